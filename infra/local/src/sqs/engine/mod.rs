@@ -1,0 +1,262 @@
+//! Owns what SQS does with messages: a pure machine that is told the time and returns what happened.
+//!
+//! **Invariant:** no clock, no network, no file and no waiting: every method takes `now_ms` and returns at once.
+
+pub(crate) mod attributes;
+pub(crate) mod change;
+pub(crate) mod message;
+pub(crate) mod queue;
+mod replay;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use self::attributes::Redrive;
+use self::change::Change;
+use self::message::{Content, Message, Place, Receipt};
+use self::queue::{MAX_IN_FLIGHT, Queue};
+use crate::names::queue_arn;
+use crate::sqs::error::SqsError;
+
+/// The longest a message may stay hidden after one receive (SQS quota).
+const MAX_VISIBILITY_MS: u64 = 43_200_000;
+
+/// All queues of the endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    queues: BTreeMap<String, Queue>,
+    changes: Vec<Change>,
+    woken: Vec<String>,
+}
+
+/// A message as a receiver gets it.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) message: Message,
+    pub(crate) handle: String,
+}
+
+impl Queues {
+    /// Puts a message into a queue; `delay_ms` overrides the queue's own delay.
+    pub(crate) fn send(
+        &mut self,
+        name: &str,
+        content: Arc<Content>,
+        delay_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Result<(), SqsError> {
+        let queue = self.settled(name, now_ms)?;
+        let delay_ms = delay_ms.unwrap_or(queue.attributes.delay_ms);
+        let seq = queue.next_seq;
+        let place = if delay_ms == 0 {
+            Place::Visible
+        } else {
+            Place::Delayed
+        };
+        let message = Message {
+            content,
+            sent_ms: now_ms,
+            place,
+            due_ms: now_ms.saturating_add(delay_ms),
+            receive_count: 0,
+            receives_here: 0,
+            first_received_ms: None,
+            last_received_ms: 0,
+            dead_letter_of: None,
+        };
+        self.change(Change::Stored {
+            queue: name.to_owned(),
+            seq,
+            message,
+        });
+        Ok(())
+    }
+
+    /// Takes up to `max` visible messages and hides them for `visibility_ms`, or for the queue's own timeout.
+    ///
+    /// Messages that were received too often go to the dead-letter queue instead.
+    pub(crate) fn receive(
+        &mut self,
+        name: &str,
+        max: usize,
+        visibility_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Result<Vec<Delivery>, SqsError> {
+        let queue = self.settled(name, now_ms)?;
+        let due_ms = now_ms.saturating_add(visibility_ms.unwrap_or(queue.attributes.visibility_ms));
+        let redrive = queue.attributes.redrive.clone();
+        let mut deliveries = Vec::new();
+        while deliveries.len() < max {
+            let queue = self.queue(name)?;
+            let Some(seq) = queue.first_visible() else { break };
+            if queue.in_flight_count() >= MAX_IN_FLIGHT {
+                if deliveries.is_empty() {
+                    return Err(SqsError::OverLimit(MAX_IN_FLIGHT));
+                }
+                break;
+            }
+            if let Some(target) = self.dead_letter_target(name, seq, redrive.as_ref()) {
+                self.give_up(name, seq, &target, now_ms);
+                continue;
+            }
+            self.change(Change::Received {
+                queue: name.to_owned(),
+                seq,
+                at_ms: now_ms,
+                due_ms,
+            });
+            deliveries.extend(self.delivery(name, seq));
+        }
+        Ok(deliveries)
+    }
+
+    fn delivery(&self, name: &str, seq: u64) -> Option<Delivery> {
+        let message = self.queues.get(name)?.get(seq)?.clone();
+        let receipt = Receipt {
+            queue: name.to_owned(),
+            seq,
+            receive_count: message.receive_count,
+            message_id: message.content.message_id.clone(),
+        };
+        Some(Delivery {
+            message,
+            handle: receipt.to_handle(),
+        })
+    }
+
+    /// Where a message goes if it was received too often. Without a target it stays, rather than being lost.
+    fn dead_letter_target(&self, name: &str, seq: u64, redrive: Option<&Redrive>) -> Option<String> {
+        let redrive = redrive?;
+        let message = self.queues.get(name)?.get(seq)?;
+        let exhausted = message.receives_here >= redrive.max_receive_count;
+        let target = &redrive.dead_letter_queue;
+        (exhausted && target != name && self.queues.contains_key(target)).then(|| target.clone())
+    }
+
+    fn give_up(&mut self, name: &str, seq: u64, target: &str, now_ms: u64) {
+        let message = self.queues.get(name).and_then(|queue| queue.get(seq)).cloned();
+        let target_seq = self.queues.get(target).map(|queue| queue.next_seq);
+        if let (Some(mut message), Some(target_seq)) = (message, target_seq) {
+            message.place = Place::Visible;
+            message.due_ms = now_ms;
+            message.receives_here = 0;
+            message.dead_letter_of = Some(queue_arn(name));
+            // Stored before it is removed: a journal cut off in between keeps the message twice rather than not at all.
+            self.change(Change::Stored {
+                queue: target.to_owned(),
+                seq: target_seq,
+                message,
+            });
+        }
+        self.change(Change::Removed {
+            queue: name.to_owned(),
+            seq,
+        });
+    }
+
+    /// Deletes what the handle's receive returned. A handle that a later receive superseded deletes nothing, and says so to nobody.
+    pub(crate) fn delete(&mut self, name: &str, handle: &str, now_ms: u64) -> Result<(), SqsError> {
+        let (receipt, current) = self.resolve(name, handle, now_ms)?;
+        let is_current = current.is_some_and(|message| message.receive_count == receipt.receive_count);
+        if is_current {
+            self.change(Change::Removed {
+                queue: name.to_owned(),
+                seq: receipt.seq,
+            });
+        }
+        Ok(())
+    }
+
+    /// Hides a message in flight for `timeout_ms` from now; 0 gives it back.
+    pub(crate) fn change_visibility(
+        &mut self,
+        name: &str,
+        handle: &str,
+        timeout_ms: u64,
+        now_ms: u64,
+    ) -> Result<(), SqsError> {
+        let (receipt, current) = self.resolve(name, handle, now_ms)?;
+        let Some(message) = current else {
+            let reason = "Message does not exist or is not available for visibility timeout change.";
+            let problem = format!("Value {handle} for parameter ReceiptHandle is invalid. Reason: {reason}");
+            return Err(SqsError::InvalidParameterValue(problem));
+        };
+        if message.place != Place::InFlight || message.receive_count != receipt.receive_count {
+            return Err(SqsError::MessageNotInflight);
+        }
+        let due_ms = now_ms.saturating_add(timeout_ms);
+        if due_ms > message.last_received_ms.saturating_add(MAX_VISIBILITY_MS) {
+            let problem = "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";
+            return Err(SqsError::InvalidParameterValue(problem.to_owned()));
+        }
+        let (queue, seq) = (name.to_owned(), receipt.seq);
+        self.change(if timeout_ms == 0 {
+            Change::Released {
+                queue,
+                seq,
+                at_ms: now_ms,
+            }
+        } else {
+            Change::Hidden { queue, seq, due_ms }
+        });
+        Ok(())
+    }
+
+    fn resolve(
+        &mut self,
+        name: &str,
+        handle: &str,
+        now_ms: u64,
+    ) -> Result<(Receipt, Option<&Message>), SqsError> {
+        let queue = self.settled(name, now_ms)?;
+        match Receipt::parse(handle) {
+            Some(receipt) if receipt.queue == name => {
+                let message = queue
+                    .get(receipt.seq)
+                    .filter(|found| found.content.message_id == receipt.message_id);
+                Ok((receipt, message))
+            }
+            Some(_) | None => Err(SqsError::ReceiptHandleIsInvalid(handle.to_owned())),
+        }
+    }
+
+    /// Makes due messages visible everywhere, and tells which queues have some.
+    pub(crate) fn settle_all(&mut self, now_ms: u64) -> Vec<String> {
+        self.queues.values_mut().for_each(|queue| queue.settle(now_ms));
+        let waiting = self.queues.iter().filter(|(_, queue)| queue.visible_count() > 0);
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// When the next hidden message of any queue becomes visible.
+    pub(crate) fn next_due_ms(&self) -> Option<u64> {
+        self.queues.values().filter_map(Queue::next_due_ms).min()
+    }
+
+    /// The changes since the last call, for the journal.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The queues whose receivers should look again, since the last call.
+    pub(crate) fn take_woken(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.woken)
+    }
+
+    pub(crate) fn queue(&self, name: &str) -> Result<&Queue, SqsError> {
+        self.queues.get(name).ok_or(SqsError::QueueDoesNotExist)
+    }
+
+    fn settled(&mut self, name: &str, now_ms: u64) -> Result<&mut Queue, SqsError> {
+        let queue = self.queues.get_mut(name).ok_or(SqsError::QueueDoesNotExist)?;
+        queue.settle(now_ms);
+        Ok(queue)
+    }
+
+    fn change(&mut self, change: Change) {
+        self.apply(&change);
+        self.changes.push(change);
+    }
+}

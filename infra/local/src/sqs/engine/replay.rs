@@ -1,0 +1,132 @@
+//! Owns what each change does to the queues, when it is decided and again when a journal is read.
+//!
+//! **Invariant:** a change that fits no queue or message is ignored: a journal never keeps the endpoint from starting.
+
+use super::Queues;
+use super::attributes::Attributes;
+use super::change::Change;
+use super::message::Place;
+use super::queue::{MAX_IN_FLIGHT, Queue};
+
+impl Queues {
+    /// Rebuilds queues from a journal.
+    pub(crate) fn replay(changes: impl IntoIterator<Item = Change>) -> Self {
+        let mut queues = Self::default();
+        for change in changes {
+            queues.apply(&change);
+        }
+        queues.woken.clear();
+        queues
+    }
+
+    /// The fewest changes that give these queues.
+    pub(crate) fn snapshot(&self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (name, queue) in &self.queues {
+            changes.push(Change::Created {
+                queue: name.clone(),
+                attributes: queue.attributes.given().clone(),
+                tags: queue.tags.clone(),
+                at_ms: queue.created_ms,
+                next_seq: queue.next_seq,
+            });
+            if queue.modified_ms != queue.created_ms {
+                changes.push(Change::AttributesSet {
+                    queue: name.clone(),
+                    attributes: queue.attributes.given().clone(),
+                    at_ms: queue.modified_ms,
+                });
+            }
+            let stored = |(seq, message): (u64, &super::message::Message)| Change::Stored {
+                queue: name.clone(),
+                seq,
+                message: message.clone(),
+            };
+            changes.extend(queue.messages().map(stored));
+        }
+        changes
+    }
+
+    pub(super) fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Created {
+                queue,
+                attributes,
+                tags,
+                at_ms,
+                next_seq,
+            } => {
+                if let Ok(attributes) = Attributes::check(attributes.clone()) {
+                    let mut created = Queue::new(attributes, tags.clone(), *at_ms);
+                    created.next_seq = *next_seq;
+                    self.queues.insert(queue.clone(), created);
+                }
+            }
+            Change::Dropped { queue } => {
+                self.queues.remove(queue);
+                self.woken.push(queue.clone());
+            }
+            Change::AttributesSet { queue, .. }
+            | Change::TagsSet { queue, .. }
+            | Change::Purged { queue }
+            | Change::Stored { queue, .. }
+            | Change::Received { queue, .. }
+            | Change::Hidden { queue, .. }
+            | Change::Released { queue, .. }
+            | Change::Removed { queue, .. } => {
+                if let Some(found) = self.queues.get_mut(queue)
+                    && apply_to(found, change)
+                {
+                    self.woken.push(queue.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Applies a change to its queue, and tells whether receivers should look again.
+fn apply_to(queue: &mut Queue, change: &Change) -> bool {
+    match change {
+        Change::Created { .. } | Change::Dropped { .. } => false,
+        Change::AttributesSet {
+            attributes, at_ms, ..
+        } => {
+            if let Ok(attributes) = Attributes::check(attributes.clone()) {
+                queue.attributes = attributes;
+                queue.modified_ms = *at_ms;
+            }
+            false
+        }
+        Change::TagsSet { tags, .. } => {
+            queue.tags.clone_from(tags);
+            false
+        }
+        Change::Purged { .. } => {
+            queue.clear();
+            false
+        }
+        Change::Stored { seq, message, .. } => {
+            queue.insert(*seq, message.clone());
+            message.place == Place::Visible
+        }
+        Change::Received {
+            seq, at_ms, due_ms, ..
+        } => {
+            queue.received(*seq, *at_ms, *due_ms);
+            false
+        }
+        Change::Hidden { seq, due_ms, .. } => {
+            queue.put(*seq, Place::InFlight, *due_ms);
+            false
+        }
+        Change::Released { seq, at_ms, .. } => {
+            queue.put(*seq, Place::Visible, *at_ms);
+            true
+        }
+        Change::Removed { seq, .. } => {
+            let was_full = queue.in_flight_count() >= MAX_IN_FLIGHT;
+            queue.remove(*seq);
+            was_full
+        }
+    }
+}

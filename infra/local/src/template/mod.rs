@@ -1,0 +1,199 @@
+//! Owns what the endpoints create at start: the queues and tables of `infra/cloudformation/data.yaml`, read from that file.
+//!
+//! **Invariant:** no queue or table of the product is described anywhere else in this crate.
+
+mod resolve;
+mod sections;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use resolve::Resolver;
+
+/// `infra/cloudformation/data.yaml` as it was when this crate was built.
+pub const DATA_YAML: &str = include_str!("../../../cloudformation/data.yaml");
+
+/// The queues and tables of a CloudFormation template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Template {
+    /// In an order in which they can be created: dead-letter queues before those that point to them.
+    pub queues: Vec<QueueSpec>,
+    /// In the order of their logical names.
+    pub tables: Vec<TableSpec>,
+}
+
+/// A queue to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueSpec {
+    /// The physical name.
+    pub name: String,
+    /// Attributes as `CreateQueue` takes them.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A table to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableSpec {
+    /// The physical name.
+    pub name: String,
+    /// The body of a `CreateTable` request.
+    pub create: Value,
+    /// The attribute that holds the time to live, in seconds since 1970.
+    pub ttl_attribute: Option<String>,
+}
+
+/// Why a template cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// The text is not YAML.
+    #[error("the template is not readable YAML")]
+    Yaml(#[source] Box<serde_saphyr::Error>),
+    /// A section has not the form CloudFormation asks for.
+    #[error("the template's section {section} {problem}")]
+    Section {
+        /// Name of the section, such as `Resources`.
+        section: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A property of a resource cannot be used.
+    #[error("resource {resource}, property {property}: {problem}")]
+    Property {
+        /// Logical name of the resource.
+        resource: String,
+        /// Path of the property.
+        property: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Template {
+    /// The product's own queues and tables, their names starting with `prefix`.
+    ///
+    /// # Errors
+    /// Only if the built-in template is broken, which a test of this crate excludes.
+    pub fn builtin(prefix: &str) -> Result<Self, TemplateError> {
+        let parameters = BTreeMap::from([("Prefix".to_owned(), prefix.to_owned())]);
+        Self::parse(DATA_YAML, &parameters)
+    }
+
+    /// Reads a template; `parameters` override the defaults written in it.
+    ///
+    /// # Errors
+    /// Names the resource and the property that cannot be used.
+    pub fn parse(text: &str, parameters: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
+        let document: Value =
+            serde_saphyr::from_str(text).map_err(|error| TemplateError::Yaml(Box::new(error)))?;
+        let resolver = Resolver::new(&document, parameters)?;
+        let mut queues = Vec::new();
+        let mut tables = Vec::new();
+        for (logical, resource) in resolver.resources() {
+            match resource.get("Type").and_then(Value::as_str) {
+                Some("AWS::SQS::Queue") => queues.push(sections::queue(&resolver, logical)?),
+                Some("AWS::DynamoDB::Table") => tables.push(sections::table(&resolver, logical)?),
+                Some(_) => {}
+                None => {
+                    return Err(TemplateError::Property {
+                        resource: logical.clone(),
+                        property: "Type".to_owned(),
+                        problem: "is missing".to_owned(),
+                    });
+                }
+            }
+        }
+        queues.sort_by_key(|queue: &QueueSpec| queue.attributes.contains_key("RedrivePolicy"));
+        Ok(Self { queues, tables })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(text: &str) -> String {
+        Template::parse(text, &BTreeMap::new()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_built_in_template_names_everything_by_its_prefix() {
+        let template = Template::builtin("fleet7").unwrap();
+        let queues: Vec<_> = template.queues.iter().map(|queue| queue.name.as_str()).collect();
+        let tables: Vec<_> = template.tables.iter().map(|table| table.name.as_str()).collect();
+        assert_eq!(queues, ["fleet7-calls-dlq", "fleet7-replies", "fleet7-calls"]);
+        assert_eq!(tables, ["fleet7-calls", "fleet7-history", "fleet7-sessions"]);
+        assert!(
+            template
+                .tables
+                .iter()
+                .all(|table| table.ttl_attribute.as_deref() == Some("expires_at"))
+        );
+    }
+
+    #[test]
+    fn the_calls_queue_sends_its_dead_letters_to_the_dead_letter_queue() {
+        let template = Template::builtin("toolfleet").unwrap();
+        let calls = template
+            .queues
+            .iter()
+            .find(|queue| queue.name == "toolfleet-calls")
+            .unwrap();
+        let policy: Value = serde_json::from_str(&calls.attributes["RedrivePolicy"]).unwrap();
+        assert_eq!(
+            policy["deadLetterTargetArn"],
+            "arn:aws:sqs:us-east-1:000000000000:toolfleet-calls-dlq"
+        );
+        assert_eq!(policy["maxReceiveCount"], 8);
+        assert_eq!(calls.attributes["VisibilityTimeout"], "30");
+        assert_eq!(calls.attributes["SqsManagedSseEnabled"], "true");
+    }
+
+    #[test]
+    fn parameters_override_the_defaults() {
+        let parameters = BTreeMap::from([("MaxReceiveCount".to_owned(), "3".to_owned())]);
+        let template = Template::parse(DATA_YAML, &parameters).unwrap();
+        let calls = template
+            .queues
+            .iter()
+            .find(|queue| queue.name == "toolfleet-calls")
+            .unwrap();
+        assert!(calls.attributes["RedrivePolicy"].contains("\"maxReceiveCount\":3"));
+    }
+
+    #[test]
+    fn an_error_names_the_resource_and_the_property() {
+        let unknown = "Resources: {Q: {Type: 'AWS::SQS::Queue', Properties: {QueueName: {Ref: Nobody}}}}";
+        assert_eq!(
+            failure(unknown),
+            "resource Q, property QueueName: Ref names Nobody, which is neither a parameter nor a resource"
+        );
+        let intrinsic =
+            "Resources: {Q: {Type: 'AWS::SQS::Queue', Properties: {QueueName: {'Fn::Join': ['', [a]]}}}}";
+        assert!(
+            failure(intrinsic)
+                .starts_with("resource Q, property QueueName: the function Fn::Join is not read")
+        );
+        let nameless = "Resources: {T: {Type: 'AWS::DynamoDB::Table', Properties: {}}}";
+        assert_eq!(
+            failure(nameless),
+            "resource T, property TableName: is missing, and a name is needed"
+        );
+        let property = "Resources: {Q: {Type: 'AWS::SQS::Queue', Properties: {QueueName: q, Colour: red}}}";
+        assert_eq!(
+            failure(property),
+            "resource Q, property Colour: is not known to the local endpoints"
+        );
+    }
+
+    #[test]
+    fn a_parameter_that_does_not_exist_is_refused() {
+        let parameters = BTreeMap::from([("Prefx".to_owned(), "x".to_owned())]);
+        let error = Template::parse(DATA_YAML, &parameters).unwrap_err().to_string();
+        assert_eq!(error, "the template's section Parameters has no Prefx");
+    }
+}

@@ -1,0 +1,251 @@
+//! Owns the intrinsic functions of a template: `Ref`, `Fn::Sub` and `Fn::GetAtt`, and what parameters stand for.
+//!
+//! **Invariant:** a function that is not understood is an error, never passed on as text.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::TemplateError;
+use crate::names::{ACCOUNT_ID, REGION, queue_arn, table_arn};
+
+pub(super) struct Resolver<'a> {
+    parameters: BTreeMap<String, Value>,
+    resources: &'a Map<String, Value>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(document: &'a Value, given: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
+        let resources = document
+            .get("Resources")
+            .and_then(Value::as_object)
+            .ok_or_else(|| TemplateError::Section {
+                section: "Resources",
+                problem: "is missing or no mapping".to_owned(),
+            })?;
+        let mut parameters = BTreeMap::new();
+        let declared = document.get("Parameters").and_then(Value::as_object);
+        for (name, declaration) in declared.into_iter().flatten() {
+            let default = declaration.get("Default").cloned();
+            match given
+                .get(name)
+                .map(|text| Value::String(text.clone()))
+                .or(default)
+            {
+                Some(value) => {
+                    parameters.insert(name.clone(), value);
+                }
+                None => {
+                    return Err(parameter_problem(format!(
+                        "gives {name} no default, and no value was given"
+                    )));
+                }
+            }
+        }
+        match given.keys().find(|name| !parameters.contains_key(*name)) {
+            Some(name) => Err(parameter_problem(format!("has no {name}"))),
+            None => Ok(Self {
+                parameters,
+                resources,
+            }),
+        }
+    }
+
+    pub(super) fn resources(&self) -> &'a Map<String, Value> {
+        self.resources
+    }
+
+    /// The resolved properties of a resource.
+    pub(super) fn properties(&self, logical: &str) -> Result<Map<String, Value>, TemplateError> {
+        let mut resolved = Map::new();
+        let properties = self.raw_properties(logical);
+        for (name, value) in properties.into_iter().flatten() {
+            resolved.insert(name.clone(), self.value(logical, name, value)?);
+        }
+        Ok(resolved)
+    }
+
+    fn raw_properties(&self, logical: &str) -> Option<&'a Map<String, Value>> {
+        self.resources.get(logical)?.get("Properties")?.as_object()
+    }
+
+    fn value(&self, resource: &str, property: &str, value: &Value) -> Result<Value, TemplateError> {
+        match value {
+            Value::Object(map) => match single_function(map) {
+                Some((function, argument)) => self.call(resource, property, function, argument),
+                None => {
+                    let mut resolved = Map::new();
+                    for (key, inner) in map {
+                        let path = format!("{property}.{key}");
+                        resolved.insert(key.clone(), self.value(resource, &path, inner)?);
+                    }
+                    Ok(Value::Object(resolved))
+                }
+            },
+            Value::Array(items) => {
+                let resolve = |(at, item)| self.value(resource, &format!("{property}[{at}]"), item);
+                items
+                    .iter()
+                    .enumerate()
+                    .map(resolve)
+                    .collect::<Result<_, _>>()
+                    .map(Value::Array)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(value.clone()),
+        }
+    }
+
+    fn call(
+        &self,
+        resource: &str,
+        property: &str,
+        name: &str,
+        argument: &Value,
+    ) -> Result<Value, TemplateError> {
+        let fail = |problem: String| Err(problem_of(resource, property, problem));
+        match (name, argument) {
+            ("Ref", Value::String(target)) => self.reference(resource, property, target),
+            ("Fn::GetAtt", Value::String(dotted)) => match dotted.split_once('.') {
+                Some((target, attribute)) => self.attribute(resource, property, target, attribute),
+                None => fail(format!("Fn::GetAtt names no attribute of {dotted}")),
+            },
+            ("Fn::GetAtt", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(target), Value::String(attribute)] => {
+                    self.attribute(resource, property, target, attribute)
+                }
+                _ => fail("Fn::GetAtt takes a resource and an attribute".to_owned()),
+            },
+            ("Fn::Sub", Value::String(pattern)) => self.substitute(resource, property, pattern),
+            ("Ref" | "Fn::Sub", _) => fail(format!("{name} takes one text")),
+            _ => fail(format!(
+                "the function {name} is not read (Ref, Fn::Sub and Fn::GetAtt are)"
+            )),
+        }
+    }
+
+    fn reference(&self, resource: &str, property: &str, target: &str) -> Result<Value, TemplateError> {
+        if let Some(value) = self.parameters.get(target) {
+            return Ok(value.clone());
+        }
+        match target {
+            "AWS::AccountId" => return Ok(ACCOUNT_ID.into()),
+            "AWS::Region" => return Ok(REGION.into()),
+            "AWS::Partition" => return Ok("aws".into()),
+            _ => {}
+        }
+        if self.resources.contains_key(target) {
+            return self.physical_name(target).map(Value::String);
+        }
+        let problem = format!("Ref names {target}, which is neither a parameter nor a resource");
+        Err(problem_of(resource, property, problem))
+    }
+
+    fn attribute(
+        &self,
+        resource: &str,
+        property: &str,
+        target: &str,
+        attribute: &str,
+    ) -> Result<Value, TemplateError> {
+        let kind = self
+            .resources
+            .get(target)
+            .and_then(|found| found.get("Type"))
+            .and_then(Value::as_str);
+        match (kind, attribute) {
+            (Some("AWS::SQS::Queue"), "Arn") => Ok(queue_arn(&self.physical_name(target)?).into()),
+            (Some("AWS::SQS::Queue"), "QueueName") => self.physical_name(target).map(Value::String),
+            (Some("AWS::DynamoDB::Table"), "Arn") => Ok(table_arn(&self.physical_name(target)?).into()),
+            (Some(kind), _) => {
+                let problem =
+                    format!("Fn::GetAtt asks for {attribute} of {target} ({kind}), which is not known here");
+                Err(problem_of(resource, property, problem))
+            }
+            (None, _) => {
+                let problem = format!("Fn::GetAtt names {target}, which is no resource");
+                Err(problem_of(resource, property, problem))
+            }
+        }
+    }
+
+    fn substitute(&self, resource: &str, property: &str, pattern: &str) -> Result<Value, TemplateError> {
+        let mut text = String::new();
+        let mut rest = pattern;
+        while let Some((before, after)) = rest.split_once("${") {
+            let Some((name, tail)) = after.split_once('}') else {
+                return Err(problem_of(
+                    resource,
+                    property,
+                    "Fn::Sub has a ${ that is not closed".to_owned(),
+                ));
+            };
+            text.push_str(before);
+            let value = match name.split_once('.') {
+                Some((target, attribute)) => self.attribute(resource, property, target, attribute)?,
+                None => self.reference(resource, property, name)?,
+            };
+            text.push_str(&plain_text(&value));
+            rest = tail;
+        }
+        text.push_str(rest);
+        Ok(Value::String(text))
+    }
+
+    /// The name a queue or table has in the account.
+    pub(super) fn physical_name(&self, logical: &str) -> Result<String, TemplateError> {
+        let kind = self
+            .resources
+            .get(logical)
+            .and_then(|found| found.get("Type"))
+            .and_then(Value::as_str);
+        let property = if kind == Some("AWS::SQS::Queue") {
+            "QueueName"
+        } else {
+            "TableName"
+        };
+        match self
+            .raw_properties(logical)
+            .and_then(|properties| properties.get(property))
+        {
+            Some(value) => Ok(plain_text(&self.value(logical, property, value)?)),
+            None => Err(problem_of(
+                logical,
+                property,
+                "is missing, and a name is needed".to_owned(),
+            )),
+        }
+    }
+}
+
+/// A scalar as the text that CloudFormation would put in its place.
+pub(super) fn plain_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
+    }
+}
+
+pub(super) fn problem_of(resource: &str, property: &str, problem: String) -> TemplateError {
+    TemplateError::Property {
+        resource: resource.to_owned(),
+        property: property.to_owned(),
+        problem,
+    }
+}
+
+fn parameter_problem(problem: String) -> TemplateError {
+    TemplateError::Section {
+        section: "Parameters",
+        problem,
+    }
+}
+
+fn single_function(map: &Map<String, Value>) -> Option<(&str, &Value)> {
+    let mut entries = map.iter();
+    match (entries.next(), entries.next()) {
+        (Some((name, argument)), None) if name == "Ref" || name.starts_with("Fn::") => Some((name, argument)),
+        _ => None,
+    }
+}

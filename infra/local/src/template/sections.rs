@@ -1,0 +1,111 @@
+//! Owns the step from a CloudFormation resource to the request that creates it.
+//!
+//! **Invariant:** a property that is not understood is an error: what a template asks for is never silently left out.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::resolve::{Resolver, plain_text, problem_of};
+use super::{QueueSpec, TableSpec, TemplateError};
+
+/// Queue properties that are attributes of the same name.
+const QUEUE_ATTRIBUTES: [&str; 9] = [
+    "DelaySeconds",
+    "KmsDataKeyReusePeriodSeconds",
+    "KmsMasterKeyId",
+    "MaximumMessageSize",
+    "MessageRetentionPeriod",
+    "ReceiveMessageWaitTimeSeconds",
+    "SqsManagedSseEnabled",
+    "VisibilityTimeout",
+    "FifoQueue",
+];
+
+pub(super) fn queue(resolver: &Resolver<'_>, logical: &str) -> Result<QueueSpec, TemplateError> {
+    let name = resolver.physical_name(logical)?;
+    let mut attributes = BTreeMap::new();
+    for (property, value) in resolver.properties(logical)? {
+        match property.as_str() {
+            "QueueName" | "Tags" => {}
+            "RedrivePolicy" | "RedriveAllowPolicy" => {
+                let policy = with_count(value, logical, &property)?;
+                attributes.insert(property, policy.to_string());
+            }
+            known if QUEUE_ATTRIBUTES.contains(&known) => {
+                attributes.insert(property, plain_text(&value));
+            }
+            _ => {
+                return Err(problem_of(
+                    logical,
+                    &property,
+                    "is not known to the local endpoints".to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(QueueSpec { name, attributes })
+}
+
+/// A parameter given as text still has to become the number that `maxReceiveCount` is.
+fn with_count(mut policy: Value, logical: &str, property: &str) -> Result<Value, TemplateError> {
+    if let Some(count) = policy.get_mut("maxReceiveCount") {
+        let number: u32 = plain_text(count).parse().map_err(|_not_a_number| {
+            problem_of(logical, property, "maxReceiveCount is no number".to_owned())
+        })?;
+        *count = number.into();
+    }
+    Ok(policy)
+}
+
+pub(super) fn table(resolver: &Resolver<'_>, logical: &str) -> Result<TableSpec, TemplateError> {
+    let name = resolver.physical_name(logical)?;
+    let mut create = Map::new();
+    create.insert("TableName".to_owned(), Value::String(name.clone()));
+    let mut ttl_attribute = None;
+    for (property, value) in resolver.properties(logical)? {
+        match property.as_str() {
+            // Recovery and tags have no meaning on one machine.
+            "TableName" | "PointInTimeRecoverySpecification" | "Tags" => {}
+            "TimeToLiveSpecification" => ttl_attribute = time_to_live(&value, logical)?,
+            "SSESpecification" => {
+                let enabled = value.get("SSEEnabled").and_then(Value::as_bool).unwrap_or(false);
+                create.insert(property, json!({ "Enabled": enabled }));
+            }
+            "AttributeDefinitions"
+            | "KeySchema"
+            | "BillingMode"
+            | "GlobalSecondaryIndexes"
+            | "LocalSecondaryIndexes"
+            | "ProvisionedThroughput"
+            | "DeletionProtectionEnabled"
+            | "TableClass" => {
+                create.insert(property, value);
+            }
+            _ => {
+                return Err(problem_of(
+                    logical,
+                    &property,
+                    "is not known to the local endpoints".to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(TableSpec {
+        name,
+        create: Value::Object(create),
+        ttl_attribute,
+    })
+}
+
+fn time_to_live(value: &Value, logical: &str) -> Result<Option<String>, TemplateError> {
+    let enabled = value.get("Enabled").and_then(Value::as_bool).unwrap_or(false);
+    match value.get("AttributeName").and_then(Value::as_str) {
+        Some(attribute) => Ok(enabled.then(|| attribute.to_owned())),
+        None => Err(problem_of(
+            logical,
+            "TimeToLiveSpecification",
+            "names no attribute".to_owned(),
+        )),
+    }
+}

@@ -1,0 +1,14 @@
+//! Owns the proof that the official SDKs cannot tell these endpoints from AWS, operation by operation.
+//!
+//! **Invariant:** no test sleeps: time is a manual clock, and waiting ends by an event.
+
+#![expect(clippy::unwrap_used, reason = "in a test an unexpected answer is the failure")]
+
+mod batches;
+mod durability;
+mod harness;
+mod messages;
+mod partiql;
+mod queues;
+mod secrets;
+mod start;

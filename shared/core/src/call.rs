@@ -1,0 +1,657 @@
+//! THE state table: every state of a stored call, every event, and what follows. Read `decide`, top to bottom.
+//!
+//! ```text
+//!                claim               finish
+//!  absent ──────────────▶ claimed ──────────────▶ done
+//!    │  ▲ pending ──claim──▶ │ ▲ ◀── heartbeat      ▲
+//!    │  │                    │ │                    │
+//!    │  └── approve ─┐ release │ claim (fence + 1)  │
+//!    │              │        ▼ │                    │
+//!    │  awaiting_approval  released                 │
+//!    │                       │  park ▶ waiting_task │
+//!    └── conclude (refusal, expiry, dead letter) ───┘
+//! ```
+//!
+//! The row is replaced by compare-and-swap on `rev`; whoever loses reads what is there and decides again. A swap that
+//! failed although the row stands as intended was won earlier and its answer lost: a success.
+//!
+//! **Invariant:** from `done` nothing leads away; `fence` and `rev` never fall; a call that is not safe to repeat is handed out
+//! for sending once.
+
+use crate::digest::Digest;
+use crate::ids::{CallKey, Nonce, WorkerId};
+use crate::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
+use crate::time::Timestamp;
+
+/// Where a stored call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Known, and nobody works on it: a cancellation came before its message, or it was approved.
+    Pending,
+    /// A worker has the right to execute it until the lease ends.
+    Claimed,
+    /// A worker gave it back with its attempts counted.
+    Released,
+    /// The server works on it as a task; a delayed message will ask again.
+    WaitingTask,
+    /// A person must allow it first.
+    AwaitingApproval,
+    /// It ended; the outcome stands.
+    Done,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Claimed,
+        Self::Released,
+        Self::WaitingTask,
+        Self::AwaitingApproval,
+        Self::Done,
+    ];
+
+    /// The word in the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Claimed => "claimed",
+            Self::Released => "released",
+            Self::WaitingTask => "waiting_task",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Done => "done",
+        }
+    }
+
+    /// The state of that word.
+    pub fn from_stored(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+}
+
+/// The row of a call, as the table holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallRow {
+    /// Whose call it is.
+    pub key: CallKey,
+    /// Where it stands.
+    pub state: State,
+    /// Grows with every write; the guard of the next one.
+    pub rev: u64,
+    /// Grows with every claim; an older one may write nothing.
+    pub fence: u64,
+    /// The delivery that holds or held the claim.
+    pub nonce: Option<Nonce>,
+    /// The worker that holds or held the claim.
+    pub worker: Option<WorkerId>,
+    /// Until when the claim holds.
+    pub lease_until: Option<Timestamp>,
+    /// Attempts made so far; a claim that was lost counts as one.
+    pub attempts: u32,
+    /// Whether an attempt so far may have had an effect.
+    pub exposed: bool,
+    /// What was asked; absent while only a cancellation is known.
+    pub digest: Option<Digest>,
+    /// When its first message was sent.
+    pub enqueued_at: Timestamp,
+    /// When it was first claimed.
+    pub started_at: Option<Timestamp>,
+    /// When the caller withdrew it.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// The handle of the server's task.
+    pub task: Option<String>,
+    /// The digest of the tool's definition it ran under.
+    pub definition: Option<String>,
+    /// How it ended.
+    pub finished: Option<Finished>,
+    /// When the row may vanish.
+    pub expires_at: Timestamp,
+}
+
+/// How and when a call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// How.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a delivery brings to the table, whatever it wants there.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Which call.
+    pub key: CallKey,
+    /// What it asks.
+    pub digest: Digest,
+    /// The mark of this delivery.
+    pub nonce: Nonce,
+    /// The worker that holds the delivery.
+    pub worker: WorkerId,
+    /// When its first message was sent.
+    pub enqueued_at: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+    /// Allowed difference between two workers' clocks, in milliseconds, before an expired lease is believed.
+    pub skew_ms: u64,
+    /// Whether running it twice does no harm.
+    pub repeatable: bool,
+    /// When the row may vanish.
+    pub expires_at: Timestamp,
+}
+
+/// The right to execute one call and to write its row. Minted by a claim, here alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    key: CallKey,
+    fence: u64,
+    nonce: Nonce,
+}
+
+impl Claim {
+    /// Its call.
+    pub const fn key(&self) -> &CallKey {
+        &self.key
+    }
+
+    /// Its number among the claims of this call.
+    pub const fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    fn holds(&self, row: &CallRow) -> bool {
+        row.state == State::Claimed && row.fence == self.fence && row.nonce.as_ref() == Some(&self.nonce)
+    }
+}
+
+/// What someone wants with a call.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A delivery wants to execute it.
+    Claim {
+        /// The delivery.
+        visit: Visit,
+        /// How long the claim shall hold, in milliseconds.
+        lease_ms: u64,
+        /// The digest of the tool's definition.
+        definition: Option<String>,
+    },
+    /// A delivery ends it without executing: a refusal, a passed deadline, a dead letter.
+    Conclude {
+        /// The delivery.
+        visit: Visit,
+        /// How it shall end if nothing was sent.
+        outcome: Outcome,
+    },
+    /// The holder is alive.
+    Heartbeat {
+        /// Its claim.
+        claim: Claim,
+        /// The new end of the lease.
+        lease_until: Timestamp,
+    },
+    /// The holder gives it back for later.
+    Release {
+        /// Its claim.
+        claim: Claim,
+        /// Attempts made so far.
+        attempts: u32,
+        /// Whether one of them may have had an effect.
+        exposed: bool,
+        /// Now.
+        now: Timestamp,
+    },
+    /// The holder leaves it with the server as a task.
+    Park {
+        /// Its claim.
+        claim: Claim,
+        /// The server's handle.
+        task: String,
+        /// Attempts made so far.
+        attempts: u32,
+    },
+    /// The holder has the outcome.
+    Finish {
+        /// Its claim.
+        claim: Claim,
+        /// How it ended.
+        outcome: Outcome,
+        /// Attempts made.
+        attempts: u32,
+        /// Now.
+        now: Timestamp,
+    },
+    /// A delivery finds that a person must allow it first.
+    AwaitApproval {
+        /// The delivery.
+        visit: Visit,
+    },
+    /// A person allowed it.
+    Approve,
+    /// The caller withdraws it.
+    Cancel {
+        /// Which call.
+        key: CallKey,
+        /// Now.
+        now: Timestamp,
+        /// When a row written for this alone may vanish.
+        expires_at: Timestamp,
+    },
+}
+
+/// What follows: a row to store, or the reason why nothing is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// Store `row` if what was seen still stands; `then` holds once it is stored.
+    Write {
+        /// The row to store.
+        row: Box<CallRow>,
+        /// What that means.
+        then: Then,
+    },
+    /// Nothing to store.
+    Leave(Finding),
+}
+
+/// What a stored write means to the one who asked for it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Then {
+    /// Execute it, with this right.
+    Execute(Claim),
+    /// It is over; its outcome stands in the row.
+    Ended,
+    /// The lease is longer; `cancel` if the caller has withdrawn the call.
+    Extended {
+        /// Whether to stop.
+        cancel: bool,
+    },
+    /// It waits: released, parked or for a person.
+    Waits,
+    /// The wish is noted; whoever meets the row acts on it.
+    Noted,
+}
+
+/// Why nothing is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// It ended before; its outcome stands in the row.
+    AlreadyRecorded,
+    /// Another delivery holds it for about this long.
+    HeldElsewhere {
+        /// Milliseconds until the claim may be taken over.
+        retry_after_ms: u64,
+    },
+    /// The same id was used for another question.
+    Mismatch,
+    /// A person must allow it first.
+    AwaitingApproval,
+    /// The claim is no longer ours: whatever we have comes late.
+    Lost,
+    /// There is nothing to act on.
+    Nothing,
+}
+
+/// The table. Total, pure, and the only place where a call changes state.
+pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
+    match event {
+        Event::Claim {
+            visit,
+            lease_ms,
+            definition,
+        } => claim(seen, visit, *lease_ms, definition.as_ref()),
+        Event::Conclude { visit, outcome } => conclude(seen, visit, outcome),
+        Event::Heartbeat { claim, lease_until } => held(seen, claim, |row| {
+            let cancel = row.cancel_requested_at.is_some();
+            (
+                CallRow {
+                    lease_until: Some(*lease_until),
+                    ..row
+                },
+                Then::Extended { cancel },
+            )
+        }),
+        Event::Release {
+            claim,
+            attempts,
+            exposed,
+            now,
+        } => held(seen, claim, |row| {
+            let row = CallRow {
+                attempts: *attempts,
+                exposed: row.exposed || *exposed,
+                ..row
+            };
+            match row.cancel_requested_at {
+                Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
+                None => (
+                    CallRow {
+                        state: State::Released,
+                        lease_until: None,
+                        ..row
+                    },
+                    Then::Waits,
+                ),
+            }
+        }),
+        Event::Park {
+            claim,
+            task,
+            attempts,
+        } => held(seen, claim, |row| {
+            let parked = CallRow {
+                state: State::WaitingTask,
+                lease_until: None,
+                task: Some(task.clone()),
+                attempts: *attempts,
+                exposed: true,
+                ..row
+            };
+            (parked, Then::Waits)
+        }),
+        Event::Finish {
+            claim,
+            outcome,
+            attempts,
+            now,
+        } => held(seen, claim, |row| {
+            let row = CallRow {
+                attempts: *attempts,
+                ..row
+            };
+            (ended(row, outcome.clone(), *now), Then::Ended)
+        }),
+        Event::AwaitApproval { visit } => await_approval(seen, visit),
+        Event::Approve => match seen {
+            Some(row) if row.state == State::AwaitingApproval => write(
+                CallRow {
+                    state: State::Pending,
+                    ..row.clone()
+                },
+                Then::Noted,
+            ),
+            Some(_) | None => Decision::Leave(Finding::Nothing),
+        },
+        Event::Cancel { key, now, expires_at } => cancel(seen, key, *now, *expires_at),
+    }
+}
+
+fn claim(seen: Option<&CallRow>, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
+    let Some(row) = seen else {
+        return hand_out(fresh(visit), visit, lease_ms, definition);
+    };
+    if differs(row, visit) {
+        return Decision::Leave(Finding::Mismatch);
+    }
+    match row.state {
+        State::Done => Decision::Leave(Finding::AlreadyRecorded),
+        State::AwaitingApproval if row.cancel_requested_at.is_none() => {
+            Decision::Leave(Finding::AwaitingApproval)
+        }
+        State::Claimed => match remaining_ms(row, visit) {
+            Some(retry_after_ms) => Decision::Leave(Finding::HeldElsewhere { retry_after_ms }),
+            None => proceed(lost_attempt(row), visit, lease_ms, definition),
+        },
+        State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => {
+            let row = adopt(row, visit);
+            proceed(row, visit, lease_ms, definition)
+        }
+    }
+}
+
+/// Hands a row out that nobody holds, unless it was withdrawn or sending it again could do harm.
+/// Asking after a task is always safe: the handle, not the call, is sent.
+fn proceed(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
+    if row.cancel_requested_at.is_some() {
+        return write(ended(row.clone(), cancelled(&row), visit.now), Then::Ended);
+    }
+    if row.exposed && row.task.is_none() && !visit.repeatable {
+        return write(ended(row, worker_lost(), visit.now), Then::Ended);
+    }
+    hand_out(row, visit, lease_ms, definition)
+}
+
+fn conclude(seen: Option<&CallRow>, visit: &Visit, outcome: &Outcome) -> Decision {
+    let Some(row) = seen else {
+        let row = CallRow {
+            nonce: Some(visit.nonce.clone()),
+            worker: Some(visit.worker.clone()),
+            ..fresh(visit)
+        };
+        return write(ended(row, outcome.clone(), visit.now), Then::Ended);
+    };
+    if differs(row, visit) {
+        return Decision::Leave(Finding::Mismatch);
+    }
+    let row = match row.state {
+        State::Done => return Decision::Leave(Finding::AlreadyRecorded),
+        State::Claimed => match remaining_ms(row, visit) {
+            Some(retry_after_ms) => return Decision::Leave(Finding::HeldElsewhere { retry_after_ms }),
+            None => lost_attempt(row),
+        },
+        State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => adopt(row, visit),
+    };
+    let outcome = if row.cancel_requested_at.is_some() {
+        cancelled(&row)
+    } else {
+        as_exposed(outcome, row.exposed)
+    };
+    write(ended(row, outcome, visit.now), Then::Ended)
+}
+
+fn await_approval(seen: Option<&CallRow>, visit: &Visit) -> Decision {
+    let wait = |row: CallRow| {
+        write(
+            CallRow {
+                state: State::AwaitingApproval,
+                ..row
+            },
+            Then::Waits,
+        )
+    };
+    match seen {
+        None => wait(fresh(visit)),
+        Some(row) if differs(row, visit) => Decision::Leave(Finding::Mismatch),
+        Some(row) => match row.state {
+            State::Done => Decision::Leave(Finding::AlreadyRecorded),
+            State::AwaitingApproval => Decision::Leave(Finding::AwaitingApproval),
+            State::Claimed => {
+                let retry_after_ms = remaining_ms(row, visit).unwrap_or(0);
+                Decision::Leave(Finding::HeldElsewhere { retry_after_ms })
+            }
+            State::Pending | State::Released | State::WaitingTask => Decision::Leave(Finding::Nothing),
+        },
+    }
+}
+
+fn cancel(seen: Option<&CallRow>, key: &CallKey, now: Timestamp, expires_at: Timestamp) -> Decision {
+    match seen {
+        // The wish may overtake the message: it waits for it in a row of its own.
+        None => {
+            let row = CallRow {
+                cancel_requested_at: Some(now),
+                ..blank(key.clone(), now, expires_at)
+            };
+            write(row, Then::Noted)
+        }
+        Some(row) if row.state == State::Done => Decision::Leave(Finding::AlreadyRecorded),
+        Some(row) if row.cancel_requested_at.is_some() => Decision::Leave(Finding::Nothing),
+        Some(row) => write(
+            CallRow {
+                cancel_requested_at: Some(now),
+                ..row.clone()
+            },
+            Then::Noted,
+        ),
+    }
+}
+
+/// What only the holder may do; whoever is not finds `Lost`, or that it ended by its own hand.
+fn held(seen: Option<&CallRow>, claim: &Claim, change: impl FnOnce(CallRow) -> (CallRow, Then)) -> Decision {
+    match seen {
+        Some(row) if claim.holds(row) => {
+            let (row, then) = change(row.clone());
+            write(row, then)
+        }
+        Some(_) | None => Decision::Leave(Finding::Lost),
+    }
+}
+
+fn hand_out(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
+    let row = CallRow {
+        state: State::Claimed,
+        fence: row.fence + 1,
+        nonce: Some(visit.nonce.clone()),
+        worker: Some(visit.worker.clone()),
+        lease_until: Some(visit.now.plus_ms(lease_ms)),
+        started_at: row.started_at.or(Some(visit.now)),
+        definition: definition.cloned(),
+        ..row
+    };
+    let claim = Claim {
+        key: row.key.clone(),
+        fence: row.fence,
+        nonce: visit.nonce.clone(),
+    };
+    write(row, Then::Execute(claim))
+}
+
+fn write(row: CallRow, then: Then) -> Decision {
+    Decision::Write {
+        row: Box::new(CallRow {
+            rev: row.rev + 1,
+            ..row
+        }),
+        then,
+    }
+}
+
+fn ended(row: CallRow, outcome: Outcome, at: Timestamp) -> CallRow {
+    // Every end has a fence of its own when nobody held the row, so that a late holder cannot match it.
+    let fence = if row.state == State::Claimed {
+        row.fence
+    } else {
+        row.fence + 1
+    };
+    CallRow {
+        state: State::Done,
+        fence,
+        lease_until: None,
+        finished: Some(Finished { outcome, at }),
+        ..row
+    }
+}
+
+fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow {
+    CallRow {
+        key,
+        state: State::Pending,
+        rev: 0,
+        fence: 0,
+        nonce: None,
+        worker: None,
+        lease_until: None,
+        attempts: 0,
+        exposed: false,
+        digest: None,
+        enqueued_at,
+        started_at: None,
+        cancel_requested_at: None,
+        task: None,
+        definition: None,
+        finished: None,
+        expires_at,
+    }
+}
+
+fn fresh(visit: &Visit) -> CallRow {
+    CallRow {
+        digest: Some(visit.digest.clone()),
+        ..blank(visit.key.clone(), visit.enqueued_at, visit.expires_at)
+    }
+}
+
+/// A row written before its message was met learns from the message what was asked and when.
+fn adopt(row: &CallRow, visit: &Visit) -> CallRow {
+    let mut row = row.clone();
+    if row.digest.is_none() {
+        row.digest = Some(visit.digest.clone());
+        row.enqueued_at = visit.enqueued_at;
+    }
+    row.expires_at = row.expires_at.max(visit.expires_at);
+    row
+}
+
+/// The row of a silent holder, one attempt further and out of its hands.
+fn lost_attempt(row: &CallRow) -> CallRow {
+    CallRow {
+        state: State::Released,
+        attempts: row.attempts + 1,
+        exposed: true,
+        lease_until: None,
+        ..row.clone()
+    }
+}
+
+fn differs(row: &CallRow, visit: &Visit) -> bool {
+    row.digest.as_ref().is_some_and(|digest| *digest != visit.digest)
+}
+
+/// How long a claim still holds, the allowance for clock skew included; `None` once it may be taken over.
+fn remaining_ms(row: &CallRow, visit: &Visit) -> Option<u64> {
+    let until = row.lease_until?.plus_ms(visit.skew_ms);
+    (visit.now <= until).then(|| until.ms_since(visit.now).max(1))
+}
+
+fn cancelled(row: &CallRow) -> Outcome {
+    let (ran, sentence) = if row.exposed {
+        (
+            MayHaveRun::Unknown,
+            "The caller cancelled this call after it had been sent; whether the tool ran is not known.",
+        )
+    } else {
+        (
+            MayHaveRun::No,
+            "The caller cancelled this call before it was sent to the tool.",
+        )
+    };
+    Outcome::ended(
+        OutcomeKind::Cancelled,
+        Trouble::new(Code::CancelledByCaller, sentence, ran),
+    )
+}
+
+fn worker_lost() -> Outcome {
+    let sentence = "The worker that ran this call stopped without a word after the call may have reached the tool. \
+                    The tool is not safe to repeat, so check its effect before you send the call again under a new id.";
+    Outcome::ended(
+        OutcomeKind::OutcomeUnknown,
+        Trouble::new(Code::WorkerLost, sentence, MayHaveRun::Unknown),
+    )
+}
+
+/// What a conclusion means for a call that may have reached its tool earlier.
+fn as_exposed(outcome: &Outcome, exposed: bool) -> Outcome {
+    if !exposed {
+        return outcome.clone();
+    }
+    let kind = match outcome.kind {
+        OutcomeKind::Expired => OutcomeKind::TimedOut,
+        OutcomeKind::Refused => OutcomeKind::OutcomeUnknown,
+        OutcomeKind::Failed
+        | OutcomeKind::TimedOut
+        | OutcomeKind::Cancelled
+        | OutcomeKind::OutcomeUnknown
+        | OutcomeKind::Succeeded
+        | OutcomeKind::ToolError
+        | OutcomeKind::InputRequired => outcome.kind,
+    };
+    let trouble = outcome.trouble.clone().map(|t| Trouble {
+        may_have_run: MayHaveRun::Unknown,
+        ..t
+    });
+    Outcome {
+        kind,
+        trouble,
+        content: outcome.content.clone(),
+    }
+}

@@ -1,0 +1,249 @@
+//! Owns the names of things: tenants, calls, tools, servers, sessions. A name that exists is valid.
+//!
+//! Names become parts of table keys (`tenant#call_id`), so `#` can never stand in one, and a name that starts with `_` is
+//! reserved for the fleet itself (undecodable messages are audited under `_undecodable`).
+//!
+//! **Invariant:** no value of these types can hold a string that its `parse` would refuse.
+
+use std::borrow::Borrow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::digest::Digest;
+
+/// Why a name was refused: what was found and what is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is not a valid {what}: accepted are 1 to {max} characters of A-Z a-z 0-9 {extra}{rule}")]
+pub struct NameError {
+    what: &'static str,
+    found: String,
+    max: usize,
+    extra: &'static str,
+    rule: &'static str,
+}
+
+struct Rule {
+    what: &'static str,
+    max: usize,
+    extra: &'static str,
+    reserved_prefix: bool,
+}
+
+impl Rule {
+    fn check(&self, text: &str) -> Result<(), NameError> {
+        let fits = !text.is_empty() && text.len() <= self.max;
+        let allowed = text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || self.extra.contains(c) && c != ' ');
+        let reserved = self.reserved_prefix && text.starts_with('_');
+        if fits && allowed && !reserved {
+            return Ok(());
+        }
+        Err(NameError {
+            what: self.what,
+            found: text.chars().take(80).collect(),
+            max: self.max,
+            extra: self.extra,
+            rule: if self.reserved_prefix {
+                ", not starting with _"
+            } else {
+                ""
+            },
+        })
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $extra:literal, $reserved:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            const RULE: Rule = Rule { what: $what, max: $max, extra: $extra, reserved_prefix: $reserved };
+
+            /// The name, if it keeps the rule of its kind.
+            pub fn parse(text: impl Into<String>) -> Result<Self, NameError> {
+                let text = text.into();
+                Self::RULE.check(&text)?;
+                Ok(Self(text))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::parse(text)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::parse(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let first = if $reserved { "(?!_)" } else { "" };
+                let extra = $extra.replace(' ', "").replace('-', "").replace('/', "\\/");
+                json_schema!({
+                    "type": "string",
+                    "pattern": format!("^{first}[A-Za-z0-9{extra}\\-]{{1,{}}}$", $max),
+                })
+            }
+        }
+    };
+}
+
+name!(
+    /// Who a call is for. The first part of every table key.
+    Tenant, "tenant", 64, "_ - .", true
+);
+name!(
+    /// One request to run one tool; unique within its tenant.
+    CallId, "call id", 128, "_ - . :", false
+);
+name!(
+    /// A registered operation.
+    ToolId, "tool id", 128, "_ - . : /", false
+);
+name!(
+    /// An MCP endpoint with its credentials.
+    ServerId, "server id", 64, "_ - .", false
+);
+name!(
+    /// One conversation of one orchestrator.
+    SessionId, "session id", 128, "_ - . :", false
+);
+name!(
+    /// The calls of one agent turn that finish together.
+    GroupId, "group id", 128, "_ - . :", false
+);
+name!(
+    /// One worker process, for the audit record and the operator's eye.
+    WorkerId, "worker id", 128, "_ - . :", false
+);
+name!(
+    /// The mark of one delivery of one message: a write that carries it is that delivery's own.
+    Nonce, "nonce", 64, "-", false
+);
+
+impl Tenant {
+    /// Where messages that could not be decoded are audited.
+    pub fn undecodable() -> Self {
+        Self("_undecodable".into())
+    }
+
+    /// Where messages whose sender may not speak for the tenant they name are audited.
+    pub fn unauthorised() -> Self {
+        Self("_unauthorised".into())
+    }
+
+    /// Whether it is one of the fleet's own.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with('_')
+    }
+
+    /// A tenant as it is read back from a table key, where the reserved ones stand too.
+    pub fn from_stored(text: &str) -> Result<Self, NameError> {
+        [Self::undecodable(), Self::unauthorised()]
+            .into_iter()
+            .find(|reserved| reserved.0 == text)
+            .map_or_else(|| Self::parse(text), Ok)
+    }
+}
+
+impl CallId {
+    /// The id under which a message without a call of its own is accounted for: its message id, where that is a valid one.
+    pub fn of_message(message_id: &str) -> Self {
+        Self::parse(message_id)
+            .unwrap_or_else(|_| Self(format!("message-{}", Digest::of_text(message_id).short(40))))
+    }
+}
+
+impl Nonce {
+    /// The nonce made of that chance.
+    pub fn from_random(chance: u128) -> Self {
+        Self(format!("{chance:032x}"))
+    }
+}
+
+/// The key of a call: its tenant and its id, which is unique within that tenant alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallKey {
+    /// Who the call is for.
+    pub tenant: Tenant,
+    /// Its id within the tenant.
+    pub call_id: CallId,
+}
+
+impl CallKey {
+    /// The partition key of the call's row: `tenant#call_id`.
+    pub fn partition(&self) -> String {
+        format!("{}#{}", self.tenant, self.call_id)
+    }
+}
+
+impl fmt::Display for CallKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.tenant, self.call_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_key_separator_or_a_space_is_refused() {
+        for bad in ["", "a#b", "a b", "ü", "_reserved"] {
+            assert!(Tenant::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Tenant::parse("a".repeat(65)).is_err());
+        assert_eq!(Tenant::parse("acme-1.eu").unwrap().as_str(), "acme-1.eu");
+    }
+
+    #[test]
+    fn a_refused_name_says_what_was_found_and_what_is_accepted() {
+        let error = Tenant::parse("a#b").unwrap_err().to_string();
+        assert!(
+            error.contains("`a#b`") && error.contains("tenant") && error.contains("1 to 64"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_reserved_tenant_is_read_back_but_never_accepted_from_outside() {
+        assert_eq!(
+            Tenant::from_stored("_undecodable").unwrap(),
+            Tenant::undecodable()
+        );
+        assert!(Tenant::parse("_undecodable").is_err());
+    }
+}

@@ -1,0 +1,18 @@
+//! The pure core of toolfleet: names, wire types, states, decisions. It returns data; others perform it.
+//!
+//! **Invariant:** no clock, no chance, no network, no AWS and no async runtime in this crate or its dependencies; time and
+//! chance enter as arguments.
+
+pub mod audit;
+pub mod breaker;
+pub mod call;
+pub mod catalog;
+pub mod digest;
+pub mod fault;
+pub mod ids;
+pub mod message;
+pub mod notice;
+pub mod outcome;
+pub mod redact;
+pub mod retry;
+pub mod time;

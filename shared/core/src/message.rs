@@ -1,0 +1,597 @@
+//! Owns the request: the JSON body of an SQS message, its rules, and the errors that name what is wrong with it.
+//!
+//! The wire type is private; a [`CallRequest`] exists only if every rule holds. The JSON Schema that is published as
+//! `docs/call-request.schema.json` is generated from the same type.
+//!
+//! **Invariant:** no field is ever ignored silently: an unknown one refuses the message.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::digest::Digest;
+use crate::ids::{CallId, CallKey, GroupId, ServerId, SessionId, Tenant, ToolId};
+use crate::time::Timestamp;
+
+/// The version of the request contract this fleet speaks.
+pub const REQUEST_VERSION: u32 = 1;
+
+/// The largest body in bytes: the SQS limit for one message (1 MiB).
+pub const MAX_BODY_BYTES: usize = 1_048_576;
+
+/// A request that keeps every rule of the contract.
+#[derive(Debug, Clone)]
+pub struct CallRequest {
+    /// Tenant and id of the call.
+    pub key: CallKey,
+    /// The caller's key from which the id was derived, where it gave no id.
+    pub idempotency_key: Option<String>,
+    /// Which tool, and which of its functions.
+    pub target: Target,
+    /// What to do with it.
+    pub operation: Operation,
+    /// A JSON object, byte for byte as it was sent.
+    pub arguments: Box<RawValue>,
+    /// The conversation this call belongs to.
+    pub session: Option<SessionId>,
+    /// Who asks, for the tool's access rules.
+    pub user: Option<User>,
+    /// The agent that asks.
+    pub agent: Option<String>,
+    /// The group of one agent turn.
+    pub group: Option<Group>,
+    /// Until when the call is worth anything.
+    pub time_limit: Option<TimeLimit>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// A wish for fewer attempts than the tool allows.
+    pub retry: Option<RetryWish>,
+    /// The caller's promise that the call is safe to repeat.
+    pub idempotent: bool,
+    /// Whether a stored answer of an equal call will do.
+    pub cache: bool,
+    /// Where the notice goes.
+    pub reply: Option<Reply>,
+    /// Answers to an earlier `input_required`.
+    pub resume: Option<Box<RawValue>>,
+    /// The digest of what is asked: operation, target, arguments and resume.
+    pub digest: Digest,
+}
+
+/// What a request wants to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A registered tool, and its function where it offers several.
+    Tool {
+        /// The registered id.
+        id: ToolId,
+        /// The function, where the tool offers several.
+        function: Option<String>,
+    },
+    /// A tool of a registered server, by the server's own name for it.
+    OnServer {
+        /// The registered server.
+        server: ServerId,
+        /// The tool's name there.
+        name: String,
+    },
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tool { id, function: None } => write!(f, "{id}"),
+            Self::Tool {
+                id,
+                function: Some(function),
+            } => write!(f, "{id}.{function}"),
+            Self::OnServer { server, name } => write!(f, "{server}/{name}"),
+        }
+    }
+}
+
+/// What to do with the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Operation {
+    /// Run the tool.
+    #[default]
+    #[serde(rename = "tools/call")]
+    ToolsCall,
+    /// List the server's tools.
+    #[serde(rename = "tools/list")]
+    ToolsList,
+    /// Read a resource.
+    #[serde(rename = "resources/read")]
+    ResourcesRead,
+    /// List the server's resources.
+    #[serde(rename = "resources/list")]
+    ResourcesList,
+    /// Get a prompt.
+    #[serde(rename = "prompts/get")]
+    PromptsGet,
+    /// List the server's prompts.
+    #[serde(rename = "prompts/list")]
+    PromptsList,
+}
+
+impl Operation {
+    /// The MCP method of the same name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ToolsCall => "tools/call",
+            Self::ToolsList => "tools/list",
+            Self::ResourcesRead => "resources/read",
+            Self::ResourcesList => "resources/list",
+            Self::PromptsGet => "prompts/get",
+            Self::PromptsList => "prompts/list",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The user's id, for the audit record.
+    pub id: String,
+    /// The user's type, for access rules.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The user's roles, for access rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+}
+
+/// The calls of one agent turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// The group's id within the tenant.
+    pub id: GroupId,
+    /// How many calls it has.
+    #[schemars(range(min = 1, max = 1000))]
+    pub size: u32,
+}
+
+/// Until when a call is worth anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeLimit {
+    /// At this instant.
+    Deadline(Timestamp),
+    /// This many milliseconds after the message was sent.
+    TimeoutMs(u64),
+}
+
+/// How urgent a call is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Before the others.
+    High,
+    /// As the others.
+    #[default]
+    Normal,
+    /// After the others.
+    Low,
+}
+
+/// A caller's wish about retries, within the tool's own limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryWish {
+    /// At most this many attempts, the first included; the tool's own limit stays the upper bound.
+    #[schemars(range(min = 1, max = 100))]
+    pub max_attempts: u32,
+}
+
+/// Where the notice goes when the call ends; exactly one of its fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The URL of an SQS queue on the fleet's list.
+    SqsQueueUrl(String),
+    /// The ARN of an SNS topic on the fleet's list.
+    SnsTopicArn(String),
+    /// The name or ARN of an EventBridge bus on the fleet's list.
+    EventBridgeBus(String),
+    /// The id of a registered webhook.
+    WebhookId(String),
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    title = "toolfleet call request",
+    description = "The body of an SQS message that asks for one tool call.",
+    extend("allOf" = [
+        {"oneOf": [{"required": ["call_id"]}, {"required": ["idempotency_key"]}]},
+        {"oneOf": [{"required": ["tool"]}, {"required": ["server"]}]}
+    ]),
+    extend("dependentRequired" = {"name": ["server"], "function": ["tool"]}),
+    extend("not" = {"required": ["deadline", "timeout_ms"]})
+)]
+struct WireRequest {
+    /// The version of this contract: 1.
+    #[schemars(range(min = 1, max = 1))]
+    v: u32,
+    /// The call's id, unique within the tenant. Give this or `idempotency_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    call_id: Option<CallId>,
+    /// Any text that names the call for the caller; the id is derived from it and the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    idempotency_key: Option<String>,
+    /// Who the call is for.
+    tenant: Tenant,
+    /// The registered tool. Give this, or `server` and `name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tool: Option<ToolId>,
+    /// The function of a tool that offers several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    function: Option<String>,
+    /// The registered server; with `name` for `tools/call`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    server: Option<ServerId>,
+    /// The tool's name on that server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// The tool's arguments: a JSON object.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    arguments: Box<RawValue>,
+    /// What to do; `tools/call` unless told.
+    #[serde(default, skip_serializing_if = "is_default")]
+    operation: Operation,
+    /// The conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionId>,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<User>,
+    /// The agent that asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    agent: Option<String>,
+    /// The calls of one agent turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<Group>,
+    /// The instant after which the call is worth nothing. Give this or `timeout_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<Timestamp>,
+    /// The same as milliseconds after the message was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    timeout_ms: Option<u64>,
+    /// How urgent it is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    priority: Priority,
+    /// A wish for fewer attempts than the tool allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<RetryWish>,
+    /// The caller's promise that running the call twice does no harm.
+    #[serde(default, skip_serializing_if = "is_default")]
+    idempotent: bool,
+    /// Whether a stored answer of an equal call will do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    cache: bool,
+    /// Where the notice goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply: Option<Reply>,
+    /// Answers to an earlier `input_required`: a JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    resume: Option<Box<RawValue>>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What is wrong with a request: which field, what was found, what is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct RequestError {
+    /// The field's path, `body` where the text as a whole is meant.
+    pub field: String,
+    /// What was found and what is accepted.
+    pub problem: String,
+}
+
+/// A message that is not a request, with as much of it as can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong.
+    pub error: RequestError,
+    /// The call it names, where tenant and id could be read: its caller waits for an answer under that id.
+    pub addressed: Option<CallKey>,
+    /// Where it wants its notice, where that could be read.
+    pub reply: Option<Reply>,
+    /// The digest of the whole text.
+    pub digest: Digest,
+}
+
+impl CallRequest {
+    /// Reads a message body.
+    pub fn decode(body: &str) -> Result<Self, Box<Malformed>> {
+        Self::read(body).map_err(|error| {
+            let (addressed, reply) = salvage(body);
+            Box::new(Malformed {
+                error,
+                addressed,
+                reply,
+                digest: Digest::of_text(body),
+            })
+        })
+    }
+
+    fn read(body: &str) -> Result<Self, RequestError> {
+        if body.len() > MAX_BODY_BYTES {
+            let found = body.len();
+            return Err(fault(
+                "body",
+                format!("has {found} bytes; accepted are at most {MAX_BODY_BYTES}"),
+            ));
+        }
+        check_version(body)?;
+        let mut json = serde_json::Deserializer::from_str(body);
+        let wire: WireRequest = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+            let path = e.path().to_string();
+            let field = if path == "." { "body".to_owned() } else { path };
+            fault(&field, e.into_inner().to_string())
+        })?;
+        json.end().map_err(|e| fault("body", e.to_string()))?;
+        Self::from_wire(wire)
+    }
+
+    fn from_wire(wire: WireRequest) -> Result<Self, RequestError> {
+        let call_id = match (wire.call_id, &wire.idempotency_key) {
+            (Some(id), None) => id,
+            (None, Some(key)) => derive_call_id(&wire.tenant, key)?,
+            (None, None) => {
+                return Err(fault(
+                    "call_id",
+                    "is missing: give `call_id` or `idempotency_key`",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(fault(
+                    "idempotency_key",
+                    "stands beside `call_id`: give one of the two",
+                ));
+            }
+        };
+        let target = target(wire.tool, wire.function, wire.server, wire.name, wire.operation)?;
+        object("arguments", &wire.arguments)?;
+        if let Some(resume) = &wire.resume {
+            object("resume", resume)?;
+        }
+        let time_limit = match (wire.deadline, wire.timeout_ms) {
+            (None, None) => None,
+            (Some(at), None) => Some(TimeLimit::Deadline(at)),
+            (None, Some(0)) => return Err(fault("timeout_ms", "is 0; accepted is a whole number from 1")),
+            (None, Some(ms)) => Some(TimeLimit::TimeoutMs(ms)),
+            (Some(_), Some(_)) => {
+                return Err(fault(
+                    "timeout_ms",
+                    "stands beside `deadline`: give one of the two",
+                ));
+            }
+        };
+        bounded("retry.max_attempts", wire.retry.map(|r| r.max_attempts), 100)?;
+        bounded("group.size", wire.group.as_ref().map(|g| g.size), 1000)?;
+        if wire.agent.as_ref().is_some_and(|a| a.len() > 256) {
+            return Err(fault("agent", "is longer than 256 bytes"));
+        }
+        let digest = Digest::of_request(
+            wire.operation.as_str(),
+            &target.to_string(),
+            &wire.arguments,
+            wire.resume.as_deref(),
+        );
+        Ok(Self {
+            key: CallKey {
+                tenant: wire.tenant,
+                call_id,
+            },
+            idempotency_key: wire.idempotency_key,
+            target,
+            operation: wire.operation,
+            arguments: wire.arguments,
+            session: wire.session,
+            user: wire.user,
+            agent: wire.agent,
+            group: wire.group,
+            time_limit,
+            priority: wire.priority,
+            retry: wire.retry,
+            idempotent: wire.idempotent,
+            cache: wire.cache,
+            reply: wire.reply,
+            resume: wire.resume,
+            digest,
+        })
+    }
+
+    /// The message body of this request. Reading it gives an equal request.
+    pub fn encode(&self) -> String {
+        let (tool, function, server, name) = match self.target.clone() {
+            Target::Tool { id, function } => (Some(id), function, None, None),
+            Target::OnServer { server, name } => {
+                (None, None, Some(server), Some(name).filter(|n| !n.is_empty()))
+            }
+        };
+        let (deadline, timeout_ms) = match self.time_limit {
+            None => (None, None),
+            Some(TimeLimit::Deadline(at)) => (Some(at), None),
+            Some(TimeLimit::TimeoutMs(ms)) => (None, Some(ms)),
+        };
+        let wire = WireRequest {
+            v: REQUEST_VERSION,
+            call_id: self.idempotency_key.is_none().then(|| self.key.call_id.clone()),
+            idempotency_key: self.idempotency_key.clone(),
+            tenant: self.key.tenant.clone(),
+            tool,
+            function,
+            server,
+            name,
+            arguments: self.arguments.clone(),
+            operation: self.operation,
+            session: self.session.clone(),
+            user: self.user.clone(),
+            agent: self.agent.clone(),
+            group: self.group.clone(),
+            deadline,
+            timeout_ms,
+            priority: self.priority,
+            retry: self.retry,
+            idempotent: self.idempotent,
+            cache: self.cache,
+            reply: self.reply.clone(),
+            resume: self.resume.clone(),
+        };
+        // Serialising owned strings, numbers and checked JSON has no way to fail.
+        serde_json::to_string(&wire).unwrap_or_default()
+    }
+
+    /// The instant after which this call is worth nothing, for a message sent at `enqueued_at`.
+    pub const fn deadline(&self, enqueued_at: Timestamp, default_ms: u64) -> Timestamp {
+        match self.time_limit {
+            Some(TimeLimit::Deadline(at)) => at,
+            Some(TimeLimit::TimeoutMs(ms)) => enqueued_at.plus_ms(ms),
+            None => enqueued_at.plus_ms(default_ms),
+        }
+    }
+}
+
+/// The JSON Schema of a message body, as committed in `docs/call-request.schema.json`.
+pub fn request_schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(WireRequest).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert(
+            "$id".into(),
+            "https://toolfleet.dev/schemas/call-request-v1.json".into(),
+        );
+    }
+    schema
+}
+
+/// The id of a call that is named by an idempotency key: the same for the same tenant and key, nowhere else.
+pub fn derive_call_id(tenant: &Tenant, key: &str) -> Result<CallId, RequestError> {
+    if key.is_empty() || key.len() > 1024 {
+        let found = key.len();
+        return Err(fault(
+            "idempotency_key",
+            format!("has {found} bytes; accepted are 1 to 1024"),
+        ));
+    }
+    let digest = Digest::of_text(&format!("{}#{tenant}#{key}", tenant.as_str().len()));
+    CallId::parse(format!("ik-{}", digest.short(40))).map_err(|e| fault("idempotency_key", e.to_string()))
+}
+
+fn target(
+    tool: Option<ToolId>,
+    function: Option<String>,
+    server: Option<ServerId>,
+    name: Option<String>,
+    operation: Operation,
+) -> Result<Target, RequestError> {
+    match (tool, server) {
+        (Some(_), None) if name.is_some() => Err(fault(
+            "name",
+            "belongs to `server`; a registered tool's function is named by `function`",
+        )),
+        (Some(id), None) => Ok(Target::Tool { id, function }),
+        (None, Some(_)) if function.is_some() => Err(fault(
+            "function",
+            "belongs to `tool`; beside `server` the tool is named by `name`",
+        )),
+        (None, Some(server)) => match name {
+            Some(name) if !name.is_empty() && name.len() <= 256 => Ok(Target::OnServer { server, name }),
+            Some(_) => Err(fault("name", "must have 1 to 256 bytes")),
+            None if operation == Operation::ToolsCall => Err(fault(
+                "name",
+                "is missing: beside `server`, `tools/call` needs the tool's `name`",
+            )),
+            None => Ok(Target::OnServer {
+                server,
+                name: String::new(),
+            }),
+        },
+        (None, None) => Err(fault("tool", "is missing: give `tool`, or `server` and `name`")),
+        (Some(_), Some(_)) => Err(fault("server", "stands beside `tool`: give one of the two")),
+    }
+}
+
+/// A wrong version is said first, because everything else may differ in another version.
+fn check_version(body: &str) -> Result<(), RequestError> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: Option<serde_json::Value>,
+    }
+    if !body.trim_start().starts_with('{') {
+        let start: String = body.trim_start().chars().take(20).collect();
+        return Err(fault(
+            "body",
+            format!("is not a JSON object: it starts with `{start}`"),
+        ));
+    }
+    let version: Version =
+        serde_json::from_str(body).map_err(|e| fault("body", format!("is not valid JSON: {e}")))?;
+    match version.v {
+        Some(v) if v.as_u64() == Some(REQUEST_VERSION.into()) => Ok(()),
+        Some(v) => Err(fault(
+            "v",
+            format!("is {v}; this fleet accepts {REQUEST_VERSION}"),
+        )),
+        None => Err(fault(
+            "v",
+            format!("is missing; this fleet accepts {REQUEST_VERSION}"),
+        )),
+    }
+}
+
+fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
+    #[derive(Deserialize)]
+    struct Address {
+        tenant: Option<serde_json::Value>,
+        call_id: Option<serde_json::Value>,
+        idempotency_key: Option<serde_json::Value>,
+        reply: Option<serde_json::Value>,
+    }
+    let Ok(address) = serde_json::from_str::<Address>(body) else {
+        return (None, None);
+    };
+    let text = |value: &Option<serde_json::Value>| value.as_ref().and_then(|v| v.as_str()).map(str::to_owned);
+    let tenant = text(&address.tenant).and_then(|t| Tenant::parse(t).ok());
+    let key = tenant.and_then(|tenant| {
+        let call_id = match (text(&address.call_id), text(&address.idempotency_key)) {
+            (Some(id), _) => CallId::parse(id).ok()?,
+            (None, Some(key)) => derive_call_id(&tenant, &key).ok()?,
+            (None, None) => return None,
+        };
+        Some(CallKey { tenant, call_id })
+    });
+    (key, address.reply.and_then(|r| serde_json::from_value(r).ok()))
+}
+
+fn object(field: &str, raw: &RawValue) -> Result<(), RequestError> {
+    let text = raw.get().trim_start();
+    if text.starts_with('{') {
+        return Ok(());
+    }
+    let start: String = text.chars().take(20).collect();
+    Err(fault(field, format!("is `{start}`; accepted is a JSON object")))
+}
+
+fn bounded(field: &str, value: Option<u32>, max: u32) -> Result<(), RequestError> {
+    match value {
+        Some(n) if n == 0 || n > max => Err(fault(field, format!("is {n}; accepted are 1 to {max}"))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn fault(field: &str, problem: impl Into<String>) -> RequestError {
+    RequestError {
+        field: field.to_owned(),
+        problem: problem.into(),
+    }
+}

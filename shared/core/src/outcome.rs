@@ -1,0 +1,277 @@
+//! Owns how a call ends: the outcome, its code, and what a caller may do next.
+//!
+//! What the tool or the caller did wrong is an outcome (data). Our own trouble (a throttled table) is never one.
+//!
+//! **Invariant:** every outcome but `succeeded` carries a code, a sentence a language model can act on, and whether the
+//! tool may have run.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeKind {
+    /// The tool ran and its content is stored byte for byte.
+    Succeeded,
+    /// The tool ran and said `isError`.
+    ToolError,
+    /// It failed for good, with a code.
+    Failed,
+    /// It was not allowed to run: access, schema, unknown tool, paused.
+    Refused,
+    /// Its deadline passed before it ran.
+    Expired,
+    /// Its deadline passed while it ran.
+    TimedOut,
+    /// The caller withdrew it.
+    Cancelled,
+    /// The server asks for something before it goes on; a later request may resume it.
+    InputRequired,
+    /// It was sent, the answer was lost, and it is not safe to repeat.
+    OutcomeUnknown,
+}
+
+impl OutcomeKind {
+    /// The word used in tables, messages and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::ToolError => "tool_error",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::InputRequired => "input_required",
+            Self::OutcomeUnknown => "outcome_unknown",
+        }
+    }
+
+    /// Whether an auditor who asks for failures wants to see it.
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Succeeded | Self::InputRequired => false,
+            Self::ToolError
+            | Self::Failed
+            | Self::Refused
+            | Self::Expired
+            | Self::TimedOut
+            | Self::Cancelled
+            | Self::OutcomeUnknown => true,
+        }
+    }
+}
+
+impl fmt::Display for OutcomeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether the tool may have had an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MayHaveRun {
+    /// Nothing reached the tool.
+    No,
+    /// The tool answered.
+    Yes,
+    /// Something was sent and no answer came back.
+    Unknown,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// Why a call did not succeed. Each code is explained in docs/RUNBOOK.md.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum Code {
+            $($(#[$doc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of docs/RUNBOOK.md.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code as tables, messages and the command line carry it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The message is not a toolfleet request.
+    Undecodable = "undecodable",
+    /// The sender may not speak for the tenant it names.
+    TenantNotAllowed = "tenant_not_allowed",
+    /// No such tool or function is registered.
+    UnknownTool = "unknown_tool",
+    /// No such server is registered.
+    UnknownServer = "unknown_server",
+    /// The user's type or roles do not open this tool.
+    AccessDenied = "access_denied",
+    /// The arguments do not fit the tool's schema.
+    InvalidArguments = "invalid_arguments",
+    /// The reply queue is not on the list.
+    ReplyNotAllowed = "reply_not_allowed",
+    /// The same id was sent before with other arguments.
+    IdempotencyMismatch = "idempotency_mismatch",
+    /// The message is older than the fleet remembers calls for.
+    TooOld = "too_old",
+    /// The session does not exist, has ended, or does not grant this tool.
+    SessionInvalid = "session_invalid",
+    /// The request asks for something this fleet does not do.
+    Unsupported = "unsupported",
+    /// An operator paused the tool.
+    Paused = "paused",
+    /// The deadline passed before or while the tool ran.
+    DeadlineExceeded = "deadline_exceeded",
+    /// The caller cancelled.
+    CancelledByCaller = "cancelled_by_caller",
+    /// The tool itself reported an error.
+    ToolReportedError = "tool_reported_error",
+    /// The server could not be reached in all attempts.
+    ServerUnreachable = "server_unreachable",
+    /// The server answered with an HTTP error.
+    ServerError = "server_error",
+    /// The server asked to slow down until the deadline.
+    RateLimited = "rate_limited",
+    /// The server did not accept the credentials.
+    Unauthorized = "unauthorized",
+    /// The credentials lack a scope or permission.
+    Forbidden = "forbidden",
+    /// A secret that the server's configuration names could not be had.
+    CredentialUnavailable = "credential_unavailable",
+    /// The server answered with a JSON-RPC error.
+    RpcError = "rpc_error",
+    /// The server's answer breaks the protocol.
+    InvalidAnswer = "invalid_answer",
+    /// The answer is larger than the bound.
+    AnswerTooLarge = "answer_too_large",
+    /// The compressed result is larger than a record holds.
+    ResultTooLarge = "result_too_large",
+    /// The server redirects elsewhere.
+    Redirected = "redirected",
+    /// The server speaks no protocol version of ours.
+    VersionUnsupported = "version_unsupported",
+    /// The server's result has a type this fleet does not know.
+    UnknownResultType = "unknown_result_type",
+    /// The server asks for input before it goes on.
+    InputRequired = "input_required",
+    /// The request was sent and the connection or the answer was lost.
+    AnswerLost = "answer_lost",
+    /// A worker stopped while the call ran.
+    WorkerLost = "worker_lost",
+    /// An attempt took longer than its bound.
+    AttemptTimedOut = "attempt_timed_out",
+    /// The message was received too often and went to the dead-letter queue.
+    DeadLettered = "dead_lettered",
+    /// Handling the call met a defect of the fleet itself.
+    InternalError = "internal_error",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What went wrong, for a caller to act on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Trouble {
+    /// Why, as a stable word.
+    pub code: Code,
+    /// A sentence a language model or a person can act on.
+    pub message: String,
+    /// Whether a new call with the same arguments may succeed.
+    pub retryable: bool,
+    /// After how many milliseconds a new call makes sense, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// Whether the tool may have had an effect.
+    pub may_have_run: MayHaveRun,
+}
+
+/// How a call ended, with all a caller needs.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How it ended.
+    pub kind: OutcomeKind,
+    /// What went wrong; always present unless it succeeded.
+    pub trouble: Option<Trouble>,
+    /// The server's `result`, byte for byte, where there is one.
+    pub content: Option<Box<RawValue>>,
+}
+
+impl PartialEq for Outcome {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |o: &Self| o.content.as_ref().map(|c| c.get().to_owned());
+        self.kind == other.kind && self.trouble == other.trouble && text(self) == text(other)
+    }
+}
+
+impl Outcome {
+    /// The tool ran and answered.
+    pub const fn succeeded(content: Box<RawValue>) -> Self {
+        Self {
+            kind: OutcomeKind::Succeeded,
+            trouble: None,
+            content: Some(content),
+        }
+    }
+
+    /// The tool ran and said `isError`; `sentence` is its own text where it gave one.
+    pub fn tool_error(content: Box<RawValue>, sentence: impl Into<String>) -> Self {
+        let trouble = Trouble::new(Code::ToolReportedError, sentence, MayHaveRun::Yes);
+        Self {
+            kind: OutcomeKind::ToolError,
+            trouble: Some(trouble),
+            content: Some(content),
+        }
+    }
+
+    /// It was not allowed to run; nothing was sent.
+    pub fn refused(code: Code, sentence: impl Into<String>) -> Self {
+        Self::ended(OutcomeKind::Refused, Trouble::new(code, sentence, MayHaveRun::No))
+    }
+
+    /// It failed for good.
+    pub const fn failed(trouble: Trouble) -> Self {
+        Self::ended(OutcomeKind::Failed, trouble)
+    }
+
+    /// It ended as `kind`, without content.
+    pub const fn ended(kind: OutcomeKind, trouble: Trouble) -> Self {
+        Self {
+            kind,
+            trouble: Some(trouble),
+            content: None,
+        }
+    }
+}
+
+impl Trouble {
+    /// Trouble that another try will not cure.
+    pub fn new(code: Code, message: impl Into<String>, may_have_run: MayHaveRun) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retryable: false,
+            retry_after_ms: None,
+            may_have_run,
+        }
+    }
+
+    /// The same, where a new call may succeed.
+    #[must_use]
+    pub const fn retryable(mut self, after_ms: Option<u64>) -> Self {
+        self.retryable = true;
+        self.retry_after_ms = after_ms;
+        self
+    }
+}

@@ -1,0 +1,284 @@
+//! Owns what follows a failed attempt: again, later, or the end. Plain data in, plain data out.
+//!
+//! **Invariant:** an attempt that may have reached a tool which is not safe to repeat is never followed by another.
+
+use crate::fault::{Fault, RetryClass};
+use crate::outcome::{MayHaveRun, Outcome, OutcomeKind, Trouble};
+use crate::time::Timestamp;
+
+/// A wait up to this long happens in the worker's slot; a longer one gives the call back to the queue.
+pub const IN_PLACE_MS: u64 = 2_000;
+
+/// Where a call stands when an attempt has failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// Attempts made, the failed one included.
+    pub attempts: u32,
+    /// Attempts allowed.
+    pub max_attempts: u32,
+    /// Whether running it twice does no harm.
+    pub repeatable: bool,
+    /// Whether an earlier attempt may have had an effect.
+    pub exposed: bool,
+    /// Now.
+    pub now: Timestamp,
+    /// When the call is worth nothing any more.
+    pub deadline: Timestamp,
+    /// What the back-off policy proposes to wait, in milliseconds.
+    pub backoff_ms: u64,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Try again here after this many milliseconds.
+    Again {
+        /// Milliseconds.
+        after_ms: u64,
+    },
+    /// Give the call back for this many milliseconds.
+    Later {
+        /// Milliseconds.
+        after_ms: u64,
+        /// Whether the attempt counts; a pause the server asked for does not.
+        counted: bool,
+    },
+    /// It is over.
+    End(Outcome),
+}
+
+/// Decides what follows `fault`.
+pub fn after(fault: &Fault, at: Standing) -> Next {
+    let exposed = at.exposed || fault.may_have_run() == MayHaveRun::Unknown;
+    match fault.retry_class() {
+        RetryClass::Permanent => Next::End(failed(fault, exposed, false)),
+        RetryClass::Ambiguous if !at.repeatable => Next::End(unknown(fault, at)),
+        RetryClass::Pause { after_ms } => {
+            let after_ms = after_ms.unwrap_or(at.backoff_ms).max(1);
+            if at.now.plus_ms(after_ms) >= at.deadline {
+                return Next::End(with_pause(failed(fault, exposed, true), after_ms));
+            }
+            Next::Later {
+                after_ms,
+                counted: false,
+            }
+        }
+        RetryClass::NotExecuted | RetryClass::Ambiguous => {
+            if at.now >= at.deadline && exposed {
+                return Next::End(timed_out(fault));
+            }
+            if at.attempts >= at.max_attempts || at.now.plus_ms(at.backoff_ms) >= at.deadline {
+                return Next::End(failed(fault, exposed, true));
+            }
+            if at.backoff_ms > IN_PLACE_MS {
+                return Next::Later {
+                    after_ms: at.backoff_ms,
+                    counted: true,
+                };
+            }
+            Next::Again {
+                after_ms: at.backoff_ms,
+            }
+        }
+    }
+}
+
+fn failed(fault: &Fault, exposed: bool, retryable: bool) -> Outcome {
+    let ran = if exposed {
+        MayHaveRun::Unknown
+    } else {
+        fault.may_have_run()
+    };
+    let advice = match (retryable, ran) {
+        (true, _) => "Another try later may succeed.",
+        (false, MayHaveRun::No) => "Nothing was executed; sending the same call again will not help.",
+        (false, MayHaveRun::Unknown | MayHaveRun::Yes) => "The tool may have run; check its effect first.",
+    };
+    let mut trouble = Trouble::new(fault.code(), format!("{}. {advice}", sentence(fault)), ran);
+    trouble.retryable = retryable;
+    Outcome::failed(trouble)
+}
+
+fn unknown(fault: &Fault, at: Standing) -> Outcome {
+    if at.now >= at.deadline {
+        return timed_out(fault);
+    }
+    let text = format!(
+        "{}. The call was sent and the tool is not safe to repeat, so it was not sent again; check its effect before \
+         you send it under a new id.",
+        sentence(fault)
+    );
+    Outcome::ended(
+        OutcomeKind::OutcomeUnknown,
+        Trouble::new(fault.code(), text, MayHaveRun::Unknown),
+    )
+}
+
+fn timed_out(fault: &Fault) -> Outcome {
+    let text =
+        format!("The deadline passed while the tool ran ({fault}). Whether it had an effect is not known.");
+    let trouble = Trouble::new(crate::outcome::Code::DeadlineExceeded, text, MayHaveRun::Unknown);
+    Outcome::ended(OutcomeKind::TimedOut, trouble)
+}
+
+fn with_pause(mut outcome: Outcome, after_ms: u64) -> Outcome {
+    if let Some(trouble) = &mut outcome.trouble {
+        trouble.retry_after_ms = Some(after_ms);
+    }
+    outcome
+}
+
+fn sentence(fault: &Fault) -> String {
+    let text = fault.to_string();
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: i64 = 100_000;
+
+    fn standing() -> Standing {
+        Standing {
+            attempts: 1,
+            max_attempts: 3,
+            repeatable: false,
+            exposed: false,
+            now: Timestamp::from_ms(0),
+            deadline: Timestamp::from_ms(DEADLINE),
+            backoff_ms: 100,
+        }
+    }
+
+    fn lost() -> Fault {
+        Fault::AnswerLost {
+            detail: "reset".into(),
+        }
+    }
+
+    fn refused_connection() -> Fault {
+        Fault::Connect {
+            detail: "refused".into(),
+        }
+    }
+
+    fn end(next: Next) -> Outcome {
+        match next {
+            Next::End(outcome) => outcome,
+            other @ (Next::Again { .. } | Next::Later { .. }) => panic!("expected the end, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_of_an_unsafe_tool_ends_as_unknown_and_of_a_safe_one_is_tried_again() {
+        let outcome = end(after(&lost(), standing()));
+        assert_eq!(outcome.kind, OutcomeKind::OutcomeUnknown);
+        assert_eq!(outcome.trouble.unwrap().may_have_run, MayHaveRun::Unknown);
+        let safe = Standing {
+            repeatable: true,
+            ..standing()
+        };
+        assert_eq!(after(&lost(), safe), Next::Again { after_ms: 100 });
+    }
+
+    #[test]
+    fn what_never_reached_the_tool_is_tried_again_even_if_unsafe_until_attempts_end() {
+        assert_eq!(
+            after(&refused_connection(), standing()),
+            Next::Again { after_ms: 100 }
+        );
+        let outcome = end(after(
+            &refused_connection(),
+            Standing {
+                attempts: 3,
+                ..standing()
+            },
+        ));
+        let trouble = outcome.trouble.unwrap();
+        assert_eq!(
+            (outcome.kind, trouble.may_have_run),
+            (OutcomeKind::Failed, MayHaveRun::No)
+        );
+        assert!(trouble.retryable);
+    }
+
+    #[test]
+    fn an_earlier_exposed_attempt_is_remembered_in_the_final_word() {
+        let at = Standing {
+            attempts: 3,
+            repeatable: true,
+            exposed: true,
+            ..standing()
+        };
+        let trouble = end(after(&refused_connection(), at)).trouble.unwrap();
+        assert_eq!(trouble.may_have_run, MayHaveRun::Unknown);
+    }
+
+    #[test]
+    fn a_long_wait_gives_the_call_back_and_a_pause_is_not_an_attempt() {
+        let at = Standing {
+            backoff_ms: 5_000,
+            repeatable: true,
+            ..standing()
+        };
+        assert_eq!(
+            after(&lost(), at),
+            Next::Later {
+                after_ms: 5_000,
+                counted: true
+            }
+        );
+        let pause = Fault::RateLimited {
+            retry_after_ms: Some(7_000),
+        };
+        assert_eq!(
+            after(&pause, standing()),
+            Next::Later {
+                after_ms: 7_000,
+                counted: false
+            }
+        );
+    }
+
+    #[test]
+    fn a_pause_past_the_deadline_ends_now_and_says_how_long_it_would_have_been() {
+        let pause = Fault::RateLimited {
+            retry_after_ms: Some(DEADLINE as u64),
+        };
+        let outcome = end(after(&pause, standing()));
+        assert_eq!(outcome.trouble.unwrap().retry_after_ms, Some(DEADLINE as u64));
+    }
+
+    #[test]
+    fn at_the_deadline_a_sent_call_is_timed_out_whether_safe_or_not() {
+        for repeatable in [false, true] {
+            let at = Standing {
+                repeatable,
+                now: Timestamp::from_ms(DEADLINE),
+                ..standing()
+            };
+            assert_eq!(end(after(&lost(), at)).kind, OutcomeKind::TimedOut);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_not_mcp_is_final_and_says_the_tool_may_have_run() {
+        let garbage = Fault::InvalidAnswer {
+            detail: "no id".into(),
+        };
+        let outcome = end(after(
+            &garbage,
+            Standing {
+                repeatable: true,
+                ..standing()
+            },
+        ));
+        assert_eq!(outcome.kind, OutcomeKind::Failed);
+        assert_eq!(outcome.trouble.unwrap().may_have_run, MayHaveRun::Unknown);
+    }
+}

@@ -1,0 +1,23 @@
+//! The tests of the core: the state table, the request contract, the catalog.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do: loudly, at the line"
+)]
+
+mod catalog;
+mod message;
+mod state_properties;
+mod state_table;
+
+#[test]
+fn every_outcome_code_is_explained_in_the_runbook_and_nothing_else_is() {
+    let runbook = include_str!("../../../../docs/RUNBOOK.md");
+    let explained: Vec<_> =
+        runbook.lines().filter_map(|l| l.strip_prefix("### `")).filter_map(|l| l.strip_suffix('`')).collect();
+    let codes: Vec<_> = toolfleet_core::outcome::Code::ALL.iter().map(|c| c.as_str()).collect();
+    assert_eq!(explained, codes);
+}

@@ -1,0 +1,227 @@
+//! The request contract: what is accepted, and how what is not is named.
+
+use proptest::prelude::*;
+use toolfleet_core::message::{CallRequest, Malformed, Reply, Target, TimeLimit, request_schema};
+use toolfleet_core::time::Timestamp;
+
+const SMALLEST: &str = r#"{"v":1,"call_id":"c1","tenant":"acme","tool":"echo","arguments":{"text":"hi"}}"#;
+
+fn refused(body: &str) -> Malformed {
+    *CallRequest::decode(body).expect_err(body)
+}
+
+#[test]
+fn the_smallest_request_is_enough_and_keeps_its_arguments_byte_for_byte() {
+    let body = SMALLEST.replace(r#"{"text":"hi"}"#, r#"{ "b" : 1.0,"a":1e2 }"#);
+    let request = CallRequest::decode(&body).unwrap();
+    assert_eq!(request.arguments.get(), r#"{ "b" : 1.0,"a":1e2 }"#);
+    assert_eq!(request.key.to_string(), "acme#c1");
+}
+
+#[test]
+fn every_field_is_read_and_written_back_the_same() {
+    let body = r#"{"v":1,"idempotency_key":"order 7","tenant":"acme","server":"crm","name":"find","arguments":{},
+        "operation":"tools/call","session":"s-1","user":{"id":"u","type":"internal","roles":["admin"]},"agent":"planner",
+        "group":{"id":"g","size":3},"deadline":"2026-11-21T09:30:00Z","priority":"high","retry":{"max_attempts":2},
+        "idempotent":true,"cache":true,"reply":{"sqs_queue_url":"http://127.0.0.1/0/r"},"resume":{"answer":1}}"#;
+    let request = CallRequest::decode(body).unwrap();
+    assert_eq!(request.target.to_string(), "crm/find");
+    assert_eq!(
+        request.time_limit,
+        Some(TimeLimit::Deadline(
+            Timestamp::parse("2026-11-21T09:30:00Z").unwrap()
+        ))
+    );
+    assert!(matches!(request.reply, Some(Reply::SqsQueueUrl(_))));
+    let again = CallRequest::decode(&request.encode()).unwrap();
+    assert_eq!(format!("{again:?}"), format!("{request:?}"));
+}
+
+#[test]
+fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted() {
+    let with = |extra: &str| SMALLEST.replace(r#""v":1,"#, &format!(r#""v":1,{extra},"#));
+    let cases = [
+        ("not json".to_owned(), "body", "not a JSON object"),
+        ("[1]".to_owned(), "body", "not a JSON object"),
+        (SMALLEST.replace('}', ""), "body", "not valid JSON"),
+        (
+            SMALLEST.replace("\"v\":1,", ""),
+            "v",
+            "missing; this fleet accepts 1",
+        ),
+        (
+            SMALLEST.replace("\"v\":1", "\"v\":2"),
+            "v",
+            "is 2; this fleet accepts 1",
+        ),
+        (
+            SMALLEST.replace("\"tenant\":\"acme\",", ""),
+            "body",
+            "missing field `tenant`",
+        ),
+        (
+            SMALLEST.replace("\"call_id\":\"c1\",", ""),
+            "call_id",
+            "give `call_id` or `idempotency_key`",
+        ),
+        (
+            SMALLEST.replace("\"tool\":\"echo\",", ""),
+            "tool",
+            "give `tool`, or `server` and `name`",
+        ),
+        (
+            SMALLEST.replace("acme", "a#b"),
+            "tenant",
+            "`a#b` is not a valid tenant",
+        ),
+        (
+            SMALLEST.replace("acme", "_undecodable"),
+            "tenant",
+            "not starting with _",
+        ),
+        (
+            SMALLEST.replace(r#"{"text":"hi"}"#, "[1]"),
+            "arguments",
+            "accepted is a JSON object",
+        ),
+        (
+            with(r#""colour":"red""#),
+            "colour",
+            "unknown field `colour`, expected one of `v`",
+        ),
+        (
+            with(r#""retry":{"max_attempts":"3"}"#),
+            "retry.max_attempts",
+            "expected u32",
+        ),
+        (
+            with(r#""retry":{"max_attempts":0}"#),
+            "retry.max_attempts",
+            "accepted are 1 to 100",
+        ),
+        (
+            with(r#""user":{"id":"u","group":"x"}"#),
+            "user.group",
+            "unknown field `group`",
+        ),
+        (with(r#""deadline":"tomorrow""#), "deadline", "RFC 3339"),
+        (with(r#""timeout_ms":0"#), "timeout_ms", "from 1"),
+        (
+            with(r#""timeout_ms":5,"deadline":"2026-11-21T09:30:00Z""#),
+            "timeout_ms",
+            "give one of the two",
+        ),
+        (
+            with(r#""idempotency_key":"k""#),
+            "idempotency_key",
+            "give one of the two",
+        ),
+        (with(r#""server":"crm""#), "server", "give one of the two"),
+        (with(r#""name":"find""#), "name", "belongs to `server`"),
+        (
+            with(r#""reply":{"pigeon":"x"}"#),
+            "reply",
+            "unknown variant `pigeon`",
+        ),
+        (
+            with(r#""operation":"tools/run""#),
+            "operation",
+            "unknown variant `tools/run`",
+        ),
+        (
+            with(r#""group":{"id":"g","size":0}"#),
+            "group.size",
+            "accepted are 1 to 1000",
+        ),
+        (format!("{SMALLEST} {{}}"), "body", "trailing"),
+        (
+            format!("{SMALLEST}{}", " ".repeat(1_048_577)),
+            "body",
+            "at most 1048576",
+        ),
+    ];
+    for (body, field, problem) in cases {
+        let error = refused(&body).error;
+        let shown: String = body.chars().take(120).collect();
+        assert_eq!(error.field, field, "{shown}: {error}");
+        assert!(error.problem.contains(problem), "{shown}: {error}");
+    }
+}
+
+#[test]
+fn a_broken_request_still_says_whose_answer_it_was_if_that_much_can_be_read() {
+    let broken = refused(&SMALLEST.replace("\"v\":1", "\"v\":9,\"reply\":{\"sqs_queue_url\":\"http://r\"}"));
+    assert_eq!(broken.addressed.unwrap().to_string(), "acme#c1");
+    assert_eq!(broken.reply, Some(Reply::SqsQueueUrl("http://r".into())));
+    assert!(refused("{\"v\":1}").addressed.is_none());
+}
+
+#[test]
+fn an_idempotency_key_gives_each_tenant_an_id_of_its_own() {
+    let of = |tenant: &str, key: &str| {
+        let body =
+            format!(r#"{{"v":1,"idempotency_key":"{key}","tenant":"{tenant}","tool":"t","arguments":{{}}}}"#);
+        CallRequest::decode(&body).unwrap().key.call_id
+    };
+    assert_eq!(of("acme", "k"), of("acme", "k"));
+    assert_ne!(of("acme", "k"), of("other", "k"));
+    assert_ne!(of("a", "1#k"), of("a1", "k"));
+}
+
+#[test]
+fn the_same_question_has_the_same_digest_and_another_has_not() {
+    let digest = |body: &str| CallRequest::decode(body).unwrap().digest;
+    let other_order = SMALLEST.replace(r#"{"text":"hi"}"#, r#"{ "text" : "hi" }"#);
+    assert_eq!(digest(SMALLEST), digest(&other_order));
+    assert_ne!(digest(SMALLEST), digest(&SMALLEST.replace("hi", "ho")));
+    assert_ne!(digest(SMALLEST), digest(&SMALLEST.replace("echo", "echo2")));
+}
+
+#[test]
+fn the_committed_schema_is_the_one_the_code_gives() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/call-request.schema.json");
+    let current = format!("{}\n", serde_json::to_string_pretty(&request_schema()).unwrap());
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    if committed != current {
+        std::fs::write(path, &current).expect("the schema is written for you to commit");
+        panic!("docs/call-request.schema.json was stale and has been written anew: look at it and commit it");
+    }
+}
+
+#[test]
+fn the_published_schema_accepts_what_is_accepted_and_refuses_what_is_refused() {
+    let validator = jsonschema::validator_for(&request_schema()).unwrap();
+    let accepts = |body: &str| validator.is_valid(&serde_json::from_str(body).unwrap());
+    assert!(accepts(SMALLEST));
+    assert!(accepts(
+        r#"{"v":1,"idempotency_key":"k","tenant":"a","server":"s","name":"n","arguments":{}}"#
+    ));
+    for wrong in [
+        SMALLEST.replace("\"v\":1", "\"v\":2"),
+        SMALLEST.replace("acme", "_x"),
+        SMALLEST.replace("acme", "a#b"),
+        SMALLEST.replace("\"call_id\":\"c1\",", ""),
+        SMALLEST.replace("\"v\":1", "\"v\":1,\"colour\":1"),
+        SMALLEST.replace(r#"{"text":"hi"}"#, "[]"),
+        SMALLEST.replace("\"v\":1", "\"v\":1,\"server\":\"s\""),
+    ] {
+        assert!(!accepts(&wrong), "{wrong}");
+        assert!(CallRequest::decode(&wrong).is_err(), "{wrong}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_decoder_panic(text in ".{0,200}") {
+        let _ = CallRequest::decode(&text);
+        let _ = CallRequest::decode(&format!("{{\"v\":1,{text}}}"));
+    }
+
+    #[test]
+    fn any_tool_name_survives_writing_and_reading(name in "[^\"\\\\\\p{C}]{1,40}") {
+        let body = serde_json::json!({"v":1,"call_id":"c","tenant":"t","server":"s","name":name,"arguments":{}}).to_string();
+        let again = CallRequest::decode(&CallRequest::decode(&body).unwrap().encode()).unwrap();
+        let Target::OnServer { name: read, .. } = again.target else { panic!("a server's tool") };
+        prop_assert_eq!(read, name);
+    }
+}

@@ -1,0 +1,244 @@
+//! The state table under any order of claims, crashes, lapses of time, cancellations, duplicates and redeliveries.
+
+use proptest::prelude::*;
+use toolfleet_core::call::{CallRow, Claim, Decision, Event, State, Then, Visit, decide};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::time::Timestamp;
+
+const LEASE_MS: u64 = 1_000;
+
+#[derive(Debug, Clone)]
+enum Act {
+    /// A worker receives the message (or a duplicate of it) and tries to claim.
+    Deliver {
+        worker: usize,
+    },
+    /// A worker with a claim finishes, however late.
+    Finish {
+        worker: usize,
+    },
+    /// A worker with a claim gives it back; `exposed` only where sending was not ambiguous for an unsafe tool.
+    Release {
+        worker: usize,
+        exposed: bool,
+    },
+    Heartbeat {
+        worker: usize,
+    },
+    /// A worker dies: its claim is forgotten.
+    Crash {
+        worker: usize,
+    },
+    Refuse,
+    Cancel,
+    Pass {
+        ms: u64,
+    },
+    /// A duplicate asks something else.
+    OtherQuestion,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let worker = 0..3_usize;
+    prop_oneof![
+        4 => worker.clone().prop_map(|worker| Act::Deliver { worker }),
+        2 => worker.clone().prop_map(|worker| Act::Finish { worker }),
+        1 => (worker.clone(), any::<bool>()).prop_map(|(worker, exposed)| Act::Release { worker, exposed }),
+        1 => worker.clone().prop_map(|worker| Act::Heartbeat { worker }),
+        1 => worker.prop_map(|worker| Act::Crash { worker }),
+        1 => Just(Act::Refuse),
+        1 => Just(Act::Cancel),
+        3 => (0..2_500_u64).prop_map(|ms| Act::Pass { ms }),
+        1 => Just(Act::OtherQuestion),
+    ]
+}
+
+struct World {
+    row: Option<CallRow>,
+    now: Timestamp,
+    claims: [Option<Claim>; 3],
+    nonces: u128,
+    repeatable: bool,
+    handed_out: u32,
+    ends: Vec<CallRow>,
+}
+
+impl World {
+    fn visit(&mut self, question: &str) -> Visit {
+        self.nonces += 1;
+        Visit {
+            key: key(),
+            digest: Digest::of_text(question),
+            nonce: Nonce::from_random(self.nonces),
+            worker: WorkerId::parse("w").unwrap(),
+            enqueued_at: Timestamp::from_ms(0),
+            now: self.now,
+            skew_ms: 100,
+            repeatable: self.repeatable,
+            expires_at: Timestamp::from_ms(1_000_000_000),
+        }
+    }
+
+    fn apply(&mut self, event: &Event) -> Option<Then> {
+        match decide(self.row.as_ref(), event) {
+            Decision::Leave(_) => None,
+            Decision::Write { row, then } => {
+                if let Some(before) = &self.row {
+                    assert_ne!(before.state, State::Done, "nothing leads away from the end");
+                    assert!(row.fence >= before.fence, "a fence never falls");
+                    assert_eq!(row.rev, before.rev + 1, "every write has its own revision");
+                }
+                if row.state == State::Done {
+                    assert!(row.finished.is_some(), "an end has an outcome");
+                    self.ends.push((*row).clone());
+                }
+                self.row = Some(*row);
+                Some(then)
+            }
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Deliver { worker } => {
+                let visit = self.visit("question");
+                let event = Event::Claim {
+                    visit,
+                    lease_ms: LEASE_MS,
+                    definition: None,
+                };
+                if let Some(Then::Execute(claim)) = self.apply(&event) {
+                    self.handed_out += 1;
+                    self.claims[worker] = Some(claim);
+                }
+            }
+            Act::Finish { worker } => {
+                if let Some(claim) = self.claims[worker].take() {
+                    let outcome = Outcome::refused(Code::AccessDenied, format!("by fence {}", claim.fence()));
+                    let fence = claim.fence();
+                    let finished = self.apply(&Event::Finish {
+                        claim,
+                        outcome,
+                        attempts: 1,
+                        now: self.now,
+                    });
+                    if finished.is_some() {
+                        assert_eq!(
+                            self.row.as_ref().unwrap().fence,
+                            fence,
+                            "only the newest claim finishes"
+                        );
+                    }
+                }
+            }
+            Act::Release { worker, exposed } => {
+                // A worker gives an unsafe call back only while nothing can have reached the tool.
+                if let Some(claim) = self.claims[worker].take() {
+                    let exposed = exposed && self.repeatable;
+                    if !self.repeatable {
+                        self.handed_out -=
+                            u32::from(self.row.as_ref().is_some_and(|r| r.fence == claim.fence()));
+                    }
+                    self.apply(&Event::Release {
+                        claim,
+                        attempts: 1,
+                        exposed,
+                        now: self.now,
+                    });
+                }
+            }
+            Act::Heartbeat { worker } => {
+                if let Some(claim) = self.claims[worker].clone() {
+                    self.apply(&Event::Heartbeat {
+                        claim,
+                        lease_until: self.now.plus_ms(LEASE_MS),
+                    });
+                }
+            }
+            Act::Crash { worker } => self.claims[worker] = None,
+            Act::Refuse => {
+                let visit = self.visit("question");
+                self.apply(&Event::Conclude {
+                    visit,
+                    outcome: Outcome::refused(Code::Paused, "paused"),
+                });
+            }
+            Act::Cancel => {
+                let event = Event::Cancel {
+                    key: key(),
+                    now: self.now,
+                    expires_at: Timestamp::from_ms(1_000_000_000),
+                };
+                self.apply(&event);
+            }
+            Act::Pass { ms } => self.now = self.now.plus_ms(ms),
+            Act::OtherQuestion => {
+                let known = self.row.as_ref().is_some_and(|r| r.digest.is_some());
+                let visit = self.visit("another question");
+                let event = Event::Claim {
+                    visit,
+                    lease_ms: LEASE_MS,
+                    definition: None,
+                };
+                if known {
+                    assert!(
+                        self.apply(&event).is_none(),
+                        "another question never touches the row"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn key() -> CallKey {
+    CallKey {
+        tenant: Tenant::parse("acme").unwrap(),
+        call_id: CallId::parse("c1").unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_any_order_there_is_one_end_and_an_unsafe_call_is_sent_once(
+        acts in prop::collection::vec(act(), 1..60),
+        repeatable in any::<bool>(),
+    ) {
+        let mut world = World {
+            row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: 0, repeatable, handed_out: 0, ends: Vec::new(),
+        };
+        for act in &acts {
+            world.act(act);
+            if !repeatable {
+                prop_assert!(world.handed_out <= 1, "sent twice after {acts:?}");
+            }
+        }
+        // The queue delivers until the call ends.
+        for _ in 0..4 {
+            world.act(&Act::Pass { ms: LEASE_MS + 200 });
+            world.act(&Act::Deliver { worker: 0 });
+            world.act(&Act::Finish { worker: 0 });
+        }
+        prop_assert_eq!(world.ends.len(), 1);
+        prop_assert_eq!(world.row.as_ref(), world.ends.first());
+    }
+
+    #[test]
+    fn a_write_whose_answer_was_lost_is_recognised_and_a_rival_claim_is_not(first in 1..100_u128, second in 101..200_u128) {
+        let mut world = World {
+            row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: first, repeatable: true, handed_out: 0, ends: Vec::new(),
+        };
+        let event = Event::Claim { visit: world.visit("question"), lease_ms: LEASE_MS, definition: None };
+        let Decision::Write { row, .. } = decide(None, &event) else { panic!("a first claim is written") };
+        let Decision::Write { row: again, .. } = decide(None, &event) else { panic!("the same claim, sent again") };
+        prop_assert_eq!(&row, &again);
+        world.nonces = second;
+        let rival = Event::Claim { visit: world.visit("question"), lease_ms: LEASE_MS, definition: None };
+        let Decision::Write { row: other, .. } = decide(None, &rival) else { panic!("a rival's claim") };
+        prop_assert_ne!(row, other);
+    }
+}

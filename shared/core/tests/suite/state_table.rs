@@ -1,0 +1,439 @@
+//! The state table, as a table: for each state, what each visitor finds there.
+
+use toolfleet_core::call::{CallRow, Claim, Decision, Event, Finding, State, Then, Visit, decide};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::time::Timestamp;
+
+const LEASE_MS: u64 = 30_000;
+const SKEW_MS: u64 = 2_000;
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_ms(1_000_000).plus_ms(ms)
+}
+
+fn key() -> CallKey {
+    CallKey {
+        tenant: Tenant::parse("acme").unwrap(),
+        call_id: CallId::parse("c1").unwrap(),
+    }
+}
+
+fn visit(nonce: u128, now_ms: u64) -> Visit {
+    Visit {
+        key: key(),
+        digest: Digest::of_text("question"),
+        nonce: Nonce::from_random(nonce),
+        worker: WorkerId::parse("w1").unwrap(),
+        enqueued_at: at(0),
+        now: at(now_ms),
+        skew_ms: SKEW_MS,
+        repeatable: false,
+        expires_at: at(1_000_000),
+    }
+}
+
+fn safe(visit: Visit) -> Visit {
+    Visit {
+        repeatable: true,
+        ..visit
+    }
+}
+
+fn claim_by(visit: Visit) -> Event {
+    Event::Claim {
+        visit,
+        lease_ms: LEASE_MS,
+        definition: None,
+    }
+}
+
+fn refusal() -> Outcome {
+    Outcome::refused(Code::AccessDenied, "no")
+}
+
+fn expiry() -> Outcome {
+    let why = toolfleet_core::outcome::Trouble::new(Code::DeadlineExceeded, "late", MayHaveRun::No);
+    Outcome::ended(OutcomeKind::Expired, why)
+}
+
+fn success() -> Outcome {
+    Outcome::succeeded(serde_json::value::RawValue::from_string("{}".into()).unwrap())
+}
+
+fn stored(seen: Option<&CallRow>, event: &Event) -> (CallRow, Then) {
+    match decide(seen, event) {
+        Decision::Write { row, then } => (*row, then),
+        Decision::Leave(finding) => panic!("expected a write, found {finding:?}"),
+    }
+}
+
+fn left(seen: &CallRow, event: &Event) -> Finding {
+    match decide(Some(seen), event) {
+        Decision::Leave(finding) => finding,
+        Decision::Write { row, .. } => panic!("expected nothing to be stored, got {row:?}"),
+    }
+}
+
+fn claimed() -> (CallRow, Claim) {
+    match stored(None, &claim_by(visit(1, 0))) {
+        (row, Then::Execute(claim)) => (row, claim),
+        (_, other) => panic!("expected a claim, got {other:?}"),
+    }
+}
+
+fn released(exposed: bool) -> CallRow {
+    let (row, claim) = claimed();
+    stored(
+        Some(&row),
+        &Event::Release {
+            claim,
+            attempts: 1,
+            exposed,
+            now: at(10),
+        },
+    )
+    .0
+}
+
+fn done() -> CallRow {
+    let (row, claim) = claimed();
+    stored(
+        Some(&row),
+        &Event::Finish {
+            claim,
+            outcome: success(),
+            attempts: 1,
+            now: at(10),
+        },
+    )
+    .0
+}
+
+fn waiting_task() -> CallRow {
+    let (row, claim) = claimed();
+    stored(
+        Some(&row),
+        &Event::Park {
+            claim,
+            task: "t".into(),
+            attempts: 1,
+        },
+    )
+    .0
+}
+
+fn awaiting_approval() -> CallRow {
+    stored(None, &Event::AwaitApproval { visit: visit(1, 0) }).0
+}
+
+fn pending() -> CallRow {
+    stored(Some(&awaiting_approval()), &Event::Approve).0
+}
+
+fn withdrawn(row: Option<&CallRow>) -> CallRow {
+    stored(
+        row,
+        &Event::Cancel {
+            key: key(),
+            now: at(5),
+            expires_at: at(1_000_000),
+        },
+    )
+    .0
+}
+
+fn outcome(row: &CallRow) -> (OutcomeKind, Option<MayHaveRun>) {
+    let outcome = &row.finished.as_ref().expect("an end").outcome;
+    (outcome.kind, outcome.trouble.as_ref().map(|t| t.may_have_run))
+}
+
+const AFTER_LEASE: u64 = LEASE_MS + SKEW_MS + 1;
+
+#[test]
+fn every_state_of_the_table_is_reached_by_an_event() {
+    let reached = [
+        pending(),
+        claimed().0,
+        released(false),
+        waiting_task(),
+        awaiting_approval(),
+        done(),
+    ];
+    for state in State::ALL {
+        assert!(reached.iter().any(|row| row.state == state), "{state:?}");
+        assert_eq!(State::from_stored(state.as_str()), Some(state));
+    }
+}
+
+#[test]
+fn a_first_delivery_claims_with_lease_fence_and_nonce() {
+    let (row, claim) = claimed();
+    assert_eq!((row.state, row.fence, row.rev), (State::Claimed, 1, 1));
+    assert_eq!(row.lease_until, Some(at(LEASE_MS)));
+    assert_eq!(claim.fence(), 1);
+}
+
+#[test]
+fn a_redelivery_finds_in_each_state_what_that_state_means() {
+    let again = claim_by(visit(2, 100));
+    for row in [pending(), released(false), waiting_task()] {
+        let (next, then) = stored(Some(&row), &again);
+        assert!(matches!(then, Then::Execute(_)), "{:?}", row.state);
+        assert_eq!(next.fence, row.fence + 1);
+        assert_eq!(next.attempts, row.attempts);
+    }
+    assert_eq!(left(&done(), &again), Finding::AlreadyRecorded);
+    assert_eq!(left(&awaiting_approval(), &again), Finding::AwaitingApproval);
+    let wait = LEASE_MS + SKEW_MS - 100;
+    assert_eq!(
+        left(&claimed().0, &again),
+        Finding::HeldElsewhere { retry_after_ms: wait }
+    );
+}
+
+#[test]
+fn another_question_under_the_same_id_is_a_mismatch_in_every_state() {
+    let other = Visit {
+        digest: Digest::of_text("another"),
+        ..visit(2, AFTER_LEASE)
+    };
+    for row in [
+        pending(),
+        claimed().0,
+        released(false),
+        waiting_task(),
+        awaiting_approval(),
+        done(),
+    ] {
+        assert_eq!(
+            left(&row, &claim_by(other.clone())),
+            Finding::Mismatch,
+            "{:?}",
+            row.state
+        );
+        let refuse = Event::Conclude {
+            visit: other.clone(),
+            outcome: refusal(),
+        };
+        assert_eq!(left(&row, &refuse), Finding::Mismatch, "{:?}", row.state);
+    }
+}
+
+#[test]
+fn an_expired_lease_is_believed_only_after_the_allowance_for_clock_skew() {
+    let row = claimed().0;
+    assert!(matches!(
+        left(&row, &claim_by(safe(visit(2, LEASE_MS + SKEW_MS)))),
+        Finding::HeldElsewhere { .. }
+    ));
+    let (next, then) = stored(Some(&row), &claim_by(safe(visit(2, AFTER_LEASE))));
+    assert!(matches!(then, Then::Execute(_)));
+    assert_eq!((next.fence, next.attempts, next.exposed), (2, 1, true));
+}
+
+#[test]
+fn an_expired_claim_on_an_unsafe_tool_ends_as_unknown_and_is_not_handed_out() {
+    let (row, then) = stored(Some(&claimed().0), &claim_by(visit(2, AFTER_LEASE)));
+    assert_eq!(then, Then::Ended);
+    assert_eq!(
+        outcome(&row),
+        (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown))
+    );
+}
+
+#[test]
+fn a_released_call_that_may_have_run_is_not_handed_out_once_the_tool_counts_as_unsafe() {
+    let (row, then) = stored(Some(&released(true)), &claim_by(visit(2, 100)));
+    assert_eq!((then, row.state), (Then::Ended, State::Done));
+    assert_eq!(outcome(&row).0, OutcomeKind::OutcomeUnknown);
+}
+
+#[test]
+fn asking_after_a_task_is_safe_even_after_a_lost_claim() {
+    let (polling, _) = stored(Some(&waiting_task()), &claim_by(visit(2, 100)));
+    let (again, then) = stored(Some(&polling), &claim_by(visit(3, 100 + AFTER_LEASE)));
+    assert!(matches!(then, Then::Execute(_)));
+    assert_eq!(again.task.as_deref(), Some("t"));
+}
+
+#[test]
+fn a_late_worker_can_write_nothing_in_any_state() {
+    let (row, old) = claimed();
+    let (taken, _) = stored(Some(&row), &claim_by(safe(visit(2, AFTER_LEASE))));
+    for row in [
+        pending(),
+        released(false),
+        waiting_task(),
+        awaiting_approval(),
+        done(),
+        taken,
+    ] {
+        for event in [
+            Event::Finish {
+                claim: old.clone(),
+                outcome: success(),
+                attempts: 9,
+                now: at(99_000),
+            },
+            Event::Heartbeat {
+                claim: old.clone(),
+                lease_until: at(99_000),
+            },
+            Event::Release {
+                claim: old.clone(),
+                attempts: 9,
+                exposed: true,
+                now: at(99_000),
+            },
+            Event::Park {
+                claim: old.clone(),
+                task: "t".into(),
+                attempts: 9,
+            },
+        ] {
+            assert_eq!(left(&row, &event), Finding::Lost, "{:?} {event:?}", row.state);
+        }
+    }
+}
+
+#[test]
+fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
+    let by_message = claim_by(visit(2, 100));
+    for (row, ran) in [
+        (withdrawn(None), MayHaveRun::No),
+        (withdrawn(Some(&pending())), MayHaveRun::No),
+        (withdrawn(Some(&released(false))), MayHaveRun::No),
+        (withdrawn(Some(&released(true))), MayHaveRun::Unknown),
+        (withdrawn(Some(&waiting_task())), MayHaveRun::Unknown),
+        (withdrawn(Some(&awaiting_approval())), MayHaveRun::No),
+    ] {
+        let (ended, then) = stored(Some(&row), &by_message);
+        assert_eq!(then, Then::Ended, "{:?}", row.state);
+        assert_eq!(
+            outcome(&ended),
+            (OutcomeKind::Cancelled, Some(ran)),
+            "{:?}",
+            row.state
+        );
+    }
+    let held = withdrawn(Some(&claimed().0));
+    assert!(matches!(left(&held, &by_message), Finding::HeldElsewhere { .. }));
+    let beat = Event::Heartbeat {
+        claim: claimed().1,
+        lease_until: at(LEASE_MS + 100),
+    };
+    assert_eq!(stored(Some(&held), &beat).1, Then::Extended { cancel: true });
+    let (ended, _) = stored(Some(&held), &claim_by(safe(visit(2, AFTER_LEASE))));
+    assert_eq!(
+        outcome(&ended),
+        (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown))
+    );
+    let release = Event::Release {
+        claim: claimed().1,
+        attempts: 1,
+        exposed: false,
+        now: at(100),
+    };
+    assert_eq!(
+        outcome(&stored(Some(&held), &release).0),
+        (OutcomeKind::Cancelled, Some(MayHaveRun::No))
+    );
+}
+
+#[test]
+fn a_cancellation_after_the_end_changes_nothing_and_a_second_one_neither() {
+    let cancel = Event::Cancel {
+        key: key(),
+        now: at(5),
+        expires_at: at(6),
+    };
+    assert_eq!(left(&done(), &cancel), Finding::AlreadyRecorded);
+    assert_eq!(left(&withdrawn(None), &cancel), Finding::Nothing);
+}
+
+#[test]
+fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
+    let (row, claim) = claimed();
+    let finish = Event::Finish {
+        claim,
+        outcome: success(),
+        attempts: 1,
+        now: at(10),
+    };
+    assert_eq!(
+        outcome(&stored(Some(&withdrawn(Some(&row))), &finish).0).0,
+        OutcomeKind::Succeeded
+    );
+}
+
+#[test]
+fn a_refusal_ends_what_nobody_holds_and_says_what_may_have_happened_before() {
+    let refuse = |outcome| Event::Conclude {
+        visit: visit(2, AFTER_LEASE),
+        outcome,
+    };
+    let ended = |row: Option<&CallRow>, event| outcome(&stored(row, &event).0);
+    assert_eq!(
+        ended(None, refuse(refusal())),
+        (OutcomeKind::Refused, Some(MayHaveRun::No))
+    );
+    assert_eq!(
+        ended(Some(&released(false)), refuse(expiry())),
+        (OutcomeKind::Expired, Some(MayHaveRun::No))
+    );
+    assert_eq!(
+        ended(Some(&released(true)), refuse(expiry())),
+        (OutcomeKind::TimedOut, Some(MayHaveRun::Unknown))
+    );
+    assert_eq!(
+        ended(Some(&claimed().0), refuse(expiry())),
+        (OutcomeKind::TimedOut, Some(MayHaveRun::Unknown))
+    );
+    assert_eq!(
+        ended(Some(&claimed().0), refuse(refusal())),
+        (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown))
+    );
+    assert_eq!(left(&done(), &refuse(refusal())), Finding::AlreadyRecorded);
+    let early = Event::Conclude {
+        visit: visit(2, 10),
+        outcome: refusal(),
+    };
+    assert!(matches!(
+        left(&claimed().0, &early),
+        Finding::HeldElsewhere { .. }
+    ));
+}
+
+#[test]
+fn approval_lets_a_waiting_call_run_and_nothing_else() {
+    assert_eq!(pending().state, State::Pending);
+    assert_eq!(left(&done(), &Event::Approve), Finding::Nothing);
+    assert_eq!(decide(None, &Event::Approve), Decision::Leave(Finding::Nothing));
+    let ask = Event::AwaitApproval { visit: visit(2, 10) };
+    assert_eq!(left(&awaiting_approval(), &ask), Finding::AwaitingApproval);
+    assert_eq!(left(&done(), &ask), Finding::AlreadyRecorded);
+    assert_eq!(left(&pending(), &ask), Finding::Nothing);
+}
+
+#[test]
+fn a_heartbeat_extends_the_lease_and_nothing_else() {
+    let (row, claim) = claimed();
+    let (next, then) = stored(
+        Some(&row),
+        &Event::Heartbeat {
+            claim,
+            lease_until: at(50_000),
+        },
+    );
+    assert_eq!(then, Then::Extended { cancel: false });
+    assert_eq!(
+        next,
+        CallRow {
+            rev: row.rev + 1,
+            lease_until: Some(at(50_000)),
+            ..row
+        }
+    );
+}

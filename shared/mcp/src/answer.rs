@@ -1,0 +1,156 @@
+//! Owns what a server's result means: finished, failed, asking, or unknown. It looks, and changes nothing.
+//!
+//! **Invariant:** the `result` member leaves as the bytes that came, whatever is in it.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use toolfleet_core::fault::Fault;
+
+use crate::words::{shorten, shorten_to};
+
+/// The bound on a tool error's text, in characters.
+const MAX_ERROR_CHARS: usize = 2000;
+
+/// What a server answered to one call.
+#[derive(Debug)]
+pub struct Answer {
+    /// What it means.
+    pub kind: AnswerKind,
+    /// The `result` member byte for byte.
+    pub result: Box<RawValue>,
+    /// The protocol version spoken.
+    pub protocol_version: String,
+    /// The MCP session it ran in, with servers that have sessions.
+    pub mcp_session: Option<String>,
+}
+
+/// What a result means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// The tool ran.
+    Complete,
+    /// The tool ran and says `isError`.
+    ToolError {
+        /// Its text blocks, shortened to 2,000 characters.
+        text: String,
+    },
+    /// The server asks for something before it goes on (`resultType: input_required`).
+    InputRequired,
+    /// The work goes on as a task (`resultType: task`).
+    Task,
+    /// A `resultType` this client does not know.
+    Unknown(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Looked<'a> {
+    #[serde(borrow, default)]
+    result_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    is_error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked<'a> {
+    #[serde(borrow, default)]
+    request_state: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    input_requests: Option<&'a RawValue>,
+}
+
+/// What this result means; an error where it is no object.
+pub(crate) fn kind_of(result: &RawValue) -> Result<AnswerKind, Fault> {
+    let looked: Looked<'_> = serde_json::from_str(result.get()).map_err(|_| Fault::InvalidAnswer {
+        detail: format!("expected an object as the result, found {}", shorten_to(result.get(), 60)),
+    })?;
+    let kind = looked.result_type.map(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()));
+    Ok(match kind {
+        Some(Ok(kind)) if kind == "input_required" => AnswerKind::InputRequired,
+        Some(Ok(kind)) if kind == "task" => AnswerKind::Task,
+        Some(Ok(kind)) if kind != "complete" => AnswerKind::Unknown(shorten_to(&kind, 60)),
+        Some(Err(_)) => AnswerKind::Unknown(shorten_to(looked.result_type.map_or("", RawValue::get), 60)),
+        Some(Ok(_)) | None => match looked.is_error.map(RawValue::get) {
+            Some("true") => AnswerKind::ToolError { text: error_text(looked.content) },
+            Some(_) | None => AnswerKind::Complete,
+        },
+    })
+}
+
+fn error_text(content: Option<&RawValue>) -> String {
+    let blocks: Vec<&RawValue> =
+        content.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let mut text = String::new();
+    for block in blocks {
+        let Ok(Block { text: Some(part) }) = serde_json::from_str(block.get()) else { continue };
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(part.get(..).unwrap_or_default());
+        if text.len() > MAX_ERROR_CHARS.saturating_mul(4) {
+            break;
+        }
+    }
+    if text.is_empty() { "the tool gave no text".to_owned() } else { shorten_to(&text, MAX_ERROR_CHARS) }
+}
+
+/// The state of an `input_required` result that asks for nothing but the same request again.
+pub(crate) fn same_request_again(result: &RawValue) -> Option<String> {
+    let asked: Asked<'_> = serde_json::from_str(result.get()).ok()?;
+    let asks = asked.input_requests.is_some_and(|raw| raw.get().trim_matches(['{', '}', ' ', '\n']) != "");
+    if asks { None } else { asked.request_state.map(Cow::into_owned) }
+}
+
+/// Says how a member was not what it should be.
+pub(crate) fn invalid(what: &str, found: &str) -> Fault {
+    Fault::InvalidAnswer { detail: format!("{what}: {}", shorten(found)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(text: &str) -> AnswerKind {
+        kind_of(&RawValue::from_string(text.to_owned()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_unknown_content_block_does_not_spoil_a_result() {
+        assert_eq!(kind(r#"{"content":[{"type":"hologram","x":[1]}]}"#), AnswerKind::Complete);
+        assert_eq!(kind(r#"{"content":7}"#), AnswerKind::Complete);
+        assert_eq!(kind(r#"{"resultType":"complete"}"#), AnswerKind::Complete);
+    }
+
+    #[test]
+    fn a_tool_error_carries_its_text_blocks() {
+        let found = kind(r#"{"isError":true,"content":[{"type":"x"},{"type":"text","text":"no\nway"},{"text":"!"}]}"#);
+        assert_eq!(found, AnswerKind::ToolError { text: "no way !".to_owned() });
+    }
+
+    #[test]
+    fn an_unknown_result_type_is_named() {
+        assert_eq!(kind(r#"{"resultType":"dream"}"#), AnswerKind::Unknown("dream".to_owned()));
+        assert_eq!(kind(r#"{"resultType":3}"#), AnswerKind::Unknown("3".to_owned()));
+        assert_eq!(kind(r#"{"resultType":"task"}"#), AnswerKind::Task);
+    }
+
+    #[test]
+    fn only_a_request_state_without_questions_asks_for_the_same_request_again() {
+        let ask = |text: &str| same_request_again(&RawValue::from_string(text.to_owned()).unwrap());
+        assert_eq!(ask(r#"{"requestState":"s"}"#), Some("s".to_owned()));
+        assert_eq!(ask(r#"{"requestState":"s","inputRequests":{}}"#), Some("s".to_owned()));
+        assert_eq!(ask(r#"{"requestState":"s","inputRequests":{"a":{}}}"#), None);
+        assert_eq!(ask(r#"{"inputRequests":{"a":{}}}"#), None);
+    }
+}

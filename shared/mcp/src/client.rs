@@ -1,0 +1,346 @@
+//! Owns the order of a call: learn the era, have a session, send, and the one remedy each refusal allows.
+//!
+//! **Invariant:** every remedy is taken at most once a call, and only after a refusal that proves that nothing ran.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use toolfleet_core::fault::Fault;
+
+use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
+use crate::classify::{Trouble, before_call};
+use crate::endpoint::{Endpoint, Resume, ToolCall};
+use crate::era::{Era, Eras};
+use crate::exchange::{Exchange, era_among};
+use crate::session::{Session, Sessions};
+use crate::stream::SIDE_REQUEST_TIMEOUT;
+use crate::tools::{MAX_PAGES, MAX_TOOLS, Mirrored, RemoteTool, page};
+use crate::transport::{Sent, Speech, Transport};
+use crate::wire::{ClientInfo, HEADER_MISMATCH, METHOD_NOT_FOUND, MODERN, VERSION_UNSUPPORTED};
+
+/// How often a server may ask for the same request again within one attempt.
+const MAX_ROUNDS: u32 = 8;
+
+/// How the client behaves.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// The bound on one response, in bytes.
+    pub max_body_bytes: u64,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept. Node and uvicorn drop theirs after 5 s; a request sent into that is lost.
+    pub pool_idle_timeout: Duration,
+    /// Our name, told to servers.
+    pub client_name: String,
+    /// Our version, told to servers.
+    pub client_version: String,
+    /// How long it is remembered which generation a server speaks.
+    pub era_ttl: Duration,
+    /// How many sessions are remembered; beyond it the longest unused are forgotten.
+    pub max_sessions: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 16 * 1024 * 1024,
+            connect_timeout: Duration::from_secs(10),
+            pool_idle_timeout: Duration::from_secs(4),
+            client_name: "toolfleet".to_owned(),
+            client_version: env!("CARGO_PKG_VERSION").to_owned(),
+            era_ttl: Duration::from_secs(3600),
+            max_sessions: 50_000,
+        }
+    }
+}
+
+/// The client cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client cannot be built")]
+pub struct BuildError(#[from] reqwest::Error);
+
+/// The MCP client. Clones share connections and everything learned.
+#[derive(Debug, Clone)]
+pub struct McpClient(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    exchange: Exchange,
+    eras: Eras,
+    sessions: Sessions,
+    mirrored: Mirrored,
+}
+
+/// How a server is spoken to.
+#[derive(Debug)]
+enum Tongue {
+    Modern,
+    Legacy(Session),
+}
+
+impl Tongue {
+    const fn speech(&self) -> Speech<'_> {
+        match self {
+            Self::Modern => Speech::Modern,
+            Self::Legacy(session) => Speech::Legacy(session),
+        }
+    }
+
+    const fn version(&self) -> &'static str {
+        match self {
+            Self::Modern => MODERN,
+            Self::Legacy(session) => session.version,
+        }
+    }
+}
+
+/// The remedies taken so far.
+#[derive(Debug, Default)]
+struct Taken {
+    session: bool,
+    era: bool,
+    headers: bool,
+}
+
+impl McpClient {
+    /// A client with its own connections and caches.
+    pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .tcp_nodelay(true)
+            .connect_timeout(options.connect_timeout)
+            .pool_idle_timeout(options.pool_idle_timeout)
+            .user_agent(format!("{}/{}", options.client_name, options.client_version))
+            .build()?;
+        let info = ClientInfo { name: options.client_name, version: options.client_version };
+        let transport = Transport { http, info, max_body_bytes: options.max_body_bytes };
+        Ok(Self(Arc::new(Shared {
+            exchange: Exchange::new(transport),
+            eras: Eras::new(options.era_ttl),
+            sessions: Sessions::new(options.max_sessions),
+            mirrored: Mirrored::default(),
+        })))
+    }
+
+    /// One attempt of `tools/call`. It ends by its deadline whatever the server does; dropping it cancels the call.
+    ///
+    /// A fault whose [`may_have_run`](Fault::may_have_run) is `No` means that the tool did not run. Time spent on finding
+    /// out how to speak to the server counts against the same deadline.
+    pub async fn call_tool(&self, call: ToolCall<'_>) -> Result<Answer, Fault> {
+        let begun = Instant::now();
+        let sent = Sent::default();
+        match timeout_at(call.deadline, Box::pin(self.0.rounds(&call, &sent))).await {
+            Ok(answer) => answer,
+            Err(_) if sent.is_set() => {
+                Err(Fault::AttemptTimeout { after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) })
+            }
+            Err(_) => Err(out_of_time()),
+        }
+    }
+
+    /// The server's tools, all pages. Tools that cannot be read or used are left out.
+    ///
+    /// No tool runs here, so a fault never says that one may have.
+    pub async fn list_tools(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Vec<RemoteTool>, Fault> {
+        match timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await {
+            Ok(tools) => tools,
+            Err(_) => Err(out_of_time()),
+        }
+    }
+
+    /// Ends the conversation's session at the server, as far as it can be reached.
+    pub async fn end_conversation(&self, endpoint: &Endpoint, conversation: &str) {
+        let end = async {
+            if let Some(session) = self.0.sessions.take(endpoint, conversation).await
+                && session.id.is_some()
+            {
+                self.0.exchange.transport.delete(endpoint, &session).await;
+            }
+        };
+        let _ = timeout(SIDE_REQUEST_TIMEOUT, end).await;
+    }
+}
+
+fn out_of_time() -> Fault {
+    Fault::Connect { detail: "the attempt's time was over before a tool call could be sent".to_owned() }
+}
+
+impl Shared {
+    /// Sends the call, and again where the server answers that it wants nothing but that.
+    async fn rounds(&self, call: &ToolCall<'_>, sent: &Sent) -> Result<Answer, Fault> {
+        let mut answer = self.call(call, call.resume, sent).await?;
+        let mut pause = Duration::from_millis(50);
+        for _ in 0..MAX_ROUNDS {
+            let again = match answer.kind {
+                AnswerKind::InputRequired => same_request_again(&answer.result),
+                AnswerKind::Complete | AnswerKind::ToolError { .. } | AnswerKind::Task | AnswerKind::Unknown(_) => None,
+            };
+            let Some(state) = again else { break };
+            sleep(pause).await;
+            pause = pause.saturating_mul(2).min(Duration::from_secs(1));
+            let resume = Resume { request_state: Some(&state), input_responses: None };
+            // The server has begun with the call: what this round did not do, an earlier one may have done.
+            answer = self.call(call, resume, sent).await.map_err(|fault| match fault {
+                Fault::Connect { detail } => Fault::AnswerLost { detail },
+                other => other,
+            })?;
+        }
+        Ok(answer)
+    }
+
+    async fn call(&self, call: &ToolCall<'_>, resume: Resume<'_>, sent: &Sent) -> Result<Answer, Fault> {
+        let mut taken = Taken::default();
+        loop {
+            let tongue = self.tongue(call.endpoint, call.conversation).await?;
+            let mirrored = self.mirrored.headers(call.endpoint, call.name, call.arguments);
+            let trouble = match self.exchange.call(call, resume, tongue.speech(), mirrored, sent).await {
+                Ok(result) => return answer(result, tongue),
+                Err(trouble) => trouble,
+            };
+            self.remedy(call.endpoint, call.conversation, &tongue, trouble, &mut taken).await?;
+        }
+    }
+
+    /// What has to be known before a request: the era, and with legacy servers the session.
+    async fn tongue(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<Tongue, Fault> {
+        let asking = "asking the server which protocol it speaks";
+        let mut turned = false;
+        loop {
+            let era = self.eras.learn(endpoint, self.exchange.discover(endpoint)).await;
+            match era.map_err(|trouble| before_call(trouble.fault, asking))? {
+                Era::Modern => return Ok(Tongue::Modern),
+                Era::Legacy => {}
+            }
+            let opening = self.sessions.get(endpoint, conversation, self.exchange.open(endpoint)).await;
+            let trouble = match opening {
+                Ok(session) => return Ok(Tongue::Legacy(session)),
+                Err(trouble) => trouble,
+            };
+            let modern = speaks_modern_after_all(&trouble);
+            if modern && !turned {
+                turned = true;
+                self.eras.set(endpoint, Era::Modern).await;
+                continue;
+            }
+            if trouble.refusal.is_some() {
+                self.eras.forget(endpoint).await;
+            }
+            return Err(before_call(trouble.fault, "opening a session"));
+        }
+    }
+
+    /// Prepares the one repetition that this refusal allows, or returns the fault.
+    async fn remedy(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+        tongue: &Tongue,
+        trouble: Trouble,
+        taken: &mut Taken,
+    ) -> Result<(), Fault> {
+        let Some(refusal) = &trouble.refusal else { return Err(trouble.fault) };
+        match tongue {
+            Tongue::Legacy(session) => {
+                if refusal.is_session_lost(session.id.is_some()) {
+                    if std::mem::replace(&mut taken.session, true) {
+                        return Err(Fault::SessionLost);
+                    }
+                    self.sessions.forget(endpoint, conversation, session.serial).await;
+                    return Ok(());
+                }
+                if matches!(refusal.code, Some(HEADER_MISMATCH | VERSION_UNSUPPORTED)) && !taken.era {
+                    taken.era = true;
+                    self.sessions.forget(endpoint, conversation, session.serial).await;
+                    self.eras.forget(endpoint).await;
+                    return Ok(());
+                }
+            }
+            Tongue::Modern => match refusal.code {
+                Some(VERSION_UNSUPPORTED) if !taken.era => {
+                    taken.era = true;
+                    // It refuses what we speak, so only an older version that it names can help.
+                    match era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)? {
+                        Era::Legacy if !refusal.supported.is_empty() => {
+                            self.eras.set(endpoint, Era::Legacy).await;
+                            return Ok(());
+                        }
+                        Era::Legacy | Era::Modern => {}
+                    }
+                }
+                Some(HEADER_MISMATCH) if !taken.headers => {
+                    taken.headers = true;
+                    let tools = Box::pin(self.pages(endpoint, tongue.speech())).await;
+                    let tools = tools.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
+                    self.mirrored.learn(endpoint, tools);
+                    return Ok(());
+                }
+                Some(_) | None if refusal.may_be_legacy() && !taken.era => {
+                    taken.era = true;
+                    self.eras.forget(endpoint).await;
+                    let era = self.eras.learn(endpoint, self.exchange.discover(endpoint)).await;
+                    if matches!(era, Ok(Era::Legacy)) {
+                        return Ok(());
+                    }
+                }
+                Some(_) | None => {}
+            },
+        }
+        Err(trouble.fault)
+    }
+
+    async fn list(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<Vec<RemoteTool>, Fault> {
+        let mut taken = Taken { headers: true, ..Taken::default() };
+        loop {
+            let tongue = self.tongue(endpoint, conversation).await?;
+            let trouble = match self.pages(endpoint, tongue.speech()).await {
+                Ok(tools) => return Ok(self.mirrored.learn(endpoint, tools)),
+                Err(trouble) => trouble,
+            };
+            let remedied = self.remedy(endpoint, conversation, &tongue, trouble, &mut taken).await;
+            remedied.map_err(|fault| before_call(fault, "listing the server's tools"))?;
+        }
+    }
+
+    async fn pages(&self, endpoint: &Endpoint, speech: Speech<'_>) -> Result<Vec<RemoteTool>, Trouble> {
+        let mut tools = Vec::new();
+        let mut cursors: Vec<String> = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let result = self.exchange.list(endpoint, speech, cursors.last().map(String::as_str)).await?;
+            let page = page(&result)?;
+            tools.extend(page.tools);
+            let Some(cursor) = page.next_cursor else { return Ok(tools) };
+            if cursors.contains(&cursor) || tools.len() > MAX_TOOLS {
+                return Err(invalid("a listing that does not end", &cursor).into());
+            }
+            cursors.push(cursor);
+        }
+        Err(invalid("a listing that does not end", "too many pages").into())
+    }
+}
+
+/// `initialize` refused by a server that has no such method, or names 2026-07-28.
+fn speaks_modern_after_all(trouble: &Trouble) -> bool {
+    trouble.refusal.as_ref().is_some_and(|refusal| match refusal.code {
+        Some(VERSION_UNSUPPORTED) => refusal.supported.iter().any(|version| version == MODERN),
+        Some(METHOD_NOT_FOUND) => true,
+        Some(_) | None => false,
+    })
+}
+
+fn answer(result: Box<RawValue>, tongue: Tongue) -> Result<Answer, Fault> {
+    let kind = kind_of(&result)?;
+    let protocol_version = tongue.version().to_owned();
+    let mcp_session = match tongue {
+        Tongue::Modern => None,
+        Tongue::Legacy(session) => session.id.map(|id| id.to_string()),
+    };
+    Ok(Answer { kind, result, protocol_version, mcp_session })
+}

@@ -1,0 +1,120 @@
+//! Owns what a caller hands in: where a server is, with which credentials, and the call itself.
+//!
+//! **Invariant:** no header value is ever printed by `Debug`, whether it is marked sensitive or not.
+
+use std::fmt;
+
+use http::HeaderMap;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use toolfleet_core::ids::{ServerId, Tenant};
+use url::Url;
+
+/// An MCP server over streamable HTTP, with the credentials of one tenant.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Its name. What is learned about a server is kept under its name and address.
+    pub server: ServerId,
+    /// Where it listens.
+    pub url: Url,
+    /// Credentials and other headers of the server's configuration. Our protocol headers win over them.
+    pub headers: HeaderMap,
+    /// For whom it is called; sessions are never shared between tenants.
+    pub tenant: Option<Tenant>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("server", &self.server.as_str())
+            .field("url", &without_secrets(&self.url))
+            .field("headers", &self.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>())
+            .field("tenant", &self.tenant)
+            .finish()
+    }
+}
+
+/// A URL without user, password, query and fragment, fit to be shown.
+pub(crate) fn without_secrets(url: &Url) -> String {
+    let mut shown = url.clone();
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.set_query(None);
+    shown.set_fragment(None);
+    shown.into()
+}
+
+/// Hears the `params` of every progress notification that belongs to the call.
+pub type OnProgress<'a> = &'a (dyn Fn(&RawValue) + Send + Sync);
+
+/// What a server that answered `input_required` wants to see again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resume<'a> {
+    /// `requestState` as the server gave it.
+    pub request_state: Option<&'a str>,
+    /// `inputResponses`, an object keyed like the server's `inputRequests`.
+    pub input_responses: Option<&'a RawValue>,
+}
+
+/// One attempt of `tools/call`.
+#[derive(Clone, Copy)]
+pub struct ToolCall<'a> {
+    /// The server and the credentials.
+    pub endpoint: &'a Endpoint,
+    /// Sessions are per conversation; without one, a session that such calls of the same tenant and server share.
+    pub conversation: Option<&'a str>,
+    /// The tool's name at the server.
+    pub name: &'a str,
+    /// A JSON object, sent byte for byte.
+    pub arguments: &'a RawValue,
+    /// W3C trace context, sent as a header and in `_meta`.
+    pub traceparent: Option<&'a str>,
+    /// When this attempt ends, whatever the server does.
+    pub deadline: Instant,
+    /// Hears progress; asking for it makes servers stream.
+    pub on_progress: Option<OnProgress<'a>>,
+    /// Answers an earlier `input_required`.
+    pub resume: Resume<'a>,
+}
+
+impl<'a> ToolCall<'a> {
+    /// A call without conversation, trace or progress.
+    pub fn new(endpoint: &'a Endpoint, name: &'a str, arguments: &'a RawValue, deadline: Instant) -> Self {
+        Self {
+            endpoint,
+            conversation: None,
+            name,
+            arguments,
+            traceparent: None,
+            deadline,
+            on_progress: None,
+            resume: Resume::default(),
+        }
+    }
+}
+
+impl fmt::Debug for ToolCall<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolCall")
+            .field("endpoint", &self.endpoint)
+            .field("conversation", &self.conversation)
+            .field("name", &self.name)
+            .field("arguments_bytes", &self.arguments.get().len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_never_prints_a_header_value_or_a_query() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", http::HeaderValue::from_static("hush"));
+        let url = Url::parse("https://user:pass@example.com/mcp?key=hush").unwrap();
+        let endpoint = Endpoint { server: ServerId::parse("s").unwrap(), url, headers, tenant: None };
+        let shown = format!("{endpoint:?}");
+        assert!(!shown.contains("hush") && !shown.contains("pass") && shown.contains("x-api-key"), "{shown}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Owns which generation each server speaks: learned once by one caller while the others wait, remembered, forgotten.
+//!
+//! **Invariant:** one server is asked by one caller at a time; a caller that gives up leaves the question to the next.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+use toolfleet_core::ids::ServerId;
+
+use crate::endpoint::Endpoint;
+
+/// Servers remembered at once.
+const MAX_SERVERS: usize = 10_000;
+
+/// A generation of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Era {
+    /// 2026-07-28, stateless.
+    Modern,
+    /// Before it, with `initialize` and sessions.
+    Legacy,
+}
+
+type Slot = Arc<AsyncMutex<Option<(Era, Instant)>>>;
+
+/// What has been learned.
+#[derive(Debug)]
+pub(crate) struct Eras {
+    slots: Mutex<HashMap<(ServerId, String), Slot>>,
+    ttl: Duration,
+}
+
+impl Eras {
+    pub(crate) fn new(ttl: Duration) -> Self {
+        Self { slots: Mutex::new(HashMap::new()), ttl }
+    }
+
+    /// The era that is remembered, or what asking finds.
+    pub(crate) async fn learn<E>(
+        &self,
+        endpoint: &Endpoint,
+        ask: impl Future<Output = Result<Era, E>>,
+    ) -> Result<Era, E> {
+        let slot = self.slot(endpoint);
+        let mut known = slot.lock().await;
+        if let Some((era, until)) = *known
+            && until > Instant::now()
+        {
+            return Ok(era);
+        }
+        let era = ask.await?;
+        *known = Some((era, self.until()));
+        Ok(era)
+    }
+
+    /// What was learned otherwise than by asking.
+    pub(crate) async fn set(&self, endpoint: &Endpoint, era: Era) {
+        *self.slot(endpoint).lock().await = Some((era, self.until()));
+    }
+
+    /// The server contradicted what is remembered.
+    pub(crate) async fn forget(&self, endpoint: &Endpoint) {
+        *self.slot(endpoint).lock().await = None;
+    }
+
+    fn until(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.ttl).unwrap_or(now)
+    }
+
+    fn slot(&self, endpoint: &Endpoint) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= MAX_SERVERS {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        let key = (endpoint.server.clone(), endpoint.url.as_str().to_owned());
+        Arc::clone(slots.entry(key).or_default())
+    }
+}

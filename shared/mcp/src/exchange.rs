@@ -1,0 +1,217 @@
+//! Owns one request and its answer, in either generation, and the three requests that come before a call.
+//!
+//! **Invariant:** every request has an id of its own; no id is used twice in a process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use toolfleet_core::fault::Fault;
+
+use crate::answer::invalid;
+use crate::cancel::Withdrawal;
+use crate::classify::Trouble;
+use crate::endpoint::{Endpoint, Resume, ToolCall};
+use crate::era::Era;
+use crate::session::Session;
+use crate::stream::Waiting;
+use crate::transport::{Post, SESSION_ID, Sent, Speech, Transport};
+use crate::wire::{
+    CallParams, HEADER_MISMATCH, LEGACY, MODERN, Meta, PageParams, VERSION_UNSUPPORTED, initialize, initialized, request,
+};
+use crate::words::shorten_to;
+
+/// Sends requests one at a time for each caller.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) transport: Transport,
+    next_id: AtomicU64,
+    next_serial: AtomicU64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Discovered {
+    supported_versions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialized {
+    protocol_version: String,
+}
+
+impl Exchange {
+    pub(crate) const fn new(transport: Transport) -> Self {
+        Self { transport, next_id: AtomicU64::new(1), next_serial: AtomicU64::new(1) }
+    }
+
+    fn id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn meta<'a>(&'a self, speech: Speech<'_>) -> Meta<'a> {
+        match speech {
+            Speech::Modern => Meta::modern(&self.transport.info),
+            Speech::Opening | Speech::Legacy(_) => Meta::legacy(),
+        }
+    }
+
+    /// `tools/call`. `sent` tells the caller of a future that was given up how far it came.
+    pub(crate) async fn call(
+        &self,
+        call: &ToolCall<'_>,
+        resume: Resume<'_>,
+        speech: Speech<'_>,
+        mirrored: Vec<(HeaderName, HeaderValue)>,
+        sent: &Sent,
+    ) -> Result<Box<RawValue>, Trouble> {
+        let id = self.id();
+        let params = CallParams {
+            name: call.name,
+            arguments: call.arguments,
+            request_state: resume.request_state,
+            input_responses: resume.input_responses,
+            meta: self.meta(speech).with(call.on_progress.map(|_| id), call.traceparent),
+        };
+        let post = Post {
+            endpoint: call.endpoint,
+            speech,
+            method: "tools/call",
+            name: Some(call.name),
+            mirrored,
+            traceparent: call.traceparent,
+            body: request(id, "tools/call", params),
+        };
+        let waiting = Waiting { id, endpoint: call.endpoint, speech, on_progress: call.on_progress };
+        let withdrawal = Withdrawal::new(&self.transport, call.endpoint, speech, id, sent);
+        let answer = async {
+            let response = self.transport.post(&post, sent).await?;
+            self.transport.answer(response, &waiting).await
+        };
+        let answer = answer.await;
+        withdrawal.disarm();
+        answer
+    }
+
+    /// `tools/list`, one page.
+    pub(crate) async fn list(
+        &self,
+        endpoint: &Endpoint,
+        speech: Speech<'_>,
+        cursor: Option<&str>,
+    ) -> Result<Box<RawValue>, Trouble> {
+        let id = self.id();
+        let body = request(id, "tools/list", PageParams { cursor, meta: self.meta(speech) });
+        self.ask(endpoint, speech, "tools/list", id, body).await
+    }
+
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        speech: Speech<'_>,
+        method: &str,
+        id: u64,
+        body: Bytes,
+    ) -> Result<Box<RawValue>, Trouble> {
+        let post = Post { endpoint, speech, method, name: None, mirrored: Vec::new(), traceparent: None, body };
+        let response = self.transport.post(&post, &Sent::default()).await?;
+        self.transport.answer(response, &Waiting { id, endpoint, speech, on_progress: None }).await
+    }
+
+    /// Asks with `server/discover`, which runs no tool, which generation a server speaks.
+    ///
+    /// Only an answer decides: what a server before 2026-07-28 says to a method and a version it does not know is any 4xx, a
+    /// JSON-RPC error, or a plain failure. A server that is away (no connection, 502 to 504, 429, 401, 403) has not answered.
+    pub(crate) async fn discover(&self, endpoint: &Endpoint) -> Result<Era, Trouble> {
+        let id = self.id();
+        let params = PageParams { cursor: None, meta: Meta::modern(&self.transport.info) };
+        let body = request(id, "server/discover", params);
+        match self.ask(endpoint, Speech::Modern, "server/discover", id, body).await {
+            Ok(result) => match serde_json::from_str::<Discovered>(result.get()) {
+                Ok(found) => era_among(found.supported_versions),
+                Err(_) => Ok(Era::Legacy),
+            },
+            Err(trouble) => era_despite(trouble),
+        }
+    }
+
+    /// Opens a session: `initialize`, then `notifications/initialized`.
+    pub(crate) async fn open(&self, endpoint: &Endpoint) -> Result<Session, Trouble> {
+        let (id, speech) = (self.id(), Speech::Opening);
+        let body = initialize(id, &self.transport.info);
+        let post = Post {
+            endpoint,
+            speech,
+            method: "initialize",
+            name: None,
+            mirrored: Vec::new(),
+            traceparent: None,
+            body,
+        };
+        let response = self.transport.post(&post, &Sent::default()).await?;
+        let session_id = response.headers().get(&SESSION_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
+        let waiting = Waiting { id, endpoint, speech, on_progress: None };
+        let result = self.transport.answer(response, &waiting).await?;
+        let found: Initialized = serde_json::from_str(result.get())
+            .map_err(|error| invalid("an initialize result", &error.to_string()))?;
+        let version = LEGACY.into_iter().find(|known| *known == found.protocol_version).ok_or_else(|| {
+            Fault::VersionUnsupported { supported: vec![shorten_to(&found.protocol_version, 32)] }
+        })?;
+        let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
+        let session = Session { id: session_id, version, serial };
+        let speech = Speech::Legacy(&session);
+        let method = "notifications/initialized";
+        let body = initialized();
+        let post = Post { endpoint, speech, method, name: None, mirrored: Vec::new(), traceparent: None, body };
+        let response = self.transport.post(&post, &Sent::default()).await?;
+        if !response.status().is_success() {
+            return Err(Trouble::of_response(response).await);
+        }
+        Ok(session)
+    }
+}
+
+/// The era we share with a server that names its versions.
+pub(crate) fn era_among(supported: Vec<String>) -> Result<Era, Trouble> {
+    if supported.iter().any(|version| version == MODERN) {
+        Ok(Era::Modern)
+    } else if supported.is_empty() || supported.iter().any(|version| LEGACY.contains(&version.as_str())) {
+        Ok(Era::Legacy)
+    } else {
+        let supported = supported.iter().take(16).map(|version| shorten_to(version, 32)).collect();
+        Err(Fault::VersionUnsupported { supported }.into())
+    }
+}
+
+fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
+    let Some(refusal) = &trouble.refusal else {
+        return match trouble.fault {
+            Fault::InvalidAnswer { .. } => Ok(Era::Legacy),
+            Fault::Connect { .. }
+            | Fault::RateLimited { .. }
+            | Fault::Unauthorized
+            | Fault::Forbidden { .. }
+            | Fault::Credential { .. }
+            | Fault::SessionLost
+            | Fault::VersionUnsupported { .. }
+            | Fault::Rpc { .. }
+            | Fault::RpcInternal { .. }
+            | Fault::ServerStatus { .. }
+            | Fault::ClientStatus { .. }
+            | Fault::AnswerLost { .. }
+            | Fault::AttemptTimeout { .. }
+            | Fault::AnswerTooLarge { .. }
+            | Fault::Redirect { .. } => Err(trouble),
+        };
+    };
+    match (refusal.code, refusal.status) {
+        (Some(VERSION_UNSUPPORTED), _) => era_among(refusal.supported.clone()),
+        (Some(HEADER_MISMATCH | -32021), _) => Ok(Era::Modern),
+        (None, 502..=504) => Err(trouble),
+        (Some(_) | None, _) => Ok(Era::Legacy),
+    }
+}

@@ -1,0 +1,31 @@
+//! The MCP client of the workers: one tool call in, one answer or one [`Fault`](toolfleet_core::fault::Fault) out.
+//!
+//! It speaks 2026-07-28 (stateless) and the session-bound generations before it, learns which one a server speaks, and keeps
+//! sessions per conversation. There is no task and no waiter table per session: the HTTP response to a call is the answer.
+//!
+//! Where to look: [`client`] is the order of a call, `era` and `session` what is learned before it, `exchange` one request
+//! and its answer, `classify` what an HTTP answer means.
+//!
+//! **Invariant:** within one `call_tool` the tool is sent again only after the server has said, in a way that leaves no
+//! doubt, that it was not executed; everything else is returned as a fault for the caller to judge.
+
+mod answer;
+mod cancel;
+mod classify;
+pub mod client;
+mod endpoint;
+mod era;
+mod exchange;
+mod transport;
+mod mirror;
+mod session;
+mod sse;
+mod stream;
+mod tools;
+mod wire;
+mod words;
+
+pub use answer::{Answer, AnswerKind};
+pub use client::{BuildError, ClientOptions, McpClient};
+pub use endpoint::{Endpoint, OnProgress, Resume, ToolCall};
+pub use tools::RemoteTool;

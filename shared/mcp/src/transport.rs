@@ -1,0 +1,251 @@
+//! Owns the HTTP requests: headers, connections, one same-origin redirect, and whether anything was sent at all.
+//!
+//! **Invariant:** `Sent` is set no later than the first byte of a request's body leaves; while it is unset, no server can
+//! have run anything.
+
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body::{Body, Frame, SizeHint};
+use reqwest::Response;
+use toolfleet_core::fault::Fault;
+use url::Url;
+
+use crate::classify::Trouble;
+use crate::endpoint::{Endpoint, without_secrets};
+use crate::session::Session;
+use crate::wire::{ClientInfo, MODERN};
+use crate::words::shorten;
+
+pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Which generation a request is written in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Speech<'a> {
+    /// 2026-07-28.
+    Modern,
+    /// Before there is a session: `initialize`.
+    Opening,
+    /// Within a session.
+    Legacy(&'a Session),
+}
+
+/// Whether a request's body has begun to leave.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// For the next request of the same call, once the one before was refused for certain.
+    fn clear(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// A body that notices when it is first asked for: hyper does so only on a connection that stands.
+struct NotedBody {
+    bytes: Option<Bytes>,
+    sent: Sent,
+}
+
+impl Body for NotedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.sent.set();
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}
+
+/// One POST.
+#[derive(Debug)]
+pub(crate) struct Post<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) speech: Speech<'a>,
+    /// The JSON-RPC method, and the tool's name for `tools/call`.
+    pub(crate) method: &'a str,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) mirrored: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) traceparent: Option<&'a str>,
+    pub(crate) body: Bytes,
+}
+
+/// The HTTP side of the client.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) http: reqwest::Client,
+    pub(crate) info: ClientInfo,
+    pub(crate) max_body_bytes: u64,
+}
+
+impl Transport {
+    /// Sends one request and returns its response, whatever its status except a redirect.
+    pub(crate) async fn post(&self, post: &Post<'_>, sent: &Sent) -> Result<Response, Trouble> {
+        let headers = headers_of(post);
+        let response = self.send(post.endpoint.url.clone(), headers.clone(), post.body.clone(), sent).await?;
+        let Some(location) = redirect_of(&response) else { return Ok(response) };
+        let target = location.as_deref().and_then(|text| post.endpoint.url.join(text).ok());
+        let Some(target) = target else {
+            let location = shorten(location.as_deref().unwrap_or("nowhere"));
+            return Err(Fault::Redirect { location }.into());
+        };
+        let repeats = matches!(response.status().as_u16(), 307 | 308);
+        if !repeats || target.origin() != post.endpoint.url.origin() {
+            return Err(redirect(&target));
+        }
+        drop(response);
+        sent.clear();
+        let response = self.send(target.clone(), headers, post.body.clone(), sent).await?;
+        match redirect_of(&response) {
+            Some(location) => {
+                Err(redirect(&location.and_then(|text| target.join(&text).ok()).unwrap_or(target)))
+            }
+            None => Ok(response),
+        }
+    }
+
+    async fn send(&self, url: Url, headers: HeaderMap, body: Bytes, sent: &Sent) -> Result<Response, Fault> {
+        let body = reqwest::Body::wrap(NotedBody { bytes: Some(body), sent: sent.clone() });
+        let request = self.http.request(Method::POST, url).headers(headers).body(body);
+        request.send().await.map_err(|error| not_answered(error, sent.is_set()))
+    }
+
+    /// Asks for the rest of a legacy stream.
+    pub(crate) async fn resume(
+        &self,
+        endpoint: &Endpoint,
+        session: &Session,
+        last_event_id: &str,
+    ) -> Result<Response, Fault> {
+        let mut headers = base_headers(endpoint, Speech::Legacy(session));
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        let last = HeaderValue::from_str(last_event_id)
+            .map_err(|_| Fault::AnswerLost { detail: "the stream's last event id fits no header".to_owned() })?;
+        headers.insert(LAST_EVENT_ID, last);
+        let request = self.http.request(Method::GET, endpoint.url.clone()).headers(headers);
+        request.send().await.map_err(|error| not_answered(error, true))
+    }
+
+    /// Ends a session.
+    pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
+        let headers = base_headers(endpoint, Speech::Legacy(session));
+        let request = self.http.request(Method::DELETE, endpoint.url.clone()).headers(headers);
+        if let Err(error) = request.send().await {
+            tracing::debug!(server = %endpoint.server, error = %detail_of(error), "a session could not be ended");
+        }
+    }
+}
+
+fn redirect(target: &Url) -> Trouble {
+    Fault::Redirect { location: shorten(&without_secrets(target)) }.into()
+}
+
+/// The location of a redirect, if the response is one.
+fn redirect_of(response: &Response) -> Option<Option<String>> {
+    let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = || response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    redirects.then(location)
+}
+
+fn base_headers(endpoint: &Endpoint, speech: Speech<'_>) -> HeaderMap {
+    let mut headers = endpoint.headers.clone();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    for name in [&PROTOCOL_VERSION, &SESSION_ID, &METHOD, &NAME] {
+        headers.remove(name);
+    }
+    match speech {
+        Speech::Opening => {}
+        Speech::Modern => {
+            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
+        }
+        Speech::Legacy(session) => {
+            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(session.version));
+            if let Some(id) = session.id.as_ref().and_then(|id| HeaderValue::from_str(id).ok()) {
+                headers.insert(SESSION_ID, id);
+            }
+        }
+    }
+    headers
+}
+
+fn headers_of(post: &Post<'_>) -> HeaderMap {
+    let mut headers = base_headers(post.endpoint, post.speech);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(trace) = post.traceparent.and_then(|trace| HeaderValue::from_str(trace).ok()) {
+        headers.insert(TRACEPARENT, trace);
+    }
+    if matches!(post.speech, Speech::Modern) {
+        if let Ok(method) = HeaderValue::from_str(post.method) {
+            headers.insert(METHOD, method);
+        }
+        if let Some(name) = post.name.and_then(crate::mirror::header_value) {
+            headers.insert(NAME, name);
+        }
+        for (name, value) in &post.mirrored {
+            headers.insert(name, value.clone());
+        }
+    }
+    headers
+}
+
+/// What it means that no response came.
+fn not_answered(error: reqwest::Error, sent: bool) -> Fault {
+    let refused = !sent || error.is_connect() || stream_refused(&error);
+    let detail = detail_of(error);
+    if refused { Fault::Connect { detail } } else { Fault::AnswerLost { detail } }
+}
+
+/// RFC 9113, section 8.7: a stream refused with `REFUSED_STREAM` was not processed.
+fn stream_refused(error: &reqwest::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            return h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// The innermost words of a network error, without the address, whose query may be a secret.
+pub(crate) fn detail_of(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words = cause.to_string();
+        source = cause.source();
+    }
+    shorten(&words)
+}

@@ -1,0 +1,57 @@
+//! Owns what is kept of a server's own words in a fault: short, and without control characters.
+//!
+//! **Invariant:** no text of a server reaches a fault, a log or a record without passing here.
+
+/// The bound on a server's text in a fault, in characters.
+const MAX_CHARS: usize = 300;
+
+/// The start of a server's text, fit for one line.
+pub(crate) fn shorten(text: &str) -> String {
+    shorten_to(text, MAX_CHARS)
+}
+
+/// The start of a server's text, at most that many characters.
+pub(crate) fn shorten_to(text: &str, max_chars: usize) -> String {
+    let mut words = String::new();
+    let mut kept = 0;
+    for part in text.split(|c: char| c.is_whitespace() || c.is_control() || is_invisible(c)) {
+        if part.is_empty() {
+            continue;
+        }
+        if kept > 0 {
+            words.push(' ');
+            kept += 1;
+        }
+        for c in part.chars() {
+            if kept >= max_chars {
+                words.push('…');
+                return words;
+            }
+            words.push(c);
+            kept += 1;
+        }
+    }
+    words
+}
+
+/// Marks that reorder or hide text on a terminal.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// The start of a body that may be no text at all.
+pub(crate) fn shorten_bytes(bytes: &[u8]) -> String {
+    let start = bytes.get(..MAX_CHARS.saturating_mul(4)).unwrap_or(bytes);
+    shorten(&String::from_utf8_lossy(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_text_becomes_one_short_line_without_control_characters() {
+        assert_eq!(shorten("a\u{1b}[31m\r\n b\0c\u{202e}d"), "a [31m b c d");
+        assert_eq!(shorten(&"x".repeat(1000)).chars().count(), 301);
+    }
+}

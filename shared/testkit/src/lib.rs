@@ -1,0 +1,11 @@
+//! Owns what tests need in place of the world: scripted MCP servers and a proxy that cuts. Never part of a worker.
+//!
+//! **Invariant:** nothing here depends on the crates it tests (aws, worker, local), so that a test double can never agree
+//! with its subject by sharing its code.
+
+mod http1;
+mod mock;
+mod proxy;
+
+pub use mock::{Era, Hold, MockFault, MockMcp, PendingTool, Recorded, SessionLoss, ToolAnswer};
+pub use proxy::{Cut, CuttingProxy, Rule};

@@ -1,0 +1,303 @@
+//! Owns the scripted MCP server: its tools, its counters, what it is told to do wrong next, and what it saw.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use toolfleet_testkit::{Era, MockFault, MockMcp};
+//! let server = MockMcp::start(Era::Modern).await;
+//! server.tool("echo", |arguments| serde_json::json!({ "content": [], "structuredContent": arguments }));
+//! server.next(MockFault::CloseBeforeAnswer);
+//! // ... run the subject against server.url() ...
+//! assert_eq!(server.executions("echo"), 1);
+//! # }
+//! ```
+//!
+//! **Invariant:** an execution is counted at the one place where a tool's closure runs, so a counter is the truth about
+//! how often a tool had its effect, whatever happened to the answer.
+
+mod connection;
+mod protocol;
+mod script;
+mod state;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+pub use script::{MockFault, SessionLoss};
+use state::{Script, State, Tool};
+
+/// Which generation of the protocol the server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Era {
+    /// 2026-07-28 alone.
+    Modern,
+    /// Sessions, negotiated to 2025-11-25 or what the client asks for among the older ones.
+    Legacy,
+    /// Sessions, and whatever the client asks, this version.
+    LegacyAt(&'static str),
+    /// Both, told apart by the protocol version header.
+    Both,
+}
+
+/// What a tool says.
+#[derive(Debug, Clone)]
+pub enum ToolAnswer {
+    /// The `result` member.
+    Result(Value),
+    /// The `result` member, byte for byte.
+    Raw(String),
+    /// A JSON-RPC error.
+    Error {
+        /// Its code.
+        code: i64,
+        /// Its message.
+        message: String,
+    },
+}
+
+impl From<Value> for ToolAnswer {
+    fn from(value: Value) -> Self {
+        Self::Result(value)
+    }
+}
+
+/// One request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The HTTP method.
+    pub http_method: String,
+    /// The path with its query.
+    pub path: String,
+    /// Header names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body as text.
+    pub text: String,
+    /// The body as JSON, or null.
+    pub body: Value,
+}
+
+impl Recorded {
+    /// The first header of that name (lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The JSON-RPC method, or the HTTP method where the body has none.
+    pub fn method(&self) -> &str {
+        self.body.get("method").and_then(Value::as_str).unwrap_or(&self.http_method)
+    }
+}
+
+/// A scripted MCP server on 127.0.0.1. It ends when dropped.
+#[derive(Debug)]
+pub struct MockMcp {
+    state: Arc<State>,
+    port: u16,
+    accepting: JoinHandle<()>,
+}
+
+/// A tool as it is registered; finish it with its attributes.
+#[derive(Debug)]
+pub struct PendingTool<'a> {
+    server: &'a MockMcp,
+    name: String,
+}
+
+/// While it lives, the server reads tool calls, and neither runs nor answers them.
+#[derive(Debug)]
+pub struct Hold {
+    gate: watch::Sender<bool>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.gate.send_replace(false);
+    }
+}
+
+impl MockMcp {
+    /// Starts a server of that era with no tools.
+    #[expect(clippy::expect_used, reason = "a test without its server cannot go on")]
+    pub async fn start(era: Era) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
+        let port = listener.local_addr().expect("the address of a bound socket").port();
+        let state = Arc::new(State::new(era));
+        let accepting = tokio::spawn(connection::accept(listener, Arc::clone(&state)));
+        Self { state, port, accepting }
+    }
+
+    /// Where it listens: `http://127.0.0.1:port/mcp`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/mcp", self.port)
+    }
+
+    /// Registers a tool that takes any object.
+    pub fn tool<A: Into<ToolAnswer>>(
+        &self,
+        name: &str,
+        mut run: impl FnMut(&Value) -> A + Send + 'static,
+    ) -> PendingTool<'_> {
+        let tool = Tool {
+            run: Box::new(move |arguments| run(arguments).into()),
+            listing: json!({ "name": name, "inputSchema": { "type": "object" } }),
+            progress: 0,
+            sse: false,
+        };
+        self.state.lock().tools.insert(name.to_owned(), tool);
+        PendingTool { server: self, name: name.to_owned() }
+    }
+
+    /// Registers `echo`: answers its arguments as one text block.
+    pub fn echo(&self) -> PendingTool<'_> {
+        self.tool("echo", |arguments| json!({ "content": [{ "type": "text", "text": arguments.to_string() }] }))
+    }
+
+    /// What happens to the next tool call instead of a proper answer. Several queue up.
+    pub fn next(&self, fault: MockFault) -> &Self {
+        self.next_for("tools/call", fault)
+    }
+
+    /// What happens to the next request of that JSON-RPC method, or HTTP method for `GET` and `DELETE`.
+    pub fn next_for(&self, method: &str, fault: MockFault) -> &Self {
+        self.state.lock().scripts.push_back(Script { method: method.to_owned(), fault, times: 1 });
+        self
+    }
+
+    /// The same for every request of that method from now on.
+    pub fn always_for(&self, method: &str, fault: MockFault) -> &Self {
+        self.state.lock().scripts.push_back(Script { method: method.to_owned(), fault, times: u64::MAX });
+        self
+    }
+
+    /// Forgets every scripted fault.
+    pub fn behave(&self) {
+        self.state.lock().scripts.clear();
+    }
+
+    /// From now on it speaks another generation, as after an upgrade. Sessions are gone.
+    pub fn become_era(&self, era: Era) {
+        let mut inner = self.state.lock();
+        inner.era = era;
+        inner.sessions.clear();
+    }
+
+    /// Forgets its sessions, as after a restart, and says so in that shape.
+    pub fn lose_sessions(&self, shape: SessionLoss) {
+        let mut inner = self.state.lock();
+        inner.sessions.clear();
+        inner.session_loss = shape;
+    }
+
+    /// Holds every tool call that arrives before its tool runs.
+    pub fn hold(&self) -> Hold {
+        self.state.gate.send_replace(true);
+        Hold { gate: self.state.gate.clone() }
+    }
+
+    /// How often that tool ran.
+    pub fn executions(&self, tool: &str) -> u64 {
+        self.state.lock().executions.get(tool).copied().unwrap_or(0)
+    }
+
+    /// How often a tool ran with that value as its argument `call`.
+    pub fn executions_of(&self, key: &str) -> u64 {
+        self.state.lock().executions_by_key.get(key).copied().unwrap_or(0)
+    }
+
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.state.lock().requests.clone()
+    }
+
+    /// The requests of one JSON-RPC method (or `GET`, `DELETE`).
+    pub fn requests_of(&self, method: &str) -> Vec<Recorded> {
+        self.requests().into_iter().filter(|request| request.method() == method).collect()
+    }
+
+    /// Sessions alive now.
+    pub fn sessions(&self) -> Vec<String> {
+        self.state.lock().sessions.iter().cloned().collect()
+    }
+
+    /// Waits until that many requests of a method have arrived since the start.
+    pub async fn arrived(&self, method: &str, count: usize) {
+        self.wait(&self.state.arrival, || self.requests_of(method).len() >= count).await;
+    }
+
+    /// Waits until that many clients have hung up while the server owed them an answer.
+    pub async fn hung_up(&self, count: u64) {
+        self.wait(&self.state.departure, || self.state.lock().hang_ups >= count).await;
+    }
+
+    /// Stops listening and drops every connection: from now on connections are refused.
+    pub async fn stop(&self) {
+        self.accepting.abort();
+        while !self.accepting.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn wait(&self, notify: &Notify, met: impl Fn() -> bool) {
+        loop {
+            let notified = notify.notified();
+            let mut notified = std::pin::pin!(notified);
+            notified.as_mut().enable();
+            if met() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Drop for MockMcp {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl PendingTool<'_> {
+    /// Sets its JSON schema.
+    pub fn schema(self, schema: Value) -> Self {
+        self.listing("inputSchema", schema)
+    }
+
+    /// Sets its annotations, for example `{"readOnlyHint": true}`.
+    pub fn annotations(self, annotations: Value) -> Self {
+        self.listing("annotations", annotations)
+    }
+
+    /// Sets its description.
+    pub fn description(self, text: &str) -> Self {
+        self.listing("description", text.into())
+    }
+
+    /// Sets any member of its listing.
+    pub fn listing(self, member: &str, value: Value) -> Self {
+        self.change(|tool| {
+            if let Some(object) = tool.listing.as_object_mut() {
+                object.insert(member.to_owned(), value);
+            }
+        })
+    }
+
+    /// It answers as an event stream.
+    pub fn streams(self) -> Self {
+        self.change(|tool| tool.sse = true)
+    }
+
+    /// It answers as an event stream and reports progress that often before its answer.
+    pub fn progress(self, times: u32) -> Self {
+        self.change(|tool| (tool.sse, tool.progress) = (true, times))
+    }
+
+    fn change(self, change: impl FnOnce(&mut Tool)) -> Self {
+        if let Some(tool) = self.server.state.lock().tools.get_mut(&self.name) {
+            change(tool);
+        }
+        self
+    }
+}

@@ -1,0 +1,102 @@
+//! Owns the words of a script: what a server can be told to do wrong.
+//!
+//! **Invariant:** every fault says whether the tool runs, because that is what the tests are about.
+
+use serde_json::Value;
+
+/// How a server says that it does not know a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionLoss {
+    /// HTTP 404, as the specification has it (Python, rmcp).
+    NotFound,
+    /// HTTP 400 with -32000, a message that names the session, and no id (server-everything).
+    BadRequest,
+}
+
+/// What happens to a request instead of a proper answer.
+#[derive(Debug, Clone)]
+pub enum MockFault {
+    /// An HTTP status, without running the tool.
+    Status {
+        /// The status.
+        status: u16,
+        /// Header names and values.
+        headers: Vec<(String, String)>,
+        /// The body as it is.
+        body: String,
+    },
+    /// A JSON-RPC error, without running the tool.
+    Rpc {
+        /// The HTTP status it comes with.
+        status: u16,
+        /// The code.
+        code: i64,
+        /// The message.
+        message: String,
+        /// The data member.
+        data: Value,
+        /// Whether it carries the request's id, or null.
+        with_id: bool,
+    },
+    /// The connection ends before the tool runs.
+    CloseBeforeExecuting,
+    /// The tool runs, then the connection ends without a byte.
+    CloseBeforeAnswer,
+    /// The tool runs, then the connection ends in the middle of the answer.
+    CutAnswer,
+    /// The tool does not run, and nothing is ever answered.
+    NeverAnswer,
+    /// The tool runs, and nothing is ever answered.
+    ExecuteAndNeverAnswer,
+    /// The tool runs, then an event stream of comments goes on for ever.
+    EndlessStream,
+    /// The tool runs, then a body that never ends, without a declared length.
+    EndlessBody,
+    /// The tool runs, then this text is answered as JSON with HTTP 200.
+    Garbage(String),
+    /// The tool runs, then a body of one's own: `{id}` and `{result}` are replaced; every chunk is written on its own.
+    Answer {
+        /// The content type.
+        content_type: String,
+        /// The body in pieces.
+        chunks: Vec<String>,
+    },
+    /// The tool runs and its result carries another id.
+    WrongId,
+    /// The tool runs and its result carries no id.
+    NoId,
+    /// HTTP 307 to that address, without running the tool.
+    Redirect(String),
+    /// Every session is lost before the request is looked at.
+    LoseSessions(SessionLoss),
+    /// The tool runs; the event stream ends after its priming event; the answer waits for a GET with Last-Event-ID.
+    PrimedSseThenEnd {
+        /// The pause the server asks for before the GET.
+        retry_ms: u64,
+        /// Whether the answer can still be had.
+        resumable: bool,
+    },
+}
+
+impl MockFault {
+    /// An HTTP status with nothing else.
+    pub fn status(status: u16) -> Self {
+        Self::Status { status, headers: Vec::new(), body: String::new() }
+    }
+
+    /// An HTTP status with one header.
+    pub fn status_with(status: u16, name: &str, value: &str) -> Self {
+        Self::Status { status, headers: vec![(name.to_owned(), value.to_owned())], body: String::new() }
+    }
+
+    /// A JSON-RPC error with the request's id and HTTP 200.
+    pub fn rpc(code: i64, message: &str) -> Self {
+        Self::Rpc { status: 200, code, message: message.to_owned(), data: Value::Null, with_id: true }
+    }
+
+    /// An event stream, see [`MockFault::Answer`].
+    pub fn events(chunks: &[&str]) -> Self {
+        let chunks = chunks.iter().map(|&chunk| chunk.to_owned()).collect();
+        Self::Answer { content_type: "text/event-stream".to_owned(), chunks }
+    }
+}

@@ -1,0 +1,120 @@
+//! Owns what a scripted server remembers.
+//!
+//! **Invariant:** one lock, never held across an await.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use super::{Era, MockFault, Recorded, SessionLoss, ToolAnswer};
+
+pub(super) type Run = Box<dyn FnMut(&Value) -> ToolAnswer + Send>;
+
+pub(super) struct Tool {
+    pub(super) run: Run,
+    pub(super) listing: Value,
+    pub(super) progress: u32,
+    pub(super) sse: bool,
+}
+
+pub(super) struct Script {
+    pub(super) method: String,
+    pub(super) fault: MockFault,
+    pub(super) times: u64,
+}
+
+pub(super) struct Inner {
+    pub(super) era: Era,
+    pub(super) tools: HashMap<String, Tool>,
+    pub(super) scripts: VecDeque<Script>,
+    pub(super) sessions: BTreeSet<String>,
+    pub(super) sessions_opened: u64,
+    pub(super) session_loss: SessionLoss,
+    pub(super) executions: HashMap<String, u64>,
+    pub(super) executions_by_key: HashMap<String, u64>,
+    pub(super) requests: Vec<Recorded>,
+    pub(super) resumable: HashMap<String, String>,
+    pub(super) hang_ups: u64,
+}
+
+pub(super) struct State {
+    inner: Mutex<Inner>,
+    pub(super) arrival: Notify,
+    pub(super) departure: Notify,
+    pub(super) gate: watch::Sender<bool>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    pub(super) fn new(era: Era) -> Self {
+        let inner = Inner {
+            era,
+            tools: HashMap::new(),
+            scripts: VecDeque::new(),
+            sessions: BTreeSet::new(),
+            sessions_opened: 0,
+            session_loss: SessionLoss::NotFound,
+            executions: HashMap::new(),
+            executions_by_key: HashMap::new(),
+            requests: Vec::new(),
+            resumable: HashMap::new(),
+            hang_ups: 0,
+        };
+        Self {
+            inner: Mutex::new(inner),
+            arrival: Notify::new(),
+            departure: Notify::new(),
+            gate: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while a test holds the gate.
+    pub(super) async fn pass_gate(&self) {
+        let mut gate = self.gate.subscribe();
+        drop(gate.wait_for(|held| !held).await);
+    }
+}
+
+impl Inner {
+    /// The scripted fault for this method, if one is queued.
+    pub(super) fn take_fault(&mut self, method: &str) -> Option<MockFault> {
+        let at = self.scripts.iter().position(|script| script.method == method)?;
+        let script = self.scripts.get_mut(at)?;
+        script.times = script.times.saturating_sub(1);
+        let fault = script.fault.clone();
+        if script.times == 0 {
+            self.scripts.remove(at);
+        }
+        Some(fault)
+    }
+
+    /// Runs a tool: the one place where an execution is counted.
+    pub(super) fn execute(&mut self, name: &str, arguments: &Value) -> Option<ToolAnswer> {
+        let tool = self.tools.get_mut(name)?;
+        let answer = (tool.run)(arguments);
+        *self.executions.entry(name.to_owned()).or_default() += 1;
+        if let Some(key) = arguments.get("call").and_then(Value::as_str) {
+            *self.executions_by_key.entry(key.to_owned()).or_default() += 1;
+        }
+        Some(answer)
+    }
+
+    pub(super) fn open_session(&mut self) -> String {
+        self.sessions_opened += 1;
+        let id = format!("session-{}", self.sessions_opened);
+        self.sessions.insert(id.clone());
+        id
+    }
+}

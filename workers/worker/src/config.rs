@@ -1,0 +1,207 @@
+//! Owns the worker's configuration: read once from injected variables into typed, cross-checked values.
+//!
+//! **Invariant:** a configuration that exists can run; what cannot run is refused with the variable and the remedy.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toolfleet_core::ids::WorkerId;
+
+/// How long a call's row and its audit record live: longer than 14 days of queue retention and 14 days of redrive, so that
+/// an expired row never reopens execution.
+pub const ROW_LIFE_MS: u64 = 35 * 24 * 60 * 60 * 1000;
+
+/// A message older than this is refused: its row may have expired.
+pub const OLDEST_MESSAGE_MS: u64 = 28 * 24 * 60 * 60 * 1000;
+
+/// All that a worker needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The queue it reads.
+    pub queue_url: String,
+    /// The prefix of its tables' names.
+    pub table_prefix: String,
+    /// Over how many partitions an hour of one tenant's history is spread.
+    pub history_shards: u32,
+    /// The catalog file.
+    pub catalog: PathBuf,
+    /// The name it signs with.
+    pub worker: WorkerId,
+    /// How many calls it runs at once.
+    pub limits: Limits,
+}
+
+/// The numbers a worker works by.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How many calls run at once.
+    pub slots: u32,
+    /// How long a claim and a message's invisibility hold without a heartbeat.
+    pub lease: Duration,
+    /// Allowed difference between two workers' clocks.
+    pub skew: Duration,
+    /// A call's deadline after it was sent, where it names none.
+    pub default_deadline: Duration,
+    /// How long running calls may take after SIGTERM.
+    pub drain: Duration,
+    /// The largest answer of a server.
+    pub max_answer_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            slots: 64,
+            lease: Duration::from_secs(30),
+            skew: Duration::from_secs(2),
+            default_deadline: Duration::from_secs(3600),
+            drain: Duration::from_secs(100),
+            max_answer_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Which variable is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {problem}")]
+pub struct ConfigError {
+    variable: &'static str,
+    problem: String,
+}
+
+impl WorkerConfig {
+    /// Reads the configuration through `var`, which gives a variable's value if it is set.
+    pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let need = |variable: &'static str, what: &str| {
+            var(variable).filter(|v| !v.is_empty()).ok_or_else(|| problem(variable, format!("is not set; {what}")))
+        };
+        let queue_url = need("TOOLFLEET_QUEUE_URL", "give the URL of the calls queue (output CallsQueueUrl of data.yaml)")?;
+        if !queue_url.starts_with("http") {
+            return Err(problem("TOOLFLEET_QUEUE_URL", format!("is `{queue_url}`; give the whole URL, not a name")));
+        }
+        let catalog = need("TOOLFLEET_CATALOG", "give the path of the catalog file (servers, tools, tenants)")?;
+        let worker = match var("TOOLFLEET_WORKER_ID") {
+            Some(id) => WorkerId::parse(id).map_err(|e| problem("TOOLFLEET_WORKER_ID", e.to_string()))?,
+            None => WorkerId::parse(format!("w-{}", uuid::Uuid::new_v4().simple()))
+                .map_err(|e| problem("TOOLFLEET_WORKER_ID", e.to_string()))?,
+        };
+        Ok(Self {
+            queue_url,
+            table_prefix: var("TOOLFLEET_TABLE_PREFIX").unwrap_or_else(|| "toolfleet".into()),
+            history_shards: number(var, "TOOLFLEET_HISTORY_SHARDS", 1, 1, 1000)?,
+            catalog: catalog.into(),
+            worker,
+            limits: Limits::read(var)?,
+        })
+    }
+}
+
+impl Limits {
+    fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let standard = Self::default();
+        let ms = |variable, standard: Duration, min, max| {
+            let standard = u64::try_from(standard.as_millis()).unwrap_or(u64::MAX);
+            number(var, variable, standard, min, max).map(Duration::from_millis)
+        };
+        let limits = Self {
+            slots: number(var, "TOOLFLEET_SLOTS", standard.slots, 1, 10_000)?,
+            lease: ms("TOOLFLEET_LEASE_MS", standard.lease, 1_000, 43_200_000)?,
+            skew: ms("TOOLFLEET_CLOCK_SKEW_MS", standard.skew, 0, 60_000)?,
+            default_deadline: ms("TOOLFLEET_DEFAULT_DEADLINE_MS", standard.default_deadline, 1, 1_209_600_000)?,
+            drain: ms("TOOLFLEET_DRAIN_MS", standard.drain, 0, 3_600_000)?,
+            max_answer_bytes: number(
+                var,
+                "TOOLFLEET_MAX_ANSWER_BYTES",
+                standard.max_answer_bytes,
+                1_024,
+                1_073_741_824,
+            )?,
+        };
+        if limits.skew >= limits.lease {
+            let text = "is not smaller than TOOLFLEET_LEASE_MS; an expired lease would never be believed in time".to_owned();
+            return Err(problem("TOOLFLEET_CLOCK_SKEW_MS", text));
+        }
+        Ok(limits)
+    }
+
+    /// How often a running call renews lease and visibility: three times within the lease.
+    pub fn heartbeat(&self) -> Duration {
+        self.lease / 3
+    }
+
+    /// The lease in whole seconds, as a visibility timeout wants it; at least as long as the lease.
+    pub fn visibility_s(&self) -> u32 {
+        u32::try_from(self.lease.as_millis().div_ceil(1000)).unwrap_or(43_200).clamp(1, 43_200)
+    }
+
+    /// The lease in milliseconds.
+    pub fn lease_ms(&self) -> u64 {
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The allowance for clock skew in milliseconds.
+    pub fn skew_ms(&self) -> u64 {
+        u64::try_from(self.skew.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The deadline of a call that names none, in milliseconds after it was sent.
+    pub fn default_deadline_ms(&self) -> u64 {
+        u64::try_from(self.default_deadline.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn number<T>(var: &dyn Fn(&str) -> Option<String>, variable: &'static str, standard: T, min: T, max: T) -> Result<T, ConfigError>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
+{
+    let Some(text) = var(variable) else { return Ok(standard) };
+    match text.trim().parse::<T>() {
+        Ok(n) if n >= min && n <= max => Ok(n),
+        Ok(_) | Err(_) => {
+            Err(problem(variable, format!("is `{text}`; accepted is a whole number from {min} to {max} (unset: {standard})")))
+        }
+    }
+}
+
+const fn problem(variable: &'static str, problem: String) -> ConfigError {
+    ConfigError { variable, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<WorkerConfig, ConfigError> {
+        let find = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        WorkerConfig::read(&find)
+    }
+
+    const NEEDED: [(&str, &str); 2] =
+        [("TOOLFLEET_QUEUE_URL", "http://127.0.0.1:1/0/q"), ("TOOLFLEET_CATALOG", "catalog.json")];
+
+    #[test]
+    fn a_missing_variable_is_named_with_its_remedy() {
+        let error = read(&[]).unwrap_err().to_string();
+        assert!(error.starts_with("TOOLFLEET_QUEUE_URL: is not set") && error.contains("data.yaml"), "{error}");
+    }
+
+    #[test]
+    fn what_is_needed_is_enough() {
+        let config = read(&NEEDED).unwrap();
+        assert_eq!(config.limits.slots, 64);
+        assert_eq!(config.limits.visibility_s(), 30);
+        assert_eq!(config.limits.heartbeat(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_number_out_of_range_names_what_is_accepted() {
+        let error = read(&[NEEDED[0], NEEDED[1], ("TOOLFLEET_SLOTS", "many")]).unwrap_err().to_string();
+        assert!(error.contains("TOOLFLEET_SLOTS: is `many`") && error.contains("1 to 10000"), "{error}");
+    }
+
+    #[test]
+    fn an_allowance_for_skew_as_long_as_the_lease_refuses_to_start() {
+        let pairs = [NEEDED[0], NEEDED[1], ("TOOLFLEET_LEASE_MS", "5000"), ("TOOLFLEET_CLOCK_SKEW_MS", "5000")];
+        assert!(read(&pairs).unwrap_err().to_string().contains("TOOLFLEET_LEASE_MS"));
+    }
+}

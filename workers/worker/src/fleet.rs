@@ -1,0 +1,170 @@
+//! Owns what all calls of one worker share: tables, queue, MCP client, catalog, breakers, clock.
+//!
+//! **Invariant:** nothing in here belongs to one call.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use toolfleet_aws::calls::Calls;
+use toolfleet_aws::history::History;
+use toolfleet_aws::queue::Queue;
+use toolfleet_aws::secrets::Secrets;
+use toolfleet_aws::sessions::{SessionRow, Sessions};
+use toolfleet_aws::{Aws, Tables};
+use toolfleet_core::catalog::Catalog;
+use toolfleet_core::ids::{ServerId, SessionId, Tenant, WorkerId};
+use toolfleet_core::time::Timestamp;
+use toolfleet_mcp::{McpClient, RemoteTool};
+
+use crate::breakers::Breakers;
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::shutdown::Shutdown;
+
+/// How long a session or a list of tools is believed without looking again.
+const BELIEVED_FOR: Duration = Duration::from_secs(60);
+
+/// What all calls of one worker share.
+pub struct Fleet {
+    /// The name it signs with.
+    pub worker: WorkerId,
+    /// The numbers it works by.
+    pub limits: Limits,
+    /// What is registered.
+    pub catalog: Arc<Catalog>,
+    /// The queue it reads.
+    pub queue: Queue,
+    /// The calls.
+    pub calls: Calls,
+    /// The audit records.
+    pub history: History,
+    /// The sessions.
+    pub sessions: Sessions,
+    /// The secrets.
+    pub secrets: Secrets,
+    /// The MCP client.
+    pub mcp: McpClient,
+    /// The breakers.
+    pub breakers: Breakers,
+    /// The wall clock.
+    pub clock: Clock,
+    /// The end.
+    pub shutdown: Shutdown,
+    pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
+    pub(crate) tool_cache: Cache<(ServerId, Tenant), Arc<Vec<RemoteTool>>>,
+    watch: Option<Arc<dyn Watch>>,
+    aws: Aws,
+    reply_queues: Mutex<HashMap<String, Queue>>,
+}
+
+/// The places on a call's way where a crash would leave something half done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The message was read.
+    Decoded,
+    /// It may run.
+    Admitted,
+    /// All it needs is at hand.
+    Prepared,
+    /// The claim is stored; nothing was sent yet.
+    Claimed,
+    /// The outcome is known; nothing is stored of it.
+    Executed,
+    /// The result is stored, the audit record is not.
+    ResultStored,
+    /// Both are stored.
+    Recorded,
+    /// The message is gone.
+    Acknowledged,
+    /// The notice is sent.
+    Notified,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Decoded,
+        Self::Admitted,
+        Self::Prepared,
+        Self::Claimed,
+        Self::Executed,
+        Self::ResultStored,
+        Self::Recorded,
+        Self::Acknowledged,
+        Self::Notified,
+    ];
+}
+
+/// Sees a call pass its steps, and may hold it there.
+pub trait Watch: Send + Sync {
+    /// A call has passed `step`.
+    fn passed(&self, step: Step) -> BoxFuture<'_, ()>;
+}
+
+/// What a fleet is made from.
+pub struct Parts {
+    /// The connection to AWS.
+    pub aws: Aws,
+    /// The queue's URL.
+    pub queue_url: String,
+    /// The tables.
+    pub tables: Tables,
+    /// The name it signs with.
+    pub worker: WorkerId,
+    /// The numbers it works by.
+    pub limits: Limits,
+    /// What is registered.
+    pub catalog: Catalog,
+    /// The MCP client.
+    pub mcp: McpClient,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Who watches the steps, if anyone.
+    pub watch: Option<Arc<dyn Watch>>,
+}
+
+impl Fleet {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { aws, queue_url, tables, worker, limits, catalog, mcp, clock, watch } = parts;
+        Self {
+            worker,
+            limits,
+            catalog: Arc::new(catalog),
+            queue: aws.queue(queue_url),
+            calls: aws.calls(&tables),
+            history: aws.history(&tables),
+            sessions: aws.sessions(&tables),
+            secrets: aws.secrets(),
+            mcp,
+            breakers: Breakers::default(),
+            clock,
+            shutdown: Shutdown::new(),
+            session_cache: Cache::new(BELIEVED_FOR, 10_000),
+            tool_cache: Cache::new(BELIEVED_FOR * 5, 1_000),
+            watch,
+            aws,
+            reply_queues: Mutex::default(),
+        }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The queue of that URL, so that notices of concurrent calls travel together.
+    pub(crate) fn reply_queue(&self, url: &str) -> Queue {
+        let mut queues = self.reply_queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.entry(url.to_owned()).or_insert_with(|| self.aws.queue(url)).clone()
+    }
+
+    pub(crate) async fn passed(&self, step: Step) {
+        if let Some(watch) = &self.watch {
+            watch.passed(step).await;
+        }
+    }
+}

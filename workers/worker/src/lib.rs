@@ -1,0 +1,16 @@
+//! The stateless worker: takes tool-call requests from SQS, executes them on MCP servers, records what happened.
+//!
+//! Start reading at `path/mod.rs`.
+//!
+//! **Invariant:** the worker keeps nothing that a crash would lose.
+
+pub mod backoff;
+pub mod breakers;
+mod cache;
+pub mod clock;
+pub mod config;
+pub mod fleet;
+pub mod intake;
+pub mod path;
+pub mod shutdown;
+pub mod start;

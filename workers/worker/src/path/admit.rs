@@ -1,0 +1,227 @@
+//! Owns the second step: whether a call may run at all. Sender, age, reply, tool, access, schema, session.
+//!
+//! **Invariant:** nothing is written and nothing is sent; a refusal says what to change.
+
+use std::sync::Arc;
+
+use toolfleet_aws::Trouble;
+use toolfleet_aws::sessions::SessionRow;
+use toolfleet_core::catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Function, InputSchema, Server, Tool};
+use toolfleet_core::ids::SessionId;
+use toolfleet_core::message::{CallRequest, Operation, Priority, Reply, Target};
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
+use toolfleet_core::time::Timestamp;
+
+use super::visit::Arrival;
+use crate::config::{OLDEST_MESSAGE_MS, ROW_LIFE_MS};
+use crate::fleet::Fleet;
+
+pub(super) enum Admitted {
+    Call(Box<AdmittedCall>),
+    Refused { request: Box<CallRequest>, outcome: Outcome },
+    Stranger { request: Box<CallRequest> },
+}
+
+/// A call that may run.
+pub(super) struct AdmittedCall {
+    pub(super) request: Box<CallRequest>,
+    pub(super) server: Arc<Server>,
+    /// The registered tool, unless it is called by its name on a server that is open to that.
+    pub(super) tool: Option<Arc<Tool>>,
+    /// The tool's name on the server.
+    pub(super) name: String,
+    pub(super) deadline: Timestamp,
+    pub(super) attempt_ms: u64,
+    pub(super) max_attempts: u32,
+    pub(super) repeatable: bool,
+}
+
+pub(super) async fn admit(fleet: &Fleet, arrival: &Arrival, request: Box<CallRequest>) -> Result<Admitted, Trouble> {
+    if !fleet.catalog.may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
+        return Ok(Admitted::Stranger { request });
+    }
+    let deadline = request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms());
+    let now = fleet.now();
+    let verdict = check_age(arrival, now)
+        .and_then(|()| check_support(fleet, &request))
+        .and_then(|()| check_deadline(deadline, now))
+        .and_then(|()| find(fleet, &request));
+    let found = match verdict {
+        Ok(found) => found,
+        Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
+    };
+    if let Some(outcome) = refused_by_session(fleet, &request).await? {
+        return Ok(Admitted::Refused { request, outcome });
+    }
+    let allowed = found.tool.as_ref().map_or(DEFAULT_MAX_ATTEMPTS, |t| t.max_attempts);
+    let max_attempts = request.retry.map_or(allowed, |wish| wish.max_attempts.min(allowed));
+    let attempt_ms = found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
+    let repeatable = request.idempotent || found.function.as_ref().is_some_and(|f| f.idempotent);
+    Ok(Admitted::Call(Box::new(AdmittedCall {
+        name: found.name,
+        server: found.server,
+        tool: found.tool,
+        request,
+        deadline,
+        attempt_ms,
+        max_attempts,
+        repeatable,
+    })))
+}
+
+/// The rows of older messages may have expired, so running one could run it twice.
+fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome> {
+    if now.ms_since(arrival.enqueued_at) <= OLDEST_MESSAGE_MS {
+        return Ok(());
+    }
+    let text = format!(
+        "The message was sent at {}, longer ago than the fleet remembers calls for (28 days). Send it again as a new call.",
+        arrival.enqueued_at
+    );
+    Err(Outcome::refused(Code::TooOld, text))
+}
+
+fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
+    if now < deadline {
+        return Ok(());
+    }
+    let text = format!("The call's deadline ({deadline}) passed before it could run. Nothing was sent to the tool.");
+    let why = Why::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
+    Err(Outcome::ended(OutcomeKind::Expired, why))
+}
+
+/// What the contract can say but this fleet does not do is refused by name, not passed over.
+fn check_support(fleet: &Fleet, request: &CallRequest) -> Result<(), Outcome> {
+    let unsupported = |text: String| Err(Outcome::refused(Code::Unsupported, text));
+    if request.operation != Operation::ToolsCall {
+        return unsupported(format!("operation: `{}` is not supported; use tools/call.", request.operation.as_str()));
+    }
+    if request.resume.is_some() {
+        return unsupported("resume: is not supported; send the call again with complete arguments.".into());
+    }
+    if request.priority != Priority::Normal {
+        return unsupported("priority: only `normal` is supported on this queue; leave the field out.".into());
+    }
+    match &request.reply {
+        None => Ok(()),
+        Some(Reply::SqsQueueUrl(url)) if fleet.catalog.allows_reply_queue(url) => Ok(()),
+        Some(Reply::SqsQueueUrl(url)) => {
+            let text = format!("reply.sqs_queue_url: `{url}` is not on the fleet's list of reply queues; ask an operator to add it, or poll for the result.");
+            Err(Outcome::refused(Code::ReplyNotAllowed, text))
+        }
+        Some(Reply::SnsTopicArn(_) | Reply::EventBridgeBus(_) | Reply::WebhookId(_)) => {
+            let text = "reply: only `sqs_queue_url` is supported; name a reply queue, or poll for the result.";
+            Err(Outcome::refused(Code::ReplyNotAllowed, text))
+        }
+    }
+}
+
+struct Found {
+    server: Arc<Server>,
+    tool: Option<Arc<Tool>>,
+    function: Option<Function>,
+    name: String,
+}
+
+fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
+    let catalog = &fleet.catalog;
+    let known = || catalog.suggestions(&request.target);
+    match &request.target {
+        Target::Tool { id, function } => {
+            let Some(tool) = catalog.tool(id) else {
+                return Err(Outcome::refused(Code::UnknownTool, format!("No tool `{id}` is registered; {}.", known())));
+            };
+            let Some(found) = tool.function(function.as_deref()) else {
+                let names: Vec<_> = tool.functions.iter().map(|f| f.name.as_str()).collect();
+                let text = format!("Tool `{id}` needs `function`, one of: {}.", names.join(", "));
+                return Err(Outcome::refused(Code::UnknownTool, text));
+            };
+            registered(tool, found, request)
+        }
+        Target::OnServer { server: id, name } => {
+            let Some(server) = catalog.server(id) else {
+                let text = format!("No server `{id}` is registered; {}.", known());
+                return Err(Outcome::refused(Code::UnknownServer, text));
+            };
+            if let Some(tool) = catalog.tool_on(id, name)
+                && let Some(found) = tool.function(Some(name))
+            {
+                return registered(tool, found, request);
+            }
+            if !server.discover {
+                let text = format!("No tool `{name}` of server `{id}` is registered, and the server is not open to discovered tools.");
+                return Err(Outcome::refused(Code::UnknownTool, text));
+            }
+            Ok(Found { server: server.clone(), tool: None, function: None, name: name.clone() })
+        }
+    }
+}
+
+fn registered(tool: &Arc<Tool>, function: &Function, request: &CallRequest) -> Result<Found, Outcome> {
+    if !tool.is_open_to(request.user.as_ref()) {
+        let who = request.user.as_ref().map_or("a call without `user`".to_owned(), |u| format!("user `{}`", u.id));
+        let text = format!("Tool `{}` is not open to {who}: its access rules ask for another type or role.", tool.id);
+        return Err(Outcome::refused(Code::AccessDenied, text));
+    }
+    if tool.paused {
+        let why = Why::new(Code::Paused, format!("Tool `{}` is paused by an operator.", tool.id), MayHaveRun::No);
+        return Err(Outcome::ended(OutcomeKind::Refused, why.retryable(None)));
+    }
+    if let Some(schema) = &function.schema {
+        check_arguments(schema, request)?;
+    }
+    Ok(Found {
+        server: tool.server.clone(),
+        tool: Some(tool.clone()),
+        function: Some(function.clone()),
+        name: function.name.clone(),
+    })
+}
+
+/// Checks the arguments before anything is sent, with an error a model can act on.
+pub(super) fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Result<(), Outcome> {
+    let Ok(arguments) = serde_json::from_str(request.arguments.get()) else { return Ok(()) };
+    let problems = schema.problems(&arguments);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let text = format!("The arguments do not fit the tool's schema: {}. Correct them and send a new call.", problems.join("; "));
+    Err(Outcome::refused(Code::InvalidArguments, text))
+}
+
+async fn refused_by_session(fleet: &Fleet, request: &CallRequest) -> Result<Option<Outcome>, Trouble> {
+    let Some(id) = &request.session else { return Ok(None) };
+    let session = known_session(fleet, request, id).await?;
+    let refuse = |text: String| Ok(Some(Outcome::refused(Code::SessionInvalid, text)));
+    if session.expires_at <= fleet.now() {
+        return refuse(format!("Session `{id}` ended at {}. Open a new session.", session.expires_at));
+    }
+    let wanted = request.target.to_string();
+    let tool = wanted.split('.').next().unwrap_or(&wanted);
+    if !session.grants.iter().any(|g| g == "*" || *g == wanted || g == tool) {
+        return refuse(format!("Session `{id}` does not grant `{wanted}`; it grants {}.", session.grants.join(", ")));
+    }
+    Ok(None)
+}
+
+/// The session's row; a conversation that nobody registered gets one that grants all and lasts as long as its calls.
+async fn known_session(fleet: &Fleet, request: &CallRequest, id: &SessionId) -> Result<Arc<SessionRow>, Trouble> {
+    let key = (request.key.tenant.clone(), id.clone());
+    if let Some(session) = fleet.session_cache.get(&key) {
+        return Ok(session);
+    }
+    let session = match fleet.sessions.read(&key.0, id).await? {
+        Some(row) => row,
+        None => {
+            let row = SessionRow { expires_at: fleet.now().plus_ms(ROW_LIFE_MS), grants: vec!["*".into()] };
+            match fleet.sessions.create(&key.0, id, &row).await? {
+                true => row,
+                // Another worker met the conversation at the same moment.
+                false => fleet.sessions.read(&key.0, id).await?.unwrap_or(row),
+            }
+        }
+    };
+    let session = Arc::new(session);
+    fleet.session_cache.put(key, session.clone());
+    Ok(session)
+}

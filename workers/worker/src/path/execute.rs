@@ -1,0 +1,216 @@
+//! Owns the fifth step: attempts, each within its time, until an outcome or a reason to wait.
+//!
+//! **Invariant:** ends by the deadline whatever the server does; sends nothing once the lease is unsure.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use toolfleet_core::breaker::Admission;
+use toolfleet_core::fault::Fault;
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
+use toolfleet_core::retry::{Next, Standing, after};
+use toolfleet_mcp::{Answer, AnswerKind, ToolCall};
+
+use super::claim::ClaimedCall;
+use super::lease::{self, Stopped};
+use super::prepare::ReadyCall;
+use super::visit::Arrival;
+use crate::backoff;
+use crate::fleet::Fleet;
+
+pub(super) enum Executed {
+    Finished(Outcome),
+    Later { after_ms: u64, why: &'static str },
+}
+
+/// What the attempts leave behind even if they are stopped in the middle.
+struct Trail {
+    attempts: AtomicU32,
+    exposed: AtomicBool,
+    sending: AtomicBool,
+    lease_lost: AtomicBool,
+}
+
+impl Trail {
+    fn may_have_run(&self) -> bool {
+        self.exposed.load(Ordering::Acquire) || self.sending.load(Ordering::Acquire)
+    }
+}
+
+pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall) -> Executed {
+    let trail = Trail {
+        attempts: AtomicU32::new(call.attempts),
+        exposed: AtomicBool::new(call.exposed),
+        sending: AtomicBool::new(false),
+        lease_lost: AtomicBool::new(false),
+    };
+    let executed = race(fleet, arrival, call, &trail).await;
+    call.attempts = trail.attempts.load(Ordering::Acquire);
+    call.exposed = trail.exposed.load(Ordering::Acquire);
+    executed
+}
+
+/// The attempts against everything that may end them: the heartbeat, the deadline, the worker's own end.
+async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &Trail) -> Executed {
+    let ClaimedCall { ready, claim, row, since, .. } = call;
+    let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(fleet.now()));
+    let attempts = attempts(fleet, arrival, ready, trail, deadline);
+    let mut attempts = std::pin::pin!(attempts);
+    let mut heart = Box::pin(lease::keep(fleet, arrival, claim, row, *since));
+    let mut beating = true;
+    loop {
+        tokio::select! {
+            biased;
+            executed = &mut attempts => return executed,
+            stopped = &mut heart, if beating => match stopped {
+                Stopped::Cancelled => return Executed::Finished(cancelled(trail)),
+                Stopped::LeaseLost => {
+                    // What is under way may still answer; the fence decides whether the answer counts.
+                    trail.lease_lost.store(true, Ordering::Release);
+                    beating = false;
+                }
+            },
+            () = tokio::time::sleep_until(deadline) => return Executed::Finished(out_of_time(trail)),
+            () = fleet.shutdown.over() => return stopped_with_worker(ready, trail),
+        }
+    }
+}
+
+async fn attempts(fleet: &Fleet, arrival: &Arrival, ready: &ReadyCall, trail: &Trail, deadline: Instant) -> Executed {
+    let call = &ready.call;
+    if trail.attempts.load(Ordering::Acquire) >= call.max_attempts {
+        return Executed::Finished(worn_out(call.max_attempts, trail));
+    }
+    loop {
+        if trail.lease_lost.load(Ordering::Acquire) {
+            return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
+        }
+        if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
+            if fleet.now().plus_ms(retry_after_ms) >= call.deadline {
+                return Executed::Finished(unavailable(trail, retry_after_ms));
+            }
+            return Executed::Later { after_ms: retry_after_ms, why: "the server's breaker is open" };
+        }
+        let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
+        trail.sending.store(true, Ordering::Release);
+        let answer = attempt(fleet, arrival, ready, deadline).await;
+        trail.sending.store(false, Ordering::Release);
+        let fault = match answer {
+            Ok(answer) => {
+                fleet.breakers.answered(&call.server.id, fleet.now());
+                return Executed::Finished(outcome_of(answer));
+            }
+            Err(fault) => fault,
+        };
+        fleet.breakers.failed(&call.server.id, &fault, fleet.now());
+        tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, %fault, "an attempt failed");
+        if fault.may_have_run() == MayHaveRun::Unknown {
+            trail.exposed.store(true, Ordering::Release);
+        }
+        let standing = Standing {
+            attempts: made,
+            max_attempts: call.max_attempts,
+            repeatable: call.repeatable,
+            exposed: trail.exposed.load(Ordering::Acquire),
+            now: fleet.now(),
+            deadline: call.deadline,
+            backoff_ms: backoff::after_tries(made),
+        };
+        match after(&fault, standing) {
+            Next::End(outcome) => return Executed::Finished(outcome),
+            Next::Later { after_ms, counted } => {
+                if !counted {
+                    trail.attempts.fetch_sub(1, Ordering::AcqRel);
+                }
+                return Executed::Later { after_ms, why: "the server asks for a pause, or the next try is far" };
+            }
+            Next::Again { after_ms } => tokio::time::sleep(Duration::from_millis(after_ms)).await,
+        }
+    }
+}
+
+async fn attempt(fleet: &Fleet, arrival: &Arrival, ready: &ReadyCall, deadline: Instant) -> Result<Answer, Fault> {
+    let call = &ready.call;
+    let within = Instant::now() + Duration::from_millis(call.attempt_ms);
+    let request = ToolCall {
+        endpoint: &ready.endpoint,
+        conversation: call.request.session.as_ref().map(|s| s.as_str()),
+        name: &call.name,
+        arguments: &call.request.arguments,
+        traceparent: arrival.traceparent(),
+        deadline: within.min(deadline),
+    };
+    fleet.mcp.call_tool(request).await
+}
+
+fn outcome_of(answer: Answer) -> Outcome {
+    match answer.kind {
+        AnswerKind::Complete => Outcome::succeeded(answer.result),
+        AnswerKind::ToolError { text } => {
+            let sentence = if text.is_empty() { "The tool reported an error without a text.".to_owned() } else { text };
+            Outcome::tool_error(answer.result, sentence)
+        }
+        AnswerKind::InputRequired => {
+            let text = "The server asks for input before it goes on; what it asks is in the result. Send a new call with it.";
+            let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
+            Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(answer.result) }
+        }
+        AnswerKind::Task => {
+            let text = "The server works on the call as a task, which this fleet did not ask for and does not follow; its handle is in the result.";
+            let why = Why::new(Code::UnknownResultType, text, MayHaveRun::Unknown);
+            Outcome { kind: OutcomeKind::Failed, trouble: Some(why), content: Some(answer.result) }
+        }
+        AnswerKind::Unknown(kind) => {
+            let text = format!("The server's result has the type `{kind}`, which this fleet does not know; the result is stored as it came.");
+            let why = Why::new(Code::UnknownResultType, text, MayHaveRun::Yes);
+            Outcome { kind: OutcomeKind::Failed, trouble: Some(why), content: Some(answer.result) }
+        }
+    }
+}
+
+fn cancelled(trail: &Trail) -> Outcome {
+    let (ran, text) = if trail.may_have_run() {
+        (MayHaveRun::Unknown, "The caller cancelled this call while it ran; whether the tool had an effect is not known.")
+    } else {
+        (MayHaveRun::No, "The caller cancelled this call before the tool was executed.")
+    };
+    Outcome::ended(OutcomeKind::Cancelled, Why::new(Code::CancelledByCaller, text, ran))
+}
+
+fn out_of_time(trail: &Trail) -> Outcome {
+    if trail.may_have_run() {
+        let text = "The deadline passed while the tool ran. Whether it had an effect is not known; check before you send it again.";
+        return Outcome::ended(OutcomeKind::TimedOut, Why::new(Code::DeadlineExceeded, text, MayHaveRun::Unknown));
+    }
+    let text = "The deadline passed before the tool could be executed.";
+    let why = Why::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
+    Outcome::ended(OutcomeKind::TimedOut, why)
+}
+
+/// The worker must leave: what may be repeated goes back, for what may not its doubt is said now and not after a lease.
+fn stopped_with_worker(ready: &ReadyCall, trail: &Trail) -> Executed {
+    if ready.call.repeatable || !trail.may_have_run() {
+        if trail.sending.load(Ordering::Acquire) {
+            trail.exposed.store(true, Ordering::Release);
+        }
+        return Executed::Later { after_ms: 0, why: "the worker is stopping" };
+    }
+    let text = "The worker had to stop while the tool ran, and the tool is not safe to repeat. Check its effect before you send the call again under a new id.";
+    Executed::Finished(Outcome::ended(
+        OutcomeKind::OutcomeUnknown,
+        Why::new(Code::WorkerLost, text, MayHaveRun::Unknown),
+    ))
+}
+
+fn worn_out(max_attempts: u32, trail: &Trail) -> Outcome {
+    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+    let text = format!("All {max_attempts} attempts are used up; workers were lost while they ran the call.");
+    Outcome::failed(Why::new(Code::WorkerLost, text, ran).retryable(None))
+}
+
+fn unavailable(trail: &Trail, after_ms: u64) -> Outcome {
+    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+    let text = "The server fails too often and will not be asked again before the call's deadline.";
+    Outcome::failed(Why::new(Code::ServerUnreachable, text, ran).retryable(Some(after_ms)))
+}

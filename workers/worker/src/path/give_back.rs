@@ -1,0 +1,61 @@
+//! Owns Later: how a message goes back to the queue.
+//!
+//! Seconds are waited for by the message's invisibility. A longer wait, or one of many, is a new message with a delay that
+//! remembers when and by whom the first one was sent: parked messages neither count as in flight nor climb towards the
+//! dead-letter queue.
+//!
+//! **Invariant:** the old message is deleted only after the new one was accepted; the claim absorbs the duplicate between.
+
+use toolfleet_aws::Trouble;
+use toolfleet_aws::queue::Outgoing;
+
+use super::visit::{Arrival, FIRST_SENDER, FIRST_SENT, PARKS};
+use crate::backoff;
+use crate::fleet::Fleet;
+
+/// The longest wait by invisibility, in seconds.
+const SHORT_S: u64 = 30;
+/// The longest delay of a new message, in seconds (SQS quota).
+const LONGEST_DELAY_S: u64 = 900;
+/// From this receive on, even a short wait is a new message.
+const MANY_RECEIVES: u32 = 4;
+
+/// Gives the message back for `after_ms`.
+pub(super) async fn later(fleet: &Fleet, arrival: &Arrival, after_ms: u64, why: &'static str) {
+    let wait_s = after_ms.div_ceil(1000);
+    tracing::debug!(message_id = arrival.message_id(), wait_s, why, "a call goes back to the queue");
+    let given_back = if wait_s <= SHORT_S && arrival.receive_count() < MANY_RECEIVES {
+        let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
+        fleet.queue.change_visibility(arrival.receipt(), wait_s).await
+    } else {
+        park(fleet, arrival, wait_s.clamp(1, LONGEST_DELAY_S)).await
+    };
+    if let Err(trouble) = given_back {
+        // It comes back by itself when its invisibility ends.
+        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot give a message back early");
+    }
+}
+
+/// Gives the message back until our own trouble may have passed.
+pub(super) async fn after_trouble(fleet: &Fleet, arrival: &Arrival, trouble: &Trouble) {
+    let tries = arrival.parks.saturating_mul(MANY_RECEIVES).saturating_add(arrival.receive_count());
+    tracing::error!(%trouble, message_id = arrival.message_id(), tries, code = "own_trouble", "a call waits until our own trouble has passed");
+    later(fleet, arrival, backoff::after_tries(tries), "our own trouble").await;
+}
+
+async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64) -> Result<(), Trouble> {
+    let mut attributes = arrival.delivery().attributes.clone();
+    attributes.insert(FIRST_SENT.into(), arrival.enqueued_at.as_ms().to_string());
+    attributes.insert(PARKS.into(), arrival.parks.saturating_add(1).to_string());
+    if let Some(sender) = &arrival.sender {
+        attributes.insert(FIRST_SENDER.into(), sender.clone());
+    }
+    let parked = Outgoing {
+        body: arrival.body().to_owned(),
+        delay_s: u32::try_from(wait_s).unwrap_or(u32::MAX),
+        group: arrival.delivery().group.clone(),
+        attributes,
+    };
+    fleet.queue.send(parked).await?;
+    fleet.queue.delete(arrival.receipt()).await
+}

@@ -1,0 +1,61 @@
+//! Owns the heartbeat: one beat extends the claim's lease and the message's invisibility together, and sees cancellation.
+//!
+//! **Invariant:** it ends only when the lease is no longer sure or the caller has withdrawn the call.
+
+use toolfleet_core::call::{CallRow, Claim, Event, Then};
+
+use super::swap::{Turn, apply};
+use super::visit::Arrival;
+use crate::fleet::Fleet;
+
+/// Why the heart stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// Another worker may hold the call now: nothing more may be sent.
+    LeaseLost,
+    /// The caller withdrew the call.
+    Cancelled,
+}
+
+/// Beats until something ends it. `row` is always the row as last seen.
+pub(super) async fn keep(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    claim: &Claim,
+    row: &mut CallRow,
+    claimed_at: tokio::time::Instant,
+) -> Stopped {
+    let mut sure_until = claimed_at + fleet.limits.lease;
+    let mut pause = fleet.limits.heartbeat();
+    loop {
+        tokio::time::sleep(pause).await;
+        let asked = tokio::time::Instant::now();
+        let event = Event::Heartbeat {
+            claim: claim.clone(),
+            lease_until: fleet.now().plus_ms(fleet.limits.lease_ms()),
+        };
+        let beat = apply(&fleet.calls, Some(row), &event);
+        let (beat, invisible) =
+            tokio::join!(beat, fleet.queue.change_visibility(arrival.receipt(), fleet.limits.visibility_s()));
+        if let Err(trouble) = invisible {
+            // The claim protects the call all the same: another delivery finds it held.
+            tracing::warn!(%trouble, message_id = arrival.message_id(), code = "heartbeat_failed", "cannot extend a message's invisibility");
+        }
+        match beat {
+            Ok(Turn::Stored { row: seen, then }) => {
+                *row = *seen;
+                if then == (Then::Extended { cancel: true }) {
+                    return Stopped::Cancelled;
+                }
+                sure_until = asked + fleet.limits.lease;
+                pause = fleet.limits.heartbeat();
+            }
+            Ok(Turn::Found { .. }) => return Stopped::LeaseLost,
+            Err(trouble) if tokio::time::Instant::now() >= sure_until => {
+                tracing::warn!(%trouble, call = %claim.key(), code = "lease_lost", "the lease ran out before it could be extended");
+                return Stopped::LeaseLost;
+            }
+            Err(_) => pause = fleet.limits.heartbeat() / 4,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! THE way of a call, whole: from a message to a stored result. Read this file first.
+//!
+//! ```text
+//! decode ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ acknowledge ─▶ notify
+//! ```
+//!
+//! Nothing is written before `claim`, and `claim` is the last thing before anything is sent: a crash before it costs
+//! nothing, a crash after it is seen in the row. Each step hands on a type that only it can make. Steps never call each
+//! other; only this file knows their order. What every state of the row means is decided in `toolfleet_core::call`.
+//!
+//! **Invariant:** a message ends in one of two ways: acknowledged with the proof of a record, or given back to the queue.
+
+mod acknowledge;
+mod admit;
+mod claim;
+mod decode;
+mod execute;
+mod give_back;
+mod lease;
+mod notify;
+mod prepare;
+mod record;
+mod swap;
+mod visit;
+
+use std::sync::Arc;
+
+use toolfleet_aws::Trouble;
+use toolfleet_aws::queue::Delivery;
+
+use crate::fleet::{Fleet, Step};
+use admit::Admitted;
+use claim::Claimed;
+use decode::Decoded;
+use execute::Executed;
+use prepare::Prepared;
+use record::Recorded;
+use visit::Arrival;
+
+/// How a delivery leaves the worker.
+enum Leaving {
+    /// What it asked for stands in the tables.
+    Settled(Box<Recorded>),
+    /// It goes back to the queue for so many milliseconds.
+    Later { after_ms: u64, why: &'static str },
+    /// Another worker has taken the call over; its own delivery will acknowledge it.
+    Lost,
+}
+
+/// Takes one delivery through the worker.
+pub async fn run(fleet: Arc<Fleet>, delivery: Delivery) {
+    let arrival = Arrival::new(&fleet, delivery);
+    match Box::pin(travel(&fleet, &arrival)).await {
+        Ok(Leaving::Settled(recorded)) => settle(&fleet, &arrival, &recorded).await,
+        Ok(Leaving::Later { after_ms, why }) => give_back::later(&fleet, &arrival, after_ms, why).await,
+        Ok(Leaving::Lost) => tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over"),
+        // Our own trouble is never an outcome: the call waits until it has passed.
+        Err(trouble) => give_back::after_trouble(&fleet, &arrival, &trouble).await,
+    }
+}
+
+async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
+    let request = match decode::decode(fleet, arrival) {
+        Decoded::Request(request) => request,
+        Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
+    };
+    fleet.passed(Step::Decoded).await;
+
+    let call = match admit::admit(fleet, arrival, request).await? {
+        Admitted::Call(call) => call,
+        Admitted::Refused { request, outcome } => {
+            return concluded(record::conclude(fleet, arrival, *request, outcome).await);
+        }
+        Admitted::Stranger { request } => return settled(record::unauthorised(fleet, arrival, *request).await),
+    };
+    fleet.passed(Step::Admitted).await;
+
+    let ready = match prepare::prepare(fleet, arrival, *call).await? {
+        Prepared::Ready(ready) => ready,
+        Prepared::Later { after_ms, why } => return Ok(Leaving::Later { after_ms, why }),
+        Prepared::Over { request, outcome } => {
+            return concluded(record::conclude(fleet, arrival, *request, outcome).await);
+        }
+    };
+    fleet.passed(Step::Prepared).await;
+    if fleet.shutdown.is_draining() {
+        return Ok(Leaving::Later { after_ms: 0, why: "the worker is stopping" });
+    }
+
+    let mut claimed = match claim::claim(fleet, arrival, *ready).await? {
+        Claimed::Ours(claimed) => claimed,
+        Claimed::Ended { request, row } => return settled(record::already(fleet, arrival, *request, *row).await),
+        Claimed::Mismatch { request } => return settled(record::mismatch(fleet, arrival, *request).await),
+        Claimed::Elsewhere { after_ms } => return Ok(Leaving::Later { after_ms, why: "another worker holds the call" }),
+    };
+    fleet.passed(Step::Claimed).await;
+
+    let outcome = match execute::execute(fleet, arrival, &mut claimed).await {
+        Executed::Finished(outcome) => outcome,
+        Executed::Later { after_ms, why } => {
+            return concluded(record::release(fleet, arrival, *claimed, after_ms, why).await);
+        }
+    };
+    fleet.passed(Step::Executed).await;
+
+    concluded(record::finish(fleet, arrival, *claimed, outcome).await)
+}
+
+async fn settle(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
+    fleet.passed(Step::Recorded).await;
+    if let Err(trouble) = acknowledge::acknowledge(fleet, arrival, recorded).await {
+        // The record stands: the message comes again, finds it, and is acknowledged then.
+        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "acknowledge_failed", "cannot delete a message");
+        return;
+    }
+    fleet.passed(Step::Acknowledged).await;
+    notify::notify(fleet, recorded).await;
+    fleet.passed(Step::Notified).await;
+}
+
+fn settled(recorded: Result<Recorded, Trouble>) -> Result<Leaving, Trouble> {
+    recorded.map(|recorded| Leaving::Settled(Box::new(recorded)))
+}
+
+fn concluded(concluded: Result<record::Concluded, Trouble>) -> Result<Leaving, Trouble> {
+    Ok(match concluded? {
+        record::Concluded::Recorded(recorded) => Leaving::Settled(recorded),
+        record::Concluded::Later { after_ms, why } => Leaving::Later { after_ms, why },
+        record::Concluded::Lost => Leaving::Lost,
+    })
+}

@@ -1,0 +1,163 @@
+//! Owns the third step: what a call needs before it may claim: an open way to the server, credentials, the tool as the server lists it.
+//!
+//! **Invariant:** nothing is written to the tables, so a crash or a Later here costs nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use toolfleet_aws::Trouble;
+use toolfleet_core::breaker::Admission;
+use toolfleet_core::catalog::{InputSchema, Server};
+use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::message::CallRequest;
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_mcp::{Endpoint, RemoteTool};
+
+use super::admit::{AdmittedCall, check_arguments};
+use super::visit::Arrival;
+use crate::backoff;
+use crate::fleet::Fleet;
+
+pub(super) enum Prepared {
+    Ready(Box<ReadyCall>),
+    Later { after_ms: u64, why: &'static str },
+    Over { request: Box<CallRequest>, outcome: Outcome },
+}
+
+/// A call that has all it needs.
+pub(super) struct ReadyCall {
+    pub(super) call: AdmittedCall,
+    pub(super) endpoint: Endpoint,
+    pub(super) definition: Option<String>,
+}
+
+pub(super) async fn prepare(fleet: &Fleet, arrival: &Arrival, mut call: AdmittedCall) -> Result<Prepared, Trouble> {
+    if let Admission::Refused { retry_after_ms } = fleet.breakers.peek(&call.server.id, fleet.now()) {
+        return Ok(wait_or_end(fleet, call, retry_after_ms));
+    }
+    let endpoint = match endpoint(fleet, &call).await? {
+        Ok(endpoint) => endpoint,
+        Err(fault) => {
+            let why = Why::new(fault.code(), format!("{fault}. An operator must mend the server's configuration."), MayHaveRun::No);
+            return Ok(Prepared::Over { request: call.request, outcome: Outcome::failed(why.retryable(None)) });
+        }
+    };
+    let mut definition = call.tool.as_ref().map(|t| t.definition.short(16).to_owned());
+    if needs_listing(&call) {
+        match listed(fleet, &call, &endpoint).await {
+            Err(fault) => return Ok(listing_failed(fleet, arrival, call, &fault)),
+            Ok(tools) => match tools.iter().find(|t| t.name == call.name) {
+                None if call.tool.is_none() => return Ok(not_listed(call, &tools)),
+                // A registered tool is called as it is registered, whatever its server lists.
+                None => {}
+                Some(tool) => {
+                    let trusted = call.server.trusted;
+                    call.repeatable |= trusted && (tool.read_only || tool.idempotent);
+                    if call.tool.is_none() {
+                        definition = Some(toolfleet_core::digest::Digest::of_text(tool.raw.get()).short(16).to_owned());
+                        // A schema that does not compile is the server's own affair: it will judge the arguments itself.
+                        if let Ok(schema) = InputSchema::compile(&tool.input_schema)
+                            && let Err(outcome) = check_arguments(&schema, &call.request)
+                        {
+                            return Ok(Prepared::Over { request: call.request, outcome });
+                        }
+                    }
+                }
+            },
+        }
+    }
+    Ok(Prepared::Ready(Box::new(ReadyCall { call, endpoint, definition })))
+}
+
+/// The server's own list is asked for when the tool is not registered, or when its annotations may make it safe to repeat.
+fn needs_listing(call: &AdmittedCall) -> bool {
+    call.tool.is_none() || (call.server.discover && call.server.trusted && !call.repeatable)
+}
+
+async fn endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Result<Endpoint, Fault>, Trouble> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &call.server.headers {
+        let value = match value.split_once("secret://") {
+            None => value.clone(),
+            Some((before, reference)) => match secret(fleet, reference).await {
+                Ok(secret) => format!("{before}{secret}"),
+                Err(trouble) if !trouble.is_permanent() => return Err(trouble),
+                Err(trouble) => return Ok(Err(Fault::Credential { detail: trouble.to_string() })),
+            },
+        };
+        let pair = (HeaderName::try_from(name), HeaderValue::try_from(value));
+        let (Ok(name), Ok(mut value)) = pair else {
+            let detail = format!("header `{name}` of server `{}` has a name or value that HTTP does not allow", call.server.id);
+            return Ok(Err(Fault::Credential { detail }));
+        };
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    let server: &Server = &call.server;
+    let tenant = Some(call.request.key.tenant.clone());
+    Ok(Ok(Endpoint { server: server.id.clone(), url: server.url.clone(), headers, tenant }))
+}
+
+/// The secret that `name` or `name#key` refers to; with a key, the secret is a JSON object.
+async fn secret(fleet: &Fleet, reference: &str) -> Result<String, Trouble> {
+    let (name, key) = reference.split_once('#').map_or((reference, None), |(name, key)| (name, Some(key)));
+    let secret = fleet.secrets.get(name).await?;
+    let Some(key) = key else { return Ok(secret.expose().to_owned()) };
+    let value: Option<serde_json::Value> = serde_json::from_str(secret.expose()).ok();
+    let member = value.as_ref().and_then(|v| v.get(key)).and_then(|v| v.as_str());
+    member.map(str::to_owned).ok_or_else(|| Trouble::configuration(format!("secret `{name}` has no text member `{key}`")))
+}
+
+async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Vec<RemoteTool>>, Fault> {
+    let key = (call.server.id.clone(), call.request.key.tenant.clone());
+    if let Some(tools) = fleet.tool_cache.get(&key) {
+        return Ok(tools);
+    }
+    let left = call.deadline.ms_since(fleet.now()).min(call.attempt_ms);
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
+    let listed = fleet.mcp.list_tools(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
+    match &listed {
+        Ok(_) => fleet.breakers.answered(&call.server.id, fleet.now()),
+        Err(fault) => fleet.breakers.failed(&call.server.id, fault, fleet.now()),
+    }
+    let tools = Arc::new(listed?);
+    fleet.tool_cache.put(key, tools.clone());
+    Ok(tools)
+}
+
+/// A list that cannot be had executed nothing: whatever may pass is waited for.
+fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
+    let tries = arrival.parks.saturating_mul(3).saturating_add(arrival.receive_count());
+    let after_ms = match fault.retry_class() {
+        RetryClass::Permanent => {
+            let text = format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
+            let outcome = Outcome::failed(Why::new(fault.code(), text, MayHaveRun::No));
+            return Prepared::Over { request: call.request, outcome };
+        }
+        RetryClass::Pause { after_ms: Some(ms) } => ms,
+        RetryClass::Pause { after_ms: None } | RetryClass::NotExecuted | RetryClass::Ambiguous => {
+            backoff::after_tries(tries)
+        }
+    };
+    wait_or_end(fleet, call, after_ms)
+}
+
+fn not_listed(call: AdmittedCall, tools: &[RemoteTool]) -> Prepared {
+    let names: Vec<_> = tools.iter().map(|t| t.name.as_str()).take(30).collect();
+    let text = format!("Server `{}` has no tool `{}`; it lists {}.", call.server.id, call.name, names.join(", "));
+    Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
+}
+
+/// Waits, unless the deadline would pass meanwhile.
+fn wait_or_end(fleet: &Fleet, call: AdmittedCall, after_ms: u64) -> Prepared {
+    if fleet.now().plus_ms(after_ms) < call.deadline {
+        return Prepared::Later { after_ms, why: "the server is not available" };
+    }
+    let text = format!(
+        "Server `{}` is not available and will not be asked again before the call's deadline. Nothing was sent to the tool.",
+        call.server.id
+    );
+    let why = Why::new(Code::ServerUnreachable, text, MayHaveRun::No).retryable(Some(after_ms));
+    Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
+}

@@ -1,0 +1,306 @@
+//! Owns the sixth step: the result into the call's row, then the audit record, and the proof that both stand.
+//!
+//! Result first, audit second, message last: whoever meets the row in between writes the missing record, which is built
+//! from the row and the request alone and is the same whoever builds it.
+//!
+//! **Invariant:** [`Recorded`] is made here alone, after the last write; without it no message can be acknowledged.
+
+use toolfleet_aws::Trouble;
+use toolfleet_aws::calls::Calls;
+use toolfleet_core::audit::{AuditKind, AuditRecord};
+use toolfleet_core::call::{CallRow, Event, Finding};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, Tenant};
+use toolfleet_core::message::{CallRequest, Malformed, Operation, Reply};
+use toolfleet_core::notice::Notice;
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
+use toolfleet_core::redact::sanitised;
+use toolfleet_core::time::Timestamp;
+
+use super::claim::ClaimedCall;
+use super::swap::{Turn, apply};
+use super::visit::Arrival;
+use crate::config::ROW_LIFE_MS;
+use crate::fleet::{Fleet, Step};
+
+/// Sanitised arguments longer than this stay out of the record, so that a record is one write unit (1 KiB).
+const ARGUMENT_BYTES: usize = 256;
+/// Sentences are cut to this many characters in the record; the row holds them whole.
+const SENTENCE_CHARS: usize = 200;
+
+/// The proof that a delivery's account stands in the tables.
+pub(super) struct Recorded {
+    notice: Option<(Notice, String)>,
+}
+
+impl Recorded {
+    /// The notice to send, and the queue it goes to.
+    pub(super) const fn notice(&self) -> Option<&(Notice, String)> {
+        self.notice.as_ref()
+    }
+}
+
+/// How an attempt to end a call came out.
+pub(super) enum Concluded {
+    Recorded(Box<Recorded>),
+    Later { after_ms: u64, why: &'static str },
+    Lost,
+}
+
+/// Stores the outcome of a call that was executed.
+pub(super) async fn finish(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    call: ClaimedCall,
+    outcome: Outcome,
+) -> Result<Concluded, Trouble> {
+    let ClaimedCall { ready, claim, row, attempts, .. } = call;
+    let request = ready.call.request;
+    let now = fleet.now();
+    let late = outcome.kind;
+    let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, now };
+    if let Event::Finish { outcome, .. } = &mut event
+        && let Err(bytes) = Calls::fits(outcome)
+    {
+        *outcome = too_large(bytes);
+    }
+    match apply(&fleet.calls, Some(&row), &event).await? {
+        Turn::Stored { row, .. } => {
+            fleet.passed(Step::ResultStored).await;
+            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *request, *row).await?)))
+        }
+        Turn::Found { .. } => {
+            let record = AuditRecord {
+                outcome: late,
+                attempts,
+                fence: claim.fence(),
+                worker: Some(fleet.worker.clone()),
+                ..event_record(AuditKind::LateAnswer, request.key.clone(), arrival, now, Some(&request))
+            };
+            fleet.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
+            tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
+            Ok(Concluded::Lost)
+        }
+    }
+}
+
+/// Gives a claim back, its attempts counted; the message follows it to the queue.
+pub(super) async fn release(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    call: ClaimedCall,
+    after_ms: u64,
+    why: &'static str,
+) -> Result<Concluded, Trouble> {
+    let ClaimedCall { ready, claim, row, attempts, exposed, .. } = call;
+    let event = Event::Release { claim, attempts, exposed, now: fleet.now() };
+    match apply(&fleet.calls, Some(&row), &event).await? {
+        Turn::Stored { row, .. } if row.finished.is_some() => {
+            fleet.passed(Step::ResultStored).await;
+            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *ready.call.request, *row).await?)))
+        }
+        Turn::Stored { .. } => Ok(Concluded::Later { after_ms, why }),
+        Turn::Found { .. } => Ok(Concluded::Lost),
+    }
+}
+
+/// Ends a call that was not executed: a refusal, a passed deadline, a server that cannot be reached.
+pub(super) async fn conclude(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: CallRequest,
+    outcome: Outcome,
+) -> Result<Concluded, Trouble> {
+    let visit = arrival.visit(fleet, &request, false);
+    match apply(&fleet.calls, None, &Event::Conclude { visit, outcome }).await? {
+        Turn::Stored { row, .. } => {
+            fleet.passed(Step::ResultStored).await;
+            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, request, *row).await?)))
+        }
+        Turn::Found { row: Some(row), finding: Finding::AlreadyRecorded } => {
+            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, request, *row).await?)))
+        }
+        Turn::Found { finding: Finding::Mismatch, .. } => {
+            Ok(Concluded::Recorded(Box::new(mismatch(fleet, arrival, request).await?)))
+        }
+        Turn::Found { finding: Finding::HeldElsewhere { retry_after_ms }, .. } => {
+            Ok(Concluded::Later { after_ms: retry_after_ms, why: "another worker holds the call" })
+        }
+        Turn::Found {
+            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing, ..
+        } => Ok(Concluded::Later { after_ms: fleet.limits.lease_ms(), why: "the call waits for something else" }),
+    }
+}
+
+/// The account of a call that has ended, by whoever: its audit record is inserted unless it stands.
+pub(super) async fn already(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: CallRequest,
+    row: CallRow,
+) -> Result<Recorded, Trouble> {
+    let Some(finished) = &row.finished else {
+        return Err(Trouble::passing("the call's row has ended without an outcome"));
+    };
+    let record = AuditRecord {
+        definition: row.definition.clone(),
+        attempts: row.attempts,
+        fence: row.fence,
+        worker: row.worker.clone(),
+        enqueued_at: row.enqueued_at,
+        started_at: row.started_at,
+        ..described(
+            event_record(AuditKind::Call, row.key.clone(), arrival, finished.at, Some(&request)),
+            &finished.outcome,
+        )
+    };
+    fleet.history.insert(&record, row.expires_at).await?;
+    let session = request.session;
+    let group = request.group.map(|g| g.id);
+    let code = finished.outcome.trouble.as_ref().map(|t| t.code);
+    let reply = request.reply.filter(|_| code != Some(Code::ReplyNotAllowed));
+    let notice = reply_queue(fleet, reply).map(|queue| {
+        let notice = Notice { session, group, ..notice(&row.key, finished.outcome.kind, code, finished.at) };
+        (notice, queue)
+    });
+    Ok(Recorded { notice })
+}
+
+/// A known id came with another question: the original stays untouched, the event is audited.
+pub(super) async fn mismatch(fleet: &Fleet, arrival: &Arrival, request: CallRequest) -> Result<Recorded, Trouble> {
+    let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
+    let outcome = Outcome::refused(Code::IdempotencyMismatch, text);
+    audit_event(fleet, arrival, AuditKind::IdempotencyMismatch, request.key.clone(), &outcome, Some(&request)).await?;
+    let code = Some(Code::IdempotencyMismatch);
+    let notice = reply_queue(fleet, request.reply.clone())
+        .map(|queue| (notice(&request.key, OutcomeKind::Refused, code, arrival.sent_at()), queue));
+    Ok(Recorded { notice })
+}
+
+/// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.
+pub(super) async fn unauthorised(fleet: &Fleet, arrival: &Arrival, request: CallRequest) -> Result<Recorded, Trouble> {
+    let sender = arrival.sender.as_deref().unwrap_or("unknown");
+    let text = format!("Sender `{sender}` may not speak for tenant `{}`.", request.key.tenant);
+    tracing::warn!(message_id = arrival.message_id(), sender, tenant = %request.key.tenant, code = "tenant_not_allowed", "a sender spoke for a tenant it may not speak for");
+    let key = CallKey { tenant: Tenant::unauthorised(), call_id: message_as_id(arrival) };
+    let outcome = Outcome::refused(Code::TenantNotAllowed, text);
+    audit_event(fleet, arrival, AuditKind::Unauthorised, key, &outcome, None).await?;
+    Ok(Recorded { notice: None })
+}
+
+/// A message that is not a request. If it names a call its sender may speak for, the answer is stored there too.
+pub(super) async fn malformed(fleet: &Fleet, arrival: &Arrival, malformed: Malformed) -> Result<Recorded, Trouble> {
+    let text = format!("The message is not a valid request: {}. Correct it and send it under a new id.", malformed.error);
+    let outcome = Outcome::refused(Code::Undecodable, text);
+    tracing::info!(message_id = arrival.message_id(), field = malformed.error.field, code = "undecodable", "a message is not a request");
+    if let Some(key) = malformed.addressed.clone() {
+        let visit = arrival.visit_of(fleet, key, malformed.digest.clone(), false);
+        // Whatever is found there stays: the message's own account follows below in any case.
+        apply(&fleet.calls, None, &Event::Conclude { visit, outcome: outcome.clone() }).await?;
+        fleet.passed(Step::ResultStored).await;
+    }
+    let key = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
+    let mut record = described(event_record(AuditKind::Undecodable, key, arrival, arrival.sent_at(), None), &outcome);
+    record.digest = malformed.digest.to_string();
+    record.tool = malformed.addressed.as_ref().map(|key| format!("(for {key})"));
+    fleet.history.insert(&record, arrival.sent_at().plus_ms(ROW_LIFE_MS)).await?;
+    let notice = malformed.addressed.and_then(|key| {
+        let queue = reply_queue(fleet, malformed.reply)?;
+        Some((notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), arrival.sent_at()), queue))
+    });
+    Ok(Recorded { notice })
+}
+
+async fn audit_event(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    kind: AuditKind,
+    key: CallKey,
+    outcome: &Outcome,
+    request: Option<&CallRequest>,
+) -> Result<(), Trouble> {
+    // The message's own time, so that each of its deliveries writes the same record.
+    let at = arrival.sent_at();
+    let record = described(event_record(kind, key, arrival, at, request), outcome);
+    fleet.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
+}
+
+fn event_record(
+    kind: AuditKind,
+    key: CallKey,
+    arrival: &Arrival,
+    at: Timestamp,
+    request: Option<&CallRequest>,
+) -> AuditRecord {
+    AuditRecord {
+        kind,
+        tenant: key.tenant,
+        call_id: key.call_id,
+        at,
+        outcome: OutcomeKind::Refused,
+        code: None,
+        message: None,
+        may_have_run: None,
+        tool: request.map(|r| r.target.to_string()),
+        operation: request.filter(|r| r.operation != Operation::ToolsCall).map(|r| r.operation.as_str().to_owned()),
+        definition: None,
+        session: request.and_then(|r| r.session.clone()),
+        user: request.and_then(|r| r.user.clone()),
+        agent: request.and_then(|r| r.agent.clone()),
+        group: request.and_then(|r| r.group.clone()),
+        arguments: request.and_then(|r| sanitised(r.arguments.get(), ARGUMENT_BYTES)),
+        digest: request.map(|r| r.digest.to_string()).unwrap_or_else(|| Digest::of_text(arrival.body()).to_string()),
+        attempts: 0,
+        fence: 0,
+        worker: None,
+        enqueued_at: arrival.enqueued_at,
+        started_at: None,
+    }
+}
+
+fn described(record: AuditRecord, outcome: &Outcome) -> AuditRecord {
+    let why = outcome.trouble.as_ref();
+    AuditRecord {
+        outcome: outcome.kind,
+        code: why.map(|t| t.code.to_string()),
+        // What a tool says in an error is its content, and content stays out of the account.
+        message: why
+            .filter(|t| t.code != Code::ToolReportedError)
+            .map(|t| t.message.chars().take(SENTENCE_CHARS).collect()),
+        may_have_run: why.map(|t| t.may_have_run),
+        ..record
+    }
+}
+
+fn notice(key: &CallKey, outcome: OutcomeKind, code: Option<Code>, finished_at: Timestamp) -> Notice {
+    Notice {
+        v: 1,
+        event: "call_ended".into(),
+        tenant: key.tenant.clone(),
+        call_id: key.call_id.clone(),
+        outcome,
+        code,
+        session: None,
+        group: None,
+        finished_at,
+    }
+}
+
+fn reply_queue(fleet: &Fleet, reply: Option<Reply>) -> Option<String> {
+    match reply? {
+        Reply::SqsQueueUrl(url) => Some(url).filter(|url| fleet.catalog.allows_reply_queue(url)),
+        Reply::SnsTopicArn(_) | Reply::EventBridgeBus(_) | Reply::WebhookId(_) => None,
+    }
+}
+
+/// A message without a call of its own is accounted for under its message id.
+fn message_as_id(arrival: &Arrival) -> CallId {
+    CallId::of_message(arrival.message_id())
+}
+
+fn too_large(bytes: usize) -> Outcome {
+    let text = format!(
+        "The tool ran, but its result of {bytes} bytes is larger than a record holds even compressed. Ask it for less, for example in pages."
+    );
+    Outcome::failed(Why::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
+}

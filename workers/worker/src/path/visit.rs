@@ -1,0 +1,94 @@
+//! Owns one delivery of one message: what the queue says of it, and the mark of this very visit.
+//!
+//! **Invariant:** what a parked message says of its past is believed only if the fleet itself sent it.
+
+use toolfleet_aws::queue::{Delivery, Receipt};
+use toolfleet_core::call::Visit;
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallKey, Nonce};
+use toolfleet_core::message::CallRequest;
+use toolfleet_core::time::Timestamp;
+
+use crate::config::ROW_LIFE_MS;
+use crate::fleet::Fleet;
+
+/// Message attribute: when the first message of a parked call was sent, in ms since 1970.
+pub(super) const FIRST_SENT: &str = "toolfleet-first-sent-ms";
+/// Message attribute: how often a call was parked.
+pub(super) const PARKS: &str = "toolfleet-parks";
+/// Message attribute: the SenderId of a parked call's first message.
+pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
+
+/// One delivery of one message.
+pub(super) struct Arrival {
+    delivery: Delivery,
+    nonce: Nonce,
+    /// When the call's first message was sent.
+    pub(super) enqueued_at: Timestamp,
+    /// Who sent it.
+    pub(super) sender: Option<String>,
+    /// How often it was parked.
+    pub(super) parks: u32,
+}
+
+impl Arrival {
+    pub(super) fn new(fleet: &Fleet, delivery: Delivery) -> Self {
+        let ours = fleet.catalog.is_fleet_sender(delivery.sender.as_deref());
+        let told = |name: &str| delivery.attributes.get(name).filter(|_| ours);
+        let enqueued_at =
+            told(FIRST_SENT).and_then(|ms| ms.parse().ok()).map_or(delivery.sent_at, Timestamp::from_ms);
+        let sender = told(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
+        let parks = told(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
+        Self { nonce, enqueued_at, sender, parks, delivery }
+    }
+
+    pub(super) fn body(&self) -> &str {
+        &self.delivery.body
+    }
+
+    pub(super) fn message_id(&self) -> &str {
+        &self.delivery.message_id
+    }
+
+    pub(super) const fn receipt(&self) -> &Receipt {
+        &self.delivery.receipt
+    }
+
+    pub(super) const fn receive_count(&self) -> u32 {
+        self.delivery.receive_count
+    }
+
+    /// When this very message was sent: the same at each of its deliveries.
+    pub(super) const fn sent_at(&self) -> Timestamp {
+        self.delivery.sent_at
+    }
+
+    pub(super) const fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    pub(super) fn traceparent(&self) -> Option<&str> {
+        self.delivery.attributes.get("traceparent").map(String::as_str)
+    }
+
+    /// What this delivery brings to the state table.
+    pub(super) fn visit(&self, fleet: &Fleet, request: &CallRequest, repeatable: bool) -> Visit {
+        self.visit_of(fleet, request.key.clone(), request.digest.clone(), repeatable)
+    }
+
+    /// The same for a call of which no more than this is known.
+    pub(super) fn visit_of(&self, fleet: &Fleet, key: CallKey, digest: Digest, repeatable: bool) -> Visit {
+        Visit {
+            key,
+            digest,
+            nonce: self.nonce.clone(),
+            worker: fleet.worker.clone(),
+            enqueued_at: self.enqueued_at,
+            now: fleet.now(),
+            skew_ms: fleet.limits.skew_ms(),
+            repeatable,
+            expires_at: self.enqueued_at.plus_ms(ROW_LIFE_MS),
+        }
+    }
+}

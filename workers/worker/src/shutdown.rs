@@ -1,0 +1,60 @@
+//! Owns the end of a worker: stop receiving, give back what has not started, finish what runs, then leave.
+//!
+//! **Invariant:** `draining` comes before `over`, and neither is ever taken back.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// The two signals of a worker's end.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    draining: CancellationToken,
+    over: CancellationToken,
+}
+
+impl Shutdown {
+    /// A worker that runs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops intake now, and what still runs after `drain`.
+    pub fn begin(&self, drain: Duration) {
+        if self.draining.is_cancelled() {
+            return;
+        }
+        self.draining.cancel();
+        let over = self.over.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(drain).await;
+            over.cancel();
+        });
+    }
+
+    /// Whether nothing new may start.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Ends when nothing new may start.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// Ends when what runs must be given back.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+}
+
+/// Ends at SIGTERM or SIGINT.
+pub async fn signal() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}

@@ -1,0 +1,92 @@
+//! Owns the start of a worker: from a configuration to a fleet that has been seen to work.
+//!
+//! **Invariant:** a worker that cannot reach its queue or tables, or whose catalog is wrong, does not start.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use toolfleet_aws::{Aws, Tables, Trouble};
+use toolfleet_core::catalog::{Catalog, CatalogError};
+use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
+use toolfleet_mcp::{ClientOptions, McpClient};
+
+use crate::clock::Clock;
+use crate::config::WorkerConfig;
+use crate::fleet::{Fleet, Parts};
+use crate::intake;
+
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The catalog file cannot be read.
+    #[error("TOOLFLEET_CATALOG: cannot read {path}: {source}")]
+    CatalogFile {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The catalog is wrong.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Queue or tables cannot be reached.
+    #[error(transparent)]
+    Aws(#[from] Trouble),
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be built: {0}")]
+    Http(String),
+}
+
+/// Reads the catalog file.
+pub async fn read_catalog(path: &Path) -> Result<Catalog, StartError> {
+    let text = tokio::fs::read_to_string(path)
+        .await
+        .map_err(|source| StartError::CatalogFile { path: path.display().to_string(), source })?;
+    Ok(Catalog::parse(&text)?)
+}
+
+/// Builds a fleet and sees that its queue and tables answer.
+pub async fn fleet(config: &WorkerConfig, aws: Aws, catalog: Catalog) -> Result<Fleet, StartError> {
+    let options = ClientOptions { max_body_bytes: config.limits.max_answer_bytes, ..ClientOptions::default() };
+    let mcp = McpClient::new(options).map_err(|e| StartError::Http(e.to_string()))?;
+    let mut tables = Tables::with_prefix(&config.table_prefix);
+    tables.history_shards = config.history_shards;
+    let fleet = Fleet::new(Parts {
+        aws,
+        queue_url: config.queue_url.clone(),
+        tables,
+        worker: config.worker.clone(),
+        limits: config.limits,
+        catalog,
+        mcp,
+        clock: Clock::System,
+        watch: None,
+    });
+    check(&fleet).await?;
+    Ok(fleet)
+}
+
+/// Runs until the fleet is told to drain and nothing runs any more.
+pub async fn run(fleet: Arc<Fleet>) {
+    tracing::info!(
+        worker = %fleet.worker,
+        queue = fleet.queue.url(),
+        slots = fleet.limits.slots,
+        servers = fleet.catalog.servers().len(),
+        tools = fleet.catalog.tools().len(),
+        "the worker takes calls"
+    );
+    intake::run(fleet.clone()).await;
+    tracing::info!(worker = %fleet.worker, "the worker has left nothing behind");
+}
+
+async fn check(fleet: &Fleet) -> Result<(), Trouble> {
+    fleet.queue.depth().await?;
+    let tenant = Tenant::undecodable();
+    let key = CallKey { tenant: tenant.clone(), call_id: CallId::of_message("start") };
+    fleet.calls.read(&key).await?;
+    if let Ok(session) = SessionId::parse("start") {
+        fleet.sessions.read(&tenant, &session).await?;
+    }
+    Ok(())
+}
