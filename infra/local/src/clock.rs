@@ -75,13 +75,8 @@ impl Default for Clock {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one place where the endpoints read the time"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the one place where the endpoints read the time")]
 fn system_now_ms() -> u64 {
-    let since_1970 = std::time::SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_1970 = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }

@@ -25,10 +25,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub(crate) fn open(file: Option<&Path>, clock: &Clock) -> Result<Database, LocalError> {
     match file {
         Some(path) => {
-            let failed = |problem: DynoxideError| LocalError::Database {
-                path: path.to_owned(),
-                source: problem,
-            };
+            let failed =
+                |problem: DynoxideError| LocalError::Database { path: path.to_owned(), source: problem };
             let database = Database::new(&path.to_string_lossy()).map_err(failed)?;
             // Named for what it follows, this sets SQLite's synchronous=NORMAL: with the write-ahead log a commit then survives
             // kill -9 without an fsync for every item, which would be ten times slower.
@@ -36,10 +34,7 @@ pub(crate) fn open(file: Option<&Path>, clock: &Clock) -> Result<Database, Local
             Ok(database)
         }
         None => {
-            let failed = |problem| LocalError::Database {
-                path: IN_MEMORY.into(),
-                source: problem,
-            };
+            let failed = |problem| LocalError::Database { path: IN_MEMORY.into(), source: problem };
             Database::memory_with_clock(Arc::new(DatabaseClock(clock.clone()))).map_err(failed)
         }
     }
@@ -60,10 +55,7 @@ impl dynoxide::storage_backend::Clock for DatabaseClock {
 /// Creates the tables that are not there yet.
 pub(crate) fn create_tables(database: &Database, tables: &[TableSpec]) -> Result<(), LocalError> {
     for table in tables {
-        let failed = |problem: String| LocalError::Table {
-            table: table.name.clone(),
-            problem,
-        };
+        let failed = |problem: String| LocalError::Table { table: table.name.clone(), problem };
         match existing(database, &table.name).map_err(|error| failed(error.to_string()))? {
             Some(existing) => check_same(table, &existing).map_err(failed)?,
             None => create(database, table).map_err(failed)?,
@@ -80,9 +72,7 @@ fn existing(database: &Database, name: &str) -> Result<Option<Value>, DynoxideEr
         return Ok(None);
     }
     let described = database.describe_table(request)?;
-    serde_json::to_value(described.table)
-        .map(Some)
-        .map_err(|error| internal(&error))
+    serde_json::to_value(described.table).map(Some).map_err(|error| internal(&error))
 }
 
 fn internal(error: &serde_json::Error) -> DynoxideError {
@@ -95,18 +85,13 @@ fn check_same(table: &TableSpec, existing: &Value) -> Result<(), String> {
     if same_keys && index_names(wanted) == index_names(existing) {
         return Ok(());
     }
-    Err(
-        "it exists with other keys or indexes than the template gives it; start with another data directory"
-            .to_owned(),
-    )
+    Err("it exists with other keys or indexes than the template gives it; start with another data directory"
+        .to_owned())
 }
 
 fn index_names(table: &Value) -> Vec<&str> {
     let indexes = table.get("GlobalSecondaryIndexes").and_then(Value::as_array);
-    let names = indexes
-        .into_iter()
-        .flatten()
-        .filter_map(|index| index.get("IndexName")?.as_str());
+    let names = indexes.into_iter().flatten().filter_map(|index| index.get("IndexName")?.as_str());
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
     names
@@ -114,16 +99,12 @@ fn index_names(table: &Value) -> Vec<&str> {
 
 fn create(database: &Database, table: &TableSpec) -> Result<(), String> {
     let request = serde_json::from_value(table.create.clone()).map_err(|error| error.to_string())?;
-    database
-        .create_table(request)
-        .map_err(|error| error.to_string())?;
+    database.create_table(request).map_err(|error| error.to_string())?;
     if let Some(attribute) = &table.ttl_attribute {
         let specification = json!({ "AttributeName": attribute, "Enabled": true });
         let request = json!({ "TableName": table.name, "TimeToLiveSpecification": specification });
         let request = serde_json::from_value(request).map_err(|error| error.to_string())?;
-        database
-            .update_time_to_live(request)
-            .map_err(|error| error.to_string())?;
+        database.update_time_to_live(request).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

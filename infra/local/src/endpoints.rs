@@ -153,10 +153,7 @@ struct DatabaseHandle {
 
 impl std::fmt::Debug for DatabaseHandle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("DatabaseHandle")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        formatter.debug_struct("DatabaseHandle").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -169,10 +166,7 @@ impl LocalEndpoints {
         // Opening files and creating tables blocks, so it is done where blocking is allowed.
         match tokio::task::spawn_blocking(move || Self::start_blocking(options)).await {
             Ok(started) => started,
-            Err(error) => Err(LocalError::Thread {
-                service: SQS,
-                source: io::Error::other(error),
-            }),
+            Err(error) => Err(LocalError::Thread { service: SQS, source: io::Error::other(error) }),
         }
     }
 
@@ -194,45 +188,25 @@ impl LocalEndpoints {
         let database = dynamodb::open(database_file.as_deref(), &options.clock)?;
         dynamodb::create_tables(&database, &template.tables)?;
         let journal = file("sqs.journal");
-        let service = SqsService::open(
-            journal.as_deref(),
-            options.clock.clone(),
-            sqs_url.clone(),
-            stopping.clone(),
-        )?;
+        let service =
+            SqsService::open(journal.as_deref(), options.clock.clone(), sqs_url.clone(), stopping.clone())?;
         create_queues(&service, &template)?;
         let service = Arc::new(service);
         let secrets = SecretsService::open(file("secrets.journal").as_deref(), options.clock)?;
-        let services = Services {
-            sqs: Arc::clone(&service),
-            secrets: Arc::new(secrets),
-        };
+        let services = Services { sqs: Arc::clone(&service), secrets: Arc::new(secrets) };
 
         let stop = stopping.clone();
-        let sqs = ServerThread::spawn("local-sqs", stopping.clone(), move || {
-            serve(sqs_listener, services, stop)
-        })
-        .map_err(|source| LocalError::Thread { service: SQS, source })?;
+        let sqs =
+            ServerThread::spawn("local-sqs", stopping.clone(), move || serve(sqs_listener, services, stop))
+                .map_err(|source| LocalError::Thread { service: SQS, source })?;
         let (stop, served) = (stopping.clone(), database.clone());
         let dynamodb = ServerThread::spawn("local-dynamodb", stopping, move || {
             dynamodb::serve(dynamodb_listener, served, stop)
         })
-        .map_err(|source| LocalError::Thread {
-            service: DYNAMODB,
-            source,
-        })?;
+        .map_err(|source| LocalError::Thread { service: DYNAMODB, source })?;
         let path = database_file.unwrap_or_else(|| dynamodb::IN_MEMORY.into());
         let database = DatabaseHandle { database, path };
-        Ok(Self {
-            sqs,
-            dynamodb,
-            sqs_url,
-            dynamodb_url,
-            service,
-            database,
-            template,
-            _data_dir_lock: lock,
-        })
+        Ok(Self { sqs, dynamodb, sqs_url, dynamodb_url, service, database, template, _data_dir_lock: lock })
     }
 
     /// Endpoint URL of SQS. The same port serves Secrets Manager, told apart by `X-Amz-Target`.
@@ -272,10 +246,7 @@ impl LocalEndpoints {
     /// If the database cannot be written.
     pub fn delete_expired_rows(&self) -> Result<usize, LocalError> {
         let DatabaseHandle { database, path } = &self.database;
-        database.sweep_ttl().map_err(|source| LocalError::Database {
-            path: path.clone(),
-            source,
-        })
+        database.sweep_ttl().map_err(|source| LocalError::Database { path: path.clone(), source })
     }
 
     /// Stops the endpoints: waiting receives are answered empty, running requests finish.
@@ -293,10 +264,7 @@ fn read_template(options: &LocalOptions) -> Result<Template, TemplateError> {
 
 /// Creates the directory if need be and makes sure that no other process writes to it.
 fn claim_directory(path: &Path) -> Result<File, LocalError> {
-    let failed = |source| LocalError::DataDir {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| LocalError::DataDir { path: path.to_owned(), source };
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -305,9 +273,7 @@ fn claim_directory(path: &Path) -> Result<File, LocalError> {
     let lock = File::create(path.join("lock")).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(LocalError::DataDirInUse {
-            path: path.to_owned(),
-        }),
+        Err(std::fs::TryLockError::WouldBlock) => Err(LocalError::DataDirInUse { path: path.to_owned() }),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
@@ -320,10 +286,8 @@ fn create_queues(service: &SqsService, template: &Template) -> Result<(), LocalE
             Ok(_) => queues.set_attributes(&queue.name, queue.attributes.clone(), now_ms),
             Err(_) => queues.create(&queue.name, queue.attributes.clone(), BTreeMap::new(), now_ms),
         });
-        created.map_err(|error| LocalError::Queue {
-            queue: queue.name.clone(),
-            problem: error.to_string(),
-        })?;
+        created
+            .map_err(|error| LocalError::Queue { queue: queue.name.clone(), problem: error.to_string() })?;
     }
     Ok(())
 }

@@ -26,10 +26,7 @@ pub(crate) struct Services {
 }
 
 pub(crate) fn router(services: Services) -> Router {
-    Router::new()
-        .fallback(answer)
-        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
-        .with_state(services)
+    Router::new().fallback(answer).layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES)).with_state(services)
 }
 
 async fn answer(
@@ -42,10 +39,7 @@ async fn answer(
         let names = json!({ "services": ["sqs", "secretsmanager"], "status": "running" });
         return respond(StatusCode::OK, "application/json", None, &names);
     }
-    let target = headers
-        .get("x-amz-target")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     match target.split_once('.') {
         Some(("secretsmanager", operation)) => answer_secrets(&services.secrets, operation, &body),
         Some(("AmazonSQS", operation)) => {
@@ -108,12 +102,8 @@ fn respond(
 
 /// The access key id of the signature, which stands for the sender.
 fn access_key_id(headers: &HeaderMap) -> &str {
-    let authorization = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let credential = authorization
-        .and_then(|text| text.split_once("Credential="))
-        .map(|(_, rest)| rest);
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let credential = authorization.and_then(|text| text.split_once("Credential=")).map(|(_, rest)| rest);
     credential
         .and_then(|rest| rest.split(['/', ',', ' ']).next())
         .filter(|id| !id.is_empty())

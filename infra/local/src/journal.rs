@@ -60,17 +60,11 @@ impl<C: Serialize + DeserializeOwned> Journal<C> {
             Ok(text) => text,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => {
-                return Err(JournalError::Io {
-                    path: path.to_owned(),
-                    source,
-                });
+                return Err(JournalError::Io { path: path.to_owned(), source });
             }
         };
         let mut changes = Vec::new();
-        let whole_bytes = text
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at.saturating_add(1));
+        let whole_bytes = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at.saturating_add(1));
         let (whole, _torn) = text.split_at(whole_bytes);
         for (at, line) in whole.split(|byte| *byte == b'\n').enumerate() {
             if line.is_empty() {
@@ -88,10 +82,7 @@ impl<C: Serialize + DeserializeOwned> Journal<C> {
 
     /// Replaces the file by one that holds `snapshot` alone, and leaves it open for more.
     pub(crate) fn rewrite(path: &Path, snapshot: &[C]) -> Result<Self, JournalError> {
-        let failed = |source| JournalError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| JournalError::Io { path: path.to_owned(), source };
         let lines = lines_of(snapshot).map_err(failed)?;
         let fresh = path.with_extension("new");
         let mut file = private_file(&fresh).map_err(failed)?;
@@ -100,13 +91,7 @@ impl<C: Serialize + DeserializeOwned> Journal<C> {
         file.sync_data().map_err(failed)?;
         std::fs::rename(&fresh, path).map_err(failed)?;
         let bytes = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            bytes,
-            live_bytes: bytes,
-            changes: PhantomData,
-        })
+        Ok(Self { file, path: path.to_owned(), bytes, live_bytes: bytes, changes: PhantomData })
     }
 
     /// Adds changes, in one write. They are with the operating system when this returns.
@@ -118,9 +103,7 @@ impl<C: Serialize + DeserializeOwned> Journal<C> {
             self.file.seek(io::SeekFrom::Start(self.bytes))?;
             return Err(error);
         }
-        self.bytes = self
-            .bytes
-            .saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+        self.bytes = self.bytes.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
         Ok(())
     }
 
@@ -175,10 +158,7 @@ mod tests {
     fn a_damaged_line_is_named() {
         let path = scratch();
         std::fs::write(&path, "1\nx\n3\n").unwrap();
-        assert!(matches!(
-            Journal::<u32>::read(&path),
-            Err(JournalError::Damaged { line: 2, .. })
-        ));
+        assert!(matches!(Journal::<u32>::read(&path), Err(JournalError::Damaged { line: 2, .. })));
     }
 
     #[test]

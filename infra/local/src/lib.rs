@@ -20,6 +20,7 @@
 //! **Invariant:** binds 127.0.0.1 only, and never reaches out to another machine.
 
 mod clock;
+pub mod demo;
 mod dynamodb;
 mod endpoints;
 mod http;

@@ -30,9 +30,7 @@ impl ServerThread {
         S: FnOnce() -> F + Send + 'static,
         F: Future<Output = ()>,
     {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let aborting = CancellationToken::new();
         let (stopped, aborted) = (stopping.clone(), aborting.clone());
         let run = move || {
@@ -45,11 +43,7 @@ impl ServerThread {
             });
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
-        Ok(Self {
-            thread: Some(thread),
-            stopping,
-            aborting,
-        })
+        Ok(Self { thread: Some(thread), stopping, aborting })
     }
 
     /// Lets running requests finish, waits for the thread.
@@ -79,11 +73,7 @@ async fn grace_is_over(stopping: &CancellationToken) {
 
 /// Binds a port of this machine alone; 0 takes any that is free.
 pub(crate) fn bind(service: &'static str, port: u16) -> Result<TcpListener, LocalError> {
-    let taken = |source| LocalError::Port {
-        service,
-        port,
-        source,
-    };
+    let taken = |source| LocalError::Port { service, port, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(taken)?;
     listener.set_nonblocking(true).map_err(taken)?;
     Ok(listener)
@@ -91,10 +81,6 @@ pub(crate) fn bind(service: &'static str, port: u16) -> Result<TcpListener, Loca
 
 /// The URL of a bound port.
 pub(crate) fn url_of(service: &'static str, port: u16, listener: &TcpListener) -> Result<String, LocalError> {
-    let address = listener.local_addr().map_err(|source| LocalError::Port {
-        service,
-        port,
-        source,
-    })?;
+    let address = listener.local_addr().map_err(|source| LocalError::Port { service, port, source })?;
     Ok(format!("http://{address}"))
 }

@@ -1,1 +1,20 @@
-//! Being written.
+//! The only crate that knows the AWS SDKs: the queue, the tables, the secrets. No SDK type stands in a public signature.
+//!
+//! Locally and in production the same SDKs talk to whatever endpoint they are given; there is no second backend.
+//!
+//! **Invariant:** the store executes conditions and decides nothing; what a call's state means is decided in the core.
+
+pub mod calls;
+mod connect;
+mod gather;
+pub mod history;
+mod item;
+pub mod queue;
+pub mod secrets;
+pub mod sessions;
+mod statements;
+mod trouble;
+
+pub use connect::{Aws, AwsOptions, Tables};
+pub use statements::Batching;
+pub use trouble::Trouble;

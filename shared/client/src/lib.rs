@@ -1,1 +1,170 @@
-//! Being written.
+//! What a Rust orchestrator depends on: send a call, wait for its end, cancel it, read its account. Knows no MCP.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use toolfleet_aws::{Aws, AwsOptions, Tables};
+//! use toolfleet_client::{Client, RequestBuilder, system_clock};
+//!
+//! let aws = Aws::connect(AwsOptions::default()).await;
+//! let client = Client::new(&aws, "https://sqs.us-east-1.amazonaws.com/1/toolfleet-calls", &Tables::with_prefix("toolfleet"), system_clock());
+//! let call = RequestBuilder::tool("acme", "echo").arguments(serde_json::json!({"text": "hello"})).call_id("c-1").build()?;
+//! client.send(&call, None).await?;
+//! let end = client.wait(&call.key, std::time::Duration::from_secs(30)).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! **Invariant:** what is sent has passed the same decoder that a worker uses.
+
+mod builder;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures::future::join_all;
+use toolfleet_aws::calls::{Calls, Swap};
+use toolfleet_aws::history::History;
+use toolfleet_aws::queue::{Outgoing, Queue};
+use toolfleet_aws::{Aws, Tables, Trouble};
+use toolfleet_core::call::{CallRow, Decision, Event, Finding, decide};
+use toolfleet_core::ids::CallKey;
+use toolfleet_core::message::CallRequest;
+use toolfleet_core::outcome::Outcome;
+use toolfleet_core::time::Timestamp;
+
+pub use builder::RequestBuilder;
+pub use wait::WaitError;
+
+/// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
+const ROW_LIFE_MS: u64 = 35 * 24 * 60 * 60 * 1000;
+
+/// Says what time it is.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The machine's clock.
+#[expect(clippy::disallowed_methods, reason = "the one place where an orchestrator's time enters")]
+pub fn system_clock() -> Now {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    })
+}
+
+/// A connection to a fleet.
+#[derive(Clone)]
+pub struct Client {
+    queue: Queue,
+    calls: Calls,
+    history: History,
+    now: Now,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallResult {
+    /// How, and with what.
+    pub outcome: Outcome,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When its message was sent.
+    pub enqueued_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+/// Where a call stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    /// Nothing is stored of it: not sent, still in the queue, or long gone.
+    Unknown,
+    /// A worker has met it, and it has not ended.
+    Open(Box<CallRow>),
+    /// It ended.
+    Ended(Box<CallResult>),
+}
+
+/// What became of a cancellation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is noted: a worker will end the call when it meets it.
+    Noted,
+    /// The call had ended before.
+    TooLate,
+}
+
+impl Client {
+    /// A client of the fleet behind that queue and those tables.
+    pub fn new(aws: &Aws, queue_url: impl Into<String>, tables: &Tables, now: Now) -> Self {
+        Self { queue: aws.queue(queue_url), calls: aws.calls(tables), history: aws.history(tables), now }
+    }
+
+    /// Sends a call; `traceparent` (W3C) travels with it. Gives the message's id.
+    pub async fn send(&self, request: &CallRequest, traceparent: Option<&str>) -> Result<String, Trouble> {
+        let attributes: BTreeMap<_, _> =
+            traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
+        let group = Some(request.key.tenant.to_string());
+        self.queue.send(Outgoing { body: request.encode(), delay_s: 0, group, attributes }).await
+    }
+
+    /// Sends calls together, ten in a request; each has its own answer, in order.
+    pub async fn send_many(&self, requests: &[CallRequest]) -> Vec<Result<String, Trouble>> {
+        join_all(requests.iter().map(|request| self.send(request, None))).await
+    }
+
+    /// Sends a body as it is, whatever a worker will say to it.
+    pub async fn send_body(&self, body: String, tenant: Option<&str>) -> Result<String, Trouble> {
+        let group = tenant.map(str::to_owned);
+        self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
+    }
+
+    /// Where a call stands now.
+    pub async fn standing(&self, key: &CallKey) -> Result<Standing, Trouble> {
+        let Some(row) = self.calls.read(key).await? else {
+            return Ok(Standing::Unknown);
+        };
+        Ok(match row.finished {
+            None => Standing::Open(Box::new(row)),
+            Some(finished) => Standing::Ended(Box::new(CallResult {
+                outcome: finished.outcome,
+                attempts: row.attempts,
+                enqueued_at: row.enqueued_at,
+                finished_at: finished.at,
+            })),
+        })
+    }
+
+    /// Withdraws a call, even one whose message is still on its way.
+    pub async fn cancel(&self, key: &CallKey) -> Result<Cancelled, Trouble> {
+        let now = (self.now)();
+        let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(ROW_LIFE_MS) };
+        let mut seen: Option<Box<CallRow>> = None;
+        for _ in 0..16 {
+            match decide(seen.as_deref(), &event) {
+                Decision::Leave(Finding::AlreadyRecorded) => return Ok(Cancelled::TooLate),
+                Decision::Leave(
+                    Finding::Nothing
+                    | Finding::Lost
+                    | Finding::Mismatch
+                    | Finding::AwaitingApproval
+                    | Finding::HeldElsewhere { .. },
+                ) => return Ok(Cancelled::Noted),
+                Decision::Write { row, .. } => match self.calls.swap(seen.as_deref(), &row).await? {
+                    Swap::Stored => return Ok(Cancelled::Noted),
+                    Swap::Found(found) => seen = found,
+                },
+            }
+        }
+        Err(Trouble::passing("the call's row changed under every attempt to write it; try again"))
+    }
+
+    /// The audit records.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The queue of calls.
+    pub const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+}

@@ -116,17 +116,13 @@ impl AuditRecord {
 
     /// The key of the index by session: `tenant#session`.
     pub fn session_partition(&self) -> Option<String> {
-        self.session
-            .as_ref()
-            .map(|session| session_partition(&self.tenant, session))
+        self.session.as_ref().map(|session| session_partition(&self.tenant, session))
     }
 
     /// The key of the sparse index of failures: `tenant#day#shard`, present on failures alone.
     pub fn failure_partition(&self, shards: u32) -> Option<String> {
         let shard = Digest::of_text(self.call_id.as_str()).bucket(shards);
-        self.outcome
-            .is_failure()
-            .then(|| failure_partition(&self.tenant, self.at, shard))
+        self.outcome.is_failure().then(|| failure_partition(&self.tenant, self.at, shard))
     }
 }
 
@@ -142,10 +138,7 @@ pub fn session_partition(tenant: &Tenant, session: &SessionId) -> String {
 
 /// The partition key of the index of failures on the day of `at`.
 pub fn failure_partition(tenant: &Tenant, at: Timestamp, shard: u32) -> String {
-    format!(
-        "{tenant}#{}#{shard}",
-        at.hour().chars().take(10).collect::<String>()
-    )
+    format!("{tenant}#{}#{shard}", at.hour().chars().take(10).collect::<String>())
 }
 
 fn as_text<S: serde::Serializer>(tenant: &Tenant, serializer: S) -> Result<S::Ok, S::Error> {

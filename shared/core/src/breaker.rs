@@ -17,11 +17,7 @@ pub struct BreakerPolicy {
 
 impl Default for BreakerPolicy {
     fn default() -> Self {
-        Self {
-            window: 20,
-            failures: 10,
-            cool_down_ms: 10_000,
-        }
+        Self { window: 20, failures: 10, cool_down_ms: 10_000 }
     }
 }
 
@@ -56,25 +52,19 @@ pub enum Admission {
 impl Breaker {
     /// A closed breaker.
     pub const fn new(policy: BreakerPolicy) -> Self {
-        Self {
-            policy,
-            position: Position::Closed,
-            results: 0,
-        }
+        Self { policy, position: Position::Closed, results: 0 }
     }
 
     /// Asks for a call; an open breaker whose time is over lets this one through as its probe.
     pub fn ask(&mut self, now: Timestamp) -> Admission {
         match self.position {
             Position::Closed => Admission::Through,
-            Position::Open { until } | Position::Probing { until } if now < until => Admission::Refused {
-                retry_after_ms: until.ms_since(now),
-            },
+            Position::Open { until } | Position::Probing { until } if now < until => {
+                Admission::Refused { retry_after_ms: until.ms_since(now) }
+            }
             // A probe that never reported is given up after another cool-down.
             Position::Open { .. } | Position::Probing { .. } => {
-                self.position = Position::Probing {
-                    until: now.plus_ms(self.policy.cool_down_ms),
-                };
+                self.position = Position::Probing { until: now.plus_ms(self.policy.cool_down_ms) };
                 Admission::Through
             }
         }
@@ -102,9 +92,7 @@ impl Breaker {
     }
 
     const fn open(&mut self, now: Timestamp) -> bool {
-        self.position = Position::Open {
-            until: now.plus_ms(self.policy.cool_down_ms),
-        };
+        self.position = Position::Open { until: now.plus_ms(self.policy.cool_down_ms) };
         true
     }
 }
@@ -118,11 +106,7 @@ mod tests {
     }
 
     fn opened() -> Breaker {
-        let mut breaker = Breaker::new(BreakerPolicy {
-            window: 4,
-            failures: 2,
-            cool_down_ms: 1_000,
-        });
+        let mut breaker = Breaker::new(BreakerPolicy { window: 4, failures: 2, cool_down_ms: 1_000 });
         breaker.report(false, at(0));
         assert_eq!(breaker.ask(at(0)), Admission::Through);
         assert!(breaker.report(false, at(0)));
@@ -137,11 +121,7 @@ mod tests {
 
     #[test]
     fn old_failures_leave_the_window() {
-        let mut breaker = Breaker::new(BreakerPolicy {
-            window: 2,
-            failures: 2,
-            cool_down_ms: 1_000,
-        });
+        let mut breaker = Breaker::new(BreakerPolicy { window: 2, failures: 2, cool_down_ms: 1_000 });
         for healthy in [false, true, false, true, false] {
             assert!(!breaker.report(healthy, at(0)));
         }

@@ -42,14 +42,8 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 6] = [
-        Self::Pending,
-        Self::Claimed,
-        Self::Released,
-        Self::WaitingTask,
-        Self::AwaitingApproval,
-        Self::Done,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Claimed, Self::Released, Self::WaitingTask, Self::AwaitingApproval, Self::Done];
 
     /// The word in the table.
     pub const fn as_str(self) -> &'static str {
@@ -294,50 +288,20 @@ pub enum Finding {
 /// The table. Total, pure, and the only place where a call changes state.
 pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
     match event {
-        Event::Claim {
-            visit,
-            lease_ms,
-            definition,
-        } => claim(seen, visit, *lease_ms, definition.as_ref()),
+        Event::Claim { visit, lease_ms, definition } => claim(seen, visit, *lease_ms, definition.as_ref()),
         Event::Conclude { visit, outcome } => conclude(seen, visit, outcome),
         Event::Heartbeat { claim, lease_until } => held(seen, claim, |row| {
             let cancel = row.cancel_requested_at.is_some();
-            (
-                CallRow {
-                    lease_until: Some(*lease_until),
-                    ..row
-                },
-                Then::Extended { cancel },
-            )
+            (CallRow { lease_until: Some(*lease_until), ..row }, Then::Extended { cancel })
         }),
-        Event::Release {
-            claim,
-            attempts,
-            exposed,
-            now,
-        } => held(seen, claim, |row| {
-            let row = CallRow {
-                attempts: *attempts,
-                exposed: row.exposed || *exposed,
-                ..row
-            };
+        Event::Release { claim, attempts, exposed, now } => held(seen, claim, |row| {
+            let row = CallRow { attempts: *attempts, exposed: row.exposed || *exposed, ..row };
             match row.cancel_requested_at {
                 Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
-                None => (
-                    CallRow {
-                        state: State::Released,
-                        lease_until: None,
-                        ..row
-                    },
-                    Then::Waits,
-                ),
+                None => (CallRow { state: State::Released, lease_until: None, ..row }, Then::Waits),
             }
         }),
-        Event::Park {
-            claim,
-            task,
-            attempts,
-        } => held(seen, claim, |row| {
+        Event::Park { claim, task, attempts } => held(seen, claim, |row| {
             let parked = CallRow {
                 state: State::WaitingTask,
                 lease_until: None,
@@ -348,27 +312,15 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
             };
             (parked, Then::Waits)
         }),
-        Event::Finish {
-            claim,
-            outcome,
-            attempts,
-            now,
-        } => held(seen, claim, |row| {
-            let row = CallRow {
-                attempts: *attempts,
-                ..row
-            };
+        Event::Finish { claim, outcome, attempts, now } => held(seen, claim, |row| {
+            let row = CallRow { attempts: *attempts, ..row };
             (ended(row, outcome.clone(), *now), Then::Ended)
         }),
         Event::AwaitApproval { visit } => await_approval(seen, visit),
         Event::Approve => match seen {
-            Some(row) if row.state == State::AwaitingApproval => write(
-                CallRow {
-                    state: State::Pending,
-                    ..row.clone()
-                },
-                Then::Noted,
-            ),
+            Some(row) if row.state == State::AwaitingApproval => {
+                write(CallRow { state: State::Pending, ..row.clone() }, Then::Noted)
+            }
             Some(_) | None => Decision::Leave(Finding::Nothing),
         },
         Event::Cancel { key, now, expires_at } => cancel(seen, key, *now, *expires_at),
@@ -412,11 +364,8 @@ fn proceed(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&Strin
 
 fn conclude(seen: Option<&CallRow>, visit: &Visit, outcome: &Outcome) -> Decision {
     let Some(row) = seen else {
-        let row = CallRow {
-            nonce: Some(visit.nonce.clone()),
-            worker: Some(visit.worker.clone()),
-            ..fresh(visit)
-        };
+        let row =
+            CallRow { nonce: Some(visit.nonce.clone()), worker: Some(visit.worker.clone()), ..fresh(visit) };
         return write(ended(row, outcome.clone(), visit.now), Then::Ended);
     };
     if differs(row, visit) {
@@ -430,24 +379,13 @@ fn conclude(seen: Option<&CallRow>, visit: &Visit, outcome: &Outcome) -> Decisio
         },
         State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => adopt(row, visit),
     };
-    let outcome = if row.cancel_requested_at.is_some() {
-        cancelled(&row)
-    } else {
-        as_exposed(outcome, row.exposed)
-    };
+    let outcome =
+        if row.cancel_requested_at.is_some() { cancelled(&row) } else { as_exposed(outcome, row.exposed) };
     write(ended(row, outcome, visit.now), Then::Ended)
 }
 
 fn await_approval(seen: Option<&CallRow>, visit: &Visit) -> Decision {
-    let wait = |row: CallRow| {
-        write(
-            CallRow {
-                state: State::AwaitingApproval,
-                ..row
-            },
-            Then::Waits,
-        )
-    };
+    let wait = |row: CallRow| write(CallRow { state: State::AwaitingApproval, ..row }, Then::Waits);
     match seen {
         None => wait(fresh(visit)),
         Some(row) if differs(row, visit) => Decision::Leave(Finding::Mismatch),
@@ -467,21 +405,12 @@ fn cancel(seen: Option<&CallRow>, key: &CallKey, now: Timestamp, expires_at: Tim
     match seen {
         // The wish may overtake the message: it waits for it in a row of its own.
         None => {
-            let row = CallRow {
-                cancel_requested_at: Some(now),
-                ..blank(key.clone(), now, expires_at)
-            };
+            let row = CallRow { cancel_requested_at: Some(now), ..blank(key.clone(), now, expires_at) };
             write(row, Then::Noted)
         }
         Some(row) if row.state == State::Done => Decision::Leave(Finding::AlreadyRecorded),
         Some(row) if row.cancel_requested_at.is_some() => Decision::Leave(Finding::Nothing),
-        Some(row) => write(
-            CallRow {
-                cancel_requested_at: Some(now),
-                ..row.clone()
-            },
-            Then::Noted,
-        ),
+        Some(row) => write(CallRow { cancel_requested_at: Some(now), ..row.clone() }, Then::Noted),
     }
 }
 
@@ -507,38 +436,18 @@ fn hand_out(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&Stri
         definition: definition.cloned(),
         ..row
     };
-    let claim = Claim {
-        key: row.key.clone(),
-        fence: row.fence,
-        nonce: visit.nonce.clone(),
-    };
+    let claim = Claim { key: row.key.clone(), fence: row.fence, nonce: visit.nonce.clone() };
     write(row, Then::Execute(claim))
 }
 
 fn write(row: CallRow, then: Then) -> Decision {
-    Decision::Write {
-        row: Box::new(CallRow {
-            rev: row.rev + 1,
-            ..row
-        }),
-        then,
-    }
+    Decision::Write { row: Box::new(CallRow { rev: row.rev + 1, ..row }), then }
 }
 
 fn ended(row: CallRow, outcome: Outcome, at: Timestamp) -> CallRow {
     // Every end has a fence of its own when nobody held the row, so that a late holder cannot match it.
-    let fence = if row.state == State::Claimed {
-        row.fence
-    } else {
-        row.fence + 1
-    };
-    CallRow {
-        state: State::Done,
-        fence,
-        lease_until: None,
-        finished: Some(Finished { outcome, at }),
-        ..row
-    }
+    let fence = if row.state == State::Claimed { row.fence } else { row.fence + 1 };
+    CallRow { state: State::Done, fence, lease_until: None, finished: Some(Finished { outcome, at }), ..row }
 }
 
 fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow {
@@ -609,24 +518,15 @@ fn cancelled(row: &CallRow) -> Outcome {
             "The caller cancelled this call after it had been sent; whether the tool ran is not known.",
         )
     } else {
-        (
-            MayHaveRun::No,
-            "The caller cancelled this call before it was sent to the tool.",
-        )
+        (MayHaveRun::No, "The caller cancelled this call before it was sent to the tool.")
     };
-    Outcome::ended(
-        OutcomeKind::Cancelled,
-        Trouble::new(Code::CancelledByCaller, sentence, ran),
-    )
+    Outcome::ended(OutcomeKind::Cancelled, Trouble::new(Code::CancelledByCaller, sentence, ran))
 }
 
 fn worker_lost() -> Outcome {
     let sentence = "The worker that ran this call stopped without a word after the call may have reached the tool. \
                     The tool is not safe to repeat, so check its effect before you send the call again under a new id.";
-    Outcome::ended(
-        OutcomeKind::OutcomeUnknown,
-        Trouble::new(Code::WorkerLost, sentence, MayHaveRun::Unknown),
-    )
+    Outcome::ended(OutcomeKind::OutcomeUnknown, Trouble::new(Code::WorkerLost, sentence, MayHaveRun::Unknown))
 }
 
 /// What a conclusion means for a call that may have reached its tool earlier.
@@ -645,13 +545,6 @@ fn as_exposed(outcome: &Outcome, exposed: bool) -> Outcome {
         | OutcomeKind::ToolError
         | OutcomeKind::InputRequired => outcome.kind,
     };
-    let trouble = outcome.trouble.clone().map(|t| Trouble {
-        may_have_run: MayHaveRun::Unknown,
-        ..t
-    });
-    Outcome {
-        kind,
-        trouble,
-        content: outcome.content.clone(),
-    }
+    let trouble = outcome.trouble.clone().map(|t| Trouble { may_have_run: MayHaveRun::Unknown, ..t });
+    Outcome { kind, trouble, content: outcome.content.clone() }
 }

@@ -150,20 +150,14 @@ pub struct InputSchema(Arc<jsonschema::Validator>);
 impl InputSchema {
     /// Compiles a schema (JSON Schema 2020-12 unless it names another draft).
     pub fn compile(schema: &Value) -> Result<Self, String> {
-        jsonschema::validator_for(schema)
-            .map(|v| Self(Arc::new(v)))
-            .map_err(|e| e.to_string())
+        jsonschema::validator_for(schema).map(|v| Self(Arc::new(v))).map_err(|e| e.to_string())
     }
 
     /// What is wrong with `arguments`, as sentences that name the place; empty if they fit.
     pub fn problems(&self, arguments: &Value) -> Vec<String> {
         let describe = |error: jsonschema::ValidationError<'_>| {
             let path = error.instance_path().to_string();
-            let place = if path.is_empty() {
-                "arguments".to_owned()
-            } else {
-                format!("arguments{path}")
-            };
+            let place = if path.is_empty() { "arguments".to_owned() } else { format!("arguments{path}") };
             format!("{place}: {}", error.masked())
         };
         self.0.iter_errors(arguments).take(5).map(describe).collect()
@@ -183,9 +177,7 @@ impl Tenants {
             return Ok(Self::All);
         }
         let tenants: Result<Vec<_>, _> = words.iter().map(Tenant::parse).collect();
-        tenants
-            .map(Self::These)
-            .map_err(|e| problem(entry, e.to_string()))
+        tenants.map(Self::These).map_err(|e| problem(entry, e.to_string()))
     }
 
     fn include(&self, tenant: &Tenant) -> bool {
@@ -241,22 +233,13 @@ impl Catalog {
         let mut tools = HashMap::new();
         for tool in wire.tools {
             let id = tool.id.clone();
-            if tools
-                .insert(id.clone(), Arc::new(tool.check(&servers)?))
-                .is_some()
-            {
-                return Err(problem(
-                    &format!("tools.{id}"),
-                    "stands twice; give each tool an id of its own",
-                ));
+            if tools.insert(id.clone(), Arc::new(tool.check(&servers)?)).is_some() {
+                return Err(problem(&format!("tools.{id}"), "stands twice; give each tool an id of its own"));
             }
         }
         let mut senders = HashMap::new();
         for (sender, words) in &wire.tenants.senders {
-            senders.insert(
-                sender.clone(),
-                Tenants::parse(&format!("tenants.senders.{sender}"), words)?,
-            );
+            senders.insert(sender.clone(), Tenants::parse(&format!("tenants.senders.{sender}"), words)?);
         }
         let queue_tenants = Tenants::parse("tenants.queue", &wire.tenants.queue)?;
         let fleet_senders = wire.tenants.fleet;
@@ -271,14 +254,7 @@ impl Catalog {
                 "names nobody; list tenants under `queue` or `senders`, or `\"queue\": [\"*\"]`",
             ));
         }
-        Ok(Self {
-            servers,
-            tools,
-            queue_tenants,
-            senders,
-            fleet_senders,
-            reply_queues: wire.reply_queues,
-        })
+        Ok(Self { servers, tools, queue_tenants, senders, fleet_senders, reply_queues: wire.reply_queues })
     }
 
     /// Whether a message from `sender` may speak for `tenant`.
@@ -311,9 +287,7 @@ impl Catalog {
 
     /// The registered tool that offers `name` on `server`; its rules hold also when it is called by that name.
     pub fn tool_on(&self, server: &ServerId, name: &str) -> Option<&Arc<Tool>> {
-        self.tools
-            .values()
-            .find(|t| t.server.id == *server && t.functions.iter().any(|f| f.name == name))
+        self.tools.values().find(|t| t.server.id == *server && t.functions.iter().any(|f| f.name == name))
     }
 
     /// Every tool, by id.
@@ -375,11 +349,7 @@ impl WireTool {
     fn check(self, servers: &HashMap<ServerId, Arc<Server>>) -> Result<Tool, CatalogError> {
         let entry = format!("tools.{}", self.id);
         let Some(server) = servers.get(&self.server) else {
-            let known = servers
-                .keys()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
+            let known = servers.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Err(problem(
                 &format!("{entry}.server"),
                 format!("`{}` is not among the servers ({known})", self.server),
@@ -392,25 +362,16 @@ impl WireTool {
                 format!("is {max_attempts}; accepted are 1 to 100"),
             ));
         }
-        let timeout_ms = self
-            .timeout_ms
-            .or(server.timeout_ms)
-            .unwrap_or(DEFAULT_ATTEMPT_MS);
+        let timeout_ms = self.timeout_ms.or(server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
         if timeout_ms == 0 {
-            return Err(problem(
-                &format!("{entry}.timeout_ms"),
-                "is 0; accepted is a whole number from 1",
-            ));
+            return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
         let definition = Digest::of_json(&serde_json::json!([
             server.url.as_str(),
             self.name,
             self.input_schema,
             self.idempotent,
-            self.functions
-                .iter()
-                .map(|f| (&f.name, &f.input_schema, f.idempotent))
-                .collect::<Vec<_>>(),
+            self.functions.iter().map(|f| (&f.name, &f.input_schema, f.idempotent)).collect::<Vec<_>>(),
         ]));
         let functions = if self.functions.is_empty() {
             let name = self.name.unwrap_or_else(|| self.id.to_string());
@@ -427,16 +388,9 @@ impl WireTool {
         } else {
             let check = |f: WireFunction| {
                 let schema = compile(&format!("{entry}.functions.{}", f.name), f.input_schema.as_ref())?;
-                Ok(Function {
-                    name: f.name,
-                    schema,
-                    idempotent: f.idempotent.unwrap_or(self.idempotent),
-                })
+                Ok(Function { name: f.name, schema, idempotent: f.idempotent.unwrap_or(self.idempotent) })
             };
-            self.functions
-                .into_iter()
-                .map(check)
-                .collect::<Result<_, CatalogError>>()?
+            self.functions.into_iter().map(check).collect::<Result<_, CatalogError>>()?
         };
         Ok(Tool {
             id: self.id,
@@ -453,12 +407,8 @@ impl WireTool {
 
 fn compile(entry: &str, schema: Option<&Value>) -> Result<Option<InputSchema>, CatalogError> {
     let compiled = schema.map(InputSchema::compile).transpose();
-    compiled.map_err(|e| {
-        problem(
-            &format!("{entry}.input_schema"),
-            format!("is not a usable JSON Schema: {e}"),
-        )
-    })
+    compiled
+        .map_err(|e| problem(&format!("{entry}.input_schema"), format!("is not a usable JSON Schema: {e}")))
 }
 
 fn check_server(server: &Server) -> Result<(), CatalogError> {
@@ -477,19 +427,13 @@ fn check_server(server: &Server) -> Result<(), CatalogError> {
         ));
     }
     if server.timeout_ms == Some(0) {
-        return Err(problem(
-            &format!("{entry}.timeout_ms"),
-            "is 0; accepted is a whole number from 1",
-        ));
+        return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
     }
     Ok(())
 }
 
 fn problem(entry: &str, text: impl Into<String>) -> CatalogError {
-    CatalogError {
-        entry: entry.to_owned(),
-        problem: text.into(),
-    }
+    CatalogError { entry: entry.to_owned(), problem: text.into() }
 }
 
 /// The role in a SenderId: SQS gives `ROLEID:session-name` for an assumed role.

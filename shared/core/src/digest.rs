@@ -33,12 +33,7 @@ impl Digest {
         resume: Option<&RawValue>,
     ) -> Self {
         let read = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(Value::Null);
-        Self::of_json(&serde_json::json!([
-            operation,
-            target,
-            read(arguments),
-            resume.map(read)
-        ]))
+        Self::of_json(&serde_json::json!([operation, target, read(arguments), resume.map(read)]))
     }
 
     /// A digest as it stands in a table.
@@ -108,10 +103,7 @@ mod tests {
     #[test]
     fn key_order_and_white_space_do_not_change_a_digest_but_a_value_does() {
         let of = |text: &str| Digest::of_json(&serde_json::from_str(text).unwrap());
-        assert_eq!(
-            of(r#"{"a":1,"b":{"x":[1,2],"y":null}}"#),
-            of(r#"{ "b": {"y":null, "x":[1, 2]}, "a":1}"#)
-        );
+        assert_eq!(of(r#"{"a":1,"b":{"x":[1,2],"y":null}}"#), of(r#"{ "b": {"y":null, "x":[1, 2]}, "a":1}"#));
         assert_ne!(of(r#"{"a":[1,2]}"#), of(r#"{"a":[2,1]}"#));
         assert_ne!(of(r#"{"a":"1"}"#), of(r#"{"a":1}"#));
     }

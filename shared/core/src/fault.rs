@@ -138,9 +138,7 @@ impl Fault {
     pub const fn retry_class(&self) -> RetryClass {
         match self {
             Self::Connect { .. } | Self::SessionLost => RetryClass::NotExecuted,
-            Self::RateLimited { retry_after_ms } => RetryClass::Pause {
-                after_ms: *retry_after_ms,
-            },
+            Self::RateLimited { retry_after_ms } => RetryClass::Pause { after_ms: *retry_after_ms },
             Self::RpcInternal { .. }
             | Self::ServerStatus { .. }
             | Self::AnswerLost { .. }

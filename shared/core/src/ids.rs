@@ -34,9 +34,7 @@ struct Rule {
 impl Rule {
     fn check(&self, text: &str) -> Result<(), NameError> {
         let fits = !text.is_empty() && text.len() <= self.max;
-        let allowed = text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || self.extra.contains(c) && c != ' ');
+        let allowed = text.chars().all(|c| c.is_ascii_alphanumeric() || self.extra.contains(c) && c != ' ');
         let reserved = self.reserved_prefix && text.starts_with('_');
         if fits && allowed && !reserved {
             return Ok(());
@@ -46,11 +44,7 @@ impl Rule {
             found: text.chars().take(80).collect(),
             max: self.max,
             extra: self.extra,
-            rule: if self.reserved_prefix {
-                ", not starting with _"
-            } else {
-                ""
-            },
+            rule: if self.reserved_prefix { ", not starting with _" } else { "" },
         })
     }
 }
@@ -232,18 +226,12 @@ mod tests {
     #[test]
     fn a_refused_name_says_what_was_found_and_what_is_accepted() {
         let error = Tenant::parse("a#b").unwrap_err().to_string();
-        assert!(
-            error.contains("`a#b`") && error.contains("tenant") && error.contains("1 to 64"),
-            "{error}"
-        );
+        assert!(error.contains("`a#b`") && error.contains("tenant") && error.contains("1 to 64"), "{error}");
     }
 
     #[test]
     fn a_reserved_tenant_is_read_back_but_never_accepted_from_outside() {
-        assert_eq!(
-            Tenant::from_stored("_undecodable").unwrap(),
-            Tenant::undecodable()
-        );
+        assert_eq!(Tenant::from_stored("_undecodable").unwrap(), Tenant::undecodable());
         assert!(Tenant::parse("_undecodable").is_err());
     }
 }

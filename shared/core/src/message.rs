@@ -81,10 +81,7 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tool { id, function: None } => write!(f, "{id}"),
-            Self::Tool {
-                id,
-                function: Some(function),
-            } => write!(f, "{id}.{function}"),
+            Self::Tool { id, function: Some(function) } => write!(f, "{id}.{function}"),
             Self::OnServer { server, name } => write!(f, "{server}/{name}"),
         }
     }
@@ -314,22 +311,14 @@ impl CallRequest {
     pub fn decode(body: &str) -> Result<Self, Box<Malformed>> {
         Self::read(body).map_err(|error| {
             let (addressed, reply) = salvage(body);
-            Box::new(Malformed {
-                error,
-                addressed,
-                reply,
-                digest: Digest::of_text(body),
-            })
+            Box::new(Malformed { error, addressed, reply, digest: Digest::of_text(body) })
         })
     }
 
     fn read(body: &str) -> Result<Self, RequestError> {
         if body.len() > MAX_BODY_BYTES {
             let found = body.len();
-            return Err(fault(
-                "body",
-                format!("has {found} bytes; accepted are at most {MAX_BODY_BYTES}"),
-            ));
+            return Err(fault("body", format!("has {found} bytes; accepted are at most {MAX_BODY_BYTES}")));
         }
         check_version(body)?;
         let mut json = serde_json::Deserializer::from_str(body);
@@ -347,16 +336,10 @@ impl CallRequest {
             (Some(id), None) => id,
             (None, Some(key)) => derive_call_id(&wire.tenant, key)?,
             (None, None) => {
-                return Err(fault(
-                    "call_id",
-                    "is missing: give `call_id` or `idempotency_key`",
-                ));
+                return Err(fault("call_id", "is missing: give `call_id` or `idempotency_key`"));
             }
             (Some(_), Some(_)) => {
-                return Err(fault(
-                    "idempotency_key",
-                    "stands beside `call_id`: give one of the two",
-                ));
+                return Err(fault("idempotency_key", "stands beside `call_id`: give one of the two"));
             }
         };
         let target = target(wire.tool, wire.function, wire.server, wire.name, wire.operation)?;
@@ -370,10 +353,7 @@ impl CallRequest {
             (None, Some(0)) => return Err(fault("timeout_ms", "is 0; accepted is a whole number from 1")),
             (None, Some(ms)) => Some(TimeLimit::TimeoutMs(ms)),
             (Some(_), Some(_)) => {
-                return Err(fault(
-                    "timeout_ms",
-                    "stands beside `deadline`: give one of the two",
-                ));
+                return Err(fault("timeout_ms", "stands beside `deadline`: give one of the two"));
             }
         };
         bounded("retry.max_attempts", wire.retry.map(|r| r.max_attempts), 100)?;
@@ -388,10 +368,7 @@ impl CallRequest {
             wire.resume.as_deref(),
         );
         Ok(Self {
-            key: CallKey {
-                tenant: wire.tenant,
-                call_id,
-            },
+            key: CallKey { tenant: wire.tenant, call_id },
             idempotency_key: wire.idempotency_key,
             target,
             operation: wire.operation,
@@ -466,10 +443,7 @@ impl CallRequest {
 pub fn request_schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(WireRequest).to_value();
     if let Some(object) = schema.as_object_mut() {
-        object.insert(
-            "$id".into(),
-            "https://toolfleet.dev/schemas/call-request-v1.json".into(),
-        );
+        object.insert("$id".into(), "https://toolfleet.dev/schemas/call-request-v1.json".into());
     }
     schema
 }
@@ -478,10 +452,7 @@ pub fn request_schema() -> serde_json::Value {
 pub fn derive_call_id(tenant: &Tenant, key: &str) -> Result<CallId, RequestError> {
     if key.is_empty() || key.len() > 1024 {
         let found = key.len();
-        return Err(fault(
-            "idempotency_key",
-            format!("has {found} bytes; accepted are 1 to 1024"),
-        ));
+        return Err(fault("idempotency_key", format!("has {found} bytes; accepted are 1 to 1024")));
     }
     let digest = Digest::of_text(&format!("{}#{tenant}#{key}", tenant.as_str().len()));
     CallId::parse(format!("ik-{}", digest.short(40))).map_err(|e| fault("idempotency_key", e.to_string()))
@@ -495,26 +466,20 @@ fn target(
     operation: Operation,
 ) -> Result<Target, RequestError> {
     match (tool, server) {
-        (Some(_), None) if name.is_some() => Err(fault(
-            "name",
-            "belongs to `server`; a registered tool's function is named by `function`",
-        )),
+        (Some(_), None) if name.is_some() => {
+            Err(fault("name", "belongs to `server`; a registered tool's function is named by `function`"))
+        }
         (Some(id), None) => Ok(Target::Tool { id, function }),
-        (None, Some(_)) if function.is_some() => Err(fault(
-            "function",
-            "belongs to `tool`; beside `server` the tool is named by `name`",
-        )),
+        (None, Some(_)) if function.is_some() => {
+            Err(fault("function", "belongs to `tool`; beside `server` the tool is named by `name`"))
+        }
         (None, Some(server)) => match name {
             Some(name) if !name.is_empty() && name.len() <= 256 => Ok(Target::OnServer { server, name }),
             Some(_) => Err(fault("name", "must have 1 to 256 bytes")),
-            None if operation == Operation::ToolsCall => Err(fault(
-                "name",
-                "is missing: beside `server`, `tools/call` needs the tool's `name`",
-            )),
-            None => Ok(Target::OnServer {
-                server,
-                name: String::new(),
-            }),
+            None if operation == Operation::ToolsCall => {
+                Err(fault("name", "is missing: beside `server`, `tools/call` needs the tool's `name`"))
+            }
+            None => Ok(Target::OnServer { server, name: String::new() }),
         },
         (None, None) => Err(fault("tool", "is missing: give `tool`, or `server` and `name`")),
         (Some(_), Some(_)) => Err(fault("server", "stands beside `tool`: give one of the two")),
@@ -529,23 +494,14 @@ fn check_version(body: &str) -> Result<(), RequestError> {
     }
     if !body.trim_start().starts_with('{') {
         let start: String = body.trim_start().chars().take(20).collect();
-        return Err(fault(
-            "body",
-            format!("is not a JSON object: it starts with `{start}`"),
-        ));
+        return Err(fault("body", format!("is not a JSON object: it starts with `{start}`")));
     }
     let version: Version =
         serde_json::from_str(body).map_err(|e| fault("body", format!("is not valid JSON: {e}")))?;
     match version.v {
         Some(v) if v.as_u64() == Some(REQUEST_VERSION.into()) => Ok(()),
-        Some(v) => Err(fault(
-            "v",
-            format!("is {v}; this fleet accepts {REQUEST_VERSION}"),
-        )),
-        None => Err(fault(
-            "v",
-            format!("is missing; this fleet accepts {REQUEST_VERSION}"),
-        )),
+        Some(v) => Err(fault("v", format!("is {v}; this fleet accepts {REQUEST_VERSION}"))),
+        None => Err(fault("v", format!("is missing; this fleet accepts {REQUEST_VERSION}"))),
     }
 }
 
@@ -590,8 +546,5 @@ fn bounded(field: &str, value: Option<u32>, max: u32) -> Result<(), RequestError
 }
 
 fn fault(field: &str, problem: impl Into<String>) -> RequestError {
-    RequestError {
-        field: field.to_owned(),
-        problem: problem.into(),
-    }
+    RequestError { field: field.to_owned(), problem: problem.into() }
 }

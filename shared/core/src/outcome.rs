@@ -218,21 +218,13 @@ impl PartialEq for Outcome {
 impl Outcome {
     /// The tool ran and answered.
     pub const fn succeeded(content: Box<RawValue>) -> Self {
-        Self {
-            kind: OutcomeKind::Succeeded,
-            trouble: None,
-            content: Some(content),
-        }
+        Self { kind: OutcomeKind::Succeeded, trouble: None, content: Some(content) }
     }
 
     /// The tool ran and said `isError`; `sentence` is its own text where it gave one.
     pub fn tool_error(content: Box<RawValue>, sentence: impl Into<String>) -> Self {
         let trouble = Trouble::new(Code::ToolReportedError, sentence, MayHaveRun::Yes);
-        Self {
-            kind: OutcomeKind::ToolError,
-            trouble: Some(trouble),
-            content: Some(content),
-        }
+        Self { kind: OutcomeKind::ToolError, trouble: Some(trouble), content: Some(content) }
     }
 
     /// It was not allowed to run; nothing was sent.
@@ -247,24 +239,14 @@ impl Outcome {
 
     /// It ended as `kind`, without content.
     pub const fn ended(kind: OutcomeKind, trouble: Trouble) -> Self {
-        Self {
-            kind,
-            trouble: Some(trouble),
-            content: None,
-        }
+        Self { kind, trouble: Some(trouble), content: None }
     }
 }
 
 impl Trouble {
     /// Trouble that another try will not cure.
     pub fn new(code: Code, message: impl Into<String>, may_have_run: MayHaveRun) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retryable: false,
-            retry_after_ms: None,
-            may_have_run,
-        }
+        Self { code, message: message.into(), retryable: false, retry_after_ms: None, may_have_run }
     }
 
     /// The same, where a new call may succeed.

@@ -49,11 +49,8 @@ fn redact(value: &mut Value) {
 }
 
 fn names_a_secret(key: &str) -> bool {
-    let plain: String = key
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
+    let plain: String =
+        key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     plain == "pwd"
         || plain == "auth"
         || plain == "pin"

@@ -58,10 +58,7 @@ pub fn after(fault: &Fault, at: Standing) -> Next {
             if at.now.plus_ms(after_ms) >= at.deadline {
                 return Next::End(with_pause(failed(fault, exposed, true), after_ms));
             }
-            Next::Later {
-                after_ms,
-                counted: false,
-            }
+            Next::Later { after_ms, counted: false }
         }
         RetryClass::NotExecuted | RetryClass::Ambiguous => {
             if at.now >= at.deadline && exposed {
@@ -71,24 +68,15 @@ pub fn after(fault: &Fault, at: Standing) -> Next {
                 return Next::End(failed(fault, exposed, true));
             }
             if at.backoff_ms > IN_PLACE_MS {
-                return Next::Later {
-                    after_ms: at.backoff_ms,
-                    counted: true,
-                };
+                return Next::Later { after_ms: at.backoff_ms, counted: true };
             }
-            Next::Again {
-                after_ms: at.backoff_ms,
-            }
+            Next::Again { after_ms: at.backoff_ms }
         }
     }
 }
 
 fn failed(fault: &Fault, exposed: bool, retryable: bool) -> Outcome {
-    let ran = if exposed {
-        MayHaveRun::Unknown
-    } else {
-        fault.may_have_run()
-    };
+    let ran = if exposed { MayHaveRun::Unknown } else { fault.may_have_run() };
     let advice = match (retryable, ran) {
         (true, _) => "Another try later may succeed.",
         (false, MayHaveRun::No) => "Nothing was executed; sending the same call again will not help.",
@@ -108,10 +96,7 @@ fn unknown(fault: &Fault, at: Standing) -> Outcome {
          you send it under a new id.",
         sentence(fault)
     );
-    Outcome::ended(
-        OutcomeKind::OutcomeUnknown,
-        Trouble::new(fault.code(), text, MayHaveRun::Unknown),
-    )
+    Outcome::ended(OutcomeKind::OutcomeUnknown, Trouble::new(fault.code(), text, MayHaveRun::Unknown))
 }
 
 fn timed_out(fault: &Fault) -> Outcome {
@@ -131,10 +116,7 @@ fn with_pause(mut outcome: Outcome, after_ms: u64) -> Outcome {
 fn sentence(fault: &Fault) -> String {
     let text = fault.to_string();
     let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -156,15 +138,11 @@ mod tests {
     }
 
     fn lost() -> Fault {
-        Fault::AnswerLost {
-            detail: "reset".into(),
-        }
+        Fault::AnswerLost { detail: "reset".into() }
     }
 
     fn refused_connection() -> Fault {
-        Fault::Connect {
-            detail: "refused".into(),
-        }
+        Fault::Connect { detail: "refused".into() }
     }
 
     fn end(next: Next) -> Outcome {
@@ -179,77 +157,37 @@ mod tests {
         let outcome = end(after(&lost(), standing()));
         assert_eq!(outcome.kind, OutcomeKind::OutcomeUnknown);
         assert_eq!(outcome.trouble.unwrap().may_have_run, MayHaveRun::Unknown);
-        let safe = Standing {
-            repeatable: true,
-            ..standing()
-        };
+        let safe = Standing { repeatable: true, ..standing() };
         assert_eq!(after(&lost(), safe), Next::Again { after_ms: 100 });
     }
 
     #[test]
     fn what_never_reached_the_tool_is_tried_again_even_if_unsafe_until_attempts_end() {
-        assert_eq!(
-            after(&refused_connection(), standing()),
-            Next::Again { after_ms: 100 }
-        );
-        let outcome = end(after(
-            &refused_connection(),
-            Standing {
-                attempts: 3,
-                ..standing()
-            },
-        ));
+        assert_eq!(after(&refused_connection(), standing()), Next::Again { after_ms: 100 });
+        let outcome = end(after(&refused_connection(), Standing { attempts: 3, ..standing() }));
         let trouble = outcome.trouble.unwrap();
-        assert_eq!(
-            (outcome.kind, trouble.may_have_run),
-            (OutcomeKind::Failed, MayHaveRun::No)
-        );
+        assert_eq!((outcome.kind, trouble.may_have_run), (OutcomeKind::Failed, MayHaveRun::No));
         assert!(trouble.retryable);
     }
 
     #[test]
     fn an_earlier_exposed_attempt_is_remembered_in_the_final_word() {
-        let at = Standing {
-            attempts: 3,
-            repeatable: true,
-            exposed: true,
-            ..standing()
-        };
+        let at = Standing { attempts: 3, repeatable: true, exposed: true, ..standing() };
         let trouble = end(after(&refused_connection(), at)).trouble.unwrap();
         assert_eq!(trouble.may_have_run, MayHaveRun::Unknown);
     }
 
     #[test]
     fn a_long_wait_gives_the_call_back_and_a_pause_is_not_an_attempt() {
-        let at = Standing {
-            backoff_ms: 5_000,
-            repeatable: true,
-            ..standing()
-        };
-        assert_eq!(
-            after(&lost(), at),
-            Next::Later {
-                after_ms: 5_000,
-                counted: true
-            }
-        );
-        let pause = Fault::RateLimited {
-            retry_after_ms: Some(7_000),
-        };
-        assert_eq!(
-            after(&pause, standing()),
-            Next::Later {
-                after_ms: 7_000,
-                counted: false
-            }
-        );
+        let at = Standing { backoff_ms: 5_000, repeatable: true, ..standing() };
+        assert_eq!(after(&lost(), at), Next::Later { after_ms: 5_000, counted: true });
+        let pause = Fault::RateLimited { retry_after_ms: Some(7_000) };
+        assert_eq!(after(&pause, standing()), Next::Later { after_ms: 7_000, counted: false });
     }
 
     #[test]
     fn a_pause_past_the_deadline_ends_now_and_says_how_long_it_would_have_been() {
-        let pause = Fault::RateLimited {
-            retry_after_ms: Some(DEADLINE as u64),
-        };
+        let pause = Fault::RateLimited { retry_after_ms: Some(DEADLINE as u64) };
         let outcome = end(after(&pause, standing()));
         assert_eq!(outcome.trouble.unwrap().retry_after_ms, Some(DEADLINE as u64));
     }
@@ -257,27 +195,15 @@ mod tests {
     #[test]
     fn at_the_deadline_a_sent_call_is_timed_out_whether_safe_or_not() {
         for repeatable in [false, true] {
-            let at = Standing {
-                repeatable,
-                now: Timestamp::from_ms(DEADLINE),
-                ..standing()
-            };
+            let at = Standing { repeatable, now: Timestamp::from_ms(DEADLINE), ..standing() };
             assert_eq!(end(after(&lost(), at)).kind, OutcomeKind::TimedOut);
         }
     }
 
     #[test]
     fn an_answer_that_is_not_mcp_is_final_and_says_the_tool_may_have_run() {
-        let garbage = Fault::InvalidAnswer {
-            detail: "no id".into(),
-        };
-        let outcome = end(after(
-            &garbage,
-            Standing {
-                repeatable: true,
-                ..standing()
-            },
-        ));
+        let garbage = Fault::InvalidAnswer { detail: "no id".into() };
+        let outcome = end(after(&garbage, Standing { repeatable: true, ..standing() }));
         assert_eq!(outcome.kind, OutcomeKind::Failed);
         assert_eq!(outcome.trouble.unwrap().may_have_run, MayHaveRun::Unknown);
     }

@@ -72,9 +72,12 @@ struct Asked<'a> {
 
 /// What this result means; an error where it is no object.
 pub(crate) fn kind_of(result: &RawValue) -> Result<AnswerKind, Fault> {
-    let looked: Looked<'_> = serde_json::from_str(result.get()).map_err(|_| Fault::InvalidAnswer {
+    let no_object = || Fault::InvalidAnswer {
         detail: format!("expected an object as the result, found {}", shorten_to(result.get(), 60)),
-    })?;
+    };
+    // A derived struct would also be read from an array.
+    let object = result.get().starts_with('{').then(|| serde_json::from_str(result.get()).ok());
+    let looked: Looked<'_> = object.flatten().ok_or_else(no_object)?;
     let kind = looked.result_type.map(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()));
     Ok(match kind {
         Some(Ok(kind)) if kind == "input_required" => AnswerKind::InputRequired,
@@ -93,7 +96,9 @@ fn error_text(content: Option<&RawValue>) -> String {
         content.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let mut text = String::new();
     for block in blocks {
-        let Ok(Block { text: Some(part) }) = serde_json::from_str(block.get()) else { continue };
+        let Ok(Block { text: Some(part) }) = serde_json::from_str(block.get()) else {
+            continue;
+        };
         if !text.is_empty() {
             text.push(' ');
         }
@@ -108,7 +113,8 @@ fn error_text(content: Option<&RawValue>) -> String {
 /// The state of an `input_required` result that asks for nothing but the same request again.
 pub(crate) fn same_request_again(result: &RawValue) -> Option<String> {
     let asked: Asked<'_> = serde_json::from_str(result.get()).ok()?;
-    let asks = asked.input_requests.is_some_and(|raw| raw.get().trim_matches(['{', '}', ' ', '\n']) != "");
+    let asks =
+        asked.input_requests.is_some_and(|raw| !raw.get().trim_matches(['{', '}', ' ', '\n']).is_empty());
     if asks { None } else { asked.request_state.map(Cow::into_owned) }
 }
 
@@ -134,7 +140,9 @@ mod tests {
 
     #[test]
     fn a_tool_error_carries_its_text_blocks() {
-        let found = kind(r#"{"isError":true,"content":[{"type":"x"},{"type":"text","text":"no\nway"},{"text":"!"}]}"#);
+        let found = kind(
+            r#"{"isError":true,"content":[{"type":"x"},{"type":"text","text":"no\nway"},{"text":"!"}]}"#,
+        );
         assert_eq!(found, AnswerKind::ToolError { text: "no way !".to_owned() });
     }
 

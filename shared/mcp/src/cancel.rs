@@ -19,7 +19,13 @@ pub(crate) struct Withdrawal<'a> {
 }
 
 impl<'a> Withdrawal<'a> {
-    pub(crate) fn new(transport: &'a Transport, endpoint: &'a Endpoint, speech: Speech<'a>, id: u64, sent: &Sent) -> Self {
+    pub(crate) fn new(
+        transport: &'a Transport,
+        endpoint: &'a Endpoint,
+        speech: Speech<'a>,
+        id: u64,
+        sent: &Sent,
+    ) -> Self {
         let session = match speech {
             Speech::Legacy(session) => Some(session),
             Speech::Modern | Speech::Opening => None,
@@ -35,8 +41,12 @@ impl<'a> Withdrawal<'a> {
 
 impl Drop for Withdrawal<'_> {
     fn drop(&mut self) {
-        let (Some(session), true) = (self.session, self.sent.is_set()) else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (Some(session), true) = (self.session, self.sent.is_set()) else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         let (side, endpoint, session) = (self.transport.aside(), self.endpoint.clone(), session.clone());
         let body = cancelled(self.id);
         runtime.spawn(async move { side.post_aside(&endpoint, &session, body).await });

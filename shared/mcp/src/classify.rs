@@ -66,19 +66,18 @@ impl Trouble {
     fn of_status(status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
         let error = error_in(body);
         let detail = error.as_ref().map_or_else(|| shorten_bytes(body), |error| error.message.clone());
-        let fault = match status {
-            401 => Fault::Unauthorized,
-            403 => Fault::Forbidden { scope: wanted_scope(headers) },
-            429 => Fault::RateLimited { retry_after_ms: retry_after_ms(headers) },
-            500..=599 => Fault::ServerStatus { status, detail },
-            _ => match error {
-                Some(error) => return Self::of_rpc(status, error),
-                None => Fault::ClientStatus { status, detail: detail.clone() },
-            },
-        };
-        let text = match &fault {
-            Fault::ClientStatus { detail, .. } | Fault::ServerStatus { detail, .. } => detail.to_lowercase(),
-            _ => return fault.into(),
+        let text = detail.to_lowercase();
+        let fault = match (status, error) {
+            (401, _) => return Fault::Unauthorized.into(),
+            (403, _) => {
+                return Fault::Forbidden { scope: wanted_scope(headers) }.into();
+            }
+            (429, _) => {
+                return Fault::RateLimited { retry_after_ms: retry_after_ms(headers) }.into();
+            }
+            (500..=599, _) => Fault::ServerStatus { status, detail },
+            (_, Some(error)) => return Self::of_rpc(status, error),
+            (_, None) => Fault::ClientStatus { status, detail },
         };
         Self { fault, refusal: Some(Refusal { status, code: None, text, supported: Vec::new() }) }
     }
@@ -204,7 +203,10 @@ mod tests {
         };
         assert!(lost(404, ""));
         assert!(lost(404, r#"{"error":{"code":-32001,"message":"Session not found"}}"#));
-        assert!(lost(400, r#"{"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#));
+        assert!(lost(
+            400,
+            r#"{"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#
+        ));
         assert!(!lost(404, r#"{"error":{"code":-32601,"message":"Method not found"}}"#));
         assert!(!lost(400, r#"{"error":{"code":-32602,"message":"the session argument is wrong"}}"#));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, RetryClass};
 
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
 use crate::classify::{Trouble, before_call};
@@ -134,9 +134,9 @@ impl McpClient {
         let sent = Sent::default();
         match timeout_at(call.deadline, Box::pin(self.0.rounds(&call, &sent))).await {
             Ok(answer) => answer,
-            Err(_) if sent.is_set() => {
-                Err(Fault::AttemptTimeout { after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) })
-            }
+            Err(_) if sent.may_have_run() => Err(Fault::AttemptTimeout {
+                after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            }),
             Err(_) => Err(out_of_time()),
         }
     }
@@ -181,16 +181,20 @@ impl Shared {
         for _ in 0..MAX_ROUNDS {
             let again = match answer.kind {
                 AnswerKind::InputRequired => same_request_again(&answer.result),
-                AnswerKind::Complete | AnswerKind::ToolError { .. } | AnswerKind::Task | AnswerKind::Unknown(_) => None,
+                AnswerKind::Complete
+                | AnswerKind::ToolError { .. }
+                | AnswerKind::Task
+                | AnswerKind::Unknown(_) => None,
             };
             let Some(state) = again else { break };
             sleep(pause).await;
             pause = pause.saturating_mul(2).min(Duration::from_secs(1));
             let resume = Resume { request_state: Some(&state), input_responses: None };
             // The server has begun with the call: what this round did not do, an earlier one may have done.
-            answer = self.call(call, resume, sent).await.map_err(|fault| match fault {
-                Fault::Connect { detail } => Fault::AnswerLost { detail },
-                other => other,
+            sent.keep();
+            answer = self.call(call, resume, sent).await.map_err(|fault| match fault.retry_class() {
+                RetryClass::NotExecuted => Fault::AnswerLost { detail: fault.to_string() },
+                RetryClass::Pause { .. } | RetryClass::Ambiguous | RetryClass::Permanent => fault,
             })?;
         }
         Ok(answer)
@@ -205,6 +209,7 @@ impl Shared {
                 Ok(result) => return answer(result, tongue),
                 Err(trouble) => trouble,
             };
+            sent.clear();
             self.remedy(call.endpoint, call.conversation, &tongue, trouble, &mut taken).await?;
         }
     }
@@ -246,7 +251,9 @@ impl Shared {
         trouble: Trouble,
         taken: &mut Taken,
     ) -> Result<(), Fault> {
-        let Some(refusal) = &trouble.refusal else { return Err(trouble.fault) };
+        let Some(refusal) = &trouble.refusal else {
+            return Err(trouble.fault);
+        };
         match tongue {
             Tongue::Legacy(session) => {
                 if refusal.is_session_lost(session.id.is_some()) {
@@ -278,7 +285,8 @@ impl Shared {
                 Some(HEADER_MISMATCH) if !taken.headers => {
                     taken.headers = true;
                     let tools = Box::pin(self.pages(endpoint, tongue.speech())).await;
-                    let tools = tools.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
+                    let tools =
+                        tools.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
                     self.mirrored.learn(endpoint, tools);
                     return Ok(());
                 }
@@ -316,7 +324,9 @@ impl Shared {
             let result = self.exchange.list(endpoint, speech, cursors.last().map(String::as_str)).await?;
             let page = page(&result)?;
             tools.extend(page.tools);
-            let Some(cursor) = page.next_cursor else { return Ok(tools) };
+            let Some(cursor) = page.next_cursor else {
+                return Ok(tools);
+            };
             if cursors.contains(&cursor) || tools.len() > MAX_TOOLS {
                 return Err(invalid("a listing that does not end", &cursor).into());
             }

@@ -20,7 +20,8 @@ use crate::session::Session;
 use crate::stream::Waiting;
 use crate::transport::{Post, SESSION_ID, Sent, Speech, Transport};
 use crate::wire::{
-    CallParams, HEADER_MISMATCH, LEGACY, MODERN, Meta, PageParams, VERSION_UNSUPPORTED, initialize, initialized, request,
+    CallParams, HEADER_MISMATCH, LEGACY, MODERN, Meta, PageParams, VERSION_UNSUPPORTED, initialize,
+    initialized, request,
 };
 use crate::words::shorten_to;
 
@@ -117,7 +118,8 @@ impl Exchange {
         id: u64,
         body: Bytes,
     ) -> Result<Box<RawValue>, Trouble> {
-        let post = Post { endpoint, speech, method, name: None, mirrored: Vec::new(), traceparent: None, body };
+        let post =
+            Post { endpoint, speech, method, name: None, mirrored: Vec::new(), traceparent: None, body };
         let response = self.transport.post(&post, &Sent::default()).await?;
         self.transport.answer(response, &Waiting { id, endpoint, speech, on_progress: None }).await
     }
@@ -166,7 +168,8 @@ impl Exchange {
         let speech = Speech::Legacy(&session);
         let method = "notifications/initialized";
         let body = initialized();
-        let post = Post { endpoint, speech, method, name: None, mirrored: Vec::new(), traceparent: None, body };
+        let post =
+            Post { endpoint, speech, method, name: None, mirrored: Vec::new(), traceparent: None, body };
         let response = self.transport.post(&post, &Sent::default()).await?;
         if !response.status().is_success() {
             return Err(Trouble::of_response(response).await);

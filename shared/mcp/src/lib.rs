@@ -16,12 +16,12 @@ pub mod client;
 mod endpoint;
 mod era;
 mod exchange;
-mod transport;
 mod mirror;
 mod session;
 mod sse;
 mod stream;
 mod tools;
+mod transport;
 mod wire;
 mod words;
 

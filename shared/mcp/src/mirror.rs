@@ -48,7 +48,9 @@ impl Mirrors {
         if self.is_empty() {
             return Vec::new();
         }
-        let Ok(arguments) = serde_json::from_str::<Value>(arguments.get()) else { return Vec::new() };
+        let Ok(arguments) = serde_json::from_str::<Value>(arguments.get()) else {
+            return Vec::new();
+        };
         let mirrored = self.0.iter().filter_map(|mirror| {
             let value = mirror.path.iter().try_fold(&arguments, |node, key| node.get(key))?;
             Some((mirror.header.clone(), header_value(&scalar(value)?)?))
@@ -63,7 +65,9 @@ impl Mirrors {
         reachable: bool,
         depth: usize,
     ) -> Result<(), String> {
-        let Some(schema) = node.as_object() else { return Ok(()) };
+        let Some(schema) = node.as_object() else {
+            return Ok(());
+        };
         if depth > MAX_DEPTH {
             return Ok(());
         }
@@ -81,8 +85,17 @@ impl Mirrors {
                         path.pop();
                     }
                 }
-                "items" | "contains" | "unevaluatedItems" | "additionalProperties" | "propertyNames"
-                | "unevaluatedProperties" | "not" | "if" | "then" | "else" | "contentSchema" => {
+                "items"
+                | "contains"
+                | "unevaluatedItems"
+                | "additionalProperties"
+                | "propertyNames"
+                | "unevaluatedProperties"
+                | "not"
+                | "if"
+                | "then"
+                | "else"
+                | "contentSchema" => {
                     self.walk(value, path, false, inner)?;
                 }
                 "allOf" | "anyOf" | "oneOf" | "prefixItems" => {
@@ -101,7 +114,13 @@ impl Mirrors {
         Ok(())
     }
 
-    fn add(&mut self, token: &Value, kind: Option<&str>, path: &[String], reachable: bool) -> Result<(), String> {
+    fn add(
+        &mut self,
+        token: &Value,
+        kind: Option<&str>,
+        path: &[String],
+        reachable: bool,
+    ) -> Result<(), String> {
         let place = path.join(".");
         if !reachable || path.is_empty() {
             return Err(format!("x-mcp-header at `{place}` is not reachable through properties alone"));

@@ -59,7 +59,9 @@ impl Parser {
     /// Takes the next bytes of the stream.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), TooLarge> {
         while self.bom < 3 {
-            let Some((first, rest)) = bytes.split_first() else { return Ok(()) };
+            let Some((first, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
             if BOM.get(usize::from(self.bom)) == Some(first) {
                 self.bom += 1;
                 bytes = rest;
@@ -160,7 +162,8 @@ mod tests {
     #[test]
     fn every_line_end_a_bom_comments_and_several_data_lines_are_understood() {
         for end in ["\n", "\r", "\r\n"] {
-            let text = "\u{feff}: hello|event: message|data: a|data:b|id: 4||data|x: y||data: c||".replace('|', end);
+            let text =
+                "\u{feff}: hello|event: message|data: a|data:b|id: 4||data|x: y||data: c||".replace('|', end);
             let (found, last) = events(&[text.as_bytes()]);
             assert_eq!(found, ["a\nb", "c"], "{end:?}");
             assert_eq!(last.as_deref(), Some("4"));

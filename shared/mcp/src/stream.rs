@@ -58,7 +58,8 @@ pub(crate) async fn read_body(mut response: Response, max_bytes: u64) -> Result<
     if declared.is_some_and(|length| length > max_bytes) {
         return Err(too_large());
     }
-    let mut body = Vec::with_capacity(declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(1024));
+    let mut body =
+        Vec::with_capacity(declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(1024));
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
         if body.len().saturating_add(chunk.len()) as u64 > max_bytes {
             return Err(too_large());
@@ -78,12 +79,17 @@ fn nonsense(detail: String) -> Trouble {
 
 impl Transport {
     /// The result in a response to a request of ours.
-    pub(crate) async fn answer(&self, response: Response, waiting: &Waiting<'_>) -> Result<Box<RawValue>, Trouble> {
+    pub(crate) async fn answer(
+        &self,
+        response: Response,
+        waiting: &Waiting<'_>,
+    ) -> Result<Box<RawValue>, Trouble> {
         let status = response.status();
         if !status.is_success() {
             return Err(Trouble::of_response(response).await);
         }
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind =
+            response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
             "text/event-stream" => self.listen(response, waiting).await,
@@ -179,7 +185,9 @@ impl Transport {
 
     /// Answers a server's own request without holding up the call. A modern server has no way to make one.
     fn reply_aside(&self, waiting: &Waiting<'_>, body: Bytes) {
-        let Speech::Legacy(session) = waiting.speech else { return };
+        let Speech::Legacy(session) = waiting.speech else {
+            return;
+        };
         let side = self.aside();
         let (endpoint, session) = (waiting.endpoint.clone(), session.clone());
         tokio::spawn(async move { side.post_aside(&endpoint, &session, body).await });
@@ -204,7 +212,8 @@ impl Transport {
                     broken = format!("HTTP {} to the resumption of its stream", response.status().as_u16());
                 }
                 Ok(response) => {
-                    broken = format!("{broken}, and cannot be taken up (HTTP {})", response.status().as_u16());
+                    broken =
+                        format!("{broken}, and cannot be taken up (HTTP {})", response.status().as_u16());
                     break;
                 }
                 Err(fault) => broken = fault.to_string(),
@@ -226,7 +235,8 @@ impl Transport {
         body: Bytes,
     ) {
         let speech = Speech::Legacy(session);
-        let post = Post { endpoint, speech, method: "", name: None, mirrored: Vec::new(), traceparent: None, body };
+        let post =
+            Post { endpoint, speech, method: "", name: None, mirrored: Vec::new(), traceparent: None, body };
         let _ = timeout(SIDE_REQUEST_TIMEOUT, self.post(&post, &Sent::default())).await;
     }
 }

@@ -73,8 +73,8 @@ struct Hints {
 
 /// Reads one page. A tool that cannot be read is left out; its neighbours stay.
 pub(crate) fn page(result: &RawValue) -> Result<Page, Fault> {
-    let wire: PageWire<'_> =
-        serde_json::from_str(result.get()).map_err(|error| invalid("a tools/list result", &error.to_string()))?;
+    let wire: PageWire<'_> = serde_json::from_str(result.get())
+        .map_err(|error| invalid("a tools/list result", &error.to_string()))?;
     let tools = wire.tools.into_iter().filter_map(|raw| match tool(raw) {
         Ok(tool) => Some(tool),
         Err(error) => {
@@ -125,7 +125,11 @@ impl Mirrored {
         let usable = usable.collect();
         let key = (endpoint.server.clone(), endpoint.url.as_str().to_owned());
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_empty() { servers.remove(&key) } else { servers.insert(key, Arc::new(known)) };
+        if known.is_empty() {
+            servers.remove(&key)
+        } else {
+            servers.insert(key, Arc::new(known))
+        };
         usable
     }
 

@@ -44,20 +44,34 @@ pub(crate) enum Speech<'a> {
 
 /// Whether a request's body has begun to leave.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sent(Arc<AtomicBool>);
+pub(crate) struct Sent {
+    now: Arc<AtomicBool>,
+    before: Arc<AtomicBool>,
+}
 
 impl Sent {
+    /// The request at hand has begun to leave.
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.now.load(Ordering::Acquire)
+    }
+
+    /// This request or an earlier round of its call may have run the tool.
+    pub(crate) fn may_have_run(&self) -> bool {
+        self.is_set() || self.before.load(Ordering::Acquire)
+    }
+
+    /// An earlier round has run, whatever becomes of the next.
+    pub(crate) fn keep(&self) {
+        self.before.store(true, Ordering::Release);
+    }
+
+    /// For the next request of the same call, once the one before was refused for certain or is a fault already.
+    pub(crate) fn clear(&self) {
+        self.now.store(false, Ordering::Release);
     }
 
     fn set(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// For the next request of the same call, once the one before was refused for certain.
-    fn clear(&self) {
-        self.0.store(false, Ordering::Release);
+        self.now.store(true, Ordering::Release);
     }
 }
 
@@ -114,7 +128,9 @@ impl Transport {
     pub(crate) async fn post(&self, post: &Post<'_>, sent: &Sent) -> Result<Response, Trouble> {
         let headers = headers_of(post);
         let response = self.send(post.endpoint.url.clone(), headers.clone(), post.body.clone(), sent).await?;
-        let Some(location) = redirect_of(&response) else { return Ok(response) };
+        let Some(location) = redirect_of(&response) else {
+            return Ok(response);
+        };
         let target = location.as_deref().and_then(|text| post.endpoint.url.join(text).ok());
         let Some(target) = target else {
             let location = shorten(location.as_deref().unwrap_or("nowhere"));
@@ -150,8 +166,9 @@ impl Transport {
     ) -> Result<Response, Fault> {
         let mut headers = base_headers(endpoint, Speech::Legacy(session));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let last = HeaderValue::from_str(last_event_id)
-            .map_err(|_| Fault::AnswerLost { detail: "the stream's last event id fits no header".to_owned() })?;
+        let last = HeaderValue::from_str(last_event_id).map_err(|_| Fault::AnswerLost {
+            detail: "the stream's last event id fits no header".to_owned(),
+        })?;
         headers.insert(LAST_EVENT_ID, last);
         let request = self.http.request(Method::GET, endpoint.url.clone()).headers(headers);
         request.send().await.map_err(|error| not_answered(error, true))
@@ -174,7 +191,8 @@ fn redirect(target: &Url) -> Trouble {
 /// The location of a redirect, if the response is one.
 fn redirect_of(response: &Response) -> Option<Option<String>> {
     let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    let location = || response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let location =
+        || response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     redirects.then(location)
 }
 

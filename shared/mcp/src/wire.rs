@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::words::shorten;
+use crate::words::{shorten, shorten_bytes};
 
 /// The stateless generation.
 pub(crate) const MODERN: &str = "2026-07-28";
@@ -170,7 +170,12 @@ pub(crate) fn reply(id: &RawValue, method: &str) -> Bytes {
     }
     let ping = method == "ping";
     let refusal = Refusal { code: METHOD_NOT_FOUND, message: "this client offers no such method" };
-    write(&Reply { jsonrpc: "2.0", id, result: ping.then_some(Nothing {}), error: (!ping).then_some(refusal) })
+    write(&Reply {
+        jsonrpc: "2.0",
+        id,
+        result: ping.then_some(Nothing {}),
+        error: (!ping).then_some(refusal),
+    })
 }
 
 /// A JSON-RPC error as far as we look at it.
@@ -229,6 +234,10 @@ struct VersionData {
 
 /// Reads one frame.
 pub(crate) fn hear(text: &[u8], waiting_for: u64) -> Heard<'_> {
+    // A derived struct would also be read from an array.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Heard::Nonsense(format!("not a JSON-RPC message: {}", shorten_bytes(text)));
+    }
     let frame: Frame<'_> = match serde_json::from_slice(text) {
         Ok(frame) => frame,
         Err(error) => return Heard::Nonsense(shorten(&format!("not a JSON-RPC message ({error})"))),
@@ -280,7 +289,12 @@ fn error_of(raw: &RawValue) -> RpcError {
 
 /// The error in a body that came with an HTTP error status, whatever its id.
 pub(crate) fn error_in(body: &[u8]) -> Option<RpcError> {
-    let frame: Frame<'_> = serde_json::from_slice(body).ok()?;
+    let object = body.trim_ascii_start().starts_with(b"{");
+    let frame: Frame<'_> = if object {
+        serde_json::from_slice(body).ok()?
+    } else {
+        return None;
+    };
     frame.error.map(error_of)
 }
 

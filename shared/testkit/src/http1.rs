@@ -53,8 +53,11 @@ impl Message {
 
 /// Reads one message; `None` when the peer closed before it began.
 pub(crate) async fn read<R: AsyncBufRead + Unpin>(reader: &mut R, kind: Kind) -> io::Result<Option<Message>> {
-    let mut message = Message { start: String::new(), headers: Vec::new(), body: Vec::new(), raw: Vec::new() };
-    let Some(start) = line(reader, &mut message.raw).await? else { return Ok(None) };
+    let mut message =
+        Message { start: String::new(), headers: Vec::new(), body: Vec::new(), raw: Vec::new() };
+    let Some(start) = line(reader, &mut message.raw).await? else {
+        return Ok(None);
+    };
     message.start = start;
     loop {
         let text = line(reader, &mut message.raw).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -68,7 +71,11 @@ pub(crate) async fn read<R: AsyncBufRead + Unpin>(reader: &mut R, kind: Kind) ->
     Ok(Some(message))
 }
 
-async fn read_body<R: AsyncBufRead + Unpin>(reader: &mut R, kind: Kind, message: &mut Message) -> io::Result<()> {
+async fn read_body<R: AsyncBufRead + Unpin>(
+    reader: &mut R,
+    kind: Kind,
+    message: &mut Message,
+) -> io::Result<()> {
     if message.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         return read_chunks(reader, message).await;
     }
@@ -99,7 +106,11 @@ async fn read_chunks<R: AsyncBufRead + Unpin>(reader: &mut R, message: &mut Mess
     }
 }
 
-async fn take<R: AsyncBufRead + Unpin>(reader: &mut R, length: usize, message: &mut Message) -> io::Result<()> {
+async fn take<R: AsyncBufRead + Unpin>(
+    reader: &mut R,
+    length: usize,
+    message: &mut Message,
+) -> io::Result<()> {
     if message.raw.len().saturating_add(length) > MAX_MESSAGE_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }

@@ -81,7 +81,8 @@ impl CuttingProxy {
     /// Starts a proxy before an endpoint such as `http://127.0.0.1:9324` (plain HTTP; a path is ignored).
     #[expect(clippy::expect_used, reason = "a test without its proxy cannot go on")]
     pub async fn start(upstream: &str) -> Self {
-        let authority = upstream.trim_start_matches("http://").split('/').next().unwrap_or_default().to_owned();
+        let authority =
+            upstream.trim_start_matches("http://").split('/').next().unwrap_or_default().to_owned();
         let address = tokio::net::lookup_host(authority).await.ok().and_then(|mut found| found.next());
         let address = address.expect("an upstream of the form http://host:port");
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
@@ -174,7 +175,9 @@ async fn carry(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
         if cut == Some(Cut::BeforeRequest) {
             break;
         }
-        let Ok(answer) = forward(&mut server, upstream, &request).await else { break };
+        let Ok(answer) = forward(&mut server, upstream, &request).await else {
+            break;
+        };
         if cut == Some(Cut::AfterAnswer) {
             break;
         }

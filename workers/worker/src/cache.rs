@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// Values that are good for a while.
 #[derive(Debug)]
-pub struct Cache<K, V> {
+pub(crate) struct Cache<K, V> {
     good_for: Duration,
     capacity: usize,
     entries: Mutex<HashMap<K, (Instant, V)>>,
@@ -19,18 +19,18 @@ pub struct Cache<K, V> {
 
 impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     /// An empty cache.
-    pub fn new(good_for: Duration, capacity: usize) -> Self {
+    pub(crate) fn new(good_for: Duration, capacity: usize) -> Self {
         Self { good_for, capacity, entries: Mutex::default() }
     }
 
     /// What is remembered of `key`.
-    pub fn get(&self, key: &K) -> Option<V> {
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.get(key).filter(|(until, _)| *until > Instant::now()).map(|(_, value)| value.clone())
     }
 
     /// Remembers `value`.
-    pub fn put(&self, key: K, value: V) {
+    pub(crate) fn put(&self, key: K, value: V) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= self.capacity {
             let now = Instant::now();

@@ -73,13 +73,22 @@ impl WorkerConfig {
     /// Reads the configuration through `var`, which gives a variable's value if it is set.
     pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let need = |variable: &'static str, what: &str| {
-            var(variable).filter(|v| !v.is_empty()).ok_or_else(|| problem(variable, format!("is not set; {what}")))
+            var(variable)
+                .filter(|v| !v.is_empty())
+                .ok_or_else(|| problem(variable, format!("is not set; {what}")))
         };
-        let queue_url = need("TOOLFLEET_QUEUE_URL", "give the URL of the calls queue (output CallsQueueUrl of data.yaml)")?;
+        let queue_url = need(
+            "TOOLFLEET_QUEUE_URL",
+            "give the URL of the calls queue (output CallsQueueUrl of data.yaml)",
+        )?;
         if !queue_url.starts_with("http") {
-            return Err(problem("TOOLFLEET_QUEUE_URL", format!("is `{queue_url}`; give the whole URL, not a name")));
+            return Err(problem(
+                "TOOLFLEET_QUEUE_URL",
+                format!("is `{queue_url}`; give the whole URL, not a name"),
+            ));
         }
-        let catalog = need("TOOLFLEET_CATALOG", "give the path of the catalog file (servers, tools, tenants)")?;
+        let catalog =
+            need("TOOLFLEET_CATALOG", "give the path of the catalog file (servers, tools, tenants)")?;
         let worker = match var("TOOLFLEET_WORKER_ID") {
             Some(id) => WorkerId::parse(id).map_err(|e| problem("TOOLFLEET_WORKER_ID", e.to_string()))?,
             None => WorkerId::parse(format!("w-{}", uuid::Uuid::new_v4().simple()))
@@ -107,7 +116,12 @@ impl Limits {
             slots: number(var, "TOOLFLEET_SLOTS", standard.slots, 1, 10_000)?,
             lease: ms("TOOLFLEET_LEASE_MS", standard.lease, 1_000, 43_200_000)?,
             skew: ms("TOOLFLEET_CLOCK_SKEW_MS", standard.skew, 0, 60_000)?,
-            default_deadline: ms("TOOLFLEET_DEFAULT_DEADLINE_MS", standard.default_deadline, 1, 1_209_600_000)?,
+            default_deadline: ms(
+                "TOOLFLEET_DEFAULT_DEADLINE_MS",
+                standard.default_deadline,
+                1,
+                1_209_600_000,
+            )?,
             drain: ms("TOOLFLEET_DRAIN_MS", standard.drain, 0, 3_600_000)?,
             max_answer_bytes: number(
                 var,
@@ -118,7 +132,9 @@ impl Limits {
             )?,
         };
         if limits.skew >= limits.lease {
-            let text = "is not smaller than TOOLFLEET_LEASE_MS; an expired lease would never be believed in time".to_owned();
+            let text =
+                "is not smaller than TOOLFLEET_LEASE_MS; an expired lease would never be believed in time"
+                    .to_owned();
             return Err(problem("TOOLFLEET_CLOCK_SKEW_MS", text));
         }
         Ok(limits)
@@ -150,16 +166,25 @@ impl Limits {
     }
 }
 
-fn number<T>(var: &dyn Fn(&str) -> Option<String>, variable: &'static str, standard: T, min: T, max: T) -> Result<T, ConfigError>
+fn number<T>(
+    var: &dyn Fn(&str) -> Option<String>,
+    variable: &'static str,
+    standard: T,
+    min: T,
+    max: T,
+) -> Result<T, ConfigError>
 where
     T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
 {
-    let Some(text) = var(variable) else { return Ok(standard) };
+    let Some(text) = var(variable) else {
+        return Ok(standard);
+    };
     match text.trim().parse::<T>() {
         Ok(n) if n >= min && n <= max => Ok(n),
-        Ok(_) | Err(_) => {
-            Err(problem(variable, format!("is `{text}`; accepted is a whole number from {min} to {max} (unset: {standard})")))
-        }
+        Ok(_) | Err(_) => Err(problem(
+            variable,
+            format!("is `{text}`; accepted is a whole number from {min} to {max} (unset: {standard})"),
+        )),
     }
 }
 
@@ -182,7 +207,10 @@ mod tests {
     #[test]
     fn a_missing_variable_is_named_with_its_remedy() {
         let error = read(&[]).unwrap_err().to_string();
-        assert!(error.starts_with("TOOLFLEET_QUEUE_URL: is not set") && error.contains("data.yaml"), "{error}");
+        assert!(
+            error.starts_with("TOOLFLEET_QUEUE_URL: is not set") && error.contains("data.yaml"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -201,7 +229,8 @@ mod tests {
 
     #[test]
     fn an_allowance_for_skew_as_long_as_the_lease_refuses_to_start() {
-        let pairs = [NEEDED[0], NEEDED[1], ("TOOLFLEET_LEASE_MS", "5000"), ("TOOLFLEET_CLOCK_SKEW_MS", "5000")];
+        let pairs =
+            [NEEDED[0], NEEDED[1], ("TOOLFLEET_LEASE_MS", "5000"), ("TOOLFLEET_CLOCK_SKEW_MS", "5000")];
         assert!(read(&pairs).unwrap_err().to_string().contains("TOOLFLEET_LEASE_MS"));
     }
 }

@@ -47,7 +47,8 @@ pub async fn read_catalog(path: &Path) -> Result<Catalog, StartError> {
 
 /// Builds a fleet and sees that its queue and tables answer.
 pub async fn fleet(config: &WorkerConfig, aws: Aws, catalog: Catalog) -> Result<Fleet, StartError> {
-    let options = ClientOptions { max_body_bytes: config.limits.max_answer_bytes, ..ClientOptions::default() };
+    let options =
+        ClientOptions { max_body_bytes: config.limits.max_answer_bytes, ..ClientOptions::default() };
     let mcp = McpClient::new(options).map_err(|e| StartError::Http(e.to_string()))?;
     let mut tables = Tables::with_prefix(&config.table_prefix);
     tables.history_shards = config.history_shards;

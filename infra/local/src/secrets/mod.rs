@@ -36,17 +36,12 @@ impl SecretsService {
         let mut vault = Vault::default();
         let journal = match journal {
             Some(path) => {
-                Journal::read(path)?
-                    .into_iter()
-                    .for_each(|change| vault.apply(change));
+                Journal::read(path)?.into_iter().for_each(|change| vault.apply(change));
                 Some(Journal::rewrite(path, &vault.snapshot())?)
             }
             None => None,
         };
-        Ok(Self {
-            state: Mutex::new(State { vault, journal }),
-            clock,
-        })
+        Ok(Self { state: Mutex::new(State { vault, journal }), clock })
     }
 
     /// The answer to one request.
@@ -67,9 +62,7 @@ impl State {
         let changes = [change];
         if let Some(journal) = &mut self.journal {
             let not_written = |problem: String| SecretsError::NotWritten(problem);
-            journal
-                .append(&changes)
-                .map_err(|error| not_written(error.to_string()))?;
+            journal.append(&changes).map_err(|error| not_written(error.to_string()))?;
             let vault = &self.vault;
             // Rewritten from the state before this change, which therefore is added once more below the snapshot.
             let rewritten = journal.rewrite_if_worthwhile(|| [vault.snapshot(), changes.to_vec()].concat());

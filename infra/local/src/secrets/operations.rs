@@ -68,10 +68,7 @@ pub(super) fn dispatch(
         "UpdateSecret" => update(vault, request, now_ms),
         "DescribeSecret" => {
             let described = describe(vault.find(id(&request)?)?, "VersionIdsToStages");
-            Ok(Done {
-                answer: described,
-                change: None,
-            })
+            Ok(Done { answer: described, change: None })
         }
         "ListSecrets" => list(vault, &request),
         "DeleteSecret" => delete(vault, &request, now_ms),
@@ -82,18 +79,11 @@ pub(super) fn dispatch(
 
 fn id(request: &Request) -> Result<&str, SecretsError> {
     let missing = || SecretsError::InvalidParameter("You must provide SecretId.".to_owned());
-    request
-        .secret_id
-        .as_deref()
-        .filter(|id| !id.is_empty())
-        .ok_or_else(missing)
+    request.secret_id.as_deref().filter(|id| !id.is_empty()).ok_or_else(missing)
 }
 
 fn token(request: &Request) -> String {
-    request
-        .client_request_token
-        .clone()
-        .unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
+    request.client_request_token.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
 }
 
 fn create(vault: &Vault, request: Request, now_ms: u64) -> Result<Done, SecretsError> {
@@ -108,10 +98,7 @@ fn create(vault: &Vault, request: Request, now_ms: u64) -> Result<Done, SecretsE
     let value = SecretValue::of(request.secret_string, request.secret_binary)?;
     if let Some(existing) = vault.named(&name) {
         let same = value.as_ref().is_some_and(|value| {
-            existing
-                .versions
-                .get(&version_id)
-                .is_some_and(|version| version.value == *value)
+            existing.versions.get(&version_id).is_some_and(|version| version.value == *value)
         });
         return match existing.deleted_ms {
             Some(_) => {
@@ -120,10 +107,7 @@ fn create(vault: &Vault, request: Request, now_ms: u64) -> Result<Done, SecretsE
                 Err(SecretsError::InvalidRequest(problem.to_owned()))
             }
             // The SDK repeats a request whose answer was lost.
-            None if same => Ok(Done {
-                answer: named(existing, Some(&version_id)),
-                change: None,
-            }),
+            None if same => Ok(Done { answer: named(existing, Some(&version_id)), change: None }),
             None => Err(SecretsError::Exists(format!("the secret {name}"))),
         };
     }
@@ -144,10 +128,7 @@ fn create(vault: &Vault, request: Request, now_ms: u64) -> Result<Done, SecretsE
         secret.add_version(&version_id, value, &BTreeSet::from([CURRENT.to_owned()]), now_ms)?;
     }
     let answer = named(&secret, has_value.then_some(version_id.as_str()));
-    Ok(Done {
-        answer,
-        change: Some(VaultChange::Set(Box::new(secret))),
-    })
+    Ok(Done { answer, change: Some(VaultChange::Set(Box::new(secret))) })
 }
 
 /// Six letters, as in a real ARN: a secret made anew under an old name has another ARN.
@@ -204,10 +185,7 @@ fn put_value(vault: &Vault, request: Request, now_ms: u64) -> Result<Done, Secre
     if let (Some(answer), Some(version)) = (answer.as_object_mut(), secret.versions.get(&version_id)) {
         answer.insert("VersionStages".to_owned(), json!(version.stages));
     }
-    Ok(Done {
-        answer,
-        change: Some(VaultChange::Set(Box::new(secret))),
-    })
+    Ok(Done { answer, change: Some(VaultChange::Set(Box::new(secret))) })
 }
 
 fn update(vault: &Vault, request: Request, now_ms: u64) -> Result<Done, SecretsError> {
@@ -222,10 +200,7 @@ fn update(vault: &Vault, request: Request, now_ms: u64) -> Result<Done, SecretsE
         secret.add_version(&version_id, value, &BTreeSet::from([CURRENT.to_owned()]), now_ms)?;
     }
     let answer = named(&secret, has_value.then_some(version_id.as_str()));
-    Ok(Done {
-        answer,
-        change: Some(VaultChange::Set(Box::new(secret))),
-    })
+    Ok(Done { answer, change: Some(VaultChange::Set(Box::new(secret))) })
 }
 
 fn delete(vault: &Vault, request: &Request, now_ms: u64) -> Result<Done, SecretsError> {
@@ -244,11 +219,7 @@ fn delete(vault: &Vault, request: &Request, now_ms: u64) -> Result<Done, Secrets
         (Ok(secret), true) => secret.clone(),
         (_, _) => vault.find_usable(id(request)?)?.clone(),
     };
-    let window_ms = if force {
-        0
-    } else {
-        days.unwrap_or(30).saturating_mul(DAY_MS)
-    };
+    let window_ms = if force { 0 } else { days.unwrap_or(30).saturating_mul(DAY_MS) };
     let gone_at_ms = now_ms.saturating_add(window_ms);
     let mut answer = named(&secret, None);
     if let Some(answer) = answer.as_object_mut() {
@@ -261,10 +232,7 @@ fn delete(vault: &Vault, request: &Request, now_ms: u64) -> Result<Done, Secrets
         secret.gone_at_ms = Some(gone_at_ms);
         VaultChange::Set(Box::new(secret))
     };
-    Ok(Done {
-        answer,
-        change: Some(change),
-    })
+    Ok(Done { answer, change: Some(change) })
 }
 
 fn restore(vault: &Vault, request: &Request, now_ms: u64) -> Result<Done, SecretsError> {
@@ -273,10 +241,7 @@ fn restore(vault: &Vault, request: &Request, now_ms: u64) -> Result<Done, Secret
     secret.gone_at_ms = None;
     secret.changed_ms = now_ms;
     let answer = named(&secret, None);
-    Ok(Done {
-        answer,
-        change: Some(VaultChange::Set(Box::new(secret))),
-    })
+    Ok(Done { answer, change: Some(VaultChange::Set(Box::new(secret))) })
 }
 
 fn list(vault: &Vault, request: &Request) -> Result<Done, SecretsError> {
@@ -294,10 +259,7 @@ fn list(vault: &Vault, request: &Request) -> Result<Done, SecretsError> {
     });
     let most = usize::try_from(request.max_results.unwrap_or(100).clamp(1, 100)).unwrap_or(100);
     let shown: Vec<_> = rest.by_ref().take(most).collect();
-    let described: Vec<_> = shown
-        .iter()
-        .map(|secret| describe(secret, "SecretVersionsToStages"))
-        .collect();
+    let described: Vec<_> = shown.iter().map(|secret| describe(secret, "SecretVersionsToStages")).collect();
     let mut answer = json!({ "SecretList": described });
     if let (Some(last), Some(_more), Some(answer)) = (shown.last(), rest.next(), answer.as_object_mut()) {
         answer.insert("NextToken".to_owned(), last.name.as_str().into());
@@ -313,11 +275,10 @@ fn fits(secret: &Secret, filter: &Filter) -> bool {
         "description" => description.starts_with(value),
         _ => secret.name.starts_with(value) || description.starts_with(value),
     };
-    filter.values.iter().any(|value| {
-        value
-            .strip_prefix('!')
-            .map_or_else(|| starts(value), |rest| !starts(rest))
-    })
+    filter
+        .values
+        .iter()
+        .any(|value| value.strip_prefix('!').map_or_else(|| starts(value), |rest| !starts(rest)))
 }
 
 fn named(secret: &Secret, version_id: Option<&str>) -> Value {
@@ -329,22 +290,14 @@ fn named(secret: &Secret, version_id: Option<&str>) -> Value {
 }
 
 fn describe(secret: &Secret, versions_member: &str) -> Value {
-    let stages: BTreeMap<_, _> = secret
-        .versions
-        .iter()
-        .map(|(id, version)| (id, &version.stages))
-        .collect();
+    let stages: BTreeMap<_, _> = secret.versions.iter().map(|(id, version)| (id, &version.stages)).collect();
     let optional = [
         ("Description", secret.description.clone().map(Value::String)),
         ("KmsKeyId", secret.kms_key_id.clone().map(Value::String)),
         ("DeletedDate", secret.deleted_ms.map(seconds)),
     ];
     let mut described = Map::new();
-    described.extend(
-        optional
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?))),
-    );
+    described.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     let facts = [
         ("ARN", secret.arn.as_str().into()),
         ("Name", secret.name.as_str().into()),

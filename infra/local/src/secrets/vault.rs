@@ -78,16 +78,12 @@ impl Vault {
     }
 
     pub(crate) fn snapshot(&self) -> Vec<VaultChange> {
-        self.secrets
-            .values()
-            .map(|secret| VaultChange::Set(Box::new(secret.clone())))
-            .collect()
+        self.secrets.values().map(|secret| VaultChange::Set(Box::new(secret.clone()))).collect()
     }
 
     /// Forgets what was marked for deletion long enough ago.
     pub(crate) fn settle(&mut self, now_ms: u64) {
-        self.secrets
-            .retain(|_, secret| secret.gone_at_ms.is_none_or(|gone_at_ms| gone_at_ms > now_ms));
+        self.secrets.retain(|_, secret| secret.gone_at_ms.is_none_or(|gone_at_ms| gone_at_ms > now_ms));
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Secret> {
@@ -160,17 +156,11 @@ impl Secret {
         match self.versions.get(token) {
             Some(existing) if existing.value == value => return Ok(()),
             Some(_) => {
-                return Err(SecretsError::Exists(format!(
-                    "the version {token} with another value"
-                )));
+                return Err(SecretsError::Exists(format!("the version {token} with another value")));
             }
             None => {}
         }
-        let version = Version {
-            value,
-            stages: BTreeSet::new(),
-            created_ms: now_ms,
-        };
+        let version = Version { value, stages: BTreeSet::new(), created_ms: now_ms };
         self.versions.insert(token.to_owned(), version);
         for stage in stages {
             self.label(token, stage);
@@ -202,10 +192,7 @@ impl Secret {
     }
 
     pub(crate) fn version_labelled(&self, stage: &str) -> Option<(&str, &Version)> {
-        let labelled = self
-            .versions
-            .iter()
-            .find(|(_, version)| version.stages.contains(stage));
+        let labelled = self.versions.iter().find(|(_, version)| version.stages.contains(stage));
         labelled.map(|(id, version)| (id.as_str(), version))
     }
 }

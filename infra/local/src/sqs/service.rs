@@ -61,19 +61,8 @@ impl SqsService {
             }
             None => (Queues::default(), None),
         };
-        let state = State {
-            queues,
-            journal,
-            bells: HashMap::new(),
-            timekeeper_sleeps_until_ms: u64::MAX,
-        };
-        Ok(Self {
-            state: Mutex::new(state),
-            clock,
-            base_url,
-            timekeeper_bell: Notify::new(),
-            stopping,
-        })
+        let state = State { queues, journal, bells: HashMap::new(), timekeeper_sleeps_until_ms: u64::MAX };
+        Ok(Self { state: Mutex::new(state), clock, base_url, timekeeper_bell: Notify::new(), stopping })
     }
 
     pub(crate) fn queue_url(&self, name: &str) -> String {
@@ -91,11 +80,7 @@ impl SqsService {
         for name in state.queues.take_woken() {
             state.ring(&name);
         }
-        if state
-            .queues
-            .next_due_ms()
-            .is_some_and(|due_ms| due_ms < state.timekeeper_sleeps_until_ms)
-        {
+        if state.queues.next_due_ms().is_some_and(|due_ms| due_ms < state.timekeeper_sleeps_until_ms) {
             self.timekeeper_bell.notify_one();
         }
         answer
@@ -125,9 +110,7 @@ impl SqsService {
 
     fn receive_now(&self, name: &str, ask: Ask) -> Result<(Vec<Delivery>, u64), SqsError> {
         self.run(|queues, now_ms| {
-            let wait_seconds = ask
-                .wait_seconds
-                .unwrap_or(queues.queue(name)?.attributes.wait_seconds);
+            let wait_seconds = ask.wait_seconds.unwrap_or(queues.queue(name)?.attributes.wait_seconds);
             let deliveries = match queues.receive(name, ask.max, ask.visibility_ms, now_ms) {
                 // A long poll waits for room instead of complaining.
                 Err(SqsError::OverLimit(_)) if wait_seconds > 0 => Vec::new(),
@@ -139,10 +122,7 @@ impl SqsService {
 
     /// Ends with the endpoint's clock or with real time, whichever is first: a manual clock may stand still.
     fn wait_is_over(&self, wait_seconds: u64) -> impl Future<Output = ()> + Send + 'static {
-        let deadline_ms = self
-            .clock
-            .now_ms()
-            .saturating_add(wait_seconds.saturating_mul(1000));
+        let deadline_ms = self.clock.now_ms().saturating_add(wait_seconds.saturating_mul(1000));
         let by_clock = self.clock.sleep_until(deadline_ms);
         async move {
             tokio::select! {
@@ -171,11 +151,7 @@ impl SqsService {
         }
         // An hour is as good as never, and within what every timer can hold.
         let no_later_than_ms = self.clock.now_ms().saturating_add(3_600_000);
-        let next_due_ms = state
-            .queues
-            .next_due_ms()
-            .unwrap_or(u64::MAX)
-            .min(no_later_than_ms);
+        let next_due_ms = state.queues.next_due_ms().unwrap_or(u64::MAX).min(no_later_than_ms);
         state.timekeeper_sleeps_until_ms = next_due_ms;
         next_due_ms
     }
@@ -193,9 +169,7 @@ impl State {
             && !changes.is_empty()
         {
             let not_written = |problem: String| SqsError::NotWritten(problem);
-            journal
-                .append(&changes)
-                .map_err(|error| not_written(error.to_string()))?;
+            journal.append(&changes).map_err(|error| not_written(error.to_string()))?;
             let queues = &self.queues;
             let rewritten = journal.rewrite_if_worthwhile(|| queues.snapshot());
             rewritten.map_err(|error| not_written(error.to_string()))?;

@@ -127,27 +127,15 @@ mod tests {
         let tables: Vec<_> = template.tables.iter().map(|table| table.name.as_str()).collect();
         assert_eq!(queues, ["fleet7-calls-dlq", "fleet7-replies", "fleet7-calls"]);
         assert_eq!(tables, ["fleet7-calls", "fleet7-history", "fleet7-sessions"]);
-        assert!(
-            template
-                .tables
-                .iter()
-                .all(|table| table.ttl_attribute.as_deref() == Some("expires_at"))
-        );
+        assert!(template.tables.iter().all(|table| table.ttl_attribute.as_deref() == Some("expires_at")));
     }
 
     #[test]
     fn the_calls_queue_sends_its_dead_letters_to_the_dead_letter_queue() {
         let template = Template::builtin("toolfleet").unwrap();
-        let calls = template
-            .queues
-            .iter()
-            .find(|queue| queue.name == "toolfleet-calls")
-            .unwrap();
+        let calls = template.queues.iter().find(|queue| queue.name == "toolfleet-calls").unwrap();
         let policy: Value = serde_json::from_str(&calls.attributes["RedrivePolicy"]).unwrap();
-        assert_eq!(
-            policy["deadLetterTargetArn"],
-            "arn:aws:sqs:us-east-1:000000000000:toolfleet-calls-dlq"
-        );
+        assert_eq!(policy["deadLetterTargetArn"], "arn:aws:sqs:us-east-1:000000000000:toolfleet-calls-dlq");
         assert_eq!(policy["maxReceiveCount"], 8);
         assert_eq!(calls.attributes["VisibilityTimeout"], "30");
         assert_eq!(calls.attributes["SqsManagedSseEnabled"], "true");
@@ -157,11 +145,7 @@ mod tests {
     fn parameters_override_the_defaults() {
         let parameters = BTreeMap::from([("MaxReceiveCount".to_owned(), "3".to_owned())]);
         let template = Template::parse(DATA_YAML, &parameters).unwrap();
-        let calls = template
-            .queues
-            .iter()
-            .find(|queue| queue.name == "toolfleet-calls")
-            .unwrap();
+        let calls = template.queues.iter().find(|queue| queue.name == "toolfleet-calls").unwrap();
         assert!(calls.attributes["RedrivePolicy"].contains("\"maxReceiveCount\":3"));
     }
 
@@ -179,15 +163,9 @@ mod tests {
                 .starts_with("resource Q, property QueueName: the function Fn::Join is not read")
         );
         let nameless = "Resources: {T: {Type: 'AWS::DynamoDB::Table', Properties: {}}}";
-        assert_eq!(
-            failure(nameless),
-            "resource T, property TableName: is missing, and a name is needed"
-        );
+        assert_eq!(failure(nameless), "resource T, property TableName: is missing, and a name is needed");
         let property = "Resources: {Q: {Type: 'AWS::SQS::Queue', Properties: {QueueName: q, Colour: red}}}";
-        assert_eq!(
-            failure(property),
-            "resource Q, property Colour: is not known to the local endpoints"
-        );
+        assert_eq!(failure(property), "resource Q, property Colour: is not known to the local endpoints");
     }
 
     #[test]

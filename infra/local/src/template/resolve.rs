@@ -16,22 +16,14 @@ pub(super) struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(document: &'a Value, given: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
-        let resources = document
-            .get("Resources")
-            .and_then(Value::as_object)
-            .ok_or_else(|| TemplateError::Section {
-                section: "Resources",
-                problem: "is missing or no mapping".to_owned(),
-            })?;
+        let resources = document.get("Resources").and_then(Value::as_object).ok_or_else(|| {
+            TemplateError::Section { section: "Resources", problem: "is missing or no mapping".to_owned() }
+        })?;
         let mut parameters = BTreeMap::new();
         let declared = document.get("Parameters").and_then(Value::as_object);
         for (name, declaration) in declared.into_iter().flatten() {
             let default = declaration.get("Default").cloned();
-            match given
-                .get(name)
-                .map(|text| Value::String(text.clone()))
-                .or(default)
-            {
+            match given.get(name).map(|text| Value::String(text.clone())).or(default) {
                 Some(value) => {
                     parameters.insert(name.clone(), value);
                 }
@@ -44,10 +36,7 @@ impl<'a> Resolver<'a> {
         }
         match given.keys().find(|name| !parameters.contains_key(*name)) {
             Some(name) => Err(parameter_problem(format!("has no {name}"))),
-            None => Ok(Self {
-                parameters,
-                resources,
-            }),
+            None => Ok(Self { parameters, resources }),
         }
     }
 
@@ -84,12 +73,7 @@ impl<'a> Resolver<'a> {
             },
             Value::Array(items) => {
                 let resolve = |(at, item)| self.value(resource, &format!("{property}[{at}]"), item);
-                items
-                    .iter()
-                    .enumerate()
-                    .map(resolve)
-                    .collect::<Result<_, _>>()
-                    .map(Value::Array)
+                items.iter().enumerate().map(resolve).collect::<Result<_, _>>().map(Value::Array)
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(value.clone()),
         }
@@ -117,9 +101,7 @@ impl<'a> Resolver<'a> {
             },
             ("Fn::Sub", Value::String(pattern)) => self.substitute(resource, property, pattern),
             ("Ref" | "Fn::Sub", _) => fail(format!("{name} takes one text")),
-            _ => fail(format!(
-                "the function {name} is not read (Ref, Fn::Sub and Fn::GetAtt are)"
-            )),
+            _ => fail(format!("the function {name} is not read (Ref, Fn::Sub and Fn::GetAtt are)")),
         }
     }
 
@@ -147,11 +129,7 @@ impl<'a> Resolver<'a> {
         target: &str,
         attribute: &str,
     ) -> Result<Value, TemplateError> {
-        let kind = self
-            .resources
-            .get(target)
-            .and_then(|found| found.get("Type"))
-            .and_then(Value::as_str);
+        let kind = self.resources.get(target).and_then(|found| found.get("Type")).and_then(Value::as_str);
         match (kind, attribute) {
             (Some("AWS::SQS::Queue"), "Arn") => Ok(queue_arn(&self.physical_name(target)?).into()),
             (Some("AWS::SQS::Queue"), "QueueName") => self.physical_name(target).map(Value::String),
@@ -173,11 +151,7 @@ impl<'a> Resolver<'a> {
         let mut rest = pattern;
         while let Some((before, after)) = rest.split_once("${") {
             let Some((name, tail)) = after.split_once('}') else {
-                return Err(problem_of(
-                    resource,
-                    property,
-                    "Fn::Sub has a ${ that is not closed".to_owned(),
-                ));
+                return Err(problem_of(resource, property, "Fn::Sub has a ${ that is not closed".to_owned()));
             };
             text.push_str(before);
             let value = match name.split_once('.') {
@@ -193,26 +167,11 @@ impl<'a> Resolver<'a> {
 
     /// The name a queue or table has in the account.
     pub(super) fn physical_name(&self, logical: &str) -> Result<String, TemplateError> {
-        let kind = self
-            .resources
-            .get(logical)
-            .and_then(|found| found.get("Type"))
-            .and_then(Value::as_str);
-        let property = if kind == Some("AWS::SQS::Queue") {
-            "QueueName"
-        } else {
-            "TableName"
-        };
-        match self
-            .raw_properties(logical)
-            .and_then(|properties| properties.get(property))
-        {
+        let kind = self.resources.get(logical).and_then(|found| found.get("Type")).and_then(Value::as_str);
+        let property = if kind == Some("AWS::SQS::Queue") { "QueueName" } else { "TableName" };
+        match self.raw_properties(logical).and_then(|properties| properties.get(property)) {
             Some(value) => Ok(plain_text(&self.value(logical, property, value)?)),
-            None => Err(problem_of(
-                logical,
-                property,
-                "is missing, and a name is needed".to_owned(),
-            )),
+            None => Err(problem_of(logical, property, "is missing, and a name is needed".to_owned())),
         }
     }
 }
@@ -228,18 +187,11 @@ pub(super) fn plain_text(value: &Value) -> String {
 }
 
 pub(super) fn problem_of(resource: &str, property: &str, problem: String) -> TemplateError {
-    TemplateError::Property {
-        resource: resource.to_owned(),
-        property: property.to_owned(),
-        problem,
-    }
+    TemplateError::Property { resource: resource.to_owned(), property: property.to_owned(), problem }
 }
 
 fn parameter_problem(problem: String) -> TemplateError {
-    TemplateError::Section {
-        section: "Parameters",
-        problem,
-    }
+    TemplateError::Section { section: "Parameters", problem }
 }
 
 fn single_function(map: &Map<String, Value>) -> Option<(&str, &Value)> {

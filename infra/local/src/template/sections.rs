@@ -36,11 +36,7 @@ pub(super) fn queue(resolver: &Resolver<'_>, logical: &str) -> Result<QueueSpec,
                 attributes.insert(property, plain_text(&value));
             }
             _ => {
-                return Err(problem_of(
-                    logical,
-                    &property,
-                    "is not known to the local endpoints".to_owned(),
-                ));
+                return Err(problem_of(logical, &property, "is not known to the local endpoints".to_owned()));
             }
         }
     }
@@ -83,29 +79,17 @@ pub(super) fn table(resolver: &Resolver<'_>, logical: &str) -> Result<TableSpec,
                 create.insert(property, value);
             }
             _ => {
-                return Err(problem_of(
-                    logical,
-                    &property,
-                    "is not known to the local endpoints".to_owned(),
-                ));
+                return Err(problem_of(logical, &property, "is not known to the local endpoints".to_owned()));
             }
         }
     }
-    Ok(TableSpec {
-        name,
-        create: Value::Object(create),
-        ttl_attribute,
-    })
+    Ok(TableSpec { name, create: Value::Object(create), ttl_attribute })
 }
 
 fn time_to_live(value: &Value, logical: &str) -> Result<Option<String>, TemplateError> {
     let enabled = value.get("Enabled").and_then(Value::as_bool).unwrap_or(false);
     match value.get("AttributeName").and_then(Value::as_str) {
         Some(attribute) => Ok(enabled.then(|| attribute.to_owned())),
-        None => Err(problem_of(
-            logical,
-            "TimeToLiveSpecification",
-            "names no attribute".to_owned(),
-        )),
+        None => Err(problem_of(logical, "TimeToLiveSpecification", "names no attribute".to_owned())),
     }
 }

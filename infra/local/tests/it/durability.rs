@@ -24,10 +24,7 @@ impl Scratch {
     }
 
     fn options(&self) -> LocalOptions {
-        LocalOptions {
-            data_dir: Some(self.0.join("data")),
-            ..LocalOptions::default()
-        }
+        LocalOptions { data_dir: Some(self.0.join("data")), ..LocalOptions::default() }
     }
 }
 
@@ -38,14 +35,7 @@ impl Drop for Scratch {
 }
 
 async fn send(local: &Local, body: &str) {
-    local
-        .sqs
-        .send_message()
-        .queue_url(local.url(CALLS))
-        .message_body(body)
-        .send()
-        .await
-        .unwrap();
+    local.sqs.send_message().queue_url(local.url(CALLS)).message_body(body).send().await.unwrap();
 }
 
 async fn receive(local: &Local) -> Vec<Message> {
@@ -76,10 +66,7 @@ async fn endpoints_to_be_killed() {
     let Some(directory) = std::env::var_os(KILLED_DIRECTORY) else {
         return;
     };
-    let options = LocalOptions {
-        data_dir: Some(directory.into()),
-        ..LocalOptions::default()
-    };
+    let options = LocalOptions { data_dir: Some(directory.into()), ..LocalOptions::default() };
     let endpoints = LocalEndpoints::start(options).await.unwrap();
     println!("\nserving {} {}", endpoints.sqs_url(), endpoints.dynamodb_url());
     std::future::pending::<()>().await;
@@ -93,38 +80,20 @@ async fn what_was_acknowledged_survives_kill_9() {
     let scratch = Scratch::new("kill");
     let data_dir = scratch.options().data_dir.unwrap();
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "--nocapture",
-            "durability::endpoints_to_be_killed",
-        ])
+        .args(["--ignored", "--exact", "--nocapture", "durability::endpoints_to_be_killed"])
         .env(KILLED_DIRECTORY, &data_dir)
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let line = lines.find(|line| line.starts_with("serving ")).unwrap();
     let urls: Vec<_> = line.split(' ').collect();
     let (sqs, dynamodb, _secrets) = clients(urls[1], urls[2]);
     let url = format!("{}/000000000000/{CALLS}", urls[1]);
     for at in 0..50 {
         let body = at.to_string();
-        sqs.send_message()
-            .queue_url(&url)
-            .message_body(&body)
-            .send()
-            .await
-            .unwrap();
-        dynamodb
-            .put_item()
-            .table_name(CALLS)
-            .item("pk", AttributeValue::S(body))
-            .send()
-            .await
-            .unwrap();
+        sqs.send_message().queue_url(&url).message_body(&body).send().await.unwrap();
+        dynamodb.put_item().table_name(CALLS).item("pk", AttributeValue::S(body)).send().await.unwrap();
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -150,21 +119,11 @@ async fn deletes_receives_and_handles_are_kept_too() {
     let received = receive(&local).await;
     let handle = |at: usize| received[at].receipt_handle().unwrap();
     let delete = async |local: &Local, handle: &str| {
-        local
-            .sqs
-            .delete_message()
-            .queue_url(local.url(CALLS))
-            .receipt_handle(handle)
-            .send()
-            .await
-            .unwrap();
+        local.sqs.delete_message().queue_url(local.url(CALLS)).receipt_handle(handle).send().await.unwrap();
     };
     delete(&local, handle(0)).await;
-    let give_back = local
-        .sqs
-        .change_message_visibility()
-        .queue_url(local.url(CALLS))
-        .receipt_handle(handle(2));
+    let give_back =
+        local.sqs.change_message_visibility().queue_url(local.url(CALLS)).receipt_handle(handle(2));
     give_back.visibility_timeout(0).send().await.unwrap();
     drop(local);
 
@@ -174,22 +133,14 @@ async fn deletes_receives_and_handles_are_kept_too() {
     assert_eq!(again[0].body(), Some("waiting"));
     let system = again[0].attributes().unwrap();
     assert_eq!(system[&MessageSystemAttributeName::ApproximateReceiveCount], "2");
-    assert_eq!(
-        system[&MessageSystemAttributeName::SentTimestamp],
-        START_MS.to_string()
-    );
+    assert_eq!(system[&MessageSystemAttributeName::SentTimestamp], START_MS.to_string());
     delete(&local, handle(1)).await;
     drop(local);
 
     clock.advance_ms(30_000);
     let local = Local::start_at(clock, scratch.options()).await;
     let left = receive(&local).await;
-    assert_eq!(
-        left.iter()
-            .map(|message| message.body().unwrap())
-            .collect::<Vec<_>>(),
-        ["waiting"]
-    );
+    assert_eq!(left.iter().map(|message| message.body().unwrap()).collect::<Vec<_>>(), ["waiting"]);
 }
 
 #[tokio::test]
@@ -218,65 +169,17 @@ async fn a_journal_cut_off_in_its_last_line_loses_that_line_alone() {
 async fn secrets_and_rows_and_queues_made_by_hand_are_kept() {
     let scratch = Scratch::new("rest");
     let local = Local::start_with(scratch.options()).await;
-    local
-        .secrets
-        .create_secret()
-        .name("s")
-        .secret_string("1")
-        .send()
-        .await
-        .unwrap();
-    local
-        .secrets
-        .put_secret_value()
-        .secret_id("s")
-        .secret_string("2")
-        .send()
-        .await
-        .unwrap();
-    local
-        .sqs
-        .create_queue()
-        .queue_name("by-hand")
-        .send()
-        .await
-        .unwrap();
+    local.secrets.create_secret().name("s").secret_string("1").send().await.unwrap();
+    local.secrets.put_secret_value().secret_id("s").secret_string("2").send().await.unwrap();
+    local.sqs.create_queue().queue_name("by-hand").send().await.unwrap();
     let pk = AttributeValue::S("a".to_owned());
-    local
-        .dynamodb
-        .put_item()
-        .table_name(CALLS)
-        .item("pk", pk.clone())
-        .send()
-        .await
-        .unwrap();
+    local.dynamodb.put_item().table_name(CALLS).item("pk", pk.clone()).send().await.unwrap();
     drop(local);
     let local = Local::start_with(scratch.options()).await;
-    let got = local
-        .secrets
-        .get_secret_value()
-        .secret_id("s")
-        .send()
-        .await
-        .unwrap();
+    let got = local.secrets.get_secret_value().secret_id("s").send().await.unwrap();
     assert_eq!(got.secret_string(), Some("2"));
-    assert!(
-        local
-            .sqs
-            .get_queue_url()
-            .queue_name("by-hand")
-            .send()
-            .await
-            .is_ok()
-    );
-    let row = local
-        .dynamodb
-        .get_item()
-        .table_name(CALLS)
-        .key("pk", pk)
-        .send()
-        .await
-        .unwrap();
+    assert!(local.sqs.get_queue_url().queue_name("by-hand").send().await.is_ok());
+    let row = local.dynamodb.get_item().table_name(CALLS).key("pk", pk).send().await.unwrap();
     assert!(row.item().is_some());
 }
 
@@ -287,21 +190,10 @@ async fn a_queue_that_was_kept_takes_the_attributes_of_a_changed_template() {
     send(&local, "kept").await;
     drop(local);
     let parameters = BTreeMap::from([("VisibilityTimeoutSeconds".to_owned(), "77".to_owned())]);
-    let local = Local::start_with(LocalOptions {
-        parameters,
-        ..scratch.options()
-    })
-    .await;
+    let local = Local::start_with(LocalOptions { parameters, ..scratch.options() }).await;
     let ask = local.sqs.get_queue_attributes().queue_url(local.url(CALLS));
-    let shown = ask
-        .attribute_names(QueueAttributeName::VisibilityTimeout)
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        shown.attributes().unwrap()[&QueueAttributeName::VisibilityTimeout],
-        "77"
-    );
+    let shown = ask.attribute_names(QueueAttributeName::VisibilityTimeout).send().await.unwrap();
+    assert_eq!(shown.attributes().unwrap()[&QueueAttributeName::VisibilityTimeout], "77");
     assert_eq!(receive(&local).await.len(), 1);
 }
 
@@ -312,11 +204,7 @@ async fn a_directory_in_use_is_refused_until_it_is_free() {
     let error = LocalEndpoints::start(scratch.options()).await.unwrap_err();
     assert!(matches!(error, LocalError::DataDirInUse { .. }), "{error}");
     local.endpoints.shutdown().await;
-    LocalEndpoints::start(scratch.options())
-        .await
-        .unwrap()
-        .shutdown()
-        .await;
+    LocalEndpoints::start(scratch.options()).await.unwrap().shutdown().await;
 }
 
 #[tokio::test]
@@ -326,12 +214,7 @@ async fn a_directory_that_cannot_be_made_is_named() {
     std::fs::write(scratch.0.join("data"), "a file").unwrap();
     let error = LocalEndpoints::start(scratch.options()).await.unwrap_err();
     assert!(matches!(error, LocalError::DataDir { .. }));
-    assert!(
-        error
-            .to_string()
-            .contains("data cannot be used; give a directory"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("data cannot be used; give a directory"), "{error}");
 }
 
 #[cfg(unix)]
@@ -340,21 +223,8 @@ async fn only_the_owner_can_read_what_is_kept() {
     use std::os::unix::fs::PermissionsExt as _;
     let scratch = Scratch::new("private");
     let local = Local::start_with(scratch.options()).await;
-    let mode = |name: &str| {
-        std::fs::metadata(scratch.0.join(name))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777
-    };
-    assert_eq!(
-        (
-            mode("data"),
-            mode("data/secrets.journal"),
-            mode("data/sqs.journal")
-        ),
-        (0o700, 0o600, 0o600)
-    );
+    let mode = |name: &str| std::fs::metadata(scratch.0.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("data"), mode("data/secrets.journal"), mode("data/sqs.journal")), (0o700, 0o600, 0o600));
     drop(local);
 }
 
@@ -363,16 +233,9 @@ async fn a_kept_table_with_other_indexes_than_the_template_is_named_and_left_alo
     let scratch = Scratch::new("table");
     drop(Local::start_with(scratch.options()).await);
     let template = Some(DATA_YAML.replace("by_failure", "by_fault"));
-    let error = LocalEndpoints::start(LocalOptions {
-        template,
-        ..scratch.options()
-    })
-    .await
-    .unwrap_err();
+    let error = LocalEndpoints::start(LocalOptions { template, ..scratch.options() }).await.unwrap_err();
     assert!(
-        error
-            .to_string()
-            .starts_with("table toolfleet-history: it exists with other keys or indexes"),
+        error.to_string().starts_with("table toolfleet-history: it exists with other keys or indexes"),
         "{error}"
     );
     drop(Local::start_with(scratch.options()).await);

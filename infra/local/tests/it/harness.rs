@@ -28,20 +28,10 @@ impl Local {
     }
 
     pub(crate) async fn start_at(clock: Clock, options: LocalOptions) -> Self {
-        let endpoints = LocalEndpoints::start(LocalOptions {
-            clock: clock.clone(),
-            ..options
-        })
-        .await
-        .unwrap();
+        let endpoints =
+            LocalEndpoints::start(LocalOptions { clock: clock.clone(), ..options }).await.unwrap();
         let (sqs, dynamodb, secrets) = clients(endpoints.sqs_url(), endpoints.dynamodb_url());
-        Self {
-            endpoints,
-            clock,
-            sqs,
-            dynamodb,
-            secrets,
-        }
+        Self { endpoints, clock, sqs, dynamodb, secrets }
     }
 
     pub(crate) fn url(&self, name: &str) -> String {
@@ -53,11 +43,7 @@ impl Local {
 pub(crate) fn clients(
     sqs_url: &str,
     dynamodb_url: &str,
-) -> (
-    aws_sdk_sqs::Client,
-    aws_sdk_dynamodb::Client,
-    aws_sdk_secretsmanager::Client,
-) {
+) -> (aws_sdk_sqs::Client, aws_sdk_dynamodb::Client, aws_sdk_secretsmanager::Client) {
     let credentials = Credentials::new("AKIDTEST", "secret", None, None, "test");
     let config = aws_config::SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())

@@ -36,12 +36,7 @@ async fn try_batch(
     local: &Local,
     statements: Vec<BatchStatementRequest>,
 ) -> Result<BatchExecuteStatementOutput, BatchExecuteStatementError> {
-    let sent = local
-        .dynamodb
-        .batch_execute_statement()
-        .set_statements(Some(statements))
-        .send()
-        .await;
+    let sent = local.dynamodb.batch_execute_statement().set_statements(Some(statements)).send().await;
     sent.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error)
 }
 
@@ -49,32 +44,17 @@ async fn try_batch(
 async fn batch(
     local: &Local,
     statements: Vec<BatchStatementRequest>,
-) -> Vec<
-    Option<(
-        BatchStatementErrorCodeEnum,
-        Option<HashMap<String, AttributeValue>>,
-    )>,
-> {
+) -> Vec<Option<(BatchStatementErrorCodeEnum, Option<HashMap<String, AttributeValue>>)>> {
     let answer = try_batch(local, statements).await.unwrap();
     let refusal = |error: &aws_sdk_dynamodb::types::BatchStatementError| {
         (error.code().unwrap().clone(), error.item().cloned())
     };
-    answer
-        .responses()
-        .iter()
-        .map(|response| response.error().map(refusal))
-        .collect()
+    answer.responses().iter().map(|response| response.error().map(refusal)).collect()
 }
 
 async fn row(local: &Local, pk: &str) -> Option<HashMap<String, AttributeValue>> {
-    let got = local
-        .dynamodb
-        .get_item()
-        .table_name("toolfleet-calls")
-        .key("pk", text(pk))
-        .send()
-        .await
-        .unwrap();
+    let got =
+        local.dynamodb.get_item().table_name("toolfleet-calls").key("pk", text(pk)).send().await.unwrap();
     got.item().cloned()
 }
 
@@ -89,14 +69,7 @@ async fn an_insert_of_an_existing_key_is_a_duplicate_without_the_old_item_and_it
     let local = Local::start().await;
     assert_eq!(batch(&local, vec![insert("a")]).await, [None]);
     let answers = batch(&local, vec![insert("b"), insert("a"), insert("c")]).await;
-    assert_eq!(
-        answers,
-        [
-            None,
-            Some((BatchStatementErrorCodeEnum::DuplicateItem, None)),
-            None
-        ]
-    );
+    assert_eq!(answers, [None, Some((BatchStatementErrorCodeEnum::DuplicateItem, None)), None]);
     assert!(row(&local, "c").await.is_some());
 }
 
@@ -112,17 +85,7 @@ async fn an_update_sets_several_and_removes_one_under_a_condition_of_fence_and_s
             ("list".to_owned(), AttributeValue::L(vec![text("x"), number(2)])),
         ]));
         let nonce = AttributeValue::B(Blob::new([0, 159, 255]));
-        statement(
-            update,
-            [
-                text("done"),
-                nested,
-                nonce,
-                text(pk),
-                number(fence),
-                text("claimed"),
-            ],
-        )
+        statement(update, [text("done"), nested, nonce, text(pk), number(fence), text("claimed")])
     };
     let answers = batch(&local, vec![finish("a", 1), finish("b", 7), finish("nobody", 1)]).await;
 
@@ -131,10 +94,7 @@ async fn an_update_sets_several_and_removes_one_under_a_condition_of_fence_and_s
     assert_eq!(code, BatchStatementErrorCodeEnum::ConditionalCheckFailed);
     assert_eq!(old.unwrap()["state"], text("claimed"));
     let (code, old) = answers[2].clone().unwrap();
-    assert_eq!(
-        (code, old),
-        (BatchStatementErrorCodeEnum::ConditionalCheckFailed, None)
-    );
+    assert_eq!((code, old), (BatchStatementErrorCodeEnum::ConditionalCheckFailed, None));
 
     let done = row(&local, "a").await.unwrap();
     assert_eq!(done["state"], text("done"));
@@ -161,11 +121,7 @@ async fn conditions_may_compare_and_ask_whether_an_attribute_is_missing() {
         batch(&local, vec![insert("a")]).await;
         let update = format!(r#"UPDATE "toolfleet-calls" SET seen=? WHERE pk=? AND {condition}"#);
         let given = [text("yes"), text("a")].into_iter().chain(parameters);
-        assert_eq!(
-            batch(&local, vec![statement(&update, given)]).await,
-            [None],
-            "{condition}"
-        );
+        assert_eq!(batch(&local, vec![statement(&update, given)]).await, [None], "{condition}");
     }
 }
 
@@ -174,21 +130,14 @@ async fn an_update_may_count_up_and_delete_is_conditional_too() {
     let local = Local::start().await;
     batch(&local, vec![insert("a")]).await;
     let claim = r#"UPDATE "toolfleet-calls" SET fence=fence+? WHERE pk=? AND fence=?"#;
-    assert_eq!(
-        batch(&local, vec![statement(claim, [number(1), text("a"), number(1)])]).await,
-        [None]
-    );
+    assert_eq!(batch(&local, vec![statement(claim, [number(1), text("a"), number(1)])]).await, [None]);
     assert_eq!(row(&local, "a").await.unwrap()["fence"], number(2));
     let delete = r#"DELETE FROM "toolfleet-calls" WHERE pk=? AND fence=?"#;
-    let (code, old) = batch(&local, vec![statement(delete, [text("a"), number(1)])]).await[0]
-        .clone()
-        .unwrap();
+    let (code, old) =
+        batch(&local, vec![statement(delete, [text("a"), number(1)])]).await[0].clone().unwrap();
     assert_eq!(code, BatchStatementErrorCodeEnum::ConditionalCheckFailed);
     assert_eq!(old.unwrap()["fence"], number(2));
-    assert_eq!(
-        batch(&local, vec![statement(delete, [text("a"), number(2)])]).await,
-        [None]
-    );
+    assert_eq!(batch(&local, vec![statement(delete, [text("a"), number(2)])]).await, [None]);
     assert!(row(&local, "a").await.is_none());
 }
 
@@ -204,15 +153,9 @@ async fn an_insert_takes_a_whole_item_value_by_value() {
         AttributeValue::Bool(true),
         AttributeValue::Ss(vec!["x".to_owned(), "y".to_owned()]),
     ];
-    assert_eq!(
-        batch(&local, vec![statement(insert, values.clone())]).await,
-        [None]
-    );
+    assert_eq!(batch(&local, vec![statement(insert, values.clone())]).await, [None]);
     let stored = row(&local, "a").await.unwrap();
-    for (name, value) in ["pk", "nothing", "map", "bytes", "yes", "names"]
-        .into_iter()
-        .zip(values)
-    {
+    for (name, value) in ["pk", "nothing", "map", "bytes", "yes", "names"].into_iter().zip(values) {
         assert_eq!(stored[name], value);
     }
 }
@@ -222,10 +165,7 @@ async fn tables_may_be_mixed_in_one_batch_of_writes() {
     let local = Local::start().await;
     let history = r#"INSERT INTO "toolfleet-history" VALUE {'pk': ?, 'sk': ?, 'session_pk': ?}"#;
     let entry = statement(history, [text("t#h"), text("1"), text("t#s")]);
-    assert_eq!(
-        batch(&local, vec![insert("a"), entry.clone()]).await,
-        [None, None]
-    );
+    assert_eq!(batch(&local, vec![insert("a"), entry.clone()]).await, [None, None]);
     let again = batch(&local, vec![entry]).await;
     assert_eq!(again, [Some((BatchStatementErrorCodeEnum::DuplicateItem, None))]);
     let found = local
@@ -253,14 +193,9 @@ async fn a_batch_of_selects_returns_each_item_or_none_in_order() {
             .build()
             .unwrap()
     };
-    let answer = try_batch(&local, vec![select("b"), select("nobody"), select("a")])
-        .await
-        .unwrap();
-    let found: Vec<_> = answer
-        .responses()
-        .iter()
-        .map(|found| found.item().map(|item| item["pk"].clone()))
-        .collect();
+    let answer = try_batch(&local, vec![select("b"), select("nobody"), select("a")]).await.unwrap();
+    let found: Vec<_> =
+        answer.responses().iter().map(|found| found.item().map(|item| item["pk"].clone())).collect();
     assert_eq!(found, [Some(text("b")), None, Some(text("a"))]);
 }
 
@@ -271,10 +206,7 @@ async fn what_rejects_the_whole_batch_is_the_same_key_twice_reads_among_writes_a
     for (statements, message) in [
         (vec![insert("a"), insert("a")], "duplicates"),
         (vec![insert("a"), select], "Read and write requests together"),
-        (
-            (0..26).map(|at| insert(&at.to_string())).collect(),
-            "less than or equal to 25",
-        ),
+        ((0..26).map(|at| insert(&at.to_string())).collect(), "less than or equal to 25"),
     ] {
         let error = try_batch(&local, statements).await.unwrap_err();
         assert_eq!(error.code(), Some("ValidationException"));
@@ -291,13 +223,7 @@ async fn a_statement_that_is_wrong_fails_alone() {
     let nonsense = statement(r#"UPDATE "toolfleet-calls" SET WHERE pk=?"#, [text("x")]);
     let no_table = statement(r#"INSERT INTO "nowhere" VALUE {'pk': ?}"#, [text("x")]);
     let answers = batch(&local, vec![nonsense, insert("a"), no_table]).await;
-    assert_eq!(
-        answers[0].clone().unwrap().0,
-        BatchStatementErrorCodeEnum::ValidationError
-    );
+    assert_eq!(answers[0].clone().unwrap().0, BatchStatementErrorCodeEnum::ValidationError);
     assert_eq!(answers[1], None);
-    assert_eq!(
-        answers[2].clone().unwrap().0,
-        BatchStatementErrorCodeEnum::ResourceNotFound
-    );
+    assert_eq!(answers[2].clone().unwrap().0, BatchStatementErrorCodeEnum::ResourceNotFound);
 }

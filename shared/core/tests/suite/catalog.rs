@@ -23,15 +23,9 @@ fn catalog(change: impl FnOnce(&mut serde_json::Value)) -> Result<Catalog, Strin
 fn a_mistake_is_named_with_its_entry_and_what_is_accepted() {
     type Change = fn(&mut serde_json::Value);
     let cases: [(Change, &str); 9] = [
-        (
-            |c| c["tools"][0]["server"] = json!("x"),
-            "tools.t.server: `x` is not among the servers (s)",
-        ),
+        (|c| c["tools"][0]["server"] = json!("x"), "tools.t.server: `x` is not among the servers (s)"),
         (|c| c["tools"][0]["colour"] = json!(1), "unknown field `colour`"),
-        (
-            |c| c["tools"][0]["max_attempts"] = json!(0),
-            "tools.t.max_attempts: is 0; accepted are 1 to 100",
-        ),
+        (|c| c["tools"][0]["max_attempts"] = json!(0), "tools.t.max_attempts: is 0; accepted are 1 to 100"),
         (
             |c| c["tools"][0]["input_schema"] = json!({"type": "objekt"}),
             "tools.t.input_schema: is not a usable JSON Schema",
@@ -40,19 +34,10 @@ fn a_mistake_is_named_with_its_entry_and_what_is_accepted() {
             |c| c["tools"][0]["input_schema"] = json!({"$ref": "https://example.com/schema.json"}),
             "tools.t.input_schema: is not a usable JSON Schema",
         ),
-        (
-            |c| c["servers"][0]["url"] = json!("ftp://h/x"),
-            "servers.s.url: has the scheme `ftp`",
-        ),
-        (
-            |c| c["servers"][0]["url"] = json!("http://u:p@h/x"),
-            "servers.s.url: carries a user or password",
-        ),
+        (|c| c["servers"][0]["url"] = json!("ftp://h/x"), "servers.s.url: has the scheme `ftp`"),
+        (|c| c["servers"][0]["url"] = json!("http://u:p@h/x"), "servers.s.url: carries a user or password"),
         (|c| c["tenants"] = json!({}), "tenants: names nobody"),
-        (
-            |c| c["tenants"] = json!({"senders": {"AROA1": ["acme"]}}),
-            "tenants.fleet: is empty",
-        ),
+        (|c| c["tenants"] = json!({"senders": {"AROA1": ["acme"]}}), "tenants.fleet: is empty"),
     ];
     for (change, expected) in cases {
         let error = catalog(change).expect_err(expected);
@@ -83,11 +68,8 @@ fn a_sender_speaks_for_its_own_tenants_and_no_other() {
 fn access_wants_the_type_and_one_of_the_roles_of_an_enabled_rule() {
     let opened = catalog(|_| ()).unwrap();
     let tool = opened.tool(&ToolId::parse("t").unwrap()).unwrap().clone();
-    let user = |kind: &str, role: &str| User {
-        id: "u".into(),
-        kind: Some(kind.into()),
-        roles: vec![role.into()],
-    };
+    let user =
+        |kind: &str, role: &str| User { id: "u".into(), kind: Some(kind.into()), roles: vec![role.into()] };
     assert!(tool.is_open_to(Some(&user("internal", "power"))));
     assert!(!tool.is_open_to(Some(&user("internal", "guest"))));
     assert!(!tool.is_open_to(Some(&user("external", "admin"))));
@@ -107,33 +89,16 @@ fn what_does_not_fit_a_schema_is_named_by_place_without_its_value() {
     let schema = tool.functions[0].schema.as_ref().unwrap();
     assert!(schema.problems(&json!({"n": 1})).is_empty());
     let problems = schema.problems(&json!({"n": "secret-value"})).join(";");
-    assert!(
-        problems.contains("arguments/n") && !problems.contains("secret-value"),
-        "{problems}"
-    );
-    assert!(
-        schema
-            .problems(&json!({}))
-            .join(";")
-            .contains("\"n\" is a required property")
-    );
+    assert!(problems.contains("arguments/n") && !problems.contains("secret-value"), "{problems}");
+    assert!(schema.problems(&json!({})).join(";").contains("\"n\" is a required property"));
 }
 
 #[test]
 fn a_changed_definition_has_another_digest() {
-    let digest = |catalog: &Catalog| {
-        catalog
-            .tool(&ToolId::parse("t").unwrap())
-            .unwrap()
-            .definition
-            .clone()
-    };
+    let digest = |catalog: &Catalog| catalog.tool(&ToolId::parse("t").unwrap()).unwrap().definition.clone();
     let first = digest(&catalog(|_| ()).unwrap());
     assert_eq!(first, digest(&catalog(|_| ()).unwrap()));
-    assert_ne!(
-        first,
-        digest(&catalog(|c| c["tools"][0]["idempotent"] = json!(true)).unwrap())
-    );
+    assert_ne!(first, digest(&catalog(|c| c["tools"][0]["idempotent"] = json!(true)).unwrap()));
     assert_ne!(
         first,
         digest(&catalog(|c| c["servers"][0]["url"] = json!("http://127.0.0.1:2/mcp")).unwrap())

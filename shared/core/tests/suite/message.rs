@@ -28,9 +28,7 @@ fn every_field_is_read_and_written_back_the_same() {
     assert_eq!(request.target.to_string(), "crm/find");
     assert_eq!(
         request.time_limit,
-        Some(TimeLimit::Deadline(
-            Timestamp::parse("2026-11-21T09:30:00Z").unwrap()
-        ))
+        Some(TimeLimit::Deadline(Timestamp::parse("2026-11-21T09:30:00Z").unwrap()))
     );
     assert!(matches!(request.reply, Some(Reply::SqsQueueUrl(_))));
     let again = CallRequest::decode(&request.encode()).unwrap();
@@ -44,101 +42,29 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
         ("not json".to_owned(), "body", "not a JSON object"),
         ("[1]".to_owned(), "body", "not a JSON object"),
         (SMALLEST.replace('}', ""), "body", "not valid JSON"),
-        (
-            SMALLEST.replace("\"v\":1,", ""),
-            "v",
-            "missing; this fleet accepts 1",
-        ),
-        (
-            SMALLEST.replace("\"v\":1", "\"v\":2"),
-            "v",
-            "is 2; this fleet accepts 1",
-        ),
-        (
-            SMALLEST.replace("\"tenant\":\"acme\",", ""),
-            "body",
-            "missing field `tenant`",
-        ),
-        (
-            SMALLEST.replace("\"call_id\":\"c1\",", ""),
-            "call_id",
-            "give `call_id` or `idempotency_key`",
-        ),
-        (
-            SMALLEST.replace("\"tool\":\"echo\",", ""),
-            "tool",
-            "give `tool`, or `server` and `name`",
-        ),
-        (
-            SMALLEST.replace("acme", "a#b"),
-            "tenant",
-            "`a#b` is not a valid tenant",
-        ),
-        (
-            SMALLEST.replace("acme", "_undecodable"),
-            "tenant",
-            "not starting with _",
-        ),
-        (
-            SMALLEST.replace(r#"{"text":"hi"}"#, "[1]"),
-            "arguments",
-            "accepted is a JSON object",
-        ),
-        (
-            with(r#""colour":"red""#),
-            "colour",
-            "unknown field `colour`, expected one of `v`",
-        ),
-        (
-            with(r#""retry":{"max_attempts":"3"}"#),
-            "retry.max_attempts",
-            "expected u32",
-        ),
-        (
-            with(r#""retry":{"max_attempts":0}"#),
-            "retry.max_attempts",
-            "accepted are 1 to 100",
-        ),
-        (
-            with(r#""user":{"id":"u","group":"x"}"#),
-            "user.group",
-            "unknown field `group`",
-        ),
+        (SMALLEST.replace("\"v\":1,", ""), "v", "missing; this fleet accepts 1"),
+        (SMALLEST.replace("\"v\":1", "\"v\":2"), "v", "is 2; this fleet accepts 1"),
+        (SMALLEST.replace("\"tenant\":\"acme\",", ""), "body", "missing field `tenant`"),
+        (SMALLEST.replace("\"call_id\":\"c1\",", ""), "call_id", "give `call_id` or `idempotency_key`"),
+        (SMALLEST.replace("\"tool\":\"echo\",", ""), "tool", "give `tool`, or `server` and `name`"),
+        (SMALLEST.replace("acme", "a#b"), "tenant", "`a#b` is not a valid tenant"),
+        (SMALLEST.replace("acme", "_undecodable"), "tenant", "not starting with _"),
+        (SMALLEST.replace(r#"{"text":"hi"}"#, "[1]"), "arguments", "accepted is a JSON object"),
+        (with(r#""colour":"red""#), "colour", "unknown field `colour`, expected one of `v`"),
+        (with(r#""retry":{"max_attempts":"3"}"#), "retry.max_attempts", "expected u32"),
+        (with(r#""retry":{"max_attempts":0}"#), "retry.max_attempts", "accepted are 1 to 100"),
+        (with(r#""user":{"id":"u","group":"x"}"#), "user.group", "unknown field `group`"),
         (with(r#""deadline":"tomorrow""#), "deadline", "RFC 3339"),
         (with(r#""timeout_ms":0"#), "timeout_ms", "from 1"),
-        (
-            with(r#""timeout_ms":5,"deadline":"2026-11-21T09:30:00Z""#),
-            "timeout_ms",
-            "give one of the two",
-        ),
-        (
-            with(r#""idempotency_key":"k""#),
-            "idempotency_key",
-            "give one of the two",
-        ),
+        (with(r#""timeout_ms":5,"deadline":"2026-11-21T09:30:00Z""#), "timeout_ms", "give one of the two"),
+        (with(r#""idempotency_key":"k""#), "idempotency_key", "give one of the two"),
         (with(r#""server":"crm""#), "server", "give one of the two"),
         (with(r#""name":"find""#), "name", "belongs to `server`"),
-        (
-            with(r#""reply":{"pigeon":"x"}"#),
-            "reply",
-            "unknown variant `pigeon`",
-        ),
-        (
-            with(r#""operation":"tools/run""#),
-            "operation",
-            "unknown variant `tools/run`",
-        ),
-        (
-            with(r#""group":{"id":"g","size":0}"#),
-            "group.size",
-            "accepted are 1 to 1000",
-        ),
+        (with(r#""reply":{"pigeon":"x"}"#), "reply", "unknown variant `pigeon`"),
+        (with(r#""operation":"tools/run""#), "operation", "unknown variant `tools/run`"),
+        (with(r#""group":{"id":"g","size":0}"#), "group.size", "accepted are 1 to 1000"),
         (format!("{SMALLEST} {{}}"), "body", "trailing"),
-        (
-            format!("{SMALLEST}{}", " ".repeat(1_048_577)),
-            "body",
-            "at most 1048576",
-        ),
+        (format!("{SMALLEST}{}", " ".repeat(1_048_577)), "body", "at most 1048576"),
     ];
     for (body, field, problem) in cases {
         let error = refused(&body).error;
@@ -193,9 +119,7 @@ fn the_published_schema_accepts_what_is_accepted_and_refuses_what_is_refused() {
     let validator = jsonschema::validator_for(&request_schema()).unwrap();
     let accepts = |body: &str| validator.is_valid(&serde_json::from_str(body).unwrap());
     assert!(accepts(SMALLEST));
-    assert!(accepts(
-        r#"{"v":1,"idempotency_key":"k","tenant":"a","server":"s","name":"n","arguments":{}}"#
-    ));
+    assert!(accepts(r#"{"v":1,"idempotency_key":"k","tenant":"a","server":"s","name":"n","arguments":{}}"#));
     for wrong in [
         SMALLEST.replace("\"v\":1", "\"v\":2"),
         SMALLEST.replace("acme", "_x"),

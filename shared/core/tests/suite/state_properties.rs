@@ -104,11 +104,7 @@ impl World {
         match *act {
             Act::Deliver { worker } => {
                 let visit = self.visit("question");
-                let event = Event::Claim {
-                    visit,
-                    lease_ms: LEASE_MS,
-                    definition: None,
-                };
+                let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None };
                 if let Some(Then::Execute(claim)) = self.apply(&event) {
                     self.handed_out += 1;
                     self.claims[worker] = Some(claim);
@@ -118,18 +114,9 @@ impl World {
                 if let Some(claim) = self.claims[worker].take() {
                     let outcome = Outcome::refused(Code::AccessDenied, format!("by fence {}", claim.fence()));
                     let fence = claim.fence();
-                    let finished = self.apply(&Event::Finish {
-                        claim,
-                        outcome,
-                        attempts: 1,
-                        now: self.now,
-                    });
+                    let finished = self.apply(&Event::Finish { claim, outcome, attempts: 1, now: self.now });
                     if finished.is_some() {
-                        assert_eq!(
-                            self.row.as_ref().unwrap().fence,
-                            fence,
-                            "only the newest claim finishes"
-                        );
+                        assert_eq!(self.row.as_ref().unwrap().fence, fence, "only the newest claim finishes");
                     }
                 }
             }
@@ -141,29 +128,18 @@ impl World {
                         self.handed_out -=
                             u32::from(self.row.as_ref().is_some_and(|r| r.fence == claim.fence()));
                     }
-                    self.apply(&Event::Release {
-                        claim,
-                        attempts: 1,
-                        exposed,
-                        now: self.now,
-                    });
+                    self.apply(&Event::Release { claim, attempts: 1, exposed, now: self.now });
                 }
             }
             Act::Heartbeat { worker } => {
                 if let Some(claim) = self.claims[worker].clone() {
-                    self.apply(&Event::Heartbeat {
-                        claim,
-                        lease_until: self.now.plus_ms(LEASE_MS),
-                    });
+                    self.apply(&Event::Heartbeat { claim, lease_until: self.now.plus_ms(LEASE_MS) });
                 }
             }
             Act::Crash { worker } => self.claims[worker] = None,
             Act::Refuse => {
                 let visit = self.visit("question");
-                self.apply(&Event::Conclude {
-                    visit,
-                    outcome: Outcome::refused(Code::Paused, "paused"),
-                });
+                self.apply(&Event::Conclude { visit, outcome: Outcome::refused(Code::Paused, "paused") });
             }
             Act::Cancel => {
                 let event = Event::Cancel {
@@ -177,16 +153,9 @@ impl World {
             Act::OtherQuestion => {
                 let known = self.row.as_ref().is_some_and(|r| r.digest.is_some());
                 let visit = self.visit("another question");
-                let event = Event::Claim {
-                    visit,
-                    lease_ms: LEASE_MS,
-                    definition: None,
-                };
+                let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None };
                 if known {
-                    assert!(
-                        self.apply(&event).is_none(),
-                        "another question never touches the row"
-                    );
+                    assert!(self.apply(&event).is_none(), "another question never touches the row");
                 }
             }
         }
@@ -194,10 +163,7 @@ impl World {
 }
 
 fn key() -> CallKey {
-    CallKey {
-        tenant: Tenant::parse("acme").unwrap(),
-        call_id: CallId::parse("c1").unwrap(),
-    }
+    CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c1").unwrap() }
 }
 
 proptest! {

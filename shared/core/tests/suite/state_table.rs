@@ -14,10 +14,7 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn key() -> CallKey {
-    CallKey {
-        tenant: Tenant::parse("acme").unwrap(),
-        call_id: CallId::parse("c1").unwrap(),
-    }
+    CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c1").unwrap() }
 }
 
 fn visit(nonce: u128, now_ms: u64) -> Visit {
@@ -35,18 +32,11 @@ fn visit(nonce: u128, now_ms: u64) -> Visit {
 }
 
 fn safe(visit: Visit) -> Visit {
-    Visit {
-        repeatable: true,
-        ..visit
-    }
+    Visit { repeatable: true, ..visit }
 }
 
 fn claim_by(visit: Visit) -> Event {
-    Event::Claim {
-        visit,
-        lease_ms: LEASE_MS,
-        definition: None,
-    }
+    Event::Claim { visit, lease_ms: LEASE_MS, definition: None }
 }
 
 fn refusal() -> Outcome {
@@ -85,43 +75,17 @@ fn claimed() -> (CallRow, Claim) {
 
 fn released(exposed: bool) -> CallRow {
     let (row, claim) = claimed();
-    stored(
-        Some(&row),
-        &Event::Release {
-            claim,
-            attempts: 1,
-            exposed,
-            now: at(10),
-        },
-    )
-    .0
+    stored(Some(&row), &Event::Release { claim, attempts: 1, exposed, now: at(10) }).0
 }
 
 fn done() -> CallRow {
     let (row, claim) = claimed();
-    stored(
-        Some(&row),
-        &Event::Finish {
-            claim,
-            outcome: success(),
-            attempts: 1,
-            now: at(10),
-        },
-    )
-    .0
+    stored(Some(&row), &Event::Finish { claim, outcome: success(), attempts: 1, now: at(10) }).0
 }
 
 fn waiting_task() -> CallRow {
     let (row, claim) = claimed();
-    stored(
-        Some(&row),
-        &Event::Park {
-            claim,
-            task: "t".into(),
-            attempts: 1,
-        },
-    )
-    .0
+    stored(Some(&row), &Event::Park { claim, task: "t".into(), attempts: 1 }).0
 }
 
 fn awaiting_approval() -> CallRow {
@@ -133,15 +97,7 @@ fn pending() -> CallRow {
 }
 
 fn withdrawn(row: Option<&CallRow>) -> CallRow {
-    stored(
-        row,
-        &Event::Cancel {
-            key: key(),
-            now: at(5),
-            expires_at: at(1_000_000),
-        },
-    )
-    .0
+    stored(row, &Event::Cancel { key: key(), now: at(5), expires_at: at(1_000_000) }).0
 }
 
 fn outcome(row: &CallRow) -> (OutcomeKind, Option<MayHaveRun>) {
@@ -153,14 +109,7 @@ const AFTER_LEASE: u64 = LEASE_MS + SKEW_MS + 1;
 
 #[test]
 fn every_state_of_the_table_is_reached_by_an_event() {
-    let reached = [
-        pending(),
-        claimed().0,
-        released(false),
-        waiting_task(),
-        awaiting_approval(),
-        done(),
-    ];
+    let reached = [pending(), claimed().0, released(false), waiting_task(), awaiting_approval(), done()];
     for state in State::ALL {
         assert!(reached.iter().any(|row| row.state == state), "{state:?}");
         assert_eq!(State::from_stored(state.as_str()), Some(state));
@@ -187,36 +136,15 @@ fn a_redelivery_finds_in_each_state_what_that_state_means() {
     assert_eq!(left(&done(), &again), Finding::AlreadyRecorded);
     assert_eq!(left(&awaiting_approval(), &again), Finding::AwaitingApproval);
     let wait = LEASE_MS + SKEW_MS - 100;
-    assert_eq!(
-        left(&claimed().0, &again),
-        Finding::HeldElsewhere { retry_after_ms: wait }
-    );
+    assert_eq!(left(&claimed().0, &again), Finding::HeldElsewhere { retry_after_ms: wait });
 }
 
 #[test]
 fn another_question_under_the_same_id_is_a_mismatch_in_every_state() {
-    let other = Visit {
-        digest: Digest::of_text("another"),
-        ..visit(2, AFTER_LEASE)
-    };
-    for row in [
-        pending(),
-        claimed().0,
-        released(false),
-        waiting_task(),
-        awaiting_approval(),
-        done(),
-    ] {
-        assert_eq!(
-            left(&row, &claim_by(other.clone())),
-            Finding::Mismatch,
-            "{:?}",
-            row.state
-        );
-        let refuse = Event::Conclude {
-            visit: other.clone(),
-            outcome: refusal(),
-        };
+    let other = Visit { digest: Digest::of_text("another"), ..visit(2, AFTER_LEASE) };
+    for row in [pending(), claimed().0, released(false), waiting_task(), awaiting_approval(), done()] {
+        assert_eq!(left(&row, &claim_by(other.clone())), Finding::Mismatch, "{:?}", row.state);
+        let refuse = Event::Conclude { visit: other.clone(), outcome: refusal() };
         assert_eq!(left(&row, &refuse), Finding::Mismatch, "{:?}", row.state);
     }
 }
@@ -237,10 +165,7 @@ fn an_expired_lease_is_believed_only_after_the_allowance_for_clock_skew() {
 fn an_expired_claim_on_an_unsafe_tool_ends_as_unknown_and_is_not_handed_out() {
     let (row, then) = stored(Some(&claimed().0), &claim_by(visit(2, AFTER_LEASE)));
     assert_eq!(then, Then::Ended);
-    assert_eq!(
-        outcome(&row),
-        (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown))
-    );
+    assert_eq!(outcome(&row), (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown)));
 }
 
 #[test]
@@ -262,36 +187,12 @@ fn asking_after_a_task_is_safe_even_after_a_lost_claim() {
 fn a_late_worker_can_write_nothing_in_any_state() {
     let (row, old) = claimed();
     let (taken, _) = stored(Some(&row), &claim_by(safe(visit(2, AFTER_LEASE))));
-    for row in [
-        pending(),
-        released(false),
-        waiting_task(),
-        awaiting_approval(),
-        done(),
-        taken,
-    ] {
+    for row in [pending(), released(false), waiting_task(), awaiting_approval(), done(), taken] {
         for event in [
-            Event::Finish {
-                claim: old.clone(),
-                outcome: success(),
-                attempts: 9,
-                now: at(99_000),
-            },
-            Event::Heartbeat {
-                claim: old.clone(),
-                lease_until: at(99_000),
-            },
-            Event::Release {
-                claim: old.clone(),
-                attempts: 9,
-                exposed: true,
-                now: at(99_000),
-            },
-            Event::Park {
-                claim: old.clone(),
-                task: "t".into(),
-                attempts: 9,
-            },
+            Event::Finish { claim: old.clone(), outcome: success(), attempts: 9, now: at(99_000) },
+            Event::Heartbeat { claim: old.clone(), lease_until: at(99_000) },
+            Event::Release { claim: old.clone(), attempts: 9, exposed: true, now: at(99_000) },
+            Event::Park { claim: old.clone(), task: "t".into(), attempts: 9 },
         ] {
             assert_eq!(left(&row, &event), Finding::Lost, "{:?} {event:?}", row.state);
         }
@@ -311,44 +212,21 @@ fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
     ] {
         let (ended, then) = stored(Some(&row), &by_message);
         assert_eq!(then, Then::Ended, "{:?}", row.state);
-        assert_eq!(
-            outcome(&ended),
-            (OutcomeKind::Cancelled, Some(ran)),
-            "{:?}",
-            row.state
-        );
+        assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(ran)), "{:?}", row.state);
     }
     let held = withdrawn(Some(&claimed().0));
     assert!(matches!(left(&held, &by_message), Finding::HeldElsewhere { .. }));
-    let beat = Event::Heartbeat {
-        claim: claimed().1,
-        lease_until: at(LEASE_MS + 100),
-    };
+    let beat = Event::Heartbeat { claim: claimed().1, lease_until: at(LEASE_MS + 100) };
     assert_eq!(stored(Some(&held), &beat).1, Then::Extended { cancel: true });
     let (ended, _) = stored(Some(&held), &claim_by(safe(visit(2, AFTER_LEASE))));
-    assert_eq!(
-        outcome(&ended),
-        (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown))
-    );
-    let release = Event::Release {
-        claim: claimed().1,
-        attempts: 1,
-        exposed: false,
-        now: at(100),
-    };
-    assert_eq!(
-        outcome(&stored(Some(&held), &release).0),
-        (OutcomeKind::Cancelled, Some(MayHaveRun::No))
-    );
+    assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
+    let release = Event::Release { claim: claimed().1, attempts: 1, exposed: false, now: at(100) };
+    assert_eq!(outcome(&stored(Some(&held), &release).0), (OutcomeKind::Cancelled, Some(MayHaveRun::No)));
 }
 
 #[test]
 fn a_cancellation_after_the_end_changes_nothing_and_a_second_one_neither() {
-    let cancel = Event::Cancel {
-        key: key(),
-        now: at(5),
-        expires_at: at(6),
-    };
+    let cancel = Event::Cancel { key: key(), now: at(5), expires_at: at(6) };
     assert_eq!(left(&done(), &cancel), Finding::AlreadyRecorded);
     assert_eq!(left(&withdrawn(None), &cancel), Finding::Nothing);
 }
@@ -356,33 +234,16 @@ fn a_cancellation_after_the_end_changes_nothing_and_a_second_one_neither() {
 #[test]
 fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
     let (row, claim) = claimed();
-    let finish = Event::Finish {
-        claim,
-        outcome: success(),
-        attempts: 1,
-        now: at(10),
-    };
-    assert_eq!(
-        outcome(&stored(Some(&withdrawn(Some(&row))), &finish).0).0,
-        OutcomeKind::Succeeded
-    );
+    let finish = Event::Finish { claim, outcome: success(), attempts: 1, now: at(10) };
+    assert_eq!(outcome(&stored(Some(&withdrawn(Some(&row))), &finish).0).0, OutcomeKind::Succeeded);
 }
 
 #[test]
 fn a_refusal_ends_what_nobody_holds_and_says_what_may_have_happened_before() {
-    let refuse = |outcome| Event::Conclude {
-        visit: visit(2, AFTER_LEASE),
-        outcome,
-    };
+    let refuse = |outcome| Event::Conclude { visit: visit(2, AFTER_LEASE), outcome };
     let ended = |row: Option<&CallRow>, event| outcome(&stored(row, &event).0);
-    assert_eq!(
-        ended(None, refuse(refusal())),
-        (OutcomeKind::Refused, Some(MayHaveRun::No))
-    );
-    assert_eq!(
-        ended(Some(&released(false)), refuse(expiry())),
-        (OutcomeKind::Expired, Some(MayHaveRun::No))
-    );
+    assert_eq!(ended(None, refuse(refusal())), (OutcomeKind::Refused, Some(MayHaveRun::No)));
+    assert_eq!(ended(Some(&released(false)), refuse(expiry())), (OutcomeKind::Expired, Some(MayHaveRun::No)));
     assert_eq!(
         ended(Some(&released(true)), refuse(expiry())),
         (OutcomeKind::TimedOut, Some(MayHaveRun::Unknown))
@@ -396,14 +257,8 @@ fn a_refusal_ends_what_nobody_holds_and_says_what_may_have_happened_before() {
         (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown))
     );
     assert_eq!(left(&done(), &refuse(refusal())), Finding::AlreadyRecorded);
-    let early = Event::Conclude {
-        visit: visit(2, 10),
-        outcome: refusal(),
-    };
-    assert!(matches!(
-        left(&claimed().0, &early),
-        Finding::HeldElsewhere { .. }
-    ));
+    let early = Event::Conclude { visit: visit(2, 10), outcome: refusal() };
+    assert!(matches!(left(&claimed().0, &early), Finding::HeldElsewhere { .. }));
 }
 
 #[test]
@@ -420,20 +275,7 @@ fn approval_lets_a_waiting_call_run_and_nothing_else() {
 #[test]
 fn a_heartbeat_extends_the_lease_and_nothing_else() {
     let (row, claim) = claimed();
-    let (next, then) = stored(
-        Some(&row),
-        &Event::Heartbeat {
-            claim,
-            lease_until: at(50_000),
-        },
-    );
+    let (next, then) = stored(Some(&row), &Event::Heartbeat { claim, lease_until: at(50_000) });
     assert_eq!(then, Then::Extended { cancel: false });
-    assert_eq!(
-        next,
-        CallRow {
-            rev: row.rev + 1,
-            lease_until: Some(at(50_000)),
-            ..row
-        }
-    );
+    assert_eq!(next, CallRow { rev: row.rev + 1, lease_until: Some(at(50_000)), ..row });
 }

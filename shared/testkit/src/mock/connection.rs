@@ -53,19 +53,17 @@ impl Connection {
     /// Answers one request; false ends the connection.
     async fn answer(&mut self, message: Message) -> io::Result<bool> {
         let request = record(&message);
-        let is_call = request.method() == "tools/call";
         let fault = {
             let mut inner = self.state.lock();
             inner.requests.push(request.clone());
             inner.take_fault(request.method())
         };
         self.state.arrival.notify_waiters();
-        if is_call {
-            let state = Arc::clone(&self.state);
-            tokio::select! {
-                () = state.pass_gate() => {}
-                () = self.hang_up() => return Ok(false),
-            }
+        let state = Arc::clone(&self.state);
+        tokio::select! {
+            biased;
+            () = state.pass_gate(request.method()) => {}
+            () = self.hang_up() => return Ok(false),
         }
         match fault {
             Some(fault) => self.misbehave(&request, fault).await,
@@ -96,7 +94,8 @@ impl Connection {
         let mut events = String::new();
         for step in 1..=progress {
             let params = json!({ "progressToken": token, "progress": step, "total": progress });
-            let notification = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params });
+            let notification =
+                json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params });
             events.push_str(&format!("event: message\ndata: {notification}\n\n"));
         }
         events.push_str(&format!("event: message\ndata: {body}\n\n"));
@@ -165,7 +164,11 @@ impl Connection {
             MockFault::CutAnswer => {
                 let body = frame(&id, &result);
                 let half = body.get(..body.len() / 2).unwrap_or_default();
-                let head = head(200, &[("content-type".to_owned(), "application/json".to_owned())], Some(body.len()));
+                let head = head(
+                    200,
+                    &[("content-type".to_owned(), "application/json".to_owned())],
+                    Some(body.len()),
+                );
                 self.writer.write_all(format!("{head}{half}").as_bytes()).await?;
                 self.writer.flush().await?;
                 Ok(false)

@@ -106,15 +106,15 @@ pub struct PendingTool<'a> {
     name: String,
 }
 
-/// While it lives, the server reads tool calls, and neither runs nor answers them.
+/// While it lives, the server reads requests of one method (tool calls), and neither runs nor answers them.
 #[derive(Debug)]
 pub struct Hold {
-    gate: watch::Sender<bool>,
+    gate: watch::Sender<Option<String>>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.gate.send_replace(false);
+        self.gate.send_replace(None);
     }
 }
 
@@ -152,7 +152,10 @@ impl MockMcp {
 
     /// Registers `echo`: answers its arguments as one text block.
     pub fn echo(&self) -> PendingTool<'_> {
-        self.tool("echo", |arguments| json!({ "content": [{ "type": "text", "text": arguments.to_string() }] }))
+        self.tool(
+            "echo",
+            |arguments| json!({ "content": [{ "type": "text", "text": arguments.to_string() }] }),
+        )
     }
 
     /// What happens to the next tool call instead of a proper answer. Several queue up.
@@ -193,7 +196,12 @@ impl MockMcp {
 
     /// Holds every tool call that arrives before its tool runs.
     pub fn hold(&self) -> Hold {
-        self.state.gate.send_replace(true);
+        self.hold_for("tools/call")
+    }
+
+    /// Holds every request of that method before it is looked at. One method is held at a time.
+    pub fn hold_for(&self, method: &str) -> Hold {
+        self.state.gate.send_replace(Some(method.to_owned()));
         Hold { gate: self.state.gate.clone() }
     }
 

@@ -80,7 +80,13 @@ fn judge_modern(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
         return Verdict::Reply(Reply::error(400, id, -32022, "Unsupported protocol version", &data));
     }
     if version.is_none() || meta.get("io.modelcontextprotocol/clientCapabilities").is_none() {
-        return Verdict::Reply(Reply::error(400, id, -32602, "params._meta lacks a required key", &Value::Null));
+        return Verdict::Reply(Reply::error(
+            400,
+            id,
+            -32602,
+            "params._meta lacks a required key",
+            &Value::Null,
+        ));
     }
     if header != version || request.header("mcp-method") != Some(request.method()) {
         return Verdict::Reply(Reply::error(400, id, -32020, "header does not match the body", &Value::Null));
@@ -107,11 +113,19 @@ fn judge_modern_call(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
     let name = request.body.pointer("/params/name").and_then(Value::as_str).unwrap_or_default();
     let mirrored = request.header("mcp-name").unwrap_or_default();
     if mirrored != name && !mirrored.starts_with("=?base64?") {
-        return Verdict::Reply(Reply::error(400, id, -32020, "mcp-name does not match the body", &Value::Null));
+        return Verdict::Reply(Reply::error(
+            400,
+            id,
+            -32020,
+            "mcp-name does not match the body",
+            &Value::Null,
+        ));
     }
     let schema = inner.tools.get(name).and_then(|tool| tool.listing.pointer("/inputSchema/properties"));
     for (property, schema) in schema.and_then(Value::as_object).into_iter().flatten() {
-        let Some(token) = schema.get("x-mcp-header").and_then(Value::as_str) else { continue };
+        let Some(token) = schema.get("x-mcp-header").and_then(Value::as_str) else {
+            continue;
+        };
         let argument = request.body.pointer(&format!("/params/arguments/{property}"));
         let expected = argument.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         let header = request.header(&format!("mcp-param-{}", token.to_ascii_lowercase()));
@@ -156,7 +170,9 @@ fn initialize(inner: &mut Inner, request: &Recorded, id: &Value) -> Reply {
     let asked = request.body.pointer("/params/protocolVersion").and_then(Value::as_str).unwrap_or_default();
     let version = match inner.era {
         Era::LegacyAt(version) => version,
-        Era::Modern | Era::Legacy | Era::Both => LEGACY.into_iter().find(|known| *known == asked).unwrap_or("2025-11-25"),
+        Era::Modern | Era::Legacy | Era::Both => {
+            LEGACY.into_iter().find(|known| *known == asked).unwrap_or("2025-11-25")
+        }
     };
     let result = json!({
         "protocolVersion": version, "capabilities": { "tools": {} },

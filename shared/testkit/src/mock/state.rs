@@ -44,7 +44,8 @@ pub(super) struct State {
     inner: Mutex<Inner>,
     pub(super) arrival: Notify,
     pub(super) departure: Notify,
-    pub(super) gate: watch::Sender<bool>,
+    /// The method that is held, if any.
+    pub(super) gate: watch::Sender<Option<String>>,
 }
 
 impl fmt::Debug for State {
@@ -72,7 +73,7 @@ impl State {
             inner: Mutex::new(inner),
             arrival: Notify::new(),
             departure: Notify::new(),
-            gate: watch::Sender::new(false),
+            gate: watch::Sender::new(None),
         }
     }
 
@@ -80,10 +81,11 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while a test holds the gate.
-    pub(super) async fn pass_gate(&self) {
+    /// Waits while a test holds requests of this method.
+    pub(super) async fn pass_gate(&self, method: &str) {
         let mut gate = self.gate.subscribe();
-        drop(gate.wait_for(|held| !held).await);
+        let open = |held: &Option<String>| held.as_deref() != Some(method);
+        drop(gate.wait_for(open).await);
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use toolfleet_aws::Trouble;
 use toolfleet_aws::sessions::SessionRow;
-use toolfleet_core::catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Function, InputSchema, Server, Tool};
+use toolfleet_core::catalog::{
+    DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Function, InputSchema, Server, Tool,
+};
 use toolfleet_core::ids::SessionId;
 use toolfleet_core::message::{CallRequest, Operation, Priority, Reply, Target};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
@@ -36,7 +38,11 @@ pub(super) struct AdmittedCall {
     pub(super) repeatable: bool,
 }
 
-pub(super) async fn admit(fleet: &Fleet, arrival: &Arrival, request: Box<CallRequest>) -> Result<Admitted, Trouble> {
+pub(super) async fn admit(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: Box<CallRequest>,
+) -> Result<Admitted, Trouble> {
     if !fleet.catalog.may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
         return Ok(Admitted::Stranger { request });
     }
@@ -55,7 +61,8 @@ pub(super) async fn admit(fleet: &Fleet, arrival: &Arrival, request: Box<CallReq
     }
     let allowed = found.tool.as_ref().map_or(DEFAULT_MAX_ATTEMPTS, |t| t.max_attempts);
     let max_attempts = request.retry.map_or(allowed, |wish| wish.max_attempts.min(allowed));
-    let attempt_ms = found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
+    let attempt_ms =
+        found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let repeatable = request.idempotent || found.function.as_ref().is_some_and(|f| f.idempotent);
     Ok(Admitted::Call(Box::new(AdmittedCall {
         name: found.name,
@@ -85,7 +92,8 @@ fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
     if now < deadline {
         return Ok(());
     }
-    let text = format!("The call's deadline ({deadline}) passed before it could run. Nothing was sent to the tool.");
+    let text =
+        format!("The call's deadline ({deadline}) passed before it could run. Nothing was sent to the tool.");
     let why = Why::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
     Err(Outcome::ended(OutcomeKind::Expired, why))
 }
@@ -94,23 +102,31 @@ fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
 fn check_support(fleet: &Fleet, request: &CallRequest) -> Result<(), Outcome> {
     let unsupported = |text: String| Err(Outcome::refused(Code::Unsupported, text));
     if request.operation != Operation::ToolsCall {
-        return unsupported(format!("operation: `{}` is not supported; use tools/call.", request.operation.as_str()));
+        return unsupported(format!(
+            "operation: `{}` is not supported; use tools/call.",
+            request.operation.as_str()
+        ));
     }
     if request.resume.is_some() {
         return unsupported("resume: is not supported; send the call again with complete arguments.".into());
     }
     if request.priority != Priority::Normal {
-        return unsupported("priority: only `normal` is supported on this queue; leave the field out.".into());
+        return unsupported(
+            "priority: only `normal` is supported on this queue; leave the field out.".into(),
+        );
     }
     match &request.reply {
         None => Ok(()),
         Some(Reply::SqsQueueUrl(url)) if fleet.catalog.allows_reply_queue(url) => Ok(()),
         Some(Reply::SqsQueueUrl(url)) => {
-            let text = format!("reply.sqs_queue_url: `{url}` is not on the fleet's list of reply queues; ask an operator to add it, or poll for the result.");
+            let text = format!(
+                "reply.sqs_queue_url: `{url}` is not on the fleet's list of reply queues; ask an operator to add it, or poll for the result."
+            );
             Err(Outcome::refused(Code::ReplyNotAllowed, text))
         }
         Some(Reply::SnsTopicArn(_) | Reply::EventBridgeBus(_) | Reply::WebhookId(_)) => {
-            let text = "reply: only `sqs_queue_url` is supported; name a reply queue, or poll for the result.";
+            let text =
+                "reply: only `sqs_queue_url` is supported; name a reply queue, or poll for the result.";
             Err(Outcome::refused(Code::ReplyNotAllowed, text))
         }
     }
@@ -129,7 +145,10 @@ fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
     match &request.target {
         Target::Tool { id, function } => {
             let Some(tool) = catalog.tool(id) else {
-                return Err(Outcome::refused(Code::UnknownTool, format!("No tool `{id}` is registered; {}.", known())));
+                return Err(Outcome::refused(
+                    Code::UnknownTool,
+                    format!("No tool `{id}` is registered; {}.", known()),
+                ));
             };
             let Some(found) = tool.function(function.as_deref()) else {
                 let names: Vec<_> = tool.functions.iter().map(|f| f.name.as_str()).collect();
@@ -149,7 +168,9 @@ fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
                 return registered(tool, found, request);
             }
             if !server.discover {
-                let text = format!("No tool `{name}` of server `{id}` is registered, and the server is not open to discovered tools.");
+                let text = format!(
+                    "No tool `{name}` of server `{id}` is registered, and the server is not open to discovered tools."
+                );
                 return Err(Outcome::refused(Code::UnknownTool, text));
             }
             Ok(Found { server: server.clone(), tool: None, function: None, name: name.clone() })
@@ -159,12 +180,17 @@ fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
 
 fn registered(tool: &Arc<Tool>, function: &Function, request: &CallRequest) -> Result<Found, Outcome> {
     if !tool.is_open_to(request.user.as_ref()) {
-        let who = request.user.as_ref().map_or("a call without `user`".to_owned(), |u| format!("user `{}`", u.id));
-        let text = format!("Tool `{}` is not open to {who}: its access rules ask for another type or role.", tool.id);
+        let who =
+            request.user.as_ref().map_or("a call without `user`".to_owned(), |u| format!("user `{}`", u.id));
+        let text = format!(
+            "Tool `{}` is not open to {who}: its access rules ask for another type or role.",
+            tool.id
+        );
         return Err(Outcome::refused(Code::AccessDenied, text));
     }
     if tool.paused {
-        let why = Why::new(Code::Paused, format!("Tool `{}` is paused by an operator.", tool.id), MayHaveRun::No);
+        let why =
+            Why::new(Code::Paused, format!("Tool `{}` is paused by an operator.", tool.id), MayHaveRun::No);
         return Err(Outcome::ended(OutcomeKind::Refused, why.retryable(None)));
     }
     if let Some(schema) = &function.schema {
@@ -180,17 +206,24 @@ fn registered(tool: &Arc<Tool>, function: &Function, request: &CallRequest) -> R
 
 /// Checks the arguments before anything is sent, with an error a model can act on.
 pub(super) fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Result<(), Outcome> {
-    let Ok(arguments) = serde_json::from_str(request.arguments.get()) else { return Ok(()) };
+    let Ok(arguments) = serde_json::from_str(request.arguments.get()) else {
+        return Ok(());
+    };
     let problems = schema.problems(&arguments);
     if problems.is_empty() {
         return Ok(());
     }
-    let text = format!("The arguments do not fit the tool's schema: {}. Correct them and send a new call.", problems.join("; "));
+    let text = format!(
+        "The arguments do not fit the tool's schema: {}. Correct them and send a new call.",
+        problems.join("; ")
+    );
     Err(Outcome::refused(Code::InvalidArguments, text))
 }
 
 async fn refused_by_session(fleet: &Fleet, request: &CallRequest) -> Result<Option<Outcome>, Trouble> {
-    let Some(id) = &request.session else { return Ok(None) };
+    let Some(id) = &request.session else {
+        return Ok(None);
+    };
     let session = known_session(fleet, request, id).await?;
     let refuse = |text: String| Ok(Some(Outcome::refused(Code::SessionInvalid, text)));
     if session.expires_at <= fleet.now() {
@@ -199,13 +232,20 @@ async fn refused_by_session(fleet: &Fleet, request: &CallRequest) -> Result<Opti
     let wanted = request.target.to_string();
     let tool = wanted.split('.').next().unwrap_or(&wanted);
     if !session.grants.iter().any(|g| g == "*" || *g == wanted || g == tool) {
-        return refuse(format!("Session `{id}` does not grant `{wanted}`; it grants {}.", session.grants.join(", ")));
+        return refuse(format!(
+            "Session `{id}` does not grant `{wanted}`; it grants {}.",
+            session.grants.join(", ")
+        ));
     }
     Ok(None)
 }
 
 /// The session's row; a conversation that nobody registered gets one that grants all and lasts as long as its calls.
-async fn known_session(fleet: &Fleet, request: &CallRequest, id: &SessionId) -> Result<Arc<SessionRow>, Trouble> {
+async fn known_session(
+    fleet: &Fleet,
+    request: &CallRequest,
+    id: &SessionId,
+) -> Result<Arc<SessionRow>, Trouble> {
     let key = (request.key.tenant.clone(), id.clone());
     if let Some(session) = fleet.session_cache.get(&key) {
         return Ok(session);

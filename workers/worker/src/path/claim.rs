@@ -55,7 +55,8 @@ pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) ->
             Claimed::Elsewhere { after_ms: retry_after_ms }
         }
         Turn::Found {
-            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing, ..
+            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,
+            ..
         } => Claimed::Elsewhere { after_ms: fleet.limits.lease_ms() },
     })
 }

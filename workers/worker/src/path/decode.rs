@@ -18,7 +18,8 @@ pub(super) fn decode(fleet: &Fleet, arrival: &Arrival) -> Decoded {
         Err(mut malformed) => {
             // An answer is stored under the id it names only if its sender may speak for that tenant.
             let sender = arrival.sender.as_deref();
-            malformed.addressed = malformed.addressed.filter(|key| fleet.catalog.may_speak_for(sender, &key.tenant));
+            malformed.addressed =
+                malformed.addressed.filter(|key| fleet.catalog.may_speak_for(sender, &key.tenant));
             if malformed.addressed.is_none() {
                 malformed.reply = None;
             }

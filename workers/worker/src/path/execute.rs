@@ -77,7 +77,13 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
     }
 }
 
-async fn attempts(fleet: &Fleet, arrival: &Arrival, ready: &ReadyCall, trail: &Trail, deadline: Instant) -> Executed {
+async fn attempts(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    ready: &ReadyCall,
+    trail: &Trail,
+    deadline: Instant,
+) -> Executed {
     let call = &ready.call;
     if trail.attempts.load(Ordering::Acquire) >= call.max_attempts {
         return Executed::Finished(worn_out(call.max_attempts, trail));
@@ -113,7 +119,8 @@ async fn attempts(fleet: &Fleet, arrival: &Arrival, ready: &ReadyCall, trail: &T
             max_attempts: call.max_attempts,
             repeatable: call.repeatable,
             exposed: trail.exposed.load(Ordering::Acquire),
-            now: fleet.now(),
+            // The two clocks may differ by a millisecond; at the deadline the one that ended the attempt is right.
+            now: if Instant::now() >= deadline { call.deadline } else { fleet.now() },
             deadline: call.deadline,
             backoff_ms: backoff::after_tries(made),
         };
@@ -123,23 +130,28 @@ async fn attempts(fleet: &Fleet, arrival: &Arrival, ready: &ReadyCall, trail: &T
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
-                return Executed::Later { after_ms, why: "the server asks for a pause, or the next try is far" };
+                return Executed::Later {
+                    after_ms,
+                    why: "the server asks for a pause, or the next try is far",
+                };
             }
             Next::Again { after_ms } => tokio::time::sleep(Duration::from_millis(after_ms)).await,
         }
     }
 }
 
-async fn attempt(fleet: &Fleet, arrival: &Arrival, ready: &ReadyCall, deadline: Instant) -> Result<Answer, Fault> {
+async fn attempt(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    ready: &ReadyCall,
+    deadline: Instant,
+) -> Result<Answer, Fault> {
     let call = &ready.call;
     let within = Instant::now() + Duration::from_millis(call.attempt_ms);
     let request = ToolCall {
-        endpoint: &ready.endpoint,
         conversation: call.request.session.as_ref().map(|s| s.as_str()),
-        name: &call.name,
-        arguments: &call.request.arguments,
         traceparent: arrival.traceparent(),
-        deadline: within.min(deadline),
+        ..ToolCall::new(&ready.endpoint, &call.name, &call.request.arguments, within.min(deadline))
     };
     fleet.mcp.call_tool(request).await
 }
@@ -148,7 +160,8 @@ fn outcome_of(answer: Answer) -> Outcome {
     match answer.kind {
         AnswerKind::Complete => Outcome::succeeded(answer.result),
         AnswerKind::ToolError { text } => {
-            let sentence = if text.is_empty() { "The tool reported an error without a text.".to_owned() } else { text };
+            let sentence =
+                if text.is_empty() { "The tool reported an error without a text.".to_owned() } else { text };
             Outcome::tool_error(answer.result, sentence)
         }
         AnswerKind::InputRequired => {
@@ -162,7 +175,9 @@ fn outcome_of(answer: Answer) -> Outcome {
             Outcome { kind: OutcomeKind::Failed, trouble: Some(why), content: Some(answer.result) }
         }
         AnswerKind::Unknown(kind) => {
-            let text = format!("The server's result has the type `{kind}`, which this fleet does not know; the result is stored as it came.");
+            let text = format!(
+                "The server's result has the type `{kind}`, which this fleet does not know; the result is stored as it came."
+            );
             let why = Why::new(Code::UnknownResultType, text, MayHaveRun::Yes);
             Outcome { kind: OutcomeKind::Failed, trouble: Some(why), content: Some(answer.result) }
         }
@@ -171,7 +186,10 @@ fn outcome_of(answer: Answer) -> Outcome {
 
 fn cancelled(trail: &Trail) -> Outcome {
     let (ran, text) = if trail.may_have_run() {
-        (MayHaveRun::Unknown, "The caller cancelled this call while it ran; whether the tool had an effect is not known.")
+        (
+            MayHaveRun::Unknown,
+            "The caller cancelled this call while it ran; whether the tool had an effect is not known.",
+        )
     } else {
         (MayHaveRun::No, "The caller cancelled this call before the tool was executed.")
     };
@@ -181,7 +199,10 @@ fn cancelled(trail: &Trail) -> Outcome {
 fn out_of_time(trail: &Trail) -> Outcome {
     if trail.may_have_run() {
         let text = "The deadline passed while the tool ran. Whether it had an effect is not known; check before you send it again.";
-        return Outcome::ended(OutcomeKind::TimedOut, Why::new(Code::DeadlineExceeded, text, MayHaveRun::Unknown));
+        return Outcome::ended(
+            OutcomeKind::TimedOut,
+            Why::new(Code::DeadlineExceeded, text, MayHaveRun::Unknown),
+        );
     }
     let text = "The deadline passed before the tool could be executed.";
     let why = Why::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);

@@ -53,7 +53,9 @@ pub async fn run(fleet: Arc<Fleet>, delivery: Delivery) {
     match Box::pin(travel(&fleet, &arrival)).await {
         Ok(Leaving::Settled(recorded)) => settle(&fleet, &arrival, &recorded).await,
         Ok(Leaving::Later { after_ms, why }) => give_back::later(&fleet, &arrival, after_ms, why).await,
-        Ok(Leaving::Lost) => tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over"),
+        Ok(Leaving::Lost) => {
+            tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over")
+        }
         // Our own trouble is never an outcome: the call waits until it has passed.
         Err(trouble) => give_back::after_trouble(&fleet, &arrival, &trouble).await,
     }
@@ -71,7 +73,9 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
         Admitted::Refused { request, outcome } => {
             return concluded(record::conclude(fleet, arrival, *request, outcome).await);
         }
-        Admitted::Stranger { request } => return settled(record::unauthorised(fleet, arrival, *request).await),
+        Admitted::Stranger { request } => {
+            return settled(record::unauthorised(fleet, arrival, *request).await);
+        }
     };
     fleet.passed(Step::Admitted).await;
 
@@ -89,9 +93,13 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
 
     let mut claimed = match claim::claim(fleet, arrival, *ready).await? {
         Claimed::Ours(claimed) => claimed,
-        Claimed::Ended { request, row } => return settled(record::already(fleet, arrival, *request, *row).await),
+        Claimed::Ended { request, row } => {
+            return settled(record::already(fleet, arrival, *request, *row).await);
+        }
         Claimed::Mismatch { request } => return settled(record::mismatch(fleet, arrival, *request).await),
-        Claimed::Elsewhere { after_ms } => return Ok(Leaving::Later { after_ms, why: "another worker holds the call" }),
+        Claimed::Elsewhere { after_ms } => {
+            return Ok(Leaving::Later { after_ms, why: "another worker holds the call" });
+        }
     };
     fleet.passed(Step::Claimed).await;
 

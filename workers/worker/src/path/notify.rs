@@ -10,8 +10,12 @@ use super::record::Recorded;
 use crate::fleet::Fleet;
 
 pub(super) async fn notify(fleet: &Fleet, recorded: &Recorded) {
-    let Some((notice, queue)) = recorded.notice() else { return };
-    let Ok(body) = serde_json::to_string(notice) else { return };
+    let Some((notice, queue)) = recorded.notice() else {
+        return;
+    };
+    let Ok(body) = serde_json::to_string(notice) else {
+        return;
+    };
     let group = Some(notice.tenant.to_string());
     let message = Outgoing { body, delay_s: 0, group, attributes: BTreeMap::new() };
     if let Err(trouble) = fleet.reply_queue(queue).send(message).await {

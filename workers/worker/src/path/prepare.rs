@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use toolfleet_aws::Trouble;
 use toolfleet_core::breaker::Admission;
 use toolfleet_core::catalog::{InputSchema, Server};
+use toolfleet_core::digest::Digest;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
@@ -32,39 +33,52 @@ pub(super) struct ReadyCall {
     pub(super) definition: Option<String>,
 }
 
-pub(super) async fn prepare(fleet: &Fleet, arrival: &Arrival, mut call: AdmittedCall) -> Result<Prepared, Trouble> {
+pub(super) async fn prepare(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    mut call: AdmittedCall,
+) -> Result<Prepared, Trouble> {
     if let Admission::Refused { retry_after_ms } = fleet.breakers.peek(&call.server.id, fleet.now()) {
         return Ok(wait_or_end(fleet, call, retry_after_ms));
     }
     let endpoint = match endpoint(fleet, &call).await? {
         Ok(endpoint) => endpoint,
         Err(fault) => {
-            let why = Why::new(fault.code(), format!("{fault}. An operator must mend the server's configuration."), MayHaveRun::No);
-            return Ok(Prepared::Over { request: call.request, outcome: Outcome::failed(why.retryable(None)) });
+            let why = Why::new(
+                fault.code(),
+                format!("{fault}. An operator must mend the server's configuration."),
+                MayHaveRun::No,
+            );
+            return Ok(Prepared::Over {
+                request: call.request,
+                outcome: Outcome::failed(why.retryable(None)),
+            });
         }
     };
     let mut definition = call.tool.as_ref().map(|t| t.definition.short(16).to_owned());
     if needs_listing(&call) {
-        match listed(fleet, &call, &endpoint).await {
+        let tools = match listed(fleet, &call, &endpoint).await {
+            Ok(tools) => tools,
+            // A registered tool can do without its server's hints.
+            Err(_) if call.tool.is_some() => Arc::default(),
             Err(fault) => return Ok(listing_failed(fleet, arrival, call, &fault)),
-            Ok(tools) => match tools.iter().find(|t| t.name == call.name) {
-                None if call.tool.is_none() => return Ok(not_listed(call, &tools)),
-                // A registered tool is called as it is registered, whatever its server lists.
-                None => {}
-                Some(tool) => {
-                    let trusted = call.server.trusted;
-                    call.repeatable |= trusted && (tool.read_only || tool.idempotent);
-                    if call.tool.is_none() {
-                        definition = Some(toolfleet_core::digest::Digest::of_text(tool.raw.get()).short(16).to_owned());
-                        // A schema that does not compile is the server's own affair: it will judge the arguments itself.
-                        if let Ok(schema) = InputSchema::compile(&tool.input_schema)
-                            && let Err(outcome) = check_arguments(&schema, &call.request)
-                        {
-                            return Ok(Prepared::Over { request: call.request, outcome });
-                        }
+        };
+        match tools.iter().find(|t| t.name == call.name) {
+            None if call.tool.is_none() => return Ok(not_listed(call, &tools)),
+            // A registered tool is called as it is registered, whatever its server lists.
+            None => {}
+            Some(tool) => {
+                call.repeatable |= call.server.trusted && (tool.read_only || tool.idempotent);
+                if call.tool.is_none() {
+                    definition = Some(Digest::of_text(tool.raw.get()).short(16).to_owned());
+                    // A schema that does not compile is the server's own affair: it will judge the arguments itself.
+                    if let Ok(schema) = InputSchema::compile(&tool.input_schema)
+                        && let Err(outcome) = check_arguments(&schema, &call.request)
+                    {
+                        return Ok(Prepared::Over { request: call.request, outcome });
                     }
                 }
-            },
+            }
         }
     }
     Ok(Prepared::Ready(Box::new(ReadyCall { call, endpoint, definition })))
@@ -83,12 +97,17 @@ async fn endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Result<Endpoint,
             Some((before, reference)) => match secret(fleet, reference).await {
                 Ok(secret) => format!("{before}{secret}"),
                 Err(trouble) if !trouble.is_permanent() => return Err(trouble),
-                Err(trouble) => return Ok(Err(Fault::Credential { detail: trouble.to_string() })),
+                Err(trouble) => {
+                    return Ok(Err(Fault::Credential { detail: trouble.to_string() }));
+                }
             },
         };
         let pair = (HeaderName::try_from(name), HeaderValue::try_from(value));
         let (Ok(name), Ok(mut value)) = pair else {
-            let detail = format!("header `{name}` of server `{}` has a name or value that HTTP does not allow", call.server.id);
+            let detail = format!(
+                "header `{name}` of server `{}` has a name or value that HTTP does not allow",
+                call.server.id
+            );
             return Ok(Err(Fault::Credential { detail }));
         };
         value.set_sensitive(true);
@@ -103,20 +122,29 @@ async fn endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Result<Endpoint,
 async fn secret(fleet: &Fleet, reference: &str) -> Result<String, Trouble> {
     let (name, key) = reference.split_once('#').map_or((reference, None), |(name, key)| (name, Some(key)));
     let secret = fleet.secrets.get(name).await?;
-    let Some(key) = key else { return Ok(secret.expose().to_owned()) };
+    let Some(key) = key else {
+        return Ok(secret.expose().to_owned());
+    };
     let value: Option<serde_json::Value> = serde_json::from_str(secret.expose()).ok();
     let member = value.as_ref().and_then(|v| v.get(key)).and_then(|v| v.as_str());
-    member.map(str::to_owned).ok_or_else(|| Trouble::configuration(format!("secret `{name}` has no text member `{key}`")))
+    member
+        .map(str::to_owned)
+        .ok_or_else(|| Trouble::configuration(format!("secret `{name}` has no text member `{key}`")))
 }
 
-async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Vec<RemoteTool>>, Fault> {
+async fn listed(
+    fleet: &Fleet,
+    call: &AdmittedCall,
+    endpoint: &Endpoint,
+) -> Result<Arc<Vec<RemoteTool>>, Fault> {
     let key = (call.server.id.clone(), call.request.key.tenant.clone());
     if let Some(tools) = fleet.tool_cache.get(&key) {
         return Ok(tools);
     }
     let left = call.deadline.ms_since(fleet.now()).min(call.attempt_ms);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
-    let listed = fleet.mcp.list_tools(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
+    let listed =
+        fleet.mcp.list_tools(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
     match &listed {
         Ok(_) => fleet.breakers.answered(&call.server.id, fleet.now()),
         Err(fault) => fleet.breakers.failed(&call.server.id, fault, fleet.now()),
@@ -131,7 +159,8 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
     let tries = arrival.parks.saturating_mul(3).saturating_add(arrival.receive_count());
     let after_ms = match fault.retry_class() {
         RetryClass::Permanent => {
-            let text = format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
+            let text =
+                format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
             let outcome = Outcome::failed(Why::new(fault.code(), text, MayHaveRun::No));
             return Prepared::Over { request: call.request, outcome };
         }
@@ -145,7 +174,8 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
 
 fn not_listed(call: AdmittedCall, tools: &[RemoteTool]) -> Prepared {
     let names: Vec<_> = tools.iter().map(|t| t.name.as_str()).take(30).collect();
-    let text = format!("Server `{}` has no tool `{}`; it lists {}.", call.server.id, call.name, names.join(", "));
+    let text =
+        format!("Server `{}` has no tool `{}`; it lists {}.", call.server.id, call.name, names.join(", "));
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
 }
 

@@ -20,6 +20,7 @@ use toolfleet_core::time::Timestamp;
 use super::claim::ClaimedCall;
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
+use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::fleet::{Fleet, Step};
 
@@ -64,7 +65,7 @@ pub(super) async fn finish(
     {
         *outcome = too_large(bytes);
     }
-    match apply(&fleet.calls, Some(&row), &event).await? {
+    match persist(fleet, &row, &event).await? {
         Turn::Stored { row, .. } => {
             fleet.passed(Step::ResultStored).await;
             Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *request, *row).await?)))
@@ -80,6 +81,24 @@ pub(super) async fn finish(
             fleet.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
             tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
             Ok(Concluded::Lost)
+        }
+    }
+}
+
+/// Tries for as long as a lease to store what only this worker knows: giving up would lose an answer that was paid for.
+/// If another worker takes the call over meanwhile, the fence says so.
+async fn persist(fleet: &Fleet, row: &CallRow, event: &Event) -> Result<Turn, Trouble> {
+    let give_up = tokio::time::Instant::now() + fleet.limits.lease;
+    let mut tries = 0;
+    loop {
+        match apply(&fleet.calls, Some(row), event).await {
+            Err(trouble) if !trouble.is_permanent() && tokio::time::Instant::now() < give_up => {
+                tries += 1;
+                tracing::warn!(%trouble, tries, code = "own_trouble", "an outcome could not be stored yet; trying again");
+                tokio::time::sleep(std::time::Duration::from_millis(backoff::after_tries(tries).min(2_000)))
+                    .await;
+            }
+            answer => return answer,
         }
     }
 }
@@ -127,8 +146,12 @@ pub(super) async fn conclude(
             Ok(Concluded::Later { after_ms: retry_after_ms, why: "another worker holds the call" })
         }
         Turn::Found {
-            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing, ..
-        } => Ok(Concluded::Later { after_ms: fleet.limits.lease_ms(), why: "the call waits for something else" }),
+            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,
+            ..
+        } => Ok(Concluded::Later {
+            after_ms: fleet.limits.lease_ms(),
+            why: "the call waits for something else",
+        }),
     }
 }
 
@@ -167,10 +190,22 @@ pub(super) async fn already(
 }
 
 /// A known id came with another question: the original stays untouched, the event is audited.
-pub(super) async fn mismatch(fleet: &Fleet, arrival: &Arrival, request: CallRequest) -> Result<Recorded, Trouble> {
+pub(super) async fn mismatch(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: CallRequest,
+) -> Result<Recorded, Trouble> {
     let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
     let outcome = Outcome::refused(Code::IdempotencyMismatch, text);
-    audit_event(fleet, arrival, AuditKind::IdempotencyMismatch, request.key.clone(), &outcome, Some(&request)).await?;
+    audit_event(
+        fleet,
+        arrival,
+        AuditKind::IdempotencyMismatch,
+        request.key.clone(),
+        &outcome,
+        Some(&request),
+    )
+    .await?;
     let code = Some(Code::IdempotencyMismatch);
     let notice = reply_queue(fleet, request.reply.clone())
         .map(|queue| (notice(&request.key, OutcomeKind::Refused, code, arrival.sent_at()), queue));
@@ -178,7 +213,11 @@ pub(super) async fn mismatch(fleet: &Fleet, arrival: &Arrival, request: CallRequ
 }
 
 /// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.
-pub(super) async fn unauthorised(fleet: &Fleet, arrival: &Arrival, request: CallRequest) -> Result<Recorded, Trouble> {
+pub(super) async fn unauthorised(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: CallRequest,
+) -> Result<Recorded, Trouble> {
     let sender = arrival.sender.as_deref().unwrap_or("unknown");
     let text = format!("Sender `{sender}` may not speak for tenant `{}`.", request.key.tenant);
     tracing::warn!(message_id = arrival.message_id(), sender, tenant = %request.key.tenant, code = "tenant_not_allowed", "a sender spoke for a tenant it may not speak for");
@@ -189,10 +228,22 @@ pub(super) async fn unauthorised(fleet: &Fleet, arrival: &Arrival, request: Call
 }
 
 /// A message that is not a request. If it names a call its sender may speak for, the answer is stored there too.
-pub(super) async fn malformed(fleet: &Fleet, arrival: &Arrival, malformed: Malformed) -> Result<Recorded, Trouble> {
-    let text = format!("The message is not a valid request: {}. Correct it and send it under a new id.", malformed.error);
+pub(super) async fn malformed(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    malformed: Malformed,
+) -> Result<Recorded, Trouble> {
+    let text = format!(
+        "The message is not a valid request: {}. Correct it and send it under a new id.",
+        malformed.error
+    );
     let outcome = Outcome::refused(Code::Undecodable, text);
-    tracing::info!(message_id = arrival.message_id(), field = malformed.error.field, code = "undecodable", "a message is not a request");
+    tracing::info!(
+        message_id = arrival.message_id(),
+        field = malformed.error.field,
+        code = "undecodable",
+        "a message is not a request"
+    );
     if let Some(key) = malformed.addressed.clone() {
         let visit = arrival.visit_of(fleet, key, malformed.digest.clone(), false);
         // Whatever is found there stays: the message's own account follows below in any case.
@@ -200,7 +251,8 @@ pub(super) async fn malformed(fleet: &Fleet, arrival: &Arrival, malformed: Malfo
         fleet.passed(Step::ResultStored).await;
     }
     let key = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
-    let mut record = described(event_record(AuditKind::Undecodable, key, arrival, arrival.sent_at(), None), &outcome);
+    let mut record =
+        described(event_record(AuditKind::Undecodable, key, arrival, arrival.sent_at(), None), &outcome);
     record.digest = malformed.digest.to_string();
     record.tool = malformed.addressed.as_ref().map(|key| format!("(for {key})"));
     fleet.history.insert(&record, arrival.sent_at().plus_ms(ROW_LIFE_MS)).await?;
@@ -242,14 +294,18 @@ fn event_record(
         message: None,
         may_have_run: None,
         tool: request.map(|r| r.target.to_string()),
-        operation: request.filter(|r| r.operation != Operation::ToolsCall).map(|r| r.operation.as_str().to_owned()),
+        operation: request
+            .filter(|r| r.operation != Operation::ToolsCall)
+            .map(|r| r.operation.as_str().to_owned()),
         definition: None,
         session: request.and_then(|r| r.session.clone()),
         user: request.and_then(|r| r.user.clone()),
         agent: request.and_then(|r| r.agent.clone()),
         group: request.and_then(|r| r.group.clone()),
         arguments: request.and_then(|r| sanitised(r.arguments.get(), ARGUMENT_BYTES)),
-        digest: request.map(|r| r.digest.to_string()).unwrap_or_else(|| Digest::of_text(arrival.body()).to_string()),
+        digest: request
+            .map(|r| r.digest.to_string())
+            .unwrap_or_else(|| Digest::of_text(arrival.body()).to_string()),
         attempts: 0,
         fence: 0,
         worker: None,

@@ -24,12 +24,26 @@ const ARROWS: [(&str, &str, &[&str]); 9] = [
             "toolfleet-worker",
         ],
     ),
-    ("loadtest", "toolfleet-loadtest", &["toolfleet-core", "toolfleet-aws", "toolfleet-client", "toolfleet-local", "toolfleet-testkit"]),
+    (
+        "loadtest",
+        "toolfleet-loadtest",
+        &["toolfleet-core", "toolfleet-aws", "toolfleet-client", "toolfleet-local", "toolfleet-testkit"],
+    ),
 ];
 
 /// What the pure core may depend on: no clock, no chance, no network, no runtime, no SDK.
-const CORE: [&str; 10] =
-    ["hex", "jiff", "jsonschema", "schemars", "serde", "serde_json", "serde_path_to_error", "sha2", "thiserror", "url"];
+const CORE: [&str; 10] = [
+    "hex",
+    "jiff",
+    "jsonschema",
+    "schemars",
+    "serde",
+    "serde_json",
+    "serde_path_to_error",
+    "sha2",
+    "thiserror",
+    "url",
+];
 
 fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -78,7 +92,8 @@ fn only_the_aws_crate_and_the_local_endpoints_tests_name_an_aws_sdk() {
 #[test]
 fn backoff_is_named_in_one_file() {
     let mut naming = Vec::new();
-    let mut folders = vec![root().join("workers"), root().join("shared"), root().join("infra"), root().join("loadtest")];
+    let mut folders =
+        vec![root().join("workers"), root().join("shared"), root().join("infra"), root().join("loadtest")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder of ours").flatten() {
             let path = entry.path();

@@ -21,36 +21,11 @@ struct NumberRule {
 
 /// SQS quotas and defaults, in seconds and bytes.
 const NUMBERS: [NumberRule; 5] = [
-    NumberRule {
-        name: "VisibilityTimeout",
-        least: 0,
-        most: 43_200,
-        default: 30,
-    },
-    NumberRule {
-        name: "MessageRetentionPeriod",
-        least: 60,
-        most: 1_209_600,
-        default: 345_600,
-    },
-    NumberRule {
-        name: "DelaySeconds",
-        least: 0,
-        most: 900,
-        default: 0,
-    },
-    NumberRule {
-        name: "MaximumMessageSize",
-        least: 1_024,
-        most: 1_048_576,
-        default: 1_048_576,
-    },
-    NumberRule {
-        name: "ReceiveMessageWaitTimeSeconds",
-        least: 0,
-        most: 20,
-        default: 0,
-    },
+    NumberRule { name: "VisibilityTimeout", least: 0, most: 43_200, default: 30 },
+    NumberRule { name: "MessageRetentionPeriod", least: 60, most: 1_209_600, default: 345_600 },
+    NumberRule { name: "DelaySeconds", least: 0, most: 900, default: 0 },
+    NumberRule { name: "MaximumMessageSize", least: 1_024, most: 1_048_576, default: 1_048_576 },
+    NumberRule { name: "ReceiveMessageWaitTimeSeconds", least: 0, most: 20, default: 0 },
 ];
 
 /// Kept and given back, without effect on one machine.
@@ -98,10 +73,7 @@ impl Attributes {
             check_one(name, text)?;
         }
         let given: BTreeMap<_, _> = given.into_iter().filter(|(_, text)| !text.is_empty()).collect();
-        let redrive = given
-            .get("RedrivePolicy")
-            .map(|text| redrive_of(text))
-            .transpose()?;
+        let redrive = given.get("RedrivePolicy").map(|text| redrive_of(text)).transpose()?;
         Ok(Self {
             visibility_ms: number(&given, "VisibilityTimeout") * 1000,
             retention_ms: number(&given, "MessageRetentionPeriod") * 1000,
@@ -134,14 +106,10 @@ impl Attributes {
     pub(crate) fn shown(&self) -> BTreeMap<String, String> {
         let mut shown = self.given.clone();
         for rule in &NUMBERS {
-            shown
-                .entry(rule.name.to_owned())
-                .or_insert_with(|| rule.default.to_string());
+            shown.entry(rule.name.to_owned()).or_insert_with(|| rule.default.to_string());
         }
         if !shown.contains_key("KmsMasterKeyId") {
-            shown
-                .entry("SqsManagedSseEnabled".to_owned())
-                .or_insert_with(|| "true".to_owned());
+            shown.entry("SqsManagedSseEnabled".to_owned()).or_insert_with(|| "true".to_owned());
         }
         shown
     }
@@ -163,10 +131,7 @@ pub(crate) fn is_readable(name: &str) -> bool {
 }
 
 fn is_fifo(name: &str) -> bool {
-    matches!(
-        name,
-        "FifoQueue" | "ContentBasedDeduplication" | "DeduplicationScope" | "FifoThroughputLimit"
-    )
+    matches!(name, "FifoQueue" | "ContentBasedDeduplication" | "DeduplicationScope" | "FifoThroughputLimit")
 }
 
 fn check_one(name: &str, text: &str) -> Result<(), SqsError> {
@@ -187,14 +152,8 @@ fn check_one(name: &str, text: &str) -> Result<(), SqsError> {
 }
 
 fn number(given: &BTreeMap<String, String>, name: &str) -> u64 {
-    let default = NUMBERS
-        .iter()
-        .find(|rule| rule.name == name)
-        .map_or(0, |rule| rule.default);
-    given
-        .get(name)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+    let default = NUMBERS.iter().find(|rule| rule.name == name).map_or(0, |rule| rule.default);
+    given.get(name).and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn redrive_of(text: &str) -> Result<Redrive, SqsError> {
@@ -211,10 +170,9 @@ fn redrive_of(text: &str) -> Result<Redrive, SqsError> {
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     });
     match (arn, count.and_then(|count| u32::try_from(count).ok())) {
-        (Some(arn), Some(count)) if (1..=1000).contains(&count) => Ok(Redrive {
-            dead_letter_queue: queue_name_of_arn(arn).to_owned(),
-            max_receive_count: count,
-        }),
+        (Some(arn), Some(count)) if (1..=1000).contains(&count) => {
+            Ok(Redrive { dead_letter_queue: queue_name_of_arn(arn).to_owned(), max_receive_count: count })
+        }
         (Some(_), _) => Err(refused("maxReceiveCount must be between 1 and 1000.")),
         (None, _) => Err(refused("deadLetterTargetArn is missing.")),
     }

@@ -86,12 +86,7 @@ pub(crate) struct Receipt {
 
 impl Receipt {
     pub(crate) fn to_handle(&self) -> String {
-        let Self {
-            queue,
-            seq,
-            receive_count,
-            message_id,
-        } = self;
+        let Self { queue, seq, receive_count, message_id } = self;
         URL_SAFE_NO_PAD.encode(format!("{seq}/{receive_count}/{message_id}/{queue}"))
     }
 

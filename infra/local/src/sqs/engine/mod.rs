@@ -51,11 +51,7 @@ impl Queues {
         let queue = self.settled(name, now_ms)?;
         let delay_ms = delay_ms.unwrap_or(queue.attributes.delay_ms);
         let seq = queue.next_seq;
-        let place = if delay_ms == 0 {
-            Place::Visible
-        } else {
-            Place::Delayed
-        };
+        let place = if delay_ms == 0 { Place::Visible } else { Place::Delayed };
         let message = Message {
             content,
             sent_ms: now_ms,
@@ -67,11 +63,7 @@ impl Queues {
             last_received_ms: 0,
             dead_letter_of: None,
         };
-        self.change(Change::Stored {
-            queue: name.to_owned(),
-            seq,
-            message,
-        });
+        self.change(Change::Stored { queue: name.to_owned(), seq, message });
         Ok(())
     }
 
@@ -102,12 +94,7 @@ impl Queues {
                 self.give_up(name, seq, &target, now_ms);
                 continue;
             }
-            self.change(Change::Received {
-                queue: name.to_owned(),
-                seq,
-                at_ms: now_ms,
-                due_ms,
-            });
+            self.change(Change::Received { queue: name.to_owned(), seq, at_ms: now_ms, due_ms });
             deliveries.extend(self.delivery(name, seq));
         }
         Ok(deliveries)
@@ -121,10 +108,7 @@ impl Queues {
             receive_count: message.receive_count,
             message_id: message.content.message_id.clone(),
         };
-        Some(Delivery {
-            message,
-            handle: receipt.to_handle(),
-        })
+        Some(Delivery { message, handle: receipt.to_handle() })
     }
 
     /// Where a message goes if it was received too often. Without a target it stays, rather than being lost.
@@ -145,16 +129,9 @@ impl Queues {
             message.receives_here = 0;
             message.dead_letter_of = Some(queue_arn(name));
             // Stored before it is removed: a journal cut off in between keeps the message twice rather than not at all.
-            self.change(Change::Stored {
-                queue: target.to_owned(),
-                seq: target_seq,
-                message,
-            });
+            self.change(Change::Stored { queue: target.to_owned(), seq: target_seq, message });
         }
-        self.change(Change::Removed {
-            queue: name.to_owned(),
-            seq,
-        });
+        self.change(Change::Removed { queue: name.to_owned(), seq });
     }
 
     /// Deletes what the handle's receive returned. A handle that a later receive superseded deletes nothing, and says so to nobody.
@@ -162,10 +139,7 @@ impl Queues {
         let (receipt, current) = self.resolve(name, handle, now_ms)?;
         let is_current = current.is_some_and(|message| message.receive_count == receipt.receive_count);
         if is_current {
-            self.change(Change::Removed {
-                queue: name.to_owned(),
-                seq: receipt.seq,
-            });
+            self.change(Change::Removed { queue: name.to_owned(), seq: receipt.seq });
         }
         Ok(())
     }
@@ -194,11 +168,7 @@ impl Queues {
         }
         let (queue, seq) = (name.to_owned(), receipt.seq);
         self.change(if timeout_ms == 0 {
-            Change::Released {
-                queue,
-                seq,
-                at_ms: now_ms,
-            }
+            Change::Released { queue, seq, at_ms: now_ms }
         } else {
             Change::Hidden { queue, seq, due_ms }
         });
@@ -214,9 +184,8 @@ impl Queues {
         let queue = self.settled(name, now_ms)?;
         match Receipt::parse(handle) {
             Some(receipt) if receipt.queue == name => {
-                let message = queue
-                    .get(receipt.seq)
-                    .filter(|found| found.content.message_id == receipt.message_id);
+                let message =
+                    queue.get(receipt.seq).filter(|found| found.content.message_id == receipt.message_id);
                 Ok((receipt, message))
             }
             Some(_) | None => Err(SqsError::ReceiptHandleIsInvalid(handle.to_owned())),

@@ -49,13 +49,7 @@ impl Queues {
 
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
-            Change::Created {
-                queue,
-                attributes,
-                tags,
-                at_ms,
-                next_seq,
-            } => {
+            Change::Created { queue, attributes, tags, at_ms, next_seq } => {
                 if let Ok(attributes) = Attributes::check(attributes.clone()) {
                     let mut created = Queue::new(attributes, tags.clone(), *at_ms);
                     created.next_seq = *next_seq;
@@ -88,9 +82,7 @@ impl Queues {
 fn apply_to(queue: &mut Queue, change: &Change) -> bool {
     match change {
         Change::Created { .. } | Change::Dropped { .. } => false,
-        Change::AttributesSet {
-            attributes, at_ms, ..
-        } => {
+        Change::AttributesSet { attributes, at_ms, .. } => {
             if let Ok(attributes) = Attributes::check(attributes.clone()) {
                 queue.attributes = attributes;
                 queue.modified_ms = *at_ms;
@@ -109,9 +101,7 @@ fn apply_to(queue: &mut Queue, change: &Change) -> bool {
             queue.insert(*seq, message.clone());
             message.place == Place::Visible
         }
-        Change::Received {
-            seq, at_ms, due_ms, ..
-        } => {
+        Change::Received { seq, at_ms, due_ms, .. } => {
             queue.received(*seq, *at_ms, *due_ms);
             false
         }

@@ -27,13 +27,7 @@ impl Queues {
         }
         self.check_dead_letter_target(&checked)?;
         let (queue, attributes) = (name.to_owned(), checked.given().clone());
-        self.change(Change::Created {
-            queue,
-            attributes,
-            tags,
-            at_ms: now_ms,
-            next_seq: 0,
-        });
+        self.change(Change::Created { queue, attributes, tags, at_ms: now_ms, next_seq: 0 });
         Ok(())
     }
 
@@ -47,11 +41,7 @@ impl Queues {
         let attributes = self.settled(name, now_ms)?.attributes.with(changed)?;
         self.check_dead_letter_target(&attributes)?;
         let (queue, attributes) = (name.to_owned(), attributes.given().clone());
-        self.change(Change::AttributesSet {
-            queue,
-            attributes,
-            at_ms: now_ms,
-        });
+        self.change(Change::AttributesSet { queue, attributes, at_ms: now_ms });
         Ok(())
     }
 
@@ -84,14 +74,8 @@ impl Queues {
             ("CreatedTimestamp", (queue.created_ms / 1000).to_string()),
             ("LastModifiedTimestamp", (queue.modified_ms / 1000).to_string()),
             ("ApproximateNumberOfMessages", queue.visible_count().to_string()),
-            (
-                "ApproximateNumberOfMessagesNotVisible",
-                queue.in_flight_count().to_string(),
-            ),
-            (
-                "ApproximateNumberOfMessagesDelayed",
-                queue.delayed_count().to_string(),
-            ),
+            ("ApproximateNumberOfMessagesNotVisible", queue.in_flight_count().to_string()),
+            ("ApproximateNumberOfMessagesDelayed", queue.delayed_count().to_string()),
         ];
         shown.extend(facts.map(|(attribute, text)| (attribute.to_owned(), text)));
         if !asked.iter().any(|attribute| attribute == "All") {
@@ -102,43 +86,30 @@ impl Queues {
 
     /// Names that start with `prefix`, in order.
     pub(crate) fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        self.queues
-            .keys()
-            .map(String::as_str)
-            .filter(move |name| name.starts_with(prefix))
+        self.queues.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 
     /// The queues whose dead letters go to `name`.
     pub(crate) fn dead_letter_sources(&self, name: &str) -> Result<Vec<String>, SqsError> {
         self.queue(name)?;
         let points_here = |attributes: &Attributes| {
-            attributes
-                .redrive
-                .as_ref()
-                .is_some_and(|redrive| redrive.dead_letter_queue == name)
+            attributes.redrive.as_ref().is_some_and(|redrive| redrive.dead_letter_queue == name)
         };
-        let sources = self
-            .queues
-            .iter()
-            .filter(|(_, queue)| points_here(&queue.attributes));
+        let sources = self.queues.iter().filter(|(_, queue)| points_here(&queue.attributes));
         Ok(sources.map(|(source, _)| source.clone()).collect())
     }
 
     /// Forgets all messages of a queue.
     pub(crate) fn purge(&mut self, name: &str) -> Result<(), SqsError> {
         self.queue(name)?;
-        self.change(Change::Purged {
-            queue: name.to_owned(),
-        });
+        self.change(Change::Purged { queue: name.to_owned() });
         Ok(())
     }
 
     /// Forgets a queue with its messages.
     pub(crate) fn drop_queue(&mut self, name: &str) -> Result<(), SqsError> {
         self.queue(name)?;
-        self.change(Change::Dropped {
-            queue: name.to_owned(),
-        });
+        self.change(Change::Dropped { queue: name.to_owned() });
         Ok(())
     }
 
@@ -152,10 +123,7 @@ impl Queues {
         let mut tags = self.queue(name)?.tags.clone();
         tags.extend(added);
         tags.retain(|key, _| !removed.contains(key));
-        self.change(Change::TagsSet {
-            queue: name.to_owned(),
-            tags,
-        });
+        self.change(Change::TagsSet { queue: name.to_owned(), tags });
         Ok(())
     }
 }

@@ -26,10 +26,7 @@ fn content(id: usize) -> Arc<Content> {
 }
 
 fn attributes(given: &[(&str, &str)]) -> BTreeMap<String, String> {
-    given
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn one_queue(given: &[(&str, &str)]) -> Queues {
@@ -43,17 +40,12 @@ fn with_dead_letters() -> Queues {
     let mut queues = Queues::default();
     queues.create("dlq", BTreeMap::new(), BTreeMap::new(), 0).unwrap();
     let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:dlq","maxReceiveCount":2}"#;
-    queues
-        .create("q", attributes(&[("RedrivePolicy", policy)]), BTreeMap::new(), 0)
-        .unwrap();
+    queues.create("q", attributes(&[("RedrivePolicy", policy)]), BTreeMap::new(), 0).unwrap();
     queues
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<&str> {
-    deliveries
-        .iter()
-        .map(|delivery| delivery.message.content.message_id.as_str())
-        .collect()
+    deliveries.iter().map(|delivery| delivery.message.content.message_id.as_str()).collect()
 }
 
 fn count(queues: &mut Queues, name: &str, attribute: &str, now_ms: u64) -> usize {
@@ -162,25 +154,14 @@ fn a_message_received_too_often_goes_to_the_dead_letter_queue_and_keeps_its_hist
     let mut queues = with_dead_letters();
     queues.send("q", content(1), None, 7).unwrap();
     for round in 0..2 {
-        assert_eq!(
-            ids(&queues.receive("q", 10, Some(0), 10 + round).unwrap()),
-            ["m1"]
-        );
+        assert_eq!(ids(&queues.receive("q", 10, Some(0), 10 + round).unwrap()), ["m1"]);
     }
     assert!(queues.receive("q", 10, None, 20).unwrap().is_empty());
     let deliveries = queues.receive("dlq", 10, None, 20).unwrap();
-    let Message {
-        sent_ms,
-        first_received_ms,
-        receive_count,
-        dead_letter_of,
-        ..
-    } = deliveries[0].message.clone();
+    let Message { sent_ms, first_received_ms, receive_count, dead_letter_of, .. } =
+        deliveries[0].message.clone();
     assert_eq!((sent_ms, first_received_ms, receive_count), (7, Some(10), 3));
-    assert_eq!(
-        dead_letter_of.as_deref(),
-        Some("arn:aws:sqs:us-east-1:000000000000:q")
-    );
+    assert_eq!(dead_letter_of.as_deref(), Some("arn:aws:sqs:us-east-1:000000000000:q"));
 }
 
 #[test]
@@ -201,9 +182,7 @@ fn a_healthy_message_behind_exhausted_ones_is_received_in_the_same_request() {
 fn a_message_is_forgotten_when_its_retention_is_over_wherever_it_is() {
     let mut queues = one_queue(&[("MessageRetentionPeriod", "60")]);
     for id in 0..3 {
-        queues
-            .send("q", content(id), (id == 2).then_some(50_000), 0)
-            .unwrap();
+        queues.send("q", content(id), (id == 2).then_some(50_000), 0).unwrap();
     }
     queues.receive("q", 1, None, 0).unwrap();
     for attribute in ["", "NotVisible", "Delayed"] {
@@ -230,10 +209,7 @@ fn a_queue_takes_no_more_than_120000_messages_in_flight() {
         handles.extend(queues.receive("q", 10, None, 0).unwrap());
     }
     assert_eq!(handles.len(), 120_000);
-    assert_eq!(
-        queues.receive("q", 10, None, 0).unwrap_err(),
-        SqsError::OverLimit(120_000)
-    );
+    assert_eq!(queues.receive("q", 10, None, 0).unwrap_err(), SqsError::OverLimit(120_000));
     queues.delete("q", &handles[5].handle, 0).unwrap();
     assert_eq!(queues.receive("q", 10, None, 0).unwrap().len(), 1);
 }
@@ -252,9 +228,7 @@ fn a_message_given_back_waits_behind_those_that_were_visible_before_it() {
 fn no_message_is_hidden_longer_than_twelve_hours_after_a_receive() {
     let mut queues = one_queue(&[]);
     queues.send("q", content(1), None, 0).unwrap();
-    let handle = queues.receive("q", 1, Some(43_200_000), 0).unwrap()[0]
-        .handle
-        .clone();
+    let handle = queues.receive("q", 1, Some(43_200_000), 0).unwrap()[0].handle.clone();
     let later = queues.change_visibility("q", &handle, 43_200_000, 1);
     assert!(matches!(later, Err(SqsError::InvalidParameterValue(_))));
     assert_eq!(queues.change_visibility("q", &handle, 43_199_999, 1), Ok(()));
@@ -265,10 +239,7 @@ fn a_handle_of_another_queue_or_of_a_queue_that_was_made_anew_deletes_nothing() 
     let mut queues = with_dead_letters();
     queues.send("q", content(1), None, 0).unwrap();
     let handle = queues.receive("q", 1, None, 0).unwrap()[0].handle.clone();
-    assert!(matches!(
-        queues.delete("dlq", &handle, 0),
-        Err(SqsError::ReceiptHandleIsInvalid(_))
-    ));
+    assert!(matches!(queues.delete("dlq", &handle, 0), Err(SqsError::ReceiptHandleIsInvalid(_))));
     queues.drop_queue("q").unwrap();
     queues.create("q", BTreeMap::new(), BTreeMap::new(), 0).unwrap();
     queues.send("q", content(2), None, 0).unwrap();

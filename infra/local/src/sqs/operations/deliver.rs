@@ -49,18 +49,8 @@ pub(super) struct ReceiveRequest {
 pub(super) async fn receive(service: &Arc<SqsService>, request: ReceiveRequest) -> Result<Value, SqsError> {
     let name = queue_name(&request.queue_url)?;
     let max = within("MaxNumberOfMessages", request.max_number_of_messages, 1, 10)?.unwrap_or(1);
-    let visibility = within(
-        "VisibilityTimeout",
-        request.visibility_timeout,
-        0,
-        MAX_VISIBILITY_SECONDS,
-    )?;
-    let asked = || {
-        request
-            .attribute_names
-            .iter()
-            .chain(&request.message_system_attribute_names)
-    };
+    let visibility = within("VisibilityTimeout", request.visibility_timeout, 0, MAX_VISIBILITY_SECONDS)?;
+    let asked = || request.attribute_names.iter().chain(&request.message_system_attribute_names);
     if let Some(unknown) = asked().find(|attribute| !SYSTEM_ATTRIBUTES.contains(&attribute.as_str())) {
         return Err(SqsError::InvalidAttributeName(unknown.clone()));
     }
@@ -103,9 +93,7 @@ fn message(delivery: &Delivery, wants: &dyn Fn(&str) -> bool, wanted_attributes:
 fn selects(pattern: &str, name: &str) -> bool {
     match pattern {
         "All" | ".*" => true,
-        _ => pattern
-            .strip_suffix(".*")
-            .map_or(pattern == name, |prefix| name.starts_with(prefix)),
+        _ => pattern.strip_suffix(".*").map_or(pattern == name, |prefix| name.starts_with(prefix)),
     }
 }
 
@@ -115,19 +103,13 @@ fn system_attributes(delivery: &Delivery, wants: &dyn Fn(&str) -> bool) -> Map<S
         ("SenderId", Some(message.content.sender_id.clone())),
         ("SentTimestamp", Some(message.sent_ms.to_string())),
         ("ApproximateReceiveCount", Some(message.receive_count.to_string())),
-        (
-            "ApproximateFirstReceiveTimestamp",
-            message.first_received_ms.map(|at_ms| at_ms.to_string()),
-        ),
+        ("ApproximateFirstReceiveTimestamp", message.first_received_ms.map(|at_ms| at_ms.to_string())),
         ("AWSTraceHeader", message.content.trace_header.clone()),
         ("MessageGroupId", message.content.group_id.clone()),
         ("DeadLetterQueueSourceArn", message.dead_letter_of.clone()),
     ];
     let present = facts.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    present
-        .filter(|(name, _)| wants(name))
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect()
+    present.filter(|(name, _)| wants(name)).map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
 #[derive(Deserialize)]
@@ -166,15 +148,8 @@ impl HandleEntry {
     }
 
     fn timeout_ms(&self) -> Result<u64, SqsError> {
-        let seconds = within(
-            "VisibilityTimeout",
-            self.visibility_timeout,
-            0,
-            MAX_VISIBILITY_SECONDS,
-        )?;
-        seconds
-            .map(|seconds| seconds * 1000)
-            .ok_or(SqsError::MissingParameter("VisibilityTimeout"))
+        let seconds = within("VisibilityTimeout", self.visibility_timeout, 0, MAX_VISIBILITY_SECONDS)?;
+        seconds.map(|seconds| seconds * 1000).ok_or(SqsError::MissingParameter("VisibilityTimeout"))
     }
 }
 
@@ -188,15 +163,10 @@ pub(super) fn delete_batch(service: &SqsService, request: HandleBatch) -> Result
     let name = queue_name(&request.queue_url)?;
     service.run(|queues, now_ms| {
         queues.queue(name)?;
-        check_batch(
-            request.entries.iter().map(|entry| entry.id.as_str()),
-            "DeleteMessageBatchRequestEntry",
-        )?;
+        check_batch(request.entries.iter().map(|entry| entry.id.as_str()), "DeleteMessageBatchRequestEntry")?;
         let mut answer = BatchAnswer::default();
         for entry in &request.entries {
-            let deleted = entry
-                .handle()
-                .and_then(|handle| queues.delete(name, handle, now_ms));
+            let deleted = entry.handle().and_then(|handle| queues.delete(name, handle, now_ms));
             answer.add(&entry.id, deleted.map(|()| json!({})));
         }
         Ok(answer.into_value())

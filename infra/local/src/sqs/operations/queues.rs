@@ -105,13 +105,8 @@ fn page(
             })?),
             None => None,
         };
-    let mut rest = names
-        .into_iter()
-        .filter(|name| after.as_ref().is_none_or(|after| name > after));
-    let shown: Vec<_> = rest
-        .by_ref()
-        .take(usize::try_from(most).unwrap_or(1000))
-        .collect();
+    let mut rest = names.into_iter().filter(|name| after.as_ref().is_none_or(|after| name > after));
+    let shown: Vec<_> = rest.by_ref().take(usize::try_from(most).unwrap_or(1000)).collect();
     let urls: Vec<_> = shown.iter().map(|name| service.queue_url(name)).collect();
     let mut answer = json!({ member: urls });
     if let (Some(last), Some(_more), Some(answer)) = (shown.last(), rest.next(), answer.as_object_mut()) {
@@ -127,11 +122,7 @@ fn last_name(token: &str) -> Option<String> {
 pub(super) fn attributes(service: &SqsService, request: &UrlRequest) -> Result<Value, SqsError> {
     let name = queue_name(&request.queue_url)?;
     let shown = service.run(|queues, now_ms| queues.attributes(name, &request.attribute_names, now_ms))?;
-    if shown.is_empty() {
-        Ok(json!({}))
-    } else {
-        Ok(json!({ "Attributes": shown }))
-    }
+    if shown.is_empty() { Ok(json!({})) } else { Ok(json!({ "Attributes": shown })) }
 }
 
 pub(super) fn set_attributes(service: &SqsService, request: SettingsRequest) -> Result<Value, SqsError> {
@@ -167,9 +158,5 @@ pub(super) fn untag(service: &SqsService, request: SettingsRequest) -> Result<Va
 pub(super) fn tags(service: &SqsService, request: &UrlRequest) -> Result<Value, SqsError> {
     let name = queue_name(&request.queue_url)?;
     let tags = service.run(|queues, _| Ok(queues.queue(name)?.tags.clone()))?;
-    if tags.is_empty() {
-        Ok(json!({}))
-    } else {
-        Ok(json!({ "Tags": tags }))
-    }
+    if tags.is_empty() { Ok(json!({})) } else { Ok(json!({ "Tags": tags })) }
 }

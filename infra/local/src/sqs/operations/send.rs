@@ -69,25 +69,16 @@ pub(super) fn one(service: &SqsService, request: &Request, caller: &str) -> Resu
 pub(super) fn batch(service: &SqsService, request: BatchRequest, caller: &str) -> Result<Value, SqsError> {
     let name = queue_name(&request.queue_url)?;
     service.run(|queues, _| queues.queue(name).map(drop))?;
-    check_batch(
-        request.entries.iter().map(|entry| entry.id.as_str()),
-        "SendMessageBatchRequestEntry",
-    )?;
+    check_batch(request.entries.iter().map(|entry| entry.id.as_str()), "SendMessageBatchRequestEntry")?;
     let sent: usize = request.entries.iter().map(Entry::bytes).sum();
     if sent > MAX_MESSAGE_BYTES {
-        return Err(SqsError::BatchRequestTooLong {
-            limit: MAX_MESSAGE_BYTES,
-            sent,
-        });
+        return Err(SqsError::BatchRequestTooLong { limit: MAX_MESSAGE_BYTES, sent });
     }
     let checked: Vec<_> = request.entries.iter().map(|entry| check(entry, caller)).collect();
     service.run(|queues, now_ms| {
         let mut answer = BatchAnswer::default();
         for (entry, outgoing) in request.entries.iter().zip(checked) {
-            answer.add(
-                &entry.id,
-                outgoing.and_then(|outgoing| put(queues, name, outgoing, now_ms)),
-            );
+            answer.add(&entry.id, outgoing.and_then(|outgoing| put(queues, name, outgoing, now_ms)));
         }
         Ok(answer.into_value())
     })
@@ -110,25 +101,15 @@ impl Entry {
         let attributes = self.message_attributes.iter().flatten();
         let of_attribute = |(name, value): (&String, &AttributeValue)| {
             let text = value.string_value.as_ref().map_or(0, String::len);
-            let binary = value
-                .binary_value
-                .as_ref()
-                .map_or(0, |base64| decoded_bytes(base64));
-            name.len()
-                .saturating_add(value.data_type.len())
-                .saturating_add(text)
-                .saturating_add(binary)
+            let binary = value.binary_value.as_ref().map_or(0, |base64| decoded_bytes(base64));
+            name.len().saturating_add(value.data_type.len()).saturating_add(text).saturating_add(binary)
         };
-        attributes
-            .map(of_attribute)
-            .fold(self.message_body.len(), usize::saturating_add)
+        attributes.map(of_attribute).fold(self.message_body.len(), usize::saturating_add)
     }
 }
 
 fn decoded_bytes(base64: &str) -> usize {
-    STANDARD
-        .decode(base64)
-        .map_or(base64.len(), |binary| binary.len())
+    STANDARD.decode(base64).map_or(base64.len(), |binary| binary.len())
 }
 
 fn check(entry: &Entry, caller: &str) -> Result<Outgoing, SqsError> {
@@ -159,18 +140,10 @@ fn check(entry: &Entry, caller: &str) -> Result<Outgoing, SqsError> {
         ("MD5OfMessageSystemAttributes", md5::of_attributes(&system)),
     ];
     if let Some(answer) = answer.as_object_mut() {
-        answer.extend(
-            digests
-                .into_iter()
-                .filter_map(|(name, digest)| Some((name.to_owned(), digest?.into()))),
-        );
+        answer
+            .extend(digests.into_iter().filter_map(|(name, digest)| Some((name.to_owned(), digest?.into()))));
     }
-    Ok(Outgoing {
-        bytes: entry.bytes(),
-        content: Arc::new(content),
-        delay_ms,
-        answer,
-    })
+    Ok(Outgoing { bytes: entry.bytes(), content: Arc::new(content), delay_ms, answer })
 }
 
 /// The characters of XML 1.0, the only ones SQS takes.
@@ -180,15 +153,11 @@ fn is_allowed(letter: char) -> bool {
 
 fn check_attributes(attributes: &BTreeMap<String, AttributeValue>) -> Result<(), SqsError> {
     if attributes.len() > MAX_ATTRIBUTES {
-        let problem = format!(
-            "Number of message attributes [{}] exceeds the allowed maximum [10].",
-            attributes.len()
-        );
+        let problem =
+            format!("Number of message attributes [{}] exceeds the allowed maximum [10].", attributes.len());
         return Err(SqsError::InvalidParameterValue(problem));
     }
-    attributes
-        .iter()
-        .try_for_each(|(name, value)| check_attribute(name, value))
+    attributes.iter().try_for_each(|(name, value)| check_attribute(name, value))
 }
 
 fn check_attribute(name: &str, value: &AttributeValue) -> Result<(), SqsError> {
@@ -206,9 +175,9 @@ fn check_attribute(name: &str, value: &AttributeValue) -> Result<(), SqsError> {
         ("String", Some(text), None) if text.chars().all(is_allowed) => Ok(()),
         ("Number", Some(text), None) if text.parse::<f64>().is_ok_and(f64::is_finite) => Ok(()),
         ("Binary", None, Some(base64)) if !base64.is_empty() && STANDARD.decode(base64).is_ok() => Ok(()),
-        ("String" | "Number" | "Binary", _, _) => refused(format!(
-            "The message attribute '{name}' must contain a non-empty value of type {base}."
-        )),
+        ("String" | "Number" | "Binary", _, _) => {
+            refused(format!("The message attribute '{name}' must contain a non-empty value of type {base}."))
+        }
         _ => refused(format!(
             "The message attribute '{name}' has an invalid message attribute type, the set of supported type prefixes is \
              Binary, Number, and String."
@@ -222,9 +191,7 @@ fn trace_header(system: &BTreeMap<String, AttributeValue>) -> Result<Option<Stri
             let problem = format!("Message system attribute name '{other}' is invalid.");
             Err(SqsError::InvalidParameterValue(problem))
         }
-        None => Ok(system
-            .get("AWSTraceHeader")
-            .and_then(|value| value.string_value.clone())),
+        None => Ok(system.get("AWSTraceHeader").and_then(|value| value.string_value.clone())),
     }
 }
 

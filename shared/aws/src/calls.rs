@@ -1,0 +1,107 @@
+//! Owns the calls table: one row per call, replaced by compare-and-swap on its revision.
+//!
+//! **Invariant:** executes conditions, decides nothing.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use toolfleet_core::call::CallRow;
+use toolfleet_core::ids::CallKey;
+use toolfleet_core::outcome::Outcome;
+
+use crate::item::{self, KEY, REV, bytes_of};
+use crate::statements::{Item, Statement, Statements, Written};
+use crate::trouble::Trouble;
+
+/// The calls table.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    pub(crate) client: Client,
+    pub(crate) statements: Statements,
+    pub(crate) table: String,
+}
+
+/// What became of a swap.
+#[derive(Debug)]
+pub enum Swap {
+    /// The new row stands.
+    Stored,
+    /// Another row stands, or none.
+    Found(Option<Box<CallRow>>),
+}
+
+impl Calls {
+    /// Whether an outcome's content fits into a row, compressed if need be; else its smallest size in bytes.
+    pub fn fits(outcome: &Outcome) -> Result<(), usize> {
+        item::fits(outcome)
+    }
+
+    /// Stores `new` if what was `seen` still stands: nothing, or a row of the same revision.
+    pub async fn swap(&self, seen: Option<&CallRow>, new: &CallRow) -> Result<Swap, Trouble> {
+        let item = item::to_item(new);
+        let statement = match seen {
+            None => insert(&self.table, new.key.partition(), item),
+            Some(seen) => self.update(seen, item),
+        };
+        match self.statements.write(statement).await? {
+            Written::Done => Ok(Swap::Stored),
+            // INSERT does not say what it met.
+            Written::Exists => Ok(Swap::Found(self.read(&new.key).await?.map(Box::new))),
+            Written::Refused(Some(item)) => Ok(Swap::Found(Some(Box::new(item::from_item(&item)?)))),
+            Written::Refused(None) => Ok(Swap::Found(None)),
+        }
+    }
+
+    /// The row of a call, as it stands now.
+    pub async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, Trouble> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(KEY, AttributeValue::S(key.partition()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
+        got.item.as_ref().map(item::from_item).transpose()
+    }
+
+    /// Sets what differs and removes what is gone.
+    fn update(&self, seen: &CallRow, mut new: Item) -> Statement {
+        let mut old = item::to_item(seen);
+        let mut text = format!("UPDATE \"{}\"", self.table);
+        let mut parameters = Vec::new();
+        let key = new.remove(KEY);
+        let rev = old.remove(REV);
+        let mut names: Vec<_> =
+            new.iter().filter(|(name, value)| old.get(*name) != Some(value)).map(|(n, _)| n).collect();
+        names.sort();
+        for name in names {
+            text.push_str(&format!(" SET \"{name}\"=?"));
+            parameters.extend(new.get(name).cloned());
+        }
+        let mut gone: Vec<_> =
+            old.keys().filter(|name| name.as_str() != KEY && !new.contains_key(*name)).collect();
+        gone.sort();
+        for name in gone {
+            text.push_str(&format!(" REMOVE \"{name}\""));
+        }
+        text.push_str(&format!(" WHERE \"{KEY}\"=? AND \"{REV}\"=?"));
+        parameters.extend(key);
+        parameters.extend(rev);
+        statement(&self.table, seen.key.partition(), text, parameters)
+    }
+}
+
+/// An INSERT of a whole item: unlike PutItem it cannot overwrite.
+pub(crate) fn insert(table: &str, key: String, item: Item) -> Statement {
+    let mut attributes: Vec<_> = item.into_iter().collect();
+    attributes.sort_by(|a, b| a.0.cmp(&b.0));
+    let names: Vec<_> = attributes.iter().map(|(name, _)| format!("'{name}': ?")).collect();
+    let text = format!("INSERT INTO \"{table}\" VALUE {{{}}}", names.join(", "));
+    statement(table, key, text, attributes.into_iter().map(|(_, value)| value).collect())
+}
+
+fn statement(table: &str, key: String, text: String, parameters: Vec<AttributeValue>) -> Statement {
+    let bytes = text.len() + parameters.iter().map(bytes_of).sum::<usize>();
+    Statement { table: table.to_owned(), key: format!("{table}|{key}"), text, parameters, bytes }
+}

@@ -1,0 +1,175 @@
+//! Owns the connection to AWS: credentials, region, endpoints and time-outs, once for all clients.
+//!
+//! **Invariant:** credentials are never printed; locally and in production the same clients are built.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+
+use crate::calls::Calls;
+use crate::history::History;
+use crate::queue::{Queue, url_of};
+use crate::secrets::Secrets;
+use crate::sessions::Sessions;
+use crate::statements::{Batching, Statements};
+use crate::trouble::Trouble;
+
+/// Where AWS is and who we are. What is `None` comes from the SDK's own chain: environment, profile, role.
+#[derive(Clone, Default)]
+pub struct AwsOptions {
+    /// The region.
+    pub region: Option<String>,
+    /// The endpoint of SQS.
+    pub sqs_endpoint: Option<String>,
+    /// The endpoint of DynamoDB.
+    pub dynamodb_endpoint: Option<String>,
+    /// The endpoint of Secrets Manager.
+    pub secrets_endpoint: Option<String>,
+    /// An access key and its secret.
+    pub static_credentials: Option<(String, String)>,
+}
+
+impl fmt::Debug for AwsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsOptions")
+            .field("region", &self.region)
+            .field("sqs_endpoint", &self.sqs_endpoint)
+            .field("dynamodb_endpoint", &self.dynamodb_endpoint)
+            .field("secrets_endpoint", &self.secrets_endpoint)
+            .field("static_credentials", &self.static_credentials.as_ref().map(|(key, _)| key))
+            .finish()
+    }
+}
+
+/// The names of the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// The calls.
+    pub calls: String,
+    /// The sessions.
+    pub sessions: String,
+    /// The audit records.
+    pub history: String,
+    /// Over how many partitions an hour of one tenant's history is spread.
+    pub history_shards: u32,
+}
+
+impl Tables {
+    /// The names that data.yaml gives with that prefix.
+    pub fn with_prefix(prefix: &str) -> Self {
+        Self {
+            calls: format!("{prefix}-calls"),
+            sessions: format!("{prefix}-sessions"),
+            history: format!("{prefix}-history"),
+            history_shards: 1,
+        }
+    }
+}
+
+/// The connection. Its clones share clients and batches.
+#[derive(Debug, Clone)]
+pub struct Aws {
+    sqs: aws_sdk_sqs::Client,
+    dynamodb: aws_sdk_dynamodb::Client,
+    secrets: Secrets,
+    statements: Statements,
+}
+
+impl Aws {
+    /// Builds the clients. Nothing is sent yet, except what the credential chain itself needs.
+    pub async fn connect(options: AwsOptions) -> Self {
+        let config = load(&options).await;
+        // Where no endpoint is given, the SDK's own variables (AWS_ENDPOINT_URL_SQS, ..) count.
+        let mut sqs = aws_sdk_sqs::config::Builder::from(&config);
+        if options.sqs_endpoint.is_some() {
+            sqs.set_endpoint_url(options.sqs_endpoint);
+        }
+        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
+        if options.dynamodb_endpoint.is_some() {
+            dynamodb.set_endpoint_url(options.dynamodb_endpoint);
+        }
+        let mut secrets = aws_sdk_secretsmanager::config::Builder::from(&config);
+        if options.secrets_endpoint.is_some() {
+            secrets.set_endpoint_url(options.secrets_endpoint);
+        }
+        let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
+        Self {
+            sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
+            statements: Statements::new(dynamodb.clone()),
+            dynamodb,
+            secrets: Secrets::new(aws_sdk_secretsmanager::Client::from_conf(secrets.build())),
+        }
+    }
+
+    /// The queue of that URL.
+    pub fn queue(&self, url: impl Into<String>) -> Queue {
+        Queue::new(self.sqs.clone(), url.into())
+    }
+
+    /// The URL of the queue of that name.
+    pub async fn queue_url(&self, name: &str) -> Result<String, Trouble> {
+        url_of(&self.sqs, name).await
+    }
+
+    /// The calls table.
+    pub fn calls(&self, tables: &Tables) -> Calls {
+        Calls {
+            client: self.dynamodb.clone(),
+            statements: self.statements.clone(),
+            table: tables.calls.clone(),
+        }
+    }
+
+    /// The history table.
+    pub fn history(&self, tables: &Tables) -> History {
+        History {
+            client: self.dynamodb.clone(),
+            statements: self.statements.clone(),
+            table: tables.history.clone(),
+            shards: tables.history_shards.max(1),
+        }
+    }
+
+    /// The sessions table.
+    pub fn sessions(&self, tables: &Tables) -> Sessions {
+        Sessions {
+            client: self.dynamodb.clone(),
+            statements: self.statements.clone(),
+            table: tables.sessions.clone(),
+        }
+    }
+
+    /// Secrets Manager.
+    pub fn secrets(&self) -> Secrets {
+        self.secrets.clone()
+    }
+
+    /// How many writes travelled in how many requests so far.
+    pub fn batching(&self) -> Batching {
+        self.statements.batching()
+    }
+}
+
+async fn load(options: &AwsOptions) -> SdkConfig {
+    // A receive waits up to 20 s for a message, so no whole operation may be shorter.
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .read_timeout(Duration::from_secs(30))
+        .operation_attempt_timeout(Duration::from_secs(40))
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(3));
+    if let Some(region) = &options.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some((key, secret)) = &options.static_credentials {
+        let credentials = Credentials::new(key, secret, None, None, "toolfleet");
+        loader = loader.credentials_provider(SharedCredentialsProvider::new(credentials));
+    }
+    loader.load().await
+}

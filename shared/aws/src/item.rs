@@ -1,0 +1,315 @@
+//! Owns how a call's row stands in the table: short, readable attributes that any language can read.
+//!
+//! docs/DATA.md is the same list for people. A result of up to 512 bytes is JSON text; a longer one is gzipped if that
+//! makes it shorter.
+//!
+//! **Invariant:** reading what was written gives the same row, the result byte for byte.
+
+use std::io::{Read as _, Write as _};
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue as Value;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use serde_json::value::RawValue;
+use toolfleet_core::call::{CallRow, Finished, State};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::outcome::{Outcome, Trouble as Why};
+use toolfleet_core::time::Timestamp;
+
+use crate::statements::Item;
+use crate::trouble::Trouble;
+
+/// A longer result is compressed.
+const PLAIN_BYTES: usize = 512;
+/// A larger result does not fit into an item of 400 KB beside the other attributes.
+const MOST_BYTES: usize = 380 * 1024;
+
+pub(crate) const KEY: &str = "pk";
+pub(crate) const REV: &str = "rev";
+
+/// Whether a result fits into its row; else how many bytes it has at its smallest.
+pub(crate) fn fits(outcome: &Outcome) -> Result<(), usize> {
+    let Some(content) = &outcome.content else {
+        return Ok(());
+    };
+    let text = content.get();
+    if text.len() <= PLAIN_BYTES {
+        return Ok(());
+    }
+    let smallest = gzipped(text).map_or(text.len(), |bytes| bytes.len().min(text.len()));
+    if smallest <= MOST_BYTES { Ok(()) } else { Err(smallest) }
+}
+
+/// The row as the table holds it.
+pub(crate) fn to_item(row: &CallRow) -> Item {
+    let mut item = Item::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            item.insert(name.to_owned(), value);
+        }
+    };
+    put(KEY, text(row.key.partition()));
+    put("state", text(row.state.as_str()));
+    put(REV, number(row.rev));
+    put("fence", number(row.fence));
+    put("nonce", row.nonce.as_ref().and_then(text));
+    put("worker", row.worker.as_ref().and_then(text));
+    put("lease_until_ms", row.lease_until.and_then(ms));
+    put("attempts", number(row.attempts));
+    put("exposed", row.exposed.then_some(Value::Bool(true)));
+    put("digest", row.digest.as_ref().and_then(text));
+    put("enqueued_at_ms", ms(row.enqueued_at));
+    put("started_at_ms", row.started_at.and_then(ms));
+    put("cancel_requested_at_ms", row.cancel_requested_at.and_then(ms));
+    put("task", row.task.as_ref().and_then(text));
+    put("definition", row.definition.as_ref().and_then(text));
+    put("expires_at", number(row.expires_at.as_s()));
+    if let Some(finished) = &row.finished {
+        let outcome = &finished.outcome;
+        put("finished_at_ms", ms(finished.at));
+        put("outcome", text(outcome.kind.as_str()));
+        if let Some(why) = &outcome.trouble {
+            put("code", text(why.code.as_str()));
+            put("message", text(&why.message));
+            put("retryable", Some(Value::Bool(why.retryable)));
+            put("retry_after_ms", why.retry_after_ms.and_then(number));
+            put(
+                "may_have_run",
+                serde_json::to_value(why.may_have_run).ok().and_then(|v| v.as_str().and_then(text)),
+            );
+        }
+        if let Some(content) = &outcome.content {
+            let plain = content.get();
+            put("result_bytes", number(plain.len()));
+            match gzipped(plain).filter(|gz| plain.len() > PLAIN_BYTES && gz.len() < plain.len()) {
+                Some(gz) => put("result_gz", Some(Value::B(Blob::new(gz)))),
+                None => put("result", text(plain)),
+            }
+        }
+    }
+    item
+}
+
+/// The row that the table holds.
+pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
+    let row = Reader(item);
+    let (tenant, call_id) = row.text(KEY)?.split_once('#').ok_or_else(|| broken(KEY))?;
+    let key = CallKey {
+        tenant: row.named(KEY, Tenant::from_stored(tenant))?,
+        call_id: row.named(KEY, CallId::parse(call_id))?,
+    };
+    let finished = match row.optional_ms("finished_at_ms")? {
+        None => None,
+        Some(at) => Some(Finished { at, outcome: row.outcome()? }),
+    };
+    let optional = |name: &'static str| row.0.get(name).map(|_| row.text(name)).transpose();
+    Ok(CallRow {
+        key,
+        state: State::from_stored(row.text("state")?).ok_or_else(|| broken("state"))?,
+        rev: row.number(REV)?,
+        fence: row.number("fence")?,
+        nonce: optional("nonce")?.map(Nonce::parse).transpose().map_err(|_| broken("nonce"))?,
+        worker: optional("worker")?.map(WorkerId::parse).transpose().map_err(|_| broken("worker"))?,
+        lease_until: row.optional_ms("lease_until_ms")?,
+        attempts: row.number("attempts")?,
+        exposed: row.flag("exposed"),
+        digest: optional("digest")?.map(Digest::from_stored),
+        enqueued_at: Timestamp::from_ms(row.number("enqueued_at_ms")?),
+        started_at: row.optional_ms("started_at_ms")?,
+        cancel_requested_at: row.optional_ms("cancel_requested_at_ms")?,
+        task: optional("task")?.map(str::to_owned),
+        definition: optional("definition")?.map(str::to_owned),
+        finished,
+        expires_at: Timestamp::from_ms(row.number::<i64>("expires_at")?.saturating_mul(1000)),
+    })
+}
+
+pub(crate) fn text(value: impl ToString) -> Option<Value> {
+    Some(Value::S(value.to_string()))
+}
+
+pub(crate) fn number(value: impl ToString) -> Option<Value> {
+    Some(Value::N(value.to_string()))
+}
+
+fn ms(at: Timestamp) -> Option<Value> {
+    number(at.as_ms())
+}
+
+/// About how many bytes an attribute takes.
+pub(crate) fn bytes_of(value: &Value) -> usize {
+    match value {
+        Value::S(text) | Value::N(text) => text.len(),
+        Value::B(blob) => blob.as_ref().len().saturating_mul(4) / 3,
+        // Lists and maps stand only in small audit attributes.
+        Value::Bool(_)
+        | Value::Bs(_)
+        | Value::L(_)
+        | Value::M(_)
+        | Value::Ns(_)
+        | Value::Null(_)
+        | Value::Ss(_)
+        | _ => 64,
+    }
+}
+
+fn gzipped(text: &str) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(5));
+    encoder.write_all(text.as_bytes()).ok()?;
+    encoder.finish().ok()
+}
+
+fn broken(attribute: &str) -> Trouble {
+    Trouble::configuration(format!(
+        "a row of the calls table has no usable attribute `{attribute}`; was it written by something else?"
+    ))
+}
+
+struct Reader<'a>(&'a Item);
+
+impl<'a> Reader<'a> {
+    fn text(&self, name: &str) -> Result<&'a str, Trouble> {
+        self.0.get(name).and_then(|v| v.as_s().ok()).map(String::as_str).ok_or_else(|| broken(name))
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Trouble> {
+        let text = self.0.get(name).and_then(|v| v.as_n().ok());
+        text.and_then(|t| t.parse().ok()).ok_or_else(|| broken(name))
+    }
+
+    fn optional_ms(&self, name: &str) -> Result<Option<Timestamp>, Trouble> {
+        if self.0.contains_key(name) {
+            self.number(name).map(|ms| Some(Timestamp::from_ms(ms)))
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.0.get(name).and_then(|v| v.as_bool().ok()).copied().unwrap_or(false)
+    }
+
+    fn named<T, E>(&self, attribute: &str, parsed: Result<T, E>) -> Result<T, Trouble> {
+        parsed.map_err(|_| broken(attribute))
+    }
+
+    fn word<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Trouble> {
+        serde_json::from_value(self.text(name)?.into()).map_err(|_| broken(name))
+    }
+
+    fn outcome(&self) -> Result<Outcome, Trouble> {
+        let trouble = if self.0.contains_key("code") {
+            Some(Why {
+                code: self.word("code")?,
+                message: self.text("message")?.to_owned(),
+                retryable: self.flag("retryable"),
+                retry_after_ms: self
+                    .0
+                    .contains_key("retry_after_ms")
+                    .then(|| self.number("retry_after_ms"))
+                    .transpose()?,
+                may_have_run: self.word("may_have_run")?,
+            })
+        } else {
+            None
+        };
+        Ok(Outcome { kind: self.word("outcome")?, trouble, content: self.content()? })
+    }
+
+    fn content(&self) -> Result<Option<Box<RawValue>>, Trouble> {
+        let plain = if let Some(gz) = self.0.get("result_gz") {
+            let bytes = gz.as_b().map_err(|_| broken("result_gz"))?;
+            let mut plain = String::new();
+            GzDecoder::new(bytes.as_ref()).read_to_string(&mut plain).map_err(|_| broken("result_gz"))?;
+            plain
+        } else if self.0.contains_key("result") {
+            self.text("result")?.to_owned()
+        } else {
+            return Ok(None);
+        };
+        RawValue::from_string(plain).map(Some).map_err(|_| broken("result"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
+
+    use super::*;
+
+    fn row(content: Option<&str>, why: Option<Why>) -> CallRow {
+        let outcome = Outcome {
+            kind: OutcomeKind::Succeeded,
+            trouble: why,
+            content: content.map(|c| RawValue::from_string(c.to_owned()).unwrap()),
+        };
+        CallRow {
+            key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c:1").unwrap() },
+            state: State::Done,
+            rev: 3,
+            fence: 2,
+            nonce: Some(Nonce::from_random(7)),
+            worker: Some(WorkerId::parse("w").unwrap()),
+            lease_until: Some(Timestamp::from_ms(5)),
+            attempts: 2,
+            exposed: true,
+            digest: Some(Digest::of_text("q")),
+            enqueued_at: Timestamp::from_ms(1),
+            started_at: Some(Timestamp::from_ms(2)),
+            cancel_requested_at: Some(Timestamp::from_ms(3)),
+            task: Some("t".into()),
+            definition: Some("d".into()),
+            finished: Some(Finished { outcome, at: Timestamp::from_ms(4) }),
+            expires_at: Timestamp::from_ms(9_000),
+        }
+    }
+
+    #[test]
+    fn a_row_comes_back_as_it_went_with_its_result_byte_for_byte() {
+        let why = Why::new(Code::RateLimited, "slow", MayHaveRun::No).retryable(Some(7));
+        let long = format!(r#"{{ "a" : 1.50, "text":"{}" }}"#, "lorem ipsum ".repeat(500));
+        for content in [None, Some(r#"{ "b":1,"a": [ 1e3 ] }"#), Some(long.as_str())] {
+            for why in [None, Some(why.clone())] {
+                let row = row(content, why);
+                assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+            }
+        }
+        let bare = CallRow {
+            state: State::Pending,
+            nonce: None,
+            worker: None,
+            lease_until: None,
+            exposed: false,
+            digest: None,
+            started_at: None,
+            cancel_requested_at: None,
+            task: None,
+            definition: None,
+            finished: None,
+            ..row(None, None)
+        };
+        assert_eq!(from_item(&to_item(&bare)).unwrap(), bare);
+    }
+
+    #[test]
+    fn a_long_result_is_compressed_and_a_short_one_stays_readable() {
+        let long = format!("\"{}\"", "lorem ipsum ".repeat(500));
+        assert!(to_item(&row(Some(&long), None)).contains_key("result_gz"));
+        assert!(to_item(&row(Some("{}"), None)).contains_key("result"));
+    }
+
+    #[test]
+    fn a_result_that_no_compression_makes_small_enough_does_not_fit() {
+        let mut noise = String::new();
+        let mut state = 1_u64;
+        while noise.len() < 900_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            noise.push_str(&format!("{state:x}"));
+        }
+        let row = row(Some(&format!("\"{noise}\"")), None);
+        assert!(fits(&row.finished.unwrap().outcome).is_err());
+    }
+}

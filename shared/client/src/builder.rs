@@ -1,0 +1,70 @@
+//! Owns the building of a request: the fields an orchestrator sets, checked by the decoder that workers use.
+//!
+//! **Invariant:** what `build` gives is what a worker will read.
+
+use serde_json::{Map, Value, json};
+use toolfleet_core::message::{CallRequest, REQUEST_VERSION, RequestError};
+
+/// A request in the making.
+#[derive(Debug, Clone)]
+pub struct RequestBuilder(Map<String, Value>);
+
+impl RequestBuilder {
+    /// A call of a registered tool.
+    pub fn tool(tenant: &str, tool: &str) -> Self {
+        Self::new(tenant).set("tool", tool)
+    }
+
+    /// A call of a server's tool by the server's own name for it.
+    pub fn on_server(tenant: &str, server: &str, name: &str) -> Self {
+        Self::new(tenant).set("server", server).set("name", name)
+    }
+
+    fn new(tenant: &str) -> Self {
+        Self(Map::new()).set("v", REQUEST_VERSION).set("tenant", tenant).set("arguments", json!({}))
+    }
+
+    /// The arguments, a JSON object.
+    #[must_use]
+    pub fn arguments(self, arguments: Value) -> Self {
+        self.set("arguments", arguments)
+    }
+
+    /// The call's id.
+    #[must_use]
+    pub fn call_id(self, id: &str) -> Self {
+        self.set("call_id", id)
+    }
+
+    /// The text from which the call's id is derived.
+    #[must_use]
+    pub fn idempotency_key(self, key: &str) -> Self {
+        self.set("idempotency_key", key)
+    }
+
+    /// Any other field of the contract, see docs/call-request.schema.json.
+    #[must_use]
+    pub fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// The request, if it keeps the contract's rules.
+    pub fn build(self) -> Result<CallRequest, RequestError> {
+        CallRequest::decode(&Value::Object(self.0).to_string()).map_err(|malformed| malformed.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_breaks_a_rule_is_refused_before_it_is_sent() {
+        let error = RequestBuilder::tool("acme", "echo").build().unwrap_err();
+        assert_eq!(error.field, "call_id");
+        let error = RequestBuilder::tool("acme", "echo").call_id("c").set("colour", 1).build().unwrap_err();
+        assert_eq!(error.field, "colour");
+        assert!(RequestBuilder::on_server("acme", "s", "t").idempotency_key("k").build().is_ok());
+    }
+}

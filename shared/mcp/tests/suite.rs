@@ -1,0 +1,18 @@
+//! Owns the behaviour of the MCP client against a scripted server: one test for every row of the policy.
+//!
+//! **Invariant:** every test that says "not executed" or "once" asks the server's own counter.
+
+#![expect(clippy::unwrap_used, reason = "the whole binary is tests")]
+
+#[path = "suite/answers.rs"]
+mod answers;
+#[path = "suite/eras.rs"]
+mod eras;
+#[path = "suite/faults.rs"]
+mod faults;
+#[path = "suite/sessions.rs"]
+mod sessions;
+#[path = "suite/streams.rs"]
+mod streams;
+#[path = "suite/support.rs"]
+mod support;

@@ -1,0 +1,192 @@
+//! Owns the tests of how a server's generation is learned, remembered and learned anew.
+
+use std::time::Duration;
+
+use serde_json::json;
+use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_mcp::{ClientOptions, McpClient};
+use toolfleet_testkit::{Era, MockFault, MockMcp};
+
+use crate::support::*;
+
+async fn server(era: Era) -> MockMcp {
+    let server = MockMcp::start(era).await;
+    server.echo();
+    server
+}
+
+#[tokio::test]
+async fn a_modern_server_is_asked_once_and_remembered() {
+    for era in [Era::Modern, Era::Both] {
+        let server = server(era).await;
+        let client = client();
+        for _ in 0..3 {
+            assert_eq!(echo(&client, &server).await.unwrap().protocol_version, "2026-07-28");
+        }
+        assert_eq!(server.requests_of("server/discover").len(), 1);
+        assert_eq!(server.requests_of("initialize").len(), 0);
+        assert_eq!(server.executions("echo"), 3);
+    }
+}
+
+#[tokio::test]
+async fn an_older_server_is_spoken_to_in_the_version_it_chooses() {
+    for version in ["2025-11-25", "2025-06-18", "2025-03-26"] {
+        let server = server(Era::LegacyAt(version)).await;
+        let answer = echo(&client(), &server).await.unwrap();
+        assert_eq!(answer.protocol_version, version);
+        assert_eq!(answer.mcp_session.as_deref(), Some("session-1"));
+        let call = server.requests_of("tools/call").remove(0);
+        assert_eq!(call.header("mcp-protocol-version"), Some(version));
+        assert_eq!(call.header("mcp-session-id"), Some("session-1"));
+        assert_eq!(call.header("mcp-method"), None);
+        let order: Vec<_> = server.requests().iter().map(|request| request.method().to_owned()).collect();
+        assert_eq!(order, ["server/discover", "initialize", "notifications/initialized", "tools/call"]);
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_knows_is_a_permanent_fault() {
+    let server = server(Era::LegacyAt("2031-01-01")).await;
+    let fault = echo(&client(), &server).await.unwrap_err();
+    assert_eq!(fault, Fault::VersionUnsupported { supported: vec!["2031-01-01".to_owned()] });
+    assert_not_executed(&fault, &server);
+}
+
+#[tokio::test]
+async fn whatever_an_old_server_says_to_the_question_it_is_then_initialised() {
+    for refusal in [
+        MockFault::status(404),
+        MockFault::status(405),
+        MockFault::status(400),
+        MockFault::status(406),
+        MockFault::status(500),
+        MockFault::rpc(-32601, "Method not found"),
+        MockFault::rpc(-32603, "boom"),
+        MockFault::Garbage("hello".to_owned()),
+        MockFault::Garbage(r#"{"jsonrpc":"2.0","id":1,"result":{"what":1}}"#.to_owned()),
+    ] {
+        let server = server(Era::Legacy).await;
+        server.next_for("server/discover", refusal.clone());
+        assert_eq!(echo(&client(), &server).await.unwrap().protocol_version, "2025-11-25", "{refusal:?}");
+        assert_eq!(server.executions("echo"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_when_it_is_asked_has_run_nothing_and_is_not_misread() {
+    for trouble in [
+        MockFault::status(502),
+        MockFault::status(503),
+        MockFault::status(504),
+        MockFault::CloseBeforeExecuting,
+        MockFault::CloseBeforeAnswer,
+    ] {
+        let server = server(Era::Both).await;
+        let client = client();
+        server.next_for("server/discover", trouble);
+        let fault = echo(&client, &server).await.unwrap_err();
+        assert_eq!(fault.retry_class(), RetryClass::NotExecuted, "{fault:?}");
+        assert_not_executed(&fault, &server);
+        assert_eq!(echo(&client, &server).await.unwrap().protocol_version, "2026-07-28");
+    }
+}
+
+#[tokio::test]
+async fn refusals_of_the_question_are_themselves() {
+    let server = server(Era::Both).await;
+    let client = client();
+    server.next_for("server/discover", MockFault::status(401));
+    assert_eq!(echo(&client, &server).await.unwrap_err(), Fault::Unauthorized);
+    server.next_for("server/discover", MockFault::status(403));
+    assert_eq!(echo(&client, &server).await.unwrap_err(), Fault::Forbidden { scope: None });
+    server.next_for("server/discover", MockFault::status_with(429, "retry-after", "2"));
+    assert_eq!(echo(&client, &server).await.unwrap_err(), Fault::RateLimited { retry_after_ms: Some(2000) });
+}
+
+#[tokio::test]
+async fn a_server_that_became_modern_is_learned_anew_within_the_call() {
+    let server = server(Era::Legacy).await;
+    let client = client();
+    echo(&client, &server).await.unwrap();
+    server.become_era(Era::Modern);
+    assert_eq!(echo(&client, &server).await.unwrap().protocol_version, "2026-07-28");
+    assert_eq!(server.executions("echo"), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_became_old_again_is_learned_anew_within_the_call() {
+    let server = server(Era::Modern).await;
+    let client = client();
+    echo(&client, &server).await.unwrap();
+    server.become_era(Era::Legacy);
+    assert_eq!(echo(&client, &server).await.unwrap().protocol_version, "2025-11-25");
+    assert_eq!(server.executions("echo"), 2);
+}
+
+#[tokio::test]
+async fn a_modern_server_without_discovery_is_found_by_its_refusal_to_initialise() {
+    let server = server(Era::Modern).await;
+    server.next_for("server/discover", MockFault::status(404));
+    assert_eq!(echo(&client(), &server).await.unwrap().protocol_version, "2026-07-28");
+}
+
+#[tokio::test]
+async fn an_unsupported_version_is_replaced_once_by_one_the_server_names() {
+    let unsupported = |supported: &[&str]| MockFault::Rpc {
+        status: 400,
+        code: -32022,
+        message: "Unsupported protocol version".to_owned(),
+        data: json!({ "supported": supported, "requested": "2026-07-28" }),
+        with_id: true,
+    };
+    let server = server(Era::Both).await;
+    server.next(unsupported(&["2025-06-18", "2025-11-25"]));
+    assert_eq!(echo(&client(), &server).await.unwrap().protocol_version, "2025-11-25");
+    assert_eq!(server.executions("echo"), 1);
+    server.next(unsupported(&["2031-01-01"]));
+    let fault = echo(&client(), &server).await.unwrap_err();
+    assert_eq!(fault, Fault::VersionUnsupported { supported: vec!["2031-01-01".to_owned()] });
+    assert_eq!(server.executions("echo"), 1);
+}
+
+#[tokio::test]
+async fn concurrent_first_calls_ask_and_initialise_once() {
+    let server = server(Era::Legacy).await;
+    let client = client();
+    let calls = (0..8).map(|_| echo(&client, &server));
+    for answer in futures::future::join_all(calls).await {
+        answer.unwrap();
+    }
+    assert_eq!(server.requests_of("server/discover").len(), 1);
+    assert_eq!(server.requests_of("initialize").len(), 1);
+    assert_eq!(server.executions("echo"), 8);
+}
+
+#[tokio::test]
+async fn what_was_learned_expires_and_is_asked_again() {
+    let server = server(Era::Both).await;
+    let options = ClientOptions { era_ttl: Duration::ZERO, ..ClientOptions::default() };
+    let client = McpClient::new(options).unwrap();
+    for _ in 0..3 {
+        echo(&client, &server).await.unwrap();
+    }
+    assert_eq!(server.requests_of("server/discover").len(), 3);
+}
+
+#[tokio::test]
+async fn a_slow_first_answer_is_waited_for_and_not_misread() {
+    let server = server(Era::Both).await;
+    let client = client();
+    let hold = server.hold_for("server/discover");
+    let call = echo(&client, &server);
+    let release = async {
+        server.arrived("server/discover", 1).await;
+        // Long enough for any short time-out of a probe to show itself.
+        tokio::task::yield_now().await;
+        drop(hold);
+    };
+    let (answer, ()) = tokio::join!(call, release);
+    assert_eq!(answer.unwrap().protocol_version, "2026-07-28");
+    assert_eq!(server.requests_of("initialize").len(), 0);
+}

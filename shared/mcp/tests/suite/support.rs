@@ -1,0 +1,72 @@
+//! Owns what the tests share: a client, an endpoint, a call.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_mcp::{Answer, ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_testkit::MockMcp;
+
+pub(crate) fn client() -> McpClient {
+    McpClient::new(ClientOptions::default()).unwrap()
+}
+
+pub(crate) fn small_client(max_body_bytes: u64) -> McpClient {
+    McpClient::new(ClientOptions { max_body_bytes, ..ClientOptions::default() }).unwrap()
+}
+
+pub(crate) fn endpoint(url: &str) -> Endpoint {
+    Endpoint {
+        server: ServerId::parse("mock").unwrap(),
+        url: url.parse().unwrap(),
+        headers: http::HeaderMap::new(),
+        tenant: Some(Tenant::parse("acme").unwrap()),
+    }
+}
+
+pub(crate) fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap()
+}
+
+/// Far enough that only a hang reaches it.
+pub(crate) fn later() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+pub(crate) fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(300)
+}
+
+/// Calls `echo` in a conversation.
+pub(crate) async fn echo_in(
+    client: &McpClient,
+    server: &MockMcp,
+    conversation: &str,
+) -> Result<Answer, Fault> {
+    let (endpoint, arguments) = (endpoint(&server.url()), raw(r#"{"call":"c1"}"#));
+    let mut call = ToolCall::new(&endpoint, "echo", &arguments, later());
+    call.conversation = Some(conversation);
+    client.call_tool(call).await
+}
+
+pub(crate) async fn echo(client: &McpClient, server: &MockMcp) -> Result<Answer, Fault> {
+    echo_in(client, server, "talk").await
+}
+
+pub(crate) async fn echo_until(
+    client: &McpClient,
+    server: &MockMcp,
+    deadline: Instant,
+) -> Result<Answer, Fault> {
+    let (endpoint, arguments) = (endpoint(&server.url()), raw("{}"));
+    client.call_tool(ToolCall::new(&endpoint, "echo", &arguments, deadline)).await
+}
+
+/// The fault must say that the tool did not run, and the server's counter must agree.
+pub(crate) fn assert_not_executed(fault: &Fault, server: &MockMcp) {
+    assert_eq!(fault.may_have_run(), MayHaveRun::No, "{fault:?}");
+    assert_eq!(server.executions("echo"), 0, "{fault:?}");
+}

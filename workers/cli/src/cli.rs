@@ -1,0 +1,85 @@
+//! Owns the command line as a whole: the verbs, and the options all of them share.
+//!
+//! Variables of the environment are read by clap, together with the options they stand for, and nowhere else.
+//!
+//! **Invariant:** an option means the same in every command.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{call, cancel, completions, dev, history, queue, result, send, tools};
+use crate::connect::Connect;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, for `call` and `result`: the call succeeded; 1 the call ended otherwise; 2 the command or the \
+configuration is wrong; 3 no such call, or no result yet; 4 trouble of our own, for example a queue that does not answer.
+
+Region, credentials and endpoints come from the AWS SDK's own variables and files: AWS_REGION, AWS_ACCESS_KEY_ID, \
+AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_SECRETS_MANAGER.";
+
+/// Send tool calls to a fleet of workers, read their results and their history; run it all on one machine with `dev`.
+#[derive(Debug, Parser)]
+#[command(name = "toolfleet", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Print machine-readable JSON on stdout.
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// Which log lines to print on stderr, for example `debug` or `warn,toolfleet_worker=debug`.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Output",
+        value_name = "FILTER",
+        env = "TOOLFLEET_LOG",
+        hide_env_values = true
+    )]
+    pub(crate) log: Option<String>,
+    /// Where the fleet is.
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything on this machine: queues, tables, a demo MCP server and a worker.
+    Dev(dev::DevArgs),
+    /// Send a call and print its id, without waiting.
+    Send(send::SendArgs),
+    /// Send a call, wait for its result and print it.
+    Call(call::CallArgs),
+    /// Print the result of a call, or where it stands.
+    Result(result::ResultArgs),
+    /// Withdraw a call.
+    Cancel(cancel::CancelArgs),
+    /// List what happened: the audit records of a tenant, newest first.
+    History(history::HistoryArgs),
+    /// Look at the tools of a catalog or of a server.
+    #[command(subcommand)]
+    Tools(tools::ToolsCommand),
+    /// Look at the queues.
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// Print the completions of a shell, for example `toolfleet completions bash > /etc/bash_completion.d/toolfleet`.
+    Completions(completions::CompletionsArgs),
+}
+
+impl Command {
+    /// What is logged unless the user says otherwise.
+    pub(crate) const fn log_level(&self) -> &'static str {
+        match self {
+            Self::Dev(dev) if !dev.demo => "info",
+            Self::Dev(_)
+            | Self::Send(_)
+            | Self::Call(_)
+            | Self::Result(_)
+            | Self::Cancel(_)
+            | Self::History(_)
+            | Self::Tools(_)
+            | Self::Queue(_)
+            | Self::Completions(_) => "error",
+        }
+    }
+}

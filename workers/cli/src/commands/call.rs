@@ -1,0 +1,72 @@
+//! Owns `toolfleet call`: sends a call, waits for its result and shows it.
+//!
+//! **Invariant:** a wait that was too short is said as such, with the way to the result; it is never shown as a failure of the call.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use toolfleet_core::ids::CallKey;
+
+use super::request::{Ready, RequestArgs, from_file};
+use crate::connect::Connect;
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+use crate::show::{self, span};
+
+/// Options of `call`.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Send a whole request instead: the JSON body, from a file or from stdin. It is checked before it is sent.
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["tenant", "tool", "server", "call_id", "idempotency_key"])]
+    body: Option<String>,
+    /// How long to wait for the result, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
+    wait_ms: u64,
+}
+
+impl CallArgs {
+    fn request(&self) -> Result<Ready, Failure> {
+        match &self.body {
+            Some(file) => from_file(file),
+            None => self.request.request(),
+        }
+    }
+}
+
+/// Sends, waits, shows.
+pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let ready = args.request()?;
+    let fleet = connect.fleet().await?;
+    let key = &ready.request.key;
+    let spinner = spinner(key);
+    fleet.send(&ready).await?;
+    let row = fleet.wait(key, Duration::from_millis(args.wait_ms)).await?;
+    spinner.finish_and_clear();
+    let ending = show::call(output, key, row.as_ref())?;
+    if ending == Ending::NoResult {
+        let waited = span(args.wait_ms);
+        output.note(&format!(
+            "no result within {waited}; the call goes on. Read it later with: toolfleet result {} {}",
+            key.tenant, key.call_id
+        ));
+    }
+    Ok(ending)
+}
+
+/// A sign of life for people who wait at a terminal.
+fn spinner(key: &CallKey) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.set_message(format!("call {} is on its way", key.call_id));
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}

@@ -1,0 +1,91 @@
+//! Owns the variables that let other programs join what `toolfleet dev` runs.
+//!
+//! **Invariant:** the printed lines are a shell script that only sets variables.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use toolfleet_local::{ACCOUNT_ID, REGION};
+
+/// Port of SQS and Secrets Manager unless told otherwise.
+pub(super) const SQS_PORT: u16 = 9324;
+/// Port of DynamoDB unless told otherwise.
+pub(super) const DYNAMODB_PORT: u16 = 8000;
+/// Port of the demo MCP server unless told otherwise.
+pub(super) const MCP_PORT: u16 = 8931;
+/// The access key and its secret: any will do, and these say whose they are.
+pub(super) const CREDENTIAL: &str = "toolfleet";
+/// First part of the names of queues and tables.
+pub(super) const PREFIX: &str = "toolfleet";
+
+/// Variables and their values, in the order in which they are printed.
+#[derive(Debug, Clone)]
+pub(crate) struct Environment(Vec<(&'static str, String)>);
+
+impl Environment {
+    /// What joins endpoints at these addresses.
+    pub(super) fn new(sqs_url: &str, dynamodb_url: &str, queue_url: &str) -> Self {
+        let pairs = [
+            ("AWS_REGION", REGION),
+            // boto3 and the aws command before version 2 know this name alone.
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_ACCESS_KEY_ID", CREDENTIAL),
+            ("AWS_SECRET_ACCESS_KEY", CREDENTIAL),
+            ("AWS_ENDPOINT_URL_SQS", sqs_url),
+            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb_url),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", sqs_url),
+            ("TOOLFLEET_QUEUE_URL", queue_url),
+            ("TOOLFLEET_TABLE_PREFIX", PREFIX),
+        ];
+        Self(pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
+    }
+
+    /// What joins a `toolfleet dev` on its default ports, if something listens there.
+    pub(crate) fn of_default_ports() -> Option<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, SQS_PORT));
+        TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()?;
+        let sqs = format!("http://127.0.0.1:{SQS_PORT}");
+        let dynamodb = format!("http://127.0.0.1:{DYNAMODB_PORT}");
+        Some(Self::new(&sqs, &dynamodb, &format!("{sqs}/{ACCOUNT_ID}/{PREFIX}-calls")))
+    }
+
+    /// The same with the catalog that a worker of its own needs.
+    pub(super) fn with_catalog(mut self, path: &Path) -> Self {
+        self.0.push(("TOOLFLEET_CATALOG", path.display().to_string()));
+        self
+    }
+
+    /// The variables as a JSON object.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        self.0
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), serde_json::Value::from(value.as_str())))
+            .collect()
+    }
+
+    /// The variables as lines of a shell script.
+    pub(crate) fn exports(&self) -> String {
+        let line = |(name, value): &(&str, String)| format!("export {name}={}", quoted(value));
+        self.0.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/:._-".contains(c);
+    if value.chars().all(plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_a_blank_or_a_quote_is_quoted() {
+        let environment = Environment::new("http://a", "http://b", "http://a/q")
+            .with_catalog(Path::new("/tmp/my 'x/c.json"));
+        let exports = environment.exports();
+        assert!(exports.contains("export AWS_ENDPOINT_URL_SQS=http://a\n"), "{exports}");
+        assert!(exports.ends_with(r"export TOOLFLEET_CATALOG='/tmp/my '\''x/c.json'"), "{exports}");
+    }
+}

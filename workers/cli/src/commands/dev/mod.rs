@@ -1,0 +1,83 @@
+//! Owns `toolfleet dev`: its options, and the choice between running until told to stop and the guided tour.
+//!
+//! **Invariant:** listens on 127.0.0.1 alone.
+
+mod environment;
+mod report;
+mod serve;
+mod stage;
+mod steps;
+mod tour;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub(crate) use environment::Environment;
+
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// Options of `dev`.
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Take a short tour instead: send calls that end in different ways, show how, check that it is as expected, and stop.
+    #[arg(long, conflicts_with_all = ["port_base", "sqs_port", "dynamodb_port", "mcp_port", "data_dir", "no_worker", "catalog"])]
+    pub(crate) demo: bool,
+    /// First of three ports in a row: SQS, DynamoDB, MCP server; 0 takes any that are free.
+    #[arg(long, value_name = "PORT")]
+    port_base: Option<u16>,
+    /// Port of SQS and Secrets Manager; 0 takes any that is free [default: 9324].
+    #[arg(long, value_name = "PORT")]
+    sqs_port: Option<u16>,
+    /// Port of DynamoDB; 0 takes any that is free [default: 8000].
+    #[arg(long, value_name = "PORT")]
+    dynamodb_port: Option<u16>,
+    /// Port of the demo MCP server; 0 takes any that is free [default: 8931].
+    #[arg(long, value_name = "PORT")]
+    mcp_port: Option<u16>,
+    /// Where queues, tables and secrets are kept; without it they are gone when it stops.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Start no worker: `toolfleet-worker` can then be started as a process of its own, as often as you like.
+    #[arg(long)]
+    no_worker: bool,
+    /// A catalog of your own instead of the demo server's tools.
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// How many calls the worker runs at once.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    slots: u32,
+}
+
+impl DevArgs {
+    fn ports(&self) -> Result<stage::Ports, Failure> {
+        let based = |offset: u16, default: u16| match self.port_base {
+            None => Ok(default),
+            Some(0) => Ok(0),
+            Some(base) => base
+                .checked_add(offset)
+                .ok_or_else(|| Failure::usage(format!("--port-base: is {base}; accepted are 0 to 65533"))),
+        };
+        Ok(stage::Ports {
+            sqs: self.sqs_port.map_or_else(|| based(0, environment::SQS_PORT), Ok)?,
+            dynamodb: self.dynamodb_port.map_or_else(|| based(1, environment::DYNAMODB_PORT), Ok)?,
+            mcp: self.mcp_port.map_or_else(|| based(2, environment::MCP_PORT), Ok)?,
+        })
+    }
+}
+
+/// Runs until it is told to stop, or takes the tour.
+pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<Ending, Failure> {
+    if args.demo {
+        return Box::pin(tour::run(args.slots, output)).await;
+    }
+    let options = stage::Options {
+        ports: args.ports()?,
+        data_dir: args.data_dir,
+        worker: !args.no_worker,
+        catalog: args.catalog,
+        slots: args.slots,
+    };
+    Box::pin(serve::run(options, output)).await
+}

@@ -1,0 +1,239 @@
+//! Owns what `toolfleet dev` runs: the local endpoints, the demo MCP server, and a worker in this process.
+//!
+//! **Invariant:** what is started here is stopped here, the worker first, so that it can still give back what it holds.
+
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toolfleet_aws::{Aws, AwsOptions};
+use toolfleet_core::catalog::Catalog;
+use toolfleet_core::ids::WorkerId;
+#[path = "../../../../../infra/local/src/demo/mod.rs"]
+mod demo;
+use demo::DemoServer;
+use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
+use toolfleet_worker::config::{Limits, WorkerConfig};
+use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::start;
+
+use super::environment::{CREDENTIAL, Environment, PREFIX};
+use crate::ending::Failure;
+use crate::fleet_file;
+
+/// How long calls that run may take after a signal. People wait for this one.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The three ports; 0 is any.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ports {
+    pub(super) sqs: u16,
+    pub(super) dynamodb: u16,
+    pub(super) mcp: u16,
+}
+
+/// What to start.
+#[derive(Debug)]
+pub(super) struct Options {
+    pub(super) ports: Ports,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) worker: bool,
+    pub(super) catalog: Option<PathBuf>,
+    pub(super) slots: u32,
+}
+
+/// What runs.
+pub(super) struct Stage {
+    local: LocalEndpoints,
+    demo: DemoServer,
+    queue_url: String,
+    catalog_file: CatalogFile,
+    worker: Option<Worker>,
+}
+
+struct Worker {
+    fleet: Arc<Fleet>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Stage {
+    /// Starts it all.
+    pub(super) async fn start(options: Options) -> Result<Self, Failure> {
+        let own_catalog = options.catalog.as_deref().map(read_catalog).transpose()?;
+        let demo = DemoServer::start(options.ports.mcp).await.map_err(|error| {
+            let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            port_taken("--mcp-port", options.ports.mcp, "the demo MCP server", &why)
+        })?;
+        let local = LocalEndpoints::start(LocalOptions {
+            sqs_port: options.ports.sqs,
+            dynamodb_port: options.ports.dynamodb,
+            data_dir: options.data_dir.clone(),
+            prefix: PREFIX.to_owned(),
+            ..LocalOptions::default()
+        })
+        .await
+        .map_err(endpoints_failed)?;
+        let queue_url = local.queue_url(&format!("{PREFIX}-calls"));
+        let text = match own_catalog {
+            Some(text) => text,
+            None => {
+                let replies = local.queue_url(&format!("{PREFIX}-replies"));
+                format!("{:#}\n", fleet_file::demo(&demo.url(), &replies))
+            }
+        };
+        let catalog = Catalog::parse(&text).map_err(|e| Failure::usage(e.to_string()))?;
+        let catalog_file =
+            CatalogFile::write(&text, options.data_dir.as_deref()).map_err(|e| Failure::Ours(e.into()))?;
+        let mut stage = Self { local, demo, queue_url, catalog_file, worker: None };
+        if options.worker {
+            stage.worker = Some(stage.start_worker(catalog, options.slots).await?);
+        }
+        Ok(stage)
+    }
+
+    async fn start_worker(&self, catalog: Catalog, slots: u32) -> Result<Worker, Failure> {
+        let config = WorkerConfig {
+            queue_url: self.queue_url.clone(),
+            table_prefix: PREFIX.to_owned(),
+            history_shards: 1,
+            catalog: self.catalog_file.path.clone(),
+            worker: WorkerId::parse(format!("dev-{}", std::process::id()))
+                .map_err(|e| Failure::Ours(e.into()))?,
+            limits: Limits { slots, drain: DRAIN, ..Limits::default() },
+        };
+        let fleet =
+            start::fleet(&config, self.aws().await, catalog).await.map_err(|e| Failure::Ours(e.into()))?;
+        let fleet = Arc::new(fleet);
+        let running = tokio::spawn(start::run(fleet.clone()));
+        Ok(Worker { fleet, running })
+    }
+
+    /// A connection to the endpoints, through the same SDK as in an account.
+    pub(super) async fn aws(&self) -> Aws {
+        Aws::connect(AwsOptions {
+            region: Some(REGION.to_owned()),
+            sqs_endpoint: Some(self.local.sqs_url().to_owned()),
+            dynamodb_endpoint: Some(self.local.dynamodb_url().to_owned()),
+            secrets_endpoint: Some(self.local.secretsmanager_url().to_owned()),
+            static_credentials: Some((CREDENTIAL.to_owned(), CREDENTIAL.to_owned())),
+        })
+        .await
+    }
+
+    /// The variables with which others join.
+    pub(super) fn environment(&self) -> Environment {
+        let environment = Environment::new(self.sqs_url(), self.dynamodb_url(), &self.queue_url);
+        if self.worker.is_some() { environment } else { environment.with_catalog(&self.catalog_file.path) }
+    }
+
+    pub(super) fn sqs_url(&self) -> &str {
+        self.local.sqs_url()
+    }
+
+    pub(super) fn dynamodb_url(&self) -> &str {
+        self.local.dynamodb_url()
+    }
+
+    pub(super) fn mcp_url(&self) -> String {
+        self.demo.url()
+    }
+
+    pub(super) fn queue_url(&self) -> &str {
+        &self.queue_url
+    }
+
+    /// How often a tool of the demo server ran.
+    pub(super) fn executions(&self, tool: &str) -> u64 {
+        self.demo.executions(tool)
+    }
+
+    /// The worker's name, if one runs.
+    pub(super) fn worker_id(&self) -> Option<&str> {
+        self.worker.as_ref().map(|worker| worker.fleet.worker.as_str())
+    }
+
+    /// Ends when the worker has ended, which it does by itself only after a defect.
+    pub(super) async fn worker_ended(&mut self) {
+        match &mut self.worker {
+            Some(worker) => {
+                let ended = (&mut worker.running).await;
+                tracing::error!(?ended, "the worker has ended");
+                self.worker = None;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops it all: the worker finishes what runs, then the endpoints go.
+    pub(super) async fn stop(self) {
+        if let Some(worker) = self.worker {
+            worker.fleet.shutdown.begin(worker.fleet.limits.drain);
+            if let Err(error) = worker.running.await {
+                tracing::error!(%error, "the worker did not end well");
+            }
+        }
+        self.local.shutdown().await;
+    }
+}
+
+/// The catalog as a file, for workers in processes of their own.
+struct CatalogFile {
+    path: PathBuf,
+    /// Made for this run alone, and removed with it.
+    temporary: Option<PathBuf>,
+}
+
+impl CatalogFile {
+    fn write(text: &str, data_dir: Option<&Path>) -> std::io::Result<Self> {
+        let (directory, temporary) = match data_dir {
+            Some(directory) => (std::path::absolute(directory)?, None),
+            None => {
+                let name = format!("toolfleet-dev-{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+                let directory = std::env::temp_dir().join(name);
+                std::fs::create_dir(&directory)?;
+                (directory.clone(), Some(directory))
+            }
+        };
+        let path = directory.join("catalog.json");
+        let file = Self { path, temporary };
+        std::fs::write(&file.path, text)?;
+        Ok(file)
+    }
+}
+
+impl Drop for CatalogFile {
+    fn drop(&mut self) {
+        if let Some(directory) = &self.temporary {
+            // What is left in the temporary directory does no harm.
+            let _left = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+fn read_catalog(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::usage(format!("--catalog: cannot read {}: {e}", path.display())))?;
+    // Said before any port is taken.
+    Catalog::parse(&text).map_err(|e| Failure::usage(format!("--catalog: {}: {e}", path.display())))?;
+    Ok(text)
+}
+
+fn endpoints_failed(error: LocalError) -> Failure {
+    match &error {
+        LocalError::Port { service, port, source } => {
+            let option = if *service == "DynamoDB" { "--dynamodb-port" } else { "--sqs-port" };
+            port_taken(option, *port, service, &source.to_string())
+        }
+        LocalError::DataDir { source, .. } => Failure::usage(format!("--data-dir: {error}: {source}")),
+        LocalError::DataDirInUse { .. } => Failure::usage(format!("--data-dir: {error}")),
+        _ => Failure::Ours(error.into()),
+    }
+}
+
+fn port_taken(option: &str, port: u16, what: &str, why: &str) -> Failure {
+    Failure::usage(format!(
+        "{option}: port {port} of 127.0.0.1 cannot be used for {what} ({why}); stop what uses it (another `toolfleet dev`?), \
+         or choose another port with {option} PORT, where 0 takes any that is free"
+    ))
+}

@@ -1,0 +1,139 @@
+//! Owns the steps of the tour as data: what is sent, and how it must end.
+//!
+//! **Invariant:** every step says what it expects, so that a tour that went wrong cannot look like one that went well.
+
+use serde_json::{Value, json};
+use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
+
+/// The tenant of the tour.
+pub(super) const TENANT: &str = "demo";
+
+/// One step.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) title: &'static str,
+    pub(super) explains: &'static str,
+    pub(super) request: Value,
+    /// How often the very same message is sent, each time after the call has ended.
+    pub(super) sends: u32,
+    pub(super) expects: Expects,
+}
+
+/// How a step must end.
+#[derive(Debug)]
+pub(super) struct Expects {
+    pub(super) outcome: OutcomeKind,
+    pub(super) code: Option<Code>,
+    pub(super) attempts: u32,
+    pub(super) may_have_run: Option<MayHaveRun>,
+    /// A text that the content holds.
+    pub(super) says: Option<&'static str>,
+    /// How often this tool has run on the server after the step.
+    pub(super) executions: Option<(&'static str, u64)>,
+}
+
+impl Expects {
+    const fn success(says: &'static str, attempts: u32) -> Self {
+        Self {
+            outcome: OutcomeKind::Succeeded,
+            code: None,
+            attempts,
+            may_have_run: None,
+            says: Some(says),
+            executions: None,
+        }
+    }
+
+    const fn trouble(outcome: OutcomeKind, code: Code, attempts: u32, may_have_run: MayHaveRun) -> Self {
+        Self {
+            outcome,
+            code: Some(code),
+            attempts,
+            may_have_run: Some(may_have_run),
+            says: None,
+            executions: None,
+        }
+    }
+
+    const fn running(mut self, tool: &'static str, times: u64) -> Self {
+        self.executions = Some((tool, times));
+        self
+    }
+}
+
+/// The tour.
+pub(super) fn all() -> Vec<Step> {
+    let request = |id: &str, tool: &str, arguments: Value| {
+        json!({
+            "v": 1, "call_id": format!("tour-{id}"), "tenant": TENANT, "session": "tour",
+            "tool": tool, "arguments": arguments,
+        })
+    };
+    let step = |title, explains, request, expects| Step { title, explains, request, sends: 1, expects };
+    let mut deadline = request("deadline", "slow", json!({"ms": 5_000}));
+    if let Some(body) = deadline.as_object_mut() {
+        body.insert("timeout_ms".into(), json!(1_000));
+    }
+    vec![
+        step(
+            "success",
+            "The tool answers; its content is stored byte for byte.",
+            request("success", "echo", json!({"text": "hello from the fleet"})),
+            Expects::success("hello from the fleet", 1),
+        ),
+        step(
+            "tool error",
+            "The tool runs and says isError: an outcome of its own, with the tool's words, and no retry.",
+            request("tool-error", "fail", json!({"message": "no such customer"})),
+            Expects::trouble(OutcomeKind::ToolError, Code::ToolReportedError, 1, MayHaveRun::Yes),
+        ),
+        step(
+            "retry",
+            "The server answers HTTP 503 twice; the tool is registered as safe to repeat, so the third attempt succeeds.",
+            request("retry", "flaky", json!({"key": "tour", "failures": 2})),
+            Expects::success("", 3),
+        ),
+        step(
+            "refusal by schema",
+            "The arguments do not fit the tool's schema: refused before anything is sent, with the place to correct.",
+            request("schema", "add", json!({"a": 1, "b": "two"})),
+            Expects::trouble(OutcomeKind::Refused, Code::InvalidArguments, 0, MayHaveRun::No)
+                .running("add", 0),
+        ),
+        step(
+            "refusal of an unknown tool",
+            "No such tool is registered: the refusal names those that are.",
+            request("unknown", "ecko", json!({})),
+            Expects::trouble(OutcomeKind::Refused, Code::UnknownTool, 0, MayHaveRun::No),
+        ),
+        Step {
+            sends: 2,
+            ..step(
+                "duplicate",
+                "The same message is sent again to a tool that is not safe to repeat: it has run once, and has one result.",
+                request("duplicate", "counter", json!({"name": "tour"})),
+                Expects::success("1", 1).running("counter", 1),
+            )
+        },
+        step(
+            "deadline",
+            "The tool takes 5 s and the call may take 1 s: it ends by its deadline, and says that the tool may have run.",
+            deadline,
+            Expects::trouble(OutcomeKind::TimedOut, Code::DeadlineExceeded, 1, MayHaveRun::Unknown),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use toolfleet_core::message::CallRequest;
+
+    #[test]
+    fn every_step_sends_a_request_that_a_worker_accepts() {
+        for step in all() {
+            let request = CallRequest::decode(&step.request.to_string());
+            assert!(request.is_ok(), "{}: {request:?}", step.title);
+        }
+    }
+}

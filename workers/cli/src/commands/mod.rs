@@ -1,0 +1,34 @@
+//! Owns the way from a verb to its file.
+//!
+//! **Invariant:** one verb, one file.
+
+pub(crate) mod call;
+pub(crate) mod cancel;
+pub(crate) mod completions;
+pub(crate) mod dev;
+pub(crate) mod history;
+pub(crate) mod queue;
+pub(crate) mod request;
+pub(crate) mod result;
+pub(crate) mod send;
+pub(crate) mod tools;
+
+use crate::cli::{Cli, Command};
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// Does what was asked for.
+pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Ending, Failure> {
+    let connect = &cli.connect;
+    match cli.command {
+        Command::Dev(args) => dev::run(args, output).await,
+        Command::Send(args) => send::run(&args, connect, output).await,
+        Command::Call(args) => call::run(&args, connect, output).await,
+        Command::Result(args) => result::run(&args, connect, output).await,
+        Command::Cancel(args) => cancel::run(&args, connect, output).await,
+        Command::History(args) => history::run(&args, connect, output).await,
+        Command::Tools(tools::ToolsCommand::List(args)) => tools::list::run(&args, output).await,
+        Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+}

@@ -1,0 +1,36 @@
+//! Owns `toolfleet queue status`: how many calls wait, run or are delayed, and how many went to the dead-letter queue.
+//!
+//! **Invariant:** the numbers are what SQS says, and SQS says them approximately.
+
+use serde_json::{Value, json};
+
+use crate::connect::Connect;
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// Reads and shows.
+pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let queues = connect.fleet().await?.depths().await?;
+    if output.is_json() {
+        let queues: Vec<Value> = queues
+            .iter()
+            .map(|q| {
+                json!({
+                    "queue": q.name, "url": q.url, "dead_letter": q.dead_letter,
+                    "visible": q.visible, "in_flight": q.in_flight, "delayed": q.delayed,
+                })
+            })
+            .collect();
+        output.document(&json!({ "queues": queues }))?;
+    }
+    let rows = queues
+        .iter()
+        .map(|q| vec![q.name.clone(), q.visible.to_string(), q.in_flight.to_string(), q.delayed.to_string()])
+        .collect();
+    output.table(&["queue", "visible", "in flight", "delayed"], rows)?;
+    let dead = queues.iter().filter(|q| q.dead_letter).map(|q| q.visible).sum::<u64>();
+    if dead > 0 {
+        output.note(&format!("{dead} messages were received too often and lie in the dead-letter queue"));
+    }
+    Ok(Ending::Done)
+}

@@ -1,0 +1,262 @@
+//! Owns the options that describe a call, and the request made of them.
+//!
+//! The request is written as JSON and read back by the contract's own reader, so a wrong option gets the answer that a worker
+//! would give.
+//!
+//! **Invariant:** nothing leaves this file that a worker would not accept as a request.
+
+use std::io::Read as _;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use toolfleet_core::ids::{CallId, GroupId, ServerId, SessionId, Tenant, ToolId};
+use toolfleet_core::message::{CallRequest, Group, REQUEST_VERSION, Reply, RetryWish, User};
+use toolfleet_core::time::Timestamp;
+
+use crate::ending::Failure;
+
+/// What to call, for whom, with what.
+#[derive(Debug, Args)]
+pub(crate) struct RequestArgs {
+    /// Who the call is for.
+    #[arg(long, value_name = "TENANT", required_unless_present = "body")]
+    tenant: Option<Tenant>,
+    /// The registered tool.
+    #[arg(long, value_name = "ID", required_unless_present_any = ["body", "server"])]
+    tool: Option<ToolId>,
+    /// The function of a tool that offers several.
+    #[arg(long, value_name = "NAME", requires = "tool")]
+    function: Option<String>,
+    /// The registered server, for a tool by the name it has there.
+    #[arg(long, value_name = "ID", requires = "name", conflicts_with = "tool")]
+    server: Option<ServerId>,
+    /// The tool's name on that server.
+    #[arg(long, value_name = "NAME", requires = "server")]
+    name: Option<String>,
+    /// The tool's arguments: a JSON object, @FILE, or - for stdin.
+    #[arg(long, short, value_name = "JSON|@FILE|-", default_value = "{}")]
+    arguments: String,
+    /// The call's id; made up unless given. The same id runs once.
+    #[arg(long, value_name = "ID", conflicts_with = "idempotency_key")]
+    call_id: Option<CallId>,
+    /// Any text that names the call for you; the id is derived from it and the tenant.
+    #[arg(long, value_name = "TEXT")]
+    idempotency_key: Option<String>,
+    /// The conversation the call belongs to.
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+    /// Who asks, for the tool's access rules.
+    #[arg(long, value_name = "ID[:TYPE[:ROLE,ROLE]]", value_parser = parse_user)]
+    user: Option<User>,
+    /// The agent that asks.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// The calls of one agent turn: their common id, and how many there are.
+    #[arg(long, value_name = "ID/SIZE", value_parser = parse_group)]
+    group: Option<Group>,
+    /// After how many milliseconds the call is worth nothing.
+    #[arg(long, value_name = "MS", conflicts_with = "deadline")]
+    timeout_ms: Option<u64>,
+    /// The instant after which the call is worth nothing, for example 2026-11-21T09:30:00Z.
+    #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+    deadline: Option<Timestamp>,
+    /// At most this many attempts; the tool's own limit stays the upper bound.
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u32>,
+    /// Your promise that running the call twice does no harm.
+    #[arg(long)]
+    idempotent: bool,
+    /// The URL of a queue that is told when the call ends; it must be on the fleet's list.
+    #[arg(long, value_name = "URL")]
+    reply_queue: Option<String>,
+}
+
+/// A request that a worker accepts, and the very text to send.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// The request.
+    pub(crate) request: CallRequest,
+    /// The message body.
+    pub(crate) body: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    v: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call_id: Option<CallId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a Tenant>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a ToolId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a ServerId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a SessionId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a Group>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<RetryWish>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    idempotent: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<Reply>,
+}
+
+impl RequestArgs {
+    /// The request that the options describe.
+    pub(crate) fn request(&self) -> Result<Ready, Failure> {
+        let made_up = self.call_id.is_none() && self.idempotency_key.is_none();
+        let call_id = if made_up { Some(new_call_id()?) } else { self.call_id.clone() };
+        let body = Body {
+            v: REQUEST_VERSION,
+            call_id,
+            idempotency_key: self.idempotency_key.as_deref(),
+            tenant: self.tenant.as_ref(),
+            tool: self.tool.as_ref(),
+            function: self.function.as_deref(),
+            server: self.server.as_ref(),
+            name: self.name.as_deref(),
+            arguments: arguments(&self.arguments)?,
+            session: self.session.as_ref(),
+            user: self.user.as_ref(),
+            agent: self.agent.as_deref(),
+            group: self.group.as_ref(),
+            timeout_ms: self.timeout_ms,
+            deadline: self.deadline,
+            retry: self.max_attempts.map(|max_attempts| RetryWish { max_attempts }),
+            idempotent: self.idempotent,
+            reply: self.reply_queue.clone().map(Reply::SqsQueueUrl),
+        };
+        let text = serde_json::to_string(&body).map_err(|e| Failure::Ours(e.into()))?;
+        checked(text)
+    }
+}
+
+/// Reads a whole request from a file, or from stdin where the file is `-`.
+pub(crate) fn from_file(file: &str) -> Result<Ready, Failure> {
+    checked(text_of("--body", file)?)
+}
+
+fn checked(body: String) -> Result<Ready, Failure> {
+    match CallRequest::decode(&body) {
+        Ok(request) => Ok(Ready { request, body }),
+        Err(malformed) => Err(Failure::usage(format!("the request is not valid: {}", malformed.error))),
+    }
+}
+
+fn new_call_id() -> Result<CallId, Failure> {
+    CallId::parse(uuid::Uuid::now_v7().to_string()).map_err(|e| Failure::Ours(e.into()))
+}
+
+fn arguments(option: &str) -> Result<Box<RawValue>, Failure> {
+    let text = match option.strip_prefix('@') {
+        Some(file) => text_of("--arguments", file)?,
+        None if option == "-" => text_of("--arguments", "-")?,
+        None => option.to_owned(),
+    };
+    let text = text.trim();
+    let not_json = |e: serde_json::Error| {
+        Failure::usage(format!("--arguments: is not valid JSON: {e}\n{}", pointed_out(text, &e)))
+    };
+    let value: Box<RawValue> = serde_json::from_str(text).map_err(not_json)?;
+    if !text.starts_with('{') {
+        let start: String = text.chars().take(20).collect();
+        return Err(Failure::usage(format!(
+            "--arguments: is `{start}`; accepted is a JSON object, for example '{{\"text\": \"hi\"}}'"
+        )));
+    }
+    Ok(value)
+}
+
+/// The line of the text in which an error stands, with a mark below the place.
+fn pointed_out(text: &str, error: &serde_json::Error) -> String {
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let column = error.column().saturating_sub(1);
+    let shown_from = column.saturating_sub(60);
+    let shown: String = line.chars().skip(shown_from).take(80).collect();
+    format!("  {shown}\n  {}^", " ".repeat(column.saturating_sub(shown_from)))
+}
+
+fn text_of(option: &str, file: &str) -> Result<String, Failure> {
+    let read = if file == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let from = if file == "-" { "stdin" } else { file };
+    read.map_err(|e| Failure::usage(format!("{option}: cannot read {from}: {e}")))
+}
+
+fn parse_user(text: &str) -> Result<User, String> {
+    let mut parts = text.splitn(3, ':');
+    let id = parts.next().unwrap_or_default().to_owned();
+    if id.is_empty() {
+        return Err("the user's id is empty; accepted is ID, ID:TYPE or ID:TYPE:ROLE,ROLE".into());
+    }
+    let kind = parts.next().filter(|kind| !kind.is_empty()).map(str::to_owned);
+    let roles = parts.next().unwrap_or_default();
+    let roles = roles.split(',').map(str::trim).filter(|role| !role.is_empty()).map(str::to_owned).collect();
+    Ok(User { id, kind, roles })
+}
+
+fn parse_group(text: &str) -> Result<Group, String> {
+    let wanted = "accepted is ID/SIZE, for example turn-7/3";
+    let (id, size) = text.rsplit_once('/').ok_or_else(|| wanted.to_owned())?;
+    let id = GroupId::parse(id).map_err(|e| e.to_string())?;
+    let size = size.parse().map_err(|_| wanted.to_owned())?;
+    Ok(Group { id, size })
+}
+
+/// Reads an instant as an option gives it.
+pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_read_with_type_and_roles() {
+        let user = parse_user("ann:internal:admin, dev").unwrap();
+        assert_eq!((user.id.as_str(), user.kind.as_deref()), ("ann", Some("internal")));
+        assert_eq!(user.roles, ["admin", "dev"]);
+        assert_eq!(parse_user("ann::ops").unwrap().kind, None);
+        assert!(parse_user(":x").is_err());
+    }
+
+    #[test]
+    fn arguments_that_are_not_json_point_at_the_place() {
+        let Err(Failure::Usage(text)) = arguments("{\"a\": nope}") else { panic!("accepted") };
+        assert!(text.contains("line 1 column 8") && text.ends_with("\n         ^"), "{text}");
+    }
+
+    #[test]
+    fn arguments_that_are_no_object_say_what_is_accepted() {
+        let Err(Failure::Usage(text)) = arguments("[1]") else { panic!("accepted") };
+        assert!(text.contains("`[1]`") && text.contains("JSON object"), "{text}");
+    }
+
+    #[test]
+    fn arguments_travel_byte_for_byte() {
+        assert_eq!(arguments(" {\"a\" :1.50} ").unwrap().get(), "{\"a\" :1.50}");
+    }
+}

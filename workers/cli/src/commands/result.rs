@@ -1,0 +1,40 @@
+//! Owns `toolfleet result`: what became of a call.
+//!
+//! **Invariant:** reads, and changes nothing.
+
+use clap::Args;
+use toolfleet_core::ids::{CallId, CallKey, Tenant};
+
+use crate::connect::Connect;
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+use crate::show;
+
+/// Which call: `toolfleet result TENANT CALL_ID`, or the same as options.
+#[derive(Debug, Args)]
+pub(crate) struct ResultArgs {
+    /// Who the call is for.
+    #[arg(value_name = "TENANT", required_unless_present = "tenant", requires = "call_id_at")]
+    tenant_at: Option<Tenant>,
+    /// The call's id.
+    #[arg(value_name = "CALL_ID", required_unless_present = "call_id")]
+    call_id_at: Option<CallId>,
+    /// Who the call is for.
+    #[arg(long, value_name = "TENANT", conflicts_with = "tenant_at", requires = "call_id")]
+    tenant: Option<Tenant>,
+    /// The call's id.
+    #[arg(long, value_name = "ID", conflicts_with = "call_id_at", requires = "tenant")]
+    call_id: Option<CallId>,
+}
+
+/// Reads and shows.
+pub(crate) async fn run(args: &ResultArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let tenant = args.tenant.clone().or_else(|| args.tenant_at.clone());
+    let call_id = args.call_id.clone().or_else(|| args.call_id_at.clone());
+    let (Some(tenant), Some(call_id)) = (tenant, call_id) else {
+        return Err(Failure::usage("give TENANT and CALL_ID, or --tenant and --call-id"));
+    };
+    let key = CallKey { tenant, call_id };
+    let row = connect.fleet().await?.read(&key).await?;
+    Ok(show::call(output, &key, row.as_ref())?)
+}

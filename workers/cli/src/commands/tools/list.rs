@@ -1,0 +1,168 @@
+//! Owns `toolfleet tools list`: what a catalog registers, and what its servers say of themselves.
+//!
+//! **Invariant:** asks a server for its list only when told to, and calls no tool.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use toolfleet_core::catalog::{Catalog, Server, Tool};
+use toolfleet_core::ids::ServerId;
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, RemoteTool};
+use url::Url;
+
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// How long a server may take to list its tools.
+const LIST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Options of `tools list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The catalog file.
+    #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
+    catalog: Option<PathBuf>,
+    /// List what the MCP server at this URL offers, instead of a catalog.
+    #[arg(long, value_name = "URL")]
+    url: Option<Url>,
+    /// Ask every server of the catalog what it offers, too.
+    #[arg(long, conflicts_with = "url")]
+    live: bool,
+}
+
+/// Reads and shows.
+pub(crate) async fn run(args: &ListArgs, output: &Output) -> Result<Ending, Failure> {
+    if let Some(url) = &args.url {
+        return of_url(url, output).await;
+    }
+    let Some(path) = &args.catalog else {
+        return Err(Failure::usage(
+            "give --catalog FILE (or TOOLFLEET_CATALOG) for the registered tools, or --url URL for those of an MCP server",
+        ));
+    };
+    let text = tokio::fs::read_to_string(path)
+        .await
+        .map_err(|e| Failure::usage(format!("--catalog: cannot read {}: {e}", path.display())))?;
+    let catalog = Catalog::parse(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    let live = if args.live { ask_all(&catalog).await? } else { Vec::new() };
+    if output.is_json() {
+        output.document(&document(&catalog, &live))?;
+        return Ok(Ending::Done);
+    }
+    let rows = catalog.tools().into_iter().flat_map(|tool| rows_of(tool)).collect();
+    output.table(&["tool", "function", "server", "safe to repeat", "timeout", "attempts", "paused"], rows)?;
+    for (server, answer) in &live {
+        output.line("")?;
+        match answer {
+            Ok(tools) => {
+                output.line(&format!("server {} at {} lists:", server.id, server.url))?;
+                output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
+            }
+            Err(problem) => output.line(&format!("server {} at {}: {problem}", server.id, server.url))?,
+        }
+    }
+    Ok(Ending::Done)
+}
+
+const REMOTE_HEADER: [&str; 4] = ["tool", "read only", "idempotent", "description"];
+
+fn rows_of(tool: &Tool) -> Vec<Vec<String>> {
+    let row = |function: &toolfleet_core::catalog::Function| {
+        vec![
+            tool.id.to_string(),
+            function.name.clone(),
+            tool.server.id.to_string(),
+            yes_no(function.idempotent),
+            crate::show::span(tool.timeout_ms),
+            tool.max_attempts.to_string(),
+            yes_no(tool.paused),
+        ]
+    };
+    tool.functions.iter().map(row).collect()
+}
+
+fn remote_row(tool: &RemoteTool) -> Vec<String> {
+    let description = tool.description.as_deref().unwrap_or_default();
+    let short: String = description.lines().next().unwrap_or_default().chars().take(80).collect();
+    vec![tool.name.clone(), yes_no(tool.read_only), yes_no(tool.idempotent), short]
+}
+
+fn yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn remote_json(tool: &RemoteTool) -> Value {
+    json!({
+        "name": tool.name, "description": tool.description, "read_only": tool.read_only,
+        "idempotent": tool.idempotent, "input_schema": tool.input_schema,
+    })
+}
+
+type Answer = Result<Vec<RemoteTool>, String>;
+
+fn document(catalog: &Catalog, live: &[(Server, Answer)]) -> Value {
+    let tool = |tool: &Tool| {
+        let functions: Vec<Value> =
+            tool.functions.iter().map(|f| json!({"name": f.name, "safe_to_repeat": f.idempotent})).collect();
+        json!({
+            "tool": tool.id, "server": tool.server.id, "functions": functions, "timeout_ms": tool.timeout_ms,
+            "max_attempts": tool.max_attempts, "paused": tool.paused,
+        })
+    };
+    let servers = live.iter().map(|(server, answer)| match answer {
+        Ok(tools) => json!({
+            "server": server.id, "url": server.url, "tools": tools.iter().map(remote_json).collect::<Vec<_>>(),
+        }),
+        Err(problem) => json!({"server": server.id, "url": server.url, "problem": problem}),
+    });
+    let mut document = json!({"tools": catalog.tools().into_iter().map(|t| tool(t)).collect::<Vec<_>>()});
+    if !live.is_empty() {
+        document["servers"] = servers.collect();
+    }
+    document
+}
+
+async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
+    let client = client()?;
+    let mut answers = Vec::new();
+    for server in catalog.servers() {
+        answers.push((Server::clone(server), ask(&client, server).await));
+    }
+    Ok(answers)
+}
+
+async fn ask(client: &McpClient, server: &Server) -> Answer {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &server.headers {
+        if value.contains("secret://") {
+            return Err(format!("not asked, because its header `{name}` is a secret that only workers read"));
+        }
+        let pair = (HeaderName::try_from(name), HeaderValue::try_from(value));
+        let (Ok(header), Ok(value)) = pair else {
+            return Err(format!("its header `{name}` has a name or value that HTTP does not allow"));
+        };
+        headers.insert(header, value);
+    }
+    let endpoint = Endpoint { server: server.id.clone(), url: server.url.clone(), headers, tenant: None };
+    client.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await.map_err(|fault| fault.to_string())
+}
+
+async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
+    let server = ServerId::parse("url").map_err(|e| Failure::Ours(e.into()))?;
+    let endpoint = Endpoint { server, url: url.clone(), headers: HeaderMap::new(), tenant: None };
+    let listed = client()?.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await;
+    let tools = listed.map_err(|fault| Failure::Ours(anyhow::anyhow!("{url}: {fault}")))?;
+    if output.is_json() {
+        output.document(&json!({"url": url, "tools": tools.iter().map(remote_json).collect::<Vec<_>>()}))?;
+    }
+    output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
+    Ok(Ending::Done)
+}
+
+fn client() -> Result<McpClient, Failure> {
+    McpClient::new(ClientOptions::default()).map_err(|e| Failure::Ours(e.into()))
+}

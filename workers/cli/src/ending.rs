@@ -1,0 +1,79 @@
+//! Owns how a command ends: the exit codes, and the sentences that go with the bad ones.
+//!
+//! **Invariant:** an exit code of 0 is given only for what was asked for and done.
+
+use std::io;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::output::Output;
+
+/// A command that did its work and can say what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// All is as it should be.
+    Done,
+    /// The call ended otherwise than succeeded, or a step of the demo ended otherwise than expected.
+    NotSucceeded,
+    /// There is no such call, or no result yet.
+    NoResult,
+}
+
+impl Ending {
+    /// The exit code.
+    pub(crate) fn code(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::NotSucceeded => ExitCode::from(1),
+            Self::NoResult => ExitCode::from(3),
+        }
+    }
+}
+
+/// A command that could not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command or the configuration is wrong: what, and the remedy.
+    Usage(String),
+    /// Trouble of our own.
+    Ours(anyhow::Error),
+    /// stdout is gone or full.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// The command or the configuration is wrong.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+
+    /// Says what is wrong, and gives the exit code.
+    pub(crate) fn report(self, output: &Output) -> ExitCode {
+        let (kind, message, code) = match self {
+            Self::Usage(message) => ("usage", message, 2),
+            Self::Ours(error) => ("trouble", format!("{error:#}"), 4),
+            // Whoever read stdout has seen enough.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Output(error) => ("output", format!("cannot write to stdout: {error}"), 4),
+        };
+        output.note(&format!("error: {message}"));
+        if output.is_json() {
+            // What cannot be written was said on stderr already.
+            let _said = output.document(&json!({"error": {"kind": kind, "message": message}}));
+        }
+        ExitCode::from(code)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<toolfleet_aws::Trouble> for Failure {
+    fn from(trouble: toolfleet_aws::Trouble) -> Self {
+        if trouble.is_permanent() { Self::Usage(trouble.to_string()) } else { Self::Ours(trouble.into()) }
+    }
+}

@@ -1,0 +1,98 @@
+//! Owns what is printed: tables and text for people, one JSON document per command for machines.
+//!
+//! **Invariant:** with `--json`, stdout holds JSON and nothing else; nothing that a tool or a caller wrote can steer the terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Where a command's words go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// Output for people, or for machines.
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether a machine reads stdout.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// One JSON document on a line of its own, on stdout.
+    pub(crate) fn document(&self, value: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string(value).map_err(io::Error::other)?;
+        print(&text)
+    }
+
+    /// A line for people on stdout; nothing where a machine reads.
+    pub(crate) fn line(&self, text: &str) -> io::Result<()> {
+        if self.json { Ok(()) } else { print(text) }
+    }
+
+    /// A table for people on stdout; nothing where a machine reads.
+    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+        if self.json { Ok(()) } else { print(&table(header, rows)) }
+    }
+
+    /// A line on stderr.
+    pub(crate) fn note(&self, text: &str) {
+        let text = if io::stderr().is_terminal() { printable(text) } else { text.to_owned() };
+        // There is nowhere left to say that stderr is gone.
+        let _lost = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if stdout.is_terminal() {
+        writeln!(stdout, "{}", printable(text))?;
+    } else {
+        writeln!(stdout, "{text}")?;
+    }
+    stdout.flush()
+}
+
+fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let fits =
+        if io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+    table.set_content_arrangement(fits);
+    table.set_header(header.iter().map(|h| h.to_uppercase()));
+    for row in rows {
+        table.add_row(row.iter().map(|cell| one_line(cell)));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The text without characters that steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_left_out() {
+        assert_eq!(printable("a\u{1b}[2Jb\n\tc\u{9b}d"), "a[2Jb\n\tcd");
+    }
+
+    #[test]
+    fn a_cell_stays_on_its_line_and_no_line_ends_in_blanks() {
+        let text = table(&["a", "b"], vec![vec!["x\ny".into(), String::new()]]);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text:?}");
+    }
+}

@@ -1,0 +1,216 @@
+//! Owns how a call is shown: the JSON document of `call` and `result`, and the same for people.
+//!
+//! **Invariant:** a state other than done is never shown as an outcome.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use toolfleet_core::call::{CallRow, State};
+use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
+use toolfleet_core::outcome::{MayHaveRun, Outcome, OutcomeKind, Trouble};
+use toolfleet_core::time::Timestamp;
+
+use crate::ending::Ending;
+use crate::output::Output;
+
+/// A call as machines see it.
+#[derive(Debug, Serialize)]
+pub(crate) struct CallView<'a> {
+    tenant: &'a Tenant,
+    call_id: &'a CallId,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<OutcomeKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<&'a Trouble>,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<&'a WorkerId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enqueued_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel_requested_at: Option<Timestamp>,
+}
+
+impl<'a> CallView<'a> {
+    /// The call of that key, of which `row` is what stands in the table.
+    pub(crate) fn new(key: &'a CallKey, row: Option<&'a CallRow>) -> Self {
+        let finished = row.and_then(|row| row.finished.as_ref());
+        let outcome = finished.map(|f| &f.outcome);
+        Self {
+            tenant: &key.tenant,
+            call_id: &key.call_id,
+            state: row.map_or("unknown", |row| row.state.as_str()),
+            outcome: outcome.map(|o| o.kind),
+            content: outcome.and_then(|o| o.content.as_deref()),
+            trouble: outcome.and_then(|o| o.trouble.as_ref()),
+            attempts: row.map_or(0, |row| row.attempts),
+            worker: row.and_then(|row| row.worker.as_ref()),
+            enqueued_at: row.map(|row| row.enqueued_at),
+            started_at: row.and_then(|row| row.started_at),
+            finished_at: finished.map(|f| f.at),
+            cancel_requested_at: row.and_then(|row| row.cancel_requested_at),
+        }
+    }
+}
+
+/// Shows a call as `call` and `result` do: content on stdout, trouble on stderr, the exit code from the outcome.
+pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io::Result<Ending> {
+    if output.is_json() {
+        output.document(&CallView::new(key, row))?;
+    }
+    let Some(finished) = row.and_then(|row| row.finished.as_ref()) else {
+        output.note(&standing(key, row));
+        return Ok(Ending::NoResult);
+    };
+    if let Some(content) = &finished.outcome.content {
+        output.line(&readable(content))?;
+    }
+    if finished.outcome.kind == OutcomeKind::Succeeded {
+        return Ok(Ending::Done);
+    }
+    output.note(&trouble(&finished.outcome));
+    Ok(Ending::NotSucceeded)
+}
+
+/// Where a call without a result stands, as a sentence.
+fn standing(key: &CallKey, row: Option<&CallRow>) -> String {
+    let call = format!("call {} of tenant {}", key.call_id, key.tenant);
+    let Some(row) = row else {
+        return format!("unknown: no worker has met {call}; it waits in the queue, or was never sent");
+    };
+    let tries = match row.attempts {
+        0 => "no attempt made so far".to_owned(),
+        1 => "1 attempt made".to_owned(),
+        n => format!("{n} attempts made"),
+    };
+    let cancel = if row.cancel_requested_at.is_some() { "; its cancellation is noted" } else { "" };
+    let worker = row.worker.as_ref().map_or("a worker", WorkerId::as_str);
+    let text = match row.state {
+        State::Pending => "waits for a worker".to_owned(),
+        State::Claimed => format!("is with {worker}, {tries}"),
+        State::Released => format!("waits for its next attempt, {tries}"),
+        State::WaitingTask => format!("is a task of its server, {tries}"),
+        State::AwaitingApproval => "waits for a person's approval".to_owned(),
+        State::Done => "has ended, but its outcome is missing".to_owned(),
+    };
+    format!("{}: {call} {text}{cancel}", row.state.as_str())
+}
+
+/// What went wrong, as lines for people.
+fn trouble(outcome: &Outcome) -> String {
+    let Some(trouble) = &outcome.trouble else {
+        return outcome.kind.to_string();
+    };
+    let ran = match trouble.may_have_run {
+        MayHaveRun::No => "no",
+        MayHaveRun::Yes => "yes",
+        MayHaveRun::Unknown => "unknown",
+    };
+    let retry = match (trouble.retryable, trouble.retry_after_ms) {
+        (true, Some(ms)) => format!("yes, after {ms} ms"),
+        (true, None) => "yes".to_owned(),
+        (false, _) => "no".to_owned(),
+    };
+    format!(
+        "{} ({}): {}\n  may have run: {ran}, retryable: {retry}",
+        outcome.kind, trouble.code, trouble.message
+    )
+}
+
+/// A tool's result for people: its text blocks; what is no text is named.
+pub(crate) fn readable(content: &RawValue) -> String {
+    let Ok(result) = serde_json::from_str::<Value>(content.get()) else {
+        return content.get().to_owned();
+    };
+    let blocks: Vec<String> = result
+        .get("content")
+        .and_then(Value::as_array)
+        .map(|blocks| blocks.iter().map(block).collect())
+        .unwrap_or_default();
+    if !blocks.is_empty() {
+        return blocks.join("\n");
+    }
+    let rest = result.get("structuredContent").unwrap_or(&result);
+    serde_json::to_string_pretty(rest).unwrap_or_else(|_| content.get().to_owned())
+}
+
+fn block(block: &Value) -> String {
+    let text = |name: &str| block.get(name).and_then(Value::as_str);
+    match text("type") {
+        Some("text") => text("text").unwrap_or_default().to_owned(),
+        Some(kind @ ("image" | "audio")) => {
+            let size = text("data").map_or(0, |data| data.len() / 4 * 3);
+            format!(
+                "[{kind} {}, about {size} bytes; --json has it]",
+                text("mimeType").unwrap_or("of unknown type")
+            )
+        }
+        Some(kind) => {
+            let uri = text("uri").or_else(|| block.pointer("/resource/uri").and_then(Value::as_str));
+            format!("[{kind} {}; --json has it]", uri.unwrap_or("without an address"))
+        }
+        None => block.to_string(),
+    }
+}
+
+/// A span of time for people.
+pub(crate) fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn text_blocks_are_readable_and_others_are_named() {
+        let result = raw(
+            r#"{"content":[{"type":"text","text":"hi"},{"type":"image","mimeType":"image/png","data":"AAAA"},
+            {"type":"resource_link","uri":"file:///x"}]}"#,
+        );
+        let shown = readable(&result);
+        assert_eq!(shown.lines().next(), Some("hi"));
+        assert!(
+            shown.contains("image image/png, about 3 bytes") && shown.contains("resource_link file:///x"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_result_without_blocks_shows_its_structure() {
+        assert_eq!(readable(&raw(r#"{"content":[],"structuredContent":{"sum":3}}"#)), "{\n  \"sum\": 3\n}");
+    }
+
+    #[test]
+    fn a_call_that_nobody_has_met_is_unknown_and_not_an_outcome() {
+        let key = CallKey { tenant: Tenant::parse("t").unwrap(), call_id: CallId::parse("c").unwrap() };
+        let view = serde_json::to_value(CallView::new(&key, None)).unwrap();
+        assert_eq!(view["state"], "unknown");
+        assert!(view.get("outcome").is_none());
+        assert!(standing(&key, None).contains("never sent"));
+    }
+
+    #[test]
+    fn a_span_is_shown_in_fitting_units() {
+        let shown: Vec<_> = [5, 1_250, 61_000, 3_720_000].into_iter().map(span).collect();
+        assert_eq!(shown, ["5 ms", "1.2 s", "1 min 1 s", "1 h 2 min"]);
+    }
+}

@@ -1,0 +1,299 @@
+//! A fleet that runs, and the commands against it: each test has one of its own, on ports of its own.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::run::{Dev, directory, file, toolfleet};
+
+#[test]
+fn a_call_succeeds_and_its_result_and_history_are_read_back() {
+    let dev = Dev::start(&[]);
+    let call = ["call", "--tenant", "acme", "--tool", "echo", "--arguments", r#"{"text": "hello"}"#];
+    let named: Vec<_> = call
+        .iter()
+        .copied()
+        .chain(["--call-id", "c1", "--session", "s1", "--user", "ann:staff:dev"])
+        .collect();
+    let ran = dev.toolfleet(&named).exits(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("hello\n", ""));
+
+    let again = dev.toolfleet(&["result", "acme", "c1"]).exits(0);
+    assert_eq!(again.stdout, "hello\n");
+    let by_options =
+        dev.toolfleet(&["result", "--tenant", "acme", "--call-id", "c1", "--json"]).exits(0).json();
+    assert_eq!(by_options["outcome"], "succeeded");
+    assert_eq!(by_options["state"], "done");
+    assert_eq!(by_options["attempts"], 1);
+    assert_eq!(by_options["content"]["content"][0]["text"], "hello");
+
+    for which in [vec![], vec!["--session", "s1"], vec!["--call-id", "c1"]] {
+        let args: Vec<_> =
+            ["history", "--tenant", "acme", "--json"].iter().copied().chain(which.clone()).collect();
+        let history = dev.toolfleet(&args).exits(0).json();
+        let records = history["records"].as_array().unwrap();
+        assert_eq!(records.len(), 1, "{which:?}: {history}");
+        assert_eq!(records[0]["call_id"], "c1");
+        assert_eq!(records[0]["user"]["roles"][0], "dev");
+        assert_eq!(records[0]["worker"], dev.ready["worker"]);
+    }
+    let table = dev.toolfleet(&["history", "--tenant", "acme"]).exits(0);
+    let header = table.stdout.lines().next().unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!(header, ["TIME", "CALL", "TOOL", "OUTCOME", "CODE", "ATTEMPTS", "WORKER", "DURATION"]);
+    table.prints(&["c1", "echo", "succeeded"]);
+    let none = dev.toolfleet(&["history", "--tenant", "acme", "--failed"]).exits(0);
+    none.complains(&["no records of tenant acme"]);
+}
+
+#[test]
+fn a_call_that_ends_otherwise_exits_with_1_and_says_why() {
+    let dev = Dev::start(&[]);
+    let ran = dev.toolfleet(&["call", "--tenant", "acme", "--tool", "ecko", "--call-id", "typo"]).exits(1);
+    ran.complains(&["refused (unknown_tool)", "No tool `ecko` is registered", "echo", "may have run: no"]);
+    assert_eq!(ran.stdout, "");
+
+    let arguments = r#"{"message": "no such customer"}"#;
+    let ran =
+        dev.toolfleet(&["call", "--tenant", "acme", "--tool", "fail", "--arguments", arguments]).exits(1);
+    ran.prints(&["no such customer"]);
+    ran.complains(&["tool_error (tool_reported_error)", "may have run: yes"]);
+
+    let schema = ["call", "--tenant", "acme", "--tool", "add", "--arguments", r#"{"a": 1}"#, "--json"];
+    let refused = dev.toolfleet(&schema).exits(1).json();
+    assert_eq!(refused["trouble"]["code"], "invalid_arguments");
+    assert_eq!(refused["trouble"]["may_have_run"], "no");
+
+    let failed = dev.toolfleet(&["history", "--tenant", "acme", "--failed", "--json"]).exits(0).json();
+    assert_eq!(failed["records"].as_array().unwrap().len(), 3, "{failed}");
+    assert_eq!(failed["records"][0]["code"], "invalid_arguments", "newest first: {failed}");
+    let first = dev.toolfleet(&["history", "--tenant", "acme", "--limit", "1", "--json"]).exits(0).json();
+    assert_eq!((first["records"].as_array().unwrap().len(), &first["more"]), (1, &Value::Bool(true)));
+}
+
+#[test]
+fn without_a_worker_a_sent_call_waits_and_is_shown_as_such() {
+    let dev = Dev::start(&["--no-worker"]);
+    assert_eq!(dev.ready["worker"], Value::Null);
+    let sent = dev
+        .toolfleet(&["send", "--tenant", "acme", "--tool", "echo", "--arguments", r#"{"text": "x"}"#])
+        .exits(0);
+    let id = sent.stdout.trim().to_owned();
+    assert_eq!(id.len(), 36, "a UUID: {id}");
+    sent.complains(&[&format!("toolfleet result acme {id}")]);
+
+    let unknown = dev.toolfleet(&["result", "acme", &id]).exits(3);
+    unknown.complains(&["unknown: no worker has met call", "waits in the queue, or was never sent"]);
+    let json = dev.toolfleet(&["result", "acme", &id, "--json"]).exits(3).json();
+    assert_eq!(json["state"], "unknown");
+
+    let status = dev.toolfleet(&["queue", "status", "--json"]).exits(0).json();
+    assert_eq!(status["queues"][0]["queue"], "toolfleet-calls");
+    assert_eq!(status["queues"][0]["visible"], 1, "{status}");
+    assert_eq!(status["queues"][1]["queue"], "toolfleet-calls-dlq");
+    assert_eq!(status["queues"][1]["dead_letter"], true);
+    dev.toolfleet(&["queue", "status"]).exits(0).prints(&["QUEUE", "IN FLIGHT", "toolfleet-calls-dlq"]);
+
+    let call =
+        ["call", "--tenant", "acme", "--tool", "echo", "--arguments", r#"{"text": "x"}"#, "--wait-ms", "1"];
+    dev.toolfleet(&call)
+        .exits(3)
+        .complains(&["no result within 1 ms; the call goes on", "toolfleet result acme"]);
+}
+
+#[test]
+fn a_cancelled_call_is_noted_and_shown_as_waiting() {
+    let dev = Dev::start(&["--no-worker"]);
+    dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c1"]).exits(0).prints(&["noted"]);
+    let ran = dev.toolfleet(&["result", "acme", "c1"]).exits(3);
+    ran.complains(&["pending: call c1 of tenant acme waits for a worker; its cancellation is noted"]);
+    let json = dev.toolfleet(&["result", "acme", "c1", "--json"]).exits(3).json();
+    assert_eq!(json["state"], "pending");
+    assert!(json["cancel_requested_at"].is_string(), "{json}");
+}
+
+#[test]
+fn a_cancellation_that_comes_first_ends_the_call() {
+    let dev = Dev::start(&[]);
+    dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c1"]).exits(0);
+    let call = [
+        "call",
+        "--tenant",
+        "acme",
+        "--tool",
+        "counter",
+        "--arguments",
+        r#"{"name": "n"}"#,
+        "--call-id",
+        "c1",
+    ];
+    dev.toolfleet(&call).exits(1).complains(&["cancelled (cancelled_by_caller)", "may have run: no"]);
+    let late = dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c1"]).exits(1);
+    late.complains(&["had ended before"]);
+}
+
+#[test]
+fn a_raw_body_is_sent_as_it_is_and_an_idempotency_key_names_one_call() {
+    let dev = Dev::start(&[]);
+    let body = r#"{"v": 1, "idempotency_key": "order 17", "tenant": "acme", "tool": "counter", "arguments": {"name": "n"}}"#;
+    let first = dev.toolfleet_with(&["call", "--body", "-", "--json"], body).exits(0).json();
+    let second = dev.toolfleet_with(&["call", "--body", "-", "--json"], body).exits(0).json();
+    assert_eq!(first["call_id"], second["call_id"]);
+    assert_eq!(second["content"]["content"][0]["text"], "1", "it ran once");
+    let by_option = [
+        "--tenant",
+        "acme",
+        "--tool",
+        "counter",
+        "--arguments",
+        r#"{"name": "n"}"#,
+        "--idempotency-key",
+        "order 17",
+    ];
+    let args: Vec<_> = ["send", "--json"].iter().chain(&by_option).copied().collect();
+    assert_eq!(dev.toolfleet(&args).exits(0).json()["call_id"], first["call_id"]);
+}
+
+#[test]
+fn the_tools_of_a_catalog_are_listed_with_what_the_server_says() {
+    let dev = Dev::start(&["--no-worker"]);
+    let catalog = dev.ready["env"]["TOOLFLEET_CATALOG"].as_str().unwrap();
+    let list = dev.toolfleet(&["tools", "list", "--catalog", catalog]).exits(0);
+    list.prints(&["SAFE TO REPEAT", "counter", "flaky", "30.0 s"]);
+    let live = dev.toolfleet(&["tools", "list", "--live", "--json"]).exits(0).json();
+    assert_eq!(live["tools"].as_array().unwrap().len(), 6);
+    assert_eq!(live["servers"][0]["server"], "demo");
+    let names = |tools: &Value| {
+        let tools = tools.as_array().unwrap().iter();
+        tools.map(|t| t["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let listed = names(&live["servers"][0]["tools"]);
+    assert!(listed.contains(&"counter".to_owned()), "{listed:?}");
+    let url = dev.ready["mcp_url"].as_str().unwrap();
+    let of_url = dev.toolfleet(&["tools", "list", "--url", url, "--json"]).exits(0).json();
+    assert_eq!(names(&of_url["tools"]), listed);
+    dev.toolfleet(&["tools", "list", "--live"])
+        .exits(0)
+        .prints(&["server demo at http://127.0.0.1", "READ ONLY"]);
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_said_and_its_registered_tools_are_listed_all_the_same() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        r#"{{"servers": [{{"id": "gone", "url": "http://{free}/mcp"}},
+            {{"id": "closed", "url": "http://{free}/mcp", "headers": {{"authorization": "Bearer secret://key"}}}}],
+            "tools": [{{"id": "x", "server": "gone"}}], "tenants": {{"queue": ["*"]}}}}"#
+    );
+    let path = file(&directory("gone-server"), "catalog.json", &text);
+    let ran = toolfleet(&["tools", "list", "--live", "--catalog", &path]).exits(0);
+    ran.prints(&["server gone at", "cannot connect to the server", "header `authorization` is a secret"]);
+    toolfleet(&["tools", "list", "--url", &format!("http://{free}/mcp")])
+        .exits(4)
+        .complains(&["cannot connect"]);
+}
+
+#[test]
+fn a_signal_ends_it_and_a_data_directory_keeps_what_was_sent() {
+    let directory = directory("kept");
+    let kept = directory.display().to_string();
+    let dev = Dev::start(&["--no-worker", "--data-dir", &kept]);
+    let catalog = dev.ready["env"]["TOOLFLEET_CATALOG"].as_str().unwrap().to_owned();
+    assert!(catalog.starts_with(&kept), "{catalog}");
+    dev.toolfleet(&[
+        "send",
+        "--tenant",
+        "acme",
+        "--tool",
+        "echo",
+        "--arguments",
+        r#"{"text": "kept"}"#,
+        "--call-id",
+        "k",
+    ])
+    .exits(0);
+    let (code, said) = dev.terminate();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("SIGTERM"), "{said}");
+
+    let dev = Dev::start(&["--data-dir", &kept]);
+    let wait = [
+        "call",
+        "--tenant",
+        "acme",
+        "--tool",
+        "echo",
+        "--arguments",
+        r#"{"text": "kept"}"#,
+        "--call-id",
+        "k",
+    ];
+    assert_eq!(dev.toolfleet(&wait).exits(0).stdout, "kept\n");
+    let (code, said) = dev.terminate();
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn a_temporary_catalog_goes_with_its_fleet() {
+    let dev = Dev::start(&["--no-worker"]);
+    let catalog = dev.ready["env"]["TOOLFLEET_CATALOG"].as_str().unwrap().to_owned();
+    assert!(std::fs::exists(&catalog).unwrap());
+    assert_eq!(dev.terminate().0, 0);
+    assert!(!std::fs::exists(&catalog).unwrap(), "{catalog}");
+}
+
+#[test]
+fn what_dev_prints_for_people_is_a_script_that_sets_variables() {
+    let mut child = Command::new(crate::run::BINARY)
+        .args(["dev", "--port-base", "0", "--no-worker"])
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    // The line that says that it runs is the last one of its start.
+    while !said.ends_with("ready; Ctrl-C stops it\n") {
+        assert!(std::io::BufRead::read_line(&mut stderr, &mut said).unwrap() > 0, "{said}");
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let script = String::from_utf8(output.stdout).unwrap();
+    assert!(script.lines().all(|line| line.starts_with('#') || line.starts_with("export ")), "{script}");
+    assert!(
+        script.contains("export TOOLFLEET_CATALOG=") && script.contains("#   toolfleet call"),
+        "{script}"
+    );
+    let check = Command::new("sh").args(["-n", "-c", &script]).status().unwrap();
+    assert!(check.success());
+}
+
+#[test]
+fn a_fleet_that_is_gone_is_trouble_of_our_own() {
+    let dev = Dev::start(&["--no-worker"]);
+    let environment = dev.ready["env"].clone();
+    let url = dev.ready["queue_url"].as_str().unwrap().to_owned();
+    assert_eq!(dev.terminate().0, 0);
+    let mut command = Command::new(crate::run::BINARY);
+    command.args(["queue", "status", "--json", "--queue-url", &url]).env_clear();
+    for (name, value) in environment.as_object().unwrap() {
+        command.env(name, value.as_str().unwrap());
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["error"]["kind"], "trouble");
+}
+
+#[test]
+fn a_queue_that_does_not_exist_is_a_wrong_configuration() {
+    let dev = Dev::start(&["--no-worker"]);
+    let wrong = dev.ready["queue_url"].as_str().unwrap().replace("toolfleet-calls", "toolfleet-cals");
+    let ran = dev.toolfleet(&["queue", "status", "--queue-url", &wrong]).exits(2);
+    ran.complains(&["no such queue; check TOOLFLEET_QUEUE_URL"]);
+    let ran = dev.toolfleet(&["result", "acme", "c1", "--table-prefix", "other"]).exits(2);
+    ran.complains(&["other-calls", "no such resource"]);
+}

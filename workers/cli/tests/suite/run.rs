@@ -1,0 +1,150 @@
+//! Owns how the tests run the binary: with an environment of their own, and without waiting for time to pass.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_toolfleet");
+
+/// What a command left behind.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1, "one document on one line:\n{}", self.stdout);
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn complains(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` is not in stderr:\n{}", self.stderr);
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn prints(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.stdout.contains(part), "`{part}` is not in stdout:\n{}", self.stdout);
+        }
+    }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(args).env_clear().env("COLUMNS", "110").env("HOME", "/nonexistent");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it to its end, with no fleet configured.
+pub(crate) fn toolfleet(args: &[&str]) -> Ran {
+    finish(command(args).spawn().unwrap())
+}
+
+/// Runs it to its end, with that on stdin.
+pub(crate) fn toolfleet_with(args: &[&str], stdin: &str) -> Ran {
+    let mut child = command(args).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    finish(child)
+}
+
+fn finish(child: Child) -> Ran {
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A `toolfleet dev --json` on ports of its own; it is killed if the test does not stop it.
+pub(crate) struct Dev {
+    child: Child,
+    /// The document that says that it runs.
+    pub(crate) ready: Value,
+    _stdout: BufReader<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+impl Dev {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let all: Vec<_> = ["dev", "--json", "--port-base", "0"].iter().chain(args).copied().collect();
+        let mut child = command(&all).env("TOOLFLEET_LOG", "warn").spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take();
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let Ok(ready) = serde_json::from_str(&line) else {
+            let mut said = String::new();
+            stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("it does not start: {line}{said}");
+        };
+        Self { child, ready, _stdout: stdout, stderr }
+    }
+
+    fn joined(&self, args: &[&str]) -> Command {
+        let mut command = command(args);
+        for (name, value) in self.ready["env"].as_object().unwrap() {
+            command.env(name, value.as_str().unwrap());
+        }
+        command
+    }
+
+    /// Runs a command with the variables that `dev` gave.
+    pub(crate) fn toolfleet(&self, args: &[&str]) -> Ran {
+        finish(self.joined(args).spawn().unwrap())
+    }
+
+    pub(crate) fn toolfleet_with(&self, args: &[&str], stdin: &str) -> Ran {
+        let mut child = self.joined(args).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        finish(child)
+    }
+
+    /// Asks it to end, and gives its exit code and what it said on stderr.
+    pub(crate) fn terminate(mut self) -> (i32, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut said = String::new();
+        self.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code().unwrap_or(-1), said)
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A file in a directory of its own, for one test.
+pub(crate) fn file(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// A directory of its own for one test, empty.
+pub(crate) fn directory(test: &str) -> std::path::PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{test}-{}", std::process::id()));
+    let _absent = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}

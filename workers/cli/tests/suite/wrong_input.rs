@@ -1,0 +1,142 @@
+//! What is typed wrongly: each answer names what was found and what is accepted, and nothing is sent.
+
+use crate::run::{directory, file, toolfleet, toolfleet_with};
+
+#[test]
+fn a_missing_queue_url_says_what_to_set() {
+    let ran = toolfleet(&["call", "--tenant", "t", "--tool", "echo"]).exits(2);
+    ran.complains(&["TOOLFLEET_QUEUE_URL is not set", "--queue-url", "`toolfleet dev`"]);
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn a_queue_name_is_not_taken_for_its_url() {
+    toolfleet(&["queue", "status", "--queue-url", "toolfleet-calls"])
+        .exits(2)
+        .complains(&["--queue-url: is `toolfleet-calls`", "whole URL"]);
+}
+
+#[test]
+fn a_tenant_with_a_key_separator_names_the_rule() {
+    toolfleet(&["call", "--tenant", "a#b", "--tool", "echo"]).exits(2).complains(&[
+        "`a#b` is not a valid tenant",
+        "1 to 64 characters",
+        "--tenant <TENANT>",
+    ]);
+}
+
+#[test]
+fn arguments_that_are_not_json_name_the_place() {
+    toolfleet(&["send", "--tenant", "t", "--tool", "echo", "--arguments", "{\"text\": hello}"])
+        .exits(2)
+        .complains(&["--arguments: is not valid JSON", "line 1 column 10", "{\"text\": hello}"]);
+}
+
+#[test]
+fn arguments_that_are_no_object_are_refused() {
+    toolfleet_with(&["send", "--tenant", "t", "--tool", "echo", "--arguments", "-"], "[1, 2]")
+        .exits(2)
+        .complains(&["--arguments: is `[1, 2]`", "JSON object"]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    toolfleet(&["send", "--tenant", "t", "--tool", "echo", "--arguments", "@/no/such/file"])
+        .exits(2)
+        .complains(&["--arguments: cannot read /no/such/file"]);
+}
+
+#[test]
+fn a_raw_body_is_checked_and_its_field_is_named() {
+    let body = r#"{"v": 1, "call_id": "c", "tenant": "t", "tool": "echo", "arguments": {}, "retries": 3}"#;
+    toolfleet_with(&["send", "--body", "-"], body).exits(2).complains(&["retries", "unknown field"]);
+    let body = r#"{"v": 1, "call_id": "c", "tenant": "t", "arguments": {}}"#;
+    toolfleet_with(&["send", "--body", "-"], body).exits(2).complains(&["tool: is missing"]);
+}
+
+#[test]
+fn a_call_without_a_tool_says_which_options_name_one() {
+    toolfleet(&["call", "--tenant", "t"]).exits(2).complains(&["--tool <ID>"]);
+    toolfleet(&["call", "--tenant", "t", "--server", "s"]).exits(2).complains(&["--name <NAME>"]);
+}
+
+#[test]
+fn two_ways_to_say_the_same_are_refused() {
+    toolfleet(&[
+        "call",
+        "--tenant",
+        "t",
+        "--tool",
+        "x",
+        "--timeout-ms",
+        "5",
+        "--deadline",
+        "2026-11-21T09:30:00Z",
+    ])
+    .exits(2)
+    .complains(&["cannot be used with"]);
+    toolfleet(&["call", "--tenant", "t", "--tool", "x", "--call-id", "a", "--idempotency-key", "b"])
+        .exits(2)
+        .complains(&["cannot be used with"]);
+}
+
+#[test]
+fn a_deadline_without_an_offset_is_refused_with_an_example() {
+    toolfleet(&["call", "--tenant", "t", "--tool", "x", "--deadline", "tomorrow"])
+        .exits(2)
+        .complains(&["`tomorrow` is not an instant", "2026-11-21T09:30:00Z"]);
+}
+
+#[test]
+fn a_span_of_time_names_its_units() {
+    toolfleet(&["history", "--tenant", "t", "--since", "yesterday"])
+        .exits(2)
+        .complains(&["`yesterday` is not a span of time", "30m, 1h or 2d"]);
+}
+
+#[test]
+fn a_mistyped_verb_suggests_the_right_one() {
+    toolfleet(&["hstory", "--tenant", "t"]).exits(2).complains(&["history"]);
+}
+
+#[test]
+fn an_error_is_json_where_a_machine_reads() {
+    let ran = toolfleet(&["--json", "send", "--tenant", "t", "--tool", "echo", "--arguments", "{"]).exits(2);
+    assert_eq!(ran.json()["error"]["kind"], "usage");
+    ran.complains(&["error: --arguments"]);
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_named() {
+    toolfleet(&["--log", "a=b=c", "completions", "bash"]).exits(2).complains(&["TOOLFLEET_LOG", "`a=b=c`"]);
+}
+
+#[test]
+fn a_catalog_that_is_wrong_names_its_entry() {
+    let directory = directory("wrong-catalog");
+    let path = file(
+        &directory,
+        "catalog.json",
+        r#"{"servers": [], "tools": [{"id": "x", "server": "y"}], "tenants": {"queue": ["*"]}}"#,
+    );
+    for args in
+        [vec!["tools", "list", "--catalog", &path], vec!["dev", "--port-base", "0", "--catalog", &path]]
+    {
+        toolfleet(&args).exits(2).complains(&["tools.x.server", "`y` is not among the servers"]);
+    }
+}
+
+#[test]
+fn tools_list_without_a_source_says_which_there_are() {
+    toolfleet(&["tools", "list"]).exits(2).complains(&["--catalog FILE", "TOOLFLEET_CATALOG", "--url URL"]);
+}
+
+#[test]
+fn a_taken_port_names_the_option_and_the_remedy() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for option in ["--sqs-port", "--dynamodb-port", "--mcp-port"] {
+        let ran = toolfleet(&["dev", "--port-base", "0", option, &port]).exits(2);
+        ran.complains(&[&format!("{option}: port {port} of 127.0.0.1"), "0 takes any that is free"]);
+    }
+}

@@ -1,0 +1,125 @@
+//! A crash after every step and a lost answer of every write: the same end each time.
+
+use toolfleet_core::audit::AuditKind;
+use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_testkit::{Cut, Rule};
+use toolfleet_worker::fleet::Step;
+
+use crate::rig::{Rig, request};
+
+/// One result, one audit record that says the same, no message left.
+async fn assert_settled(rig: &Rig, id: &str, context: &str) -> OutcomeKind {
+    let seen = rig.outcome(id).await;
+    let audit = rig.audit_of(id, AuditKind::Call).await;
+    assert_eq!(audit.len(), 1, "{context}: one audit record, got {audit:?}");
+    assert_eq!(audit[0].outcome, seen.kind, "{context}: record and result agree");
+    assert_eq!(audit[0].attempts, seen.row.attempts, "{context}");
+    assert_eq!(audit[0].at, seen.row.finished.as_ref().unwrap().at, "{context}");
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!(depth.visible + depth.in_flight + depth.delayed, 0, "{context}: the message is gone");
+    seen.kind
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_after_any_step_leaves_one_result_one_record_and_no_message() {
+    for step in Step::ALL {
+        for tool in ["safe", "unsafe"] {
+            let context = format!("crash after {step:?} of a call of `{tool}`");
+            let rig = Rig::new().await;
+            rig.send(request("c1", tool).to_string()).await;
+            rig.crash_after(step).await;
+            rig.settle().await;
+            let kind = assert_settled(&rig, "c1", &context).await;
+            let executions = rig.mcp.executions_of("c1");
+            let expected = match (step, tool) {
+                (Step::Claimed, "unsafe") => (OutcomeKind::OutcomeUnknown, 0),
+                (Step::Executed, "unsafe") => (OutcomeKind::OutcomeUnknown, 1),
+                // It ran, its answer was not stored, and it does no harm to run it again.
+                (Step::Executed, _) => (OutcomeKind::Succeeded, 2),
+                _ => (OutcomeKind::Succeeded, 1),
+            };
+            assert_eq!((kind, executions), expected, "{context}");
+            if kind == OutcomeKind::OutcomeUnknown {
+                assert_eq!(rig.outcome("c1").await.may_have_run, Some(MayHaveRun::Unknown), "{context}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lost_answer_of_any_write_changes_nothing() {
+    let writes = [
+        ("claim", "\\\"attempts\\\"", "INSERT", true),
+        ("result", "", "UPDATE", true),
+        ("audit record", "toolfleet-history", "INSERT", true),
+        ("delete", "DeleteMessage", "", false),
+        ("receive", "ReceiveMessage", "", false),
+    ];
+    for (name, part, verb, in_table) in writes {
+        let context = format!("lost answer of the {name}");
+        let rig = Rig::new().await;
+        rig.send(request("c1", "unsafe").to_string()).await;
+        let rule = if in_table {
+            let text = if name == "audit record" { part } else { verb };
+            Rule::new(Cut::AfterAnswer, "BatchExecuteStatement", 1).with_body(text)
+        } else {
+            Rule::new(Cut::AfterAnswer, part, 1)
+        };
+        if in_table {
+            rig.dynamodb.cut(rule)
+        } else {
+            rig.sqs.cut(rule)
+        }
+        rig.settle().await;
+        let cuts = if in_table { rig.dynamodb.cuts() } else { rig.sqs.cuts() };
+        assert_eq!(cuts, 1, "{context}: the answer was lost");
+        let kind = assert_settled(&rig, "c1", &context).await;
+        assert_eq!((kind, rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1), "{context}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_away_for_a_while_only_ever_means_later() {
+    for (name, text) in [("claim", "INSERT"), ("result", "UPDATE"), ("audit record", "toolfleet-history")] {
+        let context = format!("no answer to the {name} for five tries");
+        let rig = Rig::new().await;
+        rig.send(request("c1", "unsafe").to_string()).await;
+        rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "BatchExecuteStatement", 1).with_body(text).times(5));
+        rig.settle().await;
+        assert_eq!(rig.dynamodb.cuts(), 5, "{context}");
+        let kind = assert_settled(&rig, "c1", &context).await;
+        assert_eq!((kind, rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1), "{context}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_worker_overwrites_nothing_and_its_answer_is_audited() {
+    let rig = Rig::new().await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let slow = rig.fleet(None).await;
+    let delivery = rig.receive(&slow).await.unwrap();
+    let hold = rig.mcp.hold();
+    let late = tokio::spawn(toolfleet_worker::path::run(slow, delivery));
+    rig.mcp.arrived("tools/call", 1).await;
+    // The worker stands still past its lease; another one settles the call.
+    rig.clock.advance_ms(crate::rig::LEASE_MS + crate::rig::SKEW_MS + 1);
+    rig.settle().await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::OutcomeUnknown);
+    drop(hold);
+    late.await.unwrap();
+    assert_eq!(assert_settled(&rig, "c1", "late worker").await, OutcomeKind::OutcomeUnknown);
+    let answers = rig.audit_of("c1", AuditKind::LateAnswer).await;
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0].outcome, OutcomeKind::Succeeded);
+    assert_eq!(rig.mcp.executions_of("c1"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_sent_twice_and_a_message_delivered_twice_run_once() {
+    let rig = Rig::new().await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.settle().await;
+    assert_settled(&rig, "c1", "duplicate").await;
+    assert_eq!(rig.mcp.executions_of("c1"), 1);
+}

@@ -1,0 +1,17 @@
+//! The tests of the worker: the real path, the real SDKs, embedded endpoints, scripted MCP servers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do: loudly, at the line"
+)]
+
+mod arrows;
+mod bad_input;
+mod crashes;
+mod rig;
+mod servers;
+mod stopping;
+mod waiting;

@@ -1,0 +1,308 @@
+//! One worker's world: embedded endpoints behind cutting proxies, a scripted MCP server, a clock that tests set.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
+use toolfleet_aws::{Aws, AwsOptions, Tables};
+use toolfleet_core::audit::{AuditKind, AuditRecord};
+use toolfleet_core::call::CallRow;
+use toolfleet_core::catalog::Catalog;
+use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
+use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_core::time::Timestamp;
+use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
+use toolfleet_mcp::{ClientOptions, McpClient};
+use toolfleet_testkit::{CuttingProxy, Era, MockMcp};
+use toolfleet_worker::clock::Clock as WorkerClock;
+use toolfleet_worker::config::Limits;
+use toolfleet_worker::fleet::{Fleet, Parts, Step, Watch};
+use toolfleet_worker::{intake, path};
+
+pub(crate) const START_MS: u64 = 1_795_000_000_000;
+pub(crate) const LEASE_MS: u64 = 30_000;
+pub(crate) const SKEW_MS: u64 = 2_000;
+/// The access key of the rig, which the local SQS gives as SenderId.
+pub(crate) const SENDER: &str = "AKIARIG";
+
+pub(crate) struct Rig {
+    pub(crate) local: LocalEndpoints,
+    pub(crate) clock: Clock,
+    pub(crate) sqs: CuttingProxy,
+    pub(crate) dynamodb: CuttingProxy,
+    pub(crate) mcp: MockMcp,
+    pub(crate) direct: Aws,
+}
+
+impl Rig {
+    pub(crate) async fn new() -> Self {
+        Self::with(Era::Modern).await
+    }
+
+    pub(crate) async fn with(era: Era) -> Self {
+        let clock = Clock::manual(START_MS);
+        let options = LocalOptions { clock: clock.clone(), ..LocalOptions::default() };
+        let local = LocalEndpoints::start(options).await.expect("the local endpoints start");
+        let sqs = CuttingProxy::start(local.sqs_url()).await;
+        let dynamodb = CuttingProxy::start(local.dynamodb_url()).await;
+        let mcp = MockMcp::start(era).await;
+        for tool in ["safe", "unsafe", "hinted", "strict"] {
+            mcp.tool(tool, |arguments| json!({"content": [{"type": "text", "text": arguments.to_string()}]}));
+        }
+        mcp.tool("hinted", |_| json!({"content": []})).annotations(json!({"readOnlyHint": true}));
+        let direct = connect(local.sqs_url(), local.dynamodb_url(), local.secretsmanager_url(), SENDER).await;
+        Self { local, clock, sqs, dynamodb, mcp, direct }
+    }
+
+    pub(crate) fn catalog(&self) -> Value {
+        let reply = self.local.queue_url("toolfleet-replies");
+        json!({
+            "servers": [{"id": "mock", "url": self.mcp.url(), "trusted": true, "discover": true}],
+            "tools": [
+                {"id": "safe", "server": "mock", "idempotent": true, "timeout_ms": 2000},
+                {"id": "unsafe", "server": "mock", "timeout_ms": 2000},
+                {"id": "paused", "server": "mock", "paused": true},
+                {"id": "closed", "server": "mock", "access": [{"user_roles": ["admin"]}]},
+                {"id": "strict", "server": "mock", "input_schema":
+                    {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}}
+            ],
+            "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]},
+            "reply_queues": [reply]
+        })
+    }
+
+    pub(crate) async fn fleet(&self, watch: Option<Arc<dyn Watch>>) -> Arc<Fleet> {
+        self.fleet_of(self.catalog(), limits(), watch).await
+    }
+
+    /// A worker that reaches AWS through the proxies.
+    pub(crate) async fn fleet_of(
+        &self,
+        catalog: Value,
+        limits: Limits,
+        watch: Option<Arc<dyn Watch>>,
+    ) -> Arc<Fleet> {
+        self.fleet_at(&self.sqs.url(), catalog, limits, watch).await
+    }
+
+    /// A worker that reaches SQS without a proxy, so that the endpoint sees at once when a receive is given up.
+    pub(crate) async fn fleet_direct(&self, watch: Option<Arc<dyn Watch>>) -> Arc<Fleet> {
+        self.fleet_at(self.local.sqs_url(), self.catalog(), limits(), watch).await
+    }
+
+    async fn fleet_at(
+        &self,
+        sqs: &str,
+        catalog: Value,
+        limits: Limits,
+        watch: Option<Arc<dyn Watch>>,
+    ) -> Arc<Fleet> {
+        let aws = connect(sqs, &self.dynamodb.url(), self.local.secretsmanager_url(), SENDER).await;
+        let clock = self.clock.clone();
+        let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
+        Arc::new(Fleet::new(Parts {
+            aws,
+            queue_url: self.local.queue_url("toolfleet-calls"),
+            tables: Tables::with_prefix("toolfleet"),
+            worker: WorkerId::parse("w-test").unwrap(),
+            limits,
+            catalog: Catalog::parse(&catalog.to_string()).expect("the rig's catalog"),
+            mcp: McpClient::new(ClientOptions {
+                max_body_bytes: limits.max_answer_bytes,
+                ..ClientOptions::default()
+            })
+            .unwrap(),
+            clock: WorkerClock::Of(Arc::new(now)),
+            watch,
+        }))
+    }
+
+    pub(crate) fn queue(&self) -> Queue {
+        self.direct.queue(self.local.queue_url("toolfleet-calls"))
+    }
+
+    pub(crate) async fn send(&self, body: impl Into<String>) {
+        let message = Outgoing {
+            body: body.into(),
+            delay_s: 0,
+            group: Some("acme".into()),
+            attributes: Default::default(),
+        };
+        self.queue().send(message).await.expect("a message is sent");
+    }
+
+    pub(crate) async fn receive(&self, fleet: &Fleet) -> Option<Delivery> {
+        fleet.queue.receive(1, 0, fleet.limits.visibility_s()).await.ok()?.pop()
+    }
+
+    /// Takes one delivery through a worker, to its end.
+    pub(crate) async fn deliver(&self, fleet: &Arc<Fleet>) {
+        let delivery = self.receive(fleet).await.expect("a message to deliver");
+        path::run(fleet.clone(), delivery).await;
+    }
+
+    /// Takes one delivery through a worker that dies right after `step`.
+    pub(crate) async fn crash_after(&self, step: Step) {
+        let crash = Arc::new(CrashAfter { step, reached: Notify::new() });
+        let fleet = self.fleet(Some(crash.clone())).await;
+        let delivery = self.receive(&fleet).await.expect("a message to deliver");
+        tokio::select! {
+            () = path::run(fleet, delivery) => panic!("the call passed by {step:?}"),
+            () = crash.reached.notified() => {}
+        }
+    }
+
+    /// Redelivers with a healthy worker until the queue holds nothing, visible, in flight or delayed.
+    pub(crate) async fn settle(&self) {
+        let fleet = self.fleet(None).await;
+        self.settle_with(&fleet).await;
+    }
+
+    pub(crate) async fn settle_with(&self, fleet: &Arc<Fleet>) {
+        for _ in 0..200 {
+            while let Some(delivery) = self.receive(fleet).await {
+                path::run(fleet.clone(), delivery).await;
+            }
+            let depth = self.queue().depth().await.unwrap();
+            if depth.visible + depth.in_flight + depth.delayed == 0 {
+                return;
+            }
+            self.clock.advance_ms(LEASE_MS + SKEW_MS + 1);
+        }
+        panic!("the queue still holds messages: {:?}", self.queue().depth().await);
+    }
+
+    /// Runs a whole worker, intake included, until `count` messages are gone from the queue.
+    pub(crate) async fn work_off(&self, count: usize) {
+        let gone = Arc::new(CountAcknowledged::default());
+        let fleet = self.fleet(Some(gone.clone())).await;
+        let worker = tokio::spawn(intake::run(fleet.clone()));
+        gone.reached(count).await;
+        fleet.shutdown.begin(Duration::from_secs(5));
+        worker.await.unwrap();
+    }
+
+    pub(crate) async fn row(&self, id: &str) -> Option<CallRow> {
+        let calls = self.direct.calls(&Tables::with_prefix("toolfleet"));
+        calls.read(&key("acme", id)).await.unwrap()
+    }
+
+    pub(crate) async fn outcome(&self, id: &str) -> Seen {
+        let row = self.row(id).await.unwrap_or_else(|| panic!("`{id}` has no row"));
+        let outcome = row.finished.clone().unwrap_or_else(|| panic!("`{id}` has not ended: {row:?}")).outcome;
+        Seen {
+            kind: outcome.kind,
+            code: outcome.trouble.as_ref().map(|t| t.code.as_str()),
+            message: outcome.trouble.as_ref().map(|t| t.message.clone()).unwrap_or_default(),
+            may_have_run: outcome.trouble.as_ref().map(|t| t.may_have_run),
+            content: outcome.content.map(|c| c.get().to_owned()),
+            row,
+        }
+    }
+
+    /// Every audit record of a tenant.
+    pub(crate) async fn audit(&self, tenant: &Tenant) -> Vec<AuditRecord> {
+        let history = self.direct.history(&Tables::with_prefix("toolfleet"));
+        let start = Timestamp::from_ms(i64::try_from(START_MS).unwrap());
+        let now = Timestamp::from_ms(i64::try_from(self.clock.now_ms()).unwrap());
+        history.by_hours(tenant, start, now, 1_000).await.unwrap()
+    }
+
+    pub(crate) async fn audit_of(&self, id: &str, kind: AuditKind) -> Vec<AuditRecord> {
+        let all = self.audit(&Tenant::parse("acme").unwrap()).await;
+        all.into_iter().filter(|r| r.call_id.as_str() == id && r.kind == kind).collect()
+    }
+}
+
+/// How a call was seen to end.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) kind: OutcomeKind,
+    pub(crate) code: Option<&'static str>,
+    pub(crate) message: String,
+    pub(crate) may_have_run: Option<MayHaveRun>,
+    pub(crate) content: Option<String>,
+    pub(crate) row: CallRow,
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits {
+        slots: 20,
+        lease: Duration::from_millis(LEASE_MS),
+        skew: Duration::from_millis(SKEW_MS),
+        max_answer_bytes: 100_000,
+        ..Limits::default()
+    }
+}
+
+pub(crate) fn key(tenant: &str, id: &str) -> CallKey {
+    CallKey { tenant: Tenant::parse(tenant).unwrap(), call_id: CallId::parse(id).unwrap() }
+}
+
+pub(crate) fn request(id: &str, tool: &str) -> Value {
+    json!({"v": 1, "call_id": id, "tenant": "acme", "tool": tool, "arguments": {"call": id}})
+}
+
+pub(crate) async fn connect(sqs: &str, dynamodb: &str, secrets: &str, access_key: &str) -> Aws {
+    Aws::connect(AwsOptions {
+        region: Some("us-east-1".into()),
+        sqs_endpoint: Some(sqs.into()),
+        dynamodb_endpoint: Some(dynamodb.into()),
+        secrets_endpoint: Some(secrets.into()),
+        static_credentials: Some((access_key.into(), "not-a-secret".into())),
+    })
+    .await
+}
+
+/// Holds a call for ever right after a step: whoever drops it then has killed it there.
+struct CrashAfter {
+    step: Step,
+    reached: Notify,
+}
+
+impl Watch for CrashAfter {
+    fn passed(&self, step: Step) -> BoxFuture<'_, ()> {
+        async move {
+            if step == self.step {
+                self.reached.notify_one();
+                std::future::pending::<()>().await;
+            }
+        }
+        .boxed()
+    }
+}
+
+#[derive(Default)]
+struct CountAcknowledged {
+    count: AtomicUsize,
+    changed: Notify,
+}
+
+impl CountAcknowledged {
+    async fn reached(&self, count: usize) {
+        loop {
+            let changed = self.changed.notified();
+            if self.count.load(Ordering::SeqCst) >= count {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Watch for CountAcknowledged {
+    fn passed(&self, step: Step) -> BoxFuture<'_, ()> {
+        async move {
+            if step == Step::Notified {
+                self.count.fetch_add(1, Ordering::SeqCst);
+                self.changed.notify_waiters();
+            }
+        }
+        .boxed()
+    }
+}

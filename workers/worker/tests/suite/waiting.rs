@@ -1,0 +1,221 @@
+//! Later: pauses, parking, breakers, cancellation, sessions and notices.
+
+use serde_json::json;
+use toolfleet_aws::Tables;
+use toolfleet_aws::sessions::SessionRow;
+use toolfleet_core::call::{Decision, Event, decide};
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::notice::Notice;
+use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_core::time::Timestamp;
+use toolfleet_testkit::MockFault;
+
+use crate::rig::{LEASE_MS, Rig, START_MS, key, request};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_of_minutes_is_a_delayed_message_that_remembers_when_it_was_first_sent() {
+    let rig = Rig::new().await;
+    rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let fleet = rig.fleet(None).await;
+    rig.deliver(&fleet).await;
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!(
+        (depth.visible, depth.in_flight, depth.delayed),
+        (0, 0, 1),
+        "parked messages do not sit in flight"
+    );
+    assert_eq!(rig.row("c1").await.unwrap().attempts, 0, "a pause is not an attempt");
+    rig.clock.advance_ms(300_000);
+    rig.deliver(&fleet).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!(seen.kind, OutcomeKind::Succeeded);
+    assert_eq!(seen.row.enqueued_at.as_ms(), i64::try_from(START_MS).unwrap());
+    assert_eq!(rig.mcp.executions_of("c1"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_of_seconds_is_the_messages_invisibility() {
+    let rig = Rig::new().await;
+    rig.mcp.next(MockFault::status_with(429, "retry-after", "5"));
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let fleet = rig.fleet(None).await;
+    rig.deliver(&fleet).await;
+    assert_eq!(rig.queue().depth().await.unwrap().in_flight, 1);
+    rig.clock.advance_ms(5_000);
+    rig.deliver(&fleet).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timeout_counts_from_the_first_message_however_often_the_call_is_parked() {
+    let rig = Rig::new().await;
+    rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
+    let mut body = request("c1", "unsafe");
+    body["timeout_ms"] = json!(310_000);
+    rig.send(body.to_string()).await;
+    let fleet = rig.fleet(None).await;
+    rig.deliver(&fleet).await;
+    rig.clock.advance_ms(311_000);
+    rig.deliver(&fleet).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Expired);
+    assert_eq!(rig.mcp.executions_of("c1"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_older_than_the_fleets_memory_is_refused() {
+    let rig = Rig::new().await;
+    // Parked by the fleet itself more than 28 days ago.
+    let first_sent = START_MS - 29 * 24 * 3_600_000;
+    let attributes =
+        std::collections::BTreeMap::from([("toolfleet-first-sent-ms".to_owned(), first_sent.to_string())]);
+    let body = request("old", "unsafe").to_string();
+    rig.queue()
+        .send(toolfleet_aws::queue::Outgoing { body, attributes, ..Default::default() })
+        .await
+        .unwrap();
+    rig.settle().await;
+    assert_eq!(rig.outcome("old").await.code, Some("too_old"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_keeps_failing_is_left_alone_and_calls_wait_without_attempts() {
+    let rig = Rig::new().await;
+    let fleet = rig.fleet(None).await;
+    rig.mcp.always_for("tools/call", MockFault::status(503));
+    for n in 0..10 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+        rig.deliver(&fleet).await;
+    }
+    let asked = rig.mcp.requests_of("tools/call").len();
+    rig.send(request("waits", "unsafe").to_string()).await;
+    rig.deliver(&fleet).await;
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), asked, "an open breaker sends nothing");
+    assert!(rig.row("waits").await.is_none(), "waiting before the claim writes nothing");
+    rig.mcp.behave();
+    rig.clock.advance_ms(10_000);
+    rig.deliver(&fleet).await;
+    assert_eq!(rig.outcome("waits").await.kind, OutcomeKind::Succeeded);
+}
+
+async fn cancel(rig: &Rig, id: &str) {
+    let calls = rig.direct.calls(&Tables::with_prefix("toolfleet"));
+    let seen = rig.row(id).await;
+    let now = Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap());
+    let event = Event::Cancel { key: key("acme", id), now, expires_at: now.plus_ms(1_000_000) };
+    let Decision::Write { row, .. } = decide(seen.as_ref(), &event) else {
+        panic!("a cancellation to write")
+    };
+    calls.swap(seen.as_ref(), &row).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_that_overtakes_its_message_is_obeyed() {
+    let rig = Rig::new().await;
+    cancel(&rig, "c1").await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.settle().await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!((seen.kind, seen.may_have_run), (OutcomeKind::Cancelled, Some(MayHaveRun::No)));
+    assert_eq!(rig.mcp.executions_of("c1"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_of_a_running_call_is_seen_by_its_heartbeat() {
+    let rig = Rig::new().await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let limits = toolfleet_worker::config::Limits {
+        // A third of this is the pause between heartbeats, in real time.
+        lease: std::time::Duration::from_millis(1_500),
+        ..crate::rig::limits()
+    };
+    let fleet = rig.fleet_of(rig.catalog(), limits, None).await;
+    let delivery = rig.receive(&fleet).await.unwrap();
+    let _hold = rig.mcp.hold();
+    let running = tokio::spawn(toolfleet_worker::path::run(fleet, delivery));
+    rig.mcp.arrived("tools/call", 1).await;
+    cancel(&rig, "c1").await;
+    running.await.unwrap();
+    let seen = rig.outcome("c1").await;
+    assert_eq!((seen.kind, seen.may_have_run), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
+    rig.mcp.hung_up(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_keeps_a_long_call_from_every_other_worker() {
+    let rig = Rig::new().await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let limits = toolfleet_worker::config::Limits {
+        lease: std::time::Duration::from_millis(600),
+        ..crate::rig::limits()
+    };
+    let fleet = rig.fleet_of(rig.catalog(), limits, None).await;
+    let delivery = rig.receive(&fleet).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(toolfleet_worker::path::run(fleet.clone(), delivery));
+    rig.mcp.arrived("tools/call", 1).await;
+    let first = rig.row("c1").await.unwrap();
+    rig.clock.advance_ms(500);
+    // Each heartbeat is one write to the row.
+    while rig.row("c1").await.unwrap().rev == first.rev {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.row("c1").await.unwrap().lease_until > first.lease_until);
+    drop(hold);
+    running.await.unwrap();
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_kept_its_end_and_its_grants_hold() {
+    let rig = Rig::new().await;
+    let sessions = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
+    let acme = Tenant::parse("acme").unwrap();
+    let now = Timestamp::from_ms(i64::try_from(START_MS).unwrap());
+    let narrow = SessionRow { expires_at: now.plus_ms(600_000), grants: vec!["safe".into()] };
+    sessions.create(&acme, &SessionId::parse("narrow").unwrap(), &narrow).await.unwrap();
+    let over = SessionRow { expires_at: now, grants: vec!["*".into()] };
+    sessions.create(&acme, &SessionId::parse("over").unwrap(), &over).await.unwrap();
+    for (id, tool, session) in [
+        ("a", "safe", "narrow"),
+        ("b", "unsafe", "narrow"),
+        ("c", "safe", "over"),
+        ("d", "safe", "met-first"),
+    ] {
+        let mut body = request(id, tool);
+        body["session"] = json!(session);
+        rig.send(body.to_string()).await;
+    }
+    rig.settle().await;
+    assert_eq!(rig.outcome("a").await.kind, OutcomeKind::Succeeded);
+    let refused = rig.outcome("b").await;
+    assert_eq!(refused.code, Some("session_invalid"));
+    assert!(refused.message.contains("does not grant `unsafe`"), "{}", refused.message);
+    assert_eq!(rig.outcome("c").await.code, Some("session_invalid"));
+    assert_eq!(rig.outcome("d").await.kind, OutcomeKind::Succeeded);
+    let met = sessions.read(&acme, &SessionId::parse("met-first").unwrap()).await.unwrap().unwrap();
+    assert_eq!(met.grants, ["*"]);
+    let of_session = rig.direct.history(&Tables::with_prefix("toolfleet"));
+    let records = of_session.by_session(&acme, &SessionId::parse("narrow").unwrap(), 10).await.unwrap();
+    assert_eq!(records.len(), 2);
+    let failures = of_session.failures(&acme, now, now.plus_ms(LEASE_MS * 100), 10).await.unwrap();
+    assert_eq!(failures.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_names_the_call_and_how_it_ended_and_carries_no_content() {
+    let rig = Rig::new().await;
+    let reply = rig.local.queue_url("toolfleet-replies");
+    let mut body = request("c1", "unsafe");
+    body["reply"] = json!({"sqs_queue_url": reply});
+    body["group"] = json!({"id": "turn-1", "size": 1});
+    rig.send(body.to_string()).await;
+    rig.settle().await;
+    let replies = rig.direct.queue(reply);
+    let notices = replies.receive(10, 0, 30).await.unwrap();
+    assert_eq!(notices.len(), 1);
+    let notice: Notice = serde_json::from_str(&notices[0].body).unwrap();
+    assert_eq!((notice.call_id.as_str(), notice.outcome), ("c1", OutcomeKind::Succeeded));
+    assert_eq!(notice.group.unwrap().as_str(), "turn-1");
+    assert!(!notices[0].body.contains("content"));
+}
