@@ -7,6 +7,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+/// The least width of a terminal, in columns, for which tables are wrapped.
+const LEAST_COLUMNS: u16 = 100;
+
 /// Where a command's words go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -61,12 +64,16 @@ fn print(text: &str) -> io::Result<()> {
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    let fits =
-        if io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-    table.set_content_arrangement(fits);
+    // Cells are wrapped where there is room for that; a narrow window does better with long lines.
+    let wide = io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= LEAST_COLUMNS);
+    let arrangement = if wide { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+    table.set_content_arrangement(arrangement);
     table.set_header(header.iter().map(|h| h.to_uppercase()));
     for row in rows {
         table.add_row(row.iter().map(|cell| one_line(cell)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }

@@ -87,8 +87,11 @@ fn standing(key: &CallKey, row: Option<&CallRow>) -> String {
     let Some(row) = row else {
         return format!("unknown: no worker has met {call}; it waits in the queue, or was never sent");
     };
+    // The row of a claimed call does not know of the attempt under way.
+    let earlier =
+        if row.attempts > 0 { format!("; attempts before: {}", row.attempts) } else { String::new() };
     let tries = match row.attempts {
-        0 => "no attempt made so far".to_owned(),
+        0 => "no attempt made".to_owned(),
         1 => "1 attempt made".to_owned(),
         n => format!("{n} attempts made"),
     };
@@ -96,7 +99,7 @@ fn standing(key: &CallKey, row: Option<&CallRow>) -> String {
     let worker = row.worker.as_ref().map_or("a worker", WorkerId::as_str);
     let text = match row.state {
         State::Pending => "waits for a worker".to_owned(),
-        State::Claimed => format!("is with {worker}, {tries}"),
+        State::Claimed => format!("is with {worker}, which runs it{earlier}"),
         State::Released => format!("waits for its next attempt, {tries}"),
         State::WaitingTask => format!("is a task of its server, {tries}"),
         State::AwaitingApproval => "waits for a person's approval".to_owned(),

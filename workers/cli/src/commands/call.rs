@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use toolfleet_core::ids::CallKey;
 
-use super::request::{Ready, RequestArgs, from_file};
+use super::request::RequestArgs;
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
@@ -20,26 +20,14 @@ use crate::show::{self, span};
 pub(crate) struct CallArgs {
     #[command(flatten)]
     request: RequestArgs,
-    /// Send a whole request instead: the JSON body, from a file or from stdin. It is checked before it is sent.
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["tenant", "tool", "server", "call_id", "idempotency_key"])]
-    body: Option<String>,
     /// How long to wait for the result, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     wait_ms: u64,
 }
 
-impl CallArgs {
-    fn request(&self) -> Result<Ready, Failure> {
-        match &self.body {
-            Some(file) => from_file(file),
-            None => self.request.request(),
-        }
-    }
-}
-
 /// Sends, waits, shows.
 pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
-    let ready = args.request()?;
+    let ready = args.request.request()?;
     let fleet = connect.fleet().await?;
     let key = &ready.request.key;
     let spinner = spinner(key);

@@ -70,6 +70,16 @@ pub(crate) struct RequestArgs {
     /// The URL of a queue that is told when the call ends; it must be on the fleet's list.
     #[arg(long, value_name = "URL")]
     reply_queue: Option<String>,
+    /// A whole request instead of the options above: the JSON body, from a file or from stdin. It is checked before it is sent.
+    #[arg(
+        long,
+        value_name = "FILE|-",
+        conflicts_with_all = [
+            "tenant", "tool", "function", "server", "name", "arguments", "call_id", "idempotency_key", "session", "user",
+            "agent", "group", "timeout_ms", "deadline", "max_attempts", "idempotent", "reply_queue",
+        ]
+    )]
+    body: Option<String>,
 }
 
 /// A request that a worker accepts, and the very text to send.
@@ -122,6 +132,9 @@ struct Body<'a> {
 impl RequestArgs {
     /// The request that the options describe.
     pub(crate) fn request(&self) -> Result<Ready, Failure> {
+        if let Some(file) = &self.body {
+            return checked(text_of("--body", file)?);
+        }
         let made_up = self.call_id.is_none() && self.idempotency_key.is_none();
         let call_id = if made_up { Some(new_call_id()?) } else { self.call_id.clone() };
         let body = Body {
@@ -147,11 +160,6 @@ impl RequestArgs {
         let text = serde_json::to_string(&body).map_err(|e| Failure::Ours(e.into()))?;
         checked(text)
     }
-}
-
-/// Reads a whole request from a file, or from stdin where the file is `-`.
-pub(crate) fn from_file(file: &str) -> Result<Ready, Failure> {
-    checked(text_of("--body", file)?)
 }
 
 fn checked(body: String) -> Result<Ready, Failure> {

@@ -12,12 +12,15 @@ use crate::show;
 
 /// Which call: `toolfleet result TENANT CALL_ID`, or the same as options.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "toolfleet result <TENANT> <CALL_ID>\n       toolfleet result --tenant <TENANT> --call-id <ID>"
+)]
 pub(crate) struct ResultArgs {
     /// Who the call is for.
-    #[arg(value_name = "TENANT", required_unless_present = "tenant", requires = "call_id_at")]
+    #[arg(value_name = "TENANT", requires = "call_id_at")]
     tenant_at: Option<Tenant>,
     /// The call's id.
-    #[arg(value_name = "CALL_ID", required_unless_present = "call_id")]
+    #[arg(value_name = "CALL_ID")]
     call_id_at: Option<CallId>,
     /// Who the call is for.
     #[arg(long, value_name = "TENANT", conflicts_with = "tenant_at", requires = "call_id")]
@@ -32,7 +35,9 @@ pub(crate) async fn run(args: &ResultArgs, connect: &Connect, output: &Output) -
     let tenant = args.tenant.clone().or_else(|| args.tenant_at.clone());
     let call_id = args.call_id.clone().or_else(|| args.call_id_at.clone());
     let (Some(tenant), Some(call_id)) = (tenant, call_id) else {
-        return Err(Failure::usage("give TENANT and CALL_ID, or --tenant and --call-id"));
+        return Err(Failure::usage(
+            "which call? Give its tenant and its id: toolfleet result TENANT CALL_ID",
+        ));
     };
     let key = CallKey { tenant, call_id };
     let row = connect.fleet().await?.read(&key).await?;

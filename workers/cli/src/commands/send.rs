@@ -5,7 +5,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::request::{Ready, RequestArgs, from_file};
+use super::request::RequestArgs;
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
@@ -15,23 +15,11 @@ use crate::output::Output;
 pub(crate) struct SendArgs {
     #[command(flatten)]
     request: RequestArgs,
-    /// Send a whole request instead: the JSON body, from a file or from stdin. It is checked before it is sent.
-    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["tenant", "tool", "server", "call_id", "idempotency_key"])]
-    body: Option<String>,
-}
-
-impl SendArgs {
-    fn request(&self) -> Result<Ready, Failure> {
-        match &self.body {
-            Some(file) => from_file(file),
-            None => self.request.request(),
-        }
-    }
 }
 
 /// Sends.
 pub(crate) async fn run(args: &SendArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
-    let ready = args.request()?;
+    let ready = args.request.request()?;
     let fleet = connect.fleet().await?;
     fleet.send(&ready).await?;
     let key = &ready.request.key;

@@ -27,6 +27,7 @@ fn a_call_succeeds_and_its_result_and_history_are_read_back() {
     assert_eq!(by_options["attempts"], 1);
     assert_eq!(by_options["content"]["content"][0]["text"], "hello");
 
+    dev.at_rest();
     for which in [vec![], vec!["--session", "s1"], vec!["--call-id", "c1"]] {
         let args: Vec<_> =
             ["history", "--tenant", "acme", "--json"].iter().copied().chain(which.clone()).collect();
@@ -63,6 +64,7 @@ fn a_call_that_ends_otherwise_exits_with_1_and_says_why() {
     assert_eq!(refused["trouble"]["code"], "invalid_arguments");
     assert_eq!(refused["trouble"]["may_have_run"], "no");
 
+    dev.at_rest();
     let failed = dev.toolfleet(&["history", "--tenant", "acme", "--failed", "--json"]).exits(0).json();
     assert_eq!(failed["records"].as_array().unwrap().len(), 3, "{failed}");
     assert_eq!(failed["records"][0]["code"], "invalid_arguments", "newest first: {failed}");

@@ -116,6 +116,17 @@ impl Dev {
         finish(child)
     }
 
+    /// Waits until every message is gone from the queue: then each call's audit record stands.
+    pub(crate) fn at_rest(&self) {
+        loop {
+            let status = self.toolfleet(&["queue", "status", "--json"]).exits(0).json();
+            let calls = &status["queues"][0];
+            if calls["visible"] == 0 && calls["in_flight"] == 0 {
+                return;
+            }
+        }
+    }
+
     /// Asks it to end, and gives its exit code and what it said on stderr.
     pub(crate) fn terminate(mut self) -> (i32, String) {
         let pid = self.child.id().to_string();
@@ -132,6 +143,20 @@ impl Drop for Dev {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Compares with a file in `tests/golden`; what differs is left beside the build for a look, and for copying.
+#[track_caller]
+pub(crate) fn is_golden(name: &str, found: &str) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    if expected == found {
+        return;
+    }
+    let actual = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&actual, found).unwrap();
+    let (golden, actual) = (golden.display(), actual.display());
+    panic!("{name} differs; compare, and if it is meant so:\n  cp {actual} {golden}\n{found}");
 }
 
 /// A file in a directory of its own, for one test.

@@ -55,6 +55,21 @@ fn a_raw_body_is_checked_and_its_field_is_named() {
 }
 
 #[test]
+fn an_option_beside_a_raw_body_is_refused_and_not_passed_over() {
+    for option in [["--session", "s"], ["--arguments", "{}"], ["--timeout-ms", "5"], ["--user", "u"]] {
+        let args: Vec<_> = ["send", "--body", "-"].into_iter().chain(option).collect();
+        toolfleet(&args).exits(2).complains(&["cannot be used with", option[0]]);
+    }
+}
+
+#[test]
+fn a_result_without_its_call_says_how_to_name_one() {
+    for args in [vec!["result"], vec!["result", "acme"], vec!["result", "--tenant", "acme"]] {
+        toolfleet(&args).exits(2).complains(&["toolfleet result"]);
+    }
+}
+
+#[test]
 fn a_call_without_a_tool_says_which_options_name_one() {
     toolfleet(&["call", "--tenant", "t"]).exits(2).complains(&["--tool <ID>"]);
     toolfleet(&["call", "--tenant", "t", "--server", "s"]).exits(2).complains(&["--name <NAME>"]);

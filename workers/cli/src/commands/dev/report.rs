@@ -25,7 +25,10 @@ pub(super) fn announce(output: &Output, number: usize, step: &Step) -> io::Resul
 pub(super) fn taken(output: &Output, taken: &Taken) -> io::Result<()> {
     output.line(&format!("   < {}", ended(taken)))?;
     if let (Some((tool, _)), Some(times)) = (taken.step.expects.executions, taken.executions) {
-        output.line(&format!("     the server ran `{tool}` {times} {}", if times == 1 { "time" } else { "times" }))?;
+        output.line(&format!(
+            "     the server ran `{tool}` {times} {}",
+            if times == 1 { "time" } else { "times" }
+        ))?;
     }
     for problem in &taken.problems {
         output.line(&format!("   NOT AS EXPECTED: {problem}"))?;

@@ -63,8 +63,8 @@ fn announce(stage: &Stage, output: &Output) -> Result<(), Failure> {
         r#"#   toolfleet call --tenant demo --tool flaky --arguments '{"key": "k1", "failures": 2}' --json"#.to_owned(),
         "#   toolfleet history --tenant demo".to_owned(),
         "#   toolfleet queue status".to_owned(),
-        r#"#   aws sqs send-message --queue-url "$TOOLFLEET_QUEUE_URL" --message-body \"#.to_owned(),
-        r##"#     '{"v": 1, "call_id": "c1", "tenant": "demo", "tool": "add", "arguments": {"a": 1, "b": 2}}'"##.to_owned(),
+        r#"#   aws sqs send-message --endpoint-url "$AWS_ENDPOINT_URL_SQS" --queue-url "$TOOLFLEET_QUEUE_URL" \"#.to_owned(),
+        r##"#     --message-body '{"v": 1, "call_id": "c1", "tenant": "demo", "tool": "add", "arguments": {"a": 1, "b": 2}}'"##.to_owned(),
         "#   toolfleet result demo c1".to_owned(),
     ];
     output.line(&lines.join("\n"))?;

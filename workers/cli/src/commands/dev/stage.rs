@@ -10,9 +10,7 @@ use std::time::Duration;
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::WorkerId;
-#[path = "../../../../../infra/local/src/demo/mod.rs"]
-mod demo;
-use demo::DemoServer;
+use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
 use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
@@ -227,7 +225,13 @@ fn endpoints_failed(error: LocalError) -> Failure {
         }
         LocalError::DataDir { source, .. } => Failure::usage(format!("--data-dir: {error}: {source}")),
         LocalError::DataDirInUse { .. } => Failure::usage(format!("--data-dir: {error}")),
-        _ => Failure::Ours(error.into()),
+        LocalError::Journal(_)
+        | LocalError::Template(_)
+        | LocalError::Database { .. }
+        | LocalError::Table { .. }
+        | LocalError::Queue { .. }
+        | LocalError::Thread { .. }
+        | _ => Failure::Ours(error.into()),
     }
 }
 

@@ -59,10 +59,12 @@ pub(crate) async fn run(args: &ListArgs, output: &Output) -> Result<Ending, Fail
         output.line("")?;
         match answer {
             Ok(tools) => {
-                output.line(&format!("server {} at {} lists:", server.id, server.url))?;
+                output.line(&format!("server {} at {} lists:", server.id, shown(&server.url)))?;
                 output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
             }
-            Err(problem) => output.line(&format!("server {} at {}: {problem}", server.id, server.url))?,
+            Err(problem) => {
+                output.line(&format!("server {} at {}: {problem}", server.id, shown(&server.url)))?
+            }
         }
     }
     Ok(Ending::Done)
@@ -115,15 +117,22 @@ fn document(catalog: &Catalog, live: &[(Server, Answer)]) -> Value {
     };
     let servers = live.iter().map(|(server, answer)| match answer {
         Ok(tools) => json!({
-            "server": server.id, "url": server.url, "tools": tools.iter().map(remote_json).collect::<Vec<_>>(),
+            "server": server.id, "url": shown(&server.url), "tools": tools.iter().map(remote_json).collect::<Vec<_>>(),
         }),
-        Err(problem) => json!({"server": server.id, "url": server.url, "problem": problem}),
+        Err(problem) => json!({"server": server.id, "url": shown(&server.url), "problem": problem}),
     });
-    let mut document = json!({"tools": catalog.tools().into_iter().map(|t| tool(t)).collect::<Vec<_>>()});
-    if !live.is_empty() {
-        document["servers"] = servers.collect();
-    }
-    document
+    json!({
+        "tools": catalog.tools().into_iter().map(|t| tool(t)).collect::<Vec<_>>(),
+        "servers": servers.collect::<Vec<_>>(),
+    })
+}
+
+/// A server's address without what may be a secret in it.
+fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    shown.to_string()
 }
 
 async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
@@ -155,9 +164,11 @@ async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
     let server = ServerId::parse("url").map_err(|e| Failure::Ours(e.into()))?;
     let endpoint = Endpoint { server, url: url.clone(), headers: HeaderMap::new(), tenant: None };
     let listed = client()?.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await;
-    let tools = listed.map_err(|fault| Failure::Ours(anyhow::anyhow!("{url}: {fault}")))?;
+    let tools = listed.map_err(|fault| Failure::Ours(anyhow::anyhow!("{}: {fault}", shown(url))))?;
     if output.is_json() {
-        output.document(&json!({"url": url, "tools": tools.iter().map(remote_json).collect::<Vec<_>>()}))?;
+        output.document(
+            &json!({"url": shown(url), "tools": tools.iter().map(remote_json).collect::<Vec<_>>()}),
+        )?;
     }
     output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
     Ok(Ending::Done)

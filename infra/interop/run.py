@@ -1,0 +1,214 @@
+"""Runs the product as a user would, against servers and clients that others wrote.
+
+One `toolfleet dev --no-worker`, one `toolfleet-worker`, four MCP servers from npm and PyPI, boto3 and the aws CLI: every
+check sends a message and reads the result and the audit record back from the tables.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "infra" / "interop"
+BIN = ROOT / "target" / "debug"
+GIVE_UP_S = 60
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def until(what, look):
+    """Looks until there is something to see."""
+    end = time.monotonic() + GIVE_UP_S
+    while time.monotonic() < end:
+        seen = look()
+        if seen:
+            return seen
+        time.sleep(0.05)
+    raise SystemExit(f"FAILED: {what} not seen within {GIVE_UP_S} s")
+
+
+def listens(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+class Processes:
+    """Everything that was started, with its output; all of it ends with this program."""
+
+    def __init__(self, folder):
+        self.folder, self.running = Path(folder), []
+
+    def start(self, name, command, env=None, port=None):
+        log = open(self.folder / f"{name}.log", "ab")
+        process = subprocess.Popen(
+            [str(c) for c in command], stdout=log, stderr=log, cwd=HERE, env={**os.environ, **(env or {})}, start_new_session=True
+        )
+        process.log_path, process.name = self.folder / f"{name}.log", name
+        self.running.append(process)
+        if port:
+            until(f"{name} on port {port}", lambda: self.alive(process) and listens(port))
+        return process
+
+    @staticmethod
+    def alive(process):
+        if process.poll() is not None:
+            raise SystemExit(f"FAILED: {process.name} ended with {process.returncode}:\n{process.log_path.read_text()[-3000:]}")
+        return True
+
+    def end(self, process, how=signal.SIGTERM):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        process.wait(30)
+        self.running.remove(process)
+
+    def end_all(self):
+        for process in list(self.running):
+            with contextlib.suppress(Exception):
+                self.end(process, signal.SIGKILL)
+
+
+def main():
+    import boto3
+
+    checks = []
+
+    def check(name, holds, detail=""):
+        checks.append(name)
+        print(f"{'ok  ' if holds else 'FAIL'}  {name}" + ("" if holds else f": {detail}"), flush=True)
+        if not holds:
+            raise SystemExit(1)
+
+    with tempfile.TemporaryDirectory() as folder:
+        processes = Processes(folder)
+        try:
+            run(processes, Path(folder), check, boto3)
+        finally:
+            processes.end_all()
+    print(f"{len(checks)} passed, 0 failed")
+
+
+def run(processes, folder, check, boto3):
+    python, node = sys.executable, "node"
+    everything = HERE / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
+    ports = {name: free_port() for name in ["everything", "fastmcp", "python", "npm", "sqs", "dynamodb", "demo"]}
+    start_everything = lambda: processes.start(
+        "everything", [node, everything, "streamableHttp"], {"PORT": str(ports["everything"])}, ports["everything"]
+    )
+    everything_server = start_everything()
+    processes.start("fastmcp", [python, HERE / "fastmcp_server.py", ports["fastmcp"]], port=ports["fastmcp"])
+    processes.start("python", [python, HERE / "mcp_server.py", ports["python"]], port=ports["python"])
+    processes.start("npm", [node, HERE / "npm_server.mjs", ports["npm"]], port=ports["npm"])
+
+    servers = ["everything", "fastmcp", "python", "npm"]
+    catalog = folder / "catalog.json"
+    catalog.write_text(json.dumps({
+        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True} for s in servers],
+        "tenants": {"queue": ["acme"]},
+        "reply_queues": [f"http://127.0.0.1:{ports['sqs']}/000000000000/toolfleet-replies"],
+    }))
+    dev = processes.start("dev", [
+        BIN / "toolfleet", "dev", "--no-worker", "--catalog", catalog, "--data-dir", folder / "data",
+        "--sqs-port", ports["sqs"], "--dynamodb-port", ports["dynamodb"], "--mcp-port", ports["demo"],
+    ], port=ports["dynamodb"])
+    exports = until("the exports of `toolfleet dev`", lambda: processes.alive(dev) and exports_in(dev.log_path))
+    env = {**exports, "TOOLFLEET_CATALOG": str(catalog), "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500"}
+    worker = processes.start("worker", [BIN / "toolfleet-worker"], env)
+
+    credentials = {"aws_access_key_id": exports["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": exports["AWS_SECRET_ACCESS_KEY"], "region_name": exports["AWS_REGION"]}
+    sqs = boto3.client("sqs", endpoint_url=exports["AWS_ENDPOINT_URL_SQS"], **credentials)
+    dynamodb = boto3.client("dynamodb", endpoint_url=exports["AWS_ENDPOINT_URL_DYNAMODB"], **credentials)
+    queue = exports["TOOLFLEET_QUEUE_URL"]
+
+    def row(call_id):
+        key = {"pk": {"S": f"acme#{call_id}"}}
+        item = dynamodb.get_item(TableName="toolfleet-calls", Key=key, ConsistentRead=True).get("Item", {})
+        return item if item.get("state", {}).get("S") == "done" else None
+
+    def call(server, name, arguments, **more):
+        call_id = str(uuid.uuid4())
+        body = {"v": 1, "call_id": call_id, "tenant": "acme", "server": server, "name": name, "arguments": arguments, "timeout_ms": 30000, **more}
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body), MessageGroupId="acme")
+        return until(f"the end of {server}/{name}", lambda: processes.alive(worker) and row(call_id))
+
+    def text(item):
+        return json.loads(item["result"]["S"])["content"][0]["text"] if "result" in item else str(item)
+
+    for server, argument in [("everything", "message"), ("fastmcp", "text"), ("python", "text"), ("npm", "text")]:
+        item = call(server, "echo", {argument: "hello"})
+        check(f"{server}: echo succeeds through SQS and a worker", item["outcome"]["S"] == "succeeded" and "hello" in text(item), item)
+
+    first = call("everything", "echo", {"message": "one"}, session="talk")
+    processes.end(everything_server)
+    everything_server = start_everything()
+    second = call("everything", "echo", {"message": "two"}, session="talk")
+    check("server-everything restarted between two calls of a session: both succeed",
+          first["outcome"]["S"] == second["outcome"]["S"] == "succeeded" and "two" in text(second), second)
+
+    item = call("fastmcp", "no-such-tool", {})
+    check("an unknown tool of a real server is refused with the list of its tools", item["code"]["S"] == "unknown_tool" and "echo" in item["message"]["S"], item)
+
+    # A worker is killed with a call under way; another one settles it within lease and skew.
+    everything_tools = json.loads(toolfleet(env, "tools", "list", "--json", "--url", f"http://127.0.0.1:{ports['everything']}/mcp"))
+    check("`toolfleet tools list --url` reads a real server", "echo" in json.dumps(everything_tools), everything_tools)
+    long_tool = next((n for n in ("trigger-long-running-operation", "longRunningOperation") if n in json.dumps(everything_tools)), None)
+    check("server-everything has its long-running tool", long_tool is not None, everything_tools)
+    call_id = str(uuid.uuid4())
+    body = {"v": 1, "call_id": call_id, "tenant": "acme", "server": "everything", "name": long_tool, "arguments": {"duration": 4, "steps": 2}, "idempotent": True}
+    sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body), MessageGroupId="acme")
+    claimed = lambda: dynamodb.get_item(TableName="toolfleet-calls", Key={"pk": {"S": f"acme#{call_id}"}}, ConsistentRead=True).get("Item")
+    until("the claim", claimed)
+    processes.end(worker, signal.SIGKILL)
+    worker = processes.start("worker2", [BIN / "toolfleet-worker"], env)
+    item = until("the end of the call whose worker was killed", lambda: processes.alive(worker) and row(call_id))
+    check("a call whose worker was killed with -9 is finished by another", item["outcome"]["S"] == "succeeded" and int(item["fence"]["N"]) == 2, item)
+
+    # The README's aws CLI lines, with the exports of `toolfleet dev` and nothing else.
+    aws = [Path(sys.executable).parent / "aws", "--output", "json"]
+    cli_env = {**os.environ, **exports, "AWS_PAGER": "", "AWS_DEFAULT_REGION": exports["AWS_REGION"]}
+    message = json.dumps({"v": 1, "call_id": "cli-1", "tenant": "acme", "server": "npm", "name": "echo", "arguments": {"text": "from the aws CLI"}})
+    subprocess.run([*map(str, aws), "sqs", "send-message", "--endpoint-url", exports["AWS_ENDPOINT_URL_SQS"], "--queue-url", queue, "--message-group-id", "acme", "--message-body", message], check=True, env=cli_env, stdout=subprocess.DEVNULL)
+    item = until("the aws CLI's call", lambda: row("cli-1"))
+    got = subprocess.run([*map(str, aws), "dynamodb", "get-item", "--table-name", "toolfleet-calls", "--key", '{"pk":{"S":"acme#cli-1"}}', "--consistent-read"], check=True, env=cli_env, capture_output=True)
+    check("the aws CLI sends a call and reads its result", json.loads(got.stdout)["Item"]["outcome"]["S"] == "succeeded", got.stdout)
+
+    # The toolfleet command against the same fleet.
+    history = json.loads(toolfleet(env, "history", "--tenant", "acme", "--json"))
+    records = history if isinstance(history, list) else history.get("records", history)
+    check("`toolfleet history` accounts for every call", len(records) >= 9, len(records))
+    printed = toolfleet(env, "call", "--tenant", "acme", "--server", "python", "--name", "echo", "--arguments", '{"text":"from the command line"}')
+    check("`toolfleet call` prints what the tool said", "from the command line" in printed, printed)
+
+    # Stopping: SIGTERM drains the worker, and the endpoints keep what they hold.
+    os.killpg(worker.pid, signal.SIGTERM)
+    check("SIGTERM ends an idle worker cleanly", worker.wait(30) == 0, worker.log_path.read_text()[-2000:])
+    processes.running.remove(worker)
+
+
+def exports_in(log):
+    found = dict(re.findall(r"^\s*export (\w+)=[\"']?([^\"'\n]*)[\"']?$", log.read_text(), re.M))
+    return found if "TOOLFLEET_QUEUE_URL" in found and "AWS_ACCESS_KEY_ID" in found else None
+
+
+def toolfleet(env, *arguments):
+    done = subprocess.run([BIN / "toolfleet", *arguments], env={**os.environ, **env}, capture_output=True, text=True, timeout=GIVE_UP_S)
+    if done.returncode != 0:
+        raise SystemExit(f"FAILED: toolfleet {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Real MCP servers and real AWS clients against real binaries, as separate processes. Fails loudly, never skips.
+# Installs pinned packages into folders that git ignores. Needs python3 with venv, node and npm.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=infra/interop
+venv=$here/.interop/venv
+
+cargo build --locked -p toolfleet -p toolfleet-worker
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+(cd "$here" && npm ci --silent --no-audit --no-fund)
+exec "$venv/bin/python" "$here/run.py"

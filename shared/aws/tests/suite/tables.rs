@@ -1,0 +1,187 @@
+//! Calls, history and sessions: conditions hold, batches are shared, one statement's failure is its own.
+
+use futures::future::join_all;
+use toolfleet_aws::Tables;
+use toolfleet_aws::calls::{Calls, Swap};
+use toolfleet_aws::sessions::SessionRow;
+use toolfleet_core::audit::{AuditKind, AuditRecord};
+use toolfleet_core::call::{CallRow, Decision, Event, Visit, decide};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, Nonce, SessionId, Tenant, WorkerId};
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::time::Timestamp;
+
+use crate::{START_MS, world};
+
+fn now() -> Timestamp {
+    Timestamp::from_ms(i64::try_from(START_MS).unwrap())
+}
+
+fn visit(id: &str, nonce: u128) -> Visit {
+    Visit {
+        key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse(id).unwrap() },
+        digest: Digest::of_text("q"),
+        nonce: Nonce::from_random(nonce),
+        worker: WorkerId::parse("w").unwrap(),
+        enqueued_at: now(),
+        now: now(),
+        skew_ms: 0,
+        repeatable: false,
+        expires_at: now().plus_ms(10_500),
+    }
+}
+
+fn written(seen: Option<&CallRow>, event: &Event) -> CallRow {
+    match decide(seen, event) {
+        Decision::Write { row, .. } => *row,
+        Decision::Leave(finding) => panic!("{finding:?}"),
+    }
+}
+
+fn claim(id: &str, nonce: u128) -> CallRow {
+    let event = Event::Claim { visit: visit(id, nonce), lease_ms: 1_000, definition: Some("d".into()) };
+    written(None, &event)
+}
+
+async fn found(calls: &Calls, seen: Option<&CallRow>, new: &CallRow) -> CallRow {
+    match calls.swap(seen, new).await.unwrap() {
+        Swap::Found(Some(row)) => *row,
+        other => panic!("expected another row, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_swap_stores_only_what_was_seen_and_hands_the_loser_the_row_that_stands() {
+    let world = world().await;
+    let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
+    let mine = claim("c1", 1);
+    assert!(matches!(calls.swap(None, &mine).await.unwrap(), Swap::Stored));
+    assert_eq!(found(&calls, None, &claim("c1", 2)).await, mine);
+    assert_eq!(calls.read(&mine.key).await.unwrap().unwrap(), mine);
+
+    let refuse = |why: &str| {
+        let visit = Visit { now: now().plus_ms(5_000), ..visit("c1", 3) };
+        written(Some(&mine), &Event::Conclude { visit, outcome: Outcome::refused(Code::Paused, why) })
+    };
+    let (first, second) = (refuse("first"), refuse("second"));
+    assert!(matches!(calls.swap(Some(&mine), &first).await.unwrap(), Swap::Stored));
+    assert_eq!(found(&calls, Some(&mine), &second).await, first);
+    assert_eq!(calls.read(&mine.key).await.unwrap().unwrap(), first);
+}
+
+#[tokio::test]
+async fn a_write_that_is_sent_again_finds_the_very_row_it_meant() {
+    let world = world().await;
+    let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
+    let row = claim("c1", 1);
+    assert!(matches!(calls.swap(None, &row).await.unwrap(), Swap::Stored));
+    assert_eq!(found(&calls, None, &row).await, row, "equal down to every attribute");
+}
+
+#[tokio::test]
+async fn updating_a_row_that_is_gone_stores_nothing() {
+    let world = world().await;
+    let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
+    let row = claim("c1", 1);
+    let beat = CallRow { rev: 2, ..row.clone() };
+    assert!(matches!(calls.swap(Some(&row), &beat).await.unwrap(), Swap::Found(None)));
+    assert!(calls.read(&row.key).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn concurrent_writes_share_requests_and_each_has_its_own_answer() {
+    let world = world().await;
+    let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
+    let rows: Vec<_> = (0..200_u128).map(|n| claim(&format!("c{}", n / 2), n)).collect();
+    // Each id is claimed by two rivals: one wins, the other sees the winner.
+    let answers = join_all(rows.iter().map(|row| calls.swap(None, row))).await;
+    let stored = answers.iter().filter(|a| matches!(a, Ok(Swap::Stored))).count();
+    let lost = answers.iter().filter(|a| matches!(a, Ok(Swap::Found(Some(_))))).count();
+    assert_eq!((stored, lost), (100, 100));
+    let batching = world.aws.batching();
+    assert_eq!(batching.statements, 200);
+    assert!(batching.requests <= 30, "{batching:?}");
+}
+
+fn record(id: &str, outcome: OutcomeKind, session: Option<&str>) -> AuditRecord {
+    AuditRecord {
+        kind: AuditKind::Call,
+        tenant: Tenant::parse("acme").unwrap(),
+        call_id: CallId::parse(id).unwrap(),
+        at: now(),
+        outcome,
+        code: None,
+        message: None,
+        may_have_run: None,
+        tool: Some("t".into()),
+        operation: None,
+        definition: None,
+        session: session.map(|s| SessionId::parse(s).unwrap()),
+        user: None,
+        agent: None,
+        group: None,
+        arguments: Some("{}".into()),
+        digest: "d".into(),
+        attempts: 1,
+        fence: 1,
+        worker: None,
+        enqueued_at: now(),
+        started_at: Some(now()),
+    }
+}
+
+#[tokio::test]
+async fn a_record_inserted_twice_stands_once_as_it_was_first_written() {
+    let world = world().await;
+    let history = world.aws.history(&Tables::with_prefix("toolfleet"));
+    let first = record("c1", OutcomeKind::Succeeded, None);
+    history.insert(&first, now().plus_ms(1_000)).await.unwrap();
+    let forged = AuditRecord { attempts: 99, ..first.clone() };
+    history.insert(&forged, now().plus_ms(1_000)).await.unwrap();
+    let found = history.of_call(&first.tenant, &first.call_id, now()).await.unwrap();
+    assert_eq!(found, [first]);
+}
+
+#[tokio::test]
+async fn records_are_found_by_hour_by_session_and_by_failure_over_every_shard() {
+    let world = world().await;
+    let tables = Tables { history_shards: 4, ..Tables::with_prefix("toolfleet") };
+    let history = world.aws.history(&tables);
+    for n in 0..40 {
+        let outcome = if n % 4 == 0 { OutcomeKind::Failed } else { OutcomeKind::Succeeded };
+        let session = (n % 2 == 0).then_some("s1");
+        history.insert(&record(&format!("c{n}"), outcome, session), now().plus_ms(1_000)).await.unwrap();
+    }
+    let acme = Tenant::parse("acme").unwrap();
+    assert_eq!(history.by_hours(&acme, now(), now(), 1_000).await.unwrap().len(), 40);
+    assert_eq!(history.by_hours(&acme, now(), now(), 7).await.unwrap().len(), 7);
+    let of_session = history.by_session(&acme, &SessionId::parse("s1").unwrap(), 1_000).await.unwrap();
+    assert_eq!(of_session.len(), 20);
+    assert_eq!(history.failures(&acme, now(), now(), 1_000).await.unwrap().len(), 10);
+    let other = Tenant::parse("globex").unwrap();
+    assert!(history.by_hours(&other, now(), now(), 1_000).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_session_is_created_once_and_read_back() {
+    let world = world().await;
+    let sessions = world.aws.sessions(&Tables::with_prefix("toolfleet"));
+    let (acme, id) = (Tenant::parse("acme").unwrap(), SessionId::parse("s1").unwrap());
+    let row = SessionRow { expires_at: now(), grants: vec!["a".into(), "b".into()] };
+    assert!(sessions.create(&acme, &id, &row).await.unwrap());
+    let other = SessionRow { grants: vec!["*".into()], ..row.clone() };
+    assert!(!sessions.create(&acme, &id, &other).await.unwrap());
+    assert_eq!(sessions.read(&acme, &id).await.unwrap(), Some(row));
+}
+
+#[tokio::test]
+async fn a_missing_table_is_named_and_does_not_harm_the_neighbours_of_its_batch() {
+    let world = world().await;
+    let there = world.aws.calls(&Tables::with_prefix("toolfleet"));
+    let missing = world.aws.calls(&Tables::with_prefix("nowhere"));
+    let (a, b) = (claim("c1", 1), claim("c2", 2));
+    let (stored, trouble) = tokio::join!(there.swap(None, &a), missing.swap(None, &b));
+    assert!(matches!(stored.unwrap(), Swap::Stored));
+    let trouble = trouble.unwrap_err();
+    assert!(trouble.is_permanent() && trouble.to_string().contains("nowhere-calls"), "{trouble}");
+}
