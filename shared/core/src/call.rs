@@ -98,7 +98,7 @@ pub struct CallRow {
     pub definition: Option<String>,
     /// How it ended.
     pub finished: Option<Finished>,
-    /// When the row may vanish.
+    /// When the row may vanish, to the second: the table keeps no more, and a row must equal what comes back of it.
     pub expires_at: Timestamp,
 }
 
@@ -468,7 +468,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
         task: None,
         definition: None,
         finished: None,
-        expires_at,
+        expires_at: expires_at.whole_s(),
     }
 }
 
@@ -486,7 +486,7 @@ fn adopt(row: &CallRow, visit: &Visit) -> CallRow {
         row.digest = Some(visit.digest.clone());
         row.enqueued_at = visit.enqueued_at;
     }
-    row.expires_at = row.expires_at.max(visit.expires_at);
+    row.expires_at = row.expires_at.max(visit.expires_at.whole_s());
     row
 }
 

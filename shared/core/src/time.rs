@@ -33,6 +33,12 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
+    /// This instant without its fraction of a second: what a TTL attribute keeps of it.
+    #[must_use]
+    pub const fn whole_s(self) -> Self {
+        Self(self.as_s().saturating_mul(1000))
+    }
+
     /// This instant moved on by `ms` milliseconds.
     pub const fn plus_ms(self, ms: u64) -> Self {
         let step = if ms > i64::MAX as u64 { i64::MAX } else { ms as i64 };

@@ -3,8 +3,10 @@
 //! **Invariant:** a message is received only when a slot for it is held; a panic in one call harms no other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use toolfleet_aws::queue::Delivery;
 
@@ -15,10 +17,19 @@ use crate::{backoff, path};
 const BATCH: u32 = 10;
 /// How long a receive waits for a message, in seconds: the most SQS allows.
 const WAIT_S: u32 = 20;
+/// How long a receive waits for more permits than its first, so that a busy worker still receives in tens.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// The slots of a worker, handed out to one receive at a time so that the free ones are not spread over many small receives.
+struct Slots {
+    free: Arc<Semaphore>,
+    turn: Mutex<()>,
+}
 
 /// Takes messages until the worker drains, then waits for what runs.
 pub async fn run(fleet: Arc<Fleet>) {
-    let slots = Arc::new(Semaphore::new(fleet.limits.slots as usize));
+    let free = Arc::new(Semaphore::new(fleet.limits.slots as usize));
+    let slots = Arc::new(Slots { free, turn: Mutex::new(()) });
     let running = TaskTracker::new();
     let receivers = TaskTracker::new();
     for _ in 0..fleet.limits.slots.div_ceil(BATCH).clamp(1, 16) {
@@ -33,12 +44,12 @@ pub async fn run(fleet: Arc<Fleet>) {
     running.wait().await;
 }
 
-async fn receive(fleet: Arc<Fleet>, slots: Arc<Semaphore>, running: TaskTracker) {
+async fn receive(fleet: Arc<Fleet>, slots: Arc<Slots>, running: TaskTracker) {
     let mut failures = 0;
     while !fleet.shutdown.is_draining() {
         let permits = tokio::select! {
             () = fleet.shutdown.draining() => return,
-            permits = take(&slots) => permits,
+            permits = slots.take() => permits,
         };
         let Some(mut permits) = permits else { return };
         let count = u32::try_from(permits.len()).unwrap_or(BATCH);
@@ -62,7 +73,7 @@ async fn receive(fleet: Arc<Fleet>, slots: Arc<Semaphore>, running: TaskTracker)
                 drop(permits);
                 failures += 1;
                 tracing::error!(%trouble, code = "receive_failed", failures, "cannot receive messages; trying again");
-                let wait = std::time::Duration::from_millis(backoff::after_tries(failures).min(10_000));
+                let wait = Duration::from_millis(backoff::after_tries(failures).min(10_000));
                 tokio::select! {
                     () = fleet.shutdown.draining() => return,
                     () = tokio::time::sleep(wait) => {}
@@ -72,16 +83,20 @@ async fn receive(fleet: Arc<Fleet>, slots: Arc<Semaphore>, running: TaskTracker)
     }
 }
 
-/// One permit at least, and as many more as are free.
-async fn take(slots: &Arc<Semaphore>) -> Option<Vec<tokio::sync::OwnedSemaphorePermit>> {
-    let mut permits = vec![slots.clone().acquire_owned().await.ok()?];
-    while permits.len() < BATCH as usize {
-        match slots.clone().try_acquire_owned() {
-            Ok(permit) => permits.push(permit),
-            Err(_) => break,
+impl Slots {
+    /// One permit at least, and up to ten if they come free soon.
+    async fn take(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+        let _turn = self.turn.lock().await;
+        let mut permits = vec![self.free.clone().acquire_owned().await.ok()?];
+        let until = Instant::now() + GATHER;
+        while permits.len() < BATCH as usize {
+            match tokio::time::timeout_at(until, self.free.clone().acquire_owned()).await {
+                Ok(permit) => permits.push(permit.ok()?),
+                Err(_) => break,
+            }
         }
+        Some(permits)
     }
-    Some(permits)
 }
 
 /// A call in a task of its own, so that its panic ends there. The message comes again when its invisibility ends.

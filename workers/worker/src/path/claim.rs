@@ -52,7 +52,7 @@ pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) ->
         }
         Turn::Found { finding: Finding::Mismatch, .. } => Claimed::Mismatch { request: ready.call.request },
         Turn::Found { finding: Finding::HeldElsewhere { retry_after_ms }, .. } => {
-            Claimed::Elsewhere { after_ms: retry_after_ms }
+            Claimed::Elsewhere { after_ms: arrival.wait_for_holder_ms(retry_after_ms) }
         }
         Turn::Found {
             finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,

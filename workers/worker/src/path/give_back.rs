@@ -9,7 +9,7 @@
 use toolfleet_aws::Trouble;
 use toolfleet_aws::queue::Outgoing;
 
-use super::visit::{Arrival, FIRST_SENDER, FIRST_SENT, PARKS};
+use super::visit::{Arrival, FIRST_SENDER, FIRST_SENT, MANY_RECEIVES, PARKS};
 use crate::backoff;
 use crate::fleet::Fleet;
 
@@ -17,8 +17,6 @@ use crate::fleet::Fleet;
 const SHORT_S: u64 = 30;
 /// The longest delay of a new message, in seconds (SQS quota).
 const LONGEST_DELAY_S: u64 = 900;
-/// From this receive on, even a short wait is a new message.
-const MANY_RECEIVES: u32 = 4;
 
 /// Gives the message back for `after_ms`.
 pub(super) async fn later(fleet: &Fleet, arrival: &Arrival, after_ms: u64, why: &'static str) {
@@ -38,7 +36,7 @@ pub(super) async fn later(fleet: &Fleet, arrival: &Arrival, after_ms: u64, why: 
 
 /// Gives the message back until our own trouble may have passed.
 pub(super) async fn after_trouble(fleet: &Fleet, arrival: &Arrival, trouble: &Trouble) {
-    let tries = arrival.parks.saturating_mul(MANY_RECEIVES).saturating_add(arrival.receive_count());
+    let tries = arrival.tries();
     tracing::error!(%trouble, message_id = arrival.message_id(), tries, code = "own_trouble", "a call waits until our own trouble has passed");
     later(fleet, arrival, backoff::after_tries(tries), "our own trouble").await;
 }

@@ -156,7 +156,6 @@ async fn listed(
 
 /// A list that cannot be had executed nothing: whatever may pass is waited for.
 fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
-    let tries = arrival.parks.saturating_mul(3).saturating_add(arrival.receive_count());
     let after_ms = match fault.retry_class() {
         RetryClass::Permanent => {
             let text =
@@ -166,7 +165,7 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
         }
         RetryClass::Pause { after_ms: Some(ms) } => ms,
         RetryClass::Pause { after_ms: None } | RetryClass::NotExecuted | RetryClass::Ambiguous => {
-            backoff::after_tries(tries)
+            backoff::after_tries(arrival.tries())
         }
     };
     wait_or_end(fleet, call, after_ms)

@@ -143,7 +143,8 @@ pub(super) async fn conclude(
             Ok(Concluded::Recorded(Box::new(mismatch(fleet, arrival, request).await?)))
         }
         Turn::Found { finding: Finding::HeldElsewhere { retry_after_ms }, .. } => {
-            Ok(Concluded::Later { after_ms: retry_after_ms, why: "another worker holds the call" })
+            let after_ms = arrival.wait_for_holder_ms(retry_after_ms);
+            Ok(Concluded::Later { after_ms, why: "another worker holds the call" })
         }
         Turn::Found {
             finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,

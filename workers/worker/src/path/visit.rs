@@ -9,6 +9,7 @@ use toolfleet_core::ids::{CallKey, Nonce};
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::time::Timestamp;
 
+use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::fleet::Fleet;
 
@@ -18,6 +19,9 @@ pub(super) const FIRST_SENT: &str = "toolfleet-first-sent-ms";
 pub(super) const PARKS: &str = "toolfleet-parks";
 /// Message attribute: the SenderId of a parked call's first message.
 pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
+
+/// From this receive on, even a short wait is a new message.
+pub(super) const MANY_RECEIVES: u32 = 4;
 
 /// One delivery of one message.
 pub(super) struct Arrival {
@@ -57,6 +61,16 @@ impl Arrival {
 
     pub(super) const fn receive_count(&self) -> u32 {
         self.delivery.receive_count
+    }
+
+    /// How often the call came by, parked messages included, for waits that grow.
+    pub(super) const fn tries(&self) -> u32 {
+        self.parks.saturating_mul(MANY_RECEIVES).saturating_add(self.delivery.receive_count)
+    }
+
+    /// How long to wait for a call that another delivery holds: its holder may end any moment, so not for its whole lease.
+    pub(super) fn wait_for_holder_ms(&self, lease_left_ms: u64) -> u64 {
+        lease_left_ms.min(backoff::after_tries(self.tries()).max(1_000))
     }
 
     /// When this very message was sent: the same at each of its deliveries.

@@ -24,7 +24,7 @@ use toolfleet_worker::config::Limits;
 use toolfleet_worker::fleet::{Fleet, Parts, Step, Watch};
 use toolfleet_worker::{intake, path};
 
-pub(crate) const START_MS: u64 = 1_795_000_000_000;
+pub(crate) const START_MS: u64 = 1_795_000_000_123;
 pub(crate) const LEASE_MS: u64 = 30_000;
 pub(crate) const SKEW_MS: u64 = 2_000;
 /// The access key of the rig, which the local SQS gives as SenderId.
