@@ -192,10 +192,32 @@ def run(processes, folder, check, boto3):
     printed = toolfleet(env, "call", "--tenant", "acme", "--server", "python", "--name", "echo", "--arguments", '{"text":"from the command line"}')
     check("`toolfleet call` prints what the tool said", "from the command line" in printed, printed)
 
+    readme(processes, folder, check)
+
     # Stopping: SIGTERM drains the worker, and the endpoints keep what they hold.
     os.killpg(worker.pid, signal.SIGTERM)
     check("SIGTERM ends an idle worker cleanly", worker.wait(30) == 0, worker.log_path.read_text()[-2000:])
     processes.running.remove(worker)
+
+
+def readme(processes, folder, check):
+    """The README's own examples, word for word, with the exports of a plain `toolfleet dev`."""
+    text = (ROOT / "README.md").read_text()
+    ports = ["--sqs-port", "0", "--dynamodb-port", "0", "--mcp-port", "0"]
+    dev = processes.start("newcomer", [BIN / "toolfleet", "dev", *ports])
+    exports = until("the newcomer's exports", lambda: processes.alive(dev) and exports_in(dev.log_path))
+    env = {**os.environ, **exports, "AWS_PAGER": "", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def run_block(heading, language, command):
+        block = text.split(f"## {heading}", 1)[1].split(f"```{language}\n", 1)[1].split("```", 1)[0]
+        done = subprocess.run([*command, block], env=env, capture_output=True, text=True, timeout=GIVE_UP_S, cwd=folder)
+        return done.returncode, done.stdout + done.stderr
+
+    code, output = run_block("A call from Python", "python", [sys.executable, "-c"])
+    check("the README's Python example runs and prints its result", code == 0 and "succeeded" in output and "42" in output, output)
+    code, output = run_block("From the aws CLI", "sh", ["bash", "-ec"])
+    check("the README's aws CLI example runs", code == 0 and "MessageId" in output, output)
+    until("the README's aws CLI call", lambda: "succeeded" in toolfleet(exports, "history", "--tenant", "demo"))
 
 
 def exports_in(log):

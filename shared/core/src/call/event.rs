@@ -1,0 +1,188 @@
+//! Owns what is brought to the state table and what it answers: events, decisions, findings, and the claim.
+//!
+//! **Invariant:** a [`Claim`] is made by the table alone.
+
+use super::State;
+use super::row::CallRow;
+use crate::digest::Digest;
+use crate::ids::{CallKey, Nonce, WorkerId};
+use crate::outcome::Outcome;
+use crate::time::Timestamp;
+
+/// What a delivery brings to the table, whatever it wants there.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Which call.
+    pub key: CallKey,
+    /// What it asks.
+    pub digest: Digest,
+    /// The mark of this delivery.
+    pub nonce: Nonce,
+    /// The worker that holds the delivery.
+    pub worker: WorkerId,
+    /// When its first message was sent.
+    pub enqueued_at: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+    /// Allowed difference between two workers' clocks, in milliseconds, before an expired lease is believed.
+    pub skew_ms: u64,
+    /// Whether running it twice does no harm.
+    pub repeatable: bool,
+    /// When the row may vanish.
+    pub expires_at: Timestamp,
+}
+
+/// The right to execute one call and to write its row. Minted by a claim, here alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    key: CallKey,
+    fence: u64,
+    nonce: Nonce,
+}
+
+impl Claim {
+    pub(super) fn of(row: &CallRow, nonce: Nonce) -> Self {
+        Self { key: row.key.clone(), fence: row.fence, nonce }
+    }
+
+    /// Its call.
+    pub const fn key(&self) -> &CallKey {
+        &self.key
+    }
+
+    /// Its number among the claims of this call.
+    pub const fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    pub(super) fn holds(&self, row: &CallRow) -> bool {
+        row.state == State::Claimed && row.fence == self.fence && row.nonce.as_ref() == Some(&self.nonce)
+    }
+}
+
+/// What someone wants with a call.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A delivery wants to execute it.
+    Claim {
+        /// The delivery.
+        visit: Visit,
+        /// How long the claim shall hold, in milliseconds.
+        lease_ms: u64,
+        /// The digest of the tool's definition.
+        definition: Option<String>,
+    },
+    /// A delivery ends it without executing: a refusal, a passed deadline, a dead letter.
+    Conclude {
+        /// The delivery.
+        visit: Visit,
+        /// How it shall end if nothing was sent.
+        outcome: Outcome,
+    },
+    /// The holder is alive.
+    Heartbeat {
+        /// Its claim.
+        claim: Claim,
+        /// The new end of the lease.
+        lease_until: Timestamp,
+    },
+    /// The holder gives it back for later.
+    Release {
+        /// Its claim.
+        claim: Claim,
+        /// Attempts made so far.
+        attempts: u32,
+        /// Whether one of them may have had an effect.
+        exposed: bool,
+        /// Now.
+        now: Timestamp,
+    },
+    /// The holder leaves it with the server as a task.
+    Park {
+        /// Its claim.
+        claim: Claim,
+        /// The server's handle.
+        task: String,
+        /// Attempts made so far.
+        attempts: u32,
+    },
+    /// The holder has the outcome.
+    Finish {
+        /// Its claim.
+        claim: Claim,
+        /// How it ended.
+        outcome: Outcome,
+        /// Attempts made.
+        attempts: u32,
+        /// Now.
+        now: Timestamp,
+    },
+    /// A delivery finds that a person must allow it first.
+    AwaitApproval {
+        /// The delivery.
+        visit: Visit,
+    },
+    /// A person allowed it.
+    Approve,
+    /// The caller withdraws it.
+    Cancel {
+        /// Which call.
+        key: CallKey,
+        /// Now.
+        now: Timestamp,
+        /// When a row written for this alone may vanish.
+        expires_at: Timestamp,
+    },
+}
+
+/// What follows: a row to store, or the reason why nothing is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// Store `row` if what was seen still stands; `then` holds once it is stored.
+    Write {
+        /// The row to store.
+        row: Box<CallRow>,
+        /// What that means.
+        then: Then,
+    },
+    /// Nothing to store.
+    Leave(Finding),
+}
+
+/// What a stored write means to the one who asked for it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Then {
+    /// Execute it, with this right.
+    Execute(Claim),
+    /// It is over; its outcome stands in the row.
+    Ended,
+    /// The lease is longer; `cancel` if the caller has withdrawn the call.
+    Extended {
+        /// Whether to stop.
+        cancel: bool,
+    },
+    /// It waits: released, parked or for a person.
+    Waits,
+    /// The wish is noted; whoever meets the row acts on it.
+    Noted,
+}
+
+/// Why nothing is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// It ended before; its outcome stands in the row.
+    AlreadyRecorded,
+    /// Another delivery holds it for about this long.
+    HeldElsewhere {
+        /// Milliseconds until the claim may be taken over.
+        retry_after_ms: u64,
+    },
+    /// The same id was used for another question.
+    Mismatch,
+    /// A person must allow it first.
+    AwaitingApproval,
+    /// The claim is no longer ours: whatever we have comes late.
+    Lost,
+    /// There is nothing to act on.
+    Nothing,
+}

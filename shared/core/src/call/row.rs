@@ -1,0 +1,96 @@
+//! Owns the row of a call: its states, and what the table remembers of it.
+//!
+//! **Invariant:** plain data; what may follow what is decided in the state table alone.
+
+use crate::digest::Digest;
+use crate::ids::{CallKey, Nonce, WorkerId};
+use crate::outcome::Outcome;
+use crate::time::Timestamp;
+
+/// Where a stored call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Known, and nobody works on it: a cancellation came before its message, or it was approved.
+    Pending,
+    /// A worker has the right to execute it until the lease ends.
+    Claimed,
+    /// A worker gave it back with its attempts counted.
+    Released,
+    /// The server works on it as a task; a delayed message will ask again.
+    WaitingTask,
+    /// A person must allow it first.
+    AwaitingApproval,
+    /// It ended; the outcome stands.
+    Done,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Claimed, Self::Released, Self::WaitingTask, Self::AwaitingApproval, Self::Done];
+
+    /// The word in the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Claimed => "claimed",
+            Self::Released => "released",
+            Self::WaitingTask => "waiting_task",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Done => "done",
+        }
+    }
+
+    /// The state of that word.
+    pub fn from_stored(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+}
+
+/// The row of a call, as the table holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallRow {
+    /// Whose call it is.
+    pub key: CallKey,
+    /// Where it stands.
+    pub state: State,
+    /// Grows with every write; the guard of the next one.
+    pub rev: u64,
+    /// Grows with every claim; an older one may write nothing.
+    pub fence: u64,
+    /// The delivery that holds or held the claim.
+    pub nonce: Option<Nonce>,
+    /// The worker that holds or held the claim.
+    pub worker: Option<WorkerId>,
+    /// Until when the claim holds.
+    pub lease_until: Option<Timestamp>,
+    /// Attempts made so far; a claim that was lost counts as one.
+    pub attempts: u32,
+    /// Whether an attempt so far may have had an effect.
+    pub exposed: bool,
+    /// What was asked; absent while only a cancellation is known.
+    pub digest: Option<Digest>,
+    /// When its first message was sent.
+    pub enqueued_at: Timestamp,
+    /// When it was first claimed.
+    pub started_at: Option<Timestamp>,
+    /// When the caller withdrew it.
+    pub cancel_requested_at: Option<Timestamp>,
+    /// The handle of the server's task.
+    pub task: Option<String>,
+    /// The digest of the tool's definition it ran under.
+    pub definition: Option<String>,
+    /// How it ended.
+    pub finished: Option<Finished>,
+    /// When the row may vanish, to the second: the table keeps no more, and a row must equal what comes back of it.
+    pub expires_at: Timestamp,
+}
+
+/// How and when a call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// How.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+}
