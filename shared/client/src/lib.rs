@@ -28,6 +28,7 @@ use toolfleet_aws::history::History;
 use toolfleet_aws::queue::{Outgoing, Queue};
 use toolfleet_aws::{Aws, Tables, Trouble};
 use toolfleet_core::call::{CallRow, Decision, Event, Finding, decide};
+use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::Outcome;
@@ -71,6 +72,15 @@ pub struct CallResult {
     pub enqueued_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
+    /// The digest of the question it answers.
+    pub digest: Option<Digest>,
+}
+
+impl CallResult {
+    /// Whether this is the answer to that request, and not to another one that used the same id before.
+    pub fn answers(&self, request: &CallRequest) -> bool {
+        self.digest.as_ref().is_none_or(|digest| *digest == request.digest)
+    }
 }
 
 /// Where a call stands.
@@ -130,6 +140,7 @@ impl Client {
                 attempts: row.attempts,
                 enqueued_at: row.enqueued_at,
                 finished_at: finished.at,
+                digest: row.digest,
             })),
         })
     }

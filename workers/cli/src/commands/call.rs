@@ -34,6 +34,16 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
     fleet.send(&ready).await?;
     let row = fleet.wait(key, Duration::from_millis(args.wait_ms)).await?;
     spinner.finish_and_clear();
+    let asked = &ready.request.digest;
+    if row.as_ref().and_then(|row| row.digest.as_ref()).is_some_and(|stored| stored != asked) {
+        output.note(&format!(
+            "refused (idempotency_mismatch): the id {} was used before for another question; what follows is the result of \
+             that call. Send this one under an id of its own.",
+            key.call_id
+        ));
+        show::call(output, key, row.as_ref())?;
+        return Ok(Ending::NotSucceeded);
+    }
     let ending = show::call(output, key, row.as_ref())?;
     if ending == Ending::NoResult {
         let waited = span(args.wait_ms);

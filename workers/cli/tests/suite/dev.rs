@@ -73,6 +73,29 @@ fn a_call_that_ends_otherwise_exits_with_1_and_says_why() {
 }
 
 #[test]
+fn an_id_that_was_used_for_another_question_is_said_beside_the_first_answer() {
+    let dev = Dev::start(&[]);
+    let ask = |text: &str| {
+        let arguments = format!(r#"{{"text": "{text}"}}"#);
+        dev.toolfleet(&[
+            "call",
+            "--tenant",
+            "acme",
+            "--tool",
+            "echo",
+            "--call-id",
+            "c1",
+            "--arguments",
+            &arguments,
+        ])
+    };
+    ask("first").exits(0);
+    let second = ask("second").exits(1);
+    second.complains(&["idempotency_mismatch", "an id of its own"]);
+    assert_eq!(second.stdout, "first\n");
+}
+
+#[test]
 fn without_a_worker_a_sent_call_waits_and_is_shown_as_such() {
     let dev = Dev::start(&["--no-worker"]);
     assert_eq!(dev.ready["worker"], Value::Null);
