@@ -85,6 +85,7 @@ impl Aws {
         let config = load(&options).await;
         // Where no endpoint is given, the SDK's own variables (AWS_ENDPOINT_URL_SQS, ..) count.
         let mut sqs = aws_sdk_sqs::config::Builder::from(&config);
+        sqs.set_timeout_config(Some(timeouts(RECEIVE)));
         if options.sqs_endpoint.is_some() {
             sqs.set_endpoint_url(options.sqs_endpoint);
         }
@@ -154,15 +155,22 @@ impl Aws {
     }
 }
 
-async fn load(options: &AwsOptions) -> SdkConfig {
-    // A receive waits up to 20 s for a message, so no whole operation may be shorter.
-    let timeouts = TimeoutConfig::builder()
+/// How long one try of a request may take: well inside a lease of 30 s even when it is tried three times.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// The same for SQS, where a receive waits up to 20 s for a message.
+const RECEIVE: Duration = Duration::from_secs(30);
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .read_timeout(Duration::from_secs(30))
-        .operation_attempt_timeout(Duration::from_secs(40))
-        .build();
+        .read_timeout(attempt)
+        .operation_attempt_timeout(attempt)
+        .build()
+}
+
+async fn load(options: &AwsOptions) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(ATTEMPT))
         .retry_config(RetryConfig::standard().with_max_attempts(3));
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));

@@ -45,6 +45,10 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
         sending: AtomicBool::new(false),
         lease_lost: AtomicBool::new(false),
     };
+    if call.since.elapsed() >= fleet.limits.lease {
+        // The claim's own answer took so long that another worker may hold the call by now.
+        return Executed::Later { after_ms: 0, why: "the claim took longer than its lease" };
+    }
     let executed = race(fleet, arrival, call, &trail).await;
     call.attempts = trail.attempts.load(Ordering::Acquire);
     call.exposed = trail.exposed.load(Ordering::Acquire);
@@ -206,7 +210,7 @@ fn out_of_time(trail: &Trail) -> Outcome {
     }
     let text = "The deadline passed before the tool could be executed.";
     let why = Why::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
-    Outcome::ended(OutcomeKind::TimedOut, why)
+    Outcome::ended(OutcomeKind::Expired, why)
 }
 
 /// The worker must leave: what may be repeated goes back, for what may not its doubt is said now and not after a lease.

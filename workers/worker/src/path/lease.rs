@@ -34,13 +34,12 @@ pub(super) async fn keep(
             claim: claim.clone(),
             lease_until: fleet.now().plus_ms(fleet.limits.lease_ms()),
         };
-        let beat = apply(&fleet.calls, Some(row), &event);
-        let (beat, invisible) =
-            tokio::join!(beat, fleet.queue.change_visibility(arrival.receipt(), fleet.limits.visibility_s()));
-        if let Err(trouble) = invisible {
-            // The claim protects the call all the same: another delivery finds it held.
-            tracing::warn!(%trouble, message_id = arrival.message_id(), code = "heartbeat_failed", "cannot extend a message's invisibility");
-        }
+        let beat = tokio::time::timeout_at(sure_until, apply(&fleet.calls, Some(row), &event));
+        let (beat, ()) = tokio::join!(beat, stay_invisible(fleet, arrival));
+        let Ok(beat) = beat else {
+            tracing::warn!(call = %claim.key(), code = "lease_lost", "the lease ran out while it was being extended");
+            return Stopped::LeaseLost;
+        };
         match beat {
             Ok(Turn::Stored { row: seen, then }) => {
                 *row = *seen;
@@ -56,6 +55,24 @@ pub(super) async fn keep(
                 return Stopped::LeaseLost;
             }
             Err(_) => pause = fleet.limits.heartbeat() / 4,
+        }
+    }
+}
+
+/// Extends the message's invisibility. Without it the claim protects the call all the same: another delivery finds it held.
+async fn stay_invisible(fleet: &Fleet, arrival: &Arrival) {
+    let change = fleet.queue.change_visibility(arrival.receipt(), fleet.limits.visibility_s());
+    match tokio::time::timeout(fleet.limits.heartbeat() / 2, change).await {
+        Ok(Ok(())) => {}
+        Ok(Err(trouble)) => {
+            tracing::warn!(%trouble, message_id = arrival.message_id(), code = "heartbeat_failed", "cannot extend a message's invisibility");
+        }
+        Err(_) => {
+            tracing::warn!(
+                message_id = arrival.message_id(),
+                code = "heartbeat_failed",
+                "extending a message's invisibility takes too long"
+            );
         }
     }
 }

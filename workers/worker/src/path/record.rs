@@ -247,16 +247,15 @@ pub(super) async fn malformed(
     );
     if let Some(key) = malformed.addressed.clone() {
         let visit = arrival.visit_of(fleet, key, malformed.digest.clone(), false);
-        // Whatever is found there stays: the message's own account follows below in any case.
-        apply(&fleet.calls, None, &Event::Conclude { visit, outcome: outcome.clone() }).await?;
+        // Whatever is found there stays: the message's own accounts follow in any case.
+        let concluded = Event::Conclude { visit, outcome: outcome.clone() };
+        apply(&fleet.calls, None, &concluded).await?;
         fleet.passed(Step::ResultStored).await;
     }
-    let key = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
-    let mut record =
-        described(event_record(AuditKind::Undecodable, key, arrival, arrival.sent_at(), None), &outcome);
-    record.digest = malformed.digest.to_string();
-    record.tool = malformed.addressed.as_ref().map(|key| format!("(for {key})"));
-    fleet.history.insert(&record, arrival.sent_at().plus_ms(ROW_LIFE_MS)).await?;
+    let of_message = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
+    for key in malformed.addressed.iter().cloned().chain([of_message]) {
+        audit_event(fleet, arrival, AuditKind::Undecodable, key, &outcome, None).await?;
+    }
     let notice = malformed.addressed.and_then(|key| {
         let queue = reply_queue(fleet, malformed.reply)?;
         Some((notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), arrival.sent_at()), queue))

@@ -63,9 +63,8 @@ async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succe
         assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some(*code)), "{id}: {}", seen.message);
         assert_eq!(seen.may_have_run, Some(MayHaveRun::No), "{id}");
         assert!(seen.message.contains(sentence), "{id}: {}", seen.message);
-        if *code != "undecodable" {
-            assert_eq!(rig.audit_of(id, AuditKind::Call).await.len(), 1, "{id}");
-        }
+        let kind = if *code == "undecodable" { AuditKind::Undecodable } else { AuditKind::Call };
+        assert_eq!(rig.audit_of(id, kind).await.len(), 1, "{id}");
     }
     let late = rig.outcome("late").await;
     assert_eq!((late.kind, late.code), (OutcomeKind::Expired, Some("deadline_exceeded")));

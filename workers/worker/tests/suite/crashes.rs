@@ -123,3 +123,22 @@ async fn a_call_sent_twice_and_a_message_delivered_twice_run_once() {
     assert_settled(&rig, "c1", "duplicate").await;
     assert_eq!(rig.mcp.executions_of("c1"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_whose_answer_took_longer_than_its_lease_sends_nothing() {
+    let rig = Rig::new().await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    // No answer comes within a nanosecond.
+    let limits = toolfleet_worker::config::Limits {
+        lease: std::time::Duration::from_nanos(1),
+        skew: std::time::Duration::ZERO,
+        ..crate::rig::limits()
+    };
+    let slow = rig.fleet_of(rig.catalog(), limits, None).await;
+    rig.deliver(&slow).await;
+    assert_eq!(rig.mcp.executions_of("c1"), 0);
+    assert_eq!(rig.row("c1").await.unwrap().state, toolfleet_core::call::State::Released);
+    rig.settle().await;
+    let kind = assert_settled(&rig, "c1", "slow claim").await;
+    assert_eq!((kind, rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1));
+}
