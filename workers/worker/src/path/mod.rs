@@ -4,7 +4,7 @@
 //! decode ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ acknowledge ─▶ notify
 //! ```
 //!
-//! Nothing is written before `claim`, and `claim` is the last thing before anything is sent: a crash before it costs
+//! Nothing of a call is written before `claim`, and `claim` is the last thing before anything is sent: a crash before it costs
 //! nothing, a crash after it is seen in the row. Each step hands on a type that only it can make. Steps never call each
 //! other; only this file knows their order. What every state of the row means is decided in `toolfleet_core::call`.
 //!
