@@ -1,6 +1,7 @@
 //! Owns the second step: whether a call may run at all. Sender, age, reply, tool, access, schema, session.
 //!
-//! **Invariant:** nothing is written and nothing is sent; a refusal says what to change.
+//! **Invariant:** nothing is sent, and nothing written but the row of a conversation that is met first; a refusal says what to
+//! change.
 
 use std::sync::Arc;
 
