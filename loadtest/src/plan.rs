@@ -2,25 +2,35 @@
 //!
 //! **Invariant:** pure; no two calls of a plan share an id.
 
+use std::fmt;
 use std::str::FromStr;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use toolfleet_core::outcome::OutcomeKind;
+
+use crate::payload::{Chance, arguments};
 
 /// The tools of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Tool {
+pub enum Tool {
+    /// Gives its text back.
     Echo,
+    /// The same, and not safe to repeat.
     Counter,
+    /// Answers after a while.
     Slow,
+    /// Says that it failed.
     Failing,
+    /// Gives some KiB.
     Large,
 }
 
 impl Tool {
-    pub(crate) const ALL: [Self; 5] = [Self::Echo, Self::Counter, Self::Slow, Self::Failing, Self::Large];
+    /// Every tool.
+    pub const ALL: [Self; 5] = [Self::Echo, Self::Counter, Self::Slow, Self::Failing, Self::Large];
 
-    pub(crate) const fn name(self) -> &'static str {
+    /// Its name in the catalog and in a mix.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
             Self::Counter => "counter",
@@ -30,13 +40,18 @@ impl Tool {
         }
     }
 
+    /// The tool of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tool| tool.name() == name)
+    }
+
     /// Whether running it twice does no harm.
-    pub(crate) const fn is_safe(self) -> bool {
+    pub const fn is_safe(self) -> bool {
         !matches!(self, Self::Counter)
     }
 
     /// How a call of it ends when nobody dies.
-    pub(crate) const fn ending(self) -> OutcomeKind {
+    pub const fn ending(self) -> OutcomeKind {
         match self {
             Self::Failing => OutcomeKind::ToolError,
             Self::Echo | Self::Counter | Self::Slow | Self::Large => OutcomeKind::Succeeded,
@@ -46,39 +61,59 @@ impl Tool {
 
 /// The share of each tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mix(Vec<(Tool, u32)>);
+pub struct Mix(Vec<(Tool, u32)>);
 
 impl FromStr for Mix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let names = || Tool::ALL.map(Tool::name).join(", ");
-        let share = |part: &str| {
-            let (name, share) = part.split_once('=').ok_or_else(|| format!("`{part}` is not NAME=SHARE"))?;
-            let tool = Tool::ALL.into_iter().find(|t| t.name() == name.trim());
-            let tool = tool.ok_or_else(|| format!("no tool `{name}`; there are {}", names()))?;
-            let share = share.trim().parse().map_err(|_| format!("`{share}` is not a whole number"))?;
-            Ok::<_, String>((tool, share))
-        };
-        let shares = text.split(',').map(share).collect::<Result<Vec<_>, _>>()?;
+        let mut shares: Vec<(Tool, u32)> = Vec::new();
+        for part in text.split(',') {
+            let (name, share) = part.split_once('=').ok_or_else(|| {
+                format!("`{part}` is not NAME=SHARE; accepted is a list such as echo=80,slow=20")
+            })?;
+            let (name, share) = (name.trim(), share.trim());
+            let tool = Tool::named(name).ok_or_else(|| format!("no tool `{name}`; there are {}", names()))?;
+            if shares.iter().any(|(known, _)| *known == tool) {
+                return Err(format!("`{name}` stands twice; accepted is one share for each tool"));
+            }
+            let share = share.parse().map_err(|_| {
+                format!(
+                    "`{share}` of `{name}` is no share; accepted is a whole number from 0 to {}",
+                    u32::MAX
+                )
+            })?;
+            shares.push((tool, share));
+        }
         if shares.iter().all(|(_, share)| *share == 0) {
-            return Err("all shares are 0".into());
+            return Err("all shares are 0; accepted is a mix with one share above 0".into());
         }
         Ok(Self(shares))
     }
 }
 
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares: Vec<_> = self.0.iter().map(|(tool, share)| format!("{}={share}", tool.name())).collect();
+        f.write_str(&shares.join(","))
+    }
+}
+
 /// One call to make.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Planned {
-    pub(crate) id: String,
-    pub(crate) tool: Tool,
-    pub(crate) arguments: Value,
+pub struct Planned {
+    /// Its id.
+    pub id: String,
+    /// The tool it asks.
+    pub tool: Tool,
+    /// What it says to the tool.
+    pub arguments: Value,
 }
 
 /// The calls of a run.
-pub(crate) fn plan(calls: u32, mix: &Mix, seed: u64) -> Vec<Planned> {
-    let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+pub fn plan(calls: u32, mix: &Mix, seed: u64) -> Vec<Planned> {
+    let mut chance = Chance::new(seed);
     let total: u64 = mix.0.iter().map(|(_, share)| u64::from(*share)).sum();
     let pick = |chance: &mut Chance| {
         let mut left = chance.below(total.max(1));
@@ -94,58 +129,8 @@ pub(crate) fn plan(calls: u32, mix: &Mix, seed: u64) -> Vec<Planned> {
         .map(|n| {
             let tool = pick(&mut chance);
             let id = format!("load-{seed}-{n}");
-            let arguments = match tool {
-                // 5 ms to about 100 ms, most of them short.
-                Tool::Slow => json!({"call": id, "ms": 5 + chance.below(10) * chance.below(10)}),
-                Tool::Large => json!({"call": id, "bytes": 1_000 + chance.below(20_000)}),
-                Tool::Echo | Tool::Counter | Tool::Failing => {
-                    json!({"call": id, "text": "lorem ipsum ".repeat(1 + usize::try_from(chance.below(20)).unwrap_or(0))})
-                }
-            };
+            let arguments = arguments(tool, &id, &mut chance);
             Planned { id, tool, arguments }
         })
         .collect()
-}
-
-/// xorshift64*: enough for payloads, the same on every machine.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound.max(1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn the_same_seed_gives_the_same_plan_and_another_seed_another() {
-        let mix: Mix = "echo=50,slow=50".parse().unwrap();
-        assert_eq!(plan(500, &mix, 7), plan(500, &mix, 7));
-        assert_ne!(plan(500, &mix, 7), plan(500, &mix, 8));
-    }
-
-    #[test]
-    fn every_tool_of_the_mix_gets_about_its_share_and_no_id_comes_twice() {
-        let mix: Mix = "echo=80,counter=20,large=0".parse().unwrap();
-        let calls = plan(10_000, &mix, 1);
-        let counters = calls.iter().filter(|c| c.tool == Tool::Counter).count();
-        assert!((1_700..2_300).contains(&counters), "{counters}");
-        assert!(calls.iter().all(|c| c.tool != Tool::Large));
-        assert_eq!(calls.iter().map(|c| &c.id).collect::<HashSet<_>>().len(), 10_000);
-    }
-
-    #[test]
-    fn a_wrong_mix_says_what_is_accepted() {
-        assert!("ecko=1".parse::<Mix>().unwrap_err().contains("echo, counter"));
-        assert!("echo".parse::<Mix>().unwrap_err().contains("NAME=SHARE"));
-        assert!("echo=0".parse::<Mix>().is_err());
-    }
 }

@@ -2,87 +2,134 @@
 //!
 //! **Invariant:** a figure that was not measured is left out, not invented.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+
+pub use crate::requests::Count;
 
 /// The figures of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Report {
-    pub(crate) calls: u32,
-    pub(crate) mode: String,
-    pub(crate) workers: u32,
-    pub(crate) slots: u32,
-    pub(crate) killed: bool,
-    pub(crate) wall_s: f64,
-    pub(crate) calls_per_s: f64,
-    /// User and system time of the worker processes, in microseconds.
-    pub(crate) worker_cpu_us_per_call: f64,
-    /// Resident memory of an idle worker, in KiB; 0 in a drain, which has none.
-    pub(crate) idle_kib: u64,
-    pub(crate) peak_kib: u64,
-    pub(crate) latency: Latency,
-    pub(crate) problems: usize,
-    pub(crate) debug_build: bool,
+pub struct Report {
+    /// How many calls were sent.
+    pub calls: u32,
+    /// A drain, or an open loop with its rate.
+    pub mode: String,
+    /// The shares of the tools.
+    pub mix: String,
+    /// The seed of the plan.
+    pub seed: u64,
+    /// Worker processes.
+    pub workers: u32,
+    /// Calls at once in each.
+    pub slots: u32,
+    /// Whether one worker was killed.
+    pub killed: bool,
+    /// From the begin (a drain: the workers' start; an open loop: the first send) to the last result.
+    pub wall_s: f64,
+    /// Calls that ended, by that time.
+    pub calls_per_s: f64,
+    /// User and system time of the worker processes less that of their start, in microseconds, by calls that ended.
+    pub worker_cpu_us_per_call: f64,
+    /// User and system time of one worker's start and first idle second, in microseconds.
+    pub worker_start_cpu_us: u64,
+    /// Resident memory of an idle worker, in KiB.
+    pub idle_kib: u64,
+    /// The most resident memory any worker of the load had, in KiB.
+    pub peak_kib: u64,
+    /// How long calls took.
+    pub latency: Latency,
+    /// How many calls ended how.
+    pub outcomes: BTreeMap<String, u32>,
+    /// How often tools were executed in all.
+    pub executions: u64,
+    /// The workers' requests to AWS by operation, if they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<BTreeMap<String, Count>>,
+    /// How many deviations the verification found.
+    pub problems: usize,
+    /// The first of them.
+    pub deviations: Vec<String>,
+    /// Whether this program is a debug build.
+    pub debug_build: bool,
 }
 
-/// From the intended send to the stored result, the tool's own time included.
+/// From the intended send (an open loop) or the send (a drain) to the stored result, the tool's own time included, in ms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Latency {
-    pub(crate) p50_ms: u64,
-    pub(crate) p95_ms: u64,
-    pub(crate) p99_ms: u64,
-    pub(crate) max_ms: u64,
+#[expect(missing_docs, reason = "the names are the usual ones")]
+pub struct Latency {
+    pub p50_ms: u64,
+    pub p95_ms: u64,
+    pub p99_ms: u64,
+    pub max_ms: u64,
 }
 
-impl Report {
-    fn lines(&self) -> Vec<(&'static str, String)> {
-        let idle = if self.idle_kib == 0 { "not measured in a drain".to_owned() } else { mib(self.idle_kib) };
+impl Latency {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        Self {
+            p50_ms: histogram.value_at_quantile(0.50),
+            p95_ms: histogram.value_at_quantile(0.95),
+            p99_ms: histogram.value_at_quantile(0.99),
+            max_ms: histogram.max(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let l = &self.latency;
-        vec![
-            ("calls", format!("{} ({})", self.calls, self.mode)),
-            (
-                "workers",
-                format!(
-                    "{} with {} slots{}",
-                    self.workers,
-                    self.slots,
-                    if self.killed { ", one killed" } else { "" }
-                ),
-            ),
-            ("calls per second", format!("{:.0} in {:.1} s", self.calls_per_s, self.wall_s)),
+        let build = if self.debug_build { " (debug build)" } else { "" };
+        let kill = if self.killed { ", one killed" } else { "" };
+        let outcomes: Vec<_> = self.outcomes.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+        let verified = match self.problems {
+            0 => format!("all {} calls, exactly once", self.calls),
+            n => format!("{n} DEVIATIONS"),
+        };
+        let lines = [
+            ("calls", format!("{} ({}), {}", self.calls, self.mode, self.mix)),
+            ("workers", format!("{} with {} slots{kill}", self.workers, self.slots)),
+            ("calls per second", format!("{:.0} in {:.2} s", self.calls_per_s, self.wall_s)),
             (
                 "worker CPU per call",
                 format!(
-                    "{:.0} us{}",
+                    "{:.0} us{build}, less {:.0} ms for each start",
                     self.worker_cpu_us_per_call,
-                    if self.debug_build { " (debug build)" } else { "" }
+                    self.worker_start_cpu_us as f64 / 1_000.0
                 ),
             ),
-            ("worker memory", format!("peak {}, idle {idle}", mib(self.peak_kib))),
+            ("worker memory", format!("idle {}, peak {}", mib(self.idle_kib), mib(self.peak_kib))),
             (
-                "intended send to result",
+                if self.mode == "drain" { "send to result" } else { "intended send to result" },
                 format!("p50 {} ms, p95 {} ms, p99 {} ms, max {} ms", l.p50_ms, l.p95_ms, l.p99_ms, l.max_ms),
             ),
-            (
-                "verified",
-                format!(
-                    "{} of {} calls",
-                    self.calls as usize - self.problems.min(self.calls as usize),
-                    self.calls
-                ),
-            ),
-        ]
-    }
-
-    pub(crate) fn print(&self) {
-        for (name, value) in self.lines() {
-            println!("{name:<24}{value}");
+            ("outcomes", format!("{}; {} executions", outcomes.join(", "), self.executions)),
+            ("verified", verified),
+        ];
+        for (name, value) in lines {
+            writeln!(f, "{name:<26}{value}")?;
         }
+        let Some(requests) = &self.requests else { return Ok(()) };
+        writeln!(f, "{:<26}{:>10}{:>10}{:>10}", "requests to AWS", "in all", "per call", "entries")?;
+        for (operation, count) in requests {
+            let each = count.entries as f64 / count.requests.max(1) as f64;
+            let per_call = count.requests as f64 / f64::from(self.calls);
+            writeln!(f, "  {operation:<24}{:>10}{per_call:>10.3}{each:>10.1}", count.requests)?;
+        }
+        Ok(())
     }
+}
 
-    pub(crate) fn write(&self, file: &Path) -> anyhow::Result<()> {
+impl Report {
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         std::fs::write(file, text).with_context(|| format!("cannot write the report to {}", file.display()))
     }
@@ -91,25 +138,66 @@ impl Report {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a report of `run --report`", file.display()))
+            .with_context(|| format!("{} is not a report of `run --json`", file.display()))
+    }
+
+    /// What was run, for telling whether two reports may be compared.
+    fn load(&self) -> String {
+        format!(
+            "{} calls ({}), {}, {} workers with {} slots{}",
+            self.calls,
+            self.mode,
+            self.mix,
+            self.workers,
+            self.slots,
+            if self.debug_build { ", debug build" } else { "" }
+        )
+    }
+
+    fn figures(&self) -> Vec<(String, f64)> {
+        let l = &self.latency;
+        let mut figures: Vec<_> = [
+            ("calls per second", self.calls_per_s),
+            ("worker CPU us per call", self.worker_cpu_us_per_call),
+            ("idle memory KiB", self.idle_kib as f64),
+            ("peak memory KiB", self.peak_kib as f64),
+            ("p50 ms", l.p50_ms as f64),
+            ("p95 ms", l.p95_ms as f64),
+            ("p99 ms", l.p99_ms as f64),
+            ("max ms", l.max_ms as f64),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        for (operation, count) in self.requests.iter().flatten() {
+            figures.push((format!("{operation} per call"), count.requests as f64 / f64::from(self.calls)));
+        }
+        figures
     }
 }
 
-/// Prints two reports side by side, with the ratio of the first to the second.
-pub(crate) fn compare(first: &Path, second: &Path) -> anyhow::Result<()> {
+/// Two reports side by side, with the ratio of the second to the first.
+///
+/// # Errors
+/// One of the files is not a report.
+pub fn compare(first: &Path, second: &Path) -> anyhow::Result<String> {
     let (a, b) = (Report::read(first)?, Report::read(second)?);
-    println!("{:<24}{:>12}{:>12}{:>10}", "", "first", "second", "ratio");
-    let rows = [
-        ("calls per second", a.calls_per_s, b.calls_per_s),
-        ("worker CPU us per call", a.worker_cpu_us_per_call, b.worker_cpu_us_per_call),
-        ("peak memory KiB", a.peak_kib as f64, b.peak_kib as f64),
-        ("p50 ms", a.latency.p50_ms as f64, b.latency.p50_ms as f64),
-        ("p99 ms", a.latency.p99_ms as f64, b.latency.p99_ms as f64),
-    ];
-    for (name, a, b) in rows {
-        println!("{name:<24}{a:>12.0}{b:>12.0}{:>10.2}", if b == 0.0 { f64::NAN } else { a / b });
+    let mut table = String::new();
+    writeln!(table, "first: {}\nsecond: {}", a.load(), b.load())?;
+    for (report, name) in [(&a, "first"), (&b, "second")] {
+        if report.problems != 0 {
+            writeln!(table, "The {name} run had {} deviations: its figures prove nothing.", report.problems)?;
+        }
     }
-    Ok(())
+    writeln!(table, "{:<40}{:>12}{:>12}{:>14}", "", "first", "second", "second/first")?;
+    let theirs: BTreeMap<_, _> = b.figures().into_iter().collect();
+    for (name, a) in a.figures() {
+        // What one of them did not measure has no ratio.
+        let Some(b) = theirs.get(&name) else { continue };
+        let ratio = if a == 0.0 { "-".to_owned() } else { format!("{:.2}", b / a) };
+        let places = if name.ends_with("per call") && !name.contains("CPU") { 3 } else { 0 };
+        writeln!(table, "{name:<40}{a:>12.places$}{b:>12.places$}{ratio:>14}")?;
+    }
+    Ok(table)
 }
 
 fn mib(kib: u64) -> String {

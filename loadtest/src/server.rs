@@ -1,4 +1,4 @@
-//! Owns the MCP server of a load: fast, of the current generation, counting the executions of every call.
+//! Owns the MCP server of the load: answers at once, remembers nothing but how often each call was executed.
 //!
 //! **Invariant:** an execution is counted before it is answered, so a lost answer cannot hide it.
 
@@ -17,6 +17,9 @@ use axum::serve::ListenerExt as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::net::TcpListener;
+
+use crate::payload;
+use crate::plan::Tool;
 
 type Counts = Arc<Mutex<HashMap<String, u32>>>;
 
@@ -57,63 +60,44 @@ struct Message<'a> {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct Params {
-    #[serde(default)]
     name: String,
-    #[serde(default)]
-    arguments: Arguments,
+    arguments: payload::Arguments,
 }
 
-#[derive(Default, Deserialize)]
-struct Arguments {
-    #[serde(default)]
-    call: String,
-    #[serde(default)]
-    ms: u64,
-    #[serde(default)]
-    bytes: usize,
-    #[serde(default)]
-    text: String,
-}
+const JSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
+
+const DISCOVERED: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"serverInfo":{"name":"load","version":"1"},"ttlMs":3600000,"cacheScope":"public"}"#;
 
 async fn answer(State(counts): State<Counts>, body: Bytes) -> Response {
     let Ok(message) = serde_json::from_slice::<Message<'_>>(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let Some(id) = message.id else { return StatusCode::ACCEPTED.into_response() };
+    let error = |code: i32, what: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"{what}"}}}}"#)
+    };
     let result = match message.method.as_str() {
         "server/discover" => DISCOVERED.to_owned(),
-        "tools/call" => run(&counts, message.params).await,
-        _ => {
-            let text = format!(
-                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"Method not found"}}}}"#
-            );
-            return (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], text)
-                .into_response();
-        }
+        "tools/call" => match Tool::named(&message.params.name) {
+            Some(tool) => run(&counts, tool, message.params.arguments).await,
+            None => return (JSON, error(-32602, "Unknown tool")).into_response(),
+        },
+        _ => return (StatusCode::NOT_FOUND, JSON, error(-32601, "Method not found")).into_response(),
     };
-    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+    (JSON, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)).into_response()
 }
 
-const DISCOVERED: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"serverInfo":{"name":"load","version":"1"},"ttlMs":3600000,"cacheScope":"public"}"#;
-
-async fn run(counts: &Counts, params: Params) -> String {
-    let Params { name, arguments } = params;
-    *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(arguments.call).or_default() += 1;
-    let failed = name == "failing";
-    let text = match name.as_str() {
-        "slow" => {
-            tokio::time::sleep(Duration::from_millis(arguments.ms)).await;
-            "waited".to_owned()
-        }
-        "large" => "the quick brown fox jumps over the lazy dog ".repeat(arguments.bytes / 44 + 1),
-        _ => arguments.text,
-    };
+async fn run(counts: &Counts, tool: Tool, arguments: payload::Arguments) -> String {
+    *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(arguments.call.clone()).or_default() += 1;
+    if tool == Tool::Slow {
+        tokio::time::sleep(Duration::from_millis(arguments.ms)).await;
+    }
     serde_json::json!({
         "resultType": "complete",
-        "content": [{"type": "text", "text": text}],
-        "isError": failed,
+        "content": [{"type": "text", "text": payload::answer(tool, &arguments)}],
+        "isError": tool == Tool::Failing,
     })
     .to_string()
 }

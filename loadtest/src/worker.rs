@@ -1,13 +1,14 @@
 //! Owns the worker processes: starting, killing, and what the kernel says of their CPU time and memory.
 //!
-//! **Invariant:** no worker outlives this program.
+//! **Invariant:** no worker outlives the value that started it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-/// Linux reports CPU time in these units to every process (USER_HZ), whatever the kernel's own tick.
+/// Linux reports CPU time in these units to every process (USER_HZ, `getconf CLK_TCK`), whatever the kernel's own tick; it is
+/// 100 on every architecture this runs on.
 const TICKS_PER_S: u64 = 100;
 
 /// How a worker is started.
@@ -38,10 +39,7 @@ impl Workers {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .with_context(|| {
-                let shown = self.start.binary.display();
-                format!("cannot start {shown}; build it (cargo build -p toolfleet-worker) or name it with --worker-bin")
-            })?;
+            .with_context(|| format!("cannot start {}", self.start.binary.display()))?;
         self.running.push(child);
         Ok(())
     }
@@ -49,49 +47,40 @@ impl Workers {
     /// Kills one worker with SIGKILL and starts another.
     pub(crate) fn replace_one(&mut self) -> anyhow::Result<()> {
         if let Some(mut child) = self.running.pop() {
-            let figures = Figures::of(child.id());
-            self.killed_cpu_us += figures.cpu_us;
-            self.peak_kib = self.peak_kib.max(figures.peak_kib);
+            let usage = Usage::of(child.id());
+            self.killed_cpu_us += usage.cpu_us;
+            self.peak_kib = self.peak_kib.max(usage.peak_kib);
             child.kill()?;
             child.wait()?;
         }
         self.start_one()
     }
 
-    /// An error with the end of the log if a worker has ended by itself.
+    /// An error if a worker has ended by itself.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         for child in &mut self.running {
             if let Some(status) = child.try_wait()? {
-                let log = std::fs::read_to_string(&self.start.log).unwrap_or_default();
-                let end: Vec<_> = log.lines().rev().take(5).collect();
-                bail!(
-                    "a worker ended with {status}:\n{}",
-                    end.into_iter().rev().collect::<Vec<_>>().join("\n")
-                );
+                bail!("a worker ended by itself with {status}");
             }
         }
         Ok(())
     }
 
-    /// CPU time of all workers so far, in microseconds, in steps of 10 ms.
-    pub(crate) fn cpu_us(&self) -> u64 {
-        self.killed_cpu_us + self.running.iter().map(|c| Figures::of(c.id()).cpu_us).sum::<u64>()
-    }
-
-    /// The largest resident memory of any worker now, in KiB.
-    pub(crate) fn resident_kib(&self) -> u64 {
-        self.running.iter().map(|c| Figures::of(c.id()).resident_kib).max().unwrap_or(0)
-    }
-
-    /// The largest resident memory any worker ever had, in KiB.
-    pub(crate) fn peak_kib(&self) -> u64 {
-        self.running.iter().map(|c| Figures::of(c.id()).peak_kib).max().unwrap_or(0).max(self.peak_kib)
+    /// What the workers have taken so far, those that were killed included.
+    pub(crate) fn usage(&self) -> Usage {
+        let gone = Usage { cpu_us: self.killed_cpu_us, resident_kib: 0, peak_kib: self.peak_kib };
+        self.running.iter().map(|child| Usage::of(child.id())).fold(gone, |all, one| Usage {
+            cpu_us: all.cpu_us + one.cpu_us,
+            resident_kib: all.resident_kib.max(one.resident_kib),
+            peak_kib: all.peak_kib.max(one.peak_kib),
+        })
     }
 }
 
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for child in &mut self.running {
+impl Workers {
+    /// Kills them all; what they have taken is forgotten.
+    pub(crate) fn stop(&mut self) {
+        for mut child in self.running.drain(..) {
             // One that has ended already needs no kill.
             let _ended = child.kill();
             let _ended = child.wait();
@@ -99,14 +88,21 @@ impl Drop for Workers {
     }
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Figures {
-    cpu_us: u64,
-    resident_kib: u64,
-    peak_kib: u64,
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
-impl Figures {
+/// What the kernel says of processes: CPU time of all in steps of 10 ms, memory of the largest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) cpu_us: u64,
+    pub(crate) resident_kib: u64,
+    pub(crate) peak_kib: u64,
+}
+
+impl Usage {
     fn of(pid: u32) -> Self {
         let proc = Path::new("/proc").join(pid.to_string());
         let read = |name: &str| std::fs::read_to_string(proc.join(name)).unwrap_or_default();
@@ -134,7 +130,7 @@ mod tests {
     fn the_kernels_figures_are_read_whatever_the_command_is_called() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 100 1000 200";
         let status = "Name:\tx\nVmHWM:\t   4096 kB\nVmRSS:\t   2048 kB\n";
-        let figures = Figures::parse(stat, status);
-        assert_eq!(figures, Figures { cpu_us: 3_000_000, resident_kib: 2_048, peak_kib: 4_096 });
+        let figures = Usage::parse(stat, status);
+        assert_eq!(figures, Usage { cpu_us: 3_000_000, resident_kib: 2_048, peak_kib: 4_096 });
     }
 }

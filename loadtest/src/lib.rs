@@ -1,0 +1,17 @@
+//! `toolfleet-loadtest` as a library, so that its plan, its verification and its reports can be tested without a load.
+//!
+//! **Invariant:** a figure is reported only beside the verification of every call that it was measured on.
+
+pub mod cli;
+mod drive;
+mod evidence;
+pub mod payload;
+pub mod plan;
+pub mod report;
+mod requests;
+mod server;
+mod stage;
+pub mod verify;
+mod worker;
+
+pub use drive::run;

@@ -1,0 +1,186 @@
+//! Owns what a load runs on: embedded endpoints, the MCP server, the catalog and the environment of its workers.
+//!
+//! **Invariant:** everything is of this run alone, and gone with it; only the folder stays, and only if asked to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use toolfleet_aws::{Aws, AwsOptions, Tables};
+use toolfleet_client::{Client, Now, system_clock};
+use toolfleet_local::{LocalEndpoints, LocalOptions};
+
+use crate::cli::RunArgs;
+use crate::plan::Tool;
+use crate::requests::{Count, CountingProxy, Counts};
+use crate::server::LoadServer;
+use crate::worker::Start;
+
+/// Who all calls are for.
+pub(crate) const TENANT: &str = "load";
+/// The queue of calls, and one that stays empty.
+const CALLS: &str = "toolfleet-calls";
+const QUIET: &str = "toolfleet-replies";
+
+/// The stage of one run.
+pub(crate) struct Stage {
+    pub(crate) client: Client,
+    pub(crate) clock: Now,
+    pub(crate) server: LoadServer,
+    pub(crate) folder: Folder,
+    local: LocalEndpoints,
+    counting: Option<Counting>,
+}
+
+struct Counting {
+    counts: Counts,
+    sqs: CountingProxy,
+    dynamodb: CountingProxy,
+}
+
+impl Stage {
+    pub(crate) async fn set(args: &RunArgs) -> anyhow::Result<Self> {
+        let folder = Folder::new()?;
+        let server = LoadServer::start().await?;
+        let local = LocalEndpoints::start(LocalOptions::default()).await?;
+        let clock = system_clock();
+        let client = client(&local, clock.clone()).await;
+        let counting = if args.count_requests {
+            let counts = Counts::default();
+            let sqs = CountingProxy::start(local.sqs_url(), counts.clone()).await?;
+            let dynamodb = CountingProxy::start(local.dynamodb_url(), counts.clone()).await?;
+            Some(Counting { counts, sqs, dynamodb })
+        } else {
+            None
+        };
+        std::fs::write(folder.catalog(), catalog(&server.url))?;
+        Ok(Self { client, clock, server, folder, local, counting })
+    }
+
+    /// How a worker of the load is started.
+    pub(crate) fn worker(&self, args: &RunArgs) -> anyhow::Result<Start> {
+        let binary = args.worker_bin.clone().map_or_else(beside_us, Ok)?;
+        if !binary.is_file() {
+            bail!(
+                "there is no worker at {}; build it (cargo build -p toolfleet-worker, with --release if this program is) \
+                 or name it with --worker-bin",
+                binary.display()
+            );
+        }
+        let (sqs, dynamodb) = match &self.counting {
+            Some(counting) => (counting.sqs.url.as_str(), counting.dynamodb.url.as_str()),
+            None => (self.local.sqs_url(), self.local.dynamodb_url()),
+        };
+        let variables = [
+            ("TOOLFLEET_QUEUE_URL", self.local.queue_url(CALLS)),
+            ("TOOLFLEET_CATALOG", self.folder.catalog().display().to_string()),
+            ("TOOLFLEET_SLOTS", args.slots.to_string()),
+            ("TOOLFLEET_LEASE_MS", args.lease_ms.to_string()),
+            ("TOOLFLEET_CLOCK_SKEW_MS", "500".to_owned()),
+            ("TOOLFLEET_LOG", "warn".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "loadtest".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "loadtest".to_owned()),
+            ("AWS_ENDPOINT_URL_SQS", sqs.to_owned()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.to_owned()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.local.secretsmanager_url().to_owned()),
+        ];
+        Ok(Start {
+            binary,
+            environment: variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            log: self.folder.log(),
+        })
+    }
+
+    /// The same on a queue that stays empty.
+    pub(crate) fn idle_worker(&self, args: &RunArgs) -> anyhow::Result<Start> {
+        let mut start = self.worker(args)?;
+        start.environment.push(("TOOLFLEET_QUEUE_URL".to_owned(), self.local.queue_url(QUIET)));
+        Ok(start)
+    }
+
+    /// Requests are counted from now on.
+    pub(crate) fn begin_counting(&self) {
+        if let Some(counting) = &self.counting {
+            counting.counts.forget();
+        }
+    }
+
+    /// The requests counted so far, if they are.
+    pub(crate) fn counted(&self) -> Option<BTreeMap<String, Count>> {
+        self.counting.as_ref().map(|counting| counting.counts.now())
+    }
+}
+
+fn catalog(url: &str) -> String {
+    let tool = |tool: &Tool| json!({"id": tool.name(), "server": "load", "idempotent": tool.is_safe()});
+    json!({
+        "servers": [{"id": "load", "url": url}],
+        "tools": Tool::ALL.iter().map(tool).collect::<Vec<_>>(),
+        "tenants": {"queue": [TENANT]},
+    })
+    .to_string()
+}
+
+async fn client(local: &LocalEndpoints, clock: Now) -> Client {
+    let aws = Aws::connect(AwsOptions {
+        region: Some("us-east-1".into()),
+        sqs_endpoint: Some(local.sqs_url().into()),
+        dynamodb_endpoint: Some(local.dynamodb_url().into()),
+        secrets_endpoint: Some(local.secretsmanager_url().into()),
+        static_credentials: Some(("loadtest".into(), "loadtest".into())),
+    })
+    .await;
+    Client::new(&aws, local.queue_url(CALLS), &Tables::with_prefix("toolfleet"), clock)
+}
+
+fn beside_us() -> anyhow::Result<PathBuf> {
+    let ours = std::env::current_exe().context("this program does not know where it is; use --worker-bin")?;
+    Ok(ours.with_file_name("toolfleet-worker"))
+}
+
+/// A folder of this run, gone with it unless it is kept.
+pub(crate) struct Folder {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("toolfleet-loadtest-{}", std::process::id()));
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot create the folder {}", path.display()))?;
+        Ok(Self { path, kept: false })
+    }
+
+    fn catalog(&self) -> PathBuf {
+        self.path.join("catalog.json")
+    }
+
+    /// What the workers write to stderr.
+    fn log(&self) -> PathBuf {
+        self.path.join("workers.log")
+    }
+
+    /// Keeps the folder, and says where the workers' log is and how it ends.
+    pub(crate) fn keep(&mut self) -> String {
+        self.kept = true;
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        if log.is_empty() {
+            return format!("the workers logged nothing ({})", self.log().display());
+        }
+        let lines: Vec<_> = log.lines().collect();
+        let end = lines.get(lines.len().saturating_sub(10)..).unwrap_or_default().join("\n  ");
+        format!("the workers logged {} lines ({}), the last:\n  {end}", lines.len(), self.log().display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept {
+            // A folder that stays behind harms nobody.
+            let _stays = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}

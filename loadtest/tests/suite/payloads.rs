@@ -1,0 +1,31 @@
+//! The payloads: each answer belongs to one call.
+
+use serde::Deserialize as _;
+use serde_json::json;
+use toolfleet_loadtest::payload::{Arguments, answer, is_answer};
+use toolfleet_loadtest::plan::{Mix, plan};
+
+#[test]
+fn an_answer_is_known_as_its_own_calls_and_no_others() {
+    let mix: Mix = "echo=1,counter=1,slow=1,failing=1,large=1".parse().unwrap();
+    let calls = plan(60, &mix, 3);
+    for call in &calls {
+        let arguments = Arguments::deserialize(&call.arguments).unwrap();
+        let text = answer(call.tool, &arguments);
+        let result = json!({"content": [{"type": "text", "text": text}]}).to_string();
+        for other in &calls {
+            assert_eq!(is_answer(other.tool, &other.arguments, &result), other.id == call.id);
+        }
+    }
+}
+
+#[test]
+fn half_an_answer_and_no_answer_are_none() {
+    let call = &plan(1, &"large=1".parse::<Mix>().unwrap(), 1)[0];
+    let arguments = Arguments::deserialize(&call.arguments).unwrap();
+    let whole = answer(call.tool, &arguments);
+    let half = json!({"content": [{"type": "text", "text": &whole[..whole.len() / 2]}]}).to_string();
+    for result in [half.as_str(), "{}", "", "{\"content\":[]}"] {
+        assert!(!is_answer(call.tool, &call.arguments, result), "{result}");
+    }
+}

@@ -1,0 +1,74 @@
+//! The reports: read back as written, and compared.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toolfleet_loadtest::report::{Count, Latency, Report, compare};
+
+fn report() -> Report {
+    Report {
+        calls: 1_000,
+        mode: "drain".into(),
+        mix: "echo=1".into(),
+        seed: 1,
+        workers: 1,
+        slots: 64,
+        killed: false,
+        wall_s: 2.0,
+        calls_per_s: 500.0,
+        worker_cpu_us_per_call: 200.0,
+        worker_start_cpu_us: 30_000,
+        idle_kib: 20_480,
+        peak_kib: 40_960,
+        latency: Latency { p50_ms: 10, p95_ms: 20, p99_ms: 0, max_ms: 40 },
+        outcomes: BTreeMap::from([("succeeded".to_owned(), 1_000)]),
+        executions: 1_000,
+        requests: None,
+        problems: 0,
+        deviations: vec![],
+        debug_build: false,
+    }
+}
+
+fn file(name: &str, report: &Report) -> PathBuf {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    report.write(&file).unwrap();
+    file
+}
+
+fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
+    let line = table.lines().find(|line| line.starts_with(name));
+    line.map(|line| line[name.len()..].split_whitespace().collect()).unwrap_or_default()
+}
+
+#[test]
+fn two_reports_stand_side_by_side_with_the_second_by_the_first() {
+    let first = file("compare-a.json", &report());
+    let better = Report { calls_per_s: 1_000.0, worker_cpu_us_per_call: 100.0, ..report() };
+    let table = compare(&first, &file("compare-b.json", &better)).unwrap();
+    assert_eq!(row(&table, "calls per second"), ["500", "1000", "2.00"]);
+    assert_eq!(row(&table, "worker CPU us per call"), ["200", "100", "0.50"]);
+    assert_eq!(row(&table, "p99 ms"), ["0", "0", "-"]);
+}
+
+#[test]
+fn requests_are_compared_where_both_runs_counted_them() {
+    let counted = |requests| {
+        let counts = BTreeMap::from([("GetItem".to_owned(), Count { requests, entries: requests })]);
+        Report { requests: Some(counts), ..report() }
+    };
+    let (without, one) = (file("counts-none.json", &report()), file("counts-one.json", &counted(1_000)));
+    let table = compare(&one, &file("counts-two.json", &counted(250))).unwrap();
+    assert_eq!(row(&table, "GetItem per call"), ["1.000", "0.250", "0.25"]);
+    assert!(!compare(&one, &without).unwrap().contains("GetItem"));
+    assert!(counted(250).to_string().contains("GetItem"));
+}
+
+#[test]
+fn deviations_stand_in_the_table_and_beside_every_comparison() {
+    let wrong = Report { problems: 3, ..report() };
+    assert!(wrong.to_string().contains("3 DEVIATIONS"));
+    assert!(report().to_string().contains("all 1000 calls, exactly once"));
+    let table = compare(&file("right.json", &report()), &file("wrong.json", &wrong)).unwrap();
+    assert!(table.contains("The second run had 3 deviations"), "{table}");
+}
