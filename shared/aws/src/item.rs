@@ -144,15 +144,9 @@ pub(crate) fn bytes_of(value: &Value) -> usize {
     match value {
         Value::S(text) | Value::N(text) => text.len(),
         Value::B(blob) => blob.as_ref().len().saturating_mul(4) / 3,
-        // Lists and maps stand only in small audit attributes.
-        Value::Bool(_)
-        | Value::Bs(_)
-        | Value::L(_)
-        | Value::M(_)
-        | Value::Ns(_)
-        | Value::Null(_)
-        | Value::Ss(_)
-        | _ => 64,
+        Value::L(items) => items.iter().map(bytes_of).sum::<usize>() + 8,
+        Value::M(map) => map.iter().map(|(name, value)| name.len() + bytes_of(value)).sum::<usize>() + 8,
+        Value::Bool(_) | Value::Bs(_) | Value::Ns(_) | Value::Null(_) | Value::Ss(_) | _ => 64,
     }
 }
 

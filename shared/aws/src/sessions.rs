@@ -15,6 +15,8 @@ use crate::statements::{Item, Statements, Written};
 use crate::trouble::Trouble;
 
 const META: &str = "meta";
+/// How long the row of an ended session is kept, in milliseconds: as long as any call that could name it.
+const KEPT_MS: u64 = 35 * 24 * 60 * 60 * 1000;
 
 /// The sessions table.
 #[derive(Debug, Clone)]
@@ -27,7 +29,7 @@ pub struct Sessions {
 /// What a conversation may do, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRow {
-    /// When it ends; kept to the second.
+    /// When it ends.
     pub expires_at: Timestamp,
     /// The tools it may call; `*` for all.
     pub grants: Vec<String>,
@@ -46,12 +48,14 @@ impl Sessions {
             .send()
             .await
             .map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
-        Ok(got.item.as_ref().and_then(|item| {
-            let expires_s: i64 = item.get("expires_at")?.as_n().ok()?.parse().ok()?;
-            let grants = item.get("grants")?.as_l().ok()?;
-            let grants = grants.iter().filter_map(|g| g.as_s().ok().cloned()).collect();
-            Some(SessionRow { expires_at: Timestamp::from_ms(expires_s.saturating_mul(1000)), grants })
-        }))
+        // A row that cannot be read must never pass for one that is not there: that would open every tool.
+        let unreadable = || {
+            Trouble::configuration(format!(
+                "session `{session}` of {} has no usable grants or end",
+                self.table
+            ))
+        };
+        got.item.as_ref().map(|item| parse(item).ok_or_else(unreadable)).transpose()
     }
 
     /// Creates the session; false if it exists already.
@@ -67,11 +71,20 @@ impl Sessions {
             ("pk", text(&partition)),
             ("sk", text(META)),
             ("grants", Some(AttributeValue::L(grants))),
-            ("expires_at", number(row.expires_at.as_s())),
+            ("ends_at_ms", number(row.expires_at.as_ms())),
+            // The row outlives the session, so that an ended one is never taken for an unknown one.
+            ("expires_at", number(row.expires_at.plus_ms(KEPT_MS).as_s())),
         ];
         let item: Item =
             attributes.into_iter().filter_map(|(name, value)| value.map(|v| (name.to_owned(), v))).collect();
         let written = self.statements.write(insert(&self.table, partition, item)).await?;
         Ok(matches!(written, Written::Done))
     }
+}
+
+fn parse(item: &Item) -> Option<SessionRow> {
+    let ends_at_ms = item.get("ends_at_ms")?.as_n().ok()?.parse().ok()?;
+    let grants = item.get("grants")?.as_l().ok()?;
+    let grants = grants.iter().map(|g| g.as_s().ok().cloned()).collect::<Option<_>>()?;
+    Some(SessionRow { expires_at: Timestamp::from_ms(ends_at_ms), grants })
 }

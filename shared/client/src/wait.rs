@@ -35,7 +35,10 @@ impl Client {
         let until = Instant::now() + time_out;
         let mut pause = FIRST;
         loop {
-            match self.standing(key).await {
+            let Ok(standing) = tokio::time::timeout_at(until, self.standing(key)).await else {
+                return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
+            };
+            match standing {
                 Ok(Standing::Ended(result)) => return Ok(*result),
                 Ok(Standing::Unknown | Standing::Open(_)) => {}
                 // A throttle passes; what does not pass is said at once.

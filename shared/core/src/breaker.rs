@@ -87,6 +87,8 @@ impl Breaker {
                 false
             }
             Position::Probing { .. } => self.open(now),
+            // Who peeked and went without asking is as good a probe.
+            Position::Open { until } if now >= until => self.open(now),
             Position::Closed | Position::Open { .. } => false,
         }
     }

@@ -134,6 +134,31 @@ pub enum Blame {
 }
 
 impl Fault {
+    /// The same fault, with `change` made to every text that came from outside.
+    #[must_use]
+    pub fn map_text(self, change: impl Fn(String) -> String) -> Self {
+        match self {
+            Self::Connect { detail } => Self::Connect { detail: change(detail) },
+            Self::Forbidden { scope } => Self::Forbidden { scope: scope.map(change) },
+            Self::Credential { detail } => Self::Credential { detail: change(detail) },
+            Self::VersionUnsupported { supported } => {
+                Self::VersionUnsupported { supported: supported.into_iter().map(change).collect() }
+            }
+            Self::Rpc { code, message } => Self::Rpc { code, message: change(message) },
+            Self::RpcInternal { message } => Self::RpcInternal { message: change(message) },
+            Self::ServerStatus { status, detail } => Self::ServerStatus { status, detail: change(detail) },
+            Self::ClientStatus { status, detail } => Self::ClientStatus { status, detail: change(detail) },
+            Self::AnswerLost { detail } => Self::AnswerLost { detail: change(detail) },
+            Self::InvalidAnswer { detail } => Self::InvalidAnswer { detail: change(detail) },
+            Self::Redirect { location } => Self::Redirect { location: change(location) },
+            Self::RateLimited { .. }
+            | Self::Unauthorized
+            | Self::SessionLost
+            | Self::AttemptTimeout { .. }
+            | Self::AnswerTooLarge { .. } => self,
+        }
+    }
+
     /// What may follow.
     pub const fn retry_class(&self) -> RetryClass {
         match self {

@@ -181,6 +181,9 @@ impl fmt::Display for Code {
     }
 }
 
+/// A sentence is cut to this many characters: whatever a caller or server sent, it fits into a row.
+const SENTENCE_CHARS: usize = 2_000;
+
 /// What went wrong, for a caller to act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trouble {
@@ -246,7 +249,8 @@ impl Outcome {
 impl Trouble {
     /// Trouble that another try will not cure.
     pub fn new(code: Code, message: impl Into<String>, may_have_run: MayHaveRun) -> Self {
-        Self { code, message: message.into(), retryable: false, retry_after_ms: None, may_have_run }
+        let message = message.into().chars().take(SENTENCE_CHARS).collect();
+        Self { code, message, retryable: false, retry_after_ms: None, may_have_run }
     }
 
     /// The same, where a new call may succeed.

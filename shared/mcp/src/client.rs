@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::outcome::MayHaveRun;
 
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
 use crate::classify::{Trouble, before_call};
@@ -192,10 +193,7 @@ impl Shared {
             let resume = Resume { request_state: Some(&state), input_responses: None };
             // The server has begun with the call: what this round did not do, an earlier one may have done.
             sent.keep();
-            answer = self.call(call, resume, sent).await.map_err(|fault| match fault.retry_class() {
-                RetryClass::NotExecuted => Fault::AnswerLost { detail: fault.to_string() },
-                RetryClass::Pause { .. } | RetryClass::Ambiguous | RetryClass::Permanent => fault,
-            })?;
+            answer = self.call(call, resume, sent).await.map_err(after_an_earlier_round)?;
         }
         Ok(answer)
     }
@@ -353,4 +351,15 @@ fn answer(result: Box<RawValue>, tongue: Tongue) -> Result<Answer, Fault> {
         Tongue::Legacy(session) => session.id.map(|id| id.to_string()),
     };
     Ok(Answer { kind, result, protocol_version, mcp_session })
+}
+
+/// A fault of a later round, which can no longer say that the tool has not run.
+fn after_an_earlier_round(fault: Fault) -> Fault {
+    match (fault.retry_class(), fault.may_have_run()) {
+        (RetryClass::NotExecuted | RetryClass::Pause { .. }, _) => {
+            Fault::AnswerLost { detail: fault.to_string() }
+        }
+        (RetryClass::Permanent, MayHaveRun::No) => Fault::InvalidAnswer { detail: fault.to_string() },
+        (RetryClass::Permanent | RetryClass::Ambiguous, _) => fault,
+    }
 }

@@ -82,6 +82,10 @@ fn claim(seen: Option<&CallRow>, visit: &Visit, lease_ms: u64, definition: Optio
         State::AwaitingApproval if row.cancel_requested_at.is_none() => {
             Decision::Leave(Finding::AwaitingApproval)
         }
+        // Our own claim, whose answer was lost, and a cancellation that came between: nothing was sent.
+        State::Claimed if row.nonce.as_ref() == Some(&visit.nonce) && row.cancel_requested_at.is_some() => {
+            write(ended(row.clone(), cancelled(row), visit.now), Then::Ended)
+        }
         State::Claimed => match remaining_ms(row, visit) {
             Some(retry_after_ms) => Decision::Leave(Finding::HeldElsewhere { retry_after_ms }),
             None => proceed(lost_attempt(row), visit, lease_ms, definition),

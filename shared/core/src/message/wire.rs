@@ -157,6 +157,9 @@ impl CallRequest {
         if wire.agent.as_ref().is_some_and(|a| a.len() > 256) {
             return Err(fault("agent", "is longer than 256 bytes"));
         }
+        if let Some(user) = &wire.user {
+            check_user(user)?;
+        }
         let digest = Digest::of_request(
             wire.operation.as_str(),
             &target.to_string(),
@@ -325,13 +328,13 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
     (key, address.reply.and_then(|r| serde_json::from_value(r).ok()))
 }
 
+/// What cannot be read whole (a lone surrogate, a number out of range) could be neither checked nor compared.
 fn object(field: &str, raw: &RawValue) -> Result<(), RequestError> {
-    let text = raw.get().trim_start();
-    if text.starts_with('{') {
-        return Ok(());
+    if !raw.get().trim_start().starts_with('{') {
+        return Err(fault(field, "is not a JSON object; accepted is a JSON object"));
     }
-    let start: String = text.chars().take(20).collect();
-    Err(fault(field, format!("is `{start}`; accepted is a JSON object")))
+    let read = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw.get());
+    read.map(drop).map_err(|e| fault(field, format!("is no usable JSON object: {e}")))
 }
 
 fn bounded(field: &str, value: Option<u32>, max: u32) -> Result<(), RequestError> {
@@ -343,4 +346,18 @@ fn bounded(field: &str, value: Option<u32>, max: u32) -> Result<(), RequestError
 
 fn fault(field: &str, problem: impl Into<String>) -> RequestError {
     RequestError { field: field.to_owned(), problem: problem.into() }
+}
+
+fn check_user(user: &User) -> Result<(), RequestError> {
+    let too_long = |text: &str| text.len() > 256;
+    if too_long(&user.id) {
+        return Err(fault("user.id", "is longer than 256 bytes"));
+    }
+    if user.kind.as_deref().is_some_and(too_long) {
+        return Err(fault("user.type", "is longer than 256 bytes"));
+    }
+    if user.roles.len() > 64 || user.roles.iter().any(|role| role.len() > 128) {
+        return Err(fault("user.roles", "are more than 64, or one is longer than 128 bytes"));
+    }
+    Ok(())
 }

@@ -149,3 +149,17 @@ proptest! {
         prop_assert_eq!(read, name);
     }
 }
+
+#[test]
+fn arguments_that_cannot_be_read_whole_are_refused_since_they_could_be_neither_checked_nor_compared() {
+    for arguments in [r#"{"m":"\ud83d"}"#, r#"{"n":1e999}"#] {
+        let body = SMALLEST.replace(r#"{"text":"hi"}"#, arguments);
+        assert_eq!(refused(&body).error.field, "arguments", "{arguments}");
+    }
+}
+
+#[test]
+fn a_user_too_large_for_a_record_is_refused() {
+    let body = SMALLEST.replace("\"v\":1,", &format!("\"v\":1,\"user\":{{\"id\":\"{}\"}},", "u".repeat(257)));
+    assert_eq!(refused(&body).error.field, "user.id");
+}

@@ -231,8 +231,16 @@ async fn refused_by_session(fleet: &Fleet, request: &CallRequest) -> Result<Opti
         return refuse(format!("Session `{id}` ended at {}. Open a new session.", session.expires_at));
     }
     let wanted = request.target.to_string();
-    let tool = wanted.split('.').next().unwrap_or(&wanted);
-    if !session.grants.iter().any(|g| g == "*" || *g == wanted || g == tool) {
+    let granted = |grant: &String| {
+        grant == "*"
+            || match &request.target {
+                Target::Tool { id, .. } => {
+                    grant == id.as_str() || (*grant == wanted && wanted != id.as_str())
+                }
+                Target::OnServer { .. } => *grant == wanted,
+            }
+    };
+    if !session.grants.iter().any(granted) {
         return refuse(format!(
             "Session `{id}` does not grant `{wanted}`; it grants {}.",
             session.grants.join(", ")
@@ -258,7 +266,10 @@ async fn known_session(
             match fleet.sessions.create(&key.0, id, &row).await? {
                 true => row,
                 // Another worker met the conversation at the same moment.
-                false => fleet.sessions.read(&key.0, id).await?.unwrap_or(row),
+                false => {
+                    let read = fleet.sessions.read(&key.0, id).await?;
+                    read.ok_or_else(|| Trouble::passing("a session's row went as it was read"))?
+                }
             }
         }
     };

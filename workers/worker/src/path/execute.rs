@@ -14,7 +14,7 @@ use toolfleet_mcp::{Answer, AnswerKind, ToolCall};
 
 use super::claim::ClaimedCall;
 use super::lease::{self, Stopped};
-use super::prepare::ReadyCall;
+use super::prepare::{ReadyCall, scrubbed};
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -111,9 +111,12 @@ async fn attempts(
                 fleet.breakers.answered(&call.server.id, fleet.now());
                 return Executed::Finished(outcome_of(answer));
             }
-            Err(fault) => fault,
+            Err(fault) => scrubbed(fault, &ready.endpoint),
         };
-        fleet.breakers.failed(&call.server.id, &fault, fleet.now());
+        // An attempt that the caller's own deadline cut short says nothing of the server.
+        if Instant::now() < deadline {
+            fleet.breakers.failed(&call.server.id, &fault, fleet.now());
+        }
         tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, %fault, "an attempt failed");
         if fault.may_have_run() == MayHaveRun::Unknown {
             trail.exposed.store(true, Ordering::Release);

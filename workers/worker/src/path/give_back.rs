@@ -6,6 +6,8 @@
 //!
 //! **Invariant:** the old message is deleted only after the new one was accepted; the claim absorbs the duplicate between.
 
+use std::collections::BTreeMap;
+
 use toolfleet_aws::Trouble;
 use toolfleet_aws::queue::Outgoing;
 
@@ -13,6 +15,8 @@ use super::visit::{Arrival, FIRST_SENDER, FIRST_SENT, MANY_RECEIVES, PARKS};
 use crate::backoff;
 use crate::fleet::Fleet;
 
+/// The attributes of a message that its parked successor keeps.
+const CARRIED: [&str; 2] = ["traceparent", "tracestate"];
 /// The longest wait by invisibility, in seconds.
 const SHORT_S: u64 = 30;
 /// The longest delay of a new message, in seconds (SQS quota).
@@ -42,7 +46,9 @@ pub(super) async fn after_trouble(fleet: &Fleet, arrival: &Arrival, trouble: &Tr
 }
 
 async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64) -> Result<(), Trouble> {
-    let mut attributes = arrival.delivery().attributes.clone();
+    // SQS takes ten attributes; what is not the fleet's or the trace's own stays behind.
+    let carried = arrival.delivery().attributes.iter().filter(|(name, _)| CARRIED.contains(&name.as_str()));
+    let mut attributes: BTreeMap<_, _> = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.insert(FIRST_SENT.into(), arrival.enqueued_at.as_ms().to_string());
     attributes.insert(PARKS.into(), arrival.parks.saturating_add(1).to_string());
     if let Some(sender) = &arrival.sender {
@@ -54,6 +60,13 @@ async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64) -> Result<(), Troub
         group: arrival.delivery().group.clone(),
         attributes,
     };
-    fleet.queue.send(parked).await?;
+    if let Err(trouble) = fleet.queue.send(parked).await {
+        // For example a body so near the limit that the attributes have no room: it waits in flight then.
+        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot park a message");
+        return fleet
+            .queue
+            .change_visibility(arrival.receipt(), u32::try_from(wait_s).unwrap_or(u32::MAX))
+            .await;
+    }
     fleet.queue.delete(arrival.receipt()).await
 }

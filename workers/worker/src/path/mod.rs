@@ -24,6 +24,7 @@ mod swap;
 mod visit;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use toolfleet_aws::Trouble;
 use toolfleet_aws::queue::Delivery;
@@ -36,6 +37,9 @@ use execute::Executed;
 use prepare::Prepared;
 use record::Recorded;
 use visit::Arrival;
+
+/// How long sending a notice may take.
+const NOTICE: Duration = Duration::from_secs(5);
 
 /// How a delivery leaves the worker.
 enum Leaving {
@@ -68,7 +72,7 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     };
     fleet.passed(Step::Decoded).await;
 
-    let call = match admit::admit(fleet, arrival, request).await? {
+    let call = match in_time(fleet, admit::admit(fleet, arrival, request)).await? {
         Admitted::Call(call) => call,
         Admitted::Refused { request, outcome } => {
             return concluded(record::conclude(fleet, arrival, *request, outcome).await);
@@ -79,7 +83,7 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     };
     fleet.passed(Step::Admitted).await;
 
-    let ready = match prepare::prepare(fleet, arrival, *call).await? {
+    let ready = match in_time(fleet, prepare::prepare(fleet, arrival, *call)).await? {
         Prepared::Ready(ready) => ready,
         Prepared::Later { after_ms, why } => return Ok(Leaving::Later { after_ms, why }),
         Prepared::Over { request, outcome } => {
@@ -122,7 +126,14 @@ async fn settle(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
         return;
     }
     fleet.passed(Step::Acknowledged).await;
-    notify::notify(fleet, recorded).await;
+    // A reply queue that does not answer must not keep the slot.
+    if tokio::time::timeout(NOTICE, notify::notify(fleet, recorded)).await.is_err() {
+        tracing::warn!(
+            message_id = arrival.message_id(),
+            code = "notice_failed",
+            "a notice took too long; the result stands"
+        );
+    }
     fleet.passed(Step::Notified).await;
 }
 
@@ -136,4 +147,12 @@ fn concluded(concluded: Result<record::Concluded, Trouble>) -> Result<Leaving, T
         record::Concluded::Later { after_ms, why } => Leaving::Later { after_ms, why },
         record::Concluded::Lost => Leaving::Lost,
     })
+}
+
+/// No step before the claim may outlast the message's invisibility, which nobody extends until then: two of them get a
+/// third of it each.
+async fn in_time<T>(fleet: &Fleet, step: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let most = (fleet.limits.lease / 3).max(Duration::from_secs(1));
+    let late = |_| Err(Trouble::passing("what the call needs before its claim took too long"));
+    tokio::time::timeout(most, step).await.unwrap_or_else(late)
 }

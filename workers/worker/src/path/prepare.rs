@@ -13,6 +13,7 @@ use toolfleet_core::digest::Digest;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::redact::REDACTED;
 use toolfleet_mcp::{Endpoint, RemoteTool};
 
 use super::admit::{AdmittedCall, check_arguments};
@@ -60,7 +61,12 @@ pub(super) async fn prepare(
         let tools = match listed(fleet, &call, &endpoint).await {
             Ok(tools) => tools,
             // A registered tool can do without its server's hints.
-            Err(_) if call.tool.is_some() => Arc::default(),
+            Err(fault)
+                if call.tool.is_some()
+                    && (arrival.tries() <= 1 || fault.retry_class() == RetryClass::Permanent) =>
+            {
+                Arc::default()
+            }
             Err(fault) => return Ok(listing_failed(fleet, arrival, call, &fault)),
         };
         match tools.iter().find(|t| t.name == call.name) {
@@ -141,15 +147,21 @@ async fn listed(
     if let Some(tools) = fleet.tool_cache.get(&key) {
         return Ok(tools);
     }
-    let left = call.deadline.ms_since(fleet.now()).min(call.attempt_ms);
+    if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
+        return Err(Fault::RateLimited { retry_after_ms: Some(retry_after_ms) });
+    }
+    let most_ms = call.attempt_ms.min(fleet.limits.lease_ms() / 4);
+    let left = call.deadline.ms_since(fleet.now()).min(most_ms);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
     let listed =
         fleet.mcp.list_tools(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
     match &listed {
         Ok(_) => fleet.breakers.answered(&call.server.id, fleet.now()),
+        // A list that the call's own deadline cut short says nothing of the server.
+        Err(_) if left < most_ms => {}
         Err(fault) => fleet.breakers.failed(&call.server.id, fault, fleet.now()),
     }
-    let tools = Arc::new(listed?);
+    let tools = Arc::new(listed.map_err(|fault| scrubbed(fault, endpoint))?);
     fleet.tool_cache.put(key, tools.clone());
     Ok(tools)
 }
@@ -189,4 +201,18 @@ fn wait_or_end(fleet: &Fleet, call: AdmittedCall, after_ms: u64) -> Prepared {
     );
     let why = Why::new(Code::ServerUnreachable, text, MayHaveRun::No).retryable(Some(after_ms));
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
+}
+
+/// The fault without any credential that the server's own words may have echoed.
+pub(super) fn scrubbed(fault: Fault, endpoint: &Endpoint) -> Fault {
+    let secrets = endpoint
+        .headers
+        .values()
+        .filter(|value| value.is_sensitive())
+        .filter_map(|value| value.to_str().ok());
+    let parts: Vec<_> =
+        secrets.flat_map(|value| [Some(value), value.split(' ').next_back()]).flatten().collect();
+    fault.map_text(|text| {
+        parts.iter().filter(|part| part.len() >= 6).fold(text, |text, part| text.replace(part, REDACTED))
+    })
 }

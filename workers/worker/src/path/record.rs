@@ -92,7 +92,7 @@ async fn persist(fleet: &Fleet, row: &CallRow, event: &Event) -> Result<Turn, Tr
     let mut tries = 0;
     loop {
         match apply(&fleet.calls, Some(row), event).await {
-            Err(trouble) if !trouble.is_permanent() && tokio::time::Instant::now() < give_up => {
+            Err(trouble) if tokio::time::Instant::now() < give_up => {
                 tries += 1;
                 tracing::warn!(%trouble, tries, code = "own_trouble", "an outcome could not be stored yet; trying again");
                 tokio::time::sleep(std::time::Duration::from_millis(backoff::after_tries(tries).min(2_000)))

@@ -20,6 +20,9 @@ pub(super) const PARKS: &str = "toolfleet-parks";
 /// Message attribute: the SenderId of a parked call's first message.
 pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
 
+/// 60 days.
+const LONGEST_AGO_MS: i64 = 60 * 24 * 60 * 60 * 1000;
+
 /// From this receive on, even a short wait is a new message.
 pub(super) const MANY_RECEIVES: u32 = 4;
 
@@ -39,8 +42,12 @@ impl Arrival {
     pub(super) fn new(fleet: &Fleet, delivery: Delivery) -> Self {
         let ours = fleet.catalog.is_fleet_sender(delivery.sender.as_deref());
         let told = |name: &str| delivery.attributes.get(name).filter(|_| ours);
-        let enqueued_at =
-            told(FIRST_SENT).and_then(|ms| ms.parse().ok()).map_or(delivery.sent_at, Timestamp::from_ms);
+        // Whatever an attribute says, no message was first sent after itself, or before any message that could still exist.
+        let sent_ms = delivery.sent_at.as_ms();
+        let enqueued_at = told(FIRST_SENT)
+            .and_then(|ms| ms.parse::<i64>().ok())
+            .filter(|ms| (sent_ms.saturating_sub(LONGEST_AGO_MS)..=sent_ms).contains(ms))
+            .map_or(delivery.sent_at, Timestamp::from_ms);
         let sender = told(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
         let parks = told(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
         let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());

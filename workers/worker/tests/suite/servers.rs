@@ -204,3 +204,22 @@ async fn credentials_come_from_secrets_and_a_missing_one_is_said_without_its_val
     assert!(seen.message.contains("missing/token"), "{}", seen.message);
     assert_eq!(rig.mcp.executions("unsafe"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credential_that_a_server_echoes_reaches_neither_row_nor_record() {
+    let rig = Rig::new().await;
+    let mut catalog = rig.catalog();
+    catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer sk-live-12345"});
+    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    rig.mcp.next(MockFault::rpc(-32000, "invalid api key: sk-live-12345"));
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.settle_with(&fleet).await;
+    let seen = rig.outcome("c1").await;
+    assert!(
+        seen.message.contains("invalid api key") && !seen.message.contains("sk-live"),
+        "{}",
+        seen.message
+    );
+    let audit = rig.audit_of("c1", toolfleet_core::audit::AuditKind::Call).await;
+    assert!(!serde_json::to_string(&audit).unwrap().contains("sk-live"));
+}

@@ -219,3 +219,33 @@ async fn a_notice_names_the_call_and_how_it_ended_and_carries_no_content() {
     assert_eq!(notice.group.unwrap().as_str(), "turn-1");
     assert!(!notices[0].body.contains("content"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ended_session_stays_ended_after_its_time_and_a_grant_opens_its_own_tool_alone() {
+    let rig = Rig::new().await;
+    let sessions = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
+    let acme = Tenant::parse("acme").unwrap();
+    let now = Timestamp::from_ms(i64::try_from(START_MS).unwrap());
+    let row = SessionRow { expires_at: now.plus_ms(3_600_000), grants: vec!["safe".into()] };
+    sessions.create(&acme, &SessionId::parse("s").unwrap(), &row).await.unwrap();
+    let mut catalog = rig.catalog();
+    catalog["tools"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"id": "safe.delete", "server": "mock", "name": "unsafe"}));
+    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let mut body = request("other", "safe.delete");
+    body["session"] = json!("s");
+    rig.send(body.to_string()).await;
+    rig.settle_with(&fleet).await;
+    assert_eq!(rig.outcome("other").await.code, Some("session_invalid"));
+
+    rig.clock.advance_ms(3 * 24 * 3_600_000);
+    rig.local.delete_expired_rows().unwrap();
+    let fresh = rig.fleet(None).await;
+    let mut body = request("late", "safe");
+    body["session"] = json!("s");
+    rig.send(body.to_string()).await;
+    rig.settle_with(&fresh).await;
+    assert_eq!(rig.outcome("late").await.code, Some("session_invalid"));
+}
