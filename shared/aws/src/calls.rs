@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** executes conditions, decides nothing.
 
+use std::collections::{BTreeSet, HashMap};
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::call::CallRow;
@@ -9,6 +11,7 @@ use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::Outcome;
 
 use crate::item::{self, KEY, REV, bytes_of};
+use crate::read::by_keys;
 use crate::statements::{Item, Statement, Statements, Written};
 use crate::trouble::Trouble;
 
@@ -30,7 +33,7 @@ pub enum Swap {
 }
 
 impl Calls {
-    /// Whether an outcome's content fits into a row, compressed if need be; else its smallest size in bytes.
+    /// Whether an outcome fits into a row, its content compressed if need be; else its smallest size in bytes.
     pub fn fits(outcome: &Outcome) -> Result<(), usize> {
         item::fits(outcome)
     }
@@ -63,6 +66,16 @@ impl Calls {
             .await
             .map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
         got.item.as_ref().map(item::from_item).transpose()
+    }
+
+    /// The rows of many calls, as they stand now, in the order of `keys`; a hundred in a request.
+    pub async fn read_many(&self, keys: &[CallKey]) -> Result<Vec<Option<CallRow>>, Trouble> {
+        let distinct: BTreeSet<String> = keys.iter().map(CallKey::partition).collect();
+        let wanted = distinct.into_iter().map(|pk| Item::from([(KEY.to_owned(), AttributeValue::S(pk))]));
+        let found = by_keys(&self.client, &self.table, wanted.collect(), true).await?;
+        let rows = found.iter().map(item::from_item).collect::<Result<Vec<_>, _>>()?;
+        let rows: HashMap<CallKey, CallRow> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
+        Ok(keys.iter().map(|key| rows.get(key).cloned()).collect())
     }
 
     /// Sets what differs and removes what is gone.
@@ -101,7 +114,12 @@ pub(crate) fn insert(table: &str, key: String, item: Item) -> Statement {
     statement(table, key, text, attributes.into_iter().map(|(_, value)| value).collect())
 }
 
-fn statement(table: &str, key: String, text: String, parameters: Vec<AttributeValue>) -> Statement {
+pub(crate) fn statement(
+    table: &str,
+    key: String,
+    text: String,
+    parameters: Vec<AttributeValue>,
+) -> Statement {
     let bytes = text.len() + parameters.iter().map(bytes_of).sum::<usize>();
     Statement { table: table.to_owned(), key: format!("{table}|{key}"), text, parameters, bytes }
 }

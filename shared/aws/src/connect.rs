@@ -74,6 +74,8 @@ impl Tables {
 #[derive(Debug, Clone)]
 pub struct Aws {
     sqs: aws_sdk_sqs::Client,
+    /// The same, with the patience that a receive needs.
+    receiving: aws_sdk_sqs::Client,
     dynamodb: aws_sdk_dynamodb::Client,
     secrets: Secrets,
     statements: Statements,
@@ -85,7 +87,6 @@ impl Aws {
         let config = load(&options).await;
         // Where no endpoint is given, the SDK's own variables (AWS_ENDPOINT_URL_SQS, ..) count.
         let mut sqs = aws_sdk_sqs::config::Builder::from(&config);
-        sqs.set_timeout_config(Some(timeouts(RECEIVE)));
         if options.sqs_endpoint.is_some() {
             sqs.set_endpoint_url(options.sqs_endpoint);
         }
@@ -98,7 +99,9 @@ impl Aws {
             secrets.set_endpoint_url(options.secrets_endpoint);
         }
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
+        let receiving = sqs.clone().timeout_config(timeouts(RECEIVE));
         Self {
+            receiving: aws_sdk_sqs::Client::from_conf(receiving.build()),
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
             statements: Statements::new(dynamodb.clone()),
             dynamodb,
@@ -106,9 +109,10 @@ impl Aws {
         }
     }
 
-    /// The queue of that URL.
+    /// The queue of that URL. Keep and clone it: clones share batches, two queues made of one URL do not. To be called within a
+    /// tokio runtime, to which the queue then belongs.
     pub fn queue(&self, url: impl Into<String>) -> Queue {
-        Queue::new(self.sqs.clone(), url.into())
+        Queue::new(self.sqs.clone(), self.receiving.clone(), url.into())
     }
 
     /// The URL of the queue of that name.
@@ -157,7 +161,7 @@ impl Aws {
 
 /// How long one try of a request may take: well inside a lease of 30 s even when it is tried three times.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// The same for SQS, where a receive waits up to 20 s for a message.
+/// The same for a receive, which waits up to 20 s for a message.
 const RECEIVE: Duration = Duration::from_secs(30);
 
 fn timeouts(attempt: Duration) -> TimeoutConfig {

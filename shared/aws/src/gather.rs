@@ -1,18 +1,22 @@
 //! Owns gathering: the wishes of concurrent callers travel in one request, each gets its own answer.
 //!
 //! A wish that finds nothing under way leaves at once; while requests are under way the next ones fill up, for a millisecond or
-//! two at most. So a quiet fleet waits for nothing and a busy one sends full requests.
+//! two at most. So a quiet fleet waits for nothing and a busy one sends full requests. Only so many requests are under way at once:
+//! a caller with ten thousand wishes opens no thousand connections, and what waits meanwhile fills the requests to come.
 //!
-//! **Invariant:** two wishes for the same key never travel in one request; a caller who goes away disturbs no other.
+//! **Invariant:** two wishes for the same key never travel in one request; a caller who goes away disturbs no other, and a wish
+//! that the service refuses fails alone.
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use futures::future::join_all;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
+
+use crate::trouble::Trouble;
 
 /// What a request may hold.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +27,8 @@ pub(crate) struct Rules {
     pub(crate) most_bytes: usize,
     /// How long the first wish waits for others while requests are under way.
     pub(crate) linger: Duration,
+    /// At most so many requests are under way at once.
+    pub(crate) most_under_way: usize,
 }
 
 /// A wish that can travel with others.
@@ -51,7 +57,8 @@ impl<W, A> Clone for Gatherer<W, A> {
 }
 
 impl<W: Wish, A: Send + 'static> Gatherer<W, A> {
-    /// A gatherer whose batches go to `send`, which gives one answer per wish, in order. Ends with its last clone.
+    /// A gatherer whose batches go to `send`, which gives one answer per wish, in order. Ends with its last clone. Belongs to the
+    /// tokio runtime in which it is made.
     pub(crate) fn new<F, S>(rules: Rules, send: S) -> Self
     where
         S: Fn(Vec<W>) -> F + Send + Sync + 'static,
@@ -77,7 +84,7 @@ where
     S: Fn(Vec<W>) -> F + Send + Sync + 'static,
     F: Future<Output = Vec<A>> + Send + 'static,
 {
-    let under_way = Arc::new(AtomicUsize::new(0));
+    let slots = Arc::new(Semaphore::new(rules.most_under_way));
     let mut held_over = VecDeque::new();
     loop {
         if held_over.is_empty() {
@@ -86,6 +93,8 @@ where
                 None => return,
             }
         }
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let is_quiet = || slots.available_permits().saturating_add(1) == rules.most_under_way;
         let mut batch = Batch::new(rules);
         batch.take_from(&mut held_over);
         let leave_at = Instant::now() + rules.linger;
@@ -93,7 +102,7 @@ where
             match incoming.try_recv() {
                 Ok(next) => batch.take(next, &mut held_over),
                 Err(mpsc::error::TryRecvError::Disconnected) => break,
-                Err(mpsc::error::TryRecvError::Empty) if under_way.load(Ordering::Acquire) == 0 => {
+                Err(mpsc::error::TryRecvError::Empty) if is_quiet() => {
                     // Callers that are ready at this very moment may still come along.
                     tokio::task::yield_now().await;
                     match incoming.try_recv() {
@@ -110,16 +119,35 @@ where
             }
         }
         let (wishes, answers) = batch.split();
-        let (send, under_way) = (send.clone(), under_way.clone());
-        under_way.fetch_add(1, Ordering::AcqRel);
+        if wishes.is_empty() {
+            continue;
+        }
+        let send = send.clone();
         tokio::spawn(async move {
             let given = send(wishes).await;
-            under_way.fetch_sub(1, Ordering::AcqRel);
+            // Given back before the callers go on, and also if sending panics.
+            drop(slot);
             for (answer, given) in answers.into_iter().zip(given) {
                 // Whoever went away needs no answer.
                 let _gone = answer.send(given);
             }
         });
+    }
+}
+
+/// Sends a batch by `request`. If the service refuses it as a whole, each wish goes alone, so that the one it refuses takes no
+/// other with it. The future of `request` borrows nothing of the wishes.
+pub(crate) async fn sent<W, A, F>(batch: &[W], request: impl Fn(&[W]) -> F) -> Vec<Result<A, Trouble>>
+where
+    F: Future<Output = Result<Vec<Result<A, Trouble>>, Trouble>>,
+{
+    match request(batch).await {
+        Ok(answers) => answers,
+        Err(trouble) if trouble.is_rejection() && batch.len() > 1 => {
+            let alone = join_all(batch.chunks(1).map(request)).await;
+            alone.into_iter().flat_map(|answer| answer.unwrap_or_else(|own| vec![Err(own)])).collect()
+        }
+        Err(trouble) => batch.iter().map(|_| Err(trouble.clone())).collect(),
     }
 }
 
@@ -150,6 +178,10 @@ impl<W: Wish, A> Batch<W, A> {
     }
 
     fn take(&mut self, next: Waiting<W, A>, held_over: &mut VecDeque<Waiting<W, A>>) {
+        if next.answer.is_closed() {
+            // Its caller went away before it left: nobody wants it any more.
+            return;
+        }
         let bytes = next.wish.bytes();
         let fits = self.waiting.is_empty() || self.bytes.saturating_add(bytes) <= self.rules.most_bytes;
         let stranger = next.wish.key().is_none_or(|key| !self.keys.contains(key));
@@ -172,7 +204,6 @@ impl<W: Wish, A> Batch<W, A> {
 mod tests {
     use std::sync::Mutex;
 
-    use futures::future::join_all;
     use tokio::sync::Notify;
 
     use super::*;
@@ -208,7 +239,8 @@ mod tests {
         (gatherer, sent)
     }
 
-    const RULES: Rules = Rules { most: 25, most_bytes: 1_000, linger: Duration::from_millis(2) };
+    const RULES: Rules =
+        Rules { most: 25, most_bytes: 1_000, linger: Duration::from_millis(2), most_under_way: 32 };
 
     #[tokio::test(start_paused = true)]
     async fn concurrent_wishes_travel_together_and_each_gets_its_own_answer() {
@@ -286,5 +318,78 @@ mod tests {
         assert_eq!(first.await.unwrap().unwrap(), "1");
         assert_eq!(stays.await.unwrap().unwrap(), "3");
         assert_eq!(*sizes.lock().unwrap(), [1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_requests_are_under_way_than_allowed_and_all_are_answered() {
+        let now: Arc<Mutex<(usize, usize)>> = Arc::default();
+        let seen = now.clone();
+        let gatherer = Gatherer::new(Rules { most_under_way: 3, ..RULES }, move |letters: Vec<Letter>| {
+            let seen = seen.clone();
+            async move {
+                {
+                    let mut seen = seen.lock().unwrap();
+                    seen.0 += 1;
+                    seen.1 = seen.1.max(seen.0);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                seen.lock().unwrap().0 -= 1;
+                letters
+            }
+        });
+        let answers = join_all((0..1_000).map(|n| gatherer.ask(letter(n)))).await;
+        assert!(answers.iter().all(Option::is_some));
+        assert_eq!(now.lock().unwrap().1, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_panics_frees_its_place_and_its_callers_are_told() {
+        let gatherer = Gatherer::new(Rules { most_under_way: 1, ..RULES }, |letters: Vec<Letter>| async {
+            assert!(letters.iter().all(|l| l.to != "7"), "scripted");
+            letters
+        });
+        assert!(gatherer.ask(letter(7)).await.is_none());
+        assert!(gatherer.ask(letter(8)).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wish_whose_caller_went_away_before_it_left_is_not_sent() {
+        let (gatherer, sent) = post(RULES);
+        let mut gone = Box::pin(gatherer.ask(letter(1)));
+        assert!(futures::poll!(gone.as_mut()).is_pending());
+        drop(gone);
+        gatherer.ask(letter(2)).await.unwrap();
+        assert_eq!(sent.lock().unwrap().concat(), ["2"]);
+    }
+
+    #[tokio::test]
+    async fn a_wish_that_the_service_refuses_takes_no_other_with_it() {
+        let request = |batch: &[u32]| {
+            let refused = batch.contains(&2);
+            let answers: Vec<_> = batch.iter().map(|n| Ok(n * 10)).collect();
+            async move {
+                if refused {
+                    Err(Trouble::of_code("Op", "t", "ValidationException", "no"))
+                } else {
+                    Ok(answers)
+                }
+            }
+        };
+        let answers = super::sent(&[1, 2, 3], request).await;
+        assert_eq!(answers[0], Ok(10));
+        assert!(answers[1].as_ref().is_err_and(Trouble::is_permanent));
+        assert_eq!(answers[2], Ok(30));
+    }
+
+    #[tokio::test]
+    async fn trouble_that_passes_is_not_multiplied_by_sending_each_wish_alone() {
+        let requests = Mutex::new(0);
+        let answers = super::sent(&[1, 2, 3], |_: &[u32]| {
+            *requests.lock().unwrap() += 1;
+            async { Err::<Vec<Result<u32, Trouble>>, _>(Trouble::passing("down")) }
+        })
+        .await;
+        assert!(answers.iter().all(Result::is_err));
+        assert_eq!((answers.len(), *requests.lock().unwrap()), (3, 1));
     }
 }

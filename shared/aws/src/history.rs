@@ -3,9 +3,13 @@
 //! **Invariant:** writes only by PartiQL INSERT, which cannot overwrite; a record that stands already is a success.
 
 use std::collections::HashMap;
+use std::future::Future;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use toolfleet_core::audit::{AuditRecord, failure_partition, history_partition, session_partition};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
@@ -13,13 +17,14 @@ use toolfleet_core::time::Timestamp;
 
 use crate::calls::insert;
 use crate::item::{number, text};
+use crate::read::by_keys;
 use crate::statements::{Item, Statements};
 use crate::trouble::Trouble;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
-/// The service's bound for one BatchGetItem.
-const GET_MOST: usize = 100;
+/// So many hours or days are read at once, newest first.
+const AT_ONCE: usize = 8;
 
 /// The history table.
 #[derive(Debug, Clone)]
@@ -46,18 +51,10 @@ impl History {
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, Trouble> {
-        let mut found = Vec::new();
-        let mut hour = to.as_ms().div_euclid(HOUR_MS);
-        while hour >= from.as_ms().div_euclid(HOUR_MS) && found.len() < limit {
-            let at = Timestamp::from_ms(hour.saturating_mul(HOUR_MS));
-            for shard in 0..self.shards {
-                let partition = history_partition(tenant, at, shard);
-                found.extend(self.query(None, "pk", &partition, limit).await?);
-            }
-            hour -= 1;
-        }
+        let key = |at, shard| Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
+        let found = self.newest_periods(HOUR_MS, from, to, limit, key).await?;
         let records = found.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
-        Ok(newest(records.into_iter().filter(|r| r.at >= from && r.at <= to).collect(), limit))
+        Ok(newest(records, limit))
     }
 
     /// The records of a session, newest first.
@@ -67,8 +64,8 @@ impl History {
         session: &SessionId,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, Trouble> {
-        let keys =
-            self.query(Some("by_session"), "session_pk", &session_partition(tenant, session), limit).await?;
+        let wanted = Wanted::of("session_pk", session_partition(tenant, session)).through("by_session");
+        let keys = self.query(wanted, limit).await?;
         Ok(newest(self.fetch(keys).await?, limit))
     }
 
@@ -80,18 +77,13 @@ impl History {
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, Trouble> {
-        let mut keys = Vec::new();
-        let mut day = to.as_ms().div_euclid(DAY_MS);
-        while day >= from.as_ms().div_euclid(DAY_MS) && keys.len() < limit {
-            let at = Timestamp::from_ms(day.saturating_mul(DAY_MS));
-            for shard in 0..self.shards {
-                let partition = failure_partition(tenant, at, shard);
-                keys.extend(self.query(Some("by_failure"), "failure_pk", &partition, limit).await?);
-            }
-            day -= 1;
-        }
-        let records = self.fetch(keys).await?;
-        Ok(newest(records.into_iter().filter(|r| r.at >= from && r.at <= to).collect(), limit))
+        let key = |at, shard| {
+            let partition = failure_partition(tenant, at, shard);
+            Wanted::of("failure_pk", partition).through("by_failure").between(from, to)
+        };
+        let keys = self.newest_periods(DAY_MS, from, to, limit, key).await?;
+        // Keys carry the time, so only the newest of all shards are fetched.
+        Ok(newest(self.fetch(newest_keys(keys, limit)).await?, limit))
     }
 
     /// Every record of one call that ended at `at`, and of what came within the same hour.
@@ -102,74 +94,69 @@ impl History {
         at: Timestamp,
     ) -> Result<Vec<AuditRecord>, Trouble> {
         let shard = Digest::of_text(call_id.as_str()).bucket(self.shards);
-        let items = self.query(None, "pk", &history_partition(tenant, at, shard), usize::MAX).await?;
+        let wanted = Wanted { call: Some(call_id), ..Wanted::of("pk", history_partition(tenant, at, shard)) };
+        let items = self.query(wanted, usize::MAX).await?;
         let records = items.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
-        Ok(newest(records.into_iter().filter(|r| r.call_id == *call_id).collect(), usize::MAX))
+        Ok(newest(records, usize::MAX))
     }
 
-    async fn query(
+    /// What stands in the periods between two instants, in all shards, from the newest period on until there is enough.
+    async fn newest_periods<'a>(
         &self,
-        index: Option<&str>,
-        key: &str,
-        value: &str,
+        period_ms: i64,
+        from: Timestamp,
+        to: Timestamp,
         limit: usize,
+        wanted: impl Fn(Timestamp, u32) -> Wanted<'a>,
     ) -> Result<Vec<Item>, Trouble> {
-        let mut items: Vec<Item> = Vec::new();
-        let mut start = None;
-        loop {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .set_index_name(index.map(str::to_owned))
-                .key_condition_expression("#k = :v")
-                .expression_attribute_names("#k", key)
-                .expression_attribute_values(":v", AttributeValue::S(value.to_owned()))
-                .scan_index_forward(false)
-                .limit(i32::try_from(limit).unwrap_or(1_000).clamp(1, 1_000))
-                .set_exclusive_start_key(start)
-                .send()
-                .await
-                .map_err(|e| Trouble::of_sdk("Query", &self.table, &e))?;
-            items.extend(page.items.unwrap_or_default());
-            start = page.last_evaluated_key.filter(|key| !key.is_empty());
-            if start.is_none() || items.len() >= limit {
-                return Ok(items);
+        let (first, last) = (from.as_ms().div_euclid(period_ms), to.as_ms().div_euclid(period_ms));
+        let of_period = |period: i64| {
+            let at = Timestamp::from_ms(period.saturating_mul(period_ms));
+            let shards: Vec<_> = (0..self.shards).map(|shard| self.query(wanted(at, shard), limit)).collect();
+            try_join_all(shards)
+        };
+        let periods = stream::iter((first..=last).rev().map(of_period)).buffered(AT_ONCE);
+        let mut periods = std::pin::pin!(periods);
+        let mut found = Vec::new();
+        while found.len() < limit {
+            match periods.try_next().await? {
+                Some(shards) => found.extend(shards.into_iter().flatten()),
+                None => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// The newest items of a partition, `limit` of them if there are as many.
+    fn query(&self, wanted: Wanted<'_>, limit: usize) -> impl Future<Output = Result<Vec<Item>, Trouble>> {
+        let request = wanted.ask(self.client.query().table_name(&self.table)).scan_index_forward(false);
+        async move {
+            let mut items: Vec<Item> = Vec::new();
+            let mut start = None;
+            loop {
+                let left = limit.saturating_sub(items.len());
+                let page = request
+                    .clone()
+                    .limit(i32::try_from(left).unwrap_or(1_000).clamp(1, 1_000))
+                    .set_exclusive_start_key(start)
+                    .send()
+                    .await
+                    .map_err(|e| Trouble::of_sdk("Query", &self.table, &e))?;
+                items.extend(page.items.unwrap_or_default());
+                start = page.last_evaluated_key.filter(|key| !key.is_empty());
+                if start.is_none() || items.len() >= limit {
+                    return Ok(items);
+                }
             }
         }
     }
 
     /// The whole records of index entries, which hold keys alone.
     async fn fetch(&self, entries: Vec<Item>) -> Result<Vec<AuditRecord>, Trouble> {
-        let mut records = Vec::new();
-        for chunk in entries.chunks(GET_MOST) {
-            let key = |entry: &Item| -> Item {
-                entry
-                    .iter()
-                    .filter(|(name, _)| matches!(name.as_str(), "pk" | "sk"))
-                    .map(|(n, v)| (n.clone(), v.clone()))
-                    .collect()
-            };
-            let mut wanted = Some(chunk.iter().map(key).collect::<Vec<_>>());
-            while let Some(keys) = wanted.take().filter(|keys| !keys.is_empty()) {
-                let request = KeysAndAttributes::builder()
-                    .set_keys(Some(keys))
-                    .build()
-                    .map_err(|e| Trouble::configuration(e.to_string()))?;
-                let got = self
-                    .client
-                    .batch_get_item()
-                    .request_items(&self.table, request)
-                    .send()
-                    .await
-                    .map_err(|e| Trouble::of_sdk("BatchGetItem", &self.table, &e))?;
-                for item in got.responses.and_then(|mut r| r.remove(&self.table)).unwrap_or_default() {
-                    records.push(self.read(&item)?);
-                }
-                wanted = got.unprocessed_keys.and_then(|mut k| k.remove(&self.table)).map(|k| k.keys);
-            }
-        }
-        Ok(records)
+        let key = |entry: Item| entry.into_iter().filter(|(name, _)| matches!(name.as_str(), "pk" | "sk"));
+        let keys = entries.into_iter().map(|entry| key(entry).collect()).collect();
+        let items = by_keys(&self.client, &self.table, keys, false).await?;
+        items.iter().map(|item| self.read(item)).collect()
     }
 
     fn to_item(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<Item, Trouble> {
@@ -202,6 +189,58 @@ impl History {
         serde_json::from_value(value.into())
             .map_err(|e| Trouble::configuration(format!("a record of {} cannot be read: {e}", self.table)))
     }
+}
+
+/// The items of one partition of the table or of an index.
+struct Wanted<'a> {
+    index: Option<&'static str>,
+    key: &'static str,
+    partition: String,
+    span: Option<(Timestamp, Timestamp)>,
+    call: Option<&'a CallId>,
+}
+
+impl Wanted<'_> {
+    const fn of(key: &'static str, partition: String) -> Self {
+        Self { index: None, key, partition, span: None, call: None }
+    }
+
+    fn through(self, index: &'static str) -> Self {
+        Self { index: Some(index), ..self }
+    }
+
+    /// Both ends included.
+    fn between(self, from: Timestamp, to: Timestamp) -> Self {
+        Self { span: Some((from, to)), ..self }
+    }
+
+    fn ask(&self, query: QueryFluentBuilder) -> QueryFluentBuilder {
+        let condition = if self.span.is_some() { "#k = :v AND sk BETWEEN :from AND :to" } else { "#k = :v" };
+        let mut query = query
+            .set_index_name(self.index.map(str::to_owned))
+            .key_condition_expression(condition)
+            .expression_attribute_names("#k", self.key)
+            .expression_attribute_values(":v", AttributeValue::S(self.partition.clone()));
+        if let Some((from, to)) = self.span {
+            // A sort key is `time#..`, and `$` is the character after `#`.
+            query = query
+                .expression_attribute_values(":from", AttributeValue::S(from.to_string()))
+                .expression_attribute_values(":to", AttributeValue::S(format!("{to}$")));
+        }
+        if let Some(call) = self.call {
+            query = query
+                .filter_expression("call_id = :call")
+                .expression_attribute_values(":call", AttributeValue::S(call.to_string()));
+        }
+        query
+    }
+}
+
+fn newest_keys(mut keys: Vec<Item>, limit: usize) -> Vec<Item> {
+    let sort = |item: &Item| item.get("sk").and_then(|sk| sk.as_s().ok()).cloned();
+    keys.sort_by_cached_key(|item| std::cmp::Reverse(sort(item)));
+    keys.truncate(limit);
+    keys
 }
 
 fn newest(mut records: Vec<AuditRecord>, limit: usize) -> Vec<AuditRecord> {

@@ -24,23 +24,23 @@ use crate::trouble::Trouble;
 
 /// A longer result is compressed.
 const PLAIN_BYTES: usize = 512;
-/// A larger result does not fit into an item of 400 KB beside the other attributes.
+/// A larger outcome does not fit into an item of 400 KB beside the other attributes.
 const MOST_BYTES: usize = 380 * 1024;
 
 pub(crate) const KEY: &str = "pk";
 pub(crate) const REV: &str = "rev";
 
-/// Whether a result fits into its row; else how many bytes it has at its smallest.
+/// Whether an outcome fits into its row; else how many bytes it has at its smallest. The sentence stands there as it is
+/// and counts as well. Nothing is compressed unless it must be: to_item does that once.
 pub(crate) fn fits(outcome: &Outcome) -> Result<(), usize> {
-    let Some(content) = &outcome.content else {
-        return Ok(());
-    };
-    let text = content.get();
-    if text.len() <= PLAIN_BYTES {
+    let sentence = outcome.trouble.as_ref().map_or(0, |why| why.message.len());
+    let text = outcome.content.as_ref().map_or("", |content| content.get());
+    if sentence.saturating_add(text.len()) <= MOST_BYTES {
         return Ok(());
     }
     let smallest = gzipped(text).map_or(text.len(), |bytes| bytes.len().min(text.len()));
-    if smallest <= MOST_BYTES { Ok(()) } else { Err(smallest) }
+    let bytes = smallest.saturating_add(sentence);
+    if bytes <= MOST_BYTES { Ok(()) } else { Err(bytes) }
 }
 
 /// The row as the table holds it.
@@ -305,5 +305,42 @@ mod tests {
         }
         let row = row(Some(&format!("\"{noise}\"")), None);
         assert!(fits(&row.finished.unwrap().outcome).is_err());
+    }
+
+    #[test]
+    fn a_sentence_counts_like_a_result() {
+        let outcome = |bytes: usize| {
+            let content = RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap();
+            let mut outcome = Outcome::tool_error(content, "");
+            // Larger than the core makes one: the row counts whatever it is given.
+            outcome.trouble.as_mut().unwrap().message = "a".repeat(bytes);
+            outcome
+        };
+        assert!(fits(&outcome(300 * 1024)).is_ok(), "the content alone is compressed");
+        assert!(fits(&outcome(500 * 1024)).is_err());
+    }
+
+    #[test]
+    fn results_of_every_shape_and_size_come_back_byte_for_byte() {
+        let mut chance = 7_u64;
+        let mut next = |below: u64| {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (chance >> 33) % below
+        };
+        let pieces =
+            [" ", "\n", "\\u0000", "\\\"", "é", "😀", "\\/", "1.50", "aaaaaaaa", "{", "]", "\\ud83d\\ude00"];
+        for _ in 0..300 {
+            let mut inner = String::new();
+            for _ in 0..next(200) {
+                let piece = pieces[usize::try_from(next(pieces.len() as u64)).unwrap()];
+                inner.push_str(if piece == "\n" { "\\n" } else { piece });
+            }
+            let text = format!(r#"{{ "n":{}.{:03}e1, "s" :[ "{inner}" ]}}"#, next(10), next(1_000));
+            let row = row(Some(&text), None);
+            let item = to_item(&row);
+            let back = from_item(&item).unwrap();
+            assert_eq!(back.finished.unwrap().outcome.content.unwrap().get(), text);
+            assert!(item.contains_key("result") != item.contains_key("result_gz"));
+        }
     }
 }

@@ -10,6 +10,7 @@ mod gather;
 pub mod history;
 mod item;
 pub mod queue;
+mod read;
 pub mod secrets;
 pub mod sessions;
 mod statements;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -14,16 +15,18 @@ use aws_sdk_sqs::types::{
 };
 use toolfleet_core::time::Timestamp;
 
-use crate::gather::{Gatherer, Rules, Wish};
+use crate::gather::{Gatherer, Rules, Wish, sent};
 use crate::trouble::Trouble;
 
 /// The service's bounds for one batch: ten entries, 1 MiB; what concurrent calls want waits two milliseconds at most.
-const RULES: Rules = Rules { most: 10, most_bytes: 1_048_576, linger: Duration::from_millis(2) };
+const RULES: Rules =
+    Rules { most: 10, most_bytes: 1_048_576, linger: Duration::from_millis(2), most_under_way: 32 };
 
 /// One queue.
 #[derive(Debug, Clone)]
 pub struct Queue {
     client: Client,
+    receiving: Client,
     url: String,
     deletes: Gatherer<Receipt, Result<(), Trouble>>,
     visibilities: Gatherer<Visibility, Result<(), Trouble>>,
@@ -122,7 +125,7 @@ impl Wish for Outgoing {
 }
 
 impl Queue {
-    pub(crate) fn new(client: Client, url: String) -> Self {
+    pub(crate) fn new(client: Client, receiving: Client, url: String) -> Self {
         let bind = || (client.clone(), url.clone());
         let (c, u) = bind();
         let deletes = Gatherer::new(RULES, move |batch| delete_batch(c.clone(), u.clone(), batch));
@@ -130,7 +133,7 @@ impl Queue {
         let visibilities = Gatherer::new(RULES, move |batch| change_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
         let sends = Gatherer::new(RULES, move |batch| send_batch(c.clone(), u.clone(), batch));
-        Self { client, url, deletes, visibilities, sends }
+        Self { client, receiving, url, deletes, visibilities, sends }
     }
 
     /// Its URL.
@@ -142,7 +145,7 @@ impl Queue {
     pub async fn receive(&self, max: u32, wait_s: u32, visibility_s: u32) -> Result<Vec<Delivery>, Trouble> {
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         let got = self
-            .client
+            .receiving
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(number(max.clamp(1, 10)))
@@ -203,7 +206,7 @@ impl Queue {
             return Ok(None);
         };
         let url = url_of(&self.client, &name).await?;
-        Ok(Some(Self::new(self.client.clone(), url)))
+        Ok(Some(Self::new(self.client.clone(), self.receiving.clone(), url)))
     }
 
     async fn attributes(&self) -> Result<BTreeMap<String, String>, Trouble> {
@@ -255,22 +258,41 @@ fn delivery(message: Message) -> Delivery {
     }
 }
 
+/// One answer per entry, or what befell them all.
+type Answers<A> = Result<Vec<Result<A, Trouble>>, Trouble>;
+
 async fn delete_batch(client: Client, url: String, batch: Vec<Receipt>) -> Vec<Result<(), Trouble>> {
+    sent(&batch, |part| delete_part(&client, &url, part)).await
+}
+
+fn delete_part(
+    client: &Client,
+    url: &str,
+    part: &[Receipt],
+) -> impl Future<Output = Answers<()>> + Send + use<> {
     const OPERATION: &str = "DeleteMessageBatch";
     let entry = |(n, receipt): (usize, &Receipt)| {
         DeleteMessageBatchRequestEntry::builder().id(n.to_string()).receipt_handle(&receipt.0).build()
     };
-    let entries = match batch.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>() {
-        Ok(entries) => entries,
-        Err(error) => return all(&batch, &Trouble::configuration(error.to_string())),
-    };
-    match client.delete_message_batch().queue_url(&url).set_entries(Some(entries)).send().await {
-        Ok(output) => sort_out(OPERATION, &url, batch.len(), |_| Some(()), &output.failed),
-        Err(error) => all(&batch, &Trouble::of_sdk(OPERATION, &url, &error)),
+    let entries = part.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>();
+    let (request, url, count) = (client.delete_message_batch().queue_url(url), url.to_owned(), part.len());
+    async move {
+        let entries = entries.map_err(|e| Trouble::configuration(e.to_string()))?;
+        let output = request.set_entries(Some(entries)).send().await;
+        let output = output.map_err(|e| Trouble::of_sdk(OPERATION, &url, &e))?;
+        Ok(sort_out(OPERATION, &url, count, |_| Some(()), &output.failed))
     }
 }
 
 async fn change_batch(client: Client, url: String, batch: Vec<Visibility>) -> Vec<Result<(), Trouble>> {
+    sent(&batch, |part| change_part(&client, &url, part)).await
+}
+
+fn change_part(
+    client: &Client,
+    url: &str,
+    part: &[Visibility],
+) -> impl Future<Output = Answers<()>> + Send + use<> {
     const OPERATION: &str = "ChangeMessageVisibilityBatch";
     let entry = |(n, wish): (usize, &Visibility)| {
         ChangeMessageVisibilityBatchRequestEntry::builder()
@@ -279,17 +301,26 @@ async fn change_batch(client: Client, url: String, batch: Vec<Visibility>) -> Ve
             .visibility_timeout(i32::try_from(wish.seconds).unwrap_or(43_200).min(43_200))
             .build()
     };
-    let entries = match batch.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>() {
-        Ok(entries) => entries,
-        Err(error) => return all(&batch, &Trouble::configuration(error.to_string())),
-    };
-    match client.change_message_visibility_batch().queue_url(&url).set_entries(Some(entries)).send().await {
-        Ok(output) => sort_out(OPERATION, &url, batch.len(), |_| Some(()), &output.failed),
-        Err(error) => all(&batch, &Trouble::of_sdk(OPERATION, &url, &error)),
+    let entries = part.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>();
+    let request = client.change_message_visibility_batch().queue_url(url);
+    let (url, count) = (url.to_owned(), part.len());
+    async move {
+        let entries = entries.map_err(|e| Trouble::configuration(e.to_string()))?;
+        let output = request.set_entries(Some(entries)).send().await;
+        let output = output.map_err(|e| Trouble::of_sdk(OPERATION, &url, &e))?;
+        Ok(sort_out(OPERATION, &url, count, |_| Some(()), &output.failed))
     }
 }
 
 async fn send_batch(client: Client, url: String, batch: Vec<Outgoing>) -> Vec<Result<String, Trouble>> {
+    sent(&batch, |part| send_part(&client, &url, part)).await
+}
+
+fn send_part(
+    client: &Client,
+    url: &str,
+    part: &[Outgoing],
+) -> impl Future<Output = Answers<String>> + Send + use<> {
     const OPERATION: &str = "SendMessageBatch";
     let entry = |(n, message): (usize, &Outgoing)| {
         let mut entry = SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body(&message.body);
@@ -302,22 +333,17 @@ async fn send_batch(client: Client, url: String, batch: Vec<Outgoing>) -> Vec<Re
         }
         entry.set_message_group_id(message.group.clone()).build().map_err(|e| e.to_string())
     };
-    let entries = match batch.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>() {
-        Ok(entries) => entries,
-        Err(error) => return all(&batch, &Trouble::configuration(error)),
-    };
-    match client.send_message_batch().queue_url(&url).set_entries(Some(entries)).send().await {
-        Ok(output) => {
-            let sent: BTreeMap<_, _> =
-                output.successful.iter().map(|s| (s.id.as_str(), s.message_id.as_str())).collect();
-            sort_out(OPERATION, &url, batch.len(), |id| sent.get(id).map(|m| (*m).to_owned()), &output.failed)
-        }
-        Err(error) => all(&batch, &Trouble::of_sdk(OPERATION, &url, &error)),
+    let entries = part.iter().enumerate().map(entry).collect::<Result<Vec<_>, String>>();
+    let (request, url, count) = (client.send_message_batch().queue_url(url), url.to_owned(), part.len());
+    async move {
+        let entries = entries.map_err(Trouble::configuration)?;
+        let output = request.set_entries(Some(entries)).send().await;
+        let output = output.map_err(|e| Trouble::of_sdk(OPERATION, &url, &e))?;
+        let sent: BTreeMap<_, _> =
+            output.successful.iter().map(|s| (s.id.as_str(), s.message_id.as_str())).collect();
+        let id_of = |id: &str| sent.get(id).map(|m| (*m).to_owned());
+        Ok(sort_out(OPERATION, &url, count, id_of, &output.failed))
     }
-}
-
-fn all<W, A>(batch: &[W], trouble: &Trouble) -> Vec<Result<A, Trouble>> {
-    batch.iter().map(|_| Err(trouble.clone())).collect()
 }
 
 /// One answer per entry: its own failure, or what the success says.

@@ -15,6 +15,10 @@ use crate::trouble::Trouble;
 
 /// A rotated secret is picked up within this time.
 const GOOD_FOR: Duration = Duration::from_secs(60);
+/// So long a failure stands for all who ask: a broken secret is not asked for once per call, one after the other.
+const FAILED_FOR: Duration = Duration::from_secs(1);
+/// A reading younger than this is new enough for whoever wants the secret anew.
+const NEW_FOR: Duration = Duration::from_secs(1);
 
 /// The text of a secret. It does not print.
 #[derive(Clone)]
@@ -33,13 +37,39 @@ impl fmt::Debug for SecretText {
     }
 }
 
-type Slot = Arc<OnceCell<SecretText>>;
+/// One reading of a secret, shared by all who ask for it meanwhile.
+#[derive(Debug, Clone)]
+struct Reading {
+    begun: Instant,
+    outcome: Arc<OnceCell<Read>>,
+}
+
+/// What came of it, and when.
+#[derive(Debug)]
+struct Read {
+    at: Instant,
+    secret: Result<SecretText, Trouble>,
+}
+
+impl Reading {
+    fn new(now: Instant) -> Self {
+        Self { begun: now, outcome: Arc::default() }
+    }
+
+    /// Whether it still stands; one under way does.
+    fn stands(&self, now: Instant) -> bool {
+        self.outcome.get().is_none_or(|read| {
+            let good_for = if read.secret.is_ok() { GOOD_FOR } else { FAILED_FOR };
+            now.saturating_duration_since(read.at) < good_for
+        })
+    }
+}
 
 /// Secrets Manager.
 #[derive(Debug, Clone)]
 pub struct Secrets {
     client: Client,
-    known: Arc<Mutex<HashMap<String, (Instant, Slot)>>>,
+    known: Arc<Mutex<HashMap<String, Reading>>>,
 }
 
 impl Secrets {
@@ -47,21 +77,39 @@ impl Secrets {
         Self { client, known: Arc::default() }
     }
 
-    /// The current text of a secret, by name or ARN. Concurrent callers share one request.
+    /// The current text of a secret, by name or ARN. Concurrent callers share one request and its outcome.
     pub async fn get(&self, name: &str) -> Result<SecretText, Trouble> {
-        let slot = {
-            let mut known = self.known.lock().await;
-            let now = Instant::now();
-            known.retain(|_, (until, _)| *until > now);
-            known.entry(name.to_owned()).or_insert_with(|| (now + GOOD_FOR, Slot::default())).1.clone()
-        };
-        slot.get_or_try_init(|| self.read(name)).await.cloned()
+        self.shared(name, |_, _| true).await
     }
 
-    /// Reads the secret anew, for a server that did not accept the one we had.
+    /// Reads the secret anew, for a server that did not accept the one we had. Those who ask together share one reading.
     pub async fn refresh(&self, name: &str) -> Result<SecretText, Trouble> {
-        self.known.lock().await.remove(name);
-        self.get(name).await
+        self.shared(name, |reading, now| now.saturating_duration_since(reading.begun) < NEW_FOR).await
+    }
+
+    async fn shared(
+        &self,
+        name: &str,
+        new_enough: impl Fn(&Reading, Instant) -> bool,
+    ) -> Result<SecretText, Trouble> {
+        let reading = {
+            let mut known = self.known.lock().await;
+            let now = Instant::now();
+            known.retain(|_, reading| reading.stands(now));
+            match known.get(name).filter(|reading| new_enough(reading, now)) {
+                Some(reading) => reading.clone(),
+                None => {
+                    let reading = Reading::new(now);
+                    known.insert(name.to_owned(), reading.clone());
+                    reading
+                }
+            }
+        };
+        let read = reading.outcome.get_or_init(|| async {
+            let secret = self.read(name).await;
+            Read { at: Instant::now(), secret }
+        });
+        read.await.secret.clone()
     }
 
     async fn read(&self, name: &str) -> Result<SecretText, Trouble> {

@@ -9,9 +9,9 @@ use toolfleet_core::audit::session_partition;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
-use crate::calls::insert;
+use crate::calls::{insert, statement};
 use crate::item::{number, text};
-use crate::statements::{Item, Statements, Written};
+use crate::statements::{Item, Statement, Statements, Written};
 use crate::trouble::Trouble;
 
 const META: &str = "meta";
@@ -79,6 +79,32 @@ impl Sessions {
             attributes.into_iter().filter_map(|(name, value)| value.map(|v| (name.to_owned(), v))).collect();
         let written = self.statements.write(insert(&self.table, partition, item)).await?;
         Ok(matches!(written, Written::Done))
+    }
+
+    /// Ends a session at `now`, also one that nobody has registered yet: its row stays as long as any call that could name it, so
+    /// that no worker registers it anew. Workers that remember the session act on it once their memory of it has passed.
+    pub async fn revoke(&self, tenant: &Tenant, session: &SessionId, now: Timestamp) -> Result<(), Trouble> {
+        let ended = SessionRow { expires_at: now, grants: Vec::new() };
+        // A row that comes or goes between the two writes is met by the next round.
+        for _ in 0..4 {
+            let update = self.ending(session_partition(tenant, session), now);
+            if matches!(self.statements.write(update).await?, Written::Done)
+                || self.create(tenant, session, &ended).await?
+            {
+                return Ok(());
+            }
+        }
+        Err(Trouble::passing(format!("a session in {} changed under every attempt to revoke it", self.table)))
+    }
+
+    fn ending(&self, partition: String, at: Timestamp) -> Statement {
+        let text_of = format!(
+            r#"UPDATE "{}" SET "ends_at_ms"=? SET "expires_at"=? WHERE "pk"=? AND "sk"=?"#,
+            self.table
+        );
+        let ends = [number(at.as_ms()), number(at.plus_ms(KEPT_MS).as_s())];
+        let key = [text(&partition), text(META)];
+        statement(&self.table, partition, text_of, ends.into_iter().chain(key).flatten().collect())
     }
 }
 

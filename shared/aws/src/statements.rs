@@ -1,11 +1,13 @@
 //! Owns group commit: the writes of concurrent calls travel in BatchExecuteStatement requests of up to 25 statements, each with
 //! its own condition and its own answer.
 //!
-//! A statement's failure stands inside an HTTP 200, so what the service could not do just now is tried again here, alone.
+//! A statement's failure stands inside an HTTP 200, so what the service could not do just now is tried again here, by the caller
+//! of that statement: its neighbours have their answers and do not wait for it, and it travels again with whoever writes then.
 //!
 //! **Invariant:** values are parameters, never text; one key never stands twice in a request.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,14 +18,15 @@ use aws_sdk_dynamodb::types::{
     ReturnValuesOnConditionCheckFailure,
 };
 
-use crate::gather::{Gatherer, Rules, Wish};
+use crate::gather::{Gatherer, Rules, Wish, sent};
 use crate::trouble::Trouble;
 
 /// A row as the table holds it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// The service's bounds for one request, and how long a statement waits for others.
-const RULES: Rules = Rules { most: 25, most_bytes: 4 * 1024 * 1024, linger: Duration::from_micros(1_500) };
+const RULES: Rules =
+    Rules { most: 25, most_bytes: 4 * 1024 * 1024, linger: Duration::from_micros(1_500), most_under_way: 32 };
 /// How often one statement is sent again when the service could not do it just now.
 const MOST_TRIES: u32 = 6;
 
@@ -59,6 +62,20 @@ pub(crate) enum Written {
 
 type Answer = Result<Written, Trouble>;
 
+/// What came back for one statement of a request.
+enum Reply {
+    Written(Written),
+    /// Not just now, and why.
+    NotNow(String),
+}
+
+/// What a caller gets: an answer, or its statement back to ask again.
+#[derive(Debug)]
+enum Given {
+    Answer(Answer),
+    NotNow(Box<Statement>, String),
+}
+
 /// How many statements travelled in how many requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batching {
@@ -77,7 +94,7 @@ struct Counts {
 /// The one way of writes to the tables.
 #[derive(Debug, Clone)]
 pub(crate) struct Statements {
-    gatherer: Gatherer<Statement, Answer>,
+    gatherer: Gatherer<Statement, Given>,
     counts: Arc<Counts>,
 }
 
@@ -89,11 +106,26 @@ impl Statements {
         Self { gatherer, counts }
     }
 
-    pub(crate) async fn write(&self, statement: Statement) -> Answer {
+    /// Writes; tries again while the service cannot do it just now, for about a second.
+    pub(crate) async fn write(&self, mut statement: Statement) -> Answer {
         let table = statement.table.clone();
-        let answer = self.gatherer.ask(statement).await;
-        answer
-            .unwrap_or_else(|| Err(Trouble::passing(format!("a write to {table} was given up by its batch"))))
+        let mut tries = 1;
+        loop {
+            match self.gatherer.ask(statement).await {
+                None => {
+                    let what = format!("a write to {table} was given up by its batch");
+                    return Err(Trouble::passing(what));
+                }
+                Some(Given::Answer(answer)) => return answer,
+                Some(Given::NotNow(_, why)) if tries >= MOST_TRIES => {
+                    let what = format!("BatchExecuteStatement on {table}: {why}, {tries} times");
+                    return Err(Trouble::passing(what));
+                }
+                Some(Given::NotNow(again, _)) => statement = *again,
+            }
+            tokio::time::sleep(pause(tries)).await;
+            tries += 1;
+        }
     }
 
     pub(crate) fn batching(&self) -> Batching {
@@ -104,44 +136,18 @@ impl Statements {
     }
 }
 
-async fn send(client: Client, counts: Arc<Counts>, batch: Vec<Statement>) -> Vec<Answer> {
-    let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
-    let mut open: Vec<usize> = (0..batch.len()).collect();
-    for tries in 1..=MOST_TRIES {
-        let sent: Vec<&Statement> = open.iter().filter_map(|&i| batch.get(i)).collect();
-        counts.requests.fetch_add(1, Ordering::Relaxed);
-        counts.statements.fetch_add(sent.len() as u64, Ordering::Relaxed);
-        let given = request(&client, &sent).await;
-        let mut again = Vec::new();
-        for ((&place, statement), given) in open.iter().zip(&sent).zip(given) {
-            let answer = match given {
-                Given::Answer(answer) => answer,
-                Given::NotNow(_) if tries < MOST_TRIES => {
-                    again.push(place);
-                    continue;
-                }
-                Given::NotNow(why) => Err(Trouble::passing(format!(
-                    "BatchExecuteStatement on {}: {why}, {tries} times",
-                    statement.table
-                ))),
-            };
-            if let Some(slot) = answers.get_mut(place) {
-                *slot = Some(answer);
-            }
-        }
-        if again.is_empty() {
-            break;
-        }
-        open = again;
-        tokio::time::sleep(pause(tries)).await;
-    }
-    let lost =
-        || Err(Trouble::passing("BatchExecuteStatement: the service gave fewer answers than statements"));
-    answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
+async fn send(client: Client, counts: Arc<Counts>, batch: Vec<Statement>) -> Vec<Given> {
+    let replies = sent(&batch, |part| request(&client, &counts, part)).await;
+    let give = |(statement, reply): (Statement, Result<Reply, Trouble>)| match reply {
+        Ok(Reply::Written(written)) => Given::Answer(Ok(written)),
+        Ok(Reply::NotNow(why)) => Given::NotNow(Box::new(statement), why),
+        Err(trouble) => Given::Answer(Err(trouble)),
+    };
+    batch.into_iter().zip(replies).map(give).collect()
 }
 
 /// About 25, 50, 100, .. ms, spread by up to the same again so that workers do not come back together.
-fn pause(tries: u32) -> Duration {
+pub(crate) fn pause(tries: u32) -> Duration {
     let base = 25_u64 << tries.min(6);
     let mut chance = [0_u8; 2];
     // Without chance the pause is merely regular.
@@ -149,55 +155,52 @@ fn pause(tries: u32) -> Duration {
     Duration::from_millis(base / 2 + u64::from(u16::from_le_bytes(chance)) * base / 2 / u64::from(u16::MAX))
 }
 
-enum Given {
-    Answer(Answer),
-    NotNow(String),
-}
-
-async fn request(client: &Client, sent: &[&Statement]) -> Vec<Given> {
-    let build = |statement: &&Statement| {
+/// Sends the statements in one request; one reply for each, or what befell them all.
+fn request(
+    client: &Client,
+    counts: &Counts,
+    batch: &[Statement],
+) -> impl Future<Output = Result<Vec<Result<Reply, Trouble>>, Trouble>> + Send + use<> {
+    counts.requests.fetch_add(1, Ordering::Relaxed);
+    counts.statements.fetch_add(batch.len() as u64, Ordering::Relaxed);
+    let build = |statement: &Statement| {
         BatchStatementRequest::builder()
             .statement(&statement.text)
             .set_parameters(Some(statement.parameters.clone()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
     };
-    let whole = |trouble: Trouble| sent.iter().map(|_| Given::Answer(Err(trouble.clone()))).collect();
-    let statements: Vec<_> = match sent.iter().map(build).collect::<Result<_, _>>() {
-        Ok(statements) => statements,
-        Err(error) => {
-            return whole(Trouble::configuration(format!("a statement cannot be built: {error}")));
-        }
-    };
-    match client.batch_execute_statement().set_statements(Some(statements)).send().await {
-        Ok(output) => {
-            let responses = output.responses.unwrap_or_default();
-            let mut given: Vec<_> = sent.iter().zip(responses).map(|(s, r)| read(s, r)).collect();
-            while given.len() < sent.len() {
-                given.push(Given::NotNow("no answer for a statement".into()));
-            }
-            given
-        }
-        Err(error) => {
-            let table = sent.first().map_or("the tables", |s| s.table.as_str());
-            whole(Trouble::of_sdk("BatchExecuteStatement", table, &error))
-        }
+    let statements = batch.iter().map(build).collect::<Result<Vec<_>, _>>();
+    let tables: Vec<String> = batch.iter().map(|statement| statement.table.clone()).collect();
+    let request = client.batch_execute_statement();
+    async move {
+        let statements = statements
+            .map_err(|error| Trouble::configuration(format!("a statement cannot be built: {error}")))?;
+        let output = request.set_statements(Some(statements)).send().await.map_err(|error| {
+            Trouble::of_sdk("BatchExecuteStatement", tables.first().map_or("the tables", |t| t), &error)
+        })?;
+        let responses = output.responses.unwrap_or_default().into_iter().map(Some);
+        let responses = responses.chain(std::iter::repeat_with(|| None));
+        Ok(tables.iter().zip(responses).map(|(table, response)| read(table, response)).collect())
     }
 }
 
-fn read(statement: &Statement, response: BatchStatementResponse) -> Given {
+fn read(table: &str, response: Option<BatchStatementResponse>) -> Result<Reply, Trouble> {
+    let Some(response) = response else {
+        return Ok(Reply::NotNow("no answer for a statement".into()));
+    };
     let Some(error) = response.error else {
-        return Given::Answer(Ok(Written::Done));
+        return Ok(Reply::Written(Written::Done));
     };
     let message = error.message().unwrap_or_default().to_owned();
     let Some(code) = error.code else {
-        return Given::NotNow("an error without a code".into());
+        return Ok(Reply::NotNow("an error without a code".into()));
     };
     if code == Code::DuplicateItem {
-        return Given::Answer(Ok(Written::Exists));
+        return Ok(Reply::Written(Written::Exists));
     }
     if code == Code::ConditionalCheckFailed {
-        return Given::Answer(Ok(Written::Refused(error.item)));
+        return Ok(Reply::Written(Written::Refused(error.item)));
     }
     let passes = [
         Code::ThrottlingError,
@@ -207,7 +210,7 @@ fn read(statement: &Statement, response: BatchStatementResponse) -> Given {
         Code::TransactionConflict,
     ];
     if passes.contains(&code) {
-        return Given::NotNow(code.as_str().to_owned());
+        return Ok(Reply::NotNow(code.as_str().to_owned()));
     }
-    Given::Answer(Err(Trouble::of_code("BatchExecuteStatement", &statement.table, code.as_str(), &message)))
+    Err(Trouble::of_code("BatchExecuteStatement", table, code.as_str(), &message))
 }

@@ -10,8 +10,22 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     what: String,
-    permanent: bool,
+    kind: Kind,
 }
+
+/// What would cure it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Time.
+    Passing,
+    /// Somebody who changes the configuration.
+    Configuration,
+    /// Nothing: the service will not take this request as it stands.
+    Rejection,
+}
+
+/// No more of a service's own words than this many characters are repeated.
+const WORDS: usize = 300;
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -24,17 +38,25 @@ impl Error for Trouble {}
 impl Trouble {
     /// Trouble that passes by itself.
     pub fn passing(what: impl Into<String>) -> Self {
-        Self { what: what.into(), permanent: false }
+        Self { what: what.into(), kind: Kind::Passing }
     }
 
     /// Trouble that stays until somebody changes the configuration.
     pub fn configuration(what: impl Into<String>) -> Self {
-        Self { what: what.into(), permanent: true }
+        Self { what: what.into(), kind: Kind::Configuration }
     }
 
     /// Whether trying again helps only after somebody has changed something.
     pub const fn is_permanent(&self) -> bool {
-        self.permanent
+        match self.kind {
+            Kind::Passing => false,
+            Kind::Configuration | Kind::Rejection => true,
+        }
+    }
+
+    /// Whether the service refused what was asked, so that the wishes of a batch should be asked apart.
+    pub(crate) const fn is_rejection(&self) -> bool {
+        matches!(self.kind, Kind::Rejection)
     }
 
     /// Reads an SDK error: the operation, the resource it was about, and what to do where that is known.
@@ -49,6 +71,10 @@ impl Trouble {
                 let message = error.as_service_error().and_then(ProvideErrorMetadata::message);
                 Self::of_code(operation, resource, code, message.unwrap_or_default())
             }
+            // A request that cannot even be built (no region, no credentials at all) cannot be built later either.
+            None if matches!(error, SdkError::ConstructionFailure(_)) => {
+                Self::configuration(format!("{operation} on {resource}: {}; check the region", chain(error)))
+            }
             None => Self::passing(format!("{operation} on {resource}: {}", chain(error))),
         }
     }
@@ -58,25 +84,47 @@ impl Trouble {
         // JSON services put their namespace before the code.
         let code = code.rsplit(['#', '.']).next().unwrap_or(code);
         let remedy = match code {
-            "ResourceNotFoundException" | "ResourceNotFound" => Some(
-                "no such resource; deploy infra/cloudformation/data.yaml, or check the region and TOOLFLEET_TABLE_PREFIX",
-            ),
-            "QueueDoesNotExist" | "NonExistentQueue" => {
-                Some("no such queue; check TOOLFLEET_QUEUE_URL and the region")
+            "ResourceNotFoundException" | "ResourceNotFound" => {
+                "no such resource; deploy infra/cloudformation/data.yaml, or check the region and TOOLFLEET_TABLE_PREFIX"
             }
-            "AccessDeniedException" | "AccessDenied" => Some("the role may not do this; see its policy"),
+            "QueueDoesNotExist" | "NonExistentQueue" | "InvalidAddress" => {
+                "no such queue; check TOOLFLEET_QUEUE_URL and the region"
+            }
+            "AccessDeniedException" | "AccessDenied" => "the role may not do this; see its policy",
+            "KmsAccessDenied" | "KmsDisabled" | "KmsInvalidKeyUsage" | "KmsInvalidState" | "KmsNotFound"
+            | "KmsOptInRequired" | "DecryptionFailure" => {
+                "its KMS key cannot be used; see the key's state and policy"
+            }
             "UnrecognizedClientException"
             | "InvalidClientTokenId"
             | "InvalidSignatureException"
             | "SignatureDoesNotMatch"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
             | "ExpiredTokenException"
-            | "ExpiredToken" => Some("the credentials are wrong or have expired"),
-            _ => None,
+            | "ExpiredToken" => "the credentials are wrong or have expired",
+            _ => return Self::without_remedy(operation, resource, code, message),
         };
-        match remedy {
-            Some(remedy) => Self::configuration(format!("{operation} on {resource}: {remedy} ({code})")),
-            None => Self::passing(format!("{operation} on {resource}: {code} {message}")),
-        }
+        Self::configuration(format!("{operation} on {resource}: {remedy} ({code})"))
+    }
+
+    fn without_remedy(operation: &str, resource: &str, code: &str, message: &str) -> Self {
+        let words: String = message.chars().take(WORDS).collect();
+        let kind = match code {
+            "ValidationException"
+            | "ValidationError"
+            | "SerializationException"
+            | "InvalidParameterValue"
+            | "InvalidParameterException"
+            | "InvalidRequestException"
+            | "MissingParameter"
+            | "InvalidMessageContents"
+            | "BatchRequestTooLong" => Kind::Rejection,
+            _ => Kind::Passing,
+        };
+        Self { what: format!("{operation} on {resource}: {code} {words}"), kind }
     }
 }
 
@@ -109,5 +157,13 @@ mod tests {
     #[test]
     fn a_throttle_passes() {
         assert!(!Trouble::of_code("UpdateItem", "t", "ThrottlingException", "slow down").is_permanent());
+    }
+
+    #[test]
+    fn what_the_service_will_not_take_does_not_pass_by_waiting() {
+        let trouble = Trouble::of_code("BatchExecuteStatement", "t", "ValidationError", "Item size exceeded");
+        assert!(trouble.is_permanent() && trouble.is_rejection());
+        let denied = Trouble::of_code("BatchExecuteStatement", "t", "AccessDenied", "x");
+        assert!(denied.is_permanent() && !denied.is_rejection());
     }
 }

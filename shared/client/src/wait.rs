@@ -1,7 +1,8 @@
-//! Owns waiting for a call's end: polling that backs off.
+//! Owns waiting for the end of a call, or of many: polling that backs off.
 //!
-//! **Invariant:** ends by its time-out, whatever happens to the call.
+//! **Invariant:** ends by its time-out, whatever happens to the calls.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -29,29 +30,124 @@ pub enum WaitError {
     Trouble(#[from] Trouble),
 }
 
+/// The times at which to look: at once, then after growing pauses, and a last time when the time is over.
+struct Looks {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Looks {
+    fn new(time_out: Duration) -> Self {
+        let now = Instant::now();
+        // A time-out beyond what the clock can hold is as good as none: a century.
+        let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        Self { until: now + time_out.min(century), pause: FIRST }
+    }
+
+    /// Waits for the next look; false if the last one was taken.
+    async fn next(&mut self) -> bool {
+        let now = Instant::now();
+        if now >= self.until {
+            return false;
+        }
+        tokio::time::sleep_until((now + self.pause).min(self.until)).await;
+        self.pause = (self.pause * 3 / 2).min(LONGEST);
+        true
+    }
+
+    /// What a look saw, unless the time was over first.
+    async fn within<T>(&self, look: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout_at(self.until, look).await.ok()
+    }
+
+    /// What a look that met trouble means: a throttle passes, what does not pass or comes last is said.
+    fn bear(&self, trouble: Trouble) -> Result<(), Trouble> {
+        if trouble.is_permanent() || Instant::now() >= self.until { Err(trouble) } else { Ok(()) }
+    }
+}
+
 impl Client {
     /// Waits until the call has ended, looking every 20 ms at first and every second in the end.
     pub async fn wait(&self, key: &CallKey, time_out: Duration) -> Result<CallResult, WaitError> {
-        let until = Instant::now() + time_out;
-        let mut pause = FIRST;
+        let mut looks = Looks::new(time_out);
         loop {
-            let Ok(standing) = tokio::time::timeout_at(until, self.standing(key)).await else {
+            let Some(standing) = looks.within(self.standing(key)).await else {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
             };
             match standing {
                 Ok(Standing::Ended(result)) => return Ok(*result),
                 Ok(Standing::Unknown | Standing::Open(_)) => {}
-                // A throttle passes; what does not pass is said at once.
-                Err(trouble) if trouble.is_permanent() || Instant::now() >= until => {
-                    return Err(trouble.into());
-                }
-                Err(_) => {}
+                Err(trouble) => looks.bear(trouble)?,
             }
-            if Instant::now() >= until {
+            if !looks.next().await {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
             }
-            tokio::time::sleep_until((Instant::now() + pause).min(until)).await;
-            pause = (pause * 3 / 2).min(LONGEST);
         }
+    }
+
+    /// Waits until all of these calls have ended or the time is over, a hundred rows in a request; says in the order of `keys` where
+    /// each stands then.
+    pub async fn wait_many(&self, keys: &[CallKey], time_out: Duration) -> Result<Vec<Standing>, Trouble> {
+        let mut looks = Looks::new(time_out);
+        let mut standings: Vec<Standing> = keys.iter().map(|_| Standing::Unknown).collect();
+        loop {
+            let open = standings.iter_mut().zip(keys).filter(|(s, _)| !matches!(s, Standing::Ended(_)));
+            let (places, asked): (Vec<_>, Vec<_>) = open.map(|(place, key)| (place, key.clone())).unzip();
+            if asked.is_empty() {
+                return Ok(standings);
+            }
+            let Some(now) = looks.within(self.standing_many(&asked)).await else {
+                return Ok(standings);
+            };
+            match now {
+                Ok(now) => places.into_iter().zip(now).for_each(|(place, now)| *place = now),
+                Err(trouble) => looks.bear(trouble)?,
+            }
+            let all_ended = standings.iter().all(|s| matches!(s, Standing::Ended(_)));
+            if all_ended || !looks.next().await {
+                return Ok(standings);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_become_rarer_and_the_last_one_is_taken_when_the_time_is_over() {
+        let begun = Instant::now();
+        let mut looks = Looks::new(Duration::from_millis(10_500));
+        let mut at = vec![Duration::ZERO];
+        while looks.next().await {
+            at.push(begun.elapsed());
+        }
+        assert_eq!(at.get(1), Some(&Duration::from_millis(20)));
+        assert_eq!(at.last(), Some(&Duration::from_millis(10_500)));
+        assert!(at.windows(2).all(|pair| pair[1] - pair[0] <= LONGEST), "{at:?}");
+        assert!(at.len() < 25, "{at:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_that_passes_is_borne_until_the_time_is_over() {
+        let looks = Looks::new(Duration::from_secs(1));
+        assert!(looks.bear(Trouble::passing("throttled")).is_ok());
+        assert!(looks.bear(Trouble::configuration("no table")).is_err());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(looks.bear(Trouble::passing("throttled")).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_gets_no_answer_ends_with_the_time() {
+        let begun = Instant::now();
+        let looks = Looks::new(Duration::from_secs(3));
+        assert!(looks.within(std::future::pending::<()>()).await.is_none());
+        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_out_without_end_is_no_overflow() {
+        assert!(Looks::new(Duration::MAX).next().await);
     }
 }

@@ -8,7 +8,9 @@
 )]
 
 mod queue;
+mod stub;
 mod tables;
+mod trouble;
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};

@@ -38,7 +38,7 @@ fn written(seen: Option<&CallRow>, event: &Event) -> CallRow {
     }
 }
 
-fn claim(id: &str, nonce: u128) -> CallRow {
+pub(crate) fn claim(id: &str, nonce: u128) -> CallRow {
     let event = Event::Claim { visit: visit(id, nonce), lease_ms: 1_000, definition: Some("d".into()) };
     written(None, &event)
 }
@@ -160,6 +160,88 @@ async fn records_are_found_by_hour_by_session_and_by_failure_over_every_shard() 
     assert_eq!(history.failures(&acme, now(), now(), 1_000).await.unwrap().len(), 10);
     let other = Tenant::parse("globex").unwrap();
     assert!(history.by_hours(&other, now(), now(), 1_000).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_limit_counts_only_what_lies_between_the_instants() {
+    let world = world().await;
+    let tables = Tables { history_shards: 2, ..Tables::with_prefix("toolfleet") };
+    let history = world.aws.history(&tables);
+    // One failure a minute over five hours, also after the end of the span and within its first and last hour.
+    for minute in 0..300_u64 {
+        let at = now().plus_ms(minute * 60_000);
+        let record = AuditRecord { at, ..record(&format!("c{minute}"), OutcomeKind::Failed, None) };
+        history.insert(&record, at.plus_ms(1_000)).await.unwrap();
+    }
+    let (from, to) = (now().plus_ms(70 * 60_000), now().plus_ms(200 * 60_000));
+    let acme = Tenant::parse("acme").unwrap();
+    let minutes = |records: Vec<AuditRecord>| -> Vec<u64> {
+        records.iter().map(|r| r.at.ms_since(now()) / 60_000).collect()
+    };
+    let newest_ten: Vec<u64> = (191..=200).rev().collect();
+    assert_eq!(minutes(history.by_hours(&acme, from, to, 10).await.unwrap()), newest_ten);
+    assert_eq!(minutes(history.failures(&acme, from, to, 10).await.unwrap()), newest_ten);
+    let all: Vec<u64> = (70..=200).rev().collect();
+    assert_eq!(minutes(history.by_hours(&acme, from, to, 1_000).await.unwrap()), all);
+    assert_eq!(minutes(history.failures(&acme, from, to, 1_000).await.unwrap()), all);
+    assert!(
+        history.by_hours(&acme, to, from, 10).await.unwrap().is_empty(),
+        "a span that ends before it begins"
+    );
+}
+
+#[tokio::test]
+async fn the_records_of_one_call_are_found_among_those_of_its_hour() {
+    let world = world().await;
+    let history = world.aws.history(&Tables::with_prefix("toolfleet"));
+    for n in 0..30 {
+        let late = AuditRecord {
+            kind: AuditKind::LateAnswer,
+            ..record(&format!("c{n}"), OutcomeKind::Failed, None)
+        };
+        history.insert(&record(&format!("c{n}"), OutcomeKind::Succeeded, None), now()).await.unwrap();
+        history.insert(&late, now()).await.unwrap();
+    }
+    let found = history.of_call(&Tenant::parse("acme").unwrap(), &CallId::parse("c7").unwrap(), now()).await;
+    let found = found.unwrap();
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|r| r.call_id.as_str() == "c7"));
+}
+
+#[tokio::test]
+async fn many_rows_are_read_together_in_the_order_asked_for() {
+    let world = world().await;
+    let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
+    let rows: Vec<_> = (0..250_u128).map(|n| claim(&format!("c{n}"), n)).collect();
+    for stored in join_all(rows.iter().map(|row| calls.swap(None, row))).await {
+        assert!(matches!(stored.unwrap(), Swap::Stored));
+    }
+    let absent = claim("absent", 1).key;
+    let mut keys: Vec<_> = rows.iter().rev().map(|row| row.key.clone()).collect();
+    keys.insert(100, absent);
+    let read = calls.read_many(&keys).await.unwrap();
+    let mut expected: Vec<_> = rows.iter().rev().cloned().map(Some).collect();
+    expected.insert(100, None);
+    assert_eq!(read, expected);
+    assert!(calls.read_many(&[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_revoked_session_has_ended_and_cannot_be_created_anew() {
+    let world = world().await;
+    let sessions = world.aws.sessions(&Tables::with_prefix("toolfleet"));
+    let acme = Tenant::parse("acme").unwrap();
+    let open = SessionRow { expires_at: now().plus_ms(60_000), grants: vec!["*".into()] };
+    for exists in [true, false] {
+        let id = SessionId::parse(format!("exists-{exists}")).unwrap();
+        if exists {
+            assert!(sessions.create(&acme, &id, &open).await.unwrap());
+        }
+        sessions.revoke(&acme, &id, now().plus_ms(1)).await.unwrap();
+        assert!(!sessions.create(&acme, &id, &open).await.unwrap(), "{id}");
+        let row = sessions.read(&acme, &id).await.unwrap().unwrap();
+        assert_eq!(row.expires_at, now().plus_ms(1), "{id}");
+    }
 }
 
 #[tokio::test]

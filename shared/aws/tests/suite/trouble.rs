@@ -1,0 +1,190 @@
+//! What the service cannot or will not do: throttles are the matter of one statement, refusals of one wish.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use toolfleet_aws::calls::Swap;
+use toolfleet_aws::queue::Outgoing;
+use toolfleet_aws::{Aws, AwsOptions, Tables};
+use toolfleet_core::ids::{CallId, CallKey, Tenant};
+
+use crate::stub::Stub;
+use crate::tables::claim;
+use crate::world;
+
+fn is_about(statement: &Value, id: &str) -> bool {
+    statement.to_string().contains(&format!("acme#{id}\""))
+}
+
+/// Answers each statement: nothing wrong, or the error that `wrong` gives it.
+fn responses(body: &Value, wrong: impl Fn(&Value) -> Option<&'static str>) -> (u16, Value) {
+    let statements = body["Statements"].as_array().cloned().unwrap_or_default();
+    let answer = |statement: &Value| match wrong(statement) {
+        Some(code) => json!({"Error": {"Code": code, "Message": "scripted"}}),
+        None => json!({}),
+    };
+    (200, json!({"Responses": statements.iter().map(answer).collect::<Vec<_>>()}))
+}
+
+#[tokio::test]
+async fn a_throttled_statement_is_tried_again_alone_and_its_neighbours_do_not_wait() {
+    let stub = Stub::start(|n, body| {
+        responses(body, |s| (n < 3 && is_about(s, "c2")).then_some("ProvisionedThroughputExceeded"))
+    })
+    .await;
+    let calls = stub.aws.calls(&Tables::with_prefix("toolfleet"));
+    let rows: Vec<_> = (0..5).map(|n| claim(&format!("c{n}"), n)).collect();
+    let begun = Instant::now();
+    let timed = rows.iter().map(|row| async {
+        assert!(matches!(calls.swap(None, row).await.unwrap(), Swap::Stored));
+        begun.elapsed()
+    });
+    let took = join_all(timed).await;
+    let sizes: Vec<_> = stub.asked().iter().map(|b| b["Statements"].as_array().map_or(0, Vec::len)).collect();
+    assert_eq!(sizes, [5, 1, 1, 1]);
+    let neighbours = took.iter().enumerate().filter(|(n, _)| *n != 2).map(|(_, t)| *t).max().unwrap();
+    assert!(neighbours < took[2], "{took:?}");
+}
+
+#[tokio::test]
+async fn a_statement_that_is_throttled_for_good_is_passing_trouble_and_not_tried_for_ever() {
+    let stub = Stub::start(|_, body| responses(body, |_| Some("ThrottlingError"))).await;
+    let calls = stub.aws.calls(&Tables::with_prefix("toolfleet"));
+    let trouble = calls.swap(None, &claim("c1", 1)).await.unwrap_err();
+    assert!(!trouble.is_permanent() && trouble.to_string().contains("toolfleet-calls"), "{trouble}");
+    assert_eq!(stub.asked().len(), 6);
+}
+
+#[tokio::test]
+async fn a_statement_that_makes_the_service_refuse_the_whole_request_fails_alone() {
+    let stub = Stub::start(|_, body| {
+        if is_about(body, "c3") {
+            return (
+                400,
+                json!({"__type": "com.amazon.coral.validate#ValidationException", "message": "no"}),
+            );
+        }
+        responses(body, |_| None)
+    })
+    .await;
+    let calls = stub.aws.calls(&Tables::with_prefix("toolfleet"));
+    let rows: Vec<_> = (0..6).map(|n| claim(&format!("c{n}"), n)).collect();
+    let answers = join_all(rows.iter().map(|row| calls.swap(None, row))).await;
+    let failed: Vec<_> = (0..6).filter(|&n| answers[n].is_err()).collect();
+    assert_eq!(failed, [3]);
+    assert!(answers[3].as_ref().unwrap_err().is_permanent());
+}
+
+#[tokio::test]
+async fn a_message_that_makes_the_service_refuse_the_whole_batch_fails_alone() {
+    let stub = Stub::start(|_, body| {
+        let entries = body["Entries"].as_array().cloned().unwrap_or_default();
+        if entries.iter().any(|e| e["MessageBody"] == "bad") {
+            return (400, json!({"__type": "com.amazonaws.sqs#InvalidMessageContents", "message": "no"}));
+        }
+        let sent = |e: &Value| json!({"Id": e["Id"], "MessageId": e["MessageBody"], "MD5OfMessageBody": "x"});
+        (200, json!({"Successful": entries.iter().map(sent).collect::<Vec<_>>(), "Failed": []}))
+    })
+    .await;
+    let queue = stub.aws.queue("http://localhost/1/q");
+    let bodies = ["a", "bad", "c"].map(str::to_owned);
+    let sends = bodies.iter().map(|body| queue.send(Outgoing { body: body.clone(), ..Outgoing::default() }));
+    let answers = join_all(sends).await;
+    assert_eq!(answers[0].as_deref(), Ok("a"));
+    assert!(answers[1].is_err());
+    assert_eq!(answers[2].as_deref(), Ok("c"));
+}
+
+#[tokio::test]
+async fn rows_that_the_service_left_out_are_asked_for_again() {
+    let stub = Stub::start(|n, body| {
+        let keys = body["RequestItems"]["toolfleet-calls"]["Keys"].clone();
+        let left = if n < 2 { json!({"toolfleet-calls": {"Keys": keys}}) } else { json!({}) };
+        (200, json!({"Responses": {"toolfleet-calls": []}, "UnprocessedKeys": left}))
+    })
+    .await;
+    let calls = stub.aws.calls(&Tables::with_prefix("toolfleet"));
+    let key = CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c1").unwrap() };
+    let rows = calls.read_many(&[key.clone(), key]).await.unwrap();
+    assert_eq!(rows, [None, None], "a key that was asked for twice is answered twice");
+    assert_eq!(stub.asked().len(), 3);
+    assert_eq!(stub.asked()[0]["RequestItems"]["toolfleet-calls"]["Keys"].as_array().unwrap().len(), 1);
+    assert_eq!(stub.asked()[0]["RequestItems"]["toolfleet-calls"]["ConsistentRead"], true);
+}
+
+#[tokio::test]
+async fn many_who_want_a_secret_share_one_request_whether_it_is_there_or_not() {
+    let stub = Stub::start(|_, body| match body["SecretId"].as_str() {
+        Some("there") => (200, json!({"Name": "there", "SecretString": "s3cret"})),
+        _ => (400, json!({"__type": "ResourceNotFoundException", "message": "no"})),
+    })
+    .await;
+    let secrets = stub.aws.secrets();
+    let got = join_all((0..50).map(|_| secrets.get("there"))).await;
+    assert!(got.into_iter().all(|s| s.unwrap().expose() == "s3cret"));
+    assert_eq!(stub.asked().len(), 1);
+    let got = join_all((0..50).map(|_| secrets.get("missing"))).await;
+    assert!(got.into_iter().all(|s| s.is_err_and(|t| t.is_permanent() && t.to_string().contains("missing"))));
+    assert_eq!(stub.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_remembered_secret_is_read_again_when_it_is_old_or_was_not_accepted() {
+    let stub = Stub::start(|n, _| (200, json!({"Name": "s", "SecretString": n.to_string()}))).await;
+    let secrets = stub.aws.secrets();
+    assert_eq!(secrets.get("s").await.unwrap().expose(), "0");
+    assert_eq!(secrets.refresh("s").await.unwrap().expose(), "0", "it is but a moment old");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    assert_eq!(secrets.get("s").await.unwrap().expose(), "0");
+    let anew = join_all((0..20).map(|_| secrets.refresh("s"))).await;
+    assert!(anew.into_iter().all(|s| s.unwrap().expose() == "1"), "those who ask together share one reading");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    assert_eq!(secrets.get("s").await.unwrap().expose(), "2");
+}
+
+#[tokio::test]
+async fn an_outcome_that_fits_is_stored_and_one_that_does_not_is_refused_for_good() {
+    use toolfleet_core::outcome::Outcome;
+    let world = world().await;
+    let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
+    let ended = |bytes: usize| {
+        let content = serde_json::value::RawValue::from_string("{}".into()).unwrap();
+        let row = claim("c1", 1);
+        let mut outcome = Outcome::tool_error(content, "");
+        if let Some(why) = &mut outcome.trouble {
+            // Larger than the core makes one: the row counts whatever it is given.
+            why.message = "a".repeat(bytes);
+        }
+        let fits = toolfleet_aws::calls::Calls::fits(&outcome).is_ok();
+        let finished = toolfleet_core::call::Finished { outcome, at: row.enqueued_at };
+        (toolfleet_core::call::CallRow { finished: Some(finished), ..row }, fits)
+    };
+    let (large, fits) = ended(500 * 1024);
+    assert!(!fits);
+    assert!(calls.swap(None, &large).await.unwrap_err().is_permanent());
+    let (most, fits) = ended(380 * 1024 - 2);
+    assert!(fits);
+    assert!(matches!(calls.swap(None, &most).await.unwrap(), Swap::Stored));
+    assert_eq!(calls.read(&most.key).await.unwrap(), Some(most));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_nobody_listens_at_is_trouble_that_passes_and_says_so() {
+    let aws = Aws::connect(AwsOptions {
+        region: Some("us-east-1".into()),
+        dynamodb_endpoint: Some("http://127.0.0.1:9".into()),
+        static_credentials: Some(("AKIATEST".into(), "very-secret".into())),
+        ..AwsOptions::default()
+    })
+    .await;
+    let calls = aws.calls(&Tables::with_prefix("toolfleet"));
+    let trouble = calls.read(&claim("c1", 1).key).await.unwrap_err();
+    assert!(!trouble.is_permanent() && trouble.to_string().contains("refused"), "{trouble}");
+    assert!(!trouble.to_string().contains("very-secret"));
+}
