@@ -1,7 +1,8 @@
 //! Owns gathering: the wishes of concurrent callers travel in one request, each gets its own answer.
 //!
 //! A wish that finds nothing under way leaves at once; while requests are under way the next ones fill up, for a millisecond or
-//! two at most. So a quiet fleet waits for nothing and a busy one sends full requests. Only so many requests are under way at once:
+//! two at most. So a quiet fleet waits for nothing and a busy one sends full requests. Wishes that nobody waits for are patient: they
+//! wait for others in any case. Only so many requests are under way at once:
 //! a caller with ten thousand wishes opens no thousand connections, and what waits meanwhile fills the requests to come.
 //!
 //! **Invariant:** two wishes for the same key never travel in one request; a caller who goes away disturbs no other, and a wish
@@ -25,8 +26,10 @@ pub(crate) struct Rules {
     pub(crate) most: usize,
     /// At most so many bytes.
     pub(crate) most_bytes: usize,
-    /// How long the first wish waits for others while requests are under way.
+    /// How long the first wish waits for others.
     pub(crate) linger: Duration,
+    /// Whether it waits even if nothing is under way.
+    pub(crate) patient: bool,
     /// At most so many requests are under way at once.
     pub(crate) most_under_way: usize,
 }
@@ -94,7 +97,8 @@ where
             }
         }
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let is_quiet = || slots.available_permits().saturating_add(1) == rules.most_under_way;
+        let is_quiet =
+            || !rules.patient && slots.available_permits().saturating_add(1) == rules.most_under_way;
         let mut batch = Batch::new(rules);
         batch.take_from(&mut held_over);
         let leave_at = Instant::now() + rules.linger;
@@ -239,8 +243,13 @@ mod tests {
         (gatherer, sent)
     }
 
-    const RULES: Rules =
-        Rules { most: 25, most_bytes: 1_000, linger: Duration::from_millis(2), most_under_way: 32 };
+    const RULES: Rules = Rules {
+        most: 25,
+        most_bytes: 1_000,
+        linger: Duration::from_millis(2),
+        patient: false,
+        most_under_way: 32,
+    };
 
     #[tokio::test(start_paused = true)]
     async fn concurrent_wishes_travel_together_and_each_gets_its_own_answer() {
@@ -259,6 +268,22 @@ mod tests {
         let begun = Instant::now();
         gatherer.ask(letter(1)).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_patient_wish_waits_for_others_until_the_request_is_full() {
+        let (gatherer, sent) = post(Rules { patient: true, linger: Duration::from_millis(100), ..RULES });
+        let begun = Instant::now();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            gatherer.ask(letter(2)).await
+        };
+        let (first, second) = tokio::join!(gatherer.ask(letter(1)), late);
+        assert!(first.is_some() && second.is_some());
+        assert_eq!(begun.elapsed(), Duration::from_millis(100));
+        join_all((0..25).map(|n| gatherer.ask(letter(n)))).await;
+        assert_eq!(begun.elapsed(), Duration::from_millis(100), "a full request leaves at once");
+        assert_eq!(sent.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [2, 25]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -84,7 +84,8 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
         if let Some(content) = &outcome.content {
             let plain = content.get();
             put("result_bytes", number(plain.len()));
-            match gzipped(plain).filter(|gz| plain.len() > PLAIN_BYTES && gz.len() < plain.len()) {
+            let shorter = || gzipped(plain).filter(|gz| gz.len() < plain.len());
+            match Some(plain).filter(|plain| plain.len() > PLAIN_BYTES).and_then(|_| shorter()) {
                 Some(gz) => put("result_gz", Some(Value::B(Blob::new(gz)))),
                 None => put("result", text(plain)),
             }

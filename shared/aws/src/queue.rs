@@ -19,8 +19,15 @@ use crate::gather::{Gatherer, Rules, Wish, sent};
 use crate::trouble::Trouble;
 
 /// The service's bounds for one batch: ten entries, 1 MiB; what concurrent calls want waits two milliseconds at most.
-const RULES: Rules =
-    Rules { most: 10, most_bytes: 1_048_576, linger: Duration::from_millis(2), most_under_way: 32 };
+const RULES: Rules = Rules {
+    most: 10,
+    most_bytes: 1_048_576,
+    linger: Duration::from_millis(2),
+    patient: false,
+    most_under_way: 32,
+};
+/// Nobody waits for a deletion: it may wait for nine others, though not so long that many messages would come again after a crash.
+const DELETES: Rules = Rules { linger: Duration::from_millis(100), patient: true, ..RULES };
 
 /// One queue.
 #[derive(Debug, Clone)]
@@ -128,7 +135,7 @@ impl Queue {
     pub(crate) fn new(client: Client, receiving: Client, url: String) -> Self {
         let bind = || (client.clone(), url.clone());
         let (c, u) = bind();
-        let deletes = Gatherer::new(RULES, move |batch| delete_batch(c.clone(), u.clone(), batch));
+        let deletes = Gatherer::new(DELETES, move |batch| delete_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
         let visibilities = Gatherer::new(RULES, move |batch| change_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();

@@ -25,8 +25,13 @@ use crate::trouble::Trouble;
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// The service's bounds for one request, and how long a statement waits for others.
-const RULES: Rules =
-    Rules { most: 25, most_bytes: 4 * 1024 * 1024, linger: Duration::from_micros(1_500), most_under_way: 32 };
+const RULES: Rules = Rules {
+    most: 25,
+    most_bytes: 4 * 1024 * 1024,
+    linger: Duration::from_micros(1_500),
+    patient: false,
+    most_under_way: 32,
+};
 /// How often one statement is sent again when the service could not do it just now.
 const MOST_TRIES: u32 = 6;
 

@@ -77,10 +77,10 @@ pub enum Step {
     ResultStored,
     /// Both are stored.
     Recorded,
-    /// The message is gone.
-    Acknowledged,
     /// The notice is sent.
     Notified,
+    /// The message is gone.
+    Acknowledged,
 }
 
 impl Step {
@@ -93,8 +93,8 @@ impl Step {
         Self::Executed,
         Self::ResultStored,
         Self::Recorded,
-        Self::Acknowledged,
         Self::Notified,
+        Self::Acknowledged,
     ];
 }
 

@@ -1,4 +1,4 @@
-//! Owns the seventh step: deleting the message.
+//! Owns the last step: deleting the message.
 //!
 //! **Invariant:** cannot be called without the proof of a record.
 

@@ -1,7 +1,7 @@
 //! THE way of a call, whole: from a message to a stored result. Read this file first.
 //!
 //! ```text
-//! decode ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ acknowledge ─▶ notify
+//! decode ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ acknowledge
 //! ```
 //!
 //! Nothing of a call is written before `claim`, and `claim` is the last thing before anything is sent: a crash before it costs
@@ -51,10 +51,13 @@ enum Leaving {
     Lost,
 }
 
-/// Takes one delivery through the worker.
-pub async fn run(fleet: Arc<Fleet>, delivery: Delivery) {
+/// Takes one delivery through the worker. `slot` is held until the call is out of the worker's hands: the message that is still
+/// to be deleted, given back or answered for keeps no other call waiting.
+pub async fn run(fleet: Arc<Fleet>, delivery: Delivery, slot: impl Send) {
     let arrival = Arrival::new(&fleet, delivery);
-    match Box::pin(travel(&fleet, &arrival)).await {
+    let leaving = Box::pin(travel(&fleet, &arrival)).await;
+    drop(slot);
+    match leaving {
         Ok(Leaving::Settled(recorded)) => settle(&fleet, &arrival, &recorded).await,
         Ok(Leaving::Later { after_ms, why }) => give_back::later(&fleet, &arrival, after_ms, why).await,
         Ok(Leaving::Lost) => {
@@ -120,13 +123,7 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
 
 async fn settle(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
     fleet.passed(Step::Recorded).await;
-    if let Err(trouble) = acknowledge::acknowledge(fleet, arrival, recorded).await {
-        // The record stands: the message comes again, finds it, and is acknowledged then.
-        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "acknowledge_failed", "cannot delete a message");
-        return;
-    }
-    fleet.passed(Step::Acknowledged).await;
-    // A reply queue that does not answer must not keep the slot.
+    // The notice goes first: a worker that dies here sends it twice, and never not at all.
     if tokio::time::timeout(NOTICE, notify::notify(fleet, recorded)).await.is_err() {
         tracing::warn!(
             message_id = arrival.message_id(),
@@ -135,6 +132,12 @@ async fn settle(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
         );
     }
     fleet.passed(Step::Notified).await;
+    if let Err(trouble) = acknowledge::acknowledge(fleet, arrival, recorded).await {
+        // The record stands: the message comes again, finds it, and is acknowledged then.
+        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "acknowledge_failed", "cannot delete a message");
+        return;
+    }
+    fleet.passed(Step::Acknowledged).await;
 }
 
 fn settled(recorded: Result<Recorded, Trouble>) -> Result<Leaving, Trouble> {

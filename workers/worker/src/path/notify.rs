@@ -1,4 +1,4 @@
-//! Owns the last step: the hint to whoever waits.
+//! Owns the seventh step: the hint to whoever waits.
 //!
 //! **Invariant:** a notice that cannot be sent costs no call: the record is the truth.
 

@@ -143,7 +143,7 @@ impl Rig {
     /// Takes one delivery through a worker, to its end.
     pub(crate) async fn deliver(&self, fleet: &Arc<Fleet>) {
         let delivery = self.receive(fleet).await.expect("a message to deliver");
-        path::run(fleet.clone(), delivery).await;
+        path::run(fleet.clone(), delivery, ()).await;
     }
 
     /// Takes one delivery through a worker that dies right after `step`.
@@ -152,7 +152,7 @@ impl Rig {
         let fleet = self.fleet(Some(crash.clone())).await;
         let delivery = self.receive(&fleet).await.expect("a message to deliver");
         tokio::select! {
-            () = path::run(fleet, delivery) => panic!("the call passed by {step:?}"),
+            () = path::run(fleet, delivery, ()) => panic!("the call passed by {step:?}"),
             () = crash.reached.notified() => {}
         }
     }
@@ -166,7 +166,7 @@ impl Rig {
     pub(crate) async fn settle_with(&self, fleet: &Arc<Fleet>) {
         for _ in 0..200 {
             while let Some(delivery) = self.receive(fleet).await {
-                path::run(fleet.clone(), delivery).await;
+                path::run(fleet.clone(), delivery, ()).await;
             }
             let depth = self.queue().depth().await.unwrap();
             if depth.visible + depth.in_flight + depth.delayed == 0 {
@@ -298,7 +298,7 @@ impl CountAcknowledged {
 impl Watch for CountAcknowledged {
     fn passed(&self, step: Step) -> BoxFuture<'_, ()> {
         async move {
-            if step == Step::Notified {
+            if step == Step::Acknowledged {
                 self.count.fetch_add(1, Ordering::SeqCst);
                 self.changed.notify_waiters();
             }

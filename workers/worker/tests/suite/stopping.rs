@@ -104,7 +104,7 @@ impl Watch for Defect {
             if step == Step::Prepared && !self.0.swap(true, std::sync::atomic::Ordering::SeqCst) {
                 panic!("a defect, made for this test");
             }
-            if step == Step::Notified {
+            if step == Step::Acknowledged {
                 self.1.notify_one();
             }
         }
@@ -163,7 +163,7 @@ async fn a_call_past_its_deadline_holds_no_slot_whatever_its_server_does() {
     rig.send(body.to_string()).await;
     let fleet = rig.fleet(None).await;
     let delivery = rig.receive(&fleet).await.unwrap();
-    path::run(fleet, delivery).await;
+    path::run(fleet, delivery, ()).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(
         (seen.kind, seen.code),

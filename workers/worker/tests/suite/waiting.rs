@@ -132,7 +132,7 @@ async fn a_cancellation_of_a_running_call_is_seen_by_its_heartbeat() {
     let fleet = rig.fleet_of(rig.catalog(), limits, None).await;
     let delivery = rig.receive(&fleet).await.unwrap();
     let _hold = rig.mcp.hold();
-    let running = tokio::spawn(toolfleet_worker::path::run(fleet, delivery));
+    let running = tokio::spawn(toolfleet_worker::path::run(fleet, delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     cancel(&rig, "c1").await;
     running.await.unwrap();
@@ -152,7 +152,7 @@ async fn a_heartbeat_keeps_a_long_call_from_every_other_worker() {
     let fleet = rig.fleet_of(rig.catalog(), limits, None).await;
     let delivery = rig.receive(&fleet).await.unwrap();
     let hold = rig.mcp.hold();
-    let running = tokio::spawn(toolfleet_worker::path::run(fleet.clone(), delivery));
+    let running = tokio::spawn(toolfleet_worker::path::run(fleet.clone(), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     let first = rig.row("c1").await.unwrap();
     rig.clock.advance_ms(500);
