@@ -56,15 +56,10 @@ impl Calls {
 
     /// The row of a call, as it stands now.
     pub async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, Trouble> {
-        let got = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key(KEY, AttributeValue::S(key.partition()))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
+        let key = AttributeValue::S(key.partition());
+        let request = self.client.get_item().table_name(&self.table).key(KEY, key).consistent_read(true);
+        // Kilobytes of state that every call in flight would carry for a read that few of them make.
+        let got = Box::pin(request.send()).await.map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
         got.item.as_ref().map(item::from_item).transpose()
     }
 

@@ -114,13 +114,9 @@ impl Secrets {
 
     async fn read(&self, name: &str) -> Result<SecretText, Trouble> {
         let resource = format!("secret `{name}`");
-        let got = self
-            .client
-            .get_secret_value()
-            .secret_id(name)
-            .send()
-            .await
-            .map_err(|e| Trouble::of_sdk("GetSecretValue", &resource, &e))?;
+        let request = self.client.get_secret_value().secret_id(name);
+        let got = Box::pin(request.send()).await;
+        let got = got.map_err(|e| Trouble::of_sdk("GetSecretValue", &resource, &e))?;
         match got.secret_string {
             Some(text) => Ok(SecretText(text.into())),
             None => Err(Trouble::configuration(format!("{resource} is binary; accepted is a text"))),

@@ -38,16 +38,15 @@ pub struct SessionRow {
 impl Sessions {
     /// The session, as it stands now.
     pub async fn read(&self, tenant: &Tenant, session: &SessionId) -> Result<Option<SessionRow>, Trouble> {
-        let got = self
+        let request = self
             .client
             .get_item()
             .table_name(&self.table)
             .key("pk", AttributeValue::S(session_partition(tenant, session)))
             .key("sk", AttributeValue::S(META.into()))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
+            .consistent_read(true);
+        // Kilobytes of state that every call in flight would carry for a read that few of them make.
+        let got = Box::pin(request.send()).await.map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
         // A row that cannot be read must never pass for one that is not there: that would open every tool.
         let unreadable = || {
             Trouble::configuration(format!(

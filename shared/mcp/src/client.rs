@@ -193,7 +193,7 @@ impl Shared {
             let resume = Resume { request_state: Some(&state), input_responses: None };
             // The server has begun with the call: what this round did not do, an earlier one may have done.
             sent.keep();
-            answer = self.call(call, resume, sent).await.map_err(after_an_earlier_round)?;
+            answer = Box::pin(self.call(call, resume, sent)).await.map_err(after_an_earlier_round)?;
         }
         Ok(answer)
     }
@@ -208,7 +208,7 @@ impl Shared {
                 Err(trouble) => trouble,
             };
             sent.clear();
-            self.remedy(call.endpoint, call.conversation, &tongue, trouble, &mut taken).await?;
+            Box::pin(self.remedy(call.endpoint, call.conversation, &tongue, trouble, &mut taken)).await?;
         }
     }
 
@@ -217,12 +217,12 @@ impl Shared {
         let asking = "asking the server which protocol it speaks";
         let mut turned = false;
         loop {
-            let era = self.eras.learn(endpoint, self.exchange.discover(endpoint)).await;
+            let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
             match era.map_err(|trouble| before_call(trouble.fault, asking))? {
                 Era::Modern => return Ok(Tongue::Modern),
                 Era::Legacy => {}
             }
-            let opening = self.sessions.get(endpoint, conversation, self.exchange.open(endpoint)).await;
+            let opening = self.sessions.get(endpoint, conversation, || self.exchange.open(endpoint)).await;
             let trouble = match opening {
                 Ok(session) => return Ok(Tongue::Legacy(session)),
                 Err(trouble) => trouble,
@@ -291,7 +291,7 @@ impl Shared {
                 Some(_) | None if refusal.may_be_legacy() && !taken.era => {
                     taken.era = true;
                     self.eras.forget(endpoint).await;
-                    let era = self.eras.learn(endpoint, self.exchange.discover(endpoint)).await;
+                    let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
                     if matches!(era, Ok(Era::Legacy)) {
                         return Ok(());
                     }

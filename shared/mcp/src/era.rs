@@ -39,10 +39,10 @@ impl Eras {
     }
 
     /// The era that is remembered, or what asking finds.
-    pub(crate) async fn learn<E>(
+    pub(crate) async fn learn<E, F: Future<Output = Result<Era, E>>>(
         &self,
         endpoint: &Endpoint,
-        ask: impl Future<Output = Result<Era, E>>,
+        ask: impl FnOnce() -> F,
     ) -> Result<Era, E> {
         let slot = self.slot(endpoint);
         let mut known = slot.lock().await;
@@ -51,7 +51,7 @@ impl Eras {
         {
             return Ok(era);
         }
-        let era = ask.await?;
+        let era = Box::pin(ask()).await?;
         *known = Some((era, self.until()));
         Ok(era)
     }

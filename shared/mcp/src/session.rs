@@ -50,18 +50,18 @@ impl Sessions {
     }
 
     /// The conversation's session, or the one that opening gives.
-    pub(crate) async fn get<E>(
+    pub(crate) async fn get<E, F: Future<Output = Result<Session, E>>>(
         &self,
         endpoint: &Endpoint,
         conversation: Option<&str>,
-        open: impl Future<Output = Result<Session, E>>,
+        open: impl FnOnce() -> F,
     ) -> Result<Session, E> {
         let slot = self.slot(endpoint, conversation);
         let mut current = slot.open.lock().await;
         if let Some(session) = &*current {
             return Ok(session.clone());
         }
-        Ok(current.insert(open.await?).clone())
+        Ok(current.insert(Box::pin(open()).await?).clone())
     }
 
     /// The server lost this session; a successor that another caller has opened meanwhile stays.
@@ -129,7 +129,7 @@ mod tests {
     }
 
     async fn serial(sessions: &Sessions, tenant: &str, conversation: &str, fresh: u64) -> u64 {
-        let open = async { Ok::<_, ()>(Session { id: None, version: "2025-11-25", serial: fresh }) };
+        let open = async || Ok::<_, ()>(Session { id: None, version: "2025-11-25", serial: fresh });
         sessions.get(&endpoint(tenant), Some(conversation), open).await.unwrap().serial
     }
 

@@ -31,7 +31,7 @@ const WAIT_S: u32 = 20;
 const GATHER: Duration = Duration::from_millis(5);
 /// How long a receive that is under way when the worker drains may still come back. SQS would hide what it has just handed over
 /// for a whole lease; a busy queue answers within this time, and an idle one has nothing to hand over.
-const LAST_WORD: Duration = Duration::from_secs(1);
+const LAST_WORD: Duration = Duration::from_millis(300);
 
 /// What all receivers of a worker share.
 struct Intake {
