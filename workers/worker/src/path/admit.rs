@@ -78,7 +78,7 @@ pub(super) async fn admit(
 }
 
 /// The rows of older messages may have expired, so running one could run it twice.
-fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome> {
+pub(super) fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome> {
     if now.ms_since(arrival.enqueued_at) <= OLDEST_MESSAGE_MS {
         return Ok(());
     }

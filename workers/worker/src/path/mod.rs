@@ -19,6 +19,7 @@ mod give_back;
 mod lease;
 mod notify;
 mod prepare;
+mod reap;
 mod record;
 mod swap;
 mod visit;
@@ -35,6 +36,7 @@ use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
 use prepare::Prepared;
+pub use reap::{Reaped, reap};
 use record::Recorded;
 use visit::Arrival;
 
@@ -120,12 +122,16 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
 
 async fn settle(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
     fleet.passed(Step::Recorded).await;
-    if let Err(trouble) = acknowledge::acknowledge(fleet, arrival, recorded).await {
+    if let Err(trouble) = acknowledge::acknowledge(&fleet.queue, arrival, recorded).await {
         // The record stands: the message comes again, finds it, and is acknowledged then.
         tracing::warn!(%trouble, message_id = arrival.message_id(), code = "acknowledge_failed", "cannot delete a message");
         return;
     }
     fleet.passed(Step::Acknowledged).await;
+    tell(fleet, arrival, recorded).await;
+}
+
+async fn tell(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
     // A reply queue that does not answer must not keep the slot.
     if tokio::time::timeout(NOTICE, notify::notify(fleet, recorded)).await.is_err() {
         tracing::warn!(
