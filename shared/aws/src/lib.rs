@@ -9,6 +9,7 @@ mod connect;
 mod gather;
 pub mod history;
 mod item;
+pub mod mcp_sessions;
 pub mod queue;
 mod read;
 pub mod secrets;

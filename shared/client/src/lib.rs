@@ -16,6 +16,7 @@
 //! **Invariant:** what is sent has passed the same decoder that a worker uses.
 
 mod builder;
+mod sessions;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use toolfleet_core::outcome::Outcome;
 use toolfleet_core::time::Timestamp;
 
 pub use builder::RequestBuilder;
+pub use sessions::{BELIEVED_FOR_S, Session, SessionError, Sessions};
 pub use wait::WaitError;
 
 /// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
@@ -58,6 +60,7 @@ pub struct Client {
     queue: Queue,
     calls: Calls,
     history: History,
+    sessions: Sessions,
     now: Now,
 }
 
@@ -120,7 +123,14 @@ pub enum Cancelled {
 impl Client {
     /// A client of the fleet behind that queue and those tables.
     pub fn new(aws: &Aws, queue_url: impl Into<String>, tables: &Tables, now: Now) -> Self {
-        Self { queue: aws.queue(queue_url), calls: aws.calls(tables), history: aws.history(tables), now }
+        let sessions = Sessions { table: aws.sessions(tables), now: now.clone() };
+        Self {
+            queue: aws.queue(queue_url),
+            calls: aws.calls(tables),
+            history: aws.history(tables),
+            sessions,
+            now,
+        }
     }
 
     /// Sends a call; `traceparent` (W3C) travels with it. Gives the message's id.
@@ -174,6 +184,11 @@ impl Client {
             }
         }
         Err(Trouble::passing("the call's row changed under every attempt to write it; try again"))
+    }
+
+    /// The conversations.
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// The audit records.
