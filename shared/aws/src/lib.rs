@@ -19,4 +19,4 @@ mod trouble;
 
 pub use connect::{Aws, AwsOptions, Tables};
 pub use statements::Batching;
-pub use trouble::Trouble;
+pub use trouble::{Trouble, TroubleKind};
