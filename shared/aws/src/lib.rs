@@ -9,6 +9,7 @@ mod connect;
 mod gather;
 pub mod history;
 mod item;
+pub mod mcp_sessions;
 pub mod queue;
 mod read;
 pub mod secrets;
@@ -18,4 +19,4 @@ mod trouble;
 
 pub use connect::{Aws, AwsOptions, Tables};
 pub use statements::Batching;
-pub use trouble::Trouble;
+pub use trouble::{Trouble, TroubleKind};

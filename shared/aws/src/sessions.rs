@@ -3,6 +3,8 @@
 //!
 //! **Invariant:** creating a session never overwrites one.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::audit::session_partition;
@@ -11,12 +13,13 @@ use toolfleet_core::time::Timestamp;
 
 use crate::calls::{insert, statement};
 use crate::item::{number, text};
+use crate::read::by_keys;
 use crate::statements::{Item, Statement, Statements, Written};
 use crate::trouble::Trouble;
 
 const META: &str = "meta";
 /// How long the row of an ended session is kept, in milliseconds: as long as any call that could name it.
-const KEPT_MS: u64 = 35 * 24 * 60 * 60 * 1000;
+pub(crate) const KEPT_MS: u64 = 35 * 24 * 60 * 60 * 1000;
 
 /// The sessions table.
 #[derive(Debug, Clone)]
@@ -65,11 +68,10 @@ impl Sessions {
         row: &SessionRow,
     ) -> Result<bool, Trouble> {
         let partition = session_partition(tenant, session);
-        let grants = row.grants.iter().cloned().map(AttributeValue::S).collect();
         let attributes = [
             ("pk", text(&partition)),
             ("sk", text(META)),
-            ("grants", Some(AttributeValue::L(grants))),
+            ("grants", Some(list(&row.grants))),
             ("ends_at_ms", number(row.expires_at.as_ms())),
             // The row outlives the session, so that an ended one is never taken for an unknown one.
             ("expires_at", number(row.expires_at.plus_ms(KEPT_MS).as_s())),
@@ -96,6 +98,47 @@ impl Sessions {
         Err(Trouble::passing(format!("a session in {} changed under every attempt to revoke it", self.table)))
     }
 
+    /// Lets a session that is registered end at `at`; false if there is none.
+    pub async fn end(&self, tenant: &Tenant, session: &SessionId, at: Timestamp) -> Result<bool, Trouble> {
+        let update = self.ending(session_partition(tenant, session), at);
+        Ok(matches!(self.statements.write(update).await?, Written::Done))
+    }
+
+    /// Replaces the grants that were seen; false if others stand, or there is no such session.
+    pub async fn regrant(
+        &self,
+        tenant: &Tenant,
+        session: &SessionId,
+        seen: &[String],
+        grants: &[String],
+    ) -> Result<bool, Trouble> {
+        let partition = session_partition(tenant, session);
+        let text_of =
+            format!(r#"UPDATE "{}" SET "grants"=? WHERE "pk"=? AND "sk"=? AND "grants"=?"#, self.table);
+        let parameters = [Some(list(grants)), text(&partition), text(META), Some(list(seen))];
+        let write = statement(&self.table, partition, text_of, parameters.into_iter().flatten().collect());
+        Ok(matches!(self.statements.write(write).await?, Written::Done))
+    }
+
+    /// Which of these sessions have ended by `now`, also those that are not there any more; a hundred in a request.
+    pub async fn ended_of(
+        &self,
+        keys: &[(Tenant, SessionId)],
+        now: Timestamp,
+    ) -> Result<Vec<(Tenant, SessionId)>, Trouble> {
+        let partitions: BTreeSet<String> = keys.iter().map(|(t, s)| session_partition(t, s)).collect();
+        let wanted = partitions.into_iter().map(|pk| {
+            Item::from([
+                ("pk".to_owned(), AttributeValue::S(pk)),
+                ("sk".to_owned(), AttributeValue::S(META.into())),
+            ])
+        });
+        let rows = by_keys(&self.client, &self.table, wanted.collect(), false).await?;
+        let open = rows.iter().filter(|row| parse(row).is_none_or(|row| row.expires_at > now));
+        let open: BTreeSet<String> = open.filter_map(|row| row.get("pk")?.as_s().ok().cloned()).collect();
+        Ok(keys.iter().filter(|(t, s)| !open.contains(&session_partition(t, s))).cloned().collect())
+    }
+
     fn ending(&self, partition: String, at: Timestamp) -> Statement {
         let text_of = format!(
             r#"UPDATE "{}" SET "ends_at_ms"=? SET "expires_at"=? WHERE "pk"=? AND "sk"=?"#,
@@ -105,6 +148,10 @@ impl Sessions {
         let key = [text(&partition), text(META)];
         statement(&self.table, partition, text_of, ends.into_iter().chain(key).flatten().collect())
     }
+}
+
+fn list(grants: &[String]) -> AttributeValue {
+    AttributeValue::L(grants.iter().cloned().map(AttributeValue::S).collect())
 }
 
 fn parse(item: &Item) -> Option<SessionRow> {

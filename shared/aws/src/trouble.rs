@@ -10,14 +10,20 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     what: String,
-    kind: Kind,
+    kind: TroubleKind,
 }
 
 /// What would cure it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum TroubleKind {
     /// Time.
     Passing,
+    /// Somebody who starts what should answer there, or mends the way to it. It may also pass.
+    Unreachable,
+    /// Credentials: there are none, or they are not accepted.
+    Credentials,
+    /// A region: none is set.
+    Region,
     /// Somebody who changes the configuration.
     Configuration,
     /// Nothing: the service will not take this request as it stands.
@@ -38,25 +44,33 @@ impl Error for Trouble {}
 impl Trouble {
     /// Trouble that passes by itself.
     pub fn passing(what: impl Into<String>) -> Self {
-        Self { what: what.into(), kind: Kind::Passing }
+        Self { what: what.into(), kind: TroubleKind::Passing }
     }
 
     /// Trouble that stays until somebody changes the configuration.
     pub fn configuration(what: impl Into<String>) -> Self {
-        Self { what: what.into(), kind: Kind::Configuration }
+        Self { what: what.into(), kind: TroubleKind::Configuration }
+    }
+
+    /// What would cure it.
+    pub const fn kind(&self) -> TroubleKind {
+        self.kind
     }
 
     /// Whether trying again helps only after somebody has changed something.
     pub const fn is_permanent(&self) -> bool {
         match self.kind {
-            Kind::Passing => false,
-            Kind::Configuration | Kind::Rejection => true,
+            TroubleKind::Passing | TroubleKind::Unreachable => false,
+            TroubleKind::Credentials
+            | TroubleKind::Region
+            | TroubleKind::Configuration
+            | TroubleKind::Rejection => true,
         }
     }
 
     /// Whether the service refused what was asked, so that the wishes of a batch should be asked apart.
     pub(crate) const fn is_rejection(&self) -> bool {
-        matches!(self.kind, Kind::Rejection)
+        matches!(self.kind, TroubleKind::Rejection)
     }
 
     /// Reads an SDK error: the operation, the resource it was about, and what to do where that is known.
@@ -71,11 +85,12 @@ impl Trouble {
                 let message = error.as_service_error().and_then(ProvideErrorMetadata::message);
                 Self::of_code(operation, resource, code, message.unwrap_or_default())
             }
-            // A request that cannot even be built (no region, no credentials at all) cannot be built later either.
-            None if matches!(error, SdkError::ConstructionFailure(_)) => {
-                Self::configuration(format!("{operation} on {resource}: {}; check the region", chain(error)))
+            None => {
+                let words = chain(error);
+                let kind = unanswered(error, &words);
+                let remedy = remedy_of(kind);
+                Self { what: format!("{operation} on {resource}: {remedy}{words}"), kind }
             }
-            None => Self::passing(format!("{operation} on {resource}: {}", chain(error))),
         }
     }
 
@@ -90,21 +105,16 @@ impl Trouble {
             "QueueDoesNotExist" | "NonExistentQueue" | "InvalidAddress" => {
                 "no such queue; check TOOLFLEET_QUEUE_URL and the region"
             }
+            _ if is_about_credentials(code) => {
+                let what =
+                    format!("{operation} on {resource}: the credentials are wrong or have expired ({code})");
+                return Self { what, kind: TroubleKind::Credentials };
+            }
             "AccessDeniedException" | "AccessDenied" => "the role may not do this; see its policy",
             "KmsAccessDenied" | "KmsDisabled" | "KmsInvalidKeyUsage" | "KmsInvalidState" | "KmsNotFound"
             | "KmsOptInRequired" | "DecryptionFailure" => {
                 "its KMS key cannot be used; see the key's state and policy"
             }
-            "UnrecognizedClientException"
-            | "InvalidClientTokenId"
-            | "InvalidSignatureException"
-            | "SignatureDoesNotMatch"
-            | "MissingAuthenticationToken"
-            | "MissingAuthenticationTokenException"
-            | "IncompleteSignature"
-            | "IncompleteSignatureException"
-            | "ExpiredTokenException"
-            | "ExpiredToken" => "the credentials are wrong or have expired",
             _ => return Self::without_remedy(operation, resource, code, message),
         };
         Self::configuration(format!("{operation} on {resource}: {remedy} ({code})"))
@@ -121,10 +131,61 @@ impl Trouble {
             | "InvalidRequestException"
             | "MissingParameter"
             | "InvalidMessageContents"
-            | "BatchRequestTooLong" => Kind::Rejection,
-            _ => Kind::Passing,
+            | "BatchRequestTooLong" => TroubleKind::Rejection,
+            _ => TroubleKind::Passing,
         };
         Self { what: format!("{operation} on {resource}: {code} {words}"), kind }
+    }
+}
+
+fn is_about_credentials(code: &str) -> bool {
+    matches!(
+        code,
+        "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
+            | "ExpiredTokenException"
+            | "ExpiredToken"
+    )
+}
+
+/// What an error means that no service answered. Missing credentials and a missing region have no type of their own in the SDK: it
+/// is told by its words, here and nowhere else.
+fn unanswered<E, R>(error: &SdkError<E, R>, words: &str) -> TroubleKind {
+    let says = |part: &str| words.to_ascii_lowercase().contains(part);
+    if says("loading credentials") || says("no providers in chain") || says("credentials provider") {
+        return TroubleKind::Credentials;
+    }
+    if says("region must be set") || says("missing region") {
+        return TroubleKind::Region;
+    }
+    match error {
+        // A request that cannot even be built cannot be built later either.
+        SdkError::ConstructionFailure(_) => TroubleKind::Configuration,
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
+            TroubleKind::Unreachable
+        }
+        SdkError::TimeoutError(_) => TroubleKind::Unreachable,
+        _ => TroubleKind::Passing,
+    }
+}
+
+const fn remedy_of(kind: TroubleKind) -> &'static str {
+    match kind {
+        TroubleKind::Credentials => {
+            "no AWS credentials were found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: "
+        }
+        TroubleKind::Region => "no AWS region is set; set AWS_REGION, or name one in the profile: ",
+        TroubleKind::Unreachable => {
+            "nothing answers there; check the network, the region and AWS_ENDPOINT_URL_*: "
+        }
+        TroubleKind::Configuration => "the request cannot be built; check region and endpoint: ",
+        TroubleKind::Passing | TroubleKind::Rejection => "",
     }
 }
 

@@ -2,11 +2,10 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use toolfleet_aws::{Aws, AwsOptions, Tables};
-//! use toolfleet_client::{Client, RequestBuilder, system_clock};
+//! use toolfleet_client::{Client, RequestBuilder, Tables};
 //!
-//! let aws = Aws::connect(AwsOptions::default()).await;
-//! let client = Client::new(&aws, "https://sqs.us-east-1.amazonaws.com/1/toolfleet-calls", &Tables::with_prefix("toolfleet"), system_clock());
+//! let queue = "https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls";
+//! let client = Client::connect(queue, &Tables::with_prefix("toolfleet")).await;
 //! let call = RequestBuilder::tool("acme", "echo").arguments(serde_json::json!({"text": "hello"})).call_id("c-1").build()?;
 //! client.send(&call, None).await?;
 //! let end = client.wait(&call.key, std::time::Duration::from_secs(30)).await?;
@@ -16,6 +15,9 @@
 //! **Invariant:** what is sent has passed the same decoder that a worker uses.
 
 mod builder;
+mod depths;
+mod records;
+mod sessions;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -26,7 +28,6 @@ use futures::future::join_all;
 use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::history::History;
 use toolfleet_aws::queue::{Outgoing, Queue};
-use toolfleet_aws::{Aws, Tables, Trouble};
 use toolfleet_core::call::{CallRow, Decision, Event, Finding, Finished, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
@@ -35,6 +36,11 @@ use toolfleet_core::outcome::Outcome;
 use toolfleet_core::time::Timestamp;
 
 pub use builder::RequestBuilder;
+pub use depths::QueueDepth;
+pub use records::RecordsOf;
+pub use sessions::{BELIEVED_FOR_S, Session, SessionError, Sessions};
+pub use toolfleet_aws::mcp_sessions::McpSession;
+pub use toolfleet_aws::{Aws, AwsOptions, Tables, Trouble, TroubleKind};
 pub use wait::WaitError;
 
 /// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
@@ -58,6 +64,7 @@ pub struct Client {
     queue: Queue,
     calls: Calls,
     history: History,
+    sessions: Sessions,
     now: Now,
 }
 
@@ -118,9 +125,21 @@ pub enum Cancelled {
 }
 
 impl Client {
+    /// A client of the fleet behind that queue and those tables; region, credentials and endpoints are what the AWS SDK finds.
+    pub async fn connect(queue_url: impl Into<String>, tables: &Tables) -> Self {
+        Self::new(&Aws::connect(AwsOptions::default()).await, queue_url, tables, system_clock())
+    }
+
     /// A client of the fleet behind that queue and those tables.
     pub fn new(aws: &Aws, queue_url: impl Into<String>, tables: &Tables, now: Now) -> Self {
-        Self { queue: aws.queue(queue_url), calls: aws.calls(tables), history: aws.history(tables), now }
+        let sessions = Sessions { table: aws.sessions(tables), now: now.clone() };
+        Self {
+            queue: aws.queue(queue_url),
+            calls: aws.calls(tables),
+            history: aws.history(tables),
+            sessions,
+            now,
+        }
     }
 
     /// Sends a call; `traceparent` (W3C) travels with it. Gives the message's id.
@@ -145,6 +164,11 @@ impl Client {
     /// Where a call stands now.
     pub async fn standing(&self, key: &CallKey) -> Result<Standing, Trouble> {
         Ok(Standing::of(self.calls.read(key).await?))
+    }
+
+    /// The row of a call, as it stands now, with all that workers noted in it.
+    pub async fn row(&self, key: &CallKey) -> Result<Option<CallRow>, Trouble> {
+        self.calls.read(key).await
     }
 
     /// Where each of many calls stands now, in order; a hundred rows in a request.
@@ -174,6 +198,11 @@ impl Client {
             }
         }
         Err(Trouble::passing("the call's row changed under every attempt to write it; try again"))
+    }
+
+    /// The conversations.
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// The audit records.

@@ -29,6 +29,8 @@ pub struct Catalog {
     queue_tenants: Tenants,
     senders: HashMap<String, Tenants>,
     fleet_senders: Vec<String>,
+    registered_sessions: Tenants,
+    open_sessions: Vec<Tenant>,
     reply_queues: Vec<String>,
 }
 
@@ -211,6 +213,18 @@ struct WireTenants {
     /// The SQS SenderIds of the workers themselves: what their parked messages say of the first sender is believed.
     #[serde(default)]
     fleet: Vec<String>,
+    /// What becomes of a conversation that nobody registered, by tenant; `*` for all that are not named.
+    #[serde(default)]
+    sessions: BTreeMap<String, SessionRule>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SessionRule {
+    /// It opens when a worker first meets it, and grants all.
+    Open,
+    /// Its calls are refused.
+    Registered,
 }
 
 impl Catalog {
@@ -242,6 +256,7 @@ impl Catalog {
             senders.insert(sender.clone(), Tenants::parse(&format!("tenants.senders.{sender}"), words)?);
         }
         let queue_tenants = Tenants::parse("tenants.queue", &wire.tenants.queue)?;
+        let (registered_sessions, open_sessions) = session_rules(&wire.tenants.sessions)?;
         let fleet_senders = wire.tenants.fleet;
         if !senders.is_empty() && fleet_senders.is_empty() {
             let text = "is empty beside `tenants.senders`; name the SenderId of the workers' role, whose parked messages \
@@ -254,7 +269,16 @@ impl Catalog {
                 "names nobody; list tenants under `queue` or `senders`, or `\"queue\": [\"*\"]`",
             ));
         }
-        Ok(Self { servers, tools, queue_tenants, senders, fleet_senders, reply_queues: wire.reply_queues })
+        Ok(Self {
+            servers,
+            tools,
+            queue_tenants,
+            senders,
+            fleet_senders,
+            registered_sessions,
+            open_sessions,
+            reply_queues: wire.reply_queues,
+        })
     }
 
     /// Whether a message from `sender` may speak for `tenant`.
@@ -268,6 +292,11 @@ impl Catalog {
         // Where the queue itself speaks for its tenants, whoever may write to it could send the first message as well.
         self.fleet_senders.is_empty()
             || sender.is_some_and(|s| self.fleet_senders.iter().any(|f| f == role_of(s)))
+    }
+
+    /// Whether a conversation of that tenant opens by itself when a worker first meets it.
+    pub fn opens_sessions(&self, tenant: &Tenant) -> bool {
+        self.open_sessions.contains(tenant) || !self.registered_sessions.include(tenant)
     }
 
     /// Whether notices may go to this queue.
@@ -434,6 +463,17 @@ fn check_server(server: &Server) -> Result<(), CatalogError> {
 
 fn problem(entry: &str, text: impl Into<String>) -> CatalogError {
     CatalogError { entry: entry.to_owned(), problem: text.into() }
+}
+
+/// The tenants whose conversations must be registered, and those that are named as open.
+fn session_rules(rules: &BTreeMap<String, SessionRule>) -> Result<(Tenants, Vec<Tenant>), CatalogError> {
+    let of = |rule: SessionRule| {
+        rules.iter().filter(move |(_, r)| **r == rule).map(|(tenant, _)| tenant.clone()).collect::<Vec<_>>()
+    };
+    let registered = Tenants::parse("tenants.sessions", &of(SessionRule::Registered))?;
+    let open = of(SessionRule::Open).into_iter().filter(|tenant| tenant != "*").map(Tenant::parse);
+    let open = open.collect::<Result<_, _>>().map_err(|e| problem("tenants.sessions", e.to_string()))?;
+    Ok((registered, open))
 }
 
 /// The role in a SenderId: SQS gives `ROLEID:session-name` for an assumed role.

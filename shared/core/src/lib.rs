@@ -9,6 +9,7 @@ pub mod call;
 pub mod catalog;
 pub mod digest;
 pub mod fault;
+pub mod grants;
 pub mod ids;
 pub mod message;
 pub mod notice;

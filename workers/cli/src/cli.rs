@@ -6,12 +6,12 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{call, cancel, completions, dev, history, queue, result, send, tools};
+use crate::commands::{call, cancel, completions, dev, history, queue, result, send, sessions, tools};
 use crate::connect::Connect;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, for `call` and `result`: the call succeeded; 1 the call ended otherwise; 2 the command or the \
-configuration is wrong; 3 no such call, or no result yet; 4 trouble of our own, for example a queue that does not answer.
+configuration is wrong; 3 no such call or session, or no result yet; 4 trouble of our own, for example a queue that does not answer.
 
 Region, credentials and endpoints come from the AWS SDK's own variables and files: AWS_REGION, AWS_ACCESS_KEY_ID, \
 AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_SECRETS_MANAGER.";
@@ -56,6 +56,9 @@ pub(crate) enum Command {
     Cancel(cancel::CancelArgs),
     /// List what happened: the audit records of a tenant, newest first.
     History(history::HistoryArgs),
+    /// Register conversations, change what they may call, end them.
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
     /// Look at the tools of a catalog or of a server.
     #[command(subcommand)]
     Tools(tools::ToolsCommand),
@@ -77,6 +80,7 @@ impl Command {
             | Self::Result(_)
             | Self::Cancel(_)
             | Self::History(_)
+            | Self::Sessions(_)
             | Self::Tools(_)
             | Self::Queue(_)
             | Self::Completions(_) => "error",

@@ -2,17 +2,15 @@
 //!
 //! **Invariant:** the official SDK alone speaks to AWS, locally as in an account.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use toolfleet_aws::calls::Calls;
-use toolfleet_aws::queue::Queue;
-use toolfleet_aws::{Aws, AwsOptions, Tables};
-use toolfleet_client::{Cancelled, Client, WaitError, system_clock};
+use toolfleet_client::{
+    Aws, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, WaitError, system_clock,
+};
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::call::CallRow;
-use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
+use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use crate::commands::dev::Environment;
@@ -57,8 +55,8 @@ impl Connect {
                 "--queue-url: is `{queue_url}`; give the whole URL, not a name"
             )));
         }
-        let aws = Aws::connect(AwsOptions::default()).await;
-        Ok(Fleet::new(&aws, queue_url, &tables(&self.table_prefix, self.history_shards)))
+        let client = Client::connect(queue_url, &tables(&self.table_prefix, self.history_shards)).await;
+        Ok(Fleet { client })
     }
 }
 
@@ -83,37 +81,12 @@ pub(crate) fn tables(prefix: &str, shards: u32) -> Tables {
 /// What the commands do at a fleet.
 pub(crate) struct Fleet {
     client: Client,
-    calls: Calls,
-}
-
-/// Which audit records.
-#[derive(Debug, Clone)]
-pub(crate) enum RecordsOf {
-    /// All of the tenant.
-    Everything,
-    /// Those of one conversation.
-    Session(SessionId),
-    /// Those that ended otherwise than succeeded.
-    Failures,
-    /// Those of one call.
-    Call(CallId),
-}
-
-/// How much one queue holds.
-#[derive(Debug)]
-pub(crate) struct QueueDepth {
-    pub(crate) name: String,
-    pub(crate) url: String,
-    pub(crate) dead_letter: bool,
-    pub(crate) visible: u64,
-    pub(crate) in_flight: u64,
-    pub(crate) delayed: u64,
 }
 
 impl Fleet {
     /// The fleet behind that connection.
     pub(crate) fn new(aws: &Aws, queue_url: String, tables: &Tables) -> Self {
-        Self { client: Client::new(aws, queue_url, tables, system_clock()), calls: aws.calls(tables) }
+        Self { client: Client::new(aws, queue_url, tables, system_clock()) }
     }
 
     /// Sends a request, byte for byte.
@@ -125,7 +98,7 @@ impl Fleet {
 
     /// The row of a call, as it stands now.
     pub(crate) async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, Failure> {
-        Ok(self.calls.read(key).await?)
+        Ok(self.client.row(key).await?)
     }
 
     /// The row of a call once it has ended; where it stands by then if that takes longer than `within`.
@@ -152,69 +125,19 @@ impl Fleet {
         since: Duration,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, Failure> {
-        let to = system_clock()();
-        let from = Timestamp::from_ms(
-            to.as_ms().saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
-        );
-        let mut records = match which {
-            RecordsOf::Everything => self.client.history().by_hours(tenant, from, to, limit).await?,
-            RecordsOf::Failures => self.client.history().failures(tenant, from, to, limit).await?,
-            RecordsOf::Session(session) => self.client.history().by_session(tenant, session, limit).await?,
-            RecordsOf::Call(call_id) => return self.of_call(tenant, call_id, from, to, limit).await,
-        };
-        records.retain(|record| record.at >= from);
-        Ok(records)
-    }
-
-    /// The account of one call, whenever it ended, and what else happened under its id within the span.
-    async fn of_call(
-        &self,
-        tenant: &Tenant,
-        call_id: &CallId,
-        from: Timestamp,
-        to: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<AuditRecord>, Failure> {
-        let key = CallKey { tenant: tenant.clone(), call_id: call_id.clone() };
-        let ended = self.calls.read(&key).await?.and_then(|row| row.finished).map(|finished| finished.at);
-        let mut hours: BTreeMap<String, Timestamp> = ended.into_iter().map(|at| (at.hour(), at)).collect();
-        let mut at = from;
-        while at < to {
-            hours.insert(at.hour(), at);
-            at = at.plus_ms(3_600_000);
-        }
-        hours.insert(to.hour(), to);
-        let mut records = Vec::new();
-        for at in hours.into_values().rev() {
-            records.extend(self.client.history().of_call(tenant, call_id, at).await?);
-            if records.len() >= limit {
-                break;
-            }
-        }
-        records.truncate(limit);
-        Ok(records)
+        let now = system_clock()().as_ms();
+        let from =
+            Timestamp::from_ms(now.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)));
+        Ok(self.client.records(tenant, which, from, limit).await?)
     }
 
     /// How much the calls queue holds, and its dead-letter queue where it has one.
     pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, Failure> {
-        let mut depths = vec![depth(self.client.queue(), false).await?];
-        if let Some(dead) = self.client.queue().dead_letter_queue().await? {
-            depths.push(depth(&dead, true).await?);
-        }
-        Ok(depths)
+        Ok(self.client.depths().await?)
     }
-}
 
-async fn depth(queue: &Queue, dead_letter: bool) -> Result<QueueDepth, Failure> {
-    let depth = queue.depth().await?;
-    let url = queue.url().to_owned();
-    let name = url.rsplit('/').next().unwrap_or(&url).to_owned();
-    Ok(QueueDepth {
-        name,
-        url,
-        dead_letter,
-        visible: depth.visible,
-        in_flight: depth.in_flight,
-        delayed: depth.delayed,
-    })
+    /// The conversations.
+    pub(crate) const fn sessions(&self) -> &Sessions {
+        self.client.sessions()
+    }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use serde_json::json;
+use toolfleet_client::{Trouble, TroubleKind};
 
 use crate::output::Output;
 
@@ -16,7 +17,7 @@ pub(crate) enum Ending {
     Done,
     /// The call ended otherwise than succeeded, or a step of the demo ended otherwise than expected.
     NotSucceeded,
-    /// There is no such call, or no result yet.
+    /// There is no such call or session, or no result yet.
     NoResult,
 }
 
@@ -72,45 +73,18 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<toolfleet_aws::Trouble> for Failure {
-    fn from(trouble: toolfleet_aws::Trouble) -> Self {
-        let text = trouble.to_string();
-        match remedy(&text) {
-            Some((Blame::Configuration, remedy)) => Self::Usage(format!("{text}\n{remedy}")),
-            Some((Blame::Network, remedy)) => Self::Ours(anyhow::anyhow!("{text}\n{remedy}")),
-            None if trouble.is_permanent() => Self::Usage(text),
-            None => Self::Ours(trouble.into()),
-        }
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        let dev = match trouble.kind() {
+            TroubleKind::Unreachable => "\nif it is a fleet on this machine, start it with `toolfleet dev`",
+            TroubleKind::Credentials | TroubleKind::Region => {
+                "\n`toolfleet dev` prints what joins a fleet on this machine"
+            }
+            TroubleKind::Passing | TroubleKind::Configuration | TroubleKind::Rejection => "",
+        };
+        let text = format!("{trouble}{dev}");
+        if trouble.is_permanent() { Self::Usage(text) } else { Self::Ours(anyhow::anyhow!(text)) }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blame {
-    Configuration,
-    Network,
-}
-
-/// What to do about trouble that the SDK names in its words alone.
-fn remedy(text: &str) -> Option<(Blame, &'static str)> {
-    let says = |part: &str| text.to_ascii_lowercase().contains(part);
-    if says("loading credentials") || says("no providers in chain") {
-        let remedy = "no AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; \
-                      `toolfleet dev` prints those of a fleet on this machine";
-        return Some((Blame::Configuration, remedy));
-    }
-    if says("region must be set") || says("missing region") || says("invalid configuration: missing region") {
-        return Some((
-            Blame::Configuration,
-            "no AWS region is set: set AWS_REGION, or name one in the profile",
-        ));
-    }
-    if says("connection refused") {
-        return Some((
-            Blame::Network,
-            "nothing listens there; if it is a fleet on this machine, start it with `toolfleet dev`",
-        ));
-    }
-    None
 }
 
 #[cfg(test)]
@@ -118,10 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_credentials_are_a_matter_of_configuration_and_a_refused_connection_is_not() {
-        let of = |text: &str| remedy(text).map(|(blame, _)| blame);
-        assert_eq!(of("an error occurred while loading credentials: .."), Some(Blame::Configuration));
-        assert_eq!(of("tcp connect error: Connection refused (os error 111)"), Some(Blame::Network));
-        assert_eq!(of("ThrottlingException slow down"), None);
+    fn trouble_that_passes_is_ours_and_what_somebody_must_change_is_not() {
+        assert!(matches!(Failure::from(Trouble::passing("throttled")), Failure::Ours(_)));
+        assert!(matches!(Failure::from(Trouble::configuration("no table")), Failure::Usage(_)));
     }
 }

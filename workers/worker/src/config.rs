@@ -14,11 +14,18 @@ pub const ROW_LIFE_MS: u64 = 35 * 24 * 60 * 60 * 1000;
 /// A message older than this is refused: its row may have expired.
 pub const OLDEST_MESSAGE_MS: u64 = 28 * 24 * 60 * 60 * 1000;
 
+/// How long after its first sending a dead letter is left to operators unless the configuration says otherwise: a quarter of an hour.
+pub const REAP_AFTER_MS: u64 = 15 * 60 * 1000;
+
 /// All that a worker needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// The queue it reads.
     pub queue_url: String,
+    /// The dead-letter queue whose messages it ends; without it they lie there for an operator.
+    pub dead_letter_queue_url: Option<String>,
+    /// How long after its first sending a dead letter is left to operators, unless its call's deadline passes before.
+    pub reap_after: Duration,
     /// The prefix of its tables' names.
     pub table_prefix: String,
     /// Over how many partitions an hour of one tenant's history is spread.
@@ -87,6 +94,7 @@ impl WorkerConfig {
                 format!("is `{queue_url}`; give the whole URL, not a name"),
             ));
         }
+        let dead_letter_queue_url = dead_letter_queue(var, &queue_url)?;
         let catalog =
             need("TOOLFLEET_CATALOG", "give the path of the catalog file (servers, tools, tenants)")?;
         let worker = match var("TOOLFLEET_WORKER_ID") {
@@ -96,6 +104,14 @@ impl WorkerConfig {
         };
         Ok(Self {
             queue_url,
+            dead_letter_queue_url,
+            reap_after: Duration::from_millis(number(
+                var,
+                "TOOLFLEET_REAP_AFTER_MS",
+                REAP_AFTER_MS,
+                0,
+                OLDEST_MESSAGE_MS / 2,
+            )?),
             table_prefix: var("TOOLFLEET_TABLE_PREFIX").unwrap_or_else(|| "toolfleet".into()),
             history_shards: number(var, "TOOLFLEET_HISTORY_SHARDS", 1, 1, 1000)?,
             catalog: catalog.into(),
@@ -103,6 +119,25 @@ impl WorkerConfig {
             limits: Limits::read(var)?,
         })
     }
+}
+
+/// The dead-letter queue, if one is named. Reaping the calls themselves would end every call unmade.
+fn dead_letter_queue(
+    var: &dyn Fn(&str) -> Option<String>,
+    queue_url: &str,
+) -> Result<Option<String>, ConfigError> {
+    const VARIABLE: &str = "TOOLFLEET_DEAD_LETTER_QUEUE_URL";
+    let Some(url) = var(VARIABLE).filter(|url| !url.is_empty()) else {
+        return Ok(None);
+    };
+    if !url.starts_with("http") {
+        return Err(problem(VARIABLE, format!("is `{url}`; give the whole URL, not a name")));
+    }
+    if url == queue_url {
+        let text = "is the calls queue itself; give the URL of its dead-letter queue (output CallsDeadLetterQueueUrl of data.yaml)";
+        return Err(problem(VARIABLE, text.to_owned()));
+    }
+    Ok(Some(url))
 }
 
 impl Limits {
@@ -219,6 +254,16 @@ mod tests {
         assert_eq!(config.limits.slots, 64);
         assert_eq!(config.limits.visibility_s(), 30);
         assert_eq!(config.limits.heartbeat(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_calls_queue_is_not_taken_for_its_own_dead_letter_queue() {
+        let pairs = |url| [NEEDED[0], NEEDED[1], ("TOOLFLEET_DEAD_LETTER_QUEUE_URL", url)];
+        let error = read(&pairs("http://127.0.0.1:1/0/q")).unwrap_err().to_string();
+        assert!(error.contains("CallsDeadLetterQueueUrl"), "{error}");
+        let config = read(&pairs("http://127.0.0.1:1/0/q-dlq")).unwrap();
+        assert_eq!(config.dead_letter_queue_url.as_deref(), Some("http://127.0.0.1:1/0/q-dlq"));
+        assert_eq!(config.reap_after, Duration::from_secs(900));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Fleet {
     pub catalog: Arc<Catalog>,
     /// The queue it reads.
     pub queue: Queue,
+    /// The queue of messages that were received too often, where this worker reaps it.
+    pub dead_letters: Option<Arc<DeadLetters>>,
     /// The calls.
     pub calls: Calls,
     /// The audit records.
@@ -104,12 +106,29 @@ pub trait Watch: Send + Sync {
     fn passed(&self, step: Step) -> BoxFuture<'_, ()>;
 }
 
+/// The dead-letter queue, and when what lies there is ended.
+#[derive(Debug)]
+pub struct DeadLetters {
+    /// The queue.
+    pub queue: Queue,
+    /// How long after its first sending a message is left to operators, unless its call's deadline passes before.
+    pub reap_after: Duration,
+}
+
+impl DeadLetters {
+    pub(crate) fn reap_after_ms(&self) -> u64 {
+        u64::try_from(self.reap_after.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// What a fleet is made from.
 pub struct Parts {
     /// The connection to AWS.
     pub aws: Aws,
     /// The queue's URL.
     pub queue_url: String,
+    /// The dead-letter queue to reap, if any.
+    pub dead_letters: Option<DeadLetters>,
     /// The tables.
     pub tables: Tables,
     /// The name it signs with.
@@ -129,12 +148,14 @@ pub struct Parts {
 impl Fleet {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { aws, queue_url, tables, worker, limits, catalog, mcp, clock, watch } = parts;
+        let Parts { aws, queue_url, dead_letters, tables, worker, limits, catalog, mcp, clock, watch } =
+            parts;
         Self {
             worker,
             limits,
             catalog: Arc::new(catalog),
             queue: aws.queue(queue_url),
+            dead_letters: dead_letters.map(Arc::new),
             calls: aws.calls(&tables),
             history: aws.history(&tables),
             sessions: aws.sessions(&tables),

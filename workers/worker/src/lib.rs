@@ -12,5 +12,6 @@ pub mod config;
 pub mod fleet;
 pub mod intake;
 pub mod path;
+pub mod reaper;
 pub mod shutdown;
 pub mod start;

@@ -17,6 +17,8 @@ const HELP: &str = "toolfleet-worker: executes tool-call requests from an SQS qu
 
 It takes no arguments; the environment configures it:
   TOOLFLEET_QUEUE_URL            URL of the calls queue (required)
+  TOOLFLEET_DEAD_LETTER_QUEUE_URL  URL of the dead-letter queue whose calls it ends (none)
+  TOOLFLEET_REAP_AFTER_MS        how long after its sending a dead letter is left to operators (900000)
   TOOLFLEET_CATALOG              path of the catalog file: servers, tools, tenants (required)
   TOOLFLEET_TABLE_PREFIX         prefix of the tables' names (toolfleet)
   TOOLFLEET_HISTORY_SHARDS       partitions per tenant and hour of history (1)

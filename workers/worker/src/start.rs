@@ -12,8 +12,8 @@ use toolfleet_mcp::{ClientOptions, McpClient};
 
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
-use crate::fleet::{Fleet, Parts};
-use crate::intake;
+use crate::fleet::{DeadLetters, Fleet, Parts};
+use crate::{intake, reaper};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +52,12 @@ pub async fn fleet(config: &WorkerConfig, aws: Aws, catalog: Catalog) -> Result<
     let mcp = McpClient::new(options).map_err(|e| StartError::Http(e.to_string()))?;
     let mut tables = Tables::with_prefix(&config.table_prefix);
     tables.history_shards = config.history_shards;
+    let dead_letters = config.dead_letter_queue_url.as_ref();
+    let dead_letters =
+        dead_letters.map(|url| DeadLetters { queue: aws.queue(url), reap_after: config.reap_after });
     let fleet = Fleet::new(Parts {
         aws,
+        dead_letters,
         queue_url: config.queue_url.clone(),
         tables,
         worker: config.worker.clone(),
@@ -77,12 +81,15 @@ pub async fn run(fleet: Arc<Fleet>) {
         tools = fleet.catalog.tools().len(),
         "the worker takes calls"
     );
-    intake::run(fleet.clone()).await;
+    tokio::join!(intake::run(fleet.clone()), reaper::run(fleet.clone()));
     tracing::info!(worker = %fleet.worker, "the worker has left nothing behind");
 }
 
 async fn check(fleet: &Fleet) -> Result<(), Trouble> {
     fleet.queue.depth().await?;
+    if let Some(dead) = &fleet.dead_letters {
+        dead.queue.depth().await?;
+    }
     let tenant = Tenant::undecodable();
     let key = CallKey { tenant: tenant.clone(), call_id: CallId::of_message("start") };
     fleet.calls.read(&key).await?;

@@ -8,6 +8,7 @@
 )]
 
 mod queue;
+mod sessions;
 mod stub;
 mod tables;
 mod trouble;

@@ -281,7 +281,9 @@ fn as_exposed(outcome: &Outcome, exposed: bool) -> Outcome {
     if !exposed {
         return outcome.clone();
     }
+    let given_up = outcome.trouble.as_ref().is_some_and(|t| t.code == Code::DeadLettered);
     let kind = match outcome.kind {
+        OutcomeKind::Failed if given_up => OutcomeKind::OutcomeUnknown,
         OutcomeKind::Expired => OutcomeKind::TimedOut,
         OutcomeKind::Refused => OutcomeKind::OutcomeUnknown,
         OutcomeKind::Failed

@@ -104,3 +104,20 @@ fn a_changed_definition_has_another_digest() {
         digest(&catalog(|c| c["servers"][0]["url"] = json!("http://127.0.0.1:2/mcp")).unwrap())
     );
 }
+
+#[test]
+fn a_tenants_conversations_open_by_themselves_unless_the_catalog_wants_them_registered() {
+    let of = |sessions: &str| {
+        let text = format!(r#"{{"servers": [], "tenants": {{"queue": ["*"], "sessions": {sessions}}}}}"#);
+        Catalog::parse(&text)
+    };
+    let opens = |catalog: &Catalog| {
+        ["acme", "globex"].map(|tenant| catalog.opens_sessions(&Tenant::parse(tenant).unwrap()))
+    };
+    assert_eq!(opens(&of("{}").unwrap()), [true, true]);
+    assert_eq!(opens(&of(r#"{"acme": "registered"}"#).unwrap()), [false, true]);
+    assert_eq!(opens(&of(r#"{"*": "registered", "acme": "open"}"#).unwrap()), [true, false]);
+    let error = of(r#"{"acme": "closed"}"#).unwrap_err().to_string();
+    assert!(error.contains("tenants.sessions") && error.contains("registered"), "{error}");
+    assert!(of(r#"{"a b": "open"}"#).unwrap_err().to_string().contains("tenants.sessions: `a b`"));
+}

@@ -3,7 +3,7 @@
 use toolfleet_core::call::{CallRow, Claim, Decision, Event, Finding, State, Then, Visit, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
 use toolfleet_core::time::Timestamp;
 
 const LEASE_MS: u64 = 30_000;
@@ -278,4 +278,25 @@ fn a_heartbeat_extends_the_lease_and_nothing_else() {
     let (next, then) = stored(Some(&row), &Event::Heartbeat { claim, lease_until: at(50_000) });
     assert_eq!(then, Then::Extended { cancel: false });
     assert_eq!(next, CallRow { rev: row.rev + 1, lease_until: Some(at(50_000)), ..row });
+}
+
+#[test]
+fn a_dead_letter_is_a_failure_until_something_was_sent_and_unknown_after_that() {
+    let why = Trouble::new(Code::DeadLettered, "received too often", MayHaveRun::No);
+    let give_up = |now| Event::Conclude { visit: visit(2, now), outcome: Outcome::failed(why.clone()) };
+    let (row, then) = stored(None, &give_up(0));
+    assert_eq!((outcome(&row), then), ((OutcomeKind::Failed, Some(MayHaveRun::No)), Then::Ended));
+    let (row, _) = stored(Some(&released(false)), &give_up(0));
+    assert_eq!(outcome(&row), (OutcomeKind::Failed, Some(MayHaveRun::No)));
+    for seen in [claimed().0, released(true), waiting_task()] {
+        let (row, _) = stored(Some(&seen), &give_up(AFTER_LEASE));
+        assert_eq!(
+            outcome(&row),
+            (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown)),
+            "{:?}",
+            seen.state
+        );
+    }
+    assert!(matches!(left(&claimed().0, &give_up(0)), Finding::HeldElsewhere { .. }));
+    assert_eq!(left(&done(), &give_up(0)), Finding::AlreadyRecorded);
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use toolfleet_client::RecordsOf;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
 
-use crate::connect::{Connect, RecordsOf};
+use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 use crate::show::span;
@@ -101,7 +102,7 @@ fn parse_tenant(text: &str) -> Result<Tenant, String> {
     Tenant::from_stored(text).map_err(|e| e.to_string())
 }
 
-fn parse_span(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     let wanted = || {
         format!(
             "`{text}` is not a span of time: accepted is a number and s, m, h or d, for example 30m, 1h or 2d"

@@ -11,6 +11,7 @@ pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod result;
 pub(crate) mod send;
+pub(crate) mod sessions;
 pub(crate) mod tools;
 
 use crate::cli::{Cli, Command};
@@ -28,6 +29,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Ending, Failure> {
         Command::Cancel(args) => cancel::run(&args, connect, output).await,
         Command::History(args) => history::run(&args, connect, output).await,
         Command::Tools(tools::ToolsCommand::List(args)) => tools::list::run(&args, output).await,
+        Command::Sessions(command) => sessions::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
         Command::Completions(args) => completions::run(&args),
     }

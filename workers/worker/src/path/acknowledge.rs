@@ -3,11 +3,11 @@
 //! **Invariant:** cannot be called without the proof of a record.
 
 use toolfleet_aws::Trouble;
+use toolfleet_aws::queue::Queue;
 
 use super::record::Recorded;
 use super::visit::Arrival;
-use crate::fleet::Fleet;
 
-pub(super) async fn acknowledge(fleet: &Fleet, arrival: &Arrival, _proof: &Recorded) -> Result<(), Trouble> {
-    fleet.queue.delete(arrival.receipt()).await
+pub(super) async fn acknowledge(queue: &Queue, arrival: &Arrival, _proof: &Recorded) -> Result<(), Trouble> {
+    queue.delete(arrival.receipt()).await
 }

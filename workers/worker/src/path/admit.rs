@@ -10,6 +10,7 @@ use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::catalog::{
     DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Function, InputSchema, Server, Tool,
 };
+use toolfleet_core::grants;
 use toolfleet_core::ids::SessionId;
 use toolfleet_core::message::{CallRequest, Operation, Priority, Reply, Target};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
@@ -57,7 +58,7 @@ pub(super) async fn admit(
         Ok(found) => found,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
-    if let Some(outcome) = refused_by_session(fleet, &request).await? {
+    if let Some(outcome) = refused_by_session(fleet, &request, &found.server).await? {
         return Ok(Admitted::Refused { request, outcome });
     }
     let allowed = found.tool.as_ref().map_or(DEFAULT_MAX_ATTEMPTS, |t| t.max_attempts);
@@ -78,7 +79,7 @@ pub(super) async fn admit(
 }
 
 /// The rows of older messages may have expired, so running one could run it twice.
-fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome> {
+pub(super) fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome> {
     if now.ms_since(arrival.enqueued_at) <= OLDEST_MESSAGE_MS {
         return Ok(());
     }
@@ -221,46 +222,49 @@ pub(super) fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Re
     Err(Outcome::refused(Code::InvalidArguments, text))
 }
 
-async fn refused_by_session(fleet: &Fleet, request: &CallRequest) -> Result<Option<Outcome>, Trouble> {
+async fn refused_by_session(
+    fleet: &Fleet,
+    request: &CallRequest,
+    server: &Server,
+) -> Result<Option<Outcome>, Trouble> {
     let Some(id) = &request.session else {
         return Ok(None);
     };
-    let session = known_session(fleet, request, id).await?;
     let refuse = |text: String| Ok(Some(Outcome::refused(Code::SessionInvalid, text)));
+    let Some(session) = known_session(fleet, request, id).await? else {
+        return refuse(format!(
+            "Session `{id}` is not registered, and tenant `{}` opens none by itself. Use the session you were given, or let an \
+             operator create it (toolfleet sessions create).",
+            request.key.tenant
+        ));
+    };
     if session.expires_at <= fleet.now() {
         return refuse(format!("Session `{id}` ended at {}. Open a new session.", session.expires_at));
     }
-    let wanted = request.target.to_string();
-    let granted = |grant: &String| {
-        grant == "*"
-            || match &request.target {
-                Target::Tool { id, .. } => {
-                    grant == id.as_str() || (*grant == wanted && wanted != id.as_str())
-                }
-                Target::OnServer { .. } => *grant == wanted,
-            }
-    };
-    if !session.grants.iter().any(granted) {
+    if !grants::open(&session.grants, &request.target, &server.id) {
         return refuse(format!(
-            "Session `{id}` does not grant `{wanted}`; it grants {}.",
+            "Session `{id}` does not grant `{}`; it grants {}.",
+            request.target,
             session.grants.join(", ")
         ));
     }
     Ok(None)
 }
 
-/// The session's row; a conversation that nobody registered gets one that grants all and lasts as long as its calls.
+/// The session's row; a conversation that nobody registered gets one that grants all and lasts as long as its calls, unless
+/// its tenant wants them registered.
 async fn known_session(
     fleet: &Fleet,
     request: &CallRequest,
     id: &SessionId,
-) -> Result<Arc<SessionRow>, Trouble> {
+) -> Result<Option<Arc<SessionRow>>, Trouble> {
     let key = (request.key.tenant.clone(), id.clone());
     if let Some(session) = fleet.session_cache.get(&key) {
-        return Ok(session);
+        return Ok(Some(session));
     }
     let session = match fleet.sessions.read(&key.0, id).await? {
         Some(row) => row,
+        None if !fleet.catalog.opens_sessions(&key.0) => return Ok(None),
         None => {
             let row = SessionRow { expires_at: fleet.now().plus_ms(ROW_LIFE_MS), grants: vec!["*".into()] };
             match fleet.sessions.create(&key.0, id, &row).await? {
@@ -275,5 +279,5 @@ async fn known_session(
     };
     let session = Arc::new(session);
     fleet.session_cache.put(key, session.clone());
-    Ok(session)
+    Ok(Some(session))
 }

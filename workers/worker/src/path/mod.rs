@@ -19,6 +19,7 @@ mod give_back;
 mod lease;
 mod notify;
 mod prepare;
+mod reap;
 mod record;
 mod swap;
 mod visit;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_aws::Trouble;
-use toolfleet_aws::queue::Delivery;
+use toolfleet_aws::queue::{Delivery, Queue};
 
 use crate::fleet::{Fleet, Step};
 use admit::Admitted;
@@ -35,6 +36,7 @@ use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
 use prepare::Prepared;
+pub use reap::{Reaped, reap};
 use record::Recorded;
 use visit::Arrival;
 
@@ -58,7 +60,7 @@ pub async fn run(fleet: Arc<Fleet>, delivery: Delivery, slot: impl Send) {
     let leaving = Box::pin(travel(&fleet, &arrival)).await;
     drop(slot);
     match leaving {
-        Ok(Leaving::Settled(recorded)) => settle(&fleet, &arrival, &recorded).await,
+        Ok(Leaving::Settled(recorded)) => settle(&fleet, &fleet.queue, &arrival, &recorded).await,
         Ok(Leaving::Later { after_ms, why }) => give_back::later(&fleet, &arrival, after_ms, why).await,
         Ok(Leaving::Lost) => {
             tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over")
@@ -121,7 +123,8 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     concluded(record::finish(fleet, arrival, *claimed, outcome).await)
 }
 
-async fn settle(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
+/// Tells whoever waits, then deletes the message from the queue it came from.
+async fn settle(fleet: &Fleet, queue: &Queue, arrival: &Arrival, recorded: &Recorded) {
     fleet.passed(Step::Recorded).await;
     // The notice goes first: a worker that dies here sends it twice, and never not at all.
     if tokio::time::timeout(NOTICE, notify::notify(fleet, recorded)).await.is_err() {
@@ -132,7 +135,7 @@ async fn settle(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
         );
     }
     fleet.passed(Step::Notified).await;
-    if let Err(trouble) = acknowledge::acknowledge(fleet, arrival, recorded).await {
+    if let Err(trouble) = acknowledge::acknowledge(queue, arrival, recorded).await {
         // The record stands: the message comes again, finds it, and is acknowledged then.
         tracing::warn!(%trouble, message_id = arrival.message_id(), code = "acknowledge_failed", "cannot delete a message");
         return;

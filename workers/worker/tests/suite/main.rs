@@ -11,6 +11,7 @@
 mod arrows;
 mod bad_input;
 mod crashes;
+mod reaping;
 mod rig;
 mod servers;
 mod stopping;

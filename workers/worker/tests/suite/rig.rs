@@ -21,7 +21,7 @@ use toolfleet_mcp::{ClientOptions, McpClient};
 use toolfleet_testkit::{CuttingProxy, Era, MockMcp};
 use toolfleet_worker::clock::Clock as WorkerClock;
 use toolfleet_worker::config::Limits;
-use toolfleet_worker::fleet::{Fleet, Parts, Step, Watch};
+use toolfleet_worker::fleet::{DeadLetters, Fleet, Parts, Step, Watch};
 use toolfleet_worker::{intake, path};
 
 pub(crate) const START_MS: u64 = 1_795_000_000_123;
@@ -37,6 +37,8 @@ pub(crate) struct Rig {
     pub(crate) dynamodb: CuttingProxy,
     pub(crate) mcp: MockMcp,
     pub(crate) direct: Aws,
+    /// When its workers end what lies in the dead-letter queue.
+    pub(crate) reap_after: Duration,
 }
 
 impl Rig {
@@ -56,7 +58,7 @@ impl Rig {
         }
         mcp.tool("hinted", |_| json!({"content": []})).annotations(json!({"readOnlyHint": true}));
         let direct = connect(local.sqs_url(), local.dynamodb_url(), local.secretsmanager_url(), SENDER).await;
-        Self { local, clock, sqs, dynamodb, mcp, direct }
+        Self { local, clock, sqs, dynamodb, mcp, direct, reap_after: Duration::ZERO }
     }
 
     pub(crate) fn catalog(&self) -> Value {
@@ -106,6 +108,10 @@ impl Rig {
         let clock = self.clock.clone();
         let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
         Arc::new(Fleet::new(Parts {
+            dead_letters: Some(DeadLetters {
+                queue: aws.queue(self.local.queue_url("toolfleet-calls-dlq")),
+                reap_after: self.reap_after,
+            }),
             aws,
             queue_url: self.local.queue_url("toolfleet-calls"),
             tables: Tables::with_prefix("toolfleet"),
@@ -148,7 +154,7 @@ impl Rig {
 
     /// Takes one delivery through a worker that dies right after `step`.
     pub(crate) async fn crash_after(&self, step: Step) {
-        let crash = Arc::new(CrashAfter { step, reached: Notify::new() });
+        let crash = CrashAfter::new(step);
         let fleet = self.fleet(Some(crash.clone())).await;
         let delivery = self.receive(&fleet).await.expect("a message to deliver");
         tokio::select! {
@@ -260,9 +266,15 @@ pub(crate) async fn connect(sqs: &str, dynamodb: &str, secrets: &str, access_key
 }
 
 /// Holds a call for ever right after a step: whoever drops it then has killed it there.
-struct CrashAfter {
+pub(crate) struct CrashAfter {
     step: Step,
-    reached: Notify,
+    pub(crate) reached: Notify,
+}
+
+impl CrashAfter {
+    pub(crate) fn new(step: Step) -> Arc<Self> {
+        Arc::new(Self { step, reached: Notify::new() })
+    }
 }
 
 impl Watch for CrashAfter {

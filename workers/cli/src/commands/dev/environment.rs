@@ -36,6 +36,8 @@ impl Environment {
             ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb_url),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", sqs_url),
             ("TOOLFLEET_QUEUE_URL", queue_url),
+            ("TOOLFLEET_DEAD_LETTER_QUEUE_URL", &format!("{queue_url}-dlq")),
+            ("TOOLFLEET_REAP_AFTER_MS", "0"),
             ("TOOLFLEET_TABLE_PREFIX", PREFIX),
         ];
         Self(pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect())

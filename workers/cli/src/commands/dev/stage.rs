@@ -93,6 +93,9 @@ impl Stage {
     async fn start_worker(&self, catalog: Catalog, slots: u32) -> Result<Worker, Failure> {
         let config = WorkerConfig {
             queue_url: self.queue_url.clone(),
+            dead_letter_queue_url: Some(self.local.queue_url(&format!("{PREFIX}-calls-dlq"))),
+            // Nobody moves messages back here: whoever waits shall see the end soon.
+            reap_after: Duration::ZERO,
             table_prefix: PREFIX.to_owned(),
             history_shards: 1,
             catalog: self.catalog_file.path.clone(),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use toolfleet_client::RecordsOf;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::Tenant;
@@ -15,7 +16,7 @@ use super::report;
 use super::stage::{Options, Ports, Stage};
 use super::steps::{self, Expects, Step};
 use crate::commands::request::Ready;
-use crate::connect::{Fleet, RecordsOf, tables};
+use crate::connect::{Fleet, tables};
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 use crate::show::readable;
@@ -93,7 +94,7 @@ async fn come_to_rest(fleet: &Fleet) -> Result<bool, Failure> {
     let until = Instant::now() + STEP_WITHIN;
     while Instant::now() < until {
         let queues = fleet.depths().await?;
-        if queues.iter().all(|q| q.visible + q.in_flight + q.delayed == 0) {
+        if queues.iter().all(|q| q.depth.visible + q.depth.in_flight + q.depth.delayed == 0) {
             return Ok(true);
         }
         tokio::time::sleep(LOOK_EVERY).await;

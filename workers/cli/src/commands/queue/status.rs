@@ -17,7 +17,7 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Ending, Fa
             .map(|q| {
                 json!({
                     "queue": q.name, "url": q.url, "dead_letter": q.dead_letter,
-                    "visible": q.visible, "in_flight": q.in_flight, "delayed": q.delayed,
+                    "visible": q.depth.visible, "in_flight": q.depth.in_flight, "delayed": q.depth.delayed,
                 })
             })
             .collect();
@@ -25,12 +25,15 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Ending, Fa
     }
     let rows = queues
         .iter()
-        .map(|q| vec![q.name.clone(), q.visible.to_string(), q.in_flight.to_string(), q.delayed.to_string()])
+        .map(|q| {
+            let numbers = [q.depth.visible, q.depth.in_flight, q.depth.delayed];
+            std::iter::once(q.name.clone()).chain(numbers.map(|n| n.to_string())).collect()
+        })
         .collect();
     output.table(&["queue", "visible", "in flight", "delayed"], rows)?;
-    let dead = queues.iter().filter(|q| q.dead_letter).map(|q| q.visible).sum::<u64>();
+    let dead = queues.iter().filter(|q| q.dead_letter).map(|q| q.depth.visible).sum::<u64>();
     if dead > 0 {
-        output.note(&format!("{dead} messages were received too often and lie in the dead-letter queue"));
+        output.note(&format!("{dead} messages were received too often and lie in the dead-letter queue; workers end them when they are due, or move them back first (docs/RUNBOOK.md)"));
     }
     Ok(Ending::Done)
 }

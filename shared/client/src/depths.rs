@@ -1,0 +1,39 @@
+//! Owns looking at the queues: how much waits, runs, or was received too often.
+//!
+//! **Invariant:** the numbers are what SQS says, and SQS says them approximately.
+
+use toolfleet_aws::Trouble;
+use toolfleet_aws::queue::{Depth, Queue};
+
+use crate::Client;
+
+/// How much one queue holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Its name.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
+    /// Whether it holds what was received too often.
+    pub dead_letter: bool,
+    /// How many messages.
+    pub depth: Depth,
+}
+
+impl Client {
+    /// How much the calls queue holds, and its dead-letter queue where it has one.
+    pub async fn depths(&self) -> Result<Vec<QueueDepth>, Trouble> {
+        let mut depths = vec![depth(&self.queue, false).await?];
+        if let Some(dead) = self.queue.dead_letter_queue().await? {
+            depths.push(depth(&dead, true).await?);
+        }
+        Ok(depths)
+    }
+}
+
+async fn depth(queue: &Queue, dead_letter: bool) -> Result<QueueDepth, Trouble> {
+    let depth = queue.depth().await?;
+    let url = queue.url().to_owned();
+    let name = url.rsplit('/').next().unwrap_or(&url).to_owned();
+    Ok(QueueDepth { name, url, dead_letter, depth })
+}

@@ -1,0 +1,94 @@
+//! Owns what a session's grants open: `*` for all, a tool, a tool's function, a server's tool by name, or a whole server.
+//!
+//! **Invariant:** a grant opens what it names and nothing else; a text that can open nothing is refused before it is stored.
+
+use crate::ids::ServerId;
+use crate::message::Target;
+
+/// The longest grant, in characters: a server, a slash, and a tool's name there.
+const LONGEST: usize = 256;
+
+/// Why a grant was refused: what was found and what is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{found}` is not a grant: accepted are `*` (all), a tool id, tool.function, server/name, or server/* (all of a server)"
+)]
+pub struct GrantError {
+    found: String,
+}
+
+/// Whether a text can be a grant.
+pub fn check(grant: &str) -> Result<(), GrantError> {
+    let named = match grant.strip_suffix("/*") {
+        Some(server) => ServerId::parse(server).is_ok(),
+        None => {
+            let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '*' && c != '#';
+            !grant.is_empty() && grant.chars().count() <= LONGEST && grant.chars().all(plain)
+        }
+    };
+    if grant == "*" || named {
+        return Ok(());
+    }
+    Err(GrantError { found: grant.chars().take(80).collect() })
+}
+
+/// Whether one of the grants opens `target`, which runs on `server`.
+pub fn open(grants: &[String], target: &Target, server: &ServerId) -> bool {
+    let wanted = target.to_string();
+    grants.iter().any(|grant| {
+        let of_server = || grant.strip_suffix("/*").is_some_and(|id| id == server.as_str());
+        grant == "*"
+            || of_server()
+            || match target {
+                // A tool's id may look like another tool's function: only the very call is meant by its whole name.
+                Target::Tool { id, .. } => {
+                    grant == id.as_str() || (*grant == wanted && wanted != id.as_str())
+                }
+                Target::OnServer { .. } => *grant == wanted,
+            }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ToolId;
+
+    fn opens(grant: &str, target: &Target) -> bool {
+        open(&[grant.to_owned()], target, &ServerId::parse("crm").unwrap())
+    }
+
+    #[test]
+    fn a_grant_opens_what_it_names_and_nothing_else() {
+        let tool = |function: Option<&str>| Target::Tool {
+            id: ToolId::parse("notes").unwrap(),
+            function: function.map(str::to_owned),
+        };
+        let by_name = Target::OnServer { server: ServerId::parse("crm").unwrap(), name: "find".into() };
+        let cases = [
+            ("*", [true, true, true]),
+            ("notes", [true, true, false]),
+            ("notes.read", [false, true, false]),
+            ("notes.write", [false, false, false]),
+            ("crm/find", [false, false, true]),
+            ("crm/*", [true, true, true]),
+            ("cr/*", [false, false, false]),
+            ("crm", [false, false, false]),
+        ];
+        for (grant, expected) in cases {
+            let found =
+                [opens(grant, &tool(None)), opens(grant, &tool(Some("read"))), opens(grant, &by_name)];
+            assert_eq!(found, expected, "{grant}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_can_open_nothing_is_refused_with_what_is_accepted() {
+        for grant in ["*", "notes", "notes.read", "crm/find", "crm/*", "a:b/c"] {
+            assert!(check(grant).is_ok(), "{grant}");
+        }
+        for grant in ["", "no*", "a b", "/*", "*/x", "x\n", &"x".repeat(257)] {
+            assert!(check(grant).unwrap_err().to_string().contains("server/*"), "{grant}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Owns `toolfleet sessions create`: a conversation that is registered before its first call.
+//!
+//! **Invariant:** a conversation that exists is never overwritten.
+
+use clap::Args;
+use toolfleet_client::SessionError;
+
+use super::{End, Plan, Which, parse_grant};
+use crate::connect::Connect;
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// Which conversation, with what.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    which: Which,
+    /// What it may call: `*` for all, a tool id, tool.function, server/name, or server/* (all of a server). May be repeated.
+    #[arg(long = "grant", value_name = "GRANT", required = true, value_parser = parse_grant)]
+    grants: Vec<String>,
+    #[command(flatten)]
+    end: End,
+    /// Do it; without this, only show what would be done.
+    #[arg(long)]
+    apply: bool,
+}
+
+/// Registers it.
+pub(crate) async fn run(args: &CreateArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let (which, ends_at) = (&args.which, args.end.at()?);
+    let plan = Plan {
+        which,
+        verb: "create",
+        changes: vec![("grants", None, args.grants.join(", ")), ("ends at", None, ends_at.to_string())],
+    };
+    let fleet = connect.fleet().await?;
+    if !args.apply && fleet.sessions().show(&which.tenant, &which.session).await?.is_some() {
+        return Err(SessionError::Exists(which.session.clone()).into());
+    }
+    if !plan.show(output, args.apply)? {
+        return Ok(Ending::Done);
+    }
+    fleet.sessions().create(&which.tenant, &which.session, &args.grants, ends_at).await?;
+    plan.done(output)
+}

@@ -1,0 +1,42 @@
+//! Owns `toolfleet sessions expire`: the instant at which a conversation ends.
+//!
+//! **Invariant:** a conversation that has ended is not opened again.
+
+use clap::Args;
+use toolfleet_client::SessionError;
+
+use super::{End, Plan, Which};
+use crate::connect::Connect;
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// Which conversation, and when.
+#[derive(Debug, Args)]
+pub(crate) struct ExpireArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    end: End,
+    /// Do it; without this, only show what would be done.
+    #[arg(long)]
+    apply: bool,
+}
+
+/// Sets its end.
+pub(crate) async fn run(args: &ExpireArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let (which, ends_at) = (&args.which, args.end.at()?);
+    let fleet = connect.fleet().await?;
+    let Some(before) = fleet.sessions().show(&which.tenant, &which.session).await? else {
+        return Err(SessionError::Unknown(which.session.clone()).into());
+    };
+    if before.ended {
+        return Err(SessionError::Ended(which.session.clone(), before.ends_at).into());
+    }
+    let changes = vec![("ends at", Some(before.ends_at.to_string()), ends_at.to_string())];
+    let plan = Plan { which, verb: "expire", changes };
+    if !plan.show(output, args.apply)? {
+        return Ok(Ending::Done);
+    }
+    fleet.sessions().expire(&which.tenant, &which.session, ends_at).await?;
+    plan.done(output)
+}

@@ -1,0 +1,57 @@
+//! Owns `toolfleet sessions grant`: what a conversation may call, more or less than before.
+//!
+//! **Invariant:** what somebody else granted meanwhile is kept.
+
+use clap::Args;
+use toolfleet_client::SessionError;
+
+use super::{Plan, Which, parse_grant};
+use crate::connect::Connect;
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// Which conversation, and which grants.
+#[derive(Debug, Args)]
+pub(crate) struct GrantArgs {
+    #[command(flatten)]
+    which: Which,
+    /// What it may call as well; see `sessions create`. May be repeated.
+    #[arg(long = "grant", value_name = "GRANT", required_unless_present = "withdraw", value_parser = parse_grant)]
+    grants: Vec<String>,
+    /// What it may no longer call, as it was granted. May be repeated.
+    #[arg(long, value_name = "GRANT", value_parser = parse_grant)]
+    withdraw: Vec<String>,
+    /// Do it; without this, only show what would be done.
+    #[arg(long)]
+    apply: bool,
+}
+
+/// Grants and withdraws.
+pub(crate) async fn run(args: &GrantArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let which = &args.which;
+    let fleet = connect.fleet().await?;
+    let Some(before) = fleet.sessions().show(&which.tenant, &which.session).await? else {
+        return Err(SessionError::Unknown(which.session.clone()).into());
+    };
+    if before.ended {
+        return Err(SessionError::Ended(which.session.clone(), before.ends_at).into());
+    }
+    if let Some(unknown) = args.withdraw.iter().find(|grant| !before.grants.contains(grant)) {
+        let text =
+            format!("--withdraw: `{unknown}` is not granted; granted are {}", before.grants.join(", "));
+        return Err(Failure::usage(text));
+    }
+    let kept = before.grants.iter().filter(|grant| !args.withdraw.contains(grant));
+    let new = args.grants.iter().filter(|grant| !before.grants.contains(grant));
+    let after: Vec<String> = kept.chain(new).cloned().collect();
+    if after.is_empty() {
+        return Err(SessionError::NoGrant.into());
+    }
+    let change = |after: &[String]| vec![("grants", Some(before.grants.join(", ")), after.join(", "))];
+    let plan = Plan { which, verb: "grant", changes: change(&after) };
+    if !plan.show(output, args.apply)? {
+        return Ok(Ending::Done);
+    }
+    let granted = fleet.sessions().grant(&which.tenant, &which.session, &args.grants, &args.withdraw).await?;
+    Plan { changes: change(&granted), ..plan }.done(output)
+}

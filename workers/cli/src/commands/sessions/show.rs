@@ -1,0 +1,64 @@
+//! Owns `toolfleet sessions show`: what a conversation may call, until when, and its MCP sessions.
+//!
+//! **Invariant:** no MCP session's id is shown whole: whoever knows it could speak in it.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Which;
+use crate::connect::Connect;
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// Which conversation.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Reads and shows.
+pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let which = &args.which;
+    let Some(session) = connect.fleet().await?.sessions().show(&which.tenant, &which.session).await? else {
+        if output.is_json() {
+            output.document(&json!({
+                "tenant": which.tenant, "session": which.session, "state": "unknown",
+            }))?;
+        }
+        output.note(&format!("unknown: nobody registered {}, and no worker has met it", which.name()));
+        return Ok(Ending::NoResult);
+    };
+    let state = if session.ended { "ended" } else { "open" };
+    if output.is_json() {
+        let mcp: Vec<Value> = session
+            .mcp
+            .iter()
+            .map(|mcp| {
+                json!({
+                    "server": mcp.server, "mcp_session": mcp.shortened(), "protocol": mcp.version,
+                    "opened_at": mcp.opened_at,
+                })
+            })
+            .collect();
+        output.document(&json!({
+            "tenant": which.tenant, "session": which.session, "state": state, "grants": session.grants,
+            "ends_at": session.ends_at, "mcp": mcp,
+        }))?;
+    }
+    let ends = if session.ended { "ended at" } else { "ends at" };
+    output.line(&format!(
+        "{}: {state}\n  grants: {}\n  {ends}: {}",
+        which.name(),
+        session.grants.join(", "),
+        session.ends_at
+    ))?;
+    if !session.mcp.is_empty() {
+        let row = |mcp: &toolfleet_client::McpSession| {
+            vec![mcp.server.to_string(), mcp.shortened(), mcp.version.clone(), mcp.opened_at.to_string()]
+        };
+        let rows = session.mcp.iter().map(row).collect();
+        output.table(&["server", "mcp session", "protocol", "opened"], rows)?;
+    }
+    Ok(Ending::Done)
+}

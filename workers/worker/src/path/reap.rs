@@ -1,0 +1,99 @@
+//! Owns the way of a dead letter: a message that was received too often gets the end that its call would else never have.
+//!
+//! ```text
+//! decode ─▶ is it due? ─▶ record ─▶ notify ─▶ acknowledge
+//! ```
+//!
+//! The call's row decides what the end is: one that nobody met ends as `dead_lettered`, one that may have reached its tool as
+//! `outcome_unknown`, one that ended before keeps its end and only gets what is missing of its account.
+//!
+//! **Invariant:** nothing is sent to a tool, and a dead letter is deleted with the proof of a record alone.
+
+use std::sync::Arc;
+
+use toolfleet_aws::Trouble;
+use toolfleet_aws::queue::Delivery;
+use toolfleet_core::message::CallRequest;
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+
+use super::decode::{self, Decoded};
+use super::visit::Arrival;
+use super::{Leaving, admit, concluded, record, settle, settled};
+use crate::fleet::{DeadLetters, Fleet, Step};
+
+/// What became of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaped {
+    /// Its account stands and it is gone, or comes again by itself.
+    Met,
+    /// It is not due yet: an operator may still move it back to the calls.
+    NotDue {
+        /// Milliseconds until it is.
+        after_ms: u64,
+    },
+}
+
+/// Takes one dead letter to its end, unless it is not due.
+pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
+    let arrival = Arrival::new(&fleet, delivery);
+    let decoded = decode::decode(&fleet, &arrival);
+    fleet.passed(Step::Decoded).await;
+    let after_ms = due_in(&fleet, &dead, &arrival, &decoded);
+    if after_ms > 0 {
+        keep(&dead, &arrival, 0).await;
+        return Reaped::NotDue { after_ms };
+    }
+    match Box::pin(account(&fleet, &arrival, decoded)).await {
+        Ok(Leaving::Settled(recorded)) => settle(&fleet, &dead.queue, &arrival, &recorded).await,
+        Ok(Leaving::Later { after_ms, .. }) => keep(&dead, &arrival, after_ms).await,
+        Ok(Leaving::Lost) => {}
+        // It comes again when its invisibility ends.
+        Err(trouble) => {
+            tracing::error!(%trouble, message_id = arrival.message_id(), code = "own_trouble", "a dead letter waits until our own trouble has passed");
+        }
+    }
+    Reaped::Met
+}
+
+/// A dead letter is due when its call's deadline has passed: its caller waits no longer than that. Before it, operators have
+/// `reap_after` from the first sending to move it back.
+fn due_in(fleet: &Fleet, dead: &DeadLetters, arrival: &Arrival, decoded: &Decoded) -> u64 {
+    let by_age = arrival.enqueued_at.plus_ms(dead.reap_after_ms());
+    let due = match decoded {
+        Decoded::Request(request) => {
+            by_age.min(request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms()))
+        }
+        Decoded::Malformed(_) => by_age,
+    };
+    due.ms_since(fleet.now())
+}
+
+async fn account(fleet: &Fleet, arrival: &Arrival, decoded: Decoded) -> Result<Leaving, Trouble> {
+    let request = match decoded {
+        Decoded::Request(request) => request,
+        Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
+    };
+    if !fleet.catalog.may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
+        return settled(record::unauthorised(fleet, arrival, *request).await);
+    }
+    // The row of an older message may have expired, so that nothing can be said of what it did.
+    let outcome = admit::check_age(arrival, fleet.now()).err().unwrap_or_else(|| dead_lettered(&request));
+    tracing::warn!(call = %request.key, message_id = arrival.message_id(), code = "dead_lettered", "a call is ended whose message was received too often");
+    concluded(record::conclude(fleet, arrival, *request, outcome).await)
+}
+
+fn dead_lettered(request: &CallRequest) -> Outcome {
+    let text = format!(
+        "The message of call `{}` was received too often without an end: workers stopped or stood still while they held it. \
+         It will not be tried again. Send a new call under a new id; if `may_have_run` is not `no`, check the tool's effect first.",
+        request.key.call_id
+    );
+    Outcome::failed(Why::new(Code::DeadLettered, text, MayHaveRun::No).retryable(None))
+}
+
+async fn keep(dead: &DeadLetters, arrival: &Arrival, after_ms: u64) {
+    let seconds = u32::try_from(after_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+    if let Err(trouble) = dead.queue.change_visibility(arrival.receipt(), seconds).await {
+        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot give a dead letter back early");
+    }
+}

@@ -1,0 +1,214 @@
+//! Dead letters: what was received too often gets one end, one audit record and a notice, whatever a reaper does in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use toolfleet_aws::queue::{Delivery, Queue};
+use toolfleet_core::audit::AuditKind;
+use toolfleet_core::ids::Tenant;
+use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_worker::fleet::{Fleet, Step};
+use toolfleet_worker::path::{self, Reaped};
+use toolfleet_worker::reaper;
+
+use crate::rig::{CrashAfter, LEASE_MS, Rig, SKEW_MS, request};
+
+/// `MaxReceiveCount` of data.yaml.
+const MOST_RECEIVES: u32 = 8;
+
+fn dead(rig: &Rig) -> Queue {
+    rig.direct.queue(rig.local.queue_url("toolfleet-calls-dlq"))
+}
+
+fn telling(rig: &Rig, id: &str, tool: &str) -> Value {
+    let mut request = request(id, tool);
+    request["reply"] = json!({"sqs_queue_url": rig.local.queue_url("toolfleet-replies")});
+    request
+}
+
+/// Receives the queue's only message until it goes to the dead-letter queue.
+async fn give_up(rig: &Rig) {
+    for _ in 0..=MOST_RECEIVES {
+        rig.clock.advance_ms(LEASE_MS + SKEW_MS + 1);
+        for delivery in rig.queue().receive(1, 0, 1).await.unwrap() {
+            rig.queue().change_visibility(&delivery.receipt, 0).await.unwrap();
+        }
+    }
+    assert_eq!(dead(rig).depth().await.unwrap().visible, 1, "it lies in the dead-letter queue");
+}
+
+async fn dead_letter(fleet: &Fleet) -> Option<Delivery> {
+    let queue = &fleet.dead_letters.as_ref().unwrap().queue;
+    queue.receive(1, 0, fleet.limits.visibility_s()).await.ok()?.pop()
+}
+
+async fn reap(fleet: &Arc<Fleet>) -> Reaped {
+    let delivery = dead_letter(fleet).await.expect("a dead letter");
+    path::reap(fleet.clone(), fleet.dead_letters.clone().unwrap(), delivery).await
+}
+
+/// Reaps with a worker that dies right after `step`.
+async fn crash_after(rig: &Rig, step: Step) {
+    let crash = CrashAfter::new(step);
+    let fleet = rig.fleet(Some(crash.clone())).await;
+    tokio::select! {
+        reaped = reap(&fleet) => panic!("the dead letter passed by {step:?}: {reaped:?}"),
+        () = crash.reached.notified() => {}
+    }
+}
+
+/// Reaps with a healthy worker until the dead-letter queue holds nothing.
+async fn settle(rig: &Rig) {
+    let fleet = rig.fleet(None).await;
+    for _ in 0..50 {
+        while dead(rig).depth().await.unwrap().visible > 0 {
+            reap(&fleet).await;
+        }
+        if dead(rig).depth().await.unwrap().in_flight == 0 {
+            return;
+        }
+        rig.clock.advance_ms(LEASE_MS + SKEW_MS + 1);
+    }
+    panic!("the dead-letter queue still holds messages");
+}
+
+async fn notices(rig: &Rig) -> Vec<Value> {
+    let replies = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
+    let got = replies.receive(10, 0, 1).await.unwrap();
+    got.iter().map(|d| serde_json::from_str(&d.body).unwrap()).collect()
+}
+
+/// What stood of the call when its message was given up, and how it must end.
+const BEFORE: [(Option<Step>, &str, OutcomeKind, Option<MayHaveRun>); 4] = [
+    (None, "safe", OutcomeKind::Failed, Some(MayHaveRun::No)),
+    (Some(Step::Claimed), "unsafe", OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown)),
+    (Some(Step::Executed), "unsafe", OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown)),
+    (Some(Step::ResultStored), "unsafe", OutcomeKind::Succeeded, None),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_gets_its_end_record_and_notice_though_its_reaper_dies_after_any_step() {
+    let steps = [Step::Decoded, Step::ResultStored, Step::Recorded, Step::Notified, Step::Acknowledged];
+    for (before, tool, kind, may_have_run) in BEFORE {
+        // What has ended is not stored a second time.
+        let ended = before == Some(Step::ResultStored);
+        for step in steps.into_iter().filter(|step| !(ended && *step == Step::ResultStored)) {
+            let context =
+                format!("a worker died after {before:?} of a call of `{tool}`, its reaper after {step:?}");
+            let rig = Rig::new().await;
+            rig.send(telling(&rig, "c1", tool).to_string()).await;
+            if let Some(before) = before {
+                rig.crash_after(before).await;
+            }
+            give_up(&rig).await;
+            crash_after(&rig, step).await;
+            settle(&rig).await;
+
+            let seen = rig.outcome("c1").await;
+            assert_eq!((seen.kind, seen.may_have_run), (kind, may_have_run), "{context}: {}", seen.message);
+            if kind != OutcomeKind::Succeeded {
+                assert_eq!(seen.code, Some("dead_lettered"), "{context}");
+            }
+            let audit = rig.audit_of("c1", AuditKind::Call).await;
+            assert_eq!(audit.len(), 1, "{context}: {audit:?}");
+            assert_eq!(audit[0].outcome, kind, "{context}");
+            let told = notices(&rig).await;
+            assert!(!told.is_empty(), "{context}: the caller is told");
+            assert!(
+                told.iter().all(|n| n["call_id"] == "c1" && n["outcome"] == kind.as_str()),
+                "{context}: {told:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_a_live_worker_holds_is_left_to_it() {
+    let rig = Rig::new().await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.crash_after(Step::Prepared).await;
+    give_up(&rig).await;
+    // The same call once more, held by a worker that lives.
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let fleet = rig.fleet(None).await;
+    let delivery = rig.receive(&fleet).await.unwrap();
+    let hold = rig.mcp.hold();
+    let live = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    assert_eq!(reap(&fleet).await, Reaped::Met);
+    assert!(rig.row("c1").await.unwrap().finished.is_none(), "the holder is not overtaken");
+    drop(hold);
+    live.await.unwrap();
+    settle(&rig).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    assert_eq!(rig.audit_of("c1", AuditKind::Call).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_is_no_request_is_recorded_as_on_the_usual_way() {
+    let rig = Rig::new().await;
+    rig.send("not json").await;
+    give_up(&rig).await;
+    settle(&rig).await;
+    let records = rig.audit(&Tenant::undecodable()).await;
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!((records[0].kind, records[0].code.as_deref()), (AuditKind::Undecodable, Some("undecodable")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_of_a_stranger_is_written_under_no_tenant() {
+    let rig = Rig::new().await;
+    let mut foreign = request("c1", "safe");
+    foreign["tenant"] = json!("globex");
+    rig.send(foreign.to_string()).await;
+    give_up(&rig).await;
+    settle(&rig).await;
+    assert_eq!(rig.audit(&Tenant::unauthorised()).await.len(), 1);
+    assert!(rig.audit(&Tenant::parse("globex").unwrap()).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_is_not_due_stays_visible_and_can_be_moved_back_and_run() {
+    let rig = Rig { reap_after: Duration::from_secs(1800), ..Rig::new().await };
+    rig.send(request("c1", "safe").to_string()).await;
+    give_up(&rig).await;
+    let fleet = rig.fleet(None).await;
+    assert!(matches!(reap(&fleet).await, Reaped::NotDue { after_ms } if after_ms > 0));
+    assert!(rig.row("c1").await.is_none(), "nothing is written before it is due");
+    let moved = dead_letter(&fleet).await.expect("it is visible for whoever moves it");
+    rig.send(moved.body.clone()).await;
+    dead(&rig).delete(&moved.receipt).await.unwrap();
+    rig.settle().await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_is_due_at_its_calls_deadline_and_sent_again_finds_its_end() {
+    let rig = Rig { reap_after: Duration::from_secs(14 * 24 * 3600), ..Rig::new().await };
+    let mut request = request("c1", "safe");
+    request["timeout_ms"] = json!(120_000);
+    rig.send(request.to_string()).await;
+    give_up(&rig).await;
+    settle(&rig).await;
+    assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"));
+    rig.send(request.to_string()).await;
+    rig.settle().await;
+    assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"), "its end stands");
+    assert_eq!(rig.mcp.executions_of("c1"), 0);
+    assert_eq!(rig.audit_of("c1", AuditKind::Call).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reaper_of_a_worker_ends_dead_letters_beside_its_calls_until_it_drains() {
+    let rig = Rig::new().await;
+    rig.send(telling(&rig, "c1", "safe").to_string()).await;
+    give_up(&rig).await;
+    let fleet = rig.fleet_direct(None).await;
+    let reaping = tokio::spawn(reaper::run(fleet.clone()));
+    let replies = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
+    assert_eq!(replies.receive(1, 20, 30).await.unwrap().len(), 1, "the notice comes by itself");
+    fleet.shutdown.begin(Duration::from_secs(5));
+    reaping.await.unwrap();
+    assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"));
+}
