@@ -18,6 +18,7 @@ use toolfleet_core::time::Timestamp;
 use crate::cli::RunArgs;
 use crate::evidence::{self, Evidence, left, millis};
 use crate::plan::{Planned, plan};
+use crate::prices::Bill;
 use crate::report::Report;
 use crate::stage::{Stage, TENANT};
 use crate::verify::problems;
@@ -75,7 +76,7 @@ async fn load(args: &RunArgs, stage: &Stage, workers: &mut Workers) -> anyhow::R
     bar.finish_and_clear();
     let usage = workers.usage();
     workers.stop();
-    let counted = stage.counted();
+    let traffic = stage.counted();
     let begun = run.begun.get().copied().unwrap_or(Begun { at: begun_at, cpu_us: 0 });
 
     let intended = |n| args.rate.map(|rate| begun.at.plus_ms(millis(offset(n, rate))));
@@ -113,7 +114,8 @@ async fn load(args: &RunArgs, stage: &Stage, workers: &mut Workers) -> anyhow::R
         latency,
         outcomes,
         executions: seen.executions.values().map(|n| u64::from(*n)).sum(),
-        requests: counted,
+        bill: traffic.as_ref().map(|traffic| Bill::of(traffic, args.calls)),
+        traffic,
         problems: wrong.len(),
         deviations: wrong.iter().take(LISTED).cloned().collect(),
         debug_build: cfg!(debug_assertions),

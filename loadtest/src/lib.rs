@@ -7,10 +7,12 @@ mod drive;
 mod evidence;
 pub mod payload;
 pub mod plan;
+pub mod prices;
+mod proxy;
 pub mod report;
-mod requests;
 mod server;
 mod stage;
+pub mod traffic;
 pub mod verify;
 mod worker;
 

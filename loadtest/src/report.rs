@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub use crate::requests::Count;
+use crate::prices::Bill;
+use crate::traffic::Traffic;
 
 /// The figures of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,9 +49,12 @@ pub struct Report {
     pub outcomes: BTreeMap<String, u32>,
     /// How often tools were executed in all.
     pub executions: u64,
-    /// The workers' requests to AWS by operation, if they were counted.
+    /// What the workers asked AWS for, if it was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requests: Option<BTreeMap<String, Count>>,
+    pub traffic: Option<Traffic>,
+    /// What that costs, for one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bill: Option<Bill>,
     /// How many deviations the verification found.
     pub problems: usize,
     /// The first of them.
@@ -113,13 +117,31 @@ impl fmt::Display for Report {
         for (name, value) in lines {
             writeln!(f, "{name:<26}{value}")?;
         }
-        let Some(requests) = &self.requests else { return Ok(()) };
-        writeln!(f, "{:<26}{:>10}{:>10}{:>10}", "requests to AWS", "in all", "per call", "entries")?;
-        for (operation, count) in requests {
+        let (Some(traffic), Some(bill)) = (&self.traffic, &self.bill) else { return Ok(()) };
+        let calls = f64::from(self.calls);
+        writeln!(
+            f,
+            "{:<26}{:>10}{:>10}{:>10}{:>12}",
+            "requests to AWS", "in all", "per call", "entries", "units/call"
+        )?;
+        for (operation, count) in &traffic.operations {
             let each = count.entries as f64 / count.requests.max(1) as f64;
-            let per_call = count.requests as f64 / f64::from(self.calls);
-            writeln!(f, "  {operation:<24}{:>10}{per_call:>10.3}{each:>10.1}", count.requests)?;
+            let per_call = count.requests as f64 / calls;
+            let units = (count.write_units + count.read_units) / calls;
+            writeln!(f, "  {operation:<24}{:>10}{per_call:>10.3}{each:>10.1}{units:>12.3}", count.requests)?;
         }
+        for (place, units) in &traffic.write_units {
+            writeln!(f, "  {:<44}{:>22.3}", format!("written to {place}"), units / calls)?;
+        }
+        writeln!(
+            f,
+            "{:<26}{:.2} USD for a million calls: {:.3} write units, {:.3} read units, {:.3} SQS requests a call",
+            "AWS bill",
+            bill.usd_per_million(),
+            bill.write_units,
+            bill.read_units,
+            bill.sqs_requests
+        )?;
         Ok(())
     }
 }
@@ -168,8 +190,17 @@ impl Report {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        for (operation, count) in self.requests.iter().flatten() {
-            figures.push((format!("{operation} per call"), count.requests as f64 / f64::from(self.calls)));
+        if let Some(bill) = &self.bill {
+            figures.push(("USD per million calls".into(), bill.usd_per_million()));
+            figures.push(("write units per call".into(), bill.write_units));
+            figures.push(("read units per call".into(), bill.read_units));
+            figures.push(("SQS requests per call".into(), bill.sqs_requests));
+        }
+        for (operation, count) in self.traffic.iter().flat_map(|traffic| &traffic.operations) {
+            let requests = count.requests as f64;
+            figures.push((format!("{operation} per call"), requests / f64::from(self.calls)));
+            figures
+                .push((format!("{operation} entries per request"), count.entries as f64 / requests.max(1.0)));
         }
         figures
     }
@@ -194,7 +225,8 @@ pub fn compare(first: &Path, second: &Path) -> anyhow::Result<String> {
         // What one of them did not measure has no ratio.
         let Some(b) = theirs.get(&name) else { continue };
         let ratio = if a == 0.0 { "-".to_owned() } else { format!("{:.2}", b / a) };
-        let places = if name.ends_with("per call") && !name.contains("CPU") { 3 } else { 0 };
+        let places =
+            if name.contains(" per ") && !name.contains("CPU") && !name.ends_with("second") { 3 } else { 0 };
         writeln!(table, "{name:<40}{a:>12.places$}{b:>12.places$}{ratio:>14}")?;
     }
     Ok(table)

@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** everything is of this run alone, and gone with it; only the folder stays, and only if asked to.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -13,8 +12,9 @@ use toolfleet_local::{LocalEndpoints, LocalOptions};
 
 use crate::cli::RunArgs;
 use crate::plan::Tool;
-use crate::requests::{Count, CountingProxy, Counts};
+use crate::proxy::CountingProxy;
 use crate::server::LoadServer;
+use crate::traffic::{Counts, Traffic};
 use crate::worker::Start;
 
 /// Who all calls are for.
@@ -107,8 +107,8 @@ impl Stage {
         }
     }
 
-    /// The requests counted so far, if they are.
-    pub(crate) fn counted(&self) -> Option<BTreeMap<String, Count>> {
+    /// What the workers have asked AWS for so far, if it is counted.
+    pub(crate) fn counted(&self) -> Option<Traffic> {
         self.counting.as_ref().map(|counting| counting.counts.now())
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use toolfleet_loadtest::report::{Count, Latency, Report, compare};
+use toolfleet_loadtest::prices::Bill;
+use toolfleet_loadtest::report::{Latency, Report, compare};
+use toolfleet_loadtest::traffic::{Count, Traffic};
 
 fn report() -> Report {
     Report {
@@ -23,7 +25,8 @@ fn report() -> Report {
         latency: Latency { p50_ms: 10, p95_ms: 20, p99_ms: 0, max_ms: 40 },
         outcomes: BTreeMap::from([("succeeded".to_owned(), 1_000)]),
         executions: 1_000,
-        requests: None,
+        traffic: None,
+        bill: None,
         problems: 0,
         deviations: vec![],
         debug_build: false,
@@ -52,16 +55,21 @@ fn two_reports_stand_side_by_side_with_the_second_by_the_first() {
 }
 
 #[test]
-fn requests_are_compared_where_both_runs_counted_them() {
-    let counted = |requests| {
-        let counts = BTreeMap::from([("GetItem".to_owned(), Count { requests, entries: requests })]);
-        Report { requests: Some(counts), ..report() }
+fn requests_batches_and_the_bill_are_compared_where_both_runs_counted_them() {
+    let counted = |requests, write_units| {
+        let count = Count { requests, entries: 1_000, write_units, ..Count::default() };
+        let operations = BTreeMap::from([("BatchExecuteStatement".to_owned(), count)]);
+        let traffic = Traffic { operations, ..Traffic::default() };
+        Report { bill: Some(Bill::of(&traffic, 1_000)), traffic: Some(traffic), ..report() }
     };
-    let (without, one) = (file("counts-none.json", &report()), file("counts-one.json", &counted(1_000)));
-    let table = compare(&one, &file("counts-two.json", &counted(250))).unwrap();
-    assert_eq!(row(&table, "GetItem per call"), ["1.000", "0.250", "0.25"]);
-    assert!(!compare(&one, &without).unwrap().contains("GetItem"));
-    assert!(counted(250).to_string().contains("GetItem"));
+    let (without, one) =
+        (file("counts-none.json", &report()), file("counts-one.json", &counted(1_000, 4_000.0)));
+    let table = compare(&one, &file("counts-two.json", &counted(250, 3_000.0))).unwrap();
+    assert_eq!(row(&table, "BatchExecuteStatement per call"), ["1.000", "0.250", "0.25"]);
+    assert_eq!(row(&table, "BatchExecuteStatement entries per request"), ["1.000", "4.000", "4.00"]);
+    assert_eq!(row(&table, "USD per million calls"), ["2.500", "1.875", "0.75"]);
+    assert!(!compare(&one, &without).unwrap().contains("BatchExecuteStatement"));
+    assert!(counted(250, 4_000.0).to_string().contains("2.50 USD for a million calls"));
 }
 
 #[test]
