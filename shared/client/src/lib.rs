@@ -2,8 +2,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use toolfleet_aws::{Aws, AwsOptions, Tables};
-//! use toolfleet_client::{Client, RequestBuilder, system_clock};
+//! use toolfleet_client::{Aws, AwsOptions, Client, RequestBuilder, Tables, system_clock};
 //!
 //! let aws = Aws::connect(AwsOptions::default()).await;
 //! let client = Client::new(&aws, "https://sqs.us-east-1.amazonaws.com/1/toolfleet-calls", &Tables::with_prefix("toolfleet"), system_clock());
@@ -26,7 +25,6 @@ use futures::future::join_all;
 use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::history::History;
 use toolfleet_aws::queue::{Outgoing, Queue};
-use toolfleet_aws::{Aws, Tables, Trouble};
 use toolfleet_core::call::{CallRow, Decision, Event, Finding, Finished, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
@@ -35,6 +33,7 @@ use toolfleet_core::outcome::Outcome;
 use toolfleet_core::time::Timestamp;
 
 pub use builder::RequestBuilder;
+pub use toolfleet_aws::{Aws, AwsOptions, Tables, Trouble};
 pub use wait::WaitError;
 
 /// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
