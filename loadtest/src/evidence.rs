@@ -1,33 +1,40 @@
-//! Owns what is read after a load: every call's row, every audit record, what is left in the queues, and the latencies.
+//! Owns what is read after a load: every call's row, every audit record, what is left in the queues, and the times.
+//!
+//! It reads what an orchestrator and an auditor read, through the client they use.
 //!
 //! **Invariant:** reads alone; what it found is judged elsewhere.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::bail;
-use futures::StreamExt as _;
 use hdrhistogram::Histogram;
 use toolfleet_client::{CallResult, Client, Standing};
 use toolfleet_core::audit::AuditKind;
-use toolfleet_core::ids::Tenant;
+use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::message::CallRequest;
+use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::time::Timestamp;
 
 use crate::payload::is_answer;
 use crate::plan::Planned;
 use crate::report::Latency;
+use crate::server::Ran;
 use crate::stage::{Stage, TENANT};
-use crate::verify::{End, Seen};
+use crate::verify::{Account, End, Seen};
 
-/// How many rows are read at once.
-const READERS: usize = 32;
+/// How many rows are read in one go.
+const ROWS: usize = 1_000;
 
 /// What a load has left.
 pub(crate) struct Evidence {
     pub(crate) seen: Seen,
+    pub(crate) accounts: Vec<Account>,
+    /// When each call ended, and how long it took in milliseconds.
+    pub(crate) ends: Vec<(Timestamp, u64)>,
     pub(crate) latency: Latency,
-    /// When the last call ended.
-    pub(crate) last_end: Option<Timestamp>,
+    /// The same less the tools' own time.
+    pub(crate) added: Latency,
 }
 
 /// Reads all of it; the workers are gone by then, so that nothing moves meanwhile.
@@ -42,18 +49,18 @@ pub(crate) async fn read(
     intended: impl Fn(u32) -> Option<Timestamp>,
 ) -> anyhow::Result<Evidence> {
     let client = &stage.client;
+    let executions = stage.server.executions();
     let mut seen = Seen::default();
-    let mut histogram = Histogram::<u64>::new_with_bounds(1, 86_400_000, 3)?;
-    let mut last_end = None;
-    let mut rows = futures::stream::iter((0_u32..).zip(calls.iter().zip(requests)))
-        .map(|(n, (call, request))| async move { (n, call, client.standing(&request.key).await) })
-        .buffered(READERS);
-    while let Some((n, call, standing)) = rows.next().await {
-        let Standing::Ended(result) = standing? else { continue };
-        let sent_at = intended(n).unwrap_or(result.enqueued_at);
-        histogram.saturating_record(result.finished_at.ms_since(sent_at).max(1));
-        last_end = last_end.max(Some(result.finished_at));
-        seen.results.insert(call.id.clone(), end(call, &result));
+    let mut times = Times::new()?;
+    let keys: Vec<CallKey> = requests.iter().map(|request| request.key.clone()).collect();
+    let mut planned = (0_u32..).zip(calls);
+    for keys in keys.chunks(ROWS) {
+        for (standing, (n, call)) in client.standing_many(keys).await?.into_iter().zip(&mut planned) {
+            let Standing::Ended(result) = standing else { continue };
+            let sent_at = intended(n).unwrap_or(result.enqueued_at);
+            times.take(sent_at, result.finished_at, executions.get(&call.id));
+            seen.results.insert(call.id.clone(), end(call, &result));
+        }
     }
     seen.left = left(client).await?;
     if let Some(dead) = client.queue().dead_letter_queue().await? {
@@ -61,9 +68,11 @@ pub(crate) async fn read(
         seen.dead = depth.visible + depth.in_flight + depth.delayed;
     }
     let to = (stage.clock)().plus_ms(millis(Duration::from_secs(1)));
-    audits(client, begun_at, to, requests.len(), &mut seen).await?;
-    seen.executions = stage.server.executions();
-    Ok(Evidence { seen, latency: Latency::of(&histogram), last_end })
+    let accounts = audits(client, begun_at, to, requests.len(), &mut seen).await?;
+    seen.executions = executions.into_iter().map(|(id, ran)| (id, ran.times)).collect();
+    seen.executions.retain(|_, times| *times > 0);
+    let (latency, added) = (Latency::of(&times.whole), Latency::of(&times.added));
+    Ok(Evidence { seen, accounts, ends: times.ends, latency, added })
 }
 
 /// How many messages the queue of calls holds, whatever their state.
@@ -75,6 +84,27 @@ pub(crate) async fn left(client: &Client) -> anyhow::Result<u64> {
 /// A duration in whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+struct Times {
+    whole: Histogram<u64>,
+    added: Histogram<u64>,
+    ends: Vec<(Timestamp, u64)>,
+}
+
+impl Times {
+    fn new() -> anyhow::Result<Self> {
+        let histogram = Histogram::new_with_bounds(1, 86_400_000, 3)?;
+        Ok(Self { whole: histogram.clone(), added: histogram, ends: Vec::new() })
+    }
+
+    fn take(&mut self, sent_at: Timestamp, ended_at: Timestamp, ran: Option<&Ran>) {
+        let whole_ms = ended_at.ms_since(sent_at);
+        let tool_ms = ran.map_or(0, |ran| millis(ran.took));
+        self.whole.saturating_record(whole_ms.max(1));
+        self.added.saturating_record(whole_ms.saturating_sub(tool_ms).max(1));
+        self.ends.push((ended_at, whole_ms));
+    }
 }
 
 fn end(call: &Planned, result: &CallResult) -> End {
@@ -89,22 +119,35 @@ async fn audits(
     to: Timestamp,
     calls: usize,
     seen: &mut Seen,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Account>> {
     // More than three for each call are not read: that there are so many is enough to know.
     let most = calls.saturating_mul(3).max(100);
     let records = client.history().by_hours(&Tenant::parse(TENANT)?, from, to, most).await?;
     if records.len() >= most {
         bail!("there are {most} audit records or more of {calls} calls");
     }
+    let mut accounts = Vec::new();
+    let mut audits = HashMap::<String, Vec<OutcomeKind>>::new();
     for record in records {
         let id = record.call_id.to_string();
         match record.kind {
-            AuditKind::Call => seen.audits.entry(id).or_default().push(record.outcome),
+            AuditKind::Call => {
+                audits.entry(id).or_default().push(record.outcome);
+                accounts.push(Account {
+                    sent_at: record.enqueued_at,
+                    claimed_at: record.started_at,
+                    ended_at: record.at,
+                    fence: record.fence,
+                    worker: record.worker.map(|worker| worker.to_string()),
+                    in_doubt: record.outcome == OutcomeKind::OutcomeUnknown,
+                });
+            }
             kind @ (AuditKind::LateAnswer
             | AuditKind::IdempotencyMismatch
             | AuditKind::Undecodable
             | AuditKind::Unauthorised) => seen.other_audits.push((kind, id)),
         }
     }
-    Ok(())
+    seen.audits = audits;
+    Ok(accounts)
 }

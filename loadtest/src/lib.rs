@@ -3,15 +3,24 @@
 //! **Invariant:** a figure is reported only beside the verification of every call that it was measured on.
 
 pub mod cli;
+pub mod deaths;
+pub mod distribution;
 mod drive;
+pub mod endpoints;
 mod evidence;
 pub mod payload;
 pub mod plan;
+mod plot;
+pub mod prices;
+mod proxy;
 pub mod report;
-mod requests;
+pub mod series;
 mod server;
 mod stage;
+pub mod traffic;
+mod usage;
 pub mod verify;
+mod watch;
 mod worker;
 
 pub use drive::run;

@@ -10,27 +10,19 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use toolfleet_loadtest::cli::{Cli, Command};
-use toolfleet_loadtest::{report, run};
+use toolfleet_loadtest::{endpoints, report, run};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Run(args) => {
-            tokio::select! {
-                done = Box::pin(run(&args)) => done,
-                signalled = signalled() => match signalled {
-                    Ok(name) => {
-                        eprintln!("toolfleet-loadtest: {name}: the load is over, its workers are gone");
-                        return ExitCode::from(130);
-                    }
-                    Err(error) => Err(error.into()),
-                },
+    let done = tokio::select! {
+        done = Box::pin(obey(Cli::parse().command)) => done,
+        signalled = signalled() => match signalled {
+            Ok(name) => {
+                eprintln!("toolfleet-loadtest: {name}: the load is over, its workers are gone");
+                return ExitCode::from(130);
             }
-        }
-        Command::Compare { first, second } => report::compare(&first, &second).map(|table| {
-            print!("{table}");
-            true
-        }),
+            Err(error) => Err(error.into()),
+        },
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -38,6 +30,17 @@ async fn main() -> ExitCode {
         Err(error) => {
             eprintln!("toolfleet-loadtest: {error:#}");
             ExitCode::from(2)
+        }
+    }
+}
+
+async fn obey(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Run(args) => run(&args).await,
+        Command::Endpoints(args) => endpoints::serve(&args).await,
+        Command::Compare { first, second } => {
+            print!("{}", report::compare(&first, &second)?);
+            Ok(true)
         }
     }
 }

@@ -5,8 +5,9 @@
 use std::str::FromStr;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::distribution::Distribution;
 use crate::plan::Tool;
 
 /// Chance from a seed: xorshift64*, enough for payloads, the same on every machine.
@@ -34,35 +35,104 @@ impl Chance {
 pub struct Arguments {
     /// The call's id, under which the server counts.
     pub call: String,
-    /// How long `slow` waits.
+    /// How long `slow` and `payment` wait.
     pub ms: u64,
-    /// How much text `large` gives, about.
+    /// How much text the tool gives, about; 0 leaves it to the tool.
     pub bytes: usize,
     /// What the others give back.
     pub text: String,
 }
 
+/// What the payloads of a load look like.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shape {
+    /// How long slow tools take.
+    pub slow: Distribution,
+    /// Arguments are padded to about so many bytes.
+    pub argument_bytes: usize,
+    /// Every tool gives about so much text; 0 leaves it to the tools.
+    pub result_bytes: usize,
+}
+
 /// The arguments of a call.
-pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance) -> Value {
-    match tool {
-        // 5 ms to about 100 ms, most of them short.
-        Tool::Slow => json!({"call": id, "ms": 5 + chance.below(10) * chance.below(10)}),
-        Tool::Large => json!({"call": id, "bytes": 1_000 + chance.below(20_000)}),
-        Tool::Echo | Tool::Counter | Tool::Failing => {
-            let words = usize::try_from(chance.below(20)).unwrap_or(0);
-            json!({"call": id, "text": format!("{id} {}", "lorem ipsum ".repeat(1 + words))})
-        }
+pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance, shape: &Shape) -> Value {
+    let mut arguments = Map::from_iter([("call".to_owned(), json!(id))]);
+    if tool.is_slow() {
+        arguments.insert("ms".into(), json!(shape.slow.sample(chance)));
+    } else if tool == Tool::Large {
+        arguments.insert("bytes".into(), json!(1_000 + chance.below(20_000)));
+    } else {
+        let words = usize::try_from(1 + chance.below(20)).unwrap_or(1);
+        arguments.insert("text".into(), json!(format!("{id} {}", "lorem ipsum ".repeat(words))));
     }
+    if shape.result_bytes > 0 {
+        arguments.insert("bytes".into(), json!(shape.result_bytes));
+        arguments.remove("text");
+    }
+    let long = Value::Object(arguments.clone()).to_string().len();
+    let missing = shape.argument_bytes.saturating_sub(long);
+    if missing > 0 {
+        arguments.insert("pad".into(), json!(words(chance, missing)));
+    }
+    Value::Object(arguments)
 }
 
 /// The text a tool answers with.
 pub fn answer(tool: Tool, arguments: &Arguments) -> String {
-    const LINE: &str = "the quick brown fox jumps over the lazy dog ";
-    match tool {
-        Tool::Slow => format!("{} waited", arguments.call),
-        Tool::Large => format!("{} {}", arguments.call, LINE.repeat(arguments.bytes / LINE.len() + 1)),
-        Tool::Echo | Tool::Counter | Tool::Failing => arguments.text.clone(),
+    if arguments.bytes > 0 {
+        // Its own text for each call, about as compressible as prose is.
+        let seed = arguments.call.bytes().fold(1, |seed: u64, byte| seed.rotate_left(7) ^ u64::from(byte));
+        return format!("{} {}", arguments.call, words(&mut Chance::new(seed), arguments.bytes));
     }
+    if tool.is_slow() { format!("{} waited", arguments.call) } else { arguments.text.clone() }
+}
+
+fn words(chance: &mut Chance, bytes: usize) -> String {
+    const WORDS: [&str; 32] = [
+        "invoice",
+        "customer",
+        "the",
+        "of",
+        "and",
+        "paid",
+        "open",
+        "amount",
+        "order",
+        "shipped",
+        "to",
+        "a",
+        "for",
+        "delivery",
+        "status",
+        "item",
+        "price",
+        "total",
+        "address",
+        "is",
+        "was",
+        "region",
+        "north",
+        "account",
+        "balance",
+        "note",
+        "reference",
+        "date",
+        "currency",
+        "tax",
+        "line",
+        "quantity",
+    ];
+    let mut text = String::with_capacity(bytes + 16);
+    while text.len() < bytes {
+        let pick = usize::try_from(chance.below(40)).unwrap_or(0);
+        match WORDS.get(pick) {
+            Some(word) => text.push_str(word),
+            None => text.push_str(&chance.below(100_000).to_string()),
+        }
+        text.push(' ');
+    }
+    text.truncate(bytes);
+    text
 }
 
 /// Whether `result`, a stored MCP result, is the whole answer that belongs to these arguments.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde_json::Value;
 use toolfleet_core::outcome::OutcomeKind;
 
-use crate::payload::{Chance, arguments};
+use crate::payload::{Chance, Shape, arguments};
 
 /// The tools of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,11 +23,26 @@ pub enum Tool {
     Failing,
     /// Gives some KiB.
     Large,
+    /// Answers after a while, and is not safe to repeat.
+    Payment,
+    /// Is executed and breaks (HTTP 500), the first time it is called; answers the second time.
+    Flaky,
+    /// Asks for a pause of a second (HTTP 429) the first time it is called; answers the second time.
+    Busy,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 5] = [Self::Echo, Self::Counter, Self::Slow, Self::Failing, Self::Large];
+    pub const ALL: [Self; 8] = [
+        Self::Echo,
+        Self::Counter,
+        Self::Slow,
+        Self::Failing,
+        Self::Large,
+        Self::Payment,
+        Self::Flaky,
+        Self::Busy,
+    ];
 
     /// Its name in the catalog and in a mix.
     pub const fn name(self) -> &'static str {
@@ -37,6 +52,9 @@ impl Tool {
             Self::Slow => "slow",
             Self::Failing => "failing",
             Self::Large => "large",
+            Self::Payment => "payment",
+            Self::Flaky => "flaky",
+            Self::Busy => "busy",
         }
     }
 
@@ -47,14 +65,30 @@ impl Tool {
 
     /// Whether running it twice does no harm.
     pub const fn is_safe(self) -> bool {
-        !matches!(self, Self::Counter)
+        !matches!(self, Self::Counter | Self::Payment)
+    }
+
+    /// Whether it takes as long as the load's distribution says.
+    pub const fn is_slow(self) -> bool {
+        matches!(self, Self::Slow | Self::Payment)
+    }
+
+    /// How often a call of it is executed when nobody dies.
+    pub const fn executions(self) -> u32 {
+        if matches!(self, Self::Flaky) { 2 } else { 1 }
     }
 
     /// How a call of it ends when nobody dies.
     pub const fn ending(self) -> OutcomeKind {
         match self {
             Self::Failing => OutcomeKind::ToolError,
-            Self::Echo | Self::Counter | Self::Slow | Self::Large => OutcomeKind::Succeeded,
+            Self::Echo
+            | Self::Counter
+            | Self::Slow
+            | Self::Large
+            | Self::Payment
+            | Self::Flaky
+            | Self::Busy => OutcomeKind::Succeeded,
         }
     }
 }
@@ -112,7 +146,7 @@ pub struct Planned {
 }
 
 /// The calls of a run.
-pub fn plan(calls: u32, mix: &Mix, seed: u64) -> Vec<Planned> {
+pub fn plan(calls: u32, mix: &Mix, seed: u64, shape: &Shape) -> Vec<Planned> {
     let mut chance = Chance::new(seed);
     let total: u64 = mix.0.iter().map(|(_, share)| u64::from(*share)).sum();
     let pick = |chance: &mut Chance| {
@@ -129,7 +163,7 @@ pub fn plan(calls: u32, mix: &Mix, seed: u64) -> Vec<Planned> {
         .map(|n| {
             let tool = pick(&mut chance);
             let id = format!("load-{seed}-{n}");
-            let arguments = arguments(tool, &id, &mut chance);
+            let arguments = arguments(tool, &id, &mut chance, shape);
             Planned { id, tool, arguments }
         })
         .collect()

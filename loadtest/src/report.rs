@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub use crate::requests::Count;
+use crate::deaths::Cost;
+use crate::prices::Bill;
+use crate::series::Span;
+use crate::traffic::Traffic;
 
 /// The figures of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,14 +25,20 @@ pub struct Report {
     pub mode: String,
     /// The shares of the tools.
     pub mix: String,
+    /// How long slow tools take, and how large payloads are.
+    pub payload: String,
     /// The seed of the plan.
     pub seed: u64,
     /// Worker processes.
     pub workers: u32,
     /// Calls at once in each.
     pub slots: u32,
-    /// Whether one worker was killed.
-    pub killed: bool,
+    /// How long a claim holds, in milliseconds.
+    pub lease_ms: u32,
+    /// What died, and what it cost.
+    pub deaths: Vec<Cost>,
+    /// Answers that came after their claim was lost, audited as such.
+    pub late_answers: usize,
     /// From the begin (a drain: the workers' start; an open loop: the first send) to the last result.
     pub wall_s: f64,
     /// Calls that ended, by that time.
@@ -42,15 +51,25 @@ pub struct Report {
     pub idle_kib: u64,
     /// The most resident memory any worker of the load had, in KiB.
     pub peak_kib: u64,
+    /// What the largest worker had while the server held all answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
     /// How long calls took.
     pub latency: Latency,
+    /// The same less the tools' own time: what the fleet and its queue added.
+    pub added: Latency,
     /// How many calls ended how.
     pub outcomes: BTreeMap<String, u32>,
     /// How often tools were executed in all.
     pub executions: u64,
-    /// The workers' requests to AWS by operation, if they were counted.
+    /// What the workers asked AWS for, if it was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requests: Option<BTreeMap<String, Count>>,
+    pub traffic: Option<Traffic>,
+    /// What that costs, for one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bill: Option<Bill>,
+    /// The course over time.
+    pub series: Vec<Span>,
     /// How many deviations the verification found.
     pub problems: usize,
     /// The first of them.
@@ -59,7 +78,16 @@ pub struct Report {
     pub debug_build: bool,
 }
 
-/// From the intended send (an open loop) or the send (a drain) to the stored result, the tool's own time included, in ms.
+/// Memory with calls in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Calls in flight at that moment, on all workers.
+    pub in_flight: u32,
+    /// Resident memory of the largest worker, in KiB.
+    pub resident_kib: u64,
+}
+
+/// From the intended send (an open loop, so that no late send is left out) or the send (a drain) to the stored result, in ms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the usual ones")]
 pub struct Latency {
@@ -80,11 +108,24 @@ impl Latency {
     }
 }
 
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50_ms, p95_ms, p99_ms, max_ms } = self;
+        write!(f, "p50 {p50_ms} ms, p95 {p95_ms} ms, p99 {p99_ms} ms, max {max_ms} ms")
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let l = &self.latency;
         let build = if self.debug_build { " (debug build)" } else { "" };
-        let kill = if self.killed { ", one killed" } else { "" };
+        let held = self.held.map_or_else(String::new, |held| {
+            format!(", {} with {} calls in flight", mib(held.resident_kib), held.in_flight)
+        });
+        let late = if self.late_answers == 0 {
+            String::new()
+        } else {
+            format!("; {} late answers", self.late_answers)
+        };
         let outcomes: Vec<_> = self.outcomes.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
         let verified = match self.problems {
             0 => format!("all {} calls, exactly once", self.calls),
@@ -92,7 +133,11 @@ impl fmt::Display for Report {
         };
         let lines = [
             ("calls", format!("{} ({}), {}", self.calls, self.mode, self.mix)),
-            ("workers", format!("{} with {} slots{kill}", self.workers, self.slots)),
+            ("payload", self.payload.clone()),
+            (
+                "workers",
+                format!("{} with {} slots, leases of {} ms", self.workers, self.slots, self.lease_ms),
+            ),
             ("calls per second", format!("{:.0} in {:.2} s", self.calls_per_s, self.wall_s)),
             (
                 "worker CPU per call",
@@ -102,24 +147,47 @@ impl fmt::Display for Report {
                     self.worker_start_cpu_us as f64 / 1_000.0
                 ),
             ),
-            ("worker memory", format!("idle {}, peak {}", mib(self.idle_kib), mib(self.peak_kib))),
+            ("worker memory", format!("idle {}, peak {}{held}", mib(self.idle_kib), mib(self.peak_kib))),
             (
-                if self.mode == "drain" { "send to result" } else { "intended send to result" },
-                format!("p50 {} ms, p95 {} ms, p99 {} ms, max {} ms", l.p50_ms, l.p95_ms, l.p99_ms, l.max_ms),
+                if self.mode.starts_with("drain") { "send to result" } else { "intended send to result" },
+                self.latency.to_string(),
             ),
-            ("outcomes", format!("{}; {} executions", outcomes.join(", "), self.executions)),
+            ("less the tools' time", self.added.to_string()),
+            ("outcomes", format!("{}; {} executions{late}", outcomes.join(", "), self.executions)),
             ("verified", verified),
         ];
         for (name, value) in lines {
             writeln!(f, "{name:<26}{value}")?;
         }
-        let Some(requests) = &self.requests else { return Ok(()) };
-        writeln!(f, "{:<26}{:>10}{:>10}{:>10}", "requests to AWS", "in all", "per call", "entries")?;
-        for (operation, count) in requests {
-            let each = count.entries as f64 / count.requests.max(1) as f64;
-            let per_call = count.requests as f64 / f64::from(self.calls);
-            writeln!(f, "  {operation:<24}{:>10}{per_call:>10.3}{each:>10.1}", count.requests)?;
+        for death in &self.deaths {
+            let bound_s = f64::from(self.lease_ms) / 1_000.0 + 5.0;
+            writeln!(f, "{:<26}{death} (lease + 5 s: {bound_s:.1} s)", "death")?;
         }
+        let (Some(traffic), Some(bill)) = (&self.traffic, &self.bill) else { return Ok(()) };
+        let calls = f64::from(self.calls);
+        writeln!(
+            f,
+            "{:<26}{:>10}{:>10}{:>10}{:>12}",
+            "requests to AWS", "in all", "per call", "entries", "units/call"
+        )?;
+        for (operation, count) in &traffic.operations {
+            let each = count.entries as f64 / count.requests.max(1) as f64;
+            let per_call = count.requests as f64 / calls;
+            let units = (count.write_units + count.read_units) / calls;
+            writeln!(f, "  {operation:<24}{:>10}{per_call:>10.3}{each:>10.1}{units:>12.3}", count.requests)?;
+        }
+        for (place, units) in &traffic.write_units {
+            writeln!(f, "  {:<44}{:>22.3}", format!("written to {place}"), units / calls)?;
+        }
+        writeln!(
+            f,
+            "{:<26}{:.2} USD for a million calls: {:.3} write units, {:.3} read units, {:.3} SQS requests a call",
+            "AWS bill",
+            bill.usd_per_million(),
+            bill.write_units,
+            bill.read_units,
+            bill.sqs_requests
+        )?;
         Ok(())
     }
 }
@@ -144,10 +212,11 @@ impl Report {
     /// What was run, for telling whether two reports may be compared.
     fn load(&self) -> String {
         format!(
-            "{} calls ({}), {}, {} workers with {} slots{}",
+            "{} calls ({}), {}, {}, {} workers with {} slots{}",
             self.calls,
             self.mode,
             self.mix,
+            self.payload,
             self.workers,
             self.slots,
             if self.debug_build { ", debug build" } else { "" }
@@ -155,21 +224,44 @@ impl Report {
     }
 
     fn figures(&self) -> Vec<(String, f64)> {
-        let l = &self.latency;
         let mut figures: Vec<_> = [
             ("calls per second", self.calls_per_s),
             ("worker CPU us per call", self.worker_cpu_us_per_call),
+            ("worker start CPU us", self.worker_start_cpu_us as f64),
             ("idle memory KiB", self.idle_kib as f64),
             ("peak memory KiB", self.peak_kib as f64),
-            ("p50 ms", l.p50_ms as f64),
-            ("p95 ms", l.p95_ms as f64),
-            ("p99 ms", l.p99_ms as f64),
-            ("max ms", l.max_ms as f64),
+            ("executions", self.executions as f64),
+            ("late answers", self.late_answers as f64),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        for (operation, count) in self.requests.iter().flatten() {
-            figures.push((format!("{operation} per call"), count.requests as f64 / f64::from(self.calls)));
+        if let Some(held) = self.held {
+            figures.push((format!("memory KiB with {} in flight", held.in_flight), held.resident_kib as f64));
+        }
+        for (of, latency) in [("", &self.latency), ("added ", &self.added)] {
+            let Latency { p50_ms, p95_ms, p99_ms, max_ms } = latency;
+            for (name, ms) in [("p50", p50_ms), ("p95", p95_ms), ("p99", p99_ms), ("max", max_ms)] {
+                figures.push((format!("{of}{name} ms"), *ms as f64));
+            }
+        }
+        for (n, death) in (1..).zip(&self.deaths) {
+            let name = |what: &str| format!("death {n} ({}) {what}", death.way.name());
+            figures.push((name("interrupted"), f64::from(death.interrupted)));
+            figures.push((name("lasted s"), death.lasted_s));
+            figures.extend(death.recovery_s.map(|s| (name("recovery s"), s)));
+            figures.extend(death.hidden_s.map(|s| (name("hidden s"), s)));
+        }
+        if let Some(bill) = &self.bill {
+            figures.push(("USD per million calls".into(), bill.usd_per_million()));
+            figures.push(("write units per call".into(), bill.write_units));
+            figures.push(("read units per call".into(), bill.read_units));
+            figures.push(("SQS requests per call".into(), bill.sqs_requests));
+        }
+        for (operation, count) in self.traffic.iter().flat_map(|traffic| &traffic.operations) {
+            let requests = count.requests as f64;
+            figures.push((format!("{operation} per call"), requests / f64::from(self.calls)));
+            figures
+                .push((format!("{operation} entries per request"), count.entries as f64 / requests.max(1.0)));
         }
         figures
     }
@@ -194,7 +286,8 @@ pub fn compare(first: &Path, second: &Path) -> anyhow::Result<String> {
         // What one of them did not measure has no ratio.
         let Some(b) = theirs.get(&name) else { continue };
         let ratio = if a == 0.0 { "-".to_owned() } else { format!("{:.2}", b / a) };
-        let places = if name.ends_with("per call") && !name.contains("CPU") { 3 } else { 0 };
+        let fine = name.ends_with(" s") || name.contains(" per ") && !name.contains("CPU");
+        let places = if fine && !name.ends_with("second") { 3 } else { 0 };
         writeln!(table, "{name:<40}{a:>12.places$}{b:>12.places$}{ratio:>14}")?;
     }
     Ok(table)

@@ -2,26 +2,25 @@
 //!
 //! **Invariant:** everything is of this run alone, and gone with it; only the folder stays, and only if asked to.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
-use toolfleet_aws::{Aws, AwsOptions, Tables};
-use toolfleet_client::{Client, Now, system_clock};
-use toolfleet_local::{LocalEndpoints, LocalOptions};
+use toolfleet_client::{Aws, AwsOptions, Client, Now, Tables, system_clock};
 
-use crate::cli::RunArgs;
+use crate::cli::{CLOCK_SKEW_MS, RunArgs};
+use crate::deaths::Way;
+use crate::endpoints::{Addresses, Endpoints};
 use crate::plan::Tool;
-use crate::requests::{Count, CountingProxy, Counts};
+use crate::proxy::CountingProxy;
 use crate::server::LoadServer;
+use crate::traffic::{Counts, Traffic};
 use crate::worker::Start;
 
 /// Who all calls are for.
 pub(crate) const TENANT: &str = "load";
-/// The queue of calls, and one that stays empty.
-const CALLS: &str = "toolfleet-calls";
-const QUIET: &str = "toolfleet-replies";
 
 /// The stage of one run.
 pub(crate) struct Stage {
@@ -29,7 +28,9 @@ pub(crate) struct Stage {
     pub(crate) clock: Now,
     pub(crate) server: LoadServer,
     pub(crate) folder: Folder,
-    local: LocalEndpoints,
+    /// Killed and started again from within the run, which holds the stage by reference.
+    endpoints: Mutex<Endpoints>,
+    addresses: Addresses,
     counting: Option<Counting>,
 }
 
@@ -42,20 +43,24 @@ struct Counting {
 impl Stage {
     pub(crate) async fn set(args: &RunArgs) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
-        let server = LoadServer::start().await?;
-        let local = LocalEndpoints::start(LocalOptions::default()).await?;
+        let server = LoadServer::start(!args.hold).await?;
+        let (endpoints, addresses) = if args.deaths.have(Way::Endpoints) {
+            Endpoints::apart(&folder.data())?
+        } else {
+            Endpoints::here().await?
+        };
         let clock = system_clock();
-        let client = client(&local, clock.clone()).await;
+        let client = client(&addresses, clock.clone()).await;
         let counting = if args.count_requests {
             let counts = Counts::default();
-            let sqs = CountingProxy::start(local.sqs_url(), counts.clone()).await?;
-            let dynamodb = CountingProxy::start(local.dynamodb_url(), counts.clone()).await?;
+            let sqs = CountingProxy::start(&addresses.sqs, counts.clone()).await?;
+            let dynamodb = CountingProxy::start(&addresses.dynamodb, counts.clone()).await?;
             Some(Counting { counts, sqs, dynamodb })
         } else {
             None
         };
         std::fs::write(folder.catalog(), catalog(&server.url))?;
-        Ok(Self { client, clock, server, folder, local, counting })
+        Ok(Self { client, clock, server, folder, endpoints: Mutex::new(endpoints), addresses, counting })
     }
 
     /// How a worker of the load is started.
@@ -70,21 +75,21 @@ impl Stage {
         }
         let (sqs, dynamodb) = match &self.counting {
             Some(counting) => (counting.sqs.url.as_str(), counting.dynamodb.url.as_str()),
-            None => (self.local.sqs_url(), self.local.dynamodb_url()),
+            None => (self.addresses.sqs.as_str(), self.addresses.dynamodb.as_str()),
         };
         let variables = [
-            ("TOOLFLEET_QUEUE_URL", self.local.queue_url(CALLS)),
+            ("TOOLFLEET_QUEUE_URL", self.addresses.calls_queue.clone()),
             ("TOOLFLEET_CATALOG", self.folder.catalog().display().to_string()),
             ("TOOLFLEET_SLOTS", args.slots.to_string()),
             ("TOOLFLEET_LEASE_MS", args.lease_ms.to_string()),
-            ("TOOLFLEET_CLOCK_SKEW_MS", "500".to_owned()),
+            ("TOOLFLEET_CLOCK_SKEW_MS", CLOCK_SKEW_MS.to_string()),
             ("TOOLFLEET_LOG", "warn".to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_ACCESS_KEY_ID", "loadtest".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "loadtest".to_owned()),
             ("AWS_ENDPOINT_URL_SQS", sqs.to_owned()),
             ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.to_owned()),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.local.secretsmanager_url().to_owned()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.addresses.secrets.clone()),
         ];
         Ok(Start {
             binary,
@@ -96,8 +101,18 @@ impl Stage {
     /// The same on a queue that stays empty.
     pub(crate) fn idle_worker(&self, args: &RunArgs) -> anyhow::Result<Start> {
         let mut start = self.worker(args)?;
-        start.environment.push(("TOOLFLEET_QUEUE_URL".to_owned(), self.local.queue_url(QUIET)));
+        start.environment.push(("TOOLFLEET_QUEUE_URL".to_owned(), self.addresses.quiet_queue.clone()));
         Ok(start)
+    }
+
+    /// Kills queues and tables; they come back with what they have on disk.
+    pub(crate) fn kill_endpoints(&self) -> anyhow::Result<()> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).kill()
+    }
+
+    /// Starts them again where they were.
+    pub(crate) fn start_endpoints_again(&self) -> anyhow::Result<()> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).start_again()
     }
 
     /// Requests are counted from now on.
@@ -107,8 +122,8 @@ impl Stage {
         }
     }
 
-    /// The requests counted so far, if they are.
-    pub(crate) fn counted(&self) -> Option<BTreeMap<String, Count>> {
+    /// What the workers have asked AWS for so far, if it is counted.
+    pub(crate) fn counted(&self) -> Option<Traffic> {
         self.counting.as_ref().map(|counting| counting.counts.now())
     }
 }
@@ -123,16 +138,16 @@ fn catalog(url: &str) -> String {
     .to_string()
 }
 
-async fn client(local: &LocalEndpoints, clock: Now) -> Client {
+async fn client(addresses: &Addresses, clock: Now) -> Client {
     let aws = Aws::connect(AwsOptions {
         region: Some("us-east-1".into()),
-        sqs_endpoint: Some(local.sqs_url().into()),
-        dynamodb_endpoint: Some(local.dynamodb_url().into()),
-        secrets_endpoint: Some(local.secretsmanager_url().into()),
+        sqs_endpoint: Some(addresses.sqs.clone()),
+        dynamodb_endpoint: Some(addresses.dynamodb.clone()),
+        secrets_endpoint: Some(addresses.secrets.clone()),
         static_credentials: Some(("loadtest".into(), "loadtest".into())),
     })
     .await;
-    Client::new(&aws, local.queue_url(CALLS), &Tables::with_prefix("toolfleet"), clock)
+    Client::new(&aws, &addresses.calls_queue, &Tables::with_prefix("toolfleet"), clock)
 }
 
 fn beside_us() -> anyhow::Result<PathBuf> {
@@ -148,7 +163,10 @@ pub(crate) struct Folder {
 
 impl Folder {
     fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("toolfleet-loadtest-{}", std::process::id()));
+        static FOLDERS: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("toolfleet-loadtest-{}-{}", std::process::id(), FOLDERS.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot create the folder {}", path.display()))?;
         Ok(Self { path, kept: false })
@@ -156,6 +174,11 @@ impl Folder {
 
     fn catalog(&self) -> PathBuf {
         self.path.join("catalog.json")
+    }
+
+    /// Where endpoints keep what must survive them.
+    fn data(&self) -> PathBuf {
+        self.path.join("data")
     }
 
     /// What the workers write to stderr.

@@ -6,7 +6,9 @@ use std::collections::{HashMap, HashSet};
 
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::time::Timestamp;
 
+use crate::deaths::Excuses;
 use crate::plan::Planned;
 
 /// How a call ended.
@@ -33,8 +35,27 @@ pub struct Seen {
     pub left: u64,
     /// Messages in the dead-letter queue.
     pub dead: u64,
-    /// Whether a worker was killed on purpose.
-    pub killed: bool,
+    /// What deaths on purpose excuse.
+    pub excuses: Excuses,
+    /// What seemed wrong from outside while the load ran, such as a worker that did not leave with code 0.
+    pub incidents: Vec<String>,
+}
+
+/// A call's way through the fleet, as its audit record tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    /// When its message was sent.
+    pub sent_at: Timestamp,
+    /// When it was first claimed.
+    pub claimed_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How often it was claimed.
+    pub fence: u64,
+    /// Who ended it.
+    pub worker: Option<String>,
+    /// Whether it ended as `outcome_unknown`.
+    pub in_doubt: bool,
 }
 
 /// Everything that is not as it should be.
@@ -49,13 +70,17 @@ pub fn problems(plan: &[Planned], seen: &Seen) -> Vec<String> {
     wrong.extend(executed.map(|id| format!("`{id}` was executed and nobody called it")));
     let audited = seen.audits.keys().filter(stranger);
     wrong.extend(audited.map(|id| format!("`{id}` is audited and nobody called it")));
-    let others = seen.other_audits.iter();
+    let excused = |kind: AuditKind, id: &str| {
+        kind == AuditKind::LateAnswer && seen.excuses.late_answers && planned.contains(id)
+    };
+    let others = seen.other_audits.iter().filter(|(kind, id)| !excused(*kind, id));
     wrong.extend(others.map(|(kind, id)| format!("`{id}` has an audit record of kind {}", kind.as_str())));
     for (count, place) in [(seen.left, "the queue"), (seen.dead, "the dead-letter queue")] {
         if count != 0 {
             wrong.push(format!("{count} messages are left in {place}"));
         }
     }
+    wrong.extend(seen.incidents.iter().cloned());
     wrong
 }
 
@@ -64,8 +89,9 @@ fn problem(call: &Planned, seen: &Seen) -> Option<String> {
     let Some(End { kind, own_answer }) = seen.results.get(&call.id) else {
         return Some(format!("has no result; it was executed {executions} times"));
     };
-    // A killed worker leaves a doubt about a call that is not safe to repeat: said, not repeated.
-    let doubt = seen.killed && !call.tool.is_safe() && *kind == OutcomeKind::OutcomeUnknown;
+    // A dead worker leaves a doubt about a call that is not safe to repeat: said, not repeated.
+    let excuses = seen.excuses.doubts;
+    let doubt = excuses && !call.tool.is_safe() && *kind == OutcomeKind::OutcomeUnknown;
     if *kind != call.tool.ending() && !doubt {
         return Some(format!("ended as {kind}, not as {}", call.tool.ending()));
     }
@@ -78,8 +104,15 @@ fn problem(call: &Planned, seen: &Seen) -> Option<String> {
         Some(several) => return Some(format!("has {} audit records", several.len())),
         None => return Some("has no audit record".into()),
     }
-    if executions > 1 && (!call.tool.is_safe() || !seen.killed) {
+    let late = seen.other_audits.iter().filter(|(kind, id)| *kind == AuditKind::LateAnswer && *id == call.id);
+    let answers = u32::from(*own_answer) + u32::try_from(late.count()).unwrap_or(u32::MAX);
+    if executions > call.tool.executions() && (!call.tool.is_safe() || !excuses) {
         return Some(format!("was executed {executions} times"));
+    }
+    if seen.excuses.late_answers && answers > executions.max(1) {
+        return Some(format!(
+            "has {answers} answers, late ones included, and was executed {executions} times"
+        ));
     }
     (executions == 0 && !doubt).then(|| "was never executed".into())
 }

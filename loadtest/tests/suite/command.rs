@@ -13,13 +13,17 @@ fn refused(args: &[&str]) -> String {
 
 #[test]
 fn wrong_arguments_are_answered_with_what_is_accepted() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["run", "--calls", "0"], "1..=1000000"),
         (&["run", "--rate", "fast"], "invalid digit"),
         (&["run", "--slots", "10001"], "1..=10000"),
         (&["run", "--mix", "echo=1,sloww=2"], "echo, counter, slow, failing, large"),
         (&["run", "--give-up-after", "5h"], "300s or 5m"),
-        (&["run", "--calls", "10", "--kill-after", "10"], "a number from 1 to 9"),
+        (&["run", "--calls", "10", "--deaths", "kill@10"], "a number from 1 to 9"),
+        (&["run", "--deaths", "kill,sleep"], "kill, term, stop, endpoints"),
+        (&["run", "--slow", "p50=20,p10=5"], "lognormal:50:0.8"),
+        (&["run", "--hold", "--rate", "10"], "without --rate"),
+        (&["run", "--count-requests", "--deaths", "endpoints"], "without --deaths endpoints"),
         (&["run", "--calls", "1000", "--rate", "1"], "a longer --give-up-after"),
         (&["run", "--json", "/no/such/folder/x.json"], "a folder that exists"),
         (&["run", "--worker-bin", "/no/such/worker"], "cargo build -p toolfleet-worker"),
@@ -53,9 +57,16 @@ fn the_help_names_every_option_of_a_run() {
         "--seed",
         "--worker-bin",
         "--json",
-        "--kill-after",
+        "--deaths",
         "--lease-ms",
         "--count-requests",
+        "--slow",
+        "--argument-bytes",
+        "--result-bytes",
+        "--session-calls",
+        "--hold",
+        "--resend",
+        "--plot",
         "--give-up-after",
     ] {
         assert!(help.contains(option), "{option} is not in the help");

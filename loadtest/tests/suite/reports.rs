@@ -3,27 +3,37 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use toolfleet_loadtest::report::{Count, Latency, Report, compare};
+use toolfleet_loadtest::deaths::{Cost, Way};
+use toolfleet_loadtest::prices::Bill;
+use toolfleet_loadtest::report::{Latency, Report, compare};
+use toolfleet_loadtest::traffic::{Count, Traffic};
 
 fn report() -> Report {
     Report {
         calls: 1_000,
         mode: "drain".into(),
         mix: "echo=1".into(),
+        payload: "as the tools".into(),
         seed: 1,
         workers: 1,
         slots: 64,
-        killed: false,
+        lease_ms: 3_000,
+        deaths: vec![],
+        late_answers: 0,
         wall_s: 2.0,
         calls_per_s: 500.0,
         worker_cpu_us_per_call: 200.0,
         worker_start_cpu_us: 30_000,
         idle_kib: 20_480,
         peak_kib: 40_960,
+        held: None,
         latency: Latency { p50_ms: 10, p95_ms: 20, p99_ms: 0, max_ms: 40 },
+        added: Latency { p50_ms: 5, p95_ms: 10, p99_ms: 15, max_ms: 20 },
         outcomes: BTreeMap::from([("succeeded".to_owned(), 1_000)]),
         executions: 1_000,
-        requests: None,
+        traffic: None,
+        bill: None,
+        series: vec![],
         problems: 0,
         deviations: vec![],
         debug_build: false,
@@ -49,19 +59,43 @@ fn two_reports_stand_side_by_side_with_the_second_by_the_first() {
     assert_eq!(row(&table, "calls per second"), ["500", "1000", "2.00"]);
     assert_eq!(row(&table, "worker CPU us per call"), ["200", "100", "0.50"]);
     assert_eq!(row(&table, "p99 ms"), ["0", "0", "-"]);
+    assert_eq!(row(&table, "added p99 ms"), ["15", "15", "1.00"]);
 }
 
 #[test]
-fn requests_are_compared_where_both_runs_counted_them() {
-    let counted = |requests| {
-        let counts = BTreeMap::from([("GetItem".to_owned(), Count { requests, entries: requests })]);
-        Report { requests: Some(counts), ..report() }
+fn requests_batches_and_the_bill_are_compared_where_both_runs_counted_them() {
+    let counted = |requests, write_units| {
+        let count = Count { requests, entries: 1_000, write_units, ..Count::default() };
+        let operations = BTreeMap::from([("BatchExecuteStatement".to_owned(), count)]);
+        let traffic = Traffic { operations, ..Traffic::default() };
+        Report { bill: Some(Bill::of(&traffic, 1_000)), traffic: Some(traffic), ..report() }
     };
-    let (without, one) = (file("counts-none.json", &report()), file("counts-one.json", &counted(1_000)));
-    let table = compare(&one, &file("counts-two.json", &counted(250))).unwrap();
-    assert_eq!(row(&table, "GetItem per call"), ["1.000", "0.250", "0.25"]);
-    assert!(!compare(&one, &without).unwrap().contains("GetItem"));
-    assert!(counted(250).to_string().contains("GetItem"));
+    let (without, one) =
+        (file("counts-none.json", &report()), file("counts-one.json", &counted(1_000, 4_000.0)));
+    let table = compare(&one, &file("counts-two.json", &counted(250, 3_000.0))).unwrap();
+    assert_eq!(row(&table, "BatchExecuteStatement per call"), ["1.000", "0.250", "0.25"]);
+    assert_eq!(row(&table, "BatchExecuteStatement entries per request"), ["1.000", "4.000", "4.00"]);
+    assert_eq!(row(&table, "USD per million calls"), ["2.500", "1.875", "0.75"]);
+    assert!(!compare(&one, &without).unwrap().contains("BatchExecuteStatement"));
+    assert!(counted(250, 4_000.0).to_string().contains("2.50 USD for a million calls"));
+}
+
+#[test]
+fn what_a_death_cost_stands_beside_the_lease_and_is_compared() {
+    let cost = |recovery_s| Cost {
+        way: Way::Kill,
+        at_s: 1.0,
+        lasted_s: 0.0,
+        interrupted: 7,
+        recovery_s: Some(recovery_s),
+        hidden: None,
+        hidden_s: None,
+    };
+    let died = |recovery_s| Report { deaths: vec![cost(recovery_s)], ..report() };
+    let text = died(4.0).to_string();
+    assert!(text.contains("7 interrupted, the last ended 4.0 s after it (lease + 5 s: 8.0 s)"), "{text}");
+    let table = compare(&file("died-a.json", &died(4.0)), &file("died-b.json", &died(2.0))).unwrap();
+    assert_eq!(row(&table, "death 1 (kill) recovery s"), ["4.000", "2.000", "0.50"]);
 }
 
 #[test]

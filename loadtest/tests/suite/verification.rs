@@ -2,6 +2,8 @@
 
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_loadtest::deaths::Deaths;
+use toolfleet_loadtest::payload::Shape;
 use toolfleet_loadtest::plan::{Mix, Planned, plan};
 use toolfleet_loadtest::verify::{End, Seen, problems};
 
@@ -16,7 +18,7 @@ fn perfect(plan: &[Planned]) -> Seen {
 }
 
 fn calls(mix: &str) -> Vec<Planned> {
-    plan(20, &mix.parse::<Mix>().unwrap(), 1)
+    plan(20, &mix.parse::<Mix>().unwrap(), 1, &Shape::default())
 }
 
 #[test]
@@ -78,11 +80,15 @@ fn what_nobody_called_and_what_is_left_in_a_queue_is_found() {
     }
 }
 
+fn after(deaths: &str, plan: &[Planned]) -> Seen {
+    Seen { excuses: deaths.parse::<Deaths>().unwrap().excuses(), ..perfect(plan) }
+}
+
 #[test]
 fn a_kill_excuses_a_doubt_and_a_repeated_safe_call_but_never_a_repeated_unsafe_one() {
     let plan = calls("counter=1");
     let id = plan[0].id.clone();
-    let mut seen = Seen { killed: true, ..perfect(&plan) };
+    let mut seen = after("kill", &plan);
     seen.results.insert(id.clone(), End { kind: OutcomeKind::OutcomeUnknown, own_answer: false });
     seen.audits.insert(id.clone(), vec![OutcomeKind::OutcomeUnknown]);
     assert!(problems(&plan, &seen).is_empty());
@@ -92,9 +98,36 @@ fn a_kill_excuses_a_doubt_and_a_repeated_safe_call_but_never_a_repeated_unsafe_o
     assert_eq!(problems(&plan, &seen).len(), 1);
 
     let plan = calls("echo=1");
-    let mut seen = Seen { killed: true, ..perfect(&plan) };
+    let mut seen = after("kill", &plan);
     seen.executions.insert(plan[0].id.clone(), 2);
     assert!(problems(&plan, &seen).is_empty());
     seen.results.get_mut(&plan[0].id).unwrap().kind = OutcomeKind::OutcomeUnknown;
     assert_eq!(problems(&plan, &seen).len(), 1);
+}
+
+#[test]
+fn a_worker_that_leaves_when_told_to_excuses_nothing() {
+    let plan = calls("echo=1");
+    let mut seen = after("term", &plan);
+    seen.executions.insert(plan[0].id.clone(), 2);
+    seen.incidents.push("worker load-1 was told to leave and left with code 1".into());
+    let found = problems(&plan, &seen);
+    assert!(found[0].contains("was executed 2 times") && found[1].contains("load-1"), "{found:?}");
+}
+
+#[test]
+fn a_late_answer_is_excused_after_a_standstill_once_for_each_execution_and_never_for_a_stranger() {
+    let plan = calls("echo=1");
+    let id = plan[0].id.clone();
+    let late = |id: &str| (AuditKind::LateAnswer, id.to_owned());
+    let mut seen = after("stop", &plan);
+    seen.executions.insert(id.clone(), 2);
+    seen.other_audits.push(late(&id));
+    assert!(problems(&plan, &seen).is_empty());
+    seen.other_audits.push(late(&id));
+    assert!(problems(&plan, &seen)[0].contains("3 answers"));
+    seen.other_audits = vec![late("stranger")];
+    assert!(problems(&plan, &seen)[0].contains("`stranger` has an audit record"));
+    let seen = Seen { other_audits: vec![late(&id)], ..after("kill", &plan) };
+    assert!(!problems(&plan, &seen).is_empty());
 }

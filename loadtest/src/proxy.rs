@@ -1,0 +1,199 @@
+//! Owns the counting proxy: it stands before an AWS endpoint, counts what passes, and hands it on.
+//!
+//! It speaks as much HTTP/1.1 as the SDKs do: one request at a time on a connection, bodies with their length.
+//!
+//! **Invariant:** a request is counted before it is handed on; when one side goes away, so does the other.
+
+use anyhow::Context as _;
+use tokio::io::{self, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::traffic::{Counts, asking_for_units};
+
+/// A proxy on 127.0.0.1. It ends when dropped.
+#[derive(Debug)]
+pub(crate) struct CountingProxy {
+    pub(crate) url: String,
+    _connections: JoinSet<()>,
+}
+
+impl CountingProxy {
+    /// Starts one before an endpoint such as `http://127.0.0.1:9324`.
+    pub(crate) async fn start(upstream: &str, counts: Counts) -> anyhow::Result<Self> {
+        let upstream = upstream.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let listener =
+            TcpListener::bind("127.0.0.1:0").await.context("no free port for the counting proxy")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let mut connections = JoinSet::new();
+        connections.spawn(async move {
+            let mut carried = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                while carried.try_join_next().is_some() {}
+                let (upstream, counts) = (upstream.clone(), counts.clone());
+                carried.spawn(async move {
+                    // Either side may close at any time; the other one is closed with it.
+                    let _closed = carry(client, &upstream, &counts).await;
+                });
+            }
+        });
+        Ok(Self { url, _connections: connections })
+    }
+}
+
+type Side = BufReader<TcpStream>;
+
+async fn carry(client: TcpStream, upstream: &str, counts: &Counts) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let server = TcpStream::connect(upstream).await?;
+    server.set_nodelay(true)?;
+    let (mut client, mut server) = (BufReader::new(client), BufReader::new(server));
+    while let Some(head) = Head::read(&mut client).await? {
+        let Some(length) = head.length else {
+            counts.asked("(not counted: a connection without lengths)", b"");
+            return hand_on(head, client, server).await;
+        };
+        let body = read_body(&mut client, length).await?;
+        counts.asked(&head.operation, &body);
+        let body = asking_for_units(&head.operation, body);
+        server.write_all(&[head.with_length(body.len()).as_bytes(), &body].concat()).await?;
+
+        let answer = tokio::select! {
+            answer = Head::read(&mut server) => answer?,
+            () = gone(&mut client) => return Ok(()),
+        };
+        let Some(answer) = answer else { return Ok(()) };
+        let Some(length) = answer.length else {
+            return hand_on(answer, server, client).await;
+        };
+        let body = read_body(&mut server, length).await?;
+        counts.answered(&head.operation, &body);
+        client.write_all(&[answer.text.as_bytes(), &body].concat()).await?;
+    }
+    Ok(())
+}
+
+/// What has no stated length ends where its connection ends, and so does the counting.
+async fn hand_on(head: Head, mut from: Side, mut to: Side) -> io::Result<()> {
+    to.write_all(head.text.as_bytes()).await?;
+    io::copy_bidirectional(&mut from, &mut to).await.map(|_bytes| ())
+}
+
+/// Ends when that side has closed its connection.
+async fn gone(side: &mut Side) {
+    match side.fill_buf().await {
+        Ok([]) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
+    }
+}
+
+async fn read_body(side: &mut Side, length: u64) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    side.take(length).read_to_end(&mut body).await?;
+    Ok(body)
+}
+
+/// The head of a request or of an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    text: String,
+    operation: String,
+    length: Option<u64>,
+}
+
+impl Head {
+    /// The next head, or `None` where the connection ends.
+    async fn read(side: &mut Side) -> io::Result<Option<Self>> {
+        let mut text = Vec::new();
+        let mut lines = 0;
+        while !(lines > 0 && text.ends_with(b"\r\n\r\n")) {
+            if side.read_until(b'\n', &mut text).await? == 0 {
+                return Ok(None);
+            }
+            lines += 1;
+        }
+        Ok(Some(Self::parse(&String::from_utf8_lossy(&text))))
+    }
+
+    fn parse(text: &str) -> Self {
+        let header = |name: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+            lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+        };
+        let operation = header("x-amz-target").and_then(|target| target.rsplit('.').next());
+        let length = match header("transfer-encoding") {
+            Some(_) => None,
+            None => header("content-length").map_or(Some(0), |length| length.parse().ok()),
+        };
+        Self { operation: operation.unwrap_or("(no operation)").to_owned(), length, text: text.to_owned() }
+    }
+
+    /// The same head before a body of that length.
+    fn with_length(&self, length: usize) -> String {
+        let lines = self.text.lines().map(|line| match line.split_once(':') {
+            Some((name, _)) if name.eq_ignore_ascii_case("content-length") => format!("{name}: {length}\r\n"),
+            Some(_) | None => format!("{line}\r\n"),
+        });
+        lines.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_names_its_operation_and_its_length() {
+        let text = "POST / HTTP/1.1\r\nX-Amz-Target: DynamoDB_20120810.GetItem\r\nContent-Length: 7\r\n\r\n";
+        let head = Head::parse(text);
+        assert_eq!((head.operation.as_str(), head.length), ("GetItem", Some(7)));
+        assert_eq!(head.with_length(7), text);
+        assert!(head.with_length(40).contains("Content-Length: 40\r\n"));
+        let chunked = Head::parse("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(chunked.length, None);
+    }
+
+    #[tokio::test]
+    async fn requests_and_answers_on_one_connection_arrive_whole_and_counted() {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let counts = Counts::default();
+        let url = format!("http://{}", upstream.local_addr().unwrap());
+        let proxy = CountingProxy::start(&url, counts.clone()).await.unwrap();
+        let mut client = TcpStream::connect(proxy.url.trim_start_matches("http://")).await.unwrap();
+        let request =
+            b"POST / HTTP/1.1\r\nx-amz-target: A.DeleteMessageBatch\r\ncontent-length: 8\r\n\r\n{\"Id\":1}";
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        client.write_all(request).await.unwrap();
+        let (mut server, _) = upstream.accept().await.unwrap();
+        for round in 1..=3 {
+            let mut arrived = vec![0; request.len()];
+            server.read_exact(&mut arrived).await.unwrap();
+            assert_eq!(arrived, request);
+            server.write_all(answer).await.unwrap();
+            let mut back = vec![0; answer.len()];
+            client.read_exact(&mut back).await.unwrap();
+            assert_eq!(back, answer);
+            if round < 3 {
+                client.write_all(request).await.unwrap();
+            }
+        }
+        let count = counts.now().operations.get("DeleteMessageBatch").copied().unwrap();
+        assert_eq!((count.requests, count.entries), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_while_it_waits_takes_its_request_with_it() {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", upstream.local_addr().unwrap());
+        let proxy = CountingProxy::start(&url, Counts::default()).await.unwrap();
+        let mut client = TcpStream::connect(proxy.url.trim_start_matches("http://")).await.unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let (mut server, _) = upstream.accept().await.unwrap();
+        let mut byte = [0; 1];
+        server.read_exact(&mut byte).await.unwrap();
+        drop(client);
+        let mut rest = Vec::new();
+        server.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.ends_with(b"\r\n\r\n"));
+    }
+}

@@ -1,0 +1,60 @@
+//! The distributions of slow tools, and the course over time.
+
+use toolfleet_core::time::Timestamp;
+use toolfleet_loadtest::distribution::Distribution;
+use toolfleet_loadtest::payload::Chance;
+use toolfleet_loadtest::series;
+
+fn sorted(text: &str) -> Vec<u64> {
+    let distribution: Distribution = text.parse().unwrap();
+    assert_eq!(distribution.to_string(), text);
+    let mut chance = Chance::new(7);
+    let mut times: Vec<_> = (0..10_000).map(|_| distribution.sample(&mut chance)).collect();
+    times.sort_unstable();
+    times
+}
+
+#[test]
+fn times_follow_the_percentiles_that_were_given() {
+    let times = sorted("p0=5,p50=20,p90=60,p100=100");
+    assert!(times[0] >= 5 && times[9_999] <= 100);
+    assert!(
+        (19..=21).contains(&times[5_000]) && (57..=63).contains(&times[9_000]),
+        "{} {}",
+        times[5_000],
+        times[9_000]
+    );
+}
+
+#[test]
+fn a_lognormal_distribution_has_its_median_and_its_tail() {
+    let times = sorted("lognormal:50:0.8");
+    // One in six lies above the median times e^0.8.
+    assert!((48..=52).contains(&times[5_000]), "{}", times[5_000]);
+    assert!((104..=118).contains(&times[8_413]), "{}", times[8_413]);
+}
+
+#[test]
+fn a_fixed_time_is_always_the_same() {
+    assert!(sorted("20").iter().all(|ms| *ms == 20));
+}
+
+#[test]
+fn what_is_no_distribution_says_what_is_accepted() {
+    for text in
+        ["fast", "-1", "lognormal:50", "lognormal:x:1", "p50=20,p40=30", "p50=20,p60=10", "p101=1", "q50=1"]
+    {
+        let error = text.parse::<Distribution>().unwrap_err();
+        assert!(error.contains("lognormal:50:0.8") && error.contains("p50=20"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_span_in_which_nothing_ended_stands_in_the_course_with_zeros() {
+    let at = Timestamp::from_ms;
+    let spans = series::of(at(0), &[(at(10), 4), (at(20), 8), (at(250), 6)]);
+    assert_eq!(spans.len(), 3);
+    assert_eq!((spans[0].p50_ms, spans[0].p99_ms, spans[0].calls_per_s), (4, 8, 20.0));
+    assert_eq!((spans[1].p50_ms, spans[1].calls_per_s), (0, 0.0));
+    assert_eq!((spans[2].p50_ms, spans[2].until_s), (6, 0.3));
+}
