@@ -171,7 +171,9 @@ fn unanswered<E, R>(error: &SdkError<E, R>, words: &str) -> TroubleKind {
             TroubleKind::Unreachable
         }
         SdkError::TimeoutError(_) => TroubleKind::Unreachable,
-        _ => TroubleKind::Passing,
+        SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | SdkError::ServiceError(_) | _ => {
+            TroubleKind::Passing
+        }
     }
 }
 
