@@ -20,6 +20,12 @@ pub enum Fault {
         /// How long it asks to wait, in milliseconds (capped where it was read).
         retry_after_ms: Option<u64>,
     },
+    /// The fleet's own register of sessions could not be asked. Nothing was sent.
+    #[error("the conversation's session cannot be looked up: {detail}")]
+    RegisterAway {
+        /// What went wrong.
+        detail: String,
+    },
     /// HTTP 401 that one fresh credential did not cure. Nothing was executed.
     #[error("the server did not accept the credentials (HTTP 401)")]
     Unauthorized,
@@ -106,6 +112,9 @@ pub enum Fault {
     },
 }
 
+/// How long a call waits for our own register of sessions, in milliseconds.
+const REGISTER_PAUSE_MS: u64 = 1_000;
+
 /// What may follow a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryClass {
@@ -139,6 +148,7 @@ impl Fault {
     pub fn map_text(self, change: impl Fn(String) -> String) -> Self {
         match self {
             Self::Connect { detail } => Self::Connect { detail: change(detail) },
+            Self::RegisterAway { detail } => Self::RegisterAway { detail: change(detail) },
             Self::Forbidden { scope } => Self::Forbidden { scope: scope.map(change) },
             Self::Credential { detail } => Self::Credential { detail: change(detail) },
             Self::VersionUnsupported { supported } => {
@@ -164,6 +174,7 @@ impl Fault {
         match self {
             Self::Connect { .. } | Self::SessionLost => RetryClass::NotExecuted,
             Self::RateLimited { retry_after_ms } => RetryClass::Pause { after_ms: *retry_after_ms },
+            Self::RegisterAway { .. } => RetryClass::Pause { after_ms: Some(REGISTER_PAUSE_MS) },
             Self::RpcInternal { .. }
             | Self::ServerStatus { .. }
             | Self::AnswerLost { .. }
@@ -193,6 +204,7 @@ impl Fault {
             | Self::InvalidAnswer { .. } => Blame::Server,
             Self::Rpc { .. } | Self::ClientStatus { .. } | Self::AnswerTooLarge { .. } => Blame::Request,
             Self::Unauthorized
+            | Self::RegisterAway { .. }
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::VersionUnsupported { .. }
@@ -205,6 +217,7 @@ impl Fault {
         match self {
             Self::Connect { .. }
             | Self::RateLimited { .. }
+            | Self::RegisterAway { .. }
             | Self::Unauthorized
             | Self::Forbidden { .. }
             | Self::Credential { .. }
@@ -227,6 +240,7 @@ impl Fault {
         match self {
             Self::Connect { .. } => Code::ServerUnreachable,
             Self::RateLimited { .. } => Code::RateLimited,
+            Self::RegisterAway { .. } => Code::InternalError,
             Self::Unauthorized => Code::Unauthorized,
             Self::Forbidden { .. } => Code::Forbidden,
             Self::Credential { .. } => Code::CredentialUnavailable,

@@ -107,6 +107,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
     match fault {
         Fault::Connect { .. }
         | Fault::RateLimited { .. }
+        | Fault::RegisterAway { .. }
         | Fault::Unauthorized
         | Fault::Forbidden { .. }
         | Fault::Credential { .. }

@@ -2,12 +2,14 @@
 //!
 //! **Invariant:** every remedy is taken at most once a call, and only after a refusal that proves that nothing ran.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::MayHaveRun;
 
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
@@ -15,6 +17,7 @@ use crate::classify::{Trouble, before_call};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::{Era, Eras};
 use crate::exchange::{Exchange, era_among};
+use crate::register::{OpenSession, RegisterAway, SessionRegister};
 use crate::session::{Session, Sessions};
 use crate::stream::SIDE_REQUEST_TIMEOUT;
 use crate::tools::{MAX_PAGES, MAX_TOOLS, Mirrored, RemoteTool, page};
@@ -41,6 +44,8 @@ pub struct ClientOptions {
     pub era_ttl: Duration,
     /// How many sessions are remembered; beyond it the longest unused are forgotten.
     pub max_sessions: usize,
+    /// Where several clients share the sessions of their conversations; without it each client has its own.
+    pub register: Option<Arc<dyn SessionRegister>>,
 }
 
 impl Default for ClientOptions {
@@ -53,6 +58,7 @@ impl Default for ClientOptions {
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             era_ttl: Duration::from_secs(3600),
             max_sessions: 50_000,
+            register: None,
         }
     }
 }
@@ -71,6 +77,7 @@ struct Shared {
     exchange: Exchange,
     eras: Eras,
     sessions: Sessions,
+    register: Option<Arc<dyn SessionRegister>>,
     mirrored: Mirrored,
 }
 
@@ -122,6 +129,7 @@ impl McpClient {
             exchange: Exchange::new(transport),
             eras: Eras::new(options.era_ttl),
             sessions: Sessions::new(options.max_sessions),
+            register: options.register,
             mirrored: Mirrored::default(),
         })))
     }
@@ -167,6 +175,34 @@ impl McpClient {
             }
         };
         let _ = timeout(SIDE_REQUEST_TIMEOUT, end).await;
+    }
+
+    /// Ends a session of the conversation that some client of the fleet has opened, as far as the server can be reached.
+    pub async fn end_session(&self, endpoint: &Endpoint, conversation: &str, open: &OpenSession) {
+        let end = async {
+            let ours = self.0.sessions.take(endpoint, conversation).await;
+            let theirs = self.0.exchange.resumed(open);
+            let same = |a: &Session, b: &Session| a.id == b.id;
+            if let Some(ours) = ours
+                .filter(|ours| ours.id.is_some() && theirs.as_ref().is_none_or(|theirs| !same(ours, theirs)))
+            {
+                self.0.exchange.transport.delete(endpoint, &ours).await;
+            }
+            if let Some(theirs) = theirs {
+                self.0.exchange.transport.delete(endpoint, &theirs).await;
+            }
+        };
+        let _ = timeout(SIDE_REQUEST_TIMEOUT, end).await;
+    }
+
+    /// The conversations that this client has sessions of, each once.
+    pub fn conversations(&self) -> BTreeSet<(Tenant, String)> {
+        self.0.sessions.conversations()
+    }
+
+    /// Forgets a conversation that is over.
+    pub fn forget_conversation(&self, tenant: &Tenant, conversation: &str) {
+        self.0.sessions.forget_all(tenant, conversation);
     }
 }
 
@@ -222,7 +258,8 @@ impl Shared {
                 Era::Modern => return Ok(Tongue::Modern),
                 Era::Legacy => {}
             }
-            let opening = self.sessions.get(endpoint, conversation, || self.exchange.open(endpoint)).await;
+            let open = |lost| Box::pin(self.open(endpoint, conversation, lost));
+            let opening = self.sessions.get(endpoint, conversation, open).await;
             let trouble = match opening {
                 Ok(session) => return Ok(Tongue::Legacy(session)),
                 Err(trouble) => trouble,
@@ -238,6 +275,39 @@ impl Shared {
             }
             return Err(before_call(trouble.fault, "opening a session"));
         }
+    }
+
+    /// The session that the fleet has of this conversation, or a new one that is registered before anything is said in it.
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+        lost: Option<Arc<str>>,
+    ) -> Result<Session, Trouble> {
+        let (Some(register), Some(conversation)) = (&self.register, conversation) else {
+            return self.exchange.open(endpoint).await;
+        };
+        let away = |away: RegisterAway| Trouble::from(Fault::RegisterAway { detail: away.to_string() });
+        let found = register.find(endpoint, conversation).await.map_err(away)?;
+        let mut lost = lost.map(|id| id.to_string());
+        if let Some(found) = found.filter(|found| Some(&found.id) != lost.as_ref()) {
+            match self.exchange.resumed(&found) {
+                Some(session) => return Ok(session),
+                // Of a version that we do not speak: as good as lost.
+                None => lost = Some(found.id),
+            }
+        }
+        let session = self.exchange.open(endpoint).await?;
+        let Some(id) = &session.id else { return Ok(session) };
+        let opened = OpenSession { id: id.to_string(), version: session.version.to_owned() };
+        let stands = register.register(endpoint, conversation, opened, lost.as_deref()).await;
+        if stands.as_ref().is_ok_and(|stands| stands.id == **id) {
+            return Ok(session);
+        }
+        // Nobody will ever speak in ours.
+        self.exchange.transport.delete(endpoint, &session).await;
+        let stands = stands.map_err(away)?;
+        self.exchange.resumed(&stands).ok_or_else(|| Fault::SessionLost.into())
     }
 
     /// Prepares the one repetition that this refusal allows, or returns the fault.

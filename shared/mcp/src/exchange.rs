@@ -16,6 +16,7 @@ use crate::cancel::Withdrawal;
 use crate::classify::Trouble;
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::Era;
+use crate::register::OpenSession;
 use crate::session::Session;
 use crate::stream::Waiting;
 use crate::transport::{Post, SESSION_ID, Sent, Speech, Transport};
@@ -141,6 +142,13 @@ impl Exchange {
         }
     }
 
+    /// A session that another client opened, if we speak its version.
+    pub(crate) fn resumed(&self, open: &OpenSession) -> Option<Session> {
+        let version = LEGACY.into_iter().find(|known| *known == open.version)?;
+        let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
+        Some(Session { id: Some(Arc::from(open.id.as_str())), version, serial })
+    }
+
     /// Opens a session: `initialize`, then `notifications/initialized`.
     pub(crate) async fn open(&self, endpoint: &Endpoint) -> Result<Session, Trouble> {
         let (id, speech) = (self.id(), Speech::Opening);
@@ -196,6 +204,7 @@ fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
             Fault::InvalidAnswer { .. } => Ok(Era::Legacy),
             Fault::Connect { .. }
             | Fault::RateLimited { .. }
+            | Fault::RegisterAway { .. }
             | Fault::Unauthorized
             | Fault::Forbidden { .. }
             | Fault::Credential { .. }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** two conversations, two tenants, or two addresses never share a session.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,8 +32,15 @@ struct Key {
 
 #[derive(Debug, Default)]
 struct Slot {
-    open: AsyncMutex<Option<Session>>,
+    current: AsyncMutex<Current>,
     used: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    open: Option<Session>,
+    /// The id of the one that the server lost last.
+    lost: Option<Arc<str>>,
 }
 
 /// The open sessions.
@@ -49,34 +56,49 @@ impl Sessions {
         Self { slots: Mutex::new(HashMap::new()), uses: AtomicU64::new(0), max: max.max(1) }
     }
 
-    /// The conversation's session, or the one that opening gives.
+    /// The conversation's session, or the one that opening gives; it is told which one was lost before.
     pub(crate) async fn get<E, F: Future<Output = Result<Session, E>>>(
         &self,
         endpoint: &Endpoint,
         conversation: Option<&str>,
-        open: impl FnOnce() -> F,
+        open: impl FnOnce(Option<Arc<str>>) -> F,
     ) -> Result<Session, E> {
         let slot = self.slot(endpoint, conversation);
-        let mut current = slot.open.lock().await;
-        if let Some(session) = &*current {
+        let mut current = slot.current.lock().await;
+        if let Some(session) = &current.open {
             return Ok(session.clone());
         }
-        Ok(current.insert(Box::pin(open()).await?).clone())
+        let lost = current.lost.clone();
+        Ok(current.open.insert(open(lost).await?).clone())
     }
 
     /// The server lost this session; a successor that another caller has opened meanwhile stays.
     pub(crate) async fn forget(&self, endpoint: &Endpoint, conversation: Option<&str>, serial: u64) {
         let slot = self.slot(endpoint, conversation);
-        let mut current = slot.open.lock().await;
-        if current.as_ref().is_some_and(|session| session.serial == serial) {
-            *current = None;
+        let mut current = slot.current.lock().await;
+        if let Some(session) = current.open.take_if(|session| session.serial == serial) {
+            current.lost = session.id;
         }
     }
 
     /// Takes the conversation's session out, to end it.
     pub(crate) async fn take(&self, endpoint: &Endpoint, conversation: &str) -> Option<Session> {
         let slot = self.lock().remove(&key(endpoint, Some(conversation)))?;
-        slot.open.lock().await.take()
+        slot.current.lock().await.open.take()
+    }
+
+    /// The conversations that are remembered, each once.
+    pub(crate) fn conversations(&self) -> BTreeSet<(Tenant, String)> {
+        let named = |key: &Key| Some((key.tenant.clone()?, key.conversation.clone()?));
+        self.lock().keys().filter_map(named).collect()
+    }
+
+    /// Forgets a conversation at every server.
+    pub(crate) fn forget_all(&self, tenant: &Tenant, conversation: &str) {
+        let of = |key: &Key| {
+            key.tenant.as_ref() == Some(tenant) && key.conversation.as_deref() == Some(conversation)
+        };
+        self.lock().retain(|key, _| !of(key));
     }
 
     fn slot(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Arc<Slot> {
@@ -129,7 +151,7 @@ mod tests {
     }
 
     async fn serial(sessions: &Sessions, tenant: &str, conversation: &str, fresh: u64) -> u64 {
-        let open = async || Ok::<_, ()>(Session { id: None, version: "2025-11-25", serial: fresh });
+        let open = async |_| Ok::<_, ()>(Session { id: None, version: "2025-11-25", serial: fresh });
         sessions.get(&endpoint(tenant), Some(conversation), open).await.unwrap().serial
     }
 

@@ -22,6 +22,7 @@ use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::farewell::Farewells;
 use crate::shutdown::Shutdown;
 
 /// How long a session or a list of tools is believed without looking again.
@@ -47,6 +48,8 @@ pub struct Fleet {
     pub sessions: Sessions,
     /// The secrets.
     pub secrets: Secrets,
+    /// The conversations to end at their servers.
+    pub farewells: Farewells,
     /// The MCP client.
     pub mcp: McpClient,
     /// The breakers.
@@ -164,6 +167,7 @@ impl Fleet {
             breakers: Breakers::default(),
             clock,
             shutdown: Shutdown::new(),
+            farewells: Farewells::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
             tool_cache: Cache::new(BELIEVED_FOR * 5, 1_000),
             watch,

@@ -9,6 +9,8 @@ pub mod breakers;
 mod cache;
 pub mod clock;
 pub mod config;
+pub mod conversations;
+pub mod farewell;
 pub mod fleet;
 pub mod intake;
 pub mod path;

@@ -12,8 +12,9 @@ use toolfleet_mcp::{ClientOptions, McpClient};
 
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
+use crate::conversations::Conversations;
 use crate::fleet::{DeadLetters, Fleet, Parts};
-use crate::{intake, reaper};
+use crate::{farewell, intake, reaper};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +48,15 @@ pub async fn read_catalog(path: &Path) -> Result<Catalog, StartError> {
 
 /// Builds a fleet and sees that its queue and tables answer.
 pub async fn fleet(config: &WorkerConfig, aws: Aws, catalog: Catalog) -> Result<Fleet, StartError> {
-    let options =
-        ClientOptions { max_body_bytes: config.limits.max_answer_bytes, ..ClientOptions::default() };
-    let mcp = McpClient::new(options).map_err(|e| StartError::Http(e.to_string()))?;
     let mut tables = Tables::with_prefix(&config.table_prefix);
     tables.history_shards = config.history_shards;
+    let register = Arc::new(Conversations::new(aws.sessions(&tables), Clock::System));
+    let options = ClientOptions {
+        max_body_bytes: config.limits.max_answer_bytes,
+        register: Some(register),
+        ..ClientOptions::default()
+    };
+    let mcp = McpClient::new(options).map_err(|e| StartError::Http(e.to_string()))?;
     let dead_letters = config.dead_letter_queue_url.as_ref();
     let dead_letters =
         dead_letters.map(|url| DeadLetters { queue: aws.queue(url), reap_after: config.reap_after });
@@ -81,7 +86,7 @@ pub async fn run(fleet: Arc<Fleet>) {
         tools = fleet.catalog.tools().len(),
         "the worker takes calls"
     );
-    tokio::join!(intake::run(fleet.clone()), reaper::run(fleet.clone()));
+    tokio::join!(intake::run(fleet.clone()), reaper::run(fleet.clone()), farewell::run(fleet.clone()));
     tracing::info!(worker = %fleet.worker, "the worker has left nothing behind");
 }
 

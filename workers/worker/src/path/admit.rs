@@ -239,6 +239,7 @@ async fn refused_by_session(
         ));
     };
     if session.expires_at <= fleet.now() {
+        fleet.farewells.ask(request.key.tenant.clone(), id.clone());
         return refuse(format!("Session `{id}` ended at {}. Open a new session.", session.expires_at));
     }
     if !grants::open(&session.grants, &request.target, &server.id) {

@@ -36,6 +36,7 @@ use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
 use prepare::Prepared;
+pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
 use record::Recorded;
 use visit::Arrival;

@@ -1,6 +1,6 @@
 //! Owns the third step: what a call needs before it may claim: an open way to the server, credentials, the tool as the server lists it.
 //!
-//! **Invariant:** nothing is written to the tables, so a crash or a Later here costs nothing.
+//! **Invariant:** nothing of the call is written to the tables, so a crash or a Later here costs nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use toolfleet_core::breaker::Admission;
 use toolfleet_core::catalog::{InputSchema, Server};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_core::redact::REDACTED;
@@ -42,7 +43,7 @@ pub(super) async fn prepare(
     if let Admission::Refused { retry_after_ms } = fleet.breakers.peek(&call.server.id, fleet.now()) {
         return Ok(wait_or_end(fleet, call, retry_after_ms));
     }
-    let endpoint = match endpoint(fleet, &call).await? {
+    let endpoint = match endpoint(fleet, &call.server, &call.request.key.tenant).await? {
         Ok(endpoint) => endpoint,
         Err(fault) => {
             let why = Why::new(
@@ -95,9 +96,14 @@ fn needs_listing(call: &AdmittedCall) -> bool {
     call.tool.is_none() || (call.server.discover && call.server.trusted && !call.repeatable)
 }
 
-async fn endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Result<Endpoint, Fault>, Trouble> {
+/// The server with the credentials of that tenant.
+pub(crate) async fn endpoint(
+    fleet: &Fleet,
+    server: &Server,
+    tenant: &Tenant,
+) -> Result<Result<Endpoint, Fault>, Trouble> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &call.server.headers {
+    for (name, value) in &server.headers {
         let value = match value.split_once("secret://") {
             None => value.clone(),
             Some((before, reference)) => match secret(fleet, reference).await {
@@ -112,15 +118,14 @@ async fn endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Result<Endpoint,
         let (Ok(name), Ok(mut value)) = pair else {
             let detail = format!(
                 "header `{name}` of server `{}` has a name or value that HTTP does not allow",
-                call.server.id
+                server.id
             );
             return Ok(Err(Fault::Credential { detail }));
         };
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    let server: &Server = &call.server;
-    let tenant = Some(call.request.key.tenant.clone());
+    let tenant = Some(tenant.clone());
     Ok(Ok(Endpoint { server: server.id.clone(), url: server.url.clone(), headers, tenant }))
 }
 

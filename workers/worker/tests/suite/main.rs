@@ -10,6 +10,7 @@
 
 mod arrows;
 mod bad_input;
+mod conversations;
 mod crashes;
 mod reaping;
 mod rig;

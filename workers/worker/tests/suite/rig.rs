@@ -21,6 +21,7 @@ use toolfleet_mcp::{ClientOptions, McpClient};
 use toolfleet_testkit::{CuttingProxy, Era, MockMcp};
 use toolfleet_worker::clock::Clock as WorkerClock;
 use toolfleet_worker::config::Limits;
+use toolfleet_worker::conversations::Conversations;
 use toolfleet_worker::fleet::{DeadLetters, Fleet, Parts, Step, Watch};
 use toolfleet_worker::{intake, path};
 
@@ -107,6 +108,8 @@ impl Rig {
         let aws = connect(sqs, &self.dynamodb.url(), self.local.secretsmanager_url(), SENDER).await;
         let clock = self.clock.clone();
         let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
+        let clock = WorkerClock::Of(Arc::new(now));
+        let register = Conversations::new(aws.sessions(&Tables::with_prefix("toolfleet")), clock.clone());
         Arc::new(Fleet::new(Parts {
             dead_letters: Some(DeadLetters {
                 queue: aws.queue(self.local.queue_url("toolfleet-calls-dlq")),
@@ -120,10 +123,11 @@ impl Rig {
             catalog: Catalog::parse(&catalog.to_string()).expect("the rig's catalog"),
             mcp: McpClient::new(ClientOptions {
                 max_body_bytes: limits.max_answer_bytes,
+                register: Some(Arc::new(register)),
                 ..ClientOptions::default()
             })
             .unwrap(),
-            clock: WorkerClock::Of(Arc::new(now)),
+            clock,
             watch,
         }))
     }

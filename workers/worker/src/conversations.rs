@@ -1,0 +1,80 @@
+//! Owns how workers share the MCP sessions of a conversation: the sessions table is the register.
+//!
+//! Whichever worker runs a conversation's next call continues the same MCP session, also after a redelivery or a deployment.
+//!
+//! **Invariant:** a session's id is sent to the address it was opened at, for the tenant and conversation it was opened for, and to
+//! nobody else.
+
+use toolfleet_aws::Trouble;
+use toolfleet_aws::mcp_sessions::McpSession;
+use toolfleet_aws::sessions::Sessions;
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_mcp::{Asked, Endpoint, OpenSession, RegisterAway, SessionRegister};
+
+use crate::clock::Clock;
+
+/// The register of a fleet.
+#[derive(Debug)]
+pub struct Conversations {
+    sessions: Sessions,
+    clock: Clock,
+}
+
+impl Conversations {
+    /// The register in that table.
+    pub const fn new(sessions: Sessions, clock: Clock) -> Self {
+        Self { sessions, clock }
+    }
+}
+
+impl SessionRegister for Conversations {
+    fn find<'a>(&'a self, endpoint: &'a Endpoint, conversation: &'a str) -> Asked<'a, Option<OpenSession>> {
+        Box::pin(async move {
+            let (tenant, session) = names(endpoint, conversation)?;
+            let found = self.sessions.mcp_session(&tenant, &session, &endpoint.server).await.map_err(away)?;
+            Ok(found.filter(|found| found.address == address(endpoint)).map(open))
+        })
+    }
+
+    fn register<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        conversation: &'a str,
+        opened: OpenSession,
+        lost: Option<&'a str>,
+    ) -> Asked<'a, OpenSession> {
+        Box::pin(async move {
+            let (tenant, session) = names(endpoint, conversation)?;
+            let opened = McpSession {
+                server: endpoint.server.clone(),
+                id: opened.id,
+                version: opened.version,
+                address: address(endpoint),
+                opened_at: self.clock.now(),
+            };
+            let stands = self.sessions.register_mcp_session(&tenant, &session, &opened, lost).await;
+            stands.map(open).map_err(away)
+        })
+    }
+}
+
+/// A session of the register, as the client takes it up.
+pub(crate) fn open(found: McpSession) -> OpenSession {
+    OpenSession { id: found.id, version: found.version }
+}
+
+/// The digest of a server's address: the address itself may carry a key.
+pub(crate) fn address(endpoint: &Endpoint) -> String {
+    Digest::of_text(endpoint.url.as_str()).short(16).to_owned()
+}
+
+fn names(endpoint: &Endpoint, conversation: &str) -> Result<(Tenant, SessionId), RegisterAway> {
+    let tenant = endpoint.tenant.clone().ok_or_else(|| RegisterAway("the call has no tenant".into()))?;
+    let session = SessionId::parse(conversation).map_err(|e| RegisterAway(e.to_string()))?;
+    Ok((tenant, session))
+}
+
+fn away(trouble: Trouble) -> RegisterAway {
+    RegisterAway(trouble.to_string())
+}
