@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::bill::BillArgs;
 use crate::deaths::{Deaths, Way};
 use crate::distribution::Distribution;
 use crate::endpoints::EndpointsArgs;
@@ -31,6 +32,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a load, verify every call, print the figures. Exits with 1 if one call is not as it should be.
     Run(RunArgs),
+    /// Run each kind of call by itself, count its requests and units, and print what a million of it costs.
+    Bill(BillArgs),
     /// Print the figures of two reports and their ratios.
     Compare {
         /// The report of the first run (`run --json FILE`).
@@ -108,6 +111,16 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// What `run` does without arguments.
+    pub(crate) fn standard() -> anyhow::Result<Self> {
+        match Cli::try_parse_from(["toolfleet-loadtest", "run"])?.command {
+            Command::Run(args) => Ok(args),
+            Command::Bill(_) | Command::Compare { .. } | Command::Endpoints(_) => {
+                anyhow::bail!("`run` is another command")
+            }
+        }
+    }
+
     /// What each argument alone cannot tell: whether they fit each other.
     ///
     /// # Errors

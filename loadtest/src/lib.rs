@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a figure is reported only beside the verification of every call that it was measured on.
 
+pub mod bill;
 pub mod cli;
 pub mod deaths;
 pub mod distribution;
