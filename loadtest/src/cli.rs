@@ -71,7 +71,7 @@ pub struct RunArgs {
     /// Pad arguments to about so many bytes.
     #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=200_000))]
     pub argument_bytes: u32,
-    /// Let every tool answer with about so many bytes, compressible as prose is.
+    /// Let every tool answer with about so many bytes, compressible as lists of records are.
     #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub result_bytes: u32,
     /// Put every so many calls into a session of their own; 0 gives none a session.
