@@ -11,6 +11,7 @@ use crate::bill::BillArgs;
 use crate::deaths::{Deaths, Way};
 use crate::distribution::Distribution;
 use crate::endpoints::EndpointsArgs;
+use crate::parts::PartsArgs;
 use crate::payload::Shape;
 use crate::plan::Mix;
 
@@ -34,6 +35,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run each kind of call by itself, count its requests and units, and print what a million of it costs.
     Bill(BillArgs),
+    /// Measure the CPU time of a call's parts, each alone, and what the rest of a worker takes.
+    Parts(PartsArgs),
     /// Print the figures of two reports and their ratios.
     Compare {
         /// The report of the first run (`run --json FILE`).
@@ -44,6 +47,9 @@ pub enum Command {
     /// Queues and tables as a process of their own, for loads that kill them.
     #[command(hide = true)]
     Endpoints(EndpointsArgs),
+    /// The MCP server of a load as a process of its own.
+    #[command(hide = true)]
+    Server,
 }
 
 /// What to run.
@@ -115,7 +121,11 @@ impl RunArgs {
     pub(crate) fn standard() -> anyhow::Result<Self> {
         match Cli::try_parse_from(["toolfleet-loadtest", "run"])?.command {
             Command::Run(args) => Ok(args),
-            Command::Bill(_) | Command::Compare { .. } | Command::Endpoints(_) => {
+            Command::Bill(_)
+            | Command::Parts(_)
+            | Command::Compare { .. }
+            | Command::Endpoints(_)
+            | Command::Server => {
                 anyhow::bail!("`run` is another command")
             }
         }
