@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::bill::BillArgs;
 use crate::deaths::{Deaths, Way};
 use crate::distribution::Distribution;
 use crate::endpoints::EndpointsArgs;
+use crate::parts::PartsArgs;
 use crate::payload::Shape;
 use crate::plan::Mix;
 
@@ -31,6 +33,10 @@ pub struct Cli {
 pub enum Command {
     /// Run a load, verify every call, print the figures. Exits with 1 if one call is not as it should be.
     Run(RunArgs),
+    /// Run each kind of call by itself, count its requests and units, and print what a million of it costs.
+    Bill(BillArgs),
+    /// Measure the CPU time of a call's parts, each alone, and what the rest of a worker takes.
+    Parts(PartsArgs),
     /// Print the figures of two reports and their ratios.
     Compare {
         /// The report of the first run (`run --json FILE`).
@@ -41,6 +47,9 @@ pub enum Command {
     /// Queues and tables as a process of their own, for loads that kill them.
     #[command(hide = true)]
     Endpoints(EndpointsArgs),
+    /// The MCP server of a load as a process of its own.
+    #[command(hide = true)]
+    Server,
 }
 
 /// What to run.
@@ -68,7 +77,7 @@ pub struct RunArgs {
     /// Pad arguments to about so many bytes.
     #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=200_000))]
     pub argument_bytes: u32,
-    /// Let every tool answer with about so many bytes, compressible as prose is.
+    /// Let every tool answer with about so many bytes, compressible as lists of records are.
     #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub result_bytes: u32,
     /// Put every so many calls into a session of their own; 0 gives none a session.
@@ -108,6 +117,20 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// What `run` does without arguments.
+    pub(crate) fn standard() -> anyhow::Result<Self> {
+        match Cli::try_parse_from(["toolfleet-loadtest", "run"])?.command {
+            Command::Run(args) => Ok(args),
+            Command::Bill(_)
+            | Command::Parts(_)
+            | Command::Compare { .. }
+            | Command::Endpoints(_)
+            | Command::Server => {
+                anyhow::bail!("`run` is another command")
+            }
+        }
+    }
+
     /// What each argument alone cannot tell: whether they fit each other.
     ///
     /// # Errors

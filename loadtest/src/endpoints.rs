@@ -1,15 +1,15 @@
 //! Owns the endpoints of a load: within this process and in memory, or as a process of their own that can be killed.
 //!
-//! **Invariant:** a process of endpoints ends with the one that started it, whatever ends that: its stdin closes.
+//! **Invariant:** endpoints that come back are where they were.
 
-use std::io::{BufRead as _, BufReader};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt as _;
 use toolfleet_local::{LocalEndpoints, LocalOptions};
+
+use crate::helper::{self, Helper};
 
 /// The queue of calls, and one that stays empty.
 const CALLS: &str = "toolfleet-calls";
@@ -54,15 +54,15 @@ impl Endpoints {
 
     /// A process of its own with its data in that folder.
     pub(crate) fn apart(data: &Path) -> anyhow::Result<(Self, Addresses)> {
-        let (child, addresses) = start(data, [0, 0])?;
-        Ok((Self::Apart(Apart { child, data: data.to_owned(), addresses: addresses.clone() }), addresses))
+        let (helper, addresses) = start(Some(data), [0, 0])?;
+        Ok((Self::Apart(Apart { helper, data: data.to_owned(), addresses: addresses.clone() }), addresses))
     }
 
     /// Kills the process with SIGKILL; what it had is on disk. Endpoints within this process stay.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         match self {
             Self::Here { .. } => Ok(()),
-            Self::Apart(apart) => apart.kill(),
+            Self::Apart(apart) => apart.helper.kill(),
         }
     }
 
@@ -77,31 +77,18 @@ impl Endpoints {
 
 /// A process of endpoints.
 pub(crate) struct Apart {
-    child: Child,
+    helper: Helper,
     data: PathBuf,
     addresses: Addresses,
 }
 
 impl Apart {
-    fn kill(&mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-
     fn start_again(&mut self) -> anyhow::Result<()> {
         let ports = [port(&self.addresses.sqs)?, port(&self.addresses.dynamodb)?];
-        let (child, addresses) = start(&self.data, ports)?;
-        self.child = child;
+        let (helper, addresses) = start(Some(&self.data), ports)?;
+        self.helper = helper;
         anyhow::ensure!(addresses == self.addresses, "the endpoints came back elsewhere: {addresses:?}");
         Ok(())
-    }
-}
-
-impl Drop for Apart {
-    fn drop(&mut self) {
-        // One that has ended already needs no kill.
-        let _ended = self.kill();
     }
 }
 
@@ -110,36 +97,20 @@ fn port(url: &str) -> anyhow::Result<u16> {
     port.with_context(|| format!("{url} names no port"))
 }
 
-fn start(data: &Path, [sqs, dynamodb]: [u16; 2]) -> anyhow::Result<(Child, Addresses)> {
-    let ours = std::env::current_exe().context("this program does not know where it is")?;
-    let mut child = Command::new(ours)
-        .arg("endpoints")
-        .arg("--data-dir")
-        .arg(data)
-        .args(["--sqs-port", &sqs.to_string(), "--dynamodb-port", &dynamodb.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start the endpoints")?;
-    let mut said = String::new();
-    let out = child.stdout.take().context("the endpoints have no stdout")?;
-    BufReader::new(out).read_line(&mut said)?;
-    match serde_json::from_str(&said) {
-        Ok(addresses) => Ok((child, addresses)),
-        Err(_) => {
-            // It has said on stderr why.
-            let status = child.wait()?;
-            anyhow::bail!("the endpoints did not start: {status}")
-        }
-    }
+/// Starts them as a process, with their data in that folder or in memory.
+pub(crate) fn start(data: Option<&Path>, [sqs, dynamodb]: [u16; 2]) -> anyhow::Result<(Helper, Addresses)> {
+    let (sqs, dynamodb) = (sqs.to_string(), dynamodb.to_string());
+    let ports = ["endpoints", "--sqs-port", &sqs, "--dynamodb-port", &dynamodb].map(OsStr::new);
+    let data = data.map(|data| [OsStr::new("--data-dir"), data.as_os_str()]);
+    Helper::start(&[&ports[..], data.as_ref().map_or(&[], |data| &data[..])].concat())
 }
 
 /// Where a process of endpoints keeps its data and listens.
 #[derive(Debug, Clone, clap::Args)]
 pub struct EndpointsArgs {
-    /// The folder of their data.
+    /// The folder of their data; without it they keep it in memory.
     #[arg(long)]
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
     /// The port of SQS and Secrets Manager; 0 takes any.
     #[arg(long)]
     sqs_port: u16,
@@ -156,12 +127,9 @@ pub async fn serve(args: &EndpointsArgs) -> anyhow::Result<bool> {
     let options = LocalOptions {
         sqs_port: args.sqs_port,
         dynamodb_port: args.dynamodb_port,
-        data_dir: Some(args.data_dir.clone()),
+        data_dir: args.data_dir.clone(),
         ..LocalOptions::default()
     };
     let local = LocalEndpoints::start(options).await?;
-    println!("{}", serde_json::to_string(&Addresses::of(&local))?);
-    // Whatever comes: only the end counts.
-    let _end = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
-    Ok(true)
+    helper::serving(&Addresses::of(&local)).await
 }

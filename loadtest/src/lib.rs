@@ -2,12 +2,15 @@
 //!
 //! **Invariant:** a figure is reported only beside the verification of every call that it was measured on.
 
+pub mod bill;
 pub mod cli;
 pub mod deaths;
 pub mod distribution;
 mod drive;
 pub mod endpoints;
 mod evidence;
+mod helper;
+pub mod parts;
 pub mod payload;
 pub mod plan;
 mod plot;
@@ -15,7 +18,7 @@ pub mod prices;
 mod proxy;
 pub mod report;
 pub mod series;
-mod server;
+pub mod server;
 mod stage;
 pub mod traffic;
 mod usage;

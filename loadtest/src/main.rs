@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use toolfleet_loadtest::cli::{Cli, Command};
-use toolfleet_loadtest::{endpoints, report, run};
+use toolfleet_loadtest::{bill, endpoints, parts, report, run, server};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -37,6 +37,9 @@ async fn main() -> ExitCode {
 async fn obey(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Run(args) => run(&args).await,
+        Command::Bill(args) => bill::run(&args).await,
+        Command::Parts(args) => parts::run(&args).await,
+        Command::Server => server::serve().await,
         Command::Endpoints(args) => endpoints::serve(&args).await,
         Command::Compare { first, second } => {
             print!("{}", report::compare(&first, &second)?);

@@ -80,56 +80,56 @@ pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance, shape: &Shape
 /// The text a tool answers with.
 pub fn answer(tool: Tool, arguments: &Arguments) -> String {
     if arguments.bytes > 0 {
-        // Its own text for each call, about as compressible as prose is.
+        // Its own text for each call, as compressible as what tools list: 2 KB of it become 0.6 KB.
         let seed = arguments.call.bytes().fold(1, |seed: u64, byte| seed.rotate_left(7) ^ u64::from(byte));
-        return format!("{} {}", arguments.call, words(&mut Chance::new(seed), arguments.bytes));
+        return format!("{} {}", arguments.call, records(&mut Chance::new(seed), arguments.bytes));
     }
     if tool.is_slow() { format!("{} waited", arguments.call) } else { arguments.text.clone() }
 }
 
+const WORDS: [&str; 16] = [
+    "invoice",
+    "customer",
+    "paid",
+    "open",
+    "amount",
+    "order",
+    "shipped",
+    "delivery",
+    "status",
+    "item",
+    "region",
+    "north",
+    "account",
+    "balance",
+    "note",
+    "reference",
+];
+
+fn word(chance: &mut Chance) -> &'static str {
+    let pick = usize::try_from(chance.below(WORDS.len() as u64)).unwrap_or(0);
+    WORDS.get(pick).copied().unwrap_or_default()
+}
+
 fn words(chance: &mut Chance, bytes: usize) -> String {
-    const WORDS: [&str; 32] = [
-        "invoice",
-        "customer",
-        "the",
-        "of",
-        "and",
-        "paid",
-        "open",
-        "amount",
-        "order",
-        "shipped",
-        "to",
-        "a",
-        "for",
-        "delivery",
-        "status",
-        "item",
-        "price",
-        "total",
-        "address",
-        "is",
-        "was",
-        "region",
-        "north",
-        "account",
-        "balance",
-        "note",
-        "reference",
-        "date",
-        "currency",
-        "tax",
-        "line",
-        "quantity",
-    ];
     let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {
-        let pick = usize::try_from(chance.below(40)).unwrap_or(0);
-        match WORDS.get(pick) {
-            Some(word) => text.push_str(word),
-            None => text.push_str(&chance.below(100_000).to_string()),
-        }
+        text.push_str(word(chance));
         text.push(' ');
+    }
+    text.truncate(bytes);
+    text
+}
+
+fn records(chance: &mut Chance, bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 128);
+    while text.len() < bytes {
+        let (id, amount) = (chance.below(100_000), chance.below(100_000));
+        let (customer, status, first, second) = (word(chance), word(chance), word(chance), word(chance));
+        let record = format!(
+            r#"{{"id":{id},"customer":"{customer}","status":"{status}","amount":{amount},"note":"{first} {second}"}},"#
+        );
+        text.push_str(&record);
     }
     text.truncate(bytes);
     text

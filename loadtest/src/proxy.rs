@@ -55,8 +55,8 @@ async fn carry(client: TcpStream, upstream: &str, counts: &Counts) -> io::Result
         };
         let body = read_body(&mut client, length).await?;
         counts.asked(&head.operation, &body);
-        let body = asking_for_units(&head.operation, body);
-        server.write_all(&[head.with_length(body.len()).as_bytes(), &body].concat()).await?;
+        let asked = asking_for_units(&head.operation, body);
+        server.write_all(&[head.with_length(asked.len()).as_bytes(), &asked].concat()).await?;
 
         let answer = tokio::select! {
             answer = Head::read(&mut server) => answer?,
@@ -67,7 +67,7 @@ async fn carry(client: TcpStream, upstream: &str, counts: &Counts) -> io::Result
             return hand_on(answer, server, client).await;
         };
         let body = read_body(&mut server, length).await?;
-        counts.answered(&head.operation, &body);
+        counts.answered(&head.operation, &asked, &body);
         client.write_all(&[answer.text.as_bytes(), &body].concat()).await?;
     }
     Ok(())

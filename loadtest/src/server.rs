@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::helper;
 use crate::payload;
 use crate::plan::Tool;
 
@@ -155,6 +156,15 @@ impl Work {
         ran.entry(arguments.call).or_default().took += begun.elapsed();
         Ok(result.to_string())
     }
+}
+
+/// Serves until stdin closes.
+///
+/// # Errors
+/// There is no free port.
+pub async fn serve() -> anyhow::Result<bool> {
+    let server = LoadServer::start(true).await?;
+    helper::serving(&server.url).await
 }
 
 struct InFlight<'a>(&'a AtomicU32);

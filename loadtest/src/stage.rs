@@ -139,15 +139,19 @@ fn catalog(url: &str) -> String {
 }
 
 async fn client(addresses: &Addresses, clock: Now) -> Client {
-    let aws = Aws::connect(AwsOptions {
+    let aws = Aws::connect(aws_options(addresses)).await;
+    Client::new(&aws, &addresses.calls_queue, &Tables::with_prefix("toolfleet"), clock)
+}
+
+/// How the endpoints of a load are reached.
+pub(crate) fn aws_options(addresses: &Addresses) -> AwsOptions {
+    AwsOptions {
         region: Some("us-east-1".into()),
         sqs_endpoint: Some(addresses.sqs.clone()),
         dynamodb_endpoint: Some(addresses.dynamodb.clone()),
         secrets_endpoint: Some(addresses.secrets.clone()),
         static_credentials: Some(("loadtest".into(), "loadtest".into())),
-    })
-    .await;
-    Client::new(&aws, &addresses.calls_queue, &Tables::with_prefix("toolfleet"), clock)
+    }
 }
 
 fn beside_us() -> anyhow::Result<PathBuf> {

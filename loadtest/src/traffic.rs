@@ -1,17 +1,22 @@
 //! Owns what is counted of the workers' requests to AWS: how many, with how many entries, and what DynamoDB says they consumed.
 //!
 //! DynamoDB counts units itself when it is asked to, so every request to it is asked to here, on the way; the workers do not ask.
-//! What it charges for a write that was refused stands in a table's total and in no index.
+//! What it charges for a write that was refused stands in a table's total and in no index; of a request whose writes were all refused
+//! it says nothing and charges them all the same, so these are sized here.
 //!
 //! **Invariant:** an entry is never counted within a text, where quotation marks are escaped.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// SQS bills a request once for each 64 KiB of what it carries.
 const SQS_CHUNK_BYTES: usize = 64 * 1024;
+/// A write unit holds so much.
+const WRITE_UNIT_BYTES: usize = 1024;
 /// What makes DynamoDB say what a request consumed, index by index.
 const ASKING: &[u8] = br#""ReturnConsumedCapacity":"INDEXES","#;
 
@@ -88,7 +93,7 @@ impl Counts {
     }
 
     /// Its answer.
-    pub(crate) fn answered(&self, operation: &str, body: &[u8]) {
+    pub(crate) fn answered(&self, operation: &str, asked: &[u8], body: &[u8]) {
         if operation == "ReceiveMessage" {
             let messages = occurrences(body, b"\"ReceiptHandle\":");
             return self.add(operation, |count| {
@@ -99,9 +104,13 @@ impl Counts {
         if is_of_sqs(operation) {
             return;
         }
-        let Ok(Answer { consumed_capacity: Some(consumed) }) = serde_json::from_slice(body) else { return };
+        let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return };
+        let consumed = match answer.consumed_capacity {
+            Some(consumed) => consumed.all(),
+            None => refused(asked, &answer.responses),
+        };
         let reads = matches!(operation, "GetItem" | "BatchGetItem" | "Query" | "Scan");
-        for capacity in consumed.all() {
+        for capacity in consumed {
             if reads {
                 self.add(operation, |count| count.read_units += capacity.units);
                 continue;
@@ -146,10 +155,72 @@ fn occurrences(body: &[u8], member: &[u8]) -> u64 {
     u64::try_from(found).unwrap_or(u64::MAX)
 }
 
+/// What DynamoDB charges for the writes of a request that it refused as a whole: what each would have written, a unit at least.
+fn refused(asked: &[u8], responses: &[Response]) -> Vec<Capacity> {
+    let Ok(Asked { statements }) = serde_json::from_slice(asked) else { return Vec::new() };
+    let charged = |response: &Response| {
+        let code = response.error.as_ref().map(|error| error.code.as_str());
+        matches!(code, Some("DuplicateItem" | "ConditionalCheckFailed"))
+    };
+    let refused = statements.iter().zip(responses).filter(|(_, response)| charged(response));
+    let capacity = |(statement, _): (&Statement<'_>, _)| {
+        let inserts = statement.text.starts_with("INSERT");
+        // Names stand in the text and values in the parameters, both with some marks around them: a little too much.
+        let bytes = if inserts { statement.text.len() + statement.parameters.get().len() } else { 0 };
+        let table = statement.text.split('"').nth(1).unwrap_or("(no table)").to_owned();
+        let units = bytes.div_ceil(WRITE_UNIT_BYTES).max(1) as f64;
+        Capacity { table, units, own: None, indexes: BTreeMap::new() }
+    };
+    refused.map(capacity).collect()
+}
+
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(rename = "Statements", borrow)]
+    statements: Vec<Statement<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Statement<'a> {
+    #[serde(rename = "Statement")]
+    text: String,
+    #[serde(rename = "Parameters", borrow)]
+    parameters: &'a RawValue,
+}
+
 #[derive(Deserialize)]
 struct Answer {
     #[serde(rename = "ConsumedCapacity")]
     consumed_capacity: Option<Consumed>,
+    /// Those of a batch of statements; other operations answer in other shapes.
+    #[serde(rename = "Responses", default, deserialize_with = "statements_alone")]
+    responses: Vec<Response>,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    #[serde(rename = "Error")]
+    error: Option<Refusal>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(rename = "Code")]
+    code: String,
+}
+
+/// BatchGetItem answers with an object where a batch of statements answers with a list.
+fn statements_alone<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Response>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        List(Vec<Response>),
+        Other(IgnoredAny),
+    }
+    Ok(match Either::deserialize(from)? {
+        Either::List(list) => list,
+        Either::Other(_) => Vec::new(),
+    })
 }
 
 #[derive(Deserialize)]
@@ -213,6 +284,7 @@ mod tests {
         counts.asked("ReceiveMessage", b"{}");
         counts.answered(
             "ReceiveMessage",
+            b"{}",
             br#"{"Messages":[{"ReceiptHandle":"a","Body":"\"ReceiptHandle\":"}]}"#,
         );
         let entries = |name: &str| counts.now().operations.get(name).map(|c| c.entries);
@@ -227,7 +299,7 @@ mod tests {
         let counts = Counts::default();
         counts.asked("SendMessageBatch", &[b' '; 64 * 1024 + 1]);
         counts.asked("ReceiveMessage", b"{}");
-        counts.answered("ReceiveMessage", b"{}");
+        counts.answered("ReceiveMessage", b"{}", b"{}");
         assert_eq!(counts.now().operations.get("SendMessageBatch").map(|c| c.billed), Some(2));
         assert_eq!(counts.now().operations.get("ReceiveMessage").map(|c| c.billed), Some(1));
     }
@@ -236,13 +308,28 @@ mod tests {
     fn units_are_told_apart_by_table_index_and_refusal() {
         let counts = Counts::default();
         let answer = br#"{"Responses":[],"ConsumedCapacity":[{"TableName":"h","CapacityUnits":4.0,"Table":{"CapacityUnits":2.0},"GlobalSecondaryIndexes":{"by_session":{"CapacityUnits":1.0}}}]}"#;
-        counts.answered("BatchExecuteStatement", answer);
-        counts.answered("GetItem", br#"{"ConsumedCapacity":{"TableName":"h","CapacityUnits":0.5}}"#);
+        counts.answered("BatchExecuteStatement", b"{}", answer);
+        counts.answered("GetItem", b"{}", br#"{"ConsumedCapacity":{"TableName":"h","CapacityUnits":0.5}}"#);
         let traffic = counts.now();
         let expected =
             [("h".to_owned(), 2.0), ("h, refused".to_owned(), 1.0), ("h/by_session".to_owned(), 1.0)];
         assert_eq!(traffic.write_units, BTreeMap::from(expected));
         assert_eq!((traffic.total().write_units, traffic.total().read_units), (4.0, 0.5));
+    }
+
+    #[test]
+    fn writes_that_were_all_refused_are_charged_though_nothing_is_said_of_them() {
+        let counts = Counts::default();
+        let long = "x".repeat(1_500);
+        let asked = format!(
+            r#"{{"Statements":[{{"Statement":"INSERT INTO \"calls\" VALUE {{'pk': ?}}","Parameters":[{{"S":"{long}"}}]}},
+            {{"Statement":"UPDATE \"calls\" SET a=?","Parameters":[{{"S":"{long}"}}]}},
+            {{"Statement":"INSERT INTO \"h\" VALUE {{'pk': ?}}","Parameters":[{{"S":"a"}}]}}]}}"#
+        );
+        let answer = br#"{"Responses":[{"Error":{"Code":"DuplicateItem"}},{"Error":{"Code":"ConditionalCheckFailed"}},{"Error":{"Code":"ThrottlingError"}}]}"#;
+        counts.answered("BatchExecuteStatement", asked.as_bytes(), answer);
+        assert_eq!(counts.now().write_units, BTreeMap::from([("calls, refused".to_owned(), 3.0)]));
+        assert_eq!(counts.now().total().write_units, 3.0);
     }
 
     #[test]

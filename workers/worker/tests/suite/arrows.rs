@@ -27,7 +27,14 @@ const ARROWS: [(&str, &str, &[&str]); 9] = [
     (
         "loadtest",
         "toolfleet-loadtest",
-        &["toolfleet-core", "toolfleet-aws", "toolfleet-client", "toolfleet-local", "toolfleet-testkit"],
+        &[
+            "toolfleet-core",
+            "toolfleet-aws",
+            "toolfleet-client",
+            "toolfleet-local",
+            "toolfleet-mcp",
+            "toolfleet-testkit",
+        ],
     ),
 ];
 

@@ -1,0 +1,225 @@
+//! Owns `bill`: each kind of call run by itself, its requests and units counted, and what a million of it costs.
+//!
+//! Every kind is a load of its own on endpoints of its own, verified like any other; a kind that needs others around it (a server
+//! that only ever fails would be left alone by its breaker) is the rare one of a mix, and what the rest takes is deducted.
+//!
+//! **Invariant:** a bill is printed only beside the verification of the calls it was counted on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::RunArgs;
+use crate::distribution::Distribution;
+use crate::drive::measure;
+use crate::plan::{Mix, Tool, plan};
+use crate::prices::{Bill, READ_UNITS, SQS_REQUESTS, WRITE_UNITS};
+use crate::report::Report;
+
+/// A slow call takes so many leases: a minute with the usual lease of 30 s, and as many heartbeats with any other.
+const SLOW_LEASES: u32 = 2;
+
+/// What to run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BillArgs {
+    /// How many calls of each kind.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub calls: u32,
+    /// Calls a second; without it all calls are queued before the workers start, and requests are as full as they get.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: Option<u32>,
+    /// How long a claim holds, in milliseconds; a slow call takes two leases.
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1_000..=60_000))]
+    pub lease_ms: u32,
+    /// The size of arguments, in bytes.
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub argument_bytes: u32,
+    /// How many calls belong to one session; 0 gives none a session.
+    #[arg(long, default_value_t = 20)]
+    pub session_calls: u32,
+    /// The worker's binary; without it, the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    pub worker_bin: Option<PathBuf>,
+    /// Write the bills as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A kind of call.
+struct Kind {
+    name: &'static str,
+    mix: &'static str,
+    /// The rare tool whose bill is wanted, if the mix has others.
+    rare: Option<Tool>,
+    result_bytes: u32,
+    resend: bool,
+}
+
+const KINDS: [Kind; 7] = [
+    Kind { name: "fast, small result", mix: "echo=1", rare: None, result_bytes: 200, resend: false },
+    Kind { name: "fast, result of 2 KB", mix: "echo=1", rare: None, result_bytes: 2_048, resend: false },
+    Kind { name: "the tool says no", mix: "failing=1", rare: None, result_bytes: 200, resend: false },
+    Kind { name: "slow: two leases", mix: "slow=1", rare: None, result_bytes: 200, resend: false },
+    Kind {
+        name: "retried at once",
+        mix: "echo=6,flaky=1",
+        rare: Some(Tool::Flaky),
+        result_bytes: 200,
+        resend: false,
+    },
+    Kind {
+        name: "retried later",
+        mix: "echo=6,busy=1",
+        rare: Some(Tool::Busy),
+        result_bytes: 200,
+        resend: false,
+    },
+    Kind { name: "a duplicate of an ended call", mix: "echo=1", rare: None, result_bytes: 200, resend: true },
+];
+
+/// The bill of one kind of call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Which kind.
+    pub kind: String,
+    /// What one call of it takes.
+    pub bill: Bill,
+    /// USD for a million of them.
+    pub usd_per_million: f64,
+    /// Entries in a request, by operation.
+    pub batches: BTreeMap<String, f64>,
+    /// Write units of a call by table and index; of a rare kind, those of its mix.
+    pub write_units: BTreeMap<String, f64>,
+    /// Deviations that the verification found.
+    pub problems: usize,
+}
+
+/// The bills of all kinds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bills {
+    /// How many calls of each kind were run, and how.
+    pub load: String,
+    /// One for each kind.
+    pub lines: Vec<Line>,
+}
+
+/// Runs every kind and prints the bills; true if every call of all of them is as it should be.
+///
+/// # Errors
+/// What keeps a load from being run.
+pub async fn run(args: &BillArgs) -> anyhow::Result<bool> {
+    let mut lines = Vec::new();
+    let mut fast = Bill::default();
+    for (n, kind) in (1..).zip(&KINDS) {
+        eprintln!("{n} of {}: {}", KINDS.len(), kind.name);
+        let load = load(args, kind)?;
+        let report = Box::pin(measure(&load)).await?;
+        let line = line(kind, &load, &report, &fast)?;
+        if n == 1 {
+            fast = line.bill;
+        }
+        lines.push(line);
+    }
+    let rate = args.rate.map_or_else(|| "drain".to_owned(), |rate| format!("{rate} calls/s"));
+    let load = format!(
+        "{} calls each ({rate}), arguments of {} bytes, {} calls a session, leases of {} ms",
+        args.calls, args.argument_bytes, args.session_calls, args.lease_ms
+    );
+    let bills = Bills { load, lines };
+    print!("{bills}");
+    if let Some(file) = &args.json {
+        let text = serde_json::to_string_pretty(&bills)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(bills.lines.iter().all(|line| line.problems == 0))
+}
+
+fn load(args: &BillArgs, kind: &Kind) -> anyhow::Result<RunArgs> {
+    let mix: Mix = kind.mix.parse().map_err(anyhow::Error::msg)?;
+    let slow_ms = args.lease_ms * SLOW_LEASES;
+    let slow = kind.mix.starts_with("slow");
+    // All slow calls at once, so that they take their time together.
+    let slots = if slow { args.calls.min(10_000) } else { 64 };
+    let load = RunArgs {
+        calls: args.calls,
+        rate: args.rate.filter(|_| !kind.resend),
+        slots,
+        mix,
+        slow: Distribution::Fixed(slow_ms),
+        argument_bytes: args.argument_bytes,
+        result_bytes: kind.result_bytes,
+        session_calls: args.session_calls,
+        resend: kind.resend,
+        worker_bin: args.worker_bin.clone(),
+        lease_ms: args.lease_ms,
+        count_requests: true,
+        ..RunArgs::standard()?
+    };
+    load.check().map_err(anyhow::Error::msg)?;
+    Ok(load)
+}
+
+fn line(kind: &Kind, load: &RunArgs, report: &Report, fast: &Bill) -> anyhow::Result<Line> {
+    let traffic = report.traffic.as_ref().context("nothing was counted")?;
+    let mixed = Bill::of(traffic, load.calls);
+    let bill = match kind.rare {
+        None => mixed,
+        Some(tool) => {
+            let calls = plan(load.calls, &load.mix, load.seed, &load.shape());
+            let rare = calls.iter().filter(|call| call.tool == tool).count();
+            mixed.without(fast, rare as f64 / f64::from(load.calls))
+        }
+    };
+    let calls = f64::from(load.calls);
+    let batches = traffic
+        .operations
+        .iter()
+        .map(|(operation, count)| (operation.clone(), count.entries as f64 / count.requests.max(1) as f64));
+    Ok(Line {
+        kind: kind.name.to_owned(),
+        bill,
+        usd_per_million: bill.usd_per_million(),
+        batches: batches.collect(),
+        write_units: traffic
+            .write_units
+            .iter()
+            .map(|(place, units)| (place.clone(), units / calls))
+            .collect(),
+        problems: report.problems,
+    })
+}
+
+impl fmt::Display for Bills {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.load)?;
+        writeln!(
+            f,
+            "{:<30}{:>12}{:>12}{:>12}{:>14}  entries in a write, delete, receive",
+            "one call", "write units", "read units", "SQS", "USD/million"
+        )?;
+        for Line { kind, bill, usd_per_million, batches, problems, .. } in &self.lines {
+            let entries =
+                ["BatchExecuteStatement", "DeleteMessageBatch", "ReceiveMessage"].map(|operation| {
+                    batches.get(operation).map_or_else(|| "-".to_owned(), |n| format!("{n:.1}"))
+                });
+            let mut row = String::new();
+            write!(row, "{kind:<30}{:>12.3}{:>12.3}", bill.write_units, bill.read_units)?;
+            write!(row, "{:>12.3}{usd_per_million:>14.2}  {}", bill.sqs_requests, entries.join(", "))?;
+            if *problems > 0 {
+                write!(row, "  {problems} DEVIATIONS")?;
+            }
+            writeln!(f, "{row}")?;
+        }
+        writeln!(
+            f,
+            "By {WRITE_UNITS} USD a million write units, {READ_UNITS} read units, {SQS_REQUESTS} SQS requests (on demand, \
+             us-east-1). The sender's own: {:.2} for sends in tens, {SQS_REQUESTS:.2} one by one; a look at a row of up \
+             to 4 KB {READ_UNITS:.3}.",
+            SQS_REQUESTS / 10.0
+        )
+    }
+}

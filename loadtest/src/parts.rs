@@ -1,0 +1,267 @@
+//! Owns `parts`: the CPU time of a call's three parts, each measured alone in this process, and what the rest of a worker takes.
+//!
+//! A profile of a worker cannot tell the parts apart: most of their time is spent in the same HTTP and runtime code. So each part
+//! is done alone as often as a worker would do it, with the same crates, in the same runtime, against servers in other processes;
+//! what a whole worker takes beyond their sum is the path itself: decoding, admission, the state table, tasks.
+//!
+//! This is the one place of the load test that reaches behind the client, since it measures what stands there.
+//!
+//! **Invariant:** the servers' CPU time is never ours: they are processes of their own.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::Instant;
+use toolfleet_aws::calls::{Calls, Swap};
+use toolfleet_aws::history::History;
+use toolfleet_aws::queue::Outgoing;
+use toolfleet_client::{Aws, Tables, system_clock};
+use toolfleet_core::audit::{AuditKind, AuditRecord};
+use toolfleet_core::call::{CallRow, Decision, Event, Then, Visit, decide};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
+use toolfleet_core::outcome::{Outcome, OutcomeKind};
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
+
+use crate::cli::RunArgs;
+use crate::drive::measure;
+use crate::endpoints;
+use crate::helper::Helper;
+use crate::stage::aws_options;
+use crate::usage::Usage;
+
+/// How long a row of this measurement may live, in milliseconds.
+const ROW_LIFE_MS: u64 = 60 * 60 * 1000;
+/// Messages of a receive, and for how long each hides them, in seconds.
+const RECEIVE: (u32, u32) = (10, 600);
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PartsArgs {
+    /// How often each part is done.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub calls: u32,
+    /// How many at once.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub slots: u32,
+    /// The worker's binary; without it, the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    pub worker_bin: Option<PathBuf>,
+    /// Write the figures as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// CPU time of a call's parts, in microseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    /// How often each was done, and how many at once.
+    pub calls: u32,
+    /// How many at once.
+    pub slots: u32,
+    /// `tools/call` of `echo` on a loopback server.
+    pub mcp_us: f64,
+    /// The claim, the result and the audit record, gathered.
+    pub writes_us: f64,
+    /// Writes in a request.
+    pub writes_in_a_request: f64,
+    /// Receiving in tens, and deleting, gathered.
+    pub queue_us: f64,
+    /// A whole worker in a drain of `echo`.
+    pub worker_us: f64,
+    /// What the worker takes beyond its parts.
+    pub rest_us: f64,
+    /// Whether this program is a debug build.
+    pub debug_build: bool,
+}
+
+/// Measures and prints; true if every call of the whole worker is as it should be.
+///
+/// # Errors
+/// What keeps a part from being done.
+pub async fn run(args: &PartsArgs) -> anyhow::Result<bool> {
+    let mcp_us = mcp(args).await?;
+    let (_endpoints, addresses) = endpoints::start(None, [0, 0])?;
+    let aws = Aws::connect(aws_options(&addresses)).await;
+    let before = aws.batching();
+    let writes_us = writes(args, &aws).await?;
+    let after = aws.batching();
+    let queue_us = queue(args, &aws, &addresses.calls_queue).await?;
+    let load = RunArgs {
+        calls: args.calls,
+        slots: args.slots,
+        mix: "echo=1".parse().map_err(anyhow::Error::msg)?,
+        worker_bin: args.worker_bin.clone(),
+        ..RunArgs::standard()?
+    };
+    let whole = Box::pin(measure(&load)).await?;
+    let worker_us = whole.worker_cpu_us_per_call;
+    let parts = Parts {
+        calls: args.calls,
+        slots: args.slots,
+        mcp_us,
+        writes_us,
+        writes_in_a_request: (after.statements - before.statements) as f64
+            / (after.requests - before.requests).max(1) as f64,
+        queue_us,
+        worker_us,
+        rest_us: worker_us - mcp_us - writes_us - queue_us,
+        debug_build: cfg!(debug_assertions),
+    };
+    print!("{parts}");
+    if let Some(file) = &args.json {
+        let text = serde_json::to_string_pretty(&parts)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(whole.problems == 0)
+}
+
+/// Our own CPU time for one of so many pieces of work, `slots` at once, in microseconds.
+async fn cpu<W>(args: &PartsArgs, work: impl Fn(u32) -> W) -> anyhow::Result<f64>
+where
+    W: Future<Output = anyhow::Result<()>>,
+{
+    let at_once = usize::try_from(args.slots).unwrap_or(1);
+    // What is done first pays for connections and caches; that is no call's.
+    let first = args.calls / 10;
+    let some = |from, to| stream::iter(from..to).map(&work).buffer_unordered(at_once).try_collect::<()>();
+    some(0, first).await?;
+    let before = Usage::of(std::process::id()).cpu_us;
+    some(first, first + args.calls).await?;
+    let took = Usage::of(std::process::id()).cpu_us.saturating_sub(before);
+    Ok(took as f64 / f64::from(args.calls))
+}
+
+async fn mcp(args: &PartsArgs) -> anyhow::Result<f64> {
+    let (_server, url): (_, String) = Helper::start(&[OsStr::new("server")])?;
+    let client = McpClient::new(ClientOptions::default())?;
+    let server = ServerId::parse("load")?;
+    let endpoint = &Endpoint { server, url: url.parse()?, headers: http::HeaderMap::new(), tenant: None };
+    let client = &client;
+    cpu(args, move |n| async move {
+        let arguments = arguments(n)?;
+        let call = ToolCall::new(endpoint, "echo", &arguments, Instant::now() + Duration::from_secs(30));
+        let answer = client.call_tool(call).await?;
+        anyhow::ensure!(
+            answer.result.get().contains(&format!("parts-{n} ")),
+            "the answer to another call came back"
+        );
+        Ok(())
+    })
+    .await
+}
+
+fn arguments(n: u32) -> anyhow::Result<Box<RawValue>> {
+    let text = format!("parts-{n} {}", "lorem ipsum ".repeat(10));
+    Ok(to_raw_value(&json!({"call": format!("parts-{n}"), "text": text}))?)
+}
+
+async fn writes(args: &PartsArgs, aws: &Aws) -> anyhow::Result<f64> {
+    let tables = Tables::with_prefix("toolfleet");
+    let (calls, history) = (&aws.calls(&tables), &aws.history(&tables));
+    cpu(args, move |n| three_writes(n, calls, history)).await
+}
+
+/// What the path of a call stores: the claim, the result, the audit record.
+async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Result<()> {
+    let now = system_clock()();
+    let key = CallKey { tenant: Tenant::parse("load")?, call_id: CallId::parse(format!("parts-{n}"))? };
+    let visit = Visit {
+        key: key.clone(),
+        digest: Digest::of_text("parts"),
+        nonce: Nonce::from_random(u128::from(n)),
+        worker: WorkerId::parse("parts")?,
+        enqueued_at: now,
+        now,
+        skew_ms: 0,
+        repeatable: true,
+        expires_at: now.plus_ms(ROW_LIFE_MS),
+    };
+    let (claimed, then) =
+        store(calls, None, &Event::Claim { visit, lease_ms: 30_000, definition: None }).await?;
+    let Then::Execute(claim) = then else { anyhow::bail!("a claim of a new call was not ours") };
+    let content =
+        to_raw_value(&json!({"content": [{"type": "text", "text": arguments(n)?}], "isError": false}))?;
+    let finish = Event::Finish { claim, outcome: Outcome::succeeded(content), attempts: 1, now };
+    let (ended, _) = store(calls, Some(&claimed), &finish).await?;
+    history.insert(&record(key, &ended), ended.expires_at).await?;
+    Ok(())
+}
+
+async fn store(calls: &Calls, seen: Option<&CallRow>, event: &Event) -> anyhow::Result<(Box<CallRow>, Then)> {
+    let Decision::Write { row, then } = decide(seen, event) else { anyhow::bail!("nothing is to be stored") };
+    match calls.swap(seen, &row).await? {
+        Swap::Stored => Ok((row, then)),
+        Swap::Found(_) => anyhow::bail!("a row of this measurement was changed by someone else"),
+    }
+}
+
+fn record(key: CallKey, row: &CallRow) -> AuditRecord {
+    AuditRecord {
+        kind: AuditKind::Call,
+        tenant: key.tenant,
+        call_id: key.call_id,
+        at: row.finished.as_ref().map_or(row.enqueued_at, |finished| finished.at),
+        outcome: OutcomeKind::Succeeded,
+        code: None,
+        message: None,
+        may_have_run: None,
+        tool: Some("echo".into()),
+        operation: None,
+        definition: None,
+        session: None,
+        user: None,
+        agent: None,
+        group: None,
+        arguments: None,
+        digest: Digest::of_text("parts").to_string(),
+        attempts: row.attempts,
+        fence: row.fence,
+        worker: row.worker.clone(),
+        enqueued_at: row.enqueued_at,
+        started_at: row.started_at,
+    }
+}
+
+async fn queue(args: &PartsArgs, aws: &Aws, url: &str) -> anyhow::Result<f64> {
+    let queue = &aws.queue(url);
+    // A tenth more is received before the measurement begins.
+    let messages = (args.calls + args.calls / 10).next_multiple_of(RECEIVE.0);
+    let body = arguments(0)?.get().to_owned();
+    let send = |_| queue.send(Outgoing { body: body.clone(), ..Outgoing::default() });
+    stream::iter(0..messages).map(send).buffer_unordered(500).try_for_each(|_| async { Ok(()) }).await?;
+    let tens =
+        PartsArgs { calls: args.calls / RECEIVE.0, slots: args.slots.div_ceil(RECEIVE.0), ..args.clone() };
+    let ten_us = cpu(&tens, |_| async {
+        let deliveries = queue.receive(RECEIVE.0, 0, RECEIVE.1).await?;
+        let deletes = deliveries.iter().map(|delivery| queue.delete(&delivery.receipt));
+        futures::future::try_join_all(deletes).await?;
+        Ok(())
+    })
+    .await?;
+    Ok(ten_us / f64::from(RECEIVE.0))
+}
+
+impl fmt::Display for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let build = if self.debug_build { " (debug build)" } else { "" };
+        writeln!(f, "CPU us of a call{build}, {} calls, {} at once", self.calls, self.slots)?;
+        let writes = format!("three writes, {:.1} in a request", self.writes_in_a_request);
+        let lines = [
+            ("MCP call of echo", self.mcp_us),
+            (writes.as_str(), self.writes_us),
+            ("receive in tens, delete", self.queue_us),
+            ("the rest of the worker", self.rest_us),
+            ("a whole worker", self.worker_us),
+        ];
+        lines.into_iter().try_for_each(|(name, us)| writeln!(f, "{name:<40}{us:>8.0}"))
+    }
+}
