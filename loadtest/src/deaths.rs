@@ -200,3 +200,57 @@ impl fmt::Display for Cost {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_ms(s * 1_000)
+    }
+
+    fn account(claimed_s: i64, ended_s: i64, fence: u64) -> Account {
+        Account {
+            sent_at: at(0),
+            claimed_at: Some(at(claimed_s)),
+            ended_at: at(ended_s),
+            fence,
+            worker: Some("w".into()),
+            in_doubt: false,
+        }
+    }
+
+    fn struck(way: Way) -> Struck {
+        Struck { way, at: at(10), worker: Some("w".into()), over_at: Some(at(12)) }
+    }
+
+    #[test]
+    fn a_kill_interrupted_what_another_claim_ended_and_nothing_else() {
+        let accounts = [
+            account(9, 15, 2),
+            // Ended before it, begun after it, ended by its first claim, retried long before.
+            account(9, 9, 2),
+            account(11, 18, 2),
+            account(9, 11, 1),
+            account(1, 3, 3),
+            Account { in_doubt: true, ..account(9, 16, 1) },
+        ];
+        let cost = struck(Way::Kill).cost(at(0), 4_000, &accounts, false);
+        assert_eq!((cost.interrupted, cost.recovery_s, cost.hidden), (2, Some(6.0), None));
+    }
+
+    #[test]
+    fn a_worker_told_to_leave_is_judged_by_what_it_ended_itself() {
+        let other = Account { worker: Some("x".into()), ..account(9, 19, 1) };
+        let cost = struck(Way::Term).cost(at(0), 4_000, &[account(9, 13, 1), other], false);
+        assert_eq!((cost.interrupted, cost.recovery_s, cost.lasted_s), (1, Some(3.0), 2.0));
+    }
+
+    #[test]
+    fn a_message_in_a_dead_workers_hands_is_seen_by_its_late_claim_in_an_open_loop() {
+        let accounts =
+            [account(14, 15, 1), account(11, 11, 1), Account { sent_at: at(11), ..account(16, 17, 1) }];
+        let cost = struck(Way::Kill).cost(at(0), 4_000, &accounts, true);
+        assert_eq!((cost.interrupted, cost.hidden, cost.hidden_s), (0, Some(1), Some(5.0)));
+    }
+}

@@ -79,6 +79,9 @@ async fn load(args: &RunArgs, stage: &Stage, workers: &mut Workers) -> anyhow::R
         Err(_) => false,
     };
     bar.finish_and_clear();
+    if !in_time {
+        course.usage = workers.usage();
+    }
     workers.stop();
     let traffic = stage.counted();
     let begun = run.begun.get().copied().unwrap_or(Begun { at: begun_at, cpu_us: 0 });

@@ -11,7 +11,7 @@ use toolfleet_core::catalog::{
     DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Function, InputSchema, Server, Tool,
 };
 use toolfleet_core::grants;
-use toolfleet_core::ids::SessionId;
+use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::{CallRequest, Operation, Priority, Reply, Target};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::time::Timestamp;
@@ -260,25 +260,28 @@ async fn known_session(
     id: &SessionId,
 ) -> Result<Option<Arc<SessionRow>>, Trouble> {
     let key = (request.key.tenant.clone(), id.clone());
-    if let Some(session) = fleet.session_cache.get(&key) {
-        return Ok(Some(session));
+    match fleet.session_cache.get(&key) {
+        Some(session) => Ok(Some(session)),
+        None => Box::pin(fleet.session_cache.learn(&key, met(fleet, &key.0, id))).await,
     }
-    let session = match fleet.sessions.read(&key.0, id).await? {
+}
+
+/// The session's row as it stands, made if there is none and its tenant allows that.
+async fn met(fleet: &Fleet, tenant: &Tenant, id: &SessionId) -> Result<Option<Arc<SessionRow>>, Trouble> {
+    let session = match fleet.sessions.read(tenant, id).await? {
         Some(row) => row,
-        None if !fleet.catalog.opens_sessions(&key.0) => return Ok(None),
+        None if !fleet.catalog.opens_sessions(tenant) => return Ok(None),
         None => {
             let row = SessionRow { expires_at: fleet.now().plus_ms(ROW_LIFE_MS), grants: vec!["*".into()] };
-            match fleet.sessions.create(&key.0, id, &row).await? {
+            match fleet.sessions.create(tenant, id, &row).await? {
                 true => row,
                 // Another worker met the conversation at the same moment.
                 false => {
-                    let read = fleet.sessions.read(&key.0, id).await?;
+                    let read = fleet.sessions.read(tenant, id).await?;
                     read.ok_or_else(|| Trouble::passing("a session's row went as it was read"))?
                 }
             }
         }
     };
-    let session = Arc::new(session);
-    fleet.session_cache.put(key, session.clone());
-    Ok(Some(session))
+    Ok(Some(Arc::new(session)))
 }
