@@ -143,6 +143,11 @@ impl Queue {
         Self { client, receiving, url, deletes, visibilities, sends }
     }
 
+    /// Its name: the last part of its URL.
+    pub fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or(&self.url)
+    }
+
     /// Its URL.
     pub fn url(&self) -> &str {
         &self.url

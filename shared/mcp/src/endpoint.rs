@@ -69,6 +69,8 @@ pub struct ToolCall<'a> {
     pub arguments: &'a RawValue,
     /// W3C trace context, sent as a header and in `_meta`.
     pub traceparent: Option<&'a str>,
+    /// The vendor's part of the trace context.
+    pub tracestate: Option<&'a str>,
     /// When this attempt ends, whatever the server does.
     pub deadline: Instant,
     /// Hears progress; asking for it makes servers stream.
@@ -86,6 +88,7 @@ impl<'a> ToolCall<'a> {
             name,
             arguments,
             traceparent: None,
+            tracestate: None,
             deadline,
             on_progress: None,
             resume: Resume::default(),

@@ -77,7 +77,7 @@ impl Exchange {
             arguments: call.arguments,
             request_state: resume.request_state,
             input_responses: resume.input_responses,
-            meta: self.meta(speech).with(call.on_progress.map(|_| id), call.traceparent),
+            meta: self.meta(speech).with(call.on_progress.map(|_| id), call.traceparent, call.tracestate),
         };
         let post = Post {
             endpoint: call.endpoint,
@@ -86,6 +86,7 @@ impl Exchange {
             name: Some(call.name),
             mirrored,
             traceparent: call.traceparent,
+            tracestate: call.tracestate,
             body: request(id, "tools/call", params),
         };
         let waiting = Waiting { id, endpoint: call.endpoint, speech, on_progress: call.on_progress };
@@ -119,8 +120,16 @@ impl Exchange {
         id: u64,
         body: Bytes,
     ) -> Result<Box<RawValue>, Trouble> {
-        let post =
-            Post { endpoint, speech, method, name: None, mirrored: Vec::new(), traceparent: None, body };
+        let post = Post {
+            endpoint,
+            speech,
+            method,
+            name: None,
+            mirrored: Vec::new(),
+            traceparent: None,
+            tracestate: None,
+            body,
+        };
         let response = self.transport.post(&post, &Sent::default()).await?;
         self.transport.answer(response, &Waiting { id, endpoint, speech, on_progress: None }).await
     }
@@ -160,6 +169,7 @@ impl Exchange {
             name: None,
             mirrored: Vec::new(),
             traceparent: None,
+            tracestate: None,
             body,
         };
         let response = self.transport.post(&post, &Sent::default()).await?;
@@ -176,8 +186,16 @@ impl Exchange {
         let speech = Speech::Legacy(&session);
         let method = "notifications/initialized";
         let body = initialized();
-        let post =
-            Post { endpoint, speech, method, name: None, mirrored: Vec::new(), traceparent: None, body };
+        let post = Post {
+            endpoint,
+            speech,
+            method,
+            name: None,
+            mirrored: Vec::new(),
+            traceparent: None,
+            tracestate: None,
+            body,
+        };
         let response = self.transport.post(&post, &Sent::default()).await?;
         if !response.status().is_success() {
             return Err(Trouble::of_response(response).await);

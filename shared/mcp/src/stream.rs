@@ -235,8 +235,16 @@ impl Transport {
         body: Bytes,
     ) {
         let speech = Speech::Legacy(session);
-        let post =
-            Post { endpoint, speech, method: "", name: None, mirrored: Vec::new(), traceparent: None, body };
+        let post = Post {
+            endpoint,
+            speech,
+            method: "",
+            name: None,
+            mirrored: Vec::new(),
+            traceparent: None,
+            tracestate: None,
+            body,
+        };
         let _ = timeout(SIDE_REQUEST_TIMEOUT, self.post(&post, &Sent::default())).await;
     }
 }

@@ -30,6 +30,7 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Which generation a request is written in.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +113,7 @@ pub(crate) struct Post<'a> {
     pub(crate) name: Option<&'a str>,
     pub(crate) mirrored: Vec<(HeaderName, HeaderValue)>,
     pub(crate) traceparent: Option<&'a str>,
+    pub(crate) tracestate: Option<&'a str>,
     pub(crate) body: Bytes,
 }
 
@@ -220,8 +222,10 @@ fn base_headers(endpoint: &Endpoint, speech: Speech<'_>) -> HeaderMap {
 fn headers_of(post: &Post<'_>) -> HeaderMap {
     let mut headers = base_headers(post.endpoint, post.speech);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(trace) = post.traceparent.and_then(|trace| HeaderValue::from_str(trace).ok()) {
-        headers.insert(TRACEPARENT, trace);
+    for (name, value) in [(TRACEPARENT, post.traceparent), (TRACESTATE, post.tracestate)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
     }
     if matches!(post.speech, Speech::Modern) {
         if let Ok(method) = HeaderValue::from_str(post.method) {

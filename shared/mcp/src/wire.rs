@@ -47,6 +47,8 @@ pub(crate) struct Meta<'a> {
     progress_token: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
 }
 
 impl<'a> Meta<'a> {
@@ -58,17 +60,31 @@ impl<'a> Meta<'a> {
             capabilities: Some(Nothing {}),
             progress_token: None,
             traceparent: None,
+            tracestate: None,
         }
     }
 
     /// What a legacy request carries: nothing unless asked for.
     pub(crate) const fn legacy() -> Self {
-        Self { version: None, client: None, capabilities: None, progress_token: None, traceparent: None }
+        Self {
+            version: None,
+            client: None,
+            capabilities: None,
+            progress_token: None,
+            traceparent: None,
+            tracestate: None,
+        }
     }
 
-    pub(crate) const fn with(mut self, progress_token: Option<u64>, traceparent: Option<&'a str>) -> Self {
+    pub(crate) const fn with(
+        mut self,
+        progress_token: Option<u64>,
+        traceparent: Option<&'a str>,
+        tracestate: Option<&'a str>,
+    ) -> Self {
         self.progress_token = progress_token;
         self.traceparent = traceparent;
+        self.tracestate = tracestate;
         self
     }
 

@@ -33,6 +33,12 @@ impl Breakers {
         self.with(server, |breaker| breaker.ask(now))
     }
 
+    /// How many are open.
+    pub fn open(&self, now: Timestamp) -> u64 {
+        let map = self.by_server.lock().unwrap_or_else(PoisonError::into_inner);
+        map.values().filter(|breaker| breaker.peek(now) != Admission::Through).count() as u64
+    }
+
     /// Learns that the server answered.
     pub fn answered(&self, server: &ServerId, now: Timestamp) {
         self.with(server, |breaker| breaker.report(true, now));

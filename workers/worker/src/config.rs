@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a configuration that exists can run; what cannot run is refused with the variable and the remedy.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct WorkerConfig {
     pub catalog: PathBuf,
     /// The name it signs with.
     pub worker: WorkerId,
+    /// Where it answers those who watch it, if anywhere.
+    pub http: Option<SocketAddr>,
     /// How many calls it runs at once.
     pub limits: Limits,
 }
@@ -116,8 +119,28 @@ impl WorkerConfig {
             history_shards: number(var, "TOOLFLEET_HISTORY_SHARDS", 1, 1, 1000)?,
             catalog: catalog.into(),
             worker,
+            http: http_address(var)?,
             limits: Limits::read(var)?,
         })
+    }
+}
+
+/// Where the worker answers health checks and Prometheus.
+pub fn http_address(var: &dyn Fn(&str) -> Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
+    const VARIABLE: &str = "TOOLFLEET_HTTP_ADDR";
+    let Some(text) = var(VARIABLE).filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let parsed = text.trim().parse().map(Some);
+    parsed.map_err(|_| {
+        problem(VARIABLE, format!("is `{text}`; accepted is an address with a port, as in 0.0.0.0:9464"))
+    })
+}
+
+impl ConfigError {
+    /// What is wrong with a variable, and the remedy.
+    pub(crate) const fn of(variable: &'static str, problem: String) -> Self {
+        Self { variable, problem }
     }
 }
 

@@ -23,7 +23,9 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::farewell::Farewells;
+use crate::health::Pulse;
 use crate::shutdown::Shutdown;
+use crate::telemetry::Meters;
 
 /// How long a session or a list of tools is believed without looking again.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
@@ -58,6 +60,10 @@ pub struct Fleet {
     pub clock: Clock,
     /// The end.
     pub shutdown: Shutdown,
+    /// What the worker counts with.
+    pub meters: Meters,
+    /// When its intake was last seen to work.
+    pub pulse: Pulse,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) tool_cache: Cache<(ServerId, Tenant), Arc<Vec<RemoteTool>>>,
     watch: Option<Arc<dyn Watch>>,
@@ -144,6 +150,8 @@ pub struct Parts {
     pub mcp: McpClient,
     /// The wall clock.
     pub clock: Clock,
+    /// What it counts with.
+    pub meters: Meters,
     /// Who watches the steps, if anyone.
     pub watch: Option<Arc<dyn Watch>>,
 }
@@ -151,8 +159,19 @@ pub struct Parts {
 impl Fleet {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { aws, queue_url, dead_letters, tables, worker, limits, catalog, mcp, clock, watch } =
-            parts;
+        let Parts {
+            aws,
+            queue_url,
+            dead_letters,
+            tables,
+            worker,
+            limits,
+            catalog,
+            mcp,
+            clock,
+            meters,
+            watch,
+        } = parts;
         Self {
             worker,
             limits,
@@ -167,6 +186,8 @@ impl Fleet {
             breakers: Breakers::default(),
             clock,
             shutdown: Shutdown::new(),
+            meters,
+            pulse: Pulse::default(),
             farewells: Farewells::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
             tool_cache: Cache::new(BELIEVED_FOR * 5, 1_000),
@@ -179,6 +200,11 @@ impl Fleet {
     /// Now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The connection to AWS.
+    pub(crate) fn aws(&self) -> Aws {
+        self.aws.clone()
     }
 
     /// The queue of that URL, so that notices of concurrent calls travel together.

@@ -5,9 +5,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use tokio::net::TcpListener;
 use toolfleet_aws::{Aws, AwsOptions};
-use toolfleet_worker::config::WorkerConfig;
-use toolfleet_worker::{shutdown, start};
+use toolfleet_worker::config::{self, WorkerConfig};
+use toolfleet_worker::telemetry::{Telemetry, TelemetryConfig};
+use toolfleet_worker::{health, shutdown, start};
 
 /// A call allocates and frees many small things on several threads, at which the system's allocator spends a fifth of its time.
 #[global_allocator]
@@ -15,7 +18,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HELP: &str = "toolfleet-worker: executes tool-call requests from an SQS queue on MCP servers.
 
-It takes no arguments; the environment configures it:
+Without arguments it works; `toolfleet-worker health` asks the worker at TOOLFLEET_HTTP_ADDR whether it is ready.
+The environment configures both:
   TOOLFLEET_QUEUE_URL            URL of the calls queue (required)
   TOOLFLEET_DEAD_LETTER_QUEUE_URL  URL of the dead-letter queue whose calls it ends (none)
   TOOLFLEET_REAP_AFTER_MS        how long after its sending a dead letter is left to operators (900000)
@@ -30,45 +34,86 @@ It takes no arguments; the environment configures it:
   TOOLFLEET_MAX_ANSWER_BYTES     largest answer of a server (16777216)
   TOOLFLEET_WORKER_ID            name in audit records (random)
   TOOLFLEET_LOG                  log filter (info), e.g. warn,toolfleet_worker=debug
+  TOOLFLEET_LOG_FORMAT           json or text (text on a terminal, else json)
+  TOOLFLEET_HTTP_ADDR            where /health/live, /health/ready and /metrics are answered, e.g. 0.0.0.0:9464 (nowhere)
+  OTEL_EXPORTER_OTLP_ENDPOINT    receiver of traces and metrics over http/protobuf (none), and OpenTelemetry's other variables
 and the AWS SDK's own variables: AWS_REGION, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, ...";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if let Some(argument) = std::env::args().nth(1) {
-        if argument == "--version" || argument == "-V" {
+    let mut arguments = std::env::args().skip(1);
+    let (argument, more) = (arguments.next(), arguments.next());
+    match (argument.as_deref(), more) {
+        (None, _) => work().await,
+        (Some("--version" | "-V"), None) => {
             println!("toolfleet-worker {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
-        let known = argument == "--help" || argument == "-h";
-        if known {
+        (Some("--help" | "-h"), None) => {
             println!("{HELP}");
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
-        eprintln!("toolfleet-worker takes no argument `{argument}`\n\n{HELP}");
-        return ExitCode::from(2);
+        (Some("health"), None) => health().await,
+        (Some(argument), _) => {
+            eprintln!("toolfleet-worker takes no argument `{argument}`\n\n{HELP}");
+            ExitCode::from(2)
+        }
     }
-    let filter = variable("TOOLFLEET_LOG").unwrap_or_else(|| "info".into());
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .init();
-    match run().await {
+}
+
+/// Whether the worker beside this process is ready, by its exit code.
+async fn health() -> ExitCode {
+    let asked = match config::http_address(&variable) {
+        Ok(Some(address)) => health::ask(address).await,
+        Ok(None) => Err("TOOLFLEET_HTTP_ADDR: is not set; the worker answers nowhere".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    match asked {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work() -> ExitCode {
+    let started = TelemetryConfig::read(&variable).map_err(anyhow::Error::from);
+    let telemetry = match started.and_then(|config| Ok(Telemetry::start(&config)?)) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("toolfleet-worker cannot start: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let worked = run(&telemetry).await;
+    let code = match &worked {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(code = "start_failed", "{error:#}");
             eprintln!("toolfleet-worker cannot start: {error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    telemetry.end().await;
+    code
 }
 
-async fn run() -> anyhow::Result<()> {
+async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
     let config = WorkerConfig::read(&variable)?;
     let catalog = start::read_catalog(&config.catalog).await?;
     let aws = Aws::connect(AwsOptions::default()).await;
-    let fleet = Arc::new(start::fleet(&config, aws, catalog).await?);
+    let listener = match config.http {
+        None => None,
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("TOOLFLEET_HTTP_ADDR: cannot listen on {address}"))?)
+        }
+    };
+    let fleet = Arc::new(start::fleet(&config, aws, catalog, telemetry.meters()).await?);
+    if let Some(listener) = listener {
+        tokio::spawn(health::serve(listener, fleet.clone(), telemetry.registry()));
+    }
     let running = tokio::spawn(start::run(fleet.clone()));
     let signal = shutdown::signal().await?;
     tracing::info!(signal, "the worker drains: it takes nothing new and finishes what runs");

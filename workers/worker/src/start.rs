@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::conversations::Conversations;
 use crate::fleet::{DeadLetters, Fleet, Parts};
+use crate::telemetry::Meters;
 use crate::{farewell, intake, reaper};
 
 /// Why a worker does not start.
@@ -47,7 +48,12 @@ pub async fn read_catalog(path: &Path) -> Result<Catalog, StartError> {
 }
 
 /// Builds a fleet and sees that its queue and tables answer.
-pub async fn fleet(config: &WorkerConfig, aws: Aws, catalog: Catalog) -> Result<Fleet, StartError> {
+pub async fn fleet(
+    config: &WorkerConfig,
+    aws: Aws,
+    catalog: Catalog,
+    meters: Meters,
+) -> Result<Fleet, StartError> {
     let mut tables = Tables::with_prefix(&config.table_prefix);
     tables.history_shards = config.history_shards;
     let register = Arc::new(Conversations::new(aws.sessions(&tables), Clock::System));
@@ -70,6 +76,7 @@ pub async fn fleet(config: &WorkerConfig, aws: Aws, catalog: Catalog) -> Result<
         catalog,
         mcp,
         clock: Clock::System,
+        meters,
         watch: None,
     });
     check(&fleet).await?;
@@ -86,8 +93,24 @@ pub async fn run(fleet: Arc<Fleet>) {
         tools = fleet.catalog.tools().len(),
         "the worker takes calls"
     );
+    watch_numbers(&fleet);
     tokio::join!(intake::run(fleet.clone()), reaper::run(fleet.clone()), farewell::run(fleet.clone()));
     tracing::info!(worker = %fleet.worker, "the worker has left nothing behind");
+}
+
+/// Numbers that others keep and metrics only read.
+fn watch_numbers(fleet: &Arc<Fleet>) {
+    let slots = u64::from(fleet.limits.slots);
+    fleet.meters.watch("toolfleet.slots", "Calls that this worker may run at once.", move || slots);
+    let of = Arc::downgrade(fleet);
+    let open = move || of.upgrade().map_or(0, |fleet| fleet.breakers.open(fleet.now()));
+    fleet.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
+    let aws = fleet.aws();
+    let requests = move || aws.batching().requests;
+    fleet.meters.watch_count("toolfleet.store.requests", "Write requests sent to the tables.", requests);
+    let aws = fleet.aws();
+    let statements = move || aws.batching().statements;
+    fleet.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
 }
 
 async fn check(fleet: &Fleet) -> Result<(), Trouble> {

@@ -66,6 +66,9 @@ pub async fn run(fleet: Arc<Fleet>) {
         running: TaskTracker::new(),
         fleet,
     });
+    let running = intake.running.clone();
+    let in_hand = move || running.len() as u64;
+    intake.fleet.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
     intake.receivers.spawn(receive(intake.clone()));
     intake.receivers.close();
     intake.receivers.wait().await;
@@ -80,10 +83,12 @@ async fn receive(intake: Arc<Intake>) {
     let fleet = &intake.fleet;
     let mut failures = 0;
     while !fleet.shutdown.is_draining() {
+        let waiting = fleet.pulse.turns();
         let slots = tokio::select! {
             () = fleet.shutdown.draining() => return,
             slots = intake.slots.take() => slots,
         };
+        drop(waiting);
         let Some(slots) = slots else { return };
         let count = u32::try_from(slots.len()).unwrap_or(BATCH);
         let received = fleet.queue.receive(count, WAIT_S, fleet.limits.visibility_s());
@@ -101,6 +106,8 @@ async fn receive(intake: Arc<Intake>) {
             Ok(deliveries) => {
                 failures = 0;
                 let got = u32::try_from(deliveries.len()).unwrap_or(BATCH);
+                fleet.pulse.received();
+                fleet.meters.received(got);
                 intake.start(deliveries, slots);
                 let pause = intake.pace.after(got, Instant::now());
                 if got == count {

@@ -11,6 +11,7 @@ use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::retry::{Next, Standing, after};
 use toolfleet_mcp::{Answer, AnswerKind, ToolCall};
+use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
 use super::lease::{self, Stopped};
@@ -18,6 +19,7 @@ use super::prepare::{ReadyCall, scrubbed};
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
+use crate::telemetry::trace::{self, Onward};
 
 pub(super) enum Executed {
     Finished(Outcome),
@@ -104,7 +106,12 @@ async fn attempts(
         }
         let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         trail.sending.store(true, Ordering::Release);
-        let answer = attempt(fleet, arrival, ready, deadline).await;
+        let span = trace::attempt(&call.name, &ready.endpoint.url, made);
+        let begun = Instant::now();
+        let onward = trace::onward(&span).or(arrival.trace_context());
+        let answer = attempt(fleet, ready, &onward, deadline).instrument(span.clone()).await;
+        fleet.meters.attempted(&call.server.id, begun.elapsed(), trace::ended(&span, &answer));
+        drop(span);
         trail.sending.store(false, Ordering::Release);
         let fault = match answer {
             Ok(answer) => {
@@ -149,15 +156,16 @@ async fn attempts(
 
 async fn attempt(
     fleet: &Fleet,
-    arrival: &Arrival,
     ready: &ReadyCall,
+    onward: &Onward,
     deadline: Instant,
 ) -> Result<Answer, Fault> {
     let call = &ready.call;
     let within = Instant::now() + Duration::from_millis(call.attempt_ms);
     let request = ToolCall {
         conversation: call.request.session.as_ref().map(|s| s.as_str()),
-        traceparent: arrival.traceparent(),
+        traceparent: onward.traceparent.as_deref(),
+        tracestate: onward.tracestate.as_deref(),
         ..ToolCall::new(&ready.endpoint, &call.name, &call.request.arguments, within.min(deadline))
     };
     fleet.mcp.call_tool(request).await

@@ -14,9 +14,10 @@ use toolfleet_aws::queue::Outgoing;
 use super::visit::{Arrival, FIRST_SENDER, FIRST_SENT, MANY_RECEIVES, PARKS};
 use crate::backoff;
 use crate::fleet::Fleet;
+use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
 /// The attributes of a message that its parked successor keeps.
-const CARRIED: [&str; 2] = ["traceparent", "tracestate"];
+const CARRIED: [&str; 2] = [TRACEPARENT, TRACESTATE];
 /// The longest wait by invisibility, in seconds.
 const SHORT_S: u64 = 30;
 /// The longest delay of a new message, in seconds (SQS quota).
@@ -25,6 +26,7 @@ const LONGEST_DELAY_S: u64 = 900;
 /// Gives the message back for `after_ms`.
 pub(super) async fn later(fleet: &Fleet, arrival: &Arrival, after_ms: u64, why: &'static str) {
     let wait_s = after_ms.div_ceil(1000);
+    fleet.meters.given_back(why);
     tracing::debug!(message_id = arrival.message_id(), wait_s, why, "a call goes back to the queue");
     let given_back = if wait_s <= SHORT_S && arrival.receive_count() < MANY_RECEIVES {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);

@@ -27,10 +27,12 @@ mod visit;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use toolfleet_aws::Trouble;
 use toolfleet_aws::queue::{Delivery, Queue};
 
 use crate::fleet::{Fleet, Step};
+use crate::telemetry::trace;
 use admit::Admitted;
 use claim::Claimed;
 use decode::Decoded;
@@ -39,7 +41,8 @@ use prepare::Prepared;
 pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
 use record::Recorded;
-use visit::Arrival;
+use tracing::Instrument as _;
+pub(crate) use visit::Arrival;
 
 /// How long sending a notice may take.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -57,23 +60,37 @@ enum Leaving {
 /// Takes one delivery through the worker. `slot` is held until the call is out of the worker's hands: the message that is still
 /// to be deleted, given back or answered for keeps no other call waiting.
 pub async fn run(fleet: Arc<Fleet>, delivery: Delivery, slot: impl Send) {
-    let arrival = Arrival::new(&fleet, delivery);
-    let leaving = Box::pin(travel(&fleet, &arrival)).await;
-    drop(slot);
+    let mut arrival = Arrival::new(&fleet, delivery);
+    let begun = Instant::now();
+    arrival.span = trace::delivery(fleet.queue.name(), &arrival);
+    let lines = trace::lines(&arrival);
+    let whole = async {
+        let leaving = Box::pin(travel(&fleet, &arrival)).await;
+        drop(slot);
+        leave(&fleet, &arrival, leaving).await;
+    };
+    whole.instrument(lines).instrument(arrival.span.clone()).await;
+    fleet.meters.processed(fleet.queue.name(), begun.elapsed());
+}
+
+async fn leave(fleet: &Fleet, arrival: &Arrival, leaving: Result<Leaving, Trouble>) {
     match leaving {
-        Ok(Leaving::Settled(recorded)) => settle(&fleet, &fleet.queue, &arrival, &recorded).await,
-        Ok(Leaving::Later { after_ms, why }) => give_back::later(&fleet, &arrival, after_ms, why).await,
+        Ok(Leaving::Settled(recorded)) => settle(fleet, &fleet.queue, arrival, &recorded).await,
+        Ok(Leaving::Later { after_ms, why }) => give_back::later(fleet, arrival, after_ms, why).await,
         Ok(Leaving::Lost) => {
             tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over")
         }
         // Our own trouble is never an outcome: the call waits until it has passed.
-        Err(trouble) => give_back::after_trouble(&fleet, &arrival, &trouble).await,
+        Err(trouble) => give_back::after_trouble(fleet, arrival, &trouble).await,
     }
 }
 
 async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     let request = match decode::decode(fleet, arrival) {
-        Decoded::Request(request) => request,
+        Decoded::Request(request) => {
+            trace::named(&arrival.span, &request.key);
+            request
+        }
         Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
     };
     fleet.passed(Step::Decoded).await;
@@ -101,7 +118,7 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
         return Ok(Leaving::Later { after_ms: 0, why: "the worker is stopping" });
     }
 
-    let mut claimed = match claim::claim(fleet, arrival, *ready).await? {
+    let mut claimed = match claim::claim(fleet, arrival, *ready).instrument(trace::step("claim")).await? {
         Claimed::Ours(claimed) => claimed,
         Claimed::Ended { request, row } => {
             return settled(record::already(fleet, arrival, *request, *row).await);
@@ -121,14 +138,14 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     };
     fleet.passed(Step::Executed).await;
 
-    concluded(record::finish(fleet, arrival, *claimed, outcome).await)
+    concluded(record::finish(fleet, arrival, *claimed, outcome).instrument(trace::step("record")).await)
 }
 
 /// Tells whoever waits, then deletes the message from the queue it came from.
 async fn settle(fleet: &Fleet, queue: &Queue, arrival: &Arrival, recorded: &Recorded) {
     fleet.passed(Step::Recorded).await;
     // The notice goes first: a worker that dies here sends it twice, and never not at all.
-    if tokio::time::timeout(NOTICE, notify::notify(fleet, recorded)).await.is_err() {
+    if tokio::time::timeout(NOTICE, notify::notify(fleet, arrival, recorded)).await.is_err() {
         tracing::warn!(
             message_id = arrival.message_id(),
             code = "notice_failed",

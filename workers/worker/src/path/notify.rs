@@ -2,14 +2,16 @@
 //!
 //! **Invariant:** a notice that cannot be sent costs no call: the record is the truth.
 
-use std::collections::BTreeMap;
-
 use toolfleet_aws::queue::Outgoing;
 
-use super::record::Recorded;
-use crate::fleet::Fleet;
+use tracing::Instrument as _;
 
-pub(super) async fn notify(fleet: &Fleet, recorded: &Recorded) {
+use super::record::Recorded;
+use super::visit::Arrival;
+use crate::fleet::Fleet;
+use crate::telemetry::trace;
+
+pub(super) async fn notify(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
     let Some((notice, queue)) = recorded.notice() else {
         return;
     };
@@ -17,8 +19,10 @@ pub(super) async fn notify(fleet: &Fleet, recorded: &Recorded) {
         return;
     };
     let group = Some(notice.tenant.to_string());
-    let message = Outgoing { body, delay_s: 0, group, attributes: BTreeMap::new() };
-    if let Err(trouble) = fleet.reply_queue(queue).send(message).await {
+    let span = trace::notice(queue);
+    let attributes = trace::onward(&span).or(arrival.trace_context()).attributes();
+    let message = Outgoing { body, delay_s: 0, group, attributes };
+    if let Err(trouble) = fleet.reply_queue(queue).send(message).instrument(span).await {
         tracing::warn!(%trouble, call_id = %notice.call_id, code = "notice_failed", "a notice could not be sent; the result stands");
     }
 }

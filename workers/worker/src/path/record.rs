@@ -23,6 +23,7 @@ use super::visit::Arrival;
 use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::fleet::{Fleet, Step};
+use crate::telemetry::trace;
 
 /// Sanitised arguments longer than this stay out of the record, so that a record is one write unit (1 KiB).
 const ARGUMENT_BYTES: usize = 256;
@@ -67,7 +68,7 @@ pub(super) async fn finish(
     }
     match persist(fleet, &row, &event).await? {
         Turn::Stored { row, .. } => {
-            fleet.passed(Step::ResultStored).await;
+            stored(fleet, arrival, &row).await;
             Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *request, *row).await?)))
         }
         Turn::Found { .. } => {
@@ -79,6 +80,7 @@ pub(super) async fn finish(
                 ..event_record(AuditKind::LateAnswer, request.key.clone(), arrival, now, Some(&request))
             };
             fleet.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
+            fleet.meters.late_answer();
             tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
             Ok(Concluded::Lost)
         }
@@ -115,7 +117,7 @@ pub(super) async fn release(
     let event = Event::Release { claim, attempts, exposed, now: fleet.now() };
     match apply(&fleet.calls, Some(&row), &event).await? {
         Turn::Stored { row, .. } if row.finished.is_some() => {
-            fleet.passed(Step::ResultStored).await;
+            stored(fleet, arrival, &row).await;
             Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *ready.call.request, *row).await?)))
         }
         Turn::Stored { .. } => Ok(Concluded::Later { after_ms, why }),
@@ -133,7 +135,7 @@ pub(super) async fn conclude(
     let visit = arrival.visit(fleet, &request, false);
     match apply(&fleet.calls, None, &Event::Conclude { visit, outcome }).await? {
         Turn::Stored { row, .. } => {
-            fleet.passed(Step::ResultStored).await;
+            stored(fleet, arrival, &row).await;
             Ok(Concluded::Recorded(Box::new(already(fleet, arrival, request, *row).await?)))
         }
         Turn::Found { row: Some(row), finding: Finding::AlreadyRecorded } => {
@@ -154,6 +156,16 @@ pub(super) async fn conclude(
             why: "the call waits for something else",
         }),
     }
+}
+
+/// The end of a call was stored by this worker.
+async fn stored(fleet: &Fleet, arrival: &Arrival, row: &CallRow) {
+    if let Some(finished) = &row.finished {
+        let outcome = &finished.outcome;
+        fleet.meters.ended(outcome.kind, outcome.trouble.as_ref().map(|why| why.code));
+        trace::outcome(arrival.span(), outcome);
+    }
+    fleet.passed(Step::ResultStored).await;
 }
 
 /// The account of a call that has ended, by whoever: its audit record is inserted unless it stands.

@@ -8,10 +8,12 @@ use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::time::Timestamp;
+use tracing::Span;
 
 use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::fleet::Fleet;
+use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
 
 /// Message attribute: when the first message of a parked call was sent, in ms since 1970.
 pub(super) const FIRST_SENT: &str = "toolfleet-first-sent-ms";
@@ -27,9 +29,11 @@ const LONGEST_AGO_MS: i64 = 60 * 24 * 60 * 60 * 1000;
 pub(super) const MANY_RECEIVES: u32 = 4;
 
 /// One delivery of one message.
-pub(super) struct Arrival {
+pub(crate) struct Arrival {
     delivery: Delivery,
     nonce: Nonce,
+    /// Its span, where traces go somewhere.
+    pub(super) span: Span,
     /// When the call's first message was sent.
     pub(super) enqueued_at: Timestamp,
     /// Who sent it.
@@ -51,15 +55,19 @@ impl Arrival {
         let sender = told(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
         let parks = told(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
         let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
-        Self { nonce, enqueued_at, sender, parks, delivery }
+        Self { nonce, enqueued_at, sender, parks, delivery, span: Span::none() }
     }
 
     pub(super) fn body(&self) -> &str {
         &self.delivery.body
     }
 
-    pub(super) fn message_id(&self) -> &str {
+    pub(crate) fn message_id(&self) -> &str {
         &self.delivery.message_id
+    }
+
+    pub(crate) const fn span(&self) -> &Span {
+        &self.span
     }
 
     pub(super) const fn receipt(&self) -> &Receipt {
@@ -89,8 +97,10 @@ impl Arrival {
         &self.delivery
     }
 
-    pub(super) fn traceparent(&self) -> Option<&str> {
-        self.delivery.attributes.get("traceparent").map(String::as_str)
+    /// The trace context that the sender gave.
+    pub(crate) fn trace_context(&self) -> Onward {
+        let read = |name: &str| self.delivery.attributes.get(name).filter(|v| !v.is_empty()).cloned();
+        Onward { traceparent: read(TRACEPARENT), tracestate: read(TRACESTATE) }
     }
 
     /// What this delivery brings to the state table.

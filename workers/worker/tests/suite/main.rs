@@ -16,4 +16,5 @@ mod reaping;
 mod rig;
 mod servers;
 mod stopping;
+mod telemetry;
 mod waiting;

@@ -23,6 +23,7 @@ use toolfleet_worker::clock::Clock as WorkerClock;
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::conversations::Conversations;
 use toolfleet_worker::fleet::{DeadLetters, Fleet, Parts, Step, Watch};
+use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{intake, path};
 
 pub(crate) const START_MS: u64 = 1_795_000_000_123;
@@ -40,6 +41,8 @@ pub(crate) struct Rig {
     pub(crate) direct: Aws,
     /// When its workers end what lies in the dead-letter queue.
     pub(crate) reap_after: Duration,
+    /// What its workers count with.
+    pub(crate) meters: Meters,
 }
 
 impl Rig {
@@ -59,7 +62,7 @@ impl Rig {
         }
         mcp.tool("hinted", |_| json!({"content": []})).annotations(json!({"readOnlyHint": true}));
         let direct = connect(local.sqs_url(), local.dynamodb_url(), local.secretsmanager_url(), SENDER).await;
-        Self { local, clock, sqs, dynamodb, mcp, direct, reap_after: Duration::ZERO }
+        Self { local, clock, sqs, dynamodb, mcp, direct, reap_after: Duration::ZERO, meters: Meters::none() }
     }
 
     pub(crate) fn catalog(&self) -> Value {
@@ -111,6 +114,7 @@ impl Rig {
         let clock = WorkerClock::Of(Arc::new(now));
         let register = Conversations::new(aws.sessions(&Tables::with_prefix("toolfleet")), clock.clone());
         Arc::new(Fleet::new(Parts {
+            meters: self.meters.clone(),
             dead_letters: Some(DeadLetters {
                 queue: aws.queue(self.local.queue_url("toolfleet-calls-dlq")),
                 reap_after: self.reap_after,
@@ -294,13 +298,13 @@ impl Watch for CrashAfter {
 }
 
 #[derive(Default)]
-struct CountAcknowledged {
+pub(crate) struct CountAcknowledged {
     count: AtomicUsize,
     changed: Notify,
 }
 
 impl CountAcknowledged {
-    async fn reached(&self, count: usize) {
+    pub(crate) async fn reached(&self, count: usize) {
         loop {
             let changed = self.changed.notified();
             if self.count.load(Ordering::SeqCst) >= count {

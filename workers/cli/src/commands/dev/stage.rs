@@ -15,6 +15,7 @@ use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
 use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
 use toolfleet_worker::start;
+use toolfleet_worker::telemetry::Meters;
 
 use super::environment::{CREDENTIAL, Environment, PREFIX};
 use crate::ending::Failure;
@@ -92,6 +93,7 @@ impl Stage {
 
     async fn start_worker(&self, catalog: Catalog, slots: u32) -> Result<Worker, Failure> {
         let config = WorkerConfig {
+            http: None,
             queue_url: self.queue_url.clone(),
             dead_letter_queue_url: Some(self.local.queue_url(&format!("{PREFIX}-calls-dlq"))),
             // Nobody moves messages back here: whoever waits shall see the end soon.
@@ -103,8 +105,9 @@ impl Stage {
                 .map_err(|e| Failure::Ours(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..Limits::default() },
         };
-        let fleet =
-            start::fleet(&config, self.aws().await, catalog).await.map_err(|e| Failure::Ours(e.into()))?;
+        let fleet = start::fleet(&config, self.aws().await, catalog, Meters::none())
+            .await
+            .map_err(|e| Failure::Ours(e.into()))?;
         let fleet = Arc::new(fleet);
         let running = tokio::spawn(start::run(fleet.clone()));
         Ok(Worker { fleet, running })

@@ -1,0 +1,146 @@
+//! Owns what a worker counts. Names follow OpenTelemetry's conventions where there are any; labels are few and bounded: no call, no
+//! session, no tenant.
+//!
+//! **Invariant:** where nobody receives metrics, nothing is counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+use toolfleet_core::ids::ServerId;
+use toolfleet_core::outcome::{Code, OutcomeKind};
+
+/// Seconds; a call may take milliseconds or hours.
+const SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0];
+
+/// What a worker counts with. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Meters(Option<Arc<Instruments>>);
+
+#[derive(Debug)]
+struct Instruments {
+    meter: Meter,
+    processed: Histogram<f64>,
+    attempts: Histogram<f64>,
+    ended: Counter<u64>,
+    given_back: Counter<u64>,
+    received: Counter<u64>,
+    receives: Counter<u64>,
+    late_answers: Counter<u64>,
+}
+
+impl Meters {
+    /// Counts nothing.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Counts with `meter`.
+    pub fn new(meter: &Meter) -> Self {
+        let seconds = |name: &'static str, text: &'static str| {
+            let histogram = meter.f64_histogram(name).with_unit("s").with_description(text);
+            histogram.with_boundaries(SECONDS.to_vec()).build()
+        };
+        let count =
+            |name: &'static str, text: &'static str| meter.u64_counter(name).with_description(text).build();
+        Self(Some(Arc::new(Instruments {
+            processed: seconds(
+                "messaging.process.duration",
+                "From receiving a message until it is deleted or given back.",
+            ),
+            attempts: seconds("mcp.client.operation.duration", "One attempt at an MCP server."),
+            ended: count("toolfleet.calls.ended", "Calls that this worker ended, by outcome and code."),
+            given_back: count("toolfleet.calls.given_back", "Calls that went back to the queue, by reason."),
+            received: count("messaging.client.consumed.messages", "Messages received."),
+            receives: count("toolfleet.receives", "Receive requests that were answered."),
+            late_answers: count(
+                "toolfleet.late_answers",
+                "Answers that came after another worker had taken the call over.",
+            ),
+            meter: meter.clone(),
+        })))
+    }
+
+    /// A delivery has left the worker.
+    pub(crate) fn processed(&self, queue: &str, took: Duration) {
+        if let Some(on) = &self.0 {
+            let attributes = [
+                KeyValue::new("messaging.system", "aws_sqs"),
+                KeyValue::new("messaging.operation.name", "process"),
+                KeyValue::new("messaging.destination.name", queue.to_owned()),
+            ];
+            on.processed.record(took.as_secs_f64(), &attributes);
+        }
+    }
+
+    /// An attempt has ended.
+    pub(crate) fn attempted(&self, server: &ServerId, took: Duration, error: Option<&'static str>) {
+        if let Some(on) = &self.0 {
+            let mut attributes = vec![
+                KeyValue::new("mcp.method.name", "tools/call"),
+                KeyValue::new("toolfleet.server", server.to_string()),
+            ];
+            attributes.extend(error.map(|error| KeyValue::new("error.type", error)));
+            on.attempts.record(took.as_secs_f64(), &attributes);
+        }
+    }
+
+    /// A call has ended here.
+    pub(crate) fn ended(&self, outcome: OutcomeKind, code: Option<Code>) {
+        if let Some(on) = &self.0 {
+            let mut attributes = vec![KeyValue::new("toolfleet.outcome", outcome.as_str())];
+            attributes.extend(code.map(|code| KeyValue::new("toolfleet.code", code.as_str())));
+            on.ended.add(1, &attributes);
+        }
+    }
+
+    /// A call goes back to the queue.
+    pub(crate) fn given_back(&self, why: &'static str) {
+        if let Some(on) = &self.0 {
+            on.given_back.add(1, &[KeyValue::new("toolfleet.reason", why)]);
+        }
+    }
+
+    /// A receive has brought `messages`.
+    pub(crate) fn received(&self, messages: u32) {
+        if let Some(on) = &self.0 {
+            on.receives.add(1, &[]);
+            on.received.add(u64::from(messages), &[KeyValue::new("messaging.system", "aws_sqs")]);
+        }
+    }
+
+    /// An answer came too late.
+    pub(crate) fn late_answer(&self) {
+        if let Some(on) = &self.0 {
+            on.late_answers.add(1, &[]);
+        }
+    }
+
+    /// A number that is asked for when it is collected.
+    pub(crate) fn watch(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        if let Some(on) = &self.0 {
+            let gauge = on.meter.u64_observable_gauge(name).with_description(text);
+            gauge.with_callback(move |observer| observer.observe(read(), &[])).build();
+        }
+    }
+
+    /// The same for a count that only grows.
+    pub(crate) fn watch_count(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        if let Some(on) = &self.0 {
+            let counter = on.meter.u64_observable_counter(name).with_description(text);
+            counter.with_callback(move |observer| observer.observe(read(), &[])).build();
+        }
+    }
+}

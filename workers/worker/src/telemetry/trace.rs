@@ -1,0 +1,183 @@
+//! Owns the spans of a call, by OpenTelemetry's conventions for messaging, GenAI and MCP; arguments and results are never in them.
+//!
+//! **Invariant:** where traces go nowhere, no span of these is made, and the sender's own context travels on unchanged.
+
+use std::collections::{BTreeMap, HashMap};
+
+use opentelemetry::global;
+use opentelemetry::trace::TraceContextExt as _;
+use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::CallKey;
+use toolfleet_core::outcome::Outcome;
+use toolfleet_mcp::{Answer, AnswerKind};
+use tracing::Span;
+use tracing::field::Empty;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use url::Url;
+
+use crate::path::Arrival;
+
+/// The target of spans that go to the receiver of traces and never into the log.
+pub(crate) const TARGET: &str = "toolfleet::trace";
+
+/// The names of W3C trace context, as message attributes and as headers.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+/// The same, of the vendor's part.
+pub(crate) const TRACESTATE: &str = "tracestate";
+
+/// A W3C trace context that goes to somebody else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Onward {
+    pub(crate) traceparent: Option<String>,
+    pub(crate) tracestate: Option<String>,
+}
+
+/// The span of one delivery, child of whatever the sender named.
+pub(crate) fn delivery(queue: &str, arrival: &Arrival) -> Span {
+    let span = tracing::info_span!(
+        target: TARGET, parent: None, "process",
+        otel.name = format_args!("process {queue}"), otel.kind = "consumer",
+        messaging.system = "aws_sqs", messaging.operation.type = "process", messaging.operation.name = "process",
+        messaging.destination.name = queue, messaging.message.id = arrival.message_id(),
+        toolfleet.call_id = Empty, toolfleet.tenant = Empty, toolfleet.outcome = Empty, error.type = Empty,
+    );
+    if !span.is_disabled() {
+        let sent = arrival.trace_context();
+        let carrier: HashMap<String, String> =
+            [(TRACEPARENT, sent.traceparent), (TRACESTATE, sent.tracestate)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .collect();
+        let parent = global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
+        let _started_before = span.set_parent(parent);
+    }
+    span
+}
+
+/// The span that log lines of a delivery stand in: they name its message and its trace.
+pub(crate) fn lines(arrival: &Arrival) -> Span {
+    let traceparent = onward(arrival.span()).or(arrival.trace_context()).traceparent;
+    let trace_id = traceparent.as_deref().and_then(trace_id);
+    tracing::info_span!(parent: arrival.span(), "call", message_id = arrival.message_id(), trace_id)
+}
+
+/// Whose delivery it is.
+pub(crate) fn named(process: &Span, key: &CallKey) {
+    if !process.is_disabled() {
+        process.record("toolfleet.tenant", key.tenant.as_str());
+        process.record("toolfleet.call_id", key.call_id.as_str());
+    }
+}
+
+/// How its call ended.
+pub(crate) fn outcome(process: &Span, outcome: &Outcome) {
+    process.record("toolfleet.outcome", outcome.kind.as_str());
+    if let Some(why) = &outcome.trouble {
+        process.record("error.type", why.code.as_str());
+    }
+}
+
+/// The span of a notice on its way.
+pub(crate) fn notice(queue_url: &str) -> Span {
+    let queue = queue_url.rsplit('/').next().unwrap_or(queue_url);
+    tracing::info_span!(
+        target: TARGET, "send",
+        otel.name = format_args!("send {queue}"), otel.kind = "producer",
+        messaging.system = "aws_sqs", messaging.operation.type = "send", messaging.operation.name = "send",
+        messaging.destination.name = queue,
+    )
+}
+
+/// A step of a call.
+pub(crate) fn step(name: &'static str) -> Span {
+    tracing::info_span!(target: TARGET, "step", otel.name = name)
+}
+
+/// The span of one attempt at the server.
+pub(crate) fn attempt(tool: &str, server: &Url, number: u32) -> Span {
+    tracing::info_span!(
+        target: TARGET, "attempt",
+        otel.name = format_args!("tools/call {tool}"), otel.kind = "client", otel.status_code = Empty,
+        mcp.method.name = "tools/call", mcp.session.id = Empty, mcp.protocol.version = Empty,
+        gen_ai.operation.name = "execute_tool", gen_ai.tool.name = tool,
+        server.address = server.host_str(), server.port = server.port_or_known_default(),
+        network.protocol.name = "http", error.type = Empty, toolfleet.attempt = number,
+    )
+}
+
+/// What came of an attempt; gives its `error.type`, where it has one.
+pub(crate) fn ended(span: &Span, answer: &Result<Answer, Fault>) -> Option<&'static str> {
+    let error = match answer {
+        Ok(answer) => match answer.kind {
+            AnswerKind::ToolError { .. } => Some("tool_error"),
+            AnswerKind::Complete | AnswerKind::InputRequired | AnswerKind::Task | AnswerKind::Unknown(_) => {
+                None
+            }
+        },
+        Err(fault) => Some(fault.code().as_str()),
+    };
+    if span.is_disabled() {
+        return error;
+    }
+    if let Ok(answer) = answer {
+        span.record("mcp.protocol.version", answer.protocol_version.as_str());
+        // Whoever knows a session's id could speak in it: its beginning tells sessions apart.
+        if let Some(session) = &answer.mcp_session {
+            span.record("mcp.session.id", session.chars().take(8).collect::<String>());
+        }
+    }
+    if let Some(error) = error {
+        span.record("error.type", error);
+        span.record("otel.status_code", "ERROR");
+    }
+    error
+}
+
+/// The context that goes on from `span`: nothing where traces go nowhere.
+pub(crate) fn onward(span: &Span) -> Onward {
+    if span.is_disabled() {
+        return Onward::default();
+    }
+    let context = span.context();
+    if !context.span().span_context().is_valid() {
+        return Onward::default();
+    }
+    let mut carrier = HashMap::new();
+    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut carrier));
+    let mut take = |name: &str| carrier.remove(name).filter(|value: &String| !value.is_empty());
+    Onward { traceparent: take(TRACEPARENT), tracestate: take(TRACESTATE) }
+}
+
+impl Onward {
+    /// This one, or the other if this is none.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self.traceparent.is_some() { self } else { other }
+    }
+
+    /// As message attributes.
+    pub(crate) fn attributes(self) -> BTreeMap<String, String> {
+        let pairs = [(TRACEPARENT, self.traceparent), (TRACESTATE, self.tracestate)];
+        pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+}
+
+/// The trace id in a `traceparent`, if it is one.
+pub(crate) fn trace_id(traceparent: &str) -> Option<&str> {
+    let id = traceparent.split('-').nth(1)?;
+    let fits = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0');
+    fits.then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_taken_from_a_whole_traceparent_alone() {
+        let whole = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(trace_id(whole), Some("0af7651916cd43dd8448eb211c80319c"));
+        for broken in ["", "00", "00-xyz-1-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01"] {
+            assert_eq!(trace_id(broken), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a worker tells of itself: one trace from the sender to the tool and the notice, metrics, health.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use serde_json::json;
+use tokio::net::TcpListener;
+use toolfleet_aws::queue::Outgoing;
+use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_testkit::MockFault;
+use toolfleet_worker::telemetry::{self, Meters};
+use toolfleet_worker::{health, intake};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use crate::rig::{CountAcknowledged, Rig, request};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const SENDERS_SPAN: &str = "b7ad6b7169203331";
+
+/// Sends a call as a traced sender does.
+async fn send(rig: &Rig, body: serde_json::Value) {
+    let attributes = [
+        ("traceparent".to_owned(), format!("00-{TRACE}-{SENDERS_SPAN}-01")),
+        ("tracestate".to_owned(), "vendor=1".to_owned()),
+    ];
+    let message = Outgoing { body: body.to_string(), attributes: attributes.into(), ..Outgoing::default() };
+    rig.queue().send(message).await.unwrap();
+}
+
+/// Spans of this thread go to what is given back, until the guard is dropped.
+fn listen() -> (InMemorySpanExporter, SdkTracerProvider, tracing::subscriber::DefaultGuard) {
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    let subscriber = tracing_subscriber::registry().with(telemetry::spans(&provider));
+    (exporter, provider, tracing::subscriber::set_default(subscriber))
+}
+
+fn named<'a>(spans: &'a [SpanData], name: &str) -> &'a SpanData {
+    let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+    assert_eq!(found.len(), 1, "{name} among {:?}", spans.iter().map(|s| &s.name).collect::<Vec<_>>());
+    found[0]
+}
+
+fn attribute(span: &SpanData, name: &str) -> Option<String> {
+    let found = span.attributes.iter().find(|pair| pair.key.as_str() == name);
+    found.map(|pair| pair.value.to_string())
+}
+
+#[tokio::test]
+async fn one_trace_leads_from_the_sender_through_claim_and_attempt_to_the_tool_the_record_and_the_notice() {
+    let (exporter, _provider, _listening) = listen();
+    let rig = Rig::new().await;
+    let reply = rig.local.queue_url("toolfleet-replies");
+    let mut body = request("c1", "unsafe");
+    body["reply"] = json!({"sqs_queue_url": reply});
+    body["arguments"] = json!({"text": "not for a trace"});
+    send(&rig, body).await;
+    rig.settle().await;
+
+    let spans = exporter.get_finished_spans().unwrap();
+    let trace = TraceId::from_hex(TRACE).unwrap();
+    assert!(spans.iter().all(|span| span.span_context.trace_id() == trace));
+    let process = named(&spans, "process toolfleet-calls");
+    assert_eq!(process.parent_span_id, SpanId::from_hex(SENDERS_SPAN).unwrap());
+    assert_eq!(process.span_kind, SpanKind::Consumer);
+    assert_eq!(attribute(process, "messaging.system").unwrap(), "aws_sqs");
+    assert_eq!(attribute(process, "toolfleet.call_id").unwrap(), "c1");
+    assert_eq!(attribute(process, "toolfleet.outcome").unwrap(), "succeeded");
+    let attempt = named(&spans, "tools/call unsafe");
+    assert_eq!(attempt.span_kind, SpanKind::Client);
+    assert_eq!(attribute(attempt, "mcp.method.name").unwrap(), "tools/call");
+    assert_eq!(attribute(attempt, "gen_ai.tool.name").unwrap(), "unsafe");
+    assert_eq!(attribute(attempt, "mcp.protocol.version").unwrap(), "2026-07-28");
+    let notice = named(&spans, "send toolfleet-replies");
+    for step in [named(&spans, "claim"), attempt, named(&spans, "record"), notice] {
+        assert_eq!(step.parent_span_id, process.span_context.span_id(), "{}", step.name);
+    }
+    let called = rig.mcp.requests_of("tools/call");
+    let expected = format!("00-{TRACE}-{}-01", attempt.span_context.span_id());
+    assert_eq!(called[0].body["params"]["_meta"]["traceparent"], expected);
+    assert_eq!(called[0].body["params"]["_meta"]["tracestate"], "vendor=1");
+    assert_eq!(called[0].header("traceparent"), Some(expected.as_str()));
+    let notices = rig.direct.queue(reply).receive(10, 0, 30).await.unwrap();
+    let expected = format!("00-{TRACE}-{}-01", notice.span_context.span_id());
+    assert_eq!(notices[0].attributes["traceparent"], expected);
+    assert!(!format!("{spans:?}").contains("not for a trace"), "arguments are in no span");
+}
+
+#[tokio::test]
+async fn each_attempt_has_a_span_of_its_own_that_says_what_went_wrong() {
+    let (exporter, _provider, _listening) = listen();
+    let rig = Rig::new().await;
+    rig.mcp.next_for("tools/call", MockFault::status(503));
+    send(&rig, request("c1", "safe")).await;
+    rig.settle().await;
+    let spans = exporter.get_finished_spans().unwrap();
+    let attempts: Vec<_> = spans.iter().filter(|span| span.name == "tools/call safe").collect();
+    assert_eq!(attempts.len(), 2);
+    assert!(matches!(attempts[0].status, Status::Error { .. }));
+    assert!(attribute(attempts[0], "error.type").is_some());
+    assert_eq!(attempts[1].status, Status::Unset);
+    assert_ne!(attempts[0].span_context.span_id(), attempts[1].span_context.span_id());
+}
+
+#[tokio::test]
+async fn where_traces_go_nowhere_the_senders_own_context_travels_on_unchanged() {
+    let rig = Rig::new().await;
+    send(&rig, request("c1", "unsafe")).await;
+    rig.settle().await;
+    let called = rig.mcp.requests_of("tools/call");
+    let sent = format!("00-{TRACE}-{SENDERS_SPAN}-01");
+    assert_eq!(called[0].body["params"]["_meta"]["traceparent"], sent);
+    assert_eq!(called[0].body["params"]["_meta"]["tracestate"], "vendor=1");
+}
+
+/// What a GET of the worker's own endpoint gives.
+async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_says_whether_it_lives_and_is_ready_and_shows_its_metrics() {
+    let registry = prometheus::Registry::new();
+    let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
+    let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+    let mut rig = Rig::new().await;
+    rig.meters = Meters::new(&provider.meter("test"));
+    let gone = Arc::new(CountAcknowledged::default());
+    let fleet = rig.fleet_direct(Some(gone.clone())).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(health::serve(listener, fleet.clone(), Some(registry)));
+    assert_eq!(get(address, "/health/ready").await.0, 503, "it has received nothing yet");
+    assert!(health::ask(address).await.unwrap_err().contains("has not answered"));
+
+    rig.mcp.next_for("tools/call", MockFault::status(503));
+    rig.send(request("c1", "safe").to_string()).await;
+    rig.send(request("c2", "no-such-tool").to_string()).await;
+    let worker = tokio::spawn(intake::run(fleet.clone()));
+    gone.reached(2).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    assert_eq!(get(address, "/health/live").await, (200, "ok\n".into()));
+    assert_eq!(get(address, "/health/ready").await, (200, "ok\n".into()));
+    health::ask(address).await.unwrap();
+    let (status, metrics) = get(address, "/metrics").await;
+    assert_eq!(status, 200);
+    for part in [
+        "toolfleet_calls_ended_total{",
+        "toolfleet_outcome=\"succeeded\"",
+        "toolfleet_outcome=\"refused\"",
+        "toolfleet_code=\"unknown_tool\"",
+        "mcp_client_operation_duration_seconds_count{",
+        "error_type=",
+        "messaging_client_consumed_messages_total{",
+        "toolfleet_calls_in_hand",
+    ] {
+        assert!(metrics.contains(part), "{part} in {metrics}");
+    }
+    for private in ["c1", "acme"] {
+        assert!(!metrics.contains(&format!("\"{private}\"")), "{private} is no label");
+    }
+    fleet.shutdown.begin(Duration::from_secs(5));
+    assert_eq!(get(address, "/health/ready").await, (503, "the worker drains\n".into()));
+    worker.await.unwrap();
+}
