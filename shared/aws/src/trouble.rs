@@ -89,6 +89,8 @@ impl Trouble {
                 let words = chain(error);
                 let kind = unanswered(error, &words);
                 let remedy = remedy_of(kind);
+                // The chain of credential providers explains itself on many lines; the first one says enough.
+                let words = words.lines().next().unwrap_or_default();
                 Self { what: format!("{operation} on {resource}: {remedy}{words}"), kind }
             }
         }
@@ -158,10 +160,10 @@ fn is_about_credentials(code: &str) -> bool {
 /// is told by its words, here and nowhere else.
 fn unanswered<E, R>(error: &SdkError<E, R>, words: &str) -> TroubleKind {
     let says = |part: &str| words.to_ascii_lowercase().contains(part);
-    if says("loading credentials") || says("no providers in chain") || says("credentials provider") {
+    if says("loading credentials") || says("no credentials found") || says("no providers in chain") {
         return TroubleKind::Credentials;
     }
-    if says("region must be set") || says("missing region") {
+    if says("region must be set") || says("missing region") || says("missing signing region") {
         return TroubleKind::Region;
     }
     match error {

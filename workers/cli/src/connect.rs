@@ -50,9 +50,11 @@ impl Connect {
     /// The fleet, as the options and the environment say.
     pub(crate) async fn fleet(&self) -> Result<Fleet, Failure> {
         let queue_url = self.queue_url.clone().filter(|url| !url.is_empty()).ok_or_else(not_configured)?;
-        if !queue_url.starts_with("http") {
+        let whole = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.path().len() > 1;
+        if !url::Url::parse(&queue_url).is_ok_and(|url| whole(&url)) {
             return Err(Failure::usage(format!(
-                "--queue-url: is `{queue_url}`; give the whole URL, not a name"
+                "--queue-url: is `{queue_url}`; give the whole URL, not a name, for example \
+                 https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
             )));
         }
         let client = Client::connect(queue_url, &tables(&self.table_prefix, self.history_shards)).await;

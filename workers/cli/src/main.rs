@@ -21,6 +21,9 @@ use crate::output::Output;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if let Some(failure) = not_text() {
+        return failure.report(&Output::new(false));
+    }
     let cli = Cli::parse();
     let output = Output::new(cli.json);
     if let Err(failure) = log_to_stderr(&cli) {
@@ -30,6 +33,16 @@ async fn main() -> ExitCode {
         Ok(ending) => ending.code(),
         Err(failure) => failure.report(&output),
     }
+}
+
+/// Which argument is no text, which clap would not say.
+fn not_text() -> Option<Failure> {
+    let (place, argument) =
+        std::env::args_os().enumerate().find(|(_, argument)| argument.to_str().is_none())?;
+    let shown: String = argument.to_string_lossy().chars().take(60).collect();
+    Some(Failure::usage(format!(
+        "argument {place}: `{shown}` is not UTF-8 text; mend it, or give a file with @FILE"
+    )))
 }
 
 fn log_to_stderr(cli: &Cli) -> Result<(), Failure> {

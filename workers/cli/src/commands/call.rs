@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use toolfleet_core::ids::CallKey;
 
 use super::request::RequestArgs;
@@ -31,8 +32,21 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
     let fleet = connect.fleet().await?;
     let key = &ready.request.key;
     let spinner = spinner(key);
+    // Heard from before the message is sent: whoever stops waiting then is told of the call.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::Ours(e.into()))?;
     fleet.send(&ready).await?;
-    let row = fleet.wait(key, Duration::from_millis(args.wait_ms)).await?;
+    let row = tokio::select! {
+        row = fleet.wait(key, Duration::from_millis(args.wait_ms)) => row?,
+        _ = interrupt.recv() => {
+            spinner.finish_and_clear();
+            output.note(&format!(
+                "stopped waiting; the call goes on. Read it later with: toolfleet result {0} {1}\n\
+                 or withdraw it with: toolfleet cancel --tenant {0} --call-id {1}",
+                key.tenant, key.call_id
+            ));
+            return Ok(Ending::NoResult);
+        }
+    };
     spinner.finish_and_clear();
     let asked = &ready.request.digest;
     if row.as_ref().and_then(|row| row.digest.as_ref()).is_some_and(|stored| stored != asked) {

@@ -5,16 +5,20 @@
 //!
 //! **Invariant:** nothing leaves this file that a worker would not accept as a request.
 
-use std::io::Read as _;
+use std::io::Read;
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use toolfleet_client::system_clock;
 use toolfleet_core::ids::{CallId, GroupId, ServerId, SessionId, Tenant, ToolId};
 use toolfleet_core::message::{CallRequest, Group, REQUEST_VERSION, Reply, RetryWish, User};
 use toolfleet_core::time::Timestamp;
 
 use crate::ending::Failure;
+
+/// The largest message that SQS takes, in bytes.
+const MOST_BYTES: u64 = 1_048_576;
 
 /// What to call, for whom, with what.
 #[derive(Debug, Args)]
@@ -135,6 +139,11 @@ impl RequestArgs {
         if let Some(file) = &self.body {
             return checked(text_of("--body", file)?);
         }
+        if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= system_clock()()) {
+            return Err(Failure::usage(format!(
+                "--deadline: {deadline} has passed, so the call could not run; give an instant to come, or --timeout-ms"
+            )));
+        }
         let made_up = self.call_id.is_none() && self.idempotency_key.is_none();
         let call_id = if made_up { Some(new_call_id()?) } else { self.call_id.clone() };
         let body = Body {
@@ -180,6 +189,9 @@ fn arguments(option: &str) -> Result<Box<RawValue>, Failure> {
         None => option.to_owned(),
     };
     let text = text.trim();
+    if text.is_empty() {
+        return Err(Failure::usage("--arguments: is empty; accepted is a JSON object, for example {}"));
+    }
     let not_json = |e: serde_json::Error| {
         Failure::usage(format!("--arguments: is not valid JSON: {e}\n{}", pointed_out(text, &e)))
     };
@@ -203,14 +215,30 @@ fn pointed_out(text: &str, error: &serde_json::Error) -> String {
 }
 
 fn text_of(option: &str, file: &str) -> Result<String, Failure> {
-    let read = if file == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
     let from = if file == "-" { "stdin" } else { file };
-    read.map_err(|e| Failure::usage(format!("{option}: cannot read {from}: {e}")))
+    let cannot_read = |e: std::io::Error| Failure::usage(format!("{option}: cannot read {from}: {e}"));
+    let mut bytes = Vec::new();
+    let read: Box<dyn Read> = match file {
+        "-" => Box::new(std::io::stdin()),
+        file => Box::new(std::fs::File::open(file).map_err(cannot_read)?),
+    };
+    // One byte more than fits tells that it does not; nobody waits for a file without an end.
+    read.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        let text =
+            format!("{option}: {from} has more than {MOST_BYTES} bytes, the most that a message carries");
+        return Err(Failure::usage(text));
+    }
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::usage(format!("{option}: {from} is not UTF-8 text (byte {}); accepted is JSON", at + 1))
+    })?;
+    if text.trim().is_empty() {
+        return Err(Failure::usage(format!(
+            "{option}: {from} is empty; accepted is a JSON object, for example {{}}"
+        )));
+    }
+    Ok(text)
 }
 
 fn parse_user(text: &str) -> Result<User, String> {

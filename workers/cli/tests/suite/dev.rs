@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::run::{Dev, directory, file, toolfleet};
+use crate::run::{Dev, directory, file, is_golden, toolfleet};
 
 #[test]
 fn a_call_succeeds_and_its_result_and_history_are_read_back() {
@@ -321,4 +321,81 @@ fn a_queue_that_does_not_exist_is_a_wrong_configuration() {
     ran.complains(&["no such queue; check TOOLFLEET_QUEUE_URL"]);
     let ran = dev.toolfleet(&["result", "acme", "c1", "--table-prefix", "other"]).exits(2);
     ran.complains(&["other-calls", "no such resource"]);
+}
+
+#[test]
+fn what_is_missing_on_the_way_to_a_fleet_is_named_with_its_remedy_and_no_secret_is_printed() {
+    let dev = Dev::start(&["--no-worker"]);
+    let status = ["queue", "status"];
+    let no_region = [("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "")];
+    dev.toolfleet_but(&no_region, &status).exits(2).complains(&["no AWS region is set", "AWS_REGION"]);
+    let no_credentials =
+        [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("AWS_EC2_METADATA_DISABLED", "true")];
+    let ran = dev.toolfleet_but(&no_credentials, &status).exits(2);
+    assert_eq!(ran.stderr.lines().count(), 2, "the chain of providers is left out: {}", ran.stderr);
+    ran.complains(&["no AWS credentials were found", "AWS_PROFILE", "`toolfleet dev`"]);
+    let away = [("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1"), ("AWS_SECRET_ACCESS_KEY", "hush-hush")];
+    let ran = dev.toolfleet_but(&away, &["--log", "trace", "queue", "status"]).exits(4);
+    assert!(!ran.stderr.contains("hush-hush"), "a secret is printed");
+    ran.complains(&["nothing answers there", "AWS_ENDPOINT_URL_", "`toolfleet dev`"]);
+    let nowhere = [("TOOLFLEET_TABLE_PREFIX", "nowhere")];
+    dev.toolfleet_but(&nowhere, &["result", "acme", "c1"]).exits(2).complains(&[
+        "nowhere-calls",
+        "no such resource",
+        "TOOLFLEET_TABLE_PREFIX",
+    ]);
+    let queue = dev.ready["queue_url"].as_str().unwrap().replace("toolfleet-calls", "elsewhere");
+    dev.toolfleet(&["queue", "status", "--queue-url", &queue]).exits(2).complains(&[
+        "elsewhere",
+        "no such queue",
+        "TOOLFLEET_QUEUE_URL",
+    ]);
+}
+
+#[test]
+fn a_wait_that_is_interrupted_says_that_the_call_goes_on() {
+    let dev = Dev::start(&["--no-worker"]);
+    let sent = || dev.toolfleet(&["queue", "status", "--json"]).exits(0).json()["queues"][0]["visible"] == 1;
+    let args = ["call", "--tenant", "acme", "--tool", "echo", "--call-id", "c1"];
+    let ran = dev.interrupt(&args, sent).exits(3);
+    ran.complains(&[
+        "the call goes on",
+        "toolfleet result acme c1",
+        "toolfleet cancel --tenant acme --call-id c1",
+    ]);
+}
+
+#[test]
+fn a_session_is_planned_created_granted_and_revoked_and_its_calls_are_held_to_it() {
+    let dev = Dev::start(&[]);
+    let verb = |verb: &'static str, rest: &[&'static str]| {
+        let named = ["sessions", verb, "--tenant", "acme", "--session", "s1"];
+        dev.toolfleet(&named.into_iter().chain(rest.iter().copied()).collect::<Vec<_>>())
+    };
+    let end = ["--grant", "echo", "--ends-at", "2100-01-01T00:00:00Z"];
+    let planned = verb("create", &end).exits(0);
+    planned.complains(&["nothing is changed yet; add --apply"]);
+    is_golden("sessions-plan.txt", &planned.stdout);
+    verb("show", &[]).exits(3).complains(&["nobody registered session s1 of tenant acme"]);
+    let all: Vec<_> = end.into_iter().chain(["--apply"]).collect();
+    verb("create", &all).exits(0).complains(&["within 60 s"]);
+    verb("create", &all).exits(2).complains(&["session `s1` exists already", "another id"]);
+    is_golden("sessions-show.txt", &verb("show", &[]).exits(0).stdout);
+
+    verb("grant", &["--withdraw", "add"]).exits(2).complains(&["--withdraw: `add` is not granted", "echo"]);
+    let granted = verb("grant", &["--grant", "demo/*", "--apply", "--json"]).exits(0).json();
+    assert_eq!(
+        (&granted["applied"], &granted["changes"][0]["to"]),
+        (&Value::Bool(true), &"echo, demo/*".into())
+    );
+    let call =
+        ["call", "--tenant", "acme", "--tool", "echo", "--session", "s1", "--arguments", r#"{"text": "x"}"#];
+    assert_eq!(dev.toolfleet(&call).exits(0).stdout, "x\n");
+
+    verb("expire", &["--ends-in", "2h"]).exits(0).complains(&["add --apply"]);
+    verb("revoke", &["--apply"]).exits(0);
+    let shown = verb("show", &["--json"]).exits(0).json();
+    assert_eq!((&shown["state"], &shown["grants"][1]), (&"ended".into(), &"demo/*".into()));
+    verb("expire", &["--apply"]).exits(2).complains(&["an end is never taken back"]);
+    verb("grant", &["--grant", "add", "--apply"]).exits(2).complains(&["session `s1` ended at"]);
 }

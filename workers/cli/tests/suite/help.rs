@@ -11,7 +11,9 @@ fn the_help_lists_every_verb_and_the_exit_codes() {
 
 #[test]
 fn every_verb_has_a_help_that_says_what_its_options_are_for() {
-    let verbs: [&[&str]; 9] = [
+    let verbs: [&[&str]; 11] = [
+        &["sessions", "create"],
+        &["sessions", "show"],
         &["dev"],
         &["send"],
         &["call"],

@@ -56,6 +56,12 @@ pub(crate) fn toolfleet(args: &[&str]) -> Ran {
     finish(command(args).spawn().unwrap())
 }
 
+/// Runs it to its end, with a last argument that need not be text.
+pub(crate) fn toolfleet_of_bytes(args: &[&str], last: &[u8]) -> Ran {
+    use std::os::unix::ffi::OsStrExt as _;
+    finish(command(args).arg(std::ffi::OsStr::from_bytes(last)).spawn().unwrap())
+}
+
 /// Runs it to its end, with that on stdin.
 pub(crate) fn toolfleet_with(args: &[&str], stdin: &str) -> Ran {
     let mut child = command(args).stdin(Stdio::piped()).spawn().unwrap();
@@ -113,6 +119,28 @@ impl Dev {
     pub(crate) fn toolfleet_with(&self, args: &[&str], stdin: &str) -> Ran {
         let mut child = self.joined(args).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        finish(child)
+    }
+
+    /// Runs a command with other variables than `dev` gave; an empty value unsets one.
+    pub(crate) fn toolfleet_but(&self, but: &[(&str, &str)], args: &[&str]) -> Ran {
+        let mut command = self.joined(args);
+        for (name, value) in but {
+            if value.is_empty() {
+                command.env_remove(name)
+            } else {
+                command.env(name, value)
+            };
+        }
+        finish(command.spawn().unwrap())
+    }
+
+    /// Starts a command, tells it to stop (SIGINT) once `ready` holds, and gives what it left behind.
+    pub(crate) fn interrupt(&self, args: &[&str], ready: impl Fn() -> bool) -> Ran {
+        let child = self.joined(args).spawn().unwrap();
+        assert!((0..1_000).any(|_| ready()), "it never gets that far");
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         finish(child)
     }
 

@@ -1,6 +1,6 @@
 //! What is typed wrongly: each answer names what was found and what is accepted, and nothing is sent.
 
-use crate::run::{directory, file, toolfleet, toolfleet_with};
+use crate::run::{directory, file, toolfleet, toolfleet_of_bytes, toolfleet_with};
 
 #[test]
 fn a_missing_queue_url_says_what_to_set() {
@@ -14,6 +14,9 @@ fn a_queue_name_is_not_taken_for_its_url() {
     toolfleet(&["queue", "status", "--queue-url", "toolfleet-calls"])
         .exits(2)
         .complains(&["--queue-url: is `toolfleet-calls`", "whole URL"]);
+    toolfleet(&["queue", "status", "--queue-url", "http//host/calls"])
+        .exits(2)
+        .complains(&["--queue-url: is `http//host/calls`", "https://sqs."]);
 }
 
 #[test]
@@ -154,4 +157,64 @@ fn a_taken_port_names_the_option_and_the_remedy() {
         let ran = toolfleet(&["dev", "--port-base", "0", option, &port]).exits(2);
         ran.complains(&[&format!("{option}: port {port} of 127.0.0.1"), "0 takes any that is free"]);
     }
+}
+
+const ECHO: [&str; 6] = ["send", "--tenant", "t", "--tool", "echo", "--arguments"];
+
+fn echo(arguments: &str) -> Vec<&str> {
+    ECHO.into_iter().chain([arguments]).collect()
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_named_by_its_place() {
+    let ran = toolfleet_of_bytes(&ECHO, b"{\"text\": \"\xff\"}").exits(2);
+    ran.complains(&["argument 7", "is not UTF-8 text", "@FILE"]);
+}
+
+#[test]
+fn a_binary_a_huge_and_an_empty_file_are_told_apart() {
+    let directory = directory("wrong-files");
+    let path = |name: &str, bytes: &[u8]| {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let huge = format!("{{\"text\": \"{}\"}}", "a".repeat(1_100_000));
+    let cases = [
+        (path("binary", b"{\"a\": \"\xff\x00\"}"), "is not UTF-8 text (byte 8)"),
+        (path("huge.json", huge.as_bytes()), "more than 1048576 bytes"),
+        (path("empty.json", b" \n"), "is empty; accepted is a JSON object"),
+    ];
+    for (path, problem) in cases {
+        toolfleet(&echo(&format!("@{path}"))).exits(2).complains(&["--arguments: ", &path, problem]);
+        toolfleet(&["send", "--body", &path]).exits(2).complains(&["--body: ", &path, problem]);
+    }
+}
+
+#[test]
+fn nothing_at_all_on_stdin_or_as_arguments_says_what_is_accepted() {
+    toolfleet(&echo("-")).exits(2).complains(&["--arguments: stdin is empty", "{}"]);
+    toolfleet(&echo("")).exits(2).complains(&["--arguments: is empty", "{}"]);
+}
+
+#[test]
+fn a_deadline_that_has_passed_is_said_before_anything_is_sent() {
+    let args = ["send", "--tenant", "t", "--tool", "x", "--deadline", "2020-01-01T00:00:00Z"];
+    toolfleet(&args).exits(2).complains(&["--deadline: 2020-01-01T00:00:00.000Z has passed", "--timeout-ms"]);
+}
+
+#[test]
+fn a_call_id_with_a_blank_names_the_option_and_the_rule() {
+    let ran = toolfleet(&["call", "--tenant", "t", "--tool", "x", "--call-id", "a b"]).exits(2);
+    ran.complains(&["--call-id <ID>", "`a b` is not a valid call id", "1 to 128 characters"]);
+}
+
+#[test]
+fn a_grant_that_opens_nothing_and_an_end_that_has_passed_are_refused() {
+    let create = ["sessions", "create", "--tenant", "t", "--session", "s", "--grant"];
+    let with = |rest: &[&'static str]| create.into_iter().chain(rest.iter().copied()).collect::<Vec<_>>();
+    toolfleet(&with(&["a b"])).exits(2).complains(&["--grant <GRANT>", "`a b` is not a grant", "server/*"]);
+    toolfleet(&with(&["a", "--ends-at", "2020-01-01T00:00:00Z"]))
+        .exits(2)
+        .complains(&["--ends-at: 2020-01-01T00:00:00.000Z has passed", "sessions revoke"]);
 }
