@@ -20,7 +20,7 @@ fn arn(name: &str) -> String {
 async fn count(local: &Local, name: &str) -> u32 {
     let ask = local.sqs.get_queue_attributes().queue_url(local.url(name));
     let shown = ask.attribute_names(Name::ApproximateNumberOfMessages).send().await.unwrap();
-    shown.attributes().unwrap()[&Name::ApproximateNumberOfMessages].parse().unwrap()
+    shown.attributes().unwrap().get(&Name::ApproximateNumberOfMessages).unwrap().parse().unwrap()
 }
 
 async fn send(local: &Local, name: &str, messages: u32) {
@@ -37,30 +37,32 @@ async fn send(local: &Local, name: &str, messages: u32) {
 }
 
 async fn latest(local: &Local) -> ListMessageMoveTasksResultEntry {
-    local.sqs.list_message_move_tasks().source_arn(arn(DEAD)).send().await.unwrap().results()[0].clone()
+    let listed = local.sqs.list_message_move_tasks().source_arn(arn(DEAD)).send().await.unwrap();
+    listed.results().first().unwrap().clone()
 }
 
 /// Asks until the timekeeper of the endpoints has done its part.
-async fn until_moved(local: &Local, moved: i64) -> ListMessageMoveTasksResultEntry {
-    for _ in 0..2_000 {
+async fn until(
+    local: &Local,
+    done: impl Fn(&ListMessageMoveTasksResultEntry) -> bool,
+) -> ListMessageMoveTasksResultEntry {
+    for asked in 0.. {
         let task = latest(local).await;
-        if task.approximate_number_of_messages_moved() >= moved {
+        if done(&task) {
             return task;
         }
+        assert!(asked < 5_000, "the task got no further: {task:?}");
         tokio::task::yield_now().await;
     }
-    panic!("{moved} messages were never moved: {:?}", latest(local).await);
+    unreachable!("the loop ends by what it sees")
+}
+
+async fn until_moved(local: &Local, moved: i64) -> ListMessageMoveTasksResultEntry {
+    until(local, |task| task.approximate_number_of_messages_moved() >= moved).await
 }
 
 async fn until_ended(local: &Local) -> ListMessageMoveTasksResultEntry {
-    for _ in 0..2_000 {
-        let task = latest(local).await;
-        if task.status() != Some("RUNNING") {
-            return task;
-        }
-        tokio::task::yield_now().await;
-    }
-    panic!("the task never ended: {:?}", latest(local).await);
+    until(local, |task| task.status() != Some("RUNNING")).await
 }
 
 #[tokio::test]
