@@ -33,8 +33,10 @@ def test_a_malformed_name_is_refused(new_queue, refused, sqs, name):
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("VisibilityTimeout", "43201"), ("VisibilityTimeout", "soon"), ("MessageRetentionPeriod", "59"), ("MessageRetentionPeriod", "1209601"),
-        ("DelaySeconds", "901"), ("MaximumMessageSize", "1023"), ("MaximumMessageSize", "1048577"), ("ReceiveMessageWaitTimeSeconds", "21"),
+        ("VisibilityTimeout", "43201"), ("VisibilityTimeout", "soon"),
+        ("MessageRetentionPeriod", "59"), ("MessageRetentionPeriod", "1209601"),
+        ("DelaySeconds", "901"), ("MaximumMessageSize", "1023"), ("MaximumMessageSize", "1048577"),
+        ("ReceiveMessageWaitTimeSeconds", "21"),
         ("KmsDataKeyReusePeriodSeconds", "59"), ("Policy", "no json"), ("SqsManagedSseEnabled", "maybe"),
     ],
 )

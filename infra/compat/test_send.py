@@ -127,7 +127,11 @@ def test_a_reserved_or_malformed_attribute_name_is_refused(queue, refused, name)
 
 @pytest.mark.parametrize(
     "value",
-    [{"DataType": "String", "StringValue": ""}, {"DataType": "Number", "StringValue": "many"}, {"DataType": "Colour", "StringValue": "red"}],
+    [
+        {"DataType": "String", "StringValue": ""},
+        {"DataType": "Number", "StringValue": "many"},
+        {"DataType": "Colour", "StringValue": "red"},
+    ],
     ids=["empty", "not-a-number", "unknown-type"],
 )
 def test_a_malformed_attribute_value_is_refused(queue, refused, value):

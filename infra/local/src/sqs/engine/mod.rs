@@ -5,6 +5,8 @@
 pub(crate) mod attributes;
 pub(crate) mod change;
 pub(crate) mod fifo;
+#[cfg(test)]
+mod fifo_tests;
 pub(crate) mod message;
 pub(crate) mod moves;
 pub(crate) mod queue;
