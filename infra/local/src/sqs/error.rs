@@ -38,6 +38,8 @@ pub(crate) enum SqsError {
     )]
     InvalidBatchEntryId,
     #[error("{0}")]
+    ResourceNotFound(String),
+    #[error("{0}")]
     Unsupported(String),
     #[error("The operation {0} is not known.")]
     UnknownOperation(String),
@@ -66,6 +68,7 @@ impl SqsError {
             Self::BatchEntryIdsNotDistinct(_) => "com.amazonaws.sqs#BatchEntryIdsNotDistinct",
             Self::BatchRequestTooLong { .. } => "com.amazonaws.sqs#BatchRequestTooLong",
             Self::InvalidBatchEntryId => "com.amazonaws.sqs#InvalidBatchEntryId",
+            Self::ResourceNotFound(_) => "com.amazonaws.sqs#ResourceNotFoundException",
             Self::Unsupported(_) => "com.amazonaws.sqs#UnsupportedOperation",
             Self::UnknownOperation(_) => "com.amazon.coral.service#UnknownOperationException",
             Self::Serialization(_) => "com.amazon.coral.service#SerializationException",
@@ -91,6 +94,7 @@ impl SqsError {
             Self::BatchEntryIdsNotDistinct(_) => "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
             Self::BatchRequestTooLong { .. } => "AWS.SimpleQueueService.BatchRequestTooLong",
             Self::InvalidBatchEntryId => "AWS.SimpleQueueService.InvalidBatchEntryId",
+            Self::ResourceNotFound(_) => "ResourceNotFoundException",
             Self::Unsupported(_) => "AWS.SimpleQueueService.UnsupportedOperation",
             Self::UnknownOperation(_) => "InvalidAction",
             Self::Serialization(_) => "MalformedInput",

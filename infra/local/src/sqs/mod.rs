@@ -1,4 +1,4 @@
-//! Owns the SQS endpoint: the JSON 1.0 protocol of standard queues.
+//! Owns the SQS endpoint: the JSON 1.0 protocol of standard and FIFO queues.
 //!
 //! **Invariant:** what a message goes through is decided in `engine`; what it looks like on the wire, in `operations`.
 

@@ -132,7 +132,7 @@ impl SqsService {
         }
     }
 
-    /// Makes hidden messages visible when they are due, until the endpoint stops.
+    /// Makes hidden messages visible and moves dead letters when they are due, until the endpoint stops.
     pub(crate) async fn keep_time(&self) {
         loop {
             let next_due_ms = self.wake_what_is_due();
@@ -146,7 +146,12 @@ impl SqsService {
 
     fn wake_what_is_due(&self) -> u64 {
         let mut state = self.lock();
-        for name in state.queues.settle_all(self.clock.now_ms()) {
+        let now_ms = self.clock.now_ms();
+        state.queues.advance_moves(now_ms);
+        if let Err(error) = state.keep_changes() {
+            tracing::error!(%error, "moved messages may be there twice after a restart");
+        }
+        for name in state.queues.settle_all(now_ms) {
             state.ring(&name);
         }
         // An hour is as good as never, and within what every timer can hold.

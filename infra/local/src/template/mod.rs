@@ -142,6 +142,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fifo_queue_keeps_what_makes_it_one() {
+        let text = "Resources: {Q: {Type: AWS::SQS::Queue, Properties: {QueueName: q.fifo, FifoQueue: true, \
+                    ContentBasedDeduplication: true, DeduplicationScope: messageGroup}}}";
+        let template = Template::parse(text, &BTreeMap::new()).unwrap();
+        let queue = template.queues.first().unwrap();
+        let shown = |name: &str| queue.attributes.get(name).map(String::as_str);
+        assert_eq!((shown("FifoQueue"), shown("ContentBasedDeduplication")), (Some("true"), Some("true")));
+        assert_eq!(shown("DeduplicationScope"), Some("messageGroup"));
+    }
+
+    #[test]
     fn parameters_override_the_defaults() {
         let parameters = BTreeMap::from([("MaxReceiveCount".to_owned(), "3".to_owned())]);
         let template = Template::parse(DATA_YAML, &parameters).unwrap();

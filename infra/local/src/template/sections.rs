@@ -10,7 +10,7 @@ use super::resolve::{Resolver, plain_text, problem_of};
 use super::{QueueSpec, TableSpec, TemplateError};
 
 /// Queue properties that are attributes of the same name.
-const QUEUE_ATTRIBUTES: [&str; 9] = [
+const QUEUE_ATTRIBUTES: [&str; 12] = [
     "DelaySeconds",
     "KmsDataKeyReusePeriodSeconds",
     "KmsMasterKeyId",
@@ -20,6 +20,9 @@ const QUEUE_ATTRIBUTES: [&str; 9] = [
     "SqsManagedSseEnabled",
     "VisibilityTimeout",
     "FifoQueue",
+    "ContentBasedDeduplication",
+    "DeduplicationScope",
+    "FifoThroughputLimit",
 ];
 
 pub(super) fn queue(resolver: &Resolver<'_>, logical: &str) -> Result<QueueSpec, TemplateError> {

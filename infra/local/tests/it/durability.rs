@@ -14,16 +14,16 @@ use crate::harness::{Local, START_MS, clients};
 const CALLS: &str = "toolfleet-calls";
 
 /// A directory of its own for each test, removed at its end.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("toolfleet-local-{name}-{}", std::process::id()));
         let _absent = std::fs::remove_dir_all(&path);
         Self(path)
     }
 
-    fn options(&self) -> LocalOptions {
+    pub(crate) fn options(&self) -> LocalOptions {
         LocalOptions { data_dir: Some(self.0.join("data")), ..LocalOptions::default() }
     }
 }

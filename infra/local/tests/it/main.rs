@@ -6,8 +6,10 @@
 
 mod batches;
 mod durability;
+mod fifo;
 mod harness;
 mod messages;
+mod moves;
 mod partiql;
 mod queues;
 mod secrets;

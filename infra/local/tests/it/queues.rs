@@ -50,7 +50,8 @@ async fn attributes_out_of_range_unknown_or_pointing_nowhere_are_refused() {
     assert!(refused(Name::VisibilityTimeout, "43201").await.is_invalid_attribute_value());
     assert!(refused(Name::MaximumMessageSize, "1048577").await.is_invalid_attribute_value());
     assert!(refused(Name::from("Colour"), "red").await.is_invalid_attribute_name());
-    assert!(refused(Name::FifoQueue, "true").await.is_unsupported_operation());
+    assert!(refused(Name::Policy, "no json").await.is_invalid_attribute_value());
+    assert!(refused(Name::FifoQueue, "false").await.is_invalid_attribute_name());
     let nowhere =
         r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:nowhere","maxReceiveCount":3}"#;
     assert_eq!(refused(Name::RedrivePolicy, nowhere).await.code(), Some("InvalidParameterValue"));
@@ -145,11 +146,10 @@ async fn tags_are_added_listed_and_removed() {
 #[tokio::test]
 async fn what_is_not_offered_says_so() {
     let local = Local::start().await;
-    let arn = "arn:aws:sqs:us-east-1:000000000000:toolfleet-calls-dlq";
-    let moved = local.sqs.start_message_move_task().source_arn(arn).send().await.unwrap_err();
-    assert!(moved.into_service_error().is_unsupported_operation());
-    let fifo = local.sqs.create_queue().queue_name("q.fifo").send().await.unwrap_err();
-    assert!(matches!(&fifo, SdkError::ServiceError(error) if error.err().is_unsupported_operation()));
+    let url = local.url("toolfleet-calls");
+    let granted = local.sqs.add_permission().queue_url(&url).label("x").aws_account_ids("1").actions("*");
+    let refusal = granted.send().await.unwrap_err();
+    assert!(matches!(&refusal, SdkError::ServiceError(error) if error.err().is_unsupported_operation()));
 }
 
 #[tokio::test]

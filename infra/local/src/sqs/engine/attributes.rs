@@ -37,6 +37,14 @@ const KEPT: [&str; 5] = [
     "RedriveAllowPolicy",
 ];
 
+/// What only a FIFO queue has, with what it is unless somebody says otherwise.
+const FIFO: [(&str, &[&str], &str); 4] = [
+    ("FifoQueue", &["true"], "true"),
+    ("ContentBasedDeduplication", &["false", "true"], "false"),
+    ("DeduplicationScope", &["messageGroup", "queue"], "queue"),
+    ("FifoThroughputLimit", &["perMessageGroupId", "perQueue"], "perQueue"),
+];
+
 /// Attributes that only `GetQueueAttributes` knows.
 const READ_ONLY: [&str; 6] = [
     "QueueArn",
@@ -54,6 +62,15 @@ pub(crate) struct Redrive {
     pub(crate) max_receive_count: u32,
 }
 
+/// What a FIFO queue takes for the same message sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fifo {
+    /// A message without a deduplication id gets the SHA-256 of its body.
+    pub(crate) by_content: bool,
+    /// The same id in another group is another message.
+    pub(crate) within_group: bool,
+}
+
 /// The checked attributes of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attributes {
@@ -64,6 +81,8 @@ pub(crate) struct Attributes {
     pub(crate) max_bytes: usize,
     pub(crate) wait_seconds: u64,
     pub(crate) redrive: Option<Redrive>,
+    /// None for a standard queue.
+    pub(crate) fifo: Option<Fifo>,
 }
 
 impl Attributes {
@@ -74,6 +93,7 @@ impl Attributes {
         }
         let given: BTreeMap<_, _> = given.into_iter().filter(|(_, text)| !text.is_empty()).collect();
         let redrive = given.get("RedrivePolicy").map(|text| redrive_of(text)).transpose()?;
+        let fifo = fifo_of(&given)?;
         Ok(Self {
             visibility_ms: number(&given, "VisibilityTimeout") * 1000,
             retention_ms: number(&given, "MessageRetentionPeriod") * 1000,
@@ -81,12 +101,20 @@ impl Attributes {
             max_bytes: usize::try_from(number(&given, "MaximumMessageSize")).unwrap_or(MAX_MESSAGE_BYTES),
             wait_seconds: number(&given, "ReceiveMessageWaitTimeSeconds"),
             redrive,
+            fifo,
             given,
         })
     }
 
     /// These attributes with some of them replaced. An empty text takes an attribute away.
     pub(crate) fn with(&self, changed: BTreeMap<String, String>) -> Result<Self, SqsError> {
+        if self.fifo.is_some() && changed.get("FifoQueue").is_some_and(|text| text != "true") {
+            let problem = "FifoQueue. Reason: Modifying queue type is not supported";
+            return Err(SqsError::InvalidAttributeValue(problem.to_owned()));
+        }
+        if self.fifo.is_none() && changed.contains_key("FifoQueue") {
+            return Err(SqsError::InvalidAttributeName("FifoQueue".to_owned()));
+        }
         let mut given = self.given.clone();
         given.extend(changed);
         Self::check(given)
@@ -108,10 +136,31 @@ impl Attributes {
         for rule in &NUMBERS {
             shown.entry(rule.name.to_owned()).or_insert_with(|| rule.default.to_string());
         }
+        if self.fifo.is_some() {
+            for (name, _, default) in FIFO {
+                shown.entry(name.to_owned()).or_insert_with(|| default.to_owned());
+            }
+        }
         if !shown.contains_key("KmsMasterKeyId") {
             shown.entry("SqsManagedSseEnabled".to_owned()).or_insert_with(|| "true".to_owned());
         }
         shown
+    }
+
+    /// What this queue's `RedriveAllowPolicy` says of the queue `source`. Without one, every queue may.
+    pub(crate) fn allows_dead_letters_of(&self, source: &str) -> bool {
+        let Some(policy) = self.given.get("RedriveAllowPolicy").and_then(|text| parse(text)) else {
+            return true;
+        };
+        let sources = policy.get("sourceQueueArns").and_then(Value::as_array);
+        match policy.get("redrivePermission").and_then(Value::as_str) {
+            Some("denyAll") => false,
+            Some("byQueue") => sources
+                .into_iter()
+                .flatten()
+                .any(|arn| arn.as_str().is_some_and(|arn| queue_name_of_arn(arn) == source)),
+            Some(_) | None => true,
+        }
     }
 
     /// What a caller gave, as it is kept over a restart.
@@ -131,7 +180,7 @@ pub(crate) fn is_readable(name: &str) -> bool {
 }
 
 fn is_fifo(name: &str) -> bool {
-    matches!(name, "FifoQueue" | "ContentBasedDeduplication" | "DeduplicationScope" | "FifoThroughputLimit")
+    FIFO.iter().any(|(fifo, _, _)| *fifo == name)
 }
 
 fn check_one(name: &str, text: &str) -> Result<(), SqsError> {
@@ -141,14 +190,37 @@ fn check_one(name: &str, text: &str) -> Result<(), SqsError> {
             Ok(_) | Err(_) => Err(SqsError::InvalidAttributeValue(name.to_owned())),
         };
     }
-    if is_fifo(name) {
-        let problem = "The local endpoints have standard queues only: FIFO queues are not supported.";
-        return Err(SqsError::Unsupported(problem.to_owned()));
+    let is_right = match name {
+        _ if text.is_empty() => true,
+        "RedrivePolicy" | "KmsMasterKeyId" => true,
+        "Policy" | "RedriveAllowPolicy" => parse(text).is_some_and(|policy| policy.is_object()),
+        "SqsManagedSseEnabled" => matches!(text, "true" | "false"),
+        "KmsDataKeyReusePeriodSeconds" => {
+            text.parse().is_ok_and(|seconds: u32| (60..=86_400).contains(&seconds))
+        }
+        // A standard queue does not know the attribute at all, not even to deny it.
+        "FifoQueue" if text == "false" => return Err(SqsError::InvalidAttributeName(name.to_owned())),
+        _ => match FIFO.iter().find(|(fifo, _, _)| *fifo == name) {
+            Some((_, allowed, _)) => allowed.contains(&text),
+            None => return Err(SqsError::InvalidAttributeName(name.to_owned())),
+        },
+    };
+    if is_right { Ok(()) } else { Err(SqsError::InvalidAttributeValue(name.to_owned())) }
+}
+
+fn fifo_of(given: &BTreeMap<String, String>) -> Result<Option<Fifo>, SqsError> {
+    let is = |name: &str, text: &str| given.get(name).is_some_and(|value| value == text);
+    if !is("FifoQueue", "true") {
+        let stray = given.keys().find(|name| is_fifo(name));
+        return stray.map_or(Ok(None), |name| Err(SqsError::InvalidAttributeName(name.clone())));
     }
-    if name == "RedrivePolicy" || KEPT.contains(&name) {
-        return Ok(());
+    let within_group = is("DeduplicationScope", "messageGroup");
+    if is("FifoThroughputLimit", "perMessageGroupId") && !within_group {
+        let problem =
+            "FifoThroughputLimit. Reason: perMessageGroupId needs the DeduplicationScope messageGroup";
+        return Err(SqsError::InvalidAttributeValue(problem.to_owned()));
     }
-    Err(SqsError::InvalidAttributeName(name.to_owned()))
+    Ok(Some(Fifo { by_content: is("ContentBasedDeduplication", "true"), within_group }))
 }
 
 fn number(given: &BTreeMap<String, String>, name: &str) -> u64 {

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::fifo::{Original, SameAs};
 use super::message::Message;
+use super::moves::MoveTask;
 
 /// One change. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +41,12 @@ pub(crate) enum Change {
         seq: u64,
         message: Message,
     },
+    /// A FIFO queue learned a deduplication id.
+    Remembered {
+        queue: String,
+        same_as: SameAs,
+        original: Original,
+    },
     Received {
         queue: String,
         seq: u64,
@@ -58,5 +66,9 @@ pub(crate) enum Change {
     Removed {
         queue: String,
         seq: u64,
+    },
+    /// A task that moves messages was started, or got on.
+    MoveSet {
+        task: MoveTask,
     },
 }

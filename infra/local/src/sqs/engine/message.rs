@@ -21,6 +21,9 @@ pub(crate) struct Content {
     pub(crate) trace_header: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group_id: Option<String>,
+    /// Of a FIFO queue: sending it again within five minutes stores nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deduplication_id: Option<String>,
     pub(crate) sender_id: String,
 }
 

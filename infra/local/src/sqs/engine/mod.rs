@@ -4,7 +4,11 @@
 
 pub(crate) mod attributes;
 pub(crate) mod change;
+pub(crate) mod fifo;
+#[cfg(test)]
+mod fifo_tests;
 pub(crate) mod message;
+pub(crate) mod moves;
 pub(crate) mod queue;
 mod replay;
 mod settings;
@@ -16,7 +20,9 @@ use std::sync::Arc;
 
 use self::attributes::Redrive;
 use self::change::Change;
+use self::fifo::{Original, SameAs, sequence_number};
 use self::message::{Content, Message, Place, Receipt};
+use self::moves::MoveTask;
 use self::queue::{MAX_IN_FLIGHT, Queue};
 use crate::names::queue_arn;
 use crate::sqs::error::SqsError;
@@ -28,6 +34,8 @@ const MAX_VISIBILITY_MS: u64 = 43_200_000;
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     queues: BTreeMap<String, Queue>,
+    /// In the order in which they were started.
+    moves: Vec<MoveTask>,
     changes: Vec<Change>,
     woken: Vec<String>,
 }
@@ -37,18 +45,51 @@ pub(crate) struct Queues {
 pub(crate) struct Delivery {
     pub(crate) message: Message,
     pub(crate) handle: String,
+    /// Of a message from a FIFO queue.
+    pub(crate) sequence_number: Option<String>,
+}
+
+/// What a sender is told of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// That of the message stored before, if this one was a duplicate.
+    pub(crate) message_id: String,
+    pub(crate) sequence_number: Option<String>,
 }
 
 impl Queues {
-    /// Puts a message into a queue; `delay_ms` overrides the queue's own delay.
+    /// Puts a message into a queue, unless a FIFO queue remembers it; `delay_ms` overrides the queue's own delay.
     pub(crate) fn send(
         &mut self,
         name: &str,
         content: Arc<Content>,
         delay_ms: Option<u64>,
         now_ms: u64,
-    ) -> Result<(), SqsError> {
+    ) -> Result<Sent, SqsError> {
         let queue = self.settled(name, now_ms)?;
+        let (fifo, mut seq, message_id) = (queue.attributes.fifo, queue.next_seq, content.message_id.clone());
+        let same_as = fifo.zip(content.deduplication_id.clone()).map(|(fifo, id)| SameAs {
+            id,
+            group: if fifo.within_group { content.group_id.clone() } else { None },
+        });
+        if let Some(original) = same_as.as_ref().and_then(|same_as| queue.memory.find(same_as)) {
+            seq = original.seq;
+            return Ok(Sent {
+                message_id: original.message_id.clone(),
+                sequence_number: Some(sequence_number(seq)),
+            });
+        }
+        self.store(name, content, delay_ms, now_ms);
+        if let Some(same_as) = same_as {
+            let original = Original { message_id: message_id.clone(), seq, sent_ms: now_ms };
+            self.change(Change::Remembered { queue: name.to_owned(), same_as, original });
+        }
+        Ok(Sent { message_id, sequence_number: fifo.map(|_| sequence_number(seq)) })
+    }
+
+    /// Puts a new message into a queue that exists.
+    fn store(&mut self, name: &str, content: Arc<Content>, delay_ms: Option<u64>, now_ms: u64) {
+        let Some(queue) = self.queues.get(name) else { return };
         let delay_ms = delay_ms.unwrap_or(queue.attributes.delay_ms);
         let seq = queue.next_seq;
         let place = if delay_ms == 0 { Place::Visible } else { Place::Delayed };
@@ -64,7 +105,6 @@ impl Queues {
             dead_letter_of: None,
         };
         self.change(Change::Stored { queue: name.to_owned(), seq, message });
-        Ok(())
     }
 
     /// Takes up to `max` visible messages and hides them for `visibility_ms`, or for the queue's own timeout.
@@ -80,12 +120,15 @@ impl Queues {
         let queue = self.settled(name, now_ms)?;
         let due_ms = now_ms.saturating_add(visibility_ms.unwrap_or(queue.attributes.visibility_ms));
         let redrive = queue.attributes.redrive.clone();
-        let mut deliveries = Vec::new();
+        let is_fifo = queue.attributes.fifo.is_some();
+        let mut deliveries: Vec<Delivery> = Vec::new();
         while deliveries.len() < max {
             let queue = self.queue(name)?;
-            let Some(seq) = queue.first_visible() else { break };
+            let held = deliveries.last().and_then(|delivery| delivery.message.content.group_id.as_deref());
+            let Some(seq) = queue.next_receivable(held) else { break };
             if queue.in_flight_count() >= MAX_IN_FLIGHT {
-                if deliveries.is_empty() {
+                // A full FIFO queue answers nothing instead of an error.
+                if deliveries.is_empty() && !is_fifo {
                     return Err(SqsError::OverLimit(MAX_IN_FLIGHT));
                 }
                 break;
@@ -101,14 +144,16 @@ impl Queues {
     }
 
     fn delivery(&self, name: &str, seq: u64) -> Option<Delivery> {
-        let message = self.queues.get(name)?.get(seq)?.clone();
+        let queue = self.queues.get(name)?;
+        let message = queue.get(seq)?.clone();
+        let sequence_number = queue.attributes.fifo.map(|_| sequence_number(seq));
         let receipt = Receipt {
             queue: name.to_owned(),
             seq,
             receive_count: message.receive_count,
             message_id: message.content.message_id.clone(),
         };
-        Some(Delivery { message, handle: receipt.to_handle() })
+        Some(Delivery { message, handle: receipt.to_handle(), sequence_number })
     }
 
     /// Where a message goes if it was received too often. Without a target it stays, rather than being lost.
@@ -122,8 +167,13 @@ impl Queues {
 
     fn give_up(&mut self, name: &str, seq: u64, target: &str, now_ms: u64) {
         let message = self.queues.get(name).and_then(|queue| queue.get(seq)).cloned();
-        let target_seq = self.queues.get(target).map(|queue| queue.next_seq);
-        if let (Some(mut message), Some(target_seq)) = (message, target_seq) {
+        let target_queue = self.queues.get(target);
+        if let (Some(mut message), Some(target_queue)) = (message, target_queue) {
+            // A FIFO queue counts the retention of a dead letter anew; a standard queue goes on counting.
+            if target_queue.attributes.fifo.is_some() {
+                message.sent_ms = now_ms;
+            }
+            let target_seq = target_queue.next_seq;
             message.place = Place::Visible;
             message.due_ms = now_ms;
             message.receives_here = 0;
@@ -134,10 +184,17 @@ impl Queues {
         self.change(Change::Removed { queue: name.to_owned(), seq });
     }
 
-    /// Deletes what the handle's receive returned. A handle that a later receive superseded deletes nothing, and says so to nobody.
+    /// Deletes what the handle's receive returned. A handle that a later receive superseded deletes nothing, and says so to nobody;
+    /// in a FIFO queue it is refused, and so is one whose visibility timeout is over.
     pub(crate) fn delete(&mut self, name: &str, handle: &str, now_ms: u64) -> Result<(), SqsError> {
         let (receipt, current) = self.resolve(name, handle, now_ms)?;
         let is_current = current.is_some_and(|message| message.receive_count == receipt.receive_count);
+        let is_expired = current.is_some_and(|message| !is_current || message.place != Place::InFlight);
+        if is_expired && self.queue(name)?.attributes.fifo.is_some() {
+            let reason = "The receipt handle has expired.";
+            let problem = format!("Value {handle} for parameter ReceiptHandle is invalid. Reason: {reason}");
+            return Err(SqsError::InvalidParameterValue(problem));
+        }
         if is_current {
             self.change(Change::Removed { queue: name.to_owned(), seq: receipt.seq });
         }
@@ -199,9 +256,9 @@ impl Queues {
         waiting.map(|(name, _)| name.clone()).collect()
     }
 
-    /// When the next hidden message of any queue becomes visible.
+    /// When time alone next changes something: a hidden message becomes visible, or a task may move the next one.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.queues.values().filter_map(Queue::next_due_ms).min()
+        self.queues.values().filter_map(Queue::next_due_ms).chain(self.next_move_ms()).min()
     }
 
     /// The changes since the last call, for the journal.

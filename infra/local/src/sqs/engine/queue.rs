@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::attributes::Attributes;
+use super::fifo::{Groups, Memory};
 use super::message::{Message, Place};
 
-/// The most messages in flight (SQS quota for standard queues).
+/// The most messages in flight (SQS quota, of both kinds of queue).
 pub(crate) const MAX_IN_FLIGHT: usize = 120_000;
 
 /// A queue and its messages. All operations are logarithmic in the number of messages.
@@ -23,11 +24,15 @@ pub(crate) struct Queue {
     hidden: BTreeSet<(u64, u64)>,
     ages: BTreeSet<(u64, u64)>,
     in_flight: usize,
+    /// The order of a FIFO queue; None for a standard queue.
+    groups: Option<Groups>,
+    pub(crate) memory: Memory,
 }
 
 impl Queue {
     pub(crate) fn new(attributes: Attributes, tags: BTreeMap<String, String>, now_ms: u64) -> Self {
         Self {
+            groups: attributes.fifo.map(|_| Groups::default()),
             attributes,
             tags,
             created_ms: now_ms,
@@ -38,6 +43,7 @@ impl Queue {
             hidden: BTreeSet::new(),
             ages: BTreeSet::new(),
             in_flight: 0,
+            memory: Memory::default(),
         }
     }
 
@@ -55,6 +61,7 @@ impl Queue {
             }
             self.remove(seq);
         }
+        self.memory.forget_old(now_ms);
     }
 
     pub(crate) fn insert(&mut self, seq: u64, message: Message) {
@@ -62,6 +69,7 @@ impl Queue {
         self.next_seq = self.next_seq.max(seq.saturating_add(1));
         self.ages.insert((message.sent_ms, seq));
         self.file(seq, message.place, message.due_ms);
+        self.regroup(&message, seq, Some(message.place));
         self.messages.insert(seq, message);
     }
 
@@ -69,7 +77,14 @@ impl Queue {
         let message = self.messages.remove(&seq)?;
         self.ages.remove(&(message.sent_ms, seq));
         self.unfile(seq, message.place, message.due_ms);
+        self.regroup(&message, seq, None);
         Some(message)
+    }
+
+    fn regroup(&mut self, message: &Message, seq: u64, place: Option<Place>) {
+        if let (Some(groups), Some(group)) = (&mut self.groups, &message.content.group_id) {
+            groups.place(group, seq, place);
+        }
     }
 
     /// Moves a message to another place.
@@ -78,6 +93,9 @@ impl Queue {
             let (old_place, old_due_ms) = (message.place, message.due_ms);
             message.place = place;
             message.due_ms = due_ms;
+            if let (Some(groups), Some(group)) = (&mut self.groups, &message.content.group_id) {
+                groups.place(group, seq, Some(place));
+            }
             self.unfile(seq, old_place, old_due_ms);
             self.file(seq, place, due_ms);
         }
@@ -100,6 +118,7 @@ impl Queue {
         self.hidden.clear();
         self.ages.clear();
         self.in_flight = 0;
+        self.groups.iter_mut().for_each(Groups::clear);
     }
 
     pub(crate) fn get(&self, seq: u64) -> Option<&Message> {
@@ -110,9 +129,13 @@ impl Queue {
         self.messages.iter().map(|(seq, message)| (*seq, message))
     }
 
-    /// The message that has been visible longest.
-    pub(crate) fn first_visible(&self) -> Option<u64> {
-        self.visible.first().map(|(_, seq)| *seq)
+    /// The next message to hand out: the one that has been visible longest, or in a FIFO queue what its order allows.
+    /// `held` is the group that this very request already takes from.
+    pub(crate) fn next_receivable(&self, held: Option<&str>) -> Option<u64> {
+        match &self.groups {
+            Some(groups) => groups.next(held),
+            None => self.visible.first().map(|(_, seq)| *seq),
+        }
     }
 
     /// When the next hidden message becomes visible.

@@ -43,7 +43,13 @@ impl Queues {
                 message: message.clone(),
             };
             changes.extend(queue.messages().map(stored));
+            changes.extend(queue.memory.all().map(|(same_as, original)| Change::Remembered {
+                queue: name.clone(),
+                same_as: same_as.clone(),
+                original: original.clone(),
+            }));
         }
+        changes.extend(self.moves.iter().cloned().map(|task| Change::MoveSet { task }));
         changes
     }
 
@@ -58,12 +64,15 @@ impl Queues {
             }
             Change::Dropped { queue } => {
                 self.queues.remove(queue);
+                self.moves.retain(|task| task.source != *queue);
                 self.woken.push(queue.clone());
             }
+            Change::MoveSet { task } => self.set_move(task),
             Change::AttributesSet { queue, .. }
             | Change::TagsSet { queue, .. }
             | Change::Purged { queue }
             | Change::Stored { queue, .. }
+            | Change::Remembered { queue, .. }
             | Change::Received { queue, .. }
             | Change::Hidden { queue, .. }
             | Change::Released { queue, .. }
@@ -81,7 +90,7 @@ impl Queues {
 /// Applies a change to its queue, and tells whether receivers should look again.
 fn apply_to(queue: &mut Queue, change: &Change) -> bool {
     match change {
-        Change::Created { .. } | Change::Dropped { .. } => false,
+        Change::Created { .. } | Change::Dropped { .. } | Change::MoveSet { .. } => false,
         Change::AttributesSet { attributes, at_ms, .. } => {
             if let Ok(attributes) = Attributes::check(attributes.clone()) {
                 queue.attributes = attributes;
@@ -101,6 +110,10 @@ fn apply_to(queue: &mut Queue, change: &Change) -> bool {
             queue.insert(*seq, message.clone());
             message.place == Place::Visible
         }
+        Change::Remembered { same_as, original, .. } => {
+            queue.memory.remember(same_as.clone(), original.clone());
+            false
+        }
         Change::Received { seq, at_ms, due_ms, .. } => {
             queue.received(*seq, *at_ms, *due_ms);
             false
@@ -116,7 +129,8 @@ fn apply_to(queue: &mut Queue, change: &Change) -> bool {
         Change::Removed { seq, .. } => {
             let was_full = queue.in_flight_count() >= MAX_IN_FLIGHT;
             queue.remove(*seq);
-            was_full
+            // What is gone from a FIFO queue may have been all that held its group back.
+            was_full || queue.attributes.fifo.is_some()
         }
     }
 }

@@ -19,13 +19,13 @@ impl Queues {
         tags: BTreeMap<String, String>,
         now_ms: u64,
     ) -> Result<(), SqsError> {
-        check_name(name)?;
         let checked = Attributes::check(attributes.clone())?;
+        check_name(name, checked.fifo.is_some())?;
         if let Some(existing) = self.queues.get(name) {
             let difference = existing.attributes.first_difference(&attributes);
             return difference.map_or(Ok(()), |attribute| Err(SqsError::QueueNameExists(attribute)));
         }
-        self.check_dead_letter_target(&checked)?;
+        self.check_dead_letter_target(name, &checked)?;
         let (queue, attributes) = (name.to_owned(), checked.given().clone());
         self.change(Change::Created { queue, attributes, tags, at_ms: now_ms, next_seq: 0 });
         Ok(())
@@ -39,22 +39,28 @@ impl Queues {
         now_ms: u64,
     ) -> Result<(), SqsError> {
         let attributes = self.settled(name, now_ms)?.attributes.with(changed)?;
-        self.check_dead_letter_target(&attributes)?;
+        self.check_dead_letter_target(name, &attributes)?;
         let (queue, attributes) = (name.to_owned(), attributes.given().clone());
         self.change(Change::AttributesSet { queue, attributes, at_ms: now_ms });
         Ok(())
     }
 
-    fn check_dead_letter_target(&self, attributes: &Attributes) -> Result<(), SqsError> {
-        match &attributes.redrive {
-            Some(redrive) if !self.queues.contains_key(&redrive.dead_letter_queue) => {
-                let arn = queue_arn(&redrive.dead_letter_queue);
-                let reason = "Dead letter target does not exist.";
-                let problem = format!("Value {arn} for parameter RedrivePolicy is invalid. Reason: {reason}");
-                Err(SqsError::InvalidParameterValue(problem))
+    fn check_dead_letter_target(&self, name: &str, attributes: &Attributes) -> Result<(), SqsError> {
+        let Some(redrive) = &attributes.redrive else { return Ok(()) };
+        let target = self.queues.get(&redrive.dead_letter_queue).map(|target| &target.attributes);
+        let reason = match target {
+            None => "Dead letter target does not exist.",
+            Some(target) if target.fifo.is_some() != attributes.fifo.is_some() => {
+                "Dead-letter queue must be same type of queue as the source."
             }
-            Some(_) | None => Ok(()),
-        }
+            Some(target) if !target.allows_dead_letters_of(name) => {
+                "Source queue is not allowed by the RedriveAllowPolicy of the dead-letter queue."
+            }
+            Some(_) => return Ok(()),
+        };
+        let arn = queue_arn(&redrive.dead_letter_queue);
+        let problem = format!("Value {arn} for parameter RedrivePolicy is invalid. Reason: {reason}");
+        Err(SqsError::InvalidParameterValue(problem))
     }
 
     /// The attributes asked for, `All` meaning every one.
@@ -128,15 +134,21 @@ impl Queues {
     }
 }
 
-fn check_name(name: &str) -> Result<(), SqsError> {
-    if name.ends_with(".fifo") {
-        let problem = "The local endpoints have standard queues only: FIFO queues are not supported.";
-        return Err(SqsError::Unsupported(problem.to_owned()));
-    }
+/// The suffix counts as part of the 80 letters.
+fn check_name(name: &str, is_fifo: bool) -> Result<(), SqsError> {
+    let stem = name.strip_suffix(".fifo");
+    let refused = |problem: &str| Err(SqsError::InvalidParameterValue(problem.to_owned()));
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-    if name.is_empty() || name.len() > 80 || !name.chars().all(allowed) {
-        let problem = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length";
-        return Err(SqsError::InvalidParameterValue(problem.to_owned()));
+    let is_right = |stem: &str| !stem.is_empty() && name.len() <= 80 && stem.chars().all(allowed);
+    match (is_fifo, stem) {
+        (true, Some(stem)) if is_right(stem) => Ok(()),
+        (true, _) => refused(
+            "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo \
+             suffix and be 1 to 80 in length.",
+        ),
+        (false, None) if is_right(name) => Ok(()),
+        (false, _) => {
+            refused("Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length")
+        }
     }
-    Ok(())
 }

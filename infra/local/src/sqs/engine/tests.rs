@@ -21,6 +21,7 @@ fn content(id: usize) -> Arc<Content> {
         attributes: BTreeMap::new(),
         trace_header: None,
         group_id: None,
+        deduplication_id: None,
         sender_id: String::new(),
     })
 }

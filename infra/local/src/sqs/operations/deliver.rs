@@ -106,6 +106,8 @@ fn system_attributes(delivery: &Delivery, wants: &dyn Fn(&str) -> bool) -> Map<S
         ("ApproximateFirstReceiveTimestamp", message.first_received_ms.map(|at_ms| at_ms.to_string())),
         ("AWSTraceHeader", message.content.trace_header.clone()),
         ("MessageGroupId", message.content.group_id.clone()),
+        ("MessageDeduplicationId", message.content.deduplication_id.clone()),
+        ("SequenceNumber", delivery.sequence_number.clone()),
         ("DeadLetterQueueSourceArn", message.dead_letter_of.clone()),
     ];
     let present = facts.into_iter().filter_map(|(name, value)| Some((name, value?)));

@@ -3,6 +3,7 @@
 //! **Invariant:** an operation that is not there says so; none pretends to have done something.
 
 mod deliver;
+mod moves;
 mod queues;
 mod send;
 
@@ -42,11 +43,10 @@ pub(super) async fn dispatch(
         "TagQueue" => queues::tag(service, read(body)?),
         "UntagQueue" => queues::untag(service, read(body)?),
         "ListQueueTags" => queues::tags(service, &read(body)?),
-        "StartMessageMoveTask"
-        | "ListMessageMoveTasks"
-        | "CancelMessageMoveTask"
-        | "AddPermission"
-        | "RemovePermission" => {
+        "StartMessageMoveTask" => moves::start(service, read(body)?),
+        "ListMessageMoveTasks" => moves::list(service, &read(body)?),
+        "CancelMessageMoveTask" => moves::cancel(service, &read(body)?),
+        "AddPermission" | "RemovePermission" => {
             let problem = format!("The local endpoints do not offer {operation}.");
             Err(SqsError::Unsupported(problem))
         }

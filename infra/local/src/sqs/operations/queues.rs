@@ -109,7 +109,10 @@ fn page(
     let shown: Vec<_> = rest.by_ref().take(usize::try_from(most).unwrap_or(1000)).collect();
     let urls: Vec<_> = shown.iter().map(|name| service.queue_url(name)).collect();
     let mut answer = json!({ member: urls });
-    if let (Some(last), Some(_more), Some(answer)) = (shown.last(), rest.next(), answer.as_object_mut()) {
+    // SQS gives a token only to those who asked for pages.
+    if request.max_results.is_some()
+        && let (Some(last), Some(_more), Some(answer)) = (shown.last(), rest.next(), answer.as_object_mut())
+    {
         answer.insert("NextToken".to_owned(), URL_SAFE_NO_PAD.encode(last).into());
     }
     Ok(answer)

@@ -9,10 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{BatchAnswer, check_batch, queue_name, within};
 use crate::sqs::engine::Queues;
-use crate::sqs::engine::attributes::MAX_MESSAGE_BYTES;
+use crate::sqs::engine::attributes::{Fifo, MAX_MESSAGE_BYTES};
 use crate::sqs::engine::message::{AttributeValue, Content};
 use crate::sqs::error::SqsError;
 use crate::sqs::md5;
@@ -54,7 +55,7 @@ struct Entry {
 
 /// A checked message with what its sender is told.
 struct Outgoing {
-    content: Arc<Content>,
+    content: Content,
     delay_ms: Option<u64>,
     answer: Value,
     bytes: usize,
@@ -85,14 +86,53 @@ pub(super) fn batch(service: &SqsService, request: BatchRequest, caller: &str) -
 }
 
 fn put(queues: &mut Queues, name: &str, outgoing: Outgoing, now_ms: u64) -> Result<Value, SqsError> {
-    let most = queues.queue(name)?.attributes.max_bytes;
+    let attributes = &queues.queue(name)?.attributes;
+    let (most, fifo) = (attributes.max_bytes, attributes.fifo);
     if outgoing.bytes > most {
         let problem =
             format!("One or more parameters are invalid. Reason: Message must be shorter than {most} bytes.");
         return Err(SqsError::InvalidParameterValue(problem));
     }
-    queues.send(name, outgoing.content, outgoing.delay_ms, now_ms)?;
-    Ok(outgoing.answer)
+    let Outgoing { mut content, delay_ms, mut answer, .. } = outgoing;
+    match fifo {
+        Some(fifo) => check_for_fifo(&mut content, delay_ms, fifo)?,
+        None if content.deduplication_id.is_some() => {
+            return Err(not_for_this_type("MessageDeduplicationId"));
+        }
+        None => {}
+    }
+    // Zero is no delay, and no delay of its own is all that a message of a FIFO queue may have.
+    let delay_ms = delay_ms.filter(|_| fifo.is_none());
+    let sent = queues.send(name, Arc::new(content), delay_ms, now_ms)?;
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("MessageId".to_owned(), sent.message_id.into());
+        answer.extend(sent.sequence_number.map(|number| ("SequenceNumber".to_owned(), number.into())));
+    }
+    Ok(answer)
+}
+
+/// What a message needs in a FIFO queue: a group, and an id by which a repetition is known.
+fn check_for_fifo(content: &mut Content, delay_ms: Option<u64>, fifo: Fifo) -> Result<(), SqsError> {
+    if content.group_id.is_none() {
+        return Err(SqsError::MissingParameter("MessageGroupId"));
+    }
+    if delay_ms.is_some_and(|delay_ms| delay_ms > 0) {
+        return Err(not_for_this_type("DelaySeconds"));
+    }
+    if content.deduplication_id.is_none() {
+        if !fifo.by_content {
+            let problem = "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId \
+                           provided explicitly";
+            return Err(SqsError::InvalidParameterValue(problem.to_owned()));
+        }
+        content.deduplication_id = Some(hex::encode(Sha256::digest(content.body.as_bytes())));
+    }
+    Ok(())
+}
+
+fn not_for_this_type(parameter: &str) -> SqsError {
+    let reason = "The request include parameter that is not valid for this queue type.";
+    SqsError::InvalidParameterValue(format!("Value for parameter {parameter} is invalid. Reason: {reason}"))
 }
 
 impl Entry {
@@ -123,7 +163,8 @@ fn check(entry: &Entry, caller: &str) -> Result<Outgoing, SqsError> {
     check_attributes(&attributes)?;
     let system = entry.message_system_attributes.clone().unwrap_or_default();
     let trace_header = trace_header(&system)?;
-    let group_id = group_id(entry)?;
+    let group_id = checked_id("MessageGroupId", entry.message_group_id.as_ref())?;
+    let deduplication_id = checked_id("MessageDeduplicationId", entry.message_deduplication_id.as_ref())?;
     let delay_ms = within("DelaySeconds", entry.delay_seconds, 0, 900)?.map(|seconds| seconds * 1000);
     let content = Content {
         message_id: uuid::Uuid::new_v4().to_string(),
@@ -132,9 +173,10 @@ fn check(entry: &Entry, caller: &str) -> Result<Outgoing, SqsError> {
         attributes,
         trace_header,
         group_id,
+        deduplication_id,
         sender_id: caller.to_owned(),
     };
-    let mut answer = json!({ "MessageId": content.message_id, "MD5OfMessageBody": content.body_md5 });
+    let mut answer = json!({ "MD5OfMessageBody": content.body_md5 });
     let digests = [
         ("MD5OfMessageAttributes", md5::of_attributes(&content.attributes)),
         ("MD5OfMessageSystemAttributes", md5::of_attributes(&system)),
@@ -143,7 +185,7 @@ fn check(entry: &Entry, caller: &str) -> Result<Outgoing, SqsError> {
         answer
             .extend(digests.into_iter().filter_map(|(name, digest)| Some((name.to_owned(), digest?.into()))));
     }
-    Ok(Outgoing { bytes: entry.bytes(), content: Arc::new(content), delay_ms, answer })
+    Ok(Outgoing { bytes: entry.bytes(), content, delay_ms, answer })
 }
 
 /// The characters of XML 1.0, the only ones SQS takes.
@@ -195,23 +237,18 @@ fn trace_header(system: &BTreeMap<String, AttributeValue>) -> Result<Option<Stri
     }
 }
 
-/// A group on a standard queue makes it fair; it orders nothing.
-fn group_id(entry: &Entry) -> Result<Option<String>, SqsError> {
-    if entry.message_deduplication_id.is_some() {
-        let reason = "The request includes a parameter that is not valid for this queue type.";
-        let problem = format!("Value for parameter MessageDeduplicationId is invalid. Reason: {reason}");
-        return Err(SqsError::InvalidParameterValue(problem));
-    }
-    match &entry.message_group_id {
-        Some(group)
-            if group.is_empty()
-                || group.len() > 128
-                || !group.chars().all(|letter| letter.is_ascii_graphic()) =>
+/// The id of a group or of a message, if there is one. (A group on a standard queue makes it fair; it orders nothing.)
+fn checked_id(parameter: &str, id: Option<&String>) -> Result<Option<String>, SqsError> {
+    match id {
+        Some(id)
+            if id.is_empty() || id.len() > 128 || !id.chars().all(|letter| letter.is_ascii_graphic()) =>
         {
-            let reason = "MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length.";
-            let problem = format!("Value {group} for parameter MessageGroupId is invalid. Reason: {reason}");
+            let reason = format!(
+                "{parameter} can only include alphanumeric and punctuation characters. 1 to 128 in length."
+            );
+            let problem = format!("Value {id} for parameter {parameter} is invalid. Reason: {reason}");
             Err(SqsError::InvalidParameterValue(problem))
         }
-        group => Ok(group.clone()),
+        id => Ok(id.cloned()),
     }
 }

@@ -1,0 +1,212 @@
+"""Owns the second opinion on the product itself: data.yaml deployed to ministack, a real worker, a real MCP server.
+
+The stack is deployed by the aws CLI, as for an account; the calls are made by the `toolfleet` command and read back by it.
+Invariant: nothing here knows the names of queues and tables but the template, and its outputs.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import boto3
+import yaml
+
+import targets
+
+ROOT, HERE = targets.ROOT, targets.HERE
+TEMPLATE = ROOT / "infra" / "cloudformation" / "data.yaml"
+INTEROP = ROOT / "infra" / "interop"
+AWS = Path(sys.executable).parent / "aws"
+TOOLFLEET = targets.TOOLFLEET
+WORKER = ROOT / "target" / "debug" / "toolfleet-worker"
+STACK, PREFIX = "compat", "compat"
+MANY = 24
+
+
+def main():
+    checks = []
+
+    def check(name, holds, detail=""):
+        checks.append(name)
+        print(f"{'ok  ' if holds else 'FAIL'}  {name}" + ("" if holds else f": {detail}"), flush=True)
+        if not holds:
+            sys.exit(1)
+
+    with contextlib.ExitStack() as running, tempfile.TemporaryDirectory() as folder:
+        run(running, Path(folder), check)
+    print(f"ministack: {len(checks)} passed, 0 failed")
+
+
+def run(running, folder, check):
+    port, mcp_port, late_port = (targets.free_port() for _ in range(3))
+    running.enter_context(targets.ministack(port))
+    endpoint = f"http://127.0.0.1:{port}"
+    env = {
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_PAGER": "", **{f"AWS_ENDPOINT_URL_{service}": endpoint for service in ("SQS", "DYNAMODB", "SECRETS_MANAGER")},
+    }
+    outputs = deploy(env, endpoint)
+    check("data.yaml is deployed by `aws cloudformation deploy`", outputs["CallsTableName"] == f"{PREFIX}-calls", outputs)
+    check("time to live is set as the template says", set_time_to_live(env) == 3)
+
+    start_mcp_server(running, mcp_port)
+    catalog = folder / "catalog.json"
+    servers = [{"id": i, "url": f"http://127.0.0.1:{p}/mcp", "discover": True} for i, p in (("mcp", mcp_port), ("late", late_port))]
+    # Registered, so that its first attempt fails at the call itself and not while the tools are listed.
+    tools = [{"id": "late-echo", "server": "late", "name": "echo", "idempotent": True, "max_attempts": 50}]
+    catalog.write_text(json.dumps({"servers": servers, "tools": tools, "tenants": {"queue": ["acme"]}}))
+    env |= {
+        "TOOLFLEET_QUEUE_URL": outputs["CallsQueueUrl"], "TOOLFLEET_TABLE_PREFIX": PREFIX, "TOOLFLEET_CATALOG": str(catalog),
+        "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
+    }
+    worker = running.enter_context(start_worker(folder, env))
+    fleet = Fleet(env)
+    calls(fleet, check)
+    retried(fleet, running, late_port, check)
+    many(fleet, check)
+    accounted_for(fleet, env, outputs, check)
+    check("the worker still runs", worker.poll() is None, worker.log_path.read_text()[-2000:])
+
+
+def deploy(env, endpoint):
+    aws = [AWS, "--endpoint-url", endpoint, "--output", "json", "cloudformation"]
+    parameters = ["--parameter-overrides", f"Prefix={PREFIX}"]
+    tool(env, *aws, "deploy", "--template-file", TEMPLATE, "--stack-name", STACK, *parameters)
+    (stack,) = json.loads(tool(env, *aws, "describe-stacks", "--stack-name", STACK))["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def client(env, service):
+    return boto3.client(service, endpoint_url=env["AWS_ENDPOINT_URL_SQS"], region_name=env["AWS_REGION"],
+                        aws_access_key_id=env["AWS_ACCESS_KEY_ID"], aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"])
+
+
+def set_time_to_live(env):
+    """ministack leaves TimeToLiveSpecification out of the stack; the same values are set through the API. How many tables have it."""
+    dynamodb, resources = client(env, "dynamodb"), yaml.safe_load(TEMPLATE.read_text())["Resources"].values()
+    enabled = 0
+    for properties in (r["Properties"] for r in resources if r["Type"] == "AWS::DynamoDB::Table"):
+        name = properties["TableName"]["Fn::Sub"].replace("${Prefix}", PREFIX)
+        dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=properties["TimeToLiveSpecification"])
+        shown = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+        enabled += shown == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
+    return enabled
+
+
+def start_mcp_server(running, port):
+    python = INTEROP / ".interop" / "venv" / "bin" / "python"
+    running.enter_context(targets.process(f"fastmcp-{port}", [python, INTEROP / "fastmcp_server.py", port], port))
+
+
+@contextlib.contextmanager
+def start_worker(folder, env):
+    log_path = folder / "worker.log"
+    with open(log_path, "wb") as log:
+        worker = subprocess.Popen([WORKER], env={**os.environ, **env}, stdout=log, stderr=log)
+    worker.log_path = log_path
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait(30)
+
+
+class Fleet:
+    """The `toolfleet` command."""
+
+    def __init__(self, env):
+        self.env = env
+
+    def run(self, *arguments):
+        return json.loads(tool(self.env, TOOLFLEET, "--json", *arguments, allowed=(0, 1)))
+
+    def call(self, name, arguments=None, server="mcp", *more):
+        words = ["call", "--tenant", "acme", "--server", server, "--name", name, "--arguments", json.dumps(arguments or {}), *more]
+        return self.run(*words)
+
+    def history(self, *more):
+        return self.run("history", "--tenant", "acme", *more)["records"]
+
+
+def tool(env, *command, allowed=(0,)):
+    done = subprocess.run([str(c) for c in command], env={**os.environ, **env}, capture_output=True, text=True, timeout=90)
+    if done.returncode not in allowed:
+        sys.exit(f"FAILED: {' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def until(what, look):
+    end = time.monotonic() + targets.GIVE_UP_S
+    while time.monotonic() < end:
+        seen = look()
+        if seen:
+            return seen
+        time.sleep(0.1)
+    sys.exit(f"FAILED: {what} not seen within {targets.GIVE_UP_S} s")
+
+
+def calls(fleet, check):
+    seen = fleet.call("echo", {"text": "hello"}, "mcp", "--session", "talk")
+    check("a call succeeds", seen["outcome"] == "succeeded" and "hello" in json.dumps(seen), seen)
+    seen = fleet.call("fail", {"message": "it is broken"})
+    check("a tool's own error is a result of the call", seen["outcome"] == "tool_error" and "it is broken" in json.dumps(seen), seen)
+    seen = fleet.call("no-such-tool")
+    check("an unknown tool is refused", (seen["outcome"], seen.get("trouble", {}).get("code")) == ("refused", "unknown_tool"), seen)
+    once = [fleet.call("count", {}, "mcp", "--call-id", "once") for _ in range(3)]
+    runs = fleet.call("executions")
+    check("a call sent three times runs once and has one result", once[0] == once[1] == once[2] and '"1"' in json.dumps(runs), [once, runs])
+    other = fleet.call("echo", {}, "mcp", "--call-id", "once")
+    check("another question under a used id gets no answer of its own", other == once[0], other)
+    fleet.run("send", "--tenant", "stranger", "--server", "mcp", "--name", "echo")
+    refused = until("the refusal", lambda: fleet.run("history", "--tenant", "_unauthorised")["records"])
+    check("a tenant that may not use the queue is refused", refused[0]["code"] == "tenant_not_allowed", refused)
+
+
+def retried(fleet, running, port, check):
+    """The server comes up only after the first attempt has failed."""
+    fleet.run("send", "--tenant", "acme", "--tool", "late-echo", "--arguments", '{"text":"at last"}', "--call-id", "patient")
+    dynamodb, key = client(fleet.env, "dynamodb"), {"pk": {"S": "acme#patient"}}
+    claim = lambda: dynamodb.get_item(TableName=f"{PREFIX}-calls", Key=key, ConsistentRead=True).get("Item")
+    until("the claim of the call to a server that is down", claim)
+    start_mcp_server(running, port)
+    seen = until("the end of the retried call", lambda: ended(fleet, "patient"))
+    check("a call to a server that was down is retried until it is up", seen["outcome"] == "succeeded" and seen["attempts"] > 1, seen)
+
+
+def ended(fleet, call_id):
+    done = subprocess.run([TOOLFLEET, "--json", "result", "acme", call_id], env={**os.environ, **fleet.env}, capture_output=True, text=True)
+    return json.loads(done.stdout) if done.returncode in (0, 1) and done.stdout else None
+
+
+def many(fleet, check):
+    ids = [f"many-{n}" for n in range(MANY)]
+    for call_id in ids:
+        arguments = json.dumps({"text": call_id})
+        fleet.run("send", "--tenant", "acme", "--server", "mcp", "--name", "echo", "--arguments", arguments, "--call-id", call_id)
+    results = [until(f"the end of {call_id}", lambda: ended(fleet, call_id)) for call_id in ids]
+    right = [r["outcome"] == "succeeded" and f'"{call_id}"' in json.dumps(r) for call_id, r in zip(ids, results)]
+    check(f"{MANY} calls each get their own result", all(right), results)
+
+
+def accounted_for(fleet, env, outputs, check):
+    records = until("the whole history", lambda: (lambda r: len(r) >= MANY + 7 and r)(fleet.history("--limit", "100")))
+    by_id = [record["call_id"] for record in records]
+    check("the history has a record of every call", {f"many-{n}" for n in range(MANY)} | {"once", "patient"} <= set(by_id), by_id)
+    failed = fleet.history("--failed")
+    check("the failed calls are found by their index", {r["outcome"] for r in failed} >= {"tool_error", "refused"}, failed)
+    talk = fleet.history("--session", "talk")
+    check("the calls of a session are found by their index", len(talk) == 1 and talk[0]["outcome"] == "succeeded", talk)
+    counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    sqs = client(env, "sqs")
+    left = lambda url: sum(int(n) for n in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=counts)["Attributes"].values())
+    until("the empty queue", lambda: left(outputs["CallsQueueUrl"]) == 0)
+    check("nothing is left in the queue or its dead-letter queue", left(outputs["CallsDeadLetterQueueUrl"]) == 0)
+
+
+if __name__ == "__main__":
+    main()

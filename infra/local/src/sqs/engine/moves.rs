@@ -1,0 +1,233 @@
+//! Owns the tasks that move dead letters back: starting, pacing, cancelling and listing them.
+//!
+//! A moved message is a new message: new id, new time, no receives. It is stored before it is removed, so that a crash in
+//! between leaves it twice rather than not at all.
+//!
+//! **Invariant:** a queue has at most one running task; a task moves only messages that are visible when their turn comes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Queues;
+use super::change::Change;
+use super::message::{Content, Message};
+use crate::names::{queue_arn, queue_name_of_arn};
+use crate::sqs::error::SqsError;
+
+/// The most tasks that are remembered for a queue (SQS quota of `ListMessageMoveTasks`).
+const MAX_TASKS: usize = 10;
+/// How many messages a task without a rate moves before others get their turn.
+const SLICE: u64 = 500;
+
+/// How far a task has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum MoveStatus {
+    Running,
+    Completed,
+    Cancelled,
+    Failed,
+}
+
+impl MoveStatus {
+    /// The name on the wire.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Completed => "COMPLETED",
+            Self::Cancelled => "CANCELLED",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// One task. Queues are named without their ARN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MoveTask {
+    pub(crate) id: String,
+    pub(crate) source: String,
+    /// Without one, each message goes back to the queue that gave it up.
+    pub(crate) destination: Option<String>,
+    pub(crate) per_second: Option<u64>,
+    pub(crate) started_ms: u64,
+    pub(crate) status: MoveStatus,
+    pub(crate) moved: u64,
+    pub(crate) to_move: u64,
+    pub(crate) failure: Option<String>,
+    /// When the next message may move.
+    next_ms: u64,
+}
+
+/// What a caller wants moved.
+#[derive(Debug, Clone)]
+pub(crate) struct MoveOrder {
+    pub(crate) id: String,
+    pub(crate) source_arn: String,
+    pub(crate) destination_arn: Option<String>,
+    pub(crate) per_second: Option<u64>,
+}
+
+impl Queues {
+    /// Starts a task. Its first messages move with the next [`Queues::advance_moves`].
+    pub(crate) fn start_move(&mut self, order: MoveOrder, now_ms: u64) -> Result<(), SqsError> {
+        let refused = |problem: &str| Err(SqsError::InvalidParameterValue(problem.to_owned()));
+        let source = self.existing("SourceArn", &order.source_arn)?;
+        let destination = match &order.destination_arn {
+            Some(arn) => Some(self.existing("DestinationArn", arn)?),
+            None => None,
+        };
+        if self.dead_letter_sources(&source)?.is_empty() {
+            return refused("Source queue must be configured as a Dead Letter Queue.");
+        }
+        if destination.as_ref() == Some(&source) {
+            return refused("Source queue arn and destination queue arn cannot be the same.");
+        }
+        let kind = |name: &str| self.queue(name).map(|queue| queue.attributes.fifo.is_some());
+        if let Some(destination) = &destination
+            && kind(destination)? != kind(&source)?
+        {
+            return refused("The source queue and destination queue must be of the same queue type.");
+        }
+        if self.moves.iter().any(|task| task.source == source && task.status == MoveStatus::Running) {
+            return refused(
+                "There is already a task running. Only one active task is allowed for a source queue arn at a given time.",
+            );
+        }
+        let waiting = self.settled(&source, now_ms)?.visible_count();
+        let task = MoveTask {
+            id: order.id,
+            source,
+            destination,
+            per_second: order.per_second,
+            started_ms: now_ms,
+            status: MoveStatus::Running,
+            moved: 0,
+            to_move: u64::try_from(waiting).unwrap_or(u64::MAX),
+            failure: None,
+            next_ms: now_ms,
+        };
+        self.change(Change::MoveSet { task });
+        Ok(())
+    }
+
+    fn existing(&self, parameter: &str, arn: &str) -> Result<String, SqsError> {
+        let name = queue_name_of_arn(arn);
+        if arn.starts_with("arn:") && self.queues.contains_key(name) {
+            return Ok(name.to_owned());
+        }
+        let problem = format!("The resource that you specified for the {parameter} parameter doesn't exist.");
+        Err(SqsError::ResourceNotFound(problem))
+    }
+
+    /// Stops a running task and tells how many messages it has moved; those stay where they are.
+    pub(crate) fn cancel_move(&mut self, source_arn: &str, id: &str) -> Result<u64, SqsError> {
+        let source = self.existing("SourceArn", source_arn)?;
+        let task = self.moves.iter().find(|task| task.id == id && task.source == source);
+        match task.cloned() {
+            None => Err(SqsError::ResourceNotFound("Task does not exist.".to_owned())),
+            Some(mut task) if task.status == MoveStatus::Running => {
+                task.status = MoveStatus::Cancelled;
+                let moved = task.moved;
+                self.change(Change::MoveSet { task });
+                Ok(moved)
+            }
+            Some(_) => Err(SqsError::Unsupported("Only a running task can be cancelled.".to_owned())),
+        }
+    }
+
+    /// The tasks of a queue, the latest first.
+    pub(crate) fn moves_of(&self, source_arn: &str) -> Result<Vec<MoveTask>, SqsError> {
+        let source = self.existing("SourceArn", source_arn)?;
+        Ok(self.moves.iter().rev().filter(|task| task.source == source).cloned().collect())
+    }
+
+    /// Moves what is due.
+    pub(crate) fn advance_moves(&mut self, now_ms: u64) {
+        let due = |task: &&MoveTask| task.status == MoveStatus::Running && task.next_ms <= now_ms;
+        let tasks: Vec<_> = self.moves.iter().filter(due).cloned().collect();
+        for mut task in tasks {
+            self.advance(&mut task, now_ms);
+            self.change(Change::MoveSet { task });
+        }
+    }
+
+    fn advance(&mut self, task: &mut MoveTask, now_ms: u64) {
+        // After a pause a task does not make up for more than a second of it.
+        task.next_ms = task.next_ms.max(now_ms.saturating_sub(1000));
+        let pause_ms = task.per_second.map_or(0, |per_second| 1000_u64.div_ceil(per_second.max(1)));
+        for _ in 0..SLICE {
+            if task.next_ms > now_ms {
+                return;
+            }
+            // Of what was there at the start; a message that comes back meanwhile is not moved in circles.
+            let next = if task.moved < task.to_move { self.next_to_move(task, now_ms) } else { Ok(None) };
+            match next {
+                Ok(Some((seq, target))) => self.move_one(&task.source, seq, &target, now_ms),
+                Ok(None) => {
+                    task.status = MoveStatus::Completed;
+                    return;
+                }
+                Err(failure) => {
+                    task.status = MoveStatus::Failed;
+                    task.failure = Some(failure.to_owned());
+                    return;
+                }
+            }
+            task.moved = task.moved.saturating_add(1);
+            task.next_ms = task.next_ms.saturating_add(pause_ms);
+        }
+    }
+
+    /// The next message and where it goes; none if nothing is visible any more.
+    fn next_to_move(&mut self, task: &MoveTask, now_ms: u64) -> Result<Option<(u64, String)>, &'static str> {
+        const NO_QUEUE: &str = "AWS.SimpleQueueService.NonExistentQueue";
+        let queue = self.settled(&task.source, now_ms).map_err(|_gone| NO_QUEUE)?;
+        let Some(seq) = queue.next_receivable(None) else { return Ok(None) };
+        let given_up_by = queue.get(seq).and_then(|message| message.dead_letter_of.as_deref());
+        let target = match (&task.destination, given_up_by) {
+            (Some(destination), _) => destination.clone(),
+            (None, Some(arn)) => queue_name_of_arn(arn).to_owned(),
+            (None, None) => return Err("CouldNotDetermineMessageSource"),
+        };
+        if self.queues.contains_key(&target) { Ok(Some((seq, target))) } else { Err(NO_QUEUE) }
+    }
+
+    fn move_one(&mut self, source: &str, seq: u64, target: &str, now_ms: u64) {
+        let message = self.queues.get(source).and_then(|queue| queue.get(seq));
+        if let Some(Message { content, .. }) = message {
+            let message_id = uuid::Uuid::new_v4().to_string();
+            let anew = Content { message_id, ..content.as_ref().clone() };
+            self.store(target, Arc::new(anew), None, now_ms);
+        }
+        self.change(Change::Removed { queue: source.to_owned(), seq });
+    }
+
+    /// When the next message of any task may move.
+    pub(super) fn next_move_ms(&self) -> Option<u64> {
+        let running = self.moves.iter().filter(|task| task.status == MoveStatus::Running);
+        running.map(|task| task.next_ms).min()
+    }
+
+    /// Puts a task's state in the place of its last one, and forgets the oldest beyond what can be asked for.
+    pub(super) fn set_move(&mut self, task: &MoveTask) {
+        match self.moves.iter_mut().find(|known| known.id == task.id) {
+            Some(known) => known.clone_from(task),
+            None => self.moves.push(task.clone()),
+        }
+        let of_source = |known: &MoveTask| known.source == task.source;
+        while self.moves.iter().filter(|known| of_source(known)).count() > MAX_TASKS {
+            let Some(oldest) = self.moves.iter().position(of_source) else { return };
+            self.moves.remove(oldest);
+        }
+    }
+}
+
+impl MoveTask {
+    pub(crate) fn source_arn(&self) -> String {
+        queue_arn(&self.source)
+    }
+
+    pub(crate) fn destination_arn(&self) -> Option<String> {
+        self.destination.as_deref().map(queue_arn)
+    }
+}
