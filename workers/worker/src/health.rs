@@ -168,7 +168,7 @@ mod tests {
         drop(pulse.turns());
         pulse.received();
         assert!(pulse.is_ready());
-        tokio::time::advance(READY_FOR).await;
+        tokio::time::advance(READY_FOR + Duration::from_millis(1)).await;
         assert!(!pulse.is_ready() && pulse.lives());
         tokio::time::advance(LIVE_FOR).await;
         assert!(!pulse.lives(), "the intake makes no turn though slots are free");
