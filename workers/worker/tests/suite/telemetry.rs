@@ -1,6 +1,6 @@
 //! What a worker tells of itself: one trace from the sender to the tool and the notice, metrics, health.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider as _;
@@ -14,29 +14,37 @@ use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::telemetry::{self, Meters};
 use toolfleet_worker::{health, intake};
+use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::rig::{CountAcknowledged, Rig, request};
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SENDERS_SPAN: &str = "b7ad6b7169203331";
 
 /// Sends a call as a traced sender does.
-async fn send(rig: &Rig, body: serde_json::Value) {
+async fn send(rig: &Rig, trace: &str, body: serde_json::Value) {
     let attributes = [
-        ("traceparent".to_owned(), format!("00-{TRACE}-{SENDERS_SPAN}-01")),
+        ("traceparent".to_owned(), format!("00-{trace}-{SENDERS_SPAN}-01")),
         ("tracestate".to_owned(), "vendor=1".to_owned()),
     ];
     let message = Outgoing { body: body.to_string(), attributes: attributes.into(), ..Outgoing::default() };
     rig.queue().send(message).await.unwrap();
 }
 
-/// Spans of this thread go to what is given back, until the guard is dropped.
-fn listen() -> (InMemorySpanExporter, SdkTracerProvider, tracing::subscriber::DefaultGuard) {
-    let exporter = InMemorySpanExporter::default();
-    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-    let subscriber = tracing_subscriber::registry().with(telemetry::spans(&provider));
-    (exporter, provider, tracing::subscriber::set_default(subscriber))
+/// The ended spans of a trace. All tests of this process share one receiver: what a thread alone listens to depends on which
+/// other threads have met the same spans before.
+fn spans_of(trace: &str) -> Vec<SpanData> {
+    static RECEIVER: OnceLock<(InMemorySpanExporter, SdkTracerProvider)> = OnceLock::new();
+    let (exporter, _) = RECEIVER.get_or_init(|| {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let subscriber = tracing_subscriber::registry().with(telemetry::spans(&provider));
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        (exporter, provider)
+    });
+    let trace = TraceId::from_hex(trace).unwrap();
+    let all = exporter.get_finished_spans().unwrap();
+    all.into_iter().filter(|span| span.span_context.trace_id() == trace).collect()
 }
 
 fn named<'a>(spans: &'a [SpanData], name: &str) -> &'a SpanData {
@@ -52,18 +60,17 @@ fn attribute(span: &SpanData, name: &str) -> Option<String> {
 
 #[tokio::test]
 async fn one_trace_leads_from_the_sender_through_claim_and_attempt_to_the_tool_the_record_and_the_notice() {
-    let (exporter, _provider, _listening) = listen();
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    assert!(spans_of(TRACE).is_empty());
     let rig = Rig::new().await;
     let reply = rig.local.queue_url("toolfleet-replies");
     let mut body = request("c1", "unsafe");
     body["reply"] = json!({"sqs_queue_url": reply});
     body["arguments"] = json!({"text": "not for a trace"});
-    send(&rig, body).await;
+    send(&rig, TRACE, body).await;
     rig.settle().await;
 
-    let spans = exporter.get_finished_spans().unwrap();
-    let trace = TraceId::from_hex(TRACE).unwrap();
-    assert!(spans.iter().all(|span| span.span_context.trace_id() == trace));
+    let spans = spans_of(TRACE);
     let process = named(&spans, "process toolfleet-calls");
     assert_eq!(process.parent_span_id, SpanId::from_hex(SENDERS_SPAN).unwrap());
     assert_eq!(process.span_kind, SpanKind::Consumer);
@@ -92,12 +99,13 @@ async fn one_trace_leads_from_the_sender_through_claim_and_attempt_to_the_tool_t
 
 #[tokio::test]
 async fn each_attempt_has_a_span_of_its_own_that_says_what_went_wrong() {
-    let (exporter, _provider, _listening) = listen();
+    const TRACE: &str = "1af7651916cd43dd8448eb211c80319c";
+    assert!(spans_of(TRACE).is_empty());
     let rig = Rig::new().await;
     rig.mcp.next_for("tools/call", MockFault::status(503));
-    send(&rig, request("c1", "safe")).await;
+    send(&rig, TRACE, request("c1", "safe")).await;
     rig.settle().await;
-    let spans = exporter.get_finished_spans().unwrap();
+    let spans = spans_of(TRACE);
     let attempts: Vec<_> = spans.iter().filter(|span| span.name == "tools/call safe").collect();
     assert_eq!(attempts.len(), 2);
     assert!(matches!(attempts[0].status, Status::Error { .. }));
@@ -108,8 +116,10 @@ async fn each_attempt_has_a_span_of_its_own_that_says_what_went_wrong() {
 
 #[tokio::test]
 async fn where_traces_go_nowhere_the_senders_own_context_travels_on_unchanged() {
+    const TRACE: &str = "2af7651916cd43dd8448eb211c80319c";
+    let _deaf = tracing::subscriber::set_default(NoSubscriber::default());
     let rig = Rig::new().await;
-    send(&rig, request("c1", "unsafe")).await;
+    send(&rig, TRACE, request("c1", "unsafe")).await;
     rig.settle().await;
     let called = rig.mcp.requests_of("tools/call");
     let sent = format!("00-{TRACE}-{SENDERS_SPAN}-01");
