@@ -4,9 +4,11 @@ It speaks both generations of the protocol. Invariant: `executions` tells how of
 can be told from a call that never ran.
 """
 
+import json
 import sys
 
 from fastmcp import Context, FastMCP
+from fastmcp.server.dependencies import get_http_headers
 
 server = FastMCP("interop-fastmcp")
 runs = 0
@@ -36,6 +38,14 @@ def executions() -> int:
 def fail(message: str) -> str:
     """Fails with a message."""
     raise ValueError(message)
+
+
+@server.tool(annotations={"readOnlyHint": True})
+def trace(ctx: Context) -> str:
+    """The trace context of its own call: as a header, and in the request's _meta."""
+    meta = ctx.request_context.meta
+    meta = meta.model_dump() if hasattr(meta, "model_dump") else dict(meta or {})
+    return json.dumps({"header": get_http_headers().get("traceparent"), "meta": meta.get("traceparent")})
 
 
 @server.tool

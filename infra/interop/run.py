@@ -5,6 +5,7 @@ check sends a message and reads the result and the audit record back from the ta
 """
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -16,6 +17,8 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+
+from telemetry import telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "infra" / "interop"
@@ -104,7 +107,7 @@ def main():
 def run(processes, folder, check, boto3):
     python, node = sys.executable, "node"
     everything = HERE / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
-    ports = {name: free_port() for name in ["everything", "fastmcp", "python", "npm", "sqs", "dynamodb", "demo"]}
+    ports = {name: free_port() for name in ["everything", "fastmcp", "python", "npm", "sqs", "dynamodb", "demo", "otlp", "http"]}
     start_everything = lambda: processes.start(
         "everything", [node, everything, "streamableHttp"], {"PORT": str(ports["everything"])}, ports["everything"]
     )
@@ -145,6 +148,8 @@ def run(processes, folder, check, boto3):
         return until(f"the end of {server}/{name}", lambda: processes.alive(worker) and row(call_id))
 
     def text(item):
+        if "result_gz" in item:
+            return json.loads(gzip.decompress(bytes(item["result_gz"]["B"])))["content"][0]["text"]
         return json.loads(item["result"]["S"])["content"][0]["text"] if "result" in item else str(item)
 
     for server, argument in [("everything", "message"), ("fastmcp", "text"), ("python", "text"), ("npm", "text")]:
@@ -193,6 +198,16 @@ def run(processes, folder, check, boto3):
     check("`toolfleet call` prints what the tool said", "from the command line" in printed, printed)
 
     readme(processes, folder, check)
+
+    # A second worker on the same queue, with a receiver of its traces; the first one stops so that it gets the calls.
+    os.killpg(worker.pid, signal.SIGSTOP)
+    telemetry(
+        processes, check,
+        start_worker=lambda name, more: processes.start(name, [BIN / "toolfleet-worker"], {**env, **more}),
+        send=lambda body, attributes: sqs.send_message(QueueUrl=queue, MessageBody=body, MessageAttributes=attributes, MessageGroupId="acme"),
+        row=row, text=text, until=until, port=ports["otlp"], http_port=ports["http"], tap=Path(sys.executable).parent / "oteltap",
+    )
+    os.killpg(worker.pid, signal.SIGCONT)
 
     # Stopping: SIGTERM drains the worker, and the endpoints keep what they hold.
     os.killpg(worker.pid, signal.SIGTERM)

@@ -19,7 +19,7 @@ use crate::trouble::Trouble;
 
 const META: &str = "meta";
 /// How long the row of an ended session is kept, in milliseconds: as long as any call that could name it.
-pub(crate) const KEPT_MS: u64 = 35 * 24 * 60 * 60 * 1000;
+pub(crate) const KEPT_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 
 /// The sessions table.
 #[derive(Debug, Clone)]

@@ -44,7 +44,7 @@ pub use toolfleet_aws::{Aws, AwsOptions, Tables, Trouble, TroubleKind};
 pub use wait::WaitError;
 
 /// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
-const ROW_LIFE_MS: u64 = 35 * 24 * 60 * 60 * 1000;
+const ROW_LIFE_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 
 /// Says what time it is.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;

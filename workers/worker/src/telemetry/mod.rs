@@ -170,7 +170,8 @@ where
     global::set_text_map_propagator(TraceContextPropagator::new());
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(SCOPE));
     // Places in our source say nothing to whoever reads a trace.
-    let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
+    let layer =
+        layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
     layer.with_filter(filter_fn(|metadata| metadata.target() == trace::TARGET)).boxed()
 }
 
