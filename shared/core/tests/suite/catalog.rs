@@ -51,6 +51,65 @@ fn a_mistake_is_named_with_its_entry_and_what_is_accepted() {
 }
 
 #[test]
+fn a_name_that_could_mean_two_tools_is_refused() {
+    type Change = fn(&mut serde_json::Value);
+    let cases: [(Change, &str); 4] = [
+        (
+            |c| c["tools"] = json!([{"id": "a.b", "server": "s"}, {"id": "a", "server": "s", "functions": [{"name": "b"}]}]),
+            "`a.b` is both function `b` of tool `a` and tool `a.b`",
+        ),
+        (
+            |c| {
+                c["tools"] = json!([
+                    {"id": "a", "server": "s", "functions": [{"name": "b.c"}]},
+                    {"id": "a.b", "server": "s", "functions": [{"name": "c"}]}
+                ])
+            },
+            "`a.b.c` is both",
+        ),
+        (
+            |c| c["tools"] = json!([{"id": "a", "server": "s", "functions": [{"name": "b"}, {"name": "b"}]}]),
+            "`a.b` is both",
+        ),
+        (
+            |c| c["tools"] = json!([{"id": "s/find", "server": "s", "name": "other"}]),
+            "tools.s/find: is written like the tool `find` of server `s`",
+        ),
+    ];
+    for (change, expected) in cases {
+        let error = catalog(change).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
+    catalog(|c| c["tools"] = json!([{"id": "other/find", "server": "s"}]))
+        .expect("no server `other` stands in the way");
+}
+
+#[test]
+fn of_two_values_under_one_key_none_is_chosen() {
+    let cases = [
+        r#"{"servers": [], "servers": [], "tenants": {"queue": ["a"]}}"#,
+        r#"{"servers": [{"id": "s", "url": "http://h/", "headers": {"A": "1", "A": "2"}}], "tenants": {"queue": ["a"]}}"#,
+        r#"{"servers": [], "tenants": {"queue": ["a"], "fleet": ["x"], "senders": {"R": ["a"], "R": ["b"]}}}"#,
+    ];
+    for text in cases {
+        let error = Catalog::parse(text).unwrap_err().to_string();
+        assert!(error.contains("stands twice in one object at line 1"), "{error}");
+    }
+}
+
+#[test]
+fn a_name_that_several_tools_offer_stands_for_the_first_by_id() {
+    let two = catalog(|c| {
+        c["tools"] =
+            json!([{"id": "z", "server": "s", "name": "f"}, {"id": "m", "server": "s", "name": "f"}]);
+    })
+    .unwrap();
+    let server = toolfleet_core::ids::ServerId::parse("s").unwrap();
+    assert_eq!(two.tool_on(&server, "f").unwrap().id.as_str(), "m");
+    assert!(two.tool_on(&server, "g").is_none());
+}
+
+#[test]
 fn a_sender_speaks_for_its_own_tenants_and_no_other() {
     let catalog = catalog(|c| {
         c["tenants"] = json!({"queue": ["open"], "senders": {"AROA1": ["acme"]}, "fleet": ["AROA9"]});

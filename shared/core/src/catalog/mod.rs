@@ -1,0 +1,114 @@
+//! Owns the catalog: which servers and tools are registered, who may speak for which tenant, who may call what.
+//!
+//! Parsed and cross-checked once; an error names the entry and the field.
+//!
+//! **Invariant:** a tool that cannot be called (no such server, broken schema) is never in a catalog.
+
+mod json;
+mod names;
+mod schema;
+mod server;
+mod tenants;
+mod tool;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use schema::InputSchema;
+pub use server::Server;
+pub use tool::{AccessRule, Function, Tool};
+
+use crate::ids::{ServerId, Tenant, ToolId};
+use crate::message::Target;
+use tenants::Speakers;
+
+/// How long one attempt may take unless the tool or its server says otherwise, in milliseconds.
+pub const DEFAULT_ATTEMPT_MS: u64 = 30_000;
+
+/// How many attempts a call has unless its tool says otherwise.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+
+/// The fleet's catalog, checked.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    servers: HashMap<ServerId, Arc<Server>>,
+    tools: BTreeMap<ToolId, Arc<Tool>>,
+    by_name: HashMap<ServerId, HashMap<String, Arc<Tool>>>,
+    speakers: Speakers,
+    reply_queues: Vec<String>,
+}
+
+/// What is wrong with a catalog: the entry, its field, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("catalog: {entry}: {problem}")]
+pub struct CatalogError {
+    entry: String,
+    problem: String,
+}
+
+fn problem(entry: &str, text: impl Into<String>) -> CatalogError {
+    CatalogError { entry: entry.to_owned(), problem: text.into() }
+}
+
+impl Catalog {
+    /// Reads and checks a catalog.
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        wire::parse(text)
+    }
+
+    /// Whether a message from `sender` may speak for `tenant`.
+    pub fn may_speak_for(&self, sender: Option<&str>, tenant: &Tenant) -> bool {
+        self.speakers.may_speak_for(sender, tenant)
+    }
+
+    /// Whether this sender is a worker of the fleet.
+    pub fn is_fleet_sender(&self, sender: Option<&str>) -> bool {
+        self.speakers.is_fleet(sender)
+    }
+
+    /// Whether notices may go to this queue.
+    pub fn allows_reply_queue(&self, url: &str) -> bool {
+        self.reply_queues.iter().any(|allowed| allowed == url)
+    }
+
+    /// The registered tool of that id.
+    pub fn tool(&self, id: &ToolId) -> Option<&Arc<Tool>> {
+        self.tools.get(id)
+    }
+
+    /// The registered server of that id.
+    pub fn server(&self, id: &ServerId) -> Option<&Arc<Server>> {
+        self.servers.get(id)
+    }
+
+    /// The registered tool that offers `name` on `server`; its rules hold also when it is called by that name.
+    pub fn tool_on(&self, server: &ServerId, name: &str) -> Option<&Arc<Tool>> {
+        self.by_name.get(server)?.get(name)
+    }
+
+    /// Every tool, by id.
+    pub fn tools(&self) -> Vec<&Arc<Tool>> {
+        self.tools.values().collect()
+    }
+
+    /// Every server, by id.
+    pub fn servers(&self) -> Vec<&Arc<Server>> {
+        let mut servers: Vec<_> = self.servers.values().collect();
+        servers.sort_by(|a, b| a.id.cmp(&b.id));
+        servers
+    }
+
+    /// The names closest to what was asked for, for an error a caller can act on.
+    pub fn suggestions(&self, target: &Target) -> String {
+        let names: Vec<String> = match target {
+            Target::Tool { .. } => self.tools().iter().map(|t| t.id.to_string()).take(20).collect(),
+            Target::OnServer { .. } => self.servers().iter().map(|s| s.id.to_string()).take(20).collect(),
+        };
+        if names.is_empty() {
+            "none is registered".to_owned()
+        } else {
+            format!("registered are {}", names.join(", "))
+        }
+    }
+}
