@@ -127,6 +127,8 @@ codes! {
     SessionInvalid = "session_invalid",
     /// The request asks for something this fleet does not do.
     Unsupported = "unsupported",
+    /// The tool's execution type has no executor in this fleet.
+    NoExecutor = "no_executor",
     /// An operator paused the tool.
     Paused = "paused",
     /// The deadline passed before or while the tool ran.

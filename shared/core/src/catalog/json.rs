@@ -34,6 +34,18 @@ pub(super) fn below(entry: &str, field: &str) -> String {
     }
 }
 
+/// What a value is, for an error that must not repeat it.
+pub(super) const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
 /// Reads a value in whose objects each key stands once.
 #[derive(Clone, Copy)]
 struct Single;

@@ -4,8 +4,11 @@
 //!
 //! **Invariant:** a tool that cannot be called (no such server, broken schema) is never in a catalog.
 
+mod credential;
+mod idp;
 mod json;
 mod names;
+mod pika;
 mod schema;
 mod server;
 mod tenants;
@@ -15,9 +18,11 @@ mod wire;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use credential::{Credential, Sensitive};
 pub use schema::InputSchema;
 pub use server::Server;
-pub use tool::{AccessRule, Function, Tool};
+pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
+pub use wire::Material;
 
 use crate::ids::{ServerId, Tenant, ToolId};
 use crate::message::Target;
@@ -34,9 +39,17 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
 pub struct Catalog {
     servers: HashMap<ServerId, Arc<Server>>,
     tools: BTreeMap<ToolId, Arc<Tool>>,
-    by_name: HashMap<ServerId, HashMap<String, Arc<Tool>>>,
+    offered: HashMap<ServerId, Offered>,
     speakers: Speakers,
     reply_queues: Vec<String>,
+}
+
+/// The registered tools of one server.
+#[derive(Debug, Clone, Default)]
+struct Offered {
+    by_name: HashMap<String, Arc<Tool>>,
+    /// The tool whose functions are all that the server lists.
+    open: Option<Arc<Tool>>,
 }
 
 /// What is wrong with a catalog: the entry, its field, and the remedy.
@@ -52,9 +65,24 @@ fn problem(entry: &str, text: impl Into<String>) -> CatalogError {
 }
 
 impl Catalog {
-    /// Reads and checks a catalog.
+    /// Reads and checks a catalog that names no other text.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
-        wire::parse(text)
+        wire::parse(text, &Material::default())
+    }
+
+    /// Reads and checks a catalog together with what it names.
+    pub fn parse_with(text: &str, material: &Material) -> Result<Self, CatalogError> {
+        wire::parse(text, material)
+    }
+
+    /// The texts that a catalog names instead of containing them: files, or `secret://name`.
+    pub fn references(text: &str) -> Result<Vec<String>, CatalogError> {
+        wire::references(text)
+    }
+
+    /// Whether nobody may speak for any tenant: an array of tools does not say who may.
+    pub fn names_nobody(&self) -> bool {
+        self.speakers.are_nobody()
     }
 
     /// Whether a message from `sender` may speak for `tenant`.
@@ -84,7 +112,8 @@ impl Catalog {
 
     /// The registered tool that offers `name` on `server`; its rules hold also when it is called by that name.
     pub fn tool_on(&self, server: &ServerId, name: &str) -> Option<&Arc<Tool>> {
-        self.by_name.get(server)?.get(name)
+        let offered = self.offered.get(server)?;
+        offered.by_name.get(name).or(offered.open.as_ref())
     }
 
     /// Every tool, by id.

@@ -12,12 +12,20 @@ use crate::ids::ServerId;
 
 /// Refuses two tools, or a tool and a server's own tool, that are written alike.
 pub(super) fn check<'a>(
-    tools: impl Iterator<Item = &'a Arc<Tool>>,
+    tools: impl Iterator<Item = &'a Arc<Tool>> + Clone,
     servers: &HashMap<ServerId, Arc<Server>>,
 ) -> Result<(), CatalogError> {
+    let open: Vec<_> = tools.clone().filter(|t| t.open).map(|t| format!("{}.", t.id)).collect();
     let mut written: BTreeMap<String, String> = BTreeMap::new();
     for tool in tools {
         let entry = format!("tools.{}", tool.id);
+        if let Some(open) = open.iter().find(|open| tool.id.as_str().starts_with(open.as_str())) {
+            let text = format!(
+                "is written like a function of the tool `{}`, whose functions are those its server lists; give one of them another id",
+                open.trim_end_matches('.')
+            );
+            return Err(problem(&entry, text));
+        }
         if let Some((server, name)) = tool.id.as_str().split_once('/')
             && servers.contains_key(server)
         {

@@ -57,6 +57,11 @@ pub(super) struct Speakers {
 }
 
 impl WireTenants {
+    /// Tenants for whom the queue itself speaks, and no others.
+    pub(super) fn of_queue(tenants: &[String]) -> Self {
+        Self { queue: tenants.to_vec(), ..Self::default() }
+    }
+
     pub(super) fn check(self) -> Result<Speakers, CatalogError> {
         let mut senders = HashMap::new();
         for (sender, words) in &self.senders {
@@ -68,15 +73,15 @@ impl WireTenants {
                         would else be refused";
             return Err(problem("tenants.fleet", text));
         }
-        if senders.is_empty() && queue == Tenants::These(Vec::new()) {
-            let text = "names nobody; list tenants under `queue` or `senders`, or `\"queue\": [\"*\"]`";
-            return Err(problem("tenants", text));
-        }
         Ok(Speakers { queue, senders, fleet: self.fleet })
     }
 }
 
 impl Speakers {
+    pub(super) fn are_nobody(&self) -> bool {
+        self.senders.is_empty() && self.queue == Tenants::These(Vec::new())
+    }
+
     pub(super) fn may_speak_for(&self, sender: Option<&str>, tenant: &Tenant) -> bool {
         let by_sender = sender.and_then(|s| self.senders.get(role_of(s)));
         self.queue.include(tenant) || by_sender.is_some_and(|t| t.include(tenant))

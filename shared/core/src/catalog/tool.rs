@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::schema::{InputSchema, compile};
 use super::{CatalogError, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Server, problem};
@@ -19,10 +19,14 @@ use crate::message::User;
 pub struct Tool {
     /// Its id.
     pub id: ToolId,
-    /// Its server.
-    pub server: Arc<Server>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// What runs it.
+    pub executor: Executor,
     /// Its functions by name; the first is meant when a request names none and there is but one.
     pub functions: Vec<Function>,
+    /// Whether its functions are those its server lists, and `functions` is empty.
+    pub open: bool,
     /// How long one attempt may take, in milliseconds.
     pub timeout_ms: u64,
     /// How many attempts a call has.
@@ -33,6 +37,40 @@ pub struct Tool {
     pub access: Vec<AccessRule>,
     /// The digest of its definition.
     pub definition: Digest,
+}
+
+/// What runs a tool.
+#[derive(Debug, Clone)]
+pub enum Executor {
+    /// An MCP server.
+    Mcp(Arc<Server>),
+    /// A Lambda function.
+    Lambda(LambdaArn),
+}
+
+/// The ARN of a Lambda function, with or without a version or alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LambdaArn(String);
+
+impl LambdaArn {
+    /// The ARN, if it is one of a function.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<_> = text.split(':').collect();
+        match parts.as_slice() {
+            ["arn", _, "lambda", region, account, "function", name]
+            | ["arn", _, "lambda", region, account, "function", name, _]
+                if !region.is_empty() && !account.is_empty() && !name.is_empty() =>
+            {
+                Some(Self(text.to_owned()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The ARN as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// One function of a tool.
@@ -71,7 +109,15 @@ impl Tool {
         self.access.is_empty() || self.access.iter().any(|rule| rule.enabled && rule.fits(user))
     }
 
-    /// The function a request means.
+    /// Its MCP server, where one runs it.
+    pub const fn server(&self) -> Option<&Arc<Server>> {
+        match &self.executor {
+            Executor::Mcp(server) => Some(server),
+            Executor::Lambda(_) => None,
+        }
+    }
+
+    /// The function a request means, unless the tool takes its functions from its server.
     pub fn function(&self, name: Option<&str>) -> Option<&Function> {
         match name {
             Some(name) => self.functions.iter().find(|f| f.name == name),
@@ -92,7 +138,84 @@ impl AccessRule {
     }
 }
 
-/// A tool as it is written.
+/// A tool as the forms of a catalog agree on it, before it is checked.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) id: ToolId,
+    pub(super) description: Option<String>,
+    pub(super) runs_on: RunsOn,
+    pub(super) functions: Vec<Function>,
+    pub(super) open: bool,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) paused: bool,
+    pub(super) access: Vec<AccessRule>,
+    /// What of it counts as its definition, besides the address of what runs it.
+    pub(super) definition: Vec<Value>,
+}
+
+/// What is to run a tool.
+#[derive(Debug)]
+pub(super) enum RunsOn {
+    Server(ServerId),
+    Lambda(LambdaArn),
+}
+
+impl Draft {
+    /// The tool, if it can be called; `entry` is the place to name.
+    pub(super) fn check(
+        self,
+        entry: &str,
+        servers: &HashMap<ServerId, Arc<Server>>,
+    ) -> Result<Tool, CatalogError> {
+        let executor = match self.runs_on {
+            RunsOn::Lambda(arn) => Executor::Lambda(arn),
+            RunsOn::Server(id) => Executor::Mcp(known(entry, &id, servers)?),
+        };
+        let max_attempts = self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
+        if max_attempts == 0 || max_attempts > 100 {
+            let text = format!("is {max_attempts}; accepted are 1 to 100");
+            return Err(problem(&format!("{entry}.max_attempts"), text));
+        }
+        let (address, of_server) = match &executor {
+            Executor::Mcp(server) => (server.url.as_str(), server.timeout_ms),
+            Executor::Lambda(arn) => (arn.as_str(), None),
+        };
+        let timeout_ms = self.timeout_ms.or(of_server).unwrap_or(DEFAULT_ATTEMPT_MS);
+        if timeout_ms == 0 {
+            return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
+        }
+        let mut definition = vec![Value::from(address)];
+        definition.extend(self.definition);
+        Ok(Tool {
+            id: self.id,
+            description: self.description,
+            definition: Digest::of_json(&Value::Array(definition)),
+            executor,
+            functions: self.functions,
+            open: self.open,
+            timeout_ms,
+            max_attempts,
+            paused: self.paused,
+            access: self.access,
+        })
+    }
+}
+
+fn known(
+    entry: &str,
+    id: &ServerId,
+    servers: &HashMap<ServerId, Arc<Server>>,
+) -> Result<Arc<Server>, CatalogError> {
+    servers.get(id).cloned().ok_or_else(|| {
+        let mut known: Vec<_> = servers.keys().map(ServerId::as_str).collect();
+        known.sort_unstable();
+        let text = format!("`{id}` is not among the servers ({})", known.join(", "));
+        problem(&format!("{entry}.server"), text)
+    })
+}
+
+/// A tool as a catalog's own form writes it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WireTool {
@@ -100,6 +223,8 @@ pub(super) struct WireTool {
     server: ServerId,
     #[serde(default)]
     name: Option<String>,
+    #[serde(default)]
+    description: Option<String>,
     #[serde(default)]
     functions: Vec<WireFunction>,
     #[serde(default)]
@@ -127,43 +252,25 @@ struct WireFunction {
 }
 
 impl WireTool {
-    pub(super) fn check(self, servers: &HashMap<ServerId, Arc<Server>>) -> Result<Tool, CatalogError> {
-        let entry = format!("tools.{}", self.id);
-        let Some(server) = servers.get(&self.server) else {
-            let mut known: Vec<_> = servers.keys().map(ServerId::as_str).collect();
-            known.sort_unstable();
-            let text = format!("`{}` is not among the servers ({})", self.server, known.join(", "));
-            return Err(problem(&format!("{entry}.server"), text));
-        };
-        let max_attempts = self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
-        if max_attempts == 0 || max_attempts > 100 {
-            let text = format!("is {max_attempts}; accepted are 1 to 100");
-            return Err(problem(&format!("{entry}.max_attempts"), text));
-        }
-        let timeout_ms = self.timeout_ms.or(server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
-        if timeout_ms == 0 {
-            return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
-        }
-        Ok(Tool {
-            definition: self.definition(server),
-            functions: self.functions(&entry)?,
+    pub(super) fn draft(self, entry: &str) -> Result<Draft, CatalogError> {
+        Ok(Draft {
+            definition: self.definition(),
+            functions: self.functions(entry)?,
             id: self.id,
-            server: server.clone(),
-            timeout_ms,
-            max_attempts,
+            description: self.description,
+            runs_on: RunsOn::Server(self.server),
+            open: false,
+            timeout_ms: self.timeout_ms,
+            max_attempts: self.max_attempts,
             paused: self.paused,
             access: self.access,
         })
     }
 
-    fn definition(&self, server: &Server) -> Digest {
-        Digest::of_json(&serde_json::json!([
-            server.url.as_str(),
-            self.name,
-            self.input_schema,
-            self.idempotent,
-            self.functions.iter().map(|f| (&f.name, &f.input_schema, f.idempotent)).collect::<Vec<_>>(),
-        ]))
+    fn definition(&self) -> Vec<Value> {
+        let functions: Vec<_> =
+            self.functions.iter().map(|f| json!([f.name, f.input_schema, f.idempotent])).collect();
+        vec![json!(self.name), json!(self.input_schema), json!(self.idempotent), Value::Array(functions)]
     }
 
     fn functions(&self, entry: &str) -> Result<Vec<Function>, CatalogError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toolfleet_aws::Trouble;
 use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::catalog::{
-    DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Function, InputSchema, Server, Tool,
+    DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, InputSchema, Server, Tool,
 };
 use toolfleet_core::ids::SessionId;
 use toolfleet_core::message::{CallRequest, Operation, Priority, Reply, Target};
@@ -31,6 +31,8 @@ pub(super) struct AdmittedCall {
     pub(super) server: Arc<Server>,
     /// The registered tool, unless it is called by its name on a server that is open to that.
     pub(super) tool: Option<Arc<Tool>>,
+    /// Whether the function itself is registered; else it has to be on the server's own list.
+    pub(super) registered: bool,
     /// The tool's name on the server.
     pub(super) name: String,
     pub(super) deadline: Timestamp,
@@ -66,6 +68,7 @@ pub(super) async fn admit(
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let repeatable = request.idempotent || found.function.as_ref().is_some_and(|f| f.idempotent);
     Ok(Admitted::Call(Box::new(AdmittedCall {
+        registered: found.function.is_some(),
         name: found.name,
         server: found.server,
         tool: found.tool,
@@ -151,22 +154,25 @@ fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
                     format!("No tool `{id}` is registered; {}.", known()),
                 ));
             };
-            let Some(found) = tool.function(function.as_deref()) else {
-                let names: Vec<_> = tool.functions.iter().map(|f| f.name.as_str()).collect();
-                let text = format!("Tool `{id}` needs `function`, one of: {}.", names.join(", "));
-                return Err(Outcome::refused(Code::UnknownTool, text));
-            };
-            registered(tool, found, request)
+            match (tool.function(function.as_deref()), function) {
+                (Some(found), _) => registered(tool, Some(found), &found.name, request),
+                (None, Some(name)) if tool.open => registered(tool, None, name, request),
+                (None, _) => {
+                    let names: Vec<_> = tool.functions.iter().map(|f| f.name.as_str()).collect();
+                    let names =
+                        if tool.open { "the tools its server lists".to_owned() } else { names.join(", ") };
+                    let text = format!("Tool `{id}` needs `function`, one of: {names}.");
+                    Err(Outcome::refused(Code::UnknownTool, text))
+                }
+            }
         }
         Target::OnServer { server: id, name } => {
             let Some(server) = catalog.server(id) else {
                 let text = format!("No server `{id}` is registered; {}.", known());
                 return Err(Outcome::refused(Code::UnknownServer, text));
             };
-            if let Some(tool) = catalog.tool_on(id, name)
-                && let Some(found) = tool.function(Some(name))
-            {
-                return registered(tool, found, request);
+            if let Some(tool) = catalog.tool_on(id, name) {
+                return registered(tool, tool.function(Some(name)), name, request);
             }
             if !server.discover {
                 let text = format!(
@@ -179,7 +185,13 @@ fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
     }
 }
 
-fn registered(tool: &Arc<Tool>, function: &Function, request: &CallRequest) -> Result<Found, Outcome> {
+/// `function` is none where the tool's functions are those its server lists.
+fn registered(
+    tool: &Arc<Tool>,
+    function: Option<&Function>,
+    name: &str,
+    request: &CallRequest,
+) -> Result<Found, Outcome> {
     if !tool.is_open_to(request.user.as_ref()) {
         let who =
             request.user.as_ref().map_or("a call without `user`".to_owned(), |u| format!("user `{}`", u.id));
@@ -194,15 +206,24 @@ fn registered(tool: &Arc<Tool>, function: &Function, request: &CallRequest) -> R
             Why::new(Code::Paused, format!("Tool `{}` is paused by an operator.", tool.id), MayHaveRun::No);
         return Err(Outcome::ended(OutcomeKind::Refused, why.retryable(None)));
     }
-    if let Some(schema) = &function.schema {
+    if let Some(schema) = function.and_then(|f| f.schema.as_ref()) {
         check_arguments(schema, request)?;
     }
-    Ok(Found {
-        server: tool.server.clone(),
-        tool: Some(tool.clone()),
-        function: Some(function.clone()),
-        name: function.name.clone(),
-    })
+    match &tool.executor {
+        Executor::Mcp(server) => Ok(Found {
+            server: server.clone(),
+            tool: Some(tool.clone()),
+            function: function.cloned(),
+            name: name.to_owned(),
+        }),
+        Executor::Lambda(_) => {
+            let text = format!(
+                "Tool `{}` is a Lambda function, which this fleet does not run yet. Nothing was sent.",
+                tool.id
+            );
+            Err(Outcome::refused(Code::NoExecutor, text))
+        }
+    }
 }
 
 /// Checks the arguments before anything is sent, with an error a model can act on.

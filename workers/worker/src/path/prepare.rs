@@ -62,7 +62,7 @@ pub(super) async fn prepare(
             Ok(tools) => tools,
             // A registered tool can do without its server's hints.
             Err(fault)
-                if call.tool.is_some()
+                if call.registered
                     && (arrival.tries() <= 1 || fault.retry_class() == RetryClass::Permanent) =>
             {
                 Arc::default()
@@ -70,12 +70,12 @@ pub(super) async fn prepare(
             Err(fault) => return Ok(listing_failed(fleet, arrival, call, &fault)),
         };
         match tools.iter().find(|t| t.name == call.name) {
-            None if call.tool.is_none() => return Ok(not_listed(call, &tools)),
+            None if !call.registered => return Ok(not_listed(call, &tools)),
             // A registered tool is called as it is registered, whatever its server lists.
             None => {}
             Some(tool) => {
                 call.repeatable |= call.server.trusted && (tool.read_only || tool.idempotent);
-                if call.tool.is_none() {
+                if !call.registered {
                     definition = Some(Digest::of_text(tool.raw.get()).short(16).to_owned());
                     // A schema that does not compile is the server's own affair: it will judge the arguments itself.
                     if let Ok(schema) = InputSchema::compile(&tool.input_schema)
@@ -92,10 +92,18 @@ pub(super) async fn prepare(
 
 /// The server's own list is asked for when the tool is not registered, or when its annotations may make it safe to repeat.
 fn needs_listing(call: &AdmittedCall) -> bool {
-    call.tool.is_none() || (call.server.discover && call.server.trusted && !call.repeatable)
+    !call.registered || (call.server.discover && call.server.trusted && !call.repeatable)
 }
 
 async fn endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Result<Endpoint, Fault>, Trouble> {
+    if let Some(credential) = &call.server.credential {
+        let detail = format!(
+            "server `{}` wants {}, which this fleet cannot get yet",
+            call.server.id,
+            credential.kind()
+        );
+        return Ok(Err(Fault::Credential { detail }));
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in &call.server.headers {
         let value = match value.split_once("secret://") {

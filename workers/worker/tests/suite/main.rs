@@ -10,6 +10,7 @@
 
 mod arrows;
 mod bad_input;
+mod catalog_forms;
 mod crashes;
 mod rig;
 mod servers;
