@@ -129,6 +129,8 @@ codes! {
     Unsupported = "unsupported",
     /// The tool's execution type has no executor in this fleet.
     NoExecutor = "no_executor",
+    /// The server lists the tool otherwise than it was approved.
+    DefinitionChanged = "definition_changed",
     /// An operator paused the tool.
     Paused = "paused",
     /// The deadline passed before or while the tool ran.

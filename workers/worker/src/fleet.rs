@@ -16,12 +16,14 @@ use toolfleet_aws::{Aws, Tables};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{ServerId, SessionId, Tenant, WorkerId};
 use toolfleet_core::time::Timestamp;
-use toolfleet_mcp::{McpClient, RemoteTool};
+use toolfleet_mcp::McpClient;
 
 use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::listing::Listing;
+use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 
 /// How long a session or a list of tools is believed without looking again.
@@ -34,7 +36,7 @@ pub struct Fleet {
     /// The numbers it works by.
     pub limits: Limits,
     /// What is registered.
-    pub catalog: Arc<Catalog>,
+    pub catalog: Registry,
     /// The queue it reads.
     pub queue: Queue,
     /// The calls.
@@ -54,7 +56,7 @@ pub struct Fleet {
     /// The end.
     pub shutdown: Shutdown,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
-    pub(crate) tool_cache: Cache<(ServerId, Tenant), Arc<Vec<RemoteTool>>>,
+    pub(crate) tool_cache: Cache<(ServerId, Tenant), Arc<Listing>>,
     watch: Option<Arc<dyn Watch>>,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
@@ -133,7 +135,7 @@ impl Fleet {
         Self {
             worker,
             limits,
-            catalog: Arc::new(catalog),
+            catalog: Registry::new(catalog),
             queue: aws.queue(queue_url),
             calls: aws.calls(&tables),
             history: aws.history(&tables),
@@ -154,6 +156,12 @@ impl Fleet {
     /// Now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Goes by `catalog` from now on; what was listed of servers under the one before is asked anew.
+    pub(crate) fn take_catalog(&self, catalog: Catalog) {
+        self.catalog.take(catalog);
+        self.tool_cache.clear();
     }
 
     /// The queue of that URL, so that notices of concurrent calls travel together.

@@ -7,10 +7,13 @@
 pub mod backoff;
 pub mod breakers;
 mod cache;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod fleet;
 pub mod intake;
+mod listing;
 pub mod path;
+pub mod registry;
 pub mod shutdown;
 pub mod start;

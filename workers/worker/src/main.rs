@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_worker::config::WorkerConfig;
-use toolfleet_worker::{shutdown, start};
+use toolfleet_worker::{catalog, shutdown, start};
 
 /// A call allocates and frees many small things on several threads, at which the system's allocator spends a fifth of its time.
 #[global_allocator]
@@ -17,7 +17,9 @@ const HELP: &str = "toolfleet-worker: executes tool-call requests from an SQS qu
 
 It takes no arguments; the environment configures it:
   TOOLFLEET_QUEUE_URL            URL of the calls queue (required)
-  TOOLFLEET_CATALOG              path of the catalog file: servers, tools, tenants (required)
+  TOOLFLEET_CATALOG              path of the catalog file, or secret://NAME: servers, tools, tenants (required)
+  TOOLFLEET_CATALOG_REFRESH_MS   how often it is looked at again; SIGHUP does at once (30000)
+  TOOLFLEET_TENANTS              tenants of a catalog that names none: a,b or * (none)
   TOOLFLEET_TABLE_PREFIX         prefix of the tables' names (toolfleet)
   TOOLFLEET_HISTORY_SHARDS       partitions per tenant and hour of history (1)
   TOOLFLEET_SLOTS                calls at once (64)
@@ -64,14 +66,16 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let config = WorkerConfig::read(&variable)?;
-    let catalog = start::read_catalog(&config.catalog).await?;
     let aws = Aws::connect(AwsOptions::default()).await;
+    let catalog = start::read_catalog(&config.catalog, &aws).await?;
     let fleet = Arc::new(start::fleet(&config, aws, catalog).await?);
     let running = tokio::spawn(start::run(fleet.clone()));
+    let watching = tokio::spawn(catalog::watch(fleet.clone(), config.catalog.clone()));
     let signal = shutdown::signal().await?;
     tracing::info!(signal, "the worker drains: it takes nothing new and finishes what runs");
     fleet.shutdown.begin(fleet.limits.drain);
     running.await?;
+    watching.await??;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod idp;
 mod json;
 mod names;
 mod pika;
+mod pins;
 mod schema;
 mod server;
 mod tenants;
@@ -19,13 +20,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use credential::{Credential, Sensitive};
+pub use pins::{Approved, Pin};
 pub use schema::InputSchema;
 pub use server::Server;
 pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
 pub use wire::Material;
 
+use crate::digest::Digest;
 use crate::ids::{ServerId, Tenant, ToolId};
 use crate::message::Target;
+use pins::Pins;
 use tenants::Speakers;
 
 /// How long one attempt may take unless the tool or its server says otherwise, in milliseconds.
@@ -42,6 +46,8 @@ pub struct Catalog {
     offered: HashMap<ServerId, Offered>,
     speakers: Speakers,
     reply_queues: Vec<String>,
+    pins: Pins,
+    digest: Digest,
 }
 
 /// The registered tools of one server.
@@ -80,6 +86,11 @@ impl Catalog {
         wire::references(text)
     }
 
+    /// The digest of all it was made of. Two catalogs with one digest are the same.
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
     /// Whether nobody may speak for any tenant: an array of tools does not say who may.
     pub fn names_nobody(&self) -> bool {
         self.speakers.are_nobody()
@@ -114,6 +125,16 @@ impl Catalog {
     pub fn tool_on(&self, server: &ServerId, name: &str) -> Option<&Arc<Tool>> {
         let offered = self.offered.get(server)?;
         offered.by_name.get(name).or(offered.open.as_ref())
+    }
+
+    /// What was approved of the tool `name` of `server`, where it is pinned.
+    pub fn approved(&self, server: &ServerId, name: &str) -> Option<&Approved> {
+        self.pins.get(server, name)
+    }
+
+    /// Every pinned tool: its server, its name there, and what was approved.
+    pub fn pinned(&self) -> Vec<(&ServerId, &str, &Approved)> {
+        self.pins.all()
     }
 
     /// Every tool, by id.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::pins::{Approved, Pin, Pins};
 use super::schema::{InputSchema, compile};
 use super::{CatalogError, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Server, problem};
 use crate::digest::Digest;
@@ -82,6 +83,8 @@ pub struct Function {
     pub schema: Option<InputSchema>,
     /// Whether running it twice does no harm.
     pub idempotent: bool,
+    /// Its own pin; the catalog's section `pins` may hold one as well.
+    pub pin: Option<Pin>,
 }
 
 /// Whom a tool is open to. A tool without rules is open to all; else one enabled rule must fit.
@@ -115,6 +118,20 @@ impl Tool {
             Executor::Mcp(server) => Some(server),
             Executor::Lambda(_) => None,
         }
+    }
+
+    /// Adds the pins of its functions.
+    pub(super) fn add_pins(&self, pins: &mut Pins) -> Result<(), CatalogError> {
+        let Some(server) = self.server() else {
+            return Ok(());
+        };
+        for function in &self.functions {
+            if let Some(pin) = &function.pin {
+                let approved = Approved { pin: pin.clone(), entry: None };
+                pins.add(&format!("tools.{}.pin", self.id), &server.id, &function.name, approved)?;
+            }
+        }
+        Ok(())
     }
 
     /// The function a request means, unless the tool takes its functions from its server.
@@ -239,6 +256,8 @@ pub(super) struct WireTool {
     paused: bool,
     #[serde(default)]
     access: Vec<AccessRule>,
+    #[serde(default)]
+    pin: Option<Pin>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -249,6 +268,8 @@ struct WireFunction {
     input_schema: Option<Value>,
     #[serde(default)]
     idempotent: Option<bool>,
+    #[serde(default)]
+    pin: Option<Pin>,
 }
 
 impl WireTool {
@@ -277,19 +298,19 @@ impl WireTool {
         if self.functions.is_empty() {
             let schema = compile(&format!("{entry}.input_schema"), self.input_schema.as_ref())?;
             let name = self.name.clone().unwrap_or_else(|| self.id.to_string());
-            return Ok(vec![Function { name, schema, idempotent: self.idempotent }]);
+            return Ok(vec![Function { name, schema, idempotent: self.idempotent, pin: self.pin.clone() }]);
         }
-        if self.name.is_some() || self.input_schema.is_some() {
+        if self.name.is_some() || self.input_schema.is_some() || self.pin.is_some() {
             return Err(problem(
                 entry,
-                "has `functions` beside `name` or `input_schema`; give one of the two",
+                "has `functions` beside `name`, `input_schema` or `pin`; give one of the two",
             ));
         }
         let check = |f: &WireFunction| {
             let place = format!("{entry}.functions.{}.input_schema", f.name);
             let schema = compile(&place, f.input_schema.as_ref())?;
             let idempotent = f.idempotent.unwrap_or(self.idempotent);
-            Ok(Function { name: f.name.clone(), schema, idempotent })
+            Ok(Function { name: f.name.clone(), schema, idempotent, pin: f.pin.clone() })
         };
         self.functions.iter().map(check).collect()
     }

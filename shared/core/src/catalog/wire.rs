@@ -12,18 +12,34 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::pins::Pins;
 use super::tenants::WireTenants;
 use super::tool::{Draft, WireTool};
 use super::{Catalog, CatalogError, Offered, Server, Tool, idp, json, names, pika, problem};
+use crate::digest::Digest;
 use crate::ids::{ServerId, ToolId};
 
-/// What a catalog needs beside its own text.
-#[derive(Debug, Clone, Default)]
+/// What a catalog needs beside its own text. A text may be a secret as a whole, so it does not print.
+#[derive(Clone, Default)]
 pub struct Material {
     /// The texts it names, by the words it names them with.
     pub included: BTreeMap<String, String>,
     /// Tenants for whom the queue speaks where the catalog itself has no `tenants`; `*` means all.
     pub tenants: Option<Vec<String>>,
+}
+
+impl std::fmt::Debug for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.included.keys().collect();
+        f.debug_struct("Material").field("included", &names).field("tenants", &self.tenants).finish()
+    }
+}
+
+impl Material {
+    /// The digest of a catalog's text and this, as [`Catalog::digest`] has it.
+    pub fn digest_with(&self, text: &str) -> Digest {
+        Digest::of_json(&serde_json::json!([text, self.included, self.tenants]))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,6 +57,8 @@ struct WireCatalog {
     tenants: Option<WireTenants>,
     #[serde(default)]
     reply_queues: Vec<String>,
+    #[serde(default)]
+    pins: BTreeMap<String, Value>,
 }
 
 /// Reads and checks a catalog.
@@ -71,7 +89,20 @@ pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogE
         return Err(problem("tenants", text));
     }
     let (servers, tools) = parts.check()?;
-    Ok(Catalog { offered: offered(&tools), servers, tools, speakers, reply_queues: wire.reply_queues })
+    let mut pins = Pins::default();
+    for tool in tools.values() {
+        tool.add_pins(&mut pins)?;
+    }
+    pins.section(wire.pins, &servers)?;
+    Ok(Catalog {
+        offered: offered(&tools),
+        servers,
+        tools,
+        speakers,
+        reply_queues: wire.reply_queues,
+        pins,
+        digest: material.digest_with(text),
+    })
 }
 
 /// The texts that the sections name.

@@ -1,8 +1,8 @@
 //! The catalog: what is accepted, what is refused by name, who may speak for whom.
 
 use serde_json::json;
-use toolfleet_core::catalog::Catalog;
-use toolfleet_core::ids::{Tenant, ToolId};
+use toolfleet_core::catalog::{Catalog, Pin};
+use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::message::User;
 
 fn catalog(change: impl FnOnce(&mut serde_json::Value)) -> Result<Catalog, String> {
@@ -104,7 +104,7 @@ fn a_name_that_several_tools_offer_stands_for_the_first_by_id() {
             json!([{"id": "z", "server": "s", "name": "f"}, {"id": "m", "server": "s", "name": "f"}]);
     })
     .unwrap();
-    let server = toolfleet_core::ids::ServerId::parse("s").unwrap();
+    let server = ServerId::parse("s").unwrap();
     assert_eq!(two.tool_on(&server, "f").unwrap().id.as_str(), "m");
     assert!(two.tool_on(&server, "g").is_none());
 }
@@ -162,4 +162,52 @@ fn a_changed_definition_has_another_digest() {
         first,
         digest(&catalog(|c| c["servers"][0]["url"] = json!("http://127.0.0.1:2/mcp")).unwrap())
     );
+}
+
+#[test]
+fn a_pin_is_the_digest_of_an_entry_whatever_the_order_of_its_keys() {
+    let entry = json!({"name": "f", "inputSchema": {"type": "object"}});
+    let pin = Pin::of_listed(&entry);
+    let reordered: serde_json::Value =
+        serde_json::from_str(r#"{"inputSchema": {"type": "object"}, "name": "f"}"#).unwrap();
+    assert_eq!(pin, Pin::of_listed(&reordered));
+    assert_ne!(pin, Pin::of_listed(&json!({"name": "f", "inputSchema": {"type": "object"}, "title": "F"})));
+    let server = ServerId::parse("s").unwrap();
+    let ways: [fn(&mut serde_json::Value, &str, &serde_json::Value); 4] = [
+        |c, pin, _| c["tools"][0]["pin"] = json!(pin),
+        |c, pin, _| {
+            c["tools"] = json!([{"id": "x", "server": "s", "functions": [{"name": "t", "pin": pin}]}])
+        },
+        |c, pin, _| c["pins"] = json!({"s/t": pin}),
+        |c, _, entry| c["pins"] = json!({"s/t": entry}),
+    ];
+    for way in ways {
+        let pinned = catalog(|c| way(c, &pin.to_string(), &entry)).unwrap();
+        assert_eq!(pinned.approved(&server, "t").map(|a| &a.pin), Some(&pin));
+        assert!(pinned.approved(&server, "other").is_none());
+        assert_eq!(pinned.pinned().len(), 1);
+    }
+}
+
+#[test]
+fn a_pin_that_cannot_hold_is_refused_with_its_place() {
+    type Change = fn(&mut serde_json::Value);
+    let cases: [(Change, &str); 6] = [
+        (|c| c["tools"][0]["pin"] = json!("sha256:abc"), "tools.t.pin: `sha256:abc` is not a pin"),
+        (|c| c["pins"] = json!({"s/t": "abc"}), "pins.s/t: is not a pin"),
+        (|c| c["pins"] = json!({"s/t": 3}), "pins.s/t: is a number"),
+        (|c| c["pins"] = json!({"x/t": {}}), "pins.x/t: is not `{server}/{name}` of a server"),
+        (|c| c["pins"] = json!({"s": {}}), "pins.s: is not `{server}/{name}`"),
+        (
+            |c| {
+                c["tools"][0]["pin"] = json!(Pin::of_listed(&json!({"a": 1})).to_string());
+                c["pins"] = json!({"s/t": {"a": 2}});
+            },
+            "pins.s/t: differs from another pin of `s/t`",
+        ),
+    ];
+    for (change, expected) in cases {
+        let error = catalog(change).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toolfleet_aws::Trouble;
 use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::catalog::{
-    DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, InputSchema, Server, Tool,
+    Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, InputSchema, Pin, Server, Tool,
 };
 use toolfleet_core::ids::SessionId;
 use toolfleet_core::message::{CallRequest, Operation, Priority, Reply, Target};
@@ -35,6 +35,8 @@ pub(super) struct AdmittedCall {
     pub(super) registered: bool,
     /// The tool's name on the server.
     pub(super) name: String,
+    /// What its definition has to be, where it is pinned.
+    pub(super) pin: Option<Pin>,
     pub(super) deadline: Timestamp,
     pub(super) attempt_ms: u64,
     pub(super) max_attempts: u32,
@@ -46,15 +48,15 @@ pub(super) async fn admit(
     arrival: &Arrival,
     request: Box<CallRequest>,
 ) -> Result<Admitted, Trouble> {
-    if !fleet.catalog.may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
+    if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
         return Ok(Admitted::Stranger { request });
     }
     let deadline = request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms());
     let now = fleet.now();
     let verdict = check_age(arrival, now)
-        .and_then(|()| check_support(fleet, &request))
+        .and_then(|()| check_support(arrival.catalog(), &request))
         .and_then(|()| check_deadline(deadline, now))
-        .and_then(|()| find(fleet, &request));
+        .and_then(|()| find(arrival.catalog(), &request));
     let found = match verdict {
         Ok(found) => found,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
@@ -69,6 +71,7 @@ pub(super) async fn admit(
     let repeatable = request.idempotent || found.function.as_ref().is_some_and(|f| f.idempotent);
     Ok(Admitted::Call(Box::new(AdmittedCall {
         registered: found.function.is_some(),
+        pin: arrival.catalog().approved(&found.server.id, &found.name).map(|approved| approved.pin.clone()),
         name: found.name,
         server: found.server,
         tool: found.tool,
@@ -103,7 +106,7 @@ fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
 }
 
 /// What the contract can say but this fleet does not do is refused by name, not passed over.
-fn check_support(fleet: &Fleet, request: &CallRequest) -> Result<(), Outcome> {
+fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome> {
     let unsupported = |text: String| Err(Outcome::refused(Code::Unsupported, text));
     if request.operation != Operation::ToolsCall {
         return unsupported(format!(
@@ -121,7 +124,7 @@ fn check_support(fleet: &Fleet, request: &CallRequest) -> Result<(), Outcome> {
     }
     match &request.reply {
         None => Ok(()),
-        Some(Reply::SqsQueueUrl(url)) if fleet.catalog.allows_reply_queue(url) => Ok(()),
+        Some(Reply::SqsQueueUrl(url)) if catalog.allows_reply_queue(url) => Ok(()),
         Some(Reply::SqsQueueUrl(url)) => {
             let text = format!(
                 "reply.sqs_queue_url: `{url}` is not on the fleet's list of reply queues; ask an operator to add it, or poll for the result."
@@ -143,8 +146,7 @@ struct Found {
     name: String,
 }
 
-fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
-    let catalog = &fleet.catalog;
+fn find(catalog: &Catalog, request: &CallRequest) -> Result<Found, Outcome> {
     let known = || catalog.suggestions(&request.target);
     match &request.target {
         Target::Tool { id, function } => {

@@ -69,7 +69,7 @@ pub async fn run(fleet: Arc<Fleet>, delivery: Delivery, slot: impl Send) {
 }
 
 async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
-    let request = match decode::decode(fleet, arrival) {
+    let request = match decode::decode(arrival) {
         Decoded::Request(request) => request,
         Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
     };

@@ -12,6 +12,8 @@ mod arrows;
 mod bad_input;
 mod catalog_forms;
 mod crashes;
+mod pins;
+mod reload;
 mod rig;
 mod servers;
 mod stopping;

@@ -257,5 +257,5 @@ fn function(place: &str, wire: WireFunction) -> Result<Function, CatalogError> {
     let place = below(place, "parameters");
     let schema = wire.parameters.map(|value| parameters::schema(&place, value)).transpose()?;
     let schema = compile(&place, schema.as_ref())?;
-    Ok(Function { name: wire.name, schema, idempotent: false })
+    Ok(Function { name: wire.name, schema, idempotent: false, pin: None })
 }
