@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** asks a server for its list only when told to, and calls no tool.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,6 +13,7 @@ use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, RemoteTool};
 use url::Url;
 
+use super::source;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 
@@ -23,9 +23,9 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 /// Options of `tools list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// The catalog file.
+    /// The catalog: a file, or secret://NAME.
     #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
-    catalog: Option<PathBuf>,
+    catalog: Option<String>,
     /// List what the MCP server at this URL offers, instead of a catalog.
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
@@ -39,15 +39,12 @@ pub(crate) async fn run(args: &ListArgs, output: &Output) -> Result<Ending, Fail
     if let Some(url) = &args.url {
         return of_url(url, output).await;
     }
-    let Some(path) = &args.catalog else {
+    let Some(place) = &args.catalog else {
         return Err(Failure::usage(
             "give --catalog FILE (or TOOLFLEET_CATALOG) for the registered tools, or --url URL for those of an MCP server",
         ));
     };
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .map_err(|e| Failure::usage(format!("--catalog: cannot read {}: {e}", path.display())))?;
-    let catalog = Catalog::parse(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    let (_, catalog) = source::read(place).await?;
     let live = if args.live { ask_all(&catalog).await? } else { Vec::new() };
     if output.is_json() {
         output.document(&document(&catalog, &live))?;
@@ -124,7 +121,7 @@ fn lambda(tool: &Tool) -> Option<&str> {
     }
 }
 
-type Answer = Result<Vec<RemoteTool>, String>;
+pub(super) type Answer = Result<Vec<RemoteTool>, String>;
 
 fn document(catalog: &Catalog, live: &[(Server, Answer)]) -> Value {
     let tool = |tool: &Tool| {
@@ -167,7 +164,7 @@ async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
     Ok(answers)
 }
 
-async fn ask(client: &McpClient, server: &Server) -> Answer {
+pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
     if let Some(credential) = &server.credential {
         return Err(format!("not asked, because it wants {}, which only workers get", credential.kind()));
     }
@@ -200,6 +197,6 @@ async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
     Ok(Ending::Done)
 }
 
-fn client() -> Result<McpClient, Failure> {
+pub(super) fn client() -> Result<McpClient, Failure> {
     McpClient::new(ClientOptions::default()).map_err(|e| Failure::Ours(e.into()))
 }
