@@ -49,6 +49,11 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
+    /// The fleet's tables.
+    pub(crate) fn tables(&self) -> Tables {
+        tables(&self.table_prefix, self.history_shards)
+    }
+
     /// The fleet, as the options and the environment say.
     pub(crate) async fn fleet(&self) -> Result<Fleet, Failure> {
         let queue_url = self.queue_url.clone().filter(|url| !url.is_empty()).ok_or_else(not_configured)?;
@@ -58,7 +63,7 @@ impl Connect {
             )));
         }
         let aws = Aws::connect(AwsOptions::default()).await;
-        Ok(Fleet::new(&aws, queue_url, &tables(&self.table_prefix, self.history_shards)))
+        Ok(Fleet::new(&aws, queue_url, &self.tables()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Owns where a catalog comes from, its reading, and its watching: a file or a secret, with what its sections name.
+//! Owns where a catalog comes from, its reading, and its watching: a file, a secret or a row, with what its sections name.
 //!
 //! **Invariant:** a version that is wrong or cannot be read changes nothing but a count and a log line.
 
@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
-use toolfleet_aws::Trouble;
+use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
+use toolfleet_aws::{Aws, Tables, Trouble};
 use toolfleet_core::catalog::{Catalog, CatalogError, Material};
 use toolfleet_core::digest::Digest;
 
@@ -26,6 +27,17 @@ pub enum Place {
     File(PathBuf),
     /// A secret of Secrets Manager, by name or ARN.
     Secret(String),
+    /// A row of the catalog table, by its key.
+    Row(String),
+}
+
+/// Whom to ask for what is not a file.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Secrets Manager.
+    pub secrets: Secrets,
+    /// The catalog table.
+    pub catalogs: Catalogs,
 }
 
 /// Which catalog a worker goes by.
@@ -50,12 +62,12 @@ pub enum LoadError {
         /// What the system said.
         why: std::io::Error,
     },
-    /// A secret cannot be read.
+    /// A secret or a row cannot be read.
     #[error(transparent)]
-    Secret(#[from] Trouble),
-    /// It is a secret, or names one, and there is nobody to ask for it.
-    #[error("secret `{0}` is needed, and no secrets are at hand")]
-    NoSecrets(String),
+    Stored(#[from] Trouble),
+    /// It is no file, or names what is none, and there is nobody to ask for it.
+    #[error("{0} is needed, and only files are at hand")]
+    OnlyFiles(Place),
     /// It is wrong.
     #[error(transparent)]
     Wrong(#[from] CatalogError),
@@ -67,12 +79,20 @@ pub enum LoadError {
     NamesNobody,
 }
 
+impl Stores {
+    /// Those of a fleet.
+    pub fn new(aws: &Aws, tables: &Tables) -> Self {
+        Self { secrets: aws.secrets(), catalogs: aws.catalogs(tables) }
+    }
+}
+
 impl Place {
-    /// The place a text names: `secret://name`, or a path.
+    /// The place a text names: `secret://name`, `table://key`, or a path.
     pub fn of(text: &str) -> Self {
-        match text.strip_prefix("secret://") {
-            Some(name) => Self::Secret(name.to_owned()),
-            None => Self::File(PathBuf::from(text)),
+        match (text.strip_prefix("secret://"), text.strip_prefix("table://")) {
+            (Some(name), _) => Self::Secret(name.to_owned()),
+            (None, Some(key)) => Self::Row(key.to_owned()),
+            (None, None) => Self::File(PathBuf::from(text)),
         }
     }
 
@@ -86,13 +106,15 @@ impl Place {
         }
     }
 
-    async fn read(&self, secrets: Option<&Secrets>, anew: bool) -> Result<String, LoadError> {
+    async fn read(&self, stores: Option<&Stores>, anew: bool) -> Result<String, LoadError> {
+        let stores = || stores.ok_or_else(|| LoadError::OnlyFiles(self.clone()));
         match self {
+            Self::Row(key) => Ok(stores()?.catalogs.read(key).await?),
             Self::File(path) => tokio::fs::read_to_string(path)
                 .await
                 .map_err(|why| LoadError::File { path: path.display().to_string(), why }),
             Self::Secret(name) => {
-                let secrets = secrets.ok_or_else(|| LoadError::NoSecrets(name.clone()))?;
+                let secrets = &stores()?.secrets;
                 let secret = if anew { secrets.refresh(name).await } else { secrets.get(name).await };
                 Ok(secret?.expose().to_owned())
             }
@@ -105,6 +127,7 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Secret(name) => write!(f, "secret://{name}"),
+            Self::Row(key) => write!(f, "table://{key}"),
         }
     }
 }
@@ -127,13 +150,13 @@ impl Texts {
     /// Reads them; `anew` asks also for secrets that were read a moment ago.
     pub async fn read(
         config: &CatalogConfig,
-        secrets: Option<&Secrets>,
+        stores: Option<&Stores>,
         anew: bool,
     ) -> Result<Self, LoadError> {
-        let text = config.place.read(secrets, anew).await?;
+        let text = config.place.read(stores, anew).await?;
         let mut material = Material { tenants: config.tenants.clone(), ..Material::default() };
         for name in Catalog::references(&text)? {
-            let included = config.place.beside(&name).read(secrets, anew).await?;
+            let included = config.place.beside(&name).read(stores, anew).await?;
             material.included.insert(name, included);
         }
         Ok(Self { text, material })
@@ -158,8 +181,8 @@ impl Texts {
 }
 
 /// Reads and checks the catalog.
-pub async fn load(config: &CatalogConfig, secrets: &Secrets) -> Result<Catalog, LoadError> {
-    Texts::read(config, Some(secrets), false).await?.parse()
+pub async fn load(config: &CatalogConfig, stores: &Stores) -> Result<Catalog, LoadError> {
+    Texts::read(config, Some(stores), false).await?.parse()
 }
 
 /// Looks at the catalog again, every while and at SIGHUP, until the worker drains.
@@ -194,7 +217,7 @@ impl Watcher {
 
     /// Takes the catalog if it has changed and is right. `anew` asks also for secrets that were read a moment ago.
     pub async fn look(&mut self, anew: bool) {
-        let found = match Texts::read(&self.config, Some(&self.fleet.secrets), anew).await {
+        let found = match Texts::read(&self.config, Some(&self.fleet.stores), anew).await {
             Ok(texts) if texts.digest() == *self.fleet.catalog.current().digest() => {
                 self.said = None;
                 return;

@@ -90,7 +90,7 @@ impl WorkerConfig {
         }
         let catalog = need(
             "TOOLFLEET_CATALOG",
-            "give the path of the catalog file, or secret://NAME (servers, tools, tenants)",
+            "give the path of the catalog file, secret://NAME or table://KEY (servers, tools, tenants)",
         )?;
         let tenants = var("TOOLFLEET_TENANTS").map(|list| {
             list.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()

@@ -20,6 +20,7 @@ use toolfleet_mcp::McpClient;
 
 use crate::breakers::Breakers;
 use crate::cache::Cache;
+use crate::catalog::Stores;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::listing::Listing;
@@ -47,6 +48,8 @@ pub struct Fleet {
     pub sessions: Sessions,
     /// The secrets.
     pub secrets: Secrets,
+    /// Where catalogs are, and what they name.
+    pub stores: Stores,
     /// The MCP client.
     pub mcp: McpClient,
     /// The breakers.
@@ -141,6 +144,7 @@ impl Fleet {
             history: aws.history(&tables),
             sessions: aws.sessions(&tables),
             secrets: aws.secrets(),
+            stores: Stores::new(&aws, &tables),
             mcp,
             breakers: Breakers::default(),
             clock,

@@ -17,7 +17,7 @@ const HELP: &str = "toolfleet-worker: executes tool-call requests from an SQS qu
 
 It takes no arguments; the environment configures it:
   TOOLFLEET_QUEUE_URL            URL of the calls queue (required)
-  TOOLFLEET_CATALOG              path of the catalog file, or secret://NAME: servers, tools, tenants (required)
+  TOOLFLEET_CATALOG              path of the catalog, secret://NAME or table://KEY (required)
   TOOLFLEET_CATALOG_REFRESH_MS   how often it is looked at again; SIGHUP does at once (30000)
   TOOLFLEET_TENANTS              tenants of a catalog that names none: a,b or * (none)
   TOOLFLEET_TABLE_PREFIX         prefix of the tables' names (toolfleet)
@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let config = WorkerConfig::read(&variable)?;
     let aws = Aws::connect(AwsOptions::default()).await;
-    let catalog = start::read_catalog(&config.catalog, &aws).await?;
+    let catalog = start::read_catalog(&config, &aws).await?;
     let fleet = Arc::new(start::fleet(&config, aws, catalog).await?);
     let running = tokio::spawn(start::run(fleet.clone()));
     let watching = tokio::spawn(catalog::watch(fleet.clone(), config.catalog.clone()));

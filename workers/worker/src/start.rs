@@ -9,7 +9,7 @@ use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_mcp::{ClientOptions, McpClient};
 
-use crate::catalog::{self, CatalogConfig, LoadError};
+use crate::catalog::{self, LoadError, Stores};
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::fleet::{Fleet, Parts};
@@ -35,9 +35,10 @@ pub enum StartError {
 }
 
 /// Reads the catalog.
-pub async fn read_catalog(config: &CatalogConfig, aws: &Aws) -> Result<Catalog, StartError> {
-    let loaded = catalog::load(config, &aws.secrets()).await;
-    loaded.map_err(|why| StartError::Catalog { place: config.place.to_string(), why })
+pub async fn read_catalog(config: &WorkerConfig, aws: &Aws) -> Result<Catalog, StartError> {
+    let stores = Stores::new(aws, &Tables::with_prefix(&config.table_prefix));
+    let loaded = catalog::load(&config.catalog, &stores).await;
+    loaded.map_err(|why| StartError::Catalog { place: config.catalog.place.to_string(), why })
 }
 
 /// Builds a fleet and sees that its queue and tables answer.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use toolfleet_aws::Tables;
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::ToolId;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Watcher, load};
+use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Watcher, load};
 use toolfleet_worker::fleet::Fleet;
 use toolfleet_worker::path;
 use toolfleet_worker::registry::Reloads;
@@ -171,13 +172,22 @@ async fn an_array_is_a_catalog_once_somebody_may_speak() {
     let array = json!([{"toolId": "p", "executionType": "mcp", "url": rig.mcp.url()}]).to_string();
     secret(&rig, "CreateSecret", json!({"Name": "tools", "SecretString": array})).await;
     let mut config = CatalogConfig { place: Place::of("secret://tools"), refresh: REFRESH, tenants: None };
-    let nobody = load(&config, &rig.direct.secrets()).await;
+    let stores = Stores::new(&rig.direct, &Tables::with_prefix("toolfleet"));
+    let nobody = load(&config, &stores).await;
     assert!(matches!(nobody, Err(LoadError::NamesNobody)), "{nobody:?}");
     config.tenants = Some(vec!["acme".into()]);
-    let catalog: Catalog = load(&config, &rig.direct.secrets()).await.unwrap();
+    let catalog: Catalog = load(&config, &stores).await.unwrap();
     assert_eq!(catalog.tools().len(), 1);
+    stores.catalogs.write("main", &array).await.unwrap();
+    config.place = Place::of("table://main");
+    assert_eq!(load(&config, &stores).await.unwrap().tools().len(), 1, "a row is as good as a secret");
+    stores.catalogs.write("main", "[]").await.unwrap();
+    assert!(load(&config, &stores).await.unwrap().tools().is_empty());
+    config.place = Place::of("table://nowhere");
+    let missing = load(&config, &stores).await.unwrap_err().to_string();
+    assert!(missing.contains("toolfleet-catalogs has no row `nowhere`"), "{missing}");
     config.place = Place::of("secret://nowhere");
-    let missing = load(&config, &rig.direct.secrets()).await.unwrap_err().to_string();
+    let missing = load(&config, &stores).await.unwrap_err().to_string();
     assert!(missing.contains("nowhere"), "{missing}");
 }
 

@@ -14,6 +14,7 @@ use toolfleet_core::catalog::Catalog;
 
 use super::pinning::{Now, Standing, standings};
 use super::{diff, source};
+use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 
@@ -35,10 +36,10 @@ pub(crate) struct ApproveArgs {
 }
 
 /// Asks, plans, and writes if told to.
-pub(crate) async fn run(args: &ApproveArgs, output: &Output) -> Result<Ending, Failure> {
-    let (texts, catalog) = source::read(&args.catalog).await?;
+pub(crate) async fn run(args: &ApproveArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let (texts, catalog) = source::read(&args.catalog, connect).await?;
     let Some(path) = source::file(&args.catalog) else {
-        return Err(Failure::usage("--catalog: a secret is not written by this command; give a file"));
+        return Err(Failure::usage("--catalog: only a file is written by this command"));
     };
     let standings = standings(&catalog, &args.targets, args.all).await?;
     let missing = standings.iter().find(|s| !matches!(s.now, Now::Listed { .. }));

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::pinning::{Now, Standing, standings};
 use super::{difference, source};
+use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 
 /// Options of `tools diff`.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The catalog: a file, or secret://NAME.
+    /// The catalog: a file, secret://NAME or table://KEY.
     #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
     catalog: String,
     /// Show what servers list beyond the pinned tools, too.
@@ -25,8 +26,8 @@ pub(crate) struct DiffArgs {
 }
 
 /// Asks, compares and shows.
-pub(crate) async fn run(args: &DiffArgs, output: &Output) -> Result<Ending, Failure> {
-    let (_, catalog) = source::read(&args.catalog).await?;
+pub(crate) async fn run(args: &DiffArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let (_, catalog) = source::read(&args.catalog, connect).await?;
     let standings = standings(&catalog, &args.targets, args.all).await?;
     let ending = if standings.iter().any(Standing::differs) { Ending::NotSucceeded } else { Ending::Done };
     if output.is_json() {

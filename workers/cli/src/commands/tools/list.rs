@@ -14,6 +14,7 @@ use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, RemoteTool};
 use url::Url;
 
 use super::source;
+use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 
@@ -23,7 +24,7 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 /// Options of `tools list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// The catalog: a file, or secret://NAME.
+    /// The catalog: a file, secret://NAME or table://KEY.
     #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
     catalog: Option<String>,
     /// List what the MCP server at this URL offers, instead of a catalog.
@@ -35,7 +36,7 @@ pub(crate) struct ListArgs {
 }
 
 /// Reads and shows.
-pub(crate) async fn run(args: &ListArgs, output: &Output) -> Result<Ending, Failure> {
+pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     if let Some(url) = &args.url {
         return of_url(url, output).await;
     }
@@ -44,7 +45,7 @@ pub(crate) async fn run(args: &ListArgs, output: &Output) -> Result<Ending, Fail
             "give --catalog FILE (or TOOLFLEET_CATALOG) for the registered tools, or --url URL for those of an MCP server",
         ));
     };
-    let (_, catalog) = source::read(place).await?;
+    let (_, catalog) = source::read(place, connect).await?;
     let live = if args.live { ask_all(&catalog).await? } else { Vec::new() };
     if output.is_json() {
         output.document(&document(&catalog, &live))?;

@@ -1,22 +1,23 @@
 //! Owns the reading of a catalog for a command, from where a worker would read it.
 //!
-//! **Invariant:** AWS is asked only for secrets that the catalog names.
+//! **Invariant:** AWS is asked only for what is no file.
 
 use std::path::PathBuf;
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_core::catalog::Catalog;
-use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Texts};
+use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
 
+use crate::connect::Connect;
 use crate::ending::Failure;
 
 /// The texts of the catalog at `place`, and the catalog they make.
-pub(super) async fn read(place: &str) -> Result<(Texts, Catalog), Failure> {
+pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), Failure> {
     let config = CatalogConfig { place: Place::of(place), refresh: REFRESH, tenants: None };
     let texts = match Texts::read(&config, None, false).await {
-        Err(LoadError::NoSecrets(_)) => {
-            let secrets = Aws::connect(AwsOptions::default()).await.secrets();
-            Texts::read(&config, Some(&secrets), false).await
+        Err(LoadError::OnlyFiles(_)) => {
+            let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
+            Texts::read(&config, Some(&stores), false).await
         }
         read => read,
     };
@@ -29,15 +30,15 @@ pub(super) async fn read(place: &str) -> Result<(Texts, Catalog), Failure> {
 pub(super) fn file(place: &str) -> Option<PathBuf> {
     match Place::of(place) {
         Place::File(path) => Some(path),
-        Place::Secret(_) => None,
+        Place::Secret(_) | Place::Row(_) => None,
     }
 }
 
 fn failure(place: &str, error: LoadError) -> Failure {
     match error {
-        LoadError::Secret(trouble) => trouble.into(),
+        LoadError::Stored(trouble) => trouble.into(),
         LoadError::File { .. } => Failure::usage(format!("--catalog: {error}")),
-        LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::NoSecrets(_) => {
+        LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::OnlyFiles(_) => {
             Failure::usage(format!("{place}: {error}"))
         }
     }
