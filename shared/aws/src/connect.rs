@@ -11,6 +11,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
 
 use crate::calls::Calls;
+use crate::catalogs::Catalogs;
 use crate::history::History;
 use crate::queue::{Queue, url_of};
 use crate::secrets::Secrets;
@@ -52,6 +53,8 @@ pub struct Tables {
     pub calls: String,
     /// The sessions.
     pub sessions: String,
+    /// The catalogs.
+    pub catalogs: String,
     /// The audit records.
     pub history: String,
     /// Over how many partitions an hour of one tenant's history is spread.
@@ -64,6 +67,7 @@ impl Tables {
         Self {
             calls: format!("{prefix}-calls"),
             sessions: format!("{prefix}-sessions"),
+            catalogs: format!("{prefix}-catalogs"),
             history: format!("{prefix}-history"),
             history_shards: 1,
         }
@@ -146,6 +150,11 @@ impl Aws {
             statements: self.statements.clone(),
             table: tables.sessions.clone(),
         }
+    }
+
+    /// The catalog table.
+    pub fn catalogs(&self, tables: &Tables) -> Catalogs {
+        Catalogs { client: self.dynamodb.clone(), table: tables.catalogs.clone() }
     }
 
     /// Secrets Manager.

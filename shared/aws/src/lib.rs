@@ -5,6 +5,7 @@
 //! **Invariant:** the store executes conditions and decides nothing; what a call's state means is decided in the core.
 
 pub mod calls;
+pub mod catalogs;
 mod connect;
 mod gather;
 pub mod history;

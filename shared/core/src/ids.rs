@@ -125,7 +125,7 @@ name!(
 );
 name!(
     /// A registered operation.
-    ToolId, "tool id", 128, "_ - . : /", false
+    ToolId, "tool id", 128, "_ - . : / @", false
 );
 name!(
     /// An MCP endpoint with its credentials.

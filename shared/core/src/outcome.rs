@@ -127,6 +127,10 @@ codes! {
     SessionInvalid = "session_invalid",
     /// The request asks for something this fleet does not do.
     Unsupported = "unsupported",
+    /// The tool's execution type has no executor in this fleet.
+    NoExecutor = "no_executor",
+    /// The server lists the tool otherwise than it was approved.
+    DefinitionChanged = "definition_changed",
     /// An operator paused the tool.
     Paused = "paused",
     /// The deadline passed before or while the tool ran.

@@ -47,6 +47,11 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
+    /// The fleet's tables.
+    pub(crate) fn tables(&self) -> Tables {
+        tables(&self.table_prefix, self.history_shards)
+    }
+
     /// The fleet, as the options and the environment say.
     pub(crate) async fn fleet(&self) -> Result<Fleet, Failure> {
         let queue_url = self.queue_url.clone().filter(|url| !url.is_empty()).ok_or_else(not_configured)?;
@@ -57,7 +62,7 @@ impl Connect {
                  https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
             )));
         }
-        let client = Client::connect(queue_url, &tables(&self.table_prefix, self.history_shards)).await;
+        let client = Client::connect(queue_url, &self.tables()).await;
         Ok(Fleet { client })
     }
 }

@@ -3,10 +3,11 @@
 //! **Invariant:** a configuration that exists can run; what cannot run is refused with the variable and the remedy.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use toolfleet_core::ids::WorkerId;
+
+use crate::catalog::{CatalogConfig, Place};
 
 /// How long a call's row and its audit record live: longer than 14 days in the queues and three redrives, each of which gives a
 /// message another 14, so that an expired row never reopens execution.
@@ -31,8 +32,8 @@ pub struct WorkerConfig {
     pub table_prefix: String,
     /// Over how many partitions an hour of one tenant's history is spread.
     pub history_shards: u32,
-    /// The catalog file.
-    pub catalog: PathBuf,
+    /// Where the catalog is, and how often it is looked at.
+    pub catalog: CatalogConfig,
     /// The name it signs with.
     pub worker: WorkerId,
     /// Where it answers those who watch it, if anywhere.
@@ -98,8 +99,14 @@ impl WorkerConfig {
             ));
         }
         let dead_letter_queue_url = dead_letter_queue(var, &queue_url)?;
-        let catalog =
-            need("TOOLFLEET_CATALOG", "give the path of the catalog file (servers, tools, tenants)")?;
+        let catalog = need(
+            "TOOLFLEET_CATALOG",
+            "give the path of the catalog file, secret://NAME or table://KEY (servers, tools, tenants)",
+        )?;
+        let tenants = var("TOOLFLEET_TENANTS").map(|list| {
+            list.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+        });
+        let refresh_ms = number(var, "TOOLFLEET_CATALOG_REFRESH_MS", 30_000, 100, 86_400_000)?;
         let worker = match var("TOOLFLEET_WORKER_ID") {
             Some(id) => WorkerId::parse(id).map_err(|e| problem("TOOLFLEET_WORKER_ID", e.to_string()))?,
             None => WorkerId::parse(format!("w-{}", uuid::Uuid::new_v4().simple()))
@@ -117,7 +124,11 @@ impl WorkerConfig {
             )?),
             table_prefix: var("TOOLFLEET_TABLE_PREFIX").unwrap_or_else(|| "toolfleet".into()),
             history_shards: number(var, "TOOLFLEET_HISTORY_SHARDS", 1, 1, 1000)?,
-            catalog: catalog.into(),
+            catalog: CatalogConfig {
+                place: Place::of(&catalog),
+                refresh: Duration::from_millis(refresh_ms),
+                tenants,
+            },
             worker,
             http: http_address(var)?,
             limits: Limits::read(var)?,

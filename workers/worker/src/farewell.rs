@@ -82,10 +82,10 @@ async fn end(fleet: &Fleet, tenant: &Tenant, session: &SessionId) -> Result<(), 
 }
 
 async fn close(fleet: &Fleet, tenant: &Tenant, session: &SessionId, mcp: &McpSession) -> Result<(), Trouble> {
-    let Some(server) = fleet.catalog.server(&mcp.server) else {
+    let Some(server) = fleet.catalog.current().server(&mcp.server).cloned() else {
         return Ok(());
     };
-    let endpoint = match path::endpoint(fleet, server, tenant).await? {
+    let endpoint = match path::endpoint(fleet, &server, tenant).await? {
         Ok(endpoint) if address(&endpoint) == mcp.address => endpoint,
         // Its credentials or its address are gone, and with them the way to say anything.
         Ok(_) | Err(_) => return Ok(()),

@@ -16,14 +16,17 @@ use toolfleet_aws::{Aws, Tables};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{ServerId, SessionId, Tenant, WorkerId};
 use toolfleet_core::time::Timestamp;
-use toolfleet_mcp::{McpClient, RemoteTool};
+use toolfleet_mcp::McpClient;
 
 use crate::breakers::Breakers;
 use crate::cache::Cache;
+use crate::catalog::Stores;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::farewell::Farewells;
 use crate::health::Pulse;
+use crate::listing::Listing;
+use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
 
@@ -37,7 +40,7 @@ pub struct Fleet {
     /// The numbers it works by.
     pub limits: Limits,
     /// What is registered.
-    pub catalog: Arc<Catalog>,
+    pub catalog: Registry,
     /// The queue it reads.
     pub queue: Queue,
     /// The queue of messages that were received too often, where this worker reaps it.
@@ -52,6 +55,8 @@ pub struct Fleet {
     pub secrets: Secrets,
     /// The conversations to end at their servers.
     pub farewells: Farewells,
+    /// Where catalogs are, and what they name.
+    pub stores: Stores,
     /// The MCP client.
     pub mcp: McpClient,
     /// The breakers.
@@ -65,7 +70,7 @@ pub struct Fleet {
     /// When its intake was last seen to work.
     pub pulse: Pulse,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
-    pub(crate) tool_cache: Cache<(ServerId, Tenant), Arc<Vec<RemoteTool>>>,
+    pub(crate) tool_cache: Cache<(ServerId, Tenant), Arc<Listing>>,
     watch: Option<Arc<dyn Watch>>,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
@@ -175,13 +180,14 @@ impl Fleet {
         Self {
             worker,
             limits,
-            catalog: Arc::new(catalog),
+            catalog: Registry::new(catalog),
             queue: aws.queue(queue_url),
             dead_letters: dead_letters.map(Arc::new),
             calls: aws.calls(&tables),
             history: aws.history(&tables),
             sessions: aws.sessions(&tables),
             secrets: aws.secrets(),
+            stores: Stores::new(&aws, &tables),
             mcp,
             breakers: Breakers::default(),
             clock,
@@ -205,6 +211,12 @@ impl Fleet {
     /// The connection to AWS.
     pub(crate) fn aws(&self) -> Aws {
         self.aws.clone()
+    }
+
+    /// Goes by `catalog` from now on; what was listed of servers under the one before is asked anew.
+    pub(crate) fn take_catalog(&self, catalog: Catalog) {
+        self.catalog.take(catalog);
+        self.tool_cache.clear();
     }
 
     /// The queue of that URL, so that notices of concurrent calls travel together.

@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod breakers;
 mod cache;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod conversations;
@@ -14,8 +15,10 @@ pub mod farewell;
 pub mod fleet;
 pub mod health;
 pub mod intake;
+mod listing;
 pub mod path;
 pub mod reaper;
+pub mod registry;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;

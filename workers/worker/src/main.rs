@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_worker::config::{self, WorkerConfig};
 use toolfleet_worker::telemetry::{Telemetry, TelemetryConfig};
-use toolfleet_worker::{health, shutdown, start};
+use toolfleet_worker::{catalog, health, shutdown, start};
 
 /// A call allocates and frees many small things on several threads, at which the system's allocator spends a fifth of its time.
 #[global_allocator]
@@ -23,7 +23,9 @@ The environment configures both:
   TOOLFLEET_QUEUE_URL            URL of the calls queue (required)
   TOOLFLEET_DEAD_LETTER_QUEUE_URL  URL of the dead-letter queue whose calls it ends (none)
   TOOLFLEET_REAP_AFTER_MS        how long after its sending a dead letter is left to operators (900000)
-  TOOLFLEET_CATALOG              path of the catalog file: servers, tools, tenants (required)
+  TOOLFLEET_CATALOG              path of the catalog, secret://NAME or table://KEY (required)
+  TOOLFLEET_CATALOG_REFRESH_MS   how often it is looked at again; SIGHUP does at once (30000)
+  TOOLFLEET_TENANTS              tenants of a catalog that names none: a,b or * (none)
   TOOLFLEET_TABLE_PREFIX         prefix of the tables' names (toolfleet)
   TOOLFLEET_HISTORY_SHARDS       partitions per tenant and hour of history (1)
   TOOLFLEET_SLOTS                calls at once (64)
@@ -101,8 +103,8 @@ async fn work() -> ExitCode {
 
 async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
     let config = WorkerConfig::read(&variable)?;
-    let catalog = start::read_catalog(&config.catalog).await?;
     let aws = Aws::connect(AwsOptions::default()).await;
+    let catalog = start::read_catalog(&config, &aws).await?;
     let listener = match config.http {
         None => None,
         Some(address) => {
@@ -115,10 +117,12 @@ async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
         tokio::spawn(health::serve(listener, fleet.clone(), telemetry.registry()));
     }
     let running = tokio::spawn(start::run(fleet.clone()));
+    let watching = tokio::spawn(catalog::watch(fleet.clone(), config.catalog.clone()));
     let signal = shutdown::signal().await?;
     tracing::info!(signal, "the worker drains: it takes nothing new and finishes what runs");
     fleet.shutdown.begin(fleet.limits.drain);
     running.await?;
+    watching.await??;
     Ok(())
 }
 

@@ -2,14 +2,14 @@
 //!
 //! **Invariant:** a worker that cannot reach its queue or tables, or whose catalog is wrong, does not start.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use toolfleet_aws::{Aws, Tables, Trouble};
-use toolfleet_core::catalog::{Catalog, CatalogError};
+use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_mcp::{ClientOptions, McpClient};
 
+use crate::catalog::{self, LoadError, Stores};
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::conversations::Conversations;
@@ -20,17 +20,14 @@ use crate::{farewell, intake, reaper};
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The catalog file cannot be read.
-    #[error("TOOLFLEET_CATALOG: cannot read {path}: {source}")]
-    CatalogFile {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
+    /// There is no catalog to start with.
+    #[error("TOOLFLEET_CATALOG: {place}: {why}")]
+    Catalog {
+        /// Where it was to be.
+        place: String,
+        /// What is wrong.
+        why: LoadError,
     },
-    /// The catalog is wrong.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
     /// Queue or tables cannot be reached.
     #[error(transparent)]
     Aws(#[from] Trouble),
@@ -39,12 +36,11 @@ pub enum StartError {
     Http(String),
 }
 
-/// Reads the catalog file.
-pub async fn read_catalog(path: &Path) -> Result<Catalog, StartError> {
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .map_err(|source| StartError::CatalogFile { path: path.display().to_string(), source })?;
-    Ok(Catalog::parse(&text)?)
+/// Reads the catalog.
+pub async fn read_catalog(config: &WorkerConfig, aws: &Aws) -> Result<Catalog, StartError> {
+    let stores = Stores::new(aws, &Tables::with_prefix(&config.table_prefix));
+    let loaded = catalog::load(&config.catalog, &stores).await;
+    loaded.map_err(|why| StartError::Catalog { place: config.catalog.place.to_string(), why })
 }
 
 /// Builds a fleet and sees that its queue and tables answer.
@@ -89,8 +85,8 @@ pub async fn run(fleet: Arc<Fleet>) {
         worker = %fleet.worker,
         queue = fleet.queue.url(),
         slots = fleet.limits.slots,
-        servers = fleet.catalog.servers().len(),
-        tools = fleet.catalog.tools().len(),
+        servers = fleet.catalog.current().servers().len(),
+        tools = fleet.catalog.current().tools().len(),
         "the worker takes calls"
     );
     watch_numbers(&fleet);

@@ -14,10 +14,14 @@ async fn the_queues_and_tables_of_the_template_are_there_after_the_start() {
     let wanted = ["toolfleet-calls", "toolfleet-calls-dlq", "toolfleet-replies"].map(|name| local.url(name));
     assert_eq!(queues.queue_urls(), wanted);
     let tables = local.dynamodb.list_tables().send().await.unwrap();
-    assert_eq!(tables.table_names(), ["toolfleet-calls", "toolfleet-history", "toolfleet-sessions"]);
+    let expected = ["toolfleet-calls", "toolfleet-catalogs", "toolfleet-history", "toolfleet-sessions"];
+    assert_eq!(tables.table_names(), expected);
     for table in tables.table_names() {
         let ttl = local.dynamodb.describe_time_to_live().table_name(table).send().await.unwrap();
-        assert_eq!(ttl.time_to_live_description().unwrap().attribute_name(), Some("expires_at"));
+        // A catalog stays until it is replaced.
+        let expected = (table != "toolfleet-catalogs").then_some("expires_at");
+        let description = ttl.time_to_live_description().unwrap();
+        assert_eq!(description.attribute_name(), expected, "{table}");
     }
     local.endpoints.shutdown().await;
 }

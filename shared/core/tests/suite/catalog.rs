@@ -1,8 +1,8 @@
 //! The catalog: what is accepted, what is refused by name, who may speak for whom.
 
 use serde_json::json;
-use toolfleet_core::catalog::Catalog;
-use toolfleet_core::ids::{Tenant, ToolId};
+use toolfleet_core::catalog::{Catalog, Pin};
+use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::message::User;
 
 fn catalog(change: impl FnOnce(&mut serde_json::Value)) -> Result<Catalog, String> {
@@ -48,6 +48,65 @@ fn a_mistake_is_named_with_its_entry_and_what_is_accepted() {
         c["tools"].as_array_mut().unwrap().push(tool);
     });
     assert!(twice.unwrap_err().contains("tools.t: stands twice"));
+}
+
+#[test]
+fn a_name_that_could_mean_two_tools_is_refused() {
+    type Change = fn(&mut serde_json::Value);
+    let cases: [(Change, &str); 4] = [
+        (
+            |c| c["tools"] = json!([{"id": "a.b", "server": "s"}, {"id": "a", "server": "s", "functions": [{"name": "b"}]}]),
+            "`a.b` is both function `b` of tool `a` and tool `a.b`",
+        ),
+        (
+            |c| {
+                c["tools"] = json!([
+                    {"id": "a", "server": "s", "functions": [{"name": "b.c"}]},
+                    {"id": "a.b", "server": "s", "functions": [{"name": "c"}]}
+                ])
+            },
+            "`a.b.c` is both",
+        ),
+        (
+            |c| c["tools"] = json!([{"id": "a", "server": "s", "functions": [{"name": "b"}, {"name": "b"}]}]),
+            "`a.b` is both",
+        ),
+        (
+            |c| c["tools"] = json!([{"id": "s/find", "server": "s", "name": "other"}]),
+            "tools.s/find: is written like the tool `find` of server `s`",
+        ),
+    ];
+    for (change, expected) in cases {
+        let error = catalog(change).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
+    catalog(|c| c["tools"] = json!([{"id": "other/find", "server": "s"}]))
+        .expect("no server `other` stands in the way");
+}
+
+#[test]
+fn of_two_values_under_one_key_none_is_chosen() {
+    let cases = [
+        r#"{"servers": [], "servers": [], "tenants": {"queue": ["a"]}}"#,
+        r#"{"servers": [{"id": "s", "url": "http://h/", "headers": {"A": "1", "A": "2"}}], "tenants": {"queue": ["a"]}}"#,
+        r#"{"servers": [], "tenants": {"queue": ["a"], "fleet": ["x"], "senders": {"R": ["a"], "R": ["b"]}}}"#,
+    ];
+    for text in cases {
+        let error = Catalog::parse(text).unwrap_err().to_string();
+        assert!(error.contains("stands twice in one object at line 1"), "{error}");
+    }
+}
+
+#[test]
+fn a_name_that_several_tools_offer_stands_for_the_first_by_id() {
+    let two = catalog(|c| {
+        c["tools"] =
+            json!([{"id": "z", "server": "s", "name": "f"}, {"id": "m", "server": "s", "name": "f"}]);
+    })
+    .unwrap();
+    let server = ServerId::parse("s").unwrap();
+    assert_eq!(two.tool_on(&server, "f").unwrap().id.as_str(), "m");
+    assert!(two.tool_on(&server, "g").is_none());
 }
 
 #[test]
@@ -120,4 +179,52 @@ fn a_tenants_conversations_open_by_themselves_unless_the_catalog_wants_them_regi
     let error = of(r#"{"acme": "closed"}"#).unwrap_err().to_string();
     assert!(error.contains("tenants.sessions") && error.contains("registered"), "{error}");
     assert!(of(r#"{"a b": "open"}"#).unwrap_err().to_string().contains("tenants.sessions: `a b`"));
+}
+
+#[test]
+fn a_pin_is_the_digest_of_an_entry_whatever_the_order_of_its_keys() {
+    let entry = json!({"name": "f", "inputSchema": {"type": "object"}});
+    let pin = Pin::of_listed(&entry);
+    let reordered: serde_json::Value =
+        serde_json::from_str(r#"{"inputSchema": {"type": "object"}, "name": "f"}"#).unwrap();
+    assert_eq!(pin, Pin::of_listed(&reordered));
+    assert_ne!(pin, Pin::of_listed(&json!({"name": "f", "inputSchema": {"type": "object"}, "title": "F"})));
+    let server = ServerId::parse("s").unwrap();
+    let ways: [fn(&mut serde_json::Value, &str, &serde_json::Value); 4] = [
+        |c, pin, _| c["tools"][0]["pin"] = json!(pin),
+        |c, pin, _| {
+            c["tools"] = json!([{"id": "x", "server": "s", "functions": [{"name": "t", "pin": pin}]}])
+        },
+        |c, pin, _| c["pins"] = json!({"s/t": pin}),
+        |c, _, entry| c["pins"] = json!({"s/t": entry}),
+    ];
+    for way in ways {
+        let pinned = catalog(|c| way(c, &pin.to_string(), &entry)).unwrap();
+        assert_eq!(pinned.approved(&server, "t").map(|a| &a.pin), Some(&pin));
+        assert!(pinned.approved(&server, "other").is_none());
+        assert_eq!(pinned.pinned().len(), 1);
+    }
+}
+
+#[test]
+fn a_pin_that_cannot_hold_is_refused_with_its_place() {
+    type Change = fn(&mut serde_json::Value);
+    let cases: [(Change, &str); 6] = [
+        (|c| c["tools"][0]["pin"] = json!("sha256:abc"), "tools.t.pin: `sha256:abc` is not a pin"),
+        (|c| c["pins"] = json!({"s/t": "abc"}), "pins.s/t: is not a pin"),
+        (|c| c["pins"] = json!({"s/t": 3}), "pins.s/t: is a number"),
+        (|c| c["pins"] = json!({"x/t": {}}), "pins.x/t: is not `{server}/{name}` of a server"),
+        (|c| c["pins"] = json!({"s": {}}), "pins.s: is not `{server}/{name}`"),
+        (
+            |c| {
+                c["tools"][0]["pin"] = json!(Pin::of_listed(&json!({"a": 1})).to_string());
+                c["pins"] = json!({"s/t": {"a": 2}});
+            },
+            "pins.s/t: differs from another pin of `s/t`",
+        ),
+    ];
+    for (change, expected) in cases {
+        let error = catalog(change).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod catalog;
+mod catalog_forms;
 mod message;
 mod state_properties;
 mod state_table;

@@ -28,7 +28,11 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Ending, Failure> {
         Command::Result(args) => result::run(&args, connect, output).await,
         Command::Cancel(args) => cancel::run(&args, connect, output).await,
         Command::History(args) => history::run(&args, connect, output).await,
-        Command::Tools(tools::ToolsCommand::List(args)) => tools::list::run(&args, output).await,
+        Command::Tools(tools::ToolsCommand::List(args)) => tools::list::run(&args, connect, output).await,
+        Command::Tools(tools::ToolsCommand::Diff(args)) => tools::diff::run(&args, connect, output).await,
+        Command::Tools(tools::ToolsCommand::Approve(args)) => {
+            tools::approve::run(&args, connect, output).await
+        }
         Command::Sessions(command) => sessions::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
         Command::Completions(args) => completions::run(&args),

@@ -11,7 +11,7 @@ fn the_help_lists_every_verb_and_the_exit_codes() {
 
 #[test]
 fn every_verb_has_a_help_that_says_what_its_options_are_for() {
-    let verbs: [&[&str]; 11] = [
+    let verbs: [&[&str]; 13] = [
         &["sessions", "create"],
         &["sessions", "show"],
         &["dev"],
@@ -21,6 +21,8 @@ fn every_verb_has_a_help_that_says_what_its_options_are_for() {
         &["cancel"],
         &["history"],
         &["tools", "list"],
+        &["tools", "diff"],
+        &["tools", "approve"],
         &["queue", "status"],
         &["completions"],
     ];

@@ -11,6 +11,7 @@
 
 mod dev;
 mod help;
+mod pins;
 mod run;
 mod tour;
 mod wrong_input;

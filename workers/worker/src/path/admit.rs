@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toolfleet_aws::Trouble;
 use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::catalog::{
-    DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Function, InputSchema, Server, Tool,
+    Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, InputSchema, Pin, Server, Tool,
 };
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
@@ -32,8 +32,12 @@ pub(super) struct AdmittedCall {
     pub(super) server: Arc<Server>,
     /// The registered tool, unless it is called by its name on a server that is open to that.
     pub(super) tool: Option<Arc<Tool>>,
+    /// Whether the function itself is registered; else it has to be on the server's own list.
+    pub(super) registered: bool,
     /// The tool's name on the server.
     pub(super) name: String,
+    /// What its definition has to be, where it is pinned.
+    pub(super) pin: Option<Pin>,
     pub(super) deadline: Timestamp,
     pub(super) attempt_ms: u64,
     pub(super) max_attempts: u32,
@@ -45,20 +49,20 @@ pub(super) async fn admit(
     arrival: &Arrival,
     request: Box<CallRequest>,
 ) -> Result<Admitted, Trouble> {
-    if !fleet.catalog.may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
+    if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
         return Ok(Admitted::Stranger { request });
     }
     let deadline = request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms());
     let now = fleet.now();
     let verdict = check_age(arrival, now)
-        .and_then(|()| check_support(fleet, &request))
+        .and_then(|()| check_support(arrival.catalog(), &request))
         .and_then(|()| check_deadline(deadline, now))
-        .and_then(|()| find(fleet, &request));
+        .and_then(|()| find(arrival.catalog(), &request));
     let found = match verdict {
         Ok(found) => found,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
-    if let Some(outcome) = refused_by_session(fleet, &request, &found.server).await? {
+    if let Some(outcome) = refused_by_session(fleet, arrival.catalog(), &request, &found.server).await? {
         return Ok(Admitted::Refused { request, outcome });
     }
     let allowed = found.tool.as_ref().map_or(DEFAULT_MAX_ATTEMPTS, |t| t.max_attempts);
@@ -67,6 +71,8 @@ pub(super) async fn admit(
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let repeatable = request.idempotent || found.function.as_ref().is_some_and(|f| f.idempotent);
     Ok(Admitted::Call(Box::new(AdmittedCall {
+        registered: found.function.is_some(),
+        pin: arrival.catalog().approved(&found.server.id, &found.name).map(|approved| approved.pin.clone()),
         name: found.name,
         server: found.server,
         tool: found.tool,
@@ -101,7 +107,7 @@ fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
 }
 
 /// What the contract can say but this fleet does not do is refused by name, not passed over.
-fn check_support(fleet: &Fleet, request: &CallRequest) -> Result<(), Outcome> {
+fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome> {
     let unsupported = |text: String| Err(Outcome::refused(Code::Unsupported, text));
     if request.operation != Operation::ToolsCall {
         return unsupported(format!(
@@ -119,7 +125,7 @@ fn check_support(fleet: &Fleet, request: &CallRequest) -> Result<(), Outcome> {
     }
     match &request.reply {
         None => Ok(()),
-        Some(Reply::SqsQueueUrl(url)) if fleet.catalog.allows_reply_queue(url) => Ok(()),
+        Some(Reply::SqsQueueUrl(url)) if catalog.allows_reply_queue(url) => Ok(()),
         Some(Reply::SqsQueueUrl(url)) => {
             let text = format!(
                 "reply.sqs_queue_url: `{url}` is not on the fleet's list of reply queues; ask an operator to add it, or poll for the result."
@@ -141,8 +147,7 @@ struct Found {
     name: String,
 }
 
-fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
-    let catalog = &fleet.catalog;
+fn find(catalog: &Catalog, request: &CallRequest) -> Result<Found, Outcome> {
     let known = || catalog.suggestions(&request.target);
     match &request.target {
         Target::Tool { id, function } => {
@@ -152,22 +157,25 @@ fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
                     format!("No tool `{id}` is registered; {}.", known()),
                 ));
             };
-            let Some(found) = tool.function(function.as_deref()) else {
-                let names: Vec<_> = tool.functions.iter().map(|f| f.name.as_str()).collect();
-                let text = format!("Tool `{id}` needs `function`, one of: {}.", names.join(", "));
-                return Err(Outcome::refused(Code::UnknownTool, text));
-            };
-            registered(tool, found, request)
+            match (tool.function(function.as_deref()), function) {
+                (Some(found), _) => registered(tool, Some(found), &found.name, request),
+                (None, Some(name)) if tool.open => registered(tool, None, name, request),
+                (None, _) => {
+                    let names: Vec<_> = tool.functions.iter().map(|f| f.name.as_str()).collect();
+                    let names =
+                        if tool.open { "the tools its server lists".to_owned() } else { names.join(", ") };
+                    let text = format!("Tool `{id}` needs `function`, one of: {names}.");
+                    Err(Outcome::refused(Code::UnknownTool, text))
+                }
+            }
         }
         Target::OnServer { server: id, name } => {
             let Some(server) = catalog.server(id) else {
                 let text = format!("No server `{id}` is registered; {}.", known());
                 return Err(Outcome::refused(Code::UnknownServer, text));
             };
-            if let Some(tool) = catalog.tool_on(id, name)
-                && let Some(found) = tool.function(Some(name))
-            {
-                return registered(tool, found, request);
+            if let Some(tool) = catalog.tool_on(id, name) {
+                return registered(tool, tool.function(Some(name)), name, request);
             }
             if !server.discover {
                 let text = format!(
@@ -180,7 +188,13 @@ fn find(fleet: &Fleet, request: &CallRequest) -> Result<Found, Outcome> {
     }
 }
 
-fn registered(tool: &Arc<Tool>, function: &Function, request: &CallRequest) -> Result<Found, Outcome> {
+/// `function` is none where the tool's functions are those its server lists.
+fn registered(
+    tool: &Arc<Tool>,
+    function: Option<&Function>,
+    name: &str,
+    request: &CallRequest,
+) -> Result<Found, Outcome> {
     if !tool.is_open_to(request.user.as_ref()) {
         let who =
             request.user.as_ref().map_or("a call without `user`".to_owned(), |u| format!("user `{}`", u.id));
@@ -195,15 +209,24 @@ fn registered(tool: &Arc<Tool>, function: &Function, request: &CallRequest) -> R
             Why::new(Code::Paused, format!("Tool `{}` is paused by an operator.", tool.id), MayHaveRun::No);
         return Err(Outcome::ended(OutcomeKind::Refused, why.retryable(None)));
     }
-    if let Some(schema) = &function.schema {
+    if let Some(schema) = function.and_then(|f| f.schema.as_ref()) {
         check_arguments(schema, request)?;
     }
-    Ok(Found {
-        server: tool.server.clone(),
-        tool: Some(tool.clone()),
-        function: Some(function.clone()),
-        name: function.name.clone(),
-    })
+    match &tool.executor {
+        Executor::Mcp(server) => Ok(Found {
+            server: server.clone(),
+            tool: Some(tool.clone()),
+            function: function.cloned(),
+            name: name.to_owned(),
+        }),
+        Executor::Lambda(_) => {
+            let text = format!(
+                "Tool `{}` is a Lambda function, which this fleet does not run yet. Nothing was sent.",
+                tool.id
+            );
+            Err(Outcome::refused(Code::NoExecutor, text))
+        }
+    }
 }
 
 /// Checks the arguments before anything is sent, with an error a model can act on.
@@ -224,6 +247,7 @@ pub(super) fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Re
 
 async fn refused_by_session(
     fleet: &Fleet,
+    catalog: &Catalog,
     request: &CallRequest,
     server: &Server,
 ) -> Result<Option<Outcome>, Trouble> {
@@ -231,7 +255,7 @@ async fn refused_by_session(
         return Ok(None);
     };
     let refuse = |text: String| Ok(Some(Outcome::refused(Code::SessionInvalid, text)));
-    let Some(session) = known_session(fleet, request, id).await? else {
+    let Some(session) = known_session(fleet, catalog, request, id).await? else {
         return refuse(format!(
             "Session `{id}` is not registered, and tenant `{}` opens none by itself. Use the session you were given, or let an \
              operator create it (toolfleet sessions create).",
@@ -256,21 +280,27 @@ async fn refused_by_session(
 /// its tenant wants them registered.
 async fn known_session(
     fleet: &Fleet,
+    catalog: &Catalog,
     request: &CallRequest,
     id: &SessionId,
 ) -> Result<Option<Arc<SessionRow>>, Trouble> {
     let key = (request.key.tenant.clone(), id.clone());
     match fleet.session_cache.get(&key) {
         Some(session) => Ok(Some(session)),
-        None => Box::pin(fleet.session_cache.learn(&key, met(fleet, &key.0, id))).await,
+        None => Box::pin(fleet.session_cache.learn(&key, met(fleet, catalog, &key.0, id))).await,
     }
 }
 
 /// The session's row as it stands, made if there is none and its tenant allows that.
-async fn met(fleet: &Fleet, tenant: &Tenant, id: &SessionId) -> Result<Option<Arc<SessionRow>>, Trouble> {
+async fn met(
+    fleet: &Fleet,
+    catalog: &Catalog,
+    tenant: &Tenant,
+    id: &SessionId,
+) -> Result<Option<Arc<SessionRow>>, Trouble> {
     let session = match fleet.sessions.read(tenant, id).await? {
         Some(row) => row,
-        None if !fleet.catalog.opens_sessions(tenant) => return Ok(None),
+        None if !catalog.opens_sessions(tenant) => return Ok(None),
         None => {
             let row = SessionRow { expires_at: fleet.now().plus_ms(ROW_LIFE_MS), grants: vec!["*".into()] };
             match fleet.sessions.create(tenant, id, &row).await? {

@@ -5,21 +5,20 @@
 use toolfleet_core::message::{CallRequest, Malformed};
 
 use super::visit::Arrival;
-use crate::fleet::Fleet;
 
 pub(super) enum Decoded {
     Request(Box<CallRequest>),
     Malformed(Box<Malformed>),
 }
 
-pub(super) fn decode(fleet: &Fleet, arrival: &Arrival) -> Decoded {
+pub(super) fn decode(arrival: &Arrival) -> Decoded {
     match CallRequest::decode(arrival.body()) {
         Ok(request) => Decoded::Request(Box::new(request)),
         Err(mut malformed) => {
             // An answer is stored under the id it names only if its sender may speak for that tenant.
             let sender = arrival.sender.as_deref();
             malformed.addressed =
-                malformed.addressed.filter(|key| fleet.catalog.may_speak_for(sender, &key.tenant));
+                malformed.addressed.filter(|key| arrival.catalog().may_speak_for(sender, &key.tenant));
             if malformed.addressed.is_none() {
                 malformed.reply = None;
             }

@@ -86,7 +86,7 @@ async fn leave(fleet: &Fleet, arrival: &Arrival, leaving: Result<Leaving, Troubl
 }
 
 async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
-    let request = match decode::decode(fleet, arrival) {
+    let request = match decode::decode(arrival) {
         Decoded::Request(request) => {
             trace::named(&arrival.span, &request.key);
             request

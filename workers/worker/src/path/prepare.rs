@@ -8,19 +8,19 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use toolfleet_aws::Trouble;
 use toolfleet_core::breaker::Admission;
-use toolfleet_core::catalog::{InputSchema, Server};
-use toolfleet_core::digest::Digest;
+use toolfleet_core::catalog::Server;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_core::redact::REDACTED;
-use toolfleet_mcp::{Endpoint, RemoteTool};
+use toolfleet_mcp::Endpoint;
 
 use super::admit::{AdmittedCall, check_arguments};
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
+use crate::listing::{ListedTool, Listing};
 
 pub(super) enum Prepared {
     Ready(Box<ReadyCall>),
@@ -61,29 +61,34 @@ pub(super) async fn prepare(
     if needs_listing(&call) {
         let tools = match listed(fleet, &call, &endpoint).await {
             Ok(tools) => tools,
-            // A registered tool can do without its server's hints.
+            // A registered tool can do without its server's hints, but not without the definition it is pinned to.
             Err(fault)
-                if call.tool.is_some()
+                if call.registered
+                    && call.pin.is_none()
                     && (arrival.tries() <= 1 || fault.retry_class() == RetryClass::Permanent) =>
             {
                 Arc::default()
             }
             Err(fault) => return Ok(listing_failed(fleet, arrival, call, &fault)),
         };
-        match tools.iter().find(|t| t.name == call.name) {
-            None if call.tool.is_none() => return Ok(not_listed(call, &tools)),
+        let tool = tools.tool(&call.name);
+        if let Some(outcome) = changed(&call, tool) {
+            return Ok(Prepared::Over { request: call.request, outcome });
+        }
+        match tool {
+            None if !call.registered => return Ok(not_listed(call, &tools)),
             // A registered tool is called as it is registered, whatever its server lists.
             None => {}
             Some(tool) => {
-                call.repeatable |= call.server.trusted && (tool.read_only || tool.idempotent);
-                if call.tool.is_none() {
-                    definition = Some(Digest::of_text(tool.raw.get()).short(16).to_owned());
-                    // A schema that does not compile is the server's own affair: it will judge the arguments itself.
-                    if let Ok(schema) = InputSchema::compile(&tool.input_schema)
-                        && let Err(outcome) = check_arguments(&schema, &call.request)
-                    {
-                        return Ok(Prepared::Over { request: call.request, outcome });
-                    }
+                call.repeatable |= call.server.trusted && tool.repeatable;
+                if !call.registered || call.pin.is_some() {
+                    definition = Some(tool.definition.digest().short(16).to_owned());
+                }
+                if !call.registered
+                    && let Some(schema) = &tool.schema
+                    && let Err(outcome) = check_arguments(schema, &call.request)
+                {
+                    return Ok(Prepared::Over { request: call.request, outcome });
                 }
             }
         }
@@ -91,9 +96,27 @@ pub(super) async fn prepare(
     Ok(Prepared::Ready(Box::new(ReadyCall { call, endpoint, definition })))
 }
 
-/// The server's own list is asked for when the tool is not registered, or when its annotations may make it safe to repeat.
+/// What was approved is all that may be called.
+fn changed(call: &AdmittedCall, tool: Option<&ListedTool>) -> Option<Outcome> {
+    let pin = call.pin.as_ref()?;
+    let what = match tool {
+        Some(tool) if tool.definition == *pin => return None,
+        Some(_) => "is not what was approved: its definition has changed",
+        None => "is no longer listed, though it is pinned",
+    };
+    let text = format!(
+        "Tool `{}` of server `{}` {what}. Nothing was sent. An operator must look at it (`toolfleet tools diff`) and approve it.",
+        call.name, call.server.id
+    );
+    Some(Outcome::refused(Code::DefinitionChanged, text))
+}
+
+/// The server's own list is asked for when the tool is not registered or is pinned, or when its annotations may make it safe
+/// to repeat.
 fn needs_listing(call: &AdmittedCall) -> bool {
-    call.tool.is_none() || (call.server.discover && call.server.trusted && !call.repeatable)
+    !call.registered
+        || call.pin.is_some()
+        || (call.server.discover && call.server.trusted && !call.repeatable)
 }
 
 /// The server with the credentials of that tenant.
@@ -102,6 +125,11 @@ pub(crate) async fn endpoint(
     server: &Server,
     tenant: &Tenant,
 ) -> Result<Result<Endpoint, Fault>, Trouble> {
+    if let Some(credential) = &server.credential {
+        let detail =
+            format!("server `{}` wants {}, which this fleet cannot get yet", server.id, credential.kind());
+        return Ok(Err(Fault::Credential { detail }));
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in &server.headers {
         let value = match value.split_once("secret://") {
@@ -143,11 +171,7 @@ async fn secret(fleet: &Fleet, reference: &str) -> Result<String, Trouble> {
         .ok_or_else(|| Trouble::configuration(format!("secret `{name}` has no text member `{key}`")))
 }
 
-async fn listed(
-    fleet: &Fleet,
-    call: &AdmittedCall,
-    endpoint: &Endpoint,
-) -> Result<Arc<Vec<RemoteTool>>, Fault> {
+async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Listing>, Fault> {
     let key = (call.server.id.clone(), call.request.key.tenant.clone());
     if let Some(tools) = fleet.tool_cache.get(&key) {
         return Ok(tools);
@@ -166,7 +190,7 @@ async fn listed(
         Err(_) if left < most_ms => {}
         Err(fault) => fleet.breakers.failed(&call.server.id, fault, fleet.now()),
     }
-    let tools = Arc::new(listed.map_err(|fault| scrubbed(fault, endpoint))?);
+    let tools = Arc::new(Listing::of(&listed.map_err(|fault| scrubbed(fault, endpoint))?));
     fleet.tool_cache.put(key, tools.clone());
     Ok(tools)
 }
@@ -188,10 +212,9 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
     wait_or_end(fleet, call, after_ms)
 }
 
-fn not_listed(call: AdmittedCall, tools: &[RemoteTool]) -> Prepared {
-    let names: Vec<_> = tools.iter().map(|t| t.name.as_str()).take(30).collect();
-    let text =
-        format!("Server `{}` has no tool `{}`; it lists {}.", call.server.id, call.name, names.join(", "));
+fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
+    let names = tools.names(30).join(", ");
+    let text = format!("Server `{}` has no tool `{}`; it lists {names}.", call.server.id, call.name);
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
 }
 

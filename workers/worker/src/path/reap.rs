@@ -36,7 +36,7 @@ pub enum Reaped {
 /// Takes one dead letter to its end, unless it is not due.
 pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
     let arrival = Arrival::new(&fleet, delivery);
-    let decoded = decode::decode(&fleet, &arrival);
+    let decoded = decode::decode(&arrival);
     fleet.passed(Step::Decoded).await;
     let after_ms = due_in(&fleet, &dead, &arrival, &decoded);
     if after_ms > 0 {
@@ -73,7 +73,7 @@ async fn account(fleet: &Fleet, arrival: &Arrival, decoded: Decoded) -> Result<L
         Decoded::Request(request) => request,
         Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
     };
-    if !fleet.catalog.may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
+    if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
         return settled(record::unauthorised(fleet, arrival, *request).await);
     }
     // The row of an older message may have expired, so that nothing can be said of what it did.

@@ -195,7 +195,7 @@ pub(super) async fn already(
     let group = request.group.map(|g| g.id);
     let code = finished.outcome.trouble.as_ref().map(|t| t.code);
     let reply = request.reply.filter(|_| code != Some(Code::ReplyNotAllowed));
-    let notice = reply_queue(fleet, reply).map(|queue| {
+    let notice = reply_queue(arrival, reply).map(|queue| {
         let notice = Notice { session, group, ..notice(&row.key, finished.outcome.kind, code, finished.at) };
         (notice, queue)
     });
@@ -220,7 +220,7 @@ pub(super) async fn mismatch(
     )
     .await?;
     let code = Some(Code::IdempotencyMismatch);
-    let notice = reply_queue(fleet, request.reply.clone())
+    let notice = reply_queue(arrival, request.reply.clone())
         .map(|queue| (notice(&request.key, OutcomeKind::Refused, code, arrival.sent_at()), queue));
     Ok(Recorded { notice })
 }
@@ -269,7 +269,7 @@ pub(super) async fn malformed(
         audit_event(fleet, arrival, AuditKind::Undecodable, key, &outcome, None).await?;
     }
     let notice = malformed.addressed.and_then(|key| {
-        let queue = reply_queue(fleet, malformed.reply)?;
+        let queue = reply_queue(arrival, malformed.reply)?;
         Some((notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), arrival.sent_at()), queue))
     });
     Ok(Recorded { notice })
@@ -354,9 +354,9 @@ fn notice(key: &CallKey, outcome: OutcomeKind, code: Option<Code>, finished_at: 
     }
 }
 
-fn reply_queue(fleet: &Fleet, reply: Option<Reply>) -> Option<String> {
+fn reply_queue(arrival: &Arrival, reply: Option<Reply>) -> Option<String> {
     match reply? {
-        Reply::SqsQueueUrl(url) => Some(url).filter(|url| fleet.catalog.allows_reply_queue(url)),
+        Reply::SqsQueueUrl(url) => Some(url).filter(|url| arrival.catalog().allows_reply_queue(url)),
         Reply::SnsTopicArn(_) | Reply::EventBridgeBus(_) | Reply::WebhookId(_) => None,
     }
 }

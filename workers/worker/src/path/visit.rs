@@ -2,8 +2,11 @@
 //!
 //! **Invariant:** what a parked message says of its past is believed only if the fleet itself sent it.
 
+use std::sync::Arc;
+
 use toolfleet_aws::queue::{Delivery, Receipt};
 use toolfleet_core::call::Visit;
+use toolfleet_core::catalog::Catalog;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
 use toolfleet_core::message::CallRequest;
@@ -31,6 +34,7 @@ pub(super) const MANY_RECEIVES: u32 = 4;
 /// One delivery of one message.
 pub(crate) struct Arrival {
     delivery: Delivery,
+    catalog: Arc<Catalog>,
     nonce: Nonce,
     /// Its span, where traces go somewhere.
     pub(super) span: Span,
@@ -44,7 +48,8 @@ pub(crate) struct Arrival {
 
 impl Arrival {
     pub(super) fn new(fleet: &Fleet, delivery: Delivery) -> Self {
-        let ours = fleet.catalog.is_fleet_sender(delivery.sender.as_deref());
+        let catalog = fleet.catalog.current();
+        let ours = catalog.is_fleet_sender(delivery.sender.as_deref());
         let told = |name: &str| delivery.attributes.get(name).filter(|_| ours);
         // Whatever an attribute says, no message was first sent after itself, or before any message that could still exist.
         let sent_ms = delivery.sent_at.as_ms();
@@ -55,7 +60,12 @@ impl Arrival {
         let sender = told(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
         let parks = told(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
         let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
-        Self { nonce, enqueued_at, sender, parks, delivery, span: Span::none() }
+        Self { catalog, nonce, enqueued_at, sender, parks, delivery, span: Span::none() }
+    }
+
+    /// The catalog that stood when the message arrived, for all that is decided of it.
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     pub(super) fn body(&self) -> &str {

@@ -10,9 +10,12 @@
 
 mod arrows;
 mod bad_input;
+mod catalog_forms;
 mod conversations;
 mod crashes;
+mod pins;
 mod reaping;
+mod reload;
 mod rig;
 mod servers;
 mod stopping;

@@ -100,7 +100,7 @@ impl Stage {
             reap_after: Duration::ZERO,
             table_prefix: PREFIX.to_owned(),
             history_shards: 1,
-            catalog: self.catalog_file.path.clone(),
+            catalog: self.catalog_file.path.clone().into(),
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..Limits::default() },

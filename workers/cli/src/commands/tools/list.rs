@@ -2,18 +2,19 @@
 //!
 //! **Invariant:** asks a server for its list only when told to, and calls no tool.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use toolfleet_core::catalog::{Catalog, Server, Tool};
+use toolfleet_core::catalog::{Catalog, Executor, Server, Tool};
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, RemoteTool};
 use url::Url;
 
+use super::source;
+use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 
@@ -23,9 +24,9 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 /// Options of `tools list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// The catalog file.
+    /// The catalog: a file, secret://NAME or table://KEY.
     #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
-    catalog: Option<PathBuf>,
+    catalog: Option<String>,
     /// List what the MCP server at this URL offers, instead of a catalog.
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
@@ -35,19 +36,16 @@ pub(crate) struct ListArgs {
 }
 
 /// Reads and shows.
-pub(crate) async fn run(args: &ListArgs, output: &Output) -> Result<Ending, Failure> {
+pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     if let Some(url) = &args.url {
         return of_url(url, output).await;
     }
-    let Some(path) = &args.catalog else {
+    let Some(place) = &args.catalog else {
         return Err(Failure::usage(
             "give --catalog FILE (or TOOLFLEET_CATALOG) for the registered tools, or --url URL for those of an MCP server",
         ));
     };
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .map_err(|e| Failure::usage(format!("--catalog: cannot read {}: {e}", path.display())))?;
-    let catalog = Catalog::parse(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    let (_, catalog) = source::read(place, connect).await?;
     let live = if args.live { ask_all(&catalog).await? } else { Vec::new() };
     if output.is_json() {
         output.document(&document(&catalog, &live))?;
@@ -60,6 +58,9 @@ pub(crate) async fn run(args: &ListArgs, output: &Output) -> Result<Ending, Fail
         match answer {
             Ok(tools) => {
                 output.line(&format!("server {} at {} lists:", server.id, shown(&server.url)))?;
+                if server.description.is_some() {
+                    output.line(&server.description_with(tools.iter().map(|tool| tool.name.as_str())))?;
+                }
                 output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
             }
             Err(problem) => {
@@ -73,18 +74,28 @@ pub(crate) async fn run(args: &ListArgs, output: &Output) -> Result<Ending, Fail
 const REMOTE_HEADER: [&str; 4] = ["tool", "read only", "idempotent", "description"];
 
 fn rows_of(tool: &Tool) -> Vec<Vec<String>> {
-    let row = |function: &toolfleet_core::catalog::Function| {
+    let row = |name: String, safe: String| {
         vec![
             tool.id.to_string(),
-            function.name.clone(),
-            tool.server.id.to_string(),
-            yes_no(function.idempotent),
+            name,
+            runs_on(tool),
+            safe,
             crate::show::span(tool.timeout_ms),
             tool.max_attempts.to_string(),
             yes_no(tool.paused),
         ]
     };
-    tool.functions.iter().map(row).collect()
+    if tool.open {
+        return vec![row("(all it lists)".to_owned(), "as it says".to_owned())];
+    }
+    tool.functions.iter().map(|f| row(f.name.clone(), yes_no(f.idempotent))).collect()
+}
+
+fn runs_on(tool: &Tool) -> String {
+    match &tool.executor {
+        Executor::Mcp(server) => server.id.to_string(),
+        Executor::Lambda(_) => "(lambda)".to_owned(),
+    }
 }
 
 fn remote_row(tool: &RemoteTool) -> Vec<String> {
@@ -104,20 +115,30 @@ fn remote_json(tool: &RemoteTool) -> Value {
     })
 }
 
-type Answer = Result<Vec<RemoteTool>, String>;
+fn lambda(tool: &Tool) -> Option<&str> {
+    match &tool.executor {
+        Executor::Mcp(_) => None,
+        Executor::Lambda(arn) => Some(arn.as_str()),
+    }
+}
+
+pub(super) type Answer = Result<Vec<RemoteTool>, String>;
 
 fn document(catalog: &Catalog, live: &[(Server, Answer)]) -> Value {
     let tool = |tool: &Tool| {
         let functions: Vec<Value> =
             tool.functions.iter().map(|f| json!({"name": f.name, "safe_to_repeat": f.idempotent})).collect();
         json!({
-            "tool": tool.id, "server": tool.server.id, "functions": functions, "timeout_ms": tool.timeout_ms,
+            "tool": tool.id, "description": tool.description, "functions": functions, "timeout_ms": tool.timeout_ms,
+            "server": tool.server().map(|server| &server.id), "open": tool.open, "lambda": lambda(tool),
             "max_attempts": tool.max_attempts, "paused": tool.paused,
         })
     };
     let servers = live.iter().map(|(server, answer)| match answer {
         Ok(tools) => json!({
-            "server": server.id, "url": shown(&server.url), "tools": tools.iter().map(remote_json).collect::<Vec<_>>(),
+            "server": server.id, "url": shown(&server.url), "name": server.name,
+            "description": server.description_with(tools.iter().map(|tool| tool.name.as_str())),
+            "tools": tools.iter().map(remote_json).collect::<Vec<_>>(),
         }),
         Err(problem) => json!({"server": server.id, "url": shown(&server.url), "problem": problem}),
     });
@@ -144,7 +165,10 @@ async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
     Ok(answers)
 }
 
-async fn ask(client: &McpClient, server: &Server) -> Answer {
+pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
+    if let Some(credential) = &server.credential {
+        return Err(format!("not asked, because it wants {}, which only workers get", credential.kind()));
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in &server.headers {
         if value.contains("secret://") {
@@ -174,6 +198,6 @@ async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
     Ok(Ending::Done)
 }
 
-fn client() -> Result<McpClient, Failure> {
+pub(super) fn client() -> Result<McpClient, Failure> {
     McpClient::new(ClientOptions::default()).map_err(|e| Failure::Ours(e.into()))
 }

@@ -1,8 +1,13 @@
 //! Owns the noun `tools`.
 //!
-//! **Invariant:** looks, and changes nothing.
+//! **Invariant:** no tool is called, and nothing but a catalog file is changed, that only with `--apply`.
 
+pub(crate) mod approve;
+pub(crate) mod diff;
+mod difference;
 pub(crate) mod list;
+mod pinning;
+mod source;
 
 use clap::Subcommand;
 
@@ -11,4 +16,8 @@ use clap::Subcommand;
 pub(crate) enum ToolsCommand {
     /// List the registered tools of a catalog, or what an MCP server offers.
     List(list::ListArgs),
+    /// Compare what servers list with what was approved; exits with 1 if anything differs.
+    Diff(diff::DiffArgs),
+    /// Pin tools to what their servers list now: shows the plan, and writes the catalog file with --apply.
+    Approve(approve::ApproveArgs),
 }

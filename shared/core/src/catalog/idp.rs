@@ -1,0 +1,131 @@
+//! Owns the form of the GenAI IDP accelerator's secret of external MCP agents: an array, one entry per server.
+//!
+//! Names follow the accelerator: `agent_name`, or `External MCP Agent {N}` with N counted from 1; the id is the name in small
+//! letters with `_` for spaces, or `external-mcp-agent-{N}`.
+//!
+//! **Invariant:** no value of the secret stands in an error.
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::json::{kind, typed};
+use super::wire::Parts;
+use super::{CatalogError, Credential, Sensitive, Server, problem};
+use crate::ids::ServerId;
+
+const STANDARD_DESCRIPTION: &str =
+    "Agent which connects to external MCP servers to provide additional tools and capabilities.";
+
+/// Adds a server per agent; its tools are those it lists.
+pub(super) fn read(parts: &mut Parts, section: Value) -> Result<(), CatalogError> {
+    let agents = match section {
+        Value::Array(agents) => agents,
+        Value::Object(_) => {
+            return Err(problem(
+                "idp",
+                "is a single object; put it into an array, also if it is the only agent: [{..}]",
+            ));
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            return Err(problem(
+                "idp",
+                format!("is {}; accepted is an array of agents, or an empty one", kind(&other)),
+            ));
+        }
+    };
+    for (i, agent) in agents.into_iter().enumerate() {
+        let entry = format!("idp[{i}]");
+        let Value::Object(agent) = agent else {
+            return Err(problem(&entry, format!("is {}; accepted is an object", kind(&agent))));
+        };
+        let server = server(&entry, i + 1, &agent)?;
+        parts.servers.push((entry, server));
+    }
+    Ok(())
+}
+
+fn server(entry: &str, number: usize, agent: &Map<String, Value>) -> Result<Server, CatalogError> {
+    let place = |field: &str| format!("{entry}.{field}");
+    for (key, value) in agent {
+        if !KNOWN.contains(&key.as_str()) && (value.is_array() || value.is_object()) {
+            let text = format!("is not a field of an agent; known are {}", KNOWN.join(", "));
+            return Err(problem(&place(key), text));
+        }
+    }
+    if let Some(transport) = agent.get("transport").filter(|t| t.as_str() != Some("http")) {
+        let found = transport.as_str().unwrap_or("not a text");
+        let text = format!("is `{found}`; accepted is `http`, which is streamable HTTP");
+        return Err(problem(&place("transport"), text));
+    }
+    let url = text(entry, agent, "mcp_url")?;
+    let url = Url::parse(&url).map_err(|e| problem(&place("mcp_url"), format!("is not a URL: {e}")))?;
+    let name = optional_text(entry, agent, "agent_name")?;
+    let id = name.as_ref().map_or_else(|| format!("external-mcp-agent-{number}"), |name| id_of(name));
+    let id = ServerId::parse(id).map_err(|e| problem(&place("agent_name"), e.to_string()))?;
+    let description = optional_text(entry, agent, "agent_description")?;
+    Ok(Server {
+        discover: true,
+        name: Some(name.unwrap_or_else(|| format!("External MCP Agent {number}"))),
+        description: Some(description.unwrap_or_else(|| STANDARD_DESCRIPTION.to_owned())),
+        credential: Some(Credential::CognitoUserPassword {
+            user_pool_id: pool(entry, agent)?,
+            client_id: sensitive(entry, agent, "cognito_client_id")?,
+            username: sensitive(entry, agent, "cognito_username")?,
+            password: sensitive(entry, agent, "cognito_password")?,
+        }),
+        ..Server::at(id, url)
+    })
+}
+
+const KNOWN: [&str; 8] = [
+    "mcp_url",
+    "cognito_user_pool_id",
+    "cognito_client_id",
+    "cognito_username",
+    "cognito_password",
+    "agent_name",
+    "agent_description",
+    "transport",
+];
+
+/// The pool's region is its first part, so a pool without one could not be asked.
+fn pool(entry: &str, agent: &Map<String, Value>) -> Result<String, CatalogError> {
+    let field = "cognito_user_pool_id";
+    let pool = text(entry, agent, field)?;
+    match pool.split_once('_') {
+        Some((region, id)) if region.contains('-') && !id.is_empty() => Ok(pool),
+        Some(_) | None => {
+            Err(problem(&format!("{entry}.{field}"), "is not a pool's id; accepted is `{region}_{id}`"))
+        }
+    }
+}
+
+fn id_of(name: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
+    name.to_lowercase().chars().map(fits).collect()
+}
+
+fn text(entry: &str, agent: &Map<String, Value>, field: &str) -> Result<String, CatalogError> {
+    let place = format!("{entry}.{field}");
+    optional_text(entry, agent, field)?.ok_or_else(|| problem(&place, "is missing or empty"))
+}
+
+fn optional_text(
+    entry: &str,
+    agent: &Map<String, Value>,
+    field: &str,
+) -> Result<Option<String>, CatalogError> {
+    match agent.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Some(other) => {
+            Err(problem(&format!("{entry}.{field}"), format!("is {}; accepted is a text", kind(other))))
+        }
+    }
+}
+
+fn sensitive(entry: &str, agent: &Map<String, Value>, field: &str) -> Result<Sensitive, CatalogError> {
+    let place = format!("{entry}.{field}");
+    let value = agent.get(field).ok_or_else(|| problem(&place, "is missing"))?;
+    typed(&place, value.clone())
+}

@@ -1,0 +1,170 @@
+//! Owns the catalog: which servers and tools are registered, who may speak for which tenant, who may call what.
+//!
+//! Parsed and cross-checked once; an error names the entry and the field.
+//!
+//! **Invariant:** a tool that cannot be called (no such server, broken schema) is never in a catalog.
+
+mod credential;
+mod idp;
+mod json;
+mod names;
+mod pika;
+mod pins;
+mod schema;
+mod server;
+mod tenants;
+mod tool;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use credential::{Credential, Sensitive};
+pub use pins::{Approved, Pin};
+pub use schema::InputSchema;
+pub use server::Server;
+pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
+pub use wire::Material;
+
+use crate::digest::Digest;
+use crate::ids::{ServerId, Tenant, ToolId};
+use crate::message::Target;
+use pins::Pins;
+use tenants::{SessionRules, Speakers};
+
+/// How long one attempt may take unless the tool or its server says otherwise, in milliseconds.
+pub const DEFAULT_ATTEMPT_MS: u64 = 30_000;
+
+/// How many attempts a call has unless its tool says otherwise.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+
+/// The fleet's catalog, checked.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    servers: HashMap<ServerId, Arc<Server>>,
+    tools: BTreeMap<ToolId, Arc<Tool>>,
+    offered: HashMap<ServerId, Offered>,
+    speakers: Speakers,
+    sessions: SessionRules,
+    reply_queues: Vec<String>,
+    pins: Pins,
+    digest: Digest,
+}
+
+/// The registered tools of one server.
+#[derive(Debug, Clone, Default)]
+struct Offered {
+    by_name: HashMap<String, Arc<Tool>>,
+    /// The tool whose functions are all that the server lists.
+    open: Option<Arc<Tool>>,
+}
+
+/// What is wrong with a catalog: the entry, its field, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("catalog: {entry}: {problem}")]
+pub struct CatalogError {
+    entry: String,
+    problem: String,
+}
+
+fn problem(entry: &str, text: impl Into<String>) -> CatalogError {
+    CatalogError { entry: entry.to_owned(), problem: text.into() }
+}
+
+impl Catalog {
+    /// Reads and checks a catalog that names no other text.
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        wire::parse(text, &Material::default())
+    }
+
+    /// Reads and checks a catalog together with what it names.
+    pub fn parse_with(text: &str, material: &Material) -> Result<Self, CatalogError> {
+        wire::parse(text, material)
+    }
+
+    /// The texts that a catalog names instead of containing them: files, or `secret://name`.
+    pub fn references(text: &str) -> Result<Vec<String>, CatalogError> {
+        wire::references(text)
+    }
+
+    /// The digest of all it was made of. Two catalogs with one digest are the same.
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Whether nobody may speak for any tenant: an array of tools does not say who may.
+    pub fn names_nobody(&self) -> bool {
+        self.speakers.are_nobody()
+    }
+
+    /// Whether a message from `sender` may speak for `tenant`.
+    pub fn may_speak_for(&self, sender: Option<&str>, tenant: &Tenant) -> bool {
+        self.speakers.may_speak_for(sender, tenant)
+    }
+
+    /// Whether this sender is a worker of the fleet.
+    pub fn is_fleet_sender(&self, sender: Option<&str>) -> bool {
+        self.speakers.is_fleet(sender)
+    }
+
+    /// Whether a conversation of that tenant opens by itself when a worker first meets it.
+    pub fn opens_sessions(&self, tenant: &Tenant) -> bool {
+        self.sessions.open(tenant)
+    }
+
+    /// Whether notices may go to this queue.
+    pub fn allows_reply_queue(&self, url: &str) -> bool {
+        self.reply_queues.iter().any(|allowed| allowed == url)
+    }
+
+    /// The registered tool of that id.
+    pub fn tool(&self, id: &ToolId) -> Option<&Arc<Tool>> {
+        self.tools.get(id)
+    }
+
+    /// The registered server of that id.
+    pub fn server(&self, id: &ServerId) -> Option<&Arc<Server>> {
+        self.servers.get(id)
+    }
+
+    /// The registered tool that offers `name` on `server`; its rules hold also when it is called by that name.
+    pub fn tool_on(&self, server: &ServerId, name: &str) -> Option<&Arc<Tool>> {
+        let offered = self.offered.get(server)?;
+        offered.by_name.get(name).or(offered.open.as_ref())
+    }
+
+    /// What was approved of the tool `name` of `server`, where it is pinned.
+    pub fn approved(&self, server: &ServerId, name: &str) -> Option<&Approved> {
+        self.pins.get(server, name)
+    }
+
+    /// Every pinned tool: its server, its name there, and what was approved.
+    pub fn pinned(&self) -> Vec<(&ServerId, &str, &Approved)> {
+        self.pins.all()
+    }
+
+    /// Every tool, by id.
+    pub fn tools(&self) -> Vec<&Arc<Tool>> {
+        self.tools.values().collect()
+    }
+
+    /// Every server, by id.
+    pub fn servers(&self) -> Vec<&Arc<Server>> {
+        let mut servers: Vec<_> = self.servers.values().collect();
+        servers.sort_by(|a, b| a.id.cmp(&b.id));
+        servers
+    }
+
+    /// The names closest to what was asked for, for an error a caller can act on.
+    pub fn suggestions(&self, target: &Target) -> String {
+        let names: Vec<String> = match target {
+            Target::Tool { .. } => self.tools().iter().map(|t| t.id.to_string()).take(20).collect(),
+            Target::OnServer { .. } => self.servers().iter().map(|s| s.id.to_string()).take(20).collect(),
+        };
+        if names.is_empty() {
+            "none is registered".to_owned()
+        } else {
+            format!("registered are {}", names.join(", "))
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Owns Pika's ways to say how a server is to be convinced: `authentication` and the older `auth`.
+//!
+//! **Invariant:** no value of a credential stands in an error.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::super::json::{below, kind, typed};
+use super::super::{CatalogError, Credential, Sensitive, problem};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OAuth {
+    client_id: Sensitive,
+    client_secret: Sensitive,
+    token_url: Url,
+    #[serde(default)]
+    scopes: Vec<String>,
+}
+
+type Read = (BTreeMap<String, String>, Option<Credential>);
+
+/// The headers and the credential of a server.
+pub(super) fn read(
+    entry: &str,
+    authentication: Option<&Value>,
+    auth: Option<&Value>,
+) -> Result<Read, CatalogError> {
+    match (authentication, auth) {
+        (None, None) => Ok(Read::default()),
+        (Some(_), Some(_)) => {
+            Err(problem(&below(entry, "auth"), "stands beside `authentication`; give one of the two"))
+        }
+        (Some(value), None) => typed_by_name(&below(entry, "authentication"), value),
+        // `token` is Pika's own cache of the last token.
+        (None, Some(value)) => {
+            oauth(&below(entry, "auth"), value, &["clientId", "clientSecret", "tokenUrl", "scopes", "token"])
+        }
+    }
+}
+
+fn typed_by_name(entry: &str, value: &Value) -> Result<Read, CatalogError> {
+    match value.get("type").and_then(Value::as_str) {
+        Some("oauth2-client-credentials") => {
+            oauth(entry, value, &["type", "clientId", "clientSecret", "tokenUrl", "scopes"])
+        }
+        Some("custom-headers") => headers(entry, value),
+        Some("none") => Ok(Read::default()),
+        other => {
+            let found = other.map_or("missing".to_owned(), |other| format!("`{other}`"));
+            let text = format!("is {found}; accepted are oauth2-client-credentials, custom-headers and none");
+            Err(problem(&below(entry, "type"), text))
+        }
+    }
+}
+
+fn oauth(entry: &str, value: &Value, known: &[&str]) -> Result<Read, CatalogError> {
+    fields(entry, value, known)?;
+    let wire: OAuth = typed(entry, value.clone())?;
+    if !matches!(wire.token_url.scheme(), "http" | "https") {
+        return Err(problem(&below(entry, "tokenUrl"), "is not an http or https address"));
+    }
+    let credential = Credential::OAuth2ClientCredentials {
+        client_id: wire.client_id,
+        client_secret: wire.client_secret,
+        token_url: wire.token_url,
+        scopes: wire.scopes,
+    };
+    Ok((BTreeMap::new(), Some(credential)))
+}
+
+fn headers(entry: &str, value: &Value) -> Result<Read, CatalogError> {
+    fields(entry, value, &["type", "headers"])?;
+    let place = below(entry, "headers");
+    let headers = value.get("headers").cloned().unwrap_or(Value::Null);
+    if !headers.is_object() {
+        return Err(problem(&place, format!("is {}; accepted is an object of texts", kind(&headers))));
+    }
+    let headers: BTreeMap<String, Sensitive> = typed(&place, headers)?;
+    let headers = headers.into_iter().map(|(name, value)| (name, value.expose().to_owned()));
+    Ok((headers.collect(), None))
+}
+
+/// What is not understood of a credential would be a call without it.
+fn fields<'a>(entry: &str, value: &'a Value, known: &[&str]) -> Result<&'a Map<String, Value>, CatalogError> {
+    let Value::Object(map) = value else {
+        return Err(problem(entry, format!("is {}; accepted is an object", kind(value))));
+    };
+    match map.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(map),
+        Some(key) => {
+            Err(problem(&below(entry, key), format!("is not known here; accepted are {}", known.join(", "))))
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Owns a registered MCP server: where it is and how far it is believed.
+//!
+//! **Invariant:** a server's address carries no user or password.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{CatalogError, Credential, problem};
+use crate::ids::ServerId;
+
+/// A registered MCP server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Its id.
+    pub id: ServerId,
+    /// Its streamable HTTP endpoint.
+    pub url: Url,
+    /// Whether its own annotations (`readOnlyHint`, `idempotentHint`) are believed.
+    #[serde(default)]
+    pub trusted: bool,
+    /// Whether tools it lists may be called by name without being registered one by one.
+    #[serde(default)]
+    pub discover: bool,
+    /// What people call it.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Headers sent with every request. A value may end in `secret://name` or `secret://name#key`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// How long one attempt may take, in milliseconds.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// The credential that a Pika tool or an IDP agent brought along; a server of a catalog's own form has none.
+    #[serde(skip)]
+    pub credential: Option<Credential>,
+}
+
+impl Server {
+    /// A server of which no more than its address is known.
+    pub(super) const fn at(id: ServerId, url: Url) -> Self {
+        Self {
+            id,
+            url,
+            trusted: false,
+            discover: false,
+            name: None,
+            description: None,
+            headers: BTreeMap::new(),
+            timeout_ms: None,
+            credential: None,
+        }
+    }
+
+    /// Its description with the tools it lists appended, as an agent is told of it.
+    pub fn description_with<'a>(&self, tools: impl IntoIterator<Item = &'a str>) -> String {
+        let tools: Vec<_> = tools.into_iter().collect();
+        let description = self.description.as_deref().unwrap_or_default();
+        let told = if tools.is_empty() {
+            String::new()
+        } else {
+            format!(" The tools available are: {}.", tools.join(", "))
+        };
+        format!("{description}{told}").trim_start().to_owned()
+    }
+
+    /// Refuses what could not be called; `entry` is the place to name.
+    pub(super) fn check(&self, entry: &str) -> Result<(), CatalogError> {
+        if !matches!(self.url.scheme(), "http" | "https") {
+            let scheme = self.url.scheme();
+            let text = format!("has the scheme `{scheme}`; accepted are http and https");
+            return Err(problem(&format!("{entry}.url"), text));
+        }
+        if !self.url.username().is_empty() || self.url.password().is_some() {
+            let text = "carries a user or password; name a secret in `headers` instead";
+            return Err(problem(&format!("{entry}.url"), text));
+        }
+        self.check_headers(entry)?;
+        if self.timeout_ms == Some(0) {
+            return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
+        }
+        Ok(())
+    }
+
+    fn check_headers(&self, entry: &str) -> Result<(), CatalogError> {
+        let mut seen = Vec::new();
+        for name in self.headers.keys() {
+            let place = format!("{entry}.headers.{name}");
+            let fits = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+            if name.is_empty() || !name.chars().all(fits) {
+                return Err(problem(&place, "is not a name that HTTP allows for a header"));
+            }
+            let lower = name.to_ascii_lowercase();
+            if seen.contains(&lower) {
+                return Err(problem(
+                    &place,
+                    "stands twice, in capitals and small letters; one header has one value",
+                ));
+            }
+            seen.push(lower);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Owns `toolfleet tools approve`: a plan of pins, and with `--apply` the pins in the catalog file.
+//!
+//! The file keeps its form: only the section `pins`, or a tool's own `pin`, is written anew.
+//!
+//! **Invariant:** a file is replaced only by a catalog that is right and holds every approved pin.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::Args;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use toolfleet_core::catalog::Catalog;
+
+use super::pinning::{Now, Standing, standings};
+use super::{diff, source};
+use crate::connect::Connect;
+use crate::ending::{Ending, Failure};
+use crate::output::Output;
+
+/// Options of `tools approve`.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// The catalog file.
+    #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
+    catalog: String,
+    /// Every tool that the servers of the catalog list.
+    #[arg(long, conflicts_with = "targets")]
+    all: bool,
+    /// Write the catalog file; without this, only the plan is shown.
+    #[arg(long)]
+    apply: bool,
+    /// The tools to approve, as SERVER/NAME.
+    #[arg(value_name = "SERVER/NAME", required_unless_present = "all")]
+    targets: Vec<String>,
+}
+
+/// Asks, plans, and writes if told to.
+pub(crate) async fn run(args: &ApproveArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+    let (texts, catalog) = source::read(&args.catalog, connect).await?;
+    let Some(path) = source::file(&args.catalog) else {
+        return Err(Failure::usage("--catalog: only a file is written by this command"));
+    };
+    let standings = standings(&catalog, &args.targets, args.all).await?;
+    let missing = standings.iter().find(|s| !matches!(s.now, Now::Listed { .. }));
+    if let Some(standing) = missing.filter(|_| !args.all) {
+        let why = match &standing.now {
+            Now::Unknown(problem) => problem.as_str(),
+            Now::NotListed | Now::Listed { .. } => "its server does not list it",
+        };
+        return Err(Failure::usage(format!("{}: cannot be approved: {why}", standing.target)));
+    }
+    let due: Vec<_> =
+        standings.into_iter().filter(|s| matches!(s.word(), "changed" | "not pinned")).collect();
+    diff::show(&due, output)?;
+    if !due.is_empty() {
+        let text = pinned(&texts.text, &catalog, &due)?;
+        verify(&text, &texts.material, &due)?;
+        if args.apply {
+            replace(&path, &text).map_err(|e| Failure::Ours(anyhow::anyhow!("{}: {e}", path.display())))?;
+        }
+    }
+    let written = args.apply && !due.is_empty();
+    if output.is_json() {
+        let tools: Vec<_> = due.iter().map(|s| json!({"tool": s.target, "was": s.word()})).collect();
+        output.document(&json!({"approve": tools, "applied": written}))?;
+    }
+    output.line(match (due.is_empty(), args.apply) {
+        (true, _) => "nothing to approve",
+        (false, true) => "approved; workers take it by themselves, at once after SIGHUP",
+        (false, false) => "a plan; --apply writes it into the catalog file",
+    })?;
+    Ok(Ending::Done)
+}
+
+/// The catalog's text with the new pins.
+fn pinned(text: &str, catalog: &Catalog, due: &[Standing]) -> Result<String, Failure> {
+    let mut text = text.to_owned();
+    let mut section = BTreeMap::new();
+    for standing in due {
+        let Now::Listed { pin, entry } = &standing.now else {
+            continue;
+        };
+        let old = standing.approved.as_ref().filter(|a| a.entry.is_none()).map(|a| a.pin.to_string());
+        match old {
+            // A pin without its entry may be a tool's own: it is replaced where it stands.
+            Some(old) => {
+                if text.matches(&old).count() != 1 {
+                    let text = format!(
+                        "{}: its pin {old} stands more than once; change it by hand to {pin}",
+                        standing.target
+                    );
+                    return Err(Failure::usage(text));
+                }
+                text = text.replace(&old, &pin.to_string());
+            }
+            None => {
+                section.insert(standing.target.clone(), entry.clone());
+            }
+        }
+    }
+    if section.is_empty() {
+        return Ok(text);
+    }
+    for (server, name, approved) in catalog.pinned() {
+        if let Some(entry) = &approved.entry {
+            section.entry(format!("{server}/{name}")).or_insert_with(|| entry.clone());
+        }
+    }
+    with_section(&text, section)
+}
+
+/// Writes the section `pins` anew, and leaves every other character of the text where it is.
+fn with_section(text: &str, entries: BTreeMap<String, Value>) -> Result<String, Failure> {
+    let top: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|_| {
+        let text = "this catalog is an array by itself, which has no place for pins; put it under `pika` or `idp` of a catalog";
+        Failure::usage(text)
+    })?;
+    let mut section: BTreeMap<String, Value> = BTreeMap::new();
+    if let Some(old) = top.get("pins") {
+        section = serde_json::from_str(old.get()).map_err(|e| Failure::Ours(e.into()))?;
+    }
+    section.extend(entries);
+    let pins = serde_json::to_string_pretty(&section).map_err(|e| Failure::Ours(e.into()))?;
+    let pins = pins.replace('\n', "\n  ");
+    let start_of = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
+    let (before, after, pins) = match top.get("pins") {
+        Some(old) => (start_of(old), start_of(old) + old.get().len(), pins),
+        None => {
+            let end = top.values().map(|raw| start_of(raw) + raw.get().len()).max();
+            let end = end.ok_or_else(|| Failure::usage("the catalog is empty"))?;
+            (end, end, format!(",\n  \"pins\": {pins}"))
+        }
+    };
+    let (head, tail) = (text.get(..before).unwrap_or_default(), text.get(after..).unwrap_or_default());
+    Ok(format!("{head}{pins}{tail}"))
+}
+
+fn verify(text: &str, material: &toolfleet_core::catalog::Material, due: &[Standing]) -> Result<(), Failure> {
+    let catalog = Catalog::parse_with(text, material).map_err(|e| Failure::usage(e.to_string()))?;
+    for standing in due {
+        let holds = |(server, name, approved): &(
+            &toolfleet_core::ids::ServerId,
+            &str,
+            &toolfleet_core::catalog::Approved,
+        )| {
+            format!("{server}/{name}") == standing.target
+                && matches!(&standing.now, Now::Listed { pin, .. } if approved.pin == *pin)
+        };
+        if !catalog.pinned().iter().any(holds) {
+            let text = format!("the pin of {} cannot be placed; write it by hand", standing.target);
+            return Err(Failure::Ours(anyhow::anyhow!(text)));
+        }
+    }
+    Ok(())
+}
+
+/// Whole or not at all: a worker that reads meanwhile finds the old text or the new one.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    // Through a link to the file itself, which keeps its permissions.
+    let path = std::fs::canonicalize(path)?;
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
+    std::fs::write(&beside, text)?;
+    std::fs::set_permissions(&beside, std::fs::metadata(&path)?.permissions())?;
+    std::fs::rename(&beside, &path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(name: &str) -> BTreeMap<String, Value> {
+        BTreeMap::from([(format!("s/{name}"), json!({"name": name}))])
+    }
+
+    #[test]
+    fn only_the_section_of_pins_is_written_anew() {
+        let text = "{ \"servers\" : [ ],   \"tenants\": {\"queue\":[\"*\"]} }\n";
+        let first = with_section(text, section("a")).unwrap();
+        assert!(
+            first.starts_with("{ \"servers\" : [ ],   \"tenants\": {\"queue\":[\"*\"]},\n  \"pins\": {"),
+            "{first}"
+        );
+        let second = with_section(&first, section("b")).unwrap();
+        let value: Value = serde_json::from_str(&second).unwrap();
+        assert_eq!(value["pins"], json!({"s/a": {"name": "a"}, "s/b": {"name": "b"}}));
+        assert!(second.ends_with("} }\n"), "{second}");
+    }
+}

@@ -1,0 +1,45 @@
+//! Owns the reading of a catalog for a command, from where a worker would read it.
+//!
+//! **Invariant:** AWS is asked only for what is no file.
+
+use std::path::PathBuf;
+
+use toolfleet_aws::{Aws, AwsOptions};
+use toolfleet_core::catalog::Catalog;
+use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
+
+use crate::connect::Connect;
+use crate::ending::Failure;
+
+/// The texts of the catalog at `place`, and the catalog they make.
+pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), Failure> {
+    let config = CatalogConfig { place: Place::of(place), refresh: REFRESH, tenants: None };
+    let texts = match Texts::read(&config, None, false).await {
+        Err(LoadError::OnlyFiles(_)) => {
+            let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
+            Texts::read(&config, Some(&stores), false).await
+        }
+        read => read,
+    };
+    let texts = texts.map_err(|error| failure(place, error))?;
+    let catalog = texts.catalog().map_err(|error| failure(place, error.into()))?;
+    Ok((texts, catalog))
+}
+
+/// The file to write, where the catalog is one.
+pub(super) fn file(place: &str) -> Option<PathBuf> {
+    match Place::of(place) {
+        Place::File(path) => Some(path),
+        Place::Secret(_) | Place::Row(_) => None,
+    }
+}
+
+fn failure(place: &str, error: LoadError) -> Failure {
+    match error {
+        LoadError::Stored(trouble) => trouble.into(),
+        LoadError::File { .. } => Failure::usage(format!("--catalog: {error}")),
+        LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::OnlyFiles(_) => {
+            Failure::usage(format!("{place}: {error}"))
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `tools approve` and `tools diff`: a plan first, the file only with `--apply`, and what changed line by line.
+
+use serde_json::{Value, json};
+
+use crate::run::{Dev, directory, file, toolfleet};
+
+fn read(path: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_tool_is_approved_and_what_changes_later_is_shown_until_it_is_approved_again() {
+    let dev = Dev::start(&["--no-worker"]);
+    let url = dev.ready["mcp_url"].as_str().unwrap();
+    let text = format!(
+        "{{\"servers\": [{{\"id\":\"demo\",   \"url\": \"{url}\"}}],\n \"tools\": [{{\"id\": \"c\", \"server\": \"demo\", \
+         \"name\": \"counter\"}}], \"tenants\": {{\"queue\": [\"*\"]}}}}\n"
+    );
+    let path = file(&directory("pins"), "catalog.json", &text);
+    let tools = |verb: &str, more: &[&str]| {
+        let args: Vec<_> = ["tools", verb, "--catalog", &path].iter().chain(more).copied().collect();
+        toolfleet(&args)
+    };
+
+    tools("diff", &[]).exits(0).prints(&["nothing is pinned"]);
+    tools("approve", &["demo/counter"]).exits(0).prints(&["demo/counter: not pinned", "a plan; --apply"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "a plan writes nothing");
+    tools("approve", &["demo/counter", "--apply"]).exits(0).prints(&["approved; workers take it"]);
+    let written = std::fs::read_to_string(&path).unwrap();
+    let (start, _) = text.rsplit_once('}').unwrap();
+    assert!(written.starts_with(start), "what was there stays as it was:\n{written}");
+    assert_eq!(read(&path)["pins"]["demo/counter"]["name"], "counter");
+    tools("diff", &[]).exits(0).prints(&["demo/counter: as approved"]);
+    tools("approve", &["demo/counter", "--apply"]).exits(0).prints(&["nothing to approve"]);
+
+    // What was approved is no longer what is listed.
+    let mut catalog = read(&path);
+    catalog["pins"]["demo/counter"]["description"] = json!("Something harmless.");
+    std::fs::write(&path, catalog.to_string()).unwrap();
+    tools("diff", &[]).exits(1).prints(&[
+        "demo/counter: changed",
+        "- description: \"Something harmless.\"",
+        "+ description: ",
+    ]);
+    let shown = tools("diff", &["--json"]).exits(1).json();
+    assert_eq!(shown["tools"][0]["state"], "changed");
+    tools("approve", &["--all", "--apply"]).exits(0);
+    tools("diff", &[]).exits(0);
+
+    // A pin of the tool's own is replaced where it stands.
+    catalog.as_object_mut().unwrap().remove("pins");
+    catalog["tools"][0]["pin"] = json!(format!("sha256:{}", "0".repeat(64)));
+    std::fs::write(&path, catalog.to_string()).unwrap();
+    tools("diff", &[]).exits(1).prints(&["demo/counter: changed", "only its digest"]);
+    tools("approve", &["demo/counter", "--apply"]).exits(0);
+    assert_ne!(read(&path)["tools"][0]["pin"], catalog["tools"][0]["pin"]);
+    assert_eq!(read(&path).get("pins"), None);
+    tools("diff", &[]).exits(0).prints(&["demo/counter: as approved"]);
+}
+
+#[test]
+fn what_cannot_be_approved_is_said_and_nothing_is_written() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "{{\"servers\": [{{\"id\": \"gone\", \"url\": \"http://{free}/mcp\"}}], \"tenants\": {{\"queue\": [\"*\"]}}, \
+         \"pins\": {{\"gone/x\": {{\"name\": \"x\"}}}}}}"
+    );
+    let path = file(&directory("unpinnable"), "catalog.json", &text);
+    let approve = |target: &str| toolfleet(&["tools", "approve", "--catalog", &path, "--apply", target]);
+    approve("gone/x").exits(2).complains(&["gone/x: cannot be approved", "cannot connect"]);
+    approve("other/x").exits(2).complains(&["`other/x` is not SERVER/NAME of a server of the catalog"]);
+    toolfleet(&["tools", "diff", "--catalog", &path]).exits(1).prints(&["gone/x: unknown"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}

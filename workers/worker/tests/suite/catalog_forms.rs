@@ -1,0 +1,91 @@
+//! Calls of tools that other systems' definitions registered: an open tool, a Lambda function, a credential that is not served.
+
+use serde_json::{Value, json};
+use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+
+use crate::rig::{Rig, request};
+
+fn definitions(rig: &Rig) -> Value {
+    let url = rig.mcp.url();
+    json!([
+        {"toolId": "open", "executionType": "mcp", "mcpServerUrl": url,
+         "accessRules": [{"enabled": true, "userTypes": ["internal-user"]}]},
+        {"toolId": "narrow", "executionType": "mcp", "mcpServerUrl": url, "functionSchema": [
+            {"name": "strict", "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}}}]},
+        {"toolId": "asleep", "executionType": "mcp", "mcpServerUrl": url, "lifecycle": {"status": "disabled"}},
+        {"toolId": "elsewhere", "executionType": "lambda", "functionSchema": [{"name": "quote"}],
+         "lambdaArn": "arn:aws:lambda:us-east-1:123456789012:function:quote"},
+        {"toolId": "oauth", "executionType": "mcp", "url": url, "functionSchema": [{"name": "unsafe"}],
+         "auth": {"clientId": "secret://a", "clientSecret": "secret://b", "tokenUrl": "http://127.0.0.1:9/token"}}
+    ])
+}
+
+fn call(id: &str, tool: &str, function: Option<&str>, user: Option<&str>) -> Value {
+    let mut call = request(id, tool);
+    if let Some(function) = function {
+        call["function"] = json!(function);
+    }
+    if let Some(kind) = user {
+        call["user"] = json!({"id": "u", "type": kind});
+    }
+    call
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
+    use OutcomeKind::{Failed, Refused, Succeeded};
+    let rig = Rig::new().await;
+    let mut catalog = rig.catalog();
+    catalog["pika"] = definitions(&rig);
+    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let by_name = |id: &str, name: &str| {
+        json!({"v": 1, "call_id": id, "tenant": "acme", "server": "open", "name": name, "arguments": {},
+               "user": {"id": "u", "type": "external-user"}})
+    };
+    let cases = [
+        (call("listed", "open", Some("safe"), Some("internal-user")), Succeeded, None, ""),
+        (
+            call("unlisted", "open", Some("no"), Some("internal-user")),
+            Refused,
+            Some("unknown_tool"),
+            "has no tool `no`",
+        ),
+        (
+            call("nameless", "open", None, Some("internal-user")),
+            Refused,
+            Some("unknown_tool"),
+            "needs `function`",
+        ),
+        (
+            call("outsider", "open", Some("safe"), Some("external-user")),
+            Refused,
+            Some("access_denied"),
+            "access rules",
+        ),
+        (by_name("by-name", "safe"), Refused, Some("access_denied"), "access rules"),
+        (call("narrow", "narrow", None, None), Succeeded, None, ""),
+        (call("wide", "narrow", Some("safe"), None), Refused, Some("unknown_tool"), "one of: strict"),
+        (call("asleep", "asleep", Some("safe"), None), Refused, Some("paused"), "paused"),
+        (call("lambda", "elsewhere", None, None), Refused, Some("no_executor"), "is a Lambda function"),
+        (
+            call("oauth", "oauth", None, None),
+            Failed,
+            Some("credential_unavailable"),
+            "oauth2-client-credentials",
+        ),
+    ];
+    for (body, ..) in &cases {
+        rig.send(body.to_string()).await;
+    }
+    rig.settle_with(&fleet).await;
+    for (body, kind, code, text) in cases {
+        let id = body["call_id"].as_str().unwrap();
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.code), (kind, code), "{id}: {}", seen.message);
+        assert!(seen.message.contains(text), "{id}: {}", seen.message);
+        let ran = (kind != Succeeded).then_some(MayHaveRun::No);
+        assert_eq!(seen.may_have_run, ran, "{id}");
+    }
+    assert_eq!((rig.mcp.executions("safe"), rig.mcp.executions("strict")), (1, 1));
+    assert_eq!(rig.mcp.executions("unsafe"), 0);
+}
