@@ -91,6 +91,9 @@ def set_time_to_live(env):
     dynamodb, resources = client(env, "dynamodb"), yaml.safe_load(TEMPLATE.read_text())["Resources"].values()
     enabled = 0
     for properties in (r["Properties"] for r in resources if r["Type"] == "AWS::DynamoDB::Table"):
+        if "TimeToLiveSpecification" not in properties:
+            # Catalogs stay until somebody takes them out.
+            continue
         name = properties["TableName"]["Fn::Sub"].replace("${Prefix}", PREFIX)
         dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=properties["TimeToLiveSpecification"])
         shown = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
