@@ -120,16 +120,7 @@ impl Exchange {
         id: u64,
         body: Bytes,
     ) -> Result<Box<RawValue>, Trouble> {
-        let post = Post {
-            endpoint,
-            speech,
-            method,
-            name: None,
-            mirrored: Vec::new(),
-            traceparent: None,
-            tracestate: None,
-            body,
-        };
+        let post = Post::plain(endpoint, speech, method, body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         self.transport.answer(response, &Waiting { id, endpoint, speech, on_progress: None }).await
     }
@@ -162,16 +153,7 @@ impl Exchange {
     pub(crate) async fn open(&self, endpoint: &Endpoint) -> Result<Session, Trouble> {
         let (id, speech) = (self.id(), Speech::Opening);
         let body = initialize(id, &self.transport.info);
-        let post = Post {
-            endpoint,
-            speech,
-            method: "initialize",
-            name: None,
-            mirrored: Vec::new(),
-            traceparent: None,
-            tracestate: None,
-            body,
-        };
+        let post = Post::plain(endpoint, speech, "initialize", body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         let session_id = response.headers().get(&SESSION_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
         let waiting = Waiting { id, endpoint, speech, on_progress: None };
@@ -186,16 +168,7 @@ impl Exchange {
         let speech = Speech::Legacy(&session);
         let method = "notifications/initialized";
         let body = initialized();
-        let post = Post {
-            endpoint,
-            speech,
-            method,
-            name: None,
-            mirrored: Vec::new(),
-            traceparent: None,
-            tracestate: None,
-            body,
-        };
+        let post = Post::plain(endpoint, speech, method, body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         if !response.status().is_success() {
             return Err(Trouble::of_response(response).await);

@@ -235,16 +235,7 @@ impl Transport {
         body: Bytes,
     ) {
         let speech = Speech::Legacy(session);
-        let post = Post {
-            endpoint,
-            speech,
-            method: "",
-            name: None,
-            mirrored: Vec::new(),
-            traceparent: None,
-            tracestate: None,
-            body,
-        };
+        let post = Post::plain(endpoint, speech, "", body);
         let _ = timeout(SIDE_REQUEST_TIMEOUT, self.post(&post, &Sent::default())).await;
     }
 }

@@ -117,6 +117,14 @@ pub(crate) struct Post<'a> {
     pub(crate) body: Bytes,
 }
 
+impl<'a> Post<'a> {
+    /// A request that names no tool and belongs to no trace.
+    pub(crate) fn plain(endpoint: &'a Endpoint, speech: Speech<'a>, method: &'a str, body: Bytes) -> Self {
+        let (name, mirrored, traceparent, tracestate) = (None, Vec::new(), None, None);
+        Self { endpoint, speech, method, name, mirrored, traceparent, tracestate, body }
+    }
+}
+
 /// The HTTP side of the client.
 #[derive(Debug)]
 pub(crate) struct Transport {

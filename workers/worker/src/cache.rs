@@ -38,8 +38,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         entries.get(key).filter(|(until, _)| *until > Instant::now()).map(|(_, value)| value.clone())
     }
 
-    /// What `learn` finds out of `key`, from now on remembered if there is anything. A turn's calls of one conversation arrive together: the first
-    /// learns, the others wait for it instead of asking too.
+    /// What `learn` finds out of `key`, from now on remembered if there is anything. A turn's calls of one conversation arrive
+    /// together: the first learns, the others wait for it instead of asking too.
     pub(crate) async fn learn<E>(
         &self,
         key: &K,

@@ -30,6 +30,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_aws::Trouble;
 use toolfleet_aws::queue::{Delivery, Queue};
+use tracing::Instrument as _;
 
 use crate::fleet::{Fleet, Step};
 use crate::telemetry::trace;
@@ -41,7 +42,6 @@ use prepare::Prepared;
 pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
 use record::Recorded;
-use tracing::Instrument as _;
 pub(crate) use visit::Arrival;
 
 /// How long sending a notice may take.
