@@ -41,6 +41,12 @@ pub enum Fault {
         /// Which secret and why; never its value.
         detail: String,
     },
+    /// A secret or token cannot be had at the moment; that may pass. Nothing was executed.
+    #[error("the credential cannot be had at the moment: {detail}")]
+    CredentialPending {
+        /// Which, and why; never its value.
+        detail: String,
+    },
     /// The server lost the MCP session twice in a row. Nothing was executed.
     #[error("the server loses its MCP sessions: a fresh one was gone at once")]
     SessionLost,
@@ -151,6 +157,7 @@ impl Fault {
             Self::RegisterAway { detail } => Self::RegisterAway { detail: change(detail) },
             Self::Forbidden { scope } => Self::Forbidden { scope: scope.map(change) },
             Self::Credential { detail } => Self::Credential { detail: change(detail) },
+            Self::CredentialPending { detail } => Self::CredentialPending { detail: change(detail) },
             Self::VersionUnsupported { supported } => {
                 Self::VersionUnsupported { supported: supported.into_iter().map(change).collect() }
             }
@@ -172,7 +179,9 @@ impl Fault {
     /// What may follow.
     pub const fn retry_class(&self) -> RetryClass {
         match self {
-            Self::Connect { .. } | Self::SessionLost => RetryClass::NotExecuted,
+            Self::Connect { .. } | Self::CredentialPending { .. } | Self::SessionLost => {
+                RetryClass::NotExecuted
+            }
             Self::RateLimited { retry_after_ms } => RetryClass::Pause { after_ms: *retry_after_ms },
             Self::RegisterAway { .. } => RetryClass::Pause { after_ms: Some(REGISTER_PAUSE_MS) },
             Self::RpcInternal { .. }
@@ -207,6 +216,7 @@ impl Fault {
             | Self::RegisterAway { .. }
             | Self::Forbidden { .. }
             | Self::Credential { .. }
+            | Self::CredentialPending { .. }
             | Self::VersionUnsupported { .. }
             | Self::Redirect { .. } => Blame::Configuration,
         }
@@ -221,6 +231,7 @@ impl Fault {
             | Self::Unauthorized
             | Self::Forbidden { .. }
             | Self::Credential { .. }
+            | Self::CredentialPending { .. }
             | Self::SessionLost
             | Self::VersionUnsupported { .. }
             | Self::Rpc { .. }
@@ -243,7 +254,7 @@ impl Fault {
             Self::RegisterAway { .. } => Code::InternalError,
             Self::Unauthorized => Code::Unauthorized,
             Self::Forbidden { .. } => Code::Forbidden,
-            Self::Credential { .. } => Code::CredentialUnavailable,
+            Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
             Self::VersionUnsupported { .. } => Code::VersionUnsupported,
             Self::Rpc { .. } | Self::RpcInternal { .. } => Code::RpcError,

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod breaker;
 pub mod call;
 pub mod catalog;
+pub mod credential;
 pub mod digest;
 pub mod fault;
 pub mod grants;

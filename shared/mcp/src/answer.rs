@@ -1,6 +1,6 @@
 //! Owns what a server's result means: finished, failed, asking, or unknown. It looks, and changes nothing.
 //!
-//! **Invariant:** the `result` member leaves as the bytes that came, whatever is in it.
+//! **Invariant:** the `result` member leaves as the bytes that came, whatever is in it, except our own credential.
 
 use std::borrow::Cow;
 
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
 
+use crate::endpoint::Endpoint;
 use crate::words::{shorten, shorten_to};
 
 /// The bound on a tool error's text, in characters.
@@ -68,6 +69,27 @@ struct Asked<'a> {
     request_state: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     input_requests: Option<&'a RawValue>,
+}
+
+impl Answer {
+    /// The answer as it came, unless it holds our own credential: a tool that echoes its headers must not store it with us.
+    pub(crate) fn without_echo(mut self, endpoint: &Endpoint) -> Self {
+        let Some(auth) = endpoint.auth.as_ref().filter(|auth| auth.leaks_into(self.result.get())) else {
+            return self;
+        };
+        let scrubbed = auth.scrub_text(self.result.get().to_owned());
+        self.result = RawValue::from_string(scrubbed).unwrap_or_else(|_| nothing_left());
+        if let AnswerKind::ToolError { text } = &mut self.kind {
+            *text = auth.scrub_text(std::mem::take(text));
+        }
+        self
+    }
+}
+
+/// In place of a result that is no JSON any more once our credential is out of it.
+fn nothing_left() -> Box<RawValue> {
+    serde_json::value::to_raw_value(&serde_json::json!({ "content": [] }))
+        .unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// What this result means; an error where it is no object.

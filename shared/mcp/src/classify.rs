@@ -111,6 +111,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         | Fault::Unauthorized
         | Fault::Forbidden { .. }
         | Fault::Credential { .. }
+        | Fault::CredentialPending { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
         | Fault::Rpc { .. }

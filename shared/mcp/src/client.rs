@@ -142,7 +142,8 @@ impl McpClient {
         let begun = Instant::now();
         let sent = Sent::default();
         match timeout_at(call.deadline, Box::pin(self.0.rounds(&call, &sent))).await {
-            Ok(answer) => answer,
+            Ok(Ok(answer)) => Ok(answer.without_echo(call.endpoint)),
+            Ok(Err(fault)) => Err(call.endpoint.without_echo(fault)),
             Err(_) if sent.may_have_run() => Err(Fault::AttemptTimeout {
                 after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             }),
@@ -160,7 +161,7 @@ impl McpClient {
         deadline: Instant,
     ) -> Result<Vec<RemoteTool>, Fault> {
         match timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await {
-            Ok(tools) => tools,
+            Ok(tools) => tools.map_err(|fault| endpoint.without_echo(fault)),
             Err(_) => Err(out_of_time()),
         }
     }

@@ -3,12 +3,17 @@
 //! **Invariant:** no header value is ever printed by `Debug`, whether it is marked sensitive or not.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::redact::REDACTED;
 use url::Url;
+
+use crate::auth::Auth;
 
 /// An MCP server over streamable HTTP, with the credentials of one tenant.
 #[derive(Clone)]
@@ -19,8 +24,30 @@ pub struct Endpoint {
     pub url: Url,
     /// Credentials and other headers of the server's configuration. Our protocol headers win over them.
     pub headers: HeaderMap,
+    /// How requests prove who we are; it wins over `headers`.
+    pub auth: Option<Arc<Auth>>,
     /// For whom it is called; sessions are never shared between tenants.
     pub tenant: Option<Tenant>,
+}
+
+impl Endpoint {
+    /// The fault without any credential that the server's own words may have echoed.
+    pub(crate) fn without_echo(&self, fault: Fault) -> Fault {
+        let fault = match &self.auth {
+            Some(auth) => auth.scrub(fault),
+            None => fault,
+        };
+        let secrets = self
+            .headers
+            .values()
+            .filter(|value| value.is_sensitive())
+            .filter_map(|value| value.to_str().ok());
+        let parts: Vec<_> =
+            secrets.flat_map(|value| [Some(value), value.split(' ').next_back()]).flatten().collect();
+        fault.map_text(|text| {
+            parts.iter().filter(|part| part.len() >= 6).fold(text, |text, part| text.replace(part, REDACTED))
+        })
+    }
 }
 
 impl fmt::Debug for Endpoint {
@@ -29,6 +56,7 @@ impl fmt::Debug for Endpoint {
             .field("server", &self.server.as_str())
             .field("url", &without_secrets(&self.url))
             .field("headers", &self.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>())
+            .field("auth", &self.auth)
             .field("tenant", &self.tenant)
             .finish()
     }
@@ -116,7 +144,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", http::HeaderValue::from_static("hush"));
         let url = Url::parse("https://user:pass@example.com/mcp?key=hush").unwrap();
-        let endpoint = Endpoint { server: ServerId::parse("s").unwrap(), url, headers, tenant: None };
+        let endpoint =
+            Endpoint { server: ServerId::parse("s").unwrap(), url, headers, auth: None, tenant: None };
         let shown = format!("{endpoint:?}");
         assert!(!shown.contains("hush") && !shown.contains("pass") && shown.contains("x-api-key"), "{shown}");
     }

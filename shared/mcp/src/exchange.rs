@@ -199,6 +199,7 @@ fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
             | Fault::Unauthorized
             | Fault::Forbidden { .. }
             | Fault::Credential { .. }
+            | Fault::CredentialPending { .. }
             | Fault::SessionLost
             | Fault::VersionUnsupported { .. }
             | Fault::Rpc { .. }

@@ -10,6 +10,7 @@
 //! doubt, that it was not executed; everything else is returned as a fault for the caller to judge.
 
 mod answer;
+mod auth;
 mod cancel;
 mod classify;
 pub mod client;
@@ -27,6 +28,7 @@ mod wire;
 mod words;
 
 pub use answer::{Answer, AnswerKind};
+pub use auth::{Auth, Keyring, SecretText};
 pub use client::{BuildError, ClientOptions, McpClient};
 pub use endpoint::{Endpoint, OnProgress, Resume, ToolCall};
 pub use register::{Asked, OpenSession, RegisterAway, SessionRegister};

@@ -146,6 +146,7 @@ mod tests {
             server: ServerId::parse("s").unwrap(),
             url: "http://localhost/mcp".parse().unwrap(),
             headers: http::HeaderMap::new(),
+            auth: None,
             tenant: Some(Tenant::parse(tenant).unwrap()),
         }
     }

@@ -18,6 +18,7 @@ use reqwest::Response;
 use toolfleet_core::fault::Fault;
 use url::Url;
 
+use crate::auth::{Cures, Stamp};
 use crate::classify::Trouble;
 use crate::endpoint::{Endpoint, without_secrets};
 use crate::session::Session;
@@ -135,11 +136,29 @@ pub(crate) struct Transport {
 
 impl Transport {
     /// Sends one request and returns its response, whatever its status except a redirect.
+    ///
+    /// A refusal of the credential proves that nothing ran, so the request is sent again with one that is new, if there is.
     pub(crate) async fn post(&self, post: &Post<'_>, sent: &Sent) -> Result<Response, Trouble> {
+        let mut cures = Cures::default();
+        loop {
+            let (response, stamp) = self.post_once(post, sent).await?;
+            let (Some(auth), Some(stamp)) = (&post.endpoint.auth, stamp) else {
+                return Ok(response);
+            };
+            let status = response.status().as_u16();
+            if !matches!(status, 401 | 403) || !auth.cure(status, stamp, &mut cures).await? {
+                return Ok(response);
+            }
+            sent.clear();
+        }
+    }
+
+    async fn post_once(&self, post: &Post<'_>, sent: &Sent) -> Result<(Response, Option<Stamp>), Trouble> {
         let headers = headers_of(post);
-        let response = self.send(post.endpoint.url.clone(), headers.clone(), post.body.clone(), sent).await?;
+        let url = post.endpoint.url.clone();
+        let (response, stamp) = self.send(post, url, headers.clone(), sent).await?;
         let Some(location) = redirect_of(&response) else {
-            return Ok(response);
+            return Ok((response, stamp));
         };
         let target = location.as_deref().and_then(|text| post.endpoint.url.join(text).ok());
         let Some(target) = target else {
@@ -152,19 +171,27 @@ impl Transport {
         }
         drop(response);
         sent.clear();
-        let response = self.send(target.clone(), headers, post.body.clone(), sent).await?;
+        let (response, stamp) = self.send(post, target.clone(), headers, sent).await?;
         match redirect_of(&response) {
             Some(location) => {
                 Err(redirect(&location.and_then(|text| target.join(&text).ok()).unwrap_or(target)))
             }
-            None => Ok(response),
+            None => Ok((response, stamp)),
         }
     }
 
-    async fn send(&self, url: Url, headers: HeaderMap, body: Bytes, sent: &Sent) -> Result<Response, Fault> {
-        let body = reqwest::Body::wrap(NotedBody { bytes: Some(body), sent: sent.clone() });
+    async fn send(
+        &self,
+        post: &Post<'_>,
+        url: Url,
+        mut headers: HeaderMap,
+        sent: &Sent,
+    ) -> Result<(Response, Option<Stamp>), Fault> {
+        let stamp = stamped(post.endpoint, &mut headers).await?;
+        let body = reqwest::Body::wrap(NotedBody { bytes: Some(post.body.clone()), sent: sent.clone() });
         let request = self.http.request(Method::POST, url).headers(headers).body(body);
-        request.send().await.map_err(|error| not_answered(error, sent.is_set()))
+        let response = request.send().await.map_err(|error| not_answered(error, sent.is_set()))?;
+        Ok((response, stamp))
     }
 
     /// Asks for the rest of a legacy stream.
@@ -180,17 +207,30 @@ impl Transport {
             detail: "the stream's last event id fits no header".to_owned(),
         })?;
         headers.insert(LAST_EVENT_ID, last);
+        stamped(endpoint, &mut headers).await?;
         let request = self.http.request(Method::GET, endpoint.url.clone()).headers(headers);
         request.send().await.map_err(|error| not_answered(error, true))
     }
 
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
-        let headers = base_headers(endpoint, Speech::Legacy(session));
+        let mut headers = base_headers(endpoint, Speech::Legacy(session));
+        if let Err(fault) = stamped(endpoint, &mut headers).await {
+            tracing::debug!(server = %endpoint.server, %fault, "a session could not be ended");
+            return;
+        }
         let request = self.http.request(Method::DELETE, endpoint.url.clone()).headers(headers);
         if let Err(error) = request.send().await {
             tracing::debug!(server = %endpoint.server, error = %detail_of(error), "a session could not be ended");
         }
+    }
+}
+
+/// Puts the endpoint's credential into the headers, if it has one.
+async fn stamped(endpoint: &Endpoint, headers: &mut HeaderMap) -> Result<Option<Stamp>, Fault> {
+    match &endpoint.auth {
+        Some(auth) => auth.stamp(headers).await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -85,7 +85,7 @@ async fn close(fleet: &Fleet, tenant: &Tenant, session: &SessionId, mcp: &McpSes
     let Some(server) = fleet.catalog.current().server(&mcp.server).cloned() else {
         return Ok(());
     };
-    let endpoint = match path::endpoint(fleet, &server, tenant).await? {
+    let endpoint = match path::endpoint(fleet, &server, tenant) {
         Ok(endpoint) if address(&endpoint) == mcp.address => endpoint,
         // Its credentials or its address are gone, and with them the way to say anything.
         Ok(_) | Err(_) => return Ok(()),

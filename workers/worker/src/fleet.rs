@@ -23,6 +23,7 @@ use crate::cache::Cache;
 use crate::catalog::Stores;
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::credentials::Credentials;
 use crate::farewell::Farewells;
 use crate::health::Pulse;
 use crate::listing::Listing;
@@ -65,6 +66,7 @@ pub struct Fleet {
     pub clock: Clock,
     /// The end.
     pub shutdown: Shutdown,
+    pub(crate) credentials: Credentials,
     /// What the worker counts with.
     pub meters: Meters,
     /// When its intake was last seen to work.
@@ -192,6 +194,7 @@ impl Fleet {
             breakers: Breakers::default(),
             clock,
             shutdown: Shutdown::new(),
+            credentials: Credentials::new(aws.secrets()),
             meters,
             pulse: Pulse::default(),
             farewells: Farewells::default(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{CatalogError, Credential, problem};
+use crate::credential::Credential as Auth;
 use crate::ids::ServerId;
 
 /// A registered MCP server.
@@ -33,6 +34,9 @@ pub struct Server {
     /// Headers sent with every request. A value may end in `secret://name` or `secret://name#key`.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// How workers prove who they are.
+    #[serde(default)]
+    pub auth: Auth,
     /// How long one attempt may take, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
@@ -52,6 +56,7 @@ impl Server {
             name: None,
             description: None,
             headers: BTreeMap::new(),
+            auth: Auth::None,
             timeout_ms: None,
             credential: None,
         }

@@ -23,6 +23,7 @@ pub(crate) fn endpoint(url: &str) -> Endpoint {
         server: ServerId::parse("mock").unwrap(),
         url: url.parse().unwrap(),
         headers: http::HeaderMap::new(),
+        auth: None,
         tenant: Some(Tenant::parse("acme").unwrap()),
     }
 }

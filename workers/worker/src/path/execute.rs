@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
 use super::lease::{self, Stopped};
-use super::prepare::{ReadyCall, scrubbed};
+use super::prepare::ReadyCall;
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -118,7 +118,7 @@ async fn attempts(
                 fleet.breakers.answered(&call.server.id, fleet.now());
                 return Executed::Finished(outcome_of(answer));
             }
-            Err(fault) => scrubbed(fault, &ready.endpoint),
+            Err(fault) => fault,
         };
         // An attempt that the caller's own deadline cut short says nothing of the server.
         if Instant::now() < deadline {

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use toolfleet_aws::Trouble;
 use toolfleet_core::breaker::Admission;
 use toolfleet_core::catalog::Server;
@@ -13,7 +12,6 @@ use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
-use toolfleet_core::redact::REDACTED;
 use toolfleet_mcp::Endpoint;
 
 use super::admit::{AdmittedCall, check_arguments};
@@ -43,19 +41,9 @@ pub(super) async fn prepare(
     if let Admission::Refused { retry_after_ms } = fleet.breakers.peek(&call.server.id, fleet.now()) {
         return Ok(wait_or_end(fleet, call, retry_after_ms));
     }
-    let endpoint = match endpoint(fleet, &call.server, &call.request.key.tenant).await? {
+    let endpoint = match ready_endpoint(fleet, &call).await {
         Ok(endpoint) => endpoint,
-        Err(fault) => {
-            let why = Why::new(
-                fault.code(),
-                format!("{fault}. An operator must mend the server's configuration."),
-                MayHaveRun::No,
-            );
-            return Ok(Prepared::Over {
-                request: call.request,
-                outcome: Outcome::failed(why.retryable(None)),
-            });
-        }
+        Err(fault) => return Ok(no_credential(fleet, arrival, call, &fault)),
     };
     let mut definition = call.tool.as_ref().map(|t| t.definition.short(16).to_owned());
     if needs_listing(&call) {
@@ -119,56 +107,39 @@ fn needs_listing(call: &AdmittedCall) -> bool {
         || (call.server.discover && call.server.trusted && !call.repeatable)
 }
 
-/// The server with the credentials of that tenant.
-pub(crate) async fn endpoint(
-    fleet: &Fleet,
-    server: &Server,
-    tenant: &Tenant,
-) -> Result<Result<Endpoint, Fault>, Trouble> {
+/// The server with the credential of that tenant, still to be obtained.
+pub(crate) fn endpoint(fleet: &Fleet, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
     if let Some(credential) = &server.credential {
         let detail =
             format!("server `{}` wants {}, which this fleet cannot get yet", server.id, credential.kind());
-        return Ok(Err(Fault::Credential { detail }));
+        return Err(Fault::Credential { detail });
     }
-    let mut headers = HeaderMap::new();
-    for (name, value) in &server.headers {
-        let value = match value.split_once("secret://") {
-            None => value.clone(),
-            Some((before, reference)) => match secret(fleet, reference).await {
-                Ok(secret) => format!("{before}{secret}"),
-                Err(trouble) if !trouble.is_permanent() => return Err(trouble),
-                Err(trouble) => {
-                    return Ok(Err(Fault::Credential { detail: trouble.to_string() }));
-                }
-            },
-        };
-        let pair = (HeaderName::try_from(name), HeaderValue::try_from(value));
-        let (Ok(name), Ok(mut value)) = pair else {
-            let detail = format!(
-                "header `{name}` of server `{}` has a name or value that HTTP does not allow",
-                server.id
-            );
-            return Ok(Err(Fault::Credential { detail }));
-        };
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    let tenant = Some(tenant.clone());
-    Ok(Ok(Endpoint { server: server.id.clone(), url: server.url.clone(), headers, tenant }))
+    fleet.credentials.endpoint(server, tenant)
 }
 
-/// The secret that `name` or `name#key` refers to; with a key, the secret is a JSON object.
-async fn secret(fleet: &Fleet, reference: &str) -> Result<String, Trouble> {
-    let (name, key) = reference.split_once('#').map_or((reference, None), |(name, key)| (name, Some(key)));
-    let secret = fleet.secrets.get(name).await?;
-    let Some(key) = key else {
-        return Ok(secret.expose().to_owned());
-    };
-    let value: Option<serde_json::Value> = serde_json::from_str(secret.expose()).ok();
-    let member = value.as_ref().and_then(|v| v.get(key)).and_then(|v| v.as_str());
-    member
-        .map(str::to_owned)
-        .ok_or_else(|| Trouble::configuration(format!("secret `{name}` has no text member `{key}`")))
+/// The server with its credential at hand: secrets read and tokens obtained before anything is claimed.
+async fn ready_endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Endpoint, Fault> {
+    let endpoint = endpoint(fleet, &call.server, &call.request.key.tenant)?;
+    if let Some(auth) = &endpoint.auth {
+        let most_ms = fleet.limits.lease_ms() / 4;
+        let within = Duration::from_millis(call.deadline.ms_since(fleet.now()).min(most_ms));
+        tokio::time::timeout(within, auth.ready()).await.map_err(|_| Fault::CredentialPending {
+            detail: format!("it was not at hand within {} ms", within.as_millis()),
+        })??;
+    }
+    Ok(endpoint)
+}
+
+/// A credential that is missing executed nothing: whatever may pass is waited for.
+fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
+    let after_ms = backoff::after_tries(arrival.tries());
+    if fault.retry_class() != RetryClass::Permanent && fleet.now().plus_ms(after_ms) < call.deadline {
+        tracing::warn!(call = %call.request.key, server = %call.server.id, %fault, "a call waits for its credential");
+        return Prepared::Later { after_ms, why: "the server's credential cannot be had at the moment" };
+    }
+    let text = format!("{fault}. An operator must mend the server's configuration.");
+    let why = Why::new(fault.code(), text, MayHaveRun::No).retryable(None);
+    Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
 async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Listing>, Fault> {
@@ -190,7 +161,7 @@ async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Resu
         Err(_) if left < most_ms => {}
         Err(fault) => fleet.breakers.failed(&call.server.id, fault, fleet.now()),
     }
-    let tools = Arc::new(Listing::of(&listed.map_err(|fault| scrubbed(fault, endpoint))?));
+    let tools = Arc::new(Listing::of(&listed?));
     fleet.tool_cache.put(key, tools.clone());
     Ok(tools)
 }
@@ -229,18 +200,4 @@ fn wait_or_end(fleet: &Fleet, call: AdmittedCall, after_ms: u64) -> Prepared {
     );
     let why = Why::new(Code::ServerUnreachable, text, MayHaveRun::No).retryable(Some(after_ms));
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
-}
-
-/// The fault without any credential that the server's own words may have echoed.
-pub(super) fn scrubbed(fault: Fault, endpoint: &Endpoint) -> Fault {
-    let secrets = endpoint
-        .headers
-        .values()
-        .filter(|value| value.is_sensitive())
-        .filter_map(|value| value.to_str().ok());
-    let parts: Vec<_> =
-        secrets.flat_map(|value| [Some(value), value.split(' ').next_back()]).flatten().collect();
-    fault.map_text(|text| {
-        parts.iter().filter(|part| part.len() >= 6).fold(text, |text, part| text.replace(part, REDACTED))
-    })
 }

@@ -13,6 +13,7 @@ mod bad_input;
 mod catalog_forms;
 mod conversations;
 mod crashes;
+mod credentials;
 mod pins;
 mod reaping;
 mod reload;

@@ -15,6 +15,7 @@ async fn listed(rig: &Rig, tool: &str) -> Value {
         server: toolfleet_core::ids::ServerId::parse("mock").unwrap(),
         url: rig.mcp.url().parse().unwrap(),
         headers: Default::default(),
+        auth: None,
         tenant: None,
     };
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);

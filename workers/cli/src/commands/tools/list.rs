@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use toolfleet_core::catalog::{Catalog, Executor, Server, Tool};
+use toolfleet_core::credential::Credential as Auth;
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, RemoteTool};
 use url::Url;
@@ -169,6 +170,9 @@ pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
     if let Some(credential) = &server.credential {
         return Err(format!("not asked, because it wants {}, which only workers get", credential.kind()));
     }
+    if server.auth != Auth::None {
+        return Err("not asked, because its credential is a secret that only workers read".to_owned());
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in &server.headers {
         if value.contains("secret://") {
@@ -180,13 +184,14 @@ pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
         };
         headers.insert(header, value);
     }
-    let endpoint = Endpoint { server: server.id.clone(), url: server.url.clone(), headers, tenant: None };
+    let endpoint =
+        Endpoint { server: server.id.clone(), url: server.url.clone(), headers, auth: None, tenant: None };
     client.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await.map_err(|fault| fault.to_string())
 }
 
 async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
     let server = ServerId::parse("url").map_err(|e| Failure::Ours(e.into()))?;
-    let endpoint = Endpoint { server, url: url.clone(), headers: HeaderMap::new(), tenant: None };
+    let endpoint = Endpoint { server, url: url.clone(), headers: HeaderMap::new(), auth: None, tenant: None };
     let listed = client()?.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await;
     let tools = listed.map_err(|fault| Failure::Ours(anyhow::anyhow!("{}: {fault}", shown(url))))?;
     if output.is_json() {

@@ -1,0 +1,351 @@
+//! Owns what a catalog says about a server's credential: its kind, and where each secret is kept. Never a secret itself.
+//!
+//! **Invariant:** a field that is a secret holds a reference into Secrets Manager; a catalog with the value itself does not
+//! parse, and the error does not repeat the value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// How references to secrets begin.
+const SCHEME: &str = "secret://";
+
+/// The kinds, for errors.
+const KINDS: &str = "none, bearer, api_key, basic, headers";
+
+/// How workers prove to a server who they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Credential {
+    /// They do not.
+    #[default]
+    None,
+    /// `Authorization: Bearer ..` with a token that somebody else renews.
+    Bearer(Bearer),
+    /// A key in a header.
+    ApiKey(ApiKey),
+    /// User and password, RFC 7617.
+    Basic(Basic),
+    /// Any headers.
+    Headers(Headers),
+}
+
+/// A token that somebody else renews.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bearer {
+    /// The token.
+    pub token: SecretRef,
+}
+
+/// A key in a header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// The header's name.
+    #[serde(default = "api_key_header")]
+    pub header: String,
+    /// The key.
+    pub key: SecretRef,
+}
+
+/// User and password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Basic {
+    /// The user.
+    pub username: Setting,
+    /// The password.
+    pub password: SecretRef,
+}
+
+/// Any headers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Headers {
+    /// Names and values; a value may end in a reference, as in `Token secret://name`.
+    pub headers: BTreeMap<String, Template>,
+}
+
+/// Where a secret is kept: `secret://name`, or `secret://name#key` for a member of a JSON object.
+///
+/// A key that begins with `/` is a JSON pointer: `secret://agents#/0/password`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SecretRef {
+    name: String,
+    key: Option<String>,
+}
+
+/// What may stand in the catalog as it is, or be kept as a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// As it is.
+    Plain(String),
+    /// A reference.
+    Secret(SecretRef),
+}
+
+/// A header's value: a text, a reference, or a text that ends in a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// What comes first.
+    pub before: String,
+    /// What comes after it.
+    pub secret: Option<SecretRef>,
+}
+
+impl SecretRef {
+    /// Reads `secret://name` or `secret://name#key`. The error says what is accepted and does not repeat the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix(SCHEME) else {
+            return Err(
+                "is not a reference; store the value in Secrets Manager and write `secret://name` or `secret://name#key`"
+                    .to_owned(),
+            );
+        };
+        let (name, key) = rest.split_once('#').map_or((rest, None), |(name, key)| (name, Some(key)));
+        if name.is_empty() || key == Some("") || rest.chars().any(char::is_whitespace) {
+            return Err(
+                "is no whole reference; write `secret://name` or `secret://name#key` without blanks".into()
+            );
+        }
+        Ok(Self { name: name.to_owned(), key: key.map(str::to_owned) })
+    }
+
+    /// The secret's name or ARN.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The text that is meant within the secret's text. The error names the place, never a value.
+    pub fn pick(&self, secret: &str) -> Result<String, String> {
+        let Some(key) = &self.key else {
+            return Ok(secret.to_owned());
+        };
+        let value: Value = serde_json::from_str(secret)
+            .map_err(|_| format!("secret `{}` is not JSON, so it has no member `{key}`", self.name))?;
+        let member = if key.starts_with('/') { value.pointer(key) } else { value.get(key) };
+        let member = member.and_then(Value::as_str);
+        member.map(str::to_owned).ok_or_else(|| format!("secret `{}` has no text member `{key}`", self.name))
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", self.name)?;
+        self.key.as_ref().map_or(Ok(()), |key| write!(f, "#{key}"))
+    }
+}
+
+impl fmt::Debug for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Template {
+    /// Reads a header's value.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.find(SCHEME) {
+            None => Ok(Self { before: text.to_owned(), secret: None }),
+            Some(at) => {
+                let (before, reference) = text.split_at(at);
+                Ok(Self { before: before.to_owned(), secret: Some(SecretRef::parse(reference)?) })
+            }
+        }
+    }
+}
+
+impl Credential {
+    fn read(value: Value) -> Result<Self, String> {
+        let Value::Object(mut fields) = value else {
+            return Err(format!("is not an object; write {{\"type\": ..}} with one of {KINDS}"));
+        };
+        let kind = fields.remove("type");
+        let Some(kind) = kind.as_ref().and_then(Value::as_str) else {
+            return Err(format!("has no `type`; accepted are {KINDS}"));
+        };
+        match kind.replace('-', "_").as_str() {
+            "none" if fields.is_empty() => Ok(Self::None),
+            "none" => Err("has the type `none` and other fields beside it; leave them out".to_owned()),
+            "bearer" => read(fields).map(Self::Bearer),
+            "api_key" => read(fields).and_then(|key: ApiKey| {
+                check_header("header", &key.header)?;
+                Ok(Self::ApiKey(key))
+            }),
+            "basic" => read(fields).map(Self::Basic),
+            "headers" | "custom_headers" => read(fields).and_then(|headers: Headers| {
+                headers.headers.keys().try_for_each(|name| check_header("headers", name))?;
+                Ok(Self::Headers(headers))
+            }),
+            _ => Err(format!("has a `type` that is not known; accepted are {KINDS}")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Credential {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(Value::deserialize(deserializer)?)
+            .map_err(|problem| D::Error::custom(format!("auth {problem}")))
+    }
+}
+
+/// The fields of one kind; an error names the field and never repeats what stands there.
+fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, String> {
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
+        let path = error.path().to_string();
+        let text = error.into_inner().to_string();
+        // serde repeats the value that it did not want, which here may be a secret in the wrong place.
+        let text = match text.strip_prefix("invalid type: ").and_then(|t| t.rsplit_once("expected ")) {
+            Some((_, wanted)) => format!("is of another type; expected is {wanted}"),
+            None => text,
+        };
+        if path == "." { text } else { format!("field `{path}` {text}") }
+    })
+}
+
+fn check_header(field: &str, name: &str) -> Result<(), String> {
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if !name.is_empty() && name.chars().all(token) {
+        return Ok(());
+    }
+    Err(format!("field `{field}` names a header that HTTP does not allow; use letters, digits and `-`"))
+}
+
+fn api_key_header() -> String {
+    "X-API-Key".to_owned()
+}
+
+/// A text of the catalog, read without ever repeating it in an error.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(D::Error::custom("is not a text"))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&text(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Setting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = text(deserializer)?;
+        if text.starts_with(SCHEME) {
+            return SecretRef::parse(&text).map(Self::Secret).map_err(D::Error::custom);
+        }
+        Ok(Self::Plain(text))
+    }
+}
+
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&text(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for SecretRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Setting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Plain(text) => serializer.serialize_str(text),
+            Self::Secret(reference) => serializer.collect_str(reference),
+        }
+    }
+}
+
+impl Serialize for Template {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.secret {
+            None => serializer.serialize_str(&self.before),
+            Some(reference) => serializer.collect_str(&format_args!("{}{reference}", self.before)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problem(auth: Value) -> String {
+        serde_json::from_value::<Credential>(auth).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_secret_in_the_catalog_itself_is_refused_by_field_and_never_repeated() {
+        for auth in [
+            json!({"type": "bearer", "token": "sk-live-1"}),
+            json!({"type": "api_key", "key": "sk-live-1"}),
+            json!({"type": "basic", "username": "u", "password": "sk-live-1"}),
+            json!({"type": "headers", "headers": "sk-live-1"}),
+            json!({"type": "bearer", "token": ["sk-live-1"]}),
+            json!({"type": "sk-live-1"}),
+            json!("sk-live-1"),
+        ] {
+            let error = problem(auth.clone());
+            assert!(!error.contains("sk-live"), "{auth}: {error}");
+            assert!(error.starts_with("auth "), "{auth}: {error}");
+        }
+        let error = problem(json!({"type": "basic", "username": "u", "password": "hunter2"}));
+        assert!(
+            error.contains("`password` is not a reference") && error.contains("`secret://name`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_field_and_what_is_accepted() {
+        for (auth, expected) in [
+            (json!({"type": "oauth9"}), "accepted are none, bearer"),
+            (json!({"token": "secret://a"}), "has no `type`"),
+            (json!({"type": "bearer"}), "missing field `token`"),
+            (json!({"type": "bearer", "token": "secret://a", "colour": 1}), "unknown field `colour`"),
+            (json!({"type": "bearer", "token": "secret://"}), "`token` is no whole reference"),
+            (json!({"type": "api_key", "header": "a b", "key": "secret://a"}), "`header` names a header"),
+            (json!({"type": "none", "token": "secret://a"}), "other fields beside it"),
+        ] {
+            let error = problem(auth);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_written_back_the_same() {
+        for auth in [
+            json!({"type": "none"}),
+            json!({"type": "bearer", "token": "secret://crm/token"}),
+            json!({"type": "api_key", "header": "X-Key", "key": "secret://crm#key"}),
+            json!({"type": "basic", "username": "u", "password": "secret://agents#/0/password"}),
+            json!({"type": "headers", "headers": {"A": "Token secret://a#b", "B": "plain"}}),
+        ] {
+            let read: Credential = serde_json::from_value(auth.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), auth);
+        }
+    }
+
+    #[test]
+    fn a_member_is_picked_by_name_or_pointer_and_a_missing_one_is_said_without_a_value() {
+        let secret = r#"{"a": "1", "list": [{"b": "2"}], "n": 3}"#;
+        let pick = |reference: &str| SecretRef::parse(reference).unwrap().pick(secret);
+        assert_eq!(pick("secret://s#a").unwrap(), "1");
+        assert_eq!(pick("secret://s#/list/0/b").unwrap(), "2");
+        assert_eq!(pick("secret://s").unwrap(), secret);
+        assert_eq!(pick("secret://s#n").unwrap_err(), "secret `s` has no text member `n`");
+        let error = SecretRef::parse("secret://s#a").unwrap().pick("hunter2").unwrap_err();
+        assert_eq!(error, "secret `s` is not JSON, so it has no member `a`");
+    }
+}

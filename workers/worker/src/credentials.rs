@@ -1,0 +1,119 @@
+//! Owns the credentials of servers: one for each server and tenant, kept so that what it obtained is used again.
+//!
+//! **Invariant:** no secret stays here; texts of secrets live in the AWS crate's cache and in the client's types that do not
+//! print.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use toolfleet_aws::Trouble;
+use toolfleet_aws::secrets::Secrets;
+use toolfleet_core::catalog::Server;
+use toolfleet_core::credential::{Credential, SecretRef, Template};
+use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_mcp::{Auth, Endpoint, Keyring, SecretText};
+
+/// Credentials kept at once; beyond it all are obtained anew.
+const MAX: usize = 10_000;
+
+/// The credentials of all servers.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    keyring: Arc<dyn Keyring>,
+    known: Mutex<HashMap<(ServerId, Tenant), Known>>,
+}
+
+/// A credential, and the registration it was made from.
+#[derive(Debug, Clone)]
+struct Known {
+    server: Arc<Server>,
+    auth: Option<Arc<Auth>>,
+}
+
+impl Credentials {
+    pub(crate) fn new(secrets: Secrets) -> Self {
+        Self { keyring: Arc::new(SecretsManager { secrets }), known: Mutex::default() }
+    }
+
+    /// The server as this tenant calls it.
+    pub(crate) fn endpoint(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
+        Ok(Endpoint {
+            server: server.id.clone(),
+            url: server.url.clone(),
+            headers: HeaderMap::new(),
+            auth: self.auth(server, tenant)?,
+            tenant: Some(tenant.clone()),
+        })
+    }
+
+    fn auth(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Option<Arc<Auth>>, Fault> {
+        let key = (server.id.clone(), tenant.clone());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(&key).filter(|found| is_the_same(&found.server, server)) {
+            return Ok(found.auth.clone());
+        }
+        let auth = self.build(server)?.map(Arc::new);
+        if known.len() >= MAX {
+            known.clear();
+        }
+        known.insert(key, Known { server: Arc::clone(server), auth: auth.clone() });
+        Ok(auth)
+    }
+
+    fn build(&self, server: &Server) -> Result<Option<Auth>, Fault> {
+        if server.auth == Credential::None && server.headers.is_empty() {
+            return Ok(None);
+        }
+        let template = |(name, value): (&String, &String)| match Template::parse(value) {
+            Ok(value) => Ok((name.clone(), value)),
+            Err(problem) => {
+                let detail = format!("header `{name}` of server `{}` {problem}", server.id);
+                Err(Fault::Credential { detail })
+            }
+        };
+        let headers = server.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Auth::new(&server.auth, headers, Arc::clone(&self.keyring))))
+    }
+}
+
+/// Whether a server is still registered as it was when its credential was made.
+fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
+    Arc::ptr_eq(old, new) || (old.url == new.url && old.headers == new.headers && old.auth == new.auth)
+}
+
+struct SecretsManager {
+    secrets: Secrets,
+}
+
+impl fmt::Debug for SecretsManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretsManager")
+    }
+}
+
+impl Keyring for SecretsManager {
+    fn secret<'a>(
+        &'a self,
+        reference: &'a SecretRef,
+        fresh: bool,
+    ) -> BoxFuture<'a, Result<SecretText, Fault>> {
+        async move {
+            let name = reference.name();
+            let read = if fresh { self.secrets.refresh(name).await } else { self.secrets.get(name).await };
+            let secret = read.map_err(|trouble| fault_of(&trouble))?;
+            let text = reference.pick(secret.expose()).map_err(|detail| Fault::Credential { detail })?;
+            Ok(SecretText::new(text))
+        }
+        .boxed()
+    }
+}
+
+fn fault_of(trouble: &Trouble) -> Fault {
+    let detail = trouble.to_string();
+    if trouble.is_permanent() { Fault::Credential { detail } } else { Fault::CredentialPending { detail } }
+}
