@@ -63,6 +63,7 @@ def run(running, folder, check):
     env |= {
         "TOOLFLEET_QUEUE_URL": outputs["CallsQueueUrl"], "TOOLFLEET_TABLE_PREFIX": PREFIX, "TOOLFLEET_CATALOG": str(catalog),
         "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
+        "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8", "TOOLFLEET_ALLOW_HTTP": "true",
     }
     worker = running.enter_context(start_worker(folder, env))
     fleet = Fleet(env)

@@ -83,6 +83,8 @@ impl Stage {
             ("TOOLFLEET_SLOTS", args.slots.to_string()),
             ("TOOLFLEET_LEASE_MS", args.lease_ms.to_string()),
             ("TOOLFLEET_CLOCK_SKEW_MS", CLOCK_SKEW_MS.to_string()),
+            ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "127.0.0.0/8".to_owned()),
+            ("TOOLFLEET_ALLOW_HTTP", "true".to_owned()),
             ("TOOLFLEET_LOG", "warn".to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_ACCESS_KEY_ID", "loadtest".to_owned()),

@@ -110,6 +110,12 @@ pub enum Fault {
         /// The bound.
         limit_bytes: u64,
     },
+    /// The server's address may not be called: it is not public, or without TLS. Nothing was sent.
+    #[error("the server's address may not be called: {detail}")]
+    AddressRefused {
+        /// The host, its address, and the remedy.
+        detail: String,
+    },
     /// The server redirects to another origin, which is not followed.
     #[error("the server redirects to {location}, which is not followed")]
     Redirect {
@@ -167,6 +173,7 @@ impl Fault {
             Self::ClientStatus { status, detail } => Self::ClientStatus { status, detail: change(detail) },
             Self::AnswerLost { detail } => Self::AnswerLost { detail: change(detail) },
             Self::InvalidAnswer { detail } => Self::InvalidAnswer { detail: change(detail) },
+            Self::AddressRefused { detail } => Self::AddressRefused { detail: change(detail) },
             Self::Redirect { location } => Self::Redirect { location: change(location) },
             Self::RateLimited { .. }
             | Self::Unauthorized
@@ -196,6 +203,7 @@ impl Fault {
             | Self::ClientStatus { .. }
             | Self::InvalidAnswer { .. }
             | Self::AnswerTooLarge { .. }
+            | Self::AddressRefused { .. }
             | Self::Redirect { .. } => RetryClass::Permanent,
         }
     }
@@ -218,6 +226,7 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::VersionUnsupported { .. }
+            | Self::AddressRefused { .. }
             | Self::Redirect { .. } => Blame::Configuration,
         }
     }
@@ -236,6 +245,7 @@ impl Fault {
             | Self::VersionUnsupported { .. }
             | Self::Rpc { .. }
             | Self::ClientStatus { .. }
+            | Self::AddressRefused { .. }
             | Self::Redirect { .. } => MayHaveRun::No,
             Self::RpcInternal { .. }
             | Self::ServerStatus { .. }
@@ -262,6 +272,7 @@ impl Fault {
             Self::AttemptTimeout { .. } => Code::AttemptTimedOut,
             Self::InvalidAnswer { .. } => Code::InvalidAnswer,
             Self::AnswerTooLarge { .. } => Code::AnswerTooLarge,
+            Self::AddressRefused { .. } => Code::AddressRefused,
             Self::Redirect { .. } => Code::Redirected,
         }
     }

@@ -159,6 +159,8 @@ codes! {
     AnswerTooLarge = "answer_too_large",
     /// The compressed result is larger than a record holds.
     ResultTooLarge = "result_too_large",
+    /// The server's address is not public, or without TLS, and the configuration does not allow it.
+    AddressRefused = "address_refused",
     /// The server redirects elsewhere.
     Redirected = "redirected",
     /// The server speaks no protocol version of ours.

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::ids::ServerId;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, ToolCall};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let url = words.next().context("expected URL [TOOL JSON ...]")?.parse()?;
     let headers = reqwest::header::HeaderMap::new();
     let endpoint = Endpoint { server: ServerId::parse("example")?, url, headers, auth: None, tenant: None };
-    let client = McpClient::new(ClientOptions::default())?;
+    let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
     let mut called = false;
     while let Some(tool) = words.next() {
         called = true;

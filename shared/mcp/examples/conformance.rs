@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use toolfleet_core::ids::ServerId;
-use toolfleet_mcp::{Answer, AnswerKind, ClientOptions, Endpoint, McpClient, RemoteTool, Resume, ToolCall};
+use toolfleet_mcp::{
+    Answer, AnswerKind, ClientOptions, Endpoint, McpClient, Reach, RemoteTool, Resume, ToolCall,
+};
 
 /// How often one tool may ask before it is given up.
 const MAX_QUESTIONS: usize = 5;
@@ -30,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
     let headers = reqwest::header::HeaderMap::new();
     let endpoint =
         Endpoint { server: ServerId::parse("conformance")?, url, headers, auth: None, tenant: None };
-    let client = McpClient::new(ClientOptions::default())?;
+    let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
     let tools = client.list_tools(&endpoint, Some("conformance"), later()).await?;
     let listed = tools.iter().map(|tool| (tool.name.clone(), arguments_for(&tool.input_schema, &tools)));
     let mut calls: Vec<(String, Value)> = listed.collect();

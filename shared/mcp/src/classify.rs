@@ -112,6 +112,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         | Fault::Forbidden { .. }
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }
+        | Fault::AddressRefused { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
         | Fault::Rpc { .. }

@@ -14,9 +14,11 @@ use toolfleet_core::outcome::MayHaveRun;
 
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
 use crate::classify::{Trouble, before_call};
+use crate::connect::{Proxies, http_client, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::{Era, Eras};
 use crate::exchange::{Exchange, era_among};
+use crate::reach::Reach;
 use crate::register::{OpenSession, RegisterAway, SessionRegister};
 use crate::session::{Session, Sessions};
 use crate::stream::SIDE_REQUEST_TIMEOUT;
@@ -36,6 +38,12 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long an unused connection is kept. Node and uvicorn drop theirs after 5 s; a request sent into that is lost.
     pub pool_idle_timeout: Duration,
+    /// Where requests may go: public addresses over https unless told otherwise.
+    pub reach: Reach,
+    /// Through which proxies requests go.
+    pub proxies: Proxies,
+    /// Certificate authorities that are trusted beside the system's, as PEM.
+    pub extra_roots: Vec<u8>,
     /// Our name, told to servers.
     pub client_name: String,
     /// Our version, told to servers.
@@ -54,6 +62,9 @@ impl Default for ClientOptions {
             max_body_bytes: 16 * 1024 * 1024,
             connect_timeout: Duration::from_secs(10),
             pool_idle_timeout: Duration::from_secs(4),
+            reach: Reach::public(),
+            proxies: Proxies::default(),
+            extra_roots: Vec::new(),
             client_name: "toolfleet".to_owned(),
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             era_ttl: Duration::from_secs(3600),
@@ -115,16 +126,10 @@ struct Taken {
 impl McpClient {
     /// A client with its own connections and caches.
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .tcp_nodelay(true)
-            .connect_timeout(options.connect_timeout)
-            .pool_idle_timeout(options.pool_idle_timeout)
-            .user_agent(format!("{}/{}", options.client_name, options.client_version))
-            .build()?;
+        let reach = reach_of(&options);
+        let http = http_client(&options, &reach)?;
         let info = ClientInfo { name: options.client_name, version: options.client_version };
-        let transport = Transport { http, info, max_body_bytes: options.max_body_bytes };
+        let transport = Transport { http, reach, info, max_body_bytes: options.max_body_bytes };
         Ok(Self(Arc::new(Shared {
             exchange: Exchange::new(transport),
             eras: Eras::new(options.era_ttl),

@@ -200,6 +200,7 @@ fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
             | Fault::Forbidden { .. }
             | Fault::Credential { .. }
             | Fault::CredentialPending { .. }
+            | Fault::AddressRefused { .. }
             | Fault::SessionLost
             | Fault::VersionUnsupported { .. }
             | Fault::Rpc { .. }

@@ -224,7 +224,12 @@ impl Transport {
 
     /// A handle for side requests that outlive the call.
     pub(crate) fn aside(&self) -> Self {
-        Self { http: self.http.clone(), info: self.info.clone(), max_body_bytes: self.max_body_bytes }
+        Self {
+            http: self.http.clone(),
+            reach: self.reach.clone(),
+            info: self.info.clone(),
+            max_body_bytes: self.max_body_bytes,
+        }
     }
 
     /// Posts a notification or a reply; whether it arrives is not asked.

@@ -21,6 +21,7 @@ use url::Url;
 use crate::auth::{Cures, Stamp};
 use crate::classify::Trouble;
 use crate::endpoint::{Endpoint, without_secrets};
+use crate::reach::{Reach, Refused};
 use crate::session::Session;
 use crate::wire::{ClientInfo, MODERN};
 use crate::words::shorten;
@@ -130,6 +131,7 @@ impl<'a> Post<'a> {
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub(crate) http: reqwest::Client,
+    pub(crate) reach: Arc<Reach>,
     pub(crate) info: ClientInfo,
     pub(crate) max_body_bytes: u64,
 }
@@ -187,6 +189,7 @@ impl Transport {
         mut headers: HeaderMap,
         sent: &Sent,
     ) -> Result<(Response, Option<Stamp>), Fault> {
+        self.reach.judge(&url)?;
         let stamp = stamped(post.endpoint, &mut headers).await?;
         let body = reqwest::Body::wrap(NotedBody { bytes: Some(post.body.clone()), sent: sent.clone() });
         let request = self.http.request(Method::POST, url).headers(headers).body(body);
@@ -201,6 +204,7 @@ impl Transport {
         session: &Session,
         last_event_id: &str,
     ) -> Result<Response, Fault> {
+        self.reach.judge(&endpoint.url)?;
         let mut headers = base_headers(endpoint, Speech::Legacy(session));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let last = HeaderValue::from_str(last_event_id).map_err(|_| Fault::AnswerLost {
@@ -215,7 +219,8 @@ impl Transport {
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
         let mut headers = base_headers(endpoint, Speech::Legacy(session));
-        if let Err(fault) = stamped(endpoint, &mut headers).await {
+        let allowed = self.reach.judge(&endpoint.url);
+        if let Err(fault) = allowed.and(stamped(endpoint, &mut headers).await) {
             tracing::debug!(server = %endpoint.server, %fault, "a session could not be ended");
             return;
         }
@@ -291,9 +296,24 @@ fn headers_of(post: &Post<'_>) -> HeaderMap {
 
 /// What it means that no response came.
 fn not_answered(error: reqwest::Error, sent: bool) -> Fault {
+    if let Some(refused) = address_refused(&error) {
+        return refused.fault();
+    }
     let refused = !sent || error.is_connect() || stream_refused(&error);
     let detail = detail_of(error);
     if refused { Fault::Connect { detail } } else { Fault::AnswerLost { detail } }
+}
+
+/// The guard's own word, where it gave the connection no address.
+fn address_refused(error: &reqwest::Error) -> Option<&Refused> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(refused) = cause.downcast_ref::<Refused>() {
+            return Some(refused);
+        }
+        source = cause.source();
+    }
+    None
 }
 
 /// RFC 9113, section 8.7: a stream refused with `REFUSED_STREAM` was not processed.

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the whole binary is tests")]
 
+#[path = "suite/addresses.rs"]
+mod addresses;
 #[path = "suite/answers.rs"]
 mod answers;
 #[path = "suite/eras.rs"]

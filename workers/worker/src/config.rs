@@ -8,6 +8,7 @@ use std::time::Duration;
 use toolfleet_core::ids::WorkerId;
 
 use crate::catalog::{CatalogConfig, Place};
+use crate::outbound::Outbound;
 
 /// How long a call's row and its audit record live: longer than 14 days in the queues and three redrives, each of which gives a
 /// message another 14, so that an expired row never reopens execution.
@@ -40,6 +41,8 @@ pub struct WorkerConfig {
     pub http: Option<SocketAddr>,
     /// How many calls it runs at once.
     pub limits: Limits,
+    /// What it may call, and how.
+    pub outbound: Outbound,
 }
 
 /// The numbers a worker works by.
@@ -132,6 +135,7 @@ impl WorkerConfig {
             worker,
             http: http_address(var)?,
             limits: Limits::read(var)?,
+            outbound: Outbound::read(var)?,
         })
     }
 }
@@ -257,7 +261,7 @@ where
     }
 }
 
-const fn problem(variable: &'static str, problem: String) -> ConfigError {
+pub(crate) const fn problem(variable: &'static str, problem: String) -> ConfigError {
     ConfigError { variable, problem }
 }
 

@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod health;
 pub mod intake;
 mod listing;
+pub mod outbound;
 pub mod path;
 pub mod reaper;
 pub mod registry;

@@ -34,12 +34,16 @@ The environment configures both:
   TOOLFLEET_DEFAULT_DEADLINE_MS  deadline of a call that names none (3600000)
   TOOLFLEET_DRAIN_MS             time for running calls after SIGTERM (100000)
   TOOLFLEET_MAX_ANSWER_BYTES     largest answer of a server (16777216)
+  TOOLFLEET_ALLOW_PRIVATE_ADDRESSES
+                                 networks beside the public ones that may be called, e.g. 10.0.0.0/8,127.0.0.0/8 (none)
+  TOOLFLEET_ALLOW_HTTP           whether servers may be called without TLS (false)
+  TOOLFLEET_EXTRA_ROOTS          PEM file of certificate authorities beside the system's (none)
   TOOLFLEET_WORKER_ID            name in audit records (random)
   TOOLFLEET_LOG                  log filter (info), e.g. warn,toolfleet_worker=debug
   TOOLFLEET_LOG_FORMAT           json or text (text on a terminal, else json)
   TOOLFLEET_HTTP_ADDR            where /health/live, /health/ready and /metrics are answered, e.g. 0.0.0.0:9464 (nowhere)
   OTEL_EXPORTER_OTLP_ENDPOINT    receiver of traces and metrics over http/protobuf (none), and OpenTelemetry's other variables
-and the AWS SDK's own variables: AWS_REGION, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, ...";
+HTTPS_PROXY, HTTP_PROXY, NO_PROXY for requests to servers, and the AWS SDK's own variables: AWS_REGION, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, ...";
 
 #[tokio::main]
 async fn main() -> ExitCode {

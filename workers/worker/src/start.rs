@@ -28,6 +28,14 @@ pub enum StartError {
         /// What is wrong.
         why: LoadError,
     },
+    /// The file of certificate authorities cannot be read.
+    #[error("TOOLFLEET_EXTRA_ROOTS: cannot read {path}: {source}")]
+    ExtraRoots {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Queue or tables cannot be reached.
     #[error(transparent)]
     Aws(#[from] Trouble),
@@ -53,12 +61,7 @@ pub async fn fleet(
     let mut tables = Tables::with_prefix(&config.table_prefix);
     tables.history_shards = config.history_shards;
     let register = Arc::new(Conversations::new(aws.sessions(&tables), Clock::System));
-    let options = ClientOptions {
-        max_body_bytes: config.limits.max_answer_bytes,
-        register: Some(register),
-        ..ClientOptions::default()
-    };
-    let mcp = McpClient::new(options).map_err(|e| StartError::Http(e.to_string()))?;
+    let mcp = mcp_client(config, register).await?;
     let dead_letters = config.dead_letter_queue_url.as_ref();
     let dead_letters =
         dead_letters.map(|url| DeadLetters { queue: aws.queue(url), reap_after: config.reap_after });
@@ -77,6 +80,26 @@ pub async fn fleet(
     });
     check(&fleet).await?;
     Ok(fleet)
+}
+
+/// The client that calls servers, within what the configuration allows.
+async fn mcp_client(config: &WorkerConfig, register: Arc<Conversations>) -> Result<McpClient, StartError> {
+    let outbound = &config.outbound;
+    let extra_roots = match &outbound.extra_roots {
+        None => Vec::new(),
+        Some(path) => tokio::fs::read(path)
+            .await
+            .map_err(|source| StartError::ExtraRoots { path: path.display().to_string(), source })?,
+    };
+    McpClient::new(ClientOptions {
+        max_body_bytes: config.limits.max_answer_bytes,
+        register: Some(register),
+        reach: outbound.reach.clone(),
+        proxies: outbound.proxies.clone(),
+        extra_roots,
+        ..ClientOptions::default()
+    })
+    .map_err(|e| StartError::Http(e.to_string()))
 }
 
 /// Runs until the fleet is told to drain and nothing runs any more.

@@ -166,7 +166,7 @@ async fn concurrent_first_calls_ask_and_initialise_once() {
 #[tokio::test]
 async fn what_was_learned_expires_and_is_asked_again() {
     let server = server(Era::Both).await;
-    let options = ClientOptions { era_ttl: Duration::ZERO, ..ClientOptions::default() };
+    let options = ClientOptions { era_ttl: Duration::ZERO, ..local() };
     let client = McpClient::new(options).unwrap();
     for _ in 0..3 {
         echo(&client, &server).await.unwrap();

@@ -7,15 +7,20 @@ use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::outcome::MayHaveRun;
-use toolfleet_mcp::{Answer, ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{Answer, ClientOptions, Endpoint, McpClient, Reach, ToolCall};
 use toolfleet_testkit::MockMcp;
 
+/// What reaches servers of this machine.
+pub(crate) fn local() -> ClientOptions {
+    ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() }
+}
+
 pub(crate) fn client() -> McpClient {
-    McpClient::new(ClientOptions::default()).unwrap()
+    McpClient::new(local()).unwrap()
 }
 
 pub(crate) fn small_client(max_body_bytes: u64) -> McpClient {
-    McpClient::new(ClientOptions { max_body_bytes, ..ClientOptions::default() }).unwrap()
+    McpClient::new(ClientOptions { max_body_bytes, ..local() }).unwrap()
 }
 
 pub(crate) fn endpoint(url: &str) -> Endpoint {

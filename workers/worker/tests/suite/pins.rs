@@ -10,7 +10,11 @@ use crate::rig::{Rig, limits, request};
 
 /// The entry of a tool, as the mock server lists it.
 async fn listed(rig: &Rig, tool: &str) -> Value {
-    let client = toolfleet_mcp::McpClient::new(toolfleet_mcp::ClientOptions::default()).unwrap();
+    let client = toolfleet_mcp::McpClient::new(toolfleet_mcp::ClientOptions {
+        reach: toolfleet_mcp::Reach::with_loopback(),
+        ..Default::default()
+    })
+    .unwrap();
     let endpoint = toolfleet_mcp::Endpoint {
         server: toolfleet_core::ids::ServerId::parse("mock").unwrap(),
         url: rig.mcp.url().parse().unwrap(),

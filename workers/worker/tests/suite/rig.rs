@@ -17,7 +17,7 @@ use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
-use toolfleet_mcp::{ClientOptions, McpClient};
+use toolfleet_mcp::{ClientOptions, McpClient, Reach};
 use toolfleet_testkit::{CuttingProxy, Era, MockMcp};
 use toolfleet_worker::clock::Clock as WorkerClock;
 use toolfleet_worker::config::Limits;
@@ -128,6 +128,7 @@ impl Rig {
             mcp: McpClient::new(ClientOptions {
                 max_body_bytes: limits.max_answer_bytes,
                 register: Some(Arc::new(register)),
+                reach: Reach::with_loopback(),
                 ..ClientOptions::default()
             })
             .unwrap(),

@@ -39,6 +39,9 @@ impl Environment {
             ("TOOLFLEET_DEAD_LETTER_QUEUE_URL", &format!("{queue_url}-dlq")),
             ("TOOLFLEET_REAP_AFTER_MS", "0"),
             ("TOOLFLEET_TABLE_PREFIX", PREFIX),
+            // The demo server, and whatever else runs here.
+            ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "127.0.0.0/8,::1/128"),
+            ("TOOLFLEET_ALLOW_HTTP", "true"),
         ];
         Self(pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
     }

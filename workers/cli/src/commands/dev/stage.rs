@@ -14,6 +14,7 @@ use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
 use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::outbound::Outbound;
 use toolfleet_worker::start;
 use toolfleet_worker::telemetry::Meters;
 
@@ -104,6 +105,7 @@ impl Stage {
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..Limits::default() },
+            outbound: Outbound::for_development(),
         };
         let fleet = start::fleet(&config, self.aws().await, catalog, Meters::none())
             .await

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use toolfleet_core::catalog::{Catalog, Executor, Server, Tool};
 use toolfleet_core::credential::Credential as Auth;
 use toolfleet_core::ids::ServerId;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, RemoteTool};
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, RemoteTool};
 use url::Url;
 
 use super::source;
@@ -204,5 +204,6 @@ async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
 }
 
 pub(super) fn client() -> Result<McpClient, Failure> {
-    McpClient::new(ClientOptions::default()).map_err(|e| Failure::Ours(e.into()))
+    McpClient::new(ClientOptions { reach: Reach::anywhere(), ..ClientOptions::default() })
+        .map_err(|e| Failure::Ours(e.into()))
 }
