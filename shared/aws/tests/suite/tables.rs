@@ -61,7 +61,10 @@ async fn a_swap_stores_only_what_was_seen_and_hands_the_loser_the_row_that_stand
 
     let refuse = |why: &str| {
         let visit = Visit { now: now().plus_ms(5_000), ..visit("c1", 3) };
-        written(Some(&mine), &Event::Conclude { visit, outcome: Outcome::refused(Code::Paused, why) })
+        written(
+            Some(&mine),
+            &Event::Conclude { visit, outcome: Outcome::refused(Code::Paused, why), definition: None },
+        )
     };
     let (first, second) = (refuse("first"), refuse("second"));
     assert!(matches!(calls.swap(Some(&mine), &first).await.unwrap(), Swap::Stored));

@@ -78,6 +78,8 @@ pub enum Event {
         visit: Visit,
         /// How it shall end if nothing was sent.
         outcome: Outcome,
+        /// The digest of the tool's definition, where the tool is known.
+        definition: Option<String>,
     },
     /// The holder is alive.
     Heartbeat {

@@ -32,7 +32,7 @@ use crate::time::Timestamp;
 pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
     match event {
         Event::Claim { visit, lease_ms, definition } => claim(seen, visit, *lease_ms, definition.as_ref()),
-        Event::Conclude { visit, outcome } => conclude(seen, visit, outcome),
+        Event::Conclude { visit, outcome, definition } => conclude(seen, visit, outcome, definition.as_ref()),
         Event::Heartbeat { claim, lease_until } => held(seen, claim, |row| {
             let cancel = row.cancel_requested_at.is_some();
             (CallRow { lease_until: Some(*lease_until), ..row }, Then::Extended { cancel })
@@ -109,10 +109,19 @@ fn proceed(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&Strin
     hand_out(row, visit, lease_ms, definition)
 }
 
-fn conclude(seen: Option<&CallRow>, visit: &Visit, outcome: &Outcome) -> Decision {
+fn conclude(
+    seen: Option<&CallRow>,
+    visit: &Visit,
+    outcome: &Outcome,
+    definition: Option<&String>,
+) -> Decision {
     let Some(row) = seen else {
-        let row =
-            CallRow { nonce: Some(visit.nonce.clone()), worker: Some(visit.worker.clone()), ..fresh(visit) };
+        let row = CallRow {
+            nonce: Some(visit.nonce.clone()),
+            worker: Some(visit.worker.clone()),
+            definition: definition.cloned(),
+            ..fresh(visit)
+        };
         return write(ended(row, outcome.clone(), visit.now), Then::Ended);
     };
     if differs(row, visit) {
@@ -126,6 +135,8 @@ fn conclude(seen: Option<&CallRow>, visit: &Visit, outcome: &Outcome) -> Decisio
         },
         State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => adopt(row, visit),
     };
+    // What the call was sent by is what counts, not what the catalog says by now.
+    let row = CallRow { definition: row.definition.clone().or_else(|| definition.cloned()), ..row };
     let outcome =
         if row.cancel_requested_at.is_some() { cancelled(&row) } else { as_exposed(outcome, row.exposed) };
     write(ended(row, outcome, visit.now), Then::Ended)

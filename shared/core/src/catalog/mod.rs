@@ -133,6 +133,15 @@ impl Catalog {
         offered.by_name.get(name).or(offered.open.as_ref())
     }
 
+    /// The digest of the definition of the registered tool that is meant, as audit records write it.
+    pub fn definition(&self, target: &Target) -> Option<String> {
+        let tool = match target {
+            Target::Tool { id, .. } => self.tool(id),
+            Target::OnServer { server, name } => self.tool_on(server, name),
+        };
+        tool.map(|tool| tool.definition.short(16).to_owned())
+    }
+
     /// What was approved of the tool `name` of `server`, where it is pinned.
     pub fn approved(&self, server: &ServerId, name: &str) -> Option<&Approved> {
         self.pins.get(server, name)

@@ -139,7 +139,11 @@ impl World {
             Act::Crash { worker } => self.claims[worker] = None,
             Act::Refuse => {
                 let visit = self.visit("question");
-                self.apply(&Event::Conclude { visit, outcome: Outcome::refused(Code::Paused, "paused") });
+                self.apply(&Event::Conclude {
+                    visit,
+                    outcome: Outcome::refused(Code::Paused, "paused"),
+                    definition: None,
+                });
             }
             Act::Cancel => {
                 let event = Event::Cancel {

@@ -144,7 +144,7 @@ fn another_question_under_the_same_id_is_a_mismatch_in_every_state() {
     let other = Visit { digest: Digest::of_text("another"), ..visit(2, AFTER_LEASE) };
     for row in [pending(), claimed().0, released(false), waiting_task(), awaiting_approval(), done()] {
         assert_eq!(left(&row, &claim_by(other.clone())), Finding::Mismatch, "{:?}", row.state);
-        let refuse = Event::Conclude { visit: other.clone(), outcome: refusal() };
+        let refuse = Event::Conclude { visit: other.clone(), outcome: refusal(), definition: None };
         assert_eq!(left(&row, &refuse), Finding::Mismatch, "{:?}", row.state);
     }
 }
@@ -240,7 +240,7 @@ fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
 
 #[test]
 fn a_refusal_ends_what_nobody_holds_and_says_what_may_have_happened_before() {
-    let refuse = |outcome| Event::Conclude { visit: visit(2, AFTER_LEASE), outcome };
+    let refuse = |outcome| Event::Conclude { visit: visit(2, AFTER_LEASE), outcome, definition: None };
     let ended = |row: Option<&CallRow>, event| outcome(&stored(row, &event).0);
     assert_eq!(ended(None, refuse(refusal())), (OutcomeKind::Refused, Some(MayHaveRun::No)));
     assert_eq!(ended(Some(&released(false)), refuse(expiry())), (OutcomeKind::Expired, Some(MayHaveRun::No)));
@@ -257,8 +257,20 @@ fn a_refusal_ends_what_nobody_holds_and_says_what_may_have_happened_before() {
         (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown))
     );
     assert_eq!(left(&done(), &refuse(refusal())), Finding::AlreadyRecorded);
-    let early = Event::Conclude { visit: visit(2, 10), outcome: refusal() };
+    let early = Event::Conclude { visit: visit(2, 10), outcome: refusal(), definition: None };
     assert!(matches!(left(&claimed().0, &early), Finding::HeldElsewhere { .. }));
+}
+
+#[test]
+fn a_refused_call_keeps_the_definition_it_was_sent_by_and_else_gets_the_one_of_its_refusal() {
+    let refuse = Event::Conclude {
+        visit: visit(2, AFTER_LEASE),
+        outcome: refusal(),
+        definition: Some("of the refusal".to_owned()),
+    };
+    assert_eq!(stored(None, &refuse).0.definition.as_deref(), Some("of the refusal"));
+    let sent = CallRow { definition: Some("of the call".to_owned()), ..released(true) };
+    assert_eq!(stored(Some(&sent), &refuse).0.definition.as_deref(), Some("of the call"));
 }
 
 #[test]
@@ -283,7 +295,11 @@ fn a_heartbeat_extends_the_lease_and_nothing_else() {
 #[test]
 fn a_dead_letter_is_a_failure_until_something_was_sent_and_unknown_after_that() {
     let why = Trouble::new(Code::DeadLettered, "received too often", MayHaveRun::No);
-    let give_up = |now| Event::Conclude { visit: visit(2, now), outcome: Outcome::failed(why.clone()) };
+    let give_up = |now| Event::Conclude {
+        visit: visit(2, now),
+        outcome: Outcome::failed(why.clone()),
+        definition: None,
+    };
     let (row, then) = stored(None, &give_up(0));
     assert_eq!((outcome(&row), then), ((OutcomeKind::Failed, Some(MayHaveRun::No)), Then::Ended));
     let (row, _) = stored(Some(&released(false)), &give_up(0));

@@ -133,7 +133,8 @@ pub(super) async fn conclude(
     outcome: Outcome,
 ) -> Result<Concluded, Trouble> {
     let visit = arrival.visit(fleet, &request, false);
-    match apply(&fleet.calls, None, &Event::Conclude { visit, outcome }).await? {
+    let definition = arrival.catalog().definition(&request.target);
+    match apply(&fleet.calls, None, &Event::Conclude { visit, outcome, definition }).await? {
         Turn::Stored { row, .. } => {
             stored(fleet, arrival, &row).await;
             Ok(Concluded::Recorded(Box::new(already(fleet, arrival, request, *row).await?)))
@@ -260,7 +261,7 @@ pub(super) async fn malformed(
     if let Some(key) = malformed.addressed.clone() {
         let visit = arrival.visit_of(fleet, key, malformed.digest.clone(), false);
         // Whatever is found there stays: the message's own accounts follow in any case.
-        let concluded = Event::Conclude { visit, outcome: outcome.clone() };
+        let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
         apply(&fleet.calls, None, &concluded).await?;
         fleet.passed(Step::ResultStored).await;
     }
