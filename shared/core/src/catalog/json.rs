@@ -1,6 +1,7 @@
-//! Owns how the text of a catalog becomes values: no key stands twice in an object, and an error names its place.
+//! Owns how the text of a catalog, or of arguments that a schema judges, becomes values: no key stands twice in an object, and
+//! an error names its place.
 //!
-//! **Invariant:** of two values under one key none is chosen; the catalog is refused.
+//! **Invariant:** of two values under one key none is chosen; the text is refused.
 
 use std::fmt;
 
@@ -11,9 +12,13 @@ use super::{CatalogError, problem};
 
 /// The value of `text`. An error names line and column.
 pub(super) fn value(entry: &str, text: &str) -> Result<Value, CatalogError> {
+    single(text).map_err(|e| problem(entry, format!("is not usable JSON: {e}")))
+}
+
+/// The value of `text`, in whose objects each key stands once. An error names line and column.
+pub(super) fn single(text: &str) -> Result<Value, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let read = Single.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
-    read.map_err(|e| problem(entry, format!("is not usable JSON: {e}")))
+    Single.deserialize(&mut json).and_then(|value| json.end().map(|()| value))
 }
 
 /// The value as a `T`. An error names the field below `entry`.

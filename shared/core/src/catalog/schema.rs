@@ -18,6 +18,16 @@ impl InputSchema {
         jsonschema::validator_for(schema).map(|v| Self(Arc::new(v))).map_err(|e| e.to_string())
     }
 
+    /// What is wrong with the text of `arguments`, as sentences that name the place; empty if they fit.
+    ///
+    /// A key that stands twice does not fit: which of the two values its reader takes cannot be known.
+    pub fn problems_in(&self, arguments: &str) -> Vec<String> {
+        match super::json::single(arguments) {
+            Ok(arguments) => self.problems(&arguments),
+            Err(error) => vec![format!("arguments: {error}")],
+        }
+    }
+
     /// What is wrong with `arguments`, as sentences that name the place; empty if they fit.
     pub fn problems(&self, arguments: &Value) -> Vec<String> {
         let describe = |error: jsonschema::ValidationError<'_>| {

@@ -149,6 +149,9 @@ fn what_does_not_fit_a_schema_is_named_by_place_without_its_value() {
     assert!(schema.problems(&json!({"n": 1})).is_empty());
     let problems = schema.problems(&json!({"n": "secret-value"})).join(";");
     assert!(problems.contains("arguments/n") && !problems.contains("secret-value"), "{problems}");
+    assert!(schema.problems_in(r#"{"n": 1}"#).is_empty());
+    let twice = schema.problems_in(r#"{"n": "secret-value", "n": 1}"#).join(";");
+    assert!(twice.contains("`n` stands twice") && !twice.contains("secret-value"), "{twice}");
     assert!(schema.problems(&json!({})).join(";").contains("\"n\" is a required property"));
 }
 

@@ -231,10 +231,7 @@ fn registered(
 
 /// Checks the arguments before anything is sent, with an error a model can act on.
 pub(super) fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Result<(), Outcome> {
-    let Ok(arguments) = serde_json::from_str(request.arguments.get()) else {
-        return Ok(());
-    };
-    let problems = schema.problems(&arguments);
+    let problems = schema.problems_in(request.arguments.get());
     if problems.is_empty() {
         return Ok(());
     }

@@ -54,8 +54,12 @@ async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succe
         rig.send(body.to_string()).await;
     }
     rig.send(with(request("late", "safe"), "deadline", json!("2020-01-01T00:00:00Z")).to_string()).await;
+    rig.send(
+        request("twice", "strict").to_string().replace(r#""arguments":{"#, r#""arguments":{"n":"x","n":1,"#),
+    )
+    .await;
     rig.send(request("neighbour", "safe").to_string()).await;
-    rig.work_off(cases.len() + 2).await;
+    rig.work_off(cases.len() + 3).await;
 
     for (body, code, sentence) in &cases {
         let id = body["call_id"].as_str().unwrap();
@@ -69,6 +73,9 @@ async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succe
         let registered = ["paused", "access_denied", "invalid_arguments"].contains(code);
         assert!(!registered || records[0].definition.is_some(), "{id}: {records:?}");
     }
+    let twice = rig.outcome("twice").await;
+    assert_eq!((twice.kind, twice.code), (OutcomeKind::Refused, Some("invalid_arguments")));
+    assert!(twice.message.contains("`n` stands twice"), "{}", twice.message);
     let late = rig.outcome("late").await;
     assert_eq!((late.kind, late.code), (OutcomeKind::Expired, Some("deadline_exceeded")));
     assert_eq!(rig.outcome("neighbour").await.kind, OutcomeKind::Succeeded);
