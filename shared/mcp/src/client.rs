@@ -339,6 +339,7 @@ impl Shared {
                 }
                 if matches!(refusal.code, Some(HEADER_MISMATCH | VERSION_UNSUPPORTED)) && !taken.era {
                     taken.era = true;
+                    era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)?;
                     self.sessions.forget(endpoint, conversation, session.serial).await;
                     self.eras.forget(endpoint).await;
                     return Ok(());

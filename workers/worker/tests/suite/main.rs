@@ -15,6 +15,8 @@ mod conversations;
 mod crashes;
 mod credentials;
 mod pins;
+mod policy_rows;
+mod policy_table;
 mod reaping;
 mod reload;
 mod rig;

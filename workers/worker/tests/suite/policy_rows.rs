@@ -1,0 +1,324 @@
+//! The rows of the policy table and the cases that prove them. How a case is run stands in `policy_table.rs`.
+
+use serde_json::{Value, json};
+use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_testkit::{MockFault, SessionLoss};
+
+use crate::policy_table::{
+    BOTH, Case, EITHER, Ends, LEGACY, MODERN, Row, Script, always, case, once, says, well,
+};
+
+const SUCCEEDED: Ends = Ends { kind: OutcomeKind::Succeeded, code: None, ran: None };
+
+const fn failed(code: &'static str, ran: MayHaveRun) -> Ends {
+    Ends { kind: OutcomeKind::Failed, code: Some(code), ran: Some(ran) }
+}
+
+const fn unknown(code: &'static str) -> Ends {
+    Ends { kind: OutcomeKind::OutcomeUnknown, code: Some(code), ran: Some(MayHaveRun::Unknown) }
+}
+
+fn rpc(status: u16, code: i64, data: Value) -> MockFault {
+    MockFault::Rpc { status, code, message: "no".into(), data, with_id: true }
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    let row = |seen, cases| Row { seen, cases };
+    vec![
+        row("`resultType: complete`, or none", complete()),
+        row("`isError: true`", tool_error()),
+        row("`input_required` with `requestState` alone", same_request_again()),
+        row("another `resultType`", unknown_result()),
+        row("HTTP 429", rate_limited()),
+        row("HTTP 401", unauthorized()),
+        row("HTTP 403", forbidden()),
+        row("404 in a session, 400 that names the session", session_lost()),
+        row("-32020", stale_headers()),
+        row("-32022", version()),
+        row("-32700, -32600, -32601, -32602, -32021, other codes", permanent()),
+        row("any other 4xx", refused_by_status()),
+        row("no connection, no such name, no TLS, a refused HTTP/2 stream", not_connected()),
+        row("a redirect", redirect()),
+        row("HTTP 5xx, -32603", server_failed()),
+        row("the connection or the stream ends without the answer", answer_lost()),
+        row("no answer in the attempt's time", attempt_timed_out()),
+        row("no answer by the call's deadline", deadline()),
+        row("an answer larger than the bound", too_large()),
+        row("an answer that is not MCP", not_mcp()),
+    ]
+}
+
+fn complete() -> Vec<Case> {
+    const ODD: &[&str] = &[r#"{"content":[{"type":"hologram","x":1.0}],"novel":[1,2]}"#];
+    vec![
+        case("no result type, unknown content", BOTH, "unsafe", says(ODD), SUCCEEDED, (1, 1, 1)),
+        case("complete", MODERN, "unsafe", says(&[r#"{"resultType":"complete"}"#]), SUCCEEDED, (1, 1, 1)),
+        case("an event stream", BOTH, "unsafe", streams(), SUCCEEDED, (1, 1, 1)),
+    ]
+}
+
+fn streams() -> Script {
+    Box::new(|mcp| drop(mcp.tool("unsafe", |_| json!({"content": []})).progress(3)))
+}
+
+fn tool_error() -> Vec<Case> {
+    const ERROR: &[&str] = &[r#"{"isError":true,"content":[{"type":"text","text":"no such customer"}]}"#];
+    let ends =
+        Ends { kind: OutcomeKind::ToolError, code: Some("tool_reported_error"), ran: Some(MayHaveRun::Yes) };
+    vec![case("of a tool that is safe to repeat", BOTH, "safe", says(ERROR), ends, (1, 1, 1))]
+}
+
+fn same_request_again() -> Vec<Case> {
+    const AGAIN: &str = r#"{"resultType":"input_required","requestState":"s"}"#;
+    let asked = Ends {
+        kind: OutcomeKind::InputRequired,
+        code: Some("input_required"),
+        ran: Some(MayHaveRun::Unknown),
+    };
+    let lost_later: Script = Box::new(|mcp| {
+        says(&[AGAIN])(mcp);
+        mcp.next(MockFault::events(&["data: {\"jsonrpc\":\"2.0\",\"id\":{id},{result}}\n\n"]));
+        mcp.next(MockFault::status(429));
+    });
+    vec![
+        case("twice", MODERN, "unsafe", says(&[AGAIN, AGAIN, "{}"]), SUCCEEDED, (3, 3, 1)),
+        case("without end", MODERN, "patient", says(&[AGAIN]), asked, (9, 9, 1)),
+        // The first round has begun with the call, so that no later refusal can say that nothing ran.
+        case("refused in the second round", MODERN, "unsafe", lost_later, unknown("answer_lost"), (2, 1, 1)),
+    ]
+}
+
+fn unknown_result() -> Vec<Case> {
+    const DREAM: &[&str] = &[r#"{"resultType":"dream","content":[]}"#];
+    let ends = failed("unknown_result_type", MayHaveRun::Yes);
+    vec![case("of a tool that is safe to repeat", MODERN, "safe", says(DREAM), ends, (1, 1, 1))]
+}
+
+fn rate_limited() -> Vec<Case> {
+    let wait = |text| once(MockFault::status_with(429, "retry-after", text));
+    let headers =
+        [("date", "Sat, 21 Nov 2026 09:00:00 GMT"), ("retry-after", "Sat, 21 Nov 2026 09:02:00 GMT")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let date = MockFault::Status { status: 429, headers, body: String::new() };
+    vec![
+        case("a pause in seconds", BOTH, "unsafe", wait("3"), SUCCEEDED, (2, 1, 1)),
+        case("a pause of minutes", BOTH, "unsafe", wait("300"), SUCCEEDED, (2, 1, 1)),
+        case("a pause until a date", BOTH, "unsafe", once(date), SUCCEEDED, (2, 1, 1)),
+        case("no pause named", BOTH, "unsafe", once(MockFault::status(429)), SUCCEEDED, (2, 1, 1)),
+        case(
+            "beyond the deadline",
+            BOTH,
+            "unsafe",
+            wait("99999"),
+            failed("rate_limited", MayHaveRun::No),
+            (1, 0, 1),
+        ),
+    ]
+}
+
+fn unauthorized() -> Vec<Case> {
+    let ends = failed("unauthorized", MayHaveRun::No);
+    vec![case("nothing to renew", BOTH, "safe", always(MockFault::status(401)), ends, (1, 0, 1))]
+}
+
+fn forbidden() -> Vec<Case> {
+    let challenge = r#"Bearer error="insufficient_scope", scope="tools:write""#;
+    let fault = MockFault::status_with(403, "www-authenticate", challenge);
+    let ends = failed("forbidden", MayHaveRun::No);
+    vec![case("a scope nobody can give", BOTH, "safe", always(fault), ends, (1, 0, 1))]
+}
+
+fn session_lost() -> Vec<Case> {
+    let (gone, named) = (SessionLoss::NotFound, SessionLoss::BadRequest);
+    let lose = MockFault::LoseSessions;
+    let ends = failed("server_error", MayHaveRun::No);
+    vec![
+        case("404", LEGACY, "unsafe", once(lose(gone)), SUCCEEDED, (2, 1, 1)),
+        case("400", LEGACY, "unsafe", once(lose(named)), SUCCEEDED, (2, 1, 1)),
+        case("a fresh one is gone at once, always", LEGACY, "unsafe", always(lose(gone)), ends, (6, 0, 3)),
+        case(
+            "404 of an unknown method",
+            LEGACY,
+            "unsafe",
+            once(rpc(404, -32601, Value::Null)),
+            failed("rpc_error", MayHaveRun::No),
+            (1, 0, 1),
+        ),
+        case("404 without sessions", MODERN, "unsafe", once(MockFault::status(404)), ends, (1, 0, 1)),
+    ]
+}
+
+fn stale_headers() -> Vec<Case> {
+    let wants_header: Script = Box::new(|mcp| {
+        let property = json!({"type": "string", "x-mcp-header": "Call"});
+        let schema = json!({"type": "object", "properties": {"call": property}});
+        drop(mcp.tool("unsafe", |_| json!({"content": []})).schema(schema));
+    });
+    let again = always(rpc(400, -32020, Value::Null));
+    vec![
+        case("a schema that was not known", MODERN, "unsafe", wants_header, SUCCEEDED, (2, 1, 1)),
+        case(
+            "again after the fresh schema",
+            MODERN,
+            "safe",
+            again,
+            failed("rpc_error", MayHaveRun::No),
+            (2, 0, 1),
+        ),
+    ]
+}
+
+fn version() -> Vec<Case> {
+    let names = |versions: &[&str]| once(rpc(400, -32022, json!({"supported": versions})));
+    let ends = failed("version_unsupported", MayHaveRun::No);
+    vec![
+        case("an older one of ours", EITHER, "unsafe", names(&["2025-06-18"]), SUCCEEDED, (2, 1, 1)),
+        case("a newer one than was spoken", LEGACY, "unsafe", names(&["2026-07-28"]), SUCCEEDED, (2, 1, 1)),
+        case(
+            "none of ours",
+            BOTH,
+            "safe",
+            always(rpc(400, -32022, json!({"supported": ["2031-01-01"]}))),
+            ends,
+            (1, 0, 1),
+        ),
+    ]
+}
+
+fn permanent() -> Vec<Case> {
+    let ends = failed("rpc_error", MayHaveRun::No);
+    let code = |name, code| case(name, BOTH, "safe", always(MockFault::rpc(code, "no")), ends, (1, 0, 1));
+    vec![
+        code("parse error", -32700),
+        code("invalid request", -32600),
+        code("unknown method", -32601),
+        code("invalid params", -32602),
+        code("missing capability", -32021),
+        code("the server's own", 42),
+        case("with HTTP 400", BOTH, "safe", always(rpc(400, -32602, Value::Null)), ends, (1, 0, 1)),
+        case("with HTTP 404", BOTH, "safe", always(rpc(404, -32601, Value::Null)), ends, (1, 0, 1)),
+    ]
+}
+
+fn refused_by_status() -> Vec<Case> {
+    let ends = failed("server_error", MayHaveRun::No);
+    let status = |name, status| case(name, BOTH, "safe", always(MockFault::status(status)), ends, (1, 0, 1));
+    vec![status("400", 400), status("405", 405), status("413", 413), status("418", 418)]
+}
+
+fn not_connected() -> Vec<Case> {
+    let ends = failed("server_unreachable", MayHaveRun::No);
+    let to = |name, tool| case(name, BOTH, tool, well(), ends, (0, 0, 3));
+    vec![to("nobody listens", "away"), to("no such name", "nameless"), to("no TLS", "no-tls")]
+}
+
+fn redirect() -> Vec<Case> {
+    let other = MockFault::Redirect("http://127.0.0.2:1/mcp?token=hush".into());
+    let same = MockFault::Redirect("/moved".into());
+    let ends = failed("redirected", MayHaveRun::No);
+    vec![
+        case("to another origin", BOTH, "safe", once(other), ends, (1, 0, 1)),
+        case("within the origin", BOTH, "unsafe", once(same.clone()), SUCCEEDED, (2, 1, 1)),
+        case("twice", BOTH, "safe", always(same), ends, (2, 0, 1)),
+    ]
+}
+
+/// An ambiguous fault that strikes before or after the tool ran (`ran`): not repeated, repeated, and repeated in vain.
+fn ambiguous(
+    name: &'static str,
+    eras: &'static [toolfleet_testkit::Era],
+    fault: MockFault,
+    code: &'static str,
+    ran: u64,
+) -> [Case; 3] {
+    let in_vain = failed(code, MayHaveRun::Unknown);
+    [
+        case(name, eras, "unsafe", once(fault.clone()), unknown(code), (1, ran, 1)),
+        case(name, eras, "safe", once(fault.clone()), SUCCEEDED, (2, 1 + ran, 2)),
+        case(name, eras, "safe", always(fault), in_vain, (3, 3 * ran, 3)),
+    ]
+}
+
+fn server_failed() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, status) in [("500", 500), ("502", 502), ("503", 503), ("504", 504)] {
+        let fault = MockFault::status_with(status, "retry-after", "3600");
+        cases.extend(ambiguous(name, BOTH, fault, "server_error", 0));
+    }
+    cases.extend(ambiguous("-32603", BOTH, MockFault::rpc(-32603, "boom"), "rpc_error", 0));
+    cases.extend(ambiguous("-32603 with HTTP 400", BOTH, rpc(400, -32603, Value::Null), "rpc_error", 0));
+    cases
+}
+
+fn answer_lost() -> Vec<Case> {
+    let code = "answer_lost";
+    let primed = |resumable| MockFault::PrimedSseThenEnd { retry_ms: 1, resumable };
+    let mut cases = Vec::new();
+    cases.extend(ambiguous("before the tool runs", BOTH, MockFault::CloseBeforeExecuting, code, 0));
+    cases.extend(ambiguous("after the tool ran", BOTH, MockFault::CloseBeforeAnswer, code, 1));
+    cases.extend(ambiguous("in the middle of the answer", BOTH, MockFault::CutAnswer, code, 1));
+    cases.extend(ambiguous("a stream that says nothing", BOTH, MockFault::events(&[": hello\n\n"]), code, 1));
+    cases.extend(ambiguous("a primed stream", MODERN, primed(true), code, 1));
+    cases.extend(ambiguous("a primed stream that is forgotten", LEGACY, primed(false), code, 1));
+    let resumed = once(primed(true));
+    cases.push(case("a primed stream that is taken up", LEGACY, "unsafe", resumed, SUCCEEDED, (1, 1, 1)));
+    cases
+}
+
+fn attempt_timed_out() -> Vec<Case> {
+    let code = "attempt_timed_out";
+    let silent = MockFault::NeverAnswer;
+    vec![
+        case("before the tool runs", BOTH, "hasty", once(silent.clone()), unknown(code), (1, 0, 1)),
+        case(
+            "after the tool ran",
+            BOTH,
+            "hasty",
+            once(MockFault::ExecuteAndNeverAnswer),
+            unknown(code),
+            (1, 1, 1),
+        ),
+        case("safe to repeat", BOTH, "safe-hasty", once(silent), SUCCEEDED, (2, 1, 2)),
+    ]
+}
+
+fn deadline() -> Vec<Case> {
+    let ends =
+        Ends { kind: OutcomeKind::TimedOut, code: Some("deadline_exceeded"), ran: Some(MayHaveRun::Unknown) };
+    let silent = || always(MockFault::NeverAnswer);
+    vec![
+        case("not safe to repeat", BOTH, "unsafe", silent(), ends, (1, 0, 1)).within_ms(1_500),
+        case("safe to repeat", BOTH, "safe", silent(), ends, (1, 0, 1)).within_ms(1_500),
+        case("between two attempts", BOTH, "safe-hasty", silent(), ends, (2, 0, 2)).within_ms(2_300),
+    ]
+}
+
+fn too_large() -> Vec<Case> {
+    let ends = failed("answer_too_large", MayHaveRun::Unknown);
+    let large = |name, fault| case(name, BOTH, "safe", always(fault), ends, (1, 1, 1));
+    let event = format!("data: {{\"x\":\"{}\n\n", "x".repeat(200_000));
+    vec![
+        large("a body of a declared length", MockFault::Garbage("x".repeat(200_000))),
+        large("a body without end", MockFault::EndlessBody),
+        large("a stream without end", MockFault::EndlessStream),
+        large("an event without end", MockFault::events(&[&event])),
+    ]
+}
+
+fn not_mcp() -> Vec<Case> {
+    let ends = failed("invalid_answer", MayHaveRun::Unknown);
+    let nonsense = |name, fault| case(name, BOTH, "safe", always(fault), ends, (1, 1, 1));
+    let html = MockFault::Answer { content_type: "text/html".into(), chunks: vec!["<html>".into()] };
+    let array = MockFault::Answer {
+        content_type: "application/json".into(),
+        chunks: vec![r#"{"jsonrpc":"2.0","id":{id},"result":[1]}"#.into()],
+    };
+    vec![
+        nonsense("no JSON", MockFault::Garbage("<html>".into())),
+        nonsense("nothing", MockFault::Garbage(String::new())),
+        nonsense("another content type", html),
+        nonsense("another request's id", MockFault::WrongId),
+        nonsense("no id", MockFault::NoId),
+        nonsense("a result that is no object", array),
+    ]
+}
