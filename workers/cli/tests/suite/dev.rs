@@ -258,6 +258,37 @@ fn a_signal_ends_it_and_a_data_directory_keeps_what_was_sent() {
 }
 
 #[test]
+fn a_catalog_that_changes_is_taken_while_the_fleet_runs() {
+    let directory = directory("changed-catalog");
+    let dev = Dev::start(&["--data-dir", &directory.display().to_string()]);
+    let path = directory.join("catalog.json");
+    let mut catalog: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut tool = catalog["tools"].as_array().unwrap().iter().find(|t| t["id"] == "echo").unwrap().clone();
+    tool["id"] = "again".into();
+    tool["name"] = "echo".into();
+    catalog["tools"].as_array_mut().unwrap().push(tool);
+    std::fs::write(directory.join("next.json"), catalog.to_string()).unwrap();
+    std::fs::rename(directory.join("next.json"), &path).unwrap();
+    // The fleet looks once a second; until then the tool is refused as unknown.
+    let call = |n: u32| {
+        let id = format!("call-{n}");
+        let arguments = r#"{"text": "hello"}"#;
+        dev.toolfleet(&[
+            "call",
+            "--tenant",
+            "acme",
+            "--tool",
+            "again",
+            "--arguments",
+            arguments,
+            "--call-id",
+            &id,
+        ])
+    };
+    assert!((0..60).any(|n| call(n).stdout == "hello\n"));
+}
+
+#[test]
 fn a_temporary_catalog_goes_with_its_fleet() {
     let dev = Dev::start(&["--no-worker"]);
     let catalog = dev.ready["env"]["TOOLFLEET_CATALOG"].as_str().unwrap().to_owned();

@@ -3,7 +3,6 @@
 //! **Invariant:** the printed lines are a shell script that only sets variables.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use toolfleet_local::{ACCOUNT_ID, REGION};
@@ -56,8 +55,8 @@ impl Environment {
     }
 
     /// The same with the catalog that a worker of its own needs.
-    pub(super) fn with_catalog(mut self, path: &Path) -> Self {
-        self.0.push(("TOOLFLEET_CATALOG", path.display().to_string()));
+    pub(super) fn with_catalog(mut self, place: String) -> Self {
+        self.0.push(("TOOLFLEET_CATALOG", place));
         self
     }
 
@@ -88,7 +87,7 @@ mod tests {
     #[test]
     fn a_path_with_a_blank_or_a_quote_is_quoted() {
         let environment = Environment::new("http://a", "http://b", "http://a/q")
-            .with_catalog(Path::new("/tmp/my 'x/c.json"));
+            .with_catalog("/tmp/my 'x/c.json".to_owned());
         let exports = environment.exports();
         assert!(exports.contains("export AWS_ENDPOINT_URL_SQS=http://a\n"), "{exports}");
         assert!(exports.ends_with(r"export TOOLFLEET_CATALOG='/tmp/my '\''x/c.json'"), "{exports}");

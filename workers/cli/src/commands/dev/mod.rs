@@ -42,7 +42,7 @@ pub(crate) struct DevArgs {
     /// Start no worker: `toolfleet-worker` can then be started as a process of its own, as often as you like.
     #[arg(long)]
     no_worker: bool,
-    /// A catalog of your own instead of the demo server's tools.
+    /// A catalog of your own instead of the demo server's tools; changes to it are taken while it runs.
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// How many calls the worker runs at once.

@@ -12,6 +12,7 @@ use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
+use toolfleet_worker::catalog::{CatalogConfig, Texts, Watcher};
 use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
 use toolfleet_worker::outbound::Outbound;
@@ -48,7 +49,9 @@ pub(super) struct Stage {
     local: LocalEndpoints,
     demo: DemoServer,
     queue_url: String,
-    catalog_file: CatalogFile,
+    catalog: CatalogConfig,
+    /// The demo's catalog as a file; its folder goes with it unless the fleet is kept.
+    _demo_catalog: Option<CatalogFile>,
     worker: Option<Worker>,
 }
 
@@ -60,7 +63,10 @@ struct Worker {
 impl Stage {
     /// Starts it all.
     pub(super) async fn start(options: Options) -> Result<Self, Failure> {
-        let own_catalog = options.catalog.as_deref().map(read_catalog).transpose()?;
+        let own = match &options.catalog {
+            Some(path) => Some(own_catalog(path).await?),
+            None => None,
+        };
         let demo = DemoServer::start(options.ports.mcp).await.map_err(|error| {
             let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             port_taken("--mcp-port", options.ports.mcp, "the demo MCP server", &why)
@@ -75,17 +81,18 @@ impl Stage {
         .await
         .map_err(endpoints_failed)?;
         let queue_url = local.queue_url(&format!("{PREFIX}-calls"));
-        let text = match own_catalog {
-            Some(text) => text,
+        let (catalog, config, file) = match own {
+            Some((catalog, config)) => (catalog, config, None),
             None => {
                 let replies = local.queue_url(&format!("{PREFIX}-replies"));
-                format!("{:#}\n", fleet_file::demo(&demo.url(), &replies))
+                let text = format!("{:#}\n", fleet_file::demo(&demo.url(), &replies));
+                let file = CatalogFile::write(&text, options.data_dir.as_deref())
+                    .map_err(|e| Failure::Ours(e.into()))?;
+                let catalog = Catalog::parse(&text).map_err(|e| Failure::Ours(e.into()))?;
+                (catalog, watched(file.path.clone()), Some(file))
             }
         };
-        let catalog = Catalog::parse(&text).map_err(|e| Failure::usage(e.to_string()))?;
-        let catalog_file =
-            CatalogFile::write(&text, options.data_dir.as_deref()).map_err(|e| Failure::Ours(e.into()))?;
-        let mut stage = Self { local, demo, queue_url, catalog_file, worker: None };
+        let mut stage = Self { local, demo, queue_url, catalog: config, _demo_catalog: file, worker: None };
         if options.worker {
             stage.worker = Some(stage.start_worker(catalog, options.slots).await?);
         }
@@ -101,7 +108,7 @@ impl Stage {
             reap_after: Duration::ZERO,
             table_prefix: PREFIX.to_owned(),
             history_shards: 1,
-            catalog: self.catalog_file.path.clone().into(),
+            catalog: self.catalog.clone(),
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..Limits::default() },
@@ -112,6 +119,7 @@ impl Stage {
             .map_err(|e| Failure::Ours(e.into()))?;
         let fleet = Arc::new(fleet);
         let running = tokio::spawn(start::run(fleet.clone()));
+        tokio::spawn(follow(fleet.clone(), self.catalog.clone()));
         Ok(Worker { fleet, running })
     }
 
@@ -130,7 +138,11 @@ impl Stage {
     /// The variables with which others join.
     pub(super) fn environment(&self) -> Environment {
         let environment = Environment::new(self.sqs_url(), self.dynamodb_url(), &self.queue_url);
-        if self.worker.is_some() { environment } else { environment.with_catalog(&self.catalog_file.path) }
+        if self.worker.is_some() {
+            environment
+        } else {
+            environment.with_catalog(self.catalog.place.to_string())
+        }
     }
 
     pub(super) fn sqs_url(&self) -> &str {
@@ -217,12 +229,30 @@ impl Drop for CatalogFile {
     }
 }
 
-fn read_catalog(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Failure::usage(format!("--catalog: cannot read {}: {e}", path.display())))?;
-    // Said before any port is taken.
-    Catalog::parse(&text).map_err(|e| Failure::usage(format!("--catalog: {}: {e}", path.display())))?;
-    Ok(text)
+/// The user's own catalog, where it stands. What is wrong with it is said before any port is taken.
+async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), Failure> {
+    let config = watched(std::path::absolute(path).map_err(|e| Failure::Ours(e.into()))?);
+    let texts = Texts::read(&config, None, false).await;
+    let catalog = texts.and_then(|texts| Ok(texts.catalog()?));
+    let catalog = catalog.map_err(|e| Failure::usage(format!("--catalog: {}: {e}", path.display())))?;
+    Ok((catalog, config))
+}
+
+/// People who try things out look at once whether they worked, and speak for whom they like.
+fn watched(path: PathBuf) -> CatalogConfig {
+    CatalogConfig { refresh: Duration::from_secs(1), tenants: Some(vec!["*".to_owned()]), ..path.into() }
+}
+
+/// Goes by the catalog as it changes. Not by signals: a terminal that closes shall end this command.
+async fn follow(fleet: Arc<Fleet>, config: CatalogConfig) {
+    let mut ticks = tokio::time::interval(config.refresh);
+    let mut watcher = Watcher::new(fleet.clone(), config);
+    loop {
+        tokio::select! {
+            () = fleet.shutdown.draining() => return,
+            _ = ticks.tick() => watcher.look(false).await,
+        }
+    }
 }
 
 fn endpoints_failed(error: LocalError) -> Failure {
