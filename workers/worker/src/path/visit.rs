@@ -110,7 +110,8 @@ impl Arrival {
     /// The trace context that the sender gave.
     pub(crate) fn trace_context(&self) -> Onward {
         let read = |name: &str| self.delivery.attributes.get(name).filter(|v| !v.is_empty()).cloned();
-        Onward { traceparent: read(TRACEPARENT), tracestate: read(TRACESTATE) }
+        let told = Onward { traceparent: read(TRACEPARENT), tracestate: read(TRACESTATE) };
+        told.or(Onward::of_aws(self.delivery.trace_header.as_deref().unwrap_or_default()))
     }
 
     /// What this delivery brings to the state table.

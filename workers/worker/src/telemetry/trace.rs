@@ -149,6 +149,21 @@ pub(crate) fn onward(span: &Span) -> Onward {
 }
 
 impl Onward {
+    /// What an `AWSTraceHeader` says (`Root=1-{8 hex}-{24 hex};Parent={16 hex};Sampled=1`), which SQS carries for AWS X-Ray.
+    pub(crate) fn of_aws(header: &str) -> Self {
+        let part =
+            |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
+        let root = part("Root").and_then(|root| root.strip_prefix("1-")?.split_once('-'));
+        let (Some((epoch, unique)), Some(parent)) = (root, part("Parent")) else {
+            return Self::default();
+        };
+        let traceparent =
+            format!("00-{epoch}{unique}-{parent}-{}", if part("Sampled") == Some("1") { "01" } else { "00" });
+        let parent_fits = parent.len() == 16 && parent.bytes().all(|b| b.is_ascii_hexdigit());
+        let fits = parent_fits && trace_id(&traceparent).is_some();
+        Self { traceparent: fits.then_some(traceparent), tracestate: None }
+    }
+
     /// This one, or the other if this is none.
     pub(crate) fn or(self, other: Self) -> Self {
         if self.traceparent.is_some() { self } else { other }
@@ -171,6 +186,24 @@ pub(crate) fn trace_id(traceparent: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_of_aws_names_the_same_trace_as_a_traceparent() {
+        let whole = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=a:0";
+        let expected = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01";
+        assert_eq!(Onward::of_aws(whole).traceparent.as_deref(), Some(expected));
+        let unsampled = Onward::of_aws(&whole.replace("Sampled=1", "Sampled=0")).traceparent.unwrap();
+        assert!(unsampled.ends_with("-00"), "{unsampled}");
+        for broken in [
+            "",
+            "Root=1-5759e988-bd862e3fe1be46a994272793",
+            "Root=2-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8",
+            "Root=1-5759e988-bd862e3fe1be46a99427279;Parent=53995c3f42cd8ad8",
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8adx",
+        ] {
+            assert_eq!(Onward::of_aws(broken), Onward::default(), "{broken}");
+        }
+    }
 
     #[test]
     fn a_trace_id_is_taken_from_a_whole_traceparent_alone() {
