@@ -59,7 +59,9 @@ def telemetry(processes, check, start_worker, send, row, text, until, port, http
 
     until("a worker that is ready", lambda: get("/health/ready")[0] == 200)
     check("the worker lives and is ready", get("/health/live")[0] == 200, get("/health/live"))
-    check("Prometheus reads the metrics", "toolfleet_calls_ended_total{" in get("/metrics")[1], get("/metrics")[1][:2000])
+    metrics = get("/metrics")[1]
+    wanted = ("toolfleet_calls_ended_total{", "toolfleet_store_writes_total", "toolfleet_catalog_taken_total", "toolfleet_catalog_refused_total")
+    check("Prometheus reads the metrics", all(name in metrics for name in wanted), metrics[:2000])
     done = subprocess.run([worker.args[0], "health"], env={**os.environ, **told}, capture_output=True, text=True, timeout=30)
     check("`toolfleet-worker health` says so by its exit code", done.returncode == 0, done.stderr)
 

@@ -124,6 +124,20 @@ fn watch_numbers(fleet: &Arc<Fleet>) {
     let of = Arc::downgrade(fleet);
     let open = move || of.upgrade().map_or(0, |fleet| fleet.breakers.open(fleet.now()));
     fleet.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
+    let of = Arc::downgrade(fleet);
+    let taken = move || of.upgrade().map_or(0, |fleet| fleet.catalog.reloads().taken);
+    fleet.meters.watch_count(
+        "toolfleet.catalog.taken",
+        "Versions of the catalog taken since the start.",
+        taken,
+    );
+    let of = Arc::downgrade(fleet);
+    let refused = move || of.upgrade().map_or(0, |fleet| fleet.catalog.reloads().refused);
+    fleet.meters.watch_count(
+        "toolfleet.catalog.refused",
+        "Versions of the catalog that were wrong or unreadable.",
+        refused,
+    );
     let aws = fleet.aws();
     let requests = move || aws.batching().requests;
     fleet.meters.watch_count("toolfleet.store.requests", "Write requests sent to the tables.", requests);
