@@ -65,6 +65,7 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     put("started_at_ms", row.started_at.and_then(ms));
     put("cancel_requested_at_ms", row.cancel_requested_at.and_then(ms));
     put("task", row.task.as_ref().and_then(text));
+    put("poll_at_ms", row.poll_at.and_then(ms));
     put("definition", row.definition.as_ref().and_then(text));
     put("expires_at", number(row.expires_at.as_s()));
     if let Some(finished) = &row.finished {
@@ -122,6 +123,7 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         started_at: row.optional_ms("started_at_ms")?,
         cancel_requested_at: row.optional_ms("cancel_requested_at_ms")?,
         task: optional("task")?.map(str::to_owned),
+        poll_at: row.optional_ms("poll_at_ms")?,
         definition: optional("definition")?.map(str::to_owned),
         finished,
         expires_at: Timestamp::from_ms(row.number::<i64>("expires_at")?.saturating_mul(1000)),
@@ -256,6 +258,7 @@ mod tests {
             started_at: Some(Timestamp::from_ms(2)),
             cancel_requested_at: Some(Timestamp::from_ms(3)),
             task: Some("t".into()),
+            poll_at: Some(Timestamp::from_ms(6)),
             definition: Some("d".into()),
             finished: Some(Finished { outcome, at: Timestamp::from_ms(4) }),
             expires_at: Timestamp::from_ms(9_000),
@@ -282,6 +285,7 @@ mod tests {
             started_at: None,
             cancel_requested_at: None,
             task: None,
+            poll_at: None,
             definition: None,
             finished: None,
             ..row(None, None)

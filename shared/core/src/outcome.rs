@@ -137,6 +137,10 @@ codes! {
     DeadlineExceeded = "deadline_exceeded",
     /// The caller cancelled.
     CancelledByCaller = "cancelled_by_caller",
+    /// The server itself gave the call's task up.
+    TaskCancelled = "task_cancelled",
+    /// The server no longer knows the call's task.
+    TaskLost = "task_lost",
     /// The tool itself reported an error.
     ToolReportedError = "tool_reported_error",
     /// The server could not be reached in all attempts.

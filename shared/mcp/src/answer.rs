@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
 
+use crate::client::{TaskHandle, handle_in};
 use crate::endpoint::Endpoint;
 use crate::words::{shorten, shorten_to};
 
@@ -40,7 +41,7 @@ pub enum AnswerKind {
     /// The server asks for something before it goes on (`resultType: input_required`).
     InputRequired,
     /// The work goes on as a task (`resultType: task`).
-    Task,
+    Task(TaskHandle),
     /// A `resultType` this client does not know.
     Unknown(String),
 }
@@ -103,7 +104,7 @@ pub(crate) fn kind_of(result: &RawValue) -> Result<AnswerKind, Fault> {
     let kind = looked.result_type.map(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()));
     Ok(match kind {
         Some(Ok(kind)) if kind == "input_required" => AnswerKind::InputRequired,
-        Some(Ok(kind)) if kind == "task" => AnswerKind::Task,
+        Some(Ok(kind)) if kind == "task" => AnswerKind::Task(handle_in(result)?),
         Some(Ok(kind)) if kind != "complete" => AnswerKind::Unknown(shorten_to(&kind, 60)),
         Some(Err(_)) => AnswerKind::Unknown(shorten_to(looked.result_type.map_or("", RawValue::get), 60)),
         Some(Ok(_)) | None => match looked.is_error.map(RawValue::get) {
@@ -172,7 +173,6 @@ mod tests {
     fn an_unknown_result_type_is_named() {
         assert_eq!(kind(r#"{"resultType":"dream"}"#), AnswerKind::Unknown("dream".to_owned()));
         assert_eq!(kind(r#"{"resultType":3}"#), AnswerKind::Unknown("3".to_owned()));
-        assert_eq!(kind(r#"{"resultType":"task"}"#), AnswerKind::Task);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** every remedy is taken at most once a call, and only after a refusal that proves that nothing ran.
 
+mod tasks;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::MayHaveRun;
+
+pub(crate) use tasks::handle_in;
+pub use tasks::{TaskHandle, TaskQuestion, TaskState};
 
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
 use crate::classify::{Trouble, before_call};
@@ -226,7 +231,7 @@ impl Shared {
                 AnswerKind::InputRequired => same_request_again(&answer.result),
                 AnswerKind::Complete
                 | AnswerKind::ToolError { .. }
-                | AnswerKind::Task
+                | AnswerKind::Task(_)
                 | AnswerKind::Unknown(_) => None,
             };
             let Some(state) = again else { break };

@@ -14,6 +14,7 @@ use toolfleet_core::fault::Fault;
 use crate::answer::invalid;
 use crate::cancel::Withdrawal;
 use crate::classify::Trouble;
+use crate::client::TaskQuestion;
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::Era;
 use crate::register::OpenSession;
@@ -21,8 +22,8 @@ use crate::session::Session;
 use crate::stream::Waiting;
 use crate::transport::{Post, SESSION_ID, Sent, Speech, Transport};
 use crate::wire::{
-    CallParams, HEADER_MISMATCH, LEGACY, MODERN, Meta, PageParams, VERSION_UNSUPPORTED, initialize,
-    initialized, request,
+    CallParams, HEADER_MISMATCH, LEGACY, MODERN, Meta, PageParams, TaskParams, VERSION_UNSUPPORTED,
+    initialize, initialized, request,
 };
 use crate::words::shorten_to;
 
@@ -110,6 +111,23 @@ impl Exchange {
         let id = self.id();
         let body = request(id, "tools/list", PageParams { cursor, meta: self.meta(speech) });
         self.ask(endpoint, speech, "tools/list", id, body).await
+    }
+
+    /// A request about a task, whose id travels where a tool's name would.
+    pub(crate) async fn of_task(
+        &self,
+        method: &'static str,
+        question: &TaskQuestion<'_>,
+        speech: Speech<'_>,
+    ) -> Result<Box<RawValue>, Trouble> {
+        let TaskQuestion { endpoint, task, traceparent, tracestate, .. } = *question;
+        let id = self.id();
+        let meta = self.meta(speech).with(None, traceparent, tracestate);
+        let body = request(id, method, TaskParams { task, meta });
+        let plain = Post::plain(endpoint, speech, method, body);
+        let post = Post { name: Some(task), traceparent, tracestate, ..plain };
+        let response = self.transport.post(&post, &Sent::default()).await?;
+        self.transport.answer(response, &Waiting { id, endpoint, speech, on_progress: None }).await
     }
 
     async fn ask(

@@ -31,7 +31,7 @@ mod words;
 
 pub use answer::{Answer, AnswerKind};
 pub use auth::{Auth, Keyring, SecretText};
-pub use client::{BuildError, ClientOptions, McpClient};
+pub use client::{BuildError, ClientOptions, McpClient, TaskHandle, TaskQuestion, TaskState};
 pub use connect::Proxies;
 pub use endpoint::{Endpoint, OnProgress, Resume, ToolCall};
 pub use reach::{Network, Reach};

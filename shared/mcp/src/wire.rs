@@ -22,6 +22,7 @@ pub(crate) const LEGACY_OFFER: &str = "2025-11-25";
 pub(crate) const HEADER_MISMATCH: i64 = -32020;
 pub(crate) const VERSION_UNSUPPORTED: i64 = -32022;
 pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
+pub(crate) const INVALID_PARAMS: i64 = -32602;
 pub(crate) const INTERNAL_ERROR: i64 = -32603;
 
 /// Who we say we are.
@@ -34,6 +35,18 @@ pub(crate) struct ClientInfo {
 #[derive(Serialize)]
 struct Nothing {}
 
+/// `clientCapabilities`: a server may answer a call with a task, which we follow.
+#[derive(Serialize)]
+struct Capabilities {
+    extensions: Extensions,
+}
+
+#[derive(Serialize)]
+struct Extensions {
+    #[serde(rename = "io.modelcontextprotocol/tasks")]
+    tasks: Nothing,
+}
+
 /// `params._meta`.
 #[derive(Serialize)]
 pub(crate) struct Meta<'a> {
@@ -42,7 +55,7 @@ pub(crate) struct Meta<'a> {
     #[serde(rename = "io.modelcontextprotocol/clientInfo", skip_serializing_if = "Option::is_none")]
     client: Option<&'a ClientInfo>,
     #[serde(rename = "io.modelcontextprotocol/clientCapabilities", skip_serializing_if = "Option::is_none")]
-    capabilities: Option<Nothing>,
+    capabilities: Option<Capabilities>,
     #[serde(rename = "progressToken", skip_serializing_if = "Option::is_none")]
     progress_token: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +70,7 @@ impl<'a> Meta<'a> {
         Self {
             version: Some(MODERN),
             client: Some(client),
-            capabilities: Some(Nothing {}),
+            capabilities: Some(Capabilities { extensions: Extensions { tasks: Nothing {} } }),
             progress_token: None,
             traceparent: None,
             tracestate: None,
@@ -121,6 +134,15 @@ pub(crate) struct CallParams<'a> {
 pub(crate) struct PageParams<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<&'a str>,
+    #[serde(rename = "_meta", skip_serializing_if = "Meta::is_empty")]
+    pub(crate) meta: Meta<'a>,
+}
+
+/// `params` of `tasks/get` and `tasks/cancel`.
+#[derive(Serialize)]
+pub(crate) struct TaskParams<'a> {
+    #[serde(rename = "taskId")]
+    pub(crate) task: &'a str,
     #[serde(rename = "_meta", skip_serializing_if = "Meta::is_empty")]
     pub(crate) meta: Meta<'a>,
 }
@@ -290,7 +312,8 @@ fn wrong_id(id: Option<&RawValue>) -> String {
     }
 }
 
-fn error_of(raw: &RawValue) -> RpcError {
+/// A JSON-RPC error object, wherever it stood.
+pub(crate) fn error_of(raw: &RawValue) -> RpcError {
     let Ok(error) = serde_json::from_str::<ErrorMember<'_>>(raw.get()) else {
         return RpcError { code: 0, message: shorten(raw.get()), supported: Vec::new() };
     };

@@ -18,3 +18,5 @@ mod sessions;
 mod streams;
 #[path = "suite/support.rs"]
 mod support;
+#[path = "suite/tasks.rs"]
+mod tasks;

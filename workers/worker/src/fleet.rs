@@ -99,10 +99,14 @@ pub enum Step {
     Notified,
     /// The message is gone.
     Acknowledged,
+    /// The task's handle is stored; the message that will ask after it is not sent.
+    Parked,
+    /// That message is sent; the one before it is not deleted.
+    Reposted,
 }
 
 impl Step {
-    /// Every step, in order.
+    /// Every step of a call that its server answers at once, in order.
     pub const ALL: [Self; 9] = [
         Self::Decoded,
         Self::Admitted,

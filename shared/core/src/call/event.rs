@@ -105,8 +105,12 @@ pub enum Event {
         claim: Claim,
         /// The server's handle.
         task: String,
-        /// Attempts made so far.
+        /// Attempts made so far; questions after a task are none.
         attempts: u32,
+        /// Before which the server does not want to be asked.
+        poll_at: Timestamp,
+        /// Now.
+        now: Timestamp,
     },
     /// The holder has the outcome.
     Finish {
@@ -116,6 +120,8 @@ pub enum Event {
         outcome: Outcome,
         /// Attempts made.
         attempts: u32,
+        /// The handle of a task that goes on at the server although the call is over.
+        task: Option<String>,
         /// Now.
         now: Timestamp,
     },

@@ -8,12 +8,17 @@
 //!    │  └── approve ─┐ release │ claim (fence + 1)  │
 //!    │              │        ▼ │                    │
 //!    │  awaiting_approval  released                 │
-//!    │                       │  park ▶ waiting_task │
+//!    │          claimed ◀──claim── waiting_task     │
+//!    │             └───────park───────▶┘            │
 //!    └── conclude (refusal, expiry, dead letter) ───┘
 //! ```
 //!
 //! The row is replaced by compare-and-swap on `rev`; whoever loses reads what is there and decides again. A swap that
 //! failed although the row stands as intended was won earlier and its answer lost: a success.
+//!
+//! A call that its server works on as a task waits as `waiting_task` between two questions. Nothing of it is sent a second time,
+//! whoever was lost: a claim of it only ever asks. A call that ends before its task keeps the handle, and whoever acknowledges
+//! it tells the server to stop.
 //!
 //! **Invariant:** from `done` nothing leads away; `fence` and `rev` never fall; a call that is not safe to repeat is handed out
 //! for sending once.
@@ -44,19 +49,18 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
                 None => (CallRow { state: State::Released, lease_until: None, ..row }, Then::Waits),
             }
         }),
-        Event::Park { claim, task, attempts } => held(seen, claim, |row| {
-            let parked = CallRow {
-                state: State::WaitingTask,
-                lease_until: None,
-                task: Some(task.clone()),
-                attempts: *attempts,
-                exposed: true,
-                ..row
-            };
-            (parked, Then::Waits)
+        Event::Park { claim, task, attempts, poll_at, now } => held(seen, claim, |row| {
+            let row = CallRow { task: Some(task.clone()), attempts: *attempts, exposed: true, ..row };
+            match row.cancel_requested_at {
+                Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
+                None => {
+                    let (state, poll_at) = (State::WaitingTask, Some(*poll_at));
+                    (CallRow { state, poll_at, lease_until: None, ..row }, Then::Waits)
+                }
+            }
         }),
-        Event::Finish { claim, outcome, attempts, now } => held(seen, claim, |row| {
-            let row = CallRow { attempts: *attempts, ..row };
+        Event::Finish { claim, outcome, attempts, task, now } => held(seen, claim, |row| {
+            let row = CallRow { attempts: *attempts, task: task.clone(), ..row };
             (ended(row, outcome.clone(), *now), Then::Ended)
         }),
         Event::AwaitApproval { visit } => await_approval(seen, visit),
@@ -90,11 +94,19 @@ fn claim(seen: Option<&CallRow>, visit: &Visit, lease_ms: u64, definition: Optio
             Some(retry_after_ms) => Decision::Leave(Finding::HeldElsewhere { retry_after_ms }),
             None => proceed(lost_attempt(row), visit, lease_ms, definition),
         },
+        State::WaitingTask if row.cancel_requested_at.is_none() && too_early_ms(row, visit) > 0 => {
+            Decision::Leave(Finding::HeldElsewhere { retry_after_ms: too_early_ms(row, visit) })
+        }
         State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => {
             let row = adopt(row, visit);
             proceed(row, visit, lease_ms, definition)
         }
     }
+}
+
+/// How long before its time a question after a task comes, as far as two clocks can tell: it is a duplicate's.
+fn too_early_ms(row: &CallRow, visit: &Visit) -> u64 {
+    row.poll_at.map_or(0, |at| at.ms_since(visit.now.plus_ms(visit.skew_ms)))
 }
 
 /// Hands a row out that nobody holds, unless it was withdrawn or sending it again could do harm.
@@ -184,14 +196,20 @@ fn held(seen: Option<&CallRow>, claim: &Claim, change: impl FnOnce(CallRow) -> (
 }
 
 fn hand_out(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
+    let definition = match row.task {
+        // A question is none of the call's executions: it stays with the definition it was sent by.
+        Some(_) => row.definition.clone(),
+        None => definition.cloned(),
+    };
     let row = CallRow {
         state: State::Claimed,
         fence: row.fence + 1,
         nonce: Some(visit.nonce.clone()),
         worker: Some(visit.worker.clone()),
         lease_until: Some(visit.now.plus_ms(lease_ms)),
+        poll_at: None,
         started_at: row.started_at.or(Some(visit.now)),
-        definition: definition.cloned(),
+        definition,
         ..row
     };
     let claim = Claim::of(&row, visit.nonce.clone());
@@ -205,7 +223,8 @@ fn write(row: CallRow, then: Then) -> Decision {
 fn ended(row: CallRow, outcome: Outcome, at: Timestamp) -> CallRow {
     // Every end has a fence of its own when nobody held the row, so that a late holder cannot match it.
     let fence = if row.state == State::Claimed { row.fence } else { row.fence + 1 };
-    CallRow { state: State::Done, fence, lease_until: None, finished: Some(Finished { outcome, at }), ..row }
+    let finished = Some(Finished { outcome, at });
+    CallRow { state: State::Done, fence, lease_until: None, poll_at: None, finished, ..row }
 }
 
 fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow {
@@ -224,6 +243,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
         started_at: None,
         cancel_requested_at: None,
         task: None,
+        poll_at: None,
         definition: None,
         finished: None,
         expires_at: expires_at.whole_s(),
@@ -248,11 +268,11 @@ fn adopt(row: &CallRow, visit: &Visit) -> CallRow {
     row
 }
 
-/// The row of a silent holder, one attempt further and out of its hands.
+/// The row of a silent holder, one attempt further and out of its hands. A lost question after a task was no attempt.
 fn lost_attempt(row: &CallRow) -> CallRow {
     CallRow {
         state: State::Released,
-        attempts: row.attempts + 1,
+        attempts: row.attempts + u32::from(row.task.is_none()),
         exposed: true,
         lease_until: None,
         ..row.clone()
@@ -305,6 +325,14 @@ fn as_exposed(outcome: &Outcome, exposed: bool) -> Outcome {
         | OutcomeKind::ToolError
         | OutcomeKind::InputRequired => outcome.kind,
     };
-    let trouble = outcome.trouble.clone().map(|t| Trouble { may_have_run: MayHaveRun::Unknown, ..t });
+    let sentence = (outcome.kind == OutcomeKind::Expired).then_some(
+        "The deadline passed after the call had been sent and before its end was known; whether the tool had an effect is \
+         not known. Check before you send it again.",
+    );
+    let trouble = outcome.trouble.clone().map(|t| Trouble {
+        may_have_run: MayHaveRun::Unknown,
+        message: sentence.map_or(t.message, str::to_owned),
+        ..t
+    });
     Outcome { kind, trouble, content: outcome.content.clone() }
 }

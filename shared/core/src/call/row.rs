@@ -76,8 +76,10 @@ pub struct CallRow {
     pub started_at: Option<Timestamp>,
     /// When the caller withdrew it.
     pub cancel_requested_at: Option<Timestamp>,
-    /// The handle of the server's task.
+    /// The handle of the server's task; in a call that is over, of one that went on after it and is to be cancelled.
     pub task: Option<String>,
+    /// Before which nobody asks after the task, so that duplicates of its message ask no more often than the server wants.
+    pub poll_at: Option<Timestamp>,
     /// The digest of the tool's definition it ran under.
     pub definition: Option<String>,
     /// How it ended.

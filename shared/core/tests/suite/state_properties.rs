@@ -27,6 +27,10 @@ enum Act {
     Heartbeat {
         worker: usize,
     },
+    /// A worker with a claim leaves it with the server as a task; from then on nothing is sent but questions.
+    Park {
+        worker: usize,
+    },
     /// A worker dies: its claim is forgotten.
     Crash {
         worker: usize,
@@ -47,6 +51,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => worker.clone().prop_map(|worker| Act::Finish { worker }),
         1 => (worker.clone(), any::<bool>()).prop_map(|(worker, exposed)| Act::Release { worker, exposed }),
         1 => worker.clone().prop_map(|worker| Act::Heartbeat { worker }),
+        1 => worker.clone().prop_map(|worker| Act::Park { worker }),
         1 => worker.prop_map(|worker| Act::Crash { worker }),
         1 => Just(Act::Refuse),
         1 => Just(Act::Cancel),
@@ -105,8 +110,9 @@ impl World {
             Act::Deliver { worker } => {
                 let visit = self.visit("question");
                 let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None };
+                let asks = self.row.as_ref().is_some_and(|row| row.task.is_some());
                 if let Some(Then::Execute(claim)) = self.apply(&event) {
-                    self.handed_out += 1;
+                    self.handed_out += u32::from(!asks);
                     self.claims[worker] = Some(claim);
                 }
             }
@@ -114,7 +120,8 @@ impl World {
                 if let Some(claim) = self.claims[worker].take() {
                     let outcome = Outcome::refused(Code::AccessDenied, format!("by fence {}", claim.fence()));
                     let fence = claim.fence();
-                    let finished = self.apply(&Event::Finish { claim, outcome, attempts: 1, now: self.now });
+                    let finished =
+                        self.apply(&Event::Finish { claim, outcome, attempts: 1, task: None, now: self.now });
                     if finished.is_some() {
                         assert_eq!(self.row.as_ref().unwrap().fence, fence, "only the newest claim finishes");
                     }
@@ -125,8 +132,8 @@ impl World {
                 if let Some(claim) = self.claims[worker].take() {
                     let exposed = exposed && self.repeatable;
                     if !self.repeatable {
-                        self.handed_out -=
-                            u32::from(self.row.as_ref().is_some_and(|r| r.fence == claim.fence()));
+                        let gives_back = |r: &CallRow| r.fence == claim.fence() && r.task.is_none();
+                        self.handed_out -= u32::from(self.row.as_ref().is_some_and(gives_back));
                     }
                     self.apply(&Event::Release { claim, attempts: 1, exposed, now: self.now });
                 }
@@ -134,6 +141,12 @@ impl World {
             Act::Heartbeat { worker } => {
                 if let Some(claim) = self.claims[worker].clone() {
                     self.apply(&Event::Heartbeat { claim, lease_until: self.now.plus_ms(LEASE_MS) });
+                }
+            }
+            Act::Park { worker } => {
+                if let Some(claim) = self.claims[worker].take() {
+                    let (task, poll_at) = ("t".to_owned(), self.now.plus_ms(300));
+                    self.apply(&Event::Park { claim, task, attempts: 1, poll_at, now: self.now });
                 }
             }
             Act::Crash { worker } => self.claims[worker] = None,

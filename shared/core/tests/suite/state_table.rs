@@ -80,12 +80,16 @@ fn released(exposed: bool) -> CallRow {
 
 fn done() -> CallRow {
     let (row, claim) = claimed();
-    stored(Some(&row), &Event::Finish { claim, outcome: success(), attempts: 1, now: at(10) }).0
+    stored(Some(&row), &Event::Finish { claim, outcome: success(), attempts: 1, task: None, now: at(10) }).0
 }
 
 fn waiting_task() -> CallRow {
     let (row, claim) = claimed();
-    stored(Some(&row), &Event::Park { claim, task: "t".into(), attempts: 1 }).0
+    stored(Some(&row), &park(claim)).0
+}
+
+fn park(claim: Claim) -> Event {
+    Event::Park { claim, task: "t".into(), attempts: 1, poll_at: at(1_000), now: at(10) }
 }
 
 fn awaiting_approval() -> CallRow {
@@ -126,7 +130,7 @@ fn a_first_delivery_claims_with_lease_fence_and_nonce() {
 
 #[test]
 fn a_redelivery_finds_in_each_state_what_that_state_means() {
-    let again = claim_by(visit(2, 100));
+    let again = claim_by(visit(2, 1_000));
     for row in [pending(), released(false), waiting_task()] {
         let (next, then) = stored(Some(&row), &again);
         assert!(matches!(then, Then::Execute(_)), "{:?}", row.state);
@@ -135,7 +139,7 @@ fn a_redelivery_finds_in_each_state_what_that_state_means() {
     }
     assert_eq!(left(&done(), &again), Finding::AlreadyRecorded);
     assert_eq!(left(&awaiting_approval(), &again), Finding::AwaitingApproval);
-    let wait = LEASE_MS + SKEW_MS - 100;
+    let wait = LEASE_MS + SKEW_MS - 1_000;
     assert_eq!(left(&claimed().0, &again), Finding::HeldElsewhere { retry_after_ms: wait });
 }
 
@@ -176,11 +180,64 @@ fn a_released_call_that_may_have_run_is_not_handed_out_once_the_tool_counts_as_u
 }
 
 #[test]
-fn asking_after_a_task_is_safe_even_after_a_lost_claim() {
-    let (polling, _) = stored(Some(&waiting_task()), &claim_by(visit(2, 100)));
-    let (again, then) = stored(Some(&polling), &claim_by(visit(3, 100 + AFTER_LEASE)));
+fn asking_after_a_task_is_safe_even_after_a_lost_claim_and_is_no_attempt() {
+    let (polling, _) = stored(Some(&waiting_task()), &claim_by(visit(2, 1_000)));
+    let (again, then) = stored(Some(&polling), &claim_by(visit(3, 1_000 + AFTER_LEASE)));
     assert!(matches!(then, Then::Execute(_)));
-    assert_eq!(again.task.as_deref(), Some("t"));
+    assert_eq!((again.task.as_deref(), again.attempts), (Some("t"), 1));
+}
+
+#[test]
+fn a_question_after_a_task_keeps_the_definition_that_the_call_was_sent_by() {
+    let by = |visit, definition: &str| Event::Claim {
+        visit,
+        lease_ms: LEASE_MS,
+        definition: Some(definition.into()),
+    };
+    let (row, Then::Execute(claim)) = stored(None, &by(visit(1, 0), "then")) else { panic!("a claim") };
+    let (parked, _) = stored(Some(&row), &park(claim));
+    let (asking, _) = stored(Some(&parked), &by(visit(2, 1_000), "now"));
+    assert_eq!(asking.definition.as_deref(), Some("then"));
+}
+
+#[test]
+fn a_duplicate_asks_after_a_task_no_earlier_than_its_server_wants() {
+    let parked = CallRow { poll_at: Some(at(10_000)), ..waiting_task() };
+    let early = 10_000 - SKEW_MS - 1;
+    assert_eq!(left(&parked, &claim_by(visit(2, early))), Finding::HeldElsewhere { retry_after_ms: 1 });
+    let (asking, then) = stored(Some(&parked), &claim_by(visit(2, early + 1)));
+    assert!(matches!(then, Then::Execute(_)));
+    assert_eq!(asking.poll_at, None);
+    // What ends the call does not wait for that time.
+    let refuse = Event::Conclude { visit: visit(2, early), outcome: expiry() };
+    assert_eq!(outcome(&stored(Some(&parked), &refuse).0).0, OutcomeKind::TimedOut);
+    let (ended, _) = stored(Some(&withdrawn(Some(&parked))), &claim_by(visit(2, early)));
+    assert_eq!(outcome(&ended).0, OutcomeKind::Cancelled);
+}
+
+#[test]
+fn a_call_that_ends_before_its_task_keeps_the_handle_and_one_that_ends_with_it_does_not() {
+    let parked = waiting_task();
+    let expired = stored(Some(&parked), &Event::Conclude { visit: visit(2, 2_000), outcome: expiry() }).0;
+    let cancelled = stored(Some(&withdrawn(Some(&parked))), &claim_by(visit(2, 2_000))).0;
+    for row in [expired, cancelled] {
+        assert_eq!((row.state, row.task.as_deref(), row.poll_at), (State::Done, Some("t"), None));
+    }
+    let (asking, Then::Execute(claim)) = stored(Some(&parked), &claim_by(visit(2, 2_000))) else {
+        panic!("a claim")
+    };
+    let end =
+        |task| Event::Finish { claim: claim.clone(), outcome: success(), attempts: 1, task, now: at(2_100) };
+    assert_eq!(stored(Some(&asking), &end(None)).0.task, None);
+    assert_eq!(stored(Some(&asking), &end(Some("t".into()))).0.task.as_deref(), Some("t"));
+}
+
+#[test]
+fn a_cancellation_that_comes_before_the_task_is_parked_ends_the_call_with_its_handle() {
+    let (row, claim) = claimed();
+    let (ended, then) = stored(Some(&withdrawn(Some(&row))), &park(claim));
+    assert_eq!((then, ended.task.as_deref()), (Then::Ended, Some("t")));
+    assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
 }
 
 #[test]
@@ -189,10 +246,16 @@ fn a_late_worker_can_write_nothing_in_any_state() {
     let (taken, _) = stored(Some(&row), &claim_by(safe(visit(2, AFTER_LEASE))));
     for row in [pending(), released(false), waiting_task(), awaiting_approval(), done(), taken] {
         for event in [
-            Event::Finish { claim: old.clone(), outcome: success(), attempts: 9, now: at(99_000) },
+            Event::Finish {
+                claim: old.clone(),
+                outcome: success(),
+                attempts: 9,
+                task: None,
+                now: at(99_000),
+            },
             Event::Heartbeat { claim: old.clone(), lease_until: at(99_000) },
             Event::Release { claim: old.clone(), attempts: 9, exposed: true, now: at(99_000) },
-            Event::Park { claim: old.clone(), task: "t".into(), attempts: 9 },
+            park(old.clone()),
         ] {
             assert_eq!(left(&row, &event), Finding::Lost, "{:?} {event:?}", row.state);
         }
@@ -234,7 +297,7 @@ fn a_cancellation_after_the_end_changes_nothing_and_a_second_one_neither() {
 #[test]
 fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
     let (row, claim) = claimed();
-    let finish = Event::Finish { claim, outcome: success(), attempts: 1, now: at(10) };
+    let finish = Event::Finish { claim, outcome: success(), attempts: 1, task: None, now: at(10) };
     assert_eq!(outcome(&stored(Some(&withdrawn(Some(&row))), &finish).0).0, OutcomeKind::Succeeded);
 }
 

@@ -46,7 +46,8 @@ async fn arguments_are_sent_byte_for_byte_with_the_names_of_2026_07_28() {
     let meta = &request.body["params"]["_meta"];
     assert_eq!(meta["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
     assert_eq!(meta["io.modelcontextprotocol/clientInfo"]["name"], "toolfleet");
-    assert_eq!(meta["io.modelcontextprotocol/clientCapabilities"], json!({}));
+    let offered = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+    assert_eq!(meta["io.modelcontextprotocol/clientCapabilities"], offered);
     assert_eq!(meta["traceparent"], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(request.header("transfer-encoding"), None);
 }
@@ -77,7 +78,6 @@ async fn result_types_that_end_otherwise_are_told_apart() {
     let server = MockMcp::start(Era::Modern).await;
     let client = client();
     for (text, kind) in [
-        (r#"{"resultType":"task","task":{"taskId":"t"}}"#, AnswerKind::Task),
         (r#"{"resultType":"input_required","inputRequests":{"q":{}}}"#, AnswerKind::InputRequired),
         (r#"{"resultType":"prophecy"}"#, AnswerKind::Unknown("prophecy".to_owned())),
     ] {

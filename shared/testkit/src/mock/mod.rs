@@ -158,6 +158,18 @@ impl MockMcp {
         )
     }
 
+    /// A task of that id: each `tasks/get` is answered with the next of `told`, members of a task like `{"status":
+    /// "working"}`, and with the last one for ever. `tasks/cancel` makes it tell `cancelled`.
+    pub fn task(&self, id: &str, told: &[Value]) -> &Self {
+        self.state.lock().tasks.insert(id.to_owned(), told.iter().cloned().collect());
+        self
+    }
+
+    /// Forgets every task, as after a restart.
+    pub fn forget_tasks(&self) {
+        self.state.lock().tasks.clear();
+    }
+
     /// What happens to the next tool call instead of a proper answer. Several queue up.
     pub fn next(&self, fault: MockFault) -> &Self {
         self.next_for("tools/call", fault)

@@ -65,7 +65,7 @@ pub(super) fn judge(inner: &mut Inner, request: &Recorded) -> Verdict {
     if modern { judge_modern(inner, request, &id) } else { judge_legacy(inner, request, &id) }
 }
 
-fn judge_modern(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
+fn judge_modern(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
     if request.http_method != "POST" {
         return Verdict::Reply(Reply::empty(405));
     }
@@ -105,6 +105,7 @@ fn judge_modern(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
         }
         "tools/call" => judge_modern_call(inner, request, id),
         "tools/list" => Verdict::Reply(list(inner, request, id)),
+        "tasks/get" | "tasks/cancel" => Verdict::Reply(about_task(inner, request, id, &meta)),
         _ => Verdict::Reply(Reply::error(404, id, -32601, "Method not found", &Value::Null)),
     }
 }
@@ -134,6 +135,30 @@ fn judge_modern_call(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
         }
     }
     Verdict::Call
+}
+
+fn about_task(inner: &mut Inner, request: &Recorded, id: &Value, meta: &Value) -> Reply {
+    let capability = "/io.modelcontextprotocol~1clientCapabilities/extensions/io.modelcontextprotocol~1tasks";
+    if meta.pointer(capability).is_none() {
+        return Reply::error(400, id, -32021, "Missing required client capability", &Value::Null);
+    }
+    let task = request.body.pointer("/params/taskId").and_then(Value::as_str).unwrap_or_default();
+    if request.header("mcp-name") != Some(task) {
+        return Reply::error(400, id, -32020, "mcp-name does not match the body", &Value::Null);
+    }
+    let Some(told) = inner.tasks.get_mut(task) else {
+        return Reply::error(200, id, -32602, "Failed to retrieve task: Task not found", &Value::Null);
+    };
+    if request.method() == "tasks/cancel" {
+        *told = [json!({ "status": "cancelled" })].into();
+        return Reply::result(id, &json!({ "resultType": "complete" }));
+    }
+    let next = if told.len() > 1 { told.pop_front() } else { told.front().cloned() };
+    let mut state = json!({ "resultType": "complete", "taskId": task, "ttlMs": null });
+    if let (Some(state), Some(Value::Object(next))) = (state.as_object_mut(), next) {
+        state.extend(next);
+    }
+    Reply::result(id, &state)
 }
 
 fn judge_legacy(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {

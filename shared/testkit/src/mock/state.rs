@@ -38,6 +38,8 @@ pub(super) struct Inner {
     pub(super) requests: Vec<Recorded>,
     pub(super) resumable: HashMap<String, String>,
     pub(super) hang_ups: u64,
+    /// What each task tells next; the last of it is told for ever.
+    pub(super) tasks: HashMap<String, VecDeque<Value>>,
 }
 
 pub(super) struct State {
@@ -68,6 +70,7 @@ impl State {
             requests: Vec::new(),
             resumable: HashMap::new(),
             hang_ups: 0,
+            tasks: HashMap::new(),
         };
         Self {
             inner: Mutex::new(inner),

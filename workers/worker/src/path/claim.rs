@@ -30,6 +30,8 @@ pub(super) struct ClaimedCall {
     pub(super) attempts: u32,
     /// Whether an attempt may have had an effect.
     pub(super) exposed: bool,
+    /// The task that the server works on, as far as is known.
+    pub(super) task: Option<String>,
 }
 
 pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) -> Result<Claimed, Trouble> {
@@ -41,8 +43,8 @@ pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) ->
     };
     Ok(match apply(&fleet.calls, None, &event).await? {
         Turn::Stored { row, then: Then::Execute(claim) } => {
-            let (attempts, exposed) = (row.attempts, row.exposed);
-            Claimed::Ours(Box::new(ClaimedCall { ready, claim, row: *row, since, attempts, exposed }))
+            let (attempts, exposed, task) = (row.attempts, row.exposed, row.task.clone());
+            Claimed::Ours(Box::new(ClaimedCall { ready, claim, row: *row, since, attempts, exposed, task }))
         }
         Turn::Stored { row, then: Then::Ended | Then::Extended { .. } | Then::Waits | Then::Noted } => {
             Claimed::Ended { request: ready.call.request, row }

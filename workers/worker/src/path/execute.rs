@@ -10,10 +10,11 @@ use toolfleet_core::breaker::Admission;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::retry::{Next, Standing, after};
-use toolfleet_mcp::{Answer, AnswerKind, ToolCall};
+use toolfleet_mcp::{Answer, AnswerKind, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
+use super::follow::{self, Asked};
 use super::lease::{self, Stopped};
 use super::prepare::ReadyCall;
 use super::visit::Arrival;
@@ -23,7 +24,16 @@ use crate::telemetry::trace::{self, Onward};
 
 pub(super) enum Executed {
     Finished(Outcome),
-    Later { after_ms: u64, why: &'static str },
+    Later {
+        after_ms: u64,
+        why: &'static str,
+    },
+    /// The server works on it as a task, which is to be asked after then.
+    Parked {
+        task: String,
+        after_ms: u64,
+        troubled: bool,
+    },
 }
 
 /// What the attempts leave behind even if they are stopped in the middle.
@@ -32,6 +42,8 @@ struct Trail {
     exposed: AtomicBool,
     sending: AtomicBool,
     lease_lost: AtomicBool,
+    /// The task that the claim found is over or gone.
+    task_over: AtomicBool,
 }
 
 impl Trail {
@@ -46,22 +58,30 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
         exposed: AtomicBool::new(call.exposed),
         sending: AtomicBool::new(false),
         lease_lost: AtomicBool::new(false),
+        task_over: AtomicBool::new(false),
     };
     if call.since.elapsed() >= fleet.limits.lease {
+        if let Some(task) = call.task.clone() {
+            return Executed::Parked { task, after_ms: 0, troubled: true };
+        }
         // The claim's own answer took so long that another worker may hold the call by now.
         return Executed::Later { after_ms: 0, why: "the claim took longer than its lease" };
     }
     let executed = race(fleet, arrival, call, &trail).await;
     call.attempts = trail.attempts.load(Ordering::Acquire);
     call.exposed = trail.exposed.load(Ordering::Acquire);
+    if trail.task_over.load(Ordering::Acquire) {
+        call.task = None;
+    }
     executed
 }
 
 /// The attempts against everything that may end them: the heartbeat, the deadline, the worker's own end.
 async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &Trail) -> Executed {
-    let ClaimedCall { ready, claim, row, since, .. } = call;
+    let ClaimedCall { ready, claim, row, since, task, .. } = call;
+    let task = task.as_deref();
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(fleet.now()));
-    let attempts = attempts(fleet, arrival, ready, trail, deadline);
+    let attempts = work(fleet, arrival, ready, task, trail, deadline);
     let mut attempts = std::pin::pin!(attempts);
     let mut heart = Box::pin(lease::keep(fleet, arrival, claim, row, *since));
     let mut beating = true;
@@ -78,9 +98,37 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
                 }
             },
             () = tokio::time::sleep_until(deadline) => return Executed::Finished(out_of_time(trail)),
-            () = fleet.shutdown.over() => return stopped_with_worker(ready, trail),
+            () = fleet.shutdown.over() => return stopped_with_worker(ready, task, trail),
         }
     }
+}
+
+/// The question after a call's task; attempts where there is none, or none any more and the call is safe to repeat.
+async fn work(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    ready: &ReadyCall,
+    task: Option<&str>,
+    trail: &Trail,
+    deadline: Instant,
+) -> Executed {
+    if let Some(task) = task {
+        let asked = follow::ask(fleet, arrival, ready, task, deadline).await;
+        trail.task_over.store(matches!(asked, Asked::Over(_) | Asked::Gone { .. }), Ordering::Release);
+        match asked {
+            Asked::Open { after_ms, troubled } => {
+                return Executed::Parked { task: task.to_owned(), after_ms, troubled };
+            }
+            Asked::Over(outcome) | Asked::Unanswerable(outcome) => return Executed::Finished(outcome),
+            Asked::Gone { message } => {
+                let made = trail.attempts.load(Ordering::Acquire);
+                if !ready.call.repeatable || made >= ready.call.max_attempts {
+                    return Executed::Finished(follow::task_lost(&message));
+                }
+            }
+        }
+    }
+    attempts(fleet, arrival, ready, trail, deadline).await
 }
 
 async fn attempts(
@@ -116,6 +164,10 @@ async fn attempts(
         let fault = match answer {
             Ok(answer) => {
                 fleet.breakers.answered(&call.server.id, fleet.now());
+                if let AnswerKind::Task(TaskHandle { id, poll_interval_ms }) = answer.kind {
+                    let after_ms = follow::poll_after_ms(poll_interval_ms);
+                    return Executed::Parked { task: id, after_ms, troubled: false };
+                }
                 return Executed::Finished(outcome_of(answer));
             }
             Err(fault) => fault,
@@ -171,7 +223,8 @@ async fn attempt(
     fleet.mcp.call_tool(request).await
 }
 
-fn outcome_of(answer: Answer) -> Outcome {
+/// What an answer that ends the call means. The answer of a task that is a task again is none that we know.
+pub(super) fn outcome_of(answer: Answer) -> Outcome {
     match answer.kind {
         AnswerKind::Complete => Outcome::succeeded(answer.result),
         AnswerKind::ToolError { text } => {
@@ -184,8 +237,8 @@ fn outcome_of(answer: Answer) -> Outcome {
             let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
             Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(answer.result) }
         }
-        AnswerKind::Task => {
-            let text = "The server works on the call as a task, which this fleet did not ask for and does not follow; its handle is in the result.";
+        AnswerKind::Task(_) => {
+            let text = "The server answered with the handle of a task where the tool's answer has to stand; the result is stored as it came.";
             let why = Why::new(Code::UnknownResultType, text, MayHaveRun::Unknown);
             Outcome { kind: OutcomeKind::Failed, trouble: Some(why), content: Some(answer.result) }
         }
@@ -225,7 +278,10 @@ fn out_of_time(trail: &Trail) -> Outcome {
 }
 
 /// The worker must leave: what may be repeated goes back, for what may not its doubt is said now and not after a lease.
-fn stopped_with_worker(ready: &ReadyCall, trail: &Trail) -> Executed {
+fn stopped_with_worker(ready: &ReadyCall, task: Option<&str>, trail: &Trail) -> Executed {
+    if let Some(task) = task.filter(|_| !trail.task_over.load(Ordering::Acquire)) {
+        return Executed::Parked { task: task.to_owned(), after_ms: 0, troubled: false };
+    }
     if ready.call.repeatable || !trail.may_have_run() {
         if trail.sending.load(Ordering::Acquire) {
             trail.exposed.store(true, Ordering::Release);

@@ -13,7 +13,7 @@ use toolfleet_aws::queue::Outgoing;
 
 use super::visit::{Arrival, FIRST_SENDER, FIRST_SENT, MANY_RECEIVES, PARKS};
 use crate::backoff;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Step};
 use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
 /// The attributes of a message that its parked successor keeps.
@@ -32,9 +32,20 @@ pub(super) async fn later(fleet: &Fleet, arrival: &Arrival, after_ms: u64, why: 
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         fleet.queue.change_visibility(arrival.receipt(), wait_s).await
     } else {
-        park(fleet, arrival, wait_s.clamp(1, LONGEST_DELAY_S)).await
+        park(fleet, arrival, wait_s, arrival.parks.saturating_add(1)).await
     };
     if let Err(trouble) = given_back {
+        // It comes back by itself when its invisibility ends.
+        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot give a message back early");
+    }
+}
+
+/// Lets a new message ask after the call's task in `after_ms`, so that however often it asks, none is received often. Only
+/// questions that were not answered count as waits that grow.
+pub(super) async fn until_asked(fleet: &Fleet, arrival: &Arrival, after_ms: u64, troubled: bool) {
+    fleet.meters.given_back("the server works on it as a task");
+    let parks = if troubled { arrival.parks.saturating_add(1) } else { 0 };
+    if let Err(trouble) = park(fleet, arrival, after_ms.div_ceil(1000), parks).await {
         // It comes back by itself when its invisibility ends.
         tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot give a message back early");
     }
@@ -47,12 +58,13 @@ pub(super) async fn after_trouble(fleet: &Fleet, arrival: &Arrival, trouble: &Tr
     later(fleet, arrival, backoff::after_tries(tries), "our own trouble").await;
 }
 
-async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64) -> Result<(), Trouble> {
+async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64, parks: u32) -> Result<(), Trouble> {
+    let wait_s = wait_s.clamp(1, LONGEST_DELAY_S);
     // SQS takes ten attributes; what is not the fleet's or the trace's own stays behind.
     let carried = arrival.delivery().attributes.iter().filter(|(name, _)| CARRIED.contains(&name.as_str()));
     let mut attributes: BTreeMap<_, _> = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.insert(FIRST_SENT.into(), arrival.enqueued_at.as_ms().to_string());
-    attributes.insert(PARKS.into(), arrival.parks.saturating_add(1).to_string());
+    attributes.insert(PARKS.into(), parks.to_string());
     if let Some(sender) = &arrival.sender {
         attributes.insert(FIRST_SENDER.into(), sender.clone());
     }
@@ -70,5 +82,6 @@ async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64) -> Result<(), Troub
             .change_visibility(arrival.receipt(), u32::try_from(wait_s).unwrap_or(u32::MAX))
             .await;
     }
+    fleet.passed(Step::Reposted).await;
     fleet.queue.delete(arrival.receipt()).await
 }

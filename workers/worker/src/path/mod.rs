@@ -15,6 +15,7 @@ mod admit;
 mod claim;
 mod decode;
 mod execute;
+mod follow;
 mod give_back;
 mod lease;
 mod notify;
@@ -23,6 +24,7 @@ mod reap;
 mod record;
 mod swap;
 mod visit;
+mod withdraw;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,8 @@ enum Leaving {
     Settled(Box<Recorded>),
     /// It goes back to the queue for so many milliseconds.
     Later { after_ms: u64, why: &'static str },
+    /// The server works on it as a task; a message that is sent now asks after it then.
+    Parked { after_ms: u64, troubled: bool },
     /// Another worker has taken the call over; its own delivery will acknowledge it.
     Lost,
 }
@@ -77,6 +81,10 @@ async fn leave(fleet: &Fleet, arrival: &Arrival, leaving: Result<Leaving, Troubl
     match leaving {
         Ok(Leaving::Settled(recorded)) => settle(fleet, &fleet.queue, arrival, &recorded).await,
         Ok(Leaving::Later { after_ms, why }) => give_back::later(fleet, arrival, after_ms, why).await,
+        Ok(Leaving::Parked { after_ms, troubled }) => {
+            fleet.passed(Step::Parked).await;
+            give_back::until_asked(fleet, arrival, after_ms, troubled).await;
+        }
         Ok(Leaving::Lost) => {
             tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over")
         }
@@ -135,13 +143,17 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
         Executed::Later { after_ms, why } => {
             return concluded(record::release(fleet, arrival, *claimed, after_ms, why).await);
         }
+        Executed::Parked { task, after_ms, troubled } => {
+            fleet.passed(Step::Executed).await;
+            return concluded(record::park(fleet, arrival, *claimed, task, after_ms, troubled).await);
+        }
     };
     fleet.passed(Step::Executed).await;
 
     concluded(record::finish(fleet, arrival, *claimed, outcome).instrument(trace::step("record")).await)
 }
 
-/// Tells whoever waits, then deletes the message from the queue it came from.
+/// Tells whoever waits, and a server that still works on it, then deletes the message from the queue it came from.
 async fn settle(fleet: &Fleet, queue: &Queue, arrival: &Arrival, recorded: &Recorded) {
     fleet.passed(Step::Recorded).await;
     // The notice goes first: a worker that dies here sends it twice, and never not at all.
@@ -153,6 +165,7 @@ async fn settle(fleet: &Fleet, queue: &Queue, arrival: &Arrival, recorded: &Reco
         );
     }
     fleet.passed(Step::Notified).await;
+    withdraw::withdraw(fleet, arrival, recorded).await;
     if let Err(trouble) = acknowledge::acknowledge(queue, arrival, recorded).await {
         // The record stands: the message comes again, finds it, and is acknowledged then.
         tracing::warn!(%trouble, message_id = arrival.message_id(), code = "acknowledge_failed", "cannot delete a message");
@@ -169,6 +182,7 @@ fn concluded(concluded: Result<record::Concluded, Trouble>) -> Result<Leaving, T
     Ok(match concluded? {
         record::Concluded::Recorded(recorded) => Leaving::Settled(recorded),
         record::Concluded::Later { after_ms, why } => Leaving::Later { after_ms, why },
+        record::Concluded::Parked { after_ms, troubled } => Leaving::Parked { after_ms, troubled },
         record::Concluded::Lost => Leaving::Lost,
     })
 }

@@ -7,7 +7,7 @@
 //! The call's row decides what the end is: one that nobody met ends as `dead_lettered`, one that may have reached its tool as
 //! `outcome_unknown`, one that ended before keeps its end and only gets what is missing of its account.
 //!
-//! **Invariant:** nothing is sent to a tool, and a dead letter is deleted with the proof of a record alone.
+//! **Invariant:** no tool is called (a server that still works on the call as a task is asked to stop), and a dead letter is deleted with the proof of a record alone.
 
 use std::sync::Arc;
 
@@ -45,7 +45,9 @@ pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery)
     }
     match Box::pin(account(&fleet, &arrival, decoded)).await {
         Ok(Leaving::Settled(recorded)) => settle(&fleet, &dead.queue, &arrival, &recorded).await,
-        Ok(Leaving::Later { after_ms, .. }) => keep(&dead, &arrival, after_ms).await,
+        Ok(Leaving::Later { after_ms, .. } | Leaving::Parked { after_ms, .. }) => {
+            keep(&dead, &arrival, after_ms).await;
+        }
         Ok(Leaving::Lost) => {}
         // It comes again when its invisibility ends.
         Err(trouble) => {

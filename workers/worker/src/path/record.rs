@@ -20,6 +20,7 @@ use toolfleet_core::time::Timestamp;
 use super::claim::ClaimedCall;
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
+use super::withdraw::OpenTask;
 use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::fleet::{Fleet, Step};
@@ -33,6 +34,7 @@ const SENTENCE_CHARS: usize = 200;
 /// The proof that a delivery's account stands in the tables.
 pub(super) struct Recorded {
     notice: Option<(Notice, String)>,
+    open_task: Option<OpenTask>,
 }
 
 impl Recorded {
@@ -40,12 +42,18 @@ impl Recorded {
     pub(super) const fn notice(&self) -> Option<&(Notice, String)> {
         self.notice.as_ref()
     }
+
+    /// The task that the server still works on although the call has ended.
+    pub(super) const fn open_task(&self) -> Option<&OpenTask> {
+        self.open_task.as_ref()
+    }
 }
 
 /// How an attempt to end a call came out.
 pub(super) enum Concluded {
     Recorded(Box<Recorded>),
     Later { after_ms: u64, why: &'static str },
+    Parked { after_ms: u64, troubled: bool },
     Lost,
 }
 
@@ -56,11 +64,11 @@ pub(super) async fn finish(
     call: ClaimedCall,
     outcome: Outcome,
 ) -> Result<Concluded, Trouble> {
-    let ClaimedCall { ready, claim, row, attempts, .. } = call;
+    let ClaimedCall { ready, claim, row, attempts, task, .. } = call;
     let request = ready.call.request;
     let now = fleet.now();
     let late = outcome.kind;
-    let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, now };
+    let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now };
     if let Event::Finish { outcome, .. } = &mut event
         && let Err(bytes) = Calls::fits(outcome)
     {
@@ -121,6 +129,30 @@ pub(super) async fn release(
             Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *ready.call.request, *row).await?)))
         }
         Turn::Stored { .. } => Ok(Concluded::Later { after_ms, why }),
+        Turn::Found { .. } => Ok(Concluded::Lost),
+    }
+}
+
+/// Leaves a call with its server as a task; the message comes again to ask after it.
+pub(super) async fn park(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    call: ClaimedCall,
+    task: String,
+    after_ms: u64,
+    troubled: bool,
+) -> Result<Concluded, Trouble> {
+    let ClaimedCall { ready, claim, row, attempts, .. } = call;
+    let now = fleet.now();
+    // At the deadline it comes back even if the server wants to be left alone for longer.
+    let after_ms = after_ms.min(ready.call.deadline.ms_since(now));
+    let event = Event::Park { claim, task, attempts, poll_at: now.plus_ms(after_ms), now };
+    match persist(fleet, &row, &event).await? {
+        Turn::Stored { row, .. } if row.finished.is_some() => {
+            stored(fleet, arrival, &row).await;
+            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *ready.call.request, *row).await?)))
+        }
+        Turn::Stored { .. } => Ok(Concluded::Parked { after_ms, troubled }),
         Turn::Found { .. } => Ok(Concluded::Lost),
     }
 }
@@ -192,6 +224,12 @@ pub(super) async fn already(
         )
     };
     fleet.history.insert(&record, row.expires_at).await?;
+    let open_task = row.task.clone().map(|handle| OpenTask {
+        tenant: row.key.tenant.clone(),
+        target: request.target.clone(),
+        session: request.session.clone(),
+        handle,
+    });
     let session = request.session;
     let group = request.group.map(|g| g.id);
     let code = finished.outcome.trouble.as_ref().map(|t| t.code);
@@ -200,7 +238,7 @@ pub(super) async fn already(
         let notice = Notice { session, group, ..notice(&row.key, finished.outcome.kind, code, finished.at) };
         (notice, queue)
     });
-    Ok(Recorded { notice })
+    Ok(Recorded { notice, open_task })
 }
 
 /// A known id came with another question: the original stays untouched, the event is audited.
@@ -223,7 +261,7 @@ pub(super) async fn mismatch(
     let code = Some(Code::IdempotencyMismatch);
     let notice = reply_queue(arrival, request.reply.clone())
         .map(|queue| (notice(&request.key, OutcomeKind::Refused, code, arrival.sent_at()), queue));
-    Ok(Recorded { notice })
+    Ok(Recorded { notice, open_task: None })
 }
 
 /// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.
@@ -238,7 +276,7 @@ pub(super) async fn unauthorised(
     let key = CallKey { tenant: Tenant::unauthorised(), call_id: message_as_id(arrival) };
     let outcome = Outcome::refused(Code::TenantNotAllowed, text);
     audit_event(fleet, arrival, AuditKind::Unauthorised, key, &outcome, None).await?;
-    Ok(Recorded { notice: None })
+    Ok(Recorded { notice: None, open_task: None })
 }
 
 /// A message that is not a request. If it names a call its sender may speak for, the answer is stored there too.
@@ -273,7 +311,7 @@ pub(super) async fn malformed(
         let queue = reply_queue(arrival, malformed.reply)?;
         Some((notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), arrival.sent_at()), queue))
     });
-    Ok(Recorded { notice })
+    Ok(Recorded { notice, open_task: None })
 }
 
 async fn audit_event(

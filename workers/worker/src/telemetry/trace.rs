@@ -110,9 +110,10 @@ pub(crate) fn ended(span: &Span, answer: &Result<Answer, Fault>) -> Option<&'sta
     let error = match answer {
         Ok(answer) => match answer.kind {
             AnswerKind::ToolError { .. } => Some("tool_error"),
-            AnswerKind::Complete | AnswerKind::InputRequired | AnswerKind::Task | AnswerKind::Unknown(_) => {
-                None
-            }
+            AnswerKind::Complete
+            | AnswerKind::InputRequired
+            | AnswerKind::Task(_)
+            | AnswerKind::Unknown(_) => None,
         },
         Err(fault) => Some(fault.code().as_str()),
     };

@@ -8,7 +8,7 @@ use toolfleet_worker::fleet::Step;
 use crate::rig::{Rig, request};
 
 /// One result, one audit record that says the same, no message left.
-async fn assert_settled(rig: &Rig, id: &str, context: &str) -> OutcomeKind {
+pub(crate) async fn assert_settled(rig: &Rig, id: &str, context: &str) -> OutcomeKind {
     let seen = rig.outcome(id).await;
     let audit = rig.audit_of(id, AuditKind::Call).await;
     assert_eq!(audit.len(), 1, "{context}: one audit record, got {audit:?}");

@@ -22,5 +22,6 @@ mod reload;
 mod rig;
 mod servers;
 mod stopping;
+mod tasks;
 mod telemetry;
 mod waiting;

@@ -98,7 +98,7 @@ async fn a_server_that_keeps_failing_is_left_alone_and_calls_wait_without_attemp
     assert_eq!(rig.outcome("waits").await.kind, OutcomeKind::Succeeded);
 }
 
-async fn cancel(rig: &Rig, id: &str) {
+pub(crate) async fn cancel(rig: &Rig, id: &str) {
     let calls = rig.direct.calls(&Tables::with_prefix("toolfleet"));
     let seen = rig.row(id).await;
     let now = Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap());

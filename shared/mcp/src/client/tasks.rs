@@ -1,0 +1,268 @@
+//! Owns tasks (extension `io.modelcontextprotocol/tasks` of 2026-07-28): the handle of work that a server goes on with, and
+//! the two requests about it, `tasks/get` and `tasks/cancel`.
+//!
+//! **Invariant:** nothing here runs a tool, so every request of this file may be sent again.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
+use toolfleet_core::fault::Fault;
+
+use super::{McpClient, Shared, Taken, Tongue, answer};
+use crate::answer::{Answer, invalid};
+use crate::endpoint::Endpoint;
+use crate::wire::{INVALID_PARAMS, METHOD_NOT_FOUND, error_of};
+use crate::words::{shorten, shorten_to};
+
+/// A longer id is no handle but an attack on whoever stores it.
+const MAX_ID_BYTES: usize = 1024;
+
+/// The handle of work that goes on at the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskHandle {
+    /// The server's name for it.
+    pub id: String,
+    /// How long the server wants to be left alone before it is asked, in milliseconds, where it says so.
+    pub poll_interval_ms: Option<u64>,
+}
+
+/// A request about one task.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskQuestion<'a> {
+    /// The server and the credentials.
+    pub endpoint: &'a Endpoint,
+    /// The conversation whose session it belongs to, with servers that have sessions.
+    pub conversation: Option<&'a str>,
+    /// The handle's id.
+    pub task: &'a str,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+    /// The vendor's part of the trace context.
+    pub tracestate: Option<&'a str>,
+    /// When the question ends, whatever the server does.
+    pub deadline: Instant,
+}
+
+/// Where a task stands.
+#[derive(Debug)]
+pub enum TaskState {
+    /// The server works on it, or says something of it that we do not know.
+    Working {
+        /// How long the server wants to be left alone, in milliseconds.
+        poll_interval_ms: Option<u64>,
+    },
+    /// The server asks for something before it goes on: the whole result of `tasks/get`, byte for byte.
+    InputRequired(Box<RawValue>),
+    /// The tool's answer, as a call that was no task would have had it.
+    Completed(Answer),
+    /// The request failed with a JSON-RPC error while it was executed.
+    Failed {
+        /// Its code.
+        code: i64,
+        /// Its message, shortened.
+        message: String,
+    },
+    /// The server gave it up.
+    Cancelled {
+        /// Why, shortened; may be empty.
+        message: String,
+    },
+    /// The server does not know the task (any more), or no tasks at all.
+    Unknown {
+        /// What it says, shortened.
+        message: String,
+    },
+}
+
+/// Members are raw, so that one of a wrong type spoils no other.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    #[serde(borrow, default)]
+    task_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    status_message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    poll_interval_ms: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+impl<'a> Told<'a> {
+    fn read(result: &'a RawValue) -> Result<Self, Fault> {
+        // A derived struct would also be read from an array.
+        let object = result.get().starts_with('{').then(|| serde_json::from_str(result.get()).ok());
+        object.flatten().ok_or_else(|| invalid("a task", result.get()))
+    }
+
+    fn id(&self) -> Option<Cow<'a, str>> {
+        text(self.task_id)
+    }
+
+    fn message(&self) -> String {
+        text(self.status_message).map_or_else(String::new, |message| shorten(&message))
+    }
+
+    /// A server that asks for parts of milliseconds is heard as well.
+    fn poll_interval_ms(&self) -> Option<u64> {
+        let ms: f64 = serde_json::from_str(self.poll_interval_ms?.get()).ok()?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+        ms.is_finite().then_some(ms as u64)
+    }
+}
+
+fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Cow<'_, str>>(raw?.get()).ok()
+}
+
+/// The handle in a result of the type `task`.
+pub(crate) fn handle_in(result: &RawValue) -> Result<TaskHandle, Fault> {
+    let told = Told::read(result)?;
+    let id = told.id().filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES);
+    let id = id.ok_or_else(|| invalid("a task without a usable taskId", result.get()))?.into_owned();
+    let working = text(told.status).is_none_or(|status| status == "working");
+    // What is over at once, or waits for us, need not be left alone.
+    let poll_interval_ms = if working { told.poll_interval_ms() } else { Some(0) };
+    Ok(TaskHandle { id, poll_interval_ms })
+}
+
+fn state_in(result: Box<RawValue>, asked: &str, tongue: Tongue) -> Result<TaskState, Fault> {
+    let told = Told::read(&result)?;
+    if told.id().is_some_and(|id| id != asked) {
+        return Err(invalid("another task than was asked for", result.get()));
+    }
+    let status = text(told.status).map(Cow::into_owned);
+    Ok(match status.as_deref() {
+        Some("completed") => {
+            let of_tool =
+                told.result.ok_or_else(|| invalid("a completed task without result", result.get()))?;
+            TaskState::Completed(answer(of_tool.to_owned(), tongue)?)
+        }
+        Some("failed") => {
+            let error = told.error.map(error_of);
+            let (code, message) = error.map_or((0, told.message()), |error| (error.code, error.message));
+            TaskState::Failed { code, message }
+        }
+        Some("cancelled") => TaskState::Cancelled { message: told.message() },
+        Some("input_required") => TaskState::InputRequired(result),
+        Some(_) => TaskState::Working { poll_interval_ms: told.poll_interval_ms() },
+        None => return Err(invalid("a task without status", &shorten_to(result.get(), 100))),
+    })
+}
+
+impl McpClient {
+    /// Asks where a task stands (`tasks/get`). It runs no tool: whatever fault comes back, it may be asked again.
+    pub async fn task(&self, question: TaskQuestion<'_>) -> Result<TaskState, Fault> {
+        let asked = within(question.deadline, self.0.of_task("tasks/get", &question)).await;
+        match asked {
+            Ok((result, tongue)) => state_in(result, question.task, tongue),
+            Err(Fault::Rpc { code: INVALID_PARAMS | METHOD_NOT_FOUND, message }) => {
+                Ok(TaskState::Unknown { message })
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Asks the server to stop (`tasks/cancel`); it decides whether and when it does.
+    pub async fn cancel_task(&self, question: TaskQuestion<'_>) -> Result<(), Fault> {
+        within(question.deadline, self.0.of_task("tasks/cancel", &question)).await.map(|_| ())
+    }
+}
+
+async fn within<T>(deadline: Instant, asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let begun = Instant::now();
+    let late = |_| {
+        let after_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Err(Fault::AttemptTimeout { after_ms })
+    };
+    timeout_at(deadline, Box::pin(asked)).await.unwrap_or_else(late)
+}
+
+impl Shared {
+    async fn of_task(
+        &self,
+        method: &'static str,
+        question: &TaskQuestion<'_>,
+    ) -> Result<(Box<RawValue>, Tongue), Fault> {
+        let mut taken = Taken { headers: true, ..Taken::default() };
+        loop {
+            let tongue = self.tongue(question.endpoint, question.conversation).await?;
+            let trouble = match self.exchange.of_task(method, question, tongue.speech()).await {
+                Ok(result) => return Ok((result, tongue)),
+                Err(trouble) => trouble,
+            };
+            Box::pin(self.remedy(question.endpoint, question.conversation, &tongue, trouble, &mut taken))
+                .await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_handle_needs_an_id_that_can_be_stored_and_forgives_the_rest() {
+        let read = |text: &str| handle_in(&raw(text)).map(|handle| (handle.id, handle.poll_interval_ms)).ok();
+        let working =
+            |more: &str| format!(r#"{{"resultType":"task","taskId":"t","status":"working"{more}}}"#);
+        assert_eq!(read(&working(r#","pollIntervalMs":500"#)), Some(("t".to_owned(), Some(500))));
+        assert_eq!(read(&working(r#","pollIntervalMs":1.5e3"#)), Some(("t".to_owned(), Some(1500))));
+        assert_eq!(read(&working(r#","pollIntervalMs":"soon","ttlMs":null"#)), Some(("t".to_owned(), None)));
+        assert_eq!(
+            read(r#"{"taskId":"t","status":"completed","pollIntervalMs":9}"#),
+            Some(("t".to_owned(), Some(0)))
+        );
+        let long = format!(r#"{{"taskId":"{}"}}"#, "x".repeat(MAX_ID_BYTES + 1));
+        for no_handle in [r#"{"status":"working"}"#, r#"{"taskId":""}"#, r#"{"taskId":7}"#, "[]", &long] {
+            assert_eq!(read(no_handle), None, "{no_handle:.60}");
+        }
+    }
+
+    #[test]
+    fn each_status_of_a_task_means_one_thing() {
+        let read = |text: &str| state_in(raw(text), "t", Tongue::Modern);
+        let Ok(TaskState::Completed(done)) =
+            read(r#"{"taskId":"t","status":"completed","result": {"content":[ ],"isError":true} }"#)
+        else {
+            panic!("a completed task")
+        };
+        assert_eq!(done.result.get(), r#"{"content":[ ],"isError":true}"#);
+        assert!(matches!(done.kind, crate::answer::AnswerKind::ToolError { .. }));
+        assert!(matches!(
+            read(r#"{"taskId":"t","status":"working","pollIntervalMs":7}"#),
+            Ok(TaskState::Working { poll_interval_ms: Some(7) })
+        ));
+        assert!(matches!(
+            read(r#"{"status":"dreaming"}"#),
+            Ok(TaskState::Working { poll_interval_ms: None })
+        ));
+        assert!(matches!(
+            read(r#"{"taskId":"t","status":"failed","error":{"code":-32603,"message":"boom"}}"#),
+            Ok(TaskState::Failed { code: -32603, message }) if message == "boom"
+        ));
+        assert!(matches!(
+            read(r#"{"taskId":"t","status":"cancelled","statusMessage":"no more"}"#),
+            Ok(TaskState::Cancelled { message }) if message == "no more"
+        ));
+        assert!(matches!(
+            read(r#"{"taskId":"t","status":"input_required","inputRequests":{}}"#),
+            Ok(TaskState::InputRequired(_))
+        ));
+        for wrong in
+            [r#"{"taskId":"u","status":"working"}"#, r#"{"taskId":"t","status":"completed"}"#, "{}", "[]"]
+        {
+            assert!(matches!(read(wrong), Err(Fault::InvalidAnswer { .. })), "{wrong}");
+        }
+    }
+}
