@@ -77,7 +77,7 @@ impl Exchange {
             arguments: call.arguments,
             request_state: resume.request_state,
             input_responses: resume.input_responses,
-            meta: self.meta(speech).with(call.on_progress.map(|_| id), call.traceparent, call.tracestate),
+            meta: self.meta(speech).with(call.on_note.map(|_| id), call.traceparent, call.tracestate),
         };
         let post = Post {
             endpoint: call.endpoint,
@@ -89,7 +89,7 @@ impl Exchange {
             tracestate: call.tracestate,
             body: request(id, "tools/call", params),
         };
-        let waiting = Waiting { id, endpoint: call.endpoint, speech, on_progress: call.on_progress };
+        let waiting = Waiting { id, endpoint: call.endpoint, speech, on_note: call.on_note };
         let withdrawal = Withdrawal::new(&self.transport, call.endpoint, speech, id, sent);
         let answer = async {
             let response = self.transport.post(&post, sent).await?;
@@ -122,7 +122,7 @@ impl Exchange {
     ) -> Result<Box<RawValue>, Trouble> {
         let post = Post::plain(endpoint, speech, method, body);
         let response = self.transport.post(&post, &Sent::default()).await?;
-        self.transport.answer(response, &Waiting { id, endpoint, speech, on_progress: None }).await
+        self.transport.answer(response, &Waiting { id, endpoint, speech, on_note: None }).await
     }
 
     /// Asks with `server/discover`, which runs no tool, which generation a server speaks.
@@ -156,7 +156,7 @@ impl Exchange {
         let post = Post::plain(endpoint, speech, "initialize", body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         let session_id = response.headers().get(&SESSION_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
-        let waiting = Waiting { id, endpoint, speech, on_progress: None };
+        let waiting = Waiting { id, endpoint, speech, on_note: None };
         let result = self.transport.answer(response, &waiting).await?;
         let found: Initialized = serde_json::from_str(result.get())
             .map_err(|error| invalid("an initialize result", &error.to_string()))?;

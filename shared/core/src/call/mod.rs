@@ -25,6 +25,7 @@ pub use event::{Claim, Decision, Event, Finding, Then, Visit};
 pub use row::{CallRow, Finished, State};
 
 use crate::ids::CallKey;
+use crate::notes::Notes;
 use crate::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
 use crate::time::Timestamp;
 
@@ -33,8 +34,9 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
     match event {
         Event::Claim { visit, lease_ms, definition } => claim(seen, visit, *lease_ms, definition.as_ref()),
         Event::Conclude { visit, outcome, definition } => conclude(seen, visit, outcome, definition.as_ref()),
-        Event::Heartbeat { claim, lease_until } => held(seen, claim, |row| {
+        Event::Heartbeat { claim, lease_until, notes } => held(seen, claim, |row| {
             let cancel = row.cancel_requested_at.is_some();
+            let row = told(row, notes.clone());
             (CallRow { lease_until: Some(*lease_until), ..row }, Then::Extended { cancel })
         }),
         Event::Release { claim, attempts, exposed, now } => held(seen, claim, |row| {
@@ -55,8 +57,8 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
             };
             (parked, Then::Waits)
         }),
-        Event::Finish { claim, outcome, attempts, now } => held(seen, claim, |row| {
-            let row = CallRow { attempts: *attempts, ..row };
+        Event::Finish { claim, outcome, attempts, now, notes } => held(seen, claim, |row| {
+            let row = CallRow { attempts: *attempts, ..told(row, notes.clone()) };
             (ended(row, outcome.clone(), *now), Then::Ended)
         }),
         Event::AwaitApproval { visit } => await_approval(seen, visit),
@@ -183,6 +185,11 @@ fn held(seen: Option<&CallRow>, claim: &Claim, change: impl FnOnce(CallRow) -> (
     }
 }
 
+/// The row with what the server told meanwhile; if it told nothing, what stands stays.
+fn told(row: CallRow, notes: Option<Box<Notes>>) -> CallRow {
+    CallRow { notes: notes.or(row.notes), ..row }
+}
+
 fn hand_out(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
     let row = CallRow {
         state: State::Claimed,
@@ -225,6 +232,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
         cancel_requested_at: None,
         task: None,
         definition: None,
+        notes: None,
         finished: None,
         expires_at: expires_at.whole_s(),
     }

@@ -3,6 +3,7 @@
 use toolfleet_core::call::{CallRow, Claim, Decision, Event, Finding, State, Then, Visit, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
 use toolfleet_core::time::Timestamp;
 
@@ -80,7 +81,7 @@ fn released(exposed: bool) -> CallRow {
 
 fn done() -> CallRow {
     let (row, claim) = claimed();
-    stored(Some(&row), &Event::Finish { claim, outcome: success(), attempts: 1, now: at(10) }).0
+    stored(Some(&row), &Event::Finish { claim, outcome: success(), attempts: 1, now: at(10), notes: None }).0
 }
 
 fn waiting_task() -> CallRow {
@@ -189,8 +190,14 @@ fn a_late_worker_can_write_nothing_in_any_state() {
     let (taken, _) = stored(Some(&row), &claim_by(safe(visit(2, AFTER_LEASE))));
     for row in [pending(), released(false), waiting_task(), awaiting_approval(), done(), taken] {
         for event in [
-            Event::Finish { claim: old.clone(), outcome: success(), attempts: 9, now: at(99_000) },
-            Event::Heartbeat { claim: old.clone(), lease_until: at(99_000) },
+            Event::Finish {
+                claim: old.clone(),
+                outcome: success(),
+                attempts: 9,
+                now: at(99_000),
+                notes: None,
+            },
+            Event::Heartbeat { claim: old.clone(), lease_until: at(99_000), notes: None },
             Event::Release { claim: old.clone(), attempts: 9, exposed: true, now: at(99_000) },
             Event::Park { claim: old.clone(), task: "t".into(), attempts: 9 },
         ] {
@@ -216,7 +223,7 @@ fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
     }
     let held = withdrawn(Some(&claimed().0));
     assert!(matches!(left(&held, &by_message), Finding::HeldElsewhere { .. }));
-    let beat = Event::Heartbeat { claim: claimed().1, lease_until: at(LEASE_MS + 100) };
+    let beat = Event::Heartbeat { claim: claimed().1, lease_until: at(LEASE_MS + 100), notes: None };
     assert_eq!(stored(Some(&held), &beat).1, Then::Extended { cancel: true });
     let (ended, _) = stored(Some(&held), &claim_by(safe(visit(2, AFTER_LEASE))));
     assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
@@ -234,7 +241,7 @@ fn a_cancellation_after_the_end_changes_nothing_and_a_second_one_neither() {
 #[test]
 fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
     let (row, claim) = claimed();
-    let finish = Event::Finish { claim, outcome: success(), attempts: 1, now: at(10) };
+    let finish = Event::Finish { claim, outcome: success(), attempts: 1, now: at(10), notes: None };
     assert_eq!(outcome(&stored(Some(&withdrawn(Some(&row))), &finish).0).0, OutcomeKind::Succeeded);
 }
 
@@ -287,9 +294,23 @@ fn approval_lets_a_waiting_call_run_and_nothing_else() {
 #[test]
 fn a_heartbeat_extends_the_lease_and_nothing_else() {
     let (row, claim) = claimed();
-    let (next, then) = stored(Some(&row), &Event::Heartbeat { claim, lease_until: at(50_000) });
+    let (next, then) = stored(Some(&row), &Event::Heartbeat { claim, lease_until: at(50_000), notes: None });
     assert_eq!(then, Then::Extended { cancel: false });
     assert_eq!(next, CallRow { rev: row.rev + 1, lease_until: Some(at(50_000)), ..row });
+}
+
+#[test]
+fn what_a_server_told_stays_until_its_holder_heard_more_and_outlasts_the_end() {
+    let heard = |ms| Some(Box::new(Notes::none(at(ms))));
+    let (row, claim) = claimed();
+    let beat = |notes| Event::Heartbeat { claim: claim.clone(), lease_until: at(50_000), notes };
+    let row = stored(Some(&row), &beat(heard(5))).0;
+    let row = stored(Some(&row), &beat(None)).0;
+    assert_eq!(row.notes, heard(5));
+    let finish =
+        |notes| Event::Finish { claim: claim.clone(), outcome: success(), attempts: 1, now: at(10), notes };
+    assert_eq!(stored(Some(&row), &finish(None)).0.notes, heard(5));
+    assert_eq!(stored(Some(&row), &finish(heard(9))).0.notes, heard(9));
 }
 
 #[test]

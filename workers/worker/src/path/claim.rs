@@ -6,6 +6,7 @@ use toolfleet_aws::Trouble;
 use toolfleet_core::call::{CallRow, Claim, Event, Finding, Then};
 use toolfleet_core::message::CallRequest;
 
+use super::overheard::Overheard;
 use super::prepare::ReadyCall;
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
@@ -30,6 +31,8 @@ pub(super) struct ClaimedCall {
     pub(super) attempts: u32,
     /// Whether an attempt may have had an effect.
     pub(super) exposed: bool,
+    /// What the server tells of it.
+    pub(super) overheard: Overheard,
 }
 
 pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) -> Result<Claimed, Trouble> {
@@ -42,7 +45,16 @@ pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) ->
     Ok(match apply(&fleet.calls, None, &event).await? {
         Turn::Stored { row, then: Then::Execute(claim) } => {
             let (attempts, exposed) = (row.attempts, row.exposed);
-            Claimed::Ours(Box::new(ClaimedCall { ready, claim, row: *row, since, attempts, exposed }))
+            let overheard = Overheard::after(row.notes.as_deref());
+            Claimed::Ours(Box::new(ClaimedCall {
+                ready,
+                claim,
+                row: *row,
+                since,
+                attempts,
+                exposed,
+                overheard,
+            }))
         }
         Turn::Stored { row, then: Then::Ended | Then::Extended { .. } | Then::Waits | Then::Noted } => {
             Claimed::Ended { request: ready.call.request, row }

@@ -18,6 +18,7 @@ mod execute;
 mod give_back;
 mod lease;
 mod notify;
+mod overheard;
 mod prepare;
 mod reap;
 mod record;
