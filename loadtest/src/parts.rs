@@ -191,7 +191,14 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
     let Then::Execute(claim) = then else { anyhow::bail!("a claim of a new call was not ours") };
     let content =
         to_raw_value(&json!({"content": [{"type": "text", "text": arguments(n)?}], "isError": false}))?;
-    let finish = Event::Finish { claim, outcome: Outcome::succeeded(content), attempts: 1, task: None, now };
+    let finish = Event::Finish {
+        claim,
+        outcome: Outcome::succeeded(content),
+        attempts: 1,
+        task: None,
+        now,
+        notes: None,
+    };
     let (ended, _) = store(calls, Some(&claimed), &finish).await?;
     history.insert(&record(key, &ended), ended.expires_at).await?;
     Ok(())

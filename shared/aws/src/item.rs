@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Finished, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::notes::{Amount, LogLine, Notes, Progress};
 use toolfleet_core::outcome::{Outcome, Trouble as Why};
 use toolfleet_core::time::Timestamp;
 
@@ -68,6 +69,16 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     put("poll_at_ms", row.poll_at.and_then(ms));
     put("definition", row.definition.as_ref().and_then(text));
     put("expires_at", number(row.expires_at.as_s()));
+    if let Some(notes) = &row.notes {
+        put("noted_at_ms", ms(notes.at));
+        if let Some(progress) = &notes.progress {
+            put("progress", number(progress.progress));
+            put("progress_total", progress.total.and_then(number));
+            put("progress_message", progress.message.as_ref().and_then(text));
+        }
+        let lines = notes.log.iter().map(|line| Value::S(format!("{}: {}", line.level, line.text))).collect();
+        put("log", Some(Value::L(lines)).filter(|_| !notes.log.is_empty()));
+    }
     if let Some(finished) = &row.finished {
         let outcome = &finished.outcome;
         put("finished_at_ms", ms(finished.at));
@@ -125,6 +136,7 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         task: optional("task")?.map(str::to_owned),
         poll_at: row.optional_ms("poll_at_ms")?,
         definition: optional("definition")?.map(str::to_owned),
+        notes: row.notes()?.map(Box::new),
         finished,
         expires_at: Timestamp::from_ms(row.number::<i64>("expires_at")?.saturating_mul(1000)),
     })
@@ -216,6 +228,31 @@ impl<'a> Reader<'a> {
         Ok(Outcome { kind: self.word("outcome")?, trouble, content: self.content()? })
     }
 
+    fn notes(&self) -> Result<Option<Notes>, Trouble> {
+        let Some(at) = self.optional_ms("noted_at_ms")? else {
+            return Ok(None);
+        };
+        let amount = |name: &str| Amount::new(self.number(name)?).ok_or_else(|| broken(name));
+        let optional = |name: &str| self.0.contains_key(name);
+        let progress = optional("progress").then(|| {
+            Ok::<_, Trouble>(Progress {
+                progress: amount("progress")?,
+                total: optional("progress_total").then(|| amount("progress_total")).transpose()?,
+                message: optional("progress_message")
+                    .then(|| self.text("progress_message").map(str::to_owned))
+                    .transpose()?,
+            })
+        });
+        let lines = self.0.get("log").and_then(|log| log.as_l().ok()).map(Vec::as_slice).unwrap_or_default();
+        let line = |line: &Value| {
+            let text = line.as_s().ok().and_then(|text| text.split_once(": "));
+            let (level, text) = text.ok_or_else(|| broken("log"))?;
+            Ok::<_, Trouble>(LogLine { level: level.to_owned(), text: text.to_owned() })
+        };
+        let log = lines.iter().map(line).collect::<Result<_, _>>()?;
+        Ok(Some(Notes { at, progress: progress.transpose()?, log }))
+    }
+
     fn content(&self) -> Result<Option<Box<RawValue>>, Trouble> {
         let plain = if let Some(gz) = self.0.get("result_gz") {
             let bytes = gz.as_b().map_err(|_| broken("result_gz"))?;
@@ -233,9 +270,22 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::notes::Note;
     use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
     use super::*;
+
+    fn notes() -> Notes {
+        let mut notes = Notes::none(Timestamp::from_ms(6));
+        let line = |text: &str| Note::Log(LogLine { level: "info".into(), text: text.into() });
+        notes.take(line("a: b"), notes.at);
+        notes.take(line(""), notes.at);
+        let amount = |number| Amount::new(number).unwrap();
+        let message = Some("half".to_owned());
+        let progress = Progress { progress: amount(0.1 + 0.2), total: Some(amount(7.0)), message };
+        notes.take(Note::Progress(progress), notes.at);
+        notes
+    }
 
     fn row(content: Option<&str>, why: Option<Why>) -> CallRow {
         let outcome = Outcome {
@@ -260,6 +310,7 @@ mod tests {
             task: Some("t".into()),
             poll_at: Some(Timestamp::from_ms(6)),
             definition: Some("d".into()),
+            notes: Some(Box::new(notes())),
             finished: Some(Finished { outcome, at: Timestamp::from_ms(4) }),
             expires_at: Timestamp::from_ms(9_000),
         }
@@ -287,6 +338,7 @@ mod tests {
             task: None,
             poll_at: None,
             definition: None,
+            notes: None,
             finished: None,
             ..row(None, None)
         };

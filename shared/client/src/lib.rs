@@ -32,6 +32,7 @@ use toolfleet_core::call::{CallRow, Decision, Event, Finding, Finished, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::CallRequest;
+use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::time::Timestamp;
 
@@ -79,6 +80,8 @@ pub struct CallResult {
     pub enqueued_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
+    /// What the server told while it ran, where it was asked to.
+    pub notes: Option<Box<Notes>>,
     /// The digest of the question it answers.
     pub digest: Option<Digest>,
 }
@@ -105,9 +108,9 @@ impl Standing {
     fn of(row: Option<CallRow>) -> Self {
         match row {
             None => Self::Unknown,
-            Some(CallRow { finished: Some(finished), attempts, enqueued_at, digest, .. }) => {
+            Some(CallRow { finished: Some(finished), attempts, enqueued_at, digest, notes, .. }) => {
                 let Finished { outcome, at } = finished;
-                let result = CallResult { outcome, attempts, enqueued_at, finished_at: at, digest };
+                let result = CallResult { outcome, attempts, enqueued_at, finished_at: at, notes, digest };
                 Self::Ended(Box::new(result))
             }
             Some(row) => Self::Open(Box::new(row)),

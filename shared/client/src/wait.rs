@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::Trouble;
+use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 
 use crate::{CallResult, Client, Standing};
@@ -69,6 +70,17 @@ impl Looks {
 impl Client {
     /// Waits until the call has ended, looking every 20 ms at first and every second in the end.
     pub async fn wait(&self, key: &CallKey, time_out: Duration) -> Result<CallResult, WaitError> {
+        self.watch(key, time_out, |_| {}).await
+    }
+
+    /// The same, and shows the call's row at each look while it is open: where it stands, and what its server tells
+    /// ([`CallRow::notes`]).
+    pub async fn watch(
+        &self,
+        key: &CallKey,
+        time_out: Duration,
+        mut see: impl FnMut(&CallRow),
+    ) -> Result<CallResult, WaitError> {
         let mut looks = Looks::new(time_out);
         loop {
             let Some(standing) = looks.within(self.standing(key)).await else {
@@ -76,7 +88,8 @@ impl Client {
             };
             match standing {
                 Ok(Standing::Ended(result)) => return Ok(*result),
-                Ok(Standing::Unknown | Standing::Open(_)) => {}
+                Ok(Standing::Open(row)) => see(&row),
+                Ok(Standing::Unknown) => {}
                 Err(trouble) => looks.bear(trouble)?,
             }
             if !looks.next().await {

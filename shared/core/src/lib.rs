@@ -13,6 +13,7 @@ pub mod fault;
 pub mod grants;
 pub mod ids;
 pub mod message;
+pub mod notes;
 pub mod notice;
 pub mod outcome;
 pub mod redact;

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::ids::ServerId;
+use toolfleet_core::notes::Note;
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, ToolCall};
 
 #[tokio::main]
@@ -32,8 +33,8 @@ async fn main() -> anyhow::Result<()> {
         let begun = Instant::now();
         let mut call = ToolCall::new(&endpoint, &tool, &arguments, begun + Duration::from_secs(30));
         call.conversation = Some("example");
-        let heard = |params: &RawValue| eprintln!("progress {}", params.get());
-        call.on_progress = Some(&heard);
+        let heard = |note: Note| eprintln!("{note:?}");
+        call.on_note = Some(&heard);
         match client.call_tool(call).await {
             Ok(answer) => {
                 let (kind, version, session) = (&answer.kind, &answer.protocol_version, &answer.mcp_session);

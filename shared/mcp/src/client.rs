@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
+use toolfleet_core::notes::Note;
 use toolfleet_core::outcome::MayHaveRun;
 
 pub(crate) use tasks::handle_in;
@@ -23,6 +24,7 @@ use crate::connect::{Proxies, http_client, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::{Era, Eras};
 use crate::exchange::{Exchange, era_among};
+use crate::patience::Heard;
 use crate::reach::Reach;
 use crate::register::{OpenSession, RegisterAway, SessionRegister};
 use crate::session::{Session, Sessions};
@@ -149,15 +151,35 @@ impl McpClient {
     /// A fault whose [`may_have_run`](Fault::may_have_run) is `No` means that the tool did not run. Time spent on finding
     /// out how to speak to the server counts against the same deadline.
     pub async fn call_tool(&self, call: ToolCall<'_>) -> Result<Answer, Fault> {
+        let Some(patience) = call.patience else {
+            return self.attempt(&call, sleep_until(call.deadline)).await;
+        };
+        let heard = Heard::now();
+        let listen = |note: Note| {
+            heard.hear(&note);
+            if let Some(hear) = call.on_note {
+                hear(note);
+            }
+        };
+        let call = ToolCall { on_note: Some(&listen), ..call };
+        Box::pin(self.attempt(&call, heard.silence(patience, call.deadline))).await
+    }
+
+    async fn attempt(&self, call: &ToolCall<'_>, over: impl Future<Output = ()>) -> Result<Answer, Fault> {
         let begun = Instant::now();
         let sent = Sent::default();
-        match timeout_at(call.deadline, Box::pin(self.0.rounds(&call, &sent))).await {
-            Ok(Ok(answer)) => Ok(answer.without_echo(call.endpoint)),
-            Ok(Err(fault)) => Err(call.endpoint.without_echo(fault)),
-            Err(_) if sent.may_have_run() => Err(Fault::AttemptTimeout {
+        let answer = tokio::select! {
+            biased;
+            answer = Box::pin(self.0.rounds(call, &sent)) => Some(answer),
+            () = over => None,
+        };
+        match answer {
+            Some(Ok(answer)) => Ok(answer.without_echo(call.endpoint)),
+            Some(Err(fault)) => Err(call.endpoint.without_echo(fault)),
+            None if sent.may_have_run() => Err(Fault::AttemptTimeout {
                 after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             }),
-            Err(_) => Err(out_of_time()),
+            None => Err(out_of_time()),
         }
     }
 

@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::notes::Note;
 use toolfleet_core::redact::REDACTED;
 use url::Url;
 
@@ -33,20 +35,22 @@ pub struct Endpoint {
 impl Endpoint {
     /// The fault without any credential that the server's own words may have echoed.
     pub(crate) fn without_echo(&self, fault: Fault) -> Fault {
-        let fault = match &self.auth {
-            Some(auth) => auth.scrub(fault),
-            None => fault,
+        fault.map_text(|text| self.text_without_echo(text))
+    }
+
+    /// The same for any other words of the server.
+    pub(crate) fn text_without_echo(&self, text: String) -> String {
+        let text = match &self.auth {
+            Some(auth) => auth.scrub_words(text),
+            None => text,
         };
         let secrets = self
             .headers
             .values()
             .filter(|value| value.is_sensitive())
             .filter_map(|value| value.to_str().ok());
-        let parts: Vec<_> =
-            secrets.flat_map(|value| [Some(value), value.split(' ').next_back()]).flatten().collect();
-        fault.map_text(|text| {
-            parts.iter().filter(|part| part.len() >= 6).fold(text, |text, part| text.replace(part, REDACTED))
-        })
+        let parts = secrets.flat_map(|value| [Some(value), value.split(' ').next_back()]).flatten();
+        parts.filter(|part| part.len() >= 6).fold(text, |text, part| text.replace(part, REDACTED))
     }
 }
 
@@ -72,8 +76,8 @@ pub(crate) fn without_secrets(url: &Url) -> String {
     shown.into()
 }
 
-/// Hears the `params` of every progress notification that belongs to the call.
-pub type OnProgress<'a> = &'a (dyn Fn(&RawValue) + Send + Sync);
+/// Hears what the server tells while the call runs.
+pub type OnNote<'a> = &'a (dyn Fn(Note) + Send + Sync);
 
 /// What a server that answered `input_required` wants to see again.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,8 +105,10 @@ pub struct ToolCall<'a> {
     pub tracestate: Option<&'a str>,
     /// When this attempt ends, whatever the server does.
     pub deadline: Instant,
-    /// Hears progress; asking for it makes servers stream.
-    pub on_progress: Option<OnProgress<'a>>,
+    /// Hears progress and log lines. Asking for them makes servers stream, so it is asked only where someone hears.
+    pub on_note: Option<OnNote<'a>>,
+    /// The attempt ends when no progress was heard for so long, in any case at its deadline.
+    pub patience: Option<Duration>,
     /// Answers an earlier `input_required`.
     pub resume: Resume<'a>,
 }
@@ -118,7 +124,8 @@ impl<'a> ToolCall<'a> {
             traceparent: None,
             tracestate: None,
             deadline,
-            on_progress: None,
+            on_note: None,
+            patience: None,
             resume: Resume::default(),
         }
     }

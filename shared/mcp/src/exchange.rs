@@ -78,7 +78,7 @@ impl Exchange {
             arguments: call.arguments,
             request_state: resume.request_state,
             input_responses: resume.input_responses,
-            meta: self.meta(speech).with(call.on_progress.map(|_| id), call.traceparent, call.tracestate),
+            meta: self.meta(speech).with(call.on_note.map(|_| id), call.traceparent, call.tracestate),
         };
         let post = Post {
             endpoint: call.endpoint,
@@ -90,7 +90,7 @@ impl Exchange {
             tracestate: call.tracestate,
             body: request(id, "tools/call", params),
         };
-        let waiting = Waiting { id, endpoint: call.endpoint, speech, on_progress: call.on_progress };
+        let waiting = Waiting { id, endpoint: call.endpoint, speech, on_note: call.on_note };
         let withdrawal = Withdrawal::new(&self.transport, call.endpoint, speech, id, sent);
         let answer = async {
             let response = self.transport.post(&post, sent).await?;
@@ -127,7 +127,7 @@ impl Exchange {
         let plain = Post::plain(endpoint, speech, method, body);
         let post = Post { name: Some(task), traceparent, tracestate, ..plain };
         let response = self.transport.post(&post, &Sent::default()).await?;
-        self.transport.answer(response, &Waiting { id, endpoint, speech, on_progress: None }).await
+        self.transport.answer(response, &Waiting { id, endpoint, speech, on_note: None }).await
     }
 
     async fn ask(
@@ -140,7 +140,7 @@ impl Exchange {
     ) -> Result<Box<RawValue>, Trouble> {
         let post = Post::plain(endpoint, speech, method, body);
         let response = self.transport.post(&post, &Sent::default()).await?;
-        self.transport.answer(response, &Waiting { id, endpoint, speech, on_progress: None }).await
+        self.transport.answer(response, &Waiting { id, endpoint, speech, on_note: None }).await
     }
 
     /// Asks with `server/discover`, which runs no tool, which generation a server speaks.
@@ -174,7 +174,7 @@ impl Exchange {
         let post = Post::plain(endpoint, speech, "initialize", body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         let session_id = response.headers().get(&SESSION_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
-        let waiting = Waiting { id, endpoint, speech, on_progress: None };
+        let waiting = Waiting { id, endpoint, speech, on_note: None };
         let result = self.transport.answer(response, &waiting).await?;
         let found: Initialized = serde_json::from_str(result.get())
             .map_err(|error| invalid("an initialize result", &error.to_string()))?;

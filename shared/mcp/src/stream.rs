@@ -13,7 +13,8 @@ use tokio::time::{sleep, timeout};
 use toolfleet_core::fault::Fault;
 
 use crate::classify::Trouble;
-use crate::endpoint::{Endpoint, OnProgress};
+use crate::endpoint::{Endpoint, OnNote};
+use crate::notes::note;
 use crate::sse::Parser;
 use crate::transport::{Post, Sent, Speech, Transport, detail_of};
 use crate::wire::{Heard, hear, reply};
@@ -34,7 +35,7 @@ pub(crate) struct Waiting<'a> {
     pub(crate) id: u64,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) speech: Speech<'a>,
-    pub(crate) on_progress: Option<OnProgress<'a>>,
+    pub(crate) on_note: Option<OnNote<'a>>,
 }
 
 /// How a stream ended.
@@ -173,10 +174,10 @@ impl Transport {
                 }
             }
             Heard::Notification { method, params } => {
-                if let (Some(hear), Some(params), "notifications/progress") =
-                    (waiting.on_progress, params, method.as_ref())
+                if let (Some(hear), Some(params)) = (waiting.on_note, params)
+                    && let Some(note) = note(&method, params, waiting.id, waiting.endpoint)
                 {
-                    hear(params);
+                    hear(note);
                 }
             }
         }

@@ -56,6 +56,8 @@ pub(crate) struct Meta<'a> {
     client: Option<&'a ClientInfo>,
     #[serde(rename = "io.modelcontextprotocol/clientCapabilities", skip_serializing_if = "Option::is_none")]
     capabilities: Option<Capabilities>,
+    #[serde(rename = "io.modelcontextprotocol/logLevel", skip_serializing_if = "Option::is_none")]
+    log_level: Option<&'static str>,
     #[serde(rename = "progressToken", skip_serializing_if = "Option::is_none")]
     progress_token: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +73,7 @@ impl<'a> Meta<'a> {
             version: Some(MODERN),
             client: Some(client),
             capabilities: Some(Capabilities { extensions: Extensions { tasks: Nothing {} } }),
+            log_level: None,
             progress_token: None,
             traceparent: None,
             tracestate: None,
@@ -83,6 +86,7 @@ impl<'a> Meta<'a> {
             version: None,
             client: None,
             capabilities: None,
+            log_level: None,
             progress_token: None,
             traceparent: None,
             tracestate: None,
@@ -96,6 +100,10 @@ impl<'a> Meta<'a> {
         tracestate: Option<&'a str>,
     ) -> Self {
         self.progress_token = progress_token;
+        // Whoever hears progress hears log lines too; legacy servers send those unasked.
+        if self.version.is_some() && progress_token.is_some() {
+            self.log_level = Some("info");
+        }
         self.traceparent = traceparent;
         self.tracestate = tracestate;
         self

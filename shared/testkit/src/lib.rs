@@ -7,5 +7,5 @@ mod http1;
 mod mock;
 mod proxy;
 
-pub use mock::{Era, Hold, MockFault, MockMcp, PendingTool, Recorded, SessionLoss, ToolAnswer};
+pub use mock::{Era, HELD, Hold, MockFault, MockMcp, PendingTool, Recorded, SessionLoss, ToolAnswer};
 pub use proxy::{Cut, CuttingProxy, Rule};

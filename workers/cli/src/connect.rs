@@ -109,8 +109,14 @@ impl Fleet {
     }
 
     /// The row of a call once it has ended; where it stands by then if that takes longer than `within`.
-    pub(crate) async fn wait(&self, key: &CallKey, within: Duration) -> Result<Option<CallRow>, Failure> {
-        match self.client.wait(key, within).await {
+    /// `see` is shown the row while the call is open.
+    pub(crate) async fn wait(
+        &self,
+        key: &CallKey,
+        within: Duration,
+        see: impl FnMut(&CallRow),
+    ) -> Result<Option<CallRow>, Failure> {
+        match self.client.watch(key, within, see).await {
             Ok(_) | Err(WaitError::TimeOut { .. }) => self.read(key).await,
             Err(WaitError::Trouble(trouble)) => Err(trouble.into()),
         }

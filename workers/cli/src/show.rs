@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, State};
 use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
+use toolfleet_core::notes::{Notes, Progress};
 use toolfleet_core::outcome::{MayHaveRun, Outcome, OutcomeKind, Trouble};
 use toolfleet_core::time::Timestamp;
 
@@ -38,6 +39,8 @@ pub(crate) struct CallView<'a> {
     finished_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cancel_requested_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<&'a Notes>,
 }
 
 impl<'a> CallView<'a> {
@@ -58,6 +61,7 @@ impl<'a> CallView<'a> {
             started_at: row.and_then(|row| row.started_at),
             finished_at: finished.map(|f| f.at),
             cancel_requested_at: row.and_then(|row| row.cancel_requested_at),
+            notes: row.and_then(|row| row.notes.as_deref()),
         }
     }
 }
@@ -69,6 +73,7 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
     }
     let Some(finished) = row.and_then(|row| row.finished.as_ref()) else {
         output.note(&standing(key, row));
+        told(output, row);
         return Ok(Ending::NoResult);
     };
     if let Some(content) = &finished.outcome.content {
@@ -78,7 +83,28 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
         return Ok(Ending::Done);
     }
     output.note(&trouble(&finished.outcome));
+    told(output, row);
     Ok(Ending::NotSucceeded)
+}
+
+/// What the server told of a call that did not succeed, or has not yet.
+fn told(output: &Output, row: Option<&CallRow>) {
+    let Some(notes) = row.and_then(|row| row.notes.as_ref()) else {
+        return;
+    };
+    if let Some(latest) = &notes.progress {
+        output.note(&format!("  progress: {}, heard of at {}", progress(latest), notes.at));
+    }
+    for line in &notes.log {
+        output.note(&format!("  {}: {}", line.level, line.text));
+    }
+}
+
+/// How far a call is, for people.
+pub(crate) fn progress(progress: &Progress) -> String {
+    let total = progress.total.map_or_else(String::new, |total| format!(" of {total}"));
+    let message = progress.message.as_ref().map_or_else(String::new, |message| format!(", {message}"));
+    format!("{}{total}{message}", progress.progress)
 }
 
 /// Where a call without a result stands, as a sentence.
@@ -177,6 +203,8 @@ pub(crate) fn span(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::notes::Amount;
+
     use super::*;
 
     fn raw(text: &str) -> Box<RawValue> {
@@ -209,6 +237,15 @@ mod tests {
         assert_eq!(view["state"], "unknown");
         assert!(view.get("outcome").is_none());
         assert!(standing(&key, None).contains("never sent"));
+    }
+
+    #[test]
+    fn progress_is_shown_as_far_as_it_is_known() {
+        let amount = |number| Amount::new(number).unwrap();
+        let bare = Progress { progress: amount(0.5), total: None, message: None };
+        assert_eq!(progress(&bare), "0.5");
+        let whole = Progress { total: Some(amount(10.0)), message: Some("rows".into()), ..bare };
+        assert_eq!(progress(&whole), "0.5 of 10, rows");
     }
 
     #[test]

@@ -218,6 +218,12 @@ impl Limits {
         self.lease / 3
     }
 
+    /// The shortest time from a claim, or from one of its writes, to one that is made for notes alone: a call that is quicker costs
+    /// no write more.
+    pub fn notes_pace(&self) -> Duration {
+        (self.lease / 10).min(Duration::from_secs(3))
+    }
+
     /// The lease in whole seconds, as a visibility timeout wants it; at least as long as the lease.
     pub fn visibility_s(&self) -> u32 {
         u32::try_from(self.lease.as_millis().div_ceil(1000)).unwrap_or(43_200).clamp(1, 43_200)

@@ -6,6 +6,7 @@ use super::State;
 use super::row::CallRow;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
+use crate::notes::Notes;
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
 
@@ -87,6 +88,8 @@ pub enum Event {
         claim: Claim,
         /// The new end of the lease.
         lease_until: Timestamp,
+        /// What the server has told so far; none leaves what stands.
+        notes: Option<Box<Notes>>,
     },
     /// The holder gives it back for later.
     Release {
@@ -124,6 +127,8 @@ pub enum Event {
         task: Option<String>,
         /// Now.
         now: Timestamp,
+        /// What the server told while it ran; none leaves what stands.
+        notes: Option<Box<Notes>>,
     },
     /// A delivery finds that a person must allow it first.
     AwaitApproval {

@@ -30,6 +30,7 @@ pub use event::{Claim, Decision, Event, Finding, Then, Visit};
 pub use row::{CallRow, Finished, State};
 
 use crate::ids::CallKey;
+use crate::notes::Notes;
 use crate::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
 use crate::time::Timestamp;
 
@@ -38,8 +39,9 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
     match event {
         Event::Claim { visit, lease_ms, definition } => claim(seen, visit, *lease_ms, definition.as_ref()),
         Event::Conclude { visit, outcome, definition } => conclude(seen, visit, outcome, definition.as_ref()),
-        Event::Heartbeat { claim, lease_until } => held(seen, claim, |row| {
+        Event::Heartbeat { claim, lease_until, notes } => held(seen, claim, |row| {
             let cancel = row.cancel_requested_at.is_some();
+            let row = told(row, notes.clone());
             (CallRow { lease_until: Some(*lease_until), ..row }, Then::Extended { cancel })
         }),
         Event::Release { claim, attempts, exposed, now } => held(seen, claim, |row| {
@@ -59,8 +61,8 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
                 }
             }
         }),
-        Event::Finish { claim, outcome, attempts, task, now } => held(seen, claim, |row| {
-            let row = CallRow { attempts: *attempts, task: task.clone(), ..row };
+        Event::Finish { claim, outcome, attempts, task, now, notes } => held(seen, claim, |row| {
+            let row = CallRow { attempts: *attempts, task: task.clone(), ..told(row, notes.clone()) };
             (ended(row, outcome.clone(), *now), Then::Ended)
         }),
         Event::AwaitApproval { visit } => await_approval(seen, visit),
@@ -195,6 +197,11 @@ fn held(seen: Option<&CallRow>, claim: &Claim, change: impl FnOnce(CallRow) -> (
     }
 }
 
+/// The row with what the server told meanwhile; if it told nothing, what stands stays.
+fn told(row: CallRow, notes: Option<Box<Notes>>) -> CallRow {
+    CallRow { notes: notes.or(row.notes), ..row }
+}
+
 fn hand_out(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
     let definition = match row.task {
         // A question is none of the call's executions: it stays with the definition it was sent by.
@@ -245,6 +252,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
         task: None,
         poll_at: None,
         definition: None,
+        notes: None,
         finished: None,
         expires_at: expires_at.whole_s(),
     }

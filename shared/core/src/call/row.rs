@@ -4,6 +4,7 @@
 
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
+use crate::notes::Notes;
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
 
@@ -82,6 +83,8 @@ pub struct CallRow {
     pub poll_at: Option<Timestamp>,
     /// The digest of the tool's definition it ran under.
     pub definition: Option<String>,
+    /// What the server told of it, where it was asked to.
+    pub notes: Option<Box<Notes>>,
     /// How it ended.
     pub finished: Option<Finished>,
     /// When the row may vanish, to the second: the table keeps no more, and a row must equal what comes back of it.

@@ -40,6 +40,9 @@ pub struct Server {
     /// How long one attempt may take, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// Whether workers ask it how far its calls are; a tool's own registration may say otherwise.
+    #[serde(default)]
+    pub progress: bool,
     /// The credential that a Pika tool or an IDP agent brought along; a server of a catalog's own form has none.
     #[serde(skip)]
     pub credential: Option<Credential>,
@@ -58,6 +61,7 @@ impl Server {
             headers: BTreeMap::new(),
             auth: Auth::None,
             timeout_ms: None,
+            progress: false,
             credential: None,
         }
     }

@@ -30,6 +30,8 @@ pub struct Tool {
     pub open: bool,
     /// How long one attempt may take, in milliseconds.
     pub timeout_ms: u64,
+    /// Whether workers ask its server how far a call is.
+    pub progress: bool,
     /// How many attempts a call has.
     pub max_attempts: u32,
     /// Whether an operator stopped it.
@@ -47,6 +49,15 @@ pub enum Executor {
     Mcp(Arc<Server>),
     /// A Lambda function.
     Lambda(LambdaArn),
+}
+
+impl Executor {
+    const fn server(&self) -> Option<&Arc<Server>> {
+        match self {
+            Self::Mcp(server) => Some(server),
+            Self::Lambda(_) => None,
+        }
+    }
 }
 
 /// The ARN of a Lambda function, with or without a version or alias.
@@ -114,10 +125,7 @@ impl Tool {
 
     /// Its MCP server, where one runs it.
     pub const fn server(&self) -> Option<&Arc<Server>> {
-        match &self.executor {
-            Executor::Mcp(server) => Some(server),
-            Executor::Lambda(_) => None,
-        }
+        self.executor.server()
     }
 
     /// Adds the pins of its functions.
@@ -164,6 +172,7 @@ pub(super) struct Draft {
     pub(super) functions: Vec<Function>,
     pub(super) open: bool,
     pub(super) timeout_ms: Option<u64>,
+    pub(super) progress: Option<bool>,
     pub(super) max_attempts: Option<u32>,
     pub(super) paused: bool,
     pub(super) access: Vec<AccessRule>,
@@ -202,6 +211,7 @@ impl Draft {
         if timeout_ms == 0 {
             return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
+        let of_server = executor.server().is_some_and(|server| server.progress);
         let mut definition = vec![Value::from(address)];
         definition.extend(self.definition);
         Ok(Tool {
@@ -212,6 +222,7 @@ impl Draft {
             functions: self.functions,
             open: self.open,
             timeout_ms,
+            progress: self.progress.unwrap_or(of_server),
             max_attempts,
             paused: self.paused,
             access: self.access,
@@ -251,6 +262,8 @@ pub(super) struct WireTool {
     #[serde(default)]
     timeout_ms: Option<u64>,
     #[serde(default)]
+    progress: Option<bool>,
+    #[serde(default)]
     max_attempts: Option<u32>,
     #[serde(default)]
     paused: bool,
@@ -282,6 +295,7 @@ impl WireTool {
             runs_on: RunsOn::Server(self.server),
             open: false,
             timeout_ms: self.timeout_ms,
+            progress: self.progress,
             max_attempts: self.max_attempts,
             paused: self.paused,
             access: self.access,

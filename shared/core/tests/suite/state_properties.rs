@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use toolfleet_core::call::{CallRow, Claim, Decision, Event, State, Then, Visit, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::time::Timestamp;
 
@@ -94,6 +95,11 @@ impl World {
                     assert_ne!(before.state, State::Done, "nothing leads away from the end");
                     assert!(row.fence >= before.fence, "a fence never falls");
                     assert_eq!(row.rev, before.rev + 1, "every write has its own revision");
+                    let changed = row.notes.as_ref().filter(|_| row.notes != before.notes);
+                    let writer = changed.map(|notes| notes.at.as_ms());
+                    let holder = i64::try_from(before.fence).unwrap();
+                    assert!(writer.is_none_or(|fence| fence == holder), "only the holder notes anything");
+                    assert!(row.notes.is_some() || before.notes.is_none(), "what was told is not forgotten");
                 }
                 if row.state == State::Done {
                     assert!(row.finished.is_some(), "an end has an outcome");
@@ -120,8 +126,14 @@ impl World {
                 if let Some(claim) = self.claims[worker].take() {
                     let outcome = Outcome::refused(Code::AccessDenied, format!("by fence {}", claim.fence()));
                     let fence = claim.fence();
-                    let finished =
-                        self.apply(&Event::Finish { claim, outcome, attempts: 1, task: None, now: self.now });
+                    let finished = self.apply(&Event::Finish {
+                        claim,
+                        outcome,
+                        attempts: 1,
+                        task: None,
+                        now: self.now,
+                        notes: noted(fence),
+                    });
                     if finished.is_some() {
                         assert_eq!(self.row.as_ref().unwrap().fence, fence, "only the newest claim finishes");
                     }
@@ -140,7 +152,8 @@ impl World {
             }
             Act::Heartbeat { worker } => {
                 if let Some(claim) = self.claims[worker].clone() {
-                    self.apply(&Event::Heartbeat { claim, lease_until: self.now.plus_ms(LEASE_MS) });
+                    let notes = noted(claim.fence());
+                    self.apply(&Event::Heartbeat { claim, lease_until: self.now.plus_ms(LEASE_MS), notes });
                 }
             }
             Act::Park { worker } => {
@@ -177,6 +190,11 @@ impl World {
             }
         }
     }
+}
+
+/// What the holder of that fence heard.
+fn noted(fence: u64) -> Option<Box<Notes>> {
+    Some(Box::new(Notes::none(Timestamp::from_ms(i64::try_from(fence).unwrap()))))
 }
 
 fn key() -> CallKey {

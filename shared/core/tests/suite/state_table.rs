@@ -3,6 +3,7 @@
 use toolfleet_core::call::{CallRow, Claim, Decision, Event, Finding, State, Then, Visit, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
 use toolfleet_core::time::Timestamp;
 
@@ -80,7 +81,11 @@ fn released(exposed: bool) -> CallRow {
 
 fn done() -> CallRow {
     let (row, claim) = claimed();
-    stored(Some(&row), &Event::Finish { claim, outcome: success(), attempts: 1, task: None, now: at(10) }).0
+    stored(
+        Some(&row),
+        &Event::Finish { claim, outcome: success(), attempts: 1, task: None, now: at(10), notes: None },
+    )
+    .0
 }
 
 fn waiting_task() -> CallRow {
@@ -209,7 +214,7 @@ fn a_duplicate_asks_after_a_task_no_earlier_than_its_server_wants() {
     assert!(matches!(then, Then::Execute(_)));
     assert_eq!(asking.poll_at, None);
     // What ends the call does not wait for that time.
-    let refuse = Event::Conclude { visit: visit(2, early), outcome: expiry() };
+    let refuse = Event::Conclude { visit: visit(2, early), outcome: expiry(), definition: None };
     assert_eq!(outcome(&stored(Some(&parked), &refuse).0).0, OutcomeKind::TimedOut);
     let (ended, _) = stored(Some(&withdrawn(Some(&parked))), &claim_by(visit(2, early)));
     assert_eq!(outcome(&ended).0, OutcomeKind::Cancelled);
@@ -218,7 +223,11 @@ fn a_duplicate_asks_after_a_task_no_earlier_than_its_server_wants() {
 #[test]
 fn a_call_that_ends_before_its_task_keeps_the_handle_and_one_that_ends_with_it_does_not() {
     let parked = waiting_task();
-    let expired = stored(Some(&parked), &Event::Conclude { visit: visit(2, 2_000), outcome: expiry() }).0;
+    let expired = stored(
+        Some(&parked),
+        &Event::Conclude { visit: visit(2, 2_000), outcome: expiry(), definition: None },
+    )
+    .0;
     let cancelled = stored(Some(&withdrawn(Some(&parked))), &claim_by(visit(2, 2_000))).0;
     for row in [expired, cancelled] {
         assert_eq!((row.state, row.task.as_deref(), row.poll_at), (State::Done, Some("t"), None));
@@ -226,8 +235,14 @@ fn a_call_that_ends_before_its_task_keeps_the_handle_and_one_that_ends_with_it_d
     let (asking, Then::Execute(claim)) = stored(Some(&parked), &claim_by(visit(2, 2_000))) else {
         panic!("a claim")
     };
-    let end =
-        |task| Event::Finish { claim: claim.clone(), outcome: success(), attempts: 1, task, now: at(2_100) };
+    let end = |task| Event::Finish {
+        claim: claim.clone(),
+        outcome: success(),
+        attempts: 1,
+        task,
+        now: at(2_100),
+        notes: None,
+    };
     assert_eq!(stored(Some(&asking), &end(None)).0.task, None);
     assert_eq!(stored(Some(&asking), &end(Some("t".into()))).0.task.as_deref(), Some("t"));
 }
@@ -252,8 +267,9 @@ fn a_late_worker_can_write_nothing_in_any_state() {
                 attempts: 9,
                 task: None,
                 now: at(99_000),
+                notes: None,
             },
-            Event::Heartbeat { claim: old.clone(), lease_until: at(99_000) },
+            Event::Heartbeat { claim: old.clone(), lease_until: at(99_000), notes: None },
             Event::Release { claim: old.clone(), attempts: 9, exposed: true, now: at(99_000) },
             park(old.clone()),
         ] {
@@ -279,7 +295,7 @@ fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
     }
     let held = withdrawn(Some(&claimed().0));
     assert!(matches!(left(&held, &by_message), Finding::HeldElsewhere { .. }));
-    let beat = Event::Heartbeat { claim: claimed().1, lease_until: at(LEASE_MS + 100) };
+    let beat = Event::Heartbeat { claim: claimed().1, lease_until: at(LEASE_MS + 100), notes: None };
     assert_eq!(stored(Some(&held), &beat).1, Then::Extended { cancel: true });
     let (ended, _) = stored(Some(&held), &claim_by(safe(visit(2, AFTER_LEASE))));
     assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
@@ -297,7 +313,8 @@ fn a_cancellation_after_the_end_changes_nothing_and_a_second_one_neither() {
 #[test]
 fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
     let (row, claim) = claimed();
-    let finish = Event::Finish { claim, outcome: success(), attempts: 1, task: None, now: at(10) };
+    let finish =
+        Event::Finish { claim, outcome: success(), attempts: 1, task: None, now: at(10), notes: None };
     assert_eq!(outcome(&stored(Some(&withdrawn(Some(&row))), &finish).0).0, OutcomeKind::Succeeded);
 }
 
@@ -350,9 +367,29 @@ fn approval_lets_a_waiting_call_run_and_nothing_else() {
 #[test]
 fn a_heartbeat_extends_the_lease_and_nothing_else() {
     let (row, claim) = claimed();
-    let (next, then) = stored(Some(&row), &Event::Heartbeat { claim, lease_until: at(50_000) });
+    let (next, then) = stored(Some(&row), &Event::Heartbeat { claim, lease_until: at(50_000), notes: None });
     assert_eq!(then, Then::Extended { cancel: false });
     assert_eq!(next, CallRow { rev: row.rev + 1, lease_until: Some(at(50_000)), ..row });
+}
+
+#[test]
+fn what_a_server_told_stays_until_its_holder_heard_more_and_outlasts_the_end() {
+    let heard = |ms| Some(Box::new(Notes::none(at(ms))));
+    let (row, claim) = claimed();
+    let beat = |notes| Event::Heartbeat { claim: claim.clone(), lease_until: at(50_000), notes };
+    let row = stored(Some(&row), &beat(heard(5))).0;
+    let row = stored(Some(&row), &beat(None)).0;
+    assert_eq!(row.notes, heard(5));
+    let finish = |notes| Event::Finish {
+        claim: claim.clone(),
+        outcome: success(),
+        attempts: 1,
+        task: None,
+        now: at(10),
+        notes,
+    };
+    assert_eq!(stored(Some(&row), &finish(None)).0.notes, heard(5));
+    assert_eq!(stored(Some(&row), &finish(heard(9))).0.notes, heard(9));
 }
 
 #[test]

@@ -76,7 +76,12 @@ impl Auth {
 
     /// The fault without any credential that a server's words may have echoed.
     pub(crate) fn scrub(&self, fault: Fault) -> Fault {
-        fault.map_text(|text| self.seen.scrub(text))
+        fault.map_text(|text| self.scrub_words(text))
+    }
+
+    /// A server's words without any credential that they may have echoed.
+    pub(crate) fn scrub_words(&self, text: String) -> String {
+        self.seen.scrub(text)
     }
 
     /// The text without any credential.

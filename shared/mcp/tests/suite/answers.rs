@@ -1,6 +1,7 @@
 //! Owns the tests of answers: what they mean, and that their bytes stay.
 
-use serde_json::{Value, json};
+use serde_json::json;
+use toolfleet_core::notes::Note;
 use toolfleet_mcp::{AnswerKind, Resume, ToolCall};
 use toolfleet_testkit::{Era, MockFault, MockMcp, ToolAnswer};
 
@@ -189,16 +190,28 @@ async fn arguments_that_a_schema_wants_as_headers_are_mirrored_after_one_refusal
 
 #[tokio::test]
 async fn progress_is_heard_only_by_those_who_ask() {
-    let server = MockMcp::start(Era::Legacy).await;
-    server.echo().progress(3);
-    let (endpoint, arguments) = (endpoint(&server.url()), raw("{}"));
-    let heard = std::sync::Mutex::new(Vec::new());
-    let listen = |params: &serde_json::value::RawValue| {
-        heard.lock().unwrap().push(serde_json::from_str::<Value>(params.get()).unwrap()["progress"].clone());
-    };
-    let mut call = ToolCall::new(&endpoint, "echo", &arguments, later());
-    call.on_progress = Some(&listen);
-    client().call_tool(call).await.unwrap();
-    assert_eq!(*heard.lock().unwrap(), [json!(1), json!(2), json!(3)]);
-    assert!(server.requests_of("tools/call")[0].body["params"]["_meta"]["progressToken"].is_u64());
+    for era in [Era::Modern, Era::Legacy] {
+        let server = MockMcp::start(era).await;
+        server.echo().progress(3);
+        let (endpoint, arguments) = (endpoint(&server.url()), raw("{}"));
+        let heard = std::sync::Mutex::new(Vec::new());
+        let listen = |note: Note| heard.lock().unwrap().push(note);
+        let mut call = ToolCall::new(&endpoint, "echo", &arguments, later());
+        call.on_note = Some(&listen);
+        let client = client();
+        client.call_tool(call).await.unwrap();
+        let progress = |note: &Note| match note {
+            Note::Progress(progress) => progress.progress.get(),
+            Note::Log(line) => panic!("unexpected {line:?}"),
+        };
+        assert_eq!(heard.lock().unwrap().iter().map(progress).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
+        let asked = server.requests_of("tools/call").remove(0).body["params"]["_meta"].clone();
+        assert!(asked["progressToken"].is_u64());
+        let level = asked["io.modelcontextprotocol/logLevel"].as_str();
+        assert_eq!(level, (era == Era::Modern).then_some("info"), "{era:?}");
+
+        client.call_tool(ToolCall::new(&endpoint, "echo", &arguments, later())).await.unwrap();
+        let plain = server.requests_of("tools/call").remove(1).text;
+        assert!(!plain.contains("progressToken") && !plain.contains("logLevel"), "{plain}");
+    }
 }

@@ -11,6 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::HELD;
 use super::protocol::{self, Reply, Verdict, frame, member};
 use super::state::State;
 use super::{MockFault, Recorded};
@@ -246,6 +247,15 @@ impl Connection {
         let head = head(200, &[("content-type".to_owned(), content_type.to_owned())], None);
         self.writer.write_all(head.as_bytes()).await?;
         for chunk in chunks {
+            if chunk == HELD {
+                let state = Arc::clone(&self.state);
+                tokio::select! {
+                    biased;
+                    () = state.pass_gate(HELD) => {}
+                    () = self.hang_up() => return Ok(()),
+                }
+                continue;
+            }
             let text = chunk.replace("{id}", &id.to_string()).replace("{result}", result);
             self.writer.write_all(text.as_bytes()).await?;
             self.writer.flush().await?;

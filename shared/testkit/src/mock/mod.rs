@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-pub use script::{MockFault, SessionLoss};
+pub use script::{HELD, MockFault, SessionLoss};
 use state::{Script, State, Tool};
 
 /// Which generation of the protocol the server speaks.

@@ -13,6 +13,9 @@ pub enum SessionLoss {
     BadRequest,
 }
 
+/// A chunk of [`MockFault::Answer`] at which the answer can be held.
+pub const HELD: &str = "{held}";
+
 /// What happens to a request instead of a proper answer.
 #[derive(Debug, Clone)]
 pub enum MockFault {
@@ -54,7 +57,8 @@ pub enum MockFault {
     EndlessBody,
     /// The tool runs, then this text is answered as JSON with HTTP 200.
     Garbage(String),
-    /// The tool runs, then a body of one's own: `{id}` and `{result}` are replaced; every chunk is written on its own.
+    /// The tool runs, then a body of one's own: `{id}` and `{result}` are replaced; every chunk is written on its own. A chunk
+    /// that is [`HELD`] is not written: the answer stops there while a test holds it (`hold_for(HELD)`).
     Answer {
         /// The content type.
         content_type: String,

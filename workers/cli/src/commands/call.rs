@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
+use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 
 use super::request::RequestArgs;
@@ -36,7 +37,7 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::Ours(e.into()))?;
     fleet.send(&ready).await?;
     let row = tokio::select! {
-        row = fleet.wait(key, Duration::from_millis(args.wait_ms)) => row?,
+        row = fleet.wait(key, Duration::from_millis(args.wait_ms), |row| tell(&spinner, row)) => row?,
         _ = interrupt.recv() => {
             spinner.finish_and_clear();
             output.note(&format!(
@@ -67,6 +68,13 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
         ));
     }
     Ok(ending)
+}
+
+/// Shows what the server tells, where it tells something.
+fn tell(spinner: &ProgressBar, row: &CallRow) {
+    if let Some(progress) = row.notes.as_ref().and_then(|notes| notes.progress.as_ref()) {
+        spinner.set_message(format!("call {}: {}", row.key.call_id, show::progress(progress)));
+    }
 }
 
 /// A sign of life for people who wait at a terminal.

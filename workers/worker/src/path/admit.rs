@@ -42,6 +42,8 @@ pub(super) struct AdmittedCall {
     pub(super) attempt_ms: u64,
     pub(super) max_attempts: u32,
     pub(super) repeatable: bool,
+    /// Whether the server is asked how far it is.
+    pub(super) progress: bool,
 }
 
 pub(super) async fn admit(
@@ -69,6 +71,7 @@ pub(super) async fn admit(
     let max_attempts = request.retry.map_or(allowed, |wish| wish.max_attempts.min(allowed));
     let attempt_ms =
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
+    let progress = found.tool.as_ref().map_or(found.server.progress, |t| t.progress);
     let repeatable = request.idempotent || found.function.as_ref().is_some_and(|f| f.idempotent);
     Ok(Admitted::Call(Box::new(AdmittedCall {
         registered: found.function.is_some(),
@@ -81,6 +84,7 @@ pub(super) async fn admit(
         attempt_ms,
         max_attempts,
         repeatable,
+        progress,
     })))
 }
 

@@ -6,6 +6,7 @@ use toolfleet_aws::Trouble;
 use toolfleet_core::call::{CallRow, Claim, Event, Finding, Then};
 use toolfleet_core::message::CallRequest;
 
+use super::overheard::Overheard;
 use super::prepare::ReadyCall;
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
@@ -32,6 +33,8 @@ pub(super) struct ClaimedCall {
     pub(super) exposed: bool,
     /// The task that the server works on, as far as is known.
     pub(super) task: Option<String>,
+    /// What the server tells of it.
+    pub(super) overheard: Overheard,
 }
 
 pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) -> Result<Claimed, Trouble> {
@@ -44,7 +47,17 @@ pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) ->
     Ok(match apply(&fleet.calls, None, &event).await? {
         Turn::Stored { row, then: Then::Execute(claim) } => {
             let (attempts, exposed, task) = (row.attempts, row.exposed, row.task.clone());
-            Claimed::Ours(Box::new(ClaimedCall { ready, claim, row: *row, since, attempts, exposed, task }))
+            let overheard = Overheard::after(row.notes.as_deref());
+            Claimed::Ours(Box::new(ClaimedCall {
+                ready,
+                claim,
+                row: *row,
+                since,
+                attempts,
+                exposed,
+                task,
+                overheard,
+            }))
         }
         Turn::Stored { row, then: Then::Ended | Then::Extended { .. } | Then::Waits | Then::Noted } => {
             Claimed::Ended { request: ready.call.request, row }

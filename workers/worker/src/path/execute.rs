@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked};
 use super::lease::{self, Stopped};
+use super::overheard::Overheard;
 use super::prepare::ReadyCall;
 use super::visit::Arrival;
 use crate::backoff;
@@ -78,12 +79,12 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
 
 /// The attempts against everything that may end them: the heartbeat, the deadline, the worker's own end.
 async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &Trail) -> Executed {
-    let ClaimedCall { ready, claim, row, since, task, .. } = call;
+    let ClaimedCall { ready, claim, row, since, task, overheard, .. } = call;
     let task = task.as_deref();
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(fleet.now()));
-    let attempts = work(fleet, arrival, ready, task, trail, deadline);
+    let attempts = work(fleet, arrival, ready, task, overheard, trail, deadline);
     let mut attempts = std::pin::pin!(attempts);
-    let mut heart = Box::pin(lease::keep(fleet, arrival, claim, row, *since));
+    let mut heart = Box::pin(lease::keep(fleet, arrival, claim, row, *since, overheard));
     let mut beating = true;
     loop {
         tokio::select! {
@@ -109,6 +110,7 @@ async fn work(
     arrival: &Arrival,
     ready: &ReadyCall,
     task: Option<&str>,
+    overheard: &Overheard,
     trail: &Trail,
     deadline: Instant,
 ) -> Executed {
@@ -128,13 +130,14 @@ async fn work(
             }
         }
     }
-    attempts(fleet, arrival, ready, trail, deadline).await
+    attempts(fleet, arrival, ready, overheard, trail, deadline).await
 }
 
 async fn attempts(
     fleet: &Fleet,
     arrival: &Arrival,
     ready: &ReadyCall,
+    overheard: &Overheard,
     trail: &Trail,
     deadline: Instant,
 ) -> Executed {
@@ -157,7 +160,7 @@ async fn attempts(
         let span = trace::attempt(&call.name, &ready.endpoint.url, made);
         let begun = Instant::now();
         let onward = trace::onward(&span).or(arrival.trace_context());
-        let answer = attempt(fleet, ready, &onward, deadline).instrument(span.clone()).await;
+        let answer = attempt(fleet, ready, overheard, &onward, deadline).instrument(span.clone()).await;
         fleet.meters.attempted(&call.server.id, begun.elapsed(), trace::ended(&span, &answer));
         drop(span);
         trail.sending.store(false, Ordering::Release);
@@ -209,17 +212,24 @@ async fn attempts(
 async fn attempt(
     fleet: &Fleet,
     ready: &ReadyCall,
+    overheard: &Overheard,
     onward: &Onward,
     deadline: Instant,
 ) -> Result<Answer, Fault> {
     let call = &ready.call;
-    let within = Instant::now() + Duration::from_millis(call.attempt_ms);
-    let request = ToolCall {
+    let patience = Duration::from_millis(call.attempt_ms);
+    let within = Instant::now() + patience;
+    let mut request = ToolCall {
         conversation: call.request.session.as_ref().map(|s| s.as_str()),
         traceparent: onward.traceparent.as_deref(),
         tracestate: onward.tracestate.as_deref(),
         ..ToolCall::new(&ready.endpoint, &call.name, &call.request.arguments, within.min(deadline))
     };
+    let hear = |note| overheard.hear(note, fleet.now());
+    if call.progress {
+        // The attempt's time counts from the last progress then.
+        request = ToolCall { on_note: Some(&hear), patience: Some(patience), deadline, ..request };
+    }
     fleet.mcp.call_tool(request).await
 }
 

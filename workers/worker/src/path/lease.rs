@@ -1,9 +1,13 @@
-//! Owns the heartbeat: one beat extends the claim's lease and the message's invisibility together, and sees cancellation.
+//! Owns the heartbeat: one beat extends the claim's lease and the message's invisibility together, sees cancellation, and takes
+//! along what the server told. Where it told something, a beat for the row alone may come early.
 //!
 //! **Invariant:** it ends only when the lease is no longer sure or the caller has withdrawn the call.
 
+use futures::future::OptionFuture;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Event, Then};
 
+use super::overheard::Overheard;
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
 use crate::fleet::Fleet;
@@ -23,19 +27,27 @@ pub(super) async fn keep(
     arrival: &Arrival,
     claim: &Claim,
     row: &mut CallRow,
-    claimed_at: tokio::time::Instant,
+    claimed_at: Instant,
+    overheard: &Overheard,
 ) -> Stopped {
     let mut sure_until = claimed_at + fleet.limits.lease;
-    let mut pause = fleet.limits.heartbeat();
+    let mut next_beat = Instant::now() + fleet.limits.heartbeat();
+    let (mut next_news, mut written) = (claimed_at + fleet.limits.notes_pace(), 0);
     loop {
-        tokio::time::sleep(pause).await;
-        let asked = tokio::time::Instant::now();
-        let event = Event::Heartbeat {
-            claim: claim.clone(),
-            lease_until: fleet.now().plus_ms(fleet.limits.lease_ms()),
+        let in_time = tokio::select! {
+            biased;
+            () = sleep_until(next_beat) => true,
+            () = async { sleep_until(next_news).await; overheard.news(written).await } => false,
         };
-        let beat = tokio::time::timeout_at(sure_until, apply(&fleet.calls, Some(row), &event));
-        let (beat, ()) = tokio::join!(beat, stay_invisible(fleet, arrival));
+        let asked = Instant::now();
+        next_news = asked + fleet.limits.notes_pace();
+        let (notes, version) = overheard.since(written).unzip();
+        let lease_until = fleet.now().plus_ms(fleet.limits.lease_ms());
+        let event = Event::Heartbeat { claim: claim.clone(), lease_until, notes };
+        let beat = timeout_at(sure_until, apply(&fleet.calls, Some(row), &event));
+        // A beat that came early, for the notes' sake, leaves the message as it is.
+        let stay = OptionFuture::from(in_time.then(|| stay_invisible(fleet, arrival)));
+        let (beat, _) = tokio::join!(beat, stay);
         let Ok(beat) = beat else {
             tracing::warn!(call = %claim.key(), code = "lease_lost", "the lease ran out while it was being extended");
             return Stopped::LeaseLost;
@@ -47,14 +59,18 @@ pub(super) async fn keep(
                     return Stopped::Cancelled;
                 }
                 sure_until = asked + fleet.limits.lease;
-                pause = fleet.limits.heartbeat();
+                written = version.unwrap_or(written);
+                if in_time {
+                    next_beat = asked + fleet.limits.heartbeat();
+                }
             }
             Ok(Turn::Found { .. }) => return Stopped::LeaseLost,
-            Err(trouble) if tokio::time::Instant::now() >= sure_until => {
+            Err(trouble) if Instant::now() >= sure_until => {
                 tracing::warn!(%trouble, call = %claim.key(), code = "lease_lost", "the lease ran out before it could be extended");
                 return Stopped::LeaseLost;
             }
-            Err(_) => pause = fleet.limits.heartbeat() / 4,
+            Err(_) if in_time => next_beat = Instant::now() + fleet.limits.heartbeat() / 4,
+            Err(_) => {}
         }
     }
 }

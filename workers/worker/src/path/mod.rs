@@ -19,6 +19,7 @@ mod follow;
 mod give_back;
 mod lease;
 mod notify;
+mod overheard;
 mod prepare;
 mod reap;
 mod record;

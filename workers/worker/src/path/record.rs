@@ -64,11 +64,12 @@ pub(super) async fn finish(
     call: ClaimedCall,
     outcome: Outcome,
 ) -> Result<Concluded, Trouble> {
-    let ClaimedCall { ready, claim, row, attempts, task, .. } = call;
+    let ClaimedCall { ready, claim, row, attempts, task, overheard, .. } = call;
     let request = ready.call.request;
     let now = fleet.now();
+    let notes = overheard.since(0).map(|(notes, _)| notes);
     let late = outcome.kind;
-    let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now };
+    let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     if let Event::Finish { outcome, .. } = &mut event
         && let Err(bytes) = Calls::fits(outcome)
     {

@@ -143,6 +143,7 @@ fn add(parts: &mut Parts, entry: &str, definition: Definition) -> Result<(), Cat
         functions: functions.unwrap_or_default(),
         open,
         timeout_ms: definition.timeout_ms(entry)?,
+        progress: None,
         max_attempts: None,
         paused: status.is_some_and(|status| *status != Status::Enabled),
         access: access::rules(&below(entry, "accessRules"), definition.access_rules.unwrap_or_default())?,

@@ -1,0 +1,53 @@
+//! Owns what is overheard of a call while it runs: gathered as it comes, written at a pace that the tables can bear (`lease.rs`).
+//!
+//! **Invariant:** a notification is never a write of its own; what was heard and not written yet goes with the outcome.
+
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
+use toolfleet_core::notes::{Note, Notes};
+use toolfleet_core::time::Timestamp;
+
+/// What the server told since the claim.
+#[derive(Debug, Default)]
+pub(super) struct Overheard {
+    gathered: Mutex<Gathered>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    notes: Option<Box<Notes>>,
+    /// Grows with every note.
+    version: u64,
+}
+
+impl Overheard {
+    /// Goes on from what an earlier claim has noted.
+    pub(super) fn after(earlier: Option<&Notes>) -> Self {
+        let notes = earlier.cloned().map(Box::new);
+        Self { gathered: Mutex::new(Gathered { notes, version: 0 }), news: Notify::new() }
+    }
+
+    pub(super) fn hear(&self, note: Note, now: Timestamp) {
+        {
+            let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            gathered.version += 1;
+            gathered.notes.get_or_insert_with(|| Box::new(Notes::none(now))).take(note, now);
+        }
+        self.news.notify_one();
+    }
+
+    /// What was heard beyond `version`, and the version it is.
+    pub(super) fn since(&self, version: u64) -> Option<(Box<Notes>, u64)> {
+        let gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = gathered.notes.as_ref().filter(|_| gathered.version > version)?;
+        Some((notes.clone(), gathered.version))
+    }
+
+    /// Waits for something beyond `version`. One waits at a time.
+    pub(super) async fn news(&self, version: u64) {
+        while self.since(version).is_none() {
+            self.news.notified().await;
+        }
+    }
+}
