@@ -209,7 +209,7 @@ fn a_duplicate_asks_after_a_task_no_earlier_than_its_server_wants() {
     assert!(matches!(then, Then::Execute(_)));
     assert_eq!(asking.poll_at, None);
     // What ends the call does not wait for that time.
-    let refuse = Event::Conclude { visit: visit(2, early), outcome: expiry() };
+    let refuse = Event::Conclude { visit: visit(2, early), outcome: expiry(), definition: None };
     assert_eq!(outcome(&stored(Some(&parked), &refuse).0).0, OutcomeKind::TimedOut);
     let (ended, _) = stored(Some(&withdrawn(Some(&parked))), &claim_by(visit(2, early)));
     assert_eq!(outcome(&ended).0, OutcomeKind::Cancelled);
@@ -218,7 +218,8 @@ fn a_duplicate_asks_after_a_task_no_earlier_than_its_server_wants() {
 #[test]
 fn a_call_that_ends_before_its_task_keeps_the_handle_and_one_that_ends_with_it_does_not() {
     let parked = waiting_task();
-    let expired = stored(Some(&parked), &Event::Conclude { visit: visit(2, 2_000), outcome: expiry() }).0;
+    let late = Event::Conclude { visit: visit(2, 2_000), outcome: expiry(), definition: None };
+    let expired = stored(Some(&parked), &late).0;
     let cancelled = stored(Some(&withdrawn(Some(&parked))), &claim_by(visit(2, 2_000))).0;
     for row in [expired, cancelled] {
         assert_eq!((row.state, row.task.as_deref(), row.poll_at), (State::Done, Some("t"), None));

@@ -85,7 +85,7 @@ async fn each_end_of_a_task_is_the_end_of_its_call() {
         ),
     ];
     for (told, kind, code) in cases {
-        let rig = rig("unsafe", &[told.clone()]).await;
+        let rig = rig("unsafe", std::slice::from_ref(&told)).await;
         rig.settle().await;
         let seen = rig.outcome("c1").await;
         assert_eq!((seen.kind, seen.code), (kind, Some(code)), "{told}: {}", seen.message);
