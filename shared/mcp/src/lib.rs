@@ -21,6 +21,8 @@ mod exchange;
 mod mirror;
 mod notes;
 mod patience;
+#[cfg(test)]
+mod properties;
 mod reach;
 mod register;
 mod session;

@@ -135,15 +135,18 @@ impl Transport {
                 Ok(None) => break "the event stream ended without the answer".to_owned(),
                 Err(error) => break detail_of(error),
             };
+            // What came within the bound counts, however the rest was cut.
+            let left = usize::try_from(self.max_body_bytes.saturating_sub(read)).unwrap_or(usize::MAX);
             read = read.saturating_add(chunk.len() as u64);
-            if read > self.max_body_bytes || parser.feed(&chunk).is_err() {
-                return Err(too_large().into());
-            }
+            let fed = parser.feed(chunk.get(..left).unwrap_or(&chunk));
             while let Some(event) = parser.next_event() {
                 if let Some(result) = self.take_event(&event, waiting, place)? {
                     finish_quietly(response);
                     return Ok(End::Answer(result));
                 }
+            }
+            if fed.is_err() || read > self.max_body_bytes {
+                return Err(too_large().into());
             }
         };
         place.last_id = parser.last_id().map(str::to_owned).or(place.last_id.take());

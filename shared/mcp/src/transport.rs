@@ -339,3 +339,49 @@ pub(crate) fn detail_of(error: reqwest::Error) -> String {
     }
     shorten(&words)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use toolfleet_core::fault::RetryClass;
+    use toolfleet_core::ids::ServerId;
+
+    use super::*;
+
+    /// A server that speaks HTTP/2 alone and resets every stream for that reason.
+    async fn resetting(reason: h2::Reason) -> Url {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                respond.send_reset(reason);
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_refused_stream_was_not_executed_and_one_that_was_reset_otherwise_may_have_been() {
+        let retry = |reason| async move {
+            let http = reqwest::Client::builder().http2_prior_knowledge().retry(reqwest::retry::never());
+            let info = ClientInfo { name: "n".into(), version: "1".into() };
+            let transport = Transport {
+                http: http.build().unwrap(),
+                reach: Arc::new(Reach::with_loopback()),
+                info,
+                max_body_bytes: 1000,
+            };
+            let (server, url) = (ServerId::parse("s").unwrap(), resetting(reason).await);
+            let endpoint = Endpoint { server, url, headers: HeaderMap::new(), auth: None, tenant: None };
+            let body = Bytes::from_static(b"{}");
+            let post = Post::plain(&endpoint, Speech::Modern, "tools/call", body);
+            transport.post(&post, &Sent::default()).await.unwrap_err().fault.retry_class()
+        };
+        assert_eq!(retry(h2::Reason::REFUSED_STREAM).await, RetryClass::NotExecuted);
+        for reason in [h2::Reason::CANCEL, h2::Reason::INTERNAL_ERROR, h2::Reason::NO_ERROR] {
+            assert_eq!(retry(reason).await, RetryClass::Ambiguous, "{reason:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use toolfleet_core::fault::{Fault, RetryClass};
-use toolfleet_mcp::{ClientOptions, McpClient};
+use toolfleet_mcp::ClientOptions;
 use toolfleet_testkit::{Era, MockFault, MockMcp};
 
 use crate::support::*;
@@ -166,27 +166,57 @@ async fn concurrent_first_calls_ask_and_initialise_once() {
 #[tokio::test]
 async fn what_was_learned_expires_and_is_asked_again() {
     let server = server(Era::Both).await;
-    let options = ClientOptions { era_ttl: Duration::ZERO, ..local() };
-    let client = McpClient::new(options).unwrap();
-    for _ in 0..3 {
+    let client = client();
+    let _time = StoppedTime::new();
+    let ttl = ClientOptions::default().era_ttl;
+    for (passed, asked) in
+        [(Duration::ZERO, 1), (ttl - Duration::from_secs(1), 1), (Duration::from_secs(2), 2)]
+    {
+        tokio::time::advance(passed).await;
         echo(&client, &server).await.unwrap();
+        assert_eq!(server.requests_of("server/discover").len(), asked, "after {passed:?} more");
     }
-    assert_eq!(server.requests_of("server/discover").len(), 3);
 }
 
 #[tokio::test]
-async fn a_slow_first_answer_is_waited_for_and_not_misread() {
-    let server = server(Era::Both).await;
+async fn a_first_answer_that_takes_nine_seconds_is_waited_for_and_not_misread() {
+    let _time = StoppedTime::new();
+    for era in [Era::Both, Era::Modern] {
+        let server = server(era).await;
+        let client = client();
+        let hold = server.hold_for("server/discover");
+        let call = echo(&client, &server);
+        let release = async {
+            server.arrived("server/discover", 1).await;
+            tokio::time::advance(Duration::from_secs(9)).await;
+            drop(hold);
+        };
+        let (answer, ()) = tokio::join!(call, release);
+        assert_eq!(answer.unwrap().protocol_version, "2026-07-28");
+        assert_eq!(
+            (server.requests_of("initialize").len(), server.requests_of("server/discover").len()),
+            (0, 1)
+        );
+        assert_eq!(server.executions("echo"), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_old_server_whose_first_answers_take_nine_seconds_each_is_waited_for_too() {
+    let server = server(Era::Legacy).await;
     let client = client();
+    let _time = StoppedTime::new();
     let hold = server.hold_for("server/discover");
     let call = echo(&client, &server);
     let release = async {
         server.arrived("server/discover", 1).await;
-        // Long enough for any short time-out of a probe to show itself.
-        tokio::task::yield_now().await;
-        drop(hold);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let next = server.hold_for("initialize");
+        server.arrived("initialize", 1).await;
+        tokio::time::advance(Duration::from_secs(9)).await;
+        drop((hold, next));
     };
     let (answer, ()) = tokio::join!(call, release);
-    assert_eq!(answer.unwrap().protocol_version, "2026-07-28");
-    assert_eq!(server.requests_of("initialize").len(), 0);
+    assert_eq!(answer.unwrap().protocol_version, "2025-11-25");
+    assert_eq!((server.requests_of("initialize").len(), server.executions("echo")), (1, 1));
 }

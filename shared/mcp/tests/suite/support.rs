@@ -76,3 +76,17 @@ pub(crate) fn assert_not_executed(fault: &Fault, server: &MockMcp) {
     assert_eq!(fault.may_have_run(), MayHaveRun::No, "{fault:?}");
     assert_eq!(server.executions("echo"), 0, "{fault:?}");
 }
+
+/// Time that passes only when a test says so, though the sockets are real: beside blocking work a paused clock never jumps.
+pub(crate) struct StoppedTime(
+    #[expect(dead_code, reason = "dropping it ends the blocking work")] std::sync::mpsc::Sender<()>,
+);
+
+impl StoppedTime {
+    pub(crate) fn new() -> Self {
+        tokio::time::pause();
+        let (end, wait) = std::sync::mpsc::channel();
+        drop(tokio::task::spawn_blocking(move || wait.recv()));
+        Self(end)
+    }
+}

@@ -10,6 +10,7 @@
 
 mod arrows;
 mod bad_input;
+mod cancelling;
 mod catalog_forms;
 mod conversations;
 mod crashes;
