@@ -50,7 +50,7 @@ pub struct ClientOptions {
     /// Through which proxies requests go.
     pub proxies: Proxies,
     /// Certificate authorities that are trusted beside the system's, as PEM.
-    pub extra_roots: Vec<u8>,
+    pub extra_roots: Option<Vec<u8>>,
     /// Our name, told to servers.
     pub client_name: String,
     /// Our version, told to servers.
@@ -71,7 +71,7 @@ impl Default for ClientOptions {
             pool_idle_timeout: Duration::from_secs(4),
             reach: Reach::public(),
             proxies: Proxies::default(),
-            extra_roots: Vec::new(),
+            extra_roots: None,
             client_name: "toolfleet".to_owned(),
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             era_ttl: Duration::from_secs(3600),
@@ -83,8 +83,14 @@ impl Default for ClientOptions {
 
 /// The client cannot be built.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client cannot be built")]
-pub struct BuildError(#[from] reqwest::Error);
+pub enum BuildError {
+    /// The extra certificate authorities are not PEM, or none.
+    #[error("the extra roots hold no certificate that can be read; give certificates in PEM format")]
+    ExtraRoots,
+    /// Anything else.
+    #[error("the HTTP client cannot be built")]
+    Http(#[from] reqwest::Error),
+}
 
 /// The MCP client. Clones share connections and everything learned.
 #[derive(Debug, Clone)]

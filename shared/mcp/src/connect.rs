@@ -55,8 +55,12 @@ pub(crate) fn http_client(
         .user_agent(format!("{}/{}", options.client_name, options.client_version))
         .dns_resolver(Arc::new(Guard(Arc::clone(reach))))
         .no_proxy();
-    if !options.extra_roots.is_empty() {
-        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&options.extra_roots)?);
+    if let Some(pem) = &options.extra_roots {
+        let roots = Certificate::from_pem_bundle(pem).map_err(|_| BuildError::ExtraRoots)?;
+        if roots.is_empty() {
+            return Err(BuildError::ExtraRoots);
+        }
+        builder = builder.tls_certs_merge(roots);
     }
     let none = options.proxies.none.as_deref().and_then(NoProxy::from_string);
     if let Some(url) = &options.proxies.https {

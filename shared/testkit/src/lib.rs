@@ -3,9 +3,11 @@
 //! **Invariant:** nothing here depends on the crates it tests (aws, worker, local), so that a test double can never agree
 //! with its subject by sharing its code.
 
+mod forward;
 mod http1;
 mod mock;
 mod proxy;
 
+pub use forward::ForwardProxy;
 pub use mock::{Era, HELD, Hold, MockFault, MockMcp, PendingTool, Recorded, SessionLoss, ToolAnswer};
 pub use proxy::{Cut, CuttingProxy, Rule};

@@ -7,6 +7,7 @@ mod commands;
 mod connect;
 mod ending;
 mod fleet_file;
+mod network;
 mod output;
 mod show;
 

@@ -4,10 +4,11 @@
 
 use std::path::PathBuf;
 
-use toolfleet_mcp::{Network, Proxies, Reach};
+use toolfleet_mcp::{BuildError, ClientOptions, McpClient, Network, Proxies, Reach};
 use url::Url;
 
 use crate::config::{ConfigError, problem};
+use crate::start::StartError;
 
 /// What a worker may call, and how.
 #[derive(Debug, Clone, Default)]
@@ -21,12 +22,40 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Public addresses and this machine, with or without TLS: for `toolfleet dev`.
-    pub fn for_development() -> Self {
-        Self { reach: Reach::with_loopback(), ..Self::default() }
+    /// The same, and this machine, with or without TLS: for `toolfleet dev`.
+    #[must_use]
+    pub fn with_loopback(mut self) -> Self {
+        let loopback = Reach::with_loopback();
+        self.reach.private.extend(loopback.private);
+        self.reach.http = loopback.http;
+        // No proxy leads to this machine.
+        let none = self.proxies.none.take().into_iter().chain(["127.0.0.1,localhost,::1".to_owned()]);
+        self.proxies.none = Some(none.collect::<Vec<_>>().join(","));
+        self
     }
 
-    pub(crate) fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// A client that calls what these allow, and is otherwise as `options` say.
+    pub async fn client(&self, options: ClientOptions) -> Result<McpClient, StartError> {
+        let wrong = |path: &PathBuf, why: String| {
+            StartError::from(problem("TOOLFLEET_EXTRA_ROOTS", format!("{}: {why}", path.display())))
+        };
+        let extra_roots = match &self.extra_roots {
+            None => None,
+            Some(path) => {
+                let read = tokio::fs::read(path).await;
+                Some(read.map_err(|error| wrong(path, format!("cannot be read: {error}")))?)
+            }
+        };
+        let (reach, proxies) = (self.reach.clone(), self.proxies.clone());
+        let built = McpClient::new(ClientOptions { reach, proxies, extra_roots, ..options });
+        built.map_err(|error| match (&error, &self.extra_roots) {
+            (BuildError::ExtraRoots, Some(path)) => wrong(path, error.to_string()),
+            (BuildError::ExtraRoots | BuildError::Http(_), _) => StartError::Http(error),
+        })
+    }
+
+    /// Reads what is said through `var`, which gives a variable's value if it is set.
+    pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let private = match var("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES") {
             None => Vec::new(),
             Some(list) => {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use toolfleet_aws::{Aws, Tables, Trouble};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
-use toolfleet_mcp::{ClientOptions, McpClient};
+use toolfleet_mcp::{BuildError, ClientOptions};
 
 use crate::catalog::{self, LoadError, Stores};
 use crate::clock::Clock;
-use crate::config::WorkerConfig;
+use crate::config::{ConfigError, WorkerConfig};
 use crate::conversations::Conversations;
 use crate::fleet::{DeadLetters, Fleet, Parts};
 use crate::telemetry::Meters;
@@ -28,20 +28,15 @@ pub enum StartError {
         /// What is wrong.
         why: LoadError,
     },
-    /// The file of certificate authorities cannot be read.
-    #[error("TOOLFLEET_EXTRA_ROOTS: cannot read {path}: {source}")]
-    ExtraRoots {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// The client that calls servers cannot be had with this configuration.
+    #[error(transparent)]
+    Outbound(#[from] ConfigError),
+    /// Nor for another reason.
+    #[error("the client that calls servers cannot be built")]
+    Http(#[source] BuildError),
     /// Queue or tables cannot be reached.
     #[error(transparent)]
     Aws(#[from] Trouble),
-    /// The HTTP client cannot be built.
-    #[error("the HTTP client cannot be built: {0}")]
-    Http(String),
 }
 
 /// Reads the catalog.
@@ -61,7 +56,9 @@ pub async fn fleet(
     let mut tables = Tables::with_prefix(&config.table_prefix);
     tables.history_shards = config.history_shards;
     let register = Arc::new(Conversations::new(aws.sessions(&tables), Clock::System));
-    let mcp = mcp_client(config, register).await?;
+    let max_body_bytes = config.limits.max_answer_bytes;
+    let options = ClientOptions { max_body_bytes, register: Some(register), ..ClientOptions::default() };
+    let mcp = config.outbound.client(options).await?;
     let dead_letters = config.dead_letter_queue_url.as_ref();
     let dead_letters =
         dead_letters.map(|url| DeadLetters { queue: aws.queue(url), reap_after: config.reap_after });
@@ -80,26 +77,6 @@ pub async fn fleet(
     });
     check(&fleet).await?;
     Ok(fleet)
-}
-
-/// The client that calls servers, within what the configuration allows.
-async fn mcp_client(config: &WorkerConfig, register: Arc<Conversations>) -> Result<McpClient, StartError> {
-    let outbound = &config.outbound;
-    let extra_roots = match &outbound.extra_roots {
-        None => Vec::new(),
-        Some(path) => tokio::fs::read(path)
-            .await
-            .map_err(|source| StartError::ExtraRoots { path: path.display().to_string(), source })?,
-    };
-    McpClient::new(ClientOptions {
-        max_body_bytes: config.limits.max_answer_bytes,
-        register: Some(register),
-        reach: outbound.reach.clone(),
-        proxies: outbound.proxies.clone(),
-        extra_roots,
-        ..ClientOptions::default()
-    })
-    .map_err(|e| StartError::Http(e.to_string()))
 }
 
 /// Runs until the fleet is told to drain and nothing runs any more.

@@ -56,6 +56,11 @@ pub(crate) fn toolfleet(args: &[&str]) -> Ran {
     finish(command(args).spawn().unwrap())
 }
 
+/// Runs it to its end, with those variables.
+pub(crate) fn toolfleet_within(variables: &[(&str, &str)], args: &[&str]) -> Ran {
+    finish(command(args).envs(variables.iter().copied()).spawn().unwrap())
+}
+
 /// Runs it to its end, with a last argument that need not be text.
 pub(crate) fn toolfleet_of_bytes(args: &[&str], last: &[u8]) -> Ran {
     use std::os::unix::ffi::OsStrExt as _;

@@ -1,6 +1,6 @@
 //! What is typed wrongly: each answer names what was found and what is accepted, and nothing is sent.
 
-use crate::run::{directory, file, toolfleet, toolfleet_of_bytes, toolfleet_with};
+use crate::run::{directory, file, toolfleet, toolfleet_of_bytes, toolfleet_with, toolfleet_within};
 
 #[test]
 fn a_missing_queue_url_says_what_to_set() {
@@ -217,4 +217,23 @@ fn a_grant_that_opens_nothing_and_an_end_that_has_passed_are_refused() {
     toolfleet(&with(&["a", "--ends-at", "2020-01-01T00:00:00Z"]))
         .exits(2)
         .complains(&["--ends-at: 2020-01-01T00:00:00.000Z has passed", "sessions revoke"]);
+}
+
+#[test]
+fn a_wrong_variable_of_the_network_is_named_before_anything_is_asked() {
+    for args in [
+        &["tools", "list", "--url", "http://127.0.0.1:9/mcp"][..],
+        &["dev", "--demo"],
+        &["dev", "--port-base", "0"],
+    ] {
+        for (variable, value, remedy) in [
+            ("HTTPS_PROXY", "ftp://u:hunter2@p", "give http://host:port"),
+            ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "10.0.0.0/99", "accepted are for example 10.0.0.0/8"),
+            ("TOOLFLEET_EXTRA_ROOTS", "/no/such/file", "cannot be read"),
+        ] {
+            let ran = toolfleet_within(&[(variable, value)], args).exits(2);
+            ran.complains(&[&format!("{variable}: "), remedy]);
+            assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+        }
+    }
 }

@@ -8,6 +8,7 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod addresses;
 mod arrows;
 mod bad_input;
 mod cancelling;

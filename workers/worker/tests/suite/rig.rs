@@ -43,6 +43,8 @@ pub(crate) struct Rig {
     pub(crate) reap_after: Duration,
     /// What its workers count with.
     pub(crate) meters: Meters,
+    /// How its workers call servers.
+    pub(crate) outbound: ClientOptions,
 }
 
 impl Rig {
@@ -62,7 +64,9 @@ impl Rig {
         }
         mcp.tool("hinted", |_| json!({"content": []})).annotations(json!({"readOnlyHint": true}));
         let direct = connect(local.sqs_url(), local.dynamodb_url(), local.secretsmanager_url(), SENDER).await;
-        Self { local, clock, sqs, dynamodb, mcp, direct, reap_after: Duration::ZERO, meters: Meters::none() }
+        let outbound = ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() };
+        let (reap_after, meters) = (Duration::ZERO, Meters::none());
+        Self { local, clock, sqs, dynamodb, mcp, direct, reap_after, meters, outbound }
     }
 
     pub(crate) fn catalog(&self) -> Value {
@@ -128,8 +132,7 @@ impl Rig {
             mcp: McpClient::new(ClientOptions {
                 max_body_bytes: limits.max_answer_bytes,
                 register: Some(Arc::new(register)),
-                reach: Reach::with_loopback(),
-                ..ClientOptions::default()
+                ..self.outbound.clone()
             })
             .unwrap(),
             clock,

@@ -15,13 +15,13 @@ use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
 use toolfleet_worker::catalog::{CatalogConfig, Texts, Watcher};
 use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
-use toolfleet_worker::outbound::Outbound;
 use toolfleet_worker::start;
 use toolfleet_worker::telemetry::Meters;
 
 use super::environment::{CREDENTIAL, Environment, PREFIX};
 use crate::ending::Failure;
 use crate::fleet_file;
+use crate::network::{not_started, outbound};
 
 /// How long calls that run may take after a signal. People wait for this one.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -112,11 +112,10 @@ impl Stage {
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..Limits::default() },
-            outbound: Outbound::for_development(),
+            outbound: outbound()?.with_loopback(),
         };
-        let fleet = start::fleet(&config, self.aws().await, catalog, Meters::none())
-            .await
-            .map_err(|e| Failure::Ours(e.into()))?;
+        let fleet =
+            start::fleet(&config, self.aws().await, catalog, Meters::none()).await.map_err(not_started)?;
         let fleet = Arc::new(fleet);
         let running = tokio::spawn(start::run(fleet.clone()));
         tokio::spawn(follow(fleet.clone(), self.catalog.clone()));

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use toolfleet_core::catalog::{Catalog, Executor, Server, Tool};
 use toolfleet_core::credential::Credential as Auth;
 use toolfleet_core::ids::ServerId;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, RemoteTool};
+use toolfleet_mcp::{Endpoint, McpClient, RemoteTool};
 use url::Url;
 
 use super::source;
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
+use crate::network::client;
 use crate::output::Output;
 
 /// How long a server may take to list its tools.
@@ -158,7 +159,7 @@ fn shown(url: &Url) -> String {
 }
 
 async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
-    let client = client()?;
+    let client = client().await?;
     let mut answers = Vec::new();
     for server in catalog.servers() {
         answers.push((Server::clone(server), ask(&client, server).await));
@@ -192,7 +193,7 @@ pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
 async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
     let server = ServerId::parse("url").map_err(|e| Failure::Ours(e.into()))?;
     let endpoint = Endpoint { server, url: url.clone(), headers: HeaderMap::new(), auth: None, tenant: None };
-    let listed = client()?.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await;
+    let listed = client().await?.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await;
     let tools = listed.map_err(|fault| Failure::Ours(anyhow::anyhow!("{}: {fault}", shown(url))))?;
     if output.is_json() {
         output.document(
@@ -201,9 +202,4 @@ async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
     }
     output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
     Ok(Ending::Done)
-}
-
-pub(super) fn client() -> Result<McpClient, Failure> {
-    McpClient::new(ClientOptions { reach: Reach::anywhere(), ..ClientOptions::default() })
-        .map_err(|e| Failure::Ours(e.into()))
 }

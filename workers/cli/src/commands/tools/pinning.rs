@@ -8,8 +8,9 @@ use serde_json::Value;
 use toolfleet_core::catalog::{Approved, Catalog, Pin, Server};
 use toolfleet_mcp::RemoteTool;
 
-use super::list::{Answer, ask, client};
+use super::list::{Answer, ask};
 use crate::ending::Failure;
+use crate::network::client;
 
 /// One tool of one server: what was approved of it, and what is listed now.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ pub(super) async fn standings(
             wanted.entry(server.to_string()).or_default().push(name.to_owned());
         }
     }
-    let client = client()?;
+    let client = client().await?;
     let mut standings = Vec::new();
     for server in catalog.servers() {
         let names = wanted.remove(server.id.as_str()).unwrap_or_default();

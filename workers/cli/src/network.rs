@@ -1,0 +1,34 @@
+//! Owns what the commands that call servers themselves are told about the network: the variables that workers know.
+//!
+//! **Invariant:** a wrong value is the command's error, named by its variable, before anything is sent.
+
+use toolfleet_mcp::{ClientOptions, McpClient, Reach};
+use toolfleet_worker::outbound::Outbound;
+use toolfleet_worker::start::StartError;
+
+use crate::ending::Failure;
+
+/// What the environment says.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the same variables as a worker's, read where a command wants them"
+)]
+pub(crate) fn outbound() -> Result<Outbound, Failure> {
+    Outbound::read(&|name| std::env::var(name).ok()).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// A client for servers that the operator names: at any address, through the environment's proxies, trusting its roots.
+pub(crate) async fn client() -> Result<McpClient, Failure> {
+    let outbound = Outbound { reach: Reach::anywhere(), ..outbound()?.with_loopback() };
+    outbound.client(ClientOptions::default()).await.map_err(not_started)
+}
+
+/// A wrong variable is a usage error.
+pub(crate) fn not_started(error: StartError) -> Failure {
+    match error {
+        StartError::Outbound(error) => Failure::usage(error.to_string()),
+        other @ (StartError::Catalog { .. } | StartError::Http(_) | StartError::Aws(_)) => {
+            Failure::Ours(other.into())
+        }
+    }
+}
