@@ -65,7 +65,7 @@ pub(super) fn judge(inner: &mut Inner, request: &Recorded) -> Verdict {
     if modern { judge_modern(inner, request, &id) } else { judge_legacy(inner, request, &id) }
 }
 
-fn judge_modern(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
+fn judge_modern(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
     if request.http_method != "POST" {
         return Verdict::Reply(Reply::empty(405));
     }
@@ -105,14 +105,17 @@ fn judge_modern(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
         }
         "tools/call" => judge_modern_call(inner, request, id),
         "tools/list" => Verdict::Reply(list(inner, request, id)),
-        _ => Verdict::Reply(Reply::error(404, id, -32601, "Method not found", &Value::Null)),
+        _ if !mirrors_its_name(request) => {
+            let text = "mcp-name does not match the body";
+            Verdict::Reply(Reply::error(400, id, -32020, text, &Value::Null))
+        }
+        _ => Verdict::Reply(other(inner, request, id, 404)),
     }
 }
 
 fn judge_modern_call(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
     let name = request.body.pointer("/params/name").and_then(Value::as_str).unwrap_or_default();
-    let mirrored = request.header("mcp-name").unwrap_or_default();
-    if mirrored != name && !mirrored.starts_with("=?base64?") {
+    if !mirrors_its_name(request) {
         return Verdict::Reply(Reply::error(
             400,
             id,
@@ -134,6 +137,22 @@ fn judge_modern_call(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
         }
     }
     Verdict::Call
+}
+
+/// `Mcp-Name` says what `params.name` or `params.uri` says, and is absent where the body has neither.
+fn mirrors_its_name(request: &Recorded) -> bool {
+    let named = ["/params/name", "/params/uri"].iter().find_map(|path| request.body.pointer(path)?.as_str());
+    let mirrored = request.header("mcp-name");
+    mirrored == named || mirrored.is_some_and(|mirrored| mirrored.starts_with("=?base64?"))
+}
+
+/// A method that a test has given an answer to.
+fn other(inner: &mut Inner, request: &Recorded, id: &Value, unknown: u16) -> Reply {
+    let params = request.body.get("params").cloned().unwrap_or(Value::Null);
+    match inner.answer(request.method(), &params) {
+        Some(answer) => Reply::json(200, frame(id, &member(Some(answer)))),
+        None => Reply::error(unknown, id, -32601, "Method not found", &Value::Null),
+    }
 }
 
 fn judge_legacy(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
@@ -162,7 +181,7 @@ fn judge_legacy(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
         "tools/call" => Verdict::Call,
         "tools/list" => Verdict::Reply(list(inner, request, id)),
         "ping" => Verdict::Reply(Reply::result(id, &json!({}))),
-        _ => Verdict::Reply(Reply::error(200, id, -32601, "Method not found", &Value::Null)),
+        _ => Verdict::Reply(other(inner, request, id, 200)),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_core::breaker::Admission;
 use toolfleet_core::fault::Fault;
+use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::retry::{Next, Standing, after};
 use toolfleet_mcp::{Answer, AnswerKind, ToolCall};
@@ -162,13 +163,21 @@ async fn attempt(
 ) -> Result<Answer, Fault> {
     let call = &ready.call;
     let within = Instant::now() + Duration::from_millis(call.attempt_ms);
+    let arguments = match &call.ask {
+        Ask::Prompt { arguments, .. } => arguments,
+        Ask::Tool | Ask::Resource { .. } | Ask::List { .. } => &call.request.arguments,
+    };
     let request = ToolCall {
+        operation: call.request.operation,
         conversation: call.request.session.as_ref().map(|s| s.as_str()),
         traceparent: onward.traceparent.as_deref(),
         tracestate: onward.tracestate.as_deref(),
-        ..ToolCall::new(&ready.endpoint, &call.name, &call.request.arguments, within.min(deadline))
+        ..ToolCall::new(&ready.endpoint, &call.name, arguments, within.min(deadline))
     };
-    fleet.mcp.call_tool(request).await
+    match &call.ask {
+        Ask::List { cursor } => fleet.mcp.list(request, cursor.as_deref()).await,
+        Ask::Tool | Ask::Resource { .. } | Ask::Prompt { .. } => fleet.mcp.call_tool(request).await,
+    }
 }
 
 fn outcome_of(answer: Answer) -> Outcome {
