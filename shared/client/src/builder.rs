@@ -3,7 +3,7 @@
 //! **Invariant:** what `build` gives is what a worker will read.
 
 use serde_json::{Map, Value, json};
-use toolfleet_core::message::{CallRequest, REQUEST_VERSION, RequestError};
+use toolfleet_core::message::{CallRequest, Operation, REQUEST_VERSION, RequestError};
 
 /// A request in the making.
 #[derive(Debug, Clone)]
@@ -18,6 +18,22 @@ impl RequestBuilder {
     /// A call of a server's tool by the server's own name for it.
     pub fn on_server(tenant: &str, server: &str, name: &str) -> Self {
         Self::new(tenant).set("server", server).set("name", name)
+    }
+
+    /// Any operation but `tools/call`, asked of a server; what it needs are its [`arguments`](Self::arguments).
+    pub fn of_server(tenant: &str, server: &str, operation: Operation) -> Self {
+        Self::new(tenant).set("server", server).set("operation", operation.as_str())
+    }
+
+    /// Reads a resource of a server.
+    pub fn resource(tenant: &str, server: &str, uri: &str) -> Self {
+        Self::of_server(tenant, server, Operation::ResourcesRead).arguments(json!({"uri": uri}))
+    }
+
+    /// Gets a prompt of a server; its arguments are a JSON object of texts.
+    pub fn prompt(tenant: &str, server: &str, name: &str, arguments: Value) -> Self {
+        let arguments = json!({"name": name, "arguments": arguments});
+        Self::of_server(tenant, server, Operation::PromptsGet).arguments(arguments)
     }
 
     fn new(tenant: &str) -> Self {
@@ -65,6 +81,11 @@ mod tests {
         assert_eq!(error.field, "call_id");
         let error = RequestBuilder::tool("acme", "echo").call_id("c").set("colour", 1).build().unwrap_err();
         assert_eq!(error.field, "colour");
+        let error =
+            RequestBuilder::prompt("acme", "s", "p", json!({"n": 1})).call_id("c").build().unwrap_err();
+        assert_eq!(error.field, "arguments.arguments");
+        assert!(RequestBuilder::resource("acme", "s", "file:///x").call_id("c").build().is_ok());
+        assert!(RequestBuilder::of_server("acme", "s", Operation::ToolsList).call_id("c").build().is_ok());
         assert!(RequestBuilder::on_server("acme", "s", "t").idempotency_key("k").build().is_ok());
     }
 }

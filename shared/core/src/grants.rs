@@ -1,5 +1,8 @@
 //! Owns what a session's grants open: `*` for all, a tool, a tool's function, a server's tool by name, or a whole server.
 //!
+//! What is asked of a server itself (its resources, prompts and lists) is open to `*` and `server/*` alone: a grant of a tool
+//! says nothing of the rest of its server.
+//!
 //! **Invariant:** a grant opens what it names and nothing else; a text that can open nothing is refused before it is stored.
 
 use crate::ids::ServerId;
@@ -45,6 +48,7 @@ pub fn open(grants: &[String], target: &Target, server: &ServerId) -> bool {
                     grant == id.as_str() || (*grant == wanted && wanted != id.as_str())
                 }
                 Target::OnServer { .. } => *grant == wanted,
+                Target::Server { .. } => false,
             }
     })
 }
@@ -65,19 +69,21 @@ mod tests {
             function: function.map(str::to_owned),
         };
         let by_name = Target::OnServer { server: ServerId::parse("crm").unwrap(), name: "find".into() };
+        let server = Target::Server { server: ServerId::parse("crm").unwrap() };
         let cases = [
-            ("*", [true, true, true]),
-            ("notes", [true, true, false]),
-            ("notes.read", [false, true, false]),
-            ("notes.write", [false, false, false]),
-            ("crm/find", [false, false, true]),
-            ("crm/*", [true, true, true]),
-            ("cr/*", [false, false, false]),
-            ("crm", [false, false, false]),
+            ("*", [true, true, true, true]),
+            ("notes", [true, true, false, false]),
+            ("notes.read", [false, true, false, false]),
+            ("notes.write", [false, false, false, false]),
+            ("crm/find", [false, false, true, false]),
+            ("crm/*", [true, true, true, true]),
+            ("cr/*", [false, false, false, false]),
+            ("crm", [false, false, false, false]),
+            ("crm/", [false, false, false, false]),
         ];
         for (grant, expected) in cases {
-            let found =
-                [opens(grant, &tool(None)), opens(grant, &tool(Some("read"))), opens(grant, &by_name)];
+            let targets = [&tool(None), &tool(Some("read")), &by_name, &server];
+            let found = targets.map(|target| opens(grant, target));
             assert_eq!(found, expected, "{grant}");
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** every remedy is taken at most once a call, and only after a refusal that proves that nothing ran.
 
+mod listing;
 mod tasks;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
+use toolfleet_core::message::Operation;
 use toolfleet_core::notes::Note;
 use toolfleet_core::outcome::MayHaveRun;
 
@@ -23,7 +25,7 @@ use crate::classify::{Trouble, before_call};
 use crate::connect::{Proxies, http_client, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::{Era, Eras};
-use crate::exchange::{Exchange, era_among};
+use crate::exchange::{AskedPage, Exchange, era_among};
 use crate::patience::Heard;
 use crate::reach::Reach;
 use crate::register::{OpenSession, RegisterAway, SessionRegister};
@@ -152,7 +154,8 @@ impl McpClient {
         })))
     }
 
-    /// One attempt of `tools/call`. It ends by its deadline whatever the server does; dropping it cancels the call.
+    /// One attempt of `tools/call`, `resources/read` or `prompts/get`. It ends by its deadline whatever the server does; dropping
+    /// it cancels the call.
     ///
     /// A fault whose [`may_have_run`](Fault::may_have_run) is `No` means that the tool did not run. Time spent on finding
     /// out how to speak to the server counts against the same deadline.
@@ -277,7 +280,14 @@ impl Shared {
         let mut taken = Taken::default();
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await?;
-            let mirrored = self.mirrored.headers(call.endpoint, call.name, call.arguments);
+            let mirrored = match call.operation {
+                Operation::ToolsCall => self.mirrored.headers(call.endpoint, call.name, call.arguments),
+                Operation::ToolsList
+                | Operation::ResourcesRead
+                | Operation::ResourcesList
+                | Operation::PromptsGet
+                | Operation::PromptsList => Vec::new(),
+            };
             let trouble = match self.exchange.call(call, resume, tongue.speech(), mirrored, sent).await {
                 Ok(result) => return answer(result, tongue),
                 Err(trouble) => trouble,
@@ -429,7 +439,13 @@ impl Shared {
         let mut tools = Vec::new();
         let mut cursors: Vec<String> = Vec::new();
         for _ in 0..MAX_PAGES {
-            let result = self.exchange.list(endpoint, speech, cursors.last().map(String::as_str)).await?;
+            let asked = AskedPage {
+                operation: Operation::ToolsList,
+                cursor: cursors.last().map(String::as_str),
+                traceparent: None,
+                tracestate: None,
+            };
+            let result = self.exchange.list(endpoint, speech, asked).await?;
             let page = page(&result)?;
             tools.extend(page.tools);
             let Some(cursor) = page.next_cursor else {

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::message::Operation;
 use toolfleet_core::notes::Note;
 use toolfleet_core::redact::REDACTED;
 use url::Url;
@@ -88,16 +89,18 @@ pub struct Resume<'a> {
     pub input_responses: Option<&'a RawValue>,
 }
 
-/// One attempt of `tools/call`.
+/// One attempt of `tools/call`, or of another operation.
 #[derive(Clone, Copy)]
 pub struct ToolCall<'a> {
     /// The server and the credentials.
     pub endpoint: &'a Endpoint,
     /// Sessions are per conversation; without one, a session that such calls of the same tenant and server share.
     pub conversation: Option<&'a str>,
-    /// The tool's name at the server.
+    /// The method.
+    pub operation: Operation,
+    /// The tool's or prompt's name at the server, or the resource's address; listings have none.
     pub name: &'a str,
-    /// A JSON object, sent byte for byte.
+    /// The tool's or prompt's arguments: a JSON object, sent byte for byte.
     pub arguments: &'a RawValue,
     /// W3C trace context, sent as a header and in `_meta`.
     pub traceparent: Option<&'a str>,
@@ -119,6 +122,7 @@ impl<'a> ToolCall<'a> {
         Self {
             endpoint,
             conversation: None,
+            operation: Operation::ToolsCall,
             name,
             arguments,
             traceparent: None,
@@ -136,6 +140,7 @@ impl fmt::Debug for ToolCall<'_> {
         f.debug_struct("ToolCall")
             .field("endpoint", &self.endpoint)
             .field("conversation", &self.conversation)
+            .field("operation", &self.operation.as_str())
             .field("name", &self.name)
             .field("arguments_bytes", &self.arguments.get().len())
             .finish_non_exhaustive()

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
+use toolfleet_core::message::Operation;
 
 use crate::answer::invalid;
 use crate::cancel::Withdrawal;
@@ -33,6 +34,15 @@ pub(crate) struct Exchange {
     pub(crate) transport: Transport,
     next_id: AtomicU64,
     next_serial: AtomicU64,
+}
+
+/// Which page of which listing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AskedPage<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) cursor: Option<&'a str>,
+    pub(crate) traceparent: Option<&'a str>,
+    pub(crate) tracestate: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +73,7 @@ impl Exchange {
         }
     }
 
-    /// `tools/call`. `sent` tells the caller of a future that was given up how far it came.
+    /// `tools/call`, `resources/read` or `prompts/get`. `sent` tells the caller of a future that was given up how far it came.
     pub(crate) async fn call(
         &self,
         call: &ToolCall<'_>,
@@ -73,9 +83,11 @@ impl Exchange {
         sent: &Sent,
     ) -> Result<Box<RawValue>, Trouble> {
         let id = self.id();
+        let resource = call.operation == Operation::ResourcesRead;
         let params = CallParams {
-            name: call.name,
-            arguments: call.arguments,
+            name: (!resource).then_some(call.name),
+            uri: resource.then_some(call.name),
+            arguments: (!resource).then_some(call.arguments),
             request_state: resume.request_state,
             input_responses: resume.input_responses,
             meta: self.meta(speech).with(call.on_note.map(|_| id), call.traceparent, call.tracestate),
@@ -83,12 +95,12 @@ impl Exchange {
         let post = Post {
             endpoint: call.endpoint,
             speech,
-            method: "tools/call",
+            method: call.operation.as_str(),
             name: Some(call.name),
             mirrored,
             traceparent: call.traceparent,
             tracestate: call.tracestate,
-            body: request(id, "tools/call", params),
+            body: request(id, call.operation.as_str(), params),
         };
         let waiting = Waiting { id, endpoint: call.endpoint, speech, on_note: call.on_note };
         let withdrawal = Withdrawal::new(&self.transport, call.endpoint, speech, id, sent);
@@ -101,16 +113,20 @@ impl Exchange {
         answer
     }
 
-    /// `tools/list`, one page.
+    /// One page of a listing.
     pub(crate) async fn list(
         &self,
         endpoint: &Endpoint,
         speech: Speech<'_>,
-        cursor: Option<&str>,
+        asked: AskedPage<'_>,
     ) -> Result<Box<RawValue>, Trouble> {
-        let id = self.id();
-        let body = request(id, "tools/list", PageParams { cursor, meta: self.meta(speech) });
-        self.ask(endpoint, speech, "tools/list", id, body).await
+        let AskedPage { operation, cursor, traceparent, tracestate } = asked;
+        let (id, method) = (self.id(), operation.as_str());
+        let meta = self.meta(speech).with(None, traceparent, tracestate);
+        let body = request(id, method, PageParams { cursor, meta });
+        let post = Post { traceparent, tracestate, ..Post::plain(endpoint, speech, method, body) };
+        let response = self.transport.post(&post, &Sent::default()).await?;
+        self.transport.answer(response, &Waiting { id, endpoint, speech, on_note: None }).await
     }
 
     /// A request about a task, whose id travels where a tool's name would.

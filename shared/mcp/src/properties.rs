@@ -251,7 +251,7 @@ proptest! {
         match kind_of(&raw) {
             Ok(AnswerKind::ToolError { text }) => prop_assert!(text.chars().count() <= 2001),
             Ok(AnswerKind::Unknown(kind)) => prop_assert!(kind.chars().count() <= 61),
-            Ok(AnswerKind::Complete | AnswerKind::InputRequired | AnswerKind::Task) => {
+            Ok(AnswerKind::Complete | AnswerKind::InputRequired | AnswerKind::Task(_)) => {
                 let object = text.starts_with('{');
                 prop_assert!(object, "{}", text);
             },

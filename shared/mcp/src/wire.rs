@@ -124,11 +124,15 @@ struct Request<'a, P> {
     params: Option<P>,
 }
 
-/// `params` of `tools/call`.
+/// `params` of `tools/call` and `prompts/get` (`name`, `arguments`), and of `resources/read` (`uri`).
 #[derive(Serialize)]
 pub(crate) struct CallParams<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) arguments: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uri: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) arguments: Option<&'a RawValue>,
     #[serde(rename = "requestState", skip_serializing_if = "Option::is_none")]
     pub(crate) request_state: Option<&'a str>,
     #[serde(rename = "inputResponses", skip_serializing_if = "Option::is_none")]
@@ -137,7 +141,7 @@ pub(crate) struct CallParams<'a> {
     pub(crate) meta: Meta<'a>,
 }
 
-/// `params` of `tools/list` and `server/discover`.
+/// `params` of the listings and of `server/discover`.
 #[derive(Serialize)]
 pub(crate) struct PageParams<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -377,8 +381,9 @@ mod tests {
     fn a_legacy_call_without_trace_or_progress_carries_no_meta() {
         let arguments = RawValue::from_string("{}".to_owned()).unwrap();
         let params = CallParams {
-            name: "t",
-            arguments: &arguments,
+            name: Some("t"),
+            uri: None,
+            arguments: Some(&arguments),
             request_state: None,
             input_responses: None,
             meta: Meta::legacy(),

@@ -155,7 +155,7 @@ fn trouble(outcome: &Outcome) -> String {
     )
 }
 
-/// A tool's result for people: its text blocks; what is no text is named.
+/// A result for people: its text blocks, a resource's texts, else its structure; what is no text is named.
 pub(crate) fn readable(content: &RawValue) -> String {
     let Ok(result) = serde_json::from_str::<Value>(content.get()) else {
         return content.get().to_owned();
@@ -167,6 +167,12 @@ pub(crate) fn readable(content: &RawValue) -> String {
         .unwrap_or_default();
     if !blocks.is_empty() {
         return blocks.join("\n");
+    }
+    let contents = result.get("contents").and_then(Value::as_array);
+    let texts =
+        contents.and_then(|all| all.iter().map(|one| one.get("text")?.as_str()).collect::<Option<Vec<_>>>());
+    if let Some(texts) = texts.filter(|texts| !texts.is_empty()) {
+        return texts.join("\n");
     }
     let rest = result.get("structuredContent").unwrap_or(&result);
     serde_json::to_string_pretty(rest).unwrap_or_else(|_| content.get().to_owned())
@@ -228,6 +234,15 @@ mod tests {
     #[test]
     fn a_result_without_blocks_shows_its_structure() {
         assert_eq!(readable(&raw(r#"{"content":[],"structuredContent":{"sum":3}}"#)), "{\n  \"sum\": 3\n}");
+    }
+
+    #[test]
+    fn a_resource_is_readable_if_all_of_it_is_text() {
+        assert_eq!(
+            readable(&raw(r#"{"contents":[{"uri":"a","text":"one"},{"uri":"b","text":"two"}]}"#)),
+            "one\ntwo"
+        );
+        assert!(readable(&raw(r#"{"contents":[{"uri":"a","blob":"AAAA"}]}"#)).contains("blob"));
     }
 
     #[test]

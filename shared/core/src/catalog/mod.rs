@@ -133,11 +133,17 @@ impl Catalog {
         offered.by_name.get(name).or(offered.open.as_ref())
     }
 
+    /// The registered tool that stands for all that `server` lists; its rules hold for whatever is asked of the server itself.
+    pub fn tool_of_all(&self, server: &ServerId) -> Option<&Arc<Tool>> {
+        self.offered.get(server)?.open.as_ref()
+    }
+
     /// The digest of the definition of the registered tool that is meant, as audit records write it.
     pub fn definition(&self, target: &Target) -> Option<String> {
         let tool = match target {
             Target::Tool { id, .. } => self.tool(id),
             Target::OnServer { server, name } => self.tool_on(server, name),
+            Target::Server { .. } => None,
         };
         tool.map(|tool| tool.definition.short(16).to_owned())
     }
@@ -168,7 +174,9 @@ impl Catalog {
     pub fn suggestions(&self, target: &Target) -> String {
         let names: Vec<String> = match target {
             Target::Tool { .. } => self.tools().iter().map(|t| t.id.to_string()).take(20).collect(),
-            Target::OnServer { .. } => self.servers().iter().map(|s| s.id.to_string()).take(20).collect(),
+            Target::OnServer { .. } | Target::Server { .. } => {
+                self.servers().iter().map(|s| s.id.to_string()).take(20).collect()
+            }
         };
         if names.is_empty() {
             "none is registered".to_owned()

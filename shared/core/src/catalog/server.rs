@@ -22,7 +22,7 @@ pub struct Server {
     /// Whether its own annotations (`readOnlyHint`, `idempotentHint`) are believed.
     #[serde(default)]
     pub trusted: bool,
-    /// Whether tools it lists may be called by name without being registered one by one.
+    /// Whether all it lists is open: tools by name without being registered one by one, resources, prompts, and the lists.
     #[serde(default)]
     pub discover: bool,
     /// What people call it.

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** no field is ever ignored silently: an unknown one refuses the message.
 
+mod ask;
 mod wire;
 
 use schemars::JsonSchema;
@@ -15,6 +16,7 @@ use crate::digest::Digest;
 use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
 use crate::time::Timestamp;
 
+pub use ask::Ask;
 pub use wire::{derive_call_id, request_schema};
 
 /// The version of the request contract this fleet speaks.
@@ -34,7 +36,7 @@ pub struct CallRequest {
     pub target: Target,
     /// What to do with it.
     pub operation: Operation,
-    /// A JSON object, byte for byte as it was sent.
+    /// A JSON object, byte for byte as it was sent: the tool's, or what the operation needs, see [`Ask`].
     pub arguments: Box<RawValue>,
     /// The conversation this call belongs to.
     pub session: Option<SessionId>,
@@ -79,6 +81,11 @@ pub enum Target {
         /// The tool's name there.
         name: String,
     },
+    /// A registered server itself, for every operation but `tools/call`.
+    Server {
+        /// The registered server.
+        server: ServerId,
+    },
 }
 
 impl std::fmt::Display for Target {
@@ -87,6 +94,8 @@ impl std::fmt::Display for Target {
             Self::Tool { id, function: None } => write!(f, "{id}"),
             Self::Tool { id, function: Some(function) } => write!(f, "{id}.{function}"),
             Self::OnServer { server, name } => write!(f, "{server}/{name}"),
+            // As the grant that opens it.
+            Self::Server { server } => write!(f, "{server}/*"),
         }
     }
 }
@@ -116,6 +125,21 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 6] = [
+        Self::ToolsCall,
+        Self::ToolsList,
+        Self::ResourcesRead,
+        Self::ResourcesList,
+        Self::PromptsGet,
+        Self::PromptsList,
+    ];
+
+    /// The operation of that MCP method.
+    pub fn parse(method: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.as_str() == method)
+    }
+
     /// The MCP method of the same name.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -21,7 +21,11 @@ use crate::time::Timestamp;
     description = "The body of an SQS message that asks for one tool call.",
     extend("allOf" = [
         {"oneOf": [{"required": ["call_id"]}, {"required": ["idempotency_key"]}]},
-        {"oneOf": [{"required": ["tool"]}, {"required": ["server"]}]}
+        {"oneOf": [{"required": ["tool"]}, {"required": ["server"]}]},
+        {
+            "if": {"properties": {"operation": {"not": {"const": "tools/call"}}}, "required": ["operation"]},
+            "then": {"required": ["server"], "not": {"required": ["name"]}}
+        }
     ]),
     extend("dependentRequired" = {"name": ["server"], "function": ["tool"]}),
     extend("not" = {"required": ["deadline", "timeout_ms"]})
@@ -45,13 +49,14 @@ struct WireRequest {
     /// The function of a tool that offers several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     function: Option<String>,
-    /// The registered server; with `name` for `tools/call`.
+    /// The registered server; with `name` for `tools/call`, alone for every other operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server: Option<ServerId>,
     /// The tool's name on that server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// The tool's arguments: a JSON object.
+    /// A JSON object: the tool's arguments; `{"uri"}` for `resources/read`; `{"name", "arguments"}` for `prompts/get`; `{}` for
+    /// all pages of a listing, or `{"cursor"}` for one.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     arguments: Box<RawValue>,
     /// What to do; `tools/call` unless told.
@@ -166,7 +171,7 @@ impl CallRequest {
             &wire.arguments,
             wire.resume.as_deref(),
         );
-        Ok(Self {
+        let request = Self {
             key: CallKey { tenant: wire.tenant, call_id },
             idempotency_key: wire.idempotency_key,
             target,
@@ -184,16 +189,17 @@ impl CallRequest {
             reply: wire.reply,
             resume: wire.resume,
             digest,
-        })
+        };
+        request.ask()?;
+        Ok(request)
     }
 
     /// The message body of this request. Reading it gives an equal request.
     pub fn encode(&self) -> String {
         let (tool, function, server, name) = match self.target.clone() {
             Target::Tool { id, function } => (Some(id), function, None, None),
-            Target::OnServer { server, name } => {
-                (None, None, Some(server), Some(name).filter(|n| !n.is_empty()))
-            }
+            Target::OnServer { server, name } => (None, None, Some(server), Some(name)),
+            Target::Server { server } => (None, None, Some(server), None),
         };
         let (deadline, timeout_ms) = match self.time_limit {
             None => (None, None),
@@ -264,6 +270,9 @@ fn target(
     name: Option<String>,
     operation: Operation,
 ) -> Result<Target, RequestError> {
+    if operation != Operation::ToolsCall {
+        return asked_server(tool, server, name, operation);
+    }
     match (tool, server) {
         (Some(_), None) if name.is_some() => {
             Err(fault("name", "belongs to `server`; a registered tool's function is named by `function`"))
@@ -275,14 +284,30 @@ fn target(
         (None, Some(server)) => match name {
             Some(name) if !name.is_empty() && name.len() <= 256 => Ok(Target::OnServer { server, name }),
             Some(_) => Err(fault("name", "must have 1 to 256 bytes")),
-            None if operation == Operation::ToolsCall => {
-                Err(fault("name", "is missing: beside `server`, `tools/call` needs the tool's `name`"))
-            }
-            None => Ok(Target::OnServer { server, name: String::new() }),
+            None => Err(fault("name", "is missing: beside `server`, `tools/call` needs the tool's `name`")),
         },
         (None, None) => Err(fault("tool", "is missing: give `tool`, or `server` and `name`")),
         (Some(_), Some(_)) => Err(fault("server", "stands beside `tool`: give one of the two")),
     }
+}
+
+/// What is not a tool call is asked of a server, whichever tools are registered of it.
+fn asked_server(
+    tool: Option<ToolId>,
+    server: Option<ServerId>,
+    name: Option<String>,
+    operation: Operation,
+) -> Result<Target, RequestError> {
+    let operation = operation.as_str();
+    if tool.is_some() {
+        return Err(fault("tool", format!("belongs to `tools/call`; `{operation}` is asked of a `server`")));
+    }
+    if name.is_some() {
+        let text = format!("belongs to `tools/call`; what `{operation}` needs stands in `arguments`");
+        return Err(fault("name", text));
+    }
+    let missing = || fault("server", format!("is missing: `{operation}` is asked of a server"));
+    server.map(|server| Target::Server { server }).ok_or_else(missing)
 }
 
 /// A wrong version is said first, because everything else may differ in another version.

@@ -75,6 +75,50 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
 }
 
 #[test]
+fn an_operation_is_asked_of_a_server_with_what_it_needs_and_nothing_else() {
+    let asked = |operation: &str, rest: &str| {
+        CallRequest::decode(&format!(
+            r#"{{"v":1,"call_id":"c","tenant":"acme","operation":"{operation}",{rest}}}"#
+        ))
+    };
+    let accepted = [
+        ("tools/list", r#""server":"s","arguments":{}"#),
+        ("resources/list", r#""server":"s","arguments":{"cursor":"x"}"#),
+        ("prompts/list", r#""server":"s","arguments":{"cursor":null}"#),
+        ("resources/read", r#""server":"s","arguments":{"uri":"file:///a b"}"#),
+        ("prompts/get", r#""server":"s","arguments":{"name":"p"}"#),
+        ("prompts/get", r#""server":"s","arguments":{"name":"p","arguments":{"a":"b"}}"#),
+    ];
+    for (operation, rest) in accepted {
+        let request = asked(operation, rest).expect(rest);
+        assert_eq!(request.target.to_string(), "s/*");
+        assert!(request.ask().unwrap().is_reading());
+        assert_eq!(format!("{:?}", CallRequest::decode(&request.encode()).unwrap()), format!("{request:?}"));
+    }
+    let refused = [
+        ("tools/list", r#""arguments":{}"#, "server", "is asked of a server"),
+        ("tools/list", r#""tool":"t","arguments":{}"#, "tool", "belongs to `tools/call`"),
+        ("tools/list", r#""server":"s","name":"n","arguments":{}"#, "name", "stands in `arguments`"),
+        ("tools/list", r#""server":"s","arguments":{"page":1}"#, "arguments", "unknown field `page`"),
+        ("resources/list", r#""server":"s","arguments":{"cursor":""}"#, "arguments.cursor", "1 to 4096"),
+        ("resources/read", r#""server":"s","arguments":{}"#, "arguments", "missing field `uri`"),
+        ("resources/read", r#""server":"s","arguments":{"uri":""}"#, "arguments.uri", "1 to 2048"),
+        ("prompts/get", r#""server":"s","arguments":{"arguments":{}}"#, "arguments", "missing field `name`"),
+        (
+            "prompts/get",
+            r#""server":"s","arguments":{"name":"p","arguments":{"n":1}}"#,
+            "arguments.arguments",
+            "whose values are texts",
+        ),
+    ];
+    for (operation, rest, field, problem) in refused {
+        let error = asked(operation, rest).expect_err(rest).error;
+        assert_eq!(error.field, field, "{rest}: {error}");
+        assert!(error.problem.contains(problem), "{rest}: {error}");
+    }
+}
+
+#[test]
 fn a_broken_request_still_says_whose_answer_it_was_if_that_much_can_be_read() {
     let broken = refused(&SMALLEST.replace("\"v\":1", "\"v\":9,\"reply\":{\"sqs_queue_url\":\"http://r\"}"));
     assert_eq!(broken.addressed.unwrap().to_string(), "acme#c1");

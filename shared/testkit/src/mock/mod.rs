@@ -150,6 +150,16 @@ impl MockMcp {
         PendingTool { server: self, name: name.to_owned() }
     }
 
+    /// Answers another method than those of tools, for example `resources/read`; `run` takes the request's `params`.
+    pub fn method<A: Into<ToolAnswer>>(
+        &self,
+        method: &str,
+        mut run: impl FnMut(&Value) -> A + Send + 'static,
+    ) {
+        let run = Box::new(move |params: &Value| run(params).into());
+        self.state.lock().methods.insert(method.to_owned(), run);
+    }
+
     /// Registers `echo`: answers its arguments as one text block.
     pub fn echo(&self) -> PendingTool<'_> {
         self.tool(
@@ -217,7 +227,7 @@ impl MockMcp {
         Hold { gate: self.state.gate.clone() }
     }
 
-    /// How often that tool ran.
+    /// How often that tool ran, or that other method was answered.
     pub fn executions(&self, tool: &str) -> u64 {
         self.state.lock().executions.get(tool).copied().unwrap_or(0)
     }

@@ -106,14 +106,17 @@ fn judge_modern(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
         "tools/call" => judge_modern_call(inner, request, id),
         "tools/list" => Verdict::Reply(list(inner, request, id)),
         "tasks/get" | "tasks/cancel" => Verdict::Reply(about_task(inner, request, id, &meta)),
-        _ => Verdict::Reply(Reply::error(404, id, -32601, "Method not found", &Value::Null)),
+        _ if !mirrors_its_name(request) => {
+            let text = "mcp-name does not match the body";
+            Verdict::Reply(Reply::error(400, id, -32020, text, &Value::Null))
+        }
+        _ => Verdict::Reply(other(inner, request, id, 404)),
     }
 }
 
 fn judge_modern_call(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
     let name = request.body.pointer("/params/name").and_then(Value::as_str).unwrap_or_default();
-    let mirrored = request.header("mcp-name").unwrap_or_default();
-    if mirrored != name && !mirrored.starts_with("=?base64?") {
+    if !mirrors_its_name(request) {
         return Verdict::Reply(Reply::error(
             400,
             id,
@@ -161,6 +164,22 @@ fn about_task(inner: &mut Inner, request: &Recorded, id: &Value, meta: &Value) -
     Reply::result(id, &state)
 }
 
+/// `Mcp-Name` says what `params.name` or `params.uri` says, and is absent where the body has neither.
+fn mirrors_its_name(request: &Recorded) -> bool {
+    let named = ["/params/name", "/params/uri"].iter().find_map(|path| request.body.pointer(path)?.as_str());
+    let mirrored = request.header("mcp-name");
+    mirrored == named || mirrored.is_some_and(|mirrored| mirrored.starts_with("=?base64?"))
+}
+
+/// A method that a test has given an answer to.
+fn other(inner: &mut Inner, request: &Recorded, id: &Value, unknown: u16) -> Reply {
+    let params = request.body.get("params").cloned().unwrap_or(Value::Null);
+    match inner.answer(request.method(), &params) {
+        Some(answer) => Reply::json(200, frame(id, &member(Some(answer)))),
+        None => Reply::error(unknown, id, -32601, "Method not found", &Value::Null),
+    }
+}
+
 fn judge_legacy(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
     if request.method() == "initialize" {
         return Verdict::Reply(initialize(inner, request, id));
@@ -187,7 +206,7 @@ fn judge_legacy(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
         "tools/call" => Verdict::Call,
         "tools/list" => Verdict::Reply(list(inner, request, id)),
         "ping" => Verdict::Reply(Reply::result(id, &json!({}))),
-        _ => Verdict::Reply(Reply::error(200, id, -32601, "Method not found", &Value::Null)),
+        _ => Verdict::Reply(other(inner, request, id, 200)),
     }
 }
 

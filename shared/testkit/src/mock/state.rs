@@ -29,6 +29,8 @@ pub(super) struct Script {
 pub(super) struct Inner {
     pub(super) era: Era,
     pub(super) tools: HashMap<String, Tool>,
+    /// What other methods than those of tools answer, by method; they take the request's `params`.
+    pub(super) methods: HashMap<String, Run>,
     pub(super) scripts: VecDeque<Script>,
     pub(super) sessions: BTreeSet<String>,
     pub(super) sessions_opened: u64,
@@ -61,6 +63,7 @@ impl State {
         let inner = Inner {
             era,
             tools: HashMap::new(),
+            methods: HashMap::new(),
             scripts: VecDeque::new(),
             sessions: BTreeSet::new(),
             sessions_opened: 0,
@@ -113,6 +116,13 @@ impl Inner {
         if let Some(key) = arguments.get("call").and_then(Value::as_str) {
             *self.executions_by_key.entry(key.to_owned()).or_default() += 1;
         }
+        Some(answer)
+    }
+
+    /// Runs what answers a method, counted under the method's name.
+    pub(super) fn answer(&mut self, method: &str, params: &Value) -> Option<ToolAnswer> {
+        let answer = (self.methods.get_mut(method)?)(params);
+        *self.executions.entry(method.to_owned()).or_default() += 1;
         Some(answer)
     }
 

@@ -8,11 +8,12 @@
 use std::io::Read;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use toolfleet_client::system_clock;
 use toolfleet_core::ids::{CallId, GroupId, ServerId, SessionId, Tenant, ToolId};
-use toolfleet_core::message::{CallRequest, Group, REQUEST_VERSION, Reply, RetryWish, User};
+use toolfleet_core::message::{CallRequest, Group, Operation, REQUEST_VERSION, Reply, RetryWish, User};
 use toolfleet_core::time::Timestamp;
 
 use crate::ending::Failure;
@@ -32,13 +33,17 @@ pub(crate) struct RequestArgs {
     /// The function of a tool that offers several.
     #[arg(long, value_name = "NAME", requires = "tool")]
     function: Option<String>,
-    /// The registered server, for a tool by the name it has there.
-    #[arg(long, value_name = "ID", requires = "name", conflicts_with = "tool")]
+    /// The registered server, for a tool by the name it has there, or for another operation.
+    #[arg(long, value_name = "ID", conflicts_with = "tool")]
     server: Option<ServerId>,
     /// The tool's name on that server.
     #[arg(long, value_name = "NAME", requires = "server")]
     name: Option<String>,
-    /// The tool's arguments: a JSON object, @FILE, or - for stdin.
+    /// What to do: tools/call unless told; every other operation is asked of a --server.
+    #[arg(long, value_name = "METHOD", value_parser = operation(), requires = "server", conflicts_with = "name")]
+    operation: Option<Operation>,
+    /// A JSON object, @FILE, or - for stdin: the tool's arguments, {"uri"} for resources/read, {"name", "arguments"} for
+    /// prompts/get, {} or {"cursor"} for a listing.
     #[arg(long, short, value_name = "JSON|@FILE|-", default_value = "{}")]
     arguments: String,
     /// The call's id; made up unless given. The same id runs once.
@@ -79,7 +84,7 @@ pub(crate) struct RequestArgs {
         long,
         value_name = "FILE|-",
         conflicts_with_all = [
-            "tenant", "tool", "function", "server", "name", "arguments", "call_id", "idempotency_key", "session", "user",
+            "tenant", "tool", "function", "server", "name", "operation", "arguments", "call_id", "idempotency_key", "session", "user",
             "agent", "group", "timeout_ms", "deadline", "max_attempts", "idempotent", "reply_queue",
         ]
     )]
@@ -112,6 +117,8 @@ struct Body<'a> {
     server: Option<&'a ServerId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<Operation>,
     arguments: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<&'a SessionId>,
@@ -155,6 +162,7 @@ impl RequestArgs {
             function: self.function.as_deref(),
             server: self.server.as_ref(),
             name: self.name.as_deref(),
+            operation: self.operation,
             arguments: arguments(&self.arguments)?,
             session: self.session.as_ref(),
             user: self.user.as_ref(),
@@ -239,6 +247,12 @@ fn text_of(option: &str, file: &str) -> Result<String, Failure> {
         )));
     }
     Ok(text)
+}
+
+fn operation() -> impl TypedValueParser<Value = Operation> {
+    let methods = Operation::ALL.map(Operation::as_str);
+    let unknown = || "no such operation".to_owned();
+    PossibleValuesParser::new(methods).try_map(move |method| Operation::parse(&method).ok_or_else(unknown))
 }
 
 fn parse_user(text: &str) -> Result<User, String> {

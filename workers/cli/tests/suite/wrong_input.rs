@@ -75,7 +75,19 @@ fn a_result_without_its_call_says_how_to_name_one() {
 #[test]
 fn a_call_without_a_tool_says_which_options_name_one() {
     toolfleet(&["call", "--tenant", "t"]).exits(2).complains(&["--tool <ID>"]);
-    toolfleet(&["call", "--tenant", "t", "--server", "s"]).exits(2).complains(&["--name <NAME>"]);
+    toolfleet(&["call", "--tenant", "t", "--server", "s"]).exits(2).complains(&["needs the tool's `name`"]);
+}
+
+#[test]
+fn an_operation_without_what_it_needs_names_it() {
+    let read = ["call", "--tenant", "t", "--server", "s", "--operation", "resources/read"];
+    toolfleet(&read).exits(2).complains(&["arguments", "missing field `uri`", "{\"uri\": \"...\"}"]);
+    toolfleet(&["call", "--tenant", "t", "--tool", "x", "--operation", "tools/list"])
+        .exits(2)
+        .complains(&["`tools/list` is asked of a `server`"]);
+    toolfleet(&["call", "--tenant", "t", "--server", "s", "--operation", "tools/run"])
+        .exits(2)
+        .complains(&["prompts/get"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use toolfleet_core::catalog::{
 };
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::{CallRequest, Operation, Priority, Reply, Target};
+use toolfleet_core::message::{Ask, CallRequest, Priority, Reply, Target};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::time::Timestamp;
 
@@ -29,12 +29,13 @@ pub(super) enum Admitted {
 /// A call that may run.
 pub(super) struct AdmittedCall {
     pub(super) request: Box<CallRequest>,
+    pub(super) ask: Ask,
     pub(super) server: Arc<Server>,
-    /// The registered tool, unless it is called by its name on a server that is open to that.
+    /// The registered tool, unless it is called by its name on a server that is open to that, or no tool is called.
     pub(super) tool: Option<Arc<Tool>>,
     /// Whether the function itself is registered; else it has to be on the server's own list.
     pub(super) registered: bool,
-    /// The tool's name on the server.
+    /// The tool's or prompt's name on the server, or the resource's address; empty for listings.
     pub(super) name: String,
     /// What its definition has to be, where it is pinned.
     pub(super) pin: Option<Pin>,
@@ -72,10 +73,12 @@ pub(super) async fn admit(
     let attempt_ms =
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let progress = found.tool.as_ref().map_or(found.server.progress, |t| t.progress);
-    let repeatable = request.idempotent || found.function.as_ref().is_some_and(|f| f.idempotent);
+    let repeatable =
+        request.idempotent || found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
     Ok(Admitted::Call(Box::new(AdmittedCall {
         registered: found.function.is_some(),
-        pin: arrival.catalog().approved(&found.server.id, &found.name).map(|approved| approved.pin.clone()),
+        pin: found.pin(arrival.catalog()),
+        ask: found.ask,
         name: found.name,
         server: found.server,
         tool: found.tool,
@@ -113,12 +116,6 @@ fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
 /// What the contract can say but this fleet does not do is refused by name, not passed over.
 fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome> {
     let unsupported = |text: String| Err(Outcome::refused(Code::Unsupported, text));
-    if request.operation != Operation::ToolsCall {
-        return unsupported(format!(
-            "operation: `{}` is not supported; use tools/call.",
-            request.operation.as_str()
-        ));
-    }
     if request.resume.is_some() {
         return unsupported("resume: is not supported; send the call again with complete arguments.".into());
     }
@@ -145,10 +142,19 @@ fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome
 }
 
 struct Found {
+    ask: Ask,
     server: Arc<Server>,
     tool: Option<Arc<Tool>>,
     function: Option<Function>,
     name: String,
+}
+
+impl Found {
+    /// What the tool's definition has to be, where it is pinned.
+    fn pin(&self, catalog: &Catalog) -> Option<Pin> {
+        let pinned = || catalog.approved(&self.server.id, &self.name).map(|approved| approved.pin.clone());
+        matches!(self.ask, Ask::Tool).then(pinned).flatten()
+    }
 }
 
 fn find(catalog: &Catalog, request: &CallRequest) -> Result<Found, Outcome> {
@@ -187,9 +193,39 @@ fn find(catalog: &Catalog, request: &CallRequest) -> Result<Found, Outcome> {
                 );
                 return Err(Outcome::refused(Code::UnknownTool, text));
             }
-            Ok(Found { server: server.clone(), tool: None, function: None, name: name.clone() })
+            let (server, name) = (server.clone(), name.clone());
+            Ok(Found { ask: Ask::Tool, server, tool: None, function: None, name })
+        }
+        Target::Server { server: id } => {
+            let Some(server) = catalog.server(id) else {
+                let text = format!("No server `{id}` is registered; {}.", known());
+                return Err(Outcome::refused(Code::UnknownServer, text));
+            };
+            of_server(catalog, server, request)
         }
     }
+}
+
+/// What is asked of a server itself is open where all it lists is: who registers single tools has opened those alone. A tool
+/// that stands for all of them lends its rules.
+fn of_server(catalog: &Catalog, server: &Arc<Server>, request: &CallRequest) -> Result<Found, Outcome> {
+    let operation = request.operation.as_str();
+    if let Some(tool) = catalog.tool_of_all(&server.id) {
+        usable(tool, request)?;
+    } else if !server.discover {
+        let text = format!(
+            "Server `{}` is open to its registered tools alone, so `{operation}` is refused; an operator opens it with `discover`.",
+            server.id
+        );
+        return Err(Outcome::refused(Code::AccessDenied, text));
+    }
+    let ask = request.ask().map_err(|error| Outcome::refused(Code::InvalidArguments, error.to_string()))?;
+    let name = match &ask {
+        Ask::Resource { uri } => uri.clone(),
+        Ask::Prompt { name, .. } => name.clone(),
+        Ask::Tool | Ask::List { .. } => String::new(),
+    };
+    Ok(Found { ask, server: server.clone(), tool: None, function: None, name })
 }
 
 /// `function` is none where the tool's functions are those its server lists.
@@ -199,6 +235,30 @@ fn registered(
     name: &str,
     request: &CallRequest,
 ) -> Result<Found, Outcome> {
+    usable(tool, request)?;
+    if let Some(schema) = function.and_then(|f| f.schema.as_ref()) {
+        check_arguments(schema, request)?;
+    }
+    match &tool.executor {
+        Executor::Mcp(server) => Ok(Found {
+            ask: Ask::Tool,
+            server: server.clone(),
+            tool: Some(tool.clone()),
+            function: function.cloned(),
+            name: name.to_owned(),
+        }),
+        Executor::Lambda(_) => {
+            let text = format!(
+                "Tool `{}` is a Lambda function, which this fleet does not run yet. Nothing was sent.",
+                tool.id
+            );
+            Err(Outcome::refused(Code::NoExecutor, text))
+        }
+    }
+}
+
+/// Whether its access rules open the tool to who asks, and no operator has paused it.
+fn usable(tool: &Tool, request: &CallRequest) -> Result<(), Outcome> {
     if !tool.is_open_to(request.user.as_ref()) {
         let who =
             request.user.as_ref().map_or("a call without `user`".to_owned(), |u| format!("user `{}`", u.id));
@@ -213,24 +273,7 @@ fn registered(
             Why::new(Code::Paused, format!("Tool `{}` is paused by an operator.", tool.id), MayHaveRun::No);
         return Err(Outcome::ended(OutcomeKind::Refused, why.retryable(None)));
     }
-    if let Some(schema) = function.and_then(|f| f.schema.as_ref()) {
-        check_arguments(schema, request)?;
-    }
-    match &tool.executor {
-        Executor::Mcp(server) => Ok(Found {
-            server: server.clone(),
-            tool: Some(tool.clone()),
-            function: function.cloned(),
-            name: name.to_owned(),
-        }),
-        Executor::Lambda(_) => {
-            let text = format!(
-                "Tool `{}` is a Lambda function, which this fleet does not run yet. Nothing was sent.",
-                tool.id
-            );
-            Err(Outcome::refused(Code::NoExecutor, text))
-        }
-    }
+    Ok(())
 }
 
 /// Checks the arguments before anything is sent, with an error a model can act on.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_core::breaker::Admission;
 use toolfleet_core::fault::Fault;
+use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::retry::{Next, Standing, after};
 use toolfleet_mcp::{Answer, AnswerKind, TaskHandle, ToolCall};
@@ -219,18 +220,26 @@ async fn attempt(
     let call = &ready.call;
     let patience = Duration::from_millis(call.attempt_ms);
     let within = Instant::now() + patience;
+    let arguments = match &call.ask {
+        Ask::Prompt { arguments, .. } => arguments,
+        Ask::Tool | Ask::Resource { .. } | Ask::List { .. } => &call.request.arguments,
+    };
     let mut request = ToolCall {
+        operation: call.request.operation,
         conversation: call.request.session.as_ref().map(|s| s.as_str()),
         traceparent: onward.traceparent.as_deref(),
         tracestate: onward.tracestate.as_deref(),
-        ..ToolCall::new(&ready.endpoint, &call.name, &call.request.arguments, within.min(deadline))
+        ..ToolCall::new(&ready.endpoint, &call.name, arguments, within.min(deadline))
     };
     let hear = |note| overheard.hear(note, fleet.now());
     if call.progress {
         // The attempt's time counts from the last progress then.
         request = ToolCall { on_note: Some(&hear), patience: Some(patience), deadline, ..request };
     }
-    fleet.mcp.call_tool(request).await
+    match &call.ask {
+        Ask::List { cursor } => fleet.mcp.list(request, cursor.as_deref()).await,
+        Ask::Tool | Ask::Resource { .. } | Ask::Prompt { .. } => fleet.mcp.call_tool(request).await,
+    }
 }
 
 /// What an answer that ends the call means. The answer of a task that is a task again is none that we know.

@@ -102,9 +102,11 @@ fn changed(call: &AdmittedCall, tool: Option<&ListedTool>) -> Option<Outcome> {
 /// The server's own list is asked for when the tool is not registered or is pinned, or when its annotations may make it safe
 /// to repeat.
 fn needs_listing(call: &AdmittedCall) -> bool {
-    !call.registered
-        || call.pin.is_some()
-        || (call.server.discover && call.server.trusted && !call.repeatable)
+    let asks_a_tool = !call.ask.is_reading();
+    asks_a_tool
+        && (!call.registered
+            || call.pin.is_some()
+            || (call.server.discover && call.server.trusted && !call.repeatable))
 }
 
 /// The server with the credential of that tenant, still to be obtained.

@@ -64,6 +64,6 @@ fn server_of<'a>(catalog: &'a Catalog, target: &Target) -> Option<&'a Arc<Server
             Executor::Mcp(server) => Some(server),
             Executor::Lambda(_) => None,
         },
-        Target::OnServer { server, .. } => catalog.server(server),
+        Target::OnServer { server, .. } | Target::Server { server } => catalog.server(server),
     }
 }

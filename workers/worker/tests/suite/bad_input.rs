@@ -37,7 +37,11 @@ async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succe
             "not on the fleet's list",
         ),
         (with(request("resume", "safe"), "resume", json!({})), "unsupported", "resume"),
-        (with(request("list", "safe"), "operation", json!("tools/list")), "unsupported", "operation"),
+        (
+            with(request("list", "safe"), "operation", json!("tools/list")),
+            "undecodable",
+            "tool: belongs to `tools/call`",
+        ),
         (with(request("urgent", "safe"), "priority", json!("high")), "unsupported", "priority"),
         (
             json!({"v":1,"call_id":"server","tenant":"acme","server":"nowhere","name":"x","arguments":{}}),
@@ -81,7 +85,7 @@ async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succe
     assert_eq!(rig.outcome("neighbour").await.kind, OutcomeKind::Succeeded);
     assert_eq!(rig.audit_of("neighbour", AuditKind::Call).await.len(), 1);
     let undecodable = rig.audit(&Tenant::undecodable()).await;
-    assert_eq!(undecodable.len(), 3, "each is also accounted for under its message: {undecodable:?}");
+    assert_eq!(undecodable.len(), 4, "each is also accounted for under its message: {undecodable:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,7 +42,20 @@ async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
         json!({"v": 1, "call_id": id, "tenant": "acme", "server": "open", "name": name, "arguments": {},
                "user": {"id": "u", "type": "external-user"}})
     };
+    let list = |id: &str, server: &str, user: &str| {
+        json!({"v": 1, "call_id": id, "tenant": "acme", "server": server, "operation": "tools/list", "arguments": {},
+               "user": {"id": "u", "type": user}})
+    };
     let cases = [
+        (list("list", "open", "internal-user"), Succeeded, None, ""),
+        (list("list-outsider", "open", "external-user"), Refused, Some("access_denied"), "access rules"),
+        (
+            list("list-narrow", "narrow", "internal-user"),
+            Refused,
+            Some("access_denied"),
+            "registered tools alone",
+        ),
+        (list("list-asleep", "asleep", "internal-user"), Refused, Some("paused"), "paused"),
         (call("listed", "open", Some("safe"), Some("internal-user")), Succeeded, None, ""),
         (
             call("unlisted", "open", Some("no"), Some("internal-user")),

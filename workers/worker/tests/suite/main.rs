@@ -16,6 +16,7 @@ mod catalog_forms;
 mod conversations;
 mod crashes;
 mod credentials;
+mod operations;
 mod pins;
 mod policy_rows;
 mod policy_table;

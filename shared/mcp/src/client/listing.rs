@@ -1,0 +1,199 @@
+//! Owns listings as an operation of their own: one page as the server gave it, or all pages as one result.
+//!
+//! **Invariant:** entries leave as the bytes that came, in the order they came; what the bounds leave out is named by `nextCursor`.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
+use toolfleet_core::fault::Fault;
+use toolfleet_core::message::Operation;
+
+use super::{Shared, Taken, answer, out_of_time};
+use crate::answer::{Answer, AnswerKind, invalid, kind_of};
+use crate::classify::Trouble;
+use crate::client::McpClient;
+use crate::endpoint::ToolCall;
+use crate::exchange::AskedPage;
+use crate::tools::{MAX_PAGES, MAX_TOOLS};
+use crate::transport::Speech;
+
+const NEXT_CURSOR: &str = "nextCursor";
+
+/// The members of a result, in their order and as they came.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+impl<'a> Members<'a> {
+    fn of(result: &'a RawValue) -> Result<Self, Fault> {
+        serde_json::from_str(result.get()).map_err(|error| invalid("a listing", &error.to_string()))
+    }
+
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
+    }
+
+    fn entries(&self, member: &str) -> Result<Vec<&'a RawValue>, Fault> {
+        let list = self.get(member).ok_or_else(|| invalid("a listing without its list", member))?;
+        serde_json::from_str(list.get()).map_err(|error| invalid("a listing", &error.to_string()))
+    }
+
+    fn next_cursor(&self) -> Option<String> {
+        let cursor = self.get(NEXT_CURSOR)?;
+        serde_json::from_str::<Option<String>>(cursor.get())
+            .ok()
+            .flatten()
+            .filter(|cursor| !cursor.is_empty())
+    }
+}
+
+/// The pages so far.
+struct Merged {
+    first: Box<RawValue>,
+    /// The pages after it.
+    further: Vec<Box<RawValue>>,
+    entries: usize,
+    bytes: usize,
+}
+
+impl McpClient {
+    /// One attempt of a listing: the page at `cursor` as it came, or all pages merged into the first one's result.
+    ///
+    /// The bounds are those of one response in bytes, 100 pages and 10,000 entries. Where they end a listing early, the result
+    /// keeps a `nextCursor` to go on from.
+    pub async fn list(&self, call: ToolCall<'_>, cursor: Option<&str>) -> Result<Answer, Fault> {
+        let begun = Instant::now();
+        match timeout_at(call.deadline, Box::pin(self.0.listed(&call, cursor))).await {
+            Ok(Ok(answer)) => Ok(answer.without_echo(call.endpoint)),
+            Ok(Err(fault)) => Err(call.endpoint.without_echo(fault)),
+            Err(_) if begun >= call.deadline => Err(out_of_time()),
+            Err(_) => Err(Fault::AttemptTimeout {
+                after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    async fn listed(&self, call: &ToolCall<'_>, cursor: Option<&str>) -> Result<Answer, Fault> {
+        let mut taken = Taken { headers: true, ..Taken::default() };
+        loop {
+            let tongue = self.tongue(call.endpoint, call.conversation).await?;
+            let trouble = match self.merged(call, tongue.speech(), cursor).await {
+                Ok(result) => return answer(result, tongue),
+                Err(trouble) => trouble,
+            };
+            Box::pin(self.remedy(call.endpoint, call.conversation, &tongue, trouble, &mut taken)).await?;
+        }
+    }
+
+    async fn merged(
+        &self,
+        call: &ToolCall<'_>,
+        speech: Speech<'_>,
+        cursor: Option<&str>,
+    ) -> Result<Box<RawValue>, Trouble> {
+        let member = member_of(call.operation);
+        let page = |cursor: Option<String>| async move {
+            let asked = AskedPage {
+                operation: call.operation,
+                cursor: cursor.as_deref(),
+                traceparent: call.traceparent,
+                tracestate: call.tracestate,
+            };
+            self.exchange.list(call.endpoint, speech, asked).await
+        };
+        let first = page(cursor.map(str::to_owned)).await?;
+        if cursor.is_some() || kind_of(&first)? != AnswerKind::Complete {
+            return Ok(first);
+        }
+        let members = Members::of(&first)?;
+        let Some(mut next) = members.next_cursor() else {
+            return Ok(first);
+        };
+        let (entries, bytes) = (members.entries(member)?.len(), first.get().len());
+        let mut merged = Merged { first: first.clone(), further: Vec::new(), entries, bytes };
+        let mut seen = Vec::new();
+        loop {
+            if seen.len() + 1 >= MAX_PAGES || merged.entries >= MAX_TOOLS {
+                return Ok(merged.written(member, Some(&next))?);
+            }
+            let further = page(Some(next.clone())).await?;
+            merged.bytes = merged.bytes.saturating_add(further.get().len());
+            if merged.bytes as u64 > self.exchange.transport.max_body_bytes {
+                return Ok(merged.written(member, Some(&next))?);
+            }
+            seen.push(next);
+            let members = Members::of(&further)?;
+            merged.entries = merged.entries.saturating_add(members.entries(member)?.len());
+            let after = members.next_cursor();
+            merged.further.push(further);
+            match after {
+                None => return Ok(merged.written(member, None)?),
+                Some(after) if seen.contains(&after) => {
+                    return Err(invalid("a listing that does not end", &after).into());
+                }
+                Some(after) => next = after,
+            }
+        }
+    }
+}
+
+impl Merged {
+    /// The first page's result with the entries of all pages.
+    fn written(&self, member: &str, next: Option<&str>) -> Result<Box<RawValue>, Fault> {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let mut entries: Vec<&str> = Vec::with_capacity(self.entries);
+        let first = Members::of(&self.first)?;
+        entries.extend(first.entries(member)?.into_iter().map(RawValue::get));
+        for page in &self.further {
+            entries.extend(Members::of(page)?.entries(member)?.into_iter().map(RawValue::get));
+        }
+        let list = format!("[{}]", entries.join(","));
+        let mut written: Vec<String> = Vec::new();
+        for (name, value) in &first.0 {
+            match name.as_str() {
+                NEXT_CURSOR => {}
+                name if name == member => written.push(format!("{}:{list}", quoted(name))),
+                name => written.push(format!("{}:{}", quoted(name), value.get())),
+            }
+        }
+        written.extend(next.map(|next| format!("\"{NEXT_CURSOR}\":{}", quoted(next))));
+        RawValue::from_string(format!("{{{}}}", written.join(",")))
+            .map_err(|error| invalid("a listing", &error.to_string()))
+    }
+}
+
+/// The member of a listing's result that holds the list.
+const fn member_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::ResourcesList => "resources",
+        Operation::PromptsList => "prompts",
+        Operation::ToolsList | Operation::ToolsCall | Operation::ResourcesRead | Operation::PromptsGet => {
+            "tools"
+        }
+    }
+}
