@@ -17,6 +17,7 @@ mod credentials;
 mod pins;
 mod policy_rows;
 mod policy_table;
+mod programs;
 mod reaping;
 mod reload;
 mod rig;
