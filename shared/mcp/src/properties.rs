@@ -119,7 +119,7 @@ static RUNTIME: LazyLock<Runtime> =
 
 fn endpoint() -> Endpoint {
     let (server, url) = (ServerId::parse("s").unwrap(), "https://example.com/mcp".parse().unwrap());
-    Endpoint { server, url, headers: http::HeaderMap::new(), auth: None, tenant: None }
+    Endpoint { server, url, headers: http::HeaderMap::new(), auth: None, tenant: None, program: None }
 }
 
 fn transport(max_body_bytes: u64) -> Transport {

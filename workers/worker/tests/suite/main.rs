@@ -20,6 +20,7 @@ mod operations;
 mod pins;
 mod policy_rows;
 mod policy_table;
+mod programs;
 mod progress;
 mod reaping;
 mod reload;
