@@ -122,8 +122,8 @@ impl Exchange {
         let meta = self.meta(speech).with(None, traceparent, tracestate);
         let body = request(id, method, PageParams { cursor, meta });
         let post = Post { traceparent, tracestate, ..Post::plain(endpoint, speech, method, body) };
-        let response = self.transport.post(&post, &Sent::default()).await?;
-        self.transport.answer(response, &Waiting { id, endpoint, speech, on_note: None }).await
+        let waiting = Waiting { id, endpoint, speech, on_note: None };
+        self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
     /// A request about a task, whose id travels where a tool's name would.
@@ -139,8 +139,8 @@ impl Exchange {
         let body = request(id, method, TaskParams { task, meta });
         let plain = Post::plain(endpoint, speech, method, body);
         let post = Post { name: Some(task), traceparent, tracestate, ..plain };
-        let response = self.transport.post(&post, &Sent::default()).await?;
-        self.transport.answer(response, &Waiting { id, endpoint, speech, on_note: None }).await
+        let waiting = Waiting { id, endpoint, speech, on_note: None };
+        self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
     async fn ask(
