@@ -144,8 +144,14 @@ async fn mcp(args: &PartsArgs) -> anyhow::Result<f64> {
     let (_server, url): (_, String) = Helper::start(&[OsStr::new("server")])?;
     let client = McpClient::new(ClientOptions::default())?;
     let server = ServerId::parse("load")?;
-    let endpoint =
-        &Endpoint { server, url: url.parse()?, headers: http::HeaderMap::new(), auth: None, tenant: None };
+    let endpoint = &Endpoint {
+        server,
+        url: url.parse()?,
+        headers: http::HeaderMap::new(),
+        auth: None,
+        tenant: None,
+        program: None,
+    };
     let client = &client;
     cpu(args, move |n| async move {
         let arguments = arguments(n)?;

@@ -19,7 +19,14 @@ async fn main() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
     let url = words.next().context("expected URL [TOOL JSON ...]")?.parse()?;
     let headers = reqwest::header::HeaderMap::new();
-    let endpoint = Endpoint { server: ServerId::parse("example")?, url, headers, auth: None, tenant: None };
+    let endpoint = Endpoint {
+        server: ServerId::parse("example")?,
+        url,
+        headers,
+        auth: None,
+        tenant: None,
+        program: None,
+    };
     let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
     let mut called = false;
     while let Some(tool) = words.next() {

@@ -30,8 +30,14 @@ async fn main() -> anyhow::Result<()> {
         Err(_) => Value::Null,
     };
     let headers = reqwest::header::HeaderMap::new();
-    let endpoint =
-        Endpoint { server: ServerId::parse("conformance")?, url, headers, auth: None, tenant: None };
+    let endpoint = Endpoint {
+        server: ServerId::parse("conformance")?,
+        url,
+        headers,
+        auth: None,
+        tenant: None,
+        program: None,
+    };
     let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
     let tools = client.list_tools(&endpoint, Some("conformance"), later()).await?;
     let listed = tools.iter().map(|tool| (tool.name.clone(), arguments_for(&tool.input_schema, &tools)));

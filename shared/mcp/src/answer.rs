@@ -75,13 +75,13 @@ struct Asked<'a> {
 impl Answer {
     /// The answer as it came, unless it holds our own credential: a tool that echoes its headers must not store it with us.
     pub(crate) fn without_echo(mut self, endpoint: &Endpoint) -> Self {
-        let Some(auth) = endpoint.auth.as_ref().filter(|auth| auth.leaks_into(self.result.get())) else {
+        if !endpoint.leaks_into(self.result.get()) {
             return self;
-        };
-        let scrubbed = auth.scrub_text(self.result.get().to_owned());
+        }
+        let scrubbed = endpoint.scrub_text(self.result.get().to_owned());
         self.result = RawValue::from_string(scrubbed).unwrap_or_else(|_| nothing_left());
         if let AnswerKind::ToolError { text } = &mut self.kind {
-            *text = auth.scrub_text(std::mem::take(text));
+            *text = endpoint.scrub_text(std::mem::take(text));
         }
         self
     }

@@ -28,7 +28,8 @@ impl<'a> Withdrawal<'a> {
     ) -> Self {
         let session = match speech {
             Speech::Legacy(session) => Some(session),
-            Speech::Modern | Speech::Opening => None,
+            // What a child was asked, it withdraws itself.
+            Speech::Modern | Speech::Opening | Speech::Child(_) => None,
         };
         Self { transport, endpoint, session, id, sent: sent.clone() }
     }

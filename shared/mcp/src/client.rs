@@ -28,6 +28,7 @@ use crate::patience::Heard;
 use crate::reach::Reach;
 use crate::register::{OpenSession, RegisterAway, SessionRegister};
 use crate::session::{Session, Sessions};
+use crate::stdio::{Greeter, Lease, Limits, Pool};
 use crate::stream::SIDE_REQUEST_TIMEOUT;
 use crate::tools::{MAX_PAGES, MAX_TOOLS, Mirrored, RemoteTool, page};
 use crate::transport::{Sent, Speech, Transport};
@@ -59,6 +60,10 @@ pub struct ClientOptions {
     pub era_ttl: Duration,
     /// How many sessions are remembered; beyond it the longest unused are forgotten.
     pub max_sessions: usize,
+    /// How many programs one server that is a program may have running; beyond it unused ones are ended, and calls wait.
+    pub max_children: usize,
+    /// How long a program that nobody uses is kept.
+    pub child_idle: Duration,
     /// Where several clients share the sessions of their conversations; without it each client has its own.
     pub register: Option<Arc<dyn SessionRegister>>,
 }
@@ -76,6 +81,8 @@ impl Default for ClientOptions {
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             era_ttl: Duration::from_secs(3600),
             max_sessions: 50_000,
+            max_children: 16,
+            child_idle: Duration::from_secs(600),
             register: None,
         }
     }
@@ -95,6 +102,7 @@ struct Shared {
     exchange: Exchange,
     eras: Eras,
     sessions: Sessions,
+    children: Pool,
     register: Option<Arc<dyn SessionRegister>>,
     mirrored: Mirrored,
 }
@@ -104,20 +112,23 @@ struct Shared {
 enum Tongue {
     Modern,
     Legacy(Session),
+    Child(Lease),
 }
 
 impl Tongue {
-    const fn speech(&self) -> Speech<'_> {
+    fn speech(&self) -> Speech<'_> {
         match self {
             Self::Modern => Speech::Modern,
             Self::Legacy(session) => Speech::Legacy(session),
+            Self::Child(child) => Speech::Child(child),
         }
     }
 
-    const fn version(&self) -> &'static str {
+    fn version(&self) -> &'static str {
         match self {
             Self::Modern => MODERN,
             Self::Legacy(session) => session.version,
+            Self::Child(child) => child.version(),
         }
     }
 }
@@ -136,9 +147,17 @@ impl McpClient {
         let reach = reach_of(&options);
         let http = http_client(&options, &reach)?;
         let info = ClientInfo { name: options.client_name, version: options.client_version };
-        let transport = Transport { http, reach, info, max_body_bytes: options.max_body_bytes };
+        let limits = Limits {
+            max_children: options.max_children,
+            idle: options.child_idle,
+            max_line_bytes: options.max_body_bytes,
+        };
+        let transport = Transport { http, reach, info: info.clone(), max_body_bytes: options.max_body_bytes };
+        let exchange = Exchange::new(transport);
+        let greeter = Greeter { info, ids: Arc::clone(&exchange.ids) };
         Ok(Self(Arc::new(Shared {
-            exchange: Exchange::new(transport),
+            exchange,
+            children: Pool::new(limits, greeter),
             eras: Eras::new(options.era_ttl),
             sessions: Sessions::new(options.max_sessions),
             register: options.register,
@@ -200,6 +219,7 @@ impl McpClient {
 
     /// Ends the conversation's session at the server, as far as it can be reached.
     pub async fn end_conversation(&self, endpoint: &Endpoint, conversation: &str) {
+        self.0.children.end(&endpoint.server, endpoint.tenant.as_ref(), conversation);
         let end = async {
             if let Some(session) = self.0.sessions.take(endpoint, conversation).await
                 && session.id.is_some()
@@ -228,14 +248,27 @@ impl McpClient {
         let _ = timeout(SIDE_REQUEST_TIMEOUT, end).await;
     }
 
-    /// The conversations that this client has sessions of, each once.
+    /// The conversations that this client has sessions or programs of, each once.
     pub fn conversations(&self) -> BTreeSet<(Tenant, String)> {
-        self.0.sessions.conversations()
+        let mut all = self.0.sessions.conversations();
+        all.append(&mut self.0.children.conversations());
+        all
+    }
+
+    /// How many servers that are programs run.
+    pub fn programs(&self) -> usize {
+        self.0.children.count()
+    }
+
+    /// Ends all programs, and waits a few seconds at most until nothing of them is left. None is started any more.
+    pub async fn close(&self) {
+        self.0.children.close().await;
     }
 
     /// Forgets a conversation that is over.
     pub fn forget_conversation(&self, tenant: &Tenant, conversation: &str) {
         self.0.sessions.forget_all(tenant, conversation);
+        self.0.children.end_conversation(tenant, conversation);
     }
 }
 
@@ -283,6 +316,9 @@ impl Shared {
 
     /// What has to be known before a request: the era, and with legacy servers the session.
     async fn tongue(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<Tongue, Fault> {
+        if let Some(program) = &endpoint.program {
+            return self.children.lease(endpoint, program, conversation).await.map(Tongue::Child);
+        }
         let asking = "asking the server which protocol it speaks";
         let mut turned = false;
         loop {
@@ -402,6 +438,8 @@ impl Shared {
                 }
                 Some(_) | None => {}
             },
+            // Whatever it answers, it is up and greeted.
+            Tongue::Child(_) => {}
         }
         Err(trouble.fault)
     }
@@ -451,7 +489,7 @@ fn answer(result: Box<RawValue>, tongue: Tongue) -> Result<Answer, Fault> {
     let kind = kind_of(&result)?;
     let protocol_version = tongue.version().to_owned();
     let mcp_session = match tongue {
-        Tongue::Modern => None,
+        Tongue::Modern | Tongue::Child(_) => None,
         Tongue::Legacy(session) => session.id.map(|id| id.to_string()),
     };
     Ok(Answer { kind, result, protocol_version, mcp_session })

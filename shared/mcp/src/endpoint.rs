@@ -16,13 +16,14 @@ use toolfleet_core::redact::REDACTED;
 use url::Url;
 
 use crate::auth::Auth;
+use crate::stdio::Program;
 
-/// An MCP server over streamable HTTP, with the credentials of one tenant.
+/// An MCP server, with the credentials of one tenant: over streamable HTTP, or a program that is started here.
 #[derive(Clone)]
 pub struct Endpoint {
     /// Its name. What is learned about a server is kept under its name and address.
     pub server: ServerId,
-    /// Where it listens.
+    /// Where it listens; of a program a name, as in `stdio:files`.
     pub url: Url,
     /// Credentials and other headers of the server's configuration. Our protocol headers win over them.
     pub headers: HeaderMap,
@@ -30,9 +31,40 @@ pub struct Endpoint {
     pub auth: Option<Arc<Auth>>,
     /// For whom it is called; sessions are never shared between tenants.
     pub tenant: Option<Tenant>,
+    /// A server that is a program: it is started here, and nothing is sent to `url`.
+    pub program: Option<Arc<Program>>,
 }
 
 impl Endpoint {
+    /// Obtains all secrets and tokens that the first request will need, so that what is missing is known before a call is claimed.
+    pub async fn ready(&self) -> Result<(), Fault> {
+        if let Some(program) = &self.program {
+            program.ready().await.map_err(|fault| program.scrub(fault))?;
+        }
+        match &self.auth {
+            Some(auth) => auth.ready().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a credential of ours stands in the text.
+    pub(crate) fn leaks_into(&self, text: &str) -> bool {
+        self.auth.as_ref().is_some_and(|auth| auth.leaks_into(text))
+            || self.program.as_ref().is_some_and(|program| program.leaks_into(text))
+    }
+
+    /// The text without any credential of ours.
+    pub(crate) fn scrub_text(&self, text: String) -> String {
+        let text = match &self.auth {
+            Some(auth) => auth.scrub_text(text),
+            None => text,
+        };
+        match &self.program {
+            Some(program) => program.scrub_text(text),
+            None => text,
+        }
+    }
+
     /// The fault without any credential that the server's own words may have echoed.
     pub(crate) fn without_echo(&self, fault: Fault) -> Fault {
         fault.map_text(|text| self.text_without_echo(text))
@@ -42,6 +74,10 @@ impl Endpoint {
     pub(crate) fn text_without_echo(&self, text: String) -> String {
         let text = match &self.auth {
             Some(auth) => auth.scrub_words(text),
+            None => text,
+        };
+        let text = match &self.program {
+            Some(program) => program.scrub_words(text),
             None => text,
         };
         let secrets = self
@@ -62,6 +98,7 @@ impl fmt::Debug for Endpoint {
             .field("headers", &self.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>())
             .field("auth", &self.auth)
             .field("tenant", &self.tenant)
+            .field("program", &self.program)
             .finish()
     }
 }
@@ -151,8 +188,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", http::HeaderValue::from_static("hush"));
         let url = Url::parse("https://user:pass@example.com/mcp?key=hush").unwrap();
-        let endpoint =
-            Endpoint { server: ServerId::parse("s").unwrap(), url, headers, auth: None, tenant: None };
+        let server = ServerId::parse("s").unwrap();
+        let endpoint = Endpoint { server, url, headers, auth: None, tenant: None, program: None };
         let shown = format!("{endpoint:?}");
         assert!(!shown.contains("hush") && !shown.contains("pass") && shown.contains("x-api-key"), "{shown}");
     }

@@ -31,35 +31,36 @@ use crate::words::shorten_to;
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) transport: Transport,
-    next_id: AtomicU64,
+    pub(crate) ids: Arc<AtomicU64>,
     next_serial: AtomicU64,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Discovered {
-    supported_versions: Vec<String>,
+pub(crate) struct Discovered {
+    pub(crate) supported_versions: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Initialized {
-    protocol_version: String,
+pub(crate) struct Initialized {
+    pub(crate) protocol_version: String,
 }
 
 impl Exchange {
-    pub(crate) const fn new(transport: Transport) -> Self {
-        Self { transport, next_id: AtomicU64::new(1), next_serial: AtomicU64::new(1) }
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self { transport, ids: Arc::new(AtomicU64::new(1)), next_serial: AtomicU64::new(1) }
     }
 
     fn id(&self) -> u64 {
-        self.next_id.fetch_add(1, Ordering::Relaxed)
+        self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
     fn meta<'a>(&'a self, speech: Speech<'_>) -> Meta<'a> {
         match speech {
             Speech::Modern => Meta::modern(&self.transport.info),
-            Speech::Opening | Speech::Legacy(_) => Meta::legacy(),
+            Speech::Child(child) if child.is_modern() => Meta::modern_of_program(&self.transport.info),
+            Speech::Child(_) | Speech::Opening | Speech::Legacy(_) => Meta::legacy(),
         }
     }
 
@@ -92,11 +93,7 @@ impl Exchange {
         };
         let waiting = Waiting { id, endpoint: call.endpoint, speech, on_note: call.on_note };
         let withdrawal = Withdrawal::new(&self.transport, call.endpoint, speech, id, sent);
-        let answer = async {
-            let response = self.transport.post(&post, sent).await?;
-            self.transport.answer(response, &waiting).await
-        };
-        let answer = answer.await;
+        let answer = self.transport.ask(&post, &waiting, sent).await;
         withdrawal.disarm();
         answer
     }
@@ -126,8 +123,8 @@ impl Exchange {
         let body = request(id, method, TaskParams { task, meta });
         let plain = Post::plain(endpoint, speech, method, body);
         let post = Post { name: Some(task), traceparent, tracestate, ..plain };
-        let response = self.transport.post(&post, &Sent::default()).await?;
-        self.transport.answer(response, &Waiting { id, endpoint, speech, on_note: None }).await
+        let waiting = Waiting { id, endpoint, speech, on_note: None };
+        self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
     async fn ask(
@@ -139,8 +136,8 @@ impl Exchange {
         body: Bytes,
     ) -> Result<Box<RawValue>, Trouble> {
         let post = Post::plain(endpoint, speech, method, body);
-        let response = self.transport.post(&post, &Sent::default()).await?;
-        self.transport.answer(response, &Waiting { id, endpoint, speech, on_note: None }).await
+        let waiting = Waiting { id, endpoint, speech, on_note: None };
+        self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
     /// Asks with `server/discover`, which runs no tool, which generation a server speaks.
@@ -207,7 +204,8 @@ pub(crate) fn era_among(supported: Vec<String>) -> Result<Era, Trouble> {
     }
 }
 
-fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
+/// What an error in the place of an answer to `server/discover` says of the server.
+pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
     let Some(refusal) = &trouble.refusal else {
         return match trouble.fault {
             Fault::InvalidAnswer { .. } => Ok(Era::Legacy),

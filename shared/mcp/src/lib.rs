@@ -1,7 +1,8 @@
 //! The MCP client of the workers: one tool call in, one answer or one [`Fault`](toolfleet_core::fault::Fault) out.
 //!
 //! It speaks 2026-07-28 (stateless) and the session-bound generations before it, learns which one a server speaks, and keeps
-//! sessions per conversation. There is no task and no waiter table per session: the HTTP response to a call is the answer.
+//! sessions per conversation. Over HTTP there is no task and no waiter table per session: the response to a call is the answer.
+//! Servers that are programs are children of this process: `stdio`.
 //!
 //! Where to look: [`client`] is the order of a call, `era` and `session` what is learned before it, `exchange` one request
 //! and its answer, `classify` what an HTTP answer means.
@@ -25,6 +26,7 @@ mod reach;
 mod register;
 mod session;
 mod sse;
+mod stdio;
 mod stream;
 mod tools;
 mod transport;
@@ -38,4 +40,5 @@ pub use connect::Proxies;
 pub use endpoint::{Endpoint, OnNote, Resume, ToolCall};
 pub use reach::{Network, Reach};
 pub use register::{Asked, OpenSession, RegisterAway, SessionRegister};
+pub use stdio::Program;
 pub use tools::RemoteTool;

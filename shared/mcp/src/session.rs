@@ -148,6 +148,7 @@ mod tests {
             headers: http::HeaderMap::new(),
             auth: None,
             tenant: Some(Tenant::parse(tenant).unwrap()),
+            program: None,
         }
     }
 

@@ -23,6 +23,7 @@ use crate::classify::Trouble;
 use crate::endpoint::{Endpoint, without_secrets};
 use crate::reach::{Reach, Refused};
 use crate::session::Session;
+use crate::stdio::Child;
 use crate::wire::{ClientInfo, MODERN};
 use crate::words::shorten;
 
@@ -43,6 +44,8 @@ pub(crate) enum Speech<'a> {
     Opening,
     /// Within a session.
     Legacy(&'a Session),
+    /// With a program of ours, in whichever generation it speaks.
+    Child(&'a Child),
 }
 
 /// Whether a request's body has begun to leave.
@@ -73,7 +76,7 @@ impl Sent {
         self.now.store(false, Ordering::Release);
     }
 
-    fn set(&self) {
+    pub(crate) fn set(&self) {
         self.now.store(true, Ordering::Release);
     }
 }
@@ -258,7 +261,7 @@ fn base_headers(endpoint: &Endpoint, speech: Speech<'_>) -> HeaderMap {
         headers.remove(name);
     }
     match speech {
-        Speech::Opening => {}
+        Speech::Opening | Speech::Child(_) => {}
         Speech::Modern => {
             headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
         }

@@ -12,6 +12,8 @@ mod answers;
 mod eras;
 #[path = "suite/faults.rs"]
 mod faults;
+#[path = "suite/programs.rs"]
+mod programs;
 #[path = "suite/sessions.rs"]
 mod sessions;
 #[path = "suite/streams.rs"]

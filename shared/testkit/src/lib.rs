@@ -1,11 +1,13 @@
-//! Owns what tests need in place of the world: scripted MCP servers and a proxy that cuts. Never part of a worker.
+//! Owns what tests need in place of the world: scripted MCP servers, over HTTP and as programs, and a proxy that cuts. Never part of a worker.
 //!
 //! **Invariant:** nothing here depends on the crates it tests (aws, worker, local), so that a test double can never agree
 //! with its subject by sharing its code.
 
 mod http1;
 mod mock;
+mod program;
 mod proxy;
 
 pub use mock::{Era, HELD, Hold, MockFault, MockMcp, PendingTool, Recorded, SessionLoss, ToolAnswer};
+pub use program::{ScriptedProgram, is_there};
 pub use proxy::{Cut, CuttingProxy, Rule};

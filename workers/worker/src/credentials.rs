@@ -48,6 +48,7 @@ impl Credentials {
             headers: HeaderMap::new(),
             auth: self.auth(server, tenant)?,
             tenant: Some(tenant.clone()),
+            program: None,
         })
     }
 

@@ -16,8 +16,9 @@ use toolfleet_core::credential::{Credential, Template};
 use toolfleet_core::fault::Fault;
 
 use fixed::Fixed;
+pub(crate) use fixed::secret;
 pub use keyring::{Keyring, SecretText};
-use seen::Seen;
+pub(crate) use seen::Seen;
 
 /// The credential of one server and tenant. Keep it: what it has obtained is used again.
 pub struct Auth {

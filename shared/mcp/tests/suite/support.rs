@@ -30,6 +30,7 @@ pub(crate) fn endpoint(url: &str) -> Endpoint {
         headers: http::HeaderMap::new(),
         auth: None,
         tenant: Some(Tenant::parse("acme").unwrap()),
+        program: None,
     }
 }
 

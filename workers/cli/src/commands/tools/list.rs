@@ -184,14 +184,27 @@ pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
         };
         headers.insert(header, value);
     }
-    let endpoint =
-        Endpoint { server: server.id.clone(), url: server.url.clone(), headers, auth: None, tenant: None };
+    let endpoint = Endpoint {
+        server: server.id.clone(),
+        url: server.url.clone(),
+        headers,
+        auth: None,
+        tenant: None,
+        program: None,
+    };
     client.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await.map_err(|fault| fault.to_string())
 }
 
 async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
     let server = ServerId::parse("url").map_err(|e| Failure::Ours(e.into()))?;
-    let endpoint = Endpoint { server, url: url.clone(), headers: HeaderMap::new(), auth: None, tenant: None };
+    let endpoint = Endpoint {
+        server,
+        url: url.clone(),
+        headers: HeaderMap::new(),
+        auth: None,
+        tenant: None,
+        program: None,
+    };
     let listed = client()?.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await;
     let tools = listed.map_err(|fault| Failure::Ours(anyhow::anyhow!("{}: {fault}", shown(url))))?;
     if output.is_json() {

@@ -1,0 +1,53 @@
+//! Owns MCP servers that are programs: children of this process, spoken to over their stdin and stdout.
+//!
+//! A child is a session, so each conversation of a tenant has a child of its own with each server; calls without a conversation
+//! share one for each tenant. Where to look: [`pool`] which child a call gets, [`start`] from a command to a greeted child,
+//! [`child`] one child's table of waiters, [`pipes`] its three pipes, [`supervise`] its end.
+//!
+//! **Invariant:** no waiter outlives its child, and no child its client: whatever ends one ends the other.
+
+mod child;
+mod greet;
+mod hear;
+mod pipes;
+mod pool;
+mod program;
+mod restarts;
+mod start;
+mod supervise;
+
+use serde_json::value::RawValue;
+
+pub(crate) use child::{Child, Lease};
+pub(crate) use greet::Greeter;
+pub(crate) use pool::{Limits, Pool};
+pub use program::Program;
+
+use child::Notice;
+
+use crate::classify::Trouble;
+use crate::notes::note;
+use crate::stream::Waiting;
+use crate::transport::{Post, Sent, Speech, Transport};
+
+impl Transport {
+    /// One request and its answer, over HTTP or with a child.
+    pub(crate) async fn ask(
+        &self,
+        post: &Post<'_>,
+        waiting: &Waiting<'_>,
+        sent: &Sent,
+    ) -> Result<Box<RawValue>, Trouble> {
+        if let Speech::Child(child) = post.speech {
+            let tell = |notice: Notice| {
+                let note = note(&notice.method, &notice.params, waiting.id, waiting.endpoint);
+                if let (Some(hear), Some(note)) = (waiting.on_note, note) {
+                    hear(note);
+                }
+            };
+            return child.ask(waiting.id, post.body.clone(), sent, &tell).await;
+        }
+        let response = self.post(post, sent).await?;
+        self.answer(response, waiting).await
+    }
+}

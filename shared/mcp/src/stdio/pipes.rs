@@ -1,0 +1,123 @@
+//! Owns a child's three pipes: one task writes its stdin, one hears its stdout, one its stderr.
+//!
+//! **Invariant:** a line is written whole or the child is given up; a child that does not read holds up only its own callers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use toolfleet_core::fault::Fault;
+
+use super::child::{Child, Outgoing};
+use super::hear::{Line, Lines};
+use crate::words::shorten;
+
+/// How long a child may leave a line of ours unread.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
+/// The bound on a line of stderr.
+const MAX_STDERR_LINE: usize = 8 * 1024;
+/// How many lines of stderr of one child go to the log in one second.
+const STDERR_LINES_PER_S: u32 = 20;
+
+/// Writes until the child ends, or is to end: then its stdin is closed, by which well-behaved programs know that it is over.
+pub(super) async fn write(child: Arc<Child>, mut stdin: ChildStdin, mut lines: mpsc::Receiver<Outgoing>) {
+    loop {
+        let outgoing = tokio::select! {
+            biased;
+            () = child.quit.cancelled() => return,
+            Some(outgoing) = lines.recv() => outgoing,
+            else => return,
+        };
+        if !child.begins_to_leave(outgoing.of) {
+            continue;
+        }
+        let written = tokio::select! {
+            biased;
+            () = child.quit.cancelled() => return,
+            written = timeout(WRITE_WITHIN, write_line(&mut stdin, &outgoing.body)) => written,
+        };
+        let detail = match written {
+            Ok(Ok(())) => continue,
+            Ok(Err(Unwritten { begun, error })) => {
+                if !begun {
+                    child.has_not_left(outgoing.of);
+                }
+                // Why it reads no more is mostly that it has ended, which its supervisor can say better.
+                let _ended = timeout(Duration::from_millis(500), child.quit.cancelled()).await;
+                format!("the program reads no more ({error})")
+            }
+            Err(_) => format!("the program did not read its input for {} s", WRITE_WITHIN.as_secs()),
+        };
+        child.end(Fault::AnswerLost { detail });
+        return;
+    }
+}
+
+struct Unwritten {
+    begun: bool,
+    error: std::io::Error,
+}
+
+async fn write_line(stdin: &mut ChildStdin, body: &[u8]) -> Result<(), Unwritten> {
+    let unwritten = |begun| move |error| Unwritten { begun, error };
+    let first = stdin.write(body).await.map_err(unwritten(false))?;
+    stdin.write_all(body.get(first..).unwrap_or_default()).await.map_err(unwritten(true))?;
+    stdin.write_all(b"\n").await.map_err(unwritten(true))?;
+    stdin.flush().await.map_err(unwritten(true))
+}
+
+/// Hears until stdout is closed, or what it says cannot be relied on, which ends the child.
+pub(super) async fn hear(child: Arc<Child>, stdout: ChildStdout, max_bytes: u64) {
+    let mut lines = Lines::new(stdout, usize::try_from(max_bytes).unwrap_or(usize::MAX));
+    loop {
+        let broken = match lines.next().await {
+            Ok(Line::Whole(line)) => match child.take_line(&line) {
+                Ok(()) => continue,
+                Err(detail) => Fault::InvalidAnswer { detail: child.scrubbed(detail) },
+            },
+            Ok(Line::TooLong) => Fault::AnswerTooLarge { limit_bytes: max_bytes },
+            // Its end is told by its supervisor, who knows more of it.
+            Ok(Line::End) | Err(_) => return,
+        };
+        tracing::warn!(server = %child.server, fault = %broken, code = "stdio_broken", "a program is given up");
+        child.end(broken);
+        return;
+    }
+}
+
+/// Passes stderr on to the log, line by line, without secrets, and no more of it than a log can bear.
+pub(super) async fn log(child: Arc<Child>, stderr: ChildStderr) {
+    let mut lines = Lines::new(stderr, MAX_STDERR_LINE);
+    let (mut since, mut passed, mut left_out) = (Instant::now(), 0_u32, 0_u64);
+    while let Ok(next) = lines.next().await {
+        let line = match next {
+            Line::Whole(line) => line,
+            Line::TooLong => {
+                lines.skip_line().await;
+                left_out = left_out.saturating_add(1);
+                continue;
+            }
+            Line::End => break,
+        };
+        let line = child.scrubbed(shorten(&String::from_utf8_lossy(&line)));
+        if line.is_empty() {
+            continue;
+        }
+        child.remember_words(&line);
+        if since.elapsed() >= Duration::from_secs(1) {
+            if left_out > 0 {
+                tracing::info!(server = %child.server, left_out, "stderr of a program goes on too fast");
+            }
+            (since, passed, left_out) = (Instant::now(), 0, 0);
+        }
+        if passed < STDERR_LINES_PER_S {
+            passed = passed.saturating_add(1);
+            tracing::info!(server = %child.server, child = child.serial, "stderr: {line}");
+        } else {
+            left_out = left_out.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Owns which child a call gets: one for each server, tenant and conversation, started when it is first needed.
+//!
+//! A server has a bounded number of children. At the bound the one that nobody has used for longest makes room; while all are in
+//! use, who needs another waits. A child whose registration or secrets have changed gets no new calls and ends when it is unused.
+//!
+//! **Invariant:** two conversations, two tenants, or two environments never share a child.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::{ServerId, Tenant};
+
+use super::child::{Child, Lease};
+use super::greet::Greeter;
+use super::program::Program;
+use super::restarts::Restarts;
+use super::start::{NotUp, Wanted};
+use super::supervise::STOP_WITHIN;
+use crate::endpoint::Endpoint;
+use crate::era::Era;
+
+/// How long a call waits for a program that is to be started again, rather than to say that it is away.
+const SHORT_PAUSE: Duration = Duration::from_secs(2);
+/// How long a start waits for a place among a server's children.
+const PLACE_WITHIN: Duration = Duration::from_secs(60);
+/// A program that ran for so long has not failed to start.
+const PROBATION: Duration = Duration::from_secs(10);
+
+/// How many children there may be, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_children: usize,
+    pub(crate) idle: Duration,
+    pub(crate) max_line_bytes: u64,
+}
+
+/// Whose child it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) server: ServerId,
+    pub(super) tenant: Option<Tenant>,
+    pub(super) conversation: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    Starting,
+    Up(Arc<Child>),
+    Failed(Fault),
+}
+
+/// What is known of one key.
+#[derive(Debug, Clone)]
+struct Slot {
+    mark: u64,
+    phase: watch::Receiver<Phase>,
+}
+
+/// What the children of one server have in common.
+#[derive(Debug)]
+pub(super) struct OfServer {
+    places: Arc<Semaphore>,
+    freed: Arc<Notify>,
+    restarts: Mutex<Restarts>,
+    /// What it speaks, of the program with that mark.
+    era: Mutex<Option<(u64, Era)>>,
+}
+
+/// All children of a client.
+#[derive(Debug)]
+pub(crate) struct Children {
+    pub(super) limits: Limits,
+    pub(super) greeter: Greeter,
+    pub(super) serials: AtomicU64,
+    slots: Mutex<HashMap<Key, Slot>>,
+    servers: Mutex<HashMap<ServerId, Arc<OfServer>>>,
+    all: Mutex<HashMap<u64, Arc<Child>>>,
+    closed: AtomicBool,
+}
+
+/// The children of a client, which end with it.
+#[derive(Debug)]
+pub(crate) struct Pool(Arc<Children>);
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.0.end_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    pub(crate) fn new(limits: Limits, greeter: Greeter) -> Self {
+        Self(Arc::new(Children {
+            limits,
+            greeter,
+            serials: AtomicU64::new(1),
+            slots: Mutex::default(),
+            servers: Mutex::default(),
+            all: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// The child of that conversation, greeted, and held until the lease is dropped. It is started if there is none; who gives up
+    /// waiting leaves the start to those who come next.
+    pub(crate) async fn lease(
+        &self,
+        endpoint: &Endpoint,
+        program: &Arc<Program>,
+        conversation: Option<&str>,
+    ) -> Result<Lease, Fault> {
+        let key = Key {
+            server: endpoint.server.clone(),
+            tenant: endpoint.tenant.clone(),
+            conversation: conversation.map(str::to_owned),
+        };
+        loop {
+            let ready = program.ready().await?;
+            let of = self.0.of_server(&key.server);
+            let (failures, pause) = lock(&of.restarts).pause();
+            let known = self.0.usable(&key, ready.mark);
+            if known.is_none() && pause > SHORT_PAUSE {
+                let s = pause.as_secs();
+                let detail =
+                    format!("the program failed {failures} times in a row and is started again in {s} s");
+                return Err(Fault::Connect { detail });
+            }
+            let mut phase = match known {
+                Some(phase) => phase,
+                None => {
+                    sleep(pause).await;
+                    self.0.begin(&key, program, ready)?
+                }
+            };
+            let Ok(phase) = phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await else {
+                return Err(Fault::Connect { detail: "the program's start was given up".to_owned() });
+            };
+            match &*phase {
+                Phase::Failed(fault) => return Err(fault.clone()),
+                // It may have ended since, and then another one is started.
+                Phase::Up(child) => match child.hold() {
+                    Some(lease) => return Ok(lease),
+                    None => self.0.forget(&key, child.serial),
+                },
+                Phase::Starting => {}
+            }
+        }
+    }
+
+    /// Ends the child of that conversation once nobody uses it.
+    pub(crate) fn end(&self, server: &ServerId, tenant: Option<&Tenant>, conversation: &str) {
+        self.0.retire(|key| {
+            key.server == *server
+                && key.tenant.as_ref() == tenant
+                && key.conversation.as_deref() == Some(conversation)
+        });
+    }
+
+    /// Ends the conversation's children of all servers once nobody uses them.
+    pub(crate) fn end_conversation(&self, tenant: &Tenant, conversation: &str) {
+        self.0.retire(|key| {
+            key.tenant.as_ref() == Some(tenant) && key.conversation.as_deref() == Some(conversation)
+        });
+    }
+
+    /// The conversations that have children, each once.
+    pub(crate) fn conversations(&self) -> BTreeSet<(Tenant, String)> {
+        let named = |key: &Key| Some((key.tenant.clone()?, key.conversation.clone()?));
+        lock(&self.0.slots).keys().filter_map(named).collect()
+    }
+
+    /// How many children there are.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.0.all).len()
+    }
+
+    /// Starts none any more, ends all, and waits until nothing of them is left.
+    pub(crate) async fn close(&self) {
+        let ended = self.0.end_all();
+        let all = async {
+            for child in ended {
+                child.gone.cancelled().await;
+            }
+        };
+        let _gone = timeout(STOP_WITHIN, all).await;
+    }
+}
+
+impl Children {
+    fn of_server(&self, server: &ServerId) -> Arc<OfServer> {
+        let mut servers = lock(&self.servers);
+        let fresh = || OfServer {
+            places: Arc::new(Semaphore::new(self.limits.max_children.max(1))),
+            freed: Arc::default(),
+            restarts: Mutex::default(),
+            era: Mutex::default(),
+        };
+        Arc::clone(servers.entry(server.clone()).or_insert_with(|| Arc::new(fresh())))
+    }
+
+    /// What stands under the key, if it is of that mark and not over.
+    fn usable(&self, key: &Key, mark: u64) -> Option<watch::Receiver<Phase>> {
+        let mut slots = lock(&self.slots);
+        let slot = slots.get(key)?;
+        if slot.mark == mark {
+            return Some(slot.phase.clone());
+        }
+        if let Phase::Up(child) = &*slot.phase.borrow() {
+            child.retire();
+        }
+        slots.remove(key);
+        None
+    }
+
+    /// Begins a start, unless somebody else has just done so.
+    fn begin(
+        self: &Arc<Self>,
+        key: &Key,
+        program: &Arc<Program>,
+        ready: super::program::Ready,
+    ) -> Result<watch::Receiver<Phase>, Fault> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        let mut slots = lock(&self.slots);
+        if let Some(slot) = slots.get(key).filter(|slot| slot.mark == ready.mark) {
+            return Ok(slot.phase.clone());
+        }
+        let (tell, phase) = watch::channel(Phase::Starting);
+        slots.insert(key.clone(), Slot { mark: ready.mark, phase: phase.clone() });
+        let of = self.of_server(&key.server);
+        let known = lock(&of.era).filter(|(mark, _)| *mark == ready.mark).map(|(_, era)| era);
+        let wanted = Wanted { key: key.clone(), program: Arc::clone(program), ready, known };
+        let children = Arc::clone(self);
+        tokio::spawn(async move {
+            let told = match children.bring_up(&of, wanted).await {
+                Ok(child) => Phase::Up(child),
+                Err(fault) => Phase::Failed(fault),
+            };
+            tell.send_replace(told);
+        });
+        Ok(phase)
+    }
+
+    async fn bring_up(self: &Arc<Self>, of: &OfServer, mut wanted: Wanted) -> Result<Arc<Child>, Fault> {
+        let mark = wanted.ready.mark;
+        let mut started = self.start_placed(of, &wanted).await;
+        if wanted.known.is_none() && started.as_ref().is_err_and(|not_up| not_up.ended) {
+            // Some older programs end when they are asked for what they do not know.
+            wanted.known = Some(Era::Legacy);
+            started = self.start_placed(of, &wanted).await;
+        }
+        *lock(&of.era) = started.as_ref().ok().and_then(|child| Self::era_of(child)).map(|era| (mark, era));
+        let started = started.map_err(|not_up| wanted.program.scrub(not_up.fault));
+        if let Err(fault) = &started {
+            lock(&of.restarts).failed();
+            let mut slots = lock(&self.slots);
+            if slots.get(&wanted.key).is_some_and(|slot| slot.mark == mark) {
+                slots.remove(&wanted.key);
+            }
+            tracing::warn!(server = %wanted.key.server, %fault, code = "stdio_not_started", "a program cannot be started");
+        }
+        started
+    }
+
+    async fn start_placed(self: &Arc<Self>, of: &OfServer, wanted: &Wanted) -> Result<Arc<Child>, NotUp> {
+        let place = timeout(PLACE_WITHIN, self.place(of, &wanted.key.server)).await;
+        let in_use = format!("all {} children of the server are in use", self.limits.max_children);
+        let place = place.unwrap_or(Err(Fault::Connect { detail: in_use }));
+        self.start(wanted, place.map_err(|fault| NotUp { fault, ended: false })?).await
+    }
+
+    /// A place among a server's children, for which an unused one is ended.
+    async fn place(&self, of: &OfServer, server: &ServerId) -> Result<OwnedSemaphorePermit, Fault> {
+        loop {
+            let freed = of.freed.notified();
+            if let Ok(place) = Arc::clone(&of.places).try_acquire_owned() {
+                return Ok(place);
+            }
+            if self.closed.load(Ordering::Acquire) {
+                return Err(closed());
+            }
+            if let Some(unused) = self.longest_unused(server).filter(|child| child.retire_idle()) {
+                unused.gone.cancelled().await;
+                continue;
+            }
+            // Whoever lets go of a child does not say so here: it is looked at again.
+            let _again = timeout(Duration::from_millis(100), freed).await;
+        }
+    }
+
+    fn longest_unused(&self, server: &ServerId) -> Option<Arc<Child>> {
+        let all = lock(&self.all);
+        let unused = all.values().filter(|child| child.server == *server && child.greeting.get().is_some());
+        let unused = unused.filter_map(|child| Some((child.idle_since()?, child)));
+        unused.min_by_key(|(since, _)| *since).map(|(_, child)| Arc::clone(child))
+    }
+
+    /// Takes a started child into the list of those to be ended.
+    pub(super) fn enlist(&self, child: &Arc<Child>) -> Result<(), Fault> {
+        let mut all = lock(&self.all);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        all.insert(child.serial, Arc::clone(child));
+        Ok(())
+    }
+
+    /// Forgets a child that is gone.
+    pub(super) fn strike_off(&self, key: &Key, child: &Child, by_itself: bool) {
+        lock(&self.all).remove(&child.serial);
+        self.forget(key, child.serial);
+        let of = self.of_server(&key.server);
+        if child.greeting.get().is_some() {
+            let early = by_itself && child.born.elapsed() < PROBATION;
+            let mut restarts = lock(&of.restarts);
+            if early {
+                restarts.failed();
+            } else {
+                restarts.went_well();
+            }
+        }
+        of.freed.notify_waiters();
+    }
+
+    fn forget(&self, key: &Key, serial: u64) {
+        let mut slots = lock(&self.slots);
+        let is_it = |slot: &Slot| matches!(&*slot.phase.borrow(), Phase::Up(child) if child.serial == serial);
+        if slots.get(key).is_some_and(is_it) {
+            slots.remove(key);
+        }
+    }
+
+    fn retire(&self, meant: impl Fn(&Key) -> bool) {
+        lock(&self.slots).retain(|key, slot| {
+            if !meant(key) {
+                return true;
+            }
+            if let Phase::Up(child) = &*slot.phase.borrow() {
+                child.retire();
+            }
+            false
+        });
+    }
+
+    fn end_all(&self) -> Vec<Arc<Child>> {
+        self.closed.store(true, Ordering::Release);
+        let all: Vec<_> = lock(&self.all).values().cloned().collect();
+        for child in &all {
+            child.end(Fault::AnswerLost { detail: "the worker stops its programs".to_owned() });
+        }
+        all
+    }
+}
+
+fn closed() -> Fault {
+    Fault::Connect { detail: "programs are not started any more: the worker ends".to_owned() }
+}

@@ -1,0 +1,172 @@
+//! Owns what a server that is a program is started with: its command, and an environment whose values may be secrets.
+//!
+//! **Invariant:** a child's environment is a short list of harmless variables and what its registration names, nothing else of
+//! ours; no value prints.
+
+use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsString;
+use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use toolfleet_core::credential::Template;
+use toolfleet_core::fault::Fault;
+
+use crate::auth::{Keyring, Seen, secret};
+
+/// What a child inherits. Programs need them to find themselves, their caches and their language; none is a credential.
+const INHERITED: [&str; 12] = [
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "TZ",
+    "USER",
+];
+
+/// A server that is a program. Keep it: what its secrets were is remembered here, so that no echo of them leaves the client.
+pub struct Program {
+    command: String,
+    args: Vec<String>,
+    cwd: Option<PathBuf>,
+    env: Vec<(String, Template)>,
+    keyring: Option<Arc<dyn Keyring>>,
+    seen: Seen,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Program")
+            .field("command", &self.command)
+            .field("args", &self.args)
+            .field("cwd", &self.cwd)
+            .field("env", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A program with its secrets read.
+pub(crate) struct Ready {
+    /// Its variables and their values.
+    pub(crate) env: Vec<(String, String)>,
+    /// Differs where anything that a child is started with differs.
+    pub(crate) mark: u64,
+}
+
+impl Program {
+    /// A program that is started as `command` with `args`, in `cwd` or where we are. Nothing is started yet.
+    ///
+    /// Without a keyring a variable that names a secret keeps it from being started.
+    pub fn new(
+        command: impl Into<String>,
+        args: impl IntoIterator<Item = String>,
+        cwd: Option<PathBuf>,
+        env: impl IntoIterator<Item = (String, Template)>,
+        keyring: Option<Arc<dyn Keyring>>,
+    ) -> Self {
+        Self {
+            command: command.into(),
+            args: args.into_iter().collect(),
+            cwd,
+            env: env.into_iter().collect(),
+            keyring,
+            seen: Seen::default(),
+        }
+    }
+
+    /// The command's name, for people.
+    pub(crate) fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// Reads the secrets that its variables name.
+    pub(crate) async fn ready(&self) -> Result<Ready, Fault> {
+        let mut mark = DefaultHasher::new();
+        (&self.command, &self.args, &self.cwd).hash(&mut mark);
+        let mut env = Vec::with_capacity(self.env.len());
+        for (name, template) in &self.env {
+            let value = match (&template.secret, &self.keyring) {
+                (None, _) => template.before.clone(),
+                (Some(reference), Some(keyring)) => {
+                    let text = secret(keyring.as_ref(), &self.seen, reference, false).await?;
+                    format!("{}{}", template.before, text.expose())
+                }
+                (Some(reference), None) => {
+                    let detail =
+                        format!("variable `{name}` is {reference}, and nobody is at hand to read it");
+                    return Err(Fault::Credential { detail });
+                }
+            };
+            if value.contains('\0') {
+                let detail =
+                    format!("variable `{name}` has a value with a NUL in it, which no program can be given");
+                return Err(Fault::Credential { detail });
+            }
+            (name, &value).hash(&mut mark);
+            env.push((name.clone(), value));
+        }
+        Ok(Ready { env, mark: mark.finish() })
+    }
+
+    /// The command that starts it.
+    pub(crate) fn to_command(&self, ready: &Ready) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.command);
+        command.args(&self.args).env_clear().envs(inherited());
+        command.envs(ready.env.iter().map(|(name, value)| (name, value)));
+        if let Some(cwd) = &self.cwd {
+            command.current_dir(cwd);
+        }
+        command
+    }
+
+    /// The fault without any secret that the program's words may have echoed.
+    pub(crate) fn scrub(&self, fault: Fault) -> Fault {
+        fault.map_text(|text| self.scrub_words(text))
+    }
+
+    /// The program's words without any secret that they may have echoed.
+    pub(crate) fn scrub_words(&self, text: String) -> String {
+        self.seen.scrub(text)
+    }
+
+    /// The text without any secret.
+    pub(crate) fn scrub_text(&self, text: String) -> String {
+        self.seen.scrub_certain(text)
+    }
+
+    /// Whether a secret stands in the text.
+    pub(crate) fn leaks_into(&self, text: &str) -> bool {
+        self.seen.stands_in(text)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "children inherit a few variables of this very process, whatever was injected"
+)]
+fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
+    INHERITED.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_secret_without_a_keyring_is_refused_by_name_and_values_do_not_print() {
+        let env = [("KEY", "secret://crm#key"), ("PLAIN", "hush-hush")]
+            .map(|(name, text)| (name.to_owned(), Template::parse(text).unwrap()));
+        let program = Program::new("serve", [], None, env, None);
+        assert!(!format!("{program:?}").contains("hush"));
+        let fault = program.ready().await.map(drop).unwrap_err().to_string();
+        assert!(fault.contains("`KEY`") && fault.contains("secret://crm#key"), "{fault}");
+    }
+}

@@ -1,0 +1,59 @@
+//! Owns how soon a program that ended too early is started again: the pause doubles, up to a bound.
+//!
+//! **Invariant:** a program that ran for a while, or has never failed, is started at once.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The pause after the first failure, and the longest one.
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How the last starts of one program went.
+#[derive(Debug, Default)]
+pub(super) struct Restarts {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Restarts {
+    /// It could not be started, or ended at once.
+    pub(super) fn failed(&mut self) {
+        let doubled = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Instant::now().checked_add(FIRST.saturating_mul(doubled).min(LONGEST));
+    }
+
+    /// It was up, and not for a moment only.
+    pub(super) fn went_well(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How often in a row it failed, and the pause that is left.
+    pub(super) fn pause(&self) -> (u32, Duration) {
+        let left = self.not_before.map(|at| at.saturating_duration_since(Instant::now()));
+        (self.failures, left.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_doubles_up_to_its_bound_and_is_over_when_the_program_was_up() {
+        let mut restarts = Restarts::default();
+        let mut pauses = Vec::new();
+        for _ in 0..40 {
+            restarts.failed();
+            pauses.push(restarts.pause().1.as_millis());
+        }
+        assert_eq!(pauses[..4], [250, 500, 1000, 2000]);
+        assert_eq!(pauses[39], 30_000);
+        tokio::time::advance(LONGEST).await;
+        assert_eq!(restarts.pause(), (40, Duration::ZERO));
+        restarts.went_well();
+        assert_eq!(restarts.pause(), (0, Duration::ZERO));
+    }
+}

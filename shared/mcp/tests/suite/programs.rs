@@ -1,0 +1,354 @@
+//! Servers that are programs: whatever a child does, every caller hears of it, and nothing of it is left.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use toolfleet_core::credential::Template;
+use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::notes::{Amount, LogLine, Note, Progress};
+use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_mcp::{Answer, ClientOptions, Endpoint, McpClient, Program, ToolCall};
+use toolfleet_testkit::{ScriptedProgram, is_there};
+
+use crate::support::{later, raw, soon};
+
+fn client() -> McpClient {
+    client_with(|_| {})
+}
+
+fn client_with(change: impl FnOnce(&mut ClientOptions)) -> McpClient {
+    let mut options = ClientOptions { max_body_bytes: 1_000_000, ..ClientOptions::default() };
+    change(&mut options);
+    McpClient::new(options).unwrap()
+}
+
+fn endpoint(script: &ScriptedProgram) -> Endpoint {
+    endpoint_of(program_of(script))
+}
+
+fn program_of(script: &ScriptedProgram) -> Program {
+    Program::new(script.command(), script.args(), None, [], None)
+}
+
+fn endpoint_of(program: Program) -> Endpoint {
+    Endpoint {
+        server: ServerId::parse("files").unwrap(),
+        url: "stdio:files".parse().unwrap(),
+        headers: http::HeaderMap::new(),
+        auth: None,
+        tenant: Some(Tenant::parse("acme").unwrap()),
+        program: Some(Arc::new(program)),
+    }
+}
+
+async fn call_until(
+    client: &McpClient,
+    endpoint: &Endpoint,
+    conversation: Option<&str>,
+    deadline: Instant,
+) -> Result<Answer, Fault> {
+    let arguments = raw("{\"a\":\n1}");
+    let call = ToolCall { conversation, ..ToolCall::new(endpoint, "echo", &arguments, deadline) };
+    client.call_tool(call).await
+}
+
+async fn call(client: &McpClient, endpoint: &Endpoint) -> Result<Answer, Fault> {
+    call_until(client, endpoint, None, later()).await
+}
+
+fn text(answer: Answer) -> String {
+    let result: serde_json::Value = serde_json::from_str(answer.result.get()).unwrap();
+    result["content"][0]["text"].as_str().unwrap().to_owned()
+}
+
+async fn all_gone(script: &ScriptedProgram) {
+    script.seen("the end of all its processes", || script.pids().iter().all(|pid| !is_there(*pid))).await;
+}
+
+#[tokio::test]
+async fn a_program_is_called_like_any_server_in_the_generation_it_speaks_and_leaves_nothing_behind() {
+    for (traits, version) in [(&[][..], "2025-06-18"), (&["modern"][..], "2026-07-28")] {
+        let (client, script) = (client(), ScriptedProgram::new(traits));
+        let endpoint = endpoint(&script);
+        let tools = client.list_tools(&endpoint, None, later()).await.unwrap();
+        assert_eq!(tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["echo", "pay"]);
+        let answer = call(&client, &endpoint).await.unwrap();
+        assert_eq!(answer.protocol_version, version);
+        let pid = script.pids()[0];
+        assert_eq!(text(answer), format!("{pid} 1"));
+        assert_eq!((client.programs(), script.count("start")), (1, 1));
+        client.close().await;
+        assert!(!is_there(pid) && client.programs() == 0);
+        assert_eq!(script.count("end"), 1, "its stdin was closed first: {:?}", script.log());
+        let fault = call(&client, &endpoint).await.unwrap_err();
+        assert_eq!(fault.may_have_run(), MayHaveRun::No, "none is started after the end: {fault}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_speaks_is_found_out_however_it_meets_the_question() {
+    for traits in [&["dies-at-discover"][..], &["mute-at-discover"], &["banner"]] {
+        let (client, script) = (client(), ScriptedProgram::new(traits));
+        let endpoint = endpoint(&script);
+        let answer = call(&client, &endpoint).await.unwrap();
+        assert_eq!(answer.protocol_version, "2025-06-18", "{traits:?}");
+        let starts = script.count("start");
+        // Another conversation's child is greeted with what was learned.
+        call_until(&client, &endpoint, Some("talk"), later()).await.unwrap();
+        assert_eq!(script.count("start"), starts + 1, "{traits:?}");
+        client.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_start_is_neither_misread_nor_begun_again_by_each_who_waits() {
+    let (client, script) = (client(), ScriptedProgram::new(&["slow", "modern"]));
+    let endpoint = endpoint(&script);
+    let fault = call_until(&client, &endpoint, None, soon()).await.unwrap_err();
+    assert_eq!(fault.may_have_run(), MayHaveRun::No, "{fault}");
+    let waiting = call_until(&client, &endpoint, None, later());
+    let go = async {
+        // Longer than the patience after which `initialize` is sent as well.
+        tokio::time::sleep(Duration::from_millis(3300)).await;
+        script.go();
+    };
+    let (answer, ()) = tokio::join!(waiting, go);
+    assert_eq!(answer.unwrap().protocol_version, "2026-07-28");
+    assert_eq!(script.count("start"), 1);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn each_misbehaviour_ends_a_call_with_the_fault_that_says_whether_it_ran() {
+    for (name, ran, words) in [
+        ("crash-at-start", MayHaveRun::No, "no licence found"),
+        ("crash", MayHaveRun::Unknown, "exit code 7; the last line of its stderr is `about to crash`"),
+        ("garbage", MayHaveRun::Unknown, "this is no message"),
+        ("giant", MayHaveRun::Unknown, "larger than 1000000 bytes"),
+        ("wrong-id", MayHaveRun::Unknown, "999999999"),
+        ("no-id", MayHaveRun::Unknown, "without an id"),
+        ("error-no-id", MayHaveRun::No, "no such thing"),
+        ("close-stdout", MayHaveRun::Unknown, "closed its output"),
+    ] {
+        let (client, script) = (client(), ScriptedProgram::new(&[name]));
+        let fault = call(&client, &endpoint(&script)).await.unwrap_err();
+        assert_eq!(fault.may_have_run(), ran, "{name}: {fault}");
+        assert!(fault.to_string().contains(words), "{name}: {fault}");
+        client.close().await;
+        all_gone(&script).await;
+    }
+    let nowhere = endpoint_of(Program::new("/no/such/program", [], None, [], None));
+    let fault = call(&client(), &nowhere).await.unwrap_err();
+    assert!(matches!(fault, Fault::Connect { .. }) && fault.to_string().contains("No such file"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_program_that_never_reads_holds_nobody_past_the_deadline_and_ran_nothing() {
+    let (client, script) = (client(), ScriptedProgram::new(&["never-reads", "ignores-term"]));
+    let (begun, endpoint) = (Instant::now(), endpoint(&script));
+    let fault = call_until(&client, &endpoint, None, soon()).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(fault.may_have_run(), MayHaveRun::No, "{fault}");
+    client.close().await;
+    all_gone(&script).await;
+}
+
+#[tokio::test]
+async fn a_program_that_stops_reading_holds_up_its_own_callers_alone() {
+    let (client, script) = (client(), ScriptedProgram::new(&["stops-reading"]));
+    let (endpoint, other) = (endpoint(&script), ScriptedProgram::new(&[]));
+    let fault = call_until(&client, &endpoint, None, soon()).await.unwrap_err();
+    assert_eq!(fault.may_have_run(), MayHaveRun::Unknown, "{fault}");
+    // More than a pipe holds: it begins to leave, and stands before all that comes after it.
+    let arguments = raw(&format!("{{\"a\":\"{}\"}}", "x".repeat(900_000)));
+    let large = client.call_tool(ToolCall::new(&endpoint, "echo", &arguments, soon()));
+    let behind = call_until(&client, &endpoint, None, soon());
+    let elsewhere = Endpoint { server: ServerId::parse("other").unwrap(), ..endpoint_of(program_of(&other)) };
+    let (large, behind, elsewhere) = tokio::join!(large, behind, call(&client, &elsewhere));
+    assert_eq!(large.unwrap_err().may_have_run(), MayHaveRun::Unknown);
+    assert_eq!(behind.unwrap_err().may_have_run(), MayHaveRun::No);
+    elsewhere.unwrap();
+    client.close().await;
+    all_gone(&script).await;
+    assert_eq!(script.count("call"), 1);
+}
+
+#[tokio::test]
+async fn answers_find_their_callers_in_whatever_order_they_come() {
+    let (client, script) = (client(), ScriptedProgram::new(&["reorder"]));
+    let endpoint = endpoint(&script);
+    let (a, b) = tokio::join!(call(&client, &endpoint), call(&client, &endpoint));
+    let mut heard = [text(a.unwrap()), text(b.unwrap())];
+    heard.sort();
+    assert_eq!(heard, ["first", "second"]);
+    assert_eq!(script.count("start"), 1);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_is_withdrawn_and_its_late_answer_harms_nobody() {
+    let (client, script) = (client(), ScriptedProgram::new(&["reorder"]));
+    let endpoint = endpoint(&script);
+    client.list_tools(&endpoint, None, later()).await.unwrap();
+    let fault = call_until(&client, &endpoint, None, soon()).await.unwrap_err();
+    assert!(matches!(fault, Fault::AttemptTimeout { .. }), "{fault}");
+    script.wrote("cancelled", 1).await;
+    // The script answers the first call only after the second one.
+    assert_eq!(text(call(&client, &endpoint).await.unwrap()), "second");
+    assert_eq!(text(call_both(&client, &endpoint).await), "first");
+    assert_eq!(script.count("start"), 1);
+    client.close().await;
+}
+
+/// The answer of the first of two calls that a reordering script answers together.
+async fn call_both(client: &McpClient, endpoint: &Endpoint) -> Answer {
+    let (first, second) = tokio::join!(call(client, endpoint), call(client, endpoint));
+    second.unwrap();
+    first.unwrap()
+}
+
+#[tokio::test]
+async fn progress_reaches_its_hearer_and_the_servers_own_requests_are_answered() {
+    let (client, script) = (client(), ScriptedProgram::new(&["progress", "asks"]));
+    let (endpoint, arguments) = (endpoint(&script), raw("{}"));
+    let heard = Mutex::new(Vec::new());
+    let hear = |note: Note| heard.lock().unwrap().push(note);
+    let call = ToolCall { on_note: Some(&hear), ..ToolCall::new(&endpoint, "echo", &arguments, later()) };
+    client.call_tool(call).await.unwrap();
+    let heard = heard.lock().unwrap().clone();
+    let told = |number| Note::Progress(Progress { progress: Amount::new(number).unwrap(), total: None, message: None });
+    let line = LogLine { level: "info".to_owned(), text: "working".to_owned() };
+    assert_eq!(heard, [told(1.0), Note::Log(line), told(2.0)]);
+    let replies: Vec<_> = script.log().into_iter().filter(|line| line.starts_with("reply")).collect();
+    assert!(replies[0].contains("\"id\":\"p\",\"result\":{}"), "{replies:?}");
+    assert!(replies[1].contains("\"id\":\"s\"") && replies[1].contains("-32601"), "{replies:?}");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn conversations_and_tenants_never_share_a_program_and_calls_without_one_share_theirs() {
+    let (client, script) = (client(), ScriptedProgram::new(&[]));
+    let acme = endpoint(&script);
+    let globex = Endpoint { tenant: Some(Tenant::parse("globex").unwrap()), ..acme.clone() };
+    let mut seen = Vec::new();
+    for (endpoint, conversation) in [
+        (&acme, None),
+        (&acme, None),
+        (&acme, Some("x")),
+        (&acme, Some("y")),
+        (&globex, Some("x")),
+        (&globex, None),
+    ] {
+        seen.push(text(call_until(&client, endpoint, conversation, later()).await.unwrap()));
+    }
+    assert_eq!(script.count("start"), 5, "{seen:?}");
+    assert!(seen[1].ends_with(" 2"), "{seen:?}");
+    assert_eq!(client.conversations().len(), 3);
+    client.end_conversation(&acme, "x").await;
+    script.wrote("end", 1).await;
+    client.forget_conversation(&Tenant::parse("globex").unwrap(), "x");
+    script.wrote("end", 2).await;
+    assert_eq!(client.conversations().len(), 1);
+    client.close().await;
+    all_gone(&script).await;
+}
+
+#[tokio::test]
+async fn a_server_has_no_more_programs_than_it_may_and_the_longest_unused_makes_room() {
+    let (client, script) = (client_with(|options| options.max_children = 2), ScriptedProgram::new(&[]));
+    let endpoint = endpoint(&script);
+    for conversation in ["a", "b", "b", "c"] {
+        call_until(&client, &endpoint, Some(conversation), later()).await.unwrap();
+    }
+    assert_eq!((script.count("start"), script.count("end"), client.programs()), (3, 1, 2));
+    let first = script.pids()[0];
+    assert!(!is_there(first), "the one of `a` made room");
+    // With all in use a call waits for one of them, and not past its deadline.
+    let hanging = ScriptedProgram::new(&["hang"]);
+    let busy = Endpoint { server: ServerId::parse("busy").unwrap(), ..endpoint_of(program_of(&hanging)) };
+    let (a, b, c) = tokio::join!(
+        call_until(&client, &busy, Some("a"), soon()),
+        call_until(&client, &busy, Some("b"), soon()),
+        call_until(&client, &busy, Some("c"), soon()),
+    );
+    let ran = |answer: Result<Answer, Fault>| answer.unwrap_err().may_have_run();
+    let ran = [ran(a), ran(b), ran(c)];
+    assert!(hanging.count("start") <= 3 && ran.contains(&MayHaveRun::No), "{ran:?}");
+    client.close().await;
+    all_gone(&script).await;
+    all_gone(&hanging).await;
+}
+
+#[tokio::test]
+async fn a_program_that_nobody_uses_is_ended_and_started_again_when_it_is_needed() {
+    let client = client_with(|options| options.child_idle = Duration::from_millis(200));
+    let script = ScriptedProgram::new(&[]);
+    let endpoint = endpoint(&script);
+    call(&client, &endpoint).await.unwrap();
+    script.wrote("end", 1).await;
+    all_gone(&script).await;
+    call(&client, &endpoint).await.unwrap();
+    assert_eq!(script.count("start"), 2);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_program_that_was_killed_is_started_again_and_one_that_keeps_ending_is_left_alone_for_a_while() {
+    let (client, script) = (client(), ScriptedProgram::new(&[]));
+    let acme = endpoint(&script);
+    call(&client, &acme).await.unwrap();
+    kill(script.pids()[0]);
+    all_gone(&script).await;
+    call(&client, &acme).await.unwrap();
+    assert_eq!(script.count("start"), 2);
+
+    let broken = ScriptedProgram::new(&["crash-at-start"]);
+    let other = Endpoint { server: ServerId::parse("broken").unwrap(), ..endpoint(&broken) };
+    let mut last = String::new();
+    for _ in 0..8 {
+        last = call(&client, &other).await.unwrap_err().to_string();
+    }
+    assert!(last.contains("times in a row"), "{last}");
+    assert!(broken.count("start") < 16, "{}", broken.count("start"));
+    client.close().await;
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn the_whole_group_of_a_program_ends_with_it_even_where_it_ignores_what_it_is_asked() {
+    let (client, script) = (client(), ScriptedProgram::new(&["ignores-term", "grandchild"]));
+    call(&client, &endpoint(&script)).await.unwrap();
+    let grandchild = script.grandchild().unwrap();
+    assert!(is_there(grandchild));
+    client.close().await;
+    all_gone(&script).await;
+    // It is not our child: whoever inherits it takes it away.
+    script.seen("the end of the grandchild", || !is_running(grandchild)).await;
+}
+
+/// A process that ended and that nobody has taken away yet does not run.
+fn is_running(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+#[tokio::test]
+async fn a_child_has_the_variables_of_its_registration_and_none_of_ours_beside_a_harmless_few() {
+    let script = ScriptedProgram::new(&["echo-env"]);
+    let env = [("API_KEY".to_owned(), Template::parse("k-12345").unwrap())];
+    let endpoint = endpoint_of(Program::new(script.command(), script.args(), None, env, None));
+    let client = client();
+    let seen = text(call(&client, &endpoint).await.unwrap());
+    let names: Vec<_> = seen.split(' ').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+    assert!(names.contains(&"API_KEY") && names.contains(&"PATH"), "{names:?}");
+    // Cargo gives every test these; a child must not have them.
+    assert!(!names.iter().any(|name| name.starts_with("CARGO") || name.starts_with("AWS")), "{names:?}");
+    client.close().await;
+}

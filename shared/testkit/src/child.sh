@@ -1,0 +1,89 @@
+# Plays an MCP server on stdin and stdout for tests; nothing but sh is needed.
+#   sh -c "$SCRIPT" child FOLDER [TRAIT..]
+# FOLDER/log hears `start PID`, `call ID ARGUMENTS`, `cancelled`, `end`. Traits:
+#   speaks: modern, dies-at-discover, mute-at-discover, slow (its first answer waits for FOLDER/go), banner
+#   starts: crash-at-start (exit 3), never-reads
+#   calls:  crash, garbage, giant, wrong-id, no-id, error-no-id, close-stdout, hang, stops-reading, reorder (answers the second of two calls
+#           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
+#   ends:   ignores-term, grandchild (leaves `sleep` behind, its number in FOLDER/grandchild)
+folder=$1
+shift
+traits=" $* "
+calls=0
+held=
+
+is() { case $traits in *" $1 "*) return 0 ;; esac; return 1; }
+note() { printf '%s\n' "$*" >>"$folder/log"; }
+say() { printf '%s\n' "$*"; }
+result() { say "{\"jsonrpc\":\"2.0\",\"id\":$1,\"result\":$2}"; }
+refuse() { say "{\"jsonrpc\":\"2.0\",\"id\":$1,\"error\":{\"code\":$2,\"message\":\"$3\"}}"; }
+text() { result "$1" "{\"content\":[{\"type\":\"text\",\"text\":\"$2\"}]}"; }
+# The id is the first member after jsonrpc in what the workers write.
+id_of() { id=${1#*\"id\":}; id=${id%%[,\}]*}; }
+wait_for() { until [ -e "$folder/$1" ]; do sleep 0.02; done; }
+
+call() {
+    arguments=${line#*\"arguments\":}
+    arguments=${arguments%%\}*}\}
+    note "call $id $arguments"
+    calls=$((calls + 1))
+    is crash && { echo 'about to crash' >&2; exit 7; }
+    is garbage && say 'this is no message'
+    is giant && { head -c 3000000 /dev/zero | tr '\0' x; say; }
+    is wrong-id && { text 999999999 wrong; return; }
+    is no-id && { say '{"jsonrpc":"2.0","result":{"content":[]}}'; return; }
+    is error-no-id && { say '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no such thing"}}'; return; }
+    is close-stdout && { exec >&-; sleep 30; }
+    is hang && return
+    is stops-reading && sleep 300
+    is progress && {
+        say "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":$id,\"progress\":1}}"
+        say '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"working"}}'
+        say "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":$id,\"progress\":2}}"
+    }
+    is asks && {
+        say '{"jsonrpc":"2.0","id":"p","method":"ping"}'
+        read -r reply && note "reply $reply"
+        say '{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{}}'
+        read -r reply && note "reply $reply"
+    }
+    is reorder && {
+        if [ -z "$held" ]; then held=$id; return; fi
+        text "$id" second
+        text "$held" first
+        held=
+        return
+    }
+    is echo-env && { text "$id" "$(env | sort | tr '\n' ' ')"; return; }
+    text "$id" "$$ $calls"
+}
+
+note "start $$"
+is ignores-term && trap '' TERM
+is crash-at-start && { echo 'no licence found' >&2; exit 3; }
+is grandchild && { sleep 300 & echo $! >"$folder/grandchild"; }
+is never-reads && { sleep 300; exit; }
+is banner && { say 'Welcome to the server!'; }
+is slow && wait_for go
+while IFS= read -r line; do
+    id_of "$line"
+    case $line in
+    *'"method":"server/discover"'*)
+        is dies-at-discover && exit 1
+        is mute-at-discover && continue
+        if is modern; then result "$id" '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}'
+        else refuse "$id" -32601 'Method not found'; fi ;;
+    *'"method":"initialize"'*)
+        if is modern; then refuse "$id" -32601 'Method not found'
+        else result "$id" '{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"child","version":"1"}}'; fi ;;
+    *'"method":"tools/list"'*)
+        result "$id" '{"tools":[{"name":"echo","inputSchema":{"type":"object"},"annotations":{"idempotentHint":true}},{"name":"pay","inputSchema":{"type":"object"}}]}' ;;
+    *'"method":"tools/call"'*) call ;;
+    *'"method":"notifications/cancelled"'*) note cancelled ;;
+    *'"method":"notifications/'*) ;;
+    *) refuse "$id" -32601 'Method not found' ;;
+    esac
+done
+note end
+is ignores-term && sleep 300
+exit 0
