@@ -1,4 +1,8 @@
 //! Owns a scripted MCP server that is a program: what starts it, and what it wrote down.
+//!
+//! **Invariant:** its folder and nothing else is written to.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -44,9 +44,19 @@ pub(crate) struct Connect {
         hide_env_values = true
     )]
     history_shards: u32,
+    /// Whether a catalog may name programs to be started, as the workers have it.
+    #[arg(long, global = true, value_name = "true|false", env = "TOOLFLEET_ALLOW_STDIO", hide = true)]
+    allow_stdio: Option<String>,
 }
 
 impl Connect {
+    /// Whether a catalog may name programs, where that is said.
+    pub(crate) fn allow_stdio(&self) -> Result<Option<bool>, Failure> {
+        let said = |_: &str| self.allow_stdio.clone();
+        toolfleet_worker::config::flag(&said, "TOOLFLEET_ALLOW_STDIO")
+            .map_err(|e| Failure::usage(e.to_string()))
+    }
+
     /// The fleet's tables.
     pub(crate) fn tables(&self) -> Tables {
         tables(&self.table_prefix, self.history_shards)

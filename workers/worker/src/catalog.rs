@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, Tables, Trouble};
-use toolfleet_core::catalog::{Catalog, CatalogError, Material};
+use toolfleet_core::catalog::{Catalog, CatalogError, Material, Programs};
 use toolfleet_core::digest::Digest;
 
 use crate::fleet::Fleet;
@@ -49,6 +49,18 @@ pub struct CatalogConfig {
     pub refresh: Duration,
     /// The tenants of a catalog that has no `tenants` of its own.
     pub tenants: Option<Vec<String>>,
+    /// Whether it may name programs to be started; not said, only one in a file may.
+    pub stdio: Option<bool>,
+}
+
+impl CatalogConfig {
+    /// Whoever can write a file on the worker's machine can start programs there; who can write a table or a secret need not.
+    const fn programs(&self) -> Programs {
+        match (self.stdio, &self.place) {
+            (Some(true), _) | (None, Place::File(_)) => Programs::Allowed,
+            (Some(false), _) | (None, Place::Secret(_) | Place::Row(_)) => Programs::Refused,
+        }
+    }
 }
 
 /// Why there is no catalog.
@@ -134,7 +146,7 @@ impl fmt::Display for Place {
 
 impl From<PathBuf> for CatalogConfig {
     fn from(path: PathBuf) -> Self {
-        Self { place: Place::File(path), refresh: REFRESH, tenants: None }
+        Self { place: Place::File(path), refresh: REFRESH, tenants: None, stdio: None }
     }
 }
 
@@ -154,7 +166,8 @@ impl Texts {
         anew: bool,
     ) -> Result<Self, LoadError> {
         let text = config.place.read(stores, anew).await?;
-        let mut material = Material { tenants: config.tenants.clone(), ..Material::default() };
+        let mut material =
+            Material { tenants: config.tenants.clone(), programs: config.programs(), ..Material::default() };
         for name in Catalog::references(&text)? {
             let included = config.place.beside(&name).read(stores, anew).await?;
             material.included.insert(name, included);

@@ -131,6 +131,7 @@ impl WorkerConfig {
                 place: Place::of(&catalog),
                 refresh: Duration::from_millis(refresh_ms),
                 tenants,
+                stdio: flag(var, "TOOLFLEET_ALLOW_STDIO")?,
             },
             worker,
             http: http_address(var)?,
@@ -245,7 +246,7 @@ impl Limits {
     }
 }
 
-fn number<T>(
+pub(crate) fn number<T>(
     var: &dyn Fn(&str) -> Option<String>,
     variable: &'static str,
     standard: T,
@@ -264,6 +265,19 @@ where
             variable,
             format!("is `{text}`; accepted is a whole number from {min} to {max} (unset: {standard})"),
         )),
+    }
+}
+
+/// What a variable says that is true or false, if it is set.
+pub fn flag(
+    var: &dyn Fn(&str) -> Option<String>,
+    variable: &'static str,
+) -> Result<Option<bool>, ConfigError> {
+    match var(variable).as_deref().map(str::trim) {
+        None | Some("") => Ok(None),
+        Some("true" | "1") => Ok(Some(true)),
+        Some("false" | "0") => Ok(Some(false)),
+        Some(other) => Err(problem(variable, format!("is `{other}`; accepted are true and false"))),
     }
 }
 
@@ -314,6 +328,16 @@ mod tests {
     fn a_number_out_of_range_names_what_is_accepted() {
         let error = read(&[NEEDED[0], NEEDED[1], ("TOOLFLEET_SLOTS", "many")]).unwrap_err().to_string();
         assert!(error.contains("TOOLFLEET_SLOTS: is `many`") && error.contains("1 to 10000"), "{error}");
+    }
+
+    #[test]
+    fn whether_programs_may_be_started_is_true_or_false_or_not_said() {
+        for (text, said) in [("true", Some(true)), ("0", Some(false)), ("", None)] {
+            let config = read(&[NEEDED[0], NEEDED[1], ("TOOLFLEET_ALLOW_STDIO", text)]).unwrap();
+            assert_eq!(config.catalog.stdio, said, "{text}");
+        }
+        let error = read(&[NEEDED[0], NEEDED[1], ("TOOLFLEET_ALLOW_STDIO", "yes")]).unwrap_err().to_string();
+        assert!(error.contains("TOOLFLEET_ALLOW_STDIO: is `yes`"), "{error}");
     }
 
     #[test]

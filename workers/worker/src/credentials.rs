@@ -16,7 +16,7 @@ use toolfleet_core::catalog::Server;
 use toolfleet_core::credential::{Credential, SecretRef, Template};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_mcp::{Auth, Endpoint, Keyring, SecretText};
+use toolfleet_mcp::{Auth, Endpoint, Keyring, Program, SecretText};
 
 /// Credentials kept at once; beyond it all are obtained anew.
 const MAX: usize = 10_000;
@@ -33,6 +33,7 @@ pub(crate) struct Credentials {
 struct Known {
     server: Arc<Server>,
     auth: Option<Arc<Auth>>,
+    program: Option<Arc<Program>>,
 }
 
 impl Credentials {
@@ -42,28 +43,37 @@ impl Credentials {
 
     /// The server as this tenant calls it.
     pub(crate) fn endpoint(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
+        let Known { auth, program, .. } = self.known(server, tenant)?;
         Ok(Endpoint {
             server: server.id.clone(),
             url: server.url.clone(),
             headers: HeaderMap::new(),
-            auth: self.auth(server, tenant)?,
+            auth,
             tenant: Some(tenant.clone()),
-            program: None,
+            program,
         })
     }
 
-    fn auth(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Option<Arc<Auth>>, Fault> {
+    fn known(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Known, Fault> {
         let key = (server.id.clone(), tenant.clone());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.get(&key).filter(|found| is_the_same(&found.server, server)) {
-            return Ok(found.auth.clone());
+            return Ok(found.clone());
         }
         let auth = self.build(server)?.map(Arc::new);
+        let fresh = Known { server: Arc::clone(server), auth, program: self.program(server).map(Arc::new) };
         if known.len() >= MAX {
             known.clear();
         }
-        known.insert(key, Known { server: Arc::clone(server), auth: auth.clone() });
-        Ok(auth)
+        known.insert(key, fresh.clone());
+        Ok(fresh)
+    }
+
+    fn program(&self, server: &Server) -> Option<Program> {
+        let env = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let keyring = Some(Arc::clone(&self.keyring));
+        let command = server.command.as_ref()?;
+        Some(Program::new(command, server.args.iter().cloned(), server.cwd.clone(), env, keyring))
     }
 
     fn build(&self, server: &Server) -> Result<Option<Auth>, Fault> {
@@ -84,7 +94,9 @@ impl Credentials {
 
 /// Whether a server is still registered as it was when its credential was made.
 fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
-    Arc::ptr_eq(old, new) || (old.url == new.url && old.headers == new.headers && old.auth == new.auth)
+    let parts =
+        |server: &Server| (server.address(), server.headers.clone(), server.auth.clone(), server.env.clone());
+    Arc::ptr_eq(old, new) || parts(old) == parts(new)
 }
 
 struct SecretsManager {

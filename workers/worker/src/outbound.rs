@@ -3,21 +3,39 @@
 //! **Invariant:** what is not said is the strict choice: public addresses, https, the system's roots.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use toolfleet_mcp::{Network, Proxies, Reach};
+use toolfleet_mcp::{ClientOptions, Network, Proxies, Reach};
 use url::Url;
 
-use crate::config::{ConfigError, problem};
+use crate::config::{ConfigError, number, problem};
 
 /// What a worker may call, and how.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Outbound {
     /// Which addresses.
     pub reach: Reach,
     /// Through which proxies.
     pub proxies: Proxies,
+    /// How many programs one server may have running, where it is a program.
+    pub max_children: usize,
+    /// How long a program that nobody uses is kept.
+    pub child_idle: Duration,
     /// A PEM file of certificate authorities that are trusted beside the system's.
     pub extra_roots: Option<PathBuf>,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        let of_client = ClientOptions::default();
+        Self {
+            reach: Reach::default(),
+            proxies: Proxies::default(),
+            max_children: of_client.max_children,
+            child_idle: of_client.child_idle,
+            extra_roots: None,
+        }
+    }
 }
 
 impl Outbound {
@@ -50,8 +68,18 @@ impl Outbound {
             http: proxy(var, ["HTTP_PROXY", "http_proxy"])?,
             none: var("NO_PROXY").or_else(|| var("no_proxy")),
         };
+        let standard = Self::default();
+        let max_children = number(var, "TOOLFLEET_STDIO_MAX_PROGRAMS", standard.max_children, 1, 10_000)?;
+        let idle_ms = number(var, "TOOLFLEET_STDIO_IDLE_MS", 600_000, 1_000, 86_400_000)?;
+        let child_idle = Duration::from_millis(idle_ms);
         let extra_roots = var("TOOLFLEET_EXTRA_ROOTS").filter(|path| !path.is_empty()).map(PathBuf::from);
-        Ok(Self { reach: Reach { private, http, ..Reach::default() }, proxies, extra_roots })
+        Ok(Self {
+            reach: Reach { private, http, ..Reach::default() },
+            proxies,
+            max_children,
+            child_idle,
+            extra_roots,
+        })
     }
 }
 

@@ -97,6 +97,8 @@ async fn mcp_client(config: &WorkerConfig, register: Arc<Conversations>) -> Resu
         reach: outbound.reach.clone(),
         proxies: outbound.proxies.clone(),
         extra_roots,
+        max_children: outbound.max_children,
+        child_idle: outbound.child_idle,
         ..ClientOptions::default()
     })
     .map_err(|e| StartError::Http(e.to_string()))
@@ -114,6 +116,7 @@ pub async fn run(fleet: Arc<Fleet>) {
     );
     watch_numbers(&fleet);
     tokio::join!(intake::run(fleet.clone()), reaper::run(fleet.clone()), farewell::run(fleet.clone()));
+    fleet.mcp.close().await;
     tracing::info!(worker = %fleet.worker, "the worker has left nothing behind");
 }
 
@@ -138,6 +141,9 @@ fn watch_numbers(fleet: &Arc<Fleet>) {
         "Versions of the catalog that were wrong or unreadable.",
         refused,
     );
+    let of = Arc::downgrade(fleet);
+    let programs = move || of.upgrade().map_or(0, |fleet| fleet.mcp.programs() as u64);
+    fleet.meters.watch("toolfleet.stdio.programs", "Servers that are programs and run now.", programs);
     let aws = fleet.aws();
     let requests = move || aws.batching().requests;
     fleet.meters.watch_count("toolfleet.store.requests", "Write requests sent to the tables.", requests);

@@ -10,6 +10,7 @@ mod json;
 mod names;
 mod pika;
 mod pins;
+mod program;
 mod schema;
 mod server;
 mod tenants;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use credential::{Credential, Sensitive};
 pub use pins::{Approved, Pin};
+pub use program::Programs;
 pub use schema::InputSchema;
 pub use server::Server;
 pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};

@@ -1,14 +1,15 @@
-//! Owns a registered MCP server: where it is and how far it is believed.
+//! Owns a registered MCP server: where it is, or which program it is, and how far it is believed.
 //!
-//! **Invariant:** a server's address carries no user or password.
+//! **Invariant:** a server has an address or a command, never both; an address carries no user or password.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{CatalogError, Credential, problem};
-use crate::credential::Credential as Auth;
+use crate::credential::{Credential as Auth, Template};
 use crate::ids::ServerId;
 
 /// A registered MCP server.
@@ -17,8 +18,21 @@ use crate::ids::ServerId;
 pub struct Server {
     /// Its id.
     pub id: ServerId,
-    /// Its streamable HTTP endpoint.
+    /// Its streamable HTTP endpoint; of a program a name, as in `stdio:files`.
+    #[serde(default = "nowhere")]
     pub url: Url,
+    /// The program that it is, in the place of an address. It is looked for in the worker's PATH.
+    #[serde(default)]
+    pub command: Option<String>,
+    /// The program's arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// The program's variables. A value may be, or end in, `secret://name` or `secret://name#key`.
+    #[serde(default)]
+    pub env: BTreeMap<String, Template>,
+    /// Where the program is started; without it where the worker is.
+    #[serde(default)]
+    pub cwd: Option<PathBuf>,
     /// Whether its own annotations (`readOnlyHint`, `idempotentHint`) are believed.
     #[serde(default)]
     pub trusted: bool,
@@ -54,6 +68,10 @@ impl Server {
         Self {
             id,
             url,
+            command: None,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
             trusted: false,
             discover: false,
             name: None,
@@ -78,8 +96,22 @@ impl Server {
         format!("{description}{told}").trim_start().to_owned()
     }
 
+    /// What identifies it: its address, or the command that starts it.
+    pub fn address(&self) -> String {
+        match &self.command {
+            None => self.url.to_string(),
+            Some(command) => serde_json::json!([command, self.args, self.cwd]).to_string(),
+        }
+    }
+
     /// Refuses what could not be called; `entry` is the place to name.
     pub(super) fn check(&self, entry: &str) -> Result<(), CatalogError> {
+        if self.timeout_ms == Some(0) {
+            return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
+        }
+        if self.command.is_some() {
+            return Ok(());
+        }
         if !matches!(self.url.scheme(), "http" | "https") {
             let scheme = self.url.scheme();
             let text = format!("has the scheme `{scheme}`; accepted are http and https");
@@ -89,11 +121,7 @@ impl Server {
             let text = "carries a user or password; name a secret in `headers` instead";
             return Err(problem(&format!("{entry}.url"), text));
         }
-        self.check_headers(entry)?;
-        if self.timeout_ms == Some(0) {
-            return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
-        }
-        Ok(())
+        self.check_headers(entry)
     }
 
     fn check_headers(&self, entry: &str) -> Result<(), CatalogError> {
@@ -115,4 +143,10 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// In the place of an address that is not given.
+#[expect(clippy::expect_used, reason = "the text is a constant")]
+fn nowhere() -> Url {
+    Url::parse(super::program::NOWHERE).expect("a scheme alone is an address")
 }

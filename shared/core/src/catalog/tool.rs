@@ -204,8 +204,8 @@ impl Draft {
             return Err(problem(&format!("{entry}.max_attempts"), text));
         }
         let (address, of_server) = match &executor {
-            Executor::Mcp(server) => (server.url.as_str(), server.timeout_ms),
-            Executor::Lambda(arn) => (arn.as_str(), None),
+            Executor::Mcp(server) => (server.address(), server.timeout_ms),
+            Executor::Lambda(arn) => (arn.as_str().to_owned(), None),
         };
         let timeout_ms = self.timeout_ms.or(of_server).unwrap_or(DEFAULT_ATTEMPT_MS);
         if timeout_ms == 0 {

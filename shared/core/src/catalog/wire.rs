@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::pins::Pins;
 use super::tenants::WireTenants;
 use super::tool::{Draft, WireTool};
-use super::{Catalog, CatalogError, Offered, Server, Tool, idp, json, names, pika, problem};
+use super::{Catalog, CatalogError, Offered, Programs, Server, Tool, idp, json, names, pika, problem};
 use crate::digest::Digest;
 use crate::ids::{ServerId, ToolId};
 
@@ -26,6 +26,8 @@ pub struct Material {
     pub included: BTreeMap<String, String>,
     /// Tenants for whom the queue speaks where the catalog itself has no `tenants`; `*` means all.
     pub tenants: Option<Vec<String>>,
+    /// Whether it may name programs to be started.
+    pub programs: Programs,
 }
 
 impl std::fmt::Debug for Material {
@@ -66,7 +68,9 @@ pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogE
     let (wire, bare) = sections(text)?;
     let mut parts = Parts::default();
     for server in entries::<Server>("servers", wire.servers.unwrap_or_default())? {
-        parts.servers.push((format!("servers.{}", server.id), server));
+        let entry = format!("servers.{}", server.id);
+        let server = server.placed(&entry, material.programs)?;
+        parts.servers.push((entry, server));
     }
     for tool in entries::<WireTool>("tools", wire.tools)? {
         let entry = format!("tools.{}", tool.id);

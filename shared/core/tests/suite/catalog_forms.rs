@@ -108,7 +108,7 @@ fn sections_stand_beside_own_tools_and_may_be_named_instead_of_written() {
     assert!(missing.contains("pika: names `pika-tools.json`"), "{missing}");
     let included = [("pika-tools.json", PIKA), ("secret://idp/agents", IDP)];
     let included = included.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    let catalog = Catalog::parse_with(&text, &Material { included, tenants: None }).unwrap();
+    let catalog = Catalog::parse_with(&text, &Material { included, ..Material::default() }).unwrap();
     assert_eq!((catalog.tools().len(), catalog.servers().len()), (7, 8));
 }
 

@@ -148,10 +148,7 @@ impl Program {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "children inherit a few variables of this very process, whatever was injected"
-)]
+/// Of this very process: what a program needs to run here is no matter of configuration.
 fn inherited() -> impl Iterator<Item = (&'static str, OsString)> {
     INHERITED.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
 }

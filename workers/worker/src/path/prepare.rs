@@ -120,10 +120,10 @@ pub(crate) fn endpoint(fleet: &Fleet, server: &Arc<Server>, tenant: &Tenant) -> 
 /// The server with its credential at hand: secrets read and tokens obtained before anything is claimed.
 async fn ready_endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Endpoint, Fault> {
     let endpoint = endpoint(fleet, &call.server, &call.request.key.tenant)?;
-    if let Some(auth) = &endpoint.auth {
+    if endpoint.auth.is_some() || endpoint.program.is_some() {
         let most_ms = fleet.limits.lease_ms() / 4;
         let within = Duration::from_millis(call.deadline.ms_since(fleet.now()).min(most_ms));
-        tokio::time::timeout(within, auth.ready()).await.map_err(|_| Fault::CredentialPending {
+        tokio::time::timeout(within, endpoint.ready()).await.map_err(|_| Fault::CredentialPending {
             detail: format!("it was not at hand within {} ms", within.as_millis()),
         })??;
     }

@@ -95,13 +95,15 @@ pub(crate) fn step(name: &'static str) -> Span {
 
 /// The span of one attempt at the server.
 pub(crate) fn attempt(tool: &str, server: &Url, number: u32) -> Span {
+    let http = server.scheme() != "stdio";
     tracing::info_span!(
         target: TARGET, "attempt",
         otel.name = format_args!("tools/call {tool}"), otel.kind = "client", otel.status_code = Empty,
         mcp.method.name = "tools/call", mcp.session.id = Empty, mcp.protocol.version = Empty,
         gen_ai.operation.name = "execute_tool", gen_ai.tool.name = tool,
         server.address = server.host_str(), server.port = server.port_or_known_default().map(i64::from),
-        network.protocol.name = "http", error.type = Empty, toolfleet.attempt = i64::from(number),
+        network.protocol.name = http.then_some("http"), network.transport = (!http).then_some("pipe"),
+        error.type = Empty, toolfleet.attempt = i64::from(number),
     )
 }
 

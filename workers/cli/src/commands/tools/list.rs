@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** asks a server for its list only when told to, and calls no tool.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use toolfleet_core::catalog::{Catalog, Executor, Server, Tool};
 use toolfleet_core::credential::Credential as Auth;
 use toolfleet_core::ids::ServerId;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, RemoteTool};
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Program, Reach, RemoteTool};
 use url::Url;
 
 use super::source;
@@ -21,6 +22,9 @@ use crate::output::Output;
 
 /// How long a server may take to list its tools.
 const LIST_WITHIN: Duration = Duration::from_secs(10);
+
+/// The same for a program, which may have to be downloaded first.
+const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// Options of `tools list`.
 #[derive(Debug, Args)]
@@ -58,14 +62,14 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
         output.line("")?;
         match answer {
             Ok(tools) => {
-                output.line(&format!("server {} at {} lists:", server.id, shown(&server.url)))?;
+                output.line(&format!("server {} at {} lists:", server.id, whereabouts(server)))?;
                 if server.description.is_some() {
                     output.line(&server.description_with(tools.iter().map(|tool| tool.name.as_str())))?;
                 }
                 output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
             }
             Err(problem) => {
-                output.line(&format!("server {} at {}: {problem}", server.id, shown(&server.url)))?
+                output.line(&format!("server {} at {}: {problem}", server.id, whereabouts(server)))?
             }
         }
     }
@@ -137,11 +141,13 @@ fn document(catalog: &Catalog, live: &[(Server, Answer)]) -> Value {
     };
     let servers = live.iter().map(|(server, answer)| match answer {
         Ok(tools) => json!({
-            "server": server.id, "url": shown(&server.url), "name": server.name,
+            "server": server.id, "url": shown(&server.url), "command": server.command, "name": server.name,
             "description": server.description_with(tools.iter().map(|tool| tool.name.as_str())),
             "tools": tools.iter().map(remote_json).collect::<Vec<_>>(),
         }),
-        Err(problem) => json!({"server": server.id, "url": shown(&server.url), "problem": problem}),
+        Err(problem) => {
+            json!({"server": server.id, "url": shown(&server.url), "command": server.command, "problem": problem})
+        }
     });
     json!({
         "tools": catalog.tools().into_iter().map(|t| tool(t)).collect::<Vec<_>>(),
@@ -157,12 +163,18 @@ fn shown(url: &Url) -> String {
     shown.to_string()
 }
 
+/// Where a server is, or what starts it. Arguments may be many and are left out.
+fn whereabouts(server: &Server) -> String {
+    server.command.as_ref().map_or_else(|| shown(&server.url), |command| format!("`{command}` (stdio)"))
+}
+
 async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
     let client = client()?;
     let mut answers = Vec::new();
     for server in catalog.servers() {
         answers.push((Server::clone(server), ask(&client, server).await));
     }
+    client.close().await;
     Ok(answers)
 }
 
@@ -172,6 +184,9 @@ pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
     }
     if server.auth != Auth::None {
         return Err("not asked, because its credential is a secret that only workers read".to_owned());
+    }
+    if let Some(command) = &server.command {
+        return ask_program(client, server, command).await;
     }
     let mut headers = HeaderMap::new();
     for (name, value) in &server.headers {
@@ -193,6 +208,25 @@ pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
         program: None,
     };
     client.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await.map_err(|fault| fault.to_string())
+}
+
+/// A program is started here, as a worker would start it.
+async fn ask_program(client: &McpClient, server: &Server, command: &str) -> Answer {
+    if let Some((name, _)) = server.env.iter().find(|(_, value)| value.secret.is_some()) {
+        return Err(format!("not asked, because its variable `{name}` is a secret that only workers read"));
+    }
+    let env = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let program = Program::new(command, server.args.iter().cloned(), server.cwd.clone(), env, None);
+    let endpoint = Endpoint {
+        server: server.id.clone(),
+        url: server.url.clone(),
+        headers: HeaderMap::new(),
+        auth: None,
+        tenant: None,
+        program: Some(Arc::new(program)),
+    };
+    let within = Instant::now() + START_WITHIN;
+    client.list_tools(&endpoint, None, within).await.map_err(|fault| fault.to_string())
 }
 
 async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {

@@ -82,6 +82,7 @@ pub(super) async fn standings(
         let answer = ask(&client, server).await;
         standings.extend(of_server(catalog, server, names, all, &answer));
     }
+    client.close().await;
     Ok(standings)
 }
 

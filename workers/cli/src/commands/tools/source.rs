@@ -13,7 +13,8 @@ use crate::ending::Failure;
 
 /// The texts of the catalog at `place`, and the catalog they make.
 pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), Failure> {
-    let config = CatalogConfig { place: Place::of(place), refresh: REFRESH, tenants: None };
+    let stdio = connect.allow_stdio()?;
+    let config = CatalogConfig { place: Place::of(place), refresh: REFRESH, tenants: None, stdio };
     let texts = match Texts::read(&config, None, false).await {
         Err(LoadError::OnlyFiles(_)) => {
             let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
