@@ -3,7 +3,7 @@
 # FOLDER/log hears `start PID`, `call ID ARGUMENTS`, `cancelled`, `end`. Traits:
 #   speaks: modern, dies-at-discover, mute-at-discover, slow (its first answer waits for FOLDER/go), banner
 #   starts: crash-at-start (exit 3), never-reads
-#   calls:  crash, garbage, giant, wrong-id, no-id, error-no-id, close-stdout, hang, stops-reading, reorder (answers the second of two calls
+#   calls:  crash, garbage, giant, wrong-id, no-id, error-no-id, close-stdout, hang, hang-once, stops-reading, reorder (answers the second of two calls
 #           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
 #   ends:   ignores-term, grandchild (leaves `sleep` behind, its number in FOLDER/grandchild)
 folder=$1
@@ -35,6 +35,7 @@ call() {
     is error-no-id && { say '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no such thing"}}'; return; }
     is close-stdout && { exec >&-; sleep 30; }
     is hang && return
+    is hang-once && [ ! -e "$folder/hung" ] && { : >"$folder/hung"; return; }
     is stops-reading && sleep 300
     is progress && {
         say "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":$id,\"progress\":1}}"

@@ -10,6 +10,7 @@
 
 mod catalog;
 mod catalog_forms;
+mod catalog_programs;
 mod message;
 mod state_properties;
 mod state_table;

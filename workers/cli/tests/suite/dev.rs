@@ -430,3 +430,53 @@ fn a_session_is_planned_created_granted_and_revoked_and_its_calls_are_held_to_it
     verb("expire", &["--apply"]).exits(2).complains(&["an end is never taken back"]);
     verb("grant", &["--grant", "add", "--apply"]).exits(2).complains(&["session `s1` ended at"]);
 }
+
+/// A catalog file whose server `files` is the scripted program that the workers' own tests use.
+fn catalog_of_a_program(directory: &std::path::Path, more: &Value) -> String {
+    let script = include_str!("../../../../shared/testkit/src/child.sh");
+    let mut server = serde_json::json!({
+        "id": "files", "command": "sh", "args": ["-c", script, "child", directory], "discover": true
+    });
+    for (field, value) in more.as_object().unwrap() {
+        server[field] = value.clone();
+    }
+    let text = serde_json::json!({
+        "servers": [server], "tools": [{"id": "read", "server": "files", "name": "echo"}], "tenants": {"queue": ["*"]}
+    });
+    file(directory, "catalog.json", &text.to_string())
+}
+
+#[test]
+fn a_server_that_is_a_program_is_listed_and_called_and_ends_with_the_fleet() {
+    let directory = directory("program");
+    let catalog = catalog_of_a_program(&directory, &serde_json::json!({}));
+    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    live.prints(&["server files at `sh` (stdio) lists:", "echo", "pay"]);
+    let dev = Dev::start(&["--catalog", &catalog]);
+    let called = dev.toolfleet(&["call", "--tenant", "acme", "--tool", "read", "--arguments", "{}"]).exits(0);
+    let process: u32 = called.stdout.split(' ').next().unwrap().parse().unwrap();
+    assert!(std::fs::exists(format!("/proc/{process}")).unwrap());
+    let (code, said) = dev.terminate();
+    assert_eq!(code, 0, "{said}");
+    let log = std::fs::read_to_string(directory.join("log")).unwrap();
+    for started in log.lines().filter_map(|line| line.strip_prefix("start ")) {
+        assert!(!std::fs::exists(format!("/proc/{started}")).unwrap(), "{log}");
+    }
+}
+
+#[test]
+fn what_keeps_a_program_from_being_started_is_said_with_its_remedy() {
+    let directory = directory("no-program");
+    let catalog = catalog_of_a_program(&directory, &serde_json::json!({"command": "/no/such/program"}));
+    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    live.prints(&["`/no/such/program` (stdio): ", "cannot be started", "No such file"]);
+    let secret = serde_json::json!({"env": {"KEY": "secret://key"}});
+    let catalog = catalog_of_a_program(&directory, &secret);
+    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    live.prints(&["not asked, because its variable `KEY` is a secret"]);
+    let catalog = catalog_of_a_program(&directory, &serde_json::json!({"url": "http://127.0.0.1/mcp"}));
+    let both = toolfleet(&["tools", "list", "--catalog", &catalog]).exits(2);
+    both.complains(&["servers.files.command: stands beside `url`"]);
+    let both = toolfleet(&["dev", "--catalog", &catalog]).exits(2);
+    both.complains(&["servers.files.command: stands beside `url`"]);
+}

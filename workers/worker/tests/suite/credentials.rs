@@ -8,7 +8,7 @@ use toolfleet_testkit::MockFault;
 use crate::rig::{Rig, Seen, limits, request};
 
 /// Puts a secret into the rig's Secrets Manager, or a new value for it.
-async fn store(rig: &Rig, name: &str, text: &str) {
+pub(crate) async fn store(rig: &Rig, name: &str, text: &str) {
     for (operation, key) in [("CreateSecret", "Name"), ("PutSecretValue", "SecretId")] {
         let body =
             json!({key: name, "SecretString": text, "ClientRequestToken": uuid::Uuid::new_v4().to_string()});

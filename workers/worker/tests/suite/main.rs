@@ -18,6 +18,7 @@ mod pins;
 mod policy_rows;
 mod policy_table;
 mod progress;
+mod programs;
 mod reaping;
 mod reload;
 mod rig;

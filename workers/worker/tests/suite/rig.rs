@@ -12,7 +12,7 @@ use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_aws::{Aws, AwsOptions, Tables};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
-use toolfleet_core::catalog::Catalog;
+use toolfleet_core::catalog::{Catalog, Material, Programs};
 use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
@@ -124,7 +124,10 @@ impl Rig {
             tables: Tables::with_prefix("toolfleet"),
             worker: WorkerId::parse("w-test").unwrap(),
             limits,
-            catalog: Catalog::parse(&catalog.to_string()).expect("the rig's catalog"),
+            catalog: {
+                let material = Material { programs: Programs::Allowed, ..Material::default() };
+                Catalog::parse_with(&catalog.to_string(), &material).expect("the rig's catalog")
+            },
             mcp: McpClient::new(ClientOptions {
                 max_body_bytes: limits.max_answer_bytes,
                 register: Some(Arc::new(register)),
