@@ -147,7 +147,7 @@ impl Child {
     }
 
     /// Sends a request and waits for its answer; giving up withdraws it.
-    pub(crate) async fn ask(
+    pub(super) async fn ask(
         &self,
         id: u64,
         body: Bytes,
@@ -317,7 +317,7 @@ impl Child {
     }
 
     pub(super) fn scrubbed(&self, text: String) -> String {
-        self.program.scrub_text(text)
+        self.program.scrub_words(text)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use super::child::{Child, Notice};
 use crate::classify::Trouble;
 use crate::wire::{Heard, hear, reply};
-use crate::words::{shorten, shorten_bytes};
+use crate::words::shorten;
 
 /// Lines of bounded length.
 pub(crate) struct Lines<R> {
@@ -164,11 +164,12 @@ impl Child {
 
     /// What is no message. Before its first one a program may greet people; after it such a line means that stdout has two writers.
     fn take_noise(&self, line: &[u8]) -> Result<(), String> {
-        let shown = shorten_bytes(line);
+        // A secret that was cut in half would no longer be recognised.
+        let shown = shorten(&self.scrubbed(String::from_utf8_lossy(line).into_owned()));
         if self.has_spoken() {
             return Err(format!("a line on stdout that is no JSON-RPC message: {shown}"));
         }
-        tracing::debug!(server = %self.server, line = %self.scrubbed(shown), "a program speaks on stdout before it speaks MCP");
+        tracing::debug!(server = %self.server, line = %shown, "a program speaks on stdout before it speaks MCP");
         Ok(())
     }
 }

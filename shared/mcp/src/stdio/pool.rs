@@ -211,7 +211,9 @@ impl Children {
     fn usable(&self, key: &Key, mark: u64) -> Option<watch::Receiver<Phase>> {
         let mut slots = lock(&self.slots);
         let slot = slots.get(key)?;
-        if slot.mark == mark {
+        // A start whose task is gone would be waited for in vain.
+        let lost = matches!(&*slot.phase.borrow(), Phase::Starting) && slot.phase.has_changed().is_err();
+        if slot.mark == mark && !lost {
             return Some(slot.phase.clone());
         }
         if let Phase::Up(child) = &*slot.phase.borrow() {
