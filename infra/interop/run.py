@@ -18,6 +18,7 @@ import time
 import uuid
 from pathlib import Path
 
+from stdio import none_left, programs, stdio
 from telemetry import telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +120,7 @@ def run(processes, folder, check, boto3):
     servers = ["everything", "fastmcp", "python", "npm"]
     catalog = folder / "catalog.json"
     catalog.write_text(json.dumps({
-        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True} for s in servers],
+        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True} for s in servers] + programs(python, node, everything, folder),
         "tenants": {"queue": ["acme"]},
         "reply_queues": [f"http://127.0.0.1:{ports['sqs']}/000000000000/toolfleet-replies"],
     }))
@@ -172,12 +173,17 @@ def run(processes, folder, check, boto3):
     check("`toolfleet tools list --url` reads a real server", "echo" in json.dumps(everything_tools), everything_tools)
     long_tool = next((n for n in ("trigger-long-running-operation", "longRunningOperation") if n in json.dumps(everything_tools)), None)
     check("server-everything has its long-running tool", long_tool is not None, everything_tools)
+    send = lambda body: sqs.send_message(QueueUrl=queue, MessageBody=body, MessageGroupId="acme")
+    started = stdio(check, worker, call, text, send, row, until, folder, long_tool)
+
     call_id = str(uuid.uuid4())
     body = {"v": 1, "call_id": call_id, "tenant": "acme", "server": "everything", "name": long_tool, "arguments": {"duration": 4, "steps": 2}, "idempotent": True}
     sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body), MessageGroupId="acme")
     claimed = lambda: dynamodb.get_item(TableName="toolfleet-calls", Key={"pk": {"S": f"acme#{call_id}"}}, ConsistentRead=True).get("Item")
     until("the claim", claimed)
     processes.end(worker, signal.SIGKILL)
+    until("the end of the killed worker's programs", lambda: none_left(started))
+    check("programs end with their worker, even one that was killed with -9", none_left(started), started)
     worker = processes.start("worker2", [BIN / "toolfleet-worker"], env)
     item = until("the end of the call whose worker was killed", lambda: processes.alive(worker) and row(call_id))
     check("a call whose worker was killed with -9 is finished by another", item["outcome"]["S"] == "succeeded" and int(item["fence"]["N"]) == 2, item)

@@ -40,7 +40,7 @@ impl Endpoint {
     /// Obtains all secrets and tokens that the first request will need, so that what is missing is known before a call is claimed.
     pub async fn ready(&self) -> Result<(), Fault> {
         if let Some(program) = &self.program {
-            program.ready().await.map_err(|fault| fault.map_text(|text| program.scrub_words(text)))?;
+            program.ready().await.map_err(|fault| program.scrub(fault))?;
         }
         match &self.auth {
             Some(auth) => auth.ready().await,

@@ -38,7 +38,8 @@ struct Nothing {}
 /// `clientCapabilities`: a server may answer a call with a task, which we follow.
 #[derive(Serialize)]
 struct Capabilities {
-    extensions: Extensions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<Extensions>,
 }
 
 #[derive(Serialize)]
@@ -72,12 +73,17 @@ impl<'a> Meta<'a> {
         Self {
             version: Some(MODERN),
             client: Some(client),
-            capabilities: Some(Capabilities { extensions: Extensions { tasks: Nothing {} } }),
+            capabilities: Some(Capabilities { extensions: Some(Extensions { tasks: Nothing {} }) }),
             log_level: None,
             progress_token: None,
             traceparent: None,
             tracestate: None,
         }
+    }
+
+    /// The same to a program, whose tasks would end with it, and so are not asked for.
+    pub(crate) fn modern_of_program(client: &'a ClientInfo) -> Self {
+        Self { capabilities: Some(Capabilities { extensions: None }), ..Self::modern(client) }
     }
 
     /// What a legacy request carries: nothing unless asked for.

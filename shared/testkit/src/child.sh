@@ -1,7 +1,7 @@
 # Plays an MCP server on stdin and stdout for tests; nothing but sh is needed.
 #   sh -c "$SCRIPT" child FOLDER [TRAIT..]
 # FOLDER/log hears `start PID`, `call ID ARGUMENTS`, `cancelled`, `end`. Traits:
-#   speaks: modern, dies-at-discover, mute-at-discover, slow (its first answer waits for FOLDER/go), banner
+#   speaks: modern, dies-at-discover, mute-at-discover, late-at-discover (answers it only when asked to initialize), slow (its first answer waits for FOLDER/go), banner
 #   starts: crash-at-start (exit 3), never-reads
 #   calls:  crash, garbage, giant, wrong-id, no-id, error-no-id, close-stdout, hang, hang-once, stops-reading, reorder (answers the second of two calls
 #           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
@@ -39,6 +39,7 @@ call() {
     is stops-reading && sleep 300
     is progress && {
         say "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":$id,\"progress\":1}}"
+        say '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"working"}}'
         say "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":$id,\"progress\":2}}"
     }
     is asks && {
@@ -71,9 +72,11 @@ while IFS= read -r line; do
     *'"method":"server/discover"'*)
         is dies-at-discover && exit 1
         is mute-at-discover && continue
+        is late-at-discover && { held=$id; continue; }
         if is modern; then result "$id" '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}'
         else refuse "$id" -32601 'Method not found'; fi ;;
     *'"method":"initialize"'*)
+        is late-at-discover && result "$held" '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}'
         if is modern; then refuse "$id" -32601 'Method not found'
         else result "$id" '{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"child","version":"1"}}'; fi ;;
     *'"method":"tools/list"'*)

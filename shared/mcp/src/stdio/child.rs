@@ -17,8 +17,6 @@ use toolfleet_core::ids::ServerId;
 
 use super::Program;
 use crate::classify::Trouble;
-use crate::endpoint::{Endpoint, OnNote};
-use crate::notes::note;
 use crate::transport::Sent;
 use crate::wire::{MODERN, cancelled};
 
@@ -42,9 +40,6 @@ pub(super) struct Notice {
     pub(super) method: String,
     pub(super) params: Box<RawValue>,
 }
-
-/// Who hears what a server tells of a request, and whose credentials must not stand in it.
-pub(crate) type Hears<'a> = (OnNote<'a>, &'a Endpoint);
 
 /// A line on its way to a child.
 #[derive(Debug)]
@@ -152,7 +147,13 @@ impl Child {
     }
 
     /// Sends a request and waits for its answer; giving up withdraws it.
-    pub(crate) async fn ask(&self, id: u64, body: Bytes, sent: &Sent, hears: Option<Hears<'_>>) -> Answered {
+    pub(super) async fn ask(
+        &self,
+        id: u64,
+        body: Bytes,
+        sent: &Sent,
+        tell: &(dyn Fn(Notice) + Send + Sync),
+    ) -> Answered {
         let (answer, mut answered) = oneshot::channel();
         let (notices, mut noticed) = mpsc::channel(MAX_NOTICES);
         let asking = self.enter(id, Waiter { answer, notices, sent: sent.clone() })?;
@@ -169,13 +170,7 @@ impl Child {
         loop {
             tokio::select! {
                 biased;
-                Some(notice) = noticed.recv() => {
-                    if let Some((hear, endpoint)) = hears
-                        && let Some(note) = note(&notice.method, &notice.params, id, endpoint)
-                    {
-                        hear(note);
-                    }
-                }
+                Some(notice) = noticed.recv() => tell(notice),
                 answer = &mut answered => {
                     drop(asking);
                     return answer.unwrap_or_else(|_| Err(gone()));
@@ -322,7 +317,7 @@ impl Child {
     }
 
     pub(super) fn scrubbed(&self, text: String) -> String {
-        self.program.scrub_text(text)
+        self.program.scrub_words(text)
     }
 }
 

@@ -65,8 +65,8 @@ impl Greeter {
 
     async fn discover(&self, child: &Child) -> Result<Era, Trouble> {
         let id = self.id();
-        let params = PageParams { cursor: None, meta: Meta::modern(&self.info) };
-        match child.ask(id, request(id, "server/discover", params), &Sent::default(), None).await {
+        let params = PageParams { cursor: None, meta: Meta::modern_of_program(&self.info) };
+        match child.ask(id, request(id, "server/discover", params), &Sent::default(), &|_| ()).await {
             Ok(result) => match serde_json::from_str::<Discovered>(result.get()) {
                 Ok(found) => era_among(found.supported_versions),
                 Err(_) => Ok(Era::Legacy),
@@ -77,7 +77,7 @@ impl Greeter {
 
     async fn initialize(&self, child: &Child) -> Result<Greeting, Trouble> {
         let id = self.id();
-        let result = child.ask(id, initialize(id, &self.info), &Sent::default(), None).await?;
+        let result = child.ask(id, initialize(id, &self.info), &Sent::default(), &|_| ()).await?;
         let version = version_in(&result)?;
         child.tell(initialized());
         Ok(Greeting::Legacy(version))

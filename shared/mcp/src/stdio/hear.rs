@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use super::child::{Child, Notice};
 use crate::classify::Trouble;
 use crate::wire::{Heard, hear, reply};
-use crate::words::{shorten, shorten_bytes};
+use crate::words::shorten;
 
 /// Lines of bounded length.
 pub(crate) struct Lines<R> {
@@ -145,17 +145,16 @@ impl Child {
     fn take_word(&self, message: &[u8]) {
         match hear(message, 0) {
             Heard::Request { id, method } => self.tell(reply(id, &method)),
-            Heard::Notification { method, params: Some(params) } if method == "notifications/progress" => {
-                if let Ok(Progress { progress_token }) = serde_json::from_str(params.get()) {
-                    self.notify(
-                        progress_token,
-                        Notice { method: method.into_owned(), params: params.to_owned() },
-                    );
-                }
-            }
-            // A line of a log names no request: it is told to the one under way, where there is but one.
-            Heard::Notification { method, params: Some(params) } if method == "notifications/message" => {
-                if let Some(id) = self.only_waiter() {
+            Heard::Notification { method, params: Some(params) } => {
+                let of = match method.as_ref() {
+                    "notifications/progress" => {
+                        serde_json::from_str::<Progress>(params.get()).ok().map(|told| told.progress_token)
+                    }
+                    // A log line names no request. With one request under way it is told of that one.
+                    "notifications/message" => self.only_waiter(),
+                    _ => None,
+                };
+                if let Some(id) = of {
                     self.notify(id, Notice { method: method.into_owned(), params: params.to_owned() });
                 }
             }
@@ -165,11 +164,12 @@ impl Child {
 
     /// What is no message. Before its first one a program may greet people; after it such a line means that stdout has two writers.
     fn take_noise(&self, line: &[u8]) -> Result<(), String> {
-        let shown = shorten_bytes(line);
+        // A secret that was cut in half would no longer be recognised.
+        let shown = shorten(&self.scrubbed(String::from_utf8_lossy(line).into_owned()));
         if self.has_spoken() {
             return Err(format!("a line on stdout that is no JSON-RPC message: {shown}"));
         }
-        tracing::debug!(server = %self.server, line = %self.scrubbed(shown), "a program speaks on stdout before it speaks MCP");
+        tracing::debug!(server = %self.server, line = %shown, "a program speaks on stdout before it speaks MCP");
         Ok(())
     }
 }

@@ -23,7 +23,10 @@ pub(crate) use greet::Greeter;
 pub(crate) use pool::{Limits, Pool};
 pub use program::Program;
 
+use child::Notice;
+
 use crate::classify::Trouble;
+use crate::notes::note;
 use crate::stream::Waiting;
 use crate::transport::{Post, Sent, Speech, Transport};
 
@@ -36,14 +39,13 @@ impl Transport {
         sent: &Sent,
     ) -> Result<Box<RawValue>, Trouble> {
         if let Speech::Child(child) = post.speech {
-            return child
-                .ask(
-                    waiting.id,
-                    post.body.clone(),
-                    sent,
-                    waiting.on_note.map(|hear| (hear, waiting.endpoint)),
-                )
-                .await;
+            let tell = |notice: Notice| {
+                let note = note(&notice.method, &notice.params, waiting.id, waiting.endpoint);
+                if let (Some(hear), Some(note)) = (waiting.on_note, note) {
+                    hear(note);
+                }
+            };
+            return child.ask(waiting.id, post.body.clone(), sent, &tell).await;
         }
         let response = self.post(post, sent).await?;
         self.answer(response, waiting).await

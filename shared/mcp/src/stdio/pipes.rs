@@ -88,7 +88,8 @@ pub(super) async fn hear(child: Arc<Child>, stdout: ChildStdout, max_bytes: u64)
     }
 }
 
-/// Passes stderr on to the log, line by line, without secrets, and no more of it than a log can bear.
+/// Passes stderr on to the log, line by line, without secrets, and no more of it than a log can bear. What a program writes there
+/// may be anybody's data, so it is for those who ask for it.
 pub(super) async fn log(child: Arc<Child>, stderr: ChildStderr) {
     let mut lines = Lines::new(stderr, MAX_STDERR_LINE);
     let (mut since, mut passed, mut left_out) = (Instant::now(), 0_u32, 0_u64);
@@ -102,20 +103,20 @@ pub(super) async fn log(child: Arc<Child>, stderr: ChildStderr) {
             }
             Line::End => break,
         };
-        let line = child.scrubbed(shorten(&String::from_utf8_lossy(&line)));
+        let line = shorten(&child.scrubbed(String::from_utf8_lossy(&line).into_owned()));
         if line.is_empty() {
             continue;
         }
         child.remember_words(&line);
         if since.elapsed() >= Duration::from_secs(1) {
             if left_out > 0 {
-                tracing::info!(server = %child.server, left_out, "stderr of a program goes on too fast");
+                tracing::debug!(server = %child.server, left_out, "stderr of a program goes on too fast");
             }
             (since, passed, left_out) = (Instant::now(), 0, 0);
         }
         if passed < STDERR_LINES_PER_S {
             passed = passed.saturating_add(1);
-            tracing::info!(server = %child.server, child = child.serial, "stderr: {line}");
+            tracing::debug!(server = %child.server, child = child.serial, "stderr: {line}");
         } else {
             left_out = left_out.saturating_add(1);
         }

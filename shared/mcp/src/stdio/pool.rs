@@ -211,7 +211,9 @@ impl Children {
     fn usable(&self, key: &Key, mark: u64) -> Option<watch::Receiver<Phase>> {
         let mut slots = lock(&self.slots);
         let slot = slots.get(key)?;
-        if slot.mark == mark {
+        // A start whose task is gone would be waited for in vain.
+        let lost = matches!(&*slot.phase.borrow(), Phase::Starting) && slot.phase.has_changed().is_err();
+        if slot.mark == mark && !lost {
             return Some(slot.phase.clone());
         }
         if let Phase::Up(child) = &*slot.phase.borrow() {
@@ -260,8 +262,7 @@ impl Children {
             started = self.start_placed(of, &wanted).await;
         }
         *lock(&of.era) = started.as_ref().ok().and_then(|child| Self::era_of(child)).map(|era| (mark, era));
-        let started =
-            started.map_err(|not_up| not_up.fault.map_text(|text| wanted.program.scrub_words(text)));
+        let started = started.map_err(|not_up| wanted.program.scrub(not_up.fault));
         if let Err(fault) = &started {
             lock(&of.restarts).failed();
             let mut slots = lock(&self.slots);

@@ -94,7 +94,12 @@ impl Program {
         let mut env = Vec::with_capacity(self.env.len());
         for (name, template) in &self.env {
             let value = match (&template.secret, &self.keyring) {
-                (None, _) => template.before.clone(),
+                (None, _) => {
+                    if may_be_secret(name) {
+                        self.seen.suspect(&template.before);
+                    }
+                    template.before.clone()
+                }
                 (Some(reference), Some(keyring)) => {
                     let text = secret(keyring.as_ref(), &self.seen, reference, false).await?;
                     format!("{}{}", template.before, text.expose())
@@ -127,7 +132,12 @@ impl Program {
         command
     }
 
-    /// Words of the program without any secret that they may have echoed.
+    /// The fault without any secret that the program's words may have echoed.
+    pub(crate) fn scrub(&self, fault: Fault) -> Fault {
+        fault.map_text(|text| self.scrub_words(text))
+    }
+
+    /// The program's words without any secret that they may have echoed.
     pub(crate) fn scrub_words(&self, text: String) -> String {
         self.seen.scrub(text)
     }
@@ -141,6 +151,12 @@ impl Program {
     pub(crate) fn leaks_into(&self, text: &str) -> bool {
         self.seen.stands_in(text)
     }
+}
+
+/// Whether a value in the catalog itself is a secret all the same, as its variable's name has it.
+fn may_be_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"].iter().any(|word| name.contains(word))
 }
 
 /// Of this very process: what a program needs to run here is no matter of configuration.
