@@ -9,6 +9,7 @@ import sys
 
 from fastmcp import Context, FastMCP
 from fastmcp.server.dependencies import get_http_headers
+from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 
 server = FastMCP("interop-fastmcp")
 runs = 0
@@ -54,6 +55,29 @@ async def steps(n: int, ctx: Context) -> str:
     for step in range(n):
         await ctx.report_progress(step + 1, n)
     return "done"
+
+
+@server.tool
+def book(city: str, ctx: Context) -> str | InputRequiredResult:
+    """Asks for whom before it books."""
+    answer = (ctx.input_responses or {}).get("who")
+    if answer is None:
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+        question = ElicitRequest(params=ElicitRequestFormParams(message="For whom?", requested_schema=schema))
+        return InputRequiredResult(input_requests={"who": question}, request_state="asked once")
+    return f"{city} for {answer.content['name']}, {ctx.request_state}"
+
+
+@server.resource("note://greeting")
+def greeting() -> str:
+    """A note."""
+    return "a note to read"
+
+
+@server.prompt
+def greet(who: str) -> str:
+    """A prompt."""
+    return f"Greet {who}."
 
 
 if __name__ == "__main__":

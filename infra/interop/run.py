@@ -105,6 +105,37 @@ def main():
     print(f"{len(checks)} passed, 0 failed")
 
 
+def operations(check, asked, result):
+    """Every operation beside `tools/call`, of a server with sessions and of one without."""
+    for server, prompt in [("everything", None), ("fastmcp", ("greet", {"who": "Ann"}))]:
+        tools, resources, prompts = (result(asked(server, f"{kind}/list", {})) for kind in ["tools", "resources", "prompts"])
+        names = [tool["name"] for tool in tools.get("tools", [])]
+        check(f"{server}: tools/list lists its tools", "echo" in names, tools)
+        uri = next((resource["uri"] for resource in resources.get("resources", [])), "none")
+        read = asked(server, "resources/read", {"uri": uri})
+        check(f"{server}: resources/list and resources/read give a resource", result(read).get("contents", [{}])[0].get("uri") == uri, [resources, read])
+        name, arguments = prompt or (next((p["name"] for p in prompts.get("prompts", []) if not p.get("arguments")), "none"), {})
+        got = asked(server, "prompts/get", {"name": name, "arguments": arguments})
+        listed = name in [p["name"] for p in prompts.get("prompts", [])]
+        check(f"{server}: prompts/list and prompts/get give a prompt", listed and result(got).get("messages"), [prompts, got])
+        check(f"{server}: a prompt is filled in", not prompt or "Greet Ann." in json.dumps(result(got)), got)
+        missing = asked(server, "resources/read", {"uri": "nowhere://at-all"})
+        check(f"{server}: a resource that is not there fails with the server's words", missing["outcome"]["S"] == "failed", missing)
+
+
+def asks_and_goes_on(check, call, result, text):
+    """FastMCP asks for a name; a later call brings it."""
+    asks = call("fastmcp", "book", {"city": "Ulm"})
+    questions = result(asks).get("inputRequests", {})
+    check("fastmcp asks for input, and the call ends as input_required", asks["outcome"]["S"] == "input_required" and "who" in questions, asks)
+    earlier = asks["pk"]["S"].split("#", 1)[1]
+    answer = {"who": {"action": "accept", "content": {"name": "Ann"}}}
+    goes_on = call("fastmcp", "book", {"city": "Ulm"}, resume={"call_id": earlier, "input_responses": answer})
+    check("a later call resumes it with the answer", goes_on["outcome"]["S"] == "succeeded" and "Ulm for Ann" in text(goes_on), goes_on)
+    other = call("fastmcp", "book", {"city": "Bonn"}, resume={"call_id": earlier, "input_responses": answer})
+    check("other arguments cannot resume it", other["outcome"]["S"] == "refused" and other["code"]["S"] == "not_resumable", other)
+
+
 def run(processes, folder, check, boto3):
     python, node = sys.executable, "node"
     everything = HERE / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
@@ -149,10 +180,19 @@ def run(processes, folder, check, boto3):
         sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body), MessageGroupId="acme")
         return until(f"the end of {server}/{name}", lambda: processes.alive(worker) and row(call_id))
 
-    def text(item):
+    def asked(server, operation, arguments):
+        call_id = str(uuid.uuid4())
+        body = {"v": 1, "call_id": call_id, "tenant": "acme", "server": server, "operation": operation, "arguments": arguments}
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body), MessageGroupId="acme")
+        return until(f"the end of {operation} of {server}", lambda: processes.alive(worker) and row(call_id))
+
+    def result(item):
         if "result_gz" in item:
-            return json.loads(gzip.decompress(bytes(item["result_gz"]["B"])))["content"][0]["text"]
-        return json.loads(item["result"]["S"])["content"][0]["text"] if "result" in item else str(item)
+            return json.loads(gzip.decompress(bytes(item["result_gz"]["B"])))
+        return json.loads(item["result"]["S"]) if "result" in item else {}
+
+    def text(item):
+        return result(item)["content"][0]["text"] if result(item) else str(item)
 
     for server, argument in [("everything", "message"), ("fastmcp", "text"), ("python", "text"), ("npm", "text")]:
         item = call(server, "echo", {argument: "hello"})
@@ -167,6 +207,9 @@ def run(processes, folder, check, boto3):
 
     item = call("fastmcp", "no-such-tool", {})
     check("an unknown tool of a real server is refused with the list of its tools", item["code"]["S"] == "unknown_tool" and "echo" in item["message"]["S"], item)
+
+    operations(check, asked, result)
+    asks_and_goes_on(check, call, result, text)
 
     # A worker is killed with a call under way; another one settles it within lease and skew.
     everything_tools = json.loads(toolfleet(env, "tools", "list", "--json", "--url", f"http://127.0.0.1:{ports['everything']}/mcp"))
@@ -203,6 +246,8 @@ def run(processes, folder, check, boto3):
     check("`toolfleet history` accounts for every call", len(records) >= 9, len(records))
     printed = toolfleet(env, "call", "--tenant", "acme", "--server", "python", "--name", "echo", "--arguments", '{"text":"from the command line"}')
     check("`toolfleet call` prints what the tool said", "from the command line" in printed, printed)
+    printed = toolfleet(env, "call", "--tenant", "acme", "--server", "fastmcp", "--operation", "resources/read", "--arguments", '{"uri":"note://greeting"}')
+    check("`toolfleet call --operation resources/read` prints the resource", printed.strip() == "a note to read", printed)
 
     readme(processes, folder, check)
 

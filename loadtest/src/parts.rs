@@ -230,6 +230,7 @@ fn record(key: CallKey, row: &CallRow) -> AuditRecord {
         may_have_run: None,
         tool: Some("echo".into()),
         operation: None,
+        resumes: None,
         definition: None,
         session: None,
         user: None,

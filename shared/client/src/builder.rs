@@ -58,6 +58,13 @@ impl RequestBuilder {
         self.set("idempotency_key", key)
     }
 
+    /// Goes on with an earlier call of the tenant that ended as `input_required`: the same question, and an answer for each key
+    /// of what was asked there.
+    #[must_use]
+    pub fn resume(self, call_id: &str, input_responses: Value) -> Self {
+        self.set("resume", json!({"call_id": call_id, "input_responses": input_responses}))
+    }
+
     /// Any other field of the contract, see docs/call-request.schema.json.
     #[must_use]
     pub fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
@@ -87,5 +94,10 @@ mod tests {
         assert!(RequestBuilder::resource("acme", "s", "file:///x").call_id("c").build().is_ok());
         assert!(RequestBuilder::of_server("acme", "s", Operation::ToolsList).call_id("c").build().is_ok());
         assert!(RequestBuilder::on_server("acme", "s", "t").idempotency_key("k").build().is_ok());
+        let resumed = |answer: Value| {
+            RequestBuilder::tool("acme", "t").call_id("c2").resume("c1", json!({"who": answer})).build()
+        };
+        assert_eq!(resumed(json!("Ann")).unwrap_err().field, "resume.input_responses");
+        assert_eq!(resumed(json!({"action": "decline"})).unwrap().resume.unwrap().call_id.as_str(), "c1");
     }
 }

@@ -68,6 +68,9 @@ pub struct AuditRecord {
     /// What was asked of it, unless `tools/call`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
+    /// The earlier call that it went on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<CallId>,
     /// The digest of the definition it ran under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,

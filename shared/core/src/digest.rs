@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 in lower-case hex.
+/// A SHA-256 in lower-case hex; of a request that resumes, a dot and a second one follow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Digest(String);
 
@@ -25,15 +25,19 @@ impl Digest {
         Self::of_text(&canonical)
     }
 
-    /// The digest of a question: operation, target, arguments and answers to an earlier `input_required`.
-    pub fn of_request(
-        operation: &str,
-        target: &str,
-        arguments: &RawValue,
-        resume: Option<&RawValue>,
-    ) -> Self {
-        let read = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(Value::Null);
-        Self::of_json(&serde_json::json!([operation, target, read(arguments), resume.map(read)]))
+    /// The digest of a request: of its question (operation, target, arguments), and of what it resumes.
+    pub fn of_request(operation: &str, target: &str, arguments: &RawValue, resume: Option<&Value>) -> Self {
+        let arguments: Value = serde_json::from_str(arguments.get()).unwrap_or(Value::Null);
+        let question = Self::of_json(&serde_json::json!([operation, target, arguments, null]));
+        match resume {
+            None => question,
+            Some(resume) => Self(format!("{question}.{}", Self::of_json(resume))),
+        }
+    }
+
+    /// The part that a call shares with the one it resumes: the digest of the question alone.
+    pub fn question(&self) -> &str {
+        self.0.split('.').next().unwrap_or_default()
     }
 
     /// A digest as it stands in a table.
@@ -106,5 +110,14 @@ mod tests {
         assert_eq!(of(r#"{"a":1,"b":{"x":[1,2],"y":null}}"#), of(r#"{ "b": {"y":null, "x":[1, 2]}, "a":1}"#));
         assert_ne!(of(r#"{"a":[1,2]}"#), of(r#"{"a":[2,1]}"#));
         assert_ne!(of(r#"{"a":"1"}"#), of(r#"{"a":1}"#));
+    }
+
+    #[test]
+    fn a_request_that_resumes_shares_its_question_and_nothing_else() {
+        let arguments = RawValue::from_string("{}".to_owned()).unwrap();
+        let of = |resume: Option<Value>| Digest::of_request("tools/call", "t", &arguments, resume.as_ref());
+        let (first, then, other) = (of(None), of(Some(1.into())), of(Some(2.into())));
+        assert_eq!((first.question(), then.question()), (first.as_str(), first.as_str()));
+        assert!(first != then && then != other);
     }
 }

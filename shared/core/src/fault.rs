@@ -56,6 +56,12 @@ pub enum Fault {
         /// What the server says it supports.
         supported: Vec<String>,
     },
+    /// The server is asked in a session-bound version, which has nothing to resume. Nothing was sent.
+    #[error("the server speaks {version} now, in which nothing can be resumed; it asked in a later version")]
+    NotResumable {
+        /// The version it speaks.
+        version: String,
+    },
     /// A JSON-RPC error that says the request itself is wrong (-32700, -32600, -32601, -32602, -32020, -32021 or its own).
     #[error("the server answered with JSON-RPC error {code}: {message}")]
     Rpc {
@@ -167,6 +173,7 @@ impl Fault {
             Self::VersionUnsupported { supported } => {
                 Self::VersionUnsupported { supported: supported.into_iter().map(change).collect() }
             }
+            Self::NotResumable { version } => Self::NotResumable { version: change(version) },
             Self::Rpc { code, message } => Self::Rpc { code, message: change(message) },
             Self::RpcInternal { message } => Self::RpcInternal { message: change(message) },
             Self::ServerStatus { status, detail } => Self::ServerStatus { status, detail: change(detail) },
@@ -199,6 +206,7 @@ impl Fault {
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::VersionUnsupported { .. }
+            | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::ClientStatus { .. }
             | Self::InvalidAnswer { .. }
@@ -226,6 +234,7 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::VersionUnsupported { .. }
+            | Self::NotResumable { .. }
             | Self::AddressRefused { .. }
             | Self::Redirect { .. } => Blame::Configuration,
         }
@@ -243,6 +252,7 @@ impl Fault {
             | Self::CredentialPending { .. }
             | Self::SessionLost
             | Self::VersionUnsupported { .. }
+            | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::ClientStatus { .. }
             | Self::AddressRefused { .. }
@@ -267,6 +277,7 @@ impl Fault {
             Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
             Self::VersionUnsupported { .. } => Code::VersionUnsupported,
+            Self::NotResumable { .. } => Code::NotResumable,
             Self::Rpc { .. } | Self::RpcInternal { .. } => Code::RpcError,
             Self::AnswerLost { .. } => Code::AnswerLost,
             Self::AttemptTimeout { .. } => Code::AttemptTimedOut,

@@ -131,6 +131,8 @@ codes! {
     NoExecutor = "no_executor",
     /// The server lists the tool otherwise than it was approved.
     DefinitionChanged = "definition_changed",
+    /// The call that `resume` names cannot be gone on with by this request.
+    NotResumable = "not_resumable",
     /// An operator paused the tool.
     Paused = "paused",
     /// The deadline passed before or while the tool ran.

@@ -3,8 +3,10 @@
 //! **Invariant:** the `result` member leaves as the bytes that came, whatever is in it, except our own credential.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
 
@@ -61,6 +63,31 @@ struct Looked<'a> {
 struct Block<'a> {
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
+}
+
+/// What a server that answered `input_required` wants before it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Questions {
+    /// Its `requestState`, to be given back as it is.
+    pub request_state: Option<String>,
+    /// The keys of its `inputRequests`, in order.
+    pub keys: Vec<String>,
+}
+
+impl Questions {
+    /// What a stored result asks; nothing where it is none that can be answered.
+    pub fn of(result: &RawValue) -> Option<Self> {
+        if kind_of(result).ok()? != AnswerKind::InputRequired {
+            return None;
+        }
+        let asked: Asked<'_> = serde_json::from_str(result.get()).ok()?;
+        let keyed = |raw: &RawValue| serde_json::from_str::<BTreeMap<String, IgnoredAny>>(raw.get()).ok();
+        let keys = match asked.input_requests {
+            Some(requests) => keyed(requests)?.into_keys().collect(),
+            None => Vec::new(),
+        };
+        Some(Self { request_state: asked.request_state.map(Cow::into_owned), keys })
+    }
 }
 
 #[derive(Deserialize)]
@@ -173,6 +200,19 @@ mod tests {
     fn an_unknown_result_type_is_named() {
         assert_eq!(kind(r#"{"resultType":"dream"}"#), AnswerKind::Unknown("dream".to_owned()));
         assert_eq!(kind(r#"{"resultType":3}"#), AnswerKind::Unknown("3".to_owned()));
+    }
+
+    #[test]
+    fn the_questions_of_a_result_are_its_state_and_its_keys() {
+        let of = |text: &str| Questions::of(&RawValue::from_string(text.to_owned()).unwrap());
+        let asked =
+            of(r#"{"resultType":"input_required","inputRequests":{"b":{},"a":{}},"requestState":"é"}"#);
+        let keys = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(asked, Some(Questions { request_state: Some("é".to_owned()), keys }));
+        let stateless = of(r#"{"resultType":"input_required","inputRequests":{"a":{}}}"#).unwrap();
+        assert_eq!(stateless.request_state, None);
+        assert_eq!(of(r#"{"resultType":"input_required","inputRequests":[1]}"#), None);
+        assert_eq!(of(r#"{"inputRequests":{"a":{}}}"#), None);
     }
 
     #[test]

@@ -115,6 +115,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         | Fault::AddressRefused { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
+        | Fault::NotResumable { .. }
         | Fault::Rpc { .. }
         | Fault::ClientStatus { .. }
         | Fault::Redirect { .. } => fault,

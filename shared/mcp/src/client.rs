@@ -313,6 +313,11 @@ impl Shared {
         let mut taken = Taken::default();
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await?;
+            if let Tongue::Legacy(session) = &tongue
+                && !resume.is_none()
+            {
+                return Err(Fault::NotResumable { version: session.version.to_owned() });
+            }
             let mirrored = match call.operation {
                 Operation::ToolsCall => self.mirrored.headers(call.endpoint, call.name, call.arguments),
                 Operation::ToolsList

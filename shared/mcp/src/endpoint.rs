@@ -126,6 +126,13 @@ pub struct Resume<'a> {
     pub input_responses: Option<&'a RawValue>,
 }
 
+impl Resume<'_> {
+    /// Whether it is the first request of a call after all.
+    pub(crate) const fn is_none(&self) -> bool {
+        self.request_state.is_none() && self.input_responses.is_none()
+    }
+}
+
 /// One attempt of `tools/call`, or of another operation.
 #[derive(Clone, Copy)]
 pub struct ToolCall<'a> {

@@ -235,6 +235,7 @@ pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
             | Fault::AddressRefused { .. }
             | Fault::SessionLost
             | Fault::VersionUnsupported { .. }
+            | Fault::NotResumable { .. }
             | Fault::Rpc { .. }
             | Fault::RpcInternal { .. }
             | Fault::ServerStatus { .. }

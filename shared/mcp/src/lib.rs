@@ -35,7 +35,7 @@ mod transport;
 mod wire;
 mod words;
 
-pub use answer::{Answer, AnswerKind};
+pub use answer::{Answer, AnswerKind, Questions};
 pub use auth::{Auth, Keyring, SecretText};
 pub use client::{BuildError, ClientOptions, McpClient, TaskHandle, TaskQuestion, TaskState};
 pub use connect::Proxies;

@@ -35,11 +35,20 @@ pub(crate) struct ClientInfo {
 #[derive(Serialize)]
 struct Nothing {}
 
-/// `clientCapabilities`: a server may answer a call with a task, which we follow.
+/// `clientCapabilities`: a server may answer a call with a task, which we follow, and may ask by `input_required`, because whoever
+/// sent the call can answer it by `resume`.
 #[derive(Serialize)]
 struct Capabilities {
+    elicitation: Elicitation,
+    sampling: Nothing,
     #[serde(skip_serializing_if = "Option::is_none")]
     extensions: Option<Extensions>,
+}
+
+#[derive(Serialize)]
+struct Elicitation {
+    form: Nothing,
+    url: Nothing,
 }
 
 #[derive(Serialize)]
@@ -47,6 +56,12 @@ struct Extensions {
     #[serde(rename = "io.modelcontextprotocol/tasks")]
     tasks: Nothing,
 }
+
+const CAPABILITIES: Capabilities = Capabilities {
+    elicitation: Elicitation { form: Nothing {}, url: Nothing {} },
+    sampling: Nothing {},
+    extensions: Some(Extensions { tasks: Nothing {} }),
+};
 
 /// `params._meta`.
 #[derive(Serialize)]
@@ -73,7 +88,7 @@ impl<'a> Meta<'a> {
         Self {
             version: Some(MODERN),
             client: Some(client),
-            capabilities: Some(Capabilities { extensions: Some(Extensions { tasks: Nothing {} }) }),
+            capabilities: Some(CAPABILITIES),
             log_level: None,
             progress_token: None,
             traceparent: None,
@@ -83,7 +98,8 @@ impl<'a> Meta<'a> {
 
     /// The same to a program, whose tasks would end with it, and so are not asked for.
     pub(crate) fn modern_of_program(client: &'a ClientInfo) -> Self {
-        Self { capabilities: Some(Capabilities { extensions: None }), ..Self::modern(client) }
+        let capabilities = Some(Capabilities { extensions: None, ..CAPABILITIES });
+        Self { capabilities, ..Self::modern(client) }
     }
 
     /// What a legacy request carries: nothing unless asked for.
@@ -208,7 +224,8 @@ pub(crate) fn cancelled(request_id: u64) -> Bytes {
     write(&Request { jsonrpc: "2.0", id: None, method: "notifications/cancelled", params: Some(params) })
 }
 
-/// Our answer to a server's own request: a ping is answered, everything else is not offered.
+/// Our answer to a server's own request: a ping is answered, everything else is not offered. Nobody waits beside a call whose
+/// server asks in the middle of it.
 pub(crate) fn reply(id: &RawValue, method: &str) -> Bytes {
     #[derive(Serialize)]
     struct Refusal {

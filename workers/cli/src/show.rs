@@ -84,6 +84,12 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
     }
     output.note(&trouble(&finished.outcome));
     told(output, row);
+    if finished.outcome.kind == OutcomeKind::InputRequired {
+        output.note(&format!(
+            "go on with: toolfleet call (the same options) --resume {} --input-responses '{{\"KEY\": ANSWER}}'",
+            key.call_id
+        ));
+    }
     Ok(Ending::NotSucceeded)
 }
 

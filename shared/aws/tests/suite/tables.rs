@@ -118,6 +118,7 @@ fn record(id: &str, outcome: OutcomeKind, session: Option<&str>) -> AuditRecord 
         may_have_run: None,
         tool: Some("t".into()),
         operation: None,
+        resumes: None,
         definition: None,
         session: session.map(|s| SessionId::parse(s).unwrap()),
         user: None,

@@ -6,6 +6,7 @@
 //! **Invariant:** no field is ever ignored silently: an unknown one refuses the message.
 
 mod ask;
+mod resume;
 mod wire;
 
 use schemars::JsonSchema;
@@ -17,6 +18,7 @@ use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
 use crate::time::Timestamp;
 
 pub use ask::Ask;
+pub use resume::Resume;
 pub use wire::{derive_call_id, request_schema};
 
 /// The version of the request contract this fleet speaks.
@@ -58,9 +60,9 @@ pub struct CallRequest {
     pub cache: bool,
     /// Where the notice goes.
     pub reply: Option<Reply>,
-    /// Answers to an earlier `input_required`.
-    pub resume: Option<Box<RawValue>>,
-    /// The digest of what is asked: operation, target, arguments and resume.
+    /// The earlier call that it goes on with, and the answers to what was asked there.
+    pub resume: Option<Resume>,
+    /// The digest of what is asked: operation, target and arguments, and of `resume`.
     pub digest: Digest,
 }
 

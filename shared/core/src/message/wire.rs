@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RequestError,
-    RetryWish, Target, TimeLimit, User,
+    Resume, RetryWish, Target, TimeLimit, User,
 };
 use crate::digest::Digest;
 use crate::ids::{CallId, CallKey, ServerId, SessionId, Tenant, ToolId};
@@ -97,10 +97,9 @@ struct WireRequest {
     /// Where the notice goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reply: Option<Reply>,
-    /// Answers to an earlier `input_required`: a JSON object.
+    /// Goes on with a call that ended as `input_required`: the same request under an id of its own, with the answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
-    resume: Option<Box<RawValue>>,
+    resume: Option<Resume>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -146,7 +145,7 @@ impl CallRequest {
         let target = target(wire.tool, wire.function, wire.server, wire.name, wire.operation)?;
         object("arguments", &wire.arguments)?;
         if let Some(resume) = &wire.resume {
-            object("resume", resume)?;
+            check_resume(resume, &call_id, wire.operation)?;
         }
         let time_limit = match (wire.deadline, wire.timeout_ms) {
             (None, None) => None,
@@ -169,7 +168,7 @@ impl CallRequest {
             wire.operation.as_str(),
             &target.to_string(),
             &wire.arguments,
-            wire.resume.as_deref(),
+            wire.resume.as_ref().map(Resume::to_value).as_ref(),
         );
         let request = Self {
             key: CallKey { tenant: wire.tenant, call_id },
@@ -308,6 +307,28 @@ fn asked_server(
     }
     let missing = || fault("server", format!("is missing: `{operation}` is asked of a server"));
     server.map(|server| Target::Server { server }).ok_or_else(missing)
+}
+
+fn check_resume(resume: &Resume, call_id: &CallId, operation: Operation) -> Result<(), RequestError> {
+    match operation {
+        Operation::ToolsCall | Operation::ResourcesRead | Operation::PromptsGet => {}
+        Operation::ToolsList | Operation::ResourcesList | Operation::PromptsList => {
+            let text = format!(
+                "belongs to `tools/call`, `resources/read` and `prompts/get`; `{}` asks nothing back",
+                operation.as_str()
+            );
+            return Err(fault("resume", text));
+        }
+    }
+    if resume.call_id == *call_id {
+        let text =
+            "names this very call; give the request an id of its own, and here that of the earlier call";
+        return Err(fault("resume.call_id", text));
+    }
+    if let Some(responses) = &resume.input_responses {
+        object("resume.input_responses", responses)?;
+    }
+    resume.answered().map(drop)
 }
 
 /// A wrong version is said first, because everything else may differ in another version.

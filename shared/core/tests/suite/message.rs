@@ -23,7 +23,7 @@ fn every_field_is_read_and_written_back_the_same() {
     let body = r#"{"v":1,"idempotency_key":"order 7","tenant":"acme","server":"crm","name":"find","arguments":{},
         "operation":"tools/call","session":"s-1","user":{"id":"u","type":"internal","roles":["admin"]},"agent":"planner",
         "group":{"id":"g","size":3},"deadline":"2026-11-21T09:30:00Z","priority":"high","retry":{"max_attempts":2},
-        "idempotent":true,"cache":true,"reply":{"sqs_queue_url":"http://127.0.0.1/0/r"},"resume":{"answer":1}}"#;
+        "idempotent":true,"cache":true,"reply":{"sqs_queue_url":"http://127.0.0.1/0/r"},"resume":{"call_id":"c0","input_responses":{"who":{"action":"accept"}}}}"#;
     let request = CallRequest::decode(body).unwrap();
     assert_eq!(request.target.to_string(), "crm/find");
     assert_eq!(
@@ -63,6 +63,19 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
         (with(r#""reply":{"pigeon":"x"}"#), "reply", "unknown variant `pigeon`"),
         (with(r#""operation":"tools/run""#), "operation", "unknown variant `tools/run`"),
         (with(r#""group":{"id":"g","size":0}"#), "group.size", "accepted are 1 to 1000"),
+        (with(r#""resume":{}"#), "resume", "missing field `call_id`"),
+        (with(r#""resume":{"call_id":"c0","answer":1}"#), "resume.answer", "unknown field `answer`"),
+        (with(r#""resume":{"call_id":"c1"}"#), "resume.call_id", "names this very call"),
+        (
+            with(r#""resume":{"call_id":"c0","input_responses":[]}"#),
+            "resume.input_responses",
+            "accepted is a JSON object",
+        ),
+        (
+            with(r#""resume":{"call_id":"c0","input_responses":{"who":"Ann"}}"#),
+            "resume.input_responses",
+            "`who` is no object",
+        ),
         (format!("{SMALLEST} {{}}"), "body", "trailing"),
         (format!("{SMALLEST}{}", " ".repeat(1_048_577)), "body", "at most 1048576"),
     ];
@@ -100,6 +113,12 @@ fn an_operation_is_asked_of_a_server_with_what_it_needs_and_nothing_else() {
         ("tools/list", r#""tool":"t","arguments":{}"#, "tool", "belongs to `tools/call`"),
         ("tools/list", r#""server":"s","name":"n","arguments":{}"#, "name", "stands in `arguments`"),
         ("tools/list", r#""server":"s","arguments":{"page":1}"#, "arguments", "unknown field `page`"),
+        (
+            "tools/list",
+            r#""server":"s","arguments":{},"resume":{"call_id":"c0"}"#,
+            "resume",
+            "asks nothing back",
+        ),
         ("resources/list", r#""server":"s","arguments":{"cursor":""}"#, "arguments.cursor", "1 to 4096"),
         ("resources/read", r#""server":"s","arguments":{}"#, "arguments", "missing field `uri`"),
         ("resources/read", r#""server":"s","arguments":{"uri":""}"#, "arguments.uri", "1 to 2048"),

@@ -47,7 +47,10 @@ async fn arguments_are_sent_byte_for_byte_with_the_names_of_2026_07_28() {
     let meta = &request.body["params"]["_meta"];
     assert_eq!(meta["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
     assert_eq!(meta["io.modelcontextprotocol/clientInfo"]["name"], "toolfleet");
-    let offered = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+    let offered = json!({
+        "elicitation": { "form": {}, "url": {} }, "sampling": {},
+        "extensions": { "io.modelcontextprotocol/tasks": {} },
+    });
     assert_eq!(meta["io.modelcontextprotocol/clientCapabilities"], offered);
     assert_eq!(meta["traceparent"], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(request.header("transfer-encoding"), None);

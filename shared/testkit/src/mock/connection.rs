@@ -106,8 +106,7 @@ impl Connection {
     /// Runs the tool the request names, if it would have been accepted.
     fn execute(&self, request: &Recorded) -> Option<super::ToolAnswer> {
         let name = request.body.pointer("/params/name").and_then(Value::as_str).unwrap_or_default();
-        let arguments = request.body.pointer("/params/arguments").cloned().unwrap_or_else(|| json!({}));
-        self.state.lock().execute(name, &arguments)
+        self.state.lock().execute(name, request.body.get("params").unwrap_or(&Value::Null))
     }
 
     async fn misbehave(&mut self, request: &Recorded, fault: MockFault) -> io::Result<bool> {

@@ -14,6 +14,7 @@
 //! **Invariant:** an execution is counted at the one place where a tool's closure runs, so a counter is the truth about
 //! how often a tool had its effect, whatever happened to the answer.
 
+mod asking;
 mod connection;
 mod protocol;
 mod script;
@@ -26,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use asking::Round;
 pub use script::{HELD, MockFault, SessionLoss};
 use state::{Script, State, Tool};
 
@@ -143,6 +145,7 @@ impl MockMcp {
         let tool = Tool {
             run: Box::new(move |arguments| run(arguments).into()),
             listing: json!({ "name": name, "inputSchema": { "type": "object" } }),
+            rounds: Vec::new(),
             progress: 0,
             sse: false,
         };
@@ -312,6 +315,11 @@ impl PendingTool<'_> {
                 object.insert(member.to_owned(), value);
             }
         })
+    }
+
+    /// It asks those questions (`inputRequests`) before it runs, and gives that state for them; several rounds follow each other.
+    pub fn asks(self, questions: Value, state: &str) -> Self {
+        self.change(|tool| tool.rounds.push(Round { questions, state: state.to_owned() }))
     }
 
     /// It answers as an event stream.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
+use super::asking::{Round, before_running};
 use super::{Era, MockFault, Recorded, SessionLoss, ToolAnswer};
 
 pub(super) type Run = Box<dyn FnMut(&Value) -> ToolAnswer + Send>;
@@ -16,6 +17,8 @@ pub(super) type Run = Box<dyn FnMut(&Value) -> ToolAnswer + Send>;
 pub(super) struct Tool {
     pub(super) run: Run,
     pub(super) listing: Value,
+    /// What it asks before it runs.
+    pub(super) rounds: Vec<Round>,
     pub(super) progress: u32,
     pub(super) sse: bool,
 }
@@ -108,9 +111,14 @@ impl Inner {
         Some(fault)
     }
 
-    /// Runs a tool: the one place where an execution is counted.
-    pub(super) fn execute(&mut self, name: &str, arguments: &Value) -> Option<ToolAnswer> {
+    /// Runs a tool, unless it asks first: the one place where an execution is counted.
+    pub(super) fn execute(&mut self, name: &str, params: &Value) -> Option<ToolAnswer> {
         let tool = self.tools.get_mut(name)?;
+        if let Some(asked) = before_running(&tool.rounds, params) {
+            return Some(asked);
+        }
+        let none = Value::Object(serde_json::Map::new());
+        let arguments = params.get("arguments").unwrap_or(&none);
         let answer = (tool.run)(arguments);
         *self.executions.entry(name.to_owned()).or_default() += 1;
         if let Some(key) = arguments.get("call").and_then(Value::as_str) {

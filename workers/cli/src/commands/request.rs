@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use toolfleet_client::system_clock;
 use toolfleet_core::ids::{CallId, GroupId, ServerId, SessionId, Tenant, ToolId};
-use toolfleet_core::message::{CallRequest, Group, Operation, REQUEST_VERSION, Reply, RetryWish, User};
+use toolfleet_core::message::{
+    CallRequest, Group, Operation, REQUEST_VERSION, Reply, Resume, RetryWish, User,
+};
 use toolfleet_core::time::Timestamp;
 
 use crate::ending::Failure;
@@ -46,6 +48,12 @@ pub(crate) struct RequestArgs {
     /// prompts/get, {} or {"cursor"} for a listing.
     #[arg(long, short, value_name = "JSON|@FILE|-", default_value = "{}")]
     arguments: String,
+    /// Goes on with an earlier call that ended as input_required: repeat its other options, and answer what was asked.
+    #[arg(long, value_name = "CALL_ID")]
+    resume: Option<CallId>,
+    /// The answers for --resume, under the keys that were asked: a JSON object, @FILE, or - for stdin.
+    #[arg(long, value_name = "JSON|@FILE|-", requires = "resume")]
+    input_responses: Option<String>,
     /// The call's id; made up unless given. The same id runs once.
     #[arg(long, value_name = "ID", conflicts_with = "idempotency_key")]
     call_id: Option<CallId>,
@@ -85,7 +93,8 @@ pub(crate) struct RequestArgs {
         value_name = "FILE|-",
         conflicts_with_all = [
             "tenant", "tool", "function", "server", "name", "operation", "arguments", "call_id", "idempotency_key", "session", "user",
-            "agent", "group", "timeout_ms", "deadline", "max_attempts", "idempotent", "reply_queue",
+            "agent", "group", "timeout_ms", "deadline", "max_attempts", "idempotent", "reply_queue", "resume",
+            "input_responses",
         ]
     )]
     body: Option<String>,
@@ -138,6 +147,8 @@ struct Body<'a> {
     idempotent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<Reply>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resume: Option<Resume>,
 }
 
 impl RequestArgs {
@@ -153,6 +164,7 @@ impl RequestArgs {
         }
         let made_up = self.call_id.is_none() && self.idempotency_key.is_none();
         let call_id = if made_up { Some(new_call_id()?) } else { self.call_id.clone() };
+        let resume = self.resumed()?;
         let body = Body {
             v: REQUEST_VERSION,
             call_id,
@@ -163,7 +175,7 @@ impl RequestArgs {
             server: self.server.as_ref(),
             name: self.name.as_deref(),
             operation: self.operation,
-            arguments: arguments(&self.arguments)?,
+            arguments: object("--arguments", &self.arguments)?,
             session: self.session.as_ref(),
             user: self.user.as_ref(),
             agent: self.agent.as_deref(),
@@ -173,9 +185,23 @@ impl RequestArgs {
             retry: self.max_attempts.map(|max_attempts| RetryWish { max_attempts }),
             idempotent: self.idempotent,
             reply: self.reply_queue.clone().map(Reply::SqsQueueUrl),
+            resume,
         };
         let text = serde_json::to_string(&body).map_err(|e| Failure::Ours(e.into()))?;
         checked(text)
+    }
+
+    fn resumed(&self) -> Result<Option<Resume>, Failure> {
+        let Some(call_id) = self.resume.clone() else {
+            return Ok(None);
+        };
+        if self.arguments == "-" && self.input_responses.as_deref() == Some("-") {
+            let text = "--input-responses: stdin is read once, and --arguments reads it; give one of the two as @FILE";
+            return Err(Failure::usage(text));
+        }
+        let responses = self.input_responses.as_deref();
+        let input_responses = responses.map(|text| object("--input-responses", text)).transpose()?;
+        Ok(Some(Resume { call_id, input_responses }))
     }
 }
 
@@ -190,24 +216,27 @@ fn new_call_id() -> Result<CallId, Failure> {
     CallId::parse(uuid::Uuid::now_v7().to_string()).map_err(|e| Failure::Ours(e.into()))
 }
 
-fn arguments(option: &str) -> Result<Box<RawValue>, Failure> {
-    let text = match option.strip_prefix('@') {
-        Some(file) => text_of("--arguments", file)?,
-        None if option == "-" => text_of("--arguments", "-")?,
-        None => option.to_owned(),
+/// The JSON object that an option gives.
+fn object(option: &str, given: &str) -> Result<Box<RawValue>, Failure> {
+    let text = match given.strip_prefix('@') {
+        Some(file) => text_of(option, file)?,
+        None if given == "-" => text_of(option, "-")?,
+        None => given.to_owned(),
     };
     let text = text.trim();
     if text.is_empty() {
-        return Err(Failure::usage("--arguments: is empty; accepted is a JSON object, for example {}"));
+        return Err(Failure::usage(format!(
+            "{option}: is empty; accepted is a JSON object, for example {{}}"
+        )));
     }
     let not_json = |e: serde_json::Error| {
-        Failure::usage(format!("--arguments: is not valid JSON: {e}\n{}", pointed_out(text, &e)))
+        Failure::usage(format!("{option}: is not valid JSON: {e}\n{}", pointed_out(text, &e)))
     };
     let value: Box<RawValue> = serde_json::from_str(text).map_err(not_json)?;
     if !text.starts_with('{') {
         let start: String = text.chars().take(20).collect();
         return Err(Failure::usage(format!(
-            "--arguments: is `{start}`; accepted is a JSON object, for example '{{\"text\": \"hi\"}}'"
+            "{option}: is `{start}`; accepted is a JSON object, for example '{{\"text\": \"hi\"}}'"
         )));
     }
     Ok(value)
@@ -295,18 +324,18 @@ mod tests {
 
     #[test]
     fn arguments_that_are_not_json_point_at_the_place() {
-        let Err(Failure::Usage(text)) = arguments("{\"a\": nope}") else { panic!("accepted") };
+        let Err(Failure::Usage(text)) = object("--arguments", "{\"a\": nope}") else { panic!("accepted") };
         assert!(text.contains("line 1 column 8") && text.ends_with("\n         ^"), "{text}");
     }
 
     #[test]
     fn arguments_that_are_no_object_say_what_is_accepted() {
-        let Err(Failure::Usage(text)) = arguments("[1]") else { panic!("accepted") };
+        let Err(Failure::Usage(text)) = object("--arguments", "[1]") else { panic!("accepted") };
         assert!(text.contains("`[1]`") && text.contains("JSON object"), "{text}");
     }
 
     #[test]
     fn arguments_travel_byte_for_byte() {
-        assert_eq!(arguments(" {\"a\" :1.50} ").unwrap().get(), "{\"a\" :1.50}");
+        assert_eq!(object("--arguments", " {\"a\" :1.50} ").unwrap().get(), "{\"a\" :1.50}");
     }
 }

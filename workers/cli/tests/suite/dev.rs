@@ -70,6 +70,12 @@ fn a_call_that_ends_otherwise_exits_with_1_and_says_why() {
     assert_eq!(failed["records"][0]["code"], "invalid_arguments", "newest first: {failed}");
     let first = dev.toolfleet(&["history", "--tenant", "acme", "--limit", "1", "--json"]).exits(0).json();
     assert_eq!((first["records"].as_array().unwrap().len(), &first["more"]), (1, &Value::Bool(true)));
+
+    let resumed =
+        ["call", "--tenant", "acme", "--tool", "echo", "--resume", "typo", "--input-responses", "{}"];
+    dev.toolfleet(&resumed)
+        .exits(1)
+        .complains(&["refused (not_resumable)", "Call `typo` ended as `refused`"]);
 }
 
 #[test]

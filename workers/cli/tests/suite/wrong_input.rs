@@ -79,6 +79,21 @@ fn a_call_without_a_tool_says_which_options_name_one() {
 }
 
 #[test]
+fn a_resumption_that_cannot_be_read_names_the_option_or_the_field() {
+    let call = |more: &[&str]| {
+        let call = ["call", "--tenant", "t", "--tool", "x", "--call-id", "c2"];
+        toolfleet(&call.iter().chain(more).copied().collect::<Vec<_>>()).exits(2)
+    };
+    call(&["--input-responses", "{}"]).complains(&["--resume <CALL_ID>"]);
+    call(&["--resume", "c1", "--input-responses", "[1]"]).complains(&["--input-responses: is `[1]`"]);
+    call(&["--resume", "c1", "--input-responses", r#"{"who": "Ann"}"#])
+        .complains(&["resume.input_responses: `who` is no object", r#"{"who": {"action": "accept""#]);
+    call(&["--resume", "c2"]).complains(&["resume.call_id: names this very call"]);
+    call(&["--resume", "c1", "--arguments", "-", "--input-responses", "-"])
+        .complains(&["stdin is read once"]);
+}
+
+#[test]
 fn an_operation_without_what_it_needs_names_it() {
     let read = ["call", "--tenant", "t", "--server", "s", "--operation", "resources/read"];
     toolfleet(&read).exits(2).complains(&["arguments", "missing field `uri`", "{\"uri\": \"...\"}"]);

@@ -16,6 +16,7 @@ use toolfleet_core::message::{Ask, CallRequest, Priority, Reply, Target};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::time::Timestamp;
 
+use super::resume::{self, Resumed};
 use super::visit::Arrival;
 use crate::config::{OLDEST_MESSAGE_MS, ROW_LIFE_MS};
 use crate::fleet::Fleet;
@@ -30,6 +31,8 @@ pub(super) enum Admitted {
 pub(super) struct AdmittedCall {
     pub(super) request: Box<CallRequest>,
     pub(super) ask: Ask,
+    /// The call that it goes on with.
+    pub(super) resumed: Option<Resumed>,
     pub(super) server: Arc<Server>,
     /// The registered tool, unless it is called by its name on a server that is open to that, or no tool is called.
     pub(super) tool: Option<Arc<Tool>>,
@@ -68,17 +71,23 @@ pub(super) async fn admit(
     if let Some(outcome) = refused_by_session(fleet, arrival.catalog(), &request, &found.server).await? {
         return Ok(Admitted::Refused { request, outcome });
     }
+    let resumed = match resume::of(fleet, &request).await? {
+        Ok(resumed) => resumed,
+        Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
+    };
     let allowed = found.tool.as_ref().map_or(DEFAULT_MAX_ATTEMPTS, |t| t.max_attempts);
     let max_attempts = request.retry.map_or(allowed, |wish| wish.max_attempts.min(allowed));
     let attempt_ms =
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let progress = found.tool.as_ref().map_or(found.server.progress, |t| t.progress);
-    let repeatable =
-        request.idempotent || found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
+    // A server may take a state once: what is known of the tool says nothing of that, only the caller's promise does.
+    let reads = found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
+    let repeatable = request.idempotent || (resumed.is_none() && reads);
     Ok(Admitted::Call(Box::new(AdmittedCall {
         registered: found.function.is_some(),
         pin: found.pin(arrival.catalog()),
         ask: found.ask,
+        resumed,
         name: found.name,
         server: found.server,
         tool: found.tool,
@@ -116,9 +125,6 @@ fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
 /// What the contract can say but this fleet does not do is refused by name, not passed over.
 fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome> {
     let unsupported = |text: String| Err(Outcome::refused(Code::Unsupported, text));
-    if request.resume.is_some() {
-        return unsupported("resume: is not supported; send the call again with complete arguments.".into());
-    }
     if request.priority != Priority::Normal {
         return unsupported(
             "priority: only `normal` is supported on this queue; leave the field out.".into(),

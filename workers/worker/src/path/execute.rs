@@ -158,11 +158,13 @@ async fn attempts(
         }
         let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         trail.sending.store(true, Ordering::Release);
-        let span = trace::attempt(&call.name, &ready.endpoint.url, made);
+        let operation = call.request.operation;
+        let span = trace::attempt(operation, &call.name, &ready.endpoint.url, made);
         let begun = Instant::now();
         let onward = trace::onward(&span).or(arrival.trace_context());
         let answer = attempt(fleet, ready, overheard, &onward, deadline).instrument(span.clone()).await;
-        fleet.meters.attempted(&call.server.id, begun.elapsed(), trace::ended(&span, &answer));
+        let error = trace::ended(&span, &answer);
+        fleet.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
         drop(span);
         trail.sending.store(false, Ordering::Release);
         let fault = match answer {
@@ -226,6 +228,7 @@ async fn attempt(
     };
     let mut request = ToolCall {
         operation: call.request.operation,
+        resume: call.resumed.as_ref().map(|earlier| earlier.again(&call.request)).unwrap_or_default(),
         conversation: call.request.session.as_ref().map(|s| s.as_str()),
         traceparent: onward.traceparent.as_deref(),
         tracestate: onward.tracestate.as_deref(),
@@ -252,7 +255,9 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
             Outcome::tool_error(answer.result, sentence)
         }
         AnswerKind::InputRequired => {
-            let text = "The server asks for input before it goes on; what it asks is in the result. Send a new call with it.";
+            let text = "The server asks for input before it goes on; what it asks stands in the result's `inputRequests`. Answer \
+                        each of its keys in a new call that asks the same: `resume`: {\"call_id\": this call's id, \
+                        \"input_responses\": {key: answer}}.";
             let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
             Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(answer.result) }
         }

@@ -23,6 +23,7 @@ mod overheard;
 mod prepare;
 mod reap;
 mod record;
+mod resume;
 mod swap;
 mod visit;
 mod withdraw;

@@ -68,7 +68,7 @@ pub(super) async fn prepare(
             // A registered tool is called as it is registered, whatever its server lists.
             None => {}
             Some(tool) => {
-                call.repeatable |= call.server.trusted && tool.repeatable;
+                call.repeatable |= call.server.trusted && tool.repeatable && call.resumed.is_none();
                 if !call.registered || call.pin.is_some() {
                     definition = Some(tool.definition.digest().short(16).to_owned());
                 }
@@ -80,6 +80,9 @@ pub(super) async fn prepare(
                 }
             }
         }
+    }
+    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_deref())) {
+        return Ok(Prepared::Over { request: call.request, outcome });
     }
     Ok(Prepared::Ready(Box::new(ReadyCall { call, endpoint, definition })))
 }
@@ -106,7 +109,7 @@ fn needs_listing(call: &AdmittedCall) -> bool {
     asks_a_tool
         && (!call.registered
             || call.pin.is_some()
-            || (call.server.discover && call.server.trusted && !call.repeatable))
+            || (call.server.discover && call.server.trusted && !call.repeatable && call.resumed.is_none()))
 }
 
 /// The server with the credential of that tenant, still to be obtained.

@@ -349,6 +349,7 @@ fn event_record(
         operation: request
             .filter(|r| r.operation != Operation::ToolsCall)
             .map(|r| r.operation.as_str().to_owned()),
+        resumes: request.and_then(|r| r.resume.as_ref()).map(|resume| resume.call_id.clone()),
         definition: None,
         session: request.and_then(|r| r.session.clone()),
         user: request.and_then(|r| r.user.clone()),

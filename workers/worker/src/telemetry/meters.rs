@@ -9,6 +9,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use toolfleet_core::ids::ServerId;
+use toolfleet_core::message::Operation;
 use toolfleet_core::outcome::{Code, OutcomeKind};
 
 /// Seconds; a call may take milliseconds or hours.
@@ -76,10 +77,16 @@ impl Meters {
     }
 
     /// An attempt has ended.
-    pub(crate) fn attempted(&self, server: &ServerId, took: Duration, error: Option<&'static str>) {
+    pub(crate) fn attempted(
+        &self,
+        operation: Operation,
+        server: &ServerId,
+        took: Duration,
+        error: Option<&'static str>,
+    ) {
         if let Some(on) = &self.0 {
             let mut attributes = vec![
-                KeyValue::new("mcp.method.name", "tools/call"),
+                KeyValue::new("mcp.method.name", operation.as_str()),
                 KeyValue::new("toolfleet.server", server.to_string()),
             ];
             attributes.extend(error.map(|error| KeyValue::new("error.type", error)));

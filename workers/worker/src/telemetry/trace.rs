@@ -8,6 +8,7 @@ use opentelemetry::global;
 use opentelemetry::trace::TraceContextExt as _;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::CallKey;
+use toolfleet_core::message::Operation;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_mcp::{Answer, AnswerKind};
 use tracing::Span;
@@ -93,14 +94,18 @@ pub(crate) fn step(name: &'static str) -> Span {
     tracing::info_span!(target: TARGET, "step", otel.name = name)
 }
 
-/// The span of one attempt at the server.
-pub(crate) fn attempt(tool: &str, server: &Url, number: u32) -> Span {
+/// The span of one attempt at the server. The address of a resource stays out of it: there are too many, and one may hold a token.
+pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u32) -> Span {
+    let method = operation.as_str();
+    let tool = (operation == Operation::ToolsCall).then_some(name);
+    let prompt = (operation == Operation::PromptsGet).then_some(name);
+    let of = tool.or(prompt).map(|name| format!(" {name}")).unwrap_or_default();
     let http = server.scheme() != "stdio";
     tracing::info_span!(
         target: TARGET, "attempt",
-        otel.name = format_args!("tools/call {tool}"), otel.kind = "client", otel.status_code = Empty,
-        mcp.method.name = "tools/call", mcp.session.id = Empty, mcp.protocol.version = Empty,
-        gen_ai.operation.name = "execute_tool", gen_ai.tool.name = tool,
+        otel.name = format_args!("{method}{of}"), otel.kind = "client", otel.status_code = Empty,
+        mcp.method.name = method, mcp.session.id = Empty, mcp.protocol.version = Empty,
+        gen_ai.operation.name = tool.map(|_| "execute_tool"), gen_ai.tool.name = tool, gen_ai.prompt.name = prompt,
         server.address = server.host_str(), server.port = server.port_or_known_default().map(i64::from),
         network.protocol.name = http.then_some("http"), network.transport = (!http).then_some("pipe"),
         error.type = Empty, toolfleet.attempt = i64::from(number),

@@ -36,7 +36,11 @@ async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succe
             "reply_not_allowed",
             "not on the fleet's list",
         ),
-        (with(request("resume", "safe"), "resume", json!({})), "unsupported", "resume"),
+        (
+            with(request("resume", "safe"), "resume", json!({"call_id": "nobody"})),
+            "not_resumable",
+            "has no call `nobody`",
+        ),
         (
             with(request("list", "safe"), "operation", json!("tools/list")),
             "undecodable",

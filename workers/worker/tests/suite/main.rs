@@ -24,6 +24,7 @@ mod programs;
 mod progress;
 mod reaping;
 mod reload;
+mod resume;
 mod rig;
 mod servers;
 mod stopping;

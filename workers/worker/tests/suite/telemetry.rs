@@ -59,6 +59,32 @@ fn attribute(span: &SpanData, name: &str) -> Option<String> {
 }
 
 #[tokio::test]
+async fn the_attempt_of_another_operation_is_named_by_it_and_a_resources_address_is_in_no_span() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c8031aa";
+    assert!(spans_of(TRACE).is_empty());
+    let rig = Rig::new().await;
+    rig.mcp.method("resources/read", |_| json!({"contents": []}));
+    rig.mcp.method("prompts/get", |_| json!({"messages": []}));
+    let asked = [
+        ("resources/read", json!({"uri": "note://x?token=hush"})),
+        ("prompts/get", json!({"name": "greet"})),
+    ];
+    for (operation, arguments) in asked {
+        let id = operation.replace('/', "-");
+        let body = json!({"v": 1, "call_id": id, "tenant": "acme", "server": "mock", "operation": operation,
+            "arguments": arguments});
+        send(&rig, TRACE, body).await;
+    }
+    rig.settle().await;
+    let spans = spans_of(TRACE);
+    let prompt = named(&spans, "prompts/get greet");
+    assert_eq!(attribute(prompt, "gen_ai.prompt.name").unwrap(), "greet");
+    assert!(attribute(prompt, "gen_ai.tool.name").is_none());
+    assert_eq!(attribute(named(&spans, "resources/read"), "mcp.method.name").unwrap(), "resources/read");
+    assert!(!format!("{spans:?}").contains("hush"));
+}
+
+#[tokio::test]
 async fn one_trace_leads_from_the_sender_through_claim_and_attempt_to_the_tool_the_record_and_the_notice() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     assert!(spans_of(TRACE).is_empty());

@@ -1,0 +1,52 @@
+//! Owns `resume`: which earlier call a request goes on with, and the answers to what that call's server asked.
+//!
+//! Answers have the shapes of MCP 2026-07-28 (`InputResponses`): a JSON object for each key of `inputRequests`.
+//!
+//! **Invariant:** answers leave as the bytes that came; they stand in the message alone, in no row and no record.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::RequestError;
+use crate::ids::CallId;
+
+/// What a request adds to an earlier one that ended as `input_required`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// The earlier call, of the same tenant.
+    pub call_id: CallId,
+    /// An object for each key of the earlier result's `inputRequests`; left out where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Map<String, serde_json::Value>>>")]
+    pub input_responses: Option<Box<RawValue>>,
+}
+
+impl Resume {
+    /// The keys that it answers, in order.
+    pub fn answered(&self) -> Result<Vec<String>, RequestError> {
+        type Answers<'a> = BTreeMap<String, &'a RawValue>;
+        let field = "resume.input_responses".to_owned();
+        let Some(responses) = &self.input_responses else {
+            return Ok(Vec::new());
+        };
+        let wrong = |problem: String| RequestError { field: field.clone(), problem };
+        let answers: Answers<'_> = serde_json::from_str(responses.get()).map_err(|e| {
+            wrong(format!("{e}; accepted is an object with an object for each key that was asked"))
+        })?;
+        match answers.iter().find(|(_, answer)| !answer.get().starts_with('{')) {
+            None => Ok(answers.into_keys().collect()),
+            Some((key, _)) => Err(wrong(format!(
+                "`{key}` is no object; accepted is for example {{\"{key}\": {{\"action\": \"accept\", \"content\": {{..}}}}}}"
+            ))),
+        }
+    }
+
+    /// As a value, for the digest.
+    pub(super) fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}

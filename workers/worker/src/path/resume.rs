@@ -1,0 +1,115 @@
+//! Owns the way back to a call that ended as `input_required`: whether a request may go on with it, and by which state.
+//!
+//! Part of `admit`, which brings the outcome of a refusal to its end; the definition is judged once `prepare` knows it.
+//!
+//! **Invariant:** a state goes to the very question it was given for: the same tenant, operation, target, arguments and
+//! definition; the answers go with it and nowhere else.
+
+use toolfleet_aws::Trouble;
+use toolfleet_core::call::CallRow;
+use toolfleet_core::ids::{CallId, CallKey};
+use toolfleet_core::message::{CallRequest, Resume};
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_mcp::Questions;
+
+use crate::fleet::Fleet;
+
+/// An earlier call that waits for answers.
+pub(super) struct Resumed {
+    call_id: CallId,
+    request_state: Option<String>,
+    /// What the tool was when it asked.
+    definition: Option<String>,
+}
+
+impl Resumed {
+    /// What the server wants to see again.
+    pub(super) fn again<'a>(&'a self, request: &'a CallRequest) -> toolfleet_mcp::Resume<'a> {
+        toolfleet_mcp::Resume {
+            request_state: self.request_state.as_deref(),
+            input_responses: request.resume.as_ref().and_then(|resume| resume.input_responses.as_deref()),
+        }
+    }
+
+    /// A tool that has become another since it asked is not told what it was meant to hear.
+    pub(super) fn changed(&self, definition: Option<&str>) -> Option<Outcome> {
+        (self.definition.as_deref() != definition).then(|| {
+            refused(format!(
+                "The tool's definition has changed since call `{}` asked. Send the call anew, without `resume`.",
+                self.call_id
+            ))
+        })
+    }
+}
+
+/// The call that the request goes on with, if it names one and may.
+pub(super) async fn of(
+    fleet: &Fleet,
+    request: &CallRequest,
+) -> Result<Result<Option<Resumed>, Outcome>, Trouble> {
+    let Some(resume) = &request.resume else {
+        return Ok(Ok(None));
+    };
+    // A call of another tenant has another key: it cannot even be named.
+    let key = CallKey { tenant: request.key.tenant.clone(), call_id: resume.call_id.clone() };
+    let earlier = fleet.calls.read(&key).await?;
+    Ok(judged(request, resume, earlier.as_ref()).map(Some).map_err(refused))
+}
+
+fn judged(request: &CallRequest, resume: &Resume, earlier: Option<&CallRow>) -> Result<Resumed, String> {
+    let id = &resume.call_id;
+    let anew = "Send the call anew, without `resume`.";
+    let Some(row) = earlier else {
+        let tenant = &request.key.tenant;
+        return Err(format!("Tenant `{tenant}` has no call `{id}`, or it is no longer remembered. {anew}"));
+    };
+    let Some(finished) = &row.finished else {
+        return Err(format!(
+            "Call `{id}` has not ended. Wait for its outcome; only `input_required` can be resumed."
+        ));
+    };
+    let kind = finished.outcome.kind;
+    if kind != OutcomeKind::InputRequired {
+        return Err(format!("Call `{id}` ended as `{kind}`; only `input_required` can be resumed. {anew}"));
+    }
+    if row.digest.as_ref().map(|digest| digest.question()) != Some(request.digest.question()) {
+        return Err(format!(
+            "Call `{id}` asked something else. Resume it with its own operation, tool or server, and arguments."
+        ));
+    }
+    let asked = finished.outcome.content.as_deref().and_then(Questions::of);
+    let Some(asked) = asked else {
+        return Err(format!(
+            "What the server asked in call `{id}` (in the middle of a task, or unreadably) is not answered by a later call. {anew}"
+        ));
+    };
+    let answered = resume.answered().map_err(|error| error.to_string())?;
+    fits(id, &asked.keys, &answered)?;
+    let (request_state, definition) = (asked.request_state, row.definition.clone());
+    Ok(Resumed { call_id: id.clone(), request_state, definition })
+}
+
+/// Every question is answered and nothing else, as MCP wants it of a client.
+fn fits(id: &CallId, asked: &[String], answered: &[String]) -> Result<(), String> {
+    let list = |keys: &[String]| {
+        let shown: Vec<_> = keys.iter().take(20).map(|key| format!("`{key}`")).collect();
+        if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
+    };
+    let without = |all: &[String], some: &[String]| -> Vec<String> {
+        all.iter().filter(|key| !some.contains(key)).cloned().collect()
+    };
+    let (missing, strange) = (without(asked, answered), without(answered, asked));
+    if missing.is_empty() && strange.is_empty() {
+        return Ok(());
+    }
+    let wrong = if missing.is_empty() { "answers also" } else { "lacks" };
+    let which = list(if missing.is_empty() { &strange } else { &missing });
+    Err(format!(
+        "In call `{id}` the server asks for {}; `resume.input_responses` {wrong} {which}. Answer each key and no other.",
+        list(asked)
+    ))
+}
+
+fn refused(sentence: String) -> Outcome {
+    Outcome::refused(Code::NotResumable, sentence)
+}
