@@ -1,5 +1,5 @@
-//! Owns how the text of a catalog, or of arguments that a schema judges, becomes values: no key stands twice in an object, and
-//! an error names its place.
+//! Owns how the text of a catalog, of arguments that a schema judges, or of a person's answers becomes values: no key stands twice
+//! in an object, and an error names its place.
 //!
 //! **Invariant:** of two values under one key none is chosen; the text is refused.
 
@@ -16,7 +16,7 @@ pub(super) fn value(entry: &str, text: &str) -> Result<Value, CatalogError> {
 }
 
 /// The value of `text`, in whose objects each key stands once. An error names line and column.
-pub(super) fn single(text: &str) -> Result<Value, serde_json::Error> {
+pub(crate) fn single(text: &str) -> Result<Value, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
     Single.deserialize(&mut json).and_then(|value| json.end().map(|()| value))
 }

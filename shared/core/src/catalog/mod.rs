@@ -6,7 +6,7 @@
 
 mod credential;
 mod idp;
-mod json;
+pub(crate) mod json;
 mod names;
 mod pika;
 mod pins;

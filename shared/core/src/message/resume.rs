@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::RequestError;
+use crate::catalog::json::single;
 use crate::ids::CallId;
 
 /// What a request adds to an earlier one that ended as `input_required`.
@@ -26,19 +28,19 @@ pub struct Resume {
 }
 
 impl Resume {
-    /// The keys that it answers, in order.
+    /// The keys that it answers. A key that stands twice answers nothing: which of the two a server takes cannot be known.
     pub fn answered(&self) -> Result<Vec<String>, RequestError> {
-        type Answers<'a> = BTreeMap<String, &'a RawValue>;
-        let field = "resume.input_responses".to_owned();
+        let wrong = |problem| RequestError { field: "resume.input_responses".to_owned(), problem };
         let Some(responses) = &self.input_responses else {
             return Ok(Vec::new());
         };
-        let wrong = |problem: String| RequestError { field: field.clone(), problem };
-        let answers: Answers<'_> = serde_json::from_str(responses.get()).map_err(|e| {
-            wrong(format!("{e}; accepted is an object with an object for each key that was asked"))
-        })?;
-        match answers.iter().find(|(_, answer)| !answer.get().starts_with('{')) {
-            None => Ok(answers.into_keys().collect()),
+        let accepted = "accepted is an object with an object for each key that was asked";
+        let value = single(responses.get()).map_err(|e| wrong(format!("{e}; {accepted}")))?;
+        let Value::Object(answers) = value else {
+            return Err(wrong(format!("is no JSON object; {accepted}")));
+        };
+        match answers.iter().find(|(_, answer)| !answer.is_object()) {
+            None => Ok(answers.into_iter().map(|(key, _)| key).collect()),
             Some((key, _)) => Err(wrong(format!(
                 "`{key}` is no object; accepted is for example {{\"{key}\": {{\"action\": \"accept\", \"content\": {{..}}}}}}"
             ))),
@@ -46,7 +48,7 @@ impl Resume {
     }
 
     /// As a value, for the digest.
-    pub(super) fn to_value(&self) -> serde_json::Value {
+    pub(super) fn to_value(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 }

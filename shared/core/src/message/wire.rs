@@ -325,9 +325,6 @@ fn check_resume(resume: &Resume, call_id: &CallId, operation: Operation) -> Resu
             "names this very call; give the request an id of its own, and here that of the earlier call";
         return Err(fault("resume.call_id", text));
     }
-    if let Some(responses) = &resume.input_responses {
-        object("resume.input_responses", responses)?;
-    }
     resume.answered().map(drop)
 }
 
