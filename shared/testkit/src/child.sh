@@ -3,7 +3,7 @@
 # FOLDER/log hears `start PID`, `call ID ARGUMENTS`, `cancelled`, `end`. Traits:
 #   speaks: modern, dies-at-discover, mute-at-discover, late-at-discover (answers it only when asked to initialize), slow (its first answer waits for FOLDER/go), banner
 #   starts: crash-at-start (exit 3), never-reads
-#   calls:  crash, garbage, giant, wrong-id, no-id, error-no-id, close-stdout, hang, hang-once, stops-reading, reorder (answers the second of two calls
+#   calls:  works (for a moment), crash, garbage, giant, wrong-id, no-id, error-no-id, close-stdout, hang, hang-once, stops-reading, reorder (answers the second of two calls
 #           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
 #   ends:   ignores-term, grandchild (leaves `sleep` behind, its number in FOLDER/grandchild)
 folder=$1
@@ -27,6 +27,7 @@ call() {
     arguments=${arguments%%\}*}\}
     note "call $id $arguments"
     calls=$((calls + 1))
+    is works && sleep 0.05
     is crash && { echo 'about to crash' >&2; exit 7; }
     is garbage && say 'this is no message'
     is giant && { head -c 3000000 /dev/zero | tr '\0' x; say; }

@@ -321,8 +321,11 @@ async fn a_program_that_was_killed_is_started_again_and_one_that_keeps_ending_is
 }
 
 fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(process(pid), rustix::process::Signal::KILL).unwrap();
+}
+
+fn process(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -355,4 +358,59 @@ async fn a_child_has_the_variables_of_its_registration_and_none_of_ours_beside_a
     // Cargo gives every test these; a child must not have them.
     assert!(!names.iter().any(|name| name.starts_with("CARGO") || name.starts_with("AWS")), "{names:?}");
     client.close().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_ended_as_unused_never_takes_a_call_with_it() {
+    let client = client_with(|options| options.child_idle = Duration::from_millis(1));
+    let script = ScriptedProgram::new(&[]);
+    let endpoint = endpoint(&script);
+    for _ in 0..12 {
+        call(&client, &endpoint).await.unwrap();
+    }
+    assert!(script.count("start") > 1, "{:?}", script.log());
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_many_calls_and_kills_every_caller_hears_its_own_answer_or_a_fault_that_is_true() {
+    let (client, script) =
+        (client_with(|options| options.max_children = 3), ScriptedProgram::new(&["works"]));
+    let endpoint = endpoint(&script);
+    let calls = (0..60).map(|n| {
+        let (client, endpoint) = (client.clone(), endpoint.clone());
+        tokio::spawn(async move {
+            let (arguments, conversation) = (raw(&format!("{{\"n\":{n}}}")), format!("talk-{}", n % 6));
+            let conversation = Some(conversation.as_str());
+            let call = ToolCall { conversation, ..ToolCall::new(&endpoint, "echo", &arguments, later()) };
+            (n, client.call_tool(call).await)
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    for killed in 1..=4 {
+        script.wrote("call", killed * 4).await;
+        let last = script.pids().pop().unwrap();
+        // It may have made room for another one a moment ago.
+        let _there = rustix::process::kill_process(process(last), rustix::process::Signal::KILL);
+    }
+    let (mut texts, mut lost) = (Vec::new(), 0);
+    for ended in calls {
+        let (n, answer) = ended.await.unwrap();
+        let executed = script.log().iter().any(|line| line.ends_with(&format!(" {{\"n\":{n}}}")));
+        match answer {
+            Ok(answer) => {
+                assert!(executed, "{n}");
+                texts.push(text(answer));
+            }
+            Err(fault) => {
+                lost += 1;
+                assert!(!executed || fault.may_have_run() == MayHaveRun::Unknown, "{n}: {fault}");
+            }
+        }
+    }
+    assert!(texts.len() > 20 && lost > 0, "{} answered, {lost} lost", texts.len());
+    let distinct: std::collections::BTreeSet<_> = texts.iter().collect();
+    assert_eq!(distinct.len(), texts.len(), "an answer was heard twice");
+    client.close().await;
+    all_gone(&script).await;
 }
