@@ -1,6 +1,6 @@
 """Runs the product as a user would, against servers and clients that others wrote.
 
-One `toolfleet dev --no-worker`, one `toolfleet-worker`, four MCP servers from npm and PyPI, boto3 and the aws CLI: every
+One `toolfleet dev --no-worker`, one `toolfleet-worker`, five MCP servers from npm, PyPI and crates.io, boto3 and the aws CLI: every
 check sends a message and reads the result and the audit record back from the tables.
 """
 
@@ -19,6 +19,7 @@ import uuid
 from pathlib import Path
 
 from stdio import none_left, programs, stdio
+from tasks import tasks
 from telemetry import telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,7 +140,7 @@ def asks_and_goes_on(check, call, result, text):
 def run(processes, folder, check, boto3):
     python, node = sys.executable, "node"
     everything = HERE / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
-    ports = {name: free_port() for name in ["everything", "fastmcp", "python", "npm", "sqs", "dynamodb", "demo", "otlp", "http"]}
+    ports = {name: free_port() for name in ["everything", "fastmcp", "python", "npm", "rmcp", "sqs", "dynamodb", "demo", "otlp", "http"]}
     start_everything = lambda: processes.start(
         "everything", [node, everything, "streamableHttp"], {"PORT": str(ports["everything"])}, ports["everything"]
     )
@@ -147,8 +148,9 @@ def run(processes, folder, check, boto3):
     processes.start("fastmcp", [python, HERE / "fastmcp_server.py", ports["fastmcp"]], port=ports["fastmcp"])
     processes.start("python", [python, HERE / "mcp_server.py", ports["python"]], port=ports["python"])
     processes.start("npm", [node, HERE / "npm_server.mjs", ports["npm"]], port=ports["npm"])
+    peer = processes.start("rmcp", [BIN / "toolfleet-peer", ports["rmcp"]], port=ports["rmcp"])
 
-    servers = ["everything", "fastmcp", "python", "npm"]
+    servers = ["everything", "fastmcp", "python", "npm", "rmcp"]
     catalog = folder / "catalog.json"
     catalog.write_text(json.dumps({
         "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True} for s in servers] + programs(python, node, everything, folder),
@@ -169,9 +171,12 @@ def run(processes, folder, check, boto3):
     dynamodb = boto3.client("dynamodb", endpoint_url=exports["AWS_ENDPOINT_URL_DYNAMODB"], **credentials)
     queue = exports["TOOLFLEET_QUEUE_URL"]
 
-    def row(call_id):
+    def read(call_id):
         key = {"pk": {"S": f"acme#{call_id}"}}
-        item = dynamodb.get_item(TableName="toolfleet-calls", Key=key, ConsistentRead=True).get("Item", {})
+        return dynamodb.get_item(TableName="toolfleet-calls", Key=key, ConsistentRead=True).get("Item", {})
+
+    def row(call_id):
+        item = read(call_id)
         return item if item.get("state", {}).get("S") == "done" else None
 
     def call(server, name, arguments, **more):
@@ -194,7 +199,7 @@ def run(processes, folder, check, boto3):
     def text(item):
         return result(item)["content"][0]["text"] if result(item) else str(item)
 
-    for server, argument in [("everything", "message"), ("fastmcp", "text"), ("python", "text"), ("npm", "text")]:
+    for server, argument in [("everything", "message"), ("fastmcp", "text"), ("python", "text"), ("npm", "text"), ("rmcp", "text")]:
         item = call(server, "echo", {argument: "hello"})
         check(f"{server}: echo succeeds through SQS and a worker", item["outcome"]["S"] == "succeeded" and "hello" in text(item), item)
 
@@ -230,6 +235,11 @@ def run(processes, folder, check, boto3):
     worker = processes.start("worker2", [BIN / "toolfleet-worker"], env)
     item = until("the end of the call whose worker was killed", lambda: processes.alive(worker) and row(call_id))
     check("a call whose worker was killed with -9 is finished by another", item["outcome"]["S"] == "succeeded" and int(item["fence"]["N"]) == 2, item)
+
+    worker = tasks(
+        processes, check, worker, start_worker=lambda name: processes.start(name, [BIN / "toolfleet-worker"], env), peer=peer,
+        queue=queue, sqs=sqs, read=read, until=until, toolfleet=lambda *arguments: toolfleet(env, *arguments),
+    )
 
     # The README's aws CLI lines, with the exports of `toolfleet dev` and nothing else.
     aws = [Path(sys.executable).parent / "aws", "--output", "json"]

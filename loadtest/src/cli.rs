@@ -11,6 +11,7 @@ use crate::bill::BillArgs;
 use crate::deaths::{Deaths, Way};
 use crate::distribution::Distribution;
 use crate::endpoints::EndpointsArgs;
+use crate::mcp_cost::McpCostArgs;
 use crate::parts::PartsArgs;
 use crate::payload::Shape;
 use crate::plan::Mix;
@@ -37,6 +38,8 @@ pub enum Command {
     Bill(BillArgs),
     /// Measure the CPU time of a call's parts, each alone, and what the rest of a worker takes.
     Parts(PartsArgs),
+    /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in turns.
+    McpCost(McpCostArgs),
     /// Print the figures of two reports and their ratios.
     Compare {
         /// The report of the first run (`run --json FILE`).
@@ -50,6 +53,13 @@ pub enum Command {
     /// The MCP server of a load as a process of its own.
     #[command(hide = true)]
     Server,
+    /// rmcp's MCP server as a process of its own.
+    #[command(hide = true)]
+    Peer {
+        /// Speak the session-bound generations alone.
+        #[arg(long)]
+        sessions: bool,
+    },
 }
 
 /// What to run.
@@ -123,9 +133,11 @@ impl RunArgs {
             Command::Run(args) => Ok(args),
             Command::Bill(_)
             | Command::Parts(_)
+            | Command::McpCost(_)
             | Command::Compare { .. }
             | Command::Endpoints(_)
-            | Command::Server => {
+            | Command::Server
+            | Command::Peer { .. } => {
                 anyhow::bail!("`run` is another command")
             }
         }

@@ -10,6 +10,7 @@ mod drive;
 pub mod endpoints;
 mod evidence;
 mod helper;
+pub mod mcp_cost;
 pub mod parts;
 pub mod payload;
 pub mod plan;

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// For each crate, the crates of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &str, &[&str]); 9] = [
+const ARROWS: [(&str, &str, &[&str]); 10] = [
     ("shared/core", "toolfleet-core", &[]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
     ("shared/mcp", "toolfleet-mcp", &["toolfleet-core"]),
     ("shared/client", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
     ("shared/testkit", "toolfleet-testkit", &[]),
     ("infra/local", "toolfleet-local", &[]),
+    ("infra/peer", "toolfleet-peer", &[]),
     ("workers/worker", "toolfleet-worker", &["toolfleet-core", "toolfleet-aws", "toolfleet-mcp"]),
     (
         "workers/cli",
@@ -33,6 +34,7 @@ const ARROWS: [(&str, &str, &[&str]); 9] = [
             "toolfleet-client",
             "toolfleet-local",
             "toolfleet-mcp",
+            "toolfleet-peer",
             "toolfleet-testkit",
         ],
     ),

@@ -1,0 +1,15 @@
+//! MCP as rmcp speaks it, the protocol's own SDK for Rust: a server to run the product against, and a client to measure ours by.
+//!
+//! **Invariant:** nothing here is ours but the tools: the protocol on both sides is rmcp's.
+
+pub mod client;
+pub mod server;
+
+/// Which generations of the protocol are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// 2026-07-28 and the older ones.
+    Newest,
+    /// The session-bound ones alone.
+    Sessions,
+}

@@ -1,0 +1,230 @@
+//! Owns `mcp-cost`: the CPU time of one tool call in our MCP client next to rmcp's, on the same server, in turns.
+//!
+//! Both clients live in this process, on the same runtime and allocator, and keep their connections; rmcp's server is a process
+//! of its own. A round is so many calls of `echo` by one client while the other is idle, and the rounds alternate, so whatever
+//! else the machine does befalls both. What a worker would have to do beside rmcp (arguments into a map, results back into
+//! JSON) is left out: the arguments are made before the round, and results are looked at and dropped.
+//!
+//! **Invariant:** a figure counts only if every answer was the call's own.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, ToolCall};
+use toolfleet_peer::Generation;
+use toolfleet_peer::client::RmcpClient;
+
+use crate::helper::{self, Helper};
+
+/// What our client is to take at most, in percent of rmcp's CPU time.
+const GOAL_PERCENT: f64 = 60.0;
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct McpCostArgs {
+    /// Calls of each client in a round.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub calls: u32,
+    /// Rounds of each client.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+    /// Calls at once; rmcp's client makes no more than 16.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub slots: u32,
+    /// Bytes of text in the arguments and in the answer.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub bytes: u32,
+    /// Write the figures as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// CPU time of a call in each client, in microseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct McpCost {
+    /// One for each generation of the protocol.
+    pub eras: Vec<EraCost>,
+    /// Calls of each client in each generation.
+    pub calls: u32,
+    /// Calls at once.
+    pub slots: u32,
+    /// Whether this program is a debug build.
+    pub debug_build: bool,
+}
+
+/// CPU time of a call in one generation of the protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EraCost {
+    /// The newest version of it.
+    pub version: String,
+    /// In our client, in microseconds.
+    pub ours_us: f64,
+    /// In rmcp's client, in microseconds.
+    pub rmcp_us: f64,
+    /// Ours in percent of rmcp's.
+    pub percent: f64,
+}
+
+/// Measures and prints. Whether the goal is met is for the reader: a debug build or a busy machine says little.
+///
+/// # Errors
+/// What keeps a call from being made, or an answer that is not the call's own.
+pub async fn run(args: &McpCostArgs) -> anyhow::Result<bool> {
+    let mut eras = Vec::new();
+    for (version, generation) in [("2026-07-28", Generation::Newest), ("2025-11-25", Generation::Sessions)] {
+        let (ours, rmcp) = Box::pin(measure(args, generation)).await?;
+        let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / f64::from(args.calls * args.rounds);
+        eras.push(EraCost {
+            version: version.to_owned(),
+            ours_us: per_call(ours),
+            rmcp_us: per_call(rmcp),
+            percent: 100.0 * ours.as_secs_f64() / rmcp.as_secs_f64(),
+        });
+    }
+    let (calls, slots) = (args.calls * args.rounds, args.slots);
+    let cost = McpCost { eras, calls, slots, debug_build: cfg!(debug_assertions) };
+    print!("{cost}");
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_string_pretty(&cost)? + "\n")
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(true)
+}
+
+/// The server's own process: rmcp's, until stdin closes.
+///
+/// # Errors
+/// What keeps it from listening.
+pub async fn serve(sessions: bool) -> anyhow::Result<bool> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port for rmcp's server")?;
+    let url = format!("http://{}/mcp", listener.local_addr()?);
+    let generation = if sessions { Generation::Sessions } else { Generation::Newest };
+    tokio::spawn(toolfleet_peer::server::serve(listener, generation));
+    helper::serving(&url).await
+}
+
+async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(Duration, Duration)> {
+    let flag = (generation == Generation::Sessions).then_some("--sessions");
+    let arguments: Vec<&OsStr> = ["peer"].into_iter().chain(flag).map(OsStr::new).collect();
+    let (_server, url): (Helper, String) = Helper::start(&arguments)?;
+    let ours = Ours {
+        client: McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?,
+        endpoint: Endpoint {
+            server: ServerId::parse("peer")?,
+            url: url.parse()?,
+            headers: http::HeaderMap::new(),
+            auth: None,
+            tenant: Some(Tenant::parse("cost")?),
+        },
+    };
+    let rmcp = RmcpClient::connect(&url, generation).await?;
+    // Connections, sessions and caches are there before anything is counted.
+    let warm = McpCostArgs { calls: args.calls.min(200), ..args.clone() };
+    ours_round(&warm, &ours).await?;
+    rmcp_round(&warm, &rmcp).await?;
+    let mut sums = (Duration::ZERO, Duration::ZERO);
+    for round in 0..args.rounds {
+        // Whoever comes second finds the machine as the first one left it: they change places.
+        if round % 2 == 0 {
+            sums.0 += ours_round(args, &ours).await?;
+            sums.1 += rmcp_round(args, &rmcp).await?;
+        } else {
+            sums.1 += rmcp_round(args, &rmcp).await?;
+            sums.0 += ours_round(args, &ours).await?;
+        }
+    }
+    Ok(sums)
+}
+
+struct Ours {
+    client: McpClient,
+    endpoint: Endpoint,
+}
+
+impl Ours {
+    async fn echo(&self, text: &str, arguments: &RawValue) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let call = ToolCall::new(&self.endpoint, "echo", arguments, deadline);
+        let answer = self.client.call_tool(call).await?;
+        anyhow::ensure!(answer.result.get().contains(text), "not the call's own answer: {}", answer.result);
+        Ok(())
+    }
+}
+
+async fn ours_round(args: &McpCostArgs, ours: &Ours) -> anyhow::Result<Duration> {
+    let made = (0..args.calls).map(|n| {
+        let text = text(args, n);
+        Ok((to_raw_value(&json!({ "text": text }))?, text))
+    });
+    let made: Vec<(Box<RawValue>, String)> = made.collect::<anyhow::Result<_>>()?;
+    let before = cpu();
+    stream::iter(&made)
+        .map(|(arguments, text)| ours.echo(text, arguments))
+        .buffer_unordered(at_once(args))
+        .try_collect::<()>()
+        .await?;
+    Ok(cpu().saturating_sub(before))
+}
+
+async fn rmcp_round(args: &McpCostArgs, rmcp: &RmcpClient) -> anyhow::Result<Duration> {
+    let made: Vec<_> = (0..args.calls)
+        .map(|n| {
+            let text = text(args, n);
+            (json!({ "text": text }).as_object().cloned().unwrap_or_default(), text)
+        })
+        .collect();
+    let before = cpu();
+    stream::iter(made)
+        .map(|(arguments, text)| async move {
+            let said = rmcp.echo(arguments).await?;
+            anyhow::ensure!(said.as_ref() == Some(&text), "not the call's own answer: {said:?}");
+            Ok(())
+        })
+        .buffer_unordered(at_once(args))
+        .try_collect::<()>()
+        .await?;
+    Ok(cpu().saturating_sub(before))
+}
+
+fn text(args: &McpCostArgs, n: u32) -> String {
+    format!("{n:>width$}", width = usize::try_from(args.bytes).unwrap_or(usize::MAX))
+}
+
+fn at_once(args: &McpCostArgs) -> usize {
+    usize::try_from(args.slots).unwrap_or(1)
+}
+
+/// The CPU time of all threads of this process.
+fn cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+impl fmt::Display for McpCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "CPU of one `tools/call` in the client, {} calls of each, {} at once{}",
+            self.calls,
+            self.slots,
+            if self.debug_build { " (debug build: only the release figures count)" } else { "" }
+        )?;
+        for EraCost { version, ours_us, rmcp_us, percent } in &self.eras {
+            writeln!(
+                f,
+                "  {version}  toolfleet {ours_us:>6.1} us   rmcp {rmcp_us:>6.1} us   {percent:>5.1} % (goal: at most {GOAL_PERCENT:.0} %)"
+            )?;
+        }
+        Ok(())
+    }
+}
