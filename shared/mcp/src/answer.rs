@@ -105,13 +105,20 @@ impl Answer {
         if !endpoint.leaks_into(self.result.get()) {
             return self;
         }
-        let scrubbed = endpoint.scrub_text(self.result.get().to_owned());
-        self.result = RawValue::from_string(scrubbed).unwrap_or_else(|_| nothing_left());
+        self.result = result_without_echo(self.result, endpoint);
         if let AnswerKind::ToolError { text } = &mut self.kind {
             *text = endpoint.scrub_text(std::mem::take(text));
         }
         self
     }
+}
+
+/// The same for a result of which nothing is known yet.
+pub(crate) fn result_without_echo(result: Box<RawValue>, endpoint: &Endpoint) -> Box<RawValue> {
+    let Some(auth) = endpoint.auth.as_ref().filter(|auth| auth.leaks_into(result.get())) else {
+        return result;
+    };
+    RawValue::from_string(auth.scrub_text(result.get().to_owned())).unwrap_or_else(|_| nothing_left())
 }
 
 /// In place of a result that is no JSON any more once our credential is out of it.

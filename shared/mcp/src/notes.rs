@@ -68,7 +68,7 @@ fn log(params: &RawValue, endpoint: &Endpoint) -> Option<Note> {
 }
 
 /// One short line without our credentials: a credential that was cut in half would no longer be recognised.
-fn line(text: String, endpoint: &Endpoint) -> String {
+pub(crate) fn line(text: String, endpoint: &Endpoint) -> String {
     shorten_to(&endpoint.text_without_echo(text), TEXT_CHARS)
 }
 

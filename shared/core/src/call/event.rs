@@ -112,6 +112,8 @@ pub enum Event {
         attempts: u32,
         /// Before which the server does not want to be asked.
         poll_at: Timestamp,
+        /// What the server told, where it told something since the claim.
+        notes: Option<Box<Notes>>,
         /// Now.
         now: Timestamp,
     },

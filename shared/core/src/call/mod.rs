@@ -51,8 +51,13 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
                 None => (CallRow { state: State::Released, lease_until: None, ..row }, Then::Waits),
             }
         }),
-        Event::Park { claim, task, attempts, poll_at, now } => held(seen, claim, |row| {
-            let row = CallRow { task: Some(task.clone()), attempts: *attempts, exposed: true, ..row };
+        Event::Park { claim, task, attempts, poll_at, notes, now } => held(seen, claim, |row| {
+            let row = CallRow {
+                task: Some(task.clone()),
+                attempts: *attempts,
+                exposed: true,
+                ..told(row, notes.clone())
+            };
             match row.cancel_requested_at {
                 Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
                 None => {

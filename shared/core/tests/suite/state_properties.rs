@@ -159,7 +159,14 @@ impl World {
             Act::Park { worker } => {
                 if let Some(claim) = self.claims[worker].take() {
                     let (task, poll_at) = ("t".to_owned(), self.now.plus_ms(300));
-                    self.apply(&Event::Park { claim, task, attempts: 1, poll_at, now: self.now });
+                    self.apply(&Event::Park {
+                        claim,
+                        task,
+                        attempts: 1,
+                        poll_at,
+                        notes: None,
+                        now: self.now,
+                    });
                 }
             }
             Act::Crash { worker } => self.claims[worker] = None,

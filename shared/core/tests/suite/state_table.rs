@@ -94,7 +94,7 @@ fn waiting_task() -> CallRow {
 }
 
 fn park(claim: Claim) -> Event {
-    Event::Park { claim, task: "t".into(), attempts: 1, poll_at: at(1_000), now: at(10) }
+    Event::Park { claim, task: "t".into(), attempts: 1, poll_at: at(1_000), notes: None, now: at(10) }
 }
 
 fn awaiting_approval() -> CallRow {

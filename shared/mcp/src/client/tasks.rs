@@ -11,10 +11,11 @@ use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
 
 use super::{McpClient, Shared, Taken, Tongue, answer};
-use crate::answer::{Answer, invalid};
+use crate::answer::{Answer, invalid, result_without_echo};
 use crate::endpoint::Endpoint;
+use crate::notes::line;
 use crate::wire::{INVALID_PARAMS, METHOD_NOT_FOUND, error_of};
-use crate::words::{shorten, shorten_to};
+use crate::words::shorten_to;
 
 /// A longer id is no handle but an attack on whoever stores it.
 const MAX_ID_BYTES: usize = 1024;
@@ -52,6 +53,8 @@ pub enum TaskState {
     Working {
         /// How long the server wants to be left alone, in milliseconds.
         poll_interval_ms: Option<u64>,
+        /// What the server says of it, one short line; may be empty.
+        message: String,
     },
     /// The server asks for something before it goes on: the whole result of `tasks/get`, byte for byte.
     InputRequired(Box<RawValue>),
@@ -105,8 +108,8 @@ impl<'a> Told<'a> {
         text(self.task_id)
     }
 
-    fn message(&self) -> String {
-        text(self.status_message).map_or_else(String::new, |message| shorten(&message))
+    fn message(&self, endpoint: &Endpoint) -> String {
+        text(self.status_message).map_or_else(String::new, |message| line(message.into_owned(), endpoint))
     }
 
     /// A server that asks for parts of milliseconds is heard as well.
@@ -132,7 +135,9 @@ pub(crate) fn handle_in(result: &RawValue) -> Result<TaskHandle, Fault> {
     Ok(TaskHandle { id, poll_interval_ms })
 }
 
-fn state_in(result: Box<RawValue>, asked: &str, tongue: Tongue) -> Result<TaskState, Fault> {
+fn state_in(result: Box<RawValue>, question: &TaskQuestion<'_>, tongue: Tongue) -> Result<TaskState, Fault> {
+    let TaskQuestion { endpoint, task: asked, .. } = *question;
+    let result = result_without_echo(result, endpoint);
     let told = Told::read(&result)?;
     if told.id().is_some_and(|id| id != asked) {
         return Err(invalid("another task than was asked for", result.get()));
@@ -146,12 +151,15 @@ fn state_in(result: Box<RawValue>, asked: &str, tongue: Tongue) -> Result<TaskSt
         }
         Some("failed") => {
             let error = told.error.map(error_of);
-            let (code, message) = error.map_or((0, told.message()), |error| (error.code, error.message));
-            TaskState::Failed { code, message }
+            let (code, message) = error.map_or_else(|| (0, told.message(endpoint)), |e| (e.code, e.message));
+            TaskState::Failed { code, message: endpoint.text_without_echo(message) }
         }
-        Some("cancelled") => TaskState::Cancelled { message: told.message() },
+        Some("cancelled") => TaskState::Cancelled { message: told.message(endpoint) },
         Some("input_required") => TaskState::InputRequired(result),
-        Some(_) => TaskState::Working { poll_interval_ms: told.poll_interval_ms() },
+        Some(_) => {
+            let (poll_interval_ms, message) = (told.poll_interval_ms(), told.message(endpoint));
+            TaskState::Working { poll_interval_ms, message }
+        }
         None => return Err(invalid("a task without status", &shorten_to(result.get(), 100))),
     })
 }
@@ -161,17 +169,19 @@ impl McpClient {
     pub async fn task(&self, question: TaskQuestion<'_>) -> Result<TaskState, Fault> {
         let asked = within(question.deadline, self.0.of_task("tasks/get", &question)).await;
         match asked {
-            Ok((result, tongue)) => state_in(result, question.task, tongue),
+            Ok((result, tongue)) => state_in(result, &question, tongue),
             Err(Fault::Rpc { code: INVALID_PARAMS | METHOD_NOT_FOUND, message }) => {
-                Ok(TaskState::Unknown { message })
+                Ok(TaskState::Unknown { message: question.endpoint.text_without_echo(message) })
             }
             Err(fault) => Err(fault),
         }
+        .map_err(|fault| question.endpoint.without_echo(fault))
     }
 
     /// Asks the server to stop (`tasks/cancel`); it decides whether and when it does.
     pub async fn cancel_task(&self, question: TaskQuestion<'_>) -> Result<(), Fault> {
-        within(question.deadline, self.0.of_task("tasks/cancel", &question)).await.map(|_| ())
+        let asked = within(question.deadline, self.0.of_task("tasks/cancel", &question)).await;
+        asked.map(|_| ()).map_err(|fault| question.endpoint.without_echo(fault))
     }
 }
 
@@ -205,6 +215,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::ids::ServerId;
+
     use super::*;
 
     fn raw(text: &str) -> Box<RawValue> {
@@ -231,7 +243,21 @@ mod tests {
 
     #[test]
     fn each_status_of_a_task_means_one_thing() {
-        let read = |text: &str| state_in(raw(text), "t", Tongue::Modern);
+        let mut headers = http::HeaderMap::new();
+        let mut secret = http::HeaderValue::from_static("sk-live-12345");
+        secret.set_sensitive(true);
+        headers.insert("x-api-key", secret);
+        let (server, url) = (ServerId::parse("s").unwrap(), "https://example.com/mcp".parse().unwrap());
+        let endpoint = Endpoint { server, url, headers, auth: None, tenant: None };
+        let question = TaskQuestion {
+            endpoint: &endpoint,
+            conversation: None,
+            task: "t",
+            traceparent: None,
+            tracestate: None,
+            deadline: Instant::now(),
+        };
+        let read = |text: &str| state_in(raw(text), &question, Tongue::Modern);
         let Ok(TaskState::Completed(done)) =
             read(r#"{"taskId":"t","status":"completed","result": {"content":[ ],"isError":true} }"#)
         else {
@@ -240,12 +266,12 @@ mod tests {
         assert_eq!(done.result.get(), r#"{"content":[ ],"isError":true}"#);
         assert!(matches!(done.kind, crate::answer::AnswerKind::ToolError { .. }));
         assert!(matches!(
-            read(r#"{"taskId":"t","status":"working","pollIntervalMs":7}"#),
-            Ok(TaskState::Working { poll_interval_ms: Some(7) })
+            read(r#"{"taskId":"t","status":"working","pollIntervalMs":7,"statusMessage":"with sk-live-12345"}"#),
+            Ok(TaskState::Working { poll_interval_ms: Some(7), message }) if !message.contains("12345")
         ));
         assert!(matches!(
             read(r#"{"status":"dreaming"}"#),
-            Ok(TaskState::Working { poll_interval_ms: None })
+            Ok(TaskState::Working { poll_interval_ms: None, .. })
         ));
         assert!(matches!(
             read(r#"{"taskId":"t","status":"failed","error":{"code":-32603,"message":"boom"}}"#),

@@ -57,7 +57,7 @@ async fn a_question_names_its_task_in_the_header_and_gets_each_state() {
         ],
     );
     let working = ask(&server, "t-1").await.unwrap();
-    assert!(matches!(working, TaskState::Working { poll_interval_ms: Some(40) }));
+    assert!(matches!(working, TaskState::Working { poll_interval_ms: Some(40), .. }));
     let TaskState::Completed(answer) = ask(&server, "t-1").await.unwrap() else { panic!("completed") };
     assert_eq!(answer.kind, AnswerKind::Complete);
     let asked = server.requests_of("tasks/get").remove(0);

@@ -116,7 +116,7 @@ async fn work(
     deadline: Instant,
 ) -> Executed {
     if let Some(task) = task {
-        let asked = follow::ask(fleet, arrival, ready, task, deadline).await;
+        let asked = follow::ask(fleet, arrival, ready, overheard, task, deadline).await;
         trail.task_over.store(matches!(asked, Asked::Over(_) | Asked::Gone { .. }), Ordering::Release);
         match asked {
             Asked::Open { after_ms, troubled } => {

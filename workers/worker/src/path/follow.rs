@@ -12,6 +12,7 @@ use toolfleet_mcp::{TaskQuestion, TaskState};
 use tracing::Instrument as _;
 
 use super::execute::outcome_of;
+use super::overheard::Overheard;
 use super::prepare::ReadyCall;
 use super::visit::Arrival;
 use crate::backoff;
@@ -46,6 +47,7 @@ pub(super) async fn ask(
     fleet: &Fleet,
     arrival: &Arrival,
     ready: &ReadyCall,
+    overheard: &Overheard,
     task: &str,
     deadline: Instant,
 ) -> Asked {
@@ -66,7 +68,7 @@ pub(super) async fn ask(
     let fault = match fleet.mcp.task(question).instrument(trace::step("tasks/get")).await {
         Ok(state) => {
             fleet.breakers.answered(server, fleet.now());
-            return meaning(state);
+            return meaning(fleet, overheard, state);
         }
         Err(fault) => fault,
     };
@@ -84,9 +86,10 @@ pub(super) async fn ask(
     Asked::Open { after_ms: poll_after_ms(Some(after_ms)), troubled: true }
 }
 
-fn meaning(state: TaskState) -> Asked {
+fn meaning(fleet: &Fleet, overheard: &Overheard, state: TaskState) -> Asked {
     match state {
-        TaskState::Working { poll_interval_ms } => {
+        TaskState::Working { poll_interval_ms, message } => {
+            overheard.hear_of_task(message, fleet.now());
             Asked::Open { after_ms: poll_after_ms(poll_interval_ms), troubled: false }
         }
         TaskState::Completed(answer) => Asked::Over(outcome_of(answer)),

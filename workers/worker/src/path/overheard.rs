@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
-use toolfleet_core::notes::{Note, Notes};
+use toolfleet_core::notes::{LogLine, Note, Notes};
 use toolfleet_core::time::Timestamp;
 
 /// What the server told since the claim.
@@ -35,6 +35,18 @@ impl Overheard {
             gathered.notes.get_or_insert_with(|| Box::new(Notes::none(now))).take(note, now);
         }
         self.news.notify_one();
+    }
+
+    /// A task's word on itself comes with every answer: it is heard when it is another than the last.
+    pub(super) fn hear_of_task(&self, text: String, now: Timestamp) {
+        let last = |gathered: &Gathered| {
+            let line = gathered.notes.as_ref().and_then(|notes| notes.log.last());
+            line.is_some_and(|line| line.text == text)
+        };
+        let known = last(&self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        if !known && !text.is_empty() {
+            self.hear(Note::Log(LogLine { level: "task".to_owned(), text }), now);
+        }
     }
 
     /// What was heard beyond `version`, and the version it is.

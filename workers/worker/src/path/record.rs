@@ -143,11 +143,12 @@ pub(super) async fn park(
     after_ms: u64,
     troubled: bool,
 ) -> Result<Concluded, Trouble> {
-    let ClaimedCall { ready, claim, row, attempts, .. } = call;
+    let ClaimedCall { ready, claim, row, attempts, overheard, .. } = call;
     let now = fleet.now();
+    let notes = overheard.since(0).map(|(notes, _)| notes);
     // At the deadline it comes back even if the server wants to be left alone for longer.
     let after_ms = after_ms.min(ready.call.deadline.ms_since(now));
-    let event = Event::Park { claim, task, attempts, poll_at: now.plus_ms(after_ms), now };
+    let event = Event::Park { claim, task, attempts, poll_at: now.plus_ms(after_ms), notes, now };
     match persist(fleet, &row, &event).await? {
         Turn::Stored { row, .. } if row.finished.is_some() => {
             stored(fleet, arrival, &row).await;

@@ -44,7 +44,8 @@ async fn deliver_in(rig: &Rig, fleet: &Arc<Fleet>, after_ms: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_is_waited_for_in_the_queue_and_ends_as_a_direct_answer_would() {
-    let rig = rig("unsafe", &[working(), completed()]).await;
+    let telling = json!({ "status": "working", "pollIntervalMs": 5_000, "statusMessage": "half of it" });
+    let rig = rig("unsafe", &[telling, completed()]).await;
     let fleet = rig.fleet(None).await;
     rig.deliver(&fleet).await;
     let row = rig.row("c1").await.unwrap();
@@ -54,7 +55,8 @@ async fn a_task_is_waited_for_in_the_queue_and_ends_as_a_direct_answer_would() {
     rig.clock.advance_ms(4_000);
     assert!(rig.receive(&fleet).await.is_none(), "the server wants five seconds");
     deliver_in(&rig, &fleet, 1_000).await;
-    assert_eq!(rig.row("c1").await.unwrap().state, State::WaitingTask);
+    let row = rig.row("c1").await.unwrap();
+    assert_eq!((row.state, row.notes.unwrap().log[0].text.as_str()), (State::WaitingTask, "half of it"));
     deliver_in(&rig, &fleet, 5_000).await;
     assert_eq!(assert_settled(&rig, "c1", "a task").await, OutcomeKind::Succeeded);
     let seen = rig.outcome("c1").await;
