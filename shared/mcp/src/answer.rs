@@ -115,10 +115,10 @@ impl Answer {
 
 /// The same for a result of which nothing is known yet.
 pub(crate) fn result_without_echo(result: Box<RawValue>, endpoint: &Endpoint) -> Box<RawValue> {
-    let Some(auth) = endpoint.auth.as_ref().filter(|auth| auth.leaks_into(result.get())) else {
+    if !endpoint.leaks_into(result.get()) {
         return result;
-    };
-    RawValue::from_string(auth.scrub_text(result.get().to_owned())).unwrap_or_else(|_| nothing_left())
+    }
+    RawValue::from_string(endpoint.scrub_text(result.get().to_owned())).unwrap_or_else(|_| nothing_left())
 }
 
 /// In place of a result that is no JSON any more once our credential is out of it.
