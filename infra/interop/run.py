@@ -153,7 +153,7 @@ def run(processes, folder, check, boto3):
     servers = ["everything", "fastmcp", "python", "npm", "rmcp"]
     catalog = folder / "catalog.json"
     catalog.write_text(json.dumps({
-        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True} for s in servers] + programs(python, node, everything, folder),
+        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder),
         "tenants": {"queue": ["acme"]},
         "reply_queues": [f"http://127.0.0.1:{ports['sqs']}/000000000000/toolfleet-replies"],
     }))
@@ -203,6 +203,10 @@ def run(processes, folder, check, boto3):
         item = call(server, "echo", {argument: "hello"})
         check(f"{server}: echo succeeds through SQS and a worker", item["outcome"]["S"] == "succeeded" and "hello" in text(item), item)
 
+    for server in ["fastmcp", "python"]:
+        item = call(server, "steps", {"n": 3})
+        check(f"{server}: its progress is kept with the call", item.get("progress", {}).get("N") == item.get("progress_total", {}).get("N") == "3", item)
+
     first = call("everything", "echo", {"message": "one"}, session="talk")
     processes.end(everything_server)
     everything_server = start_everything()
@@ -228,7 +232,8 @@ def run(processes, folder, check, boto3):
     body = {"v": 1, "call_id": call_id, "tenant": "acme", "server": "everything", "name": long_tool, "arguments": {"duration": 4, "steps": 2}, "idempotent": True}
     sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body), MessageGroupId="acme")
     claimed = lambda: dynamodb.get_item(TableName="toolfleet-calls", Key={"pk": {"S": f"acme#{call_id}"}}, ConsistentRead=True).get("Item")
-    until("the claim", claimed)
+    item = until("its progress in the row", lambda: (lambda item: item if item and "progress" in item else None)(claimed()))
+    check("a running call shows its progress", item["state"]["S"] == "claimed" and item["progress_total"]["N"] == "2", item)
     processes.end(worker, signal.SIGKILL)
     until("the end of the killed worker's programs", lambda: none_left(started))
     check("programs end with their worker, even one that was killed with -9", none_left(started), started)
