@@ -20,7 +20,7 @@ pub(crate) fn demo(mcp_url: &str, reply_queue: &str) -> Value {
                 "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
                 "required": ["a", "b"], "additionalProperties": false
             }},
-            {"id": "slow", "server": "demo", "idempotent": true, "input_schema": {
+            {"id": "slow", "server": "demo", "idempotent": true, "progress": true, "input_schema": {
                 "type": "object",
                 "properties": {"ms": {"type": "integer", "minimum": 0, "maximum": 60_000}},
                 "required": ["ms"], "additionalProperties": false

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** an execution is counted exactly when a tool has its effect; a refused request is never counted.
 
+mod progress;
 mod protocol;
 mod tools;
 

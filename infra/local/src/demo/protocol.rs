@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Json, Response};
 use serde_json::{Value, json};
 
 use super::Demo;
+use super::progress;
 use super::tools::{Run, listing};
 
 const MODERN: &str = "2026-07-28";
@@ -120,9 +121,15 @@ async fn call(demo: &Demo, era: Era, id: &Value, message: &Value) -> Response {
         Run::Refused(reason) => error(StatusCode::OK, id, -32602, &reason),
         Run::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "flaky, as asked").into_response(),
         Run::Wait(wait) => {
-            tokio::time::sleep(wait).await;
             let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            result(era, id, outcome(false, &format!("waited {ms} ms"), &json!({ "waited_ms": ms })))
+            let waited = outcome(false, &format!("waited {ms} ms"), &json!({ "waited_ms": ms }));
+            match message.pointer("/params/_meta/progressToken") {
+                Some(token) => progress::while_waiting(wait, token.clone(), framed(era, id, waited)),
+                None => {
+                    tokio::time::sleep(wait).await;
+                    result(era, id, waited)
+                }
+            }
         }
         Run::Done { failed, text, structured } => result(era, id, outcome(failed, &text, &structured)),
     }
@@ -249,12 +256,16 @@ fn server_info() -> Value {
     json!({ "name": "toolfleet-demo", "version": env!("CARGO_PKG_VERSION") })
 }
 
-fn result(era: Era, id: &Value, mut result: Value) -> Response {
+fn result(era: Era, id: &Value, result: Value) -> Response {
+    Json(framed(era, id, result)).into_response()
+}
+
+fn framed(era: Era, id: &Value, mut result: Value) -> Value {
     if let (Era::Modern, Some(object)) = (era, result.as_object_mut()) {
         object.insert("resultType".to_owned(), "complete".into());
         object.insert("_meta".to_owned(), json!({ "io.modelcontextprotocol/serverInfo": server_info() }));
     }
-    Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response()
+    json!({ "jsonrpc": "2.0", "id": id, "result": result })
 }
 
 fn error(status: StatusCode, id: &Value, code: i64, message: &str) -> Response {

@@ -231,3 +231,22 @@ fn a_pin_that_cannot_hold_is_refused_with_its_place() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn a_tools_own_word_on_progress_wins_over_its_servers_and_pins_nothing() {
+    let asked = |server: serde_json::Value, tool: serde_json::Value| {
+        let catalog = catalog(|c| {
+            c["servers"][0]["progress"] = server;
+            if !tool.is_null() {
+                c["tools"][0]["progress"] = tool;
+            }
+        });
+        let tool = catalog.unwrap().tool(&ToolId::parse("t").unwrap()).unwrap().clone();
+        (tool.progress, tool.definition.to_string())
+    };
+    let (by_default, definition) = asked(json!(false), json!(null));
+    assert!(!by_default);
+    assert_eq!(asked(json!(true), json!(null)), (true, definition.clone()));
+    assert_eq!(asked(json!(true), json!(false)), (false, definition.clone()));
+    assert_eq!(asked(json!(false), json!(true)), (true, definition));
+}

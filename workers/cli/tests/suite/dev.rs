@@ -47,6 +47,37 @@ fn a_call_succeeds_and_its_result_and_history_are_read_back() {
 }
 
 #[test]
+fn a_long_call_shows_how_far_it_is_while_it_runs() {
+    let dev = Dev::start(&[]);
+    let call = [
+        "call",
+        "--tenant",
+        "acme",
+        "--tool",
+        "slow",
+        "--call-id",
+        "long",
+        "--arguments",
+        r#"{"ms": 30000}"#,
+    ];
+    let waited = dev.toolfleet(&[&call[..], &["--wait-ms", "5500"]].concat()).exits(3);
+    waited.complains(&[
+        "claimed: call long",
+        "  progress: ",
+        " of 30, seconds waited, heard of at ",
+        "no result within 5.5 s",
+    ]);
+    let shown = dev.toolfleet(&["result", "acme", "long", "--json"]).exits(3).json();
+    assert_eq!(
+        (&shown["state"], &shown["notes"]["progress"]["total"]),
+        (&"claimed".into(), &30.into()),
+        "{shown}"
+    );
+    assert_eq!(shown["notes"]["progress"]["message"], "seconds waited");
+    assert!(shown["notes"]["progress"]["progress"].as_f64().unwrap() >= 1.0, "{shown}");
+}
+
+#[test]
 fn a_call_that_ends_otherwise_exits_with_1_and_says_why() {
     let dev = Dev::start(&[]);
     let ran = dev.toolfleet(&["call", "--tenant", "acme", "--tool", "ecko", "--call-id", "typo"]).exits(1);

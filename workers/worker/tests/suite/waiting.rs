@@ -79,23 +79,25 @@ async fn a_message_older_than_the_fleets_memory_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_keeps_failing_is_left_alone_and_calls_wait_without_attempts() {
-    let rig = Rig::new().await;
-    let fleet = rig.fleet(None).await;
-    rig.mcp.always_for("tools/call", MockFault::status(503));
-    for n in 0..10 {
-        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+async fn a_server_that_keeps_failing_or_asking_for_pauses_is_left_alone_and_calls_wait_without_attempts() {
+    for fault in [MockFault::status(503), MockFault::status_with(429, "retry-after", "300")] {
+        let rig = Rig::new().await;
+        let fleet = rig.fleet(None).await;
+        rig.mcp.always_for("tools/call", fault);
+        for n in 0..10 {
+            rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+            rig.deliver(&fleet).await;
+        }
+        let asked = rig.mcp.requests_of("tools/call").len();
+        rig.send(request("waits", "unsafe").to_string()).await;
         rig.deliver(&fleet).await;
+        assert_eq!(rig.mcp.requests_of("tools/call").len(), asked, "an open breaker sends nothing");
+        assert!(rig.row("waits").await.is_none(), "waiting before the claim writes nothing");
+        rig.mcp.behave();
+        rig.clock.advance_ms(10_000);
+        rig.deliver(&fleet).await;
+        assert_eq!(rig.outcome("waits").await.kind, OutcomeKind::Succeeded);
     }
-    let asked = rig.mcp.requests_of("tools/call").len();
-    rig.send(request("waits", "unsafe").to_string()).await;
-    rig.deliver(&fleet).await;
-    assert_eq!(rig.mcp.requests_of("tools/call").len(), asked, "an open breaker sends nothing");
-    assert!(rig.row("waits").await.is_none(), "waiting before the claim writes nothing");
-    rig.mcp.behave();
-    rig.clock.advance_ms(10_000);
-    rig.deliver(&fleet).await;
-    assert_eq!(rig.outcome("waits").await.kind, OutcomeKind::Succeeded);
 }
 
 pub(crate) async fn cancel(rig: &Rig, id: &str) {
