@@ -126,6 +126,7 @@ async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(
             headers: http::HeaderMap::new(),
             auth: None,
             tenant: Some(Tenant::parse("cost")?),
+            program: None,
         },
     };
     let rmcp = RmcpClient::connect(&url, generation).await?;

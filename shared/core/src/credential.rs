@@ -3,6 +3,9 @@
 //! **Invariant:** a field that is a secret holds a reference into Secrets Manager; a catalog with the value itself does not
 //! parse, and the error does not repeat the value.
 
+mod secret;
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -10,11 +13,15 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+pub use secret::{Secret, Sensitive, Setting};
+pub(crate) use tokens::check_address;
+pub use tokens::{Algorithm, ClientAuth, ClientCredentials, Cognito, is_scope};
+
 /// How references to secrets begin.
 const SCHEME: &str = "secret://";
 
 /// The kinds, for errors.
-const KINDS: &str = "none, bearer, api_key, basic, headers";
+const KINDS: &str = "none, bearer, api_key, basic, headers, oauth2_client_credentials, cognito";
 
 /// How workers prove to a server who they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -31,6 +38,11 @@ pub enum Credential {
     Basic(Basic),
     /// Any headers.
     Headers(Headers),
+    /// A token from an OAuth 2 authorization server, for the fleet itself.
+    #[serde(rename = "oauth2_client_credentials")]
+    ClientCredentials(ClientCredentials),
+    /// A token from an Amazon Cognito user pool, for a user with a password.
+    Cognito(Cognito),
 }
 
 /// A token that somebody else renews.
@@ -77,15 +89,6 @@ pub struct Headers {
 pub struct SecretRef {
     name: String,
     key: Option<String>,
-}
-
-/// What may stand in the catalog as it is, or be kept as a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Setting {
-    /// As it is.
-    Plain(String),
-    /// A reference.
-    Secret(SecretRef),
 }
 
 /// A header's value: a text, a reference, or a text that ends in a reference.
@@ -181,6 +184,10 @@ impl Credential {
                 headers.headers.keys().try_for_each(|name| check_header("headers", name))?;
                 Ok(Self::Headers(headers))
             }),
+            "oauth2_client_credentials" => {
+                read(fields).and_then(ClientCredentials::checked).map(Self::ClientCredentials)
+            }
+            "cognito" => read(fields).map(Self::Cognito),
             _ => Err(format!("has a `type` that is not known; accepted are {KINDS}")),
         }
     }
@@ -199,8 +206,10 @@ fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, String> {
         let path = error.path().to_string();
         let text = error.into_inner().to_string();
         // serde repeats the value that it did not want, which here may be a secret in the wrong place.
-        let text = match text.strip_prefix("invalid type: ").and_then(|t| t.rsplit_once("expected ")) {
-            Some((_, wanted)) => format!("is of another type; expected is {wanted}"),
+        let unwanted = ["invalid type: ", "invalid value: ", "unknown variant "];
+        let unwanted = unwanted.iter().any(|beginning| text.starts_with(beginning));
+        let text = match text.rsplit_once("expected ").filter(|_| unwanted) {
+            Some((_, wanted)) => format!("is not what it should be; expected is {wanted}"),
             None => text,
         };
         if path == "." { text } else { format!("field `{path}` {text}") }
@@ -235,16 +244,6 @@ impl<'de> Deserialize<'de> for SecretRef {
     }
 }
 
-impl<'de> Deserialize<'de> for Setting {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = text(deserializer)?;
-        if text.starts_with(SCHEME) {
-            return SecretRef::parse(&text).map(Self::Secret).map_err(D::Error::custom);
-        }
-        Ok(Self::Plain(text))
-    }
-}
-
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::parse(&text(deserializer)?).map_err(D::Error::custom)
@@ -254,15 +253,6 @@ impl<'de> Deserialize<'de> for Template {
 impl Serialize for SecretRef {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-impl Serialize for Setting {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Plain(text) => serializer.serialize_str(text),
-            Self::Secret(reference) => serializer.collect_str(reference),
-        }
     }
 }
 
@@ -294,6 +284,12 @@ mod tests {
             json!({"type": "headers", "headers": "sk-live-1"}),
             json!({"type": "bearer", "token": ["sk-live-1"]}),
             json!({"type": "sk-live-1"}),
+            json!({"type": "oauth2_client_credentials", "client_id": "c", "client_secret": "sk-live-1"}),
+            json!({"type": "oauth2_client_credentials", "client_id": "c", "client_secret": "secret://s", "client_auth": "sk-live-1"}),
+            json!({"type": "oauth2_client_credentials", "client_id": "c", "client_secret": "secret://s", "token_url": "sk-live-1"}),
+            json!({"type": "oauth2_client_credentials", "client_id": "c", "client_secret": "secret://s",
+                "token_url": "https://u:sk-live-1@as.example/token"}),
+            json!({"type": "cognito", "user_pool_id": "us-east-1_x", "client_id": "c", "username": "u", "password": "sk-live-1"}),
             json!("sk-live-1"),
         ] {
             let error = problem(auth.clone());
@@ -317,6 +313,17 @@ mod tests {
             (json!({"type": "bearer", "token": "secret://"}), "`token` is no whole reference"),
             (json!({"type": "api_key", "header": "a b", "key": "secret://a"}), "`header` names a header"),
             (json!({"type": "none", "token": "secret://a"}), "other fields beside it"),
+            (json!({"type": "oauth2-client-credentials", "client_id": "c"}), "neither `client_secret`"),
+            (
+                json!({"type": "oauth2-client-credentials", "client_id": "c", "client_secret": "secret://s", "scopes": ["a b"]}),
+                "one scope an entry",
+            ),
+            (
+                json!({"type": "oauth2-client-credentials", "client_id": "c", "client_secret": "secret://s",
+                    "client_auth": "private_key_jwt"}),
+                "give `private_key`",
+            ),
+            (json!({"type": "cognito", "user_pool_id": "us-east-1_x"}), "missing field `client_id`"),
         ] {
             let error = problem(auth);
             assert!(error.contains(expected), "{error}");
@@ -331,6 +338,10 @@ mod tests {
             json!({"type": "api_key", "header": "X-Key", "key": "secret://crm#key"}),
             json!({"type": "basic", "username": "u", "password": "secret://agents#/0/password"}),
             json!({"type": "headers", "headers": {"A": "Token secret://a#b", "B": "plain"}}),
+            json!({"type": "oauth2_client_credentials", "client_id": "c", "private_key": "secret://k", "key_id": "1",
+                "algorithm": "RS256", "issuer": "https://as.example/", "scopes": ["a"], "step_up": false}),
+            json!({"type": "cognito", "user_pool_id": "us-east-1_x", "client_id": "secret://c#id", "username": "u",
+                "password": "secret://c#password"}),
         ] {
             let read: Credential = serde_json::from_value(auth.clone()).unwrap();
             assert_eq!(serde_json::to_value(&read).unwrap(), auth);

@@ -4,15 +4,21 @@
 //!
 //! **Invariant:** everything goes through the public client, as in the worker; no scenario has code of its own.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
+use toolfleet_core::credential::{Credential, SecretRef};
+use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{
-    Answer, AnswerKind, ClientOptions, Endpoint, McpClient, Reach, RemoteTool, Resume, ToolCall,
+    Answer, AnswerKind, ClientOptions, Endpoint, Keyring, McpClient, Reach, RemoteTool, Resume, SecretText,
+    ToolCall,
 };
 
 /// How often one tool may ask before it is given up.
@@ -24,21 +30,18 @@ const MAX_QUESTIONS: usize = 5;
     reason = "the conformance runner hands its context over in the environment"
 )]
 async fn main() -> anyhow::Result<()> {
-    let url = std::env::args().nth(1).context("expected the server's URL")?.parse()?;
+    let url = std::env::args().nth(1).context("expected the server's URL")?;
+    let url: url::Url = url.parse()?;
     let context: Value = match std::env::var("MCP_CONFORMANCE_CONTEXT") {
         Ok(text) => serde_json::from_str(&text)?,
         Err(_) => Value::Null,
     };
-    let headers = reqwest::header::HeaderMap::new();
-    let endpoint = Endpoint {
-        server: ServerId::parse("conformance")?,
-        url,
-        headers,
-        auth: None,
-        tenant: None,
-        program: None,
-    };
     let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
+    let headers = reqwest::header::HeaderMap::new();
+    let auth = credential_in(&context)?
+        .map(|credential| Arc::new(client.auth(&credential, [], &url, Arc::new(Context(context.clone())))));
+    let endpoint =
+        Endpoint { server: ServerId::parse("conformance")?, url, headers, auth, tenant: None, program: None };
     let tools = client.list_tools(&endpoint, Some("conformance"), later()).await?;
     let listed = tools.iter().map(|tool| (tool.name.clone(), arguments_for(&tool.input_schema, &tools)));
     let mut calls: Vec<(String, Value)> = listed.collect();
@@ -56,6 +59,47 @@ async fn main() -> anyhow::Result<()> {
     }
     client.end_conversation(&endpoint, "conformance").await;
     Ok(())
+}
+
+/// The client credentials of a scenario that brings some.
+fn credential_in(context: &Value) -> anyhow::Result<Option<Credential>> {
+    let Some(client_id) = context.get("client_id") else {
+        return Ok(None);
+    };
+    let mut auth = Map::new();
+    auth.insert("type".to_owned(), json!("oauth2_client_credentials"));
+    auth.insert("client_id".to_owned(), client_id.clone());
+    for (member, field) in [("client_secret", "client_secret"), ("private_key_pem", "private_key")] {
+        if context.get(member).is_some() {
+            auth.insert(field.to_owned(), json!(format!("secret://{member}")));
+        }
+    }
+    if let Some(algorithm) = context.get("signing_algorithm") {
+        auth.insert("algorithm".to_owned(), algorithm.clone());
+    }
+    Ok(Some(serde_json::from_value(Value::Object(auth))?))
+}
+
+/// The runner's context as a keyring: secrets are its members.
+#[derive(Debug)]
+struct Context(Value);
+
+impl Keyring for Context {
+    fn secret<'a>(
+        &'a self,
+        reference: &'a SecretRef,
+        _fresh: bool,
+    ) -> BoxFuture<'a, Result<SecretText, Fault>> {
+        let text = self.0.get(reference.name()).and_then(Value::as_str);
+        let text =
+            text.map(SecretText::new).ok_or_else(|| Fault::Credential { detail: reference.to_string() });
+        std::future::ready(text).boxed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this program's one clock")]
+    fn now_s(&self) -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
 }
 
 fn later() -> Instant {

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{DATE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{DATE, RETRY_AFTER};
 use reqwest::Response;
 use toolfleet_core::fault::Fault;
 
+use crate::auth::Challenge;
 use crate::stream::read_body;
 use crate::wire::{INTERNAL_ERROR, METHOD_NOT_FOUND, RpcError, VERSION_UNSUPPORTED, error_in};
 use crate::words::{shorten, shorten_bytes};
@@ -70,7 +71,8 @@ impl Trouble {
         let fault = match (status, error) {
             (401, _) => return Fault::Unauthorized.into(),
             (403, _) => {
-                return Fault::Forbidden { scope: wanted_scope(headers) }.into();
+                let scope = Challenge::of(headers).scope.map(|scope| shorten(&scope));
+                return Fault::Forbidden { scope }.into();
             }
             (429, _) => {
                 return Fault::RateLimited { retry_after_ms: retry_after_ms(headers) }.into();
@@ -128,15 +130,6 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
             Fault::Connect { detail: format!("while {doing}: {fault}; no tool call was sent") }
         }
     }
-}
-
-/// RFC 6750, section 3: `WWW-Authenticate: Bearer error="insufficient_scope", scope="a b"`.
-fn wanted_scope(headers: &HeaderMap) -> Option<String> {
-    headers.get_all(WWW_AUTHENTICATE).iter().find_map(|value| {
-        let (_, rest) = value.to_str().ok()?.split_once("scope=\"")?;
-        let (scope, _) = rest.split_once('"')?;
-        Some(shorten(scope)).filter(|scope| !scope.is_empty())
-    })
 }
 
 /// RFC 9110, section 10.2.3: seconds, or a date, which is measured against the response's own `Date`.

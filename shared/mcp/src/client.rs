@@ -11,16 +11,19 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use toolfleet_core::credential::{Credential, Template};
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::Operation;
 use toolfleet_core::notes::Note;
 use toolfleet_core::outcome::MayHaveRun;
+use url::Url;
 
 pub(crate) use tasks::handle_in;
 pub use tasks::{TaskHandle, TaskQuestion, TaskState};
 
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
+use crate::auth::{Auth, Keyring, Outlet, Site};
 use crate::classify::{Trouble, before_call};
 use crate::connect::{Proxies, http_client, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
@@ -54,6 +57,8 @@ pub struct ClientOptions {
     pub proxies: Proxies,
     /// Certificate authorities that are trusted beside the system's, as PEM.
     pub extra_roots: Option<Vec<u8>>,
+    /// Where Cognito is, in place of each region's endpoint: a VPC endpoint, or a stand-in.
+    pub cognito_endpoint: Option<Url>,
     /// Our name, told to servers.
     pub client_name: String,
     /// Our version, told to servers.
@@ -79,6 +84,7 @@ impl Default for ClientOptions {
             reach: Reach::public(),
             proxies: Proxies::default(),
             extra_roots: None,
+            cognito_endpoint: None,
             client_name: "toolfleet".to_owned(),
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             era_ttl: Duration::from_secs(3600),
@@ -113,6 +119,7 @@ struct Shared {
     children: Pool,
     register: Option<Arc<dyn SessionRegister>>,
     mirrored: Mirrored,
+    cognito_endpoint: Option<Url>,
 }
 
 /// How a server is spoken to.
@@ -170,7 +177,22 @@ impl McpClient {
             sessions: Sessions::new(options.max_sessions),
             register: options.register,
             mirrored: Mirrored::default(),
+            cognito_endpoint: options.cognito_endpoint,
         })))
+    }
+
+    /// The credential that a catalog describes for a server, with the headers that go along. Nothing is read yet.
+    pub fn auth(
+        &self,
+        credential: &Credential,
+        headers: impl IntoIterator<Item = (String, Template)>,
+        server: &Url,
+        keyring: Arc<dyn Keyring>,
+    ) -> Auth {
+        let transport = &self.0.exchange.transport;
+        let outlet = Outlet { http: transport.http.clone(), reach: Arc::clone(&transport.reach) };
+        let cognito_endpoint = self.0.cognito_endpoint.clone();
+        Auth::new(credential, headers, Site { server, outlet, cognito_endpoint }, keyring)
     }
 
     /// One attempt of `tools/call`, `resources/read` or `prompts/get`. It ends by its deadline whatever the server does; dropping

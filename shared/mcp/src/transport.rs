@@ -151,7 +151,9 @@ impl Transport {
                 return Ok(response);
             };
             let status = response.status().as_u16();
-            if !matches!(status, 401 | 403) || !auth.cure(status, stamp, &mut cures).await? {
+            if !matches!(status, 401 | 403)
+                || !auth.cure(status, response.headers(), stamp, &mut cures).await?
+            {
                 return Ok(response);
             }
             sent.clear();
@@ -308,7 +310,7 @@ fn not_answered(error: reqwest::Error, sent: bool) -> Fault {
 }
 
 /// The guard's own word, where it gave the connection no address.
-fn address_refused(error: &reqwest::Error) -> Option<&Refused> {
+pub(crate) fn address_refused(error: &reqwest::Error) -> Option<&Refused> {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(refused) = cause.downcast_ref::<Refused>() {

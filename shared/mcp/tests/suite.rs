@@ -22,3 +22,5 @@ mod streams;
 mod support;
 #[path = "suite/tasks.rs"]
 mod tasks;
+#[path = "suite/tokens.rs"]
+mod tokens;

@@ -16,7 +16,9 @@ use toolfleet_core::catalog::Server;
 use toolfleet_core::credential::{Credential, SecretRef, Template};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_mcp::{Auth, Endpoint, Keyring, Program, SecretText};
+use toolfleet_mcp::{Auth, Endpoint, Keyring, McpClient, Program, SecretText};
+
+use crate::clock::Clock;
 
 /// Credentials kept at once; beyond it all are obtained anew.
 const MAX: usize = 10_000;
@@ -24,6 +26,7 @@ const MAX: usize = 10_000;
 /// The credentials of all servers.
 #[derive(Debug)]
 pub(crate) struct Credentials {
+    mcp: McpClient,
     keyring: Arc<dyn Keyring>,
     known: Mutex<HashMap<(ServerId, Tenant), Known>>,
 }
@@ -37,8 +40,8 @@ struct Known {
 }
 
 impl Credentials {
-    pub(crate) fn new(secrets: Secrets) -> Self {
-        Self { keyring: Arc::new(SecretsManager { secrets }), known: Mutex::default() }
+    pub(crate) fn new(mcp: McpClient, secrets: Secrets, clock: Clock) -> Self {
+        Self { mcp, keyring: Arc::new(SecretsManager { secrets, clock }), known: Mutex::default() }
     }
 
     /// The server as this tenant calls it.
@@ -88,7 +91,7 @@ impl Credentials {
             }
         };
         let headers = server.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(Auth::new(&server.auth, headers, Arc::clone(&self.keyring))))
+        Ok(Some(self.mcp.auth(&server.auth, headers, &server.url, Arc::clone(&self.keyring))))
     }
 }
 
@@ -101,6 +104,7 @@ fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
 
 struct SecretsManager {
     secrets: Secrets,
+    clock: Clock,
 }
 
 impl fmt::Debug for SecretsManager {
@@ -123,6 +127,10 @@ impl Keyring for SecretsManager {
             Ok(SecretText::new(text))
         }
         .boxed()
+    }
+
+    fn now_s(&self) -> u64 {
+        u64::try_from(self.clock.now().as_ms() / 1000).unwrap_or_default()
     }
 }
 

@@ -183,6 +183,7 @@ impl Fleet {
             meters,
             watch,
         } = parts;
+        let credentials = Credentials::new(mcp.clone(), aws.secrets(), clock.clone());
         Self {
             worker,
             limits,
@@ -198,7 +199,7 @@ impl Fleet {
             breakers: Breakers::default(),
             clock,
             shutdown: Shutdown::new(),
-            credentials: Credentials::new(aws.secrets()),
+            credentials,
             meters,
             pulse: Pulse::default(),
             farewells: Farewells::default(),

@@ -41,6 +41,7 @@ The environment configures both:
                                  networks beside the public ones that may be called, e.g. 10.0.0.0/8,127.0.0.0/8 (none)
   TOOLFLEET_ALLOW_HTTP           whether servers may be called without TLS (false)
   TOOLFLEET_EXTRA_ROOTS          PEM file of certificate authorities beside the system's (none)
+  TOOLFLEET_COGNITO_ENDPOINT     Cognito's address in place of each region's, e.g. a VPC endpoint (none)
   TOOLFLEET_WORKER_ID            name in audit records (random)
   TOOLFLEET_LOG                  log filter (info), e.g. warn,toolfleet_worker=debug
   TOOLFLEET_LOG_FORMAT           json or text (text on a terminal, else json)

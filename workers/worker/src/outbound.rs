@@ -24,6 +24,8 @@ pub struct Outbound {
     pub child_idle: Duration,
     /// A PEM file of certificate authorities that are trusted beside the system's.
     pub extra_roots: Option<PathBuf>,
+    /// Where Cognito is, in place of each region's endpoint.
+    pub cognito_endpoint: Option<Url>,
 }
 
 impl Default for Outbound {
@@ -35,6 +37,7 @@ impl Default for Outbound {
             max_children: of_client.max_children,
             child_idle: of_client.child_idle,
             extra_roots: None,
+            cognito_endpoint: None,
         }
     }
 }
@@ -66,7 +69,16 @@ impl Outbound {
         };
         let (reach, proxies) = (self.reach.clone(), self.proxies.clone());
         let (max_children, child_idle) = (self.max_children, self.child_idle);
-        let options = ClientOptions { reach, proxies, extra_roots, max_children, child_idle, ..options };
+        let cognito_endpoint = self.cognito_endpoint.clone();
+        let options = ClientOptions {
+            reach,
+            proxies,
+            extra_roots,
+            max_children,
+            child_idle,
+            cognito_endpoint,
+            ..options
+        };
         let built = McpClient::new(options);
         built.map_err(|error| match (&error, &self.extra_roots) {
             (BuildError::ExtraRoots, Some(path)) => wrong(path, error.to_string()),
@@ -104,12 +116,14 @@ impl Outbound {
         let idle_ms = number(var, "TOOLFLEET_STDIO_IDLE_MS", 600_000, 1_000, 86_400_000)?;
         let child_idle = Duration::from_millis(idle_ms);
         let extra_roots = var("TOOLFLEET_EXTRA_ROOTS").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let cognito_endpoint = cognito(var)?;
         Ok(Self {
             reach: Reach { private, http, ..Reach::default() },
             proxies,
             max_children,
             child_idle,
             extra_roots,
+            cognito_endpoint,
         })
     }
 }
@@ -125,6 +139,17 @@ fn proxy(var: &dyn Fn(&str) -> Option<String>, names: [&'static str; 2]) -> Resu
     match Url::parse(&whole) {
         Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => Ok(Some(url)),
         Ok(_) | Err(_) => Err(problem(name, "is no proxy; give http://host:port".to_owned())),
+    }
+}
+
+fn cognito(var: &dyn Fn(&str) -> Option<String>) -> Result<Option<Url>, ConfigError> {
+    let name = "TOOLFLEET_COGNITO_ENDPOINT";
+    match var(name).filter(|text| !text.is_empty()).map(|text| Url::parse(&text)) {
+        None => Ok(None),
+        Some(Ok(url)) if url.has_host() && matches!(url.scheme(), "http" | "https") => Ok(Some(url)),
+        Some(Ok(_) | Err(_)) => {
+            Err(problem(name, "is no address; give https://host/ (unset: each region's own)".to_owned()))
+        }
     }
 }
 
@@ -153,6 +178,7 @@ mod tests {
             ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "10.0.0.0/99"),
             ("TOOLFLEET_ALLOW_HTTP", "yes"),
             ("HTTPS_PROXY", "ftp://p"),
+            ("TOOLFLEET_COGNITO_ENDPOINT", "cognito"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.starts_with(name), "{error}");

@@ -10,7 +10,8 @@ use url::Url;
 
 use super::json::{kind, typed};
 use super::wire::Parts;
-use super::{CatalogError, Credential, Sensitive, Server, problem};
+use super::{CatalogError, Server, problem};
+use crate::credential::{Cognito, Credential, Secret, Sensitive, Setting};
 use crate::ids::ServerId;
 
 const STANDARD_DESCRIPTION: &str =
@@ -67,11 +68,13 @@ fn server(entry: &str, number: usize, agent: &Map<String, Value>) -> Result<Serv
         discover: true,
         name: Some(name.unwrap_or_else(|| format!("External MCP Agent {number}"))),
         description: Some(description.unwrap_or_else(|| STANDARD_DESCRIPTION.to_owned())),
-        credential: Some(Credential::CognitoUserPassword {
-            user_pool_id: pool(entry, agent)?,
-            client_id: sensitive(entry, agent, "cognito_client_id")?,
-            username: sensitive(entry, agent, "cognito_username")?,
-            password: sensitive(entry, agent, "cognito_password")?,
+        auth: Credential::Cognito(Cognito {
+            user_pool_id: Setting::Plain(pool(entry, agent)?),
+            client_id: Setting::Secret(secret(entry, agent, "cognito_client_id")?),
+            client_secret: None,
+            username: Setting::Secret(secret(entry, agent, "cognito_username")?),
+            password: secret(entry, agent, "cognito_password")?,
+            endpoint: None,
         }),
         ..Server::at(id, url)
     })
@@ -124,8 +127,9 @@ fn optional_text(
     }
 }
 
-fn sensitive(entry: &str, agent: &Map<String, Value>, field: &str) -> Result<Sensitive, CatalogError> {
+fn secret(entry: &str, agent: &Map<String, Value>, field: &str) -> Result<Secret, CatalogError> {
     let place = format!("{entry}.{field}");
     let value = agent.get(field).ok_or_else(|| problem(&place, "is missing"))?;
-    typed(&place, value.clone())
+    let value: Sensitive = typed(&place, value.clone())?;
+    value.into_secret().map_err(|text| problem(&place, text))
 }

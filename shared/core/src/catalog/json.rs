@@ -40,7 +40,7 @@ pub(super) fn below(entry: &str, field: &str) -> String {
 }
 
 /// What a value is, for an error that must not repeat it.
-pub(super) const fn kind(value: &Value) -> &'static str {
+pub(crate) const fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

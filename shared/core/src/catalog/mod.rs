@@ -4,7 +4,6 @@
 //!
 //! **Invariant:** a tool that cannot be called (no such server, broken schema) is never in a catalog.
 
-mod credential;
 mod idp;
 pub(crate) mod json;
 mod names;
@@ -20,7 +19,7 @@ mod wire;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub use credential::{Credential, Sensitive};
+pub(crate) use json::kind;
 pub use pins::{Approved, Pin};
 pub use program::Programs;
 pub use schema::InputSchema;

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::{CatalogError, Server, problem};
-use crate::credential::Credential as Auth;
+use crate::credential::Credential;
 
 /// In the place of an address that is not given.
 pub(super) const NOWHERE: &str = "stdio:";
@@ -78,7 +78,7 @@ impl Server {
             let text = "belongs to a server with a `url`; give a program its secrets in `env`";
             return Err(problem(&format!("{entry}.headers"), text));
         }
-        if self.auth != Auth::None {
+        if self.auth != Credential::None {
             let text = "belongs to a server with a `url`; give a program its secrets in `env`";
             return Err(problem(&format!("{entry}.auth"), text));
         }

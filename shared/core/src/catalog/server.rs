@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{CatalogError, Credential, problem};
-use crate::credential::{Credential as Auth, Template};
+use super::{CatalogError, problem};
+use crate::credential::{Credential, Template};
 use crate::ids::ServerId;
 
 /// A registered MCP server.
@@ -50,16 +50,13 @@ pub struct Server {
     pub headers: BTreeMap<String, String>,
     /// How workers prove who they are.
     #[serde(default)]
-    pub auth: Auth,
+    pub auth: Credential,
     /// How long one attempt may take, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
     /// Whether workers ask it how far its calls are; a tool's own registration may say otherwise.
     #[serde(default)]
     pub progress: bool,
-    /// The credential that a Pika tool or an IDP agent brought along; a server of a catalog's own form has none.
-    #[serde(skip)]
-    pub credential: Option<Credential>,
 }
 
 impl Server {
@@ -77,10 +74,9 @@ impl Server {
             name: None,
             description: None,
             headers: BTreeMap::new(),
-            auth: Auth::None,
+            auth: Credential::None,
             timeout_ms: None,
             progress: false,
-            credential: None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The forms of others: Pika's tool definitions and the GenAI IDP accelerator's secret, as they are, and what is wrong with them.
 
 use serde_json::{Value, json};
-use toolfleet_core::catalog::{Catalog, Credential, Executor, Material, Tool};
+use toolfleet_core::catalog::{Catalog, Executor, Material, Tool};
+use toolfleet_core::credential::{Credential, Secret, Setting};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::message::User;
 
@@ -44,14 +45,11 @@ fn pikas_definitions_are_accepted_as_they_are() {
     let crm = tool(&catalog, "crm-mcp-tool");
     let names: Vec<_> = crm.functions.iter().map(|f| f.name.as_str()).collect();
     assert_eq!((names, crm.open), (vec!["get_customer_info", "create_opportunity"], false));
-    let Some(Credential::OAuth2ClientCredentials { client_id, token_url, scopes, .. }) =
-        &crm.server().unwrap().credential
-    else {
-        panic!("{crm:?}")
-    };
-    assert_eq!(client_id.expose(), "secret://crm/client-id");
-    assert_eq!(token_url.as_str(), "https://auth.internal.example/oauth/token");
-    assert_eq!(scopes, &["read:customers", "write:opportunities"]);
+    let auth = serde_json::to_value(&crm.server().unwrap().auth).unwrap();
+    let expected = json!({"type": "oauth2_client_credentials", "client_id": "secret://crm/client-id",
+        "client_secret": "secret://crm/client-secret", "algorithm": "ES256", "resource": "none", "step_up": true,
+        "token_url": "https://auth.internal.example/oauth/token", "scopes": ["read:customers", "write:opportunities"]});
+    assert_eq!(auth, expected);
 
     let api = tool(&catalog, "api-mcp-tool");
     assert!(api.open && api.functions.is_empty(), "without a functionSchema its server's list stands");
@@ -222,12 +220,14 @@ fn the_idp_secret_is_accepted_as_it_is() {
         "Provides advanced mathematical calculations for document analysis The tools available are: add, divide."
     );
     assert_eq!(unnamed.description_with([]), unnamed.description.clone().unwrap());
-    let Some(Credential::CognitoUserPassword { user_pool_id, password, .. }) = &unnamed.credential else {
-        panic!("{unnamed:?}")
-    };
-    assert_eq!((user_pool_id.as_str(), password.expose()), ("us-east-1_YYYYYYYYY", "example-password-2"));
+    let Credential::Cognito(cognito) = &unnamed.auth else { panic!("{unnamed:?}") };
+    let Secret::Inline(password) = &cognito.password else { panic!("{cognito:?}") };
+    assert_eq!(password.expose(), "example-password-2");
+    assert_eq!(cognito.user_pool_id, Setting::Plain("us-east-1_YYYYYYYYY".to_owned()));
+    let written = serde_json::to_string(&**unnamed).unwrap();
+    assert!(!written.contains("example-password") && !written.contains("mcp-service-user"), "{written}");
     let printed = format!("{catalog:?}");
-    assert!(!printed.contains("example-password"), "{printed}");
+    assert!(!printed.contains("example-password") && !printed.contains("mcp-service-user"), "{printed}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::future::try_join_all;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use toolfleet_core::credential::{Basic, Credential, SecretRef, Setting, Template};
+use toolfleet_core::credential::{Basic, Credential, Secret, SecretRef, Setting, Template};
 use toolfleet_core::fault::Fault;
 
 use super::keyring::{Keyring, SecretText};
@@ -31,7 +31,7 @@ impl Fixed {
         let mut headers: Vec<_> = headers.into_iter().collect();
         let mut basic = None;
         match credential {
-            Credential::None => {}
+            Credential::None | Credential::ClientCredentials(_) | Credential::Cognito(_) => {}
             Credential::Bearer(bearer) => {
                 let value = Template { before: "Bearer ".to_owned(), secret: Some(bearer.token.clone()) };
                 headers.push((AUTHORIZATION.as_str().to_owned(), value));
@@ -64,7 +64,7 @@ impl Fixed {
         }
         if let Some(basic) = &self.basic {
             let user = setting(keyring, seen, &basic.username, fresh).await?;
-            let password = secret(keyring, seen, &basic.password, fresh).await?;
+            let password = kept(keyring, seen, &basic.password, fresh).await?;
             if user.contains(':') {
                 let detail = "the user of a basic credential contains `:`, which RFC 7617 does not allow";
                 return Err(Fault::Credential { detail: detail.to_owned() });
@@ -87,14 +87,28 @@ pub(crate) async fn setting(
 ) -> Result<String, Fault> {
     match setting {
         Setting::Plain(text) => Ok(text.clone()),
-        Setting::Secret(reference) => {
-            secret(keyring, seen, reference, fresh).await.map(|text| text.expose().to_owned())
-        }
+        Setting::Secret(of) => secret(keyring, seen, of, fresh).await.map(|text| text.expose().to_owned()),
     }
 }
 
 /// The text of a secret, remembered so that no echo of it leaves the client.
-pub(crate) async fn secret(
+pub(super) async fn secret(
+    keyring: &dyn Keyring,
+    seen: &Seen,
+    of: &Secret,
+    fresh: bool,
+) -> Result<SecretText, Fault> {
+    match of {
+        Secret::Kept(reference) => kept(keyring, seen, reference, fresh).await,
+        Secret::Inline(text) => {
+            seen.add(text.expose());
+            Ok(SecretText::new(text.expose()))
+        }
+    }
+}
+
+/// The text of a secret that is kept elsewhere.
+pub(crate) async fn kept(
     keyring: &dyn Keyring,
     seen: &Seen,
     reference: &SecretRef,
@@ -114,7 +128,7 @@ async fn fill(keyring: &dyn Keyring, seen: &Seen, value: &Template, fresh: bool)
         value.before.split(' ').next_back().into_iter().for_each(|word| seen.suspect(word));
         return Ok(value.before.clone());
     };
-    let text = secret(keyring, seen, reference, fresh).await?;
+    let text = kept(keyring, seen, reference, fresh).await?;
     Ok(format!("{}{}", value.before, text.expose()))
 }
 

@@ -1,4 +1,4 @@
-//! Owns what the client asks of the outside in order to prove who it is: the current text of a secret.
+//! Owns what the client asks of the outside in order to prove who it is: the current text of a secret, and the date.
 //!
 //! **Invariant:** the text of a secret does not print.
 
@@ -40,4 +40,7 @@ pub trait Keyring: fmt::Debug + Send + Sync {
         reference: &'a SecretRef,
         fresh: bool,
     ) -> BoxFuture<'a, Result<SecretText, Fault>>;
+
+    /// Now, in seconds since 1970, for what is signed with a date.
+    fn now_s(&self) -> u64;
 }

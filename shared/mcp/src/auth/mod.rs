@@ -4,32 +4,62 @@
 //! **Invariant:** what is stamped is marked as sensitive and remembered for [`Auth::scrub`], so that no echo of it leaves
 //! the client.
 
+mod challenge;
+mod client_auth;
+mod cognito;
+mod discovery;
 mod fixed;
 mod keyring;
+mod oauth;
+mod outlet;
+mod scopes;
 mod seen;
+mod source;
+mod token;
 
 use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use toolfleet_core::credential::{Credential, Template};
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, RetryClass};
+use url::Url;
 
-use fixed::Fixed;
-pub(crate) use fixed::secret;
+pub(crate) use challenge::Challenge;
+use cognito::Cognito;
+pub(crate) use fixed::kept;
+use fixed::{Fixed, write};
 pub use keyring::{Keyring, SecretText};
+use oauth::Oauth;
+pub(crate) use outlet::Outlet;
 pub(crate) use seen::Seen;
+use source::{Kind, Source};
+use token::Tokens;
 
 /// The credential of one server and tenant. Keep it: what it has obtained is used again.
 pub struct Auth {
     fixed: Fixed,
-    seen: Seen,
+    source: Option<Arc<Source>>,
+    tokens: Tokens,
+    seen: Arc<Seen>,
     keyring: Arc<dyn Keyring>,
+}
+
+/// Where a credential is used, and how those who give tokens are reached.
+#[derive(Debug)]
+pub(crate) struct Site<'a> {
+    pub(crate) server: &'a Url,
+    pub(crate) outlet: Outlet,
+    pub(crate) cognito_endpoint: Option<Url>,
 }
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Auth").field("fixed", &self.fixed).finish_non_exhaustive()
+        f.debug_struct("Auth")
+            .field("fixed", &self.fixed)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 
@@ -37,22 +67,43 @@ impl fmt::Debug for Auth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     fixed: u64,
+    token: Option<u64>,
 }
 
 /// What was already done about the refusals of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Cures {
     renewed: bool,
+    widened: bool,
 }
 
 impl Auth {
     /// The credential that a catalog describes, with the headers that go along. Nothing is read yet.
-    pub fn new(
+    pub(crate) fn new(
         credential: &Credential,
         headers: impl IntoIterator<Item = (String, Template)>,
+        site: Site<'_>,
         keyring: Arc<dyn Keyring>,
     ) -> Self {
-        Self { fixed: Fixed::new(credential, headers), seen: Seen::default(), keyring }
+        let Site { server, outlet, cognito_endpoint } = site;
+        let kind = match credential {
+            Credential::ClientCredentials(of) => {
+                Some(Kind::Oauth(Box::new(Oauth::new(of.clone(), server.clone(), outlet))))
+            }
+            Credential::Cognito(of) => {
+                Some(Kind::Cognito(Box::new(Cognito::new(of.clone(), outlet, cognito_endpoint))))
+            }
+            Credential::None
+            | Credential::Bearer(_)
+            | Credential::ApiKey(_)
+            | Credential::Basic(_)
+            | Credential::Headers(_) => None,
+        };
+        let seen = Arc::<Seen>::default();
+        let source = kind
+            .map(|kind| Arc::new(Source { kind, keyring: Arc::clone(&keyring), seen: Arc::clone(&seen) }));
+        let fixed = Fixed::new(credential, headers);
+        Self { fixed, source, tokens: Tokens::default(), seen, keyring }
     }
 
     /// Obtains all that the first request will need, so that what is missing is known before a call is claimed.
@@ -62,17 +113,68 @@ impl Auth {
 
     /// Puts the credential into a request's headers.
     pub(crate) async fn stamp(&self, headers: &mut HeaderMap) -> Result<Stamp, Fault> {
-        let fixed = self.fixed.stamp(self.keyring.as_ref(), &self.seen, headers, false).await;
-        Ok(Stamp { fixed: fixed.map_err(|fault| self.scrub(fault))? })
+        self.stamped(headers).await.map_err(|fault| self.scrub(fault))
     }
 
-    /// Whether a refused request may be sent again, once for each kind of refusal: 401, with a credential that is new.
-    pub(crate) async fn cure(&self, status: u16, used: Stamp, cures: &mut Cures) -> Result<bool, Fault> {
-        if status != 401 || std::mem::replace(&mut cures.renewed, true) {
+    async fn stamped(&self, headers: &mut HeaderMap) -> Result<Stamp, Fault> {
+        let fixed = self.fixed.stamp(self.keyring.as_ref(), &self.seen, headers, false).await?;
+        let Some(source) = &self.source else {
+            return Ok(Stamp { fixed, token: None });
+        };
+        let token = self.tokens.get(|| Arc::clone(source).obtain(false)).await?;
+        write(headers, AUTHORIZATION.as_str(), &format!("Bearer {}", token.text.expose()))?;
+        Ok(Stamp { fixed, token: Some(token.serial) })
+    }
+
+    /// Whether a refused request may be sent again: once after a 401 with a credential that is new, once after a 403 with a
+    /// token of wider scope.
+    pub(crate) async fn cure(
+        &self,
+        status: u16,
+        headers: &HeaderMap,
+        used: Stamp,
+        cures: &mut Cures,
+    ) -> Result<bool, Fault> {
+        let cured = match status {
+            401 if !std::mem::replace(&mut cures.renewed, true) => self.renew(used).await,
+            403 if !std::mem::replace(&mut cures.widened, true) => self.widen(headers, used).await,
+            _ => Ok(false),
+        };
+        cured.map_err(|fault| self.scrub(fault))
+    }
+
+    async fn renew(&self, used: Stamp) -> Result<bool, Fault> {
+        let mut nowhere = HeaderMap::new();
+        let fixed = self.fixed.stamp(self.keyring.as_ref(), &self.seen, &mut nowhere, true).await?;
+        let token = match (&self.source, used.token) {
+            (Some(source), Some(serial)) => {
+                self.tokens.replace(serial, || Arc::clone(source).obtain(true)).await?
+            }
+            (Some(_) | None, _) => None,
+        };
+        Ok(fixed != used.fixed || token.is_some())
+    }
+
+    /// RFC 6750, section 3.1: `insufficient_scope`. A scope that is not granted leaves the refusal as it is.
+    async fn widen(&self, headers: &HeaderMap, used: Stamp) -> Result<bool, Fault> {
+        let challenge = Challenge::of(headers);
+        let (Some(source), Some(serial), Some(scope)) = (&self.source, used.token, challenge.scope) else {
+            return Ok(false);
+        };
+        if challenge.error.is_some_and(|error| error != "insufficient_scope") {
             return Ok(false);
         }
-        let again = self.fixed.stamp(self.keyring.as_ref(), &self.seen, &mut HeaderMap::new(), true).await;
-        Ok(again.map_err(|fault| self.scrub(fault))? != used.fixed)
+        let Some(since) = source.widen(&scope) else {
+            return Ok(false);
+        };
+        match self.tokens.with_scopes(since, || Arc::clone(source).obtain(false)).await {
+            Ok(token) => Ok(token.serial != serial && source.asks_for(&scope)),
+            Err(fault) if fault.retry_class() == RetryClass::Permanent => {
+                tracing::info!(%fault, "no token of the scope that a server wants");
+                Ok(false)
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// The fault without any credential that a server's words may have echoed.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use toolfleet_core::redact::REDACTED;
 
-/// Texts remembered; beyond it the oldest are forgotten.
+/// Texts remembered; beyond it the longest unused are forgotten.
 const MAX: usize = 64;
 /// Shorter texts stand in too many innocent words.
 const MIN_BYTES: usize = 6;
@@ -45,16 +45,19 @@ impl Seen {
             return;
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.iter().any(|old| old.text == text) {
+        let same = |used: &Used| used.text == text && used.certain >= certain;
+        // What was used in the past half is not moved: it is in no danger of being forgotten.
+        if known.iter().rev().take(MAX / 2).any(same) {
             return;
         }
         let known = Arc::make_mut(&mut known);
         let escaped = serde_json::Value::from(text).to_string();
         let escaped = escaped.get(1..escaped.len().saturating_sub(1)).unwrap_or_default();
-        if escaped != text {
-            known.push(Used { text: escaped.to_owned(), certain });
+        for form in [escaped, text] {
+            let before = known.iter().position(|old| old.text == form).map(|at| known.remove(at));
+            let certain = certain || before.is_some_and(|before| before.certain);
+            known.push(Used { text: form.to_owned(), certain });
         }
-        known.push(Used { text: text.to_owned(), certain });
         let over = known.len().saturating_sub(MAX);
         known.drain(..over);
     }
@@ -112,11 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn it_forgets_the_oldest_beyond_its_bound() {
+    fn it_forgets_the_longest_unused_beyond_its_bound() {
         let seen = Seen::default();
         for n in 0..1000 {
             seen.add(&format!("secret-{n}"));
+            seen.add("the-one-in-use");
         }
         assert!(seen.stands_in("secret-999") && seen.all().len() <= MAX);
+        assert!(seen.stands_in("the-one-in-use") && !seen.stands_in("secret-100"));
     }
 }

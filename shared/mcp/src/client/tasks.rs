@@ -248,7 +248,7 @@ mod tests {
         secret.set_sensitive(true);
         headers.insert("x-api-key", secret);
         let (server, url) = (ServerId::parse("s").unwrap(), "https://example.com/mcp".parse().unwrap());
-        let endpoint = Endpoint { server, url, headers, auth: None, tenant: None };
+        let endpoint = Endpoint { server, url, headers, auth: None, tenant: None, program: None };
         let question = TaskQuestion {
             endpoint: &endpoint,
             conversation: None,

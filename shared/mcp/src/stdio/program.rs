@@ -13,7 +13,7 @@ use std::sync::Arc;
 use toolfleet_core::credential::Template;
 use toolfleet_core::fault::Fault;
 
-use crate::auth::{Keyring, Seen, secret};
+use crate::auth::{Keyring, Seen, kept};
 
 /// What a child inherits. Programs need them to find themselves, their caches and their language; none is a credential.
 const INHERITED: [&str; 12] = [
@@ -101,7 +101,7 @@ impl Program {
                     template.before.clone()
                 }
                 (Some(reference), Some(keyring)) => {
-                    let text = secret(keyring.as_ref(), &self.seen, reference, false).await?;
+                    let text = kept(keyring.as_ref(), &self.seen, reference, false).await?;
                     format!("{}{}", template.before, text.expose())
                 }
                 (Some(reference), None) => {

@@ -114,11 +114,6 @@ fn needs_listing(call: &AdmittedCall) -> bool {
 
 /// The server with the credential of that tenant, still to be obtained.
 pub(crate) fn endpoint(fleet: &Fleet, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
-    if let Some(credential) = &server.credential {
-        let detail =
-            format!("server `{}` wants {}, which this fleet cannot get yet", server.id, credential.kind());
-        return Err(Fault::Credential { detail });
-    }
     fleet.credentials.endpoint(server, tenant)
 }
 

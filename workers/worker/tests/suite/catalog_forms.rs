@@ -1,4 +1,4 @@
-//! Calls of tools that other systems' definitions registered: an open tool, a Lambda function, a credential that is not served.
+//! Calls of tools that other systems' definitions registered: an open tool, a Lambda function, a credential that cannot be had.
 
 use serde_json::{Value, json};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
@@ -80,12 +80,7 @@ async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
         (call("wide", "narrow", Some("safe"), None), Refused, Some("unknown_tool"), "one of: strict"),
         (call("asleep", "asleep", Some("safe"), None), Refused, Some("paused"), "paused"),
         (call("lambda", "elsewhere", None, None), Refused, Some("no_executor"), "is a Lambda function"),
-        (
-            call("oauth", "oauth", None, None),
-            Failed,
-            Some("credential_unavailable"),
-            "oauth2-client-credentials",
-        ),
+        (call("oauth", "oauth", None, None), Failed, Some("credential_unavailable"), "secret `a`"),
     ];
     for (body, ..) in &cases {
         rig.send(body.to_string()).await;

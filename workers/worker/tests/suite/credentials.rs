@@ -26,7 +26,7 @@ pub(crate) async fn store(rig: &Rig, name: &str, text: &str) {
 }
 
 /// The rig's catalog with that credential for its server.
-fn with_auth(rig: &Rig, auth: Value) -> Value {
+pub(crate) fn with_auth(rig: &Rig, auth: Value) -> Value {
     let mut catalog = rig.catalog();
     catalog["servers"][0]["auth"] = auth;
     catalog

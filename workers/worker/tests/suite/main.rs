@@ -30,4 +30,5 @@ mod servers;
 mod stopping;
 mod tasks;
 mod telemetry;
+mod tokens;
 mod waiting;

@@ -17,16 +17,16 @@ use toolfleet_worker::registry::Reloads;
 use crate::rig::{Rig, request};
 
 /// A folder of one test's own, gone with it.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("toolfleet-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn write(&self, name: &str, text: impl ToString) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: impl ToString) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, text.to_string()).unwrap();
         path

@@ -9,19 +9,22 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::super::json::{below, kind, typed};
-use super::super::{CatalogError, Credential, Sensitive, problem};
+use super::super::{CatalogError, problem};
+use crate::credential::{
+    Algorithm, ClientCredentials, Credential, Sensitive, Setting, check_address, is_scope,
+};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OAuth {
     client_id: Sensitive,
     client_secret: Sensitive,
-    token_url: Url,
+    token_url: Sensitive,
     #[serde(default)]
     scopes: Vec<String>,
 }
 
-type Read = (BTreeMap<String, String>, Option<Credential>);
+type Read = (BTreeMap<String, String>, Credential);
 
 /// The headers and the credential of a server.
 pub(super) fn read(
@@ -60,16 +63,34 @@ fn typed_by_name(entry: &str, value: &Value) -> Result<Read, CatalogError> {
 fn oauth(entry: &str, value: &Value, known: &[&str]) -> Result<Read, CatalogError> {
     fields(entry, value, known)?;
     let wire: OAuth = typed(entry, value.clone())?;
-    if !matches!(wire.token_url.scheme(), "http" | "https") {
-        return Err(problem(&below(entry, "tokenUrl"), "is not an http or https address"));
+    let place = below(entry, "tokenUrl");
+    // Not read as a URL by serde, whose complaint would repeat it.
+    let token_url =
+        Url::parse(wire.token_url.expose()).map_err(|e| problem(&place, format!("is not a URL: {e}")))?;
+    check_address(&token_url).map_err(|text| problem(&place, text))?;
+    if !wire.scopes.iter().all(|scope| is_scope(scope)) {
+        return Err(problem(
+            &below(entry, "scopes"),
+            "has an entry that is no scope; give one scope an entry",
+        ));
     }
-    let credential = Credential::OAuth2ClientCredentials {
-        client_id: wire.client_id,
-        client_secret: wire.client_secret,
-        token_url: wire.token_url,
+    let secret =
+        |field: &str, text: Sensitive| text.into_secret().map_err(|text| problem(&below(entry, field), text));
+    let credential = ClientCredentials {
+        client_id: Setting::Secret(secret("clientId", wire.client_id)?),
+        client_secret: Some(secret("clientSecret", wire.client_secret)?),
+        private_key: None,
+        key_id: None,
+        algorithm: Algorithm::default(),
+        client_auth: None,
+        token_url: Some(token_url),
+        issuer: None,
         scopes: wire.scopes,
+        // Pika asks without it, and an authorization server that does not know it may refuse it.
+        resource: Some("none".to_owned()),
+        step_up: true,
     };
-    Ok((BTreeMap::new(), Some(credential)))
+    Ok((BTreeMap::new(), Credential::ClientCredentials(credential)))
 }
 
 fn headers(entry: &str, value: &Value) -> Result<Read, CatalogError> {
@@ -81,7 +102,7 @@ fn headers(entry: &str, value: &Value) -> Result<Read, CatalogError> {
     }
     let headers: BTreeMap<String, Sensitive> = typed(&place, headers)?;
     let headers = headers.into_iter().map(|(name, value)| (name, value.expose().to_owned()));
-    Ok((headers.collect(), None))
+    Ok((headers.collect(), Credential::None))
 }
 
 /// What is not understood of a credential would be a call without it.

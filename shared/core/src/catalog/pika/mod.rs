@@ -170,7 +170,7 @@ fn add_server(
     let (headers, credential) =
         authentication::read(entry, definition.authentication.as_ref(), definition.auth.as_ref())?;
     server.headers = headers;
-    server.credential = credential;
+    server.auth = credential;
     let id = server.id.clone();
     parts.servers.push((entry.to_owned(), server));
     Ok(id)

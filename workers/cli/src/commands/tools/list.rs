@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use toolfleet_core::catalog::{Catalog, Executor, Server, Tool};
-use toolfleet_core::credential::Credential as Auth;
+use toolfleet_core::credential::Credential;
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{Endpoint, McpClient, Program, RemoteTool};
 use url::Url;
@@ -180,10 +180,7 @@ async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
 }
 
 pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
-    if let Some(credential) = &server.credential {
-        return Err(format!("not asked, because it wants {}, which only workers get", credential.kind()));
-    }
-    if server.auth != Auth::None {
+    if server.auth != Credential::None {
         return Err("not asked, because its credential is a secret that only workers read".to_owned());
     }
     if let Some(command) = &server.command {

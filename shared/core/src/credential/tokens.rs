@@ -1,0 +1,145 @@
+//! Owns the credentials that are tokens of somebody who gives them out: OAuth 2 client credentials and Cognito users.
+//!
+//! **Invariant:** what contradicts itself does not parse: a client proves itself in one way.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use url::Url;
+
+use super::{Secret, Setting, text};
+
+/// OAuth 2 client credentials, RFC 6749, section 4.4.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCredentials {
+    /// The client.
+    pub client_id: Setting,
+    /// Its secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret>,
+    /// Its key (PEM, PKCS#8) in place of a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<Secret>,
+    /// The key's id at the authorization server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// With what the key signs.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// How the client authenticates; by default what the authorization server takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<ClientAuth>,
+    /// Where tokens are to be had; found by itself if it is not given.
+    #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<Url>,
+    /// The authorization server whose metadata are believed; the server's own word if it is not given.
+    #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Url>,
+    /// What the token is asked for.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// The resource indicator (RFC 8707) in place of the server's address; `none` sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Whether scopes that the server asks for later may be added.
+    #[serde(default = "yes")]
+    pub step_up: bool,
+}
+
+/// How a client authenticates at the token endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    Basic,
+    /// `client_secret_post`.
+    Post,
+    /// `private_key_jwt`, RFC 7523.
+    PrivateKeyJwt,
+}
+
+/// With what a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Algorithm {
+    /// ECDSA on P-256.
+    #[default]
+    Es256,
+    /// RSA PKCS#1 v1.5.
+    Rs256,
+}
+
+/// A user of an Amazon Cognito user pool, logged in by `USER_PASSWORD_AUTH`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cognito {
+    /// The pool's id; it begins with its region.
+    pub user_pool_id: Setting,
+    /// The app client.
+    pub client_id: Setting,
+    /// The app client's secret, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret>,
+    /// The user.
+    pub username: Setting,
+    /// The password.
+    pub password: Secret,
+    /// In place of the region's endpoint, for example a VPC endpoint.
+    #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Url>,
+}
+
+impl ClientCredentials {
+    pub(super) fn checked(self) -> Result<Self, String> {
+        let wrong = match (&self.client_secret, &self.private_key, self.client_auth) {
+            (None, None, _) => "has neither `client_secret` nor `private_key`; give one of them",
+            (Some(_), Some(_), _) => "has both `client_secret` and `private_key`; leave one of them out",
+            (Some(_), None, Some(ClientAuth::PrivateKeyJwt)) => {
+                "field `client_auth` is `private_key_jwt`; give `private_key` in place of `client_secret`"
+            }
+            (None, Some(_), Some(ClientAuth::Basic | ClientAuth::Post)) => {
+                "field `client_auth` needs `client_secret` in place of `private_key`"
+            }
+            (Some(_), None, Some(ClientAuth::Basic | ClientAuth::Post) | None)
+            | (None, Some(_), Some(ClientAuth::PrivateKeyJwt) | None) => "",
+        };
+        if !wrong.is_empty() {
+            return Err(wrong.to_owned());
+        }
+        if !self.scopes.iter().all(|scope| is_scope(scope)) {
+            return Err(
+                "field `scopes` has an entry that is no scope; give one scope an entry, without blanks"
+                    .to_owned(),
+            );
+        }
+        Ok(self)
+    }
+}
+
+/// RFC 6749, section 3.3: one scope token.
+pub fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '\\')
+}
+
+/// Where something is asked for, read without ever repeating it in an error.
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let url = Url::parse(&text(deserializer)?)
+        .map_err(|problem| D::Error::custom(format_args!("is not a URL: {problem}")))?;
+    check_address(&url).map_err(D::Error::custom)?;
+    Ok(Some(url))
+}
+
+/// Refuses an address where nothing could be asked for, or that would tell a password.
+pub(crate) fn check_address(url: &Url) -> Result<(), &'static str> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("is not an http or https address");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("carries a user or password; leave them out");
+    }
+    Ok(())
+}
+
+const fn yes() -> bool {
+    true
+}
