@@ -2,10 +2,11 @@
 //!
 //! **Invariant:** a login that needs a human (a challenge) fails with the challenge's name; it is never answered.
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -26,13 +27,20 @@ const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const INITIATE_AUTH: &str = "AWSCognitoIdentityProviderService.InitiateAuth";
 
 /// A user of a user pool.
-#[derive(Debug)]
 pub(crate) struct Cognito {
     of: Of,
     outlet: Outlet,
     /// In place of the region's endpoint, where the catalog names none.
     elsewhere: Option<Url>,
-    refresh: Mutex<Option<SecretText>>,
+    refresh: Mutex<Option<Refresh>>,
+}
+
+/// What gives a new token without a login.
+#[derive(Clone)]
+struct Refresh {
+    token: SecretText,
+    /// The user's own name in the pool, which its hash is made with; a login may have used an alias.
+    user: Option<String>,
 }
 
 /// What a login needs.
@@ -42,6 +50,12 @@ struct Login {
     username: String,
     password: SecretText,
     client_secret: Option<SecretText>,
+}
+
+impl fmt::Debug for Cognito {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cognito").field("of", &self.of).finish_non_exhaustive()
+    }
 }
 
 impl Cognito {
@@ -58,8 +72,8 @@ impl Cognito {
         fresh: bool,
     ) -> Result<Grant, Fault> {
         let login = self.login(keyring, seen, fresh).await?;
-        if let Some(token) = self.kept().filter(|_| !fresh) {
-            let said = self.refresh(keyring, seen, &login, &token).await?;
+        if let Some(kept) = self.kept().filter(|_| !fresh) {
+            let said = self.refresh(keyring, seen, &login, kept).await?;
             if said.status.is_success() || is_throttled(&said) {
                 return self.granted(&said, seen);
             }
@@ -93,7 +107,7 @@ impl Cognito {
 
     async fn log_in(&self, keyring: &dyn Keyring, seen: &Seen, login: &Login) -> Result<Said, Fault> {
         let parameters = json!({ "USERNAME": login.username, "PASSWORD": login.password.expose() });
-        self.ask(keyring, seen, login, "USER_PASSWORD_AUTH", parameters).await
+        self.ask(keyring, seen, login, &login.username, ("USER_PASSWORD_AUTH", parameters)).await
     }
 
     async fn refresh(
@@ -101,10 +115,11 @@ impl Cognito {
         keyring: &dyn Keyring,
         seen: &Seen,
         login: &Login,
-        token: &SecretText,
+        kept: Refresh,
     ) -> Result<Said, Fault> {
-        let parameters = json!({ "REFRESH_TOKEN": token.expose() });
-        self.ask(keyring, seen, login, "REFRESH_TOKEN_AUTH", parameters).await
+        let parameters = json!({ "REFRESH_TOKEN": kept.token.expose() });
+        let user = kept.user.as_deref().unwrap_or(&login.username);
+        self.ask(keyring, seen, login, user, ("REFRESH_TOKEN_AUTH", parameters)).await
     }
 
     async fn ask(
@@ -112,11 +127,11 @@ impl Cognito {
         keyring: &dyn Keyring,
         seen: &Seen,
         login: &Login,
-        flow: &str,
-        mut parameters: Value,
+        user: &str,
+        (flow, mut parameters): (&str, Value),
     ) -> Result<Said, Fault> {
         if let (Some(key), Some(parameters)) = (&login.client_secret, parameters.as_object_mut()) {
-            let hash = secret_hash(key, &login.username, &login.client_id)?;
+            let hash = secret_hash(key, user, &login.client_id)?;
             seen.add(&hash);
             parameters.insert("SECRET_HASH".to_owned(), Value::from(hash));
         }
@@ -166,19 +181,26 @@ impl Cognito {
         // A refresh gives no new refresh token, unless rotation is on.
         if let Some(refresh) = text("RefreshToken") {
             seen.add(refresh);
-            self.keep(Some(SecretText::new(refresh)));
+            self.keep(Some(Refresh { token: SecretText::new(refresh), user: user_in(token) }));
         }
         let life = life(result.and_then(|result| result.get("ExpiresIn")));
         Ok(Grant { token: SecretText::new(token), life, scopes: 0 })
     }
 
-    fn kept(&self) -> Option<SecretText> {
+    fn kept(&self) -> Option<Refresh> {
         self.refresh.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn keep(&self, token: Option<SecretText>) {
-        *self.refresh.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    fn keep(&self, refresh: Option<Refresh>) {
+        *self.refresh.lock().unwrap_or_else(PoisonError::into_inner) = refresh;
     }
+}
+
+/// The user's name in the pool as an access token tells it; it is read, not believed: no signature is checked.
+fn user_in(token: &str) -> Option<String> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    claims.get("username").and_then(Value::as_str).map(str::to_owned)
 }
 
 /// Cognito says with HTTP 400 what others say with 429 or 500.

@@ -78,7 +78,8 @@ impl Fixed {
     }
 }
 
-/// The text of a setting of the catalog.
+/// The text of a setting of the catalog. One that is kept as a secret, a user's name for example, is taken out of faults, but
+/// no tool's result is changed for it.
 pub(crate) async fn setting(
     keyring: &dyn Keyring,
     seen: &Seen,
@@ -87,7 +88,11 @@ pub(crate) async fn setting(
 ) -> Result<String, Fault> {
     match setting {
         Setting::Plain(text) => Ok(text.clone()),
-        Setting::Secret(of) => secret(keyring, seen, of, fresh).await.map(|text| text.expose().to_owned()),
+        Setting::Secret(of) => {
+            let text = read(keyring, of, fresh).await?;
+            seen.suspect(text.expose());
+            Ok(text.expose().to_owned())
+        }
     }
 }
 
@@ -98,25 +103,32 @@ pub(super) async fn secret(
     of: &Secret,
     fresh: bool,
 ) -> Result<SecretText, Fault> {
+    let text = read(keyring, of, fresh).await?;
+    seen.add(text.expose());
+    Ok(text)
+}
+
+async fn read(keyring: &dyn Keyring, of: &Secret, fresh: bool) -> Result<SecretText, Fault> {
     match of {
-        Secret::Kept(reference) => kept(keyring, seen, reference, fresh).await,
-        Secret::Inline(text) => {
-            seen.add(text.expose());
-            Ok(SecretText::new(text.expose()))
-        }
+        Secret::Kept(reference) => read_kept(keyring, reference, fresh).await,
+        Secret::Inline(text) => Ok(SecretText::new(text.expose())),
     }
 }
 
-/// The text of a secret that is kept elsewhere.
+async fn read_kept(keyring: &dyn Keyring, of: &SecretRef, fresh: bool) -> Result<SecretText, Fault> {
+    let text = keyring.secret(of, fresh).await?;
+    // Files and consoles leave a line end behind a secret.
+    Ok(SecretText::new(text.expose().trim_end_matches(['\r', '\n'])))
+}
+
+/// The text of a secret that is kept elsewhere, remembered likewise.
 pub(crate) async fn kept(
     keyring: &dyn Keyring,
     seen: &Seen,
     reference: &SecretRef,
     fresh: bool,
 ) -> Result<SecretText, Fault> {
-    let text = keyring.secret(reference, fresh).await?;
-    // Files and consoles leave a line end behind a secret.
-    let text = SecretText::new(text.expose().trim_end_matches(['\r', '\n']));
+    let text = read_kept(keyring, reference, fresh).await?;
     seen.add(text.expose());
     Ok(text)
 }
