@@ -42,4 +42,5 @@ for target in ours ministack moto; do
 done
 [ "$failed" -eq 0 ]
 "$python" "$here/ministack.py"
-echo "compat: ours, ministack and moto are as written in docs/COMPATIBILITY.md; the product runs on ministack"
+"$python" "$here/cognito.py"
+echo "compat: ours, ministack and moto are as written in docs/COMPATIBILITY.md; the product runs on ministack, with Cognito"
