@@ -18,6 +18,7 @@ import time
 import uuid
 from pathlib import Path
 
+from oauth import Guarded
 from stdio import none_left, programs, stdio
 from tasks import tasks
 from telemetry import telemetry
@@ -150,10 +151,11 @@ def run(processes, folder, check, boto3):
     processes.start("npm", [node, HERE / "npm_server.mjs", ports["npm"]], port=ports["npm"])
     peer = processes.start("rmcp", [BIN / "toolfleet-peer", ports["rmcp"]], port=ports["rmcp"])
 
+    guarded = Guarded(processes, python, node, free_port)
     servers = ["everything", "fastmcp", "python", "npm", "rmcp"]
     catalog = folder / "catalog.json"
     catalog.write_text(json.dumps({
-        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder),
+        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + guarded.servers,
         "tenants": {"queue": ["acme"]},
         "reply_queues": [f"http://127.0.0.1:{ports['sqs']}/000000000000/toolfleet-replies"],
     }))
@@ -169,6 +171,7 @@ def run(processes, folder, check, boto3):
     credentials = {"aws_access_key_id": exports["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": exports["AWS_SECRET_ACCESS_KEY"], "region_name": exports["AWS_REGION"]}
     sqs = boto3.client("sqs", endpoint_url=exports["AWS_ENDPOINT_URL_SQS"], **credentials)
     dynamodb = boto3.client("dynamodb", endpoint_url=exports["AWS_ENDPOINT_URL_DYNAMODB"], **credentials)
+    guarded.store(boto3.client("secretsmanager", endpoint_url=exports["AWS_ENDPOINT_URL_SECRETS_MANAGER"], **credentials))
     queue = exports["TOOLFLEET_QUEUE_URL"]
 
     def read(call_id):
@@ -206,6 +209,8 @@ def run(processes, folder, check, boto3):
     for server in ["fastmcp", "python"]:
         item = call(server, "steps", {"n": 3})
         check(f"{server}: its progress is kept with the call", item.get("progress", {}).get("N") == item.get("progress_total", {}).get("N") == "3", item)
+
+    guarded.check(call, text, check, until)
 
     first = call("everything", "echo", {"message": "one"}, session="talk")
     processes.end(everything_server)
