@@ -20,6 +20,7 @@ mod endpoint;
 mod era;
 mod exchange;
 mod mirror;
+mod network;
 mod notes;
 mod patience;
 #[cfg(test)]

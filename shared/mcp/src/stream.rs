@@ -14,9 +14,10 @@ use toolfleet_core::fault::Fault;
 
 use crate::classify::Trouble;
 use crate::endpoint::{Endpoint, OnNote};
+use crate::network::detail_of;
 use crate::notes::note;
 use crate::sse::Parser;
-use crate::transport::{Post, Sent, Speech, Transport, detail_of};
+use crate::transport::{Post, Sent, Speech, Transport};
 use crate::wire::{Heard, hear, reply};
 use crate::words::shorten;
 

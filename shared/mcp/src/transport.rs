@@ -4,7 +4,6 @@
 //! have run anything.
 
 use std::convert::Infallible;
-use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +20,8 @@ use url::Url;
 use crate::auth::{Cures, Stamp};
 use crate::classify::Trouble;
 use crate::endpoint::{Endpoint, without_secrets};
-use crate::reach::{Reach, Refused};
+use crate::network::{detail_of, not_answered};
+use crate::reach::Reach;
 use crate::session::Session;
 use crate::stdio::Child;
 use crate::wire::{ClientInfo, MODERN};
@@ -297,97 +297,4 @@ fn headers_of(post: &Post<'_>) -> HeaderMap {
         }
     }
     headers
-}
-
-/// What it means that no response came.
-fn not_answered(error: reqwest::Error, sent: bool) -> Fault {
-    if let Some(refused) = address_refused(&error) {
-        return refused.fault();
-    }
-    let refused = !sent || error.is_connect() || stream_refused(&error);
-    let detail = detail_of(error);
-    if refused { Fault::Connect { detail } } else { Fault::AnswerLost { detail } }
-}
-
-/// The guard's own word, where it gave the connection no address.
-pub(crate) fn address_refused(error: &reqwest::Error) -> Option<&Refused> {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(refused) = cause.downcast_ref::<Refused>() {
-            return Some(refused);
-        }
-        source = cause.source();
-    }
-    None
-}
-
-/// RFC 9113, section 8.7: a stream refused with `REFUSED_STREAM` was not processed.
-fn stream_refused(error: &reqwest::Error) -> bool {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            return h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-        }
-        source = cause.source();
-    }
-    false
-}
-
-/// The innermost words of a network error, without the address, whose query may be a secret.
-pub(crate) fn detail_of(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = cause.to_string();
-        source = cause.source();
-    }
-    shorten(&words)
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-    use toolfleet_core::fault::RetryClass;
-    use toolfleet_core::ids::ServerId;
-
-    use super::*;
-
-    /// A server that speaks HTTP/2 alone and resets every stream for that reason.
-    async fn resetting(reason: h2::Reason) -> Url {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
-        tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            let mut connection = h2::server::handshake(stream).await.unwrap();
-            while let Some(Ok((_, mut respond))) = connection.accept().await {
-                respond.send_reset(reason);
-            }
-        });
-        url
-    }
-
-    #[tokio::test]
-    async fn a_refused_stream_was_not_executed_and_one_that_was_reset_otherwise_may_have_been() {
-        let retry = |reason| async move {
-            let http = reqwest::Client::builder().http2_prior_knowledge().retry(reqwest::retry::never());
-            let info = ClientInfo { name: "n".into(), version: "1".into() };
-            let transport = Transport {
-                http: http.build().unwrap(),
-                reach: Arc::new(Reach::with_loopback()),
-                info,
-                max_body_bytes: 1000,
-            };
-            let (server, url) = (ServerId::parse("s").unwrap(), resetting(reason).await);
-            let endpoint =
-                Endpoint { server, url, headers: HeaderMap::new(), auth: None, tenant: None, program: None };
-            let body = Bytes::from_static(b"{}");
-            let post = Post::plain(&endpoint, Speech::Modern, "tools/call", body);
-            transport.post(&post, &Sent::default()).await.unwrap_err().fault.retry_class()
-        };
-        assert_eq!(retry(h2::Reason::REFUSED_STREAM).await, RetryClass::NotExecuted);
-        for reason in [h2::Reason::CANCEL, h2::Reason::INTERNAL_ERROR, h2::Reason::NO_ERROR] {
-            assert_eq!(retry(reason).await, RetryClass::Ambiguous, "{reason:?}");
-        }
-    }
 }

@@ -24,3 +24,5 @@ mod support;
 mod tasks;
 #[path = "suite/tokens.rs"]
 mod tokens;
+#[path = "suite/tls.rs"]
+mod tls;

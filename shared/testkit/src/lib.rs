@@ -4,12 +4,16 @@
 //! with its subject by sharing its code.
 
 mod forward;
+mod h2;
 mod http1;
 mod mock;
 mod program;
 mod proxy;
+mod tls;
 
 pub use forward::ForwardProxy;
+pub use h2::{H2Fault, H2Mcp};
 pub use mock::{Era, HELD, Hold, MockFault, MockMcp, PendingTool, Recorded, SessionLoss, ToolAnswer};
 pub use program::{ScriptedProgram, is_there};
 pub use proxy::{Cut, CuttingProxy, Rule};
+pub use tls::{Authority, Issued, TlsSide};

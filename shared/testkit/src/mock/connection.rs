@@ -6,10 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::HELD;
 use super::protocol::{self, Reply, Verdict, frame, member};
@@ -18,13 +18,13 @@ use super::{MockFault, Recorded};
 use crate::http1::{self, Kind, Message};
 
 /// Accepts until its task is aborted; every connection ends with it.
-pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
+pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(converse(stream, Arc::clone(&state)));
+                    connections.spawn(converse(stream, tls.clone(), Arc::clone(&state)));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -32,10 +32,24 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn converse(stream: TcpStream, state: Arc<State>) {
+async fn converse(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) {
     let _ = stream.set_nodelay(true);
-    let (reader, writer) = stream.into_split();
-    let mut connection = Connection { reader: BufReader::new(reader), writer, state };
+    let Some(acceptor) = tls else {
+        let (reader, writer) = stream.into_split();
+        return talk(Box::new(reader), Box::new(writer), None, state).await;
+    };
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let shown = shown.map(|certificate| certificate.to_vec());
+    let (reader, writer) = tokio::io::split(stream);
+    talk(Box::new(reader), Box::new(writer), shown, state).await;
+}
+
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+async fn talk(reader: Reader, writer: Writer, shown: Option<Vec<u8>>, state: Arc<State>) {
+    let mut connection = Connection { reader: BufReader::new(reader), writer, shown, state };
     while let Ok(Some(message)) = http1::read(&mut connection.reader, Kind::Request).await {
         let closes = message.closes();
         if !matches!(connection.answer(message).await, Ok(true)) || closes {
@@ -45,15 +59,17 @@ async fn converse(stream: TcpStream, state: Arc<State>) {
 }
 
 struct Connection {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    reader: BufReader<Reader>,
+    writer: Writer,
+    /// The client's certificate.
+    shown: Option<Vec<u8>>,
     state: Arc<State>,
 }
 
 impl Connection {
     /// Answers one request; false ends the connection.
     async fn answer(&mut self, message: Message) -> io::Result<bool> {
-        let request = record(&message);
+        let request = Recorded { client_certificate: self.shown.clone(), ..record(&message) };
         let fault = {
             let mut inner = self.state.lock();
             inner.requests.push(request.clone());
@@ -295,5 +311,6 @@ fn record(message: &Message) -> Recorded {
         headers: message.headers.iter().map(|(n, v)| (n.to_ascii_lowercase(), v.clone())).collect(),
         body: serde_json::from_str(&text).unwrap_or(Value::Null),
         text,
+        client_certificate: None,
     }
 }

@@ -26,10 +26,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use asking::Round;
 pub use script::{HELD, MockFault, SessionLoss};
 use state::{Script, State, Tool};
+
+use crate::tls::TlsSide;
 
 /// Which generation of the protocol the server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +82,8 @@ pub struct Recorded {
     pub text: String,
     /// The body as JSON, or null.
     pub body: Value,
+    /// The certificate that the client showed, as DER.
+    pub client_certificate: Option<Vec<u8>>,
 }
 
 impl Recorded {
@@ -98,6 +103,7 @@ impl Recorded {
 pub struct MockMcp {
     state: Arc<State>,
     port: u16,
+    tls: bool,
     accepting: JoinHandle<()>,
 }
 
@@ -122,18 +128,33 @@ impl Drop for Hold {
 
 impl MockMcp {
     /// Starts a server of that era with no tools.
-    #[expect(clippy::expect_used, reason = "a test without its server cannot go on")]
     pub async fn start(era: Era) -> Self {
+        Self::listen(era, None).await
+    }
+
+    /// The same over TLS, which offers HTTP/1.1 alone.
+    pub async fn start_tls(era: Era, tls: &TlsSide) -> Self {
+        Self::listen(era, Some(tls.acceptor(&["http/1.1"]))).await
+    }
+
+    #[expect(clippy::expect_used, reason = "a test without its server cannot go on")]
+    async fn listen(era: Era, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
         let port = listener.local_addr().expect("the address of a bound socket").port();
         let state = Arc::new(State::new(era));
-        let accepting = tokio::spawn(connection::accept(listener, Arc::clone(&state)));
-        Self { state, port, accepting }
+        let (is_tls, accepts) = (tls.is_some(), connection::accept(listener, tls, Arc::clone(&state)));
+        Self { state, port, tls: is_tls, accepting: tokio::spawn(accepts) }
     }
 
-    /// Where it listens: `http://127.0.0.1:port/mcp`.
+    /// Where it listens: `http://127.0.0.1:port/mcp`, over TLS `https://localhost:port/mcp`.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/mcp", self.port)
+        let origin = if self.tls { "https://localhost" } else { "http://127.0.0.1" };
+        format!("{origin}:{}/mcp", self.port)
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Registers a tool that takes any object.

@@ -31,4 +31,5 @@ mod stopping;
 mod tasks;
 mod telemetry;
 mod tokens;
+mod tls;
 mod waiting;
