@@ -15,7 +15,7 @@ use url::Url;
 use crate::endpoint::without_secrets;
 use crate::reach::Reach;
 use crate::stream::read_body;
-use crate::transport::{address_refused, detail_of};
+use crate::network::{address_refused, detail_of};
 use crate::words::{shorten, shorten_to};
 
 /// How long one request may take.
