@@ -39,8 +39,7 @@ pub(crate) async fn discover(outlet: &Outlet, server: &Url, issuer: Option<&Url>
         return Ok(place);
     }
     // Nothing runs on a GET; a server that wants a token says where to get one.
-    let probed = outlet.headers(server, "text/event-stream").await;
-    let challenge = probed.map(|headers| Challenge::of(&headers)).unwrap_or_default();
+    let challenge = Challenge::of(&outlet.headers(server, "text/event-stream").await?);
     let told = challenge.resource_metadata.as_deref().and_then(|url| Url::parse(url).ok());
     let candidates = match told {
         Some(told) => vec![told],
@@ -95,9 +94,11 @@ async fn metadata_of(outlet: &Outlet, issuer: &Url) -> Result<Place, Fault> {
             let (of, found) = (without_secrets(&candidate), shorten_to(found, 200));
             return Err(unusable(&format!("{of} speaks for the issuer `{found}`")));
         }
-        let token_url = Url::parse(token_url).map_err(|_| {
-            unusable(&format!("{} has no usable token_endpoint", without_secrets(&candidate)))
-        })?;
+        // A secret that may travel by TLS does not travel without.
+        let usable = |url: &Url| url.scheme() == "https" || issuer.scheme() == "http";
+        let Some(token_url) = Url::parse(token_url).ok().filter(usable) else {
+            return Err(unusable(&format!("{} has no usable token_endpoint", without_secrets(&candidate))));
+        };
         return Ok(Place {
             token_url,
             issuer: Some(found.to_owned()),

@@ -55,7 +55,11 @@ impl Outlet {
         self.reach.judge(url)?;
         let request = self.http.get(url.clone()).header(ACCEPT, accept).timeout(WITHIN);
         let response = request.send().await.map_err(|error| unheard(url, error))?;
-        Ok(response.headers().clone())
+        // Other errors may be a server's way to say that it answers no such request.
+        match response.status().as_u16() {
+            status @ (429 | 502..=504) => Err(pending(url, &format!("HTTP {status}"))),
+            _ => Ok(response.headers().clone()),
+        }
     }
 
     /// Posts a body.

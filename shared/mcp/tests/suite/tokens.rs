@@ -387,6 +387,34 @@ async fn a_document_that_speaks_for_another_resource_or_issuer_gets_no_secret() 
     }
 }
 
+#[tokio::test]
+async fn a_server_or_issuer_that_is_away_while_it_is_asked_is_waited_for() {
+    let world = World::new().await;
+    let endpoint = to_be_found(&world);
+    world.server.next_for("GET", MockFault::status(503));
+    let fault = world.call(&endpoint).await.unwrap_err();
+    assert!(matches!(fault, Fault::CredentialPending { .. }), "{fault:?}");
+    pass(2).await;
+    publish(&world, &world.server.url(), &world.issuer.url().replace("/mcp", ""));
+    world.grants(token(1));
+    world.call(&endpoint).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_found_is_found_anew_after_it_failed() {
+    let world = World::new().await;
+    let endpoint = to_be_found(&world);
+    let own = world.issuer.url().replace("/mcp", "");
+    publish(&world, &world.server.url(), &own);
+    world.issuer.next_for("POST", answer(404, json!({})));
+    world.call(&endpoint).await.unwrap_err();
+    pass(2).await;
+    publish(&world, &world.server.url(), &own);
+    world.grants(token(1));
+    world.call(&endpoint).await.unwrap();
+    assert_eq!(world.issuer.requests_of("GET").len(), 2);
+}
+
 fn cognito(world: &World) -> Endpoint {
     world.endpoint(
         json!({"type": "cognito", "user_pool_id": "us-east-1_Pool", "client_id": "app", "username": "agent",
