@@ -30,6 +30,6 @@ mod servers;
 mod stopping;
 mod tasks;
 mod telemetry;
-mod tokens;
 mod tls;
+mod tokens;
 mod waiting;
