@@ -40,8 +40,8 @@ impl Transport {
     ) -> Result<Box<RawValue>, Trouble> {
         if let Speech::Child(child) = post.speech {
             let tell = |notice: Notice| {
-                let note = note(&notice.method, &notice.params, waiting.id, waiting.endpoint);
-                if let (Some(hear), Some(note)) = (waiting.on_note, note) {
+                let Some(hear) = waiting.on_note else { return };
+                if let Some(note) = note(&notice.method, &notice.params, waiting.id, waiting.endpoint) {
                     hear(note);
                 }
             };
