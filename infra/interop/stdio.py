@@ -44,6 +44,12 @@ def stdio(check, worker, call, text, send, row, until, folder, long_tool):
     item = call("git", "git_show", {"repo_path": str(here), "revision": "no-such-revision"})
     check("git: what its tool refuses is the tool's own error", item["outcome"]["S"] == "tool_error", item)
 
+    for operation in ["prompts/list", "resources/list"]:
+        call_id = str(uuid.uuid4())
+        send(json.dumps({"v": 1, "call_id": call_id, "tenant": "acme", "server": "everything-stdio", "operation": operation, "arguments": {}}))
+        item = until(f"the answer to {operation}", lambda: row(call_id))
+        check(f"everything-stdio: {operation} is answered", item["outcome"]["S"] == "succeeded", item)
+
     before = children(worker)
     check("each program runs once for calls without a conversation", len(before) == 3, before)
     for _ in range(2):

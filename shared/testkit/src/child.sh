@@ -28,7 +28,7 @@ call() {
     note "call $id $arguments"
     calls=$((calls + 1))
     is works && sleep 0.05
-    is crash && { echo 'about to crash' >&2; exit 7; }
+    is crash && { echo "about to crash${API_KEY:+ with $API_KEY}" >&2; exit 7; }
     is garbage && say 'this is no message'
     is giant && { head -c 3000000 /dev/zero | tr '\0' x; say; }
     is wrong-id && { text 999999999 wrong; return; }

@@ -148,6 +148,22 @@ async fn each_misbehaviour_ends_a_call_with_the_fault_that_says_whether_it_ran()
 }
 
 #[tokio::test]
+async fn a_line_that_cannot_be_read_ends_all_who_wait_for_that_program() {
+    let (client, script) = (client(), ScriptedProgram::new(&["hang-once", "garbage"]));
+    let endpoint = endpoint(&script);
+    let second = async {
+        script.wrote("call", 1).await;
+        call(&client, &endpoint).await
+    };
+    let (first, second) = tokio::join!(call(&client, &endpoint), second);
+    for fault in [first.unwrap_err(), second.unwrap_err()] {
+        assert!(matches!(fault, Fault::InvalidAnswer { .. }), "{fault}");
+    }
+    client.close().await;
+    all_gone(&script).await;
+}
+
+#[tokio::test]
 async fn a_program_that_never_reads_holds_nobody_past_the_deadline_and_ran_nothing() {
     let (client, script) = (client(), ScriptedProgram::new(&["never-reads", "ignores-term"]));
     let (begun, endpoint) = (Instant::now(), endpoint(&script));
@@ -338,6 +354,57 @@ async fn the_whole_group_of_a_program_ends_with_it_even_where_it_ignores_what_it
     all_gone(&script).await;
     // It is not our child: whoever inherits it takes it away.
     script.seen("the end of the grandchild", || !is_running(grandchild)).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_program_leaves_behind_neither_keeps_its_callers_nor_itself() {
+    let (client, script) = (client(), ScriptedProgram::new(&["hang-once", "grandchild"]));
+    let endpoint = endpoint(&script);
+    let killed = async {
+        script.wrote("call", 1).await;
+        // The one that is left holds the pipes open.
+        kill(script.pids()[0]);
+        script.grandchild().unwrap()
+    };
+    let (fault, grandchild) = tokio::join!(call(&client, &endpoint), killed);
+    let fault = fault.unwrap_err().to_string();
+    assert!(fault.contains("was ended by signal 9"), "{fault}");
+    script.seen("the end of the grandchild", || !is_running(grandchild)).await;
+    call(&client, &endpoint).await.unwrap();
+    client.close().await;
+}
+
+/// All that is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_says_of_its_secrets_reaches_neither_fault_nor_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    let _for_this_thread = tracing::subscriber::set_default(subscriber.finish());
+    let (client, script) = (client(), ScriptedProgram::new(&["crash"]));
+    let env = [("API_KEY".to_owned(), Template::parse("sk-live-12345").unwrap())];
+    let endpoint = endpoint_of(Program::new(script.command(), script.args(), None, env, None));
+    let fault = call(&client, &endpoint).await.unwrap_err().to_string();
+    assert!(fault.contains("about to crash with [redacted]") && !fault.contains("sk-live"), "{fault}");
+    client.close().await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("stderr: about to crash with [redacted]"), "{log}");
+    assert!(log.contains("stdio_ended") && !log.contains("sk-live"), "{log}");
 }
 
 /// A process that ended and that nobody has taken away yet does not run.
