@@ -22,7 +22,7 @@ mod streams;
 mod support;
 #[path = "suite/tasks.rs"]
 mod tasks;
-#[path = "suite/tokens.rs"]
-mod tokens;
 #[path = "suite/tls.rs"]
 mod tls;
+#[path = "suite/tokens.rs"]
+mod tokens;

@@ -13,9 +13,9 @@ use toolfleet_core::fault::Fault;
 use url::Url;
 
 use crate::endpoint::without_secrets;
+use crate::network::{address_refused, detail_of};
 use crate::reach::Reach;
 use crate::stream::read_body;
-use crate::network::{address_refused, detail_of};
 use crate::words::{shorten, shorten_to};
 
 /// How long one request may take.
