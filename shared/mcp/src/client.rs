@@ -244,7 +244,12 @@ impl McpClient {
         deadline: Instant,
     ) -> Result<Vec<RemoteTool>, Fault> {
         match timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await {
-            Ok(tools) => tools.map_err(|fault| endpoint.without_echo(fault)),
+            Ok(tools) => {
+                let mut tools = tools.map_err(|fault| endpoint.without_echo(fault))?;
+                // Names are told to callers; one that holds our credential is nobody's tool.
+                tools.retain(|tool| !endpoint.leaks_into(&tool.name));
+                Ok(tools)
+            }
             Err(_) => Err(out_of_time()),
         }
     }

@@ -9,7 +9,9 @@ mod challenge;
 mod client_auth;
 mod cognito;
 mod discovery;
+mod echo;
 mod fixed;
+mod forms;
 mod keyring;
 mod oauth;
 mod outlet;
@@ -31,6 +33,7 @@ use url::Url;
 pub(crate) use certificate::Identity;
 pub(crate) use challenge::Challenge;
 use cognito::Cognito;
+pub(crate) use echo::without_echo;
 pub(crate) use fixed::kept;
 use fixed::{Fixed, write};
 pub use keyring::{AwsKeys, Keyring, SecretText, Unsigned};
@@ -246,9 +249,9 @@ impl Auth {
         self.seen.scrub(text)
     }
 
-    /// The text without any credential.
-    pub(crate) fn scrub_text(&self, text: String) -> String {
-        self.seen.scrub_certain(text)
+    /// A JSON text without any credential, or `None` where none stands in it.
+    pub(crate) fn scrub_json(&self, text: &str) -> Option<String> {
+        without_echo(&self.seen, text)
     }
 
     /// Whether a credential stands in the text.

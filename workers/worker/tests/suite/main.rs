@@ -17,6 +17,7 @@ mod conversations;
 mod crashes;
 mod credentials;
 mod identities;
+mod leaks;
 mod operations;
 mod pins;
 mod policy_rows;
