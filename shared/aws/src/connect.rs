@@ -13,6 +13,7 @@ use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamP
 use crate::calls::Calls;
 use crate::catalogs::Catalogs;
 use crate::history::History;
+use crate::identity::Identity;
 use crate::queue::{Queue, url_of};
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
@@ -83,12 +84,14 @@ pub struct Aws {
     dynamodb: aws_sdk_dynamodb::Client,
     secrets: Secrets,
     statements: Statements,
+    identity: Identity,
 }
 
 impl Aws {
     /// Builds the clients. Nothing is sent yet, except what the credential chain itself needs.
     pub async fn connect(options: AwsOptions) -> Self {
         let config = load(&options).await;
+        let identity = Identity::new(config.credentials_provider(), config.region().map(ToString::to_string));
         // Where no endpoint is given, the SDK's own variables (AWS_ENDPOINT_URL_SQS, ..) count.
         let mut sqs = aws_sdk_sqs::config::Builder::from(&config);
         if options.sqs_endpoint.is_some() {
@@ -108,6 +111,7 @@ impl Aws {
             receiving: aws_sdk_sqs::Client::from_conf(receiving.build()),
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
             statements: Statements::new(dynamodb.clone()),
+            identity,
             dynamodb,
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::from_conf(secrets.build())),
         }
@@ -160,6 +164,11 @@ impl Aws {
     /// Secrets Manager.
     pub fn secrets(&self) -> Secrets {
         self.secrets.clone()
+    }
+
+    /// Who we are, for signing what is no service of the SDK's.
+    pub fn identity(&self) -> Identity {
+        self.identity.clone()
     }
 
     /// How many writes travelled in how many requests so far.

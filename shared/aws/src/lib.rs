@@ -9,6 +9,7 @@ pub mod catalogs;
 mod connect;
 mod gather;
 pub mod history;
+pub mod identity;
 mod item;
 pub mod mcp_sessions;
 pub mod queue;

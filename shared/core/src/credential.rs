@@ -3,6 +3,7 @@
 //! **Invariant:** a field that is a secret holds a reference into Secrets Manager; a catalog with the value itself does not
 //! parse, and the error does not repeat the value.
 
+mod identity;
 mod secret;
 mod tokens;
 
@@ -13,6 +14,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+pub use identity::{AwsSigv4, ClientCertificate, named_by_host};
 pub use secret::{Secret, Sensitive, Setting};
 pub(crate) use tokens::check_address;
 pub use tokens::{Algorithm, ClientAuth, ClientCredentials, Cognito, is_scope};
@@ -21,7 +23,7 @@ pub use tokens::{Algorithm, ClientAuth, ClientCredentials, Cognito, is_scope};
 const SCHEME: &str = "secret://";
 
 /// The kinds, for errors.
-const KINDS: &str = "none, bearer, api_key, basic, headers, oauth2_client_credentials, cognito";
+const KINDS: &str = "none, bearer, api_key, basic, headers, oauth2_client_credentials, cognito, aws_sigv4";
 
 /// How workers prove to a server who they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -43,6 +45,9 @@ pub enum Credential {
     ClientCredentials(ClientCredentials),
     /// A token from an Amazon Cognito user pool, for a user with a password.
     Cognito(Cognito),
+    /// A signature of each request, AWS Signature Version 4.
+    #[serde(rename = "aws_sigv4")]
+    AwsSigv4(AwsSigv4),
 }
 
 /// A token that somebody else renews.
@@ -188,6 +193,7 @@ impl Credential {
                 read(fields).and_then(ClientCredentials::checked).map(Self::ClientCredentials)
             }
             "cognito" => read(fields).map(Self::Cognito),
+            "aws_sigv4" => read(fields).and_then(AwsSigv4::checked).map(Self::AwsSigv4),
             _ => Err(format!("has a `type` that is not known; accepted are {KINDS}")),
         }
     }

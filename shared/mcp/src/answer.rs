@@ -102,23 +102,32 @@ struct Asked<'a> {
 impl Answer {
     /// The answer as it came, unless it holds our own credential: a tool that echoes its headers must not store it with us.
     pub(crate) fn without_echo(mut self, endpoint: &Endpoint) -> Self {
-        if !endpoint.leaks_into(self.result.get()) {
+        let Some(clean) = scrubbed(&self.result, endpoint) else {
             return self;
-        }
-        self.result = result_without_echo(self.result, endpoint);
-        if let AnswerKind::ToolError { text } = &mut self.kind {
-            *text = endpoint.scrub_text(std::mem::take(text));
-        }
+        };
+        self.result = clean;
+        self.kind = match (self.kind, kind_of(&self.result)) {
+            (_, Ok(kind @ AnswerKind::ToolError { .. })) => kind,
+            (AnswerKind::ToolError { text }, _) => {
+                AnswerKind::ToolError { text: endpoint.text_without_echo(text) }
+            }
+            (AnswerKind::Unknown(kind), _) => AnswerKind::Unknown(endpoint.text_without_echo(kind)),
+            (kind, _) => kind,
+        };
         self
     }
 }
 
 /// The same for a result of which nothing is known yet.
 pub(crate) fn result_without_echo(result: Box<RawValue>, endpoint: &Endpoint) -> Box<RawValue> {
-    if !endpoint.leaks_into(result.get()) {
-        return result;
-    }
-    RawValue::from_string(endpoint.scrub_text(result.get().to_owned())).unwrap_or_else(|_| nothing_left())
+    scrubbed(&result, endpoint).unwrap_or(result)
+}
+
+fn scrubbed(result: &RawValue, endpoint: &Endpoint) -> Option<Box<RawValue>> {
+    let clean = endpoint.json_without_echo(result.get())?;
+    // A number or a name that is a secret leaves nothing that could be told from it.
+    let clean = Some(clean).filter(|clean| !endpoint.leaks_into(clean));
+    Some(clean.and_then(|clean| RawValue::from_string(clean).ok()).unwrap_or_else(nothing_left))
 }
 
 /// In place of a result that is no JSON any more once our credential is out of it.

@@ -25,7 +25,7 @@ pub use tasks::{TaskHandle, TaskQuestion, TaskState};
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
 use crate::auth::{Auth, Keyring, Outlet, Site};
 use crate::classify::{Trouble, before_call};
-use crate::connect::{Proxies, http_client, reach_of};
+use crate::connect::{Clients, Proxies, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::{Era, Eras};
 use crate::exchange::{AskedPage, Exchange, era_among};
@@ -160,14 +160,15 @@ impl McpClient {
     /// A client with its own connections and caches.
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
         let reach = reach_of(&options);
-        let http = http_client(&options, &reach)?;
+        let clients = Arc::new(Clients::new(&options, &reach)?);
         let info = ClientInfo { name: options.client_name, version: options.client_version };
         let limits = Limits {
             max_children: options.max_children,
             idle: options.child_idle,
             max_line_bytes: options.max_body_bytes,
         };
-        let transport = Transport { http, reach, info: info.clone(), max_body_bytes: options.max_body_bytes };
+        let max_body_bytes = options.max_body_bytes;
+        let transport = Transport { clients, reach, info: info.clone(), max_body_bytes };
         let exchange = Exchange::new(transport);
         let greeter = Greeter { info, ids: Arc::clone(&exchange.ids) };
         Ok(Self(Arc::new(Shared {
@@ -243,7 +244,12 @@ impl McpClient {
         deadline: Instant,
     ) -> Result<Vec<RemoteTool>, Fault> {
         match timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await {
-            Ok(tools) => tools.map_err(|fault| endpoint.without_echo(fault)),
+            Ok(tools) => {
+                let mut tools = tools.map_err(|fault| endpoint.without_echo(fault))?;
+                // Names are told to callers; one that holds our credential is nobody's tool.
+                tools.retain(|tool| !endpoint.leaks_into(&tool.name));
+                Ok(tools)
+            }
             Err(_) => Err(out_of_time()),
         }
     }

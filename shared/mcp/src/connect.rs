@@ -1,13 +1,16 @@
-//! Owns the building of HTTP clients: time-outs, TLS roots, proxies, and the guard over the addresses they connect to.
+//! Owns the HTTP clients: time-outs, TLS roots, proxies, the guard over the addresses they connect to, and one client for each
+//! certificate that is shown, because a connection belongs to the identity that opened it.
 //!
 //! **Invariant:** every client of this crate is built here; none follows a redirect, none asks another resolver.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::{Certificate, NoProxy, Proxy};
+use toolfleet_core::fault::Fault;
 use url::Url;
 
+use crate::auth::Identity;
 use crate::client::{BuildError, ClientOptions};
 use crate::reach::{Guard, Reach};
 
@@ -41,11 +44,57 @@ pub(crate) fn reach_of(options: &ClientOptions) -> Arc<Reach> {
     Arc::new(Reach { proxies: options.proxies.hosts(), ..options.reach.clone() })
 }
 
-/// A client that connects to nothing but what `reach` allows.
-pub(crate) fn http_client(
-    options: &ClientOptions,
-    reach: &Arc<Reach>,
-) -> Result<reqwest::Client, BuildError> {
+/// Certificates whose clients are kept; beyond it the longest unused are built again.
+const MAX_IDENTITIES: usize = 64;
+
+/// The clients: one that shows no certificate, and one for each certificate.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    plain: reqwest::Client,
+    options: ClientOptions,
+    reach: Arc<Reach>,
+    /// The last used comes last.
+    showing: Mutex<Vec<(Identity, reqwest::Client)>>,
+}
+
+impl Clients {
+    pub(crate) fn new(options: &ClientOptions, reach: &Arc<Reach>) -> Result<Self, BuildError> {
+        let plain = builder(options, reach)?.build()?;
+        // What a client is built from; sessions are nothing to it.
+        let options = ClientOptions { register: None, ..options.clone() };
+        Ok(Self { plain, options, reach: Arc::clone(reach), showing: Mutex::default() })
+    }
+
+    /// The client that shows this certificate.
+    pub(crate) fn showing(&self, identity: Option<&Identity>) -> Result<reqwest::Client, Fault> {
+        let Some(identity) = identity else {
+            return Ok(self.plain.clone());
+        };
+        if let Some(known) = self.touch(identity) {
+            return Ok(known);
+        }
+        let builder = builder(&self.options, &self.reach).map_err(|_| identity.unfit())?;
+        let built = builder.identity(identity.material()?).build().map_err(|_| identity.unfit())?;
+        let mut showing = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
+        if showing.len() >= MAX_IDENTITIES {
+            showing.remove(0);
+        }
+        showing.push((identity.clone(), built.clone()));
+        Ok(built)
+    }
+
+    fn touch(&self, identity: &Identity) -> Option<reqwest::Client> {
+        let mut showing = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = showing.iter().position(|(known, _)| known == identity)?;
+        let used = showing.remove(at);
+        let client = used.1.clone();
+        showing.push(used);
+        Some(client)
+    }
+}
+
+/// What builds clients that connect to nothing but what `reach` allows.
+fn builder(options: &ClientOptions, reach: &Arc<Reach>) -> Result<reqwest::ClientBuilder, BuildError> {
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -69,5 +118,5 @@ pub(crate) fn http_client(
     if let Some(url) = &options.proxies.http {
         builder = builder.proxy(Proxy::http(url.clone())?.no_proxy(none));
     }
-    Ok(builder.build()?)
+    Ok(builder)
 }

@@ -54,16 +54,12 @@ impl Endpoint {
             || self.program.as_ref().is_some_and(|program| program.leaks_into(text))
     }
 
-    /// The text without any credential of ours.
-    pub(crate) fn scrub_text(&self, text: String) -> String {
-        let text = match &self.auth {
-            Some(auth) => auth.scrub_text(text),
-            None => text,
-        };
-        match &self.program {
-            Some(program) => program.scrub_text(text),
-            None => text,
-        }
+    /// A JSON text without any credential of ours, or `None` where none stands in it.
+    pub(crate) fn json_without_echo(&self, text: &str) -> Option<String> {
+        let of_auth = self.auth.as_ref().and_then(|auth| auth.scrub_json(text));
+        let so_far = of_auth.as_deref().unwrap_or(text);
+        let of_program = self.program.as_ref().and_then(|program| program.scrub_json(so_far));
+        of_program.or(of_auth)
     }
 
     /// The fault without any credential that the server's own words may have echoed.

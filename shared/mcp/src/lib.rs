@@ -37,7 +37,7 @@ mod wire;
 mod words;
 
 pub use answer::{Answer, AnswerKind, Questions};
-pub use auth::{Auth, Keyring, SecretText};
+pub use auth::{Auth, AwsKeys, Keyring, SecretText, Unsigned};
 pub use client::{BuildError, ClientOptions, McpClient, TaskHandle, TaskQuestion, TaskState};
 pub use connect::Proxies;
 pub use endpoint::{Endpoint, OnNote, Resume, ToolCall};

@@ -17,7 +17,8 @@ pub(crate) fn not_answered(error: reqwest::Error, sent: bool) -> Fault {
     if let Some(refused) = address_refused(&error) {
         return refused.fault();
     }
-    let refused = !sent || error.is_connect() || stream_refused(&error) || handshake_refused(&error);
+    let refused =
+        !sent || error.is_connect() || stream_refused(&error) || certificate_refused(&error).is_some();
     let detail = detail_of(error);
     if refused { Fault::Connect { detail } } else { Fault::AnswerLost { detail } }
 }
@@ -35,15 +36,15 @@ fn stream_refused(error: &reqwest::Error) -> bool {
     })
 }
 
-/// The server's word that it did not like our handshake, above all our certificate or that there was none.
+/// The server's word that it did not like our certificate, or that there was none.
 ///
 /// With TLS 1.3 it comes after our first bytes, and yet before the server reads any (RFC 8446, section 4.4.2.4); once a handshake
 /// is done no server sends one of these, because we offer no authentication after it.
-fn handshake_refused(error: &reqwest::Error) -> bool {
+pub(crate) fn certificate_refused(error: &reqwest::Error) -> Option<String> {
     let Some(rustls::Error::AlertReceived(alert)) = found(error) else {
-        return false;
+        return None;
     };
-    matches!(
+    let about_it = matches!(
         alert,
         AlertDescription::HandshakeFailure
             | AlertDescription::BadCertificate
@@ -54,7 +55,8 @@ fn handshake_refused(error: &reqwest::Error) -> bool {
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
             | AlertDescription::CertificateRequired
-    )
+    );
+    about_it.then(|| format!("TLS alert {alert:?}"))
 }
 
 /// The innermost words of a network error, without the address, whose query may be a secret.

@@ -230,7 +230,7 @@ impl Transport {
     /// A handle for side requests that outlive the call.
     pub(crate) fn aside(&self) -> Self {
         Self {
-            http: self.http.clone(),
+            clients: self.clients.clone(),
             reach: self.reach.clone(),
             info: self.info.clone(),
             max_body_bytes: self.max_body_bytes,

@@ -78,7 +78,8 @@ pub(crate) fn page(result: &RawValue) -> Result<Page, Fault> {
     let tools = wire.tools.into_iter().filter_map(|raw| match tool(raw) {
         Ok(tool) => Some(tool),
         Err(error) => {
-            tracing::warn!(error = %crate::words::shorten(&error.to_string()), "a listed tool cannot be read");
+            // serde repeats what it did not want, which may be anything.
+            tracing::warn!(kind = ?error.classify(), column = error.column(), "a listed tool cannot be read");
             None
         }
     });
@@ -117,7 +118,7 @@ impl Mirrored {
                 true
             }
             Err(reason) => {
-                let reason = crate::words::shorten(&reason);
+                let reason = crate::words::shorten(&endpoint.text_without_echo(reason));
                 tracing::warn!(server = %endpoint.server, %reason, "a tool with an invalid x-mcp-header is left out");
                 false
             }

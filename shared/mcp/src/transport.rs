@@ -17,10 +17,11 @@ use reqwest::Response;
 use toolfleet_core::fault::Fault;
 use url::Url;
 
-use crate::auth::{Cures, Stamp};
+use crate::auth::{Cures, Identity, Stamp};
 use crate::classify::Trouble;
+use crate::connect::Clients;
 use crate::endpoint::{Endpoint, without_secrets};
-use crate::network::{detail_of, not_answered};
+use crate::network::{certificate_refused, not_answered};
 use crate::reach::Reach;
 use crate::session::Session;
 use crate::stdio::Child;
@@ -130,10 +131,18 @@ impl<'a> Post<'a> {
     }
 }
 
+/// One request on its way out; a body comes with the mark that it has begun to leave.
+struct Launch<'a> {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Option<(Bytes, &'a Sent)>,
+}
+
 /// The HTTP side of the client.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    pub(crate) http: reqwest::Client,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) reach: Arc<Reach>,
     pub(crate) info: ClientInfo,
     pub(crate) max_body_bytes: u64,
@@ -191,15 +200,64 @@ impl Transport {
         &self,
         post: &Post<'_>,
         url: Url,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         sent: &Sent,
     ) -> Result<(Response, Option<Stamp>), Fault> {
-        self.reach.judge(&url)?;
-        let stamp = stamped(post.endpoint, &mut headers).await?;
-        let body = reqwest::Body::wrap(NotedBody { bytes: Some(post.body.clone()), sent: sent.clone() });
-        let request = self.http.request(Method::POST, url).headers(headers).body(body);
-        let response = request.send().await.map_err(|error| not_answered(error, sent.is_set()))?;
-        Ok((response, stamp))
+        let launch = Launch { method: Method::POST, url, headers, body: Some((post.body.clone(), sent)) };
+        Box::pin(self.launch(post.endpoint, launch)).await
+    }
+
+    /// Sends one request as the endpoint's credential has it: stamped, signed, with its certificate.
+    ///
+    /// A server that does not accept the certificate read nothing of the request, so one that is new is shown, once.
+    async fn launch(
+        &self,
+        endpoint: &Endpoint,
+        launch: Launch<'_>,
+    ) -> Result<(Response, Option<Stamp>), Fault> {
+        self.reach.judge(&launch.url)?;
+        let mut renewed = false;
+        loop {
+            let (request, identity, stamp) = self.prepared(endpoint, &launch).await?;
+            let error = match request.send().await {
+                Ok(response) => return Ok((response, stamp)),
+                Err(error) => error,
+            };
+            let (Some(auth), Some(identity), Some(why)) =
+                (&endpoint.auth, &identity, certificate_refused(&error))
+            else {
+                // What has no body, has left with its headers.
+                return Err(not_answered(error, launch.body.as_ref().is_none_or(|(_, sent)| sent.is_set())));
+            };
+            let again = auth.identity(true).await?;
+            if std::mem::replace(&mut renewed, true) || again.as_ref() == Some(identity) {
+                return Err(identity.refused(&why));
+            }
+            if let Some((_, sent)) = &launch.body {
+                sent.clear();
+            }
+        }
+    }
+
+    async fn prepared(
+        &self,
+        endpoint: &Endpoint,
+        launch: &Launch<'_>,
+    ) -> Result<(reqwest::RequestBuilder, Option<Identity>, Option<Stamp>), Fault> {
+        let Launch { method, url, headers, body } = launch;
+        let (mut headers, mut identity, mut stamp) = (headers.clone(), None, None);
+        if let Some(auth) = &endpoint.auth {
+            identity = auth.identity(false).await?;
+            let bytes = body.as_ref().map_or(&[][..], |(bytes, _)| bytes);
+            stamp = Some(auth.stamp_all((method.as_str(), url, bytes), &mut headers).await?);
+        }
+        let http = self.clients.showing(identity.as_ref())?;
+        let mut request = http.request(method.clone(), url.clone()).headers(headers);
+        if let Some((bytes, sent)) = body {
+            let noted = NotedBody { bytes: Some(bytes.clone()), sent: (*sent).clone() };
+            request = request.body(reqwest::Body::wrap(noted));
+        }
+        Ok((request, identity, stamp))
     }
 
     /// Asks for the rest of a legacy stream.
@@ -209,38 +267,24 @@ impl Transport {
         session: &Session,
         last_event_id: &str,
     ) -> Result<Response, Fault> {
-        self.reach.judge(&endpoint.url)?;
         let mut headers = base_headers(endpoint, Speech::Legacy(session));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let last = HeaderValue::from_str(last_event_id).map_err(|_| Fault::AnswerLost {
             detail: "the stream's last event id fits no header".to_owned(),
         })?;
         headers.insert(LAST_EVENT_ID, last);
-        stamped(endpoint, &mut headers).await?;
-        let request = self.http.request(Method::GET, endpoint.url.clone()).headers(headers);
-        request.send().await.map_err(|error| not_answered(error, true))
+        let launch = Launch { method: Method::GET, url: endpoint.url.clone(), headers, body: None };
+        Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
     }
 
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
-        let mut headers = base_headers(endpoint, Speech::Legacy(session));
-        let allowed = self.reach.judge(&endpoint.url);
-        if let Err(fault) = allowed.and(stamped(endpoint, &mut headers).await) {
+        let headers = base_headers(endpoint, Speech::Legacy(session));
+        let launch = Launch { method: Method::DELETE, url: endpoint.url.clone(), headers, body: None };
+        if let Err(fault) = Box::pin(self.launch(endpoint, launch)).await {
+            let fault = endpoint.without_echo(fault);
             tracing::debug!(server = %endpoint.server, %fault, "a session could not be ended");
-            return;
         }
-        let request = self.http.request(Method::DELETE, endpoint.url.clone()).headers(headers);
-        if let Err(error) = request.send().await {
-            tracing::debug!(server = %endpoint.server, error = %detail_of(error), "a session could not be ended");
-        }
-    }
-}
-
-/// Puts the endpoint's credential into the headers, if it has one.
-async fn stamped(endpoint: &Endpoint, headers: &mut HeaderMap) -> Result<Option<Stamp>, Fault> {
-    match &endpoint.auth {
-        Some(auth) => auth.stamp(headers).await.map(Some),
-        None => Ok(None),
     }
 }
 

@@ -38,8 +38,12 @@ const fn is_invisible(c: char) -> bool {
 
 /// The start of a body that may be no text at all.
 pub(crate) fn shorten_bytes(bytes: &[u8]) -> String {
-    let start = bytes.get(..MAX_CHARS.saturating_mul(4)).unwrap_or(bytes);
-    shorten(&String::from_utf8_lossy(start))
+    let start = bytes.get(..MAX_CHARS.saturating_mul(4));
+    let words = shorten(&String::from_utf8_lossy(start.unwrap_or(bytes)));
+    if start.is_some_and(|start| start.len() < bytes.len()) && !words.ends_with('…') {
+        return format!("{words}…");
+    }
+    words
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::HeaderMap;
-use toolfleet_aws::Trouble;
+use toolfleet_aws::identity::{Identity, Keys, ToSign, signature};
 use toolfleet_aws::secrets::Secrets;
+use toolfleet_aws::{Aws, Trouble};
 use toolfleet_core::catalog::Server;
 use toolfleet_core::credential::{Credential, SecretRef, Template};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_mcp::{Auth, Endpoint, Keyring, McpClient, Program, SecretText};
+use toolfleet_mcp::{Auth, AwsKeys, Endpoint, Keyring, McpClient, Program, SecretText, Unsigned};
 
 use crate::clock::Clock;
 
@@ -40,8 +41,9 @@ struct Known {
 }
 
 impl Credentials {
-    pub(crate) fn new(mcp: McpClient, secrets: Secrets, clock: Clock) -> Self {
-        Self { mcp, keyring: Arc::new(SecretsManager { secrets, clock }), known: Mutex::default() }
+    pub(crate) fn new(mcp: McpClient, aws: &Aws, clock: Clock) -> Self {
+        let keyring = AwsKeyring { secrets: aws.secrets(), identity: aws.identity(), clock };
+        Self { mcp, keyring: Arc::new(keyring), known: Mutex::default() }
     }
 
     /// The server as this tenant calls it.
@@ -80,7 +82,8 @@ impl Credentials {
     }
 
     fn build(&self, server: &Server) -> Result<Option<Auth>, Fault> {
-        if server.auth == Credential::None && server.headers.is_empty() {
+        let certificate = server.client_certificate.clone();
+        if server.auth == Credential::None && server.headers.is_empty() && certificate.is_none() {
             return Ok(None);
         }
         let template = |(name, value): (&String, &String)| match Template::parse(value) {
@@ -91,29 +94,34 @@ impl Credentials {
             }
         };
         let headers = server.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(self.mcp.auth(&server.auth, headers, &server.url, Arc::clone(&self.keyring))))
+        let auth = self.mcp.auth(&server.auth, headers, &server.url, Arc::clone(&self.keyring));
+        Ok(Some(auth.with_certificate(certificate)))
     }
 }
 
 /// Whether a server is still registered as it was when its credential was made.
 fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
-    let parts =
-        |server: &Server| (server.address(), server.headers.clone(), server.auth.clone(), server.env.clone());
+    let parts = |server: &Server| {
+        let Server { headers, auth, env, client_certificate, .. } = server.clone();
+        (server.address(), headers, auth, env, client_certificate)
+    };
     Arc::ptr_eq(old, new) || parts(old) == parts(new)
 }
 
-struct SecretsManager {
+/// Secrets Manager and the worker's own identity.
+struct AwsKeyring {
     secrets: Secrets,
+    identity: Identity,
     clock: Clock,
 }
 
-impl fmt::Debug for SecretsManager {
+impl fmt::Debug for AwsKeyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretsManager")
+        f.write_str("AwsKeyring")
     }
 }
 
-impl Keyring for SecretsManager {
+impl Keyring for AwsKeyring {
     fn secret<'a>(
         &'a self,
         reference: &'a SecretRef,
@@ -131,6 +139,44 @@ impl Keyring for SecretsManager {
 
     fn now_s(&self) -> u64 {
         u64::try_from(self.clock.now().as_ms() / 1000).unwrap_or_default()
+    }
+
+    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, Fault>> {
+        async move {
+            let keys = self.identity.keys(fresh).await.map_err(|trouble| fault_of(&trouble))?;
+            Ok(AwsKeys {
+                access_key_id: keys.access_key_id,
+                secret_access_key: SecretText::new(keys.secret_access_key),
+                session_token: keys.session_token.map(SecretText::new),
+            })
+        }
+        .boxed()
+    }
+
+    fn aws_sign(&self, keys: &AwsKeys, request: &Unsigned<'_>) -> Result<Vec<(String, String)>, Fault> {
+        let Some(region) = request.region.or_else(|| self.identity.region()) else {
+            let detail = "there is no region to sign for; give `region` beside `aws_sigv4`, or AWS_REGION";
+            return Err(Fault::Credential { detail: detail.to_owned() });
+        };
+        let keys = Keys {
+            access_key_id: keys.access_key_id.clone(),
+            secret_access_key: keys.secret_access_key.expose().to_owned(),
+            session_token: keys.session_token.as_ref().map(|token| token.expose().to_owned()),
+        };
+        let text = |(name, value): (&'_ http::HeaderName, &'_ http::HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let headers: Vec<_> = request.headers.iter().filter_map(text).collect();
+        let to_sign = ToSign {
+            method: request.method,
+            url: request.url.as_str(),
+            headers: headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            body: request.body,
+            service: request.service,
+            region,
+            at: self.clock.now(),
+        };
+        signature(&keys, &to_sign).map_err(|trouble| fault_of(&trouble))
     }
 }
 

@@ -183,7 +183,7 @@ impl Fleet {
             meters,
             watch,
         } = parts;
-        let credentials = Credentials::new(mcp.clone(), aws.secrets(), clock.clone());
+        let credentials = Credentials::new(mcp.clone(), &aws, clock.clone());
         Self {
             worker,
             limits,

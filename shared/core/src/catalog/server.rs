@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{CatalogError, problem};
-use crate::credential::{Credential, Template};
+use crate::credential::{ClientCertificate, Credential, Template};
 use crate::ids::ServerId;
 
 /// A registered MCP server.
@@ -51,6 +51,9 @@ pub struct Server {
     /// How workers prove who they are.
     #[serde(default)]
     pub auth: Credential,
+    /// The certificate that workers show.
+    #[serde(default)]
+    pub client_certificate: Option<ClientCertificate>,
     /// How long one attempt may take, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
@@ -75,6 +78,7 @@ impl Server {
             description: None,
             headers: BTreeMap::new(),
             auth: Credential::None,
+            client_certificate: None,
             timeout_ms: None,
             progress: false,
         }
@@ -116,6 +120,10 @@ impl Server {
         if !self.url.username().is_empty() || self.url.password().is_some() {
             let text = "carries a user or password; name a secret in `headers` instead";
             return Err(problem(&format!("{entry}.url"), text));
+        }
+        if self.client_certificate.is_some() && self.url.scheme() != "https" {
+            let text = "is shown over TLS alone; give the server a url with https";
+            return Err(problem(&format!("{entry}.client_certificate"), text));
         }
         self.check_headers(entry)
     }

@@ -31,7 +31,10 @@ impl Fixed {
         let mut headers: Vec<_> = headers.into_iter().collect();
         let mut basic = None;
         match credential {
-            Credential::None | Credential::ClientCredentials(_) | Credential::Cognito(_) => {}
+            Credential::None
+            | Credential::ClientCredentials(_)
+            | Credential::Cognito(_)
+            | Credential::AwsSigv4(_) => {}
             Credential::Bearer(bearer) => {
                 let value = Template { before: "Bearer ".to_owned(), secret: Some(bearer.token.clone()) };
                 headers.push((AUTHORIZATION.as_str().to_owned(), value));

@@ -5,9 +5,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use http::HeaderMap;
 use toolfleet_core::credential::SecretRef;
 use toolfleet_core::fault::Fault;
+use url::Url;
 
 /// The text of a secret. It does not print.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,7 +22,8 @@ impl SecretText {
         Self(text.into())
     }
 
-    pub(crate) fn expose(&self) -> &str {
+    /// The text itself, for the one place that sends it or signs with it.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -43,4 +47,48 @@ pub trait Keyring: fmt::Debug + Send + Sync {
 
     /// Now, in seconds since 1970, for what is signed with a date.
     fn now_s(&self) -> u64;
+
+    /// The keys of the fleet's own AWS identity; `fresh` as above.
+    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, Fault>> {
+        let _ = fresh;
+        std::future::ready(Err(no_aws())).boxed()
+    }
+
+    /// The headers that sign a request for AWS with these keys.
+    fn aws_sign(&self, keys: &AwsKeys, request: &Unsigned<'_>) -> Result<Vec<(String, String)>, Fault> {
+        let _ = (keys, request);
+        Err(no_aws())
+    }
+}
+
+fn no_aws() -> Fault {
+    Fault::Credential { detail: "nothing here knows how to sign for AWS".to_owned() }
+}
+
+/// Keys of AWS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwsKeys {
+    /// The access key, which is a name and no secret.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: SecretText,
+    /// The session token of temporary keys.
+    pub session_token: Option<SecretText>,
+}
+
+/// A request that is to be signed for AWS.
+#[derive(Debug)]
+pub struct Unsigned<'a> {
+    /// The HTTP method.
+    pub method: &'a str,
+    /// Where it goes.
+    pub url: &'a Url,
+    /// The headers that the signature covers, beside `host`.
+    pub headers: &'a HeaderMap,
+    /// The body, as it will be sent.
+    pub body: &'a [u8],
+    /// The service's name in signatures.
+    pub service: &'a str,
+    /// The region; without one, that of the fleet's own configuration.
+    pub region: Option<&'a str>,
 }

@@ -4,16 +4,20 @@
 //! **Invariant:** what is stamped is marked as sensitive and remembered for [`Auth::scrub`], so that no echo of it leaves
 //! the client.
 
+mod certificate;
 mod challenge;
 mod client_auth;
 mod cognito;
 mod discovery;
+mod echo;
 mod fixed;
+mod forms;
 mod keyring;
 mod oauth;
 mod outlet;
 mod scopes;
 mod seen;
+mod sigv4;
 mod source;
 mod token;
 
@@ -22,18 +26,21 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use toolfleet_core::credential::{Credential, Template};
+use toolfleet_core::credential::{ClientCertificate, Credential, Template};
 use toolfleet_core::fault::{Fault, RetryClass};
 use url::Url;
 
+pub(crate) use certificate::Identity;
 pub(crate) use challenge::Challenge;
 use cognito::Cognito;
+pub(crate) use echo::without_echo;
 pub(crate) use fixed::kept;
 use fixed::{Fixed, write};
-pub use keyring::{Keyring, SecretText};
+pub use keyring::{AwsKeys, Keyring, SecretText, Unsigned};
 use oauth::Oauth;
 pub(crate) use outlet::Outlet;
 pub(crate) use seen::Seen;
+use sigv4::Sigv4;
 use source::{Kind, Source};
 use token::Tokens;
 
@@ -42,6 +49,8 @@ pub struct Auth {
     fixed: Fixed,
     source: Option<Arc<Source>>,
     tokens: Tokens,
+    signing: Option<Sigv4>,
+    certificate: Option<ClientCertificate>,
     seen: Arc<Seen>,
     keyring: Arc<dyn Keyring>,
 }
@@ -68,6 +77,7 @@ impl fmt::Debug for Auth {
 pub(crate) struct Stamp {
     fixed: u64,
     token: Option<u64>,
+    keys: Option<u64>,
 }
 
 /// What was already done about the refusals of one request.
@@ -75,6 +85,7 @@ pub(crate) struct Stamp {
 pub(crate) struct Cures {
     renewed: bool,
     widened: bool,
+    rekeyed: bool,
 }
 
 impl Auth {
@@ -86,12 +97,17 @@ impl Auth {
         keyring: Arc<dyn Keyring>,
     ) -> Self {
         let Site { server, outlet, cognito_endpoint } = site;
+        let mut signing = None;
         let kind = match credential {
             Credential::ClientCredentials(of) => {
                 Some(Kind::Oauth(Box::new(Oauth::new(of.clone(), server.clone(), outlet))))
             }
             Credential::Cognito(of) => {
                 Some(Kind::Cognito(Box::new(Cognito::new(of.clone(), outlet, cognito_endpoint))))
+            }
+            Credential::AwsSigv4(of) => {
+                signing = Some(Sigv4::new(of.clone()));
+                None
             }
             Credential::None
             | Credential::Bearer(_)
@@ -103,27 +119,69 @@ impl Auth {
         let source = kind
             .map(|kind| Arc::new(Source { kind, keyring: Arc::clone(&keyring), seen: Arc::clone(&seen) }));
         let fixed = Fixed::new(credential, headers);
-        Self { fixed, source, tokens: Tokens::default(), seen, keyring }
+        Self { fixed, source, tokens: Tokens::default(), signing, certificate: None, seen, keyring }
+    }
+
+    /// The same, with a certificate that is shown when a connection is opened.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: Option<ClientCertificate>) -> Self {
+        self.certificate = certificate;
+        self
     }
 
     /// Obtains all that the first request will need, so that what is missing is known before a call is claimed.
     pub async fn ready(&self) -> Result<(), Fault> {
-        self.stamp(&mut HeaderMap::new()).await.map(drop)
+        self.stamp(&mut HeaderMap::new()).await?;
+        self.identity(false).await?;
+        self.keys(false).await.map(drop)
+    }
+
+    /// The certificate to show, if there is one.
+    pub(crate) async fn identity(&self, fresh: bool) -> Result<Option<Identity>, Fault> {
+        let Some(certificate) = &self.certificate else {
+            return Ok(None);
+        };
+        let read = Identity::read(certificate, self.keyring.as_ref(), &self.seen, fresh).await;
+        read.map(Some).map_err(|fault| self.scrub(fault))
+    }
+
+    async fn keys(&self, fresh: bool) -> Result<Option<(AwsKeys, u64)>, Fault> {
+        let Some(signing) = &self.signing else {
+            return Ok(None);
+        };
+        let keys = signing.keys(self.keyring.as_ref(), &self.seen, fresh).await;
+        keys.map(Some).map_err(|fault| self.scrub(fault))
+    }
+
+    /// Puts the credential into a request's headers, which are complete but for that: method, address and body are signed where
+    /// the credential is a signature.
+    pub(crate) async fn stamp_all(
+        &self,
+        request: (&str, &Url, &[u8]),
+        headers: &mut HeaderMap,
+    ) -> Result<Stamp, Fault> {
+        let stamp = self.stamp(headers).await?;
+        let (Some(signing), Some((keys, mark))) = (&self.signing, self.keys(false).await?) else {
+            return Ok(stamp);
+        };
+        let signed = signing.sign(self.keyring.as_ref(), &keys, request, headers);
+        signed.map_err(|fault| self.scrub(fault))?;
+        Ok(Stamp { keys: Some(mark), ..stamp })
     }
 
     /// Puts the credential into a request's headers.
-    pub(crate) async fn stamp(&self, headers: &mut HeaderMap) -> Result<Stamp, Fault> {
+    async fn stamp(&self, headers: &mut HeaderMap) -> Result<Stamp, Fault> {
         self.stamped(headers).await.map_err(|fault| self.scrub(fault))
     }
 
     async fn stamped(&self, headers: &mut HeaderMap) -> Result<Stamp, Fault> {
         let fixed = self.fixed.stamp(self.keyring.as_ref(), &self.seen, headers, false).await?;
         let Some(source) = &self.source else {
-            return Ok(Stamp { fixed, token: None });
+            return Ok(Stamp { fixed, token: None, keys: None });
         };
         let token = self.tokens.get(|| Arc::clone(source).obtain(false)).await?;
         write(headers, AUTHORIZATION.as_str(), &format!("Bearer {}", token.text.expose()))?;
-        Ok(Stamp { fixed, token: Some(token.serial) })
+        Ok(Stamp { fixed, token: Some(token.serial), keys: None })
     }
 
     /// Whether a refused request may be sent again: once after a 401 with a credential that is new, once after a 403 with a
@@ -135,6 +193,10 @@ impl Auth {
         used: Stamp,
         cures: &mut Cures,
     ) -> Result<bool, Fault> {
+        // AWS says 403 to keys that have expired.
+        if let (Some(mark), false) = (used.keys, std::mem::replace(&mut cures.rekeyed, true)) {
+            return Ok(self.keys(true).await?.is_some_and(|(_, new)| new != mark));
+        }
         let cured = match status {
             401 if !std::mem::replace(&mut cures.renewed, true) => self.renew(used).await,
             403 if !std::mem::replace(&mut cures.widened, true) => self.widen(headers, used).await,
@@ -187,9 +249,9 @@ impl Auth {
         self.seen.scrub(text)
     }
 
-    /// The text without any credential.
-    pub(crate) fn scrub_text(&self, text: String) -> String {
-        self.seen.scrub_certain(text)
+    /// A JSON text without any credential, or `None` where none stands in it.
+    pub(crate) fn scrub_json(&self, text: &str) -> Option<String> {
+        without_echo(&self.seen, text)
     }
 
     /// Whether a credential stands in the text.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use toolfleet_core::credential::Template;
 use toolfleet_core::fault::Fault;
 
-use crate::auth::{Keyring, Seen, kept};
+use crate::auth::{Keyring, Seen, kept, without_echo};
 
 /// What a child inherits. Programs need them to find themselves, their caches and their language; none is a credential.
 const INHERITED: [&str; 12] = [
@@ -142,9 +142,9 @@ impl Program {
         self.seen.scrub(text)
     }
 
-    /// The text without any secret.
-    pub(crate) fn scrub_text(&self, text: String) -> String {
-        self.seen.scrub_certain(text)
+    /// A JSON text without any secret, or `None` where none stands in it.
+    pub(crate) fn scrub_json(&self, text: &str) -> Option<String> {
+        without_echo(&self.seen, text)
     }
 
     /// Whether a secret stands in the text.

@@ -16,6 +16,8 @@ mod catalog_forms;
 mod conversations;
 mod crashes;
 mod credentials;
+mod identities;
+mod leaks;
 mod operations;
 mod pins;
 mod policy_rows;

@@ -180,7 +180,7 @@ async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
 }
 
 pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
-    if server.auth != Credential::None {
+    if server.auth != Credential::None || server.client_certificate.is_some() {
         return Err("not asked, because its credential is a secret that only workers read".to_owned());
     }
     if let Some(command) = &server.command {

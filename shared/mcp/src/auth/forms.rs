@@ -1,0 +1,120 @@
+//! Owns the forms in which a secret may come back: as it is, and as JSON, URLs, base64 and our own shortening write it.
+//!
+//! **Invariant:** none is shorter than what may be taken for a secret.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use serde_json::Value;
+
+/// Shorter texts stand in too many innocent words.
+pub(super) const MIN_BYTES: usize = 6;
+
+/// Every form, the longest first, so that no part of one is left where a shorter one stands within it.
+pub(super) fn forms_of(text: &str) -> Vec<String> {
+    let json = in_json(text);
+    let twice = in_json(&json);
+    // What is shortened becomes one line with single blanks.
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut forms = vec![
+        json.replace('/', "\\/"),
+        without_unicode(&json),
+        twice.replace('/', "\\/"),
+        twice,
+        percent(text, "", true),
+        percent(text, "", false),
+        percent(text, "/", true),
+        percent(text, "!'()*", true),
+        percent(text, " ", true).replace(' ', "+"),
+        one_line,
+        json,
+        text.to_owned(),
+    ];
+    forms.extend(in_base64(text.as_bytes()));
+    forms.retain(|form| form.len() >= MIN_BYTES);
+    forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    forms.dedup();
+    forms
+}
+
+/// As it stands between the quotes of a JSON string.
+fn in_json(text: &str) -> String {
+    let json = Value::from(text).to_string();
+    json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned()
+}
+
+/// JSON as those write it who keep to ASCII.
+fn without_unicode(json: &str) -> String {
+    let mut units = [0; 2];
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() {
+            escaped.push(c);
+        } else {
+            c.encode_utf16(&mut units).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
+}
+
+/// RFC 3986, section 2.1; `kept` stays beside the unreserved characters.
+fn percent(text: &str, kept: &str, upper: bool) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let c = char::from(byte);
+        if c.is_ascii_alphanumeric() || "-._~".contains(c) || (c.is_ascii() && kept.contains(c)) {
+            encoded.push(c);
+        } else if upper {
+            encoded.push_str(&format!("%{byte:02X}"));
+        } else {
+            encoded.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    encoded
+}
+
+/// What of it is the same in the base64 of whatever it stands in: at each of the three places where it may begin.
+fn in_base64(bytes: &[u8]) -> Vec<String> {
+    let mut forms = Vec::new();
+    for (before, spoiled) in [(0, 0), (1, 2), (2, 3)] {
+        let mut padded = vec![0; before];
+        padded.extend_from_slice(bytes);
+        let whole = padded.len() / 3 * 4;
+        for encoded in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
+            forms.extend(encoded.get(spoiled..whole).map(str::to_owned));
+        }
+    }
+    forms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_known_in_every_form() {
+        let forms = forms_of("p@ss/\"w\u{e9}\" +1");
+        for form in [
+            "p@ss/\"w\u{e9}\" +1",
+            "p@ss/\\\"w\u{e9}\\\" +1",
+            "p@ss\\/\\\"w\u{e9}\\\" +1",
+            "p@ss/\\\"w\\u00e9\\\" +1",
+            "p%40ss%2F%22w%C3%A9%22%20%2B1",
+            "p%40ss%2f%22w%c3%a9%22%20%2b1",
+            "p%40ss/%22w%C3%A9%22%20%2B1",
+            "p%40ss%2F%22w%C3%A9%22+%2B1",
+        ] {
+            assert!(forms.iter().any(|known| known == form), "{form} is not among {forms:?}");
+        }
+        assert!(forms.is_sorted_by_key(|form| std::cmp::Reverse(form.len())));
+    }
+
+    #[test]
+    fn the_base64_of_a_text_that_holds_a_secret_holds_a_form_of_it() {
+        for before in ["", "a", "ab", "abc", "user:", "Authorization: Bearer "] {
+            let text = format!("{before}tok-\u{e9}/123456 and more");
+            let encoded = base64::engine::general_purpose::STANDARD.encode(&text);
+            let forms = forms_of("tok-\u{e9}/123456");
+            assert!(forms.iter().any(|form| encoded.contains(form.as_str())), "{before}: {encoded}");
+        }
+    }
+}
