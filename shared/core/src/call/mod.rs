@@ -338,13 +338,28 @@ fn as_exposed(outcome: &Outcome, exposed: bool) -> Outcome {
         | OutcomeKind::ToolError
         | OutcomeKind::InputRequired => outcome.kind,
     };
-    let sentence = (outcome.kind == OutcomeKind::Expired).then_some(
-        "The deadline passed after the call had been sent and before its end was known; whether the tool had an effect is \
-         not known. Check before you send it again.",
-    );
+    let sentence = |message: String| {
+        match outcome.kind {
+        OutcomeKind::Expired => {
+            "The deadline passed after the call had been sent and before its end was known; whether the tool had an effect \
+             is not known. Check before you send it again."
+                .to_owned()
+        }
+        OutcomeKind::Failed
+        | OutcomeKind::Refused
+        | OutcomeKind::TimedOut
+        | OutcomeKind::Cancelled
+        | OutcomeKind::OutcomeUnknown
+        | OutcomeKind::Succeeded
+        | OutcomeKind::ToolError
+        | OutcomeKind::InputRequired => {
+            format!("{message} The call had been sent before; whether the tool had an effect then is not known.")
+        }
+    }
+    };
     let trouble = outcome.trouble.clone().map(|t| Trouble {
         may_have_run: MayHaveRun::Unknown,
-        message: sentence.map_or(t.message, str::to_owned),
+        message: sentence(t.message),
         ..t
     });
     Outcome { kind, trouble, content: outcome.content.clone() }
