@@ -109,7 +109,10 @@ fn trouble_of(error: &CredentialsError) -> Trouble {
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
             Trouble::configuration(what)
         }
-        _ => Trouble::passing(what),
+        CredentialsError::ProviderTimedOut(_)
+        | CredentialsError::ProviderError(_)
+        | CredentialsError::Unhandled(_)
+        | _ => Trouble::passing(what),
     }
 }
 

@@ -191,7 +191,7 @@ impl McpClient {
         keyring: Arc<dyn Keyring>,
     ) -> Auth {
         let transport = &self.0.exchange.transport;
-        let outlet = Outlet { http: transport.http.clone(), reach: Arc::clone(&transport.reach) };
+        let outlet = Outlet { http: transport.clients.plain().clone(), reach: Arc::clone(&transport.reach) };
         let cognito_endpoint = self.0.cognito_endpoint.clone();
         Auth::new(credential, headers, Site { server, outlet, cognito_endpoint }, keyring)
     }

@@ -65,6 +65,11 @@ impl Clients {
         Ok(Self { plain, options, reach: Arc::clone(reach), showing: Mutex::default() })
     }
 
+    /// The client that shows none.
+    pub(crate) const fn plain(&self) -> &reqwest::Client {
+        &self.plain
+    }
+
     /// The client that shows this certificate.
     pub(crate) fn showing(&self, identity: Option<&Identity>) -> Result<reqwest::Client, Fault> {
         let Some(identity) = identity else {

@@ -13,6 +13,8 @@ use toolfleet_core::outcome::MayHaveRun;
 
 use crate::answer::{AnswerKind, kind_of, same_request_again};
 use crate::classify::Trouble;
+use crate::client::ClientOptions;
+use crate::connect::Clients;
 use crate::endpoint::Endpoint;
 use crate::mirror::Mirrors;
 use crate::notes::note;
@@ -113,7 +115,8 @@ fn parsed(pieces: &[Bytes], max: usize) -> Parsed {
     Parsed { events, failed, last_id, retry_ms: parser.retry_ms(), rest }
 }
 
-static HTTP: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
+static CLIENTS: LazyLock<Arc<Clients>> =
+    LazyLock::new(|| Arc::new(Clients::new(&ClientOptions::default(), &Arc::default()).unwrap()));
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
 
@@ -124,7 +127,7 @@ fn endpoint() -> Endpoint {
 
 fn transport(max_body_bytes: u64) -> Transport {
     let info = ClientInfo { name: "n".into(), version: "1".into() };
-    Transport { http: HTTP.clone(), reach: Arc::default(), info, max_body_bytes }
+    Transport { clients: CLIENTS.clone(), reach: Arc::default(), info, max_body_bytes }
 }
 
 /// What is made of a response that arrives in these pieces, and what was heard before that.

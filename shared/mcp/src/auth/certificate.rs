@@ -6,7 +6,7 @@ use reqwest::Certificate;
 use toolfleet_core::credential::ClientCertificate;
 use toolfleet_core::fault::Fault;
 
-use super::fixed::secret;
+use super::fixed::kept;
 use super::keyring::{Keyring, SecretText};
 use super::seen::Seen;
 
@@ -26,7 +26,7 @@ impl Identity {
         seen: &Seen,
         fresh: bool,
     ) -> Result<Self, Fault> {
-        let key = secret(keyring, seen, &of.key, fresh).await?;
+        let key = kept(keyring, seen, &of.key, fresh).await?;
         // A certificate is shown to everybody; only its key is a secret.
         let certificate = keyring.secret(&of.certificate, fresh).await?;
         let wrong = |field: &str, reference: &dyn std::fmt::Display, what: &str| {

@@ -8,7 +8,9 @@ use super::seen::Seen;
 pub(crate) fn without_echo(seen: &Seen, text: &str) -> Option<String> {
     let escaped =
         |token: &str| token.contains('\\') && decoded(token).is_some_and(|text| seen.stands_in(&text));
-    if !seen.stands_in(text) && !(text.contains('\\') && tokens(text).any(|(_, token)| escaped(token))) {
+    let stands =
+        seen.stands_in(text) || (text.contains('\\') && tokens(text).any(|(_, token)| escaped(token)));
+    if !stands {
         return None;
     }
     let mut clean = String::with_capacity(text.len());

@@ -11,7 +11,7 @@ use toolfleet_core::credential::{AwsSigv4, named_by_host};
 use toolfleet_core::fault::Fault;
 use url::Url;
 
-use super::fixed::{secret, setting, write};
+use super::fixed::{kept, setting, write};
 use super::keyring::{AwsKeys, Keyring, Unsigned};
 use super::seen::Seen;
 
@@ -37,9 +37,9 @@ impl Sigv4 {
         let keys = match (&self.of.access_key_id, &self.of.secret_access_key) {
             (Some(id), Some(of)) => {
                 let access_key_id = setting(keyring, seen, id, fresh).await?;
-                let secret_access_key = secret(keyring, seen, of, fresh).await?;
+                let secret_access_key = kept(keyring, seen, of, fresh).await?;
                 let session_token = match &self.of.session_token {
-                    Some(of) => Some(secret(keyring, seen, of, fresh).await?),
+                    Some(of) => Some(kept(keyring, seen, of, fresh).await?),
                     None => None,
                 };
                 AwsKeys { access_key_id, secret_access_key, session_token }
