@@ -38,6 +38,8 @@ struct Kind {
     untold: Vec<String>,
     /// What shows that the server got the credential.
     arrived: fn(&Recorded) -> bool,
+    /// What who gives tokens answers, where the credential is a token.
+    grant: Option<Value>,
 }
 
 impl Kind {
@@ -51,13 +53,30 @@ fn secret(name: &str) -> String {
     format!("{MARK}{name}/\"+&=% tail9")
 }
 
-fn kinds(tls: &Issued) -> Vec<Kind> {
+fn kinds(tls: &Issued, issuer: &MockMcp) -> Vec<Kind> {
     let kind = |name, server, secrets: &[&str], arrived| Kind {
         name,
         server,
         secrets: secrets.iter().map(|name| secret(name)).collect(),
         untold: Vec::new(),
         arrived,
+        grant: None,
+    };
+    let token_url = issuer.url().replace("/mcp", "/token");
+    let bearer: fn(&Recorded) -> bool =
+        |request| request.header("authorization").is_some_and(|value| value.starts_with("Bearer Zq7-"));
+    let oauth = |name, auth: Value, untold, token| {
+        let mut server = json!({"auth": {"type": "oauth2_client_credentials", "client_id": "fleet", "token_url": token_url}});
+        server["auth"].as_object_mut().unwrap().extend(auth.as_object().unwrap().clone());
+        let grant = json!({"access_token": secret(token), "token_type": "Bearer", "expires_in": 3600});
+        Kind {
+            name,
+            server,
+            secrets: vec![secret(token)],
+            untold: vec![untold],
+            arrived: bearer,
+            grant: Some(grant),
+        }
     };
     let key: String = tls.key.lines().nth(1).expect("the key's first line").to_owned();
     vec![
@@ -93,12 +112,41 @@ fn kinds(tls: &Issued) -> Vec<Kind> {
             &["aws", "session"],
             |request| request.header("x-amz-security-token").is_some_and(|value| value.starts_with(MARK)),
         ),
+        oauth(
+            "oauth2 by secret",
+            json!({"client_auth": "post", "client_secret": "secret://vault#oauth"}),
+            secret("oauth"),
+            "token1",
+        ),
+        oauth(
+            "oauth2 by basic",
+            json!({"client_auth": "basic", "client_secret": "secret://vault#oauth"}),
+            secret("oauth"),
+            "token2",
+        ),
+        oauth(
+            "oauth2 by key",
+            json!({"client_auth": "private_key_jwt", "private_key": "secret://tls#key"}),
+            key.clone(),
+            "token3",
+        ),
+        Kind {
+            name: "cognito",
+            server: json!({"auth": {"type": "cognito", "user_pool_id": "us-east-1_Abc", "client_id": "app", "username": "u",
+                "password": "secret://vault#cognito", "endpoint": issuer.url()}}),
+            secrets: vec![secret("token4")],
+            untold: vec![secret("cognito"), secret("refresh")],
+            arrived: bearer,
+            grant: Some(json!({"AuthenticationResult": {"AccessToken": secret("token4"),
+                "RefreshToken": secret("refresh"), "ExpiresIn": 3600, "TokenType": "Bearer"}})),
+        },
         Kind {
             name: "aws_sigv4 of the worker",
             server: json!({"auth": {"type": "aws_sigv4", "service": "lambda"}}),
             secrets: vec!["not-a-secret".to_owned()],
             untold: Vec::new(),
             arrived: |request| request.header("x-amz-date").is_some(),
+            grant: None,
         },
         Kind {
             name: "client_certificate",
@@ -107,6 +155,7 @@ fn kinds(tls: &Issued) -> Vec<Kind> {
             secrets: vec![secret("mtls")],
             untold: vec![key],
             arrived: |request| request.client_certificate.is_some(),
+            grant: None,
         },
     ]
 }
@@ -310,8 +359,65 @@ async fn hunt(rig: &mut Rig, lines: &Lines, kind: &Kind, mcp: &MockMcp) {
     }
 }
 
+/// Which lines are written at all is decided for a whole process, by whoever listens in it: the hunt has a process of its own.
+#[test]
+fn no_secret_of_any_kind_is_seen_again_in_logs_spans_rows_records_notices_or_errors() {
+    let hunt = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["leaks::the_hunt", "--exact", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&hunt.stdout), String::from_utf8_lossy(&hunt.stderr));
+    assert!(hunt.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// From now on whoever asks gets the kind's token.
+fn grant(issuer: &MockMcp, kind: &Kind) {
+    issuer.behave();
+    if let Some(grant) = &kind.grant {
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        issuer.always_for("POST", MockFault::Status { status: 200, headers, body: grant.to_string() });
+    }
+}
+
+/// Who gives tokens betrays what it was told.
+async fn hunt_issuer(rig: &Rig, lines: &Lines, kind: &Kind, mcp: &MockMcp, issuer: &MockMcp) {
+    // A token that was never given is nobody's secret: what it was told is what it can betray.
+    let told = &kind.untold[..1];
+    let all = forms(&told[0]).join(" | ");
+    let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let refusal = json!({"error": "invalid_client", "error_description": all, "__type": "NotAuthorizedException", "message": all});
+    let elsewhere = format!("https://elsewhere.example/?{}", percent(&told[0]));
+    let status = |status, headers, body: &str| MockFault::Status { status, headers, body: body.to_owned() };
+    let betrayals = [
+        status(400, header("content-type", "application/json"), &refusal.to_string()),
+        status(401, header("www-authenticate", "Basic realm=\"x\""), &refusal.to_string()),
+        status(500, header("x-echo", "y"), &all),
+        status(200, header("content-type", "application/json"), &json!({"access_token": [all]}).to_string()),
+        status(200, header("content-type", "text/plain"), &all),
+        MockFault::Redirect(elsewhere),
+    ];
+    for (n, betrayal) in betrayals.into_iter().enumerate() {
+        issuer.behave();
+        for _ in 0..2 {
+            issuer.next_for("POST", betrayal.clone());
+        }
+        mcp.behave();
+        let mut catalog = rig.catalog();
+        let server = catalog["servers"][0].as_object_mut().unwrap();
+        server.insert("url".into(), json!(mcp.url()));
+        server.extend(kind.server.as_object().unwrap().clone());
+        let (asked, id) = (issuer.requests().len(), uuid::Uuid::new_v4().to_string());
+        let (_, kept) = kept_of(rig, catalog, &id, json!({"tool": "unsafe"})).await;
+        assert!(issuer.requests().len() > asked, "{}, {n}", kind.name);
+        for (what, text) in [("what is kept", kept), ("the log", lines.take())] {
+            assert_eq!(found(&format!("{what} ({}, issuer {n})", kind.name), &text, told), None);
+        }
+    }
+}
+
 #[tokio::test]
-async fn no_secret_of_any_kind_is_seen_again_in_logs_spans_rows_records_notices_or_errors() {
+#[ignore = "run by the test above"]
+async fn the_hunt() {
     let lines = Lines::default();
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
@@ -333,8 +439,10 @@ async fn no_secret_of_any_kind_is_seen_again_in_logs_spans_rows_records_notices_
     rig.outbound.extra_roots = Some(authority.pem().into_bytes());
     let guarded = TlsSide::for_clients_of(&authority.issue("localhost"), &authority);
     let guarded = MockMcp::start_tls(Era::Modern, &guarded).await;
-    let kinds = kinds(&ours);
-    let names = ["bearer", "api", "basic", "one", "two", "aws", "session", "mtls", "proxy"];
+    let issuer = MockMcp::start(Era::Modern).await;
+    let kinds = kinds(&ours, &issuer);
+    let names =
+        ["bearer", "api", "basic", "one", "two", "aws", "session", "mtls", "proxy", "oauth", "cognito"];
     let vault: serde_json::Map<_, _> =
         names.iter().map(|name| ((*name).to_owned(), json!(secret(name)))).collect();
     store(&rig, "vault", &Value::from(vault).to_string()).await;
@@ -344,7 +452,12 @@ async fn no_secret_of_any_kind_is_seen_again_in_logs_spans_rows_records_notices_
     for kind in &kinds {
         let plain = MockMcp::start(Era::Modern).await;
         let mcp = if kind.name == "client_certificate" { &guarded } else { &plain };
+        grant(&issuer, kind);
         hunt(&mut rig, &lines, kind, mcp).await;
+        // A key that signs is told to nobody.
+        if kind.grant.is_some() && kind.name != "oauth2 by key" {
+            hunt_issuer(&rig, &lines, kind, mcp, &issuer).await;
+        }
         // What cannot be had is named, and nothing of its neighbours.
         let broken = kind
             .server
