@@ -35,7 +35,7 @@ use crate::register::{OpenSession, RegisterAway, SessionRegister};
 use crate::session::{Session, Sessions};
 use crate::stdio::{Greeter, Lease, Limits, Pool};
 use crate::stream::SIDE_REQUEST_TIMEOUT;
-use crate::tools::{MAX_PAGES, MAX_TOOLS, Mirrored, RemoteTool, page};
+use crate::tools::{Freshness, MAX_PAGES, MAX_TOOLS, Mirrored, RemoteTool, ToolList, page};
 use crate::transport::{Sent, Speech, Transport};
 use crate::wire::{ClientInfo, HEADER_MISMATCH, METHOD_NOT_FOUND, MODERN, VERSION_UNSUPPORTED};
 
@@ -243,12 +243,22 @@ impl McpClient {
         conversation: Option<&str>,
         deadline: Instant,
     ) -> Result<Vec<RemoteTool>, Fault> {
+        self.tool_list(endpoint, conversation, deadline).await.map(|list| list.tools)
+    }
+
+    /// The same, with what the server says of keeping the list.
+    pub async fn tool_list(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+        deadline: Instant,
+    ) -> Result<ToolList, Fault> {
         match timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await {
-            Ok(tools) => {
-                let mut tools = tools.map_err(|fault| endpoint.without_echo(fault))?;
+            Ok(list) => {
+                let mut list = list.map_err(|fault| endpoint.without_echo(fault))?;
                 // Names are told to callers; one that holds our credential is nobody's tool.
-                tools.retain(|tool| !endpoint.leaks_into(&tool.name));
-                Ok(tools)
+                list.tools.retain(|tool| !endpoint.leaks_into(&tool.name));
+                Ok(list)
             }
             Err(_) => Err(out_of_time()),
         }
@@ -471,10 +481,10 @@ impl Shared {
                 }
                 Some(HEADER_MISMATCH) if !taken.headers => {
                     taken.headers = true;
-                    let tools = Box::pin(self.pages(endpoint, tongue.speech())).await;
-                    let tools =
-                        tools.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
-                    self.mirrored.learn(endpoint, tools);
+                    let list = Box::pin(self.pages(endpoint, tongue.speech())).await;
+                    let list =
+                        list.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
+                    self.mirrored.learn(endpoint, list.tools);
                     return Ok(());
                 }
                 Some(_) | None if refusal.may_be_legacy() && !taken.era => {
@@ -493,12 +503,14 @@ impl Shared {
         Err(trouble.fault)
     }
 
-    async fn list(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<Vec<RemoteTool>, Fault> {
+    async fn list(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<ToolList, Fault> {
         let mut taken = Taken { headers: true, ..Taken::default() };
         loop {
             let tongue = self.tongue(endpoint, conversation).await?;
             let trouble = match self.pages(endpoint, tongue.speech()).await {
-                Ok(tools) => return Ok(self.mirrored.learn(endpoint, tools)),
+                Ok(ToolList { tools, freshness }) => {
+                    return Ok(ToolList { tools: self.mirrored.learn(endpoint, tools), freshness });
+                }
                 Err(trouble) => trouble,
             };
             let remedied = self.remedy(endpoint, conversation, &tongue, trouble, &mut taken).await;
@@ -506,8 +518,9 @@ impl Shared {
         }
     }
 
-    async fn pages(&self, endpoint: &Endpoint, speech: Speech<'_>) -> Result<Vec<RemoteTool>, Trouble> {
+    async fn pages(&self, endpoint: &Endpoint, speech: Speech<'_>) -> Result<ToolList, Trouble> {
         let mut tools = Vec::new();
+        let mut freshness: Option<Freshness> = None;
         let mut cursors: Vec<String> = Vec::new();
         for _ in 0..MAX_PAGES {
             let asked = AskedPage {
@@ -519,9 +532,11 @@ impl Shared {
             let result = self.exchange.list(endpoint, speech, asked).await?;
             let page = page(&result)?;
             tools.extend(page.tools);
+            let fresh = freshness.map_or(page.freshness, |so_far| so_far.and(page.freshness));
             let Some(cursor) = page.next_cursor else {
-                return Ok(tools);
+                return Ok(ToolList { tools, freshness: fresh });
             };
+            freshness = Some(fresh);
             if cursors.contains(&cursor) || tools.len() > MAX_TOOLS {
                 return Err(invalid("a listing that does not end", &cursor).into());
             }

@@ -44,4 +44,4 @@ pub use endpoint::{Endpoint, OnNote, Resume, ToolCall};
 pub use reach::{Network, Reach};
 pub use register::{Asked, OpenSession, RegisterAway, SessionRegister};
 pub use stdio::Program;
-pub use tools::RemoteTool;
+pub use tools::{Freshness, RemoteTool, ToolList};

@@ -36,11 +36,38 @@ pub struct RemoteTool {
     pub raw: Box<RawValue>,
 }
 
+/// What a server says of keeping its list (2026-07-28); one of the older versions says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// How long the list is fresh (`ttlMs`).
+    pub for_ms: Option<u64>,
+    /// Whether it is the same for every caller (`cacheScope` is `public`).
+    pub public: bool,
+}
+
+impl Freshness {
+    /// Of two pages: the shorter time, and public where both are.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let for_ms = [self.for_ms, other.for_ms].into_iter().flatten().min();
+        Self { for_ms, public: self.public && other.public }
+    }
+}
+
+/// A server's tools, and how long they may be believed.
+#[derive(Debug)]
+pub struct ToolList {
+    /// The tools.
+    pub tools: Vec<RemoteTool>,
+    /// What the server says of keeping them.
+    pub freshness: Freshness,
+}
+
 /// One page.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) tools: Vec<RemoteTool>,
     pub(crate) next_cursor: Option<String>,
+    pub(crate) freshness: Freshness,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +77,10 @@ struct PageWire<'a> {
     tools: Vec<&'a RawValue>,
     #[serde(default)]
     next_cursor: Option<String>,
+    #[serde(borrow, default)]
+    ttl_ms: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cache_scope: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +114,12 @@ pub(crate) fn page(result: &RawValue) -> Result<Page, Fault> {
             None
         }
     });
-    Ok(Page { tools: tools.collect(), next_cursor: wire.next_cursor.filter(|cursor| !cursor.is_empty()) })
+    let freshness = Freshness {
+        for_ms: wire.ttl_ms.and_then(|ms| serde_json::from_str(ms.get()).ok()),
+        public: wire.cache_scope.is_some_and(|scope| scope.get() == "\"public\""),
+    };
+    let next_cursor = wire.next_cursor.filter(|cursor| !cursor.is_empty());
+    Ok(Page { tools: tools.collect(), next_cursor, freshness })
 }
 
 fn tool(raw: &RawValue) -> Result<RemoteTool, serde_json::Error> {
@@ -167,5 +203,18 @@ mod tests {
         let names: Vec<_> = page.tools.iter().map(|tool| (tool.name.as_str(), tool.read_only)).collect();
         assert_eq!(names, [("a", true), ("b", false)]);
         assert_eq!(page.next_cursor, None);
+        assert_eq!(page.freshness, Freshness { for_ms: None, public: false });
+    }
+
+    #[test]
+    fn a_list_is_as_fresh_as_its_stalest_page_and_public_where_all_pages_are() {
+        let of = |text: &str| page(&RawValue::from_string(text.to_owned()).unwrap()).unwrap().freshness;
+        let long = of(r#"{"tools":[],"ttlMs":60000,"cacheScope":"public"}"#);
+        let short = of(r#"{"tools":[],"ttlMs":5000,"cacheScope":"private"}"#);
+        assert_eq!(long, Freshness { for_ms: Some(60_000), public: true });
+        assert_eq!(long.and(short), Freshness { for_ms: Some(5_000), public: false });
+        // What cannot be read spoils no list.
+        let odd = of(r#"{"tools":[],"ttlMs":"soon","cacheScope":["public"]}"#);
+        assert_eq!(odd, Freshness { for_ms: None, public: false });
     }
 }

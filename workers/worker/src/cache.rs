@@ -67,6 +67,11 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
 
     /// Remembers `value`.
     pub(crate) fn put(&self, key: K, value: V) {
+        self.put_for(key, value, self.good_for);
+    }
+
+    /// Remembers `value` for that long.
+    pub(crate) fn put_for(&self, key: K, value: V, good_for: Duration) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= self.capacity {
             let now = Instant::now();
@@ -75,7 +80,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
                 entries.clear();
             }
         }
-        entries.insert(key, (Instant::now() + self.good_for, value));
+        entries.insert(key, (Instant::now() + good_for, value));
     }
 }
 

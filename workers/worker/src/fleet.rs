@@ -26,7 +26,7 @@ use crate::config::Limits;
 use crate::credentials::Credentials;
 use crate::farewell::Farewells;
 use crate::health::Pulse;
-use crate::listing::Listing;
+use crate::listing::{self, Listing};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
@@ -72,7 +72,7 @@ pub struct Fleet {
     /// When its intake was last seen to work.
     pub pulse: Pulse,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
-    pub(crate) tool_cache: Cache<(ServerId, Tenant), Arc<Listing>>,
+    pub(crate) tool_cache: Cache<(ServerId, Option<Tenant>), Arc<Listing>>,
     watch: Option<Arc<dyn Watch>>,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
@@ -204,7 +204,7 @@ impl Fleet {
             pulse: Pulse::default(),
             farewells: Farewells::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
-            tool_cache: Cache::new(BELIEVED_FOR * 5, 1_000),
+            tool_cache: Cache::new(listing::BELIEVED_FOR, 1_000),
             watch,
             aws,
             reply_queues: Mutex::default(),

@@ -4,9 +4,23 @@
 
 use std::collections::HashMap;
 
+use std::time::Duration;
+
 use serde_json::Value;
 use toolfleet_core::catalog::{InputSchema, Pin};
-use toolfleet_mcp::RemoteTool;
+use toolfleet_mcp::{Freshness, RemoteTool};
+
+/// How long a list is believed whose server says nothing of that.
+pub(crate) const BELIEVED_FOR: Duration = Duration::from_mins(5);
+/// A server that wants to be asked at every call (`ttlMs` 0, which some say by default) would double its own load.
+const AT_LEAST: Duration = Duration::from_secs(10);
+/// A longer time would hide for too long that a pinned tool has changed.
+const AT_MOST: Duration = Duration::from_hours(1);
+
+/// How long a list is believed.
+pub(crate) fn believed_for(freshness: Freshness) -> Duration {
+    freshness.for_ms.map_or(BELIEVED_FOR, |ms| Duration::from_millis(ms).clamp(AT_LEAST, AT_MOST))
+}
 
 /// A server's tools.
 #[derive(Debug, Default)]

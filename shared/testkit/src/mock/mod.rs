@@ -221,6 +221,11 @@ impl MockMcp {
         self
     }
 
+    /// From now on its lists are fresh for so long, for one caller (`private`) or for all (`public`).
+    pub fn lists_are_fresh(&self, ttl_ms: u64, scope: &'static str) {
+        self.state.lock().freshness = (ttl_ms, scope);
+    }
+
     /// Forgets every scripted fault.
     pub fn behave(&self) {
         self.state.lock().scripts.clear();

@@ -249,7 +249,8 @@ fn list(inner: &Inner, request: &Recorded, id: &Value) -> Reply {
     let mut tools: Vec<_> = inner.tools.iter().collect();
     tools.sort_by_key(|(name, _)| (*name).clone());
     let page: Vec<_> = tools.iter().skip(from).take(10).map(|(_, tool)| tool.listing.clone()).collect();
-    let mut result = json!({ "resultType": "complete", "tools": page, "ttlMs": 0, "cacheScope": "private" });
+    let (ttl_ms, scope) = inner.freshness;
+    let mut result = json!({ "resultType": "complete", "tools": page, "ttlMs": ttl_ms, "cacheScope": scope });
     if let (Some(object), true) = (result.as_object_mut(), tools.len() > from.saturating_add(10)) {
         object.insert("nextCursor".to_owned(), Value::from(from.saturating_add(10).to_string()));
     }

@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) requests: Vec<Recorded>,
     pub(super) resumable: HashMap<String, String>,
     pub(super) hang_ups: u64,
+    /// `ttlMs` and `cacheScope` of a list.
+    pub(super) freshness: (u64, &'static str),
     /// What each task tells next; the last of it is told for ever.
     pub(super) tasks: HashMap<String, VecDeque<Value>>,
 }
@@ -76,6 +78,7 @@ impl State {
             requests: Vec::new(),
             resumable: HashMap::new(),
             hang_ups: 0,
+            freshness: (0, "private"),
             tasks: HashMap::new(),
         };
         Self {

@@ -18,7 +18,7 @@ use super::admit::{AdmittedCall, check_arguments};
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
-use crate::listing::{ListedTool, Listing};
+use crate::listing::{ListedTool, Listing, believed_for};
 
 pub(super) enum Prepared {
     Ready(Box<ReadyCall>),
@@ -143,8 +143,9 @@ fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &F
 }
 
 async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Listing>, Fault> {
-    let key = (call.server.id.clone(), call.request.key.tenant.clone());
-    if let Some(tools) = fleet.tool_cache.get(&key) {
+    let own = (call.server.id.clone(), Some(call.request.key.tenant.clone()));
+    let public = (call.server.id.clone(), None);
+    if let Some(tools) = fleet.tool_cache.get(&own).or_else(|| fleet.tool_cache.get(&public)) {
         return Ok(tools);
     }
     if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
@@ -154,15 +155,17 @@ async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Resu
     let left = call.deadline.ms_since(fleet.now()).min(most_ms);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
     let listed =
-        fleet.mcp.list_tools(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
+        fleet.mcp.tool_list(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
     match &listed {
         Ok(_) => fleet.breakers.answered(&call.server.id, fleet.now()),
         // A list that the call's own deadline cut short says nothing of the server.
         Err(_) if left < most_ms => {}
         Err(fault) => fleet.breakers.failed(&call.server.id, fault, fleet.now()),
     }
-    let tools = Arc::new(Listing::of(&listed?));
-    fleet.tool_cache.put(key, tools.clone());
+    let list = listed?;
+    let tools = Arc::new(Listing::of(&list.tools));
+    let key = if list.freshness.public { public } else { own };
+    fleet.tool_cache.put_for(key, tools.clone(), believed_for(list.freshness));
     Ok(tools)
 }
 

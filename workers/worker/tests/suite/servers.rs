@@ -1,10 +1,12 @@
 //! What comes back of a server: bytes that stay, errors of tools, hints, and nothing of our credentials.
 
+use std::time::Duration;
+
 use serde_json::json;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::{Era, MockFault};
 
-use crate::rig::{Rig, request};
+use crate::rig::{Rig, SENDER, limits, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_are_stored_byte_for_byte_in_both_generations() {
@@ -91,4 +93,40 @@ async fn a_credential_that_a_server_echoes_reaches_neither_row_nor_record() {
     );
     let audit = rig.audit_of("c1", toolfleet_core::audit::AuditKind::Call).await;
     assert!(!serde_json::to_string(&audit).unwrap().contains("sk-live"));
+}
+
+#[tokio::test]
+async fn a_servers_list_is_asked_for_as_often_as_it_says_and_for_each_tenant_unless_it_is_public() {
+    for (ttl_ms, scope, asked) in [
+        // (both tenants at once, after 30 s, after ten minutes): how often the list had been asked for by then.
+        (60_000, "private", [2, 2, 4]),
+        (60_000, "public", [1, 1, 2]),
+        // Ten seconds at least.
+        (0, "public", [1, 2, 3]),
+        // An hour at most.
+        (86_400_000, "public", [1, 1, 1]),
+    ] {
+        let rig = Rig::new().await;
+        rig.mcp.lists_are_fresh(ttl_ms, scope);
+        let mut catalog = rig.catalog();
+        catalog["tenants"]["senders"][SENDER] = json!(["acme", "beta"]);
+        let fleet = rig.fleet_of(catalog, limits(), None).await;
+        for (round, (wait_s, asked)) in [0, 30, 600].into_iter().zip(asked).enumerate() {
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(wait_s)).await;
+            tokio::time::resume();
+            for tenant in ["acme", "beta", "acme"] {
+                let id = uuid::Uuid::new_v4().to_string();
+                let mut body =
+                    json!({"v": 1, "call_id": id, "tenant": tenant, "server": "mock", "name": "hinted"});
+                body["arguments"] = json!({"call": id});
+                rig.send(body.to_string()).await;
+                rig.deliver(&fleet).await;
+                assert_eq!(rig.mcp.executions_of(&id), 1, "{scope}, round {round}");
+            }
+            let lists = rig.mcp.requests_of("tools/list");
+            let pages = lists.iter().filter(|list| list.body.pointer("/params/cursor").is_none()).count();
+            assert_eq!(pages, asked, "{ttl_ms} ms, {scope}, round {round}");
+        }
+    }
 }
