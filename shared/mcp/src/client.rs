@@ -1,9 +1,14 @@
-//! Owns the order of a call: learn the era, have a session, send, and the one remedy each refusal allows.
+//! Owns the order of a call: learn the generation and have a session (`tongue`), send, and the one remedy that each refusal allows
+//! (`remedy`).
 //!
-//! **Invariant:** every remedy is taken at most once a call, and only after a refusal that proves that nothing ran.
+//! **Invariant:** a call ends by its deadline, and is sent again only after a refusal that proves that nothing ran, or where its
+//! server asks for just that.
 
 mod listing;
+mod options;
+mod remedy;
 mod tasks;
+mod tongue;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,93 +24,29 @@ use toolfleet_core::notes::Note;
 use toolfleet_core::outcome::MayHaveRun;
 use url::Url;
 
+pub use options::{BuildError, ClientOptions};
+use remedy::Taken;
 pub(crate) use tasks::handle_in;
 pub use tasks::{TaskHandle, TaskQuestion, TaskState};
 
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
 use crate::auth::{Auth, Keyring, Outlet, Site};
 use crate::classify::{Trouble, before_call};
-use crate::connect::{Clients, Proxies, reach_of};
+use crate::connect::{Clients, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
-use crate::era::{Era, Eras};
-use crate::exchange::{AskedPage, Exchange, era_among};
+use crate::era::Eras;
+use crate::exchange::{AskedPage, Exchange};
 use crate::patience::Heard;
-use crate::reach::Reach;
-use crate::register::{OpenSession, RegisterAway, SessionRegister};
+use crate::register::{OpenSession, SessionRegister};
 use crate::session::{Session, Sessions};
 use crate::stdio::{Greeter, Lease, Limits, Pool};
 use crate::stream::SIDE_REQUEST_TIMEOUT;
 use crate::tools::{Freshness, MAX_PAGES, MAX_TOOLS, Mirrored, RemoteTool, ToolList, page};
 use crate::transport::{Sent, Speech, Transport};
-use crate::wire::{ClientInfo, HEADER_MISMATCH, METHOD_NOT_FOUND, MODERN, VERSION_UNSUPPORTED};
+use crate::wire::{ClientInfo, MODERN};
 
 /// How often a server may ask for the same request again within one attempt.
 const MAX_ROUNDS: u32 = 8;
-
-/// How the client behaves.
-#[derive(Debug, Clone)]
-pub struct ClientOptions {
-    /// The bound on one response, in bytes.
-    pub max_body_bytes: u64,
-    /// How long a connection may take.
-    pub connect_timeout: Duration,
-    /// How long an unused connection is kept. Node and uvicorn drop theirs after 5 s; a request sent into that is lost.
-    pub pool_idle_timeout: Duration,
-    /// Where requests may go: public addresses over https unless told otherwise.
-    pub reach: Reach,
-    /// Through which proxies requests go.
-    pub proxies: Proxies,
-    /// Certificate authorities that are trusted beside the system's, as PEM.
-    pub extra_roots: Option<Vec<u8>>,
-    /// Where Cognito is, in place of each region's endpoint: a VPC endpoint, or a stand-in.
-    pub cognito_endpoint: Option<Url>,
-    /// Our name, told to servers.
-    pub client_name: String,
-    /// Our version, told to servers.
-    pub client_version: String,
-    /// How long it is remembered which generation a server speaks.
-    pub era_ttl: Duration,
-    /// How many sessions are remembered; beyond it the longest unused are forgotten.
-    pub max_sessions: usize,
-    /// How many programs one server that is a program may have running; beyond it unused ones are ended, and calls wait.
-    pub max_children: usize,
-    /// How long a program that nobody uses is kept.
-    pub child_idle: Duration,
-    /// Where several clients share the sessions of their conversations; without it each client has its own.
-    pub register: Option<Arc<dyn SessionRegister>>,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            max_body_bytes: 16 * 1024 * 1024,
-            connect_timeout: Duration::from_secs(10),
-            pool_idle_timeout: Duration::from_secs(4),
-            reach: Reach::public(),
-            proxies: Proxies::default(),
-            extra_roots: None,
-            cognito_endpoint: None,
-            client_name: "toolfleet".to_owned(),
-            client_version: env!("CARGO_PKG_VERSION").to_owned(),
-            era_ttl: Duration::from_secs(3600),
-            max_sessions: 50_000,
-            max_children: 16,
-            child_idle: Duration::from_secs(600),
-            register: None,
-        }
-    }
-}
-
-/// The client cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The extra certificate authorities are not PEM, or none.
-    #[error("the extra roots hold no certificate that can be read; give certificates in PEM format")]
-    ExtraRoots,
-    /// Anything else.
-    #[error("the HTTP client cannot be built")]
-    Http(#[from] reqwest::Error),
-}
 
 /// The MCP client. Clones share connections and everything learned.
 #[derive(Debug, Clone)]
@@ -146,14 +87,6 @@ impl Tongue {
             Self::Child(child) => child.version(),
         }
     }
-}
-
-/// The remedies taken so far.
-#[derive(Debug, Default)]
-struct Taken {
-    session: bool,
-    era: bool,
-    headers: bool,
 }
 
 impl McpClient {
@@ -373,136 +306,6 @@ impl Shared {
         }
     }
 
-    /// What has to be known before a request: the era, and with legacy servers the session.
-    async fn tongue(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<Tongue, Fault> {
-        if let Some(program) = &endpoint.program {
-            return self.children.lease(endpoint, program, conversation).await.map(Tongue::Child);
-        }
-        let asking = "asking the server which protocol it speaks";
-        let mut turned = false;
-        loop {
-            let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
-            match era.map_err(|trouble| before_call(trouble.fault, asking))? {
-                Era::Modern => return Ok(Tongue::Modern),
-                Era::Legacy => {}
-            }
-            let open = |lost| Box::pin(self.open(endpoint, conversation, lost));
-            let opening = self.sessions.get(endpoint, conversation, open).await;
-            let trouble = match opening {
-                Ok(session) => return Ok(Tongue::Legacy(session)),
-                Err(trouble) => trouble,
-            };
-            let modern = speaks_modern_after_all(&trouble);
-            if modern && !turned {
-                turned = true;
-                self.eras.set(endpoint, Era::Modern).await;
-                continue;
-            }
-            if trouble.refusal.is_some() {
-                self.eras.forget(endpoint).await;
-            }
-            return Err(before_call(trouble.fault, "opening a session"));
-        }
-    }
-
-    /// The session that the fleet has of this conversation, or a new one that is registered before anything is said in it.
-    async fn open(
-        &self,
-        endpoint: &Endpoint,
-        conversation: Option<&str>,
-        lost: Option<Arc<str>>,
-    ) -> Result<Session, Trouble> {
-        let (Some(register), Some(conversation)) = (&self.register, conversation) else {
-            return self.exchange.open(endpoint).await;
-        };
-        let away = |away: RegisterAway| Trouble::from(Fault::RegisterAway { detail: away.to_string() });
-        let found = register.find(endpoint, conversation).await.map_err(away)?;
-        let mut lost = lost.map(|id| id.to_string());
-        if let Some(found) = found.filter(|found| Some(&found.id) != lost.as_ref()) {
-            match self.exchange.resumed(&found) {
-                Some(session) => return Ok(session),
-                // Of a version that we do not speak: as good as lost.
-                None => lost = Some(found.id),
-            }
-        }
-        let session = self.exchange.open(endpoint).await?;
-        let Some(id) = &session.id else { return Ok(session) };
-        let opened = OpenSession { id: id.to_string(), version: session.version.to_owned() };
-        let stands = register.register(endpoint, conversation, opened, lost.as_deref()).await;
-        if stands.as_ref().is_ok_and(|stands| stands.id == **id) {
-            return Ok(session);
-        }
-        // Nobody will ever speak in ours.
-        self.exchange.transport.delete(endpoint, &session).await;
-        let stands = stands.map_err(away)?;
-        self.exchange.resumed(&stands).ok_or_else(|| Fault::SessionLost.into())
-    }
-
-    /// Prepares the one repetition that this refusal allows, or returns the fault.
-    async fn remedy(
-        &self,
-        endpoint: &Endpoint,
-        conversation: Option<&str>,
-        tongue: &Tongue,
-        trouble: Trouble,
-        taken: &mut Taken,
-    ) -> Result<(), Fault> {
-        let Some(refusal) = &trouble.refusal else {
-            return Err(trouble.fault);
-        };
-        match tongue {
-            Tongue::Legacy(session) => {
-                if refusal.is_session_lost(session.id.is_some()) {
-                    if std::mem::replace(&mut taken.session, true) {
-                        return Err(Fault::SessionLost);
-                    }
-                    self.sessions.forget(endpoint, conversation, session.serial).await;
-                    return Ok(());
-                }
-                if matches!(refusal.code, Some(HEADER_MISMATCH | VERSION_UNSUPPORTED)) && !taken.era {
-                    taken.era = true;
-                    era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)?;
-                    self.sessions.forget(endpoint, conversation, session.serial).await;
-                    self.eras.forget(endpoint).await;
-                    return Ok(());
-                }
-            }
-            Tongue::Modern => match refusal.code {
-                Some(VERSION_UNSUPPORTED) if !taken.era => {
-                    taken.era = true;
-                    // It refuses what we speak, so only an older version that it names can help.
-                    match era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)? {
-                        Era::Legacy if !refusal.supported.is_empty() => {
-                            self.eras.set(endpoint, Era::Legacy).await;
-                            return Ok(());
-                        }
-                        Era::Legacy | Era::Modern => {}
-                    }
-                }
-                Some(HEADER_MISMATCH) if !taken.headers => {
-                    taken.headers = true;
-                    let list = Box::pin(self.pages(endpoint, tongue.speech())).await;
-                    let list =
-                        list.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
-                    self.mirrored.learn(endpoint, list.tools);
-                    return Ok(());
-                }
-                Some(_) | None if refusal.may_be_legacy() && !taken.era => {
-                    taken.era = true;
-                    self.eras.forget(endpoint).await;
-                    let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
-                    if matches!(era, Ok(Era::Legacy)) {
-                        return Ok(());
-                    }
-                }
-                Some(_) | None => {}
-            },
-            // Whatever it answers, it is up and greeted.
-            Tongue::Child(_) => {}
-        }
-        Err(trouble.fault)
-    }
-
     async fn list(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<ToolList, Fault> {
         let mut taken = Taken { headers: true, ..Taken::default() };
         loop {
@@ -544,15 +347,6 @@ impl Shared {
         }
         Err(invalid("a listing that does not end", "too many pages").into())
     }
-}
-
-/// `initialize` refused by a server that has no such method, or names 2026-07-28.
-fn speaks_modern_after_all(trouble: &Trouble) -> bool {
-    trouble.refusal.as_ref().is_some_and(|refusal| match refusal.code {
-        Some(VERSION_UNSUPPORTED) => refusal.supported.iter().any(|version| version == MODERN),
-        Some(METHOD_NOT_FOUND) => true,
-        Some(_) | None => false,
-    })
 }
 
 fn answer(result: Box<RawValue>, tongue: Tongue) -> Result<Answer, Fault> {

@@ -1,0 +1,95 @@
+//! Owns what has to be known of a server before a request: its generation, and where it has sessions, the conversation's.
+//!
+//! **Invariant:** a session is registered before anything is said in it; one that lost to another is closed at once.
+
+use std::sync::Arc;
+
+use toolfleet_core::fault::Fault;
+
+use super::{Shared, Tongue};
+use crate::classify::{Trouble, before_call};
+use crate::endpoint::Endpoint;
+use crate::era::Era;
+use crate::register::{OpenSession, RegisterAway};
+use crate::session::Session;
+use crate::wire::{METHOD_NOT_FOUND, MODERN, VERSION_UNSUPPORTED};
+
+impl Shared {
+    /// What has to be known before a request: the era, and with legacy servers the session.
+    pub(super) async fn tongue(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+    ) -> Result<Tongue, Fault> {
+        if let Some(program) = &endpoint.program {
+            return self.children.lease(endpoint, program, conversation).await.map(Tongue::Child);
+        }
+        let asking = "asking the server which protocol it speaks";
+        let mut turned = false;
+        loop {
+            let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
+            match era.map_err(|trouble| before_call(trouble.fault, asking))? {
+                Era::Modern => return Ok(Tongue::Modern),
+                Era::Legacy => {}
+            }
+            let open = |lost| Box::pin(self.open(endpoint, conversation, lost));
+            let opening = self.sessions.get(endpoint, conversation, open).await;
+            let trouble = match opening {
+                Ok(session) => return Ok(Tongue::Legacy(session)),
+                Err(trouble) => trouble,
+            };
+            let modern = speaks_modern_after_all(&trouble);
+            if modern && !turned {
+                turned = true;
+                self.eras.set(endpoint, Era::Modern).await;
+                continue;
+            }
+            if trouble.refusal.is_some() {
+                self.eras.forget(endpoint).await;
+            }
+            return Err(before_call(trouble.fault, "opening a session"));
+        }
+    }
+
+    /// The session that the fleet has of this conversation, or a new one that is registered before anything is said in it.
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+        lost: Option<Arc<str>>,
+    ) -> Result<Session, Trouble> {
+        let (Some(register), Some(conversation)) = (&self.register, conversation) else {
+            return self.exchange.open(endpoint).await;
+        };
+        let away = |away: RegisterAway| Trouble::from(Fault::RegisterAway { detail: away.to_string() });
+        let found = register.find(endpoint, conversation).await.map_err(away)?;
+        let mut lost = lost.map(|id| id.to_string());
+        if let Some(found) = found.filter(|found| Some(&found.id) != lost.as_ref()) {
+            match self.exchange.resumed(&found) {
+                Some(session) => return Ok(session),
+                // Of a version that we do not speak: as good as lost.
+                None => lost = Some(found.id),
+            }
+        }
+        let session = self.exchange.open(endpoint).await?;
+        let Some(id) = &session.id else { return Ok(session) };
+        let opened = OpenSession { id: id.to_string(), version: session.version.to_owned() };
+        let stands = register.register(endpoint, conversation, opened, lost.as_deref()).await;
+        if stands.as_ref().is_ok_and(|stands| stands.id == **id) {
+            return Ok(session);
+        }
+        // Nobody will ever speak in ours.
+        self.exchange.transport.delete(endpoint, &session).await;
+        let stands = stands.map_err(away)?;
+        self.exchange.resumed(&stands).ok_or_else(|| Fault::SessionLost.into())
+    }
+}
+
+/// `initialize` refused by a server that has no such method, or names 2026-07-28.
+fn speaks_modern_after_all(trouble: &Trouble) -> bool {
+    trouble.refusal.as_ref().is_some_and(|refusal| match refusal.code {
+        Some(VERSION_UNSUPPORTED) => refusal.supported.iter().any(|version| version == MODERN),
+        Some(METHOD_NOT_FOUND) => true,
+        Some(_) | None => false,
+    })
+}
