@@ -14,7 +14,7 @@ install() {
 # The emulators have an environment of their own: ministack wants an older botocore than the clients are tested with.
 # The MCP server and its environment are those of infra/interop.
 mkdir -p "$logs"
-cargo build --locked -p toolfleet -p toolfleet-worker
+cargo build --locked --workspace
 install "$here/.compat/clients" "$here/requirements.txt" &
 clients=$!
 install "$here/.compat/emulators" "$here/requirements-emulators.txt" &

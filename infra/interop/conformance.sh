@@ -3,6 +3,6 @@
 # Installs pinned packages into a folder that git ignores. Needs python3, node and npm.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-cargo build --locked -p toolfleet-mcp --example conformance
+cargo build --locked --workspace --example conformance
 (cd infra/interop && npm ci --silent --no-audit --no-fund)
 exec python3 infra/interop/conformance.py

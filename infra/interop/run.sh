@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 here=infra/interop
 venv=$here/.interop/venv
 
-cargo build --locked -p toolfleet -p toolfleet-worker -p toolfleet-peer
+cargo build --locked --workspace
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 (cd "$here" && npm ci --silent --no-audit --no-fund)
