@@ -29,7 +29,7 @@ use toolfleet_core::call::{CallRow, Decision, Event, Then, Visit, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, ToolCall};
 
 use crate::cli::RunArgs;
 use crate::drive::measure;
@@ -142,7 +142,7 @@ where
 
 async fn mcp(args: &PartsArgs) -> anyhow::Result<f64> {
     let (_server, url): (_, String) = Helper::start(&[OsStr::new("server")])?;
-    let client = McpClient::new(ClientOptions::default())?;
+    let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
     let server = ServerId::parse("load")?;
     let endpoint = &Endpoint {
         server,
