@@ -8,9 +8,9 @@ import uuid
 def tasks(processes, check, worker, start_worker, peer, queue, sqs, read, until, toolfleet):
     """Kills `worker` on its way; gives the one that took over. `read` gives a call's row, ended or not."""
 
-    def send(label, ms, **more):
-        body = {"v": 1, "call_id": str(uuid.uuid4()), "tenant": "acme", "server": "rmcp", "name": "build",
-            "arguments": {"label": label, "ms": ms, "poll_ms": 1000}, **more}
+    def send(label, ms, asks=None, **more):
+        arguments = {"label": label, "ms": ms, "poll_ms": 1000} | ({"asks": asks} if asks else {})
+        body = {"v": 1, "call_id": str(uuid.uuid4()), "tenant": "acme", "server": "rmcp", "name": "build", "arguments": arguments, **more}
         sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body), MessageGroupId="acme")
         return body["call_id"]
 
@@ -46,6 +46,14 @@ def tasks(processes, check, worker, start_worker, peer, queue, sqs, read, until,
     check("rmcp: a worker is killed with -9 between two questions, another one asks on, and the tool ran once",
           item["outcome"]["S"] == "succeeded" and int(item["fence"]["N"]) > int(before["fence"]["N"])
           and item["worker"]["S"] != before["worker"]["S"] and item["attempts"]["N"] == "1" and told("began", "long") == 1, item)
+
+    asking = send("signed", 100, asks="By whom?")
+    item = end("signed", asking)
+    check("rmcp: a task that asks ends its call as input_required", item["outcome"]["S"] == "input_required" and "By whom?" in str(item["result"]), item)
+    resume = {"call_id": asking, "input_responses": {"name": {"action": "accept", "content": {"name": "Ann"}}}}
+    item = end("signed", send("signed", 100, asks="By whom?", resume=resume))
+    check("rmcp: a later call brings the answer, the task goes on, and the tool ran once",
+          item["outcome"]["S"] == "succeeded" and "signed for Ann" in str(item["result"]) and (told("began", "signed"), told("answered", "signed")) == (1, 1), item)
 
     call_id = send("endless", 600_000)
     until("the endless task", lambda: waiting(call_id, 0))

@@ -10,10 +10,10 @@ use axum::serve::ListenerExt as _;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock,
     CreateTaskResult, GetTaskParams, GetTaskResult, JsonObject, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+    ProtocolVersion, ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, RoleServer};
-use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
+use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, ServerHandler};
@@ -74,10 +74,12 @@ impl ServerHandler for Peer {
             Tool::new("echo", "Says its text again.", schema(json!({ "text": { "type": "string" } }))),
             Tool::new(
                 "build",
-                "Takes `ms` milliseconds; a task where the client follows tasks, to be asked after every `poll_ms`.",
-                schema(
-                    json!({ "label": { "type": "string" }, "ms": { "type": "integer" }, "poll_ms": { "type": "integer" } }),
-                ),
+                "Takes `ms` milliseconds; a task where the client follows tasks, to be asked after every `poll_ms`. With `asks`, the \
+                 task asks for a name by that sentence before it goes on.",
+                schema(json!({
+                    "label": { "type": "string" }, "ms": { "type": "integer" }, "poll_ms": { "type": "integer" },
+                    "asks": { "type": "string" },
+                })),
             ),
         ]))
     }
@@ -102,12 +104,17 @@ impl ServerHandler for Peer {
                     TaskOptions::new().with_ttl_ms(TASK_TTL_MS).with_poll_interval_ms(build.poll_ms);
                 let task = self.tasks.spawn(options, move |task| {
                     Box::pin(async move {
+                        let work = async {
+                            let name = build.name(&task).await?;
+                            tokio::time::sleep(build.takes).await;
+                            Ok(said(&format!("{}{name}", build.label)))
+                        };
                         tokio::select! {
                             () = task.cancelled() => {
                                 eprintln!("cancelled {}", build.label);
                                 Err(TaskExit::Cancelled)
                             }
-                            () = tokio::time::sleep(build.takes) => Ok(said(&build.label)),
+                            done = work => done,
                         }
                     })
                 });
@@ -125,6 +132,14 @@ impl ServerHandler for Peer {
         Ok(GetTaskResult::new(self.tasks.get_task(&asked.task_id)?))
     }
 
+    async fn update_task(
+        &self,
+        answers: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.update_task(&answers.task_id, answers.input_responses)
+    }
+
     async fn cancel_task(
         &self,
         asked: CancelTaskParams,
@@ -138,6 +153,7 @@ struct Build {
     label: String,
     takes: Duration,
     poll_ms: u64,
+    asks: Option<String>,
 }
 
 impl Build {
@@ -147,7 +163,24 @@ impl Build {
             label: text(arguments, "label").to_owned(),
             takes: Duration::from_millis(number("ms").unwrap_or(0)),
             poll_ms: number("poll_ms").unwrap_or(1_000),
+            asks: arguments.get("asks").and_then(Value::as_str).map(str::to_owned),
         }
+    }
+
+    /// The name that it asks its caller for, if it asks for one.
+    async fn name(&self, task: &TaskContext) -> Result<String, TaskExit> {
+        let Some(sentence) = &self.asks else {
+            return Ok(String::new());
+        };
+        let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
+        let params = json!({ "mode": "form", "message": sentence, "requestedSchema": schema });
+        let question = serde_json::from_value(json!({ "method": "elicitation/create", "params": params }));
+        let question =
+            question.map_err(|error| TaskExit::Error(ErrorData::internal_error(error.to_string(), None)))?;
+        let answer = task.request_input("name", question).await?;
+        eprintln!("answered {}", self.label);
+        let name = answer.pointer("/content/name").and_then(Value::as_str);
+        Ok(format!(" for {}", name.unwrap_or("nobody")))
     }
 }
 

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
 
-use crate::client::{TaskHandle, handle_in};
+use crate::client::{TaskHandle, asking_task, handle_in};
 use crate::endpoint::Endpoint;
 use crate::words::{shorten, shorten_to};
 
@@ -68,6 +68,8 @@ struct Block<'a> {
 /// What a server that answered `input_required` wants before it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Questions {
+    /// The task that asks, where it is one; it is answered by [`McpClient::update_task`](crate::McpClient::update_task).
+    pub task: Option<String>,
     /// Its `requestState`, to be given back as it is.
     pub request_state: Option<String>,
     /// The keys of its `inputRequests`, in order.
@@ -77,16 +79,18 @@ pub struct Questions {
 impl Questions {
     /// What a stored result asks; nothing where it is none that can be answered.
     pub fn of(result: &RawValue) -> Option<Self> {
-        if kind_of(result).ok()? != AnswerKind::InputRequired {
-            return None;
-        }
+        let task = match kind_of(result).ok()? {
+            AnswerKind::InputRequired => None,
+            AnswerKind::Complete => Some(asking_task(result)?),
+            AnswerKind::ToolError { .. } | AnswerKind::Task(_) | AnswerKind::Unknown(_) => return None,
+        };
         let asked: Asked<'_> = serde_json::from_str(result.get()).ok()?;
         let keyed = |raw: &RawValue| serde_json::from_str::<BTreeMap<String, IgnoredAny>>(raw.get()).ok();
         let keys = match asked.input_requests {
             Some(requests) => keyed(requests)?.into_keys().collect(),
             None => Vec::new(),
         };
-        Some(Self { request_state: asked.request_state.map(Cow::into_owned), keys })
+        Some(Self { task, request_state: asked.request_state.map(Cow::into_owned), keys })
     }
 }
 
@@ -224,11 +228,20 @@ mod tests {
         let asked =
             of(r#"{"resultType":"input_required","inputRequests":{"b":{},"a":{}},"requestState":"é"}"#);
         let keys = vec!["a".to_owned(), "b".to_owned()];
-        assert_eq!(asked, Some(Questions { request_state: Some("é".to_owned()), keys }));
+        assert_eq!(asked, Some(Questions { task: None, request_state: Some("é".to_owned()), keys }));
         let stateless = of(r#"{"resultType":"input_required","inputRequests":{"a":{}}}"#).unwrap();
         assert_eq!(stateless.request_state, None);
         assert_eq!(of(r#"{"resultType":"input_required","inputRequests":[1]}"#), None);
         assert_eq!(of(r#"{"inputRequests":{"a":{}}}"#), None);
+        let of_task = |more: &str| {
+            of(&format!(
+                r#"{{"resultType":"complete","status":"input_required","inputRequests":{{"a":{{}}}}{more}}}"#
+            ))
+        };
+        let asked = of_task(r#","taskId":"t""#).unwrap();
+        assert_eq!((asked.task.as_deref(), asked.keys), (Some("t"), vec!["a".to_owned()]));
+        assert_eq!(of_task(""), None, "nobody could be told the answer");
+        assert_eq!(of(r#"{"status":"completed","taskId":"t","inputRequests":{}}"#), None);
     }
 
     #[test]

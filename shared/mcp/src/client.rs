@@ -26,8 +26,8 @@ use url::Url;
 
 pub use options::{BuildError, ClientOptions};
 use remedy::Taken;
-pub(crate) use tasks::handle_in;
 pub use tasks::{TaskHandle, TaskQuestion, TaskState};
+pub(crate) use tasks::{asking_task, handle_in};
 
 use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
 use crate::auth::{Auth, Keyring, Outlet, Site};

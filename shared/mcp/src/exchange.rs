@@ -131,12 +131,13 @@ impl Exchange {
         &self,
         method: &'static str,
         question: &TaskQuestion<'_>,
+        input_responses: Option<&RawValue>,
         speech: Speech<'_>,
     ) -> Result<Box<RawValue>, Trouble> {
         let TaskQuestion { endpoint, task, traceparent, tracestate, .. } = *question;
         let id = self.id();
         let meta = self.meta(speech).with(None, traceparent, tracestate);
-        let body = request(id, method, TaskParams { task, meta });
+        let body = request(id, method, TaskParams { task, input_responses, meta });
         let plain = Post::plain(endpoint, speech, method, body);
         let post = Post { name: Some(task), traceparent, tracestate, ..plain };
         let waiting = Waiting { id, endpoint, speech, on_note: None };

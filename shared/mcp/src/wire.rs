@@ -172,11 +172,13 @@ pub(crate) struct PageParams<'a> {
     pub(crate) meta: Meta<'a>,
 }
 
-/// `params` of `tasks/get` and `tasks/cancel`.
+/// `params` of `tasks/get` and `tasks/cancel`, and of `tasks/update`, which brings answers.
 #[derive(Serialize)]
 pub(crate) struct TaskParams<'a> {
     #[serde(rename = "taskId")]
     pub(crate) task: &'a str,
+    #[serde(rename = "inputResponses", skip_serializing_if = "Option::is_none")]
+    pub(crate) input_responses: Option<&'a RawValue>,
     #[serde(rename = "_meta", skip_serializing_if = "Meta::is_empty")]
     pub(crate) meta: Meta<'a>,
 }

@@ -1,7 +1,8 @@
 //! Owns tasks (extension `io.modelcontextprotocol/tasks` of 2026-07-28): the handle of work that a server goes on with, and
-//! the two requests about it, `tasks/get` and `tasks/cancel`.
+//! the requests about it, `tasks/get`, `tasks/update` and `tasks/cancel`.
 //!
-//! **Invariant:** nothing here runs a tool, so every request of this file may be sent again.
+//! **Invariant:** nothing here runs a tool, and a question of a task is answered once however often the answer comes, so every
+//! request of this file may be sent again.
 
 use std::borrow::Cow;
 
@@ -56,8 +57,13 @@ pub enum TaskState {
         /// What the server says of it, one short line; may be empty.
         message: String,
     },
-    /// The server asks for something before it goes on: the whole result of `tasks/get`, byte for byte.
-    InputRequired(Box<RawValue>),
+    /// The server asks for something before it goes on.
+    InputRequired {
+        /// The whole result of `tasks/get`, byte for byte.
+        asks: Box<RawValue>,
+        /// How long the server wants to be left alone, in milliseconds.
+        poll_interval_ms: Option<u64>,
+    },
     /// The tool's answer, as a call that was no task would have had it.
     Completed(Answer),
     /// The request failed with a JSON-RPC error while it was executed.
@@ -135,6 +141,13 @@ pub(crate) fn handle_in(result: &RawValue) -> Result<TaskHandle, Fault> {
     Ok(TaskHandle { id, poll_interval_ms })
 }
 
+/// The id of the task that this result of `tasks/get` says asks for something.
+pub(crate) fn asking_task(result: &RawValue) -> Option<String> {
+    let told = Told::read(result).ok()?;
+    let asks = text(told.status).is_some_and(|status| status == "input_required");
+    told.id().filter(|id| asks && !id.is_empty()).map(Cow::into_owned)
+}
+
 fn state_in(result: Box<RawValue>, question: &TaskQuestion<'_>, tongue: Tongue) -> Result<TaskState, Fault> {
     let TaskQuestion { endpoint, task: asked, .. } = *question;
     let result = result_without_echo(result, endpoint);
@@ -155,7 +168,10 @@ fn state_in(result: Box<RawValue>, question: &TaskQuestion<'_>, tongue: Tongue) 
             TaskState::Failed { code, message: endpoint.text_without_echo(message) }
         }
         Some("cancelled") => TaskState::Cancelled { message: told.message(endpoint) },
-        Some("input_required") => TaskState::InputRequired(result),
+        Some("input_required") => {
+            let poll_interval_ms = told.poll_interval_ms();
+            TaskState::InputRequired { asks: result, poll_interval_ms }
+        }
         Some(_) => {
             let (poll_interval_ms, message) = (told.poll_interval_ms(), told.message(endpoint));
             TaskState::Working { poll_interval_ms, message }
@@ -167,7 +183,7 @@ fn state_in(result: Box<RawValue>, question: &TaskQuestion<'_>, tongue: Tongue) 
 impl McpClient {
     /// Asks where a task stands (`tasks/get`). It runs no tool: whatever fault comes back, it may be asked again.
     pub async fn task(&self, question: TaskQuestion<'_>) -> Result<TaskState, Fault> {
-        let asked = within(question.deadline, self.0.of_task("tasks/get", &question)).await;
+        let asked = within(question.deadline, self.0.of_task("tasks/get", &question, None)).await;
         match asked {
             Ok((result, tongue)) => state_in(result, &question, tongue),
             Err(Fault::Rpc { code: INVALID_PARAMS | METHOD_NOT_FOUND, message }) => {
@@ -180,8 +196,15 @@ impl McpClient {
 
     /// Asks the server to stop (`tasks/cancel`); it decides whether and when it does.
     pub async fn cancel_task(&self, question: TaskQuestion<'_>) -> Result<(), Fault> {
-        let asked = within(question.deadline, self.0.of_task("tasks/cancel", &question)).await;
+        let asked = within(question.deadline, self.0.of_task("tasks/cancel", &question, None)).await;
         asked.map(|_| ()).map_err(|fault| question.endpoint.without_echo(fault))
+    }
+
+    /// Gives a task what it asks for (`tasks/update`), an object keyed like its `inputRequests`. Servers pass over what they know
+    /// already, so it may be sent again; where the task stands then, `tasks/get` tells.
+    pub async fn update_task(&self, question: TaskQuestion<'_>, answers: &RawValue) -> Result<(), Fault> {
+        let told = within(question.deadline, self.0.of_task("tasks/update", &question, Some(answers))).await;
+        told.map(|_| ()).map_err(|fault| question.endpoint.without_echo(fault))
     }
 }
 
@@ -199,11 +222,13 @@ impl Shared {
         &self,
         method: &'static str,
         question: &TaskQuestion<'_>,
+        input_responses: Option<&RawValue>,
     ) -> Result<(Box<RawValue>, Tongue), Fault> {
         let mut taken = Taken { headers: true, ..Taken::default() };
         loop {
             let tongue = self.tongue(question.endpoint, question.conversation).await?;
-            let trouble = match self.exchange.of_task(method, question, tongue.speech()).await {
+            let asked = self.exchange.of_task(method, question, input_responses, tongue.speech());
+            let trouble = match asked.await {
                 Ok(result) => return Ok((result, tongue)),
                 Err(trouble) => trouble,
             };
@@ -283,7 +308,7 @@ mod tests {
         ));
         assert!(matches!(
             read(r#"{"taskId":"t","status":"input_required","inputRequests":{}}"#),
-            Ok(TaskState::InputRequired(_))
+            Ok(TaskState::InputRequired { poll_interval_ms: None, .. })
         ));
         for wrong in
             [r#"{"taskId":"u","status":"working"}"#, r#"{"taskId":"t","status":"completed"}"#, "{}", "[]"]

@@ -193,7 +193,8 @@ impl MockMcp {
     }
 
     /// A task of that id: each `tasks/get` is answered with the next of `told`, members of a task like `{"status":
-    /// "working"}`, and with the last one for ever. `tasks/cancel` makes it tell `cancelled`.
+    /// "working"}`, and with the last one for ever. One with `inputRequests` is told until `tasks/update` has answered them all,
+    /// and once more. `tasks/cancel` makes it tell `cancelled`.
     pub fn task(&self, id: &str, told: &[Value]) -> &Self {
         self.state.lock().tasks.insert(id.to_owned(), told.iter().cloned().collect());
         self

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a request that a real server would refuse before running a tool is refused here before running it.
 
+use std::collections::VecDeque;
+
 use serde_json::{Value, json};
 
 use super::state::Inner;
@@ -105,7 +107,9 @@ fn judge_modern(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
         }
         "tools/call" => judge_modern_call(inner, request, id),
         "tools/list" => Verdict::Reply(list(inner, request, id)),
-        "tasks/get" | "tasks/cancel" => Verdict::Reply(about_task(inner, request, id, &meta)),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => {
+            Verdict::Reply(about_task(inner, request, id, &meta))
+        }
         _ if !mirrors_its_name(request) => {
             let text = "mcp-name does not match the body";
             Verdict::Reply(Reply::error(400, id, -32020, text, &Value::Null))
@@ -156,12 +160,28 @@ fn about_task(inner: &mut Inner, request: &Recorded, id: &Value, meta: &Value) -
         *told = [json!({ "status": "cancelled" })].into();
         return Reply::result(id, &json!({ "resultType": "complete" }));
     }
-    let next = if told.len() > 1 { told.pop_front() } else { told.front().cloned() };
+    if request.method() == "tasks/update" {
+        take_answers(told, request.body.pointer("/params/inputResponses"));
+        return Reply::result(id, &json!({ "resultType": "complete" }));
+    }
+    let waits =
+        told.front().is_some_and(|state| state["inputRequests"].is_object() && state["answered"].is_null());
+    let next = if told.len() > 1 && !waits { told.pop_front() } else { told.front().cloned() };
     let mut state = json!({ "resultType": "complete", "taskId": task, "ttlMs": null });
     if let (Some(state), Some(Value::Object(next))) = (state.as_object_mut(), next) {
         state.extend(next);
     }
     Reply::result(id, &state)
+}
+
+/// A task that has all its answers tells its question once more, as servers may that are eventually consistent.
+fn take_answers(told: &mut VecDeque<Value>, answers: Option<&Value>) {
+    let Some(Value::Object(state)) = told.front_mut() else { return };
+    let asked = state.get("inputRequests").and_then(Value::as_object);
+    let answered = |key: &String| answers.and_then(|answers| answers.get(key)).is_some();
+    if asked.is_some_and(|asked| asked.keys().all(answered)) {
+        state.insert("answered".to_owned(), json!(true));
+    }
 }
 
 /// `Mcp-Name` says what `params.name` or `params.uri` says, and is absent where the body has neither.

@@ -50,6 +50,13 @@ pub(super) struct AdmittedCall {
     pub(super) progress: bool,
 }
 
+impl AdmittedCall {
+    /// Whether it brings a task what that asked for, and is not sent itself.
+    pub(super) fn answers_a_task(&self) -> bool {
+        self.resumed.as_ref().is_some_and(|earlier| earlier.task().is_some())
+    }
+}
+
 pub(super) async fn admit(
     fleet: &Fleet,
     arrival: &Arrival,
@@ -80,9 +87,10 @@ pub(super) async fn admit(
     let attempt_ms =
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let progress = found.tool.as_ref().map_or(found.server.progress, |t| t.progress);
-    // A server may take a state once: what is known of the tool says nothing of that, only the caller's promise does.
+    // A server may take a state once: what is known of the tool says nothing of that, only the caller's promise does. A task
+    // passes over an answer that it has.
     let reads = found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
-    let repeatable = request.idempotent || (resumed.is_none() && reads);
+    let repeatable = request.idempotent || resumed.as_ref().map_or(reads, |earlier| earlier.task().is_some());
     Ok(Admitted::Call(Box::new(AdmittedCall {
         registered: found.function.is_some(),
         pin: found.pin(arrival.catalog()),

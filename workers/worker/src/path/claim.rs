@@ -6,6 +6,7 @@ use toolfleet_aws::Trouble;
 use toolfleet_core::call::{CallRow, Claim, Event, Finding, Then};
 use toolfleet_core::message::CallRequest;
 
+use super::follow::Task;
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
 use super::swap::{Turn, apply};
@@ -32,7 +33,7 @@ pub(super) struct ClaimedCall {
     /// Whether an attempt may have had an effect.
     pub(super) exposed: bool,
     /// The task that the server works on, as far as is known.
-    pub(super) task: Option<String>,
+    pub(super) task: Option<Task>,
     /// What the server tells of it.
     pub(super) overheard: Overheard,
 }
@@ -46,7 +47,8 @@ pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) ->
     };
     Ok(match apply(&fleet.calls, None, &event).await? {
         Turn::Stored { row, then: Then::Execute(claim) } => {
-            let (attempts, exposed, task) = (row.attempts, row.exposed, row.task.clone());
+            let (attempts, exposed) = (row.attempts, row.exposed);
+            let task = Task::of(&row, ready.call.resumed.as_ref());
             let overheard = Overheard::after(row.notes.as_deref());
             Claimed::Ours(Box::new(ClaimedCall {
                 ready,

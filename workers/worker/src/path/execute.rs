@@ -15,7 +15,7 @@ use toolfleet_mcp::{Answer, AnswerKind, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
-use super::follow::{self, Asked};
+use super::follow::{self, Asked, Task};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
@@ -23,6 +23,10 @@ use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
 use crate::telemetry::trace::{self, Onward};
+
+/// For callers of a call that ended as `input_required`.
+pub(super) const HOW_TO_ANSWER: &str = "Answer each of its keys in a new call that asks the same: `resume`: {\"call_id\": this \
+                                        call's id, \"input_responses\": {key: answer}}.";
 
 pub(super) enum Executed {
     Finished(Outcome),
@@ -57,14 +61,15 @@ impl Trail {
 pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall) -> Executed {
     let trail = Trail {
         attempts: AtomicU32::new(call.attempts),
-        exposed: AtomicBool::new(call.exposed),
+        // A task has run as far as its question at least.
+        exposed: AtomicBool::new(call.exposed || call.task.is_some()),
         sending: AtomicBool::new(false),
         lease_lost: AtomicBool::new(false),
         task_over: AtomicBool::new(false),
     };
     if call.since.elapsed() >= fleet.limits.lease {
-        if let Some(task) = call.task.clone() {
-            return Executed::Parked { task, after_ms: 0, troubled: true };
+        if let Some(task) = call.task.as_ref().filter(|task| !task.unanswered) {
+            return Executed::Parked { task: task.handle.clone(), after_ms: 0, troubled: true };
         }
         // The claim's own answer took so long that another worker may hold the call by now.
         return Executed::Later { after_ms: 0, why: "the claim took longer than its lease" };
@@ -81,7 +86,7 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
 /// The attempts against everything that may end them: the heartbeat, the deadline, the worker's own end.
 async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &Trail) -> Executed {
     let ClaimedCall { ready, claim, row, since, task, overheard, .. } = call;
-    let task = task.as_deref();
+    let task = task.as_ref();
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(fleet.now()));
     let attempts = work(fleet, arrival, ready, task, overheard, trail, deadline);
     let mut attempts = std::pin::pin!(attempts);
@@ -110,7 +115,7 @@ async fn work(
     fleet: &Fleet,
     arrival: &Arrival,
     ready: &ReadyCall,
-    task: Option<&str>,
+    task: Option<&Task>,
     overheard: &Overheard,
     trail: &Trail,
     deadline: Instant,
@@ -119,13 +124,19 @@ async fn work(
         let asked = follow::ask(fleet, arrival, ready, overheard, task, deadline).await;
         trail.task_over.store(matches!(asked, Asked::Over(_) | Asked::Gone { .. }), Ordering::Release);
         match asked {
+            Asked::Open { after_ms, troubled: true } if task.unanswered => {
+                return Executed::Later {
+                    after_ms,
+                    why: "the task cannot be given its answers at the moment",
+                };
+            }
             Asked::Open { after_ms, troubled } => {
-                return Executed::Parked { task: task.to_owned(), after_ms, troubled };
+                return Executed::Parked { task: task.handle.clone(), after_ms, troubled };
             }
             Asked::Over(outcome) | Asked::Unanswerable(outcome) => return Executed::Finished(outcome),
             Asked::Gone { message } => {
                 let made = trail.attempts.load(Ordering::Acquire);
-                if !ready.call.repeatable || made >= ready.call.max_attempts {
+                if ready.call.answers_a_task() || !ready.call.repeatable || made >= ready.call.max_attempts {
                     return Executed::Finished(follow::task_lost(&message));
                 }
             }
@@ -255,9 +266,9 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
             Outcome::tool_error(answer.result, sentence)
         }
         AnswerKind::InputRequired => {
-            let text = "The server asks for input before it goes on; what it asks stands in the result's `inputRequests`. Answer \
-                        each of its keys in a new call that asks the same: `resume`: {\"call_id\": this call's id, \
-                        \"input_responses\": {key: answer}}.";
+            let text = format!(
+                "The server asks for input before it goes on; what it asks stands in the result's `inputRequests`. {HOW_TO_ANSWER}"
+            );
             let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
             Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(answer.result) }
         }
@@ -302,9 +313,10 @@ fn out_of_time(trail: &Trail) -> Outcome {
 }
 
 /// The worker must leave: what may be repeated goes back, for what may not its doubt is said now and not after a lease.
-fn stopped_with_worker(ready: &ReadyCall, task: Option<&str>, trail: &Trail) -> Executed {
-    if let Some(task) = task.filter(|_| !trail.task_over.load(Ordering::Acquire)) {
-        return Executed::Parked { task: task.to_owned(), after_ms: 0, troubled: false };
+fn stopped_with_worker(ready: &ReadyCall, task: Option<&Task>, trail: &Trail) -> Executed {
+    let open = |task: &&Task| !task.unanswered && !trail.task_over.load(Ordering::Acquire);
+    if let Some(task) = task.filter(open) {
+        return Executed::Parked { task: task.handle.clone(), after_ms: 0, troubled: false };
     }
     if ready.call.repeatable || !trail.may_have_run() {
         if trail.sending.load(Ordering::Acquire) {

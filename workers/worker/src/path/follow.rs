@@ -1,19 +1,23 @@
 //! Owns the question after a task: where it stands, and what that means for the call whose work it is.
 //!
-//! **Invariant:** the call is not sent here; a question may be repeated, so none of its faults costs the call an attempt.
+//! **Invariant:** the call is not sent here; a question and an answer may be repeated, so none of their faults costs the call an
+//! attempt.
 
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::breaker::Admission;
+use toolfleet_core::call::CallRow;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
-use toolfleet_mcp::{TaskQuestion, TaskState};
+use toolfleet_mcp::{Questions, TaskQuestion, TaskState};
 use tracing::Instrument as _;
 
-use super::execute::outcome_of;
+use super::execute::{HOW_TO_ANSWER, outcome_of};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
+use super::resume::Resumed;
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -26,11 +30,29 @@ const SHORTEST_POLL_MS: u64 = 1_000;
 /// However long a server says, one delay of a message is no longer, and a cancellation waits for no more than this.
 const LONGEST_POLL_MS: u64 = 900_000;
 
+/// The task of a call.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    /// The server's name for it.
+    pub(super) handle: String,
+    /// Whether the answers that it waits for, and this call brings, are still to be given.
+    pub(super) unanswered: bool,
+}
+
+impl Task {
+    /// The task that the call's row knows, or the one that the call is to go on with.
+    pub(super) fn of(row: &CallRow, resumed: Option<&Resumed>) -> Option<Self> {
+        let unanswered = row.task.is_none();
+        let handle = row.task.as_deref().or_else(|| resumed?.task())?;
+        Some(Self { handle: handle.to_owned(), unanswered })
+    }
+}
+
 /// What a question brought.
 pub(super) enum Asked {
     /// The task is over, and with it the call.
     Over(Outcome),
-    /// It goes on; ask again after this. `troubled` if nothing was learned.
+    /// It goes on; ask again after this. `troubled` if nothing was learned, nor any answer given.
     Open { after_ms: u64, troubled: bool },
     /// It goes on, but nothing will ever be learned of it.
     Unanswerable(Outcome),
@@ -43,12 +65,13 @@ pub(super) fn poll_after_ms(wish: Option<u64>) -> u64 {
     wish.unwrap_or(USUAL_POLL_MS).clamp(SHORTEST_POLL_MS, LONGEST_POLL_MS)
 }
 
+/// Gives the task the answers that are still to be given, or asks where it stands.
 pub(super) async fn ask(
     fleet: &Fleet,
     arrival: &Arrival,
     ready: &ReadyCall,
     overheard: &Overheard,
-    task: &str,
+    task: &Task,
     deadline: Instant,
 ) -> Asked {
     let server = &ready.call.server.id;
@@ -60,15 +83,15 @@ pub(super) async fn ask(
     let question = TaskQuestion {
         endpoint: &ready.endpoint,
         conversation: ready.call.request.session.as_ref().map(|s| s.as_str()),
-        task,
+        task: &task.handle,
         traceparent: onward.traceparent.as_deref(),
         tracestate: onward.tracestate.as_deref(),
         deadline: within.min(deadline),
     };
-    let fault = match fleet.mcp.task(question).instrument(trace::step("tasks/get")).await {
-        Ok(state) => {
+    let fault = match told(fleet, ready, overheard, task, question).await {
+        Ok(asked) => {
             fleet.breakers.answered(server, fleet.now());
-            return meaning(fleet, overheard, state);
+            return asked;
         }
         Err(fault) => fault,
     };
@@ -86,15 +109,67 @@ pub(super) async fn ask(
     Asked::Open { after_ms: poll_after_ms(Some(after_ms)), troubled: true }
 }
 
-fn meaning(fleet: &Fleet, overheard: &Overheard, state: TaskState) -> Asked {
+async fn told(
+    fleet: &Fleet,
+    ready: &ReadyCall,
+    overheard: &Overheard,
+    task: &Task,
+    question: TaskQuestion<'_>,
+) -> Result<Asked, Fault> {
+    let mut refused = None;
+    if let (true, Some(answers)) = (task.unanswered, answers(ready)) {
+        match fleet.mcp.update_task(question, answers).instrument(trace::step("tasks/update")).await {
+            // The server need not have taken them in before it answers.
+            Ok(()) => return Ok(Asked::Open { after_ms: SHORTEST_POLL_MS, troubled: false }),
+            // No such task, or not these answers: the task itself tells which.
+            Err(Fault::Rpc { message, .. }) => refused = Some(message),
+            Err(fault) => return Err(fault),
+        }
+    }
+    let state = fleet.mcp.task(question).instrument(trace::step("tasks/get")).await?;
+    Ok(meaning(fleet, ready, overheard, state, refused))
+}
+
+/// What the call brings for the task.
+fn answers(ready: &ReadyCall) -> Option<&RawValue> {
+    ready.call.request.resume.as_ref()?.input_responses.as_deref()
+}
+
+/// Whether a task that was given its answers asks for nothing else: it has not taken them in yet.
+fn has_them(ready: &ReadyCall, asks: &RawValue) -> bool {
+    let answers_a_task = ready.call.answers_a_task();
+    let answered = ready.call.request.resume.as_ref().filter(|_| answers_a_task);
+    let answered = answered.and_then(|resume| resume.answered().ok());
+    let asked = Questions::of(asks).map(|questions| questions.keys);
+    matches!((answered, asked), (Some(answered), Some(asked)) if asked.iter().all(|key| answered.contains(key)))
+}
+
+/// `refused` is what the server said to the answers, if it did not take them.
+fn meaning(
+    fleet: &Fleet,
+    ready: &ReadyCall,
+    overheard: &Overheard,
+    state: TaskState,
+    refused: Option<String>,
+) -> Asked {
     match state {
         TaskState::Working { poll_interval_ms, message } => {
             overheard.hear_of_task(message, fleet.now());
             Asked::Open { after_ms: poll_after_ms(poll_interval_ms), troubled: false }
         }
         TaskState::Completed(answer) => Asked::Over(outcome_of(answer)),
-        TaskState::InputRequired(asks) => {
-            let text = "The server's task asks for input before it goes on; what it asks, and the task's id, are in the result.";
+        TaskState::InputRequired { asks, poll_interval_ms }
+            if refused.is_none() && has_them(ready, &asks) =>
+        {
+            Asked::Open { after_ms: poll_after_ms(poll_interval_ms), troubled: false }
+        }
+        TaskState::InputRequired { asks, .. } => {
+            let refused = refused.map(|why| format!("The server did not take the answers ({why}). "));
+            let text = format!(
+                "{}The server's task asks for input before it goes on; what it asks stands in the result's `inputRequests`. \
+                 {HOW_TO_ANSWER}",
+                refused.unwrap_or_default()
+            );
             let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
             Asked::Over(Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(asks) })
         }

@@ -68,6 +68,7 @@ pub(super) async fn finish(
     let request = ready.call.request;
     let now = fleet.now();
     let notes = overheard.since(0).map(|(notes, _)| notes);
+    let task = task.map(|task| task.handle);
     let late = outcome.kind;
     let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     if let Event::Finish { outcome, .. } = &mut event

@@ -17,6 +17,8 @@ use crate::fleet::Fleet;
 /// An earlier call that waits for answers.
 pub(super) struct Resumed {
     call_id: CallId,
+    /// The task that asked, which goes on by itself once it has its answers.
+    task: Option<String>,
     request_state: Option<String>,
     /// What the tool was when it asked.
     definition: Option<String>,
@@ -29,6 +31,11 @@ impl Resumed {
             request_state: self.request_state.as_deref(),
             input_responses: request.resume.as_ref().and_then(|resume| resume.input_responses.as_deref()),
         }
+    }
+
+    /// The task that waits for the answers, where it was a task that asked.
+    pub(super) fn task(&self) -> Option<&str> {
+        self.task.as_deref()
     }
 
     /// A tool that has become another since it asked is not told what it was meant to hear.
@@ -80,13 +87,13 @@ fn judged(request: &CallRequest, resume: &Resume, earlier: Option<&CallRow>) -> 
     let asked = finished.outcome.content.as_deref().and_then(Questions::of);
     let Some(asked) = asked else {
         return Err(format!(
-            "What the server asked in call `{id}` (in the middle of a task, or unreadably) is not answered by a later call. {anew}"
+            "What the server asked in call `{id}` cannot be read, so no later call can answer it. {anew}"
         ));
     };
     let answered = resume.answered().map_err(|error| error.to_string())?;
     fits(id, &asked.keys, &answered)?;
     let (request_state, definition) = (asked.request_state, row.definition.clone());
-    Ok(Resumed { call_id: id.clone(), request_state, definition })
+    Ok(Resumed { call_id: id.clone(), task: asked.task, request_state, definition })
 }
 
 /// Every question is answered and nothing else, as MCP wants it of a client.

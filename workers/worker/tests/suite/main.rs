@@ -30,6 +30,7 @@ mod resume;
 mod rig;
 mod servers;
 mod stopping;
+mod task_answers;
 mod tasks;
 mod telemetry;
 mod tls;
