@@ -189,8 +189,10 @@ impl McpClient {
         match timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await {
             Ok(list) => {
                 let mut list = list.map_err(|fault| endpoint.without_echo(fault))?;
-                // Names are told to callers; one that holds our credential is nobody's tool.
-                list.tools.retain(|tool| !endpoint.leaks_into(&tool.name));
+                // Names are told to callers, definitions to operators; one that holds our credential is nobody's tool.
+                list.tools.retain(|tool| {
+                    !endpoint.leaks_into(&tool.name) && endpoint.json_without_echo(tool.raw.get()).is_none()
+                });
                 Ok(list)
             }
             Err(_) => Err(out_of_time()),

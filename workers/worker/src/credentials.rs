@@ -26,10 +26,10 @@ const MAX: usize = 10_000;
 
 /// The credentials of all servers.
 #[derive(Debug)]
-pub(crate) struct Credentials {
+pub struct Credentials {
     mcp: McpClient,
     keyring: Arc<dyn Keyring>,
-    known: Mutex<HashMap<(ServerId, Tenant), Known>>,
+    known: Mutex<HashMap<(ServerId, Option<Tenant>), Known>>,
 }
 
 /// A credential, and the registration it was made from.
@@ -41,26 +41,26 @@ struct Known {
 }
 
 impl Credentials {
-    pub(crate) fn new(mcp: McpClient, aws: &Aws, clock: Clock) -> Self {
-        let keyring = AwsKeyring { secrets: aws.secrets(), identity: aws.identity(), clock };
-        Self { mcp, keyring: Arc::new(keyring), known: Mutex::default() }
+    /// Of servers that this client calls, with what the keyring holds.
+    pub fn new(mcp: McpClient, keyring: Arc<dyn Keyring>) -> Self {
+        Self { mcp, keyring, known: Mutex::default() }
     }
 
-    /// The server as this tenant calls it.
-    pub(crate) fn endpoint(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
+    /// The server as this tenant calls it, or as nobody in particular does. Nothing is read yet.
+    pub fn endpoint(&self, server: &Arc<Server>, tenant: Option<&Tenant>) -> Result<Endpoint, Fault> {
         let Known { auth, program, .. } = self.known(server, tenant)?;
         Ok(Endpoint {
             server: server.id.clone(),
             url: server.url.clone(),
             headers: HeaderMap::new(),
             auth,
-            tenant: Some(tenant.clone()),
+            tenant: tenant.cloned(),
             program,
         })
     }
 
-    fn known(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Known, Fault> {
-        let key = (server.id.clone(), tenant.clone());
+    fn known(&self, server: &Arc<Server>, tenant: Option<&Tenant>) -> Result<Known, Fault> {
+        let key = (server.id.clone(), tenant.cloned());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.get(&key).filter(|found| is_the_same(&found.server, server)) {
             return Ok(found.clone());
@@ -108,11 +108,18 @@ fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
     Arc::ptr_eq(old, new) || parts(old) == parts(new)
 }
 
-/// Secrets Manager and the worker's own identity.
-struct AwsKeyring {
+/// Secrets Manager and the process's own identity.
+pub struct AwsKeyring {
     secrets: Secrets,
     identity: Identity,
     clock: Clock,
+}
+
+impl AwsKeyring {
+    /// What that connection can read.
+    pub fn new(aws: &Aws, clock: Clock) -> Self {
+        Self { secrets: aws.secrets(), identity: aws.identity(), clock }
+    }
 }
 
 impl fmt::Debug for AwsKeyring {

@@ -23,7 +23,7 @@ use crate::cache::Cache;
 use crate::catalog::Stores;
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::credentials::Credentials;
+use crate::credentials::{AwsKeyring, Credentials};
 use crate::farewell::Farewells;
 use crate::health::Pulse;
 use crate::listing::{self, Listing};
@@ -183,7 +183,7 @@ impl Fleet {
             meters,
             watch,
         } = parts;
-        let credentials = Credentials::new(mcp.clone(), &aws, clock.clone());
+        let credentials = Credentials::new(mcp.clone(), Arc::new(AwsKeyring::new(&aws, clock.clone())));
         Self {
             worker,
             limits,

@@ -11,7 +11,7 @@ pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod conversations;
-mod credentials;
+pub mod credentials;
 pub mod farewell;
 pub mod fleet;
 pub mod health;

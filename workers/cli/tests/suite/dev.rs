@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::run::{Dev, directory, file, is_golden, toolfleet};
+use crate::run::{Dev, directory, file, is_golden, toolfleet, toolfleet_within};
 
 #[test]
 fn a_call_succeeds_and_its_result_and_history_are_read_back() {
@@ -509,8 +509,9 @@ fn what_keeps_a_program_from_being_started_is_said_with_its_remedy() {
     live.prints(&["`/no/such/program` (stdio): ", "cannot be started", "No such file"]);
     let secret = serde_json::json!({"env": {"KEY": "secret://key"}});
     let catalog = catalog_of_a_program(&directory, &secret);
-    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
-    live.prints(&["not asked, because its variable `KEY` is a secret"]);
+    let nowhere = [("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_REGION", "us-east-1")];
+    let live = toolfleet_within(&nowhere, &["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    live.prints(&["`sh` (stdio): ", "secret `key`: no AWS credentials were found"]);
     let catalog = catalog_of_a_program(&directory, &serde_json::json!({"url": "http://127.0.0.1/mcp"}));
     let both = toolfleet(&["tools", "list", "--catalog", &catalog]).exits(2);
     both.complains(&["servers.files.command: stands beside `url`"]);

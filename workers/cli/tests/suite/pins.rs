@@ -1,8 +1,12 @@
 //! `tools approve` and `tools diff`: a plan first, the file only with `--apply`, and what changed line by line.
 
+use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
 use serde_json::{Value, json};
+use toolfleet_testkit::{Era, MockFault, MockMcp};
 
 use crate::run::{Dev, directory, file, toolfleet};
+
+const TOKEN: &str = "token-9f3c5a7712";
 
 fn read(path: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -71,4 +75,53 @@ fn what_cannot_be_approved_is_said_and_nothing_is_written() {
     approve("other/x").exits(2).complains(&["`other/x` is not SERVER/NAME of a server of the catalog"]);
     toolfleet(&["tools", "diff", "--catalog", &path]).exits(1).prints(&["gone/x: unknown"]);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+/// Puts the token under that name into the Secrets Manager of a `dev`.
+async fn keep(dev: &Dev, name: &str) {
+    let endpoint = dev.ready["env"]["AWS_ENDPOINT_URL_SECRETS_MANAGER"].as_str().unwrap();
+    let config = aws_sdk_secretsmanager::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("any", "any", None, None, "test"))
+        .endpoint_url(endpoint)
+        .build();
+    let secrets = aws_sdk_secretsmanager::Client::from_conf(config);
+    secrets.create_secret().name(name).secret_string(TOKEN).send().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_wants_a_credential_is_asked_with_it_and_pinned_and_the_secret_is_not_told() {
+    let mcp = MockMcp::start(Era::Modern).await;
+    mcp.tool("find", |_| json!({ "content": [] })).description("Finds.");
+    mcp.tool("echoing", |_| json!({ "content": [] })).description(&format!("Yours is {TOKEN}."));
+    let dev = Dev::start(&["--no-worker"]);
+    keep(&dev, "crm").await;
+    let catalog = json!({
+        "servers": [{ "id": "crm", "url": mcp.url(), "auth": { "type": "bearer", "token": "secret://crm" } }],
+        "tenants": { "queue": ["*"] },
+    });
+    let path = file(&directory("credential"), "catalog.json", &catalog.to_string());
+    let tools = |verb: &str, more: &[&str]| {
+        let args: Vec<_> = ["tools", verb, "--catalog", &path].iter().chain(more).copied().collect();
+        let ran = tokio::task::block_in_place(|| dev.toolfleet(&args));
+        assert!(!format!("{ran:?}").contains(TOKEN), "{ran:?}");
+        ran
+    };
+    tools("list", &["--live"]).exits(0).prints(&["server crm at", "find", "Finds."]);
+    tools("approve", &["crm/find", "--apply"]).exits(0).prints(&["crm/find: not pinned", "approved"]);
+    tools("diff", &[]).exits(0).prints(&["crm/find: as approved"]);
+    tools("diff", &["crm/echoing"]).exits(0).prints(&["crm/echoing: not listed"]);
+    mcp.tool("find", |_| json!({ "content": [] })).description("Finds and deletes.");
+    tools("diff", &[]).exits(1).prints(&["crm/find: changed", "+ description: \"Finds and deletes.\""]);
+    for asked in mcp.requests_of("tools/list") {
+        assert_eq!(asked.header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
+    }
+    mcp.always_for(
+        "tools/list",
+        MockFault::Status { status: 401, headers: Vec::new(), body: format!("not with {TOKEN}") },
+    );
+    tools("diff", &[]).exits(1).prints(&["crm/find: unknown", "credential"]);
+    std::fs::write(&path, catalog.to_string().replace("secret://crm", "secret://none")).unwrap();
+    tools("list", &["--live"]).exits(0).prints(&["secret `none`"]);
 }

@@ -114,7 +114,7 @@ fn needs_listing(call: &AdmittedCall) -> bool {
 
 /// The server with the credential of that tenant, still to be obtained.
 pub(crate) fn endpoint(fleet: &Fleet, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
-    fleet.credentials.endpoint(server, tenant)
+    fleet.credentials.endpoint(server, Some(tenant))
 }
 
 /// The server with its credential at hand: secrets read and tokens obtained before anything is claimed.

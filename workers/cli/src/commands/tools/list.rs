@@ -3,29 +3,22 @@
 //! **Invariant:** asks a server for its list only when told to, and calls no tool.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use toolfleet_core::catalog::{Catalog, Executor, Server, Tool};
-use toolfleet_core::credential::Credential;
 use toolfleet_core::ids::ServerId;
-use toolfleet_mcp::{Endpoint, McpClient, Program, RemoteTool};
+use toolfleet_mcp::{Endpoint, RemoteTool};
 use url::Url;
 
+use super::asking::{Answer, Asker, LIST_WITHIN};
 use super::source;
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::network::client;
 use crate::output::Output;
-
-/// How long a server may take to list its tools.
-const LIST_WITHIN: Duration = Duration::from_secs(10);
-
-/// The same for a program, which may have to be downloaded first.
-const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// Options of `tools list`.
 #[derive(Debug, Args)]
@@ -128,9 +121,7 @@ fn lambda(tool: &Tool) -> Option<&str> {
     }
 }
 
-pub(super) type Answer = Result<Vec<RemoteTool>, String>;
-
-fn document(catalog: &Catalog, live: &[(Server, Answer)]) -> Value {
+fn document(catalog: &Catalog, live: &[(Arc<Server>, Answer)]) -> Value {
     let tool = |tool: &Tool| {
         let functions: Vec<Value> =
             tool.functions.iter().map(|f| json!({"name": f.name, "safe_to_repeat": f.idempotent})).collect();
@@ -169,65 +160,22 @@ fn whereabouts(server: &Server) -> String {
     server.command.as_ref().map_or_else(|| shown(&server.url), |command| format!("`{command}` (stdio)"))
 }
 
-async fn ask_all(catalog: &Catalog) -> Result<Vec<(Server, Answer)>, Failure> {
-    let client = client().await?;
+async fn ask_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, Answer)>, Failure> {
+    let asker = Asker::new().await?;
     let mut answers = Vec::new();
     for server in catalog.servers() {
-        answers.push((Server::clone(server), ask(&client, server).await));
+        answers.push((Arc::clone(server), asker.ask(server).await));
     }
-    client.close().await;
+    asker.close().await;
     Ok(answers)
 }
 
-pub(super) async fn ask(client: &McpClient, server: &Server) -> Answer {
-    if server.auth != Credential::None || server.client_certificate.is_some() {
-        return Err("not asked, because its credential is a secret that only workers read".to_owned());
-    }
-    if let Some(command) = &server.command {
-        return ask_program(client, server, command).await;
-    }
-    let mut headers = HeaderMap::new();
-    for (name, value) in &server.headers {
-        if value.contains("secret://") {
-            return Err(format!("not asked, because its header `{name}` is a secret that only workers read"));
-        }
-        let pair = (HeaderName::try_from(name), HeaderValue::try_from(value));
-        let (Ok(header), Ok(value)) = pair else {
-            return Err(format!("its header `{name}` has a name or value that HTTP does not allow"));
-        };
-        headers.insert(header, value);
-    }
-    let endpoint = Endpoint {
-        server: server.id.clone(),
-        url: server.url.clone(),
-        headers,
-        auth: None,
-        tenant: None,
-        program: None,
-    };
-    client.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await.map_err(|fault| fault.to_string())
-}
-
-/// A program is started here, as a worker would start it.
-async fn ask_program(client: &McpClient, server: &Server, command: &str) -> Answer {
-    if let Some((name, _)) = server.env.iter().find(|(_, value)| value.secret.is_some()) {
-        return Err(format!("not asked, because its variable `{name}` is a secret that only workers read"));
-    }
-    let env = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
-    let program = Program::new(command, server.args.iter().cloned(), server.cwd.clone(), env, None);
-    let endpoint = Endpoint {
-        server: server.id.clone(),
-        url: server.url.clone(),
-        headers: HeaderMap::new(),
-        auth: None,
-        tenant: None,
-        program: Some(Arc::new(program)),
-    };
-    let within = Instant::now() + START_WITHIN;
-    client.list_tools(&endpoint, None, within).await.map_err(|fault| fault.to_string())
-}
-
 async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Failure::usage(
+            "--url: carries a user or password; register the server in a catalog, with its credential",
+        ));
+    }
     let server = ServerId::parse("url").map_err(|e| Failure::Ours(e.into()))?;
     let endpoint = Endpoint {
         server,

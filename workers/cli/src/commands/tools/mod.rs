@@ -3,6 +3,7 @@
 //! **Invariant:** no tool is called, and nothing but a catalog file is changed, that only with `--apply`.
 
 pub(crate) mod approve;
+mod asking;
 pub(crate) mod diff;
 mod difference;
 pub(crate) mod list;

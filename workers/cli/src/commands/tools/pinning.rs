@@ -8,9 +8,8 @@ use serde_json::Value;
 use toolfleet_core::catalog::{Approved, Catalog, Pin, Server};
 use toolfleet_mcp::RemoteTool;
 
-use super::list::{Answer, ask};
+use super::asking::{Answer, Asker};
 use crate::ending::Failure;
-use crate::network::client;
 
 /// One tool of one server: what was approved of it, and what is listed now.
 #[derive(Debug)]
@@ -73,17 +72,17 @@ pub(super) async fn standings(
             wanted.entry(server.to_string()).or_default().push(name.to_owned());
         }
     }
-    let client = client().await?;
+    let asker = Asker::new().await?;
     let mut standings = Vec::new();
     for server in catalog.servers() {
         let names = wanted.remove(server.id.as_str()).unwrap_or_default();
         if names.is_empty() && !all {
             continue;
         }
-        let answer = ask(&client, server).await;
+        let answer = asker.ask(server).await;
         standings.extend(of_server(catalog, server, names, all, &answer));
     }
-    client.close().await;
+    asker.close().await;
     Ok(standings)
 }
 

@@ -1,0 +1,95 @@
+//! Owns the question to a server for its tools, asked as a worker would, with the operator's own right to read its secrets.
+//!
+//! **Invariant:** AWS is asked only for a server whose credential is kept there; no secret is printed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+use toolfleet_aws::{Aws, AwsOptions};
+use toolfleet_core::catalog::Server;
+use toolfleet_core::credential::SecretRef;
+use toolfleet_core::fault::Fault;
+use toolfleet_mcp::{AwsKeys, Keyring, McpClient, RemoteTool, SecretText, Unsigned};
+use toolfleet_worker::clock::Clock;
+use toolfleet_worker::credentials::{AwsKeyring, Credentials};
+
+use crate::ending::Failure;
+use crate::network::client;
+
+/// How long a server may take to list its tools, its credential included.
+pub(super) const LIST_WITHIN: Duration = Duration::from_secs(10);
+
+/// The same for a program, which may have to be downloaded first.
+const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a server lists, or why that is not known.
+pub(super) type Answer = Result<Vec<RemoteTool>, String>;
+
+/// Asks servers.
+pub(super) struct Asker {
+    client: McpClient,
+    credentials: Credentials,
+}
+
+impl Asker {
+    pub(super) async fn new() -> Result<Self, Failure> {
+        let client = client().await?;
+        let credentials = Credentials::new(client.clone(), Arc::new(OperatorsKeyring::default()));
+        Ok(Self { client, credentials })
+    }
+
+    pub(super) async fn ask(&self, server: &Arc<Server>) -> Answer {
+        let within = if server.command.is_some() { START_WITHIN } else { LIST_WITHIN };
+        self.listed(server, Instant::now() + within).await.map_err(|fault| fault.to_string())
+    }
+
+    async fn listed(&self, server: &Arc<Server>, deadline: Instant) -> Result<Vec<RemoteTool>, Fault> {
+        let endpoint = self.credentials.endpoint(server, None)?;
+        let late = |_| Fault::CredentialPending { detail: "it was not at hand in time".to_owned() };
+        timeout_at(deadline, endpoint.ready()).await.map_err(late)??;
+        self.client.list_tools(&endpoint, None, deadline).await
+    }
+
+    /// Ends the programs that were started.
+    pub(super) async fn close(self) {
+        self.client.close().await;
+    }
+}
+
+/// Secrets Manager and the operator's own identity, connected to once something of them is wanted.
+#[derive(Debug, Default)]
+struct OperatorsKeyring(OnceCell<AwsKeyring>);
+
+impl OperatorsKeyring {
+    async fn of_aws(&self) -> &AwsKeyring {
+        let connect = || async { AwsKeyring::new(&Aws::connect(AwsOptions::default()).await, Clock::System) };
+        self.0.get_or_init(connect).await
+    }
+}
+
+impl Keyring for OperatorsKeyring {
+    fn secret<'a>(
+        &'a self,
+        reference: &'a SecretRef,
+        fresh: bool,
+    ) -> BoxFuture<'a, Result<SecretText, Fault>> {
+        async move { self.of_aws().await.secret(reference, fresh).await }.boxed()
+    }
+
+    fn now_s(&self) -> u64 {
+        u64::try_from(Clock::System.now().as_ms() / 1000).unwrap_or_default()
+    }
+
+    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, Fault>> {
+        async move { self.of_aws().await.aws_keys(fresh).await }.boxed()
+    }
+
+    fn aws_sign(&self, keys: &AwsKeys, request: &Unsigned<'_>) -> Result<Vec<(String, String)>, Fault> {
+        let unread = || Fault::Credential { detail: "there are no keys to sign with".to_owned() };
+        self.0.get().ok_or_else(unread)?.aws_sign(keys, request)
+    }
+}
