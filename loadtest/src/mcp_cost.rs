@@ -1,24 +1,25 @@
 //! Owns `mcp-cost`: the CPU time of one tool call in our MCP client next to rmcp's, on the same server, in turns.
 //!
 //! Both clients live in this process, on the same runtime and allocator, and keep their connections; rmcp's server is a process
-//! of its own. A round is so many calls of `echo` by one client while the other is idle, and the rounds alternate, so whatever
-//! else the machine does befalls both. What a worker would have to do beside rmcp (arguments into a map, results back into
-//! JSON) is left out: the arguments are made before the round, and results are looked at and dropped.
+//! of its own. A round is so many calls of `echo` by one client, from tasks as a worker makes them, while the other is idle, and
+//! the rounds alternate, so whatever else the machine does befalls both. What a worker would have to do beside rmcp (arguments
+//! into a map, results back into JSON) is left out: the arguments are made before the round, and results are looked at and dropped.
 //!
 //! **Invariant:** a figure counts only if every answer was the call's own.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, ToolCall};
@@ -118,7 +119,7 @@ async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(
     let flag = (generation == Generation::Sessions).then_some("--sessions");
     let arguments: Vec<&OsStr> = ["peer"].into_iter().chain(flag).map(OsStr::new).collect();
     let (_server, url): (Helper, String) = Helper::start(&arguments)?;
-    let ours = Ours {
+    let ours = Arc::new(Ours {
         client: McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?,
         endpoint: Endpoint {
             server: ServerId::parse("peer")?,
@@ -128,24 +129,35 @@ async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(
             tenant: Some(Tenant::parse("cost")?),
             program: None,
         },
-    };
-    let rmcp = RmcpClient::connect(&url, generation).await?;
+    });
+    let rmcp = Arc::new(RmcpClient::connect(&url, generation).await?);
     // Connections, sessions and caches are there before anything is counted.
     let warm = McpCostArgs { calls: args.calls.min(200), ..args.clone() };
-    ours_round(&warm, &ours).await?;
-    rmcp_round(&warm, &rmcp).await?;
+    round(&warm, &ours).await?;
+    round(&warm, &rmcp).await?;
     let mut sums = (Duration::ZERO, Duration::ZERO);
-    for round in 0..args.rounds {
+    for turn in 0..args.rounds {
         // Whoever comes second finds the machine as the first one left it: they change places.
-        if round % 2 == 0 {
-            sums.0 += ours_round(args, &ours).await?;
-            sums.1 += rmcp_round(args, &rmcp).await?;
+        if turn % 2 == 0 {
+            sums.0 += round(args, &ours).await?;
+            sums.1 += round(args, &rmcp).await?;
         } else {
-            sums.1 += rmcp_round(args, &rmcp).await?;
-            sums.0 += ours_round(args, &ours).await?;
+            sums.1 += round(args, &rmcp).await?;
+            sums.0 += round(args, &ours).await?;
         }
     }
     Ok(sums)
+}
+
+/// A client that is measured.
+trait Caller: Send + Sync + 'static {
+    /// A call with all that is made before anything is counted.
+    type Call: Send + 'static;
+
+    fn prepared(mark: String, text: &str) -> anyhow::Result<Self::Call>;
+
+    /// Makes the call, and fails if the answer is another's.
+    fn make(&self, call: Self::Call) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
 struct Ours {
@@ -153,45 +165,56 @@ struct Ours {
     endpoint: Endpoint,
 }
 
-impl Ours {
-    async fn echo(&self, mark: &str, arguments: &RawValue) -> anyhow::Result<()> {
+impl Caller for Ours {
+    type Call = (Box<RawValue>, String);
+
+    fn prepared(mark: String, text: &str) -> anyhow::Result<Self::Call> {
+        Ok((to_raw_value(&json!({ "text": text }))?, mark))
+    }
+
+    async fn make(&self, (arguments, mark): Self::Call) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let call = ToolCall::new(&self.endpoint, "echo", arguments, deadline);
+        let call = ToolCall::new(&self.endpoint, "echo", &arguments, deadline);
         let answer = self.client.call_tool(call).await?;
-        anyhow::ensure!(answer.result.get().contains(mark), "not the call's own answer: {}", answer.result);
+        anyhow::ensure!(answer.result.get().contains(&mark), "not the call's own answer: {}", answer.result);
         Ok(())
     }
 }
 
-async fn ours_round(args: &McpCostArgs, ours: &Ours) -> anyhow::Result<Duration> {
-    let made = (0..args.calls).map(|n| Ok((to_raw_value(&json!({ "text": text(args, n) }))?, mark(n))));
-    let made: Vec<(Box<RawValue>, String)> = made.collect::<anyhow::Result<_>>()?;
-    let before = cpu();
-    stream::iter(&made)
-        .map(|(arguments, mark)| ours.echo(mark, arguments))
-        .buffer_unordered(at_once(args))
-        .try_collect::<()>()
-        .await?;
-    Ok(cpu().saturating_sub(before))
+impl Caller for RmcpClient {
+    type Call = (Map<String, Value>, String);
+
+    fn prepared(_: String, text: &str) -> anyhow::Result<Self::Call> {
+        Ok((json!({ "text": text }).as_object().cloned().unwrap_or_default(), text.to_owned()))
+    }
+
+    async fn make(&self, (arguments, text): Self::Call) -> anyhow::Result<()> {
+        let said = self.echo(arguments).await?;
+        anyhow::ensure!(said.as_ref() == Some(&text), "not the call's own answer: {said:?}");
+        Ok(())
+    }
 }
 
-async fn rmcp_round(args: &McpCostArgs, rmcp: &RmcpClient) -> anyhow::Result<Duration> {
-    let made: Vec<_> = (0..args.calls)
-        .map(|n| {
-            let text = text(args, n);
-            (json!({ "text": text }).as_object().cloned().unwrap_or_default(), text)
-        })
-        .collect();
+/// Makes all calls, from as many tasks as there are slots, and gives what they took.
+async fn round<C: Caller>(args: &McpCostArgs, caller: &Arc<C>) -> anyhow::Result<Duration> {
+    let made = (0..args.calls).map(|n| C::prepared(mark(n), &text(args, n)));
+    let made: Vec<C::Call> = made.collect::<anyhow::Result<_>>()?;
+    let left = Arc::new(Mutex::new(made.into_iter()));
+    let next = move || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let before = cpu();
-    stream::iter(made)
-        .map(|(arguments, text)| async move {
-            let said = rmcp.echo(arguments).await?;
-            anyhow::ensure!(said.as_ref() == Some(&text), "not the call's own answer: {said:?}");
-            Ok(())
-        })
-        .buffer_unordered(at_once(args))
-        .try_collect::<()>()
-        .await?;
+    let mut running = JoinSet::new();
+    for _ in 0..args.slots {
+        let (caller, next) = (Arc::clone(caller), next.clone());
+        running.spawn(async move {
+            while let Some(call) = next() {
+                caller.make(call).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
     Ok(cpu().saturating_sub(before))
 }
 
@@ -202,10 +225,6 @@ fn mark(n: u32) -> String {
 
 fn text(args: &McpCostArgs, n: u32) -> String {
     format!("{:x<width$}", mark(n), width = usize::try_from(args.bytes).unwrap_or(usize::MAX))
-}
-
-fn at_once(args: &McpCostArgs) -> usize {
-    usize::try_from(args.slots).unwrap_or(1)
 }
 
 /// The CPU time of all threads of this process.

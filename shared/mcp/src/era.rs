@@ -29,7 +29,8 @@ type Slot = Arc<AsyncMutex<Option<(Era, Instant)>>>;
 /// What has been learned.
 #[derive(Debug)]
 pub(crate) struct Eras {
-    slots: Mutex<HashMap<(ServerId, String), Slot>>,
+    /// By server and address.
+    slots: Mutex<HashMap<ServerId, HashMap<String, Slot>>>,
     ttl: Duration,
 }
 
@@ -73,10 +74,17 @@ impl Eras {
 
     fn slot(&self, endpoint: &Endpoint) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= MAX_SERVERS {
-            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        let url = endpoint.url.as_str();
+        if let Some(slot) = slots.get(&endpoint.server).and_then(|addresses| addresses.get(url)) {
+            return Arc::clone(slot);
         }
-        let key = (endpoint.server.clone(), endpoint.url.as_str().to_owned());
-        Arc::clone(slots.entry(key).or_default())
+        if slots.values().map(HashMap::len).sum::<usize>() >= MAX_SERVERS {
+            slots.retain(|_, addresses| {
+                addresses.retain(|_, slot| Arc::strong_count(slot) > 1);
+                !addresses.is_empty()
+            });
+        }
+        let addresses = slots.entry(endpoint.server.clone()).or_default();
+        Arc::clone(addresses.entry(url.to_owned()).or_default())
     }
 }

@@ -134,8 +134,8 @@ impl<'a> Post<'a> {
 /// One request on its way out; a body comes with the mark that it has begun to leave.
 struct Launch<'a> {
     method: Method,
-    url: Url,
-    headers: HeaderMap,
+    url: &'a Url,
+    headers: &'a HeaderMap,
     body: Option<(Bytes, &'a Sent)>,
 }
 
@@ -171,8 +171,7 @@ impl Transport {
 
     async fn post_once(&self, post: &Post<'_>, sent: &Sent) -> Result<(Response, Option<Stamp>), Trouble> {
         let headers = headers_of(post);
-        let url = post.endpoint.url.clone();
-        let (response, stamp) = self.send(post, url, headers.clone(), sent).await?;
+        let (response, stamp) = self.send(post, &post.endpoint.url, &headers, sent).await?;
         let Some(location) = redirect_of(&response) else {
             return Ok((response, stamp));
         };
@@ -187,7 +186,7 @@ impl Transport {
         }
         drop(response);
         sent.clear();
-        let (response, stamp) = self.send(post, target.clone(), headers, sent).await?;
+        let (response, stamp) = self.send(post, &target, &headers, sent).await?;
         match redirect_of(&response) {
             Some(location) => {
                 Err(redirect(&location.and_then(|text| target.join(&text).ok()).unwrap_or(target)))
@@ -199,8 +198,8 @@ impl Transport {
     async fn send(
         &self,
         post: &Post<'_>,
-        url: Url,
-        headers: HeaderMap,
+        url: &Url,
+        headers: &HeaderMap,
         sent: &Sent,
     ) -> Result<(Response, Option<Stamp>), Fault> {
         let launch = Launch { method: Method::POST, url, headers, body: Some((post.body.clone(), sent)) };
@@ -215,11 +214,11 @@ impl Transport {
         endpoint: &Endpoint,
         launch: Launch<'_>,
     ) -> Result<(Response, Option<Stamp>), Fault> {
-        self.reach.judge(&launch.url)?;
+        self.reach.judge(launch.url)?;
         let mut renewed = false;
         loop {
             let (request, identity, stamp) = self.prepared(endpoint, &launch).await?;
-            let error = match request.send().await {
+            let error = match self.clients.showing(identity.as_ref())?.execute(request).await {
                 Ok(response) => return Ok((response, stamp)),
                 Err(error) => error,
             };
@@ -243,20 +242,21 @@ impl Transport {
         &self,
         endpoint: &Endpoint,
         launch: &Launch<'_>,
-    ) -> Result<(reqwest::RequestBuilder, Option<Identity>, Option<Stamp>), Fault> {
+    ) -> Result<(reqwest::Request, Option<Identity>, Option<Stamp>), Fault> {
         let Launch { method, url, headers, body } = launch;
-        let (mut headers, mut identity, mut stamp) = (headers.clone(), None, None);
+        let (url, mut headers) = (Url::clone(url), HeaderMap::clone(headers));
+        let (mut identity, mut stamp) = (None, None);
         if let Some(auth) = &endpoint.auth {
             identity = auth.identity(false).await?;
             let bytes = body.as_ref().map_or(&[][..], |(bytes, _)| bytes);
-            stamp = Some(auth.stamp_all((method.as_str(), url, bytes), &mut headers).await?);
+            stamp = Some(auth.stamp_all((method.as_str(), &url, bytes), &mut headers).await?);
         }
-        let http = self.clients.showing(identity.as_ref())?;
-        let mut request = http.request(method.clone(), url.clone()).headers(headers);
-        if let Some((bytes, sent)) = body {
+        let mut request = reqwest::Request::new(method.clone(), url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = body.as_ref().map(|(bytes, sent)| {
             let noted = NotedBody { bytes: Some(bytes.clone()), sent: (*sent).clone() };
-            request = request.body(reqwest::Body::wrap(noted));
-        }
+            reqwest::Body::wrap(noted)
+        });
         Ok((request, identity, stamp))
     }
 
@@ -273,14 +273,14 @@ impl Transport {
             detail: "the stream's last event id fits no header".to_owned(),
         })?;
         headers.insert(LAST_EVENT_ID, last);
-        let launch = Launch { method: Method::GET, url: endpoint.url.clone(), headers, body: None };
+        let launch = Launch { method: Method::GET, url: &endpoint.url, headers: &headers, body: None };
         Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
     }
 
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
         let headers = base_headers(endpoint, Speech::Legacy(session));
-        let launch = Launch { method: Method::DELETE, url: endpoint.url.clone(), headers, body: None };
+        let launch = Launch { method: Method::DELETE, url: &endpoint.url, headers: &headers, body: None };
         if let Err(fault) = Box::pin(self.launch(endpoint, launch)).await {
             let fault = endpoint.without_echo(fault);
             tracing::debug!(server = %endpoint.server, %fault, "a session could not be ended");
@@ -302,10 +302,11 @@ fn redirect_of(response: &Response) -> Option<Option<String>> {
 
 fn base_headers(endpoint: &Endpoint, speech: Speech<'_>) -> HeaderMap {
     let mut headers = endpoint.headers.clone();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     for name in [&PROTOCOL_VERSION, &SESSION_ID, &METHOD, &NAME] {
         headers.remove(name);
     }
+    headers.reserve(8);
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     match speech {
         Speech::Opening | Speech::Child(_) => {}
         Speech::Modern => {
