@@ -193,7 +193,8 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
         expires_at: now.plus_ms(ROW_LIFE_MS),
     };
     let (claimed, then) =
-        store(calls, None, &Event::Claim { visit, lease_ms: 30_000, definition: None }).await?;
+        store(calls, None, &Event::Claim { visit, lease_ms: 30_000, definition: None, answers: None })
+            .await?;
     let Then::Execute(claim) = then else { anyhow::bail!("a claim of a new call was not ours") };
     let content =
         to_raw_value(&json!({"content": [{"type": "text", "text": arguments(n)?}], "isError": false}))?;

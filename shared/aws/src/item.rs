@@ -66,6 +66,7 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     put("started_at_ms", row.started_at.and_then(ms));
     put("cancel_requested_at_ms", row.cancel_requested_at.and_then(ms));
     put("task", row.task.as_ref().and_then(text));
+    put("unanswered", row.unanswered.then_some(Value::Bool(true)));
     put("poll_at_ms", row.poll_at.and_then(ms));
     put("definition", row.definition.as_ref().and_then(text));
     put("expires_at", number(row.expires_at.as_s()));
@@ -134,6 +135,7 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         started_at: row.optional_ms("started_at_ms")?,
         cancel_requested_at: row.optional_ms("cancel_requested_at_ms")?,
         task: optional("task")?.map(str::to_owned),
+        unanswered: row.flag("unanswered"),
         poll_at: row.optional_ms("poll_at_ms")?,
         definition: optional("definition")?.map(str::to_owned),
         notes: row.notes()?.map(Box::new),
@@ -308,6 +310,7 @@ mod tests {
             started_at: Some(Timestamp::from_ms(2)),
             cancel_requested_at: Some(Timestamp::from_ms(3)),
             task: Some("t".into()),
+            unanswered: true,
             poll_at: Some(Timestamp::from_ms(6)),
             definition: Some("d".into()),
             notes: Some(Box::new(notes())),
@@ -336,6 +339,7 @@ mod tests {
             started_at: None,
             cancel_requested_at: None,
             task: None,
+            unanswered: false,
             poll_at: None,
             definition: None,
             notes: None,

@@ -79,11 +79,11 @@ pub struct Questions {
 impl Questions {
     /// What a stored result asks; nothing where it is none that can be answered.
     pub fn of(result: &RawValue) -> Option<Self> {
-        let task = match kind_of(result).ok()? {
-            AnswerKind::InputRequired => None,
-            AnswerKind::Complete => Some(asking_task(result)?),
-            AnswerKind::ToolError { .. } | AnswerKind::Task(_) | AnswerKind::Unknown(_) => return None,
-        };
+        // A task's question is never taken for a call's, whatever type its result claims: the call would be begun anew.
+        let task = asking_task(result);
+        if task.is_none() && kind_of(result).ok()? != AnswerKind::InputRequired {
+            return None;
+        }
         let asked: Asked<'_> = serde_json::from_str(result.get()).ok()?;
         let keyed = |raw: &RawValue| serde_json::from_str::<BTreeMap<String, IgnoredAny>>(raw.get()).ok();
         let keys = match asked.input_requests {
@@ -241,6 +241,10 @@ mod tests {
         let asked = of_task(r#","taskId":"t""#).unwrap();
         assert_eq!((asked.task.as_deref(), asked.keys), (Some("t"), vec!["a".to_owned()]));
         assert_eq!(of_task(""), None, "nobody could be told the answer");
+        let odd = of(
+            r#"{"resultType":"input_required","status":"input_required","taskId":"t","inputRequests":{}}"#,
+        );
+        assert_eq!(odd.unwrap().task.as_deref(), Some("t"));
         assert_eq!(of(r#"{"status":"completed","taskId":"t","inputRequests":{}}"#), None);
     }
 

@@ -190,9 +190,14 @@ impl McpClient {
             Ok(list) => {
                 let mut list = list.map_err(|fault| endpoint.without_echo(fault))?;
                 // Names are told to callers, definitions to operators; one that holds our credential is nobody's tool.
+                let listed = list.tools.len();
                 list.tools.retain(|tool| {
                     !endpoint.leaks_into(&tool.name) && endpoint.json_without_echo(tool.raw.get()).is_none()
                 });
+                let left_out = listed.saturating_sub(list.tools.len());
+                if left_out > 0 {
+                    tracing::warn!(server = %endpoint.server, tools = left_out, "tools are left out: their definitions hold the server's credential");
+                }
                 Ok(list)
             }
             Err(_) => Err(out_of_time()),

@@ -23,6 +23,11 @@ pub(crate) async fn client() -> Result<McpClient, Failure> {
     outbound.client(ClientOptions::default()).await.map_err(not_started)
 }
 
+/// A client that reaches what a worker here would: a credential goes nowhere else.
+pub(crate) async fn client_as_worker() -> Result<McpClient, Failure> {
+    outbound()?.with_loopback().client(ClientOptions::default()).await.map_err(not_started)
+}
+
 /// A wrong variable is a usage error.
 pub(crate) fn not_started(error: StartError) -> Failure {
     match error {

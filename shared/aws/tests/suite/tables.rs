@@ -39,7 +39,12 @@ fn written(seen: Option<&CallRow>, event: &Event) -> CallRow {
 }
 
 pub(crate) fn claim(id: &str, nonce: u128) -> CallRow {
-    let event = Event::Claim { visit: visit(id, nonce), lease_ms: 1_000, definition: Some("d".into()) };
+    let event = Event::Claim {
+        visit: visit(id, nonce),
+        lease_ms: 1_000,
+        definition: Some("d".into()),
+        answers: None,
+    };
     written(None, &event)
 }
 

@@ -72,6 +72,8 @@ pub enum Event {
         lease_ms: u64,
         /// The digest of the tool's definition.
         definition: Option<String>,
+        /// The task that asked in an earlier call, where this one brings it the answers.
+        answers: Option<String>,
     },
     /// A delivery ends it without executing: a refusal, a passed deadline, a dead letter.
     Conclude {
@@ -108,6 +110,10 @@ pub enum Event {
         claim: Claim,
         /// The server's handle.
         task: String,
+        /// Whether the task still has to be given the answers that the call brings.
+        unanswered: bool,
+        /// Whether anything may have had an effect so far; true once the server has made the call a task, or taken an answer.
+        exposed: bool,
         /// Attempts made so far; questions after a task are none.
         attempts: u32,
         /// Before which the server does not want to be asked.

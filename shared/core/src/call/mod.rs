@@ -18,7 +18,8 @@
 //!
 //! A call that its server works on as a task waits as `waiting_task` between two questions. Nothing of it is sent a second time,
 //! whoever was lost: a claim of it only ever asks. A call that ends before its task keeps the handle, and whoever acknowledges
-//! it tells the server to stop.
+//! it tells the server to stop. A call that brings a task its answers is such a call from its first claim on; an answer may be
+//! given again, so that whoever was lost leaves no doubt.
 //!
 //! **Invariant:** from `done` nothing leads away; `fence` and `rev` never fall; a call that is not safe to repeat is handed out
 //! for sending once.
@@ -37,7 +38,9 @@ use crate::time::Timestamp;
 /// The table. Total, pure, and the only place where a call changes state.
 pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
     match event {
-        Event::Claim { visit, lease_ms, definition } => claim(seen, visit, *lease_ms, definition.as_ref()),
+        Event::Claim { visit, lease_ms, definition, answers } => {
+            claim(seen, visit, *lease_ms, definition.as_ref(), answers.as_ref())
+        }
         Event::Conclude { visit, outcome, definition } => conclude(seen, visit, outcome, definition.as_ref()),
         Event::Heartbeat { claim, lease_until, notes } => held(seen, claim, |row| {
             let cancel = row.cancel_requested_at.is_some();
@@ -51,23 +54,27 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
                 None => (CallRow { state: State::Released, lease_until: None, ..row }, Then::Waits),
             }
         }),
-        Event::Park { claim, task, attempts, poll_at, notes, now } => held(seen, claim, |row| {
-            let row = CallRow {
-                task: Some(task.clone()),
-                attempts: *attempts,
-                exposed: true,
-                ..told(row, notes.clone())
-            };
-            match row.cancel_requested_at {
-                Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
-                None => {
-                    let (state, poll_at) = (State::WaitingTask, Some(*poll_at));
-                    (CallRow { state, poll_at, lease_until: None, ..row }, Then::Waits)
+        Event::Park { claim, task, unanswered, exposed, attempts, poll_at, notes, now } => {
+            held(seen, claim, |row| {
+                let row = CallRow {
+                    task: Some(task.clone()),
+                    unanswered: *unanswered,
+                    attempts: *attempts,
+                    exposed: row.exposed || *exposed,
+                    ..told(row, notes.clone())
+                };
+                match row.cancel_requested_at {
+                    Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
+                    None => {
+                        let (state, poll_at) = (State::WaitingTask, Some(*poll_at));
+                        (CallRow { state, poll_at, lease_until: None, ..row }, Then::Waits)
+                    }
                 }
-            }
-        }),
+            })
+        }
         Event::Finish { claim, outcome, attempts, task, now, notes } => held(seen, claim, |row| {
-            let row = CallRow { attempts: *attempts, task: task.clone(), ..told(row, notes.clone()) };
+            let row = told(row, notes.clone());
+            let row = CallRow { attempts: *attempts, task: task.clone(), unanswered: false, ..row };
             (ended(row, outcome.clone(), *now), Then::Ended)
         }),
         Event::AwaitApproval { visit } => await_approval(seen, visit),
@@ -81,9 +88,15 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
     }
 }
 
-fn claim(seen: Option<&CallRow>, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
+fn claim(
+    seen: Option<&CallRow>,
+    visit: &Visit,
+    lease_ms: u64,
+    definition: Option<&String>,
+    answers: Option<&String>,
+) -> Decision {
     let Some(row) = seen else {
-        return hand_out(fresh(visit), visit, lease_ms, definition);
+        return hand_out(answering(fresh(visit), definition, answers), visit, lease_ms, definition);
     };
     if differs(row, visit) {
         return Decision::Leave(Finding::Mismatch);
@@ -105,9 +118,19 @@ fn claim(seen: Option<&CallRow>, visit: &Visit, lease_ms: u64, definition: Optio
             Decision::Leave(Finding::HeldElsewhere { retry_after_ms: too_early_ms(row, visit) })
         }
         State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => {
-            let row = adopt(row, visit);
+            let row = answering(adopt(row, visit), definition, answers);
             proceed(row, visit, lease_ms, definition)
         }
+    }
+}
+
+/// The row of a call that brings a task its answers: the handle is all that is ever sent of it.
+fn answering(row: CallRow, definition: Option<&String>, answers: Option<&String>) -> CallRow {
+    match answers {
+        Some(task) if row.task.is_none() => {
+            CallRow { task: Some(task.clone()), unanswered: true, definition: definition.cloned(), ..row }
+        }
+        Some(_) | None => row,
     }
 }
 
@@ -235,8 +258,11 @@ fn write(row: CallRow, then: Then) -> Decision {
 fn ended(row: CallRow, outcome: Outcome, at: Timestamp) -> CallRow {
     // Every end has a fence of its own when nobody held the row, so that a late holder cannot match it.
     let fence = if row.state == State::Claimed { row.fence } else { row.fence + 1 };
+    // A task that was certainly not answered waits for another call, and is not cancelled.
+    let task = row.task.filter(|_| !row.unanswered || row.exposed);
     let finished = Some(Finished { outcome, at });
-    CallRow { state: State::Done, fence, lease_until: None, poll_at: None, finished, ..row }
+    let over = CallRow { state: State::Done, fence, task, finished, ..row };
+    CallRow { lease_until: None, unanswered: false, poll_at: None, ..over }
 }
 
 fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow {
@@ -255,6 +281,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
         started_at: None,
         cancel_requested_at: None,
         task: None,
+        unanswered: false,
         poll_at: None,
         definition: None,
         notes: None,

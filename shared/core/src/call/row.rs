@@ -79,6 +79,8 @@ pub struct CallRow {
     pub cancel_requested_at: Option<Timestamp>,
     /// The handle of the server's task; in a call that is over, of one that went on after it and is to be cancelled.
     pub task: Option<String>,
+    /// Whether that task asked in an earlier call, and still has to be given the answers that this one brings.
+    pub unanswered: bool,
     /// Before which nobody asks after the task, so that duplicates of its message ask no more often than the server wants.
     pub poll_at: Option<Timestamp>,
     /// The digest of the tool's definition it ran under.

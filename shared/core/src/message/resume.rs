@@ -2,7 +2,8 @@
 //!
 //! Answers have the shapes of MCP 2026-07-28 (`InputResponses`): a JSON object for each key of `inputRequests`.
 //!
-//! **Invariant:** answers leave as the bytes that came; they stand in the message alone, in no row and no record.
+//! **Invariant:** answers leave as the bytes that came; they stand in the message alone, in no row and no record, unless the server
+//! repeats them.
 
 use std::collections::BTreeMap;
 

@@ -115,7 +115,7 @@ impl World {
         match *act {
             Act::Deliver { worker } => {
                 let visit = self.visit("question");
-                let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None };
+                let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None, answers: None };
                 let asks = self.row.as_ref().is_some_and(|row| row.task.is_some());
                 if let Some(Then::Execute(claim)) = self.apply(&event) {
                     self.handed_out += u32::from(!asks);
@@ -162,6 +162,8 @@ impl World {
                     self.apply(&Event::Park {
                         claim,
                         task,
+                        unanswered: false,
+                        exposed: true,
                         attempts: 1,
                         poll_at,
                         notes: None,
@@ -190,7 +192,7 @@ impl World {
             Act::OtherQuestion => {
                 let known = self.row.as_ref().is_some_and(|r| r.digest.is_some());
                 let visit = self.visit("another question");
-                let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None };
+                let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None, answers: None };
                 if known {
                     assert!(self.apply(&event).is_none(), "another question never touches the row");
                 }
@@ -240,12 +242,12 @@ proptest! {
         let mut world = World {
             row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: first, repeatable: true, handed_out: 0, ends: Vec::new(),
         };
-        let event = Event::Claim { visit: world.visit("question"), lease_ms: LEASE_MS, definition: None };
+        let event = Event::Claim { visit: world.visit("question"), lease_ms: LEASE_MS, definition: None, answers: None };
         let Decision::Write { row, .. } = decide(None, &event) else { panic!("a first claim is written") };
         let Decision::Write { row: again, .. } = decide(None, &event) else { panic!("the same claim, sent again") };
         prop_assert_eq!(&row, &again);
         world.nonces = second;
-        let rival = Event::Claim { visit: world.visit("question"), lease_ms: LEASE_MS, definition: None };
+        let rival = Event::Claim { visit: world.visit("question"), lease_ms: LEASE_MS, definition: None, answers: None };
         let Decision::Write { row: other, .. } = decide(None, &rival) else { panic!("a rival's claim") };
         prop_assert_ne!(row, other);
     }

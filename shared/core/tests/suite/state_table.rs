@@ -37,7 +37,7 @@ fn safe(visit: Visit) -> Visit {
 }
 
 fn claim_by(visit: Visit) -> Event {
-    Event::Claim { visit, lease_ms: LEASE_MS, definition: None }
+    Event::Claim { visit, lease_ms: LEASE_MS, definition: None, answers: None }
 }
 
 fn refusal() -> Outcome {
@@ -94,7 +94,16 @@ fn waiting_task() -> CallRow {
 }
 
 fn park(claim: Claim) -> Event {
-    Event::Park { claim, task: "t".into(), attempts: 1, poll_at: at(1_000), notes: None, now: at(10) }
+    Event::Park {
+        claim,
+        task: "t".into(),
+        unanswered: false,
+        exposed: true,
+        attempts: 1,
+        poll_at: at(1_000),
+        notes: None,
+        now: at(10),
+    }
 }
 
 fn awaiting_approval() -> CallRow {
@@ -198,6 +207,7 @@ fn a_question_after_a_task_keeps_the_definition_that_the_call_was_sent_by() {
         visit,
         lease_ms: LEASE_MS,
         definition: Some(definition.into()),
+        answers: None,
     };
     let (row, Then::Execute(claim)) = stored(None, &by(visit(1, 0), "then")) else { panic!("a claim") };
     let (parked, _) = stored(Some(&row), &park(claim));
@@ -253,6 +263,52 @@ fn a_cancellation_that_comes_before_the_task_is_parked_ends_the_call_with_its_ha
     let (ended, then) = stored(Some(&withdrawn(Some(&row))), &park(claim));
     assert_eq!((then, ended.task.as_deref()), (Then::Ended, Some("t")));
     assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
+}
+
+#[test]
+fn a_call_that_brings_a_task_its_answers_only_ever_speaks_to_the_task() {
+    let by = |visit: Visit| Event::Claim {
+        visit: Visit { repeatable: false, ..visit },
+        lease_ms: LEASE_MS,
+        definition: Some("d".into()),
+        answers: Some("t".into()),
+    };
+    let (row, Then::Execute(claim)) = stored(None, &by(visit(1, 0))) else { panic!("a claim") };
+    assert_eq!((row.task.as_deref(), row.unanswered, row.exposed), (Some("t"), true, false));
+    assert_eq!(row.definition.as_deref(), Some("d"));
+    // Its worker dies: the answer is given again, and is no attempt.
+    let (again, then) = stored(Some(&row), &by(visit(2, AFTER_LEASE)));
+    assert!(matches!(then, Then::Execute(_)));
+    assert_eq!((again.task.as_deref(), again.unanswered, again.attempts), (Some("t"), true, 0));
+    // The server is away: nothing was sent, and the task is still to be answered.
+    let parked = |unanswered, exposed| Event::Park {
+        claim: claim.clone(),
+        task: "t".into(),
+        unanswered,
+        exposed,
+        attempts: 0,
+        poll_at: at(1_000),
+        notes: None,
+        now: at(10),
+    };
+    let (waiting, _) = stored(Some(&row), &parked(true, false));
+    assert_eq!((waiting.state, waiting.unanswered, waiting.exposed), (State::WaitingTask, true, false));
+    let (asking, _) = stored(Some(&waiting), &by(visit(2, 1_000)));
+    assert!(asking.unanswered);
+    let expired = Event::Conclude { visit: visit(2, 2_000), outcome: expiry(), definition: None };
+    let (ended, _) = stored(Some(&waiting), &expired);
+    assert_eq!(
+        (ended.task.as_deref(), outcome(&ended).0),
+        (None, OutcomeKind::Expired),
+        "another call may answer it"
+    );
+    let (unsure, _) = stored(Some(&row), &parked(true, true));
+    let (ended, _) = stored(Some(&unsure), &expired);
+    assert_eq!((ended.task.as_deref(), outcome(&ended).0), (Some("t"), OutcomeKind::TimedOut));
+    // The server has taken the answers: from here on it is a task like any other.
+    let (answered, _) = stored(Some(&row), &parked(false, true));
+    let (asking, _) = stored(Some(&answered), &by(visit(2, 1_000)));
+    assert_eq!((asking.unanswered, asking.exposed), (false, true));
 }
 
 #[test]

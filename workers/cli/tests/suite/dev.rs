@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::run::{Dev, directory, file, is_golden, toolfleet, toolfleet_within};
+use crate::run::{Dev, directory, file, is_golden, toolfleet};
 
 #[test]
 fn a_call_succeeds_and_its_result_and_history_are_read_back() {
@@ -248,7 +248,11 @@ fn a_server_that_does_not_answer_is_said_and_its_registered_tools_are_listed_all
     );
     let path = file(&directory("gone-server"), "catalog.json", &text);
     let ran = toolfleet(&["tools", "list", "--live", "--catalog", &path]).exits(0);
-    ran.prints(&["server gone at", "cannot connect to the server", "header `authorization` is a secret"]);
+    ran.prints(&[
+        "server gone at",
+        "cannot connect to the server",
+        "secret `key`: no AWS credentials were found",
+    ]);
     toolfleet(&["tools", "list", "--url", &format!("http://{free}/mcp")])
         .exits(4)
         .complains(&["cannot connect"]);
@@ -509,8 +513,7 @@ fn what_keeps_a_program_from_being_started_is_said_with_its_remedy() {
     live.prints(&["`/no/such/program` (stdio): ", "cannot be started", "No such file"]);
     let secret = serde_json::json!({"env": {"KEY": "secret://key"}});
     let catalog = catalog_of_a_program(&directory, &secret);
-    let nowhere = [("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_REGION", "us-east-1")];
-    let live = toolfleet_within(&nowhere, &["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
     live.prints(&["`sh` (stdio): ", "secret `key`: no AWS credentials were found"]);
     let catalog = catalog_of_a_program(&directory, &serde_json::json!({"url": "http://127.0.0.1/mcp"}));
     let both = toolfleet(&["tools", "list", "--catalog", &catalog]).exits(2);

@@ -122,6 +122,9 @@ async fn a_server_that_wants_a_credential_is_asked_with_it_and_pinned_and_the_se
         MockFault::Status { status: 401, headers: Vec::new(), body: format!("not with {TOKEN}") },
     );
     tools("diff", &[]).exits(1).prints(&["crm/find: unknown", "credential"]);
+    let elsewhere = catalog.to_string().replace(&mcp.url(), "http://203.0.113.7/mcp");
+    std::fs::write(&path, elsewhere).unwrap();
+    tools("list", &["--live"]).exits(0).prints(&["203.0.113.7", "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES"]);
     std::fs::write(&path, catalog.to_string().replace("secret://crm", "secret://none")).unwrap();
     tools("list", &["--live"]).exits(0).prints(&["secret `none`"]);
 }

@@ -87,10 +87,9 @@ pub(super) async fn admit(
     let attempt_ms =
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let progress = found.tool.as_ref().map_or(found.server.progress, |t| t.progress);
-    // A server may take a state once: what is known of the tool says nothing of that, only the caller's promise does. A task
-    // passes over an answer that it has.
+    // A server may take a state once: what is known of the tool says nothing of that, only the caller's promise does.
     let reads = found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
-    let repeatable = request.idempotent || resumed.as_ref().map_or(reads, |earlier| earlier.task().is_some());
+    let repeatable = request.idempotent || (resumed.is_none() && reads);
     Ok(Admitted::Call(Box::new(AdmittedCall {
         registered: found.function.is_some(),
         pin: found.pin(arrival.catalog()),

@@ -44,11 +44,12 @@ pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) ->
         visit: arrival.visit(fleet, &ready.call.request, ready.call.repeatable),
         lease_ms: fleet.limits.lease_ms(),
         definition: ready.definition.clone(),
+        answers: ready.call.resumed.as_ref().and_then(|earlier| earlier.task()).map(str::to_owned),
     };
     Ok(match apply(&fleet.calls, None, &event).await? {
         Turn::Stored { row, then: Then::Execute(claim) } => {
             let (attempts, exposed) = (row.attempts, row.exposed);
-            let task = Task::of(&row, ready.call.resumed.as_ref());
+            let task = Task::of(&row);
             let overheard = Overheard::after(row.notes.as_deref());
             Claimed::Ours(Box::new(ClaimedCall {
                 ready,

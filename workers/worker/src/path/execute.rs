@@ -5,13 +5,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::breaker::Admission;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::retry::{Next, Standing, after};
-use toolfleet_mcp::{Answer, AnswerKind, TaskHandle, ToolCall};
+use toolfleet_mcp::{Answer, AnswerKind, Questions, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
@@ -25,8 +26,15 @@ use crate::fleet::Fleet;
 use crate::telemetry::trace::{self, Onward};
 
 /// For callers of a call that ended as `input_required`.
-pub(super) const HOW_TO_ANSWER: &str = "Answer each of its keys in a new call that asks the same: `resume`: {\"call_id\": this \
-                                        call's id, \"input_responses\": {key: answer}}.";
+pub(super) fn how_to_answer(asks: &RawValue) -> &'static str {
+    match Questions::of(asks) {
+        Some(_) => {
+            "Answer each of its keys in a new call that asks the same: `resume`: {\"call_id\": this call's id, \
+             \"input_responses\": {key: answer}}."
+        }
+        None => "It cannot be read, so no later call can answer it.",
+    }
+}
 
 pub(super) enum Executed {
     Finished(Outcome),
@@ -36,7 +44,7 @@ pub(super) enum Executed {
     },
     /// The server works on it as a task, which is to be asked after then.
     Parked {
-        task: String,
+        task: Task,
         after_ms: u64,
         troubled: bool,
     },
@@ -61,22 +69,21 @@ impl Trail {
 pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall) -> Executed {
     let trail = Trail {
         attempts: AtomicU32::new(call.attempts),
-        // A task has run as far as its question at least.
-        exposed: AtomicBool::new(call.exposed || call.task.is_some()),
+        exposed: AtomicBool::new(call.exposed),
         sending: AtomicBool::new(false),
         lease_lost: AtomicBool::new(false),
         task_over: AtomicBool::new(false),
     };
     if call.since.elapsed() >= fleet.limits.lease {
-        if let Some(task) = call.task.as_ref().filter(|task| !task.unanswered) {
-            return Executed::Parked { task: task.handle.clone(), after_ms: 0, troubled: true };
+        if let Some(task) = call.task.clone() {
+            return Executed::Parked { task, after_ms: 0, troubled: true };
         }
         // The claim's own answer took so long that another worker may hold the call by now.
         return Executed::Later { after_ms: 0, why: "the claim took longer than its lease" };
     }
     let executed = race(fleet, arrival, call, &trail).await;
     call.attempts = trail.attempts.load(Ordering::Acquire);
-    call.exposed = trail.exposed.load(Ordering::Acquire);
+    call.exposed = trail.may_have_run();
     if trail.task_over.load(Ordering::Acquire) {
         call.task = None;
     }
@@ -121,17 +128,21 @@ async fn work(
     deadline: Instant,
 ) -> Executed {
     if let Some(task) = task {
+        // An answer that is under way may have been taken.
+        trail.sending.store(task.unanswered, Ordering::Release);
         let asked = follow::ask(fleet, arrival, ready, overheard, task, deadline).await;
+        trail.sending.store(false, Ordering::Release);
         trail.task_over.store(matches!(asked, Asked::Over(_) | Asked::Gone { .. }), Ordering::Release);
         match asked {
-            Asked::Open { after_ms, troubled: true } if task.unanswered => {
-                return Executed::Later {
-                    after_ms,
-                    why: "the task cannot be given its answers at the moment",
-                };
+            Asked::Open { after_ms } => {
+                trail.exposed.store(true, Ordering::Release);
+                return Executed::Parked { task: task.answered(), after_ms, troubled: false };
             }
-            Asked::Open { after_ms, troubled } => {
-                return Executed::Parked { task: task.handle.clone(), after_ms, troubled };
+            Asked::Troubled { after_ms, may_have_run } => {
+                if may_have_run == MayHaveRun::Unknown {
+                    trail.exposed.store(true, Ordering::Release);
+                }
+                return Executed::Parked { task: task.clone(), after_ms, troubled: true };
             }
             Asked::Over(outcome) | Asked::Unanswerable(outcome) => return Executed::Finished(outcome),
             Asked::Gone { message } => {
@@ -183,7 +194,9 @@ async fn attempts(
                 fleet.breakers.answered(&call.server.id, fleet.now());
                 if let AnswerKind::Task(TaskHandle { id, poll_interval_ms }) = answer.kind {
                     let after_ms = follow::poll_after_ms(poll_interval_ms);
-                    return Executed::Parked { task: id, after_ms, troubled: false };
+                    trail.exposed.store(true, Ordering::Release);
+                    let task = Task { handle: id, unanswered: false };
+                    return Executed::Parked { task, after_ms, troubled: false };
                 }
                 return Executed::Finished(outcome_of(answer));
             }
@@ -267,7 +280,8 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
         }
         AnswerKind::InputRequired => {
             let text = format!(
-                "The server asks for input before it goes on; what it asks stands in the result's `inputRequests`. {HOW_TO_ANSWER}"
+                "The server asks for input before it goes on; what it asks stands in the result's `inputRequests`. {}",
+                how_to_answer(&answer.result)
             );
             let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
             Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(answer.result) }
@@ -314,9 +328,11 @@ fn out_of_time(trail: &Trail) -> Outcome {
 
 /// The worker must leave: what may be repeated goes back, for what may not its doubt is said now and not after a lease.
 fn stopped_with_worker(ready: &ReadyCall, task: Option<&Task>, trail: &Trail) -> Executed {
-    let open = |task: &&Task| !task.unanswered && !trail.task_over.load(Ordering::Acquire);
-    if let Some(task) = task.filter(open) {
-        return Executed::Parked { task: task.handle.clone(), after_ms: 0, troubled: false };
+    if let Some(task) = task.filter(|_| !trail.task_over.load(Ordering::Acquire)) {
+        if trail.sending.load(Ordering::Acquire) {
+            trail.exposed.store(true, Ordering::Release);
+        }
+        return Executed::Parked { task: task.clone(), after_ms: 0, troubled: false };
     }
     if ready.call.repeatable || !trail.may_have_run() {
         if trail.sending.load(Ordering::Acquire) {

@@ -14,10 +14,9 @@ use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as
 use toolfleet_mcp::{Questions, TaskQuestion, TaskState};
 use tracing::Instrument as _;
 
-use super::execute::{HOW_TO_ANSWER, outcome_of};
+use super::execute::{how_to_answer, outcome_of};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
-use super::resume::Resumed;
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -40,11 +39,14 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// The task that the call's row knows, or the one that the call is to go on with.
-    pub(super) fn of(row: &CallRow, resumed: Option<&Resumed>) -> Option<Self> {
-        let unanswered = row.task.is_none();
-        let handle = row.task.as_deref().or_else(|| resumed?.task())?;
-        Some(Self { handle: handle.to_owned(), unanswered })
+    /// The task that the call's row knows.
+    pub(super) fn of(row: &CallRow) -> Option<Self> {
+        Some(Self { handle: row.task.clone()?, unanswered: row.unanswered })
+    }
+
+    /// The same once it has what it asked for.
+    pub(super) fn answered(&self) -> Self {
+        Self { unanswered: false, ..self.clone() }
     }
 }
 
@@ -52,8 +54,10 @@ impl Task {
 pub(super) enum Asked {
     /// The task is over, and with it the call.
     Over(Outcome),
-    /// It goes on; ask again after this. `troubled` if nothing was learned, nor any answer given.
-    Open { after_ms: u64, troubled: bool },
+    /// It goes on; ask again after this.
+    Open { after_ms: u64 },
+    /// Nothing was learned, nor is an answer known to have been taken, though it may have been; try again after this.
+    Troubled { after_ms: u64, may_have_run: MayHaveRun },
     /// It goes on, but nothing will ever be learned of it.
     Unanswerable(Outcome),
     /// The server does not know it.
@@ -76,7 +80,10 @@ pub(super) async fn ask(
 ) -> Asked {
     let server = &ready.call.server.id;
     if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(server, fleet.now()) {
-        return Asked::Open { after_ms: poll_after_ms(Some(retry_after_ms)), troubled: true };
+        return Asked::Troubled {
+            after_ms: poll_after_ms(Some(retry_after_ms)),
+            may_have_run: MayHaveRun::No,
+        };
     }
     let within = Instant::now() + Duration::from_millis(ready.call.attempt_ms);
     let onward = arrival.trace_context();
@@ -106,7 +113,7 @@ pub(super) async fn ask(
         RetryClass::Pause { after_ms } => after_ms.unwrap_or(wait),
         RetryClass::NotExecuted | RetryClass::Ambiguous => wait,
     };
-    Asked::Open { after_ms: poll_after_ms(Some(after_ms)), troubled: true }
+    Asked::Troubled { after_ms: poll_after_ms(Some(after_ms)), may_have_run: fault.may_have_run() }
 }
 
 async fn told(
@@ -120,9 +127,9 @@ async fn told(
     if let (true, Some(answers)) = (task.unanswered, answers(ready)) {
         match fleet.mcp.update_task(question, answers).instrument(trace::step("tasks/update")).await {
             // The server need not have taken them in before it answers.
-            Ok(()) => return Ok(Asked::Open { after_ms: SHORTEST_POLL_MS, troubled: false }),
-            // No such task, or not these answers: the task itself tells which.
-            Err(Fault::Rpc { message, .. }) => refused = Some(message),
+            Ok(()) => return Ok(Asked::Open { after_ms: SHORTEST_POLL_MS }),
+            // No such task, not these answers, not to us, or taken and badly told: the task itself tells which.
+            Err(fault) if fault.retry_class() == RetryClass::Permanent => refused = Some(fault.to_string()),
             Err(fault) => return Err(fault),
         }
     }
@@ -155,20 +162,20 @@ fn meaning(
     match state {
         TaskState::Working { poll_interval_ms, message } => {
             overheard.hear_of_task(message, fleet.now());
-            Asked::Open { after_ms: poll_after_ms(poll_interval_ms), troubled: false }
+            Asked::Open { after_ms: poll_after_ms(poll_interval_ms) }
         }
         TaskState::Completed(answer) => Asked::Over(outcome_of(answer)),
         TaskState::InputRequired { asks, poll_interval_ms }
             if refused.is_none() && has_them(ready, &asks) =>
         {
-            Asked::Open { after_ms: poll_after_ms(poll_interval_ms), troubled: false }
+            Asked::Open { after_ms: poll_after_ms(poll_interval_ms) }
         }
         TaskState::InputRequired { asks, .. } => {
             let refused = refused.map(|why| format!("The server did not take the answers ({why}). "));
             let text = format!(
-                "{}The server's task asks for input before it goes on; what it asks stands in the result's `inputRequests`. \
-                 {HOW_TO_ANSWER}",
-                refused.unwrap_or_default()
+                "{}The server's task asks for input before it goes on; what it asks stands in the result's `inputRequests`. {}",
+                refused.unwrap_or_default(),
+                how_to_answer(&asks)
             );
             let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
             Asked::Over(Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(asks) })
@@ -182,7 +189,7 @@ fn meaning(
         TaskState::Cancelled { message } => {
             let reason = if message.is_empty() { String::new() } else { format!(" ({message})") };
             let text = format!(
-                "The server gave the call's task up by itself{reason}. Whether the tool had an effect is not known."
+                "The server gave the call's task up{reason}. Whether the tool had an effect is not known."
             );
             let why = Why::new(Code::TaskCancelled, text, MayHaveRun::Unknown);
             Asked::Over(Outcome::ended(OutcomeKind::Cancelled, why))

@@ -15,6 +15,7 @@ use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_mcp::Endpoint;
 
 use super::admit::{AdmittedCall, check_arguments};
+use super::resume;
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -81,7 +82,9 @@ pub(super) async fn prepare(
             }
         }
     }
-    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_deref())) {
+    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_deref()))
+        && resume::task_under_way(fleet, &call.request.key).await?.is_none()
+    {
         return Ok(Prepared::Over { request: call.request, outcome });
     }
     Ok(Prepared::Ready(Box::new(ReadyCall { call, endpoint, definition })))

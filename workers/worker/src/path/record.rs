@@ -18,6 +18,7 @@ use toolfleet_core::redact::sanitised;
 use toolfleet_core::time::Timestamp;
 
 use super::claim::ClaimedCall;
+use super::follow::Task;
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
 use super::withdraw::OpenTask;
@@ -64,11 +65,12 @@ pub(super) async fn finish(
     call: ClaimedCall,
     outcome: Outcome,
 ) -> Result<Concluded, Trouble> {
-    let ClaimedCall { ready, claim, row, attempts, task, overheard, .. } = call;
+    let ClaimedCall { ready, claim, row, attempts, exposed, task, overheard, .. } = call;
     let request = ready.call.request;
     let now = fleet.now();
     let notes = overheard.since(0).map(|(notes, _)| notes);
-    let task = task.map(|task| task.handle);
+    // A task that was certainly not answered waits for another call.
+    let task = task.filter(|task| !task.unanswered || exposed).map(|task| task.handle);
     let late = outcome.kind;
     let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     if let Event::Finish { outcome, .. } = &mut event
@@ -140,16 +142,18 @@ pub(super) async fn park(
     fleet: &Fleet,
     arrival: &Arrival,
     call: ClaimedCall,
-    task: String,
+    task: Task,
     after_ms: u64,
     troubled: bool,
 ) -> Result<Concluded, Trouble> {
-    let ClaimedCall { ready, claim, row, attempts, overheard, .. } = call;
+    let ClaimedCall { ready, claim, row, attempts, exposed, overheard, .. } = call;
+    let Task { handle: task, unanswered } = task;
     let now = fleet.now();
     let notes = overheard.since(0).map(|(notes, _)| notes);
     // At the deadline it comes back even if the server wants to be left alone for longer.
     let after_ms = after_ms.min(ready.call.deadline.ms_since(now));
-    let event = Event::Park { claim, task, attempts, poll_at: now.plus_ms(after_ms), notes, now };
+    let poll_at = now.plus_ms(after_ms);
+    let event = Event::Park { claim, task, unanswered, exposed, attempts, poll_at, notes, now };
     match persist(fleet, &row, &event).await? {
         Turn::Stored { row, .. } if row.finished.is_some() => {
             stored(fleet, arrival, &row).await;

@@ -60,7 +60,24 @@ pub(super) async fn of(
     // A call of another tenant has another key: it cannot even be named.
     let key = CallKey { tenant: request.key.tenant.clone(), call_id: resume.call_id.clone() };
     let earlier = fleet.calls.read(&key).await?;
-    Ok(judged(request, resume, earlier.as_ref()).map(Some).map_err(refused))
+    let sentence = match judged(request, resume, earlier.as_ref()) {
+        Ok(resumed) => return Ok(Ok(Some(resumed))),
+        Err(sentence) => sentence,
+    };
+    Ok(match task_under_way(fleet, &request.key).await? {
+        Some(task) => {
+            let call_id = resume.call_id.clone();
+            Ok(Some(Resumed { call_id, task: Some(task), request_state: None, definition: None }))
+        }
+        None => Err(refused(sentence)),
+    })
+}
+
+/// The task that the call itself has become, or has given its answers to. What it goes on with is not judged any more then: it
+/// only asks how that stands.
+pub(super) async fn task_under_way(fleet: &Fleet, key: &CallKey) -> Result<Option<String>, Trouble> {
+    let own = fleet.calls.read(key).await?;
+    Ok(own.filter(|row| row.finished.is_none() && !row.unanswered).and_then(|row| row.task))
 }
 
 fn judged(request: &CallRequest, resume: &Resume, earlier: Option<&CallRow>) -> Result<Resumed, String> {

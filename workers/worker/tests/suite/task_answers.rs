@@ -148,12 +148,62 @@ async fn faults_of_answers_are_waited_out_and_leave_no_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_could_not_be_answered_in_time_waits_for_another_call() {
+    let rig = asked(&[asks("who"), completed()]).await;
+    rig.mcp.always_for("tasks/update", MockFault::status_with(429, "retry-after", "900"));
+    let mut late = answering("who");
+    late["timeout_ms"] = json!(60_000);
+    let seen = ended(&rig, late).await;
+    assert_eq!(
+        (seen.kind, seen.may_have_run),
+        (OutcomeKind::Expired, Some(MayHaveRun::No)),
+        "{}",
+        seen.message
+    );
+    assert!(rig.mcp.requests_of("tasks/cancel").is_empty());
+    rig.mcp.behave();
+    let mut again = answering("who");
+    again["call_id"] = json!("c3");
+    let seen = ended(&rig, again).await;
+    assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
+    ran_once(&rig, "answered in the end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_after_the_answers_were_taken_does_not_end_the_call() {
+    let rig =
+        asked(&[asks("who"), json!({ "status": "working", "pollIntervalMs": 5_000 }), completed()]).await;
+    rig.send(answering("who").to_string()).await;
+    let fleet = rig.fleet(None).await;
+    rig.deliver(&fleet).await;
+    assert_eq!(rig.row("c2").await.unwrap().state, State::WaitingTask);
+    let mut catalog = rig.catalog();
+    catalog["tools"][1]["description"] = json!("Reworded.");
+    catalog["tools"][1]["input_schema"] = json!({ "type": "object", "title": "Reworded" });
+    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    rig.settle_with(&fleet).await;
+    let seen = rig.outcome("c2").await;
+    assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
+    ran_once(&rig, "reworded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_the_answers_by_whatever_stands_between_leaves_the_task_to_another_call() {
+    let rig = asked(&[asks("who"), completed()]).await;
+    rig.mcp.next_for("tasks/update", MockFault::status(413));
+    let seen = ended(&rig, answering("who")).await;
+    assert_eq!(seen.kind, OutcomeKind::InputRequired, "{}", seen.message);
+    assert!(seen.message.contains("did not take the answers"), "{}", seen.message);
+    assert!(rig.mcp.requests_of("tasks/cancel").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_a_server_does_not_take_are_asked_for_once_more_with_its_reason() {
     let rig = asked(&[asks("who"), completed()]).await;
     rig.mcp.next_for("tasks/update", MockFault::rpc(-32602, "who: not a name"));
     let seen = ended(&rig, answering("who")).await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::InputRequired, Some("input_required")));
-    assert!(seen.message.contains("did not take the answers (who: not a name)"), "{}", seen.message);
+    assert!(seen.message.contains("-32602: who: not a name"), "{}", seen.message);
     let mut better = answering("who");
     better["call_id"] = json!("c3");
     better["resume"]["call_id"] = json!("c2");

@@ -1,6 +1,7 @@
 //! Owns the question to a server for its tools, asked as a worker would, with the operator's own right to read its secrets.
 //!
-//! **Invariant:** AWS is asked only for a server whose credential is kept there; no secret is printed.
+//! **Invariant:** AWS is asked only for a server whose credential is kept there; a credential goes only where a worker would send
+//! it; no secret is printed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use toolfleet_worker::clock::Clock;
 use toolfleet_worker::credentials::{AwsKeyring, Credentials};
 
 use crate::ending::Failure;
-use crate::network::client;
+use crate::network::{client, client_as_worker};
 
 /// How long a server may take to list its tools, its credential included.
 pub(super) const LIST_WITHIN: Duration = Duration::from_secs(10);
@@ -31,15 +32,17 @@ pub(super) type Answer = Result<Vec<RemoteTool>, String>;
 
 /// Asks servers.
 pub(super) struct Asker {
-    client: McpClient,
+    /// For servers that want no credential, wherever they are.
+    open: McpClient,
+    as_worker: McpClient,
     credentials: Credentials,
 }
 
 impl Asker {
     pub(super) async fn new() -> Result<Self, Failure> {
-        let client = client().await?;
-        let credentials = Credentials::new(client.clone(), Arc::new(OperatorsKeyring::default()));
-        Ok(Self { client, credentials })
+        let (open, as_worker) = (client().await?, client_as_worker().await?);
+        let credentials = Credentials::new(as_worker.clone(), Arc::new(OperatorsKeyring::default()));
+        Ok(Self { open, as_worker, credentials })
     }
 
     pub(super) async fn ask(&self, server: &Arc<Server>) -> Answer {
@@ -51,12 +54,13 @@ impl Asker {
         let endpoint = self.credentials.endpoint(server, None)?;
         let late = |_| Fault::CredentialPending { detail: "it was not at hand in time".to_owned() };
         timeout_at(deadline, endpoint.ready()).await.map_err(late)??;
-        self.client.list_tools(&endpoint, None, deadline).await
+        let client = if endpoint.auth.is_some() { &self.as_worker } else { &self.open };
+        client.list_tools(&endpoint, None, deadline).await
     }
 
     /// Ends the programs that were started.
     pub(super) async fn close(self) {
-        self.client.close().await;
+        self.open.close().await;
     }
 }
 
