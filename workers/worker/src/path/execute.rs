@@ -95,8 +95,7 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
     let ClaimedCall { ready, claim, row, since, task, overheard, .. } = call;
     let task = task.as_ref();
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(fleet.now()));
-    let attempts = work(fleet, arrival, ready, task, overheard, trail, deadline);
-    let mut attempts = std::pin::pin!(attempts);
+    let mut attempts = Box::pin(work(fleet, arrival, ready, task, overheard, trail, deadline));
     let mut heart = Box::pin(lease::keep(fleet, arrival, claim, row, *since, overheard));
     let mut beating = true;
     loop {

@@ -6,7 +6,8 @@
 //!
 //! Nothing of a call is written before `claim`, and `claim` is the last thing before anything is sent: a crash before it costs
 //! nothing, a crash after it is seen in the row. Each step hands on a type that only it can make. Steps never call each
-//! other; only this file knows their order. What every state of the row means is decided in `toolfleet_core::call`.
+//! other; only this file knows their order. The large ones are boxed: what a call holds while its tool runs is counted in
+//! thousands. What every state of the row means is decided in `toolfleet_core::call`.
 //!
 //! **Invariant:** a message ends in one of two ways: acknowledged with the proof of a record, or given back to the queue.
 
@@ -108,7 +109,7 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     let call = match in_time(fleet, admit::admit(fleet, arrival, request)).await? {
         Admitted::Call(call) => call,
         Admitted::Refused { request, outcome } => {
-            return concluded(record::conclude(fleet, arrival, *request, outcome).await);
+            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
         }
         Admitted::Stranger { request } => {
             return settled(record::unauthorised(fleet, arrival, *request).await);
@@ -116,11 +117,11 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     };
     fleet.passed(Step::Admitted).await;
 
-    let ready = match in_time(fleet, prepare::prepare(fleet, arrival, *call)).await? {
+    let ready = match in_time(fleet, Box::pin(prepare::prepare(fleet, arrival, *call))).await? {
         Prepared::Ready(ready) => ready,
         Prepared::Later { after_ms, why } => return Ok(Leaving::Later { after_ms, why }),
         Prepared::Over { request, outcome } => {
-            return concluded(record::conclude(fleet, arrival, *request, outcome).await);
+            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
         }
     };
     fleet.passed(Step::Prepared).await;
@@ -143,16 +144,19 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     let outcome = match execute::execute(fleet, arrival, &mut claimed).await {
         Executed::Finished(outcome) => outcome,
         Executed::Later { after_ms, why } => {
-            return concluded(record::release(fleet, arrival, *claimed, after_ms, why).await);
+            let released = Box::pin(record::release(fleet, arrival, *claimed, after_ms, why));
+            return concluded(released.await);
         }
         Executed::Parked { task, after_ms, troubled } => {
             fleet.passed(Step::Executed).await;
-            return concluded(record::park(fleet, arrival, *claimed, task, after_ms, troubled).await);
+            let parked = Box::pin(record::park(fleet, arrival, *claimed, task, after_ms, troubled));
+            return concluded(parked.await);
         }
     };
     fleet.passed(Step::Executed).await;
 
-    concluded(record::finish(fleet, arrival, *claimed, outcome).instrument(trace::step("record")).await)
+    let finished = Box::pin(record::finish(fleet, arrival, *claimed, outcome));
+    concluded(finished.instrument(trace::step("record")).await)
 }
 
 /// Tells whoever waits, and a server that still works on it, then deletes the message from the queue it came from.
