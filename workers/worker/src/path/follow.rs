@@ -123,18 +123,24 @@ async fn told(
     task: &Task,
     question: TaskQuestion<'_>,
 ) -> Result<Asked, Fault> {
-    let mut refused = None;
+    let mut refused: Option<Fault> = None;
     if let (true, Some(answers)) = (task.unanswered, answers(ready)) {
         match fleet.mcp.update_task(question, answers).instrument(trace::step("tasks/update")).await {
             // The server need not have taken them in before it answers.
             Ok(()) => return Ok(Asked::Open { after_ms: SHORTEST_POLL_MS }),
             // No such task, not these answers, not to us, or taken and badly told: the task itself tells which.
-            Err(fault) if fault.retry_class() == RetryClass::Permanent => refused = Some(fault.to_string()),
+            Err(fault) if fault.retry_class() == RetryClass::Permanent => refused = Some(fault),
             Err(fault) => return Err(fault),
         }
     }
-    let state = fleet.mcp.task(question).instrument(trace::step("tasks/get")).await?;
-    Ok(meaning(fleet, ready, overheard, state, refused))
+    let state = fleet.mcp.task(question).instrument(trace::step("tasks/get")).await;
+    let unsure = refused.as_ref().is_some_and(|fault| fault.may_have_run() == MayHaveRun::Unknown);
+    match state {
+        Ok(state) => Ok(meaning(fleet, ready, overheard, state, refused)),
+        // Whatever became of the question, the answers may have been taken.
+        Err(fault) if unsure => Err(Fault::AnswerLost { detail: fault.to_string() }),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// What the call brings for the task.
@@ -157,7 +163,7 @@ fn meaning(
     ready: &ReadyCall,
     overheard: &Overheard,
     state: TaskState,
-    refused: Option<String>,
+    refused: Option<Fault>,
 ) -> Asked {
     match state {
         TaskState::Working { poll_interval_ms, message } => {

@@ -170,6 +170,22 @@ async fn a_task_that_could_not_be_answered_in_time_waits_for_another_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_may_have_its_answers_is_cancelled_with_its_call() {
+    let rig = asked(&[asks("who"), completed()]).await;
+    rig.mcp.next_for(
+        "tasks/update",
+        MockFault::Status { status: 202, headers: Vec::new(), body: String::new() },
+    );
+    rig.mcp.always_for("tasks/get", MockFault::status_with(429, "retry-after", "900"));
+    rig.mcp.always_for("tasks/update", MockFault::status_with(429, "retry-after", "900"));
+    let mut late = answering("who");
+    late["timeout_ms"] = json!(60_000);
+    let seen = ended(&rig, late).await;
+    assert_eq!((seen.kind, seen.may_have_run), (OutcomeKind::TimedOut, Some(MayHaveRun::Unknown)));
+    assert_eq!(rig.mcp.requests_of("tasks/cancel").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changes_after_the_answers_were_taken_does_not_end_the_call() {
     let rig =
         asked(&[asks("who"), json!({ "status": "working", "pollIntervalMs": 5_000 }), completed()]).await;
