@@ -25,7 +25,7 @@ pub use program::Programs;
 pub use schema::InputSchema;
 pub use server::Server;
 pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
-pub use wire::Material;
+pub use wire::{Literals, Material};
 
 use crate::digest::Digest;
 use crate::ids::{ServerId, Tenant, ToolId};

@@ -14,7 +14,7 @@ use toolfleet_core::ids::{CallId, CallKey, Tenant};
 use toolfleet_core::message::{CallRequest, Malformed, Operation, Reply};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
-use toolfleet_core::redact::sanitised;
+use toolfleet_core::shape::{ShownArguments, shape};
 use toolfleet_core::time::Timestamp;
 
 use super::claim::ClaimedCall;
@@ -361,7 +361,7 @@ fn event_record(
         user: request.and_then(|r| r.user.clone()),
         agent: request.and_then(|r| r.agent.clone()),
         group: request.and_then(|r| r.group.clone()),
-        arguments: request.and_then(|r| sanitised(r.arguments.get(), ARGUMENT_BYTES)),
+        arguments: request.and_then(|r| shape(r.arguments.get(), &ShownArguments::default(), ARGUMENT_BYTES)),
         digest: request
             .map(|r| r.digest.to_string())
             .unwrap_or_else(|| Digest::of_text(arrival.body()).to_string()),
