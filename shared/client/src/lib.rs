@@ -191,6 +191,7 @@ impl Client {
                     Finding::Nothing
                     | Finding::Lost
                     | Finding::Mismatch
+                    | Finding::OfAnother
                     | Finding::AwaitingApproval
                     | Finding::HeldElsewhere { .. },
                 ) => return Ok(Cancelled::Noted),

@@ -18,6 +18,11 @@ const BOUNDS: [(usize, usize); 4] = [(5, 24), (3, 12), (1, 12), (0, 0)];
 pub struct ShownArguments(Vec<Vec<String>>);
 
 impl ShownArguments {
+    /// No argument.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Reads paths as `city` or `order.id`; a path leads through the items of an array. An error names the path by its place.
     pub fn parse(paths: &[String]) -> Result<Self, (usize, &'static str)> {
         let read = |(i, path): (usize, &String)| {

@@ -16,6 +16,7 @@ use super::wire::{Literals, Parts};
 use super::{CatalogError, Server, problem};
 use crate::ids::{ServerId, ToolId};
 use crate::redact::quoted;
+use crate::shape::ShownArguments;
 
 mod access;
 mod authentication;
@@ -153,6 +154,7 @@ fn add(
         max_attempts: None,
         paused: status.is_some_and(|status| *status != Status::Enabled),
         access: access::rules(&below(entry, "accessRules"), definition.access_rules.unwrap_or_default())?,
+        shown: ShownArguments::default(),
         definition: vec![json!(definition.function_schema)],
     };
     parts.tools.push((entry.to_owned(), draft));
