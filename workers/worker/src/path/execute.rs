@@ -12,7 +12,8 @@ use toolfleet_core::call::HeldReason;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
-use toolfleet_core::retry::{Next, Standing, after};
+use toolfleet_core::retry::{Next, QUICK_TRIES, Standing, after};
+use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::{Answer, AnswerKind, Questions, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
@@ -26,6 +27,9 @@ use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
 use crate::telemetry::trace::{self, Onward};
+
+/// A try to reach a server that takes longer is not repeated in the worker's slot.
+const SLOW_TRY: Duration = Duration::from_secs(2);
 
 /// For callers of a call that ended as `input_required`.
 pub(super) fn how_to_answer(asks: &RawValue) -> &'static str {
@@ -62,6 +66,8 @@ struct Trail {
     lease_lost: AtomicBool,
     /// The task that the claim found is over or gone.
     task_over: AtomicBool,
+    /// When the call was claimed first.
+    started_at: Timestamp,
 }
 
 impl Trail {
@@ -77,6 +83,7 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
         sending: AtomicBool::new(false),
         lease_lost: AtomicBool::new(false),
         task_over: AtomicBool::new(false),
+        started_at: call.row.started_at.unwrap_or_else(|| fleet.now()),
     };
     if call.since.elapsed() >= fleet.limits.lease {
         if let Some(task) = call.task.clone() {
@@ -171,6 +178,7 @@ async fn attempts(
     if trail.attempts.load(Ordering::Acquire) >= call.max_attempts {
         return Executed::Finished(worn_out(call.max_attempts, trail));
     }
+    let mut tries = 0;
     loop {
         if trail.lease_lost.load(Ordering::Acquire) {
             return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
@@ -193,6 +201,7 @@ async fn attempts(
         fleet.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
         drop(span);
         trail.sending.store(false, Ordering::Release);
+        fleet.reachable.learn(&call.server.id, &answer, fleet.now());
         let fault = match answer {
             Ok(answer) => {
                 fleet.breakers.answered(&call.server.id, fleet.now());
@@ -214,6 +223,7 @@ async fn attempts(
         if fault.may_have_run() == MayHaveRun::Unknown {
             trail.exposed.store(true, Ordering::Release);
         }
+        tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
         let standing = Standing {
             attempts: made,
             max_attempts: call.max_attempts,
@@ -223,6 +233,13 @@ async fn attempts(
             now: if Instant::now() >= deadline { call.deadline } else { fleet.now() },
             deadline: call.deadline,
             backoff_ms: backoff::after_tries(made),
+            tries,
+            unreachable_backoff_ms: backoff::unreachable(arrival.tries(), tries),
+            wait_until: if fleet.reachable.has_answered(&call.server.id, fleet.now()) {
+                call.deadline
+            } else {
+                trail.started_at.plus_ms(fleet.limits.unreachable_wait_ms())
+            },
         };
         match after(&fault, standing) {
             Next::End(outcome) => return Executed::Finished(outcome),
@@ -234,7 +251,12 @@ async fn attempts(
                 let wait = Wait::for_server(fleet, &call.server.id, reason, after_ms);
                 return Executed::Held(wait.with_fault(&fault));
             }
-            Next::Again { after_ms } => tokio::time::sleep(Duration::from_millis(after_ms)).await,
+            Next::Again { after_ms, counted } => {
+                if !counted {
+                    trail.attempts.fetch_sub(1, Ordering::AcqRel);
+                }
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            }
         }
     }
 }
@@ -259,6 +281,7 @@ async fn attempt(
         conversation: call.request.session.as_ref().map(|s| s.as_str()),
         traceparent: onward.traceparent.as_deref(),
         tracestate: onward.tracestate.as_deref(),
+        repeatable: call.repeatable,
         ..ToolCall::new(&ready.endpoint, &call.name, arguments, within.min(deadline))
     };
     let hear = |note| overheard.hear(note, fleet.now());
