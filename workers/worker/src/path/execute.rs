@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::breaker::Admission;
+use toolfleet_core::call::HeldReason;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
@@ -18,6 +19,7 @@ use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked, Task};
+use super::hold::Wait;
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
@@ -46,6 +48,8 @@ pub(super) enum Executed {
         after_ms: u64,
         why: &'static str,
     },
+    /// It waits for something that its caller may want to know.
+    Held(Wait),
     /// The server works on it as a task, which is to be asked after then.
     Parked {
         task: Task,
@@ -183,7 +187,8 @@ async fn attempts(
             if fleet.now().plus_ms(retry_after_ms) >= call.deadline {
                 return Executed::Finished(unavailable(trail, retry_after_ms));
             }
-            return Executed::Later { after_ms: retry_after_ms, why: "the server's breaker is open" };
+            let reason = HeldReason::ServerFailing;
+            return Executed::Held(Wait::for_server(fleet, &call.server.id, reason, retry_after_ms));
         }
         let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         trail.sending.store(true, Ordering::Release);
@@ -242,10 +247,9 @@ async fn attempts(
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
-                return Executed::Later {
-                    after_ms,
-                    why: "the server asks for a pause, or the next try is far",
-                };
+                let reason = if counted { HeldReason::BackOff } else { HeldReason::ServerPause };
+                let wait = Wait::for_server(fleet, &call.server.id, reason, after_ms);
+                return Executed::Held(wait.with_fault(&fault));
             }
             Next::Again { after_ms, counted } => {
                 if !counted {
