@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked, Task};
-use super::hold::Wait;
+use super::hold::{Wait, reason_of, unavailable, waits_until};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
@@ -184,8 +184,10 @@ async fn attempts(
             return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
         }
         if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
-            if fleet.now().plus_ms(retry_after_ms) >= call.deadline {
-                return Executed::Finished(unavailable(trail, retry_after_ms));
+            let until = waits_until(fleet, &call.server.id, trail.started_at, call.deadline);
+            if fleet.now().plus_ms(retry_after_ms) >= until {
+                let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+                return Executed::Finished(unavailable(fleet, &call.server.id, ran, retry_after_ms));
             }
             let reason = HeldReason::ServerFailing;
             return Executed::Held(Wait::for_server(fleet, &call.server.id, reason, retry_after_ms));
@@ -235,10 +237,16 @@ async fn attempts(
             backoff_ms: backoff::after_tries(made),
             tries,
             unreachable_backoff_ms: backoff::unreachable(arrival.tries(), tries),
-            wait_until: if fleet.reachable.has_answered(&call.server.id, fleet.now()) {
-                call.deadline
-            } else {
-                trail.started_at.plus_ms(fleet.limits.unreachable_wait_ms())
+            wait_until: match reason_of(&fault) {
+                HeldReason::ServerUnreachable => {
+                    waits_until(fleet, &call.server.id, trail.started_at, call.deadline)
+                }
+                HeldReason::Credential
+                | HeldReason::OwnTrouble
+                | HeldReason::ServerFailing
+                | HeldReason::ServerPause
+                | HeldReason::Share
+                | HeldReason::BackOff => call.deadline,
             },
         };
         match after(&fault, standing) {
@@ -247,8 +255,7 @@ async fn attempts(
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
-                let reason = if counted { HeldReason::BackOff } else { HeldReason::ServerPause };
-                let wait = Wait::for_server(fleet, &call.server.id, reason, after_ms);
+                let wait = Wait::for_server(fleet, &call.server.id, reason_of(&fault), after_ms);
                 return Executed::Held(wait.with_fault(&fault));
             }
             Next::Again { after_ms, counted } => {
@@ -377,10 +384,4 @@ fn worn_out(max_attempts: u32, trail: &Trail) -> Outcome {
     let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
     let text = format!("All {max_attempts} attempts are used up; workers were lost while they ran the call.");
     Outcome::failed(Why::new(Code::WorkerLost, text, ran).retryable(None))
-}
-
-fn unavailable(trail: &Trail, after_ms: u64) -> Outcome {
-    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-    let text = "The server fails too often and will not be asked again before the call's deadline.";
-    Outcome::failed(Why::new(Code::ServerUnreachable, text, ran).retryable(Some(after_ms)))
 }

@@ -6,8 +6,11 @@
 
 use toolfleet_aws::Trouble;
 use toolfleet_core::call::{Event, Finding, Held, HeldReason};
+use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::CallRequest;
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::time::Timestamp;
 
 use super::record::{self, Concluded};
 use super::swap::{Turn, apply};
@@ -55,6 +58,42 @@ impl Wait {
             call = %request.key, server, reason = reason.as_str(), %next_try_at, fault, code = "held",
             "a call waits: {}", reason.sentence()
         );
+    }
+}
+
+/// Until when a call waits for a server that it cannot reach: its deadline, or `TOOLFLEET_UNREACHABLE_WAIT_MS` after `since` where the
+/// server has not answered this worker within the last hour, because nobody gains from a misspelt address that is tried for long.
+pub(super) fn waits_until(
+    fleet: &Fleet,
+    server: &ServerId,
+    since: Timestamp,
+    deadline: Timestamp,
+) -> Timestamp {
+    if fleet.reachable.has_answered(server, fleet.now()) {
+        return deadline;
+    }
+    since.plus_ms(fleet.limits.unreachable_wait_ms()).min(deadline)
+}
+
+/// The end of a call whose server cannot be reached, or fails too often, for as long as the call can wait.
+pub(super) fn unavailable(fleet: &Fleet, server: &ServerId, ran: MayHaveRun, after_ms: u64) -> Outcome {
+    let last = fleet.reachable.last_failure(server);
+    let last = last.map_or_else(String::new, |last| format!(" The last try met: {last}."));
+    let text = format!(
+        "Server `{server}` is not available, and the call cannot wait any longer.{last}{}",
+        if ran == MayHaveRun::No { " Nothing was sent to the tool." } else { "" }
+    );
+    Outcome::failed(Why::new(Code::ServerUnreachable, text, ran).retryable(Some(after_ms)))
+}
+
+/// What a call waits for after such a fault.
+pub(super) const fn reason_of(fault: &Fault) -> HeldReason {
+    match (fault, fault.retry_class()) {
+        (Fault::Credential { .. } | Fault::CredentialPending { .. }, _) => HeldReason::Credential,
+        (Fault::RegisterAway { .. }, _) => HeldReason::OwnTrouble,
+        (_, RetryClass::NotExecuted) => HeldReason::ServerUnreachable,
+        (_, RetryClass::Pause { .. }) => HeldReason::ServerPause,
+        (_, RetryClass::Ambiguous | RetryClass::Permanent) => HeldReason::BackOff,
     }
 }
 

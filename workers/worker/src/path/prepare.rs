@@ -16,7 +16,7 @@ use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_mcp::Endpoint;
 
 use super::admit::{AdmittedCall, check_arguments};
-use super::hold::Wait;
+use super::hold::{Wait, reason_of, unavailable, waits_until};
 use super::resume;
 use super::visit::Arrival;
 use crate::backoff;
@@ -43,7 +43,7 @@ pub(super) async fn prepare(
 ) -> Result<Prepared, Trouble> {
     if let Admission::Refused { retry_after_ms } = fleet.breakers.peek(&call.server.id, fleet.now()) {
         let wait = Wait::for_server(fleet, &call.server.id, HeldReason::ServerFailing, retry_after_ms);
-        return Ok(wait_or_end(fleet, call, wait));
+        return Ok(wait_or_end(fleet, arrival, call, wait));
     }
     let endpoint = match ready_endpoint(fleet, &call).await {
         Ok(endpoint) => endpoint,
@@ -162,6 +162,7 @@ async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Resu
     let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
     let listed =
         fleet.mcp.tool_list(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
+    fleet.reachable.learn(&call.server.id, &listed, fleet.now());
     match &listed {
         Ok(_) => fleet.breakers.answered(&call.server.id, fleet.now()),
         // A list that the call's own deadline cut short says nothing of the server.
@@ -188,11 +189,11 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
         RetryClass::Pause { after_ms: None } => {
             (HeldReason::ServerPause, backoff::after_tries(arrival.tries()))
         }
-        RetryClass::NotExecuted => (HeldReason::ServerUnreachable, backoff::after_tries(arrival.tries())),
+        RetryClass::NotExecuted => (reason_of(fault), backoff::unreachable(arrival.tries(), 1)),
         RetryClass::Ambiguous => (HeldReason::ServerFailing, backoff::after_tries(arrival.tries())),
     };
     let wait = Wait::for_server(fleet, &call.server.id, reason, after_ms);
-    wait_or_end(fleet, call, wait.with_fault(fault))
+    wait_or_end(fleet, arrival, call, wait.with_fault(fault))
 }
 
 fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
@@ -201,16 +202,14 @@ fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
 }
 
-/// Waits, unless the deadline would pass meanwhile.
-fn wait_or_end(fleet: &Fleet, call: AdmittedCall, wait: Wait) -> Prepared {
-    let after_ms = wait.after_ms;
-    if fleet.now().plus_ms(after_ms) < call.deadline {
+/// Waits, unless the call could not go on in time.
+fn wait_or_end(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, wait: Wait) -> Prepared {
+    let server = &call.server.id;
+    // A call that lay in a backlog has not been tried yet: its wait begins with the first failure that was seen.
+    let since = fleet.reachable.failing_since(server).unwrap_or_else(|| fleet.now()).max(arrival.enqueued_at);
+    if fleet.now().plus_ms(wait.after_ms) < waits_until(fleet, server, since, call.deadline) {
         return Prepared::Held { request: call.request, wait };
     }
-    let text = format!(
-        "Server `{}` is not available and will not be asked again before the call's deadline. Nothing was sent to the tool.",
-        call.server.id
-    );
-    let why = Why::new(Code::ServerUnreachable, text, MayHaveRun::No).retryable(Some(after_ms));
-    Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
+    let outcome = unavailable(fleet, server, MayHaveRun::No, wait.after_ms);
+    Prepared::Over { request: call.request, outcome }
 }
