@@ -4,6 +4,7 @@
 
 use super::State;
 use super::caller::Caller;
+use super::held::Held;
 use super::row::CallRow;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
@@ -89,6 +90,13 @@ pub enum Event {
         /// The digest of the tool's definition, where the tool is known.
         definition: Option<String>,
     },
+    /// A delivery cannot execute it yet, and says why.
+    Hold {
+        /// The delivery.
+        visit: Visit,
+        /// What it waits for.
+        held: Held,
+    },
     /// The holder is alive.
     Heartbeat {
         /// Its claim.
@@ -106,6 +114,8 @@ pub enum Event {
         attempts: u32,
         /// Whether one of them may have had an effect.
         exposed: bool,
+        /// What it waits for, where that is worth telling.
+        held: Option<Box<Held>>,
         /// Now.
         now: Timestamp,
     },

@@ -90,10 +90,13 @@ impl Connection {
 
     async fn behave(&mut self, request: &Recorded) -> io::Result<bool> {
         let verdict = protocol::judge(&mut self.state.lock(), request);
-        let reply = match verdict {
+        let mut reply = match verdict {
             Verdict::Reply(reply) => reply,
             Verdict::Call => self.call(request),
         };
+        if let Some(cookie) = self.state.lock().cookies.get(request.method()) {
+            reply.headers.push(("set-cookie".to_owned(), cookie.clone()));
+        }
         self.write(&reply).await?;
         Ok(true)
     }
@@ -128,9 +131,29 @@ impl Connection {
     async fn misbehave(&mut self, request: &Recorded, fault: MockFault) -> io::Result<bool> {
         let id = id_of(request);
         match fault {
+            MockFault::AfterRunning(then) => {
+                let verdict = protocol::judge(&mut self.state.lock(), request);
+                match verdict {
+                    Verdict::Call => {
+                        self.execute(request);
+                        Box::pin(self.misbehave(request, *then)).await
+                    }
+                    Verdict::Reply(reply) => self.write(&reply).await.map(|()| true),
+                }
+            }
             MockFault::Status { status, headers, body } => {
+                let body = body.replace("{id}", &id.to_string());
                 self.write(&Reply { status, headers, body }).await?;
                 Ok(true)
+            }
+            MockFault::Cut { status, content_type, body, lost } => {
+                let body = body.replace("{id}", &id.to_string());
+                let head = head(status, &[("content-type".to_owned(), content_type)], Some(body.len()));
+                let kept = body.as_bytes().get(..body.len().saturating_sub(lost)).unwrap_or_default();
+                self.writer.write_all(head.as_bytes()).await?;
+                self.writer.write_all(kept).await?;
+                self.writer.flush().await?;
+                Ok(kept.len() == body.len())
             }
             MockFault::Rpc { status, code, message, data, with_id } => {
                 let id = if with_id { id } else { Value::Null };
@@ -221,7 +244,9 @@ impl Connection {
                 self.write(&Reply::events(body)).await?;
                 Ok(true)
             }
-            MockFault::Status { .. }
+            MockFault::AfterRunning(_)
+            | MockFault::Cut { .. }
+            | MockFault::Status { .. }
             | MockFault::Rpc { .. }
             | MockFault::CloseBeforeExecuting
             | MockFault::CloseBeforeAnswer
