@@ -247,9 +247,7 @@ async fn attempts(
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
-                let reason = if counted { HeldReason::BackOff } else { HeldReason::ServerPause };
-                let wait = Wait::for_server(fleet, &call.server.id, reason, after_ms);
-                return Executed::Held(wait.with_fault(&fault));
+                return Executed::Held(Wait::after_fault(fleet, &call.server.id, &fault, after_ms));
             }
             Next::Again { after_ms, counted } => {
                 if !counted {

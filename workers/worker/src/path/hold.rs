@@ -6,6 +6,7 @@
 
 use toolfleet_aws::Trouble;
 use toolfleet_core::call::{Event, Finding, Held, HeldReason};
+use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::CallRequest;
 
@@ -25,6 +26,11 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    /// A wait for a server after a fault.
+    pub(super) fn after_fault(fleet: &Fleet, server: &ServerId, fault: &Fault, after_ms: u64) -> Self {
+        Self::for_server(fleet, server, reason_of(fault), after_ms).with_fault(fault)
+    }
+
     /// A wait for a server.
     pub(super) fn for_server(fleet: &Fleet, server: &ServerId, reason: HeldReason, after_ms: u64) -> Self {
         let held = Held::new(reason, Some(server.clone()), fleet.now(), after_ms);
@@ -55,6 +61,33 @@ impl Wait {
             call = %request.key, server, reason = reason.as_str(), %next_try_at, fault, code = "held",
             "a call waits: {}", reason.sentence()
         );
+    }
+}
+
+/// What a call waits for after a fault that another try may cure.
+const fn reason_of(fault: &Fault) -> HeldReason {
+    match fault {
+        Fault::Connect { .. } => HeldReason::ServerUnreachable,
+        Fault::CredentialPending { .. } => HeldReason::Credential,
+        Fault::RegisterAway { .. } => HeldReason::OwnTrouble,
+        Fault::RateLimited { .. } => HeldReason::ServerPause,
+        Fault::ServerStatus { retry_after_ms: Some(_), .. } => HeldReason::ServerPause,
+        Fault::Unauthorized
+        | Fault::Forbidden { .. }
+        | Fault::Credential { .. }
+        | Fault::SessionLost
+        | Fault::VersionUnsupported { .. }
+        | Fault::NotResumable { .. }
+        | Fault::Rpc { .. }
+        | Fault::RpcAmbiguous { .. }
+        | Fault::ServerStatus { .. }
+        | Fault::ClientStatus { .. }
+        | Fault::AnswerLost { .. }
+        | Fault::AttemptTimeout { .. }
+        | Fault::InvalidAnswer { .. }
+        | Fault::AnswerTooLarge { .. }
+        | Fault::AddressRefused { .. }
+        | Fault::Redirect { .. } => HeldReason::BackOff,
     }
 }
 

@@ -140,8 +140,8 @@ async fn ready_endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Endpoint, 
 fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
     let after_ms = backoff::after_tries(arrival.tries());
     if fault.retry_class() != RetryClass::Permanent && fleet.now().plus_ms(after_ms) < call.deadline {
-        let wait = Wait::for_server(fleet, &call.server.id, HeldReason::Credential, after_ms);
-        return Prepared::Held { request: call.request, wait: wait.with_fault(fault) };
+        let wait = Wait::after_fault(fleet, &call.server.id, fault, after_ms);
+        return Prepared::Held { request: call.request, wait };
     }
     let text = format!("{fault}. An operator must mend the server's configuration.");
     let why = Why::new(fault.code(), text, MayHaveRun::No).retryable(None);
@@ -177,22 +177,20 @@ async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Resu
 
 /// A list that cannot be had executed nothing: whatever may pass is waited for.
 fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
-    let (reason, after_ms) = match fault.retry_class() {
+    let after_ms = match fault.retry_class() {
         RetryClass::Permanent => {
             let text =
                 format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
             let outcome = Outcome::failed(Why::new(fault.code(), text, MayHaveRun::No));
             return Prepared::Over { request: call.request, outcome };
         }
-        RetryClass::Pause { after_ms: Some(ms) } => (HeldReason::ServerPause, ms),
-        RetryClass::Pause { after_ms: None } => {
-            (HeldReason::ServerPause, backoff::after_tries(arrival.tries()))
+        RetryClass::Pause { after_ms: Some(ms) } => ms,
+        RetryClass::Pause { after_ms: None } | RetryClass::NotExecuted | RetryClass::Ambiguous => {
+            backoff::after_tries(arrival.tries())
         }
-        RetryClass::NotExecuted => (HeldReason::ServerUnreachable, backoff::after_tries(arrival.tries())),
-        RetryClass::Ambiguous => (HeldReason::ServerFailing, backoff::after_tries(arrival.tries())),
     };
-    let wait = Wait::for_server(fleet, &call.server.id, reason, after_ms);
-    wait_or_end(fleet, call, wait.with_fault(fault))
+    let wait = Wait::after_fault(fleet, &call.server.id, fault, after_ms);
+    wait_or_end(fleet, call, wait)
 }
 
 fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
