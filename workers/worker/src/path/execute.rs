@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_core::breaker::Admission;
-use toolfleet_core::call::HeldReason;
 use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::retry::{Next, QUICK_TRIES, Standing, after};
@@ -19,12 +18,13 @@ use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked, Task};
-use super::hold::Wait;
+use super::hold::{self, Wait};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
 use super::visit::Arrival;
 use crate::backoff;
+use crate::breakers::Refusal;
 use crate::fleet::Fleet;
 use crate::telemetry::trace::{self, Onward};
 
@@ -183,13 +183,14 @@ async fn attempts(
         if trail.lease_lost.load(Ordering::Acquire) {
             return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
         }
-        if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
-            if fleet.now().plus_ms(retry_after_ms) >= call.deadline {
-                return Executed::Finished(unavailable(trail, retry_after_ms));
+        let (server, tenant) = (&call.server.id, &call.request.key.tenant);
+        let permit = match fleet.breakers.ask(server, tenant, fleet.now()) {
+            Ok(permit) => permit,
+            Err(refusal) if fleet.now().plus_ms(refusal.retry_after_ms) >= call.deadline => {
+                return Executed::Finished(unavailable(server, trail, &refusal));
             }
-            let reason = HeldReason::ServerFailing;
-            return Executed::Held(Wait::for_server(fleet, &call.server.id, reason, retry_after_ms));
-        }
+            Err(refusal) => return Executed::Held(Wait::refused(fleet, server, refusal)),
+        };
         let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         trail.sending.store(true, Ordering::Release);
         let operation = call.request.operation;
@@ -202,9 +203,11 @@ async fn attempts(
         drop(span);
         trail.sending.store(false, Ordering::Release);
         fleet.reachable.learn(&call.server.id, &answer, fleet.now());
+        // An attempt that the caller's own deadline cut short says nothing of the server.
+        let cut_short = answer.is_err() && Instant::now() >= deadline;
+        let pause_ms = if cut_short { None } else { permit.record(&answer, fleet.now()) };
         let fault = match answer {
             Ok(answer) => {
-                fleet.breakers.answered(&call.server.id, fleet.now());
                 if let AnswerKind::Task(TaskHandle { id, poll_interval_ms }) = answer.kind {
                     let after_ms = follow::poll_after_ms(poll_interval_ms);
                     trail.exposed.store(true, Ordering::Release);
@@ -213,12 +216,8 @@ async fn attempts(
                 }
                 return Executed::Finished(outcome_of(answer));
             }
-            Err(fault) => fault,
+            Err(fault) => fault.paused_for(pause_ms),
         };
-        // An attempt that the caller's own deadline cut short says nothing of the server.
-        if Instant::now() < deadline {
-            fleet.breakers.failed(&call.server.id, &fault, fleet.now());
-        }
         tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, %fault, "an attempt failed");
         if fault.may_have_run() == MayHaveRun::Unknown {
             trail.exposed.store(true, Ordering::Release);
@@ -377,8 +376,9 @@ fn worn_out(max_attempts: u32, trail: &Trail) -> Outcome {
     Outcome::failed(Why::new(Code::WorkerLost, text, ran).retryable(None))
 }
 
-fn unavailable(trail: &Trail, after_ms: u64) -> Outcome {
+fn unavailable(server: &ServerId, trail: &Trail, refusal: &Refusal) -> Outcome {
     let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-    let text = "The server fails too often and will not be asked again before the call's deadline.";
-    Outcome::failed(Why::new(Code::ServerUnreachable, text, ran).retryable(Some(after_ms)))
+    let text = hold::not_before_the_deadline(server, refusal.reason, refusal.last_fault.as_deref());
+    let why = Why::new(hold::code_of(refusal.reason), text, ran);
+    Outcome::failed(why.retryable(Some(refusal.retry_after_ms)))
 }

@@ -9,10 +9,12 @@ use toolfleet_core::call::{Event, Finding, Held, HeldReason};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::CallRequest;
+use toolfleet_core::outcome::Code;
 
 use super::record::{self, Concluded};
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
+use crate::breakers::Refusal;
 use crate::fleet::Fleet;
 
 /// A shorter wait is not written down.
@@ -29,6 +31,15 @@ impl Wait {
     /// A wait for a server after a fault.
     pub(super) fn after_fault(fleet: &Fleet, server: &ServerId, fault: &Fault, after_ms: u64) -> Self {
         Self::for_server(fleet, server, reason_of(fault), after_ms).with_fault(fault)
+    }
+
+    /// A wait for a server whose breaker is open, or that asked for a pause.
+    pub(super) fn refused(fleet: &Fleet, server: &ServerId, refusal: Refusal) -> Self {
+        let wait = Self::for_server(fleet, server, refusal.reason, refusal.retry_after_ms);
+        match refusal.last_fault {
+            Some(fault) => wait.with_fault(fault),
+            None => wait,
+        }
     }
 
     /// A wait for a server.
@@ -61,6 +72,24 @@ impl Wait {
             call = %request.key, server, reason = reason.as_str(), %next_try_at, fault, code = "held",
             "a call waits: {}", reason.sentence()
         );
+    }
+}
+
+/// Why a call ends now that would wait beyond its deadline.
+pub(super) fn not_before_the_deadline(server: &ServerId, why: HeldReason, fault: Option<&str>) -> String {
+    let fault = fault.map_or_else(String::new, |fault| format!(" Last fault: {fault}."));
+    let why = why.sentence();
+    format!("Server `{server}` will not be asked again before the call's deadline: {why}.{fault}")
+}
+
+/// The code of a call that ends because its wait would be longer than its deadline.
+pub(super) const fn code_of(reason: HeldReason) -> Code {
+    match reason {
+        HeldReason::ServerUnreachable | HeldReason::Share => Code::ServerUnreachable,
+        HeldReason::ServerFailing | HeldReason::BackOff => Code::ServerError,
+        HeldReason::ServerPause => Code::RateLimited,
+        HeldReason::Credential => Code::CredentialUnavailable,
+        HeldReason::OwnTrouble => Code::InternalError,
     }
 }
 

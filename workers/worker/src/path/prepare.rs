@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_aws::Trouble;
-use toolfleet_core::breaker::Admission;
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::catalog::Server;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::Endpoint;
 
 use super::admit::{AdmittedCall, check_arguments};
-use super::hold::Wait;
+use super::hold::{self, Wait};
 use super::resume;
 use super::visit::Arrival;
 use crate::backoff;
+use crate::breakers::Refusal;
 use crate::fleet::Fleet;
 use crate::listing::{ListedTool, Listing, believed_for};
 
@@ -41,9 +42,10 @@ pub(super) async fn prepare(
     arrival: &Arrival,
     mut call: AdmittedCall,
 ) -> Result<Prepared, Trouble> {
-    if let Admission::Refused { retry_after_ms } = fleet.breakers.peek(&call.server.id, fleet.now()) {
-        let wait = Wait::for_server(fleet, &call.server.id, HeldReason::ServerFailing, retry_after_ms);
-        return Ok(wait_or_end(fleet, call, wait));
+    let tenant = &call.request.key.tenant;
+    if let Err(refusal) = fleet.breakers.peek(&call.server.id, tenant, fleet.now()) {
+        let wait = Wait::refused(fleet, &call.server.id, refusal);
+        return Ok(wait_or_end(fleet, arrival, call, wait));
     }
     let endpoint = match ready_endpoint(fleet, &call).await {
         Ok(endpoint) => endpoint,
@@ -54,14 +56,18 @@ pub(super) async fn prepare(
         let tools = match listed(fleet, &call, &endpoint).await {
             Ok(tools) => tools,
             // A registered tool can do without its server's hints, but not without the definition it is pinned to.
-            Err(fault)
+            Err(unlisted)
                 if call.registered
                     && call.pin.is_none()
-                    && (arrival.tries() <= 1 || fault.retry_class() == RetryClass::Permanent) =>
+                    && (arrival.tries() <= 1 || unlisted.is_permanent()) =>
             {
                 Arc::default()
             }
-            Err(fault) => return Ok(listing_failed(fleet, arrival, call, &fault)),
+            Err(Unlisted::Refused(refusal)) => {
+                let wait = Wait::refused(fleet, &call.server.id, refusal);
+                return Ok(wait_or_end(fleet, arrival, call, wait));
+            }
+            Err(Unlisted::Failed(fault)) => return Ok(listing_failed(fleet, arrival, call, &fault)),
         };
         let tool = tools.tool(&call.name);
         if let Some(outcome) = changed(&call, tool) {
@@ -148,27 +154,41 @@ fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &F
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
-async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Listing>, Fault> {
+/// Why there is no list.
+enum Unlisted {
+    /// The server is not asked now.
+    Refused(Refusal),
+    /// It was asked.
+    Failed(Fault),
+}
+
+impl Unlisted {
+    fn is_permanent(&self) -> bool {
+        match self {
+            Self::Refused(_) => false,
+            Self::Failed(fault) => fault.retry_class() == RetryClass::Permanent,
+        }
+    }
+}
+
+async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Listing>, Unlisted> {
     let own = (call.server.id.clone(), Some(call.request.key.tenant.clone()));
     let public = (call.server.id.clone(), None);
     if let Some(tools) = fleet.tool_cache.get(&own).or_else(|| fleet.tool_cache.get(&public)) {
         return Ok(tools);
     }
-    if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
-        return Err(Fault::RateLimited { retry_after_ms: Some(retry_after_ms) });
-    }
+    let (server, tenant) = (&call.server.id, &call.request.key.tenant);
+    let permit = fleet.breakers.ask(server, tenant, fleet.now()).map_err(Unlisted::Refused)?;
     let most_ms = call.attempt_ms.min(fleet.limits.lease_ms() / 4);
     let left = call.deadline.ms_since(fleet.now()).min(most_ms);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
     let listed =
         fleet.mcp.tool_list(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
-    match &listed {
-        Ok(_) => fleet.breakers.answered(&call.server.id, fleet.now()),
-        // A list that the call's own deadline cut short says nothing of the server.
-        Err(_) if left < most_ms => {}
-        Err(fault) => fleet.breakers.failed(&call.server.id, fault, fleet.now()),
-    }
-    let list = listed?;
+    fleet.reachable.learn(server, &listed, fleet.now());
+    // A list that the call's own deadline cut short says nothing of the server.
+    let cut_short = listed.is_err() && left < most_ms;
+    let pause_ms = if cut_short { None } else { permit.record(&listed, fleet.now()) };
+    let list = listed.map_err(|fault| Unlisted::Failed(fault.paused_for(pause_ms)))?;
     let tools = Arc::new(Listing::of(&list.tools));
     let key = if list.freshness.public { public } else { own };
     fleet.tool_cache.put_for(key, tools.clone(), believed_for(list.freshness));
@@ -190,7 +210,7 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
         }
     };
     let wait = Wait::after_fault(fleet, &call.server.id, fault, after_ms);
-    wait_or_end(fleet, call, wait)
+    wait_or_end(fleet, arrival, call, wait)
 }
 
 fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
@@ -199,16 +219,35 @@ fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
 }
 
-/// Waits, unless the deadline would pass meanwhile.
-fn wait_or_end(fleet: &Fleet, call: AdmittedCall, wait: Wait) -> Prepared {
-    let after_ms = wait.after_ms;
-    if fleet.now().plus_ms(after_ms) < call.deadline {
+/// Waits, unless the deadline would pass meanwhile, or the server never answered and was waited for long enough.
+fn wait_or_end(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, wait: Wait) -> Prepared {
+    let until = match wait.held.reason {
+        HeldReason::ServerUnreachable => unreachable_until(fleet, arrival, &call),
+        HeldReason::ServerFailing
+        | HeldReason::ServerPause
+        | HeldReason::Credential
+        | HeldReason::OwnTrouble
+        | HeldReason::Share
+        | HeldReason::BackOff => call.deadline,
+    };
+    if wait.held.next_try_at < until {
         return Prepared::Held { request: call.request, wait };
     }
+    let (reason, fault) = (wait.held.reason, wait.held.last_fault.as_deref());
     let text = format!(
-        "Server `{}` is not available and will not be asked again before the call's deadline. Nothing was sent to the tool.",
-        call.server.id
+        "{} Nothing was sent to the tool.",
+        hold::not_before_the_deadline(&call.server.id, reason, fault)
     );
-    let why = Why::new(Code::ServerUnreachable, text, MayHaveRun::No).retryable(Some(after_ms));
+    let why = Why::new(hold::code_of(reason), text, MayHaveRun::No).retryable(Some(wait.after_ms));
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
+}
+
+/// Until when a call waits for a server that cannot be reached.
+fn unreachable_until(fleet: &Fleet, arrival: &Arrival, call: &AdmittedCall) -> Timestamp {
+    let server = &call.server.id;
+    if fleet.reachable.has_answered(server, fleet.now()) {
+        return call.deadline;
+    }
+    let since = fleet.reachable.failing_since(server).unwrap_or(arrival.enqueued_at);
+    since.max(arrival.enqueued_at).plus_ms(fleet.limits.unreachable_wait_ms()).min(call.deadline)
 }
