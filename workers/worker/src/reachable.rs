@@ -5,7 +5,7 @@
 //! is later.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::ServerId;
@@ -16,16 +16,22 @@ const ANSWER_COUNTS_MS: u64 = 60 * 60 * 1000;
 /// Servers remembered; beyond it those that were heard of longest ago are forgotten.
 const MAX_SERVERS: usize = 20_000;
 
-#[derive(Debug, Clone, Copy, Default)]
+/// The failures after the last answer.
+#[derive(Debug, Clone)]
+struct Failing {
+    since: Timestamp,
+    last: Arc<str>,
+}
+
+#[derive(Debug, Clone, Default)]
 struct Heard {
     answered: Option<Timestamp>,
-    /// The first failure after the last answer.
-    failing_since: Option<Timestamp>,
+    failing: Option<Failing>,
 }
 
 impl Heard {
-    fn latest(self) -> Option<Timestamp> {
-        self.answered.max(self.failing_since)
+    fn latest(&self) -> Option<Timestamp> {
+        self.answered.max(self.failing.as_ref().map(|failing| failing.since))
     }
 }
 
@@ -36,27 +42,27 @@ pub struct Reachable(Mutex<HashMap<ServerId, Heard>>);
 impl Reachable {
     /// Learns how an attempt, a listing or a poll ended.
     pub fn learn<T>(&self, server: &ServerId, ended: &Result<T, Fault>, now: Timestamp) {
-        let answered = match ended {
-            Ok(_) => true,
-            Err(fault) => match fault.retry_class() {
-                RetryClass::NotExecuted => false,
-                // Our own register, a credential, a time-out: nothing was heard of the server.
-                _ if is_silent(fault) => return,
-                RetryClass::Pause { .. } | RetryClass::Ambiguous | RetryClass::Permanent => true,
-            },
+        let failure = match ended {
+            Ok(_) => None,
+            // Our own register, a credential, a time-out: nothing was heard of the server.
+            Err(fault) if is_silent(fault) => return,
+            Err(fault) if fault.retry_class() == RetryClass::NotExecuted => {
+                Some(Arc::from(fault.to_string()))
+            }
+            Err(_) => None,
         };
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(heard) = servers.get_mut(server) {
-            heard.take(answered, now);
+            heard.take(failure, now);
             return;
         }
         if servers.len() >= MAX_SERVERS {
-            let mut times: Vec<_> = servers.values().copied().map(Heard::latest).collect();
+            let mut times: Vec<_> = servers.values().map(Heard::latest).collect();
             let (_, cut, _) = times.select_nth_unstable(MAX_SERVERS / 8);
             let cut = *cut;
             servers.retain(|_, heard| heard.latest() > cut);
         }
-        servers.entry(server.clone()).or_default().take(answered, now);
+        servers.entry(server.clone()).or_default().take(failure, now);
     }
 
     /// Whether the server has answered so lately that its address must be right.
@@ -66,21 +72,31 @@ impl Reachable {
 
     /// Since when the server has failed without an answer, as far as this worker knows.
     pub fn failing_since(&self, server: &ServerId) -> Option<Timestamp> {
-        self.heard(server).failing_since
+        Some(self.heard(server).failing?.since)
+    }
+
+    /// What the last try to reach the server met, if it failed.
+    pub fn last_failure(&self, server: &ServerId) -> Option<Arc<str>> {
+        Some(self.heard(server).failing?.last)
     }
 
     fn heard(&self, server: &ServerId) -> Heard {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(server).copied().unwrap_or_default()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(server).cloned().unwrap_or_default()
     }
 }
 
 impl Heard {
-    fn take(&mut self, answered: bool, now: Timestamp) {
-        if answered {
-            *self = Self { answered: Some(now), failing_since: None };
-        } else {
-            self.failing_since.get_or_insert(now);
-        }
+    fn take(&mut self, failure: Option<Arc<str>>, now: Timestamp) {
+        self.failing = match failure {
+            None => {
+                self.answered = Some(now);
+                None
+            }
+            Some(last) => {
+                let since = self.failing.as_ref().map_or(now, |failing| failing.since);
+                Some(Failing { since, last })
+            }
+        };
     }
 }
 
@@ -138,6 +154,7 @@ mod tests {
         );
         reachable.learn(&server, &away(), at(220));
         assert_eq!(reachable.failing_since(&server), Some(at(220)));
+        assert!(reachable.last_failure(&server).unwrap().contains("refused"));
         assert!(reachable.has_answered(&server, at(3_799)));
         assert!(!reachable.has_answered(&server, at(3_800)));
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
-use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::retry::{Next, QUICK_TRIES, Standing, after};
@@ -18,13 +17,12 @@ use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked, Task};
-use super::hold::{self, Wait};
+use super::hold::{Wait, reason_of, unavailable, waits_until};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
 use super::visit::Arrival;
 use crate::backoff;
-use crate::breakers::Refusal;
 use crate::fleet::Fleet;
 use crate::telemetry::trace::{self, Onward};
 
@@ -186,10 +184,16 @@ async fn attempts(
         let (server, tenant) = (&call.server.id, &call.request.key.tenant);
         let permit = match fleet.breakers.ask(server, tenant, fleet.now()) {
             Ok(permit) => permit,
-            Err(refusal) if fleet.now().plus_ms(refusal.retry_after_ms) >= call.deadline => {
-                return Executed::Finished(unavailable(server, trail, &refusal));
+            Err(refusal) => {
+                let wait = Wait::refused(fleet, server, refusal);
+                if wait.held.next_try_at
+                    >= waits_until(fleet, server, wait.held.reason, trail.started_at, call.deadline)
+                {
+                    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+                    return Executed::Finished(unavailable(fleet, server, ran, &wait));
+                }
+                return Executed::Held(wait);
             }
-            Err(refusal) => return Executed::Held(Wait::refused(fleet, server, refusal)),
         };
         let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         trail.sending.store(true, Ordering::Release);
@@ -234,11 +238,7 @@ async fn attempts(
             backoff_ms: backoff::after_tries(made),
             tries,
             unreachable_backoff_ms: backoff::unreachable(arrival.tries(), tries),
-            wait_until: if fleet.reachable.has_answered(&call.server.id, fleet.now()) {
-                call.deadline
-            } else {
-                trail.started_at.plus_ms(fleet.limits.unreachable_wait_ms())
-            },
+            wait_until: waits_until(fleet, server, reason_of(&fault), trail.started_at, call.deadline),
         };
         match after(&fault, standing) {
             Next::End(outcome) => return Executed::Finished(outcome),
@@ -374,11 +374,4 @@ fn worn_out(max_attempts: u32, trail: &Trail) -> Outcome {
     let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
     let text = format!("All {max_attempts} attempts are used up; workers were lost while they ran the call.");
     Outcome::failed(Why::new(Code::WorkerLost, text, ran).retryable(None))
-}
-
-fn unavailable(server: &ServerId, trail: &Trail, refusal: &Refusal) -> Outcome {
-    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-    let text = hold::not_before_the_deadline(server, refusal.reason, refusal.last_fault.as_deref());
-    let why = Why::new(hold::code_of(refusal.reason), text, ran);
-    Outcome::failed(why.retryable(Some(refusal.retry_after_ms)))
 }

@@ -96,6 +96,7 @@ pub(super) async fn ask(
         deadline: within.min(deadline),
     };
     let told = told(fleet, ready, overheard, task, question).await;
+    fleet.reachable.learn(server, &told, fleet.now());
     // A question that the caller's own deadline cut short says nothing of the server.
     let cut_short = told.is_err() && Instant::now() >= deadline;
     let pause_ms = if cut_short { None } else { permit.record(&told, fleet.now()) };

@@ -4,12 +4,15 @@
 //!
 //! **Invariant:** a call that waits longer than [`WORTH_TELLING_MS`] before its claim has a row that says why.
 
+use std::sync::Arc;
+
 use toolfleet_aws::Trouble;
 use toolfleet_core::call::{Event, Finding, Held, HeldReason};
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::CallRequest;
-use toolfleet_core::outcome::Code;
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::time::Timestamp;
 
 use super::record::{self, Concluded};
 use super::swap::{Turn, apply};
@@ -75,15 +78,37 @@ impl Wait {
     }
 }
 
-/// Why a call ends now that would wait beyond its deadline.
-pub(super) fn not_before_the_deadline(server: &ServerId, why: HeldReason, fault: Option<&str>) -> String {
-    let fault = fault.map_or_else(String::new, |fault| format!(" Last fault: {fault}."));
-    let why = why.sentence();
-    format!("Server `{server}` will not be asked again before the call's deadline: {why}.{fault}")
+/// Until when a call waits for a server: its deadline. One that cannot be reached, and has not answered this worker within the last
+/// hour, is waited for until `TOOLFLEET_UNREACHABLE_WAIT_MS` after `since`, because nobody gains from a misspelt address that is tried
+/// for long.
+pub(super) fn waits_until(
+    fleet: &Fleet,
+    server: &ServerId,
+    reason: HeldReason,
+    since: Timestamp,
+    deadline: Timestamp,
+) -> Timestamp {
+    if reason != HeldReason::ServerUnreachable || fleet.reachable.has_answered(server, fleet.now()) {
+        return deadline;
+    }
+    since.plus_ms(fleet.limits.unreachable_wait_ms()).min(deadline)
 }
 
-/// The code of a call that ends because its wait would be longer than its deadline.
-pub(super) const fn code_of(reason: HeldReason) -> Code {
+/// The end of a call that can wait no longer.
+pub(super) fn unavailable(fleet: &Fleet, server: &ServerId, ran: MayHaveRun, wait: &Wait) -> Outcome {
+    let last =
+        wait.held.last_fault.as_deref().map(Arc::from).or_else(|| fleet.reachable.last_failure(server));
+    let last = last.map_or_else(String::new, |last| format!(" The last try met: {last}."));
+    let text = format!(
+        "Server `{server}` is not available, and the call cannot wait any longer: {}.{last}{}",
+        wait.why(),
+        if ran == MayHaveRun::No { " Nothing was sent to the tool." } else { "" }
+    );
+    Outcome::failed(Why::new(code_of(wait.held.reason), text, ran).retryable(Some(wait.after_ms)))
+}
+
+/// The code of a call that can wait no longer.
+const fn code_of(reason: HeldReason) -> Code {
     match reason {
         HeldReason::ServerUnreachable | HeldReason::Share => Code::ServerUnreachable,
         HeldReason::ServerFailing | HeldReason::BackOff => Code::ServerError,
@@ -93,30 +118,14 @@ pub(super) const fn code_of(reason: HeldReason) -> Code {
     }
 }
 
-/// What a call waits for after a fault that another try may cure.
-const fn reason_of(fault: &Fault) -> HeldReason {
-    match fault {
-        Fault::Connect { .. } => HeldReason::ServerUnreachable,
-        Fault::CredentialPending { .. } => HeldReason::Credential,
-        Fault::RegisterAway { .. } => HeldReason::OwnTrouble,
-        Fault::RateLimited { .. } => HeldReason::ServerPause,
-        Fault::ServerStatus { retry_after_ms: Some(_), .. } => HeldReason::ServerPause,
-        Fault::Unauthorized
-        | Fault::Forbidden { .. }
-        | Fault::Credential { .. }
-        | Fault::SessionLost
-        | Fault::VersionUnsupported { .. }
-        | Fault::NotResumable { .. }
-        | Fault::Rpc { .. }
-        | Fault::RpcAmbiguous { .. }
-        | Fault::ServerStatus { .. }
-        | Fault::ClientStatus { .. }
-        | Fault::AnswerLost { .. }
-        | Fault::AttemptTimeout { .. }
-        | Fault::InvalidAnswer { .. }
-        | Fault::AnswerTooLarge { .. }
-        | Fault::AddressRefused { .. }
-        | Fault::Redirect { .. } => HeldReason::BackOff,
+/// What a call waits for after such a fault.
+pub(super) const fn reason_of(fault: &Fault) -> HeldReason {
+    match (fault, fault.retry_class()) {
+        (Fault::Credential { .. } | Fault::CredentialPending { .. }, _) => HeldReason::Credential,
+        (Fault::RegisterAway { .. }, _) => HeldReason::OwnTrouble,
+        (_, RetryClass::NotExecuted) => HeldReason::ServerUnreachable,
+        (_, RetryClass::Pause { .. }) => HeldReason::ServerPause,
+        (_, RetryClass::Ambiguous | RetryClass::Permanent) => HeldReason::BackOff,
     }
 }
 

@@ -6,17 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_aws::Trouble;
-use toolfleet_core::call::HeldReason;
 use toolfleet_core::catalog::Server;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
-use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::Endpoint;
 
 use super::admit::{AdmittedCall, check_arguments};
-use super::hold::{self, Wait};
+use super::hold::{Wait, unavailable, waits_until};
 use super::resume;
 use super::visit::Arrival;
 use crate::backoff;
@@ -205,9 +203,8 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
             return Prepared::Over { request: call.request, outcome };
         }
         RetryClass::Pause { after_ms: Some(ms) } => ms,
-        RetryClass::Pause { after_ms: None } | RetryClass::NotExecuted | RetryClass::Ambiguous => {
-            backoff::after_tries(arrival.tries())
-        }
+        RetryClass::Pause { after_ms: None } | RetryClass::Ambiguous => backoff::after_tries(arrival.tries()),
+        RetryClass::NotExecuted => backoff::unreachable(arrival.tries(), 1),
     };
     let wait = Wait::after_fault(fleet, &call.server.id, fault, after_ms);
     wait_or_end(fleet, arrival, call, wait)
@@ -219,35 +216,14 @@ fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
 }
 
-/// Waits, unless the deadline would pass meanwhile, or the server never answered and was waited for long enough.
+/// Waits, unless the call could not go on in time.
 fn wait_or_end(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, wait: Wait) -> Prepared {
-    let until = match wait.held.reason {
-        HeldReason::ServerUnreachable => unreachable_until(fleet, arrival, &call),
-        HeldReason::ServerFailing
-        | HeldReason::ServerPause
-        | HeldReason::Credential
-        | HeldReason::OwnTrouble
-        | HeldReason::Share
-        | HeldReason::BackOff => call.deadline,
-    };
-    if wait.held.next_try_at < until {
+    let server = &call.server.id;
+    // A call that lay in a backlog has not been tried yet: its wait begins with the first failure that was seen.
+    let since = fleet.reachable.failing_since(server).unwrap_or_else(|| fleet.now()).max(arrival.enqueued_at);
+    if wait.held.next_try_at < waits_until(fleet, server, wait.held.reason, since, call.deadline) {
         return Prepared::Held { request: call.request, wait };
     }
-    let (reason, fault) = (wait.held.reason, wait.held.last_fault.as_deref());
-    let text = format!(
-        "{} Nothing was sent to the tool.",
-        hold::not_before_the_deadline(&call.server.id, reason, fault)
-    );
-    let why = Why::new(hold::code_of(reason), text, MayHaveRun::No).retryable(Some(wait.after_ms));
-    Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
-}
-
-/// Until when a call waits for a server that cannot be reached.
-fn unreachable_until(fleet: &Fleet, arrival: &Arrival, call: &AdmittedCall) -> Timestamp {
-    let server = &call.server.id;
-    if fleet.reachable.has_answered(server, fleet.now()) {
-        return call.deadline;
-    }
-    let since = fleet.reachable.failing_since(server).unwrap_or(arrival.enqueued_at);
-    since.max(arrival.enqueued_at).plus_ms(fleet.limits.unreachable_wait_ms()).min(call.deadline)
+    let outcome = unavailable(fleet, server, MayHaveRun::No, &wait);
+    Prepared::Over { request: call.request, outcome }
 }
