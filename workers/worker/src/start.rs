@@ -98,7 +98,11 @@ pub async fn run(fleet: Arc<Fleet>) {
 /// Numbers that others keep and metrics only read.
 fn watch_numbers(fleet: &Arc<Fleet>) {
     let slots = u64::from(fleet.limits.slots);
-    fleet.meters.watch("toolfleet.slots", "Calls that this worker may run at once.", move || slots);
+    fleet.meters.watch(
+        "toolfleet.slots",
+        "Calls of one server or tenant that this worker may run at once.",
+        move || slots,
+    );
     let of = Arc::downgrade(fleet);
     let open = move || of.upgrade().map_or(0, |fleet| fleet.breakers.open(fleet.now()));
     fleet.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
