@@ -24,6 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Looks until the worker drains; does nothing where no dead-letter queue is named.
 pub async fn run(fleet: Arc<Fleet>) {
     let Some(dead) = fleet.dead_letters.clone() else {
+        fleet.shutdown.draining().await;
         return;
     };
     let mut failures = 0;
