@@ -48,7 +48,7 @@ pub struct WorkerConfig {
 /// The numbers a worker works by.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many calls run at once.
+    /// How many calls of one server or one tenant run at once.
     pub slots: u32,
     /// How long a claim and a message's invisibility hold without a heartbeat.
     pub lease: Duration,
@@ -183,7 +183,8 @@ fn dead_letter_queue(
 }
 
 impl Limits {
-    fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// Reads the numbers through `var`, which gives a variable's value if it is set.
+    pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let standard = Self::default();
         let ms = |variable, standard: Duration, min, max| {
             let standard = u64::try_from(standard.as_millis()).unwrap_or(u64::MAX);
@@ -221,6 +222,12 @@ impl Limits {
             return Err(problem("TOOLFLEET_CLOCK_SKEW_MS", text));
         }
         Ok(limits)
+    }
+
+    /// Slots beside those that one server or tenant can hold: they are left to others.
+    pub const fn reserve(&self) -> u32 {
+        let eighth = self.slots / 8;
+        if eighth == 0 { 1 } else { eighth }
     }
 
     /// How often a running call renews lease and visibility: three times within the lease.

@@ -29,6 +29,7 @@ use crate::health::Pulse;
 use crate::listing::{self, Listing};
 use crate::reachable::Reachable;
 use crate::registry::Registry;
+use crate::shares::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
 
@@ -63,6 +64,8 @@ pub struct Fleet {
     pub mcp: McpClient,
     /// The breakers.
     pub breakers: Breakers,
+    /// Which server and tenant hold how many of its slots.
+    pub shares: Shares,
     /// Which servers have answered.
     pub reachable: Reachable,
     /// The wall clock.
@@ -200,6 +203,7 @@ impl Fleet {
             stores: Stores::new(&aws, &tables),
             mcp,
             breakers: Breakers::default(),
+            shares: Shares::new(limits.slots),
             reachable: Reachable::default(),
             clock,
             shutdown: Shutdown::new(),

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, WorkerConfig};
 use crate::conversations::Conversations;
 use crate::fleet::{DeadLetters, Fleet, Parts};
+use crate::services::{self, ServiceFailed};
 use crate::telemetry::Meters;
 use crate::{farewell, intake, reaper};
 
@@ -80,7 +81,10 @@ pub async fn fleet(
 }
 
 /// Runs until the fleet is told to drain and nothing runs any more.
-pub async fn run(fleet: Arc<Fleet>) {
+///
+/// # Errors
+/// A service ended by a defect, so the worker has drained by itself.
+pub async fn run(fleet: Arc<Fleet>) -> Result<(), ServiceFailed> {
     tracing::info!(
         worker = %fleet.worker,
         queue = fleet.queue.url(),
@@ -90,15 +94,29 @@ pub async fn run(fleet: Arc<Fleet>) {
         "the worker takes calls"
     );
     watch_numbers(&fleet);
-    tokio::join!(intake::run(fleet.clone()), reaper::run(fleet.clone()), farewell::run(fleet.clone()));
+    tokio::join!(
+        service(&fleet, "intake", intake::run(fleet.clone())),
+        service(&fleet, "reaper", reaper::run(fleet.clone())),
+        service(&fleet, "session closer", farewell::run(fleet.clone())),
+    );
     fleet.mcp.close().await;
     tracing::info!(worker = %fleet.worker, "the worker has left nothing behind");
+    fleet.shutdown.failed().map_or(Ok(()), Err)
+}
+
+/// Runs a service of the worker; if it ends before the worker drains, the worker drains and fails.
+pub async fn service(fleet: &Fleet, name: &'static str, service: impl Future<Output = ()>) {
+    services::run(&fleet.shutdown, fleet.limits.drain, name, service).await;
 }
 
 /// Numbers that others keep and metrics only read.
 fn watch_numbers(fleet: &Arc<Fleet>) {
     let slots = u64::from(fleet.limits.slots);
-    fleet.meters.watch("toolfleet.slots", "Calls that this worker may run at once.", move || slots);
+    fleet.meters.watch(
+        "toolfleet.slots",
+        "Calls of one server or tenant that this worker may run at once.",
+        move || slots,
+    );
     let of = Arc::downgrade(fleet);
     let open = move || of.upgrade().map_or(0, |fleet| fleet.breakers.open(fleet.now()));
     fleet.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);

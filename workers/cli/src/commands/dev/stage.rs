@@ -15,13 +15,14 @@ use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
 use toolfleet_worker::catalog::{CatalogConfig, Texts, Watcher};
 use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::services::ServiceFailed;
 use toolfleet_worker::start;
 use toolfleet_worker::telemetry::Meters;
 
 use super::environment::{CREDENTIAL, Environment, PREFIX};
 use crate::ending::Failure;
 use crate::fleet_file;
-use crate::network::{not_started, outbound};
+use crate::network::{limits, not_started, outbound};
 
 /// How long calls that run may take after a signal. People wait for this one.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -57,7 +58,7 @@ pub(super) struct Stage {
 
 struct Worker {
     fleet: Arc<Fleet>,
-    running: tokio::task::JoinHandle<()>,
+    running: tokio::task::JoinHandle<Result<(), ServiceFailed>>,
 }
 
 impl Stage {
@@ -111,7 +112,7 @@ impl Stage {
             catalog: self.catalog.clone(),
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
-            limits: Limits { slots, drain: DRAIN, ..Limits::default() },
+            limits: Limits { slots, drain: DRAIN, ..limits()? },
             outbound: outbound()?.with_loopback(),
         };
         let fleet =
@@ -186,8 +187,10 @@ impl Stage {
     pub(super) async fn stop(self) {
         if let Some(worker) = self.worker {
             worker.fleet.shutdown.begin(worker.fleet.limits.drain);
-            if let Err(error) = worker.running.await {
-                tracing::error!(%error, "the worker did not end well");
+            match worker.running.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the worker did not end well"),
+                Err(error) => tracing::error!(%error, "the worker did not end well"),
             }
         }
         self.local.shutdown().await;
