@@ -173,6 +173,11 @@ fn a_mistake_in_a_pika_definition_names_tool_and_field() {
             with("lifecycle", json!({"status": "gone"})),
             "pika.t.lifecycle.status: is not what it should be; expected one of `enabled`",
         ),
+        (with("lifecycle", json!({"state": "disabled"})), "pika.t.lifecycle.status: is missing"),
+        (
+            with("lifecycle", json!({"status": "enabled", "rules": []})),
+            "pika.t.lifecycle.rules: is not a field",
+        ),
         (
             with("functionSchema", json!([{"name": "f", "parameters": {"type": "objekt"}}])),
             "pika.t.functionSchema.f.parameters: is not a usable JSON Schema",
