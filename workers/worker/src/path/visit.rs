@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use toolfleet_aws::queue::{Delivery, Receipt};
 use toolfleet_core::call::Visit;
 use toolfleet_core::catalog::Catalog;
@@ -25,15 +26,20 @@ pub(super) const PARKS: &str = "toolfleet-parks";
 /// Message attribute: the SenderId of a parked call's first message.
 pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
 
+/// The longest time for which SQS hides a delivery, in seconds, less a minute for the way there.
+const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
+
 /// 60 days.
 const LONGEST_AGO_MS: i64 = 60 * 24 * 60 * 60 * 1000;
 
 /// From this receive on, even a short wait is a new message.
-pub(super) const MANY_RECEIVES: u32 = 4;
+pub(crate) const MANY_RECEIVES: u32 = 4;
 
 /// One delivery of one message.
 pub(crate) struct Arrival {
     delivery: Delivery,
+    /// When it came.
+    received: Instant,
     catalog: Arc<Catalog>,
     nonce: Nonce,
     /// Its span, where traces go somewhere.
@@ -60,7 +66,8 @@ impl Arrival {
         let sender = told(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
         let parks = told(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
         let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
-        Self { catalog, nonce, enqueued_at, sender, parks, delivery, span: Span::none() }
+        let received = Instant::now();
+        Self { catalog, nonce, enqueued_at, sender, parks, delivery, received, span: Span::none() }
     }
 
     /// The catalog that stood when the message arrived, for all that is decided of it.
@@ -86,6 +93,11 @@ impl Arrival {
 
     pub(super) const fn receive_count(&self) -> u32 {
         self.delivery.receive_count
+    }
+
+    /// How many seconds of invisibility SQS still gives this delivery: twelve hours from its receive in all.
+    pub(super) fn hideable_s(&self) -> u32 {
+        LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
     }
 
     /// How often the call came by, parked messages included, for waits that grow.
