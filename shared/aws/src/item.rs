@@ -13,9 +13,10 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::value::RawValue;
-use toolfleet_core::call::{CallRow, Finished, Held, HeldReason, State};
+use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
+use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
+use toolfleet_core::message::{Group, User};
 use toolfleet_core::notes::{Amount, LogLine, Notes, Progress};
 use toolfleet_core::outcome::{Outcome, Trouble as Why};
 use toolfleet_core::time::Timestamp;
@@ -62,6 +63,9 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     put("attempts", number(row.attempts));
     put("exposed", row.exposed.then_some(Value::Bool(true)));
     put("digest", row.digest.as_ref().and_then(text));
+    if let Some(caller) = &row.caller {
+        put_caller(caller, &mut put);
+    }
     put("enqueued_at_ms", ms(row.enqueued_at));
     put("started_at_ms", row.started_at.and_then(ms));
     put("cancel_requested_at_ms", row.cancel_requested_at.and_then(ms));
@@ -138,6 +142,7 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         attempts: row.number("attempts")?,
         exposed: row.flag("exposed"),
         digest: optional("digest")?.map(Digest::from_stored),
+        caller: row.caller()?.map(Box::new),
         enqueued_at: Timestamp::from_ms(row.number("enqueued_at_ms")?),
         started_at: row.optional_ms("started_at_ms")?,
         cancel_requested_at: row.optional_ms("cancel_requested_at_ms")?,
@@ -150,6 +155,24 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         finished,
         expires_at: Timestamp::from_ms(row.number::<i64>("expires_at")?.saturating_mul(1000)),
     })
+}
+
+/// `sender` tells that the row keeps its caller; it is empty where the queue named none.
+fn put_caller(caller: &Caller, put: &mut impl FnMut(&str, Option<Value>)) {
+    put("sender", text(caller.sender.as_deref().unwrap_or_default()));
+    put("message_id", caller.message_id.as_ref().and_then(text));
+    put("session", caller.session.as_ref().and_then(text));
+    put("agent", caller.agent.as_ref().and_then(text));
+    if let Some(User { id, kind, roles }) = &caller.user {
+        put("user", text(id));
+        put("user_type", kind.as_ref().and_then(text));
+        let roles: Vec<_> = roles.iter().map(|role| Value::S(role.clone())).collect();
+        put("user_roles", Some(roles).filter(|roles| !roles.is_empty()).map(Value::L));
+    }
+    if let Some(Group { id, size }) = &caller.group {
+        put("group", text(id));
+        put("group_size", number(size));
+    }
 }
 
 pub(crate) fn text(value: impl ToString) -> Option<Value> {
@@ -238,6 +261,32 @@ impl<'a> Reader<'a> {
         Ok(Outcome { kind: self.word("outcome")?, trouble, content: self.content()? })
     }
 
+    fn caller(&self) -> Result<Option<Caller>, Trouble> {
+        let optional = |name: &str| self.0.get(name).map(|_| self.text(name)).transpose();
+        let Some(sender) = optional("sender")? else {
+            return Ok(None);
+        };
+        let roles = self.0.get("user_roles").and_then(|roles| roles.as_l().ok()).map(Vec::as_slice);
+        let roles = roles.unwrap_or_default().iter().filter_map(|role| role.as_s().ok().cloned()).collect();
+        let kind = optional("user_type")?.map(str::to_owned);
+        let user = optional("user")?.map(|id| User { id: id.to_owned(), kind, roles });
+        let group = optional("group")?.map(|id| {
+            Ok::<_, Trouble>(Group {
+                id: self.named("group", GroupId::parse(id))?,
+                size: self.number("group_size")?,
+            })
+        });
+        let session = optional("session")?.map(|id| self.named("session", SessionId::parse(id)));
+        Ok(Some(Caller {
+            session: session.transpose()?,
+            user,
+            agent: optional("agent")?.map(str::to_owned),
+            group: group.transpose()?,
+            sender: Some(sender.to_owned()).filter(|sender| !sender.is_empty()),
+            message_id: optional("message_id")?.map(str::to_owned),
+        }))
+    }
+
     fn held(&self) -> Result<Option<Held>, Trouble> {
         if !self.0.contains_key("held_reason") {
             return Ok(None);
@@ -313,6 +362,18 @@ mod tests {
         notes
     }
 
+    fn caller() -> Caller {
+        let user = User { id: "u".into(), kind: Some("staff".into()), roles: vec!["a".into(), "b".into()] };
+        Caller {
+            session: Some(SessionId::parse("s:1").unwrap()),
+            user: Some(user),
+            agent: Some("planner".into()),
+            group: Some(Group { id: GroupId::parse("g").unwrap(), size: 3 }),
+            sender: Some("AROA:w".into()),
+            message_id: Some("m-1".into()),
+        }
+    }
+
     fn held() -> Held {
         let server = ServerId::parse("crm").unwrap();
         Held::new(HeldReason::ServerUnreachable, Some(server), Timestamp::from_ms(7), 9).with_fault("refused")
@@ -335,6 +396,7 @@ mod tests {
             attempts: 2,
             exposed: true,
             digest: Some(Digest::of_text("q")),
+            caller: Some(Box::new(caller())),
             enqueued_at: Timestamp::from_ms(1),
             started_at: Some(Timestamp::from_ms(2)),
             cancel_requested_at: Some(Timestamp::from_ms(3)),
@@ -366,6 +428,7 @@ mod tests {
             lease_until: None,
             exposed: false,
             digest: None,
+            caller: None,
             started_at: None,
             cancel_requested_at: None,
             task: None,
@@ -378,6 +441,31 @@ mod tests {
             ..row(None, None)
         };
         assert_eq!(from_item(&to_item(&bare)).unwrap(), bare);
+    }
+
+    #[test]
+    fn a_caller_comes_back_with_as_much_as_is_known_of_it() {
+        let bare_user = User { id: String::new(), ..User::default() };
+        for caller in [
+            Caller::default(),
+            Caller { user: Some(bare_user), ..Caller::default() },
+            Caller::unknown(Some("AIDA"), Some("m")),
+        ] {
+            let row = CallRow { caller: Some(Box::new(caller)), ..row(None, None) };
+            assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+        }
+    }
+
+    #[test]
+    fn the_row_of_a_usual_call_stays_below_one_write_unit() {
+        let usual = CallRow {
+            notes: None,
+            task: None,
+            ..row(Some(r#"{"content":[{"type":"text","text":"ok"}]}"#), None)
+        };
+        let item = to_item(&usual);
+        let bytes: usize = item.iter().map(|(name, value)| name.len() + bytes_of(value)).sum();
+        assert!(bytes < 900, "{bytes}");
     }
 
     #[test]

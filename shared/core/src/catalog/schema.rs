@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{CatalogError, problem};
+use crate::complaint::of_arguments;
 
 /// A compiled JSON Schema of a tool's arguments. Remote references are not fetched; a schema with one does not compile.
 #[derive(Debug, Clone)]
@@ -30,12 +31,7 @@ impl InputSchema {
 
     /// What is wrong with `arguments`, as sentences that name the place; empty if they fit.
     pub fn problems(&self, arguments: &Value) -> Vec<String> {
-        let describe = |error: jsonschema::ValidationError<'_>| {
-            let path = error.instance_path().to_string();
-            let place = if path.is_empty() { "arguments".to_owned() } else { format!("arguments{path}") };
-            format!("{place}: {}", error.masked())
-        };
-        self.0.iter_errors(arguments).take(5).map(describe).collect()
+        self.0.iter_errors(arguments).take(5).map(|error| of_arguments(&error)).collect()
     }
 }
 

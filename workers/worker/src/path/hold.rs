@@ -172,7 +172,12 @@ pub(super) async fn hold(
         }
         Turn::Stored { .. }
         | Turn::Found {
-            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,
+            finding:
+                Finding::AlreadyRecorded
+                | Finding::OfAnother
+                | Finding::AwaitingApproval
+                | Finding::Lost
+                | Finding::Nothing,
             ..
         } => Ok(Concluded::Later { after_ms, why }),
     }

@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** a message ends in one of two ways: acknowledged with the proof of a record, or given back to the queue.
 
+mod account;
 mod acknowledge;
 mod admit;
 mod claim;

@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod argument_leaks;
 mod arrows;
 mod bad_input;
 mod cancelling;
@@ -25,6 +26,7 @@ mod policy_table;
 mod programs;
 mod progress;
 mod reaping;
+mod records;
 mod reload;
 mod resume;
 mod rig;

@@ -6,6 +6,7 @@ use serde_json::json;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::{Era, MockFault};
 
+use crate::credentials::store;
 use crate::rig::{Rig, SENDER, limits, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +81,8 @@ async fn credentials_come_from_secrets_and_a_missing_one_is_said_without_its_val
 async fn a_credential_that_a_server_echoes_reaches_neither_row_nor_record() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
-    catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer sk-live-12345"});
+    store(&rig, "crm", "sk-live-12345").await;
+    catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer secret://crm"});
     let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
     rig.mcp.next(MockFault::rpc(-32000, "invalid api key: sk-live-12345"));
     rig.send(request("c1", "unsafe").to_string()).await;
