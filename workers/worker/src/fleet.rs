@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
-use toolfleet_aws::queue::Queue;
+use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::{SessionRow, Sessions};
 use toolfleet_aws::{Aws, Tables};
@@ -42,6 +42,8 @@ pub struct Fleet {
     pub worker: WorkerId,
     /// The numbers it works by.
     pub limits: Limits,
+    /// The largest body of a call that its queue can park.
+    pub max_body_bytes: usize,
     /// What is registered.
     pub catalog: Registry,
     /// The queue it reads.
@@ -193,6 +195,7 @@ impl Fleet {
         Self {
             worker,
             limits,
+            max_body_bytes: MAX_BODY_BYTES,
             catalog: Registry::new(catalog),
             queue: aws.queue(queue_url),
             dead_letters: dead_letters.map(Arc::new),

@@ -49,7 +49,7 @@ use prepare::Prepared;
 pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
 use record::Recorded;
-pub(crate) use visit::Arrival;
+pub(crate) use visit::{Arrival, MANY_RECEIVES};
 
 /// How long sending a notice may take.
 const NOTICE: Duration = Duration::from_secs(5);
