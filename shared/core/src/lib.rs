@@ -18,4 +18,5 @@ pub mod notice;
 pub mod outcome;
 pub mod redact;
 pub mod retry;
+pub mod surrogate;
 pub mod time;
