@@ -1,5 +1,8 @@
 //! Owns the failed attempt: what a try to execute a call met, and what that means for retry, blame and effect.
 //!
+//! "It did not run" is an allow-list of proofs: no connection; a JSON-RPC error that refuses the request itself and carries the
+//! request's id; an HTTP status that a server gives before it runs anything. Whatever else a server answers leaves it open.
+//!
 //! **Invariant:** the three questions (`retry_class`, `blame`, `may_have_run`) are answered for every fault by name,
 //! without wildcard arms, so that a new fault cannot be classified by accident.
 
@@ -62,7 +65,7 @@ pub enum Fault {
         /// The version it speaks.
         version: String,
     },
-    /// A JSON-RPC error that says the request itself is wrong (-32700, -32600, -32601, -32602, -32020, -32021 or its own).
+    /// A JSON-RPC error with the request's id that refuses the request itself: see [`refuses_request`]. Nothing was executed.
     #[error("the server answered with JSON-RPC error {code}: {message}")]
     Rpc {
         /// The JSON-RPC error code.
@@ -70,21 +73,25 @@ pub enum Fault {
         /// The server's message, shortened.
         message: String,
     },
-    /// JSON-RPC -32603: the server failed, and may have run the tool.
-    #[error("the server met an internal error (-32603): {message}")]
-    RpcInternal {
+    /// Any other JSON-RPC error, or one without the request's id: the tool may have run before it.
+    #[error("the server answered with JSON-RPC error {code}, which leaves open whether the tool ran: {message}")]
+    RpcAmbiguous {
+        /// The JSON-RPC error code.
+        code: i64,
         /// The server's message, shortened.
         message: String,
     },
-    /// HTTP 500, 502, 503 or 504: ambiguous, the tool may have run.
+    /// An HTTP status that leaves open whether the tool ran: every 5xx, and each 4xx that [`refuses_by_status`] does not name.
     #[error("the server answered HTTP {status}{}", if detail.is_empty() { String::new() } else { format!(": {detail}") })]
     ServerStatus {
         /// The HTTP status.
         status: u16,
         /// The start of the body, shortened.
         detail: String,
+        /// `Retry-After`, in milliseconds (capped where it was read).
+        retry_after_ms: Option<u64>,
     },
-    /// Any other HTTP status that is not an answer (4xx): the server took the request for wrong.
+    /// An HTTP status that a server gives before it runs anything: see [`refuses_by_status`]. Nothing was executed.
     #[error("the server refused the request with HTTP {status}{}", if detail.is_empty() { String::new() } else { format!(": {detail}") })]
     ClientStatus {
         /// The HTTP status.
@@ -127,7 +134,31 @@ pub enum Fault {
     Redirect {
         /// Where to, without query.
         location: String,
+        /// 307 and 308 send the request elsewhere before it is processed; the others may come after the tool ran.
+        may_have_run: MayHaveRun,
     },
+}
+
+/// Whether this JSON-RPC error code, in an answer with the request's id, proves that the tool did not run: parse error, invalid
+/// request, unknown method, invalid params (JSON-RPC 2.0, section 5.1), and the header, capability and version errors of MCP
+/// 2026-07-28.
+pub const fn refuses_request(code: i64) -> bool {
+    matches!(code, -32_700 | -32_602..=-32_600 | -32_022..=-32_020)
+}
+
+/// Whether this HTTP status proves that the tool did not run, unless the body is a JSON-RPC answer that says otherwise.
+pub const fn refuses_by_status(status: u16) -> bool {
+    matches!(status, 400 | 401 | 403..=406 | 413 | 415 | 429)
+}
+
+/// Statuses and codes after which the same request may succeed: 5xx, request time-out, misdirected, too early; an internal error,
+/// and the codes that MCP's SDKs use for a closed connection and a request time-out.
+const fn may_pass(status: u16) -> bool {
+    matches!(status, 408 | 421 | 425 | 500..=599)
+}
+
+const fn code_may_pass(code: i64) -> bool {
+    matches!(code, -32_603 | -32_000 | -32_001)
 }
 
 /// How long a call waits for our own register of sessions, in milliseconds.
@@ -138,7 +169,8 @@ const REGISTER_PAUSE_MS: u64 = 1_000;
 pub enum RetryClass {
     /// The tool was not executed: any call may try again.
     NotExecuted,
-    /// The tool was not executed and the server wants a pause: give the call back for that long.
+    /// The server wants a pause: give the call back for that long. A call that is not safe to repeat goes on only if the fault
+    /// says that the tool did not run.
     Pause {
         /// How long, in milliseconds, where the server said.
         after_ms: Option<u64>,
@@ -175,13 +207,17 @@ impl Fault {
             }
             Self::NotResumable { version } => Self::NotResumable { version: change(version) },
             Self::Rpc { code, message } => Self::Rpc { code, message: change(message) },
-            Self::RpcInternal { message } => Self::RpcInternal { message: change(message) },
-            Self::ServerStatus { status, detail } => Self::ServerStatus { status, detail: change(detail) },
+            Self::RpcAmbiguous { code, message } => Self::RpcAmbiguous { code, message: change(message) },
+            Self::ServerStatus { status, detail, retry_after_ms } => {
+                Self::ServerStatus { status, detail: change(detail), retry_after_ms }
+            }
             Self::ClientStatus { status, detail } => Self::ClientStatus { status, detail: change(detail) },
             Self::AnswerLost { detail } => Self::AnswerLost { detail: change(detail) },
             Self::InvalidAnswer { detail } => Self::InvalidAnswer { detail: change(detail) },
             Self::AddressRefused { detail } => Self::AddressRefused { detail: change(detail) },
-            Self::Redirect { location } => Self::Redirect { location: change(location) },
+            Self::Redirect { location, may_have_run } => {
+                Self::Redirect { location: change(location), may_have_run }
+            }
             Self::RateLimited { .. }
             | Self::Unauthorized
             | Self::SessionLost
@@ -198,16 +234,23 @@ impl Fault {
             }
             Self::RateLimited { retry_after_ms } => RetryClass::Pause { after_ms: *retry_after_ms },
             Self::RegisterAway { .. } => RetryClass::Pause { after_ms: Some(REGISTER_PAUSE_MS) },
-            Self::RpcInternal { .. }
-            | Self::ServerStatus { .. }
-            | Self::AnswerLost { .. }
-            | Self::AttemptTimeout { .. } => RetryClass::Ambiguous,
+            Self::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => {
+                RetryClass::Pause { after_ms: Some(*ms) }
+            }
+            Self::ServerStatus { status: 429, retry_after_ms: None, .. } => {
+                RetryClass::Pause { after_ms: None }
+            }
+            Self::ServerStatus { status, .. } if may_pass(*status) => RetryClass::Ambiguous,
+            Self::RpcAmbiguous { code, .. } if code_may_pass(*code) => RetryClass::Ambiguous,
+            Self::AnswerLost { .. } | Self::AttemptTimeout { .. } => RetryClass::Ambiguous,
             Self::Unauthorized
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::VersionUnsupported { .. }
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
+            | Self::RpcAmbiguous { .. }
+            | Self::ServerStatus { .. }
             | Self::ClientStatus { .. }
             | Self::InvalidAnswer { .. }
             | Self::AnswerTooLarge { .. }
@@ -222,12 +265,16 @@ impl Fault {
             Self::Connect { .. }
             | Self::RateLimited { .. }
             | Self::SessionLost
-            | Self::RpcInternal { .. }
-            | Self::ServerStatus { .. }
             | Self::AnswerLost { .. }
             | Self::AttemptTimeout { .. }
             | Self::InvalidAnswer { .. } => Blame::Server,
-            Self::Rpc { .. } | Self::ClientStatus { .. } | Self::AnswerTooLarge { .. } => Blame::Request,
+            Self::ServerStatus { status, .. } if may_pass(*status) => Blame::Server,
+            Self::RpcAmbiguous { code: -32_603, .. } => Blame::Server,
+            Self::Rpc { .. }
+            | Self::RpcAmbiguous { .. }
+            | Self::ServerStatus { .. }
+            | Self::ClientStatus { .. }
+            | Self::AnswerTooLarge { .. } => Blame::Request,
             Self::Unauthorized
             | Self::RegisterAway { .. }
             | Self::Forbidden { .. }
@@ -255,9 +302,9 @@ impl Fault {
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::ClientStatus { .. }
-            | Self::AddressRefused { .. }
-            | Self::Redirect { .. } => MayHaveRun::No,
-            Self::RpcInternal { .. }
+            | Self::AddressRefused { .. } => MayHaveRun::No,
+            Self::Redirect { may_have_run, .. } => *may_have_run,
+            Self::RpcAmbiguous { .. }
             | Self::ServerStatus { .. }
             | Self::AnswerLost { .. }
             | Self::AttemptTimeout { .. }
@@ -278,7 +325,7 @@ impl Fault {
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
             Self::VersionUnsupported { .. } => Code::VersionUnsupported,
             Self::NotResumable { .. } => Code::NotResumable,
-            Self::Rpc { .. } | Self::RpcInternal { .. } => Code::RpcError,
+            Self::Rpc { .. } | Self::RpcAmbiguous { .. } => Code::RpcError,
             Self::AnswerLost { .. } => Code::AnswerLost,
             Self::AttemptTimeout { .. } => Code::AttemptTimedOut,
             Self::InvalidAnswer { .. } => Code::InvalidAnswer,

@@ -50,9 +50,11 @@ pub enum Next {
 /// Decides what follows `fault`.
 pub fn after(fault: &Fault, at: Standing) -> Next {
     let exposed = at.exposed || fault.may_have_run() == MayHaveRun::Unknown;
+    if fault.may_have_run() == MayHaveRun::Unknown && !at.repeatable {
+        return Next::End(unknown(fault, at));
+    }
     match fault.retry_class() {
         RetryClass::Permanent => Next::End(failed(fault, exposed, false)),
-        RetryClass::Ambiguous if !at.repeatable => Next::End(unknown(fault, at)),
         RetryClass::Pause { after_ms } => {
             let after_ms = after_ms.unwrap_or(at.backoff_ms).max(1);
             if at.now.plus_ms(after_ms) >= at.deadline {

@@ -1,4 +1,4 @@
-//! Owns what an HTTP answer without a result means.
+//! Decides what an HTTP answer without a result means: the fault, and what a remedy may look at.
 //!
 //! **Invariant:** a status or code that does not prove that nothing ran is never turned into a fault that says so.
 
@@ -7,15 +7,18 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use reqwest::Response;
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, RetryClass, refuses_by_status, refuses_request};
+use toolfleet_core::outcome::MayHaveRun;
 
 use crate::auth::Challenge;
 use crate::stream::read_body;
-use crate::wire::{INTERNAL_ERROR, METHOD_NOT_FOUND, RpcError, VERSION_UNSUPPORTED, error_in};
+use crate::wire::{
+    HEADER_MISMATCH, InBody, METHOD_NOT_FOUND, RpcError, VERSION_UNSUPPORTED, error_in,
+};
 use crate::words::{shorten, shorten_bytes};
 
 /// The bound on the body of an error status.
-const MAX_ERROR_BODY_BYTES: u64 = 64 * 1024;
+pub(crate) const MAX_ERROR_BODY_BYTES: u64 = 64 * 1024;
 /// No server makes a call wait longer than this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
@@ -30,9 +33,10 @@ pub(crate) struct Trouble {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
+    /// The code of a JSON-RPC error, where the answer is one.
     pub(crate) code: Option<i64>,
-    /// Shortened, in lower case.
-    pub(crate) text: String,
+    /// Whether that error carries the request's id.
+    pub(crate) with_our_id: bool,
     pub(crate) supported: Vec<String>,
 }
 
@@ -43,55 +47,127 @@ impl From<Fault> for Trouble {
 }
 
 impl Trouble {
-    /// A JSON-RPC error that came with this status.
-    pub(crate) fn of_rpc(status: u16, error: RpcError) -> Self {
-        let RpcError { code, message, supported } = error;
-        let text = message.to_lowercase();
-        let fault = match code {
-            INTERNAL_ERROR => Fault::RpcInternal { message },
-            VERSION_UNSUPPORTED => Fault::VersionUnsupported { supported: supported.clone() },
-            _ => Fault::Rpc { code, message },
-        };
-        Self { fault, refusal: Some(Refusal { status, code: Some(code), text, supported }) }
+    /// A JSON-RPC error that came with a success status, or as a message of a stream or a program.
+    pub(crate) fn of_rpc(error: RpcError) -> Self {
+        let RpcError { code, with_our_id, .. } = error;
+        let refusal =
+            Refusal { status: 200, code: Some(code), with_our_id, supported: error.supported.clone() };
+        let proves = with_our_id && refuses_request(code);
+        Self { fault: of_code(error, proves), refusal: Some(refusal) }
     }
 
-    /// A response whose status is no success.
-    pub(crate) async fn of_response(response: Response) -> Self {
+    /// A response whose status is no success, to the request of this id.
+    pub(crate) async fn of_response(response: Response, id: u64) -> Self {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        // A body that breaks off takes nothing from what the status says.
-        let body = read_body(response, MAX_ERROR_BODY_BYTES).await.unwrap_or_default();
-        Self::of_status(status, &headers, &body)
+        match read_body(response, MAX_ERROR_BODY_BYTES).await {
+            Ok(body) => Self::of_status(status, &headers, &body, id),
+            Err(_) => Self::of_cut(status, &headers),
+        }
     }
 
-    fn of_status(status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
-        let error = error_in(body);
-        let detail = error.as_ref().map_or_else(|| shorten_bytes(body), |error| error.message.clone());
-        let text = detail.to_lowercase();
-        let fault = match (status, error) {
-            (401, _) => return Fault::Unauthorized.into(),
-            (403, _) => {
-                let scope = Challenge::of(headers).scope.map(|scope| shorten(&scope));
-                return Fault::Forbidden { scope }.into();
-            }
-            (429, _) => {
-                return Fault::RateLimited { retry_after_ms: retry_after_ms(headers) }.into();
-            }
-            (500..=599, _) => Fault::ServerStatus { status, detail },
-            (_, Some(error)) => return Self::of_rpc(status, error),
-            (_, None) => Fault::ClientStatus { status, detail },
+    /// A response whose status is no success, and whose body did not come whole: it may have been an answer to the request.
+    pub(crate) fn of_cut(status: u16, headers: &HeaderMap) -> Self {
+        let fault = ambiguous(status, headers, "its body did not come whole".to_owned());
+        let refusal = Refusal { status, code: None, with_our_id: false, supported: Vec::new() };
+        Self { fault, refusal: Some(refusal) }
+    }
+
+    pub(crate) fn of_status(status: u16, headers: &HeaderMap, body: &[u8], id: u64) -> Self {
+        let found = error_in(body, id);
+        let is_open = matches!(found, InBody::Result | InBody::Cut);
+        let error = match found {
+            InBody::Error(error) => Some(error),
+            InBody::Nothing | InBody::Result | InBody::Cut => None,
         };
-        Self { fault, refusal: Some(Refusal { status, code: None, text, supported: Vec::new() }) }
+        let proves = match &error {
+            Some(error) if error.with_our_id => refuses_request(error.code) && !may_pass(status),
+            Some(_) | None => refuses_by_status(status) && !is_open,
+        };
+        let detail = error.as_ref().map_or_else(|| shorten_bytes(body), |error| error.message.clone());
+        let refusal = Refusal {
+            status,
+            code: error.as_ref().map(|error| error.code),
+            with_our_id: error.as_ref().is_some_and(|error| error.with_our_id),
+            supported: error.as_ref().map(|error| error.supported.clone()).unwrap_or_default(),
+        };
+        let fault = match (status, error) {
+            (401, _) if proves => Fault::Unauthorized,
+            (403, _) if proves => {
+                Fault::Forbidden { scope: Challenge::of(headers).scope.map(|scope| shorten(&scope)) }
+            }
+            (429, _) if proves => Fault::RateLimited { retry_after_ms: retry_after_ms(headers) },
+            (_, Some(error)) if proves => of_code(error, true),
+            (_, None) if proves => Fault::ClientStatus { status, detail },
+            (_, Some(error)) if error.with_our_id && status != 429 && !may_pass(status) => of_code(error, false),
+            (_, Some(_) | None) => ambiguous(status, headers, detail),
+        };
+        Self { fault, refusal: Some(refusal) }
+    }
+
+    /// What a refusal that denies the session proves of the call: that it did not run, where the session existed before the call.
+    /// A server that denies a session which it opened a moment ago proves nothing.
+    pub(crate) fn within_session(&mut self, existed_before: bool) {
+        let Some(refusal) = self.refusal.as_ref().filter(|refusal| refusal.denies_session()) else { return };
+        let (status, detail) = (refusal.status, self.fault.to_string());
+        self.fault = if existed_before {
+            Fault::ClientStatus { status, detail: format!("the server does not know the session: {detail}") }
+        } else {
+            let detail = format!("the server does not know the session that it opened a moment ago: {detail}");
+            Fault::ServerStatus { status, detail, retry_after_ms: None }
+        };
+    }
+
+    /// Whether another try of the same request cannot run the tool twice.
+    pub(crate) fn proves_nothing_ran(&self) -> bool {
+        self.fault.may_have_run() == MayHaveRun::No
     }
 }
 
+/// The fault of a JSON-RPC error that proves that nothing ran, or does not.
+fn of_code(error: RpcError, proves: bool) -> Fault {
+    let RpcError { code, message, supported, .. } = error;
+    match (proves, code) {
+        (false, _) => Fault::RpcAmbiguous { code, message },
+        (true, VERSION_UNSUPPORTED) => Fault::VersionUnsupported { supported },
+        (true, _) => Fault::Rpc { code, message },
+    }
+}
+
+/// Statuses that a server gives when it fails or wants the same request again, whatever stands in the body.
+const fn may_pass(status: u16) -> bool {
+    matches!(status, 408 | 421 | 425 | 500..=599)
+}
+
+fn ambiguous(status: u16, headers: &HeaderMap, detail: String) -> Fault {
+    Fault::ServerStatus { status, detail, retry_after_ms: retry_after_ms(headers) }
+}
+
 impl Refusal {
-    /// The server does not know the session (any more): 404, or 400 that names it.
-    pub(crate) fn is_session_lost(&self, had_session: bool) -> bool {
-        match self.status {
-            404 => had_session && self.code != Some(METHOD_NOT_FOUND),
-            400 => matches!(self.code, None | Some(-32000 | -32600)) && self.text.contains("session"),
+    /// How servers say that they do not know the session: HTTP 404 with anything but a JSON-RPC error to our request (or one with
+    /// the codes that SDKs use for it), HTTP 400 with a JSON-RPC error that carries no id of ours. No text is looked at.
+    ///
+    /// It proves that the session is lost only where the session existed before the request.
+    pub(crate) fn denies_session(&self) -> bool {
+        match (self.status, self.code) {
+            (404, None) => true,
+            (404, Some(-32_001 | -32_600)) => true,
+            (404 | 400, Some(code)) => {
+                !self.with_our_id
+                    && !matches!(code, METHOD_NOT_FOUND | -32_700 | HEADER_MISMATCH..=-32_020 | VERSION_UNSUPPORTED)
+            }
             _ => false,
+        }
+    }
+
+    /// Whether a session that has died could be the cause. It is no proof, only a reason to ask the server.
+    pub(crate) fn may_mean_a_dead_session(&self) -> bool {
+        match (self.status, self.code) {
+            (_, Some(HEADER_MISMATCH | -32_021 | VERSION_UNSUPPORTED)) => false,
+            (_, Some(-32_600 | -32_603 | -32_099..=-32_000)) => true,
+            (_, Some(_)) => !self.with_our_id,
+            (400 | 401 | 403 | 404 | 409 | 410 | 412 | 440 | 500, None) => true,
+            (_, None) => false,
         }
     }
 
@@ -104,8 +180,10 @@ impl Refusal {
 
 /// A fault met before the tool call was sent, as a fault that says so.
 ///
-/// What is ambiguous for a tool is not so here: whatever `initialize` did, the tool did not run.
+/// What is ambiguous for a tool is not so here: whatever `initialize` did, the tool did not run. What may pass counts as a
+/// connection that was not made; an error that the server gave on purpose stays what it is.
 pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
+    let is_final = fault.retry_class() == RetryClass::Permanent;
     match fault {
         Fault::Connect { .. }
         | Fault::RateLimited { .. }
@@ -119,9 +197,16 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         | Fault::VersionUnsupported { .. }
         | Fault::NotResumable { .. }
         | Fault::Rpc { .. }
-        | Fault::ClientStatus { .. }
-        | Fault::Redirect { .. } => fault,
-        Fault::RpcInternal { .. }
+        | Fault::ClientStatus { .. } => fault,
+        Fault::Redirect { location, .. } => Fault::Redirect { location, may_have_run: MayHaveRun::No },
+        Fault::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => {
+            Fault::RateLimited { retry_after_ms: Some(ms) }
+        }
+        Fault::RpcAmbiguous { code, message } if is_final => Fault::Rpc { code, message },
+        Fault::ServerStatus { status, detail, .. } if is_final => {
+            Fault::ClientStatus { status, detail }
+        }
+        Fault::RpcAmbiguous { .. }
         | Fault::ServerStatus { .. }
         | Fault::AnswerLost { .. }
         | Fault::AttemptTimeout { .. }
@@ -132,11 +217,13 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
     }
 }
 
-/// RFC 9110, section 10.2.3: seconds, or a date, which is measured against the response's own `Date`.
+/// RFC 9110, section 10.2.3: seconds, or a date, which is measured against the response's own `Date`. Fractions of seconds, which
+/// some servers send, are taken too.
 fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse().map(Duration::from_secs) {
-        Ok(wait) => wait,
+    let wait = match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_nan() || seconds < 0.0 => return None,
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).unwrap_or(MAX_RETRY_AFTER),
         Err(_) => {
             let until = httpdate::parse_http_date(text).ok()?;
             let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
@@ -150,25 +237,31 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const ID: u64 = 7;
+
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect()
     }
 
     fn fault(status: u16, pairs: &[(&'static str, &'static str)], body: &str) -> Fault {
-        Trouble::of_status(status, &headers(pairs), body.as_bytes()).fault
+        Trouble::of_status(status, &headers(pairs), body.as_bytes(), ID).fault
     }
 
     #[test]
-    fn retry_after_is_read_as_seconds_or_against_the_servers_own_date_and_capped() {
+    fn retry_after_is_seconds_a_fraction_or_a_date_and_capped() {
         let limited = |pairs: &[_]| fault(429, pairs, "");
         let wait = |ms| Fault::RateLimited { retry_after_ms: ms };
         assert_eq!(limited(&[("retry-after", "7")]), wait(Some(7000)));
-        assert_eq!(limited(&[("retry-after", "999999")]), wait(Some(3_600_000)));
+        assert_eq!(limited(&[("retry-after", "1.5")]), wait(Some(1500)));
+        for long in ["999999", "1e300", "inf"] {
+            assert_eq!(limited(&[("retry-after", long)]), wait(Some(3_600_000)), "{long}");
+        }
         let date = ("date", "Sat, 21 Nov 2026 09:00:00 GMT");
         assert_eq!(limited(&[date, ("retry-after", "Sat, 21 Nov 2026 09:00:30 GMT")]), wait(Some(30_000)));
         assert_eq!(limited(&[date, ("retry-after", "Sat, 21 Nov 2026 08:00:30 GMT")]), wait(Some(0)));
-        assert_eq!(limited(&[("retry-after", "Sat, 21 Nov 2026 09:00:30 GMT")]), wait(None));
-        assert_eq!(limited(&[("retry-after", "soon")]), wait(None));
+        for none in ["Sat, 21 Nov 2026 09:00:30 GMT", "soon", "-3", "NaN", ""] {
+            assert_eq!(limited(&[("retry-after", none)]), wait(None), "{none}");
+        }
     }
 
     #[test]
@@ -179,32 +272,62 @@ mod tests {
     }
 
     #[test]
-    fn every_status_of_the_500s_is_ambiguous_even_with_a_retry_after() {
+    fn every_status_of_the_500s_is_ambiguous_and_keeps_its_retry_after() {
         for status in [500, 501, 502, 503, 504, 507, 599] {
             let found = fault(status, &[("retry-after", "5")], "oh\nno");
-            assert_eq!(found, Fault::ServerStatus { status, detail: "oh no".to_owned() });
+            let expected =
+                Fault::ServerStatus { status, detail: "oh no".to_owned(), retry_after_ms: Some(5000) };
+            assert_eq!(found, expected);
         }
     }
 
     #[test]
-    fn an_internal_error_in_a_400_stays_ambiguous() {
-        let body = r#"{"id":1,"error":{"code":-32603,"message":"boom"}}"#;
-        assert_eq!(fault(400, &[], body), Fault::RpcInternal { message: "boom".to_owned() });
+    fn only_the_listed_proofs_say_that_the_tool_did_not_run() {
+        let error = |id: &str, code: i64| {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"session"}}}}"#)
+        };
+        let codes = [-32700, -32600, -32601, -32602, -32020, -32021, -32022, -32603, -32000, -32001, -32002, 42, 0];
+        for status in 400..600 {
+            let proves = [400, 401, 403, 404, 405, 406, 413, 415, 429].contains(&status);
+            let ran = |body: &str| fault(status, &[], body).may_have_run() == MayHaveRun::Unknown;
+            for body in ["", "no session", "<html>", &error("null", -32000), &error("8", -32602)] {
+                assert_eq!(ran(body), !proves, "{status} {body}");
+            }
+            for code in codes {
+                // With our id the error is the answer, whatever the status, but a failing server's word proves nothing.
+                let refused = refuses_request(code) && !may_pass(status);
+                assert_eq!(ran(&error("7", code)), !refused, "{status} {code}");
+            }
+            for answer in [r#"{"id":7,"result":{}}"#, r#"{"jsonrpc":"2.0","id":7,"err"#, r#"[{"id":7,"#] {
+                assert!(ran(answer), "{status} {answer}");
+            }
+        }
+        for code in codes {
+            let of = |with_our_id| {
+                let error = RpcError { code, message: String::new(), supported: Vec::new(), with_our_id };
+                Trouble::of_rpc(error).proves_nothing_ran()
+            };
+            assert_eq!(of(true), refuses_request(code), "{code}");
+            assert!(!of(false), "{code}");
+        }
     }
 
     #[test]
-    fn a_lost_session_is_told_in_both_shapes_and_an_unknown_method_is_none() {
-        let lost = |status, body: &str| {
-            let trouble = Trouble::of_status(status, &HeaderMap::new(), body.as_bytes());
-            trouble.refusal.is_some_and(|refusal| refusal.is_session_lost(true))
+    fn a_session_is_denied_by_status_code_and_shape_and_by_no_word() {
+        let denied = |status, body: &str| {
+            let trouble = Trouble::of_status(status, &HeaderMap::new(), body.as_bytes(), ID);
+            trouble.refusal.is_some_and(|refusal| refusal.denies_session())
         };
-        assert!(lost(404, ""));
-        assert!(lost(404, r#"{"error":{"code":-32001,"message":"Session not found"}}"#));
-        assert!(lost(
-            400,
-            r#"{"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#
-        ));
-        assert!(!lost(404, r#"{"error":{"code":-32601,"message":"Method not found"}}"#));
-        assert!(!lost(400, r#"{"error":{"code":-32602,"message":"the session argument is wrong"}}"#));
+        assert!(denied(404, ""));
+        assert!(denied(404, "Not Found: Session not found"));
+        assert!(denied(404, r#"{"error":{"code":-32001,"message":"Session not found"},"id":null}"#));
+        assert!(denied(404, r#"{"error":{"code":-32001,"message":"Session not found"},"id":7}"#));
+        assert!(denied(404, r#"{"error":{"code":-32600,"message":"Session not found"},"id":"server-error"}"#));
+        assert!(denied(400, r#"{"error":{"code":-32000,"message":"Bad Request: x"}}"#));
+        assert!(!denied(404, r#"{"error":{"code":-32601,"message":"Method not found"},"id":null}"#));
+        assert!(!denied(404, r#"{"error":{"code":-32002,"message":"your session is over"},"id":7}"#));
+        assert!(!denied(400, r#"{"error":{"code":-32000,"message":"payment session was declined"},"id":7}"#));
+        assert!(!denied(400, "no session"));
+        assert!(!denied(500, r#"{"error":{"code":-32000,"message":"no session"}}"#));
     }
 }

@@ -25,7 +25,7 @@ use toolfleet_core::outcome::MayHaveRun;
 use url::Url;
 
 pub use options::{BuildError, ClientOptions};
-use remedy::Taken;
+use remedy::{Refused, Taken};
 pub use tasks::{TaskHandle, TaskQuestion, TaskState};
 pub(crate) use tasks::{asking_task, handle_in};
 
@@ -160,10 +160,10 @@ impl McpClient {
         match answer {
             Some(Ok(answer)) => Ok(answer.without_echo(call.endpoint)),
             Some(Err(fault)) => Err(call.endpoint.without_echo(fault)),
-            None if sent.may_have_run() => Err(Fault::AttemptTimeout {
+            None if sent.give_up() => Err(out_of_time()),
+            None => Err(Fault::AttemptTimeout {
                 after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             }),
-            None => Err(out_of_time()),
         }
     }
 
@@ -287,10 +287,12 @@ impl Shared {
         Ok(answer)
     }
 
+    /// One request, and its repetition after a remedy.
     async fn call(&self, call: &ToolCall<'_>, resume: Resume<'_>, sent: &Sent) -> Result<Answer, Fault> {
-        let mut taken = Taken::default();
+        let (begun, mut taken) = (Instant::now(), Taken::default());
         loop {
-            let tongue = self.tongue(call.endpoint, call.conversation).await?;
+            let tongue = self.tongue(call.endpoint, call.conversation).await;
+            let tongue = tongue.map_err(|fault| after_doubt(fault, sent))?;
             if let Tongue::Legacy(session) = &tongue
                 && !resume.is_none()
             {
@@ -304,17 +306,33 @@ impl Shared {
                 | Operation::PromptsGet
                 | Operation::PromptsList => Vec::new(),
             };
-            let trouble = match self.exchange.call(call, resume, tongue.speech(), mirrored, sent).await {
+            let mut trouble = match self.exchange.call(call, resume, tongue.speech(), mirrored, sent).await {
                 Ok(result) => return answer(result, tongue),
                 Err(trouble) => trouble,
             };
+            if let Tongue::Legacy(session) = &tongue
+                && session.id.is_some()
+            {
+                trouble.within_session(session.existed_before(begun));
+            }
+            if !trouble.proves_nothing_ran() {
+                sent.keep();
+            }
             sent.clear();
-            Box::pin(self.remedy(call.endpoint, call.conversation, &tongue, trouble, &mut taken)).await?;
+            let refused = Refused {
+                endpoint: call.endpoint,
+                conversation: call.conversation,
+                tongue: &tongue,
+                begun,
+                repeatable: call.repeatable,
+            };
+            let remedied = Box::pin(self.remedy(refused, trouble, &mut taken)).await;
+            remedied.map_err(|fault| after_doubt(fault, sent))?;
         }
     }
 
     async fn list(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<ToolList, Fault> {
-        let mut taken = Taken { headers: true, ..Taken::default() };
+        let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
         loop {
             let tongue = self.tongue(endpoint, conversation).await?;
             let trouble = match self.pages(endpoint, tongue.speech()).await {
@@ -323,7 +341,8 @@ impl Shared {
                 }
                 Err(trouble) => trouble,
             };
-            let remedied = self.remedy(endpoint, conversation, &tongue, trouble, &mut taken).await;
+            let refused = Refused { endpoint, conversation, tongue: &tongue, begun, repeatable: true };
+            let remedied = self.remedy(refused, trouble, &mut taken).await;
             remedied.map_err(|fault| before_call(fault, "listing the server's tools"))?;
         }
     }
@@ -366,13 +385,21 @@ fn answer(result: Box<RawValue>, tongue: Tongue) -> Result<Answer, Fault> {
     Ok(Answer { kind, result, protocol_version, mcp_session })
 }
 
+/// The fault of a repetition, where the request before it may have run the tool.
+fn after_doubt(fault: Fault, sent: &Sent) -> Fault {
+    if sent.was_kept() { after_an_earlier_round(fault) } else { fault }
+}
+
 /// A fault of a later round, which can no longer say that the tool has not run.
 fn after_an_earlier_round(fault: Fault) -> Fault {
     match (fault.retry_class(), fault.may_have_run()) {
-        (RetryClass::NotExecuted | RetryClass::Pause { .. }, _) => {
+        (RetryClass::NotExecuted | RetryClass::Pause { .. }, MayHaveRun::No) => {
             Fault::AnswerLost { detail: fault.to_string() }
         }
         (RetryClass::Permanent, MayHaveRun::No) => Fault::InvalidAnswer { detail: fault.to_string() },
-        (RetryClass::Permanent | RetryClass::Ambiguous, _) => fault,
+        (
+            RetryClass::Permanent | RetryClass::Ambiguous | RetryClass::NotExecuted | RetryClass::Pause { .. },
+            _,
+        ) => fault,
     }
 }

@@ -154,6 +154,8 @@ pub struct ToolCall<'a> {
     pub patience: Option<Duration>,
     /// Answers an earlier `input_required`.
     pub resume: Resume<'a>,
+    /// Whether running it twice does no harm. Without it, the request is sent again only where it is proved that nothing ran.
+    pub repeatable: bool,
 }
 
 impl<'a> ToolCall<'a> {
@@ -171,6 +173,7 @@ impl<'a> ToolCall<'a> {
             on_note: None,
             patience: None,
             resume: Resume::default(),
+            repeatable: false,
         }
     }
 }

@@ -24,6 +24,17 @@ pub(crate) enum Era {
     Legacy,
 }
 
+/// What asking a server found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Learned {
+    pub(crate) era: Era,
+    /// Whether the server answered. Of one that did not, the older generation is assumed for a short while.
+    pub(crate) answered: bool,
+}
+
+/// How long an assumption is kept.
+const ASSUMED_TTL: Duration = Duration::from_secs(300);
+
 type Slot = Arc<AsyncMutex<Option<(Era, Instant)>>>;
 
 /// What has been learned.
@@ -40,7 +51,7 @@ impl Eras {
     }
 
     /// The era that is remembered, or what asking finds.
-    pub(crate) async fn learn<E, F: Future<Output = Result<Era, E>>>(
+    pub(crate) async fn learn<E, F: Future<Output = Result<Learned, E>>>(
         &self,
         endpoint: &Endpoint,
         ask: impl FnOnce() -> F,
@@ -52,24 +63,20 @@ impl Eras {
         {
             return Ok(era);
         }
-        let era = Box::pin(ask()).await?;
-        *known = Some((era, self.until()));
+        let Learned { era, answered } = Box::pin(ask()).await?;
+        let ttl = if answered { self.ttl } else { self.ttl.min(ASSUMED_TTL) };
+        *known = Some((era, after(ttl)));
         Ok(era)
     }
 
     /// What was learned otherwise than by asking.
     pub(crate) async fn set(&self, endpoint: &Endpoint, era: Era) {
-        *self.slot(endpoint).lock().await = Some((era, self.until()));
+        *self.slot(endpoint).lock().await = Some((era, after(self.ttl)));
     }
 
     /// The server contradicted what is remembered.
     pub(crate) async fn forget(&self, endpoint: &Endpoint) {
         *self.slot(endpoint).lock().await = None;
-    }
-
-    fn until(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_add(self.ttl).unwrap_or(now)
     }
 
     fn slot(&self, endpoint: &Endpoint) -> Slot {
@@ -87,4 +94,9 @@ impl Eras {
         let addresses = slots.entry(endpoint.server.clone()).or_default();
         Arc::clone(addresses.entry(url.to_owned()).or_default())
     }
+}
+
+fn after(ttl: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(ttl).unwrap_or(now)
 }

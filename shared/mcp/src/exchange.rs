@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Operation;
 
@@ -16,17 +18,21 @@ use crate::answer::invalid;
 use crate::cancel::Withdrawal;
 use crate::classify::Trouble;
 use crate::client::TaskQuestion;
+use crate::cookies::Cookies;
 use crate::endpoint::{Endpoint, Resume, ToolCall};
-use crate::era::Era;
+use crate::era::{Era, Learned};
 use crate::register::OpenSession;
 use crate::session::Session;
-use crate::stream::Waiting;
+use crate::stream::{SIDE_REQUEST_TIMEOUT, Waiting};
 use crate::transport::{Post, SESSION_ID, Sent, Speech, Transport};
 use crate::wire::{
     CallParams, HEADER_MISMATCH, LEGACY, MODERN, Meta, PageParams, TaskParams, VERSION_UNSUPPORTED,
-    initialize, initialized, request,
+    initialize, initialized, ping, request,
 };
 use crate::words::shorten_to;
+
+/// How long a server may say nothing to `server/discover` before `initialize` is sent.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Sends requests one at a time for each caller.
 #[derive(Debug)]
@@ -34,6 +40,17 @@ pub(crate) struct Exchange {
     pub(crate) transport: Transport,
     pub(crate) ids: Arc<AtomicU64>,
     next_serial: AtomicU64,
+}
+
+/// What a `ping` in a session found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    /// It was answered.
+    Alive,
+    /// It was refused, too.
+    Refused,
+    /// No answer came.
+    NotAnswered,
 }
 
 /// Which page of which listing.
@@ -101,6 +118,7 @@ impl Exchange {
             mirrored,
             traceparent: call.traceparent,
             tracestate: call.tracestate,
+            id: Some(id),
             body: request(id, call.operation.as_str(), params),
         };
         let waiting = Waiting { id, endpoint: call.endpoint, speech, on_note: call.on_note };
@@ -159,26 +177,54 @@ impl Exchange {
 
     /// Asks with `server/discover`, which runs no tool, which generation a server speaks.
     ///
-    /// Only an answer decides: what a server before 2026-07-28 says to a method and a version it does not know is any 4xx, a
-    /// JSON-RPC error, or a plain failure. A server that is away (no connection, 502 to 504, 429, 401, 403) has not answered.
-    pub(crate) async fn discover(&self, endpoint: &Endpoint) -> Result<Era, Trouble> {
+    /// What a server before 2026-07-28 says to a method and a version it does not know is any 4xx, a JSON-RPC error, or a plain
+    /// failure. Some never answer, drop the connection, or stand behind a gateway that answers 502 to 504: then the older generation
+    /// is assumed, and `initialize` shows whether that was right. A server that cannot be connected to, or answers 429, 401 or 403,
+    /// is not asked any further.
+    pub(crate) async fn discover(&self, endpoint: &Endpoint) -> Result<Learned, Trouble> {
         let id = self.id();
         let params = PageParams { cursor: None, meta: Meta::modern(&self.transport.info) };
         let body = request(id, "server/discover", params);
-        match self.ask(endpoint, Speech::Modern, "server/discover", id, body).await {
-            Ok(result) => match serde_json::from_str::<Discovered>(result.get()) {
-                Ok(found) => era_among(found.supported_versions),
-                Err(_) => Ok(Era::Legacy),
-            },
-            Err(trouble) => era_despite(trouble),
+        let asked = self.ask(endpoint, Speech::Modern, "server/discover", id, body);
+        let trouble = match timeout(PROBE_TIMEOUT, asked).await {
+            Ok(Ok(result)) => {
+                let era = match serde_json::from_str::<Discovered>(result.get()) {
+                    Ok(found) => era_among(found.supported_versions)?,
+                    Err(_) => Era::Legacy,
+                };
+                return Ok(Learned { era, answered: true });
+            }
+            Ok(Err(trouble)) => trouble,
+            Err(_) => return Ok(Learned { era: Era::Legacy, answered: false }),
+        };
+        let unanswered = matches!(
+            trouble.fault,
+            Fault::AnswerLost { .. } | Fault::AnswerTooLarge { .. } | Fault::ServerStatus { status: 502..=504, .. }
+        );
+        if unanswered {
+            return Ok(Learned { era: Era::Legacy, answered: false });
         }
+        era_despite(trouble).map(|era| Learned { era, answered: true })
     }
 
     /// A session that another client opened, if we speak its version.
     pub(crate) fn resumed(&self, open: &OpenSession) -> Option<Session> {
         let version = LEGACY.into_iter().find(|known| *known == open.version)?;
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        Some(Session { id: Some(Arc::from(open.id.as_str())), version, serial })
+        let cookies = Arc::new(Cookies::of_header(&open.cookies));
+        Some(Session { id: Some(Arc::from(open.id.as_str())), version, serial, opened: None, cookies })
+    }
+
+    /// Whether the server still answers in this session. Only an answered `ping` says so: it runs no tool, and every version that
+    /// has sessions has it.
+    pub(crate) async fn is_alive(&self, endpoint: &Endpoint, session: &Session) -> Liveness {
+        let (id, speech) = (self.id(), Speech::Legacy(session));
+        let ping = self.ask(endpoint, speech, "ping", id, ping(id));
+        match timeout(SIDE_REQUEST_TIMEOUT, ping).await {
+            Ok(Ok(_)) => Liveness::Alive,
+            Ok(Err(trouble)) if trouble.refusal.is_some() => Liveness::Refused,
+            Ok(Err(_)) | Err(_) => Liveness::NotAnswered,
+        }
     }
 
     /// Opens a session: `initialize`, then `notifications/initialized`.
@@ -188,6 +234,8 @@ impl Exchange {
         let post = Post::plain(endpoint, speech, "initialize", body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         let session_id = response.headers().get(&SESSION_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
+        let cookies = Arc::new(Cookies::default());
+        cookies.take(&endpoint.url, response.headers());
         let waiting = Waiting { id, endpoint, speech, on_note: None };
         let result = self.transport.answer(response, &waiting).await?;
         let found: Initialized = serde_json::from_str(result.get())
@@ -196,14 +244,14 @@ impl Exchange {
             Fault::VersionUnsupported { supported: vec![shorten_to(&found.protocol_version, 32)] }
         })?;
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        let session = Session { id: session_id, version, serial };
+        let session = Session { id: session_id, version, serial, opened: Some(Instant::now()), cookies };
         let speech = Speech::Legacy(&session);
         let method = "notifications/initialized";
         let body = initialized();
         let post = Post::plain(endpoint, speech, method, body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         if !response.status().is_success() {
-            return Err(Trouble::of_response(response).await);
+            return Err(Trouble::of_response(response, 0).await);
         }
         Ok(session)
     }
@@ -221,36 +269,37 @@ pub(crate) fn era_among(supported: Vec<String>) -> Result<Era, Trouble> {
     }
 }
 
-/// What an error in the place of an answer to `server/discover` says of the server.
+/// What an error in the place of an answer to `server/discover` says of the server. Who is asked to wait, or is not let in, has not
+/// learned anything.
 pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
-    let Some(refusal) = &trouble.refusal else {
-        return match trouble.fault {
-            Fault::InvalidAnswer { .. } => Ok(Era::Legacy),
-            Fault::Connect { .. }
-            | Fault::RateLimited { .. }
-            | Fault::RegisterAway { .. }
-            | Fault::Unauthorized
-            | Fault::Forbidden { .. }
-            | Fault::Credential { .. }
-            | Fault::CredentialPending { .. }
-            | Fault::AddressRefused { .. }
-            | Fault::SessionLost
-            | Fault::VersionUnsupported { .. }
-            | Fault::NotResumable { .. }
-            | Fault::Rpc { .. }
-            | Fault::RpcInternal { .. }
-            | Fault::ServerStatus { .. }
-            | Fault::ClientStatus { .. }
-            | Fault::AnswerLost { .. }
-            | Fault::AttemptTimeout { .. }
-            | Fault::AnswerTooLarge { .. }
-            | Fault::Redirect { .. } => Err(trouble),
-        };
-    };
-    match (refusal.code, refusal.status) {
-        (Some(VERSION_UNSUPPORTED), _) => era_among(refusal.supported.clone()),
-        (Some(HEADER_MISMATCH | -32021), _) => Ok(Era::Modern),
-        (None, 502..=504) => Err(trouble),
-        (Some(_) | None, _) => Ok(Era::Legacy),
+    match &trouble.fault {
+        Fault::InvalidAnswer { .. } => return Ok(Era::Legacy),
+        Fault::Connect { .. }
+        | Fault::RateLimited { .. }
+        | Fault::RegisterAway { .. }
+        | Fault::Unauthorized
+        | Fault::Forbidden { .. }
+        | Fault::Credential { .. }
+        | Fault::CredentialPending { .. }
+        | Fault::AddressRefused { .. }
+        | Fault::SessionLost
+        | Fault::NotResumable { .. }
+        | Fault::AnswerLost { .. }
+        | Fault::AttemptTimeout { .. }
+        | Fault::AnswerTooLarge { .. }
+        | Fault::Redirect { .. }
+        | Fault::ServerStatus { status: 408 | 421 | 425 | 429 | 502..=504, .. } => return Err(trouble),
+        Fault::VersionUnsupported { .. }
+        | Fault::Rpc { .. }
+        | Fault::RpcAmbiguous { .. }
+        | Fault::ServerStatus { .. }
+        | Fault::ClientStatus { .. } => {}
+    }
+    match trouble.refusal.as_ref().and_then(|refusal| refusal.code) {
+        Some(VERSION_UNSUPPORTED) => {
+            era_among(trouble.refusal.map(|refusal| refusal.supported).unwrap_or_default())
+        }
+        Some(HEADER_MISMATCH | -32021) => Ok(Era::Modern),
+        Some(_) | None => Ok(Era::Legacy),
     }
 }

@@ -16,6 +16,7 @@ mod cancel;
 mod classify;
 pub mod client;
 mod connect;
+mod cookies;
 mod endpoint;
 mod era;
 mod exchange;

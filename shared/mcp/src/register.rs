@@ -1,6 +1,6 @@
 //! Owns what the client asks of whoever lets several clients share a conversation's session: find it, and register a new one.
 //!
-//! **Invariant:** an open session's id is never printed: whoever knows it could speak in it.
+//! **Invariant:** an open session's id and cookies are never printed: whoever knows them could speak in it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,6 +14,9 @@ pub struct OpenSession {
     pub id: String,
     /// The version the server chose.
     pub version: String,
+    /// The cookies that lead to the server behind a sticky load balancer, as a `Cookie` header carries them; empty where there
+    /// are none.
+    pub cookies: String,
 }
 
 impl fmt::Debug for OpenSession {

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
 use toolfleet_core::ids::{ServerId, Tenant};
 
+use crate::cookies::Cookies;
 use crate::endpoint::Endpoint;
 
 /// A session as `initialize` opened it.
@@ -20,6 +22,17 @@ pub(crate) struct Session {
     pub(crate) version: &'static str,
     /// Tells a session from its successor.
     pub(crate) serial: u64,
+    /// When it was opened; nothing where another client opened it some time ago.
+    pub(crate) opened: Option<Instant>,
+    /// What sticky load balancers in front of the server set for it.
+    pub(crate) cookies: Arc<Cookies>,
+}
+
+impl Session {
+    /// Whether the server gave it an id, and it existed before that moment: only then can a refusal mean that it is lost.
+    pub(crate) fn existed_before(&self, moment: Instant) -> bool {
+        self.id.is_some() && self.opened.is_none_or(|opened| opened < moment)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -152,8 +165,12 @@ mod tests {
         }
     }
 
+    fn session(serial: u64) -> Session {
+        Session { id: None, version: "2025-11-25", serial, opened: None, cookies: Arc::default() }
+    }
+
     async fn serial(sessions: &Sessions, tenant: &str, conversation: &str, fresh: u64) -> u64 {
-        let open = async |_| Ok::<_, ()>(Session { id: None, version: "2025-11-25", serial: fresh });
+        let open = async |_| Ok::<_, ()>(session(fresh));
         sessions.get(&endpoint(tenant), Some(conversation), open).await.unwrap().serial
     }
 

@@ -88,7 +88,7 @@ impl Transport {
     ) -> Result<Box<RawValue>, Trouble> {
         let status = response.status();
         if !status.is_success() {
-            return Err(Trouble::of_response(response).await);
+            return Err(Trouble::of_response(response, waiting.id).await);
         }
         let kind =
             response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -169,7 +169,7 @@ impl Transport {
     ) -> Result<Option<Box<RawValue>>, Trouble> {
         match hear(event, waiting.id) {
             Heard::Result(result) => return Ok(Some(result.to_owned())),
-            Heard::Error(error) => return Err(Trouble::of_rpc(200, error)),
+            Heard::Error(error) => return Err(Trouble::of_rpc(error)),
             Heard::Nonsense(detail) => return Err(nonsense(detail)),
             Heard::Request { id, method } => {
                 place.replies = place.replies.saturating_add(1);
@@ -276,7 +276,7 @@ fn answer_in(body: &[u8], id: u64) -> Result<Box<RawValue>, Trouble> {
 fn take(heard: Heard<'_>) -> Result<Box<RawValue>, Trouble> {
     match heard {
         Heard::Result(result) => Ok(result.to_owned()),
-        Heard::Error(error) => Err(Trouble::of_rpc(200, error)),
+        Heard::Error(error) => Err(Trouble::of_rpc(error)),
         Heard::Nonsense(detail) => Err(nonsense(detail)),
         Heard::Request { method, .. } | Heard::Notification { method, .. } => {
             Err(nonsense(format!("expected an answer, found the message {}", shorten(&method))))

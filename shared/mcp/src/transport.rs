@@ -3,28 +3,29 @@
 //! **Invariant:** `Sent` is set no later than the first byte of a request's body leaves; while it is unset, no server can
 //! have run anything.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame, SizeHint};
 use reqwest::Response;
 use toolfleet_core::fault::Fault;
+use toolfleet_core::outcome::MayHaveRun;
 use url::Url;
 
 use crate::auth::{Cures, Identity, Stamp};
-use crate::classify::Trouble;
+use crate::classify::{MAX_ERROR_BODY_BYTES, Trouble};
 use crate::connect::Clients;
 use crate::endpoint::{Endpoint, without_secrets};
 use crate::network::{certificate_refused, not_answered};
 use crate::reach::Reach;
 use crate::session::Session;
 use crate::stdio::Child;
+use crate::stream::read_body;
 use crate::wire::{ClientInfo, MODERN};
 use crate::words::shorten;
 
@@ -49,38 +50,60 @@ pub(crate) enum Speech<'a> {
     Child(&'a Child),
 }
 
-/// Whether a request's body has begun to leave.
+/// Whether a request's body has begun to leave. One compare-and-swap decides between the connection that takes it and the caller
+/// who gives it up: what was given up first never leaves.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sent {
-    now: Arc<AtomicBool>,
+    now: Arc<AtomicU8>,
     before: Arc<AtomicBool>,
 }
+
+const WAITING: u8 = 0;
+const LEFT: u8 = 1;
+const GIVEN_UP: u8 = 2;
 
 impl Sent {
     /// The request at hand has begun to leave.
     pub(crate) fn is_set(&self) -> bool {
-        self.now.load(Ordering::Acquire)
+        self.now.load(Ordering::Acquire) == LEFT
     }
 
-    /// This request or an earlier round of its call may have run the tool.
-    pub(crate) fn may_have_run(&self) -> bool {
-        self.is_set() || self.before.load(Ordering::Acquire)
+    /// Gives up: the request at hand leaves no more. False where it has begun to leave, or an earlier round has.
+    pub(crate) fn give_up(&self) -> bool {
+        let given_up = self.swap(WAITING, GIVEN_UP) || self.now.load(Ordering::Acquire) == GIVEN_UP;
+        given_up && !self.before.load(Ordering::Acquire)
     }
 
-    /// An earlier round has run, whatever becomes of the next.
+    /// The requests so far may have run the tool, whatever becomes of the next.
     pub(crate) fn keep(&self) {
         self.before.store(true, Ordering::Release);
     }
 
-    /// For the next request of the same call, once the one before was refused for certain or is a fault already.
-    pub(crate) fn clear(&self) {
-        self.now.store(false, Ordering::Release);
+    /// Whether an earlier request of the same call may have run the tool.
+    pub(crate) fn was_kept(&self) -> bool {
+        self.before.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set(&self) {
-        self.now.store(true, Ordering::Release);
+    /// For the next request of the same call, once the one before was refused for certain or is a fault already.
+    pub(crate) fn clear(&self) {
+        self.swap(LEFT, WAITING);
+    }
+
+    /// The request begins to leave. False where its caller has given it up: then no byte of it may leave.
+    #[must_use]
+    pub(crate) fn set(&self) -> bool {
+        self.swap(WAITING, LEFT) || self.now.load(Ordering::Acquire) == LEFT
+    }
+
+    fn swap(&self, from: u8, to: u8) -> bool {
+        self.now.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
+
+/// The caller gave the request up before its body was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the request was given up before it was sent")]
+struct GivenUp;
 
 /// A body that notices when it is first asked for: hyper does so only on a connection that stands.
 struct NotedBody {
@@ -90,13 +113,15 @@ struct NotedBody {
 
 impl Body for NotedBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = GivenUp;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.sent.set();
+    ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        if !self.sent.set() {
+            return Poll::Ready(Some(Err(GivenUp)));
+        }
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 
@@ -120,6 +145,8 @@ pub(crate) struct Post<'a> {
     pub(crate) mirrored: Vec<(HeaderName, HeaderValue)>,
     pub(crate) traceparent: Option<&'a str>,
     pub(crate) tracestate: Option<&'a str>,
+    /// The id of a request that may run a tool.
+    pub(crate) id: Option<u64>,
     pub(crate) body: Bytes,
 }
 
@@ -127,7 +154,7 @@ impl<'a> Post<'a> {
     /// A request that names no tool and belongs to no trace.
     pub(crate) fn plain(endpoint: &'a Endpoint, speech: Speech<'a>, method: &'a str, body: Bytes) -> Self {
         let (name, mirrored, traceparent, tracestate) = (None, Vec::new(), None, None);
-        Self { endpoint, speech, method, name, mirrored, traceparent, tracestate, body }
+        Self { endpoint, speech, method, name, mirrored, traceparent, tracestate, id: None, body }
     }
 }
 
@@ -160,9 +187,17 @@ impl Transport {
                 return Ok(response);
             };
             let status = response.status().as_u16();
-            if !matches!(status, 401 | 403)
-                || !auth.cure(status, response.headers(), stamp, &mut cures).await?
-            {
+            if !matches!(status, 401 | 403) {
+                return Ok(response);
+            }
+            let response = match post.id {
+                Some(id) => match refusal_in(response, id).await? {
+                    Ok(refused) => refused,
+                    Err(answered) => return Ok(answered),
+                },
+                None => response,
+            };
+            if !auth.cure(status, response.headers(), stamp, &mut cures).await? {
                 return Ok(response);
             }
             sent.clear();
@@ -178,18 +213,19 @@ impl Transport {
         let target = location.as_deref().and_then(|text| post.endpoint.url.join(text).ok());
         let Some(target) = target else {
             let location = shorten(location.as_deref().unwrap_or("nowhere"));
-            return Err(Fault::Redirect { location }.into());
+            return Err(Fault::Redirect { location, may_have_run: ran_before(&response) }.into());
         };
         let repeats = matches!(response.status().as_u16(), 307 | 308);
         if !repeats || target.origin() != post.endpoint.url.origin() {
-            return Err(redirect(&target));
+            return Err(redirect(&target, &response));
         }
         drop(response);
         sent.clear();
         let (response, stamp) = self.send(post, &target, &headers, sent).await?;
         match redirect_of(&response) {
             Some(location) => {
-                Err(redirect(&location.and_then(|text| target.join(&text).ok()).unwrap_or(target)))
+                let next = location.and_then(|text| target.join(&text).ok()).unwrap_or(target);
+                Err(redirect(&next, &response))
             }
             None => Ok((response, stamp)),
         }
@@ -203,7 +239,11 @@ impl Transport {
         sent: &Sent,
     ) -> Result<(Response, Option<Stamp>), Fault> {
         let launch = Launch { method: Method::POST, url, headers, body: Some((post.body.clone(), sent)) };
-        Box::pin(self.launch(post.endpoint, launch)).await
+        let answered = Box::pin(self.launch(post.endpoint, launch)).await?;
+        if let Speech::Legacy(session) = post.speech {
+            session.cookies.take(url, answered.0.headers());
+        }
+        Ok(answered)
     }
 
     /// Sends one request as the endpoint's credential has it: stamped, signed, with its certificate.
@@ -288,8 +328,34 @@ impl Transport {
     }
 }
 
-fn redirect(target: &Url) -> Trouble {
-    Fault::Redirect { location: shorten(&without_secrets(target)) }.into()
+/// A 401 or 403 with its body at hand: `Ok` where it proves that nothing ran, so that the request may be sent again with another
+/// credential, else `Err`.
+async fn refusal_in(response: Response, id: u64) -> Result<Result<Response, Response>, Trouble> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = match read_body(response, MAX_ERROR_BODY_BYTES).await {
+        Ok(body) => body,
+        Err(_) => return Err(Trouble::of_cut(status.as_u16(), &headers)),
+    };
+    let proves = Trouble::of_status(status.as_u16(), &headers, &body, id).proves_nothing_ran();
+    let mut read = http::Response::new(body);
+    *read.status_mut() = status;
+    *read.headers_mut() = headers;
+    let read = Response::from(read);
+    Ok(if proves { Ok(read) } else { Err(read) })
+}
+
+fn redirect(target: &Url, response: &Response) -> Trouble {
+    let location = shorten(&without_secrets(target));
+    Fault::Redirect { location, may_have_run: ran_before(response) }.into()
+}
+
+/// RFC 9110, section 15.4: 307 and 308 ask for the same request elsewhere, so that it was not processed here. The others point to
+/// something else to look at, for example to the result of what ran.
+fn ran_before(response: &Response) -> MayHaveRun {
+    match response.status().as_u16() {
+        307 | 308 => MayHaveRun::No,
+        _ => MayHaveRun::Unknown,
+    }
 }
 
 /// The location of a redirect, if the response is one.
@@ -316,6 +382,9 @@ fn base_headers(endpoint: &Endpoint, speech: Speech<'_>) -> HeaderMap {
             headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(session.version));
             if let Some(id) = session.id.as_ref().and_then(|id| HeaderValue::from_str(id).ok()) {
                 headers.insert(SESSION_ID, id);
+            }
+            if let Some(cookies) = session.cookies.header(headers.get(COOKIE)) {
+                headers.insert(COOKIE, cookies);
             }
         }
     }

@@ -23,7 +23,6 @@ pub(crate) const HEADER_MISMATCH: i64 = -32020;
 pub(crate) const VERSION_UNSUPPORTED: i64 = -32022;
 pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
 pub(crate) const INVALID_PARAMS: i64 = -32602;
-pub(crate) const INTERNAL_ERROR: i64 = -32603;
 
 /// Who we say we are.
 #[derive(Debug, Clone, Serialize)]
@@ -220,6 +219,11 @@ pub(crate) fn initialized() -> Bytes {
     write(&Request::<Nothing> { jsonrpc: "2.0", id: None, method: "notifications/initialized", params: None })
 }
 
+/// `ping` of the versions that have sessions.
+pub(crate) fn ping(id: u64) -> Bytes {
+    write(&Request::<Nothing> { jsonrpc: "2.0", id: Some(id), method: "ping", params: None })
+}
+
 /// `notifications/cancelled`.
 pub(crate) fn cancelled(request_id: u64) -> Bytes {
     let params = CancelParams { request_id, reason: "the caller no longer waits" };
@@ -261,6 +265,21 @@ pub(crate) struct RpcError {
     pub(crate) message: String,
     /// `data.supported`, where the server named protocol versions.
     pub(crate) supported: Vec<String>,
+    /// Whether it carries the id of the request at hand.
+    pub(crate) with_our_id: bool,
+}
+
+/// What the body of an error status says of one request.
+#[derive(Debug)]
+pub(crate) enum InBody {
+    /// It is no JSON-RPC answer.
+    Nothing,
+    /// An error, to our request or to none that can be told.
+    Error(RpcError),
+    /// A result of our request.
+    Result,
+    /// It begins like JSON and cannot be read to its end, so that it may have been an answer.
+    Cut,
 }
 
 /// One frame of a server, seen by someone who waits for one id.
@@ -323,18 +342,22 @@ pub(crate) fn hear(text: &[u8], waiting_for: u64) -> Heard<'_> {
             None => Heard::Notification { method, params: frame.params },
         };
     }
-    let ours = frame.id.is_some_and(|id| id.get().parse() == Ok(waiting_for));
+    let ours = frame.id.is_some_and(|id| is_ours(id, waiting_for));
     if let Some(raw) = frame.error {
         if frame.id.is_some() && !ours && !is_placeholder(frame.id) {
             return Heard::Nonsense(wrong_id(frame.id));
         }
-        return Heard::Error(error_of(raw));
+        return Heard::Error(error_of(raw, ours));
     }
     match frame.result {
         Some(result) if ours => Heard::Result(result),
         Some(_) => Heard::Nonsense(wrong_id(frame.id)),
         None => Heard::Nonsense("a JSON-RPC message without result, error or method".to_owned()),
     }
+}
+
+fn is_ours(id: &RawValue, waiting_for: u64) -> bool {
+    id.get().parse() == Ok(waiting_for)
 }
 
 /// Ids that servers put where they do not know ours (Python before 2.0 writes `server-error`).
@@ -350,9 +373,9 @@ fn wrong_id(id: Option<&RawValue>) -> String {
 }
 
 /// A JSON-RPC error object, wherever it stood.
-pub(crate) fn error_of(raw: &RawValue) -> RpcError {
+pub(crate) fn error_of(raw: &RawValue, with_our_id: bool) -> RpcError {
     let Ok(error) = serde_json::from_str::<ErrorMember<'_>>(raw.get()) else {
-        return RpcError { code: 0, message: shorten(raw.get()), supported: Vec::new() };
+        return RpcError { code: 0, message: shorten(raw.get()), supported: Vec::new(), with_our_id };
     };
     let data = error.data.and_then(|data| serde_json::from_str::<VersionData>(data.get()).ok());
     let supported = data.map(|data| data.supported).unwrap_or_default();
@@ -360,18 +383,33 @@ pub(crate) fn error_of(raw: &RawValue) -> RpcError {
         code: error.code,
         message: shorten(&error.message),
         supported: supported.iter().take(16).map(|version| crate::words::shorten_to(version, 32)).collect(),
+        with_our_id,
     }
 }
 
-/// The error in a body that came with an HTTP error status, whatever its id.
-pub(crate) fn error_in(body: &[u8]) -> Option<RpcError> {
-    let object = body.trim_ascii_start().starts_with(b"{");
-    let frame: Frame<'_> = if object {
-        serde_json::from_slice(body).ok()?
-    } else {
-        return None;
+/// What a body that came with an HTTP error status says of the request of this id. Of a batch, the answer to our request counts,
+/// else its first error.
+pub(crate) fn error_in(body: &[u8], id: u64) -> InBody {
+    let frames: Vec<Frame<'_>> = match body.trim_ascii_start().first() {
+        Some(b'{') => match serde_json::from_slice(body) {
+            Ok(frame) => vec![frame],
+            Err(_) => return InBody::Cut,
+        },
+        Some(b'[') => match serde_json::from_slice(body) {
+            Ok(frames) => frames,
+            Err(_) => return InBody::Cut,
+        },
+        Some(_) | None => return InBody::Nothing,
     };
-    frame.error.map(error_of)
+    let ours = |frame: &&Frame<'_>| frame.id.is_some_and(|found| is_ours(found, id));
+    if let Some(answer) = frames.iter().find(ours) {
+        return match answer.error {
+            Some(raw) => InBody::Error(error_of(raw, true)),
+            None => InBody::Result,
+        };
+    }
+    let error = frames.iter().find_map(|frame| frame.error);
+    error.map_or(InBody::Nothing, |raw| InBody::Error(error_of(raw, false)))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Operation;
 
-use super::{Shared, Taken, answer, out_of_time};
+use super::{Refused, Shared, Taken, answer, out_of_time};
 use crate::answer::{Answer, AnswerKind, invalid, kind_of};
 use crate::classify::Trouble;
 use crate::client::McpClient;
@@ -99,14 +99,16 @@ impl McpClient {
 
 impl Shared {
     async fn listed(&self, call: &ToolCall<'_>, cursor: Option<&str>) -> Result<Answer, Fault> {
-        let mut taken = Taken { headers: true, ..Taken::default() };
+        let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await?;
             let trouble = match self.merged(call, tongue.speech(), cursor).await {
                 Ok(result) => return answer(result, tongue),
                 Err(trouble) => trouble,
             };
-            Box::pin(self.remedy(call.endpoint, call.conversation, &tongue, trouble, &mut taken)).await?;
+            let (endpoint, conversation) = (call.endpoint, call.conversation);
+            let refused = Refused { endpoint, conversation, tongue: &tongue, begun, repeatable: true };
+            Box::pin(self.remedy(refused, trouble, &mut taken)).await?;
         }
     }
 

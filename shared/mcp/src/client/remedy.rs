@@ -1,14 +1,18 @@
-//! Owns the one remedy that each refusal allows: a session opened anew, a generation learned anew, a list read anew.
+//! The remedies that a refusal allows: a session opened anew, a protocol version learned anew, a list read anew.
 //!
-//! **Invariant:** every remedy is taken at most once a call, and only after a refusal that proves that nothing ran.
+//! What a remedy repairs (the session, the version) is repaired after every refusal that it could cure, so that the next request
+//! finds it repaired. Whether the request at hand is sent again is another question: each remedy allows it once a call, and only
+//! where the refusal proves that nothing ran or the call is safe to repeat.
 
+use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 
 use super::{Shared, Tongue};
-use crate::classify::{Trouble, before_call};
+use crate::classify::{Refusal, Trouble, before_call};
 use crate::endpoint::Endpoint;
 use crate::era::Era;
-use crate::exchange::era_among;
+use crate::exchange::{Liveness, era_among};
+use crate::session::Session;
 use crate::wire::{HEADER_MISMATCH, VERSION_UNSUPPORTED};
 
 /// The remedies taken so far.
@@ -19,69 +23,104 @@ pub(super) struct Taken {
     pub(super) headers: bool,
 }
 
+/// The request that was refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) conversation: Option<&'a str>,
+    pub(super) tongue: &'a Tongue,
+    /// When its call began.
+    pub(super) begun: Instant,
+    /// It runs no tool, or one that is safe to repeat.
+    pub(super) repeatable: bool,
+}
+
 impl Shared {
     /// Prepares the one repetition that this refusal allows, or returns the fault.
     pub(super) async fn remedy(
         &self,
-        endpoint: &Endpoint,
-        conversation: Option<&str>,
-        tongue: &Tongue,
-        trouble: Trouble,
+        refused: Refused<'_>,
+        mut trouble: Trouble,
         taken: &mut Taken,
     ) -> Result<(), Fault> {
-        let Some(refusal) = &trouble.refusal else {
+        let Some(refusal) = trouble.refusal.take() else {
             return Err(trouble.fault);
         };
-        match tongue {
-            Tongue::Legacy(session) => {
-                if refusal.is_session_lost(session.id.is_some()) {
-                    if std::mem::replace(&mut taken.session, true) {
-                        return Err(Fault::SessionLost);
-                    }
-                    self.sessions.forget(endpoint, conversation, session.serial).await;
-                    return Ok(());
-                }
-                if matches!(refusal.code, Some(HEADER_MISMATCH | VERSION_UNSUPPORTED)) && !taken.era {
-                    taken.era = true;
-                    era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)?;
-                    self.sessions.forget(endpoint, conversation, session.serial).await;
-                    self.eras.forget(endpoint).await;
-                    return Ok(());
-                }
-            }
-            Tongue::Modern => match refusal.code {
-                Some(VERSION_UNSUPPORTED) if !taken.era => {
-                    taken.era = true;
-                    // It refuses what we speak, so only an older version that it names can help.
-                    match era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)? {
-                        Era::Legacy if !refusal.supported.is_empty() => {
-                            self.eras.set(endpoint, Era::Legacy).await;
-                            return Ok(());
-                        }
-                        Era::Legacy | Era::Modern => {}
-                    }
-                }
-                Some(HEADER_MISMATCH) if !taken.headers => {
-                    taken.headers = true;
-                    let list = Box::pin(self.pages(endpoint, tongue.speech())).await;
-                    let list =
-                        list.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
-                    self.mirrored.learn(endpoint, list.tools);
-                    return Ok(());
-                }
-                Some(_) | None if refusal.may_be_legacy() && !taken.era => {
-                    taken.era = true;
-                    self.eras.forget(endpoint).await;
-                    let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
-                    if matches!(era, Ok(Era::Legacy)) {
-                        return Ok(());
-                    }
-                }
-                Some(_) | None => {}
-            },
+        let cured = match refused.tongue {
+            Tongue::Legacy(session) => self.cure_legacy(refused, session, &refusal, taken).await?,
+            Tongue::Modern => self.cure_modern(refused, &refusal, taken).await?,
             // Whatever it answers, it is up and greeted.
-            Tongue::Child(_) => {}
+            Tongue::Child(_) => false,
+        };
+        if cured && (refused.repeatable || trouble.proves_nothing_ran()) {
+            return Ok(());
         }
         Err(trouble.fault)
+    }
+
+    /// Drops a session that has died, and learns the version of a server that refuses the one it was spoken to in.
+    async fn cure_legacy(
+        &self,
+        refused: Refused<'_>,
+        session: &Session,
+        refusal: &Refusal,
+        taken: &mut Taken,
+    ) -> Result<bool, Fault> {
+        let Refused { endpoint, conversation, begun, .. } = refused;
+        if matches!(refusal.code, Some(HEADER_MISMATCH | VERSION_UNSUPPORTED)) {
+            if std::mem::replace(&mut taken.era, true) {
+                return Ok(false);
+            }
+            era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)?;
+            self.sessions.forget(endpoint, conversation, session.serial).await;
+            self.eras.forget(endpoint).await;
+            return Ok(true);
+        }
+        let denied = refusal.denies_session() && session.id.is_some();
+        let dead = denied
+            || (session.existed_before(begun)
+                && refusal.may_mean_a_dead_session()
+                && self.exchange.is_alive(endpoint, session).await == Liveness::Refused);
+        if !dead {
+            return Ok(false);
+        }
+        self.sessions.forget(endpoint, conversation, session.serial).await;
+        Ok(!std::mem::replace(&mut taken.session, true))
+    }
+
+    async fn cure_modern(
+        &self,
+        refused: Refused<'_>,
+        refusal: &Refusal,
+        taken: &mut Taken,
+    ) -> Result<bool, Fault> {
+        let endpoint = refused.endpoint;
+        match refusal.code {
+            Some(VERSION_UNSUPPORTED) if !taken.era => {
+                taken.era = true;
+                // It refuses what we speak, so only an older version that it names can help.
+                match era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)? {
+                    Era::Legacy if !refusal.supported.is_empty() => {
+                        self.eras.set(endpoint, Era::Legacy).await;
+                        Ok(true)
+                    }
+                    Era::Legacy | Era::Modern => Ok(false),
+                }
+            }
+            Some(HEADER_MISMATCH) if !taken.headers => {
+                taken.headers = true;
+                let list = Box::pin(self.pages(endpoint, refused.tongue.speech())).await;
+                let list = list.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
+                self.mirrored.learn(endpoint, list.tools);
+                Ok(true)
+            }
+            Some(_) | None if refusal.may_be_legacy() && !taken.era => {
+                taken.era = true;
+                self.eras.forget(endpoint).await;
+                let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
+                Ok(matches!(era, Ok(Era::Legacy)))
+            }
+            Some(_) | None => Ok(false),
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
 
-use super::{McpClient, Shared, Taken, Tongue, answer};
+use super::{McpClient, Refused, Shared, Taken, Tongue, answer};
 use crate::answer::{Answer, invalid, result_without_echo};
 use crate::endpoint::Endpoint;
 use crate::notes::line;
@@ -163,7 +163,7 @@ fn state_in(result: Box<RawValue>, question: &TaskQuestion<'_>, tongue: Tongue) 
             TaskState::Completed(answer(of_tool.to_owned(), tongue)?)
         }
         Some("failed") => {
-            let error = told.error.map(error_of);
+            let error = told.error.map(|raw| error_of(raw, true));
             let (code, message) = error.map_or_else(|| (0, told.message(endpoint)), |e| (e.code, e.message));
             TaskState::Failed { code, message: endpoint.text_without_echo(message) }
         }
@@ -224,7 +224,7 @@ impl Shared {
         question: &TaskQuestion<'_>,
         input_responses: Option<&RawValue>,
     ) -> Result<(Box<RawValue>, Tongue), Fault> {
-        let mut taken = Taken { headers: true, ..Taken::default() };
+        let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
         loop {
             let tongue = self.tongue(question.endpoint, question.conversation).await?;
             let asked = self.exchange.of_task(method, question, input_responses, tongue.speech());
@@ -232,8 +232,9 @@ impl Shared {
                 Ok(result) => return Ok((result, tongue)),
                 Err(trouble) => trouble,
             };
-            Box::pin(self.remedy(question.endpoint, question.conversation, &tongue, trouble, &mut taken))
-                .await?;
+            let (endpoint, conversation) = (question.endpoint, question.conversation);
+            let refused = Refused { endpoint, conversation, tongue: &tongue, begun, repeatable: true };
+            Box::pin(self.remedy(refused, trouble, &mut taken)).await?;
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 
 use super::{Shared, Tongue};
@@ -44,9 +45,8 @@ impl Shared {
                 self.eras.set(endpoint, Era::Modern).await;
                 continue;
             }
-            if trouble.refusal.is_some() {
-                self.eras.forget(endpoint).await;
-            }
+            // The server may have been assumed to be of this generation, or is another one now.
+            self.eras.forget(endpoint).await;
             return Err(before_call(trouble.fault, "opening a session"));
         }
     }
@@ -73,7 +73,8 @@ impl Shared {
         }
         let session = self.exchange.open(endpoint).await?;
         let Some(id) = &session.id else { return Ok(session) };
-        let opened = OpenSession { id: id.to_string(), version: session.version.to_owned() };
+        let cookies = session.cookies.text();
+        let opened = OpenSession { id: id.to_string(), version: session.version.to_owned(), cookies };
         let stands = register.register(endpoint, conversation, opened, lost.as_deref()).await;
         if stands.as_ref().is_ok_and(|stands| stands.id == **id) {
             return Ok(session);
@@ -81,7 +82,9 @@ impl Shared {
         // Nobody will ever speak in ours.
         self.exchange.transport.delete(endpoint, &session).await;
         let stands = stands.map_err(away)?;
-        self.exchange.resumed(&stands).ok_or_else(|| Fault::SessionLost.into())
+        let theirs = self.exchange.resumed(&stands).ok_or(Fault::SessionLost)?;
+        // Another client opened it a moment ago.
+        Ok(Session { opened: Some(Instant::now()), ..theirs })
     }
 }
 

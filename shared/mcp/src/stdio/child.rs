@@ -199,10 +199,7 @@ impl Child {
     pub(super) fn begins_to_leave(&self, of: Option<u64>) -> bool {
         let Some(id) = of else { return true };
         match self.table().waiters.get(&id) {
-            Some(waiter) => {
-                waiter.sent.set();
-                true
-            }
+            Some(waiter) => waiter.sent.set(),
             None => false,
         }
     }

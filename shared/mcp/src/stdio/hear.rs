@@ -130,7 +130,7 @@ impl Child {
     fn take_answer(&self, id: u64, message: &[u8]) -> Result<(), String> {
         let answer = match hear(message, id) {
             Heard::Result(result) => Ok(result.to_owned()),
-            Heard::Error(error) => Err(Trouble::of_rpc(200, error)),
+            Heard::Error(error) => Err(Trouble::of_rpc(error)),
             Heard::Nonsense(detail) => return Err(detail),
             Heard::Request { .. } | Heard::Notification { .. } => return Ok(()),
         };

@@ -58,7 +58,7 @@ async fn an_answer_lost_before_during_or_after_execution_is_ambiguous() {
 async fn every_5xx_is_ambiguous_and_sent_once() {
     for status in [500, 502, 503, 504] {
         let (fault, server) = met(MockFault::status_with(status, "retry-after", "1")).await;
-        assert_eq!(fault, Fault::ServerStatus { status, detail: String::new() });
+        assert_eq!(fault, Fault::ServerStatus { status, detail: String::new(), retry_after_ms: Some(1000) });
         assert_eq!(server.requests_of("tools/call").len(), 1);
     }
 }
@@ -82,19 +82,26 @@ async fn refused_credentials_and_scopes_are_themselves() {
 }
 
 #[tokio::test]
-async fn json_rpc_errors_are_permanent_except_the_internal_one() {
-    for code in [-32700, -32600, -32601, -32602, -32021, 42] {
+async fn json_rpc_errors_that_refuse_the_request_prove_that_nothing_ran() {
+    for code in [-32700, -32600, -32601, -32602, -32021] {
         let (fault, server) = met(MockFault::rpc(code, "no\u{1b}[0m!")).await;
         assert_eq!(fault, Fault::Rpc { code, message: "no [0m!".to_owned() });
         assert_not_executed(&fault, &server);
     }
-    let (fault, _) = met(MockFault::rpc(-32603, "boom")).await;
-    assert_eq!(fault, Fault::RpcInternal { message: "boom".to_owned() });
-    assert_eq!(fault.retry_class(), RetryClass::Ambiguous);
 }
 
 #[tokio::test]
-async fn an_error_without_an_id_is_the_answer_and_nobody_waits_for_another() {
+async fn every_other_json_rpc_error_leaves_open_whether_the_tool_ran() {
+    for code in [-32603, -32000, -32001, -32002, -32042, 42, 0] {
+        let (fault, server) = met(MockFault::rpc(code, "session not found").after_running()).await;
+        assert_eq!(fault, Fault::RpcAmbiguous { code, message: "session not found".to_owned() });
+        assert_eq!(fault.may_have_run(), MayHaveRun::Unknown);
+        assert_eq!((server.executions("echo"), server.requests_of("tools/call").len()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_an_id_is_the_answer_and_proves_nothing_by_its_code() {
     let without_id = |status| MockFault::Rpc {
         status,
         code: -32602,
@@ -102,10 +109,11 @@ async fn an_error_without_an_id_is_the_answer_and_nobody_waits_for_another() {
         data: serde_json::Value::Null,
         with_id: false,
     };
-    for status in [200, 400] {
-        let (fault, _) = met(without_id(status)).await;
-        assert_eq!(fault, Fault::Rpc { code: -32602, message: "no".to_owned() });
-    }
+    let (fault, _) = met(without_id(200)).await;
+    assert_eq!(fault, Fault::RpcAmbiguous { code: -32602, message: "no".to_owned() });
+    let (fault, server) = met(without_id(400)).await;
+    assert_eq!(fault, Fault::Rpc { code: -32602, message: "no".to_owned() });
+    assert_not_executed(&fault, &server);
 }
 
 #[tokio::test]
@@ -184,7 +192,7 @@ async fn a_deadline_that_passes_before_the_call_is_sent_is_not_executed() {
 async fn a_redirect_to_another_origin_is_not_followed_and_its_query_not_told() {
     let other = modern().await;
     let (fault, server) = met(MockFault::Redirect(format!("{}?token=hush", other.url()))).await;
-    assert_eq!(fault, Fault::Redirect { location: other.url() });
+    assert_eq!(fault, Fault::Redirect { location: other.url(), may_have_run: MayHaveRun::No });
     assert_not_executed(&fault, &server);
     assert!(other.requests().is_empty());
 }
@@ -208,8 +216,8 @@ async fn a_plain_refusal_is_told_with_the_start_of_its_body() {
     echo(&client, &server).await.unwrap();
     let body = format!("<h1>teapot</h1>\n{}", "x".repeat(5000));
     server.next(MockFault::Status { status: 418, headers: vec![], body });
-    let Fault::ClientStatus { status: 418, detail } = echo(&client, &server).await.unwrap_err() else {
-        panic!("a client status")
+    let Fault::ServerStatus { status: 418, detail, .. } = echo(&client, &server).await.unwrap_err() else {
+        panic!("a status")
     };
     assert!(detail.starts_with("<h1>teapot</h1> xxx") && detail.chars().count() <= 301, "{detail}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_mcp::ToolCall;
 use toolfleet_testkit::{Era, MockFault, MockMcp, SessionLoss};
 
@@ -55,13 +56,117 @@ async fn a_session_lost_in_either_shape_is_opened_again_and_the_call_replayed_on
 }
 
 #[tokio::test]
-async fn a_session_lost_twice_in_a_row_is_a_fault() {
+async fn a_session_lost_a_moment_after_it_was_opened_proves_nothing() {
+    for shape in [SessionLoss::NotFound, SessionLoss::BadRequest] {
+        let server = legacy().await;
+        server.always_for("tools/call", MockFault::LoseSessions(shape));
+        let client = client();
+        let fault = echo(&client, &server).await.unwrap_err();
+        assert_eq!(fault.may_have_run(), MayHaveRun::Unknown, "{fault:?}");
+        assert_eq!(server.requests_of("tools/call").len(), 1);
+        server.behave();
+        echo(&client, &server).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_tool_says_of_a_session_is_no_lost_session() {
+    let says = |status, code| MockFault::Rpc {
+        status,
+        code,
+        message: "payment session was declined".to_owned(),
+        data: serde_json::Value::Null,
+        with_id: true,
+    };
+    for (status, code) in [(400, -32000), (404, -32002), (400, -32001), (200, -32000), (403, -32000), (200, 7)] {
+        let server = legacy().await;
+        let client = client();
+        echo(&client, &server).await.unwrap();
+        server.next(says(status, code).after_running());
+        let fault = echo(&client, &server).await.unwrap_err();
+        assert_eq!(fault.may_have_run(), MayHaveRun::Unknown, "{status} {code}: {fault:?}");
+        assert_eq!((server.executions("echo"), server.requests_of("tools/call").len()), (2, 2));
+        let answer = echo(&client, &server).await.unwrap();
+        assert_eq!(answer.mcp_session.as_deref(), Some("session-1"), "{status} {code}: it lives, as ping shows");
+    }
+}
+
+/// A server that refuses everything in the sessions it had before, in that way.
+fn deny_old_sessions(server: &MockMcp, fault: &MockFault) {
+    for method in ["tools/call", "ping", "tools/list"] {
+        server.next_for(method, fault.clone());
+    }
+}
+
+#[tokio::test]
+async fn whatever_refuses_an_old_session_replaces_it_once() {
+    let rpc = |status, code, with_id| MockFault::Rpc {
+        status,
+        code,
+        message: "Server not initialized".to_owned(),
+        data: serde_json::Value::Null,
+        with_id,
+    };
+    let proves = [
+        MockFault::status(404),
+        MockFault::status(400),
+        MockFault::status(401),
+        MockFault::status(403),
+        rpc(400, -32000, false),
+        rpc(404, -32001, false),
+        rpc(404, -32001, true),
+        rpc(200, -32600, true),
+        rpc(400, -32600, true),
+    ];
+    for fault in proves {
+        let server = legacy().await;
+        let client = client();
+        echo(&client, &server).await.unwrap();
+        deny_old_sessions(&server, &fault);
+        let answer = echo(&client, &server).await.unwrap_or_else(|met| panic!("{fault:?}: {met:?}"));
+        assert_eq!(answer.mcp_session.as_deref(), Some("session-2"), "{fault:?}");
+        assert_eq!((server.executions("echo"), server.requests_of("tools/call").len()), (2, 3));
+    }
+    let open = [
+        MockFault::status(410),
+        MockFault::status(500),
+        rpc(400, -32001, true),
+        rpc(200, -32000, true),
+        rpc(200, -32000, false),
+        rpc(200, -32603, true),
+    ];
+    for fault in open {
+        for repeatable in [false, true] {
+            let server = legacy().await;
+            let client = client();
+            echo(&client, &server).await.unwrap();
+            deny_old_sessions(&server, &fault);
+            let (endpoint, arguments) = (endpoint(&server.url()), raw("{}"));
+            let call = ToolCall::new(&endpoint, "echo", &arguments, later());
+            let met = client.call_tool(ToolCall { repeatable, conversation: Some("talk"), ..call }).await;
+            assert_eq!(met.is_ok(), repeatable, "{fault:?}: {met:?}");
+            if let Err(met) = met {
+                assert_eq!(met.may_have_run(), MayHaveRun::Unknown, "{fault:?}: {met:?}");
+            }
+            let answer = echo(&client, &server).await.unwrap();
+            assert_eq!(answer.mcp_session.as_deref(), Some("session-2"), "{fault:?}: the next call works");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cookies_of_a_sticky_load_balancer_stay_with_their_session() {
     let server = legacy().await;
-    server.always_for("tools/call", MockFault::LoseSessions(SessionLoss::NotFound));
-    let fault = echo(&client(), &server).await.unwrap_err();
-    assert_eq!(fault, Fault::SessionLost);
-    assert_not_executed(&fault, &server);
-    assert_eq!(server.requests_of("tools/call").len(), 2);
+    server.sets_cookie("initialize", "AWSALB=one; Path=/");
+    let client = client();
+    echo_in(&client, &server, "a").await.unwrap();
+    server.sets_cookie("initialize", "AWSALB=two; Path=/");
+    echo_in(&client, &server, "b").await.unwrap();
+    echo_in(&client, &server, "a").await.unwrap();
+    let calls = server.requests_of("tools/call");
+    let cookies: Vec<_> = calls.iter().map(|call| call.header("cookie").unwrap_or_default()).collect();
+    assert_eq!(cookies, ["AWSALB=one", "AWSALB=two", "AWSALB=one"]);
+    assert!(server.requests_of("notifications/initialized").iter().all(|sent| sent.header("cookie").is_some()));
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ async fn an_error_on_the_stream_ends_the_wait_with_or_without_an_id() {
         );
         server.next(MockFault::events(&[&event]));
         let fault = echo(&client(), &server).await.unwrap_err();
-        assert_eq!(fault, Fault::Rpc { code: 7, message: "no".to_owned() });
+        assert_eq!(fault, Fault::RpcAmbiguous { code: 7, message: "no".to_owned() });
     }
 }
 

@@ -90,10 +90,13 @@ impl Connection {
 
     async fn behave(&mut self, request: &Recorded) -> io::Result<bool> {
         let verdict = protocol::judge(&mut self.state.lock(), request);
-        let reply = match verdict {
+        let mut reply = match verdict {
             Verdict::Reply(reply) => reply,
             Verdict::Call => self.call(request),
         };
+        if let Some(cookie) = self.state.lock().cookies.get(request.method()) {
+            reply.headers.push(("set-cookie".to_owned(), cookie.clone()));
+        }
         self.write(&reply).await?;
         Ok(true)
     }
@@ -128,7 +131,18 @@ impl Connection {
     async fn misbehave(&mut self, request: &Recorded, fault: MockFault) -> io::Result<bool> {
         let id = id_of(request);
         match fault {
+            MockFault::AfterRunning(then) => {
+                let verdict = protocol::judge(&mut self.state.lock(), request);
+                match verdict {
+                    Verdict::Call => {
+                        self.execute(request);
+                        Box::pin(self.misbehave(request, *then)).await
+                    }
+                    Verdict::Reply(reply) => self.write(&reply).await.map(|()| true),
+                }
+            }
             MockFault::Status { status, headers, body } => {
+                let body = body.replace("{id}", &id.to_string());
                 self.write(&Reply { status, headers, body }).await?;
                 Ok(true)
             }
@@ -221,7 +235,8 @@ impl Connection {
                 self.write(&Reply::events(body)).await?;
                 Ok(true)
             }
-            MockFault::Status { .. }
+            MockFault::AfterRunning(_)
+            | MockFault::Status { .. }
             | MockFault::Rpc { .. }
             | MockFault::CloseBeforeExecuting
             | MockFault::CloseBeforeAnswer

@@ -227,6 +227,12 @@ impl MockMcp {
         self.state.lock().freshness = (ttl_ms, scope);
     }
 
+    /// From now on its answers to that method set this cookie, as a sticky load balancer in front of it does.
+    pub fn sets_cookie(&self, method: &str, cookie: &str) -> &Self {
+        self.state.lock().cookies.insert(method.to_owned(), cookie.to_owned());
+        self
+    }
+
     /// Forgets every scripted fault.
     pub fn behave(&self) {
         self.state.lock().scripts.clear();

@@ -19,13 +19,15 @@ pub const HELD: &str = "{held}";
 /// What happens to a request instead of a proper answer.
 #[derive(Debug, Clone)]
 pub enum MockFault {
+    /// The tool runs, and then this happens: any status, error or redirect, as servers answer that fail late.
+    AfterRunning(Box<Self>),
     /// An HTTP status, without running the tool.
     Status {
         /// The status.
         status: u16,
         /// Header names and values.
         headers: Vec<(String, String)>,
-        /// The body as it is.
+        /// The body; `{id}` is replaced by the request's id.
         body: String,
     },
     /// A JSON-RPC error, without running the tool.
@@ -91,6 +93,12 @@ impl MockFault {
     /// An HTTP status with one header.
     pub fn status_with(status: u16, name: &str, value: &str) -> Self {
         Self::Status { status, headers: vec![(name.to_owned(), value.to_owned())], body: String::new() }
+    }
+
+    /// The same fault after the tool has run.
+    #[must_use]
+    pub fn after_running(self) -> Self {
+        Self::AfterRunning(Box::new(self))
     }
 
     /// A JSON-RPC error with the request's id and HTTP 200.

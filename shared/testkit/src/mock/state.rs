@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) hang_ups: u64,
     /// `ttlMs` and `cacheScope` of a list.
     pub(super) freshness: (u64, &'static str),
+    /// The `Set-Cookie` of its answers to a method.
+    pub(super) cookies: HashMap<String, String>,
     /// What each task tells next; the last of it is told for ever.
     pub(super) tasks: HashMap<String, VecDeque<Value>>,
 }
@@ -79,6 +81,7 @@ impl State {
             resumable: HashMap::new(),
             hang_ups: 0,
             freshness: (0, "private"),
+            cookies: HashMap::new(),
             tasks: HashMap::new(),
         };
         Self {
