@@ -13,9 +13,9 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::value::RawValue;
-use toolfleet_core::call::{CallRow, Finished, State};
+use toolfleet_core::call::{CallRow, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
 use toolfleet_core::notes::{Amount, LogLine, Notes, Progress};
 use toolfleet_core::outcome::{Outcome, Trouble as Why};
 use toolfleet_core::time::Timestamp;
@@ -70,6 +70,13 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     put("poll_at_ms", row.poll_at.and_then(ms));
     put("definition", row.definition.as_ref().and_then(text));
     put("expires_at", number(row.expires_at.as_s()));
+    if let Some(held) = &row.held {
+        put("held_reason", text(held.reason.as_str()));
+        put("held_server", held.server.as_ref().and_then(text));
+        put("held_since_ms", ms(held.since));
+        put("held_fault", held.last_fault.as_ref().and_then(text));
+        put("next_try_at_ms", ms(held.next_try_at));
+    }
     if let Some(notes) = &row.notes {
         put("noted_at_ms", ms(notes.at));
         if let Some(progress) = &notes.progress {
@@ -137,6 +144,7 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         task: optional("task")?.map(str::to_owned),
         unanswered: row.flag("unanswered"),
         poll_at: row.optional_ms("poll_at_ms")?,
+        held: row.held()?.map(Box::new),
         definition: optional("definition")?.map(str::to_owned),
         notes: row.notes()?.map(Box::new),
         finished,
@@ -230,6 +238,22 @@ impl<'a> Reader<'a> {
         Ok(Outcome { kind: self.word("outcome")?, trouble, content: self.content()? })
     }
 
+    fn held(&self) -> Result<Option<Held>, Trouble> {
+        if !self.0.contains_key("held_reason") {
+            return Ok(None);
+        }
+        let optional = |name: &'static str| self.0.get(name).map(|_| self.text(name)).transpose();
+        let server = optional("held_server")?.map(ServerId::parse).transpose();
+        Ok(Some(Held {
+            reason: HeldReason::from_stored(self.text("held_reason")?)
+                .ok_or_else(|| broken("held_reason"))?,
+            server: server.map_err(|_| broken("held_server"))?,
+            since: Timestamp::from_ms(self.number("held_since_ms")?),
+            next_try_at: Timestamp::from_ms(self.number("next_try_at_ms")?),
+            last_fault: optional("held_fault")?.map(str::to_owned),
+        }))
+    }
+
     fn notes(&self) -> Result<Option<Notes>, Trouble> {
         let Some(at) = self.optional_ms("noted_at_ms")? else {
             return Ok(None);
@@ -289,6 +313,11 @@ mod tests {
         notes
     }
 
+    fn held() -> Held {
+        let server = ServerId::parse("crm").unwrap();
+        Held::new(HeldReason::ServerUnreachable, Some(server), Timestamp::from_ms(7), 9).with_fault("refused")
+    }
+
     fn row(content: Option<&str>, why: Option<Why>) -> CallRow {
         let outcome = Outcome {
             kind: OutcomeKind::Succeeded,
@@ -312,6 +341,7 @@ mod tests {
             task: Some("t".into()),
             unanswered: true,
             poll_at: Some(Timestamp::from_ms(6)),
+            held: Some(Box::new(held())),
             definition: Some("d".into()),
             notes: Some(Box::new(notes())),
             finished: Some(Finished { outcome, at: Timestamp::from_ms(4) }),
@@ -341,6 +371,7 @@ mod tests {
             task: None,
             unanswered: false,
             poll_at: None,
+            held: None,
             definition: None,
             notes: None,
             finished: None,

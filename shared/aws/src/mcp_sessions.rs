@@ -28,6 +28,8 @@ pub struct McpSession {
     pub version: String,
     /// The digest of the address it was opened at: it is never sent to another.
     pub address: String,
+    /// The cookies that lead to the replica that opened it, as a `Cookie` header carries them; may be empty.
+    pub cookies: String,
     /// When it was opened.
     pub opened_at: Timestamp,
 }
@@ -169,6 +171,7 @@ fn facts(opened: &McpSession) -> Vec<(&'static str, Option<AttributeValue>)> {
         ("mcp_session", text(&opened.id)),
         ("protocol", text(&opened.version)),
         ("address", text(&opened.address)),
+        ("cookies", text(&opened.cookies)),
         ("opened_at_ms", number(opened.opened_at.as_ms())),
         ("expires_at", number(opened.opened_at.plus_ms(KEPT_MS).as_s())),
     ]
@@ -183,6 +186,7 @@ fn parse(item: &Item) -> Option<McpSession> {
         id: get("mcp_session")?,
         version: get("protocol")?,
         address: get("address")?,
+        cookies: get("cookies").unwrap_or_default(),
         opened_at: Timestamp::from_ms(opened_at_ms),
     })
 }
@@ -198,6 +202,7 @@ mod tests {
             id: id.to_owned(),
             version: "2025-11-25".into(),
             address: "a".into(),
+            cookies: String::new(),
             opened_at: Timestamp::from_ms(0),
         };
         assert_eq!(session("0123456789abcdef0123456789abcdef").shortened(), "01234567..");

@@ -74,7 +74,9 @@ pub enum Fault {
         message: String,
     },
     /// Any other JSON-RPC error, or one without the request's id: the tool may have run before it.
-    #[error("the server answered with JSON-RPC error {code}, which leaves open whether the tool ran: {message}")]
+    #[error(
+        "the server answered with JSON-RPC error {code}, which leaves open whether the tool ran: {message}"
+    )]
     RpcAmbiguous {
         /// The JSON-RPC error code.
         code: i64,

@@ -9,6 +9,9 @@ use crate::time::Timestamp;
 /// A wait up to this long happens in the worker's slot; a longer one gives the call back to the queue.
 pub const IN_PLACE_MS: u64 = 2_000;
 
+/// How often a delivery tries in the worker's slot to reach a server before it goes back to the queue.
+pub const QUICK_TRIES: u32 = 3;
+
 /// Where a call stands when an attempt has failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing {
@@ -24,8 +27,14 @@ pub struct Standing {
     pub now: Timestamp,
     /// When the call is worth nothing any more.
     pub deadline: Timestamp,
-    /// What the back-off policy proposes to wait, in milliseconds.
+    /// What the back-off policy proposes to wait after that many attempts, in milliseconds.
     pub backoff_ms: u64,
+    /// Tries of this delivery in which nothing was executed, the failed one included. They are no attempts.
+    pub tries: u32,
+    /// What the back-off policy proposes to wait after all such tries, in milliseconds.
+    pub unreachable_backoff_ms: u64,
+    /// Until when a call waits for a server that executes nothing: its deadline, or earlier for a server that never answered.
+    pub wait_until: Timestamp,
 }
 
 /// What follows.
@@ -35,12 +44,14 @@ pub enum Next {
     Again {
         /// Milliseconds.
         after_ms: u64,
+        /// Whether the failed try counts as an attempt.
+        counted: bool,
     },
     /// Give the call back for this many milliseconds.
     Later {
         /// Milliseconds.
         after_ms: u64,
-        /// Whether the attempt counts; a pause the server asked for does not.
+        /// Whether the attempt counts; one that executed nothing does not, nor does a pause that the server asked for.
         counted: bool,
     },
     /// It is over.
@@ -56,14 +67,27 @@ pub fn after(fault: &Fault, at: Standing) -> Next {
     match fault.retry_class() {
         RetryClass::Permanent => Next::End(failed(fault, exposed, false)),
         RetryClass::Pause { after_ms } => {
-            let after_ms = after_ms.unwrap_or(at.backoff_ms).max(1);
+            let after_ms = after_ms.unwrap_or(at.unreachable_backoff_ms).max(1);
             if at.now.plus_ms(after_ms) >= at.deadline {
                 return Next::End(with_pause(failed(fault, exposed, true), after_ms));
             }
             Next::Later { after_ms, counted: false }
         }
-        RetryClass::NotExecuted | RetryClass::Ambiguous => {
+        RetryClass::NotExecuted => {
             if at.now >= at.deadline && exposed {
+                return Next::End(timed_out(fault));
+            }
+            let after_ms = at.unreachable_backoff_ms;
+            if at.now.plus_ms(after_ms) >= at.wait_until.min(at.deadline) {
+                return Next::End(failed(fault, exposed, true));
+            }
+            if at.tries <= QUICK_TRIES && after_ms <= IN_PLACE_MS {
+                return Next::Again { after_ms, counted: false };
+            }
+            Next::Later { after_ms, counted: false }
+        }
+        RetryClass::Ambiguous => {
+            if at.now >= at.deadline {
                 return Next::End(timed_out(fault));
             }
             if at.attempts >= at.max_attempts || at.now.plus_ms(at.backoff_ms) >= at.deadline {
@@ -72,7 +96,7 @@ pub fn after(fault: &Fault, at: Standing) -> Next {
             if at.backoff_ms > IN_PLACE_MS {
                 return Next::Later { after_ms: at.backoff_ms, counted: true };
             }
-            Next::Again { after_ms: at.backoff_ms }
+            Next::Again { after_ms: at.backoff_ms, counted: true }
         }
     }
 }
@@ -136,6 +160,9 @@ mod tests {
             now: Timestamp::from_ms(0),
             deadline: Timestamp::from_ms(DEADLINE),
             backoff_ms: 100,
+            tries: 1,
+            unreachable_backoff_ms: 200,
+            wait_until: Timestamp::from_ms(DEADLINE),
         }
     }
 
@@ -160,21 +187,59 @@ mod tests {
         assert_eq!(outcome.kind, OutcomeKind::OutcomeUnknown);
         assert_eq!(outcome.trouble.unwrap().may_have_run, MayHaveRun::Unknown);
         let safe = Standing { repeatable: true, ..standing() };
-        assert_eq!(after(&lost(), safe), Next::Again { after_ms: 100 });
+        assert_eq!(after(&lost(), safe), Next::Again { after_ms: 100, counted: true });
     }
 
     #[test]
-    fn what_never_reached_the_tool_is_tried_again_even_if_unsafe_until_attempts_end() {
-        assert_eq!(after(&refused_connection(), standing()), Next::Again { after_ms: 100 });
-        let outcome = end(after(&refused_connection(), Standing { attempts: 3, ..standing() }));
+    fn what_never_reached_the_tool_is_no_attempt_and_waits_until_the_deadline() {
+        let used_up = Standing { attempts: 3, ..standing() };
+        assert_eq!(after(&refused_connection(), used_up), Next::Again { after_ms: 200, counted: false });
+        let tried = Standing { tries: QUICK_TRIES + 1, unreachable_backoff_ms: 1_600, ..used_up };
+        assert_eq!(after(&refused_connection(), tried), Next::Later { after_ms: 1_600, counted: false });
+        let late = Standing { now: Timestamp::from_ms(DEADLINE - 100), ..used_up };
+        let outcome = end(after(&refused_connection(), late));
         let trouble = outcome.trouble.unwrap();
         assert_eq!((outcome.kind, trouble.may_have_run), (OutcomeKind::Failed, MayHaveRun::No));
         assert!(trouble.retryable);
     }
 
     #[test]
+    fn a_server_that_never_answered_is_waited_for_no_longer_than_told() {
+        let at = Standing { wait_until: Timestamp::from_ms(10_000), ..standing() };
+        assert!(matches!(after(&refused_connection(), at), Next::Again { .. }));
+        let at = Standing { now: Timestamp::from_ms(9_900), ..at };
+        assert_eq!(end(after(&refused_connection(), at)).kind, OutcomeKind::Failed);
+        // What may have run is bounded by its attempts alone.
+        assert!(matches!(after(&lost(), Standing { repeatable: true, ..at }), Next::Again { .. }));
+    }
+
+    #[test]
+    fn a_busy_server_that_names_a_pause_is_no_attempt_for_what_is_safe_to_repeat() {
+        let busy = Fault::ServerStatus { status: 503, detail: String::new(), retry_after_ms: Some(3_000) };
+        let at = Standing { attempts: 3, repeatable: true, ..standing() };
+        assert_eq!(after(&busy, at), Next::Later { after_ms: 3_000, counted: false });
+        assert_eq!(end(after(&busy, standing())).kind, OutcomeKind::OutcomeUnknown);
+    }
+
+    #[test]
+    fn no_unsafe_call_that_may_have_run_ends_otherwise_than_unknown() {
+        let faults = [
+            lost(),
+            Fault::InvalidAnswer { detail: String::new() },
+            Fault::AnswerTooLarge { limit_bytes: 1 },
+            Fault::RpcAmbiguous { code: 42, message: String::new() },
+            Fault::ServerStatus { status: 409, detail: String::new(), retry_after_ms: None },
+            Fault::Redirect { location: String::new(), may_have_run: MayHaveRun::Unknown },
+        ];
+        for fault in faults {
+            assert_eq!(end(after(&fault, standing())).kind, OutcomeKind::OutcomeUnknown, "{fault}");
+        }
+    }
+
+    #[test]
     fn an_earlier_exposed_attempt_is_remembered_in_the_final_word() {
-        let at = Standing { attempts: 3, repeatable: true, exposed: true, ..standing() };
+        let now = Timestamp::from_ms(DEADLINE - 100);
+        let at = Standing { now, repeatable: true, exposed: true, ..standing() };
         let trouble = end(after(&refused_connection(), at)).trouble.unwrap();
         assert_eq!(trouble.may_have_run, MayHaveRun::Unknown);
     }

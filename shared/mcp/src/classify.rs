@@ -98,7 +98,9 @@ impl Trouble {
             (429, _) if proves => Fault::RateLimited { retry_after_ms: retry_after_ms(headers) },
             (_, Some(error)) if proves => of_code(error, true),
             (_, None) if proves => Fault::ClientStatus { status, detail },
-            (_, Some(error)) if error.with_our_id && status != 429 && !may_pass(status) => of_code(error, false),
+            (_, Some(error)) if error.with_our_id && status != 429 && !may_pass(status) => {
+                of_code(error, false)
+            }
             (_, Some(_) | None) => ambiguous(status, headers, detail),
         };
         Self { fault, refusal: Some(refusal) }
@@ -112,7 +114,8 @@ impl Trouble {
         self.fault = if existed_before {
             Fault::ClientStatus { status, detail: format!("the server does not know the session: {detail}") }
         } else {
-            let detail = format!("the server does not know the session that it opened a moment ago: {detail}");
+            let detail =
+                format!("the server does not know the session that it opened a moment ago: {detail}");
             Fault::ServerStatus { status, detail, retry_after_ms: None }
         };
     }
@@ -153,7 +156,10 @@ impl Refusal {
             (404, Some(-32_001 | -32_600)) => true,
             (404 | 400, Some(code)) => {
                 !self.with_our_id
-                    && !matches!(code, METHOD_NOT_FOUND | -32_700 | HEADER_MISMATCH..=-32_020 | VERSION_UNSUPPORTED)
+                    && !matches!(
+                        code,
+                        METHOD_NOT_FOUND | -32_700 | HEADER_MISMATCH..=-32_020 | VERSION_UNSUPPORTED
+                    )
             }
             _ => false,
         }
@@ -202,9 +208,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
             Fault::RateLimited { retry_after_ms: Some(ms) }
         }
         Fault::RpcAmbiguous { code, message } if is_final => Fault::Rpc { code, message },
-        Fault::ServerStatus { status, detail, .. } if is_final => {
-            Fault::ClientStatus { status, detail }
-        }
+        Fault::ServerStatus { status, detail, .. } if is_final => Fault::ClientStatus { status, detail },
         Fault::RpcAmbiguous { .. }
         | Fault::ServerStatus { .. }
         | Fault::AnswerLost { .. }
@@ -285,7 +289,8 @@ mod tests {
         let error = |id: &str, code: i64| {
             format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"session"}}}}"#)
         };
-        let codes = [-32700, -32600, -32601, -32602, -32020, -32021, -32022, -32603, -32000, -32001, -32002, 42, 0];
+        let codes =
+            [-32700, -32600, -32601, -32602, -32020, -32021, -32022, -32603, -32000, -32001, -32002, 42, 0];
         for status in 400..600 {
             let proves = [400, 401, 403, 404, 405, 406, 413, 415, 429].contains(&status);
             let ran = |body: &str| fault(status, &[], body).may_have_run() == MayHaveRun::Unknown;
@@ -321,7 +326,10 @@ mod tests {
         assert!(denied(404, "Not Found: Session not found"));
         assert!(denied(404, r#"{"error":{"code":-32001,"message":"Session not found"},"id":null}"#));
         assert!(denied(404, r#"{"error":{"code":-32001,"message":"Session not found"},"id":7}"#));
-        assert!(denied(404, r#"{"error":{"code":-32600,"message":"Session not found"},"id":"server-error"}"#));
+        assert!(denied(
+            404,
+            r#"{"error":{"code":-32600,"message":"Session not found"},"id":"server-error"}"#
+        ));
         assert!(denied(400, r#"{"error":{"code":-32000,"message":"Bad Request: x"}}"#));
         assert!(!denied(404, r#"{"error":{"code":-32601,"message":"Method not found"},"id":null}"#));
         assert!(!denied(404, r#"{"error":{"code":-32002,"message":"your session is over"},"id":7}"#));

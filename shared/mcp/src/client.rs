@@ -322,7 +322,10 @@ fn after_an_earlier_round(fault: Fault) -> Fault {
         }
         (RetryClass::Permanent, MayHaveRun::No) => Fault::InvalidAnswer { detail: fault.to_string() },
         (
-            RetryClass::Permanent | RetryClass::Ambiguous | RetryClass::NotExecuted | RetryClass::Pause { .. },
+            RetryClass::Permanent
+            | RetryClass::Ambiguous
+            | RetryClass::NotExecuted
+            | RetryClass::Pause { .. },
             _,
         ) => fault,
     }

@@ -106,7 +106,10 @@ mod tests {
     #[test]
     fn a_cookie_is_kept_replaced_and_dropped_by_its_name() {
         let at = "https://example.com/mcp";
-        assert_eq!(kept(at, &["AWSALB=a; Path=/", "x=1", "AWSALB=b; Path=/; Expires=never"]), "x=1; AWSALB=b");
+        assert_eq!(
+            kept(at, &["AWSALB=a; Path=/", "x=1", "AWSALB=b; Path=/; Expires=never"]),
+            "x=1; AWSALB=b"
+        );
         assert_eq!(kept(at, &["a=1", "b=2", "a=; Max-Age=0"]), "b=2");
         assert_eq!(kept(at, &["a=1; Secure; HttpOnly; SameSite=None; Partitioned"]), "a=1");
         assert_eq!(kept(at, &["no pair", "=nameless", "a=\"q\""]), "a=\"q\"");

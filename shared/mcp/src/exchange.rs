@@ -199,7 +199,9 @@ impl Exchange {
         };
         let unanswered = matches!(
             trouble.fault,
-            Fault::AnswerLost { .. } | Fault::AnswerTooLarge { .. } | Fault::ServerStatus { status: 502..=504, .. }
+            Fault::AnswerLost { .. }
+                | Fault::AnswerTooLarge { .. }
+                | Fault::ServerStatus { status: 502..=504, .. }
         );
         if unanswered {
             return Ok(Learned { era: Era::Legacy, answered: false });

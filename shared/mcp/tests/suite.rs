@@ -14,6 +14,8 @@ mod eras;
 mod faults;
 #[path = "suite/programs.rs"]
 mod programs;
+#[path = "suite/proofs.rs"]
+mod proofs;
 #[path = "suite/sessions.rs"]
 mod sessions;
 #[path = "suite/streams.rs"]

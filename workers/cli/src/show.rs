@@ -7,8 +7,8 @@ use std::io;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use toolfleet_core::call::{CallRow, State};
-use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
+use toolfleet_core::call::{CallRow, Held, State};
+use toolfleet_core::ids::{CallId, CallKey, ServerId, Tenant, WorkerId};
 use toolfleet_core::notes::{Notes, Progress};
 use toolfleet_core::outcome::{MayHaveRun, Outcome, OutcomeKind, Trouble};
 use toolfleet_core::time::Timestamp;
@@ -41,6 +41,32 @@ pub(crate) struct CallView<'a> {
     cancel_requested_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     notes: Option<&'a Notes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<HeldView<'a>>,
+}
+
+/// What a call waits for.
+#[derive(Debug, Serialize)]
+struct HeldView<'a> {
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a ServerId>,
+    since: Timestamp,
+    next_try_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_fault: Option<&'a str>,
+}
+
+impl<'a> HeldView<'a> {
+    fn new(held: &'a Held) -> Self {
+        Self {
+            reason: held.reason.as_str(),
+            server: held.server.as_ref(),
+            since: held.since,
+            next_try_at: held.next_try_at,
+            last_fault: held.last_fault.as_deref(),
+        }
+    }
 }
 
 impl<'a> CallView<'a> {
@@ -62,6 +88,7 @@ impl<'a> CallView<'a> {
             finished_at: finished.map(|f| f.at),
             cancel_requested_at: row.and_then(|row| row.cancel_requested_at),
             notes: row.and_then(|row| row.notes.as_deref()),
+            held: row.and_then(CallRow::held).map(HeldView::new),
         }
     }
 }
@@ -73,6 +100,9 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
     }
     let Some(finished) = row.and_then(|row| row.finished.as_ref()) else {
         output.note(&standing(key, row));
+        if let Some(waits) = row.and_then(CallRow::held) {
+            output.note(&format!("  {}", held(waits)));
+        }
         told(output, row);
         return Ok(Ending::NoResult);
     };
@@ -91,6 +121,18 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
         ));
     }
     Ok(Ending::NotSucceeded)
+}
+
+/// What a call waits for, for people: the reason, the server, the next try, the last fault.
+pub(crate) fn held(held: &Held) -> String {
+    let server = held.server.as_ref().map_or_else(String::new, |server| format!(" (server {server})"));
+    let fault = held.last_fault.as_ref().map_or_else(String::new, |fault| format!("; last fault: {fault}"));
+    format!(
+        "held since {}: {}{server}; next try at {}{fault}",
+        held.since,
+        held.reason.sentence(),
+        held.next_try_at
+    )
 }
 
 /// What the server told of a call that did not succeed, or has not yet.
@@ -215,6 +257,7 @@ pub(crate) fn span(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::call::HeldReason;
     use toolfleet_core::notes::Amount;
 
     use super::*;
@@ -258,6 +301,18 @@ mod tests {
         assert_eq!(view["state"], "unknown");
         assert!(view.get("outcome").is_none());
         assert!(standing(&key, None).contains("never sent"));
+    }
+
+    #[test]
+    fn a_held_call_names_its_server_and_its_next_try() {
+        let server = ServerId::parse("crm").unwrap();
+        let at = Timestamp::from_ms(1_795_000_000_000);
+        let wait = Held::new(HeldReason::ServerUnreachable, Some(server), at, 5_000).with_fault("refused");
+        let text = held(&wait);
+        let next = at.plus_ms(5_000).to_string();
+        assert!(text.contains("server crm") && text.contains(&next) && text.contains("refused"), "{text}");
+        let view = serde_json::to_value(HeldView::new(&wait)).unwrap();
+        assert_eq!((&view["reason"], &view["server"]), (&"server_unreachable".into(), &"crm".into()));
     }
 
     #[test]

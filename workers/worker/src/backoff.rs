@@ -30,6 +30,16 @@ pub fn after_tries(tries: u32) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The longest wait for a server that cannot be reached: what waits goes on soon after it is back.
+const UNREACHABLE_CEILING_MS: u64 = 30_000;
+
+/// The wait before another try to reach a server: `tries` of them failed in this delivery, the first of the call's `deliveries` or
+/// a later one.
+pub fn unreachable(deliveries: u32, tries: u32) -> u64 {
+    let earlier = if deliveries <= 1 { 0 } else { deliveries.saturating_add(2) };
+    after_tries(tries.saturating_add(earlier)).min(UNREACHABLE_CEILING_MS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,6 +60,8 @@ pub struct Limits {
     pub drain: Duration,
     /// The largest answer of a server.
     pub max_answer_bytes: u64,
+    /// How long a call waits for a server that never answered.
+    pub unreachable_wait: Duration,
 }
 
 impl Default for Limits {
@@ -71,6 +73,7 @@ impl Default for Limits {
             default_deadline: Duration::from_secs(3600),
             drain: Duration::from_secs(100),
             max_answer_bytes: 16 * 1024 * 1024,
+            unreachable_wait: Duration::from_secs(120),
         }
     }
 }
@@ -204,6 +207,12 @@ impl Limits {
                 1_024,
                 1_073_741_824,
             )?,
+            unreachable_wait: ms(
+                "TOOLFLEET_UNREACHABLE_WAIT_MS",
+                standard.unreachable_wait,
+                0,
+                1_209_600_000,
+            )?,
         };
         if limits.skew >= limits.lease {
             let text =
@@ -233,6 +242,11 @@ impl Limits {
     /// The lease in milliseconds.
     pub fn lease_ms(&self) -> u64 {
         u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long a call waits for a server that never answered, in milliseconds.
+    pub fn unreachable_wait_ms(&self) -> u64 {
+        u64::try_from(self.unreachable_wait.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The allowance for clock skew in milliseconds.

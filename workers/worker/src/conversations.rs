@@ -51,6 +51,7 @@ impl SessionRegister for Conversations {
                 id: opened.id,
                 version: opened.version,
                 address: address(endpoint),
+                cookies: opened.cookies,
                 opened_at: self.clock.now(),
             };
             let stands = self.sessions.register_mcp_session(&tenant, &session, &opened, lost).await;
@@ -61,7 +62,7 @@ impl SessionRegister for Conversations {
 
 /// A session of the register, as the client takes it up.
 pub(crate) fn open(found: McpSession) -> OpenSession {
-    OpenSession { id: found.id, version: found.version }
+    OpenSession { id: found.id, version: found.version, cookies: found.cookies }
 }
 
 /// The digest of a server's address: the address itself may carry a key.

@@ -27,6 +27,7 @@ use crate::credentials::{AwsKeyring, Credentials};
 use crate::farewell::Farewells;
 use crate::health::Pulse;
 use crate::listing::{self, Listing};
+use crate::reachable::Reachable;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
@@ -62,6 +63,8 @@ pub struct Fleet {
     pub mcp: McpClient,
     /// The breakers.
     pub breakers: Breakers,
+    /// Which servers have answered.
+    pub reachable: Reachable,
     /// The wall clock.
     pub clock: Clock,
     /// The end.
@@ -197,6 +200,7 @@ impl Fleet {
             stores: Stores::new(&aws, &tables),
             mcp,
             breakers: Breakers::default(),
+            reachable: Reachable::default(),
             clock,
             shutdown: Shutdown::new(),
             credentials,

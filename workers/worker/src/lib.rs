@@ -19,6 +19,7 @@ pub mod intake;
 mod listing;
 pub mod outbound;
 pub mod path;
+pub mod reachable;
 pub mod reaper;
 pub mod registry;
 pub mod shutdown;

@@ -37,6 +37,7 @@ The environment configures both:
   TOOLFLEET_DEFAULT_DEADLINE_MS  deadline of a call that names none (3600000)
   TOOLFLEET_DRAIN_MS             time for running calls after SIGTERM (100000)
   TOOLFLEET_MAX_ANSWER_BYTES     largest answer of a server (16777216)
+  TOOLFLEET_UNREACHABLE_WAIT_MS  how long a call waits for a server that never answered (120000)
   TOOLFLEET_ALLOW_PRIVATE_ADDRESSES
                                  networks beside the public ones that may be called, e.g. 10.0.0.0/8,127.0.0.0/8 (none)
   TOOLFLEET_ALLOW_HTTP           whether servers may be called without TLS (false)

@@ -31,6 +31,7 @@ fn opened(server: &str, id: &str) -> McpSession {
         id: id.into(),
         version: "2025-11-25".into(),
         address: "here".into(),
+        cookies: "AWSALB=x; b=y".into(),
         opened_at: now(),
     }
 }

@@ -3,6 +3,7 @@
 //! **Invariant:** a [`Claim`] is made by the table alone.
 
 use super::State;
+use super::held::Held;
 use super::row::CallRow;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
@@ -84,6 +85,13 @@ pub enum Event {
         /// The digest of the tool's definition, where the tool is known.
         definition: Option<String>,
     },
+    /// A delivery cannot execute it yet, and says why.
+    Hold {
+        /// The delivery.
+        visit: Visit,
+        /// What it waits for.
+        held: Held,
+    },
     /// The holder is alive.
     Heartbeat {
         /// Its claim.
@@ -101,6 +109,8 @@ pub enum Event {
         attempts: u32,
         /// Whether one of them may have had an effect.
         exposed: bool,
+        /// What it waits for, where that is worth telling.
+        held: Option<Box<Held>>,
         /// Now.
         now: Timestamp,
     },

@@ -13,6 +13,9 @@
 //!    └── conclude (refusal, expiry, dead letter) ───┘
 //! ```
 //!
+//! `hold` writes into a row that nobody has claimed (or makes one that is `pending`) why the call waits; `release` does so for
+//! a call that was claimed. Both keep the beginning of a wait that goes on.
+//!
 //! The row is replaced by compare-and-swap on `rev`; whoever loses reads what is there and decides again. A swap that
 //! failed although the row stands as intended was won earlier and its answer lost: a success.
 //!
@@ -25,9 +28,11 @@
 //! for sending once.
 
 mod event;
+mod held;
 mod row;
 
 pub use event::{Claim, Decision, Event, Finding, Then, Visit};
+pub use held::{Held, HeldReason};
 pub use row::{CallRow, Finished, State};
 
 use crate::ids::CallKey;
@@ -47,16 +52,21 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
             let row = told(row, notes.clone());
             (CallRow { lease_until: Some(*lease_until), ..row }, Then::Extended { cancel })
         }),
-        Event::Release { claim, attempts, exposed, now } => held(seen, claim, |row| {
+        Event::Hold { visit, held } => hold(seen, visit, held),
+        Event::Release { claim, attempts, exposed, held: why, now } => held(seen, claim, |row| {
             let row = CallRow { attempts: *attempts, exposed: row.exposed || *exposed, ..row };
             match row.cancel_requested_at {
                 Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
-                None => (CallRow { state: State::Released, lease_until: None, ..row }, Then::Waits),
+                None => {
+                    let row = waiting(row, why.clone());
+                    (CallRow { state: State::Released, lease_until: None, ..row }, Then::Waits)
+                }
             }
         }),
         Event::Park { claim, task, unanswered, exposed, attempts, poll_at, notes, now } => {
             held(seen, claim, |row| {
                 let row = CallRow {
+                    held: None,
                     task: Some(task.clone()),
                     unanswered: *unanswered,
                     attempts: *attempts,
@@ -184,6 +194,39 @@ fn conclude(
     write(ended(row, outcome, visit.now), Then::Ended)
 }
 
+/// Writes down why a call waits before its claim. What the wait finds is left to the claim to judge: whether a call is safe to repeat
+/// may not be known yet.
+fn hold(seen: Option<&CallRow>, visit: &Visit, why: &Held) -> Decision {
+    let wait = |row: CallRow| write(waiting(row, Some(Box::new(why.clone()))), Then::Waits);
+    let Some(row) = seen else {
+        return wait(fresh(visit));
+    };
+    if differs(row, visit) {
+        return Decision::Leave(Finding::Mismatch);
+    }
+    let row = match row.state {
+        State::Done => return Decision::Leave(Finding::AlreadyRecorded),
+        State::Claimed => match remaining_ms(row, visit) {
+            Some(retry_after_ms) => return Decision::Leave(Finding::HeldElsewhere { retry_after_ms }),
+            None => lost_attempt(row),
+        },
+        State::AwaitingApproval if row.cancel_requested_at.is_none() => {
+            return Decision::Leave(Finding::AwaitingApproval);
+        }
+        State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => adopt(row, visit),
+    };
+    if row.cancel_requested_at.is_some() {
+        return write(ended(row.clone(), cancelled(&row), visit.now), Then::Ended);
+    }
+    wait(row)
+}
+
+/// The row with what it waits for now; a wait that goes on keeps its beginning.
+fn waiting(row: CallRow, why: Option<Box<Held>>) -> CallRow {
+    let held = why.map(|why| Box::new(why.after(row.held.as_deref())));
+    CallRow { held, ..row }
+}
+
 fn await_approval(seen: Option<&CallRow>, visit: &Visit) -> Decision {
     let wait = |row: CallRow| write(CallRow { state: State::AwaitingApproval, ..row }, Then::Waits);
     match seen {
@@ -262,7 +305,7 @@ fn ended(row: CallRow, outcome: Outcome, at: Timestamp) -> CallRow {
     let task = row.task.filter(|_| !row.unanswered || row.exposed);
     let finished = Some(Finished { outcome, at });
     let over = CallRow { state: State::Done, fence, task, finished, ..row };
-    CallRow { lease_until: None, unanswered: false, poll_at: None, ..over }
+    CallRow { lease_until: None, unanswered: false, poll_at: None, held: None, ..over }
 }
 
 fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow {
@@ -283,6 +326,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
         task: None,
         unanswered: false,
         poll_at: None,
+        held: None,
         definition: None,
         notes: None,
         finished: None,

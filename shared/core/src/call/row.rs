@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** plain data; what may follow what is decided in the state table alone.
 
+use super::held::Held;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
 use crate::notes::Notes;
@@ -11,7 +12,8 @@ use crate::time::Timestamp;
 /// Where a stored call stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Known, and nobody works on it: a cancellation came before its message, or it was approved.
+    /// Known, and nobody works on it: it is held before its first claim, a cancellation came before its message, or it was
+    /// approved.
     Pending,
     /// A worker has the right to execute it until the lease ends.
     Claimed,
@@ -83,6 +85,8 @@ pub struct CallRow {
     pub unanswered: bool,
     /// Before which nobody asks after the task, so that duplicates of its message ask no more often than the server wants.
     pub poll_at: Option<Timestamp>,
+    /// What it waits for, or waited for before the claim that holds it now.
+    pub held: Option<Box<Held>>,
     /// The digest of the tool's definition it ran under.
     pub definition: Option<String>,
     /// What the server told of it, where it was asked to.
@@ -91,6 +95,16 @@ pub struct CallRow {
     pub finished: Option<Finished>,
     /// When the row may vanish, to the second: the table keeps no more, and a row must equal what comes back of it.
     pub expires_at: Timestamp,
+}
+
+impl CallRow {
+    /// What the call waits for, while nobody works on it.
+    pub fn held(&self) -> Option<&Held> {
+        match self.state {
+            State::Pending | State::Released | State::WaitingTask => self.held.as_deref(),
+            State::Claimed | State::AwaitingApproval | State::Done => None,
+        }
+    }
 }
 
 /// How and when a call ended.

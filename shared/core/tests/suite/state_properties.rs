@@ -1,7 +1,7 @@
 //! The state table under any order of claims, crashes, lapses of time, cancellations, duplicates and redeliveries.
 
 use proptest::prelude::*;
-use toolfleet_core::call::{CallRow, Claim, Decision, Event, State, Then, Visit, decide};
+use toolfleet_core::call::{CallRow, Claim, Decision, Event, Held, HeldReason, State, Then, Visit, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
 use toolfleet_core::notes::Notes;
@@ -36,6 +36,8 @@ enum Act {
     Crash {
         worker: usize,
     },
+    /// A worker receives the message and cannot execute it yet.
+    Hold,
     Refuse,
     Cancel,
     Pass {
@@ -54,6 +56,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => worker.clone().prop_map(|worker| Act::Heartbeat { worker }),
         1 => worker.clone().prop_map(|worker| Act::Park { worker }),
         1 => worker.prop_map(|worker| Act::Crash { worker }),
+        1 => Just(Act::Hold),
         1 => Just(Act::Refuse),
         1 => Just(Act::Cancel),
         3 => (0..2_500_u64).prop_map(|ms| Act::Pass { ms }),
@@ -147,7 +150,7 @@ impl World {
                         let gives_back = |r: &CallRow| r.fence == claim.fence() && r.task.is_none();
                         self.handed_out -= u32::from(self.row.as_ref().is_some_and(gives_back));
                     }
-                    self.apply(&Event::Release { claim, attempts: 1, exposed, now: self.now });
+                    self.apply(&Event::Release { claim, attempts: 1, exposed, held: None, now: self.now });
                 }
             }
             Act::Heartbeat { worker } => {
@@ -172,6 +175,11 @@ impl World {
                 }
             }
             Act::Crash { worker } => self.claims[worker] = None,
+            Act::Hold => {
+                let visit = self.visit("question");
+                let held = Held::new(HeldReason::ServerFailing, None, self.now, 500);
+                self.apply(&Event::Hold { visit, held });
+            }
             Act::Refuse => {
                 let visit = self.visit("question");
                 self.apply(&Event::Conclude {

@@ -1,6 +1,8 @@
 //! The state table, as a table: for each state, what each visitor finds there.
 
-use toolfleet_core::call::{CallRow, Claim, Decision, Event, Finding, State, Then, Visit, decide};
+use toolfleet_core::call::{
+    CallRow, Claim, Decision, Event, Finding, Held, HeldReason, State, Then, Visit, decide,
+};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
 use toolfleet_core::notes::Notes;
@@ -76,7 +78,7 @@ fn claimed() -> (CallRow, Claim) {
 
 fn released(exposed: bool) -> CallRow {
     let (row, claim) = claimed();
-    stored(Some(&row), &Event::Release { claim, attempts: 1, exposed, now: at(10) }).0
+    stored(Some(&row), &Event::Release { claim, attempts: 1, exposed, held: None, now: at(10) }).0
 }
 
 fn done() -> CallRow {
@@ -326,7 +328,7 @@ fn a_late_worker_can_write_nothing_in_any_state() {
                 notes: None,
             },
             Event::Heartbeat { claim: old.clone(), lease_until: at(99_000), notes: None },
-            Event::Release { claim: old.clone(), attempts: 9, exposed: true, now: at(99_000) },
+            Event::Release { claim: old.clone(), attempts: 9, exposed: true, held: None, now: at(99_000) },
             park(old.clone()),
         ] {
             assert_eq!(left(&row, &event), Finding::Lost, "{:?} {event:?}", row.state);
@@ -355,7 +357,8 @@ fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
     assert_eq!(stored(Some(&held), &beat).1, Then::Extended { cancel: true });
     let (ended, _) = stored(Some(&held), &claim_by(safe(visit(2, AFTER_LEASE))));
     assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
-    let release = Event::Release { claim: claimed().1, attempts: 1, exposed: false, now: at(100) };
+    let release =
+        Event::Release { claim: claimed().1, attempts: 1, exposed: false, held: None, now: at(100) };
     assert_eq!(outcome(&stored(Some(&held), &release).0), (OutcomeKind::Cancelled, Some(MayHaveRun::No)));
 }
 
@@ -471,4 +474,49 @@ fn a_dead_letter_is_a_failure_until_something_was_sent_and_unknown_after_that() 
     }
     assert!(matches!(left(&claimed().0, &give_up(0)), Finding::HeldElsewhere { .. }));
     assert_eq!(left(&done(), &give_up(0)), Finding::AlreadyRecorded);
+}
+
+fn hold_by(visit: Visit, reason: HeldReason) -> Event {
+    let server = toolfleet_core::ids::ServerId::parse("crm").unwrap();
+    let held = Held::new(reason, Some(server), visit.now, 5_000).with_fault("refused");
+    Event::Hold { visit, held }
+}
+
+#[test]
+fn a_held_call_has_a_row_that_says_why_and_when_it_goes_on() {
+    let (row, then) = stored(None, &hold_by(visit(1, 0), HeldReason::ServerUnreachable));
+    assert_eq!((row.state, then), (State::Pending, Then::Waits));
+    let held = row.held().unwrap();
+    assert_eq!((held.next_try_at, held.last_fault.as_deref()), (at(5_000), Some("refused")));
+    // The same wait goes on: it keeps its beginning.
+    let (again, _) = stored(Some(&row), &hold_by(visit(2, 5_000), HeldReason::ServerUnreachable));
+    assert_eq!((again.held().unwrap().since, again.held().unwrap().next_try_at), (at(0), at(10_000)));
+    let (other, _) = stored(Some(&again), &hold_by(visit(3, 9_000), HeldReason::ServerPause));
+    assert_eq!(other.held().unwrap().since, at(9_000));
+    // Whoever claims it runs it; its end says nothing of waits.
+    let (claimed, then) = stored(Some(&other), &claim_by(visit(4, 10_000)));
+    assert!(matches!(then, Then::Execute(_)) && claimed.held().is_none());
+    assert_eq!((claimed.attempts, claimed.fence), (0, 1));
+}
+
+#[test]
+fn a_wait_is_written_into_no_row_that_somebody_holds_or_has_ended() {
+    let hold = |now| hold_by(visit(9, now), HeldReason::ServerFailing);
+    assert!(matches!(left(&claimed().0, &hold(10)), Finding::HeldElsewhere { .. }));
+    assert_eq!(left(&done(), &hold(10)), Finding::AlreadyRecorded);
+    assert_eq!(left(&awaiting_approval(), &hold(10)), Finding::AwaitingApproval);
+    let mut other = visit(9, 10);
+    other.digest = Digest::of_text("another question");
+    assert_eq!(left(&released(false), &hold_by(other, HeldReason::ServerFailing)), Finding::Mismatch);
+    let (row, then) = stored(Some(&withdrawn(None)), &hold(10));
+    assert_eq!((row.state, then), (State::Done, Then::Ended), "a withdrawn call does not wait");
+}
+
+#[test]
+fn a_lost_claim_that_is_held_stays_a_lost_attempt() {
+    let late = LEASE_MS + SKEW_MS + 1;
+    let (row, _) = stored(Some(&claimed().0), &hold_by(visit(2, late), HeldReason::ServerFailing));
+    assert_eq!((row.state, row.attempts, row.exposed), (State::Released, 1, true));
+    let (ended, _) = stored(Some(&row), &claim_by(visit(3, late + 1)));
+    assert_eq!(ended.finished.unwrap().outcome.kind, OutcomeKind::OutcomeUnknown);
 }

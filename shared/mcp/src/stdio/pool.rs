@@ -126,12 +126,14 @@ impl Pool {
         loop {
             let ready = program.ready().await?;
             let of = self.0.of_server(&key.server);
-            let (failures, pause) = lock(&of.restarts).pause();
+            let pause = lock(&of.restarts).pause();
             let known = self.0.usable(&key, ready.mark);
             if known.is_none() && pause > SHORT_PAUSE {
-                let s = pause.as_secs();
-                let detail =
-                    format!("the program failed {failures} times in a row and is started again in {s} s");
+                let restarts = lock(&of.restarts);
+                let ((failures, why), s) = (restarts.failures(), pause.as_secs());
+                let detail = format!(
+                    "the program failed {failures} times in a row and is started again in {s} s; the last time: {why}"
+                );
                 return Err(Fault::Connect { detail });
             }
             let mut phase = match known {
@@ -264,7 +266,7 @@ impl Children {
         *lock(&of.era) = started.as_ref().ok().and_then(|child| Self::era_of(child)).map(|era| (mark, era));
         let started = started.map_err(|not_up| wanted.program.scrub(not_up.fault));
         if let Err(fault) = &started {
-            lock(&of.restarts).failed();
+            lock(&of.restarts).failed(fault.to_string());
             let mut slots = lock(&self.slots);
             if slots.get(&wanted.key).is_some_and(|slot| slot.mark == mark) {
                 slots.remove(&wanted.key);
@@ -326,7 +328,10 @@ impl Children {
             let early = by_itself && child.born.elapsed() < PROBATION;
             let mut restarts = lock(&of.restarts);
             if early {
-                restarts.failed();
+                restarts.failed(format!(
+                    "it ended early; the last line of its stderr is `{}`",
+                    child.last_words()
+                ));
             } else {
                 restarts.went_well();
             }

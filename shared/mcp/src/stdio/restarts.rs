@@ -15,11 +15,14 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(super) struct Restarts {
     failures: u32,
     not_before: Option<Instant>,
+    /// What the last failure said.
+    why: String,
 }
 
 impl Restarts {
-    /// It could not be started, or ended at once.
-    pub(super) fn failed(&mut self) {
+    /// It could not be started, or ended at once, for that reason.
+    pub(super) fn failed(&mut self, why: String) {
+        self.why = why;
         let doubled = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Instant::now().checked_add(FIRST.saturating_mul(doubled).min(LONGEST));
@@ -30,10 +33,14 @@ impl Restarts {
         *self = Self::default();
     }
 
-    /// How often in a row it failed, and the pause that is left.
-    pub(super) fn pause(&self) -> (u32, Duration) {
-        let left = self.not_before.map(|at| at.saturating_duration_since(Instant::now()));
-        (self.failures, left.unwrap_or_default())
+    /// The pause that is left.
+    pub(super) fn pause(&self) -> Duration {
+        self.not_before.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default()
+    }
+
+    /// How often in a row it failed, and why it did so last.
+    pub(super) fn failures(&self) -> (u32, &str) {
+        (self.failures, &self.why)
     }
 }
 
@@ -46,14 +53,14 @@ mod tests {
         let mut restarts = Restarts::default();
         let mut pauses = Vec::new();
         for _ in 0..40 {
-            restarts.failed();
-            pauses.push(restarts.pause().1.as_millis());
+            restarts.failed("no licence".to_owned());
+            pauses.push(restarts.pause().as_millis());
         }
         assert_eq!(pauses[..4], [250, 500, 1000, 2000]);
         assert_eq!(pauses[39], 30_000);
         tokio::time::advance(LONGEST).await;
-        assert_eq!(restarts.pause(), (40, Duration::ZERO));
+        assert_eq!((restarts.pause(), restarts.failures()), (Duration::ZERO, (40, "no licence")));
         restarts.went_well();
-        assert_eq!(restarts.pause(), (0, Duration::ZERO));
+        assert_eq!((restarts.pause(), restarts.failures()), (Duration::ZERO, (0, "")));
     }
 }

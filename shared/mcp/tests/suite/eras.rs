@@ -195,7 +195,9 @@ async fn what_was_learned_expires_and_is_asked_again() {
 #[tokio::test]
 async fn a_server_that_never_answers_the_probe_is_asked_by_initialize() {
     let _time = StoppedTime::new();
-    for (era, version) in [(Era::Both, "2025-11-25"), (Era::Legacy, "2025-11-25"), (Era::Modern, "2026-07-28")] {
+    for (era, version) in
+        [(Era::Both, "2025-11-25"), (Era::Legacy, "2025-11-25"), (Era::Modern, "2026-07-28")]
+    {
         let server = server(era).await;
         let client = client();
         let _hold = server.hold_for("server/discover");

@@ -78,7 +78,9 @@ async fn what_a_tool_says_of_a_session_is_no_lost_session() {
         data: serde_json::Value::Null,
         with_id: true,
     };
-    for (status, code) in [(400, -32000), (404, -32002), (400, -32001), (200, -32000), (403, -32000), (200, 7)] {
+    for (status, code) in
+        [(400, -32000), (404, -32002), (400, -32001), (200, -32000), (403, -32000), (200, 7)]
+    {
         let server = legacy().await;
         let client = client();
         echo(&client, &server).await.unwrap();
@@ -87,7 +89,11 @@ async fn what_a_tool_says_of_a_session_is_no_lost_session() {
         assert_eq!(fault.may_have_run(), MayHaveRun::Unknown, "{status} {code}: {fault:?}");
         assert_eq!((server.executions("echo"), server.requests_of("tools/call").len()), (2, 2));
         let answer = echo(&client, &server).await.unwrap();
-        assert_eq!(answer.mcp_session.as_deref(), Some("session-1"), "{status} {code}: it lives, as ping shows");
+        assert_eq!(
+            answer.mcp_session.as_deref(),
+            Some("session-1"),
+            "{status} {code}: it lives, as ping shows"
+        );
     }
 }
 
@@ -166,7 +172,9 @@ async fn cookies_of_a_sticky_load_balancer_stay_with_their_session() {
     let calls = server.requests_of("tools/call");
     let cookies: Vec<_> = calls.iter().map(|call| call.header("cookie").unwrap_or_default()).collect();
     assert_eq!(cookies, ["AWSALB=one", "AWSALB=two", "AWSALB=one"]);
-    assert!(server.requests_of("notifications/initialized").iter().all(|sent| sent.header("cookie").is_some()));
+    assert!(
+        server.requests_of("notifications/initialized").iter().all(|sent| sent.header("cookie").is_some())
+    );
 }
 
 #[tokio::test]

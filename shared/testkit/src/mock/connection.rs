@@ -146,6 +146,15 @@ impl Connection {
                 self.write(&Reply { status, headers, body }).await?;
                 Ok(true)
             }
+            MockFault::Cut { status, content_type, body, lost } => {
+                let body = body.replace("{id}", &id.to_string());
+                let head = head(status, &[("content-type".to_owned(), content_type)], Some(body.len()));
+                let kept = body.as_bytes().get(..body.len().saturating_sub(lost)).unwrap_or_default();
+                self.writer.write_all(head.as_bytes()).await?;
+                self.writer.write_all(kept).await?;
+                self.writer.flush().await?;
+                Ok(kept.len() == body.len())
+            }
             MockFault::Rpc { status, code, message, data, with_id } => {
                 let id = if with_id { id } else { Value::Null };
                 self.write(&Reply::error(status, &id, code, &message, &data)).await?;
@@ -236,6 +245,7 @@ impl Connection {
                 Ok(true)
             }
             MockFault::AfterRunning(_)
+            | MockFault::Cut { .. }
             | MockFault::Status { .. }
             | MockFault::Rpc { .. }
             | MockFault::CloseBeforeExecuting

@@ -43,6 +43,17 @@ pub enum MockFault {
         /// Whether it carries the request's id, or null.
         with_id: bool,
     },
+    /// Any status and body, of which the last bytes are not written before the connection ends; without running the tool.
+    Cut {
+        /// The status.
+        status: u16,
+        /// The content type.
+        content_type: String,
+        /// The whole body, whose length is declared; `{id}` is replaced by the request's id.
+        body: String,
+        /// How many of its bytes are not written.
+        lost: usize,
+    },
     /// The connection ends before the tool runs.
     CloseBeforeExecuting,
     /// The tool runs, then the connection ends without a byte.

@@ -70,10 +70,13 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
     Ok(ending)
 }
 
-/// Shows what the server tells, where it tells something.
+/// Shows what the server tells, and what the call waits for.
 fn tell(spinner: &ProgressBar, row: &CallRow) {
     if let Some(progress) = row.notes.as_ref().and_then(|notes| notes.progress.as_ref()) {
         spinner.set_message(format!("call {}: {}", row.key.call_id, show::progress(progress)));
+    }
+    if let Some(held) = row.held() {
+        spinner.set_message(format!("call {}: {}", row.key.call_id, show::held(held)));
     }
 }
 

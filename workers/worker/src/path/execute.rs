@@ -8,15 +8,18 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::breaker::Admission;
+use toolfleet_core::call::HeldReason;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
-use toolfleet_core::retry::{Next, Standing, after};
+use toolfleet_core::retry::{Next, QUICK_TRIES, Standing, after};
+use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::{Answer, AnswerKind, Questions, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked, Task};
+use super::hold::{Wait, reason_of, unavailable, waits_until};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
@@ -24,6 +27,9 @@ use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
 use crate::telemetry::trace::{self, Onward};
+
+/// A try to reach a server that takes longer is not repeated in the worker's slot.
+const SLOW_TRY: Duration = Duration::from_secs(2);
 
 /// For callers of a call that ended as `input_required`.
 pub(super) fn how_to_answer(asks: &RawValue) -> &'static str {
@@ -42,6 +48,8 @@ pub(super) enum Executed {
         after_ms: u64,
         why: &'static str,
     },
+    /// It waits for something that its caller may want to know.
+    Held(Wait),
     /// The server works on it as a task, which is to be asked after then.
     Parked {
         task: Task,
@@ -58,6 +66,8 @@ struct Trail {
     lease_lost: AtomicBool,
     /// The task that the claim found is over or gone.
     task_over: AtomicBool,
+    /// When the call was claimed first.
+    started_at: Timestamp,
 }
 
 impl Trail {
@@ -73,6 +83,7 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
         sending: AtomicBool::new(false),
         lease_lost: AtomicBool::new(false),
         task_over: AtomicBool::new(false),
+        started_at: call.row.started_at.unwrap_or_else(|| fleet.now()),
     };
     if call.since.elapsed() >= fleet.limits.lease {
         if let Some(task) = call.task.clone() {
@@ -167,15 +178,19 @@ async fn attempts(
     if trail.attempts.load(Ordering::Acquire) >= call.max_attempts {
         return Executed::Finished(worn_out(call.max_attempts, trail));
     }
+    let mut tries = 0;
     loop {
         if trail.lease_lost.load(Ordering::Acquire) {
             return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
         }
         if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
-            if fleet.now().plus_ms(retry_after_ms) >= call.deadline {
-                return Executed::Finished(unavailable(trail, retry_after_ms));
+            let until = waits_until(fleet, &call.server.id, trail.started_at, call.deadline);
+            if fleet.now().plus_ms(retry_after_ms) >= until {
+                let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+                return Executed::Finished(unavailable(fleet, &call.server.id, ran, retry_after_ms));
             }
-            return Executed::Later { after_ms: retry_after_ms, why: "the server's breaker is open" };
+            let reason = HeldReason::ServerFailing;
+            return Executed::Held(Wait::for_server(fleet, &call.server.id, reason, retry_after_ms));
         }
         let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         trail.sending.store(true, Ordering::Release);
@@ -188,6 +203,7 @@ async fn attempts(
         fleet.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
         drop(span);
         trail.sending.store(false, Ordering::Release);
+        fleet.reachable.learn(&call.server.id, &answer, fleet.now());
         let fault = match answer {
             Ok(answer) => {
                 fleet.breakers.answered(&call.server.id, fleet.now());
@@ -209,6 +225,7 @@ async fn attempts(
         if fault.may_have_run() == MayHaveRun::Unknown {
             trail.exposed.store(true, Ordering::Release);
         }
+        tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
         let standing = Standing {
             attempts: made,
             max_attempts: call.max_attempts,
@@ -218,6 +235,19 @@ async fn attempts(
             now: if Instant::now() >= deadline { call.deadline } else { fleet.now() },
             deadline: call.deadline,
             backoff_ms: backoff::after_tries(made),
+            tries,
+            unreachable_backoff_ms: backoff::unreachable(arrival.tries(), tries),
+            wait_until: match reason_of(&fault) {
+                HeldReason::ServerUnreachable => {
+                    waits_until(fleet, &call.server.id, trail.started_at, call.deadline)
+                }
+                HeldReason::Credential
+                | HeldReason::OwnTrouble
+                | HeldReason::ServerFailing
+                | HeldReason::ServerPause
+                | HeldReason::Share
+                | HeldReason::BackOff => call.deadline,
+            },
         };
         match after(&fault, standing) {
             Next::End(outcome) => return Executed::Finished(outcome),
@@ -225,12 +255,15 @@ async fn attempts(
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
-                return Executed::Later {
-                    after_ms,
-                    why: "the server asks for a pause, or the next try is far",
-                };
+                let wait = Wait::for_server(fleet, &call.server.id, reason_of(&fault), after_ms);
+                return Executed::Held(wait.with_fault(&fault));
             }
-            Next::Again { after_ms } => tokio::time::sleep(Duration::from_millis(after_ms)).await,
+            Next::Again { after_ms, counted } => {
+                if !counted {
+                    trail.attempts.fetch_sub(1, Ordering::AcqRel);
+                }
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            }
         }
     }
 }
@@ -255,6 +288,7 @@ async fn attempt(
         conversation: call.request.session.as_ref().map(|s| s.as_str()),
         traceparent: onward.traceparent.as_deref(),
         tracestate: onward.tracestate.as_deref(),
+        repeatable: call.repeatable,
         ..ToolCall::new(&ready.endpoint, &call.name, arguments, within.min(deadline))
     };
     let hear = |note| overheard.hear(note, fleet.now());
@@ -350,10 +384,4 @@ fn worn_out(max_attempts: u32, trail: &Trail) -> Outcome {
     let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
     let text = format!("All {max_attempts} attempts are used up; workers were lost while they ran the call.");
     Outcome::failed(Why::new(Code::WorkerLost, text, ran).retryable(None))
-}
-
-fn unavailable(trail: &Trail, after_ms: u64) -> Outcome {
-    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-    let text = "The server fails too often and will not be asked again before the call's deadline.";
-    Outcome::failed(Why::new(Code::ServerUnreachable, text, ran).retryable(Some(after_ms)))
 }

@@ -95,7 +95,9 @@ pub(super) async fn ask(
         tracestate: onward.tracestate.as_deref(),
         deadline: within.min(deadline),
     };
-    let fault = match told(fleet, ready, overheard, task, question).await {
+    let asked = told(fleet, ready, overheard, task, question).await;
+    fleet.reachable.learn(server, &asked, fleet.now());
+    let fault = match asked {
         Ok(asked) => {
             fleet.breakers.answered(server, fleet.now());
             return asked;

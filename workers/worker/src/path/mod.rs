@@ -4,8 +4,8 @@
 //! decode ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ acknowledge
 //! ```
 //!
-//! Nothing of a call is written before `claim`, and `claim` is the last thing before anything is sent: a crash before it costs
-//! nothing, a crash after it is seen in the row. Each step hands on a type that only it can make. Steps never call each
+//! Nothing of a call is written before `claim` but why it waits (`hold`), and `claim` is the last thing before anything is sent: a
+//! crash before it costs nothing, a crash after it is seen in the row. Each step hands on a type that only it can make. Steps never call each
 //! other; only this file knows their order. The large ones are boxed: what a call holds while its tool runs is counted in
 //! thousands. What every state of the row means is decided in `toolfleet_core::call`.
 //!
@@ -18,6 +18,7 @@ mod decode;
 mod execute;
 mod follow;
 mod give_back;
+mod hold;
 mod lease;
 mod notify;
 mod overheard;
@@ -119,7 +120,9 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
 
     let ready = match in_time(fleet, Box::pin(prepare::prepare(fleet, arrival, *call))).await? {
         Prepared::Ready(ready) => ready,
-        Prepared::Later { after_ms, why } => return Ok(Leaving::Later { after_ms, why }),
+        Prepared::Held { request, wait } => {
+            return concluded(Box::pin(hold::hold(fleet, arrival, *request, wait)).await);
+        }
         Prepared::Over { request, outcome } => {
             return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
         }
@@ -144,7 +147,13 @@ async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
     let outcome = match execute::execute(fleet, arrival, &mut claimed).await {
         Executed::Finished(outcome) => outcome,
         Executed::Later { after_ms, why } => {
-            let released = Box::pin(record::release(fleet, arrival, *claimed, after_ms, why));
+            let released = Box::pin(record::release(fleet, arrival, *claimed, after_ms, why, None));
+            return concluded(released.await);
+        }
+        Executed::Held(wait) => {
+            wait.log(&claimed.ready.call.request);
+            let (after_ms, why, held) = (wait.after_ms, wait.why(), Some(wait.held));
+            let released = Box::pin(record::release(fleet, arrival, *claimed, after_ms, why, held));
             return concluded(released.await);
         }
         Executed::Parked { task, after_ms, troubled } => {

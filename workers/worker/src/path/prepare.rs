@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toolfleet_aws::Trouble;
 use toolfleet_core::breaker::Admission;
+use toolfleet_core::call::HeldReason;
 use toolfleet_core::catalog::Server;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
@@ -15,6 +16,7 @@ use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_mcp::Endpoint;
 
 use super::admit::{AdmittedCall, check_arguments};
+use super::hold::{Wait, reason_of, unavailable, waits_until};
 use super::resume;
 use super::visit::Arrival;
 use crate::backoff;
@@ -23,7 +25,7 @@ use crate::listing::{ListedTool, Listing, believed_for};
 
 pub(super) enum Prepared {
     Ready(Box<ReadyCall>),
-    Later { after_ms: u64, why: &'static str },
+    Held { request: Box<CallRequest>, wait: Wait },
     Over { request: Box<CallRequest>, outcome: Outcome },
 }
 
@@ -40,7 +42,8 @@ pub(super) async fn prepare(
     mut call: AdmittedCall,
 ) -> Result<Prepared, Trouble> {
     if let Admission::Refused { retry_after_ms } = fleet.breakers.peek(&call.server.id, fleet.now()) {
-        return Ok(wait_or_end(fleet, call, retry_after_ms));
+        let wait = Wait::for_server(fleet, &call.server.id, HeldReason::ServerFailing, retry_after_ms);
+        return Ok(wait_or_end(fleet, arrival, call, wait));
     }
     let endpoint = match ready_endpoint(fleet, &call).await {
         Ok(endpoint) => endpoint,
@@ -137,8 +140,8 @@ async fn ready_endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Endpoint, 
 fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
     let after_ms = backoff::after_tries(arrival.tries());
     if fault.retry_class() != RetryClass::Permanent && fleet.now().plus_ms(after_ms) < call.deadline {
-        tracing::warn!(call = %call.request.key, server = %call.server.id, %fault, "a call waits for its credential");
-        return Prepared::Later { after_ms, why: "the server's credential cannot be had at the moment" };
+        let wait = Wait::for_server(fleet, &call.server.id, HeldReason::Credential, after_ms);
+        return Prepared::Held { request: call.request, wait: wait.with_fault(fault) };
     }
     let text = format!("{fault}. An operator must mend the server's configuration.");
     let why = Why::new(fault.code(), text, MayHaveRun::No).retryable(None);
@@ -159,6 +162,7 @@ async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Resu
     let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
     let listed =
         fleet.mcp.tool_list(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
+    fleet.reachable.learn(&call.server.id, &listed, fleet.now());
     match &listed {
         Ok(_) => fleet.breakers.answered(&call.server.id, fleet.now()),
         // A list that the call's own deadline cut short says nothing of the server.
@@ -174,19 +178,22 @@ async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Resu
 
 /// A list that cannot be had executed nothing: whatever may pass is waited for.
 fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
-    let after_ms = match fault.retry_class() {
+    let (reason, after_ms) = match fault.retry_class() {
         RetryClass::Permanent => {
             let text =
                 format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
             let outcome = Outcome::failed(Why::new(fault.code(), text, MayHaveRun::No));
             return Prepared::Over { request: call.request, outcome };
         }
-        RetryClass::Pause { after_ms: Some(ms) } => ms,
-        RetryClass::Pause { after_ms: None } | RetryClass::NotExecuted | RetryClass::Ambiguous => {
-            backoff::after_tries(arrival.tries())
+        RetryClass::Pause { after_ms: Some(ms) } => (HeldReason::ServerPause, ms),
+        RetryClass::Pause { after_ms: None } => {
+            (HeldReason::ServerPause, backoff::after_tries(arrival.tries()))
         }
+        RetryClass::NotExecuted => (reason_of(fault), backoff::unreachable(arrival.tries(), 1)),
+        RetryClass::Ambiguous => (HeldReason::ServerFailing, backoff::after_tries(arrival.tries())),
     };
-    wait_or_end(fleet, call, after_ms)
+    let wait = Wait::for_server(fleet, &call.server.id, reason, after_ms);
+    wait_or_end(fleet, arrival, call, wait.with_fault(fault))
 }
 
 fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
@@ -195,15 +202,14 @@ fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
 }
 
-/// Waits, unless the deadline would pass meanwhile.
-fn wait_or_end(fleet: &Fleet, call: AdmittedCall, after_ms: u64) -> Prepared {
-    if fleet.now().plus_ms(after_ms) < call.deadline {
-        return Prepared::Later { after_ms, why: "the server is not available" };
+/// Waits, unless the call could not go on in time.
+fn wait_or_end(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, wait: Wait) -> Prepared {
+    let server = &call.server.id;
+    // A call that lay in a backlog has not been tried yet: its wait begins with the first failure that was seen.
+    let since = fleet.reachable.failing_since(server).unwrap_or_else(|| fleet.now()).max(arrival.enqueued_at);
+    if fleet.now().plus_ms(wait.after_ms) < waits_until(fleet, server, since, call.deadline) {
+        return Prepared::Held { request: call.request, wait };
     }
-    let text = format!(
-        "Server `{}` is not available and will not be asked again before the call's deadline. Nothing was sent to the tool.",
-        call.server.id
-    );
-    let why = Why::new(Code::ServerUnreachable, text, MayHaveRun::No).retryable(Some(after_ms));
-    Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
+    let outcome = unavailable(fleet, server, MayHaveRun::No, wait.after_ms);
+    Prepared::Over { request: call.request, outcome }
 }

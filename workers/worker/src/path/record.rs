@@ -8,7 +8,7 @@
 use toolfleet_aws::Trouble;
 use toolfleet_aws::calls::Calls;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::call::{CallRow, Event, Finding};
+use toolfleet_core::call::{CallRow, Event, Finding, Held};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
 use toolfleet_core::message::{CallRequest, Malformed, Operation, Reply};
@@ -117,16 +117,17 @@ async fn persist(fleet: &Fleet, row: &CallRow, event: &Event) -> Result<Turn, Tr
     }
 }
 
-/// Gives a claim back, its attempts counted; the message follows it to the queue.
+/// Gives a claim back, its attempts counted; the message follows it to the queue. `held` is what the call waits for.
 pub(super) async fn release(
     fleet: &Fleet,
     arrival: &Arrival,
     call: ClaimedCall,
     after_ms: u64,
     why: &'static str,
+    held: Option<Box<Held>>,
 ) -> Result<Concluded, Trouble> {
     let ClaimedCall { ready, claim, row, attempts, exposed, .. } = call;
-    let event = Event::Release { claim, attempts, exposed, now: fleet.now() };
+    let event = Event::Release { claim, attempts, exposed, held, now: fleet.now() };
     match apply(&fleet.calls, Some(&row), &event).await? {
         Turn::Stored { row, .. } if row.finished.is_some() => {
             stored(fleet, arrival, &row).await;
@@ -199,7 +200,7 @@ pub(super) async fn conclude(
 }
 
 /// The end of a call was stored by this worker.
-async fn stored(fleet: &Fleet, arrival: &Arrival, row: &CallRow) {
+pub(super) async fn stored(fleet: &Fleet, arrival: &Arrival, row: &CallRow) {
     if let Some(finished) = &row.finished {
         let outcome = &finished.outcome;
         fleet.meters.ended(outcome.kind, outcome.trouble.as_ref().map(|why| why.code));

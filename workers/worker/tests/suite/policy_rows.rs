@@ -30,13 +30,18 @@ pub(crate) fn rows() -> Vec<Row> {
         row("`input_required` with `requestState` alone", same_request_again()),
         row("another `resultType`", unknown_result()),
         row("HTTP 429", rate_limited()),
+        row("HTTP 503 with `Retry-After`", busy()),
         row("HTTP 401", unauthorized()),
         row("HTTP 403", forbidden()),
-        row("404 in a session, 400 that names the session", session_lost()),
+        row("a session that existed before the call is not known", session_lost()),
+        row("a session that was opened for the call is not known", fresh_session_lost()),
+        row("any other refusal in a session that existed before the call", old_session_refused()),
         row("-32020", stale_headers()),
         row("-32022", version()),
-        row("-32700, -32600, -32601, -32602, -32021, other codes", permanent()),
-        row("any other 4xx", refused_by_status()),
+        row("-32700, -32600, -32601, -32602, -32021 with the call's id", permanent()),
+        row("HTTP 400, 404, 405, 406, 413, 415", refused_by_status()),
+        row("any other JSON-RPC error", other_errors()),
+        row("any other 4xx", other_statuses()),
         row("no connection, no such name, no TLS, a refused HTTP/2 stream", not_connected()),
         row("a redirect", redirect()),
         row("HTTP 5xx, -32603", server_failed()),
@@ -128,24 +133,171 @@ fn forbidden() -> Vec<Case> {
     vec![case("a scope nobody can give", BOTH, "safe", always(fault), ends, (1, 0, 1))]
 }
 
+/// An answer to the call with any status and code, after the tool has run.
+fn ran(status: u16, code: i64) -> MockFault {
+    MockFault::Rpc {
+        status,
+        code,
+        message: "your session was declined".into(),
+        data: Value::Null,
+        with_id: true,
+    }
+    .after_running()
+}
+
+/// The same, as servers write it that do not know the call's id.
+fn without_id(status: u16, code: i64) -> MockFault {
+    MockFault::Rpc { status, code, message: "no".into(), data: Value::Null, with_id: false }
+}
+
 fn session_lost() -> Vec<Case> {
     let (gone, named) = (SessionLoss::NotFound, SessionLoss::BadRequest);
-    let lose = MockFault::LoseSessions;
-    let ends = failed("server_error", MayHaveRun::No);
+    let lose = |shape| once(MockFault::LoseSessions(shape));
+    let old = |name, fault| case(name, LEGACY, "unsafe", fault, SUCCEEDED, (2, 1, 1)).in_old_session();
+    let no_method = once(rpc(404, -32601, Value::Null));
+    let refused = failed("rpc_error", MayHaveRun::No);
     vec![
-        case("404", LEGACY, "unsafe", once(lose(gone)), SUCCEEDED, (2, 1, 1)),
-        case("400", LEGACY, "unsafe", once(lose(named)), SUCCEEDED, (2, 1, 1)),
-        case("a fresh one is gone at once, always", LEGACY, "unsafe", always(lose(gone)), ends, (6, 0, 3)),
+        old("404", lose(gone)),
+        old("400 without the call's id", lose(named)),
+        old("404 without a body", once(MockFault::status(404))),
+        old("404 and -32001 with the call's id", once(rpc(404, -32001, Value::Null))),
+        old("404 and -32600 with the call's id", once(rpc(404, -32600, Value::Null))),
+        case("404 of an unknown method", LEGACY, "unsafe", no_method, refused, (1, 0, 1)).in_old_session(),
         case(
-            "404 of an unknown method",
-            LEGACY,
+            "404 without sessions",
+            MODERN,
             "unsafe",
-            once(rpc(404, -32601, Value::Null)),
-            failed("rpc_error", MayHaveRun::No),
+            once(MockFault::status(404)),
+            failed("server_error", MayHaveRun::No),
             (1, 0, 1),
         ),
-        case("404 without sessions", MODERN, "unsafe", once(MockFault::status(404)), ends, (1, 0, 1)),
     ]
+}
+
+fn fresh_session_lost() -> Vec<Case> {
+    let lose = |shape| always(MockFault::LoseSessions(shape));
+    let (gone, named) = (SessionLoss::NotFound, SessionLoss::BadRequest);
+    let open = unknown("server_error");
+    let in_vain = failed("server_error", MayHaveRun::Unknown);
+    vec![
+        case("404, always", LEGACY, "unsafe", lose(gone), open, (1, 0, 1)),
+        case("400, always", LEGACY, "unsafe", lose(named), open, (1, 0, 1)),
+        case(
+            "404 after the tool ran",
+            LEGACY,
+            "unsafe",
+            always(without_id(404, -32001).after_running()),
+            open,
+            (1, 1, 1),
+        ),
+        case("404, always, safe", LEGACY, "safe", lose(gone), in_vain, (2, 0, 1)),
+        case("404, once, safe", LEGACY, "safe", once(without_id(404, -32001)), SUCCEEDED, (2, 1, 1)),
+    ]
+}
+
+/// A server that refuses everything in the sessions it had, `ping` included, and then is well.
+fn dead(fault: MockFault) -> Script {
+    Box::new(move |mcp| {
+        mcp.next(fault.clone()).next_for("ping", fault.clone());
+    })
+}
+
+fn old_session_refused() -> Vec<Case> {
+    let old = |name, tool, fault, ends, counts| {
+        case(name, LEGACY, tool, dead(fault), ends, counts).in_old_session()
+    };
+    let proved = |name, fault| old(name, "unsafe", fault, SUCCEEDED, (2, 1, 1));
+    let open = |name, fault, code| old(name, "unsafe", fault, unknown(code), (1, 0, 1));
+    let safe = |name, fault| old(name, "safe", fault, SUCCEEDED, (2, 1, 1));
+    let not_initialized = "Server not initialized";
+    let text = MockFault::Status { status: 400, headers: Vec::new(), body: not_initialized.into() };
+    let alive = once(ran(400, -32000));
+    vec![
+        proved("400 with a text", text),
+        proved("401", MockFault::status(401)),
+        proved("403", MockFault::status(403)),
+        proved("200 and -32600", rpc(200, -32600, Value::Null)),
+        open("410", MockFault::status(410), "server_error"),
+        open("400 and -32001", rpc(400, -32001, Value::Null), "rpc_error"),
+        open("200 and -32000", rpc(200, -32000, Value::Null), "rpc_error"),
+        open("200 and -32000 without the call's id", without_id(200, -32000), "rpc_error"),
+        safe("410, safe", MockFault::status(410)),
+        safe("400 and -32001, safe", rpc(400, -32001, Value::Null)),
+        safe("200 and -32002, safe", rpc(200, -32002, Value::Null)),
+        // It answers `ping`, so that the session stays.
+        case("in a session that lives", LEGACY, "unsafe", alive, unknown("rpc_error"), (1, 1, 1))
+            .in_old_session(),
+    ]
+}
+
+fn busy() -> Vec<Case> {
+    let wait = |text| once(MockFault::status_with(503, "retry-after", text));
+    let often: Script = Box::new(|mcp| {
+        for _ in 0..5 {
+            mcp.next(MockFault::status_with(503, "retry-after", "1.5"));
+        }
+    });
+    let in_vain = failed("server_error", MayHaveRun::Unknown);
+    vec![
+        case("safe", BOTH, "safe", wait("3"), SUCCEEDED, (2, 1, 1)),
+        case("safe, five times", BOTH, "safe", often, SUCCEEDED, (6, 1, 1)),
+        case("beyond the deadline", BOTH, "safe", wait("99999"), in_vain, (1, 0, 1)),
+        case("unsafe", BOTH, "unsafe", wait("3"), unknown("server_error"), (1, 0, 1)),
+    ]
+}
+
+fn other_errors() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, status, code) in [
+        ("the server's own", 200, 42),
+        ("-32001, request timed out", 200, -32001),
+        ("-32000", 200, -32000),
+        ("-32000 with HTTP 400", 400, -32000),
+        ("-32002 with HTTP 404", 404, -32002),
+        ("-32000 with HTTP 401", 401, -32000),
+        ("-32000 with HTTP 403", 403, -32000),
+        ("-32099 with HTTP 413", 413, -32099),
+    ] {
+        cases.push(case(name, BOTH, "unsafe", always(ran(status, code)), unknown("rpc_error"), (1, 1, 1)));
+    }
+    let own = failed("rpc_error", MayHaveRun::Unknown);
+    cases.push(case("the server's own, safe", BOTH, "safe", always(ran(200, 42)), own, (1, 1, 1)));
+    cases.push(case("-32001, safe", BOTH, "safe", once(ran(200, -32001)), SUCCEEDED, (2, 2, 2)));
+    let no_id = always(without_id(200, -32602).after_running());
+    cases.push(case("-32602 without an id", BOTH, "unsafe", no_id, unknown("rpc_error"), (1, 1, 1)));
+    cases.push(case(
+        "-32000 with HTTP 429",
+        BOTH,
+        "unsafe",
+        always(ran(429, -32000)),
+        unknown("server_error"),
+        (1, 1, 1),
+    ));
+    cases
+}
+
+fn other_statuses() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, status) in [
+        ("402", 402),
+        ("408", 408),
+        ("409", 409),
+        ("410", 410),
+        ("418", 418),
+        ("421", 421),
+        ("424", 424),
+        ("425", 425),
+        ("451", 451),
+    ] {
+        let fault = always(MockFault::status(status).after_running());
+        cases.push(case(name, BOTH, "unsafe", fault, unknown("server_error"), (1, 1, 1)));
+    }
+    for (name, status) in [("408, safe", 408), ("421, safe", 421), ("425, safe", 425)] {
+        cases.push(case(name, BOTH, "safe", once(MockFault::status(status)), SUCCEEDED, (2, 1, 2)));
+    }
+    let own = failed("server_error", MayHaveRun::Unknown);
+    cases.push(case("409, safe", BOTH, "safe", always(MockFault::status(409)), own, (1, 0, 1)));
+    cases
 }
 
 fn stale_headers() -> Vec<Case> {
@@ -194,7 +346,6 @@ fn permanent() -> Vec<Case> {
         code("unknown method", -32601),
         code("invalid params", -32602),
         code("missing capability", -32021),
-        code("the server's own", 42),
         case("with HTTP 400", BOTH, "safe", always(rpc(400, -32602, Value::Null)), ends, (1, 0, 1)),
         case("with HTTP 404", BOTH, "safe", always(rpc(404, -32601, Value::Null)), ends, (1, 0, 1)),
     ]
@@ -202,13 +353,42 @@ fn permanent() -> Vec<Case> {
 
 fn refused_by_status() -> Vec<Case> {
     let ends = failed("server_error", MayHaveRun::No);
-    let status = |name, status| case(name, BOTH, "safe", always(MockFault::status(status)), ends, (1, 0, 1));
-    vec![status("400", 400), status("405", 405), status("413", 413), status("418", 418)]
+    let status =
+        |name, status| case(name, MODERN, "safe", always(MockFault::status(status)), ends, (1, 0, 1));
+    let in_session =
+        |name, status| case(name, LEGACY, "unsafe", always(MockFault::status(status)), ends, (1, 0, 1));
+    let foreign = r#"{"jsonrpc":"2.0","id":"another","error":{"code":-32000,"message":"no"}}"#;
+    let foreign = MockFault::Status { status: 413, headers: Vec::new(), body: foreign.into() };
+    let cut = MockFault::Status {
+        status: 400,
+        headers: Vec::new(),
+        body: r#"{"jsonrpc":"2.0","id":{id},"err"#.into(),
+    };
+    let cut = always(cut.after_running());
+    vec![
+        status("400", 400),
+        status("404", 404),
+        status("405", 405),
+        status("406", 406),
+        status("413", 413),
+        status("415", 415),
+        in_session("405 in a session", 405),
+        in_session("413 in a session", 413),
+        case(
+            "an answer to another request",
+            MODERN,
+            "unsafe",
+            always(foreign),
+            failed("rpc_error", MayHaveRun::No),
+            (1, 0, 1),
+        ),
+        case("an answer that is cut off", BOTH, "unsafe", cut, unknown("server_error"), (1, 1, 1)),
+    ]
 }
 
 fn not_connected() -> Vec<Case> {
     let ends = failed("server_unreachable", MayHaveRun::No);
-    let to = |name, tool| case(name, BOTH, tool, well(), ends, (0, 0, 3));
+    let to = |name, tool| case(name, BOTH, tool, well(), ends, (0, 0, 1));
     vec![to("nobody listens", "away"), to("no such name", "nameless"), to("no TLS", "no-tls")]
 }
 
@@ -216,10 +396,12 @@ fn redirect() -> Vec<Case> {
     let other = MockFault::Redirect("http://127.0.0.2:1/mcp?token=hush".into());
     let same = MockFault::Redirect("/moved".into());
     let ends = failed("redirected", MayHaveRun::No);
+    let see_other = MockFault::status_with(303, "location", "/result").after_running();
     vec![
         case("to another origin", BOTH, "safe", once(other), ends, (1, 0, 1)),
         case("within the origin", BOTH, "unsafe", once(same.clone()), SUCCEEDED, (2, 1, 1)),
         case("twice", BOTH, "safe", always(same), ends, (2, 0, 1)),
+        case("after the tool ran", BOTH, "unsafe", always(see_other), unknown("redirected"), (1, 1, 1)),
     ]
 }
 
@@ -242,8 +424,9 @@ fn ambiguous(
 fn server_failed() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, status) in [("500", 500), ("502", 502), ("503", 503), ("504", 504)] {
-        let fault = MockFault::status_with(status, "retry-after", "3600");
-        cases.extend(ambiguous(name, BOTH, fault, "server_error", 0));
+        cases.extend(ambiguous(name, BOTH, MockFault::status(status), "server_error", 0));
+        let late = MockFault::status(status).after_running();
+        cases.extend(ambiguous(name, BOTH, late, "server_error", 1));
     }
     cases.extend(ambiguous("-32603", BOTH, MockFault::rpc(-32603, "boom"), "rpc_error", 0));
     cases.extend(ambiguous("-32603 with HTTP 400", BOTH, rpc(400, -32603, Value::Null), "rpc_error", 0));
@@ -302,6 +485,14 @@ fn too_large() -> Vec<Case> {
         large("a body without end", MockFault::EndlessBody),
         large("a stream without end", MockFault::EndlessStream),
         large("an event without end", MockFault::events(&[&event])),
+        case(
+            "unsafe",
+            BOTH,
+            "unsafe",
+            always(MockFault::EndlessBody),
+            unknown("answer_too_large"),
+            (1, 1, 1),
+        ),
     ]
 }
 
@@ -320,5 +511,6 @@ fn not_mcp() -> Vec<Case> {
         nonsense("another request's id", MockFault::WrongId),
         nonsense("no id", MockFault::NoId),
         nonsense("a result that is no object", array),
+        case("unsafe", BOTH, "unsafe", always(MockFault::NoId), unknown("invalid_answer"), (1, 1, 1)),
     ]
 }

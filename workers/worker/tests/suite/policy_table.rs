@@ -50,6 +50,8 @@ pub(crate) struct Case {
     /// How often `tools/call` arrived, how often the tool ran, and the attempts on record.
     pub(crate) counts: (usize, u64, u32),
     pub(crate) timeout_ms: Option<u64>,
+    /// A call has been made before, so that a session stands.
+    pub(crate) in_old_session: bool,
 }
 
 /// A case; `counts` are the requests that arrived, the executions, and the attempts on record.
@@ -61,13 +63,18 @@ pub(crate) fn case(
     ends: Ends,
     counts: (usize, u64, u32),
 ) -> Case {
-    Case { name, eras, tool, server, ends, counts, timeout_ms: None }
+    Case { name, eras, tool, server, ends, counts, timeout_ms: None, in_old_session: false }
 }
 
 impl Case {
     /// The call's own time, counted from its message.
     pub(crate) fn within_ms(self, timeout_ms: u64) -> Self {
         Self { timeout_ms: Some(timeout_ms), ..self }
+    }
+
+    /// In a session that existed before the call.
+    pub(crate) fn in_old_session(self) -> Self {
+        Self { in_old_session: true, ..self }
     }
 }
 
@@ -133,8 +140,12 @@ async fn prove(rig: &Rig, id: &str, case: &Case) {
     for tool in ["safe", "unsafe", "patient"] {
         rig.mcp.tool(tool, |_| json!({"content": [{"type": "text", "text": "done"}]}));
     }
-    (case.server)(&rig.mcp);
     let fleet = rig.fleet_of(catalog(rig), limits(), None).await;
+    if case.in_old_session {
+        rig.send(request(&format!("{id}-before"), "safe").to_string()).await;
+        rig.settle_with(&fleet).await;
+    }
+    (case.server)(&rig.mcp);
     let before = rig.mcp.requests_of("tools/call").len();
     let mut body = request(id, case.tool);
     if let Some(timeout_ms) = case.timeout_ms {

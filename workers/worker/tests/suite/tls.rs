@@ -29,7 +29,8 @@ async fn a_server_is_called_under_an_extra_root_and_otherwise_never_reached() {
     let server = served(&authority, "localhost").await;
     let seen = call_at(&rig, &server.url(), "c1").await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("server_unreachable")), "{}", seen.message);
-    assert_eq!((seen.may_have_run, seen.row.attempts), (Some(MayHaveRun::No), 3));
+    assert_eq!(seen.may_have_run, Some(MayHaveRun::No));
+    assert!(seen.row.attempts <= 1, "tries without a connection are no attempts");
     assert!(seen.message.contains("TLS: invalid peer certificate"), "{}", seen.message);
     assert!(server.requests().is_empty());
 
@@ -70,8 +71,8 @@ async fn a_refused_stream_is_tried_again_and_a_broken_answer_is_not() {
     rig.outbound.extra_roots = Some(authority.pem().into_bytes());
     let server = H2Mcp::start(&TlsSide::new(&authority.issue("localhost"))).await;
     for (id, fault, kind, attempts) in [
-        ("c1", H2Fault::RefuseStream, OutcomeKind::Succeeded, 2),
-        ("c2", H2Fault::GoAwayBefore, OutcomeKind::Succeeded, 2),
+        ("c1", H2Fault::RefuseStream, OutcomeKind::Succeeded, 1),
+        ("c2", H2Fault::GoAwayBefore, OutcomeKind::Succeeded, 1),
         ("c3", H2Fault::ResetMidway, OutcomeKind::OutcomeUnknown, 1),
         ("c4", H2Fault::ResetBeforeAnswer, OutcomeKind::OutcomeUnknown, 1),
         ("c5", H2Fault::GoAwayAfter, OutcomeKind::OutcomeUnknown, 1),

@@ -92,7 +92,10 @@ async fn a_server_that_keeps_failing_or_asking_for_pauses_is_left_alone_and_call
         rig.send(request("waits", "unsafe").to_string()).await;
         rig.deliver(&fleet).await;
         assert_eq!(rig.mcp.requests_of("tools/call").len(), asked, "an open breaker sends nothing");
-        assert!(rig.row("waits").await.is_none(), "waiting before the claim writes nothing");
+        let held = rig.row("waits").await.unwrap();
+        let held = held.held().expect("a wait of seconds is told");
+        assert_eq!(held.server.as_ref().map(|s| s.as_str()), Some("mock"));
+        assert!(held.next_try_at > held.since);
         rig.mcp.behave();
         rig.clock.advance_ms(10_000);
         rig.deliver(&fleet).await;

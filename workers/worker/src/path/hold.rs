@@ -1,0 +1,136 @@
+//! Holds a call visibly: its row says what it waits for and when it is tried next.
+//!
+//! A wait of a moment writes nothing, so that the usual call costs what it costs; a longer one, or one of many, costs one write.
+//!
+//! **Invariant:** a call that waits longer than [`WORTH_TELLING_MS`] before its claim has a row that says why.
+
+use toolfleet_aws::Trouble;
+use toolfleet_core::call::{Event, Finding, Held, HeldReason};
+use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::ids::ServerId;
+use toolfleet_core::message::CallRequest;
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::time::Timestamp;
+
+use super::record::{self, Concluded};
+use super::swap::{Turn, apply};
+use super::visit::Arrival;
+use crate::fleet::Fleet;
+
+/// A shorter wait is not written down.
+pub(super) const WORTH_TELLING_MS: u64 = 3_000;
+
+/// A wait that the call's caller can read.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) after_ms: u64,
+    pub(super) held: Box<Held>,
+}
+
+impl Wait {
+    /// A wait for a server.
+    pub(super) fn for_server(fleet: &Fleet, server: &ServerId, reason: HeldReason, after_ms: u64) -> Self {
+        let held = Held::new(reason, Some(server.clone()), fleet.now(), after_ms);
+        Self { after_ms, held: Box::new(held) }
+    }
+
+    /// The same with what was last seen to go wrong.
+    pub(super) fn with_fault(self, fault: impl ToString) -> Self {
+        Self { held: Box::new(self.held.with_fault(fault)), ..self }
+    }
+
+    /// Why, as a part of a sentence.
+    pub(super) const fn why(&self) -> &'static str {
+        self.held.reason.sentence()
+    }
+
+    /// Whether somebody may ask before it is over.
+    fn is_worth_telling(&self, fleet: &Fleet, arrival: &Arrival) -> bool {
+        self.after_ms >= WORTH_TELLING_MS || fleet.now().ms_since(arrival.enqueued_at) >= WORTH_TELLING_MS
+    }
+
+    /// Names server and next try in the log.
+    pub(super) fn log(&self, request: &CallRequest) {
+        let Held { reason, server, next_try_at, last_fault, .. } = &*self.held;
+        let server = server.as_ref().map(ServerId::as_str);
+        let fault = last_fault.as_deref();
+        tracing::info!(
+            call = %request.key, server, reason = reason.as_str(), %next_try_at, fault, code = "held",
+            "a call waits: {}", reason.sentence()
+        );
+    }
+}
+
+/// Until when a call waits for a server that it cannot reach: its deadline, or `TOOLFLEET_UNREACHABLE_WAIT_MS` after `since` where the
+/// server has not answered this worker within the last hour, because nobody gains from a misspelt address that is tried for long.
+pub(super) fn waits_until(
+    fleet: &Fleet,
+    server: &ServerId,
+    since: Timestamp,
+    deadline: Timestamp,
+) -> Timestamp {
+    if fleet.reachable.has_answered(server, fleet.now()) {
+        return deadline;
+    }
+    since.plus_ms(fleet.limits.unreachable_wait_ms()).min(deadline)
+}
+
+/// The end of a call whose server cannot be reached, or fails too often, for as long as the call can wait.
+pub(super) fn unavailable(fleet: &Fleet, server: &ServerId, ran: MayHaveRun, after_ms: u64) -> Outcome {
+    let last = fleet.reachable.last_failure(server);
+    let last = last.map_or_else(String::new, |last| format!(" The last try met: {last}."));
+    let text = format!(
+        "Server `{server}` is not available, and the call cannot wait any longer.{last}{}",
+        if ran == MayHaveRun::No { " Nothing was sent to the tool." } else { "" }
+    );
+    Outcome::failed(Why::new(Code::ServerUnreachable, text, ran).retryable(Some(after_ms)))
+}
+
+/// What a call waits for after such a fault.
+pub(super) const fn reason_of(fault: &Fault) -> HeldReason {
+    match (fault, fault.retry_class()) {
+        (Fault::Credential { .. } | Fault::CredentialPending { .. }, _) => HeldReason::Credential,
+        (Fault::RegisterAway { .. }, _) => HeldReason::OwnTrouble,
+        (_, RetryClass::NotExecuted) => HeldReason::ServerUnreachable,
+        (_, RetryClass::Pause { .. }) => HeldReason::ServerPause,
+        (_, RetryClass::Ambiguous | RetryClass::Permanent) => HeldReason::BackOff,
+    }
+}
+
+/// Writes down, before the call's claim, what it waits for.
+pub(super) async fn hold(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: CallRequest,
+    wait: Wait,
+) -> Result<Concluded, Trouble> {
+    let (after_ms, why) = (wait.after_ms, wait.why());
+    if !wait.is_worth_telling(fleet, arrival) {
+        return Ok(Concluded::Later { after_ms, why });
+    }
+    wait.log(&request);
+    let event = Event::Hold { visit: arrival.visit(fleet, &request, false), held: *wait.held };
+    match apply(&fleet.calls, None, &event).await? {
+        Turn::Stored { row, .. } if row.finished.is_some() => {
+            record::stored(fleet, arrival, &row).await;
+            let recorded = record::already(fleet, arrival, request, *row).await?;
+            Ok(Concluded::Recorded(Box::new(recorded)))
+        }
+        Turn::Found { row: Some(row), finding: Finding::AlreadyRecorded } => {
+            let recorded = record::already(fleet, arrival, request, *row).await?;
+            Ok(Concluded::Recorded(Box::new(recorded)))
+        }
+        Turn::Found { finding: Finding::Mismatch, .. } => {
+            Ok(Concluded::Recorded(Box::new(record::mismatch(fleet, arrival, request).await?)))
+        }
+        Turn::Found { finding: Finding::HeldElsewhere { retry_after_ms }, .. } => {
+            let after_ms = arrival.wait_for_holder_ms(retry_after_ms);
+            Ok(Concluded::Later { after_ms, why: "another worker holds the call" })
+        }
+        Turn::Stored { .. }
+        | Turn::Found {
+            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,
+            ..
+        } => Ok(Concluded::Later { after_ms, why }),
+    }
+}
