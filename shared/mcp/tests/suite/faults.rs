@@ -129,7 +129,6 @@ async fn answers_that_are_no_mcp_may_have_run_and_are_not_repeated() {
         text(r#"{"jsonrpc":"2.0""#),
         text(""),
         text("[]"),
-        MockFault::events(&["data: {\"jsonrpc\":\"2.0\",\"id\":\"x\",{result}}\n\n"]),
         MockFault::Answer {
             content_type: "application/json".to_owned(),
             chunks: vec![r#"{"jsonrpc":"2.0","id":{id},"result":[1]}"#.to_owned()],
@@ -151,7 +150,6 @@ async fn a_body_beyond_the_bound_is_refused_declared_or_not() {
     for fault in [
         MockFault::Garbage("x".repeat(20_000)),
         MockFault::EndlessBody,
-        MockFault::EndlessStream,
         MockFault::events(&[&events]),
     ] {
         server.next(fault);
