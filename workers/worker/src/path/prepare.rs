@@ -10,12 +10,13 @@ use toolfleet_core::breaker::Admission;
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::catalog::Server;
 use toolfleet_core::fault::{Fault, RetryClass};
-use toolfleet_core::ids::Tenant;
+use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_mcp::Endpoint;
 
-use super::admit::{AdmittedCall, check_arguments};
+use super::admit::AdmittedCall;
+use super::arguments::check_arguments;
 use super::hold::{Wait, reason_of, unavailable, waits_until};
 use super::resume;
 use super::visit::Arrival;
@@ -37,7 +38,7 @@ pub(super) struct ReadyCall {
 }
 
 pub(super) async fn prepare(
-    fleet: &Fleet,
+    fleet: &Arc<Fleet>,
     arrival: &Arrival,
     mut call: AdmittedCall,
 ) -> Result<Prepared, Trouble> {
@@ -64,6 +65,9 @@ pub(super) async fn prepare(
             Err(fault) => return Ok(listing_failed(fleet, arrival, call, &fault)),
         };
         let tool = tools.tool(&call.name);
+        if tool.is_none() && tools.is_cut() && (!call.registered || call.pin.is_some()) {
+            return Ok(not_among_those_read(call, &tools));
+        }
         if let Some(outcome) = changed(&call, tool) {
             return Ok(Prepared::Over { request: call.request, outcome });
         }
@@ -78,7 +82,7 @@ pub(super) async fn prepare(
                 }
                 if !call.registered
                     && let Some(schema) = &tool.schema
-                    && let Err(outcome) = check_arguments(schema, &call.request)
+                    && let Err(outcome) = check_arguments(schema, &call.request).await
                 {
                     return Ok(Prepared::Over { request: call.request, outcome });
                 }
@@ -148,31 +152,54 @@ fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &F
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
-async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Listing>, Fault> {
+/// The server's list, as it is kept or as the one fetch brings that is under way for all calls of its tenant.
+async fn listed(
+    fleet: &Arc<Fleet>,
+    call: &AdmittedCall,
+    endpoint: &Endpoint,
+) -> Result<Arc<Listing>, Fault> {
     let own = (call.server.id.clone(), Some(call.request.key.tenant.clone()));
     let public = (call.server.id.clone(), None);
-    if let Some(tools) = fleet.tool_cache.get(&own).or_else(|| fleet.tool_cache.get(&public)) {
+    if let Some(tools) = fleet.listings.get(&own).or_else(|| fleet.listings.get(&public)) {
         return Ok(tools);
     }
-    if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
+    let most_ms = call.attempt_ms.min(fleet.limits.lease_ms() / 4);
+    let left = Duration::from_millis(call.deadline.ms_since(fleet.now()).min(most_ms));
+    let fetch = || {
+        let (fleet, endpoint) = (Arc::clone(fleet), endpoint.clone());
+        let (tenant, session) = (call.request.key.tenant.clone(), call.request.session.clone());
+        async move { fetched(&fleet, &endpoint, &tenant, session.as_ref()).await }
+    };
+    match tokio::time::timeout(left, fleet.listings.flights.join(own, fetch)).await {
+        Ok(Some(listed)) => listed,
+        Ok(None) => Err(Fault::Connect { detail: "the server's list of tools could not be read".to_owned() }),
+        Err(_) => Err(Fault::Connect { detail: "the server's list of tools did not come in time".to_owned() }),
+    }
+}
+
+/// Asks the server for its list, and keeps it. The time does not depend on who asked first.
+async fn fetched(
+    fleet: &Fleet,
+    endpoint: &Endpoint,
+    tenant: &Tenant,
+    session: Option<&SessionId>,
+) -> Result<Arc<Listing>, Fault> {
+    let server = &endpoint.server;
+    if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(server, fleet.now()) {
         return Err(Fault::RateLimited { retry_after_ms: Some(retry_after_ms) });
     }
-    let most_ms = call.attempt_ms.min(fleet.limits.lease_ms() / 4);
-    let left = call.deadline.ms_since(fleet.now()).min(most_ms);
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
-    let listed =
-        fleet.mcp.tool_list(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
-    fleet.reachable.learn(&call.server.id, &listed, fleet.now());
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(fleet.limits.lease_ms() / 4);
+    let listed = fleet.mcp.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
+    fleet.reachable.learn(server, &listed, fleet.now());
     match &listed {
-        Ok(_) => fleet.breakers.answered(&call.server.id, fleet.now()),
-        // A list that the call's own deadline cut short says nothing of the server.
-        Err(_) if left < most_ms => {}
-        Err(fault) => fleet.breakers.failed(&call.server.id, fault, fleet.now()),
+        Ok(_) => fleet.breakers.answered(server, fleet.now()),
+        Err(fault) => fleet.breakers.failed(server, fault, fleet.now()),
     }
     let list = listed?;
-    let tools = Arc::new(Listing::of(&list.tools));
-    let key = if list.freshness.public { public } else { own };
-    fleet.tool_cache.put_for(key, tools.clone(), believed_for(list.freshness));
+    let freshness = list.freshness;
+    let tools = Arc::new(fleet.listings.read(server, list).await?);
+    let key = (server.clone(), (!freshness.public).then(|| tenant.clone()));
+    fleet.listings.keep(key, Arc::clone(&tools), believed_for(freshness));
     Ok(tools)
 }
 
@@ -200,6 +227,19 @@ fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
     let names = tools.names(30).join(", ");
     let text = format!("Server `{}` has no tool `{}`; it lists {names}.", call.server.id, call.name);
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
+}
+
+/// The server may have the tool all the same: its list was not read to its end.
+fn not_among_those_read(call: AdmittedCall, tools: &Listing) -> Prepared {
+    let text = format!(
+        "Server `{}` gives a list of tools that is too long or does not end, and `{}` is not among the {} tools that were read. Nothing \
+         was sent. An operator can register the tool, or have the server's list mended.",
+        call.server.id,
+        call.name,
+        tools.len()
+    );
+    let why = Why::new(Code::InvalidAnswer, text, MayHaveRun::No);
+    Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
 /// Waits, unless the call could not go on in time.

@@ -89,6 +89,11 @@ impl InputSchema {
         self.0.judge.is_none()
     }
 
+    /// Whether it judges anything: not if it is over the budget of compiling, or was too costly with small arguments before.
+    pub fn is_judging(&self) -> bool {
+        !self.is_too_large() && !self.0.given_up.load(Ordering::Relaxed)
+    }
+
     /// True the first time: whoever logs that a schema is left to its server logs it once.
     pub fn says_first(&self) -> bool {
         !self.0.said.swap(true, Ordering::Relaxed)
