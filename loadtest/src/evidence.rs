@@ -144,6 +144,7 @@ async fn audits(
             }
             kind @ (AuditKind::LateAnswer
             | AuditKind::IdempotencyMismatch
+            | AuditKind::Duplicate
             | AuditKind::Undecodable
             | AuditKind::Unauthorised) => seen.other_audits.push((kind, id)),
         }

@@ -184,6 +184,8 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
     let visit = Visit {
         key: key.clone(),
         digest: Digest::of_text("parts"),
+        earlier_digest: None,
+        caller: Box::default(),
         nonce: Nonce::from_random(u128::from(n)),
         worker: WorkerId::parse("parts")?,
         enqueued_at: now,
@@ -237,6 +239,8 @@ fn record(key: CallKey, row: &CallRow) -> AuditRecord {
         user: None,
         agent: None,
         group: None,
+        sender: None,
+        message_id: None,
         arguments: None,
         digest: Digest::of_text("parts").to_string(),
         attempts: row.attempts,

@@ -13,9 +13,10 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::value::RawValue;
-use toolfleet_core::call::{CallRow, Finished, Held, HeldReason, State};
+use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
+use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
+use toolfleet_core::message::{Group, User};
 use toolfleet_core::notes::{Amount, LogLine, Notes, Progress};
 use toolfleet_core::outcome::{Outcome, Trouble as Why};
 use toolfleet_core::time::Timestamp;
@@ -28,10 +29,13 @@ const PLAIN_BYTES: usize = 512;
 /// A larger outcome does not fit into an item of 400 KB beside the other attributes.
 const MOST_BYTES: usize = 380 * 1024;
 
+/// So much is compressed before it is looked at what came out.
+const STEP_BYTES: usize = 64 * 1024;
+
 pub(crate) const KEY: &str = "pk";
 pub(crate) const REV: &str = "rev";
 
-/// Whether an outcome fits into its row; else how many bytes it has at its smallest. The sentence stands there as it is
+/// Whether an outcome fits into its row; else how many bytes it has. The sentence stands there as it is
 /// and counts as well. Nothing is compressed unless it must be: to_item does that once.
 pub(crate) fn fits(outcome: &Outcome) -> Result<(), usize> {
     let sentence = outcome.trouble.as_ref().map_or(0, |why| why.message.len());
@@ -39,9 +43,11 @@ pub(crate) fn fits(outcome: &Outcome) -> Result<(), usize> {
     if sentence.saturating_add(text.len()) <= MOST_BYTES {
         return Ok(());
     }
-    let smallest = gzipped(text).map_or(text.len(), |bytes| bytes.len().min(text.len()));
-    let bytes = smallest.saturating_add(sentence);
-    if bytes <= MOST_BYTES { Ok(()) } else { Err(bytes) }
+    let room = MOST_BYTES.saturating_sub(sentence);
+    match gzipped(text, room) {
+        Some(bytes) if bytes.len() <= room => Ok(()),
+        Some(_) | None => Err(text.len().saturating_add(sentence)),
+    }
 }
 
 /// The row as the table holds it.
@@ -62,6 +68,9 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     put("attempts", number(row.attempts));
     put("exposed", row.exposed.then_some(Value::Bool(true)));
     put("digest", row.digest.as_ref().and_then(text));
+    if let Some(caller) = &row.caller {
+        put_caller(caller, &mut put);
+    }
     put("enqueued_at_ms", ms(row.enqueued_at));
     put("started_at_ms", row.started_at.and_then(ms));
     put("cancel_requested_at_ms", row.cancel_requested_at.and_then(ms));
@@ -104,7 +113,7 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
         if let Some(content) = &outcome.content {
             let plain = content.get();
             put("result_bytes", number(plain.len()));
-            let shorter = || gzipped(plain).filter(|gz| gz.len() < plain.len());
+            let shorter = || gzipped(plain, plain.len()).filter(|gz| gz.len() < plain.len());
             match Some(plain).filter(|plain| plain.len() > PLAIN_BYTES).and_then(|_| shorter()) {
                 Some(gz) => put("result_gz", Some(Value::B(Blob::new(gz)))),
                 None => put("result", text(plain)),
@@ -138,6 +147,7 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         attempts: row.number("attempts")?,
         exposed: row.flag("exposed"),
         digest: optional("digest")?.map(Digest::from_stored),
+        caller: row.caller()?.map(Box::new),
         enqueued_at: Timestamp::from_ms(row.number("enqueued_at_ms")?),
         started_at: row.optional_ms("started_at_ms")?,
         cancel_requested_at: row.optional_ms("cancel_requested_at_ms")?,
@@ -150,6 +160,24 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         finished,
         expires_at: Timestamp::from_ms(row.number::<i64>("expires_at")?.saturating_mul(1000)),
     })
+}
+
+/// `sender` tells that the row keeps its caller; it is empty where the queue named none.
+fn put_caller(caller: &Caller, put: &mut impl FnMut(&str, Option<Value>)) {
+    put("sender", text(caller.sender.as_deref().unwrap_or_default()));
+    put("message_id", caller.message_id.as_ref().and_then(text));
+    put("session", caller.session.as_ref().and_then(text));
+    put("agent", caller.agent.as_ref().and_then(text));
+    if let Some(User { id, kind, roles }) = &caller.user {
+        put("user", text(id));
+        put("user_type", kind.as_ref().and_then(text));
+        let roles: Vec<_> = roles.iter().map(|role| Value::S(role.clone())).collect();
+        put("user_roles", Some(roles).filter(|roles| !roles.is_empty()).map(Value::L));
+    }
+    if let Some(Group { id, size }) = &caller.group {
+        put("group", text(id));
+        put("group_size", number(size));
+    }
 }
 
 pub(crate) fn text(value: impl ToString) -> Option<Value> {
@@ -175,9 +203,15 @@ pub(crate) fn bytes_of(value: &Value) -> usize {
     }
 }
 
-fn gzipped(text: &str) -> Option<Vec<u8>> {
+/// The compressed text, unless it has more than `most` bytes: what cannot be stored is not compressed to its end.
+fn gzipped(text: &str, most: usize) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(5));
-    encoder.write_all(text.as_bytes()).ok()?;
+    for part in text.as_bytes().chunks(STEP_BYTES) {
+        encoder.write_all(part).ok()?;
+        if encoder.get_ref().len() > most {
+            return None;
+        }
+    }
     encoder.finish().ok()
 }
 
@@ -236,6 +270,32 @@ impl<'a> Reader<'a> {
             None
         };
         Ok(Outcome { kind: self.word("outcome")?, trouble, content: self.content()? })
+    }
+
+    fn caller(&self) -> Result<Option<Caller>, Trouble> {
+        let optional = |name: &str| self.0.get(name).map(|_| self.text(name)).transpose();
+        let Some(sender) = optional("sender")? else {
+            return Ok(None);
+        };
+        let roles = self.0.get("user_roles").and_then(|roles| roles.as_l().ok()).map(Vec::as_slice);
+        let roles = roles.unwrap_or_default().iter().filter_map(|role| role.as_s().ok().cloned()).collect();
+        let kind = optional("user_type")?.map(str::to_owned);
+        let user = optional("user")?.map(|id| User { id: id.to_owned(), kind, roles });
+        let group = optional("group")?.map(|id| {
+            Ok::<_, Trouble>(Group {
+                id: self.named("group", GroupId::parse(id))?,
+                size: self.number("group_size")?,
+            })
+        });
+        let session = optional("session")?.map(|id| self.named("session", SessionId::parse(id)));
+        Ok(Some(Caller {
+            session: session.transpose()?,
+            user,
+            agent: optional("agent")?.map(str::to_owned),
+            group: group.transpose()?,
+            sender: Some(sender.to_owned()).filter(|sender| !sender.is_empty()),
+            message_id: optional("message_id")?.map(str::to_owned),
+        }))
     }
 
     fn held(&self) -> Result<Option<Held>, Trouble> {
@@ -313,6 +373,18 @@ mod tests {
         notes
     }
 
+    fn caller() -> Caller {
+        let user = User { id: "u".into(), kind: Some("staff".into()), roles: vec!["a".into(), "b".into()] };
+        Caller {
+            session: Some(SessionId::parse("s:1").unwrap()),
+            user: Some(user),
+            agent: Some("planner".into()),
+            group: Some(Group { id: GroupId::parse("g").unwrap(), size: 3 }),
+            sender: Some("AROA:w".into()),
+            message_id: Some("m-1".into()),
+        }
+    }
+
     fn held() -> Held {
         let server = ServerId::parse("crm").unwrap();
         Held::new(HeldReason::ServerUnreachable, Some(server), Timestamp::from_ms(7), 9).with_fault("refused")
@@ -335,6 +407,7 @@ mod tests {
             attempts: 2,
             exposed: true,
             digest: Some(Digest::of_text("q")),
+            caller: Some(Box::new(caller())),
             enqueued_at: Timestamp::from_ms(1),
             started_at: Some(Timestamp::from_ms(2)),
             cancel_requested_at: Some(Timestamp::from_ms(3)),
@@ -366,6 +439,7 @@ mod tests {
             lease_until: None,
             exposed: false,
             digest: None,
+            caller: None,
             started_at: None,
             cancel_requested_at: None,
             task: None,
@@ -378,6 +452,31 @@ mod tests {
             ..row(None, None)
         };
         assert_eq!(from_item(&to_item(&bare)).unwrap(), bare);
+    }
+
+    #[test]
+    fn a_caller_comes_back_with_as_much_as_is_known_of_it() {
+        let bare_user = User { id: String::new(), ..User::default() };
+        for caller in [
+            Caller::default(),
+            Caller { user: Some(bare_user), ..Caller::default() },
+            Caller::unknown(Some("AIDA"), Some("m")),
+        ] {
+            let row = CallRow { caller: Some(Box::new(caller)), ..row(None, None) };
+            assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+        }
+    }
+
+    #[test]
+    fn the_row_of_a_usual_call_stays_below_one_write_unit() {
+        let usual = CallRow {
+            notes: None,
+            task: None,
+            ..row(Some(r#"{"content":[{"type":"text","text":"ok"}]}"#), None)
+        };
+        let item = to_item(&usual);
+        let bytes: usize = item.iter().map(|(name, value)| name.len() + bytes_of(value)).sum();
+        assert!(bytes < 900, "{bytes}");
     }
 
     #[test]

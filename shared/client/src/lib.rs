@@ -89,7 +89,7 @@ pub struct CallResult {
 impl CallResult {
     /// Whether this is the answer to that request, and not to another one that used the same id before.
     pub fn answers(&self, request: &CallRequest) -> bool {
-        self.digest.as_ref().is_none_or(|digest| *digest == request.digest)
+        self.digest.as_ref().is_none_or(|digest| request.is_of(digest))
     }
 }
 
@@ -191,6 +191,7 @@ impl Client {
                     Finding::Nothing
                     | Finding::Lost
                     | Finding::Mismatch
+                    | Finding::OfAnother
                     | Finding::AwaitingApproval
                     | Finding::HeldElsewhere { .. },
                 ) => return Ok(Cancelled::Noted),

@@ -20,6 +20,8 @@ pub enum AuditKind {
     LateAnswer,
     /// A known id came with another question.
     IdempotencyMismatch,
+    /// A known id came with the same question in another message.
+    Duplicate,
     /// A message could not be decoded.
     Undecodable,
     /// A sender spoke for a tenant it may not speak for.
@@ -33,6 +35,7 @@ impl AuditKind {
             Self::Call => "call",
             Self::LateAnswer => "late_answer",
             Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::Duplicate => "duplicate",
             Self::Undecodable => "undecodable",
             Self::Unauthorised => "unauthorised",
         }
@@ -86,7 +89,13 @@ pub struct AuditRecord {
     /// The group it belonged to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
-    /// The arguments, sanitised; left out when they are long.
+    /// The SQS SenderId of its message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// The SQS MessageId of its first message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// The shape of the arguments, and the values that the tool's registration allows to be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
     /// The digest of what was asked.
@@ -112,9 +121,16 @@ impl AuditRecord {
         history_partition(&self.tenant, self.at, shard)
     }
 
-    /// The sort key: `time#call_id#kind`.
+    /// The sort key: `time#call_id#kind`, and the message's id where several messages can have a record of that kind.
     pub fn sort(&self) -> String {
-        format!("{}#{}#{}", self.at, self.call_id, self.kind.as_str())
+        let key = format!("{}#{}#{}", self.at, self.call_id, self.kind.as_str());
+        match self.kind {
+            AuditKind::IdempotencyMismatch | AuditKind::Duplicate => match &self.message_id {
+                Some(message_id) => format!("{key}#{message_id}"),
+                None => key,
+            },
+            AuditKind::Call | AuditKind::LateAnswer | AuditKind::Undecodable | AuditKind::Unauthorised => key,
+        }
     }
 
     /// The key of the index by session: `tenant#session`.

@@ -1,6 +1,6 @@
-//! Owns the circuit breaker of one server: closed lets through, open refuses, probing lets one through.
+//! The circuit breaker, and the pause that a server asks for. Closed lets through, open refuses, half-open lets one probe through.
 //!
-//! **Invariant:** time is an argument; while open or probing at most one call is let through per cool-down.
+//! **Invariant:** time is an argument; while open or half-open at most one call is under way as the probe.
 
 use crate::time::Timestamp;
 
@@ -21,14 +21,22 @@ impl Default for BreakerPolicy {
     }
 }
 
+/// How soon a call that met a half-open breaker asks again, in milliseconds: its probe may end any moment.
+const ASK_AGAIN_MS: u64 = 1_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
     Closed,
-    Open { until: Timestamp },
-    Probing { until: Timestamp },
+    Open {
+        until: Timestamp,
+    },
+    /// A probe is under way; one that takes longer than `until` does not keep the next one waiting.
+    HalfOpen {
+        until: Timestamp,
+    },
 }
 
-/// The breaker of one server.
+/// One circuit breaker.
 #[derive(Debug, Clone)]
 pub struct Breaker {
     policy: BreakerPolicy,
@@ -42,6 +50,8 @@ pub struct Breaker {
 pub enum Admission {
     /// It may.
     Through,
+    /// It may, and what becomes of it decides: it has to be reported, or given back.
+    Probe,
     /// It may not, for about this long.
     Refused {
         /// Milliseconds.
@@ -55,47 +65,108 @@ impl Breaker {
         Self { policy, position: Position::Closed, results: 0 }
     }
 
-    /// Asks for a call; an open breaker whose time is over lets this one through as its probe.
-    pub fn ask(&mut self, now: Timestamp) -> Admission {
+    /// Whether a call would be let through, without becoming the probe.
+    pub fn peek(&self, now: Timestamp) -> Admission {
         match self.position {
             Position::Closed => Admission::Through,
-            Position::Open { until } | Position::Probing { until } if now < until => {
+            Position::Open { until } if now < until => {
                 Admission::Refused { retry_after_ms: until.ms_since(now) }
             }
-            // A probe that never reported is given up after another cool-down.
-            Position::Open { .. } | Position::Probing { .. } => {
-                self.position = Position::Probing { until: now.plus_ms(self.policy.cool_down_ms) };
-                Admission::Through
+            Position::HalfOpen { until } if now < until => {
+                Admission::Refused { retry_after_ms: until.ms_since(now).min(ASK_AGAIN_MS) }
             }
+            Position::Open { .. } | Position::HalfOpen { .. } => Admission::Probe,
         }
     }
 
-    /// Whether a call would be let through, without becoming the probe.
-    pub fn peek(&self, now: Timestamp) -> Admission {
-        self.clone().ask(now)
+    /// Asks for a call; an open breaker whose time is over lets this one through as its probe.
+    pub fn ask(&mut self, now: Timestamp) -> Admission {
+        let admission = self.peek(now);
+        if admission == Admission::Probe {
+            self.position = Position::HalfOpen { until: now.plus_ms(self.policy.cool_down_ms) };
+        }
+        admission
     }
 
-    /// Learns how a call that was let through ended. Returns whether this opened the breaker.
-    pub fn report(&mut self, healthy: bool, now: Timestamp) -> bool {
+    /// Learns how a call that was let through ended, as the `probe` or not. Returns whether this opened the breaker.
+    pub fn report(&mut self, healthy: bool, probe: bool, now: Timestamp) -> bool {
         let window = self.policy.window.clamp(1, 63);
         self.results = ((self.results << 1) | u64::from(!healthy)) & ((1 << window) - 1);
         match self.position {
             Position::Closed if self.results.count_ones() >= self.policy.failures => self.open(now),
-            Position::Probing { .. } | Position::Open { .. } if healthy => {
+            Position::HalfOpen { .. } | Position::Open { .. } if healthy => {
                 self.position = Position::Closed;
                 self.results = 0;
                 false
             }
-            Position::Probing { .. } => self.open(now),
-            // Who peeked and went without asking is as good a probe.
-            Position::Open { until } if now >= until => self.open(now),
-            Position::Closed | Position::Open { .. } => false,
+            Position::HalfOpen { .. } if probe => self.open(now),
+            // What was sent before the breaker opened says nothing new.
+            Position::Closed | Position::Open { .. } | Position::HalfOpen { .. } => false,
         }
+    }
+
+    /// Gives a probe back that says nothing of the server: the next call may be the probe at once.
+    pub const fn give_back(&mut self, now: Timestamp) {
+        if let Position::HalfOpen { .. } = self.position {
+            self.position = Position::Open { until: now };
+        }
+    }
+
+    /// Whether it is as new: closed, and no failure is remembered.
+    pub fn is_as_new(&self) -> bool {
+        self.position == Position::Closed && self.results == 0
     }
 
     const fn open(&mut self, now: Timestamp) -> bool {
         self.position = Position::Open { until: now.plus_ms(self.policy.cool_down_ms) };
         true
+    }
+}
+
+/// The shortest pause after a server asked to slow down without saying for how long, in milliseconds.
+const FIRST_PAUSE_MS: u64 = 1_000;
+/// The longest one that grows by itself.
+const LONGEST_PAUSE_MS: u64 = 60_000;
+
+/// A pause that a server asked for: it grows while the server goes on asking.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pause {
+    until: Option<Timestamp>,
+    /// How often the server asked again after a pause was over, without an answer in between.
+    asked: u32,
+}
+
+impl Pause {
+    /// How long it still lasts, in milliseconds.
+    pub fn left_ms(&self, now: Timestamp) -> Option<u64> {
+        self.until.filter(|until| now < *until).map(|until| until.ms_since(now))
+    }
+
+    /// The server asks to slow down, for at least `floor_ms` where it says so. Calls that were under way together are one such
+    /// question. Gives how long the pause lasts, in milliseconds.
+    pub fn asked(&mut self, floor_ms: Option<u64>, now: Timestamp) -> u64 {
+        let standing = self.until.filter(|until| now < *until);
+        if standing.is_none() {
+            self.asked = self.asked.saturating_add(1);
+        }
+        let grown_ms = (FIRST_PAUSE_MS << self.asked.saturating_sub(1).min(16)).min(LONGEST_PAUSE_MS);
+        let until = match (standing, floor_ms) {
+            (None, floor_ms) => now.plus_ms(grown_ms.max(floor_ms.unwrap_or(0))),
+            (Some(standing), None) => standing,
+            (Some(standing), Some(floor_ms)) => standing.max(now.plus_ms(floor_ms)),
+        };
+        self.until = Some(until);
+        until.ms_since(now)
+    }
+
+    /// The server answered a call.
+    pub const fn answered(&mut self) {
+        self.asked = 0;
+    }
+
+    /// Whether it is over and nothing of it is remembered.
+    pub fn is_as_new(&self, now: Timestamp) -> bool {
+        self.asked == 0 && self.left_ms(now).is_none()
     }
 }
 
@@ -109,9 +180,9 @@ mod tests {
 
     fn opened() -> Breaker {
         let mut breaker = Breaker::new(BreakerPolicy { window: 4, failures: 2, cool_down_ms: 1_000 });
-        breaker.report(false, at(0));
+        breaker.report(false, false, at(0));
         assert_eq!(breaker.ask(at(0)), Admission::Through);
-        assert!(breaker.report(false, at(0)));
+        assert!(breaker.report(false, false, at(0)));
         breaker
     }
 
@@ -125,28 +196,71 @@ mod tests {
     fn old_failures_leave_the_window() {
         let mut breaker = Breaker::new(BreakerPolicy { window: 2, failures: 2, cool_down_ms: 1_000 });
         for healthy in [false, true, false, true, false] {
-            assert!(!breaker.report(healthy, at(0)));
+            assert!(!breaker.report(healthy, false, at(0)));
         }
     }
 
     #[test]
     fn after_the_cool_down_one_probe_goes_through_and_decides() {
         let mut breaker = opened();
-        assert_eq!(breaker.ask(at(1_000)), Admission::Through);
-        assert_ne!(breaker.ask(at(1_001)), Admission::Through);
-        breaker.report(true, at(1_002));
+        assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
+        assert_eq!(breaker.ask(at(1_001)), Admission::Refused { retry_after_ms: 999 });
+        breaker.report(true, true, at(1_002));
         assert_eq!(breaker.ask(at(1_003)), Admission::Through);
 
         let mut breaker = opened();
-        assert_eq!(breaker.ask(at(1_000)), Admission::Through);
-        assert!(breaker.report(false, at(1_100)));
-        assert_ne!(breaker.ask(at(1_200)), Admission::Through);
+        assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
+        assert!(breaker.report(false, true, at(1_100)));
+        assert_eq!(breaker.ask(at(1_200)), Admission::Refused { retry_after_ms: 900 });
     }
 
     #[test]
-    fn a_probe_that_never_reports_does_not_close_the_server_off_for_ever() {
+    fn a_probe_that_says_nothing_is_given_back_and_the_next_call_probes() {
         let mut breaker = opened();
-        assert_eq!(breaker.ask(at(1_000)), Admission::Through);
-        assert_eq!(breaker.ask(at(2_000)), Admission::Through);
+        assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
+        breaker.give_back(at(1_100));
+        assert_eq!(breaker.ask(at(1_100)), Admission::Probe);
+    }
+
+    #[test]
+    fn a_failure_of_before_the_breaker_opened_does_not_end_the_probe() {
+        let mut breaker = opened();
+        assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
+        assert!(!breaker.report(false, false, at(1_001)));
+        breaker.report(true, true, at(1_002));
+        assert_eq!(breaker.ask(at(1_003)), Admission::Through);
+    }
+
+    #[test]
+    fn a_probe_that_takes_long_keeps_the_next_one_waiting_for_a_cool_down_alone() {
+        let mut breaker = opened();
+        assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
+        assert_eq!(breaker.ask(at(2_000)), Admission::Probe);
+    }
+
+    #[test]
+    fn a_pause_without_a_header_grows_each_time_it_is_asked_for_anew() {
+        let mut pause = Pause::default();
+        assert_eq!(pause.asked(None, at(0)), 1_000);
+        assert_eq!(pause.asked(None, at(400)), 600, "calls under way together ask once");
+        assert_eq!(pause.asked(None, at(1_000)), 2_000);
+        assert_eq!(pause.asked(None, at(3_000)), 4_000);
+        for n in 0..10 {
+            assert!(pause.asked(None, at(1_000_000 * (n + 1))) <= LONGEST_PAUSE_MS);
+        }
+        pause.answered();
+        assert_eq!(pause.asked(None, at(20_000_000)), 1_000);
+    }
+
+    #[test]
+    fn the_time_a_server_names_is_a_floor() {
+        let mut pause = Pause::default();
+        assert_eq!(pause.asked(Some(30_000), at(0)), 30_000);
+        assert_eq!(pause.asked(Some(5_000), at(1_000)), 29_000, "a later word does not shorten it");
+        assert_eq!(pause.asked(Some(60_000), at(2_000)), 60_000, "and may lengthen it");
+        assert_eq!(pause.asked(None, at(3_000)), 59_000);
+        assert_eq!(pause.left_ms(at(61_999)), Some(1));
+        assert_eq!(pause.left_ms(at(62_000)), None);
+        assert_eq!(pause.asked(Some(1), at(62_000)), 2_000, "it grows above a floor that is too low");
     }
 }

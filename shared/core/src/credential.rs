@@ -19,6 +19,9 @@ pub use secret::{Secret, Sensitive, Setting};
 pub(crate) use tokens::check_address;
 pub use tokens::{Algorithm, ClientAuth, ClientCredentials, Cognito, is_scope};
 
+use crate::complaint::{place, without_values};
+use crate::literal::{is_placeholder, unfilled, wrong_in};
+
 /// How references to secrets begin.
 const SCHEME: &str = "secret://";
 
@@ -108,6 +111,9 @@ pub struct Template {
 impl SecretRef {
     /// Reads `secret://name` or `secret://name#key`. The error says what is accepted and does not repeat the text.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if is_placeholder(text) {
+            return Err(unfilled());
+        }
         let Some(rest) = text.strip_prefix(SCHEME) else {
             return Err(
                 "is not a reference; store the value in Secrets Manager and write `secret://name` or `secret://name#key`"
@@ -186,7 +192,12 @@ impl Credential {
             }),
             "basic" => read(fields).map(Self::Basic),
             "headers" | "custom_headers" => read(fields).and_then(|headers: Headers| {
-                headers.headers.keys().try_for_each(|name| check_header("headers", name))?;
+                for (name, value) in &headers.headers {
+                    check_header("headers", name)?;
+                    if let Some(wrong) = wrong_in(name, &value.before, value.secret.is_some()) {
+                        return Err(format!("field `headers.{name}` {wrong}"));
+                    }
+                }
                 Ok(Self::Headers(headers))
             }),
             "oauth2_client_credentials" => {
@@ -209,16 +220,8 @@ impl<'de> Deserialize<'de> for Credential {
 /// The fields of one kind; an error names the field and never repeats what stands there.
 fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, String> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
-        let path = error.path().to_string();
-        let text = error.into_inner().to_string();
-        // serde repeats the value that it did not want, which here may be a secret in the wrong place.
-        let unwanted = ["invalid type: ", "invalid value: ", "unknown variant "];
-        let unwanted = unwanted.iter().any(|beginning| text.starts_with(beginning));
-        let text = match text.rsplit_once("expected ").filter(|_| unwanted) {
-            Some((_, wanted)) => format!("is not what it should be; expected is {wanted}"),
-            None => text,
-        };
-        if path == "." { text } else { format!("field `{path}` {text}") }
+        let (place, text) = (place("", error.path()), without_values(&error.inner().to_string()));
+        if place.is_empty() { text } else { format!("field `{place}` {text}") }
     })
 }
 

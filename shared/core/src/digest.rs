@@ -1,12 +1,13 @@
 //! Owns the digest of what a call asks for: equal questions have equal digests, whatever the order of their keys.
 //!
-//! **Invariant:** a digest depends on values alone, never on white space or key order.
+//! **Invariant:** a digest depends on values alone, never on white space, key order or the spelling of a number.
 
 use std::fmt;
 
 use serde_json::Value;
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
+
+use crate::canonical::{Node, Spelling};
 
 /// A SHA-256 in lower-case hex; of a request that resumes, a dot and a second one follow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,16 +24,6 @@ impl Digest {
         let mut canonical = String::new();
         write_canonical(value, &mut canonical);
         Self::of_text(&canonical)
-    }
-
-    /// The digest of a request: of its question (operation, target, arguments), and of what it resumes.
-    pub fn of_request(operation: &str, target: &str, arguments: &RawValue, resume: Option<&Value>) -> Self {
-        let arguments: Value = serde_json::from_str(arguments.get()).unwrap_or(Value::Null);
-        let question = Self::of_json(&serde_json::json!([operation, target, arguments, null]));
-        match resume {
-            None => question,
-            Some(resume) => Self(format!("{question}.{}", Self::of_json(resume))),
-        }
     }
 
     /// The part that a call shares with the one it resumes: the digest of the question alone.
@@ -58,6 +49,39 @@ impl Digest {
     /// A number below `buckets`, spread evenly, for choosing a shard.
     pub fn bucket(&self, buckets: u32) -> u32 {
         u32::from_str_radix(self.short(8), 16).unwrap_or(0) % buckets.max(1)
+    }
+}
+
+/// The digest of a request: of its question (operation, target, arguments), and of what it resumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestDigest {
+    /// The digest.
+    pub(crate) digest: Digest,
+    /// What workers of earlier versions called the same request, where that differs: rows of theirs still stand.
+    pub(crate) earlier: Option<Digest>,
+}
+
+impl RequestDigest {
+    pub(crate) fn of(operation: &str, target: &str, arguments: &Node<'_>, resume: Option<&Node<'_>>) -> Self {
+        let digest = |spelling: Spelling| {
+            let [operation, target] = [operation, target].map(|text| Value::from(text).to_string());
+            let mut question = format!("[{operation},{target},");
+            arguments.write(spelling, &mut question);
+            question.push_str(",null]");
+            let question = Digest::of_text(&question);
+            let Some(resume) = resume else {
+                return question;
+            };
+            let mut resumed = String::new();
+            resume.write(spelling, &mut resumed);
+            Digest(format!("{question}.{}", Digest::of_text(&resumed)))
+        };
+        let means_the_same = |node: &Node<'_>| node.means_the_same_by_double();
+        let differs = |node: &Node<'_>| node.differs_by_double();
+        let earlier = (differs(arguments) || resume.is_some_and(differs))
+            && means_the_same(arguments)
+            && resume.is_none_or(means_the_same);
+        Self { digest: digest(Spelling::Exact), earlier: earlier.then(|| digest(Spelling::ByDouble)) }
     }
 }
 
@@ -112,12 +136,38 @@ mod tests {
         assert_ne!(of(r#"{"a":"1"}"#), of(r#"{"a":1}"#));
     }
 
+    fn of(arguments: &str, resume: Option<&str>) -> RequestDigest {
+        let (arguments, resume) =
+            (Node::parse(arguments).unwrap(), resume.map(|resume| Node::parse(resume).unwrap()));
+        RequestDigest::of("tools/call", "t", &arguments, resume.as_ref())
+    }
+
     #[test]
     fn a_request_that_resumes_shares_its_question_and_nothing_else() {
-        let arguments = RawValue::from_string("{}".to_owned()).unwrap();
-        let of = |resume: Option<Value>| Digest::of_request("tools/call", "t", &arguments, resume.as_ref());
-        let (first, then, other) = (of(None), of(Some(1.into())), of(Some(2.into())));
+        let of = |resume| of("{}", resume).digest;
+        let (first, then, other) = (of(None), of(Some("1")), of(Some("2")));
         assert_eq!((first.question(), then.question()), (first.as_str(), first.as_str()));
         assert!(first != then && then != other);
+    }
+
+    #[test]
+    fn arguments_without_fractions_keep_the_digest_of_earlier_versions() {
+        let text = r#"{"b":[1,-2,"x\u00e9\n"],"a":{"n":0.5,"z":null}}"#;
+        let before = Digest::of_json(&serde_json::json!([
+            "tools/call",
+            "t",
+            serde_json::from_str::<Value>(text).unwrap(),
+            null
+        ]));
+        assert_eq!(of(text, None), RequestDigest { digest: before, earlier: None });
+    }
+
+    #[test]
+    fn a_whole_number_with_a_fraction_is_known_by_its_earlier_digest_too() {
+        let before = Digest::of_json(&serde_json::json!(["tools/call", "t", {"n": 1.0}, null]));
+        let now = of(r#"{"n":1.0}"#, None);
+        assert_eq!(now.digest, of(r#"{"n":1}"#, None).digest);
+        assert_eq!(now.earlier, Some(before));
+        assert_eq!(of(r#"{"n":1.0,"m":0.10000000000000000001}"#, None).earlier, None);
     }
 }

@@ -228,6 +228,18 @@ impl Fault {
         }
     }
 
+    /// The same fault with the pause that follows from it, in milliseconds, where one does.
+    #[must_use]
+    pub fn paused_for(self, pause_ms: Option<u64>) -> Self {
+        match (self, pause_ms) {
+            (Self::RateLimited { .. }, Some(_)) => Self::RateLimited { retry_after_ms: pause_ms },
+            (Self::ServerStatus { status, detail, .. }, Some(_)) => {
+                Self::ServerStatus { status, detail, retry_after_ms: pause_ms }
+            }
+            (fault, _) => fault,
+        }
+    }
+
     /// What may follow.
     pub const fn retry_class(&self) -> RetryClass {
         match self {

@@ -13,9 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
 
-/// Why a name was refused: what was found and what is accepted.
+/// Why a name was refused: what is wrong with it and what is accepted. It does not repeat the text, which may be a secret that stands
+/// in the wrong place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is not a valid {what}: accepted are 1 to {max} characters of A-Z a-z 0-9 {extra}{rule}")]
+#[error("is not a valid {what}: it {found}; accepted are 1 to {max} characters of A-Z a-z 0-9 {extra}{rule}")]
 pub struct NameError {
     what: &'static str,
     found: String,
@@ -41,11 +42,24 @@ impl Rule {
         }
         Err(NameError {
             what: self.what,
-            found: text.chars().take(80).collect(),
+            found: self.wrong_in(text),
             max: self.max,
             extra: self.extra,
             rule: if self.reserved_prefix { ", not starting with _" } else { "" },
         })
+    }
+}
+
+impl Rule {
+    fn wrong_in(&self, text: &str) -> String {
+        let strange =
+            |(_, c): &(usize, char)| !(c.is_ascii_alphanumeric() || self.extra.contains(*c) && *c != ' ');
+        match text.chars().enumerate().find(strange) {
+            Some((at, c)) => format!("has {c:?} at character {}", at + 1),
+            None if text.is_empty() => "is empty".to_owned(),
+            None if text.len() > self.max => format!("has {} characters", text.len()),
+            None => "starts with _".to_owned(),
+        }
     }
 }
 
@@ -224,9 +238,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_name_says_what_was_found_and_what_is_accepted() {
-        let error = Tenant::parse("a#b").unwrap_err().to_string();
-        assert!(error.contains("`a#b`") && error.contains("tenant") && error.contains("1 to 64"), "{error}");
+    fn a_refused_name_says_what_is_wrong_and_accepted_and_is_not_repeated() {
+        for (text, wrong) in [
+            ("hunter2#b", "has '#' at character 8"),
+            ("hunter2 b", "has ' ' at character 8"),
+            ("", "is empty"),
+            ("_hunter2", "starts with _"),
+            ("hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2", "has 70 characters"),
+        ] {
+            let error = Tenant::parse(text).unwrap_err().to_string();
+            assert!(
+                error.contains(wrong) && error.contains("tenant") && error.contains("1 to 64"),
+                "{error}"
+            );
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -5,11 +5,14 @@
 //! **Invariant:** every outcome but `succeeded` carries a code, a sentence a language model can act on, and whether the
 //! tool may have run.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::redact;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -259,9 +262,13 @@ impl Outcome {
 }
 
 impl Trouble {
-    /// Trouble that another try will not cure.
+    /// Trouble that another try will not cure. What has the form of a credential is taken out of the sentence: it may repeat what a
+    /// server said, which may repeat an argument. A tool's own sentence is a part of its content and stays.
     pub fn new(code: Code, message: impl Into<String>, may_have_run: MayHaveRun) -> Self {
-        let message = message.into().chars().take(SENTENCE_CHARS).collect();
+        let message = message.into();
+        let own = code == Code::ToolReportedError;
+        let told = if own { Cow::Borrowed(message.as_str()) } else { redact::text(&message) };
+        let message = told.chars().take(SENTENCE_CHARS).collect();
         Self { code, message, retryable: false, retry_after_ms: None, may_have_run }
     }
 

@@ -171,7 +171,9 @@ impl Refusal {
             (_, Some(HEADER_MISMATCH | -32_021 | VERSION_UNSUPPORTED)) => false,
             (_, Some(-32_600 | -32_603 | -32_099..=-32_000)) => true,
             (_, Some(_)) => !self.with_our_id,
-            (400 | 401 | 403 | 404 | 409 | 410 | 412 | 440 | 500, None) => true,
+            // These speak of the request's form, or of a moment.
+            (405 | 406 | 408 | 413 | 415 | 421 | 425 | 429 | 431, None) => false,
+            (400..=500, None) => true,
             (_, None) => false,
         }
     }

@@ -3,18 +3,29 @@
 //! **Invariant:** a wrong value is the command's error, named by its variable, before anything is sent.
 
 use toolfleet_mcp::{ClientOptions, McpClient, Reach};
+use toolfleet_worker::config::Limits;
 use toolfleet_worker::outbound::Outbound;
 use toolfleet_worker::start::StartError;
 
 use crate::ending::Failure;
 
-/// What the environment says.
+/// A variable of the environment.
 #[expect(
     clippy::disallowed_methods,
     reason = "the same variables as a worker's, read where a command wants them"
 )]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Where requests may go, as a worker's environment says it.
 pub(crate) fn outbound() -> Result<Outbound, Failure> {
-    Outbound::read(&|name| std::env::var(name).ok()).map_err(|error| Failure::usage(error.to_string()))
+    Outbound::read(&variable).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// The numbers a worker works by, as its environment says them.
+pub(crate) fn limits() -> Result<Limits, Failure> {
+    Limits::read(&variable).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// A client for servers that the operator names: at any address, through the environment's proxies, trusting its roots.

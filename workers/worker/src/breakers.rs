@@ -1,66 +1,491 @@
-//! Owns the circuit breakers of this worker: one for each server, shared by all its calls.
+//! The circuit breakers and pauses of this worker.
 //!
-//! **Invariant:** only what is the server's own fault moves its breaker.
+//! Connections are judged for each server: all tenants share its address. Answers are judged for each server and tenant, because one
+//! tenant's calls may fail where another's succeed. A tool that takes too long is judged nowhere: other tools of its server may be
+//! well, and the call's own time-out bounds it. What concerns credentials or the call's arguments moves no breaker.
+//!
+//! **Invariant:** a call that was let through as a probe is reported or given back, also when its future is dropped.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy};
-use toolfleet_core::fault::{Blame, Fault};
-use toolfleet_core::ids::ServerId;
+use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy, Pause};
+use toolfleet_core::call::HeldReason;
+use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
-/// The breakers by server.
+/// Pairs of server and tenant of which something is remembered; beyond it, what refuses nothing now is forgotten.
+const MAX_PAIRS: usize = 10_000;
+
+/// The breakers and pauses of a worker.
 #[derive(Debug, Default)]
 pub struct Breakers {
     policy: BreakerPolicy,
-    by_server: Mutex<HashMap<ServerId, Breaker>>,
+    known: Mutex<Known>,
+}
+
+/// Only what is not as new is remembered.
+#[derive(Debug, Default)]
+struct Known {
+    servers: HashMap<ServerId, OfServer>,
+    pairs: usize,
+}
+
+#[derive(Debug)]
+struct OfServer {
+    connections: Breaker,
+    last_fault: Option<String>,
+    tenants: HashMap<Tenant, OfTenant>,
+}
+
+#[derive(Debug)]
+struct OfTenant {
+    answers: Breaker,
+    pause: Pause,
+    last_fault: Option<String>,
+}
+
+/// Why a server is not asked now, and when it is next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: HeldReason,
+    /// Milliseconds.
+    pub retry_after_ms: u64,
+    /// What was last seen to go wrong.
+    pub last_fault: Option<String>,
+}
+
+/// The right to ask a server once. Dropped without a report, it gives back what it held.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit<'a> {
+    breakers: &'a Breakers,
+    server: &'a ServerId,
+    tenant: &'a Tenant,
+    at: Timestamp,
+    probes_connection: bool,
+    probes_answer: bool,
+}
+
+/// What an attempt says of the server.
+enum Verdict {
+    /// It answered.
+    Answered,
+    /// No connection was made.
+    NotConnected,
+    /// It was reached, and its answer to this tenant was a failure of its own.
+    AnswerFailed,
+    /// It was reached, and asks this tenant to slow down.
+    Paused(Option<u64>),
+    /// It was reached; the rest is the caller's or the operator's to cure.
+    Reached,
+    /// Nothing.
+    Nothing,
 }
 
 impl Breakers {
     /// Closed breakers of that policy.
     pub fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, by_server: Mutex::default() }
+        Self { policy, known: Mutex::default() }
     }
 
-    /// Whether a call would be let through, without taking the probe's place.
-    pub fn peek(&self, server: &ServerId, now: Timestamp) -> Admission {
-        self.with(server, |breaker| breaker.peek(now))
+    /// Whether a call of that tenant would be let through, without becoming a probe.
+    pub fn peek(&self, server: &ServerId, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
+        match self.known().servers.get(server) {
+            Some(known) => known.peek(tenant, now),
+            None => Ok(()),
+        }
     }
 
     /// Asks for one attempt.
-    pub fn ask(&self, server: &ServerId, now: Timestamp) -> Admission {
-        self.with(server, |breaker| breaker.ask(now))
-    }
-
-    /// How many are open.
-    pub fn open(&self, now: Timestamp) -> u64 {
-        let map = self.by_server.lock().unwrap_or_else(PoisonError::into_inner);
-        map.values().filter(|breaker| breaker.peek(now) != Admission::Through).count() as u64
-    }
-
-    /// Learns that the server answered.
-    pub fn answered(&self, server: &ServerId, now: Timestamp) {
-        self.with(server, |breaker| breaker.report(true, now));
-    }
-
-    /// Learns of a failed attempt.
-    pub fn failed(&self, server: &ServerId, fault: &Fault, now: Timestamp) {
-        let healthy = match fault.blame() {
-            Blame::Server => false,
-            // Whoever refuses a request is alive.
-            Blame::Request | Blame::Configuration => true,
+    pub fn ask<'a>(
+        &'a self,
+        server: &'a ServerId,
+        tenant: &'a Tenant,
+        now: Timestamp,
+    ) -> Result<Permit<'a>, Refusal> {
+        let mut permit = Permit {
+            breakers: self,
+            server,
+            tenant,
+            at: now,
+            probes_connection: false,
+            probes_answer: false,
         };
-        if self.with(server, |breaker| breaker.report(healthy, now)) {
-            tracing::warn!(%server, %fault, code = "breaker_opened", "the server fails too often: its breaker is open");
+        if let Some(known) = self.known().servers.get_mut(server) {
+            known.peek(tenant, now)?;
+            permit.probes_connection = known.connections.ask(now) == Admission::Probe;
+            if let Some(of_tenant) = known.tenants.get_mut(tenant) {
+                permit.probes_answer = of_tenant.answers.ask(now) == Admission::Probe;
+            }
+        }
+        Ok(permit)
+    }
+
+    /// How many breakers are open, those of single tenants included.
+    pub fn open(&self, now: Timestamp) -> u64 {
+        let refuses = |breaker: &Breaker| u64::from(breaker.peek(now) != Admission::Through);
+        let of_server = |known: &OfServer| {
+            let tenants = known.tenants.values().map(|of_tenant| refuses(&of_tenant.answers));
+            refuses(&known.connections).saturating_add(tenants.sum::<u64>())
+        };
+        self.known().servers.values().map(of_server).sum()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit<'_> {
+    /// Learns how the attempt ended. Gives the pause that the server asked for, in milliseconds.
+    pub fn record<T>(mut self, ended: &Result<T, Fault>, now: Timestamp) -> Option<u64> {
+        let verdict = verdict(ended.as_ref().err());
+        let fault = ended.as_ref().err();
+        let mut known = self.breakers.known();
+        if matches!(verdict, Verdict::Answered | Verdict::Reached) && !known.servers.contains_key(self.server)
+        {
+            return None;
+        }
+        let mut pause_ms = None;
+        match verdict {
+            Verdict::NotConnected => {
+                let of_server = known.server(self.server, self.breakers.policy);
+                of_server.last_fault = fault.map(ToString::to_string);
+                if of_server.connections.report(false, self.probes_connection, now) {
+                    let fault = fault.map(tracing::field::display);
+                    tracing::warn!(server = %self.server, fault, code = "breaker_opened", "connections to the server fail too often: its breaker is open for all tenants");
+                }
+                self.probes_connection = false;
+            }
+            Verdict::AnswerFailed => {
+                let of_tenant = known.pair(self.server, self.tenant, self.breakers.policy, now);
+                of_tenant.last_fault = fault.map(ToString::to_string);
+                if of_tenant.answers.report(false, self.probes_answer, now) {
+                    let fault = fault.map(tracing::field::display);
+                    tracing::warn!(server = %self.server, tenant = %self.tenant, fault, code = "breaker_opened", "the server fails a tenant's calls too often: its breaker is open for that tenant");
+                }
+                self.probes_answer = false;
+            }
+            Verdict::Paused(floor_ms) => {
+                let of_tenant = known.pair(self.server, self.tenant, self.breakers.policy, now);
+                of_tenant.last_fault = fault.map(ToString::to_string);
+                pause_ms = Some(of_tenant.pause.asked(floor_ms, now));
+            }
+            Verdict::Answered => {
+                if let Some(of_tenant) = known.known_pair(self.server, self.tenant) {
+                    of_tenant.answers.report(true, self.probes_answer, now);
+                    of_tenant.pause.answered();
+                }
+                self.probes_answer = false;
+            }
+            Verdict::Reached | Verdict::Nothing => {}
+        }
+        if !matches!(verdict, Verdict::NotConnected | Verdict::Nothing) {
+            known.reached(self.server, self.probes_connection, now);
+            self.probes_connection = false;
+        }
+        known.forget_as_new(self.server, self.tenant, now);
+        drop(known);
+        pause_ms
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if !self.probes_connection && !self.probes_answer {
+            return;
+        }
+        let mut known = self.breakers.known();
+        if let Some(of_server) = known.servers.get_mut(self.server) {
+            if self.probes_connection {
+                of_server.connections.give_back(self.at);
+            }
+            if let Some(of_tenant) = of_server.tenants.get_mut(self.tenant).filter(|_| self.probes_answer) {
+                of_tenant.answers.give_back(self.at);
+            }
+        }
+    }
+}
+
+impl OfServer {
+    fn peek(&self, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
+        let refuse = |reason, retry_after_ms, last_fault: &Option<String>| {
+            Err(Refusal { reason, retry_after_ms, last_fault: last_fault.clone() })
+        };
+        if let Admission::Refused { retry_after_ms } = self.connections.peek(now) {
+            return refuse(HeldReason::ServerUnreachable, retry_after_ms, &self.last_fault);
+        }
+        let Some(of_tenant) = self.tenants.get(tenant) else {
+            return Ok(());
+        };
+        if let Some(left_ms) = of_tenant.pause.left_ms(now) {
+            return refuse(HeldReason::ServerPause, left_ms, &of_tenant.last_fault);
+        }
+        match of_tenant.answers.peek(now) {
+            Admission::Refused { retry_after_ms } => {
+                refuse(HeldReason::ServerFailing, retry_after_ms, &of_tenant.last_fault)
+            }
+            Admission::Through | Admission::Probe => Ok(()),
+        }
+    }
+}
+
+impl OfTenant {
+    fn is_as_new(&self, now: Timestamp) -> bool {
+        self.answers.is_as_new() && self.pause.is_as_new(now)
+    }
+
+    fn refuses(&self, now: Timestamp) -> bool {
+        self.answers.peek(now) != Admission::Through || self.pause.left_ms(now).is_some()
+    }
+}
+
+impl Known {
+    fn server(&mut self, server: &ServerId, policy: BreakerPolicy) -> &mut OfServer {
+        self.servers.entry(server.clone()).or_insert_with(|| OfServer {
+            connections: Breaker::new(policy),
+            last_fault: None,
+            tenants: HashMap::new(),
+        })
+    }
+
+    fn known_pair(&mut self, server: &ServerId, tenant: &Tenant) -> Option<&mut OfTenant> {
+        self.servers.get_mut(server)?.tenants.get_mut(tenant)
+    }
+
+    fn pair(
+        &mut self,
+        server: &ServerId,
+        tenant: &Tenant,
+        policy: BreakerPolicy,
+        now: Timestamp,
+    ) -> &mut OfTenant {
+        if self.known_pair(server, tenant).is_none() {
+            if self.pairs >= MAX_PAIRS {
+                self.make_room(now);
+            }
+            self.pairs = self.pairs.saturating_add(1);
+        }
+        let fresh = || OfTenant { answers: Breaker::new(policy), pause: Pause::default(), last_fault: None };
+        self.server(server, policy).tenants.entry(tenant.clone()).or_insert_with(fresh)
+    }
+
+    /// Forgets the pairs that refuse nothing now; if all refuse, those of the server that has most.
+    fn make_room(&mut self, now: Timestamp) {
+        for of_server in self.servers.values_mut() {
+            of_server.tenants.retain(|_, of_tenant| of_tenant.refuses(now));
+        }
+        let count = |servers: &HashMap<ServerId, OfServer>| servers.values().map(|s| s.tenants.len()).sum();
+        self.pairs = count(&self.servers);
+        if self.pairs >= MAX_PAIRS {
+            if let Some(largest) = self.servers.values_mut().max_by_key(|s| s.tenants.len()) {
+                largest.tenants.clear();
+            }
+            self.pairs = count(&self.servers);
         }
     }
 
-    fn with<T>(&self, server: &ServerId, act: impl FnOnce(&mut Breaker) -> T) -> T {
-        let mut map = self.by_server.lock().unwrap_or_else(PoisonError::into_inner);
-        match map.get_mut(server) {
-            Some(breaker) => act(breaker),
-            None => act(map.entry(server.clone()).or_insert_with(|| Breaker::new(self.policy))),
+    /// A connection to the server was made.
+    fn reached(&mut self, server: &ServerId, probe: bool, now: Timestamp) {
+        if let Some(of_server) = self.servers.get_mut(server) {
+            of_server.connections.report(true, probe, now);
         }
+    }
+
+    fn forget_as_new(&mut self, server: &ServerId, tenant: &Tenant, now: Timestamp) {
+        let Some(of_server) = self.servers.get_mut(server) else {
+            return;
+        };
+        if of_server.tenants.get(tenant).is_some_and(|of_tenant| of_tenant.is_as_new(now)) {
+            of_server.tenants.remove(tenant);
+            self.pairs = self.pairs.saturating_sub(1);
+        }
+        if of_server.tenants.is_empty() && of_server.connections.is_as_new() {
+            self.servers.remove(server);
+        }
+    }
+}
+
+const fn verdict(fault: Option<&Fault>) -> Verdict {
+    let Some(fault) = fault else {
+        return Verdict::Answered;
+    };
+    match fault {
+        Fault::Connect { .. } => Verdict::NotConnected,
+        Fault::RateLimited { retry_after_ms } => Verdict::Paused(*retry_after_ms),
+        Fault::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => Verdict::Paused(Some(*ms)),
+        Fault::ServerStatus { status: 429, .. } => Verdict::Paused(None),
+        Fault::ServerStatus { status: 500.., .. }
+        | Fault::RpcAmbiguous { code: -32_603, .. }
+        | Fault::SessionLost
+        | Fault::AnswerLost { .. }
+        | Fault::InvalidAnswer { .. } => Verdict::AnswerFailed,
+        Fault::Unauthorized
+        | Fault::Forbidden { .. }
+        | Fault::VersionUnsupported { .. }
+        | Fault::Rpc { .. }
+        | Fault::RpcAmbiguous { .. }
+        | Fault::ServerStatus { .. }
+        | Fault::ClientStatus { .. }
+        | Fault::AnswerTooLarge { .. }
+        | Fault::Redirect { .. } => Verdict::Reached,
+        Fault::RegisterAway { .. }
+        | Fault::Credential { .. }
+        | Fault::CredentialPending { .. }
+        | Fault::NotResumable { .. }
+        | Fault::AttemptTimeout { .. }
+        | Fault::AddressRefused { .. } => Verdict::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    struct Pair {
+        breakers: Breakers,
+        server: ServerId,
+        acme: Tenant,
+        globex: Tenant,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let policy = BreakerPolicy { window: 4, failures: 2, cool_down_ms: 1_000 };
+            Self {
+                breakers: Breakers::new(policy),
+                server: ServerId::parse("crm").unwrap(),
+                acme: Tenant::parse("acme").unwrap(),
+                globex: Tenant::parse("globex").unwrap(),
+            }
+        }
+
+        fn ask<'a>(&'a self, tenant: &'a Tenant, now: i64) -> Result<Permit<'a>, Refusal> {
+            self.breakers.ask(&self.server, tenant, at(now))
+        }
+
+        fn ends(&self, tenant: &Tenant, fault: &Fault, now: i64) -> Option<u64> {
+            self.ask(tenant, now).expect("let through").record(&Err::<(), _>(fault.clone()), at(now))
+        }
+    }
+
+    fn lost() -> Fault {
+        Fault::AnswerLost { detail: "reset".into() }
+    }
+
+    fn away() -> Fault {
+        Fault::Connect { detail: "refused".into() }
+    }
+
+    #[test]
+    fn what_answers_say_to_one_tenant_closes_the_server_to_no_other() {
+        let failures = [
+            lost(),
+            Fault::ServerStatus { status: 500, detail: String::new(), retry_after_ms: None },
+            Fault::RpcAmbiguous { code: -32_603, message: String::new() },
+            Fault::InvalidAnswer { detail: String::new() },
+            Fault::SessionLost,
+        ];
+        for fault in failures {
+            let pair = Pair::new();
+            pair.ends(&pair.acme, &fault, 0);
+            pair.ends(&pair.acme, &fault, 0);
+            let refusal = pair.ask(&pair.acme, 0).unwrap_err();
+            assert_eq!((refusal.reason, refusal.retry_after_ms), (HeldReason::ServerFailing, 1_000));
+            assert_eq!(refusal.last_fault, Some(fault.to_string()));
+            assert!(pair.ask(&pair.globex, 0).is_ok(), "{fault}");
+        }
+    }
+
+    #[test]
+    fn connections_that_fail_close_the_server_to_all_tenants() {
+        let pair = Pair::new();
+        pair.ends(&pair.acme, &away(), 0);
+        pair.ends(&pair.globex, &away(), 0);
+        for tenant in [&pair.acme, &pair.globex] {
+            assert_eq!(pair.ask(tenant, 0).unwrap_err().reason, HeldReason::ServerUnreachable);
+        }
+        // Any answer shows that the connection is there again, also one that refuses the call.
+        pair.ends(&pair.acme, &Fault::Unauthorized, 1_000);
+        assert!(pair.ask(&pair.globex, 1_000).is_ok());
+    }
+
+    #[test]
+    fn slow_tools_bad_arguments_and_configuration_move_nothing() {
+        let faults = [
+            Fault::AttemptTimeout { after_ms: 1 },
+            Fault::Rpc { code: -32_602, message: String::new() },
+            Fault::RpcAmbiguous { code: 42, message: String::new() },
+            Fault::ServerStatus { status: 409, detail: String::new(), retry_after_ms: None },
+            Fault::ClientStatus { status: 400, detail: String::new() },
+            Fault::AnswerTooLarge { limit_bytes: 1 },
+            Fault::Unauthorized,
+            Fault::Forbidden { scope: None },
+            Fault::Credential { detail: String::new() },
+            Fault::CredentialPending { detail: String::new() },
+            Fault::RegisterAway { detail: String::new() },
+            Fault::VersionUnsupported { supported: Vec::new() },
+            Fault::AddressRefused { detail: String::new() },
+            Fault::Redirect {
+                location: String::new(),
+                may_have_run: toolfleet_core::outcome::MayHaveRun::No,
+            },
+        ];
+        for fault in faults {
+            let pair = Pair::new();
+            for _ in 0..100 {
+                pair.ends(&pair.acme, &fault, 0);
+            }
+            assert!(pair.ask(&pair.acme, 0).is_ok(), "{fault}");
+            assert!(pair.breakers.known().servers.is_empty(), "nothing is remembered of {fault}");
+        }
+    }
+
+    #[test]
+    fn a_probe_that_timed_out_or_was_dropped_lets_the_next_call_probe() {
+        for fault in [lost(), away()] {
+            let pair = Pair::new();
+            pair.ends(&pair.acme, &fault, 0);
+            pair.ends(&pair.acme, &fault, 0);
+            drop(pair.ask(&pair.acme, 1_000).expect("a probe"));
+            let probe = pair.ask(&pair.acme, 1_001).expect("the dropped probe was given back");
+            assert!(pair.ask(&pair.acme, 1_001).is_err(), "one probe at a time");
+            probe.record(&Err::<(), _>(Fault::AttemptTimeout { after_ms: 1 }), at(1_100));
+            let probe = pair.ask(&pair.acme, 1_100).expect("a time-out is no probe");
+            probe.record(&Ok(()), at(1_101));
+            assert!(pair.breakers.known().servers.is_empty(), "a closed breaker is as new");
+        }
+    }
+
+    #[test]
+    fn a_pause_holds_one_tenant_grows_and_is_no_failure() {
+        let pair = Pair::new();
+        let limited = |ms| Fault::RateLimited { retry_after_ms: ms };
+        assert_eq!(pair.ends(&pair.acme, &limited(None), 0), Some(1_000));
+        assert_eq!(pair.ask(&pair.acme, 0).unwrap_err().reason, HeldReason::ServerPause);
+        assert!(pair.ask(&pair.globex, 0).is_ok());
+        assert_eq!(pair.ends(&pair.acme, &limited(None), 1_000), Some(2_000));
+        assert_eq!(pair.ends(&pair.acme, &limited(Some(9_000)), 3_000), Some(9_000));
+        let _ = pair.ask(&pair.acme, 12_000).expect("over").record(&Ok(()), at(12_000));
+        assert!(pair.breakers.known().servers.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_however_many_tenants_there_are() {
+        let pair = Pair::new();
+        for n in 0..(MAX_PAIRS + 100) {
+            let tenant = Tenant::parse(format!("t{n}")).unwrap();
+            pair.ends(&tenant, &Fault::RateLimited { retry_after_ms: Some(1_000_000) }, 0);
+        }
+        let known = pair.breakers.known();
+        let pairs: usize = known.servers.values().map(|of_server| of_server.tenants.len()).sum();
+        assert!(pairs <= MAX_PAIRS && pairs == known.pairs, "{pairs} {}", known.pairs);
     }
 }

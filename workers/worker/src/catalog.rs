@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, Tables, Trouble};
-use toolfleet_core::catalog::{Catalog, CatalogError, Material, Programs};
+use toolfleet_core::catalog::{Catalog, CatalogError, Literals, Material, Programs};
 use toolfleet_core::digest::Digest;
 
 use crate::fleet::Fleet;
@@ -59,6 +59,16 @@ impl CatalogConfig {
         match (self.stdio, &self.place) {
             (Some(true), _) | (None, Place::File(_)) => Programs::Allowed,
             (Some(false), _) | (None, Place::Secret(_) | Place::Row(_)) => Programs::Refused,
+        }
+    }
+}
+
+impl CatalogConfig {
+    /// A file is read, copied and committed by many; a secret and a row are read by the workers' role.
+    const fn literals(&self) -> Literals {
+        match &self.place {
+            Place::File(_) => Literals::Refused,
+            Place::Secret(_) | Place::Row(_) => Literals::Accepted,
         }
     }
 }
@@ -166,8 +176,12 @@ impl Texts {
         anew: bool,
     ) -> Result<Self, LoadError> {
         let text = config.place.read(stores, anew).await?;
-        let mut material =
-            Material { tenants: config.tenants.clone(), programs: config.programs(), ..Material::default() };
+        let mut material = Material {
+            tenants: config.tenants.clone(),
+            programs: config.programs(),
+            literals: config.literals(),
+            ..Material::default()
+        };
         for name in Catalog::references(&text)? {
             let included = config.place.beside(&name).read(stores, anew).await?;
             material.included.insert(name, included);

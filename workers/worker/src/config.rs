@@ -183,7 +183,8 @@ fn dead_letter_queue(
 }
 
 impl Limits {
-    fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// Reads the numbers through `var`, which gives a variable's value if it is set.
+    pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let standard = Self::default();
         let ms = |variable, standard: Duration, min, max| {
             let standard = u64::try_from(standard.as_millis()).unwrap_or(u64::MAX);

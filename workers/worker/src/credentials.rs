@@ -14,7 +14,7 @@ use toolfleet_aws::identity::{Identity, Keys, ToSign, signature};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, Trouble};
 use toolfleet_core::catalog::Server;
-use toolfleet_core::credential::{Credential, SecretRef, Template};
+use toolfleet_core::credential::{Credential, SecretRef, Sensitive, Template};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_mcp::{Auth, AwsKeys, Endpoint, Keyring, McpClient, Program, SecretText, Unsigned};
@@ -86,7 +86,7 @@ impl Credentials {
         if server.auth == Credential::None && server.headers.is_empty() && certificate.is_none() {
             return Ok(None);
         }
-        let template = |(name, value): (&String, &String)| match Template::parse(value) {
+        let template = |(name, value): (&String, &Sensitive)| match Template::parse(value.expose()) {
             Ok(value) => Ok((name.clone(), value)),
             Err(problem) => {
                 let detail = format!("header `{name}` of server `{}` {problem}", server.id);

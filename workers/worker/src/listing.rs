@@ -15,6 +15,7 @@ use toolfleet_mcp::{Freshness, RemoteTool, ToolList};
 
 use crate::flights::Flights;
 use crate::heavy::{LARGE_BYTES, beside};
+use crate::path::Unlisted;
 
 /// How long a list is believed whose server says nothing of that.
 pub(crate) const BELIEVED_FOR: Duration = Duration::from_mins(5);
@@ -44,7 +45,7 @@ pub(crate) type ListKey = (ServerId, Option<Tenant>);
 pub(crate) struct Listings {
     kept: Mutex<Kept>,
     /// One caller fetches for all.
-    pub(crate) flights: Flights<ListKey, Result<Arc<Listing>, Fault>>,
+    pub(crate) flights: Flights<ListKey, Result<Arc<Listing>, Unlisted>>,
     /// The definitions of which it was said that their schemas are too large.
     said: Mutex<HashSet<String>>,
 }

@@ -21,6 +21,8 @@ fn visit(id: &str, nonce: u128) -> Visit {
     Visit {
         key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse(id).unwrap() },
         digest: Digest::of_text("q"),
+        earlier_digest: None,
+        caller: Box::default(),
         nonce: Nonce::from_random(nonce),
         worker: WorkerId::parse("w").unwrap(),
         enqueued_at: now(),
@@ -129,6 +131,8 @@ fn record(id: &str, outcome: OutcomeKind, session: Option<&str>) -> AuditRecord 
         user: None,
         agent: None,
         group: None,
+        sender: None,
+        message_id: None,
         arguments: Some("{}".into()),
         digest: "d".into(),
         attempts: 1,

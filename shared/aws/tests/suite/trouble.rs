@@ -161,7 +161,7 @@ async fn an_outcome_that_fits_is_stored_and_one_that_does_not_is_refused_for_goo
             // Larger than the core makes one: the row counts whatever it is given.
             why.message = "a".repeat(bytes);
         }
-        let fits = toolfleet_aws::calls::Calls::fits(&outcome).is_ok();
+        let fits = toolfleet_aws::calls::Calls::fitting(outcome.clone()).await.is_ok();
         let finished = toolfleet_core::call::Finished { outcome, at: row.enqueued_at };
         (toolfleet_core::call::CallRow { finished: Some(finished), ..row }, fits)
     };

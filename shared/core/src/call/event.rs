@@ -3,6 +3,7 @@
 //! **Invariant:** a [`Claim`] is made by the table alone.
 
 use super::State;
+use super::caller::Caller;
 use super::held::Held;
 use super::row::CallRow;
 use crate::digest::Digest;
@@ -18,6 +19,10 @@ pub struct Visit {
     pub key: CallKey,
     /// What it asks.
     pub digest: Digest,
+    /// What earlier versions called that, where they called it otherwise.
+    pub earlier_digest: Option<Digest>,
+    /// Who asks.
+    pub caller: Box<Caller>,
     /// The mark of this delivery.
     pub nonce: Nonce,
     /// The worker that holds the delivery.
@@ -210,6 +215,8 @@ pub enum Finding {
     },
     /// The same id was used for another question.
     Mismatch,
+    /// The same question was asked before by somebody else, whose call this visit may not end.
+    OfAnother,
     /// A person must allow it first.
     AwaitingApproval,
     /// The claim is no longer ours: whatever we have comes late.

@@ -3,6 +3,7 @@
 //! **Invariant:** holds no argument of the call and no credential.
 
 use crate::ids::ServerId;
+use crate::redact;
 use crate::time::Timestamp;
 
 /// A fault's text is cut to this many characters.
@@ -95,7 +96,7 @@ impl Held {
     /// The same with the last fault's text, shortened.
     #[must_use]
     pub fn with_fault(self, fault: impl ToString) -> Self {
-        let text = fault.to_string().chars().take(FAULT_CHARS).collect();
+        let text = redact::text(&fault.to_string()).chars().take(FAULT_CHARS).collect();
         Self { last_fault: Some(text), ..self }
     }
 

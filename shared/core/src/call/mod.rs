@@ -24,17 +24,23 @@
 //! it tells the server to stop. A call that brings a task its answers is such a call from its first claim on; an answer may be
 //! given again, so that whoever was lost leaves no doubt.
 //!
+//! The row keeps who asked first. The same question in a message of somebody else waits until the call has ended, and ends itself
+//! alone: it neither claims the call nor concludes it.
+//!
 //! **Invariant:** from `done` nothing leads away; `fence` and `rev` never fall; a call that is not safe to repeat is handed out
 //! for sending once.
 
+mod caller;
 mod event;
 mod held;
 mod row;
 
+pub use caller::Caller;
 pub use event::{Claim, Decision, Event, Finding, Then, Visit};
 pub use held::{Held, HeldReason};
 pub use row::{CallRow, Finished, State};
 
+use crate::digest::Digest;
 use crate::ids::CallKey;
 use crate::notes::Notes;
 use crate::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
@@ -111,6 +117,9 @@ fn claim(
     if differs(row, visit) {
         return Decision::Leave(Finding::Mismatch);
     }
+    if let Some(finding) = held_by_another(row, visit, lease_ms) {
+        return Decision::Leave(finding);
+    }
     match row.state {
         State::Done => Decision::Leave(Finding::AlreadyRecorded),
         State::AwaitingApproval if row.cancel_requested_at.is_none() => {
@@ -179,6 +188,9 @@ fn conclude(
     if differs(row, visit) {
         return Decision::Leave(Finding::Mismatch);
     }
+    if of_another(row, visit) {
+        return Decision::Leave(Finding::OfAnother);
+    }
     let row = match row.state {
         State::Done => return Decision::Leave(Finding::AlreadyRecorded),
         State::Claimed => match remaining_ms(row, visit) {
@@ -203,6 +215,9 @@ fn hold(seen: Option<&CallRow>, visit: &Visit, why: &Held) -> Decision {
     };
     if differs(row, visit) {
         return Decision::Leave(Finding::Mismatch);
+    }
+    if let Some(finding) = held_by_another(row, visit, why.next_try_at.ms_since(visit.now)) {
+        return Decision::Leave(finding);
     }
     let row = match row.state {
         State::Done => return Decision::Leave(Finding::AlreadyRecorded),
@@ -320,6 +335,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
         attempts: 0,
         exposed: false,
         digest: None,
+        caller: None,
         enqueued_at,
         started_at: None,
         cancel_requested_at: None,
@@ -337,6 +353,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
 fn fresh(visit: &Visit) -> CallRow {
     CallRow {
         digest: Some(visit.digest.clone()),
+        caller: Some(visit.caller.clone()),
         ..blank(visit.key.clone(), visit.enqueued_at, visit.expires_at)
     }
 }
@@ -346,6 +363,7 @@ fn adopt(row: &CallRow, visit: &Visit) -> CallRow {
     let mut row = row.clone();
     if row.digest.is_none() {
         row.digest = Some(visit.digest.clone());
+        row.caller = Some(visit.caller.clone());
         row.enqueued_at = visit.enqueued_at;
     }
     row.expires_at = row.expires_at.max(visit.expires_at.whole_s());
@@ -364,7 +382,18 @@ fn lost_attempt(row: &CallRow) -> CallRow {
 }
 
 fn differs(row: &CallRow, visit: &Visit) -> bool {
-    row.digest.as_ref().is_some_and(|digest| *digest != visit.digest)
+    let same = |digest: &Digest| *digest == visit.digest || visit.earlier_digest.as_ref() == Some(digest);
+    row.digest.as_ref().is_some_and(|digest| !same(digest))
+}
+
+/// A call of somebody else is waited for until it has ended, whoever holds it.
+fn held_by_another(row: &CallRow, visit: &Visit, otherwise_ms: u64) -> Option<Finding> {
+    let held = row.state != State::Done && of_another(row, visit);
+    held.then(|| Finding::HeldElsewhere { retry_after_ms: remaining_ms(row, visit).unwrap_or(otherwise_ms) })
+}
+
+fn of_another(row: &CallRow, visit: &Visit) -> bool {
+    row.caller.as_ref().is_some_and(|caller| caller.is_another(&visit.caller))
 }
 
 /// How long a claim still holds, the allowance for clock skew included; `None` once it may be taken over.

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** plain data; what may follow what is decided in the state table alone.
 
+use super::caller::Caller;
 use super::held::Held;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
@@ -73,6 +74,8 @@ pub struct CallRow {
     pub exposed: bool,
     /// What was asked; absent while only a cancellation is known.
     pub digest: Option<Digest>,
+    /// Who asked; absent while only a cancellation is known, and in rows of earlier versions.
+    pub caller: Option<Box<Caller>>,
     /// When its first message was sent.
     pub enqueued_at: Timestamp,
     /// When it was first claimed.

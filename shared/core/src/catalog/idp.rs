@@ -9,16 +9,17 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::json::{kind, typed};
-use super::wire::Parts;
+use super::wire::{Literals, Parts};
 use super::{CatalogError, Server, problem};
 use crate::credential::{Cognito, Credential, Secret, Sensitive, Setting};
 use crate::ids::ServerId;
+use crate::redact::quoted;
 
 const STANDARD_DESCRIPTION: &str =
     "Agent which connects to external MCP servers to provide additional tools and capabilities.";
 
 /// Adds a server per agent; its tools are those it lists.
-pub(super) fn read(parts: &mut Parts, section: Value) -> Result<(), CatalogError> {
+pub(super) fn read(parts: &mut Parts, section: Value, literals: Literals) -> Result<(), CatalogError> {
     let agents = match section {
         Value::Array(agents) => agents,
         Value::Object(_) => {
@@ -39,13 +40,18 @@ pub(super) fn read(parts: &mut Parts, section: Value) -> Result<(), CatalogError
         let Value::Object(agent) = agent else {
             return Err(problem(&entry, format!("is {}; accepted is an object", kind(&agent))));
         };
-        let server = server(&entry, i + 1, &agent)?;
-        parts.servers.push((entry, server));
+        let server = server(&entry, i + 1, &agent, literals)?;
+        parts.servers.push((entry, server, literals));
     }
     Ok(())
 }
 
-fn server(entry: &str, number: usize, agent: &Map<String, Value>) -> Result<Server, CatalogError> {
+fn server(
+    entry: &str,
+    number: usize,
+    agent: &Map<String, Value>,
+    literals: Literals,
+) -> Result<Server, CatalogError> {
     let place = |field: &str| format!("{entry}.{field}");
     for (key, value) in agent {
         if !KNOWN.contains(&key.as_str()) && (value.is_array() || value.is_object()) {
@@ -54,8 +60,8 @@ fn server(entry: &str, number: usize, agent: &Map<String, Value>) -> Result<Serv
         }
     }
     if let Some(transport) = agent.get("transport").filter(|t| t.as_str() != Some("http")) {
-        let found = transport.as_str().unwrap_or("not a text");
-        let text = format!("is `{found}`; accepted is `http`, which is streamable HTTP");
+        let found = transport.as_str().map_or_else(|| kind(transport).to_owned(), quoted);
+        let text = format!("is {found}; accepted is `http`, which is streamable HTTP");
         return Err(problem(&place("transport"), text));
     }
     let url = text(entry, agent, "mcp_url")?;
@@ -73,7 +79,7 @@ fn server(entry: &str, number: usize, agent: &Map<String, Value>) -> Result<Serv
             client_id: Setting::Secret(secret(entry, agent, "cognito_client_id")?),
             client_secret: None,
             username: Setting::Secret(secret(entry, agent, "cognito_username")?),
-            password: secret(entry, agent, "cognito_password")?,
+            password: kept(entry, "cognito_password", secret(entry, agent, "cognito_password")?, literals)?,
             endpoint: None,
         }),
         ..Server::at(id, url)
@@ -124,6 +130,23 @@ fn optional_text(
         Some(other) => {
             Err(problem(&format!("{entry}.{field}"), format!("is {}; accepted is a text", kind(other))))
         }
+    }
+}
+
+/// The secret, unless it is written out where that is refused.
+pub(super) fn kept(
+    entry: &str,
+    field: &str,
+    secret: Secret,
+    literals: Literals,
+) -> Result<Secret, CatalogError> {
+    match (&secret, literals) {
+        (Secret::Inline(_), Literals::Refused) => {
+            let text = "holds the secret itself, which a catalog in a file may not; store it in Secrets Manager and write \
+                        `secret://name` or `secret://name#key`, or keep the whole definition there";
+            Err(problem(&format!("{entry}.{field}"), text))
+        }
+        (Secret::Kept(_), _) | (Secret::Inline(_), Literals::Accepted) => Ok(secret),
     }
 }
 

@@ -9,6 +9,8 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAcc
 use serde_json::{Map, Number, Value};
 
 use super::{CatalogError, problem};
+use crate::complaint::{place, without_values};
+use crate::redact::quoted;
 
 /// The value of `text`. An error names line and column.
 pub(super) fn value(entry: &str, text: &str) -> Result<Value, CatalogError> {
@@ -23,11 +25,8 @@ pub(crate) fn single(text: &str) -> Result<Value, serde_json::Error> {
 
 /// The value as a `T`. An error names the field below `entry`.
 pub(super) fn typed<T: DeserializeOwned>(entry: &str, value: Value) -> Result<T, CatalogError> {
-    serde_path_to_error::deserialize(value).map_err(|e| {
-        let path = e.path().to_string();
-        let place = if path == "." { entry.to_owned() } else { below(entry, &path) };
-        problem(&place, e.into_inner().to_string())
-    })
+    serde_path_to_error::deserialize(value)
+        .map_err(|e| problem(&place(entry, e.path()), without_values(&e.inner().to_string())))
 }
 
 /// The place of `field` below `entry`.
@@ -107,7 +106,7 @@ impl<'de> Visitor<'de> for Single {
         while let Some(key) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(self)?;
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("`{key}` stands twice in one object")));
+                return Err(A::Error::custom(format_args!("{} stands twice in one object", quoted(&key))));
             }
             map.insert(key, value);
         }

@@ -25,11 +25,12 @@ pub use program::Programs;
 pub use schema::{Budget, InputSchema, Verdict};
 pub use server::Server;
 pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
-pub use wire::Material;
+pub use wire::{Literals, Material};
 
 use crate::digest::Digest;
 use crate::ids::{ServerId, Tenant, ToolId};
 use crate::message::Target;
+use crate::shape::ShownArguments;
 use pins::Pins;
 use tenants::{SessionRules, Speakers};
 
@@ -38,6 +39,9 @@ pub const DEFAULT_ATTEMPT_MS: u64 = 30_000;
 
 /// How many attempts a call has unless its tool says otherwise.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+
+/// What is shown of calls of a tool that is not registered.
+static NOTHING: ShownArguments = ShownArguments::none();
 
 /// The fleet's catalog, checked.
 #[derive(Debug, Clone)]
@@ -141,12 +145,20 @@ impl Catalog {
 
     /// The digest of the definition of the registered tool that is meant, as audit records write it.
     pub fn definition(&self, target: &Target) -> Option<String> {
-        let tool = match target {
+        self.registered(target).map(|tool| tool.definition.short(16).to_owned())
+    }
+
+    /// The arguments whose values may stand in audit records of calls of `target`.
+    pub fn shown_arguments(&self, target: &Target) -> &ShownArguments {
+        self.registered(target).map_or(&NOTHING, |tool| &tool.shown)
+    }
+
+    fn registered(&self, target: &Target) -> Option<&Arc<Tool>> {
+        match target {
             Target::Tool { id, .. } => self.tool(id),
             Target::OnServer { server, name } => self.tool_on(server, name),
             Target::Server { .. } => None,
-        };
-        tool.map(|tool| tool.definition.short(16).to_owned())
+        }
     }
 
     /// What was approved of the tool `name` of `server`, where it is pinned.

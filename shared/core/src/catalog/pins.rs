@@ -48,9 +48,7 @@ impl<'de> Deserialize<'de> for Pin {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format_args!(
-                "`{text}` is not a pin; accepted is `{PREFIX}` and 64 hex digits"
-            ))
+            serde::de::Error::custom(format_args!("is not a pin; accepted is `{PREFIX}` and 64 hex digits"))
         })
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{CatalogError, Server, problem};
 use crate::credential::Credential;
+use crate::literal::{wrong_argument, wrong_in};
 
 /// In the place of an address that is not given.
 pub(super) const NOWHERE: &str = "stdio:";
@@ -59,6 +60,9 @@ impl Server {
             };
             return Err(problem(&format!("{entry}.args[{i}]"), text));
         }
+        if let Some((i, text)) = wrong_argument(&self.args) {
+            return Err(problem(&format!("{entry}.args[{i}]"), text));
+        }
         for (name, value) in &self.env {
             let place = format!("{entry}.env.{name}");
             if name.is_empty() || name.contains(['=', '\0']) {
@@ -66,6 +70,9 @@ impl Server {
             }
             if value.before.contains('\0') {
                 return Err(problem(&place, "has a NUL in it, which no variable can have"));
+            }
+            if let Some(text) = wrong_in(name, &value.before, value.secret.is_some()) {
+                return Err(problem(&place, text));
             }
         }
         if self.cwd.as_deref().is_some_and(|cwd| !Path::is_absolute(cwd)) {

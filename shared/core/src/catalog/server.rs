@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::wire::Literals;
 use super::{CatalogError, problem};
-use crate::credential::{ClientCertificate, Credential, Template};
+use crate::credential::{ClientCertificate, Credential, Sensitive, Template};
 use crate::ids::ServerId;
+use crate::literal::{is_placeholder, unfilled, wrong_in, wrong_in_address};
 
 /// A registered MCP server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,7 +49,7 @@ pub struct Server {
     pub description: Option<String>,
     /// Headers sent with every request. A value may end in `secret://name` or `secret://name#key`.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Sensitive>,
     /// How workers prove who they are.
     #[serde(default)]
     pub auth: Credential,
@@ -104,8 +106,8 @@ impl Server {
         }
     }
 
-    /// Refuses what could not be called; `entry` is the place to name.
-    pub(super) fn check(&self, entry: &str) -> Result<(), CatalogError> {
+    /// Refuses what could not be called, and secrets that are written out; `entry` is the place to name.
+    pub(super) fn check(&self, entry: &str, literals: Literals) -> Result<(), CatalogError> {
         if self.timeout_ms == Some(0) {
             return Err(problem(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
@@ -117,20 +119,19 @@ impl Server {
             let text = format!("has the scheme `{scheme}`; accepted are http and https");
             return Err(problem(&format!("{entry}.url"), text));
         }
-        if !self.url.username().is_empty() || self.url.password().is_some() {
-            let text = "carries a user or password; name a secret in `headers` instead";
+        if let Some(text) = wrong_in_address(&self.url) {
             return Err(problem(&format!("{entry}.url"), text));
         }
         if self.client_certificate.is_some() && self.url.scheme() != "https" {
             let text = "is shown over TLS alone; give the server a url with https";
             return Err(problem(&format!("{entry}.client_certificate"), text));
         }
-        self.check_headers(entry)
+        self.check_headers(entry, literals)
     }
 
-    fn check_headers(&self, entry: &str) -> Result<(), CatalogError> {
+    fn check_headers(&self, entry: &str, literals: Literals) -> Result<(), CatalogError> {
         let mut seen = Vec::new();
-        for name in self.headers.keys() {
+        for (name, value) in &self.headers {
             let place = format!("{entry}.headers.{name}");
             let fits = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
             if name.is_empty() || !name.chars().all(fits) {
@@ -144,6 +145,14 @@ impl Server {
                 ));
             }
             seen.push(lower);
+            let template = Template::parse(value.expose()).map_err(|text| problem(&place, text))?;
+            let wrong = match literals {
+                Literals::Refused => wrong_in(name, &template.before, template.secret.is_some()),
+                Literals::Accepted => is_placeholder(&template.before).then(unfilled),
+            };
+            if let Some(text) = wrong {
+                return Err(problem(&place, text));
+            }
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::{CatalogError, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Server, prob
 use crate::digest::Digest;
 use crate::ids::{ServerId, ToolId};
 use crate::message::User;
+use crate::shape::ShownArguments;
 
 /// A registered tool, checked.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Tool {
     pub paused: bool,
     /// Whom it is open to.
     pub access: Vec<AccessRule>,
+    /// The arguments whose values audit records may hold.
+    pub shown: ShownArguments,
     /// The digest of its definition.
     pub definition: Digest,
 }
@@ -176,6 +179,7 @@ pub(super) struct Draft {
     pub(super) max_attempts: Option<u32>,
     pub(super) paused: bool,
     pub(super) access: Vec<AccessRule>,
+    pub(super) shown: ShownArguments,
     /// What of it counts as its definition, besides the address of what runs it.
     pub(super) definition: Vec<Value>,
 }
@@ -226,6 +230,7 @@ impl Draft {
             max_attempts,
             paused: self.paused,
             access: self.access,
+            shown: self.shown,
         })
     }
 }
@@ -270,6 +275,8 @@ pub(super) struct WireTool {
     #[serde(default)]
     access: Vec<AccessRule>,
     #[serde(default)]
+    audit_arguments: Vec<String>,
+    #[serde(default)]
     pin: Option<Pin>,
 }
 
@@ -287,6 +294,8 @@ struct WireFunction {
 
 impl WireTool {
     pub(super) fn draft(self, entry: &str) -> Result<Draft, CatalogError> {
+        let shown = ShownArguments::parse(&self.audit_arguments)
+            .map_err(|(i, text)| problem(&format!("{entry}.audit_arguments[{i}]"), text))?;
         Ok(Draft {
             definition: self.definition(),
             functions: self.functions(entry)?,
@@ -299,6 +308,7 @@ impl WireTool {
             max_attempts: self.max_attempts,
             paused: self.paused,
             access: self.access,
+            shown,
         })
     }
 

@@ -28,6 +28,26 @@ pub struct Material {
     pub tenants: Option<Vec<String>>,
     /// Whether it may name programs to be started.
     pub programs: Programs,
+    /// Whether the text itself may write out the secrets of Pika's and the IDP accelerator's forms.
+    pub literals: Literals,
+}
+
+/// Whether Pika's and the IDP accelerator's forms may hold secrets themselves. Our own form never may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Literals {
+    /// They may not: whoever can read the file has them.
+    #[default]
+    Refused,
+    /// They may: the text comes from Secrets Manager or the catalog table.
+    Accepted,
+}
+
+impl Literals {
+    /// What holds for a text that a section names.
+    fn of_reference(name: &str) -> Self {
+        let stored = ["secret://", "table://"].iter().any(|scheme| name.starts_with(scheme));
+        if stored { Self::Accepted } else { Self::Refused }
+    }
 }
 
 impl std::fmt::Debug for Material {
@@ -70,17 +90,19 @@ pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogE
     for server in entries::<Server>("servers", wire.servers.unwrap_or_default())? {
         let entry = format!("servers.{}", server.id);
         let server = server.placed(&entry, material.programs)?;
-        parts.servers.push((entry, server));
+        parts.servers.push((entry, server, Literals::Refused));
     }
     for tool in entries::<WireTool>("tools", wire.tools)? {
         let entry = format!("tools.{}", tool.id);
         parts.tools.push((entry.clone(), tool.draft(&entry)?));
     }
     if let Some(section) = wire.pika {
-        pika::read(&mut parts, included("pika", section, material)?)?;
+        let (section, literals) = included("pika", section, material)?;
+        pika::read(&mut parts, section, literals)?;
     }
     if let Some(section) = wire.idp {
-        idp::read(&mut parts, included("idp", section, material)?)?;
+        let (section, literals) = included("idp", section, material)?;
+        idp::read(&mut parts, section, literals)?;
     }
     let of_queue = material.tenants.as_deref().map(WireTenants::of_queue);
     let (speakers, sessions) = match wire.tenants.or(of_queue) {
@@ -144,13 +166,14 @@ fn sections(text: &str) -> Result<(WireCatalog, bool), CatalogError> {
     Ok((wire, false))
 }
 
-/// The section itself, or the text it names.
-fn included(entry: &str, section: Value, material: &Material) -> Result<Value, CatalogError> {
+/// The section itself, or the text it names, and whether that may write out secrets.
+fn included(entry: &str, section: Value, material: &Material) -> Result<(Value, Literals), CatalogError> {
     let Value::String(name) = section else {
-        return Ok(section);
+        return Ok((section, material.literals));
     };
     match material.included.get(&name) {
-        Some(text) => json::value(&format!("{entry} ({name})"), text),
+        Some(text) => json::value(&format!("{entry} ({name})"), text)
+            .map(|value| (value, Literals::of_reference(&name))),
         None => Err(problem(entry, format!("names `{name}`, which was not read along with the catalog"))),
     }
 }
@@ -158,7 +181,7 @@ fn included(entry: &str, section: Value, material: &Material) -> Result<Value, C
 /// What the sections give, each with its place for errors.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
-    pub(super) servers: Vec<(String, Server)>,
+    pub(super) servers: Vec<(String, Server, Literals)>,
     pub(super) tools: Vec<(String, Draft)>,
 }
 
@@ -168,8 +191,8 @@ type Tools = BTreeMap<ToolId, Arc<Tool>>;
 impl Parts {
     fn check(self) -> Result<(Servers, Tools), CatalogError> {
         let mut servers = Servers::new();
-        for (entry, server) in self.servers {
-            server.check(&entry)?;
+        for (entry, server, literals) in self.servers {
+            server.check(&entry, literals)?;
             if servers.insert(server.id.clone(), Arc::new(server)).is_some() {
                 return Err(problem(&entry, "stands twice; give each server an id of its own"));
             }

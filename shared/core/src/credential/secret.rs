@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{SCHEME, SecretRef, text};
+use crate::literal::{is_placeholder, unfilled};
 use crate::redact::REDACTED;
 
 /// A text of a foreign definition: the value itself, or `secret://name` for where it stands.
@@ -68,12 +69,19 @@ impl<'de> Deserialize<'de> for Sensitive {
         // Not `String::deserialize`, whose complaint would repeat what it found.
         match Value::deserialize(deserializer)? {
             Value::String(text) if text.is_empty() => Err(D::Error::custom("is empty")),
+            Value::String(text) if is_placeholder(&text) => Err(D::Error::custom(unfilled())),
             Value::String(text) => Ok(Self(text)),
             other
             @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
                 Err(D::Error::custom(format_args!("is {}; accepted is a text", crate::catalog::kind(&other))))
             }
         }
+    }
+}
+
+impl Serialize for Sensitive {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:?}"))
     }
 }
 
@@ -89,6 +97,9 @@ impl<'de> Deserialize<'de> for Setting {
         if text.starts_with(SCHEME) {
             let kept = SecretRef::parse(&text).map_err(D::Error::custom)?;
             return Ok(Self::Secret(Secret::Kept(kept)));
+        }
+        if is_placeholder(&text) {
+            return Err(D::Error::custom(unfilled()));
         }
         Ok(Self::Plain(text))
     }

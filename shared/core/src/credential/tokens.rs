@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use super::{Secret, Setting, text};
+use crate::literal::wrong_in_address;
 
 /// OAuth 2 client credentials, RFC 6749, section 4.4.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,14 +131,11 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D:
 }
 
 /// Refuses an address where nothing could be asked for, or that would tell a password.
-pub(crate) fn check_address(url: &Url) -> Result<(), &'static str> {
+pub(crate) fn check_address(url: &Url) -> Result<(), String> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err("is not an http or https address");
+        return Err("is not an http or https address".to_owned());
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("carries a user or password; leave them out");
-    }
-    Ok(())
+    wrong_in_address(url).map_or(Ok(()), Err)
 }
 
 const fn yes() -> bool {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{CallRequest, Operation, RequestError};
+use crate::complaint::without_values;
 
 /// What is asked of the target, with what the operation needs.
 #[derive(Debug, Clone)]
@@ -89,7 +90,11 @@ impl CallRequest {
     fn needs<'a, T: Deserialize<'a>>(&'a self, accepted: &str) -> Result<T, RequestError> {
         serde_json::from_str(self.arguments.get()).map_err(|found| RequestError {
             field: "arguments".to_owned(),
-            problem: format!("{found}; `{}` accepts {accepted}", self.operation.as_str()),
+            problem: format!(
+                "{}; `{}` accepts {accepted}",
+                without_values(&found.to_string()),
+                self.operation.as_str()
+            ),
         })
     }
 }
@@ -109,6 +114,9 @@ fn texts(arguments: Box<RawValue>) -> Result<Box<RawValue>, RequestError> {
     match serde_json::from_str::<Option<Texts>>(arguments.get()) {
         Ok(Some(_)) => Ok(arguments),
         Ok(None) => serde_json::value::to_raw_value(&Texts::new()).map_err(|e| problem(e.to_string())),
-        Err(found) => Err(problem(format!("{found}; accepted is a JSON object whose values are texts"))),
+        Err(found) => {
+            let found = without_values(&found.to_string());
+            Err(problem(format!("{found}; accepted is a JSON object whose values are texts")))
+        }
     }
 }

@@ -64,6 +64,21 @@ pub struct CallRequest {
     pub resume: Option<Resume>,
     /// The digest of what is asked: operation, target and arguments, and of `resume`.
     pub digest: Digest,
+    /// What workers of earlier versions called the same, where they called it otherwise.
+    pub earlier_digest: Option<Digest>,
+}
+
+impl CallRequest {
+    /// Whether a stored digest is that of this request.
+    pub fn is_of(&self, stored: &Digest) -> bool {
+        *stored == self.digest || self.earlier_digest.as_ref() == Some(stored)
+    }
+
+    /// Whether a stored digest is that of this request's question, whatever either resumes.
+    pub fn has_question_of(&self, stored: &Digest) -> bool {
+        let own = [Some(&self.digest), self.earlier_digest.as_ref()];
+        own.into_iter().flatten().any(|digest| digest.question() == stored.question())
+    }
 }
 
 /// What a request wants to run.

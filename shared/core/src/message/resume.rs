@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::RequestError;
 use crate::catalog::json::single;
 use crate::ids::CallId;
+use crate::redact::quoted;
 
 /// What a request adds to an earlier one that ended as `input_required`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -43,13 +44,9 @@ impl Resume {
         match answers.iter().find(|(_, answer)| !answer.is_object()) {
             None => Ok(answers.into_iter().map(|(key, _)| key).collect()),
             Some((key, _)) => Err(wrong(format!(
-                "`{key}` is no object; accepted is for example {{\"{key}\": {{\"action\": \"accept\", \"content\": {{..}}}}}}"
+                "{} is no object; accepted is for example {{\"key\": {{\"action\": \"accept\", \"content\": {{..}}}}}}",
+                quoted(key)
             ))),
         }
-    }
-
-    /// As a value, for the digest.
-    pub(super) fn to_value(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
     }
 }

@@ -10,7 +10,10 @@ use super::{
     CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RequestError,
     Resume, RetryWish, Target, TimeLimit, User,
 };
-use crate::digest::Digest;
+use crate::canonical::Node;
+use crate::catalog::kind;
+use crate::complaint::{place, without_values};
+use crate::digest::{Digest, RequestDigest};
 use crate::ids::{CallId, CallKey, ServerId, SessionId, Tenant, ToolId};
 use crate::time::Timestamp;
 
@@ -123,9 +126,9 @@ impl CallRequest {
         check_version(body)?;
         let mut json = serde_json::Deserializer::from_str(body);
         let wire: WireRequest = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-            let path = e.path().to_string();
-            let field = if path == "." { "body".to_owned() } else { path };
-            fault(&field, e.into_inner().to_string())
+            let place = place("", e.path());
+            let field = if place.is_empty() { "body" } else { place.as_str() };
+            fault(field, without_values(&e.inner().to_string()))
         })?;
         json.end().map_err(|e| fault("body", e.to_string()))?;
         Self::from_wire(wire)
@@ -143,7 +146,7 @@ impl CallRequest {
             }
         };
         let target = target(wire.tool, wire.function, wire.server, wire.name, wire.operation)?;
-        object("arguments", &wire.arguments)?;
+        let arguments = object("arguments", wire.arguments.get())?;
         if let Some(resume) = &wire.resume {
             check_resume(resume, &call_id, wire.operation)?;
         }
@@ -164,12 +167,11 @@ impl CallRequest {
         if let Some(user) = &wire.user {
             check_user(user)?;
         }
-        let digest = Digest::of_request(
-            wire.operation.as_str(),
-            &target.to_string(),
-            &wire.arguments,
-            wire.resume.as_ref().map(Resume::to_value).as_ref(),
-        );
+        let resume = wire.resume.as_ref().map(serde_json::to_string).transpose();
+        let resume = resume.map_err(|e| fault("resume", without_values(&e.to_string())))?;
+        let resume = resume.as_deref().map(|text| object("resume", text)).transpose()?;
+        let RequestDigest { digest, earlier } =
+            RequestDigest::of(wire.operation.as_str(), &target.to_string(), &arguments, resume.as_ref());
         let request = Self {
             key: CallKey { tenant: wire.tenant, call_id },
             idempotency_key: wire.idempotency_key,
@@ -188,6 +190,7 @@ impl CallRequest {
             reply: wire.reply,
             resume: wire.resume,
             digest,
+            earlier_digest: earlier,
         };
         request.ask()?;
         Ok(request)
@@ -335,14 +338,25 @@ fn check_version(body: &str) -> Result<(), RequestError> {
         v: Option<serde_json::Value>,
     }
     if !body.trim_start().starts_with('{') {
-        let start: String = body.trim_start().chars().take(20).collect();
-        return Err(fault("body", format!("is not a JSON object: it starts with `{start}`")));
+        let found = match body.trim_start().chars().next() {
+            None => "is empty",
+            Some('[') => "is an array",
+            Some('"') => "is a text",
+            Some(_) => "is not a JSON object",
+        };
+        return Err(fault("body", format!("{found}; accepted is a JSON object, which starts with `{{`")));
     }
-    let version: Version =
-        serde_json::from_str(body).map_err(|e| fault("body", format!("is not valid JSON: {e}")))?;
+    let not_json = |e: serde_json::Error| {
+        fault("body", format!("is not valid JSON: {}", without_values(&e.to_string())))
+    };
+    let version: Version = serde_json::from_str(body).map_err(not_json)?;
     match version.v {
         Some(v) if v.as_u64() == Some(REQUEST_VERSION.into()) => Ok(()),
-        Some(v) => Err(fault("v", format!("is {v}; this fleet accepts {REQUEST_VERSION}"))),
+        Some(v) => {
+            let found =
+                v.as_u64().filter(|v| *v < 1_000).map_or_else(|| kind(&v).to_owned(), |v| v.to_string());
+            Err(fault("v", format!("is {found}; this fleet accepts {REQUEST_VERSION}")))
+        }
         None => Err(fault("v", format!("is missing; this fleet accepts {REQUEST_VERSION}"))),
     }
 }
@@ -371,13 +385,12 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
     (key, address.reply.and_then(|r| serde_json::from_value(r).ok()))
 }
 
-/// What cannot be read whole (a lone surrogate, a number out of range) could be neither checked nor compared.
-fn object(field: &str, raw: &RawValue) -> Result<(), RequestError> {
-    if !raw.get().trim_start().starts_with('{') {
+/// The parts of a JSON object. What can be neither compared nor checked is refused: a text that is too deep, an exponent without end.
+fn object<'a>(field: &str, text: &'a str) -> Result<Node<'a>, RequestError> {
+    if !text.trim_start().starts_with('{') {
         return Err(fault(field, "is not a JSON object; accepted is a JSON object"));
     }
-    let read = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw.get());
-    read.map(drop).map_err(|e| fault(field, format!("is no usable JSON object: {e}")))
+    Node::parse(text).map_err(|problem| fault(field, problem))
 }
 
 fn bounded(field: &str, value: Option<u32>, max: u32) -> Result<(), RequestError> {

@@ -1,13 +1,18 @@
 //! The forms of others: Pika's tool definitions and the GenAI IDP accelerator's secret, as they are, and what is wrong with them.
 
 use serde_json::{Value, json};
-use toolfleet_core::catalog::{Catalog, Executor, Material, Tool};
+use toolfleet_core::catalog::{Catalog, CatalogError, Executor, Literals, Material, Tool};
 use toolfleet_core::credential::{Credential, Secret, Setting};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::message::User;
 
 const PIKA: &str = include_str!("../fixtures/pika-tools.json");
 const IDP: &str = include_str!("../fixtures/idp-external-mcp-agents-secret.json");
+
+/// A catalog that is a secret as a whole.
+fn sealed(text: &str) -> Result<Catalog, CatalogError> {
+    Catalog::parse_with(text, &Material { literals: Literals::Accepted, ..Material::default() })
+}
 
 fn tool<'a>(catalog: &'a Catalog, id: &str) -> &'a Tool {
     catalog.tool(&ToolId::parse(id).unwrap()).unwrap_or_else(|| panic!("no tool `{id}`"))
@@ -53,7 +58,7 @@ fn pikas_definitions_are_accepted_as_they_are() {
 
     let api = tool(&catalog, "api-mcp-tool");
     assert!(api.open && api.functions.is_empty(), "without a functionSchema its server's list stands");
-    assert_eq!(api.server().unwrap().headers["X-API-Key"], "secret://api/key");
+    assert_eq!(api.server().unwrap().headers["X-API-Key"].expose(), "secret://api/key");
 
     let lambda = tool(&catalog, "custom-business-logic");
     assert!(
@@ -149,7 +154,7 @@ fn a_mistake_in_a_pika_definition_names_tool_and_field() {
         (with("url", Value::Null), "pika.t.mcpServerUrl: is missing"),
         (with("mcpServerUrl", json!("https://other.example/mcp")), "pika.t.url: differs from `mcpServerUrl`"),
         (with("url", json!("ftp://h/x")), "pika.t.url: has the scheme `ftp`"),
-        (with("toolId", json!("a b")), "pika.a b.toolId: `a b` is not a valid tool id"),
+        (with("toolId", json!("a b")), "pika.a b.toolId: is not a valid tool id: it has ' ' at character 2"),
         (with("executionTimeout", json!(0)), "pika.t.executionTimeout: is 0"),
         (with("accesRules", json!([])), "pika.t.accesRules: is not a field that is understood here"),
         (
@@ -164,7 +169,10 @@ fn a_mistake_in_a_pika_definition_names_tool_and_field() {
             with("accessRules", json!([{"userTypes": ["a"]}])),
             "pika.t.accessRules[0]: missing field `enabled`",
         ),
-        (with("lifecycle", json!({"status": "gone"})), "pika.t.lifecycle.status: unknown variant `gone`"),
+        (
+            with("lifecycle", json!({"status": "gone"})),
+            "pika.t.lifecycle.status: is not what it should be; expected one of `enabled`",
+        ),
         (
             with("functionSchema", json!([{"name": "f", "parameters": {"type": "objekt"}}])),
             "pika.t.functionSchema.f.parameters: is not a usable JSON Schema",
@@ -206,7 +214,7 @@ fn a_mistake_in_a_pika_definition_names_tool_and_field() {
 
 #[test]
 fn the_idp_secret_is_accepted_as_it_is() {
-    let catalog = Catalog::parse(IDP).unwrap();
+    let catalog = sealed(IDP).unwrap();
     let [named, unnamed] = catalog.servers()[..] else { panic!("{catalog:?}") };
     let (unnamed, named) = (named, unnamed);
     assert_eq!(named.id.as_str(), "my_custom_calculator_agent");
@@ -265,7 +273,7 @@ fn a_mistake_in_the_idp_secret_names_entry_and_field_and_repeats_no_value() {
     for (change, expected) in cases {
         let mut agents: Vec<Value> = serde_json::from_str(IDP).unwrap();
         change(&mut agents[1]);
-        let error = Catalog::parse(&json!(agents).to_string()).expect_err(expected).to_string();
+        let error = sealed(&json!(agents).to_string()).expect_err(expected).to_string();
         assert!(error.contains(expected) && !error.contains("1234567"), "{error}\n instead of {expected}");
     }
     let text = Catalog::parse(r#"[{"mcp_url": "https://h/"}, "1234567"]"#).unwrap_err().to_string();

@@ -57,7 +57,7 @@ fn a_mistake_about_a_program_names_server_and_field_and_no_value() {
         ),
         (json!({"id": "s", "url": url, "cwd": "/"}), "servers.s.cwd: belongs to a server with a `command`"),
         (with("command", json!(" ")), "servers.s.command: is no program"),
-        (with("command", json!(["uvx"])), "servers.s.command: invalid type"),
+        (with("command", json!(["uvx"])), "servers.s.command: is not what it should be; expected a string"),
         (with("args", json!(["--token", "secret://git"])), "servers.s.args[1]: names a secret"),
         (with("env", json!({"A=B": "sk-live"})), "servers.s.env.A=B: is not a name"),
         (with("env", json!({"A": "sk-live\u{0}"})), "servers.s.env.A: has a NUL"),

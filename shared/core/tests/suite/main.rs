@@ -11,6 +11,7 @@
 mod catalog;
 mod catalog_forms;
 mod catalog_programs;
+mod catalog_secrets;
 mod message;
 mod state_properties;
 mod state_table;

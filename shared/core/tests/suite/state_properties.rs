@@ -80,6 +80,8 @@ impl World {
         Visit {
             key: key(),
             digest: Digest::of_text(question),
+            earlier_digest: None,
+            caller: Box::default(),
             nonce: Nonce::from_random(self.nonces),
             worker: WorkerId::parse("w").unwrap(),
             enqueued_at: Timestamp::from_ms(0),

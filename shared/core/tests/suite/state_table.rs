@@ -1,10 +1,10 @@
 //! The state table, as a table: for each state, what each visitor finds there.
 
 use toolfleet_core::call::{
-    CallRow, Claim, Decision, Event, Finding, Held, HeldReason, State, Then, Visit, decide,
+    CallRow, Caller, Claim, Decision, Event, Finding, Held, HeldReason, State, Then, Visit, decide,
 };
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
+use toolfleet_core::ids::{CallId, CallKey, Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
 use toolfleet_core::time::Timestamp;
@@ -24,6 +24,8 @@ fn visit(nonce: u128, now_ms: u64) -> Visit {
     Visit {
         key: key(),
         digest: Digest::of_text("question"),
+        earlier_digest: None,
+        caller: Box::default(),
         nonce: Nonce::from_random(nonce),
         worker: WorkerId::parse("w1").unwrap(),
         enqueued_at: at(0),
@@ -474,6 +476,70 @@ fn a_dead_letter_is_a_failure_until_something_was_sent_and_unknown_after_that() 
     }
     assert!(matches!(left(&claimed().0, &give_up(0)), Finding::HeldElsewhere { .. }));
     assert_eq!(left(&done(), &give_up(0)), Finding::AlreadyRecorded);
+}
+
+/// A visit by the message `id` that `sender` sent for a session.
+fn by(sender: &str, session: &str, id: &str, now_ms: u64) -> Visit {
+    let caller = Caller {
+        session: Some(SessionId::parse(session).unwrap()),
+        ..Caller::unknown(Some(sender), Some(id))
+    };
+    Visit { caller: Box::new(caller), ..visit(u128::from(now_ms) + 100, now_ms) }
+}
+
+fn conclude(visit: Visit) -> Event {
+    Event::Conclude { visit, outcome: refusal(), definition: None }
+}
+
+#[test]
+fn a_row_keeps_who_asked_first_whatever_made_it() {
+    let first = by("A", "s1", "m1", 0);
+    let caller = Some(first.caller.clone());
+    let (row, then) = stored(None, &claim_by(first.clone()));
+    let Then::Execute(claim) = then else { panic!("a claim") };
+    assert_eq!(row.caller, caller);
+    let released =
+        stored(Some(&row), &Event::Release { claim, attempts: 1, exposed: false, held: None, now: at(10) }).0;
+    // Another message of the same caller goes on with it, in the first one's name.
+    let (again, _) = stored(Some(&released), &claim_by(by("A:other-process", "s1", "m2", 20)));
+    assert_eq!(again.caller, caller);
+    for event in [conclude(first.clone()), Event::AwaitApproval { visit: first.clone() }] {
+        assert_eq!(stored(None, &event).0.caller, caller);
+    }
+    assert_eq!(stored(Some(&withdrawn(None)), &claim_by(first)).0.caller, caller, "learnt from the message");
+}
+
+#[test]
+fn a_message_of_somebody_else_neither_claims_nor_ends_a_call() {
+    let (row, then) = stored(None, &claim_by(by("A", "s1", "m1", 0)));
+    let Then::Execute(claim) = then else { panic!("a claim") };
+    let released =
+        stored(Some(&row), &Event::Release { claim, attempts: 1, exposed: false, held: None, now: at(10) }).0;
+    for visit in [by("B", "s1", "m2", AFTER_LEASE), by("A", "s2", "m2", AFTER_LEASE)] {
+        for row in [&row, &released] {
+            assert!(matches!(left(row, &claim_by(visit.clone())), Finding::HeldElsewhere { .. }));
+            assert_eq!(left(row, &conclude(visit.clone())), Finding::OfAnother);
+            let hold = hold_by(visit.clone(), HeldReason::ServerPause);
+            assert!(matches!(left(row, &hold), Finding::HeldElsewhere { .. }));
+        }
+        let ended = stored(Some(&released), &conclude(by("A", "s1", "m1", 20))).0;
+        assert_eq!(left(&ended, &claim_by(visit.clone())), Finding::AlreadyRecorded);
+        assert_eq!(left(&ended, &conclude(visit)), Finding::OfAnother);
+    }
+    // The first message itself, however its sender is named by then.
+    assert!(matches!(stored(Some(&released), &claim_by(by("C", "s1", "m1", 20))).1, Then::Execute(_)));
+}
+
+#[test]
+fn a_row_of_an_earlier_version_is_met_as_before() {
+    let (row, _) = stored(None, &claim_by(by("A", "s1", "m1", 0)));
+    let older = CallRow { caller: None, state: State::Released, lease_until: None, ..row };
+    assert!(matches!(stored(Some(&older), &claim_by(by("B", "s2", "m2", 1))).1, Then::Execute(_)));
+    let earlier = Digest::of_text("as earlier versions wrote it");
+    let older = CallRow { digest: Some(earlier.clone()), ..older };
+    assert_eq!(left(&older, &claim_by(by("A", "s1", "m1", 1))), Finding::Mismatch);
+    let visit = Visit { earlier_digest: Some(earlier), ..by("A", "s1", "m1", 1) };
+    assert!(matches!(stored(Some(&older), &claim_by(visit)).1, Then::Execute(_)));
 }
 
 fn hold_by(visit: Visit, reason: HeldReason) -> Event {

@@ -49,8 +49,7 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
         }
     };
     spinner.finish_and_clear();
-    let asked = &ready.request.digest;
-    if row.as_ref().and_then(|row| row.digest.as_ref()).is_some_and(|stored| stored != asked) {
+    if row.as_ref().and_then(|row| row.digest.as_ref()).is_some_and(|stored| !ready.request.is_of(stored)) {
         output.note(&format!(
             "refused (idempotency_mismatch): the id {} was used before for another question; what follows is the result of \
              that call. Send this one under an id of its own.",

@@ -79,6 +79,7 @@ pub(crate) fn row(record: &AuditRecord) -> Vec<String> {
         AuditKind::Call => record.outcome.to_string(),
         kind @ (AuditKind::LateAnswer
         | AuditKind::IdempotencyMismatch
+        | AuditKind::Duplicate
         | AuditKind::Undecodable
         | AuditKind::Unauthorised) => format!("{} ({})", record.outcome, kind.as_str()),
     };

@@ -73,7 +73,12 @@ pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) ->
             Claimed::Elsewhere { after_ms: arrival.wait_for_holder_ms(retry_after_ms) }
         }
         Turn::Found {
-            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,
+            finding:
+                Finding::AlreadyRecorded
+                | Finding::OfAnother
+                | Finding::AwaitingApproval
+                | Finding::Lost
+                | Finding::Nothing,
             ..
         } => Claimed::Elsewhere { after_ms: fleet.limits.lease_ms() },
     })

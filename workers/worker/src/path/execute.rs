@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_core::breaker::Admission;
-use toolfleet_core::call::HeldReason;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Ask;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
@@ -183,15 +181,20 @@ async fn attempts(
         if trail.lease_lost.load(Ordering::Acquire) {
             return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
         }
-        if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(&call.server.id, fleet.now()) {
-            let until = waits_until(fleet, &call.server.id, trail.started_at, call.deadline);
-            if fleet.now().plus_ms(retry_after_ms) >= until {
-                let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-                return Executed::Finished(unavailable(fleet, &call.server.id, ran, retry_after_ms));
+        let (server, tenant) = (&call.server.id, &call.request.key.tenant);
+        let permit = match fleet.breakers.ask(server, tenant, fleet.now()) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let wait = Wait::refused(fleet, server, refusal);
+                if wait.held.next_try_at
+                    >= waits_until(fleet, server, wait.held.reason, trail.started_at, call.deadline)
+                {
+                    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+                    return Executed::Finished(unavailable(fleet, server, ran, &wait));
+                }
+                return Executed::Held(wait);
             }
-            let reason = HeldReason::ServerFailing;
-            return Executed::Held(Wait::for_server(fleet, &call.server.id, reason, retry_after_ms));
-        }
+        };
         let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         trail.sending.store(true, Ordering::Release);
         let operation = call.request.operation;
@@ -204,9 +207,11 @@ async fn attempts(
         drop(span);
         trail.sending.store(false, Ordering::Release);
         fleet.reachable.learn(&call.server.id, &answer, fleet.now());
+        // An attempt that the caller's own deadline cut short says nothing of the server.
+        let cut_short = answer.is_err() && Instant::now() >= deadline;
+        let pause_ms = if cut_short { None } else { permit.record(&answer, fleet.now()) };
         let fault = match answer {
             Ok(answer) => {
-                fleet.breakers.answered(&call.server.id, fleet.now());
                 if let AnswerKind::Task(TaskHandle { id, poll_interval_ms }) = answer.kind {
                     let after_ms = follow::poll_after_ms(poll_interval_ms);
                     trail.exposed.store(true, Ordering::Release);
@@ -215,12 +220,8 @@ async fn attempts(
                 }
                 return Executed::Finished(outcome_of(answer));
             }
-            Err(fault) => fault,
+            Err(fault) => fault.paused_for(pause_ms),
         };
-        // An attempt that the caller's own deadline cut short says nothing of the server.
-        if Instant::now() < deadline {
-            fleet.breakers.failed(&call.server.id, &fault, fleet.now());
-        }
         tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, %fault, "an attempt failed");
         if fault.may_have_run() == MayHaveRun::Unknown {
             trail.exposed.store(true, Ordering::Release);
@@ -237,17 +238,7 @@ async fn attempts(
             backoff_ms: backoff::after_tries(made),
             tries,
             unreachable_backoff_ms: backoff::unreachable(arrival.tries(), tries),
-            wait_until: match reason_of(&fault) {
-                HeldReason::ServerUnreachable => {
-                    waits_until(fleet, &call.server.id, trail.started_at, call.deadline)
-                }
-                HeldReason::Credential
-                | HeldReason::OwnTrouble
-                | HeldReason::ServerFailing
-                | HeldReason::ServerPause
-                | HeldReason::Share
-                | HeldReason::BackOff => call.deadline,
-            },
+            wait_until: waits_until(fleet, server, reason_of(&fault), trail.started_at, call.deadline),
         };
         match after(&fault, standing) {
             Next::End(outcome) => return Executed::Finished(outcome),
@@ -255,8 +246,7 @@ async fn attempts(
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
-                let wait = Wait::for_server(fleet, &call.server.id, reason_of(&fault), after_ms);
-                return Executed::Held(wait.with_fault(&fault));
+                return Executed::Held(Wait::after_fault(fleet, &call.server.id, &fault, after_ms));
             }
             Next::Again { after_ms, counted } => {
                 if !counted {

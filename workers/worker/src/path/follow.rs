@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_core::breaker::Admission;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
@@ -79,12 +78,13 @@ pub(super) async fn ask(
     deadline: Instant,
 ) -> Asked {
     let server = &ready.call.server.id;
-    if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(server, fleet.now()) {
-        return Asked::Troubled {
-            after_ms: poll_after_ms(Some(retry_after_ms)),
-            may_have_run: MayHaveRun::No,
-        };
-    }
+    let permit = match fleet.breakers.ask(server, &ready.call.request.key.tenant, fleet.now()) {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            let after_ms = poll_after_ms(Some(refusal.retry_after_ms));
+            return Asked::Troubled { after_ms, may_have_run: MayHaveRun::No };
+        }
+    };
     let within = Instant::now() + Duration::from_millis(ready.call.attempt_ms);
     let onward = arrival.trace_context();
     let question = TaskQuestion {
@@ -95,19 +95,15 @@ pub(super) async fn ask(
         tracestate: onward.tracestate.as_deref(),
         deadline: within.min(deadline),
     };
-    let asked = told(fleet, ready, overheard, task, question).await;
-    fleet.reachable.learn(server, &asked, fleet.now());
-    let fault = match asked {
-        Ok(asked) => {
-            fleet.breakers.answered(server, fleet.now());
-            return asked;
-        }
-        Err(fault) => fault,
-    };
+    let told = told(fleet, ready, overheard, task, question).await;
+    fleet.reachable.learn(server, &told, fleet.now());
     // A question that the caller's own deadline cut short says nothing of the server.
-    if Instant::now() < deadline {
-        fleet.breakers.failed(server, &fault, fleet.now());
-    }
+    let cut_short = told.is_err() && Instant::now() >= deadline;
+    let pause_ms = if cut_short { None } else { permit.record(&told, fleet.now()) };
+    let fault = match told {
+        Ok(asked) => return asked,
+        Err(fault) => fault.paused_for(pause_ms),
+    };
     tracing::info!(call = %ready.call.request.key, server = %server, %fault, "a question after a task failed");
     let wait = backoff::after_tries(arrival.tries());
     let after_ms = match fault.retry_class() {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use toolfleet_aws::Trouble;
 use toolfleet_aws::queue::Outgoing;
 
-use super::visit::{Arrival, FIRST_SENDER, FIRST_SENT, MANY_RECEIVES, PARKS};
+use super::visit::{Arrival, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, MANY_RECEIVES, PARKS};
 use crate::backoff;
 use crate::fleet::{Fleet, Step};
 use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
@@ -67,6 +67,9 @@ async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64, parks: u32) -> Resu
     attributes.insert(PARKS.into(), parks.to_string());
     if let Some(sender) = &arrival.sender {
         attributes.insert(FIRST_SENDER.into(), sender.clone());
+    }
+    if let Some(message_id) = &arrival.first_message {
+        attributes.insert(FIRST_MESSAGE.into(), message_id.clone());
     }
     let parked = Outgoing {
         body: arrival.body().to_owned(),

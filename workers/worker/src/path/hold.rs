@@ -4,6 +4,8 @@
 //!
 //! **Invariant:** a call that waits longer than [`WORTH_TELLING_MS`] before its claim has a row that says why.
 
+use std::sync::Arc;
+
 use toolfleet_aws::Trouble;
 use toolfleet_core::call::{Event, Finding, Held, HeldReason};
 use toolfleet_core::fault::{Fault, RetryClass};
@@ -15,6 +17,7 @@ use toolfleet_core::time::Timestamp;
 use super::record::{self, Concluded};
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
+use crate::breakers::Refusal;
 use crate::fleet::Fleet;
 
 /// A shorter wait is not written down.
@@ -28,6 +31,20 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    /// A wait for a server after a fault.
+    pub(super) fn after_fault(fleet: &Fleet, server: &ServerId, fault: &Fault, after_ms: u64) -> Self {
+        Self::for_server(fleet, server, reason_of(fault), after_ms).with_fault(fault)
+    }
+
+    /// A wait for a server whose breaker is open, or that asked for a pause.
+    pub(super) fn refused(fleet: &Fleet, server: &ServerId, refusal: Refusal) -> Self {
+        let wait = Self::for_server(fleet, server, refusal.reason, refusal.retry_after_ms);
+        match refusal.last_fault {
+            Some(fault) => wait.with_fault(fault),
+            None => wait,
+        }
+    }
+
     /// A wait for a server.
     pub(super) fn for_server(fleet: &Fleet, server: &ServerId, reason: HeldReason, after_ms: u64) -> Self {
         let held = Held::new(reason, Some(server.clone()), fleet.now(), after_ms);
@@ -61,29 +78,44 @@ impl Wait {
     }
 }
 
-/// Until when a call waits for a server that it cannot reach: its deadline, or `TOOLFLEET_UNREACHABLE_WAIT_MS` after `since` where the
-/// server has not answered this worker within the last hour, because nobody gains from a misspelt address that is tried for long.
+/// Until when a call waits for a server: its deadline. One that cannot be reached, and has not answered this worker within the last
+/// hour, is waited for until `TOOLFLEET_UNREACHABLE_WAIT_MS` after `since`, because nobody gains from a misspelt address that is tried
+/// for long.
 pub(super) fn waits_until(
     fleet: &Fleet,
     server: &ServerId,
+    reason: HeldReason,
     since: Timestamp,
     deadline: Timestamp,
 ) -> Timestamp {
-    if fleet.reachable.has_answered(server, fleet.now()) {
+    if reason != HeldReason::ServerUnreachable || fleet.reachable.has_answered(server, fleet.now()) {
         return deadline;
     }
     since.plus_ms(fleet.limits.unreachable_wait_ms()).min(deadline)
 }
 
-/// The end of a call whose server cannot be reached, or fails too often, for as long as the call can wait.
-pub(super) fn unavailable(fleet: &Fleet, server: &ServerId, ran: MayHaveRun, after_ms: u64) -> Outcome {
-    let last = fleet.reachable.last_failure(server);
+/// The end of a call that can wait no longer.
+pub(super) fn unavailable(fleet: &Fleet, server: &ServerId, ran: MayHaveRun, wait: &Wait) -> Outcome {
+    let last =
+        wait.held.last_fault.as_deref().map(Arc::from).or_else(|| fleet.reachable.last_failure(server));
     let last = last.map_or_else(String::new, |last| format!(" The last try met: {last}."));
     let text = format!(
-        "Server `{server}` is not available, and the call cannot wait any longer.{last}{}",
+        "Server `{server}` is not available, and the call cannot wait any longer: {}.{last}{}",
+        wait.why(),
         if ran == MayHaveRun::No { " Nothing was sent to the tool." } else { "" }
     );
-    Outcome::failed(Why::new(Code::ServerUnreachable, text, ran).retryable(Some(after_ms)))
+    Outcome::failed(Why::new(code_of(wait.held.reason), text, ran).retryable(Some(wait.after_ms)))
+}
+
+/// The code of a call that can wait no longer.
+const fn code_of(reason: HeldReason) -> Code {
+    match reason {
+        HeldReason::ServerUnreachable | HeldReason::Share => Code::ServerUnreachable,
+        HeldReason::ServerFailing | HeldReason::BackOff => Code::ServerError,
+        HeldReason::ServerPause => Code::RateLimited,
+        HeldReason::Credential => Code::CredentialUnavailable,
+        HeldReason::OwnTrouble => Code::InternalError,
+    }
 }
 
 /// What a call waits for after such a fault.
@@ -129,7 +161,12 @@ pub(super) async fn hold(
         }
         Turn::Stored { .. }
         | Turn::Found {
-            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,
+            finding:
+                Finding::AlreadyRecorded
+                | Finding::OfAnother
+                | Finding::AwaitingApproval
+                | Finding::Lost
+                | Finding::Nothing,
             ..
         } => Ok(Concluded::Later { after_ms, why }),
     }

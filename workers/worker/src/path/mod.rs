@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** a message ends in one of two ways: acknowledged with the proof of a record, or given back to the queue.
 
+mod account;
 mod acknowledge;
 mod admit;
 mod arguments;
@@ -21,6 +22,7 @@ mod follow;
 mod give_back;
 mod hold;
 mod lease;
+mod list;
 mod notify;
 mod overheard;
 mod prepare;
@@ -46,6 +48,7 @@ use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
 use prepare::Prepared;
+pub(crate) use list::Unlisted;
 pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
 use record::Recorded;

@@ -6,23 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_aws::Trouble;
-use toolfleet_core::breaker::Admission;
-use toolfleet_core::call::HeldReason;
 use toolfleet_core::catalog::Server;
 use toolfleet_core::fault::{Fault, RetryClass};
-use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_mcp::Endpoint;
 
 use super::admit::AdmittedCall;
 use super::arguments::check_arguments;
-use super::hold::{Wait, reason_of, unavailable, waits_until};
+use super::hold::{Wait, unavailable, waits_until};
+use super::list::{Unlisted, listed};
 use super::resume;
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
-use crate::listing::{ListedTool, Listing, believed_for};
+use crate::listing::{ListedTool, Listing};
 
 pub(super) enum Prepared {
     Ready(Box<ReadyCall>),
@@ -42,8 +41,9 @@ pub(super) async fn prepare(
     arrival: &Arrival,
     mut call: AdmittedCall,
 ) -> Result<Prepared, Trouble> {
-    if let Admission::Refused { retry_after_ms } = fleet.breakers.peek(&call.server.id, fleet.now()) {
-        let wait = Wait::for_server(fleet, &call.server.id, HeldReason::ServerFailing, retry_after_ms);
+    let tenant = &call.request.key.tenant;
+    if let Err(refusal) = fleet.breakers.peek(&call.server.id, tenant, fleet.now()) {
+        let wait = Wait::refused(fleet, &call.server.id, refusal);
         return Ok(wait_or_end(fleet, arrival, call, wait));
     }
     let endpoint = match ready_endpoint(fleet, &call).await {
@@ -55,14 +55,18 @@ pub(super) async fn prepare(
         let tools = match listed(fleet, &call, &endpoint).await {
             Ok(tools) => tools,
             // A registered tool can do without its server's hints, but not without the definition it is pinned to.
-            Err(fault)
+            Err(unlisted)
                 if call.registered
                     && call.pin.is_none()
-                    && (arrival.tries() <= 1 || fault.retry_class() == RetryClass::Permanent) =>
+                    && (arrival.tries() <= 1 || unlisted.is_permanent()) =>
             {
                 Arc::default()
             }
-            Err(fault) => return Ok(listing_failed(fleet, arrival, call, &fault)),
+            Err(Unlisted::Refused(refusal)) => {
+                let wait = Wait::refused(fleet, &call.server.id, refusal);
+                return Ok(wait_or_end(fleet, arrival, call, wait));
+            }
+            Err(Unlisted::Failed(fault)) => return Ok(listing_failed(fleet, arrival, call, &fault)),
         };
         let tool = tools.tool(&call.name);
         if tool.is_none() && tools.is_cut() && (!call.registered || call.pin.is_some()) {
@@ -144,83 +148,29 @@ async fn ready_endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Endpoint, 
 fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
     let after_ms = backoff::after_tries(arrival.tries());
     if fault.retry_class() != RetryClass::Permanent && fleet.now().plus_ms(after_ms) < call.deadline {
-        let wait = Wait::for_server(fleet, &call.server.id, HeldReason::Credential, after_ms);
-        return Prepared::Held { request: call.request, wait: wait.with_fault(fault) };
+        let wait = Wait::after_fault(fleet, &call.server.id, fault, after_ms);
+        return Prepared::Held { request: call.request, wait };
     }
     let text = format!("{fault}. An operator must mend the server's configuration.");
     let why = Why::new(fault.code(), text, MayHaveRun::No).retryable(None);
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
-/// The server's list, as it is kept or as the one fetch brings that is under way for all calls of its tenant.
-async fn listed(
-    fleet: &Arc<Fleet>,
-    call: &AdmittedCall,
-    endpoint: &Endpoint,
-) -> Result<Arc<Listing>, Fault> {
-    let own = (call.server.id.clone(), Some(call.request.key.tenant.clone()));
-    let public = (call.server.id.clone(), None);
-    if let Some(tools) = fleet.listings.get(&own).or_else(|| fleet.listings.get(&public)) {
-        return Ok(tools);
-    }
-    let most_ms = call.attempt_ms.min(fleet.limits.lease_ms() / 4);
-    let left = Duration::from_millis(call.deadline.ms_since(fleet.now()).min(most_ms));
-    let fetch = || {
-        let (fleet, endpoint) = (Arc::clone(fleet), endpoint.clone());
-        let (tenant, session) = (call.request.key.tenant.clone(), call.request.session.clone());
-        async move { fetched(&fleet, &endpoint, &tenant, session.as_ref()).await }
-    };
-    match tokio::time::timeout(left, fleet.listings.flights.join(own, fetch)).await {
-        Ok(Some(listed)) => listed,
-        Ok(None) => Err(Fault::Connect { detail: "the server's list of tools could not be read".to_owned() }),
-        Err(_) => Err(Fault::Connect { detail: "the server's list of tools did not come in time".to_owned() }),
-    }
-}
-
-/// Asks the server for its list, and keeps it. The time does not depend on who asked first.
-async fn fetched(
-    fleet: &Fleet,
-    endpoint: &Endpoint,
-    tenant: &Tenant,
-    session: Option<&SessionId>,
-) -> Result<Arc<Listing>, Fault> {
-    let server = &endpoint.server;
-    if let Admission::Refused { retry_after_ms } = fleet.breakers.ask(server, fleet.now()) {
-        return Err(Fault::RateLimited { retry_after_ms: Some(retry_after_ms) });
-    }
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(fleet.limits.lease_ms() / 4);
-    let listed = fleet.mcp.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
-    fleet.reachable.learn(server, &listed, fleet.now());
-    match &listed {
-        Ok(_) => fleet.breakers.answered(server, fleet.now()),
-        Err(fault) => fleet.breakers.failed(server, fault, fleet.now()),
-    }
-    let list = listed?;
-    let freshness = list.freshness;
-    let tools = Arc::new(fleet.listings.read(server, list).await?);
-    let key = (server.clone(), (!freshness.public).then(|| tenant.clone()));
-    fleet.listings.keep(key, Arc::clone(&tools), believed_for(freshness));
-    Ok(tools)
-}
-
 /// A list that cannot be had executed nothing: whatever may pass is waited for.
 fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
-    let (reason, after_ms) = match fault.retry_class() {
+    let after_ms = match fault.retry_class() {
         RetryClass::Permanent => {
             let text =
                 format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
             let outcome = Outcome::failed(Why::new(fault.code(), text, MayHaveRun::No));
             return Prepared::Over { request: call.request, outcome };
         }
-        RetryClass::Pause { after_ms: Some(ms) } => (HeldReason::ServerPause, ms),
-        RetryClass::Pause { after_ms: None } => {
-            (HeldReason::ServerPause, backoff::after_tries(arrival.tries()))
-        }
-        RetryClass::NotExecuted => (reason_of(fault), backoff::unreachable(arrival.tries(), 1)),
-        RetryClass::Ambiguous => (HeldReason::ServerFailing, backoff::after_tries(arrival.tries())),
+        RetryClass::Pause { after_ms: Some(ms) } => ms,
+        RetryClass::Pause { after_ms: None } | RetryClass::Ambiguous => backoff::after_tries(arrival.tries()),
+        RetryClass::NotExecuted => backoff::unreachable(arrival.tries(), 1),
     };
-    let wait = Wait::for_server(fleet, &call.server.id, reason, after_ms);
-    wait_or_end(fleet, arrival, call, wait.with_fault(fault))
+    let wait = Wait::after_fault(fleet, &call.server.id, fault, after_ms);
+    wait_or_end(fleet, arrival, call, wait)
 }
 
 fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
@@ -247,9 +197,9 @@ fn wait_or_end(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, wait: Wait)
     let server = &call.server.id;
     // A call that lay in a backlog has not been tried yet: its wait begins with the first failure that was seen.
     let since = fleet.reachable.failing_since(server).unwrap_or_else(|| fleet.now()).max(arrival.enqueued_at);
-    if fleet.now().plus_ms(wait.after_ms) < waits_until(fleet, server, since, call.deadline) {
+    if wait.held.next_try_at < waits_until(fleet, server, wait.held.reason, since, call.deadline) {
         return Prepared::Held { request: call.request, wait };
     }
-    let outcome = unavailable(fleet, server, MayHaveRun::No, wait.after_ms);
+    let outcome = unavailable(fleet, server, MayHaveRun::No, &wait);
     Prepared::Over { request: call.request, outcome }
 }

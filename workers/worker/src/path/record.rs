@@ -8,15 +8,14 @@
 use toolfleet_aws::Trouble;
 use toolfleet_aws::calls::Calls;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::call::{CallRow, Event, Finding, Held};
-use toolfleet_core::digest::Digest;
+use toolfleet_core::call::{CallRow, Caller, Event, Finding, Held};
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
-use toolfleet_core::message::{CallRequest, Malformed, Operation, Reply};
+use toolfleet_core::message::{CallRequest, Malformed, Reply};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
-use toolfleet_core::redact::sanitised;
 use toolfleet_core::time::Timestamp;
 
+use super::account;
 use super::claim::ClaimedCall;
 use super::follow::Task;
 use super::swap::{Turn, apply};
@@ -26,11 +25,6 @@ use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::fleet::{Fleet, Step};
 use crate::telemetry::trace;
-
-/// Sanitised arguments longer than this stay out of the record, so that a record is one write unit (1 KiB).
-const ARGUMENT_BYTES: usize = 256;
-/// Sentences are cut to this many characters in the record; the row holds them whole.
-const SENTENCE_CHARS: usize = 200;
 
 /// The proof that a delivery's account stands in the tables.
 pub(super) struct Recorded {
@@ -72,24 +66,29 @@ pub(super) async fn finish(
     // A task that was certainly not answered waits for another call.
     let task = task.filter(|task| !task.unanswered || exposed).map(|task| task.handle);
     let late = outcome.kind;
-    let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
-    if let Event::Finish { outcome, .. } = &mut event
-        && let Err(bytes) = Calls::fits(outcome)
-    {
-        *outcome = too_large(bytes);
-    }
+    let outcome = Calls::fitting(outcome).await.unwrap_or_else(too_large);
+    let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(fleet, &row, &event).await? {
         Turn::Stored { row, .. } => {
             stored(fleet, arrival, &row).await;
             Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *request, *row).await?)))
         }
         Turn::Found { .. } => {
+            let own = arrival.caller(&request);
+            let caller = row.caller.as_deref().unwrap_or(&own);
             let record = AuditRecord {
                 outcome: late,
                 attempts,
                 fence: claim.fence(),
                 worker: Some(fleet.worker.clone()),
-                ..event_record(AuditKind::LateAnswer, request.key.clone(), arrival, now, Some(&request))
+                ..account::of(
+                    AuditKind::LateAnswer,
+                    request.key.clone(),
+                    arrival,
+                    now,
+                    caller,
+                    Some(&request),
+                )
             };
             fleet.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
             fleet.meters.late_answer();
@@ -174,7 +173,8 @@ pub(super) async fn conclude(
 ) -> Result<Concluded, Trouble> {
     let visit = arrival.visit(fleet, &request, false);
     let definition = arrival.catalog().definition(&request.target);
-    match apply(&fleet.calls, None, &Event::Conclude { visit, outcome, definition }).await? {
+    let event = Event::Conclude { visit, outcome: outcome.clone(), definition };
+    match apply(&fleet.calls, None, &event).await? {
         Turn::Stored { row, .. } => {
             stored(fleet, arrival, &row).await;
             Ok(Concluded::Recorded(Box::new(already(fleet, arrival, request, *row).await?)))
@@ -184,6 +184,9 @@ pub(super) async fn conclude(
         }
         Turn::Found { finding: Finding::Mismatch, .. } => {
             Ok(Concluded::Recorded(Box::new(mismatch(fleet, arrival, request).await?)))
+        }
+        Turn::Found { finding: Finding::OfAnother, .. } => {
+            Ok(Concluded::Recorded(Box::new(second(fleet, arrival, request, &outcome).await?)))
         }
         Turn::Found { finding: Finding::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = arrival.wait_for_holder_ms(retry_after_ms);
@@ -209,7 +212,8 @@ pub(super) async fn stored(fleet: &Fleet, arrival: &Arrival, row: &CallRow) {
     fleet.passed(Step::ResultStored).await;
 }
 
-/// The account of a call that has ended, by whoever: its audit record is inserted unless it stands.
+/// The account of a call that has ended, by whoever: its audit record is inserted unless it stands. It names who asked first;
+/// another message with the same question has a record of its own.
 pub(super) async fn already(
     fleet: &Fleet,
     arrival: &Arrival,
@@ -219,33 +223,24 @@ pub(super) async fn already(
     let Some(finished) = &row.finished else {
         return Err(Trouble::passing("the call's row has ended without an outcome"));
     };
-    let record = AuditRecord {
-        definition: row.definition.clone(),
-        attempts: row.attempts,
-        fence: row.fence,
-        worker: row.worker.clone(),
-        enqueued_at: row.enqueued_at,
-        started_at: row.started_at,
-        ..described(
-            event_record(AuditKind::Call, row.key.clone(), arrival, finished.at, Some(&request)),
-            &finished.outcome,
-        )
-    };
+    let own = arrival.caller(&request);
+    let caller = row.caller.as_deref().unwrap_or(&own);
+    let record = account::of_call(&row, finished, arrival, caller, &request);
     fleet.history.insert(&record, row.expires_at).await?;
+    if caller.came_again(&own) {
+        let outcome = Outcome { content: None, ..finished.outcome.clone() };
+        audit_message(fleet, arrival, AuditKind::Duplicate, &request, &outcome).await?;
+    }
+    // The task lives in the conversation of who asked first.
+    let session = caller.session.clone();
     let open_task = row.task.clone().map(|handle| OpenTask {
         tenant: row.key.tenant.clone(),
         target: request.target.clone(),
-        session: request.session.clone(),
+        session,
         handle,
     });
-    let session = request.session;
-    let group = request.group.map(|g| g.id);
     let code = finished.outcome.trouble.as_ref().map(|t| t.code);
-    let reply = request.reply.filter(|_| code != Some(Code::ReplyNotAllowed));
-    let notice = reply_queue(arrival, reply).map(|queue| {
-        let notice = Notice { session, group, ..notice(&row.key, finished.outcome.kind, code, finished.at) };
-        (notice, queue)
-    });
+    let notice = notice_of(arrival, request, finished.outcome.kind, code, finished.at);
     Ok(Recorded { notice, open_task })
 }
 
@@ -257,19 +252,55 @@ pub(super) async fn mismatch(
 ) -> Result<Recorded, Trouble> {
     let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
     let outcome = Outcome::refused(Code::IdempotencyMismatch, text);
-    audit_event(
-        fleet,
-        arrival,
-        AuditKind::IdempotencyMismatch,
-        request.key.clone(),
-        &outcome,
-        Some(&request),
-    )
-    .await?;
-    let code = Some(Code::IdempotencyMismatch);
-    let notice = reply_queue(arrival, request.reply.clone())
-        .map(|queue| (notice(&request.key, OutcomeKind::Refused, code, arrival.sent_at()), queue));
-    Ok(Recorded { notice, open_task: None })
+    audit_message(fleet, arrival, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
+    Ok(of_message_alone(arrival, request, &outcome))
+}
+
+/// Somebody else asked the same under a known id and may not have it: its message ends by itself, the call stays untouched and
+/// nothing is told of it.
+async fn second(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: CallRequest,
+    outcome: &Outcome,
+) -> Result<Recorded, Trouble> {
+    audit_message(fleet, arrival, AuditKind::Duplicate, &request, outcome).await?;
+    Ok(of_message_alone(arrival, request, outcome))
+}
+
+/// The answer to a message that ended without its call.
+fn of_message_alone(arrival: &Arrival, request: CallRequest, outcome: &Outcome) -> Recorded {
+    let code = outcome.trouble.as_ref().map(|why| why.code);
+    let notice = notice_of(arrival, request, outcome.kind, code, arrival.sent_at());
+    Recorded { notice, open_task: None }
+}
+
+/// A record of one message of several under an id. Its time is that of the first sending, so that each delivery writes the same.
+async fn audit_message(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    kind: AuditKind,
+    request: &CallRequest,
+    outcome: &Outcome,
+) -> Result<(), Trouble> {
+    let (at, caller) = (arrival.enqueued_at, arrival.caller(request));
+    let record = account::of(kind, request.key.clone(), arrival, at, &caller, Some(request));
+    fleet.history.insert(&account::described(record, outcome), at.plus_ms(ROW_LIFE_MS)).await
+}
+
+/// A record of a message that is no call.
+async fn audit_stranger(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    kind: AuditKind,
+    key: CallKey,
+    outcome: &Outcome,
+) -> Result<(), Trouble> {
+    // The message's own time, so that each of its deliveries writes the same record.
+    let at = arrival.sent_at();
+    let caller = Caller::unknown(arrival.sender.as_deref(), arrival.first_message.as_deref());
+    let record = account::of(kind, key, arrival, at, &caller, None);
+    fleet.history.insert(&account::described(record, outcome), at.plus_ms(ROW_LIFE_MS)).await
 }
 
 /// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.
@@ -283,7 +314,7 @@ pub(super) async fn unauthorised(
     tracing::warn!(message_id = arrival.message_id(), sender, tenant = %request.key.tenant, code = "tenant_not_allowed", "a sender spoke for a tenant it may not speak for");
     let key = CallKey { tenant: Tenant::unauthorised(), call_id: message_as_id(arrival) };
     let outcome = Outcome::refused(Code::TenantNotAllowed, text);
-    audit_event(fleet, arrival, AuditKind::Unauthorised, key, &outcome, None).await?;
+    audit_stranger(fleet, arrival, AuditKind::Unauthorised, key, &outcome).await?;
     Ok(Recorded { notice: None, open_task: None })
 }
 
@@ -313,7 +344,7 @@ pub(super) async fn malformed(
     }
     let of_message = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
     for key in malformed.addressed.iter().cloned().chain([of_message]) {
-        audit_event(fleet, arrival, AuditKind::Undecodable, key, &outcome, None).await?;
+        audit_stranger(fleet, arrival, AuditKind::Undecodable, key, &outcome).await?;
     }
     let notice = malformed.addressed.and_then(|key| {
         let queue = reply_queue(arrival, malformed.reply)?;
@@ -322,70 +353,18 @@ pub(super) async fn malformed(
     Ok(Recorded { notice, open_task: None })
 }
 
-async fn audit_event(
-    fleet: &Fleet,
+/// What the sender of this message is told, where it wants to be: the names are its own.
+fn notice_of(
     arrival: &Arrival,
-    kind: AuditKind,
-    key: CallKey,
-    outcome: &Outcome,
-    request: Option<&CallRequest>,
-) -> Result<(), Trouble> {
-    // The message's own time, so that each of its deliveries writes the same record.
-    let at = arrival.sent_at();
-    let record = described(event_record(kind, key, arrival, at, request), outcome);
-    fleet.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
-}
-
-fn event_record(
-    kind: AuditKind,
-    key: CallKey,
-    arrival: &Arrival,
-    at: Timestamp,
-    request: Option<&CallRequest>,
-) -> AuditRecord {
-    AuditRecord {
-        kind,
-        tenant: key.tenant,
-        call_id: key.call_id,
-        at,
-        outcome: OutcomeKind::Refused,
-        code: None,
-        message: None,
-        may_have_run: None,
-        tool: request.map(|r| r.target.to_string()),
-        operation: request
-            .filter(|r| r.operation != Operation::ToolsCall)
-            .map(|r| r.operation.as_str().to_owned()),
-        resumes: request.and_then(|r| r.resume.as_ref()).map(|resume| resume.call_id.clone()),
-        definition: None,
-        session: request.and_then(|r| r.session.clone()),
-        user: request.and_then(|r| r.user.clone()),
-        agent: request.and_then(|r| r.agent.clone()),
-        group: request.and_then(|r| r.group.clone()),
-        arguments: request.and_then(|r| sanitised(r.arguments.get(), ARGUMENT_BYTES)),
-        digest: request
-            .map(|r| r.digest.to_string())
-            .unwrap_or_else(|| Digest::of_text(arrival.body()).to_string()),
-        attempts: 0,
-        fence: 0,
-        worker: None,
-        enqueued_at: arrival.enqueued_at,
-        started_at: None,
-    }
-}
-
-fn described(record: AuditRecord, outcome: &Outcome) -> AuditRecord {
-    let why = outcome.trouble.as_ref();
-    AuditRecord {
-        outcome: outcome.kind,
-        code: why.map(|t| t.code.to_string()),
-        // What a tool says in an error is its content, and content stays out of the account.
-        message: why
-            .filter(|t| t.code != Code::ToolReportedError)
-            .map(|t| t.message.chars().take(SENTENCE_CHARS).collect()),
-        may_have_run: why.map(|t| t.may_have_run),
-        ..record
-    }
+    request: CallRequest,
+    outcome: OutcomeKind,
+    code: Option<Code>,
+    finished_at: Timestamp,
+) -> Option<(Notice, String)> {
+    let reply = request.reply.filter(|_| code != Some(Code::ReplyNotAllowed));
+    let queue = reply_queue(arrival, reply)?;
+    let (session, group) = (request.session, request.group.map(|group| group.id));
+    Some((Notice { session, group, ..notice(&request.key, outcome, code, finished_at) }, queue))
 }
 
 fn notice(key: &CallKey, outcome: OutcomeKind, code: Option<Code>, finished_at: Timestamp) -> Notice {
@@ -416,7 +395,7 @@ fn message_as_id(arrival: &Arrival) -> CallId {
 
 fn too_large(bytes: usize) -> Outcome {
     let text = format!(
-        "The tool ran, but its result of {bytes} bytes is larger than a record holds even compressed. Ask it for less, for example in pages."
+        "The tool ran, but its result of {bytes} bytes is larger than a record holds, even compressed. Ask it for less, for example in pages."
     );
     Outcome::failed(Why::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use toolfleet_aws::queue::{Delivery, Receipt};
-use toolfleet_core::call::Visit;
+use toolfleet_core::call::{Caller, Visit};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
@@ -24,6 +24,9 @@ pub(super) const FIRST_SENT: &str = "toolfleet-first-sent-ms";
 pub(super) const PARKS: &str = "toolfleet-parks";
 /// Message attribute: the SenderId of a parked call's first message.
 pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
+
+/// Message attribute: the MessageId of a parked call's first message.
+pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
 /// What a call that leaves holds beside its message, in KiB.
 const STATE_KIB: u32 = 4;
@@ -44,6 +47,8 @@ pub(crate) struct Arrival {
     pub(super) enqueued_at: Timestamp,
     /// Who sent it.
     pub(super) sender: Option<String>,
+    /// The id of the call's first message; unknown where a worker of an earlier version parked it.
+    pub(super) first_message: Option<String>,
     /// How often it was parked.
     pub(super) parks: u32,
 }
@@ -62,7 +67,10 @@ impl Arrival {
         let sender = told(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
         let parks = told(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
         let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
-        Self { catalog, nonce, enqueued_at, sender, parks, delivery, span: Span::none() }
+        let parked = told(PARKS).is_some() || told(FIRST_SENT).is_some();
+        let first_message =
+            told(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
+        Self { catalog, nonce, enqueued_at, sender, first_message, parks, delivery, span: Span::none() }
     }
 
     /// The catalog that stood when the message arrived, for all that is decided of it.
@@ -130,7 +138,16 @@ impl Arrival {
 
     /// What this delivery brings to the state table.
     pub(super) fn visit(&self, fleet: &Fleet, request: &CallRequest, repeatable: bool) -> Visit {
-        self.visit_of(fleet, request.key.clone(), request.digest.clone(), repeatable)
+        Visit {
+            earlier_digest: request.earlier_digest.clone(),
+            caller: Box::new(self.caller(request)),
+            ..self.visit_of(fleet, request.key.clone(), request.digest.clone(), repeatable)
+        }
+    }
+
+    /// Who asks by this message.
+    pub(super) fn caller(&self, request: &CallRequest) -> Caller {
+        Caller::of(request, self.sender.as_deref(), self.first_message.as_deref())
     }
 
     /// The same for a call of which no more than this is known.
@@ -138,6 +155,8 @@ impl Arrival {
         Visit {
             key,
             digest,
+            earlier_digest: None,
+            caller: Box::new(Caller::unknown(self.sender.as_deref(), self.first_message.as_deref())),
             nonce: self.nonce.clone(),
             worker: fleet.worker.clone(),
             enqueued_at: self.enqueued_at,

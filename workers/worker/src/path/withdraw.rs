@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_core::breaker::Admission;
 use toolfleet_core::catalog::{Catalog, Executor, Server};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::Target;
@@ -37,7 +36,7 @@ pub(super) async fn withdraw(fleet: &Fleet, arrival: &Arrival, recorded: &Record
     let Some(server) = server_of(arrival.catalog(), &task.target) else {
         return;
     };
-    if matches!(fleet.breakers.peek(&server.id, fleet.now()), Admission::Refused { .. }) {
+    if fleet.breakers.peek(&server.id, &task.tenant, fleet.now()).is_err() {
         return;
     }
     let asked = async {

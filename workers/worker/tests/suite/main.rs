@@ -25,6 +25,7 @@ mod policy_table;
 mod programs;
 mod progress;
 mod reaping;
+mod records;
 mod reload;
 mod resume;
 mod rig;

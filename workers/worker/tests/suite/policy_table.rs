@@ -169,7 +169,10 @@ async fn prove(rig: &Rig, id: &str, case: &Case) {
     let neighbour = format!("{id}-neighbour");
     rig.mcp.behave();
     rig.mcp.tool("safe", |_| json!({"content": []}));
-    rig.send(request(&neighbour, "safe").to_string()).await;
+    // A pause that the server asked for holds the tenant's next calls, too: an hour at most.
+    let mut body = request(&neighbour, "safe");
+    body["timeout_ms"] = json!(7_200_000);
+    rig.send(body.to_string()).await;
     rig.settle_with(&fleet).await;
     assert_eq!(rig.outcome(&neighbour).await.kind, OutcomeKind::Succeeded, "after: {}", case.name);
 }

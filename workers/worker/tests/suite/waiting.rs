@@ -3,7 +3,7 @@
 use serde_json::json;
 use toolfleet_aws::Tables;
 use toolfleet_aws::sessions::SessionRow;
-use toolfleet_core::call::{Decision, Event, decide};
+use toolfleet_core::call::{Decision, Event, HeldReason, State, decide};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
@@ -79,8 +79,11 @@ async fn a_message_older_than_the_fleets_memory_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_keeps_failing_or_asking_for_pauses_is_left_alone_and_calls_wait_without_attempts() {
-    for fault in [MockFault::status(503), MockFault::status_with(429, "retry-after", "300")] {
+async fn a_server_that_keeps_failing_or_asks_for_a_pause_is_left_alone_and_calls_wait_visibly() {
+    let pause = MockFault::status_with(429, "retry-after", "300");
+    for (fault, reason) in
+        [(MockFault::status(503), HeldReason::ServerFailing), (pause, HeldReason::ServerPause)]
+    {
         let rig = Rig::new().await;
         let fleet = rig.fleet(None).await;
         rig.mcp.always_for("tools/call", fault);
@@ -91,14 +94,14 @@ async fn a_server_that_keeps_failing_or_asking_for_pauses_is_left_alone_and_call
         let asked = rig.mcp.requests_of("tools/call").len();
         rig.send(request("waits", "unsafe").to_string()).await;
         rig.deliver(&fleet).await;
-        assert_eq!(rig.mcp.requests_of("tools/call").len(), asked, "an open breaker sends nothing");
-        let held = rig.row("waits").await.unwrap();
-        let held = held.held().expect("a wait of seconds is told");
-        assert_eq!(held.server.as_ref().map(|s| s.as_str()), Some("mock"));
-        assert!(held.next_try_at > held.since);
+        assert_eq!(rig.mcp.requests_of("tools/call").len(), asked, "nothing is sent meanwhile");
+        let row = rig.row("waits").await.unwrap();
+        let held = row.held().expect("a wait of seconds is told");
+        assert_eq!((held.reason, held.server.as_ref().map(|s| s.as_str())), (reason, Some("mock")));
+        assert!(held.next_try_at > held.since && held.last_fault.is_some());
+        assert_eq!((row.state, row.attempts), (State::Pending, 0));
         rig.mcp.behave();
-        rig.clock.advance_ms(10_000);
-        rig.deliver(&fleet).await;
+        rig.settle_with(&fleet).await;
         assert_eq!(rig.outcome("waits").await.kind, OutcomeKind::Succeeded);
     }
 }

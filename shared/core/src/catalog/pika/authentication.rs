@@ -8,11 +8,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::super::idp::kept;
 use super::super::json::{below, kind, typed};
+use super::super::wire::Literals;
 use super::super::{CatalogError, problem};
 use crate::credential::{
     Algorithm, ClientCredentials, Credential, Sensitive, Setting, check_address, is_scope,
 };
+use crate::redact::quoted;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -24,43 +27,47 @@ struct OAuth {
     scopes: Vec<String>,
 }
 
-type Read = (BTreeMap<String, String>, Credential);
+type Read = (BTreeMap<String, Sensitive>, Credential);
 
 /// The headers and the credential of a server.
 pub(super) fn read(
     entry: &str,
     authentication: Option<&Value>,
     auth: Option<&Value>,
+    literals: Literals,
 ) -> Result<Read, CatalogError> {
     match (authentication, auth) {
         (None, None) => Ok(Read::default()),
         (Some(_), Some(_)) => {
             Err(problem(&below(entry, "auth"), "stands beside `authentication`; give one of the two"))
         }
-        (Some(value), None) => typed_by_name(&below(entry, "authentication"), value),
+        (Some(value), None) => typed_by_name(&below(entry, "authentication"), value, literals),
         // `token` is Pika's own cache of the last token.
-        (None, Some(value)) => {
-            oauth(&below(entry, "auth"), value, &["clientId", "clientSecret", "tokenUrl", "scopes", "token"])
-        }
+        (None, Some(value)) => oauth(
+            &below(entry, "auth"),
+            value,
+            &["clientId", "clientSecret", "tokenUrl", "scopes", "token"],
+            literals,
+        ),
     }
 }
 
-fn typed_by_name(entry: &str, value: &Value) -> Result<Read, CatalogError> {
+fn typed_by_name(entry: &str, value: &Value, literals: Literals) -> Result<Read, CatalogError> {
     match value.get("type").and_then(Value::as_str) {
         Some("oauth2-client-credentials") => {
-            oauth(entry, value, &["type", "clientId", "clientSecret", "tokenUrl", "scopes"])
+            oauth(entry, value, &["type", "clientId", "clientSecret", "tokenUrl", "scopes"], literals)
         }
         Some("custom-headers") => headers(entry, value),
         Some("none") => Ok(Read::default()),
         other => {
-            let found = other.map_or("missing".to_owned(), |other| format!("`{other}`"));
+            let found = other.map_or("missing".to_owned(), quoted);
             let text = format!("is {found}; accepted are oauth2-client-credentials, custom-headers and none");
             Err(problem(&below(entry, "type"), text))
         }
     }
 }
 
-fn oauth(entry: &str, value: &Value, known: &[&str]) -> Result<Read, CatalogError> {
+fn oauth(entry: &str, value: &Value, known: &[&str], literals: Literals) -> Result<Read, CatalogError> {
     fields(entry, value, known)?;
     let wire: OAuth = typed(entry, value.clone())?;
     let place = below(entry, "tokenUrl");
@@ -78,7 +85,12 @@ fn oauth(entry: &str, value: &Value, known: &[&str]) -> Result<Read, CatalogErro
         |field: &str, text: Sensitive| text.into_secret().map_err(|text| problem(&below(entry, field), text));
     let credential = ClientCredentials {
         client_id: Setting::Secret(secret("clientId", wire.client_id)?),
-        client_secret: Some(secret("clientSecret", wire.client_secret)?),
+        client_secret: Some(kept(
+            entry,
+            "clientSecret",
+            secret("clientSecret", wire.client_secret)?,
+            literals,
+        )?),
         private_key: None,
         key_id: None,
         algorithm: Algorithm::default(),
@@ -101,8 +113,7 @@ fn headers(entry: &str, value: &Value) -> Result<Read, CatalogError> {
         return Err(problem(&place, format!("is {}; accepted is an object of texts", kind(&headers))));
     }
     let headers: BTreeMap<String, Sensitive> = typed(&place, headers)?;
-    let headers = headers.into_iter().map(|(name, value)| (name, value.expose().to_owned()));
-    Ok((headers.collect(), Credential::None))
+    Ok((headers, Credential::None))
 }
 
 /// What is not understood of a credential would be a call without it.

@@ -12,16 +12,18 @@ use url::Url;
 use super::json::{below, kind, typed};
 use super::schema::compile;
 use super::tool::{AccessRule, Draft, Function, LambdaArn, RunsOn};
-use super::wire::Parts;
+use super::wire::{Literals, Parts};
 use super::{CatalogError, Server, problem};
 use crate::ids::{ServerId, ToolId};
+use crate::redact::quoted;
+use crate::shape::ShownArguments;
 
 mod access;
 mod authentication;
 mod parameters;
 
 /// Adds what an array of definitions says.
-pub(super) fn read(parts: &mut Parts, section: Value) -> Result<(), CatalogError> {
+pub(super) fn read(parts: &mut Parts, section: Value, literals: Literals) -> Result<(), CatalogError> {
     let definitions = match section {
         Value::Array(definitions) => definitions,
         Value::Object(_) => {
@@ -36,7 +38,7 @@ pub(super) fn read(parts: &mut Parts, section: Value) -> Result<(), CatalogError
         let id = name("toolId").or_else(|| name("name"));
         let entry = id.map_or_else(|| format!("pika[{i}]"), |id| format!("pika.{id}"));
         known_fields(&entry, &definition, &FIELDS)?;
-        add(parts, &entry, typed(&entry, definition)?)?;
+        add(parts, &entry, typed(&entry, definition)?, literals)?;
     }
     Ok(())
 }
@@ -118,13 +120,18 @@ struct WireFunction {
     require_confirmation: Option<String>,
 }
 
-fn add(parts: &mut Parts, entry: &str, definition: Definition) -> Result<(), CatalogError> {
+fn add(
+    parts: &mut Parts,
+    entry: &str,
+    definition: Definition,
+    literals: Literals,
+) -> Result<(), CatalogError> {
     let id = definition.id(entry)?;
     let runs_on = match definition.execution_type.as_deref() {
-        Some("mcp") => RunsOn::Server(add_server(parts, entry, &id, &definition)?),
+        Some("mcp") => RunsOn::Server(add_server(parts, entry, &id, &definition, literals)?),
         Some("lambda") => RunsOn::Lambda(definition.lambda(entry)?),
         other => {
-            let found = other.map_or("missing".to_owned(), |other| format!("`{other}`"));
+            let found = other.map_or("missing".to_owned(), quoted);
             let text = format!("is {found}; accepted are `mcp` and `lambda`");
             return Err(problem(&below(entry, "executionType"), text));
         }
@@ -147,6 +154,7 @@ fn add(parts: &mut Parts, entry: &str, definition: Definition) -> Result<(), Cat
         max_attempts: None,
         paused: status.is_some_and(|status| *status != Status::Enabled),
         access: access::rules(&below(entry, "accessRules"), definition.access_rules.unwrap_or_default())?,
+        shown: ShownArguments::default(),
         definition: vec![json!(definition.function_schema)],
     };
     parts.tools.push((entry.to_owned(), draft));
@@ -159,6 +167,7 @@ fn add_server(
     entry: &str,
     id: &ToolId,
     definition: &Definition,
+    literals: Literals,
 ) -> Result<ServerId, CatalogError> {
     let fits = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
     let server = id.as_str().chars().map(fits).collect::<String>();
@@ -168,11 +177,11 @@ fn add_server(
     server.name.clone_from(&definition.name);
     server.description.clone_from(&definition.description);
     let (headers, credential) =
-        authentication::read(entry, definition.authentication.as_ref(), definition.auth.as_ref())?;
+        authentication::read(entry, definition.authentication.as_ref(), definition.auth.as_ref(), literals)?;
     server.headers = headers;
     server.auth = credential;
     let id = server.id.clone();
-    parts.servers.push((entry.to_owned(), server));
+    parts.servers.push((entry.to_owned(), server, literals));
     Ok(id)
 }
 

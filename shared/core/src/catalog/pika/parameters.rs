@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::json::{below, kind, typed};
 use super::super::{CatalogError, problem};
+use crate::redact::quoted;
 
 /// One parameter in Bedrock's form.
 #[derive(Deserialize)]
@@ -38,8 +39,10 @@ fn of_map(entry: &str, map: &Map<String, Value>) -> Result<Value, CatalogError> 
         let place = below(entry, name);
         let parameter: Parameter = typed(&place, value.clone())?;
         if !["string", "number", "integer", "boolean", "array"].contains(&parameter.r#type.as_str()) {
-            let text =
-                format!("is `{}`; accepted are string, number, integer, boolean, array", parameter.r#type);
+            let text = format!(
+                "is {}; accepted are string, number, integer, boolean, array",
+                quoted(&parameter.r#type)
+            );
             return Err(problem(&below(&place, "type"), text));
         }
         let mut property = json!({"type": parameter.r#type});

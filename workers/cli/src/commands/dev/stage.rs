@@ -21,7 +21,7 @@ use toolfleet_worker::telemetry::Meters;
 use super::environment::{CREDENTIAL, Environment, PREFIX};
 use crate::ending::Failure;
 use crate::fleet_file;
-use crate::network::{not_started, outbound};
+use crate::network::{limits, not_started, outbound};
 
 /// How long calls that run may take after a signal. People wait for this one.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ impl Stage {
             catalog: self.catalog.clone(),
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
-            limits: Limits { slots, drain: DRAIN, ..Limits::default() },
+            limits: Limits { slots, drain: DRAIN, ..limits()? },
             outbound: outbound()?.with_loopback(),
         };
         let fleet =

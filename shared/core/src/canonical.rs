@@ -1,0 +1,533 @@
+//! The canonical form of a JSON text: what two texts share that say the same, whatever their white space, key order and spelling.
+//!
+//! RFC 8785 (JCS), with one difference: a number is kept as the decimal that was written, so that two numbers which one double
+//! stands for remain two. A number that survives a double (`1`, `1.0`, `1e0`, `0.1`) is written as RFC 8785 writes it. Keys are
+//! sorted by their UTF-8 bytes, and a key that stands twice keeps both values, in their order.
+//!
+//! A text is read without being converted: half a surrogate pair and a number beyond any double pass.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Deeper texts are refused: whoever reads them next has a bound of about this, too.
+const MAX_DEPTH: usize = 128;
+/// A longer exponent is refused: no reader of JSON can use it, and it could not be added to.
+const MAX_EXPONENT_DIGITS: usize = 18;
+
+/// A JSON text, taken apart; leaves are slices of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Node<'a> {
+    Null,
+    Bool(bool),
+    /// As it is written.
+    Number(&'a str),
+    /// As it is written, with its quotes.
+    Text(&'a str),
+    Array(Vec<Self>),
+    /// Keys as they are written, with their quotes.
+    Object(Vec<(&'a str, Self)>),
+}
+
+/// Which of two spellings of numbers a canonical text has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// The one described above.
+    Exact,
+    /// That of earlier versions: through a double, with `1.0` for a whole one.
+    ByDouble,
+}
+
+impl<'a> Node<'a> {
+    /// Takes a text apart. The problem names the place and never repeats the text.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, String> {
+        let mut scanner = Scanner { text, at: 0 };
+        let node = scanner.node(0)?;
+        scanner.skip_space();
+        if scanner.at < text.len() { Err(scanner.wrong("more than one JSON value")) } else { Ok(node) }
+    }
+
+    /// Writes the canonical form.
+    pub(crate) fn write(&self, spelling: Spelling, out: &mut String) {
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
+            Self::Number(text) => out.push_str(&match spelling {
+                Spelling::Exact => number(text),
+                Spelling::ByDouble => by_double(text).map_or_else(|| number(text), Cow::Owned),
+            }),
+            Self::Text(raw) => write_text(raw, out),
+            Self::Array(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    item.write(spelling, out);
+                }
+                out.push(']');
+            }
+            Self::Object(members) => {
+                out.push('{');
+                for (i, (key, item)) in sorted(members).into_iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    write_text(key, out);
+                    out.push(':');
+                    item.write(spelling, out);
+                }
+                out.push('}');
+            }
+        }
+    }
+
+    /// Whether the two spellings differ.
+    pub(crate) fn differs_by_double(&self) -> bool {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Text(_) => false,
+            Self::Number(text) => {
+                !is_short_integer(text) && by_double(text).is_some_and(|before| before != number(text))
+            }
+            Self::Array(items) => items.iter().any(Self::differs_by_double),
+            Self::Object(members) => members.iter().any(|(_, item)| item.differs_by_double()),
+        }
+    }
+
+    /// Whether a reader that knows doubles alone, and one value for each key, reads what is written.
+    pub(crate) fn means_the_same_by_double(&self) -> bool {
+        let whole = |raw: &str| characters(raw).all(|c| c.is_ok());
+        match self {
+            Self::Null | Self::Bool(_) => true,
+            Self::Number(text) => {
+                is_short_integer(text)
+                    || by_double(text).is_some_and(|before| number(&before) == number(text))
+            }
+            Self::Text(raw) => whole(raw),
+            Self::Array(items) => items.iter().all(Self::means_the_same_by_double),
+            Self::Object(members) => {
+                let twice = |two: &[(&str, &Self)]| matches!(two, [(a, _), (b, _)] if plain(a) == plain(b));
+                let same = |(key, item): &(&str, Self)| whole(key) && item.means_the_same_by_double();
+                members.iter().all(same) && !sorted(members).windows(2).any(twice)
+            }
+        }
+    }
+}
+
+/// The members in the order of their keys.
+pub(crate) fn sorted<'n, 'a>(members: &'n [(&'a str, Node<'a>)]) -> Vec<(&'a str, &'n Node<'a>)> {
+    let mut entries: Vec<_> = members.iter().map(|(key, item)| (*key, item)).collect();
+    entries.sort_by(|(a, _), (b, _)| plain(a).cmp(&plain(b)));
+    entries
+}
+
+/// The text that a JSON string means; half a surrogate pair is U+FFFD.
+pub(crate) fn plain(raw: &str) -> Cow<'_, str> {
+    let inner = inner(raw);
+    if inner.contains('\\') {
+        Cow::Owned(characters(raw).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+    } else {
+        Cow::Borrowed(inner)
+    }
+}
+
+fn inner(raw: &str) -> &str {
+    raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw)
+}
+
+/// The characters that a JSON string means; an error is half a surrogate pair.
+fn characters(raw: &str) -> impl Iterator<Item = Result<char, u32>> + '_ {
+    let mut rest = inner(raw);
+    std::iter::from_fn(move || {
+        let mut chars = rest.chars();
+        let first = chars.next()?;
+        rest = chars.as_str();
+        if first != '\\' {
+            return Some(Ok(first));
+        }
+        let escape = chars.next()?;
+        rest = chars.as_str();
+        Some(Ok(match escape {
+            'n' => '\n',
+            't' => '\t',
+            'r' => '\r',
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'u' => {
+                let unit = take_unit(&mut rest);
+                let low = rest.strip_prefix("\\u").and_then(|after| {
+                    let mut after = after;
+                    let low = take_unit(&mut after);
+                    (0xD800..0xDC00).contains(&unit).then_some(())?;
+                    (0xDC00..0xE000).contains(&low).then_some((low, after))
+                });
+                let code = match low {
+                    Some((low, after)) => {
+                        rest = after;
+                        0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00)
+                    }
+                    None => unit,
+                };
+                return Some(char::from_u32(code).ok_or(code));
+            }
+            other => other,
+        }))
+    })
+}
+
+fn take_unit(rest: &mut &str) -> u32 {
+    let (digits, after) = rest.split_at_checked(4).unwrap_or((rest, ""));
+    *rest = after;
+    u32::from_str_radix(digits, 16).unwrap_or(0xFFFD)
+}
+
+fn write_text(raw: &str, out: &mut String) {
+    if !raw.contains('\\') {
+        out.push_str(raw);
+        return;
+    }
+    out.push('"');
+    for character in characters(raw) {
+        // A String takes whatever is written to it.
+        let _never_fails = match character {
+            Ok('"') => out.write_str("\\\""),
+            Ok('\\') => out.write_str("\\\\"),
+            Ok('\n') => out.write_str("\\n"),
+            Ok('\t') => out.write_str("\\t"),
+            Ok('\r') => out.write_str("\\r"),
+            Ok('\u{8}') => out.write_str("\\b"),
+            Ok('\u{c}') => out.write_str("\\f"),
+            Ok(c) if c < ' ' => write!(out, "\\u{:04x}", u32::from(c)),
+            Ok(c) => out.write_char(c),
+            Err(half) => write!(out, "\\u{half:04x}"),
+        };
+    }
+    out.push('"');
+}
+
+fn is_short_integer(text: &str) -> bool {
+    text.len() <= MAX_EXPONENT_DIGITS && text != "-0" && !text.contains(['.', 'e', 'E'])
+}
+
+/// What serde_json makes of a number on the way through its own types.
+fn by_double(text: &str) -> Option<String> {
+    serde_json::from_str::<serde_json::Value>(text).ok().map(|value| value.to_string())
+}
+
+/// The canonical text of a number: equal for two texts if and only if they are the same number. ECMAScript's `Number::toString`
+/// applied to the decimal itself.
+pub(crate) fn number(text: &str) -> Cow<'_, str> {
+    if is_short_integer(text) {
+        return Cow::Borrowed(text);
+    }
+    let (sign, size) = text.strip_prefix('-').map_or(("", text), |size| ("-", size));
+    let (mantissa, exponent) = size.split_once(['e', 'E']).unwrap_or((size, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let significant = all.trim_start_matches('0');
+    let digits = significant.trim_end_matches('0');
+    if digits.is_empty() {
+        return Cow::Borrowed("0");
+    }
+    let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let exponent = exponent.parse::<i64>().unwrap_or(0);
+    // The number is 0.digits times ten to the power of `point`.
+    let point = exponent.saturating_add(length(whole)).saturating_sub(length(&all) - length(significant));
+    let zeros = |n: i64| "0".repeat(usize::try_from(n).unwrap_or(0));
+    let split =
+        |at: i64| usize::try_from(at).ok().and_then(|at| digits.split_at_checked(at)).unwrap_or((digits, ""));
+    Cow::Owned(match point {
+        1..=21 if length(digits) <= point => format!("{sign}{digits}{}", zeros(point - length(digits))),
+        1..=21 => {
+            let (whole, fraction) = split(point);
+            format!("{sign}{whole}.{fraction}")
+        }
+        -5..=0 => format!("{sign}0.{}{digits}", zeros(-point)),
+        _ => {
+            let (first, fraction) = split(1);
+            let dot = if fraction.is_empty() { "" } else { "." };
+            let exponent = point.saturating_sub(1);
+            format!("{sign}{first}{dot}{fraction}e{exponent:+}")
+        }
+    })
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn node(&mut self, depth: usize) -> Result<Node<'a>, String> {
+        if depth > MAX_DEPTH {
+            return Err(self.wrong(&format!("more than {MAX_DEPTH} levels")));
+        }
+        self.skip_space();
+        match self.peek() {
+            Some(b'{') => self.members(depth).map(Node::Object),
+            Some(b'[') => self.items(depth).map(Node::Array),
+            Some(b'"') => self.string().map(Node::Text),
+            Some(b'-' | b'0'..=b'9') => self.number().map(Node::Number),
+            Some(_) => self.word(),
+            None => Err(self.wrong("no value")),
+        }
+    }
+
+    fn members(&mut self, depth: usize) -> Result<Vec<(&'a str, Node<'a>)>, String> {
+        let mut members = Vec::new();
+        self.at += 1;
+        if self.ends(b'}') {
+            return Ok(members);
+        }
+        loop {
+            self.skip_space();
+            let key = self.string()?;
+            if !self.ends(b':') {
+                return Err(self.wrong("no `:` after a key"));
+            }
+            members.push((key, self.node(depth + 1)?));
+            if self.ends(b'}') {
+                return Ok(members);
+            }
+            if !self.ends(b',') {
+                return Err(self.wrong("no `,` and no end of an object"));
+            }
+        }
+    }
+
+    fn items(&mut self, depth: usize) -> Result<Vec<Node<'a>>, String> {
+        let mut items = Vec::new();
+        self.at += 1;
+        if self.ends(b']') {
+            return Ok(items);
+        }
+        loop {
+            items.push(self.node(depth + 1)?);
+            if self.ends(b']') {
+                return Ok(items);
+            }
+            if !self.ends(b',') {
+                return Err(self.wrong("no `,` and no end of an array"));
+            }
+        }
+    }
+
+    fn string(&mut self) -> Result<&'a str, String> {
+        let start = self.at;
+        if self.peek() != Some(b'"') {
+            return Err(self.wrong("no text where one must be"));
+        }
+        self.at += 1;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return self.since(start);
+                }
+                Some(b'\\') => self.at += 2,
+                Some(_) => self.at += 1,
+                None => return Err(self.wrong("a text without an end")),
+            }
+        }
+    }
+
+    fn number(&mut self) -> Result<&'a str, String> {
+        let start = self.at;
+        while let Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        let text = self.since(start)?;
+        let exponent = text.split_once(['e', 'E']).map_or("", |(_, exponent)| exponent);
+        let digits = exponent.trim_start_matches(['+', '-']).trim_start_matches('0');
+        if digits.len() > MAX_EXPONENT_DIGITS {
+            let text = format!("a number whose exponent has more than {MAX_EXPONENT_DIGITS} digits");
+            return Err(self.wrong(&text));
+        }
+        Ok(text)
+    }
+
+    fn word(&mut self) -> Result<Node<'a>, String> {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let words = [("null", Node::Null), ("true", Node::Bool(true)), ("false", Node::Bool(false))];
+        for (word, node) in words {
+            if rest.starts_with(word) {
+                self.at += word.len();
+                return Ok(node);
+            }
+        }
+        Err(self.wrong("what is no JSON"))
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Whether that byte comes next, which is then read.
+    fn ends(&mut self, byte: u8) -> bool {
+        self.skip_space();
+        let next = self.peek() == Some(byte);
+        self.at += usize::from(next);
+        next
+    }
+
+    fn since(&self, start: usize) -> Result<&'a str, String> {
+        self.text.get(start..self.at).ok_or_else(|| self.wrong("a text without an end"))
+    }
+
+    fn wrong(&self, what: &str) -> String {
+        format!("has {what} at byte {}", self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn canonical(text: &str) -> String {
+        let mut out = String::new();
+        Node::parse(text).unwrap().write(Spelling::Exact, &mut out);
+        out
+    }
+
+    #[test]
+    fn numbers_are_written_as_rfc_8785_writes_them() {
+        // The samples of RFC 8785, appendix B, that are exact or shortest decimals.
+        for (written, expected) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.0", "0"),
+            ("0e999999999999999999", "0"),
+            ("5e-324", "5e-324"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            ("9007199254740992", "9007199254740992"),
+            ("295147905179352830000", "295147905179352830000"),
+            ("999999999999999700000", "999999999999999700000"),
+            ("1e21", "1e+21"),
+            ("1e+20", "100000000000000000000"),
+            ("9.999999999999997e22", "9.999999999999997e+22"),
+            ("333333333.33333329", "333333333.33333329"),
+            ("0.000001", "0.000001"),
+            ("0.0000001", "1e-7"),
+            ("-0.0000033333333333333333", "-0.0000033333333333333333"),
+            ("1424953923781206.2", "1424953923781206.2"),
+            ("1", "1"),
+            ("1.0", "1"),
+            ("1e0", "1"),
+            ("10e-1", "1"),
+            ("-1.50E+1", "-15"),
+            ("100", "100"),
+            ("1E400", "1e+400"),
+        ] {
+            assert_eq!(number(written), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_one_double_stands_for_stay_two() {
+        assert_ne!(canonical("123456789012345678901"), canonical("123456789012345678999"));
+        assert_ne!(canonical("[0.1]"), canonical("[0.1000000000000000055511151231257827]"));
+        assert_ne!(canonical("9007199254740993"), canonical("9007199254740992.0"));
+        assert_ne!(canonical("1e400"), canonical("1e401"));
+        assert_ne!(canonical("1e-400"), canonical("0"));
+    }
+
+    #[test]
+    fn an_exponent_without_bound_is_refused_and_costs_nothing() {
+        assert_eq!(canonical("1e999999999999999999").len(), 21);
+        let problem = Node::parse(r#"{"n": 1e9999999999999999999}"#).unwrap_err();
+        assert!(problem.contains("exponent") && problem.contains("byte 27"), "{problem}");
+    }
+
+    #[test]
+    fn keys_are_sorted_and_texts_keep_what_they_mean() {
+        assert_eq!(canonical(r#"{ "b" : [1 , 2], "a": {"é":null}}"#), r#"{"a":{"é":null},"b":[1,2]}"#);
+        assert_eq!(canonical(r#""\u0041\/\u000a\u00e9\ud83d\ude00\u001f""#), "\"A/\\né😀\\u001f\"");
+        assert_eq!(canonical(r#"{"\u0062":1,"a":2}"#), r#"{"a":2,"b":1}"#);
+        assert_eq!(canonical(r#"["\uD800x","\uDC00\uD800"]"#), r#"["\ud800x","\udc00\ud800"]"#);
+        assert_ne!(canonical(r#""\ud800""#), canonical(r#""\ufffd""#));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_no_key_that_stands_once() {
+        assert_ne!(canonical(r#"{"a":1,"a":2}"#), canonical(r#"{"a":2}"#));
+        assert_ne!(canonical(r#"{"a":1,"a":2}"#), canonical(r#"{"a":2,"a":1}"#));
+    }
+
+    #[test]
+    fn what_is_no_json_or_too_deep_is_refused_by_place() {
+        for text in ["", "{", "[1", "{\"a\"}", "{\"a\":1", "\"a", "nul", "1 2", "[1,]", "{\"a\":1,}", "\"\\"]
+        {
+            assert!(Node::parse(text).is_err(), "{text}");
+        }
+        let deep = format!("{}{}", "[".repeat(500_000), "]".repeat(500_000));
+        assert!(Node::parse(&deep).unwrap_err().contains("128 levels"));
+    }
+
+    #[test]
+    fn an_earlier_spelling_counts_only_where_it_meant_the_same() {
+        let had = |text: &str| {
+            let node = Node::parse(text).unwrap();
+            node.differs_by_double() && node.means_the_same_by_double()
+        };
+        assert!(had("[1.0]") && had("{\"a\":1e2}") && had("-0") && had("1e16"));
+        assert!(!had("[1, 0.5, 1e-7, \"1.0\"]"), "the same in both");
+        assert!(
+            !had("[1.0, 123456789012345678901]") && !had("0.1000000000000000055"),
+            "it meant another number"
+        );
+        assert!(!had("[1.0, 1e400]") && !had(r#"{"a":1.0,"a":2}"#) && !had(r#"[1.0,"\ud800"]"#));
+    }
+
+    /// A number by its parts, so that what it is can be said without a double.
+    fn spelled() -> impl Strategy<Value = (String, (bool, String, i64))> {
+        ("-?", "0|[1-9][0-9]{0,24}", "(\\.[0-9]{1,24})?", "([eE][+-]?[0-9]{1,4})?").prop_map(
+            |(sign, whole, fraction, exponent)| {
+                let text = format!("{sign}{whole}{fraction}{exponent}");
+                let fraction = fraction.trim_start_matches('.');
+                let exponent: i64 = exponent.trim_start_matches(['e', 'E']).parse().unwrap_or(0);
+                let all = format!("{whole}{fraction}");
+                let digits = all.trim_start_matches('0').trim_end_matches('0').to_owned();
+                let trailing = all.trim_start_matches('0').len() - digits.len();
+                let lowest = exponent - fraction.len() as i64 + trailing as i64;
+                let value =
+                    if digits.is_empty() { (false, digits, 0) } else { (sign == "-", digits, lowest) };
+                (text, value)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn two_numbers_are_written_alike_if_and_only_if_they_are_equal((a, of_a) in spelled(), (b, of_b) in spelled()) {
+            prop_assert_eq!(number(&a) == number(&b), of_a == of_b, "{} {}", a, b);
+            // Another spelling of the same.
+            let (negative, digits, lowest) = of_a;
+            let sign = if negative { "-" } else { "" };
+            let again = if digits.is_empty() { "0.00e7".to_owned() } else { format!("{sign}{digits}00E{}", lowest - 2) };
+            let (canonical, again) = (number(&a).into_owned(), number(&again).into_owned());
+            prop_assert_eq!(&canonical, &again);
+            prop_assert_eq!(number(&canonical).into_owned(), canonical);
+        }
+
+        #[test]
+        fn a_number_that_a_double_keeps_is_written_as_the_double_is(double in any::<f64>().prop_filter("finite", |d| d.is_finite())) {
+            let canonical = number(&format!("{double:?}")).into_owned();
+            prop_assert_eq!(canonical.parse::<f64>().unwrap(), double);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[\\[\\]{}\",:0-9eE+\\-.\\\\untralsef é]{0,40}") {
+            if let Ok(node) = Node::parse(&text) {
+                let _either = node.differs_by_double() || node.means_the_same_by_double();
+                node.write(Spelling::Exact, &mut String::new());
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Owns what an audit record says: who, what, how it ended; built from the row, and from the question that the row's digest names.
+//!
+//! **Invariant:** equal facts give equal records; no value of an argument is in one unless the tool's registration lists it, and no
+//! text in the form of a secret.
+
+use toolfleet_core::audit::{AuditKind, AuditRecord};
+use toolfleet_core::call::{CallRow, Caller, Finished};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::CallKey;
+use toolfleet_core::message::{CallRequest, Operation};
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::redact;
+use toolfleet_core::shape::shape;
+use toolfleet_core::time::Timestamp;
+
+use super::visit::Arrival;
+
+/// A longer shape of arguments is told with less detail, so that a record is one write unit (1 KiB).
+const ARGUMENT_BYTES: usize = 256;
+/// Sentences are cut to this many characters in the record; the row holds them whole.
+const SENTENCE_CHARS: usize = 200;
+
+/// The record of a call that has ended.
+pub(super) fn of_call(
+    row: &CallRow,
+    finished: &Finished,
+    arrival: &Arrival,
+    caller: &Caller,
+    request: &CallRequest,
+) -> AuditRecord {
+    let record = of(AuditKind::Call, row.key.clone(), arrival, finished.at, caller, Some(request));
+    AuditRecord {
+        definition: row.definition.clone(),
+        attempts: row.attempts,
+        fence: row.fence,
+        worker: row.worker.clone(),
+        enqueued_at: row.enqueued_at,
+        started_at: row.started_at,
+        ..described(record, &finished.outcome)
+    }
+}
+
+/// A record of an event: of `request` where the message was one, asked by `caller`.
+pub(super) fn of(
+    kind: AuditKind,
+    key: CallKey,
+    arrival: &Arrival,
+    at: Timestamp,
+    caller: &Caller,
+    request: Option<&CallRequest>,
+) -> AuditRecord {
+    let shape_of = |request: &CallRequest| {
+        let shown = arrival.catalog().shown_arguments(&request.target);
+        shape(request.arguments.get(), shown, ARGUMENT_BYTES)
+    };
+    let digest = request.map(|request| request.digest.to_string());
+    let other = request.filter(|request| request.operation != Operation::ToolsCall);
+    AuditRecord {
+        kind,
+        tenant: key.tenant,
+        call_id: key.call_id,
+        at,
+        outcome: OutcomeKind::Refused,
+        code: None,
+        message: None,
+        may_have_run: None,
+        tool: request.map(|request| request.target.to_string()),
+        operation: other.map(|request| request.operation.as_str().to_owned()),
+        resumes: request.and_then(|request| request.resume.as_ref()).map(|resume| resume.call_id.clone()),
+        definition: None,
+        session: caller.session.clone(),
+        user: caller.user.clone(),
+        agent: caller.agent.clone(),
+        group: caller.group.clone(),
+        sender: caller.sender.clone(),
+        message_id: caller.message_id.clone(),
+        arguments: request.and_then(shape_of),
+        digest: digest.unwrap_or_else(|| Digest::of_text(arrival.body()).to_string()),
+        attempts: 0,
+        fence: 0,
+        worker: None,
+        enqueued_at: arrival.enqueued_at,
+        started_at: None,
+    }
+}
+
+/// The record with how it ended, and why.
+pub(super) fn described(record: AuditRecord, outcome: &Outcome) -> AuditRecord {
+    let why = outcome.trouble.as_ref();
+    // What a tool says in an error is its content, and content stays out of the account.
+    let sentence =
+        why.filter(|why| why.code != Code::ToolReportedError).map(|why| redact::text(&why.message));
+    AuditRecord {
+        outcome: outcome.kind,
+        code: why.map(|why| why.code.to_string()),
+        message: sentence.map(|sentence| sentence.chars().take(SENTENCE_CHARS).collect()),
+        may_have_run: why.map(|why| why.may_have_run),
+        ..record
+    }
+}
