@@ -27,7 +27,7 @@ use std::time::SystemTime;
 use futures::future::join_all;
 use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::history::History;
-use toolfleet_aws::queue::{Outgoing, Queue};
+use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
 use toolfleet_core::call::{CallRow, Caller, Decision, Event, Finding, Finished, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
@@ -57,6 +57,18 @@ pub fn system_clock() -> Now {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     })
+}
+
+/// The body, unless it is so large that a worker would refuse it.
+fn sendable(body: String) -> Result<String, Trouble> {
+    if body.len() <= MAX_BODY_BYTES {
+        return Ok(body);
+    }
+    Err(Trouble::rejection(format!(
+        "the request has {} bytes; accepted are at most {MAX_BODY_BYTES}, because a call that waits carries attributes beside its \
+         body. Store large arguments where the tool can read them, and send their address",
+        body.len()
+    )))
 }
 
 /// A connection to a fleet.
@@ -157,7 +169,7 @@ impl Client {
         let attributes: BTreeMap<_, _> =
             traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
         let group = Some(request.key.tenant.to_string());
-        self.queue.send(Outgoing { body: request.encode(), delay_s: 0, group, attributes }).await
+        self.queue.send(Outgoing { body: sendable(request.encode())?, delay_s: 0, group, attributes }).await
     }
 
     /// Sends calls together, ten in a request; each has its own answer, in order.
@@ -165,9 +177,9 @@ impl Client {
         join_all(requests.iter().map(|request| self.send(request, None))).await
     }
 
-    /// Sends a body as it is, whatever a worker will say to it.
+    /// Sends a body as it is, whatever a worker will say to it; one that no worker takes because of its size is not sent.
     pub async fn send_body(&self, body: String, tenant: Option<&str>) -> Result<String, Trouble> {
-        let group = tenant.map(str::to_owned);
+        let (body, group) = (sendable(body)?, tenant.map(str::to_owned));
         self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
     }
 

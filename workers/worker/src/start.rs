@@ -14,9 +14,13 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, WorkerConfig};
 use crate::conversations::Conversations;
 use crate::fleet::{DeadLetters, Fleet, Parts};
+use crate::path::MANY_RECEIVES;
 use crate::services::{self, ServiceFailed};
 use crate::telemetry::Meters;
 use crate::{farewell, intake, reaper};
+
+/// The fewest receives after which a message may go to the dead-letter queue.
+const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +33,10 @@ pub enum StartError {
         /// What is wrong.
         why: LoadError,
     },
-    /// The client that calls servers cannot be had with this configuration.
+    /// A part of the configuration does not fit another one, or the queue.
     #[error(transparent)]
-    Outbound(#[from] ConfigError),
-    /// Nor for another reason.
+    Config(#[from] ConfigError),
+    /// The client that calls servers cannot be built for another reason.
     #[error("the client that calls servers cannot be built")]
     Http(#[source] BuildError),
     /// Queue or tables cannot be reached.
@@ -63,7 +67,7 @@ pub async fn fleet(
     let dead_letters = config.dead_letter_queue_url.as_ref();
     let dead_letters =
         dead_letters.map(|url| DeadLetters { queue: aws.queue(url), reap_after: config.reap_after });
-    let fleet = Fleet::new(Parts {
+    let mut fleet = Fleet::new(Parts {
         aws,
         dead_letters,
         queue_url: config.queue_url.clone(),
@@ -76,7 +80,7 @@ pub async fn fleet(
         meters,
         watch: None,
     });
-    check(&fleet).await?;
+    fleet.max_body_bytes = check(&fleet).await?;
     Ok(fleet)
 }
 
@@ -145,8 +149,16 @@ fn watch_numbers(fleet: &Arc<Fleet>) {
     fleet.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
 }
 
-async fn check(fleet: &Fleet) -> Result<(), Trouble> {
-    fleet.queue.depth().await?;
+/// Whether queue and tables answer, and are set as the worker needs them; gives the largest body of a call.
+async fn check(fleet: &Fleet) -> Result<usize, StartError> {
+    let settings = fleet.queue.settings().await?;
+    if let Some(count) = settings.max_receives.filter(|count| *count < FEWEST_RECEIVES) {
+        let text = format!(
+            "the queue's redrive policy gives a message up after {count} receives; accepted is {FEWEST_RECEIVES} or more, because a \
+             call that waits is received {MANY_RECEIVES} times before its wait becomes a new message. Set MaxReceiveCount in data.yaml"
+        );
+        return Err(ConfigError::of("TOOLFLEET_QUEUE_URL", text).into());
+    }
     if let Some(dead) = &fleet.dead_letters {
         dead.queue.depth().await?;
     }
@@ -156,5 +168,5 @@ async fn check(fleet: &Fleet) -> Result<(), Trouble> {
     if let Ok(session) = SessionId::parse("start") {
         fleet.sessions.read(&tenant, &session).await?;
     }
-    Ok(())
+    Ok(settings.max_body_bytes)
 }

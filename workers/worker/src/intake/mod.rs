@@ -57,7 +57,9 @@ pub async fn run(fleet: Arc<Fleet>) {
     let intake = Arc::new(Intake {
         slots: Slots {
             free: Arc::new(Semaphore::new(slots as usize)),
-            most: BATCH.min(slots) as usize,
+            // A FIFO queue hands out several messages of a group at once, and the next of a group only when the former is gone or
+            // visible again: one message in a receive is one of its group at a time.
+            most: if fleet.queue.is_fifo() { 1 } else { BATCH.min(slots) as usize },
             turn: Mutex::new(()),
         },
         pace: Pace::new(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use toolfleet_aws::Trouble;
 use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::catalog::{
-    Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, InputSchema, Pin, Server, Tool,
+    Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, Pin, Server, Tool,
 };
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
@@ -16,6 +16,7 @@ use toolfleet_core::message::{Ask, CallRequest, Priority, Reply, Target};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::time::Timestamp;
 
+use super::arguments::check_arguments;
 use super::resume::{self, Resumed};
 use super::visit::Arrival;
 use crate::config::{OLDEST_MESSAGE_MS, ROW_LIFE_MS};
@@ -68,6 +69,7 @@ pub(super) async fn admit(
     let deadline = request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms());
     let now = fleet.now();
     let verdict = check_age(arrival, now)
+        .and_then(|()| check_size(arrival, fleet.max_body_bytes))
         .and_then(|()| check_support(arrival.catalog(), &request))
         .and_then(|()| check_deadline(deadline, now))
         .and_then(|()| find(arrival.catalog(), &request));
@@ -75,6 +77,11 @@ pub(super) async fn admit(
         Ok(found) => found,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
+    if let Some(schema) = found.function.as_ref().and_then(|function| function.schema.as_ref())
+        && let Err(outcome) = check_arguments(schema, &request).await
+    {
+        return Ok(Admitted::Refused { request, outcome });
+    }
     if let Some(outcome) = refused_by_session(fleet, arrival.catalog(), &request, &found.server).await? {
         return Ok(Admitted::Refused { request, outcome });
     }
@@ -117,6 +124,19 @@ pub(super) fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome
         arrival.enqueued_at
     );
     Err(Outcome::refused(Code::TooOld, text))
+}
+
+/// A call that has to wait becomes a message with attributes beside its body.
+fn check_size(arrival: &Arrival, most: usize) -> Result<(), Outcome> {
+    let bytes = arrival.body().len();
+    if bytes <= most {
+        return Ok(());
+    }
+    let text = format!(
+        "The message has {bytes} bytes; accepted are at most {most}, because a call that waits carries attributes beside its body. \
+         Nothing was sent to the tool. Store large arguments where the tool can read them, and send their address in a new call."
+    );
+    Err(Outcome::refused(Code::RequestTooLarge, text))
 }
 
 fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
@@ -249,9 +269,6 @@ fn registered(
     request: &CallRequest,
 ) -> Result<Found, Outcome> {
     usable(tool, request)?;
-    if let Some(schema) = function.and_then(|f| f.schema.as_ref()) {
-        check_arguments(schema, request)?;
-    }
     match &tool.executor {
         Executor::Mcp(server) => Ok(Found {
             ask: Ask::Tool,
@@ -287,19 +304,6 @@ fn usable(tool: &Tool, request: &CallRequest) -> Result<(), Outcome> {
         return Err(Outcome::ended(OutcomeKind::Refused, why.retryable(None)));
     }
     Ok(())
-}
-
-/// Checks the arguments before anything is sent, with an error a model can act on.
-pub(super) fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Result<(), Outcome> {
-    let problems = schema.problems_in(request.arguments.get());
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let text = format!(
-        "The arguments do not fit the tool's schema: {}. Correct them and send a new call.",
-        problems.join("; ")
-    );
-    Err(Outcome::refused(Code::InvalidArguments, text))
 }
 
 async fn refused_by_session(

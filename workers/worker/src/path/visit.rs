@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use toolfleet_aws::queue::{Delivery, Receipt};
 use toolfleet_core::call::{Caller, Visit};
 use toolfleet_core::catalog::Catalog;
@@ -25,18 +26,24 @@ pub(super) const PARKS: &str = "toolfleet-parks";
 /// Message attribute: the SenderId of a parked call's first message.
 pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
 
+/// The longest time for which SQS hides a delivery, in seconds, less a minute for the way there.
+const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
 /// Message attribute: the MessageId of a parked call's first message.
 pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
+/// What a call that leaves holds beside its message, in KiB.
+const STATE_KIB: u32 = 4;
 /// 60 days.
 const LONGEST_AGO_MS: i64 = 60 * 24 * 60 * 60 * 1000;
 
 /// From this receive on, even a short wait is a new message.
-pub(super) const MANY_RECEIVES: u32 = 4;
+pub(crate) const MANY_RECEIVES: u32 = 4;
 
 /// One delivery of one message.
 pub(crate) struct Arrival {
     delivery: Delivery,
+    /// When it came.
+    received: Instant,
     catalog: Arc<Catalog>,
     nonce: Nonce,
     /// Its span, where traces go somewhere.
@@ -68,7 +75,8 @@ impl Arrival {
         let parked = told(PARKS).is_some() || told(FIRST_SENT).is_some();
         let first_message =
             told(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
-        Self { catalog, nonce, enqueued_at, sender, first_message, parks, delivery, span: Span::none() }
+        let (received, span) = (Instant::now(), Span::none());
+        Self { catalog, nonce, enqueued_at, sender, first_message, parks, delivery, received, span }
     }
 
     /// The catalog that stood when the message arrived, for all that is decided of it.
@@ -78,6 +86,18 @@ impl Arrival {
 
     pub(super) fn body(&self) -> &str {
         &self.delivery.body
+    }
+
+    /// Lets go of the body, once nobody will send it again.
+    pub(super) fn forget_body(&mut self) {
+        self.delivery.body = String::new();
+    }
+
+    /// About how many KiB of memory it holds.
+    pub(super) fn kib(&self) -> u32 {
+        let attributes: usize = self.delivery.attributes.values().map(String::len).sum();
+        let bytes = self.delivery.body.len().saturating_add(attributes);
+        u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(STATE_KIB)
     }
 
     pub(crate) fn message_id(&self) -> &str {
@@ -94,6 +114,11 @@ impl Arrival {
 
     pub(super) const fn receive_count(&self) -> u32 {
         self.delivery.receive_count
+    }
+
+    /// How many seconds of invisibility SQS still gives this delivery: twelve hours from its receive in all.
+    pub(super) fn hideable_s(&self) -> u32 {
+        LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
     }
 
     /// How often the call came by, parked messages included, for waits that grow.
