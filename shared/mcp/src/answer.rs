@@ -152,9 +152,7 @@ fn nothing_left() -> Box<RawValue> {
 }
 
 /// The same as [`kind_of`], beside the runtime where the result is large.
-pub(crate) async fn kind_beside(
-    result: Box<RawValue>,
-) -> (Result<AnswerKind, Fault>, Box<RawValue>) {
+pub(crate) async fn kind_beside(result: Box<RawValue>) -> (Result<AnswerKind, Fault>, Box<RawValue>) {
     if result.get().len() < LARGE_BYTES {
         return (kind_of(&result), result);
     }

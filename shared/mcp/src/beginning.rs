@@ -56,7 +56,8 @@ impl Beginning {
     }
 
     fn take_id(&mut self, value: &[u8]) {
-        let raw = std::str::from_utf8(value).ok().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+        let raw =
+            std::str::from_utf8(value).ok().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         self.id = raw.and_then(number_in);
         self.of_another = self.id.is_none();
     }
@@ -92,7 +93,9 @@ fn value(text: &[u8]) -> Option<(&[u8], &[u8])> {
             b'}' | b']' if depth > 1 => depth = depth.saturating_sub(1),
             b'}' | b']' if depth == 1 => return text.split_at_checked(after),
             // The end of a number or a word.
-            b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n' if depth == 0 => return text.split_at_checked(at),
+            b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n' if depth == 0 => {
+                return text.split_at_checked(at);
+            }
             _ => {}
         }
     }

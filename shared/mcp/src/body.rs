@@ -68,9 +68,9 @@ impl Incoming {
                 }
             }
             let step = self.packed.split_to(self.packed.len().min(STEP_BYTES));
-            let inflated = inflater.inflate(&step).map_err(|error| {
-                Broken(shorten(&format!("the compressed body cannot be read ({error})")))
-            })?;
+            let inflated = inflater
+                .inflate(&step)
+                .map_err(|error| Broken(shorten(&format!("the compressed body cannot be read ({error})"))))?;
             if !inflated.is_empty() {
                 return Ok(Some(inflated.into()));
             }

@@ -232,9 +232,7 @@ impl<'a> Frame<'a> {
                 Some(id) => format!("the answer carries another request's id: {}", shorten(id.get())),
                 None => "the answer carries no id".to_owned(),
             }),
-            (None, None) => {
-                Heard::Foreign("a JSON-RPC message without result, error or method".to_owned())
-            }
+            (None, None) => Heard::Foreign("a JSON-RPC message without result, error or method".to_owned()),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use toolfleet_core::surrogate::mended;
 use toolfleet_core::notes::{Amount, LEVEL_CHARS, LogLine, Note, Progress, TEXT_CHARS};
+use toolfleet_core::surrogate::mended;
 
 use crate::endpoint::Endpoint;
 use crate::frame::number_in;

@@ -16,13 +16,13 @@ use crate::classify::Trouble;
 use crate::client::ClientOptions;
 use crate::connect::Clients;
 use crate::endpoint::Endpoint;
+use crate::frame::{Heard, hear, readable};
 use crate::mirror::Mirrors;
 use crate::notes::note;
 use crate::sse::{Event, Parser};
 use crate::stream::Waiting;
 use crate::tools::page;
 use crate::transport::{Speech, Transport};
-use crate::frame::{Heard, hear, readable};
 use crate::wire::ClientInfo;
 
 /// What servers write, and what comes near it.
@@ -98,9 +98,8 @@ fn event() -> impl Strategy<Value = String> {
         format!("data: {{\"method\":\"notifications/message\",\"params\":\"{}\"}}", "x".repeat(n))
     });
     let text = prop_oneof![8 => known.prop_map(str::to_owned), 1 => long, 1 => "data: [a-z é]{1,500}"];
-    (text, prop::sample::select(vec!["\n", "\r\n", "\r"])).prop_map(|(text, end)| {
-        format!("{text}{end}{end}").replace('\n', end).replace("\r\r\n", "\r\n")
-    })
+    (text, prop::sample::select(vec!["\n", "\r\n", "\r"]))
+        .prop_map(|(text, end)| format!("{text}{end}{end}").replace('\n', end).replace("\r\r\n", "\r\n"))
 }
 
 /// The bytes in pieces.

@@ -271,7 +271,12 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_skipped_however_long_it_is() {
-        let ping = format!("event: ping\ndata: {}\n\n: {}\nodd: {}\ndata: x\n\n", "p".repeat(50), "c".repeat(50), "o".repeat(50));
+        let ping = format!(
+            "event: ping\ndata: {}\n\n: {}\nodd: {}\ndata: x\n\n",
+            "p".repeat(50),
+            "c".repeat(50),
+            "o".repeat(50)
+        );
         assert_eq!(fed(20, &ping), [Event::Whole(b"x".to_vec())]);
         let many = "data: 12345\n\n".repeat(100);
         assert_eq!(fed(20, &many).len(), 100);

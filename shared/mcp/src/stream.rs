@@ -242,8 +242,12 @@ impl Transport {
             Event::Whole(data) => data,
             Event::TooLong(beginning) => {
                 let of = Beginning::of(&beginning);
-                if of.is_own_word || of.of_another || of.is_noise || of.id.is_some_and(|id| id != waiting.id) {
-                    place.skip("a message beyond the bound that is no answer to this request".to_owned(), waiting);
+                if of.is_own_word || of.of_another || of.is_noise || of.id.is_some_and(|id| id != waiting.id)
+                {
+                    place.skip(
+                        "a message beyond the bound that is no answer to this request".to_owned(),
+                        waiting,
+                    );
                     return Ok(None);
                 }
                 return Err(Fault::AnswerTooLarge { limit_bytes: self.max_body_bytes }.into());

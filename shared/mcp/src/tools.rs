@@ -147,8 +147,8 @@ struct Hints {
 /// Reads one page. A tool that cannot be read is left out; its neighbours stay.
 pub(crate) fn page(result: &RawValue) -> Result<Page, Fault> {
     let text = mended(result.get());
-    let wire: PageWire<'_> = serde_json::from_str(&text)
-        .map_err(|error| invalid("a tools/list result", &error.to_string()))?;
+    let wire: PageWire<'_> =
+        serde_json::from_str(&text).map_err(|error| invalid("a tools/list result", &error.to_string()))?;
     let tools = wire.tools.into_iter().filter_map(|raw| match tool(raw) {
         Ok(tool) => Some(tool),
         Err(error) => {
@@ -190,7 +190,10 @@ pub(crate) struct Mirrored(Mutex<HashMap<(ServerId, String), PerTool>>);
 ///
 /// Left out are tools with impossible annotations, and those whose names or definitions hold our credential: names are told to
 /// callers, definitions to operators.
-pub(crate) fn sifted(endpoint: &Endpoint, mut tools: Vec<RemoteTool>) -> (Vec<RemoteTool>, HashMap<String, Mirrors>) {
+pub(crate) fn sifted(
+    endpoint: &Endpoint,
+    mut tools: Vec<RemoteTool>,
+) -> (Vec<RemoteTool>, HashMap<String, Mirrors>) {
     let listed = tools.len();
     tools.retain(|tool| {
         !endpoint.leaks_into(&tool.name) && endpoint.json_without_echo(tool.raw.get()).is_none()

@@ -102,10 +102,14 @@ impl Listings {
             detail: format!("the list of tools takes more than {} s to read", READ_WITHIN.as_secs()),
         })?;
         for (name, tool) in &listing.tools {
-            if tool.schema.as_ref().is_some_and(InputSchema::is_too_large) && self.says_first(&tool.definition) {
+            if tool.schema.as_ref().is_some_and(InputSchema::is_too_large)
+                && self.says_first(&tool.definition)
+            {
                 let (server, tool) = (server.as_str(), name.chars().take(100).collect::<String>());
                 tracing::warn!(
-                    server, tool, code = "schema_over_budget",
+                    server,
+                    tool,
+                    code = "schema_over_budget",
                     "a listed schema is too large to be checked here: its server judges arguments alone"
                 );
             }
@@ -151,8 +155,7 @@ impl Listing {
                 continue;
             }
             // An entry that is nested too deeply to be a value is known by its text.
-            let entry =
-                serde_json::from_str(tool.raw.get()).unwrap_or_else(|_| Value::from(tool.raw.get()));
+            let entry = serde_json::from_str(tool.raw.get()).unwrap_or_else(|_| Value::from(tool.raw.get()));
             let listed = ListedTool {
                 definition: Pin::of_listed(&entry),
                 repeatable: tool.read_only || tool.idempotent,

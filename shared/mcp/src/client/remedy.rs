@@ -110,7 +110,8 @@ impl Shared {
             Some(HEADER_MISMATCH) if !taken.headers => {
                 taken.headers = true;
                 let list = Box::pin(self.pages(endpoint, refused.tongue.speech())).await;
-                let list = list.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
+                let list =
+                    list.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
                 self.usable(endpoint, list).await?;
                 Ok(true)
             }

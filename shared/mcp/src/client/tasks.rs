@@ -14,9 +14,9 @@ use toolfleet_core::fault::Fault;
 use super::{McpClient, Refused, Shared, Taken, Tongue, answered};
 use crate::answer::{Answer, invalid, kind_of, result_without_echo};
 use crate::endpoint::Endpoint;
-use crate::notes::line;
 use crate::frame::{error_of, text_in};
 use crate::heavy::{LARGE_BYTES, beside};
+use crate::notes::line;
 use crate::wire::{INVALID_PARAMS, METHOD_NOT_FOUND};
 use crate::words::shorten_to;
 
@@ -117,7 +117,9 @@ impl<'a> Told<'a> {
     }
 
     fn message(&self, endpoint: &Endpoint) -> String {
-        self.status_message.and_then(text_in).map_or_else(String::new, |message| line(message.into_owned(), endpoint))
+        self.status_message
+            .and_then(text_in)
+            .map_or_else(String::new, |message| line(message.into_owned(), endpoint))
     }
 
     /// A server that asks for parts of milliseconds is heard as well.

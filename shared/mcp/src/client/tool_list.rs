@@ -72,7 +72,9 @@ impl Shared {
         } else {
             let endpoint = endpoint.clone();
             let sifted = beside(move || sifted(&endpoint, tools)).await;
-            sifted.ok_or_else(|| Fault::InvalidAnswer { detail: "the list of tools cannot be read".to_owned() })?
+            sifted.ok_or_else(|| Fault::InvalidAnswer {
+                detail: "the list of tools cannot be read".to_owned(),
+            })?
         };
         self.mirrored.keep(endpoint, mirrors);
         Ok(ToolList { tools, freshness, whole })

@@ -89,9 +89,7 @@ impl Child {
         let answer = match frame.seen_by(id) {
             Heard::Result(result) => Ok(result.to_owned()),
             Heard::Error(error) => Err(Trouble::of_rpc(error)),
-            Heard::Nonsense(detail) => {
-                Err(Fault::InvalidAnswer { detail: self.scrubbed(detail) }.into())
-            }
+            Heard::Nonsense(detail) => Err(Fault::InvalidAnswer { detail: self.scrubbed(detail) }.into()),
             Heard::Foreign(_) | Heard::Request { .. } | Heard::Notification { .. } => {
                 return self.stray(message);
             }

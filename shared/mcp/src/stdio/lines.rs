@@ -42,7 +42,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let end = chunk.iter().position(|byte| *byte == b'\n');
             let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
             match &mut tail {
-                None if line.len().saturating_add(part.len()) <= self.max_bytes => line.extend_from_slice(part),
+                None if line.len().saturating_add(part.len()) <= self.max_bytes => {
+                    line.extend_from_slice(part)
+                }
                 None => {
                     let mut last = line.split_off(line.len().min(BEGINNING_BYTES));
                     let missing = BEGINNING_BYTES.saturating_sub(line.len());

@@ -168,7 +168,8 @@ async fn a_listing_whose_cursor_comes_back_is_used_as_far_as_it_was_read() {
         MockFault::Answer {
             content_type: "application/json".to_owned(),
             chunks: vec![
-                r#"{"jsonrpc":"2.0","id":{id},"result":{"tools":[{"name":"a"}],"nextCursor":"again"}}"#.to_owned(),
+                r#"{"jsonrpc":"2.0","id":{id},"result":{"tools":[{"name":"a"}],"nextCursor":"again"}}"#
+                    .to_owned(),
             ],
         },
     );

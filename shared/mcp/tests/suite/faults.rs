@@ -147,11 +147,9 @@ async fn a_body_beyond_the_bound_is_refused_declared_or_not() {
     let client = small_client(10_000);
     let server = modern().await;
     let events = format!("data: {{\"x\":\"{}\n\n", "x".repeat(20_000));
-    for fault in [
-        MockFault::Garbage("x".repeat(20_000)),
-        MockFault::EndlessBody,
-        MockFault::events(&[&events]),
-    ] {
+    for fault in
+        [MockFault::Garbage("x".repeat(20_000)), MockFault::EndlessBody, MockFault::events(&[&events])]
+    {
         server.next(fault);
         let fault = echo(&client, &server).await.unwrap_err();
         assert_eq!(fault, Fault::AnswerTooLarge { limit_bytes: 10_000 });

@@ -149,7 +149,9 @@ async fn a_compressed_body_that_nobody_asked_for_is_read() {
     let encodings: [(&str, fn(&str) -> Vec<u8>); 4] =
         [("gzip", gzip), ("x-gzip", gzip), ("deflate", zlib), ("deflate", deflate)];
     for (name, encode) in encodings {
-        for (kind, text) in [("application/json", ANSWER), ("text/event-stream", EVENT), ("text/plain", ANSWER)] {
+        for (kind, text) in
+            [("application/json", ANSWER), ("text/event-stream", EVENT), ("text/plain", ANSWER)]
+        {
             let headers = [("content-type", kind), ("content-encoding", name)];
             let answer = answered(Era::Legacy, MockFault::encoded(&headers, text, encode)).await;
             assert!(answer.is_ok(), "{name} {kind}: {answer:?}");
@@ -204,7 +206,11 @@ async fn an_answer_of_many_megabytes_arrives_in_every_shape() {
     let body = format!("{{\"id\":{{id}},\"result\":{result}}}");
     for fault in [
         MockFault::encoded(&[("content-type", "application/json")], &body, plain),
-        MockFault::encoded(&[("content-type", "application/json"), ("content-encoding", "gzip")], &body, gzip),
+        MockFault::encoded(
+            &[("content-type", "application/json"), ("content-encoding", "gzip")],
+            &body,
+            gzip,
+        ),
         MockFault::events(&["data: {\"method\":\"notifications/x\"}\n\n", &format!("data: {body}\n\n")]),
     ] {
         server.next(fault);

@@ -13,7 +13,16 @@ use crate::support::{later, soon};
 #[tokio::test]
 async fn a_line_that_answers_nobody_costs_no_call_and_no_program() {
     for noise in [
-        "garbage", "giant", "giant-word", "log-json", "log-brace", "string-id", "pretty", "latin1", "batch", "twice",
+        "garbage",
+        "giant",
+        "giant-word",
+        "log-json",
+        "log-brace",
+        "string-id",
+        "pretty",
+        "latin1",
+        "batch",
+        "twice",
     ] {
         let (client, script) = (client(), ScriptedProgram::new(&["works", noise]));
         let endpoint = endpoint(&script);

@@ -163,7 +163,8 @@ fn parts<'a>(
 ) -> Option<()> {
     let named = schema.get("properties").and_then(Value::as_object);
     // What is still to be judged is found by judging the neighbours again.
-    let neighbours = ["unevaluatedProperties", "unevaluatedItems"].iter().any(|key| schema.contains_key(*key));
+    let neighbours =
+        ["unevaluatedProperties", "unevaluatedItems"].iter().any(|key| schema.contains_key(*key));
     let again = if neighbours { 3 } else { 1 };
     for (keyword, value) in schema {
         let times = times(keyword).saturating_mul(again);

@@ -40,9 +40,9 @@ pub(super) fn states(pattern: &str) -> u64 {
                 let mut most = 0_u64;
                 let mut number = 0_u64;
                 while let Some(c) = chars.next_if(|c| c.is_ascii_digit() || *c == ',') {
-                    number = c.to_digit(10).map_or(0, |digit| {
-                        number.saturating_mul(10).saturating_add(u64::from(digit))
-                    });
+                    number = c
+                        .to_digit(10)
+                        .map_or(0, |digit| number.saturating_mul(10).saturating_add(u64::from(digit)));
                     most = most.max(number);
                 }
                 let more = last.saturating_mul(most.max(1).saturating_sub(1));

@@ -113,7 +113,10 @@ fn the_deepest_schema_and_arguments_that_are_judged_fit_on_a_small_stack() {
 fn a_pattern_that_goes_back_for_ever_is_no_complaint() {
     let schema = json!({ "properties": { "a": { "pattern": "^(?=(a+)+$)(a|aa)+\\1b$" } } });
     let text = format!(r#"{{"a":"{}"}}"#, "a".repeat(5_000));
-    assert_ne!(std::mem::discriminant(&judged(&schema, &text)), std::mem::discriminant(&Verdict::Problems(vec![])));
+    assert_ne!(
+        std::mem::discriminant(&judged(&schema, &text)),
+        std::mem::discriminant(&Verdict::Problems(vec![]))
+    );
     let usual = json!({ "properties": { "a": { "pattern": "^(?=.*[A-Z]).{8,64}$" } } });
     assert_eq!(judged(&usual, r#"{"a":"Long enough"}"#), Verdict::Fits);
     assert!(matches!(judged(&usual, r#"{"a":"short"}"#), Verdict::Problems(_)));
@@ -124,7 +127,9 @@ fn a_pattern_with_too_many_states_is_not_compiled() {
     for pattern in ["((a{1,200}){1,200}){1,200}", "[a-z]{1,100000}", "(((x{50}){50}){50}){50}"] {
         assert!(compiled(&json!({ "pattern": pattern })).is_too_large(), "{pattern}");
     }
-    for pattern in ["^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "^\\d{4}-\\d{2}-\\d{2}$", "^.{1,1000}$"] {
+    for pattern in
+        ["^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "^\\d{4}-\\d{2}-\\d{2}$", "^.{1,1000}$"]
+    {
         assert!(!compiled(&json!({ "pattern": pattern })).is_too_large(), "{pattern}");
     }
 }
@@ -135,7 +140,10 @@ fn large_arguments_under_a_simple_schema_are_judged_and_under_a_costly_one_are_n
     assert_eq!(judged(&json!({ "items": { "type": "integer" } }), &numbers), Verdict::Fits);
     let schema = compiled(&json!({ "items": { "enum": (0..5_000).collect::<Vec<_>>() } }));
     assert_eq!(schema.judge(&numbers, Budget::MOST), Verdict::OverBudget);
-    assert_eq!(compiled(&json!({ "items": { "type": "integer" } })).judge(&numbers, Budget::INLINE), Verdict::OverBudget);
+    assert_eq!(
+        compiled(&json!({ "items": { "type": "integer" } })).judge(&numbers, Budget::INLINE),
+        Verdict::OverBudget
+    );
 }
 
 #[test]
