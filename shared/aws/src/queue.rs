@@ -13,6 +13,7 @@ use aws_sdk_sqs::types::{
     MessageAttributeValue, MessageSystemAttributeName as System, QueueAttributeName,
     SendMessageBatchRequestEntry,
 };
+use toolfleet_core::digest::Digest;
 use toolfleet_core::time::Timestamp;
 
 use crate::gather::{Gatherer, Rules, Wish, sent};
@@ -28,6 +29,24 @@ const RULES: Rules = Rules {
 };
 /// Nobody waits for a deletion: it may wait for nine others, though not so long that many messages would come again after a crash.
 const DELETES: Rules = Rules { linger: Duration::from_millis(100), patient: true, ..RULES };
+
+/// The largest message that SQS takes, its attributes included, unless the queue's own `MaximumMessageSize` is smaller.
+const MAX_MESSAGE_BYTES: usize = 1_048_576;
+/// Room for the attributes that a parked message carries beside its body.
+const ATTRIBUTE_BYTES: usize = 4_096;
+/// The largest body of a call: with it a message still has room for the attributes that it carries while it waits.
+pub const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES - ATTRIBUTE_BYTES;
+/// The group of a message in a FIFO queue that names none.
+const NO_GROUP: &str = "-";
+
+/// What a queue is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// How often a message is received before it goes to the dead-letter queue, where there is one.
+    pub max_receives: Option<u32>,
+    /// The largest body of a call that leaves room for the attributes of a parked message.
+    pub max_body_bytes: usize,
+}
 
 /// One queue.
 #[derive(Debug, Clone)]
@@ -153,6 +172,29 @@ impl Queue {
         &self.url
     }
 
+    /// Whether it keeps the order of the messages of a group. Such a queue takes no delay for a single message.
+    pub fn is_fifo(&self) -> bool {
+        self.url.ends_with(".fifo")
+    }
+
+    /// What it is set to.
+    pub async fn settings(&self) -> Result<QueueSettings, Trouble> {
+        let attributes = self.attributes().await?;
+        let policy = redrive_policy(&attributes);
+        // SQS writes the count as a number or as a text, as it was given.
+        let max_receives = policy.as_ref().and_then(|policy| policy.get("maxReceiveCount"));
+        let max_receives = max_receives.and_then(|count| match count.as_u64() {
+            Some(count) => Some(count),
+            None => count.as_str()?.parse().ok(),
+        });
+        let largest = attributes.get(QueueAttributeName::MaximumMessageSize.as_str());
+        let largest = largest.and_then(|n| n.parse().ok()).unwrap_or(MAX_MESSAGE_BYTES);
+        Ok(QueueSettings {
+            max_receives: max_receives.and_then(|count| u32::try_from(count).ok()),
+            max_body_bytes: largest.saturating_sub(ATTRIBUTE_BYTES).max(largest / 2),
+        })
+    }
+
     /// Receives up to `max` (1 to 10) messages, waiting up to `wait_s` seconds for one, and hides them for `visibility_s`.
     pub async fn receive(&self, max: u32, wait_s: u32, visibility_s: u32) -> Result<Vec<Delivery>, Trouble> {
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
@@ -206,8 +248,7 @@ impl Queue {
     /// The name of its dead-letter queue, where it has one.
     pub async fn dead_letter_name(&self) -> Result<Option<String>, Trouble> {
         let attributes = self.attributes().await?;
-        let policy = attributes.get(QueueAttributeName::RedrivePolicy.as_str());
-        let policy: Option<serde_json::Value> = policy.and_then(|p| serde_json::from_str(p).ok());
+        let policy = redrive_policy(&attributes);
         let arn = policy.as_ref().and_then(|p| p.get("deadLetterTargetArn")).and_then(|a| a.as_str());
         Ok(arn.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned))
     }
@@ -241,6 +282,10 @@ impl Queue {
     fn given_up(&self, operation: &str) -> Trouble {
         Trouble::passing(format!("{operation} on {} was given up by its batch", self.url))
     }
+}
+
+fn redrive_policy(attributes: &BTreeMap<String, String>) -> Option<serde_json::Value> {
+    serde_json::from_str(attributes.get(QueueAttributeName::RedrivePolicy.as_str())?).ok()
 }
 
 /// The URL of the queue of that name in this account and region.
@@ -334,11 +379,19 @@ fn send_part(
     part: &[Outgoing],
 ) -> impl Future<Output = Answers<String>> + Send + use<> {
     const OPERATION: &str = "SendMessageBatch";
+    let fifo = url.ends_with(".fifo");
     let entry = |(n, message): (usize, &Outgoing)| {
         let mut entry = SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body(&message.body);
         for (name, value) in &message.attributes {
             let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
             entry = entry.message_attributes(name, value.map_err(|e| e.to_string())?);
+        }
+        if fifo {
+            // The same body within five minutes is the same message, as content-based deduplication has it.
+            let body = Digest::of_text(&message.body).to_string();
+            let group = message.group.as_deref().unwrap_or(NO_GROUP);
+            entry = entry.message_deduplication_id(body).message_group_id(group);
+            return entry.build().map_err(|e| e.to_string());
         }
         if message.delay_s > 0 {
             entry = entry.delay_seconds(i32::try_from(message.delay_s).unwrap_or(900).min(900));

@@ -24,6 +24,8 @@ pub enum TroubleKind {
     Credentials,
     /// A region: none is set.
     Region,
+    /// Somebody who lets our role, or our KMS key, do it.
+    Permission,
     /// Somebody who changes the configuration.
     Configuration,
     /// Nothing: the service will not take this request as it stands.
@@ -52,6 +54,11 @@ impl Trouble {
         Self { what: what.into(), kind: TroubleKind::Configuration }
     }
 
+    /// What a service will not take as it stands, with the remedy.
+    pub fn rejection(what: impl Into<String>) -> Self {
+        Self { what: what.into(), kind: TroubleKind::Rejection }
+    }
+
     /// What would cure it.
     pub const fn kind(&self) -> TroubleKind {
         self.kind
@@ -63,8 +70,22 @@ impl Trouble {
             TroubleKind::Passing | TroubleKind::Unreachable => false,
             TroubleKind::Credentials
             | TroubleKind::Region
+            | TroubleKind::Permission
             | TroubleKind::Configuration
             | TroubleKind::Rejection => true,
+        }
+    }
+
+    /// Whether AWS does not let us, or does not answer us, whatever we ask for: what waits for it can go on once that is over. Else
+    /// what was asked for is not there, or is refused as it stands.
+    pub const fn is_our_standing(&self) -> bool {
+        match self.kind {
+            TroubleKind::Passing
+            | TroubleKind::Unreachable
+            | TroubleKind::Credentials
+            | TroubleKind::Region
+            | TroubleKind::Permission => true,
+            TroubleKind::Configuration | TroubleKind::Rejection => false,
         }
     }
 
@@ -112,10 +133,13 @@ impl Trouble {
                     format!("{operation} on {resource}: the credentials are wrong or have expired ({code})");
                 return Self { what, kind: TroubleKind::Credentials };
             }
-            "AccessDeniedException" | "AccessDenied" => "the role may not do this; see its policy",
-            "KmsAccessDenied" | "KmsDisabled" | "KmsInvalidKeyUsage" | "KmsInvalidState" | "KmsNotFound"
-            | "KmsOptInRequired" | "DecryptionFailure" => {
-                "its KMS key cannot be used; see the key's state and policy"
+            _ if is_about_permission(code) => {
+                let remedy = match code.starts_with("Kms") || code == "DecryptionFailure" {
+                    true => "its KMS key cannot be used; see the key's state and policy",
+                    false => "the role may not do this; see its policy",
+                };
+                let what = format!("{operation} on {resource}: {remedy} ({code})");
+                return Self { what, kind: TroubleKind::Permission };
             }
             _ => return Self::without_remedy(operation, resource, code, message),
         };
@@ -153,6 +177,32 @@ fn is_about_credentials(code: &str) -> bool {
             | "IncompleteSignatureException"
             | "ExpiredTokenException"
             | "ExpiredToken"
+            | "RequestExpired"
+            | "TokenRefreshRequired"
+            | "InvalidToken"
+            | "InvalidAccessKeyId"
+            | "InvalidSecurity"
+            | "AuthFailure"
+            | "NotAuthorized"
+            | "UnrecognizedClient"
+    )
+}
+
+fn is_about_permission(code: &str) -> bool {
+    matches!(
+        code,
+        "AccessDeniedException"
+            | "AccessDenied"
+            | "UnauthorizedOperation"
+            | "AuthorizationError"
+            | "OptInRequired"
+            | "KmsAccessDenied"
+            | "KmsDisabled"
+            | "KmsInvalidKeyUsage"
+            | "KmsInvalidState"
+            | "KmsNotFound"
+            | "KmsOptInRequired"
+            | "DecryptionFailure"
     )
 }
 
@@ -189,7 +239,7 @@ const fn remedy_of(kind: TroubleKind) -> &'static str {
             "nothing answers there; check the network, the region and AWS_ENDPOINT_URL_*: "
         }
         TroubleKind::Configuration => "the request cannot be built; check region and endpoint: ",
-        TroubleKind::Passing | TroubleKind::Rejection => "",
+        TroubleKind::Passing | TroubleKind::Permission | TroubleKind::Rejection => "",
     }
 }
 
@@ -230,5 +280,27 @@ mod tests {
         assert!(trouble.is_permanent() && trouble.is_rejection());
         let denied = Trouble::of_code("BatchExecuteStatement", "t", "AccessDenied", "x");
         assert!(denied.is_permanent() && !denied.is_rejection());
+    }
+
+    #[test]
+    fn what_aws_does_not_let_us_do_is_our_standing_and_what_is_not_there_is_not() {
+        let of = |code| Trouble::of_code("GetSecretValue", "secret `s`", code, "x");
+        for code in [
+            "ExpiredTokenException",
+            "ExpiredToken",
+            "UnrecognizedClientException",
+            "InvalidSignatureException",
+            "AccessDeniedException",
+            "AccessDenied",
+            "DecryptionFailure",
+            "KmsDisabled",
+            "ThrottlingException",
+            "InternalServiceError",
+        ] {
+            assert!(of(code).is_our_standing(), "{code}");
+        }
+        for code in ["ResourceNotFoundException", "InvalidParameterException", "InvalidRequestException"] {
+            assert!(!of(code).is_our_standing(), "{code}");
+        }
     }
 }

@@ -27,8 +27,8 @@ use std::time::SystemTime;
 use futures::future::join_all;
 use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::history::History;
-use toolfleet_aws::queue::{Outgoing, Queue};
-use toolfleet_core::call::{CallRow, Decision, Event, Finding, Finished, decide};
+use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
+use toolfleet_core::call::{CallRow, Caller, Decision, Event, Finding, Finished, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::CallRequest;
@@ -59,6 +59,18 @@ pub fn system_clock() -> Now {
     })
 }
 
+/// The body, unless it is so large that a worker would refuse it.
+fn sendable(body: String) -> Result<String, Trouble> {
+    if body.len() <= MAX_BODY_BYTES {
+        return Ok(body);
+    }
+    Err(Trouble::rejection(format!(
+        "the request has {} bytes; accepted are at most {MAX_BODY_BYTES}, because a call that waits carries attributes beside its \
+         body. Store large arguments where the tool can read them, and send their address",
+        body.len()
+    )))
+}
+
 /// A connection to a fleet.
 #[derive(Clone)]
 pub struct Client {
@@ -84,12 +96,16 @@ pub struct CallResult {
     pub notes: Option<Box<Notes>>,
     /// The digest of the question it answers.
     pub digest: Option<Digest>,
+    /// Who asked it first.
+    pub caller: Option<Box<Caller>>,
 }
 
 impl CallResult {
-    /// Whether this is the answer to that request, and not to another one that used the same id before.
+    /// Whether this is the answer to that request, and not to another one that used the same id before: for another question, or in
+    /// another conversation, for another user or by another agent. Such a request's own answer is its notice and its audit record.
     pub fn answers(&self, request: &CallRequest) -> bool {
         self.digest.as_ref().is_none_or(|digest| request.is_of(digest))
+            && self.caller.as_ref().is_none_or(|caller| caller.could_ask(request))
     }
 }
 
@@ -108,9 +124,12 @@ impl Standing {
     fn of(row: Option<CallRow>) -> Self {
         match row {
             None => Self::Unknown,
-            Some(CallRow { finished: Some(finished), attempts, enqueued_at, digest, notes, .. }) => {
+            Some(CallRow {
+                finished: Some(finished), attempts, enqueued_at, digest, caller, notes, ..
+            }) => {
                 let Finished { outcome, at } = finished;
-                let result = CallResult { outcome, attempts, enqueued_at, finished_at: at, notes, digest };
+                let result =
+                    CallResult { outcome, attempts, enqueued_at, finished_at: at, notes, digest, caller };
                 Self::Ended(Box::new(result))
             }
             Some(row) => Self::Open(Box::new(row)),
@@ -150,7 +169,7 @@ impl Client {
         let attributes: BTreeMap<_, _> =
             traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
         let group = Some(request.key.tenant.to_string());
-        self.queue.send(Outgoing { body: request.encode(), delay_s: 0, group, attributes }).await
+        self.queue.send(Outgoing { body: sendable(request.encode())?, delay_s: 0, group, attributes }).await
     }
 
     /// Sends calls together, ten in a request; each has its own answer, in order.
@@ -158,9 +177,9 @@ impl Client {
         join_all(requests.iter().map(|request| self.send(request, None))).await
     }
 
-    /// Sends a body as it is, whatever a worker will say to it.
+    /// Sends a body as it is, whatever a worker will say to it; one that no worker takes because of its size is not sent.
     pub async fn send_body(&self, body: String, tenant: Option<&str>) -> Result<String, Trouble> {
-        let group = tenant.map(str::to_owned);
+        let (body, group) = (sendable(body)?, tenant.map(str::to_owned));
         self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
     }
 

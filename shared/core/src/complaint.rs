@@ -1,8 +1,11 @@
 //! Owns what is told of an error of serde: the place and what is accepted, never the value that stood there.
 
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::paths::LocationSegment;
 use serde_path_to_error::{Path, Segment};
 
-use crate::redact::{REDACTED, key};
+use crate::redact::{REDACTED, key, quoted};
 
 /// serde's sentence without what it found. Names of fields stay, unless they may be values themselves.
 pub(crate) fn without_values(sentence: &str) -> String {
@@ -47,6 +50,31 @@ pub(crate) fn place(above: &str, path: &Path) -> String {
     place
 }
 
+/// What a schema finds wrong with arguments: the place below `arguments`, and what is wanted there. Keys that may be values do not stand
+/// in it.
+pub(crate) fn of_arguments(error: &ValidationError<'_>) -> String {
+    let mut place = "arguments".to_owned();
+    for segment in error.instance_path() {
+        match segment {
+            LocationSegment::Index(index) => place.push_str(&format!("/{index}")),
+            LocationSegment::Property(name) => {
+                place.push_str(&format!("/{}", key(&name).unwrap_or(REDACTED)))
+            }
+        }
+    }
+    if let ValidationErrorKind::AdditionalProperties { unexpected: unknown }
+    | ValidationErrorKind::UnevaluatedProperties { unexpected: unknown } = error.kind()
+    {
+        let names: Vec<_> = unknown.iter().take(10).map(|name| quoted(name)).collect();
+        return format!("{place}: has properties that the schema does not allow: {}", names.join(", "));
+    }
+    // Its sentence would be that of the key, which stands in it.
+    if matches!(error.kind(), ValidationErrorKind::PropertyNames { .. }) {
+        return format!("{place}: has a property whose name the schema does not allow");
+    }
+    format!("{place}: {}", error.masked())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -69,6 +97,49 @@ mod tests {
     enum Kind {
         Good,
         Bad,
+    }
+
+    #[test]
+    fn a_schemas_complaint_names_the_place_and_no_value_and_no_key_that_may_be_one() {
+        let schema = serde_json::json!({
+            "type": "object", "required": ["n"], "properties": {
+                "n": {"type": "integer", "minimum": 10}, "mode": {"enum": ["a", "b"]}, "id": {"const": "x"},
+                "mail": {"pattern": "^[a-z]+@"}, "by": {"additionalProperties": {"type": "integer"}},
+                "narrow": {"additionalProperties": false}, "named": {"propertyNames": {"maxLength": 3}},
+                "list": {"uniqueItems": true, "maxItems": 1}, "left": {"unevaluatedProperties": false},
+                "need": {"dependentRequired": {"a": ["b"]}}, "any": {"anyOf": [{"type": "integer"}, {"minLength": 90}]},
+                "not": {"not": {"type": "string"}}, "when": {"format": "date-time", "contentMediaType": "application/json"}
+            }
+        });
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        let s = "hunter2-77123";
+        for arguments in [
+            serde_json::json!({"n": s}),
+            serde_json::json!({"n": 3}),
+            serde_json::json!({"n": 77, "mode": s}),
+            serde_json::json!({"n": 77, "id": s}),
+            serde_json::json!({"n": 77, "mail": s}),
+            serde_json::json!({"n": 77, "by": {"hunter2-77123@example.com": s}}),
+            serde_json::json!({"n": 77, "narrow": {"hunter2-77123@example.com": 1}}),
+            serde_json::json!({"n": 77, "left": {"hunter2-77123@example.com": 1}}),
+            serde_json::json!({"n": 77, "named": {"hunter2-77123": 1}}),
+            serde_json::json!({"n": 77, "list": [s, s]}),
+            serde_json::json!({"n": 77, "need": {"a": s}}),
+            serde_json::json!({"n": 77, "any": s}),
+            serde_json::json!({"n": 77, "not": s}),
+            serde_json::json!({"n": 77, "when": s}),
+            serde_json::json!({"hunter2": s}),
+            serde_json::json!([s]),
+        ] {
+            let told: Vec<_> = validator.iter_errors(&arguments).map(|error| of_arguments(&error)).collect();
+            assert!(!told.is_empty(), "{arguments}");
+            for told in told {
+                assert!(
+                    told.starts_with("arguments") && !told.contains("hunter2") && !told.contains("77123"),
+                    "{told}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod catalog;
 mod complaint;
 pub mod credential;
 pub mod digest;
+pub mod echo;
 pub mod fault;
 pub mod grants;
 pub mod ids;

@@ -126,6 +126,8 @@ codes! {
     IdempotencyMismatch = "idempotency_mismatch",
     /// The message is older than the fleet remembers calls for.
     TooOld = "too_old",
+    /// The message is so large that its call could not wait in the queue.
+    RequestTooLarge = "request_too_large",
     /// The session does not exist, has ended, or does not grant this tool.
     SessionInvalid = "session_invalid",
     /// The request asks for something this fleet does not do.

@@ -78,9 +78,11 @@ pub fn after(fault: &Fault, at: Standing) -> Next {
                 return Next::End(timed_out(fault));
             }
             let after_ms = at.unreachable_backoff_ms;
-            if at.now.plus_ms(after_ms) >= at.wait_until.min(at.deadline) {
+            if at.now >= at.wait_until || at.now.plus_ms(after_ms) >= at.deadline {
                 return Next::End(failed(fault, exposed, true));
             }
+            // The last try comes at the end of the wait.
+            let after_ms = after_ms.min(at.wait_until.ms_since(at.now)).max(1);
             if at.tries <= QUICK_TRIES && after_ms <= IN_PLACE_MS {
                 return Next::Again { after_ms, counted: false };
             }
@@ -208,6 +210,8 @@ mod tests {
         let at = Standing { wait_until: Timestamp::from_ms(10_000), ..standing() };
         assert!(matches!(after(&refused_connection(), at), Next::Again { .. }));
         let at = Standing { now: Timestamp::from_ms(9_900), ..at };
+        assert_eq!(after(&refused_connection(), at), Next::Again { after_ms: 100, counted: false });
+        let at = Standing { now: Timestamp::from_ms(10_000), ..at };
         assert_eq!(end(after(&refused_connection(), at)).kind, OutcomeKind::Failed);
         // What may have run is bounded by its attempts alone.
         assert!(matches!(after(&lost(), Standing { repeatable: true, ..at }), Next::Again { .. }));

@@ -41,7 +41,8 @@ impl ShownArguments {
         paths.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    fn show(&self, path: &[String]) -> bool {
+    /// Whether the value at that path may be shown.
+    pub(crate) fn show(&self, path: &[String]) -> bool {
         self.0.iter().any(|shown| path.starts_with(shown))
     }
 }

@@ -15,7 +15,7 @@ use crate::client::{TaskHandle, asking_task, handle_in};
 use crate::endpoint::Endpoint;
 use crate::frame::text_in;
 use crate::heavy::{LARGE_BYTES, beside};
-use crate::words::{shorten, shorten_to};
+use crate::words::{shorten, shorten_own, shorten_to};
 
 /// The bound on a tool error's text, in characters.
 const MAX_ERROR_CHARS: usize = 2000;
@@ -203,7 +203,7 @@ fn error_text(content: Option<&RawValue>) -> String {
             break;
         }
     }
-    if text.is_empty() { "the tool gave no text".to_owned() } else { shorten_to(&text, MAX_ERROR_CHARS) }
+    if text.is_empty() { "the tool gave no text".to_owned() } else { shorten_own(&text, MAX_ERROR_CHARS) }
 }
 
 /// The state of an `input_required` result that asks for nothing but the same request again.

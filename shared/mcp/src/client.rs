@@ -159,7 +159,7 @@ impl McpClient {
         };
         match answer {
             Some(Ok(answer)) => answer.without_echo(call.endpoint).await,
-            Some(Err(fault)) => Err(call.endpoint.without_echo(fault)),
+            Some(Err(fault)) => Err(call.without_echo(fault)),
             None if sent.give_up() => Err(out_of_time()),
             None => Err(Fault::AttemptTimeout {
                 after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),

@@ -158,6 +158,14 @@ pub struct ToolCall<'a> {
     pub repeatable: bool,
 }
 
+impl ToolCall<'_> {
+    /// The fault without what the server's words repeat of credentials, ours or those in the arguments.
+    pub(crate) fn without_echo(&self, fault: Fault) -> Fault {
+        let of_arguments = |text| toolfleet_core::echo::without_secrets(text, self.arguments.get());
+        self.endpoint.without_echo(fault).map_text(of_arguments)
+    }
+}
+
 impl<'a> ToolCall<'a> {
     /// A call without conversation, trace or progress.
     pub fn new(endpoint: &'a Endpoint, name: &'a str, arguments: &'a RawValue, deadline: Instant) -> Self {

@@ -412,3 +412,46 @@ fn headers_of(post: &Post<'_>) -> HeaderMap {
     }
     headers
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_sent_or_given_up_and_never_both() {
+        for _ in 0..2_000 {
+            let (sent, start) = (Sent::default(), Barrier::new(2));
+            let (left, given_up) = std::thread::scope(|scope| {
+                let connection = scope.spawn(|| {
+                    start.wait();
+                    sent.set()
+                });
+                start.wait();
+                let given_up = sent.give_up();
+                (connection.join().unwrap(), given_up)
+            });
+            assert_ne!(left, given_up);
+            assert_eq!(sent.is_set(), left);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_round_has_sent_cannot_be_given_up() {
+        let sent = Sent::default();
+        assert!(sent.set());
+        sent.keep();
+        sent.clear();
+        assert!(!sent.give_up() && !sent.set());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_given_up_never_leaves() {
+        let sent = Sent::default();
+        let mut body = NotedBody { bytes: Some(Bytes::from_static(b"{}")), sent: sent.clone() };
+        assert!(sent.give_up());
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        assert!(matches!(frame, Some(Err(GivenUp))));
+    }
+}

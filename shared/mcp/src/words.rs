@@ -1,6 +1,10 @@
 //! Owns what is kept of a server's own words in a fault: short, and without control characters.
 //!
+//! What has the form of a credential is taken out: a server may repeat an argument that is one.
+//!
 //! **Invariant:** no text of a server reaches a fault, a log or a record without passing here.
+
+use toolfleet_core::redact;
 
 /// The bound on a server's text in a fault, in characters.
 const MAX_CHARS: usize = 300;
@@ -12,6 +16,14 @@ pub(crate) fn shorten(text: &str) -> String {
 
 /// The start of a server's text, at most that many characters.
 pub(crate) fn shorten_to(text: &str, max_chars: usize) -> String {
+    // So much of a long text may be white space that is left out.
+    let looked_at = text.char_indices().nth(max_chars.saturating_mul(4)).and_then(|(end, _)| text.get(..end));
+    let shown = shorten_own(&redact::text(looked_at.unwrap_or(text)), max_chars);
+    if looked_at.is_some() && !shown.ends_with('…') { format!("{shown}…") } else { shown }
+}
+
+/// The start of a tool's own sentence, which is a part of its answer, at most that many characters.
+pub(crate) fn shorten_own(text: &str, max_chars: usize) -> String {
     let mut words = String::new();
     let mut kept = 0;
     for part in text.split(|c: char| c.is_whitespace() || c.is_control() || is_invisible(c)) {
@@ -49,6 +61,16 @@ pub(crate) fn shorten_bytes(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_servers_text_that_repeats_a_credential_is_told_without_it() {
+        assert_eq!(
+            shorten("bad request: {\"password\": \"hunter2\"}"),
+            "bad request: {\"password\": \"[redacted]\"}"
+        );
+        assert_eq!(shorten("GET https://h/?key=hunter2 failed"), "GET https://h/?[redacted] failed");
+        assert!(!shorten(&format!("{} token=hunter2", "x ".repeat(140))).contains("hunter2"));
+    }
 
     #[test]
     fn a_servers_text_becomes_one_short_line_without_control_characters() {

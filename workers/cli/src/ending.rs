@@ -80,7 +80,10 @@ impl From<Trouble> for Failure {
             TroubleKind::Credentials | TroubleKind::Region => {
                 "\n`toolfleet dev` prints what joins a fleet on this machine"
             }
-            TroubleKind::Passing | TroubleKind::Configuration | TroubleKind::Rejection => "",
+            TroubleKind::Passing
+            | TroubleKind::Permission
+            | TroubleKind::Configuration
+            | TroubleKind::Rejection => "",
         };
         let text = format!("{trouble}{dev}");
         if trouble.is_permanent() { Self::Usage(text) } else { Self::Ours(anyhow::anyhow!(text)) }

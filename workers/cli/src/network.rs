@@ -42,7 +42,7 @@ pub(crate) async fn client_as_worker() -> Result<McpClient, Failure> {
 /// A wrong variable is a usage error.
 pub(crate) fn not_started(error: StartError) -> Failure {
     match error {
-        StartError::Outbound(error) => Failure::usage(error.to_string()),
+        StartError::Config(error) => Failure::usage(error.to_string()),
         other @ (StartError::Catalog { .. } | StartError::Http(_) | StartError::Aws(_)) => {
             Failure::Ours(other.into())
         }

@@ -17,6 +17,9 @@ pub const ROW_LIFE_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 /// A message older than this is refused: its row may have expired.
 pub const OLDEST_MESSAGE_MS: u64 = 28 * 24 * 60 * 60 * 1000;
 
+/// The longest time for which SQS hides a received message.
+const LONGEST_HIDDEN: Duration = Duration::from_secs(12 * 60 * 60);
+
 /// How long after its first sending a dead letter is left to operators unless the configuration says otherwise: a quarter of an hour.
 pub const REAP_AFTER_MS: u64 = 15 * 60 * 1000;
 
@@ -48,7 +51,7 @@ pub struct WorkerConfig {
 /// The numbers a worker works by.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many calls run at once.
+    /// How many calls of one server or one tenant run at once.
     pub slots: u32,
     /// How long a claim and a message's invisibility hold without a heartbeat.
     pub lease: Duration,
@@ -192,7 +195,7 @@ impl Limits {
         };
         let limits = Self {
             slots: number(var, "TOOLFLEET_SLOTS", standard.slots, 1, 10_000)?,
-            lease: ms("TOOLFLEET_LEASE_MS", standard.lease, 1_000, 43_200_000)?,
+            lease: ms("TOOLFLEET_LEASE_MS", standard.lease, 1_000, u64::MAX)?,
             skew: ms("TOOLFLEET_CLOCK_SKEW_MS", standard.skew, 0, 60_000)?,
             default_deadline: ms(
                 "TOOLFLEET_DEFAULT_DEADLINE_MS",
@@ -215,6 +218,18 @@ impl Limits {
                 1_209_600_000,
             )?,
         };
+        // A heartbeat comes after a third of the lease and asks for the whole lease anew, counted from then.
+        let hidden = limits.lease + limits.heartbeat();
+        if hidden > LONGEST_HIDDEN {
+            let text = format!(
+                "is {}; a message would have to stay hidden for {} ms, a lease and the third of it before its first heartbeat, and \
+                 SQS hides a message for at most 12 hours. Accepted is at most {}",
+                limits.lease.as_millis(),
+                hidden.as_millis(),
+                (LONGEST_HIDDEN * 3 / 4).as_millis()
+            );
+            return Err(problem("TOOLFLEET_LEASE_MS", text));
+        }
         if limits.skew >= limits.lease {
             let text =
                 "is not smaller than TOOLFLEET_LEASE_MS; an expired lease would never be believed in time"
@@ -222,6 +237,12 @@ impl Limits {
             return Err(problem("TOOLFLEET_CLOCK_SKEW_MS", text));
         }
         Ok(limits)
+    }
+
+    /// Slots beside those that one server or tenant can hold: they are left to others.
+    pub const fn reserve(&self) -> u32 {
+        let eighth = self.slots / 8;
+        if eighth == 0 { 1 } else { eighth }
     }
 
     /// How often a running call renews lease and visibility: three times within the lease.
@@ -353,6 +374,16 @@ mod tests {
         }
         let error = read(&[NEEDED[0], NEEDED[1], ("TOOLFLEET_ALLOW_STDIO", "yes")]).unwrap_err().to_string();
         assert!(error.contains("TOOLFLEET_ALLOW_STDIO: is `yes`"), "{error}");
+    }
+
+    #[test]
+    fn a_lease_that_sqs_cannot_hide_a_message_for_refuses_to_start() {
+        let lease = |ms| read(&[NEEDED[0], NEEDED[1], ("TOOLFLEET_LEASE_MS", ms)]);
+        assert!(lease("32400000").is_ok());
+        for ms in ["32400001", "43200000", "999999999999"] {
+            let error = lease(ms).unwrap_err().to_string();
+            assert!(error.contains("TOOLFLEET_LEASE_MS") && error.contains("32400000"), "{error}");
+        }
     }
 
     #[test]

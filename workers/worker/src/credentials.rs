@@ -187,7 +187,9 @@ impl Keyring for AwsKeyring {
     }
 }
 
+/// Trouble of the fleet's own with AWS (expired credentials, a role that may not, an outage) ends no call: it is waited for. What the
+/// catalog names and is not there ends it.
 fn fault_of(trouble: &Trouble) -> Fault {
     let detail = trouble.to_string();
-    if trouble.is_permanent() { Fault::Credential { detail } } else { Fault::CredentialPending { detail } }
+    if trouble.is_our_standing() { Fault::CredentialPending { detail } } else { Fault::Credential { detail } }
 }

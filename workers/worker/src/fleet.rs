@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
-use toolfleet_aws::queue::Queue;
+use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::{SessionRow, Sessions};
 use toolfleet_aws::{Aws, Tables};
@@ -30,6 +30,7 @@ use crate::health::Pulse;
 use crate::listing::Listings;
 use crate::reachable::Reachable;
 use crate::registry::Registry;
+use crate::shares::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
 
@@ -44,6 +45,8 @@ pub struct Fleet {
     pub worker: WorkerId,
     /// The numbers it works by.
     pub limits: Limits,
+    /// The largest body of a call that its queue can park.
+    pub max_body_bytes: usize,
     /// What is registered.
     pub catalog: Registry,
     /// The queue it reads.
@@ -66,6 +69,8 @@ pub struct Fleet {
     pub mcp: McpClient,
     /// The breakers.
     pub breakers: Breakers,
+    /// Which server and tenant hold how many of its slots.
+    pub shares: Shares,
     /// Which servers have answered.
     pub reachable: Reachable,
     /// The wall clock.
@@ -195,6 +200,7 @@ impl Fleet {
         Self {
             worker,
             limits,
+            max_body_bytes: MAX_BODY_BYTES,
             catalog: Registry::new(catalog),
             queue: aws.queue(queue_url),
             dead_letters: dead_letters.map(Arc::new),
@@ -205,6 +211,7 @@ impl Fleet {
             stores: Stores::new(&aws, &tables),
             mcp,
             breakers: Breakers::default(),
+            shares: Shares::new(limits.slots),
             reachable: Reachable::default(),
             clock,
             shutdown: Shutdown::new(),

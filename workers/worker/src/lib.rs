@@ -24,6 +24,8 @@ pub mod path;
 pub mod reachable;
 pub mod reaper;
 pub mod registry;
+pub mod services;
+pub mod shares;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;

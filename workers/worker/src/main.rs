@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_worker::config::{self, WorkerConfig};
+use toolfleet_worker::services::ServiceFailed;
 use toolfleet_worker::telemetry::{Telemetry, TelemetryConfig};
 use toolfleet_worker::{catalog, health, shutdown, start};
 
@@ -31,7 +32,7 @@ The environment configures both:
   TOOLFLEET_TENANTS              tenants of a catalog that names none: a,b or * (none)
   TOOLFLEET_TABLE_PREFIX         prefix of the tables' names (toolfleet)
   TOOLFLEET_HISTORY_SHARDS       partitions per tenant and hour of history (1)
-  TOOLFLEET_SLOTS                calls at once (64)
+  TOOLFLEET_SLOTS                calls of one server or tenant at once; an eighth more is left to others (64)
   TOOLFLEET_LEASE_MS             how long a claim holds without a heartbeat (30000)
   TOOLFLEET_CLOCK_SKEW_MS        allowed difference between workers' clocks (2000)
   TOOLFLEET_DEFAULT_DEADLINE_MS  deadline of a call that names none (3600000)
@@ -100,6 +101,11 @@ async fn work() -> ExitCode {
     let worked = run(&telemetry).await;
     let code = match &worked {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ServiceFailed>() => {
+            tracing::error!(code = "service_failed", "{error:#}");
+            eprintln!("toolfleet-worker has ended: {error:#}");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             tracing::error!(code = "start_failed", "{error:#}");
             eprintln!("toolfleet-worker cannot start: {error:#}");
@@ -123,15 +129,44 @@ async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
     };
     let fleet = Arc::new(start::fleet(&config, aws, catalog, telemetry.meters()).await?);
     if let Some(listener) = listener {
-        tokio::spawn(health::serve(listener, fleet.clone(), telemetry.registry()));
+        let (fleet, registry) = (fleet.clone(), telemetry.registry());
+        tokio::spawn(async move {
+            // Its requests end with the process, so that a worker that drains still answers.
+            let serve = async {
+                tokio::select! {
+                    () = health::serve(listener, fleet.clone(), registry) => {}
+                    () = fleet.shutdown.over() => {}
+                }
+            };
+            start::service(&fleet, "HTTP endpoint", serve).await;
+        });
     }
-    let running = tokio::spawn(start::run(fleet.clone()));
-    let watching = tokio::spawn(catalog::watch(fleet.clone(), config.catalog.clone()));
-    let signal = shutdown::signal().await?;
-    tracing::info!(signal, "the worker drains: it takes nothing new and finishes what runs");
+    let mut running = tokio::spawn(start::run(fleet.clone()));
+    let watching = {
+        let (fleet, catalog) = (fleet.clone(), config.catalog.clone());
+        tokio::spawn(async move {
+            let watch = async {
+                if let Err(error) = Box::pin(catalog::watch(fleet.clone(), catalog)).await {
+                    tracing::error!(%error, "the catalog is watched no more");
+                }
+            };
+            start::service(&fleet, "catalog watch", watch).await;
+        })
+    };
+    tokio::select! {
+        signal = shutdown::signal() => {
+            tracing::info!(signal = signal?, "the worker drains: it takes nothing new and finishes what runs");
+        }
+        // A service has ended by a defect.
+        () = fleet.shutdown.draining() => {}
+        ended = &mut running => {
+            fleet.shutdown.begin(fleet.limits.drain);
+            return Ok(ended??);
+        }
+    }
     fleet.shutdown.begin(fleet.limits.drain);
-    running.await?;
-    watching.await??;
+    running.await??;
+    watching.await?;
     Ok(())
 }
 

@@ -2,15 +2,19 @@
 //!
 //! **Invariant:** `draining` comes before `over`, and neither is ever taken back.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+
+use crate::services::ServiceFailed;
 
 /// The two signals of a worker's end.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
     over: CancellationToken,
+    failed: Arc<OnceLock<ServiceFailed>>,
 }
 
 impl Shutdown {
@@ -30,6 +34,18 @@ impl Shutdown {
             tokio::time::sleep(drain).await;
             over.cancel();
         });
+    }
+
+    /// The same because a service has ended by a defect: the process shall say so when it leaves.
+    pub fn fail(&self, failed: ServiceFailed, drain: Duration) {
+        // The first one is the cause.
+        let _later = self.failed.set(failed);
+        self.begin(drain);
+    }
+
+    /// The service that ended by a defect, if one did.
+    pub fn failed(&self) -> Option<ServiceFailed> {
+        self.failed.get().copied()
     }
 
     /// Whether nothing new may start.

@@ -14,8 +14,13 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, WorkerConfig};
 use crate::conversations::Conversations;
 use crate::fleet::{DeadLetters, Fleet, Parts};
+use crate::path::MANY_RECEIVES;
+use crate::services::{self, ServiceFailed};
 use crate::telemetry::Meters;
 use crate::{farewell, intake, reaper};
+
+/// The fewest receives after which a message may go to the dead-letter queue.
+const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +33,10 @@ pub enum StartError {
         /// What is wrong.
         why: LoadError,
     },
-    /// The client that calls servers cannot be had with this configuration.
+    /// A part of the configuration does not fit another one, or the queue.
     #[error(transparent)]
-    Outbound(#[from] ConfigError),
-    /// Nor for another reason.
+    Config(#[from] ConfigError),
+    /// The client that calls servers cannot be built for another reason.
     #[error("the client that calls servers cannot be built")]
     Http(#[source] BuildError),
     /// Queue or tables cannot be reached.
@@ -62,7 +67,7 @@ pub async fn fleet(
     let dead_letters = config.dead_letter_queue_url.as_ref();
     let dead_letters =
         dead_letters.map(|url| DeadLetters { queue: aws.queue(url), reap_after: config.reap_after });
-    let fleet = Fleet::new(Parts {
+    let mut fleet = Fleet::new(Parts {
         aws,
         dead_letters,
         queue_url: config.queue_url.clone(),
@@ -75,12 +80,15 @@ pub async fn fleet(
         meters,
         watch: None,
     });
-    check(&fleet).await?;
+    fleet.max_body_bytes = check(&fleet).await?;
     Ok(fleet)
 }
 
 /// Runs until the fleet is told to drain and nothing runs any more.
-pub async fn run(fleet: Arc<Fleet>) {
+///
+/// # Errors
+/// A service ended by a defect, so the worker has drained by itself.
+pub async fn run(fleet: Arc<Fleet>) -> Result<(), ServiceFailed> {
     tracing::info!(
         worker = %fleet.worker,
         queue = fleet.queue.url(),
@@ -90,15 +98,29 @@ pub async fn run(fleet: Arc<Fleet>) {
         "the worker takes calls"
     );
     watch_numbers(&fleet);
-    tokio::join!(intake::run(fleet.clone()), reaper::run(fleet.clone()), farewell::run(fleet.clone()));
+    tokio::join!(
+        service(&fleet, "intake", intake::run(fleet.clone())),
+        service(&fleet, "reaper", reaper::run(fleet.clone())),
+        service(&fleet, "session closer", farewell::run(fleet.clone())),
+    );
     fleet.mcp.close().await;
     tracing::info!(worker = %fleet.worker, "the worker has left nothing behind");
+    fleet.shutdown.failed().map_or(Ok(()), Err)
+}
+
+/// Runs a service of the worker; if it ends before the worker drains, the worker drains and fails.
+pub async fn service(fleet: &Fleet, name: &'static str, service: impl Future<Output = ()>) {
+    services::run(&fleet.shutdown, fleet.limits.drain, name, service).await;
 }
 
 /// Numbers that others keep and metrics only read.
 fn watch_numbers(fleet: &Arc<Fleet>) {
     let slots = u64::from(fleet.limits.slots);
-    fleet.meters.watch("toolfleet.slots", "Calls that this worker may run at once.", move || slots);
+    fleet.meters.watch(
+        "toolfleet.slots",
+        "Calls of one server or tenant that this worker may run at once.",
+        move || slots,
+    );
     let of = Arc::downgrade(fleet);
     let open = move || of.upgrade().map_or(0, |fleet| fleet.breakers.open(fleet.now()));
     fleet.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
@@ -127,8 +149,16 @@ fn watch_numbers(fleet: &Arc<Fleet>) {
     fleet.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
 }
 
-async fn check(fleet: &Fleet) -> Result<(), Trouble> {
-    fleet.queue.depth().await?;
+/// Whether queue and tables answer, and are set as the worker needs them; gives the largest body of a call.
+async fn check(fleet: &Fleet) -> Result<usize, StartError> {
+    let settings = fleet.queue.settings().await?;
+    if let Some(count) = settings.max_receives.filter(|count| *count < FEWEST_RECEIVES) {
+        let text = format!(
+            "the queue's redrive policy gives a message up after {count} receives; accepted is {FEWEST_RECEIVES} or more, because a \
+             call that waits is received {MANY_RECEIVES} times before its wait becomes a new message. Set MaxReceiveCount in data.yaml"
+        );
+        return Err(ConfigError::of("TOOLFLEET_QUEUE_URL", text).into());
+    }
     if let Some(dead) = &fleet.dead_letters {
         dead.queue.depth().await?;
     }
@@ -138,5 +168,5 @@ async fn check(fleet: &Fleet) -> Result<(), Trouble> {
     if let Ok(session) = SessionId::parse("start") {
         fleet.sessions.read(&tenant, &session).await?;
     }
-    Ok(())
+    Ok(settings.max_body_bytes)
 }

@@ -88,7 +88,7 @@ impl McpClient {
         let begun = Instant::now();
         match timeout_at(call.deadline, Box::pin(self.0.listed(&call, cursor))).await {
             Ok(Ok(answer)) => answer.without_echo(call.endpoint).await,
-            Ok(Err(fault)) => Err(call.endpoint.without_echo(fault)),
+            Ok(Err(fault)) => Err(call.without_echo(fault)),
             Err(_) if begun >= call.deadline => Err(out_of_time()),
             Err(_) => Err(Fault::AttemptTimeout {
                 after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),

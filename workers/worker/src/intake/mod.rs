@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use toolfleet_aws::queue::Delivery;
 
 use crate::fleet::Fleet;
-use crate::{backoff, path};
+use crate::{backoff, path, services};
 use pace::Pace;
 
 /// The most messages SQS hands out at once.
@@ -53,11 +53,13 @@ struct Slots {
 
 /// Takes messages until the worker drains, then waits for what runs.
 pub async fn run(fleet: Arc<Fleet>) {
-    let slots = fleet.limits.slots;
+    let slots = fleet.limits.slots.saturating_add(fleet.limits.reserve());
     let intake = Arc::new(Intake {
         slots: Slots {
             free: Arc::new(Semaphore::new(slots as usize)),
-            most: BATCH.min(slots) as usize,
+            // A FIFO queue hands out several messages of a group at once, and the next of a group only when the former is gone or
+            // visible again: one message in a receive is one of its group at a time.
+            most: if fleet.queue.is_fifo() { 1 } else { BATCH.min(slots) as usize },
             turn: Mutex::new(()),
         },
         pace: Pace::new(),
@@ -69,7 +71,7 @@ pub async fn run(fleet: Arc<Fleet>) {
     let running = intake.running.clone();
     let in_hand = move || running.len() as u64;
     intake.fleet.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
-    intake.receivers.spawn(receive(intake.clone()));
+    intake.spawn();
     intake.receivers.close();
     intake.receivers.wait().await;
     intake.running.close();
@@ -154,12 +156,20 @@ impl Intake {
         }
     }
 
+    fn spawn(self: &Arc<Self>) {
+        let intake = self.clone();
+        self.receivers.spawn(async move {
+            let (shutdown, drain) = (&intake.fleet.shutdown, intake.fleet.limits.drain);
+            services::guard(shutdown, drain, "intake", receive(intake.clone())).await;
+        });
+    }
+
     /// One receiver more, unless the slots cannot use it.
     fn beget(self: &Arc<Self>) {
         let most = self.fleet.limits.slots.div_ceil(BATCH).clamp(1, 16);
         let more = |now| (now < most).then_some(now + 1);
         if self.receiving.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
-            self.receivers.spawn(receive(self.clone()));
+            self.spawn();
         }
     }
 

@@ -8,10 +8,10 @@ use toolfleet_core::call::{CallRow, Caller, Finished};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::{CallRequest, Operation};
-use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
-use toolfleet_core::redact;
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind, Trouble};
 use toolfleet_core::shape::shape;
 use toolfleet_core::time::Timestamp;
+use toolfleet_core::{echo, redact};
 
 use super::visit::Arrival;
 
@@ -36,7 +36,7 @@ pub(super) fn of_call(
         worker: row.worker.clone(),
         enqueued_at: row.enqueued_at,
         started_at: row.started_at,
-        ..described(record, &finished.outcome)
+        ..described(record, &finished.outcome, arrival, Some(request))
     }
 }
 
@@ -84,12 +84,33 @@ pub(super) fn of(
     }
 }
 
+/// The outcome with a sentence that repeats no secret of the arguments. A tool's own sentence is a part of its content and stays.
+pub(super) fn without_secrets(outcome: Outcome, request: &CallRequest) -> Outcome {
+    let own = |why: &Trouble| why.code == Code::ToolReportedError;
+    let trouble = outcome.trouble.map(|why| match own(&why) {
+        true => why,
+        false => Trouble { message: echo::without_secrets(why.message, request.arguments.get()), ..why },
+    });
+    Outcome { trouble, ..outcome }
+}
+
 /// The record with how it ended, and why.
-pub(super) fn described(record: AuditRecord, outcome: &Outcome) -> AuditRecord {
+pub(super) fn described(
+    record: AuditRecord,
+    outcome: &Outcome,
+    arrival: &Arrival,
+    request: Option<&CallRequest>,
+) -> AuditRecord {
     let why = outcome.trouble.as_ref();
     // What a tool says in an error is its content, and content stays out of the account.
-    let sentence =
-        why.filter(|why| why.code != Code::ToolReportedError).map(|why| redact::text(&why.message));
+    let sentence = why.filter(|why| why.code != Code::ToolReportedError).map(|why| {
+        let sentence = redact::text(&why.message).into_owned();
+        let Some(request) = request else {
+            return sentence;
+        };
+        let shown = arrival.catalog().shown_arguments(&request.target);
+        echo::without_values(sentence, request.arguments.get(), shown)
+    });
     AuditRecord {
         outcome: outcome.kind,
         code: why.map(|why| why.code.to_string()),

@@ -69,6 +69,7 @@ pub(super) async fn admit(
     let deadline = request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms());
     let now = fleet.now();
     let verdict = check_age(arrival, now)
+        .and_then(|()| check_size(arrival, fleet.max_body_bytes))
         .and_then(|()| check_support(arrival.catalog(), &request))
         .and_then(|()| check_deadline(deadline, now))
         .and_then(|()| find(arrival.catalog(), &request));
@@ -123,6 +124,19 @@ pub(super) fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome
         arrival.enqueued_at
     );
     Err(Outcome::refused(Code::TooOld, text))
+}
+
+/// A call that has to wait becomes a message with attributes beside its body.
+fn check_size(arrival: &Arrival, most: usize) -> Result<(), Outcome> {
+    let bytes = arrival.body().len();
+    if bytes <= most {
+        return Ok(());
+    }
+    let text = format!(
+        "The message has {bytes} bytes; accepted are at most {most}, because a call that waits carries attributes beside its body. \
+         Nothing was sent to the tool. Store large arguments where the tool can read them, and send their address in a new call."
+    );
+    Err(Outcome::refused(Code::RequestTooLarge, text))
 }
 
 fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {

@@ -18,6 +18,8 @@ use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
 /// The attributes of a message that its parked successor keeps.
 const CARRIED: [&str; 2] = [TRACEPARENT, TRACESTATE];
+/// A longer attribute is not carried, so that there is room for all beside the largest body.
+const LONGEST_CARRIED: usize = 1_024;
 /// The longest wait by invisibility, in seconds.
 const SHORT_S: u64 = 30;
 /// The longest delay of a new message, in seconds (SQS quota).
@@ -28,7 +30,9 @@ pub(super) async fn later(fleet: &Fleet, arrival: &Arrival, after_ms: u64, why: 
     let wait_s = after_ms.div_ceil(1000);
     fleet.meters.given_back(why);
     tracing::debug!(message_id = arrival.message_id(), wait_s, why, "a call goes back to the queue");
-    let given_back = if wait_s <= SHORT_S && arrival.receive_count() < MANY_RECEIVES {
+    let given_back = if fleet.queue.is_fifo() {
+        stay(fleet, arrival, in_order_s(arrival, wait_s)).await
+    } else if wait_s <= SHORT_S && arrival.receive_count() < MANY_RECEIVES {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         fleet.queue.change_visibility(arrival.receipt(), wait_s).await
     } else {
@@ -58,10 +62,34 @@ pub(super) async fn after_trouble(fleet: &Fleet, arrival: &Arrival, trouble: &Tr
     later(fleet, arrival, backoff::after_tries(tries), "our own trouble").await;
 }
 
+/// How long a message of a FIFO queue waits. It cannot become a new one, which would come after the others of its group; so that its
+/// receives last, the waits grow. A worker that stops gives it back at once.
+fn in_order_s(arrival: &Arrival, wait_s: u64) -> u64 {
+    let least_s = match arrival.receive_count() {
+        0 | 1 => 0,
+        2 => 5,
+        3 => 15,
+        4 => 60,
+        5 => 180,
+        _ => 600,
+    };
+    if wait_s == 0 { 0 } else { wait_s.max(least_s) }
+}
+
+/// Hides the message for so long.
+async fn stay(fleet: &Fleet, arrival: &Arrival, wait_s: u64) -> Result<(), Trouble> {
+    let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX).min(arrival.hideable_s());
+    fleet.queue.change_visibility(arrival.receipt(), wait_s).await
+}
+
 async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64, parks: u32) -> Result<(), Trouble> {
+    if fleet.queue.is_fifo() {
+        return stay(fleet, arrival, in_order_s(arrival, wait_s)).await;
+    }
     let wait_s = wait_s.clamp(1, LONGEST_DELAY_S);
     // SQS takes ten attributes; what is not the fleet's or the trace's own stays behind.
-    let carried = arrival.delivery().attributes.iter().filter(|(name, _)| CARRIED.contains(&name.as_str()));
+    let fits = |name: &str, value: &str| CARRIED.contains(&name) && value.len() <= LONGEST_CARRIED;
+    let carried = arrival.delivery().attributes.iter().filter(|(name, value)| fits(name, value));
     let mut attributes: BTreeMap<_, _> = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.insert(FIRST_SENT.into(), arrival.enqueued_at.as_ms().to_string());
     attributes.insert(PARKS.into(), parks.to_string());
@@ -78,12 +106,9 @@ async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64, parks: u32) -> Resu
         attributes,
     };
     if let Err(trouble) = fleet.queue.send(parked).await {
-        // For example a body so near the limit that the attributes have no room: it waits in flight then.
+        // It waits in flight then.
         tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot park a message");
-        return fleet
-            .queue
-            .change_visibility(arrival.receipt(), u32::try_from(wait_s).unwrap_or(u32::MAX))
-            .await;
+        return stay(fleet, arrival, wait_s).await;
     }
     fleet.passed(Step::Reposted).await;
     fleet.queue.delete(arrival.receipt()).await

@@ -17,6 +17,7 @@ use toolfleet_core::time::Timestamp;
 use super::record::{self, Concluded};
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
+use crate::backoff;
 use crate::breakers::Refusal;
 use crate::fleet::Fleet;
 
@@ -76,6 +77,16 @@ impl Wait {
             "a call waits: {}", reason.sentence()
         );
     }
+}
+
+/// The longest wait for a seat: one may be free long before.
+const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
+
+/// The wait of a call whose server or tenant has its share of this worker's slots. At its deadline it comes back.
+pub(super) fn share(fleet: &Fleet, arrival: &Arrival, server: &ServerId, deadline: Timestamp) -> Wait {
+    let grown_ms = backoff::after_tries(arrival.tries()).clamp(1_000, LONGEST_SHARE_WAIT_MS);
+    let after_ms = grown_ms.min(deadline.ms_since(fleet.now()));
+    Wait::for_server(fleet, server, HeldReason::Share, after_ms)
 }
 
 /// Until when a call waits for a server: its deadline. One that cannot be reached, and has not answered this worker within the last

@@ -77,7 +77,12 @@ pub(super) async fn keep(
 
 /// Extends the message's invisibility. Without it the claim protects the call all the same: another delivery finds it held.
 async fn stay_invisible(fleet: &Fleet, arrival: &Arrival) {
-    let change = fleet.queue.change_visibility(arrival.receipt(), fleet.limits.visibility_s());
+    // A call that runs for longer than SQS hides its message is protected by its claim alone.
+    let seconds = fleet.limits.visibility_s().min(arrival.hideable_s());
+    if seconds == 0 {
+        return;
+    }
+    let change = fleet.queue.change_visibility(arrival.receipt(), seconds);
     match tokio::time::timeout(fleet.limits.heartbeat() / 2, change).await {
         Ok(Ok(())) => {}
         Ok(Err(trouble)) => {

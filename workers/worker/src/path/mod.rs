@@ -52,7 +52,7 @@ use prepare::Prepared;
 pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
 use record::Recorded;
-pub(crate) use visit::Arrival;
+pub(crate) use visit::{Arrival, MANY_RECEIVES};
 
 /// How long sending a notice may take.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -135,6 +135,12 @@ async fn travel(fleet: &Arc<Fleet>, arrival: &Arrival) -> Result<Leaving, Troubl
     };
     fleet.passed(Step::Admitted).await;
 
+    // Held until the call is out of the worker's hands, like its slot.
+    let seat = fleet.shares.enter(&call.server.id, &call.request.key.tenant).await;
+    if seat.is_none() {
+        let wait = hold::share(fleet, arrival, &call.server.id, call.deadline);
+        return concluded(Box::pin(hold::hold(fleet, arrival, *call.request, wait)).await);
+    }
     let ready = match in_time(fleet, Box::pin(prepare::prepare(fleet, arrival, *call))).await? {
         Prepared::Ready(ready) => ready,
         Prepared::Held { request, wait } => {

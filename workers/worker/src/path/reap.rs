@@ -26,7 +26,7 @@ use crate::fleet::{DeadLetters, Fleet, Step};
 pub enum Reaped {
     /// Its account stands and it is gone, or comes again by itself.
     Met,
-    /// It is not due yet: an operator may still move it back to the calls.
+    /// It is not due yet: an operator may still move it back to the calls. Whoever received it makes it visible again.
     NotDue {
         /// Milliseconds until it is.
         after_ms: u64,
@@ -40,7 +40,6 @@ pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery)
     fleet.passed(Step::Decoded).await;
     let after_ms = due_in(&fleet, &dead, &arrival, &decoded);
     if after_ms > 0 {
-        keep(&dead, &arrival, 0).await;
         return Reaped::NotDue { after_ms };
     }
     match Box::pin(account(&fleet, &arrival, decoded)).await {

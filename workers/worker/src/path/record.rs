@@ -65,7 +65,7 @@ pub(super) async fn finish(
     let notes = overheard.since(0).map(|(notes, _)| notes);
     // A task that was certainly not answered waits for another call.
     let task = task.filter(|task| !task.unanswered || exposed).map(|task| task.handle);
-    let late = outcome.kind;
+    let (late, outcome) = (outcome.kind, account::without_secrets(outcome, &request));
     let outcome = Calls::fitting(outcome).await.unwrap_or_else(too_large);
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(fleet, &row, &event).await? {
@@ -173,6 +173,7 @@ pub(super) async fn conclude(
 ) -> Result<Concluded, Trouble> {
     let visit = arrival.visit(fleet, &request, false);
     let definition = arrival.catalog().definition(&request.target);
+    let outcome = account::without_secrets(outcome, &request);
     let event = Event::Conclude { visit, outcome: outcome.clone(), definition };
     match apply(&fleet.calls, None, &event).await? {
         Turn::Stored { row, .. } => {
@@ -285,7 +286,8 @@ async fn audit_message(
 ) -> Result<(), Trouble> {
     let (at, caller) = (arrival.enqueued_at, arrival.caller(request));
     let record = account::of(kind, request.key.clone(), arrival, at, &caller, Some(request));
-    fleet.history.insert(&account::described(record, outcome), at.plus_ms(ROW_LIFE_MS)).await
+    let record = account::described(record, outcome, arrival, Some(request));
+    fleet.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
 }
 
 /// A record of a message that is no call.
@@ -300,7 +302,8 @@ async fn audit_stranger(
     let at = arrival.sent_at();
     let caller = Caller::unknown(arrival.sender.as_deref(), arrival.first_message.as_deref());
     let record = account::of(kind, key, arrival, at, &caller, None);
-    fleet.history.insert(&account::described(record, outcome), at.plus_ms(ROW_LIFE_MS)).await
+    let record = account::described(record, outcome, arrival, None);
+    fleet.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
 }
 
 /// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use toolfleet_aws::queue::{Delivery, Receipt};
 use toolfleet_core::call::{Caller, Visit};
 use toolfleet_core::catalog::Catalog;
@@ -25,6 +26,8 @@ pub(super) const PARKS: &str = "toolfleet-parks";
 /// Message attribute: the SenderId of a parked call's first message.
 pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
 
+/// The longest time for which SQS hides a delivery, in seconds, less a minute for the way there.
+const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
 /// Message attribute: the MessageId of a parked call's first message.
 pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
@@ -34,11 +37,13 @@ const STATE_KIB: u32 = 4;
 const LONGEST_AGO_MS: i64 = 60 * 24 * 60 * 60 * 1000;
 
 /// From this receive on, even a short wait is a new message.
-pub(super) const MANY_RECEIVES: u32 = 4;
+pub(crate) const MANY_RECEIVES: u32 = 4;
 
 /// One delivery of one message.
 pub(crate) struct Arrival {
     delivery: Delivery,
+    /// When it came.
+    received: Instant,
     catalog: Arc<Catalog>,
     nonce: Nonce,
     /// Its span, where traces go somewhere.
@@ -70,7 +75,8 @@ impl Arrival {
         let parked = told(PARKS).is_some() || told(FIRST_SENT).is_some();
         let first_message =
             told(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
-        Self { catalog, nonce, enqueued_at, sender, first_message, parks, delivery, span: Span::none() }
+        let (received, span) = (Instant::now(), Span::none());
+        Self { catalog, nonce, enqueued_at, sender, first_message, parks, delivery, received, span }
     }
 
     /// The catalog that stood when the message arrived, for all that is decided of it.
@@ -108,6 +114,11 @@ impl Arrival {
 
     pub(super) const fn receive_count(&self) -> u32 {
         self.delivery.receive_count
+    }
+
+    /// How many seconds of invisibility SQS still gives this delivery: twelve hours from its receive in all.
+    pub(super) fn hideable_s(&self) -> u32 {
+        LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
     }
 
     /// How often the call came by, parked messages included, for waits that grow.

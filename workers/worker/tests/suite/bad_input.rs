@@ -182,7 +182,7 @@ async fn the_same_id_with_other_arguments_is_refused_and_the_original_untouched(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_record_holds_sanitised_arguments_and_no_result() {
+async fn an_audit_record_holds_the_shape_of_arguments_and_no_result() {
     let rig = Rig::new().await;
     let arguments =
         json!({"call": "c1", "query": "visible", "password": "hunter2", "nested": {"api_key": "k-123"}});
@@ -190,5 +190,6 @@ async fn an_audit_record_holds_sanitised_arguments_and_no_result() {
     rig.settle().await;
     let record = rig.audit_of("c1", AuditKind::Call).await.remove(0);
     let text = serde_json::to_string(&record).unwrap();
-    assert!(text.contains("visible") && !text.contains("hunter2") && !text.contains("k-123"), "{text}");
+    assert!(text.contains("query") && text.contains("string(7)"), "{text}");
+    assert!(!["visible", "hunter2", "k-123"].iter().any(|value| text.contains(value)), "{text}");
 }

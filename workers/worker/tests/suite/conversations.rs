@@ -141,7 +141,7 @@ async fn a_worker_that_drains_leaves_the_conversation_to_the_others() {
         rig.send(call(id, "acme", "red").to_string()).await;
         rig.mcp.arrived("tools/call", n).await;
         worker.shutdown.begin(Duration::from_secs(5));
-        running.await.unwrap();
+        running.await.unwrap().unwrap();
     }
     assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Succeeded);
     assert_eq!(

@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod argument_leaks;
 mod arrows;
 mod bad_input;
 mod cancelling;

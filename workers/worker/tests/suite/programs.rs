@@ -113,7 +113,7 @@ async fn a_worker_that_drains_leaves_no_process_behind() {
     gone.reached(2).await;
     assert_eq!((script.count("start"), fleet.mcp.programs()), (2, 2));
     fleet.shutdown.begin(std::time::Duration::from_secs(5));
-    worker.await.unwrap();
+    worker.await.unwrap().unwrap();
     let left: Vec<_> = script.pids().into_iter().filter(|pid| is_there(*pid)).collect();
     assert!(left.is_empty() && fleet.mcp.programs() == 0, "{left:?}");
 }

@@ -12,6 +12,7 @@ use toolfleet_worker::config::Limits;
 use toolfleet_worker::fleet::Fleet;
 use toolfleet_worker::path;
 
+use crate::credentials::store;
 use crate::rig::{Rig, limits, request};
 
 const ANSWER: &str = "data: {\"jsonrpc\":\"2.0\",\"id\":{id},{result}}\n\n";
@@ -32,7 +33,8 @@ fn log(text: &str) -> String {
 /// A worker whose tool `unsafe` is asked for its progress, and whose heartbeat is quick enough for a test.
 async fn fleet(rig: &Rig, asks: bool) -> Arc<Fleet> {
     let mut catalog = rig.catalog();
-    catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer sk-live-12345"});
+    store(rig, "crm", "sk-live-12345").await;
+    catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer secret://crm"});
     catalog["tools"][1]["progress"] = json!(asks);
     let limits = Limits { lease: Duration::from_secs(2), ..limits() };
     rig.fleet_of(catalog, limits, None).await

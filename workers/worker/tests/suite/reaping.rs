@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use toolfleet_aws::queue::{Delivery, Queue};
+use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
@@ -176,6 +176,18 @@ async fn a_dead_letter_that_is_not_due_stays_visible_and_can_be_moved_back_and_r
     let fleet = rig.fleet(None).await;
     assert!(matches!(reap(&fleet).await, Reaped::NotDue { after_ms } if after_ms > 0));
     assert!(rig.row("c1").await.is_none(), "nothing is written before it is due");
+    rig.clock.advance_ms(LEASE_MS);
+    // A look of the reaper ends when the queue has nothing more to give.
+    let looks = rig.fleet_direct(None).await;
+    let reaping = tokio::spawn(reaper::run(looks.clone()));
+    while dead(&rig).depth().await.unwrap().in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    while dead(&rig).depth().await.unwrap().visible == 0 {
+        tokio::task::yield_now().await;
+    }
+    looks.shutdown.begin(Duration::ZERO);
+    reaping.await.unwrap();
     let moved = dead_letter(&fleet).await.expect("it is visible for whoever moves it");
     rig.send(moved.body.clone()).await;
     dead(&rig).delete(&moved.receipt).await.unwrap();
@@ -211,4 +223,26 @@ async fn the_reaper_of_a_worker_ends_dead_letters_beside_its_calls_until_it_drai
     fleet.shutdown.begin(Duration::from_secs(5));
     reaping.await.unwrap();
     assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_is_due_does_not_starve_behind_those_that_are_not() {
+    let rig = Rig { reap_after: Duration::from_secs(3600), ..Rig::new().await };
+    for n in 0..40 {
+        let body = request(&format!("undue{n}"), "safe").to_string();
+        dead(&rig).send(Outgoing { body, ..Outgoing::default() }).await.unwrap();
+    }
+    let mut due = telling(&rig, "due", "safe");
+    due["timeout_ms"] = json!(1);
+    dead(&rig).send(Outgoing { body: due.to_string(), ..Outgoing::default() }).await.unwrap();
+    rig.clock.advance_ms(10);
+    let fleet = rig.fleet_direct(None).await;
+    let reaping = tokio::spawn(reaper::run(fleet.clone()));
+    let replies = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
+    assert_eq!(replies.receive(1, 20, 30).await.unwrap().len(), 1, "the due one is ended in the first look");
+    fleet.shutdown.begin(Duration::from_secs(5));
+    reaping.await.unwrap();
+    assert_eq!(rig.outcome("due").await.code, Some("dead_lettered"));
+    assert!(rig.row("undue0").await.is_none());
+    assert_eq!(dead(&rig).depth().await.unwrap().visible, 40, "the others are visible again");
 }

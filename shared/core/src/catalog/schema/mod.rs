@@ -16,6 +16,7 @@ use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use super::{CatalogError, problem};
+use crate::complaint::of_arguments;
 use crate::surrogate::mended;
 use cost::Plan;
 
@@ -129,9 +130,7 @@ impl InputSchema {
             ) {
                 continue;
             }
-            let path = error.instance_path().to_string();
-            let place = if path.is_empty() { "arguments".to_owned() } else { format!("arguments{path}") };
-            problems.push(format!("{place}: {}", error.masked()));
+            problems.push(of_arguments(&error));
         }
         if problems.is_empty() { Verdict::Fits } else { Verdict::Problems(problems) }
     }

@@ -15,6 +15,7 @@ use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
 use toolfleet_worker::catalog::{CatalogConfig, Texts, Watcher};
 use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::services::ServiceFailed;
 use toolfleet_worker::start;
 use toolfleet_worker::telemetry::Meters;
 
@@ -57,7 +58,7 @@ pub(super) struct Stage {
 
 struct Worker {
     fleet: Arc<Fleet>,
-    running: tokio::task::JoinHandle<()>,
+    running: tokio::task::JoinHandle<Result<(), ServiceFailed>>,
 }
 
 impl Stage {
@@ -186,8 +187,10 @@ impl Stage {
     pub(super) async fn stop(self) {
         if let Some(worker) = self.worker {
             worker.fleet.shutdown.begin(worker.fleet.limits.drain);
-            if let Err(error) = worker.running.await {
-                tracing::error!(%error, "the worker did not end well");
+            match worker.running.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the worker did not end well"),
+                Err(error) => tracing::error!(%error, "the worker did not end well"),
             }
         }
         self.local.shutdown().await;
