@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn key(n: usize) -> ListKey {
-        (ServerId::parse(&format!("s{n}")).unwrap(), None)
+        (ServerId::parse(format!("s{n}")).unwrap(), None)
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ mod catalog_forms;
 mod conversations;
 mod crashes;
 mod credentials;
+mod foreign_input;
 mod identities;
 mod leaks;
 mod operations;
