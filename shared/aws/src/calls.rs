@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
+use tokio::sync::Semaphore;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::Outcome;
@@ -14,6 +15,11 @@ use crate::item::{self, KEY, REV, bytes_of};
 use crate::read::by_keys;
 use crate::statements::{Item, Statement, Statements, Written};
 use crate::trouble::Trouble;
+
+/// A smaller result is compressed where it is met: to hand it over would cost more.
+const LARGE_BYTES: usize = 256 * 1024;
+
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// The calls table.
 #[derive(Debug, Clone)]
@@ -33,14 +39,17 @@ pub enum Swap {
 }
 
 impl Calls {
-    /// Whether an outcome fits into a row, its content compressed if need be; else its smallest size in bytes.
-    pub fn fits(outcome: &Outcome) -> Result<(), usize> {
-        item::fits(outcome)
+    /// Gives the outcome back if it fits into a row, its content compressed if need be; else its size in bytes. A large one is
+    /// compressed beside the runtime.
+    pub async fn fitting(outcome: Outcome) -> Result<Outcome, usize> {
+        let bytes = outcome.content.as_ref().map_or(0, |content| content.get().len());
+        let fit = move || item::fits(&outcome).map(|()| outcome);
+        if bytes < LARGE_BYTES { fit() } else { beside(fit).await.unwrap_or(Err(bytes)) }
     }
 
     /// Stores `new` if what was `seen` still stands: nothing, or a row of the same revision.
     pub async fn swap(&self, seen: Option<&CallRow>, new: &CallRow) -> Result<Swap, Trouble> {
-        let item = item::to_item(new);
+        let item = row_beside(new).await?;
         let statement = match seen {
             None => insert(&self.table, new.key.partition(), item),
             Some(seen) => self.update(seen, item),
@@ -98,6 +107,26 @@ impl Calls {
         parameters.extend(rev);
         statement(&self.table, seen.key.partition(), text, parameters)
     }
+}
+
+/// The row as an item; one with a large result is compressed beside the runtime.
+async fn row_beside(row: &CallRow) -> Result<Item, Trouble> {
+    let content = row.finished.as_ref().and_then(|finished| finished.outcome.content.as_ref());
+    if content.is_none_or(|content| content.get().len() < LARGE_BYTES) {
+        return Ok(item::to_item(row));
+    }
+    let row = row.clone();
+    beside(move || item::to_item(&row)).await.ok_or_else(|| Trouble::passing("a row could not be compressed"))
+}
+
+/// What `work` gives, on a thread of its own, or nothing where it panics. No more of it runs at once than there are places.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let place = PLACES.acquire().await.ok()?;
+    let placed = move || {
+        let _place = place;
+        work()
+    };
+    tokio::task::spawn_blocking(placed).await.ok()
 }
 
 /// An INSERT of a whole item: unlike PutItem it cannot overwrite.

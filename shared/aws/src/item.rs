@@ -29,10 +29,13 @@ const PLAIN_BYTES: usize = 512;
 /// A larger outcome does not fit into an item of 400 KB beside the other attributes.
 const MOST_BYTES: usize = 380 * 1024;
 
+/// So much is compressed before it is looked at what came out.
+const STEP_BYTES: usize = 64 * 1024;
+
 pub(crate) const KEY: &str = "pk";
 pub(crate) const REV: &str = "rev";
 
-/// Whether an outcome fits into its row; else how many bytes it has at its smallest. The sentence stands there as it is
+/// Whether an outcome fits into its row; else how many bytes it has. The sentence stands there as it is
 /// and counts as well. Nothing is compressed unless it must be: to_item does that once.
 pub(crate) fn fits(outcome: &Outcome) -> Result<(), usize> {
     let sentence = outcome.trouble.as_ref().map_or(0, |why| why.message.len());
@@ -40,9 +43,11 @@ pub(crate) fn fits(outcome: &Outcome) -> Result<(), usize> {
     if sentence.saturating_add(text.len()) <= MOST_BYTES {
         return Ok(());
     }
-    let smallest = gzipped(text).map_or(text.len(), |bytes| bytes.len().min(text.len()));
-    let bytes = smallest.saturating_add(sentence);
-    if bytes <= MOST_BYTES { Ok(()) } else { Err(bytes) }
+    let room = MOST_BYTES.saturating_sub(sentence);
+    match gzipped(text, room) {
+        Some(bytes) if bytes.len() <= room => Ok(()),
+        Some(_) | None => Err(text.len().saturating_add(sentence)),
+    }
 }
 
 /// The row as the table holds it.
@@ -108,7 +113,7 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
         if let Some(content) = &outcome.content {
             let plain = content.get();
             put("result_bytes", number(plain.len()));
-            let shorter = || gzipped(plain).filter(|gz| gz.len() < plain.len());
+            let shorter = || gzipped(plain, plain.len()).filter(|gz| gz.len() < plain.len());
             match Some(plain).filter(|plain| plain.len() > PLAIN_BYTES).and_then(|_| shorter()) {
                 Some(gz) => put("result_gz", Some(Value::B(Blob::new(gz)))),
                 None => put("result", text(plain)),
@@ -198,9 +203,15 @@ pub(crate) fn bytes_of(value: &Value) -> usize {
     }
 }
 
-fn gzipped(text: &str) -> Option<Vec<u8>> {
+/// The compressed text, unless it has more than `most` bytes: what cannot be stored is not compressed to its end.
+fn gzipped(text: &str, most: usize) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(5));
-    encoder.write_all(text.as_bytes()).ok()?;
+    for part in text.as_bytes().chunks(STEP_BYTES) {
+        encoder.write_all(part).ok()?;
+        if encoder.get_ref().len() > most {
+            return None;
+        }
+    }
     encoder.finish().ok()
 }
 

@@ -24,4 +24,5 @@ pub mod outcome;
 pub mod redact;
 pub mod retry;
 pub mod shape;
+pub mod surrogate;
 pub mod time;

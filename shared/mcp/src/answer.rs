@@ -1,4 +1,4 @@
-//! Owns what a server's result means: finished, failed, asking, or unknown. It looks, and changes nothing.
+//! Decides what a server's result means: finished, failed, asking, or unknown. It looks, and changes nothing.
 //!
 //! **Invariant:** the `result` member leaves as the bytes that came, whatever is in it, except our own credential.
 
@@ -9,9 +9,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
+use toolfleet_core::surrogate::mended;
 
 use crate::client::{TaskHandle, asking_task, handle_in};
 use crate::endpoint::Endpoint;
+use crate::frame::text_in;
+use crate::heavy::{LARGE_BYTES, beside};
 use crate::words::{shorten, shorten_own, shorten_to};
 
 /// The bound on a tool error's text, in characters.
@@ -62,7 +65,7 @@ struct Looked<'a> {
 #[derive(Deserialize)]
 struct Block<'a> {
     #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
+    text: Option<&'a RawValue>,
 }
 
 /// What a server that answered `input_required` wants before it goes on.
@@ -105,7 +108,15 @@ struct Asked<'a> {
 
 impl Answer {
     /// The answer as it came, unless it holds our own credential: a tool that echoes its headers must not store it with us.
-    pub(crate) fn without_echo(mut self, endpoint: &Endpoint) -> Self {
+    pub(crate) async fn without_echo(self, endpoint: &Endpoint) -> Result<Self, Fault> {
+        if self.result.get().len() < LARGE_BYTES {
+            return Ok(self.scrubbed(endpoint));
+        }
+        let endpoint = endpoint.clone();
+        beside(move || self.scrubbed(&endpoint)).await.ok_or_else(unread)
+    }
+
+    fn scrubbed(mut self, endpoint: &Endpoint) -> Self {
         let Some(clean) = scrubbed(&self.result, endpoint) else {
             return self;
         };
@@ -140,13 +151,27 @@ fn nothing_left() -> Box<RawValue> {
         .unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-/// What this result means; an error where it is no object.
+/// The same as [`kind_of`], beside the runtime where the result is large.
+pub(crate) async fn kind_beside(result: Box<RawValue>) -> (Result<AnswerKind, Fault>, Box<RawValue>) {
+    if result.get().len() < LARGE_BYTES {
+        return (kind_of(&result), result);
+    }
+    let unread = || (Err(unread()), RawValue::NULL.to_owned());
+    beside(move || (kind_of(&result), result)).await.unwrap_or_else(unread)
+}
+
+fn unread() -> Fault {
+    Fault::InvalidAnswer { detail: "the result cannot be read".to_owned() }
+}
+
+/// What this result means; an error where it is no object. Half a surrogate pair anywhere in it spoils nothing.
 pub(crate) fn kind_of(result: &RawValue) -> Result<AnswerKind, Fault> {
     let no_object = || Fault::InvalidAnswer {
         detail: format!("expected an object as the result, found {}", shorten_to(result.get(), 60)),
     };
+    let text = mended(result.get());
     // A derived struct would also be read from an array.
-    let object = result.get().starts_with('{').then(|| serde_json::from_str(result.get()).ok());
+    let object = text.starts_with('{').then(|| serde_json::from_str(&text).ok());
     let looked: Looked<'_> = object.flatten().ok_or_else(no_object)?;
     let kind = looked.result_type.map(|raw| serde_json::from_str::<Cow<'_, str>>(raw.get()));
     Ok(match kind {
@@ -169,6 +194,7 @@ fn error_text(content: Option<&RawValue>) -> String {
         let Ok(Block { text: Some(part) }) = serde_json::from_str(block.get()) else {
             continue;
         };
+        let Some(part) = text_in(part) else { continue };
         if !text.is_empty() {
             text.push(' ');
         }
@@ -214,6 +240,14 @@ mod tests {
             r#"{"isError":true,"content":[{"type":"x"},{"type":"text","text":"no\nway"},{"text":"!"}]}"#,
         );
         assert_eq!(found, AnswerKind::ToolError { text: "no way !".to_owned() });
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_loses_neither_the_text_nor_the_meaning() {
+        let found = kind(r#"{"isError":true,"content":[{"type":"text","text":"no \ud83d way"}],"\udc00":1}"#);
+        assert_eq!(found, AnswerKind::ToolError { text: "no \u{fffd} way".to_owned() });
+        assert_eq!(kind(r#"{"resultType":"\ud800"}"#), AnswerKind::Unknown("\u{fffd}".to_owned()));
+        assert_eq!(kind(r#"{"content":[{"text":"\ud800"}]}"#), AnswerKind::Complete);
     }
 
     #[test]

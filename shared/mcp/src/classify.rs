@@ -11,8 +11,9 @@ use toolfleet_core::fault::{Fault, RetryClass, refuses_by_status, refuses_reques
 use toolfleet_core::outcome::MayHaveRun;
 
 use crate::auth::Challenge;
+use crate::frame::{InBody, RpcError, error_in};
 use crate::stream::read_body;
-use crate::wire::{HEADER_MISMATCH, InBody, METHOD_NOT_FOUND, RpcError, VERSION_UNSUPPORTED, error_in};
+use crate::wire::{HEADER_MISMATCH, METHOD_NOT_FOUND, VERSION_UNSUPPORTED};
 use crate::words::{shorten, shorten_bytes};
 
 /// The bound on the body of an error status.

@@ -9,13 +9,14 @@ mod options;
 mod remedy;
 mod tasks;
 mod tongue;
+mod tool_list;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use toolfleet_core::credential::{Credential, Template};
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
@@ -29,19 +30,18 @@ use remedy::{Refused, Taken};
 pub use tasks::{TaskHandle, TaskQuestion, TaskState};
 pub(crate) use tasks::{asking_task, handle_in};
 
-use crate::answer::{Answer, AnswerKind, invalid, kind_of, same_request_again};
+use crate::answer::{Answer, AnswerKind, kind_beside, same_request_again};
 use crate::auth::{Auth, Keyring, Outlet, Site};
-use crate::classify::{Trouble, before_call};
 use crate::connect::{Clients, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::Eras;
-use crate::exchange::{AskedPage, Exchange};
+use crate::exchange::Exchange;
 use crate::patience::Heard;
 use crate::register::{OpenSession, SessionRegister};
 use crate::session::{Session, Sessions};
 use crate::stdio::{Greeter, Lease, Limits, Pool};
 use crate::stream::SIDE_REQUEST_TIMEOUT;
-use crate::tools::{Freshness, MAX_PAGES, MAX_TOOLS, Mirrored, RemoteTool, ToolList, page};
+use crate::tools::Mirrored;
 use crate::transport::{Sent, Speech, Transport};
 use crate::wire::{ClientInfo, MODERN};
 
@@ -158,49 +158,12 @@ impl McpClient {
             () = over => None,
         };
         match answer {
-            Some(Ok(answer)) => Ok(answer.without_echo(call.endpoint)),
+            Some(Ok(answer)) => answer.without_echo(call.endpoint).await,
             Some(Err(fault)) => Err(call.without_echo(fault)),
             None if sent.give_up() => Err(out_of_time()),
             None => Err(Fault::AttemptTimeout {
                 after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             }),
-        }
-    }
-
-    /// The server's tools, all pages. Tools that cannot be read or used are left out.
-    ///
-    /// No tool runs here, so a fault never says that one may have.
-    pub async fn list_tools(
-        &self,
-        endpoint: &Endpoint,
-        conversation: Option<&str>,
-        deadline: Instant,
-    ) -> Result<Vec<RemoteTool>, Fault> {
-        self.tool_list(endpoint, conversation, deadline).await.map(|list| list.tools)
-    }
-
-    /// The same, with what the server says of keeping the list.
-    pub async fn tool_list(
-        &self,
-        endpoint: &Endpoint,
-        conversation: Option<&str>,
-        deadline: Instant,
-    ) -> Result<ToolList, Fault> {
-        match timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await {
-            Ok(list) => {
-                let mut list = list.map_err(|fault| endpoint.without_echo(fault))?;
-                // Names are told to callers, definitions to operators; one that holds our credential is nobody's tool.
-                let listed = list.tools.len();
-                list.tools.retain(|tool| {
-                    !endpoint.leaks_into(&tool.name) && endpoint.json_without_echo(tool.raw.get()).is_none()
-                });
-                let left_out = listed.saturating_sub(list.tools.len());
-                if left_out > 0 {
-                    tracing::warn!(server = %endpoint.server, tools = left_out, "tools are left out: their definitions hold the server's credential");
-                }
-                Ok(list)
-            }
-            Err(_) => Err(out_of_time()),
         }
     }
 
@@ -307,7 +270,7 @@ impl Shared {
                 | Operation::PromptsList => Vec::new(),
             };
             let mut trouble = match self.exchange.call(call, resume, tongue.speech(), mirrored, sent).await {
-                Ok(result) => return answer(result, tongue),
+                Ok(result) => return answer(result, tongue).await,
                 Err(trouble) => trouble,
             };
             if let Tongue::Legacy(session) = &tongue
@@ -330,59 +293,20 @@ impl Shared {
             remedied.map_err(|fault| after_doubt(fault, sent))?;
         }
     }
-
-    async fn list(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<ToolList, Fault> {
-        let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
-        loop {
-            let tongue = self.tongue(endpoint, conversation).await?;
-            let trouble = match self.pages(endpoint, tongue.speech()).await {
-                Ok(ToolList { tools, freshness }) => {
-                    return Ok(ToolList { tools: self.mirrored.learn(endpoint, tools), freshness });
-                }
-                Err(trouble) => trouble,
-            };
-            let refused = Refused { endpoint, conversation, tongue: &tongue, begun, repeatable: true };
-            let remedied = self.remedy(refused, trouble, &mut taken).await;
-            remedied.map_err(|fault| before_call(fault, "listing the server's tools"))?;
-        }
-    }
-
-    async fn pages(&self, endpoint: &Endpoint, speech: Speech<'_>) -> Result<ToolList, Trouble> {
-        let mut tools = Vec::new();
-        let mut freshness: Option<Freshness> = None;
-        let mut cursors: Vec<String> = Vec::new();
-        for _ in 0..MAX_PAGES {
-            let asked = AskedPage {
-                operation: Operation::ToolsList,
-                cursor: cursors.last().map(String::as_str),
-                traceparent: None,
-                tracestate: None,
-            };
-            let result = self.exchange.list(endpoint, speech, asked).await?;
-            let page = page(&result)?;
-            tools.extend(page.tools);
-            let fresh = freshness.map_or(page.freshness, |so_far| so_far.and(page.freshness));
-            let Some(cursor) = page.next_cursor else {
-                return Ok(ToolList { tools, freshness: fresh });
-            };
-            freshness = Some(fresh);
-            if cursors.contains(&cursor) || tools.len() > MAX_TOOLS {
-                return Err(invalid("a listing that does not end", &cursor).into());
-            }
-            cursors.push(cursor);
-        }
-        Err(invalid("a listing that does not end", "too many pages").into())
-    }
 }
 
-fn answer(result: Box<RawValue>, tongue: Tongue) -> Result<Answer, Fault> {
-    let kind = kind_of(&result)?;
+async fn answer(result: Box<RawValue>, tongue: Tongue) -> Result<Answer, Fault> {
+    let (kind, result) = kind_beside(result).await;
+    Ok(answered(kind?, result, tongue))
+}
+
+fn answered(kind: AnswerKind, result: Box<RawValue>, tongue: Tongue) -> Answer {
     let protocol_version = tongue.version().to_owned();
     let mcp_session = match tongue {
         Tongue::Modern | Tongue::Child(_) => None,
         Tongue::Legacy(session) => session.id.map(|id| id.to_string()),
     };
-    Ok(Answer { kind, result, protocol_version, mcp_session })
+    Answer { kind, result, protocol_version, mcp_session }
 }
 
 /// The fault of a repetition, where the request before it may have run the tool.

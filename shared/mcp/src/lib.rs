@@ -12,6 +12,8 @@
 
 mod answer;
 mod auth;
+mod beginning;
+mod body;
 mod cancel;
 mod classify;
 pub mod client;
@@ -20,6 +22,8 @@ mod cookies;
 mod endpoint;
 mod era;
 mod exchange;
+mod frame;
+mod heavy;
 mod mirror;
 mod network;
 mod notes;

@@ -7,8 +7,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use toolfleet_core::notes::{Amount, LEVEL_CHARS, LogLine, Note, Progress, TEXT_CHARS};
+use toolfleet_core::surrogate::mended;
 
 use crate::endpoint::Endpoint;
+use crate::frame::number_in;
 use crate::words::shorten_to;
 
 #[derive(Deserialize)]
@@ -47,8 +49,9 @@ pub(crate) fn note(method: &str, params: &RawValue, id: u64, endpoint: &Endpoint
 }
 
 fn progress(params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<Note> {
-    let told: ProgressParams<'_> = serde_json::from_str(params.get()).ok()?;
-    if told.progress_token.get().parse() != Ok(id) {
+    let params = mended(params.get());
+    let told: ProgressParams<'_> = serde_json::from_str(&params).ok()?;
+    if number_in(told.progress_token) != Some(id) {
         return None;
     }
     let message = told.message.map(|text| line(text.into_owned(), endpoint)).filter(|text| !text.is_empty());
@@ -57,7 +60,8 @@ fn progress(params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<Note> {
 }
 
 fn log(params: &RawValue, endpoint: &Endpoint) -> Option<Note> {
-    let told: LogParams<'_> = serde_json::from_str(params.get()).ok()?;
+    let params = mended(params.get());
+    let told: LogParams<'_> = serde_json::from_str(&params).ok()?;
     let data = serde_json::from_str(told.data.get()).unwrap_or_else(|_| told.data.get().to_owned());
     let text = match told.logger.filter(|logger| !logger.is_empty()) {
         Some(logger) => format!("{logger}: {data}"),
@@ -107,7 +111,11 @@ mod tests {
             message: Some("half way".to_owned()),
         };
         let text = r#"{"progressToken":7,"progress":0.5,"total":2,"message":"half\n way","x":1}"#;
-        assert_eq!(told("notifications/progress", text), Some(Note::Progress(expected)));
+        assert_eq!(told("notifications/progress", text), Some(Note::Progress(expected.clone())));
+        let as_text = text.replace("7", "\"7\"").replace("half", "half\\ud800");
+        let message = Some("half\u{fffd} way".to_owned());
+        let mended = Progress { message, ..expected };
+        assert_eq!(told("notifications/progress", &as_text), Some(Note::Progress(mended)));
         for other in [
             r#"{"progressToken":8,"progress":1}"#,
             r#"{"progressToken":"7x","progress":1}"#,

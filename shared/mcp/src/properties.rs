@@ -16,13 +16,14 @@ use crate::classify::Trouble;
 use crate::client::ClientOptions;
 use crate::connect::Clients;
 use crate::endpoint::Endpoint;
+use crate::frame::{Heard, hear, readable};
 use crate::mirror::Mirrors;
 use crate::notes::note;
-use crate::sse::Parser;
+use crate::sse::{Event, Parser};
 use crate::stream::Waiting;
 use crate::tools::page;
 use crate::transport::{Speech, Transport};
-use crate::wire::{ClientInfo, Heard, hear};
+use crate::wire::ClientInfo;
 
 /// What servers write, and what comes near it.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
@@ -75,6 +76,32 @@ fn sent() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece(), 0..24).prop_map(|pieces| pieces.concat())
 }
 
+/// A whole event that is not the answer.
+fn event() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        ": keep-alive",
+        "event: ping\ndata: 2026-11-28",
+        "event: endpoint\ndata: {\"id\":7,\"result\":{}}",
+        "event:heartbeat\ndata:{}",
+        "data: keepalive",
+        "data: {}",
+        "data: [1,2",
+        "data: {\"id\":8,\"result\":{}}",
+        "data: {\"id\":\"x\",\"error\":{\"code\":-1}}",
+        "data: {\"result\":{}}",
+        "data: {\"method\":\"notifications/message\",\"params\":{\"level\":\"\\ud800\"}}",
+        "data: [{\"method\":\"x\"},{\"id\":9,\"result\":{}}]",
+        "id: 3\nretry: 1",
+        "data",
+    ]);
+    let long = (400..1_000_usize).prop_map(|n| {
+        format!("data: {{\"method\":\"notifications/message\",\"params\":\"{}\"}}", "x".repeat(n))
+    });
+    let text = prop_oneof![8 => known.prop_map(str::to_owned), 1 => long, 1 => "data: [a-z é]{1,500}"];
+    (text, prop::sample::select(vec!["\n", "\r\n", "\r"]))
+        .prop_map(|(text, end)| format!("{text}{end}{end}").replace('\n', end).replace("\r\r\n", "\r\n"))
+}
+
 /// The bytes in pieces.
 fn cut(bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Bytes> {
     let mut places: Vec<usize> =
@@ -89,8 +116,7 @@ fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
 
 #[derive(Debug, PartialEq)]
 struct Parsed {
-    events: Vec<Vec<u8>>,
-    failed: bool,
+    events: Vec<Event>,
     last_id: Option<String>,
     retry_ms: Option<u64>,
     rest: Option<Vec<u8>>,
@@ -99,20 +125,17 @@ struct Parsed {
 /// All that a parser makes of these pieces, and that it never holds more than its bound.
 fn parsed(pieces: &[Bytes], max: usize) -> Parsed {
     let mut parser = Parser::new(max);
-    let (mut events, mut failed) = (Vec::new(), false);
+    let mut events = Vec::new();
     for piece in pieces {
-        failed = parser.feed(piece).is_err();
+        parser.feed(piece);
         while let Some(event) = parser.next_event() {
             events.push(event);
         }
         assert!(parser.held() <= max + 3, "holds {} of {max}", parser.held());
-        if failed {
-            break;
-        }
     }
-    let rest = if failed { None } else { parser.finish() };
+    let rest = parser.finish();
     let last_id = parser.last_id().map(str::to_owned);
-    Parsed { events, failed, last_id, retry_ms: parser.retry_ms(), rest }
+    Parsed { events, last_id, retry_ms: parser.retry_ms(), rest }
 }
 
 static CLIENTS: LazyLock<Arc<Clients>> =
@@ -221,7 +244,7 @@ proptest! {
         bytes in sent(),
         cuts in cuts(),
         max in 1..400_u64,
-        kind in prop::sample::select(vec!["application/json", "text/event-stream; charset=utf-8", "text/html"]),
+        kind in prop::sample::select(vec!["application/json", "text/event-stream; charset=utf-8", "text/html", ""]),
     ) {
         let shown = |pieces: &[Bytes]| format!("{:?}", answered(200, kind, pieces, max));
         prop_assert_eq!(shown(&cut(&bytes, &cuts)), shown(&[Bytes::copy_from_slice(&bytes)]));
@@ -241,9 +264,21 @@ proptest! {
     }
 
     #[test]
+    fn what_comes_before_the_answer_on_a_stream_never_loses_it(
+        noise in prop::collection::vec(event(), 0..12),
+        cuts in cuts(),
+        id in prop::sample::select(vec!["7", "\"7\"", "7.0"]),
+    ) {
+        let answer = format!("data: {{\"id\":{id},\"result\":{{\"a\":1}}}}\n\n");
+        let bytes = [noise.concat().as_bytes(), answer.as_bytes()].concat();
+        let (found, _) = answered(200, "text/event-stream", &cut(&bytes, &cuts), 400);
+        prop_assert_eq!(found.map_err(|trouble| trouble.fault).unwrap(), "{\"a\":1}");
+    }
+
+    #[test]
     fn a_result_is_part_of_the_message_it_came_in(bytes in sent()) {
-        if let Heard::Result(raw) = hear(&bytes, 7) {
-            let text = std::str::from_utf8(&bytes).unwrap();
+        let text = readable(&bytes);
+        if let Heard::Result(raw) = hear(&text, 7) {
             prop_assert!(text.contains(raw.get()));
         }
     }

@@ -1,24 +1,30 @@
-//! Owns the reading of an answer: a JSON body, or an event stream up to the answer with our id.
+//! Reads an answer: a JSON body, or an event stream up to the answer with our id.
 //!
-//! **Invariant:** no more than `max_bytes` of one response are read, and nothing but our own answer ends the wait well.
+//! What comes beside the answer is skipped and counted: events of other types, texts that are no JSON-RPC, answers to others.
+//!
+//! **Invariant:** no more than `max_bytes` of one message are held, and nothing but our own answer ends the wait well.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use reqwest::Response;
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 use toolfleet_core::fault::Fault;
 
+use crate::beginning::Beginning;
+use crate::body::{Broken, Incoming};
 use crate::classify::Trouble;
 use crate::endpoint::{Endpoint, OnNote};
-use crate::network::detail_of;
+use crate::frame::{Heard, RpcError, hear, messages_in, readable};
+use crate::heavy::{LARGE_BYTES, beside};
 use crate::notes::note;
-use crate::sse::Parser;
+use crate::sse::{Event, Parser};
 use crate::transport::{Post, Sent, Speech, Transport};
-use crate::wire::{Heard, hear, reply};
+use crate::wire::reply;
 use crate::words::shorten;
 
 /// How often a broken legacy stream is taken up again.
@@ -30,6 +36,8 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 const MAX_REPLIES: u32 = 16;
 /// How long a best-effort side request may take.
 pub(crate) const SIDE_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many bytes tell JSON from an event stream.
+const TELLING_BYTES: usize = 6;
 
 /// Which answer is waited for.
 pub(crate) struct Waiting<'a> {
@@ -51,32 +59,48 @@ struct Place {
     retry: Duration,
     resumes: u32,
     replies: u32,
+    /// How many messages were not for this request, and why the last one was not.
+    skipped: u64,
+    last_skipped: Option<String>,
+}
+
+/// How a body is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Events,
+    /// The server does not say, or says something else: the body itself tells.
+    Unsaid,
 }
 
 /// Reads a whole body of at most that many bytes.
-pub(crate) async fn read_body(mut response: Response, max_bytes: u64) -> Result<Vec<u8>, Fault> {
-    let too_large = || Fault::AnswerTooLarge { limit_bytes: max_bytes };
-    let declared = response.content_length();
-    if declared.is_some_and(|length| length > max_bytes) {
-        return Err(too_large());
-    }
-    let mut body =
-        Vec::with_capacity(declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(1024));
-    while let Some(chunk) = response.chunk().await.map_err(lost)? {
-        if body.len().saturating_add(chunk.len()) as u64 > max_bytes {
-            return Err(too_large());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-fn lost(error: reqwest::Error) -> Fault {
-    Fault::AnswerLost { detail: detail_of(error) }
+pub(crate) async fn read_body(response: Response, max_bytes: u64) -> Result<Vec<u8>, Fault> {
+    Incoming::new(response)?.whole(max_bytes).await
 }
 
 fn nonsense(detail: String) -> Trouble {
     Fault::InvalidAnswer { detail }.into()
+}
+
+/// The media type without its parameters. Some servers and proxies set it twice.
+fn essence(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let first = value.split([';', ',']).next().unwrap_or_default();
+    first.trim().to_ascii_lowercase()
+}
+
+fn kind_of_body(essence: &str) -> Kind {
+    match essence {
+        "text/event-stream" => Kind::Events,
+        "application/json" | "text/json" => Kind::Json,
+        other if other.ends_with("+json") => Kind::Json,
+        _ => Kind::Unsaid,
+    }
+}
+
+/// Whether a body begins as an event stream does.
+fn begins_events(text: &[u8]) -> bool {
+    [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|field| text.starts_with(field))
 }
 
 impl Transport {
@@ -90,16 +114,30 @@ impl Transport {
         if !status.is_success() {
             return Err(Trouble::of_response(response, waiting.id).await);
         }
-        let kind =
-            response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "text/event-stream" => self.listen(response, waiting).await,
-            "application/json" => {
-                let body = read_body(response, self.max_body_bytes).await?;
-                answer_in(&body, waiting.id)
+        let essence = essence(response.headers());
+        let mut incoming = Incoming::new(response)?;
+        let kind = match kind_of_body(&essence) {
+            Kind::Unsaid => {
+                let lost = |Broken(detail)| Fault::AnswerLost { detail };
+                let beginning = incoming.beginning(TELLING_BYTES).await.map_err(lost)?;
+                match beginning.first() {
+                    Some(b'{' | b'[') => Kind::Json,
+                    _ if begins_events(&beginning) => Kind::Events,
+                    _ => Kind::Unsaid,
+                }
             }
-            _ => {
+            said => said,
+        };
+        match kind {
+            Kind::Events => self.listen(incoming, waiting).await,
+            Kind::Json => {
+                let body = incoming.whole(self.max_body_bytes).await?;
+                if begins_events(&body) {
+                    return self.answer_among(&body, waiting).await;
+                }
+                answer_in(body, waiting.id).await
+            }
+            Kind::Unsaid => {
                 let found = if essence.is_empty() { "no content type".to_owned() } else { shorten(&essence) };
                 let status = status.as_u16();
                 Err(nonsense(format!(
@@ -109,79 +147,131 @@ impl Transport {
         }
     }
 
-    async fn listen(&self, mut response: Response, waiting: &Waiting<'_>) -> Result<Box<RawValue>, Trouble> {
-        let mut place = Place { last_id: None, retry: DEFAULT_RETRY, resumes: 0, replies: 0 };
+    async fn listen(&self, mut incoming: Incoming, waiting: &Waiting<'_>) -> Result<Box<RawValue>, Trouble> {
+        let mut place = Place::new();
         loop {
-            let broken = match self.follow(response, waiting, &mut place).await? {
+            let broken = match self.follow(incoming, waiting, &mut place).await? {
                 End::Answer(result) => return Ok(result),
                 End::Broken(detail) => detail,
             };
-            response = self.take_up(waiting, &mut place, broken).await?;
+            let response = self.take_up(waiting, &mut place, broken).await?;
+            incoming = Incoming::new(response)?;
         }
+    }
+
+    /// The answer in a stream that came as a whole body.
+    async fn answer_among(&self, body: &[u8], waiting: &Waiting<'_>) -> Result<Box<RawValue>, Trouble> {
+        let (mut place, mut parser) = (Place::new(), self.parser());
+        parser.feed(body);
+        let mut events: Vec<Event> = std::iter::from_fn(|| parser.next_event()).collect();
+        events.extend(parser.finish().map(Event::Whole));
+        for event in events {
+            if let Some(result) = self.take_event(event, waiting, &mut place).await? {
+                return Ok(result);
+            }
+        }
+        Err(nonsense(place.told("an event stream without the answer".to_owned())))
+    }
+
+    fn parser(&self) -> Parser {
+        Parser::new(usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX))
     }
 
     /// Follows one response to our answer or to its end.
     async fn follow(
         &self,
-        mut response: Response,
+        mut incoming: Incoming,
         waiting: &Waiting<'_>,
         place: &mut Place,
     ) -> Result<End, Trouble> {
-        let too_large = || Fault::AnswerTooLarge { limit_bytes: self.max_body_bytes };
-        let mut parser = Parser::new(usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX));
-        let mut read: u64 = 0;
+        let mut parser = self.parser();
         let broken = loop {
-            let chunk = match response.chunk().await {
+            let chunk = match incoming.chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break "the event stream ended without the answer".to_owned(),
-                Err(error) => break detail_of(error),
+                Err(Broken(detail)) => break detail,
             };
-            // What came within the bound counts, however the rest was cut.
-            let left = usize::try_from(self.max_body_bytes.saturating_sub(read)).unwrap_or(usize::MAX);
-            read = read.saturating_add(chunk.len() as u64);
-            let fed = parser.feed(chunk.get(..left).unwrap_or(&chunk));
+            parser.feed(&chunk);
             while let Some(event) = parser.next_event() {
-                if let Some(result) = self.take_event(&event, waiting, place)? {
-                    finish_quietly(response);
+                if let Some(result) = self.take_event(event, waiting, place).await? {
+                    finish_quietly(incoming.into_response());
                     return Ok(End::Answer(result));
                 }
-            }
-            if fed.is_err() || read > self.max_body_bytes {
-                return Err(too_large().into());
             }
         };
         place.last_id = parser.last_id().map(str::to_owned).or(place.last_id.take());
         place.retry = parser.retry_ms().map_or(place.retry, |ms| Duration::from_millis(ms).min(MAX_RETRY));
         // Some servers end the stream right after the answer, without the empty line that ends an event.
-        if let Some(event) = parser.finish()
-            && let Heard::Result(result) = hear(&event, waiting.id)
-        {
-            return Ok(End::Answer(result.to_owned()));
+        if let Some(event) = parser.finish() {
+            let text = readable(&event);
+            let heard = messages_in(&text).into_iter().map(|message| hear(message, waiting.id));
+            for heard in heard {
+                match heard {
+                    Heard::Result(result) => return Ok(End::Answer(result.to_owned())),
+                    Heard::Error(error) if error.with_our_id => return Err(Trouble::of_rpc(error)),
+                    Heard::Error(_)
+                    | Heard::Request { .. }
+                    | Heard::Notification { .. }
+                    | Heard::Foreign(_)
+                    | Heard::Nonsense(_) => {}
+                }
+            }
         }
-        Ok(End::Broken(broken))
+        place.skipped = place.skipped.saturating_add(parser.others());
+        Ok(End::Broken(place.told(broken)))
     }
 
-    fn take_event(
+    async fn take_event(
         &self,
-        event: &[u8],
+        event: Event,
         waiting: &Waiting<'_>,
         place: &mut Place,
     ) -> Result<Option<Box<RawValue>>, Trouble> {
-        match hear(event, waiting.id) {
-            Heard::Result(result) => return Ok(Some(result.to_owned())),
-            Heard::Error(error) => return Err(Trouble::of_rpc(error)),
-            Heard::Nonsense(detail) => return Err(nonsense(detail)),
-            Heard::Request { id, method } => {
-                place.replies = place.replies.saturating_add(1);
-                if place.replies <= MAX_REPLIES {
-                    self.reply_aside(waiting, reply(id, &method));
-                }
+        let data = match event {
+            Event::Whole(data) if data.len() >= LARGE_BYTES => {
+                return match heard_beside(data, waiting.id).await {
+                    Large::Result(result) => Ok(Some(result)),
+                    Large::Error(error) => Err(Trouble::of_rpc(error)),
+                    Large::Nonsense(detail) => Err(nonsense(detail)),
+                    Large::Other(reason) => {
+                        place.skip(reason, waiting);
+                        Ok(None)
+                    }
+                };
             }
-            Heard::Notification { method, params } => {
-                if let (Some(hear), Some(params)) = (waiting.on_note, params)
-                    && let Some(note) = note(&method, params, waiting.id, waiting.endpoint)
+            Event::Whole(data) => data,
+            Event::TooLong(beginning) => {
+                let of = Beginning::of(&beginning);
+                if of.is_own_word || of.of_another || of.is_noise || of.id.is_some_and(|id| id != waiting.id)
                 {
-                    hear(note);
+                    place.skip(
+                        "a message beyond the bound that is no answer to this request".to_owned(),
+                        waiting,
+                    );
+                    return Ok(None);
+                }
+                return Err(Fault::AnswerTooLarge { limit_bytes: self.max_body_bytes }.into());
+            }
+        };
+        let text = readable(&data);
+        for message in messages_in(&text) {
+            match hear(message, waiting.id) {
+                Heard::Result(result) => return Ok(Some(result.to_owned())),
+                Heard::Error(error) => return Err(Trouble::of_rpc(error)),
+                Heard::Nonsense(detail) => return Err(nonsense(detail)),
+                Heard::Foreign(reason) => place.skip(reason, waiting),
+                Heard::Request { id, method } => {
+                    place.replies = place.replies.saturating_add(1);
+                    if place.replies <= MAX_REPLIES {
+                        self.reply_aside(waiting, reply(id, &method));
+                    }
+                }
+                Heard::Notification { method, params } => {
+                    if let (Some(hear), Some(params)) = (waiting.on_note, params)
+                        && let Some(note) = note(&method, params, waiting.id, waiting.endpoint)
+                    {
+                        hear(note);
+                    }
                 }
             }
         }
@@ -250,6 +340,54 @@ impl Transport {
     }
 }
 
+impl Place {
+    fn new() -> Self {
+        Self { last_id: None, retry: DEFAULT_RETRY, resumes: 0, replies: 0, skipped: 0, last_skipped: None }
+    }
+
+    fn skip(&mut self, reason: String, waiting: &Waiting<'_>) {
+        if self.skipped == 0 {
+            let reason = waiting.endpoint.text_without_echo(reason.clone());
+            tracing::debug!(server = %waiting.endpoint.server, %reason, "a message of an event stream is skipped");
+        }
+        self.skipped = self.skipped.saturating_add(1);
+        self.last_skipped = Some(reason);
+    }
+
+    /// How the stream ended, with what was skipped before.
+    fn told(&self, end: String) -> String {
+        match (self.skipped, &self.last_skipped) {
+            (0, _) => end,
+            (n, None) => format!("{end}; {n} other events were skipped"),
+            (n, Some(last)) => format!("{end}; {n} other events were skipped, the last one because: {last}"),
+        }
+    }
+}
+
+/// What a large message says, read beside the runtime.
+enum Large {
+    Result(Box<RawValue>),
+    Error(RpcError),
+    Nonsense(String),
+    Other(String),
+}
+
+async fn heard_beside(data: Vec<u8>, id: u64) -> Large {
+    let read = move || {
+        let text = readable(&data);
+        for message in messages_in(&text) {
+            match hear(message, id) {
+                Heard::Result(result) => return Large::Result(result.to_owned()),
+                Heard::Error(error) => return Large::Error(error),
+                Heard::Nonsense(detail) => return Large::Nonsense(detail),
+                Heard::Foreign(_) | Heard::Request { .. } | Heard::Notification { .. } => {}
+            }
+        }
+        Large::Other("a large message that is no answer to this request".to_owned())
+    };
+    beside(read).await.unwrap_or_else(|| Large::Other("a message that cannot be read".to_owned()))
+}
+
 /// Reads the rest of a stream that has given its answer, so that its connection can be used again.
 fn finish_quietly(mut response: Response) {
     if let Some(Ok(None) | Err(_)) = response.chunk().now_or_never() {
@@ -262,24 +400,35 @@ fn finish_quietly(mut response: Response) {
 }
 
 /// The answer in a JSON body: a message, or a batch of them (2025-03-26).
-fn answer_in(body: &[u8], id: u64) -> Result<Box<RawValue>, Trouble> {
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        let frames: Vec<&RawValue> = serde_json::from_slice(body)
-            .map_err(|error| nonsense(shorten(&format!("not a JSON-RPC batch ({error})"))))?;
-        let answers = frames.into_iter().map(|frame| hear(frame.get().as_bytes(), id));
-        let answer = answers.into_iter().find(|heard| matches!(heard, Heard::Result(_) | Heard::Error(_)));
-        return take(answer.unwrap_or_else(|| Heard::Nonsense("a batch without our answer".to_owned())));
+async fn answer_in(body: Vec<u8>, id: u64) -> Result<Box<RawValue>, Trouble> {
+    if body.len() < LARGE_BYTES {
+        return answer_of(&body, id);
     }
-    take(hear(body, id))
+    let unread = || Err(nonsense("a body that cannot be read".to_owned()));
+    beside(move || answer_of(&body, id)).await.unwrap_or_else(unread)
 }
 
-fn take(heard: Heard<'_>) -> Result<Box<RawValue>, Trouble> {
-    match heard {
-        Heard::Result(result) => Ok(result.to_owned()),
-        Heard::Error(error) => Err(Trouble::of_rpc(error)),
-        Heard::Nonsense(detail) => Err(nonsense(detail)),
-        Heard::Request { method, .. } | Heard::Notification { method, .. } => {
-            Err(nonsense(format!("expected an answer, found the message {}", shorten(&method))))
+fn answer_of(body: &[u8], id: u64) -> Result<Box<RawValue>, Trouble> {
+    let text = readable(body);
+    let messages = messages_in(&text);
+    let is_batch = text.trim_ascii_start().starts_with('[');
+    let mut error = None;
+    let mut other = None;
+    for message in messages {
+        match hear(message, id) {
+            Heard::Result(result) => return Ok(result.to_owned()),
+            // One with our id counts before one that names nobody.
+            Heard::Error(found) if found.with_our_id || error.is_none() => error = Some(found),
+            Heard::Error(_) => {}
+            Heard::Foreign(reason) | Heard::Nonsense(reason) => other = Some(reason),
+            Heard::Request { method, .. } | Heard::Notification { method, .. } => {
+                other = Some(format!("expected an answer, found the message {}", shorten(&method)));
+            }
         }
+    }
+    match error {
+        Some(error) => Err(Trouble::of_rpc(error)),
+        None if is_batch => Err(nonsense("a batch without our answer".to_owned())),
+        None => Err(nonsense(other.unwrap_or_else(|| "an empty body".to_owned()))),
     }
 }

@@ -12,6 +12,10 @@ mod answers;
 mod eras;
 #[path = "suite/faults.rs"]
 mod faults;
+#[path = "suite/frames.rs"]
+mod frames;
+#[path = "suite/noisy_programs.rs"]
+mod noisy_programs;
 #[path = "suite/programs.rs"]
 mod programs;
 #[path = "suite/proofs.rs"]

@@ -3,7 +3,8 @@
 # FOLDER/log hears `start PID`, `call ID ARGUMENTS`, `cancelled`, `end`. Traits:
 #   speaks: modern, dies-at-discover, mute-at-discover, late-at-discover (answers it only when asked to initialize), slow (its first answer waits for FOLDER/go), banner
 #   starts: crash-at-start (exit 3), never-reads
-#   calls:  works (for a moment), crash, garbage, giant, wrong-id, no-id, error-no-id, close-stdout, hang, hang-once, stops-reading, reorder (answers the second of two calls
+#   calls:  works (for a moment), crash, garbage, giant, giant-answer (its id first), giant-answer-id-last, giant-word, log-json, log-brace, string-id, pretty,
+#           latin1, surrogate, batch, twice, wrong-id, no-id, error-no-id, close-stdout, hang, hang-once, stops-reading, reorder (answers the second of two calls
 #           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
 #   ends:   ignores-term, grandchild (leaves `sleep` behind, its number in FOLDER/grandchild)
 folder=$1
@@ -31,12 +32,23 @@ call() {
     is crash && { echo "about to crash${API_KEY:+ with $API_KEY}" >&2; exit 7; }
     is garbage && say 'this is no message'
     is giant && { head -c 3000000 /dev/zero | tr '\0' x; say; }
+    is log-json && say '{"level":"info","msg":"tool called"}'
+    is log-brace && say '{ a line of a log that is never closed'
+    is giant-word && { printf '{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"'; head -c 3000000 /dev/zero | tr '\0' x; say '"}}'; }
+    is string-id && { text "\"$id\"" quoted; return; }
+    is pretty && { printf '{\n  "jsonrpc": "2.0",\n  "id": %s,\n  "result": {\n    "content": [\n      {}\n    ]\n  }\n}\n' "$id"; return; }
+    is latin1 && { printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"caf\351"}]}}\n' "$id"; return; }
+    is surrogate && { printf '%s\n' "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"isError\":true,\"content\":[{\"type\":\"text\",\"text\":\"no \\ud83d\"}]}}"; return; }
+    is batch && { say "[{\"jsonrpc\":\"2.0\",\"id\":77777,\"result\":{}},{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"content\":[]}}]"; return; }
+    is twice && { text "$id" once; text "$id" again; return; }
     is wrong-id && { text 999999999 wrong; return; }
     is no-id && { say '{"jsonrpc":"2.0","result":{"content":[]}}'; return; }
     is error-no-id && { say '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no such thing"}}'; return; }
     is close-stdout && { exec >&-; sleep 30; }
     is hang && return
     is hang-once && [ ! -e "$folder/hung" ] && { : >"$folder/hung"; return; }
+    is giant-answer && { printf '{"jsonrpc":"2.0","id":%s,"result":{"x":"' "$id"; head -c 3000000 /dev/zero | tr '\0' x; say '"}}'; return; }
+    is giant-answer-id-last && { printf '{"result":{"x":"'; head -c 3000000 /dev/zero | tr '\0' x; say "\"},\"jsonrpc\":\"2.0\",\"id\":$id}"; return; }
     is stops-reading && sleep 300
     is progress && {
         say "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":$id,\"progress\":1}}"

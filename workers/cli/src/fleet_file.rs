@@ -42,6 +42,7 @@ pub(crate) fn demo(mcp_url: &str, reply_queue: &str) -> Value {
 mod tests {
     use super::*;
     use toolfleet_core::catalog::Catalog;
+    use toolfleet_core::ids::Tenant;
 
     #[test]
     fn the_bundled_catalog_is_a_catalog() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::sync::Semaphore;
 use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
@@ -14,7 +15,7 @@ use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::{SessionRow, Sessions};
 use toolfleet_aws::{Aws, Tables};
 use toolfleet_core::catalog::Catalog;
-use toolfleet_core::ids::{ServerId, SessionId, Tenant, WorkerId};
+use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::McpClient;
 
@@ -26,14 +27,16 @@ use crate::config::Limits;
 use crate::credentials::{AwsKeyring, Credentials};
 use crate::farewell::Farewells;
 use crate::health::Pulse;
-use crate::listing::{self, Listing};
+use crate::listing::Listings;
 use crate::reachable::Reachable;
 use crate::registry::Registry;
 use crate::shares::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
 
-/// How long a session or a list of tools is believed without looking again.
+/// How many KiB of messages may still be in hand whose slots are free: to be deleted, given back or answered for.
+const LEAVING_KIB: usize = 32 * 1024;
+/// How long a session is believed without looking again.
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
 /// What all calls of one worker share.
@@ -80,7 +83,9 @@ pub struct Fleet {
     /// When its intake was last seen to work.
     pub pulse: Pulse,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
-    pub(crate) tool_cache: Cache<(ServerId, Option<Tenant>), Arc<Listing>>,
+    pub(crate) listings: Listings,
+    /// What leaves without a slot may hold so many KiB together.
+    pub(crate) leaving: Arc<Semaphore>,
     watch: Option<Arc<dyn Watch>>,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
@@ -215,7 +220,8 @@ impl Fleet {
             pulse: Pulse::default(),
             farewells: Farewells::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
-            tool_cache: Cache::new(listing::BELIEVED_FOR, 1_000),
+            listings: Listings::default(),
+            leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             watch,
             aws,
             reply_queues: Mutex::default(),
@@ -235,7 +241,7 @@ impl Fleet {
     /// Goes by `catalog` from now on; what was listed of servers under the one before is asked anew.
     pub(crate) fn take_catalog(&self, catalog: Catalog) {
         self.catalog.take(catalog);
-        self.tool_cache.clear();
+        self.listings.clear();
     }
 
     /// The queue of that URL, so that notices of concurrent calls travel together.

@@ -153,7 +153,7 @@ async fn an_outcome_that_fits_is_stored_and_one_that_does_not_is_refused_for_goo
     use toolfleet_core::outcome::Outcome;
     let world = world().await;
     let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
-    let ended = |bytes: usize| {
+    let ended = async |bytes: usize| {
         let content = serde_json::value::RawValue::from_string("{}".into()).unwrap();
         let row = claim("c1", 1);
         let mut outcome = Outcome::tool_error(content, "");
@@ -161,14 +161,14 @@ async fn an_outcome_that_fits_is_stored_and_one_that_does_not_is_refused_for_goo
             // Larger than the core makes one: the row counts whatever it is given.
             why.message = "a".repeat(bytes);
         }
-        let fits = toolfleet_aws::calls::Calls::fits(&outcome).is_ok();
+        let fits = toolfleet_aws::calls::Calls::fitting(outcome.clone()).await.is_ok();
         let finished = toolfleet_core::call::Finished { outcome, at: row.enqueued_at };
         (toolfleet_core::call::CallRow { finished: Some(finished), ..row }, fits)
     };
-    let (large, fits) = ended(500 * 1024);
+    let (large, fits) = ended(500 * 1024).await;
     assert!(!fits);
     assert!(calls.swap(None, &large).await.unwrap_err().is_permanent());
-    let (most, fits) = ended(380 * 1024 - 2);
+    let (most, fits) = ended(380 * 1024 - 2).await;
     assert!(fits);
     assert!(matches!(calls.swap(None, &most).await.unwrap(), Swap::Stored));
     assert_eq!(calls.read(&most.key).await.unwrap(), Some(most));

@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub(crate) use json::kind;
 pub use pins::{Approved, Pin};
 pub use program::Programs;
-pub use schema::InputSchema;
+pub use schema::{Budget, InputSchema, Verdict};
 pub use server::Server;
 pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
 pub use wire::{Literals, Material};

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::RequestError;
 use crate::catalog::json::single;
 use crate::ids::CallId;
-use crate::redact::quoted;
+use crate::redact::{key, quoted};
 
 /// What a request adds to an earlier one that ended as `input_required`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -43,10 +43,12 @@ impl Resume {
         };
         match answers.iter().find(|(_, answer)| !answer.is_object()) {
             None => Ok(answers.into_iter().map(|(key, _)| key).collect()),
-            Some((key, _)) => Err(wrong(format!(
-                "{} is no object; accepted is for example {{\"key\": {{\"action\": \"accept\", \"content\": {{..}}}}}}",
-                quoted(key)
-            ))),
+            Some((name, _)) => {
+                let (name, example) = (quoted(name), key(name).unwrap_or("key"));
+                Err(wrong(format!(
+                    "{name} is no object; accepted is for example {{\"{example}\": {{\"action\": \"accept\", \"content\": {{..}}}}}}"
+                )))
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ use toolfleet_core::credential::{Credential, Secret, Setting};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::message::User;
 
+use crate::catalog::problems;
+
 const PIKA: &str = include_str!("../fixtures/pika-tools.json");
 const IDP: &str = include_str!("../fixtures/idp-external-mcp-agents-secret.json");
 
@@ -66,8 +68,8 @@ fn pikas_definitions_are_accepted_as_they_are() {
     );
 
     let weather = tool(&catalog, "weather-mcp-tool").functions[0].schema.clone().unwrap();
-    assert!(weather.problems(&json!({"location": "Oslo"})).is_empty());
-    assert!(weather.problems(&json!({"location": 3})).join("").contains("arguments/location"));
+    assert!(problems(&weather, &json!({"location": "Oslo"}).to_string()).is_empty());
+    assert!(problems(&weather, &json!({"location": 3}).to_string()).join("").contains("arguments/location"));
 }
 
 #[test]
@@ -140,8 +142,8 @@ fn pikas_other_fields_are_honoured() {
     )
     .unwrap();
     let schema = tool(&bedrock, "t").functions[0].schema.clone().unwrap();
-    assert!(schema.problems(&json!({"city": "Oslo", "days": 2})).is_empty());
-    assert_eq!(schema.problems(&json!({"days": "2"})).len(), 2);
+    assert!(problems(&schema, &json!({"city": "Oslo", "days": 2}).to_string()).is_empty());
+    assert_eq!(problems(&schema, &json!({"days": "2"}).to_string()).len(), 2);
 }
 
 #[test]
@@ -172,6 +174,11 @@ fn a_mistake_in_a_pika_definition_names_tool_and_field() {
         (
             with("lifecycle", json!({"status": "gone"})),
             "pika.t.lifecycle.status: is not what it should be; expected one of `enabled`",
+        ),
+        (with("lifecycle", json!({"state": "disabled"})), "pika.t.lifecycle.status: is missing"),
+        (
+            with("lifecycle", json!({"status": "enabled", "rules": []})),
+            "pika.t.lifecycle.rules: is not a field",
         ),
         (
             with("functionSchema", json!([{"name": "f", "parameters": {"type": "objekt"}}])),

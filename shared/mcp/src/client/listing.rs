@@ -1,4 +1,4 @@
-//! Owns listings as an operation of their own: one page as the server gave it, or all pages as one result.
+//! Lists as an operation of its own: one page as the server gave it, or all pages as one result.
 //!
 //! **Invariant:** entries leave as the bytes that came, in the order they came; what the bounds leave out is named by `nextCursor`.
 
@@ -17,7 +17,7 @@ use crate::classify::Trouble;
 use crate::client::McpClient;
 use crate::endpoint::ToolCall;
 use crate::exchange::AskedPage;
-use crate::tools::{MAX_PAGES, MAX_TOOLS};
+use crate::tools::{MAX_PAGES, MAX_TOOLS, Next};
 use crate::transport::Speech;
 
 const NEXT_CURSOR: &str = "nextCursor";
@@ -61,12 +61,12 @@ impl<'a> Members<'a> {
         serde_json::from_str(list.get()).map_err(|error| invalid("a listing", &error.to_string()))
     }
 
-    fn next_cursor(&self) -> Option<String> {
-        let cursor = self.get(NEXT_CURSOR)?;
-        serde_json::from_str::<Option<String>>(cursor.get())
-            .ok()
-            .flatten()
-            .filter(|cursor| !cursor.is_empty())
+    /// Where the list goes on; what is no cursor leads nowhere.
+    fn next_cursor(&self, speech: Speech<'_>) -> Option<String> {
+        match Next::of(self.get(NEXT_CURSOR)).in_speech(speech) {
+            Next::Cursor(cursor) => Some(cursor),
+            Next::None | Next::Unusable => None,
+        }
     }
 }
 
@@ -83,11 +83,11 @@ impl McpClient {
     /// One attempt of a listing: the page at `cursor` as it came, or all pages merged into the first one's result.
     ///
     /// The bounds are those of one response in bytes, 100 pages and 10,000 entries. Where they end a listing early, the result
-    /// keeps a `nextCursor` to go on from.
+    /// keeps a `nextCursor` to go on from. So it does where further pages take more than half of the call's time, and where a cursor comes back.
     pub async fn list(&self, call: ToolCall<'_>, cursor: Option<&str>) -> Result<Answer, Fault> {
         let begun = Instant::now();
         match timeout_at(call.deadline, Box::pin(self.0.listed(&call, cursor))).await {
-            Ok(Ok(answer)) => Ok(answer.without_echo(call.endpoint)),
+            Ok(Ok(answer)) => answer.without_echo(call.endpoint).await,
             Ok(Err(fault)) => Err(call.without_echo(fault)),
             Err(_) if begun >= call.deadline => Err(out_of_time()),
             Err(_) => Err(Fault::AttemptTimeout {
@@ -103,7 +103,7 @@ impl Shared {
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await?;
             let trouble = match self.merged(call, tongue.speech(), cursor).await {
-                Ok(result) => return answer(result, tongue),
+                Ok(result) => return answer(result, tongue).await,
                 Err(trouble) => trouble,
             };
             let (endpoint, conversation) = (call.endpoint, call.conversation);
@@ -133,17 +133,21 @@ impl Shared {
             return Ok(first);
         }
         let members = Members::of(&first)?;
-        let Some(mut next) = members.next_cursor() else {
+        let Some(mut next) = members.next_cursor(speech) else {
             return Ok(first);
         };
         let (entries, bytes) = (members.entries(member)?.len(), first.get().len());
         let mut merged = Merged { first: first.clone(), further: Vec::new(), entries, bytes };
         let mut seen = Vec::new();
+        let further_until = Instant::now() + call.deadline.saturating_duration_since(Instant::now()) / 2;
         loop {
             if seen.len() + 1 >= MAX_PAGES || merged.entries >= MAX_TOOLS {
                 return Ok(merged.written(member, Some(&next))?);
             }
-            let further = page(Some(next.clone())).await?;
+            let Ok(further) = timeout_at(further_until, page(Some(next.clone()))).await else {
+                return Ok(merged.written(member, Some(&next))?);
+            };
+            let further = further?;
             merged.bytes = merged.bytes.saturating_add(further.get().len());
             if merged.bytes as u64 > self.exchange.transport.max_body_bytes {
                 return Ok(merged.written(member, Some(&next))?);
@@ -151,13 +155,12 @@ impl Shared {
             seen.push(next);
             let members = Members::of(&further)?;
             merged.entries = merged.entries.saturating_add(members.entries(member)?.len());
-            let after = members.next_cursor();
+            let after = members.next_cursor(speech);
             merged.further.push(further);
             match after {
                 None => return Ok(merged.written(member, None)?),
-                Some(after) if seen.contains(&after) => {
-                    return Err(invalid("a listing that does not end", &after).into());
-                }
+                // A list that does not end: its server gives the same pages again.
+                Some(after) if seen.contains(&after) => return Ok(merged.written(member, Some(&after))?),
                 Some(after) => next = after,
             }
         }

@@ -112,7 +112,7 @@ impl Shared {
                 let list = Box::pin(self.pages(endpoint, refused.tongue.speech())).await;
                 let list =
                     list.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
-                self.mirrored.learn(endpoint, list.tools);
+                self.usable(endpoint, list).await?;
                 Ok(true)
             }
             Some(_) | None if refusal.may_be_legacy() && !taken.era => {

@@ -11,11 +11,13 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
 
-use super::{McpClient, Refused, Shared, Taken, Tongue, answer};
-use crate::answer::{Answer, invalid, result_without_echo};
+use super::{McpClient, Refused, Shared, Taken, Tongue, answered};
+use crate::answer::{Answer, invalid, kind_of, result_without_echo};
 use crate::endpoint::Endpoint;
+use crate::frame::{error_of, text_in};
+use crate::heavy::{LARGE_BYTES, beside};
 use crate::notes::line;
-use crate::wire::{INVALID_PARAMS, METHOD_NOT_FOUND, error_of};
+use crate::wire::{INVALID_PARAMS, METHOD_NOT_FOUND};
 use crate::words::shorten_to;
 
 /// A longer id is no handle but an attack on whoever stores it.
@@ -115,7 +117,9 @@ impl<'a> Told<'a> {
     }
 
     fn message(&self, endpoint: &Endpoint) -> String {
-        text(self.status_message).map_or_else(String::new, |message| line(message.into_owned(), endpoint))
+        self.status_message
+            .and_then(text_in)
+            .map_or_else(String::new, |message| line(message.into_owned(), endpoint))
     }
 
     /// A server that asks for parts of milliseconds is heard as well.
@@ -128,6 +132,27 @@ impl<'a> Told<'a> {
 
 fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Cow<'_, str>>(raw?.get()).ok()
+}
+
+/// Reads the state beside the runtime where the answer is large.
+async fn state_beside(
+    result: Box<RawValue>,
+    question: &TaskQuestion<'_>,
+    tongue: Tongue,
+) -> Result<TaskState, Fault> {
+    if result.get().len() < LARGE_BYTES {
+        return state_in(result, question, tongue);
+    }
+    let (endpoint, task) = (question.endpoint.clone(), question.task.to_owned());
+    let deadline = question.deadline;
+    let read = move || {
+        let (conversation, traceparent, tracestate) = (None, None, None);
+        let endpoint = &endpoint;
+        let question =
+            TaskQuestion { endpoint, conversation, task: &task, traceparent, tracestate, deadline };
+        state_in(result, &question, tongue)
+    };
+    beside(read).await.unwrap_or_else(|| Err(invalid("a task", "it cannot be read")))
 }
 
 /// The handle in a result of the type `task`.
@@ -160,7 +185,7 @@ fn state_in(result: Box<RawValue>, question: &TaskQuestion<'_>, tongue: Tongue) 
         Some("completed") => {
             let of_tool =
                 told.result.ok_or_else(|| invalid("a completed task without result", result.get()))?;
-            TaskState::Completed(answer(of_tool.to_owned(), tongue)?)
+            TaskState::Completed(answered(kind_of(of_tool)?, of_tool.to_owned(), tongue))
         }
         Some("failed") => {
             let error = told.error.map(|raw| error_of(raw, true));
@@ -185,7 +210,7 @@ impl McpClient {
     pub async fn task(&self, question: TaskQuestion<'_>) -> Result<TaskState, Fault> {
         let asked = within(question.deadline, self.0.of_task("tasks/get", &question, None)).await;
         match asked {
-            Ok((result, tongue)) => state_in(result, &question, tongue),
+            Ok((result, tongue)) => state_beside(result, &question, tongue).await,
             Err(Fault::Rpc { code: INVALID_PARAMS | METHOD_NOT_FOUND, message }) => {
                 Ok(TaskState::Unknown { message: question.endpoint.text_without_echo(message) })
             }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -83,7 +84,7 @@ pub(crate) struct Child {
     /// Something about its holders has changed.
     pub(super) turned: tokio::sync::Notify,
     table: Mutex<Table>,
-    spoken: OnceLock<()>,
+    strays: AtomicU64,
     last_words: Mutex<String>,
     lines: mpsc::Sender<Outgoing>,
 }
@@ -122,7 +123,7 @@ impl Child {
             gone: CancellationToken::new(),
             turned: tokio::sync::Notify::new(),
             table: Mutex::new(table),
-            spoken: OnceLock::new(),
+            strays: AtomicU64::new(0),
             last_words: Mutex::default(),
             lines,
         };
@@ -215,7 +216,6 @@ impl Child {
 
     /// Gives an answer to its waiter. `false` where nobody ever asked with that id.
     pub(super) fn answer(&self, id: u64, answer: Answered) -> bool {
-        let _first = self.spoken.set(());
         let mut table = self.table();
         match table.waiters.remove(&id) {
             Some(waiter) => {
@@ -241,9 +241,9 @@ impl Child {
         }
     }
 
-    /// Whether it has said anything that is a message.
-    pub(super) fn has_spoken(&self) -> bool {
-        self.spoken.get().is_some()
+    /// How many lines of it were skipped, with this one.
+    pub(super) fn count_stray(&self) -> u64 {
+        self.strays.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// Ends every waiter: as a connection that was not there where its request was not written, else with `fault`.

@@ -1,155 +1,113 @@
-//! Owns what one line of a child means, and the reading of lines of bounded length.
+//! Decides what one line of a child means.
+//!
+//! A line that is no message, or an answer to nobody, costs nobody anything: it is logged and skipped.
 //!
 //! **Invariant:** a line is only looked at as far as its envelope; an answer is given to the waiter of its id and to no other.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use toolfleet_core::fault::Fault;
 
 use super::child::{Child, Notice};
+use super::lines::Unfinished;
+use crate::beginning::Beginning;
 use crate::classify::Trouble;
-use crate::wire::{Heard, hear, reply};
+use crate::frame::{Frame, Heard, messages_in, number_in, readable};
+use crate::wire::reply;
 use crate::words::shorten;
-
-/// Lines of bounded length.
-pub(crate) struct Lines<R> {
-    reader: BufReader<R>,
-    max_bytes: usize,
-}
-
-/// What came next.
-pub(crate) enum Line {
-    Whole(Vec<u8>),
-    TooLong,
-    End,
-}
-
-impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(crate) fn new(reader: R, max_bytes: usize) -> Self {
-        Self { reader: BufReader::with_capacity(64 * 1024, reader), max_bytes }
-    }
-
-    /// The next line, without its end. A last line may have none.
-    pub(crate) async fn next(&mut self) -> std::io::Result<Line> {
-        let mut line = Vec::new();
-        loop {
-            let chunk = self.reader.fill_buf().await?;
-            if chunk.is_empty() {
-                return Ok(if line.is_empty() { Line::End } else { Line::Whole(line) });
-            }
-            let end = chunk.iter().position(|byte| *byte == b'\n');
-            let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
-            if line.len().saturating_add(part.len()) > self.max_bytes {
-                return Ok(Line::TooLong);
-            }
-            line.extend_from_slice(part);
-            let used = end.map_or(chunk.len(), |at| at.saturating_add(1));
-            self.reader.consume(used);
-            if end.is_some() {
-                return Ok(Line::Whole(line));
-            }
-        }
-    }
-
-    /// Reads on to the end of a line that is too long.
-    pub(crate) async fn skip_line(&mut self) {
-        while let Ok(chunk) = self.reader.fill_buf().await {
-            let end = chunk.iter().position(|byte| *byte == b'\n');
-            let used = end.map_or(chunk.len(), |at| at.saturating_add(1));
-            if used == 0 {
-                return;
-            }
-            self.reader.consume(used);
-            if end.is_some() {
-                return;
-            }
-        }
-    }
-}
-
-/// The envelope, as far as it says for whom a message is.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, default)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    method: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Progress {
-    progress_token: u64,
+struct Progress<'a> {
+    #[serde(borrow)]
+    progress_token: &'a RawValue,
 }
 
 impl Child {
-    /// Takes one line. The error says why nothing that this child says can be relied on any more.
-    pub(super) fn take_line(&self, line: &[u8]) -> Result<(), String> {
-        let line = line.trim_ascii();
-        match line.first() {
-            None => Ok(()),
-            // A batch, which 2025-03-26 allowed.
-            Some(b'[') => match serde_json::from_slice::<Vec<&RawValue>>(line) {
-                Ok(messages) => {
-                    messages.into_iter().try_for_each(|one| self.take_message(one.get().as_bytes()))
-                }
-                Err(_) => self.take_noise(line),
-            },
-            Some(_) => self.take_message(line),
+    /// Takes one line. `unfinished` is what began in the lines before.
+    pub(super) fn take_line(&self, line: &[u8], unfinished: &mut Unfinished, max_bytes: usize) {
+        let text = readable(line);
+        let text = text.trim();
+        if text.is_empty() {
+            return;
+        }
+        if text.starts_with(['{', '[']) && serde_json::from_str::<&RawValue>(text).is_ok() {
+            // In the middle of a longer message only what is a message by itself ends that.
+            let alone = unfinished.is_empty() || Frame::read(text).is_ok_and(|frame| frame.says_something());
+            if alone {
+                *unfinished = Unfinished::default();
+                messages_in(text).into_iter().for_each(|message| self.take_message(message));
+                return;
+            }
+        }
+        if unfinished.is_empty() && !begins_something(text) {
+            self.stray(text);
+            return;
+        }
+        if let Some(whole) = unfinished.add(text.as_bytes(), max_bytes) {
+            let text = readable(&whole);
+            messages_in(text.trim()).into_iter().for_each(|message| self.take_message(message));
         }
     }
 
-    fn take_message(&self, message: &[u8]) -> Result<(), String> {
-        // A derived struct would also be read from an array.
-        let object = message.first() == Some(&b'{');
-        let Some(envelope) = object.then(|| serde_json::from_slice::<Envelope<'_>>(message).ok()).flatten()
-        else {
-            return self.take_noise(message);
+    /// Takes what is known of a line that was too long to be kept: the call that it answers fails, and no other.
+    pub(super) fn take_long_line(&self, beginning: &[u8], tail: &[u8], limit_bytes: u64) {
+        let mut of = Beginning::of(beginning);
+        if !of.is_own_word && !of.is_noise && of.id.is_none() && !of.of_another {
+            of.take_tail(tail);
+        }
+        let nobodys = of.is_own_word || of.is_noise || of.of_another;
+        // Where nothing tells whose it is, it is most likely of the only request there is.
+        let id = of.id.or_else(|| self.only_waiter().filter(|_| !nobodys));
+        let answered =
+            id.is_some_and(|id| self.answer(id, Err(Fault::AnswerTooLarge { limit_bytes }.into())));
+        if !answered {
+            self.stray(&format!("a line of more than {limit_bytes} bytes: {}", readable(beginning)));
+        }
+    }
+
+    fn take_message(&self, message: &str) {
+        let frame = match Frame::read(message) {
+            Ok(frame) => frame,
+            Err(_) => return self.stray(message),
         };
-        if envelope.method.is_some() {
-            self.take_word(message);
-            return Ok(());
+        if !frame.is_answer() {
+            return self.take_word(frame);
         }
-        let id = envelope.id.and_then(|id| id.get().parse::<u64>().ok());
-        match id {
-            Some(id) => self.take_answer(id, message),
+        match frame.id.and_then(number_in) {
+            Some(id) => self.take_answer(id, frame, message),
             // An error that names no request is about the only one there is.
-            None if envelope.error.is_some() => match self.only_waiter() {
-                Some(id) => self.take_answer(id, message),
-                None => Err("an error without a request's id".to_owned()),
+            None if frame.is_error_of_nobody() => match self.only_waiter() {
+                Some(id) => self.take_answer(id, frame, message),
+                None => self.stray(message),
             },
-            None => Err(match envelope.id {
-                Some(id) => format!("an answer with an id that is not ours: {}", shorten(id.get())),
-                None => "an answer without an id".to_owned(),
-            }),
+            None => self.stray(message),
         }
     }
 
-    fn take_answer(&self, id: u64, message: &[u8]) -> Result<(), String> {
-        let answer = match hear(message, id) {
+    fn take_answer(&self, id: u64, frame: Frame<'_>, message: &str) {
+        let answer = match frame.seen_by(id) {
             Heard::Result(result) => Ok(result.to_owned()),
             Heard::Error(error) => Err(Trouble::of_rpc(error)),
-            Heard::Nonsense(detail) => return Err(detail),
-            Heard::Request { .. } | Heard::Notification { .. } => return Ok(()),
+            Heard::Nonsense(detail) => Err(Fault::InvalidAnswer { detail: self.scrubbed(detail) }.into()),
+            Heard::Foreign(_) | Heard::Request { .. } | Heard::Notification { .. } => {
+                return self.stray(message);
+            }
         };
-        if self.answer(id, answer) {
-            Ok(())
-        } else {
-            Err(format!("an answer with the id {id}, which nobody asked with"))
+        if !self.answer(id, answer) {
+            self.stray(message);
         }
     }
 
     /// Something of the server's own: a request to us, or a notification.
-    fn take_word(&self, message: &[u8]) {
-        match hear(message, 0) {
+    fn take_word(&self, frame: Frame<'_>) {
+        match frame.seen_by(0) {
             Heard::Request { id, method } => self.tell(reply(id, &method)),
             Heard::Notification { method, params: Some(params) } => {
                 let of = match method.as_ref() {
-                    "notifications/progress" => {
-                        serde_json::from_str::<Progress>(params.get()).ok().map(|told| told.progress_token)
-                    }
+                    "notifications/progress" => serde_json::from_str::<Progress<'_>>(params.get())
+                        .ok()
+                        .and_then(|told| number_in(told.progress_token)),
                     // A log line names no request. With one request under way it is told of that one.
                     "notifications/message" => self.only_waiter(),
                     _ => None,
@@ -158,35 +116,39 @@ impl Child {
                     self.notify(id, Notice { method: method.into_owned(), params: params.to_owned() });
                 }
             }
-            Heard::Notification { .. } | Heard::Result(_) | Heard::Error(_) | Heard::Nonsense(_) => {}
+            Heard::Notification { .. }
+            | Heard::Result(_)
+            | Heard::Error(_)
+            | Heard::Foreign(_)
+            | Heard::Nonsense(_) => {}
         }
     }
 
-    /// What is no message. Before its first one a program may greet people; after it such a line means that stdout has two writers.
-    fn take_noise(&self, line: &[u8]) -> Result<(), String> {
-        // A secret that was cut in half would no longer be recognised.
-        let shown = shorten(&self.scrubbed(String::from_utf8_lossy(line).into_owned()));
-        if self.has_spoken() {
-            return Err(format!("a line on stdout that is no JSON-RPC message: {shown}"));
+    /// Logs what is no message to anybody: the first of a child, then the tenth, the hundredth and so on.
+    fn stray(&self, line: &str) {
+        let count = self.count_stray();
+        if !is_power_of_ten(count) {
+            return;
         }
-        tracing::debug!(server = %self.server, line = %shown, "a program speaks on stdout before it speaks MCP");
-        Ok(())
+        // A secret that was cut in half would no longer be recognised.
+        let line: String = line.chars().take(8 * 1024).collect();
+        let line = shorten(&self.scrubbed(line));
+        tracing::warn!(
+            server = %self.server, child = self.serial, lines = count, code = "stdio_stray_line",
+            "a line on a program's stdout is skipped, because it answers no request: {line}"
+        );
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whether more lines may belong to this one.
+fn begins_something(text: &str) -> bool {
+    let begun = serde_json::from_str::<serde::de::IgnoredAny>(text);
+    text.starts_with('{') && begun.is_err_and(|error| error.is_eof())
+}
 
-    #[tokio::test]
-    async fn lines_come_whole_however_they_are_cut_and_a_longer_one_is_said_to_be_too_long() {
-        let mut lines = Lines::new(&b"{\"a\":1}\n\nlast"[..], 10);
-        let mut seen = Vec::new();
-        while let Line::Whole(line) = lines.next().await.unwrap() {
-            seen.push(String::from_utf8(line).unwrap());
-        }
-        assert_eq!(seen, ["{\"a\":1}", "", "last"]);
-        let mut lines = Lines::new(&b"0123456789x\n"[..], 10);
-        assert!(matches!(lines.next().await.unwrap(), Line::TooLong));
+fn is_power_of_ten(mut count: u64) -> bool {
+    while count > 1 && count.is_multiple_of(10) {
+        count /= 10;
     }
+    count == 1
 }

@@ -9,6 +9,7 @@
 mod child;
 mod greet;
 mod hear;
+mod lines;
 mod pipes;
 mod pool;
 mod program;

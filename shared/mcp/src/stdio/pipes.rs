@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout};
 use toolfleet_core::fault::Fault;
 
 use super::child::{Child, Outgoing};
-use super::hear::{Line, Lines};
+use super::lines::{Line, Lines, Unfinished};
+use crate::heavy::{LARGE_BYTES, beside};
 use crate::words::shorten;
 
 /// How long a child may leave a line of ours unread.
@@ -69,22 +70,26 @@ async fn write_line(stdin: &mut ChildStdin, body: &[u8]) -> Result<(), Unwritten
     stdin.flush().await.map_err(unwritten(true))
 }
 
-/// Hears until stdout is closed, or what it says cannot be relied on, which ends the child.
+/// Hears until stdout is closed.
 pub(super) async fn hear(child: Arc<Child>, stdout: ChildStdout, max_bytes: u64) {
-    let mut lines = Lines::new(stdout, usize::try_from(max_bytes).unwrap_or(usize::MAX));
+    let most = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+    let mut lines = Lines::new(stdout, most);
+    let mut unfinished = Unfinished::default();
     loop {
-        let broken = match lines.next().await {
-            Ok(Line::Whole(line)) => match child.take_line(&line) {
-                Ok(()) => continue,
-                Err(detail) => Fault::InvalidAnswer { detail: child.scrubbed(detail) },
-            },
-            Ok(Line::TooLong) => Fault::AnswerTooLarge { limit_bytes: max_bytes },
+        match lines.next().await {
+            Ok(Line::Whole(line)) if line.len() >= LARGE_BYTES => {
+                let (child, mut begun) = (Arc::clone(&child), std::mem::take(&mut unfinished));
+                let read = move || {
+                    child.take_line(&line, &mut begun, most);
+                    begun
+                };
+                unfinished = beside(read).await.unwrap_or_default();
+            }
+            Ok(Line::Whole(line)) => child.take_line(&line, &mut unfinished, most),
+            Ok(Line::TooLong { beginning, tail }) => child.take_long_line(&beginning, &tail, max_bytes),
             // Its end is told by its supervisor, who knows more of it.
             Ok(Line::End) | Err(_) => return,
-        };
-        tracing::warn!(server = %child.server, fault = %broken, code = "stdio_broken", "a program is given up");
-        child.end(broken);
-        return;
+        }
     }
 }
 
@@ -96,8 +101,7 @@ pub(super) async fn log(child: Arc<Child>, stderr: ChildStderr) {
     while let Ok(next) = lines.next().await {
         let line = match next {
             Line::Whole(line) => line,
-            Line::TooLong => {
-                lines.skip_line().await;
+            Line::TooLong { .. } => {
                 left_out = left_out.saturating_add(1);
                 continue;
             }

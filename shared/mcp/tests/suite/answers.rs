@@ -161,20 +161,21 @@ async fn all_pages_of_the_tools_are_listed_with_their_annotations() {
 }
 
 #[tokio::test]
-async fn a_listing_whose_cursor_comes_back_ends_as_a_fault() {
+async fn a_listing_whose_cursor_comes_back_is_used_as_far_as_it_was_read() {
     let server = MockMcp::start(Era::Modern).await;
     server.always_for(
         "tools/list",
         MockFault::Answer {
             content_type: "application/json".to_owned(),
             chunks: vec![
-                r#"{"jsonrpc":"2.0","id":{id},"result":{"tools":[],"nextCursor":"again"}}"#.to_owned(),
+                r#"{"jsonrpc":"2.0","id":{id},"result":{"tools":[{"name":"a"}],"nextCursor":"again"}}"#
+                    .to_owned(),
             ],
         },
     );
-    let fault = client().list_tools(&endpoint(&server.url()), None, later()).await.unwrap_err();
-    assert_not_executed(&fault, &server);
-    assert!(server.requests_of("tools/list").len() <= 3);
+    let list = client().tool_list(&endpoint(&server.url()), None, later()).await.unwrap();
+    assert!(!list.whole && list.tools.iter().all(|tool| tool.name == "a"), "{list:?}");
+    assert_eq!(server.requests_of("tools/list").len(), 2);
 }
 
 #[tokio::test]

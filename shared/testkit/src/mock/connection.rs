@@ -185,6 +185,7 @@ impl Connection {
             | MockFault::EndlessBody
             | MockFault::Garbage(_)
             | MockFault::Answer { .. }
+            | MockFault::Encoded { .. }
             | MockFault::WrongId
             | MockFault::NoId
             | MockFault::PrimedSseThenEnd { .. } => self.misbehave_after(request, fault).await,
@@ -225,6 +226,14 @@ impl Connection {
             MockFault::Answer { content_type, chunks } => {
                 self.in_pieces(&content_type, &chunks, &id, &result).await?;
                 Ok(false)
+            }
+            MockFault::Encoded { headers, text, encode } => {
+                let text = text.replace("{id}", &id.to_string()).replace("{result}", &result);
+                let body = encode(&text);
+                self.writer.write_all(head(200, &headers, Some(body.len())).as_bytes()).await?;
+                self.writer.write_all(&body).await?;
+                self.writer.flush().await?;
+                Ok(true)
             }
             MockFault::WrongId => {
                 self.write(&Reply::json(200, frame(&json!("someone else's"), &result))).await?;

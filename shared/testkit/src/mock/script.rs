@@ -78,6 +78,16 @@ pub enum MockFault {
         /// The body in pieces.
         chunks: Vec<String>,
     },
+    /// The tool runs, then a body of one's own with these headers, as `encode` makes it of the text; `{id}` and `{result}` are
+    /// replaced before.
+    Encoded {
+        /// Header names and values.
+        headers: Vec<(String, String)>,
+        /// The body as text.
+        text: String,
+        /// What is written of it.
+        encode: fn(&str) -> Vec<u8>,
+    },
     /// The tool runs and its result carries another id.
     WrongId,
     /// The tool runs and its result carries no id.
@@ -115,6 +125,12 @@ impl MockFault {
     /// A JSON-RPC error with the request's id and HTTP 200.
     pub fn rpc(code: i64, message: &str) -> Self {
         Self::Rpc { status: 200, code, message: message.to_owned(), data: Value::Null, with_id: true }
+    }
+
+    /// A body under these headers, see [`MockFault::Encoded`].
+    pub fn encoded(headers: &[(&str, &str)], text: &str, encode: fn(&str) -> Vec<u8>) -> Self {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self::Encoded { headers: headers.collect(), text: text.to_owned(), encode }
     }
 
     /// An event stream, see [`MockFault::Answer`].

@@ -234,21 +234,48 @@ fn object(option: &str, given: &str) -> Result<Box<RawValue>, Failure> {
     };
     let value: Box<RawValue> = serde_json::from_str(text).map_err(not_json)?;
     if !text.starts_with('{') {
-        let start: String = text.chars().take(20).collect();
+        let found = if text.starts_with('[') { "an array" } else { "no object" };
         return Err(Failure::usage(format!(
-            "{option}: is `{start}`; accepted is a JSON object, for example '{{\"text\": \"hi\"}}'"
+            "{option}: is {found}; accepted is a JSON object, for example '{{\"text\": \"hi\"}}'"
         )));
     }
     Ok(value)
 }
 
-/// The line of the text in which an error stands, with a mark below the place.
+/// The line of the text in which an error stands, with a mark below the place. Values are dots: a terminal's text is kept in logs.
 fn pointed_out(text: &str, error: &serde_json::Error) -> String {
-    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let line = without_values(text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default());
     let column = error.column().saturating_sub(1);
     let shown_from = column.saturating_sub(60);
     let shown: String = line.chars().skip(shown_from).take(80).collect();
     format!("  {shown}\n  {}^", " ".repeat(column.saturating_sub(shown_from)))
+}
+
+/// The line with its keys and marks; every other character is a dot.
+fn without_values(line: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        // The end of a text that begins here, its quotes included.
+        let mut escaped = false;
+        let end = rest.char_indices().skip(1).find(|(_, c)| {
+            let ends = *c == '"' && !escaped;
+            escaped = *c == '\\' && !escaped;
+            ends
+        });
+        let (piece, after) = match end.filter(|_| c == '"') {
+            Some((end, _)) => rest.split_at(end + 1),
+            None => rest.split_at(c.len_utf8()),
+        };
+        let plain = matches!(c, '{' | '}' | '[' | ']' | ':' | ',') || c.is_whitespace();
+        if plain || (piece.len() > 1 && after.trim_start().starts_with(':')) {
+            shown.push_str(piece);
+        } else {
+            shown.extend(piece.chars().map(|_| '·'));
+        }
+        rest = after;
+    }
+    shown
 }
 
 fn text_of(option: &str, file: &str) -> Result<String, Failure> {
@@ -329,9 +356,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pointed_at_shows_keys_and_no_value() {
+        let given = r#"{"a": "hunter2", "p\"w": hunter2, "b": ["hunter2" 77123], hunter2"#;
+        let Err(Failure::Usage(text)) = object("--arguments", given) else { panic!("accepted") };
+        assert!(
+            text.contains(r#"{"a": ·········, "p\"w": ·······, "b": [········· ·····], ·······"#),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn arguments_that_are_no_object_say_what_is_accepted() {
         let Err(Failure::Usage(text)) = object("--arguments", "[1]") else { panic!("accepted") };
-        assert!(text.contains("`[1]`") && text.contains("JSON object"), "{text}");
+        assert!(text.contains("is an array") && text.contains("JSON object"), "{text}");
     }
 
     #[test]

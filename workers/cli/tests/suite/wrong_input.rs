@@ -22,7 +22,7 @@ fn a_queue_name_is_not_taken_for_its_url() {
 #[test]
 fn a_tenant_with_a_key_separator_names_the_rule() {
     toolfleet(&["call", "--tenant", "a#b", "--tool", "echo"]).exits(2).complains(&[
-        "`a#b` is not a valid tenant",
+        "is not a valid tenant: it has '#'",
         "1 to 64 characters",
         "--tenant <TENANT>",
     ]);
@@ -32,14 +32,14 @@ fn a_tenant_with_a_key_separator_names_the_rule() {
 fn arguments_that_are_not_json_name_the_place() {
     toolfleet(&["send", "--tenant", "t", "--tool", "echo", "--arguments", "{\"text\": hello}"])
         .exits(2)
-        .complains(&["--arguments: is not valid JSON", "line 1 column 10", "{\"text\": hello}"]);
+        .complains(&["--arguments: is not valid JSON", "line 1 column 10", "{\"text\": ·····}"]);
 }
 
 #[test]
 fn arguments_that_are_no_object_are_refused() {
     toolfleet_with(&["send", "--tenant", "t", "--tool", "echo", "--arguments", "-"], "[1, 2]")
         .exits(2)
-        .complains(&["--arguments: is `[1, 2]`", "JSON object"]);
+        .complains(&["--arguments: is an array", "JSON object"]);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_resumption_that_cannot_be_read_names_the_option_or_the_field() {
         toolfleet(&call.iter().chain(more).copied().collect::<Vec<_>>()).exits(2)
     };
     call(&["--input-responses", "{}"]).complains(&["--resume <CALL_ID>"]);
-    call(&["--resume", "c1", "--input-responses", "[1]"]).complains(&["--input-responses: is `[1]`"]);
+    call(&["--resume", "c1", "--input-responses", "[1]"]).complains(&["--input-responses: is an array"]);
     call(&["--resume", "c1", "--input-responses", r#"{"who": "Ann"}"#])
         .complains(&["resume.input_responses: `who` is no object", r#"{"who": {"action": "accept""#]);
     call(&["--resume", "c2"]).complains(&["resume.call_id: names this very call"]);
@@ -129,7 +129,7 @@ fn two_ways_to_say_the_same_are_refused() {
 fn a_deadline_without_an_offset_is_refused_with_an_example() {
     toolfleet(&["call", "--tenant", "t", "--tool", "x", "--deadline", "tomorrow"])
         .exits(2)
-        .complains(&["`tomorrow` is not an instant", "2026-11-21T09:30:00Z"]);
+        .complains(&["is not an instant", "2026-11-21T09:30:00Z"]);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_deadline_that_has_passed_is_said_before_anything_is_sent() {
 #[test]
 fn a_call_id_with_a_blank_names_the_option_and_the_rule() {
     let ran = toolfleet(&["call", "--tenant", "t", "--tool", "x", "--call-id", "a b"]).exits(2);
-    ran.complains(&["--call-id <ID>", "`a b` is not a valid call id", "1 to 128 characters"]);
+    ran.complains(&["--call-id <ID>", "is not a valid call id", "1 to 128 characters"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use toolfleet_aws::Trouble;
 use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::binding::bind;
 use toolfleet_core::catalog::{
-    Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, InputSchema, Pin, Server, Tool,
+    Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, Pin, Server, Tool,
 };
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
@@ -17,6 +17,7 @@ use toolfleet_core::message::{Ask, CallRequest, Priority, Reply, Target, User};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::time::Timestamp;
 
+use super::arguments::check_arguments;
 use super::resume::{self, Resumed};
 use super::visit::Arrival;
 use crate::config::{OLDEST_MESSAGE_MS, ROW_LIFE_MS};
@@ -83,6 +84,11 @@ pub(super) async fn admit(
         Ok(found) => found,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
+    if let Some(schema) = found.function.as_ref().and_then(|function| function.schema.as_ref())
+        && let Err(outcome) = check_arguments(schema, &request).await
+    {
+        return Ok(Admitted::Refused { request, outcome });
+    }
     let refused = refused_by_session(fleet, arrival.catalog(), &request, session, &found.server);
     if let Some(outcome) = refused.await? {
         return Ok(Admitted::Refused { request, outcome });
@@ -273,9 +279,6 @@ fn registered(
     request: &CallRequest,
 ) -> Result<Found, Outcome> {
     usable(tool, request)?;
-    if let Some(schema) = function.and_then(|f| f.schema.as_ref()) {
-        check_arguments(schema, request)?;
-    }
     match &tool.executor {
         Executor::Mcp(server) => Ok(Found {
             ask: Ask::Tool,
@@ -311,19 +314,6 @@ fn usable(tool: &Tool, request: &CallRequest) -> Result<(), Outcome> {
         return Err(Outcome::ended(OutcomeKind::Refused, why.retryable(None)));
     }
     Ok(())
-}
-
-/// Checks the arguments before anything is sent, with an error a model can act on.
-pub(super) fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Result<(), Outcome> {
-    let problems = schema.problems_in(request.arguments.get());
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let text = format!(
-        "The arguments do not fit the tool's schema: {}. Correct them and send a new call.",
-        problems.join("; ")
-    );
-    Err(Outcome::refused(Code::InvalidArguments, text))
 }
 
 /// Makes the request's user the one that its sender and its session are bound to; refuses it where it names another one, or has no

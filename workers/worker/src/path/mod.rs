@@ -14,6 +14,7 @@
 mod account;
 mod acknowledge;
 mod admit;
+mod arguments;
 mod claim;
 mod decode;
 mod execute;
@@ -21,6 +22,7 @@ mod follow;
 mod give_back;
 mod hold;
 mod lease;
+mod list;
 mod notify;
 mod overheard;
 mod prepare;
@@ -45,6 +47,7 @@ use admit::Admitted;
 use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
+pub(crate) use list::Unlisted;
 use prepare::Prepared;
 pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
@@ -73,12 +76,25 @@ pub async fn run(fleet: Arc<Fleet>, delivery: Delivery, slot: impl Send) {
     let begun = Instant::now();
     arrival.span = trace::delivery(fleet.queue.name(), &arrival);
     let lines = trace::lines(&arrival);
+    let span = arrival.span.clone();
     let whole = async {
         let leaving = Box::pin(travel(&fleet, &arrival)).await;
-        drop(slot);
+        if matches!(leaving, Ok(Leaving::Settled(_) | Leaving::Lost)) {
+            arrival.forget_body();
+        }
+        // Where SQS is slow, messages without a slot pile up: beyond a bound they keep their slots, and no others are received.
+        let place = Arc::clone(&fleet.leaving).try_acquire_many_owned(arrival.kib()).ok();
+        let slot = match &place {
+            Some(_) => {
+                drop(slot);
+                None
+            }
+            None => Some(slot),
+        };
         leave(&fleet, &arrival, leaving).await;
+        drop((slot, place));
     };
-    whole.instrument(lines).instrument(arrival.span.clone()).await;
+    whole.instrument(lines).instrument(span).await;
     fleet.meters.processed(fleet.queue.name(), begun.elapsed());
 }
 
@@ -98,7 +114,7 @@ async fn leave(fleet: &Fleet, arrival: &Arrival, leaving: Result<Leaving, Troubl
     }
 }
 
-async fn travel(fleet: &Fleet, arrival: &Arrival) -> Result<Leaving, Trouble> {
+async fn travel(fleet: &Arc<Fleet>, arrival: &Arrival) -> Result<Leaving, Trouble> {
     let request = match decode::decode(arrival) {
         Decoded::Request(request) => {
             trace::named(&arrival.span, &request.key);

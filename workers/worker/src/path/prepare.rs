@@ -13,14 +13,15 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_mcp::Endpoint;
 
-use super::admit::{AdmittedCall, check_arguments};
+use super::admit::AdmittedCall;
+use super::arguments::check_arguments;
 use super::hold::{Wait, unavailable, waits_until};
+use super::list::{Unlisted, listed};
 use super::resume;
 use super::visit::Arrival;
 use crate::backoff;
-use crate::breakers::Refusal;
 use crate::fleet::Fleet;
-use crate::listing::{ListedTool, Listing, believed_for};
+use crate::listing::{ListedTool, Listing};
 
 pub(super) enum Prepared {
     Ready(Box<ReadyCall>),
@@ -36,7 +37,7 @@ pub(super) struct ReadyCall {
 }
 
 pub(super) async fn prepare(
-    fleet: &Fleet,
+    fleet: &Arc<Fleet>,
     arrival: &Arrival,
     mut call: AdmittedCall,
 ) -> Result<Prepared, Trouble> {
@@ -68,6 +69,9 @@ pub(super) async fn prepare(
             Err(Unlisted::Failed(fault)) => return Ok(listing_failed(fleet, arrival, call, &fault)),
         };
         let tool = tools.tool(&call.name);
+        if tool.is_none() && tools.is_cut() && (!call.registered || call.pin.is_some()) {
+            return Ok(not_among_those_read(call, &tools));
+        }
         if let Some(outcome) = changed(&call, tool) {
             return Ok(Prepared::Over { request: call.request, outcome });
         }
@@ -82,7 +86,7 @@ pub(super) async fn prepare(
                 }
                 if !call.registered
                     && let Some(schema) = &tool.schema
-                    && let Err(outcome) = check_arguments(schema, &call.request)
+                    && let Err(outcome) = check_arguments(schema, &call.request).await
                 {
                     return Ok(Prepared::Over { request: call.request, outcome });
                 }
@@ -152,47 +156,6 @@ fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &F
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
-/// Why there is no list.
-enum Unlisted {
-    /// The server is not asked now.
-    Refused(Refusal),
-    /// It was asked.
-    Failed(Fault),
-}
-
-impl Unlisted {
-    fn is_permanent(&self) -> bool {
-        match self {
-            Self::Refused(_) => false,
-            Self::Failed(fault) => fault.retry_class() == RetryClass::Permanent,
-        }
-    }
-}
-
-async fn listed(fleet: &Fleet, call: &AdmittedCall, endpoint: &Endpoint) -> Result<Arc<Listing>, Unlisted> {
-    let own = (call.server.id.clone(), Some(call.request.key.tenant.clone()));
-    let public = (call.server.id.clone(), None);
-    if let Some(tools) = fleet.tool_cache.get(&own).or_else(|| fleet.tool_cache.get(&public)) {
-        return Ok(tools);
-    }
-    let (server, tenant) = (&call.server.id, &call.request.key.tenant);
-    let permit = fleet.breakers.ask(server, tenant, fleet.now()).map_err(Unlisted::Refused)?;
-    let most_ms = call.attempt_ms.min(fleet.limits.lease_ms() / 4);
-    let left = call.deadline.ms_since(fleet.now()).min(most_ms);
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(left);
-    let listed =
-        fleet.mcp.tool_list(endpoint, call.request.session.as_ref().map(|s| s.as_str()), deadline).await;
-    fleet.reachable.learn(server, &listed, fleet.now());
-    // A list that the call's own deadline cut short says nothing of the server.
-    let cut_short = listed.is_err() && left < most_ms;
-    let pause_ms = if cut_short { None } else { permit.record(&listed, fleet.now()) };
-    let list = listed.map_err(|fault| Unlisted::Failed(fault.paused_for(pause_ms)))?;
-    let tools = Arc::new(Listing::of(&list.tools));
-    let key = if list.freshness.public { public } else { own };
-    fleet.tool_cache.put_for(key, tools.clone(), believed_for(list.freshness));
-    Ok(tools)
-}
-
 /// A list that cannot be had executed nothing: whatever may pass is waited for.
 fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
     let after_ms = match fault.retry_class() {
@@ -214,6 +177,19 @@ fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
     let names = tools.names(30).join(", ");
     let text = format!("Server `{}` has no tool `{}`; it lists {names}.", call.server.id, call.name);
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
+}
+
+/// The server may have the tool all the same: its list was not read to its end.
+fn not_among_those_read(call: AdmittedCall, tools: &Listing) -> Prepared {
+    let text = format!(
+        "Server `{}` gives a list of tools that is too long or does not end, and `{}` is not among the {} tools that were read. Nothing \
+         was sent. An operator can register the tool, or have the server's list mended.",
+        call.server.id,
+        call.name,
+        tools.len()
+    );
+    let why = Why::new(Code::InvalidAnswer, text, MayHaveRun::No);
+    Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
 /// Waits, unless the call could not go on in time.

@@ -66,12 +66,8 @@ pub(super) async fn finish(
     // A task that was certainly not answered waits for another call.
     let task = task.filter(|task| !task.unanswered || exposed).map(|task| task.handle);
     let (late, outcome) = (outcome.kind, account::without_secrets(outcome, &request));
-    let mut event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
-    if let Event::Finish { outcome, .. } = &mut event
-        && let Err(bytes) = Calls::fits(outcome)
-    {
-        *outcome = too_large(bytes);
-    }
+    let outcome = Calls::fitting(outcome).await.unwrap_or_else(too_large);
+    let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(fleet, &row, &event).await? {
         Turn::Stored { row, .. } => {
             stored(fleet, arrival, &row).await;
@@ -402,7 +398,7 @@ fn message_as_id(arrival: &Arrival) -> CallId {
 
 fn too_large(bytes: usize) -> Outcome {
     let text = format!(
-        "The tool ran, but its result of {bytes} bytes is larger than a record holds even compressed. Ask it for less, for example in pages."
+        "The tool ran, but its result of {bytes} bytes is larger than a record holds, even compressed. Ask it for less, for example in pages."
     );
     Outcome::failed(Why::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
 }

@@ -31,6 +31,8 @@ const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
 /// Message attribute: the MessageId of a parked call's first message.
 pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
+/// What a call that leaves holds beside its message, in KiB.
+const STATE_KIB: u32 = 4;
 /// 60 days.
 const LONGEST_AGO_MS: i64 = 60 * 24 * 60 * 60 * 1000;
 
@@ -84,6 +86,18 @@ impl Arrival {
 
     pub(super) fn body(&self) -> &str {
         &self.delivery.body
+    }
+
+    /// Lets go of the body, once nobody will send it again.
+    pub(super) fn forget_body(&mut self) {
+        self.delivery.body = String::new();
+    }
+
+    /// About how many KiB of memory it holds.
+    pub(super) fn kib(&self) -> u32 {
+        let attributes: usize = self.delivery.attributes.values().map(String::len).sum();
+        let bytes = self.delivery.body.len().saturating_add(attributes);
+        u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(STATE_KIB)
     }
 
     pub(crate) fn message_id(&self) -> &str {

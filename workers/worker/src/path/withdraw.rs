@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use toolfleet_core::call::HeldReason;
 use toolfleet_core::catalog::{Catalog, Executor, Server};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::Target;
@@ -16,6 +17,7 @@ use toolfleet_mcp::TaskQuestion;
 use super::prepare::endpoint;
 use super::record::Recorded;
 use super::visit::Arrival;
+use crate::breakers::Refusal;
 use crate::fleet::Fleet;
 
 /// How long a server may take to hear of it.
@@ -36,7 +38,9 @@ pub(super) async fn withdraw(fleet: &Fleet, arrival: &Arrival, recorded: &Record
     let Some(server) = server_of(arrival.catalog(), &task.target) else {
         return;
     };
-    if fleet.breakers.peek(&server.id, &task.tenant, fleet.now()).is_err() {
+    // A server that wants a pause is relieved by a task that it may stop.
+    let away = |refusal: Refusal| refusal.reason == HeldReason::ServerUnreachable;
+    if fleet.breakers.peek(&server.id, &task.tenant, fleet.now()).is_err_and(away) {
         return;
     }
     let asked = async {

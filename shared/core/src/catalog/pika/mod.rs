@@ -96,12 +96,7 @@ struct Definition {
     authentication: Option<Value>,
     auth: Option<Value>,
     access_rules: Option<Vec<Map<String, Value>>>,
-    lifecycle: Option<Lifecycle>,
-}
-
-#[derive(Deserialize)]
-struct Lifecycle {
-    status: Option<Status>,
+    lifecycle: Option<Map<String, Value>>,
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
@@ -142,7 +137,7 @@ fn add(
         let text = "is missing; a Lambda function does not list its functions itself";
         return Err(problem(&below(entry, "functionSchema"), text));
     }
-    let status = definition.lifecycle.as_ref().and_then(|lifecycle| lifecycle.status.as_ref());
+    let status = definition.status(entry)?;
     let draft = Draft {
         id,
         description: definition.description.clone(),
@@ -152,7 +147,7 @@ fn add(
         timeout_ms: definition.timeout_ms(entry)?,
         progress: None,
         max_attempts: None,
-        paused: status.is_some_and(|status| *status != Status::Enabled),
+        paused: status != Status::Enabled,
         access: access::rules(&below(entry, "accessRules"), definition.access_rules.unwrap_or_default())?,
         shown: ShownArguments::default(),
         definition: vec![json!(definition.function_schema)],
@@ -201,6 +196,25 @@ impl Definition {
             ));
         };
         ToolId::parse(id.as_str()).map_err(|e| problem(&below(entry, field), e.to_string()))
+    }
+
+    /// Whether it is in use. A lifecycle without a status could be a misspelt one that was to stop the tool.
+    fn status(&self, entry: &str) -> Result<Status, CatalogError> {
+        let Some(lifecycle) = &self.lifecycle else {
+            return Ok(Status::Enabled);
+        };
+        let place = below(entry, "lifecycle");
+        let Some(status) = lifecycle.get("status") else {
+            return Err(problem(
+                &below(&place, "status"),
+                "is missing; accepted are enabled, disabled and retired",
+            ));
+        };
+        if let Some((key, _)) = lifecycle.iter().find(|(_, value)| value.is_object() || value.is_array()) {
+            let known = "is not a field that is understood here; known is status";
+            return Err(problem(&below(&place, key), known));
+        }
+        typed(&below(&place, "status"), status.clone())
     }
 
     fn address(&self, entry: &str) -> Result<Url, CatalogError> {

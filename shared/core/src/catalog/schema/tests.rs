@@ -1,0 +1,183 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn compiled(schema: &Value) -> InputSchema {
+    InputSchema::compile(schema).unwrap()
+}
+
+fn judged(schema: &Value, arguments: &str) -> Verdict {
+    compiled(schema).judge(arguments, Budget::MOST)
+}
+
+/// Each of `levels` parts refers to the next one twice, by `keyword`.
+fn doubling(levels: usize, double: impl Fn(Value) -> Value) -> Value {
+    let mut parts = serde_json::Map::new();
+    for level in 0..levels {
+        let next = json!({ "$ref": format!("#/$defs/d{}", level + 1) });
+        parts.insert(format!("d{level}"), double(next));
+    }
+    parts.insert(format!("d{levels}"), json!({ "type": "object" }));
+    json!({ "$ref": "#/$defs/d0", "$defs": parts })
+}
+
+#[test]
+fn references_that_double_are_left_to_the_server_at_once() {
+    let both = |next: Value| json!({ "allOf": [next, next] });
+    let either = |next: Value| json!({ "anyOf": [next, next] });
+    let one = |next: Value| json!({ "oneOf": [next, { "not": next }] });
+    let unevaluated = |next: Value| json!({ "allOf": [next], "unevaluatedProperties": next });
+    let whether = |next: Value| json!({ "if": next, "then": next, "else": next });
+    let depends = |next: Value| json!({ "dependentSchemas": { "a": next, "b": next } });
+    for schema in [
+        doubling(34, both),
+        doubling(34, either),
+        doubling(34, one),
+        doubling(60, unevaluated),
+        doubling(34, whether),
+        doubling(34, depends),
+    ] {
+        assert_eq!(judged(&schema, r#"{"a":1,"b":2}"#), Verdict::OverBudget, "{schema:.80}");
+    }
+}
+
+#[test]
+fn a_schema_that_doubles_a_few_times_is_still_judged() {
+    let schema = doubling(6, |next| json!({ "allOf": [next, next] }));
+    assert_eq!(judged(&schema, "{}"), Verdict::Fits);
+    assert!(matches!(judged(&schema, "[]"), Verdict::Problems(_)));
+}
+
+#[test]
+fn a_recursive_schema_is_judged_as_far_as_its_arguments_go() {
+    let tree = json!({
+        "type": "object", "required": ["name"],
+        "properties": { "name": { "type": "string" }, "children": { "items": { "$ref": "#" } } },
+    });
+    assert_eq!(judged(&tree, r#"{"name":"a","children":[{"name":"b","children":[]}]}"#), Verdict::Fits);
+    let Verdict::Problems(problems) = judged(&tree, r#"{"name":"a","children":[{}]}"#) else {
+        panic!("a problem")
+    };
+    assert!(problems[0].starts_with("arguments/children/0:"), "{problems:?}");
+}
+
+#[test]
+fn recursion_that_doubles_with_the_depth_of_the_arguments_is_left_to_the_server() {
+    let schema = json!({ "properties": { "a": { "allOf": [{ "$ref": "#" }, { "$ref": "#" }] } } });
+    let deep = |levels: usize| format!("{}{{}}{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+    assert_eq!(judged(&schema, &deep(4)), Verdict::Fits);
+    assert_eq!(judged(&schema, &deep(60)), Verdict::OverBudget);
+}
+
+#[test]
+fn a_circle_at_one_value_is_left_to_the_server() {
+    for schema in [
+        json!({ "$ref": "#" }),
+        json!({ "allOf": [{ "$ref": "#" }] }),
+        json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } } }),
+        json!({ "not": { "$dynamicRef": "#me" }, "$dynamicAnchor": "me" }),
+    ] {
+        let verdict = InputSchema::compile(&schema).map(|schema| schema.judge("{}", Budget::MOST));
+        assert!(matches!(verdict, Ok(Verdict::OverBudget) | Err(_)), "{schema}: {verdict:?}");
+    }
+}
+
+#[test]
+fn a_chain_of_references_too_long_for_the_stack_is_not_compiled() {
+    let mut parts = serde_json::Map::new();
+    for n in 0..5_000 {
+        parts.insert(format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n + 1) }));
+    }
+    parts.insert("d5000".to_owned(), json!({}));
+    assert!(compiled(&json!({ "$ref": "#/$defs/d0", "$defs": parts })).is_too_large());
+}
+
+#[test]
+fn the_deepest_schema_and_arguments_that_are_judged_fit_on_a_small_stack() {
+    let judge = || {
+        let mut parts = serde_json::Map::new();
+        for n in 0..55 {
+            parts.insert(format!("d{n}"), json!({ "allOf": [{ "$ref": format!("#/$defs/d{}", n + 1) }] }));
+        }
+        parts.insert("d55".to_owned(), json!({}));
+        let chain = json!({ "$ref": "#/$defs/d0", "$defs": parts });
+        assert_eq!(judged(&chain, "{}"), Verdict::Fits);
+        let tree = json!({ "items": { "allOf": [{ "$ref": "#" }] } });
+        let nested = format!("{}{}", "[".repeat(80), "]".repeat(80));
+        assert_eq!(judged(&tree, &nested), Verdict::Fits);
+    };
+    std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(judge).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_pattern_that_goes_back_for_ever_is_no_complaint() {
+    let schema = json!({ "properties": { "a": { "pattern": "^(?=(a+)+$)(a|aa)+\\1b$" } } });
+    let text = format!(r#"{{"a":"{}"}}"#, "a".repeat(5_000));
+    assert_ne!(
+        std::mem::discriminant(&judged(&schema, &text)),
+        std::mem::discriminant(&Verdict::Problems(vec![]))
+    );
+    let usual = json!({ "properties": { "a": { "pattern": "^(?=.*[A-Z]).{8,64}$" } } });
+    assert_eq!(judged(&usual, r#"{"a":"Long enough"}"#), Verdict::Fits);
+    assert!(matches!(judged(&usual, r#"{"a":"short"}"#), Verdict::Problems(_)));
+}
+
+#[test]
+fn a_pattern_with_too_many_states_is_not_compiled() {
+    for pattern in ["((a{1,200}){1,200}){1,200}", "[a-z]{1,100000}", "(((x{50}){50}){50}){50}"] {
+        assert!(compiled(&json!({ "pattern": pattern })).is_too_large(), "{pattern}");
+    }
+    for pattern in
+        ["^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "^\\d{4}-\\d{2}-\\d{2}$", "^.{1,1000}$"]
+    {
+        assert!(!compiled(&json!({ "pattern": pattern })).is_too_large(), "{pattern}");
+    }
+}
+
+#[test]
+fn large_arguments_under_a_simple_schema_are_judged_and_under_a_costly_one_are_not() {
+    let numbers = format!("[{}]", vec!["1"; 50_000].join(","));
+    assert_eq!(judged(&json!({ "items": { "type": "integer" } }), &numbers), Verdict::Fits);
+    let schema = compiled(&json!({ "items": { "enum": (0..5_000).collect::<Vec<_>>() } }));
+    assert_eq!(schema.judge(&numbers, Budget::MOST), Verdict::OverBudget);
+    assert_eq!(
+        compiled(&json!({ "items": { "type": "integer" } })).judge(&numbers, Budget::INLINE),
+        Verdict::OverBudget
+    );
+}
+
+#[test]
+fn a_schema_of_very_many_parts_is_not_compiled() {
+    let properties: serde_json::Map<_, _> = (0..30_000).map(|n| (n.to_string(), json!({}))).collect();
+    assert!(compiled(&json!({ "properties": properties })).is_too_large());
+}
+
+#[test]
+fn references_by_anchor_id_and_escaped_pointer_are_followed() {
+    let number = json!({ "type": "number" });
+    for schema in [
+        json!({ "properties": { "a": { "$ref": "#n" } }, "$defs": { "x": { "$anchor": "n", "type": "number" } } }),
+        json!({ "properties": { "a": { "$ref": "#/$defs/a%20b~1c" } }, "$defs": { "a b/c": number } }),
+        json!({
+            "$id": "https://example.com/root", "properties": { "a": { "$ref": "inner#/$defs/n" } },
+            "$defs": { "i": { "$id": "inner", "$defs": { "n": number } } },
+        }),
+        json!({ "$id": "https://example.com/root", "properties": { "a": { "$ref": "https://example.com/root#/$defs/n" } }, "$defs": { "n": number } }),
+    ] {
+        assert_eq!(judged(&schema, r#"{"a":1}"#), Verdict::Fits, "{schema}");
+        assert!(matches!(judged(&schema, r#"{"a":"x"}"#), Verdict::Problems(_)), "{schema}");
+    }
+}
+
+#[test]
+fn half_a_surrogate_pair_in_arguments_is_judged_as_a_character() {
+    let schema = json!({ "properties": { "a": { "type": "string", "maxLength": 1 } } });
+    assert_eq!(judged(&schema, r#"{"a":"\ud800"}"#), Verdict::Fits);
+    assert!(matches!(judged(&schema, r#"{"a":"\ud800x"}"#), Verdict::Problems(_)));
+}
+
+#[test]
+fn that_a_schema_is_left_to_its_server_is_said_once() {
+    let schema = compiled(&json!({}));
+    assert!(schema.says_first() && !schema.clone().says_first());
+}

@@ -1,0 +1,142 @@
+//! Lists a server's tools, page by page.
+//!
+//! **Invariant:** a listing ends: pages, tools, bytes and time are bounded, and a cursor that comes back is not followed. What was read
+//! until then is used, and said not to be all.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use toolfleet_core::fault::Fault;
+use toolfleet_core::message::Operation;
+
+use super::remedy::{Refused, Taken};
+use super::{Shared, out_of_time};
+use crate::classify::{Trouble, before_call};
+use crate::client::McpClient;
+use crate::endpoint::Endpoint;
+use crate::exchange::AskedPage;
+use crate::heavy::{LARGE_BYTES, beside};
+use crate::tools::{Freshness, MAX_PAGES, MAX_TOOLS, Next, Page, RemoteTool, ToolList, page, sifted};
+use crate::transport::Speech;
+
+/// How long further pages are asked for.
+const FURTHER_WITHIN: Duration = Duration::from_secs(5);
+
+impl McpClient {
+    /// The server's tools, all pages. Tools that cannot be read or used are left out.
+    ///
+    /// No tool runs here, so a fault never says that one may have.
+    pub async fn list_tools(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Vec<RemoteTool>, Fault> {
+        self.tool_list(endpoint, conversation, deadline).await.map(|list| list.tools)
+    }
+
+    /// The same, with what the server says of keeping the list, and whether it is the whole list.
+    pub async fn tool_list(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+        deadline: Instant,
+    ) -> Result<ToolList, Fault> {
+        let listed = timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await;
+        let listed = listed.unwrap_or_else(|_| Err(out_of_time()));
+        listed.map_err(|fault| endpoint.without_echo(fault))
+    }
+}
+
+impl Shared {
+    async fn list(&self, endpoint: &Endpoint, conversation: Option<&str>) -> Result<ToolList, Fault> {
+        let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
+        loop {
+            let tongue = self.tongue(endpoint, conversation).await?;
+            let trouble = match self.pages(endpoint, tongue.speech()).await {
+                Ok(list) => return self.usable(endpoint, list).await,
+                Err(trouble) => trouble,
+            };
+            let refused = Refused { endpoint, conversation, tongue: &tongue, begun, repeatable: true };
+            let remedied = self.remedy(refused, trouble, &mut taken).await;
+            remedied.map_err(|fault| before_call(fault, "listing the server's tools"))?;
+        }
+    }
+
+    /// The list without the tools that cannot be used; which arguments the others mirror into headers is kept.
+    pub(super) async fn usable(&self, endpoint: &Endpoint, list: ToolList) -> Result<ToolList, Fault> {
+        let ToolList { tools, freshness, whole } = list;
+        let bytes: usize = tools.iter().map(|tool| tool.raw.get().len()).sum();
+        let (tools, mirrors) = if bytes < LARGE_BYTES {
+            sifted(endpoint, tools)
+        } else {
+            let endpoint = endpoint.clone();
+            let sifted = beside(move || sifted(&endpoint, tools)).await;
+            sifted.ok_or_else(|| Fault::InvalidAnswer {
+                detail: "the list of tools cannot be read".to_owned(),
+            })?
+        };
+        self.mirrored.keep(endpoint, mirrors);
+        Ok(ToolList { tools, freshness, whole })
+    }
+
+    pub(super) async fn pages(&self, endpoint: &Endpoint, speech: Speech<'_>) -> Result<ToolList, Trouble> {
+        let mut tools = Vec::new();
+        let mut freshness: Option<Freshness> = None;
+        let mut cursors: Vec<String> = Vec::new();
+        let further_until = Instant::now() + FURTHER_WITHIN;
+        let mut bytes = 0_usize;
+        let why = loop {
+            let asked = AskedPage {
+                operation: Operation::ToolsList,
+                cursor: cursors.last().map(String::as_str),
+                traceparent: None,
+                tracestate: None,
+            };
+            let asked = self.exchange.list(endpoint, speech, asked);
+            let result = if cursors.is_empty() {
+                asked.await?
+            } else {
+                match timeout_at(further_until, asked).await {
+                    Ok(result) => result?,
+                    Err(_) => break "its further pages take too long",
+                }
+            };
+            bytes = bytes.saturating_add(result.get().len());
+            if !cursors.is_empty() && bytes as u64 > self.exchange.transport.max_body_bytes {
+                break "its pages are too large together";
+            }
+            let page = if result.get().len() < LARGE_BYTES {
+                page(&result)
+            } else {
+                let unread = || Err(Fault::InvalidAnswer { detail: "a page cannot be read".to_owned() });
+                beside(move || page(&result)).await.unwrap_or_else(unread)
+            };
+            let Page { tools: more, next, freshness: fresh } = page?;
+            tools.extend(more);
+            let fresh = freshness.map_or(fresh, |so_far: Freshness| so_far.and(fresh));
+            freshness = Some(fresh);
+            let cursor = match next.in_speech(speech) {
+                Next::None => return Ok(ToolList { tools, freshness: fresh, whole: true }),
+                Next::Unusable => break "its cursor is no text",
+                Next::Cursor(cursor) => cursor,
+            };
+            if cursors.contains(&cursor) {
+                break "its cursor comes back";
+            }
+            cursors.push(cursor);
+            if tools.len() > MAX_TOOLS {
+                break "it has too many tools";
+            }
+            if cursors.len() >= MAX_PAGES {
+                break "it has too many pages";
+            }
+        };
+        tracing::warn!(
+            server = %endpoint.server, pages = cursors.len().max(1), tools = tools.len(), code = "list_cut",
+            "a server's list of tools is used as far as it was read: {why}"
+        );
+        let freshness = freshness.unwrap_or(Freshness { for_ms: None, public: false });
+        Ok(ToolList { tools, freshness, whole: false })
+    }
+}

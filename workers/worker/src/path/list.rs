@@ -1,0 +1,83 @@
+//! Gets a server's list of tools: as it is kept, or by the one fetch that is under way for all calls of its tenant.
+//!
+//! **Invariant:** a fetch that fails is one failure of the server, however many calls waited for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_mcp::Endpoint;
+
+use super::admit::AdmittedCall;
+use crate::breakers::Refusal;
+use crate::fleet::Fleet;
+use crate::listing::{Listing, believed_for};
+
+/// Why there is no list.
+#[derive(Debug, Clone)]
+pub(crate) enum Unlisted {
+    /// The server is not asked now.
+    Refused(Refusal),
+    /// It was asked.
+    Failed(Fault),
+}
+
+impl Unlisted {
+    pub(super) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Refused(_) => false,
+            Self::Failed(fault) => fault.retry_class() == RetryClass::Permanent,
+        }
+    }
+
+    fn away(detail: &str) -> Self {
+        Self::Failed(Fault::Connect { detail: detail.to_owned() })
+    }
+}
+
+pub(super) async fn listed(
+    fleet: &Arc<Fleet>,
+    call: &AdmittedCall,
+    endpoint: &Endpoint,
+) -> Result<Arc<Listing>, Unlisted> {
+    let own = (call.server.id.clone(), Some(call.request.key.tenant.clone()));
+    let public = (call.server.id.clone(), None);
+    if let Some(tools) = fleet.listings.get(&own).or_else(|| fleet.listings.get(&public)) {
+        return Ok(tools);
+    }
+    let most_ms = call.attempt_ms.min(fleet.limits.lease_ms() / 4);
+    let left = Duration::from_millis(call.deadline.ms_since(fleet.now()).min(most_ms));
+    let fetch = || {
+        let (fleet, endpoint) = (Arc::clone(fleet), endpoint.clone());
+        let (tenant, session) = (call.request.key.tenant.clone(), call.request.session.clone());
+        async move { fetched(&fleet, &endpoint, &tenant, session.as_ref()).await }
+    };
+    match timeout(left, fleet.listings.flights.join(own, fetch)).await {
+        Ok(Some(listed)) => listed,
+        Ok(None) => Err(Unlisted::away("the server's list of tools could not be read")),
+        Err(_) => Err(Unlisted::away("the server's list of tools did not come in time")),
+    }
+}
+
+/// Asks the server for its list, and keeps it. Its time does not depend on who asked first.
+async fn fetched(
+    fleet: &Fleet,
+    endpoint: &Endpoint,
+    tenant: &Tenant,
+    session: Option<&SessionId>,
+) -> Result<Arc<Listing>, Unlisted> {
+    let server = &endpoint.server;
+    let permit = fleet.breakers.ask(server, tenant, fleet.now()).map_err(Unlisted::Refused)?;
+    let deadline = Instant::now() + Duration::from_millis(fleet.limits.lease_ms() / 4);
+    let listed = fleet.mcp.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
+    fleet.reachable.learn(server, &listed, fleet.now());
+    let pause_ms = permit.record(&listed, fleet.now());
+    let list = listed.map_err(|fault| Unlisted::Failed(fault.paused_for(pause_ms)))?;
+    let freshness = list.freshness;
+    let tools = Arc::new(fleet.listings.read(server, list).await.map_err(Unlisted::Failed)?);
+    let key = (server.clone(), (!freshness.public).then(|| tenant.clone()));
+    fleet.listings.keep(key, Arc::clone(&tools), believed_for(freshness));
+    Ok(tools)
+}
