@@ -17,9 +17,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::ids::{ServerId, Tenant};
 
-/// How long a call waits at first for a seat of its server and tenant. Calls that take milliseconds free one in that time.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The longest wait: while one server hangs, the worker looks for calls of others this often.
+/// How long a call waits at first for a seat, for each slot of the reserve: so that about fifty calls a second go back to the queue while
+/// the worker looks for calls of others behind them. Calls that take milliseconds free a seat in that time.
+const FIRST_WAIT: Duration = Duration::from_millis(40);
+const LONGEST_FIRST_WAIT: Duration = Duration::from_millis(250);
+/// After so many calls that found no seat, and no call of another in between, the wait is doubled, so that a worker whose calls are
+/// merely slow does not send them to and fro.
+const PATIENCE: u32 = 64;
+/// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// So many servers and tenants are remembered without a look at which of them are in use.
 const MANY: usize = 1_000;
@@ -33,7 +38,8 @@ pub struct Shares {
     of_one: usize,
     servers: Mutex<HashMap<ServerId, OfServer>>,
     tenants: Mutex<HashMap<Tenant, Arc<Semaphore>>>,
-    /// Calls in a row that found no seat.
+    first_wait: Duration,
+    /// Calls that found no seat since one found it free.
     refused: AtomicU32,
 }
 
@@ -60,6 +66,7 @@ impl Shares {
             of_one: count(slots.saturating_add(reserve)),
             servers: Mutex::default(),
             tenants: Mutex::default(),
+            first_wait: (FIRST_WAIT * reserve).min(LONGEST_FIRST_WAIT),
             refused: AtomicU32::new(0),
         }
     }
@@ -67,23 +74,24 @@ impl Shares {
     /// A seat for a call, unless its server or tenant has its share and none of their calls ends soon.
     pub(crate) async fn enter(&self, server: &ServerId, tenant: &Tenant) -> Option<Seat> {
         let refused = self.refused.load(Ordering::Relaxed);
-        let until = Instant::now() + (FIRST_WAIT * (1 << refused.min(3))).min(LONGEST_WAIT);
+        let until = Instant::now() + (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT);
         let (of_pair, of_server) = self.of_server(server, tenant);
         let of_tenant = self.of_tenant(tenant);
         let seats = async {
-            Some(Seat {
-                _of_pair: take(of_pair, until).await?,
-                _of_server: take(of_server, until).await?,
-                _of_tenant: take(of_tenant, until).await?,
-            })
+            let (of_pair, first) = take(of_pair, until).await?;
+            let (of_server, second) = take(of_server, until).await?;
+            let (of_tenant, third) = take(of_tenant, until).await?;
+            let seat = Seat { _of_pair: of_pair, _of_server: of_server, _of_tenant: of_tenant };
+            Some((seat, first && second && third))
         };
         let seat = seats.await;
         match &seat {
-            Some(_) if refused > 0 => self.refused.store(0, Ordering::Relaxed),
+            // It was free: this call is none of those that wait for each other.
+            Some((_, true)) if refused > 0 => self.refused.store(0, Ordering::Relaxed),
             Some(_) => {}
             None => self.refused.store(refused.saturating_add(1), Ordering::Relaxed),
         }
-        seat
+        seat.map(|(seat, _)| seat)
     }
 
     fn of_server(&self, server: &ServerId, tenant: &Tenant) -> (Arc<Semaphore>, Arc<Semaphore>) {
@@ -126,10 +134,11 @@ fn is_used(seats: &Arc<Semaphore>) -> bool {
     Arc::strong_count(seats) > 1
 }
 
-async fn take(seats: Arc<Semaphore>, until: Instant) -> Option<OwnedSemaphorePermit> {
+/// A seat, and whether it was free.
+async fn take(seats: Arc<Semaphore>, until: Instant) -> Option<(OwnedSemaphorePermit, bool)> {
     match seats.clone().try_acquire_owned() {
-        Ok(seat) => Some(seat),
-        Err(_) => timeout_at(until, seats.acquire_owned()).await.ok()?.ok(),
+        Ok(seat) => Some((seat, true)),
+        Err(_) => Some((timeout_at(until, seats.acquire_owned()).await.ok()?.ok()?, false)),
     }
 }
 
@@ -180,12 +189,12 @@ mod tests {
         let (crm, acme) = (server("crm"), tenant("acme"));
         let seat = shares.enter(&crm, &acme).await.unwrap();
         let mut waits = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..(7 * PATIENCE) {
             let begun = Instant::now();
             assert!(shares.enter(&crm, &acme).await.is_none());
             waits.push(begun.elapsed());
         }
-        assert_eq!(waits.first(), Some(&FIRST_WAIT));
+        assert_eq!(waits.iter().take(20).max(), Some(&FIRST_WAIT), "a backlog is passed soon");
         assert!(waits.is_sorted() && waits.last() == Some(&LONGEST_WAIT), "{waits:?}");
         drop(seat);
         assert!(shares.enter(&crm, &acme).await.is_some());
