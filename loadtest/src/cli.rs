@@ -77,7 +77,8 @@ pub struct RunArgs {
     /// How many calls each worker runs at once.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: u32,
-    /// Shares of the tools: echo, counter (not safe to repeat), slow, failing, large, payment (slow and not safe to repeat),
+    /// Shares of the tools: echo, counter (not safe to repeat), slow, failing, large, huge (nearly 16 MiB), payment (slow and not
+    /// safe to repeat),
     /// flaky (breaks the first time), busy (asks for a pause the first time).
     #[arg(long, default_value = "echo=70,counter=15,slow=5,failing=5,large=5")]
     pub mix: Mix,

@@ -29,6 +29,9 @@ impl Chance {
     }
 }
 
+/// What `huge` gives: with what belongs to it a little less than 16 MiB.
+const HUGE_BYTES: usize = 16_000_000;
+
 /// What a call says to its tool; what a tool does not need stays out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -59,6 +62,8 @@ pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance, shape: &Shape
     let mut arguments = Map::from_iter([("call".to_owned(), json!(id))]);
     if tool.is_slow() {
         arguments.insert("ms".into(), json!(shape.slow.sample(chance)));
+    } else if tool == Tool::Huge {
+        arguments.insert("bytes".into(), json!(HUGE_BYTES));
     } else if tool == Tool::Large {
         arguments.insert("bytes".into(), json!(1_000 + chance.below(20_000)));
     } else {
@@ -79,6 +84,9 @@ pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance, shape: &Shape
 
 /// The text a tool answers with.
 pub fn answer(tool: Tool, arguments: &Arguments) -> String {
+    if tool == Tool::Huge {
+        return format!("{} {}", arguments.call, "x".repeat(HUGE_BYTES));
+    }
     if arguments.bytes > 0 {
         // Its own text for each call, as compressible as what tools list: 2 KB of it become 0.6 KB.
         let seed = arguments.call.bytes().fold(1, |seed: u64, byte| seed.rotate_left(7) ^ u64::from(byte));

@@ -23,6 +23,8 @@ pub enum Tool {
     Failing,
     /// Gives some KiB.
     Large,
+    /// Gives nearly as much as a worker takes, which compresses so well that it can be stored.
+    Huge,
     /// Answers after a while, and is not safe to repeat.
     Payment,
     /// Is executed and breaks (HTTP 500), the first time it is called; answers the second time.
@@ -33,12 +35,13 @@ pub enum Tool {
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Echo,
         Self::Counter,
         Self::Slow,
         Self::Failing,
         Self::Large,
+        Self::Huge,
         Self::Payment,
         Self::Flaky,
         Self::Busy,
@@ -52,6 +55,7 @@ impl Tool {
             Self::Slow => "slow",
             Self::Failing => "failing",
             Self::Large => "large",
+            Self::Huge => "huge",
             Self::Payment => "payment",
             Self::Flaky => "flaky",
             Self::Busy => "busy",
@@ -86,6 +90,7 @@ impl Tool {
             | Self::Counter
             | Self::Slow
             | Self::Large
+            | Self::Huge
             | Self::Payment
             | Self::Flaky
             | Self::Busy => OutcomeKind::Succeeded,

@@ -498,6 +498,18 @@ mod tests {
         assert!(fits(&row.finished.unwrap().outcome).is_err());
     }
 
+    #[tokio::test]
+    async fn a_large_result_is_compressed_beside_the_runtime() {
+        let outcome = |bytes: usize| {
+            Outcome::succeeded(RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap())
+        };
+        let mut small = Box::pin(crate::calls::Calls::fitting(outcome(1_000)));
+        assert!(futures::poll!(small.as_mut()).is_ready());
+        let mut large = Box::pin(crate::calls::Calls::fitting(outcome(16 * 1024 * 1024)));
+        assert!(futures::poll!(large.as_mut()).is_pending());
+        assert!(large.await.is_ok());
+    }
+
     #[test]
     fn a_sentence_counts_like_a_result() {
         let outcome = |bytes: usize| {

@@ -28,7 +28,7 @@ use futures::future::join_all;
 use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::history::History;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
-use toolfleet_core::call::{CallRow, Decision, Event, Finding, Finished, decide};
+use toolfleet_core::call::{CallRow, Caller, Decision, Event, Finding, Finished, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::CallRequest;
@@ -96,12 +96,16 @@ pub struct CallResult {
     pub notes: Option<Box<Notes>>,
     /// The digest of the question it answers.
     pub digest: Option<Digest>,
+    /// Who asked it first.
+    pub caller: Option<Box<Caller>>,
 }
 
 impl CallResult {
-    /// Whether this is the answer to that request, and not to another one that used the same id before.
+    /// Whether this is the answer to that request, and not to another one that used the same id before: for another question, or in
+    /// another conversation, for another user or by another agent. Such a request's own answer is its notice and its audit record.
     pub fn answers(&self, request: &CallRequest) -> bool {
         self.digest.as_ref().is_none_or(|digest| request.is_of(digest))
+            && self.caller.as_ref().is_none_or(|caller| caller.could_ask(request))
     }
 }
 
@@ -120,9 +124,12 @@ impl Standing {
     fn of(row: Option<CallRow>) -> Self {
         match row {
             None => Self::Unknown,
-            Some(CallRow { finished: Some(finished), attempts, enqueued_at, digest, notes, .. }) => {
+            Some(CallRow {
+                finished: Some(finished), attempts, enqueued_at, digest, caller, notes, ..
+            }) => {
                 let Finished { outcome, at } = finished;
-                let result = CallResult { outcome, attempts, enqueued_at, finished_at: at, notes, digest };
+                let result =
+                    CallResult { outcome, attempts, enqueued_at, finished_at: at, notes, digest, caller };
                 Self::Ended(Box::new(result))
             }
             Some(row) => Self::Open(Box::new(row)),

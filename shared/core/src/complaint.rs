@@ -62,12 +62,9 @@ pub(crate) fn of_arguments(error: &ValidationError<'_>) -> String {
             }
         }
     }
-    let unknown = match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected }
-        | ValidationErrorKind::UnevaluatedProperties { unexpected } => Some(unexpected),
-        _ => None,
-    };
-    if let Some(unknown) = unknown {
+    if let ValidationErrorKind::AdditionalProperties { unexpected: unknown }
+    | ValidationErrorKind::UnevaluatedProperties { unexpected: unknown } = error.kind()
+    {
         let names: Vec<_> = unknown.iter().take(10).map(|name| quoted(name)).collect();
         return format!("{place}: has properties that the schema does not allow: {}", names.join(", "));
     }

@@ -250,6 +250,18 @@ mod tests {
         assert_eq!(kind(r#"{"content":[{"text":"\ud800"}]}"#), AnswerKind::Complete);
     }
 
+    #[tokio::test]
+    async fn what_a_large_result_means_is_found_beside_the_runtime() {
+        let raw = |bytes: usize| {
+            RawValue::from_string(format!("{{\"isError\":true,\"x\":\"{}\"}}", "x".repeat(bytes))).unwrap()
+        };
+        let mut small = Box::pin(kind_beside(raw(1)));
+        assert!(futures::poll!(small.as_mut()).is_ready());
+        let mut large = Box::pin(kind_beside(raw(LARGE_BYTES)));
+        assert!(futures::poll!(large.as_mut()).is_pending());
+        assert!(matches!(large.await, (Ok(AnswerKind::ToolError { .. }), _)));
+    }
+
     #[test]
     fn an_unknown_result_type_is_named() {
         assert_eq!(kind(r#"{"resultType":"dream"}"#), AnswerKind::Unknown("dream".to_owned()));

@@ -38,6 +38,7 @@ mod stdio;
 mod stream;
 mod tools;
 mod transport;
+mod whole;
 mod wire;
 mod words;
 

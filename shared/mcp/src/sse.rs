@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn an_event_beyond_the_bound_is_told_at_once_and_the_next_one_is_whole() {
         let long = Event::TooLong(b"12345678".to_vec());
-        assert_eq!(fed(14, "data: 123456789"), [long.clone()]);
+        assert_eq!(fed(14, "data: 123456789"), std::slice::from_ref(&long));
         assert_eq!(fed(14, "data: 123456789\ndata: 5\n\ndata: x\n\n"), [long, Event::Whole(b"x".to_vec())]);
         let lines = "data: 1234\ndata: 5678\n\ndata: x\n\n";
         assert_eq!(fed(13, lines), [Event::TooLong(b"1234\n567".to_vec()), Event::Whole(b"x".to_vec())]);

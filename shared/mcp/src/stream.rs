@@ -19,11 +19,12 @@ use crate::beginning::Beginning;
 use crate::body::{Broken, Incoming};
 use crate::classify::Trouble;
 use crate::endpoint::{Endpoint, OnNote};
-use crate::frame::{Heard, RpcError, hear, messages_in, readable};
-use crate::heavy::{LARGE_BYTES, beside};
+use crate::frame::{Heard, hear, messages_in, readable};
+use crate::heavy::LARGE_BYTES;
 use crate::notes::note;
 use crate::sse::{Event, Parser};
 use crate::transport::{Post, Sent, Speech, Transport};
+use crate::whole::{Large, answer_in, heard_beside};
 use crate::wire::reply;
 use crate::words::shorten;
 
@@ -126,7 +127,7 @@ impl Transport {
                     _ => Kind::Unsaid,
                 }
             }
-            said => said,
+            said @ (Kind::Json | Kind::Events) => said,
         };
         match kind {
             Kind::Events => self.listen(incoming, waiting).await,
@@ -364,30 +365,6 @@ impl Place {
     }
 }
 
-/// What a large message says, read beside the runtime.
-enum Large {
-    Result(Box<RawValue>),
-    Error(RpcError),
-    Nonsense(String),
-    Other(String),
-}
-
-async fn heard_beside(data: Vec<u8>, id: u64) -> Large {
-    let read = move || {
-        let text = readable(&data);
-        for message in messages_in(&text) {
-            match hear(message, id) {
-                Heard::Result(result) => return Large::Result(result.to_owned()),
-                Heard::Error(error) => return Large::Error(error),
-                Heard::Nonsense(detail) => return Large::Nonsense(detail),
-                Heard::Foreign(_) | Heard::Request { .. } | Heard::Notification { .. } => {}
-            }
-        }
-        Large::Other("a large message that is no answer to this request".to_owned())
-    };
-    beside(read).await.unwrap_or_else(|| Large::Other("a message that cannot be read".to_owned()))
-}
-
 /// Reads the rest of a stream that has given its answer, so that its connection can be used again.
 fn finish_quietly(mut response: Response) {
     if let Some(Ok(None) | Err(_)) = response.chunk().now_or_never() {
@@ -397,38 +374,4 @@ fn finish_quietly(mut response: Response) {
         let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
         let _ = timeout(Duration::from_millis(100), rest).await;
     });
-}
-
-/// The answer in a JSON body: a message, or a batch of them (2025-03-26).
-async fn answer_in(body: Vec<u8>, id: u64) -> Result<Box<RawValue>, Trouble> {
-    if body.len() < LARGE_BYTES {
-        return answer_of(&body, id);
-    }
-    let unread = || Err(nonsense("a body that cannot be read".to_owned()));
-    beside(move || answer_of(&body, id)).await.unwrap_or_else(unread)
-}
-
-fn answer_of(body: &[u8], id: u64) -> Result<Box<RawValue>, Trouble> {
-    let text = readable(body);
-    let messages = messages_in(&text);
-    let is_batch = text.trim_ascii_start().starts_with('[');
-    let mut error = None;
-    let mut other = None;
-    for message in messages {
-        match hear(message, id) {
-            Heard::Result(result) => return Ok(result.to_owned()),
-            // One with our id counts before one that names nobody.
-            Heard::Error(found) if found.with_our_id || error.is_none() => error = Some(found),
-            Heard::Error(_) => {}
-            Heard::Foreign(reason) | Heard::Nonsense(reason) => other = Some(reason),
-            Heard::Request { method, .. } | Heard::Notification { method, .. } => {
-                other = Some(format!("expected an answer, found the message {}", shorten(&method)));
-            }
-        }
-    }
-    match error {
-        Some(error) => Err(Trouble::of_rpc(error)),
-        None if is_batch => Err(nonsense("a batch without our answer".to_owned())),
-        None => Err(nonsense(other.unwrap_or_else(|| "an empty body".to_owned()))),
-    }
 }

@@ -99,7 +99,7 @@ impl Next {
         };
         match self {
             Self::Cursor(cursor) if cursor.is_empty() && !is_modern => Self::None,
-            next => next,
+            next @ (Self::None | Self::Cursor(_) | Self::Unusable) => next,
         }
     }
 }

@@ -8,9 +8,10 @@ use clap::Args;
 use toolfleet_client::{
     Aws, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, WaitError, system_clock,
 };
-use toolfleet_core::audit::AuditRecord;
+use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallKey, Tenant};
+use toolfleet_core::message::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use crate::commands::dev::Environment;
@@ -152,6 +153,35 @@ impl Fleet {
         let from =
             Timestamp::from_ms(now.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)));
         Ok(self.client.records(tenant, which, from, limit).await?)
+    }
+
+    /// What a message was answered by whose id somebody else had used before, once that is on record; looked for in the hours from `sent`
+    /// on.
+    pub(crate) async fn answer_to_another(
+        &self,
+        request: &CallRequest,
+        sent: Timestamp,
+    ) -> Result<Option<AuditRecord>, Failure> {
+        let CallKey { tenant, call_id } = &request.key;
+        let now = system_clock()();
+        let mut hours = vec![sent];
+        if now.hour() != sent.hour() {
+            hours.push(now);
+        }
+        let mut newest = None;
+        for hour in hours {
+            let records = self.client.history().of_call(tenant, call_id, hour).await?;
+            // A record's time is the queue's, which may run a little behind.
+            let since = Timestamp::from_ms(sent.as_ms().saturating_sub(2_000));
+            let own = |record: &AuditRecord| {
+                matches!(record.kind, AuditKind::Duplicate | AuditKind::IdempotencyMismatch)
+                    && record.at >= since
+                    && (&record.session, &record.user, &record.agent)
+                        == (&request.session, &request.user, &request.agent)
+            };
+            newest = records.into_iter().find(own).or(newest);
+        }
+        Ok(newest)
     }
 
     /// How much the calls queue holds, and its dead-letter queue where it has one.

@@ -42,7 +42,6 @@ pub(crate) fn demo(mcp_url: &str, reply_queue: &str) -> Value {
 mod tests {
     use super::*;
     use toolfleet_core::catalog::Catalog;
-    use toolfleet_core::ids::Tenant;
 
     #[test]
     fn the_bundled_catalog_is_a_catalog() {
@@ -56,7 +55,7 @@ mod tests {
             .collect();
         assert_eq!(safe, ["add", "echo", "fail", "flaky", "slow"]);
         assert!(
-            catalog.allows_reply_queue(&Tenant::parse("demo").unwrap(), "http://127.0.0.1:9324/0/replies")
+            catalog.allows_reply_queue(&toolfleet_core::ids::Tenant::parse("demo").unwrap(), "http://127.0.0.1:9324/0/replies")
         );
     }
 }

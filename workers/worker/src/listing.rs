@@ -21,8 +21,8 @@ use crate::path::Unlisted;
 pub(crate) const BELIEVED_FOR: Duration = Duration::from_mins(5);
 /// A server that wants to be asked at every call (`ttlMs` 0, which some say by default) would double its own load.
 const AT_LEAST: Duration = Duration::from_secs(10);
-/// A longer time would hide for too long that a pinned tool has changed.
-const AT_MOST: Duration = Duration::from_hours(1);
+/// A longer time would hide for too long that a pinned tool has changed: it is a server's own word how long it is believed.
+const AT_MOST: Duration = BELIEVED_FOR;
 
 /// How long a list is believed.
 pub(crate) fn believed_for(freshness: Freshness) -> Duration {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn key(n: usize) -> ListKey {
-        (ServerId::parse(&format!("s{n}")).unwrap(), None)
+        (ServerId::parse(format!("s{n}")).unwrap(), None)
     }
 
     #[tokio::test(start_paused = true)]

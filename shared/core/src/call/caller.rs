@@ -40,6 +40,11 @@ impl Caller {
         Self { sender: own(sender), message_id: own(message_id), ..Self::default() }
     }
 
+    /// Whether the request names the same conversation, user and agent: as far as a message says it, the same caller.
+    pub fn could_ask(&self, request: &CallRequest) -> bool {
+        self.session == request.session && self.user == request.user && self.agent == request.agent
+    }
+
     /// Whether `other` came in another message than this one.
     pub fn came_again(&self, other: &Self) -> bool {
         matches!((&self.message_id, &other.message_id), (Some(first), Some(other)) if first != other)

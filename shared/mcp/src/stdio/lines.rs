@@ -117,7 +117,7 @@ mod tests {
         loop {
             match lines.next().await.unwrap() {
                 Line::End => return seen,
-                line => seen.push(line),
+                line @ (Line::Whole(_) | Line::TooLong { .. }) => seen.push(line),
             }
         }
     }

@@ -146,8 +146,13 @@ async fn a_body_is_read_whatever_its_headers_say_of_it() {
 
 #[tokio::test]
 async fn a_compressed_body_that_nobody_asked_for_is_read() {
-    let encodings: [(&str, fn(&str) -> Vec<u8>); 4] =
-        [("gzip", gzip), ("x-gzip", gzip), ("deflate", zlib), ("deflate", deflate)];
+    let encoded = |name: &'static str, encode: fn(&str) -> Vec<u8>| (name, encode);
+    let encodings = [
+        encoded("gzip", gzip),
+        encoded("x-gzip", gzip),
+        encoded("deflate", zlib),
+        encoded("deflate", deflate),
+    ];
     for (name, encode) in encodings {
         for (kind, text) in
             [("application/json", ANSWER), ("text/event-stream", EVENT), ("text/plain", ANSWER)]

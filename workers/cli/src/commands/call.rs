@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
+use toolfleet_client::system_clock;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 
+use super::another;
 use super::request::RequestArgs;
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
@@ -35,9 +37,16 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
     let spinner = spinner(key);
     // Heard from before the message is sent: whoever stops waiting then is told of the call.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::Ours(e.into()))?;
+    let sent = system_clock()();
+    let is_of_another =
+        |row: &CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
     fleet.send(&ready).await?;
     let row = tokio::select! {
-        row = fleet.wait(key, Duration::from_millis(args.wait_ms), |row| tell(&spinner, row)) => row?,
+        row = fleet.wait(key, Duration::from_millis(args.wait_ms), |row| {
+            if !is_of_another(row) {
+                tell(&spinner, row);
+            }
+        }) => row?,
         _ = interrupt.recv() => {
             spinner.finish_and_clear();
             output.note(&format!(
@@ -48,6 +57,14 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
             return Ok(Ending::NoResult);
         }
     };
+    let another =
+        |row: &&CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
+    if let Some(row) = row.as_ref().filter(another) {
+        let within = Duration::from_millis(args.wait_ms);
+        let ending = another::show(&fleet, output, &ready.request, row, sent, within).await;
+        spinner.finish_and_clear();
+        return ending;
+    }
     spinner.finish_and_clear();
     if row.as_ref().and_then(|row| row.digest.as_ref()).is_some_and(|stored| !ready.request.is_of(stored)) {
         output.note(&format!(

@@ -1,7 +1,8 @@
 //! Owns the way from a verb to its file.
 //!
-//! **Invariant:** one verb, one file.
+//! **Invariant:** one verb, one file (`another` and `request` belong to `call`).
 
+pub(crate) mod another;
 pub(crate) mod call;
 pub(crate) mod cancel;
 pub(crate) mod completions;

@@ -41,10 +41,11 @@ const ARROWS: [(&str, &str, &[&str]); 10] = [
 ];
 
 /// What the pure core may depend on: no clock, no chance, no network, no runtime, no SDK.
-const CORE: [&str; 10] = [
+const CORE: [&str; 11] = [
     "hex",
     "jiff",
     "jsonschema",
+    "regex",
     "schemars",
     "serde",
     "serde_json",

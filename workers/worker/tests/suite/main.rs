@@ -19,6 +19,7 @@ mod conversations;
 mod crashes;
 mod credentials;
 mod fifo;
+mod foreign_input;
 mod identities;
 mod isolation;
 mod leaks;

@@ -140,7 +140,7 @@ async fn the_record_names_the_operation_and_the_server() {
         (record.operation.as_deref(), record.tool.as_deref()),
         (Some("resources/read"), Some("mock/*"))
     );
-    assert_eq!(record.arguments.as_deref(), Some(r#"{"uri":"note:1"}"#));
+    assert_eq!(record.arguments.as_deref(), Some(r#"{"uri":"string(6)"}"#));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
