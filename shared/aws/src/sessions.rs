@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::audit::session_partition;
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::message::User;
 use toolfleet_core::time::Timestamp;
 
 use crate::calls::{insert, statement};
@@ -36,6 +37,8 @@ pub struct SessionRow {
     pub expires_at: Timestamp,
     /// The tools it may call; `*` for all.
     pub grants: Vec<String>,
+    /// The user whose calls it makes, where it is bound to one.
+    pub user: Option<User>,
 }
 
 impl Sessions {
@@ -73,6 +76,9 @@ impl Sessions {
             ("sk", text(META)),
             ("grants", Some(list(&row.grants))),
             ("ends_at_ms", number(row.expires_at.as_ms())),
+            ("user_id", row.user.as_ref().and_then(|user| text(&user.id))),
+            ("user_type", row.user.as_ref().and_then(|user| text(user.kind.as_ref()?))),
+            ("user_roles", row.user.as_ref().map(|user| list(&user.roles))),
             // The row outlives the session, so that an ended one is never taken for an unknown one.
             ("expires_at", number(row.expires_at.plus_ms(KEPT_MS).as_s())),
         ];
@@ -85,7 +91,7 @@ impl Sessions {
     /// Ends a session at `now`, also one that nobody has registered yet: its row stays as long as any call that could name it, so
     /// that no worker registers it anew. Workers that remember the session act on it once their memory of it has passed.
     pub async fn revoke(&self, tenant: &Tenant, session: &SessionId, now: Timestamp) -> Result<(), Trouble> {
-        let ended = SessionRow { expires_at: now, grants: Vec::new() };
+        let ended = SessionRow { expires_at: now, grants: Vec::new(), user: None };
         // A row that comes or goes between the two writes is met by the next round.
         for _ in 0..4 {
             let update = self.ending(session_partition(tenant, session), now);
@@ -150,6 +156,20 @@ impl Sessions {
     }
 }
 
+/// The user that a session is bound to. One that cannot be read must not pass for none.
+fn bound_user(item: &Item) -> Option<Option<User>> {
+    let Some(id) = item.get("user_id") else {
+        return Some(None);
+    };
+    let kind = match item.get("user_type") {
+        Some(kind) => Some(kind.as_s().ok()?.clone()),
+        None => None,
+    };
+    let roles = item.get("user_roles")?.as_l().ok()?;
+    let roles = roles.iter().map(|role| role.as_s().ok().cloned()).collect::<Option<_>>()?;
+    Some(Some(User { id: id.as_s().ok()?.clone(), kind, roles }))
+}
+
 fn list(grants: &[String]) -> AttributeValue {
     AttributeValue::L(grants.iter().cloned().map(AttributeValue::S).collect())
 }
@@ -158,5 +178,5 @@ fn parse(item: &Item) -> Option<SessionRow> {
     let ends_at_ms = item.get("ends_at_ms")?.as_n().ok()?.parse().ok()?;
     let grants = item.get("grants")?.as_l().ok()?;
     let grants = grants.iter().map(|g| g.as_s().ok().cloned()).collect::<Option<_>>()?;
-    Some(SessionRow { expires_at: Timestamp::from_ms(ends_at_ms), grants })
+    Some(SessionRow { expires_at: Timestamp::from_ms(ends_at_ms), grants, user: bound_user(item)? })
 }

@@ -7,6 +7,7 @@ use toolfleet_aws::mcp_sessions::McpSession;
 use toolfleet_aws::sessions::{SessionRow, Sessions as Table};
 use toolfleet_core::grants::{self, GrantError};
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::message::User;
 use toolfleet_core::time::Timestamp;
 
 use crate::Now;
@@ -29,6 +30,8 @@ pub struct Sessions {
 pub struct Session {
     /// What it may call: `*` for all, tool ids, `tool.function`, `server/name`, `server/*`.
     pub grants: Vec<String>,
+    /// The user whose calls it makes, where it is bound to one.
+    pub user: Option<User>,
     /// When it ends or ended.
     pub ends_at: Timestamp,
     /// Whether it has ended.
@@ -74,9 +77,21 @@ impl Sessions {
         grants: &[String],
         ends_at: Timestamp,
     ) -> Result<(), SessionError> {
+        self.create_for(tenant, session, grants, ends_at, None).await
+    }
+
+    /// Registers a conversation, bound to a user: its calls act as that user, and those that name another one are refused.
+    pub async fn create_for(
+        &self,
+        tenant: &Tenant,
+        session: &SessionId,
+        grants: &[String],
+        ends_at: Timestamp,
+        user: Option<User>,
+    ) -> Result<(), SessionError> {
         self.check_end(ends_at)?;
         check_grants(grants)?;
-        let row = SessionRow { expires_at: ends_at, grants: merged(&[], grants) };
+        let row = SessionRow { expires_at: ends_at, grants: merged(&[], grants), user };
         match self.table.create(tenant, session, &row).await? {
             true => Ok(()),
             false => Err(SessionError::Exists(session.clone())),
@@ -90,6 +105,7 @@ impl Sessions {
         Ok(row.map(|row| Session {
             ended: row.expires_at <= (self.now)(),
             grants: row.grants,
+            user: row.user,
             ends_at: row.expires_at,
             mcp,
         }))

@@ -4,6 +4,7 @@
 //! chance enter as arguments.
 
 pub mod audit;
+pub mod binding;
 pub mod breaker;
 pub mod call;
 mod canonical;

@@ -41,7 +41,7 @@ async fn grants_are_replaced_only_where_those_seen_still_stand() {
     let world = world().await;
     let sessions = table(&world);
     let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
-    let row = SessionRow { expires_at: now().plus_ms(1_000), grants: words(&["a"]) };
+    let row = SessionRow { expires_at: now().plus_ms(1_000), grants: words(&["a"]), user: None };
     assert!(
         !sessions.regrant(&acme(), &id("s"), &words(&["a"]), &words(&["b"])).await.unwrap(),
         "none there"
@@ -62,7 +62,7 @@ async fn an_end_is_set_only_for_a_session_that_is_there_and_the_ended_ones_are_t
     let sessions = table(&world);
     assert!(!sessions.end(&acme(), &id("none"), now()).await.unwrap());
     for name in ["early", "late"] {
-        let row = SessionRow { expires_at: now().plus_ms(60_000), grants: vec!["*".into()] };
+        let row = SessionRow { expires_at: now().plus_ms(60_000), grants: vec!["*".into()], user: None };
         sessions.create(&acme(), &id(name), &row).await.unwrap();
     }
     assert!(sessions.end(&acme(), &id("early"), now().plus_ms(5)).await.unwrap());

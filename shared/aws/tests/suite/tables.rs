@@ -244,7 +244,7 @@ async fn a_revoked_session_has_ended_and_cannot_be_created_anew() {
     let world = world().await;
     let sessions = world.aws.sessions(&Tables::with_prefix("toolfleet"));
     let acme = Tenant::parse("acme").unwrap();
-    let open = SessionRow { expires_at: now().plus_ms(60_000), grants: vec!["*".into()] };
+    let open = SessionRow { expires_at: now().plus_ms(60_000), grants: vec!["*".into()], user: None };
     for exists in [true, false] {
         let id = SessionId::parse(format!("exists-{exists}")).unwrap();
         if exists {
@@ -262,7 +262,7 @@ async fn a_session_is_created_once_and_read_back() {
     let world = world().await;
     let sessions = world.aws.sessions(&Tables::with_prefix("toolfleet"));
     let (acme, id) = (Tenant::parse("acme").unwrap(), SessionId::parse("s1").unwrap());
-    let row = SessionRow { expires_at: now(), grants: vec!["a".into(), "b".into()] };
+    let row = SessionRow { expires_at: now(), grants: vec!["a".into(), "b".into()], user: None };
     assert!(sessions.create(&acme, &id, &row).await.unwrap());
     let other = SessionRow { grants: vec!["*".into()], ..row.clone() };
     assert!(!sessions.create(&acme, &id, &other).await.unwrap());

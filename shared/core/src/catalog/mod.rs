@@ -29,10 +29,10 @@ pub use wire::{Literals, Material};
 
 use crate::digest::Digest;
 use crate::ids::{ServerId, Tenant, ToolId};
-use crate::message::Target;
+use crate::message::{Target, User};
 use crate::shape::ShownArguments;
 use pins::Pins;
-use tenants::{SessionRules, Speakers};
+use tenants::{ReplyQueues, SessionRules, Speakers};
 
 /// How long one attempt may take unless the tool or its server says otherwise, in milliseconds.
 pub const DEFAULT_ATTEMPT_MS: u64 = 30_000;
@@ -51,7 +51,7 @@ pub struct Catalog {
     offered: HashMap<ServerId, Offered>,
     speakers: Speakers,
     sessions: SessionRules,
-    reply_queues: Vec<String>,
+    reply_queues: ReplyQueues,
     pins: Pins,
     digest: Digest,
 }
@@ -117,9 +117,19 @@ impl Catalog {
         self.sessions.open(tenant)
     }
 
-    /// Whether notices may go to this queue.
-    pub fn allows_reply_queue(&self, url: &str) -> bool {
-        self.reply_queues.iter().any(|allowed| allowed == url)
+    /// Whether a call of that tenant needs a conversation.
+    pub fn requires_session(&self, tenant: &Tenant) -> bool {
+        self.sessions.require(tenant)
+    }
+
+    /// The user that a sender is bound to.
+    pub fn bound_user(&self, sender: Option<&str>) -> Option<&User> {
+        self.speakers.bound_user(sender)
+    }
+
+    /// Whether that tenant's notices may go to this queue.
+    pub fn allows_reply_queue(&self, tenant: &Tenant, url: &str) -> bool {
+        self.reply_queues.allow(tenant, url)
     }
 
     /// The registered tool of that id.

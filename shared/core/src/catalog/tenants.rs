@@ -1,13 +1,15 @@
-//! Owns who may speak for which tenant, and whether its conversations open by themselves.
+//! Owns who may speak for which tenant and as which user, whether its calls need a conversation, and where its notices may go.
 //!
 //! **Invariant:** who is not named speaks for nobody.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::{CatalogError, problem};
+use super::{CatalogError, json, problem};
 use crate::ids::Tenant;
+use crate::message::User;
 
 /// Which tenants a queue or sender may speak for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +42,9 @@ pub(super) struct WireTenants {
     /// Tenants that everyone who may write to the queue may speak for.
     #[serde(default)]
     queue: Vec<String>,
-    /// Tenants by the SQS SenderId of the producing role.
+    /// Tenants by the SQS SenderId of the producing role, or an object with the user that the role is bound to.
     #[serde(default)]
-    senders: BTreeMap<String, Vec<String>>,
+    senders: BTreeMap<String, Value>,
     /// The SQS SenderIds of the workers themselves: what their parked messages say of the first sender is believed.
     #[serde(default)]
     fleet: Vec<String>,
@@ -51,12 +53,22 @@ pub(super) struct WireTenants {
     sessions: BTreeMap<String, SessionRule>,
 }
 
+/// A sender that is bound to a user.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSender {
+    tenants: Vec<String>,
+    user: User,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum SessionRule {
-    /// It opens when a worker first meets it, and grants all.
+    /// A call needs no conversation; one that is met first opens by itself, and grants all.
     Open,
-    /// Its calls are refused.
+    /// A call needs a conversation, which may open by itself.
+    Required,
+    /// A call needs a conversation that was registered.
     Registered,
 }
 
@@ -64,16 +76,29 @@ enum SessionRule {
 #[derive(Debug, Clone)]
 pub(super) struct Speakers {
     queue: Tenants,
-    senders: HashMap<String, Tenants>,
+    senders: HashMap<String, Sender>,
     fleet: Vec<String>,
 }
 
-/// Whose conversations have to be registered.
+#[derive(Debug, Clone)]
+struct Sender {
+    tenants: Tenants,
+    user: Option<User>,
+}
+
+/// Whose calls need a conversation, and of what kind.
 #[derive(Debug, Clone)]
 pub(super) struct SessionRules {
-    registered: Tenants,
-    /// Those that need not, whatever holds for all.
-    open: Vec<Tenant>,
+    by_tenant: HashMap<Tenant, SessionRule>,
+    others: SessionRule,
+}
+
+/// Where the notices of which tenant may go.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReplyQueues {
+    by_tenant: HashMap<Tenant, Vec<String>>,
+    /// Open to every tenant.
+    all: Vec<String>,
 }
 
 impl WireTenants {
@@ -84,8 +109,9 @@ impl WireTenants {
 
     pub(super) fn check(self) -> Result<(Speakers, SessionRules), CatalogError> {
         let mut senders = HashMap::new();
-        for (sender, words) in &self.senders {
-            senders.insert(sender.clone(), Tenants::parse(&format!("tenants.senders.{sender}"), words)?);
+        for (sender, value) in self.senders {
+            let parsed = Sender::parse(&format!("tenants.senders.{sender}"), value)?;
+            senders.insert(sender, parsed);
         }
         let queue = Tenants::parse("tenants.queue", &self.queue)?;
         if !senders.is_empty() && self.fleet.is_empty() {
@@ -98,6 +124,17 @@ impl WireTenants {
     }
 }
 
+impl Sender {
+    fn parse(entry: &str, value: Value) -> Result<Self, CatalogError> {
+        if value.is_object() {
+            let WireSender { tenants, user } = json::typed(entry, value)?;
+            return Ok(Self { tenants: Tenants::parse(entry, &tenants)?, user: Some(user) });
+        }
+        let tenants: Vec<String> = json::typed(entry, value)?;
+        Ok(Self { tenants: Tenants::parse(entry, &tenants)?, user: None })
+    }
+}
+
 impl Speakers {
     pub(super) fn are_nobody(&self) -> bool {
         self.senders.is_empty() && self.queue == Tenants::These(Vec::new())
@@ -105,7 +142,12 @@ impl Speakers {
 
     pub(super) fn may_speak_for(&self, sender: Option<&str>, tenant: &Tenant) -> bool {
         let by_sender = sender.and_then(|s| self.senders.get(role_of(s)));
-        self.queue.include(tenant) || by_sender.is_some_and(|t| t.include(tenant))
+        self.queue.include(tenant) || by_sender.is_some_and(|s| s.tenants.include(tenant))
+    }
+
+    /// The user that the sender is bound to, whichever tenant it speaks for.
+    pub(super) fn bound_user(&self, sender: Option<&str>) -> Option<&User> {
+        self.senders.get(role_of(sender?))?.user.as_ref()
     }
 
     pub(super) fn is_fleet(&self, sender: Option<&str>) -> bool {
@@ -116,21 +158,65 @@ impl Speakers {
 
 impl SessionRules {
     fn parse(rules: &BTreeMap<String, SessionRule>) -> Result<Self, CatalogError> {
-        let of = |rule: SessionRule| {
-            rules
-                .iter()
-                .filter(move |(_, r)| **r == rule)
-                .map(|(tenant, _)| tenant.clone())
-                .collect::<Vec<_>>()
-        };
-        let registered = Tenants::parse("tenants.sessions", &of(SessionRule::Registered))?;
-        let open = of(SessionRule::Open).into_iter().filter(|tenant| tenant != "*").map(Tenant::parse);
-        let open = open.collect::<Result<_, _>>().map_err(|e| problem("tenants.sessions", e.to_string()))?;
-        Ok(Self { registered, open })
+        let mut parsed = Self { by_tenant: HashMap::new(), others: SessionRule::Open };
+        for (tenant, rule) in rules {
+            if tenant == "*" {
+                parsed.others = *rule;
+                continue;
+            }
+            let tenant = Tenant::parse(tenant).map_err(|e| problem("tenants.sessions", e.to_string()))?;
+            parsed.by_tenant.insert(tenant, *rule);
+        }
+        Ok(parsed)
     }
 
+    fn of(&self, tenant: &Tenant) -> SessionRule {
+        self.by_tenant.get(tenant).copied().unwrap_or(self.others)
+    }
+
+    /// Whether a conversation opens by itself.
     pub(super) fn open(&self, tenant: &Tenant) -> bool {
-        self.open.contains(tenant) || !self.registered.include(tenant)
+        match self.of(tenant) {
+            SessionRule::Open | SessionRule::Required => true,
+            SessionRule::Registered => false,
+        }
+    }
+
+    /// Whether a call needs a conversation.
+    pub(super) fn require(&self, tenant: &Tenant) -> bool {
+        match self.of(tenant) {
+            SessionRule::Open => false,
+            SessionRule::Required | SessionRule::Registered => true,
+        }
+    }
+}
+
+impl ReplyQueues {
+    /// A list for all tenants, or lists by tenant, `*` for all.
+    pub(super) fn parse(value: Option<Value>) -> Result<Self, CatalogError> {
+        const ENTRY: &str = "reply_queues";
+        let Some(value) = value else {
+            return Ok(Self::default());
+        };
+        if !value.is_object() {
+            return Ok(Self { all: json::typed(ENTRY, value)?, ..Self::default() });
+        }
+        let mut parsed = Self::default();
+        for (tenant, urls) in json::typed::<BTreeMap<String, Value>>(ENTRY, value)? {
+            let urls: Vec<String> = json::typed(&format!("{ENTRY}.{tenant}"), urls)?;
+            if tenant == "*" {
+                parsed.all = urls;
+                continue;
+            }
+            let tenant = Tenant::parse(tenant).map_err(|e| problem(ENTRY, e.to_string()))?;
+            parsed.by_tenant.insert(tenant, urls);
+        }
+        Ok(parsed)
+    }
+
+    pub(super) fn allow(&self, tenant: &Tenant, url: &str) -> bool {
+        let own = self.by_tenant.get(tenant).into_iter().flatten();
+        self.all.iter().chain(own).any(|allowed| allowed == url)
     }
 }
 

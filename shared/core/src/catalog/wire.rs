@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::pins::Pins;
-use super::tenants::WireTenants;
+use super::tenants::{ReplyQueues, WireTenants};
 use super::tool::{Draft, WireTool};
 use super::{Catalog, CatalogError, Offered, Programs, Server, Tool, idp, json, names, pika, problem};
 use crate::digest::Digest;
@@ -78,7 +78,7 @@ struct WireCatalog {
     #[serde(default)]
     tenants: Option<WireTenants>,
     #[serde(default)]
-    reply_queues: Vec<String>,
+    reply_queues: Option<Value>,
     #[serde(default)]
     pins: BTreeMap<String, Value>,
 }
@@ -126,7 +126,7 @@ pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogE
         tools,
         speakers,
         sessions,
-        reply_queues: wire.reply_queues,
+        reply_queues: ReplyQueues::parse(wire.reply_queues)?,
         pins,
         digest: material.digest_with(text),
     })

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use toolfleet_aws::Trouble;
 use toolfleet_aws::sessions::SessionRow;
+use toolfleet_core::binding::bind;
 use toolfleet_core::catalog::{
     Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, Pin, Server, Tool,
 };
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::{Ask, CallRequest, Priority, Reply, Target};
+use toolfleet_core::message::{Ask, CallRequest, Priority, Reply, Target, User};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
 use toolfleet_core::time::Timestamp;
 
@@ -61,7 +62,7 @@ impl AdmittedCall {
 pub(super) async fn admit(
     fleet: &Fleet,
     arrival: &Arrival,
-    request: Box<CallRequest>,
+    mut request: Box<CallRequest>,
 ) -> Result<Admitted, Trouble> {
     if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
         return Ok(Admitted::Stranger { request });
@@ -71,9 +72,15 @@ pub(super) async fn admit(
     let verdict = check_age(arrival, now)
         .and_then(|()| check_size(arrival, fleet.max_body_bytes))
         .and_then(|()| check_support(arrival.catalog(), &request))
-        .and_then(|()| check_deadline(deadline, now))
-        .and_then(|()| find(arrival.catalog(), &request));
-    let found = match verdict {
+        .and_then(|()| check_deadline(deadline, now));
+    if let Err(outcome) = verdict {
+        return Ok(Admitted::Refused { request, outcome });
+    }
+    let session = match act_as_bound(fleet, arrival, &mut request).await? {
+        Ok(session) => session,
+        Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
+    };
+    let found = match find(arrival.catalog(), &request) {
         Ok(found) => found,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
@@ -82,7 +89,8 @@ pub(super) async fn admit(
     {
         return Ok(Admitted::Refused { request, outcome });
     }
-    if let Some(outcome) = refused_by_session(fleet, arrival.catalog(), &request, &found.server).await? {
+    let refused = refused_by_session(fleet, arrival.catalog(), &request, session, &found.server);
+    if let Some(outcome) = refused.await? {
         return Ok(Admitted::Refused { request, outcome });
     }
     let resumed = match resume::of(fleet, &request).await? {
@@ -159,10 +167,12 @@ fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome
     }
     match &request.reply {
         None => Ok(()),
-        Some(Reply::SqsQueueUrl(url)) if catalog.allows_reply_queue(url) => Ok(()),
+        Some(Reply::SqsQueueUrl(url)) if catalog.allows_reply_queue(&request.key.tenant, url) => Ok(()),
         Some(Reply::SqsQueueUrl(url)) => {
             let text = format!(
-                "reply.sqs_queue_url: `{url}` is not on the fleet's list of reply queues; ask an operator to add it, or poll for the result."
+                "reply.sqs_queue_url: `{url}` is not on the list of reply queues of tenant `{}`; ask an operator to add it, or poll \
+                 for the result.",
+                request.key.tenant
             );
             Err(Outcome::refused(Code::ReplyNotAllowed, text))
         }
@@ -306,25 +316,84 @@ fn usable(tool: &Tool, request: &CallRequest) -> Result<(), Outcome> {
     Ok(())
 }
 
+/// Makes the request's user the one that its sender and its session are bound to; refuses it where it names another one, or has no
+/// session although its tenant wants one. Gives the session, if it exists.
+async fn act_as_bound(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: &mut CallRequest,
+) -> Result<Result<Option<Arc<SessionRow>>, Outcome>, Trouble> {
+    let catalog = arrival.catalog();
+    if let Some(bound) = catalog.bound_user(arrival.sender.as_deref())
+        && let Err(outcome) = bind_to(bound, "the message's sender", request)
+    {
+        return Ok(Err(outcome));
+    }
+    let tenant = &request.key.tenant;
+    let Some(id) = request.session.clone() else {
+        if !catalog.requires_session(tenant) {
+            return Ok(Ok(None));
+        }
+        let text = format!(
+            "session: is missing, and every call of tenant `{tenant}` needs one. Send the call anew with the session you were given."
+        );
+        return Ok(Err(Outcome::refused(Code::SessionInvalid, text)));
+    };
+    let key = (tenant.clone(), id.clone());
+    let session = match fleet.session_cache.get(&key) {
+        Some(session) => Some(session),
+        None => {
+            let read = async { Ok(fleet.sessions.read(&key.0, &id).await?.map(Arc::new)) };
+            Box::pin(fleet.session_cache.learn(&key, read)).await?
+        }
+    };
+    if let Some(bound) = session.as_ref().and_then(|session| session.user.as_ref())
+        && let Err(outcome) = bind_to(bound, &format!("session `{id}`"), request)
+    {
+        return Ok(Err(outcome));
+    }
+    Ok(Ok(session))
+}
+
+fn bind_to(bound: &User, whom: &str, request: &mut CallRequest) -> Result<(), Outcome> {
+    match bind(bound, request.user.as_ref()) {
+        Ok(user) => {
+            request.user = Some(user);
+            Ok(())
+        }
+        Err(error) => {
+            let text = format!(
+                "{error}: {whom} is bound to one user. Leave `user` out, or name that user and no more roles than it has."
+            );
+            Err(Outcome::refused(Code::AccessDenied, text))
+        }
+    }
+}
+
 async fn refused_by_session(
     fleet: &Fleet,
     catalog: &Catalog,
     request: &CallRequest,
+    session: Option<Arc<SessionRow>>,
     server: &Server,
 ) -> Result<Option<Outcome>, Trouble> {
     let Some(id) = &request.session else {
         return Ok(None);
     };
+    let tenant = &request.key.tenant;
     let refuse = |text: String| Ok(Some(Outcome::refused(Code::SessionInvalid, text)));
-    let Some(session) = known_session(fleet, catalog, request, id).await? else {
-        return refuse(format!(
-            "Session `{id}` is not registered, and tenant `{}` opens none by itself. Use the session you were given, or let an \
-             operator create it (toolfleet sessions create).",
-            request.key.tenant
-        ));
+    let session = match session {
+        Some(session) => session,
+        None if catalog.opens_sessions(tenant) => opened(fleet, tenant, id).await?,
+        None => {
+            return refuse(format!(
+                "Session `{id}` is not registered, and tenant `{tenant}` opens none by itself. Use the session you were given, or let \
+                 an operator create it (toolfleet sessions create)."
+            ));
+        }
     };
     if session.expires_at <= fleet.now() {
-        fleet.farewells.ask(request.key.tenant.clone(), id.clone());
+        fleet.farewells.ask(tenant.clone(), id.clone());
         return refuse(format!("Session `{id}` ended at {}. Open a new session.", session.expires_at));
     }
     if !grants::open(&session.grants, &request.target, &server.id) {
@@ -337,42 +406,18 @@ async fn refused_by_session(
     Ok(None)
 }
 
-/// The session's row; a conversation that nobody registered gets one that grants all and lasts as long as its calls, unless
-/// its tenant wants them registered.
-async fn known_session(
-    fleet: &Fleet,
-    catalog: &Catalog,
-    request: &CallRequest,
-    id: &SessionId,
-) -> Result<Option<Arc<SessionRow>>, Trouble> {
-    let key = (request.key.tenant.clone(), id.clone());
-    match fleet.session_cache.get(&key) {
-        Some(session) => Ok(Some(session)),
-        None => Box::pin(fleet.session_cache.learn(&key, met(fleet, catalog, &key.0, id))).await,
-    }
-}
-
-/// The session's row as it stands, made if there is none and its tenant allows that.
-async fn met(
-    fleet: &Fleet,
-    catalog: &Catalog,
-    tenant: &Tenant,
-    id: &SessionId,
-) -> Result<Option<Arc<SessionRow>>, Trouble> {
-    let session = match fleet.sessions.read(tenant, id).await? {
-        Some(row) => row,
-        None if !catalog.opens_sessions(tenant) => return Ok(None),
-        None => {
-            let row = SessionRow { expires_at: fleet.now().plus_ms(ROW_LIFE_MS), grants: vec!["*".into()] };
-            match fleet.sessions.create(tenant, id, &row).await? {
-                true => row,
-                // Another worker met the conversation at the same moment.
-                false => {
-                    let read = fleet.sessions.read(tenant, id).await?;
-                    read.ok_or_else(|| Trouble::passing("a session's row went as it was read"))?
-                }
-            }
-        }
+/// The row of a conversation that nobody registered: it grants all and lasts as long as its calls.
+async fn opened(fleet: &Fleet, tenant: &Tenant, id: &SessionId) -> Result<Arc<SessionRow>, Trouble> {
+    let key = (tenant.clone(), id.clone());
+    let open = async {
+        let expires_at = fleet.now().plus_ms(ROW_LIFE_MS);
+        let row = SessionRow { expires_at, grants: vec!["*".into()], user: None };
+        Ok::<_, Trouble>(match fleet.sessions.create(tenant, id, &row).await? {
+            true => Some(Arc::new(row)),
+            // Another worker met the conversation at the same moment.
+            false => fleet.sessions.read(tenant, id).await?.map(Arc::new),
+        })
     };
-    Ok(Some(Arc::new(session)))
+    let session = Box::pin(fleet.session_cache.learn(&key, open)).await?;
+    session.ok_or_else(|| Trouble::passing("a session's row went as it was read"))
 }

@@ -350,7 +350,7 @@ pub(super) async fn malformed(
         audit_stranger(fleet, arrival, AuditKind::Undecodable, key, &outcome).await?;
     }
     let notice = malformed.addressed.and_then(|key| {
-        let queue = reply_queue(arrival, malformed.reply)?;
+        let queue = reply_queue(arrival, &key.tenant, malformed.reply)?;
         Some((notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), arrival.sent_at()), queue))
     });
     Ok(Recorded { notice, open_task: None })
@@ -365,7 +365,7 @@ fn notice_of(
     finished_at: Timestamp,
 ) -> Option<(Notice, String)> {
     let reply = request.reply.filter(|_| code != Some(Code::ReplyNotAllowed));
-    let queue = reply_queue(arrival, reply)?;
+    let queue = reply_queue(arrival, &request.key.tenant, reply)?;
     let (session, group) = (request.session, request.group.map(|group| group.id));
     Some((Notice { session, group, ..notice(&request.key, outcome, code, finished_at) }, queue))
 }
@@ -384,9 +384,9 @@ fn notice(key: &CallKey, outcome: OutcomeKind, code: Option<Code>, finished_at: 
     }
 }
 
-fn reply_queue(arrival: &Arrival, reply: Option<Reply>) -> Option<String> {
+fn reply_queue(arrival: &Arrival, tenant: &Tenant, reply: Option<Reply>) -> Option<String> {
     match reply? {
-        Reply::SqsQueueUrl(url) => Some(url).filter(|url| arrival.catalog().allows_reply_queue(url)),
+        Reply::SqsQueueUrl(url) => Some(url).filter(|url| arrival.catalog().allows_reply_queue(tenant, url)),
         Reply::SnsTopicArn(_) | Reply::EventBridgeBus(_) | Reply::WebhookId(_) => None,
     }
 }

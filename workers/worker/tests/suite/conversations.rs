@@ -217,6 +217,7 @@ async fn a_tenant_whose_conversations_must_be_registered_opens_none_by_itself() 
     let row = SessionRow {
         expires_at: Timestamp::from_ms(i64::try_from(START_MS).unwrap()).plus_ms(3_600_000),
         grants: vec!["mock/*".into()],
+        user: None,
     };
     let (acme, talk) = (Tenant::parse("acme").unwrap(), SessionId::parse("red").unwrap());
     table(&rig).create(&acme, &talk, &row).await.unwrap();

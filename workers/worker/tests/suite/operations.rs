@@ -155,6 +155,7 @@ async fn a_session_needs_the_grant_of_the_whole_server() {
         let row = toolfleet_aws::sessions::SessionRow {
             expires_at: toolfleet_core::time::Timestamp::parse("2030-01-01T00:00:00Z").unwrap(),
             grants: vec![grant.into()],
+            user: None,
         };
         let session = toolfleet_core::ids::SessionId::parse(name).unwrap();
         assert!(sessions.create(&tenant, &session, &row).await.unwrap());

@@ -155,8 +155,11 @@ async fn notices(rig: &Rig) -> Vec<Notice> {
 async fn who_may_not_call_is_told_nothing_of_anothers_call_and_cannot_end_it() {
     let rig = Rig::new().await;
     let sessions = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
-    let narrow =
-        SessionRow { expires_at: Timestamp::from_ms(i64::MAX / 2), grants: vec!["something-else".into()] };
+    let narrow = SessionRow {
+        expires_at: Timestamp::from_ms(i64::MAX / 2),
+        grants: vec!["something-else".into()],
+        user: None,
+    };
     let (acme, bobs) = (Tenant::parse("acme").unwrap(), SessionId::parse("session-bob").unwrap());
     sessions.create(&acme, &bobs, &narrow).await.unwrap();
     let mut second = asked_by("bob", "c1", "unsafe");

@@ -180,9 +180,9 @@ async fn a_session_is_kept_its_end_and_its_grants_hold() {
     let sessions = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
     let acme = Tenant::parse("acme").unwrap();
     let now = Timestamp::from_ms(i64::try_from(START_MS).unwrap());
-    let narrow = SessionRow { expires_at: now.plus_ms(600_000), grants: vec!["safe".into()] };
+    let narrow = SessionRow { expires_at: now.plus_ms(600_000), grants: vec!["safe".into()], user: None };
     sessions.create(&acme, &SessionId::parse("narrow").unwrap(), &narrow).await.unwrap();
-    let over = SessionRow { expires_at: now, grants: vec!["*".into()] };
+    let over = SessionRow { expires_at: now, grants: vec!["*".into()], user: None };
     sessions.create(&acme, &SessionId::parse("over").unwrap(), &over).await.unwrap();
     for (id, tool, session) in [
         ("a", "safe", "narrow"),
@@ -234,7 +234,7 @@ async fn an_ended_session_stays_ended_after_its_time_and_a_grant_opens_its_own_t
     let sessions = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
     let acme = Tenant::parse("acme").unwrap();
     let now = Timestamp::from_ms(i64::try_from(START_MS).unwrap());
-    let row = SessionRow { expires_at: now.plus_ms(3_600_000), grants: vec!["safe".into()] };
+    let row = SessionRow { expires_at: now.plus_ms(3_600_000), grants: vec!["safe".into()], user: None };
     sessions.create(&acme, &SessionId::parse("s").unwrap(), &row).await.unwrap();
     let mut catalog = rig.catalog();
     catalog["tools"]

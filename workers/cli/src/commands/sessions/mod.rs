@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use toolfleet_client::{BELIEVED_FOR_S, SessionError, system_clock};
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::message::User;
 use toolfleet_core::time::Timestamp;
 
 use super::history::parse_span;
@@ -156,6 +157,13 @@ impl From<SessionError> for Failure {
             | SessionError::Ended(..) => Self::usage(error.to_string()),
         }
     }
+}
+
+/// A bound user, for people.
+fn named(user: &User) -> String {
+    let kind = user.kind.as_ref().map_or_else(String::new, |kind| format!(", type {kind}"));
+    let roles = if user.roles.is_empty() { "no role".to_owned() } else { user.roles.join(", ") };
+    format!("{}{kind}, roles: {roles}", user.id)
 }
 
 fn parse_grant(text: &str) -> Result<String, String> {

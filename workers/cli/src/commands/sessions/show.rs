@@ -5,7 +5,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Which;
+use super::{Which, named};
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
@@ -43,15 +43,16 @@ pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> 
             .collect();
         output.document(&json!({
             "tenant": which.tenant, "session": which.session, "state": state, "grants": session.grants,
-            "ends_at": session.ends_at, "mcp": mcp,
+            "ends_at": session.ends_at, "mcp": mcp, "user": session.user,
         }))?;
     }
     let ends = if session.ended { "ended at" } else { "ends at" };
     output.line(&format!(
-        "{}: {state}\n  grants: {}\n  {ends}: {}",
+        "{}: {state}\n  grants: {}\n  {ends}: {}\n  user: {}",
         which.name(),
         session.grants.join(", "),
-        session.ends_at
+        session.ends_at,
+        session.user.as_ref().map_or_else(|| "as each message says".to_owned(), named)
     ))?;
     if !session.mcp.is_empty() {
         let row = |mcp: &toolfleet_client::McpSession| {
