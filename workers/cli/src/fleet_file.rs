@@ -54,8 +54,9 @@ mod tests {
             .map(|tool| tool.id.to_string())
             .collect();
         assert_eq!(safe, ["add", "echo", "fail", "flaky", "slow"]);
-        assert!(
-            catalog.allows_reply_queue(&toolfleet_core::ids::Tenant::parse("demo").unwrap(), "http://127.0.0.1:9324/0/replies")
-        );
+        assert!(catalog.allows_reply_queue(
+            &toolfleet_core::ids::Tenant::parse("demo").unwrap(),
+            "http://127.0.0.1:9324/0/replies"
+        ));
     }
 }
