@@ -51,7 +51,7 @@ pub struct WorkerConfig {
 /// The numbers a worker works by.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many calls of one server or one tenant run at once.
+    /// How many calls of one tenant to one server run at once.
     pub slots: u32,
     /// How long a claim and a message's invisibility hold without a heartbeat.
     pub lease: Duration,
@@ -239,7 +239,7 @@ impl Limits {
         Ok(limits)
     }
 
-    /// Slots beside those that one server or tenant can hold: they are left to others.
+    /// Slots beside those that one tenant can hold at one server. They are left to others of either, and as many again to all others.
     pub const fn reserve(&self) -> u32 {
         let eighth = self.slots / 8;
         if eighth == 0 { 1 } else { eighth }

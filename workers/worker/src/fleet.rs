@@ -211,7 +211,7 @@ impl Fleet {
             stores: Stores::new(&aws, &tables),
             mcp,
             breakers: Breakers::default(),
-            shares: Shares::new(limits.slots),
+            shares: Shares::new(limits.slots, limits.reserve()),
             reachable: Reachable::default(),
             clock,
             shutdown: Shutdown::new(),

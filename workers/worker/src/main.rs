@@ -32,7 +32,7 @@ The environment configures both:
   TOOLFLEET_TENANTS              tenants of a catalog that names none: a,b or * (none)
   TOOLFLEET_TABLE_PREFIX         prefix of the tables' names (toolfleet)
   TOOLFLEET_HISTORY_SHARDS       partitions per tenant and hour of history (1)
-  TOOLFLEET_SLOTS                calls of one server or tenant at once; an eighth more is left to others (64)
+  TOOLFLEET_SLOTS                calls of one tenant to one server at once; a quarter more is left to others (64)
   TOOLFLEET_LEASE_MS             how long a claim holds without a heartbeat (30000)
   TOOLFLEET_CLOCK_SKEW_MS        allowed difference between workers' clocks (2000)
   TOOLFLEET_DEFAULT_DEADLINE_MS  deadline of a call that names none (3600000)

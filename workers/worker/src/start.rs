@@ -118,7 +118,7 @@ fn watch_numbers(fleet: &Arc<Fleet>) {
     let slots = u64::from(fleet.limits.slots);
     fleet.meters.watch(
         "toolfleet.slots",
-        "Calls of one server or tenant that this worker may run at once.",
+        "Calls of one tenant to one server that this worker may run at once.",
         move || slots,
     );
     let of = Arc::downgrade(fleet);

@@ -3,6 +3,7 @@
 //! **Invariant:** holds no argument of the call and no credential.
 
 use crate::ids::ServerId;
+use crate::outcome::{Outcome, OutcomeKind, Trouble};
 use crate::redact;
 use crate::time::Timestamp;
 
@@ -98,6 +99,19 @@ impl Held {
     pub fn with_fault(self, fault: impl ToString) -> Self {
         let text = redact::text(&fault.to_string()).chars().take(FAULT_CHARS).collect();
         Self { last_fault: Some(text), ..self }
+    }
+
+    /// The end of a call that expired while it waited so, with what it waited for.
+    pub(super) fn told_in(&self, outcome: Outcome) -> Outcome {
+        if outcome.kind != OutcomeKind::Expired {
+            return outcome;
+        }
+        let server = self.server.as_ref().map_or_else(String::new, |server| format!(" (server `{server}`)"));
+        let fault =
+            self.last_fault.as_ref().map_or_else(String::new, |fault| format!(" Last fault: {fault}."));
+        let waited = format!(" It waited because {}{server}.{fault}", self.reason.sentence());
+        let told = |why: Trouble| Trouble { message: format!("{}{waited}", why.message), ..why };
+        Outcome { trouble: outcome.trouble.map(told), ..outcome }
     }
 
     /// The same, as the continuation of an earlier wait where it is one.

@@ -203,6 +203,10 @@ fn conclude(
     let row = CallRow { definition: row.definition.clone().or_else(|| definition.cloned()), ..row };
     let outcome =
         if row.cancel_requested_at.is_some() { cancelled(&row) } else { as_exposed(outcome, row.exposed) };
+    let outcome = match &row.held {
+        Some(held) => held.told_in(outcome),
+        None => outcome,
+    };
     write(ended(row, outcome, visit.now), Then::Ended)
 }
 

@@ -187,6 +187,66 @@ fn a_tenants_conversations_open_by_themselves_unless_the_catalog_wants_them_regi
 }
 
 #[test]
+fn a_tenant_that_requires_or_registers_sessions_makes_them_obligatory() {
+    let text = r#"{"servers": [], "tenants": {"queue": ["*"], "sessions": {"*": "required", "acme": "registered", "globex": "open"}}}"#;
+    let catalog = Catalog::parse(text).unwrap();
+    let of = |tenant: &str| {
+        let tenant = Tenant::parse(tenant).unwrap();
+        (catalog.requires_session(&tenant), catalog.opens_sessions(&tenant))
+    };
+    assert_eq!([of("acme"), of("globex"), of("initech")], [(true, false), (false, true), (true, true)]);
+}
+
+#[test]
+fn reply_queues_are_open_to_all_tenants_or_to_those_named() {
+    let of = |queues: &str| {
+        let text = format!(r#"{{"servers": [], "tenants": {{"queue": ["*"]}}, "reply_queues": {queues}}}"#);
+        Catalog::parse(&text)
+    };
+    let open = |catalog: &Catalog, url: &str| {
+        ["acme", "globex"].map(|tenant| catalog.allows_reply_queue(&Tenant::parse(tenant).unwrap(), url))
+    };
+    assert_eq!(open(&of(r#"["q"]"#).unwrap(), "q"), [true, true]);
+    let by_tenant = of(r#"{"acme": ["a"], "*": ["q"]}"#).unwrap();
+    assert_eq!(
+        (open(&by_tenant, "a"), open(&by_tenant, "q"), open(&by_tenant, "x")),
+        ([true, false], [true, true], [false; 2])
+    );
+    for (queues, field) in [
+        (r#""q""#, "reply_queues"),
+        (r#"{"acme": "a"}"#, "reply_queues.acme"),
+        (r#"{"a b": []}"#, "reply_queues"),
+        (r#"{"acme": [7]}"#, "reply_queues.acme"),
+    ] {
+        let error = of(queues).unwrap_err().to_string();
+        assert!(error.contains(field), "{queues}: {error}");
+    }
+}
+
+#[test]
+fn a_sender_may_be_bound_to_a_user() {
+    let of = |sender: &str| {
+        let text = format!(
+            r#"{{"servers": [], "tenants": {{"senders": {{"AROA": {sender}}}, "fleet": ["AROAFLEET"]}}}}"#
+        );
+        Catalog::parse(&text)
+    };
+    let acme = Tenant::parse("acme").unwrap();
+    let catalog = of(r#"{"tenants": ["acme"], "user": {"id": "ann", "roles": ["admin"]}}"#).unwrap();
+    assert!(catalog.may_speak_for(Some("AROA:one"), &acme));
+    let user = catalog.bound_user(Some("AROA:one")).unwrap();
+    assert_eq!((user.id.as_str(), user.roles.as_slice()), ("ann", ["admin".to_owned()].as_slice()));
+    assert!(catalog.bound_user(Some("AROAFLEET")).is_none() && catalog.bound_user(None).is_none());
+    assert!(of(r#"["acme"]"#).unwrap().bound_user(Some("AROA")).is_none());
+    for sender in
+        [r#"{"tenants": ["acme"]}"#, r#"{"tenants": ["acme"], "user": {"id": "a", "role": "x"}}"#, "7"]
+    {
+        let error = of(sender).unwrap_err().to_string();
+        assert!(error.contains("tenants.senders.AROA"), "{sender}: {error}");
+    }
+}
+
+#[test]
 fn a_pin_is_the_digest_of_an_entry_whatever_the_order_of_its_keys() {
     let entry = json!({"name": "f", "inputSchema": {"type": "object"}});
     let pin = Pin::of_listed(&entry);

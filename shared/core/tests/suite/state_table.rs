@@ -586,3 +586,14 @@ fn a_lost_claim_that_is_held_stays_a_lost_attempt() {
     let (ended, _) = stored(Some(&row), &claim_by(visit(3, late + 1)));
     assert_eq!(ended.finished.unwrap().outcome.kind, OutcomeKind::OutcomeUnknown);
 }
+
+#[test]
+fn a_call_that_expires_while_it_waits_says_for_what_it_waited() {
+    let (row, _) = stored(None, &hold_by(visit(1, 0), HeldReason::ServerUnreachable));
+    let event = Event::Conclude { visit: visit(2, 9_000), outcome: expiry(), definition: None };
+    let outcome = stored(Some(&row), &event).0.finished.unwrap().outcome;
+    let why = outcome.trouble.unwrap();
+    assert_eq!((outcome.kind, why.may_have_run), (OutcomeKind::Expired, MayHaveRun::No));
+    assert!(why.message.starts_with("late") && why.message.contains("`crm`"), "{}", why.message);
+    assert!(why.message.contains("cannot be reached") && why.message.contains("refused"), "{}", why.message);
+}

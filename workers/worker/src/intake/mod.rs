@@ -53,7 +53,7 @@ struct Slots {
 
 /// Takes messages until the worker drains, then waits for what runs.
 pub async fn run(fleet: Arc<Fleet>) {
-    let slots = fleet.limits.slots.saturating_add(fleet.limits.reserve());
+    let slots = fleet.limits.slots.saturating_add(fleet.limits.reserve().saturating_mul(2));
     let intake = Arc::new(Intake {
         slots: Slots {
             free: Arc::new(Semaphore::new(slots as usize)),

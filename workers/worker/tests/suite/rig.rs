@@ -45,6 +45,10 @@ pub(crate) struct Rig {
     pub(crate) meters: Meters,
     /// How its workers call servers.
     pub(crate) outbound: ClientOptions,
+    /// The queue of its calls.
+    pub(crate) queue_name: &'static str,
+    /// Secrets Manager for its workers, where it is not the local one.
+    pub(crate) secrets: Option<String>,
 }
 
 impl Rig {
@@ -66,7 +70,19 @@ impl Rig {
         let direct = connect(local.sqs_url(), local.dynamodb_url(), local.secretsmanager_url(), SENDER).await;
         let outbound = ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() };
         let (reap_after, meters) = (Duration::ZERO, Meters::none());
-        Self { local, clock, sqs, dynamodb, mcp, direct, reap_after, meters, outbound }
+        Self {
+            local,
+            clock,
+            sqs,
+            dynamodb,
+            mcp,
+            direct,
+            reap_after,
+            meters,
+            outbound,
+            queue_name: "toolfleet-calls",
+            secrets: None,
+        }
     }
 
     pub(crate) fn catalog(&self) -> Value {
@@ -112,7 +128,8 @@ impl Rig {
         limits: Limits,
         watch: Option<Arc<dyn Watch>>,
     ) -> Arc<Fleet> {
-        let aws = connect(sqs, &self.dynamodb.url(), self.local.secretsmanager_url(), SENDER).await;
+        let secrets = self.secrets.as_deref().unwrap_or_else(|| self.local.secretsmanager_url());
+        let aws = connect(sqs, &self.dynamodb.url(), secrets, SENDER).await;
         let clock = self.clock.clone();
         let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
         let clock = WorkerClock::Of(Arc::new(now));
@@ -124,7 +141,7 @@ impl Rig {
                 reap_after: self.reap_after,
             }),
             aws,
-            queue_url: self.local.queue_url("toolfleet-calls"),
+            queue_url: self.local.queue_url(self.queue_name),
             tables: Tables::with_prefix("toolfleet"),
             worker: WorkerId::parse("w-test").unwrap(),
             limits,
@@ -144,7 +161,7 @@ impl Rig {
     }
 
     pub(crate) fn queue(&self) -> Queue {
-        self.direct.queue(self.local.queue_url("toolfleet-calls"))
+        self.direct.queue(self.local.queue_url(self.queue_name))
     }
 
     pub(crate) async fn send(&self, body: impl Into<String>) {
@@ -209,8 +226,12 @@ impl Rig {
     }
 
     pub(crate) async fn row(&self, id: &str) -> Option<CallRow> {
+        self.row_of("acme", id).await
+    }
+
+    pub(crate) async fn row_of(&self, tenant: &str, id: &str) -> Option<CallRow> {
         let calls = self.direct.calls(&Tables::with_prefix("toolfleet"));
-        calls.read(&key("acme", id)).await.unwrap()
+        calls.read(&key(tenant, id)).await.unwrap()
     }
 
     pub(crate) async fn outcome(&self, id: &str) -> Seen {

@@ -1,0 +1,300 @@
+//! Isolation: a second tenant at everything that tenants share. Other rows of the matrix: MCP sessions (`conversations.rs`), programs
+//! (`programs.rs`), tokens (`tokens.rs`), results (`records.rs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use toolfleet_aws::Tables;
+use toolfleet_aws::queue::Outgoing;
+use toolfleet_aws::sessions::SessionRow;
+use toolfleet_core::call::{CallRow, HeldReason};
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::message::User;
+use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::time::Timestamp;
+use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_worker::config::Limits;
+use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::intake;
+
+use crate::rig::{CountAcknowledged, Rig, SENDER, START_MS, limits, request};
+
+fn catalog(rig: &Rig) -> Value {
+    let mut catalog = rig.catalog();
+    catalog["tenants"]["senders"][SENDER] = json!(["acme", "globex"]);
+    catalog["tools"][1]["timeout_ms"] = json!(60_000);
+    let hasty = json!({"id": "hasty", "server": "mock", "name": "unsafe", "timeout_ms": 20});
+    catalog["tools"].as_array_mut().unwrap().push(hasty);
+    catalog
+}
+
+async fn fleet(rig: &Rig) -> Arc<Fleet> {
+    rig.fleet_of(catalog(rig), limits(), None).await
+}
+
+fn of(tenant: &str, id: &str, tool: &str) -> Value {
+    let mut request = request(id, tool);
+    request["tenant"] = json!(tenant);
+    request
+}
+
+async fn send(rig: &Rig, request: &Value) {
+    let group = request["tenant"].as_str().map(str::to_owned);
+    rig.queue().send(Outgoing { body: request.to_string(), group, ..Outgoing::default() }).await.unwrap();
+}
+
+async fn ended(rig: &Rig, tenant: &str, id: &str) -> Option<(OutcomeKind, Option<String>)> {
+    let outcome = rig.row_of(tenant, id).await?.finished?.outcome;
+    Some((outcome.kind, outcome.trouble.map(|why| why.code.as_str().to_owned())))
+}
+
+const SUCCEEDED: Option<(OutcomeKind, Option<String>)> = Some((OutcomeKind::Succeeded, None));
+
+/// Whatever befalls one tenant's calls, the other's go through at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twelve_calls_of_one_tenant_that_go_wrong_close_the_server_to_no_other() {
+    let faults = [
+        ("bad arguments", "unsafe", MockFault::rpc(-32_602, "no")),
+        ("a slow tool", "hasty", MockFault::NeverAnswer),
+        ("5xx", "unsafe", MockFault::status(500)),
+        ("an internal error", "unsafe", MockFault::rpc(-32_603, "no")),
+        ("no MCP", "unsafe", MockFault::Garbage("<html>".into())),
+        ("lost answers", "unsafe", MockFault::CloseBeforeAnswer),
+        ("a pause", "unsafe", MockFault::status(429)),
+        ("a long pause", "unsafe", MockFault::status_with(429, "retry-after", "300")),
+        ("refused credentials", "unsafe", MockFault::status(401)),
+        ("a refusal", "unsafe", MockFault::status(403)),
+        ("an odd status", "unsafe", MockFault::status(409)),
+    ];
+    for (what, tool, fault) in faults {
+        let rig = Rig::new().await;
+        let fleet = fleet(&rig).await;
+        rig.mcp.always_for("tools/call", fault);
+        for n in 0..12 {
+            send(&rig, &of("acme", &format!("a{n}"), tool)).await;
+            rig.deliver(&fleet).await;
+        }
+        rig.mcp.behave();
+        send(&rig, &of("globex", "g", "unsafe")).await;
+        rig.deliver(&fleet).await;
+        assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED, "{what}");
+    }
+}
+
+/// What says nothing of the server does not even hold the tenant's own next call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_arguments_and_a_slow_tool_hold_no_other_call_of_their_tenant() {
+    for (tool, fault) in [
+        ("unsafe", MockFault::rpc(-32_602, "no")),
+        ("hasty", MockFault::NeverAnswer),
+        ("unsafe", MockFault::status(401)),
+    ] {
+        let rig = Rig::new().await;
+        let fleet = fleet(&rig).await;
+        rig.mcp.always_for("tools/call", fault);
+        for n in 0..30 {
+            send(&rig, &of("acme", &format!("a{n}"), tool)).await;
+            rig.deliver(&fleet).await;
+        }
+        rig.mcp.behave();
+        send(&rig, &of("acme", "next", "unsafe")).await;
+        rig.deliver(&fleet).await;
+        assert_eq!(ended(&rig, "acme", "next").await, SUCCEEDED, "{tool}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_be_reached_is_left_alone_for_all_its_tenants() {
+    let rig = Rig::new().await;
+    let mut catalog = catalog(&rig);
+    catalog["servers"].as_array_mut().unwrap().push(json!({"id": "away", "url": "http://127.0.0.1:9/mcp"}));
+    let tool = json!({"id": "away", "server": "away", "name": "unsafe"});
+    catalog["tools"].as_array_mut().unwrap().push(tool);
+    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    for n in 0..4 {
+        send(&rig, &of("acme", &format!("a{n}"), "away")).await;
+        rig.deliver(&fleet).await;
+    }
+    send(&rig, &of("globex", "g", "away")).await;
+    rig.deliver(&fleet).await;
+    let row: CallRow = rig.row_of("globex", "g").await.unwrap();
+    let held = row.held().expect("it is held visibly");
+    assert_eq!((held.reason, row.attempts), (HeldReason::ServerUnreachable, 0));
+    assert!(held.last_fault.as_ref().unwrap().contains("connect"), "{held:?}");
+}
+
+/// A worker whose slots are all at one hanging server.
+async fn with_a_hanging_server(rig: &Rig, other: &MockMcp) -> (Arc<Fleet>, Arc<CountAcknowledged>) {
+    other.tool("well", |_| json!({"content": []}));
+    let mut catalog = catalog(rig);
+    catalog["servers"].as_array_mut().unwrap().push(json!({"id": "other", "url": other.url()}));
+    let well = json!({"id": "well", "server": "other"});
+    catalog["tools"].as_array_mut().unwrap().push(well);
+    let gone = Arc::new(CountAcknowledged::default());
+    let limits = Limits { slots: 4, ..limits() };
+    (rig.fleet_of(catalog, limits, Some(gone.clone())).await, gone)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_server_leaves_slots_to_other_servers_and_other_tenants() {
+    let rig = Rig::new().await;
+    let other = MockMcp::start(Era::Modern).await;
+    let (fleet, gone) = with_a_hanging_server(&rig, &other).await;
+    let hold = rig.mcp.hold();
+    for n in 0..24 {
+        send(&rig, &of("acme", &format!("a{n}"), "unsafe")).await;
+    }
+    let worker = tokio::spawn(intake::run(fleet.clone()));
+    rig.mcp.arrived("tools/call", 4).await;
+    // The same tenant at another server, and another tenant at the hanging one.
+    send(&rig, &of("acme", "well", "well")).await;
+    gone.reached(1).await;
+    assert_eq!(ended(&rig, "acme", "well").await, SUCCEEDED);
+    send(&rig, &of("globex", "g", "unsafe")).await;
+    rig.mcp.arrived("tools/call", 5).await;
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 5, "the flood has no more than its share");
+    fleet.shutdown.begin(Duration::from_secs(10));
+    drop(hold);
+    worker.await.unwrap();
+    assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_tenant_at_one_server_uses_every_slot() {
+    let rig = Rig::new().await;
+    let other = MockMcp::start(Era::Modern).await;
+    let (fleet, gone) = with_a_hanging_server(&rig, &other).await;
+    let hold = rig.mcp.hold();
+    for n in 0..4 {
+        send(&rig, &of("acme", &format!("a{n}"), "unsafe")).await;
+    }
+    let worker = tokio::spawn(intake::run(fleet.clone()));
+    rig.mcp.arrived("tools/call", 4).await;
+    drop(hold);
+    gone.reached(4).await;
+    fleet.shutdown.begin(Duration::from_secs(5));
+    worker.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_goes_only_to_a_queue_of_its_own_tenant() {
+    let rig = Rig::new().await;
+    let mut catalog = catalog(&rig);
+    let replies = rig.local.queue_url("toolfleet-replies");
+    catalog["reply_queues"] = json!({"acme": [replies]});
+    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    for tenant in ["globex", "acme"] {
+        let mut request = of(tenant, "c", "unsafe");
+        request["reply"] = json!({"sqs_queue_url": replies});
+        send(&rig, &request).await;
+        rig.deliver(&fleet).await;
+    }
+    let refused = (OutcomeKind::Refused, Some("reply_not_allowed".to_owned()));
+    assert_eq!(ended(&rig, "globex", "c").await, Some(refused));
+    assert_eq!(ended(&rig, "acme", "c").await, SUCCEEDED);
+    let notices = rig.direct.queue(&replies).receive(10, 0, 1).await.unwrap();
+    assert_eq!(notices.len(), 1);
+    assert!(notices[0].body.contains("acme"), "{}", notices[0].body);
+    // Nor does a message that is no request get a notice there.
+    let broken =
+        json!({"v": 1, "tenant": "globex", "call_id": "x", "reply": {"sqs_queue_url": replies}, "odd": 1});
+    send(&rig, &broken).await;
+    rig.deliver(&fleet).await;
+    assert!(rig.direct.queue(&replies).receive(10, 0, 1).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_that_requires_sessions_refuses_calls_without_one() {
+    for (rule, unknown) in [("required", SUCCEEDED), ("registered", None)] {
+        let rig = Rig::new().await;
+        let mut catalog = catalog(&rig);
+        catalog["tenants"]["sessions"] = json!({"acme": rule});
+        let fleet = rig.fleet_of(catalog, limits(), None).await;
+        for (tenant, id, session) in
+            [("acme", "none", None), ("globex", "none", None), ("acme", "met", Some("s"))]
+        {
+            let mut request = of(tenant, id, "unsafe");
+            if let Some(session) = session {
+                request["session"] = json!(session);
+            }
+            send(&rig, &request).await;
+            rig.deliver(&fleet).await;
+        }
+        let refused = Some((OutcomeKind::Refused, Some("session_invalid".to_owned())));
+        assert_eq!(ended(&rig, "acme", "none").await, refused, "{rule}");
+        assert_eq!(ended(&rig, "globex", "none").await, SUCCEEDED, "{rule}: of another tenant");
+        assert_eq!(ended(&rig, "acme", "met").await, unknown.or(refused), "{rule}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_of_one_tenant_is_none_of_another() {
+    let rig = Rig::new().await;
+    let fleet = fleet(&rig).await;
+    let table = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
+    let expires_at = Timestamp::from_ms(i64::try_from(START_MS).unwrap()).plus_ms(60_000);
+    let narrow = SessionRow { expires_at, grants: vec!["safe".into()], user: None };
+    let session = SessionId::parse("s").unwrap();
+    table.create(&Tenant::parse("acme").unwrap(), &session, &narrow).await.unwrap();
+    for tenant in ["acme", "globex"] {
+        let mut request = of(tenant, "c", "unsafe");
+        request["session"] = json!("s");
+        send(&rig, &request).await;
+        rig.deliver(&fleet).await;
+    }
+    let refused = Some((OutcomeKind::Refused, Some("session_invalid".to_owned())));
+    assert_eq!(ended(&rig, "acme", "c").await, refused);
+    assert_eq!(ended(&rig, "globex", "c").await, SUCCEEDED);
+}
+
+/// Calls of the tool that is open to the role `admin` alone: the user that a message names, and how the call ends.
+async fn act_as(rig: &Rig, fleet: &Arc<Fleet>, session: Option<&str>) {
+    let said = [
+        ("nobody", Value::Null, SUCCEEDED),
+        ("herself", json!({"id": "ann"}), SUCCEEDED),
+        ("narrowed", json!({"id": "ann", "roles": ["support"]}), None),
+        ("another", json!({"id": "eve", "roles": ["admin"]}), None),
+        ("more", json!({"id": "ann", "roles": ["admin", "root"]}), None),
+    ];
+    for (id, user, ends) in said {
+        let mut request = of("acme", id, "closed");
+        if let Some(session) = session {
+            request["session"] = json!(session);
+        }
+        if !user.is_null() {
+            request["user"] = user;
+        }
+        send(rig, &request).await;
+        rig.deliver(fleet).await;
+        let denied = Some((OutcomeKind::Refused, Some("access_denied".to_owned())));
+        assert_eq!(ended(rig, "acme", id).await, ends.or(denied), "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_bound_to_a_user_acts_as_nobody_else() {
+    let rig = Rig::new().await;
+    rig.mcp.tool("closed", |_| json!({"content": []}));
+    let fleet = fleet(&rig).await;
+    let table = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
+    let expires_at = Timestamp::from_ms(i64::try_from(START_MS).unwrap()).plus_ms(60_000);
+    let roles = vec!["admin".to_owned(), "support".to_owned()];
+    let user = Some(User { id: "ann".into(), kind: None, roles });
+    let row = SessionRow { expires_at, grants: vec!["*".into()], user };
+    let session = SessionId::parse("s").unwrap();
+    table.create(&Tenant::parse("acme").unwrap(), &session, &row).await.unwrap();
+    assert_eq!(table.read(&Tenant::parse("acme").unwrap(), &session).await.unwrap(), Some(row));
+    act_as(&rig, &fleet, Some("s")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_is_bound_to_a_user_acts_as_nobody_else() {
+    let rig = Rig::new().await;
+    rig.mcp.tool("closed", |_| json!({"content": []}));
+    let mut catalog = catalog(&rig);
+    catalog["tenants"]["senders"][SENDER] =
+        json!({"tenants": ["acme"], "user": {"id": "ann", "roles": ["admin", "support"]}});
+    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    act_as(&rig, &fleet, None).await;
+}
