@@ -36,6 +36,8 @@ pub(crate) struct Refusal {
     pub(crate) code: Option<i64>,
     /// Whether that error carries the request's id.
     pub(crate) with_our_id: bool,
+    /// Whether the body may have been an answer to the request: it is cut off, or a result.
+    pub(crate) may_be_answer: bool,
     pub(crate) supported: Vec<String>,
 }
 
@@ -49,8 +51,13 @@ impl Trouble {
     /// A JSON-RPC error that came with a success status, or as a message of a stream or a program.
     pub(crate) fn of_rpc(error: RpcError) -> Self {
         let RpcError { code, with_our_id, .. } = error;
-        let refusal =
-            Refusal { status: 200, code: Some(code), with_our_id, supported: error.supported.clone() };
+        let refusal = Refusal {
+            status: 200,
+            code: Some(code),
+            with_our_id,
+            may_be_answer: false,
+            supported: error.supported.clone(),
+        };
         let proves = with_our_id && refuses_request(code);
         Self { fault: of_code(error, proves), refusal: Some(refusal) }
     }
@@ -68,7 +75,8 @@ impl Trouble {
     /// A response whose status is no success, and whose body did not come whole: it may have been an answer to the request.
     pub(crate) fn of_cut(status: u16, headers: &HeaderMap) -> Self {
         let fault = ambiguous(status, headers, "its body did not come whole".to_owned());
-        let refusal = Refusal { status, code: None, with_our_id: false, supported: Vec::new() };
+        let refusal =
+            Refusal { status, code: None, with_our_id: false, may_be_answer: true, supported: Vec::new() };
         Self { fault, refusal: Some(refusal) }
     }
 
@@ -88,6 +96,7 @@ impl Trouble {
             status,
             code: error.as_ref().map(|error| error.code),
             with_our_id: error.as_ref().is_some_and(|error| error.with_our_id),
+            may_be_answer: is_open,
             supported: error.as_ref().map(|error| error.supported.clone()).unwrap_or_default(),
         };
         let fault = match (status, error) {
@@ -152,7 +161,7 @@ impl Refusal {
     /// It proves that the session is lost only where the session existed before the request.
     pub(crate) fn denies_session(&self) -> bool {
         match (self.status, self.code) {
-            (404, None) => true,
+            (404, None) => !self.may_be_answer,
             (404, Some(-32_001 | -32_600)) => true,
             (404 | 400, Some(code)) => {
                 !self.with_our_id
