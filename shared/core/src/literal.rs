@@ -178,25 +178,28 @@ pub(crate) fn wrong_argument(args: &[String]) -> Option<(usize, String)> {
         if !script && is_placeholder(arg) {
             return Some((i, "holds a placeholder, which nothing fills in here; write the value, or give the program a variable in `env`".to_owned()));
         }
-        let is_header = matches!(before, "-H" | "--header" | "--headers");
-        let (name, value) = match arg.split_once('=') {
-            Some((name, value)) if !script => (name, value),
-            _ if is_header => {
-                arg.split_once(':').map_or(("", arg.as_str()), |(name, value)| (name, value.trim()))
-            }
-            _ if arg.starts_with('-') => ("", ""),
-            _ => (before, arg.as_str()),
+        let header = match before {
+            "-H" | "--header" | "--headers" => Some(arg.as_str()),
+            _ => ["--header=", "--headers=", "-H"].into_iter().find_map(|start| arg.strip_prefix(start)),
         };
-        if !script && arg.starts_with('-') && !arg.contains('=') {
+        let is_option = arg.starts_with('-');
+        let (name, value) = match (header.filter(|header| !header.is_empty()), arg.split_once('=')) {
+            (Some(header), _) => {
+                header.split_once(':').map_or(("", header), |(name, value)| (name, value.trim()))
+            }
+            (None, Some((name, value))) if is_option || !script => (name, value),
+            (None, _) if is_option => ("", ""),
+            (None, _) => (before, arg.as_str()),
+        };
+        if !script && is_option && !arg.contains('=') {
             option = arg;
         }
-        let named = name.trim_start_matches('-');
-        if is_header && is_placeholder(value) {
+        let of_shell = script && header.is_none() && !is_option;
+        if !of_shell && is_placeholder(value) {
             return Some((i, unfilled()));
         }
-        if wrong_in(if script && !is_header { "" } else { named }, value, false)
-            .is_some_and(|_| !script || is_header || !is_placeholder(value))
-        {
+        let name = if of_shell { "" } else { name.trim_start_matches('-') };
+        if !(of_shell && is_placeholder(value)) && wrong_in(name, value, false).is_some() {
             return Some((i, format!("holds a secret itself; {remedy}")));
         }
     }
@@ -353,6 +356,9 @@ mod tests {
         assert_eq!(wrong(&["run", "-e", "GITHUB_TOKEN=abc"]), Some(2));
         assert_eq!(wrong(&["mcp-remote", "https://h/mcp", "--header", "Authorization: Bearer abc"]), Some(3));
         assert_eq!(wrong(&["--header", "X-Api-Key:${KEY}"]), Some(1));
+        assert_eq!(wrong(&["--header=Authorization: Bearer abc"]), Some(0));
+        assert_eq!(wrong(&["--header", "X-Api-Key:YWJj="]), Some(1));
+        assert_eq!(wrong(&["--password=two words"]), Some(0));
         assert_eq!(wrong(&["https://h/?token=abc"]), Some(0));
         assert_eq!(wrong(&["--key", "${KEY}"]), Some(1));
         assert_eq!(wrong(&["postgresql://u:pw@h/db"]), Some(0));
