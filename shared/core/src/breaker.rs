@@ -149,9 +149,11 @@ impl Pause {
         if standing.is_none() {
             self.asked = self.asked.saturating_add(1);
         }
+        // A server that says how long is taken at its word; one that says nothing, or next to nothing, is asked ever more rarely.
         let grown_ms = (FIRST_PAUSE_MS << self.asked.saturating_sub(1).min(16)).min(LONGEST_PAUSE_MS);
         let until = match (standing, floor_ms) {
-            (None, floor_ms) => now.plus_ms(grown_ms.max(floor_ms.unwrap_or(0))),
+            (None, Some(floor_ms)) if floor_ms >= FIRST_PAUSE_MS => now.plus_ms(floor_ms),
+            (None, Some(_) | None) => now.plus_ms(grown_ms),
             (Some(standing), None) => standing,
             (Some(standing), Some(floor_ms)) => standing.max(now.plus_ms(floor_ms)),
         };
@@ -262,5 +264,12 @@ mod tests {
         assert_eq!(pause.left_ms(at(61_999)), Some(1));
         assert_eq!(pause.left_ms(at(62_000)), None);
         assert_eq!(pause.asked(Some(1), at(62_000)), 2_000, "it grows above a floor that is too low");
+        for n in 1..5 {
+            assert_eq!(
+                pause.asked(Some(1_500), at(62_000 + n * 10_000)),
+                1_500,
+                "it is waited for, and no longer"
+            );
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Search<'_> {
                     let below = secret || names_a_secret(&key);
                     // A map can be keyed by a token or an address.
                     if redact::key(&key).is_none() {
-                        self.value(&key, path, is_a_credential(&key));
+                        self.value(&key, path, true);
                     }
                     path.push(key.into_owned());
                     self.node(item, path, below);

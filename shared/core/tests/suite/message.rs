@@ -61,7 +61,12 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
         (with(r#""server":"crm""#), "server", "give one of the two"),
         (with(r#""name":"find""#), "name", "belongs to `server`"),
         (with(r#""reply":{"pigeon":"x"}"#), "reply", "expected one of `sqs_queue_url`"),
-        (with(r#""reply":{"sqs_queue_url":"http://q","colour":1}"#), "reply", "one of"),
+        (
+            with(r#""reply":{"sqs_queue_url":"http://q","colour":1}"#),
+            "reply",
+            "exactly one of `sqs_queue_url`",
+        ),
+        (with(r#""reply":{}"#), "reply", "exactly one of"),
         (with(r#""group":{"id":"g","size":2,"colour":1}"#), "group.colour", "unknown field `colour`"),
         (with(r#""retry":{"max_attempts":2,"colour":1}"#), "retry.colour", "unknown field `colour`"),
         (with(r#""operation":"tools/run""#), "operation", "expected one of `tools/call`"),

@@ -9,7 +9,7 @@ use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::{CallRequest, Operation};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind, Trouble};
-use toolfleet_core::shape::shape;
+use toolfleet_core::shape::{ShownArguments, shape};
 use toolfleet_core::time::Timestamp;
 use toolfleet_core::{echo, redact};
 
@@ -82,6 +82,11 @@ pub(super) fn of(
         enqueued_at: arrival.enqueued_at,
         started_at: None,
     }
+}
+
+/// What a server said, without any value of the arguments: the log is read by whoever runs the fleet.
+pub(super) fn for_the_log(said: &impl ToString, request: &CallRequest) -> String {
+    echo::without_values(said.to_string(), request.arguments.get(), &ShownArguments::none())
 }
 
 /// The outcome with a sentence that repeats no secret of the arguments. A tool's own sentence is a part of its content and stays.

@@ -15,6 +15,7 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::{Answer, AnswerKind, Questions, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
+use super::account;
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked, Task};
 use super::hold::{Wait, reason_of, unavailable, waits_until};
@@ -222,7 +223,8 @@ async fn attempts(
             }
             Err(fault) => fault.paused_for(pause_ms),
         };
-        tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, %fault, "an attempt failed");
+        let told = account::for_the_log(&fault, &call.request);
+        tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, fault = told, "an attempt failed");
         if fault.may_have_run() == MayHaveRun::Unknown {
             trail.exposed.store(true, Ordering::Release);
         }

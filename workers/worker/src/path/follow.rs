@@ -13,6 +13,7 @@ use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as
 use toolfleet_mcp::{Questions, TaskQuestion, TaskState};
 use tracing::Instrument as _;
 
+use super::account;
 use super::execute::{how_to_answer, outcome_of};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
@@ -104,7 +105,8 @@ pub(super) async fn ask(
         Ok(asked) => return asked,
         Err(fault) => fault.paused_for(pause_ms),
     };
-    tracing::info!(call = %ready.call.request.key, server = %server, %fault, "a question after a task failed");
+    let told = account::for_the_log(&fault, &ready.call.request);
+    tracing::info!(call = %ready.call.request.key, server = %server, fault = told, "a question after a task failed");
     let wait = backoff::after_tries(arrival.tries());
     let after_ms = match fault.retry_class() {
         RetryClass::Permanent => return Asked::Unanswerable(unanswerable(&fault)),

@@ -14,6 +14,7 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 use toolfleet_core::time::Timestamp;
 
+use super::account;
 use super::record::{self, Concluded};
 use super::swap::{Turn, apply};
 use super::visit::Arrival;
@@ -71,7 +72,7 @@ impl Wait {
     pub(super) fn log(&self, request: &CallRequest) {
         let Held { reason, server, next_try_at, last_fault, .. } = &*self.held;
         let server = server.as_ref().map(ServerId::as_str);
-        let fault = last_fault.as_deref();
+        let fault = last_fault.as_ref().map(|fault| account::for_the_log(fault, request));
         tracing::info!(
             call = %request.key, server, reason = reason.as_str(), %next_try_at, fault, code = "held",
             "a call waits: {}", reason.sentence()

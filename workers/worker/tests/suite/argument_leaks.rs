@@ -222,9 +222,6 @@ async fn the_hunt() {
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("an attempt failed"), "{log}");
     for line in log.lines() {
-        let of_server = line.contains("an attempt failed");
-        let leaked =
-            secrets.iter().any(|secret| line.contains(secret)) || (!of_server && line.contains(MARK));
-        assert!(!leaked, "{line}");
+        assert!(!line.contains(MARK), "{line}");
     }
 }

@@ -483,7 +483,6 @@ fn too_large() -> Vec<Case> {
     vec![
         large("a body of a declared length", MockFault::Garbage("x".repeat(200_000))),
         large("a body without end", MockFault::EndlessBody),
-        large("a stream without end", MockFault::EndlessStream),
         large("an event without end", MockFault::events(&[&event])),
         case(
             "unsafe",

@@ -113,6 +113,13 @@ async fn a_dead_letter_gets_its_end_record_and_notice_though_its_reaper_dies_aft
             let audit = rig.audit_of("c1", AuditKind::Call).await;
             assert_eq!(audit.len(), 1, "{context}: {audit:?}");
             assert_eq!(audit[0].outcome, kind, "{context}");
+            let caller = seen.row.caller.expect("who asked");
+            assert_eq!(
+                (audit[0].sender.clone(), audit[0].message_id.clone()),
+                (caller.sender, caller.message_id)
+            );
+            assert!(audit[0].message_id.is_some() && audit[0].sender.is_some(), "{context}: {audit:?}");
+            assert!(rig.audit_of("c1", AuditKind::Duplicate).await.is_empty(), "{context}");
             let told = notices(&rig).await;
             assert!(!told.is_empty(), "{context}: the caller is told");
             assert!(

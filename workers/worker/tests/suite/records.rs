@@ -81,7 +81,7 @@ async fn the_record_of_a_call_names_who_asked_first_whoever_finishes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_a_refusal_or_the_reaper_makes_keeps_who_asked_too() {
+async fn a_row_that_a_refusal_or_a_passed_deadline_makes_keeps_who_asked() {
     let rig = Rig::new().await;
     rig.send(asked_by("ann", "refused", "paused").to_string()).await;
     let mut late = asked_by("ann", "late", "safe");

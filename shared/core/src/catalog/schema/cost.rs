@@ -251,7 +251,11 @@ impl<'a> Survey<'a> {
             Some(())
         })?;
         for reference in references(schema) {
-            inner.push((1, self.names.resolve(self.root, part, reference)?));
+            match self.names.resolve(self.root, part, reference) {
+                Some(meant) => inner.push((1, meant)),
+                // It leads out of the document: the compiler says whether it leads anywhere, and nothing counts what it costs.
+                None => cost.add(1, Cost { visits: u64::MAX, ..Cost::default() }),
+            }
         }
         for (times, inner) in inner {
             cost.add(times, self.part(inner, depth.saturating_add(1))?);

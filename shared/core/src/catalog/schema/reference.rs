@@ -1,7 +1,7 @@
 //! Resolves the references within one schema document: JSON pointers, anchors, and the ids of embedded schemas.
 //!
-//! It only has to find what the compiler finds, so that the work can be counted before it is done. What it does not find counts as
-//! too much work.
+//! It only has to find what the compiler finds, so that the work can be counted before it is done. What it does not find is never
+//! judged by.
 
 use std::collections::HashMap;
 

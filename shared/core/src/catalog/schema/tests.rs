@@ -170,6 +170,13 @@ fn references_by_anchor_id_and_escaped_pointer_are_followed() {
 }
 
 #[test]
+fn a_reference_out_of_the_document_does_not_compile_or_judges_nothing() {
+    assert!(InputSchema::compile(&json!({ "$ref": "https://example.com/other" })).is_err());
+    let of_schemas = json!({ "$ref": "https://json-schema.org/draft/2020-12/schema" });
+    assert_eq!(judged(&of_schemas, "{}"), Verdict::OverBudget);
+}
+
+#[test]
 fn half_a_surrogate_pair_in_arguments_is_judged_as_a_character() {
     let schema = json!({ "properties": { "a": { "type": "string", "maxLength": 1 } } });
     assert_eq!(judged(&schema, r#"{"a":"\ud800"}"#), Verdict::Fits);

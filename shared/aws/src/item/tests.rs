@@ -1,0 +1,190 @@
+use toolfleet_core::notes::Note;
+use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
+
+use super::*;
+
+fn notes() -> Notes {
+    let mut notes = Notes::none(Timestamp::from_ms(6));
+    let line = |text: &str| Note::Log(LogLine { level: "info".into(), text: text.into() });
+    notes.take(line("a: b"), notes.at);
+    notes.take(line(""), notes.at);
+    let amount = |number| Amount::new(number).unwrap();
+    let message = Some("half".to_owned());
+    let progress = Progress { progress: amount(0.1 + 0.2), total: Some(amount(7.0)), message };
+    notes.take(Note::Progress(progress), notes.at);
+    notes
+}
+
+fn caller() -> Caller {
+    let user = User { id: "u".into(), kind: Some("staff".into()), roles: vec!["a".into(), "b".into()] };
+    Caller {
+        session: Some(SessionId::parse("s:1").unwrap()),
+        user: Some(user),
+        agent: Some("planner".into()),
+        group: Some(Group { id: GroupId::parse("g").unwrap(), size: 3 }),
+        sender: Some("AROA:w".into()),
+        message_id: Some("m-1".into()),
+    }
+}
+
+fn held() -> Held {
+    let server = ServerId::parse("crm").unwrap();
+    Held::new(HeldReason::ServerUnreachable, Some(server), Timestamp::from_ms(7), 9).with_fault("refused")
+}
+
+fn row(content: Option<&str>, why: Option<Why>) -> CallRow {
+    let outcome = Outcome {
+        kind: OutcomeKind::Succeeded,
+        trouble: why,
+        content: content.map(|c| RawValue::from_string(c.to_owned()).unwrap()),
+    };
+    CallRow {
+        key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c:1").unwrap() },
+        state: State::Done,
+        rev: 3,
+        fence: 2,
+        nonce: Some(Nonce::from_random(7)),
+        worker: Some(WorkerId::parse("w").unwrap()),
+        lease_until: Some(Timestamp::from_ms(5)),
+        attempts: 2,
+        exposed: true,
+        digest: Some(Digest::of_text("q")),
+        caller: Some(Box::new(caller())),
+        enqueued_at: Timestamp::from_ms(1),
+        started_at: Some(Timestamp::from_ms(2)),
+        cancel_requested_at: Some(Timestamp::from_ms(3)),
+        task: Some("t".into()),
+        unanswered: true,
+        poll_at: Some(Timestamp::from_ms(6)),
+        held: Some(Box::new(held())),
+        definition: Some("d".into()),
+        notes: Some(Box::new(notes())),
+        finished: Some(Finished { outcome, at: Timestamp::from_ms(4) }),
+        expires_at: Timestamp::from_ms(9_000),
+    }
+}
+
+#[test]
+fn a_row_comes_back_as_it_went_with_its_result_byte_for_byte() {
+    let why = Why::new(Code::RateLimited, "slow", MayHaveRun::No).retryable(Some(7));
+    let long = format!(r#"{{ "a" : 1.50, "text":"{}" }}"#, "lorem ipsum ".repeat(500));
+    for content in [None, Some(r#"{ "b":1,"a": [ 1e3 ] }"#), Some(long.as_str())] {
+        for why in [None, Some(why.clone())] {
+            let row = row(content, why);
+            assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+        }
+    }
+    let bare = CallRow {
+        state: State::Pending,
+        nonce: None,
+        worker: None,
+        lease_until: None,
+        exposed: false,
+        digest: None,
+        caller: None,
+        started_at: None,
+        cancel_requested_at: None,
+        task: None,
+        unanswered: false,
+        poll_at: None,
+        held: None,
+        definition: None,
+        notes: None,
+        finished: None,
+        ..row(None, None)
+    };
+    assert_eq!(from_item(&to_item(&bare)).unwrap(), bare);
+}
+
+#[test]
+fn a_caller_comes_back_with_as_much_as_is_known_of_it() {
+    let bare_user = User { id: String::new(), ..User::default() };
+    for caller in [
+        Caller::default(),
+        Caller { user: Some(bare_user), ..Caller::default() },
+        Caller::unknown(Some("AIDA"), Some("m")),
+    ] {
+        let row = CallRow { caller: Some(Box::new(caller)), ..row(None, None) };
+        assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+    }
+}
+
+#[test]
+fn the_row_of_a_usual_call_stays_below_one_write_unit() {
+    let usual = CallRow {
+        notes: None,
+        task: None,
+        ..row(Some(r#"{"content":[{"type":"text","text":"ok"}]}"#), None)
+    };
+    let item = to_item(&usual);
+    let bytes: usize = item.iter().map(|(name, value)| name.len() + bytes_of(value)).sum();
+    assert!(bytes < 900, "{bytes}");
+}
+
+#[test]
+fn a_long_result_is_compressed_and_a_short_one_stays_readable() {
+    let long = format!("\"{}\"", "lorem ipsum ".repeat(500));
+    assert!(to_item(&row(Some(&long), None)).contains_key("result_gz"));
+    assert!(to_item(&row(Some("{}"), None)).contains_key("result"));
+}
+
+#[test]
+fn a_result_that_no_compression_makes_small_enough_does_not_fit() {
+    let mut noise = String::new();
+    let mut state = 1_u64;
+    while noise.len() < 900_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        noise.push_str(&format!("{state:x}"));
+    }
+    let row = row(Some(&format!("\"{noise}\"")), None);
+    assert!(fits(&row.finished.unwrap().outcome).is_err());
+}
+
+#[tokio::test]
+async fn a_large_result_is_compressed_beside_the_runtime() {
+    let outcome = |bytes: usize| {
+        Outcome::succeeded(RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap())
+    };
+    let mut small = Box::pin(crate::calls::Calls::fitting(outcome(1_000)));
+    assert!(futures::poll!(small.as_mut()).is_ready());
+    let mut large = Box::pin(crate::calls::Calls::fitting(outcome(16 * 1024 * 1024)));
+    assert!(futures::poll!(large.as_mut()).is_pending());
+    assert!(large.await.is_ok());
+}
+
+#[test]
+fn a_sentence_counts_like_a_result() {
+    let outcome = |bytes: usize| {
+        let content = RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap();
+        let mut outcome = Outcome::tool_error(content, "");
+        // Larger than the core makes one: the row counts whatever it is given.
+        outcome.trouble.as_mut().unwrap().message = "a".repeat(bytes);
+        outcome
+    };
+    assert!(fits(&outcome(300 * 1024)).is_ok(), "the content alone is compressed");
+    assert!(fits(&outcome(500 * 1024)).is_err());
+}
+
+#[test]
+fn results_of_every_shape_and_size_come_back_byte_for_byte() {
+    let mut chance = 7_u64;
+    let mut next = |below: u64| {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (chance >> 33) % below
+    };
+    let pieces =
+        [" ", "\n", "\\u0000", "\\\"", "é", "😀", "\\/", "1.50", "aaaaaaaa", "{", "]", "\\ud83d\\ude00"];
+    for _ in 0..300 {
+        let mut inner = String::new();
+        for _ in 0..next(200) {
+            let piece = pieces[usize::try_from(next(pieces.len() as u64)).unwrap()];
+            inner.push_str(if piece == "\n" { "\\n" } else { piece });
+        }
+        let text = format!(r#"{{ "n":{}.{:03}e1, "s" :[ "{inner}" ]}}"#, next(10), next(1_000));
+        let row = row(Some(&text), None);
+        let item = to_item(&row);
+        let back = from_item(&item).unwrap();
+        assert_eq!(back.finished.unwrap().outcome.content.unwrap().get(), text);
+        assert!(item.contains_key("result") != item.contains_key("result_gz"));
+    }
+}
