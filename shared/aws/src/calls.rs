@@ -19,7 +19,10 @@ use crate::trouble::Trouble;
 /// A smaller result is compressed where it is met: to hand it over would cost more.
 const LARGE_BYTES: usize = 256 * 1024;
 
-static PLACES: Semaphore = Semaphore::const_new(2);
+/// Where results are tried, and where they are compressed to be stored: who has waited for the first does not wait behind others for the
+/// second.
+static TRYING: Semaphore = Semaphore::const_new(2);
+static STORING: Semaphore = Semaphore::const_new(2);
 
 /// The calls table.
 #[derive(Debug, Clone)]
@@ -44,7 +47,7 @@ impl Calls {
     pub async fn fitting(outcome: Outcome) -> Result<Outcome, usize> {
         let bytes = outcome.content.as_ref().map_or(0, |content| content.get().len());
         let fit = move || item::fits(&outcome).map(|()| outcome);
-        if bytes < LARGE_BYTES { fit() } else { beside(fit).await.unwrap_or(Err(bytes)) }
+        if bytes < LARGE_BYTES { fit() } else { beside(&TRYING, fit).await.unwrap_or(Err(bytes)) }
     }
 
     /// Stores `new` if what was `seen` still stands: nothing, or a row of the same revision.
@@ -116,12 +119,17 @@ async fn row_beside(row: &CallRow) -> Result<Item, Trouble> {
         return Ok(item::to_item(row));
     }
     let row = row.clone();
-    beside(move || item::to_item(&row)).await.ok_or_else(|| Trouble::passing("a row could not be compressed"))
+    beside(&STORING, move || item::to_item(&row))
+        .await
+        .ok_or_else(|| Trouble::passing("a row could not be compressed"))
 }
 
 /// What `work` gives, on a thread of its own, or nothing where it panics. No more of it runs at once than there are places.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let place = PLACES.acquire().await.ok()?;
+async fn beside<T: Send + 'static>(
+    places: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let place = places.acquire().await.ok()?;
     let placed = move || {
         let _place = place;
         work()

@@ -22,6 +22,7 @@ use super::hold::{Wait, reason_of, unavailable, waits_until};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::prepare::ReadyCall;
+use super::record;
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -105,7 +106,22 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
     let ClaimedCall { ready, claim, row, since, task, overheard, .. } = call;
     let task = task.as_ref();
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(fleet.now()));
-    let mut attempts = Box::pin(work(fleet, arrival, ready, task, overheard, trail, deadline));
+    let attempts = async {
+        match work(fleet, arrival, ready, task, overheard, trail, deadline).await {
+            // A large result takes a while to be compressed: the claim is held meanwhile.
+            Executed::Finished(outcome) if outcome.content.is_some() => {
+                let exposed = trail.exposed.swap(true, Ordering::AcqRel);
+                let outcome = record::fitting(outcome).await;
+                trail.exposed.store(exposed, Ordering::Release);
+                Executed::Finished(outcome)
+            }
+            executed @ (Executed::Finished(_)
+            | Executed::Later { .. }
+            | Executed::Held(_)
+            | Executed::Parked { .. }) => executed,
+        }
+    };
+    let mut attempts = Box::pin(attempts);
     let mut heart = Box::pin(lease::keep(fleet, arrival, claim, row, *since, overheard));
     let mut beating = true;
     loop {

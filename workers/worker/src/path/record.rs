@@ -52,7 +52,12 @@ pub(super) enum Concluded {
     Lost,
 }
 
-/// Stores the outcome of a call that was executed.
+/// The outcome, if it fits into a row; else one that says so. Takes a while where the result is large.
+pub(super) async fn fitting(outcome: Outcome) -> Outcome {
+    Calls::fitting(outcome).await.unwrap_or_else(too_large)
+}
+
+/// Stores the outcome of a call that was executed, which [`fitting`] has made fit.
 pub(super) async fn finish(
     fleet: &Fleet,
     arrival: &Arrival,
@@ -66,7 +71,6 @@ pub(super) async fn finish(
     // A task that was certainly not answered waits for another call.
     let task = task.filter(|task| !task.unanswered || exposed).map(|task| task.handle);
     let (late, outcome) = (outcome.kind, account::without_secrets(outcome, &request));
-    let outcome = Calls::fitting(outcome).await.unwrap_or_else(too_large);
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(fleet, &row, &event).await? {
         Turn::Stored { row, .. } => {
