@@ -17,6 +17,14 @@ pub enum Fault {
         /// What the network said.
         detail: String,
     },
+    /// What has to come before the call failed, so that the call was not sent: the server's version, its session, its program.
+    #[error("the call was not sent: {detail}")]
+    NotSent {
+        /// What was tried, and what it met.
+        detail: String,
+        /// What was in the way.
+        cause: NotSentCause,
+    },
     /// HTTP 429, or the server's own word to slow down. Nothing was executed.
     #[error("the server asks to slow down")]
     RateLimited {
@@ -141,6 +149,17 @@ pub enum Fault {
     },
 }
 
+/// What kept a call from being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSentCause {
+    /// The server was reached and failed, or its program did.
+    Answer,
+    /// The attempt's time was over.
+    Time,
+    /// All places of this worker for the server's programs are in use.
+    Place,
+}
+
 /// Whether this JSON-RPC error code, in an answer with the request's id, proves that the tool did not run: parse error, invalid
 /// request, unknown method, invalid params (JSON-RPC 2.0, section 5.1), and the header, capability and version errors of MCP
 /// 2026-07-28.
@@ -200,6 +219,7 @@ impl Fault {
     pub fn map_text(self, change: impl Fn(String) -> String) -> Self {
         match self {
             Self::Connect { detail } => Self::Connect { detail: change(detail) },
+            Self::NotSent { detail, cause } => Self::NotSent { detail: change(detail), cause },
             Self::RegisterAway { detail } => Self::RegisterAway { detail: change(detail) },
             Self::Forbidden { scope } => Self::Forbidden { scope: scope.map(change) },
             Self::Credential { detail } => Self::Credential { detail: change(detail) },
@@ -240,12 +260,46 @@ impl Fault {
         }
     }
 
+    /// The fault without any word of the server: what other calls, other callers and other tenants may be told of it.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::NotSent { cause: NotSentCause::Answer, .. } => {
+                "what has to come before a call failed at the server".to_owned()
+            }
+            Self::Forbidden { .. } => "the server forbids the call (HTTP 403)".to_owned(),
+            Self::Rpc { code, .. } | Self::RpcAmbiguous { code, .. } => {
+                format!("the server answered with JSON-RPC error {code}")
+            }
+            Self::ServerStatus { status, .. } | Self::ClientStatus { status, .. } => {
+                format!("the server answered HTTP {status}")
+            }
+            Self::VersionUnsupported { .. } => "the server supports none of our MCP versions".to_owned(),
+            Self::InvalidAnswer { .. } => "the server's answer is not valid MCP".to_owned(),
+            Self::Redirect { .. } => "the server redirects".to_owned(),
+            Self::AnswerLost { .. } => "the answer was lost".to_owned(),
+            // These hold words of our own: of the network, of the configuration, numbers.
+            Self::Connect { .. }
+            | Self::NotSent { .. }
+            | Self::RateLimited { .. }
+            | Self::RegisterAway { .. }
+            | Self::Unauthorized
+            | Self::Credential { .. }
+            | Self::CredentialPending { .. }
+            | Self::SessionLost
+            | Self::NotResumable { .. }
+            | Self::AttemptTimeout { .. }
+            | Self::AnswerTooLarge { .. }
+            | Self::AddressRefused { .. } => self.to_string(),
+        }
+    }
+
     /// What may follow.
     pub const fn retry_class(&self) -> RetryClass {
         match self {
-            Self::Connect { .. } | Self::CredentialPending { .. } | Self::SessionLost => {
-                RetryClass::NotExecuted
-            }
+            Self::Connect { .. }
+            | Self::NotSent { .. }
+            | Self::CredentialPending { .. }
+            | Self::SessionLost => RetryClass::NotExecuted,
             Self::RateLimited { retry_after_ms } => RetryClass::Pause { after_ms: *retry_after_ms },
             Self::RegisterAway { .. } => RetryClass::Pause { after_ms: Some(REGISTER_PAUSE_MS) },
             Self::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => {
@@ -277,6 +331,7 @@ impl Fault {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Connect { .. }
+            | Self::NotSent { .. }
             | Self::RateLimited { .. }
             | Self::SessionLost
             | Self::AnswerLost { .. }
@@ -305,6 +360,7 @@ impl Fault {
     pub const fn may_have_run(&self) -> MayHaveRun {
         match self {
             Self::Connect { .. }
+            | Self::NotSent { .. }
             | Self::RateLimited { .. }
             | Self::RegisterAway { .. }
             | Self::Unauthorized
@@ -330,7 +386,7 @@ impl Fault {
     /// The code a caller sees when this fault ends the call.
     pub const fn code(&self) -> Code {
         match self {
-            Self::Connect { .. } => Code::ServerUnreachable,
+            Self::Connect { .. } | Self::NotSent { .. } => Code::ServerUnreachable,
             Self::RateLimited { .. } => Code::RateLimited,
             Self::RegisterAway { .. } => Code::InternalError,
             Self::Unauthorized => Code::Unauthorized,
@@ -346,6 +402,31 @@ impl Fault {
             Self::AnswerTooLarge { .. } => Code::AnswerTooLarge,
             Self::AddressRefused { .. } => Code::AddressRefused,
             Self::Redirect { .. } => Code::Redirected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_holds_no_word_of_the_server() {
+        let words = || "Jane Doe".to_owned();
+        let faults = [
+            Fault::NotSent { detail: words(), cause: NotSentCause::Answer },
+            Fault::Forbidden { scope: Some(words()) },
+            Fault::VersionUnsupported { supported: vec![words()] },
+            Fault::Rpc { code: -32602, message: words() },
+            Fault::RpcAmbiguous { code: 42, message: words() },
+            Fault::ServerStatus { status: 500, detail: words(), retry_after_ms: None },
+            Fault::ClientStatus { status: 400, detail: words() },
+            Fault::AnswerLost { detail: words() },
+            Fault::InvalidAnswer { detail: words() },
+            Fault::Redirect { location: words(), may_have_run: MayHaveRun::No },
+        ];
+        for fault in faults {
+            assert!(!fault.summary().contains("Jane"), "{fault:?}");
         }
     }
 }

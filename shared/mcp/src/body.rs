@@ -23,6 +23,8 @@ pub(crate) struct Incoming {
     inflater: Option<Inflater>,
     /// Compressed bytes that are not inflated yet.
     packed: Bytes,
+    /// Whether any compressed byte came: a response without a body may name an encoding.
+    has_packed: bool,
     /// What was looked at, and is still to be read.
     held: Bytes,
 }
@@ -44,7 +46,7 @@ impl Incoming {
     /// The body of a response. An encoding that nobody asked for and that is not understood is an invalid answer.
     pub(crate) fn new(response: Response) -> Result<Self, Fault> {
         let inflater = inflater_for(response.headers())?;
-        Ok(Self { response, inflater, packed: Bytes::new(), held: Bytes::new() })
+        Ok(Self { response, inflater, packed: Bytes::new(), has_packed: false, held: Bytes::new() })
     }
 
     /// How many bytes will come, where that is known.
@@ -63,14 +65,16 @@ impl Incoming {
         loop {
             if self.packed.is_empty() {
                 match self.response.chunk().await.map_err(|error| Broken(detail_of(error)))? {
-                    Some(packed) => self.packed = packed,
-                    None => return Ok(None),
+                    Some(packed) => {
+                        self.has_packed |= !packed.is_empty();
+                        self.packed = packed;
+                    }
+                    None if !self.has_packed => return Ok(None),
+                    None => return inflater.ended().map(|()| None).map_err(unreadable),
                 }
             }
             let step = self.packed.split_to(self.packed.len().min(STEP_BYTES));
-            let inflated = inflater
-                .inflate(&step)
-                .map_err(|error| Broken(shorten(&format!("the compressed body cannot be read ({error})"))))?;
+            let inflated = inflater.inflate(&step).map_err(unreadable)?;
             if !inflated.is_empty() {
                 return Ok(Some(inflated.into()));
             }
@@ -122,7 +126,21 @@ impl Incoming {
     }
 }
 
+fn unreadable(error: std::io::Error) -> Broken {
+    Broken(shorten(&format!("the compressed body cannot be read ({error})")))
+}
+
 impl Inflater {
+    /// Whether the compressed data ended where the body did.
+    fn ended(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Gzip(decoder) => decoder.try_finish(),
+            Self::Zlib(decoder) => decoder.try_finish(),
+            Self::Deflate(decoder) => decoder.try_finish(),
+            Self::Undecided => Ok(()),
+        }
+    }
+
     fn inflate(&mut self, packed: &[u8]) -> std::io::Result<Vec<u8>> {
         if let Self::Undecided = self {
             // RFC 1950: 8 is the only method, and the header has a check of its own where both its bytes are there.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use reqwest::Response;
-use toolfleet_core::fault::{Fault, RetryClass, refuses_by_status, refuses_request};
+use toolfleet_core::fault::{Fault, NotSentCause, RetryClass, refuses_by_status, refuses_request};
 use toolfleet_core::outcome::MayHaveRun;
 
 use crate::auth::Challenge;
@@ -202,6 +202,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
     let is_final = fault.retry_class() == RetryClass::Permanent;
     match fault {
         Fault::Connect { .. }
+        | Fault::NotSent { .. }
         | Fault::RateLimited { .. }
         | Fault::RegisterAway { .. }
         | Fault::Unauthorized
@@ -220,13 +221,15 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         }
         Fault::RpcAmbiguous { code, message } if is_final => Fault::Rpc { code, message },
         Fault::ServerStatus { status, detail, .. } if is_final => Fault::ClientStatus { status, detail },
+        Fault::AttemptTimeout { .. } => {
+            Fault::NotSent { detail: format!("while {doing}: {fault}"), cause: NotSentCause::Time }
+        }
         Fault::RpcAmbiguous { .. }
         | Fault::ServerStatus { .. }
         | Fault::AnswerLost { .. }
-        | Fault::AttemptTimeout { .. }
         | Fault::InvalidAnswer { .. }
         | Fault::AnswerTooLarge { .. } => {
-            Fault::Connect { detail: format!("while {doing}: {fault}; no tool call was sent") }
+            Fault::NotSent { detail: format!("while {doing}: {fault}"), cause: NotSentCause::Answer }
         }
     }
 }

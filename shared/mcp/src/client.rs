@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use toolfleet_core::credential::{Credential, Template};
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::Operation;
 use toolfleet_core::notes::Note;
@@ -223,7 +223,8 @@ impl McpClient {
 }
 
 fn out_of_time() -> Fault {
-    Fault::Connect { detail: "the attempt's time was over before a tool call could be sent".to_owned() }
+    let detail = "the attempt's time was over before a tool call could be sent".to_owned();
+    Fault::NotSent { detail, cause: NotSentCause::Time }
 }
 
 impl Shared {
@@ -259,7 +260,8 @@ impl Shared {
             if let Tongue::Legacy(session) = &tongue
                 && !resume.is_none()
             {
-                return Err(Fault::NotResumable { version: session.version.to_owned() });
+                let fault = Fault::NotResumable { version: session.version.to_owned() };
+                return Err(after_doubt(fault, sent));
             }
             let mirrored = match call.operation {
                 Operation::ToolsCall => self.mirrored.headers(call.endpoint, call.name, call.arguments),

@@ -16,7 +16,7 @@ use toolfleet_core::message::Operation;
 
 use crate::answer::invalid;
 use crate::cancel::Withdrawal;
-use crate::classify::Trouble;
+use crate::classify::{Refusal, Trouble};
 use crate::client::TaskQuestion;
 use crate::cookies::Cookies;
 use crate::endpoint::{Endpoint, Resume, ToolCall};
@@ -224,7 +224,11 @@ impl Exchange {
         let ping = self.ask(endpoint, speech, "ping", id, ping(id));
         match timeout(SIDE_REQUEST_TIMEOUT, ping).await {
             Ok(Ok(_)) => Liveness::Alive,
-            Ok(Err(trouble)) if trouble.refusal.is_some() => Liveness::Refused,
+            // A server that is busy or fails for a moment says nothing of the session.
+            Ok(Err(Trouble {
+                refusal: Some(Refusal { status: 408 | 421 | 425 | 429 | 501.., .. }), ..
+            })) => Liveness::NotAnswered,
+            Ok(Err(Trouble { refusal: Some(_), .. })) => Liveness::Refused,
             Ok(Err(_)) | Err(_) => Liveness::NotAnswered,
         }
     }
@@ -277,6 +281,7 @@ pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
     match &trouble.fault {
         Fault::InvalidAnswer { .. } => return Ok(Era::Legacy),
         Fault::Connect { .. }
+        | Fault::NotSent { .. }
         | Fault::RateLimited { .. }
         | Fault::RegisterAway { .. }
         | Fault::Unauthorized

@@ -293,15 +293,28 @@ pub(crate) fn error_of(raw: &RawValue, with_our_id: bool) -> RpcError {
     }
 }
 
+/// The data of the events in a body that is an event stream, the last one also without the line that ends it.
+fn events_in(text: &str) -> Vec<String> {
+    let mut events = vec![String::new()];
+    for line in text.lines() {
+        match (line.strip_prefix("data:"), events.last_mut()) {
+            (Some(data), Some(event)) => event.push_str(data),
+            (None, Some(event)) if line.is_empty() && !event.is_empty() => events.push(String::new()),
+            (None, _) | (Some(_), None) => {}
+        }
+    }
+    events
+}
+
 /// What a body that came with an HTTP error status says of the request of this id. Of a batch, the answer to our request counts,
 /// else its first error.
 pub(crate) fn error_in(body: &[u8], id: u64) -> InBody {
     let text = readable(body);
-    if !text.trim_ascii_start().starts_with(['{', '[']) {
-        return InBody::Nothing;
-    }
+    let events = events_in(&text);
+    let messages = events.iter().map(String::as_str).chain([text.as_ref()]);
+    let json = |message: &&str| message.trim_ascii_start().starts_with(['{', '[']);
     let mut frames = Vec::new();
-    for message in messages_in(&text) {
+    for message in messages.filter(json).flat_map(messages_in) {
         match Frame::read(message) {
             Ok(frame) => frames.push(frame),
             Err(_) => return InBody::Cut,

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy, Pause};
 use toolfleet_core::call::HeldReason;
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
@@ -35,6 +35,7 @@ struct Known {
 #[derive(Debug)]
 struct OfServer {
     connections: Breaker,
+    /// Without any word of the server: other tenants and callers are told of it.
     last_fault: Option<String>,
     tenants: HashMap<Tenant, OfTenant>,
 }
@@ -153,25 +154,25 @@ impl Permit<'_> {
         match verdict {
             Verdict::NotConnected => {
                 let of_server = known.server(self.server, self.breakers.policy);
-                of_server.last_fault = fault.map(ToString::to_string);
+                of_server.last_fault = fault.map(Fault::summary);
                 if of_server.connections.report(false, self.probes_connection, now) {
-                    let fault = fault.map(tracing::field::display);
+                    let fault = fault.map(Fault::summary);
                     tracing::warn!(server = %self.server, fault, code = "breaker_opened", "connections to the server fail too often: its breaker is open for all tenants");
                 }
                 self.probes_connection = false;
             }
             Verdict::AnswerFailed => {
                 let of_tenant = known.pair(self.server, self.tenant, self.breakers.policy, now);
-                of_tenant.last_fault = fault.map(ToString::to_string);
+                of_tenant.last_fault = fault.map(Fault::summary);
                 if of_tenant.answers.report(false, self.probes_answer, now) {
-                    let fault = fault.map(tracing::field::display);
+                    let fault = fault.map(Fault::summary);
                     tracing::warn!(server = %self.server, tenant = %self.tenant, fault, code = "breaker_opened", "the server fails a tenant's calls too often: its breaker is open for that tenant");
                 }
                 self.probes_answer = false;
             }
             Verdict::Paused(floor_ms) => {
                 let of_tenant = known.pair(self.server, self.tenant, self.breakers.policy, now);
-                of_tenant.last_fault = fault.map(ToString::to_string);
+                of_tenant.last_fault = fault.map(Fault::summary);
                 pause_ms = Some(of_tenant.pause.asked(floor_ms, now));
             }
             Verdict::Answered => {
@@ -315,6 +316,7 @@ const fn verdict(fault: Option<&Fault>) -> Verdict {
     };
     match fault {
         Fault::Connect { .. } => Verdict::NotConnected,
+        Fault::NotSent { cause: NotSentCause::Answer, .. } => Verdict::AnswerFailed,
         Fault::RateLimited { retry_after_ms } => Verdict::Paused(*retry_after_ms),
         Fault::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => Verdict::Paused(Some(*ms)),
         Fault::ServerStatus { status: 429, .. } => Verdict::Paused(None),
@@ -332,7 +334,8 @@ const fn verdict(fault: Option<&Fault>) -> Verdict {
         | Fault::ClientStatus { .. }
         | Fault::AnswerTooLarge { .. }
         | Fault::Redirect { .. } => Verdict::Reached,
-        Fault::RegisterAway { .. }
+        Fault::NotSent { cause: NotSentCause::Time | NotSentCause::Place, .. }
+        | Fault::RegisterAway { .. }
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }
         | Fault::NotResumable { .. }
@@ -392,6 +395,7 @@ mod tests {
             Fault::RpcAmbiguous { code: -32_603, message: String::new() },
             Fault::InvalidAnswer { detail: String::new() },
             Fault::SessionLost,
+            Fault::NotSent { detail: String::new(), cause: NotSentCause::Answer },
         ];
         for fault in failures {
             let pair = Pair::new();
@@ -399,7 +403,7 @@ mod tests {
             pair.ends(&pair.acme, &fault, 0);
             let refusal = pair.ask(&pair.acme, 0).unwrap_err();
             assert_eq!((refusal.reason, refusal.retry_after_ms), (HeldReason::ServerFailing, 1_000));
-            assert_eq!(refusal.last_fault, Some(fault.to_string()));
+            assert_eq!(refusal.last_fault, Some(fault.summary()));
             assert!(pair.ask(&pair.globex, 0).is_ok(), "{fault}");
         }
     }
@@ -421,6 +425,8 @@ mod tests {
     fn slow_tools_bad_arguments_and_configuration_move_nothing() {
         let faults = [
             Fault::AttemptTimeout { after_ms: 1 },
+            Fault::NotSent { detail: String::new(), cause: NotSentCause::Time },
+            Fault::NotSent { detail: String::new(), cause: NotSentCause::Place },
             Fault::Rpc { code: -32_602, message: String::new() },
             Fault::RpcAmbiguous { code: 42, message: String::new() },
             Fault::ServerStatus { status: 409, detail: String::new(), retry_after_ms: None },

@@ -46,9 +46,7 @@ impl Reachable {
             Ok(_) => None,
             // Our own register, a credential, a time-out: nothing was heard of the server.
             Err(fault) if is_silent(fault) => return,
-            Err(fault) if fault.retry_class() == RetryClass::NotExecuted => {
-                Some(Arc::from(fault.to_string()))
-            }
+            Err(fault) if fault.retry_class() == RetryClass::NotExecuted => Some(Arc::from(fault.summary())),
             Err(_) => None,
         };
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,6 +108,7 @@ const fn is_silent(fault: &Fault) -> bool {
         | Fault::AnswerLost { .. }
         | Fault::AttemptTimeout { .. } => true,
         Fault::Connect { .. }
+        | Fault::NotSent { .. }
         | Fault::RateLimited { .. }
         | Fault::Unauthorized
         | Fault::Forbidden { .. }

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::ServerId;
 
 use super::Program;
@@ -368,10 +368,10 @@ impl Drop for Lease {
 }
 
 fn not_sent(fault: &Fault) -> Fault {
-    if matches!(fault, Fault::Connect { .. }) {
+    if matches!(fault, Fault::NotSent { .. }) {
         return fault.clone();
     }
-    Fault::Connect { detail: format!("{fault}; the request had not been sent") }
+    Fault::NotSent { detail: format!("{fault}; the request had not been sent"), cause: NotSentCause::Answer }
 }
 
 fn gone() -> Trouble {

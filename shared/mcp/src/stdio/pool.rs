@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::{ServerId, Tenant};
 
 use super::child::{Child, Lease};
@@ -134,7 +134,7 @@ impl Pool {
                 let detail = format!(
                     "the program failed {failures} times in a row and is started again in {s} s; the last time: {why}"
                 );
-                return Err(Fault::Connect { detail });
+                return Err(Fault::NotSent { detail, cause: NotSentCause::Answer });
             }
             let mut phase = match known {
                 Some(phase) => phase,
@@ -144,7 +144,10 @@ impl Pool {
                 }
             };
             let Ok(phase) = phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await else {
-                return Err(Fault::Connect { detail: "the program's start was given up".to_owned() });
+                return Err(Fault::NotSent {
+                    detail: "the program's start was given up".to_owned(),
+                    cause: NotSentCause::Answer,
+                });
             };
             match &*phase {
                 Phase::Failed(fault) => return Err(fault.clone()),
@@ -279,7 +282,7 @@ impl Children {
     async fn start_placed(self: &Arc<Self>, of: &OfServer, wanted: &Wanted) -> Result<Arc<Child>, NotUp> {
         let place = timeout(PLACE_WITHIN, self.place(of, &wanted.key.server)).await;
         let in_use = format!("all {} children of the server are in use", self.limits.max_children);
-        let place = place.unwrap_or(Err(Fault::Connect { detail: in_use }));
+        let place = place.unwrap_or(Err(Fault::NotSent { detail: in_use, cause: NotSentCause::Place }));
         self.start(wanted, place.map_err(|fault| NotUp { fault, ended: false })?).await
     }
 
@@ -370,5 +373,8 @@ impl Children {
 }
 
 fn closed() -> Fault {
-    Fault::Connect { detail: "programs are not started any more: the worker ends".to_owned() }
+    Fault::NotSent {
+        detail: "programs are not started any more: the worker ends".to_owned(),
+        cause: NotSentCause::Answer,
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, NotSentCause};
 
 use super::child::{Child, Greeting};
 use super::pool::{Children, Key};
@@ -58,7 +58,7 @@ impl Children {
             }
             Err(_) => {
                 let detail = format!("the program said nothing for {} s", START_WITHIN.as_secs());
-                let fault = Fault::Connect { detail };
+                let fault = Fault::NotSent { detail, cause: NotSentCause::Answer };
                 child.end(fault.clone());
                 Err(NotUp { fault, ended: false })
             }
@@ -75,7 +75,8 @@ impl Children {
 
     fn spawn(self: &Arc<Self>, wanted: &Wanted, place: OwnedSemaphorePermit) -> Result<Arc<Child>, Fault> {
         let program = &wanted.program;
-        let cannot = |error: std::io::Error| Fault::Connect {
+        let cannot = |error: std::io::Error| Fault::NotSent {
+            cause: NotSentCause::Answer,
             detail: format!("the program `{}` cannot be started: {error}", program.command()),
         };
         let mut command = program.to_command(&wanted.ready);

@@ -13,7 +13,7 @@ use tokio::process::Child as Process;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
-use toolfleet_core::fault::Fault;
+use toolfleet_core::fault::{Fault, NotSentCause};
 
 use super::child::Child;
 
@@ -93,7 +93,7 @@ pub(super) async fn watch(child: &Arc<Child>, mut running: Running, idle: Durati
         biased;
         () = child.quit.cancelled() => false,
         () = due(child, idle) => {
-            child.end(Fault::Connect { detail: "the program was stopped, because nobody used it".to_owned() });
+            child.end(Fault::NotSent { detail: "the program was stopped, because nobody used it".to_owned(), cause: NotSentCause::Answer });
             false
         }
         how = running.group.leader_ended() => {

@@ -142,7 +142,7 @@ async fn each_misbehaviour_ends_a_call_with_the_fault_that_says_whether_it_ran()
     }
     let nowhere = endpoint_of(Program::new("/no/such/program", [], None, [], None));
     let fault = call(&client(), &nowhere).await.unwrap_err();
-    assert!(matches!(fault, Fault::Connect { .. }) && fault.to_string().contains("No such file"), "{fault}");
+    assert!(matches!(fault, Fault::NotSent { .. }) && fault.to_string().contains("No such file"), "{fault}");
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     let lost = prop_oneof![4 => Just(0), 1 => 1..120_usize];
     (any::<bool>(), any::<bool>(), any::<bool>(), status, code, id, any::<bool>(), lost).prop_map(
         |(legacy, old, ran, status, code, id, stream, lost)| {
-            let stream = stream && code.is_some() && status == 200;
+            let stream = stream && code.is_some();
             Drawn { legacy, old, ran, status, code, id, stream, lost }
         },
     )

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use toolfleet_aws::Trouble;
 use toolfleet_core::call::{Event, Finding, Held, HeldReason};
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
@@ -135,6 +135,8 @@ pub(super) const fn reason_of(fault: &Fault) -> HeldReason {
     match (fault, fault.retry_class()) {
         (Fault::Credential { .. } | Fault::CredentialPending { .. }, _) => HeldReason::Credential,
         (Fault::RegisterAway { .. }, _) => HeldReason::OwnTrouble,
+        // A place may come free at any moment.
+        (Fault::NotSent { cause: NotSentCause::Place, .. }, _) => HeldReason::BackOff,
         (_, RetryClass::NotExecuted) => HeldReason::ServerUnreachable,
         (_, RetryClass::Pause { .. }) => HeldReason::ServerPause,
         (_, RetryClass::Ambiguous | RetryClass::Permanent) => HeldReason::BackOff,

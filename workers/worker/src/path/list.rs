@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_mcp::Endpoint;
 
@@ -33,7 +33,7 @@ impl Unlisted {
     }
 
     fn away(detail: &str) -> Self {
-        Self::Failed(Fault::Connect { detail: detail.to_owned() })
+        Self::Failed(Fault::NotSent { detail: detail.to_owned(), cause: NotSentCause::Time })
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn withdraw(fleet: &Fleet, arrival: &Arrival, recorded: &Record
         fleet.mcp.cancel_task(question).await
     };
     if let Err(fault) = asked.await {
-        tracing::info!(message_id = arrival.message_id(), server = %server.id, %fault, "a task could not be cancelled");
+        tracing::info!(message_id = arrival.message_id(), server = %server.id, fault = fault.summary(), "a task could not be cancelled");
     }
 }
 
