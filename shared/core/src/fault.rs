@@ -17,6 +17,13 @@ pub enum Fault {
         /// What the network said.
         detail: String,
     },
+    /// The server was reached, and failed at what comes before the call: its protocol, a session, its list of tools. The call was not
+    /// sent.
+    #[error("the server failed before the call was sent: {detail}")]
+    BeforeCall {
+        /// What it failed at, and how.
+        detail: String,
+    },
     /// HTTP 429, or the server's own word to slow down. Nothing was executed.
     #[error("the server asks to slow down")]
     RateLimited {
@@ -200,6 +207,7 @@ impl Fault {
     pub fn map_text(self, change: impl Fn(String) -> String) -> Self {
         match self {
             Self::Connect { detail } => Self::Connect { detail: change(detail) },
+            Self::BeforeCall { detail } => Self::BeforeCall { detail: change(detail) },
             Self::RegisterAway { detail } => Self::RegisterAway { detail: change(detail) },
             Self::Forbidden { scope } => Self::Forbidden { scope: scope.map(change) },
             Self::Credential { detail } => Self::Credential { detail: change(detail) },
@@ -243,9 +251,10 @@ impl Fault {
     /// What may follow.
     pub const fn retry_class(&self) -> RetryClass {
         match self {
-            Self::Connect { .. } | Self::CredentialPending { .. } | Self::SessionLost => {
-                RetryClass::NotExecuted
-            }
+            Self::Connect { .. }
+            | Self::BeforeCall { .. }
+            | Self::CredentialPending { .. }
+            | Self::SessionLost => RetryClass::NotExecuted,
             Self::RateLimited { retry_after_ms } => RetryClass::Pause { after_ms: *retry_after_ms },
             Self::RegisterAway { .. } => RetryClass::Pause { after_ms: Some(REGISTER_PAUSE_MS) },
             Self::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => {
@@ -277,6 +286,7 @@ impl Fault {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Connect { .. }
+            | Self::BeforeCall { .. }
             | Self::RateLimited { .. }
             | Self::SessionLost
             | Self::AnswerLost { .. }
@@ -305,6 +315,7 @@ impl Fault {
     pub const fn may_have_run(&self) -> MayHaveRun {
         match self {
             Self::Connect { .. }
+            | Self::BeforeCall { .. }
             | Self::RateLimited { .. }
             | Self::RegisterAway { .. }
             | Self::Unauthorized
@@ -330,7 +341,7 @@ impl Fault {
     /// The code a caller sees when this fault ends the call.
     pub const fn code(&self) -> Code {
         match self {
-            Self::Connect { .. } => Code::ServerUnreachable,
+            Self::Connect { .. } | Self::BeforeCall { .. } => Code::ServerUnreachable,
             Self::RateLimited { .. } => Code::RateLimited,
             Self::RegisterAway { .. } => Code::InternalError,
             Self::Unauthorized => Code::Unauthorized,

@@ -196,12 +196,13 @@ impl Refusal {
 
 /// A fault met before the tool call was sent, as a fault that says so.
 ///
-/// What is ambiguous for a tool is not so here: whatever `initialize` did, the tool did not run. What may pass counts as a
-/// connection that was not made; an error that the server gave on purpose stays what it is.
+/// What is ambiguous for a tool is not so here: whatever `initialize` did, the tool did not run. What may pass is
+/// tried again; an error that the server gave on purpose stays what it is.
 pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
     let is_final = fault.retry_class() == RetryClass::Permanent;
     match fault {
         Fault::Connect { .. }
+        | Fault::BeforeCall { .. }
         | Fault::RateLimited { .. }
         | Fault::RegisterAway { .. }
         | Fault::Unauthorized
@@ -226,7 +227,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         | Fault::AttemptTimeout { .. }
         | Fault::InvalidAnswer { .. }
         | Fault::AnswerTooLarge { .. } => {
-            Fault::Connect { detail: format!("while {doing}: {fault}; no tool call was sent") }
+            Fault::BeforeCall { detail: format!("while {doing}: {fault}; no tool call was sent") }
         }
     }
 }

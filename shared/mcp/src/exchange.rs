@@ -277,6 +277,7 @@ pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
     match &trouble.fault {
         Fault::InvalidAnswer { .. } => return Ok(Era::Legacy),
         Fault::Connect { .. }
+        | Fault::BeforeCall { .. }
         | Fault::RateLimited { .. }
         | Fault::RegisterAway { .. }
         | Fault::Unauthorized

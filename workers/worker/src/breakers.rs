@@ -1,6 +1,7 @@
 //! The circuit breakers and pauses of this worker.
 //!
-//! Connections are judged for each server: all tenants share its address. Answers are judged for each server and tenant, because one
+//! Connections are judged for each server: all tenants share its address. A program is judged for each tenant alone, because each
+//! has processes of its own. Answers are judged for each server and tenant, because one
 //! tenant's calls may fail where another's succeed. A tool that takes too long is judged nowhere: other tools of its server may be
 //! well, and the call's own time-out bounds it. What concerns credentials or the call's arguments moves no breaker.
 //!
@@ -65,6 +66,7 @@ pub struct Permit<'a> {
     server: &'a ServerId,
     tenant: &'a Tenant,
     at: Timestamp,
+    of_program: bool,
     probes_connection: bool,
     probes_answer: bool,
 }
@@ -111,6 +113,7 @@ impl Breakers {
             server,
             tenant,
             at: now,
+            of_program: false,
             probes_connection: false,
             probes_answer: false,
         };
@@ -140,9 +143,17 @@ impl Breakers {
 }
 
 impl Permit<'_> {
+    /// Says whether the server is a program: that one cannot be started then counts for this tenant alone.
+    pub fn of_program(self, of_program: bool) -> Self {
+        Self { of_program, ..self }
+    }
+
     /// Learns how the attempt ended. Gives the pause that the server asked for, in milliseconds.
     pub fn record<T>(mut self, ended: &Result<T, Fault>, now: Timestamp) -> Option<u64> {
-        let verdict = verdict(ended.as_ref().err());
+        let verdict = match verdict(ended.as_ref().err()) {
+            Verdict::NotConnected if self.of_program => Verdict::AnswerFailed,
+            verdict => verdict,
+        };
         let fault = ended.as_ref().err();
         let mut known = self.breakers.known();
         if matches!(verdict, Verdict::Answered | Verdict::Reached) && !known.servers.contains_key(self.server)
@@ -322,6 +333,7 @@ const fn verdict(fault: Option<&Fault>) -> Verdict {
         | Fault::RpcAmbiguous { code: -32_603, .. }
         | Fault::SessionLost
         | Fault::AnswerLost { .. }
+        | Fault::BeforeCall { .. }
         | Fault::InvalidAnswer { .. } => Verdict::AnswerFailed,
         Fault::Unauthorized
         | Fault::Forbidden { .. }
@@ -391,6 +403,7 @@ mod tests {
             Fault::ServerStatus { status: 500, detail: String::new(), retry_after_ms: None },
             Fault::RpcAmbiguous { code: -32_603, message: String::new() },
             Fault::InvalidAnswer { detail: String::new() },
+            Fault::BeforeCall { detail: String::new() },
             Fault::SessionLost,
         ];
         for fault in failures {

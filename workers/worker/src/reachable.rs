@@ -110,6 +110,7 @@ const fn is_silent(fault: &Fault) -> bool {
         | Fault::AnswerLost { .. }
         | Fault::AttemptTimeout { .. } => true,
         Fault::Connect { .. }
+        | Fault::BeforeCall { .. }
         | Fault::RateLimited { .. }
         | Fault::Unauthorized
         | Fault::Forbidden { .. }

@@ -200,7 +200,7 @@ async fn attempts(
         }
         let (server, tenant) = (&call.server.id, &call.request.key.tenant);
         let permit = match fleet.breakers.ask(server, tenant, fleet.now()) {
-            Ok(permit) => permit,
+            Ok(permit) => permit.of_program(ready.endpoint.program.is_some()),
             Err(refusal) => {
                 let wait = Wait::refused(fleet, server, refusal);
                 if wait.held.next_try_at

@@ -80,7 +80,7 @@ pub(super) async fn ask(
 ) -> Asked {
     let server = &ready.call.server.id;
     let permit = match fleet.breakers.ask(server, &ready.call.request.key.tenant, fleet.now()) {
-        Ok(permit) => permit,
+        Ok(permit) => permit.of_program(ready.endpoint.program.is_some()),
         Err(refusal) => {
             let after_ms = poll_after_ms(Some(refusal.retry_after_ms));
             return Asked::Troubled { after_ms, may_have_run: MayHaveRun::No };

@@ -70,6 +70,7 @@ async fn fetched(
 ) -> Result<Arc<Listing>, Unlisted> {
     let server = &endpoint.server;
     let permit = fleet.breakers.ask(server, tenant, fleet.now()).map_err(Unlisted::Refused)?;
+    let permit = permit.of_program(endpoint.program.is_some());
     let deadline = Instant::now() + Duration::from_millis(fleet.limits.lease_ms() / 4);
     let listed = fleet.mcp.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
     fleet.reachable.learn(server, &listed, fleet.now());
