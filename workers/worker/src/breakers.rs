@@ -150,10 +150,10 @@ impl Permit<'_> {
 
     /// Learns how the attempt ended. Gives the pause that the server asked for, in milliseconds.
     pub fn record<T>(mut self, ended: &Result<T, Fault>, now: Timestamp) -> Option<u64> {
-        let verdict = match verdict(ended.as_ref().err()) {
-            Verdict::NotConnected if self.of_program => Verdict::AnswerFailed,
-            verdict => verdict,
-        };
+        let mut verdict = verdict(ended.as_ref().err());
+        if self.of_program && matches!(verdict, Verdict::NotConnected) {
+            verdict = Verdict::AnswerFailed;
+        }
         let fault = ended.as_ref().err();
         let mut known = self.breakers.known();
         if matches!(verdict, Verdict::Answered | Verdict::Reached) && !known.servers.contains_key(self.server)

@@ -9,7 +9,7 @@
 //! | MCP sessions that are open | `conversations.rs`, `two_conversations_of_two_tenants_never_share_a_session_and_each_has_one_through_all_workers` |
 //! | MCP sessions that are lost, cookies | here |
 //! | processes of programs | `programs.rs` of the client, `conversations_and_tenants_never_share_a_program_and_calls_without_one_share_theirs` |
-//! | starts of programs, and the places for them | `programs.rs` of the client; through a worker here |
+//! | starts of programs | `programs.rs` of the client, `a_program_that_cannot_be_started_for_one_tenant_is_started_for_another_at_once`; through a worker here |
 //! | tokens | `tokens.rs`, `each_tenant_has_a_token_of_its_own_and_keeps_it`; refused ones here |
 //! | rows and results under one call id | here |
 //! | questions of a call, and their answers | `resume.rs`, `a_resumption_of_anything_else_is_refused_with_what_to_do` |
