@@ -31,7 +31,7 @@ fn a_mix_is_shown_as_it_is_written() {
 #[test]
 fn a_wrong_mix_says_what_is_accepted() {
     let cases = [
-        ("ecko=1", "echo, counter, slow, failing, large, payment, flaky, busy"),
+        ("ecko=1", "echo, counter, slow, failing, large, huge, payment, flaky, busy"),
         ("echo", "echo=80,slow=20"),
         ("", "echo=80,slow=20"),
         ("echo=many", "a whole number from 0"),

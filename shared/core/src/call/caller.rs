@@ -51,14 +51,12 @@ impl Caller {
     }
 
     /// Whether `other` is somebody else, who may not be told, and may not decide, what becomes of this one's call.
+    ///
+    /// The sender alone makes no difference: an operator who moves a dead letter back sends it under a role of its own, and
+    /// nobody else is left to finish the call then.
     pub fn is_another(&self, other: &Self) -> bool {
         let who = |caller: &Self| (caller.session.clone(), caller.user.clone(), caller.agent.clone());
         self.message_id.as_ref().is_none_or(|first| other.message_id.as_ref() != Some(first))
-            && (who(self) != who(other) || role(self.sender.as_deref()) != role(other.sender.as_deref()))
+            && who(self) != who(other)
     }
-}
-
-/// The role in a SenderId: SQS gives `ROLEID:session-name` for an assumed role, and each process has a session name of its own.
-fn role(sender: Option<&str>) -> Option<&str> {
-    sender.and_then(|sender| sender.split(':').next())
 }

@@ -515,7 +515,7 @@ fn a_message_of_somebody_else_neither_claims_nor_ends_a_call() {
     let Then::Execute(claim) = then else { panic!("a claim") };
     let released =
         stored(Some(&row), &Event::Release { claim, attempts: 1, exposed: false, held: None, now: at(10) }).0;
-    for visit in [by("B", "s1", "m2", AFTER_LEASE), by("A", "s2", "m2", AFTER_LEASE)] {
+    for visit in [by("B", "s2", "m2", AFTER_LEASE), by("A", "s2", "m2", AFTER_LEASE)] {
         for row in [&row, &released] {
             assert!(matches!(left(row, &claim_by(visit.clone())), Finding::HeldElsewhere { .. }));
             assert_eq!(left(row, &conclude(visit.clone())), Finding::OfAnother);
@@ -525,6 +525,13 @@ fn a_message_of_somebody_else_neither_claims_nor_ends_a_call() {
         let ended = stored(Some(&released), &conclude(by("A", "s1", "m1", 20))).0;
         assert_eq!(left(&ended, &claim_by(visit.clone())), Finding::AlreadyRecorded);
         assert_eq!(left(&ended, &conclude(visit)), Finding::OfAnother);
+    }
+    // A dead letter that an operator sent back, under a role of its own: nobody else is left to finish the call.
+    let redriven = by("OPERATOR", "s1", "m2", AFTER_LEASE);
+    for row in [&row, &released] {
+        let (finished, _) = stored(Some(row), &claim_by(safe(redriven.clone())));
+        assert_eq!(finished.caller, row.caller, "in the first caller's name");
+        assert_eq!(finished.state, State::Claimed);
     }
     // The first message itself, however its sender is named by then.
     assert!(matches!(stored(Some(&released), &claim_by(by("C", "s1", "m1", 20))).1, Then::Execute(_)));

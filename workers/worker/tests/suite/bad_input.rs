@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use toolfleet_aws::Tables;
-use toolfleet_aws::queue::Outgoing;
+use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
@@ -34,7 +34,7 @@ async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succe
         (
             with(request("reply", "safe"), "reply", json!({"sqs_queue_url": "http://127.0.0.1/0/elsewhere"})),
             "reply_not_allowed",
-            "not on the fleet's list",
+            "is not on the list of reply queues of tenant `acme`",
         ),
         (
             with(request("resume", "safe"), "resume", json!({"call_id": "nobody"})),
@@ -111,10 +111,10 @@ async fn a_text_that_is_no_request_is_audited_under_its_message_and_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_largest_body_that_sqs_takes_harms_nobody() {
+async fn the_largest_body_that_is_taken_harms_nobody() {
     let rig = Rig::new().await;
     let frame = request("big", "safe").to_string().len();
-    let filler = "x".repeat(1_048_576 - frame - 32);
+    let filler = "x".repeat(MAX_BODY_BYTES - frame - 32);
     rig.send(with(request("big", "safe"), "arguments", json!({"call": "big", "f": filler})).to_string())
         .await;
     rig.send(request("neighbour", "safe").to_string()).await;

@@ -9,6 +9,7 @@ use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::{Era, MockFault, MockMcp, Recorded};
 use toolfleet_worker::catalog::Watcher;
+use toolfleet_worker::config::Limits;
 use toolfleet_worker::fleet::Fleet;
 use toolfleet_worker::path;
 
@@ -125,7 +126,8 @@ async fn each_tenant_has_a_token_of_its_own_and_keeps_it() {
 #[tokio::test]
 async fn fifty_calls_at_once_obtain_one_token() {
     let world = World::new().await;
-    let fleet = world.fleet().await;
+    let many = Limits { slots: 50, ..limits() };
+    let fleet = world.rig.fleet_of(world.catalog(), many, None).await;
     let mut deliveries = Vec::new();
     for n in 0..50 {
         world.rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
