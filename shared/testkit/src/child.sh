@@ -2,7 +2,7 @@
 #   sh -c "$SCRIPT" child FOLDER [TRAIT..]
 # FOLDER/log hears `start PID`, `call ID ARGUMENTS`, `cancelled`, `end`. Traits:
 #   speaks: modern, dies-at-discover, mute-at-discover, late-at-discover (answers it only when asked to initialize), slow (its first answer waits for FOLDER/go), banner
-#   starts: crash-at-start (exit 3), never-reads
+#   starts: crash-at-start (exit 3), crash-at-start-while-broken (the same while there is FOLDER/broken), never-reads
 #   calls:  works (for a moment), crash, garbage, giant, giant-answer (its id first), giant-answer-id-last, giant-word, log-json, log-brace, string-id, pretty,
 #           latin1, surrogate, batch, twice, wrong-id, no-id, error-no-id, close-stdout, hang, hang-once, stops-reading, reorder (answers the second of two calls
 #           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
@@ -74,6 +74,7 @@ call() {
 
 note "start $$"
 is ignores-term && trap '' TERM
+is crash-at-start-while-broken && [ -e "$folder/broken" ] && traits="$traits crash-at-start "
 is crash-at-start && { echo 'no licence found' >&2; exit 3; }
 is grandchild && { sleep 300 & echo $! >"$folder/grandchild"; }
 is never-reads && { sleep 300; exit; }

@@ -66,7 +66,8 @@ struct Slot {
 pub(super) struct OfServer {
     places: Arc<Semaphore>,
     freed: Arc<Notify>,
-    restarts: Mutex<Restarts>,
+    /// By tenant: a program that ends over one tenant's data may run well for another.
+    restarts: Mutex<HashMap<Option<Tenant>, Restarts>>,
     /// What it speaks, of the program with that mark.
     era: Mutex<Option<(u64, Era)>>,
 }
@@ -95,6 +96,31 @@ impl Drop for Pool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OfServer {
+    /// The pause that is left before that tenant's programs are started again.
+    fn pause(&self, tenant: &Option<Tenant>) -> Duration {
+        lock(&self.restarts).get(tenant).map(Restarts::pause).unwrap_or_default()
+    }
+
+    /// What a call is told that does not wait for the end of the pause; nothing where nothing failed.
+    fn away(&self, tenant: &Option<Tenant>) -> Option<String> {
+        let restarts = lock(&self.restarts);
+        let of_tenant = restarts.get(tenant)?;
+        let ((failures, why), s) = (of_tenant.failures(), of_tenant.pause().as_secs());
+        Some(format!(
+            "the program failed {failures} times in a row and is started again in {s} s; the last time: {why}"
+        ))
+    }
+
+    fn failed(&self, tenant: &Option<Tenant>, why: String) {
+        lock(&self.restarts).entry(tenant.clone()).or_default().failed(why);
+    }
+
+    fn went_well(&self, tenant: &Option<Tenant>) {
+        lock(&self.restarts).remove(tenant);
+    }
 }
 
 impl Pool {
@@ -126,14 +152,9 @@ impl Pool {
         loop {
             let ready = program.ready().await?;
             let of = self.0.of_server(&key.server);
-            let pause = lock(&of.restarts).pause();
             let known = self.0.usable(&key, ready.mark);
-            if known.is_none() && pause > SHORT_PAUSE {
-                let restarts = lock(&of.restarts);
-                let ((failures, why), s) = (restarts.failures(), pause.as_secs());
-                let detail = format!(
-                    "the program failed {failures} times in a row and is started again in {s} s; the last time: {why}"
-                );
+            let pause = of.pause(&key.tenant);
+            if let Some(detail) = of.away(&key.tenant).filter(|_| known.is_none() && pause > SHORT_PAUSE) {
                 return Err(Fault::NotSent { detail, cause: NotSentCause::Answer });
             }
             let mut phase = match known {
@@ -269,7 +290,7 @@ impl Children {
         *lock(&of.era) = started.as_ref().ok().and_then(|child| Self::era_of(child)).map(|era| (mark, era));
         let started = started.map_err(|not_up| wanted.program.scrub(not_up.fault));
         if let Err(fault) = &started {
-            lock(&of.restarts).failed(fault.to_string());
+            of.failed(&wanted.key.tenant, fault.to_string());
             let mut slots = lock(&self.slots);
             if slots.get(&wanted.key).is_some_and(|slot| slot.mark == mark) {
                 slots.remove(&wanted.key);
@@ -329,14 +350,11 @@ impl Children {
         let of = self.of_server(&key.server);
         if child.greeting.get().is_some() {
             let early = by_itself && child.born.elapsed() < PROBATION;
-            let mut restarts = lock(&of.restarts);
             if early {
-                restarts.failed(format!(
-                    "it ended early; the last line of its stderr is `{}`",
-                    child.last_words()
-                ));
+                let words = child.last_words();
+                of.failed(&key.tenant, format!("it ended early; the last line of its stderr is `{words}`"));
             } else {
-                restarts.went_well();
+                of.went_well(&key.tenant);
             }
         }
         of.freed.notify_waiters();

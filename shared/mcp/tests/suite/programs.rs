@@ -318,6 +318,23 @@ async fn a_program_that_was_killed_is_started_again_and_one_that_keeps_ending_is
     client.close().await;
 }
 
+#[tokio::test]
+async fn a_program_that_cannot_be_started_for_one_tenant_is_started_for_another_at_once() {
+    let (client, script) = (client(), ScriptedProgram::new(&["crash-at-start-while-broken"]));
+    let acme = endpoint(&script);
+    std::fs::write(script.folder().join("broken"), "").unwrap();
+    let mut last = String::new();
+    for _ in 0..8 {
+        last = call(&client, &acme).await.unwrap_err().to_string();
+    }
+    assert!(last.contains("times in a row"), "{last}");
+    std::fs::remove_file(script.folder().join("broken")).unwrap();
+    let globex = Endpoint { tenant: Some(Tenant::parse("globex").unwrap()), ..acme.clone() };
+    call(&client, &globex).await.unwrap();
+    assert!(call(&client, &acme).await.is_err(), "the pause of the first is not over");
+    client.close().await;
+}
+
 fn kill(pid: u32) {
     rustix::process::kill_process(process(pid), rustix::process::Signal::KILL).unwrap();
 }

@@ -1,5 +1,19 @@
-//! Isolation: a second tenant at everything that tenants share. Other rows of the matrix: MCP sessions (`conversations.rs`), programs
-//! (`programs.rs`), tokens (`tokens.rs`), results (`records.rs`).
+//! Isolation: a second tenant at everything that tenants share.
+//!
+//! | shared | where |
+//! |---|---|
+//! | breakers, pauses, slots | here |
+//! | reply queues, session policies, sessions, users | here |
+//! | lists of tools that fail or hang | here |
+//! | lists that are private or public, and how long they are believed | `servers.rs`, `a_servers_list_is_asked_for_as_often_as_it_says_and_for_each_tenant_unless_it_is_public` |
+//! | MCP sessions that are open | `conversations.rs`, `two_conversations_of_two_tenants_never_share_a_session_and_each_has_one_through_all_workers` |
+//! | MCP sessions that are lost, cookies | here |
+//! | processes of programs | `programs.rs` of the client, `conversations_and_tenants_never_share_a_program_and_calls_without_one_share_theirs` |
+//! | starts of programs | `programs.rs` of the client, `a_program_that_cannot_be_started_for_one_tenant_is_started_for_another_at_once`; through a worker here |
+//! | tokens | `tokens.rs`, `each_tenant_has_a_token_of_its_own_and_keeps_it`; refused ones here |
+//! | rows and results under one call id | here |
+//! | questions of a call, and their answers | `resume.rs`, `a_resumption_of_anything_else_is_refused_with_what_to_do` |
+//! | what a sender may learn of a call of a tenant that it may not use | `records.rs`, `who_may_not_call_is_told_nothing_of_anothers_call_and_cannot_end_it` |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +27,12 @@ use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::User;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::time::Timestamp;
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{Era, MockFault, MockMcp, ScriptedProgram};
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::fleet::Fleet;
-use toolfleet_worker::intake;
+use toolfleet_worker::{intake, path};
 
+use crate::credentials::store;
 use crate::rig::{CountAcknowledged, Rig, SENDER, START_MS, limits, request};
 
 fn catalog(rig: &Rig) -> Value {
@@ -122,6 +137,144 @@ async fn a_server_that_cannot_be_reached_is_left_alone_for_all_its_tenants() {
     let held = row.held().expect("it is held visibly");
     assert_eq!((held.reason, row.attempts), (HeldReason::ServerUnreachable, 0));
     assert!(held.last_fault.as_ref().unwrap().contains("connect"), "{held:?}");
+}
+
+/// A call of a tool that only the server's list knows.
+fn listed(tenant: &str, id: &str) -> Value {
+    json!({"v": 1, "call_id": id, "tenant": tenant, "server": "mock", "name": "hinted", "arguments": {}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_one_tenant_does_not_get_is_fetched_for_another() {
+    for fault in [MockFault::status(500), MockFault::rpc(-32_603, "no"), MockFault::Garbage("<html>".into())]
+    {
+        let (rig, what) = (Rig::new().await, format!("{fault:?}"));
+        let fleet = fleet(&rig).await;
+        rig.mcp.always_for("tools/list", fault);
+        for n in 0..12 {
+            send(&rig, &listed("acme", &format!("a{n}"))).await;
+            rig.deliver(&fleet).await;
+        }
+        rig.mcp.behave();
+        send(&rig, &listed("globex", "g")).await;
+        // The calls before it wait in the same queue.
+        while rig.row_of("globex", "g").await.is_none() {
+            rig.deliver(&fleet).await;
+        }
+        assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_hangs_for_one_tenant_is_fetched_for_another_meanwhile() {
+    let rig = Rig::new().await;
+    let fleet = fleet(&rig).await;
+    rig.mcp.next_for("tools/list", MockFault::NeverAnswer);
+    send(&rig, &listed("acme", "a")).await;
+    let delivery = rig.receive(&fleet).await.unwrap();
+    let hanging = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+    rig.mcp.arrived("tools/list", 1).await;
+    send(&rig, &listed("globex", "g")).await;
+    rig.deliver(&fleet).await;
+    assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED);
+    assert!(!hanging.is_finished(), "the other tenant's list still hangs");
+    hanging.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_and_its_cookie_stay_as_they_are_when_another_tenant_loses_its_own() {
+    let rig = Rig::with(Era::Legacy).await;
+    let fleet = fleet(&rig).await;
+    let call = async |tenant: &str, id: &str| {
+        let mut request = of(tenant, id, "safe");
+        request["session"] = json!("talk");
+        send(&rig, &request).await;
+        rig.deliver(&fleet).await;
+        assert_eq!(ended(&rig, tenant, id).await, SUCCEEDED, "{tenant} {id}");
+        let sent = rig.mcp.requests_of("tools/call").pop().unwrap();
+        ["mcp-session-id", "cookie"].map(|name| sent.header(name).unwrap().to_owned())
+    };
+    rig.mcp.sets_cookie("initialize", "AWSALB=a; Path=/");
+    let acme = call("acme", "c1").await;
+    rig.mcp.sets_cookie("initialize", "AWSALB=g; Path=/");
+    let globex = call("globex", "c1").await;
+    assert!(acme[0] != globex[0], "{acme:?} {globex:?}");
+    assert_eq!((acme[1].as_str(), globex[1].as_str()), ("AWSALB=a", "AWSALB=g"));
+    rig.mcp.sets_cookie("initialize", "AWSALB=b; Path=/");
+    rig.mcp.next_for("tools/call", MockFault::status(404));
+    let again = call("acme", "c2").await;
+    assert!(again[0] != acme[0] && again[1] == "AWSALB=b", "{again:?}");
+    assert_eq!(call("globex", "c2").await, globex);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_id_of_two_tenants_is_two_calls_with_a_result_each() {
+    let rig = Rig::new().await;
+    let fleet = fleet(&rig).await;
+    for tenant in ["acme", "globex"] {
+        let mut request = of(tenant, "c", "safe");
+        request["arguments"] = json!({"call": tenant});
+        send(&rig, &request).await;
+        rig.deliver(&fleet).await;
+    }
+    for (tenant, other) in [("acme", "globex"), ("globex", "acme")] {
+        let outcome = rig.row_of(tenant, "c").await.unwrap().finished.unwrap().outcome;
+        let content = outcome.content.unwrap().get().to_owned();
+        assert!(content.contains(tenant) && !content.contains(other), "{tenant}: {content}");
+    }
+    assert_eq!(rig.mcp.executions("safe"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_refused_a_token_for_one_tenant_keeps_that_of_another() {
+    let (rig, issuer) = (Rig::new().await, MockMcp::start(Era::Modern).await);
+    store(&rig, "client", "client-secret-1").await;
+    let mut catalog = catalog(&rig);
+    catalog["servers"][0]["auth"] = json!({"type": "oauth2_client_credentials", "client_id": "fleet",
+        "client_secret": "secret://client", "client_auth": "post", "token_url": issuer.url().replace("/mcp", "/token")});
+    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let says = |status: u16, body: Value| {
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        issuer.next_for("POST", MockFault::Status { status, headers, body: body.to_string() });
+    };
+    let granted = json!({"access_token": "access-token-1", "token_type": "Bearer", "expires_in": 3600});
+    says(200, granted);
+    (0..24).for_each(|_| says(401, json!({"error": "invalid_client"})));
+    send(&rig, &of("globex", "before", "unsafe")).await;
+    rig.deliver(&fleet).await;
+    for n in 0..12 {
+        let id = format!("a{n}");
+        send(&rig, &of("acme", &id, "unsafe")).await;
+        rig.deliver(&fleet).await;
+        let refused = Some((OutcomeKind::Failed, Some("credential_unavailable".to_owned())));
+        assert_eq!(ended(&rig, "acme", &id).await, refused, "{id}");
+    }
+    send(&rig, &of("globex", "after", "unsafe")).await;
+    rig.deliver(&fleet).await;
+    assert_eq!(ended(&rig, "globex", "after").await, SUCCEEDED);
+    let bearers: Vec<_> = rig.mcp.requests_of("tools/call");
+    assert!(bearers.iter().all(|call| call.header("authorization") == Some("Bearer access-token-1")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_keeps_ending_at_one_tenants_calls_is_started_for_another() {
+    let (rig, script) = (Rig::new().await, ScriptedProgram::new(&["crash-at-start-while-broken"]));
+    let mut catalog = catalog(&rig);
+    let server = json!({"id": "files", "command": script.command(), "args": script.args()});
+    catalog["servers"].as_array_mut().unwrap().push(server);
+    let tool = json!({"id": "pay", "server": "files", "timeout_ms": 15_000});
+    catalog["tools"].as_array_mut().unwrap().push(tool);
+    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    std::fs::write(script.folder().join("broken"), "").unwrap();
+    for n in 0..12 {
+        send(&rig, &of("acme", &format!("a{n}"), "pay")).await;
+        rig.deliver(&fleet).await;
+    }
+    std::fs::remove_file(script.folder().join("broken")).unwrap();
+    send(&rig, &of("globex", "g", "pay")).await;
+    rig.deliver(&fleet).await;
+    assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED);
+    fleet.mcp.close().await;
 }
 
 /// A worker whose slots are all at one hanging server.
