@@ -216,9 +216,13 @@ impl Rig {
     }
 
     /// Runs a whole worker, intake included, until `count` messages are gone from the queue.
+    ///
+    /// There is a slot for each message: a call that found none would go back to the queue for a moment, which the rig's clock never
+    /// passes.
     pub(crate) async fn work_off(&self, count: usize) {
         let gone = Arc::new(CountAcknowledged::default());
-        let fleet = self.fleet(Some(gone.clone())).await;
+        let slots = u32::try_from(count).unwrap().max(limits().slots);
+        let fleet = self.fleet_of(self.catalog(), Limits { slots, ..limits() }, Some(gone.clone())).await;
         let worker = tokio::spawn(intake::run(fleet.clone()));
         gone.reached(count).await;
         fleet.shutdown.begin(Duration::from_secs(5));
