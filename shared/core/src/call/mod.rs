@@ -188,7 +188,7 @@ fn conclude(
     if differs(row, visit) {
         return Decision::Leave(Finding::Mismatch);
     }
-    if of_another(row, visit) {
+    if row.caller.as_ref().is_some_and(|caller| caller.may_not_be_ended_by(&visit.caller)) {
         return Decision::Leave(Finding::OfAnother);
     }
     let row = match row.state {
