@@ -386,7 +386,9 @@ fn lost_attempt(row: &CallRow) -> CallRow {
 }
 
 fn differs(row: &CallRow, visit: &Visit) -> bool {
-    let same = |digest: &Digest| *digest == visit.digest || visit.earlier_digest.as_ref() == Some(digest);
+    // Workers of earlier versions wrote no caller; only their rows hold the digest that they knew.
+    let earlier = visit.earlier_digest.as_ref().filter(|_| row.caller.is_none());
+    let same = |digest: &Digest| *digest == visit.digest || earlier == Some(digest);
     row.digest.as_ref().is_some_and(|digest| !same(digest))
 }
 

@@ -586,7 +586,9 @@ fn a_row_of_an_earlier_version_is_met_as_before() {
     let older = CallRow { digest: Some(earlier.clone()), ..older };
     assert_eq!(left(&older, &claim_by(by("A", "s1", "m1", 1))), Finding::Mismatch);
     let visit = Visit { earlier_digest: Some(earlier), ..by("A", "s1", "m1", 1) };
-    assert!(matches!(stored(Some(&older), &claim_by(visit)).1, Then::Execute(_)));
+    assert!(matches!(stored(Some(&older), &claim_by(visit.clone())).1, Then::Execute(_)));
+    let newer = CallRow { caller: Some(visit.caller.clone()), ..older };
+    assert_eq!(left(&newer, &claim_by(visit)), Finding::Mismatch, "no earlier version wrote this row");
 }
 
 fn hold_by(visit: Visit, reason: HeldReason) -> Event {
