@@ -104,7 +104,7 @@ impl CallResult {
     /// Whether this is the answer to that request, and not to another one that used the same id before: for another question, or in
     /// another conversation, for another user or by another agent. Such a request's own answer is its notice and its audit record.
     pub fn answers(&self, request: &CallRequest) -> bool {
-        self.digest.as_ref().is_none_or(|digest| request.is_of(digest))
+        self.digest.as_ref().is_none_or(|digest| request.is_of(digest, self.caller.as_deref()))
             && self.caller.as_ref().is_none_or(|caller| caller.could_ask(request))
     }
 }

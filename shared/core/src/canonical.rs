@@ -92,25 +92,6 @@ impl<'a> Node<'a> {
             Self::Object(members) => members.iter().any(|(_, item)| item.differs_by_double()),
         }
     }
-
-    /// Whether a reader that knows doubles alone, and one value for each key, reads what is written.
-    pub(crate) fn means_the_same_by_double(&self) -> bool {
-        let whole = |raw: &str| characters(raw).all(|c| c.is_ok());
-        match self {
-            Self::Null | Self::Bool(_) => true,
-            Self::Number(text) => {
-                is_short_integer(text)
-                    || by_double(text).is_some_and(|before| number(&before) == number(text))
-            }
-            Self::Text(raw) => whole(raw),
-            Self::Array(items) => items.iter().all(Self::means_the_same_by_double),
-            Self::Object(members) => {
-                let twice = |two: &[(&str, &Self)]| matches!(two, [(a, _), (b, _)] if plain(a) == plain(b));
-                let same = |(key, item): &(&str, Self)| whole(key) && item.means_the_same_by_double();
-                members.iter().all(same) && !sorted(members).windows(2).any(twice)
-            }
-        }
-    }
 }
 
 /// The members in the order of their keys.

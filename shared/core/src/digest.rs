@@ -57,7 +57,8 @@ impl Digest {
 pub(crate) struct RequestDigest {
     /// The digest.
     pub(crate) digest: Digest,
-    /// What workers of earlier versions called the same request, where that differs: rows of theirs still stand.
+    /// What workers of earlier versions called the same request, where that differs: rows of theirs still stand. Two requests can
+    /// share it, so it counts for such rows alone.
     pub(crate) earlier: Option<Digest>,
 }
 
@@ -76,11 +77,8 @@ impl RequestDigest {
             resume.write(spelling, &mut resumed);
             Digest(format!("{question}.{}", Digest::of_text(&resumed)))
         };
-        let means_the_same = |node: &Node<'_>| node.means_the_same_by_double();
         let differs = |node: &Node<'_>| node.differs_by_double();
-        let earlier = (differs(arguments) || resume.is_some_and(differs))
-            && means_the_same(arguments)
-            && resume.is_none_or(means_the_same);
+        let earlier = differs(arguments) || resume.is_some_and(differs);
         Self { digest: digest(Spelling::Exact), earlier: earlier.then(|| digest(Spelling::ByDouble)) }
     }
 }
@@ -168,6 +166,13 @@ mod tests {
         let now = of(r#"{"n":1.0}"#, None);
         assert_eq!(now.digest, of(r#"{"n":1}"#, None).digest);
         assert_eq!(now.earlier, Some(before));
-        assert_eq!(of(r#"{"n":1.0,"m":0.10000000000000000001}"#, None).earlier, None);
+    }
+
+    #[test]
+    fn a_number_that_a_double_cuts_is_known_by_its_earlier_digest_too() {
+        let before = Digest::of_json(&serde_json::json!(["tools/call", "t", {"n": 0.1}, null]));
+        let now = of(r#"{"n":0.10000000000000000001}"#, None);
+        assert_ne!(now.digest, of(r#"{"n":0.1}"#, None).digest);
+        assert_eq!(now.earlier, Some(before));
     }
 }

@@ -9,7 +9,7 @@ use crate::shape::ShownArguments;
 const SECRET_BYTES: usize = 4;
 /// Shorter values are not looked for, for the same reason.
 const VALUE_BYTES: usize = 6;
-/// So many values are looked for at most; arguments with more are a document, which nobody repeats word by word.
+/// So many values of a kind are looked for at most; arguments with more are a document, which nobody repeats word by word.
 const MOST_VALUES: usize = 2_000;
 
 /// The text without secrets of the arguments: values of keys that name one, and values in the form of a credential.
@@ -26,46 +26,67 @@ fn without(text: String, arguments: &str, shown: Option<&ShownArguments>) -> Str
     let Ok(node) = Node::parse(arguments) else {
         return text;
     };
-    let mut search = Search { text: &text, shown, found: Vec::new(), left: MOST_VALUES };
-    search.node(&node, &mut Vec::new(), false);
-    let mut found = search.found;
+    // Each kind has a bound of its own: many plain values may not displace one secret.
+    let kinds = [Some(Kind::Named), Some(Kind::Formed), shown.map(Kind::NotShown)];
+    let mut found = Vec::new();
+    for kind in kinds.into_iter().flatten() {
+        let mut search = Search { text: &text, kind, found: &mut found, left: MOST_VALUES };
+        search.node(&node, &mut Vec::new(), false);
+    }
     // A value may stand in another one.
     found.sort_by_key(|value| std::cmp::Reverse(value.len()));
     found.into_iter().fold(text, |text, value| text.replace(&value, REDACTED))
 }
 
+/// What one search looks for.
+#[derive(Clone, Copy)]
+enum Kind<'s> {
+    /// Values below a key that names a secret.
+    Named,
+    /// Values in the form of a credential, and keys that are none.
+    Formed,
+    /// All values that are not registered to be shown.
+    NotShown(&'s ShownArguments),
+}
+
 struct Search<'s> {
     text: &'s str,
-    shown: Option<&'s ShownArguments>,
-    found: Vec<String>,
+    kind: Kind<'s>,
+    found: &'s mut Vec<String>,
     left: usize,
 }
 
 impl Search<'_> {
-    fn node(&mut self, node: &Node<'_>, path: &mut Vec<String>, secret: bool) {
+    fn node(&mut self, node: &Node<'_>, path: &mut Vec<String>, named: bool) {
         if self.left == 0 {
             return;
         }
         match node {
             Node::Null | Node::Bool(_) => {}
-            Node::Number(written) => self.value(written, path, secret),
-            Node::Text(raw) => {
-                let value = plain(raw);
-                self.value(&value, path, secret || is_a_credential(&value));
-                // As JSON writes it.
-                let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
-                if inner != value {
-                    self.value(inner, path, secret || is_a_credential(&value));
+            Node::Number(written) => {
+                if self.wants(path, named, || false) {
+                    self.value(written);
                 }
             }
-            Node::Array(items) => items.iter().for_each(|item| self.node(item, path, secret)),
+            Node::Text(raw) => {
+                let value = plain(raw);
+                if self.wants(path, named, || is_a_credential(&value)) {
+                    self.value(&value);
+                    // As JSON writes it.
+                    let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
+                    if inner != value {
+                        self.value(inner);
+                    }
+                }
+            }
+            Node::Array(items) => items.iter().for_each(|item| self.node(item, path, named)),
             Node::Object(members) => {
                 for (key, item) in members {
                     let key = plain(key);
-                    let below = secret || names_a_secret(&key);
+                    let below = named || names_a_secret(&key);
                     // A map can be keyed by a token or an address.
-                    if redact::key(&key).is_none() {
-                        self.value(&key, path, true);
+                    if matches!(self.kind, Kind::Formed) && redact::key(&key).is_none() {
+                        self.value(&key);
                     }
                     path.push(key.into_owned());
                     self.node(item, path, below);
@@ -75,14 +96,24 @@ impl Search<'_> {
         }
     }
 
-    fn value(&mut self, value: &str, path: &[String], secret: bool) {
-        self.left = self.left.saturating_sub(1);
-        let looked_for = match self.shown {
-            _ if secret => value.len() >= SECRET_BYTES,
-            Some(shown) => value.len() >= VALUE_BYTES && !shown.show(path),
-            None => false,
+    fn wants(&self, path: &[String], named: bool, formed: impl FnOnce() -> bool) -> bool {
+        match self.kind {
+            Kind::Named => named,
+            Kind::Formed => formed(),
+            Kind::NotShown(shown) => !shown.show(path),
+        }
+    }
+
+    fn value(&mut self, value: &str) {
+        let least = match self.kind {
+            Kind::Named | Kind::Formed => SECRET_BYTES,
+            Kind::NotShown(_) => VALUE_BYTES,
         };
-        if looked_for && self.text.contains(value) {
+        if value.len() < least || self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        if self.text.contains(value) {
             self.found.push(value.to_owned());
         }
     }
@@ -107,6 +138,26 @@ mod tests {
         let said = r#"Bergen: "meet "Ann" now" or meet \"Ann\" now, 123456, hunt, yes"#.to_owned();
         let expected = r#"Bergen: "[redacted]" or [redacted], [redacted], [redacted], yes"#;
         assert_eq!(without_values(said, ARGUMENTS, &shown), expected);
+    }
+
+    #[test]
+    fn many_plain_values_displace_no_secret() {
+        let plain = vec!["\"plain one\""; 5_000].join(",");
+        let keys: Vec<_> = (0..5_000).map(|n| format!("\"a{n}@example.com\":{n}")).collect();
+        let keys = keys.join(",");
+        for arguments in [
+            format!(r#"{{"rows":[{plain}],"password":"hunt"}}"#),
+            format!(r#"{{"rows":[{plain}],"z":{{"deep":[{{"api_key":"hunt"}}]}}}}"#),
+            format!(r#"{{"rows":{{{keys}}},"password":"hunt"}}"#),
+            format!(r#"{{"rows":[{plain}],"h":"Bearer hunt"}}"#),
+        ] {
+            for text in [
+                without_secrets("no Bearer hunt here".to_owned(), &arguments),
+                without_values("no Bearer hunt here".to_owned(), &arguments, &ShownArguments::none()),
+            ] {
+                assert!(!text.contains("hunt"), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a row's caller is that of the message that made the row, whoever brings later ones.
 
+use crate::binding::bind;
 use crate::ids::SessionId;
 use crate::message::{CallRequest, Group, User};
 
@@ -41,8 +42,18 @@ impl Caller {
     }
 
     /// Whether the request names the same conversation, user and agent: as far as a message says it, the same caller.
+    ///
+    /// The row holds the user that a session or a sender is bound to. A message may leave that user, its type or its roles out.
     pub fn could_ask(&self, request: &CallRequest) -> bool {
-        self.session == request.session && self.user == request.user && self.agent == request.agent
+        self.session == request.session && self.agent == request.agent && self.acts_for(request.user.as_ref())
+    }
+
+    fn acts_for(&self, said: Option<&User>) -> bool {
+        match (&self.user, said) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(user), Some(_)) => bind(user, said).is_ok_and(|bound| bound == *user),
+        }
     }
 
     /// Whether `other` came in another message than this one.
@@ -50,7 +61,7 @@ impl Caller {
         matches!((&self.message_id, &other.message_id), (Some(first), Some(other)) if first != other)
     }
 
-    /// Whether `other` is somebody else, who may not be told, and may not decide, what becomes of this one's call.
+    /// Whether `other` is somebody else, who may not claim this one's call.
     ///
     /// The sender alone makes no difference: an operator who moves a dead letter back sends it under a role of its own, and
     /// nobody else is left to finish the call then.
@@ -58,5 +69,54 @@ impl Caller {
         let who = |caller: &Self| (caller.session.clone(), caller.user.clone(), caller.agent.clone());
         self.message_id.as_ref().is_none_or(|first| other.message_id.as_ref() != Some(first))
             && who(self) != who(other)
+    }
+
+    /// Whether `other` is somebody else, who may not be told, and may not decide, how this one's call ends.
+    ///
+    /// A message can end its call before its user is bound (too old, too large, past its deadline, a dead letter), and its session
+    /// may be gone by then. It says less of its user than the row, and nobody else is left to end the call.
+    pub fn may_not_be_ended_by(&self, other: &Self) -> bool {
+        self.is_another(other)
+            && !(self.session == other.session
+                && self.agent == other.agent
+                && self.acts_for(other.user.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(user: &str) -> CallRequest {
+        let body = format!(
+            r#"{{"v":1,"call_id":"c1","tenant":"acme","tool":"t","arguments":{{}},"session":"s1","agent":"a"{user}}}"#
+        );
+        CallRequest::decode(&body).unwrap()
+    }
+
+    #[test]
+    fn a_request_that_says_less_of_its_bound_user_asks_for_its_own_call() {
+        let bound = request(r#","user":{"id":"ann","type":"internal","roles":["support","admin"]}"#);
+        let row = Caller::of(&bound, None, None);
+        for own in [
+            "",
+            r#","user":{"id":"ann"}"#,
+            r#","user":{"id":"ann","type":"internal"}"#,
+            r#","user":{"id":"ann","roles":["support","admin"]}"#,
+        ] {
+            assert!(row.could_ask(&request(own)), "{own}");
+        }
+        for other in [
+            r#","user":{"id":"eve"}"#,
+            r#","user":{"id":"ann","type":"guest"}"#,
+            r#","user":{"id":"ann","roles":["support"]}"#,
+            r#","user":{"id":"ann","roles":["root"]}"#,
+        ] {
+            assert!(!row.could_ask(&request(other)), "{other}");
+        }
+        assert!(!row.could_ask(&CallRequest { session: None, ..request("") }));
+        assert!(!row.could_ask(&CallRequest { agent: None, ..request("") }));
+        let nobody = Caller::of(&request(""), None, None);
+        assert!(nobody.could_ask(&request("")) && !nobody.could_ask(&bound));
     }
 }

@@ -188,7 +188,7 @@ fn conclude(
     if differs(row, visit) {
         return Decision::Leave(Finding::Mismatch);
     }
-    if of_another(row, visit) {
+    if row.caller.as_ref().is_some_and(|caller| caller.may_not_be_ended_by(&visit.caller)) {
         return Decision::Leave(Finding::OfAnother);
     }
     let row = match row.state {
@@ -386,7 +386,9 @@ fn lost_attempt(row: &CallRow) -> CallRow {
 }
 
 fn differs(row: &CallRow, visit: &Visit) -> bool {
-    let same = |digest: &Digest| *digest == visit.digest || visit.earlier_digest.as_ref() == Some(digest);
+    // Workers of earlier versions wrote no caller; only their rows hold the digest that they knew.
+    let earlier = visit.earlier_digest.as_ref().filter(|_| row.caller.is_none());
+    let same = |digest: &Digest| *digest == visit.digest || earlier == Some(digest);
     row.digest.as_ref().is_some_and(|digest| !same(digest))
 }
 

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::call::Caller;
 use crate::digest::Digest;
 use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
 use crate::time::Timestamp;
@@ -69,14 +70,19 @@ pub struct CallRequest {
 }
 
 impl CallRequest {
-    /// Whether a stored digest is that of this request.
-    pub fn is_of(&self, stored: &Digest) -> bool {
-        *stored == self.digest || self.earlier_digest.as_ref() == Some(stored)
+    /// Whether a digest that is stored with that caller is the one of this request.
+    pub fn is_of(&self, stored: &Digest, caller: Option<&Caller>) -> bool {
+        *stored == self.digest || self.earlier_for(caller) == Some(stored)
     }
 
-    /// Whether a stored digest is that of this request's question, whatever either resumes.
-    pub fn has_question_of(&self, stored: &Digest) -> bool {
-        let own = [Some(&self.digest), self.earlier_digest.as_ref()];
+    /// A worker of an earlier version wrote no caller into a row, and the digest that it knew.
+    fn earlier_for(&self, caller: Option<&Caller>) -> Option<&Digest> {
+        self.earlier_digest.as_ref().filter(|_| caller.is_none())
+    }
+
+    /// Whether a digest that is stored with that caller is the one of this request's question, whatever either resumes.
+    pub fn has_question_of(&self, stored: &Digest, caller: Option<&Caller>) -> bool {
+        let own = [Some(&self.digest), self.earlier_for(caller)];
         own.into_iter().flatten().any(|digest| digest.question() == stored.question())
     }
 }

@@ -5,6 +5,7 @@ use toolfleet_core::call::{
 };
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, SessionId, Tenant, WorkerId};
+use toolfleet_core::message::User;
 use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
 use toolfleet_core::time::Timestamp;
@@ -537,6 +538,45 @@ fn a_message_of_somebody_else_neither_claims_nor_ends_a_call() {
     assert!(matches!(stored(Some(&released), &claim_by(by("C", "s1", "m1", 20))).1, Then::Execute(_)));
 }
 
+fn user(id: &str, kind: Option<&str>, roles: &[&str]) -> User {
+    let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+    User { id: id.to_owned(), kind: kind.map(str::to_owned), roles }
+}
+
+/// A visit of the user by a message of its own.
+fn as_user(user: Option<User>, session: &str, id: &str, now_ms: u64) -> Visit {
+    let visit = by("A", session, id, now_ms);
+    Visit { caller: Box::new(Caller { user, ..*visit.caller }), ..visit }
+}
+
+#[test]
+fn a_message_that_says_less_of_its_bound_user_ends_the_call() {
+    let ann = user("ann", Some("internal"), &["support", "admin"]);
+    let (row, then) = stored(None, &claim_by(as_user(Some(ann.clone()), "s1", "m1", 0)));
+    let Then::Execute(claim) = then else { panic!("a claim") };
+    let released =
+        stored(Some(&row), &Event::Release { claim, attempts: 1, exposed: false, held: None, now: at(10) }).0;
+    for said in [None, Some(user("ann", None, &[])), Some(user("ann", Some("internal"), &[])), Some(ann)] {
+        for row in [&row, &released] {
+            let (over, _) = stored(Some(row), &conclude(as_user(said.clone(), "s1", "m2", AFTER_LEASE)));
+            assert_eq!((over.state, &over.caller), (State::Done, &row.caller), "{said:?}");
+        }
+    }
+    let others =
+        [(Some(user("eve", None, &[])), "s1"), (Some(user("ann", Some("guest"), &[])), "s1"), (None, "s2")];
+    for (said, session) in others {
+        let visit = as_user(said.clone(), session, "m2", AFTER_LEASE);
+        assert_eq!(left(&released, &conclude(visit)), Finding::OfAnother, "{said:?} {session}");
+    }
+    let visit = as_user(None, "s1", "m2", AFTER_LEASE);
+    let agent = Caller { agent: Some("other".to_owned()), ..*visit.caller.clone() };
+    let visit = Visit { caller: Box::new(agent), ..visit };
+    assert_eq!(left(&released, &conclude(visit)), Finding::OfAnother, "another agent");
+    // Before a claim every user is bound: who has none then is another one.
+    let visit = as_user(None, "s1", "m2", AFTER_LEASE);
+    assert!(matches!(left(&released, &claim_by(visit)), Finding::HeldElsewhere { .. }));
+}
+
 #[test]
 fn a_row_of_an_earlier_version_is_met_as_before() {
     let (row, _) = stored(None, &claim_by(by("A", "s1", "m1", 0)));
@@ -546,7 +586,9 @@ fn a_row_of_an_earlier_version_is_met_as_before() {
     let older = CallRow { digest: Some(earlier.clone()), ..older };
     assert_eq!(left(&older, &claim_by(by("A", "s1", "m1", 1))), Finding::Mismatch);
     let visit = Visit { earlier_digest: Some(earlier), ..by("A", "s1", "m1", 1) };
-    assert!(matches!(stored(Some(&older), &claim_by(visit)).1, Then::Execute(_)));
+    assert!(matches!(stored(Some(&older), &claim_by(visit.clone())).1, Then::Execute(_)));
+    let newer = CallRow { caller: Some(visit.caller.clone()), ..older };
+    assert_eq!(left(&newer, &claim_by(visit)), Finding::Mismatch, "no earlier version wrote this row");
 }
 
 fn hold_by(visit: Visit, reason: HeldReason) -> Event {

@@ -66,7 +66,10 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
         return ending;
     }
     spinner.finish_and_clear();
-    if row.as_ref().and_then(|row| row.digest.as_ref()).is_some_and(|stored| !ready.request.is_of(stored)) {
+    let asks_other = |row: &CallRow| {
+        row.digest.as_ref().is_some_and(|stored| !ready.request.is_of(stored, row.caller.as_deref()))
+    };
+    if row.as_ref().is_some_and(asks_other) {
         output.note(&format!(
             "refused (idempotency_mismatch): the id {} was used before for another question; what follows is the result of \
              that call. Send this one under an id of its own.",

@@ -96,7 +96,7 @@ fn judged(request: &CallRequest, resume: &Resume, earlier: Option<&CallRow>) -> 
     if kind != OutcomeKind::InputRequired {
         return Err(format!("Call `{id}` ended as `{kind}`; only `input_required` can be resumed. {anew}"));
     }
-    if !row.digest.as_ref().is_some_and(|digest| request.has_question_of(digest)) {
+    if !row.digest.as_ref().is_some_and(|digest| request.has_question_of(digest, row.caller.as_deref())) {
         return Err(format!(
             "Call `{id}` asked something else. Resume it with its own operation, tool or server, and arguments."
         ));
