@@ -33,6 +33,8 @@ const MAX_RESUMES: u32 = 10;
 /// The pause before that where the server names none, and the longest one it may name.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
+/// How much of a whole body is looked at for events before others have their turn.
+const EVENT_BYTES_AT_ONCE: usize = 64 * 1024;
 /// How many requests of a server to us are answered within one call.
 const MAX_REPLIES: u32 = 16;
 /// How long a best-effort side request may take.
@@ -163,13 +165,20 @@ impl Transport {
     /// The answer in a stream that came as a whole body.
     async fn answer_among(&self, body: &[u8], waiting: &Waiting<'_>) -> Result<Box<RawValue>, Trouble> {
         let (mut place, mut parser) = (Place::new(), self.parser());
-        parser.feed(body);
-        let mut events: Vec<Event> = std::iter::from_fn(|| parser.next_event()).collect();
-        events.extend(parser.finish().map(Event::Whole));
-        for event in events {
-            if let Some(result) = self.take_event(event, waiting, &mut place).await? {
-                return Ok(result);
+        for piece in body.chunks(EVENT_BYTES_AT_ONCE) {
+            parser.feed(piece);
+            while let Some(event) = parser.next_event() {
+                if let Some(result) = self.take_event(event, waiting, &mut place).await? {
+                    return Ok(result);
+                }
             }
+            // A body of 16 MiB takes a while.
+            tokio::task::yield_now().await;
+        }
+        if let Some(event) = parser.finish()
+            && let Some(result) = self.take_event(Event::Whole(event), waiting, &mut place).await?
+        {
+            return Ok(result);
         }
         Err(nonsense(place.told("an event stream without the answer".to_owned())))
     }

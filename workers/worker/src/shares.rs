@@ -6,7 +6,7 @@
 //! moment, then goes back to the queue; what belongs to another runs.
 //!
 //! **Invariant:** a tenant has at most `TOOLFLEET_SLOTS` calls under way at one server; a call waits here no longer than
-//! [`LONGEST_WAIT`].
+//! two seconds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -130,13 +130,16 @@ impl Child {
         if !is_power_of_ten(count) {
             return;
         }
+        let bytes = line.len();
         // A secret that was cut in half would no longer be recognised.
         let line: String = line.chars().take(8 * 1024).collect();
         let line = shorten(&self.scrubbed(line));
         tracing::warn!(
-            server = %self.server, child = self.serial, lines = count, code = "stdio_stray_line",
-            "a line on a program's stdout is skipped, because it answers no request: {line}"
+            server = %self.server, child = self.serial, lines = count, bytes, code = "stdio_stray_line",
+            "a line on a program's stdout is skipped, because it answers no request; at the level debug it is shown"
         );
+        // What a program prints may be its caller's data.
+        tracing::debug!(server = %self.server, child = self.serial, line, "a line that answers no request");
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use toolfleet_core::fault::{Fault, NotSentCause};
 
-use super::child::{Child, Greeting};
+use super::child::{Child, Greeting, Lease};
 use super::pool::{Children, Key};
 use super::program::{Program, Ready};
 use super::{pipes, supervise};
@@ -43,7 +43,8 @@ impl Children {
         wanted: &Wanted,
         place: OwnedSemaphorePermit,
     ) -> Result<Arc<Child>, NotUp> {
-        let child = self.spawn(wanted, place).map_err(|fault| NotUp { fault, ended: false })?;
+        // Held while it is greeted, so that it is not stopped as unused meanwhile.
+        let (child, _held) = self.spawn(wanted, place).map_err(|fault| NotUp { fault, ended: false })?;
         match timeout(START_WITHIN, self.greeter.greet(&child, wanted.known)).await {
             Ok(Ok(greeting)) => {
                 let _first = child.greeting.set(greeting);
@@ -73,7 +74,11 @@ impl Children {
         })
     }
 
-    fn spawn(self: &Arc<Self>, wanted: &Wanted, place: OwnedSemaphorePermit) -> Result<Arc<Child>, Fault> {
+    fn spawn(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(Arc<Child>, Option<Lease>), Fault> {
         let program = &wanted.program;
         let cannot = |error: std::io::Error| Fault::NotSent {
             cause: NotSentCause::Answer,
@@ -92,6 +97,7 @@ impl Children {
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
         let (child, lines) = Child::new(wanted.key.server.clone(), serial, Arc::clone(program));
         self.enlist(&child)?;
+        let held = child.hold();
         tokio::spawn(pipes::write(Arc::clone(&child), stdin, lines));
         let hearing = tokio::spawn(pipes::hear(Arc::clone(&child), stdout, self.limits.max_line_bytes));
         let logging = tokio::spawn(pipes::log(Arc::clone(&child), stderr));
@@ -103,6 +109,6 @@ impl Children {
             drop(place);
             of.gone.cancel();
         });
-        Ok(child)
+        Ok((child, held))
     }
 }

@@ -66,6 +66,8 @@ struct Trail {
     lease_lost: AtomicBool,
     /// The task that the claim found is over or gone.
     task_over: AtomicBool,
+    /// The answer is there; it is being made fit for its row.
+    answered: AtomicBool,
     /// When the call was claimed first.
     started_at: Timestamp,
 }
@@ -73,6 +75,10 @@ struct Trail {
 impl Trail {
     fn may_have_run(&self) -> bool {
         self.exposed.load(Ordering::Acquire) || self.sending.load(Ordering::Acquire)
+    }
+
+    fn has_answer(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
     }
 }
 
@@ -83,6 +89,7 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
         sending: AtomicBool::new(false),
         lease_lost: AtomicBool::new(false),
         task_over: AtomicBool::new(false),
+        answered: AtomicBool::new(false),
         started_at: call.row.started_at.unwrap_or_else(|| fleet.now()),
     };
     if call.since.elapsed() >= fleet.limits.lease {
@@ -108,12 +115,10 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(fleet.now()));
     let attempts = async {
         match work(fleet, arrival, ready, task, overheard, trail, deadline).await {
-            // A large result takes a while to be compressed: the claim is held meanwhile.
+            // A large result takes a while to be compressed: the claim is held meanwhile, and nothing takes the answer away.
             Executed::Finished(outcome) if outcome.content.is_some() => {
-                let exposed = trail.exposed.swap(true, Ordering::AcqRel);
-                let outcome = record::fitting(outcome).await;
-                trail.exposed.store(exposed, Ordering::Release);
-                Executed::Finished(outcome)
+                trail.answered.store(true, Ordering::Release);
+                Executed::Finished(record::fitting(outcome).await)
             }
             executed @ (Executed::Finished(_)
             | Executed::Later { .. }
@@ -129,6 +134,7 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
             biased;
             executed = &mut attempts => return executed,
             stopped = &mut heart, if beating => match stopped {
+                Stopped::Cancelled if trail.has_answer() => beating = false,
                 Stopped::Cancelled => return Executed::Finished(cancelled(trail)),
                 Stopped::LeaseLost => {
                     // What is under way may still answer; the fence decides whether the answer counts.
@@ -136,8 +142,16 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
                     beating = false;
                 }
             },
-            () = tokio::time::sleep_until(deadline) => return Executed::Finished(out_of_time(trail)),
-            () = fleet.shutdown.over() => return stopped_with_worker(ready, task, trail),
+            () = tokio::time::sleep_until(deadline), if !trail.has_answer() => {
+                if !trail.has_answer() {
+                    return Executed::Finished(out_of_time(trail));
+                }
+            }
+            () = fleet.shutdown.over(), if !trail.has_answer() => {
+                if !trail.has_answer() {
+                    return stopped_with_worker(ready, task, trail);
+                }
+            }
         }
     }
 }
