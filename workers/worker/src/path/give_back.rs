@@ -63,15 +63,18 @@ pub(super) async fn after_trouble(fleet: &Fleet, arrival: &Arrival, trouble: &Tr
 }
 
 /// How long a message of a FIFO queue waits. It cannot become a new one, which would come after the others of its group; so that its
-/// receives last, the waits grow. A worker that stops gives it back at once.
+/// receives last, the waits grow: the eight receives of the template last for more than the hour that a call has by default. A worker that
+/// stops gives it back at once.
 fn in_order_s(arrival: &Arrival, wait_s: u64) -> u64 {
     let least_s = match arrival.receive_count() {
         0 | 1 => 0,
         2 => 5,
         3 => 15,
         4 => 60,
-        5 => 180,
-        _ => 600,
+        5 => 300,
+        6 => 900,
+        7 => 1_800,
+        _ => 3_600,
     };
     if wait_s == 0 { 0 } else { wait_s.max(least_s) }
 }
