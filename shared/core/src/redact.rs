@@ -196,7 +196,8 @@ struct Forms {
 
 static FORMS: LazyLock<Forms> = LazyLock::new(|| {
     let jwt = r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)*";
-    let known = r"\b(?:(?:sk|pk|rk)[-_](?:live|test|proj|ant)[-_][A-Za-z0-9_-]+|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{8,}|A(?:KIA|SIA)[A-Z0-9]{16}|AIza[\w-]{30,}|ya29\.[\w-]{8,}|hf_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,})";
+    // A class of Unicode in a repetition of thirty takes megabytes.
+    let known = r"(?-u:\b)(?:(?:sk|pk|rk)[-_](?:live|test|proj|ant)[-_][A-Za-z0-9_-]+|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|glpat-[A-Za-z0-9_-]{16,}|xox[abeprs]-[A-Za-z0-9_-]{8,}|A(?:KIA|SIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{8,}|hf_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,})";
     let words = r"pass-?_?word|passwd|passphrase|passcode|secret|token|api[-_ ]?key|authorization|credential|private[-_ ]?key|access[-_ ]?key|session[-_ ]?key|signature|cookie|\bssn|\bpwd|\bpin|\botp|\bcvv|\bjwt|\bauth|subscription[-_ ]?key|account[-_ ]?key";
     Forms {
         any: form(&format!(r"(?i)[:=@?]|-----BEGIN |\bbearer|\bbasic|--?[a-z]|{jwt}|{known}")),

@@ -8,7 +8,7 @@ use toolfleet_mcp::AnswerKind;
 use toolfleet_testkit::ScriptedProgram;
 
 use crate::programs::{call, call_until, client, endpoint};
-use crate::support::{later, soon};
+use crate::support::later;
 
 #[tokio::test]
 async fn a_line_that_answers_nobody_costs_no_call_and_no_program() {
