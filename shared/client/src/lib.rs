@@ -169,7 +169,8 @@ impl Client {
         let attributes: BTreeMap<_, _> =
             traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
         let group = Some(request.key.tenant.to_string());
-        self.queue.send(Outgoing { body: sendable(request.encode())?, delay_s: 0, group, attributes }).await
+        let body = sendable(request.encode())?;
+        self.queue.send(Outgoing { body, group, attributes, ..Outgoing::default() }).await
     }
 
     /// Sends calls together, ten in a request; each has its own answer, in order.

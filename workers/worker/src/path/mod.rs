@@ -9,7 +9,8 @@
 //! other; only this file knows their order. The large ones are boxed: what a call holds while its tool runs is counted in
 //! thousands. What every state of the row means is decided in `toolfleet_core::call`.
 //!
-//! **Invariant:** a message ends in one of two ways: acknowledged with the proof of a record, or given back to the queue.
+//! **Invariant:** a message ends in one of three ways: acknowledged with the proof of a record, given back to the queue, or, where it
+//! cannot be read, moved to the dead-letter queue with its body.
 
 mod account;
 mod acknowledge;
@@ -21,6 +22,7 @@ mod execute;
 mod follow;
 mod give_back;
 mod hold;
+mod keep;
 mod lease;
 mod list;
 mod notify;
@@ -47,6 +49,7 @@ use admit::Admitted;
 use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
+pub(crate) use keep::OnRecord;
 pub(crate) use list::Unlisted;
 use prepare::Prepared;
 pub(crate) use prepare::endpoint;
@@ -67,6 +70,8 @@ enum Leaving {
     Parked { after_ms: u64, troubled: bool },
     /// Another worker has taken the call over; its own delivery will acknowledge it.
     Lost,
+    /// It is no request, its record stands, and it is kept for an operator.
+    Unreadable,
 }
 
 /// Takes one delivery through the worker. `slot` is held until the call is out of the worker's hands: the message that is still
@@ -109,6 +114,7 @@ async fn leave(fleet: &Fleet, arrival: &Arrival, leaving: Result<Leaving, Troubl
         Ok(Leaving::Lost) => {
             tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over")
         }
+        Ok(Leaving::Unreadable) => keep::keep(fleet, arrival).await,
         // Our own trouble is never an outcome: the call waits until it has passed.
         Err(trouble) => give_back::after_trouble(fleet, arrival, &trouble).await,
     }
@@ -120,7 +126,14 @@ async fn travel(fleet: &Arc<Fleet>, arrival: &Arrival) -> Result<Leaving, Troubl
             trace::named(&arrival.span, &request.key);
             request
         }
-        Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
+        Decoded::Refused { malformed, key } => {
+            return settled(record::malformed(fleet, arrival, *malformed, key).await);
+        }
+        Decoded::Unreadable(malformed) => {
+            record::unreadable(fleet, arrival, &malformed).await?;
+            fleet.passed(Step::Recorded).await;
+            return Ok(Leaving::Unreadable);
+        }
     };
     fleet.passed(Step::Decoded).await;
 
