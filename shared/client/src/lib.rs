@@ -71,6 +71,15 @@ fn sendable(body: String) -> Result<String, Trouble> {
     )))
 }
 
+/// What a cancellation that is noted means where that row stood before.
+fn noted(seen: Option<&CallRow>) -> Cancelled {
+    match seen {
+        // A row without a question was made by an earlier cancellation.
+        Some(CallRow { digest: Some(_), .. }) => Cancelled::Noted,
+        Some(_) | None => Cancelled::Ahead,
+    }
+}
+
 /// A connection to a fleet.
 #[derive(Clone)]
 pub struct Client {
@@ -142,6 +151,8 @@ impl Standing {
 pub enum Cancelled {
     /// It is noted: a worker will end the call when it meets it.
     Noted,
+    /// Nothing is known of the call: it is noted for the case that its message is still on its way.
+    Ahead,
     /// The call had ended before.
     TooLate,
 }
@@ -194,6 +205,20 @@ impl Client {
         self.calls.read(key).await
     }
 
+    /// The row of a call as it stands now, or, where that has not ended, the answer to the message that asked for it: a sender that may not
+    /// speak for the tenant finds it there alone.
+    pub async fn row_of_sent(&self, key: &CallKey, message_id: &str) -> Result<Option<CallRow>, Trouble> {
+        let keys = [key.clone(), CallKey::of_message(message_id)];
+        let mut rows = self.calls.read_many(&keys).await?.into_iter();
+        let (call, message) = (rows.next().flatten(), rows.next().flatten());
+        if call.as_ref().is_some_and(|row| row.finished.is_some()) {
+            return Ok(call);
+        }
+        // What stands there is this message's own, whatever else its sender asked before.
+        let own = message.filter(|row| row.finished.is_some());
+        Ok(own.map(|row| CallRow { digest: None, caller: None, ..row }).or(call))
+    }
+
     /// Where each of many calls stands now, in order; a hundred rows in a request.
     pub async fn standing_many(&self, keys: &[CallKey]) -> Result<Vec<Standing>, Trouble> {
         Ok(self.calls.read_many(keys).await?.into_iter().map(Standing::of).collect())
@@ -214,9 +239,9 @@ impl Client {
                     | Finding::OfAnother
                     | Finding::AwaitingApproval
                     | Finding::HeldElsewhere { .. },
-                ) => return Ok(Cancelled::Noted),
+                ) => return Ok(noted(seen.as_deref())),
                 Decision::Write { row, .. } => match self.calls.swap(seen.as_deref(), &row).await? {
-                    Swap::Stored => return Ok(Cancelled::Noted),
+                    Swap::Stored => return Ok(noted(seen.as_deref())),
                     Swap::Found(found) => seen = found,
                 },
             }

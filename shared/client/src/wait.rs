@@ -14,6 +14,8 @@ use crate::{CallResult, Client, Standing};
 
 /// The first pause between two looks.
 const FIRST: Duration = Duration::from_millis(20);
+/// How many looks at a call come to one at its message's own answer.
+const MESSAGE_LOOKED_AT_EVERY: u32 = 4;
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(1);
 
@@ -73,17 +75,59 @@ impl Client {
         self.watch(key, time_out, |_| {}).await
     }
 
-    /// The same, and shows the call's row at each look while it is open: where it stands, and what its server tells
+    /// Waits until a call that was just sent has ended, or its message was refused: [`Client::send`] gives the message's id. A sender that
+    /// may not speak for the tenant gets its answer here alone.
+    pub async fn wait_for_sent(
+        &self,
+        key: &CallKey,
+        message_id: &str,
+        time_out: Duration,
+    ) -> Result<CallResult, WaitError> {
+        self.watch_of(key, Some(message_id), time_out, |_| {}).await
+    }
+
+    /// The same, and shows the call's row at each look while it is open.
+    pub async fn watch_sent(
+        &self,
+        key: &CallKey,
+        message_id: &str,
+        time_out: Duration,
+        see: impl FnMut(&CallRow),
+    ) -> Result<CallResult, WaitError> {
+        self.watch_of(key, Some(message_id), time_out, see).await
+    }
+
+    /// Waits until the call has ended, and shows the call's row at each look while it is open: where it stands, and what its server tells
     /// ([`CallRow::notes`]).
     pub async fn watch(
         &self,
         key: &CallKey,
         time_out: Duration,
+        see: impl FnMut(&CallRow),
+    ) -> Result<CallResult, WaitError> {
+        self.watch_of(key, None, time_out, see).await
+    }
+
+    async fn watch_of(
+        &self,
+        key: &CallKey,
+        message_id: Option<&str>,
+        time_out: Duration,
         mut see: impl FnMut(&CallRow),
     ) -> Result<CallResult, WaitError> {
         let mut looks = Looks::new(time_out);
+        let mut taken = 0_u32;
         loop {
-            let Some(standing) = looks.within(self.standing(key)).await else {
+            taken = taken.wrapping_add(1);
+            // Two rows cost twice as much: few messages are refused.
+            let message_id = message_id.filter(|_| taken.is_multiple_of(MESSAGE_LOOKED_AT_EVERY));
+            let look = async {
+                match message_id {
+                    Some(message_id) => self.row_of_sent(key, message_id).await.map(Standing::of),
+                    None => self.standing(key).await,
+                }
+            };
+            let Some(standing) = looks.within(look).await else {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
             };
             match standing {

@@ -13,6 +13,7 @@ mod catalog_forms;
 mod catalog_programs;
 mod catalog_secrets;
 mod foreign_messages;
+mod guide;
 mod message;
 mod state_properties;
 mod state_table;
