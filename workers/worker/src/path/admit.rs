@@ -392,18 +392,51 @@ async fn refused_by_session(
             ));
         }
     };
+    let Some(refusal) = session_refuses(fleet, &session, request, server) else {
+        return Ok(None);
+    };
+    // The cached row may be older than the operator's last change. Only a row that was just read refuses a call.
+    let fresh = Box::pin(fleet.sessions.read(tenant, id)).await?.map(Arc::new);
+    let refusal = match fresh {
+        Some(row) => {
+            let refusal = session_refuses(fleet, &row, request, server);
+            fleet.session_cache.put((tenant.clone(), id.clone()), row);
+            refusal
+        }
+        // A row is removed long after its session has ended.
+        None => Some(refusal),
+    };
+    match refusal {
+        Some(SessionRefusal::Ended { at }) => {
+            fleet.farewells.ask(tenant.clone(), id.clone());
+            refuse(format!("Session `{id}` ended at {at}. Open a new session."))
+        }
+        Some(SessionRefusal::NotGranted { grants }) => {
+            refuse(format!("Session `{id}` does not grant `{}`; it grants {grants}.", request.target))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Why a session refuses a call.
+enum SessionRefusal {
+    Ended { at: Timestamp },
+    NotGranted { grants: String },
+}
+
+fn session_refuses(
+    fleet: &Fleet,
+    session: &SessionRow,
+    request: &CallRequest,
+    server: &Server,
+) -> Option<SessionRefusal> {
     if session.expires_at <= fleet.now() {
-        fleet.farewells.ask(tenant.clone(), id.clone());
-        return refuse(format!("Session `{id}` ended at {}. Open a new session.", session.expires_at));
+        return Some(SessionRefusal::Ended { at: session.expires_at });
     }
     if !grants::open(&session.grants, &request.target, &server.id) {
-        return refuse(format!(
-            "Session `{id}` does not grant `{}`; it grants {}.",
-            request.target,
-            session.grants.join(", ")
-        ));
+        return Some(SessionRefusal::NotGranted { grants: session.grants.join(", ") });
     }
-    Ok(None)
+    None
 }
 
 /// The row of a conversation that nobody registered: it grants all and lasts as long as its calls.
