@@ -136,10 +136,12 @@ fn catalog(url: &str, slow: &Distribution) -> String {
     let tool = |tool: &Tool| {
         // An attempt that ended before its tool would make the load measure repeats.
         let timeout_ms = DEFAULT_ATTEMPT_MS + if tool.is_slow() { slow.longest_ms() } else { 0 };
-        json!({"id": tool.name(), "server": "load", "idempotent": tool.is_safe(), "timeout_ms": timeout_ms})
+        // A pause that a server asks for holds all its calls. Those of other tools are not to be counted as the paused one's.
+        let server = if *tool == Tool::Busy { "load-busy" } else { "load" };
+        json!({"id": tool.name(), "server": server, "idempotent": tool.is_safe(), "timeout_ms": timeout_ms})
     };
     json!({
-        "servers": [{"id": "load", "url": url}],
+        "servers": [{"id": "load", "url": url}, {"id": "load-busy", "url": url}],
         "tools": Tool::ALL.iter().map(tool).collect::<Vec<_>>(),
         "tenants": {"queue": [TENANT]},
     })
