@@ -134,6 +134,8 @@ codes! {
     Unsupported = "unsupported",
     /// The tool's execution type has no executor in this fleet.
     NoExecutor = "no_executor",
+    /// The catalog names the tool or server, but what it says of it cannot be called.
+    NotExecutable = "not_executable",
     /// The server lists the tool otherwise than it was approved.
     DefinitionChanged = "definition_changed",
     /// The call that `resume` names cannot be gone on with by this request.
