@@ -30,7 +30,7 @@ impl Server {
                     while !is_whole(&request) {
                         let mut part = [0; 4096];
                         match stream.read(&mut part).await {
-                            Ok(read) if read > 0 => request.extend_from_slice(&part[..read]),
+                            Ok(read) if read > 0 => request.extend_from_slice(part.get(..read).unwrap()),
                             _ => return,
                         }
                     }
