@@ -67,6 +67,12 @@ pub enum Fault {
         /// What the server says it supports.
         supported: Vec<String>,
     },
+    /// The server refuses a POST and answers a GET as the transport of 2024-11-05 does, which is not spoken here. Nothing was executed.
+    #[error(
+        "the server speaks the old HTTP+SSE transport of MCP 2024-11-05 at this address, which is not spoken here; register its streamable \
+         HTTP address (often the same host with the path `/mcp`), or a bridge to it as a program (such as `npx mcp-remote URL`)"
+    )]
+    OldTransport,
     /// The server is asked in a session-bound version, which has nothing to resume. Nothing was sent.
     #[error("the server speaks {version} now, in which nothing can be resumed; it asked in a later version")]
     NotResumable {
@@ -243,6 +249,7 @@ impl Fault {
             Self::RateLimited { .. }
             | Self::Unauthorized
             | Self::SessionLost
+            | Self::OldTransport
             | Self::AttemptTimeout { .. }
             | Self::AnswerTooLarge { .. } => self,
         }
@@ -286,6 +293,7 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::SessionLost
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::AttemptTimeout { .. }
             | Self::AnswerTooLarge { .. }
@@ -315,6 +323,7 @@ impl Fault {
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::RpcAmbiguous { .. }
@@ -350,6 +359,7 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::AddressRefused { .. }
             | Self::Redirect { .. } => Blame::Configuration,
@@ -369,6 +379,7 @@ impl Fault {
             | Self::CredentialPending { .. }
             | Self::SessionLost
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::ClientStatus { .. }
@@ -394,6 +405,7 @@ impl Fault {
             Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
             Self::VersionUnsupported { .. } => Code::VersionUnsupported,
+            Self::OldTransport => Code::TransportUnsupported,
             Self::NotResumable { .. } => Code::NotResumable,
             Self::Rpc { .. } | Self::RpcAmbiguous { .. } => Code::RpcError,
             Self::AnswerLost { .. } => Code::AnswerLost,

@@ -178,6 +178,8 @@ codes! {
     Redirected = "redirected",
     /// The server speaks no protocol version of ours.
     VersionUnsupported = "version_unsupported",
+    /// The server speaks a transport that this fleet does not.
+    TransportUnsupported = "transport_unsupported",
     /// The server's result has a type this fleet does not know.
     UnknownResultType = "unknown_result_type",
     /// The server asks for input before it goes on.

@@ -32,3 +32,5 @@ mod tasks;
 mod tls;
 #[path = "suite/tokens.rs"]
 mod tokens;
+#[path = "suite/wrong_addresses.rs"]
+mod wrong_addresses;
