@@ -122,10 +122,12 @@ pub enum Fault {
         detail: String,
     },
     /// The attempt's own time was over after the request was sent.
-    #[error("no answer within {after_ms} ms")]
+    #[error("no answer within {after_ms} ms{}", if detail.is_empty() { String::new() } else { format!("; {detail}") })]
     AttemptTimeout {
         /// How long was waited.
         after_ms: u64,
+        /// What is known of the server meanwhile: the last lines that a program wrote on stderr. Empty where nothing is.
+        detail: String,
     },
     /// The answer is not MCP: not JSON, wrong content type, wrong or no id.
     #[error("the server's answer is not valid MCP: {detail}")]
@@ -164,6 +166,8 @@ pub enum NotSentCause {
     Time,
     /// All places of this worker for the server's programs are in use.
     Place,
+    /// The program that the catalog names cannot be started here as it is named: no such file, not executable, no such folder.
+    Command,
 }
 
 /// Whether this JSON-RPC error code, in an answer with the request's id, proves that the tool did not run: parse error, invalid
@@ -241,6 +245,9 @@ impl Fault {
             }
             Self::ClientStatus { status, detail } => Self::ClientStatus { status, detail: change(detail) },
             Self::AnswerLost { detail } => Self::AnswerLost { detail: change(detail) },
+            Self::AttemptTimeout { after_ms, detail } => {
+                Self::AttemptTimeout { after_ms, detail: change(detail) }
+            }
             Self::InvalidAnswer { detail } => Self::InvalidAnswer { detail: change(detail) },
             Self::AddressRefused { detail } => Self::AddressRefused { detail: change(detail) },
             Self::Redirect { location, may_have_run } => {
@@ -250,7 +257,6 @@ impl Fault {
             | Self::Unauthorized
             | Self::SessionLost
             | Self::OldTransport
-            | Self::AttemptTimeout { .. }
             | Self::AnswerTooLarge { .. } => self,
         }
     }
@@ -273,6 +279,10 @@ impl Fault {
             Self::NotSent { cause: NotSentCause::Answer, .. } => {
                 "what has to come before a call failed at the server".to_owned()
             }
+            Self::NotSent { cause: NotSentCause::Time, .. } => {
+                "the attempt's time was over before the call could be sent".to_owned()
+            }
+            Self::AttemptTimeout { after_ms, .. } => format!("no answer within {after_ms} ms"),
             Self::Forbidden { .. } => "the server forbids the call (HTTP 403)".to_owned(),
             Self::Rpc { code, .. } | Self::RpcAmbiguous { code, .. } => {
                 format!("the server answered with JSON-RPC error {code}")
@@ -295,7 +305,6 @@ impl Fault {
             | Self::SessionLost
             | Self::OldTransport
             | Self::NotResumable { .. }
-            | Self::AttemptTimeout { .. }
             | Self::AnswerTooLarge { .. }
             | Self::AddressRefused { .. } => self.to_string(),
         }
@@ -304,6 +313,7 @@ impl Fault {
     /// What may follow.
     pub const fn retry_class(&self) -> RetryClass {
         match self {
+            Self::NotSent { cause: NotSentCause::Command, .. } => RetryClass::Permanent,
             Self::Connect { .. }
             | Self::NotSent { .. }
             | Self::CredentialPending { .. }
@@ -339,6 +349,7 @@ impl Fault {
     /// Whose fault it was.
     pub const fn blame(&self) -> Blame {
         match self {
+            Self::NotSent { cause: NotSentCause::Command, .. } => Blame::Configuration,
             Self::Connect { .. }
             | Self::NotSent { .. }
             | Self::RateLimited { .. }
@@ -427,6 +438,8 @@ mod tests {
         let words = || "Jane Doe".to_owned();
         let faults = [
             Fault::NotSent { detail: words(), cause: NotSentCause::Answer },
+            Fault::NotSent { detail: words(), cause: NotSentCause::Time },
+            Fault::AttemptTimeout { after_ms: 1, detail: words() },
             Fault::Forbidden { scope: Some(words()) },
             Fault::VersionUnsupported { supported: vec![words()] },
             Fault::Rpc { code: -32602, message: words() },
