@@ -42,5 +42,6 @@ mod tasks;
 mod telemetry;
 mod tls;
 mod tokens;
+mod unlisted;
 mod unreadable;
 mod waiting;
