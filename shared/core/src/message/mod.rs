@@ -26,6 +26,7 @@ use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
 use crate::time::Timestamp;
 
 pub use ask::Ask;
+pub use envelope::sns_attribute;
 pub use resume::Resume;
 pub use wire::{derive_call_id, request_schema};
 

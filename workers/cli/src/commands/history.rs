@@ -177,7 +177,8 @@ fn parse_when(text: &str) -> Result<When, String> {
     }
 }
 
-fn parse_tenant(text: &str) -> Result<Tenant, String> {
+/// A tenant, or one of the fleet's own.
+pub(crate) fn parse_tenant(text: &str) -> Result<Tenant, String> {
     Tenant::from_stored(text).map_err(|e| e.to_string())
 }
 

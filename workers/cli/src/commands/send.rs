@@ -30,6 +30,6 @@ pub(crate) async fn run(args: &SendArgs, connect: &Connect, output: &Output) -> 
         output.document(&sent)?;
     }
     output.line(key.call_id.as_str())?;
-    output.note(&format!("sent; read its result with: {}", shell::result(key)));
+    output.note(&format!("sent as message {message_id}; read its result with: {}", shell::result(key)));
     Ok(Ending::Done)
 }

@@ -459,6 +459,10 @@ fn a_call_for_a_tenant_that_is_not_allowed_ends_at_once_and_says_so() {
     let json = dev.toolfleet(&[&call[..], &["--call-id", "c1", "--json"]].concat()).exits(1).json();
     let seen = (&json["call_id"], &json["outcome"], &json["trouble"]["code"]);
     assert_eq!(seen, (&"c1".into(), &"refused".into(), &"tenant_not_allowed".into()));
+    let sent = dev.toolfleet(&["send", "--tenant", "globex", "--tool", "echo", "--json"]).exits(0).json();
+    dev.at_rest();
+    let message_id = sent["message_id"].as_str().unwrap();
+    dev.toolfleet(&["result", "_message", message_id]).exits(1).complains(&["refused (tenant_not_allowed)"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use toolfleet_core::call::{Caller, Visit};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::message::{CallRequest, sns_attribute};
 use toolfleet_core::time::Timestamp;
 use tracing::Span;
 
@@ -65,7 +65,15 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    pub(super) fn new(fleet: &Fleet, delivery: Delivery) -> Self {
+    pub(super) fn new(fleet: &Fleet, mut delivery: Delivery) -> Self {
+        // SNS puts a message's attributes into the body that it wraps.
+        for name in [TRACEPARENT, TRACESTATE] {
+            if !delivery.attributes.contains_key(name)
+                && let Some(value) = sns_attribute(&delivery.body, name)
+            {
+                delivery.attributes.insert(name.to_owned(), value);
+            }
+        }
         let catalog = fleet.catalog.current();
         let ours = catalog.is_fleet_sender(delivery.sender.as_deref());
         let told = |name: &str| delivery.attributes.get(name).filter(|_| ours);
