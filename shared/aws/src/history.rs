@@ -58,17 +58,18 @@ impl History {
         Ok(newest(records, limit))
     }
 
-    /// All records of a tenant between two instants, newest first, an hour at a time.
+    /// All records of a tenant between two instants, newest first, an hour at a time: the newest `most` of each.
     pub fn hours<'a>(
         &'a self,
         tenant: &'a Tenant,
         from: Timestamp,
         to: Timestamp,
+        most: usize,
     ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
         let wanted =
             move |at, shard| Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
-        let hours = self.periods(HOUR_MS, from, to, usize::MAX, (0..self.shards).collect(), wanted);
-        hours.map(|items| self.read_all(&items?)).boxed()
+        let hours = self.periods(HOUR_MS, from, to, most, (0..self.shards).collect(), wanted);
+        hours.map(move |items| Ok(newest(self.read_all(&items?)?, most))).boxed()
     }
 
     /// The same of what failed, a day at a time.
@@ -77,16 +78,19 @@ impl History {
         tenant: &'a Tenant,
         from: Timestamp,
         to: Timestamp,
+        most: usize,
     ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
         let wanted = move |at, shard| {
             let partition = failure_partition(tenant, at, shard);
             Wanted::of("failure_pk", partition).through("by_failure").between(from, to)
         };
-        let days = self.periods(DAY_MS, from, to, usize::MAX, (0..self.shards).collect(), wanted);
-        days.and_then(|keys| async { Ok(newest(self.fetch(keys).await?, usize::MAX)) }).boxed()
+        let days = self.periods(DAY_MS, from, to, most, (0..self.shards).collect(), wanted);
+        // Keys carry the time, so only the newest of all shards are fetched.
+        days.and_then(move |keys| async move { Ok(newest(self.fetch(newest_keys(keys, most)).await?, most)) })
+            .boxed()
     }
 
-    /// The same of one call, an hour at a time.
+    /// All records of one call between two instants, newest first, an hour at a time.
     pub fn hours_of_call<'a>(
         &'a self,
         tenant: &'a Tenant,

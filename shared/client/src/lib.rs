@@ -7,8 +7,8 @@
 //! let queue = "https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls";
 //! let client = Client::connect(queue, &Tables::with_prefix("toolfleet")).await;
 //! let call = RequestBuilder::tool("acme", "echo").arguments(serde_json::json!({"text": "hello"})).call_id("c-1").build()?;
-//! client.send(&call, None).await?;
-//! let end = client.wait(&call.key, std::time::Duration::from_secs(30)).await?;
+//! let message_id = client.send(&call, None).await?;
+//! let end = client.wait_for_sent(&call.key, &message_id, std::time::Duration::from_secs(30)).await?;
 //! # Ok(()) }
 //! ```
 //!

@@ -49,17 +49,18 @@ impl Client {
     }
 
     /// All audit records of a tenant between two instants, both included, newest first, in parts: those of an hour, of a day of failures,
-    /// or of a whole conversation. No more than a few parts are held at once.
+    /// or of a whole conversation. Of each part the newest `most` are read; a few parts are held at once.
     pub fn record_parts<'a>(
         &'a self,
         tenant: &'a Tenant,
         which: &'a RecordsOf,
         from: Timestamp,
         to: Timestamp,
+        most: usize,
     ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
         match which {
-            RecordsOf::Everything => self.history.hours(tenant, from, to),
-            RecordsOf::Failures => self.history.failed_days(tenant, from, to),
+            RecordsOf::Everything => self.history.hours(tenant, from, to, most),
+            RecordsOf::Failures => self.history.failed_days(tenant, from, to, most),
             RecordsOf::Call(call_id) => self.history.hours_of_call(tenant, call_id, from, to),
             RecordsOf::Session(session) => {
                 let all = self.history.by_session(tenant, session, usize::MAX);

@@ -139,15 +139,16 @@ impl Fleet {
         Ok(self.client.cancel(key).await?)
     }
 
-    /// All audit records of a tenant between two instants, newest first, in parts.
+    /// All audit records of a tenant between two instants, newest first, in parts of which the newest `most` are read.
     pub(crate) fn record_parts<'a>(
         &'a self,
         tenant: &'a Tenant,
         which: &'a RecordsOf,
         from: Timestamp,
         to: Timestamp,
+        most: usize,
     ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
-        self.client.record_parts(tenant, which, from, to)
+        self.client.record_parts(tenant, which, from, to, most)
     }
 
     /// Audit records of a tenant, newest first.

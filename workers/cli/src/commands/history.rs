@@ -95,7 +95,7 @@ pub(crate) async fn run(args: &HistoryArgs, connect: &Connect, output: &Output) 
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let fleet = connect.fleet().await?;
     let progress = progress();
-    let mut parts = fleet.record_parts(&args.tenant, &which, from, until);
+    let mut parts = fleet.record_parts(&args.tenant, &which, from, until, limit.saturating_add(1));
     let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
         // One more than is shown tells whether the list is cut.

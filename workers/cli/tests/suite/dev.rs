@@ -175,7 +175,7 @@ fn a_cancelled_call_is_noted_and_shown_as_waiting() {
     let json = dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c2", "--json"]).exits(3).json();
     assert_eq!(json["cancel"], "noted_ahead");
     let ran = dev.toolfleet(&["result", "acme", "c1"]).exits(3);
-    ran.complains(&["pending: call c1 of tenant acme waits for a worker; its cancellation is noted"]);
+    ran.complains(&["pending: no worker has met call c1 of tenant acme; its cancellation is noted"]);
     let json = dev.toolfleet(&["result", "acme", "c1", "--json"]).exits(3).json();
     assert_eq!(json["state"], "pending");
     assert!(json["cancel_requested_at"].is_string(), "{json}");

@@ -344,8 +344,10 @@ pub(super) async fn malformed(
     let visit = arrival.visit_of(fleet, key.clone(), malformed.digest.clone(), false);
     // Whatever is found there stays: the message's own accounts follow in any case.
     let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
-    apply(&fleet.calls, None, &concluded).await?;
-    fleet.passed(Step::ResultStored).await;
+    match apply(&fleet.calls, None, &concluded).await? {
+        Turn::Stored { .. } => fleet.passed(Step::ResultStored).await,
+        Turn::Found { .. } => answer_message(fleet, arrival, malformed.digest.clone(), &outcome).await?,
+    }
     let of_message = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
     for key in [key.clone(), of_message] {
         audit_stranger(fleet, arrival, AuditKind::Undecodable, key, &outcome).await?;

@@ -229,5 +229,9 @@ async fn a_sender_that_may_not_be_answered_under_its_id_is_answered_under_its_me
     rig.settle().await;
     assert!(answer(&rig, &first).await.is_none(), "a call's own answer stands in its row alone");
     assert_eq!(answer(&rig, &second).await.unwrap().1, Code::IdempotencyMismatch);
+    other["colour"] = json!(1);
+    let third = send(&rig.queue(), &other.to_string(), &[]).await;
+    rig.settle().await;
+    assert_eq!(answer(&rig, &third).await.unwrap().1, Code::Undecodable, "the id it names is another call's");
     assert_eq!(dead(&rig).depth().await.unwrap().visible, 0, "what could be read is not kept");
 }
