@@ -97,7 +97,7 @@ impl Reading<'_> {
         self.transport()?;
         self.timeout();
         for field in CLIENT_ONLY {
-            if self.normal.server.remove(field).is_some() {
+            if self.normal.server.remove(field).is_some() && field != "source" {
                 self.unused(field);
             }
         }
