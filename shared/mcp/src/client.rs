@@ -98,6 +98,7 @@ impl McpClient {
         let limits = Limits {
             max_children: options.max_children,
             idle: options.child_idle,
+            start_within: options.child_start,
             max_line_bytes: options.max_body_bytes,
         };
         let max_body_bytes = options.max_body_bytes;
