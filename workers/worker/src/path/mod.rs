@@ -27,6 +27,7 @@ mod lease;
 mod list;
 mod notify;
 mod overheard;
+mod pages;
 mod prepare;
 mod reap;
 mod record;

@@ -23,6 +23,7 @@ mod foreign_input;
 mod identities;
 mod isolation;
 mod leaks;
+mod long_lists;
 mod operations;
 mod own_trouble;
 mod pins;
