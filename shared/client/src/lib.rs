@@ -25,8 +25,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::history::History;
+use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
 use toolfleet_core::call::{CallRow, Caller, Decision, Event, Finding, Finished, decide};
 use toolfleet_core::digest::Digest;
@@ -41,11 +43,15 @@ pub use depths::QueueDepth;
 pub use records::RecordsOf;
 pub use sessions::{BELIEVED_FOR_S, Session, SessionError, Sessions};
 pub use toolfleet_aws::mcp_sessions::McpSession;
+pub use toolfleet_aws::payloads::PayloadError;
 pub use toolfleet_aws::{Aws, AwsOptions, Tables, Trouble, TroubleKind};
 pub use wait::WaitError;
 
 /// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
 const ROW_LIFE_MS: u64 = 60 * 24 * 60 * 60 * 1000;
+
+/// So many results are read from the bucket at once.
+const RESULTS_AT_ONCE: usize = 8;
 
 /// Says what time it is.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -78,6 +84,8 @@ pub struct Client {
     calls: Calls,
     history: History,
     sessions: Sessions,
+    payloads: Payloads,
+    aws: Aws,
     now: Now,
 }
 
@@ -118,6 +126,8 @@ pub enum Standing {
     Open(Box<CallRow>),
     /// It ended.
     Ended(Box<CallResult>),
+    /// It ended, and the result that was stored for it cannot be had: the object is gone, or is another one.
+    Unreadable(Box<PayloadError>),
 }
 
 impl Standing {
@@ -160,8 +170,16 @@ impl Client {
             calls: aws.calls(tables),
             history: aws.history(tables),
             sessions,
+            payloads: aws.payloads(None, THRESHOLD_BYTES),
+            aws: aws.clone(),
             now,
         }
+    }
+
+    /// The same; arguments that are too large for a message are stored in that bucket. Results are read from wherever they are without it.
+    #[must_use]
+    pub fn with_payload_bucket(self, bucket: impl Into<String>) -> Self {
+        Self { payloads: self.aws.payloads(Some(bucket.into()), THRESHOLD_BYTES), ..self }
     }
 
     /// Sends a call; `traceparent` (W3C) travels with it. Gives the message's id.
@@ -183,19 +201,42 @@ impl Client {
         self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
     }
 
-    /// Where a call stands now.
+    /// Where a call stands now; its result is read from the bucket where it is stored there.
     pub async fn standing(&self, key: &CallKey) -> Result<Standing, Trouble> {
-        Ok(Standing::of(self.calls.read(key).await?))
+        let row = self.calls.read(key).await?;
+        self.read_result(row).await
     }
 
-    /// The row of a call, as it stands now, with all that workers noted in it.
-    pub async fn row(&self, key: &CallKey) -> Result<Option<CallRow>, Trouble> {
-        self.calls.read(key).await
+    /// The row of a call, as it stands now, with all that workers noted in it and its result, wherever that is stored.
+    pub async fn row(&self, key: &CallKey) -> Result<Option<CallRow>, PayloadError> {
+        let mut row = self.calls.read(key).await?;
+        if let Some(row) = &mut row {
+            self.payloads.fill(row).await?;
+        }
+        Ok(row)
     }
 
     /// Where each of many calls stands now, in order; a hundred rows in a request.
     pub async fn standing_many(&self, keys: &[CallKey]) -> Result<Vec<Standing>, Trouble> {
-        Ok(self.calls.read_many(keys).await?.into_iter().map(Standing::of).collect())
+        let rows = self.calls.read_many(keys).await?;
+        let standings = stream::iter(rows.into_iter().map(|row| self.read_result(row)));
+        standings.buffered(RESULTS_AT_ONCE).try_collect().await
+    }
+
+    async fn read_result(&self, mut row: Option<CallRow>) -> Result<Standing, Trouble> {
+        let filled = match &mut row {
+            Some(row) => self.payloads.fill(row).await,
+            None => Ok(()),
+        };
+        match filled {
+            Ok(()) => Ok(Standing::of(row)),
+            Err(PayloadError::Trouble(trouble)) => Err(trouble),
+            Err(
+                error @ (PayloadError::Missing(_)
+                | PayloadError::Altered { .. }
+                | PayloadError::TooLarge { .. }),
+            ) => Ok(Standing::Unreadable(Box::new(error))),
+        }
     }
 
     /// Withdraws a call, even one whose message is still on its way.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::Trouble;
+use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 
@@ -26,7 +27,10 @@ pub enum WaitError {
         /// How long was waited.
         waited_ms: u128,
     },
-    /// The table did not answer.
+    /// It ended, and the result that was stored for it cannot be had.
+    #[error(transparent)]
+    Unreadable(Box<PayloadError>),
+    /// The table or the bucket did not answer.
     #[error(transparent)]
     Trouble(#[from] Trouble),
 }
@@ -67,6 +71,10 @@ impl Looks {
     }
 }
 
+const fn has_ended(standing: &Standing) -> bool {
+    matches!(standing, Standing::Ended(_) | Standing::Unreadable(_))
+}
+
 impl Client {
     /// Waits until the call has ended, looking every 20 ms at first and every second in the end.
     pub async fn wait(&self, key: &CallKey, time_out: Duration) -> Result<CallResult, WaitError> {
@@ -79,18 +87,39 @@ impl Client {
         &self,
         key: &CallKey,
         time_out: Duration,
-        mut see: impl FnMut(&CallRow),
+        see: impl FnMut(&CallRow),
     ) -> Result<CallResult, WaitError> {
+        let row = self.watch_row(key, time_out, see).await?;
+        match Standing::of(Some(row)) {
+            Standing::Ended(result) => Ok(*result),
+            Standing::Unknown | Standing::Open(_) | Standing::Unreadable(_) => {
+                Err(Trouble::passing("the call's row has ended without an outcome").into())
+            }
+        }
+    }
+
+    /// The same, and gives the whole row of the call that has ended.
+    pub async fn watch_row(
+        &self,
+        key: &CallKey,
+        time_out: Duration,
+        mut see: impl FnMut(&CallRow),
+    ) -> Result<CallRow, WaitError> {
         let mut looks = Looks::new(time_out);
         loop {
-            let Some(standing) = looks.within(self.standing(key)).await else {
+            let Some(row) = looks.within(self.row(key)).await else {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
             };
-            match standing {
-                Ok(Standing::Ended(result)) => return Ok(*result),
-                Ok(Standing::Open(row)) => see(&row),
-                Ok(Standing::Unknown) => {}
-                Err(trouble) => looks.bear(trouble)?,
+            match row {
+                Ok(Some(row)) if row.finished.is_some() => return Ok(row),
+                Ok(Some(row)) => see(&row),
+                Ok(None) => {}
+                Err(PayloadError::Trouble(trouble)) => looks.bear(trouble)?,
+                Err(
+                    error @ (PayloadError::Missing(_)
+                    | PayloadError::Altered { .. }
+                    | PayloadError::TooLarge { .. }),
+                ) => return Err(WaitError::Unreadable(Box::new(error))),
             }
             if !looks.next().await {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
@@ -104,7 +133,7 @@ impl Client {
         let mut looks = Looks::new(time_out);
         let mut standings: Vec<Standing> = keys.iter().map(|_| Standing::Unknown).collect();
         loop {
-            let open = standings.iter_mut().zip(keys).filter(|(s, _)| !matches!(s, Standing::Ended(_)));
+            let open = standings.iter_mut().zip(keys).filter(|(s, _)| !has_ended(s));
             let (places, asked): (Vec<_>, Vec<_>) = open.map(|(place, key)| (place, key.clone())).unzip();
             if asked.is_empty() {
                 return Ok(standings);
@@ -116,7 +145,7 @@ impl Client {
                 Ok(now) => places.into_iter().zip(now).for_each(|(place, now)| *place = now),
                 Err(trouble) => looks.bear(trouble)?,
             }
-            let all_ended = standings.iter().all(|s| matches!(s, Standing::Ended(_)));
+            let all_ended = standings.iter().all(has_ended);
             if all_ended || !looks.next().await {
                 return Ok(standings);
             }

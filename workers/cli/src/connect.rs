@@ -45,6 +45,15 @@ pub(crate) struct Connect {
         hide_env_values = true
     )]
     history_shards: u32,
+    /// The bucket of arguments that are too large for a message (output PayloadsBucketName of data.yaml); results need no option.
+    #[arg(
+        long,
+        global = true,
+        value_name = "BUCKET",
+        env = "TOOLFLEET_PAYLOAD_BUCKET",
+        hide_env_values = true
+    )]
+    payload_bucket: Option<String>,
     /// Whether a catalog may name programs to be started, as the workers have it.
     #[arg(long, global = true, value_name = "true|false", env = "TOOLFLEET_ALLOW_STDIO", hide = true)]
     allow_stdio: Option<String>,
@@ -73,7 +82,10 @@ impl Connect {
                  https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
             )));
         }
-        let client = Client::connect(queue_url, &self.tables()).await;
+        let mut client = Client::connect(queue_url, &self.tables()).await;
+        if let Some(bucket) = self.payload_bucket.as_ref().filter(|bucket| !bucket.is_empty()) {
+            client = client.with_payload_bucket(bucket);
+        }
         Ok(Fleet { client })
     }
 }
@@ -127,8 +139,10 @@ impl Fleet {
         within: Duration,
         see: impl FnMut(&CallRow),
     ) -> Result<Option<CallRow>, Failure> {
-        match self.client.watch(key, within, see).await {
-            Ok(_) | Err(WaitError::TimeOut { .. }) => self.read(key).await,
+        match self.client.watch_row(key, within, see).await {
+            Ok(row) => Ok(Some(row)),
+            Err(WaitError::TimeOut { .. }) => self.read(key).await,
+            Err(WaitError::Unreadable(error)) => Err((*error).into()),
             Err(WaitError::Trouble(trouble)) => Err(trouble.into()),
         }
     }

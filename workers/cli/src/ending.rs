@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use serde_json::json;
-use toolfleet_client::{Trouble, TroubleKind};
+use toolfleet_client::{PayloadError, Trouble, TroubleKind};
 
 use crate::output::Output;
 
@@ -39,6 +39,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Trouble of our own.
     Ours(anyhow::Error),
+    /// The result of the call cannot be had: its code, and why.
+    Unreadable(&'static str, String),
     /// stdout is gone or full.
     Output(io::Error),
 }
@@ -51,9 +53,14 @@ impl Failure {
 
     /// Says what is wrong, and gives the exit code.
     pub(crate) fn report(self, output: &Output) -> ExitCode {
+        let unreadable = match &self {
+            Self::Unreadable(code, _) => Some(*code),
+            Self::Usage(_) | Self::Ours(_) | Self::Output(_) => None,
+        };
         let (kind, message, code) = match self {
             Self::Usage(message) => ("usage", message, 2),
             Self::Ours(error) => ("trouble", format!("{error:#}"), 4),
+            Self::Unreadable(_, message) => ("unreadable", message, 4),
             // Whoever read stdout has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Output(error) => ("output", format!("cannot write to stdout: {error}"), 4),
@@ -61,7 +68,11 @@ impl Failure {
         output.note(&format!("error: {message}"));
         if output.is_json() {
             // What cannot be written was said on stderr already.
-            let _said = output.document(&json!({"error": {"kind": kind, "message": message}}));
+            let mut error = json!({"kind": kind, "message": message});
+            if let (Some(code), Some(error)) = (unreadable, error.as_object_mut()) {
+                error.insert("code".to_owned(), code.into());
+            }
+            let _said = output.document(&json!({"error": error}));
         }
         ExitCode::from(code)
     }
@@ -70,6 +81,16 @@ impl Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+impl From<PayloadError> for Failure {
+    fn from(error: PayloadError) -> Self {
+        match (error.code(), error) {
+            (_, PayloadError::Trouble(trouble)) => trouble.into(),
+            (Some(code), error) => Self::Unreadable(code, error.to_string()),
+            (None, error) => Self::Ours(error.into()),
+        }
     }
 }
 

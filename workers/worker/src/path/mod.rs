@@ -25,6 +25,7 @@ mod lease;
 mod list;
 mod notify;
 mod overheard;
+mod payload;
 mod prepare;
 mod reap;
 mod record;

@@ -25,6 +25,7 @@ mod isolation;
 mod leaks;
 mod operations;
 mod own_trouble;
+mod payloads;
 mod pins;
 mod policy_rows;
 mod policy_table;
