@@ -3,10 +3,17 @@
 //! The wire type is private; a [`CallRequest`] exists only if every rule holds. The JSON Schema that is published as
 //! `docs/call-request.schema.json` is generated from the same type.
 //!
+//! A body that something on its way has wrapped is opened where that is unambiguous (`envelope`).
+//!
 //! **Invariant:** no field is ever ignored silently: an unknown one refuses the message.
 
 mod ask;
+mod envelope;
+mod lenient;
 mod resume;
+mod suggest;
+mod syntax;
+mod target;
 mod wire;
 
 use schemars::JsonSchema;
@@ -186,7 +193,8 @@ pub struct User {
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The user's roles, for access rules.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Option<Vec<String>>")]
     pub roles: Vec<String>,
 }
 
@@ -197,6 +205,7 @@ pub struct Group {
     /// The group's id within the tenant.
     pub id: GroupId,
     /// How many calls it has.
+    #[serde(deserialize_with = "lenient::needed_whole")]
     #[schemars(range(min = 1, max = 1000))]
     pub size: u32,
 }
@@ -228,6 +237,7 @@ pub enum Priority {
 #[serde(deny_unknown_fields)]
 pub struct RetryWish {
     /// At most this many attempts, the first included; the tool's own limit stays the upper bound.
+    #[serde(deserialize_with = "lenient::needed_whole")]
     #[schemars(range(min = 1, max = 100))]
     pub max_attempts: u32,
 }

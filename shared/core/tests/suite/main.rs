@@ -12,6 +12,7 @@ mod catalog;
 mod catalog_forms;
 mod catalog_programs;
 mod catalog_secrets;
+mod foreign_messages;
 mod message;
 mod state_properties;
 mod state_table;
