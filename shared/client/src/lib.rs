@@ -36,6 +36,7 @@ use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
 use toolfleet_core::time::Timestamp;
 
 pub use builder::RequestBuilder;
@@ -72,7 +73,7 @@ fn sendable(body: String) -> Result<String, Trouble> {
     }
     Err(Trouble::rejection(format!(
         "the request has {} bytes; accepted are at most {MAX_BODY_BYTES}, because a call that waits carries attributes beside its \
-         body. Store large arguments where the tool can read them, and send their address",
+         body. Name the fleet's bucket (TOOLFLEET_PAYLOAD_BUCKET, Client::with_payload_bucket), and its arguments are sent by reference",
         body.len()
     )))
 }
@@ -187,7 +188,31 @@ impl Client {
         let attributes: BTreeMap<_, _> =
             traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
         let group = Some(request.key.tenant.to_string());
-        self.queue.send(Outgoing { body: sendable(request.encode())?, delay_s: 0, group, attributes }).await
+        let body = self.fitting(request, request.encode()).await?;
+        self.queue.send(Outgoing { body, delay_s: 0, group, attributes }).await
+    }
+
+    /// Sends a request as `body` spells it; by reference, where it is too large for a message.
+    pub async fn send_as(&self, request: &CallRequest, body: String) -> Result<String, Trouble> {
+        let (body, group) = (self.fitting(request, body).await?, Some(request.key.tenant.to_string()));
+        self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
+    }
+
+    /// The body; with its arguments in the bucket, where it is too large for a message and there is a bucket.
+    async fn fitting(&self, request: &CallRequest, body: String) -> Result<String, Trouble> {
+        if body.len() <= MAX_BODY_BYTES || self.payloads.bucket().is_none() || request.arguments_ref.is_some()
+        {
+            return sendable(body);
+        }
+        let size = request.arguments.get().len() as u64;
+        if size > MAX_PAYLOAD_BYTES {
+            return Err(Trouble::rejection(format!(
+                "the arguments have {size} bytes; accepted are at most {MAX_PAYLOAD_BYTES}, by reference too"
+            )));
+        }
+        let now = (self.now)();
+        let reference = self.payloads.store_arguments(&request.arguments, &request.key.tenant, now).await?;
+        sendable(request.encode_by_reference(&reference))
     }
 
     /// Sends calls together, ten in a request; each has its own answer, in order.

@@ -317,7 +317,7 @@ pub fn extended_pointer(body: &str) -> Option<Result<ObjectAt, ReferenceError>> 
         return None;
     }
     let target = serde_json::from_value::<Target>(target);
-    let target = target.map_err(|_| wrong("body", "is an S3 pointer without `s3BucketName` and `s3Key`"));
+    let target = target.map_err(|_| wrong("target", "has no `s3BucketName` and `s3Key`"));
     Some(target.and_then(|Target { bucket, key }| ObjectAt::parse(&bucket, &key)))
 }
 

@@ -121,8 +121,7 @@ impl Fleet {
 
     /// Sends a request, byte for byte.
     pub(crate) async fn send(&self, ready: &Ready) -> Result<(), Failure> {
-        let tenant = ready.request.key.tenant.as_str();
-        self.client.send_body(ready.body.clone(), Some(tenant)).await?;
+        self.client.send_as(&ready.request, ready.body.clone()).await?;
         Ok(())
     }
 

@@ -107,7 +107,7 @@ fn the_pointers_of_the_extended_clients_are_read_and_other_arrays_are_not() {
         let body = format!(r#" ["{class}",{{"s3BucketName":"bucket","s3Key":"a/b"}}]"#);
         assert_eq!(extended_pointer(&body), Some(Ok(at("bucket", "a/b"))));
         let broken = format!(r#"["{class}",{{"s3BucketName":"bucket"}}]"#);
-        assert_eq!(extended_pointer(&broken).unwrap().unwrap_err().field, "body");
+        assert_eq!(extended_pointer(&broken).unwrap().unwrap_err().field, "target");
     }
     for other in
         ["[]", "[1, 2]", r#"["x", {"s3BucketName":"bucket","s3Key":"k"}]"#, "{}", "", "[", r#"{"v":1}"#]

@@ -17,6 +17,7 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 
 use super::decode::{self, Decoded};
+use super::fetch::{self, Fetched};
 use super::visit::Arrival;
 use super::{Leaving, admit, concluded, record, settle, settled};
 use crate::fleet::{DeadLetters, Fleet, Step};
@@ -70,9 +71,15 @@ fn due_in(fleet: &Fleet, dead: &DeadLetters, arrival: &Arrival, decoded: &Decode
 }
 
 async fn account(fleet: &Fleet, arrival: &Arrival, decoded: Decoded) -> Result<Leaving, Trouble> {
-    let request = match decoded {
-        Decoded::Request(request) => request,
-        Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
+    let request = match fetch::fetch(fleet, arrival, decoded).await? {
+        Fetched::Request(request) => request,
+        Fetched::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
+        Fetched::Refused { request, outcome } => {
+            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
+        }
+        Fetched::Stranger { request } => {
+            return settled(record::unauthorised(fleet, arrival, *request).await);
+        }
     };
     if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
         return settled(record::unauthorised(fleet, arrival, *request).await);

@@ -25,6 +25,7 @@ mod isolation;
 mod leaks;
 mod operations;
 mod own_trouble;
+mod payload_requests;
 mod payloads;
 mod pins;
 mod policy_rows;
