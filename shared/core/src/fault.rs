@@ -67,6 +67,12 @@ pub enum Fault {
         /// What the server says it supports.
         supported: Vec<String>,
     },
+    /// The server refuses a POST and answers a GET as the transport of 2024-11-05 does, which is not spoken here. Nothing was executed.
+    #[error(
+        "the server speaks the old HTTP+SSE transport of MCP 2024-11-05 at this address, which is not spoken here; register its streamable \
+         HTTP address (often the same host with the path `/mcp`), or a bridge to it as a program (such as `npx mcp-remote URL`)"
+    )]
+    OldTransport,
     /// The server is asked in a session-bound version, which has nothing to resume. Nothing was sent.
     #[error("the server speaks {version} now, in which nothing can be resumed; it asked in a later version")]
     NotResumable {
@@ -116,10 +122,12 @@ pub enum Fault {
         detail: String,
     },
     /// The attempt's own time was over after the request was sent.
-    #[error("no answer within {after_ms} ms")]
+    #[error("no answer within {after_ms} ms{}", if detail.is_empty() { String::new() } else { format!("; {detail}") })]
     AttemptTimeout {
         /// How long was waited.
         after_ms: u64,
+        /// What is known of the server meanwhile: the last lines that a program wrote on stderr. Empty where nothing is.
+        detail: String,
     },
     /// The answer is not MCP: not JSON, wrong content type, wrong or no id.
     #[error("the server's answer is not valid MCP: {detail}")]
@@ -158,6 +166,8 @@ pub enum NotSentCause {
     Time,
     /// All places of this worker for the server's programs are in use.
     Place,
+    /// The program that the catalog names cannot be started here as it is named: no such file, not executable, no such folder.
+    Command,
 }
 
 /// Whether this JSON-RPC error code, in an answer with the request's id, proves that the tool did not run: parse error, invalid
@@ -235,6 +245,9 @@ impl Fault {
             }
             Self::ClientStatus { status, detail } => Self::ClientStatus { status, detail: change(detail) },
             Self::AnswerLost { detail } => Self::AnswerLost { detail: change(detail) },
+            Self::AttemptTimeout { after_ms, detail } => {
+                Self::AttemptTimeout { after_ms, detail: change(detail) }
+            }
             Self::InvalidAnswer { detail } => Self::InvalidAnswer { detail: change(detail) },
             Self::AddressRefused { detail } => Self::AddressRefused { detail: change(detail) },
             Self::Redirect { location, may_have_run } => {
@@ -243,7 +256,7 @@ impl Fault {
             Self::RateLimited { .. }
             | Self::Unauthorized
             | Self::SessionLost
-            | Self::AttemptTimeout { .. }
+            | Self::OldTransport
             | Self::AnswerTooLarge { .. } => self,
         }
     }
@@ -266,6 +279,10 @@ impl Fault {
             Self::NotSent { cause: NotSentCause::Answer, .. } => {
                 "what has to come before a call failed at the server".to_owned()
             }
+            Self::NotSent { cause: NotSentCause::Time, .. } => {
+                "the attempt's time was over before the call could be sent".to_owned()
+            }
+            Self::AttemptTimeout { after_ms, .. } => format!("no answer within {after_ms} ms"),
             Self::Forbidden { .. } => "the server forbids the call (HTTP 403)".to_owned(),
             Self::Rpc { code, .. } | Self::RpcAmbiguous { code, .. } => {
                 format!("the server answered with JSON-RPC error {code}")
@@ -286,8 +303,8 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::SessionLost
+            | Self::OldTransport
             | Self::NotResumable { .. }
-            | Self::AttemptTimeout { .. }
             | Self::AnswerTooLarge { .. }
             | Self::AddressRefused { .. } => self.to_string(),
         }
@@ -296,6 +313,7 @@ impl Fault {
     /// What may follow.
     pub const fn retry_class(&self) -> RetryClass {
         match self {
+            Self::NotSent { cause: NotSentCause::Command, .. } => RetryClass::Permanent,
             Self::Connect { .. }
             | Self::NotSent { .. }
             | Self::CredentialPending { .. }
@@ -315,6 +333,7 @@ impl Fault {
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::RpcAmbiguous { .. }
@@ -330,6 +349,7 @@ impl Fault {
     /// Whose fault it was.
     pub const fn blame(&self) -> Blame {
         match self {
+            Self::NotSent { cause: NotSentCause::Command, .. } => Blame::Configuration,
             Self::Connect { .. }
             | Self::NotSent { .. }
             | Self::RateLimited { .. }
@@ -350,6 +370,7 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::AddressRefused { .. }
             | Self::Redirect { .. } => Blame::Configuration,
@@ -369,6 +390,7 @@ impl Fault {
             | Self::CredentialPending { .. }
             | Self::SessionLost
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::ClientStatus { .. }
@@ -394,6 +416,7 @@ impl Fault {
             Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
             Self::VersionUnsupported { .. } => Code::VersionUnsupported,
+            Self::OldTransport => Code::TransportUnsupported,
             Self::NotResumable { .. } => Code::NotResumable,
             Self::Rpc { .. } | Self::RpcAmbiguous { .. } => Code::RpcError,
             Self::AnswerLost { .. } => Code::AnswerLost,
@@ -415,6 +438,8 @@ mod tests {
         let words = || "Jane Doe".to_owned();
         let faults = [
             Fault::NotSent { detail: words(), cause: NotSentCause::Answer },
+            Fault::NotSent { detail: words(), cause: NotSentCause::Time },
+            Fault::AttemptTimeout { after_ms: 1, detail: words() },
             Fault::Forbidden { scope: Some(words()) },
             Fault::VersionUnsupported { supported: vec![words()] },
             Fault::Rpc { code: -32602, message: words() },

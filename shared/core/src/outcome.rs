@@ -141,6 +141,8 @@ codes! {
     Unsupported = "unsupported",
     /// The tool's execution type has no executor in this fleet.
     NoExecutor = "no_executor",
+    /// The catalog names the tool or server, but what it says of it cannot be called.
+    NotExecutable = "not_executable",
     /// The server lists the tool otherwise than it was approved.
     DefinitionChanged = "definition_changed",
     /// The call that `resume` names cannot be gone on with by this request.
@@ -185,6 +187,8 @@ codes! {
     Redirected = "redirected",
     /// The server speaks no protocol version of ours.
     VersionUnsupported = "version_unsupported",
+    /// The server speaks a transport that this fleet does not.
+    TransportUnsupported = "transport_unsupported",
     /// The server's result has a type this fleet does not know.
     UnknownResultType = "unknown_result_type",
     /// The server asks for input before it goes on.

@@ -44,6 +44,7 @@ use crate::stream::SIDE_REQUEST_TIMEOUT;
 use crate::tools::Mirrored;
 use crate::transport::{Sent, Speech, Transport};
 use crate::wire::{ClientInfo, MODERN};
+use crate::wrong_address::WrongAddresses;
 
 /// How often a server may ask for the same request again within one attempt.
 const MAX_ROUNDS: u32 = 8;
@@ -56,6 +57,7 @@ pub struct McpClient(Arc<Shared>);
 struct Shared {
     exchange: Exchange,
     eras: Eras,
+    wrong_addresses: WrongAddresses,
     sessions: Sessions,
     children: Pool,
     register: Option<Arc<dyn SessionRegister>>,
@@ -108,6 +110,7 @@ impl McpClient {
             exchange,
             children: Pool::new(limits, greeter),
             eras: Eras::new(options.era_ttl),
+            wrong_addresses: WrongAddresses::default(),
             sessions: Sessions::new(options.max_sessions),
             register: options.register,
             mirrored: Mirrored::default(),
@@ -152,18 +155,26 @@ impl McpClient {
     async fn attempt(&self, call: &ToolCall<'_>, over: impl Future<Output = ()>) -> Result<Answer, Fault> {
         let begun = Instant::now();
         let sent = Sent::default();
+        let mut rounds = Box::pin(self.0.rounds(call, &sent));
         let answer = tokio::select! {
             biased;
-            answer = Box::pin(self.0.rounds(call, &sent)) => Some(answer),
+            answer = &mut rounds => Some(answer),
             () = over => None,
         };
         match answer {
             Some(Ok(answer)) => answer.without_echo(call.endpoint).await,
             Some(Err(fault)) => Err(call.without_echo(fault)),
-            None if sent.give_up() => Err(out_of_time()),
-            None => Err(Fault::AttemptTimeout {
-                after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            }),
+            None => {
+                // While the request is still known to its program.
+                let standing = self.0.standing(call.endpoint, call.conversation);
+                let not_sent = sent.give_up();
+                drop(rounds);
+                Err(call.without_echo(if not_sent {
+                    out_of_time(&standing)
+                } else {
+                    timed_out(begun, standing)
+                }))
+            }
         }
     }
 
@@ -222,12 +233,25 @@ impl McpClient {
     }
 }
 
-fn out_of_time() -> Fault {
-    let detail = "the attempt's time was over before a tool call could be sent".to_owned();
+fn out_of_time(standing: &str) -> Fault {
+    let standing = if standing.is_empty() { String::new() } else { format!("; {standing}") };
+    let detail = format!("the attempt's time was over before a tool call could be sent{standing}");
     Fault::NotSent { detail, cause: NotSentCause::Time }
 }
 
+fn timed_out(begun: Instant, detail: String) -> Fault {
+    Fault::AttemptTimeout { after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), detail }
+}
+
 impl Shared {
+    /// What is known of a server that is a program, for a call whose time is over.
+    fn standing(&self, endpoint: &Endpoint, conversation: Option<&str>) -> String {
+        if endpoint.program.is_none() {
+            return String::new();
+        }
+        self.children.standing(endpoint, conversation)
+    }
+
     /// Sends the call, and again where the server answers that it wants nothing but that.
     async fn rounds(&self, call: &ToolCall<'_>, sent: &Sent) -> Result<Answer, Fault> {
         let mut answer = self.call(call, call.resume, sent).await?;

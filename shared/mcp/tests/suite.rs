@@ -16,6 +16,8 @@ mod faults;
 mod frames;
 #[path = "suite/noisy_programs.rs"]
 mod noisy_programs;
+#[path = "suite/program_starts.rs"]
+mod program_starts;
 #[path = "suite/programs.rs"]
 mod programs;
 #[path = "suite/proofs.rs"]
@@ -32,3 +34,5 @@ mod tasks;
 mod tls;
 #[path = "suite/tokens.rs"]
 mod tokens;
+#[path = "suite/wrong_addresses.rs"]
+mod wrong_addresses;

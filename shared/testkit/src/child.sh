@@ -1,10 +1,11 @@
 # Plays an MCP server on stdin and stdout for tests; nothing but sh is needed.
 #   sh -c "$SCRIPT" child FOLDER [TRAIT..]
 # FOLDER/log hears `start PID`, `call ID ARGUMENTS`, `cancelled`, `end`. Traits:
-#   speaks: modern, dies-at-discover, mute-at-discover, late-at-discover (answers it only when asked to initialize), slow (its first answer waits for FOLDER/go), banner
-#   starts: crash-at-start (exit 3), crash-at-start-while-broken (the same while there is FOLDER/broken), never-reads
+#   speaks: modern, dies-at-discover, dies-at-first-discover (the first process alone), spoilt-by-discover (refuses `initialize` after it),
+#           muted-by-discover (answers nothing after it), mute-at-discover, late-at-discover (answers it only when asked to initialize), slow (its first answer waits for FOLDER/go), banner
+#   starts: chatty (seven lines on stderr, first of all), crash-at-start (exit 3), crash-at-start-while-broken (the same while there is FOLDER/broken), never-reads
 #   calls:  works (for a moment), crash, garbage, giant, giant-answer (its id first), giant-answer-id-last, giant-word, log-json, log-brace, string-id, pretty,
-#           latin1, surrogate, batch, twice, wrong-id, no-id, error-no-id, close-stdout, hang, hang-once, stops-reading, reorder (answers the second of two calls
+#           latin1, surrogate, batch, twice, wrong-id, no-id, error-no-id, close-stdout, hang, chatty-hang (seven lines on stderr before), hang-once, stops-reading, reorder (answers the second of two calls
 #           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
 #   ends:   ignores-term, grandchild (leaves `sleep` behind, its number in FOLDER/grandchild)
 folder=$1
@@ -12,6 +13,7 @@ shift
 traits=" $* "
 calls=0
 held=
+spoilt=
 
 is() { case $traits in *" $1 "*) return 0 ;; esac; return 1; }
 note() { printf '%s\n' "$*" >>"$folder/log"; }
@@ -45,6 +47,7 @@ call() {
     is no-id && { say '{"jsonrpc":"2.0","result":{"content":[]}}'; return; }
     is error-no-id && { say '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no such thing"}}'; return; }
     is close-stdout && { exec >&-; sleep 30; }
+    is chatty-hang && { for n in 1 2 3 4 5 6 7; do echo "call line $n" >&2; done; return; }
     is hang && return
     is hang-once && [ ! -e "$folder/hung" ] && { : >"$folder/hung"; return; }
     is giant-answer && { printf '{"jsonrpc":"2.0","id":%s,"result":{"x":"' "$id"; head -c 3000000 /dev/zero | tr '\0' x; say '"}}'; return; }
@@ -73,6 +76,7 @@ call() {
 }
 
 note "start $$"
+is chatty && for n in 1 2 3 4 5 6 7; do echo "start line $n" >&2; done
 is ignores-term && trap '' TERM
 is crash-at-start-while-broken && [ -e "$folder/broken" ] && traits="$traits crash-at-start "
 is crash-at-start && { echo 'no licence found' >&2; exit 3; }
@@ -85,11 +89,16 @@ while IFS= read -r line; do
     case $line in
     *'"method":"server/discover"'*)
         is dies-at-discover && exit 1
+        is dies-at-first-discover && [ ! -e "$folder/died" ] && { : >"$folder/died"; exit 1; }
+        spoilt=1
         is mute-at-discover && continue
         is late-at-discover && { held=$id; continue; }
         if is modern; then result "$id" '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}'
         else refuse "$id" -32601 'Method not found'; fi ;;
     *'"method":"initialize"'*)
+        note initialize
+        is spoilt-by-discover && [ -n "$spoilt" ] && { echo 'no session for this stream' >&2; refuse "$id" -32600 'Invalid request: expected initialize'; continue; }
+        is muted-by-discover && [ -n "$spoilt" ] && continue
         is late-at-discover && result "$held" '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}'
         if is modern; then refuse "$id" -32601 'Method not found'
         else result "$id" '{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"child","version":"1"}}'; fi ;;

@@ -328,13 +328,16 @@ const fn verdict(fault: Option<&Fault>) -> Verdict {
         Fault::Unauthorized
         | Fault::Forbidden { .. }
         | Fault::VersionUnsupported { .. }
+        | Fault::OldTransport
         | Fault::Rpc { .. }
         | Fault::RpcAmbiguous { .. }
         | Fault::ServerStatus { .. }
         | Fault::ClientStatus { .. }
         | Fault::AnswerTooLarge { .. }
         | Fault::Redirect { .. } => Verdict::Reached,
-        Fault::NotSent { cause: NotSentCause::Time | NotSentCause::Place, .. }
+        Fault::NotSent {
+            cause: NotSentCause::Time | NotSentCause::Place | NotSentCause::Command, ..
+        }
         | Fault::RegisterAway { .. }
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }
@@ -424,9 +427,10 @@ mod tests {
     #[test]
     fn slow_tools_bad_arguments_and_configuration_move_nothing() {
         let faults = [
-            Fault::AttemptTimeout { after_ms: 1 },
+            Fault::AttemptTimeout { after_ms: 1, detail: String::new() },
             Fault::NotSent { detail: String::new(), cause: NotSentCause::Time },
             Fault::NotSent { detail: String::new(), cause: NotSentCause::Place },
+            Fault::NotSent { detail: String::new(), cause: NotSentCause::Command },
             Fault::Rpc { code: -32_602, message: String::new() },
             Fault::RpcAmbiguous { code: 42, message: String::new() },
             Fault::ServerStatus { status: 409, detail: String::new(), retry_after_ms: None },
@@ -463,7 +467,10 @@ mod tests {
             drop(pair.ask(&pair.acme, 1_000).expect("a probe"));
             let probe = pair.ask(&pair.acme, 1_001).expect("the dropped probe was given back");
             assert!(pair.ask(&pair.acme, 1_001).is_err(), "one probe at a time");
-            probe.record(&Err::<(), _>(Fault::AttemptTimeout { after_ms: 1 }), at(1_100));
+            probe.record(
+                &Err::<(), _>(Fault::AttemptTimeout { after_ms: 1, detail: String::new() }),
+                at(1_100),
+            );
             let probe = pair.ask(&pair.acme, 1_100).expect("a time-out is no probe");
             probe.record(&Ok(()), at(1_101));
             assert!(pair.breakers.known().servers.is_empty(), "a closed breaker is as new");

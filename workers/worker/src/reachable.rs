@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::time::Timestamp;
 
@@ -44,7 +44,7 @@ impl Reachable {
     pub fn learn<T>(&self, server: &ServerId, ended: &Result<T, Fault>, now: Timestamp) {
         let failure = match ended {
             Ok(_) => None,
-            // Our own register, a credential, a time-out: nothing was heard of the server.
+            // Our own register, a credential, a time-out, a command that does not exist: nothing was heard of the server.
             Err(fault) if is_silent(fault) => return,
             Err(fault) if fault.retry_class() == RetryClass::NotExecuted => Some(Arc::from(fault.summary())),
             Err(_) => None,
@@ -101,7 +101,8 @@ impl Heard {
 /// Whether the fault says nothing of the server.
 const fn is_silent(fault: &Fault) -> bool {
     match fault {
-        Fault::RegisterAway { .. }
+        Fault::NotSent { cause: NotSentCause::Command, .. }
+        | Fault::RegisterAway { .. }
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }
         | Fault::AddressRefused { .. }
@@ -114,6 +115,7 @@ const fn is_silent(fault: &Fault) -> bool {
         | Fault::Forbidden { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
+        | Fault::OldTransport
         | Fault::NotResumable { .. }
         | Fault::Rpc { .. }
         | Fault::RpcAmbiguous { .. }
@@ -161,7 +163,11 @@ mod tests {
     #[test]
     fn what_says_nothing_of_the_server_is_no_answer() {
         let (reachable, server) = (Reachable::default(), ServerId::parse("s").unwrap());
-        for fault in [Fault::AttemptTimeout { after_ms: 1 }, Fault::Credential { detail: String::new() }] {
+        for fault in [
+            Fault::AttemptTimeout { after_ms: 1, detail: String::new() },
+            Fault::Credential { detail: String::new() },
+            Fault::NotSent { detail: String::new(), cause: NotSentCause::Command },
+        ] {
             reachable.learn(&server, &Err::<(), _>(fault), at(1));
         }
         assert!(!reachable.has_answered(&server, at(1)));

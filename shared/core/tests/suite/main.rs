@@ -9,6 +9,7 @@
 )]
 
 mod catalog;
+mod catalog_clients;
 mod catalog_forms;
 mod catalog_programs;
 mod catalog_secrets;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Operation;
 
-use super::{Refused, Shared, Taken, answer, out_of_time};
+use super::{Refused, Shared, Taken, answer, out_of_time, timed_out};
 use crate::answer::{Answer, AnswerKind, invalid, kind_of};
 use crate::classify::Trouble;
 use crate::client::McpClient;
@@ -86,13 +86,16 @@ impl McpClient {
     /// keeps a `nextCursor` to go on from. So it does where further pages take more than half of the call's time, and where a cursor comes back.
     pub async fn list(&self, call: ToolCall<'_>, cursor: Option<&str>) -> Result<Answer, Fault> {
         let begun = Instant::now();
-        match timeout_at(call.deadline, Box::pin(self.0.listed(&call, cursor))).await {
+        let mut listed = Box::pin(self.0.listed(&call, cursor));
+        match timeout_at(call.deadline, &mut listed).await {
             Ok(Ok(answer)) => answer.without_echo(call.endpoint).await,
             Ok(Err(fault)) => Err(call.without_echo(fault)),
-            Err(_) if begun >= call.deadline => Err(out_of_time()),
-            Err(_) => Err(Fault::AttemptTimeout {
-                after_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            }),
+            Err(_) => {
+                let standing = self.0.standing(call.endpoint, call.conversation);
+                let fault =
+                    if begun >= call.deadline { out_of_time(&standing) } else { timed_out(begun, standing) };
+                Err(call.without_echo(fault))
+            }
         }
     }
 }

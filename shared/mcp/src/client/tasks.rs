@@ -237,7 +237,7 @@ async fn within<T>(deadline: Instant, asked: impl Future<Output = Result<T, Faul
     let begun = Instant::now();
     let late = |_| {
         let after_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Err(Fault::AttemptTimeout { after_ms })
+        Err(Fault::AttemptTimeout { after_ms, detail: String::new() })
     };
     timeout_at(deadline, Box::pin(asked)).await.unwrap_or_else(late)
 }

@@ -42,8 +42,9 @@ impl McpClient {
         conversation: Option<&str>,
         deadline: Instant,
     ) -> Result<ToolList, Fault> {
-        let listed = timeout_at(deadline, Box::pin(self.0.list(endpoint, conversation))).await;
-        let listed = listed.unwrap_or_else(|_| Err(out_of_time()));
+        let mut listing = Box::pin(self.0.list(endpoint, conversation));
+        let listed = timeout_at(deadline, &mut listing).await;
+        let listed = listed.unwrap_or_else(|_| Err(out_of_time(&self.0.standing(endpoint, conversation))));
         listed.map_err(|fault| endpoint.without_echo(fault))
     }
 }

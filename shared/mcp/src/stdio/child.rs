@@ -17,6 +17,8 @@ use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::ServerId;
 
 use super::Program;
+use super::pool::Key;
+use super::stderr::Tail;
 use crate::classify::Trouble;
 use crate::transport::Sent;
 use crate::wire::{MODERN, cancelled};
@@ -73,6 +75,8 @@ struct Table {
 /// A child.
 pub(crate) struct Child {
     pub(super) server: ServerId,
+    /// Whose it is.
+    pub(super) key: Key,
     pub(super) serial: u64,
     pub(super) program: Arc<Program>,
     pub(super) born: Instant,
@@ -85,7 +89,7 @@ pub(crate) struct Child {
     pub(super) turned: tokio::sync::Notify,
     table: Mutex<Table>,
     strays: AtomicU64,
-    last_words: Mutex<String>,
+    stderr: Mutex<Tail>,
     lines: mpsc::Sender<Outgoing>,
 }
 
@@ -99,11 +103,7 @@ impl fmt::Debug for Child {
 }
 
 impl Child {
-    pub(super) fn new(
-        server: ServerId,
-        serial: u64,
-        program: Arc<Program>,
-    ) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
+    pub(super) fn new(key: Key, serial: u64, program: Arc<Program>) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
         let (lines, queued) = mpsc::channel(MAX_QUEUED);
         let table = Table {
             waiters: HashMap::new(),
@@ -114,7 +114,9 @@ impl Child {
             used: Instant::now(),
         };
         let child = Self {
-            server,
+            server: key.server.clone(),
+            stderr: Mutex::new(Tail::of(key.is_one_conversation())),
+            key,
             serial,
             program,
             born: Instant::now(),
@@ -124,7 +126,6 @@ impl Child {
             turned: tokio::sync::Notify::new(),
             table: Mutex::new(table),
             strays: AtomicU64::new(0),
-            last_words: Mutex::default(),
             lines,
         };
         (Arc::new(child), queued)
@@ -257,8 +258,9 @@ impl Child {
             std::mem::take(&mut table.waiters)
         };
         self.quit.cancel();
-        for waiter in waiters.into_values() {
-            let met = if waiter.sent.is_set() { fault.clone() } else { not_sent(&fault) };
+        for (id, waiter) in waiters {
+            let told = with_words(fault.clone(), &self.said_to(Some(id)));
+            let met = if waiter.sent.is_set() { told } else { not_sent(&told) };
             let _heard = waiter.answer.send(Err(met.into()));
         }
     }
@@ -303,14 +305,19 @@ impl Child {
         due
     }
 
-    pub(super) fn remember_words(&self, line: &str) {
-        let mut words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        line.clone_into(&mut words);
+    /// Remembers a line of its stderr, and of whose request it may tell.
+    pub(super) fn remember_line(&self, line: String) {
+        let of = if self.greeting.get().is_none() { None } else { Some(self.only_waiter()) };
+        self.stderr().push(line, of);
     }
 
-    /// The last line of its stderr.
-    pub(super) fn last_words(&self) -> String {
-        self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The last lines of its stderr that the caller with that request may read, as a part of a sentence; empty where there is none.
+    pub(super) fn said_to(&self, request: Option<u64>) -> String {
+        self.stderr().said_to(request)
+    }
+
+    fn stderr(&self) -> MutexGuard<'_, Tail> {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn scrubbed(&self, text: String) -> String {
@@ -372,6 +379,19 @@ fn not_sent(fault: &Fault) -> Fault {
         return fault.clone();
     }
     Fault::NotSent { detail: format!("{fault}; the request had not been sent"), cause: NotSentCause::Answer }
+}
+
+/// The fault with the program's last words.
+pub(super) fn with_words(mut fault: Fault, words: &str) -> Fault {
+    if !words.is_empty()
+        && let Fault::AnswerLost { detail }
+        | Fault::NotSent { detail, .. }
+        | Fault::Rpc { message: detail, .. } = &mut fault
+    {
+        detail.push_str("; ");
+        detail.push_str(words);
+    }
+    fault
 }
 
 fn gone() -> Trouble {

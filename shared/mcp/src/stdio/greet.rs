@@ -2,7 +2,8 @@
 //!
 //! `server/discover` comes first, as the specification wants it. Any error but those of 2026-07-28 means the older generation. A
 //! program that takes long to start says nothing for a while, and some older ones never answer what they do not know: then
-//! `initialize` is sent too, and whichever is answered well decides. Others end at once: [`super::start`] starts them again.
+//! `initialize` is sent too, and whichever is answered well decides. Others end, or are of no use after a request that came before
+//! `initialize`, as some bridges: [`super::pool`] starts them again, and this greets the fresh process with `initialize`.
 //!
 //! **Invariant:** silence alone never decides which generation a child speaks.
 
@@ -26,6 +27,10 @@ use crate::words::shorten_to;
 /// How long a child may say nothing to `server/discover` before `initialize` is sent as well.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a child that knows no `server/discover` may take to answer `initialize` before it is taken for one that was spoilt by the
+/// question.
+const SPOILT_AFTER: Duration = Duration::from_secs(10);
+
 /// Who greets.
 #[derive(Debug, Clone)]
 pub(crate) struct Greeter {
@@ -41,14 +46,16 @@ impl Greeter {
     /// Greets a child of which it may be known what it speaks.
     pub(super) async fn greet(&self, child: &Child, known: Option<Era>) -> Result<Greeting, Trouble> {
         if known == Some(Era::Legacy) {
-            return self.initialize(child).await;
+            return self.initialize_first(child).await;
         }
         let discover = self.discover(child);
         tokio::pin!(discover);
         if let Ok(found) = timeout(PATIENCE, &mut discover).await {
             return match found? {
                 Era::Modern => Ok(Greeting::Modern),
-                Era::Legacy => self.initialize(child).await,
+                Era::Legacy => {
+                    timeout(SPOILT_AFTER, self.initialize(child)).await.unwrap_or_else(|_| Err(mute()))
+                }
             };
         }
         let session = self.initialize(child);
@@ -60,6 +67,18 @@ impl Greeter {
                 Era::Legacy => session.await,
             },
             opened = &mut session => opened,
+        }
+    }
+
+    /// A child that refuses it may speak 2026-07-28 alone.
+    async fn initialize_first(&self, child: &Child) -> Result<Greeting, Trouble> {
+        let refused = match self.initialize(child).await {
+            Err(trouble) if trouble.refusal.is_some() => trouble,
+            greeted => return greeted,
+        };
+        match self.discover(child).await {
+            Ok(Era::Modern) => Ok(Greeting::Modern),
+            Ok(Era::Legacy) | Err(_) => Err(refused),
         }
     }
 
@@ -82,6 +101,11 @@ impl Greeter {
         child.tell(initialized());
         Ok(Greeting::Legacy(version))
     }
+}
+
+fn mute() -> Trouble {
+    let detail = format!("it did not answer `initialize` within {} s", SPOILT_AFTER.as_secs());
+    Fault::AnswerLost { detail }.into()
 }
 
 fn version_in(result: &RawValue) -> Result<&'static str, Fault> {

@@ -1,12 +1,14 @@
 //! Owns MCP servers that are programs: children of this process, spoken to over their stdin and stdout.
 //!
 //! A child is a session, so each conversation of a tenant has a child of its own with each server; calls without a conversation
-//! share one for each tenant. Where to look: [`pool`] which child a call gets, [`start`] from a command to a greeted child,
+//! share one for each tenant. Where to look: [`pool`] which child a call gets, [`command`] whether a command can be started at all,
+//! [`start`] from a command to a greeted child, [`stderr`] its last lines,
 //! [`child`] one child's table of waiters, [`pipes`] its three pipes, [`supervise`] its end.
 //!
 //! **Invariant:** no waiter outlives its child, and no child its client: whatever ends one ends the other.
 
 mod child;
+mod command;
 mod greet;
 mod hear;
 mod lines;
@@ -15,6 +17,7 @@ mod pool;
 mod program;
 mod restarts;
 mod start;
+mod stderr;
 mod supervise;
 
 use serde_json::value::RawValue;

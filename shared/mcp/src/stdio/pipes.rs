@@ -111,7 +111,6 @@ pub(super) async fn log(child: Arc<Child>, stderr: ChildStderr) {
         if line.is_empty() {
             continue;
         }
-        child.remember_words(&line);
         if since.elapsed() >= Duration::from_secs(1) {
             if left_out > 0 {
                 tracing::debug!(server = %child.server, left_out, "stderr of a program goes on too fast");
@@ -124,5 +123,6 @@ pub(super) async fn log(child: Arc<Child>, stderr: ChildStderr) {
         } else {
             left_out = left_out.saturating_add(1);
         }
+        child.remember_line(line);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
-use toolfleet_core::fault::{Fault, NotSentCause};
+use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
 use toolfleet_core::ids::{ServerId, Tenant};
 
 use super::child::{Child, Lease};
@@ -45,6 +45,13 @@ pub(super) struct Key {
     pub(super) server: ServerId,
     pub(super) tenant: Option<Tenant>,
     pub(super) conversation: Option<String>,
+}
+
+impl Key {
+    /// Whether no other conversation shares the child.
+    pub(super) const fn is_one_conversation(&self) -> bool {
+        self.conversation.is_some()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -204,6 +211,29 @@ impl Pool {
         lock(&self.0.slots).keys().filter_map(named).collect()
     }
 
+    /// What is known of the conversation's program, for a call whose time is over: how long it has been starting, and its last lines.
+    pub(crate) fn standing(&self, endpoint: &Endpoint, conversation: Option<&str>) -> String {
+        let all = lock(&self.0.all);
+        let mine = all.values().filter(|child| {
+            child.key.server == endpoint.server
+                && child.key.tenant == endpoint.tenant
+                && child.key.conversation.as_deref() == conversation
+        });
+        let Some(child) = mine.max_by_key(|child| child.serial) else {
+            return String::new();
+        };
+        let words = child.said_to(child.only_waiter());
+        if child.greeting.get().is_some() {
+            return words;
+        }
+        let starting = format!(
+            "the program `{}` has been starting for {} s",
+            child.program.command(),
+            child.born.elapsed().as_secs()
+        );
+        if words.is_empty() { starting } else { format!("{starting}; {words}") }
+    }
+
     /// How many children there are.
     pub(crate) fn count(&self) -> usize {
         lock(&self.0.all).len()
@@ -282,15 +312,17 @@ impl Children {
     async fn bring_up(self: &Arc<Self>, of: &OfServer, mut wanted: Wanted) -> Result<Arc<Child>, Fault> {
         let mark = wanted.ready.mark;
         let mut started = self.start_placed(of, &wanted).await;
-        if wanted.known.is_none() && started.as_ref().is_err_and(|not_up| not_up.ended) {
-            // Some older programs end when they are asked for what they do not know.
+        if started.as_ref().is_err_and(|not_up| not_up.may_be_legacy) {
+            // Some older programs end, or are of no use any more, when they are asked for what they do not know.
             wanted.known = Some(Era::Legacy);
             started = self.start_placed(of, &wanted).await;
         }
         *lock(&of.era) = started.as_ref().ok().and_then(|child| Self::era_of(child)).map(|era| (mark, era));
         let started = started.map_err(|not_up| wanted.program.scrub(not_up.fault));
         if let Err(fault) = &started {
-            of.failed(&wanted.key.tenant, fault.to_string());
+            if fault.retry_class() != RetryClass::Permanent {
+                of.failed(&wanted.key.tenant, fault.to_string());
+            }
             let mut slots = lock(&self.slots);
             if slots.get(&wanted.key).is_some_and(|slot| slot.mark == mark) {
                 slots.remove(&wanted.key);
@@ -304,7 +336,7 @@ impl Children {
         let place = timeout(PLACE_WITHIN, self.place(of, &wanted.key.server)).await;
         let in_use = format!("all {} children of the server are in use", self.limits.max_children);
         let place = place.unwrap_or(Err(Fault::NotSent { detail: in_use, cause: NotSentCause::Place }));
-        self.start(wanted, place.map_err(|fault| NotUp { fault, ended: false })?).await
+        self.start(wanted, place.map_err(|fault| NotUp { fault, may_be_legacy: false })?).await
     }
 
     /// A place among a server's children, for which an unused one is ended.

@@ -9,10 +9,12 @@ use std::fmt;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toolfleet_core::credential::Template;
 use toolfleet_core::fault::Fault;
 
+use super::command::why_not;
 use crate::auth::{Keyring, Seen, kept, without_echo};
 
 /// What a child inherits. Programs need them to find themselves, their caches and their language; none is a credential.
@@ -31,6 +33,9 @@ const INHERITED: [&str; 12] = [
     "USER",
 ];
 
+/// How long a program may take from its start to its first answer unless told: some are downloaded first.
+const START_WITHIN: Duration = Duration::from_secs(60);
+
 /// A server that is a program. Keep it: what its secrets were is remembered here, so that no echo of them leaves the client.
 pub struct Program {
     command: String,
@@ -39,6 +44,7 @@ pub struct Program {
     env: Vec<(String, Template)>,
     keyring: Option<Arc<dyn Keyring>>,
     seen: Seen,
+    start_within: Duration,
 }
 
 impl fmt::Debug for Program {
@@ -79,7 +85,28 @@ impl Program {
             env: env.into_iter().collect(),
             keyring,
             seen: Seen::default(),
+            start_within: START_WITHIN,
         }
+    }
+
+    /// The same, which may take that long from its start to its first answer: 60 seconds unless told.
+    #[must_use]
+    pub const fn starting_within(mut self, start_within: Duration) -> Self {
+        self.start_within = start_within;
+        self
+    }
+
+    /// How long it may take from its start to its first answer.
+    pub(crate) const fn start_within(&self) -> Duration {
+        self.start_within
+    }
+
+    /// Why it cannot be started as it is registered, if that can be seen.
+    pub(crate) fn unstartable(&self, ready: &Ready) -> Option<String> {
+        let own =
+            ready.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| OsString::from(path));
+        let path = own.or_else(|| inherited().find(|(name, _)| *name == "PATH").map(|(_, path)| path));
+        why_not(&self.command, self.cwd.as_deref(), path.as_deref())
     }
 
     /// The command's name, for people.

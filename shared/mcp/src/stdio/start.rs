@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a start that fails leaves no process; that it failed is known before any tool was called.
 
+use std::io::ErrorKind;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,15 +12,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use toolfleet_core::fault::{Fault, NotSentCause};
 
-use super::child::{Child, Greeting, Lease};
+use super::child::{Child, Greeting, Lease, with_words};
 use super::pool::{Children, Key};
 use super::program::{Program, Ready};
 use super::{pipes, supervise};
 use crate::classify::before_call;
 use crate::era::Era;
 
-/// How long a program may take from its start to its first answer: some are downloaded first.
-const START_WITHIN: Duration = Duration::from_secs(60);
+/// How long what a program wrote on stderr before it refused its greeting may take to arrive.
+const WORDS_WITHIN: Duration = Duration::from_millis(100);
 
 /// What is to be started, and for whom.
 pub(super) struct Wanted {
@@ -32,8 +33,8 @@ pub(super) struct Wanted {
 /// A start that failed.
 pub(super) struct NotUp {
     pub(super) fault: Fault,
-    /// Whether the program ended while it was greeted.
-    pub(super) ended: bool,
+    /// Whether the program was asked with `server/discover` first and may speak to one that is greeted with `initialize`.
+    pub(super) may_be_legacy: bool,
 }
 
 impl Children {
@@ -44,24 +45,31 @@ impl Children {
         place: OwnedSemaphorePermit,
     ) -> Result<Arc<Child>, NotUp> {
         // Held while it is greeted, so that it is not stopped as unused meanwhile.
-        let (child, _held) = self.spawn(wanted, place).map_err(|fault| NotUp { fault, ended: false })?;
-        match timeout(START_WITHIN, self.greeter.greet(&child, wanted.known)).await {
+        let (child, _held) =
+            self.spawn(wanted, place).map_err(|fault| NotUp { fault, may_be_legacy: false })?;
+        let may_be_legacy = wanted.known.is_none();
+        let within = wanted.program.start_within();
+        match timeout(within, self.greeter.greet(&child, wanted.known)).await {
             Ok(Ok(greeting)) => {
                 let _first = child.greeting.set(greeting);
                 tracing::info!(server = %child.server, child = child.serial, version = child.version(), "a program is up");
                 Ok(child)
             }
             Ok(Err(trouble)) => {
-                let ended = child.quit.is_cancelled();
-                let fault = before_call(trouble.fault, "greeting the program");
+                let mut fault = before_call(trouble.fault, "greeting the program");
+                if !child.quit.is_cancelled() {
+                    let _ended = timeout(WORDS_WITHIN, child.quit.cancelled()).await;
+                    fault = with_words(fault, &child.said_to(None));
+                }
                 child.end(fault.clone());
-                Err(NotUp { fault, ended })
+                Err(NotUp { fault, may_be_legacy })
             }
             Err(_) => {
-                let detail = format!("the program said nothing for {} s", START_WITHIN.as_secs());
+                let detail = format!("the program was not up within {within:?}");
                 let fault = Fault::NotSent { detail, cause: NotSentCause::Answer };
+                let fault = with_words(fault, &child.said_to(None));
                 child.end(fault.clone());
-                Err(NotUp { fault, ended: false })
+                Err(NotUp { fault, may_be_legacy })
             }
         }
     }
@@ -80,9 +88,15 @@ impl Children {
         place: OwnedSemaphorePermit,
     ) -> Result<(Arc<Child>, Option<Lease>), Fault> {
         let program = &wanted.program;
-        let cannot = |error: std::io::Error| Fault::NotSent {
-            cause: NotSentCause::Answer,
-            detail: format!("the program `{}` cannot be started: {error}", program.command()),
+        if let Some(why) = program.unstartable(&wanted.ready) {
+            return Err(unstartable(program, &why));
+        }
+        let cannot = |error: std::io::Error| {
+            if lasts(error.kind()) {
+                return unstartable(program, &error.to_string());
+            }
+            let detail = format!("the program `{}` cannot be started: {error}", program.command());
+            Fault::NotSent { detail, cause: NotSentCause::Answer }
         };
         let mut command = program.to_command(&wanted.ready);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -95,7 +109,7 @@ impl Children {
             return Err(cannot(std::io::Error::other("it has no pipes")));
         };
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        let (child, lines) = Child::new(wanted.key.server.clone(), serial, Arc::clone(program));
+        let (child, lines) = Child::new(wanted.key.clone(), serial, Arc::clone(program));
         self.enlist(&child)?;
         let held = child.hold();
         tokio::spawn(pipes::write(Arc::clone(&child), stdin, lines));
@@ -111,4 +125,26 @@ impl Children {
         });
         Ok((child, held))
     }
+}
+
+/// A command that cannot be started here as it is registered: no time mends that.
+fn unstartable(program: &Program, why: &str) -> Fault {
+    let detail = format!(
+        "the program `{}` cannot be started: {why}; correct the server in the catalog, or install what is missing on the workers",
+        program.command()
+    );
+    Fault::NotSent { detail, cause: NotSentCause::Command }
+}
+
+/// Whether such an error comes back at each start. Others mean that the machine is out of something for the moment.
+const fn lasts(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+            | ErrorKind::NotADirectory
+            | ErrorKind::ArgumentListTooLong
+    )
 }

@@ -115,16 +115,11 @@ pub(super) async fn watch(child: &Arc<Child>, mut running: Running, idle: Durati
 
 async fn say_end(child: &Child, logging: &mut JoinHandle<()>, how: &str) {
     let _all = timeout(LAST_WORDS, logging).await;
-    let words = child.last_words();
-    let words =
-        if words.is_empty() { String::new() } else { format!("; the last line of its stderr is `{words}`") };
-    let detail = format!("the program `{}` {how}{words}", child.program.command());
+    let detail = format!("the program `{}` {how}", child.program.command());
     tracing::warn!(
         server = %child.server, child = child.serial, code = "stdio_ended",
-        "the program `{}` {how}; at the level debug the last line of its stderr is shown", child.program.command()
+        "the program `{}` {how}; at the level debug its stderr is shown", child.program.command()
     );
-    // What a program prints may be its caller's data.
-    tracing::debug!(server = %child.server, child = child.serial, "{detail}");
     child.end(Fault::AnswerLost { detail });
 }
 

@@ -166,7 +166,7 @@ async fn an_attempt_ends_at_its_deadline_whatever_the_server_does() {
         echo(&client, &server).await.unwrap();
         server.next(fault);
         let fault = echo_until(&client, &server, soon()).await.unwrap_err();
-        assert!(matches!(fault, Fault::AttemptTimeout { after_ms: 200..5000 }), "{fault:?}");
+        assert!(matches!(fault, Fault::AttemptTimeout { after_ms: 200..5000, .. }), "{fault:?}");
         server.hung_up(1).await;
     }
 }

@@ -29,11 +29,11 @@ pub(crate) fn endpoint(script: &ScriptedProgram) -> Endpoint {
     endpoint_of(program_of(script))
 }
 
-fn program_of(script: &ScriptedProgram) -> Program {
+pub(crate) fn program_of(script: &ScriptedProgram) -> Program {
     Program::new(script.command(), script.args(), None, [], None)
 }
 
-fn endpoint_of(program: Program) -> Endpoint {
+pub(crate) fn endpoint_of(program: Program) -> Endpoint {
     Endpoint {
         server: ServerId::parse("files").unwrap(),
         url: "stdio:files".parse().unwrap(),
@@ -140,9 +140,6 @@ async fn each_misbehaviour_ends_a_call_with_the_fault_that_says_whether_it_ran()
         client.close().await;
         all_gone(&script).await;
     }
-    let nowhere = endpoint_of(Program::new("/no/such/program", [], None, [], None));
-    let fault = call(&client(), &nowhere).await.unwrap_err();
-    assert!(matches!(fault, Fault::NotSent { .. }) && fault.to_string().contains("No such file"), "{fault}");
 }
 
 #[tokio::test]

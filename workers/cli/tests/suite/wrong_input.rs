@@ -23,7 +23,7 @@ fn a_queue_name_is_not_taken_for_its_url() {
 fn a_tenant_with_a_key_separator_names_the_rule() {
     toolfleet(&["call", "--tenant", "a#b", "--tool", "echo"]).exits(2).complains(&[
         "is not a valid tenant: it has '#'",
-        "1 to 64 characters",
+        "1 to 128 characters",
         "--tenant <TENANT>",
     ]);
 }

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 use super::account;
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked, Task};
-use super::hold::{Wait, reason_of, unavailable, waits_until};
+use super::hold::{Wait, reason_of, waits_until, within};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::payload::{self, Kept};
@@ -234,13 +234,11 @@ async fn attempts(
             Ok(permit) => permit,
             Err(refusal) => {
                 let wait = Wait::refused(fleet, server, refusal);
-                if wait.held.next_try_at
-                    >= waits_until(fleet, server, wait.held.reason, trail.started_at, call.deadline)
-                {
-                    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-                    return Executed::Finished(unavailable(fleet, server, ran, &wait));
-                }
-                return Executed::Held(wait);
+                let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+                return match within(fleet, server, wait, trail.started_at, call.deadline, ran) {
+                    Ok(wait) => Executed::Held(wait),
+                    Err(outcome) => Executed::Finished(outcome),
+                };
             }
         };
         let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;

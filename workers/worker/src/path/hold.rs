@@ -106,8 +106,30 @@ pub(super) fn waits_until(
     since.plus_ms(fleet.limits.unreachable_wait_ms()).min(deadline)
 }
 
+/// The wait, if the call can go on after it; the end of the call otherwise. The last try comes at the end of a wait that is bounded.
+pub(super) fn within(
+    fleet: &Fleet,
+    server: &ServerId,
+    wait: Wait,
+    since: Timestamp,
+    deadline: Timestamp,
+    ran: MayHaveRun,
+) -> Result<Wait, Outcome> {
+    let now = fleet.now();
+    let until = waits_until(fleet, server, wait.held.reason, since, deadline);
+    if wait.held.next_try_at < until {
+        return Ok(wait);
+    }
+    if until < deadline && now < until {
+        let after_ms = until.ms_since(now).max(1);
+        let held = Box::new(Held { next_try_at: now.plus_ms(after_ms), ..*wait.held });
+        return Ok(Wait { after_ms, held });
+    }
+    Err(unavailable(fleet, server, ran, &wait))
+}
+
 /// The end of a call that can wait no longer.
-pub(super) fn unavailable(fleet: &Fleet, server: &ServerId, ran: MayHaveRun, wait: &Wait) -> Outcome {
+fn unavailable(fleet: &Fleet, server: &ServerId, ran: MayHaveRun, wait: &Wait) -> Outcome {
     let last =
         wait.held.last_fault.as_deref().map(Arc::from).or_else(|| fleet.reachable.last_failure(server));
     let last = last.map_or_else(String::new, |last| format!(" The last try met: {last}."));

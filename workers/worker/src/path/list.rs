@@ -41,6 +41,7 @@ pub(super) async fn listed(
     fleet: &Arc<Fleet>,
     call: &AdmittedCall,
     endpoint: &Endpoint,
+    until: Instant,
 ) -> Result<Arc<Listing>, Unlisted> {
     let own = (call.server.id.clone(), Some(call.request.key.tenant.clone()));
     let public = (call.server.id.clone(), None);
@@ -54,6 +55,7 @@ pub(super) async fn listed(
         let (tenant, session) = (call.request.key.tenant.clone(), call.request.session.clone());
         async move { fetched(&fleet, &endpoint, &tenant, session.as_ref()).await }
     };
+    let left = left.min(until.saturating_duration_since(Instant::now()));
     match timeout(left, fleet.listings.flights.join(own, fetch)).await {
         Ok(Some(listed)) => listed,
         Ok(None) => Err(Unlisted::away("the server's list of tools could not be read")),
@@ -70,7 +72,8 @@ async fn fetched(
 ) -> Result<Arc<Listing>, Unlisted> {
     let server = &endpoint.server;
     let permit = fleet.breakers.ask(server, tenant, fleet.now()).map_err(Unlisted::Refused)?;
-    let deadline = Instant::now() + Duration::from_millis(fleet.limits.lease_ms() / 4);
+    // Earlier than who waits gives up, so that they hear what it met.
+    let deadline = Instant::now() + Duration::from_millis(fleet.limits.lease_ms() / 5);
     let listed = fleet.mcp.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
     fleet.reachable.learn(server, &listed, fleet.now());
     let pause_ms = permit.record(&listed, fleet.now());

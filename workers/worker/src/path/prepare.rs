@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use toolfleet_aws::Trouble;
 use toolfleet_core::catalog::Server;
 use toolfleet_core::fault::{Fault, RetryClass};
@@ -15,7 +16,7 @@ use toolfleet_mcp::Endpoint;
 
 use super::admit::AdmittedCall;
 use super::arguments::check_arguments;
-use super::hold::{Wait, unavailable, waits_until};
+use super::hold::{Wait, within};
 use super::list::{Unlisted, listed};
 use super::resume;
 use super::visit::Arrival;
@@ -41,6 +42,8 @@ pub(super) async fn prepare(
     arrival: &Arrival,
     mut call: AdmittedCall,
 ) -> Result<Prepared, Trouble> {
+    // Less than the step may take, so that a call whose credential and list are both slow is held with a reason.
+    let until = Instant::now() + Duration::from_millis(fleet.limits.lease_ms() * 3 / 10);
     let tenant = &call.request.key.tenant;
     if let Err(refusal) = fleet.breakers.peek(&call.server.id, tenant, fleet.now()) {
         let wait = Wait::refused(fleet, &call.server.id, refusal);
@@ -52,7 +55,7 @@ pub(super) async fn prepare(
     };
     let mut definition = call.tool.as_ref().map(|t| t.definition.short(16).to_owned());
     if needs_listing(&call) {
-        let tools = match listed(fleet, &call, &endpoint).await {
+        let tools = match listed(fleet, &call, &endpoint, until).await {
             Ok(tools) => tools,
             // A registered tool can do without its server's hints, but not without the definition it is pinned to.
             Err(unlisted)
@@ -174,7 +177,10 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
 }
 
 fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
-    let names = tools.names(30).join(", ");
+    let names = match tools.names(30) {
+        names if names.is_empty() => "no tools".to_owned(),
+        names => names.join(", "),
+    };
     let text = format!("Server `{}` has no tool `{}`; it lists {names}.", call.server.id, call.name);
     Prepared::Over { request: call.request, outcome: Outcome::refused(Code::UnknownTool, text) }
 }
@@ -197,9 +203,8 @@ fn wait_or_end(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, wait: Wait)
     let server = &call.server.id;
     // A call that lay in a backlog has not been tried yet: its wait begins with the first failure that was seen.
     let since = fleet.reachable.failing_since(server).unwrap_or_else(|| fleet.now()).max(arrival.enqueued_at);
-    if wait.held.next_try_at < waits_until(fleet, server, wait.held.reason, since, call.deadline) {
-        return Prepared::Held { request: call.request, wait };
+    match within(fleet, server, wait, since, call.deadline, MayHaveRun::No) {
+        Ok(wait) => Prepared::Held { request: call.request, wait },
+        Err(outcome) => Prepared::Over { request: call.request, outcome },
     }
-    let outcome = unavailable(fleet, server, MayHaveRun::No, &wait);
-    Prepared::Over { request: call.request, outcome }
 }

@@ -44,4 +44,5 @@ mod tasks;
 mod telemetry;
 mod tls;
 mod tokens;
+mod unlisted;
 mod waiting;
