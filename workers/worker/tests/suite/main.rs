@@ -26,6 +26,8 @@ mod leaks;
 mod long_lists;
 mod operations;
 mod own_trouble;
+mod payload_requests;
+mod payloads;
 mod pins;
 mod policy_rows;
 mod policy_table;
