@@ -160,6 +160,7 @@ pub(crate) fn aws_options(addresses: &Addresses) -> AwsOptions {
         sqs_endpoint: Some(addresses.sqs.clone()),
         dynamodb_endpoint: Some(addresses.dynamodb.clone()),
         secrets_endpoint: Some(addresses.secrets.clone()),
+        s3_endpoint: None,
         static_credentials: Some(("loadtest".into(), "loadtest".into())),
     }
 }

@@ -46,6 +46,15 @@ pub(crate) struct Connect {
         hide_env_values = true
     )]
     history_shards: u32,
+    /// The bucket of arguments that are too large for a message (output PayloadsBucketName of data.yaml); results need no option.
+    #[arg(
+        long,
+        global = true,
+        value_name = "BUCKET",
+        env = "TOOLFLEET_PAYLOAD_BUCKET",
+        hide_env_values = true
+    )]
+    payload_bucket: Option<String>,
     /// Whether a catalog may name programs to be started, as the workers have it.
     #[arg(long, global = true, value_name = "true|false", env = "TOOLFLEET_ALLOW_STDIO", hide = true)]
     allow_stdio: Option<String>,
@@ -74,7 +83,10 @@ impl Connect {
                  https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
             )));
         }
-        let client = Client::connect(queue_url, &self.tables()).await;
+        let mut client = Client::connect(queue_url, &self.tables()).await;
+        if let Some(bucket) = self.payload_bucket.as_ref().filter(|bucket| !bucket.is_empty()) {
+            client = client.with_payload_bucket(bucket);
+        }
         Ok(Fleet { client })
     }
 }
@@ -108,10 +120,9 @@ impl Fleet {
         Self { client: Client::new(aws, queue_url, tables, system_clock()) }
     }
 
-    /// Sends a request, byte for byte; gives the message's id.
+    /// Sends a request, byte for byte, or by reference where it is too large; gives the message's id.
     pub(crate) async fn send(&self, ready: &Ready) -> Result<String, Failure> {
-        let tenant = ready.request.key.tenant.as_str();
-        Ok(self.client.send_body(ready.body.clone(), Some(tenant)).await?)
+        Ok(self.client.send_as(&ready.request, ready.body.clone()).await?)
     }
 
     /// The row of a call, as it stands now.
@@ -129,7 +140,9 @@ impl Fleet {
         see: impl FnMut(&CallRow),
     ) -> Result<Option<CallRow>, Failure> {
         match self.client.watch_sent(key, message_id, within, see).await {
-            Ok(_) | Err(WaitError::TimeOut { .. }) => Ok(self.client.row_of_sent(key, message_id).await?),
+            Ok(row) => Ok(Some(row)),
+            Err(WaitError::TimeOut { .. }) => Ok(self.client.row_of_sent(key, message_id).await?),
+            Err(WaitError::Unreadable(error)) => Err((*error).into()),
             Err(WaitError::Trouble(trouble)) => Err(trouble.into()),
         }
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use toolfleet_client::{Trouble, TroubleKind};
+use toolfleet_client::{PayloadError, Trouble, TroubleKind};
 use toolfleet_core::ids::CallKey;
 
 use crate::output::Output;
@@ -40,6 +40,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Trouble of our own.
     Ours(anyhow::Error),
+    /// The result of the call cannot be had: its code, and why.
+    Unreadable(&'static str, String),
     /// stdout is gone or full.
     Output(io::Error),
     /// What befell a call that was named before.
@@ -61,12 +63,19 @@ impl Failure {
     pub(crate) fn report(self, output: &Output) -> ExitCode {
         let (call, failure) = match self {
             Self::OfCall(key, failure) => (Some(key), *failure),
-            failure @ (Self::Usage(_) | Self::Ours(_) | Self::Output(_)) => (None, failure),
+            failure @ (Self::Usage(_) | Self::Ours(_) | Self::Unreadable(..) | Self::Output(_)) => {
+                (None, failure)
+            }
+        };
+        let unreadable = match &failure {
+            Self::Unreadable(code, _) => Some(*code),
+            Self::Usage(_) | Self::Ours(_) | Self::Output(_) | Self::OfCall(..) => None,
         };
         let (kind, message, code) = match failure {
             Self::OfCall(_, failure) => return failure.report(output),
             Self::Usage(message) => ("usage", message, 2),
             Self::Ours(error) => ("trouble", format!("{error:#}"), 4),
+            Self::Unreadable(_, message) => ("unreadable", message, 4),
             // Whoever read stdout has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Output(error) => ("output", format!("cannot write to stdout: {error}"), 4),
@@ -77,7 +86,11 @@ impl Failure {
         }
         if output.is_json() {
             // What cannot be written was said on stderr already.
-            let _said = output.document(&error(kind, &message, call.as_ref()));
+            let mut document = error(kind, &message, call.as_ref());
+            if let (Some(code), Some(Value::Object(error))) = (unreadable, document.get_mut("error")) {
+                error.insert("code".to_owned(), code.into());
+            }
+            let _said = output.document(&document);
         }
         ExitCode::from(code)
     }
@@ -96,6 +109,16 @@ pub(crate) fn error(kind: &str, message: &str, call: Option<&CallKey>) -> Value 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+impl From<PayloadError> for Failure {
+    fn from(error: PayloadError) -> Self {
+        match (error.code(), error) {
+            (_, PayloadError::Trouble(trouble)) => trouble.into(),
+            (Some(code), error) => Self::Unreadable(code, error.to_string()),
+            (None, error) => Self::Ours(error.into()),
+        }
     }
 }
 

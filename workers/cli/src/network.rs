@@ -19,7 +19,7 @@ use crate::ending::Failure;
     clippy::disallowed_methods,
     reason = "the same variables as a worker's, read where a command wants them"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

@@ -10,12 +10,14 @@ use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
+use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::{SessionRow, Sessions};
 use toolfleet_aws::{Aws, Tables};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
+use toolfleet_core::payload::Sources;
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::McpClient;
 
@@ -23,7 +25,7 @@ use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::catalog::Stores;
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Limits, PayloadConfig};
 use crate::credentials::{AwsKeyring, Credentials};
 use crate::farewell::Farewells;
 use crate::health::Pulse;
@@ -58,6 +60,10 @@ pub struct Fleet {
     pub calls: Calls,
     /// The audit records.
     pub history: History,
+    /// Results and arguments by reference.
+    pub payloads: Payloads,
+    /// The objects that senders may name.
+    pub sources: Sources,
     /// The sessions.
     pub sessions: Sessions,
     /// The secrets.
@@ -104,6 +110,8 @@ pub enum Step {
     Prepared,
     /// The claim is stored; nothing was sent yet.
     Claimed,
+    /// A large result is in the bucket; nothing refers to it.
+    PayloadStored,
     /// The outcome is known; nothing is stored of it.
     Executed,
     /// The result is stored, the audit record is not.
@@ -166,6 +174,8 @@ pub struct Parts {
     pub dead_letters: Option<DeadLetters>,
     /// The tables.
     pub tables: Tables,
+    /// Where payloads are.
+    pub payloads: PayloadConfig,
     /// The name it signs with.
     pub worker: WorkerId,
     /// The numbers it works by.
@@ -190,6 +200,7 @@ impl Fleet {
             queue_url,
             dead_letters,
             tables,
+            payloads,
             worker,
             limits,
             catalog,
@@ -208,6 +219,8 @@ impl Fleet {
             dead_letters: dead_letters.map(Arc::new),
             calls: aws.calls(&tables),
             history: aws.history(&tables),
+            payloads: aws.payloads(payloads.bucket, payloads.threshold),
+            sources: payloads.sources,
             sessions: aws.sessions(&tables),
             secrets: aws.secrets(),
             stores: Stores::new(&aws, &tables),

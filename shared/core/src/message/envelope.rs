@@ -15,13 +15,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use crate::payload::{ObjectAt, extended_pointer};
+
 /// So many wrappers around each other are opened.
 const MOST_WRAPPERS: usize = 3;
 /// A shorter text is not looked at as base64.
 const LEAST_BASE64: usize = 16;
-/// The first element of an array that the SQS extended client sends.
-const POINTERS: [&str; 2] =
-    ["software.amazon.payloadoffloading.PayloadS3Pointer", "com.amazon.sqs.javamessaging.MessageS3Pointer"];
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -36,6 +35,8 @@ pub(super) enum Found {
     Nothing,
     /// This text, within wrappers of those names.
     Inside(String, Vec<&'static str>),
+    /// The pointer of an SQS extended client to a body in a bucket.
+    Elsewhere(ObjectAt),
     /// A body of a known kind that holds no request, or not for certain one: what it is, and what to do.
     Named(String),
 }
@@ -44,6 +45,7 @@ pub(super) enum Found {
 enum Layer {
     Bare,
     Within(&'static str, String),
+    Elsewhere(ObjectAt),
     Named(String),
 }
 
@@ -65,6 +67,7 @@ pub(super) fn open(body: &str) -> Found {
             Layer::Bare if through.is_empty() => return Found::Nothing,
             Layer::Bare => return Found::Inside(text.into_owned(), through),
             Layer::Named(sentence) => return Found::Named(within(&through, sentence)),
+            Layer::Elsewhere(at) => return Found::Elsewhere(at),
             Layer::Within(what, inner) if opened < MOST_WRAPPERS => {
                 opened += 1;
                 through.push(what);
@@ -326,11 +329,13 @@ fn array(text: &str) -> Layer {
     let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(text) else {
         return Layer::Bare;
     };
-    let first = items.first().and_then(|first| serde_json::from_str::<String>(first.get()).ok());
-    if first.is_some_and(|first| POINTERS.contains(&first.as_str())) {
-        return named(
-            "is the pointer of the SQS extended client to a body in S3, which this fleet does not read; send the request itself as the body",
-        );
+    match extended_pointer(text) {
+        Some(Ok(at)) => return Layer::Elsewhere(at),
+        Some(Err(error)) => {
+            let what = "is the pointer of an SQS extended client to a body in S3, whose";
+            return named(&format!("{what} {} {}", error.field, error.problem));
+        }
+        None => {}
     }
     let objects = items.iter().filter(|item| item.get().starts_with('{')).count();
     match (objects, items.len()) {

@@ -23,6 +23,7 @@ use serde_json::value::RawValue;
 use crate::call::Caller;
 use crate::digest::Digest;
 use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
+use crate::payload::{ArgumentsRef, ObjectAt};
 use crate::time::Timestamp;
 
 pub use ask::Ask;
@@ -49,6 +50,9 @@ pub struct CallRequest {
     pub operation: Operation,
     /// A JSON object, byte for byte as it was sent: the tool's, or what the operation needs, see [`Ask`].
     pub arguments: Box<RawValue>,
+    /// Where the arguments are until [`CallRequest::with_arguments`] has them: `arguments` is `{}` then, and `digest` that of a question
+    /// that nobody asks.
+    pub arguments_ref: Option<Box<ArgumentsRef>>,
     /// The conversation this call belongs to.
     pub session: Option<SessionId>,
     /// Who asks, for the tool's access rules.
@@ -80,7 +84,8 @@ pub struct CallRequest {
 impl CallRequest {
     /// Whether a digest that is stored with that caller is the one of this request.
     pub fn is_of(&self, stored: &Digest, caller: Option<&Caller>) -> bool {
-        *stored == self.digest || self.earlier_for(caller) == Some(stored)
+        // Of arguments that were not loaded the digest says nothing.
+        self.arguments_ref.is_some() || *stored == self.digest || self.earlier_for(caller) == Some(stored)
     }
 
     /// A worker of an earlier version wrote no caller into a row, and the digest that it knew.
@@ -278,4 +283,6 @@ pub struct Malformed {
     pub reply: Option<Reply>,
     /// The digest of the whole text.
     pub digest: Digest,
+    /// The object in which an SQS extended client put the body, where the text is its pointer.
+    pub pointer: Option<ObjectAt>,
 }

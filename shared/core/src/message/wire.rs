@@ -18,6 +18,7 @@ use crate::catalog::kind;
 use crate::complaint::{place, without_values};
 use crate::digest::{Digest, RequestDigest};
 use crate::ids::{CallId, CallKey, ServerId, SessionId, Tenant, ToolId};
+use crate::payload::{ArgumentsRef, MAX_PAYLOAD_BYTES, ReferenceError};
 use crate::time::Timestamp;
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,10 @@ use crate::time::Timestamp;
             "then": {"allOf": [{"required": ["server"], "properties": {"server": {"type": "string"}}}, {"not": {"required": ["name"], "properties": {"name": {"type": "string"}}}}]}
         },
         {"if": {"required": ["name"], "properties": {"name": {"type": "string"}}}, "then": {"required": ["server"], "properties": {"server": {"type": "string"}}}},
+        {"not": {"required": ["arguments", "arguments_ref"], "properties": {
+            "arguments": {"not": {"type": "null"}},
+            "arguments_ref": {"not": {"type": "null"}}
+        }}},
         {"if": {"required": ["function"], "properties": {"function": {"type": "string"}}}, "then": {"required": ["tool"], "properties": {"tool": {"type": "string"}}}}
     ]),
     extend("not" = {"required": ["deadline", "timeout_ms"], "properties": {
@@ -74,6 +79,10 @@ struct WireRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "arguments_schema")]
     arguments: Option<Box<RawValue>>,
+    /// The same in an S3 object, in place of `arguments`: for what is too large for a message. The fleet reads its own bucket below
+    /// `TENANT/`, and those that its operator lists.
+    #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
+    arguments_ref: Option<ArgumentsRef>,
     /// What to do; `tools/call` unless told.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "is_default")]
     #[schemars(with = "Option<Operation>")]
@@ -132,28 +141,44 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl CallRequest {
     /// Reads a message body, or the request that something on its way has wrapped.
     pub fn decode(body: &str) -> Result<Self, Box<Malformed>> {
-        let error = match Self::read(body) {
+        Self::decode_within(body, MAX_BODY_BYTES)
+    }
+
+    /// The same for a text that is no message as it stands: one that was stored in S3, or whose arguments will be.
+    pub fn decode_large(body: &str) -> Result<Self, Box<Malformed>> {
+        Self::decode_within(body, usize::try_from(MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX))
+    }
+
+    fn decode_within(body: &str, most: usize) -> Result<Self, Box<Malformed>> {
+        let error = match Self::read(body, most) {
             Ok(request) => return Ok(request),
             Err(error) => error,
         };
-        let found = if body.len() > MAX_BODY_BYTES { Found::Nothing } else { envelope::open(body) };
+        let found = if body.len() > most { Found::Nothing } else { envelope::open(body) };
+        let mut pointer = None;
         let (error, (addressed, reply)) = match found {
             Found::Nothing => (error, salvage(body)),
             Found::Named(sentence) => (fault("body", sentence), (None, None)),
-            Found::Inside(text, through) => match Self::read(&text) {
+            Found::Elsewhere(at) => {
+                pointer = Some(at);
+                let text = "is the pointer of an SQS extended client to a body in S3 that this fleet does not read; let an operator list \
+                            its bucket in TOOLFLEET_PAYLOAD_SOURCES, or send the request itself as the body";
+                (fault("body", text), (None, None))
+            }
+            Found::Inside(text, through) => match Self::read(&text, most) {
                 Ok(request) => return Ok(request),
                 Err(RequestError { field, problem }) => {
                     (fault(&field, envelope::within(&through, problem)), salvage(&text))
                 }
             },
         };
-        Err(Box::new(Malformed { error, addressed, reply, digest: Digest::of_text(body) }))
+        Err(Box::new(Malformed { error, addressed, reply, digest: Digest::of_text(body), pointer }))
     }
 
-    fn read(body: &str) -> Result<Self, RequestError> {
-        if body.len() > MAX_BODY_BYTES {
+    fn read(body: &str, most: usize) -> Result<Self, RequestError> {
+        if body.len() > most {
             let found = body.len();
-            return Err(fault("body", format!("has {found} bytes; accepted are at most {MAX_BODY_BYTES}")));
+            return Err(fault("body", format!("has {found} bytes; accepted are at most {most}")));
         }
         check_version(body)?;
         let mut json = serde_json::Deserializer::from_str(body);
@@ -183,8 +208,15 @@ impl CallRequest {
             }
         };
         let target = target(wire.tool, wire.function, wire.server, wire.name, wire.operation)?;
+        let referred = wire.arguments_ref.map(Box::new);
+        if let Some(reference) = &referred {
+            check_reference(reference, wire.arguments.is_some())?;
+        }
         let given = arguments_of(wire.arguments)?;
-        let arguments = object("arguments", given.get())?;
+        // A reference stands for its arguments until they are loaded.
+        let stand_in = referred.as_ref().map(serde_json::to_string).transpose();
+        let stand_in = stand_in.map_err(|e| fault("arguments_ref", without_values(&e.to_string())))?;
+        let arguments = object("arguments", stand_in.as_deref().unwrap_or(given.get()))?;
         if let Some(resume) = &wire.resume {
             check_resume(resume, &call_id, wire.operation)?;
         }
@@ -216,6 +248,7 @@ impl CallRequest {
             target,
             operation: wire.operation,
             arguments: given,
+            arguments_ref: referred,
             session: wire.session,
             user: wire.user,
             agent: wire.agent,
@@ -230,12 +263,45 @@ impl CallRequest {
             digest,
             earlier_digest: earlier,
         };
-        request.ask()?;
+        if request.arguments_ref.is_none() {
+            request.ask()?;
+        }
+        Ok(request)
+    }
+
+    /// The same request with the arguments that its reference stands for.
+    ///
+    /// # Errors
+    /// The text is not the arguments of such a request.
+    pub fn with_arguments(self, text: String) -> Result<Self, RequestError> {
+        let wrong =
+            |error: RequestError| RequestError { field: format!("arguments_ref: {}", error.field), ..error };
+        let not_json = |e: serde_json::Error| {
+            fault("arguments", format!("is not valid JSON: {}", without_values(&e.to_string())))
+        };
+        let given: Box<RawValue> = serde_json::from_str(&text).map_err(not_json).map_err(wrong)?;
+        let resume = self.resume.as_ref().map(serde_json::to_string).transpose();
+        let resume = resume.map_err(|e| fault("resume", without_values(&e.to_string())))?;
+        let resume = resume.as_deref().map(|text| object("resume", text)).transpose()?;
+        let arguments = object("arguments", given.get()).map_err(wrong)?;
+        let RequestDigest { digest, earlier } =
+            RequestDigest::of(self.operation.as_str(), &self.target.to_string(), &arguments, resume.as_ref());
+        let request = Self { arguments: given, arguments_ref: None, digest, earlier_digest: earlier, ..self };
+        request.ask().map_err(wrong)?;
         Ok(request)
     }
 
     /// The message body of this request. Reading it gives an equal request.
     pub fn encode(&self) -> String {
+        self.encoded(self.arguments_ref.as_deref())
+    }
+
+    /// The same with its arguments in an object.
+    pub fn encode_by_reference(&self, arguments: &ArgumentsRef) -> String {
+        self.encoded(Some(arguments))
+    }
+
+    fn encoded(&self, by_reference: Option<&ArgumentsRef>) -> String {
         let (tool, function, server, name) = match self.target.clone() {
             Target::Tool { id, function } => (Some(id), function, None, None),
             Target::OnServer { server, name } => (None, None, Some(server), Some(name)),
@@ -255,7 +321,8 @@ impl CallRequest {
             function,
             server,
             name,
-            arguments: Some(self.arguments.clone()),
+            arguments: by_reference.is_none().then(|| self.arguments.clone()),
+            arguments_ref: by_reference.cloned(),
             operation: self.operation,
             session: self.session.clone(),
             user: self.user.clone(),
@@ -400,6 +467,14 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
 }
 
 /// The arguments as an object: what was left out is an empty one, and a text is what it holds.
+fn check_reference(reference: &ArgumentsRef, beside_arguments: bool) -> Result<(), RequestError> {
+    if beside_arguments {
+        return Err(fault("arguments_ref", "stands beside `arguments`: give one of the two"));
+    }
+    let wrong = |error: ReferenceError| fault(&format!("arguments_ref.{}", error.field), error.problem);
+    reference.object().map(drop).map_err(wrong)
+}
+
 fn arguments_of(given: Option<Box<RawValue>>) -> Result<Box<RawValue>, RequestError> {
     let wrong = |problem: String| fault("arguments", problem);
     let raw = |text: String| RawValue::from_string(text).map_err(|e| wrong(without_values(&e.to_string())));

@@ -13,6 +13,7 @@ mod catalog_clients;
 mod catalog_forms;
 mod catalog_programs;
 mod catalog_secrets;
+mod configurations;
 mod foreign_messages;
 mod guide;
 mod message;

@@ -255,7 +255,7 @@ fn a_server_that_does_not_answer_is_said_and_its_registered_tools_are_listed_all
             "tools": [{{"id": "x", "server": "gone"}}], "tenants": {{"queue": ["*"]}}}}"#
     );
     let path = file(&directory("gone-server"), "catalog.json", &text);
-    let ran = toolfleet(&["tools", "list", "--live", "--catalog", &path]).exits(0);
+    let ran = toolfleet(&["tools", "list", "--live", "--catalog", &path]).exits(1);
     ran.prints(&[
         "server gone at",
         "cannot connect to the server",
@@ -583,11 +583,11 @@ fn a_server_that_is_a_program_is_listed_and_called_and_ends_with_the_fleet() {
 fn what_keeps_a_program_from_being_started_is_said_with_its_remedy() {
     let directory = directory("no-program");
     let catalog = catalog_of_a_program(&directory, &serde_json::json!({"command": "/no/such/program"}));
-    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(1);
     live.prints(&["`/no/such/program` (stdio): ", "cannot be started", "No such file"]);
     let secret = serde_json::json!({"env": {"KEY": "secret://key"}});
     let catalog = catalog_of_a_program(&directory, &secret);
-    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(1);
     live.prints(&["`sh` (stdio): ", "secret `key`: no AWS credentials were found"]);
     let catalog = catalog_of_a_program(&directory, &serde_json::json!({"url": "http://127.0.0.1/mcp"}));
     let both = toolfleet(&["tools", "list", "--catalog", &catalog]).exits(2);

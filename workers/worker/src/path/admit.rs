@@ -134,6 +134,13 @@ pub(super) fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome
     Err(Outcome::refused(Code::TooOld, text))
 }
 
+/// Whether there is still time for the call.
+pub(super) fn check_time(fleet: &Fleet, arrival: &Arrival, request: &CallRequest) -> Result<(), Outcome> {
+    let (deadline, now) =
+        (request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms()), fleet.now());
+    check_age(arrival, now).and_then(|()| check_deadline(deadline, now))
+}
+
 /// A call that has to wait becomes a message with attributes beside its body.
 fn check_size(arrival: &Arrival, most: usize) -> Result<(), Outcome> {
     let bytes = arrival.body().len();
@@ -142,7 +149,7 @@ fn check_size(arrival: &Arrival, most: usize) -> Result<(), Outcome> {
     }
     let text = format!(
         "The message has {bytes} bytes; accepted are at most {most}, because a call that waits carries attributes beside its body. \
-         Nothing was sent to the tool. Store large arguments where the tool can read them, and send their address in a new call."
+         Nothing was sent to the tool. Send large arguments by reference (`arguments_ref`) in a new call."
     );
     Err(Outcome::refused(Code::RequestTooLarge, text))
 }

@@ -19,6 +19,7 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 
 use super::decode::{self, Decoded};
+use super::fetch::{self, Fetched};
 use super::visit::Arrival;
 use super::{Leaving, admit, concluded, record, settle, settled};
 use crate::fleet::{DeadLetters, Fleet, Step};
@@ -43,7 +44,14 @@ pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery)
     let arrival = Arrival::new(&fleet, delivery);
     let decoded = decode::decode(&arrival);
     fleet.passed(Step::Decoded).await;
-    if arrival.kept || matches!(decoded, Decoded::Unreadable(_)) {
+    // What an extended client stored may be readable, unless it was found not to be.
+    let unreadable = match &decoded {
+        Decoded::Unreadable(malformed) => {
+            malformed.pointer.is_none() || fleet.on_record.has(arrival.message_id())
+        }
+        Decoded::Request(_) | Decoded::Refused { .. } => false,
+    };
+    if arrival.kept || unreadable {
         return left_to_operators(&fleet, &arrival, &decoded).await;
     }
     let after_ms = due_in(&fleet, &dead, &arrival, &decoded);
@@ -55,7 +63,8 @@ pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery)
         Ok(Leaving::Later { after_ms, .. } | Leaving::Parked { after_ms, .. }) => {
             keep(&dead, &arrival, after_ms).await;
         }
-        Ok(Leaving::Lost | Leaving::Unreadable) => {}
+        Ok(Leaving::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
+        Ok(Leaving::Lost) => {}
         // It comes again when its invisibility ends.
         Err(trouble) => {
             tracing::error!(%trouble, message_id = arrival.message_id(), code = "own_trouble", "a dead letter waits until our own trouble has passed");
@@ -95,13 +104,20 @@ async fn left_to_operators(fleet: &Fleet, arrival: &Arrival, decoded: &Decoded) 
 }
 
 async fn account(fleet: &Fleet, arrival: &Arrival, decoded: Decoded) -> Result<Leaving, Trouble> {
-    let request = match decoded {
-        Decoded::Request(request) => request,
-        Decoded::Refused { malformed, key } => {
+    let request = match fetch::fetch(fleet, arrival, decoded).await? {
+        Fetched::Request(request) => request,
+        Fetched::Malformed { malformed, key } => {
             return settled(record::malformed(fleet, arrival, *malformed, key).await);
         }
-        Decoded::Unreadable(malformed) => {
-            return record::unreadable(fleet, arrival, &malformed).await.map(|()| Leaving::Unreadable);
+        Fetched::Unreadable(malformed) => {
+            left_to_operators(fleet, arrival, &Decoded::Unreadable(malformed)).await;
+            return Ok(Leaving::Unreadable);
+        }
+        Fetched::Refused { request, outcome } => {
+            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
+        }
+        Fetched::Stranger { request } => {
+            return settled(record::unauthorised(fleet, arrival, *request).await);
         }
     };
     if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {

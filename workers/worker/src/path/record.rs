@@ -6,14 +6,13 @@
 //! **Invariant:** [`Recorded`] is made here alone, after the last write; without it no message can be acknowledged.
 
 use toolfleet_aws::Trouble;
-use toolfleet_aws::calls::Calls;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::{CallRow, Caller, Event, Finding, Held};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
 use toolfleet_core::message::{CallRequest, Malformed, Reply};
 use toolfleet_core::notice::Notice;
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 
 use super::account;
@@ -53,12 +52,7 @@ pub(super) enum Concluded {
     Lost,
 }
 
-/// The outcome, if it fits into a row; else one that says so. Takes a while where the result is large.
-pub(super) async fn fitting(outcome: Outcome) -> Outcome {
-    Calls::fitting(outcome).await.unwrap_or_else(too_large)
-}
-
-/// Stores the outcome of a call that was executed, which [`fitting`] has made fit.
+/// Stores the outcome of a call that was executed, which [`keep`](super::payload::keep) has made fit.
 pub(super) async fn finish(
     fleet: &Fleet,
     arrival: &Arrival,
@@ -234,7 +228,7 @@ pub(super) async fn already(
     let record = account::of_call(&row, finished, arrival, caller, &request);
     fleet.history.insert(&record, row.expires_at).await?;
     if caller.came_again(&own) {
-        let outcome = Outcome { content: None, ..finished.outcome.clone() };
+        let outcome = Outcome { content: None, stored: None, ..finished.outcome.clone() };
         audit_message(fleet, arrival, AuditKind::Duplicate, &request, &outcome).await?;
     }
     // The task lives in the conversation of who asked first.
@@ -438,11 +432,4 @@ fn reply_queue(arrival: &Arrival, tenant: &Tenant, reply: Option<Reply>) -> Opti
 /// A message without a call of its own is accounted for under the id that its sender was given.
 fn message_as_id(arrival: &Arrival) -> CallId {
     CallId::of_message(arrival.first_id())
-}
-
-fn too_large(bytes: usize) -> Outcome {
-    let text = format!(
-        "The tool ran, but its result of {bytes} bytes is larger than a record holds, even compressed. Ask it for less, for example in pages."
-    );
-    Outcome::failed(Why::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
 }

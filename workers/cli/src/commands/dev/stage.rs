@@ -13,16 +13,16 @@ use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
 use toolfleet_worker::catalog::{CatalogConfig, LoadError, Texts, Watcher, report, store_written};
-use toolfleet_worker::config::{Limits, WorkerConfig};
+use toolfleet_worker::config::{ConfigError, Limits, PayloadConfig, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
 use toolfleet_worker::services::ServiceFailed;
 use toolfleet_worker::start;
 use toolfleet_worker::telemetry::Meters;
 
-use super::environment::{CREDENTIAL, Environment, PREFIX};
+use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use crate::ending::Failure;
 use crate::fleet_file;
-use crate::network::{laptop, limits, not_started, outbound};
+use crate::network::{laptop, limits, not_started, outbound, variable};
 
 /// How long calls that run may take after a signal. People wait for this one.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -111,6 +111,7 @@ impl Stage {
             reap_after: Duration::ZERO,
             table_prefix: PREFIX.to_owned(),
             history_shards: 1,
+            payloads: payloads().map_err(|e| Failure::usage(e.to_string()))?,
             catalog: self.catalog.clone(),
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
@@ -132,6 +133,7 @@ impl Stage {
             sqs_endpoint: Some(self.local.sqs_url().to_owned()),
             dynamodb_endpoint: Some(self.local.dynamodb_url().to_owned()),
             secrets_endpoint: Some(self.local.secretsmanager_url().to_owned()),
+            s3_endpoint: Some(self.local.s3_url().to_owned()),
             static_credentials: Some((CREDENTIAL.to_owned(), CREDENTIAL.to_owned())),
         })
         .await
@@ -197,6 +199,14 @@ impl Stage {
         }
         self.local.shutdown().await;
     }
+}
+
+/// The local bucket, and the sources and the threshold that the environment names.
+fn payloads() -> Result<PayloadConfig, ConfigError> {
+    PayloadConfig::read(&|name| match name {
+        "TOOLFLEET_PAYLOAD_BUCKET" => Some(payload_bucket()),
+        _ => variable(name),
+    })
 }
 
 /// The catalog as a file, for workers in processes of their own.
