@@ -80,6 +80,16 @@ impl Filling<'_> {
                 *text = self.laptop.fill(text).map_err(|unfilled| format!("`{field}` {unfilled}"))?;
             }
         }
+        // Other programs start a server in the folder that is open in them.
+        for field in ["cwd", "command"] {
+            if let Some(Value::String(path)) = server.get_mut(field)
+                && !path.starts_with('/')
+                && (field == "cwd" || path.starts_with('.'))
+                && let Some(folder) = self.laptop.variables.get("workspaceFolder")
+            {
+                *path = format!("{folder}/{path}");
+            }
+        }
         if let Some(Value::Array(args)) = server.get_mut("args") {
             for (i, arg) in args.iter_mut().enumerate() {
                 if let Value::String(text) = arg {
@@ -176,7 +186,9 @@ impl Filling<'_> {
                     return Err(format!("`{field}` holds a placeholder that nothing fills in"));
                 }
                 let name = field.rsplit('.').next().unwrap_or(field);
-                let named = is_secret_name(name) && !["auth", "client_auth"].contains(&name);
+                // `value` is Pika's word for a key.
+                let named =
+                    (is_secret_name(name) && !["auth", "client_auth"].contains(&name)) || name == "value";
                 let in_header = field.contains("headers.");
                 let literal = filled == *text;
                 *text = if named || in_header {
