@@ -6,6 +6,7 @@ use toolfleet_testkit::{Era, MockMcp};
 use crate::run::{Dev, directory, file, toolfleet, toolfleet_within};
 
 const TOKEN: &str = "token-4b1d77c0e2";
+const OTHER: &str = "token-90ab12cd34";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
@@ -23,6 +24,14 @@ async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
         let call =
             ["call", "--json", "--tenant", "acme", "--server", "crm", "--name", "find", "--arguments", "{}"];
         let called = dev.toolfleet(&call).exits(0);
+        // Another token in the file is used without a restart.
+        std::fs::write(&path, text.replace(TOKEN, OTHER)).unwrap();
+        let with_other = |_: &i32| {
+            dev.toolfleet(&call).exits(0);
+            let sent = mcp.requests_of("tools/call");
+            sent.last().is_some_and(|last| last.header("authorization") == Some(&format!("Bearer {OTHER}")))
+        };
+        assert!((0..200).find(with_other).is_some(), "the changed token is never sent");
         let (code, said) = dev.terminate();
         assert_eq!(code, 0, "{said}");
         (listed, called, said)
@@ -31,12 +40,11 @@ async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
     listed.complains(&["mcpServers.crm.headers.Authorization: holds a secret itself", "A fleet refuses it"]);
     called.prints(&["found"]);
     assert!(said.contains("secret://toolfleet-dev/crm/headers.Authorization"), "{said}");
-    for request in mcp.requests_of("tools/call") {
-        assert_eq!(request.header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
-    }
-    assert!(!mcp.requests_of("tools/call").is_empty());
+    let first = mcp.requests_of("tools/call");
+    let first = first.first().and_then(|request| request.header("authorization"));
+    assert_eq!(first, Some(format!("Bearer {TOKEN}").as_str()));
     let printed = format!("{listed:?} {called:?} {said}");
-    assert!(!printed.contains(TOKEN), "{printed}");
+    assert!(!printed.contains(TOKEN) && !printed.contains(OTHER), "{printed}");
 }
 
 #[test]
