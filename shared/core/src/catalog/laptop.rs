@@ -55,6 +55,8 @@ impl fmt::Display for Unfilled {
 pub(super) struct Settled {
     pub(super) remarks: Vec<Remark>,
     pub(super) secrets: Vec<WrittenSecret>,
+    /// What was left out of the credentials of a server, by its id.
+    pub(super) left_out: BTreeMap<String, String>,
 }
 
 /// One entry that is being filled in.
@@ -143,12 +145,7 @@ impl Filling<'_> {
             });
             match filled {
                 Err(unfilled) => {
-                    self.remark(
-                        &field,
-                        format!(
-                            "{unfilled}; it is left out, and the server decides what a call without it gets"
-                        ),
-                    );
+                    self.leave_out(&field, &unfilled.to_string(), &format!("`{field}` {unfilled}"))
                 }
                 Ok(text) => {
                     // A value is a secret also where its variable says so, under whatever name it goes on.
@@ -170,10 +167,7 @@ impl Filling<'_> {
             Ok(()) => {
                 of.insert(section.to_owned(), value);
             }
-            Err(text) => self.remark(
-                section,
-                format!("{text}; it is left out, and the server decides what a call without it gets"),
-            ),
+            Err(text) => self.leave_out(section, &text, &text),
         }
     }
 
@@ -263,6 +257,14 @@ impl Filling<'_> {
         }
         self.settled.secrets.push(WrittenSecret { name, value });
         format!("{scheme}{reference}")
+    }
+
+    fn leave_out(&mut self, field: &str, why: &str, sentence: &str) {
+        self.remark(
+            field,
+            format!("{why}; it is left out, and the server decides what a call without it gets"),
+        );
+        self.settled.left_out.entry(self.id.to_owned()).or_insert_with(|| sentence.to_owned());
     }
 
     pub(super) fn remark(&mut self, field: &str, text: String) {

@@ -1,7 +1,7 @@
 //! The configuration files of other programs, given to `dev --catalog` and `tools list` as they are.
 
 use serde_json::json;
-use toolfleet_testkit::{Era, MockMcp};
+use toolfleet_testkit::{Era, MockFault, MockMcp};
 
 use crate::run::{Dev, directory, file, toolfleet, toolfleet_within};
 
@@ -45,6 +45,26 @@ async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
     assert_eq!(first, Some(format!("Bearer {TOKEN}").as_str()));
     let printed = format!("{listed:?} {called:?} {said}");
     assert!(!printed.contains(TOKEN) && !printed.contains(OTHER), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_wants_a_credential_that_was_left_out_is_refused_with_the_variable() {
+    let mcp = MockMcp::start(Era::Legacy).await;
+    mcp.always_for("tools/list", MockFault::status(401));
+    let text = json!({"mcpServers": {"crm": {"url": mcp.url(), "headers": {"Authorization": "Bearer ${CRM_TOKEN}"}}}});
+    let path = file(&directory("clients-left-out"), "mcp.json", &text.to_string());
+    let ended = tokio::task::block_in_place(|| {
+        let dev = Dev::start(&["--catalog", &path]);
+        let call =
+            ["call", "--json", "--tenant", "acme", "--server", "crm", "--name", "find", "--arguments", "{}"];
+        dev.toolfleet(&call).exits(1).json()
+    });
+    let ended = ended.to_string();
+    for expected in
+        ["unauthorized", "`headers.Authorization` needs the variable `CRM_TOKEN`, which is not set"]
+    {
+        assert!(ended.contains(expected), "{ended}");
+    }
 }
 
 #[test]

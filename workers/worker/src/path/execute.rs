@@ -21,7 +21,7 @@ use super::follow::{self, Asked, Task};
 use super::hold::{Wait, reason_of, unavailable, waits_until};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
-use super::prepare::ReadyCall;
+use super::prepare::{ReadyCall, with_what_was_left_out};
 use super::record;
 use super::visit::Arrival;
 use crate::backoff;
@@ -273,7 +273,10 @@ async fn attempts(
             wait_until: waits_until(fleet, server, reason_of(&fault), trail.started_at, call.deadline),
         };
         match after(&fault, standing) {
-            Next::End(outcome) => return Executed::Finished(outcome),
+            Next::End(outcome) => {
+                let outcome = with_what_was_left_out(arrival.catalog(), &call.server, outcome);
+                return Executed::Finished(outcome);
+            }
             Next::Later { after_ms, counted } => {
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);
