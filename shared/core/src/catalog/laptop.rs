@@ -55,6 +55,8 @@ impl fmt::Display for Unfilled {
 pub(super) struct Settled {
     pub(super) remarks: Vec<Remark>,
     pub(super) secrets: Vec<WrittenSecret>,
+    /// What was left out of the credentials of a server, by its id.
+    pub(super) left_out: BTreeMap<String, String>,
 }
 
 /// One entry that is being filled in.
@@ -78,6 +80,16 @@ impl Filling<'_> {
         for field in ["url", "command", "cwd"] {
             if let Some(Value::String(text)) = server.get_mut(field) {
                 *text = self.laptop.fill(text).map_err(|unfilled| format!("`{field}` {unfilled}"))?;
+            }
+        }
+        // Other programs start a server in the folder that is open in them.
+        for field in ["cwd", "command"] {
+            if let Some(Value::String(path)) = server.get_mut(field)
+                && !path.starts_with('/')
+                && (field == "cwd" || path.starts_with('.'))
+                && let Some(folder) = self.laptop.variables.get("workspaceFolder")
+            {
+                *path = format!("{folder}/{path}");
             }
         }
         if let Some(Value::Array(args)) = server.get_mut("args") {
@@ -133,12 +145,7 @@ impl Filling<'_> {
             });
             match filled {
                 Err(unfilled) => {
-                    self.remark(
-                        &field,
-                        format!(
-                            "{unfilled}; it is left out, and the server decides what a call without it gets"
-                        ),
-                    );
+                    self.leave_out(&field, &unfilled.to_string(), &format!("`{field}` {unfilled}"))
                 }
                 Ok(text) => {
                     // A value is a secret also where its variable says so, under whatever name it goes on.
@@ -160,10 +167,7 @@ impl Filling<'_> {
             Ok(()) => {
                 of.insert(section.to_owned(), value);
             }
-            Err(text) => self.remark(
-                section,
-                format!("{text}; it is left out, and the server decides what a call without it gets"),
-            ),
+            Err(text) => self.leave_out(section, &text, &text),
         }
     }
 
@@ -176,7 +180,9 @@ impl Filling<'_> {
                     return Err(format!("`{field}` holds a placeholder that nothing fills in"));
                 }
                 let name = field.rsplit('.').next().unwrap_or(field);
-                let named = is_secret_name(name) && !["auth", "client_auth"].contains(&name);
+                // `value` is Pika's word for a key.
+                let named =
+                    (is_secret_name(name) && !["auth", "client_auth"].contains(&name)) || name == "value";
                 let in_header = field.contains("headers.");
                 let literal = filled == *text;
                 *text = if named || in_header {
@@ -251,6 +257,14 @@ impl Filling<'_> {
         }
         self.settled.secrets.push(WrittenSecret { name, value });
         format!("{scheme}{reference}")
+    }
+
+    fn leave_out(&mut self, field: &str, why: &str, sentence: &str) {
+        self.remark(
+            field,
+            format!("{why}; it is left out, and the server decides what a call without it gets"),
+        );
+        self.settled.left_out.entry(self.id.to_owned()).or_insert_with(|| sentence.to_owned());
     }
 
     pub(super) fn remark(&mut self, field: &str, text: String) {

@@ -64,6 +64,7 @@ pub struct Catalog {
     unusable: Unusable,
     remarks: Vec<Remark>,
     written: Vec<WrittenSecret>,
+    left_out: BTreeMap<String, String>,
     speakers: Speakers,
     sessions: SessionRules,
     reply_queues: ReplyQueues,
@@ -130,6 +131,11 @@ impl Catalog {
     /// What it says that has no effect, or another one than its author may expect.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
+    }
+
+    /// What of a server's credentials was left out because it could not be filled in, and why.
+    pub fn left_out(&self, server: &ServerId) -> Option<&str> {
+        self.left_out.get(server.as_str()).map(String::as_str)
     }
 
     /// The secrets that it wrote out, of which it holds references now.

@@ -134,6 +134,7 @@ pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogE
         unusable,
         remarks: settled.remarks,
         written: settled.secrets,
+        left_out: settled.left_out,
         speakers,
         sessions,
         reply_queues: ReplyQueues::parse(wire.reply_queues)?,

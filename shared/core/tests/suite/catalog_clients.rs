@@ -199,6 +199,7 @@ fn on_a_laptop_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
         "u": {"url": "https://${MISSING}/mcp"},
         "a": {"command": "uvx", "args": ["${MISSING}"]},
         "w": {"command": "uvx", "args": ["${workspaceFolder}/x"], "cwd": "${workspaceFolder}"},
+        "here": {"command": "./serve", "cwd": "sub"},
         "own": {"command": "npx", "args": ["mcp-remote", "https://h/", "--header", "Authorization:${AUTH}"], "env": {"AUTH": "Bearer ${TOKEN}"}},
         "shell": {"command": "bash", "args": ["-c", "for i in 1; do echo ${i}; done"]},
     }, "inputs": [{"id": "key", "type": "promptString"}]}));
@@ -214,6 +215,8 @@ fn on_a_laptop_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
     assert_eq!(reason(&catalog, "u"), "`url` needs the variable `MISSING`, which is not set");
     assert_eq!(reason(&catalog, "a"), "`args[0]` needs the variable `MISSING`, which is not set");
     assert_eq!(server(&catalog, "w")["args"], json!(["/work/x"]));
+    assert_eq!(server(&catalog, "here")["cwd"], "/work/sub");
+    assert_eq!(server(&catalog, "here")["command"], "/work/./serve");
     assert_eq!(server(&catalog, "own")["args"][3], "Authorization:${AUTH}", "the program fills it in itself");
     server(&catalog, "shell");
 }

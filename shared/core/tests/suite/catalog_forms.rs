@@ -93,6 +93,43 @@ fn pikas_access_rules_hold_by_either_name_of_a_tool() {
 }
 
 #[test]
+fn pikas_tokens_and_keys_become_headers() {
+    for (authentication, name, expected) in [
+        (json!({"type": "bearer", "token": "secret://t"}), "Authorization", "Bearer secret://t"),
+        (json!({"type": "api-key", "key": "secret://k"}), "X-API-Key", "secret://k"),
+        (
+            json!({"type": "api-key", "headerName": "X-Key", "apiKey": "secret://k#a"}),
+            "X-Key",
+            "secret://k#a",
+        ),
+    ] {
+        let catalog = with("authentication", authentication).unwrap();
+        assert_eq!(tool(&catalog, "t").server().unwrap().headers[name].expose(), expected);
+    }
+    for (authentication, expected) in [
+        (json!({"type": "bearer"}), "pika.t: needs one of"),
+        (
+            json!({"type": "bearer", "token": "a-token-1"}),
+            "pika.t.headers.Authorization: holds a secret itself",
+        ),
+        (
+            json!({"type": "api-key", "key": "secret://k", "place": "query"}),
+            "pika.t.authentication.place: is not known",
+        ),
+        (
+            json!({"type": "api-key", "key": "secret://k", "header": "a b"}),
+            "pika.t.headers.a b: is not a name",
+        ),
+    ] {
+        let error = with("authentication", authentication).unwrap_err();
+        assert!(
+            error.contains(expected.split(": ").last().unwrap()) && !error.contains("a-token-1"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn an_array_names_no_tenant_until_the_operator_does() {
     let nobody = Catalog::parse(PIKA).unwrap();
     let acme = Tenant::parse("acme").unwrap();

@@ -1,11 +1,12 @@
 //! The configuration files of other programs, given to `dev --catalog` and `tools list` as they are.
 
 use serde_json::json;
-use toolfleet_testkit::{Era, MockMcp};
+use toolfleet_testkit::{Era, MockFault, MockMcp};
 
 use crate::run::{Dev, directory, file, toolfleet, toolfleet_within};
 
 const TOKEN: &str = "token-4b1d77c0e2";
+const OTHER: &str = "token-90ab12cd34";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
@@ -23,6 +24,14 @@ async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
         let call =
             ["call", "--json", "--tenant", "acme", "--server", "crm", "--name", "find", "--arguments", "{}"];
         let called = dev.toolfleet(&call).exits(0);
+        // Another token in the file is used without a restart.
+        std::fs::write(&path, text.replace(TOKEN, OTHER)).unwrap();
+        let with_other = |_: &i32| {
+            dev.toolfleet(&call).exits(0);
+            let sent = mcp.requests_of("tools/call");
+            sent.last().is_some_and(|last| last.header("authorization") == Some(&format!("Bearer {OTHER}")))
+        };
+        assert!((0..200).find(with_other).is_some(), "the changed token is never sent");
         let (code, said) = dev.terminate();
         assert_eq!(code, 0, "{said}");
         (listed, called, said)
@@ -31,12 +40,31 @@ async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
     listed.complains(&["mcpServers.crm.headers.Authorization: holds a secret itself", "A fleet refuses it"]);
     called.prints(&["found"]);
     assert!(said.contains("secret://toolfleet-dev/crm/headers.Authorization"), "{said}");
-    for request in mcp.requests_of("tools/call") {
-        assert_eq!(request.header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
-    }
-    assert!(!mcp.requests_of("tools/call").is_empty());
+    let first = mcp.requests_of("tools/call");
+    let first = first.first().and_then(|request| request.header("authorization"));
+    assert_eq!(first, Some(format!("Bearer {TOKEN}").as_str()));
     let printed = format!("{listed:?} {called:?} {said}");
-    assert!(!printed.contains(TOKEN), "{printed}");
+    assert!(!printed.contains(TOKEN) && !printed.contains(OTHER), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_wants_a_credential_that_was_left_out_is_refused_with_the_variable() {
+    let mcp = MockMcp::start(Era::Legacy).await;
+    mcp.always_for("tools/list", MockFault::status(401));
+    let text = json!({"mcpServers": {"crm": {"url": mcp.url(), "headers": {"Authorization": "Bearer ${CRM_TOKEN}"}}}});
+    let path = file(&directory("clients-left-out"), "mcp.json", &text.to_string());
+    let ended = tokio::task::block_in_place(|| {
+        let dev = Dev::start(&["--catalog", &path]);
+        let call =
+            ["call", "--json", "--tenant", "acme", "--server", "crm", "--name", "find", "--arguments", "{}"];
+        dev.toolfleet(&call).exits(1).json()
+    });
+    let ended = ended.to_string();
+    for expected in
+        ["unauthorized", "`headers.Authorization` needs the variable `CRM_TOKEN`, which is not set"]
+    {
+        assert!(ended.contains(expected), "{ended}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::pages::{self, Place};
 use super::payload::{self, Kept};
-use super::prepare::ReadyCall;
+use super::prepare::{ReadyCall, with_what_was_left_out};
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -295,7 +295,10 @@ async fn attempts(
             wait_until: waits_until(fleet, server, reason_of(&fault), trail.started_at, call.deadline),
         };
         match after(&fault, standing) {
-            Next::End(outcome) => return Executed::Finished(outcome),
+            Next::End(outcome) => {
+                let outcome = with_what_was_left_out(arrival.catalog(), &call.server, outcome);
+                return Executed::Finished(outcome);
+            }
             Next::Later { after_ms, counted } => {
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);

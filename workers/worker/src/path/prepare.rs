@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::Trouble;
-use toolfleet_core::catalog::Server;
+use toolfleet_core::catalog::{Catalog, Server};
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
@@ -159,6 +159,17 @@ fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &F
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
+/// A server that does not let a call in, whose credential the catalog could not fill in: the sentence says so.
+pub(super) fn with_what_was_left_out(catalog: &Catalog, server: &Server, mut outcome: Outcome) -> Outcome {
+    if let Some(why) = &mut outcome.trouble
+        && matches!(why.code, Code::Unauthorized | Code::Forbidden)
+        && let Some(left_out) = catalog.left_out(&server.id)
+    {
+        why.message.push_str(&format!(" The catalog's credential was left out: {left_out}."));
+    }
+    outcome
+}
+
 /// A list that cannot be had executed nothing: whatever may pass is waited for.
 fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
     let after_ms = match fault.retry_class() {
@@ -166,6 +177,7 @@ fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &
             let text =
                 format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
             let outcome = Outcome::failed(Why::new(fault.code(), text, MayHaveRun::No));
+            let outcome = with_what_was_left_out(arrival.catalog(), &call.server, outcome);
             return Prepared::Over { request: call.request, outcome };
         }
         RetryClass::Pause { after_ms: Some(ms) } => ms,

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_mcp::{Proxies, Reach};
 use toolfleet_testkit::{Era, ForwardProxy, MockFault, MockMcp};
@@ -49,6 +50,35 @@ async fn an_address_that_may_not_be_called_ends_as_address_refused_and_nothing_i
         assert!(seen.message.contains(expected), "{url}: {}", seen.message);
     }
     assert!(rig.mcp.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_old_transport_ends_calls_at_once_and_says_so() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/sse", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 8192];
+            let read = stream.read(&mut request).await.unwrap_or_default();
+            let answer: &[u8] = match request.get(..read) {
+                Some([b'G', ..]) => {
+                    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: endpoint\ndata: /m\n\n"
+                }
+                _ => b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            };
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    let rig = Rig::new().await;
+    let seen = call_at(&rig, &url, "old").await;
+    assert_eq!(
+        (seen.kind, seen.code),
+        (OutcomeKind::Failed, Some("transport_unsupported")),
+        "{}",
+        seen.message
+    );
+    assert_eq!((seen.may_have_run, seen.row.attempts), (Some(MayHaveRun::No), 1));
+    assert!(seen.message.contains("HTTP+SSE") && seen.message.contains("`/mcp`"), "{}", seen.message);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

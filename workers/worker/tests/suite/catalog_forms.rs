@@ -118,3 +118,37 @@ async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
     assert_eq!((rig.mcp.executions("safe"), rig.mcp.executions("strict")), (1, 1));
     assert_eq!(rig.mcp.executions("unsafe"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_of_another_programs_file_run_or_are_refused_by_name() {
+    let rig = Rig::new().await;
+    let mut catalog = rig.catalog();
+    catalog.as_object_mut().unwrap().retain(|section, _| section == "tenants");
+    catalog["theme"] = json!("dark");
+    catalog["mcpServers"] = json!({
+        "my crm": {"type": "http", "url": rig.mcp.url(), "excludeTools": ["unsafe"]},
+        "token": {"url": rig.mcp.url(), "headers": {"Authorization": "Bearer ${TOKEN}"}},
+    });
+    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let on = |id: &str, server: &str, name: &str| json!({"v": 1, "call_id": id, "tenant": "acme", "server": server, "name": name, "arguments": {}});
+    let cases = [
+        (on("listed", "my-crm", "safe"), OutcomeKind::Succeeded, None, ""),
+        (on("excluded", "my-crm", "unsafe"), OutcomeKind::Refused, Some("paused"), "is paused"),
+        (
+            on("open", "token", "safe"),
+            OutcomeKind::Refused,
+            Some("not_executable"),
+            "`headers.Authorization` holds a placeholder",
+        ),
+    ];
+    for (body, ..) in &cases {
+        rig.send(body.to_string()).await;
+    }
+    rig.settle_with(&fleet).await;
+    for (body, kind, code, text) in cases {
+        let seen = rig.outcome(body["call_id"].as_str().unwrap()).await;
+        assert_eq!((seen.kind, seen.code), (kind, code), "{body}: {}", seen.message);
+        assert!(seen.message.contains(text), "{body}: {}", seen.message);
+    }
+    assert_eq!((rig.mcp.executions("safe"), rig.mcp.executions("unsafe")), (1, 0));
+}

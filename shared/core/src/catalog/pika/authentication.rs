@@ -60,10 +60,22 @@ fn typed_by_name(entry: &str, value: &Value, literals: Literals) -> Result<Read,
             oauth(entry, value, &known, literals)
         }
         Some("custom-headers") => headers(entry, value),
+        Some("bearer" | "bearer-token") => {
+            let token = one(entry, value, &["token", "bearerToken", "accessToken"], &[])?;
+            header(entry, "Authorization", "Bearer ", &token)
+        }
+        Some("api-key" | "apiKey") => {
+            let names = ["header", "headerName", "name"];
+            let key = one(entry, value, &["key", "apiKey", "value"], &names)?;
+            let name = names.iter().find_map(|field| value.get(*field)?.as_str()).unwrap_or("X-API-Key");
+            header(entry, name, "", &key)
+        }
         Some("none") => Ok(Read::default()),
         other => {
             let found = other.map_or("missing".to_owned(), quoted);
-            let text = format!("is {found}; accepted are oauth2-client-credentials, custom-headers and none");
+            let text = format!(
+                "is {found}; accepted are oauth2-client-credentials, custom-headers, bearer, api-key and none"
+            );
             Err(problem(&below(entry, "type"), text))
         }
     }
@@ -117,6 +129,25 @@ fn headers(entry: &str, value: &Value) -> Result<Read, CatalogError> {
     }
     let headers: BTreeMap<String, Sensitive> = typed(&place, headers)?;
     Ok((headers, Credential::None))
+}
+
+/// The one field that holds a secret, whatever it is called; `beside` may stand beside it.
+fn one(entry: &str, value: &Value, names: &[&str], beside: &[&str]) -> Result<Sensitive, CatalogError> {
+    let known: Vec<&str> = ["type"].iter().chain(names).chain(beside).copied().collect();
+    fields(entry, value, &known)?;
+    let given: Vec<&&str> = names.iter().filter(|name| value.get(**name).is_some()).collect();
+    match given.as_slice() {
+        [name] => typed(&below(entry, name), value.get(**name).cloned().unwrap_or_default()),
+        _ => Err(problem(entry, format!("needs one of {}", names.join(", ")))),
+    }
+}
+
+fn header(entry: &str, name: &str, before: &str, secret: &Sensitive) -> Result<Read, CatalogError> {
+    let value = Sensitive::written(&format!("{before}{}", secret.expose()));
+    if name.is_empty() {
+        return Err(problem(entry, "names no header"));
+    }
+    Ok((BTreeMap::from([(name.to_owned(), value)]), Credential::None))
 }
 
 /// What is not understood of a credential would be a call without it.

@@ -187,7 +187,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
 
 /// Fills in the placeholders of an address and of a credential, where that is done.
 fn fill(parts: &mut Parts<'_>, entry: &str, value: &mut Value) -> Result<(), CatalogError> {
-    let Some(id) = id_of(value) else {
+    let Some(Ok(id)) = id_of(value).map(|id| server_id(&id)) else {
         return Ok(());
     };
     let (Some(mut filling), Value::Object(definition)) = (parts.filling(id.as_str(), entry), value) else {
