@@ -7,8 +7,8 @@
 //! let queue = "https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls";
 //! let client = Client::connect(queue, &Tables::with_prefix("toolfleet")).await;
 //! let call = RequestBuilder::tool("acme", "echo").arguments(serde_json::json!({"text": "hello"})).call_id("c-1").build()?;
-//! client.send(&call, None).await?;
-//! let end = client.wait(&call.key, std::time::Duration::from_secs(30)).await?;
+//! let message_id = client.send(&call, None).await?;
+//! let end = client.wait_for_sent(&call.key, &message_id, std::time::Duration::from_secs(30)).await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -76,6 +76,15 @@ fn sendable(body: String) -> Result<String, Trouble> {
          body. Name the fleet's bucket (TOOLFLEET_PAYLOAD_BUCKET, Client::with_payload_bucket), and its arguments are sent by reference",
         body.len()
     )))
+}
+
+/// What a cancellation that is noted means where that row stood before.
+fn noted(seen: Option<&CallRow>) -> Cancelled {
+    match seen {
+        // A row without a question was made by an earlier cancellation.
+        Some(CallRow { digest: Some(_), .. }) => Cancelled::Noted,
+        Some(_) | None => Cancelled::Ahead,
+    }
 }
 
 /// A connection to a fleet.
@@ -153,6 +162,8 @@ impl Standing {
 pub enum Cancelled {
     /// It is noted: a worker will end the call when it meets it.
     Noted,
+    /// Nothing is known of the call: it is noted for the case that its message is still on its way.
+    Ahead,
     /// The call had ended before.
     TooLate,
 }
@@ -189,7 +200,7 @@ impl Client {
             traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
         let group = Some(request.key.tenant.to_string());
         let body = self.fitting(request, request.encode()).await?;
-        self.queue.send(Outgoing { body, delay_s: 0, group, attributes }).await
+        self.queue.send(Outgoing { body, group, attributes, ..Outgoing::default() }).await
     }
 
     /// Sends a request as `body` spells it; by reference, where it is too large for a message.
@@ -241,6 +252,25 @@ impl Client {
         Ok(row)
     }
 
+    /// The row of a call as it stands now, or, where that has not ended, the answer to the message that asked for it: a sender that may not
+    /// speak for the tenant finds it there alone.
+    pub async fn row_of_sent(
+        &self,
+        key: &CallKey,
+        message_id: &str,
+    ) -> Result<Option<CallRow>, PayloadError> {
+        let keys = [key.clone(), CallKey::of_message(message_id)];
+        let mut rows = self.calls.read_many(&keys).await?.into_iter();
+        let (call, message) = (rows.next().flatten(), rows.next().flatten());
+        if let Some(mut row) = call.clone().filter(|row| row.finished.is_some()) {
+            self.payloads.fill(&mut row).await?;
+            return Ok(Some(row));
+        }
+        // What stands there is this message's own, whatever else its sender asked before.
+        let own = message.filter(|row| row.finished.is_some());
+        Ok(own.map(|row| CallRow { digest: None, caller: None, ..row }).or(call))
+    }
+
     /// Where each of many calls stands now, in order; a hundred rows in a request.
     pub async fn standing_many(&self, keys: &[CallKey]) -> Result<Vec<Standing>, Trouble> {
         let rows = self.calls.read_many(keys).await?;
@@ -279,9 +309,9 @@ impl Client {
                     | Finding::OfAnother
                     | Finding::AwaitingApproval
                     | Finding::HeldElsewhere { .. },
-                ) => return Ok(Cancelled::Noted),
+                ) => return Ok(noted(seen.as_deref())),
                 Decision::Write { row, .. } => match self.calls.swap(seen.as_deref(), &row).await? {
-                    Swap::Stored => return Ok(Cancelled::Noted),
+                    Swap::Stored => return Ok(noted(seen.as_deref())),
                     Swap::Found(found) => seen = found,
                 },
             }

@@ -38,11 +38,16 @@ pub enum Fault {
         detail: String,
     },
     /// HTTP 401 that one fresh credential did not cure. Nothing was executed.
-    #[error("the server did not accept the credentials (HTTP 401)")]
-    Unauthorized,
+    #[error("the server did not accept the credentials (HTTP 401){}", reason(detail))]
+    Unauthorized {
+        /// The server's reason, shortened.
+        detail: String,
+    },
     /// HTTP 403. Nothing was executed.
-    #[error("the server forbids this call (HTTP 403){}", scope.as_ref().map(|s| format!("; it wants the scope `{s}`")).unwrap_or_default())]
+    #[error("the server forbids this call (HTTP 403){}{}", reason(detail), scope.as_ref().map(|s| format!("; it wants the scope `{s}`")).unwrap_or_default())]
     Forbidden {
+        /// The server's reason, shortened.
+        detail: String,
         /// The scope the server asked for, where it named one.
         scope: Option<String>,
     },
@@ -157,6 +162,11 @@ pub enum Fault {
     },
 }
 
+/// A server's reason as the end of a sentence.
+fn reason(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+}
+
 /// What kept a call from being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotSentCause {
@@ -231,7 +241,10 @@ impl Fault {
             Self::Connect { detail } => Self::Connect { detail: change(detail) },
             Self::NotSent { detail, cause } => Self::NotSent { detail: change(detail), cause },
             Self::RegisterAway { detail } => Self::RegisterAway { detail: change(detail) },
-            Self::Forbidden { scope } => Self::Forbidden { scope: scope.map(change) },
+            Self::Unauthorized { detail } => Self::Unauthorized { detail: change(detail) },
+            Self::Forbidden { scope, detail } => {
+                Self::Forbidden { scope: scope.map(&change), detail: change(detail) }
+            }
             Self::Credential { detail } => Self::Credential { detail: change(detail) },
             Self::CredentialPending { detail } => Self::CredentialPending { detail: change(detail) },
             Self::VersionUnsupported { supported } => {
@@ -254,7 +267,6 @@ impl Fault {
                 Self::Redirect { location: change(location), may_have_run }
             }
             Self::RateLimited { .. }
-            | Self::Unauthorized
             | Self::SessionLost
             | Self::OldTransport
             | Self::AnswerTooLarge { .. } => self,
@@ -284,6 +296,7 @@ impl Fault {
             }
             Self::AttemptTimeout { after_ms, .. } => format!("no answer within {after_ms} ms"),
             Self::Forbidden { .. } => "the server forbids the call (HTTP 403)".to_owned(),
+            Self::Unauthorized { .. } => "the server did not accept the credentials (HTTP 401)".to_owned(),
             Self::Rpc { code, .. } | Self::RpcAmbiguous { code, .. } => {
                 format!("the server answered with JSON-RPC error {code}")
             }
@@ -299,7 +312,6 @@ impl Fault {
             | Self::NotSent { .. }
             | Self::RateLimited { .. }
             | Self::RegisterAway { .. }
-            | Self::Unauthorized
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::SessionLost
@@ -329,7 +341,7 @@ impl Fault {
             Self::ServerStatus { status, .. } if may_pass(*status) => RetryClass::Ambiguous,
             Self::RpcAmbiguous { code, .. } if code_may_pass(*code) => RetryClass::Ambiguous,
             Self::AnswerLost { .. } | Self::AttemptTimeout { .. } => RetryClass::Ambiguous,
-            Self::Unauthorized
+            Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::VersionUnsupported { .. }
@@ -364,7 +376,7 @@ impl Fault {
             | Self::ServerStatus { .. }
             | Self::ClientStatus { .. }
             | Self::AnswerTooLarge { .. } => Blame::Request,
-            Self::Unauthorized
+            Self::Unauthorized { .. }
             | Self::RegisterAway { .. }
             | Self::Forbidden { .. }
             | Self::Credential { .. }
@@ -384,7 +396,7 @@ impl Fault {
             | Self::NotSent { .. }
             | Self::RateLimited { .. }
             | Self::RegisterAway { .. }
-            | Self::Unauthorized
+            | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
@@ -411,7 +423,7 @@ impl Fault {
             Self::Connect { .. } | Self::NotSent { .. } => Code::ServerUnreachable,
             Self::RateLimited { .. } => Code::RateLimited,
             Self::RegisterAway { .. } => Code::InternalError,
-            Self::Unauthorized => Code::Unauthorized,
+            Self::Unauthorized { .. } => Code::Unauthorized,
             Self::Forbidden { .. } => Code::Forbidden,
             Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
@@ -440,7 +452,8 @@ mod tests {
             Fault::NotSent { detail: words(), cause: NotSentCause::Answer },
             Fault::NotSent { detail: words(), cause: NotSentCause::Time },
             Fault::AttemptTimeout { after_ms: 1, detail: words() },
-            Fault::Forbidden { scope: Some(words()) },
+            Fault::Forbidden { scope: Some(words()), detail: words() },
+            Fault::Unauthorized { detail: words() },
             Fault::VersionUnsupported { supported: vec![words()] },
             Fault::Rpc { code: -32602, message: words() },
             Fault::RpcAmbiguous { code: 42, message: words() },

@@ -12,9 +12,10 @@ use toolfleet_core::outcome::MayHaveRun;
 
 use crate::auth::Challenge;
 use crate::frame::{InBody, RpcError, error_in};
+use crate::reason::reason_in;
 use crate::stream::read_body;
 use crate::wire::{HEADER_MISMATCH, METHOD_NOT_FOUND, VERSION_UNSUPPORTED};
-use crate::words::{shorten, shorten_bytes};
+use crate::words::shorten;
 
 /// The bound on the body of an error status.
 pub(crate) const MAX_ERROR_BODY_BYTES: u64 = 64 * 1024;
@@ -91,7 +92,8 @@ impl Trouble {
             Some(error) if error.with_our_id => refuses_request(error.code) && !may_pass(status),
             Some(_) | None => refuses_by_status(status) && !is_open,
         };
-        let detail = error.as_ref().map_or_else(|| shorten_bytes(body), |error| error.message.clone());
+        let detail = error.as_ref().map(|error| error.message.clone()).filter(|message| !message.is_empty());
+        let detail = detail.unwrap_or_else(|| reason_in(body, headers));
         let refusal = Refusal {
             status,
             code: error.as_ref().map(|error| error.code),
@@ -100,9 +102,9 @@ impl Trouble {
             supported: error.as_ref().map(|error| error.supported.clone()).unwrap_or_default(),
         };
         let fault = match (status, error) {
-            (401, _) if proves => Fault::Unauthorized,
+            (401, _) if proves => Fault::Unauthorized { detail },
             (403, _) if proves => {
-                Fault::Forbidden { scope: Challenge::of(headers).scope.map(|scope| shorten(&scope)) }
+                Fault::Forbidden { scope: Challenge::of(headers).scope.map(|scope| shorten(&scope)), detail }
             }
             (429, _) if proves => Fault::RateLimited { retry_after_ms: retry_after_ms(headers) },
             (_, Some(error)) if proves => of_code(error, true),
@@ -127,6 +129,12 @@ impl Trouble {
                 format!("the server does not know the session that it opened a moment ago: {detail}");
             Fault::ServerStatus { status, detail, retry_after_ms: None }
         };
+    }
+
+    /// Whether the server answered our request with "method not found": it has nothing of that kind.
+    pub(crate) fn is_no_such_method(&self) -> bool {
+        let refusal = self.refusal.as_ref();
+        refusal.is_some_and(|refusal| refusal.with_our_id && refusal.code == Some(METHOD_NOT_FOUND))
     }
 
     /// Whether another try of the same request cannot run the tool twice.
@@ -205,7 +213,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         | Fault::NotSent { .. }
         | Fault::RateLimited { .. }
         | Fault::RegisterAway { .. }
-        | Fault::Unauthorized
+        | Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }
@@ -285,8 +293,14 @@ mod tests {
     #[test]
     fn a_forbidden_call_names_the_scope_the_server_wants() {
         let challenge = ("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"files:write\"");
-        assert_eq!(fault(403, &[challenge], ""), Fault::Forbidden { scope: Some("files:write".to_owned()) });
-        assert_eq!(fault(403, &[], ""), Fault::Forbidden { scope: None });
+        assert_eq!(
+            fault(403, &[challenge], ""),
+            Fault::Forbidden {
+                scope: Some("files:write".to_owned()),
+                detail: "insufficient_scope".to_owned()
+            }
+        );
+        assert_eq!(fault(403, &[], ""), Fault::Forbidden { scope: None, detail: String::new() });
     }
 
     #[test]

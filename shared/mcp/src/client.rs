@@ -4,6 +4,7 @@
 //! **Invariant:** a call ends by its deadline, and is sent again only after a refusal that proves that nothing ran, or where its
 //! server asks for just that.
 
+mod cut;
 mod listing;
 mod options;
 mod remedy;
@@ -25,6 +26,7 @@ use toolfleet_core::notes::Note;
 use toolfleet_core::outcome::MayHaveRun;
 use url::Url;
 
+pub use cut::Entries;
 pub use options::{BuildError, ClientOptions};
 use remedy::{Refused, Taken};
 pub use tasks::{TaskHandle, TaskQuestion, TaskState};
@@ -100,6 +102,7 @@ impl McpClient {
         let limits = Limits {
             max_children: options.max_children,
             idle: options.child_idle,
+            start_within: options.child_start,
             max_line_bytes: options.max_body_bytes,
         };
         let max_body_bytes = options.max_body_bytes;

@@ -284,7 +284,7 @@ pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
         | Fault::NotSent { .. }
         | Fault::RateLimited { .. }
         | Fault::RegisterAway { .. }
-        | Fault::Unauthorized
+        | Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }

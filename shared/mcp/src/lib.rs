@@ -31,6 +31,7 @@ mod patience;
 #[cfg(test)]
 mod properties;
 mod reach;
+mod reason;
 mod register;
 mod session;
 mod sse;
@@ -45,7 +46,7 @@ mod wrong_address;
 
 pub use answer::{Answer, AnswerKind, Questions};
 pub use auth::{Auth, AwsKeys, Keyring, SecretText, Unsigned};
-pub use client::{BuildError, ClientOptions, McpClient, TaskHandle, TaskQuestion, TaskState};
+pub use client::{BuildError, ClientOptions, Entries, McpClient, TaskHandle, TaskQuestion, TaskState};
 pub use connect::Proxies;
 pub use endpoint::{Endpoint, OnNote, Resume, ToolCall};
 pub use reach::{Network, Reach};

@@ -16,6 +16,8 @@ mod faults;
 mod frames;
 #[path = "suite/noisy_programs.rs"]
 mod noisy_programs;
+#[path = "suite/program_places.rs"]
+mod program_places;
 #[path = "suite/program_starts.rs"]
 mod program_starts;
 #[path = "suite/programs.rs"]

@@ -325,7 +325,7 @@ const fn verdict(fault: Option<&Fault>) -> Verdict {
         | Fault::SessionLost
         | Fault::AnswerLost { .. }
         | Fault::InvalidAnswer { .. } => Verdict::AnswerFailed,
-        Fault::Unauthorized
+        Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
         | Fault::VersionUnsupported { .. }
         | Fault::OldTransport
@@ -420,7 +420,7 @@ mod tests {
             assert_eq!(pair.ask(tenant, 0).unwrap_err().reason, HeldReason::ServerUnreachable);
         }
         // Any answer shows that the connection is there again, also one that refuses the call.
-        pair.ends(&pair.acme, &Fault::Unauthorized, 1_000);
+        pair.ends(&pair.acme, &Fault::Unauthorized { detail: String::new() }, 1_000);
         assert!(pair.ask(&pair.globex, 1_000).is_ok());
     }
 
@@ -436,8 +436,8 @@ mod tests {
             Fault::ServerStatus { status: 409, detail: String::new(), retry_after_ms: None },
             Fault::ClientStatus { status: 400, detail: String::new() },
             Fault::AnswerTooLarge { limit_bytes: 1 },
-            Fault::Unauthorized,
-            Fault::Forbidden { scope: None },
+            Fault::Unauthorized { detail: String::new() },
+            Fault::Forbidden { scope: None, detail: String::new() },
             Fault::Credential { detail: String::new() },
             Fault::CredentialPending { detail: String::new() },
             Fault::RegisterAway { detail: String::new() },

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -78,7 +79,12 @@ impl Credentials {
         let env = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let keyring = Some(Arc::clone(&self.keyring));
         let command = server.command.as_ref()?;
-        Some(Program::new(command, server.args.iter().cloned(), server.cwd.clone(), env, keyring))
+        let program = Program::new(command, server.args.iter().cloned(), server.cwd.clone(), env, keyring);
+        let program = if server.stateless { program.keeping_nothing() } else { program };
+        Some(match server.start_timeout_ms {
+            Some(ms) => program.starting_within(Duration::from_millis(ms)),
+            None => program,
+        })
     }
 
     fn build(&self, server: &Server) -> Result<Option<Auth>, Fault> {
@@ -102,8 +108,9 @@ impl Credentials {
 /// Whether a server is still registered as it was when its credential was made.
 fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
     let parts = |server: &Server| {
-        let Server { headers, auth, env, client_certificate, .. } = server.clone();
-        (server.address(), headers, auth, env, client_certificate)
+        let Server { headers, auth, env, client_certificate, stateless, start_timeout_ms, .. } =
+            server.clone();
+        (server.address(), headers, auth, env, client_certificate, stateless, start_timeout_ms)
     };
     Arc::ptr_eq(old, new) || parts(old) == parts(new)
 }

@@ -30,6 +30,7 @@ use crate::credentials::{AwsKeyring, Credentials};
 use crate::farewell::Farewells;
 use crate::health::Pulse;
 use crate::listing::Listings;
+use crate::path::OnRecord;
 use crate::reachable::Reachable;
 use crate::registry::Registry;
 use crate::shares::Shares;
@@ -90,6 +91,7 @@ pub struct Fleet {
     pub pulse: Pulse,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) listings: Listings,
+    pub(crate) on_record: OnRecord,
     /// What leaves without a slot may hold so many KiB together.
     pub(crate) leaving: Arc<Semaphore>,
     watch: Option<Arc<dyn Watch>>,
@@ -234,6 +236,7 @@ impl Fleet {
             farewells: Farewells::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
             listings: Listings::default(),
+            on_record: OnRecord::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             watch,
             aws,

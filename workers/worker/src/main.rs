@@ -28,6 +28,7 @@ The environment configures both:
   TOOLFLEET_CATALOG_REFRESH_MS   how often it is looked at again; SIGHUP does at once (30000)
   TOOLFLEET_ALLOW_STDIO          whether the catalog may name programs to be started (only one in a file may)
   TOOLFLEET_STDIO_MAX_PROGRAMS   programs of one server that is a program, on this worker (16)
+  TOOLFLEET_STDIO_START_MS       how long a program may take from its start to its first answer (60000)
   TOOLFLEET_STDIO_IDLE_MS        how long a program that nobody uses is kept (600000)
   TOOLFLEET_TENANTS              tenants of a catalog that names none: a,b or * (none)
   TOOLFLEET_TABLE_PREFIX         prefix of the tables' names (toolfleet)

@@ -22,6 +22,8 @@ pub struct Outbound {
     pub max_children: usize,
     /// How long a program that nobody uses is kept.
     pub child_idle: Duration,
+    /// How long a program may take from its start to its first answer, where its server says nothing else.
+    pub child_start: Duration,
     /// A PEM file of certificate authorities that are trusted beside the system's.
     pub extra_roots: Option<PathBuf>,
     /// Where Cognito is, in place of each region's endpoint.
@@ -36,6 +38,7 @@ impl Default for Outbound {
             proxies: Proxies::default(),
             max_children: of_client.max_children,
             child_idle: of_client.child_idle,
+            child_start: of_client.child_start,
             extra_roots: None,
             cognito_endpoint: None,
         }
@@ -68,7 +71,7 @@ impl Outbound {
             }
         };
         let (reach, proxies) = (self.reach.clone(), self.proxies.clone());
-        let (max_children, child_idle) = (self.max_children, self.child_idle);
+        let (max_children, child_idle, child_start) = (self.max_children, self.child_idle, self.child_start);
         let cognito_endpoint = self.cognito_endpoint.clone();
         let options = ClientOptions {
             reach,
@@ -76,6 +79,7 @@ impl Outbound {
             extra_roots,
             max_children,
             child_idle,
+            child_start,
             cognito_endpoint,
             ..options
         };
@@ -115,6 +119,7 @@ impl Outbound {
         let max_children = number(var, "TOOLFLEET_STDIO_MAX_PROGRAMS", standard.max_children, 1, 10_000)?;
         let idle_ms = number(var, "TOOLFLEET_STDIO_IDLE_MS", 600_000, 1_000, 86_400_000)?;
         let child_idle = Duration::from_millis(idle_ms);
+        let start_ms = number(var, "TOOLFLEET_STDIO_START_MS", 60_000, 1_000, 3_600_000)?;
         let extra_roots = var("TOOLFLEET_EXTRA_ROOTS").filter(|path| !path.is_empty()).map(PathBuf::from);
         let cognito_endpoint = cognito(var)?;
         Ok(Self {
@@ -122,6 +127,7 @@ impl Outbound {
             proxies,
             max_children,
             child_idle,
+            child_start: Duration::from_millis(start_ms),
             extra_roots,
             cognito_endpoint,
         })

@@ -111,7 +111,7 @@ const fn is_silent(fault: &Fault) -> bool {
         Fault::Connect { .. }
         | Fault::NotSent { .. }
         | Fault::RateLimited { .. }
-        | Fault::Unauthorized
+        | Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
@@ -148,7 +148,7 @@ mod tests {
             (reachable.has_answered(&server, at(60)), reachable.failing_since(&server)),
             (false, Some(at(50)))
         );
-        reachable.learn(&server, &Err::<(), _>(Fault::Unauthorized), at(200));
+        reachable.learn(&server, &Err::<(), _>(Fault::Unauthorized { detail: String::new() }), at(200));
         assert_eq!(
             (reachable.has_answered(&server, at(210)), reachable.failing_since(&server)),
             (true, None)

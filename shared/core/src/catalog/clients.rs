@@ -79,7 +79,8 @@ pub(super) fn take(file: &mut Map<String, Value>) -> Option<Imported> {
 
 /// VS Code's `mcp.json` has a section `servers` as our own form does; its map stands with `inputs` or by itself.
 fn is_vs_codes(file: &Map<String, Value>) -> bool {
-    let own = |key: &String| SECTIONS.contains(&key.as_str()) && key != "servers";
+    // `toolfleet tools approve` adds `pins` to it.
+    let own = |key: &String| SECTIONS.contains(&key.as_str()) && key != "servers" && key != "pins";
     file.get("servers").is_some_and(Value::is_object)
         && (file.contains_key("inputs") || !file.keys().any(own))
 }

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::json::kind;
-use super::unusable::Remark;
+use super::unusable::{Remark, SWITCHED_OFF};
 use crate::ids::ServerId;
 use crate::redact::{key, quoted};
 
@@ -97,7 +97,7 @@ impl Reading<'_> {
         self.transport()?;
         self.timeout();
         for field in CLIENT_ONLY {
-            if self.normal.server.remove(field).is_some() {
+            if self.normal.server.remove(field).is_some() && field != "source" {
                 self.unused(field);
             }
         }
@@ -144,7 +144,7 @@ impl Reading<'_> {
         for (field, off) in [("disabled", true), ("enabled", false), ("isActive", false)] {
             match self.take(field) {
                 Some(Value::Bool(value)) if value == off => {
-                    return Err(format!("is switched off in the catalog (`{field}: {off}`)"));
+                    return Err(format!("{SWITCHED_OFF} (`{field}: {off}`)"));
                 }
                 None | Some(Value::Bool(_)) => {}
                 Some(other) => {

@@ -36,6 +36,9 @@ impl Unfilled {
             Some(id) => format!(
                 "needs the input `{id}`, which VS Code asks a person for and nobody asks for here; write `${{env:NAME}}` and set that variable, or `secret://name`"
             ),
+            None if name.starts_with("file:") => {
+                "names a file, which is not read here; write `${env:NAME}` and set that variable, or `secret://name`".to_owned()
+            }
             None => format!("needs the variable `{name}`, which is not set"),
         })
     }
@@ -99,8 +102,12 @@ impl Filling<'_> {
         for (field, value) in agent.iter_mut() {
             if let Value::String(text) = value {
                 let filled = self.laptop.fill(text).map_err(|unfilled| format!("`{field}` {unfilled}"))?;
-                *text =
-                    if is_secret_name(field) { self.without_secret(field, field, filled) } else { filled };
+                let literal = filled == *text;
+                *text = if is_secret_name(field) {
+                    self.without_secret(field, field, literal, filled)
+                } else {
+                    filled
+                };
             }
         }
         Ok(())
@@ -136,7 +143,7 @@ impl Filling<'_> {
                 Ok(text) => {
                     // A value is a secret also where its variable says so, under whatever name it goes on.
                     let named = if names_secret_variable(value_text) { "secret" } else { name.as_str() };
-                    let text = self.without_secret(&field, named, text);
+                    let text = self.without_secret(&field, named, text == *value_text, text);
                     kept.insert(name, Value::String(text));
                 }
             }
@@ -171,7 +178,12 @@ impl Filling<'_> {
                 let name = field.rsplit('.').next().unwrap_or(field);
                 let named = is_secret_name(name) && !["auth", "client_auth"].contains(&name);
                 let in_header = field.contains("headers.");
-                *text = if named || in_header { self.without_secret(field, name, filled) } else { filled };
+                let literal = filled == *text;
+                *text = if named || in_header {
+                    self.without_secret(field, name, literal, filled)
+                } else {
+                    filled
+                };
                 Ok(())
             }
             Value::Array(items) => {
@@ -209,8 +221,8 @@ impl Filling<'_> {
         }
     }
 
-    /// The text with a reference in the place of a secret that it writes out.
-    fn without_secret(&mut self, field: &str, name: &str, text: String) -> String {
+    /// The text with a reference in the place of a secret that it writes out (`literal`) or was filled in with.
+    fn without_secret(&mut self, field: &str, name: &str, literal: bool, text: String) -> String {
         let Ok(Template { before, secret: None }) = Template::parse(&text) else {
             return text;
         };
@@ -230,13 +242,13 @@ impl Filling<'_> {
         let fits = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
         let name = format!("toolfleet-dev/{}/{}", self.id, field.chars().map(fits).collect::<String>());
         let reference = format!("secret://{name}");
-        self.remark(
-            field,
-            format!(
+        if literal {
+            let text = format!(
                 "holds a secret itself; `toolfleet dev` keeps it in its own Secrets Manager as `{reference}`. A fleet refuses it: \
                  store it in Secrets Manager there and write the reference"
-            ),
-        );
+            );
+            self.remark(field, text);
+        }
         self.settled.secrets.push(WrittenSecret { name, value });
         format!("{scheme}{reference}")
     }
@@ -248,8 +260,10 @@ impl Filling<'_> {
 
 /// Whether a text is filled in from a variable that holds a secret by its name.
 fn names_secret_variable(text: &str) -> bool {
-    let names = text.split("${").skip(1).filter_map(|rest| {
-        let inner = rest.split('}').next()?;
+    let mut rest = text;
+    let names = std::iter::from_fn(|| {
+        let (_, inner, after) = next_placeholder(rest)?;
+        rest = after;
         inner.strip_prefix("env:").unwrap_or(inner).split(":-").next()
     });
     let whole = text.rsplit(' ').next().and_then(|word| word.strip_prefix('$'));
@@ -262,14 +276,11 @@ fn is_secret_argument(text: &str) -> bool {
 }
 
 impl Laptop {
-    /// The text with `${VAR}`, `${env:VAR}`, `${VAR:-default}` and, as a whole, `$VAR` filled in.
+    /// The text with `${VAR}`, `${env:VAR}`, `{env:VAR}`, `${VAR:-default}` and, as a whole, `$VAR` filled in.
     pub(super) fn fill(&self, text: &str) -> Result<String, Unfilled> {
         let mut filled = String::new();
         let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            let Some((inner, after)) = after.split_once('}') else {
-                break;
-            };
+        while let Some((before, inner, after)) = next_placeholder(rest) {
             filled.push_str(before);
             filled.push_str(&self.value(inner)?);
             rest = after;
@@ -295,6 +306,17 @@ impl Laptop {
         let set = self.variables.get(name).filter(|value| !value.is_empty());
         set.cloned().or_else(|| default.map(str::to_owned)).ok_or_else(|| Unfilled::of_variable(name))
     }
+}
+
+/// What stands before a placeholder, within it, and after it.
+fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
+    let starts = ["${", "{env:", "{file:"];
+    let (at, start) = starts.iter().filter_map(|start| Some((text.find(start)?, *start))).min()?;
+    let (before, rest) = text.split_at_checked(at)?;
+    // `{env:VAR}` and `{file:path}` are opencode's; what they name stands within them.
+    let open = if start == "${" { 2 } else { 1 };
+    let (inner, after) = rest.get(open..)?.split_once('}')?;
+    Some((before, inner, after))
 }
 
 fn is_variable(name: &str) -> bool {
@@ -323,6 +345,8 @@ mod tests {
             ("$TOKEN", "t0k"),
             ("Bearer $TOKEN", "Bearer t0k"),
             ("$env:TOKEN", "t0k"),
+            ("Bearer {env:TOKEN}", "Bearer t0k"),
+            ("{\"a\": 1}", "{\"a\": 1}"),
             ("${userHome}/x", "/home/u/x"),
             ("costs $5", "costs $5"),
             ("${open", "${open"),
@@ -334,6 +358,8 @@ mod tests {
             ("${env:EMPTY}", "variable `EMPTY`"),
             ("${input:key}", "input `key`"),
             ("$MISSING", "variable `MISSING`"),
+            ("{env:MISSING}", "variable `MISSING`"),
+            ("{file:~/.key}", "names a file"),
         ] {
             let unfilled = laptop().fill(text).unwrap_err().to_string();
             assert!(unfilled.contains(name), "{unfilled}");

@@ -132,7 +132,12 @@ impl Catalog {
         &self.remarks
     }
 
-    /// The secrets that it wrote out, of which it holds references now. They have to be stored before it is gone by.
+    /// The secrets that it wrote out, of which it holds references now.
+    pub fn written_secrets(&self) -> &[WrittenSecret] {
+        &self.written
+    }
+
+    /// The same, to be stored. They have to be stored before it is gone by.
     pub fn take_written_secrets(&mut self) -> Vec<WrittenSecret> {
         std::mem::take(&mut self.written)
     }

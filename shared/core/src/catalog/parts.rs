@@ -105,9 +105,16 @@ impl<'a> Parts<'a> {
     }
 
     fn foreign_server(&mut self, entry: &str, id: &ServerId, name: &str, value: Value) -> Result<(), String> {
-        let Value::Object(fields) = value else {
+        let Value::Object(mut fields) = value else {
             return Err(format!("it is {}; accepted is an object", kind(&value)));
         };
+        // opencode's bounds the listing of tools.
+        if entry.starts_with("mcp.")
+            && !entry.starts_with("mcp.servers.")
+            && fields.remove("timeout").is_some()
+        {
+            self.remark(&format!("{entry}.timeout"), "is not used here");
+        }
         let normal = entry::normal(entry, id.as_str(), fields, Form::Foreign);
         let Some((mut fields, tools)) = self.normal(id, entry, normal) else {
             return Ok(());

@@ -11,6 +11,9 @@ use crate::literal::{wrong_argument, wrong_in};
 /// In the place of an address that is not given.
 pub(super) const NOWHERE: &str = "stdio:";
 
+/// The longest time that a program may be given to start, in milliseconds.
+const LONGEST_START_MS: u64 = 3_600_000;
+
 /// Whether a catalog may name programs, which the workers then start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Programs {
@@ -87,6 +90,10 @@ impl Server {
                 "is not a whole path; give one that begins with `/`",
             ));
         }
+        if self.start_timeout_ms.is_some_and(|ms| !(1..=LONGEST_START_MS).contains(&ms)) {
+            let text = "is not from 1 to 3600000, in milliseconds";
+            return Err(problem(&format!("{entry}.start_timeout_ms"), text));
+        }
         if !self.headers.is_empty() {
             let text = "belongs to a server with a `url`; give a program its secrets in `env`";
             return Err(problem(&format!("{entry}.headers"), text));
@@ -99,8 +106,13 @@ impl Server {
     }
 
     fn has_no_program_parts(&self, entry: &str) -> Result<(), CatalogError> {
-        let parts =
-            [("args", self.args.is_empty()), ("env", self.env.is_empty()), ("cwd", self.cwd.is_none())];
+        let parts = [
+            ("args", self.args.is_empty()),
+            ("env", self.env.is_empty()),
+            ("cwd", self.cwd.is_none()),
+            ("stateless", !self.stateless),
+            ("start_timeout_ms", self.start_timeout_ms.is_none()),
+        ];
         match parts.into_iter().find(|(_, absent)| !absent) {
             None => Ok(()),
             Some((field, _)) => {

@@ -35,6 +35,12 @@ pub struct Server {
     /// Where the program is started; without it where the worker is.
     #[serde(default)]
     pub cwd: Option<PathBuf>,
+    /// Whether the program keeps nothing of a conversation: then the conversations of one tenant share a few of it.
+    #[serde(default)]
+    pub stateless: bool,
+    /// How long the program may take from its start to its first answer, in milliseconds.
+    #[serde(default)]
+    pub start_timeout_ms: Option<u64>,
     /// Whether its own annotations (`readOnlyHint`, `idempotentHint`) are believed.
     #[serde(default)]
     pub trusted: bool,
@@ -74,6 +80,8 @@ impl Server {
             args: Vec::new(),
             env: BTreeMap::new(),
             cwd: None,
+            stateless: false,
+            start_timeout_ms: None,
             trusted: false,
             discover: false,
             name: None,

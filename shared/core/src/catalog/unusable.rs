@@ -16,6 +16,16 @@ pub struct NotExecutable {
     pub reason: String,
 }
 
+/// How the reason of an entry begins that its author has switched off.
+pub(super) const SWITCHED_OFF: &str = "is switched off in the catalog";
+
+impl NotExecutable {
+    /// Whether the catalog wants it so.
+    pub fn is_switched_off(&self) -> bool {
+        self.reason.starts_with(SWITCHED_OFF)
+    }
+}
+
 /// What a catalog says that has no effect here, or another one than its author may expect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {

@@ -83,6 +83,24 @@ pub(super) fn open(body: &str) -> Found {
     }
 }
 
+/// How far into a body it is looked whether SNS wrapped it: SNS writes its `Type` first.
+const LOOKED_AT: usize = 64;
+/// A longer value is no trace context (W3C).
+const LONGEST_TRACE: usize = 512;
+
+/// The message attribute of that name that SNS put into the body, because it delivers the body wrapped.
+pub fn sns_attribute(body: &str, name: &str) -> Option<String> {
+    // Cheap for every other body, whatever its size.
+    let beginning = body.get(..LOOKED_AT)?;
+    if !beginning.contains("\"Type\"") || !beginning.contains("Notification") {
+        return None;
+    }
+    let members: Members<'_> = serde_json::from_str(body).ok()?;
+    let attributes: Members<'_> = serde_json::from_str(members.get("MessageAttributes")?.get()).ok()?;
+    let attribute: Members<'_> = serde_json::from_str(attributes.get(name)?.get()).ok()?;
+    text_of(&attribute, "Value").filter(|value| (1..=LONGEST_TRACE).contains(&value.len()))
+}
+
 /// A sentence with where it was found.
 pub(super) fn within(through: &[&'static str], sentence: String) -> String {
     match through {

@@ -27,6 +27,7 @@ use crate::payload::{ArgumentsRef, ObjectAt};
 use crate::time::Timestamp;
 
 pub use ask::Ask;
+pub use envelope::sns_attribute;
 pub use resume::Resume;
 pub use wire::{derive_call_id, request_schema};
 

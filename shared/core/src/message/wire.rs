@@ -424,10 +424,14 @@ fn check_version(body: &str) -> Result<(), RequestError> {
 }
 
 fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
+    // Whoever wrote these names, or a number, looks for the answer under that very id.
     #[derive(Deserialize)]
     struct Address {
+        #[serde(alias = "tenantId", alias = "tenant_id")]
         tenant: Option<serde_json::Value>,
+        #[serde(alias = "callId", alias = "callID")]
         call_id: Option<serde_json::Value>,
+        #[serde(alias = "idempotencyKey")]
         idempotency_key: Option<serde_json::Value>,
         reply: Option<serde_json::Value>,
     }
@@ -439,7 +443,17 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
     let Some(address) = serde_json::from_str::<Address>(body).ok().or_else(mended) else {
         return (None, None);
     };
-    let text = |value: &Option<serde_json::Value>| value.as_ref().and_then(|v| v.as_str()).map(str::to_owned);
+    let text = |value: &Option<serde_json::Value>| match value {
+        Some(serde_json::Value::String(text)) => Some(text.clone()),
+        Some(serde_json::Value::Number(number)) => Some(number.to_string()),
+        Some(
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_),
+        )
+        | None => None,
+    };
     let tenant = text(&address.tenant).and_then(|t| Tenant::parse(t).ok());
     let key = tenant.and_then(|tenant| {
         let call_id = match (text(&address.call_id), text(&address.idempotency_key)) {

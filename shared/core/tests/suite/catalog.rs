@@ -238,9 +238,12 @@ fn a_sender_may_be_bound_to_a_user() {
     assert_eq!((user.id.as_str(), user.roles.as_slice()), ("ann", ["admin".to_owned()].as_slice()));
     assert!(catalog.bound_user(Some("AROAFLEET")).is_none() && catalog.bound_user(None).is_none());
     assert!(of(r#"["acme"]"#).unwrap().bound_user(Some("AROA")).is_none());
-    for sender in
-        [r#"{"tenants": ["acme"]}"#, r#"{"tenants": ["acme"], "user": {"id": "a", "role": "x"}}"#, "7"]
-    {
+    for sender in [
+        r#"{"tenants": ["acme"]}"#,
+        r#"{"tenants": ["acme"], "user": {"id": "a", "role": "x"}}"#,
+        "7",
+        r#"{"tenants": ["acme"], "user": ["root"]}"#,
+    ] {
         let error = of(sender).unwrap_err().to_string();
         assert!(error.contains("tenants.senders.AROA"), "{sender}: {error}");
     }

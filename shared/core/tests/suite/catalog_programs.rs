@@ -56,6 +56,15 @@ fn a_mistake_about_a_program_names_server_and_field_and_no_value() {
             "servers.s.env: belongs to a server with a `command`",
         ),
         (json!({"id": "s", "url": url, "cwd": "/"}), "servers.s.cwd: belongs to a server with a `command`"),
+        (
+            json!({"id": "s", "url": url, "stateless": true}),
+            "servers.s.stateless: belongs to a server with a `command`",
+        ),
+        (
+            json!({"id": "s", "url": url, "start_timeout_ms": 1}),
+            "servers.s.start_timeout_ms: belongs to a server with a `command`",
+        ),
+        (with("start_timeout_ms", json!(0)), "servers.s.start_timeout_ms: is not from 1 to 3600000"),
         (with("command", json!(" ")), "servers.s.command: is no program"),
         (with("command", json!(["uvx"])), "servers.s.command: is not what it should be; expected a string"),
         (with("args", json!(["--token", "secret://git"])), "servers.s.args[1]: names a secret"),

@@ -3,7 +3,7 @@
 //! The table is `tests/data/messages.json`; the worker's suite sends the same through SQS.
 
 use serde_json::{Value, json};
-use toolfleet_core::message::{CallRequest, MAX_BODY_BYTES, request_schema};
+use toolfleet_core::message::{CallRequest, MAX_BODY_BYTES, request_schema, sns_attribute};
 
 const MESSAGES: &str = include_str!("../data/messages.json");
 
@@ -70,6 +70,21 @@ fn what_is_wrapped_is_refused_without_its_values() {
     ] {
         let told = CallRequest::decode(&body).unwrap_err().error.to_string();
         assert!(!told.contains("hunter2"), "{body}: {told}");
+    }
+}
+
+#[test]
+fn the_trace_that_sns_wrapped_is_found_in_the_body() {
+    let attributes =
+        json!({"traceparent": {"Type": "String", "Value": "00-1-2-01"}, "long": {"Value": "x".repeat(513)}});
+    let body = format!(
+        r#"{{"Type":"Notification","MessageId":"0b7c2c1a-93cf-5a1e-8a6b","MessageAttributes":{attributes}}}"#
+    );
+    assert_eq!(sns_attribute(&body, "traceparent").as_deref(), Some("00-1-2-01"));
+    for (body, name) in
+        [(body.as_str(), "tracestate"), (&body, "long"), (&body[1..], "traceparent"), ("{}", "traceparent")]
+    {
+        assert_eq!(sns_attribute(body, name), None);
     }
 }
 

@@ -12,6 +12,7 @@ const MAX_BYTES: usize = 2000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Challenge {
     pub(crate) error: Option<String>,
+    pub(crate) error_description: Option<String>,
     pub(crate) scope: Option<String>,
     pub(crate) resource_metadata: Option<String>,
 }
@@ -23,6 +24,7 @@ impl Challenge {
             for (name, value) in parameters(value) {
                 let place = match name.to_ascii_lowercase().as_str() {
                     "error" => &mut challenge.error,
+                    "error_description" => &mut challenge.error_description,
                     "scope" => &mut challenge.scope,
                     "resource_metadata" => &mut challenge.resource_metadata,
                     _ => continue,

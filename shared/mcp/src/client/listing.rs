@@ -20,10 +20,10 @@ use crate::exchange::AskedPage;
 use crate::tools::{MAX_PAGES, MAX_TOOLS, Next};
 use crate::transport::Speech;
 
-const NEXT_CURSOR: &str = "nextCursor";
+pub(super) const NEXT_CURSOR: &str = "nextCursor";
 
 /// The members of a result, in their order and as they came.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Members<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -48,15 +48,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    fn of(result: &'a RawValue) -> Result<Self, Fault> {
+    pub(super) fn of(result: &'a RawValue) -> Result<Self, Fault> {
         serde_json::from_str(result.get()).map_err(|error| invalid("a listing", &error.to_string()))
     }
 
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
     }
 
-    fn entries(&self, member: &str) -> Result<Vec<&'a RawValue>, Fault> {
+    pub(super) fn entries(&self, member: &str) -> Result<Vec<&'a RawValue>, Fault> {
         let list = self.get(member).ok_or_else(|| invalid("a listing without its list", member))?;
         serde_json::from_str(list.get()).map_err(|error| invalid("a listing", &error.to_string()))
     }
@@ -107,6 +107,9 @@ impl Shared {
             let tongue = self.tongue(call.endpoint, call.conversation).await?;
             let trouble = match self.merged(call, tongue.speech(), cursor).await {
                 Ok(result) => return answer(result, tongue).await,
+                Err(trouble) if trouble.is_no_such_method() => {
+                    return answer(empty(call.operation)?, tongue).await;
+                }
                 Err(trouble) => trouble,
             };
             let (endpoint, conversation) = (call.endpoint, call.conversation);
@@ -195,8 +198,16 @@ impl Merged {
     }
 }
 
+/// The list of a server that has no such list (JSON-RPC error -32601), with a note that says so.
+fn empty(operation: Operation) -> Result<Box<RawValue>, Fault> {
+    let method = operation.as_str();
+    let note = format!("the server has no `{method}` (JSON-RPC error -32601), so the list is empty");
+    let result = serde_json::json!({member_of(operation): [], "_meta": {"toolfleet/note": note}});
+    RawValue::from_string(result.to_string()).map_err(|error| invalid("a listing", &error.to_string()))
+}
+
 /// The member of a listing's result that holds the list.
-const fn member_of(operation: Operation) -> &'static str {
+pub(super) const fn member_of(operation: Operation) -> &'static str {
     match operation {
         Operation::ResourcesList => "resources",
         Operation::PromptsList => "prompts",

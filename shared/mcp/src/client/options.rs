@@ -40,6 +40,8 @@ pub struct ClientOptions {
     pub max_children: usize,
     /// How long a program that nobody uses is kept.
     pub child_idle: Duration,
+    /// How long a program may take from its start to its first answer: some are downloaded first.
+    pub child_start: Duration,
     /// Where several clients share the sessions of their conversations; without it each client has its own.
     pub register: Option<Arc<dyn SessionRegister>>,
 }
@@ -60,6 +62,7 @@ impl Default for ClientOptions {
             max_sessions: 50_000,
             max_children: 16,
             child_idle: Duration::from_secs(600),
+            child_start: Duration::from_secs(60),
             register: None,
         }
     }

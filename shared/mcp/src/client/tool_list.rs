@@ -56,6 +56,11 @@ impl Shared {
             let tongue = self.tongue(endpoint, conversation).await?;
             let trouble = match self.pages(endpoint, tongue.speech()).await {
                 Ok(list) => return self.usable(endpoint, list).await,
+                // A server of resources or prompts alone.
+                Err(trouble) if trouble.is_no_such_method() => {
+                    let freshness = Freshness { for_ms: None, public: false };
+                    return Ok(ToolList { tools: Vec::new(), freshness, whole: true });
+                }
                 Err(trouble) => trouble,
             };
             let refused = Refused { endpoint, conversation, tongue: &tongue, begun, repeatable: true };

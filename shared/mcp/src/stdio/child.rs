@@ -275,6 +275,12 @@ impl Child {
         Some(Lease(Arc::clone(self)))
     }
 
+    /// How many hold it, unless nothing new begins with it.
+    pub(super) fn holders(&self) -> Option<u32> {
+        let table = self.table();
+        (table.ended.is_none() && !table.retiring).then_some(table.holders)
+    }
+
     /// Lets nothing new begin; it ends when nobody holds it.
     pub(super) fn retire(&self) {
         self.table().retiring = true;

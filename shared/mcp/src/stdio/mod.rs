@@ -1,7 +1,7 @@
 //! Owns MCP servers that are programs: children of this process, spoken to over their stdin and stdout.
 //!
-//! A child is a session, so each conversation of a tenant has a child of its own with each server; calls without a conversation
-//! share one for each tenant. Where to look: [`pool`] which child a call gets, [`command`] whether a command can be started at all,
+//! A child is a session, so each conversation of a tenant has a child of its own with each server, unless the catalog says that the
+//! program keeps nothing of it; calls without a conversation share one for each tenant. Where to look: [`pool`] and [`shared`] which child a call gets, [`places`] how many there are, [`command`] whether a command can be started at all,
 //! [`start`] from a command to a greeted child, [`stderr`] its last lines,
 //! [`child`] one child's table of waiters, [`pipes`] its three pipes, [`supervise`] its end.
 //!
@@ -13,9 +13,11 @@ mod greet;
 mod hear;
 mod lines;
 mod pipes;
+mod places;
 mod pool;
 mod program;
 mod restarts;
+mod shared;
 mod start;
 mod stderr;
 mod supervise;

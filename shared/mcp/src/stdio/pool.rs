@@ -1,16 +1,17 @@
-//! Owns which child a call gets: one for each server, tenant and conversation, started when it is first needed.
+//! Owns which child a call gets: one for each server, tenant and conversation, started when it is first needed. Programs that keep
+//! nothing of a conversation are shared by those of one tenant ([`super::shared`]).
 //!
-//! A server has a bounded number of children. At the bound the one that nobody has used for longest makes room; while all are in
-//! use, who needs another waits. A child whose registration or secrets have changed gets no new calls and ends when it is unused.
+//! A server has a bounded number of children ([`super::places`]). A child whose registration or secrets have changed gets no new calls and ends when it is unused.
 //!
-//! **Invariant:** two conversations, two tenants, or two environments never share a child.
+//! **Invariant:** two tenants or two environments never share a child, nor do two conversations unless the catalog says that the program
+//! keeps nothing of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
 use toolfleet_core::ids::{ServerId, Tenant};
@@ -36,6 +37,7 @@ const PROBATION: Duration = Duration::from_secs(10);
 pub(crate) struct Limits {
     pub(crate) max_children: usize,
     pub(crate) idle: Duration,
+    pub(crate) start_within: Duration,
     pub(crate) max_line_bytes: u64,
 }
 
@@ -44,18 +46,31 @@ pub(crate) struct Limits {
 pub(super) struct Key {
     pub(super) server: ServerId,
     pub(super) tenant: Option<Tenant>,
-    pub(super) conversation: Option<String>,
+    pub(super) user: User,
+}
+
+/// Who shares a child within a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum User {
+    /// One conversation has it for itself.
+    Conversation(String),
+    /// All calls that need none of their own; where there are several of such children, the one of that number.
+    All(usize),
 }
 
 impl Key {
     /// Whether no other conversation shares the child.
     pub(super) const fn is_one_conversation(&self) -> bool {
-        self.conversation.is_some()
+        matches!(self.user, User::Conversation(_))
+    }
+
+    fn is_of(&self, conversation: &str) -> bool {
+        matches!(&self.user, User::Conversation(own) if own == conversation)
     }
 }
 
 #[derive(Debug, Clone)]
-enum Phase {
+pub(super) enum Phase {
     Starting,
     Up(Arc<Child>),
     Failed(Fault),
@@ -63,16 +78,18 @@ enum Phase {
 
 /// What is known of one key.
 #[derive(Debug, Clone)]
-struct Slot {
-    mark: u64,
-    phase: watch::Receiver<Phase>,
+pub(super) struct Slot {
+    pub(super) mark: u64,
+    pub(super) phase: watch::Receiver<Phase>,
 }
 
 /// What the children of one server have in common.
 #[derive(Debug)]
 pub(super) struct OfServer {
-    places: Arc<Semaphore>,
-    freed: Arc<Notify>,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) freed: Arc<Notify>,
+    /// How many starts of each tenant wait for a place.
+    pub(super) waiting: Mutex<HashMap<Option<Tenant>, usize>>,
     /// By tenant: a program that ends over one tenant's data may run well for another.
     restarts: Mutex<HashMap<Option<Tenant>, Restarts>>,
     /// What it speaks, of the program with that mark.
@@ -85,10 +102,10 @@ pub(crate) struct Children {
     pub(super) limits: Limits,
     pub(super) greeter: Greeter,
     pub(super) serials: AtomicU64,
-    slots: Mutex<HashMap<Key, Slot>>,
+    pub(super) slots: Mutex<HashMap<Key, Slot>>,
     servers: Mutex<HashMap<ServerId, Arc<OfServer>>>,
-    all: Mutex<HashMap<u64, Arc<Child>>>,
-    closed: AtomicBool,
+    pub(super) all: Mutex<HashMap<u64, Arc<Child>>>,
+    pub(super) closed: AtomicBool,
 }
 
 /// The children of a client, which end with it.
@@ -101,13 +118,13 @@ impl Drop for Pool {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OfServer {
     /// The pause that is left before that tenant's programs are started again.
-    fn pause(&self, tenant: &Option<Tenant>) -> Duration {
+    pub(super) fn pause(&self, tenant: &Option<Tenant>) -> Duration {
         lock(&self.restarts).get(tenant).map(Restarts::pause).unwrap_or_default()
     }
 
@@ -151,13 +168,17 @@ impl Pool {
         program: &Arc<Program>,
         conversation: Option<&str>,
     ) -> Result<Lease, Fault> {
-        let key = Key {
+        let own = conversation.filter(|_| !program.keeps_nothing());
+        let mut key = Key {
             server: endpoint.server.clone(),
             tenant: endpoint.tenant.clone(),
-            conversation: conversation.map(str::to_owned),
+            user: own.map_or(User::All(0), |own| User::Conversation(own.to_owned())),
         };
         loop {
             let ready = program.ready().await?;
+            if program.keeps_nothing() {
+                key.user = User::All(self.0.least_used(&key, program, &ready));
+            }
             let of = self.0.of_server(&key.server);
             let known = self.0.usable(&key, ready.mark);
             let pause = of.pause(&key.tenant);
@@ -191,23 +212,21 @@ impl Pool {
 
     /// Ends the child of that conversation once nobody uses it.
     pub(crate) fn end(&self, server: &ServerId, tenant: Option<&Tenant>, conversation: &str) {
-        self.0.retire(|key| {
-            key.server == *server
-                && key.tenant.as_ref() == tenant
-                && key.conversation.as_deref() == Some(conversation)
-        });
+        self.0
+            .retire(|key| key.server == *server && key.tenant.as_ref() == tenant && key.is_of(conversation));
     }
 
     /// Ends the conversation's children of all servers once nobody uses them.
     pub(crate) fn end_conversation(&self, tenant: &Tenant, conversation: &str) {
-        self.0.retire(|key| {
-            key.tenant.as_ref() == Some(tenant) && key.conversation.as_deref() == Some(conversation)
-        });
+        self.0.retire(|key| key.tenant.as_ref() == Some(tenant) && key.is_of(conversation));
     }
 
     /// The conversations that have children, each once.
     pub(crate) fn conversations(&self) -> BTreeSet<(Tenant, String)> {
-        let named = |key: &Key| Some((key.tenant.clone()?, key.conversation.clone()?));
+        let named = |key: &Key| match &key.user {
+            User::Conversation(conversation) => Some((key.tenant.clone()?, conversation.clone())),
+            User::All(_) => None,
+        };
         lock(&self.0.slots).keys().filter_map(named).collect()
     }
 
@@ -217,9 +236,9 @@ impl Pool {
         let mine = all.values().filter(|child| {
             child.key.server == endpoint.server
                 && child.key.tenant == endpoint.tenant
-                && child.key.conversation.as_deref() == conversation
+                && (!child.key.is_one_conversation() || conversation.is_some_and(|own| child.key.is_of(own)))
         });
-        let Some(child) = mine.max_by_key(|child| child.serial) else {
+        let Some(child) = mine.max_by_key(|child| (child.key.is_one_conversation(), child.serial)) else {
             return String::new();
         };
         let words = child.said_to(child.only_waiter());
@@ -252,11 +271,12 @@ impl Pool {
 }
 
 impl Children {
-    fn of_server(&self, server: &ServerId) -> Arc<OfServer> {
+    pub(super) fn of_server(&self, server: &ServerId) -> Arc<OfServer> {
         let mut servers = lock(&self.servers);
         let fresh = || OfServer {
             places: Arc::new(Semaphore::new(self.limits.max_children.max(1))),
             freed: Arc::default(),
+            waiting: Mutex::default(),
             restarts: Mutex::default(),
             era: Mutex::default(),
         };
@@ -280,7 +300,7 @@ impl Children {
     }
 
     /// Begins a start, unless somebody else has just done so.
-    fn begin(
+    pub(super) fn begin(
         self: &Arc<Self>,
         key: &Key,
         program: &Arc<Program>,
@@ -333,36 +353,10 @@ impl Children {
     }
 
     async fn start_placed(self: &Arc<Self>, of: &OfServer, wanted: &Wanted) -> Result<Arc<Child>, NotUp> {
-        let place = timeout(PLACE_WITHIN, self.place(of, &wanted.key.server)).await;
+        let place = timeout(PLACE_WITHIN, self.place(of, &wanted.key)).await;
         let in_use = format!("all {} children of the server are in use", self.limits.max_children);
         let place = place.unwrap_or(Err(Fault::NotSent { detail: in_use, cause: NotSentCause::Place }));
         self.start(wanted, place.map_err(|fault| NotUp { fault, may_be_legacy: false })?).await
-    }
-
-    /// A place among a server's children, for which an unused one is ended.
-    async fn place(&self, of: &OfServer, server: &ServerId) -> Result<OwnedSemaphorePermit, Fault> {
-        loop {
-            let freed = of.freed.notified();
-            if let Ok(place) = Arc::clone(&of.places).try_acquire_owned() {
-                return Ok(place);
-            }
-            if self.closed.load(Ordering::Acquire) {
-                return Err(closed());
-            }
-            if let Some(unused) = self.longest_unused(server).filter(|child| child.retire_idle()) {
-                unused.gone.cancelled().await;
-                continue;
-            }
-            // Whoever lets go of a child does not say so here: it is looked at again.
-            let _again = timeout(Duration::from_millis(100), freed).await;
-        }
-    }
-
-    fn longest_unused(&self, server: &ServerId) -> Option<Arc<Child>> {
-        let all = lock(&self.all);
-        let unused = all.values().filter(|child| child.server == *server && child.greeting.get().is_some());
-        let unused = unused.filter_map(|child| Some((child.idle_since()?, child)));
-        unused.min_by_key(|(since, _)| *since).map(|(_, child)| Arc::clone(child))
     }
 
     /// Takes a started child into the list of those to be ended.
@@ -422,7 +416,7 @@ impl Children {
     }
 }
 
-fn closed() -> Fault {
+pub(super) fn closed() -> Fault {
     Fault::NotSent {
         detail: "programs are not started any more: the worker ends".to_owned(),
         cause: NotSentCause::Answer,

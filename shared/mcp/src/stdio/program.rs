@@ -33,9 +33,6 @@ const INHERITED: [&str; 12] = [
     "USER",
 ];
 
-/// How long a program may take from its start to its first answer unless told: some are downloaded first.
-const START_WITHIN: Duration = Duration::from_secs(60);
-
 /// A server that is a program. Keep it: what its secrets were is remembered here, so that no echo of them leaves the client.
 pub struct Program {
     command: String,
@@ -44,7 +41,8 @@ pub struct Program {
     env: Vec<(String, Template)>,
     keyring: Option<Arc<dyn Keyring>>,
     seen: Seen,
-    start_within: Duration,
+    start_within: Option<Duration>,
+    keeps_nothing: bool,
 }
 
 impl fmt::Debug for Program {
@@ -60,6 +58,7 @@ impl fmt::Debug for Program {
 }
 
 /// A program with its secrets read.
+#[derive(Clone)]
 pub(crate) struct Ready {
     /// Its variables and their values.
     pub(crate) env: Vec<(String, String)>,
@@ -85,20 +84,33 @@ impl Program {
             env: env.into_iter().collect(),
             keyring,
             seen: Seen::default(),
-            start_within: START_WITHIN,
+            start_within: None,
+            keeps_nothing: false,
         }
     }
 
-    /// The same, which may take that long from its start to its first answer: 60 seconds unless told.
+    /// The same, which may take that long from its start to its first answer; unless told as long as the client's options say.
     #[must_use]
     pub const fn starting_within(mut self, start_within: Duration) -> Self {
-        self.start_within = start_within;
+        self.start_within = Some(start_within);
         self
     }
 
     /// How long it may take from its start to its first answer.
-    pub(crate) const fn start_within(&self) -> Duration {
-        self.start_within
+    pub(crate) fn start_within(&self, unless_told: Duration) -> Duration {
+        self.start_within.unwrap_or(unless_told)
+    }
+
+    /// The same, which keeps nothing of a conversation, so that those of one tenant may share it.
+    #[must_use]
+    pub const fn keeping_nothing(mut self) -> Self {
+        self.keeps_nothing = true;
+        self
+    }
+
+    /// Whether conversations of one tenant may share it.
+    pub(crate) const fn keeps_nothing(&self) -> bool {
+        self.keeps_nothing
     }
 
     /// Why it cannot be started as it is registered, if that can be seen.

@@ -48,7 +48,7 @@ impl Children {
         let (child, _held) =
             self.spawn(wanted, place).map_err(|fault| NotUp { fault, may_be_legacy: false })?;
         let may_be_legacy = wanted.known.is_none();
-        let within = wanted.program.start_within();
+        let within = wanted.program.start_within(self.limits.start_within);
         match timeout(within, self.greeter.greet(&child, wanted.known)).await {
             Ok(Ok(greeting)) => {
                 let _first = child.greeting.set(greeting);

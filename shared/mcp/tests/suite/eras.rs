@@ -111,9 +111,12 @@ async fn refusals_of_the_question_are_themselves() {
     let server = server(Era::Both).await;
     let client = client();
     server.next_for("server/discover", MockFault::status(401));
-    assert_eq!(echo(&client, &server).await.unwrap_err(), Fault::Unauthorized);
+    assert_eq!(echo(&client, &server).await.unwrap_err(), Fault::Unauthorized { detail: String::new() });
     server.next_for("server/discover", MockFault::status(403));
-    assert_eq!(echo(&client, &server).await.unwrap_err(), Fault::Forbidden { scope: None });
+    assert_eq!(
+        echo(&client, &server).await.unwrap_err(),
+        Fault::Forbidden { scope: None, detail: String::new() }
+    );
     server.next_for("server/discover", MockFault::status_with(429, "retry-after", "2"));
     assert_eq!(echo(&client, &server).await.unwrap_err(), Fault::RateLimited { retry_after_ms: Some(2000) });
 }

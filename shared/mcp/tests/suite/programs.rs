@@ -19,7 +19,7 @@ pub(crate) fn client() -> McpClient {
     client_with(|_| {})
 }
 
-fn client_with(change: impl FnOnce(&mut ClientOptions)) -> McpClient {
+pub(crate) fn client_with(change: impl FnOnce(&mut ClientOptions)) -> McpClient {
     let mut options = ClientOptions { max_body_bytes: 1_000_000, ..ClientOptions::default() };
     change(&mut options);
     McpClient::new(options).unwrap()

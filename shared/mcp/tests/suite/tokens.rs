@@ -183,7 +183,7 @@ async fn a_401_obtains_one_new_token_and_a_second_one_fails_without_asking_again
     assert_eq!(world.bearers(), ["Bearer access-token-1", "Bearer access-token-1", "Bearer access-token-2"]);
     world.server.always_for("tools/call", MockFault::status(401));
     for _ in 0..3 {
-        assert_eq!(world.call(&endpoint).await.unwrap_err(), Fault::Unauthorized);
+        assert_eq!(world.call(&endpoint).await.unwrap_err(), Fault::Unauthorized { detail: String::new() });
     }
     assert_eq!(world.asked().len(), 2);
     assert_eq!(world.server.executions("echo"), 2);
@@ -205,7 +205,10 @@ async fn a_403_that_wants_a_scope_widens_the_token_once_and_keeps_it_wide() {
     // The same refusal with that scope in hand is final.
     world.server.next(refusal());
     let fault = world.call(&endpoint).await.unwrap_err();
-    assert_eq!(fault, Fault::Forbidden { scope: Some("write read".to_owned()) });
+    assert_eq!(
+        fault,
+        Fault::Forbidden { scope: Some("write read".to_owned()), detail: "insufficient_scope".to_owned() }
+    );
     assert_eq!(world.asked().len(), 2);
 }
 
@@ -219,7 +222,7 @@ async fn a_scope_that_is_not_granted_leaves_the_refusal_and_is_not_asked_for_aga
     for _ in 0..3 {
         world.server.next(MockFault::status_with(403, "www-authenticate", r#"Bearer scope="admin""#));
         let fault = world.call(&endpoint).await.unwrap_err();
-        assert_eq!(fault, Fault::Forbidden { scope: Some("admin".to_owned()) });
+        assert_eq!(fault, Fault::Forbidden { scope: Some("admin".to_owned()), detail: String::new() });
     }
     let scopes: Vec<_> = world.asked().iter().filter_map(|r| field(r, "scope")).collect();
     assert_eq!(scopes, ["read", "admin read", "read"]);

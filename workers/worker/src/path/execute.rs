@@ -21,6 +21,7 @@ use super::follow::{self, Asked, Task};
 use super::hold::{Wait, reason_of, waits_until, within};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
+use super::pages::{self, Place};
 use super::payload::{self, Kept};
 use super::prepare::ReadyCall;
 use super::visit::Arrival;
@@ -121,6 +122,7 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
             // A large result takes a while to be compressed: the claim is held meanwhile, and nothing takes the answer away.
             Executed::Finished(outcome) if outcome.content.is_some() => {
                 trail.answered.store(true, Ordering::Release);
+                let outcome = pages::fitting(&ready.call, outcome, fleet.payloads.bucket().is_some()).await;
                 let hurried =
                     || trail.hurried.load(Ordering::Acquire) || trail.lease_lost.load(Ordering::Acquire);
                 match payload::keep(fleet, &ready.call.request.key.tenant, outcome, hurried).await {
@@ -221,6 +223,11 @@ async fn attempts(
     deadline: Instant,
 ) -> Executed {
     let call = &ready.call;
+    if let Ask::List { cursor } = &call.ask
+        && let Err(outcome) = Place::of(call, cursor.as_deref())
+    {
+        return Executed::Finished(outcome);
+    }
     if trail.attempts.load(Ordering::Acquire) >= call.max_attempts {
         return Executed::Finished(worn_out(call.max_attempts, trail));
     }
@@ -334,7 +341,10 @@ async fn attempt(
         request = ToolCall { on_note: Some(&hear), patience: Some(patience), deadline, ..request };
     }
     match &call.ask {
-        Ask::List { cursor } => fleet.mcp.list(request, cursor.as_deref()).await,
+        Ask::List { cursor } => {
+            let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
+            fleet.mcp.list(request, place.theirs()).await
+        }
         Ask::Tool | Ask::Resource { .. } | Ask::Prompt { .. } => fleet.mcp.call_tool(request).await,
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toolfleet_aws::Trouble;
 use toolfleet_aws::payloads::PayloadError;
+use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::{CallRequest, Malformed, RequestError};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::payload::{ArgumentsRef, Encoding, MAX_PAYLOAD_BYTES, ObjectAt};
@@ -24,7 +25,13 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// A message with all that it refers to.
 pub(super) enum Fetched {
     Request(Box<CallRequest>),
-    Malformed(Box<Malformed>),
+    /// No request, but it names a call that its sender may speak for.
+    Malformed {
+        malformed: Box<Malformed>,
+        key: CallKey,
+    },
+    /// No request, and nobody's.
+    Unreadable(Box<Malformed>),
     /// What it refers to cannot be had, and waiting does not help.
     Refused {
         request: Box<CallRequest>,
@@ -43,12 +50,14 @@ pub(super) enum Fetched {
 pub(super) async fn fetch(fleet: &Fleet, arrival: &Arrival, decoded: Decoded) -> Result<Fetched, Trouble> {
     let request = match decoded {
         Decoded::Request(request) => request,
-        Decoded::Malformed(malformed) => match malformed.pointer.clone() {
+        Decoded::Refused { malformed, key } => return Ok(Fetched::Malformed { malformed, key }),
+        Decoded::Unreadable(malformed) => match malformed.pointer.clone() {
             Some(at) => match Box::pin(body(fleet, arrival, malformed, at)).await? {
                 Decoded::Request(request) => request,
-                Decoded::Malformed(malformed) => return Ok(Fetched::Malformed(malformed)),
+                Decoded::Refused { malformed, key } => return Ok(Fetched::Malformed { malformed, key }),
+                Decoded::Unreadable(malformed) => return Ok(Fetched::Unreadable(malformed)),
             },
-            None => return Ok(Fetched::Malformed(malformed)),
+            None => return Ok(Fetched::Unreadable(malformed)),
         },
     };
     match request.arguments_ref.clone() {
@@ -66,10 +75,10 @@ async fn body(
 ) -> Result<Decoded, Trouble> {
     let refused = |problem: String| {
         let error = RequestError { field: "body".to_owned(), problem };
-        Ok(Decoded::Malformed(Box::new(Malformed { error, pointer: None, ..(*malformed).clone() })))
+        Ok(Decoded::Unreadable(Box::new(Malformed { error, pointer: None, ..(*malformed).clone() })))
     };
     if !fleet.sources.open_to_some(&at) {
-        return Ok(Decoded::Malformed(malformed));
+        return Ok(Decoded::Unreadable(malformed));
     }
     let read = fleet.payloads.text(&at, None, None, Encoding::Identity, MAX_PAYLOAD_BYTES).await;
     let text = match read {
@@ -96,13 +105,17 @@ async fn body(
                 field: inner.error.field,
                 problem: format!("{} (found in S3)", inner.error.problem),
             };
-            Ok(Decoded::Malformed(Box::new(Malformed {
+            let malformed = Box::new(Malformed {
                 error,
-                addressed,
+                addressed: addressed.clone(),
                 reply,
                 pointer: None,
                 ..*malformed
-            })))
+            });
+            Ok(match addressed {
+                Some(key) => Decoded::Refused { malformed, key },
+                None => Decoded::Unreadable(malformed),
+            })
         }
     }
 }

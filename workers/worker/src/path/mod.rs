@@ -9,7 +9,8 @@
 //! other; only this file knows their order. The large ones are boxed: what a call holds while its tool runs is counted in
 //! thousands. What every state of the row means is decided in `toolfleet_core::call`.
 //!
-//! **Invariant:** a message ends in one of two ways: acknowledged with the proof of a record, or given back to the queue.
+//! **Invariant:** a message ends in one of three ways: acknowledged with the proof of a record, given back to the queue, or, where it
+//! cannot be read, moved to the dead-letter queue with its body.
 
 mod account;
 mod acknowledge;
@@ -22,10 +23,12 @@ mod fetch;
 mod follow;
 mod give_back;
 mod hold;
+mod keep;
 mod lease;
 mod list;
 mod notify;
 mod overheard;
+mod pages;
 mod payload;
 mod prepare;
 mod reap;
@@ -50,6 +53,7 @@ use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
 use fetch::Fetched;
+pub(crate) use keep::OnRecord;
 pub(crate) use list::Unlisted;
 use prepare::Prepared;
 pub(crate) use prepare::endpoint;
@@ -70,6 +74,8 @@ enum Leaving {
     Parked { after_ms: u64, troubled: bool },
     /// Another worker has taken the call over; its own delivery will acknowledge it.
     Lost,
+    /// It is no request, its record stands, and it is kept for an operator.
+    Unreadable,
 }
 
 /// Takes one delivery through the worker. `slot` is held until the call is out of the worker's hands: the message that is still
@@ -112,6 +118,7 @@ async fn leave(fleet: &Fleet, arrival: &Arrival, leaving: Result<Leaving, Troubl
         Ok(Leaving::Lost) => {
             tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over")
         }
+        Ok(Leaving::Unreadable) => keep::keep(fleet, arrival).await,
         // Our own trouble is never an outcome: the call waits until it has passed.
         Err(trouble) => give_back::after_trouble(fleet, arrival, &trouble).await,
     }
@@ -124,13 +131,20 @@ async fn travel(fleet: &Arc<Fleet>, arrival: &Arrival) -> Result<Leaving, Troubl
     }
     let fetched = match decoded {
         Decoded::Request(request) if request.arguments_ref.is_none() => Fetched::Request(request),
-        decoded @ (Decoded::Request(_) | Decoded::Malformed(_)) => {
+        decoded @ (Decoded::Request(_) | Decoded::Refused { .. } | Decoded::Unreadable(_)) => {
             in_time(fleet, 4, Box::pin(fetch::fetch(fleet, arrival, decoded))).await?
         }
     };
     let request = match fetched {
         Fetched::Request(request) => request,
-        Fetched::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
+        Fetched::Malformed { malformed, key } => {
+            return settled(record::malformed(fleet, arrival, *malformed, key).await);
+        }
+        Fetched::Unreadable(malformed) => {
+            record::unreadable(fleet, arrival, &malformed).await?;
+            fleet.passed(Step::Recorded).await;
+            return Ok(Leaving::Unreadable);
+        }
         Fetched::Refused { request, outcome } => {
             return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
         }

@@ -172,12 +172,7 @@ impl Rig {
     }
 
     pub(crate) async fn send(&self, body: impl Into<String>) {
-        let message = Outgoing {
-            body: body.into(),
-            delay_s: 0,
-            group: Some("acme".into()),
-            attributes: Default::default(),
-        };
+        let message = Outgoing { body: body.into(), group: Some("acme".into()), ..Outgoing::default() };
         self.queue().send(message).await.expect("a message is sent");
     }
 

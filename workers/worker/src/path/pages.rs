@@ -1,0 +1,133 @@
+//! Cuts a listing that is larger than a record, and goes on where an earlier one was cut.
+//!
+//! The cursor is ours: where the server's own list was asked from, how many entries were given, and the digest of the last of them. It
+//! holds all that is needed, so any worker can go on, and it names its server, tenant and operation by a digest: to others it is no cursor. A
+//! list that has changed meanwhile goes on behind that last entry, wherever it stands now; where it is gone the caller begins anew.
+//!
+//! **Invariant:** of a list that does not change every entry is given once.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use toolfleet_aws::calls::Calls;
+use toolfleet_core::digest::Digest;
+use toolfleet_core::message::{Ask, CallRequest};
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_mcp::Entries;
+
+use super::admit::AdmittedCall;
+
+/// What our cursors begin with.
+const OURS: &str = "toolfleet:";
+/// A record holds this much whatever it is, compressed or not.
+const INLINE_BYTES: usize = 340 * 1024;
+
+/// Where a cut listing goes on.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    /// The server's own cursor, at which its part begins.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    theirs: Option<String>,
+    /// How many entries of that part were given.
+    #[serde(rename = "n")]
+    given: usize,
+    /// The digest of the last of them.
+    #[serde(rename = "l")]
+    last: String,
+}
+
+impl Place {
+    /// What the call's own cursor asks for: a place of ours, or the server's page, which is the whole list without one.
+    pub(super) fn of(call: &AdmittedCall, cursor: Option<&str>) -> Result<Self, Outcome> {
+        let Some(ours) = cursor.and_then(|cursor| cursor.strip_prefix(OURS)) else {
+            return Ok(Self { theirs: cursor.map(str::to_owned), ..Self::default() });
+        };
+        let place = ours.split_once('.').and_then(|(mark, text)| {
+            let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+            let place = serde_json::from_str(&text).ok()?;
+            (mark == marked(call, &text)).then_some(place)
+        });
+        place.ok_or_else(|| {
+            refused("is none that this list gave: it is cut off, or of another server, tenant or operation")
+        })
+    }
+
+    /// The cursor to give to the server.
+    pub(super) fn theirs(&self) -> Option<&str> {
+        self.theirs.as_deref()
+    }
+
+    fn cursor(&self, call: &AdmittedCall) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        format!("{OURS}{}.{}", marked(call, &text), URL_SAFE_NO_PAD.encode(&text))
+    }
+
+    /// Where the list goes on: behind the last entry that was given.
+    fn begin(&self, entries: &Entries) -> Option<usize> {
+        let Some(last) = self.given.checked_sub(1) else {
+            return Some(0);
+        };
+        let is_it = |at: usize| entries.text(at).is_some_and(|text| digest(text) == self.last);
+        let at = if is_it(last) { last } else { (0..entries.len()).find(|at| is_it(*at))? };
+        Some(at.saturating_add(1))
+    }
+}
+
+fn digest(text: &str) -> String {
+    Digest::of_text(text).short(16).to_owned()
+}
+
+/// What binds a place to the list that gave it.
+fn marked(call: &AdmittedCall, text: &str) -> String {
+    let CallRequest { key, operation, .. } = &*call.request;
+    digest(&format!("{}\n{}\n{}\n{text}", call.server.id, key.tenant, operation.as_str()))
+}
+
+fn refused(problem: &str) -> Outcome {
+    let text = format!("`arguments.cursor` {problem}. List again without a cursor.");
+    Outcome::refused(Code::InvalidArguments, text)
+}
+
+/// The outcome of a listing as a record holds it: from its place on, and cut where it is too large, which nothing is where the fleet has a
+/// bucket. Any other outcome as it is.
+pub(super) async fn fitting(call: &AdmittedCall, outcome: Outcome, has_bucket: bool) -> Outcome {
+    let Ask::List { cursor } = &call.ask else {
+        return outcome;
+    };
+    let place = match Place::of(call, cursor.as_deref()) {
+        Ok(place) => place,
+        Err(refused) => return refused,
+    };
+    let is_short = |content: &RawValue| has_bucket || content.get().len() <= INLINE_BYTES;
+    match &outcome.content {
+        Some(content) if outcome.kind == OutcomeKind::Succeeded => {
+            if place.given == 0 && (is_short(content) || Calls::fitting(outcome.clone()).await.is_ok()) {
+                return outcome;
+            }
+            cut(call, &place, content, has_bucket).await.unwrap_or(outcome)
+        }
+        Some(_) | None => outcome,
+    }
+}
+
+/// The part from the place on. Nothing where the result has no list in it.
+async fn cut(call: &AdmittedCall, place: &Place, content: &RawValue, has_bucket: bool) -> Option<Outcome> {
+    let entries = Entries::of(content, call.request.operation).ok()?;
+    let Some(begin) = place.begin(&entries) else {
+        return Some(refused("leads nowhere any more: the server's list has changed since it was given"));
+    };
+    let rest = Outcome::succeeded(entries.part(begin, entries.len(), None).ok()?);
+    if has_bucket {
+        return Some(rest);
+    }
+    if let Ok(rest) = Calls::fitting(rest).await {
+        return Some(rest);
+    }
+    let end = entries.end_within(begin, INLINE_BYTES);
+    let last = digest(entries.text(end.checked_sub(1)?)?);
+    let next = Place { theirs: place.theirs.clone(), given: end, last };
+    let next = (end < entries.len()).then(|| next.cursor(call));
+    Some(Outcome::succeeded(entries.part(begin, end, next.as_deref()).ok()?))
+}
