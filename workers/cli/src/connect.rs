@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use futures::stream::BoxStream;
 use toolfleet_client::{
-    Aws, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, Trouble, WaitError, system_clock,
+    Aws, AwsOptions, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, Trouble, WaitError,
+    system_clock,
 };
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
@@ -18,6 +19,7 @@ use toolfleet_core::time::Timestamp;
 use crate::commands::dev::Environment;
 use crate::commands::request::Ready;
 use crate::ending::Failure;
+use crate::network::variable;
 
 /// Where the fleet is. Region, credentials and endpoints are the SDK's own matter.
 #[derive(Debug, Args)]
@@ -83,7 +85,10 @@ impl Connect {
                  https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
             )));
         }
-        let mut client = Client::connect(queue_url, &self.tables()).await;
+        // As a worker reads it: buckets are asked for by path there.
+        let s3_endpoint = variable("AWS_ENDPOINT_URL_S3").filter(|url| !url.is_empty());
+        let aws = Aws::connect(AwsOptions { s3_endpoint, ..AwsOptions::default() }).await;
+        let mut client = Client::new(&aws, queue_url, &self.tables(), system_clock());
         if let Some(bucket) = self.payload_bucket.as_ref().filter(|bucket| !bucket.is_empty()) {
             client = client.with_payload_bucket(bucket);
         }

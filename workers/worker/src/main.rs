@@ -122,7 +122,9 @@ async fn work() -> ExitCode {
 
 async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
     let config = WorkerConfig::read(&variable)?;
-    let aws = Aws::connect(AwsOptions::default()).await;
+    // A store of another make has no names of hosts for its buckets, so that they are asked for by path.
+    let s3_endpoint = variable("AWS_ENDPOINT_URL_S3").filter(|url| !url.is_empty());
+    let aws = Aws::connect(AwsOptions { s3_endpoint, ..AwsOptions::default() }).await;
     let catalog = start::read_catalog(&config, &aws).await?;
     let listener = match config.http {
         None => None,

@@ -50,6 +50,35 @@ fn a_call_succeeds_and_its_result_and_history_are_read_back() {
 }
 
 #[test]
+fn arguments_and_results_that_fit_no_message_and_no_row_are_sent_and_read() {
+    let dev = Dev::start(&[]);
+    let directory = directory("payloads");
+    let words: String =
+        (0..200_000_u64).map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let arguments =
+        format!("@{}", file(&directory, "large.json", &serde_json::json!({ "text": words }).to_string()));
+    let call = [
+        "call",
+        "--json",
+        "--tenant",
+        "acme",
+        "--tool",
+        "echo",
+        "--call-id",
+        "c1",
+        "--arguments",
+        &arguments,
+    ];
+    for args in [&call[..], &["result", "--json", "acme", "c1"]] {
+        let shown = dev.toolfleet(args).exits(0).json();
+        assert!(shown["content"]["content"][0]["text"] == words.as_str(), "{args:?}");
+    }
+    let elsewhere = ["--payload-bucket", ""];
+    let refused = dev.toolfleet(&[&call[..], &elsewhere].concat()).exits(2).json();
+    assert!(refused["error"]["message"].as_str().unwrap().contains("TOOLFLEET_PAYLOAD_BUCKET"), "{refused}");
+}
+
+#[test]
 fn a_long_call_shows_how_far_it_is_while_it_runs() {
     let dev = Dev::start(&[]);
     let call = [

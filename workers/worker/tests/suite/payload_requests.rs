@@ -293,3 +293,29 @@ async fn a_client_sends_by_reference_what_is_too_large_for_a_message() {
     assert!(end.answers(&call));
     assert_eq!(rig.row("c1").await.unwrap().caller.unwrap().sender.as_deref(), Some(SENDER));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_refers_to_its_request_ends_its_call_or_is_kept() {
+    let rig = rig().await;
+    let fleet = rig.fleet(None).await;
+    let dead = fleet.dead_letters.clone().unwrap();
+    let body =
+        json!({"v": 1, "call_id": "c1", "tenant": "acme", "tool": "unsafe", "arguments": {"call": "c1"}})
+            .to_string();
+    store(&rig, BUCKET, "acme/1", body).await;
+    let gone = by_reference("c2", "unsafe", reference(BUCKET, "acme/nobody", "{}"));
+    for body in [pointer(BUCKET, "acme/1"), gone, pointer(BUCKET, "acme/nobody")] {
+        let message =
+            toolfleet_aws::queue::Outgoing { body, group: Some("acme".into()), ..Default::default() };
+        dead.queue.send(message).await.unwrap();
+    }
+    for _ in 0..3 {
+        let delivery = dead.queue.receive(1, 0, 30).await.unwrap().pop().unwrap();
+        toolfleet_worker::path::reap(fleet.clone(), dead.clone(), delivery).await;
+    }
+    assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"));
+    assert_eq!(rig.outcome("c2").await.code, Some("payload_missing"));
+    let depth = dead.queue.depth().await.unwrap();
+    assert_eq!(depth.visible + depth.in_flight, 1, "what cannot be read is kept");
+    assert_eq!(rig.mcp.executions_of("c1"), 0);
+}
