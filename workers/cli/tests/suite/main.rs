@@ -11,6 +11,7 @@
 
 mod dev;
 mod help;
+mod killed;
 mod pins;
 mod run;
 mod tour;
