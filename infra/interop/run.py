@@ -302,9 +302,31 @@ def readme(processes, folder, check):
 
     code, output = run_block("A call from Python", "python", [sys.executable, "-c"])
     check("the README's Python example runs and prints its result", code == 0 and "succeeded" in output and "42" in output, output)
+    block = text.split("## A call from Python", 1)[1].split("```python\n", 1)[1].split("```", 1)[0]
+    refused = block.replace('tenant, call_id = "demo"', 'tenant, call_id = "stranger"')
+    nobody = processes.start("strict", [BIN / "toolfleet", "dev", *ports, "--catalog", strict_catalog(folder)])
+    strict = until("the strict fleet's exports", lambda: processes.alive(nobody) and exports_in(nobody.log_path))
+    done = subprocess.run([sys.executable, "-c", refused], env={**env, **strict}, capture_output=True, text=True, timeout=GIVE_UP_S, cwd=folder)
+    check("the README's Python example ends for a tenant that is not allowed", "refused Sender" in done.stdout, done.stdout + done.stderr)
+
+    guide = (ROOT / "docs/guides/callers.md").read_text()
+    blocks = "\n".join(part.split("```", 1)[0] for part in guide.split("```python\n")[1:])
+    late = 'assert cancel(tenant, call_id) is False\nassert cancel(tenant, "ahead") and cancel(tenant, "ahead")\nprint("held")'
+    done = subprocess.run([sys.executable, "-c", "\n".join([block, blocks, late])], env=env, capture_output=True, text=True, timeout=GIVE_UP_S, cwd=folder)
+    check("the Python of docs/guides/callers.md runs", "held" in done.stdout, done.stdout + done.stderr)
+    ahead = subprocess.run([BIN / "toolfleet", "call", "--tenant", "demo", "--tool", "echo", "--arguments", '{"text":"x"}', "--call-id", "ahead", "--json"], env={**os.environ, **exports}, capture_output=True, text=True, timeout=GIVE_UP_S)
+    check("a call that Python cancelled ahead of its message ends as cancelled", json.loads(ahead.stdout)["outcome"] == "cancelled", ahead.stdout)
+
     code, output = run_block("From the aws CLI", "sh", ["bash", "-ec"])
     check("the README's aws CLI example runs", code == 0 and "MessageId" in output, output)
     until("the README's aws CLI call", lambda: "succeeded" in toolfleet(exports, "history", "--tenant", "demo"))
+
+
+def strict_catalog(folder):
+    """A catalog whose queue speaks for one tenant alone."""
+    path = Path(folder) / "strict.json"
+    path.write_text(json.dumps({"servers": [], "tools": [], "tenants": {"queue": ["demo"]}}))
+    return path
 
 
 def exports_in(log):

@@ -43,6 +43,15 @@ impl Distribution {
         };
         whole(ms)
     }
+
+    /// The longest time to be reckoned with, in milliseconds; of a lognormal one, what one sample in three million exceeds.
+    pub fn longest_ms(&self) -> u64 {
+        whole(match self {
+            Self::Fixed(ms) => f64::from(*ms),
+            Self::Lognormal { median_ms, sigma } => median_ms * (5.0 * sigma).exp(),
+            Self::Percentiles(points) => points.iter().map(|(_, ms)| *ms).fold(0.0, f64::max),
+        })
+    }
 }
 
 /// Whole milliseconds within the bounds.

@@ -9,9 +9,11 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use toolfleet_client::{Aws, AwsOptions, Client, Now, Tables, system_clock};
+use toolfleet_core::catalog::DEFAULT_ATTEMPT_MS;
 
 use crate::cli::{CLOCK_SKEW_MS, RunArgs};
 use crate::deaths::Way;
+use crate::distribution::Distribution;
 use crate::endpoints::{Addresses, Endpoints};
 use crate::plan::Tool;
 use crate::proxy::CountingProxy;
@@ -59,7 +61,7 @@ impl Stage {
         } else {
             None
         };
-        std::fs::write(folder.catalog(), catalog(&server.url))?;
+        std::fs::write(folder.catalog(), catalog(&server.url, &args.slow))?;
         Ok(Self { client, clock, server, folder, endpoints: Mutex::new(endpoints), addresses, counting })
     }
 
@@ -130,10 +132,16 @@ impl Stage {
     }
 }
 
-fn catalog(url: &str) -> String {
-    let tool = |tool: &Tool| json!({"id": tool.name(), "server": "load", "idempotent": tool.is_safe()});
+fn catalog(url: &str, slow: &Distribution) -> String {
+    let tool = |tool: &Tool| {
+        // An attempt that ended before its tool would make the load measure repeats.
+        let timeout_ms = DEFAULT_ATTEMPT_MS + if tool.is_slow() { slow.longest_ms() } else { 0 };
+        // A pause that a server asks for holds all its calls. Those of other tools are not to be counted as the paused one's.
+        let server = if *tool == Tool::Busy { "load-busy" } else { "load" };
+        json!({"id": tool.name(), "server": server, "idempotent": tool.is_safe(), "timeout_ms": timeout_ms})
+    };
     json!({
-        "servers": [{"id": "load", "url": url}],
+        "servers": [{"id": "load", "url": url}, {"id": "load-busy", "url": url}],
         "tools": Tool::ALL.iter().map(tool).collect::<Vec<_>>(),
         "tenants": {"queue": [TENANT]},
     })
@@ -152,6 +160,7 @@ pub(crate) fn aws_options(addresses: &Addresses) -> AwsOptions {
         sqs_endpoint: Some(addresses.sqs.clone()),
         dynamodb_endpoint: Some(addresses.dynamodb.clone()),
         secrets_endpoint: Some(addresses.secrets.clone()),
+        s3_endpoint: None,
         static_credentials: Some(("loadtest".into(), "loadtest".into())),
     }
 }
@@ -210,6 +219,28 @@ impl Drop for Folder {
         if !self.kept {
             // A folder that stays behind harms nobody.
             let _stays = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Chance;
+
+    #[test]
+    fn an_attempt_lasts_longer_than_the_slowest_tool() {
+        for slow in ["60000", "lognormal:50000:2", "p0=5,p50=20,p100=90000"] {
+            let slow: Distribution = slow.parse().unwrap();
+            let catalog: serde_json::Value =
+                serde_json::from_str(&catalog("http://127.0.0.1:1/mcp", &slow)).unwrap();
+            let tools = catalog["tools"].as_array().unwrap();
+            let timeout_ms =
+                |name: &str| tools.iter().find(|t| t["id"] == name).unwrap()["timeout_ms"].as_u64();
+            let mut chance = Chance::new(7);
+            let longest_ms = (0..10_000).map(|_| slow.sample(&mut chance)).max().unwrap();
+            assert!(timeout_ms("slow").unwrap() > longest_ms && timeout_ms("payment").unwrap() > longest_ms);
+            assert_eq!(timeout_ms("echo"), Some(DEFAULT_ATTEMPT_MS));
         }
     }
 }

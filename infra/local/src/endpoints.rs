@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::dynamodb;
 use crate::http::{Services, router};
 use crate::journal::JournalError;
+use crate::s3::S3Service;
 use crate::secrets::SecretsService;
 use crate::server::{ServerThread, bind, url_of};
 use crate::sqs::service::SqsService;
@@ -24,7 +25,7 @@ use crate::template::{DATA_YAML, Template, TemplateError};
 /// What to start. `LocalOptions::default()` is: any free ports, in memory, the system's clock, the product's own template.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
-    /// Port of SQS and Secrets Manager on 127.0.0.1; 0 takes any that is free.
+    /// Port of SQS, Secrets Manager and S3 on 127.0.0.1; 0 takes any that is free.
     pub sqs_port: u16,
     /// Port of DynamoDB on 127.0.0.1; 0 takes any that is free.
     pub dynamodb_port: u16,
@@ -192,8 +193,9 @@ impl LocalEndpoints {
             SqsService::open(journal.as_deref(), options.clock.clone(), sqs_url.clone(), stopping.clone())?;
         create_queues(&service, &template)?;
         let service = Arc::new(service);
-        let secrets = SecretsService::open(file("secrets.journal").as_deref(), options.clock)?;
-        let services = Services { sqs: Arc::clone(&service), secrets: Arc::new(secrets) };
+        let secrets = SecretsService::open(file("secrets.journal").as_deref(), options.clock.clone())?;
+        let s3 = open_s3(file("s3"), options.clock, &template)?;
+        let services = Services { sqs: Arc::clone(&service), secrets: Arc::new(secrets), s3: Arc::new(s3) };
 
         let stop = stopping.clone();
         let sqs =
@@ -209,7 +211,7 @@ impl LocalEndpoints {
         Ok(Self { sqs, dynamodb, sqs_url, dynamodb_url, service, database, template, _data_dir_lock: lock })
     }
 
-    /// Endpoint URL of SQS. The same port serves Secrets Manager, told apart by `X-Amz-Target`.
+    /// Endpoint URL of SQS. The same port serves Secrets Manager, told apart by `X-Amz-Target`, and S3.
     #[must_use]
     pub fn sqs_url(&self) -> &str {
         &self.sqs_url
@@ -218,6 +220,12 @@ impl LocalEndpoints {
     /// Endpoint URL of Secrets Manager.
     #[must_use]
     pub fn secretsmanager_url(&self) -> &str {
+        &self.sqs_url
+    }
+
+    /// Endpoint URL of S3, whose buckets are parts of the path.
+    #[must_use]
+    pub fn s3_url(&self) -> &str {
         &self.sqs_url
     }
 
@@ -276,6 +284,17 @@ fn claim_directory(path: &Path) -> Result<File, LocalError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(LocalError::DataDirInUse { path: path.to_owned() }),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// The buckets, those of the template among them.
+fn open_s3(directory: Option<PathBuf>, clock: Clock, template: &Template) -> Result<S3Service, LocalError> {
+    let path = directory.clone().unwrap_or_default();
+    let failed = |source| LocalError::DataDir { path: path.clone(), source };
+    let service = S3Service::open(directory, clock).map_err(failed)?;
+    for bucket in &template.buckets {
+        service.create_bucket(&bucket.name).map_err(failed)?;
+    }
+    Ok(service)
 }
 
 /// A queue kept from an earlier start gets the template's attributes, as a stack update would give them to it.

@@ -1,4 +1,4 @@
-//! Owns the HTTP face of SQS and Secrets Manager: which of the two a request is for, and how answers and refusals are written.
+//! Owns the HTTP face of SQS, Secrets Manager and S3: which of them a request is for, and how answers and refusals are written.
 //!
 //! **Invariant:** nothing is decided here; signatures are not checked, only the access key id is read from them.
 
@@ -7,22 +7,24 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::s3::S3Service;
 use crate::secrets::SecretsService;
 use crate::sqs::error::SqsError;
 use crate::sqs::service::SqsService;
 
-/// A message of 1 MiB takes up to six times as much as escaped JSON.
-const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+/// A message of 1 MiB takes up to six times as much as escaped JSON; an object is the larger one.
+const MAX_REQUEST_BYTES: usize = 128 * 1024 * 1024;
 
-/// Both services behind one port.
+/// The services behind one port.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
     pub(crate) sqs: Arc<SqsService>,
     pub(crate) secrets: Arc<SecretsService>,
+    pub(crate) s3: Arc<S3Service>,
 }
 
 pub(crate) fn router(services: Services) -> Router {
@@ -32,11 +34,15 @@ pub(crate) fn router(services: Services) -> Router {
 async fn answer(
     State(services): State<Services>,
     method: Method,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
+    if is_for_s3(&method, &uri, &headers) {
+        return services.s3.answer(&method, &uri, &headers, body);
+    }
     if method != Method::POST {
-        let names = json!({ "services": ["sqs", "secretsmanager"], "status": "running" });
+        let names = json!({ "services": ["sqs", "secretsmanager", "s3"], "status": "running" });
         return respond(StatusCode::OK, "application/json", None, &names);
     }
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -48,6 +54,14 @@ async fn answer(
         }
         Some(_) | None => answer_sqs(Err(SqsError::UnknownOperation(target.to_owned()))),
     }
+}
+
+/// SQS and Secrets Manager are posted to and name their operation; what is signed for S3, or asked of a path in another way, is S3's.
+fn is_for_s3(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+    let signed = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let signed = signed.is_some_and(|text| text.contains("/s3/aws4_request"));
+    let presigned = uri.query().is_some_and(|query| query.contains("%2Fs3%2Faws4_request"));
+    signed || presigned || (method != Method::POST && uri.path().len() > 1)
 }
 
 fn answer_sqs(answer: Result<Value, SqsError>) -> Response<Body> {

@@ -1,6 +1,6 @@
-//! AWS on one machine: SQS, DynamoDB and Secrets Manager for development and tests, spoken to by the official SDKs.
+//! AWS on one machine: SQS, DynamoDB, Secrets Manager and S3 for development and tests, spoken to by the official SDKs.
 //!
-//! The product's code does not know about this crate: it is given the endpoint URLs. The queues and tables come from
+//! The product's code does not know about this crate: it is given the endpoint URLs. The queues, tables and buckets come from
 //! `infra/cloudformation/data.yaml`, the file that also makes them in an account.
 //!
 //! ```no_run
@@ -26,6 +26,7 @@ mod endpoints;
 mod http;
 mod journal;
 mod names;
+mod s3;
 mod secrets;
 mod server;
 mod sqs;
@@ -35,4 +36,4 @@ pub use clock::Clock;
 pub use endpoints::{LocalEndpoints, LocalError, LocalOptions};
 pub use journal::JournalError;
 pub use names::{ACCOUNT_ID, REGION};
-pub use template::{DATA_YAML, QueueSpec, TableSpec, Template, TemplateError};
+pub use template::{BucketSpec, DATA_YAML, QueueSpec, TableSpec, Template, TemplateError};

@@ -17,11 +17,11 @@ use crate::statements::{Item, Statement, Statements, Written};
 use crate::trouble::Trouble;
 
 /// A smaller result is compressed where it is met: to hand it over would cost more.
-const LARGE_BYTES: usize = 256 * 1024;
+pub(crate) const LARGE_BYTES: usize = 256 * 1024;
 
 /// Where results are tried, and where they are compressed to be stored: who has waited for the first does not wait behind others for the
 /// second.
-static TRYING: Semaphore = Semaphore::const_new(2);
+pub(crate) static TRYING: Semaphore = Semaphore::const_new(2);
 static STORING: Semaphore = Semaphore::const_new(2);
 
 /// The calls table.
@@ -125,7 +125,7 @@ async fn row_beside(row: &CallRow) -> Result<Item, Trouble> {
 }
 
 /// What `work` gives, on a thread of its own, or nothing where it panics. No more of it runs at once than there are places.
-async fn beside<T: Send + 'static>(
+pub(crate) async fn beside<T: Send + 'static>(
     places: &'static Semaphore,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {

@@ -14,6 +14,7 @@ use crate::calls::Calls;
 use crate::catalogs::Catalogs;
 use crate::history::History;
 use crate::identity::Identity;
+use crate::payloads::{Objects, Payloads};
 use crate::queue::{Queue, url_of};
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
@@ -31,6 +32,8 @@ pub struct AwsOptions {
     pub dynamodb_endpoint: Option<String>,
     /// The endpoint of Secrets Manager.
     pub secrets_endpoint: Option<String>,
+    /// The endpoint of S3; its buckets are parts of the path there.
+    pub s3_endpoint: Option<String>,
     /// An access key and its secret.
     pub static_credentials: Option<(String, String)>,
 }
@@ -42,6 +45,7 @@ impl fmt::Debug for AwsOptions {
             .field("sqs_endpoint", &self.sqs_endpoint)
             .field("dynamodb_endpoint", &self.dynamodb_endpoint)
             .field("secrets_endpoint", &self.secrets_endpoint)
+            .field("s3_endpoint", &self.s3_endpoint)
             .field("static_credentials", &self.static_credentials.as_ref().map(|(key, _)| key))
             .finish()
     }
@@ -83,6 +87,7 @@ pub struct Aws {
     receiving: aws_sdk_sqs::Client,
     dynamodb: aws_sdk_dynamodb::Client,
     secrets: Secrets,
+    objects: Objects,
     statements: Statements,
     identity: Identity,
 }
@@ -106,12 +111,14 @@ impl Aws {
             secrets.set_endpoint_url(options.secrets_endpoint);
         }
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
+        let objects = Objects::new(config.clone(), options.s3_endpoint);
         let receiving = sqs.clone().timeout_config(timeouts(RECEIVE));
         Self {
             receiving: aws_sdk_sqs::Client::from_conf(receiving.build()),
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
             statements: Statements::new(dynamodb.clone()),
             identity,
+            objects,
             dynamodb,
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::from_conf(secrets.build())),
         }
@@ -166,6 +173,12 @@ impl Aws {
         self.secrets.clone()
     }
 
+    /// The payloads: those of the fleet are stored in `bucket`, where there is one, if they have more than `threshold` bytes when they
+    /// are compressed. Whatever a row or a request refers to is read from where it is.
+    pub fn payloads(&self, bucket: Option<String>, threshold: usize) -> Payloads {
+        Payloads::new(self.objects.clone(), bucket, threshold)
+    }
+
     /// Who we are, for signing what is no service of the SDK's.
     pub fn identity(&self) -> Identity {
         self.identity.clone()
@@ -182,7 +195,7 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// The same for a receive, which waits up to 20 s for a message.
 const RECEIVE: Duration = Duration::from_secs(30);
 
-fn timeouts(attempt: Duration) -> TimeoutConfig {
+pub(crate) fn timeouts(attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
         .read_timeout(attempt)

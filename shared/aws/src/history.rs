@@ -9,7 +9,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::try_join_all;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use toolfleet_core::audit::{AuditRecord, failure_partition, history_partition, session_partition};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
@@ -44,17 +45,71 @@ impl History {
     }
 
     /// The records of a tenant between two instants, newest first.
-    pub async fn by_hours(
-        &self,
-        tenant: &Tenant,
+    pub async fn by_hours<'a>(
+        &'a self,
+        tenant: &'a Tenant,
         from: Timestamp,
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, Trouble> {
-        let key = |at, shard| Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
+        let key = move |at, shard| Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
         let found = self.newest_periods(HOUR_MS, from, to, limit, key).await?;
         let records = found.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
         Ok(newest(records, limit))
+    }
+
+    /// All records of a tenant between two instants, newest first, an hour at a time: the newest `most` of each.
+    pub fn hours<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        from: Timestamp,
+        to: Timestamp,
+        most: usize,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+        let wanted =
+            move |at, shard| Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
+        let hours = self.periods(HOUR_MS, from, to, most, (0..self.shards).collect(), wanted);
+        hours.map(move |items| Ok(newest(self.read_all(&items?)?, most))).boxed()
+    }
+
+    /// The same of what failed, a day at a time.
+    pub fn failed_days<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        from: Timestamp,
+        to: Timestamp,
+        most: usize,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+        let wanted = move |at, shard| {
+            let partition = failure_partition(tenant, at, shard);
+            Wanted::of("failure_pk", partition).through("by_failure").between(from, to)
+        };
+        let days = self.periods(DAY_MS, from, to, most, (0..self.shards).collect(), wanted);
+        // Keys carry the time, so only the newest of all shards are fetched.
+        days.and_then(move |keys| async move { Ok(newest(self.fetch(newest_keys(keys, most)).await?, most)) })
+            .boxed()
+    }
+
+    /// All records of one call between two instants, newest first, an hour at a time.
+    pub fn hours_of_call<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        call_id: &'a CallId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+        let shard = Digest::of_text(call_id.as_str()).bucket(self.shards);
+        let wanted = move |at, shard| {
+            let hour = Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
+            Wanted { call: Some(call_id), ..hour }
+        };
+        let hours = self.periods(HOUR_MS, from, to, usize::MAX, vec![shard], wanted);
+        hours.map(|items| self.read_all(&items?)).boxed()
+    }
+
+    fn read_all(&self, items: &[Item]) -> Result<Vec<AuditRecord>, Trouble> {
+        let records = items.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
+        Ok(newest(records, usize::MAX))
     }
 
     /// The records of a session, newest first.
@@ -70,14 +125,14 @@ impl History {
     }
 
     /// The failures of a tenant on the days between two instants, newest first.
-    pub async fn failures(
-        &self,
-        tenant: &Tenant,
+    pub async fn failures<'a>(
+        &'a self,
+        tenant: &'a Tenant,
         from: Timestamp,
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, Trouble> {
-        let key = |at, shard| {
+        let key = move |at, shard| {
             let partition = failure_partition(tenant, at, shard);
             Wanted::of("failure_pk", partition).through("by_failure").between(from, to)
         };
@@ -102,29 +157,42 @@ impl History {
 
     /// What stands in the periods between two instants, in all shards, from the newest period on until there is enough.
     async fn newest_periods<'a>(
-        &self,
+        &'a self,
         period_ms: i64,
         from: Timestamp,
         to: Timestamp,
         limit: usize,
-        wanted: impl Fn(Timestamp, u32) -> Wanted<'a>,
+        wanted: impl Fn(Timestamp, u32) -> Wanted<'a> + 'a,
     ) -> Result<Vec<Item>, Trouble> {
-        let (first, last) = (from.as_ms().div_euclid(period_ms), to.as_ms().div_euclid(period_ms));
-        let of_period = |period: i64| {
-            let at = Timestamp::from_ms(period.saturating_mul(period_ms));
-            let shards: Vec<_> = (0..self.shards).map(|shard| self.query(wanted(at, shard), limit)).collect();
-            try_join_all(shards)
-        };
-        let periods = stream::iter((first..=last).rev().map(of_period)).buffered(AT_ONCE);
+        let periods = self.periods(period_ms, from, to, limit, (0..self.shards).collect(), wanted);
         let mut periods = std::pin::pin!(periods);
         let mut found = Vec::new();
         while found.len() < limit {
             match periods.try_next().await? {
-                Some(shards) => found.extend(shards.into_iter().flatten()),
+                Some(items) => found.extend(items),
                 None => break,
             }
         }
         Ok(found)
+    }
+
+    /// What stands in each period between two instants, the newest period first, a few at once.
+    fn periods<'a>(
+        &'a self,
+        period_ms: i64,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+        shards: Vec<u32>,
+        wanted: impl Fn(Timestamp, u32) -> Wanted<'a> + 'a,
+    ) -> impl Stream<Item = Result<Vec<Item>, Trouble>> + 'a {
+        let (first, last) = (from.as_ms().div_euclid(period_ms), to.as_ms().div_euclid(period_ms));
+        let of_period = move |period: i64| {
+            let at = Timestamp::from_ms(period.saturating_mul(period_ms));
+            let queries: Vec<_> = shards.iter().map(|shard| self.query(wanted(at, *shard), limit)).collect();
+            async move { Ok(try_join_all(queries).await?.into_iter().flatten().collect()) }
+        };
+        stream::iter((first..=last).rev().map(of_period)).buffered(AT_ONCE)
     }
 
     /// The newest items of a partition, `limit` of them if there are as many.

@@ -1,10 +1,11 @@
 //! Owns how a call's row stands in the table: short, readable attributes that any language can read.
 //!
 //! docs/DATA.md is the same list for people. A result of up to 512 bytes is JSON text; a longer one is gzipped if that
-//! makes it shorter.
+//! makes it shorter. Of one that is stored in a bucket the row has the reference.
 //!
 //! **Invariant:** reading what was written gives the same row, the result byte for byte.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 
 use aws_sdk_dynamodb::primitives::Blob;
@@ -19,6 +20,7 @@ use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, 
 use toolfleet_core::message::{Group, User};
 use toolfleet_core::notes::{Amount, LogLine, Notes, Progress};
 use toolfleet_core::outcome::{Outcome, Trouble as Why};
+use toolfleet_core::payload::{ObjectAt, PayloadRef};
 use toolfleet_core::time::Timestamp;
 
 use crate::statements::Item;
@@ -27,7 +29,7 @@ use crate::trouble::Trouble;
 /// A longer result is compressed.
 const PLAIN_BYTES: usize = 512;
 /// A larger outcome does not fit into an item of 400 KB beside the other attributes.
-const MOST_BYTES: usize = 380 * 1024;
+pub(crate) const MOST_BYTES: usize = 380 * 1024;
 
 /// So much is compressed before it is looked at what came out.
 const STEP_BYTES: usize = 64 * 1024;
@@ -119,8 +121,25 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
                 None => put("result", text(plain)),
             }
         }
+        if let Some(stored) = &outcome.stored {
+            put("result_bytes", number(stored.plain_bytes));
+            put("result_ref", Some(reference(stored)));
+        }
     }
     item
+}
+
+/// A stored result as the row refers to it; the fields are those of `arguments_ref` in a request.
+fn reference(stored: &PayloadRef) -> Value {
+    let mut map = HashMap::new();
+    let mut put = |name: &str, value: Option<Value>| map.extend(value.map(|value| (name.to_owned(), value)));
+    put("bucket", text(&stored.at.bucket));
+    put("key", text(&stored.at.key));
+    put("version_id", stored.at.version_id.as_ref().and_then(text));
+    put("sha256", text(&stored.sha256));
+    put("bytes", number(stored.bytes));
+    put("encoding", text(stored.encoding.as_str()));
+    Value::M(map)
 }
 
 /// The row that the table holds.
@@ -204,7 +223,7 @@ pub(crate) fn bytes_of(value: &Value) -> usize {
 }
 
 /// The compressed text, unless it has more than `most` bytes: what cannot be stored is not compressed to its end.
-fn gzipped(text: &str, most: usize) -> Option<Vec<u8>> {
+pub(crate) fn gzipped(text: &str, most: usize) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(5));
     for part in text.as_bytes().chunks(STEP_BYTES) {
         encoder.write_all(part).ok()?;
@@ -269,7 +288,8 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
-        Ok(Outcome { kind: self.word("outcome")?, trouble, content: self.content()? })
+        let stored = self.stored()?.map(Box::new);
+        Ok(Outcome { kind: self.word("outcome")?, trouble, content: self.content()?, stored })
     }
 
     fn caller(&self) -> Result<Option<Caller>, Trouble> {
@@ -337,6 +357,25 @@ impl<'a> Reader<'a> {
         };
         let log = lines.iter().map(line).collect::<Result<_, _>>()?;
         Ok(Some(Notes { at, progress: progress.transpose()?, log }))
+    }
+
+    fn stored(&self) -> Result<Option<PayloadRef>, Trouble> {
+        let Some(map) = self.0.get("result_ref") else {
+            return Ok(None);
+        };
+        let map = Reader(map.as_m().map_err(|_| broken("result_ref"))?);
+        let optional = |name: &'static str| map.0.get(name).map(|_| map.text(name)).transpose();
+        Ok(Some(PayloadRef {
+            at: ObjectAt {
+                bucket: map.text("bucket")?.to_owned(),
+                key: map.text("key")?.to_owned(),
+                version_id: optional("version_id")?.map(str::to_owned),
+            },
+            sha256: map.text("sha256")?.to_owned(),
+            bytes: map.number("bytes")?,
+            encoding: map.word("encoding")?,
+            plain_bytes: self.number("result_bytes")?,
+        }))
     }
 
     fn content(&self) -> Result<Option<Box<RawValue>>, Trouble> {

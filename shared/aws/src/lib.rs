@@ -1,4 +1,4 @@
-//! The only crate that knows the AWS SDKs: the queue, the tables, the secrets. No SDK type stands in a public signature.
+//! The only crate that knows the AWS SDKs: the queue, the tables, the secrets, the bucket. No SDK type stands in a public signature.
 //!
 //! Locally and in production the same SDKs talk to whatever endpoint they are given; there is no second backend.
 //!
@@ -12,6 +12,7 @@ pub mod history;
 pub mod identity;
 mod item;
 pub mod mcp_sessions;
+pub mod payloads;
 pub mod queue;
 mod read;
 pub mod secrets;

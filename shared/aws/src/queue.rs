@@ -31,7 +31,7 @@ const RULES: Rules = Rules {
 const DELETES: Rules = Rules { linger: Duration::from_millis(100), patient: true, ..RULES };
 
 /// The largest message that SQS takes, its attributes included, unless the queue's own `MaximumMessageSize` is smaller.
-const MAX_MESSAGE_BYTES: usize = 1_048_576;
+pub const MAX_MESSAGE_BYTES: usize = 1_048_576;
 /// Room for the attributes that a parked message carries beside its body.
 const ATTRIBUTE_BYTES: usize = 4_096;
 /// The largest body of a call: with it a message still has room for the attributes that it carries while it waits.
@@ -103,6 +103,8 @@ pub struct Outgoing {
     pub group: Option<String>,
     /// Message attributes.
     pub attributes: BTreeMap<String, String>,
+    /// In a FIFO queue, what makes it another message than one with the same body; the body alone unless given.
+    pub deduplication: Option<String>,
 }
 
 /// How many messages a queue holds, about.
@@ -388,9 +390,10 @@ fn send_part(
         }
         if fifo {
             // The same body within five minutes is the same message, as content-based deduplication has it.
-            let body = Digest::of_text(&message.body).to_string();
+            let of_body = || Digest::of_text(&message.body).to_string();
+            let id = message.deduplication.clone().unwrap_or_else(of_body);
             let group = message.group.as_deref().unwrap_or(NO_GROUP);
-            entry = entry.message_deduplication_id(body).message_group_id(group);
+            entry = entry.message_deduplication_id(id).message_group_id(group);
             return entry.build().map_err(|e| e.to_string());
         }
         if message.delay_s > 0 {

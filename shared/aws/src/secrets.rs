@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
@@ -85,6 +86,27 @@ impl Secrets {
     /// Reads the secret anew, for a server that did not accept the one we had. Those who ask together share one reading.
     pub async fn refresh(&self, name: &str) -> Result<SecretText, Trouble> {
         self.shared(name, |reading, now| now.saturating_duration_since(reading.begun) < NEW_FOR).await
+    }
+
+    /// Stores a text under that name, whatever stood there. A fleet's workers only read; `toolfleet dev` keeps here what a catalog wrote
+    /// out.
+    pub async fn store(&self, name: &str, text: &str) -> Result<(), Trouble> {
+        let resource = format!("secret `{name}`");
+        let put = Box::pin(self.client.put_secret_value().secret_id(name).secret_string(text).send()).await;
+        match put {
+            Ok(_) => {}
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(PutSecretValueError::is_resource_not_found_exception) =>
+            {
+                let created = self.client.create_secret().name(name).secret_string(text).send();
+                Box::pin(created).await.map_err(|e| Trouble::of_sdk("CreateSecret", &resource, &e))?;
+            }
+            Err(error) => return Err(Trouble::of_sdk("PutSecretValue", &resource, &error)),
+        }
+        self.known.lock().await.remove(name);
+        Ok(())
     }
 
     async fn shared(

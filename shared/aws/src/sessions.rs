@@ -139,10 +139,21 @@ impl Sessions {
                 ("sk".to_owned(), AttributeValue::S(META.into())),
             ])
         });
-        let rows = by_keys(&self.client, &self.table, wanted.collect(), false).await?;
+        // Whoever asks closes what has ended. An old copy of a row would show a prolonged session as ended.
+        let rows = by_keys(&self.client, &self.table, wanted.collect(), true).await?;
         let open = rows.iter().filter(|row| parse(row).is_none_or(|row| row.expires_at > now));
         let open: BTreeSet<String> = open.filter_map(|row| row.get("pk")?.as_s().ok().cloned()).collect();
         Ok(keys.iter().filter(|(t, s)| !open.contains(&session_partition(t, s))).cloned().collect())
+    }
+
+    /// Whether the session has ended by `now`, or its row is not there any more; by a consistent read.
+    pub async fn has_ended(
+        &self,
+        tenant: &Tenant,
+        session: &SessionId,
+        now: Timestamp,
+    ) -> Result<bool, Trouble> {
+        Ok(self.read(tenant, session).await?.is_none_or(|row| row.expires_at <= now))
     }
 
     fn ending(&self, partition: String, at: Timestamp) -> Statement {

@@ -128,6 +128,12 @@ impl Trouble {
             "QueueDoesNotExist" | "NonExistentQueue" | "InvalidAddress" => {
                 "no such queue; check TOOLFLEET_QUEUE_URL and the region"
             }
+            "NoSuchBucket" => {
+                "no such bucket; check TOOLFLEET_PAYLOAD_BUCKET, or deploy infra/cloudformation/data.yaml"
+            }
+            "PermanentRedirect" | "AuthorizationHeaderMalformed" => {
+                "the bucket is in another region; check AWS_REGION and TOOLFLEET_PAYLOAD_BUCKET"
+            }
             _ if is_about_credentials(code) => {
                 let what =
                     format!("{operation} on {resource}: the credentials are wrong or have expired ({code})");
@@ -193,6 +199,8 @@ fn is_about_permission(code: &str) -> bool {
         code,
         "AccessDeniedException"
             | "AccessDenied"
+            | "AllAccessDisabled"
+            | "AccountProblem"
             | "UnauthorizedOperation"
             | "AuthorizationError"
             | "OptInRequired"

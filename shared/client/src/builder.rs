@@ -74,7 +74,7 @@ impl RequestBuilder {
 
     /// The request, if it keeps the contract's rules.
     pub fn build(self) -> Result<CallRequest, RequestError> {
-        CallRequest::decode(&Value::Object(self.0).to_string()).map_err(|malformed| malformed.error)
+        CallRequest::decode_large(&Value::Object(self.0).to_string()).map_err(|malformed| malformed.error)
     }
 }
 

@@ -7,8 +7,8 @@
 //! let queue = "https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls";
 //! let client = Client::connect(queue, &Tables::with_prefix("toolfleet")).await;
 //! let call = RequestBuilder::tool("acme", "echo").arguments(serde_json::json!({"text": "hello"})).call_id("c-1").build()?;
-//! client.send(&call, None).await?;
-//! let end = client.wait(&call.key, std::time::Duration::from_secs(30)).await?;
+//! let message_id = client.send(&call, None).await?;
+//! let end = client.wait_for_sent(&call.key, &message_id, std::time::Duration::from_secs(30)).await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -25,8 +25,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::history::History;
+use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
 use toolfleet_core::call::{CallRow, Caller, Decision, Event, Finding, Finished, decide};
 use toolfleet_core::digest::Digest;
@@ -34,6 +36,7 @@ use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
 use toolfleet_core::time::Timestamp;
 
 pub use builder::RequestBuilder;
@@ -41,11 +44,15 @@ pub use depths::QueueDepth;
 pub use records::RecordsOf;
 pub use sessions::{BELIEVED_FOR_S, Session, SessionError, Sessions};
 pub use toolfleet_aws::mcp_sessions::McpSession;
+pub use toolfleet_aws::payloads::PayloadError;
 pub use toolfleet_aws::{Aws, AwsOptions, Tables, Trouble, TroubleKind};
 pub use wait::WaitError;
 
 /// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
 const ROW_LIFE_MS: u64 = 60 * 24 * 60 * 60 * 1000;
+
+/// So many results are read from the bucket at once.
+const RESULTS_AT_ONCE: usize = 8;
 
 /// Says what time it is.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -66,9 +73,18 @@ fn sendable(body: String) -> Result<String, Trouble> {
     }
     Err(Trouble::rejection(format!(
         "the request has {} bytes; accepted are at most {MAX_BODY_BYTES}, because a call that waits carries attributes beside its \
-         body. Store large arguments where the tool can read them, and send their address",
+         body. Name the fleet's bucket (TOOLFLEET_PAYLOAD_BUCKET, Client::with_payload_bucket), and its arguments are sent by reference",
         body.len()
     )))
+}
+
+/// What a cancellation that is noted means where that row stood before.
+fn noted(seen: Option<&CallRow>) -> Cancelled {
+    match seen {
+        // A row without a question was made by an earlier cancellation.
+        Some(CallRow { digest: Some(_), .. }) => Cancelled::Noted,
+        Some(_) | None => Cancelled::Ahead,
+    }
 }
 
 /// A connection to a fleet.
@@ -78,6 +94,8 @@ pub struct Client {
     calls: Calls,
     history: History,
     sessions: Sessions,
+    payloads: Payloads,
+    aws: Aws,
     now: Now,
 }
 
@@ -118,6 +136,8 @@ pub enum Standing {
     Open(Box<CallRow>),
     /// It ended.
     Ended(Box<CallResult>),
+    /// It ended, and the result that was stored for it cannot be had: the object is gone, or is another one.
+    Unreadable(Box<PayloadError>),
 }
 
 impl Standing {
@@ -142,6 +162,8 @@ impl Standing {
 pub enum Cancelled {
     /// It is noted: a worker will end the call when it meets it.
     Noted,
+    /// Nothing is known of the call: it is noted for the case that its message is still on its way.
+    Ahead,
     /// The call had ended before.
     TooLate,
 }
@@ -160,8 +182,16 @@ impl Client {
             calls: aws.calls(tables),
             history: aws.history(tables),
             sessions,
+            payloads: aws.payloads(None, THRESHOLD_BYTES),
+            aws: aws.clone(),
             now,
         }
+    }
+
+    /// The same; arguments that are too large for a message are stored in that bucket. Results are read from wherever they are without it.
+    #[must_use]
+    pub fn with_payload_bucket(self, bucket: impl Into<String>) -> Self {
+        Self { payloads: self.aws.payloads(Some(bucket.into()), THRESHOLD_BYTES), ..self }
     }
 
     /// Sends a call; `traceparent` (W3C) travels with it. Gives the message's id.
@@ -169,7 +199,31 @@ impl Client {
         let attributes: BTreeMap<_, _> =
             traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
         let group = Some(request.key.tenant.to_string());
-        self.queue.send(Outgoing { body: sendable(request.encode())?, delay_s: 0, group, attributes }).await
+        let body = self.fitting(request, request.encode()).await?;
+        self.queue.send(Outgoing { body, group, attributes, ..Outgoing::default() }).await
+    }
+
+    /// Sends a request as `body` spells it; by reference, where it is too large for a message.
+    pub async fn send_as(&self, request: &CallRequest, body: String) -> Result<String, Trouble> {
+        let (body, group) = (self.fitting(request, body).await?, Some(request.key.tenant.to_string()));
+        self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
+    }
+
+    /// The body; with its arguments in the bucket, where it is too large for a message and there is a bucket.
+    async fn fitting(&self, request: &CallRequest, body: String) -> Result<String, Trouble> {
+        if body.len() <= MAX_BODY_BYTES || self.payloads.bucket().is_none() || request.arguments_ref.is_some()
+        {
+            return sendable(body);
+        }
+        let size = request.arguments.get().len() as u64;
+        if size > MAX_PAYLOAD_BYTES {
+            return Err(Trouble::rejection(format!(
+                "the arguments have {size} bytes; accepted are at most {MAX_PAYLOAD_BYTES}, by reference too"
+            )));
+        }
+        let now = (self.now)();
+        let reference = self.payloads.store_arguments(&request.arguments, &request.key.tenant, now).await?;
+        sendable(request.encode_by_reference(&reference))
     }
 
     /// Sends calls together, ten in a request; each has its own answer, in order.
@@ -183,19 +237,61 @@ impl Client {
         self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
     }
 
-    /// Where a call stands now.
+    /// Where a call stands now; its result is read from the bucket where it is stored there.
     pub async fn standing(&self, key: &CallKey) -> Result<Standing, Trouble> {
-        Ok(Standing::of(self.calls.read(key).await?))
+        let row = self.calls.read(key).await?;
+        self.read_result(row).await
     }
 
-    /// The row of a call, as it stands now, with all that workers noted in it.
-    pub async fn row(&self, key: &CallKey) -> Result<Option<CallRow>, Trouble> {
-        self.calls.read(key).await
+    /// The row of a call, as it stands now, with all that workers noted in it and its result, wherever that is stored.
+    pub async fn row(&self, key: &CallKey) -> Result<Option<CallRow>, PayloadError> {
+        let mut row = self.calls.read(key).await?;
+        if let Some(row) = &mut row {
+            self.payloads.fill(row).await?;
+        }
+        Ok(row)
+    }
+
+    /// The row of a call as it stands now, or, where that has not ended, the answer to the message that asked for it: a sender that may not
+    /// speak for the tenant finds it there alone.
+    pub async fn row_of_sent(
+        &self,
+        key: &CallKey,
+        message_id: &str,
+    ) -> Result<Option<CallRow>, PayloadError> {
+        let keys = [key.clone(), CallKey::of_message(message_id)];
+        let mut rows = self.calls.read_many(&keys).await?.into_iter();
+        let (call, message) = (rows.next().flatten(), rows.next().flatten());
+        if let Some(mut row) = call.clone().filter(|row| row.finished.is_some()) {
+            self.payloads.fill(&mut row).await?;
+            return Ok(Some(row));
+        }
+        // What stands there is this message's own, whatever else its sender asked before.
+        let own = message.filter(|row| row.finished.is_some());
+        Ok(own.map(|row| CallRow { digest: None, caller: None, ..row }).or(call))
     }
 
     /// Where each of many calls stands now, in order; a hundred rows in a request.
     pub async fn standing_many(&self, keys: &[CallKey]) -> Result<Vec<Standing>, Trouble> {
-        Ok(self.calls.read_many(keys).await?.into_iter().map(Standing::of).collect())
+        let rows = self.calls.read_many(keys).await?;
+        let standings = stream::iter(rows.into_iter().map(|row| self.read_result(row)));
+        standings.buffered(RESULTS_AT_ONCE).try_collect().await
+    }
+
+    async fn read_result(&self, mut row: Option<CallRow>) -> Result<Standing, Trouble> {
+        let filled = match &mut row {
+            Some(row) => self.payloads.fill(row).await,
+            None => Ok(()),
+        };
+        match filled {
+            Ok(()) => Ok(Standing::of(row)),
+            Err(PayloadError::Trouble(trouble)) => Err(trouble),
+            Err(
+                error @ (PayloadError::Missing(_)
+                | PayloadError::Altered { .. }
+                | PayloadError::TooLarge { .. }),
+            ) => Ok(Standing::Unreadable(Box::new(error))),
+        }
     }
 
     /// Withdraws a call, even one whose message is still on its way.
@@ -213,9 +309,9 @@ impl Client {
                     | Finding::OfAnother
                     | Finding::AwaitingApproval
                     | Finding::HeldElsewhere { .. },
-                ) => return Ok(Cancelled::Noted),
+                ) => return Ok(noted(seen.as_deref())),
                 Decision::Write { row, .. } => match self.calls.swap(seen.as_deref(), &row).await? {
-                    Swap::Stored => return Ok(Cancelled::Noted),
+                    Swap::Stored => return Ok(noted(seen.as_deref())),
                     Swap::Found(found) => seen = found,
                 },
             }

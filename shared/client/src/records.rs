@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use toolfleet_aws::Trouble;
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
@@ -44,6 +46,31 @@ impl Client {
         };
         records.retain(|record| record.at >= from);
         Ok(records)
+    }
+
+    /// All audit records of a tenant between two instants, both included, newest first, in parts: those of an hour, of a day of failures,
+    /// or of a whole conversation. Of each part the newest `most` are read; a few parts are held at once.
+    pub fn record_parts<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        which: &'a RecordsOf,
+        from: Timestamp,
+        to: Timestamp,
+        most: usize,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+        match which {
+            RecordsOf::Everything => self.history.hours(tenant, from, to, most),
+            RecordsOf::Failures => self.history.failed_days(tenant, from, to, most),
+            RecordsOf::Call(call_id) => self.history.hours_of_call(tenant, call_id, from, to),
+            RecordsOf::Session(session) => {
+                let all = self.history.by_session(tenant, session, usize::MAX);
+                let within = move |mut records: Vec<AuditRecord>| {
+                    records.retain(|record| (from..=to).contains(&record.at));
+                    records
+                };
+                stream::once(all).map_ok(within).boxed()
+            }
+        }
     }
 
     /// The account of one call, and what else happened under its id within the span.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::Trouble;
+use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 
@@ -14,6 +15,8 @@ use crate::{CallResult, Client, Standing};
 
 /// The first pause between two looks.
 const FIRST: Duration = Duration::from_millis(20);
+/// How many looks at a call come to one at its message's own answer.
+const MESSAGE_LOOKED_AT_EVERY: u32 = 4;
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(1);
 
@@ -26,7 +29,10 @@ pub enum WaitError {
         /// How long was waited.
         waited_ms: u128,
     },
-    /// The table did not answer.
+    /// It ended, and the result that was stored for it cannot be had.
+    #[error(transparent)]
+    Unreadable(Box<PayloadError>),
+    /// The table or the bucket did not answer.
     #[error(transparent)]
     Trouble(#[from] Trouble),
 }
@@ -67,30 +73,90 @@ impl Looks {
     }
 }
 
+const fn has_ended(standing: &Standing) -> bool {
+    matches!(standing, Standing::Ended(_) | Standing::Unreadable(_))
+}
+
+fn result_of(row: CallRow) -> Result<CallResult, WaitError> {
+    match Standing::of(Some(row)) {
+        Standing::Ended(result) => Ok(*result),
+        Standing::Unknown | Standing::Open(_) | Standing::Unreadable(_) => {
+            Err(Trouble::passing("the call's row has ended without an outcome").into())
+        }
+    }
+}
+
 impl Client {
     /// Waits until the call has ended, looking every 20 ms at first and every second in the end.
     pub async fn wait(&self, key: &CallKey, time_out: Duration) -> Result<CallResult, WaitError> {
         self.watch(key, time_out, |_| {}).await
     }
 
-    /// The same, and shows the call's row at each look while it is open: where it stands, and what its server tells
+    /// Waits until a call that was just sent has ended, or its message was refused: [`Client::send`] gives the message's id. A sender that
+    /// may not speak for the tenant gets its answer here alone.
+    pub async fn wait_for_sent(
+        &self,
+        key: &CallKey,
+        message_id: &str,
+        time_out: Duration,
+    ) -> Result<CallResult, WaitError> {
+        result_of(self.watch_sent(key, message_id, time_out, |_| {}).await?)
+    }
+
+    /// The same; shows the call's row at each look while it is open, and gives the whole row that ended.
+    pub async fn watch_sent(
+        &self,
+        key: &CallKey,
+        message_id: &str,
+        time_out: Duration,
+        see: impl FnMut(&CallRow),
+    ) -> Result<CallRow, WaitError> {
+        self.watch_of(key, Some(message_id), time_out, see).await
+    }
+
+    /// Waits until the call has ended, and shows the call's row at each look while it is open: where it stands, and what its server tells
     /// ([`CallRow::notes`]).
     pub async fn watch(
         &self,
         key: &CallKey,
         time_out: Duration,
-        mut see: impl FnMut(&CallRow),
+        see: impl FnMut(&CallRow),
     ) -> Result<CallResult, WaitError> {
+        result_of(self.watch_of(key, None, time_out, see).await?)
+    }
+
+    async fn watch_of(
+        &self,
+        key: &CallKey,
+        message_id: Option<&str>,
+        time_out: Duration,
+        mut see: impl FnMut(&CallRow),
+    ) -> Result<CallRow, WaitError> {
         let mut looks = Looks::new(time_out);
+        let mut taken = 0_u32;
         loop {
-            let Some(standing) = looks.within(self.standing(key)).await else {
+            taken = taken.wrapping_add(1);
+            // Two rows cost twice as much: few messages are refused.
+            let message_id = message_id.filter(|_| taken.is_multiple_of(MESSAGE_LOOKED_AT_EVERY));
+            let look = async {
+                match message_id {
+                    Some(message_id) => self.row_of_sent(key, message_id).await,
+                    None => self.row(key).await,
+                }
+            };
+            let Some(row) = looks.within(look).await else {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
             };
-            match standing {
-                Ok(Standing::Ended(result)) => return Ok(*result),
-                Ok(Standing::Open(row)) => see(&row),
-                Ok(Standing::Unknown) => {}
-                Err(trouble) => looks.bear(trouble)?,
+            match row {
+                Ok(Some(row)) if row.finished.is_some() => return Ok(row),
+                Ok(Some(row)) => see(&row),
+                Ok(None) => {}
+                Err(PayloadError::Trouble(trouble)) => looks.bear(trouble)?,
+                Err(
+                    error @ (PayloadError::Missing(_)
+                    | PayloadError::Altered { .. }
+                    | PayloadError::TooLarge { .. }),
+                ) => return Err(WaitError::Unreadable(Box::new(error))),
             }
             if !looks.next().await {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
@@ -104,7 +170,7 @@ impl Client {
         let mut looks = Looks::new(time_out);
         let mut standings: Vec<Standing> = keys.iter().map(|_| Standing::Unknown).collect();
         loop {
-            let open = standings.iter_mut().zip(keys).filter(|(s, _)| !matches!(s, Standing::Ended(_)));
+            let open = standings.iter_mut().zip(keys).filter(|(s, _)| !has_ended(s));
             let (places, asked): (Vec<_>, Vec<_>) = open.map(|(place, key)| (place, key.clone())).unzip();
             if asked.is_empty() {
                 return Ok(standings);
@@ -116,7 +182,7 @@ impl Client {
                 Ok(now) => places.into_iter().zip(now).for_each(|(place, now)| *place = now),
                 Err(trouble) => looks.bear(trouble)?,
             }
-            let all_ended = standings.iter().all(|s| matches!(s, Standing::Ended(_)));
+            let all_ended = standings.iter().all(has_ended);
             if all_ended || !looks.next().await {
                 return Ok(standings);
             }

@@ -13,10 +13,15 @@ use crate::canonical::{Node, Spelling};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Digest(String);
 
+/// The SHA-256 of bytes, in lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
 impl Digest {
     /// The digest of a text as it stands.
     pub fn of_text(text: &str) -> Self {
-        Self(hex::encode(Sha256::digest(text.as_bytes())))
+        Self(sha256(text.as_bytes()))
     }
 
     /// The digest of a JSON value in canonical form.

@@ -72,6 +72,12 @@ pub enum Fault {
         /// What the server says it supports.
         supported: Vec<String>,
     },
+    /// The server refuses a POST and answers a GET as the transport of 2024-11-05 does, which is not spoken here. Nothing was executed.
+    #[error(
+        "the server speaks the old HTTP+SSE transport of MCP 2024-11-05 at this address, which is not spoken here; register its streamable \
+         HTTP address (often the same host with the path `/mcp`), or a bridge to it as a program (such as `npx mcp-remote URL`)"
+    )]
+    OldTransport,
     /// The server is asked in a session-bound version, which has nothing to resume. Nothing was sent.
     #[error("the server speaks {version} now, in which nothing can be resumed; it asked in a later version")]
     NotResumable {
@@ -260,7 +266,10 @@ impl Fault {
             Self::Redirect { location, may_have_run } => {
                 Self::Redirect { location: change(location), may_have_run }
             }
-            Self::RateLimited { .. } | Self::SessionLost | Self::AnswerTooLarge { .. } => self,
+            Self::RateLimited { .. }
+            | Self::SessionLost
+            | Self::OldTransport
+            | Self::AnswerTooLarge { .. } => self,
         }
     }
 
@@ -306,6 +315,7 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::SessionLost
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::AnswerTooLarge { .. }
             | Self::AddressRefused { .. } => self.to_string(),
@@ -335,6 +345,7 @@ impl Fault {
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::RpcAmbiguous { .. }
@@ -371,6 +382,7 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::AddressRefused { .. }
             | Self::Redirect { .. } => Blame::Configuration,
@@ -390,6 +402,7 @@ impl Fault {
             | Self::CredentialPending { .. }
             | Self::SessionLost
             | Self::VersionUnsupported { .. }
+            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::ClientStatus { .. }
@@ -415,6 +428,7 @@ impl Fault {
             Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
             Self::VersionUnsupported { .. } => Code::VersionUnsupported,
+            Self::OldTransport => Code::TransportUnsupported,
             Self::NotResumable { .. } => Code::NotResumable,
             Self::Rpc { .. } | Self::RpcAmbiguous { .. } => Code::RpcError,
             Self::AnswerLost { .. } => Code::AnswerLost,

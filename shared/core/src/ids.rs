@@ -1,7 +1,9 @@
 //! Owns the names of things: tenants, calls, tools, servers, sessions. A name that exists is valid.
 //!
-//! Names become parts of table keys (`tenant#call_id`), so `#` can never stand in one, and a name that starts with `_` is
-//! reserved for the fleet itself (undecodable messages are audited under `_undecodable`).
+//! Names become parts of table keys (`tenant#call_id`), so `#` can never stand in one. A tenant is the `MessageGroupId` of its
+//! messages, which takes no space, and a part of IAM conditions, in which `*`, `?` and `$` have a meaning. A tenant that starts with
+//! `_` is reserved for the fleet itself (undecodable messages are audited under `_undecodable`). No name becomes a file name, a part
+//! of a URL or a label of a metric.
 //!
 //! **Invariant:** no value of these types can hold a string that its `parse` would refuse.
 
@@ -16,14 +18,22 @@ use crate::digest::Digest;
 /// Why a name was refused: what is wrong with it and what is accepted. It does not repeat the text, which may be a secret that stands
 /// in the wrong place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is not a valid {what}: it {found}; accepted are 1 to {max} characters of A-Z a-z 0-9 {extra}{rule}")]
+#[error(
+    "is not a valid {what}: it {found}; accepted are 1 to {max} characters of A-Z a-z 0-9 {extra}{rule}{remedy}"
+)]
 pub struct NameError {
     what: &'static str,
     found: String,
     max: usize,
     extra: &'static str,
     rule: &'static str,
+    remedy: &'static str,
 }
+
+/// The characters of a tenant beside letters and digits: those of AWS tag values but the space, and what identity providers write.
+const OF_TENANTS: &str = "_ - . : / @ | + = ~ %";
+/// The same of the names that a caller makes: printable ASCII without the key separator, space and quotes.
+const OF_CALLERS: &str = "_ - . : / @ | + = ~ % , ; ! $ & * ? ( ) [ ] { } < >";
 
 struct Rule {
     what: &'static str,
@@ -46,6 +56,7 @@ impl Rule {
             max: self.max,
             extra: self.extra,
             rule: if self.reserved_prefix { ", not starting with _" } else { "" },
+            remedy: if self.extra.contains('%') { "; write others as in a URL (# is %23)" } else { "" },
         })
     }
 }
@@ -64,7 +75,7 @@ impl Rule {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $extra:literal, $reserved:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $extra:expr, $reserved:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
@@ -119,23 +130,34 @@ macro_rules! name {
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
                 let first = if $reserved { "(?!_)" } else { "" };
-                let extra = $extra.replace(' ', "").replace('-', "").replace('/', "\\/");
                 json_schema!({
                     "type": "string",
-                    "pattern": format!("^{first}[A-Za-z0-9{extra}\\-]{{1,{}}}$", $max),
+                    "pattern": format!("^{first}[A-Za-z0-9{}]{{1,{}}}$", in_a_class($extra), $max),
                 })
             }
         }
     };
 }
 
+/// The characters as a regular expression has them between brackets; the dash comes last.
+fn in_a_class(extra: &str) -> String {
+    let mut class = String::new();
+    for c in extra.chars().filter(|c| !matches!(c, ' ' | '-')) {
+        if "^$\\.*+?()[]{}|/".contains(c) {
+            class.push('\\');
+        }
+        class.push(c);
+    }
+    class + "\\-"
+}
+
 name!(
     /// Who a call is for. The first part of every table key.
-    Tenant, "tenant", 64, "_ - .", true
+    Tenant, "tenant", 128, OF_TENANTS, true
 );
 name!(
     /// One request to run one tool; unique within its tenant.
-    CallId, "call id", 128, "_ - . :", false
+    CallId, "call id", 128, OF_CALLERS, false
 );
 name!(
     /// A registered operation.
@@ -147,11 +169,11 @@ name!(
 );
 name!(
     /// One conversation of one orchestrator.
-    SessionId, "session id", 128, "_ - . :", false
+    SessionId, "session id", 256, OF_CALLERS, false
 );
 name!(
     /// The calls of one agent turn that finish together.
-    GroupId, "group id", 128, "_ - . :", false
+    GroupId, "group id", 128, OF_CALLERS, false
 );
 name!(
     /// One worker process, for the audit record and the operator's eye.
@@ -173,6 +195,11 @@ impl Tenant {
         Self("_unauthorised".into())
     }
 
+    /// Where the answers to messages stand that could not be answered under a call's id, by MessageId.
+    pub fn of_messages() -> Self {
+        Self("_message".into())
+    }
+
     /// Whether it is one of the fleet's own.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with('_')
@@ -180,7 +207,7 @@ impl Tenant {
 
     /// A tenant as it is read back from a table key, where the reserved ones stand too.
     pub fn from_stored(text: &str) -> Result<Self, NameError> {
-        [Self::undecodable(), Self::unauthorised()]
+        [Self::undecodable(), Self::unauthorised(), Self::of_messages()]
             .into_iter()
             .find(|reserved| reserved.0 == text)
             .map_or_else(|| Self::parse(text), Ok)
@@ -212,6 +239,11 @@ pub struct CallKey {
 }
 
 impl CallKey {
+    /// Where the answer to a message stands that could not be answered under a call's id.
+    pub fn of_message(message_id: &str) -> Self {
+        Self { tenant: Tenant::of_messages(), call_id: CallId::of_message(message_id) }
+    }
+
     /// The partition key of the call's row: `tenant#call_id`.
     pub fn partition(&self) -> String {
         format!("{}#{}", self.tenant, self.call_id)
@@ -230,11 +262,34 @@ mod tests {
 
     #[test]
     fn a_name_with_a_key_separator_or_a_space_is_refused() {
-        for bad in ["", "a#b", "a b", "ü", "_reserved"] {
+        for bad in ["", "a#b", "a b", "ü", "_reserved", "*", "a?", "${aws}", "a\tb", "a\u{0}"] {
             assert!(Tenant::parse(bad).is_err(), "{bad}");
         }
-        assert!(Tenant::parse("a".repeat(65)).is_err());
+        assert!(Tenant::parse("a".repeat(129)).is_err());
         assert_eq!(Tenant::parse("acme-1.eu").unwrap().as_str(), "acme-1.eu");
+    }
+
+    #[test]
+    fn names_as_identity_providers_and_aws_write_them_are_taken() {
+        for tenant in
+            ["ann@example.com", "auth0|abc", "arn:aws:iam::123456789012:role/agents/r", "a+b=c~d%20"]
+        {
+            assert!(Tenant::parse(tenant).is_ok(), "{tenant}");
+        }
+        for id in [
+            "a/b",
+            "auth0|abc",
+            "<m-1@mail.example>",
+            "{0f8f-11}",
+            "https://h/p?x=1&y=[2]",
+            "dGVzdA==",
+            "a,b;c!d$e*(f)",
+        ] {
+            assert!(CallId::parse(id).is_ok() && GroupId::parse(id).is_ok(), "{id}");
+            assert!(SessionId::parse(id).is_ok(), "{id}");
+        }
+        let error = CallId::parse("a#b").unwrap_err().to_string();
+        assert!(error.contains("'#' at character 2") && error.contains("# is %23"), "{error}");
     }
 
     #[test]
@@ -244,11 +299,11 @@ mod tests {
             ("hunter2 b", "has ' ' at character 8"),
             ("", "is empty"),
             ("_hunter2", "starts with _"),
-            ("hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2", "has 70 characters"),
+            (&"hunter2".repeat(20), "has 140 characters"),
         ] {
             let error = Tenant::parse(text).unwrap_err().to_string();
             assert!(
-                error.contains(wrong) && error.contains("tenant") && error.contains("1 to 64"),
+                error.contains(wrong) && error.contains("tenant") && error.contains("1 to 128"),
                 "{error}"
             );
             assert!(!error.contains("hunter2"), "{error}");

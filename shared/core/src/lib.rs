@@ -21,6 +21,7 @@ pub mod message;
 pub mod notes;
 pub mod notice;
 pub mod outcome;
+pub mod payload;
 pub mod redact;
 pub mod retry;
 pub mod shape;

@@ -108,11 +108,11 @@ fn secret_parameter(url: &Url) -> Option<String> {
     in_query.into_iter().find(|(name, value)| is_secret(name, value)).map(|(name, _)| name.into_owned())
 }
 
-/// Whether a text holds a placeholder of some other tool: `${TOKEN}`, `${env:TOKEN}`, `{{TOKEN}}`, `%TOKEN%`, `$TOKEN`, `<YOUR_TOKEN>`.
+/// Whether a text holds a placeholder of some other tool: `${TOKEN}`, `${env:TOKEN}`, `{env:TOKEN}`, `{{TOKEN}}`, `%TOKEN%`, `$TOKEN`, `<YOUR_TOKEN>`.
 pub(crate) fn is_placeholder(text: &str) -> bool {
     static FORM: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(concat!(
-            r"\$\{[^}]*\}|\$\([A-Za-z_][^)]*\)|\{\{[^}]*\}\}|%[A-Z_][A-Z0-9_]{2,}%|<[A-Z][A-Z0-9_ -]{2,}>",
+            r"\$\{[^}]*\}|\{(?:env|file):[^}]*\}|\$\([A-Za-z_][^)]*\)|\{\{[^}]*\}\}|%[A-Z_][A-Z0-9_]{2,}%|<[A-Z][A-Z0-9_ -]{2,}>",
             r"|(?i:<(?:your|my|the|insert|enter|replace)[ _-][^>]*>)|(?i:\byour[_-](?:[a-z]+[_-])*(?:token|key|secret|password)\b)",
             r"|^(?:[A-Za-z]+ )?\$(?:env:)?[A-Za-z_][A-Za-z0-9_]*$"
         ))

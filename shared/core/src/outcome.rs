@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::payload::PayloadRef;
 use crate::redact;
 
 /// How a call ended.
@@ -128,12 +129,20 @@ codes! {
     TooOld = "too_old",
     /// The message is so large that its call could not wait in the queue.
     RequestTooLarge = "request_too_large",
+    /// The request names an object that its tenant may not name.
+    PayloadNotAllowed = "payload_not_allowed",
+    /// The object that the request names does not exist.
+    PayloadMissing = "payload_missing",
+    /// The object that the request names is not the one whose digest it gives.
+    PayloadAltered = "payload_altered",
     /// The session does not exist, has ended, or does not grant this tool.
     SessionInvalid = "session_invalid",
     /// The request asks for something this fleet does not do.
     Unsupported = "unsupported",
     /// The tool's execution type has no executor in this fleet.
     NoExecutor = "no_executor",
+    /// The catalog names the tool or server, but what it says of it cannot be called.
+    NotExecutable = "not_executable",
     /// The server lists the tool otherwise than it was approved.
     DefinitionChanged = "definition_changed",
     /// The call that `resume` names cannot be gone on with by this request.
@@ -168,14 +177,18 @@ codes! {
     InvalidAnswer = "invalid_answer",
     /// The answer is larger than the bound.
     AnswerTooLarge = "answer_too_large",
-    /// The compressed result is larger than a record holds.
+    /// The compressed result is larger than a record holds, and the fleet has no bucket for such.
     ResultTooLarge = "result_too_large",
+    /// The result could not be stored: the bucket did not take it.
+    ResultNotStored = "result_not_stored",
     /// The server's address is not public, or without TLS, and the configuration does not allow it.
     AddressRefused = "address_refused",
     /// The server redirects elsewhere.
     Redirected = "redirected",
     /// The server speaks no protocol version of ours.
     VersionUnsupported = "version_unsupported",
+    /// The server speaks a transport that this fleet does not.
+    TransportUnsupported = "transport_unsupported",
     /// The server's result has a type this fleet does not know.
     UnknownResultType = "unknown_result_type",
     /// The server asks for input before it goes on.
@@ -226,25 +239,30 @@ pub struct Outcome {
     pub trouble: Option<Trouble>,
     /// The server's `result`, byte for byte, where there is one.
     pub content: Option<Box<RawValue>>,
+    /// Where that `result` is stored, where it is too large for the row; `content` is empty then until it is read.
+    pub stored: Option<Box<PayloadRef>>,
 }
 
 impl PartialEq for Outcome {
     fn eq(&self, other: &Self) -> bool {
         let text = |o: &Self| o.content.as_ref().map(|c| c.get().to_owned());
-        self.kind == other.kind && self.trouble == other.trouble && text(self) == text(other)
+        self.kind == other.kind
+            && self.trouble == other.trouble
+            && text(self) == text(other)
+            && self.stored == other.stored
     }
 }
 
 impl Outcome {
     /// The tool ran and answered.
     pub const fn succeeded(content: Box<RawValue>) -> Self {
-        Self { kind: OutcomeKind::Succeeded, trouble: None, content: Some(content) }
+        Self { kind: OutcomeKind::Succeeded, trouble: None, content: Some(content), stored: None }
     }
 
     /// The tool ran and said `isError`; `sentence` is its own text where it gave one.
     pub fn tool_error(content: Box<RawValue>, sentence: impl Into<String>) -> Self {
         let trouble = Trouble::new(Code::ToolReportedError, sentence, MayHaveRun::Yes);
-        Self { kind: OutcomeKind::ToolError, trouble: Some(trouble), content: Some(content) }
+        Self { kind: OutcomeKind::ToolError, trouble: Some(trouble), content: Some(content), stored: None }
     }
 
     /// It was not allowed to run; nothing was sent.
@@ -259,7 +277,7 @@ impl Outcome {
 
     /// It ended as `kind`, without content.
     pub const fn ended(kind: OutcomeKind, trouble: Trouble) -> Self {
-        Self { kind, trouble: Some(trouble), content: None }
+        Self { kind, trouble: Some(trouble), content: None, stored: None }
     }
 }
 

@@ -56,17 +56,45 @@ impl Timestamp {
         self.to_string().chars().take(13).collect()
     }
 
-    /// Reads RFC 3339 text.
+    /// Reads RFC 3339 text, of the years to 9999.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
-        text.parse::<jiff::Timestamp>().map(|t| Self(t.as_millisecond())).map_err(|_| TimestampError)
+        match text.parse::<jiff::Timestamp>() {
+            Ok(t) => Ok(Self(t.as_millisecond())),
+            Err(_) => late(text).ok_or(TimestampError),
+        }
     }
+}
+
+/// [`jiff::Timestamp`] ends with 9999-12-30, so that each instant has a civil time everywhere: later ones are taken so many days
+/// earlier.
+const LATE_DAYS: i64 = 3;
+const LATE_MS: i64 = LATE_DAYS * 24 * 60 * 60 * 1000;
+
+/// An instant in the last days of 9999.
+fn late(text: &str) -> Option<Timestamp> {
+    let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+    let offset = pieces.to_numeric_offset()?;
+    let earlier = pieces.date().checked_sub(jiff::Span::new().days(LATE_DAYS)).ok()?;
+    let earlier = offset.to_timestamp(earlier.to_datetime(pieces.time()?)).ok()?;
+    Some(Timestamp(earlier.as_millisecond().checked_add(LATE_MS)?))
+}
+
+/// The same as a text.
+fn late_text(ms: i64) -> Option<String> {
+    let earlier = jiff::Timestamp::from_millisecond(ms.checked_sub(LATE_MS)?).ok()?;
+    let utc = jiff::tz::Offset::UTC.to_datetime(earlier);
+    let at = utc.checked_add(jiff::Span::new().days(LATE_DAYS)).ok()?;
+    Some(format!("{at:.3}Z"))
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(t) => write!(f, "{t:.3}"),
-            Err(_) => write!(f, "{} ms", self.0),
+            Err(_) => match late_text(self.0) {
+                Some(text) => f.write_str(&text),
+                None => write!(f, "{} ms", self.0),
+            },
         }
     }
 }
@@ -79,8 +107,21 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        deserializer.deserialize_any(Instant)
+    }
+}
+
+struct Instant;
+
+impl serde::de::Visitor<'_> for Instant {
+    type Value = Timestamp;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an instant as a text, RFC 3339 with an offset, for example \"2026-11-21T09:30:00Z\"; seconds or milliseconds since 1970 are not taken")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timestamp, E> {
+        Timestamp::parse(text).map_err(E::custom)
     }
 }
 
@@ -104,6 +145,34 @@ mod tests {
         assert_eq!(t.to_string(), "2026-11-21T09:30:00.123Z");
         assert_eq!(Timestamp::parse(&t.to_string()).unwrap(), t);
         assert_eq!(t.hour(), "2026-11-21T09");
+    }
+
+    #[test]
+    fn an_instant_is_read_as_people_write_it_to_the_year_9999() {
+        for (text, written) in [
+            ("2026-11-21 09:30:00+00:00", "2026-11-21T09:30:00.000Z"),
+            ("2026-11-21t09:30:00z", "2026-11-21T09:30:00.000Z"),
+            ("2026-11-21T10:30:00.123456+01:00", "2026-11-21T09:30:00.123Z"),
+            ("2026-11-21T09:30:00-0000", "2026-11-21T09:30:00.000Z"),
+            ("9999-12-30T23:00:00Z", "9999-12-30T23:00:00.000Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000Z"),
+            ("9999-12-31T23:59:59.999-00:00", "9999-12-31T23:59:59.999Z"),
+        ] {
+            let at = Timestamp::parse(text).expect(text);
+            assert_eq!(at.to_string(), written, "{text}");
+            assert_eq!(Timestamp::parse(&at.to_string()).unwrap(), at);
+        }
+        for wrong in ["10000-01-01T00:00:00Z", "9999-12-31T23:59:59", "tomorrow", "1795253400", ""] {
+            assert!(Timestamp::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_no_instant_and_the_error_says_what_is() {
+        for number in ["1795253400", "1795253400.5", "-1", "1795253400123", "null", "[1]"] {
+            let error = serde_json::from_str::<Timestamp>(number).unwrap_err().to_string();
+            assert!(error.contains("RFC 3339 with an offset"), "{number}: {error}");
+        }
     }
 
     #[test]

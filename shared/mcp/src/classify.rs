@@ -220,6 +220,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         | Fault::AddressRefused { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
+        | Fault::OldTransport
         | Fault::NotResumable { .. }
         | Fault::Rpc { .. }
         | Fault::ClientStatus { .. } => fault,

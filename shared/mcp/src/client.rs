@@ -46,6 +46,7 @@ use crate::stream::SIDE_REQUEST_TIMEOUT;
 use crate::tools::Mirrored;
 use crate::transport::{Sent, Speech, Transport};
 use crate::wire::{ClientInfo, MODERN};
+use crate::wrong_address::WrongAddresses;
 
 /// How often a server may ask for the same request again within one attempt.
 const MAX_ROUNDS: u32 = 8;
@@ -58,6 +59,7 @@ pub struct McpClient(Arc<Shared>);
 struct Shared {
     exchange: Exchange,
     eras: Eras,
+    wrong_addresses: WrongAddresses,
     sessions: Sessions,
     children: Pool,
     register: Option<Arc<dyn SessionRegister>>,
@@ -111,6 +113,7 @@ impl McpClient {
             exchange,
             children: Pool::new(limits, greeter),
             eras: Eras::new(options.era_ttl),
+            wrong_addresses: WrongAddresses::default(),
             sessions: Sessions::new(options.max_sessions),
             register: options.register,
             mirrored: Mirrored::default(),

@@ -290,6 +290,7 @@ pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
         | Fault::CredentialPending { .. }
         | Fault::AddressRefused { .. }
         | Fault::SessionLost
+        | Fault::OldTransport
         | Fault::NotResumable { .. }
         | Fault::AnswerLost { .. }
         | Fault::AttemptTimeout { .. }

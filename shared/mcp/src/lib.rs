@@ -42,6 +42,7 @@ mod transport;
 mod whole;
 mod wire;
 mod words;
+mod wrong_address;
 
 pub use answer::{Answer, AnswerKind, Questions};
 pub use auth::{Auth, AwsKeys, Keyring, SecretText, Unsigned};

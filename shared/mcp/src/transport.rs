@@ -317,6 +317,14 @@ impl Transport {
         Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
     }
 
+    /// Asks for an event stream outside of any session.
+    pub(crate) async fn look(&self, endpoint: &Endpoint) -> Result<Response, Fault> {
+        let mut headers = base_headers(endpoint, Speech::Opening);
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        let launch = Launch { method: Method::GET, url: &endpoint.url, headers: &headers, body: None };
+        Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
+    }
+
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
         let headers = base_headers(endpoint, Speech::Legacy(session));

@@ -36,3 +36,5 @@ mod tasks;
 mod tls;
 #[path = "suite/tokens.rs"]
 mod tokens;
+#[path = "suite/wrong_addresses.rs"]
+mod wrong_addresses;

@@ -35,7 +35,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Cuts the `nth` (from 1) request from now on whose `X-Amz-Target` contains `target`.
+    /// Cuts the `nth` (from 1) request from now on whose `X-Amz-Target`, or `METHOD /path` where it has none, contains `target`.
     pub fn new(cut: Cut, target: &str, nth: usize) -> Self {
         Self { cut, target: target.to_owned(), body: None, nth, last: nth, seen: 0 }
     }
@@ -190,7 +190,9 @@ async fn carry(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
 
 impl State {
     fn judge(&self, request: &Message) -> Option<Cut> {
-        let target = request.header("x-amz-target").unwrap_or_default();
+        // S3 is asked by method and path.
+        let asked = || format!("{} {}", request.word(0), request.word(1));
+        let target = &request.header("x-amz-target").map_or_else(asked, str::to_owned);
         *lock(&self.counts).entry(target.to_owned()).or_default() += 1;
         let body = String::from_utf8_lossy(&request.body);
         let mut struck = None;

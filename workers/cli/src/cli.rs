@@ -14,7 +14,7 @@ Exit codes: 0 done, for `call` and `result`: the call succeeded; 1 the call ende
 configuration is wrong; 3 no such call or session, or no result yet; 4 trouble of our own, for example a queue that does not answer.
 
 Region, credentials and endpoints come from the AWS SDK's own variables and files: AWS_REGION, AWS_ACCESS_KEY_ID, \
-AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_SECRETS_MANAGER.";
+AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_SECRETS_MANAGER, AWS_ENDPOINT_URL_S3.";
 
 /// Send tool calls to a fleet of workers, read their results and their history; run it all on one machine with `dev`.
 #[derive(Debug, Parser)]

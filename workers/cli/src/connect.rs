@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures::stream::BoxStream;
 use toolfleet_client::{
-    Aws, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, WaitError, system_clock,
+    Aws, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, Trouble, WaitError, system_clock,
 };
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
@@ -45,6 +46,15 @@ pub(crate) struct Connect {
         hide_env_values = true
     )]
     history_shards: u32,
+    /// The bucket of arguments that are too large for a message (output PayloadsBucketName of data.yaml); results need no option.
+    #[arg(
+        long,
+        global = true,
+        value_name = "BUCKET",
+        env = "TOOLFLEET_PAYLOAD_BUCKET",
+        hide_env_values = true
+    )]
+    payload_bucket: Option<String>,
     /// Whether a catalog may name programs to be started, as the workers have it.
     #[arg(long, global = true, value_name = "true|false", env = "TOOLFLEET_ALLOW_STDIO", hide = true)]
     allow_stdio: Option<String>,
@@ -73,7 +83,10 @@ impl Connect {
                  https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
             )));
         }
-        let client = Client::connect(queue_url, &self.tables()).await;
+        let mut client = Client::connect(queue_url, &self.tables()).await;
+        if let Some(bucket) = self.payload_bucket.as_ref().filter(|bucket| !bucket.is_empty()) {
+            client = client.with_payload_bucket(bucket);
+        }
         Ok(Fleet { client })
     }
 }
@@ -107,11 +120,9 @@ impl Fleet {
         Self { client: Client::new(aws, queue_url, tables, system_clock()) }
     }
 
-    /// Sends a request, byte for byte.
-    pub(crate) async fn send(&self, ready: &Ready) -> Result<(), Failure> {
-        let tenant = ready.request.key.tenant.as_str();
-        self.client.send_body(ready.body.clone(), Some(tenant)).await?;
-        Ok(())
+    /// Sends a request, byte for byte, or by reference where it is too large; gives the message's id.
+    pub(crate) async fn send(&self, ready: &Ready) -> Result<String, Failure> {
+        Ok(self.client.send_as(&ready.request, ready.body.clone()).await?)
     }
 
     /// The row of a call, as it stands now.
@@ -119,26 +130,38 @@ impl Fleet {
         Ok(self.client.row(key).await?)
     }
 
-    /// The row of a call once it has ended; where it stands by then if that takes longer than `within`.
-    /// `see` is shown the row while the call is open.
+    /// The row of a call that was sent by that message once it has ended, or the message's own answer; where the call stands by then if
+    /// that takes longer than `within`. `see` is shown the row while the call is open.
     pub(crate) async fn wait(
         &self,
         key: &CallKey,
+        message_id: &str,
         within: Duration,
         see: impl FnMut(&CallRow),
     ) -> Result<Option<CallRow>, Failure> {
-        match self.client.watch(key, within, see).await {
-            Ok(_) | Err(WaitError::TimeOut { .. }) => self.read(key).await,
+        match self.client.watch_sent(key, message_id, within, see).await {
+            Ok(row) => Ok(Some(row)),
+            Err(WaitError::TimeOut { .. }) => Ok(self.client.row_of_sent(key, message_id).await?),
+            Err(WaitError::Unreadable(error)) => Err((*error).into()),
             Err(WaitError::Trouble(trouble)) => Err(trouble.into()),
         }
     }
 
-    /// Notes the caller's wish to cancel, or gives the row of a call that had ended before.
-    pub(crate) async fn cancel(&self, key: &CallKey) -> Result<Option<CallRow>, Failure> {
-        match self.client.cancel(key).await? {
-            Cancelled::Noted => Ok(None),
-            Cancelled::TooLate => self.read(key).await,
-        }
+    /// Notes the caller's wish to cancel.
+    pub(crate) async fn cancel(&self, key: &CallKey) -> Result<Cancelled, Failure> {
+        Ok(self.client.cancel(key).await?)
+    }
+
+    /// All audit records of a tenant between two instants, newest first, in parts of which the newest `most` are read.
+    pub(crate) fn record_parts<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        which: &'a RecordsOf,
+        from: Timestamp,
+        to: Timestamp,
+        most: usize,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+        self.client.record_parts(tenant, which, from, to, most)
     }
 
     /// Audit records of a tenant, newest first.

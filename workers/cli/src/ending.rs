@@ -5,8 +5,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use serde_json::json;
-use toolfleet_client::{Trouble, TroubleKind};
+use serde_json::{Value, json};
+use toolfleet_client::{PayloadError, Trouble, TroubleKind};
+use toolfleet_core::ids::CallKey;
 
 use crate::output::Output;
 
@@ -39,8 +40,12 @@ pub(crate) enum Failure {
     Usage(String),
     /// Trouble of our own.
     Ours(anyhow::Error),
+    /// The result of the call cannot be had: its code, and why.
+    Unreadable(&'static str, String),
     /// stdout is gone or full.
     Output(io::Error),
+    /// What befell a call that was named before.
+    OfCall(CallKey, Box<Self>),
 }
 
 impl Failure {
@@ -49,27 +54,71 @@ impl Failure {
         Self::Usage(text.into())
     }
 
+    /// The same, with the call that it befell.
+    pub(crate) fn of_call(self, key: &CallKey) -> Self {
+        Self::OfCall(key.clone(), Box::new(self))
+    }
+
     /// Says what is wrong, and gives the exit code.
     pub(crate) fn report(self, output: &Output) -> ExitCode {
-        let (kind, message, code) = match self {
+        let (call, failure) = match self {
+            Self::OfCall(key, failure) => (Some(key), *failure),
+            failure @ (Self::Usage(_) | Self::Ours(_) | Self::Unreadable(..) | Self::Output(_)) => {
+                (None, failure)
+            }
+        };
+        let unreadable = match &failure {
+            Self::Unreadable(code, _) => Some(*code),
+            Self::Usage(_) | Self::Ours(_) | Self::Output(_) | Self::OfCall(..) => None,
+        };
+        let (kind, message, code) = match failure {
+            Self::OfCall(_, failure) => return failure.report(output),
             Self::Usage(message) => ("usage", message, 2),
             Self::Ours(error) => ("trouble", format!("{error:#}"), 4),
+            Self::Unreadable(_, message) => ("unreadable", message, 4),
             // Whoever read stdout has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Output(error) => ("output", format!("cannot write to stdout: {error}"), 4),
         };
         output.note(&format!("error: {message}"));
+        if let Some(key) = &call {
+            output.note(&format!("this was call {} of tenant {}", key.call_id, key.tenant));
+        }
         if output.is_json() {
             // What cannot be written was said on stderr already.
-            let _said = output.document(&json!({"error": {"kind": kind, "message": message}}));
+            let mut document = error(kind, &message, call.as_ref());
+            if let (Some(code), Some(Value::Object(error))) = (unreadable, document.get_mut("error")) {
+                error.insert("code".to_owned(), code.into());
+            }
+            let _said = output.document(&document);
         }
         ExitCode::from(code)
     }
 }
 
+/// An error as machines see it.
+pub(crate) fn error(kind: &str, message: &str, call: Option<&CallKey>) -> Value {
+    let mut error = json!({"kind": kind, "message": message});
+    if let (Some(key), Some(members)) = (call, error.as_object_mut()) {
+        members.insert("tenant".into(), key.tenant.as_str().into());
+        members.insert("call_id".into(), key.call_id.as_str().into());
+    }
+    json!({ "error": error })
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+impl From<PayloadError> for Failure {
+    fn from(error: PayloadError) -> Self {
+        match (error.code(), error) {
+            (_, PayloadError::Trouble(trouble)) => trouble.into(),
+            (Some(code), error) => Self::Unreadable(code, error.to_string()),
+            (None, error) => Self::Ours(error.into()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod ending;
 mod fleet_file;
 mod network;
 mod output;
+mod shell;
 mod show;
 
 use std::io::IsTerminal as _;

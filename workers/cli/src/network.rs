@@ -2,6 +2,11 @@
 //!
 //! **Invariant:** a wrong value is the command's error, named by its variable, before anything is sent.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use toolfleet_core::catalog::Laptop;
 use toolfleet_mcp::{ClientOptions, McpClient, Reach};
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::outbound::Outbound;
@@ -14,8 +19,33 @@ use crate::ending::Failure;
     clippy::disallowed_methods,
     reason = "the same variables as a worker's, read where a command wants them"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// This machine, for a catalog file in `folder` that names variables: its environment, and the folders that editors name.
+pub(crate) fn laptop(folder: Option<&Path>) -> Laptop {
+    let of_text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let mut variables: BTreeMap<String, String> = std::env::vars_os().filter_map(of_text).collect();
+    let mut also = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            variables.insert(name.to_owned(), value);
+        }
+    };
+    also("userHome", std::env::home_dir().map(|home| home.display().to_string()));
+    also("pathSeparator", Some("/".to_owned()));
+    also("/", Some("/".to_owned()));
+    // Editors keep their file in a folder of the workspace.
+    let editors = [".vscode", ".cursor", ".roo", ".gemini", ".amazonq", ".zed", ".kiro"];
+    let within =
+        |folder: &Path| folder.file_name().is_some_and(|name| editors.iter().any(|editor| name == *editor));
+    let workspace =
+        folder.map(|folder| if within(folder) { folder.parent().unwrap_or(folder) } else { folder });
+    also("workspaceFolder", workspace.map(|folder| folder.display().to_string()));
+    let name = workspace.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    also("workspaceFolderBasename", name);
+    Laptop { variables }
 }
 
 /// Where requests may go, as a worker's environment says it.

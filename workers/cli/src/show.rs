@@ -172,6 +172,9 @@ fn standing(key: &CallKey, row: Option<&CallRow>) -> String {
     let cancel = if row.cancel_requested_at.is_some() { "; its cancellation is noted" } else { "" };
     let worker = row.worker.as_ref().map_or("a worker", WorkerId::as_str);
     let text = match row.state {
+        State::Pending if row.digest.is_none() => {
+            return format!("pending: no worker has met {call}{cancel}");
+        }
         State::Pending => "waits for a worker".to_owned(),
         State::Claimed => format!("is with {worker}, which runs it{earlier}"),
         State::Released => format!("waits for its next attempt, {tries}"),

@@ -328,6 +328,7 @@ const fn verdict(fault: Option<&Fault>) -> Verdict {
         Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
         | Fault::VersionUnsupported { .. }
+        | Fault::OldTransport
         | Fault::Rpc { .. }
         | Fault::RpcAmbiguous { .. }
         | Fault::ServerStatus { .. }

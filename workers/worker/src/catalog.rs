@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, Tables, Trouble};
-use toolfleet_core::catalog::{Catalog, CatalogError, Literals, Material, Programs};
+use toolfleet_core::catalog::{Catalog, CatalogError, Laptop, Literals, Material, Programs, decode};
 use toolfleet_core::digest::Digest;
 
 use crate::fleet::Fleet;
@@ -51,6 +51,8 @@ pub struct CatalogConfig {
     pub tenants: Option<Vec<String>>,
     /// Whether it may name programs to be started; not said, only one in a file may.
     pub stdio: Option<bool>,
+    /// The machine of somebody who tries it out: placeholders are filled in, and secrets that it writes out are stored.
+    pub laptop: Option<Laptop>,
 }
 
 impl CatalogConfig {
@@ -84,6 +86,14 @@ pub enum LoadError {
         /// What the system said.
         why: std::io::Error,
     },
+    /// A file is no text.
+    #[error("{path}: {why}")]
+    NoText {
+        /// The file.
+        path: String,
+        /// What it is, and the remedy.
+        why: String,
+    },
     /// A secret or a row cannot be read.
     #[error(transparent)]
     Stored(#[from] Trouble),
@@ -95,8 +105,8 @@ pub enum LoadError {
     Wrong(#[from] CatalogError),
     /// It lets nobody speak.
     #[error(
-        "catalog: tenants: an array of tools does not say who may speak for whom; set TOOLFLEET_TENANTS (`acme,globex`, \
-         or `*`), or put the array under `pika` or `idp` of a catalog with `tenants`"
+        "catalog: tenants: an array of tools, and another program's file, do not say who may speak for whom; set TOOLFLEET_TENANTS \
+         (`acme,globex`, or `*`), or put the array under `pika` or `idp` of a catalog with `tenants`"
     )]
     NamesNobody,
 }
@@ -132,9 +142,18 @@ impl Place {
         let stores = || stores.ok_or_else(|| LoadError::OnlyFiles(self.clone()));
         match self {
             Self::Row(key) => Ok(stores()?.catalogs.read(key).await?),
-            Self::File(path) => tokio::fs::read_to_string(path)
-                .await
-                .map_err(|why| LoadError::File { path: path.display().to_string(), why }),
+            Self::File(path) => {
+                let shown = || path.display().to_string();
+                match tokio::fs::read(path).await {
+                    Ok(bytes) => decode(bytes).map_err(|why| LoadError::NoText { path: shown(), why }),
+                    Err(why) if why.kind() == std::io::ErrorKind::IsADirectory => {
+                        let why =
+                            "is a directory; name the file in it, for example `mcp.json` or `catalog.json`";
+                        Err(LoadError::NoText { path: shown(), why: why.to_owned() })
+                    }
+                    Err(why) => Err(LoadError::File { path: shown(), why }),
+                }
+            }
             Self::Secret(name) => {
                 let secrets = &stores()?.secrets;
                 let secret = if anew { secrets.refresh(name).await } else { secrets.get(name).await };
@@ -156,7 +175,7 @@ impl fmt::Display for Place {
 
 impl From<PathBuf> for CatalogConfig {
     fn from(path: PathBuf) -> Self {
-        Self { place: Place::File(path), refresh: REFRESH, tenants: None, stdio: None }
+        Self { place: Place::File(path), refresh: REFRESH, tenants: None, stdio: None, laptop: None }
     }
 }
 
@@ -180,6 +199,7 @@ impl Texts {
             tenants: config.tenants.clone(),
             programs: config.programs(),
             literals: config.literals(),
+            laptop: config.laptop.clone(),
             ..Material::default()
         };
         for name in Catalog::references(&text)? {
@@ -209,7 +229,38 @@ impl Texts {
 
 /// Reads and checks the catalog.
 pub async fn load(config: &CatalogConfig, stores: &Stores) -> Result<Catalog, LoadError> {
-    Texts::read(config, Some(stores), false).await?.parse()
+    let mut catalog = Texts::read(config, Some(stores), false).await?.parse()?;
+    store_written(&stores.secrets, &mut catalog).await?;
+    report(&catalog);
+    Ok(catalog)
+}
+
+/// Stores the secrets that a catalog on a laptop wrote out, before anything is called with them.
+pub async fn store_written(secrets: &Secrets, catalog: &mut Catalog) -> Result<(), Trouble> {
+    for written in catalog.take_written_secrets() {
+        secrets.store(&written.name, written.value.expose()).await?;
+    }
+    Ok(())
+}
+
+/// So many lines about one catalog are logged.
+const MOST_LINES: usize = 100;
+
+/// Logs what of a catalog cannot be called, and what of it has no effect.
+pub fn report(catalog: &Catalog) {
+    let servers = catalog.not_executable_servers().map(|(id, found)| (format!("server `{id}`"), found));
+    let tools = catalog.not_executable_tools().map(|(id, found)| (format!("tool `{id}`"), found));
+    for (what, found) in servers.chain(tools).take(MOST_LINES) {
+        tracing::warn!(
+            entry = found.entry,
+            code = "not_executable",
+            "{what} cannot be called: {}",
+            found.reason
+        );
+    }
+    for remark in catalog.remarks().iter().take(MOST_LINES) {
+        tracing::warn!(code = "catalog_remark", "{}: {}", remark.entry, remark.text);
+    }
 }
 
 /// Looks at the catalog again, every while and at SIGHUP, until the worker drains.
@@ -252,6 +303,13 @@ impl Watcher {
             Ok(texts) => texts.parse(),
             Err(error) => Err(error),
         };
+        let found = match found {
+            Ok(mut catalog) => match store_written(&self.fleet.stores.secrets, &mut catalog).await {
+                Ok(()) => Ok(catalog),
+                Err(trouble) => Err(trouble.into()),
+            },
+            Err(error) => Err(error),
+        };
         match found {
             Ok(catalog) => self.take(catalog),
             Err(error) => self.refuse(&error),
@@ -260,6 +318,7 @@ impl Watcher {
 
     fn take(&mut self, catalog: Catalog) {
         self.said = None;
+        report(&catalog);
         let (servers, tools) = (catalog.servers().len(), catalog.tools().len());
         self.fleet.take_catalog(catalog);
         tracing::info!(catalog = %self.config.place, servers, tools, code = "catalog_taken", "the catalog has changed");

@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use toolfleet_aws::payloads::THRESHOLD_BYTES;
 use toolfleet_core::ids::WorkerId;
+use toolfleet_core::payload::{ObjectAt, Sources};
 
 use crate::catalog::{CatalogConfig, Place};
 use crate::outbound::Outbound;
@@ -36,6 +38,8 @@ pub struct WorkerConfig {
     pub table_prefix: String,
     /// Over how many partitions an hour of one tenant's history is spread.
     pub history_shards: u32,
+    /// Where results and arguments by reference are.
+    pub payloads: PayloadConfig,
     /// Where the catalog is, and how often it is looked at.
     pub catalog: CatalogConfig,
     /// The name it signs with.
@@ -133,17 +137,56 @@ impl WorkerConfig {
             )?),
             table_prefix: var("TOOLFLEET_TABLE_PREFIX").unwrap_or_else(|| "toolfleet".into()),
             history_shards: number(var, "TOOLFLEET_HISTORY_SHARDS", 1, 1, 1000)?,
+            payloads: PayloadConfig::read(var)?,
             catalog: CatalogConfig {
                 place: Place::of(&catalog),
                 refresh: Duration::from_millis(refresh_ms),
                 tenants,
                 stdio: flag(var, "TOOLFLEET_ALLOW_STDIO")?,
+                laptop: None,
             },
             worker,
             http: http_address(var)?,
             limits: Limits::read(var)?,
             outbound: Outbound::read(var)?,
         })
+    }
+}
+
+/// Where results and arguments by reference are.
+#[derive(Debug, Clone)]
+pub struct PayloadConfig {
+    /// The bucket of large results; without it they end as `result_too_large`.
+    pub bucket: Option<String>,
+    /// The compressed bytes above which a result goes there.
+    pub threshold: usize,
+    /// The objects that senders may name.
+    pub sources: Sources,
+}
+
+impl Default for PayloadConfig {
+    fn default() -> Self {
+        Self { bucket: None, threshold: THRESHOLD_BYTES, sources: Sources::default() }
+    }
+}
+
+impl PayloadConfig {
+    /// Reads it through `var`, which gives a variable's value if it is set.
+    pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        const BUCKET: &str = "TOOLFLEET_PAYLOAD_BUCKET";
+        const SOURCES: &str = "TOOLFLEET_PAYLOAD_SOURCES";
+        let set = |variable| var(variable).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let bucket = set(BUCKET);
+        if let Some(name) = &bucket {
+            let text = format!(
+                "is `{name}`; give the name of a bucket alone (output PayloadsBucketName of data.yaml)"
+            );
+            ObjectAt::parse(name, "x").map_err(|_| problem(BUCKET, text))?;
+        }
+        let list = set(SOURCES).unwrap_or_default();
+        let sources = Sources::parse(bucket.as_deref(), &list).map_err(|text| problem(SOURCES, text))?;
+        let threshold = number(var, "TOOLFLEET_PAYLOAD_THRESHOLD_BYTES", THRESHOLD_BYTES, 0, 380 * 1024)?;
+        Ok(Self { bucket, threshold, sources })
     }
 }
 

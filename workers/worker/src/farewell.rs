@@ -3,6 +3,8 @@
 //! A worker says farewell for sessions that a refused call has shown to be over, and every ten minutes for those among its own that
 //! ended silently. It never does so because the worker itself ends: another one continues the conversation.
 //!
+//! Right before each `DELETE` a consistent read says again that the session is over.
+//!
 //! **Invariant:** whether a call may run is decided elsewhere; a farewell that fails costs the server some memory and nothing else.
 
 use std::collections::BTreeSet;
@@ -52,7 +54,7 @@ pub async fn run(fleet: Arc<Fleet>) {
             _ = look.tick() => look_for_ended(&fleet).await,
         }
         for (tenant, session) in fleet.farewells.take() {
-            if let Err(trouble) = end(&fleet, &tenant, &session).await {
+            if let Err(trouble) = close_session(&fleet, &tenant, &session).await {
                 tracing::warn!(%trouble, %tenant, %session, code = "farewell_failed", "an ended session's MCP sessions could not be closed");
             }
         }
@@ -72,8 +74,13 @@ pub async fn look_for_ended(fleet: &Fleet) {
     }
 }
 
-async fn end(fleet: &Fleet, tenant: &Tenant, session: &SessionId) -> Result<(), Trouble> {
+/// Closes the MCP sessions of a session that has ended and forgets them; does nothing if it has not.
+pub async fn close_session(fleet: &Fleet, tenant: &Tenant, session: &SessionId) -> Result<(), Trouble> {
     for mcp in fleet.sessions.mcp_sessions(tenant, session).await? {
+        // Between the refusal and now the session may have been prolonged, and so may it while the one before was closed.
+        if !fleet.sessions.has_ended(tenant, session, fleet.now()).await? {
+            return Ok(());
+        }
         close(fleet, tenant, session, &mcp).await?;
         fleet.sessions.forget_mcp_session(tenant, session, &mcp).await?;
     }

@@ -10,12 +10,14 @@ use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
+use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::{SessionRow, Sessions};
 use toolfleet_aws::{Aws, Tables};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
+use toolfleet_core::payload::Sources;
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::McpClient;
 
@@ -23,11 +25,12 @@ use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::catalog::Stores;
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Limits, PayloadConfig};
 use crate::credentials::{AwsKeyring, Credentials};
 use crate::farewell::Farewells;
 use crate::health::Pulse;
 use crate::listing::Listings;
+use crate::path::OnRecord;
 use crate::reachable::Reachable;
 use crate::registry::Registry;
 use crate::shares::Shares;
@@ -57,6 +60,10 @@ pub struct Fleet {
     pub calls: Calls,
     /// The audit records.
     pub history: History,
+    /// Results and arguments by reference.
+    pub payloads: Payloads,
+    /// The objects that senders may name.
+    pub sources: Sources,
     /// The sessions.
     pub sessions: Sessions,
     /// The secrets.
@@ -84,6 +91,7 @@ pub struct Fleet {
     pub pulse: Pulse,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) listings: Listings,
+    pub(crate) on_record: OnRecord,
     /// What leaves without a slot may hold so many KiB together.
     pub(crate) leaving: Arc<Semaphore>,
     watch: Option<Arc<dyn Watch>>,
@@ -102,6 +110,8 @@ pub enum Step {
     Prepared,
     /// The claim is stored; nothing was sent yet.
     Claimed,
+    /// A large result is in the bucket; nothing refers to it.
+    PayloadStored,
     /// The outcome is known; nothing is stored of it.
     Executed,
     /// The result is stored, the audit record is not.
@@ -164,6 +174,8 @@ pub struct Parts {
     pub dead_letters: Option<DeadLetters>,
     /// The tables.
     pub tables: Tables,
+    /// Where payloads are.
+    pub payloads: PayloadConfig,
     /// The name it signs with.
     pub worker: WorkerId,
     /// The numbers it works by.
@@ -188,6 +200,7 @@ impl Fleet {
             queue_url,
             dead_letters,
             tables,
+            payloads,
             worker,
             limits,
             catalog,
@@ -206,6 +219,8 @@ impl Fleet {
             dead_letters: dead_letters.map(Arc::new),
             calls: aws.calls(&tables),
             history: aws.history(&tables),
+            payloads: aws.payloads(payloads.bucket, payloads.threshold),
+            sources: payloads.sources,
             sessions: aws.sessions(&tables),
             secrets: aws.secrets(),
             stores: Stores::new(&aws, &tables),
@@ -221,6 +236,7 @@ impl Fleet {
             farewells: Farewells::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
             listings: Listings::default(),
+            on_record: OnRecord::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             watch,
             aws,

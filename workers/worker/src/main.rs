@@ -33,6 +33,9 @@ The environment configures both:
   TOOLFLEET_TENANTS              tenants of a catalog that names none: a,b or * (none)
   TOOLFLEET_TABLE_PREFIX         prefix of the tables' names (toolfleet)
   TOOLFLEET_HISTORY_SHARDS       partitions per tenant and hour of history (1)
+  TOOLFLEET_PAYLOAD_BUCKET       bucket of results that are too large for a record (none)
+  TOOLFLEET_PAYLOAD_THRESHOLD_BYTES  compressed bytes above which a result goes there (9216)
+  TOOLFLEET_PAYLOAD_SOURCES      other buckets that requests may refer to: BUCKET, BUCKET/PREFIX/, BUCKET/{tenant}/ (none)
   TOOLFLEET_SLOTS                calls of one tenant to one server at once; a quarter more is left to others (64)
   TOOLFLEET_LEASE_MS             how long a claim holds without a heartbeat (30000)
   TOOLFLEET_CLOCK_SKEW_MS        allowed difference between workers' clocks (2000)
@@ -50,7 +53,7 @@ The environment configures both:
   TOOLFLEET_LOG_FORMAT           json or text (text on a terminal, else json)
   TOOLFLEET_HTTP_ADDR            where /health/live, /health/ready and /metrics are answered, e.g. 0.0.0.0:9464 (nowhere)
   OTEL_EXPORTER_OTLP_ENDPOINT    receiver of traces and metrics over http/protobuf (none), and OpenTelemetry's other variables
-HTTPS_PROXY, HTTP_PROXY, NO_PROXY for requests to servers, and the AWS SDK's own variables: AWS_REGION, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, ...";
+HTTPS_PROXY, HTTP_PROXY, NO_PROXY for requests to servers, and the AWS SDK's own variables: AWS_REGION, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_S3, ...";
 
 fn main() -> ExitCode {
     toolfleet_mcp::launched().unwrap_or_else(asked)

@@ -115,6 +115,7 @@ const fn is_silent(fault: &Fault) -> bool {
         | Fault::Forbidden { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
+        | Fault::OldTransport
         | Fault::NotResumable { .. }
         | Fault::Rpc { .. }
         | Fault::RpcAmbiguous { .. }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use toolfleet_aws::{Aws, Tables, Trouble};
+use toolfleet_aws::{Aws, Tables, Trouble, TroubleKind};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_mcp::{BuildError, ClientOptions};
@@ -72,6 +72,7 @@ pub async fn fleet(
         dead_letters,
         queue_url: config.queue_url.clone(),
         tables,
+        payloads: config.payloads.clone(),
         worker: config.worker.clone(),
         limits: config.limits,
         catalog,
@@ -167,6 +168,14 @@ async fn check(fleet: &Fleet) -> Result<usize, StartError> {
     fleet.calls.read(&key).await?;
     if let Ok(session) = SessionId::parse("start") {
         fleet.sessions.read(&tenant, &session).await?;
+    }
+    match fleet.payloads.check().await {
+        Err(trouble) if trouble.kind() == TroubleKind::Configuration => return Err(trouble.into()),
+        // Small results do not need it, and large ones wait for it.
+        Err(trouble) => {
+            tracing::error!(%trouble, code = "bucket_trouble", "the bucket of payloads does not answer")
+        }
+        Ok(()) => {}
     }
     Ok(settings.max_body_bytes)
 }

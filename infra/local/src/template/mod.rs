@@ -22,6 +22,16 @@ pub struct Template {
     pub queues: Vec<QueueSpec>,
     /// In the order of their logical names.
     pub tables: Vec<TableSpec>,
+    /// In the order of their logical names.
+    pub buckets: Vec<BucketSpec>,
+}
+
+/// A bucket to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BucketSpec {
+    /// The physical name.
+    pub name: String,
 }
 
 /// A queue to create.
@@ -93,9 +103,11 @@ impl Template {
         let resolver = Resolver::new(&document, parameters)?;
         let mut queues = Vec::new();
         let mut tables = Vec::new();
+        let mut buckets = Vec::new();
         for (logical, resource) in resolver.resources() {
             match resource.get("Type").and_then(Value::as_str) {
                 Some("AWS::SQS::Queue") => queues.push(sections::queue(&resolver, logical)?),
+                Some("AWS::S3::Bucket") => buckets.push(sections::bucket(&resolver, logical)?),
                 Some("AWS::DynamoDB::Table") => tables.push(sections::table(&resolver, logical)?),
                 Some(_) => {}
                 None => {
@@ -108,7 +120,7 @@ impl Template {
             }
         }
         queues.sort_by_key(|queue: &QueueSpec| queue.attributes.contains_key("RedrivePolicy"));
-        Ok(Self { queues, tables })
+        Ok(Self { queues, tables, buckets })
     }
 }
 

@@ -133,6 +133,9 @@ impl<'a> Resolver<'a> {
         match (kind, attribute) {
             (Some("AWS::SQS::Queue"), "Arn") => Ok(queue_arn(&self.physical_name(target)?).into()),
             (Some("AWS::SQS::Queue"), "QueueName") => self.physical_name(target).map(Value::String),
+            (Some("AWS::S3::Bucket"), "Arn") => {
+                Ok(format!("arn:aws:s3:::{}", self.physical_name(target)?).into())
+            }
             (Some("AWS::DynamoDB::Table"), "Arn") => Ok(table_arn(&self.physical_name(target)?).into()),
             (Some(kind), _) => {
                 let problem =
@@ -168,7 +171,11 @@ impl<'a> Resolver<'a> {
     /// The name a queue or table has in the account.
     pub(super) fn physical_name(&self, logical: &str) -> Result<String, TemplateError> {
         let kind = self.resources.get(logical).and_then(|found| found.get("Type")).and_then(Value::as_str);
-        let property = if kind == Some("AWS::SQS::Queue") { "QueueName" } else { "TableName" };
+        let property = match kind {
+            Some("AWS::SQS::Queue") => "QueueName",
+            Some("AWS::S3::Bucket") => "BucketName",
+            Some(_) | None => "TableName",
+        };
         match self.raw_properties(logical).and_then(|properties| properties.get(property)) {
             Some(value) => Ok(plain_text(&self.value(logical, property, value)?)),
             None => Err(problem_of(logical, property, "is missing, and a name is needed".to_owned())),

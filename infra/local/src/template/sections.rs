@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::resolve::{Resolver, plain_text, problem_of};
-use super::{QueueSpec, TableSpec, TemplateError};
+use super::{BucketSpec, QueueSpec, TableSpec, TemplateError};
 
 /// Queue properties that are attributes of the same name.
 const QUEUE_ATTRIBUTES: [&str; 12] = [
@@ -55,6 +55,27 @@ fn with_count(mut policy: Value, logical: &str, property: &str) -> Result<Value,
         *count = number.into();
     }
     Ok(policy)
+}
+
+/// Encryption, access and lifecycle have no meaning on one machine.
+pub(super) fn bucket(resolver: &Resolver<'_>, logical: &str) -> Result<BucketSpec, TemplateError> {
+    const KNOWN: [&str; 7] = [
+        "BucketName",
+        "BucketEncryption",
+        "LifecycleConfiguration",
+        "OwnershipControls",
+        "PublicAccessBlockConfiguration",
+        "Tags",
+        "VersioningConfiguration",
+    ];
+    let name = resolver.physical_name(logical)?;
+    let properties = resolver.properties(logical)?;
+    match properties.keys().find(|property| !KNOWN.contains(&property.as_str())) {
+        Some(property) => {
+            Err(problem_of(logical, property, "is not known to the local endpoints".to_owned()))
+        }
+        None => Ok(BucketSpec { name }),
+    }
 }
 
 pub(super) fn table(resolver: &Resolver<'_>, logical: &str) -> Result<TableSpec, TemplateError> {

@@ -10,6 +10,7 @@ mod fifo;
 mod harness;
 mod messages;
 mod moves;
+mod objects;
 mod partiql;
 mod queues;
 mod secrets;

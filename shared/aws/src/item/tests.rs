@@ -37,6 +37,7 @@ fn row(content: Option<&str>, why: Option<Why>) -> CallRow {
         kind: OutcomeKind::Succeeded,
         trouble: why,
         content: content.map(|c| RawValue::from_string(c.to_owned()).unwrap()),
+        stored: None,
     };
     CallRow {
         key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c:1").unwrap() },
@@ -186,5 +187,21 @@ fn results_of_every_shape_and_size_come_back_byte_for_byte() {
         let back = from_item(&item).unwrap();
         assert_eq!(back.finished.unwrap().outcome.content.unwrap().get(), text);
         assert!(item.contains_key("result") != item.contains_key("result_gz"));
+    }
+}
+
+#[test]
+fn a_row_that_refers_to_a_stored_result_is_read_back_as_it_was() {
+    use toolfleet_core::payload::{Encoding, ObjectAt, PayloadRef};
+    for (encoding, version_id) in [(Encoding::Gzip, None), (Encoding::Identity, Some("v1".to_owned()))] {
+        let mut row = row(None, None);
+        let at = ObjectAt { version_id, ..ObjectAt::parse("bucket", "acme/2026-11/ab").unwrap() };
+        let stored =
+            PayloadRef { at, sha256: "ab".repeat(32), bytes: 20_000, encoding, plain_bytes: 300_000 };
+        row.finished.as_mut().unwrap().outcome.stored = Some(Box::new(stored));
+        let item = to_item(&row);
+        assert_eq!(item.get("result_bytes").unwrap().as_n().unwrap(), "300000");
+        assert!(!item.contains_key("result") && !item.contains_key("result_gz"));
+        assert_eq!(from_item(&item).unwrap(), row);
     }
 }

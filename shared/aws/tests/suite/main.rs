@@ -33,6 +33,7 @@ async fn world() -> World {
         sqs_endpoint: Some(local.sqs_url().into()),
         dynamodb_endpoint: Some(local.dynamodb_url().into()),
         secrets_endpoint: Some(local.secretsmanager_url().into()),
+        s3_endpoint: Some(local.s3_url().into()),
         static_credentials: Some(("AKIATEST".into(), "very-secret".into())),
     })
     .await;

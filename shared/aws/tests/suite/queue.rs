@@ -17,6 +17,7 @@ async fn a_message_arrives_with_all_that_was_said_of_it() {
         delay_s: 0,
         group: Some("acme".into()),
         attributes: attributes.clone(),
+        deduplication: None,
     };
     let id = queue.send(sent).await.unwrap();
     let delivery = queue.receive(10, 0, 30).await.unwrap().remove(0);

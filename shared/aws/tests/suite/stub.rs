@@ -34,6 +34,7 @@ impl Stub {
             sqs_endpoint: Some(url.clone()),
             dynamodb_endpoint: Some(url.clone()),
             secrets_endpoint: Some(url),
+            s3_endpoint: None,
             static_credentials: Some(("AKIATEST".into(), "very-secret".into())),
         })
         .await;

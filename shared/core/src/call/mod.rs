@@ -468,5 +468,5 @@ fn as_exposed(outcome: &Outcome, exposed: bool) -> Outcome {
         message: sentence(t.message),
         ..t
     });
-    Outcome { kind, trouble, content: outcome.content.clone() }
+    Outcome { kind, trouble, content: outcome.content.clone(), stored: outcome.stored.clone() }
 }

@@ -8,18 +8,22 @@
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::entry::Form;
 use super::json::{kind, typed};
-use super::wire::{Literals, Parts};
+use super::parts::Parts;
+use super::wire::Literals;
 use super::{CatalogError, Server, problem};
 use crate::credential::{Cognito, Credential, Secret, Sensitive, Setting};
-use crate::ids::ServerId;
+use crate::ids::{NameError, ServerId};
 use crate::redact::quoted;
 
 const STANDARD_DESCRIPTION: &str =
     "Agent which connects to external MCP servers to provide additional tools and capabilities.";
 
 /// Adds a server per agent; its tools are those it lists.
-pub(super) fn read(parts: &mut Parts, section: Value, literals: Literals) -> Result<(), CatalogError> {
+///
+/// An agent that cannot be called does not refuse the others.
+pub(super) fn read(parts: &mut Parts<'_>, section: Value, literals: Literals) -> Result<(), CatalogError> {
     let agents = match section {
         Value::Array(agents) => agents,
         Value::Object(_) => {
@@ -37,13 +41,38 @@ pub(super) fn read(parts: &mut Parts, section: Value, literals: Literals) -> Res
     };
     for (i, agent) in agents.into_iter().enumerate() {
         let entry = format!("idp[{i}]");
-        let Value::Object(agent) = agent else {
-            return Err(problem(&entry, format!("is {}; accepted is an object", kind(&agent))));
-        };
-        let server = server(&entry, i + 1, &agent, literals)?;
-        parts.servers.push((entry, server, literals));
+        let id = id(&agent, i + 1);
+        match agent_server(parts, &entry, i + 1, agent, literals) {
+            Ok(server) => parts.server(&entry, server, literals, Form::Foreign),
+            Err(error) => parts.unusable.add(id.ok(), None, &entry, error.reason_below(&entry)),
+        }
     }
     Ok(())
+}
+
+fn agent_server(
+    parts: &mut Parts<'_>,
+    entry: &str,
+    number: usize,
+    agent: Value,
+    literals: Literals,
+) -> Result<Server, CatalogError> {
+    let Value::Object(mut agent) = agent else {
+        return Err(problem(entry, format!("is {}; accepted is an object", kind(&agent))));
+    };
+    let id = format!("external-mcp-agent-{number}");
+    if literals == Literals::Refused
+        && let Some(mut filling) = parts.filling(&id, entry)
+    {
+        filling.agent(&mut agent).map_err(|text| problem(entry, text))?;
+    }
+    server(entry, number, &agent, literals)
+}
+
+/// The id of an agent: its name, or its number.
+fn id(agent: &Value, number: usize) -> Result<ServerId, NameError> {
+    let name = agent.get("agent_name").and_then(Value::as_str).filter(|name| !name.is_empty());
+    ServerId::parse(name.map_or_else(|| format!("external-mcp-agent-{number}"), id_of))
 }
 
 fn server(
@@ -67,8 +96,8 @@ fn server(
     let url = text(entry, agent, "mcp_url")?;
     let url = Url::parse(&url).map_err(|e| problem(&place("mcp_url"), format!("is not a URL: {e}")))?;
     let name = optional_text(entry, agent, "agent_name")?;
-    let id = name.as_ref().map_or_else(|| format!("external-mcp-agent-{number}"), |name| id_of(name));
-    let id = ServerId::parse(id).map_err(|e| problem(&place("agent_name"), e.to_string()))?;
+    let id = id(&Value::Object(agent.clone()), number)
+        .map_err(|e| problem(&place("agent_name"), e.to_string()))?;
     let description = optional_text(entry, agent, "agent_description")?;
     Ok(Server {
         discover: true,

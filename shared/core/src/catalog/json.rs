@@ -8,13 +8,14 @@ use std::fmt;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::text::plain;
 use super::{CatalogError, problem};
 use crate::complaint::{place, without_values};
 use crate::redact::quoted;
 
-/// The value of `text`. An error names line and column.
+/// The value of `text`, which may have comments and trailing commas. An error names line and column.
 pub(super) fn value(entry: &str, text: &str) -> Result<Value, CatalogError> {
-    single(text).map_err(|e| problem(entry, format!("is not usable JSON: {e}")))
+    single(&plain(text)).map_err(|e| problem(entry, format!("is not usable JSON: {e}")))
 }
 
 /// The value of `text`, in whose objects each key stands once. An error names line and column.

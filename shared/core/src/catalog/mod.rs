@@ -2,29 +2,40 @@
 //!
 //! Parsed and cross-checked once; an error names the entry and the field.
 //!
-//! **Invariant:** a tool that cannot be called (no such server, broken schema) is never in a catalog.
+//! **Invariant:** a tool or server that cannot be called (no such server, broken schema, a form that the fleet does not run) is never
+//! among the tools and servers of a catalog; what a foreign form says of it is kept apart, with the reason.
 
+mod clients;
+mod entry;
 mod idp;
 pub(crate) mod json;
+mod laptop;
 mod names;
+mod parts;
 mod pika;
 mod pins;
 mod program;
 mod schema;
 mod server;
+mod strangers;
 mod tenants;
+mod text;
 mod tool;
+mod unusable;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub(crate) use json::kind;
+pub use laptop::Laptop;
 pub use pins::{Approved, Pin};
 pub use program::Programs;
 pub use schema::{Budget, InputSchema, Verdict};
 pub use server::Server;
+pub use text::{decode, plain};
 pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
+pub use unusable::{NotExecutable, Remark, WrittenSecret};
 pub use wire::{Literals, Material};
 
 use crate::digest::Digest;
@@ -33,6 +44,7 @@ use crate::message::{Target, User};
 use crate::shape::ShownArguments;
 use pins::Pins;
 use tenants::{ReplyQueues, SessionRules, Speakers};
+use unusable::Unusable;
 
 /// How long one attempt may take unless the tool or its server says otherwise, in milliseconds.
 pub const DEFAULT_ATTEMPT_MS: u64 = 30_000;
@@ -49,6 +61,9 @@ pub struct Catalog {
     servers: HashMap<ServerId, Arc<Server>>,
     tools: BTreeMap<ToolId, Arc<Tool>>,
     offered: HashMap<ServerId, Offered>,
+    unusable: Unusable,
+    remarks: Vec<Remark>,
+    written: Vec<WrittenSecret>,
     speakers: Speakers,
     sessions: SessionRules,
     reply_queues: ReplyQueues,
@@ -90,6 +105,41 @@ impl Catalog {
     /// The texts that a catalog names instead of containing them: files, or `secret://name`.
     pub fn references(text: &str) -> Result<Vec<String>, CatalogError> {
         wire::references(text)
+    }
+
+    /// Why the tool of that id, which the catalog names, cannot be called.
+    pub fn not_executable_tool(&self, id: &ToolId) -> Option<&NotExecutable> {
+        self.unusable.tools.get(id).map(Arc::as_ref)
+    }
+
+    /// Why no tool of the server of that id, which the catalog names, can be called.
+    pub fn not_executable_server(&self, id: &ServerId) -> Option<&NotExecutable> {
+        self.unusable.servers.get(id).map(Arc::as_ref)
+    }
+
+    /// Every tool that the catalog names and that cannot be called, by id.
+    pub fn not_executable_tools(&self) -> impl Iterator<Item = (&ToolId, &NotExecutable)> {
+        self.unusable.tools.iter().map(|(id, found)| (id, found.as_ref()))
+    }
+
+    /// Every server that the catalog names and that cannot be called, by id.
+    pub fn not_executable_servers(&self) -> impl Iterator<Item = (&ServerId, &NotExecutable)> {
+        self.unusable.servers.iter().map(|(id, found)| (id, found.as_ref()))
+    }
+
+    /// What it says that has no effect, or another one than its author may expect.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+
+    /// The secrets that it wrote out, of which it holds references now.
+    pub fn written_secrets(&self) -> &[WrittenSecret] {
+        &self.written
+    }
+
+    /// The same, to be stored. They have to be stored before it is gone by.
+    pub fn take_written_secrets(&mut self) -> Vec<WrittenSecret> {
+        std::mem::take(&mut self.written)
     }
 
     /// The digest of all it was made of. Two catalogs with one digest are the same.

@@ -127,6 +127,12 @@ impl WireTenants {
 impl Sender {
     fn parse(entry: &str, value: Value) -> Result<Self, CatalogError> {
         if value.is_object() {
+            // serde reads a struct from an array, too.
+            if let Some(user) = value.get("user").filter(|user| !user.is_object()) {
+                let text =
+                    format!("is {}; accepted is an object {{\"id\", \"type\", \"roles\"}}", json::kind(user));
+                return Err(problem(&json::below(entry, "user"), text));
+            }
             let WireSender { tenants, user } = json::typed(entry, value)?;
             return Ok(Self { tenants: Tenants::parse(entry, &tenants)?, user: Some(user) });
         }

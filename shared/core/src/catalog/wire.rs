@@ -1,23 +1,24 @@
 //! Owns the forms of a catalog, and the order in which its parts are read and checked.
 //!
 //! A catalog is an object in our own form, whose sections `pika` and `idp` hold (or name) what Pika and the GenAI IDP
-//! accelerator write; or such an array by itself.
+//! accelerator write; or such an array by itself; or the file in which another program keeps its MCP servers.
 //!
 //! **Invariant:** an error names the server or tool by its id wherever it has one.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::clients::{self, Imported};
+use super::laptop::Laptop;
+use super::parts::{Checked, Parts};
 use super::pins::Pins;
+use super::strangers;
 use super::tenants::{ReplyQueues, WireTenants};
-use super::tool::{Draft, WireTool};
-use super::{Catalog, CatalogError, Offered, Programs, Server, Tool, idp, json, names, pika, problem};
+use super::tool::WireTool;
+use super::{Catalog, CatalogError, Programs, idp, json, pika, problem};
 use crate::digest::Digest;
-use crate::ids::{ServerId, ToolId};
 
 /// What a catalog needs beside its own text. A text may be a secret as a whole, so it does not print.
 #[derive(Clone, Default)]
@@ -30,6 +31,8 @@ pub struct Material {
     pub programs: Programs,
     /// Whether the text itself may write out the secrets of Pika's and the IDP accelerator's forms.
     pub literals: Literals,
+    /// The machine of somebody who tries it out; without it placeholders and secrets that are written out are refused.
+    pub laptop: Option<Laptop>,
 }
 
 /// Whether Pika's and the IDP accelerator's forms may hold secrets themselves. Our own form never may.
@@ -68,7 +71,7 @@ impl Material {
 #[serde(deny_unknown_fields)]
 struct WireCatalog {
     #[serde(default)]
-    servers: Option<Vec<Value>>,
+    servers: Option<Value>,
     #[serde(default)]
     tools: Vec<Value>,
     #[serde(default)]
@@ -85,17 +88,18 @@ struct WireCatalog {
 
 /// Reads and checks a catalog.
 pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogError> {
-    let (wire, bare) = sections(text)?;
-    let mut parts = Parts::default();
-    for server in entries::<Server>("servers", wire.servers.unwrap_or_default())? {
-        let entry = format!("servers.{}", server.id);
-        let server = server.placed(&entry, material.programs)?;
-        parts.servers.push((entry, server, Literals::Refused));
+    let Sections { wire, bare, imported } = sections(text)?;
+    let mut parts = Parts::new(material);
+    for (entry, server) in own_servers(wire.servers)? {
+        parts.own_server(&entry, server)?;
     }
-    for tool in entries::<WireTool>("tools", wire.tools)? {
+    for (i, tool) in wire.tools.into_iter().enumerate() {
+        let entry = entry_of("tools", i, &tool);
+        let tool: WireTool = json::typed(&entry, tool)?;
         let entry = format!("tools.{}", tool.id);
         parts.tools.push((entry.clone(), tool.draft(&entry)?));
     }
+    parts.imported(imported);
     if let Some(section) = wire.pika {
         let (section, literals) = included("pika", section, material)?;
         pika::read(&mut parts, section, literals)?;
@@ -114,16 +118,22 @@ pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogE
         let text = "names nobody; list tenants under `queue` or `senders`, or `\"queue\": [\"*\"]`";
         return Err(problem("tenants", text));
     }
-    let (servers, tools) = parts.check()?;
+    let Checked { servers, tools, offered, unusable, settled } = parts.check()?;
     let mut pins = Pins::default();
     for tool in tools.values() {
         tool.add_pins(&mut pins)?;
     }
-    pins.section(wire.pins, &servers)?;
+    let of_usable = |target: &String| {
+        target.split_once('/').is_none_or(|(server, _)| !unusable.servers.contains_key(server))
+    };
+    pins.section(wire.pins.into_iter().filter(|(target, _)| of_usable(target)).collect(), &servers)?;
     Ok(Catalog {
-        offered: offered(&tools),
+        offered,
         servers,
         tools,
+        unusable,
+        remarks: settled.remarks,
+        written: settled.secrets,
         speakers,
         sessions,
         reply_queues: ReplyQueues::parse(wire.reply_queues)?,
@@ -134,36 +144,130 @@ pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogE
 
 /// The texts that the sections name.
 pub(super) fn references(text: &str) -> Result<Vec<String>, CatalogError> {
-    let (wire, _) = sections(text)?;
+    let Sections { wire, .. } = sections(text)?;
     let named = [wire.pika, wire.idp].into_iter().flatten();
     Ok(named.filter_map(|section| section.as_str().map(str::to_owned)).collect())
 }
 
-/// The sections, and whether the text was an array by itself.
-fn sections(text: &str) -> Result<(WireCatalog, bool), CatalogError> {
-    let value = json::value("the text", text)?;
-    if let Value::Array(items) = &value {
-        let of_idp = items.first().is_some_and(|item| item.get("mcp_url").is_some());
-        let empty = WireCatalog::default();
-        let wire = if of_idp {
-            WireCatalog { idp: Some(value), ..empty }
-        } else {
-            WireCatalog { pika: Some(value), ..empty }
-        };
-        return Ok((wire, true));
+/// What a text holds.
+#[derive(Debug, Default)]
+struct Sections {
+    wire: WireCatalog,
+    /// Whether it is of a form that cannot say who may speak.
+    bare: bool,
+    imported: Imported,
+}
+
+fn sections(text: &str) -> Result<Sections, CatalogError> {
+    let value = match json::value("the text", text) {
+        Ok(value) => value,
+        Err(error) => return Err(strangers::of_text(text).map_or(error, |text| problem("the text", text))),
+    };
+    let of_pika = |pika: Value| Sections {
+        wire: WireCatalog { pika: Some(pika), ..WireCatalog::default() },
+        bare: true,
+        ..Sections::default()
+    };
+    if pika::is_whole(&value) {
+        return Ok(of_pika(value));
     }
-    let misplaced = |word: &str| value.get(word).is_some();
-    if misplaced("mcp_url") || misplaced("executionType") {
-        let what =
-            if misplaced("mcp_url") { "one agent of an external MCP agents secret" } else { "one Pika tool" };
+    let mut file = match value {
+        Value::Object(file) => file,
+        Value::Array(_) => {
+            let of_idp = value.get(0).is_some_and(|item| item.get("mcp_url").is_some());
+            return match strangers::of_value(&value).filter(|_| !of_idp) {
+                Some(text) => Err(problem("the text", text)),
+                None if of_idp => Ok(Sections {
+                    wire: WireCatalog { idp: Some(value), ..WireCatalog::default() },
+                    bare: true,
+                    ..Sections::default()
+                }),
+                None => Ok(of_pika(value)),
+            };
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            let text = format!(
+                "is {}; accepted is an object with `servers`, or a file with `mcpServers`",
+                json::kind(&other)
+            );
+            return Err(problem("the text", text));
+        }
+    };
+    if let Some(what) = single(&file) {
         let text = format!("is a single object, {what}; put it into an array: [{{..}}]");
         return Err(problem("the text", text));
     }
-    let wire: WireCatalog = json::typed("", value)?;
-    if wire.servers.is_none() && wire.pika.is_none() && wire.idp.is_none() {
+    let imported = clients::take(&mut file);
+    let is_foreign = imported.is_some();
+    let own = |key: &String| clients::SECTIONS.contains(&key.as_str()) && key != "tools";
+    if !is_foreign && !file.keys().any(own) {
+        let value = Value::Object(std::mem::take(&mut file));
+        if let Some(text) = strangers::of_value(&value) {
+            return Err(problem("the text", text));
+        }
+        json::typed::<WireCatalog>("", value)?;
+        let text =
+            "is missing; give at least one of `servers`, `pika` and `idp`, or a file with `mcpServers`";
+        return Err(problem("servers", text));
+    }
+    let wire: WireCatalog = json::typed("", Value::Object(file))?;
+    if !is_foreign && wire.servers.is_none() && wire.pika.is_none() && wire.idp.is_none() {
         return Err(problem("servers", "is missing; give at least one of `servers`, `pika` and `idp`"));
     }
-    Ok((wire, false))
+    let bare = is_foreign && wire.tenants.is_none();
+    Ok(Sections { wire, bare, imported: imported.unwrap_or_default() })
+}
+
+/// What a file is that holds one entry of a form that is an array.
+fn single(file: &Map<String, Value>) -> Option<&'static str> {
+    if file.contains_key("mcp_url") {
+        return Some("one agent of an external MCP agents secret");
+    }
+    file.contains_key("executionType").then_some("one Pika tool")
+}
+
+/// The servers of our own form: a list, or a map by id.
+fn own_servers(servers: Option<Value>) -> Result<Vec<(String, Value)>, CatalogError> {
+    match servers {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(servers)) => Ok(servers
+            .into_iter()
+            .enumerate()
+            .map(|(i, server)| (entry_of("servers", i, &server), server))
+            .collect()),
+        Some(Value::Object(servers)) => servers
+            .into_iter()
+            .map(|(id, mut server)| {
+                let entry = format!("servers.{id}");
+                let Some(fields) = server.as_object_mut() else {
+                    return Err(problem(
+                        &entry,
+                        format!("is {}; accepted is an object", json::kind(&server)),
+                    ));
+                };
+                match fields.get("id") {
+                    Some(other) if other.as_str() != Some(&id) => Err(problem(
+                        &format!("{entry}.id"),
+                        "differs from the key it stands under; leave it out",
+                    )),
+                    Some(_) | None => {
+                        fields.insert("id".to_owned(), Value::String(id));
+                        Ok((entry, server))
+                    }
+                }
+            })
+            .collect(),
+        Some(other @ (Value::Bool(_) | Value::Number(_) | Value::String(_))) => {
+            let text = format!("is {}; accepted is a list, or an object by id", json::kind(&other));
+            Err(problem("servers", text))
+        }
+    }
+}
+
+/// The place of an entry: its id, or its number where it has none.
+fn entry_of(section: &str, i: usize, value: &Value) -> String {
+    let id = value.get("id").and_then(Value::as_str);
+    id.map_or_else(|| format!("{section}[{i}]"), |id| format!("{section}.{id}"))
 }
 
 /// The section itself, or the text it names, and whether that may write out secrets.
@@ -176,63 +280,4 @@ fn included(entry: &str, section: Value, material: &Material) -> Result<(Value, 
             .map(|value| (value, Literals::of_reference(&name))),
         None => Err(problem(entry, format!("names `{name}`, which was not read along with the catalog"))),
     }
-}
-
-/// What the sections give, each with its place for errors.
-#[derive(Debug, Default)]
-pub(super) struct Parts {
-    pub(super) servers: Vec<(String, Server, Literals)>,
-    pub(super) tools: Vec<(String, Draft)>,
-}
-
-type Servers = HashMap<ServerId, Arc<Server>>;
-type Tools = BTreeMap<ToolId, Arc<Tool>>;
-
-impl Parts {
-    fn check(self) -> Result<(Servers, Tools), CatalogError> {
-        let mut servers = Servers::new();
-        for (entry, server, literals) in self.servers {
-            server.check(&entry, literals)?;
-            if servers.insert(server.id.clone(), Arc::new(server)).is_some() {
-                return Err(problem(&entry, "stands twice; give each server an id of its own"));
-            }
-        }
-        let mut tools = Tools::new();
-        for (entry, draft) in self.tools {
-            let tool = draft.check(&entry, &servers)?;
-            if tools.insert(tool.id.clone(), Arc::new(tool)).is_some() {
-                return Err(problem(&entry, "stands twice; give each tool an id of its own"));
-            }
-        }
-        names::check(tools.values(), &servers)?;
-        Ok((servers, tools))
-    }
-}
-
-/// The entries of a section; an error names the entry by its id, or by its place where it has none.
-fn entries<T: DeserializeOwned>(section: &str, values: Vec<Value>) -> Result<Vec<T>, CatalogError> {
-    let read = |(i, value): (usize, Value)| {
-        let id = value.get("id").and_then(Value::as_str);
-        let entry = id.map_or_else(|| format!("{section}[{i}]"), |id| format!("{section}.{id}"));
-        json::typed(&entry, value)
-    };
-    values.into_iter().enumerate().map(read).collect()
-}
-
-/// Which tool a server's own name stands for. Where several offer it, the first by id: the same on every worker.
-fn offered(tools: &Tools) -> HashMap<ServerId, Offered> {
-    let mut offered: HashMap<ServerId, Offered> = HashMap::new();
-    for tool in tools.values() {
-        let Some(server) = tool.server() else {
-            continue;
-        };
-        let names = offered.entry(server.id.clone()).or_default();
-        if tool.open {
-            names.open.get_or_insert_with(|| tool.clone());
-        }
-        for function in &tool.functions {
-            names.by_name.entry(function.name.clone()).or_insert_with(|| tool.clone());
-        }
-    }
-    offered
 }

@@ -35,6 +35,11 @@ pub enum Setting {
 }
 
 impl Sensitive {
+    /// A text that a definition writes out.
+    pub(crate) fn written(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The text, for the one place that sends it or reads the secret it names.
     pub fn expose(&self) -> &str {
         &self.0

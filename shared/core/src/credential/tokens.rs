@@ -4,6 +4,7 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use url::Url;
 
 use super::{Secret, Setting, text};
@@ -36,9 +37,12 @@ pub struct ClientCredentials {
     /// The authorization server whose metadata are believed; the server's own word if it is not given.
     #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
     pub issuer: Option<Url>,
-    /// What the token is asked for.
-    #[serde(default)]
+    /// What the token is asked for: a list, or one text with blanks.
+    #[serde(default, alias = "scope", deserialize_with = "scopes")]
     pub scopes: Vec<String>,
+    /// Whom the token is for, where the authorization server wants that as `audience` (Auth0 and others, before RFC 8707).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
     /// The resource indicator (RFC 8707) in place of the server's address; `none` sends none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
@@ -114,6 +118,25 @@ impl ClientCredentials {
             );
         }
         Ok(self)
+    }
+}
+
+/// A list of scopes, or the text that a token request carries, in which blanks stand between them.
+pub(crate) fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text.split_whitespace().map(str::to_owned).collect()),
+        Value::Null => Ok(Vec::new()),
+        Value::Array(list) => {
+            let text = |scope: Value| match scope {
+                Value::String(text) => Some(text),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+            };
+            let list: Option<Vec<_>> = list.into_iter().map(text).collect();
+            list.ok_or_else(|| D::Error::custom("is not a list of texts; give one scope an entry"))
+        }
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+            Err(D::Error::custom("is neither a list of texts nor a text"))
+        }
     }
 }
 

@@ -3,10 +3,17 @@
 //! The wire type is private; a [`CallRequest`] exists only if every rule holds. The JSON Schema that is published as
 //! `docs/call-request.schema.json` is generated from the same type.
 //!
+//! A body that something on its way has wrapped is opened where that is unambiguous (`envelope`).
+//!
 //! **Invariant:** no field is ever ignored silently: an unknown one refuses the message.
 
 mod ask;
+mod envelope;
+mod lenient;
 mod resume;
+mod suggest;
+mod syntax;
+mod target;
 mod wire;
 
 use schemars::JsonSchema;
@@ -16,9 +23,11 @@ use serde_json::value::RawValue;
 use crate::call::Caller;
 use crate::digest::Digest;
 use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
+use crate::payload::{ArgumentsRef, ObjectAt};
 use crate::time::Timestamp;
 
 pub use ask::Ask;
+pub use envelope::sns_attribute;
 pub use resume::Resume;
 pub use wire::{derive_call_id, request_schema};
 
@@ -41,6 +50,9 @@ pub struct CallRequest {
     pub operation: Operation,
     /// A JSON object, byte for byte as it was sent: the tool's, or what the operation needs, see [`Ask`].
     pub arguments: Box<RawValue>,
+    /// Where the arguments are until [`CallRequest::with_arguments`] has them: `arguments` is `{}` then, and `digest` that of a question
+    /// that nobody asks.
+    pub arguments_ref: Option<Box<ArgumentsRef>>,
     /// The conversation this call belongs to.
     pub session: Option<SessionId>,
     /// Who asks, for the tool's access rules.
@@ -72,7 +84,8 @@ pub struct CallRequest {
 impl CallRequest {
     /// Whether a digest that is stored with that caller is the one of this request.
     pub fn is_of(&self, stored: &Digest, caller: Option<&Caller>) -> bool {
-        *stored == self.digest || self.earlier_for(caller) == Some(stored)
+        // Of arguments that were not loaded the digest says nothing.
+        self.arguments_ref.is_some() || *stored == self.digest || self.earlier_for(caller) == Some(stored)
     }
 
     /// A worker of an earlier version wrote no caller into a row, and the digest that it knew.
@@ -186,7 +199,8 @@ pub struct User {
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The user's roles, for access rules.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Option<Vec<String>>")]
     pub roles: Vec<String>,
 }
 
@@ -197,6 +211,7 @@ pub struct Group {
     /// The group's id within the tenant.
     pub id: GroupId,
     /// How many calls it has.
+    #[serde(deserialize_with = "lenient::needed_whole")]
     #[schemars(range(min = 1, max = 1000))]
     pub size: u32,
 }
@@ -228,6 +243,7 @@ pub enum Priority {
 #[serde(deny_unknown_fields)]
 pub struct RetryWish {
     /// At most this many attempts, the first included; the tool's own limit stays the upper bound.
+    #[serde(deserialize_with = "lenient::needed_whole")]
     #[schemars(range(min = 1, max = 100))]
     pub max_attempts: u32,
 }
@@ -267,4 +283,6 @@ pub struct Malformed {
     pub reply: Option<Reply>,
     /// The digest of the whole text.
     pub digest: Digest,
+    /// The object in which an SQS extended client put the body, where the text is its pointer.
+    pub pointer: Option<ObjectAt>,
 }

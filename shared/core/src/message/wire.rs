@@ -2,19 +2,23 @@
 //!
 //! **Invariant:** a [`CallRequest`] is made here alone, after every rule has held.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::envelope::{self, Found};
+use super::suggest::with_suggestion;
+use super::target::target;
 use super::{
     CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RequestError,
-    Resume, RetryWish, Target, TimeLimit, User,
+    Resume, RetryWish, Target, TimeLimit, User, lenient, syntax,
 };
 use crate::canonical::Node;
 use crate::catalog::kind;
 use crate::complaint::{place, without_values};
 use crate::digest::{Digest, RequestDigest};
 use crate::ids::{CallId, CallKey, ServerId, SessionId, Tenant, ToolId};
+use crate::payload::{ArgumentsRef, MAX_PAYLOAD_BYTES, ReferenceError};
 use crate::time::Timestamp;
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -23,18 +27,30 @@ use crate::time::Timestamp;
     title = "toolfleet call request",
     description = "The body of an SQS message that asks for one tool call.",
     extend("allOf" = [
-        {"oneOf": [{"required": ["call_id"]}, {"required": ["idempotency_key"]}]},
-        {"oneOf": [{"required": ["tool"]}, {"required": ["server"]}]},
+        {"oneOf": [{"required": ["call_id"], "properties": {"call_id": {"type": "string"}}}, {"required": ["idempotency_key"], "properties": {"idempotency_key": {"type": "string"}}}]},
+        {"oneOf": [{"required": ["tool"], "properties": {"tool": {"type": "string"}}}, {"required": ["server"], "properties": {"server": {"type": "string"}}}]},
         {
-            "if": {"properties": {"operation": {"not": {"const": "tools/call"}}}, "required": ["operation"]},
-            "then": {"required": ["server"], "not": {"required": ["name"]}}
-        }
+            "if": {
+                "properties": {"operation": {"not": {"enum": ["tools/call", null]}}},
+                "required": ["operation"]
+            },
+            "then": {"allOf": [{"required": ["server"], "properties": {"server": {"type": "string"}}}, {"not": {"required": ["name"], "properties": {"name": {"type": "string"}}}}]}
+        },
+        {"if": {"required": ["name"], "properties": {"name": {"type": "string"}}}, "then": {"required": ["server"], "properties": {"server": {"type": "string"}}}},
+        {"not": {"required": ["arguments", "arguments_ref"], "properties": {
+            "arguments": {"not": {"type": "null"}},
+            "arguments_ref": {"not": {"type": "null"}}
+        }}},
+        {"if": {"required": ["function"], "properties": {"function": {"type": "string"}}}, "then": {"required": ["tool"], "properties": {"tool": {"type": "string"}}}}
     ]),
-    extend("dependentRequired" = {"name": ["server"], "function": ["tool"]}),
-    extend("not" = {"required": ["deadline", "timeout_ms"]})
+    extend("not" = {"required": ["deadline", "timeout_ms"], "properties": {
+        "deadline": {"not": {"type": "null"}},
+        "timeout_ms": {"not": {"type": "null"}}
+    }})
 )]
 struct WireRequest {
     /// The version of this contract: 1.
+    #[serde(deserialize_with = "lenient::needed_whole")]
     #[schemars(range(min = 1, max = 1))]
     v: u32,
     /// The call's id, unique within the tenant. Give this or `idempotency_key`.
@@ -58,51 +74,64 @@ struct WireRequest {
     /// The tool's name on that server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// A JSON object: the tool's arguments; `{"uri"}` for `resources/read`; `{"name", "arguments"}` for `prompts/get`; `{}` for
-    /// all pages of a listing, or `{"cursor"}` for one.
-    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
-    arguments: Box<RawValue>,
+    /// A JSON object, or the same as a JSON text; left out it is `{}`: the tool's arguments; `{"uri"}` for `resources/read`;
+    /// `{"name", "arguments"}` for `prompts/get`; `{}` for all pages of a listing, or `{"cursor"}` for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "arguments_schema")]
+    arguments: Option<Box<RawValue>>,
+    /// The same in an S3 object, in place of `arguments`: for what is too large for a message. The fleet reads its own bucket below
+    /// `TENANT/`, and those that its operator lists.
+    #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
+    arguments_ref: Option<ArgumentsRef>,
     /// What to do; `tools/call` unless told.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "is_default")]
+    #[schemars(with = "Option<Operation>")]
     operation: Operation,
     /// The conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<SessionId>,
     /// Who asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
     user: Option<User>,
     /// The agent that asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     agent: Option<String>,
     /// The calls of one agent turn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
     group: Option<Group>,
     /// The instant after which the call is worth nothing. Give this or `timeout_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
     /// The same as milliseconds after the message was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::whole", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     timeout_ms: Option<u64>,
     /// How urgent it is.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "is_default")]
+    #[schemars(with = "Option<Priority>")]
     priority: Priority,
     /// A wish for fewer attempts than the tool allows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
     retry: Option<RetryWish>,
     /// The caller's promise that running the call twice does no harm.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "is_default")]
+    #[schemars(with = "Option<bool>")]
     idempotent: bool,
     /// Whether a stored answer of an equal call will do.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "is_default")]
+    #[schemars(with = "Option<bool>")]
     cache: bool,
     /// Where the notice goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reply: Option<Reply>,
     /// Goes on with a call that ended as `input_required`: the same request under an id of its own, with the answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
     resume: Option<Resume>,
+}
+
+fn arguments_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": ["object", "string", "null"], "contentMediaType": "application/json"})
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -110,18 +139,46 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl CallRequest {
-    /// Reads a message body.
+    /// Reads a message body, or the request that something on its way has wrapped.
     pub fn decode(body: &str) -> Result<Self, Box<Malformed>> {
-        Self::read(body).map_err(|error| {
-            let (addressed, reply) = salvage(body);
-            Box::new(Malformed { error, addressed, reply, digest: Digest::of_text(body) })
-        })
+        Self::decode_within(body, MAX_BODY_BYTES)
     }
 
-    fn read(body: &str) -> Result<Self, RequestError> {
-        if body.len() > MAX_BODY_BYTES {
+    /// The same for a text that is no message as it stands: one that was stored in S3, or whose arguments will be.
+    pub fn decode_large(body: &str) -> Result<Self, Box<Malformed>> {
+        Self::decode_within(body, usize::try_from(MAX_PAYLOAD_BYTES).unwrap_or(usize::MAX))
+    }
+
+    fn decode_within(body: &str, most: usize) -> Result<Self, Box<Malformed>> {
+        let error = match Self::read(body, most) {
+            Ok(request) => return Ok(request),
+            Err(error) => error,
+        };
+        let found = if body.len() > most { Found::Nothing } else { envelope::open(body) };
+        let mut pointer = None;
+        let (error, (addressed, reply)) = match found {
+            Found::Nothing => (error, salvage(body)),
+            Found::Named(sentence) => (fault("body", sentence), (None, None)),
+            Found::Elsewhere(at) => {
+                pointer = Some(at);
+                let text = "is the pointer of an SQS extended client to a body in S3 that this fleet does not read; let an operator list \
+                            its bucket in TOOLFLEET_PAYLOAD_SOURCES, or send the request itself as the body";
+                (fault("body", text), (None, None))
+            }
+            Found::Inside(text, through) => match Self::read(&text, most) {
+                Ok(request) => return Ok(request),
+                Err(RequestError { field, problem }) => {
+                    (fault(&field, envelope::within(&through, problem)), salvage(&text))
+                }
+            },
+        };
+        Err(Box::new(Malformed { error, addressed, reply, digest: Digest::of_text(body), pointer }))
+    }
+
+    fn read(body: &str, most: usize) -> Result<Self, RequestError> {
+        if body.len() > most {
             let found = body.len();
-            return Err(fault("body", format!("has {found} bytes; accepted are at most {MAX_BODY_BYTES}")));
+            return Err(fault("body", format!("has {found} bytes; accepted are at most {most}")));
         }
         check_version(body)?;
         let mut json = serde_json::Deserializer::from_str(body);
@@ -133,7 +190,7 @@ impl CallRequest {
                 let fields = "`sqs_queue_url`, `sns_topic_arn`, `event_bridge_bus`, `webhook_id`";
                 return fault(field, format!("takes exactly one of {fields}"));
             }
-            fault(field, without_values(&e.inner().to_string()))
+            fault(field, with_suggestion(without_values(&e.inner().to_string())))
         })?;
         json.end().map_err(|e| fault("body", e.to_string()))?;
         Self::from_wire(wire)
@@ -151,7 +208,15 @@ impl CallRequest {
             }
         };
         let target = target(wire.tool, wire.function, wire.server, wire.name, wire.operation)?;
-        let arguments = object("arguments", wire.arguments.get())?;
+        let referred = wire.arguments_ref.map(Box::new);
+        if let Some(reference) = &referred {
+            check_reference(reference, wire.arguments.is_some())?;
+        }
+        let given = arguments_of(wire.arguments)?;
+        // A reference stands for its arguments until they are loaded.
+        let stand_in = referred.as_ref().map(serde_json::to_string).transpose();
+        let stand_in = stand_in.map_err(|e| fault("arguments_ref", without_values(&e.to_string())))?;
+        let arguments = object("arguments", stand_in.as_deref().unwrap_or(given.get()))?;
         if let Some(resume) = &wire.resume {
             check_resume(resume, &call_id, wire.operation)?;
         }
@@ -182,7 +247,8 @@ impl CallRequest {
             idempotency_key: wire.idempotency_key,
             target,
             operation: wire.operation,
-            arguments: wire.arguments,
+            arguments: given,
+            arguments_ref: referred,
             session: wire.session,
             user: wire.user,
             agent: wire.agent,
@@ -197,12 +263,45 @@ impl CallRequest {
             digest,
             earlier_digest: earlier,
         };
-        request.ask()?;
+        if request.arguments_ref.is_none() {
+            request.ask()?;
+        }
+        Ok(request)
+    }
+
+    /// The same request with the arguments that its reference stands for.
+    ///
+    /// # Errors
+    /// The text is not the arguments of such a request.
+    pub fn with_arguments(self, text: String) -> Result<Self, RequestError> {
+        let wrong =
+            |error: RequestError| RequestError { field: format!("arguments_ref: {}", error.field), ..error };
+        let not_json = |e: serde_json::Error| {
+            fault("arguments", format!("is not valid JSON: {}", without_values(&e.to_string())))
+        };
+        let given: Box<RawValue> = serde_json::from_str(&text).map_err(not_json).map_err(wrong)?;
+        let resume = self.resume.as_ref().map(serde_json::to_string).transpose();
+        let resume = resume.map_err(|e| fault("resume", without_values(&e.to_string())))?;
+        let resume = resume.as_deref().map(|text| object("resume", text)).transpose()?;
+        let arguments = object("arguments", given.get()).map_err(wrong)?;
+        let RequestDigest { digest, earlier } =
+            RequestDigest::of(self.operation.as_str(), &self.target.to_string(), &arguments, resume.as_ref());
+        let request = Self { arguments: given, arguments_ref: None, digest, earlier_digest: earlier, ..self };
+        request.ask().map_err(wrong)?;
         Ok(request)
     }
 
     /// The message body of this request. Reading it gives an equal request.
     pub fn encode(&self) -> String {
+        self.encoded(self.arguments_ref.as_deref())
+    }
+
+    /// The same with its arguments in an object.
+    pub fn encode_by_reference(&self, arguments: &ArgumentsRef) -> String {
+        self.encoded(Some(arguments))
+    }
+
+    fn encoded(&self, by_reference: Option<&ArgumentsRef>) -> String {
         let (tool, function, server, name) = match self.target.clone() {
             Target::Tool { id, function } => (Some(id), function, None, None),
             Target::OnServer { server, name } => (None, None, Some(server), Some(name)),
@@ -222,7 +321,8 @@ impl CallRequest {
             function,
             server,
             name,
-            arguments: self.arguments.clone(),
+            arguments: by_reference.is_none().then(|| self.arguments.clone()),
+            arguments_ref: by_reference.cloned(),
             operation: self.operation,
             session: self.session.clone(),
             user: self.user.clone(),
@@ -270,53 +370,6 @@ pub fn derive_call_id(tenant: &Tenant, key: &str) -> Result<CallId, RequestError
     CallId::parse(format!("ik-{}", digest.short(40))).map_err(|e| fault("idempotency_key", e.to_string()))
 }
 
-fn target(
-    tool: Option<ToolId>,
-    function: Option<String>,
-    server: Option<ServerId>,
-    name: Option<String>,
-    operation: Operation,
-) -> Result<Target, RequestError> {
-    if operation != Operation::ToolsCall {
-        return asked_server(tool, server, name, operation);
-    }
-    match (tool, server) {
-        (Some(_), None) if name.is_some() => {
-            Err(fault("name", "belongs to `server`; a registered tool's function is named by `function`"))
-        }
-        (Some(id), None) => Ok(Target::Tool { id, function }),
-        (None, Some(_)) if function.is_some() => {
-            Err(fault("function", "belongs to `tool`; beside `server` the tool is named by `name`"))
-        }
-        (None, Some(server)) => match name {
-            Some(name) if !name.is_empty() && name.len() <= 256 => Ok(Target::OnServer { server, name }),
-            Some(_) => Err(fault("name", "must have 1 to 256 bytes")),
-            None => Err(fault("name", "is missing: beside `server`, `tools/call` needs the tool's `name`")),
-        },
-        (None, None) => Err(fault("tool", "is missing: give `tool`, or `server` and `name`")),
-        (Some(_), Some(_)) => Err(fault("server", "stands beside `tool`: give one of the two")),
-    }
-}
-
-/// What is not a tool call is asked of a server, whichever tools are registered of it.
-fn asked_server(
-    tool: Option<ToolId>,
-    server: Option<ServerId>,
-    name: Option<String>,
-    operation: Operation,
-) -> Result<Target, RequestError> {
-    let operation = operation.as_str();
-    if tool.is_some() {
-        return Err(fault("tool", format!("belongs to `tools/call`; `{operation}` is asked of a `server`")));
-    }
-    if name.is_some() {
-        let text = format!("belongs to `tools/call`; what `{operation}` needs stands in `arguments`");
-        return Err(fault("name", text));
-    }
-    let missing = || fault("server", format!("is missing: `{operation}` is asked of a server"));
-    server.map(|server| Target::Server { server }).ok_or_else(missing)
-}
-
 fn check_resume(resume: &Resume, call_id: &CallId, operation: Operation) -> Result<(), RequestError> {
     match operation {
         Operation::ToolsCall | Operation::ResourcesRead | Operation::PromptsGet => {}
@@ -352,11 +405,15 @@ fn check_version(body: &str) -> Result<(), RequestError> {
         return Err(fault("body", format!("{found}; accepted is a JSON object, which starts with `{{`")));
     }
     let not_json = |e: serde_json::Error| {
-        fault("body", format!("is not valid JSON: {}", without_values(&e.to_string())))
+        let habit = syntax::habit(body, &e).map_or_else(String::new, |habit| format!("; {habit}"));
+        fault("body", format!("is not valid JSON: {}{habit}", without_values(&e.to_string())))
     };
     let version: Version = serde_json::from_str(body).map_err(not_json)?;
     match version.v {
-        Some(v) if v.as_u64() == Some(REQUEST_VERSION.into()) => Ok(()),
+        Some(v) if v.as_f64() == Some(REQUEST_VERSION.into()) => Ok(()),
+        Some(serde_json::Value::String(_)) => {
+            Err(fault("v", format!("is a text; write the number without quotes: {REQUEST_VERSION}")))
+        }
         Some(v) => {
             let found =
                 v.as_u64().filter(|v| *v < 1_000).map_or_else(|| kind(&v).to_owned(), |v| v.to_string());
@@ -367,17 +424,36 @@ fn check_version(body: &str) -> Result<(), RequestError> {
 }
 
 fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
+    // Whoever wrote these names, or a number, looks for the answer under that very id.
     #[derive(Deserialize)]
     struct Address {
+        #[serde(alias = "tenantId", alias = "tenant_id")]
         tenant: Option<serde_json::Value>,
+        #[serde(alias = "callId", alias = "callID")]
         call_id: Option<serde_json::Value>,
+        #[serde(alias = "idempotencyKey")]
         idempotency_key: Option<serde_json::Value>,
         reply: Option<serde_json::Value>,
     }
-    let Ok(address) = serde_json::from_str::<Address>(body) else {
+    // serde reads a struct from an array, too.
+    if !body.trim_start().starts_with('{') {
+        return (None, None);
+    }
+    let mended = || syntax::with_null_for_no_numbers(body).and_then(|text| serde_json::from_str(&text).ok());
+    let Some(address) = serde_json::from_str::<Address>(body).ok().or_else(mended) else {
         return (None, None);
     };
-    let text = |value: &Option<serde_json::Value>| value.as_ref().and_then(|v| v.as_str()).map(str::to_owned);
+    let text = |value: &Option<serde_json::Value>| match value {
+        Some(serde_json::Value::String(text)) => Some(text.clone()),
+        Some(serde_json::Value::Number(number)) => Some(number.to_string()),
+        Some(
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_),
+        )
+        | None => None,
+    };
     let tenant = text(&address.tenant).and_then(|t| Tenant::parse(t).ok());
     let key = tenant.and_then(|tenant| {
         let call_id = match (text(&address.call_id), text(&address.idempotency_key)) {
@@ -388,6 +464,41 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
         Some(CallKey { tenant, call_id })
     });
     (key, address.reply.and_then(|r| serde_json::from_value(r).ok()))
+}
+
+/// The arguments as an object: what was left out is an empty one, and a text is what it holds.
+fn check_reference(reference: &ArgumentsRef, beside_arguments: bool) -> Result<(), RequestError> {
+    if beside_arguments {
+        return Err(fault("arguments_ref", "stands beside `arguments`: give one of the two"));
+    }
+    let wrong = |error: ReferenceError| fault(&format!("arguments_ref.{}", error.field), error.problem);
+    reference.object().map(drop).map_err(wrong)
+}
+
+fn arguments_of(given: Option<Box<RawValue>>) -> Result<Box<RawValue>, RequestError> {
+    let wrong = |problem: String| fault("arguments", problem);
+    let raw = |text: String| RawValue::from_string(text).map_err(|e| wrong(without_values(&e.to_string())));
+    let Some(given) = given else {
+        return raw("{}".to_owned());
+    };
+    if !given.get().starts_with('"') {
+        return Ok(given);
+    }
+    let text: String =
+        serde_json::from_str(given.get()).map_err(|e| wrong(without_values(&e.to_string())))?;
+    let text = text.trim();
+    if text.is_empty() || text == "null" {
+        return raw("{}".to_owned());
+    }
+    if !text.starts_with('{') {
+        return Err(wrong(
+            "is a text without a JSON object; accepted is a JSON object, or one as a text".to_owned(),
+        ));
+    }
+    RawValue::from_string(text.to_owned()).map_err(|e| {
+        let habit = syntax::habit(text, &e).map_or_else(String::new, |habit| format!("; {habit}"));
+        wrong(format!("is a text that is not valid JSON: {}{habit}", without_values(&e.to_string())))
+    })
 }
 
 /// The parts of a JSON object. What can be neither compared nor checked is refused: a text that is too deep, an exponent without end.
@@ -405,7 +516,7 @@ fn bounded(field: &str, value: Option<u32>, max: u32) -> Result<(), RequestError
     }
 }
 
-fn fault(field: &str, problem: impl Into<String>) -> RequestError {
+pub(super) fn fault(field: &str, problem: impl Into<String>) -> RequestError {
     RequestError { field: field.to_owned(), problem: problem.into() }
 }
 

@@ -1,7 +1,7 @@
 //! The catalog: what is accepted, what is refused by name, who may speak for whom.
 
 use serde_json::json;
-use toolfleet_core::catalog::{Budget, Catalog, InputSchema, Pin, Verdict};
+use toolfleet_core::catalog::{Budget, Catalog, CatalogError, InputSchema, Pin, Verdict};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::message::User;
 
@@ -238,9 +238,12 @@ fn a_sender_may_be_bound_to_a_user() {
     assert_eq!((user.id.as_str(), user.roles.as_slice()), ("ann", ["admin".to_owned()].as_slice()));
     assert!(catalog.bound_user(Some("AROAFLEET")).is_none() && catalog.bound_user(None).is_none());
     assert!(of(r#"["acme"]"#).unwrap().bound_user(Some("AROA")).is_none());
-    for sender in
-        [r#"{"tenants": ["acme"]}"#, r#"{"tenants": ["acme"], "user": {"id": "a", "role": "x"}}"#, "7"]
-    {
+    for sender in [
+        r#"{"tenants": ["acme"]}"#,
+        r#"{"tenants": ["acme"], "user": {"id": "a", "role": "x"}}"#,
+        "7",
+        r#"{"tenants": ["acme"], "user": ["root"]}"#,
+    ] {
         let error = of(sender).unwrap_err().to_string();
         assert!(error.contains("tenants.senders.AROA"), "{sender}: {error}");
     }
@@ -311,6 +314,24 @@ fn a_tools_own_word_on_progress_wins_over_its_servers_and_pins_nothing() {
     assert_eq!(asked(json!(true), json!(null)), (true, definition.clone()));
     assert_eq!(asked(json!(true), json!(false)), (false, definition.clone()));
     assert_eq!(asked(json!(false), json!(true)), (true, definition));
+}
+
+/// The catalog, if all that it names can be called; else its error, or what stands in the way of the first entry, as an error is written.
+pub(crate) fn all_executable(found: Result<Catalog, CatalogError>) -> Result<Catalog, String> {
+    let catalog = found.map_err(|error| error.to_string())?;
+    let servers = catalog.not_executable_servers().map(|(_, found)| found);
+    let mut unusable = catalog.not_executable_tools().map(|(_, found)| found).chain(servers);
+    let left_out =
+        catalog.remarks().iter().find_map(|r| Some((r.entry.clone(), r.text.strip_prefix("is left out: ")?)));
+    let first = unusable.next().map(|found| (found.entry.clone(), found.reason.as_str())).or(left_out);
+    let Some((entry, reason)) = first else {
+        drop(unusable);
+        return Ok(catalog);
+    };
+    Err(match reason.strip_prefix('`').and_then(|reason| reason.split_once("` ")) {
+        Some((field, problem)) => format!("catalog: {entry}.{field}: {problem}"),
+        None => format!("catalog: {entry}: {reason}"),
+    })
 }
 
 /// What a schema says of a text, where it says anything.

@@ -1,19 +1,21 @@
 //! The forms of others: Pika's tool definitions and the GenAI IDP accelerator's secret, as they are, and what is wrong with them.
 
 use serde_json::{Value, json};
-use toolfleet_core::catalog::{Catalog, CatalogError, Executor, Literals, Material, Tool};
+use toolfleet_core::catalog::{Catalog, Executor, Literals, Material, Tool};
 use toolfleet_core::credential::{Credential, Secret, Setting};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::message::User;
 
-use crate::catalog::problems;
+use crate::catalog::{all_executable, problems};
 
 const PIKA: &str = include_str!("../fixtures/pika-tools.json");
 const IDP: &str = include_str!("../fixtures/idp-external-mcp-agents-secret.json");
 
 /// A catalog that is a secret as a whole.
-fn sealed(text: &str) -> Result<Catalog, CatalogError> {
-    Catalog::parse_with(text, &Material { literals: Literals::Accepted, ..Material::default() })
+fn sealed(text: &str) -> Result<Catalog, String> {
+    let catalog =
+        Catalog::parse_with(text, &Material { literals: Literals::Accepted, ..Material::default() });
+    all_executable(catalog)
 }
 
 fn tool<'a>(catalog: &'a Catalog, id: &str) -> &'a Tool {
@@ -25,7 +27,7 @@ fn user(kind: &str, role: &str) -> User {
 }
 
 fn pika(definition: Value) -> Result<Catalog, String> {
-    Catalog::parse(&json!([definition]).to_string()).map_err(|e| e.to_string())
+    all_executable(Catalog::parse(&json!([definition]).to_string()))
 }
 
 fn with(field: &str, value: Value) -> Result<Catalog, String> {
@@ -151,7 +153,7 @@ fn a_mistake_in_a_pika_definition_names_tool_and_field() {
     let cases = [
         (
             with("executionType", json!("inline")),
-            "pika.t.executionType: is `inline`; accepted are `mcp` and `lambda`",
+            "pika.t.executionType: is `inline`, code that Pika runs itself; accepted are `mcp` and `lambda`",
         ),
         (with("url", Value::Null), "pika.t.mcpServerUrl: is missing"),
         (with("mcpServerUrl", json!("https://other.example/mcp")), "pika.t.url: differs from `mcpServerUrl`"),
@@ -182,11 +184,11 @@ fn a_mistake_in_a_pika_definition_names_tool_and_field() {
         ),
         (
             with("functionSchema", json!([{"name": "f", "parameters": {"type": "objekt"}}])),
-            "pika.t.functionSchema.f.parameters: is not a usable JSON Schema",
+            "pika.t.functionSchema.f.parameters.type: is `objekt`; accepted are string",
         ),
         (
-            with("functionSchema", json!([{"name": "f", "parameters": {"x": {"type": "object"}}}])),
-            "pika.t.functionSchema.f.parameters.x.type: is `object`",
+            with("functionSchema", json!([{"name": "f", "parameters": {"x": {"type": "colour"}}}])),
+            "pika.t.functionSchema.f.parameters.x.type: is `colour`; accepted are string",
         ),
         (
             with("functionSchema", json!([{"name": "f", "requireConfirmation": "ENABLED"}])),
@@ -280,9 +282,9 @@ fn a_mistake_in_the_idp_secret_names_entry_and_field_and_repeats_no_value() {
     for (change, expected) in cases {
         let mut agents: Vec<Value> = serde_json::from_str(IDP).unwrap();
         change(&mut agents[1]);
-        let error = sealed(&json!(agents).to_string()).expect_err(expected).to_string();
+        let error = sealed(&json!(agents).to_string()).expect_err(expected);
         assert!(error.contains(expected) && !error.contains("1234567"), "{error}\n instead of {expected}");
     }
-    let text = Catalog::parse(r#"[{"mcp_url": "https://h/"}, "1234567"]"#).unwrap_err().to_string();
+    let text = sealed(r#"[{"mcp_url": "https://h/"}, "1234567"]"#).unwrap_err();
     assert!(text.contains("idp[0]."), "{text}");
 }

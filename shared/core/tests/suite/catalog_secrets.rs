@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use toolfleet_core::catalog::{Catalog, Literals, Material, Programs};
 
+use crate::catalog::all_executable;
+
 /// Never in an error.
 const SECRET: &str = "Zq7hunter2";
 
 fn parse(catalog: &Value, literals: Literals) -> Result<Catalog, String> {
     let material = Material { programs: Programs::Allowed, literals, ..Material::default() };
-    Catalog::parse_with(&catalog.to_string(), &material).map_err(|error| error.to_string())
+    all_executable(Catalog::parse_with(&catalog.to_string(), &material))
 }
 
 fn server(change: impl Fn(&mut Value)) -> Result<Catalog, String> {
@@ -151,7 +153,8 @@ fn pikas_and_idps_secrets_stand_in_a_secret_or_table_and_in_no_file() {
         for (named, accepted) in [("secret://d", true), ("table://d", true), ("d.json", false)] {
             let included = BTreeMap::from([(named.to_owned(), definition.to_string())]);
             let text = json!({section: named, "tenants": {"queue": ["acme"]}}).to_string();
-            let read = Catalog::parse_with(&text, &Material { included, ..Material::default() });
+            let read =
+                all_executable(Catalog::parse_with(&text, &Material { included, ..Material::default() }));
             assert_eq!(read.is_ok(), accepted, "{named}: {read:?}");
         }
     }

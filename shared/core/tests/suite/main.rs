@@ -9,9 +9,13 @@
 )]
 
 mod catalog;
+mod catalog_clients;
 mod catalog_forms;
 mod catalog_programs;
 mod catalog_secrets;
+mod configurations;
+mod foreign_messages;
+mod guide;
 mod message;
 mod state_properties;
 mod state_table;

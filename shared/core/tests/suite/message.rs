@@ -51,7 +51,11 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
         (SMALLEST.replace("acme", "_undecodable"), "tenant", "not starting with _"),
         (SMALLEST.replace(r#"{"text":"hi"}"#, "[1]"), "arguments", "accepted is a JSON object"),
         (with(r#""colour":"red""#), "colour", "unknown field `colour`, expected one of `v`"),
-        (with(r#""retry":{"max_attempts":"3"}"#), "retry.max_attempts", "expected u32"),
+        (
+            with(r#""retry":{"max_attempts":"3"}"#),
+            "retry.max_attempts",
+            "expected a whole number without quotes",
+        ),
         (with(r#""retry":{"max_attempts":0}"#), "retry.max_attempts", "accepted are 1 to 100"),
         (with(r#""user":{"id":"u","group":"x"}"#), "user.group", "unknown field `group`"),
         (with(r#""deadline":"tomorrow""#), "deadline", "RFC 3339"),
@@ -89,7 +93,7 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
             "resume.input_responses",
             "`who` is no object",
         ),
-        (format!("{SMALLEST} {{}}"), "body", "trailing"),
+        (format!("{SMALLEST} {{}}"), "body", "several JSON objects, one after the other"),
         (format!("{SMALLEST}{}", " ".repeat(1_048_577)), "body", "at most 1048576"),
     ];
     for (body, field, problem) in cases {

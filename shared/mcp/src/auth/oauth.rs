@@ -138,6 +138,9 @@ impl Oauth {
         if let Some(resource) = resource.filter(|resource| *resource != "none") {
             form.push(("resource", resource.to_owned()));
         }
+        if let Some(audience) = &self.of.audience {
+            form.push(("audience", audience.clone()));
+        }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));

@@ -81,8 +81,23 @@ impl Outlet {
         }
         let body = read_body(response, MAX_BODY_BYTES).await;
         let body = body.map_err(|fault| pending(url, &fault.to_string()))?;
-        Ok(Said { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+        Ok(Said { status, body: members(&body) })
     }
+}
+
+/// The members of an answer: of JSON, or of a form, which some token endpoints write whatever is asked for.
+fn members(body: &[u8]) -> Value {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if let Ok(value) = serde_json::from_slice(body) {
+        return value;
+    }
+    let is_form = [&b"access_token="[..], b"token_type=", b"error=", b"expires_in="]
+        .iter()
+        .any(|start| body.starts_with(start));
+    let pairs = url::form_urlencoded::parse(if is_form { body } else { b"" });
+    let pairs: serde_json::Map<_, _> =
+        pairs.map(|(name, value)| (name.into_owned(), Value::from(value.into_owned()))).collect();
+    if pairs.is_empty() { Value::Null } else { Value::Object(pairs) }
 }
 
 fn unheard(url: &Url, error: reqwest::Error) -> Fault {
@@ -129,6 +144,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_json_or_as_a_form() {
+        let token = |body: &str| members(body.as_bytes()).get("access_token").cloned();
+        for body in [
+            "{\"access_token\": \"t 1\"}",
+            "\u{feff}{\"access_token\":\"t 1\"}",
+            "access_token=t+1&scope=&token_type=bearer",
+        ] {
+            assert_eq!(token(body), Some(json!("t 1")), "{body}");
+        }
+        for body in ["<html>", "", "oops=1"] {
+            assert_eq!(members(body.as_bytes()), Value::Null, "{body}");
+        }
+    }
 
     #[test]
     fn a_life_that_is_untold_or_absurd_is_bounded() {

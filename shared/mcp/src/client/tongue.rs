@@ -47,7 +47,9 @@ impl Shared {
             }
             // The server may have been assumed to be of this generation, or is another one now.
             self.eras.forget(endpoint).await;
-            return Err(before_call(trouble.fault, "opening a session"));
+            let transport = &self.exchange.transport;
+            let fault = Box::pin(self.wrong_addresses.told_apart(transport, endpoint, trouble)).await;
+            return Err(before_call(fault, "opening a session"));
         }
     }
 

@@ -160,6 +160,18 @@ async fn the_secret_travels_in_the_body_where_that_is_asked_and_the_resource_not
 }
 
 #[tokio::test]
+async fn an_audience_travels_in_the_request_for_a_token() {
+    let world = World::new().await;
+    let endpoint =
+        world.oauth(json!({"audience": "https://api.example", "scope": "read write", "resource": "none"}));
+    world.grants(token(1));
+    world.call(&endpoint).await.unwrap();
+    let asked = world.asked();
+    assert_eq!(field(&asked[0], "audience").as_deref(), Some("https://api.example"));
+    assert_eq!(field(&asked[0], "scope").as_deref(), Some("read write"));
+}
+
+#[tokio::test]
 async fn a_401_obtains_one_new_token_and_a_second_one_fails_without_asking_again() {
     let world = World::new().await;
     let endpoint = world.oauth(json!({}));

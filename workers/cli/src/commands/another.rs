@@ -13,6 +13,7 @@ use toolfleet_core::time::Timestamp;
 use crate::connect::Fleet;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
+use crate::shell;
 use crate::show;
 
 /// How often the records are looked at.
@@ -36,7 +37,8 @@ pub(crate) async fn show(
                 output.note(&format!(
                     "the id {} was used before by another session, user or agent, and this message has no answer yet; what it is \
                      answered by stands in its notice, and in: toolfleet history --tenant {}",
-                    key.call_id, key.tenant
+                    key.call_id,
+                    shell::word(key.tenant.as_str())
                 ));
                 return Ok(Ending::NoResult);
             }

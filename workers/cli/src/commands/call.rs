@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a wait that was too short is said as such, with the way to the result; it is never shown as a failure of the call.
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 
 use super::another;
-use super::request::RequestArgs;
-use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use super::request::{Ready, RequestArgs};
+use crate::connect::{Connect, Fleet};
+use crate::ending::{Ending, Failure, error};
 use crate::output::Output;
+use crate::shell;
 use crate::show::{self, span};
 
 /// Options of `call`.
@@ -33,6 +35,16 @@ pub(crate) struct CallArgs {
 pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let ready = args.request.request()?;
     let fleet = connect.fleet().await?;
+    let shown = send_and_wait(args, &fleet, &ready, output).await;
+    shown.map_err(|failure| failure.of_call(&ready.request.key))
+}
+
+async fn send_and_wait(
+    args: &CallArgs,
+    fleet: &Fleet,
+    ready: &Ready,
+    output: &Output,
+) -> Result<Ending, Failure> {
     let key = &ready.request.key;
     let spinner = spinner(key);
     // Heard from before the message is sent: whoever stops waiting then is told of the call.
@@ -40,28 +52,30 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
     let sent = system_clock()();
     let is_of_another =
         |row: &CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
-    fleet.send(&ready).await?;
-    let row = tokio::select! {
-        row = fleet.wait(key, Duration::from_millis(args.wait_ms), |row| {
+    output.note(&format!("call {} of tenant {}", key.call_id, key.tenant));
+    let is_sent = Cell::new(false);
+    let ended = async {
+        let message_id = fleet.send(ready).await?;
+        is_sent.set(true);
+        let see = |row: &CallRow| {
             if !is_of_another(row) {
                 tell(&spinner, row);
             }
-        }) => row?,
+        };
+        fleet.wait(key, &message_id, Duration::from_millis(args.wait_ms), see).await
+    };
+    let row = tokio::select! {
+        row = ended => row?,
         _ = interrupt.recv() => {
             spinner.finish_and_clear();
-            output.note(&format!(
-                "stopped waiting; the call goes on. Read it later with: toolfleet result {0} {1}\n\
-                 or withdraw it with: toolfleet cancel --tenant {0} --call-id {1}",
-                key.tenant, key.call_id
-            ));
-            return Ok(Ending::NoResult);
+            return interrupted(output, key, is_sent.get());
         }
     };
     let another =
         |row: &&CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
     if let Some(row) = row.as_ref().filter(another) {
         let within = Duration::from_millis(args.wait_ms);
-        let ending = another::show(&fleet, output, &ready.request, row, sent, within).await;
+        let ending = another::show(fleet, output, &ready.request, row, sent, within).await;
         spinner.finish_and_clear();
         return ending;
     }
@@ -82,11 +96,28 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
     if ending == Ending::NoResult {
         let waited = span(args.wait_ms);
         output.note(&format!(
-            "no result within {waited}; the call goes on. Read it later with: toolfleet result {} {}",
-            key.tenant, key.call_id
+            "no result within {waited}; the call goes on. Read it later with: {}",
+            shell::result(key)
         ));
     }
     Ok(ending)
+}
+
+/// What is said to whoever stops waiting.
+fn interrupted(output: &Output, key: &CallKey, is_sent: bool) -> Result<Ending, Failure> {
+    let goes_on = match is_sent {
+        true => "stopped waiting; the call goes on",
+        false => "stopped before the queue had answered; if it took the message, the call goes on",
+    };
+    output.note(&format!(
+        "{goes_on}. Read it later with: {}\nor withdraw it with: {}",
+        shell::result(key),
+        shell::cancel(key)
+    ));
+    if output.is_json() {
+        output.document(&error("interrupted", goes_on, Some(key)))?;
+    }
+    Ok(Ending::NoResult)
 }
 
 /// Shows what the server tells, and what the call waits for.

@@ -4,11 +4,13 @@
 
 use clap::Args;
 use serde_json::json;
+use toolfleet_client::Cancelled;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
 
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
+use crate::shell;
 use crate::show;
 
 /// Which call.
@@ -25,19 +27,34 @@ pub(crate) struct CancelArgs {
 /// Notes the wish.
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let key = CallKey { tenant: args.tenant.clone(), call_id: args.call_id.clone() };
-    match connect.fleet().await?.cancel(&key).await? {
-        None => {
-            if output.is_json() {
-                output.document(&json!({"tenant": key.tenant, "call_id": key.call_id, "cancel": "noted"}))?;
-            }
+    let fleet = connect.fleet().await?;
+    let document = |cancel: &str| {
+        let told = json!({"tenant": key.tenant, "call_id": key.call_id, "cancel": cancel});
+        if output.is_json() { output.document(&told) } else { Ok(()) }
+    };
+    match fleet.cancel(&key).await.map_err(|failure| failure.of_call(&key))? {
+        Cancelled::Noted => {
+            document("noted")?;
             output
                 .line(&format!("noted: whoever holds call {} stops, and it will not start", key.call_id))?;
-            output.note(&format!("see how it ends with: toolfleet result {} {}", key.tenant, key.call_id));
+            output.note(&format!("see how it ends with: {}", shell::result(&key)));
             Ok(Ending::Done)
         }
-        Some(row) => {
+        Cancelled::Ahead => {
+            document("noted_ahead")?;
+            output.line(&format!(
+                "nothing is known of call {} of tenant {}: no worker has met it. The cancellation is noted: if its message still \
+                 waits in the queue, the call ends as cancelled when a worker meets it",
+                key.call_id, key.tenant
+            ))?;
+            output
+                .note("if the call was sent long ago, look whether tenant and id are those it was sent with");
+            Ok(Ending::NoResult)
+        }
+        Cancelled::TooLate => {
+            let row = fleet.read(&key).await?;
             output.note(&format!("call {} had ended before; nothing is withdrawn", key.call_id));
-            show::call(output, &key, Some(&row))?;
+            show::call(output, &key, row.as_ref())?;
             Ok(Ending::NotSucceeded)
         }
     }

@@ -2,18 +2,27 @@
 //!
 //! **Invariant:** a list that was cut is said to be cut.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
+use futures::TryStreamExt as _;
+use indicatif::ProgressBar;
 use serde_json::json;
-use toolfleet_client::RecordsOf;
+use toolfleet_client::{RecordsOf, system_clock};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
+use toolfleet_core::time::Timestamp;
 
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 use crate::show::span;
+
+/// How long records and rows are kept.
+const KEPT_FOR: Duration = Duration::from_secs(60 * 86_400);
+/// Records of a table that are shown at once: its columns fit them.
+const ROWS_AT_ONCE: usize = 1_000;
 
 /// Which records.
 #[derive(Debug, Args)]
@@ -30,17 +39,42 @@ pub(crate) struct HistoryArgs {
     /// Of one call.
     #[arg(long, value_name = "ID")]
     call_id: Option<CallId>,
-    /// How far back to look: a number and s, m, h or d.
-    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = parse_span)]
-    since: Duration,
-    /// At most this many.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    limit: u32,
+    /// From when on: an instant, or so long ago, as a number and s, m, h or d; records are kept for 60d.
+    #[arg(long, value_name = "SPAN|INSTANT", default_value = "1h", value_parser = parse_when)]
+    since: When,
+    /// Until when, both included; now unless given.
+    #[arg(long, value_name = "SPAN|INSTANT", value_parser = parse_when)]
+    until: Option<When>,
+    /// At most this many; all unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Print each record as a JSON document on a line of its own, as it is read.
+    #[arg(long, visible_alias = "jsonl", conflicts_with = "json")]
+    json_lines: bool,
+}
+
+/// An instant, or how long ago it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Ago(Duration),
+    At(Timestamp),
+}
+
+impl When {
+    fn instant(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(span) => {
+                let ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+                Timestamp::from_ms(now.as_ms().saturating_sub(ms))
+            }
+        }
+    }
 }
 
 /// The columns for people.
-pub(crate) const HEADER: [&str; 8] =
-    ["time", "call", "tool", "outcome", "code", "attempts", "worker", "duration"];
+pub(crate) const HEADER: [&str; 9] =
+    ["time", "call", "tool", "outcome", "code", "attempts", "worker", "duration", "message"];
 
 /// Reads and shows.
 pub(crate) async fn run(args: &HistoryArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
@@ -50,27 +84,66 @@ pub(crate) async fn run(args: &HistoryArgs, connect: &Connect, output: &Output) 
         (None, None) if args.failed => RecordsOf::Failures,
         (None, None) => RecordsOf::Everything,
     };
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    // One more than asked for tells whether the list is cut.
-    let mut records = connect.fleet().await?.records(&args.tenant, &which, args.since, limit + 1).await?;
-    let cut = records.len() > limit;
-    records.truncate(limit);
+    let now = system_clock()();
+    let (from, until) = (args.since.instant(now), args.until.map_or(now, |until| until.instant(now)));
+    if from > until {
+        let text = format!("--until: {until} lies before --since, {from}; give a later one");
+        return Err(Failure::usage(text));
+    }
+    // Older records are gone; their hours need not be asked for.
+    let from = from.max(When::Ago(KEPT_FOR).instant(now));
+    let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let fleet = connect.fleet().await?;
+    let progress = progress();
+    let mut parts = fleet.record_parts(&args.tenant, &which, from, until, limit.saturating_add(1));
+    let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
+    while let Some(mut records) = parts.try_next().await? {
+        // One more than is shown tells whether the list is cut.
+        cut = records.len() > limit - shown;
+        records.truncate(limit - shown);
+        shown += records.len();
+        if let Some(oldest) = records.last() {
+            progress.set_message(format!("{shown} records, back to {}", oldest.at));
+        }
+        if args.json_lines {
+            progress.suspend(|| records.iter().try_for_each(|record| output.document(record)))?;
+        } else {
+            held.append(&mut records);
+        }
+        while !output.is_json() && held.len() >= ROWS_AT_ONCE {
+            let rows = held.drain(..ROWS_AT_ONCE).collect::<Vec<_>>();
+            progress.suspend(|| output.table(&HEADER, rows.iter().map(row).collect()))?;
+        }
+        if cut {
+            break;
+        }
+    }
+    progress.finish_and_clear();
     if output.is_json() {
-        output.document(&json!({"records": records, "more": cut}))?;
+        output.document(&json!({"records": held, "more": cut}))?;
+    } else if !held.is_empty() {
+        output.table(&HEADER, held.iter().map(row).collect())?;
     }
-    if records.is_empty() {
+    if shown == 0 {
         output.note(&format!(
-            "no records of tenant {} within {}; look further back with --since",
-            args.tenant,
-            shown(args.since)
+            "no records of tenant {} between {from} and {until}; look further back with --since",
+            args.tenant
         ));
-        return Ok(Ending::Done);
     }
-    output.table(&HEADER, records.iter().map(row).collect())?;
     if cut {
-        output.note(&format!("there are more than {limit}; see them with --limit, or narrow --since"));
+        output.note(&format!("there are more than {limit}; leave --limit out to see all"));
     }
     Ok(Ending::Done)
+}
+
+/// A sign of life for people who wait at a terminal.
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let progress = ProgressBar::new_spinner();
+    progress.enable_steady_tick(Duration::from_millis(100));
+    progress
 }
 
 /// One record for people.
@@ -92,14 +165,20 @@ pub(crate) fn row(record: &AuditRecord) -> Vec<String> {
         record.attempts.to_string(),
         record.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
         span(record.at.ms_since(record.enqueued_at)),
+        record.message.clone().unwrap_or_default(),
     ]
 }
 
-fn shown(since: Duration) -> String {
-    span(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+fn parse_when(text: &str) -> Result<When, String> {
+    match (Timestamp::parse(text), parse_span(text)) {
+        (Ok(at), _) => Ok(When::At(at)),
+        (Err(_), Ok(span)) => Ok(When::Ago(span)),
+        (Err(_), Err(wanted)) => Err(format!("{wanted}, or an instant, for example 2026-11-21T09:30:00Z")),
+    }
 }
 
-fn parse_tenant(text: &str) -> Result<Tenant, String> {
+/// A tenant, or one of the fleet's own.
+pub(crate) fn parse_tenant(text: &str) -> Result<Tenant, String> {
     Tenant::from_stored(text).map_err(|e| e.to_string())
 }
 
@@ -118,8 +197,8 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
         _ => return Err(wanted()),
     };
     let number: u64 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wanted())?;
-    let span = number.checked_mul(seconds).filter(|s| *s > 0 && *s <= 35 * 86_400);
-    span.map(Duration::from_secs).ok_or_else(|| format!("{}; records are kept for 35d", wanted()))
+    let span = number.checked_mul(seconds).filter(|s| *s > 0 && *s <= KEPT_FOR.as_secs());
+    span.map(Duration::from_secs).ok_or_else(|| format!("{}; at most 60d", wanted()))
 }
 
 #[cfg(test)]
@@ -130,6 +209,11 @@ mod tests {
     fn spans_of_time_are_read() {
         assert_eq!(parse_span("30m"), Ok(Duration::from_secs(1_800)));
         assert_eq!(parse_span("2d"), Ok(Duration::from_secs(172_800)));
+        assert_eq!(parse_span("60d"), Ok(KEPT_FOR));
+        let at = Timestamp::parse("2026-11-21T09:30:00Z").unwrap();
+        assert_eq!(parse_when("2026-11-21T10:30:00+01:00"), Ok(When::At(at)));
+        assert_eq!(parse_when("1h").unwrap().instant(at).to_string(), "2026-11-21T08:30:00.000Z");
+        assert!(parse_when("yesterday").unwrap_err().contains("or an instant"));
         for wrong in ["", "h", "1", "1 h", "-1h", "0h", "1w", "400d", "1µ"] {
             let error = parse_span(wrong).unwrap_err();
             assert!(error.contains("30m, 1h or 2d"), "{wrong}: {error}");

@@ -16,12 +16,13 @@ use toolfleet_core::ids::{CallId, GroupId, ServerId, SessionId, Tenant, ToolId};
 use toolfleet_core::message::{
     CallRequest, Group, Operation, REQUEST_VERSION, Reply, Resume, RetryWish, User,
 };
+use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
 use toolfleet_core::time::Timestamp;
 
 use crate::ending::Failure;
 
-/// The largest message that SQS takes, in bytes.
-const MOST_BYTES: u64 = 1_048_576;
+/// The largest request, in bytes: what a message does not carry is sent by reference.
+const MOST_BYTES: u64 = MAX_PAYLOAD_BYTES;
 
 /// What to call, for whom, with what.
 #[derive(Debug, Args)]
@@ -206,7 +207,7 @@ impl RequestArgs {
 }
 
 fn checked(body: String) -> Result<Ready, Failure> {
-    match CallRequest::decode(&body) {
+    match CallRequest::decode_large(&body) {
         Ok(request) => Ok(Ready { request, body }),
         Err(malformed) => Err(Failure::usage(format!("the request is not valid: {}", malformed.error))),
     }
@@ -289,8 +290,7 @@ fn text_of(option: &str, file: &str) -> Result<String, Failure> {
     // One byte more than fits tells that it does not; nobody waits for a file without an end.
     read.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
     if bytes.len() as u64 > MOST_BYTES {
-        let text =
-            format!("{option}: {from} has more than {MOST_BYTES} bytes, the most that a message carries");
+        let text = format!("{option}: {from} has more than {MOST_BYTES} bytes, the most that a call takes");
         return Err(Failure::usage(text));
     }
     let text = String::from_utf8(bytes).map_err(|e| {

@@ -5,6 +5,7 @@
 use clap::Args;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
 
+use super::history::parse_tenant;
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
@@ -16,14 +17,14 @@ use crate::show;
     override_usage = "toolfleet result <TENANT> <CALL_ID>\n       toolfleet result --tenant <TENANT> --call-id <ID>"
 )]
 pub(crate) struct ResultArgs {
-    /// Who the call is for.
-    #[arg(value_name = "TENANT", requires = "call_id_at")]
+    /// Who the call is for; `_message` for the answer to a message that was refused, with its MessageId as CALL_ID.
+    #[arg(value_name = "TENANT", requires = "call_id_at", value_parser = parse_tenant)]
     tenant_at: Option<Tenant>,
     /// The call's id.
     #[arg(value_name = "CALL_ID")]
     call_id_at: Option<CallId>,
     /// Who the call is for.
-    #[arg(long, value_name = "TENANT", conflicts_with = "tenant_at", requires = "call_id")]
+    #[arg(long, value_name = "TENANT", value_parser = parse_tenant, conflicts_with = "tenant_at", requires = "call_id")]
     tenant: Option<Tenant>,
     /// The call's id.
     #[arg(long, value_name = "ID", conflicts_with = "call_id_at", requires = "tenant")]

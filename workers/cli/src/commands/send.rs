@@ -9,6 +9,7 @@ use super::request::RequestArgs;
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
+use crate::shell;
 
 /// Options of `send`.
 #[derive(Debug, Args)]
@@ -21,12 +22,14 @@ pub(crate) struct SendArgs {
 pub(crate) async fn run(args: &SendArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let ready = args.request.request()?;
     let fleet = connect.fleet().await?;
-    fleet.send(&ready).await?;
     let key = &ready.request.key;
+    let message_id = fleet.send(&ready).await.map_err(|failure| failure.of_call(key))?;
     if output.is_json() {
-        output.document(&json!({"tenant": key.tenant, "call_id": key.call_id, "sent": true}))?;
+        let sent =
+            json!({"tenant": key.tenant, "call_id": key.call_id, "message_id": message_id, "sent": true});
+        output.document(&sent)?;
     }
     output.line(key.call_id.as_str())?;
-    output.note(&format!("sent; read its result with: toolfleet result {} {}", key.tenant, key.call_id));
+    output.note(&format!("sent as message {message_id}; read its result with: {}", shell::result(key)));
     Ok(Ending::Done)
 }

@@ -16,7 +16,7 @@ fn a_call_succeeds_and_its_result_and_history_are_read_back() {
         .chain(["--call-id", "c1", "--session", "s1", "--user", "ann:staff:dev"])
         .collect();
     let ran = dev.toolfleet(&named).exits(0);
-    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("hello\n", ""));
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("hello\n", "call c1 of tenant acme\n"));
 
     let again = dev.toolfleet(&["result", "acme", "c1"]).exits(0);
     assert_eq!(again.stdout, "hello\n");
@@ -40,7 +40,10 @@ fn a_call_succeeds_and_its_result_and_history_are_read_back() {
     }
     let table = dev.toolfleet(&["history", "--tenant", "acme"]).exits(0);
     let header = table.stdout.lines().next().unwrap().split_whitespace().collect::<Vec<_>>();
-    assert_eq!(header, ["TIME", "CALL", "TOOL", "OUTCOME", "CODE", "ATTEMPTS", "WORKER", "DURATION"]);
+    assert_eq!(
+        header,
+        ["TIME", "CALL", "TOOL", "OUTCOME", "CODE", "ATTEMPTS", "WORKER", "DURATION", "MESSAGE"]
+    );
     table.prints(&["c1", "echo", "succeeded"]);
     let none = dev.toolfleet(&["history", "--tenant", "acme", "--failed"]).exits(0);
     none.complains(&["no records of tenant acme"]);
@@ -165,9 +168,14 @@ fn without_a_worker_a_sent_call_waits_and_is_shown_as_such() {
 #[test]
 fn a_cancelled_call_is_noted_and_shown_as_waiting() {
     let dev = Dev::start(&["--no-worker"]);
-    dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c1"]).exits(0).prints(&["noted"]);
+    for _ in 0..2 {
+        let cancelled = dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c1"]).exits(3);
+        cancelled.prints(&["nothing is known of call c1 of tenant acme", "The cancellation is noted"]);
+    }
+    let json = dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c2", "--json"]).exits(3).json();
+    assert_eq!(json["cancel"], "noted_ahead");
     let ran = dev.toolfleet(&["result", "acme", "c1"]).exits(3);
-    ran.complains(&["pending: call c1 of tenant acme waits for a worker; its cancellation is noted"]);
+    ran.complains(&["pending: no worker has met call c1 of tenant acme; its cancellation is noted"]);
     let json = dev.toolfleet(&["result", "acme", "c1", "--json"]).exits(3).json();
     assert_eq!(json["state"], "pending");
     assert!(json["cancel_requested_at"].is_string(), "{json}");
@@ -176,7 +184,7 @@ fn a_cancelled_call_is_noted_and_shown_as_waiting() {
 #[test]
 fn a_cancellation_that_comes_first_ends_the_call() {
     let dev = Dev::start(&[]);
-    dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c1"]).exits(0);
+    dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c1"]).exits(3);
     let call = [
         "call",
         "--tenant",
@@ -247,7 +255,7 @@ fn a_server_that_does_not_answer_is_said_and_its_registered_tools_are_listed_all
             "tools": [{{"id": "x", "server": "gone"}}], "tenants": {{"queue": ["*"]}}}}"#
     );
     let path = file(&directory("gone-server"), "catalog.json", &text);
-    let ran = toolfleet(&["tools", "list", "--live", "--catalog", &path]).exits(0);
+    let ran = toolfleet(&["tools", "list", "--live", "--catalog", &path]).exits(1);
     ran.prints(&[
         "server gone at",
         "cannot connect to the server",
@@ -428,13 +436,79 @@ fn what_is_missing_on_the_way_to_a_fleet_is_named_with_its_remedy_and_no_secret_
 fn a_wait_that_is_interrupted_says_that_the_call_goes_on() {
     let dev = Dev::start(&["--no-worker"]);
     let sent = || dev.toolfleet(&["queue", "status", "--json"]).exits(0).json()["queues"][0]["visible"] == 1;
-    let args = ["call", "--tenant", "acme", "--tool", "echo", "--call-id", "c1"];
+    let args = ["call", "--tenant", "acme", "--tool", "echo", "--call-id", "auth0|c1", "--json"];
     let ran = dev.interrupt(&args, sent).exits(3);
     ran.complains(&[
+        "call auth0|c1 of tenant acme",
         "the call goes on",
-        "toolfleet result acme c1",
-        "toolfleet cancel --tenant acme --call-id c1",
+        "toolfleet result acme 'auth0|c1'",
+        "toolfleet cancel --tenant acme --call-id 'auth0|c1'",
     ]);
+    let error = &ran.json()["error"];
+    assert_eq!((&error["kind"], &error["call_id"]), (&"interrupted".into(), &"auth0|c1".into()));
+}
+
+#[test]
+fn a_call_for_a_tenant_that_is_not_allowed_ends_at_once_and_says_so() {
+    let folder = directory("stranger");
+    let catalog = r#"{"servers": [], "tools": [], "tenants": {"queue": ["acme"]}}"#;
+    let dev = Dev::start(&["--catalog", &file(&folder, "catalog.json", catalog)]);
+    let call = ["call", "--tenant", "globex", "--tool", "echo", "--session", "s-1", "--wait-ms", "60000"];
+    let refused = dev.toolfleet(&call).exits(1);
+    refused.complains(&["refused (tenant_not_allowed)", "may not speak for tenant `globex`"]);
+    let json = dev.toolfleet(&[&call[..], &["--call-id", "c1", "--json"]].concat()).exits(1).json();
+    let seen = (&json["call_id"], &json["outcome"], &json["trouble"]["code"]);
+    assert_eq!(seen, (&"c1".into(), &"refused".into(), &"tenant_not_allowed".into()));
+    let sent = dev.toolfleet(&["send", "--tenant", "globex", "--tool", "echo", "--json"]).exits(0).json();
+    dev.at_rest();
+    let message_id = sent["message_id"].as_str().unwrap();
+    dev.toolfleet(&["result", "_message", message_id]).exits(1).complains(&["refused (tenant_not_allowed)"]);
+}
+
+#[test]
+fn every_error_after_the_id_is_made_up_carries_it() {
+    let dev = Dev::start(&[]);
+    let call = ["call", "--tenant", "acme", "--tool", "echo", "--call-id", "c1", "--json"];
+    let gone = [("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1"), ("AWS_MAX_ATTEMPTS", "1")];
+    let ran = dev.toolfleet_but(&gone, &call);
+    ran.complains(&["call c1 of tenant acme", "this was call c1 of tenant acme"]);
+    let error = &ran.json()["error"];
+    assert_eq!((&error["tenant"], &error["call_id"]), (&"acme".into(), &"c1".into()), "{error}");
+    let made_up = dev.toolfleet_but(&gone, &["call", "--tenant", "acme", "--tool", "echo", "--json"]);
+    assert!(made_up.json()["error"]["call_id"].as_str().is_some_and(|id| id.len() == 36));
+}
+
+#[test]
+fn history_is_read_whole_between_two_instants_and_as_json_lines() {
+    let dev = Dev::start(&[]);
+    for n in 0..3 {
+        let id = format!("c{n}");
+        let tool = if n == 1 { "ecko" } else { "echo" };
+        let call =
+            ["call", "--tenant", "acme", "--tool", tool, "--call-id", &id, "--arguments", r#"{"text":"x"}"#];
+        dev.toolfleet(&call).exits(i32::from(n == 1));
+    }
+    dev.at_rest();
+    let history = |more: &[&str]| {
+        dev.toolfleet(&[&["history", "--tenant", "acme", "--since", "60d"], more].concat()).exits(0)
+    };
+    for jsonl in ["--json-lines", "--jsonl"] {
+        let ran = history(&[jsonl]);
+        let ids: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(ids.iter().map(|record| &record["call_id"]).collect::<Vec<_>>(), ["c2", "c1", "c0"]);
+    }
+    history(&[]).prints(&["MESSAGE", "No tool `ecko` is registered"]);
+    let all = history(&["--json"]).json();
+    let at = |n: usize| all["records"][n]["at"].as_str().unwrap().to_owned();
+    let one = history(&["--json", "--until", &at(1), "--limit", "1"]).json();
+    assert_eq!((&one["records"][0]["call_id"], &one["more"]), (&"c1".into(), &true.into()), "{one}");
+    history(&["--until", "1h"]).complains(&["no records of tenant acme between"]);
+    for which in [vec!["--call-id", "c1"], vec!["--failed"]] {
+        let found = history(&[&["--json"], &which[..]].concat()).json();
+        assert_eq!(found["records"].as_array().unwrap().len(), 1, "{which:?}: {found}");
+    }
+    let wrong = ["history", "--tenant", "acme", "--since", "1h", "--until", "2h"];
+    dev.toolfleet(&wrong).exits(2).complains(&["--until", "lies before --since"]);
 }
 
 #[test]
@@ -509,11 +583,11 @@ fn a_server_that_is_a_program_is_listed_and_called_and_ends_with_the_fleet() {
 fn what_keeps_a_program_from_being_started_is_said_with_its_remedy() {
     let directory = directory("no-program");
     let catalog = catalog_of_a_program(&directory, &serde_json::json!({"command": "/no/such/program"}));
-    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(1);
     live.prints(&["`/no/such/program` (stdio): ", "cannot be started", "No such file"]);
     let secret = serde_json::json!({"env": {"KEY": "secret://key"}});
     let catalog = catalog_of_a_program(&directory, &secret);
-    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    let live = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(1);
     live.prints(&["`sh` (stdio): ", "secret `key`: no AWS credentials were found"]);
     let catalog = catalog_of_a_program(&directory, &serde_json::json!({"url": "http://127.0.0.1/mcp"}));
     let both = toolfleet(&["tools", "list", "--catalog", &catalog]).exits(2);

@@ -9,6 +9,7 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod configurations;
 mod dev;
 mod help;
 mod killed;

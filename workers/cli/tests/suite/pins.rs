@@ -124,7 +124,7 @@ async fn a_server_that_wants_a_credential_is_asked_with_it_and_pinned_and_the_se
     tools("diff", &[]).exits(1).prints(&["crm/find: unknown", "credential"]);
     let elsewhere = catalog.to_string().replace(&mcp.url(), "http://203.0.113.7/mcp");
     std::fs::write(&path, elsewhere).unwrap();
-    tools("list", &["--live"]).exits(0).prints(&["203.0.113.7", "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES"]);
+    tools("list", &["--live"]).exits(1).prints(&["203.0.113.7", "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES"]);
     std::fs::write(&path, catalog.to_string().replace("secret://crm", "secret://none")).unwrap();
-    tools("list", &["--live"]).exits(0).prints(&["secret `none`"]);
+    tools("list", &["--live"]).exits(1).prints(&["secret `none`"]);
 }

@@ -23,7 +23,7 @@ fn a_queue_name_is_not_taken_for_its_url() {
 fn a_tenant_with_a_key_separator_names_the_rule() {
     toolfleet(&["call", "--tenant", "a#b", "--tool", "echo"]).exits(2).complains(&[
         "is not a valid tenant: it has '#'",
-        "1 to 64 characters",
+        "1 to 128 characters",
         "--tenant <TENANT>",
     ]);
 }
@@ -206,10 +206,10 @@ fn a_binary_a_huge_and_an_empty_file_are_told_apart() {
         std::fs::write(&path, bytes).unwrap();
         path.display().to_string()
     };
-    let huge = format!("{{\"text\": \"{}\"}}", "a".repeat(1_100_000));
+    let huge = format!("{{\"text\": \"{}\"}}", "a".repeat(17_000_000));
     let cases = [
         (path("binary", b"{\"a\": \"\xff\x00\"}"), "is not UTF-8 text (byte 8)"),
-        (path("huge.json", huge.as_bytes()), "more than 1048576 bytes"),
+        (path("huge.json", huge.as_bytes()), "more than 16777216 bytes"),
         (path("empty.json", b" \n"), "is empty; accepted is a JSON object"),
     ];
     for (path, problem) in cases {

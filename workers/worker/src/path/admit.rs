@@ -9,7 +9,7 @@ use toolfleet_aws::Trouble;
 use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::binding::bind;
 use toolfleet_core::catalog::{
-    Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, Pin, Server, Tool,
+    Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, NotExecutable, Pin, Server, Tool,
 };
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
@@ -134,6 +134,13 @@ pub(super) fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome
     Err(Outcome::refused(Code::TooOld, text))
 }
 
+/// Whether there is still time for the call.
+pub(super) fn check_time(fleet: &Fleet, arrival: &Arrival, request: &CallRequest) -> Result<(), Outcome> {
+    let (deadline, now) =
+        (request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms()), fleet.now());
+    check_age(arrival, now).and_then(|()| check_deadline(deadline, now))
+}
+
 /// A call that has to wait becomes a message with attributes beside its body.
 fn check_size(arrival: &Arrival, most: usize) -> Result<(), Outcome> {
     let bytes = arrival.body().len();
@@ -142,7 +149,7 @@ fn check_size(arrival: &Arrival, most: usize) -> Result<(), Outcome> {
     }
     let text = format!(
         "The message has {bytes} bytes; accepted are at most {most}, because a call that waits carries attributes beside its body. \
-         Nothing was sent to the tool. Store large arguments where the tool can read them, and send their address in a new call."
+         Nothing was sent to the tool. Send large arguments by reference (`arguments_ref`) in a new call."
     );
     Err(Outcome::refused(Code::RequestTooLarge, text))
 }
@@ -205,6 +212,9 @@ fn find(catalog: &Catalog, request: &CallRequest) -> Result<Found, Outcome> {
     match &request.target {
         Target::Tool { id, function } => {
             let Some(tool) = catalog.tool(id) else {
+                if let Some(found) = catalog.not_executable_tool(id) {
+                    return Err(not_executable(&format!("Tool `{id}`"), found));
+                }
                 return Err(Outcome::refused(
                     Code::UnknownTool,
                     format!("No tool `{id}` is registered; {}.", known()),
@@ -224,6 +234,9 @@ fn find(catalog: &Catalog, request: &CallRequest) -> Result<Found, Outcome> {
         }
         Target::OnServer { server: id, name } => {
             let Some(server) = catalog.server(id) else {
+                if let Some(found) = catalog.not_executable_server(id) {
+                    return Err(not_executable(&format!("Server `{id}`"), found));
+                }
                 let text = format!("No server `{id}` is registered; {}.", known());
                 return Err(Outcome::refused(Code::UnknownServer, text));
             };
@@ -241,12 +254,24 @@ fn find(catalog: &Catalog, request: &CallRequest) -> Result<Found, Outcome> {
         }
         Target::Server { server: id } => {
             let Some(server) = catalog.server(id) else {
+                if let Some(found) = catalog.not_executable_server(id) {
+                    return Err(not_executable(&format!("Server `{id}`"), found));
+                }
                 let text = format!("No server `{id}` is registered; {}.", known());
                 return Err(Outcome::refused(Code::UnknownServer, text));
             };
             of_server(catalog, server, request)
         }
     }
+}
+
+/// What the catalog names but cannot have called.
+fn not_executable(what: &str, found: &NotExecutable) -> Outcome {
+    let text = format!(
+        "{what} is registered but cannot be called: {}. Nothing was sent. An operator must mend `{}` of the catalog.",
+        found.reason, found.entry
+    );
+    Outcome::refused(Code::NotExecutable, text)
 }
 
 /// What is asked of a server itself is open where all it lists is: who registers single tools has opened those alone. A tool
@@ -392,18 +417,51 @@ async fn refused_by_session(
             ));
         }
     };
+    let Some(refusal) = session_refuses(fleet, &session, request, server) else {
+        return Ok(None);
+    };
+    // The cached row may be older than the operator's last change. Only a row that was just read refuses a call.
+    let fresh = Box::pin(fleet.sessions.read(tenant, id)).await?.map(Arc::new);
+    let refusal = match fresh {
+        Some(row) => {
+            let refusal = session_refuses(fleet, &row, request, server);
+            fleet.session_cache.put((tenant.clone(), id.clone()), row);
+            refusal
+        }
+        // A row is removed long after its session has ended.
+        None => Some(refusal),
+    };
+    match refusal {
+        Some(SessionRefusal::Ended { at }) => {
+            fleet.farewells.ask(tenant.clone(), id.clone());
+            refuse(format!("Session `{id}` ended at {at}. Open a new session."))
+        }
+        Some(SessionRefusal::NotGranted { grants }) => {
+            refuse(format!("Session `{id}` does not grant `{}`; it grants {grants}.", request.target))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Why a session refuses a call.
+enum SessionRefusal {
+    Ended { at: Timestamp },
+    NotGranted { grants: String },
+}
+
+fn session_refuses(
+    fleet: &Fleet,
+    session: &SessionRow,
+    request: &CallRequest,
+    server: &Server,
+) -> Option<SessionRefusal> {
     if session.expires_at <= fleet.now() {
-        fleet.farewells.ask(tenant.clone(), id.clone());
-        return refuse(format!("Session `{id}` ended at {}. Open a new session.", session.expires_at));
+        return Some(SessionRefusal::Ended { at: session.expires_at });
     }
     if !grants::open(&session.grants, &request.target, &server.id) {
-        return refuse(format!(
-            "Session `{id}` does not grant `{}`; it grants {}.",
-            request.target,
-            session.grants.join(", ")
-        ));
+        return Some(SessionRefusal::NotGranted { grants: session.grants.join(", ") });
     }
-    Ok(None)
+    None
 }
 
 /// The row of a conversation that nobody registered: it grants all and lasts as long as its calls.

@@ -2,27 +2,33 @@
 //!
 //! **Invariant:** pure; a message that cannot be read harms no neighbour and costs nothing but its record.
 
+use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::{CallRequest, Malformed};
 
 use super::visit::Arrival;
 
 pub(super) enum Decoded {
     Request(Box<CallRequest>),
-    Malformed(Box<Malformed>),
+    /// No request, but it names a call that its sender may speak for: the refusal is that call's end.
+    Refused {
+        malformed: Box<Malformed>,
+        key: CallKey,
+    },
+    /// No request, and nobody's: whoever sent it finds the answer by the message's id, and an operator the body.
+    Unreadable(Box<Malformed>),
 }
 
 pub(super) fn decode(arrival: &Arrival) -> Decoded {
     match CallRequest::decode(arrival.body()) {
         Ok(request) => Decoded::Request(Box::new(request)),
-        Err(mut malformed) => {
+        Err(malformed) => {
             // An answer is stored under the id it names only if its sender may speak for that tenant.
             let sender = arrival.sender.as_deref();
-            malformed.addressed =
-                malformed.addressed.filter(|key| arrival.catalog().may_speak_for(sender, &key.tenant));
-            if malformed.addressed.is_none() {
-                malformed.reply = None;
+            let own = |key: &&CallKey| arrival.catalog().may_speak_for(sender, &key.tenant);
+            match malformed.addressed.as_ref().filter(own).cloned() {
+                Some(key) => Decoded::Refused { malformed, key },
+                None => Decoded::Unreadable(malformed),
             }
-            Decoded::Malformed(malformed)
         }
     }
 }

@@ -22,8 +22,8 @@ use super::hold::{Wait, reason_of, waits_until, within};
 use super::lease::{self, Stopped};
 use super::overheard::Overheard;
 use super::pages::{self, Place};
+use super::payload::{self, Kept};
 use super::prepare::ReadyCall;
-use super::record;
 use super::visit::Arrival;
 use crate::backoff;
 use crate::fleet::Fleet;
@@ -69,6 +69,8 @@ struct Trail {
     task_over: AtomicBool,
     /// The answer is there; it is being made fit for its row.
     answered: AtomicBool,
+    /// The caller withdrew the call, or its lease is over, while its answer was being stored: nobody waits for a bucket then.
+    hurried: AtomicBool,
     /// When the call was claimed first.
     started_at: Timestamp,
 }
@@ -91,6 +93,7 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
         lease_lost: AtomicBool::new(false),
         task_over: AtomicBool::new(false),
         answered: AtomicBool::new(false),
+        hurried: AtomicBool::new(false),
         started_at: call.row.started_at.unwrap_or_else(|| fleet.now()),
     };
     if call.since.elapsed() >= fleet.limits.lease {
@@ -119,8 +122,19 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
             // A large result takes a while to be compressed: the claim is held meanwhile, and nothing takes the answer away.
             Executed::Finished(outcome) if outcome.content.is_some() => {
                 trail.answered.store(true, Ordering::Release);
-                let outcome = pages::fitting(&ready.call, outcome).await;
-                Executed::Finished(record::fitting(outcome).await)
+                let outcome = pages::fitting(&ready.call, outcome, fleet.payloads.bucket().is_some()).await;
+                let hurried =
+                    || trail.hurried.load(Ordering::Acquire) || trail.lease_lost.load(Ordering::Acquire);
+                match payload::keep(fleet, &ready.call.request.key.tenant, outcome, hurried).await {
+                    Kept::Fit(outcome) => Executed::Finished(outcome),
+                    Kept::Lost(_) if ready.call.repeatable && fleet.shutdown.is_draining() => {
+                        Executed::Later {
+                            after_ms: 0,
+                            why: "the worker stops, and the bucket did not take the result",
+                        }
+                    }
+                    Kept::Lost(outcome) => Executed::Finished(outcome),
+                }
             }
             executed @ (Executed::Finished(_)
             | Executed::Later { .. }
@@ -136,7 +150,10 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
             biased;
             executed = &mut attempts => return executed,
             stopped = &mut heart, if beating => match stopped {
-                Stopped::Cancelled if trail.has_answer() => beating = false,
+                Stopped::Cancelled if trail.has_answer() => {
+                    trail.hurried.store(true, Ordering::Release);
+                    beating = false;
+                }
                 Stopped::Cancelled => return Executed::Finished(cancelled(trail)),
                 Stopped::LeaseLost => {
                     // What is under way may still answer; the fence decides whether the answer counts.
@@ -347,19 +364,34 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
                 how_to_answer(&answer.result)
             );
             let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
-            Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(answer.result) }
+            Outcome {
+                kind: OutcomeKind::InputRequired,
+                trouble: Some(why),
+                content: Some(answer.result),
+                stored: None,
+            }
         }
         AnswerKind::Task(_) => {
             let text = "The server answered with the handle of a task where the tool's answer has to stand; the result is stored as it came.";
             let why = Why::new(Code::UnknownResultType, text, MayHaveRun::Unknown);
-            Outcome { kind: OutcomeKind::Failed, trouble: Some(why), content: Some(answer.result) }
+            Outcome {
+                kind: OutcomeKind::Failed,
+                trouble: Some(why),
+                content: Some(answer.result),
+                stored: None,
+            }
         }
         AnswerKind::Unknown(kind) => {
             let text = format!(
                 "The server's result has the type `{kind}`, which this fleet does not know; the result is stored as it came."
             );
             let why = Why::new(Code::UnknownResultType, text, MayHaveRun::Yes);
-            Outcome { kind: OutcomeKind::Failed, trouble: Some(why), content: Some(answer.result) }
+            Outcome {
+                kind: OutcomeKind::Failed,
+                trouble: Some(why),
+                content: Some(answer.result),
+                stored: None,
+            }
         }
     }
 }

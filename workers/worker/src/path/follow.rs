@@ -184,7 +184,12 @@ fn meaning(
                 how_to_answer(&asks)
             );
             let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
-            Asked::Over(Outcome { kind: OutcomeKind::InputRequired, trouble: Some(why), content: Some(asks) })
+            Asked::Over(Outcome {
+                kind: OutcomeKind::InputRequired,
+                trouble: Some(why),
+                content: Some(asks),
+                stored: None,
+            })
         }
         TaskState::Failed { code, message } => {
             let text = format!(

@@ -22,6 +22,8 @@ const CARRIED: [&str; 2] = [TRACEPARENT, TRACESTATE];
 const LONGEST_CARRIED: usize = 1_024;
 /// The longest wait by invisibility, in seconds.
 const SHORT_S: u64 = 30;
+/// The longest time for which a message that cannot be read is hidden, in seconds.
+const LONGEST_UNREADABLE_S: u64 = 3_600;
 /// The longest delay of a new message, in seconds (SQS quota).
 const LONGEST_DELAY_S: u64 = 900;
 
@@ -79,6 +81,18 @@ fn in_order_s(arrival: &Arrival, wait_s: u64) -> u64 {
     if wait_s == 0 { 0 } else { wait_s.max(least_s) }
 }
 
+/// Hides a message that nobody can read, for longer at each receive: an hour at most, so that SQS moves it to the dead-letter queue
+/// where there is one.
+pub(super) async fn unreadable(fleet: &Fleet, arrival: &Arrival) {
+    fleet.meters.given_back("it cannot be read");
+    let doublings = arrival.receive_count().saturating_sub(1).min(7);
+    let wait_s = (SHORT_S << doublings).min(LONGEST_UNREADABLE_S);
+    if let Err(trouble) = stay(fleet, arrival, wait_s).await {
+        // It comes back by itself when its invisibility ends.
+        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot hide a message for longer");
+    }
+}
+
 /// Hides the message for so long.
 async fn stay(fleet: &Fleet, arrival: &Arrival, wait_s: u64) -> Result<(), Trouble> {
     let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX).min(arrival.hideable_s());
@@ -107,6 +121,7 @@ async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64, parks: u32) -> Resu
         delay_s: u32::try_from(wait_s).unwrap_or(u32::MAX),
         group: arrival.delivery().group.clone(),
         attributes,
+        deduplication: None,
     };
     if let Err(trouble) = fleet.queue.send(parked).await {
         // It waits in flight then.

@@ -1,7 +1,7 @@
 //! THE way of a call, whole: from a message to a stored result. Read this file first.
 //!
 //! ```text
-//! decode ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ acknowledge
+//! decode ─▶ fetch ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ acknowledge
 //! ```
 //!
 //! Nothing of a call is written before `claim` but why it waits (`hold`), and `claim` is the last thing before anything is sent: a
@@ -9,7 +9,8 @@
 //! other; only this file knows their order. The large ones are boxed: what a call holds while its tool runs is counted in
 //! thousands. What every state of the row means is decided in `toolfleet_core::call`.
 //!
-//! **Invariant:** a message ends in one of two ways: acknowledged with the proof of a record, or given back to the queue.
+//! **Invariant:** a message ends in one of three ways: acknowledged with the proof of a record, given back to the queue, or, where it
+//! cannot be read, moved to the dead-letter queue with its body.
 
 mod account;
 mod acknowledge;
@@ -18,14 +19,17 @@ mod arguments;
 mod claim;
 mod decode;
 mod execute;
+mod fetch;
 mod follow;
 mod give_back;
 mod hold;
+mod keep;
 mod lease;
 mod list;
 mod notify;
 mod overheard;
 mod pages;
+mod payload;
 mod prepare;
 mod reap;
 mod record;
@@ -48,6 +52,8 @@ use admit::Admitted;
 use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
+use fetch::Fetched;
+pub(crate) use keep::OnRecord;
 pub(crate) use list::Unlisted;
 use prepare::Prepared;
 pub(crate) use prepare::endpoint;
@@ -68,6 +74,8 @@ enum Leaving {
     Parked { after_ms: u64, troubled: bool },
     /// Another worker has taken the call over; its own delivery will acknowledge it.
     Lost,
+    /// It is no request, its record stands, and it is kept for an operator.
+    Unreadable,
 }
 
 /// Takes one delivery through the worker. `slot` is held until the call is out of the worker's hands: the message that is still
@@ -110,22 +118,43 @@ async fn leave(fleet: &Fleet, arrival: &Arrival, leaving: Result<Leaving, Troubl
         Ok(Leaving::Lost) => {
             tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over")
         }
+        Ok(Leaving::Unreadable) => keep::keep(fleet, arrival).await,
         // Our own trouble is never an outcome: the call waits until it has passed.
         Err(trouble) => give_back::after_trouble(fleet, arrival, &trouble).await,
     }
 }
 
 async fn travel(fleet: &Arc<Fleet>, arrival: &Arrival) -> Result<Leaving, Trouble> {
-    let request = match decode::decode(arrival) {
-        Decoded::Request(request) => {
-            trace::named(&arrival.span, &request.key);
-            request
+    let decoded = decode::decode(arrival);
+    if let Decoded::Request(request) = &decoded {
+        trace::named(&arrival.span, &request.key);
+    }
+    let fetched = match decoded {
+        Decoded::Request(request) if request.arguments_ref.is_none() => Fetched::Request(request),
+        decoded @ (Decoded::Request(_) | Decoded::Refused { .. } | Decoded::Unreadable(_)) => {
+            in_time(fleet, 4, Box::pin(fetch::fetch(fleet, arrival, decoded))).await?
         }
-        Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
+    };
+    let request = match fetched {
+        Fetched::Request(request) => request,
+        Fetched::Malformed { malformed, key } => {
+            return settled(record::malformed(fleet, arrival, *malformed, key).await);
+        }
+        Fetched::Unreadable(malformed) => {
+            record::unreadable(fleet, arrival, &malformed).await?;
+            fleet.passed(Step::Recorded).await;
+            return Ok(Leaving::Unreadable);
+        }
+        Fetched::Refused { request, outcome } => {
+            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
+        }
+        Fetched::Stranger { request } => {
+            return settled(record::unauthorised(fleet, arrival, *request).await);
+        }
     };
     fleet.passed(Step::Decoded).await;
 
-    let call = match in_time(fleet, admit::admit(fleet, arrival, request)).await? {
+    let call = match in_time(fleet, 3, admit::admit(fleet, arrival, request)).await? {
         Admitted::Call(call) => call,
         Admitted::Refused { request, outcome } => {
             return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
@@ -142,7 +171,7 @@ async fn travel(fleet: &Arc<Fleet>, arrival: &Arrival) -> Result<Leaving, Troubl
         let wait = hold::share(fleet, arrival, &call.server.id, call.deadline);
         return concluded(Box::pin(hold::hold(fleet, arrival, *call.request, wait)).await);
     }
-    let ready = match in_time(fleet, Box::pin(prepare::prepare(fleet, arrival, *call))).await? {
+    let ready = match in_time(fleet, 3, Box::pin(prepare::prepare(fleet, arrival, *call))).await? {
         Prepared::Ready(ready) => ready,
         Prepared::Held { request, wait } => {
             return concluded(Box::pin(hold::hold(fleet, arrival, *request, wait)).await);
@@ -226,10 +255,14 @@ fn concluded(concluded: Result<record::Concluded, Trouble>) -> Result<Leaving, T
     })
 }
 
-/// No step before the claim may outlast the message's invisibility, which nobody extends until then: two of them get a
-/// third of it each.
-async fn in_time<T>(fleet: &Fleet, step: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-    let most = (fleet.limits.lease / 3).max(Duration::from_secs(1));
+/// No step before the claim may outlast the message's invisibility, which nobody extends until then: what a message
+/// refers to gets a quarter of it, the two others a third each.
+async fn in_time<T>(
+    fleet: &Fleet,
+    part: u32,
+    step: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    let most = (fleet.limits.lease / part).max(Duration::from_secs(1));
     let late = |_| Err(Trouble::passing("what the call needs before its claim took too long"));
     tokio::time::timeout(most, step).await.unwrap_or_else(late)
 }

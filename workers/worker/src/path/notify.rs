@@ -21,7 +21,7 @@ pub(super) async fn notify(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded
     let group = Some(notice.tenant.to_string());
     let span = trace::notice(queue);
     let attributes = trace::onward(&span).or(arrival.trace_context()).attributes();
-    let message = Outgoing { body, delay_s: 0, group, attributes };
+    let message = Outgoing { body, group, attributes, ..Outgoing::default() };
     if let Err(trouble) = fleet.reply_queue(queue).send(message).instrument(span).await {
         tracing::warn!(%trouble, call_id = %notice.call_id, code = "notice_failed", "a notice could not be sent; the result stands");
     }

@@ -90,8 +90,9 @@ fn refused(problem: &str) -> Outcome {
     Outcome::refused(Code::InvalidArguments, text)
 }
 
-/// The outcome of a listing as a record holds it: from its place on, and cut where it is too large. Any other outcome as it is.
-pub(super) async fn fitting(call: &AdmittedCall, outcome: Outcome) -> Outcome {
+/// The outcome of a listing as a record holds it: from its place on, and cut where it is too large, which nothing is where the fleet has a
+/// bucket. Any other outcome as it is.
+pub(super) async fn fitting(call: &AdmittedCall, outcome: Outcome, has_bucket: bool) -> Outcome {
     let Ask::List { cursor } = &call.ask else {
         return outcome;
     };
@@ -99,25 +100,28 @@ pub(super) async fn fitting(call: &AdmittedCall, outcome: Outcome) -> Outcome {
         Ok(place) => place,
         Err(refused) => return refused,
     };
-    let is_short = |content: &RawValue| content.get().len() <= INLINE_BYTES;
+    let is_short = |content: &RawValue| has_bucket || content.get().len() <= INLINE_BYTES;
     match &outcome.content {
         Some(content) if outcome.kind == OutcomeKind::Succeeded => {
             if place.given == 0 && (is_short(content) || Calls::fitting(outcome.clone()).await.is_ok()) {
                 return outcome;
             }
-            cut(call, &place, content).await.unwrap_or(outcome)
+            cut(call, &place, content, has_bucket).await.unwrap_or(outcome)
         }
         Some(_) | None => outcome,
     }
 }
 
 /// The part from the place on. Nothing where the result has no list in it.
-async fn cut(call: &AdmittedCall, place: &Place, content: &RawValue) -> Option<Outcome> {
+async fn cut(call: &AdmittedCall, place: &Place, content: &RawValue, has_bucket: bool) -> Option<Outcome> {
     let entries = Entries::of(content, call.request.operation).ok()?;
     let Some(begin) = place.begin(&entries) else {
         return Some(refused("leads nowhere any more: the server's list has changed since it was given"));
     };
     let rest = Outcome::succeeded(entries.part(begin, entries.len(), None).ok()?);
+    if has_bucket {
+        return Some(rest);
+    }
     if let Ok(rest) = Calls::fitting(rest).await {
         return Some(rest);
     }

@@ -4,6 +4,8 @@
 //! decode ─▶ is it due? ─▶ record ─▶ notify ─▶ acknowledge
 //! ```
 //!
+//! What cannot be read is never due: its record is written, and it lies there until an operator takes it or the queue's retention ends.
+//!
 //! The call's row decides what the end is: one that nobody met ends as `dead_lettered`, one that may have reached its tool as
 //! `outcome_unknown`, one that ended before keeps its end and only gets what is missing of its account.
 //!
@@ -17,9 +19,13 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
 
 use super::decode::{self, Decoded};
+use super::fetch::{self, Fetched};
 use super::visit::Arrival;
 use super::{Leaving, admit, concluded, record, settle, settled};
 use crate::fleet::{DeadLetters, Fleet, Step};
+
+/// What is never due.
+const NEVER_MS: u64 = u64::MAX;
 
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,16 @@ pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery)
     let arrival = Arrival::new(&fleet, delivery);
     let decoded = decode::decode(&arrival);
     fleet.passed(Step::Decoded).await;
+    // What an extended client stored may be readable, unless it was found not to be.
+    let unreadable = match &decoded {
+        Decoded::Unreadable(malformed) => {
+            malformed.pointer.is_none() || fleet.on_record.has(arrival.message_id())
+        }
+        Decoded::Request(_) | Decoded::Refused { .. } => false,
+    };
+    if arrival.kept || unreadable {
+        return left_to_operators(&fleet, &arrival, &decoded).await;
+    }
     let after_ms = due_in(&fleet, &dead, &arrival, &decoded);
     if after_ms > 0 {
         return Reaped::NotDue { after_ms };
@@ -47,6 +63,7 @@ pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery)
         Ok(Leaving::Later { after_ms, .. } | Leaving::Parked { after_ms, .. }) => {
             keep(&dead, &arrival, after_ms).await;
         }
+        Ok(Leaving::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
         Ok(Leaving::Lost) => {}
         // It comes again when its invisibility ends.
         Err(trouble) => {
@@ -64,15 +81,44 @@ fn due_in(fleet: &Fleet, dead: &DeadLetters, arrival: &Arrival, decoded: &Decode
         Decoded::Request(request) => {
             by_age.min(request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms()))
         }
-        Decoded::Malformed(_) => by_age,
+        Decoded::Refused { .. } | Decoded::Unreadable(_) => by_age,
     };
     due.ms_since(fleet.now())
 }
 
+/// A message that cannot be read, or could not when a worker moved it here. A worker that moved it has written its record before; of one
+/// that SQS moved, it is written once by each worker, and stands once.
+async fn left_to_operators(fleet: &Fleet, arrival: &Arrival, decoded: &Decoded) -> Reaped {
+    if let Decoded::Unreadable(malformed) = decoded
+        && !arrival.kept
+        && !fleet.on_record.has(arrival.message_id())
+    {
+        match record::unreadable(fleet, arrival, malformed).await {
+            Ok(()) => fleet.on_record.add(arrival.message_id()),
+            Err(trouble) => {
+                tracing::error!(%trouble, message_id = arrival.message_id(), code = "own_trouble", "the record of a dead letter waits until our own trouble has passed");
+            }
+        }
+    }
+    Reaped::NotDue { after_ms: NEVER_MS }
+}
+
 async fn account(fleet: &Fleet, arrival: &Arrival, decoded: Decoded) -> Result<Leaving, Trouble> {
-    let request = match decoded {
-        Decoded::Request(request) => request,
-        Decoded::Malformed(malformed) => return settled(record::malformed(fleet, arrival, *malformed).await),
+    let request = match fetch::fetch(fleet, arrival, decoded).await? {
+        Fetched::Request(request) => request,
+        Fetched::Malformed { malformed, key } => {
+            return settled(record::malformed(fleet, arrival, *malformed, key).await);
+        }
+        Fetched::Unreadable(malformed) => {
+            left_to_operators(fleet, arrival, &Decoded::Unreadable(malformed)).await;
+            return Ok(Leaving::Unreadable);
+        }
+        Fetched::Refused { request, outcome } => {
+            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
+        }
+        Fetched::Stranger { request } => {
+            return settled(record::unauthorised(fleet, arrival, *request).await);
+        }
     };
     if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
         return settled(record::unauthorised(fleet, arrival, *request).await);

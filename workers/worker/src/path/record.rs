@@ -6,13 +6,13 @@
 //! **Invariant:** [`Recorded`] is made here alone, after the last write; without it no message can be acknowledged.
 
 use toolfleet_aws::Trouble;
-use toolfleet_aws::calls::Calls;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::{CallRow, Caller, Event, Finding, Held};
+use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
 use toolfleet_core::message::{CallRequest, Malformed, Reply};
 use toolfleet_core::notice::Notice;
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 
 use super::account;
@@ -52,12 +52,7 @@ pub(super) enum Concluded {
     Lost,
 }
 
-/// The outcome, if it fits into a row; else one that says so. Takes a while where the result is large.
-pub(super) async fn fitting(outcome: Outcome) -> Outcome {
-    Calls::fitting(outcome).await.unwrap_or_else(too_large)
-}
-
-/// Stores the outcome of a call that was executed, which [`fitting`] has made fit.
+/// Stores the outcome of a call that was executed, which [`keep`](super::payload::keep) has made fit.
 pub(super) async fn finish(
     fleet: &Fleet,
     arrival: &Arrival,
@@ -233,7 +228,7 @@ pub(super) async fn already(
     let record = account::of_call(&row, finished, arrival, caller, &request);
     fleet.history.insert(&record, row.expires_at).await?;
     if caller.came_again(&own) {
-        let outcome = Outcome { content: None, ..finished.outcome.clone() };
+        let outcome = Outcome { content: None, stored: None, ..finished.outcome.clone() };
         audit_message(fleet, arrival, AuditKind::Duplicate, &request, &outcome).await?;
     }
     // The task lives in the conversation of who asked first.
@@ -258,7 +253,7 @@ pub(super) async fn mismatch(
     let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
     let outcome = Outcome::refused(Code::IdempotencyMismatch, text);
     audit_message(fleet, arrival, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
-    Ok(of_message_alone(arrival, request, &outcome))
+    of_message_alone(fleet, arrival, request, &outcome).await
 }
 
 /// Somebody else asked the same under a known id and may not have it: its message ends by itself, the call stays untouched and
@@ -270,14 +265,20 @@ async fn second(
     outcome: &Outcome,
 ) -> Result<Recorded, Trouble> {
     audit_message(fleet, arrival, AuditKind::Duplicate, &request, outcome).await?;
-    Ok(of_message_alone(arrival, request, outcome))
+    of_message_alone(fleet, arrival, request, outcome).await
 }
 
 /// The answer to a message that ended without its call.
-fn of_message_alone(arrival: &Arrival, request: CallRequest, outcome: &Outcome) -> Recorded {
+async fn of_message_alone(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    request: CallRequest,
+    outcome: &Outcome,
+) -> Result<Recorded, Trouble> {
+    answer_message(fleet, arrival, request.digest.clone(), outcome).await?;
     let code = outcome.trouble.as_ref().map(|why| why.code);
     let notice = notice_of(arrival, request, outcome.kind, code, arrival.sent_at());
-    Recorded { notice, open_task: None }
+    Ok(Recorded { notice, open_task: None })
 }
 
 /// A record of one message of several under an id. Its time is that of the first sending, so that each delivery writes the same.
@@ -302,8 +303,8 @@ async fn audit_stranger(
     key: CallKey,
     outcome: &Outcome,
 ) -> Result<(), Trouble> {
-    // The message's own time, so that each of its deliveries writes the same record.
-    let at = arrival.sent_at();
+    // The message's own time, so that each of its deliveries, and a copy in the dead-letter queue, writes the same record.
+    let at = arrival.enqueued_at;
     let caller = Caller::unknown(arrival.sender.as_deref(), arrival.first_message.as_deref());
     let record = account::of(kind, key, arrival, at, &caller, None);
     let record = account::described(record, outcome, arrival, None);
@@ -321,43 +322,76 @@ pub(super) async fn unauthorised(
     tracing::warn!(message_id = arrival.message_id(), sender, tenant = %request.key.tenant, code = "tenant_not_allowed", "a sender spoke for a tenant it may not speak for");
     let key = CallKey { tenant: Tenant::unauthorised(), call_id: message_as_id(arrival) };
     let outcome = Outcome::refused(Code::TenantNotAllowed, text);
+    answer_message(fleet, arrival, request.digest, &outcome).await?;
     audit_stranger(fleet, arrival, AuditKind::Unauthorised, key, &outcome).await?;
     Ok(Recorded { notice: None, open_task: None })
 }
 
-/// A message that is not a request. If it names a call its sender may speak for, the answer is stored there too.
+/// A message that is not a request, and names a call that its sender may speak for: the refusal is stored there.
 pub(super) async fn malformed(
     fleet: &Fleet,
     arrival: &Arrival,
     malformed: Malformed,
+    key: CallKey,
 ) -> Result<Recorded, Trouble> {
-    let text = format!(
-        "The message is not a valid request: {}. Correct it and send it under a new id.",
-        malformed.error
-    );
-    let outcome = Outcome::refused(Code::Undecodable, text);
+    let outcome = undecodable(arrival, &malformed);
+    let visit = arrival.visit_of(fleet, key.clone(), malformed.digest.clone(), false);
+    // Whatever is found there stays: the message's own accounts follow in any case.
+    let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
+    match apply(&fleet.calls, None, &concluded).await? {
+        Turn::Stored { .. } => fleet.passed(Step::ResultStored).await,
+        Turn::Found { .. } => answer_message(fleet, arrival, malformed.digest.clone(), &outcome).await?,
+    }
+    let of_message = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
+    for key in [key.clone(), of_message] {
+        audit_stranger(fleet, arrival, AuditKind::Undecodable, key, &outcome).await?;
+    }
+    let notice = reply_queue(arrival, &key.tenant, malformed.reply).map(|queue| {
+        (notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), arrival.enqueued_at), queue)
+    });
+    Ok(Recorded { notice, open_task: None })
+}
+
+/// A message that is not a request, and names no call that its sender may speak for. Its body is not accounted for by this: it has to
+/// be kept.
+pub(super) async fn unreadable(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    malformed: &Malformed,
+) -> Result<(), Trouble> {
+    let outcome = undecodable(arrival, malformed);
+    answer_message(fleet, arrival, malformed.digest.clone(), &outcome).await?;
+    let key = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
+    audit_stranger(fleet, arrival, AuditKind::Undecodable, key, &outcome).await
+}
+
+fn undecodable(arrival: &Arrival, malformed: &Malformed) -> Outcome {
     tracing::info!(
         message_id = arrival.message_id(),
         field = malformed.error.field,
         code = "undecodable",
         "a message is not a request"
     );
-    if let Some(key) = malformed.addressed.clone() {
-        let visit = arrival.visit_of(fleet, key, malformed.digest.clone(), false);
-        // Whatever is found there stays: the message's own accounts follow in any case.
-        let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
-        apply(&fleet.calls, None, &concluded).await?;
-        fleet.passed(Step::ResultStored).await;
-    }
-    let of_message = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
-    for key in malformed.addressed.iter().cloned().chain([of_message]) {
-        audit_stranger(fleet, arrival, AuditKind::Undecodable, key, &outcome).await?;
-    }
-    let notice = malformed.addressed.and_then(|key| {
-        let queue = reply_queue(arrival, &key.tenant, malformed.reply)?;
-        Some((notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), arrival.sent_at()), queue))
-    });
-    Ok(Recorded { notice, open_task: None })
+    let text = format!(
+        "The message is not a valid request: {}. Correct it and send it under a new id.",
+        malformed.error
+    );
+    Outcome::refused(Code::Undecodable, text)
+}
+
+/// Stores the answer to a message that cannot be answered under the id it names, where its sender can look: SQS gave it the MessageId.
+/// Nothing is stored under a tenant that it may not speak for, or over another call's answer.
+async fn answer_message(
+    fleet: &Fleet,
+    arrival: &Arrival,
+    digest: Digest,
+    outcome: &Outcome,
+) -> Result<(), Trouble> {
+    let visit = arrival.visit_of(fleet, CallKey::of_message(arrival.first_id()), digest, false);
+    let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
+    apply(&fleet.calls, None, &concluded).await?;
+    fleet.passed(Step::ResultStored).await;
+    Ok(())
 }
 
 /// What the sender of this message is told, where it wants to be: the names are its own.
@@ -395,14 +429,7 @@ fn reply_queue(arrival: &Arrival, tenant: &Tenant, reply: Option<Reply>) -> Opti
     }
 }
 
-/// A message without a call of its own is accounted for under its message id.
+/// A message without a call of its own is accounted for under the id that its sender was given.
 fn message_as_id(arrival: &Arrival) -> CallId {
-    CallId::of_message(arrival.message_id())
-}
-
-fn too_large(bytes: usize) -> Outcome {
-    let text = format!(
-        "The tool ran, but its result of {bytes} bytes is larger than a record holds, even compressed. Ask it for less, for example in pages."
-    );
-    Outcome::failed(Why::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
+    CallId::of_message(arrival.first_id())
 }

@@ -6,6 +6,7 @@
 //! definition; the answers go with it and nowhere else.
 
 use toolfleet_aws::Trouble;
+use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey};
 use toolfleet_core::message::{CallRequest, Resume};
@@ -59,7 +60,19 @@ pub(super) async fn of(
     };
     // A call of another tenant has another key: it cannot even be named.
     let key = CallKey { tenant: request.key.tenant.clone(), call_id: resume.call_id.clone() };
-    let earlier = fleet.calls.read(&key).await?;
+    let mut earlier = fleet.calls.read(&key).await?;
+    if let Some(row) = &mut earlier {
+        match fleet.payloads.fill(row).await {
+            Ok(()) => {}
+            Err(PayloadError::Trouble(trouble)) => return Err(trouble),
+            Err(error) => {
+                let call = &key.call_id;
+                return Ok(Err(refused(format!(
+                    "What the server asked in call `{call}` cannot be read: {error}."
+                ))));
+            }
+        }
+    }
     let sentence = match judged(request, resume, earlier.as_ref()) {
         Ok(resumed) => return Ok(Ok(Some(resumed))),
         Err(sentence) => sentence,

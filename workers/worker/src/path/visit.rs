@@ -10,7 +10,7 @@ use toolfleet_core::call::{Caller, Visit};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::message::{CallRequest, sns_attribute};
 use toolfleet_core::time::Timestamp;
 use tracing::Span;
 
@@ -21,6 +21,10 @@ use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
 
 /// Message attribute: when the first message of a parked call was sent, in ms since 1970.
 pub(super) const FIRST_SENT: &str = "toolfleet-first-sent-ms";
+/// Message attribute: why a worker moved a message to the dead-letter queue, the code of its record.
+pub(super) const REASON: &str = "toolfleet-reason";
+/// What the names of the fleet's own attributes begin with.
+pub(super) const OWN: &str = "toolfleet-";
 /// Message attribute: how often a call was parked.
 pub(super) const PARKS: &str = "toolfleet-parks";
 /// Message attribute: the SenderId of a parked call's first message.
@@ -56,10 +60,20 @@ pub(crate) struct Arrival {
     pub(super) first_message: Option<String>,
     /// How often it was parked.
     pub(super) parks: u32,
+    /// Whether a worker has moved it to the dead-letter queue, to be left to an operator.
+    pub(super) kept: bool,
 }
 
 impl Arrival {
-    pub(super) fn new(fleet: &Fleet, delivery: Delivery) -> Self {
+    pub(super) fn new(fleet: &Fleet, mut delivery: Delivery) -> Self {
+        // SNS puts a message's attributes into the body that it wraps.
+        for name in [TRACEPARENT, TRACESTATE] {
+            if !delivery.attributes.contains_key(name)
+                && let Some(value) = sns_attribute(&delivery.body, name)
+            {
+                delivery.attributes.insert(name.to_owned(), value);
+            }
+        }
         let catalog = fleet.catalog.current();
         let ours = catalog.is_fleet_sender(delivery.sender.as_deref());
         let told = |name: &str| delivery.attributes.get(name).filter(|_| ours);
@@ -75,8 +89,9 @@ impl Arrival {
         let parked = told(PARKS).is_some() || told(FIRST_SENT).is_some();
         let first_message =
             told(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
+        let kept = told(REASON).is_some();
         let (received, span) = (Instant::now(), Span::none());
-        Self { catalog, nonce, enqueued_at, sender, first_message, parks, delivery, received, span }
+        Self { catalog, nonce, enqueued_at, sender, first_message, parks, kept, delivery, received, span }
     }
 
     /// The catalog that stood when the message arrived, for all that is decided of it.
@@ -102,6 +117,11 @@ impl Arrival {
 
     pub(crate) fn message_id(&self) -> &str {
         &self.delivery.message_id
+    }
+
+    /// The id that the sender of the call's first message was given, as far as that is known.
+    pub(super) fn first_id(&self) -> &str {
+        self.first_message.as_deref().unwrap_or_else(|| self.message_id())
     }
 
     pub(crate) const fn span(&self) -> &Span {

@@ -41,7 +41,8 @@ const ARROWS: [(&str, &str, &[&str]); 10] = [
 ];
 
 /// What the pure core may depend on: no clock, no chance, no network, no runtime, no SDK.
-const CORE: [&str; 11] = [
+const CORE: [&str; 12] = [
+    "base64",
     "hex",
     "jiff",
     "jsonschema",

@@ -15,6 +15,9 @@ fn definitions(rig: &Rig) -> Value {
         {"toolId": "asleep", "executionType": "mcp", "mcpServerUrl": url, "lifecycle": {"status": "disabled"}},
         {"toolId": "elsewhere", "executionType": "lambda", "functionSchema": [{"name": "quote"}],
          "lambdaArn": "arn:aws:lambda:us-east-1:123456789012:function:quote"},
+        {"toolId": "calc", "executionType": "inline", "code": "1", "functionSchema": [{"name": "add"}]},
+        {"toolId": "typo", "executionType": "mcp", "url": url, "functionSchema": [
+            {"name": "safe", "parameters": {"x": {"type": "colour"}}}]},
         {"toolId": "oauth", "executionType": "mcp", "url": url, "functionSchema": [{"name": "unsafe"}],
          "auth": {"clientId": "secret://a", "clientSecret": "secret://b", "tokenUrl": "http://127.0.0.1:9/token"}}
     ])
@@ -80,6 +83,24 @@ async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
         (call("wide", "narrow", Some("safe"), None), Refused, Some("unknown_tool"), "one of: strict"),
         (call("asleep", "asleep", Some("safe"), None), Refused, Some("paused"), "paused"),
         (call("lambda", "elsewhere", None, None), Refused, Some("no_executor"), "is a Lambda function"),
+        (
+            call("inline", "calc", None, None),
+            Refused,
+            Some("not_executable"),
+            "Tool `calc` is registered but cannot be called: `executionType` is `inline`, code that Pika runs itself",
+        ),
+        (
+            call("typo", "typo", Some("safe"), None),
+            Refused,
+            Some("not_executable"),
+            "`functionSchema.safe.parameters.x.type` is `colour`; accepted are string",
+        ),
+        (
+            list("list-typo", "typo", "internal-user"),
+            Refused,
+            Some("not_executable"),
+            "Server `typo` is registered but cannot be called",
+        ),
         (call("oauth", "oauth", None, None), Failed, Some("credential_unavailable"), "secret `a`"),
     ];
     for (body, ..) in &cases {

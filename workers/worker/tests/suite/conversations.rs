@@ -202,6 +202,31 @@ async fn a_worker_finds_among_its_own_conversations_the_one_that_ended_silently(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_was_prolonged_meanwhile_is_neither_refused_nor_closed() {
+    let rig = Rig::with(Era::Legacy).await;
+    let worker = workers(&rig, 1).await.remove(0);
+    let (acme, red) = (Tenant::parse("acme").unwrap(), SessionId::parse("red").unwrap());
+    let now = || Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap());
+    let row = SessionRow { expires_at: now().plus_ms(60_000), grants: vec!["safe".into()], user: None };
+    assert!(table(&rig).create(&acme, &red, &row).await.unwrap());
+    rig.send(call("first", "acme", "red").to_string()).await;
+    rig.deliver(&worker).await;
+    assert_eq!(registered(&rig, "acme", "red").await.len(), 1);
+
+    // The worker remembers the old end; the table has a later one.
+    table(&rig).end(&acme, &red, now().plus_ms(3_600_000)).await.unwrap();
+    rig.clock.advance_ms(61_000);
+    rig.send(call("second", "acme", "red").to_string()).await;
+    rig.deliver(&worker).await;
+    assert_eq!(rig.outcome("second").await.kind, OutcomeKind::Succeeded);
+
+    // Another call had shown the session as over; the closer looks again before it says so to the server.
+    farewell::close_session(&worker, &acme, &red).await.unwrap();
+    assert!(rig.mcp.requests_of("DELETE").is_empty());
+    assert_eq!(registered(&rig, "acme", "red").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_whose_conversations_must_be_registered_opens_none_by_itself() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();

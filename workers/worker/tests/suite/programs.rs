@@ -162,8 +162,13 @@ async fn a_catalog_from_a_table_or_a_secret_starts_programs_only_where_the_opera
     stores.catalogs.write("main", &text.to_string()).await.unwrap();
     store(&rig, "catalog", &text.to_string()).await;
     for place in ["table://main", "secret://catalog"] {
-        let mut config =
-            CatalogConfig { place: Place::of(place), refresh: REFRESH, tenants: None, stdio: None };
+        let mut config = CatalogConfig {
+            place: Place::of(place),
+            refresh: REFRESH,
+            tenants: None,
+            stdio: None,
+            laptop: None,
+        };
         let refused = load(&config, &stores).await.unwrap_err().to_string();
         assert!(refused.contains("servers.files.command: starts a program"), "{place}: {refused}");
         assert!(refused.contains("TOOLFLEET_ALLOW_STDIO=true"), "{place}: {refused}");

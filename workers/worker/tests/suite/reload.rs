@@ -171,8 +171,13 @@ async fn an_array_is_a_catalog_once_somebody_may_speak() {
     let rig = Rig::new().await;
     let array = json!([{"toolId": "p", "executionType": "mcp", "url": rig.mcp.url()}]).to_string();
     secret(&rig, "CreateSecret", json!({"Name": "tools", "SecretString": array})).await;
-    let mut config =
-        CatalogConfig { place: Place::of("secret://tools"), refresh: REFRESH, tenants: None, stdio: None };
+    let mut config = CatalogConfig {
+        place: Place::of("secret://tools"),
+        refresh: REFRESH,
+        tenants: None,
+        stdio: None,
+        laptop: None,
+    };
     let stores = Stores::new(&rig.direct, &Tables::with_prefix("toolfleet"));
     let nobody = load(&config, &stores).await;
     assert!(matches!(nobody, Err(LoadError::NamesNobody)), "{nobody:?}");

@@ -20,7 +20,7 @@ use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
 use toolfleet_mcp::{ClientOptions, McpClient, Reach};
 use toolfleet_testkit::{CuttingProxy, Era, MockMcp};
 use toolfleet_worker::clock::Clock as WorkerClock;
-use toolfleet_worker::config::Limits;
+use toolfleet_worker::config::{Limits, PayloadConfig};
 use toolfleet_worker::conversations::Conversations;
 use toolfleet_worker::fleet::{DeadLetters, Fleet, Parts, Step, Watch};
 use toolfleet_worker::telemetry::Meters;
@@ -37,6 +37,9 @@ pub(crate) struct Rig {
     pub(crate) clock: Clock,
     pub(crate) sqs: CuttingProxy,
     pub(crate) dynamodb: CuttingProxy,
+    pub(crate) s3: CuttingProxy,
+    /// Where its workers keep payloads.
+    pub(crate) payloads: PayloadConfig,
     pub(crate) mcp: MockMcp,
     pub(crate) direct: Aws,
     /// When its workers end what lies in the dead-letter queue.
@@ -62,6 +65,7 @@ impl Rig {
         let local = LocalEndpoints::start(options).await.expect("the local endpoints start");
         let sqs = CuttingProxy::start(local.sqs_url()).await;
         let dynamodb = CuttingProxy::start(local.dynamodb_url()).await;
+        let s3 = CuttingProxy::start(local.s3_url()).await;
         let mcp = MockMcp::start(era).await;
         for tool in ["safe", "unsafe", "hinted", "strict"] {
             mcp.tool(tool, |arguments| json!({"content": [{"type": "text", "text": arguments.to_string()}]}));
@@ -75,6 +79,8 @@ impl Rig {
             clock,
             sqs,
             dynamodb,
+            s3,
+            payloads: PayloadConfig::default(),
             mcp,
             direct,
             reap_after,
@@ -129,7 +135,7 @@ impl Rig {
         watch: Option<Arc<dyn Watch>>,
     ) -> Arc<Fleet> {
         let secrets = self.secrets.as_deref().unwrap_or_else(|| self.local.secretsmanager_url());
-        let aws = connect(sqs, &self.dynamodb.url(), secrets, SENDER).await;
+        let aws = connect_with(sqs, &self.dynamodb.url(), secrets, &self.s3.url(), SENDER).await;
         let clock = self.clock.clone();
         let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
         let clock = WorkerClock::Of(Arc::new(now));
@@ -143,6 +149,7 @@ impl Rig {
             aws,
             queue_url: self.local.queue_url(self.queue_name),
             tables: Tables::with_prefix("toolfleet"),
+            payloads: self.payloads.clone(),
             worker: WorkerId::parse("w-test").unwrap(),
             limits,
             catalog: {
@@ -165,12 +172,7 @@ impl Rig {
     }
 
     pub(crate) async fn send(&self, body: impl Into<String>) {
-        let message = Outgoing {
-            body: body.into(),
-            delay_s: 0,
-            group: Some("acme".into()),
-            attributes: Default::default(),
-        };
+        let message = Outgoing { body: body.into(), group: Some("acme".into()), ..Outgoing::default() };
         self.queue().send(message).await.expect("a message is sent");
     }
 
@@ -295,11 +297,16 @@ pub(crate) fn request(id: &str, tool: &str) -> Value {
 }
 
 pub(crate) async fn connect(sqs: &str, dynamodb: &str, secrets: &str, access_key: &str) -> Aws {
+    connect_with(sqs, dynamodb, secrets, sqs, access_key).await
+}
+
+async fn connect_with(sqs: &str, dynamodb: &str, secrets: &str, s3: &str, access_key: &str) -> Aws {
     Aws::connect(AwsOptions {
         region: Some("us-east-1".into()),
         sqs_endpoint: Some(sqs.into()),
         dynamodb_endpoint: Some(dynamodb.into()),
         secrets_endpoint: Some(secrets.into()),
+        s3_endpoint: Some(s3.into()),
         static_credentials: Some((access_key.into(), "not-a-secret".into())),
     })
     .await

@@ -204,3 +204,18 @@ async fn a_worker_says_whether_it_lives_and_is_ready_and_shows_its_metrics() {
     assert_eq!(get(address, "/health/ready").await, (503, "the worker drains\n".into()));
     worker.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_trace_that_sns_put_into_its_wrapper_is_the_calls() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c8031ee";
+    assert!(spans_of(TRACE).is_empty());
+    let rig = Rig::new().await;
+    let message = json!(request("c1", "safe").to_string());
+    let attributes =
+        json!({"traceparent": {"Type": "String", "Value": format!("00-{TRACE}-{SENDERS_SPAN}-01")}});
+    rig.send(format!(r#"{{"Type":"Notification","Message":{message},"MessageAttributes":{attributes}}}"#))
+        .await;
+    rig.settle().await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    assert!(!spans_of(TRACE).is_empty());
+}

@@ -13,7 +13,7 @@ use super::super::json::{below, kind, typed};
 use super::super::wire::Literals;
 use super::super::{CatalogError, problem};
 use crate::credential::{
-    Algorithm, ClientCredentials, Credential, Sensitive, Setting, check_address, is_scope,
+    Algorithm, ClientCredentials, Credential, Sensitive, Setting, check_address, is_scope, scopes,
 };
 use crate::redact::quoted;
 
@@ -23,8 +23,9 @@ struct OAuth {
     client_id: Sensitive,
     client_secret: Sensitive,
     token_url: Sensitive,
-    #[serde(default)]
+    #[serde(default, alias = "scope", deserialize_with = "scopes")]
     scopes: Vec<String>,
+    audience: Option<String>,
 }
 
 type Read = (BTreeMap<String, Sensitive>, Credential);
@@ -46,7 +47,7 @@ pub(super) fn read(
         (None, Some(value)) => oauth(
             &below(entry, "auth"),
             value,
-            &["clientId", "clientSecret", "tokenUrl", "scopes", "token"],
+            &["clientId", "clientSecret", "tokenUrl", "scopes", "scope", "audience", "token"],
             literals,
         ),
     }
@@ -55,7 +56,8 @@ pub(super) fn read(
 fn typed_by_name(entry: &str, value: &Value, literals: Literals) -> Result<Read, CatalogError> {
     match value.get("type").and_then(Value::as_str) {
         Some("oauth2-client-credentials") => {
-            oauth(entry, value, &["type", "clientId", "clientSecret", "tokenUrl", "scopes"], literals)
+            let known = ["type", "clientId", "clientSecret", "tokenUrl", "scopes", "scope", "audience"];
+            oauth(entry, value, &known, literals)
         }
         Some("custom-headers") => headers(entry, value),
         Some("none") => Ok(Read::default()),
@@ -98,6 +100,7 @@ fn oauth(entry: &str, value: &Value, known: &[&str], literals: Literals) -> Resu
         token_url: Some(token_url),
         issuer: None,
         scopes: wire.scopes,
+        audience: wire.audience,
         // Pika asks without it, and an authorization server that does not know it may refuse it.
         resource: Some("none".to_owned()),
         step_up: true,

@@ -1,49 +1,65 @@
 //! Owns the form of Pika's tool definitions: each becomes a tool, and a server of its own where it is an MCP tool.
 //!
-//! Unknown fields with a plain value are for display and pass; unknown objects and arrays are refused, because a misspelt
-//! `accessRules` must not open a tool.
+//! Unknown fields with a plain value are for display and pass; a definition with an unknown object or array is not executable, because a
+//! misspelt `accessRules` must not open a tool. One definition that cannot be called does not refuse the others.
 //!
-//! **Invariant:** a rule or credential that is not understood is never passed over.
+//! **Invariant:** a rule or credential that is not understood is never passed over: its tool cannot be called.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use super::entry::{self, Form};
 use super::json::{below, kind, typed};
+use super::parts::Parts;
 use super::schema::compile;
 use super::tool::{AccessRule, Draft, Function, LambdaArn, RunsOn};
-use super::wire::{Literals, Parts};
+use super::wire::Literals;
 use super::{CatalogError, Server, problem};
+use crate::credential::Credential;
 use crate::ids::{ServerId, ToolId};
 use crate::redact::quoted;
 use crate::shape::ShownArguments;
 
 mod access;
 mod authentication;
+mod forms;
 mod parameters;
 
-/// Adds what an array of definitions says.
-pub(super) fn read(parts: &mut Parts, section: Value, literals: Literals) -> Result<(), CatalogError> {
-    let definitions = match section {
-        Value::Array(definitions) => definitions,
-        Value::Object(_) => {
-            return Err(problem("pika", "is a single object; put it into an array: [{..}]"));
-        }
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
-            return Err(problem("pika", format!("is {}; accepted is an array of tools", kind(&other))));
-        }
-    };
-    for (i, definition) in definitions.into_iter().enumerate() {
+pub(super) use forms::is_whole;
+
+/// Adds what the definitions say.
+pub(super) fn read(parts: &mut Parts<'_>, section: Value, literals: Literals) -> Result<(), CatalogError> {
+    for (i, definition) in forms::definitions(section)?.into_iter().enumerate() {
         let name = |field: &str| definition.get(field).and_then(Value::as_str);
         let id = name("toolId").or_else(|| name("name"));
         let entry = id.map_or_else(|| format!("pika[{i}]"), |id| format!("pika.{id}"));
-        known_fields(&entry, &definition, &FIELDS)?;
-        add(parts, &entry, typed(&entry, definition)?, literals)?;
+        let id = id_of(&definition);
+        if let Err(error) = add(parts, &entry, definition, literals) {
+            let reason = error.reason_below(&entry);
+            match id {
+                Some(id) => parts.unusable.add(server_id(&id).ok(), Some(id), &entry, reason),
+                None => parts.remark(&entry, format!("is left out: {reason}")),
+            }
+        }
     }
     Ok(())
 }
 
-const FIELDS: [&str; 14] = [
+/// The id under which a definition that cannot be called is known.
+fn id_of(definition: &Value) -> Option<ToolId> {
+    let text = |field: &str| definition.get(field).and_then(Value::as_str);
+    let address = text("mcpServerUrl").or_else(|| text("url")).and_then(|url| Url::parse(url).ok());
+    let id = text("toolId").or_else(|| text("name")).map(str::to_owned);
+    ToolId::parse(id.or_else(|| host(&address?))?).ok()
+}
+
+fn host(url: &Url) -> Option<String> {
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+const FIELDS: [&str; 15] = [
     "toolId",
     "name",
     "description",
@@ -51,6 +67,7 @@ const FIELDS: [&str; 14] = [
     "executionTimeout",
     "mcpServerUrl",
     "url",
+    "mcpServerConfig",
     "lambdaArn",
     "functionSchema",
     "authentication",
@@ -91,8 +108,9 @@ struct Definition {
     execution_timeout: Option<f64>,
     mcp_server_url: Option<Url>,
     url: Option<Url>,
+    mcp_server_config: Option<Map<String, Value>>,
     lambda_arn: Option<String>,
-    function_schema: Option<Vec<Value>>,
+    function_schema: Option<Value>,
     authentication: Option<Value>,
     auth: Option<Value>,
     access_rules: Option<Vec<Map<String, Value>>>,
@@ -115,19 +133,27 @@ struct WireFunction {
     require_confirmation: Option<String>,
 }
 
-fn add(
-    parts: &mut Parts,
-    entry: &str,
-    definition: Definition,
-    literals: Literals,
-) -> Result<(), CatalogError> {
+fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals) -> Result<(), CatalogError> {
+    known_fields(entry, &value, &FIELDS)?;
+    if literals == Literals::Refused {
+        fill(parts, entry, &mut value)?;
+    }
+    let definition: Definition = typed(entry, value)?;
     let id = definition.id(entry)?;
-    let runs_on = match definition.execution_type.as_deref() {
-        Some("mcp") => RunsOn::Server(add_server(parts, entry, &id, &definition, literals)?),
-        Some("lambda") => RunsOn::Lambda(definition.lambda(entry)?),
+    let (runs_on, server) = match definition.execution_type.as_deref() {
+        Some("mcp") => {
+            let server = definition.server(parts, entry, &id, literals)?;
+            (RunsOn::Server(server.id.clone()), Some(server))
+        }
+        Some("lambda") => (RunsOn::Lambda(definition.lambda(entry)?), None),
         other => {
-            let found = other.map_or("missing".to_owned(), quoted);
-            let text = format!("is {found}; accepted are `mcp` and `lambda`");
+            let found = match other {
+                None => "is missing".to_owned(),
+                Some("inline") => "is `inline`, code that Pika runs itself".to_owned(),
+                Some("http") => "is `http`, an HTTP interface without MCP".to_owned(),
+                Some(other) => format!("is {}", quoted(other)),
+            };
+            let text = format!("{found}; accepted are `mcp` and `lambda`");
             return Err(problem(&below(entry, "executionType"), text));
         }
     };
@@ -152,42 +178,80 @@ fn add(
         shown: ShownArguments::default(),
         definition: vec![json!(definition.function_schema)],
     };
+    if let Some(server) = server {
+        parts.server(entry, server, literals, Form::Foreign);
+    }
     parts.tools.push((entry.to_owned(), draft));
     Ok(())
 }
 
+/// Fills in the placeholders of an address and of a credential, where that is done.
+fn fill(parts: &mut Parts<'_>, entry: &str, value: &mut Value) -> Result<(), CatalogError> {
+    let Some(id) = id_of(value) else {
+        return Ok(());
+    };
+    let (Some(mut filling), Value::Object(definition)) = (parts.filling(id.as_str(), entry), value) else {
+        return Ok(());
+    };
+    for field in ["mcpServerUrl", "url"] {
+        if let Some(Value::String(text)) = definition.get_mut(field) {
+            *text = filling
+                .laptop
+                .fill(text)
+                .map_err(|unfilled| problem(&below(entry, field), unfilled.to_string()))?;
+        }
+    }
+    filling.credential(definition, "authentication");
+    filling.credential(definition, "auth");
+    Ok(())
+}
+
 /// Each tool has a server of its own, so that two tools at one address never share a credential.
-fn add_server(
-    parts: &mut Parts,
-    entry: &str,
-    id: &ToolId,
-    definition: &Definition,
-    literals: Literals,
-) -> Result<ServerId, CatalogError> {
+fn server_id(id: &ToolId) -> Result<ServerId, String> {
     let fits = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
-    let server = id.as_str().chars().map(fits).collect::<String>();
-    let server = ServerId::parse(server)
-        .map_err(|e| problem(&below(entry, "toolId"), format!("as a server's id: {e}")))?;
-    let mut server = Server::at(server, definition.address(entry)?);
-    server.name.clone_from(&definition.name);
-    server.description.clone_from(&definition.description);
-    let (headers, credential) =
-        authentication::read(entry, definition.authentication.as_ref(), definition.auth.as_ref(), literals)?;
-    server.headers = headers;
-    server.auth = credential;
-    let id = server.id.clone();
-    parts.servers.push((entry.to_owned(), server, literals));
-    Ok(id)
+    ServerId::parse(id.as_str().chars().map(fits).collect::<String>()).map_err(|error| error.to_string())
 }
 
 impl Definition {
+    /// The server that runs it.
+    fn server(
+        &self,
+        parts: &mut Parts<'_>,
+        entry: &str,
+        id: &ToolId,
+        literals: Literals,
+    ) -> Result<Server, CatalogError> {
+        let id = server_id(id)
+            .map_err(|error| problem(&below(entry, "toolId"), format!("as a server's id: {error}")))?;
+        let mut server = match &self.mcp_server_config {
+            None => Server::at(id, self.address(entry)?),
+            Some(config) if self.mcp_server_url.is_some() || self.url.is_some() => {
+                let field = if config.is_empty() { "mcpServerConfig" } else { "url" };
+                return Err(problem(&below(entry, field), "stands beside another address; give one of them"));
+            }
+            Some(config) => configured(parts, &below(entry, "mcpServerConfig"), &id, config.clone())?,
+        };
+        server.name.clone_from(&self.name);
+        server.description.clone_from(&self.description);
+        let (headers, credential) =
+            authentication::read(entry, self.authentication.as_ref(), self.auth.as_ref(), literals)?;
+        if server.command.is_some() && (!headers.is_empty() || credential != Credential::None) {
+            let field = if self.auth.is_some() { "auth" } else { "authentication" };
+            let text =
+                "belongs to a server with an address; give a program its secrets in `mcpServerConfig.env`";
+            return Err(problem(&below(entry, field), text));
+        }
+        server.headers.extend(headers);
+        if credential != Credential::None {
+            server.auth = credential;
+        }
+        Ok(server)
+    }
+
     /// The id, or the name, or the server's host: a definition may have no more than an address.
     fn id(&self, entry: &str) -> Result<ToolId, CatalogError> {
         let address = self.mcp_server_url.as_ref().or(self.url.as_ref());
-        let host = address.and_then(|url| {
-            let host = url.host_str()?;
-            Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
-        });
+        let host = address.and_then(host);
         let fields = [("toolId", &self.tool_id), ("name", &self.name), ("url", &host)];
         let Some((field, Some(id))) = fields.into_iter().find(|(_, id)| id.is_some()) else {
             return Err(problem(
@@ -256,11 +320,29 @@ impl Definition {
         }
     }
 
+    /// The definitions of functions: a list, one of them by itself, or either as a JSON text.
+    fn schemas(&self, entry: &str) -> Result<Vec<Value>, CatalogError> {
+        let place = below(entry, "functionSchema");
+        let parsed = match &self.function_schema {
+            Some(Value::String(text)) => Some(super::json::value(&place, text)?),
+            other => other.clone(),
+        };
+        match parsed {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(schemas)) => Ok(schemas),
+            Some(schema @ Value::Object(_)) => Ok(vec![schema]),
+            Some(other @ (Value::Bool(_) | Value::Number(_) | Value::String(_))) => {
+                Err(problem(&place, format!("is {}; accepted is an array of functions", kind(&other))))
+            }
+        }
+    }
+
     /// The functions, or none where the server's own list stands for them.
     fn functions(&self, entry: &str) -> Result<Option<Vec<Function>>, CatalogError> {
-        let Some(schema) = self.function_schema.as_ref().filter(|schema| !schema.is_empty()) else {
+        let schemas = self.schemas(entry)?;
+        if schemas.is_empty() {
             return Ok(None);
-        };
+        }
         let read = |(i, value): (usize, &Value)| {
             let place = match value.get("name").and_then(Value::as_str) {
                 Some(name) => format!("{entry}.functionSchema.{name}"),
@@ -269,8 +351,27 @@ impl Definition {
             known_fields(&place, value, &["name", "description", "parameters", "requireConfirmation"])?;
             function(&place, typed(&place, value.clone())?)
         };
-        schema.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
+        schemas.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
     }
+}
+
+/// The server of an `mcpServerConfig`: a program, or an address with its headers.
+fn configured(
+    parts: &mut Parts<'_>,
+    place: &str,
+    id: &ServerId,
+    config: Map<String, Value>,
+) -> Result<Server, CatalogError> {
+    let normal = entry::normal(place, id.as_str(), config, Form::Foreign);
+    parts.settled.remarks.extend(normal.remarks);
+    if let Some(reason) = normal.in_the_way {
+        return Err(problem(place, reason));
+    }
+    let mut fields = normal.server;
+    fields.insert("id".to_owned(), Value::from(id.as_str()));
+    // Its tools are open through the definition, by the rules of the definition.
+    fields.insert("discover".to_owned(), Value::Bool(false));
+    parts.read(place, id, fields).map_err(|reason| problem(place, reason))
 }
 
 fn function(place: &str, wire: WireFunction) -> Result<Function, CatalogError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toolfleet_local::{ACCOUNT_ID, REGION};
 
-/// Port of SQS and Secrets Manager unless told otherwise.
+/// Port of SQS, Secrets Manager and S3 unless told otherwise.
 pub(super) const SQS_PORT: u16 = 9324;
 /// Port of DynamoDB unless told otherwise.
 pub(super) const DYNAMODB_PORT: u16 = 8000;
@@ -23,7 +23,7 @@ pub(super) const PREFIX: &str = "toolfleet";
 pub(crate) struct Environment(Vec<(&'static str, String)>);
 
 impl Environment {
-    /// What joins endpoints at these addresses.
+    /// What joins endpoints at these addresses; S3 and Secrets Manager are where SQS is.
     pub(super) fn new(sqs_url: &str, dynamodb_url: &str, queue_url: &str) -> Self {
         let pairs = [
             ("AWS_REGION", REGION),
@@ -34,10 +34,12 @@ impl Environment {
             ("AWS_ENDPOINT_URL_SQS", sqs_url),
             ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb_url),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", sqs_url),
+            ("AWS_ENDPOINT_URL_S3", sqs_url),
             ("TOOLFLEET_QUEUE_URL", queue_url),
             ("TOOLFLEET_DEAD_LETTER_QUEUE_URL", &format!("{queue_url}-dlq")),
             ("TOOLFLEET_REAP_AFTER_MS", "0"),
             ("TOOLFLEET_TABLE_PREFIX", PREFIX),
+            ("TOOLFLEET_PAYLOAD_BUCKET", &payload_bucket()),
             // The demo server, and whatever else runs here.
             ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "127.0.0.0/8,::1/128"),
             ("TOOLFLEET_ALLOW_HTTP", "true"),
@@ -73,6 +75,11 @@ impl Environment {
         let line = |(name, value): &(&str, String)| format!("export {name}={}", quoted(value));
         self.0.iter().map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// The bucket that data.yaml makes of prefix, account and region.
+pub(super) fn payload_bucket() -> String {
+    format!("{PREFIX}-payloads-{ACCOUNT_ID}-{REGION}")
 }
 
 fn quoted(value: &str) -> String {

@@ -27,7 +27,7 @@ pub(crate) struct DevArgs {
     /// First of three ports in a row: SQS, DynamoDB, MCP server; 0 takes any that are free.
     #[arg(long, value_name = "PORT")]
     port_base: Option<u16>,
-    /// Port of SQS and Secrets Manager; 0 takes any that is free [default: 9324].
+    /// Port of SQS, Secrets Manager and S3; 0 takes any that is free [default: 9324].
     #[arg(long, value_name = "PORT")]
     sqs_port: Option<u16>,
     /// Port of DynamoDB; 0 takes any that is free [default: 8000].

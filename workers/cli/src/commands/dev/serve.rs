@@ -52,7 +52,7 @@ fn announce(stage: &Stage, output: &Output) -> Result<(), Failure> {
         None => "no worker; start one with: toolfleet-worker".to_owned(),
     };
     let lines = [
-        format!("# SQS and Secrets Manager {}, DynamoDB {}", stage.sqs_url(), stage.dynamodb_url()),
+        format!("# SQS, Secrets Manager and S3 {}, DynamoDB {}", stage.sqs_url(), stage.dynamodb_url()),
         format!("# demo MCP server {}; {who}", stage.mcp_url()),
         "#".to_owned(),
         "# Paste this into other terminals; the aws command, boto3, toolfleet and toolfleet-worker join with it:".to_owned(),

@@ -12,17 +12,17 @@ use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
-use toolfleet_worker::catalog::{CatalogConfig, Texts, Watcher};
-use toolfleet_worker::config::{Limits, WorkerConfig};
+use toolfleet_worker::catalog::{CatalogConfig, LoadError, Texts, Watcher, report, store_written};
+use toolfleet_worker::config::{ConfigError, Limits, PayloadConfig, WorkerConfig};
 use toolfleet_worker::fleet::Fleet;
 use toolfleet_worker::services::ServiceFailed;
 use toolfleet_worker::start;
 use toolfleet_worker::telemetry::Meters;
 
-use super::environment::{CREDENTIAL, Environment, PREFIX};
+use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use crate::ending::Failure;
 use crate::fleet_file;
-use crate::network::{limits, not_started, outbound};
+use crate::network::{laptop, limits, not_started, outbound, variable};
 
 /// How long calls that run may take after a signal. People wait for this one.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -93,7 +93,9 @@ impl Stage {
                 (catalog, watched(file.path.clone()), Some(file))
             }
         };
+        let mut catalog = catalog;
         let mut stage = Self { local, demo, queue_url, catalog: config, _demo_catalog: file, worker: None };
+        store_written(&stage.aws().await.secrets(), &mut catalog).await?;
         if options.worker {
             stage.worker = Some(stage.start_worker(catalog, options.slots).await?);
         }
@@ -109,6 +111,7 @@ impl Stage {
             reap_after: Duration::ZERO,
             table_prefix: PREFIX.to_owned(),
             history_shards: 1,
+            payloads: payloads().map_err(|e| Failure::usage(e.to_string()))?,
             catalog: self.catalog.clone(),
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
@@ -130,6 +133,7 @@ impl Stage {
             sqs_endpoint: Some(self.local.sqs_url().to_owned()),
             dynamodb_endpoint: Some(self.local.dynamodb_url().to_owned()),
             secrets_endpoint: Some(self.local.secretsmanager_url().to_owned()),
+            s3_endpoint: Some(self.local.s3_url().to_owned()),
             static_credentials: Some((CREDENTIAL.to_owned(), CREDENTIAL.to_owned())),
         })
         .await
@@ -197,6 +201,14 @@ impl Stage {
     }
 }
 
+/// The local bucket, and the sources and the threshold that the environment names.
+fn payloads() -> Result<PayloadConfig, ConfigError> {
+    PayloadConfig::read(&|name| match name {
+        "TOOLFLEET_PAYLOAD_BUCKET" => Some(payload_bucket()),
+        _ => variable(name),
+    })
+}
+
 /// The catalog as a file, for workers in processes of their own.
 struct CatalogFile {
     path: PathBuf,
@@ -236,13 +248,23 @@ async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), Failure> {
     let config = watched(std::path::absolute(path).map_err(|e| Failure::Ours(e.into()))?);
     let texts = Texts::read(&config, None, false).await;
     let catalog = texts.and_then(|texts| Ok(texts.catalog()?));
-    let catalog = catalog.map_err(|e| Failure::usage(format!("--catalog: {}: {e}", path.display())))?;
+    let catalog = catalog.map_err(|error| match error {
+        LoadError::NoText { .. } => Failure::usage(format!("--catalog: {error}")),
+        LoadError::File { .. }
+        | LoadError::Stored(_)
+        | LoadError::OnlyFiles(_)
+        | LoadError::Wrong(_)
+        | LoadError::NamesNobody => Failure::usage(format!("--catalog: {}: {error}", path.display())),
+    })?;
+    report(&catalog);
     Ok((catalog, config))
 }
 
 /// People who try things out look at once whether they worked, and speak for whom they like.
 fn watched(path: PathBuf) -> CatalogConfig {
-    CatalogConfig { refresh: Duration::from_secs(1), tenants: Some(vec!["*".to_owned()]), ..path.into() }
+    let laptop = Some(laptop(path.parent()));
+    let tenants = Some(vec!["*".to_owned()]);
+    CatalogConfig { refresh: Duration::from_secs(1), tenants, laptop, ..path.into() }
 }
 
 /// Goes by the catalog as it changes. Not by signals: a terminal that closes shall end this command.

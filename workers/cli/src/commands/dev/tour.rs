@@ -76,8 +76,8 @@ async fn take(stage: &Stage, fleet: &Fleet, step: Step) -> Result<Taken, Failure
     let begun = Instant::now();
     let mut row = None;
     for _ in 0..step.sends {
-        fleet.send(&ready).await?;
-        row = fleet.wait(&ready.request.key, STEP_WITHIN, |_| {}).await?;
+        let message_id = fleet.send(&ready).await?;
+        row = fleet.wait(&ready.request.key, &message_id, STEP_WITHIN, |_| {}).await?;
     }
     let took = begun.elapsed();
     // Every message is out of the queue only when each delivery has found what to do with it.

@@ -10,7 +10,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use toolfleet_core::catalog::Catalog;
+use toolfleet_core::catalog::{Catalog, plain};
 
 use super::pinning::{Now, Standing, standings};
 use super::{diff, source};
@@ -112,7 +112,9 @@ fn pinned(text: &str, catalog: &Catalog, due: &[Standing]) -> Result<String, Fai
 
 /// Writes the section `pins` anew, and leaves every other character of the text where it is.
 fn with_section(text: &str, entries: BTreeMap<String, Value>) -> Result<String, Failure> {
-    let top: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(|_| {
+    // Every byte of it stands where it stands in the text.
+    let json = plain(text);
+    let top: BTreeMap<String, &RawValue> = serde_json::from_str(&json).map_err(|_| {
         let text = "this catalog is an array by itself, which has no place for pins; put it under `pika` or `idp` of a catalog";
         Failure::usage(text)
     })?;
@@ -123,7 +125,7 @@ fn with_section(text: &str, entries: BTreeMap<String, Value>) -> Result<String, 
     section.extend(entries);
     let pins = serde_json::to_string_pretty(&section).map_err(|e| Failure::Ours(e.into()))?;
     let pins = pins.replace('\n', "\n  ");
-    let start_of = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
+    let start_of = |raw: &RawValue| raw.get().as_ptr() as usize - json.as_ptr() as usize;
     let (before, after, pins) = match top.get("pins") {
         Some(old) => (start_of(old), start_of(old) + old.get().len(), pins),
         None => {
@@ -185,5 +187,16 @@ mod tests {
         let value: Value = serde_json::from_str(&second).unwrap();
         assert_eq!(value["pins"], json!({"s/a": {"name": "a"}, "s/b": {"name": "b"}}));
         assert!(second.ends_with("} }\n"), "{second}");
+    }
+
+    #[test]
+    fn comments_and_trailing_commas_stay() {
+        let text = "{ // mine\n  \"servers\": [/* none */], // none yet\n  \"tenants\": {\"queue\": [\"*\"]}, // all\n}\n";
+        let first = with_section(text, section("a")).unwrap();
+        for kept in ["{ // mine\n", "[/* none */], // none yet", "// all\n}\n"] {
+            assert!(first.contains(kept), "{first}");
+        }
+        let value: Value = serde_json::from_str(&plain(&first)).unwrap();
+        assert_eq!(value["pins"], json!({"s/a": {"name": "a"}}));
     }
 }

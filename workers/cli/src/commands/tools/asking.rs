@@ -3,6 +3,7 @@
 //! **Invariant:** AWS is asked only for a server whose credential is kept there; a credential goes only where a worker would send
 //! it; no secret is printed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_aws::{Aws, AwsOptions};
-use toolfleet_core::catalog::Server;
+use toolfleet_core::catalog::{Catalog, Server, WrittenSecret};
 use toolfleet_core::credential::SecretRef;
 use toolfleet_core::fault::Fault;
 use toolfleet_mcp::{AwsKeys, Keyring, McpClient, RemoteTool, SecretText, Unsigned};
@@ -39,9 +40,9 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) async fn new() -> Result<Self, Failure> {
+    pub(super) async fn of(catalog: &Catalog) -> Result<Self, Failure> {
         let (open, as_worker) = (client().await?, client_as_worker().await?);
-        let credentials = Credentials::new(as_worker.clone(), Arc::new(OperatorsKeyring::default()));
+        let credentials = Credentials::new(as_worker.clone(), Arc::new(OperatorsKeyring::of(catalog)));
         Ok(Self { open, as_worker, credentials })
     }
 
@@ -66,12 +67,21 @@ impl Asker {
 
 /// Secrets Manager and the operator's own identity, connected to once something of them is wanted.
 #[derive(Debug, Default)]
-struct OperatorsKeyring(OnceCell<AwsKeyring>);
+struct OperatorsKeyring {
+    aws: OnceCell<AwsKeyring>,
+    /// Those that the catalog wrote out.
+    written: HashMap<String, SecretText>,
+}
 
 impl OperatorsKeyring {
+    fn of(catalog: &Catalog) -> Self {
+        let text = |written: &WrittenSecret| (written.name.clone(), SecretText::new(written.value.expose()));
+        Self { written: catalog.written_secrets().iter().map(text).collect(), aws: OnceCell::new() }
+    }
+
     async fn of_aws(&self) -> &AwsKeyring {
         let connect = || async { AwsKeyring::new(&Aws::connect(AwsOptions::default()).await, Clock::System) };
-        self.0.get_or_init(connect).await
+        self.aws.get_or_init(connect).await
     }
 }
 
@@ -81,7 +91,13 @@ impl Keyring for OperatorsKeyring {
         reference: &'a SecretRef,
         fresh: bool,
     ) -> BoxFuture<'a, Result<SecretText, Fault>> {
-        async move { self.of_aws().await.secret(reference, fresh).await }.boxed()
+        async move {
+            match self.written.get(reference.name()) {
+                Some(written) => Ok(written.clone()),
+                None => self.of_aws().await.secret(reference, fresh).await,
+            }
+        }
+        .boxed()
     }
 
     fn now_s(&self) -> u64 {
@@ -94,6 +110,6 @@ impl Keyring for OperatorsKeyring {
 
     fn aws_sign(&self, keys: &AwsKeys, request: &Unsigned<'_>) -> Result<Vec<(String, String)>, Fault> {
         let unread = || Fault::Credential { detail: "there are no keys to sign with".to_owned() };
-        self.0.get().ok_or_else(unread)?.aws_sign(keys, request)
+        self.aws.get().ok_or_else(unread)?.aws_sign(keys, request)
     }
 }

@@ -1,4 +1,4 @@
-//! Owns `toolfleet tools list`: what a catalog registers, and what its servers say of themselves.
+//! Owns `toolfleet tools list`: what a catalog registers, what of it cannot be called and why, and what its servers say of themselves.
 //!
 //! **Invariant:** asks a server for its list only when told to, and calls no tool.
 
@@ -8,7 +8,7 @@ use clap::Args;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use toolfleet_core::catalog::{Catalog, Executor, Server, Tool};
+use toolfleet_core::catalog::{Catalog, Executor, NotExecutable, Server, Tool};
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{Endpoint, RemoteTool};
 use url::Url;
@@ -29,7 +29,7 @@ pub(crate) struct ListArgs {
     /// List what the MCP server at this URL offers, instead of a catalog.
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
-    /// Ask every server of the catalog what it offers, too.
+    /// Ask every server of the catalog what it offers, too; exits with 1 if one cannot be asked.
     #[arg(long, conflicts_with = "url")]
     live: bool,
 }
@@ -45,13 +45,28 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
         ));
     };
     let (_, catalog) = source::read(place, connect).await?;
+    for remark in catalog.remarks() {
+        output.note(&format!("note: {}: {}", remark.entry, remark.text));
+    }
     let live = if args.live { ask_all(&catalog).await? } else { Vec::new() };
+    let in_the_way = args.live && catalog.not_executable_servers().any(|(_, found)| !found.is_switched_off());
+    let failed = in_the_way || live.iter().any(|(_, answer)| answer.is_err());
+    let ending = if failed { Ending::NotSucceeded } else { Ending::Done };
     if output.is_json() {
         output.document(&document(&catalog, &live))?;
-        return Ok(Ending::Done);
+        return Ok(ending);
     }
     let rows = catalog.tools().into_iter().flat_map(|tool| rows_of(tool)).collect();
     output.table(&["tool", "function", "server", "safe to repeat", "timeout", "attempts", "paused"], rows)?;
+    if live.is_empty() && !catalog.servers().is_empty() {
+        output.line("")?;
+        let rows = catalog.servers().into_iter().map(|server| row_of_server(&catalog, server)).collect();
+        output.table(&["server", "at", "tools that may be called"], rows)?;
+    }
+    if let Some(rows) = rows_not_executable(&catalog) {
+        output.line("")?;
+        output.table(&["not executable", "in the catalog", "because"], rows)?;
+    }
     for (server, answer) in &live {
         output.line("")?;
         match answer {
@@ -67,7 +82,38 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
             }
         }
     }
-    Ok(Ending::Done)
+    Ok(ending)
+}
+
+/// How many tools of a server are registered by name.
+fn registered(catalog: &Catalog, server: &Server) -> usize {
+    let of_server = |tool: &&Arc<Tool>| tool.server().is_some_and(|of| of.id == server.id);
+    catalog.tools().into_iter().filter(of_server).map(|tool| tool.functions.len()).sum()
+}
+
+fn row_of_server(catalog: &Catalog, server: &Server) -> Vec<String> {
+    let all = server.discover || catalog.tool_of_all(&server.id).is_some();
+    let tools = match (all, registered(catalog, server)) {
+        (true, 0) => "all it lists".to_owned(),
+        (true, count) => format!("all it lists, {count} registered"),
+        (false, 0) => "none: no tool is registered, and `discover` is not set".to_owned(),
+        (false, count) => format!("{count} registered"),
+    };
+    vec![server.id.to_string(), whereabouts(server), tools]
+}
+
+fn rows_not_executable(catalog: &Catalog) -> Option<Vec<Vec<String>>> {
+    let row = |what: String, found: &NotExecutable| vec![what, found.entry.clone(), found.reason.clone()];
+    let servers = catalog.not_executable_servers().map(|(id, found)| row(format!("server {id}"), found));
+    let tools = catalog.not_executable_tools().map(|(id, found)| row(format!("tool {id}"), found));
+    Some(servers.chain(tools).collect::<Vec<_>>()).filter(|rows| !rows.is_empty())
+}
+
+fn not_executable_json(catalog: &Catalog) -> Vec<Value> {
+    let of = |kind: &str, id: &str, found: &NotExecutable| json!({kind: id, "entry": found.entry, "reason": found.reason});
+    let servers = catalog.not_executable_servers().map(|(id, found)| of("server", id.as_str(), found));
+    let tools = catalog.not_executable_tools().map(|(id, found)| of("tool", id.as_str(), found));
+    servers.chain(tools).collect()
 }
 
 const REMOTE_HEADER: [&str; 4] = ["tool", "read only", "idempotent", "description"];
@@ -131,20 +177,40 @@ fn document(catalog: &Catalog, live: &[(Arc<Server>, Answer)]) -> Value {
             "max_attempts": tool.max_attempts, "paused": tool.paused,
         })
     };
-    let servers = live.iter().map(|(server, answer)| match answer {
-        Ok(tools) => json!({
+    let known = |server: &Server| {
+        json!({
             "server": server.id, "url": shown(&server.url), "command": server.command, "name": server.name,
-            "description": server.description_with(tools.iter().map(|tool| tool.name.as_str())),
-            "tools": tools.iter().map(remote_json).collect::<Vec<_>>(),
-        }),
-        Err(problem) => {
-            json!({"server": server.id, "url": shown(&server.url), "command": server.command, "problem": problem})
+            "description": server.description, "discover": server.discover, "registered": registered(catalog, server),
+        })
+    };
+    let asked = |(server, answer): &(Arc<Server>, Answer)| {
+        let mut value = known(server);
+        match answer {
+            Ok(tools) => {
+                let names = tools.iter().map(|tool| tool.name.as_str());
+                insert(&mut value, "description", json!(server.description_with(names)));
+                insert(&mut value, "tools", tools.iter().map(remote_json).collect());
+            }
+            Err(problem) => insert(&mut value, "problem", json!(problem)),
         }
-    });
+        value
+    };
+    let servers: Vec<Value> = if live.is_empty() {
+        catalog.servers().into_iter().map(|server| known(server)).collect()
+    } else {
+        live.iter().map(asked).collect()
+    };
     json!({
         "tools": catalog.tools().into_iter().map(|t| tool(t)).collect::<Vec<_>>(),
-        "servers": servers.collect::<Vec<_>>(),
+        "servers": servers,
+        "not_executable": not_executable_json(catalog),
     })
+}
+
+fn insert(value: &mut Value, field: &str, member: Value) {
+    if let Some(object) = value.as_object_mut() {
+        object.insert(field.to_owned(), member);
+    }
 }
 
 /// A server's address without what may be a secret in it.
@@ -161,7 +227,7 @@ fn whereabouts(server: &Server) -> String {
 }
 
 async fn ask_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, Answer)>, Failure> {
-    let asker = Asker::new().await?;
+    let asker = Asker::of(catalog).await?;
     let mut answers = Vec::new();
     for server in catalog.servers() {
         answers.push((Arc::clone(server), asker.ask(server).await));

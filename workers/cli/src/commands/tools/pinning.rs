@@ -72,7 +72,7 @@ pub(super) async fn standings(
             wanted.entry(server.to_string()).or_default().push(name.to_owned());
         }
     }
-    let asker = Asker::new().await?;
+    let asker = Asker::of(catalog).await?;
     let mut standings = Vec::new();
     for server in catalog.servers() {
         let names = wanted.remove(server.id.as_str()).unwrap_or_default();

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** AWS is asked only for what is no file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_core::catalog::Catalog;
@@ -10,11 +10,15 @@ use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores
 
 use crate::connect::Connect;
 use crate::ending::Failure;
+use crate::network::laptop;
 
-/// The texts of the catalog at `place`, and the catalog they make.
+/// The texts of the catalog at `place`, and the catalog they make. A file is read as `toolfleet dev` reads it.
 pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), Failure> {
     let stdio = connect.allow_stdio()?;
-    let config = CatalogConfig { place: Place::of(place), refresh: REFRESH, tenants: None, stdio };
+    let found = Place::of(place);
+    let laptop =
+        file(place).map(|path| laptop(std::path::absolute(path).ok().as_deref().and_then(Path::parent)));
+    let config = CatalogConfig { place: found, refresh: REFRESH, tenants: None, stdio, laptop };
     let texts = match Texts::read(&config, None, false).await {
         Err(LoadError::OnlyFiles(_)) => {
             let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
@@ -38,7 +42,7 @@ pub(super) fn file(place: &str) -> Option<PathBuf> {
 fn failure(place: &str, error: LoadError) -> Failure {
     match error {
         LoadError::Stored(trouble) => trouble.into(),
-        LoadError::File { .. } => Failure::usage(format!("--catalog: {error}")),
+        LoadError::File { .. } | LoadError::NoText { .. } => Failure::usage(format!("--catalog: {error}")),
         LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::OnlyFiles(_) => {
             Failure::usage(format!("{place}: {error}"))
         }

@@ -1,0 +1,297 @@
+//! Owns the S3 endpoint: what the SDKs, the aws command and toolfleet ask of buckets and objects, addressed by path.
+//!
+//! Served are objects (put, get, head, delete, in parts too), listings and buckets. Lifecycle rules, policies and versions are not: what
+//! asks for one is told so.
+//!
+//! **Invariant:** an object is kept before its put is answered, whole or not at all.
+
+mod body;
+mod objects;
+mod parts;
+mod store;
+mod xml;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+use bytes::Bytes;
+
+use crate::clock::Clock;
+use parts::Parts;
+use store::Store;
+
+/// The parameters that ask for something of a bucket or an object that is not served here.
+const NOT_SERVED: [&str; 18] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "attributes",
+    "cors",
+    "encryption",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "logging",
+    "notification",
+    "object-lock",
+    "policy",
+    "replication",
+    "restore",
+    "retention",
+    "tagging",
+    "website",
+];
+
+/// The objects, shared by all requests.
+#[derive(Debug)]
+pub(crate) struct S3Service {
+    store: Mutex<Store>,
+    parts: Mutex<Parts>,
+    clock: Clock,
+}
+
+/// A request, its path and query decoded.
+pub(crate) struct Asked<'a> {
+    method: &'a Method,
+    bucket: String,
+    key: String,
+    query: BTreeMap<String, String>,
+    headers: &'a HeaderMap,
+    body: Bytes,
+}
+
+impl Asked<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn asks(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+}
+
+/// What a request is answered by.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+}
+
+impl Answer {
+    fn new(status: StatusCode) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    fn xml(text: String) -> Self {
+        let headers = vec![("content-type".to_owned(), "application/xml".to_owned())];
+        let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{text}");
+        Self { status: StatusCode::OK, headers, body: body.into() }
+    }
+
+    fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A refusal as S3 words it.
+#[derive(Debug)]
+pub(crate) struct S3Error {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl S3Error {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    fn no_bucket(bucket: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NoSuchBucket",
+            format!("The specified bucket does not exist: {bucket}"),
+        )
+    }
+
+    fn no_key() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
+    }
+
+    fn not_served(what: &str) -> Self {
+        let message = format!("{what} is not served by the local endpoints");
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
+    }
+}
+
+impl S3Service {
+    /// Opens the buckets kept in `directory`, or none that are kept nowhere.
+    pub(crate) fn open(directory: Option<PathBuf>, clock: Clock) -> std::io::Result<Self> {
+        let store = Mutex::new(Store::open(directory)?);
+        Ok(Self { store, parts: Mutex::default(), clock })
+    }
+
+    /// Creates a bucket unless it is there.
+    pub(crate) fn create_bucket(&self, name: &str) -> std::io::Result<()> {
+        self.store().create_bucket(name)
+    }
+
+    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The answer to one request.
+    pub(crate) fn answer(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Response<Body> {
+        let path = uri.path().trim_start_matches('/');
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let query = pairs.map(|(name, value)| (decoded(name), decoded(&value.replace('+', " ")))).collect();
+        let asked = Asked { method, bucket: decoded(bucket), key: decoded(key), query, headers, body };
+        let answer = self.answered(&asked).unwrap_or_else(|error| {
+            let text = format!(
+                "<Error><Code>{}</Code><Message>{}</Message><Resource>{}</Resource></Error>",
+                error.code,
+                xml::escaped(&error.message),
+                xml::escaped(uri.path())
+            );
+            Answer { status: error.status, ..Answer::xml(text) }
+        });
+        responded(answer)
+    }
+
+    fn answered(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+        if let Some(what) = NOT_SERVED.into_iter().find(|what| asks(asked, what)) {
+            return Err(S3Error::not_served(what));
+        }
+        match (asked.bucket.is_empty(), asked.key.is_empty()) {
+            (true, _) => self.list_buckets(asked),
+            (false, true) => self.of_bucket(asked),
+            (false, false) => self.of_object(asked),
+        }
+    }
+
+    fn list_buckets(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+        if asked.method != Method::GET {
+            return Err(S3Error::not_served("what is asked without a bucket"));
+        }
+        Ok(Answer::xml(xml::buckets(self.store().buckets())))
+    }
+
+    fn of_bucket(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+        let exists = self.store().has_bucket(&asked.bucket);
+        match *asked.method {
+            Method::PUT => {
+                self.create_bucket(&asked.bucket).map_err(not_written)?;
+                Ok(Answer::new(StatusCode::OK).with("location", format!("/{}", asked.bucket)))
+            }
+            _ if !exists => Err(S3Error::no_bucket(&asked.bucket)),
+            Method::HEAD => Ok(Answer::new(StatusCode::OK).with("x-amz-bucket-region", crate::names::REGION)),
+            Method::GET if asks(asked, "location") => Ok(Answer::xml(
+                "<LocationConstraint xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"/>".to_owned(),
+            )),
+            Method::GET if asks(asked, "versioning") => Ok(Answer::xml(
+                "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"/>".to_owned(),
+            )),
+            Method::GET if asks(asked, "uploads") => {
+                Err(S3Error::not_served("the listing of unfinished uploads"))
+            }
+            Method::GET => Ok(objects::list(&self.store(), asked)),
+            Method::POST if asks(asked, "delete") => self.delete_many(asked),
+            Method::DELETE => {
+                self.store().delete_bucket(&asked.bucket).map_err(not_written)?.then_some(()).ok_or_else(
+                    || {
+                        S3Error::new(
+                            StatusCode::CONFLICT,
+                            "BucketNotEmpty",
+                            "The bucket you tried to delete is not empty",
+                        )
+                    },
+                )?;
+                Ok(Answer::new(StatusCode::NO_CONTENT))
+            }
+            _ => Err(S3Error::not_served("this operation on a bucket")),
+        }
+    }
+
+    fn of_object(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+        if !self.store().has_bucket(&asked.bucket) {
+            return Err(S3Error::no_bucket(&asked.bucket));
+        }
+        match *asked.method {
+            Method::PUT if asked.header("x-amz-copy-source").is_some() => {
+                Err(S3Error::not_served("the copy of an object"))
+            }
+            Method::PUT if asks(asked, "partNumber") => self.put_part(asked),
+            Method::PUT => self.put(asked),
+            Method::POST if asks(asked, "uploads") => Ok(self.begin_upload(asked)),
+            Method::POST if asks(asked, "uploadId") => self.complete_upload(asked),
+            Method::GET | Method::HEAD => objects::get(&self.store(), asked),
+            Method::DELETE if asks(asked, "uploadId") => Ok(self.abort_upload(asked)),
+            Method::DELETE => {
+                self.store().delete(&asked.bucket, &asked.key).map_err(not_written)?;
+                Ok(Answer::new(StatusCode::NO_CONTENT))
+            }
+            _ => Err(S3Error::not_served("this operation on an object")),
+        }
+    }
+}
+
+fn asks(asked: &Asked<'_>, what: &str) -> bool {
+    asked.query.contains_key(what)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+fn not_written(error: std::io::Error) -> S3Error {
+    S3Error::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())
+}
+
+fn responded(answer: Answer) -> Response<Body> {
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = answer.status;
+    for (name, value) in &answer.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static("toolfleet-local"));
+    if let Ok(id) = HeaderValue::try_from(uuid::Uuid::new_v4().simple().to_string()) {
+        response.headers_mut().insert("x-amz-request-id", id);
+    }
+    response
+}
+
+/// The text without its percent-encoding.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = (*first == b'%').then(|| after.get(..2).and_then(|code| hex::decode(code).ok())).flatten();
+        match code {
+            Some(code) => {
+                bytes.extend(code);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,97 @@
+//! Keeps a message that cannot be read: it goes to the dead-letter queue with its body, for an operator.
+//!
+//! The copy says when and by whom the message was sent, and never what its sender claims of that.
+//!
+//! **Invariant:** the message is deleted only after the dead-letter queue has taken its copy; a crash between the two leaves both.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use toolfleet_aws::Trouble;
+use toolfleet_aws::queue::{MAX_MESSAGE_BYTES, Outgoing};
+use toolfleet_core::outcome::Code;
+
+use super::give_back;
+use super::visit::{Arrival, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, REASON};
+use crate::fleet::{DeadLetters, Fleet, Step};
+
+/// The most attributes that a message has (SQS quota).
+const MOST_ATTRIBUTES: usize = 10;
+/// What SQS counts of an attribute beside its name and value: its type.
+const TYPE_BYTES: usize = 8;
+/// So many messages are remembered to be on record.
+const MOST_REMEMBERED: usize = 10_000;
+
+/// The unreadable messages in the dead-letter queue whose record this worker has seen to.
+#[derive(Debug, Default)]
+pub(crate) struct OnRecord(Mutex<HashSet<String>>);
+
+impl OnRecord {
+    pub(super) fn has(&self, message_id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(message_id)
+    }
+
+    pub(super) fn add(&self, message_id: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_REMEMBERED {
+            known.clear();
+        }
+        known.insert(message_id.to_owned());
+    }
+}
+
+/// Moves the message to the dead-letter queue. Where none is named, or it does not answer, the message stays hidden: SQS gives it up
+/// after its receives, or keeps it for as long as its queue keeps messages.
+pub(super) async fn keep(fleet: &Fleet, arrival: &Arrival) {
+    let moved = match &fleet.dead_letters {
+        Some(dead) => moved(fleet, dead, arrival).await,
+        None => Ok(false),
+    };
+    match moved {
+        Ok(true) => {}
+        Ok(false) => give_back::unreadable(fleet, arrival).await,
+        Err(trouble) => {
+            tracing::error!(%trouble, message_id = arrival.message_id(), code = "own_trouble", "a message that cannot be read could not be moved to the dead-letter queue; it stays where it is");
+            give_back::unreadable(fleet, arrival).await;
+        }
+    }
+}
+
+async fn moved(fleet: &Fleet, dead: &DeadLetters, arrival: &Arrival) -> Result<bool, Trouble> {
+    let copy = Outgoing {
+        body: arrival.body().to_owned(),
+        delay_s: 0,
+        group: arrival.delivery().group.clone(),
+        attributes: attributes(arrival),
+        // A message that an operator moves back and that returns within five minutes is another one.
+        deduplication: Some(arrival.message_id().to_owned()),
+    };
+    dead.queue.send(copy).await?;
+    fleet.passed(Step::Reposted).await;
+    fleet.queue.delete(arrival.receipt()).await?;
+    fleet.passed(Step::Acknowledged).await;
+    Ok(true)
+}
+
+/// The fleet's own attributes, then the sender's, as far as SQS takes them beside the body.
+fn attributes(arrival: &Arrival) -> BTreeMap<String, String> {
+    let own = [
+        (FIRST_SENT, Some(arrival.enqueued_at.as_ms().to_string())),
+        (FIRST_SENDER, arrival.sender.clone()),
+        (FIRST_MESSAGE, Some(arrival.first_id().to_owned())),
+        (REASON, Some(Code::Undecodable.to_string())),
+    ];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let theirs = arrival.delivery().attributes.iter().filter(|(name, _)| !name.starts_with(OWN));
+    let theirs = theirs.map(|(name, value)| (name.clone(), value.clone()));
+    let mut left = MAX_MESSAGE_BYTES.saturating_sub(arrival.body().len());
+    let mut attributes = BTreeMap::new();
+    for (name, value) in own.chain(theirs) {
+        let bytes = name.len() + value.len() + TYPE_BYTES;
+        if attributes.len() < MOST_ATTRIBUTES && bytes <= left && !value.is_empty() {
+            left -= bytes;
+            attributes.insert(name, value);
+        }
+    }
+    attributes
+}

@@ -1,0 +1,92 @@
+//! Stores a large result in the bucket before its row says that the call has ended.
+//!
+//! Part of `execute`: the claim is held by heartbeats meanwhile. A worker that dies between the upload and the row leaves an object that
+//! no row refers to; the bucket's lifecycle rule ends it.
+//!
+//! **Invariant:** a row refers to an object that S3 has confirmed, and a bucket that is away takes no answer from its caller that a row
+//! can hold.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use toolfleet_aws::payloads::Packed;
+use toolfleet_core::ids::Tenant;
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+
+use crate::backoff;
+use crate::fleet::{Fleet, Step};
+
+/// How long an answer that fits into no row waits for a bucket that is away.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The longest pause between two uploads.
+const LONGEST_PAUSE_MS: u64 = 5_000;
+
+/// What became of an outcome's result.
+pub(super) enum Kept {
+    /// The outcome as its row holds it.
+    Fit(Outcome),
+    /// The bucket did not take the result in time; the outcome says so.
+    Lost(Outcome),
+}
+
+/// The outcome as its row holds it: with its result, with what refers to it, or with why there is none. It tries while the bucket is away;
+/// once `hurried`, no more.
+pub(super) async fn keep(
+    fleet: &Fleet,
+    tenant: &Tenant,
+    outcome: Outcome,
+    hurried: impl Fn() -> bool,
+) -> Kept {
+    let mut upload = match fleet.payloads.pack(outcome).await {
+        Ok(Packed::Inline(outcome)) => return Kept::Fit(outcome),
+        Ok(Packed::Large(upload)) => upload,
+        Err(bytes) => return Kept::Fit(too_large(bytes)),
+    };
+    let (give_up, mut tries) = (Instant::now() + PATIENCE, 0);
+    loop {
+        let trouble = match fleet.payloads.store(&upload, tenant, fleet.now()).await {
+            Ok(outcome) => {
+                fleet.passed(Step::PayloadStored).await;
+                return Kept::Fit(outcome);
+            }
+            Err(trouble) => trouble,
+        };
+        tries += 1;
+        upload = match upload.into_row() {
+            Ok(outcome) => {
+                tracing::warn!(%trouble, %tenant, code = "bucket_trouble", "a large result stands in its row, because the bucket did not take it");
+                return Kept::Fit(outcome);
+            }
+            Err(upload) => upload,
+        };
+        tracing::error!(
+            %trouble, %tenant, tries, bytes = upload.plain_bytes(), code = "bucket_trouble",
+            "a result that fits into no row could not be stored yet; trying again"
+        );
+        if hurried() || Instant::now() >= give_up {
+            return Kept::Lost(not_stored(upload.plain_bytes()));
+        }
+        let pause =
+            tokio::time::sleep(Duration::from_millis(backoff::after_tries(tries).min(LONGEST_PAUSE_MS)));
+        tokio::select! {
+            () = pause => {}
+            () = fleet.shutdown.over() => return Kept::Lost(not_stored(upload.plain_bytes())),
+        }
+    }
+}
+
+fn too_large(bytes: usize) -> Outcome {
+    let text = format!(
+        "The tool ran, but its result of {bytes} bytes is larger than a record holds, even compressed, and this fleet has no bucket for \
+         larger ones. Ask the tool for less, for example in pages, or let an operator set TOOLFLEET_PAYLOAD_BUCKET."
+    );
+    Outcome::failed(Why::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
+}
+
+fn not_stored(bytes: u64) -> Outcome {
+    let text = format!(
+        "The tool ran and answered, but its result of {bytes} bytes could not be stored: the fleet's bucket did not take it. Check the \
+         tool's effect before you send the call again under a new id. An operator finds the reason in the worker's log (bucket_trouble)."
+    );
+    Outcome::failed(Why::new(Code::ResultNotStored, text, MayHaveRun::Yes).retryable(None))
+}
