@@ -51,5 +51,5 @@ pub use connect::Proxies;
 pub use endpoint::{Endpoint, OnNote, Resume, ToolCall};
 pub use reach::{Network, Reach};
 pub use register::{Asked, OpenSession, RegisterAway, SessionRegister};
-pub use stdio::Program;
+pub use stdio::{Program, launched};
 pub use tools::{Freshness, RemoteTool, ToolList};

@@ -21,8 +21,12 @@ use crate::cli::Cli;
 use crate::ending::Failure;
 use crate::output::Output;
 
+fn main() -> ExitCode {
+    toolfleet_mcp::launched().unwrap_or_else(asked)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn asked() -> ExitCode {
     if let Some(failure) = not_text() {
         return failure.report(&Output::new(false));
     }

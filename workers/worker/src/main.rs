@@ -55,8 +55,12 @@ The environment configures both:
   OTEL_EXPORTER_OTLP_ENDPOINT    receiver of traces and metrics over http/protobuf (none), and OpenTelemetry's other variables
 HTTPS_PROXY, HTTP_PROXY, NO_PROXY for requests to servers, and the AWS SDK's own variables: AWS_REGION, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_S3, ...";
 
+fn main() -> ExitCode {
+    toolfleet_mcp::launched().unwrap_or_else(asked)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn asked() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (argument, more) = (arguments.next(), arguments.next());
     match (argument.as_deref(), more) {

@@ -2,7 +2,7 @@
 //!
 //! A child is a session, so each conversation of a tenant has a child of its own with each server, unless the catalog says that the
 //! program keeps nothing of it; calls without a conversation share one for each tenant. Where to look: [`pool`] and [`shared`] which child a call gets, [`places`] how many there are, [`command`] whether a command can be started at all,
-//! [`start`] from a command to a greeted child, [`stderr`] its last lines,
+//! [`launch`] who ends it when the worker is killed, [`start`] from a command to a greeted child, [`stderr`] its last lines,
 //! [`child`] one child's table of waiters, [`pipes`] its three pipes, [`supervise`] its end.
 //!
 //! **Invariant:** no waiter outlives its child, and no child its client: whatever ends one ends the other.
@@ -11,6 +11,7 @@ mod child;
 mod command;
 mod greet;
 mod hear;
+mod launch;
 mod lines;
 mod pipes;
 mod places;
@@ -26,6 +27,7 @@ use serde_json::value::RawValue;
 
 pub(crate) use child::{Child, Lease};
 pub(crate) use greet::Greeter;
+pub use launch::launched;
 pub(crate) use pool::{Limits, Pool};
 pub use program::Program;
 

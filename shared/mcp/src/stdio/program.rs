@@ -15,6 +15,7 @@ use toolfleet_core::credential::Template;
 use toolfleet_core::fault::Fault;
 
 use super::command::why_not;
+use super::launch::command_of;
 use crate::auth::{Keyring, Seen, kept, without_echo};
 
 /// What a child inherits. Programs need them to find themselves, their caches and their language; none is a credential.
@@ -162,7 +163,7 @@ impl Program {
 
     /// The command that starts it.
     pub(crate) fn to_command(&self, ready: &Ready) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(&self.command);
+        let mut command = command_of(&self.command);
         command.args(&self.args).env_clear().envs(inherited());
         command.envs(ready.env.iter().map(|(name, value)| (name, value)));
         if let Some(cwd) = &self.cwd {

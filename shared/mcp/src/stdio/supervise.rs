@@ -81,6 +81,7 @@ impl Drop for Group {
 
 fn how(status: &WaitIdStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
+        (Some(code @ 129..=192), _) => format!("ended with exit code {code} (signal {})", code - 128),
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),

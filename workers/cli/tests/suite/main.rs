@@ -12,6 +12,7 @@
 mod configurations;
 mod dev;
 mod help;
+mod killed;
 mod pins;
 mod run;
 mod tour;

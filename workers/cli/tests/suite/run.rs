@@ -110,6 +110,12 @@ impl Dev {
         Self { child, ready, _stdout: stdout, stderr }
     }
 
+    /// Kills it as the kernel does that is out of memory.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     fn joined(&self, args: &[&str]) -> Command {
         let mut command = command(args);
         for (name, value) in self.ready["env"].as_object().unwrap() {

@@ -93,7 +93,7 @@ async fn a_pinned_tool_whose_server_cannot_be_asked_does_not_run_unseen() {
     let mut catalog = rig.catalog();
     catalog["pins"] = json!({"mock/unsafe": listed(&rig, "unsafe").await});
     let fleet = rig.fleet_of(catalog, limits(), None).await;
-    rig.mcp.always_for("tools/list", MockFault::rpc(-32601, "no lists here"));
+    rig.mcp.always_for("tools/list", MockFault::rpc(-32602, "no lists for you"));
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.settle_with(&fleet).await;
     let seen = rig.outcome("c1").await;
