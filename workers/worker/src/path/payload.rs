@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use toolfleet_aws::Trouble;
 use toolfleet_aws::payloads::Packed;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
@@ -18,6 +19,8 @@ use crate::fleet::{Fleet, Step};
 
 /// How long an answer that fits into no row waits for a bucket that is away.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How long an upload may still take when the worker's time is over.
+const LAST_UPLOAD: Duration = Duration::from_secs(5);
 /// The longest pause between two uploads.
 const LONGEST_PAUSE_MS: u64 = 5_000;
 
@@ -44,7 +47,16 @@ pub(super) async fn keep(
     };
     let (give_up, mut tries) = (Instant::now() + PATIENCE, 0);
     loop {
-        let trouble = match fleet.payloads.store(&upload, tenant, fleet.now()).await {
+        let stopping = async {
+            fleet.shutdown.over().await;
+            tokio::time::sleep(LAST_UPLOAD).await;
+        };
+        let stored = tokio::select! {
+            biased;
+            stored = fleet.payloads.store(&upload, tenant, fleet.now()) => stored,
+            () = stopping => Err(Trouble::passing("the worker stops while a result is uploaded")),
+        };
+        let trouble = match stored {
             Ok(outcome) => {
                 fleet.passed(Step::PayloadStored).await;
                 return Kept::Fit(outcome);
