@@ -19,6 +19,7 @@ import uuid
 from pathlib import Path
 
 from oauth import Guarded
+from shapes import odd_programs, shapes
 from stdio import none_left, programs, stdio
 from tasks import tasks
 from telemetry import telemetry
@@ -155,7 +156,7 @@ def run(processes, folder, check, boto3):
     servers = ["everything", "fastmcp", "python", "npm", "rmcp"]
     catalog = folder / "catalog.json"
     catalog.write_text(json.dumps({
-        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + guarded.servers,
+        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + odd_programs(python) + guarded.servers,
         "tenants": {"queue": ["acme"]},
         "reply_queues": [f"http://127.0.0.1:{ports['sqs']}/000000000000/toolfleet-replies"],
     }))
@@ -232,6 +233,7 @@ def run(processes, folder, check, boto3):
     check("server-everything has its long-running tool", long_tool is not None, everything_tools)
     send = lambda body: sqs.send_message(QueueUrl=queue, MessageBody=body, MessageGroupId="acme")
     started = stdio(check, worker, call, text, send, row, until, folder, long_tool)
+    shapes(check, call, text, lambda *arguments: toolfleet(env, *arguments))
 
     call_id = str(uuid.uuid4())
     body = {"v": 1, "call_id": call_id, "tenant": "acme", "server": "everything", "name": long_tool, "arguments": {"duration": 4, "steps": 2}, "idempotent": True}

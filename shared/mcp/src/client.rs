@@ -219,6 +219,12 @@ impl McpClient {
         all
     }
 
+    /// What is known of a program whose answer did not come in time: how long it has been starting, and its last lines of stderr. Empty where
+    /// nothing is.
+    pub fn standing(&self, endpoint: &Endpoint, conversation: Option<&str>) -> String {
+        self.0.standing(endpoint, conversation)
+    }
+
     /// How many servers that are programs run.
     pub fn programs(&self) -> usize {
         self.0.children.count()

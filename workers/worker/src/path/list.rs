@@ -59,7 +59,13 @@ pub(super) async fn listed(
     match timeout(left, fleet.listings.flights.join(own, fetch)).await {
         Ok(Some(listed)) => listed,
         Ok(None) => Err(Unlisted::away("the server's list of tools could not be read")),
-        Err(_) => Err(Unlisted::away("the server's list of tools did not come in time")),
+        Err(_) => {
+            let session = call.request.session.as_ref().map(SessionId::as_str);
+            let standing = fleet.mcp.standing(endpoint, session);
+            let late = "the server's list of tools did not come in time";
+            let told = if standing.is_empty() { late.to_owned() } else { format!("{late}; {standing}") };
+            Err(Unlisted::away(&told))
+        }
     }
 }
 

@@ -61,7 +61,7 @@ async fn a_listing_larger_than_a_record_is_given_in_parts_by_any_worker() {
         cursors.push(next.to_owned());
         arguments = json!({"cursor": next});
     }
-    assert!(cursors.len() >= 3, "{} cursors", cursors.len());
+    assert!(cursors.len() >= 2, "{} cursors", cursors.len());
     assert_eq!(names, (0..ENTRIES).map(|n| format!("p-{n}")).collect::<Vec<_>>());
 
     let fleet = worker(&rig).await;
