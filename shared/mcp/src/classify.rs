@@ -92,7 +92,9 @@ impl Trouble {
             Some(error) if error.with_our_id => refuses_request(error.code) && !may_pass(status),
             Some(_) | None => refuses_by_status(status) && !is_open,
         };
-        let detail = error.as_ref().map(|error| error.message.clone()).filter(|message| !message.is_empty());
+        // A body such as OAuth's `{"error": "access_denied", "error_description": ".."}` only looks like a JSON-RPC error.
+        let rpc = error.as_ref().filter(|error| error.with_our_id || error.code != 0);
+        let detail = rpc.map(|error| error.message.clone()).filter(|message| !message.is_empty());
         let detail = detail.unwrap_or_else(|| reason_in(body, headers));
         let refusal = Refusal {
             status,
@@ -301,6 +303,11 @@ mod tests {
             }
         );
         assert_eq!(fault(403, &[], ""), Fault::Forbidden { scope: None, detail: String::new() });
+        let body = r#"{"error":"access_denied","error_description":"not in your plan"}"#;
+        assert_eq!(
+            fault(403, &[], body),
+            Fault::Forbidden { scope: None, detail: "access_denied: not in your plan".to_owned() }
+        );
     }
 
     #[test]
