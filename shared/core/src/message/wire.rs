@@ -427,12 +427,15 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
     // Whoever wrote these names, or a number, looks for the answer under that very id.
     #[derive(Deserialize)]
     struct Address {
-        #[serde(alias = "tenantId", alias = "tenant_id")]
         tenant: Option<serde_json::Value>,
-        #[serde(alias = "callId", alias = "callID")]
+        #[serde(rename = "tenantId", alias = "tenant_id")]
+        misspelt_tenant: Option<serde_json::Value>,
         call_id: Option<serde_json::Value>,
-        #[serde(alias = "idempotencyKey")]
+        #[serde(rename = "callId", alias = "callID")]
+        misspelt_call_id: Option<serde_json::Value>,
         idempotency_key: Option<serde_json::Value>,
+        #[serde(rename = "idempotencyKey")]
+        misspelt_key: Option<serde_json::Value>,
         reply: Option<serde_json::Value>,
     }
     // serde reads a struct from an array, too.
@@ -454,9 +457,12 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
         )
         | None => None,
     };
-    let tenant = text(&address.tenant).and_then(|t| Tenant::parse(t).ok());
+    // The right name counts before another.
+    let either = |right, misspelt| text(right).or_else(|| text(misspelt));
+    let tenant = either(&address.tenant, &address.misspelt_tenant).and_then(|t| Tenant::parse(t).ok());
+    let call_id = either(&address.call_id, &address.misspelt_call_id);
     let key = tenant.and_then(|tenant| {
-        let call_id = match (text(&address.call_id), text(&address.idempotency_key)) {
+        let call_id = match (call_id, either(&address.idempotency_key, &address.misspelt_key)) {
             (Some(id), _) => CallId::parse(id).ok()?,
             (None, Some(key)) => derive_call_id(&tenant, &key).ok()?,
             (None, None) => return None,
@@ -466,7 +472,6 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
     (key, address.reply.and_then(|r| serde_json::from_value(r).ok()))
 }
 
-/// The arguments as an object: what was left out is an empty one, and a text is what it holds.
 fn check_reference(reference: &ArgumentsRef, beside_arguments: bool) -> Result<(), RequestError> {
     if beside_arguments {
         return Err(fault("arguments_ref", "stands beside `arguments`: give one of the two"));
@@ -475,6 +480,7 @@ fn check_reference(reference: &ArgumentsRef, beside_arguments: bool) -> Result<(
     reference.object().map(drop).map_err(wrong)
 }
 
+/// The arguments as an object: what was left out is an empty one, and a text is what it holds.
 fn arguments_of(given: Option<Box<RawValue>>) -> Result<Box<RawValue>, RequestError> {
     let wrong = |problem: String| fault("arguments", problem);
     let raw = |text: String| RawValue::from_string(text).map_err(|e| wrong(without_values(&e.to_string())));
