@@ -156,7 +156,7 @@ def run(processes, folder, check, boto3):
     servers = ["everything", "fastmcp", "python", "npm", "rmcp"]
     catalog = folder / "catalog.json"
     catalog.write_text(json.dumps({
-        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + odd_programs(python) + guarded.servers,
+        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + odd_programs(python, node, f"http://127.0.0.1:{ports['everything']}/mcp") + guarded.servers,
         "tenants": {"queue": ["acme"]},
         "reply_queues": [f"http://127.0.0.1:{ports['sqs']}/000000000000/toolfleet-replies"],
     }))

@@ -7,12 +7,14 @@ HERE = Path(__file__).resolve().parent
 ODD = str(HERE / "odd_program.py")
 
 
-def odd_programs(python):
-    """Their entries for the catalog."""
+def odd_programs(python, node, everything_url):
+    """Their entries for the catalog. supergateway is the real one, before a server that is bound to its session."""
+    gateway = str(HERE / "node_modules/supergateway/dist/index.js")
     odd = lambda kind, *more: {"id": kind, "command": python, "args": [ODD, kind, *more], "discover": True}
     return [
         odd("chroma"), odd("bridge"), odd("hello"), odd("network", "6"),
         {**odd("network", "600"), "id": "offline", "start_timeout_ms": 1500},
+        {"id": "gateway", "command": node, "args": [gateway, "--streamableHttp", everything_url], "discover": True},
         {"id": "missing", "command": "no-such-mcp-server", "discover": True},
         {"id": "openapi", "command": python, "args": [str(HERE / "openapi_server.py")], "discover": True},
     ]
@@ -22,6 +24,9 @@ def shapes(check, call, text, toolfleet):
     for server in ["chroma", "bridge", "hello", "network"]:
         item = call(server, "echo", {})
         check(f"{server}: called like any other program", item["outcome"]["S"] == "succeeded" and "says hello" in text(item), item)
+    for message in ["first", "second"]:
+        item = call("gateway", "echo", {"message": message})
+        check(f"supergateway: the {message} call reaches the server behind it", item["outcome"]["S"] == "succeeded" and message in text(item), item)
     item = call("missing", "echo", {})
     sentence = item["message"]["S"]
     check("a missing command is told at once", item["code"]["S"] == "server_unreachable" and "no-such-mcp-server" in sentence and "PATH" in sentence, item)
