@@ -22,7 +22,7 @@ use toolfleet_core::call::CallRow;
 use toolfleet_core::digest::sha256;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::Outcome;
-use toolfleet_core::payload::{ArgumentsRef, Encoding, ObjectAt, PayloadRef, payload_key};
+use toolfleet_core::payload::{ArgumentsRef, Encoding, ObjectAt, PayloadRef, arguments_key, payload_key};
 use toolfleet_core::time::Timestamp;
 
 use crate::calls::{Calls, LARGE_BYTES, TRYING, beside};
@@ -184,7 +184,8 @@ impl Payloads {
     /// Uploads a result; gives the outcome that refers to it.
     pub async fn store(&self, upload: &Upload, tenant: &Tenant, now: Timestamp) -> Result<Outcome, Trouble> {
         let Upload { outcome, bytes, sha256, encoding, plain_bytes, .. } = upload;
-        let stored = self.put(tenant, now, bytes, sha256, *encoding, *plain_bytes).await?;
+        let key = payload_key(tenant, now, sha256);
+        let stored = self.put(key, bytes, sha256, *encoding, *plain_bytes).await?;
         let (kind, trouble) = (outcome.kind, outcome.trouble.clone());
         Ok(Outcome { kind, trouble, content: None, stored: Some(Box::new(stored)) })
     }
@@ -201,14 +202,14 @@ impl Payloads {
         let compress = move || Bytes::of(text);
         let failed = || Trouble::passing("arguments could not be compressed");
         let Bytes { bytes, sha256, encoding } = beside(&TRYING, compress).await.ok_or_else(failed)?;
-        let stored = self.put(tenant, now, &bytes, &sha256, encoding, plain_bytes).await?;
+        let key = arguments_key(tenant, now, &sha256);
+        let stored = self.put(key, &bytes, &sha256, encoding, plain_bytes).await?;
         Ok(ArgumentsRef::from(&stored))
     }
 
     async fn put(
         &self,
-        tenant: &Tenant,
-        now: Timestamp,
+        key: String,
         bytes: &bytes::Bytes,
         sha256: &str,
         encoding: Encoding,
@@ -217,7 +218,6 @@ impl Payloads {
         let Some(bucket) = self.bucket() else {
             return Err(Trouble::configuration("TOOLFLEET_PAYLOAD_BUCKET is not set"));
         };
-        let key = payload_key(tenant, now, sha256);
         let checksum = STANDARD.encode(hex::decode(sha256).unwrap_or_default());
         let resource = format!("bucket {bucket}");
         let mut conflicts = 0;

@@ -197,6 +197,27 @@ pub fn payload_key(tenant: &Tenant, at: Timestamp, sha256: &str) -> String {
     format!("{}{month}/{sha256}", tenant_prefix(tenant))
 }
 
+/// The key of arguments that a sender stores: apart from the results, which no sender may write.
+pub fn arguments_key(tenant: &Tenant, at: Timestamp, sha256: &str) -> String {
+    let month: String = at.to_string().chars().take(7).collect();
+    format!("{}in/{month}/{sha256}", tenant_prefix(tenant))
+}
+
+/// The tenant that a part of a path names, as [`tenant_prefix`] writes it.
+fn tenant_of(part: &str) -> Option<Tenant> {
+    let mut bytes = part.bytes();
+    let mut name = Vec::with_capacity(part.len());
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits = [bytes.next()?, bytes.next()?];
+            name.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            name.push(byte);
+        }
+    }
+    Tenant::parse(String::from_utf8(name).ok()?).ok()
+}
+
 /// The objects that senders may name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources(Vec<Source>);
@@ -237,12 +258,17 @@ impl Sources {
 
     /// Whether `tenant` may name that object.
     pub fn open(&self, tenant: &Tenant, at: &ObjectAt) -> bool {
-        self.0.iter().any(|source| source.opens(Some(tenant), at))
+        self.0.iter().any(|source| source.opens(tenant, at))
     }
 
-    /// Whether some tenant may name that object: which one is known once it is read.
-    pub fn open_to_some(&self, at: &ObjectAt) -> bool {
-        self.0.iter().any(|source| source.opens(None, at))
+    /// Whether a sender may name the object that may speak for those tenants: one of them may, or whoever sends.
+    pub fn open_to_sender(&self, at: &ObjectAt, may_speak_for: impl Fn(&Tenant) -> bool) -> bool {
+        self.open(&Tenant::undecodable(), at)
+            || at
+                .key
+                .split('/')
+                .filter_map(tenant_of)
+                .any(|tenant| may_speak_for(&tenant) && self.open(&tenant, at))
     }
 
     /// Whether no object may be named.
@@ -264,13 +290,14 @@ impl Source {
         let whole_part = |tail: &str| (head.is_empty() || head.ends_with('/')) && tail.starts_with('/');
         let strange =
             head.contains(['{', '}']) || tail.as_ref().is_some_and(|tail| tail.contains(['{', '}']));
-        if strange || tail.as_deref().is_some_and(|tail| !whole_part(tail)) {
+        let cut = tail.is_none() && !head.is_empty() && !head.ends_with('/');
+        if strange || cut || tail.as_deref().is_some_and(|tail| !whole_part(tail)) {
             return Err(format!("`{entry}` is no source; {accepted}"));
         }
         Ok(Self { bucket: object.bucket, head: head.to_owned(), tail })
     }
 
-    fn opens(&self, tenant: Option<&Tenant>, at: &ObjectAt) -> bool {
+    fn opens(&self, tenant: &Tenant, at: &ObjectAt) -> bool {
         if at.bucket != self.bucket {
             return false;
         }
@@ -280,15 +307,9 @@ impl Source {
         let Some(tail) = &self.tail else {
             return true;
         };
-        match tenant.map(tenant_prefix) {
-            // The prefix ends with the slash that the tail begins with.
-            Some(prefix) => {
-                rest.strip_prefix(prefix.trim_end_matches('/')).is_some_and(|rest| rest.starts_with(tail))
-            }
-            None => rest
-                .find('/')
-                .is_some_and(|end| end > 0 && rest.get(end..).is_some_and(|rest| rest.starts_with(tail))),
-        }
+        // The prefix ends with the slash that the tail begins with.
+        let prefix = tenant_prefix(tenant);
+        rest.strip_prefix(prefix.trim_end_matches('/')).is_some_and(|rest| rest.starts_with(tail))
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Invariant:** a worker that cannot reach its queue or tables, or whose catalog is wrong, does not start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use toolfleet_aws::{Aws, Tables, Trouble, TroubleKind};
 use toolfleet_core::catalog::Catalog;
@@ -21,6 +22,9 @@ use crate::{farewell, intake, reaper};
 
 /// The fewest receives after which a message may go to the dead-letter queue.
 const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
+
+/// How long a start waits for the bucket: small results do not need it.
+const BUCKET_CHECK: Duration = Duration::from_secs(5);
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +173,9 @@ async fn check(fleet: &Fleet) -> Result<usize, StartError> {
     if let Ok(session) = SessionId::parse("start") {
         fleet.sessions.read(&tenant, &session).await?;
     }
-    match fleet.payloads.check().await {
+    let check = tokio::time::timeout(BUCKET_CHECK, fleet.payloads.check());
+    let silent = |_| Err(Trouble::passing("S3 did not answer in time"));
+    match check.await.unwrap_or_else(silent) {
         Err(trouble) if trouble.kind() == TroubleKind::Configuration => return Err(trouble.into()),
         // Small results do not need it, and large ones wait for it.
         Err(trouble) => {

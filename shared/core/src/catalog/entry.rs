@@ -10,7 +10,7 @@ use crate::ids::ServerId;
 use crate::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 15] = [
+const OWN: [&str; 17] = [
     "id",
     "url",
     "command",
@@ -26,6 +26,8 @@ const OWN: [&str; 15] = [
     "client_certificate",
     "timeout_ms",
     "progress",
+    "stateless",
+    "start_timeout_ms",
 ];
 
 /// Fields of other programs that mean nothing to a fleet.
@@ -369,7 +371,11 @@ impl Reading<'_> {
     /// Numbers and switches that stand for texts, and parts of the other kind of server.
     fn plain_texts(&mut self) {
         let program = self.normal.server.contains_key("command");
-        let other = if program { ["headers", "auth"].as_slice() } else { ["args", "env", "cwd"].as_slice() };
+        let other = if program {
+            ["headers", "auth"].as_slice()
+        } else {
+            ["args", "env", "cwd", "stateless", "start_timeout_ms"].as_slice()
+        };
         for field in other {
             if self.take(field).is_some_and(|value| !is_empty(&value)) {
                 let text = if program { "belongs to a server with a `url`" } else { "belongs to a program" };

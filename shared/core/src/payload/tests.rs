@@ -14,7 +14,7 @@ fn a_tenant_reaches_its_own_prefix_of_the_fleets_bucket_alone() {
     let key = payload_key(&tenant("acme"), Timestamp::from_ms(1_795_253_400_123), &"a".repeat(64));
     assert_eq!(key, format!("acme/2026-11/{}", "a".repeat(64)));
     let object = at("fleet", &key);
-    assert!(sources.open(&tenant("acme"), &object) && sources.open_to_some(&object));
+    assert!(sources.open(&tenant("acme"), &object) && sources.open_to_sender(&object, |_| true));
     for other in ["acm", "acme2", "ac", "ACME", "beta", "acme."] {
         assert!(!sources.open(&tenant(other), &object), "{other}");
     }
@@ -42,7 +42,7 @@ fn a_listed_bucket_opens_wholly_below_a_prefix_or_by_tenant() {
     ] {
         let object = at(bucket, key);
         assert_eq!(
-            (sources.open(&acme, &object), sources.open_to_some(&object)),
+            (sources.open(&acme, &object), sources.open_to_sender(&object, |_| true)),
             (open, open_to_some),
             "{object}"
         );
@@ -114,4 +114,25 @@ fn the_pointers_of_the_extended_clients_are_read_and_other_arrays_are_not() {
     {
         assert_eq!(extended_pointer(other), None, "{other}");
     }
+}
+
+#[test]
+fn a_sender_opens_only_what_a_tenant_of_its_own_may_name() {
+    let sources = Sources::parse(Some("own"), "files/{tenant}/,open").unwrap();
+    let object = |bucket: &str, key: &str| ObjectAt::parse(bucket, key).unwrap();
+    let acme = |named: &Tenant| named.as_str() == "acme" || named.as_str() == "a@b";
+    assert!(sources.open_to_sender(&object("own", "acme/in/1"), acme));
+    assert!(sources.open_to_sender(&object("own", "a%40b/in/1"), acme));
+    assert!(sources.open_to_sender(&object("open", "whatever"), acme));
+    assert!(sources.open_to_sender(&object("files", "acme/1"), acme));
+    for (bucket, key) in
+        [("own", "globex/in/1"), ("own", "globex/acme/1"), ("files", "globex/1"), ("other", "acme/1")]
+    {
+        assert!(!sources.open_to_sender(&object(bucket, key), acme), "{bucket}/{key}");
+    }
+    assert!(
+        arguments_key(&tenant("acme"), Timestamp::from_ms(1_795_253_400_123), "x")
+            .starts_with("acme/in/2026-11/")
+    );
+    assert!(Sources::parse(None, "imports/in").is_err(), "a prefix is whole parts of a path");
 }

@@ -9,6 +9,9 @@ use serde_json::Value;
 /// Shorter texts stand in too many innocent words.
 pub(super) const MIN_BYTES: usize = 6;
 
+/// A shorter line of a secret with several lines is no secret by itself.
+const MIN_LINE_BYTES: usize = 12;
+
 /// Every form, the longest first, so that no part of one is left where a shorter one stands within it.
 pub(super) fn forms_of(text: &str) -> Vec<String> {
     let json = in_json(text);
@@ -30,6 +33,11 @@ pub(super) fn forms_of(text: &str) -> Vec<String> {
         text.to_owned(),
     ];
     forms.extend(in_base64(text.as_bytes()));
+    // A program's output is read by lines: each line of a key or a key file is a secret of its own. What frames a PEM text is none.
+    if text.contains('\n') {
+        let lines = text.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES);
+        forms.extend(lines.filter(|line| !line.starts_with("-----")).map(str::to_owned));
+    }
     forms.retain(|form| form.len() >= MIN_BYTES);
     forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     forms.dedup();
@@ -89,6 +97,16 @@ fn in_base64(bytes: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_line_of_a_key_is_a_secret_of_its_own() {
+        let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n  hkiG9w0BAQEFAASC\nab==\n-----END PRIVATE KEY-----\n";
+        let forms = forms_of(key);
+        assert!(
+            ["MIIEvQIBADANBgkq", "hkiG9w0BAQEFAASC"].iter().all(|line| forms.contains(&(*line).to_owned()))
+        );
+        assert!(!forms.iter().any(|form| form == "ab==" || form == "-----BEGIN PRIVATE KEY-----"));
+    }
 
     #[test]
     fn a_secret_is_known_in_every_form() {

@@ -62,6 +62,13 @@ pub(super) async fn fetch(fleet: &Fleet, arrival: &Arrival, decoded: Decoded) ->
     };
     match request.arguments_ref.clone() {
         None => Ok(Fetched::Request(request)),
+        Some(_) if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) => {
+            Ok(Fetched::Stranger { request })
+        }
+        // Asked before S3 is: one that does not answer must keep no call beyond its deadline.
+        Some(_) if let Err(outcome) = admit::check_time(fleet, arrival, &request) => {
+            refused(fleet, arrival, request, outcome).await
+        }
         Some(reference) => Box::pin(arguments(fleet, arrival, request, &reference)).await,
     }
 }
@@ -77,8 +84,16 @@ async fn body(
         let error = RequestError { field: "body".to_owned(), problem };
         Ok(Decoded::Unreadable(Box::new(Malformed { error, pointer: None, ..(*malformed).clone() })))
     };
-    if !fleet.sources.open_to_some(&at) {
+    // Nothing is read for a sender that may speak for no tenant which may name the object: an answer would tell of others' objects.
+    let sender = arrival.sender.as_deref();
+    if !fleet.sources.open_to_sender(&at, |tenant| arrival.catalog().may_speak_for(sender, tenant)) {
         return Ok(Decoded::Unreadable(malformed));
+    }
+    if arrival.enqueued_at.plus_ms(fleet.limits.default_deadline_ms()) <= fleet.now() {
+        return refused(
+            "is the pointer of an SQS extended client to an object that could not be read in time; look for bucket_trouble in the workers' logs"
+                .to_owned(),
+        );
     }
     let read = fleet.payloads.text(&at, None, None, Encoding::Identity, MAX_PAYLOAD_BYTES).await;
     let text = match read {
@@ -96,7 +111,6 @@ async fn body(
             "is the pointer of an SQS extended client to an object that its tenant may not name".to_owned(),
         ),
         Err(inner) => {
-            let sender = arrival.sender.as_deref();
             let addressed = inner.addressed.filter(|key| {
                 arrival.catalog().may_speak_for(sender, &key.tenant) && fleet.sources.open(&key.tenant, &at)
             });
@@ -126,9 +140,6 @@ async fn arguments(
     request: Box<CallRequest>,
     reference: &ArgumentsRef,
 ) -> Result<Fetched, Trouble> {
-    if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
-        return Ok(Fetched::Stranger { request });
-    }
     let outcome = match load(fleet, &request, reference).await {
         Ok(Ok(text)) => {
             let (kept, asked) = (request.clone(), *request);

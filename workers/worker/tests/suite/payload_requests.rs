@@ -179,8 +179,14 @@ async fn a_bucket_that_is_away_makes_the_message_wait_until_its_deadline() {
     rig.s3.cut(Rule::new(Cut::BeforeRequest, "GET /", 1).times(1_000));
     rig.send(by_reference("c2", "unsafe", reference(BUCKET, "acme/a", text))).await;
     rig.clock.advance_ms(3_600_001);
+    let cut = rig.s3.cuts();
     rig.deliver(&fleet).await;
     assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Expired);
+    assert_eq!(
+        rig.s3.cuts(),
+        cut,
+        "a bucket that hangs must keep no call beyond its deadline, so it is not asked"
+    );
     assert!(nothing_left(&rig).await);
 }
 
