@@ -10,7 +10,7 @@ use toolfleet_core::ids::{ServerId, ToolId};
 const SECRET: &str = "Zq7hunter2";
 
 fn on_laptop(value: &Value) -> Catalog {
-    let variables = [("TOKEN", SECRET), ("HOME", "/home/u"), ("workspaceFolder", "/work")];
+    let variables = [("TOKEN", SECRET), ("HOME", "/home/u"), ("workspaceFolder", "/home/me")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     read(value, Some(Laptop { variables }))
 }
@@ -214,9 +214,9 @@ fn on_a_laptop_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
     }
     assert_eq!(reason(&catalog, "u"), "`url` needs the variable `MISSING`, which is not set");
     assert_eq!(reason(&catalog, "a"), "`args[0]` needs the variable `MISSING`, which is not set");
-    assert_eq!(server(&catalog, "w")["args"], json!(["/work/x"]));
-    assert_eq!(server(&catalog, "here")["cwd"], "/work/sub");
-    assert_eq!(server(&catalog, "here")["command"], "/work/./serve");
+    assert_eq!(server(&catalog, "w")["args"], json!(["/home/me/x"]));
+    assert_eq!(server(&catalog, "here")["cwd"], "/home/me/sub");
+    assert_eq!(server(&catalog, "here")["command"], "/home/me/./serve");
     assert_eq!(server(&catalog, "own")["args"][3], "Authorization:${AUTH}", "the program fills it in itself");
     server(&catalog, "shell");
 }
