@@ -160,14 +160,14 @@ def calls(fleet, check):
     seen = fleet.call("fail", {"message": "it is broken"})
     check("a tool's own error is a result of the call", seen["outcome"] == "tool_error" and "it is broken" in json.dumps(seen), seen)
     seen = fleet.call("no-such-tool")
-    check("an unknown tool is refused", (seen["outcome"], seen.get("trouble", {}).get("code")) == ("refused", "unknown_tool"), seen)
+    check("an unknown tool is refused", (seen["outcome"], seen.get("error", {}).get("code")) == ("refused", "unknown_tool"), seen)
     once = [fleet.call("count", {}, "mcp", "--call-id", "once") for _ in range(3)]
     runs = fleet.call("executions")
     check("a call sent three times runs once and has one result", once[0] == once[1] == once[2] and '"1"' in json.dumps(runs), [once, runs])
     other = fleet.call("echo", {}, "mcp", "--call-id", "once")
     check("another question under a used id gets no answer of its own", other == once[0], other)
     fleet.run("send", "--tenant", "stranger", "--server", "mcp", "--name", "echo")
-    refused = until("the refusal", lambda: fleet.run("history", "--tenant", "_unauthorised")["records"])
+    refused = until("the refusal", lambda: fleet.run("history", "--tenant", "_tenant_not_allowed")["records"])
     check("a tenant that may not use the queue is refused", refused[0]["code"] == "tenant_not_allowed", refused)
 
 

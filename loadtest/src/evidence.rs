@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use hdrhistogram::Histogram;
-use toolfleet_client::{CallResult, Client, Standing};
+use toolfleet_client::{CallResult, CallStatus, Client};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::message::CallRequest;
@@ -56,7 +56,7 @@ pub(crate) async fn read(
     let mut planned = (0_u32..).zip(calls);
     for keys in keys.chunks(ROWS) {
         for (standing, (n, call)) in client.standing_many(keys).await?.into_iter().zip(&mut planned) {
-            let Standing::Ended(result) = standing else { continue };
+            let CallStatus::Ended(result) = standing else { continue };
             let sent_at = intended(n).unwrap_or(result.enqueued_at);
             times.take(sent_at, result.finished_at, executions.get(&call.id));
             seen.results.insert(call.id.clone(), end(call, &result));
@@ -146,7 +146,7 @@ async fn audits(
             | AuditKind::IdempotencyMismatch
             | AuditKind::Duplicate
             | AuditKind::Undecodable
-            | AuditKind::Unauthorised) => seen.other_audits.push((kind, id)),
+            | AuditKind::TenantNotAllowed) => seen.other_audits.push((kind, id)),
         }
     }
     seen.audits = audits;

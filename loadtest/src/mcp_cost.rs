@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, ToolCall};
+use toolfleet_mcp::{ClientOptions, EgressPolicy, Endpoint, McpClient, ToolCall};
 use toolfleet_peer::Generation;
 use toolfleet_peer::client::RmcpClient;
 
@@ -120,7 +120,10 @@ async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(
     let arguments: Vec<&OsStr> = ["peer"].into_iter().chain(flag).map(OsStr::new).collect();
     let (_server, url): (Helper, String) = Helper::start(&arguments)?;
     let ours = Arc::new(Ours {
-        client: McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?,
+        client: McpClient::new(ClientOptions {
+            reach: EgressPolicy::with_loopback(),
+            ..ClientOptions::default()
+        })?,
         endpoint: Endpoint {
             server: ServerId::parse("peer")?,
             url: url.parse()?,

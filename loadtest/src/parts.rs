@@ -25,11 +25,11 @@ use toolfleet_aws::history::History;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_client::{Aws, Tables, system_clock};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::call::{CallRow, Decision, Event, Then, Visit, decide};
+use toolfleet_core::call::{CallRow, Decision, DeliveryContext, Effect, Event, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, ToolCall};
+use toolfleet_mcp::{ClientOptions, EgressPolicy, Endpoint, McpClient, ToolCall};
 
 use crate::cli::RunArgs;
 use crate::drive::measure;
@@ -142,7 +142,8 @@ where
 
 async fn mcp(args: &PartsArgs) -> anyhow::Result<f64> {
     let (_server, url): (_, String) = Helper::start(&[OsStr::new("server")])?;
-    let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
+    let client =
+        McpClient::new(ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() })?;
     let server = ServerId::parse("load")?;
     let endpoint = &Endpoint {
         server,
@@ -181,7 +182,7 @@ async fn writes(args: &PartsArgs, aws: &Aws) -> anyhow::Result<f64> {
 async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Result<()> {
     let now = system_clock()();
     let key = CallKey { tenant: Tenant::parse("load")?, call_id: CallId::parse(format!("parts-{n}"))? };
-    let visit = Visit {
+    let visit = DeliveryContext {
         key: key.clone(),
         digest: Digest::of_text("parts"),
         earlier_digest: None,
@@ -197,7 +198,7 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
     let (claimed, then) =
         store(calls, None, &Event::Claim { visit, lease_ms: 30_000, definition: None, answers: None })
             .await?;
-    let Then::Execute(claim) = then else { anyhow::bail!("a claim of a new call was not ours") };
+    let Effect::Execute(claim) = then else { anyhow::bail!("a claim of a new call was not ours") };
     let content =
         to_raw_value(&json!({"content": [{"type": "text", "text": arguments(n)?}], "isError": false}))?;
     let finish = Event::Finish {
@@ -213,7 +214,11 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
     Ok(())
 }
 
-async fn store(calls: &Calls, seen: Option<&CallRow>, event: &Event) -> anyhow::Result<(Box<CallRow>, Then)> {
+async fn store(
+    calls: &Calls,
+    seen: Option<&CallRow>,
+    event: &Event,
+) -> anyhow::Result<(Box<CallRow>, Effect)> {
     let Decision::Write { row, then } = decide(seen, event) else { anyhow::bail!("nothing is to be stored") };
     match calls.swap(seen, &row).await? {
         Swap::Stored => Ok((row, then)),

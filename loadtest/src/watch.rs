@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use toolfleet_client::{Client, Trouble};
+use toolfleet_client::{AwsError, Client};
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::time::Timestamp;
 
@@ -220,7 +220,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Notes which workers have left, and how.
+    /// CallProgress which workers have left, and how.
     async fn see_off(&self, workers: &mut Workers, course: &mut Course) -> anyhow::Result<()> {
         for left in workers.left()? {
             if !left.status.success() {
@@ -270,7 +270,7 @@ impl Run<'_> {
 }
 
 /// Sends until the queue has taken it; sent twice it is still one call.
-async fn send(client: Client, request: CallRequest) -> Result<(), Trouble> {
+async fn send(client: Client, request: CallRequest) -> Result<(), AwsError> {
     loop {
         match client.send(&request, None).await {
             Ok(_) => return Ok(()),
@@ -281,7 +281,7 @@ async fn send(client: Client, request: CallRequest) -> Result<(), Trouble> {
 }
 
 fn passes(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Trouble>().is_some_and(|trouble| !trouble.is_permanent())
+    error.downcast_ref::<AwsError>().is_some_and(|trouble| !trouble.is_permanent())
 }
 
 /// When the n-th call is sent, from the first one on.

@@ -11,10 +11,10 @@ use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::Outcome;
 
+use crate::error::AwsError;
 use crate::item::{self, KEY, REV, bytes_of};
 use crate::read::by_keys;
 use crate::statements::{Item, Statement, Statements, Written};
-use crate::trouble::Trouble;
 
 /// A smaller result is compressed where it is met: to hand it over would cost more.
 pub(crate) const LARGE_BYTES: usize = 256 * 1024;
@@ -51,7 +51,7 @@ impl Calls {
     }
 
     /// Stores `new` if what was `seen` still stands: nothing, or a row of the same revision.
-    pub async fn swap(&self, seen: Option<&CallRow>, new: &CallRow) -> Result<Swap, Trouble> {
+    pub async fn swap(&self, seen: Option<&CallRow>, new: &CallRow) -> Result<Swap, AwsError> {
         let item = row_beside(new).await?;
         let statement = match seen {
             None => insert(&self.table, new.key.partition(), item),
@@ -67,16 +67,16 @@ impl Calls {
     }
 
     /// The row of a call, as it stands now.
-    pub async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, Trouble> {
+    pub async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, AwsError> {
         let key = AttributeValue::S(key.partition());
         let request = self.client.get_item().table_name(&self.table).key(KEY, key).consistent_read(true);
         // Kilobytes of state that every call in flight would carry for a read that few of them make.
-        let got = Box::pin(request.send()).await.map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
+        let got = Box::pin(request.send()).await.map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?;
         got.item.as_ref().map(item::from_item).transpose()
     }
 
     /// The rows of many calls, as they stand now, in the order of `keys`; a hundred in a request.
-    pub async fn read_many(&self, keys: &[CallKey]) -> Result<Vec<Option<CallRow>>, Trouble> {
+    pub async fn read_many(&self, keys: &[CallKey]) -> Result<Vec<Option<CallRow>>, AwsError> {
         let distinct: BTreeSet<String> = keys.iter().map(CallKey::partition).collect();
         let wanted = distinct.into_iter().map(|pk| Item::from([(KEY.to_owned(), AttributeValue::S(pk))]));
         let found = by_keys(&self.client, &self.table, wanted.collect(), true).await?;
@@ -113,7 +113,7 @@ impl Calls {
 }
 
 /// The row as an item; one with a large result is compressed beside the runtime.
-async fn row_beside(row: &CallRow) -> Result<Item, Trouble> {
+async fn row_beside(row: &CallRow) -> Result<Item, AwsError> {
     let content = row.finished.as_ref().and_then(|finished| finished.outcome.content.as_ref());
     if content.is_none_or(|content| content.get().len() < LARGE_BYTES) {
         return Ok(item::to_item(row));
@@ -121,7 +121,7 @@ async fn row_beside(row: &CallRow) -> Result<Item, Trouble> {
     let row = row.clone();
     beside(&STORING, move || item::to_item(&row))
         .await
-        .ok_or_else(|| Trouble::passing("a row could not be compressed"))
+        .ok_or_else(|| AwsError::passing("a row could not be compressed"))
 }
 
 /// What `work` gives, on a thread of its own, or nothing where it panics. No more of it runs at once than there are places.

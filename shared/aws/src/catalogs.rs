@@ -7,7 +7,7 @@
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::trouble::Trouble;
+use crate::error::AwsError;
 
 /// The catalog table.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct Catalogs {
 
 impl Catalogs {
     /// The text of that name.
-    pub async fn read(&self, name: &str) -> Result<String, Trouble> {
+    pub async fn read(&self, name: &str) -> Result<String, AwsError> {
         let got = self
             .client
             .get_item()
@@ -27,16 +27,16 @@ impl Catalogs {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
+            .map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?;
         let text = got.item.as_ref().and_then(|item| item.get("text")).and_then(|text| text.as_s().ok());
         text.cloned().ok_or_else(|| {
             let text = format!("table {} has no row `{name}` with an attribute `text` of type S", self.table);
-            Trouble::configuration(text)
+            AwsError::configuration(text)
         })
     }
 
     /// Stores `text` under that name, whatever stood there.
-    pub async fn write(&self, name: &str, text: &str) -> Result<(), Trouble> {
+    pub async fn write(&self, name: &str, text: &str) -> Result<(), AwsError> {
         self.client
             .put_item()
             .table_name(&self.table)
@@ -44,7 +44,7 @@ impl Catalogs {
             .item("text", AttributeValue::S(text.to_owned()))
             .send()
             .await
-            .map_err(|e| Trouble::of_sdk("PutItem", &self.table, &e))?;
+            .map_err(|e| AwsError::of_sdk("PutItem", &self.table, &e))?;
         Ok(())
     }
 }

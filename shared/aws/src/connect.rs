@@ -12,6 +12,7 @@ use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamP
 
 use crate::calls::Calls;
 use crate::catalogs::Catalogs;
+use crate::error::AwsError;
 use crate::history::History;
 use crate::identity::Identity;
 use crate::payloads::{Objects, Payloads};
@@ -19,7 +20,6 @@ use crate::queue::{Queue, url_of};
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::statements::{Batching, Statements};
-use crate::trouble::Trouble;
 
 /// Where AWS is and who we are. What is `None` comes from the SDK's own chain: environment, profile, role.
 #[derive(Clone, Default)]
@@ -131,7 +131,7 @@ impl Aws {
     }
 
     /// The URL of the queue of that name.
-    pub async fn queue_url(&self, name: &str) -> Result<String, Trouble> {
+    pub async fn queue_url(&self, name: &str) -> Result<String, AwsError> {
         url_of(&self.sqs, name).await
     }
 

@@ -17,10 +17,10 @@ use toolfleet_core::ids::{CallId, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use crate::calls::insert;
+use crate::error::AwsError;
 use crate::item::{number, text};
 use crate::read::by_keys;
 use crate::statements::{Item, Statements};
-use crate::trouble::Trouble;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -38,7 +38,7 @@ pub struct History {
 
 impl History {
     /// Inserts a record; if it stands already, that is as good.
-    pub async fn insert(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<(), Trouble> {
+    pub async fn insert(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<(), AwsError> {
         let item = self.to_item(record, expires_at)?;
         let key = format!("{}|{}", record.partition(self.shards), record.sort());
         self.statements.write(insert(&self.table, key, item)).await.map(|_stands| ())
@@ -51,7 +51,7 @@ impl History {
         from: Timestamp,
         to: Timestamp,
         limit: usize,
-    ) -> Result<Vec<AuditRecord>, Trouble> {
+    ) -> Result<Vec<AuditRecord>, AwsError> {
         let key = move |at, shard| Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
         let found = self.newest_periods(HOUR_MS, from, to, limit, key).await?;
         let records = found.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
@@ -65,7 +65,7 @@ impl History {
         from: Timestamp,
         to: Timestamp,
         most: usize,
-    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
         let wanted =
             move |at, shard| Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
         let hours = self.periods(HOUR_MS, from, to, most, (0..self.shards).collect(), wanted);
@@ -79,7 +79,7 @@ impl History {
         from: Timestamp,
         to: Timestamp,
         most: usize,
-    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
         let wanted = move |at, shard| {
             let partition = failure_partition(tenant, at, shard);
             Wanted::of("failure_pk", partition).through("by_failure").between(from, to)
@@ -97,7 +97,7 @@ impl History {
         call_id: &'a CallId,
         from: Timestamp,
         to: Timestamp,
-    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
         let shard = Digest::of_text(call_id.as_str()).bucket(self.shards);
         let wanted = move |at, shard| {
             let hour = Wanted::of("pk", history_partition(tenant, at, shard)).between(from, to);
@@ -107,7 +107,7 @@ impl History {
         hours.map(|items| self.read_all(&items?)).boxed()
     }
 
-    fn read_all(&self, items: &[Item]) -> Result<Vec<AuditRecord>, Trouble> {
+    fn read_all(&self, items: &[Item]) -> Result<Vec<AuditRecord>, AwsError> {
         let records = items.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
         Ok(newest(records, usize::MAX))
     }
@@ -118,7 +118,7 @@ impl History {
         tenant: &Tenant,
         session: &SessionId,
         limit: usize,
-    ) -> Result<Vec<AuditRecord>, Trouble> {
+    ) -> Result<Vec<AuditRecord>, AwsError> {
         let wanted = Wanted::of("session_pk", session_partition(tenant, session)).through("by_session");
         let keys = self.query(wanted, limit).await?;
         Ok(newest(self.fetch(keys).await?, limit))
@@ -131,7 +131,7 @@ impl History {
         from: Timestamp,
         to: Timestamp,
         limit: usize,
-    ) -> Result<Vec<AuditRecord>, Trouble> {
+    ) -> Result<Vec<AuditRecord>, AwsError> {
         let key = move |at, shard| {
             let partition = failure_partition(tenant, at, shard);
             Wanted::of("failure_pk", partition).through("by_failure").between(from, to)
@@ -147,7 +147,7 @@ impl History {
         tenant: &Tenant,
         call_id: &CallId,
         at: Timestamp,
-    ) -> Result<Vec<AuditRecord>, Trouble> {
+    ) -> Result<Vec<AuditRecord>, AwsError> {
         let shard = Digest::of_text(call_id.as_str()).bucket(self.shards);
         let wanted = Wanted { call: Some(call_id), ..Wanted::of("pk", history_partition(tenant, at, shard)) };
         let items = self.query(wanted, usize::MAX).await?;
@@ -163,7 +163,7 @@ impl History {
         to: Timestamp,
         limit: usize,
         wanted: impl Fn(Timestamp, u32) -> Wanted<'a> + 'a,
-    ) -> Result<Vec<Item>, Trouble> {
+    ) -> Result<Vec<Item>, AwsError> {
         let periods = self.periods(period_ms, from, to, limit, (0..self.shards).collect(), wanted);
         let mut periods = std::pin::pin!(periods);
         let mut found = Vec::new();
@@ -185,7 +185,7 @@ impl History {
         limit: usize,
         shards: Vec<u32>,
         wanted: impl Fn(Timestamp, u32) -> Wanted<'a> + 'a,
-    ) -> impl Stream<Item = Result<Vec<Item>, Trouble>> + 'a {
+    ) -> impl Stream<Item = Result<Vec<Item>, AwsError>> + 'a {
         let (first, last) = (from.as_ms().div_euclid(period_ms), to.as_ms().div_euclid(period_ms));
         let of_period = move |period: i64| {
             let at = Timestamp::from_ms(period.saturating_mul(period_ms));
@@ -196,7 +196,7 @@ impl History {
     }
 
     /// The newest items of a partition, `limit` of them if there are as many.
-    fn query(&self, wanted: Wanted<'_>, limit: usize) -> impl Future<Output = Result<Vec<Item>, Trouble>> {
+    fn query(&self, wanted: Wanted<'_>, limit: usize) -> impl Future<Output = Result<Vec<Item>, AwsError>> {
         let request = wanted.ask(self.client.query().table_name(&self.table)).scan_index_forward(false);
         async move {
             let mut items: Vec<Item> = Vec::new();
@@ -209,7 +209,7 @@ impl History {
                     .set_exclusive_start_key(start)
                     .send()
                     .await
-                    .map_err(|e| Trouble::of_sdk("Query", &self.table, &e))?;
+                    .map_err(|e| AwsError::of_sdk("Query", &self.table, &e))?;
                 items.extend(page.items.unwrap_or_default());
                 start = page.last_evaluated_key.filter(|key| !key.is_empty());
                 if start.is_none() || items.len() >= limit {
@@ -220,15 +220,15 @@ impl History {
     }
 
     /// The whole records of index entries, which hold keys alone.
-    async fn fetch(&self, entries: Vec<Item>) -> Result<Vec<AuditRecord>, Trouble> {
+    async fn fetch(&self, entries: Vec<Item>) -> Result<Vec<AuditRecord>, AwsError> {
         let key = |entry: Item| entry.into_iter().filter(|(name, _)| matches!(name.as_str(), "pk" | "sk"));
         let keys = entries.into_iter().map(|entry| key(entry).collect()).collect();
         let items = by_keys(&self.client, &self.table, keys, false).await?;
         items.iter().map(|item| self.read(item)).collect()
     }
 
-    fn to_item(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<Item, Trouble> {
-        let value = serde_json::to_value(record).map_err(|e| Trouble::configuration(e.to_string()))?;
+    fn to_item(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<Item, AwsError> {
+        let value = serde_json::to_value(record).map_err(|e| AwsError::configuration(e.to_string()))?;
         let mut item: Item = HashMap::new();
         for (name, value) in value.as_object().into_iter().flatten() {
             if let Some(value) = attribute(value) {
@@ -246,7 +246,7 @@ impl History {
         Ok(item)
     }
 
-    fn read(&self, item: &Item) -> Result<AuditRecord, Trouble> {
+    fn read(&self, item: &Item) -> Result<AuditRecord, AwsError> {
         let value: serde_json::Map<_, _> = item
             .iter()
             .filter(|(name, _)| {
@@ -255,7 +255,7 @@ impl History {
             .map(|(name, value)| (name.clone(), json(value)))
             .collect();
         serde_json::from_value(value.into())
-            .map_err(|e| Trouble::configuration(format!("a record of {} cannot be read: {e}", self.table)))
+            .map_err(|e| AwsError::configuration(format!("a record of {} cannot be read: {e}", self.table)))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use toolfleet_core::time::Timestamp;
 
-use crate::trouble::Trouble;
+use crate::error::AwsError;
 
 /// Keys are asked for again after this time; keys that expire earlier are replaced by whoever is told so.
 const GOOD_FOR: Duration = Duration::from_secs(60);
@@ -83,14 +83,14 @@ impl Identity {
     }
 
     /// Our keys; `fresh` asks for ones that are not remembered. Those who ask together share one reading.
-    pub async fn keys(&self, fresh: bool) -> Result<Keys, Trouble> {
+    pub async fn keys(&self, fresh: bool) -> Result<Keys, AwsError> {
         let mut known = self.known.lock().await;
         let good_for = if fresh { NEW_FOR } else { GOOD_FOR };
         if let Some((_, keys)) = known.as_ref().filter(|(read, _)| read.elapsed() < good_for) {
             return Ok(keys.clone());
         }
         let Some(provider) = &self.provider else {
-            return Err(Trouble::configuration("there are no credentials of AWS to sign with"));
+            return Err(AwsError::configuration("there are no credentials of AWS to sign with"));
         };
         let found = provider.provide_credentials().await.map_err(|error| trouble_of(&error))?;
         let keys = Keys {
@@ -103,23 +103,23 @@ impl Identity {
     }
 }
 
-fn trouble_of(error: &CredentialsError) -> Trouble {
+fn trouble_of(error: &CredentialsError) -> AwsError {
     let what = format!("the worker's own credentials of AWS: {error}");
     match error {
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
-            Trouble::configuration(what)
+            AwsError::configuration(what)
         }
         CredentialsError::ProviderTimedOut(_)
         | CredentialsError::ProviderError(_)
         | CredentialsError::Unhandled(_)
-        | _ => Trouble::passing(what),
+        | _ => AwsError::passing(what),
     }
 }
 
 /// The headers that sign a request: names and values.
-pub fn signature(keys: &Keys, request: &ToSign<'_>) -> Result<Vec<(String, String)>, Trouble> {
+pub fn signature(keys: &Keys, request: &ToSign<'_>) -> Result<Vec<(String, String)>, AwsError> {
     let broken =
-        |why: &dyn fmt::Display| Trouble::configuration(format!("the request cannot be signed: {why}"));
+        |why: &dyn fmt::Display| AwsError::configuration(format!("the request cannot be signed: {why}"));
     let Keys { access_key_id, secret_access_key, session_token } = keys.clone();
     let identity =
         Credentials::new(access_key_id, secret_access_key, session_token, None, "toolfleet").into();

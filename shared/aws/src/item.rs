@@ -18,13 +18,13 @@ use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
 use toolfleet_core::message::{Group, User};
-use toolfleet_core::notes::{Amount, LogLine, Notes, Progress};
-use toolfleet_core::outcome::{Outcome, Trouble as Why};
+use toolfleet_core::outcome::{CallError, Outcome};
 use toolfleet_core::payload::{ObjectAt, PayloadRef};
+use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress};
 use toolfleet_core::time::Timestamp;
 
+use crate::error::AwsError;
 use crate::statements::Item;
-use crate::trouble::Trouble;
 
 /// A longer result is compressed.
 const PLAIN_BYTES: usize = 512;
@@ -40,7 +40,7 @@ pub(crate) const REV: &str = "rev";
 /// Whether an outcome fits into its row; else how many bytes it has. The sentence stands there as it is
 /// and counts as well. Nothing is compressed unless it must be: to_item does that once.
 pub(crate) fn fits(outcome: &Outcome) -> Result<(), usize> {
-    let sentence = outcome.trouble.as_ref().map_or(0, |why| why.message.len());
+    let sentence = outcome.error.as_ref().map_or(0, |why| why.message.len());
     let text = outcome.content.as_ref().map_or("", |content| content.get());
     if sentence.saturating_add(text.len()) <= MOST_BYTES {
         return Ok(());
@@ -68,7 +68,7 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     put("worker", row.worker.as_ref().and_then(text));
     put("lease_until_ms", row.lease_until.and_then(ms));
     put("attempts", number(row.attempts));
-    put("exposed", row.exposed.then_some(Value::Bool(true)));
+    put("may_have_executed", row.may_have_executed.then_some(Value::Bool(true)));
     put("digest", row.digest.as_ref().and_then(text));
     if let Some(caller) = &row.caller {
         put_caller(caller, &mut put);
@@ -77,7 +77,7 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     put("started_at_ms", row.started_at.and_then(ms));
     put("cancel_requested_at_ms", row.cancel_requested_at.and_then(ms));
     put("task", row.task.as_ref().and_then(text));
-    put("unanswered", row.unanswered.then_some(Value::Bool(true)));
+    put("input_pending", row.input_pending.then_some(Value::Bool(true)));
     put("poll_at_ms", row.poll_at.and_then(ms));
     put("definition", row.definition.as_ref().and_then(text));
     put("expires_at", number(row.expires_at.as_s()));
@@ -102,7 +102,7 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
         let outcome = &finished.outcome;
         put("finished_at_ms", ms(finished.at));
         put("outcome", text(outcome.kind.as_str()));
-        if let Some(why) = &outcome.trouble {
+        if let Some(why) = &outcome.error {
             put("code", text(why.code.as_str()));
             put("message", text(&why.message));
             put("retryable", Some(Value::Bool(why.retryable)));
@@ -143,7 +143,7 @@ fn reference(stored: &PayloadRef) -> Value {
 }
 
 /// The row that the table holds.
-pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
+pub(crate) fn from_item(item: &Item) -> Result<CallRow, AwsError> {
     let row = Reader(item);
     let (tenant, call_id) = row.text(KEY)?.split_once('#').ok_or_else(|| broken(KEY))?;
     let key = CallKey {
@@ -164,14 +164,14 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, Trouble> {
         worker: optional("worker")?.map(WorkerId::parse).transpose().map_err(|_| broken("worker"))?,
         lease_until: row.optional_ms("lease_until_ms")?,
         attempts: row.number("attempts")?,
-        exposed: row.flag("exposed"),
+        may_have_executed: row.flag("may_have_executed"),
         digest: optional("digest")?.map(Digest::from_stored),
         caller: row.caller()?.map(Box::new),
         enqueued_at: Timestamp::from_ms(row.number("enqueued_at_ms")?),
         started_at: row.optional_ms("started_at_ms")?,
         cancel_requested_at: row.optional_ms("cancel_requested_at_ms")?,
         task: optional("task")?.map(str::to_owned),
-        unanswered: row.flag("unanswered"),
+        input_pending: row.flag("input_pending"),
         poll_at: row.optional_ms("poll_at_ms")?,
         held: row.held()?.map(Box::new),
         definition: optional("definition")?.map(str::to_owned),
@@ -234,8 +234,8 @@ pub(crate) fn gzipped(text: &str, most: usize) -> Option<Vec<u8>> {
     encoder.finish().ok()
 }
 
-fn broken(attribute: &str) -> Trouble {
-    Trouble::configuration(format!(
+fn broken(attribute: &str) -> AwsError {
+    AwsError::configuration(format!(
         "a row of the calls table has no usable attribute `{attribute}`; was it written by something else?"
     ))
 }
@@ -243,16 +243,16 @@ fn broken(attribute: &str) -> Trouble {
 struct Reader<'a>(&'a Item);
 
 impl<'a> Reader<'a> {
-    fn text(&self, name: &str) -> Result<&'a str, Trouble> {
+    fn text(&self, name: &str) -> Result<&'a str, AwsError> {
         self.0.get(name).and_then(|v| v.as_s().ok()).map(String::as_str).ok_or_else(|| broken(name))
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Trouble> {
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, AwsError> {
         let text = self.0.get(name).and_then(|v| v.as_n().ok());
         text.and_then(|t| t.parse().ok()).ok_or_else(|| broken(name))
     }
 
-    fn optional_ms(&self, name: &str) -> Result<Option<Timestamp>, Trouble> {
+    fn optional_ms(&self, name: &str) -> Result<Option<Timestamp>, AwsError> {
         if self.0.contains_key(name) {
             self.number(name).map(|ms| Some(Timestamp::from_ms(ms)))
         } else {
@@ -264,17 +264,17 @@ impl<'a> Reader<'a> {
         self.0.get(name).and_then(|v| v.as_bool().ok()).copied().unwrap_or(false)
     }
 
-    fn named<T, E>(&self, attribute: &str, parsed: Result<T, E>) -> Result<T, Trouble> {
+    fn named<T, E>(&self, attribute: &str, parsed: Result<T, E>) -> Result<T, AwsError> {
         parsed.map_err(|_| broken(attribute))
     }
 
-    fn word<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Trouble> {
+    fn word<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, AwsError> {
         serde_json::from_value(self.text(name)?.into()).map_err(|_| broken(name))
     }
 
-    fn outcome(&self) -> Result<Outcome, Trouble> {
+    fn outcome(&self) -> Result<Outcome, AwsError> {
         let trouble = if self.0.contains_key("code") {
-            Some(Why {
+            Some(CallError {
                 code: self.word("code")?,
                 message: self.text("message")?.to_owned(),
                 retryable: self.flag("retryable"),
@@ -289,10 +289,10 @@ impl<'a> Reader<'a> {
             None
         };
         let stored = self.stored()?.map(Box::new);
-        Ok(Outcome { kind: self.word("outcome")?, trouble, content: self.content()?, stored })
+        Ok(Outcome { kind: self.word("outcome")?, error: trouble, content: self.content()?, stored })
     }
 
-    fn caller(&self) -> Result<Option<Caller>, Trouble> {
+    fn caller(&self) -> Result<Option<Caller>, AwsError> {
         let optional = |name: &str| self.0.get(name).map(|_| self.text(name)).transpose();
         let Some(sender) = optional("sender")? else {
             return Ok(None);
@@ -302,7 +302,7 @@ impl<'a> Reader<'a> {
         let kind = optional("user_type")?.map(str::to_owned);
         let user = optional("user")?.map(|id| User { id: id.to_owned(), kind, roles });
         let group = optional("group")?.map(|id| {
-            Ok::<_, Trouble>(Group {
+            Ok::<_, AwsError>(Group {
                 id: self.named("group", GroupId::parse(id))?,
                 size: self.number("group_size")?,
             })
@@ -318,7 +318,7 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    fn held(&self) -> Result<Option<Held>, Trouble> {
+    fn held(&self) -> Result<Option<Held>, AwsError> {
         if !self.0.contains_key("held_reason") {
             return Ok(None);
         }
@@ -334,14 +334,14 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    fn notes(&self) -> Result<Option<Notes>, Trouble> {
+    fn notes(&self) -> Result<Option<CallProgress>, AwsError> {
         let Some(at) = self.optional_ms("noted_at_ms")? else {
             return Ok(None);
         };
         let amount = |name: &str| Amount::new(self.number(name)?).ok_or_else(|| broken(name));
         let optional = |name: &str| self.0.contains_key(name);
         let progress = optional("progress").then(|| {
-            Ok::<_, Trouble>(Progress {
+            Ok::<_, AwsError>(Progress {
                 progress: amount("progress")?,
                 total: optional("progress_total").then(|| amount("progress_total")).transpose()?,
                 message: optional("progress_message")
@@ -353,13 +353,13 @@ impl<'a> Reader<'a> {
         let line = |line: &Value| {
             let text = line.as_s().ok().and_then(|text| text.split_once(": "));
             let (level, text) = text.ok_or_else(|| broken("log"))?;
-            Ok::<_, Trouble>(LogLine { level: level.to_owned(), text: text.to_owned() })
+            Ok::<_, AwsError>(LogLine { level: level.to_owned(), text: text.to_owned() })
         };
         let log = lines.iter().map(line).collect::<Result<_, _>>()?;
-        Ok(Some(Notes { at, progress: progress.transpose()?, log }))
+        Ok(Some(CallProgress { at, progress: progress.transpose()?, log }))
     }
 
-    fn stored(&self) -> Result<Option<PayloadRef>, Trouble> {
+    fn stored(&self) -> Result<Option<PayloadRef>, AwsError> {
         let Some(map) = self.0.get("result_ref") else {
             return Ok(None);
         };
@@ -378,7 +378,7 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    fn content(&self) -> Result<Option<Box<RawValue>>, Trouble> {
+    fn content(&self) -> Result<Option<Box<RawValue>>, AwsError> {
         let plain = if let Some(gz) = self.0.get("result_gz") {
             let bytes = gz.as_b().map_err(|_| broken("result_gz"))?;
             let mut plain = String::new();

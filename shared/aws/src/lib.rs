@@ -4,10 +4,11 @@
 //!
 //! **Invariant:** the store executes conditions and decides nothing; what a call's state means is decided in the core.
 
+mod batcher;
 pub mod calls;
 pub mod catalogs;
 mod connect;
-mod gather;
+mod error;
 pub mod history;
 pub mod identity;
 mod item;
@@ -18,8 +19,7 @@ mod read;
 pub mod secrets;
 pub mod sessions;
 mod statements;
-mod trouble;
 
 pub use connect::{Aws, AwsOptions, Tables};
+pub use error::{AwsError, AwsErrorKind};
 pub use statements::Batching;
-pub use trouble::{Trouble, TroubleKind};

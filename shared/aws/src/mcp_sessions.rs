@@ -10,10 +10,10 @@ use toolfleet_core::ids::{ServerId, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use crate::calls::{insert, statement};
+use crate::error::AwsError;
 use crate::item::{number, text};
 use crate::sessions::{KEPT_MS, Sessions};
 use crate::statements::{Item, Statement, Written};
-use crate::trouble::Trouble;
 
 const PREFIX: &str = "mcp#";
 
@@ -54,7 +54,7 @@ impl Sessions {
         &self,
         tenant: &Tenant,
         session: &SessionId,
-    ) -> Result<Vec<McpSession>, Trouble> {
+    ) -> Result<Vec<McpSession>, AwsError> {
         let request = self
             .client
             .query()
@@ -67,7 +67,7 @@ impl Sessions {
         let mut start = None;
         loop {
             let page = request.clone().set_exclusive_start_key(start).send().await;
-            let page = page.map_err(|e| Trouble::of_sdk("Query", &self.table, &e))?;
+            let page = page.map_err(|e| AwsError::of_sdk("Query", &self.table, &e))?;
             found.extend(page.items.iter().flatten().filter_map(parse));
             start = page.last_evaluated_key.filter(|key| !key.is_empty());
             if start.is_none() {
@@ -82,7 +82,7 @@ impl Sessions {
         tenant: &Tenant,
         session: &SessionId,
         server: &ServerId,
-    ) -> Result<Option<McpSession>, Trouble> {
+    ) -> Result<Option<McpSession>, AwsError> {
         let got = self
             .client
             .get_item()
@@ -92,7 +92,7 @@ impl Sessions {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
+            .map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?;
         Ok(got.item.as_ref().and_then(parse))
     }
 
@@ -103,7 +103,7 @@ impl Sessions {
         session: &SessionId,
         opened: &McpSession,
         lost: Option<&str>,
-    ) -> Result<McpSession, Trouble> {
+    ) -> Result<McpSession, AwsError> {
         let partition = session_partition(tenant, session);
         // Whoever is faster is seen in the next round.
         for _ in 0..8 {
@@ -119,7 +119,7 @@ impl Sessions {
                 return Ok(opened.clone());
             }
         }
-        Err(Trouble::passing(format!(
+        Err(AwsError::passing(format!(
             "an MCP session in {} changed under every attempt to register it",
             self.table
         )))
@@ -131,7 +131,7 @@ impl Sessions {
         tenant: &Tenant,
         session: &SessionId,
         ended: &McpSession,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), AwsError> {
         let partition = session_partition(tenant, session);
         let text_of = format!(r#"DELETE FROM "{}" WHERE "pk"=? AND "sk"=? AND "mcp_session"=?"#, self.table);
         let parameters = [text(&partition), text(sort(&ended.server)), text(&ended.id)];

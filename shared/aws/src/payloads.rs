@@ -27,8 +27,8 @@ use toolfleet_core::time::Timestamp;
 
 use crate::calls::{Calls, LARGE_BYTES, TRYING, beside};
 use crate::connect::timeouts;
+use crate::error::AwsError;
 use crate::item::{MOST_BYTES, gzipped};
-use crate::trouble::Trouble;
 
 /// The compressed bytes above which a result costs more in its row than in the bucket.
 pub const THRESHOLD_BYTES: usize = 9 * 1024;
@@ -95,7 +95,7 @@ pub enum PayloadError {
     },
     /// S3 did not answer, or does not let us.
     #[error(transparent)]
-    Trouble(#[from] Trouble),
+    Aws(#[from] AwsError),
 }
 
 impl PayloadError {
@@ -104,7 +104,7 @@ impl PayloadError {
         match self {
             Self::Missing(_) => Some("payload_missing"),
             Self::Altered { .. } => Some("payload_altered"),
-            Self::TooLarge { .. } | Self::Trouble(_) => None,
+            Self::TooLarge { .. } | Self::Aws(_) => None,
         }
     }
 }
@@ -182,12 +182,12 @@ impl Payloads {
     }
 
     /// Uploads a result; gives the outcome that refers to it.
-    pub async fn store(&self, upload: &Upload, tenant: &Tenant, now: Timestamp) -> Result<Outcome, Trouble> {
+    pub async fn store(&self, upload: &Upload, tenant: &Tenant, now: Timestamp) -> Result<Outcome, AwsError> {
         let Upload { outcome, bytes, sha256, encoding, plain_bytes, .. } = upload;
         let key = payload_key(tenant, now, sha256);
         let stored = self.put(key, bytes, sha256, *encoding, *plain_bytes).await?;
-        let (kind, trouble) = (outcome.kind, outcome.trouble.clone());
-        Ok(Outcome { kind, trouble, content: None, stored: Some(Box::new(stored)) })
+        let (kind, trouble) = (outcome.kind, outcome.error.clone());
+        Ok(Outcome { kind, error: trouble, content: None, stored: Some(Box::new(stored)) })
     }
 
     /// Uploads arguments; gives what refers to them in a request.
@@ -196,11 +196,11 @@ impl Payloads {
         arguments: &RawValue,
         tenant: &Tenant,
         now: Timestamp,
-    ) -> Result<ArgumentsRef, Trouble> {
+    ) -> Result<ArgumentsRef, AwsError> {
         let text = arguments.get().to_owned();
         let plain_bytes = text.len() as u64;
         let compress = move || Bytes::of(text);
-        let failed = || Trouble::passing("arguments could not be compressed");
+        let failed = || AwsError::passing("arguments could not be compressed");
         let Bytes { bytes, sha256, encoding } = beside(&TRYING, compress).await.ok_or_else(failed)?;
         let key = arguments_key(tenant, now, &sha256);
         let stored = self.put(key, &bytes, &sha256, encoding, plain_bytes).await?;
@@ -214,9 +214,9 @@ impl Payloads {
         sha256: &str,
         encoding: Encoding,
         plain_bytes: u64,
-    ) -> Result<PayloadRef, Trouble> {
+    ) -> Result<PayloadRef, AwsError> {
         let Some(bucket) = self.bucket() else {
-            return Err(Trouble::configuration("TOOLFLEET_PAYLOAD_BUCKET is not set"));
+            return Err(AwsError::configuration("TOOLFLEET_PAYLOAD_BUCKET is not set"));
         };
         let checksum = STANDARD.encode(hex::decode(sha256).unwrap_or_default());
         let resource = format!("bucket {bucket}");
@@ -236,7 +236,7 @@ impl Payloads {
                     // It is there already, and its key is its digest.
                     Some(412) => break,
                     Some(409) if conflicts < CONFLICTS => conflicts += 1,
-                    Some(_) | None => return Err(Trouble::of_sdk("PutObject", &resource, &error)),
+                    Some(_) | None => return Err(AwsError::of_sdk("PutObject", &resource, &error)),
                 },
             }
         }
@@ -281,7 +281,7 @@ impl Payloads {
     }
 
     /// Whether the bucket exists and answers.
-    pub async fn check(&self) -> Result<(), Trouble> {
+    pub async fn check(&self) -> Result<(), AwsError> {
         let Some(bucket) = self.bucket() else {
             return Ok(());
         };
@@ -291,7 +291,7 @@ impl Payloads {
             | Err(PayloadError::Missing(_) | PayloadError::TooLarge { .. } | PayloadError::Altered { .. }) => {
                 Ok(())
             }
-            Err(PayloadError::Trouble(trouble)) => Err(trouble),
+            Err(PayloadError::Aws(trouble)) => Err(trouble),
         }
     }
 
@@ -305,7 +305,7 @@ impl Payloads {
                     Some("NoSuchKey" | "NoSuchVersion" | "InvalidObjectState") => {
                         PayloadError::Missing(at.clone())
                     }
-                    Some(_) | None => PayloadError::Trouble(Trouble::of_sdk(
+                    Some(_) | None => PayloadError::Aws(AwsError::of_sdk(
                         "GetObject",
                         &format!("bucket {}", at.bucket),
                         &error,
@@ -321,7 +321,7 @@ impl Payloads {
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         let mut body = got.body;
         let broken =
-            |e| PayloadError::Trouble(Trouble::passing(format!("GetObject on bucket {}: {e}", at.bucket)));
+            |e| PayloadError::Aws(AwsError::passing(format!("GetObject on bucket {}: {e}", at.bucket)));
         while let Some(part) = body.try_next().await.map_err(broken)? {
             if (bytes.len() + part.len()) as u64 > most {
                 return Err(too_large());
@@ -366,7 +366,7 @@ fn packed(outcome: Outcome, threshold: usize) -> Packed {
     if length <= threshold {
         return Packed::Inline(outcome);
     }
-    let sentence = outcome.trouble.as_ref().map_or(0, |why| why.message.len());
+    let sentence = outcome.error.as_ref().map_or(0, |why| why.message.len());
     let (plain_bytes, fits_row) = (text.len() as u64, length.saturating_add(sentence) <= MOST_BYTES);
     let Bytes { bytes, sha256, encoding } = Bytes::encoded(text.to_owned(), compressed);
     Packed::Large(Box::new(Upload { bytes, sha256, encoding, plain_bytes, fits_row, outcome }))
@@ -387,7 +387,7 @@ async fn checked(
     if !large {
         return work();
     }
-    let failed = || PayloadError::Trouble(Trouble::passing("a payload could not be read"));
+    let failed = || PayloadError::Aws(AwsError::passing("a payload could not be read"));
     beside(&TRYING, work).await.ok_or_else(failed)?
 }
 

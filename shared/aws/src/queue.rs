@@ -16,8 +16,8 @@ use aws_sdk_sqs::types::{
 use toolfleet_core::digest::Digest;
 use toolfleet_core::time::Timestamp;
 
-use crate::gather::{Gatherer, Rules, Wish, sent};
-use crate::trouble::Trouble;
+use crate::batcher::{BatchItem, Batcher, Rules, sent};
+use crate::error::AwsError;
 
 /// The service's bounds for one batch: ten entries, 1 MiB; what concurrent calls want waits two milliseconds at most.
 const RULES: Rules = Rules {
@@ -54,9 +54,9 @@ pub struct Queue {
     client: Client,
     receiving: Client,
     url: String,
-    deletes: Gatherer<Receipt, Result<(), Trouble>>,
-    visibilities: Gatherer<Visibility, Result<(), Trouble>>,
-    sends: Gatherer<Outgoing, Result<String, Trouble>>,
+    deletes: Batcher<Receipt, Result<(), AwsError>>,
+    visibilities: Batcher<Visibility, Result<(), AwsError>>,
+    sends: Batcher<Outgoing, Result<String, AwsError>>,
 }
 
 /// The right to delete or keep one delivery of a message.
@@ -124,7 +124,7 @@ struct Visibility {
     seconds: u32,
 }
 
-impl Wish for Receipt {
+impl BatchItem for Receipt {
     fn key(&self) -> Option<&str> {
         Some(&self.0)
     }
@@ -133,7 +133,7 @@ impl Wish for Receipt {
     }
 }
 
-impl Wish for Visibility {
+impl BatchItem for Visibility {
     fn key(&self) -> Option<&str> {
         Some(&self.receipt.0)
     }
@@ -142,7 +142,7 @@ impl Wish for Visibility {
     }
 }
 
-impl Wish for Outgoing {
+impl BatchItem for Outgoing {
     fn key(&self) -> Option<&str> {
         None
     }
@@ -156,11 +156,11 @@ impl Queue {
     pub(crate) fn new(client: Client, receiving: Client, url: String) -> Self {
         let bind = || (client.clone(), url.clone());
         let (c, u) = bind();
-        let deletes = Gatherer::new(DELETES, move |batch| delete_batch(c.clone(), u.clone(), batch));
+        let deletes = Batcher::new(DELETES, move |batch| delete_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
-        let visibilities = Gatherer::new(RULES, move |batch| change_batch(c.clone(), u.clone(), batch));
+        let visibilities = Batcher::new(RULES, move |batch| change_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
-        let sends = Gatherer::new(RULES, move |batch| send_batch(c.clone(), u.clone(), batch));
+        let sends = Batcher::new(RULES, move |batch| send_batch(c.clone(), u.clone(), batch));
         Self { client, receiving, url, deletes, visibilities, sends }
     }
 
@@ -180,7 +180,7 @@ impl Queue {
     }
 
     /// What it is set to.
-    pub async fn settings(&self) -> Result<QueueSettings, Trouble> {
+    pub async fn settings(&self) -> Result<QueueSettings, AwsError> {
         let attributes = self.attributes().await?;
         let policy = redrive_policy(&attributes);
         // SQS writes the count as a number or as a text, as it was given.
@@ -198,7 +198,7 @@ impl Queue {
     }
 
     /// Receives up to `max` (1 to 10) messages, waiting up to `wait_s` seconds for one, and hides them for `visibility_s`.
-    pub async fn receive(&self, max: u32, wait_s: u32, visibility_s: u32) -> Result<Vec<Delivery>, Trouble> {
+    pub async fn receive(&self, max: u32, wait_s: u32, visibility_s: u32) -> Result<Vec<Delivery>, AwsError> {
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         let got = self
             .receiving
@@ -211,17 +211,17 @@ impl Queue {
             .message_attribute_names("All")
             .send()
             .await
-            .map_err(|e| Trouble::of_sdk("ReceiveMessage", &self.url, &e))?;
+            .map_err(|e| AwsError::of_sdk("ReceiveMessage", &self.url, &e))?;
         Ok(got.messages.unwrap_or_default().into_iter().map(delivery).collect())
     }
 
     /// Deletes the message of a delivery.
-    pub async fn delete(&self, receipt: &Receipt) -> Result<(), Trouble> {
+    pub async fn delete(&self, receipt: &Receipt) -> Result<(), AwsError> {
         self.deletes.ask(receipt.clone()).await.unwrap_or_else(|| Err(self.given_up("DeleteMessageBatch")))
     }
 
     /// Hides the message of a delivery for `seconds` from now; 0 gives it back at once.
-    pub async fn change_visibility(&self, receipt: &Receipt, seconds: u32) -> Result<(), Trouble> {
+    pub async fn change_visibility(&self, receipt: &Receipt, seconds: u32) -> Result<(), AwsError> {
         let wish = Visibility { receipt: receipt.clone(), seconds };
         self.visibilities
             .ask(wish)
@@ -230,12 +230,12 @@ impl Queue {
     }
 
     /// Sends a message; gives its id.
-    pub async fn send(&self, message: Outgoing) -> Result<String, Trouble> {
+    pub async fn send(&self, message: Outgoing) -> Result<String, AwsError> {
         self.sends.ask(message).await.unwrap_or_else(|| Err(self.given_up("SendMessageBatch")))
     }
 
     /// How many messages it holds, about.
-    pub async fn depth(&self) -> Result<Depth, Trouble> {
+    pub async fn depth(&self) -> Result<Depth, AwsError> {
         let attributes = self.attributes().await?;
         let count = |name: QueueAttributeName| {
             attributes.get(name.as_str()).and_then(|n| n.parse().ok()).unwrap_or(0)
@@ -248,7 +248,7 @@ impl Queue {
     }
 
     /// The name of its dead-letter queue, where it has one.
-    pub async fn dead_letter_name(&self) -> Result<Option<String>, Trouble> {
+    pub async fn dead_letter_name(&self) -> Result<Option<String>, AwsError> {
         let attributes = self.attributes().await?;
         let policy = redrive_policy(&attributes);
         let arn = policy.as_ref().and_then(|p| p.get("deadLetterTargetArn")).and_then(|a| a.as_str());
@@ -256,7 +256,7 @@ impl Queue {
     }
 
     /// Its dead-letter queue, where it has one.
-    pub async fn dead_letter_queue(&self) -> Result<Option<Self>, Trouble> {
+    pub async fn dead_letter_queue(&self) -> Result<Option<Self>, AwsError> {
         let Some(name) = self.dead_letter_name().await? else {
             return Ok(None);
         };
@@ -264,7 +264,7 @@ impl Queue {
         Ok(Some(Self::new(self.client.clone(), self.receiving.clone(), url)))
     }
 
-    async fn attributes(&self) -> Result<BTreeMap<String, String>, Trouble> {
+    async fn attributes(&self) -> Result<BTreeMap<String, String>, AwsError> {
         let got = self
             .client
             .get_queue_attributes()
@@ -272,7 +272,7 @@ impl Queue {
             .attribute_names(QueueAttributeName::All)
             .send()
             .await
-            .map_err(|e| Trouble::of_sdk("GetQueueAttributes", &self.url, &e))?;
+            .map_err(|e| AwsError::of_sdk("GetQueueAttributes", &self.url, &e))?;
         Ok(got
             .attributes
             .into_iter()
@@ -281,8 +281,8 @@ impl Queue {
             .collect())
     }
 
-    fn given_up(&self, operation: &str) -> Trouble {
-        Trouble::passing(format!("{operation} on {} was given up by its batch", self.url))
+    fn given_up(&self, operation: &str) -> AwsError {
+        AwsError::passing(format!("{operation} on {} was given up by its batch", self.url))
     }
 }
 
@@ -291,10 +291,10 @@ fn redrive_policy(attributes: &BTreeMap<String, String>) -> Option<serde_json::V
 }
 
 /// The URL of the queue of that name in this account and region.
-pub(crate) async fn url_of(client: &Client, name: &str) -> Result<String, Trouble> {
+pub(crate) async fn url_of(client: &Client, name: &str) -> Result<String, AwsError> {
     let got = client.get_queue_url().queue_name(name).send().await;
-    let got = got.map_err(|e| Trouble::of_sdk("GetQueueUrl", name, &e))?;
-    got.queue_url.ok_or_else(|| Trouble::passing(format!("GetQueueUrl on {name}: no URL came back")))
+    let got = got.map_err(|e| AwsError::of_sdk("GetQueueUrl", name, &e))?;
+    got.queue_url.ok_or_else(|| AwsError::passing(format!("GetQueueUrl on {name}: no URL came back")))
 }
 
 fn delivery(message: Message) -> Delivery {
@@ -318,9 +318,9 @@ fn delivery(message: Message) -> Delivery {
 }
 
 /// One answer per entry, or what befell them all.
-type Answers<A> = Result<Vec<Result<A, Trouble>>, Trouble>;
+type Answers<A> = Result<Vec<Result<A, AwsError>>, AwsError>;
 
-async fn delete_batch(client: Client, url: String, batch: Vec<Receipt>) -> Vec<Result<(), Trouble>> {
+async fn delete_batch(client: Client, url: String, batch: Vec<Receipt>) -> Vec<Result<(), AwsError>> {
     sent(&batch, |part| delete_part(&client, &url, part)).await
 }
 
@@ -336,14 +336,14 @@ fn delete_part(
     let entries = part.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>();
     let (request, url, count) = (client.delete_message_batch().queue_url(url), url.to_owned(), part.len());
     async move {
-        let entries = entries.map_err(|e| Trouble::configuration(e.to_string()))?;
+        let entries = entries.map_err(|e| AwsError::configuration(e.to_string()))?;
         let output = request.set_entries(Some(entries)).send().await;
-        let output = output.map_err(|e| Trouble::of_sdk(OPERATION, &url, &e))?;
+        let output = output.map_err(|e| AwsError::of_sdk(OPERATION, &url, &e))?;
         Ok(sort_out(OPERATION, &url, count, |_| Some(()), &output.failed))
     }
 }
 
-async fn change_batch(client: Client, url: String, batch: Vec<Visibility>) -> Vec<Result<(), Trouble>> {
+async fn change_batch(client: Client, url: String, batch: Vec<Visibility>) -> Vec<Result<(), AwsError>> {
     sent(&batch, |part| change_part(&client, &url, part)).await
 }
 
@@ -364,14 +364,14 @@ fn change_part(
     let request = client.change_message_visibility_batch().queue_url(url);
     let (url, count) = (url.to_owned(), part.len());
     async move {
-        let entries = entries.map_err(|e| Trouble::configuration(e.to_string()))?;
+        let entries = entries.map_err(|e| AwsError::configuration(e.to_string()))?;
         let output = request.set_entries(Some(entries)).send().await;
-        let output = output.map_err(|e| Trouble::of_sdk(OPERATION, &url, &e))?;
+        let output = output.map_err(|e| AwsError::of_sdk(OPERATION, &url, &e))?;
         Ok(sort_out(OPERATION, &url, count, |_| Some(()), &output.failed))
     }
 }
 
-async fn send_batch(client: Client, url: String, batch: Vec<Outgoing>) -> Vec<Result<String, Trouble>> {
+async fn send_batch(client: Client, url: String, batch: Vec<Outgoing>) -> Vec<Result<String, AwsError>> {
     sent(&batch, |part| send_part(&client, &url, part)).await
 }
 
@@ -404,9 +404,9 @@ fn send_part(
     let entries = part.iter().enumerate().map(entry).collect::<Result<Vec<_>, String>>();
     let (request, url, count) = (client.send_message_batch().queue_url(url), url.to_owned(), part.len());
     async move {
-        let entries = entries.map_err(Trouble::configuration)?;
+        let entries = entries.map_err(AwsError::configuration)?;
         let output = request.set_entries(Some(entries)).send().await;
-        let output = output.map_err(|e| Trouble::of_sdk(OPERATION, &url, &e))?;
+        let output = output.map_err(|e| AwsError::of_sdk(OPERATION, &url, &e))?;
         let sent: BTreeMap<_, _> =
             output.successful.iter().map(|s| (s.id.as_str(), s.message_id.as_str())).collect();
         let id_of = |id: &str| sent.get(id).map(|m| (*m).to_owned());
@@ -421,15 +421,15 @@ fn sort_out<A>(
     count: usize,
     done: impl Fn(&str) -> Option<A>,
     failed: &[BatchResultErrorEntry],
-) -> Vec<Result<A, Trouble>> {
+) -> Vec<Result<A, AwsError>> {
     let answer = |n: usize| {
         let id = n.to_string();
         match failed.iter().find(|f| f.id == id) {
             Some(f) => {
-                Err(Trouble::of_code(operation, url, &f.code, f.message.as_deref().unwrap_or_default()))
+                Err(AwsError::of_code(operation, url, &f.code, f.message.as_deref().unwrap_or_default()))
             }
             None => done(&id)
-                .ok_or_else(|| Trouble::passing(format!("{operation} on {url}: no answer for an entry"))),
+                .ok_or_else(|| AwsError::passing(format!("{operation} on {url}: no answer for an entry"))),
         }
     };
     (0..count).map(answer).collect()

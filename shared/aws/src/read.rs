@@ -6,8 +6,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
+use crate::error::AwsError;
 use crate::statements::{Item, pause};
-use crate::trouble::Trouble;
 
 /// The service's bound for one BatchGetItem.
 const MOST: usize = 100;
@@ -22,7 +22,7 @@ pub(crate) async fn by_keys(
     table: &str,
     keys: Vec<Item>,
     consistent: bool,
-) -> Result<Vec<Item>, Trouble> {
+) -> Result<Vec<Item>, AwsError> {
     let parts: Vec<Vec<Item>> = keys.chunks(MOST).map(<[Item]>::to_vec).collect();
     let parts: Vec<Vec<Item>> =
         stream::iter(parts.into_iter().map(|part| all_of(client, table, part, consistent)))
@@ -37,7 +37,7 @@ async fn all_of(
     table: &str,
     mut keys: Vec<Item>,
     consistent: bool,
-) -> Result<Vec<Item>, Trouble> {
+) -> Result<Vec<Item>, AwsError> {
     let mut rows = Vec::new();
     let mut in_vain = 0;
     while !keys.is_empty() {
@@ -45,13 +45,13 @@ async fn all_of(
             .set_keys(Some(keys))
             .consistent_read(consistent)
             .build()
-            .map_err(|e| Trouble::configuration(e.to_string()))?;
+            .map_err(|e| AwsError::configuration(e.to_string()))?;
         let got = client
             .batch_get_item()
             .request_items(table, request)
             .send()
             .await
-            .map_err(|e| Trouble::of_sdk("BatchGetItem", table, &e))?;
+            .map_err(|e| AwsError::of_sdk("BatchGetItem", table, &e))?;
         let found = got.responses.and_then(|mut r| r.remove(table)).unwrap_or_default();
         keys = got.unprocessed_keys.and_then(|mut k| k.remove(table)).map(|k| k.keys).unwrap_or_default();
         if keys.is_empty() || !found.is_empty() {
@@ -60,7 +60,7 @@ async fn all_of(
             in_vain += 1;
             if in_vain >= MOST_TRIES {
                 let what = format!("BatchGetItem on {table}: throttled, {in_vain} times");
-                return Err(Trouble::passing(what));
+                return Err(AwsError::passing(what));
             }
             tokio::time::sleep(pause(in_vain)).await;
         }

@@ -12,7 +12,7 @@ use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
-use crate::trouble::Trouble;
+use crate::error::AwsError;
 
 /// A rotated secret is picked up within this time.
 const GOOD_FOR: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ struct Reading {
 #[derive(Debug)]
 struct Read {
     at: Instant,
-    secret: Result<SecretText, Trouble>,
+    secret: Result<SecretText, AwsError>,
 }
 
 impl Reading {
@@ -79,18 +79,18 @@ impl Secrets {
     }
 
     /// The current text of a secret, by name or ARN. Concurrent callers share one request and its outcome.
-    pub async fn get(&self, name: &str) -> Result<SecretText, Trouble> {
+    pub async fn get(&self, name: &str) -> Result<SecretText, AwsError> {
         self.shared(name, |_, _| true).await
     }
 
     /// Reads the secret anew, for a server that did not accept the one we had. Those who ask together share one reading.
-    pub async fn refresh(&self, name: &str) -> Result<SecretText, Trouble> {
+    pub async fn refresh(&self, name: &str) -> Result<SecretText, AwsError> {
         self.shared(name, |reading, now| now.saturating_duration_since(reading.begun) < NEW_FOR).await
     }
 
     /// Stores a text under that name, whatever stood there. A fleet's workers only read; `toolfleet dev` keeps here what a catalog wrote
     /// out.
-    pub async fn store(&self, name: &str, text: &str) -> Result<(), Trouble> {
+    pub async fn store(&self, name: &str, text: &str) -> Result<(), AwsError> {
         let resource = format!("secret `{name}`");
         let put = Box::pin(self.client.put_secret_value().secret_id(name).secret_string(text).send()).await;
         match put {
@@ -101,9 +101,9 @@ impl Secrets {
                     .is_some_and(PutSecretValueError::is_resource_not_found_exception) =>
             {
                 let created = self.client.create_secret().name(name).secret_string(text).send();
-                Box::pin(created).await.map_err(|e| Trouble::of_sdk("CreateSecret", &resource, &e))?;
+                Box::pin(created).await.map_err(|e| AwsError::of_sdk("CreateSecret", &resource, &e))?;
             }
-            Err(error) => return Err(Trouble::of_sdk("PutSecretValue", &resource, &error)),
+            Err(error) => return Err(AwsError::of_sdk("PutSecretValue", &resource, &error)),
         }
         self.known.lock().await.remove(name);
         Ok(())
@@ -113,7 +113,7 @@ impl Secrets {
         &self,
         name: &str,
         new_enough: impl Fn(&Reading, Instant) -> bool,
-    ) -> Result<SecretText, Trouble> {
+    ) -> Result<SecretText, AwsError> {
         let reading = {
             let mut known = self.known.lock().await;
             let now = Instant::now();
@@ -134,14 +134,14 @@ impl Secrets {
         read.await.secret.clone()
     }
 
-    async fn read(&self, name: &str) -> Result<SecretText, Trouble> {
+    async fn read(&self, name: &str) -> Result<SecretText, AwsError> {
         let resource = format!("secret `{name}`");
         let request = self.client.get_secret_value().secret_id(name);
         let got = Box::pin(request.send()).await;
-        let got = got.map_err(|e| Trouble::of_sdk("GetSecretValue", &resource, &e))?;
+        let got = got.map_err(|e| AwsError::of_sdk("GetSecretValue", &resource, &e))?;
         match got.secret_string {
             Some(text) => Ok(SecretText(text.into())),
-            None => Err(Trouble::configuration(format!("{resource} is binary; accepted is a text"))),
+            None => Err(AwsError::configuration(format!("{resource} is binary; accepted is a text"))),
         }
     }
 }

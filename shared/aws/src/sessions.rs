@@ -13,10 +13,10 @@ use toolfleet_core::message::User;
 use toolfleet_core::time::Timestamp;
 
 use crate::calls::{insert, statement};
+use crate::error::AwsError;
 use crate::item::{number, text};
 use crate::read::by_keys;
 use crate::statements::{Item, Statement, Statements, Written};
-use crate::trouble::Trouble;
 
 const META: &str = "meta";
 /// How long the row of an ended session is kept, in milliseconds: as long as any call that could name it.
@@ -43,7 +43,7 @@ pub struct SessionRow {
 
 impl Sessions {
     /// The session, as it stands now.
-    pub async fn read(&self, tenant: &Tenant, session: &SessionId) -> Result<Option<SessionRow>, Trouble> {
+    pub async fn read(&self, tenant: &Tenant, session: &SessionId) -> Result<Option<SessionRow>, AwsError> {
         let request = self
             .client
             .get_item()
@@ -52,10 +52,10 @@ impl Sessions {
             .key("sk", AttributeValue::S(META.into()))
             .consistent_read(true);
         // Kilobytes of state that every call in flight would carry for a read that few of them make.
-        let got = Box::pin(request.send()).await.map_err(|e| Trouble::of_sdk("GetItem", &self.table, &e))?;
+        let got = Box::pin(request.send()).await.map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?;
         // A row that cannot be read must never pass for one that is not there: that would open every tool.
         let unreadable = || {
-            Trouble::configuration(format!(
+            AwsError::configuration(format!(
                 "session `{session}` of {} has no usable grants or end",
                 self.table
             ))
@@ -69,7 +69,7 @@ impl Sessions {
         tenant: &Tenant,
         session: &SessionId,
         row: &SessionRow,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, AwsError> {
         let partition = session_partition(tenant, session);
         let attributes = [
             ("pk", text(&partition)),
@@ -90,7 +90,7 @@ impl Sessions {
 
     /// Ends a session at `now`, also one that nobody has registered yet: its row stays as long as any call that could name it, so
     /// that no worker registers it anew. Workers that remember the session act on it once their memory of it has passed.
-    pub async fn revoke(&self, tenant: &Tenant, session: &SessionId, now: Timestamp) -> Result<(), Trouble> {
+    pub async fn revoke(&self, tenant: &Tenant, session: &SessionId, now: Timestamp) -> Result<(), AwsError> {
         let ended = SessionRow { expires_at: now, grants: Vec::new(), user: None };
         // A row that comes or goes between the two writes is met by the next round.
         for _ in 0..4 {
@@ -101,11 +101,14 @@ impl Sessions {
                 return Ok(());
             }
         }
-        Err(Trouble::passing(format!("a session in {} changed under every attempt to revoke it", self.table)))
+        Err(AwsError::passing(format!(
+            "a session in {} changed under every attempt to revoke it",
+            self.table
+        )))
     }
 
     /// Lets a session that is registered end at `at`; false if there is none.
-    pub async fn end(&self, tenant: &Tenant, session: &SessionId, at: Timestamp) -> Result<bool, Trouble> {
+    pub async fn end(&self, tenant: &Tenant, session: &SessionId, at: Timestamp) -> Result<bool, AwsError> {
         let update = self.ending(session_partition(tenant, session), at);
         Ok(matches!(self.statements.write(update).await?, Written::Done))
     }
@@ -117,7 +120,7 @@ impl Sessions {
         session: &SessionId,
         seen: &[String],
         grants: &[String],
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, AwsError> {
         let partition = session_partition(tenant, session);
         let text_of =
             format!(r#"UPDATE "{}" SET "grants"=? WHERE "pk"=? AND "sk"=? AND "grants"=?"#, self.table);
@@ -131,7 +134,7 @@ impl Sessions {
         &self,
         keys: &[(Tenant, SessionId)],
         now: Timestamp,
-    ) -> Result<Vec<(Tenant, SessionId)>, Trouble> {
+    ) -> Result<Vec<(Tenant, SessionId)>, AwsError> {
         let partitions: BTreeSet<String> = keys.iter().map(|(t, s)| session_partition(t, s)).collect();
         let wanted = partitions.into_iter().map(|pk| {
             Item::from([
@@ -152,7 +155,7 @@ impl Sessions {
         tenant: &Tenant,
         session: &SessionId,
         now: Timestamp,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, AwsError> {
         Ok(self.read(tenant, session).await?.is_none_or(|row| row.expires_at <= now))
     }
 

@@ -18,8 +18,8 @@ use aws_sdk_dynamodb::types::{
     ReturnValuesOnConditionCheckFailure,
 };
 
-use crate::gather::{Gatherer, Rules, Wish, sent};
-use crate::trouble::Trouble;
+use crate::batcher::{BatchItem, Batcher, Rules, sent};
+use crate::error::AwsError;
 
 /// A row as the table holds it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -45,7 +45,7 @@ pub(crate) struct Statement {
     pub(crate) bytes: usize,
 }
 
-impl Wish for Statement {
+impl BatchItem for Statement {
     fn key(&self) -> Option<&str> {
         Some(&self.key)
     }
@@ -65,7 +65,7 @@ pub(crate) enum Written {
     Refused(Option<Item>),
 }
 
-type Answer = Result<Written, Trouble>;
+type Answer = Result<Written, AwsError>;
 
 /// What came back for one statement of a request.
 enum Reply {
@@ -99,7 +99,7 @@ struct Counts {
 /// The one way of writes to the tables.
 #[derive(Debug, Clone)]
 pub(crate) struct Statements {
-    gatherer: Gatherer<Statement, Given>,
+    gatherer: Batcher<Statement, Given>,
     counts: Arc<Counts>,
 }
 
@@ -107,7 +107,7 @@ impl Statements {
     pub(crate) fn new(client: Client) -> Self {
         let counts = Arc::<Counts>::default();
         let counted = counts.clone();
-        let gatherer = Gatherer::new(RULES, move |batch| send(client.clone(), counted.clone(), batch));
+        let gatherer = Batcher::new(RULES, move |batch| send(client.clone(), counted.clone(), batch));
         Self { gatherer, counts }
     }
 
@@ -119,12 +119,12 @@ impl Statements {
             match self.gatherer.ask(statement).await {
                 None => {
                     let what = format!("a write to {table} was given up by its batch");
-                    return Err(Trouble::passing(what));
+                    return Err(AwsError::passing(what));
                 }
                 Some(Given::Answer(answer)) => return answer,
                 Some(Given::NotNow(_, why)) if tries >= MOST_TRIES => {
                     let what = format!("BatchExecuteStatement on {table}: {why}, {tries} times");
-                    return Err(Trouble::passing(what));
+                    return Err(AwsError::passing(what));
                 }
                 Some(Given::NotNow(again, _)) => statement = *again,
             }
@@ -143,7 +143,7 @@ impl Statements {
 
 async fn send(client: Client, counts: Arc<Counts>, batch: Vec<Statement>) -> Vec<Given> {
     let replies = sent(&batch, |part| request(&client, &counts, part)).await;
-    let give = |(statement, reply): (Statement, Result<Reply, Trouble>)| match reply {
+    let give = |(statement, reply): (Statement, Result<Reply, AwsError>)| match reply {
         Ok(Reply::Written(written)) => Given::Answer(Ok(written)),
         Ok(Reply::NotNow(why)) => Given::NotNow(Box::new(statement), why),
         Err(trouble) => Given::Answer(Err(trouble)),
@@ -165,7 +165,7 @@ fn request(
     client: &Client,
     counts: &Counts,
     batch: &[Statement],
-) -> impl Future<Output = Result<Vec<Result<Reply, Trouble>>, Trouble>> + Send + use<> {
+) -> impl Future<Output = Result<Vec<Result<Reply, AwsError>>, AwsError>> + Send + use<> {
     counts.requests.fetch_add(1, Ordering::Relaxed);
     counts.statements.fetch_add(batch.len() as u64, Ordering::Relaxed);
     let build = |statement: &Statement| {
@@ -180,9 +180,9 @@ fn request(
     let request = client.batch_execute_statement();
     async move {
         let statements = statements
-            .map_err(|error| Trouble::configuration(format!("a statement cannot be built: {error}")))?;
+            .map_err(|error| AwsError::configuration(format!("a statement cannot be built: {error}")))?;
         let output = request.set_statements(Some(statements)).send().await.map_err(|error| {
-            Trouble::of_sdk("BatchExecuteStatement", tables.first().map_or("the tables", |t| t), &error)
+            AwsError::of_sdk("BatchExecuteStatement", tables.first().map_or("the tables", |t| t), &error)
         })?;
         let responses = output.responses.unwrap_or_default().into_iter().map(Some);
         let responses = responses.chain(std::iter::repeat_with(|| None));
@@ -190,7 +190,7 @@ fn request(
     }
 }
 
-fn read(table: &str, response: Option<BatchStatementResponse>) -> Result<Reply, Trouble> {
+fn read(table: &str, response: Option<BatchStatementResponse>) -> Result<Reply, AwsError> {
     let Some(response) = response else {
         return Ok(Reply::NotNow("no answer for a statement".into()));
     };
@@ -217,5 +217,5 @@ fn read(table: &str, response: Option<BatchStatementResponse>) -> Result<Reply, 
     if passes.contains(&code) {
         return Ok(Reply::NotNow(code.as_str().to_owned()));
     }
-    Err(Trouble::of_code("BatchExecuteStatement", table, code.as_str(), &message))
+    Err(AwsError::of_code("BatchExecuteStatement", table, code.as_str(), &message))
 }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** the numbers are what SQS says, and SQS says them approximately.
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{Depth, Queue};
 
 use crate::Client;
@@ -22,7 +22,7 @@ pub struct QueueDepth {
 
 impl Client {
     /// How much the calls queue holds, and its dead-letter queue where it has one.
-    pub async fn depths(&self) -> Result<Vec<QueueDepth>, Trouble> {
+    pub async fn depths(&self) -> Result<Vec<QueueDepth>, AwsError> {
         let mut depths = vec![depth(&self.queue, false).await?];
         if let Some(dead) = self.queue.dead_letter_queue().await? {
             depths.push(depth(&dead, true).await?);
@@ -31,7 +31,7 @@ impl Client {
     }
 }
 
-async fn depth(queue: &Queue, dead_letter: bool) -> Result<QueueDepth, Trouble> {
+async fn depth(queue: &Queue, dead_letter: bool) -> Result<QueueDepth, AwsError> {
     let depth = queue.depth().await?;
     let url = queue.url().to_owned();
     let name = url.rsplit('/').next().unwrap_or(&url).to_owned();

@@ -30,13 +30,13 @@ use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
-use toolfleet_core::call::{CallRow, Caller, Decision, Event, Finding, Finished, decide};
+use toolfleet_core::call::{CallRow, Caller, Decision, Event, Finished, Rejection, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::CallRequest;
-use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
+use toolfleet_core::progress::CallProgress;
 use toolfleet_core::time::Timestamp;
 
 pub use builder::RequestBuilder;
@@ -45,7 +45,7 @@ pub use records::RecordsOf;
 pub use sessions::{BELIEVED_FOR_S, Session, SessionError, Sessions};
 pub use toolfleet_aws::mcp_sessions::McpSession;
 pub use toolfleet_aws::payloads::PayloadError;
-pub use toolfleet_aws::{Aws, AwsOptions, Tables, Trouble, TroubleKind};
+pub use toolfleet_aws::{Aws, AwsError, AwsErrorKind, AwsOptions, Tables};
 pub use wait::WaitError;
 
 /// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
@@ -67,11 +67,11 @@ pub fn system_clock() -> Now {
 }
 
 /// The body, unless it is so large that a worker would refuse it.
-fn sendable(body: String) -> Result<String, Trouble> {
+fn sendable(body: String) -> Result<String, AwsError> {
     if body.len() <= MAX_BODY_BYTES {
         return Ok(body);
     }
-    Err(Trouble::rejection(format!(
+    Err(AwsError::rejection(format!(
         "the request has {} bytes; accepted are at most {MAX_BODY_BYTES}, because a call that waits carries attributes beside its \
          body. Name the fleet's bucket (TOOLFLEET_PAYLOAD_BUCKET, Client::with_payload_bucket), and its arguments are sent by reference",
         body.len()
@@ -111,7 +111,7 @@ pub struct CallResult {
     /// When it ended.
     pub finished_at: Timestamp,
     /// What the server told while it ran, where it was asked to.
-    pub notes: Option<Box<Notes>>,
+    pub notes: Option<Box<CallProgress>>,
     /// The digest of the question it answers.
     pub digest: Option<Digest>,
     /// Who asked it first.
@@ -129,7 +129,7 @@ impl CallResult {
 
 /// Where a call stands.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Standing {
+pub enum CallStatus {
     /// Nothing is stored of it: not sent, still in the queue, or long gone.
     Unknown,
     /// A worker has met it, and it has not ended.
@@ -140,7 +140,7 @@ pub enum Standing {
     Unreadable(Box<PayloadError>),
 }
 
-impl Standing {
+impl CallStatus {
     fn of(row: Option<CallRow>) -> Self {
         match row {
             None => Self::Unknown,
@@ -195,7 +195,7 @@ impl Client {
     }
 
     /// Sends a call; `traceparent` (W3C) travels with it. Gives the message's id.
-    pub async fn send(&self, request: &CallRequest, traceparent: Option<&str>) -> Result<String, Trouble> {
+    pub async fn send(&self, request: &CallRequest, traceparent: Option<&str>) -> Result<String, AwsError> {
         let attributes: BTreeMap<_, _> =
             traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
         let group = Some(request.key.tenant.to_string());
@@ -204,20 +204,20 @@ impl Client {
     }
 
     /// Sends a request as `body` spells it; by reference, where it is too large for a message.
-    pub async fn send_as(&self, request: &CallRequest, body: String) -> Result<String, Trouble> {
+    pub async fn send_as(&self, request: &CallRequest, body: String) -> Result<String, AwsError> {
         let (body, group) = (self.fitting(request, body).await?, Some(request.key.tenant.to_string()));
         self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
     }
 
     /// The body; with its arguments in the bucket, where it is too large for a message and there is a bucket.
-    async fn fitting(&self, request: &CallRequest, body: String) -> Result<String, Trouble> {
+    async fn fitting(&self, request: &CallRequest, body: String) -> Result<String, AwsError> {
         if body.len() <= MAX_BODY_BYTES || self.payloads.bucket().is_none() || request.arguments_ref.is_some()
         {
             return sendable(body);
         }
         let size = request.arguments.get().len() as u64;
         if size > MAX_PAYLOAD_BYTES {
-            return Err(Trouble::rejection(format!(
+            return Err(AwsError::rejection(format!(
                 "the arguments have {size} bytes; accepted are at most {MAX_PAYLOAD_BYTES}, by reference too"
             )));
         }
@@ -227,18 +227,18 @@ impl Client {
     }
 
     /// Sends calls together, ten in a request; each has its own answer, in order.
-    pub async fn send_many(&self, requests: &[CallRequest]) -> Vec<Result<String, Trouble>> {
+    pub async fn send_many(&self, requests: &[CallRequest]) -> Vec<Result<String, AwsError>> {
         join_all(requests.iter().map(|request| self.send(request, None))).await
     }
 
     /// Sends a body as it is, whatever a worker will say to it; one that no worker takes because of its size is not sent.
-    pub async fn send_body(&self, body: String, tenant: Option<&str>) -> Result<String, Trouble> {
+    pub async fn send_body(&self, body: String, tenant: Option<&str>) -> Result<String, AwsError> {
         let (body, group) = (sendable(body)?, tenant.map(str::to_owned));
         self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
     }
 
     /// Where a call stands now; its result is read from the bucket where it is stored there.
-    pub async fn standing(&self, key: &CallKey) -> Result<Standing, Trouble> {
+    pub async fn standing(&self, key: &CallKey) -> Result<CallStatus, AwsError> {
         let row = self.calls.read(key).await?;
         self.read_result(row).await
     }
@@ -272,43 +272,43 @@ impl Client {
     }
 
     /// Where each of many calls stands now, in order; a hundred rows in a request.
-    pub async fn standing_many(&self, keys: &[CallKey]) -> Result<Vec<Standing>, Trouble> {
+    pub async fn standing_many(&self, keys: &[CallKey]) -> Result<Vec<CallStatus>, AwsError> {
         let rows = self.calls.read_many(keys).await?;
         let standings = stream::iter(rows.into_iter().map(|row| self.read_result(row)));
         standings.buffered(RESULTS_AT_ONCE).try_collect().await
     }
 
-    async fn read_result(&self, mut row: Option<CallRow>) -> Result<Standing, Trouble> {
+    async fn read_result(&self, mut row: Option<CallRow>) -> Result<CallStatus, AwsError> {
         let filled = match &mut row {
             Some(row) => self.payloads.fill(row).await,
             None => Ok(()),
         };
         match filled {
-            Ok(()) => Ok(Standing::of(row)),
-            Err(PayloadError::Trouble(trouble)) => Err(trouble),
+            Ok(()) => Ok(CallStatus::of(row)),
+            Err(PayloadError::Aws(trouble)) => Err(trouble),
             Err(
                 error @ (PayloadError::Missing(_)
                 | PayloadError::Altered { .. }
                 | PayloadError::TooLarge { .. }),
-            ) => Ok(Standing::Unreadable(Box::new(error))),
+            ) => Ok(CallStatus::Unreadable(Box::new(error))),
         }
     }
 
     /// Withdraws a call, even one whose message is still on its way.
-    pub async fn cancel(&self, key: &CallKey) -> Result<Cancelled, Trouble> {
+    pub async fn cancel(&self, key: &CallKey) -> Result<Cancelled, AwsError> {
         let now = (self.now)();
         let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(ROW_LIFE_MS) };
         let mut seen: Option<Box<CallRow>> = None;
         for _ in 0..16 {
             match decide(seen.as_deref(), &event) {
-                Decision::Leave(Finding::AlreadyRecorded) => return Ok(Cancelled::TooLate),
+                Decision::Leave(Rejection::AlreadyRecorded) => return Ok(Cancelled::TooLate),
                 Decision::Leave(
-                    Finding::Nothing
-                    | Finding::Lost
-                    | Finding::Mismatch
-                    | Finding::OfAnother
-                    | Finding::AwaitingApproval
-                    | Finding::HeldElsewhere { .. },
+                    Rejection::Nothing
+                    | Rejection::Lost
+                    | Rejection::Mismatch
+                    | Rejection::OfAnother
+                    | Rejection::AwaitingApproval
+                    | Rejection::HeldElsewhere { .. },
                 ) => return Ok(noted(seen.as_deref())),
                 Decision::Write { row, .. } => match self.calls.swap(seen.as_deref(), &row).await? {
                     Swap::Stored => return Ok(noted(seen.as_deref())),
@@ -316,7 +316,7 @@ impl Client {
                 },
             }
         }
-        Err(Trouble::passing("the call's row changed under every attempt to write it; try again"))
+        Err(AwsError::passing("the call's row changed under every attempt to write it; try again"))
     }
 
     /// The conversations.

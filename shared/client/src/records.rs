@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
@@ -36,7 +36,7 @@ impl Client {
         which: &RecordsOf,
         from: Timestamp,
         limit: usize,
-    ) -> Result<Vec<AuditRecord>, Trouble> {
+    ) -> Result<Vec<AuditRecord>, AwsError> {
         let to = (self.now)();
         let mut records = match which {
             RecordsOf::Everything => self.history.by_hours(tenant, from, to, limit).await?,
@@ -57,7 +57,7 @@ impl Client {
         from: Timestamp,
         to: Timestamp,
         most: usize,
-    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
         match which {
             RecordsOf::Everything => self.history.hours(tenant, from, to, most),
             RecordsOf::Failures => self.history.failed_days(tenant, from, to, most),
@@ -81,7 +81,7 @@ impl Client {
         from: Timestamp,
         to: Timestamp,
         limit: usize,
-    ) -> Result<Vec<AuditRecord>, Trouble> {
+    ) -> Result<Vec<AuditRecord>, AwsError> {
         let key = CallKey { tenant: tenant.clone(), call_id: call_id.clone() };
         let ended = self.calls.read(&key).await?.and_then(|row| row.finished).map(|finished| finished.at);
         let mut hours: BTreeMap<String, Timestamp> = ended.into_iter().map(|at| (at.hour(), at)).collect();

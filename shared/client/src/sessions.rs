@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** creating never overwrites, granting never loses what somebody else granted meanwhile, and an end is never taken back.
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::mcp_sessions::McpSession;
 use toolfleet_aws::sessions::{SessionRow, Sessions as Table};
 use toolfleet_core::grants::{self, GrantError};
@@ -65,7 +65,7 @@ pub enum SessionError {
     Ended(SessionId, Timestamp),
     /// The table did not answer.
     #[error(transparent)]
-    Trouble(#[from] Trouble),
+    Aws(#[from] AwsError),
 }
 
 impl Sessions {
@@ -99,7 +99,7 @@ impl Sessions {
     }
 
     /// The conversation, as it stands now.
-    pub async fn show(&self, tenant: &Tenant, session: &SessionId) -> Result<Option<Session>, Trouble> {
+    pub async fn show(&self, tenant: &Tenant, session: &SessionId) -> Result<Option<Session>, AwsError> {
         let (row, mcp) =
             futures::try_join!(self.table.read(tenant, session), self.table.mcp_sessions(tenant, session))?;
         Ok(row.map(|row| Session {
@@ -130,7 +130,7 @@ impl Sessions {
             }
         }
         let text = format!("session `{session}` changed under every attempt to change its grants; try again");
-        Err(Trouble::passing(text).into())
+        Err(AwsError::passing(text).into())
     }
 
     /// Lets a conversation end at an instant to come.
@@ -150,7 +150,7 @@ impl Sessions {
 
     /// Ends a conversation now, also one that nobody has registered yet. Workers that remember it act on it within
     /// [`BELIEVED_FOR_S`].
-    pub async fn revoke(&self, tenant: &Tenant, session: &SessionId) -> Result<(), Trouble> {
+    pub async fn revoke(&self, tenant: &Tenant, session: &SessionId) -> Result<(), AwsError> {
         self.table.revoke(tenant, session, (self.now)()).await
     }
 

@@ -6,12 +6,12 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 
-use crate::{CallResult, Client, Standing};
+use crate::{CallResult, CallStatus, Client};
 
 /// The first pause between two looks.
 const FIRST: Duration = Duration::from_millis(20);
@@ -34,7 +34,7 @@ pub enum WaitError {
     Unreadable(Box<PayloadError>),
     /// The table or the bucket did not answer.
     #[error(transparent)]
-    Trouble(#[from] Trouble),
+    Aws(#[from] AwsError),
 }
 
 /// The times at which to look: at once, then after growing pauses, and a last time when the time is over.
@@ -67,21 +67,21 @@ impl Looks {
         tokio::time::timeout_at(self.until, look).await.ok()
     }
 
-    /// What a look that met trouble means: a throttle passes, what does not pass or comes last is said.
-    fn bear(&self, trouble: Trouble) -> Result<(), Trouble> {
-        if trouble.is_permanent() || Instant::now() >= self.until { Err(trouble) } else { Ok(()) }
+    /// What a look that met error means: a throttle passes, what does not pass or comes last is said.
+    fn bear(&self, error: AwsError) -> Result<(), AwsError> {
+        if error.is_permanent() || Instant::now() >= self.until { Err(error) } else { Ok(()) }
     }
 }
 
-const fn has_ended(standing: &Standing) -> bool {
-    matches!(standing, Standing::Ended(_) | Standing::Unreadable(_))
+const fn has_ended(standing: &CallStatus) -> bool {
+    matches!(standing, CallStatus::Ended(_) | CallStatus::Unreadable(_))
 }
 
 fn result_of(row: CallRow) -> Result<CallResult, WaitError> {
-    match Standing::of(Some(row)) {
-        Standing::Ended(result) => Ok(*result),
-        Standing::Unknown | Standing::Open(_) | Standing::Unreadable(_) => {
-            Err(Trouble::passing("the call's row has ended without an outcome").into())
+    match CallStatus::of(Some(row)) {
+        CallStatus::Ended(result) => Ok(*result),
+        CallStatus::Unknown | CallStatus::Open(_) | CallStatus::Unreadable(_) => {
+            Err(AwsError::passing("the call's row has ended without an outcome").into())
         }
     }
 }
@@ -151,7 +151,7 @@ impl Client {
                 Ok(Some(row)) if row.finished.is_some() => return Ok(row),
                 Ok(Some(row)) => see(&row),
                 Ok(None) => {}
-                Err(PayloadError::Trouble(trouble)) => looks.bear(trouble)?,
+                Err(PayloadError::Aws(trouble)) => looks.bear(trouble)?,
                 Err(
                     error @ (PayloadError::Missing(_)
                     | PayloadError::Altered { .. }
@@ -166,9 +166,9 @@ impl Client {
 
     /// Waits until all of these calls have ended or the time is over, a hundred rows in a request; says in the order of `keys` where
     /// each stands then.
-    pub async fn wait_many(&self, keys: &[CallKey], time_out: Duration) -> Result<Vec<Standing>, Trouble> {
+    pub async fn wait_many(&self, keys: &[CallKey], time_out: Duration) -> Result<Vec<CallStatus>, AwsError> {
         let mut looks = Looks::new(time_out);
-        let mut standings: Vec<Standing> = keys.iter().map(|_| Standing::Unknown).collect();
+        let mut standings: Vec<CallStatus> = keys.iter().map(|_| CallStatus::Unknown).collect();
         loop {
             let open = standings.iter_mut().zip(keys).filter(|(s, _)| !has_ended(s));
             let (places, asked): (Vec<_>, Vec<_>) = open.map(|(place, key)| (place, key.clone())).unzip();
@@ -211,10 +211,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn trouble_that_passes_is_borne_until_the_time_is_over() {
         let looks = Looks::new(Duration::from_secs(1));
-        assert!(looks.bear(Trouble::passing("throttled")).is_ok());
-        assert!(looks.bear(Trouble::configuration("no table")).is_err());
+        assert!(looks.bear(AwsError::passing("throttled")).is_ok());
+        assert!(looks.bear(AwsError::configuration("no table")).is_err());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(looks.bear(Trouble::passing("throttled")).is_err());
+        assert!(looks.bear(AwsError::passing("throttled")).is_err());
     }
 
     #[tokio::test(start_paused = true)]

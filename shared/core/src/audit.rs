@@ -25,7 +25,7 @@ pub enum AuditKind {
     /// A message could not be decoded.
     Undecodable,
     /// A sender spoke for a tenant it may not speak for.
-    Unauthorised,
+    TenantNotAllowed,
 }
 
 impl AuditKind {
@@ -37,7 +37,7 @@ impl AuditKind {
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::Duplicate => "duplicate",
             Self::Undecodable => "undecodable",
-            Self::Unauthorised => "unauthorised",
+            Self::TenantNotAllowed => "tenant_not_allowed",
         }
     }
 }
@@ -129,7 +129,10 @@ impl AuditRecord {
                 Some(message_id) => format!("{key}#{message_id}"),
                 None => key,
             },
-            AuditKind::Call | AuditKind::LateAnswer | AuditKind::Undecodable | AuditKind::Unauthorised => key,
+            AuditKind::Call
+            | AuditKind::LateAnswer
+            | AuditKind::Undecodable
+            | AuditKind::TenantNotAllowed => key,
         }
     }
 

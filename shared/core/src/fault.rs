@@ -33,7 +33,7 @@ pub enum Fault {
     },
     /// The fleet's own register of sessions could not be asked. Nothing was sent.
     #[error("the conversation's session cannot be looked up: {detail}")]
-    RegisterAway {
+    SessionStoreUnavailable {
         /// What went wrong.
         detail: String,
     },
@@ -240,7 +240,9 @@ impl Fault {
         match self {
             Self::Connect { detail } => Self::Connect { detail: change(detail) },
             Self::NotSent { detail, cause } => Self::NotSent { detail: change(detail), cause },
-            Self::RegisterAway { detail } => Self::RegisterAway { detail: change(detail) },
+            Self::SessionStoreUnavailable { detail } => {
+                Self::SessionStoreUnavailable { detail: change(detail) }
+            }
             Self::Unauthorized { detail } => Self::Unauthorized { detail: change(detail) },
             Self::Forbidden { scope, detail } => {
                 Self::Forbidden { scope: scope.map(&change), detail: change(detail) }
@@ -311,7 +313,7 @@ impl Fault {
             Self::Connect { .. }
             | Self::NotSent { .. }
             | Self::RateLimited { .. }
-            | Self::RegisterAway { .. }
+            | Self::SessionStoreUnavailable { .. }
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::SessionLost
@@ -331,7 +333,7 @@ impl Fault {
             | Self::CredentialPending { .. }
             | Self::SessionLost => RetryClass::NotExecuted,
             Self::RateLimited { retry_after_ms } => RetryClass::Pause { after_ms: *retry_after_ms },
-            Self::RegisterAway { .. } => RetryClass::Pause { after_ms: Some(REGISTER_PAUSE_MS) },
+            Self::SessionStoreUnavailable { .. } => RetryClass::Pause { after_ms: Some(REGISTER_PAUSE_MS) },
             Self::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => {
                 RetryClass::Pause { after_ms: Some(*ms) }
             }
@@ -377,7 +379,7 @@ impl Fault {
             | Self::ClientStatus { .. }
             | Self::AnswerTooLarge { .. } => Blame::Request,
             Self::Unauthorized { .. }
-            | Self::RegisterAway { .. }
+            | Self::SessionStoreUnavailable { .. }
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
@@ -395,7 +397,7 @@ impl Fault {
             Self::Connect { .. }
             | Self::NotSent { .. }
             | Self::RateLimited { .. }
-            | Self::RegisterAway { .. }
+            | Self::SessionStoreUnavailable { .. }
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Credential { .. }
@@ -422,7 +424,7 @@ impl Fault {
         match self {
             Self::Connect { .. } | Self::NotSent { .. } => Code::ServerUnreachable,
             Self::RateLimited { .. } => Code::RateLimited,
-            Self::RegisterAway { .. } => Code::InternalError,
+            Self::SessionStoreUnavailable { .. } => Code::InternalError,
             Self::Unauthorized { .. } => Code::Unauthorized,
             Self::Forbidden { .. } => Code::Forbidden,
             Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,

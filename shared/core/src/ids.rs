@@ -191,8 +191,8 @@ impl Tenant {
     }
 
     /// Where messages whose sender may not speak for the tenant they name are audited.
-    pub fn unauthorised() -> Self {
-        Self("_unauthorised".into())
+    pub fn tenant_not_allowed() -> Self {
+        Self("_tenant_not_allowed".into())
     }
 
     /// Where the answers to messages stand that could not be answered under a call's id, by MessageId.
@@ -207,7 +207,7 @@ impl Tenant {
 
     /// A tenant as it is read back from a table key, where the reserved ones stand too.
     pub fn from_stored(text: &str) -> Result<Self, NameError> {
-        [Self::undecodable(), Self::unauthorised(), Self::of_messages()]
+        [Self::undecodable(), Self::tenant_not_allowed(), Self::of_messages()]
             .into_iter()
             .find(|reserved| reserved.0 == text)
             .map_or_else(|| Self::parse(text), Ok)

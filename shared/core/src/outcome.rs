@@ -216,7 +216,7 @@ const SENTENCE_CHARS: usize = 2_000;
 
 /// What went wrong, for a caller to act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Trouble {
+pub struct CallError {
     /// Why, as a stable word.
     pub code: Code,
     /// A sentence a language model or a person can act on.
@@ -236,7 +236,7 @@ pub struct Outcome {
     /// How it ended.
     pub kind: OutcomeKind,
     /// What went wrong; always present unless it succeeded.
-    pub trouble: Option<Trouble>,
+    pub error: Option<CallError>,
     /// The server's `result`, byte for byte, where there is one.
     pub content: Option<Box<RawValue>>,
     /// Where that `result` is stored, where it is too large for the row; `content` is empty then until it is read.
@@ -247,7 +247,7 @@ impl PartialEq for Outcome {
     fn eq(&self, other: &Self) -> bool {
         let text = |o: &Self| o.content.as_ref().map(|c| c.get().to_owned());
         self.kind == other.kind
-            && self.trouble == other.trouble
+            && self.error == other.error
             && text(self) == text(other)
             && self.stored == other.stored
     }
@@ -256,33 +256,33 @@ impl PartialEq for Outcome {
 impl Outcome {
     /// The tool ran and answered.
     pub const fn succeeded(content: Box<RawValue>) -> Self {
-        Self { kind: OutcomeKind::Succeeded, trouble: None, content: Some(content), stored: None }
+        Self { kind: OutcomeKind::Succeeded, error: None, content: Some(content), stored: None }
     }
 
     /// The tool ran and said `isError`; `sentence` is its own text where it gave one.
     pub fn tool_error(content: Box<RawValue>, sentence: impl Into<String>) -> Self {
-        let trouble = Trouble::new(Code::ToolReportedError, sentence, MayHaveRun::Yes);
-        Self { kind: OutcomeKind::ToolError, trouble: Some(trouble), content: Some(content), stored: None }
+        let error = CallError::new(Code::ToolReportedError, sentence, MayHaveRun::Yes);
+        Self { kind: OutcomeKind::ToolError, error: Some(error), content: Some(content), stored: None }
     }
 
     /// It was not allowed to run; nothing was sent.
     pub fn refused(code: Code, sentence: impl Into<String>) -> Self {
-        Self::ended(OutcomeKind::Refused, Trouble::new(code, sentence, MayHaveRun::No))
+        Self::ended(OutcomeKind::Refused, CallError::new(code, sentence, MayHaveRun::No))
     }
 
     /// It failed for good.
-    pub const fn failed(trouble: Trouble) -> Self {
-        Self::ended(OutcomeKind::Failed, trouble)
+    pub const fn failed(error: CallError) -> Self {
+        Self::ended(OutcomeKind::Failed, error)
     }
 
     /// It ended as `kind`, without content.
-    pub const fn ended(kind: OutcomeKind, trouble: Trouble) -> Self {
-        Self { kind, trouble: Some(trouble), content: None, stored: None }
+    pub const fn ended(kind: OutcomeKind, error: CallError) -> Self {
+        Self { kind, error: Some(error), content: None, stored: None }
     }
 }
 
-impl Trouble {
-    /// Trouble that another try will not cure. What has the form of a credential is taken out of the sentence: it may repeat what a
+impl CallError {
+    /// CallError that another try will not cure. What has the form of a credential is taken out of the sentence: it may repeat what a
     /// server said, which may repeat an argument. A tool's own sentence is a part of its content and stays.
     pub fn new(code: Code, message: impl Into<String>, may_have_run: MayHaveRun) -> Self {
         let message = message.into();

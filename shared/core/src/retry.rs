@@ -3,7 +3,7 @@
 //! **Invariant:** an attempt that may have reached a tool which is not safe to repeat is never followed by another.
 
 use crate::fault::{Fault, RetryClass};
-use crate::outcome::{MayHaveRun, Outcome, OutcomeKind, Trouble};
+use crate::outcome::{CallError, MayHaveRun, Outcome, OutcomeKind};
 use crate::time::Timestamp;
 
 /// A wait up to this long happens in the worker's slot; a longer one gives the call back to the queue.
@@ -14,7 +14,7 @@ pub const QUICK_TRIES: u32 = 3;
 
 /// Where a call stands when an attempt has failed.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub struct AttemptState {
     /// Attempts made, the failed one included.
     pub attempts: u32,
     /// Attempts allowed.
@@ -22,7 +22,7 @@ pub struct Standing {
     /// Whether running it twice does no harm.
     pub repeatable: bool,
     /// Whether an earlier attempt may have had an effect.
-    pub exposed: bool,
+    pub may_have_executed: bool,
     /// Now.
     pub now: Timestamp,
     /// When the call is worth nothing any more.
@@ -59,27 +59,27 @@ pub enum Next {
 }
 
 /// Decides what follows `fault`.
-pub fn after(fault: &Fault, at: Standing) -> Next {
-    let exposed = at.exposed || fault.may_have_run() == MayHaveRun::Unknown;
+pub fn after(fault: &Fault, at: AttemptState) -> Next {
+    let may_have_executed = at.may_have_executed || fault.may_have_run() == MayHaveRun::Unknown;
     if fault.may_have_run() == MayHaveRun::Unknown && !at.repeatable {
         return Next::End(unknown(fault, at));
     }
     match fault.retry_class() {
-        RetryClass::Permanent => Next::End(failed(fault, exposed, false)),
+        RetryClass::Permanent => Next::End(failed(fault, may_have_executed, false)),
         RetryClass::Pause { after_ms } => {
             let after_ms = after_ms.unwrap_or(at.unreachable_backoff_ms).max(1);
             if at.now.plus_ms(after_ms) >= at.deadline {
-                return Next::End(with_pause(failed(fault, exposed, true), after_ms));
+                return Next::End(with_pause(failed(fault, may_have_executed, true), after_ms));
             }
             Next::Later { after_ms, counted: false }
         }
         RetryClass::NotExecuted => {
-            if at.now >= at.deadline && exposed {
+            if at.now >= at.deadline && may_have_executed {
                 return Next::End(timed_out(fault));
             }
             let after_ms = at.unreachable_backoff_ms;
             if at.now >= at.wait_until || at.now.plus_ms(after_ms) >= at.deadline {
-                return Next::End(failed(fault, exposed, true));
+                return Next::End(failed(fault, may_have_executed, true));
             }
             // The last try comes at the end of the wait.
             let after_ms = after_ms.min(at.wait_until.ms_since(at.now)).max(1);
@@ -93,7 +93,7 @@ pub fn after(fault: &Fault, at: Standing) -> Next {
                 return Next::End(timed_out(fault));
             }
             if at.attempts >= at.max_attempts || at.now.plus_ms(at.backoff_ms) >= at.deadline {
-                return Next::End(failed(fault, exposed, true));
+                return Next::End(failed(fault, may_have_executed, true));
             }
             if at.backoff_ms > IN_PLACE_MS {
                 return Next::Later { after_ms: at.backoff_ms, counted: true };
@@ -103,19 +103,19 @@ pub fn after(fault: &Fault, at: Standing) -> Next {
     }
 }
 
-fn failed(fault: &Fault, exposed: bool, retryable: bool) -> Outcome {
-    let ran = if exposed { MayHaveRun::Unknown } else { fault.may_have_run() };
+fn failed(fault: &Fault, may_have_executed: bool, retryable: bool) -> Outcome {
+    let ran = if may_have_executed { MayHaveRun::Unknown } else { fault.may_have_run() };
     let advice = match (retryable, ran) {
         (true, _) => "Another try later may succeed.",
         (false, MayHaveRun::No) => "Nothing was executed; sending the same call again will not help.",
         (false, MayHaveRun::Unknown | MayHaveRun::Yes) => "The tool may have run; check its effect first.",
     };
-    let mut trouble = Trouble::new(fault.code(), format!("{}. {advice}", sentence(fault)), ran);
-    trouble.retryable = retryable;
-    Outcome::failed(trouble)
+    let mut error = CallError::new(fault.code(), format!("{}. {advice}", sentence(fault)), ran);
+    error.retryable = retryable;
+    Outcome::failed(error)
 }
 
-fn unknown(fault: &Fault, at: Standing) -> Outcome {
+fn unknown(fault: &Fault, at: AttemptState) -> Outcome {
     if at.now >= at.deadline {
         return timed_out(fault);
     }
@@ -124,19 +124,19 @@ fn unknown(fault: &Fault, at: Standing) -> Outcome {
          you send it under a new id.",
         sentence(fault)
     );
-    Outcome::ended(OutcomeKind::OutcomeUnknown, Trouble::new(fault.code(), text, MayHaveRun::Unknown))
+    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(fault.code(), text, MayHaveRun::Unknown))
 }
 
 fn timed_out(fault: &Fault) -> Outcome {
     let text =
         format!("The deadline passed while the tool ran ({fault}). Whether it had an effect is not known.");
-    let trouble = Trouble::new(crate::outcome::Code::DeadlineExceeded, text, MayHaveRun::Unknown);
-    Outcome::ended(OutcomeKind::TimedOut, trouble)
+    let error = CallError::new(crate::outcome::Code::DeadlineExceeded, text, MayHaveRun::Unknown);
+    Outcome::ended(OutcomeKind::TimedOut, error)
 }
 
 fn with_pause(mut outcome: Outcome, after_ms: u64) -> Outcome {
-    if let Some(trouble) = &mut outcome.trouble {
-        trouble.retry_after_ms = Some(after_ms);
+    if let Some(error) = &mut outcome.error {
+        error.retry_after_ms = Some(after_ms);
     }
     outcome
 }
@@ -153,12 +153,12 @@ mod tests {
 
     const DEADLINE: i64 = 100_000;
 
-    fn standing() -> Standing {
-        Standing {
+    fn standing() -> AttemptState {
+        AttemptState {
             attempts: 1,
             max_attempts: 3,
             repeatable: false,
-            exposed: false,
+            may_have_executed: false,
             now: Timestamp::from_ms(0),
             deadline: Timestamp::from_ms(DEADLINE),
             backoff_ms: 100,
@@ -187,40 +187,40 @@ mod tests {
     fn a_lost_answer_of_an_unsafe_tool_ends_as_unknown_and_of_a_safe_one_is_tried_again() {
         let outcome = end(after(&lost(), standing()));
         assert_eq!(outcome.kind, OutcomeKind::OutcomeUnknown);
-        assert_eq!(outcome.trouble.unwrap().may_have_run, MayHaveRun::Unknown);
-        let safe = Standing { repeatable: true, ..standing() };
+        assert_eq!(outcome.error.unwrap().may_have_run, MayHaveRun::Unknown);
+        let safe = AttemptState { repeatable: true, ..standing() };
         assert_eq!(after(&lost(), safe), Next::Again { after_ms: 100, counted: true });
     }
 
     #[test]
     fn what_never_reached_the_tool_is_no_attempt_and_waits_until_the_deadline() {
-        let used_up = Standing { attempts: 3, ..standing() };
+        let used_up = AttemptState { attempts: 3, ..standing() };
         assert_eq!(after(&refused_connection(), used_up), Next::Again { after_ms: 200, counted: false });
-        let tried = Standing { tries: QUICK_TRIES + 1, unreachable_backoff_ms: 1_600, ..used_up };
+        let tried = AttemptState { tries: QUICK_TRIES + 1, unreachable_backoff_ms: 1_600, ..used_up };
         assert_eq!(after(&refused_connection(), tried), Next::Later { after_ms: 1_600, counted: false });
-        let late = Standing { now: Timestamp::from_ms(DEADLINE - 100), ..used_up };
+        let late = AttemptState { now: Timestamp::from_ms(DEADLINE - 100), ..used_up };
         let outcome = end(after(&refused_connection(), late));
-        let trouble = outcome.trouble.unwrap();
-        assert_eq!((outcome.kind, trouble.may_have_run), (OutcomeKind::Failed, MayHaveRun::No));
-        assert!(trouble.retryable);
+        let error = outcome.error.unwrap();
+        assert_eq!((outcome.kind, error.may_have_run), (OutcomeKind::Failed, MayHaveRun::No));
+        assert!(error.retryable);
     }
 
     #[test]
     fn a_server_that_never_answered_is_waited_for_no_longer_than_told() {
-        let at = Standing { wait_until: Timestamp::from_ms(10_000), ..standing() };
+        let at = AttemptState { wait_until: Timestamp::from_ms(10_000), ..standing() };
         assert!(matches!(after(&refused_connection(), at), Next::Again { .. }));
-        let at = Standing { now: Timestamp::from_ms(9_900), ..at };
+        let at = AttemptState { now: Timestamp::from_ms(9_900), ..at };
         assert_eq!(after(&refused_connection(), at), Next::Again { after_ms: 100, counted: false });
-        let at = Standing { now: Timestamp::from_ms(10_000), ..at };
+        let at = AttemptState { now: Timestamp::from_ms(10_000), ..at };
         assert_eq!(end(after(&refused_connection(), at)).kind, OutcomeKind::Failed);
         // What may have run is bounded by its attempts alone.
-        assert!(matches!(after(&lost(), Standing { repeatable: true, ..at }), Next::Again { .. }));
+        assert!(matches!(after(&lost(), AttemptState { repeatable: true, ..at }), Next::Again { .. }));
     }
 
     #[test]
     fn a_busy_server_that_names_a_pause_is_no_attempt_for_what_is_safe_to_repeat() {
         let busy = Fault::ServerStatus { status: 503, detail: String::new(), retry_after_ms: Some(3_000) };
-        let at = Standing { attempts: 3, repeatable: true, ..standing() };
+        let at = AttemptState { attempts: 3, repeatable: true, ..standing() };
         assert_eq!(after(&busy, at), Next::Later { after_ms: 3_000, counted: false });
         assert_eq!(end(after(&busy, standing())).kind, OutcomeKind::OutcomeUnknown);
     }
@@ -243,14 +243,14 @@ mod tests {
     #[test]
     fn an_earlier_exposed_attempt_is_remembered_in_the_final_word() {
         let now = Timestamp::from_ms(DEADLINE - 100);
-        let at = Standing { now, repeatable: true, exposed: true, ..standing() };
-        let trouble = end(after(&refused_connection(), at)).trouble.unwrap();
-        assert_eq!(trouble.may_have_run, MayHaveRun::Unknown);
+        let at = AttemptState { now, repeatable: true, may_have_executed: true, ..standing() };
+        let error = end(after(&refused_connection(), at)).error.unwrap();
+        assert_eq!(error.may_have_run, MayHaveRun::Unknown);
     }
 
     #[test]
     fn a_long_wait_gives_the_call_back_and_a_pause_is_not_an_attempt() {
-        let at = Standing { backoff_ms: 5_000, repeatable: true, ..standing() };
+        let at = AttemptState { backoff_ms: 5_000, repeatable: true, ..standing() };
         assert_eq!(after(&lost(), at), Next::Later { after_ms: 5_000, counted: true });
         let pause = Fault::RateLimited { retry_after_ms: Some(7_000) };
         assert_eq!(after(&pause, standing()), Next::Later { after_ms: 7_000, counted: false });
@@ -260,13 +260,13 @@ mod tests {
     fn a_pause_past_the_deadline_ends_now_and_says_how_long_it_would_have_been() {
         let pause = Fault::RateLimited { retry_after_ms: Some(DEADLINE as u64) };
         let outcome = end(after(&pause, standing()));
-        assert_eq!(outcome.trouble.unwrap().retry_after_ms, Some(DEADLINE as u64));
+        assert_eq!(outcome.error.unwrap().retry_after_ms, Some(DEADLINE as u64));
     }
 
     #[test]
     fn at_the_deadline_a_sent_call_is_timed_out_whether_safe_or_not() {
         for repeatable in [false, true] {
-            let at = Standing { repeatable, now: Timestamp::from_ms(DEADLINE), ..standing() };
+            let at = AttemptState { repeatable, now: Timestamp::from_ms(DEADLINE), ..standing() };
             assert_eq!(end(after(&lost(), at)).kind, OutcomeKind::TimedOut);
         }
     }
@@ -274,8 +274,8 @@ mod tests {
     #[test]
     fn an_answer_that_is_not_mcp_is_final_and_says_the_tool_may_have_run() {
         let garbage = Fault::InvalidAnswer { detail: "no id".into() };
-        let outcome = end(after(&garbage, Standing { repeatable: true, ..standing() }));
+        let outcome = end(after(&garbage, AttemptState { repeatable: true, ..standing() }));
         assert_eq!(outcome.kind, OutcomeKind::Failed);
-        assert_eq!(outcome.trouble.unwrap().may_have_run, MayHaveRun::Unknown);
+        assert_eq!(outcome.error.unwrap().may_have_run, MayHaveRun::Unknown);
     }
 }

@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::notes::Note;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, Reach, ToolCall};
+use toolfleet_core::progress::ProgressNote;
+use toolfleet_mcp::{ClientOptions, EgressPolicy, Endpoint, McpClient, ToolCall};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -27,7 +27,8 @@ async fn main() -> anyhow::Result<()> {
         tenant: None,
         program: None,
     };
-    let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
+    let client =
+        McpClient::new(ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() })?;
     let mut called = false;
     while let Some(tool) = words.next() {
         called = true;
@@ -40,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
         let begun = Instant::now();
         let mut call = ToolCall::new(&endpoint, &tool, &arguments, begun + Duration::from_secs(30));
         call.conversation = Some("example");
-        let heard = |note: Note| eprintln!("{note:?}");
+        let heard = |note: ProgressNote| eprintln!("{note:?}");
         call.on_note = Some(&heard);
         match client.call_tool(call).await {
             Ok(answer) => {

@@ -17,8 +17,8 @@ use toolfleet_core::credential::{Credential, SecretRef};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{
-    Answer, AnswerKind, ClientOptions, Endpoint, Keyring, McpClient, Reach, RemoteTool, Resume, SecretText,
-    ToolCall,
+    Answer, AnswerKind, ClientOptions, EgressPolicy, Endpoint, Keyring, McpClient, RemoteTool, Resume,
+    SecretText, ToolCall,
 };
 
 /// How often one tool may ask before it is given up.
@@ -36,7 +36,8 @@ async fn main() -> anyhow::Result<()> {
         Ok(text) => serde_json::from_str(&text)?,
         Err(_) => Value::Null,
     };
-    let client = McpClient::new(ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() })?;
+    let client =
+        McpClient::new(ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() })?;
     let headers = reqwest::header::HeaderMap::new();
     let auth = credential_in(&context)?
         .map(|credential| Arc::new(client.auth(&credential, [], &url, Arc::new(Context(context.clone())))));

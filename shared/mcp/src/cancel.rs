@@ -6,7 +6,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::session::Session;
-use crate::transport::{Sent, Speech, Transport};
+use crate::transport::{Connection, Sent, Transport};
 use crate::wire::cancelled;
 
 /// Sends `notifications/cancelled` when dropped before the answer is there.
@@ -22,14 +22,14 @@ impl<'a> Withdrawal<'a> {
     pub(crate) fn new(
         transport: &'a Transport,
         endpoint: &'a Endpoint,
-        speech: Speech<'a>,
+        connection: Connection<'a>,
         id: u64,
         sent: &Sent,
     ) -> Self {
-        let session = match speech {
-            Speech::Legacy(session) => Some(session),
+        let session = match connection {
+            Connection::Legacy(session) => Some(session),
             // What a child was asked, it withdraws itself.
-            Speech::Modern | Speech::Opening | Speech::Child(_) => None,
+            Connection::Modern | Connection::Opening | Connection::Child(_) => None,
         };
         Self { transport, endpoint, session, id, sent: sent.clone() }
     }

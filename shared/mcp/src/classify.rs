@@ -24,7 +24,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// A request that got no result: the fault, and the server's refusal where it gave one.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct RequestError {
     pub(crate) fault: Fault,
     pub(crate) refusal: Option<Refusal>,
 }
@@ -42,13 +42,13 @@ pub(crate) struct Refusal {
     pub(crate) supported: Vec<String>,
 }
 
-impl From<Fault> for Trouble {
+impl From<Fault> for RequestError {
     fn from(fault: Fault) -> Self {
         Self { fault, refusal: None }
     }
 }
 
-impl Trouble {
+impl RequestError {
     /// A JSON-RPC error that came with a success status, or as a message of a stream or a program.
     pub(crate) fn of_rpc(error: RpcError) -> Self {
         let RpcError { code, with_our_id, .. } = error;
@@ -214,7 +214,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         Fault::Connect { .. }
         | Fault::NotSent { .. }
         | Fault::RateLimited { .. }
-        | Fault::RegisterAway { .. }
+        | Fault::SessionStoreUnavailable { .. }
         | Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
         | Fault::Credential { .. }
@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn fault(status: u16, pairs: &[(&'static str, &'static str)], body: &str) -> Fault {
-        Trouble::of_status(status, &headers(pairs), body.as_bytes(), ID).fault
+        RequestError::of_status(status, &headers(pairs), body.as_bytes(), ID).fault
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         for code in codes {
             let of = |with_our_id| {
                 let error = RpcError { code, message: String::new(), supported: Vec::new(), with_our_id };
-                Trouble::of_rpc(error).proves_nothing_ran()
+                RequestError::of_rpc(error).proves_nothing_ran()
             };
             assert_eq!(of(true), refuses_request(code), "{code}");
             assert!(!of(false), "{code}");
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn a_session_is_denied_by_status_code_and_shape_and_by_no_word() {
         let denied = |status, body: &str| {
-            let trouble = Trouble::of_status(status, &HeaderMap::new(), body.as_bytes(), ID);
+            let trouble = RequestError::of_status(status, &HeaderMap::new(), body.as_bytes(), ID);
             trouble.refusal.is_some_and(|refusal| refusal.denies_session())
         };
         assert!(denied(404, ""));

@@ -22,8 +22,8 @@ use toolfleet_core::credential::{Credential, Template};
 use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::Operation;
-use toolfleet_core::notes::Note;
 use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_core::progress::ProgressNote;
 use url::Url;
 
 pub use cut::Entries;
@@ -33,18 +33,18 @@ pub use tasks::{TaskHandle, TaskQuestion, TaskState};
 pub(crate) use tasks::{asking_task, handle_in};
 
 use crate::answer::{Answer, AnswerKind, kind_beside, same_request_again};
-use crate::auth::{Auth, Keyring, Outlet, Site};
+use crate::auth::{Auth, Keyring, Site, TokenHttpClient};
 use crate::connect::{Clients, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
-use crate::era::Eras;
+use crate::era::RevisionCache;
 use crate::exchange::Exchange;
 use crate::patience::Heard;
-use crate::register::{OpenSession, SessionRegister};
+use crate::register::{OpenSession, SessionStore};
 use crate::session::{Session, Sessions};
 use crate::stdio::{Greeter, Lease, Limits, Pool};
 use crate::stream::SIDE_REQUEST_TIMEOUT;
 use crate::tools::Mirrored;
-use crate::transport::{Sent, Speech, Transport};
+use crate::transport::{Connection, Sent, Transport};
 use crate::wire::{ClientInfo, MODERN};
 use crate::wrong_address::WrongAddresses;
 
@@ -58,29 +58,29 @@ pub struct McpClient(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     exchange: Exchange,
-    eras: Eras,
+    eras: RevisionCache,
     wrong_addresses: WrongAddresses,
     sessions: Sessions,
     children: Pool,
-    register: Option<Arc<dyn SessionRegister>>,
+    register: Option<Arc<dyn SessionStore>>,
     mirrored: Mirrored,
     cognito_endpoint: Option<Url>,
 }
 
 /// How a server is spoken to.
 #[derive(Debug)]
-enum Tongue {
+enum Negotiated {
     Modern,
     Legacy(Session),
     Child(Lease),
 }
 
-impl Tongue {
-    fn speech(&self) -> Speech<'_> {
+impl Negotiated {
+    fn connection(&self) -> Connection<'_> {
         match self {
-            Self::Modern => Speech::Modern,
-            Self::Legacy(session) => Speech::Legacy(session),
-            Self::Child(child) => Speech::Child(child),
+            Self::Modern => Connection::Modern,
+            Self::Legacy(session) => Connection::Legacy(session),
+            Self::Child(child) => Connection::Child(child),
         }
     }
 
@@ -112,7 +112,7 @@ impl McpClient {
         Ok(Self(Arc::new(Shared {
             exchange,
             children: Pool::new(limits, greeter),
-            eras: Eras::new(options.era_ttl),
+            eras: RevisionCache::new(options.era_ttl),
             wrong_addresses: WrongAddresses::default(),
             sessions: Sessions::new(options.max_sessions),
             register: options.register,
@@ -130,7 +130,8 @@ impl McpClient {
         keyring: Arc<dyn Keyring>,
     ) -> Auth {
         let transport = &self.0.exchange.transport;
-        let outlet = Outlet { http: transport.clients.plain().clone(), reach: Arc::clone(&transport.reach) };
+        let outlet =
+            TokenHttpClient { http: transport.clients.plain().clone(), reach: Arc::clone(&transport.reach) };
         let cognito_endpoint = self.0.cognito_endpoint.clone();
         Auth::new(credential, headers, Site { server, outlet, cognito_endpoint }, keyring)
     }
@@ -145,7 +146,7 @@ impl McpClient {
             return self.attempt(&call, sleep_until(call.deadline)).await;
         };
         let heard = Heard::now();
-        let listen = |note: Note| {
+        let listen = |note: ProgressNote| {
             heard.hear(&note);
             if let Some(hear) = call.on_note {
                 hear(note);
@@ -290,7 +291,7 @@ impl Shared {
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await;
             let tongue = tongue.map_err(|fault| after_doubt(fault, sent))?;
-            if let Tongue::Legacy(session) = &tongue
+            if let Negotiated::Legacy(session) = &tongue
                 && !resume.is_none()
             {
                 let fault = Fault::NotResumable { version: session.version.to_owned() };
@@ -304,16 +305,17 @@ impl Shared {
                 | Operation::PromptsGet
                 | Operation::PromptsList => Vec::new(),
             };
-            let mut trouble = match self.exchange.call(call, resume, tongue.speech(), mirrored, sent).await {
+            let mut error = match self.exchange.call(call, resume, tongue.connection(), mirrored, sent).await
+            {
                 Ok(result) => return answer(result, tongue).await,
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            if let Tongue::Legacy(session) = &tongue
+            if let Negotiated::Legacy(session) = &tongue
                 && session.id.is_some()
             {
-                trouble.within_session(session.existed_before(begun));
+                error.within_session(session.existed_before(begun));
             }
-            if !trouble.proves_nothing_ran() {
+            if !error.proves_nothing_ran() {
                 sent.keep();
             }
             sent.clear();
@@ -324,22 +326,22 @@ impl Shared {
                 begun,
                 repeatable: call.repeatable,
             };
-            let remedied = Box::pin(self.remedy(refused, trouble, &mut taken)).await;
+            let remedied = Box::pin(self.remedy(refused, error, &mut taken)).await;
             remedied.map_err(|fault| after_doubt(fault, sent))?;
         }
     }
 }
 
-async fn answer(result: Box<RawValue>, tongue: Tongue) -> Result<Answer, Fault> {
+async fn answer(result: Box<RawValue>, tongue: Negotiated) -> Result<Answer, Fault> {
     let (kind, result) = kind_beside(result).await;
     Ok(answered(kind?, result, tongue))
 }
 
-fn answered(kind: AnswerKind, result: Box<RawValue>, tongue: Tongue) -> Answer {
+fn answered(kind: AnswerKind, result: Box<RawValue>, tongue: Negotiated) -> Answer {
     let protocol_version = tongue.version().to_owned();
     let mcp_session = match tongue {
-        Tongue::Modern | Tongue::Child(_) => None,
-        Tongue::Legacy(session) => session.id.map(|id| id.to_string()),
+        Negotiated::Modern | Negotiated::Child(_) => None,
+        Negotiated::Legacy(session) => session.id.map(|id| id.to_string()),
     };
     Answer { kind, result, protocol_version, mcp_session }
 }

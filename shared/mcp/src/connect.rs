@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::auth::Identity;
 use crate::client::{BuildError, ClientOptions};
-use crate::reach::{Guard, Reach};
+use crate::reach::{EgressPolicy, PolicyResolver};
 
 /// Through which proxies requests go.
 #[derive(Clone, Default)]
@@ -40,8 +40,8 @@ impl Proxies {
 }
 
 /// What the options allow to be reached, the proxies' own addresses included.
-pub(crate) fn reach_of(options: &ClientOptions) -> Arc<Reach> {
-    Arc::new(Reach { proxies: options.proxies.hosts(), ..options.reach.clone() })
+pub(crate) fn reach_of(options: &ClientOptions) -> Arc<EgressPolicy> {
+    Arc::new(EgressPolicy { proxies: options.proxies.hosts(), ..options.reach.clone() })
 }
 
 /// Certificates whose clients are kept; beyond it the longest unused are built again.
@@ -52,13 +52,13 @@ const MAX_IDENTITIES: usize = 64;
 pub(crate) struct Clients {
     plain: reqwest::Client,
     options: ClientOptions,
-    reach: Arc<Reach>,
+    reach: Arc<EgressPolicy>,
     /// The last used comes last.
     showing: Mutex<Vec<(Identity, reqwest::Client)>>,
 }
 
 impl Clients {
-    pub(crate) fn new(options: &ClientOptions, reach: &Arc<Reach>) -> Result<Self, BuildError> {
+    pub(crate) fn new(options: &ClientOptions, reach: &Arc<EgressPolicy>) -> Result<Self, BuildError> {
         let plain = builder(options, reach)?.build()?;
         // What a client is built from; sessions are nothing to it.
         let options = ClientOptions { register: None, ..options.clone() };
@@ -99,7 +99,7 @@ impl Clients {
 }
 
 /// What builds clients that connect to nothing but what `reach` allows.
-fn builder(options: &ClientOptions, reach: &Arc<Reach>) -> Result<reqwest::ClientBuilder, BuildError> {
+fn builder(options: &ClientOptions, reach: &Arc<EgressPolicy>) -> Result<reqwest::ClientBuilder, BuildError> {
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -107,7 +107,7 @@ fn builder(options: &ClientOptions, reach: &Arc<Reach>) -> Result<reqwest::Clien
         .connect_timeout(options.connect_timeout)
         .pool_idle_timeout(options.pool_idle_timeout)
         .user_agent(format!("{}/{}", options.client_name, options.client_version))
-        .dns_resolver(Arc::new(Guard(Arc::clone(reach))))
+        .dns_resolver(Arc::new(PolicyResolver(Arc::clone(reach))))
         .no_proxy();
     if let Some(pem) = &options.extra_roots {
         let roots = Certificate::from_pem_bundle(pem).map_err(|_| BuildError::ExtraRoots)?;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::message::Operation;
-use toolfleet_core::notes::Note;
+use toolfleet_core::progress::ProgressNote;
 use toolfleet_core::redact::REDACTED;
 use url::Url;
 
@@ -111,7 +111,7 @@ pub(crate) fn without_secrets(url: &Url) -> String {
 }
 
 /// Hears what the server tells while the call runs.
-pub type OnNote<'a> = &'a (dyn Fn(Note) + Send + Sync);
+pub type OnNote<'a> = &'a (dyn Fn(ProgressNote) + Send + Sync);
 
 /// What a server that answered `input_required` wants to see again.
 #[derive(Debug, Clone, Copy, Default)]
@@ -161,7 +161,7 @@ pub struct ToolCall<'a> {
 impl ToolCall<'_> {
     /// The fault without what the server's words repeat of credentials, ours or those in the arguments.
     pub(crate) fn without_echo(&self, fault: Fault) -> Fault {
-        let of_arguments = |text| toolfleet_core::echo::without_secrets(text, self.arguments.get());
+        let of_arguments = |text| toolfleet_core::scrub::without_secrets(text, self.arguments.get());
         self.endpoint.without_echo(fault).map_text(of_arguments)
     }
 }

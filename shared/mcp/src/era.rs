@@ -17,7 +17,7 @@ const MAX_SERVERS: usize = 10_000;
 
 /// A generation of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Era {
+pub(crate) enum ProtocolRevision {
     /// 2026-07-28, stateless.
     Modern,
     /// Before it, with `initialize` and sessions.
@@ -27,7 +27,7 @@ pub(crate) enum Era {
 /// What asking a server found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Learned {
-    pub(crate) era: Era,
+    pub(crate) era: ProtocolRevision,
     /// Whether the server answered. Of one that did not, the older generation is assumed for a short while.
     pub(crate) answered: bool,
 }
@@ -35,17 +35,17 @@ pub(crate) struct Learned {
 /// How long an assumption is kept.
 const ASSUMED_TTL: Duration = Duration::from_secs(300);
 
-type Slot = Arc<AsyncMutex<Option<(Era, Instant)>>>;
+type Slot = Arc<AsyncMutex<Option<(ProtocolRevision, Instant)>>>;
 
 /// What has been learned.
 #[derive(Debug)]
-pub(crate) struct Eras {
+pub(crate) struct RevisionCache {
     /// By server and address.
     slots: Mutex<HashMap<ServerId, HashMap<String, Slot>>>,
     ttl: Duration,
 }
 
-impl Eras {
+impl RevisionCache {
     pub(crate) fn new(ttl: Duration) -> Self {
         Self { slots: Mutex::new(HashMap::new()), ttl }
     }
@@ -55,7 +55,7 @@ impl Eras {
         &self,
         endpoint: &Endpoint,
         ask: impl FnOnce() -> F,
-    ) -> Result<Era, E> {
+    ) -> Result<ProtocolRevision, E> {
         let slot = self.slot(endpoint);
         let mut known = slot.lock().await;
         if let Some((era, until)) = *known
@@ -70,7 +70,7 @@ impl Eras {
     }
 
     /// What was learned otherwise than by asking.
-    pub(crate) async fn set(&self, endpoint: &Endpoint, era: Era) {
+    pub(crate) async fn set(&self, endpoint: &Endpoint, era: ProtocolRevision) {
         *self.slot(endpoint).lock().await = Some((era, after(self.ttl)));
     }
 

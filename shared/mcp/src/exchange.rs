@@ -16,15 +16,15 @@ use toolfleet_core::message::Operation;
 
 use crate::answer::invalid;
 use crate::cancel::Withdrawal;
-use crate::classify::{Refusal, Trouble};
+use crate::classify::{Refusal, RequestError};
 use crate::client::TaskQuestion;
 use crate::cookies::Cookies;
 use crate::endpoint::{Endpoint, Resume, ToolCall};
-use crate::era::{Era, Learned};
+use crate::era::{Learned, ProtocolRevision};
 use crate::register::OpenSession;
 use crate::session::Session;
 use crate::stream::{SIDE_REQUEST_TIMEOUT, Waiting};
-use crate::transport::{Post, SESSION_ID, Sent, Speech, Transport};
+use crate::transport::{Connection, Post, SESSION_ID, Sent, Transport};
 use crate::wire::{
     CallParams, HEADER_MISMATCH, LEGACY, MODERN, Meta, PageParams, TaskParams, VERSION_UNSUPPORTED,
     initialize, initialized, ping, request,
@@ -83,11 +83,11 @@ impl Exchange {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn meta<'a>(&'a self, speech: Speech<'_>) -> Meta<'a> {
-        match speech {
-            Speech::Modern => Meta::modern(&self.transport.info),
-            Speech::Child(child) if child.is_modern() => Meta::modern(&self.transport.info),
-            Speech::Child(_) | Speech::Opening | Speech::Legacy(_) => Meta::legacy(),
+    fn meta<'a>(&'a self, connection: Connection<'_>) -> Meta<'a> {
+        match connection {
+            Connection::Modern => Meta::modern(&self.transport.info),
+            Connection::Child(child) if child.is_modern() => Meta::modern(&self.transport.info),
+            Connection::Child(_) | Connection::Opening | Connection::Legacy(_) => Meta::legacy(),
         }
     }
 
@@ -96,10 +96,10 @@ impl Exchange {
         &self,
         call: &ToolCall<'_>,
         resume: Resume<'_>,
-        speech: Speech<'_>,
+        connection: Connection<'_>,
         mirrored: Vec<(HeaderName, HeaderValue)>,
         sent: &Sent,
-    ) -> Result<Box<RawValue>, Trouble> {
+    ) -> Result<Box<RawValue>, RequestError> {
         let id = self.id();
         let resource = call.operation == Operation::ResourcesRead;
         let params = CallParams {
@@ -108,11 +108,11 @@ impl Exchange {
             arguments: (!resource).then_some(call.arguments),
             request_state: resume.request_state,
             input_responses: resume.input_responses,
-            meta: self.meta(speech).with(call.on_note.map(|_| id), call.traceparent, call.tracestate),
+            meta: self.meta(connection).with(call.on_note.map(|_| id), call.traceparent, call.tracestate),
         };
         let post = Post {
             endpoint: call.endpoint,
-            speech,
+            connection,
             method: call.operation.as_str(),
             name: Some(call.name),
             mirrored,
@@ -121,8 +121,8 @@ impl Exchange {
             id: Some(id),
             body: request(id, call.operation.as_str(), params),
         };
-        let waiting = Waiting { id, endpoint: call.endpoint, speech, on_note: call.on_note };
-        let withdrawal = Withdrawal::new(&self.transport, call.endpoint, speech, id, sent);
+        let waiting = Waiting { id, endpoint: call.endpoint, connection, on_note: call.on_note };
+        let withdrawal = Withdrawal::new(&self.transport, call.endpoint, connection, id, sent);
         let answer = self.transport.ask(&post, &waiting, sent).await;
         withdrawal.disarm();
         answer
@@ -132,15 +132,15 @@ impl Exchange {
     pub(crate) async fn list(
         &self,
         endpoint: &Endpoint,
-        speech: Speech<'_>,
+        connection: Connection<'_>,
         asked: AskedPage<'_>,
-    ) -> Result<Box<RawValue>, Trouble> {
+    ) -> Result<Box<RawValue>, RequestError> {
         let AskedPage { operation, cursor, traceparent, tracestate } = asked;
         let (id, method) = (self.id(), operation.as_str());
-        let meta = self.meta(speech).with(None, traceparent, tracestate);
+        let meta = self.meta(connection).with(None, traceparent, tracestate);
         let body = request(id, method, PageParams { cursor, meta });
-        let post = Post { traceparent, tracestate, ..Post::plain(endpoint, speech, method, body) };
-        let waiting = Waiting { id, endpoint, speech, on_note: None };
+        let post = Post { traceparent, tracestate, ..Post::plain(endpoint, connection, method, body) };
+        let waiting = Waiting { id, endpoint, connection, on_note: None };
         self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
@@ -150,28 +150,28 @@ impl Exchange {
         method: &'static str,
         question: &TaskQuestion<'_>,
         input_responses: Option<&RawValue>,
-        speech: Speech<'_>,
-    ) -> Result<Box<RawValue>, Trouble> {
+        connection: Connection<'_>,
+    ) -> Result<Box<RawValue>, RequestError> {
         let TaskQuestion { endpoint, task, traceparent, tracestate, .. } = *question;
         let id = self.id();
-        let meta = self.meta(speech).with(None, traceparent, tracestate);
+        let meta = self.meta(connection).with(None, traceparent, tracestate);
         let body = request(id, method, TaskParams { task, input_responses, meta });
-        let plain = Post::plain(endpoint, speech, method, body);
+        let plain = Post::plain(endpoint, connection, method, body);
         let post = Post { name: Some(task), traceparent, tracestate, ..plain };
-        let waiting = Waiting { id, endpoint, speech, on_note: None };
+        let waiting = Waiting { id, endpoint, connection, on_note: None };
         self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
     async fn ask(
         &self,
         endpoint: &Endpoint,
-        speech: Speech<'_>,
+        connection: Connection<'_>,
         method: &str,
         id: u64,
         body: Bytes,
-    ) -> Result<Box<RawValue>, Trouble> {
-        let post = Post::plain(endpoint, speech, method, body);
-        let waiting = Waiting { id, endpoint, speech, on_note: None };
+    ) -> Result<Box<RawValue>, RequestError> {
+        let post = Post::plain(endpoint, connection, method, body);
+        let waiting = Waiting { id, endpoint, connection, on_note: None };
         self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
@@ -181,21 +181,21 @@ impl Exchange {
     /// failure. Some never answer, drop the connection, or stand behind a gateway that answers 502 to 504: then the older generation
     /// is assumed, and `initialize` shows whether that was right. A server that cannot be connected to, or answers 429, 401 or 403,
     /// is not asked any further.
-    pub(crate) async fn discover(&self, endpoint: &Endpoint) -> Result<Learned, Trouble> {
+    pub(crate) async fn discover(&self, endpoint: &Endpoint) -> Result<Learned, RequestError> {
         let id = self.id();
         let params = PageParams { cursor: None, meta: Meta::modern(&self.transport.info) };
         let body = request(id, "server/discover", params);
-        let asked = self.ask(endpoint, Speech::Modern, "server/discover", id, body);
+        let asked = self.ask(endpoint, Connection::Modern, "server/discover", id, body);
         let trouble = match timeout(PROBE_TIMEOUT, asked).await {
             Ok(Ok(result)) => {
                 let era = match serde_json::from_str::<Discovered>(result.get()) {
                     Ok(found) => era_among(found.supported_versions)?,
-                    Err(_) => Era::Legacy,
+                    Err(_) => ProtocolRevision::Legacy,
                 };
                 return Ok(Learned { era, answered: true });
             }
             Ok(Err(trouble)) => trouble,
-            Err(_) => return Ok(Learned { era: Era::Legacy, answered: false }),
+            Err(_) => return Ok(Learned { era: ProtocolRevision::Legacy, answered: false }),
         };
         let unanswered = matches!(
             trouble.fault,
@@ -204,7 +204,7 @@ impl Exchange {
                 | Fault::ServerStatus { status: 502..=504, .. }
         );
         if unanswered {
-            return Ok(Learned { era: Era::Legacy, answered: false });
+            return Ok(Learned { era: ProtocolRevision::Legacy, answered: false });
         }
         era_despite(trouble).map(|era| Learned { era, answered: true })
     }
@@ -220,29 +220,30 @@ impl Exchange {
     /// Whether the server still answers in this session. Only an answered `ping` says so: it runs no tool, and every version that
     /// has sessions has it.
     pub(crate) async fn is_alive(&self, endpoint: &Endpoint, session: &Session) -> Liveness {
-        let (id, speech) = (self.id(), Speech::Legacy(session));
-        let ping = self.ask(endpoint, speech, "ping", id, ping(id));
+        let (id, connection) = (self.id(), Connection::Legacy(session));
+        let ping = self.ask(endpoint, connection, "ping", id, ping(id));
         match timeout(SIDE_REQUEST_TIMEOUT, ping).await {
             Ok(Ok(_)) => Liveness::Alive,
             // A server that is busy or fails for a moment says nothing of the session.
-            Ok(Err(Trouble {
-                refusal: Some(Refusal { status: 408 | 421 | 425 | 429 | 501.., .. }), ..
+            Ok(Err(RequestError {
+                refusal: Some(Refusal { status: 408 | 421 | 425 | 429 | 501.., .. }),
+                ..
             })) => Liveness::NotAnswered,
-            Ok(Err(Trouble { refusal: Some(_), .. })) => Liveness::Refused,
+            Ok(Err(RequestError { refusal: Some(_), .. })) => Liveness::Refused,
             Ok(Err(_)) | Err(_) => Liveness::NotAnswered,
         }
     }
 
     /// Opens a session: `initialize`, then `notifications/initialized`.
-    pub(crate) async fn open(&self, endpoint: &Endpoint) -> Result<Session, Trouble> {
-        let (id, speech) = (self.id(), Speech::Opening);
+    pub(crate) async fn open(&self, endpoint: &Endpoint) -> Result<Session, RequestError> {
+        let (id, connection) = (self.id(), Connection::Opening);
         let body = initialize(id, &self.transport.info);
-        let post = Post::plain(endpoint, speech, "initialize", body);
+        let post = Post::plain(endpoint, connection, "initialize", body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         let session_id = response.headers().get(&SESSION_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
         let cookies = Arc::new(Cookies::default());
         cookies.take(&endpoint.url, response.headers());
-        let waiting = Waiting { id, endpoint, speech, on_note: None };
+        let waiting = Waiting { id, endpoint, connection, on_note: None };
         let result = self.transport.answer(response, &waiting).await?;
         let found: Initialized = serde_json::from_str(result.get())
             .map_err(|error| invalid("an initialize result", &error.to_string()))?;
@@ -251,24 +252,24 @@ impl Exchange {
         })?;
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
         let session = Session { id: session_id, version, serial, opened: Some(Instant::now()), cookies };
-        let speech = Speech::Legacy(&session);
+        let connection = Connection::Legacy(&session);
         let method = "notifications/initialized";
         let body = initialized();
-        let post = Post::plain(endpoint, speech, method, body);
+        let post = Post::plain(endpoint, connection, method, body);
         let response = self.transport.post(&post, &Sent::default()).await?;
         if !response.status().is_success() {
-            return Err(Trouble::of_response(response, 0).await);
+            return Err(RequestError::of_response(response, 0).await);
         }
         Ok(session)
     }
 }
 
 /// The era we share with a server that names its versions.
-pub(crate) fn era_among(supported: Vec<String>) -> Result<Era, Trouble> {
+pub(crate) fn era_among(supported: Vec<String>) -> Result<ProtocolRevision, RequestError> {
     if supported.iter().any(|version| version == MODERN) {
-        Ok(Era::Modern)
+        Ok(ProtocolRevision::Modern)
     } else if supported.is_empty() || supported.iter().any(|version| LEGACY.contains(&version.as_str())) {
-        Ok(Era::Legacy)
+        Ok(ProtocolRevision::Legacy)
     } else {
         let supported = supported.iter().take(16).map(|version| shorten_to(version, 32)).collect();
         Err(Fault::VersionUnsupported { supported }.into())
@@ -277,13 +278,13 @@ pub(crate) fn era_among(supported: Vec<String>) -> Result<Era, Trouble> {
 
 /// What an error in the place of an answer to `server/discover` says of the server. Who is asked to wait, or is not let in, has not
 /// learned anything.
-pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
-    match &trouble.fault {
-        Fault::InvalidAnswer { .. } => return Ok(Era::Legacy),
+pub(crate) fn era_despite(error: RequestError) -> Result<ProtocolRevision, RequestError> {
+    match &error.fault {
+        Fault::InvalidAnswer { .. } => return Ok(ProtocolRevision::Legacy),
         Fault::Connect { .. }
         | Fault::NotSent { .. }
         | Fault::RateLimited { .. }
-        | Fault::RegisterAway { .. }
+        | Fault::SessionStoreUnavailable { .. }
         | Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
         | Fault::Credential { .. }
@@ -296,18 +297,18 @@ pub(crate) fn era_despite(trouble: Trouble) -> Result<Era, Trouble> {
         | Fault::AttemptTimeout { .. }
         | Fault::AnswerTooLarge { .. }
         | Fault::Redirect { .. }
-        | Fault::ServerStatus { status: 408 | 421 | 425 | 429 | 502..=504, .. } => return Err(trouble),
+        | Fault::ServerStatus { status: 408 | 421 | 425 | 429 | 502..=504, .. } => return Err(error),
         Fault::VersionUnsupported { .. }
         | Fault::Rpc { .. }
         | Fault::RpcAmbiguous { .. }
         | Fault::ServerStatus { .. }
         | Fault::ClientStatus { .. } => {}
     }
-    match trouble.refusal.as_ref().and_then(|refusal| refusal.code) {
+    match error.refusal.as_ref().and_then(|refusal| refusal.code) {
         Some(VERSION_UNSUPPORTED) => {
-            era_among(trouble.refusal.map(|refusal| refusal.supported).unwrap_or_default())
+            era_among(error.refusal.map(|refusal| refusal.supported).unwrap_or_default())
         }
-        Some(HEADER_MISMATCH | -32021) => Ok(Era::Modern),
-        Some(_) | None => Ok(Era::Legacy),
+        Some(HEADER_MISMATCH | -32021) => Ok(ProtocolRevision::Modern),
+        Some(_) | None => Ok(ProtocolRevision::Legacy),
     }
 }

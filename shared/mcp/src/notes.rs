@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use toolfleet_core::notes::{Amount, LEVEL_CHARS, LogLine, Note, Progress, TEXT_CHARS};
+use toolfleet_core::progress::{Amount, LEVEL_CHARS, LogLine, Progress, ProgressNote, TEXT_CHARS};
 use toolfleet_core::surrogate::mended;
 
 use crate::endpoint::Endpoint;
@@ -36,7 +36,7 @@ struct LogParams<'a> {
 }
 
 /// What a notification tells of the request `id`, if it is one of the two that do, and can be read.
-pub(crate) fn note(method: &str, params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<Note> {
+pub(crate) fn note(method: &str, params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<ProgressNote> {
     // A derived struct would also be read from an array.
     if !params.get().starts_with('{') {
         return None;
@@ -48,7 +48,7 @@ pub(crate) fn note(method: &str, params: &RawValue, id: u64, endpoint: &Endpoint
     }
 }
 
-fn progress(params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<Note> {
+fn progress(params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<ProgressNote> {
     let params = mended(params.get());
     let told: ProgressParams<'_> = serde_json::from_str(&params).ok()?;
     if number_in(told.progress_token) != Some(id) {
@@ -56,10 +56,10 @@ fn progress(params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<Note> {
     }
     let message = told.message.map(|text| line(text.into_owned(), endpoint)).filter(|text| !text.is_empty());
     let total = told.total.and_then(Amount::new);
-    Some(Note::Progress(Progress { progress: Amount::new(told.progress)?, total, message }))
+    Some(ProgressNote::Progress(Progress { progress: Amount::new(told.progress)?, total, message }))
 }
 
-fn log(params: &RawValue, endpoint: &Endpoint) -> Option<Note> {
+fn log(params: &RawValue, endpoint: &Endpoint) -> Option<ProgressNote> {
     let params = mended(params.get());
     let told: LogParams<'_> = serde_json::from_str(&params).ok()?;
     let data = serde_json::from_str(told.data.get()).unwrap_or_else(|_| told.data.get().to_owned());
@@ -68,7 +68,7 @@ fn log(params: &RawValue, endpoint: &Endpoint) -> Option<Note> {
         None => data,
     };
     let level = told.level.chars().filter(char::is_ascii_alphabetic).take(LEVEL_CHARS).collect();
-    Some(Note::Log(LogLine { level, text: line(text, endpoint) }))
+    Some(ProgressNote::Log(LogLine { level, text: line(text, endpoint) }))
 }
 
 /// One short line without our credentials: a credential that was cut in half would no longer be recognised.
@@ -91,13 +91,13 @@ mod tests {
         Endpoint { server, url, headers, auth: None, tenant: None, program: None }
     }
 
-    fn told(method: &str, params: &str) -> Option<Note> {
+    fn told(method: &str, params: &str) -> Option<ProgressNote> {
         note(method, &RawValue::from_string(params.to_owned()).unwrap(), 7, &endpoint())
     }
 
     fn logged(params: &str) -> String {
         match told("notifications/message", params) {
-            Some(Note::Log(line)) => format!("{} {}", line.level, line.text),
+            Some(ProgressNote::Log(line)) => format!("{} {}", line.level, line.text),
             other => panic!("a log line, not {other:?}"),
         }
     }
@@ -111,11 +111,11 @@ mod tests {
             message: Some("half way".to_owned()),
         };
         let text = r#"{"progressToken":7,"progress":0.5,"total":2,"message":"half\n way","x":1}"#;
-        assert_eq!(told("notifications/progress", text), Some(Note::Progress(expected.clone())));
+        assert_eq!(told("notifications/progress", text), Some(ProgressNote::Progress(expected.clone())));
         let as_text = text.replace("7", "\"7\"").replace("half", "half\\ud800");
         let message = Some("half\u{fffd} way".to_owned());
         let mended = Progress { message, ..expected };
-        assert_eq!(told("notifications/progress", &as_text), Some(Note::Progress(mended)));
+        assert_eq!(told("notifications/progress", &as_text), Some(ProgressNote::Progress(mended)));
         for other in [
             r#"{"progressToken":8,"progress":1}"#,
             r#"{"progressToken":"7x","progress":1}"#,
@@ -146,7 +146,9 @@ mod tests {
         let params = format!(r#"{{"level":"info","data":"{}sk-live-12345"}}"#, "x".repeat(TEXT_CHARS - 8));
         assert!(!logged(&params).contains("sk-"), "{}", logged(&params));
         let text = r#"{"progressToken":7,"progress":1,"message":"as Bearer sk-live-12345"}"#;
-        let Some(Note::Progress(progress)) = told("notifications/progress", text) else { panic!("progress") };
+        let Some(ProgressNote::Progress(progress)) = told("notifications/progress", text) else {
+            panic!("progress")
+        };
         assert_eq!(progress.message.unwrap(), "as [redacted]");
     }
 }

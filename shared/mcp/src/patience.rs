@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use toolfleet_core::notes::Note;
+use toolfleet_core::progress::ProgressNote;
 
 /// When progress was heard last.
 #[derive(Debug)]
@@ -22,13 +22,13 @@ impl Heard {
     }
 
     /// Progress is a sign of life; a log line is none.
-    pub(crate) fn hear(&self, note: &Note) {
+    pub(crate) fn hear(&self, note: &ProgressNote) {
         match note {
-            Note::Progress(_) => {
+            ProgressNote::Progress(_) => {
                 let after_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.after_ms.store(after_ms, Ordering::Release);
             }
-            Note::Log(_) => {}
+            ProgressNote::Log(_) => {}
         }
     }
 
@@ -47,11 +47,11 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
-    use toolfleet_core::notes::{Amount, LogLine, Progress};
+    use toolfleet_core::progress::{Amount, LogLine, Progress};
 
     use super::*;
 
-    async fn lasts(hears: impl Fn(u64) -> Option<Note>) -> Duration {
+    async fn lasts(hears: impl Fn(u64) -> Option<ProgressNote>) -> Duration {
         let (begun, heard) = (Instant::now(), Heard::now());
         let telling = async {
             for second in 1.. {
@@ -67,9 +67,9 @@ mod tests {
         }
     }
 
-    fn progress() -> Option<Note> {
+    fn progress() -> Option<ProgressNote> {
         let progress = Amount::new(1.0).unwrap();
-        Some(Note::Progress(Progress { progress, total: None, message: None }))
+        Some(ProgressNote::Progress(Progress { progress, total: None, message: None }))
     }
 
     #[tokio::test(start_paused = true)]
@@ -81,7 +81,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_log_line_is_no_sign_of_progress() {
-        let line = |_| Some(Note::Log(LogLine { level: "info".into(), text: "still here".into() }));
+        let line = |_| Some(ProgressNote::Log(LogLine { level: "info".into(), text: "still here".into() }));
         assert_eq!(lasts(line).await, Duration::from_secs(3));
     }
 }

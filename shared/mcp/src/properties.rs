@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::notes::{Note, TEXT_CHARS};
 use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_core::progress::{ProgressNote, TEXT_CHARS};
 
 use crate::answer::{AnswerKind, kind_of, same_request_again};
-use crate::classify::Trouble;
+use crate::classify::RequestError;
 use crate::client::ClientOptions;
 use crate::connect::Clients;
 use crate::endpoint::Endpoint;
@@ -22,7 +22,7 @@ use crate::notes::note;
 use crate::sse::{Event, Parser};
 use crate::stream::Waiting;
 use crate::tools::page;
-use crate::transport::{Speech, Transport};
+use crate::transport::{Connection, Transport};
 use crate::wire::ClientInfo;
 
 /// What servers write, and what comes near it.
@@ -154,7 +154,12 @@ fn transport(max_body_bytes: u64) -> Transport {
 }
 
 /// What is made of a response that arrives in these pieces, and what was heard before that.
-fn answered(status: u16, kind: &str, pieces: &[Bytes], max: u64) -> (Result<String, Trouble>, Vec<Note>) {
+fn answered(
+    status: u16,
+    kind: &str,
+    pieces: &[Bytes],
+    max: u64,
+) -> (Result<String, RequestError>, Vec<ProgressNote>) {
     let stream =
         futures::stream::iter(pieces.iter().cloned().map(Ok::<_, std::io::Error>).collect::<Vec<_>>());
     let response = http::Response::builder()
@@ -165,7 +170,8 @@ fn answered(status: u16, kind: &str, pieces: &[Bytes], max: u64) -> (Result<Stri
     let heard = std::sync::Mutex::new(Vec::new());
     let listen = |note| heard.lock().unwrap().push(note);
     let endpoint = endpoint();
-    let waiting = Waiting { id: 7, endpoint: &endpoint, speech: Speech::Modern, on_note: Some(&listen) };
+    let waiting =
+        Waiting { id: 7, endpoint: &endpoint, connection: Connection::Modern, on_note: Some(&listen) };
     let transport = transport(max);
     let answer = RUNTIME.block_on(transport.answer(response.into(), &waiting));
     (answer.map(|result| result.get().to_owned()), heard.into_inner().unwrap())
@@ -257,9 +263,9 @@ proptest! {
         kind in prop::sample::select(vec!["application/json", "text/event-stream", ""]),
     ) {
         let (answer, _) = answered(status, kind, &[Bytes::copy_from_slice(&bytes)], 1 << 20);
-        if let Err(trouble) = answer && trouble.fault.may_have_run() == MayHaveRun::No {
+        if let Err(error) = answer && error.fault.may_have_run() == MayHaveRun::No {
             let refused = (400..500).contains(&status) || bytes.windows(7).any(|word| word == b"\"error\"");
-            prop_assert!(refused && status < 500, "{status} {:?}", trouble.fault);
+            prop_assert!(refused && status < 500, "{status} {:?}", error.fault);
         }
     }
 
@@ -272,7 +278,7 @@ proptest! {
         let answer = format!("data: {{\"id\":{id},\"result\":{{\"a\":1}}}}\n\n");
         let bytes = [noise.concat().as_bytes(), answer.as_bytes()].concat();
         let (found, _) = answered(200, "text/event-stream", &cut(&bytes, &cuts), 400);
-        prop_assert_eq!(found.map_err(|trouble| trouble.fault).unwrap(), "{\"a\":1}");
+        prop_assert_eq!(found.map_err(|error| error.fault).unwrap(), "{\"a\":1}");
     }
 
     #[test]
@@ -313,8 +319,8 @@ proptest! {
         let params = RawValue::from_string(text).unwrap();
         for method in ["notifications/progress", "notifications/message"] {
             let text = match note(method, &params, 7, &endpoint()) {
-                Some(Note::Progress(progress)) => progress.message.unwrap_or_default(),
-                Some(Note::Log(line)) => {
+                Some(ProgressNote::Progress(progress)) => progress.message.unwrap_or_default(),
+                Some(ProgressNote::Log(line)) => {
                     prop_assert!(line.level.len() <= 16 && line.level.is_ascii());
                     line.text
                 }

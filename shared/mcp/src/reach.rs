@@ -3,7 +3,7 @@
 //! A name is judged by the addresses it resolves to, which are the ones that are connected to, so that a name that changes
 //! its mind gains nothing. An address in the URL itself never meets a resolver and is judged before anything is sent.
 //!
-//! **Invariant:** no request leaves without [`Reach::judge`]; no client is built without [`Guard`] as its resolver.
+//! **Invariant:** no request leaves without [`EgressPolicy::judge`]; no client is built without [`PolicyResolver`] as its resolver.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use url::{Host, Url};
 
 /// Where requests may go.
 #[derive(Debug, Clone, Default)]
-pub struct Reach {
+pub struct EgressPolicy {
     /// Networks that are not public and may be called all the same.
     pub private: Vec<Network>,
     /// Whether requests may travel without TLS.
@@ -40,7 +40,7 @@ pub(crate) struct Refused {
     problem: String,
 }
 
-impl Reach {
+impl EgressPolicy {
     /// Public addresses over https, and nothing else.
     pub fn public() -> Self {
         Self::default()
@@ -114,9 +114,9 @@ impl Refused {
 
 /// The resolver of every client: it hands out no address that may not be called.
 #[derive(Debug, Clone)]
-pub(crate) struct Guard(pub(crate) Arc<Reach>);
+pub(crate) struct PolicyResolver(pub(crate) Arc<EgressPolicy>);
 
-impl Resolve for Guard {
+impl Resolve for PolicyResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let reach = Arc::clone(&self.0);
         Box::pin(async move {
@@ -224,7 +224,7 @@ fn is_public(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn judge(reach: &Reach, url: &str) -> Result<(), String> {
+    fn judge(reach: &EgressPolicy, url: &str) -> Result<(), String> {
         reach.judged(&Url::parse(url).unwrap()).map_err(|refused| refused.to_string())
     }
 
@@ -258,20 +258,20 @@ mod tests {
             "[2001:db8::1]",
             "[2001::1]",
         ] {
-            let error = judge(&Reach::public(), &format!("https://{host}/mcp")).expect_err(host);
+            let error = judge(&EgressPolicy::public(), &format!("https://{host}/mcp")).expect_err(host);
             assert!(error.contains("not public"), "{host}: {error}");
         }
         for host in
             ["8.8.8.8", "[2606:4700::1111]", "[::ffff:8.8.8.8]", "example.com", "172.32.0.1", "100.128.0.1"]
         {
-            assert_eq!(judge(&Reach::public(), &format!("https://{host}/mcp")), Ok(()), "{host}");
+            assert_eq!(judge(&EgressPolicy::public(), &format!("https://{host}/mcp")), Ok(()), "{host}");
         }
     }
 
     #[test]
     fn a_network_that_the_configuration_names_may_be_called_and_no_other() {
         let private = vec!["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        let reach = Reach { private, ..Reach::public() };
+        let reach = EgressPolicy { private, ..EgressPolicy::public() };
         for host in ["10.1.255.1", "[::ffff:10.1.0.1]", "[fd12::1]"] {
             assert_eq!(judge(&reach, &format!("https://{host}/")), Ok(()), "{host}");
         }
@@ -282,9 +282,12 @@ mod tests {
 
     #[test]
     fn https_is_required_unless_the_configuration_says_otherwise() {
-        let error = judge(&Reach::public(), "http://example.com/").unwrap_err();
+        let error = judge(&EgressPolicy::public(), "http://example.com/").unwrap_err();
         assert!(error.contains("TOOLFLEET_ALLOW_HTTP"), "{error}");
-        assert_eq!(judge(&Reach { http: true, ..Reach::public() }, "http://example.com/"), Ok(()));
+        assert_eq!(
+            judge(&EgressPolicy { http: true, ..EgressPolicy::public() }, "http://example.com/"),
+            Ok(())
+        );
     }
 
     #[test]
@@ -298,11 +301,11 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_resolves_to_this_machine_gives_no_address() {
         let name = || "localhost".parse::<Name>().unwrap();
-        let error = Guard(Arc::new(Reach::public())).resolve(name()).await.err().unwrap();
+        let error = PolicyResolver(Arc::new(EgressPolicy::public())).resolve(name()).await.err().unwrap();
         assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
-        let allowed = Guard(Arc::new(Reach::with_loopback())).resolve(name()).await.unwrap();
+        let allowed = PolicyResolver(Arc::new(EgressPolicy::with_loopback())).resolve(name()).await.unwrap();
         assert!(allowed.count() > 0);
-        let proxied = Reach { proxies: vec!["localhost".to_owned()], ..Reach::public() };
-        assert!(Guard(Arc::new(proxied)).resolve(name()).await.is_ok());
+        let proxied = EgressPolicy { proxies: vec!["localhost".to_owned()], ..EgressPolicy::public() };
+        assert!(PolicyResolver(Arc::new(proxied)).resolve(name()).await.is_ok());
     }
 }

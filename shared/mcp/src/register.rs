@@ -28,13 +28,13 @@ impl fmt::Debug for OpenSession {
 /// The register cannot be asked just now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct RegisterAway(pub String);
+pub struct SessionStoreUnavailable(pub String);
 
 /// What the register answers, in time.
-pub type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, RegisterAway>> + Send + 'a>>;
+pub type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreUnavailable>> + Send + 'a>>;
 
 /// Where the clients of a fleet keep the sessions of their conversations. Servers without sessions never come here.
-pub trait SessionRegister: fmt::Debug + Send + Sync {
+pub trait SessionStore: fmt::Debug + Send + Sync {
     /// The conversation's session with that server.
     fn find<'a>(&'a self, endpoint: &'a Endpoint, conversation: &'a str) -> Asked<'a, Option<OpenSession>>;
 

@@ -17,13 +17,13 @@ use toolfleet_core::fault::Fault;
 
 use crate::beginning::Beginning;
 use crate::body::{Broken, Incoming};
-use crate::classify::Trouble;
+use crate::classify::RequestError;
 use crate::endpoint::{Endpoint, OnNote};
 use crate::frame::{Heard, hear, messages_in, readable};
 use crate::heavy::LARGE_BYTES;
 use crate::notes::note;
 use crate::sse::{Event, Parser};
-use crate::transport::{Post, Sent, Speech, Transport};
+use crate::transport::{Connection, Post, Sent, Transport};
 use crate::whole::{Large, answer_in, heard_beside};
 use crate::wire::reply;
 use crate::words::shorten;
@@ -46,7 +46,7 @@ const TELLING_BYTES: usize = 6;
 pub(crate) struct Waiting<'a> {
     pub(crate) id: u64,
     pub(crate) endpoint: &'a Endpoint,
-    pub(crate) speech: Speech<'a>,
+    pub(crate) connection: Connection<'a>,
     pub(crate) on_note: Option<OnNote<'a>>,
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn read_body(response: Response, max_bytes: u64) -> Result<Vec<
     Incoming::new(response)?.whole(max_bytes).await
 }
 
-fn nonsense(detail: String) -> Trouble {
+fn nonsense(detail: String) -> RequestError {
     Fault::InvalidAnswer { detail }.into()
 }
 
@@ -112,10 +112,10 @@ impl Transport {
         &self,
         response: Response,
         waiting: &Waiting<'_>,
-    ) -> Result<Box<RawValue>, Trouble> {
+    ) -> Result<Box<RawValue>, RequestError> {
         let status = response.status();
         if !status.is_success() {
-            return Err(Trouble::of_response(response, waiting.id).await);
+            return Err(RequestError::of_response(response, waiting.id).await);
         }
         let essence = essence(response.headers());
         let mut incoming = Incoming::new(response)?;
@@ -150,7 +150,11 @@ impl Transport {
         }
     }
 
-    async fn listen(&self, mut incoming: Incoming, waiting: &Waiting<'_>) -> Result<Box<RawValue>, Trouble> {
+    async fn listen(
+        &self,
+        mut incoming: Incoming,
+        waiting: &Waiting<'_>,
+    ) -> Result<Box<RawValue>, RequestError> {
         let mut place = Place::new();
         loop {
             let broken = match self.follow(incoming, waiting, &mut place).await? {
@@ -163,7 +167,7 @@ impl Transport {
     }
 
     /// The answer in a stream that came as a whole body.
-    async fn answer_among(&self, body: &[u8], waiting: &Waiting<'_>) -> Result<Box<RawValue>, Trouble> {
+    async fn answer_among(&self, body: &[u8], waiting: &Waiting<'_>) -> Result<Box<RawValue>, RequestError> {
         let (mut place, mut parser) = (Place::new(), self.parser());
         for piece in body.chunks(EVENT_BYTES_AT_ONCE) {
             parser.feed(piece);
@@ -193,7 +197,7 @@ impl Transport {
         mut incoming: Incoming,
         waiting: &Waiting<'_>,
         place: &mut Place,
-    ) -> Result<End, Trouble> {
+    ) -> Result<End, RequestError> {
         let mut parser = self.parser();
         let broken = loop {
             let chunk = match incoming.chunk().await {
@@ -218,7 +222,7 @@ impl Transport {
             for heard in heard {
                 match heard {
                     Heard::Result(result) => return Ok(End::Answer(result.to_owned())),
-                    Heard::Error(error) if error.with_our_id => return Err(Trouble::of_rpc(error)),
+                    Heard::Error(error) if error.with_our_id => return Err(RequestError::of_rpc(error)),
                     Heard::Error(_)
                     | Heard::Request { .. }
                     | Heard::Notification { .. }
@@ -236,12 +240,12 @@ impl Transport {
         event: Event,
         waiting: &Waiting<'_>,
         place: &mut Place,
-    ) -> Result<Option<Box<RawValue>>, Trouble> {
+    ) -> Result<Option<Box<RawValue>>, RequestError> {
         let data = match event {
             Event::Whole(data) if data.len() >= LARGE_BYTES => {
                 return match heard_beside(data, waiting.id).await {
                     Large::Result(result) => Ok(Some(result)),
-                    Large::Error(error) => Err(Trouble::of_rpc(error)),
+                    Large::Error(error) => Err(RequestError::of_rpc(error)),
                     Large::Nonsense(detail) => Err(nonsense(detail)),
                     Large::Other(reason) => {
                         place.skip(reason, waiting);
@@ -267,7 +271,7 @@ impl Transport {
         for message in messages_in(&text) {
             match hear(message, waiting.id) {
                 Heard::Result(result) => return Ok(Some(result.to_owned())),
-                Heard::Error(error) => return Err(Trouble::of_rpc(error)),
+                Heard::Error(error) => return Err(RequestError::of_rpc(error)),
                 Heard::Nonsense(detail) => return Err(nonsense(detail)),
                 Heard::Foreign(reason) => place.skip(reason, waiting),
                 Heard::Request { id, method } => {
@@ -290,7 +294,7 @@ impl Transport {
 
     /// Answers a server's own request without holding up the call. A modern server has no way to make one.
     fn reply_aside(&self, waiting: &Waiting<'_>, body: Bytes) {
-        let Speech::Legacy(session) = waiting.speech else {
+        let Connection::Legacy(session) = waiting.connection else {
             return;
         };
         let side = self.aside();
@@ -304,8 +308,10 @@ impl Transport {
         waiting: &Waiting<'_>,
         place: &mut Place,
         mut broken: String,
-    ) -> Result<Response, Trouble> {
-        while let (Speech::Legacy(session), Some(last_id)) = (waiting.speech, place.last_id.as_deref()) {
+    ) -> Result<Response, RequestError> {
+        while let (Connection::Legacy(session), Some(last_id)) =
+            (waiting.connection, place.last_id.as_deref())
+        {
             if place.resumes >= MAX_RESUMES {
                 break;
             }
@@ -344,8 +350,8 @@ impl Transport {
         session: &crate::session::Session,
         body: Bytes,
     ) {
-        let speech = Speech::Legacy(session);
-        let post = Post::plain(endpoint, speech, "", body);
+        let connection = Connection::Legacy(session);
+        let post = Post::plain(endpoint, connection, "", body);
         let _ = timeout(SIDE_REQUEST_TIMEOUT, self.post(&post, &Sent::default())).await;
     }
 }

@@ -17,7 +17,7 @@ use crate::answer::invalid;
 use crate::endpoint::Endpoint;
 use crate::frame::text_in;
 use crate::mirror::Mirrors;
-use crate::transport::Speech;
+use crate::transport::Connection;
 
 /// Pages followed, and tools kept, of one server.
 pub(crate) const MAX_PAGES: usize = 100;
@@ -91,11 +91,11 @@ impl Next {
     }
 
     /// In 2026-07-28 an empty text is a cursor like any other; older servers end their lists with one.
-    pub(crate) fn in_speech(self, speech: Speech<'_>) -> Self {
-        let is_modern = match speech {
-            Speech::Modern => true,
-            Speech::Child(child) => child.is_modern(),
-            Speech::Opening | Speech::Legacy(_) => false,
+    pub(crate) fn in_speech(self, connection: Connection<'_>) -> Self {
+        let is_modern = match connection {
+            Connection::Modern => true,
+            Connection::Child(child) => child.is_modern(),
+            Connection::Opening | Connection::Legacy(_) => false,
         };
         match self {
             Self::Cursor(cursor) if cursor.is_empty() && !is_modern => Self::None,
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(names, [("a", true), ("bomb", false), ("b", false)]);
         assert!(page.tools[1].input_schema.is_null(), "its server judges alone");
         assert_eq!(page.next, Next::Cursor(String::new()));
-        assert_eq!(page.next.in_speech(Speech::Opening), Next::None);
+        assert_eq!(page.next.in_speech(Connection::Opening), Next::None);
         assert_eq!(page.freshness, Freshness { for_ms: None, public: false });
     }
 
@@ -286,8 +286,8 @@ mod tests {
         for odd in ["0", "20", "false", "{}", "[\"a\"]"] {
             assert_eq!(of(odd), Next::Unusable, "{odd}");
         }
-        assert_eq!(of("\"\"").in_speech(Speech::Modern), Next::Cursor(String::new()));
-        assert_eq!(of("\"\"").in_speech(Speech::Opening), Next::None);
+        assert_eq!(of("\"\"").in_speech(Connection::Modern), Next::Cursor(String::new()));
+        assert_eq!(of("\"\"").in_speech(Connection::Opening), Next::None);
     }
 
     #[test]

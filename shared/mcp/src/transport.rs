@@ -17,12 +17,12 @@ use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::MayHaveRun;
 use url::Url;
 
-use crate::auth::{Cures, Identity, Stamp};
-use crate::classify::{MAX_ERROR_BODY_BYTES, Trouble};
+use crate::auth::{AuthRetries, CredentialVersion, Identity};
+use crate::classify::{MAX_ERROR_BODY_BYTES, RequestError};
 use crate::connect::Clients;
 use crate::endpoint::{Endpoint, without_secrets};
 use crate::network::{certificate_refused, not_answered};
-use crate::reach::Reach;
+use crate::reach::EgressPolicy;
 use crate::session::Session;
 use crate::stdio::Child;
 use crate::stream::read_body;
@@ -39,7 +39,7 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Which generation a request is written in.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Speech<'a> {
+pub(crate) enum Connection<'a> {
     /// 2026-07-28.
     Modern,
     /// Before there is a session: `initialize`.
@@ -138,7 +138,7 @@ impl Body for NotedBody {
 #[derive(Debug)]
 pub(crate) struct Post<'a> {
     pub(crate) endpoint: &'a Endpoint,
-    pub(crate) speech: Speech<'a>,
+    pub(crate) connection: Connection<'a>,
     /// The JSON-RPC method, and the tool's name for `tools/call`.
     pub(crate) method: &'a str,
     pub(crate) name: Option<&'a str>,
@@ -152,9 +152,14 @@ pub(crate) struct Post<'a> {
 
 impl<'a> Post<'a> {
     /// A request that names no tool and belongs to no trace.
-    pub(crate) fn plain(endpoint: &'a Endpoint, speech: Speech<'a>, method: &'a str, body: Bytes) -> Self {
+    pub(crate) fn plain(
+        endpoint: &'a Endpoint,
+        connection: Connection<'a>,
+        method: &'a str,
+        body: Bytes,
+    ) -> Self {
         let (name, mirrored, traceparent, tracestate) = (None, Vec::new(), None, None);
-        Self { endpoint, speech, method, name, mirrored, traceparent, tracestate, id: None, body }
+        Self { endpoint, connection, method, name, mirrored, traceparent, tracestate, id: None, body }
     }
 }
 
@@ -170,7 +175,7 @@ struct Launch<'a> {
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub(crate) clients: Arc<Clients>,
-    pub(crate) reach: Arc<Reach>,
+    pub(crate) reach: Arc<EgressPolicy>,
     pub(crate) info: ClientInfo,
     pub(crate) max_body_bytes: u64,
 }
@@ -179,8 +184,8 @@ impl Transport {
     /// Sends one request and returns its response, whatever its status except a redirect.
     ///
     /// A refusal of the credential proves that nothing ran, so the request is sent again with one that is new, if there is.
-    pub(crate) async fn post(&self, post: &Post<'_>, sent: &Sent) -> Result<Response, Trouble> {
-        let mut cures = Cures::default();
+    pub(crate) async fn post(&self, post: &Post<'_>, sent: &Sent) -> Result<Response, RequestError> {
+        let mut cures = AuthRetries::default();
         loop {
             let (response, stamp) = self.post_once(post, sent).await?;
             let (Some(auth), Some(stamp)) = (&post.endpoint.auth, stamp) else {
@@ -204,7 +209,11 @@ impl Transport {
         }
     }
 
-    async fn post_once(&self, post: &Post<'_>, sent: &Sent) -> Result<(Response, Option<Stamp>), Trouble> {
+    async fn post_once(
+        &self,
+        post: &Post<'_>,
+        sent: &Sent,
+    ) -> Result<(Response, Option<CredentialVersion>), RequestError> {
         let headers = headers_of(post);
         let (response, stamp) = self.send(post, &post.endpoint.url, &headers, sent).await?;
         let Some(location) = redirect_of(&response) else {
@@ -237,10 +246,10 @@ impl Transport {
         url: &Url,
         headers: &HeaderMap,
         sent: &Sent,
-    ) -> Result<(Response, Option<Stamp>), Fault> {
+    ) -> Result<(Response, Option<CredentialVersion>), Fault> {
         let launch = Launch { method: Method::POST, url, headers, body: Some((post.body.clone(), sent)) };
         let answered = Box::pin(self.launch(post.endpoint, launch)).await?;
-        if let Speech::Legacy(session) = post.speech {
+        if let Connection::Legacy(session) = post.connection {
             session.cookies.take(url, answered.0.headers());
         }
         Ok(answered)
@@ -253,7 +262,7 @@ impl Transport {
         &self,
         endpoint: &Endpoint,
         launch: Launch<'_>,
-    ) -> Result<(Response, Option<Stamp>), Fault> {
+    ) -> Result<(Response, Option<CredentialVersion>), Fault> {
         self.reach.judge(launch.url)?;
         let mut renewed = false;
         loop {
@@ -282,7 +291,7 @@ impl Transport {
         &self,
         endpoint: &Endpoint,
         launch: &Launch<'_>,
-    ) -> Result<(reqwest::Request, Option<Identity>, Option<Stamp>), Fault> {
+    ) -> Result<(reqwest::Request, Option<Identity>, Option<CredentialVersion>), Fault> {
         let Launch { method, url, headers, body } = launch;
         let (url, mut headers) = (Url::clone(url), HeaderMap::clone(headers));
         let (mut identity, mut stamp) = (None, None);
@@ -307,7 +316,7 @@ impl Transport {
         session: &Session,
         last_event_id: &str,
     ) -> Result<Response, Fault> {
-        let mut headers = base_headers(endpoint, Speech::Legacy(session));
+        let mut headers = base_headers(endpoint, Connection::Legacy(session));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let last = HeaderValue::from_str(last_event_id).map_err(|_| Fault::AnswerLost {
             detail: "the stream's last event id fits no header".to_owned(),
@@ -319,7 +328,7 @@ impl Transport {
 
     /// Asks for an event stream outside of any session.
     pub(crate) async fn look(&self, endpoint: &Endpoint) -> Result<Response, Fault> {
-        let mut headers = base_headers(endpoint, Speech::Opening);
+        let mut headers = base_headers(endpoint, Connection::Opening);
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let launch = Launch { method: Method::GET, url: &endpoint.url, headers: &headers, body: None };
         Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
@@ -327,7 +336,7 @@ impl Transport {
 
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
-        let headers = base_headers(endpoint, Speech::Legacy(session));
+        let headers = base_headers(endpoint, Connection::Legacy(session));
         let launch = Launch { method: Method::DELETE, url: &endpoint.url, headers: &headers, body: None };
         if let Err(fault) = Box::pin(self.launch(endpoint, launch)).await {
             let fault = endpoint.without_echo(fault);
@@ -338,13 +347,13 @@ impl Transport {
 
 /// A 401 or 403 with its body at hand: `Ok` where it proves that nothing ran, so that the request may be sent again with another
 /// credential, else `Err`.
-async fn refusal_in(response: Response, id: u64) -> Result<Result<Response, Response>, Trouble> {
+async fn refusal_in(response: Response, id: u64) -> Result<Result<Response, Response>, RequestError> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = match read_body(response, MAX_ERROR_BODY_BYTES).await {
         Ok(body) => body,
-        Err(_) => return Err(Trouble::of_cut(status.as_u16(), &headers)),
+        Err(_) => return Err(RequestError::of_cut(status.as_u16(), &headers)),
     };
-    let proves = Trouble::of_status(status.as_u16(), &headers, &body, id).proves_nothing_ran();
+    let proves = RequestError::of_status(status.as_u16(), &headers, &body, id).proves_nothing_ran();
     let mut read = http::Response::new(body);
     *read.status_mut() = status;
     *read.headers_mut() = headers;
@@ -352,7 +361,7 @@ async fn refusal_in(response: Response, id: u64) -> Result<Result<Response, Resp
     Ok(if proves { Ok(read) } else { Err(read) })
 }
 
-fn redirect(target: &Url, response: &Response) -> Trouble {
+fn redirect(target: &Url, response: &Response) -> RequestError {
     let location = shorten(&without_secrets(target));
     Fault::Redirect { location, may_have_run: ran_before(response) }.into()
 }
@@ -374,19 +383,19 @@ fn redirect_of(response: &Response) -> Option<Option<String>> {
     redirects.then(location)
 }
 
-fn base_headers(endpoint: &Endpoint, speech: Speech<'_>) -> HeaderMap {
+fn base_headers(endpoint: &Endpoint, connection: Connection<'_>) -> HeaderMap {
     let mut headers = endpoint.headers.clone();
     for name in [&PROTOCOL_VERSION, &SESSION_ID, &METHOD, &NAME] {
         headers.remove(name);
     }
     headers.reserve(8);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-    match speech {
-        Speech::Opening | Speech::Child(_) => {}
-        Speech::Modern => {
+    match connection {
+        Connection::Opening | Connection::Child(_) => {}
+        Connection::Modern => {
             headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
         }
-        Speech::Legacy(session) => {
+        Connection::Legacy(session) => {
             headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(session.version));
             if let Some(id) = session.id.as_ref().and_then(|id| HeaderValue::from_str(id).ok()) {
                 headers.insert(SESSION_ID, id);
@@ -400,14 +409,14 @@ fn base_headers(endpoint: &Endpoint, speech: Speech<'_>) -> HeaderMap {
 }
 
 fn headers_of(post: &Post<'_>) -> HeaderMap {
-    let mut headers = base_headers(post.endpoint, post.speech);
+    let mut headers = base_headers(post.endpoint, post.connection);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, value) in [(TRACEPARENT, post.traceparent), (TRACESTATE, post.tracestate)] {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
             headers.insert(name, value);
         }
     }
-    if matches!(post.speech, Speech::Modern) {
+    if matches!(post.connection, Connection::Modern) {
         if let Ok(method) = HeaderValue::from_str(post.method) {
             headers.insert(METHOD, method);
         }

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
 
-use crate::classify::Trouble;
+use crate::classify::RequestError;
 use crate::frame::{Heard, RpcError, hear, messages_in, readable};
 use crate::heavy::{LARGE_BYTES, beside};
 use crate::words::shorten;
@@ -33,12 +33,12 @@ pub(crate) async fn heard_beside(data: Vec<u8>, id: u64) -> Large {
     beside(read).await.unwrap_or_else(|| Large::Other("a message that cannot be read".to_owned()))
 }
 
-fn nonsense(detail: String) -> Trouble {
+fn nonsense(detail: String) -> RequestError {
     Fault::InvalidAnswer { detail }.into()
 }
 
 /// The answer in a JSON body: a message, or a batch of them (2025-03-26).
-pub(crate) async fn answer_in(body: Vec<u8>, id: u64) -> Result<Box<RawValue>, Trouble> {
+pub(crate) async fn answer_in(body: Vec<u8>, id: u64) -> Result<Box<RawValue>, RequestError> {
     if body.len() < LARGE_BYTES {
         return answer_of(&body, id);
     }
@@ -46,7 +46,7 @@ pub(crate) async fn answer_in(body: Vec<u8>, id: u64) -> Result<Box<RawValue>, T
     beside(move || answer_of(&body, id)).await.unwrap_or_else(unread)
 }
 
-fn answer_of(body: &[u8], id: u64) -> Result<Box<RawValue>, Trouble> {
+fn answer_of(body: &[u8], id: u64) -> Result<Box<RawValue>, RequestError> {
     let text = readable(body);
     let messages = messages_in(&text);
     let is_batch = text.trim_ascii_start().starts_with('[');
@@ -65,7 +65,7 @@ fn answer_of(body: &[u8], id: u64) -> Result<Box<RawValue>, Trouble> {
         }
     }
     match error {
-        Some(error) => Err(Trouble::of_rpc(error)),
+        Some(error) => Err(RequestError::of_rpc(error)),
         None if is_batch => Err(nonsense("a batch without our answer".to_owned())),
         None => Err(nonsense(other.unwrap_or_else(|| "an empty body".to_owned()))),
     }

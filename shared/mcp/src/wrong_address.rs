@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use toolfleet_core::fault::Fault;
 use url::Url;
 
-use crate::classify::Trouble;
+use crate::classify::RequestError;
 use crate::endpoint::Endpoint;
 use crate::transport::Transport;
 
@@ -51,17 +51,17 @@ impl WrongAddresses {
         &self,
         transport: &Transport,
         endpoint: &Endpoint,
-        trouble: Trouble,
+        error: RequestError,
     ) -> Fault {
-        let is_refused = trouble
+        let is_refused = error
             .refusal
             .as_ref()
             .is_some_and(|refusal| matches!(refusal.status, 404 | 405) && refusal.code.is_none());
-        let Fault::ClientStatus { status, detail } = &trouble.fault else {
-            return trouble.fault;
+        let Fault::ClientStatus { status, detail } = &error.fault else {
+            return error.fault;
         };
         if !is_refused {
-            return trouble.fault;
+            return error.fault;
         }
         match self.found(transport, endpoint).await {
             Found::OldTransport => Fault::OldTransport,
@@ -70,9 +70,9 @@ impl WrongAddresses {
                     let detail = if detail.is_empty() { hint } else { format!("{detail} ({hint})") };
                     Fault::ClientStatus { status: *status, detail }
                 }
-                None => trouble.fault,
+                None => error.fault,
             },
-            Found::Unknown => trouble.fault,
+            Found::Unknown => error.fault,
         }
     }
 

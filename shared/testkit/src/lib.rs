@@ -13,7 +13,9 @@ mod tls;
 
 pub use forward::ForwardProxy;
 pub use h2::{H2Fault, H2Mcp};
-pub use mock::{Era, HELD, Hold, MockFault, MockMcp, PendingTool, Recorded, SessionLoss, ToolAnswer};
+pub use mock::{
+    HELD, Hold, MockFault, MockMcp, PendingTool, ProtocolRevision, Recorded, SessionLoss, ToolAnswer,
+};
 pub use program::{ScriptedProgram, is_there};
 pub use proxy::{Cut, CuttingProxy, Rule};
 pub use tls::{Authority, Issued, TlsSide};

@@ -6,7 +6,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use toolfleet_testkit::{Cut, CuttingProxy, Era, MockMcp, Rule};
+use toolfleet_testkit::{Cut, CuttingProxy, MockMcp, ProtocolRevision, Rule};
 
 const PUT: &str = "DynamoDB_20120810.BatchExecuteStatement";
 
@@ -31,7 +31,7 @@ impl Client {
 
 #[tokio::test]
 async fn an_answer_is_lost_after_upstream_gave_it_and_a_request_before_upstream_saw_it() {
-    let upstream = MockMcp::start(Era::Legacy).await;
+    let upstream = MockMcp::start(ProtocolRevision::Legacy).await;
     let proxy = CuttingProxy::start(&upstream.url()).await;
     proxy.cut_after_answer("BatchExecute", 2);
     proxy.cut_before("BatchExecute", 3);
@@ -50,7 +50,7 @@ async fn an_answer_is_lost_after_upstream_gave_it_and_a_request_before_upstream_
 
 #[tokio::test]
 async fn a_rule_counts_only_the_bodies_it_is_about_and_strikes_as_often_as_it_is_told() {
-    let upstream = MockMcp::start(Era::Legacy).await;
+    let upstream = MockMcp::start(ProtocolRevision::Legacy).await;
     let proxy = CuttingProxy::start(&upstream.url()).await;
     proxy.cut(Rule::new(Cut::BeforeRequest, PUT, 2).with_body("\"calls\"").times(2));
     let mut answered = Vec::new();
@@ -63,7 +63,7 @@ async fn a_rule_counts_only_the_bodies_it_is_about_and_strikes_as_often_as_it_is
 
 #[tokio::test]
 async fn many_requests_travel_over_one_kept_connection() {
-    let upstream = MockMcp::start(Era::Legacy).await;
+    let upstream = MockMcp::start(ProtocolRevision::Legacy).await;
     let proxy = CuttingProxy::start(&upstream.url()).await;
     let mut client = Client::to(&proxy).await;
     for _ in 0..20 {

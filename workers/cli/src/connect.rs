@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use futures::stream::BoxStream;
 use toolfleet_client::{
-    Aws, AwsOptions, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, Trouble, WaitError,
+    Aws, AwsError, AwsOptions, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, WaitError,
     system_clock,
 };
 use toolfleet_core::audit::{AuditKind, AuditRecord};
@@ -76,7 +76,7 @@ impl Connect {
     }
 
     /// The fleet, as the options and the environment say.
-    pub(crate) async fn fleet(&self) -> Result<Fleet, Failure> {
+    pub(crate) async fn fleet(&self) -> Result<WorkerContext, Failure> {
         let queue_url = self.queue_url.clone().filter(|url| !url.is_empty()).ok_or_else(not_configured)?;
         let whole = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.path().len() > 1;
         if !url::Url::parse(&queue_url).is_ok_and(|url| whole(&url)) {
@@ -92,7 +92,7 @@ impl Connect {
         if let Some(bucket) = self.payload_bucket.as_ref().filter(|bucket| !bucket.is_empty()) {
             client = client.with_payload_bucket(bucket);
         }
-        Ok(Fleet { client })
+        Ok(WorkerContext { client })
     }
 }
 
@@ -115,11 +115,11 @@ pub(crate) fn tables(prefix: &str, shards: u32) -> Tables {
 }
 
 /// What the commands do at a fleet.
-pub(crate) struct Fleet {
+pub(crate) struct WorkerContext {
     client: Client,
 }
 
-impl Fleet {
+impl WorkerContext {
     /// The fleet behind that connection.
     pub(crate) fn new(aws: &Aws, queue_url: String, tables: &Tables) -> Self {
         Self { client: Client::new(aws, queue_url, tables, system_clock()) }
@@ -148,11 +148,11 @@ impl Fleet {
             Ok(row) => Ok(Some(row)),
             Err(WaitError::TimeOut { .. }) => Ok(self.client.row_of_sent(key, message_id).await?),
             Err(WaitError::Unreadable(error)) => Err((*error).into()),
-            Err(WaitError::Trouble(trouble)) => Err(trouble.into()),
+            Err(WaitError::Aws(trouble)) => Err(trouble.into()),
         }
     }
 
-    /// Notes the caller's wish to cancel.
+    /// CallProgress the caller's wish to cancel.
     pub(crate) async fn cancel(&self, key: &CallKey) -> Result<Cancelled, Failure> {
         Ok(self.client.cancel(key).await?)
     }
@@ -165,7 +165,7 @@ impl Fleet {
         from: Timestamp,
         to: Timestamp,
         most: usize,
-    ) -> BoxStream<'a, Result<Vec<AuditRecord>, Trouble>> {
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
         self.client.record_parts(tenant, which, from, to, most)
     }
 

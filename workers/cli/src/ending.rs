@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use toolfleet_client::{PayloadError, Trouble, TroubleKind};
+use toolfleet_client::{AwsError, AwsErrorKind, PayloadError};
 use toolfleet_core::ids::CallKey;
 
 use crate::output::Output;
@@ -38,7 +38,7 @@ impl Ending {
 pub(crate) enum Failure {
     /// The command or the configuration is wrong: what, and the remedy.
     Usage(String),
-    /// Trouble of our own.
+    /// AwsError of our own.
     Ours(anyhow::Error),
     /// The result of the call cannot be had: its code, and why.
     Unreadable(&'static str, String),
@@ -115,27 +115,27 @@ impl From<io::Error> for Failure {
 impl From<PayloadError> for Failure {
     fn from(error: PayloadError) -> Self {
         match (error.code(), error) {
-            (_, PayloadError::Trouble(trouble)) => trouble.into(),
+            (_, PayloadError::Aws(trouble)) => trouble.into(),
             (Some(code), error) => Self::Unreadable(code, error.to_string()),
             (None, error) => Self::Ours(error.into()),
         }
     }
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        let dev = match trouble.kind() {
-            TroubleKind::Unreachable => "\nif it is a fleet on this machine, start it with `toolfleet dev`",
-            TroubleKind::Credentials | TroubleKind::Region => {
+impl From<AwsError> for Failure {
+    fn from(error: AwsError) -> Self {
+        let dev = match error.kind() {
+            AwsErrorKind::Unreachable => "\nif it is a fleet on this machine, start it with `toolfleet dev`",
+            AwsErrorKind::Credentials | AwsErrorKind::Region => {
                 "\n`toolfleet dev` prints what joins a fleet on this machine"
             }
-            TroubleKind::Passing
-            | TroubleKind::Permission
-            | TroubleKind::Configuration
-            | TroubleKind::Rejection => "",
+            AwsErrorKind::Passing
+            | AwsErrorKind::Permission
+            | AwsErrorKind::Configuration
+            | AwsErrorKind::Rejection => "",
         };
-        let text = format!("{trouble}{dev}");
-        if trouble.is_permanent() { Self::Usage(text) } else { Self::Ours(anyhow::anyhow!(text)) }
+        let text = format!("{error}{dev}");
+        if error.is_permanent() { Self::Usage(text) } else { Self::Ours(anyhow::anyhow!(text)) }
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn trouble_that_passes_is_ours_and_what_somebody_must_change_is_not() {
-        assert!(matches!(Failure::from(Trouble::passing("throttled")), Failure::Ours(_)));
-        assert!(matches!(Failure::from(Trouble::configuration("no table")), Failure::Usage(_)));
+        assert!(matches!(Failure::from(AwsError::passing("throttled")), Failure::Ours(_)));
+        assert!(matches!(Failure::from(AwsError::configuration("no table")), Failure::Usage(_)));
     }
 }

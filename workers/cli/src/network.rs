@@ -7,9 +7,9 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use toolfleet_core::catalog::Laptop;
-use toolfleet_mcp::{ClientOptions, McpClient, Reach};
+use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient};
 use toolfleet_worker::config::Limits;
-use toolfleet_worker::outbound::Outbound;
+use toolfleet_worker::egress_config::EgressConfig;
 use toolfleet_worker::start::StartError;
 
 use crate::ending::Failure;
@@ -49,8 +49,8 @@ pub(crate) fn laptop(folder: Option<&Path>) -> Laptop {
 }
 
 /// Where requests may go, as a worker's environment says it.
-pub(crate) fn outbound() -> Result<Outbound, Failure> {
-    Outbound::read(&variable).map_err(|error| Failure::usage(error.to_string()))
+pub(crate) fn outbound() -> Result<EgressConfig, Failure> {
+    EgressConfig::read(&variable).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// The numbers a worker works by, as its environment says them.
@@ -60,7 +60,7 @@ pub(crate) fn limits() -> Result<Limits, Failure> {
 
 /// A client for servers that the operator names: at any address, through the environment's proxies, trusting its roots.
 pub(crate) async fn client() -> Result<McpClient, Failure> {
-    let outbound = Outbound { reach: Reach::anywhere(), ..outbound()?.with_loopback() };
+    let outbound = EgressConfig { reach: EgressPolicy::anywhere(), ..outbound()?.with_loopback() };
     outbound.client(ClientOptions::default()).await.map_err(not_started)
 }
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Held, State};
 use toolfleet_core::ids::{CallId, CallKey, ServerId, Tenant, WorkerId};
-use toolfleet_core::notes::{Notes, Progress};
-use toolfleet_core::outcome::{MayHaveRun, Outcome, OutcomeKind, Trouble};
+use toolfleet_core::outcome::{CallError, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::progress::{CallProgress, Progress};
 use toolfleet_core::time::Timestamp;
 
 use crate::ending::Ending;
@@ -27,7 +27,7 @@ pub(crate) struct CallView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trouble: Option<&'a Trouble>,
+    error: Option<&'a CallError>,
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<&'a WorkerId>,
@@ -40,7 +40,7 @@ pub(crate) struct CallView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cancel_requested_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    notes: Option<&'a Notes>,
+    notes: Option<&'a CallProgress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<HeldView<'a>>,
 }
@@ -80,7 +80,7 @@ impl<'a> CallView<'a> {
             state: row.map_or("unknown", |row| row.state.as_str()),
             outcome: outcome.map(|o| o.kind),
             content: outcome.and_then(|o| o.content.as_deref()),
-            trouble: outcome.and_then(|o| o.trouble.as_ref()),
+            error: outcome.and_then(|o| o.error.as_ref()),
             attempts: row.map_or(0, |row| row.attempts),
             worker: row.and_then(|row| row.worker.as_ref()),
             enqueued_at: row.map(|row| row.enqueued_at),
@@ -112,7 +112,7 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
     if finished.outcome.kind == OutcomeKind::Succeeded {
         return Ok(Ending::Done);
     }
-    output.note(&trouble(&finished.outcome));
+    output.note(&error(&finished.outcome));
     told(output, row);
     if finished.outcome.kind == OutcomeKind::InputRequired {
         output.note(&format!(
@@ -186,24 +186,21 @@ fn standing(key: &CallKey, row: Option<&CallRow>) -> String {
 }
 
 /// What went wrong, as lines for people.
-fn trouble(outcome: &Outcome) -> String {
-    let Some(trouble) = &outcome.trouble else {
+fn error(outcome: &Outcome) -> String {
+    let Some(error) = &outcome.error else {
         return outcome.kind.to_string();
     };
-    let ran = match trouble.may_have_run {
+    let ran = match error.may_have_run {
         MayHaveRun::No => "no",
         MayHaveRun::Yes => "yes",
         MayHaveRun::Unknown => "unknown",
     };
-    let retry = match (trouble.retryable, trouble.retry_after_ms) {
+    let retry = match (error.retryable, error.retry_after_ms) {
         (true, Some(ms)) => format!("yes, after {ms} ms"),
         (true, None) => "yes".to_owned(),
         (false, _) => "no".to_owned(),
     };
-    format!(
-        "{} ({}): {}\n  may have run: {ran}, retryable: {retry}",
-        outcome.kind, trouble.code, trouble.message
-    )
+    format!("{} ({}): {}\n  may have run: {ran}, retryable: {retry}", outcome.kind, error.code, error.message)
 }
 
 /// A result for people: its text blocks, a resource's texts, else its structure; what is no text is named.
@@ -261,7 +258,7 @@ pub(crate) fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use toolfleet_core::call::HeldReason;
-    use toolfleet_core::notes::Amount;
+    use toolfleet_core::progress::Amount;
 
     use super::*;
 

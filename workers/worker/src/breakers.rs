@@ -338,7 +338,7 @@ const fn verdict(fault: Option<&Fault>) -> Verdict {
         Fault::NotSent {
             cause: NotSentCause::Time | NotSentCause::Place | NotSentCause::Command, ..
         }
-        | Fault::RegisterAway { .. }
+        | Fault::SessionStoreUnavailable { .. }
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }
         | Fault::NotResumable { .. }
@@ -440,7 +440,7 @@ mod tests {
             Fault::Forbidden { scope: None, detail: String::new() },
             Fault::Credential { detail: String::new() },
             Fault::CredentialPending { detail: String::new() },
-            Fault::RegisterAway { detail: String::new() },
+            Fault::SessionStoreUnavailable { detail: String::new() },
             Fault::VersionUnsupported { supported: Vec::new() },
             Fault::AddressRefused { detail: String::new() },
             Fault::Redirect {

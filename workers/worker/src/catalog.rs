@@ -11,11 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
-use toolfleet_aws::{Aws, Tables, Trouble};
-use toolfleet_core::catalog::{Catalog, CatalogError, Laptop, Literals, Material, Programs, decode};
+use toolfleet_aws::{Aws, AwsError, Tables};
+use toolfleet_core::catalog::{Catalog, CatalogError, CatalogSources, Laptop, Literals, Programs, decode};
 use toolfleet_core::digest::Digest;
 
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 
 /// How often a catalog is looked at again unless the configuration says otherwise.
 pub const REFRESH: Duration = Duration::from_secs(30);
@@ -96,7 +96,7 @@ pub enum LoadError {
     },
     /// A secret or a row cannot be read.
     #[error(transparent)]
-    Stored(#[from] Trouble),
+    Stored(#[from] AwsError),
     /// It is no file, or names what is none, and there is nobody to ask for it.
     #[error("{0} is needed, and only files are at hand")]
     OnlyFiles(Place),
@@ -184,7 +184,7 @@ pub struct Texts {
     /// Its own.
     pub text: String,
     /// Those of its sections that stand elsewhere.
-    pub material: Material,
+    pub material: CatalogSources,
 }
 
 impl Texts {
@@ -195,12 +195,12 @@ impl Texts {
         anew: bool,
     ) -> Result<Self, LoadError> {
         let text = config.place.read(stores, anew).await?;
-        let mut material = Material {
+        let mut material = CatalogSources {
             tenants: config.tenants.clone(),
             programs: config.programs(),
             literals: config.literals(),
             laptop: config.laptop.clone(),
-            ..Material::default()
+            ..CatalogSources::default()
         };
         for name in Catalog::references(&text)? {
             let included = config.place.beside(&name).read(stores, anew).await?;
@@ -236,7 +236,7 @@ pub async fn load(config: &CatalogConfig, stores: &Stores) -> Result<Catalog, Lo
 }
 
 /// Stores the secrets that a catalog on a laptop wrote out, before anything is called with them.
-pub async fn store_written(secrets: &Secrets, catalog: &mut Catalog) -> Result<(), Trouble> {
+pub async fn store_written(secrets: &Secrets, catalog: &mut Catalog) -> Result<(), AwsError> {
     for written in catalog.take_written_secrets() {
         secrets.store(&written.name, written.value.expose()).await?;
     }
@@ -264,14 +264,14 @@ pub fn report(catalog: &Catalog) {
 }
 
 /// Looks at the catalog again, every while and at SIGHUP, until the worker drains.
-pub async fn watch(fleet: Arc<Fleet>, config: CatalogConfig) -> std::io::Result<()> {
+pub async fn watch(context: Arc<WorkerContext>, config: CatalogConfig) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut ticks = tokio::time::interval(config.refresh);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watcher = Watcher::new(fleet.clone(), config);
+    let mut watcher = Watcher::new(context.clone(), config);
     loop {
         let anew = tokio::select! {
-            () = fleet.shutdown.draining() => return Ok(()),
+            () = context.shutdown.draining() => return Ok(()),
             _ = hangup.recv() => true,
             _ = ticks.tick() => false,
         };
@@ -281,7 +281,7 @@ pub async fn watch(fleet: Arc<Fleet>, config: CatalogConfig) -> std::io::Result<
 
 /// One worker's eye on its catalog.
 pub struct Watcher {
-    fleet: Arc<Fleet>,
+    context: Arc<WorkerContext>,
     config: CatalogConfig,
     /// What was wrong the last time, so that it is said once.
     said: Option<String>,
@@ -289,14 +289,14 @@ pub struct Watcher {
 
 impl Watcher {
     /// An eye that has seen nothing yet.
-    pub const fn new(fleet: Arc<Fleet>, config: CatalogConfig) -> Self {
-        Self { fleet, config, said: None }
+    pub const fn new(context: Arc<WorkerContext>, config: CatalogConfig) -> Self {
+        Self { context, config, said: None }
     }
 
     /// Takes the catalog if it has changed and is right. `anew` asks also for secrets that were read a moment ago.
     pub async fn look(&mut self, anew: bool) {
-        let found = match Texts::read(&self.config, Some(&self.fleet.stores), anew).await {
-            Ok(texts) if texts.digest() == *self.fleet.catalog.current().digest() => {
+        let found = match Texts::read(&self.config, Some(&self.context.stores), anew).await {
+            Ok(texts) if texts.digest() == *self.context.catalog.current().digest() => {
                 self.said = None;
                 return;
             }
@@ -304,7 +304,7 @@ impl Watcher {
             Err(error) => Err(error),
         };
         let found = match found {
-            Ok(mut catalog) => match store_written(&self.fleet.stores.secrets, &mut catalog).await {
+            Ok(mut catalog) => match store_written(&self.context.stores.secrets, &mut catalog).await {
                 Ok(()) => Ok(catalog),
                 Err(trouble) => Err(trouble.into()),
             },
@@ -320,7 +320,7 @@ impl Watcher {
         self.said = None;
         report(&catalog);
         let (servers, tools) = (catalog.servers().len(), catalog.tools().len());
-        self.fleet.take_catalog(catalog);
+        self.context.take_catalog(catalog);
         tracing::info!(catalog = %self.config.place, servers, tools, code = "catalog_taken", "the catalog has changed");
     }
 
@@ -330,7 +330,7 @@ impl Watcher {
         if self.said.as_ref() == Some(&text) {
             return;
         }
-        self.fleet.catalog.refuse();
+        self.context.catalog.refuse();
         tracing::error!(
             catalog = %self.config.place, code = "catalog_refused",
             "the catalog is not taken, the one before stays: {text}"

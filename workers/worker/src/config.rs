@@ -10,7 +10,7 @@ use toolfleet_core::ids::WorkerId;
 use toolfleet_core::payload::{ObjectAt, Sources};
 
 use crate::catalog::{CatalogConfig, Place};
-use crate::outbound::Outbound;
+use crate::egress_config::EgressConfig;
 
 /// How long a call's row and its audit record live: longer than 14 days in the queues and three redrives, each of which gives a
 /// message another 14, so that an expired row never reopens execution.
@@ -49,7 +49,7 @@ pub struct WorkerConfig {
     /// How many calls it runs at once.
     pub limits: Limits,
     /// What it may call, and how.
-    pub outbound: Outbound,
+    pub egress_config: EgressConfig,
 }
 
 /// The numbers a worker works by.
@@ -148,7 +148,7 @@ impl WorkerConfig {
             worker,
             http: http_address(var)?,
             limits: Limits::read(var)?,
-            outbound: Outbound::read(var)?,
+            egress_config: EgressConfig::read(var)?,
         })
     }
 }

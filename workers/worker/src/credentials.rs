@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use toolfleet_aws::identity::{Identity, Keys, ToSign, signature};
 use toolfleet_aws::secrets::Secrets;
-use toolfleet_aws::{Aws, Trouble};
+use toolfleet_aws::{Aws, AwsError};
 use toolfleet_core::catalog::Server;
 use toolfleet_core::credential::{Credential, SecretRef, Sensitive, Template};
 use toolfleet_core::fault::Fault;
@@ -144,7 +144,7 @@ impl Keyring for AwsKeyring {
         async move {
             let name = reference.name();
             let read = if fresh { self.secrets.refresh(name).await } else { self.secrets.get(name).await };
-            let secret = read.map_err(|trouble| fault_of(&trouble))?;
+            let secret = read.map_err(|error| fault_of(&error))?;
             let text = reference.pick(secret.expose()).map_err(|detail| Fault::Credential { detail })?;
             Ok(SecretText::new(text))
         }
@@ -157,7 +157,7 @@ impl Keyring for AwsKeyring {
 
     fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, Fault>> {
         async move {
-            let keys = self.identity.keys(fresh).await.map_err(|trouble| fault_of(&trouble))?;
+            let keys = self.identity.keys(fresh).await.map_err(|error| fault_of(&error))?;
             Ok(AwsKeys {
                 access_key_id: keys.access_key_id,
                 secret_access_key: SecretText::new(keys.secret_access_key),
@@ -190,13 +190,13 @@ impl Keyring for AwsKeyring {
             region,
             at: self.clock.now(),
         };
-        signature(&keys, &to_sign).map_err(|trouble| fault_of(&trouble))
+        signature(&keys, &to_sign).map_err(|error| fault_of(&error))
     }
 }
 
-/// Trouble of the fleet's own with AWS (expired credentials, a role that may not, an outage) ends no call: it is waited for. What the
+/// AwsError of the fleet's own with AWS (expired credentials, a role that may not, an outage) ends no call: it is waited for. What the
 /// catalog names and is not there ends it.
-fn fault_of(trouble: &Trouble) -> Fault {
-    let detail = trouble.to_string();
-    if trouble.is_our_standing() { Fault::CredentialPending { detail } } else { Fault::Credential { detail } }
+fn fault_of(error: &AwsError) -> Fault {
+    let detail = error.to_string();
+    if error.is_our_standing() { Fault::CredentialPending { detail } } else { Fault::Credential { detail } }
 }

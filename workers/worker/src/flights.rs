@@ -47,13 +47,13 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut arrival = {
+        let mut inbound = {
             let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(&key) {
-                Some(arrival) => arrival.clone(),
+                Some(inbound) => inbound.clone(),
                 None => {
-                    let (tell, arrival) = watch::channel(None);
-                    flights.insert(key.clone(), arrival.clone());
+                    let (tell, inbound) = watch::channel(None);
+                    flights.insert(key.clone(), inbound.clone());
                     let (listed, fetch) = (Listed { key, flights: Arc::clone(&self.0) }, fetch());
                     let flight = async move {
                         let fetched = fetch.await;
@@ -62,11 +62,11 @@ where
                         tell.send_replace(Some(fetched));
                     };
                     tokio::spawn(flight.in_current_span());
-                    arrival
+                    inbound
                 }
             }
         };
-        arrival.wait_for(Option::is_some).await.ok()?.clone()
+        inbound.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 

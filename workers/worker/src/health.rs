@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 
 /// After so long without a receive that was answered, a worker with free slots is not ready: three long polls.
 const READY_FOR: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// When the intake was last seen to work.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct IntakeHealth {
     begun: Instant,
     turned_ms: AtomicU64,
     /// 0: never.
@@ -39,7 +39,7 @@ pub struct Pulse {
     waiting: AtomicU32,
 }
 
-impl Default for Pulse {
+impl Default for IntakeHealth {
     fn default() -> Self {
         Self {
             begun: Instant::now(),
@@ -59,7 +59,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Pulse {
+impl IntakeHealth {
     /// A receiver begins a turn: it waits for a slot while what this gives is held.
     pub(crate) fn turns(&self) -> Waiting<'_> {
         self.turned_ms.store(self.now_ms(), Ordering::Relaxed);
@@ -97,17 +97,17 @@ impl Pulse {
 }
 
 /// The answers of a worker.
-pub fn routes(fleet: Arc<Fleet>, registry: Option<Registry>) -> Router {
+pub fn routes(context: Arc<WorkerContext>, registry: Option<Registry>) -> Router {
     let verdict = |well: bool, word: &'static str| {
         if well { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, word) }
     };
-    let live = move |State(fleet): State<Arc<Fleet>>| async move {
-        verdict(fleet.pulse.lives(), "the intake stands still\n")
+    let live = move |State(context): State<Arc<WorkerContext>>| async move {
+        verdict(context.intake_health.lives(), "the intake stands still\n")
     };
-    let ready = move |State(fleet): State<Arc<Fleet>>| async move {
-        match fleet.shutdown.is_draining() {
+    let ready = move |State(context): State<Arc<WorkerContext>>| async move {
+        match context.shutdown.is_draining() {
             true => (StatusCode::SERVICE_UNAVAILABLE, "the worker drains\n"),
-            false => verdict(fleet.pulse.is_ready(), "the queue has not answered lately\n"),
+            false => verdict(context.intake_health.is_ready(), "the queue has not answered lately\n"),
         }
     };
     let metrics = move || async move {
@@ -121,12 +121,12 @@ pub fn routes(fleet: Arc<Fleet>, registry: Option<Registry>) -> Router {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(fleet)
+        .with_state(context)
 }
 
 /// Answers until the process ends.
-pub async fn serve(listener: TcpListener, fleet: Arc<Fleet>, registry: Option<Registry>) {
-    if let Err(error) = axum::serve(listener, routes(fleet, registry)).await {
+pub async fn serve(listener: TcpListener, context: Arc<WorkerContext>, registry: Option<Registry>) {
+    if let Err(error) = axum::serve(listener, routes(context, registry)).await {
         tracing::error!(%error, code = "health_failed", "the worker's own HTTP endpoint has ended");
     }
 }
@@ -163,25 +163,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_is_ready_once_it_has_received_and_not_when_the_queue_stays_silent() {
-        let pulse = Pulse::default();
-        assert!(!pulse.is_ready() && pulse.lives());
-        drop(pulse.turns());
-        pulse.received();
-        assert!(pulse.is_ready());
+        let intake_health = IntakeHealth::default();
+        assert!(!intake_health.is_ready() && intake_health.lives());
+        drop(intake_health.turns());
+        intake_health.received();
+        assert!(intake_health.is_ready());
         tokio::time::advance(READY_FOR + Duration::from_millis(1)).await;
-        assert!(!pulse.is_ready() && pulse.lives());
+        assert!(!intake_health.is_ready() && intake_health.lives());
         tokio::time::advance(LIVE_FOR).await;
-        assert!(!pulse.lives(), "the intake makes no turn though slots are free");
+        assert!(!intake_health.lives(), "the intake makes no turn though slots are free");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_whose_slots_are_busy_for_long_is_well() {
-        let pulse = Pulse::default();
-        pulse.received();
-        let waiting = pulse.turns();
+        let intake_health = IntakeHealth::default();
+        intake_health.received();
+        let waiting = intake_health.turns();
         tokio::time::advance(LIVE_FOR * 10).await;
-        assert!(pulse.is_ready() && pulse.lives());
+        assert!(intake_health.is_ready() && intake_health.lives());
         drop(waiting);
-        assert!(!pulse.is_ready());
+        assert!(!intake_health.is_ready());
     }
 }

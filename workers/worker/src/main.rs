@@ -137,30 +137,30 @@ async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
             Some(listener.with_context(|| format!("TOOLFLEET_HTTP_ADDR: cannot listen on {address}"))?)
         }
     };
-    let fleet = Arc::new(start::fleet(&config, aws, catalog, telemetry.meters()).await?);
+    let context = Arc::new(start::context(&config, aws, catalog, telemetry.meters()).await?);
     if let Some(listener) = listener {
-        let (fleet, registry) = (fleet.clone(), telemetry.registry());
+        let (context, registry) = (context.clone(), telemetry.registry());
         tokio::spawn(async move {
             // Its requests end with the process, so that a worker that drains still answers.
             let serve = async {
                 tokio::select! {
-                    () = health::serve(listener, fleet.clone(), registry) => {}
-                    () = fleet.shutdown.over() => {}
+                    () = health::serve(listener, context.clone(), registry) => {}
+                    () = context.shutdown.over() => {}
                 }
             };
-            start::service(&fleet, "HTTP endpoint", serve).await;
+            start::service(&context, "HTTP endpoint", serve).await;
         });
     }
-    let mut running = tokio::spawn(start::run(fleet.clone()));
+    let mut running = tokio::spawn(start::run(context.clone()));
     let watching = {
-        let (fleet, catalog) = (fleet.clone(), config.catalog.clone());
+        let (context, catalog) = (context.clone(), config.catalog.clone());
         tokio::spawn(async move {
             let watch = async {
-                if let Err(error) = Box::pin(catalog::watch(fleet.clone(), catalog)).await {
+                if let Err(error) = Box::pin(catalog::watch(context.clone(), catalog)).await {
                     tracing::error!(%error, "the catalog is watched no more");
                 }
             };
-            start::service(&fleet, "catalog watch", watch).await;
+            start::service(&context, "catalog watch", watch).await;
         })
     };
     tokio::select! {
@@ -168,13 +168,13 @@ async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
             tracing::info!(signal = signal?, "the worker drains: it takes nothing new and finishes what runs");
         }
         // A service has ended by a defect.
-        () = fleet.shutdown.draining() => {}
+        () = context.shutdown.draining() => {}
         ended = &mut running => {
-            fleet.shutdown.begin(fleet.limits.drain);
+            context.shutdown.begin(context.limits.drain);
             return Ok(ended??);
         }
     }
-    fleet.shutdown.begin(fleet.limits.drain);
+    context.shutdown.begin(context.limits.drain);
     running.await??;
     watching.await?;
     Ok(())

@@ -102,7 +102,7 @@ impl Heard {
 const fn is_silent(fault: &Fault) -> bool {
     match fault {
         Fault::NotSent { cause: NotSentCause::Command, .. }
-        | Fault::RegisterAway { .. }
+        | Fault::SessionStoreUnavailable { .. }
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }
         | Fault::AddressRefused { .. }

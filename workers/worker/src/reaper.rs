@@ -1,7 +1,7 @@
 //! Ends dead letters: every worker looks through the dead-letter queue, and what is due gets its end.
 //!
 //! A look goes through the whole queue: what is not due stays hidden until the look is over, so that it is not received again while
-//! something due lies behind it. Then it is visible again, so that a message move task can take it back.
+//! something due lies behind it. Effect it is visible again, so that a message move task can take it back.
 //!
 //! **Invariant:** it takes no slot from the calls, and what it meets ends in one of two ways: accounted for, or still there.
 
@@ -11,11 +11,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{Delivery, Receipt};
 
 use crate::backoff;
-use crate::fleet::{DeadLetters, Fleet};
+use crate::context::{DeadLetters, WorkerContext};
 use crate::path::{self, Reaped};
 
 /// The most messages SQS hands out at once.
@@ -35,17 +35,17 @@ const MOST: usize = 5_000;
 const BEHIND_S: u64 = 300;
 
 /// Looks until the worker drains; does nothing where no dead-letter queue is named.
-pub async fn run(fleet: Arc<Fleet>) {
-    let Some(dead) = fleet.dead_letters.clone() else {
-        fleet.shutdown.draining().await;
+pub async fn run(context: Arc<WorkerContext>) {
+    let Some(dead) = context.dead_letters.clone() else {
+        context.shutdown.draining().await;
         return;
     };
     let mut failures = 0;
-    while !fleet.shutdown.is_draining() {
-        let look = look(&fleet, &dead).await;
+    while !context.shutdown.is_draining() {
+        let look = look(&context, &dead).await;
         let soonest_ms = look.undue.iter().map(|(_, after_ms)| *after_ms).min();
         look.end(&dead).await;
-        let pause = if let Some(trouble) = &look.trouble {
+        let pause = if let Some(trouble) = &look.error {
             failures += 1;
             tracing::error!(%trouble, code = "receive_failed", failures, "cannot receive dead letters; trying again");
             Duration::from_millis(backoff::after_tries(failures))
@@ -54,7 +54,7 @@ pub async fn run(fleet: Arc<Fleet>) {
             soonest_ms.map_or(Duration::ZERO, Duration::from_millis).min(LOOK_AGAIN)
         };
         tokio::select! {
-            () = fleet.shutdown.draining() => return,
+            () = context.shutdown.draining() => return,
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -65,7 +65,7 @@ pub async fn run(fleet: Arc<Fleet>) {
 struct Look {
     /// What is not due, and in how many milliseconds it is.
     undue: Vec<(Receipt, u64)>,
-    trouble: Option<Trouble>,
+    error: Option<AwsError>,
 }
 
 impl Look {
@@ -87,21 +87,21 @@ impl Look {
 }
 
 /// Reaps what is due until the queue has nothing more to give, and keeps what is not due out of the way meanwhile.
-async fn look(fleet: &Arc<Fleet>, dead: &Arc<DeadLetters>) -> Look {
+async fn look(context: &Arc<WorkerContext>, dead: &Arc<DeadLetters>) -> Look {
     let mut look = Look::default();
     let until = Instant::now() + LONGEST_LOOK;
     loop {
         let wait_s = if look.undue.is_empty() { WAIT_S } else { NEXT_WAIT_S };
-        let hidden_s = fleet.limits.visibility_s().max(HIDDEN_S);
+        let hidden_s = context.limits.visibility_s().max(HIDDEN_S);
         let received = tokio::select! {
-            () = fleet.shutdown.draining() => return look,
+            () = context.shutdown.draining() => return look,
             received = dead.queue.receive(BATCH, wait_s, hidden_s) => received,
         };
         match received {
             Ok(deliveries) if deliveries.is_empty() => return look,
-            Ok(deliveries) => look.undue.extend(batch(fleet, dead, deliveries).await),
+            Ok(deliveries) => look.undue.extend(batch(context, dead, deliveries).await),
             Err(trouble) => {
-                look.trouble = Some(trouble);
+                look.error = Some(trouble);
                 return look;
             }
         }
@@ -113,14 +113,14 @@ async fn look(fleet: &Arc<Fleet>, dead: &Arc<DeadLetters>) -> Look {
 
 /// Reaps what a receive brought; gives what of it is not due, and in how many milliseconds it is.
 async fn batch(
-    fleet: &Arc<Fleet>,
+    context: &Arc<WorkerContext>,
     dead: &Arc<DeadLetters>,
     deliveries: Vec<Delivery>,
 ) -> Vec<(Receipt, u64)> {
     let mut under_way = JoinSet::new();
     for delivery in deliveries {
         let receipt = delivery.receipt.clone();
-        let reaping = path::reap(fleet.clone(), dead.clone(), delivery);
+        let reaping = path::reap(context.clone(), dead.clone(), delivery);
         // A task of its own for each, so that a panic ends there.
         under_way.spawn(async move { (receipt, reaping.await) });
     }

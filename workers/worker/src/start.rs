@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use toolfleet_aws::{Aws, Tables, Trouble, TroubleKind};
+use toolfleet_aws::{Aws, AwsError, AwsErrorKind, Tables};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_mcp::{BuildError, ClientOptions};
@@ -13,12 +13,12 @@ use toolfleet_mcp::{BuildError, ClientOptions};
 use crate::catalog::{self, LoadError, Stores};
 use crate::clock::Clock;
 use crate::config::{ConfigError, WorkerConfig};
-use crate::conversations::Conversations;
-use crate::fleet::{DeadLetters, Fleet, Parts};
+use crate::context::{DeadLetters, Parts, WorkerContext};
+use crate::mcp_session_store::McpSessionStore;
 use crate::path::MANY_RECEIVES;
 use crate::services::{self, ServiceFailed};
 use crate::telemetry::Meters;
-use crate::{farewell, intake, reaper};
+use crate::{intake, reaper, session_closer};
 
 /// The fewest receives after which a message may go to the dead-letter queue.
 const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
@@ -45,7 +45,7 @@ pub enum StartError {
     Http(#[source] BuildError),
     /// Queue or tables cannot be reached.
     #[error(transparent)]
-    Aws(#[from] Trouble),
+    Aws(#[from] AwsError),
 }
 
 /// Reads the catalog.
@@ -56,22 +56,22 @@ pub async fn read_catalog(config: &WorkerConfig, aws: &Aws) -> Result<Catalog, S
 }
 
 /// Builds a fleet and sees that its queue and tables answer.
-pub async fn fleet(
+pub async fn context(
     config: &WorkerConfig,
     aws: Aws,
     catalog: Catalog,
     meters: Meters,
-) -> Result<Fleet, StartError> {
+) -> Result<WorkerContext, StartError> {
     let mut tables = Tables::with_prefix(&config.table_prefix);
     tables.history_shards = config.history_shards;
-    let register = Arc::new(Conversations::new(aws.sessions(&tables), Clock::System));
+    let register = Arc::new(McpSessionStore::new(aws.sessions(&tables), Clock::System));
     let max_body_bytes = config.limits.max_answer_bytes;
     let options = ClientOptions { max_body_bytes, register: Some(register), ..ClientOptions::default() };
-    let mcp = config.outbound.client(options).await?;
+    let mcp = config.egress_config.client(options).await?;
     let dead_letters = config.dead_letter_queue_url.as_ref();
     let dead_letters =
         dead_letters.map(|url| DeadLetters { queue: aws.queue(url), reap_after: config.reap_after });
-    let mut fleet = Fleet::new(Parts {
+    let mut context = WorkerContext::new(Parts {
         aws,
         dead_letters,
         queue_url: config.queue_url.clone(),
@@ -85,78 +85,78 @@ pub async fn fleet(
         meters,
         watch: None,
     });
-    fleet.max_body_bytes = check(&fleet).await?;
-    Ok(fleet)
+    context.max_body_bytes = check(&context).await?;
+    Ok(context)
 }
 
 /// Runs until the fleet is told to drain and nothing runs any more.
 ///
 /// # Errors
 /// A service ended by a defect, so the worker has drained by itself.
-pub async fn run(fleet: Arc<Fleet>) -> Result<(), ServiceFailed> {
+pub async fn run(context: Arc<WorkerContext>) -> Result<(), ServiceFailed> {
     tracing::info!(
-        worker = %fleet.worker,
-        queue = fleet.queue.url(),
-        slots = fleet.limits.slots,
-        servers = fleet.catalog.current().servers().len(),
-        tools = fleet.catalog.current().tools().len(),
+        worker = %context.worker,
+        queue = context.queue.url(),
+        slots = context.limits.slots,
+        servers = context.catalog.current().servers().len(),
+        tools = context.catalog.current().tools().len(),
         "the worker takes calls"
     );
-    watch_numbers(&fleet);
+    watch_numbers(&context);
     tokio::join!(
-        service(&fleet, "intake", intake::run(fleet.clone())),
-        service(&fleet, "reaper", reaper::run(fleet.clone())),
-        service(&fleet, "session closer", farewell::run(fleet.clone())),
+        service(&context, "intake", intake::run(context.clone())),
+        service(&context, "reaper", reaper::run(context.clone())),
+        service(&context, "session closer", session_closer::run(context.clone())),
     );
-    fleet.mcp.close().await;
-    tracing::info!(worker = %fleet.worker, "the worker has left nothing behind");
-    fleet.shutdown.failed().map_or(Ok(()), Err)
+    context.mcp.close().await;
+    tracing::info!(worker = %context.worker, "the worker has left nothing behind");
+    context.shutdown.failed().map_or(Ok(()), Err)
 }
 
 /// Runs a service of the worker; if it ends before the worker drains, the worker drains and fails.
-pub async fn service(fleet: &Fleet, name: &'static str, service: impl Future<Output = ()>) {
-    services::run(&fleet.shutdown, fleet.limits.drain, name, service).await;
+pub async fn service(context: &WorkerContext, name: &'static str, service: impl Future<Output = ()>) {
+    services::run(&context.shutdown, context.limits.drain, name, service).await;
 }
 
 /// Numbers that others keep and metrics only read.
-fn watch_numbers(fleet: &Arc<Fleet>) {
-    let slots = u64::from(fleet.limits.slots);
-    fleet.meters.watch(
+fn watch_numbers(context: &Arc<WorkerContext>) {
+    let slots = u64::from(context.limits.slots);
+    context.meters.watch(
         "toolfleet.slots",
         "Calls of one tenant to one server that this worker may run at once.",
         move || slots,
     );
-    let of = Arc::downgrade(fleet);
-    let open = move || of.upgrade().map_or(0, |fleet| fleet.breakers.open(fleet.now()));
-    fleet.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
-    let of = Arc::downgrade(fleet);
-    let taken = move || of.upgrade().map_or(0, |fleet| fleet.catalog.reloads().taken);
-    fleet.meters.watch_count(
+    let of = Arc::downgrade(context);
+    let open = move || of.upgrade().map_or(0, |context| context.breakers.open(context.now()));
+    context.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
+    let of = Arc::downgrade(context);
+    let taken = move || of.upgrade().map_or(0, |context| context.catalog.reloads().taken);
+    context.meters.watch_count(
         "toolfleet.catalog.taken",
         "Versions of the catalog taken since the start.",
         taken,
     );
-    let of = Arc::downgrade(fleet);
-    let refused = move || of.upgrade().map_or(0, |fleet| fleet.catalog.reloads().refused);
-    fleet.meters.watch_count(
+    let of = Arc::downgrade(context);
+    let refused = move || of.upgrade().map_or(0, |context| context.catalog.reloads().refused);
+    context.meters.watch_count(
         "toolfleet.catalog.refused",
         "Versions of the catalog that were wrong or unreadable.",
         refused,
     );
-    let of = Arc::downgrade(fleet);
-    let programs = move || of.upgrade().map_or(0, |fleet| fleet.mcp.programs() as u64);
-    fleet.meters.watch("toolfleet.stdio.programs", "Servers that are programs and run now.", programs);
-    let aws = fleet.aws();
+    let of = Arc::downgrade(context);
+    let programs = move || of.upgrade().map_or(0, |context| context.mcp.programs() as u64);
+    context.meters.watch("toolfleet.stdio.programs", "Servers that are programs and run now.", programs);
+    let aws = context.aws();
     let requests = move || aws.batching().requests;
-    fleet.meters.watch_count("toolfleet.store.requests", "Write requests sent to the tables.", requests);
-    let aws = fleet.aws();
+    context.meters.watch_count("toolfleet.store.requests", "Write requests sent to the tables.", requests);
+    let aws = context.aws();
     let statements = move || aws.batching().statements;
-    fleet.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
+    context.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
 }
 
 /// Whether queue and tables answer, and are set as the worker needs them; gives the largest body of a call.
-async fn check(fleet: &Fleet) -> Result<usize, StartError> {
-    let settings = fleet.queue.settings().await?;
+async fn check(context: &WorkerContext) -> Result<usize, StartError> {
+    let settings = context.queue.settings().await?;
     if let Some(count) = settings.max_receives.filter(|count| *count < FEWEST_RECEIVES) {
         let text = format!(
             "the queue's redrive policy gives a message up after {count} receives; accepted is {FEWEST_RECEIVES} or more, because a \
@@ -164,19 +164,19 @@ async fn check(fleet: &Fleet) -> Result<usize, StartError> {
         );
         return Err(ConfigError::of("TOOLFLEET_QUEUE_URL", text).into());
     }
-    if let Some(dead) = &fleet.dead_letters {
+    if let Some(dead) = &context.dead_letters {
         dead.queue.depth().await?;
     }
     let tenant = Tenant::undecodable();
     let key = CallKey { tenant: tenant.clone(), call_id: CallId::of_message("start") };
-    fleet.calls.read(&key).await?;
+    context.calls.read(&key).await?;
     if let Ok(session) = SessionId::parse("start") {
-        fleet.sessions.read(&tenant, &session).await?;
+        context.sessions.read(&tenant, &session).await?;
     }
-    let check = tokio::time::timeout(BUCKET_CHECK, fleet.payloads.check());
-    let silent = |_| Err(Trouble::passing("S3 did not answer in time"));
+    let check = tokio::time::timeout(BUCKET_CHECK, context.payloads.check());
+    let silent = |_| Err(AwsError::passing("S3 did not answer in time"));
     match check.await.unwrap_or_else(silent) {
-        Err(trouble) if trouble.kind() == TroubleKind::Configuration => return Err(trouble.into()),
+        Err(trouble) if trouble.kind() == AwsErrorKind::Configuration => return Err(trouble.into()),
         // Small results do not need it, and large ones wait for it.
         Err(trouble) => {
             tracing::error!(%trouble, code = "bucket_trouble", "the bucket of payloads does not answer")

@@ -1,17 +1,17 @@
-use toolfleet_core::notes::Note;
 use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
+use toolfleet_core::progress::ProgressNote;
 
 use super::*;
 
-fn notes() -> Notes {
-    let mut notes = Notes::none(Timestamp::from_ms(6));
-    let line = |text: &str| Note::Log(LogLine { level: "info".into(), text: text.into() });
+fn notes() -> CallProgress {
+    let mut notes = CallProgress::none(Timestamp::from_ms(6));
+    let line = |text: &str| ProgressNote::Log(LogLine { level: "info".into(), text: text.into() });
     notes.take(line("a: b"), notes.at);
     notes.take(line(""), notes.at);
     let amount = |number| Amount::new(number).unwrap();
     let message = Some("half".to_owned());
     let progress = Progress { progress: amount(0.1 + 0.2), total: Some(amount(7.0)), message };
-    notes.take(Note::Progress(progress), notes.at);
+    notes.take(ProgressNote::Progress(progress), notes.at);
     notes
 }
 
@@ -32,10 +32,10 @@ fn held() -> Held {
     Held::new(HeldReason::ServerUnreachable, Some(server), Timestamp::from_ms(7), 9).with_fault("refused")
 }
 
-fn row(content: Option<&str>, why: Option<Why>) -> CallRow {
+fn row(content: Option<&str>, why: Option<CallError>) -> CallRow {
     let outcome = Outcome {
         kind: OutcomeKind::Succeeded,
-        trouble: why,
+        error: why,
         content: content.map(|c| RawValue::from_string(c.to_owned()).unwrap()),
         stored: None,
     };
@@ -48,14 +48,14 @@ fn row(content: Option<&str>, why: Option<Why>) -> CallRow {
         worker: Some(WorkerId::parse("w").unwrap()),
         lease_until: Some(Timestamp::from_ms(5)),
         attempts: 2,
-        exposed: true,
+        may_have_executed: true,
         digest: Some(Digest::of_text("q")),
         caller: Some(Box::new(caller())),
         enqueued_at: Timestamp::from_ms(1),
         started_at: Some(Timestamp::from_ms(2)),
         cancel_requested_at: Some(Timestamp::from_ms(3)),
         task: Some("t".into()),
-        unanswered: true,
+        input_pending: true,
         poll_at: Some(Timestamp::from_ms(6)),
         held: Some(Box::new(held())),
         definition: Some("d".into()),
@@ -67,7 +67,7 @@ fn row(content: Option<&str>, why: Option<Why>) -> CallRow {
 
 #[test]
 fn a_row_comes_back_as_it_went_with_its_result_byte_for_byte() {
-    let why = Why::new(Code::RateLimited, "slow", MayHaveRun::No).retryable(Some(7));
+    let why = CallError::new(Code::RateLimited, "slow", MayHaveRun::No).retryable(Some(7));
     let long = format!(r#"{{ "a" : 1.50, "text":"{}" }}"#, "lorem ipsum ".repeat(500));
     for content in [None, Some(r#"{ "b":1,"a": [ 1e3 ] }"#), Some(long.as_str())] {
         for why in [None, Some(why.clone())] {
@@ -80,13 +80,13 @@ fn a_row_comes_back_as_it_went_with_its_result_byte_for_byte() {
         nonce: None,
         worker: None,
         lease_until: None,
-        exposed: false,
+        may_have_executed: false,
         digest: None,
         caller: None,
         started_at: None,
         cancel_requested_at: None,
         task: None,
-        unanswered: false,
+        input_pending: false,
         poll_at: None,
         held: None,
         definition: None,
@@ -159,7 +159,7 @@ fn a_sentence_counts_like_a_result() {
         let content = RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap();
         let mut outcome = Outcome::tool_error(content, "");
         // Larger than the core makes one: the row counts whatever it is given.
-        outcome.trouble.as_mut().unwrap().message = "a".repeat(bytes);
+        outcome.error.as_mut().unwrap().message = "a".repeat(bytes);
         outcome
     };
     assert!(fits(&outcome(300 * 1024)).is_ok(), "the content alone is compressed");

@@ -7,11 +7,11 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod error;
 mod queue;
 mod sessions;
 mod stub;
 mod tables;
-mod trouble;
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};

@@ -75,13 +75,13 @@ async fn a_queue_names_its_dead_letter_queue_and_a_missing_queue_is_said_with_a_
     assert_eq!(queue.dead_letter_name().await.unwrap().as_deref(), Some("toolfleet-calls-dlq"));
     assert_eq!(queue.dead_letter_queue().await.unwrap().unwrap().depth().await.unwrap().visible, 0);
     let missing = world.aws.queue(world.local.queue_url("nowhere"));
-    let trouble = missing.depth().await.unwrap_err();
-    assert!(trouble.is_permanent() && trouble.to_string().contains("TOOLFLEET_QUEUE_URL"), "{trouble}");
+    let error = missing.depth().await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("TOOLFLEET_QUEUE_URL"), "{error}");
 }
 
 #[tokio::test]
 async fn a_missing_secret_is_permanent_trouble_that_names_it() {
     let world = world().await;
-    let trouble = world.aws.secrets().get("crm/token").await.unwrap_err();
-    assert!(trouble.is_permanent() && trouble.to_string().contains("crm/token"), "{trouble}");
+    let error = world.aws.secrets().get("crm/token").await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("crm/token"), "{error}");
 }

@@ -5,7 +5,7 @@ use toolfleet_aws::Tables;
 use toolfleet_aws::calls::{Calls, Swap};
 use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::call::{CallRow, Decision, Event, Visit, decide};
+use toolfleet_core::call::{CallRow, Decision, DeliveryContext, Event, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
@@ -17,8 +17,8 @@ fn now() -> Timestamp {
     Timestamp::from_ms(i64::try_from(START_MS).unwrap())
 }
 
-fn visit(id: &str, nonce: u128) -> Visit {
-    Visit {
+fn visit(id: &str, nonce: u128) -> DeliveryContext {
+    DeliveryContext {
         key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse(id).unwrap() },
         digest: Digest::of_text("q"),
         earlier_digest: None,
@@ -36,7 +36,7 @@ fn visit(id: &str, nonce: u128) -> Visit {
 fn written(seen: Option<&CallRow>, event: &Event) -> CallRow {
     match decide(seen, event) {
         Decision::Write { row, .. } => *row,
-        Decision::Leave(finding) => panic!("{finding:?}"),
+        Decision::Leave(rejection) => panic!("{rejection:?}"),
     }
 }
 
@@ -67,7 +67,7 @@ async fn a_swap_stores_only_what_was_seen_and_hands_the_loser_the_row_that_stand
     assert_eq!(calls.read(&mine.key).await.unwrap().unwrap(), mine);
 
     let refuse = |why: &str| {
-        let visit = Visit { now: now().plus_ms(5_000), ..visit("c1", 3) };
+        let visit = DeliveryContext { now: now().plus_ms(5_000), ..visit("c1", 3) };
         written(
             Some(&mine),
             &Event::Conclude { visit, outcome: Outcome::refused(Code::Paused, why), definition: None },
@@ -275,8 +275,8 @@ async fn a_missing_table_is_named_and_does_not_harm_the_neighbours_of_its_batch(
     let there = world.aws.calls(&Tables::with_prefix("toolfleet"));
     let missing = world.aws.calls(&Tables::with_prefix("nowhere"));
     let (a, b) = (claim("c1", 1), claim("c2", 2));
-    let (stored, trouble) = tokio::join!(there.swap(None, &a), missing.swap(None, &b));
+    let (stored, error) = tokio::join!(there.swap(None, &a), missing.swap(None, &b));
     assert!(matches!(stored.unwrap(), Swap::Stored));
-    let trouble = trouble.unwrap_err();
-    assert!(trouble.is_permanent() && trouble.to_string().contains("nowhere-calls"), "{trouble}");
+    let error = error.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("nowhere-calls"), "{error}");
 }

@@ -8,13 +8,13 @@ use super::held::Held;
 use super::row::CallRow;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
-use crate::notes::Notes;
 use crate::outcome::Outcome;
+use crate::progress::CallProgress;
 use crate::time::Timestamp;
 
 /// What a delivery brings to the table, whatever it wants there.
 #[derive(Debug, Clone)]
-pub struct Visit {
+pub struct DeliveryContext {
     /// Which call.
     pub key: CallKey,
     /// What it asks.
@@ -73,7 +73,7 @@ pub enum Event {
     /// A delivery wants to execute it.
     Claim {
         /// The delivery.
-        visit: Visit,
+        visit: DeliveryContext,
         /// How long the claim shall hold, in milliseconds.
         lease_ms: u64,
         /// The digest of the tool's definition.
@@ -84,7 +84,7 @@ pub enum Event {
     /// A delivery ends it without executing: a refusal, a passed deadline, a dead letter.
     Conclude {
         /// The delivery.
-        visit: Visit,
+        visit: DeliveryContext,
         /// How it shall end if nothing was sent.
         outcome: Outcome,
         /// The digest of the tool's definition, where the tool is known.
@@ -93,7 +93,7 @@ pub enum Event {
     /// A delivery cannot execute it yet, and says why.
     Hold {
         /// The delivery.
-        visit: Visit,
+        visit: DeliveryContext,
         /// What it waits for.
         held: Held,
     },
@@ -104,7 +104,7 @@ pub enum Event {
         /// The new end of the lease.
         lease_until: Timestamp,
         /// What the server has told so far; none leaves what stands.
-        notes: Option<Box<Notes>>,
+        notes: Option<Box<CallProgress>>,
     },
     /// The holder gives it back for later.
     Release {
@@ -113,7 +113,7 @@ pub enum Event {
         /// Attempts made so far.
         attempts: u32,
         /// Whether one of them may have had an effect.
-        exposed: bool,
+        may_have_executed: bool,
         /// What it waits for, where that is worth telling.
         held: Option<Box<Held>>,
         /// Now.
@@ -126,15 +126,15 @@ pub enum Event {
         /// The server's handle.
         task: String,
         /// Whether the task still has to be given the answers that the call brings.
-        unanswered: bool,
+        input_pending: bool,
         /// Whether anything may have had an effect so far; true once the server has made the call a task, or taken an answer.
-        exposed: bool,
+        may_have_executed: bool,
         /// Attempts made so far; questions after a task are none.
         attempts: u32,
         /// Before which the server does not want to be asked.
         poll_at: Timestamp,
         /// What the server told, where it told something since the claim.
-        notes: Option<Box<Notes>>,
+        notes: Option<Box<CallProgress>>,
         /// Now.
         now: Timestamp,
     },
@@ -151,12 +151,12 @@ pub enum Event {
         /// Now.
         now: Timestamp,
         /// What the server told while it ran; none leaves what stands.
-        notes: Option<Box<Notes>>,
+        notes: Option<Box<CallProgress>>,
     },
     /// A delivery finds that a person must allow it first.
     AwaitApproval {
         /// The delivery.
-        visit: Visit,
+        visit: DeliveryContext,
     },
     /// A person allowed it.
     Approve,
@@ -179,15 +179,15 @@ pub enum Decision {
         /// The row to store.
         row: Box<CallRow>,
         /// What that means.
-        then: Then,
+        then: Effect,
     },
     /// Nothing to store.
-    Leave(Finding),
+    Leave(Rejection),
 }
 
 /// What a stored write means to the one who asked for it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Then {
+pub enum Effect {
     /// Execute it, with this right.
     Execute(Claim),
     /// It is over; its outcome stands in the row.
@@ -205,7 +205,7 @@ pub enum Then {
 
 /// Why nothing is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
+pub enum Rejection {
     /// It ended before; its outcome stands in the row.
     AlreadyRecorded,
     /// Another delivery holds it for about this long.

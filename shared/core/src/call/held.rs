@@ -3,7 +3,7 @@
 //! **Invariant:** holds no argument of the call and no credential.
 
 use crate::ids::ServerId;
-use crate::outcome::{Outcome, OutcomeKind, Trouble};
+use crate::outcome::{CallError, Outcome, OutcomeKind};
 use crate::redact;
 use crate::time::Timestamp;
 
@@ -110,8 +110,8 @@ impl Held {
         let fault =
             self.last_fault.as_ref().map_or_else(String::new, |fault| format!(" Last fault: {fault}."));
         let waited = format!(" It waited because {}{server}.{fault}", self.reason.sentence());
-        let told = |why: Trouble| Trouble { message: format!("{}{waited}", why.message), ..why };
-        Outcome { trouble: outcome.trouble.map(told), ..outcome }
+        let told = |why: CallError| CallError { message: format!("{}{waited}", why.message), ..why };
+        Outcome { error: outcome.error.map(told), ..outcome }
     }
 
     /// The same, as the continuation of an earlier wait where it is one.

@@ -36,14 +36,14 @@ mod held;
 mod row;
 
 pub use caller::Caller;
-pub use event::{Claim, Decision, Event, Finding, Then, Visit};
+pub use event::{Claim, Decision, DeliveryContext, Effect, Event, Rejection};
 pub use held::{Held, HeldReason};
 pub use row::{CallRow, Finished, State};
 
 use crate::digest::Digest;
 use crate::ids::CallKey;
-use crate::notes::Notes;
-use crate::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
+use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use crate::progress::CallProgress;
 use crate::time::Timestamp;
 
 /// The table. Total, pure, and the only place where a call changes state.
@@ -56,49 +56,53 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
         Event::Heartbeat { claim, lease_until, notes } => held(seen, claim, |row| {
             let cancel = row.cancel_requested_at.is_some();
             let row = told(row, notes.clone());
-            (CallRow { lease_until: Some(*lease_until), ..row }, Then::Extended { cancel })
+            (CallRow { lease_until: Some(*lease_until), ..row }, Effect::Extended { cancel })
         }),
         Event::Hold { visit, held } => hold(seen, visit, held),
-        Event::Release { claim, attempts, exposed, held: why, now } => held(seen, claim, |row| {
-            let row = CallRow { attempts: *attempts, exposed: row.exposed || *exposed, ..row };
+        Event::Release { claim, attempts, may_have_executed, held: why, now } => held(seen, claim, |row| {
+            let row = CallRow {
+                attempts: *attempts,
+                may_have_executed: row.may_have_executed || *may_have_executed,
+                ..row
+            };
             match row.cancel_requested_at {
-                Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
+                Some(_) => (ended(row.clone(), cancelled(&row), *now), Effect::Ended),
                 None => {
                     let row = waiting(row, why.clone());
-                    (CallRow { state: State::Released, lease_until: None, ..row }, Then::Waits)
+                    (CallRow { state: State::Released, lease_until: None, ..row }, Effect::Waits)
                 }
             }
         }),
-        Event::Park { claim, task, unanswered, exposed, attempts, poll_at, notes, now } => {
+        Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now } => {
             held(seen, claim, |row| {
                 let row = CallRow {
                     held: None,
                     task: Some(task.clone()),
-                    unanswered: *unanswered,
+                    input_pending: *input_pending,
                     attempts: *attempts,
-                    exposed: row.exposed || *exposed,
+                    may_have_executed: row.may_have_executed || *may_have_executed,
                     ..told(row, notes.clone())
                 };
                 match row.cancel_requested_at {
-                    Some(_) => (ended(row.clone(), cancelled(&row), *now), Then::Ended),
+                    Some(_) => (ended(row.clone(), cancelled(&row), *now), Effect::Ended),
                     None => {
                         let (state, poll_at) = (State::WaitingTask, Some(*poll_at));
-                        (CallRow { state, poll_at, lease_until: None, ..row }, Then::Waits)
+                        (CallRow { state, poll_at, lease_until: None, ..row }, Effect::Waits)
                     }
                 }
             })
         }
         Event::Finish { claim, outcome, attempts, task, now, notes } => held(seen, claim, |row| {
             let row = told(row, notes.clone());
-            let row = CallRow { attempts: *attempts, task: task.clone(), unanswered: false, ..row };
-            (ended(row, outcome.clone(), *now), Then::Ended)
+            let row = CallRow { attempts: *attempts, task: task.clone(), input_pending: false, ..row };
+            (ended(row, outcome.clone(), *now), Effect::Ended)
         }),
         Event::AwaitApproval { visit } => await_approval(seen, visit),
         Event::Approve => match seen {
             Some(row) if row.state == State::AwaitingApproval => {
-                write(CallRow { state: State::Pending, ..row.clone() }, Then::Noted)
+                write(CallRow { state: State::Pending, ..row.clone() }, Effect::Noted)
             }
-            Some(_) | None => Decision::Leave(Finding::Nothing),
+            Some(_) | None => Decision::Leave(Rejection::Nothing),
         },
         Event::Cancel { key, now, expires_at } => cancel(seen, key, *now, *expires_at),
     }
@@ -106,7 +110,7 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
 
 fn claim(
     seen: Option<&CallRow>,
-    visit: &Visit,
+    visit: &DeliveryContext,
     lease_ms: u64,
     definition: Option<&String>,
     answers: Option<&String>,
@@ -115,26 +119,26 @@ fn claim(
         return hand_out(answering(fresh(visit), definition, answers), visit, lease_ms, definition);
     };
     if differs(row, visit) {
-        return Decision::Leave(Finding::Mismatch);
+        return Decision::Leave(Rejection::Mismatch);
     }
-    if let Some(finding) = held_by_another(row, visit, lease_ms) {
-        return Decision::Leave(finding);
+    if let Some(rejection) = held_by_another(row, visit, lease_ms) {
+        return Decision::Leave(rejection);
     }
     match row.state {
-        State::Done => Decision::Leave(Finding::AlreadyRecorded),
+        State::Done => Decision::Leave(Rejection::AlreadyRecorded),
         State::AwaitingApproval if row.cancel_requested_at.is_none() => {
-            Decision::Leave(Finding::AwaitingApproval)
+            Decision::Leave(Rejection::AwaitingApproval)
         }
         // Our own claim, whose answer was lost, and a cancellation that came between: nothing was sent.
         State::Claimed if row.nonce.as_ref() == Some(&visit.nonce) && row.cancel_requested_at.is_some() => {
-            write(ended(row.clone(), cancelled(row), visit.now), Then::Ended)
+            write(ended(row.clone(), cancelled(row), visit.now), Effect::Ended)
         }
         State::Claimed => match remaining_ms(row, visit) {
-            Some(retry_after_ms) => Decision::Leave(Finding::HeldElsewhere { retry_after_ms }),
+            Some(retry_after_ms) => Decision::Leave(Rejection::HeldElsewhere { retry_after_ms }),
             None => proceed(lost_attempt(row), visit, lease_ms, definition),
         },
         State::WaitingTask if row.cancel_requested_at.is_none() && too_early_ms(row, visit) > 0 => {
-            Decision::Leave(Finding::HeldElsewhere { retry_after_ms: too_early_ms(row, visit) })
+            Decision::Leave(Rejection::HeldElsewhere { retry_after_ms: too_early_ms(row, visit) })
         }
         State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => {
             let row = answering(adopt(row, visit), definition, answers);
@@ -147,32 +151,32 @@ fn claim(
 fn answering(row: CallRow, definition: Option<&String>, answers: Option<&String>) -> CallRow {
     match answers {
         Some(task) if row.task.is_none() => {
-            CallRow { task: Some(task.clone()), unanswered: true, definition: definition.cloned(), ..row }
+            CallRow { task: Some(task.clone()), input_pending: true, definition: definition.cloned(), ..row }
         }
         Some(_) | None => row,
     }
 }
 
 /// How long before its time a question after a task comes, as far as two clocks can tell: it is a duplicate's.
-fn too_early_ms(row: &CallRow, visit: &Visit) -> u64 {
+fn too_early_ms(row: &CallRow, visit: &DeliveryContext) -> u64 {
     row.poll_at.map_or(0, |at| at.ms_since(visit.now.plus_ms(visit.skew_ms)))
 }
 
 /// Hands a row out that nobody holds, unless it was withdrawn or sending it again could do harm.
 /// Asking after a task is always safe: the handle, not the call, is sent.
-fn proceed(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
+fn proceed(row: CallRow, visit: &DeliveryContext, lease_ms: u64, definition: Option<&String>) -> Decision {
     if row.cancel_requested_at.is_some() {
-        return write(ended(row.clone(), cancelled(&row), visit.now), Then::Ended);
+        return write(ended(row.clone(), cancelled(&row), visit.now), Effect::Ended);
     }
-    if row.exposed && row.task.is_none() && !visit.repeatable {
-        return write(ended(row, worker_lost(), visit.now), Then::Ended);
+    if row.may_have_executed && row.task.is_none() && !visit.repeatable {
+        return write(ended(row, worker_lost(), visit.now), Effect::Ended);
     }
     hand_out(row, visit, lease_ms, definition)
 }
 
 fn conclude(
     seen: Option<&CallRow>,
-    visit: &Visit,
+    visit: &DeliveryContext,
     outcome: &Outcome,
     definition: Option<&String>,
 ) -> Decision {
@@ -183,59 +187,62 @@ fn conclude(
             definition: definition.cloned(),
             ..fresh(visit)
         };
-        return write(ended(row, outcome.clone(), visit.now), Then::Ended);
+        return write(ended(row, outcome.clone(), visit.now), Effect::Ended);
     };
     if differs(row, visit) {
-        return Decision::Leave(Finding::Mismatch);
+        return Decision::Leave(Rejection::Mismatch);
     }
     if row.caller.as_ref().is_some_and(|caller| caller.may_not_be_ended_by(&visit.caller)) {
-        return Decision::Leave(Finding::OfAnother);
+        return Decision::Leave(Rejection::OfAnother);
     }
     let row = match row.state {
-        State::Done => return Decision::Leave(Finding::AlreadyRecorded),
+        State::Done => return Decision::Leave(Rejection::AlreadyRecorded),
         State::Claimed => match remaining_ms(row, visit) {
-            Some(retry_after_ms) => return Decision::Leave(Finding::HeldElsewhere { retry_after_ms }),
+            Some(retry_after_ms) => return Decision::Leave(Rejection::HeldElsewhere { retry_after_ms }),
             None => lost_attempt(row),
         },
         State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => adopt(row, visit),
     };
     // What the call was sent by is what counts, not what the catalog says by now.
     let row = CallRow { definition: row.definition.clone().or_else(|| definition.cloned()), ..row };
-    let outcome =
-        if row.cancel_requested_at.is_some() { cancelled(&row) } else { as_exposed(outcome, row.exposed) };
+    let outcome = if row.cancel_requested_at.is_some() {
+        cancelled(&row)
+    } else {
+        as_exposed(outcome, row.may_have_executed)
+    };
     let outcome = match &row.held {
         Some(held) => held.told_in(outcome),
         None => outcome,
     };
-    write(ended(row, outcome, visit.now), Then::Ended)
+    write(ended(row, outcome, visit.now), Effect::Ended)
 }
 
 /// Writes down why a call waits before its claim. What the wait finds is left to the claim to judge: whether a call is safe to repeat
 /// may not be known yet.
-fn hold(seen: Option<&CallRow>, visit: &Visit, why: &Held) -> Decision {
-    let wait = |row: CallRow| write(waiting(row, Some(Box::new(why.clone()))), Then::Waits);
+fn hold(seen: Option<&CallRow>, visit: &DeliveryContext, why: &Held) -> Decision {
+    let wait = |row: CallRow| write(waiting(row, Some(Box::new(why.clone()))), Effect::Waits);
     let Some(row) = seen else {
         return wait(fresh(visit));
     };
     if differs(row, visit) {
-        return Decision::Leave(Finding::Mismatch);
+        return Decision::Leave(Rejection::Mismatch);
     }
-    if let Some(finding) = held_by_another(row, visit, why.next_try_at.ms_since(visit.now)) {
-        return Decision::Leave(finding);
+    if let Some(rejection) = held_by_another(row, visit, why.next_try_at.ms_since(visit.now)) {
+        return Decision::Leave(rejection);
     }
     let row = match row.state {
-        State::Done => return Decision::Leave(Finding::AlreadyRecorded),
+        State::Done => return Decision::Leave(Rejection::AlreadyRecorded),
         State::Claimed => match remaining_ms(row, visit) {
-            Some(retry_after_ms) => return Decision::Leave(Finding::HeldElsewhere { retry_after_ms }),
+            Some(retry_after_ms) => return Decision::Leave(Rejection::HeldElsewhere { retry_after_ms }),
             None => lost_attempt(row),
         },
         State::AwaitingApproval if row.cancel_requested_at.is_none() => {
-            return Decision::Leave(Finding::AwaitingApproval);
+            return Decision::Leave(Rejection::AwaitingApproval);
         }
         State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => adopt(row, visit),
     };
     if row.cancel_requested_at.is_some() {
-        return write(ended(row.clone(), cancelled(&row), visit.now), Then::Ended);
+        return write(ended(row.clone(), cancelled(&row), visit.now), Effect::Ended);
     }
     wait(row)
 }
@@ -246,19 +253,19 @@ fn waiting(row: CallRow, why: Option<Box<Held>>) -> CallRow {
     CallRow { held, ..row }
 }
 
-fn await_approval(seen: Option<&CallRow>, visit: &Visit) -> Decision {
-    let wait = |row: CallRow| write(CallRow { state: State::AwaitingApproval, ..row }, Then::Waits);
+fn await_approval(seen: Option<&CallRow>, visit: &DeliveryContext) -> Decision {
+    let wait = |row: CallRow| write(CallRow { state: State::AwaitingApproval, ..row }, Effect::Waits);
     match seen {
         None => wait(fresh(visit)),
-        Some(row) if differs(row, visit) => Decision::Leave(Finding::Mismatch),
+        Some(row) if differs(row, visit) => Decision::Leave(Rejection::Mismatch),
         Some(row) => match row.state {
-            State::Done => Decision::Leave(Finding::AlreadyRecorded),
-            State::AwaitingApproval => Decision::Leave(Finding::AwaitingApproval),
+            State::Done => Decision::Leave(Rejection::AlreadyRecorded),
+            State::AwaitingApproval => Decision::Leave(Rejection::AwaitingApproval),
             State::Claimed => {
                 let retry_after_ms = remaining_ms(row, visit).unwrap_or(0);
-                Decision::Leave(Finding::HeldElsewhere { retry_after_ms })
+                Decision::Leave(Rejection::HeldElsewhere { retry_after_ms })
             }
-            State::Pending | State::Released | State::WaitingTask => Decision::Leave(Finding::Nothing),
+            State::Pending | State::Released | State::WaitingTask => Decision::Leave(Rejection::Nothing),
         },
     }
 }
@@ -268,31 +275,35 @@ fn cancel(seen: Option<&CallRow>, key: &CallKey, now: Timestamp, expires_at: Tim
         // The wish may overtake the message: it waits for it in a row of its own.
         None => {
             let row = CallRow { cancel_requested_at: Some(now), ..blank(key.clone(), now, expires_at) };
-            write(row, Then::Noted)
+            write(row, Effect::Noted)
         }
-        Some(row) if row.state == State::Done => Decision::Leave(Finding::AlreadyRecorded),
-        Some(row) if row.cancel_requested_at.is_some() => Decision::Leave(Finding::Nothing),
-        Some(row) => write(CallRow { cancel_requested_at: Some(now), ..row.clone() }, Then::Noted),
+        Some(row) if row.state == State::Done => Decision::Leave(Rejection::AlreadyRecorded),
+        Some(row) if row.cancel_requested_at.is_some() => Decision::Leave(Rejection::Nothing),
+        Some(row) => write(CallRow { cancel_requested_at: Some(now), ..row.clone() }, Effect::Noted),
     }
 }
 
 /// What only the holder may do; whoever is not finds `Lost`, or that it ended by its own hand.
-fn held(seen: Option<&CallRow>, claim: &Claim, change: impl FnOnce(CallRow) -> (CallRow, Then)) -> Decision {
+fn held(
+    seen: Option<&CallRow>,
+    claim: &Claim,
+    change: impl FnOnce(CallRow) -> (CallRow, Effect),
+) -> Decision {
     match seen {
         Some(row) if claim.holds(row) => {
             let (row, then) = change(row.clone());
             write(row, then)
         }
-        Some(_) | None => Decision::Leave(Finding::Lost),
+        Some(_) | None => Decision::Leave(Rejection::Lost),
     }
 }
 
 /// The row with what the server told meanwhile; if it told nothing, what stands stays.
-fn told(row: CallRow, notes: Option<Box<Notes>>) -> CallRow {
+fn told(row: CallRow, notes: Option<Box<CallProgress>>) -> CallRow {
     CallRow { notes: notes.or(row.notes), ..row }
 }
 
-fn hand_out(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&String>) -> Decision {
+fn hand_out(row: CallRow, visit: &DeliveryContext, lease_ms: u64, definition: Option<&String>) -> Decision {
     let definition = match row.task {
         // A question is none of the call's executions: it stays with the definition it was sent by.
         Some(_) => row.definition.clone(),
@@ -310,10 +321,10 @@ fn hand_out(row: CallRow, visit: &Visit, lease_ms: u64, definition: Option<&Stri
         ..row
     };
     let claim = Claim::of(&row, visit.nonce.clone());
-    write(row, Then::Execute(claim))
+    write(row, Effect::Execute(claim))
 }
 
-fn write(row: CallRow, then: Then) -> Decision {
+fn write(row: CallRow, then: Effect) -> Decision {
     Decision::Write { row: Box::new(CallRow { rev: row.rev + 1, ..row }), then }
 }
 
@@ -321,10 +332,10 @@ fn ended(row: CallRow, outcome: Outcome, at: Timestamp) -> CallRow {
     // Every end has a fence of its own when nobody held the row, so that a late holder cannot match it.
     let fence = if row.state == State::Claimed { row.fence } else { row.fence + 1 };
     // A task that was certainly not answered waits for another call, and is not cancelled.
-    let task = row.task.filter(|_| !row.unanswered || row.exposed);
+    let task = row.task.filter(|_| !row.input_pending || row.may_have_executed);
     let finished = Some(Finished { outcome, at });
     let over = CallRow { state: State::Done, fence, task, finished, ..row };
-    CallRow { lease_until: None, unanswered: false, poll_at: None, held: None, ..over }
+    CallRow { lease_until: None, input_pending: false, poll_at: None, held: None, ..over }
 }
 
 fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow {
@@ -337,14 +348,14 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
         worker: None,
         lease_until: None,
         attempts: 0,
-        exposed: false,
+        may_have_executed: false,
         digest: None,
         caller: None,
         enqueued_at,
         started_at: None,
         cancel_requested_at: None,
         task: None,
-        unanswered: false,
+        input_pending: false,
         poll_at: None,
         held: None,
         definition: None,
@@ -354,7 +365,7 @@ fn blank(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow
     }
 }
 
-fn fresh(visit: &Visit) -> CallRow {
+fn fresh(visit: &DeliveryContext) -> CallRow {
     CallRow {
         digest: Some(visit.digest.clone()),
         caller: Some(visit.caller.clone()),
@@ -363,7 +374,7 @@ fn fresh(visit: &Visit) -> CallRow {
 }
 
 /// A row written before its message was met learns from the message what was asked and when.
-fn adopt(row: &CallRow, visit: &Visit) -> CallRow {
+fn adopt(row: &CallRow, visit: &DeliveryContext) -> CallRow {
     let mut row = row.clone();
     if row.digest.is_none() {
         row.digest = Some(visit.digest.clone());
@@ -379,13 +390,13 @@ fn lost_attempt(row: &CallRow) -> CallRow {
     CallRow {
         state: State::Released,
         attempts: row.attempts + u32::from(row.task.is_none()),
-        exposed: true,
+        may_have_executed: true,
         lease_until: None,
         ..row.clone()
     }
 }
 
-fn differs(row: &CallRow, visit: &Visit) -> bool {
+fn differs(row: &CallRow, visit: &DeliveryContext) -> bool {
     // Workers of earlier versions wrote no caller; only their rows hold the digest that they knew.
     let earlier = visit.earlier_digest.as_ref().filter(|_| row.caller.is_none());
     let same = |digest: &Digest| *digest == visit.digest || earlier == Some(digest);
@@ -393,23 +404,25 @@ fn differs(row: &CallRow, visit: &Visit) -> bool {
 }
 
 /// A call of somebody else is waited for until it has ended, whoever holds it.
-fn held_by_another(row: &CallRow, visit: &Visit, otherwise_ms: u64) -> Option<Finding> {
+fn held_by_another(row: &CallRow, visit: &DeliveryContext, otherwise_ms: u64) -> Option<Rejection> {
     let held = row.state != State::Done && of_another(row, visit);
-    held.then(|| Finding::HeldElsewhere { retry_after_ms: remaining_ms(row, visit).unwrap_or(otherwise_ms) })
+    held.then(|| Rejection::HeldElsewhere {
+        retry_after_ms: remaining_ms(row, visit).unwrap_or(otherwise_ms),
+    })
 }
 
-fn of_another(row: &CallRow, visit: &Visit) -> bool {
+fn of_another(row: &CallRow, visit: &DeliveryContext) -> bool {
     row.caller.as_ref().is_some_and(|caller| caller.is_another(&visit.caller))
 }
 
 /// How long a claim still holds, the allowance for clock skew included; `None` once it may be taken over.
-fn remaining_ms(row: &CallRow, visit: &Visit) -> Option<u64> {
+fn remaining_ms(row: &CallRow, visit: &DeliveryContext) -> Option<u64> {
     let until = row.lease_until?.plus_ms(visit.skew_ms);
     (visit.now <= until).then(|| until.ms_since(visit.now).max(1))
 }
 
 fn cancelled(row: &CallRow) -> Outcome {
-    let (ran, sentence) = if row.exposed {
+    let (ran, sentence) = if row.may_have_executed {
         (
             MayHaveRun::Unknown,
             "The caller cancelled this call after it had been sent; whether the tool ran is not known.",
@@ -417,21 +430,24 @@ fn cancelled(row: &CallRow) -> Outcome {
     } else {
         (MayHaveRun::No, "The caller cancelled this call before it was sent to the tool.")
     };
-    Outcome::ended(OutcomeKind::Cancelled, Trouble::new(Code::CancelledByCaller, sentence, ran))
+    Outcome::ended(OutcomeKind::Cancelled, CallError::new(Code::CancelledByCaller, sentence, ran))
 }
 
 fn worker_lost() -> Outcome {
     let sentence = "The worker that ran this call stopped without a word after the call may have reached the tool. \
                     The tool is not safe to repeat, so check its effect before you send the call again under a new id.";
-    Outcome::ended(OutcomeKind::OutcomeUnknown, Trouble::new(Code::WorkerLost, sentence, MayHaveRun::Unknown))
+    Outcome::ended(
+        OutcomeKind::OutcomeUnknown,
+        CallError::new(Code::WorkerLost, sentence, MayHaveRun::Unknown),
+    )
 }
 
 /// What a conclusion means for a call that may have reached its tool earlier.
-fn as_exposed(outcome: &Outcome, exposed: bool) -> Outcome {
-    if !exposed {
+fn as_exposed(outcome: &Outcome, may_have_executed: bool) -> Outcome {
+    if !may_have_executed {
         return outcome.clone();
     }
-    let given_up = outcome.trouble.as_ref().is_some_and(|t| t.code == Code::DeadLettered);
+    let given_up = outcome.error.as_ref().is_some_and(|t| t.code == Code::DeadLettered);
     let kind = match outcome.kind {
         OutcomeKind::Failed if given_up => OutcomeKind::OutcomeUnknown,
         OutcomeKind::Expired => OutcomeKind::TimedOut,
@@ -463,10 +479,10 @@ fn as_exposed(outcome: &Outcome, exposed: bool) -> Outcome {
         }
     }
     };
-    let trouble = outcome.trouble.clone().map(|t| Trouble {
+    let error = outcome.error.clone().map(|t| CallError {
         may_have_run: MayHaveRun::Unknown,
         message: sentence(t.message),
         ..t
     });
-    Outcome { kind, trouble, content: outcome.content.clone(), stored: outcome.stored.clone() }
+    Outcome { kind, error, content: outcome.content.clone(), stored: outcome.stored.clone() }
 }

@@ -6,8 +6,8 @@ use super::caller::Caller;
 use super::held::Held;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
-use crate::notes::Notes;
 use crate::outcome::Outcome;
+use crate::progress::CallProgress;
 use crate::time::Timestamp;
 
 /// Where a stored call stands.
@@ -71,7 +71,7 @@ pub struct CallRow {
     /// Attempts made so far; a claim that was lost counts as one.
     pub attempts: u32,
     /// Whether an attempt so far may have had an effect.
-    pub exposed: bool,
+    pub may_have_executed: bool,
     /// What was asked; absent while only a cancellation is known.
     pub digest: Option<Digest>,
     /// Who asked; absent while only a cancellation is known, and in rows of earlier versions.
@@ -85,7 +85,7 @@ pub struct CallRow {
     /// The handle of the server's task; in a call that is over, of one that went on after it and is to be cancelled.
     pub task: Option<String>,
     /// Whether that task asked in an earlier call, and still has to be given the answers that this one brings.
-    pub unanswered: bool,
+    pub input_pending: bool,
     /// Before which nobody asks after the task, so that duplicates of its message ask no more often than the server wants.
     pub poll_at: Option<Timestamp>,
     /// What it waits for, or waited for before the claim that holds it now.
@@ -93,7 +93,7 @@ pub struct CallRow {
     /// The digest of the tool's definition it ran under.
     pub definition: Option<String>,
     /// What the server told of it, where it was asked to.
-    pub notes: Option<Box<Notes>>,
+    pub notes: Option<Box<CallProgress>>,
     /// How it ended.
     pub finished: Option<Finished>,
     /// When the row may vanish, to the second: the table keeps no more, and a row must equal what comes back of it.

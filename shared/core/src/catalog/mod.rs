@@ -36,14 +36,14 @@ pub use server::Server;
 pub use text::{decode, plain};
 pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
 pub use unusable::{NotExecutable, Remark, WrittenSecret};
-pub use wire::{Literals, Material};
+pub use wire::{CatalogSources, Literals};
 
 use crate::digest::Digest;
 use crate::ids::{ServerId, Tenant, ToolId};
 use crate::message::{Target, User};
 use crate::shape::ShownArguments;
 use pins::Pins;
-use tenants::{ReplyQueues, SessionRules, Speakers};
+use tenants::{ReplyQueues, SessionRules, TenantPolicy};
 use unusable::Unusable;
 
 /// How long one attempt may take unless the tool or its server says otherwise, in milliseconds.
@@ -65,7 +65,7 @@ pub struct Catalog {
     remarks: Vec<Remark>,
     written: Vec<WrittenSecret>,
     left_out: BTreeMap<String, String>,
-    speakers: Speakers,
+    speakers: TenantPolicy,
     sessions: SessionRules,
     reply_queues: ReplyQueues,
     pins: Pins,
@@ -95,11 +95,11 @@ fn problem(entry: &str, text: impl Into<String>) -> CatalogError {
 impl Catalog {
     /// Reads and checks a catalog that names no other text.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
-        wire::parse(text, &Material::default())
+        wire::parse(text, &CatalogSources::default())
     }
 
     /// Reads and checks a catalog together with what it names.
-    pub fn parse_with(text: &str, material: &Material) -> Result<Self, CatalogError> {
+    pub fn parse_with(text: &str, material: &CatalogSources) -> Result<Self, CatalogError> {
         wire::parse(text, material)
     }
 

@@ -12,9 +12,9 @@ use super::clients::{self, Imported};
 use super::entry::{self, Form, Normal};
 use super::json::{kind, typed};
 use super::laptop::{Filling, Laptop, Settled};
-use super::tool::{Draft, RunsOn, WireTool};
+use super::tool::{ExecutorRef, UnvalidatedTool, WireTool};
 use super::unusable::{Remark, Unusable};
-use super::wire::{Literals, Material};
+use super::wire::{CatalogSources, Literals};
 use super::{CatalogError, Offered, Programs, Server, Tool, names, problem};
 use crate::ids::{ServerId, ToolId};
 
@@ -22,7 +22,7 @@ use crate::ids::{ServerId, ToolId};
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
     servers: Vec<Part>,
-    pub(super) tools: Vec<(String, Draft)>,
+    pub(super) tools: Vec<(String, UnvalidatedTool)>,
     pub(super) unusable: Unusable,
     pub(super) settled: Settled,
     pub(super) programs: Programs,
@@ -51,7 +51,7 @@ pub(super) struct Checked {
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn new(material: &'a Material) -> Self {
+    pub(super) fn new(material: &'a CatalogSources) -> Self {
         Self {
             servers: Vec::new(),
             tools: Vec::new(),
@@ -148,7 +148,7 @@ impl<'a> Parts<'a> {
         server.placed(entry, self.programs, self.laptop.is_some()).map_err(|error| error.reason_below(entry))
     }
 
-    /// Notes what was said of an entry, and gives its fields, unless it cannot be called.
+    /// CallProgress what was said of an entry, and gives its fields, unless it cannot be called.
     fn normal(
         &mut self,
         id: &ServerId,
@@ -202,7 +202,7 @@ impl<'a> Parts<'a> {
         }
         let mut tools = Tools::new();
         for (entry, draft) in self.tools {
-            if let RunsOn::Server(id) = &draft.runs_on
+            if let ExecutorRef::Server(id) = &draft.runs_on
                 && let Some(found) = unusable.servers.get(id).cloned()
             {
                 let reason = format!("its server `{id}` cannot be called: {}", found.reason);

@@ -74,7 +74,7 @@ enum SessionRule {
 
 /// Who may speak for whom.
 #[derive(Debug, Clone)]
-pub(super) struct Speakers {
+pub(super) struct TenantPolicy {
     queue: Tenants,
     senders: HashMap<String, Sender>,
     fleet: Vec<String>,
@@ -107,7 +107,7 @@ impl WireTenants {
         Self { queue: tenants.to_vec(), ..Self::default() }
     }
 
-    pub(super) fn check(self) -> Result<(Speakers, SessionRules), CatalogError> {
+    pub(super) fn check(self) -> Result<(TenantPolicy, SessionRules), CatalogError> {
         let mut senders = HashMap::new();
         for (sender, value) in self.senders {
             let parsed = Sender::parse(&format!("tenants.senders.{sender}"), value)?;
@@ -120,7 +120,7 @@ impl WireTenants {
             return Err(problem("tenants.fleet", text));
         }
         let sessions = SessionRules::parse(&self.sessions)?;
-        Ok((Speakers { queue, senders, fleet: self.fleet }, sessions))
+        Ok((TenantPolicy { queue, senders, fleet: self.fleet }, sessions))
     }
 }
 
@@ -141,7 +141,7 @@ impl Sender {
     }
 }
 
-impl Speakers {
+impl TenantPolicy {
     pub(super) fn are_nobody(&self) -> bool {
         self.senders.is_empty() && self.queue == Tenants::These(Vec::new())
     }

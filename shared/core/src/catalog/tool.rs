@@ -168,10 +168,10 @@ impl AccessRule {
 
 /// A tool as the forms of a catalog agree on it, before it is checked.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct UnvalidatedTool {
     pub(super) id: ToolId,
     pub(super) description: Option<String>,
-    pub(super) runs_on: RunsOn,
+    pub(super) runs_on: ExecutorRef,
     pub(super) functions: Vec<Function>,
     pub(super) open: bool,
     pub(super) timeout_ms: Option<u64>,
@@ -186,12 +186,12 @@ pub(super) struct Draft {
 
 /// What is to run a tool.
 #[derive(Debug)]
-pub(super) enum RunsOn {
+pub(super) enum ExecutorRef {
     Server(ServerId),
     Lambda(LambdaArn),
 }
 
-impl Draft {
+impl UnvalidatedTool {
     /// The tool, if it can be called; `entry` is the place to name.
     pub(super) fn check(
         self,
@@ -199,8 +199,8 @@ impl Draft {
         servers: &HashMap<ServerId, Arc<Server>>,
     ) -> Result<Tool, CatalogError> {
         let executor = match self.runs_on {
-            RunsOn::Lambda(arn) => Executor::Lambda(arn),
-            RunsOn::Server(id) => Executor::Mcp(known(entry, &id, servers)?),
+            ExecutorRef::Lambda(arn) => Executor::Lambda(arn),
+            ExecutorRef::Server(id) => Executor::Mcp(known(entry, &id, servers)?),
         };
         let max_attempts = self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
         if max_attempts == 0 || max_attempts > 100 {
@@ -293,15 +293,15 @@ struct WireFunction {
 }
 
 impl WireTool {
-    pub(super) fn draft(self, entry: &str) -> Result<Draft, CatalogError> {
+    pub(super) fn draft(self, entry: &str) -> Result<UnvalidatedTool, CatalogError> {
         let shown = ShownArguments::parse(&self.audit_arguments)
             .map_err(|(i, text)| problem(&format!("{entry}.audit_arguments[{i}]"), text))?;
-        Ok(Draft {
+        Ok(UnvalidatedTool {
             definition: self.definition(),
             functions: self.functions(entry)?,
             id: self.id,
             description: self.description,
-            runs_on: RunsOn::Server(self.server),
+            runs_on: ExecutorRef::Server(self.server),
             open: false,
             timeout_ms: self.timeout_ms,
             progress: self.progress,

@@ -22,7 +22,7 @@ use crate::digest::Digest;
 
 /// What a catalog needs beside its own text. A text may be a secret as a whole, so it does not print.
 #[derive(Clone, Default)]
-pub struct Material {
+pub struct CatalogSources {
     /// The texts it names, by the words it names them with.
     pub included: BTreeMap<String, String>,
     /// Tenants for whom the queue speaks where the catalog itself has no `tenants`; `*` means all.
@@ -53,14 +53,14 @@ impl Literals {
     }
 }
 
-impl std::fmt::Debug for Material {
+impl std::fmt::Debug for CatalogSources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.included.keys().collect();
-        f.debug_struct("Material").field("included", &names).field("tenants", &self.tenants).finish()
+        f.debug_struct("CatalogSources").field("included", &names).field("tenants", &self.tenants).finish()
     }
 }
 
-impl Material {
+impl CatalogSources {
     /// The digest of a catalog's text and this, as [`Catalog::digest`] has it.
     pub fn digest_with(&self, text: &str) -> Digest {
         Digest::of_json(&serde_json::json!([text, self.included, self.tenants]))
@@ -87,7 +87,7 @@ struct WireCatalog {
 }
 
 /// Reads and checks a catalog.
-pub(super) fn parse(text: &str, material: &Material) -> Result<Catalog, CatalogError> {
+pub(super) fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError> {
     let Sections { wire, bare, imported } = sections(text)?;
     let mut parts = Parts::new(material);
     for (entry, server) in own_servers(wire.servers)? {
@@ -272,7 +272,11 @@ fn entry_of(section: &str, i: usize, value: &Value) -> String {
 }
 
 /// The section itself, or the text it names, and whether that may write out secrets.
-fn included(entry: &str, section: Value, material: &Material) -> Result<(Value, Literals), CatalogError> {
+fn included(
+    entry: &str,
+    section: Value,
+    material: &CatalogSources,
+) -> Result<(Value, Literals), CatalogError> {
     let Value::String(name) = section else {
         return Ok((section, material.literals));
     };

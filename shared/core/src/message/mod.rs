@@ -7,9 +7,9 @@
 //!
 //! **Invariant:** no field is ever ignored silently: an unknown one refuses the message.
 
-mod ask;
 mod envelope;
 mod lenient;
+mod params;
 mod resume;
 mod suggest;
 mod syntax;
@@ -26,8 +26,8 @@ use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
 use crate::payload::{ArgumentsRef, ObjectAt};
 use crate::time::Timestamp;
 
-pub use ask::Ask;
 pub use envelope::sns_attribute;
+pub use params::OperationParams;
 pub use resume::Resume;
 pub use wire::{derive_call_id, request_schema};
 
@@ -48,7 +48,7 @@ pub struct CallRequest {
     pub target: Target,
     /// What to do with it.
     pub operation: Operation,
-    /// A JSON object, byte for byte as it was sent: the tool's, or what the operation needs, see [`Ask`].
+    /// A JSON object, byte for byte as it was sent: the tool's, or what the operation needs, see [`OperationParams`].
     pub arguments: Box<RawValue>,
     /// Where the arguments are until [`CallRequest::with_arguments`] has them: `arguments` is `{}` then, and `digest` that of a question
     /// that nobody asks.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use toolfleet_core::catalog::{Catalog, Laptop, Material, Programs};
+use toolfleet_core::catalog::{Catalog, CatalogSources, Laptop, Programs};
 use toolfleet_core::ids::{ServerId, ToolId};
 
 /// Never in what is printed.
@@ -20,11 +20,11 @@ fn in_fleet(value: &Value) -> Catalog {
 }
 
 fn read(value: &Value, laptop: Option<Laptop>) -> Catalog {
-    let material = Material {
+    let material = CatalogSources {
         programs: Programs::Allowed,
         tenants: Some(vec!["*".to_owned()]),
         laptop,
-        ..Material::default()
+        ..CatalogSources::default()
     };
     Catalog::parse_with(&value.to_string(), &material).unwrap_or_else(|error| panic!("{value}: {error}"))
 }
@@ -265,7 +265,8 @@ fn comments_and_trailing_commas_are_taken_wherever_a_catalog_is_read() {
     let pika =
         "[ // one\n {\"toolId\": \"t\", \"executionType\": \"mcp\", \"url\": \"https://h.example/mcp\",},]";
     let included = BTreeMap::from([("tools.json".to_owned(), pika.to_owned())]);
-    let catalog = Catalog::parse_with(text, &Material { included, ..Material::default() }).unwrap();
+    let catalog =
+        Catalog::parse_with(text, &CatalogSources { included, ..CatalogSources::default() }).unwrap();
     assert_eq!(catalog.tools().len(), 1);
     let error = Catalog::parse("{\n// c\n\"servers\": [oops],\n}").unwrap_err().to_string();
     assert!(error.contains("line 3 column"), "{error}");

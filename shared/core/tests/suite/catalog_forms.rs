@@ -1,7 +1,7 @@
 //! The forms of others: Pika's tool definitions and the GenAI IDP accelerator's secret, as they are, and what is wrong with them.
 
 use serde_json::{Value, json};
-use toolfleet_core::catalog::{Catalog, Executor, Literals, Material, Tool};
+use toolfleet_core::catalog::{Catalog, CatalogSources, Executor, Literals, Tool};
 use toolfleet_core::credential::{Credential, Secret, Setting};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::message::User;
@@ -13,8 +13,10 @@ const IDP: &str = include_str!("../fixtures/idp-external-mcp-agents-secret.json"
 
 /// A catalog that is a secret as a whole.
 fn sealed(text: &str) -> Result<Catalog, String> {
-    let catalog =
-        Catalog::parse_with(text, &Material { literals: Literals::Accepted, ..Material::default() });
+    let catalog = Catalog::parse_with(
+        text,
+        &CatalogSources { literals: Literals::Accepted, ..CatalogSources::default() },
+    );
     all_executable(catalog)
 }
 
@@ -134,7 +136,7 @@ fn an_array_names_no_tenant_until_the_operator_does() {
     let nobody = Catalog::parse(PIKA).unwrap();
     let acme = Tenant::parse("acme").unwrap();
     assert!(nobody.names_nobody() && !nobody.may_speak_for(Some("AROA1"), &acme));
-    let material = Material { tenants: Some(vec!["acme".into()]), ..Material::default() };
+    let material = CatalogSources { tenants: Some(vec!["acme".into()]), ..CatalogSources::default() };
     let told = Catalog::parse_with(PIKA, &material).unwrap();
     assert!(!told.names_nobody() && told.may_speak_for(Some("AROA1"), &acme));
 }
@@ -152,7 +154,8 @@ fn sections_stand_beside_own_tools_and_may_be_named_instead_of_written() {
     assert!(missing.contains("pika: names `pika-tools.json`"), "{missing}");
     let included = [("pika-tools.json", PIKA), ("secret://idp/agents", IDP)];
     let included = included.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    let catalog = Catalog::parse_with(&text, &Material { included, ..Material::default() }).unwrap();
+    let catalog =
+        Catalog::parse_with(&text, &CatalogSources { included, ..CatalogSources::default() }).unwrap();
     assert_eq!((catalog.tools().len(), catalog.servers().len()), (7, 8));
 }
 

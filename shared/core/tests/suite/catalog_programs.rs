@@ -1,13 +1,13 @@
 //! Servers that are programs: what a catalog may say of them, and what it may not.
 
 use serde_json::{Value, json};
-use toolfleet_core::catalog::{Catalog, Material, Programs};
+use toolfleet_core::catalog::{Catalog, CatalogSources, Programs};
 use toolfleet_core::ids::ServerId;
 
 fn parse(server: Value, programs: Programs) -> Result<Catalog, String> {
     let text =
         json!({"servers": [server], "tools": [{"id": "t", "server": "s"}], "tenants": {"queue": ["acme"]}});
-    let material = Material { programs, ..Material::default() };
+    let material = CatalogSources { programs, ..CatalogSources::default() };
     Catalog::parse_with(&text.to_string(), &material).map_err(|error| error.to_string())
 }
 

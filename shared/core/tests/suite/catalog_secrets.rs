@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use toolfleet_core::catalog::{Catalog, Literals, Material, Programs};
+use toolfleet_core::catalog::{Catalog, CatalogSources, Literals, Programs};
 
 use crate::catalog::all_executable;
 
@@ -11,7 +11,7 @@ use crate::catalog::all_executable;
 const SECRET: &str = "Zq7hunter2";
 
 fn parse(catalog: &Value, literals: Literals) -> Result<Catalog, String> {
-    let material = Material { programs: Programs::Allowed, literals, ..Material::default() };
+    let material = CatalogSources { programs: Programs::Allowed, literals, ..CatalogSources::default() };
     all_executable(Catalog::parse_with(&catalog.to_string(), &material))
 }
 
@@ -153,8 +153,10 @@ fn pikas_and_idps_secrets_stand_in_a_secret_or_table_and_in_no_file() {
         for (named, accepted) in [("secret://d", true), ("table://d", true), ("d.json", false)] {
             let included = BTreeMap::from([(named.to_owned(), definition.to_string())]);
             let text = json!({section: named, "tenants": {"queue": ["acme"]}}).to_string();
-            let read =
-                all_executable(Catalog::parse_with(&text, &Material { included, ..Material::default() }));
+            let read = all_executable(Catalog::parse_with(
+                &text,
+                &CatalogSources { included, ..CatalogSources::default() },
+            ));
             assert_eq!(read.is_ok(), accepted, "{named}: {read:?}");
         }
     }

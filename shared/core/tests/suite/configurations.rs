@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toolfleet_core::catalog::{Catalog, Laptop, Material, Programs};
+use toolfleet_core::catalog::{Catalog, CatalogSources, Laptop, Programs};
 
 const GUIDE: &str = include_str!("../../../../docs/guides/configuration.md");
 
@@ -12,11 +12,11 @@ fn read(text: &str) -> Result<Catalog, String> {
     let variables =
         [("TOOLS", "/opt/tools"), ("TRACKER_TOKEN", "tracker-token-1"), ("workspaceFolder", "/work")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let material = Material {
+    let material = CatalogSources {
         programs: Programs::Allowed,
         tenants: Some(vec!["*".to_owned()]),
         laptop: Some(Laptop { variables: variables.into() }),
-        ..Material::default()
+        ..CatalogSources::default()
     };
     Catalog::parse_with(text, &material).map_err(|error| error.to_string())
 }

@@ -1,11 +1,13 @@
 //! The state table under any order of claims, crashes, lapses of time, cancellations, duplicates and redeliveries.
 
 use proptest::prelude::*;
-use toolfleet_core::call::{CallRow, Claim, Decision, Event, Held, HeldReason, State, Then, Visit, decide};
+use toolfleet_core::call::{
+    CallRow, Claim, Decision, DeliveryContext, Effect, Event, Held, HeldReason, State, decide,
+};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
-use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::progress::CallProgress;
 use toolfleet_core::time::Timestamp;
 
 const LEASE_MS: u64 = 1_000;
@@ -20,10 +22,10 @@ enum Act {
     Finish {
         worker: usize,
     },
-    /// A worker with a claim gives it back; `exposed` only where sending was not ambiguous for an unsafe tool.
+    /// A worker with a claim gives it back; `may_have_executed` only where sending was not ambiguous for an unsafe tool.
     Release {
         worker: usize,
-        exposed: bool,
+        may_have_executed: bool,
     },
     Heartbeat {
         worker: usize,
@@ -52,7 +54,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => worker.clone().prop_map(|worker| Act::Deliver { worker }),
         2 => worker.clone().prop_map(|worker| Act::Finish { worker }),
-        1 => (worker.clone(), any::<bool>()).prop_map(|(worker, exposed)| Act::Release { worker, exposed }),
+        1 => (worker.clone(), any::<bool>()).prop_map(|(worker, may_have_executed)| Act::Release { worker, may_have_executed }),
         1 => worker.clone().prop_map(|worker| Act::Heartbeat { worker }),
         1 => worker.clone().prop_map(|worker| Act::Park { worker }),
         1 => worker.prop_map(|worker| Act::Crash { worker }),
@@ -75,9 +77,9 @@ struct World {
 }
 
 impl World {
-    fn visit(&mut self, question: &str) -> Visit {
+    fn visit(&mut self, question: &str) -> DeliveryContext {
         self.nonces += 1;
-        Visit {
+        DeliveryContext {
             key: key(),
             digest: Digest::of_text(question),
             earlier_digest: None,
@@ -92,7 +94,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, event: &Event) -> Option<Then> {
+    fn apply(&mut self, event: &Event) -> Option<Effect> {
         match decide(self.row.as_ref(), event) {
             Decision::Leave(_) => None,
             Decision::Write { row, then } => {
@@ -122,7 +124,7 @@ impl World {
                 let visit = self.visit("question");
                 let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None, answers: None };
                 let asks = self.row.as_ref().is_some_and(|row| row.task.is_some());
-                if let Some(Then::Execute(claim)) = self.apply(&event) {
+                if let Some(Effect::Execute(claim)) = self.apply(&event) {
                     self.handed_out += u32::from(!asks);
                     self.claims[worker] = Some(claim);
                 }
@@ -144,15 +146,21 @@ impl World {
                     }
                 }
             }
-            Act::Release { worker, exposed } => {
+            Act::Release { worker, may_have_executed } => {
                 // A worker gives an unsafe call back only while nothing can have reached the tool.
                 if let Some(claim) = self.claims[worker].take() {
-                    let exposed = exposed && self.repeatable;
+                    let may_have_executed = may_have_executed && self.repeatable;
                     if !self.repeatable {
                         let gives_back = |r: &CallRow| r.fence == claim.fence() && r.task.is_none();
                         self.handed_out -= u32::from(self.row.as_ref().is_some_and(gives_back));
                     }
-                    self.apply(&Event::Release { claim, attempts: 1, exposed, held: None, now: self.now });
+                    self.apply(&Event::Release {
+                        claim,
+                        attempts: 1,
+                        may_have_executed,
+                        held: None,
+                        now: self.now,
+                    });
                 }
             }
             Act::Heartbeat { worker } => {
@@ -167,8 +175,8 @@ impl World {
                     self.apply(&Event::Park {
                         claim,
                         task,
-                        unanswered: false,
-                        exposed: true,
+                        input_pending: false,
+                        may_have_executed: true,
                         attempts: 1,
                         poll_at,
                         notes: None,
@@ -212,8 +220,8 @@ impl World {
 }
 
 /// What the holder of that fence heard.
-fn noted(fence: u64) -> Option<Box<Notes>> {
-    Some(Box::new(Notes::none(Timestamp::from_ms(i64::try_from(fence).unwrap()))))
+fn noted(fence: u64) -> Option<Box<CallProgress>> {
+    Some(Box::new(CallProgress::none(Timestamp::from_ms(i64::try_from(fence).unwrap()))))
 }
 
 fn key() -> CallKey {

@@ -8,7 +8,7 @@ use toolfleet_core::fault::Fault;
 
 use super::fixed::kept;
 use super::keyring::{Keyring, SecretText};
-use super::seen::Seen;
+use super::seen::SecretScrubber;
 
 /// A certificate and its key. It does not print.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Identity {
     pub(super) async fn read(
         of: &ClientCertificate,
         keyring: &dyn Keyring,
-        seen: &Seen,
+        seen: &SecretScrubber,
         fresh: bool,
     ) -> Result<Self, Fault> {
         let key = kept(keyring, seen, &of.key, fresh).await?;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::fixed::write;
 use super::keyring::SecretText;
-use super::seen::Seen;
+use super::seen::SecretScrubber;
 
 /// RFC 7523, section 2.2.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -43,7 +43,7 @@ struct Claims<'a> {
 }
 
 /// RFC 6749, section 2.3.1: both parts are form-encoded first.
-pub(crate) fn basic(client: &Client, seen: &Seen, headers: &mut HeaderMap) -> Result<(), Fault> {
+pub(crate) fn basic(client: &Client, seen: &SecretScrubber, headers: &mut HeaderMap) -> Result<(), Fault> {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let secret = encode(client.key.expose());
     seen.add(&secret);

@@ -18,8 +18,8 @@ use url::Url;
 
 use super::fixed::{secret, setting};
 use super::keyring::{Keyring, SecretText};
-use super::outlet::{Outlet, Said, life};
-use super::seen::Seen;
+use super::outlet::{TokenHttpClient, TokenResponse, life};
+use super::seen::SecretScrubber;
 use super::token::Grant;
 use crate::words::shorten_to;
 
@@ -29,7 +29,7 @@ const INITIATE_AUTH: &str = "AWSCognitoIdentityProviderService.InitiateAuth";
 /// A user of a user pool.
 pub(crate) struct Cognito {
     of: Of,
-    outlet: Outlet,
+    outlet: TokenHttpClient,
     /// In place of the region's endpoint, where the catalog names none.
     elsewhere: Option<Url>,
     refresh: Mutex<Option<Refresh>>,
@@ -59,7 +59,7 @@ impl fmt::Debug for Cognito {
 }
 
 impl Cognito {
-    pub(crate) fn new(of: Of, outlet: Outlet, elsewhere: Option<Url>) -> Self {
+    pub(crate) fn new(of: Of, outlet: TokenHttpClient, elsewhere: Option<Url>) -> Self {
         Self { of, outlet, elsewhere, refresh: Mutex::default() }
     }
 
@@ -68,7 +68,7 @@ impl Cognito {
     pub(crate) async fn obtain(
         &self,
         keyring: &dyn Keyring,
-        seen: &Seen,
+        seen: &SecretScrubber,
         fresh: bool,
     ) -> Result<Grant, Fault> {
         let login = self.login(keyring, seen, fresh).await?;
@@ -92,7 +92,7 @@ impl Cognito {
         self.granted(&said, seen)
     }
 
-    async fn login(&self, keyring: &dyn Keyring, seen: &Seen, fresh: bool) -> Result<Login, Fault> {
+    async fn login(&self, keyring: &dyn Keyring, seen: &SecretScrubber, fresh: bool) -> Result<Login, Fault> {
         let client_secret = match &self.of.client_secret {
             Some(of) => Some(secret(keyring, seen, of, fresh).await?),
             None => None,
@@ -105,7 +105,12 @@ impl Cognito {
         })
     }
 
-    async fn log_in(&self, keyring: &dyn Keyring, seen: &Seen, login: &Login) -> Result<Said, Fault> {
+    async fn log_in(
+        &self,
+        keyring: &dyn Keyring,
+        seen: &SecretScrubber,
+        login: &Login,
+    ) -> Result<TokenResponse, Fault> {
         let parameters = json!({ "USERNAME": login.username, "PASSWORD": login.password.expose() });
         self.ask(keyring, seen, login, &login.username, ("USER_PASSWORD_AUTH", parameters)).await
     }
@@ -113,10 +118,10 @@ impl Cognito {
     async fn refresh(
         &self,
         keyring: &dyn Keyring,
-        seen: &Seen,
+        seen: &SecretScrubber,
         login: &Login,
         kept: Refresh,
-    ) -> Result<Said, Fault> {
+    ) -> Result<TokenResponse, Fault> {
         let parameters = json!({ "REFRESH_TOKEN": kept.token.expose() });
         let user = kept.user.as_deref().unwrap_or(&login.username);
         self.ask(keyring, seen, login, user, ("REFRESH_TOKEN_AUTH", parameters)).await
@@ -125,11 +130,11 @@ impl Cognito {
     async fn ask(
         &self,
         keyring: &dyn Keyring,
-        seen: &Seen,
+        seen: &SecretScrubber,
         login: &Login,
         user: &str,
         (flow, mut parameters): (&str, Value),
-    ) -> Result<Said, Fault> {
+    ) -> Result<TokenResponse, Fault> {
         if let (Some(key), Some(parameters)) = (&login.client_secret, parameters.as_object_mut()) {
             let hash = secret_hash(key, user, &login.client_id)?;
             seen.add(&hash);
@@ -144,7 +149,7 @@ impl Cognito {
     }
 
     /// The region's endpoint; a pool's id begins with its region.
-    async fn endpoint(&self, keyring: &dyn Keyring, seen: &Seen) -> Result<Url, Fault> {
+    async fn endpoint(&self, keyring: &dyn Keyring, seen: &SecretScrubber) -> Result<Url, Fault> {
         if let Some(endpoint) = self.of.endpoint.as_ref().or(self.elsewhere.as_ref()) {
             return Ok(endpoint.clone());
         }
@@ -157,7 +162,7 @@ impl Cognito {
         })
     }
 
-    fn granted(&self, said: &Said, seen: &Seen) -> Result<Grant, Fault> {
+    fn granted(&self, said: &TokenResponse, seen: &SecretScrubber) -> Result<Grant, Fault> {
         if let Some(challenge) = said.text("ChallengeName") {
             let detail = format!(
                 "Cognito asks for the challenge {}, which no worker can answer; complete it for this user once, or use another",
@@ -204,7 +209,7 @@ fn user_in(token: &str) -> Option<String> {
 }
 
 /// Cognito says with HTTP 400 what others say with 429 or 500.
-fn is_throttled(said: &Said) -> bool {
+fn is_throttled(said: &TokenResponse) -> bool {
     let passes =
         ["TooManyRequestsException", "LimitExceededException", "ThrottlingException", "InternalError"];
     said.text("__type").is_some_and(|kind| passes.iter().any(|name| kind.contains(name)))

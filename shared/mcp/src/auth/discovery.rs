@@ -8,7 +8,7 @@ use toolfleet_core::fault::Fault;
 use url::Url;
 
 use super::challenge::Challenge;
-use super::outlet::Outlet;
+use super::outlet::TokenHttpClient;
 use crate::endpoint::without_secrets;
 use crate::words::shorten_to;
 
@@ -32,7 +32,11 @@ impl Place {
 }
 
 /// Finds the authorization server of a server.
-pub(crate) async fn discover(outlet: &Outlet, server: &Url, issuer: Option<&Url>) -> Result<Place, Fault> {
+pub(crate) async fn discover(
+    outlet: &TokenHttpClient,
+    server: &Url,
+    issuer: Option<&Url>,
+) -> Result<Place, Fault> {
     if let Some(issuer) = issuer {
         let mut place = metadata_of(outlet, issuer).await?;
         place.resource = Some(canonical(server));
@@ -77,7 +81,7 @@ pub(crate) async fn discover(outlet: &Outlet, server: &Url, issuer: Option<&Url>
 }
 
 /// RFC 8414, with OpenID Connect's two places beside it.
-async fn metadata_of(outlet: &Outlet, issuer: &Url) -> Result<Place, Fault> {
+async fn metadata_of(outlet: &TokenHttpClient, issuer: &Url) -> Result<Place, Fault> {
     let mut candidates = well_known(issuer, "oauth-authorization-server");
     candidates.truncate(1);
     candidates.extend(well_known(issuer, "openid-configuration").into_iter().take(1));

@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** what holds no secret stays byte for byte.
 
-use super::seen::Seen;
+use super::seen::SecretScrubber;
 
 /// The text without any secret, or `None` where none stands in it.
-pub(crate) fn without_echo(seen: &Seen, text: &str) -> Option<String> {
+pub(crate) fn without_echo(seen: &SecretScrubber, text: &str) -> Option<String> {
     let escaped =
         |token: &str| token.contains('\\') && decoded(token).is_some_and(|text| seen.stands_in(&text));
     let stands =
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_found_however_its_string_is_escaped_and_its_neighbours_stay_as_they_are() {
-        let seen = Seen::default();
+        let seen = SecretScrubber::default();
         seen.add("tok/\u{e9}-\"1\"23");
         let text = r#"{ "a" : 1.0, "k":"\u00e9\/", "b":["x tok\/\u00e9-\u0022\u0031\"23 y"], "tok/é-\"1\"23":null }"#;
         assert_eq!(

@@ -13,7 +13,7 @@ use toolfleet_core::credential::{Basic, Credential, Secret, SecretRef, Setting, 
 use toolfleet_core::fault::Fault;
 
 use super::keyring::{Keyring, SecretText};
-use super::seen::Seen;
+use super::seen::SecretScrubber;
 
 /// Headers that come from the catalog and from secrets.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Fixed {
     pub(crate) async fn stamp(
         &self,
         keyring: &dyn Keyring,
-        seen: &Seen,
+        seen: &SecretScrubber,
         headers: &mut HeaderMap,
         fresh: bool,
     ) -> Result<u64, Fault> {
@@ -85,7 +85,7 @@ impl Fixed {
 /// no tool's result is changed for it.
 pub(crate) async fn setting(
     keyring: &dyn Keyring,
-    seen: &Seen,
+    seen: &SecretScrubber,
     setting: &Setting,
     fresh: bool,
 ) -> Result<String, Fault> {
@@ -102,7 +102,7 @@ pub(crate) async fn setting(
 /// The text of a secret, remembered so that no echo of it leaves the client.
 pub(super) async fn secret(
     keyring: &dyn Keyring,
-    seen: &Seen,
+    seen: &SecretScrubber,
     of: &Secret,
     fresh: bool,
 ) -> Result<SecretText, Fault> {
@@ -127,7 +127,7 @@ async fn read_kept(keyring: &dyn Keyring, of: &SecretRef, fresh: bool) -> Result
 /// The text of a secret that is kept elsewhere, remembered likewise.
 pub(crate) async fn kept(
     keyring: &dyn Keyring,
-    seen: &Seen,
+    seen: &SecretScrubber,
     reference: &SecretRef,
     fresh: bool,
 ) -> Result<SecretText, Fault> {
@@ -136,7 +136,12 @@ pub(crate) async fn kept(
     Ok(text)
 }
 
-async fn fill(keyring: &dyn Keyring, seen: &Seen, value: &Template, fresh: bool) -> Result<String, Fault> {
+async fn fill(
+    keyring: &dyn Keyring,
+    seen: &SecretScrubber,
+    value: &Template,
+    fresh: bool,
+) -> Result<String, Fault> {
     let Some(reference) = &value.secret else {
         // A value in the catalog itself may be a credential all the same, and then its last word is.
         seen.suspect(&value.before);

@@ -38,8 +38,8 @@ pub(crate) use fixed::kept;
 use fixed::{Fixed, write};
 pub use keyring::{AwsKeys, Keyring, SecretText, Unsigned};
 use oauth::Oauth;
-pub(crate) use outlet::Outlet;
-pub(crate) use seen::Seen;
+pub(crate) use outlet::TokenHttpClient;
+pub(crate) use seen::SecretScrubber;
 use sigv4::Sigv4;
 use source::{Kind, Source};
 use token::Tokens;
@@ -51,7 +51,7 @@ pub struct Auth {
     tokens: Tokens,
     signing: Option<Sigv4>,
     certificate: Option<ClientCertificate>,
-    seen: Arc<Seen>,
+    seen: Arc<SecretScrubber>,
     keyring: Arc<dyn Keyring>,
 }
 
@@ -59,7 +59,7 @@ pub struct Auth {
 #[derive(Debug)]
 pub(crate) struct Site<'a> {
     pub(crate) server: &'a Url,
-    pub(crate) outlet: Outlet,
+    pub(crate) outlet: TokenHttpClient,
     pub(crate) cognito_endpoint: Option<Url>,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Debug for Auth {
 
 /// With what a request was stamped, to tell a credential from its successor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct CredentialVersion {
     fixed: u64,
     token: Option<u64>,
     keys: Option<u64>,
@@ -82,7 +82,7 @@ pub(crate) struct Stamp {
 
 /// What was already done about the refusals of one request.
 #[derive(Debug, Default)]
-pub(crate) struct Cures {
+pub(crate) struct AuthRetries {
     renewed: bool,
     widened: bool,
     rekeyed: bool,
@@ -115,7 +115,7 @@ impl Auth {
             | Credential::Basic(_)
             | Credential::Headers(_) => None,
         };
-        let seen = Arc::<Seen>::default();
+        let seen = Arc::<SecretScrubber>::default();
         let source = kind
             .map(|kind| Arc::new(Source { kind, keyring: Arc::clone(&keyring), seen: Arc::clone(&seen) }));
         let fixed = Fixed::new(credential, headers);
@@ -159,29 +159,29 @@ impl Auth {
         &self,
         request: (&str, &Url, &[u8]),
         headers: &mut HeaderMap,
-    ) -> Result<Stamp, Fault> {
+    ) -> Result<CredentialVersion, Fault> {
         let stamp = self.stamp(headers).await?;
         let (Some(signing), Some((keys, mark))) = (&self.signing, self.keys(false).await?) else {
             return Ok(stamp);
         };
         let signed = signing.sign(self.keyring.as_ref(), &keys, request, headers);
         signed.map_err(|fault| self.scrub(fault))?;
-        Ok(Stamp { keys: Some(mark), ..stamp })
+        Ok(CredentialVersion { keys: Some(mark), ..stamp })
     }
 
     /// Puts the credential into a request's headers.
-    async fn stamp(&self, headers: &mut HeaderMap) -> Result<Stamp, Fault> {
+    async fn stamp(&self, headers: &mut HeaderMap) -> Result<CredentialVersion, Fault> {
         self.stamped(headers).await.map_err(|fault| self.scrub(fault))
     }
 
-    async fn stamped(&self, headers: &mut HeaderMap) -> Result<Stamp, Fault> {
+    async fn stamped(&self, headers: &mut HeaderMap) -> Result<CredentialVersion, Fault> {
         let fixed = self.fixed.stamp(self.keyring.as_ref(), &self.seen, headers, false).await?;
         let Some(source) = &self.source else {
-            return Ok(Stamp { fixed, token: None, keys: None });
+            return Ok(CredentialVersion { fixed, token: None, keys: None });
         };
         let token = self.tokens.get(|| Arc::clone(source).obtain(false)).await?;
         write(headers, AUTHORIZATION.as_str(), &format!("Bearer {}", token.text.expose()))?;
-        Ok(Stamp { fixed, token: Some(token.serial), keys: None })
+        Ok(CredentialVersion { fixed, token: Some(token.serial), keys: None })
     }
 
     /// Whether a refused request may be sent again: once after a 401 with a credential that is new, once after a 403 with a
@@ -190,8 +190,8 @@ impl Auth {
         &self,
         status: u16,
         headers: &HeaderMap,
-        used: Stamp,
-        cures: &mut Cures,
+        used: CredentialVersion,
+        cures: &mut AuthRetries,
     ) -> Result<bool, Fault> {
         // AWS says 403 to keys that have expired.
         if let (Some(mark), false) = (used.keys, std::mem::replace(&mut cures.rekeyed, true)) {
@@ -205,7 +205,7 @@ impl Auth {
         cured.map_err(|fault| self.scrub(fault))
     }
 
-    async fn renew(&self, used: Stamp) -> Result<bool, Fault> {
+    async fn renew(&self, used: CredentialVersion) -> Result<bool, Fault> {
         let mut nowhere = HeaderMap::new();
         let fixed = self.fixed.stamp(self.keyring.as_ref(), &self.seen, &mut nowhere, true).await?;
         let token = match (&self.source, used.token) {
@@ -218,7 +218,7 @@ impl Auth {
     }
 
     /// RFC 6750, section 3.1: `insufficient_scope`. A scope that is not granted leaves the refusal as it is.
-    async fn widen(&self, headers: &HeaderMap, used: Stamp) -> Result<bool, Fault> {
+    async fn widen(&self, headers: &HeaderMap, used: CredentialVersion) -> Result<bool, Fault> {
         let challenge = Challenge::of(headers);
         let (Some(source), Some(serial), Some(scope)) = (&self.source, used.token, challenge.scope) else {
             return Ok(false);

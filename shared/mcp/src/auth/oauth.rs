@@ -16,9 +16,9 @@ use super::client_auth::{self, Client};
 use super::discovery::{Place, canonical, discover};
 use super::fixed::{secret, setting};
 use super::keyring::{Keyring, SecretText};
-use super::outlet::{Outlet, Said, life};
+use super::outlet::{TokenHttpClient, TokenResponse, life};
 use super::scopes::Scopes;
-use super::seen::Seen;
+use super::seen::SecretScrubber;
 use super::token::Grant;
 
 /// Client credentials for one server.
@@ -26,7 +26,7 @@ use super::token::Grant;
 pub(crate) struct Oauth {
     of: ClientCredentials,
     server: Url,
-    outlet: Outlet,
+    outlet: TokenHttpClient,
     place: AsyncMutex<Option<Place>>,
     scopes: Scopes,
     /// Whether an authorization server that says nothing of it wants the secret in the body.
@@ -58,7 +58,7 @@ impl From<Fault> for Failure {
 }
 
 impl Oauth {
-    pub(crate) fn new(of: ClientCredentials, server: Url, outlet: Outlet) -> Self {
+    pub(crate) fn new(of: ClientCredentials, server: Url, outlet: TokenHttpClient) -> Self {
         Self {
             of,
             server,
@@ -73,7 +73,7 @@ impl Oauth {
     pub(crate) async fn obtain(
         &self,
         keyring: &dyn Keyring,
-        seen: &Seen,
+        seen: &SecretScrubber,
         mut fresh: bool,
     ) -> Result<Grant, Fault> {
         let mut other_way = false;
@@ -126,7 +126,7 @@ impl Oauth {
         Ok(known.insert(found).clone())
     }
 
-    async fn ask(&self, keyring: &dyn Keyring, seen: &Seen, fresh: bool) -> Result<Grant, Failure> {
+    async fn ask(&self, keyring: &dyn Keyring, seen: &SecretScrubber, fresh: bool) -> Result<Grant, Failure> {
         let place = Box::pin(self.place(fresh)).await?;
         let mut form = vec![("grant_type", "client_credentials".to_owned())];
         let first = if self.of.scopes.is_empty() { &place.scopes } else { &self.of.scopes };
@@ -187,7 +187,12 @@ impl Oauth {
     }
 }
 
-fn granted(said: &Said, token_url: &Url, scopes: u64, seen: &Seen) -> Result<Grant, Failure> {
+fn granted(
+    said: &TokenResponse,
+    token_url: &Url,
+    scopes: u64,
+    seen: &SecretScrubber,
+) -> Result<Grant, Failure> {
     let host = token_url.host_str().unwrap_or_default();
     let token = said.text("access_token").filter(|token| !token.is_empty() && said.status.is_success());
     let Some(token) = token else {

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::endpoint::without_secrets;
 use crate::network::{address_refused, detail_of};
-use crate::reach::Reach;
+use crate::reach::EgressPolicy;
 use crate::stream::read_body;
 use crate::words::{shorten, shorten_to};
 
@@ -30,21 +30,21 @@ const LIFE_LEAST: Duration = Duration::from_secs(1);
 
 /// The way to authorization servers.
 #[derive(Debug, Clone)]
-pub(crate) struct Outlet {
+pub(crate) struct TokenHttpClient {
     pub(crate) http: reqwest::Client,
-    pub(crate) reach: Arc<Reach>,
+    pub(crate) reach: Arc<EgressPolicy>,
 }
 
 /// An answer: its status, and its body if that is JSON.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct TokenResponse {
     pub(crate) status: StatusCode,
     pub(crate) body: Value,
 }
 
-impl Outlet {
+impl TokenHttpClient {
     /// Asks for a JSON document.
-    pub(crate) async fn document(&self, url: &Url) -> Result<Said, Fault> {
+    pub(crate) async fn document(&self, url: &Url) -> Result<TokenResponse, Fault> {
         self.reach.judge(url)?;
         let request = self.http.get(url.clone()).header(ACCEPT, "application/json").timeout(WITHIN);
         self.hear(url, request.send().await).await
@@ -63,13 +63,18 @@ impl Outlet {
     }
 
     /// Posts a body.
-    pub(crate) async fn post(&self, url: &Url, headers: HeaderMap, body: String) -> Result<Said, Fault> {
+    pub(crate) async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<TokenResponse, Fault> {
         self.reach.judge(url)?;
         let request = self.http.post(url.clone()).headers(headers).body(body).timeout(WITHIN);
         self.hear(url, request.send().await).await
     }
 
-    async fn hear(&self, url: &Url, sent: reqwest::Result<Response>) -> Result<Said, Fault> {
+    async fn hear(&self, url: &Url, sent: reqwest::Result<Response>) -> Result<TokenResponse, Fault> {
         let response = sent.map_err(|error| unheard(url, error))?;
         let status = response.status();
         if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
@@ -81,7 +86,7 @@ impl Outlet {
         }
         let body = read_body(response, MAX_BODY_BYTES).await;
         let body = body.map_err(|fault| pending(url, &fault.to_string()))?;
-        Ok(Said { status, body: members(&body) })
+        Ok(TokenResponse { status, body: members(&body) })
     }
 }
 
@@ -111,7 +116,7 @@ fn pending(url: &Url, why: &str) -> Fault {
     Fault::CredentialPending { detail: format!("{}: {why}", without_secrets(url)) }
 }
 
-impl Said {
+impl TokenResponse {
     /// A text member of the body.
     pub(crate) fn text(&self, member: &str) -> Option<&str> {
         self.body.get(member).and_then(Value::as_str)

@@ -26,15 +26,15 @@ struct Used {
 
 /// The secret texts that were used.
 #[derive(Default)]
-pub(crate) struct Seen(Mutex<Arc<Vec<Used>>>);
+pub(crate) struct SecretScrubber(Mutex<Arc<Vec<Used>>>);
 
-impl fmt::Debug for Seen {
+impl fmt::Debug for SecretScrubber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seen([redacted])")
+        f.write_str("SecretScrubber([redacted])")
     }
 }
 
-impl Seen {
+impl SecretScrubber {
     /// Remembers a secret.
     pub(crate) fn add(&self, text: &str) {
         self.remember(text, true);
@@ -140,18 +140,18 @@ mod tests {
 
     #[test]
     fn a_secret_is_scrubbed_as_it_is_as_json_writes_it_and_before_a_shorter_one_within_it() {
-        let seen = Seen::default();
+        let seen = SecretScrubber::default();
         seen.add("hunter");
         seen.add("hunter-\"two\"");
         let scrubbed = seen.scrub(r#"raw hunter-"two" json hunter-\"two\" short hunter"#.to_owned());
         assert_eq!(scrubbed, "raw [redacted] json [redacted] short [redacted]");
-        assert_eq!(format!("{seen:?}"), "Seen([redacted])");
+        assert_eq!(format!("{seen:?}"), "SecretScrubber([redacted])");
     }
 
     #[test]
     fn no_cut_leaves_a_part_of_a_secret_wherever_it_falls() {
         let secret = "Zq7-first line\nsecond/line+Zq7";
-        let seen = Seen::default();
+        let seen = SecretScrubber::default();
         seen.add(secret);
         for before in 250..320 {
             let words = seen.scrub(format!(
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_only_suspect_changes_no_result() {
-        let seen = Seen::default();
+        let seen = SecretScrubber::default();
         seen.suspect("platform");
         assert!(!seen.stands_in("the platform team"));
         assert_eq!(seen.scrub_certain("the platform team".to_owned()), "the platform team");
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn it_forgets_the_longest_unused_beyond_its_bound() {
-        let seen = Seen::default();
+        let seen = SecretScrubber::default();
         for n in 0..1000 {
             seen.add("used-all-the-time");
             seen.add(&format!("secret-{n}"));

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::fixed::{kept, setting, write};
 use super::keyring::{AwsKeys, Keyring, Unsigned};
-use super::seen::Seen;
+use super::seen::SecretScrubber;
 
 /// The signing of one server's requests.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Sigv4 {
     pub(super) async fn keys(
         &self,
         keyring: &dyn Keyring,
-        seen: &Seen,
+        seen: &SecretScrubber,
         fresh: bool,
     ) -> Result<(AwsKeys, u64), Fault> {
         let keys = match (&self.of.access_key_id, &self.of.secret_access_key) {

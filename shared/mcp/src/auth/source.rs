@@ -10,14 +10,14 @@ use toolfleet_core::fault::Fault;
 use super::cognito::Cognito;
 use super::keyring::Keyring;
 use super::oauth::Oauth;
-use super::seen::Seen;
+use super::seen::SecretScrubber;
 use super::token::Grant;
 
 /// What gives tokens, with all it needs.
 pub(crate) struct Source {
     pub(crate) kind: Kind,
     pub(crate) keyring: Arc<dyn Keyring>,
-    pub(crate) seen: Arc<Seen>,
+    pub(crate) seen: Arc<SecretScrubber>,
 }
 
 /// Who gives them.

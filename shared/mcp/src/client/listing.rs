@@ -13,12 +13,12 @@ use toolfleet_core::message::Operation;
 
 use super::{Refused, Shared, Taken, answer, out_of_time, timed_out};
 use crate::answer::{Answer, AnswerKind, invalid, kind_of};
-use crate::classify::Trouble;
+use crate::classify::RequestError;
 use crate::client::McpClient;
 use crate::endpoint::ToolCall;
 use crate::exchange::AskedPage;
 use crate::tools::{MAX_PAGES, MAX_TOOLS, Next};
-use crate::transport::Speech;
+use crate::transport::Connection;
 
 pub(super) const NEXT_CURSOR: &str = "nextCursor";
 
@@ -62,8 +62,8 @@ impl<'a> Members<'a> {
     }
 
     /// Where the list goes on; what is no cursor leads nowhere.
-    fn next_cursor(&self, speech: Speech<'_>) -> Option<String> {
-        match Next::of(self.get(NEXT_CURSOR)).in_speech(speech) {
+    fn next_cursor(&self, connection: Connection<'_>) -> Option<String> {
+        match Next::of(self.get(NEXT_CURSOR)).in_speech(connection) {
             Next::Cursor(cursor) => Some(cursor),
             Next::None | Next::Unusable => None,
         }
@@ -105,7 +105,7 @@ impl Shared {
         let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await?;
-            let trouble = match self.merged(call, tongue.speech(), cursor).await {
+            let trouble = match self.merged(call, tongue.connection(), cursor).await {
                 Ok(result) => return answer(result, tongue).await,
                 Err(trouble) if trouble.is_no_such_method() => {
                     return answer(empty(call.operation)?, tongue).await;
@@ -121,9 +121,9 @@ impl Shared {
     async fn merged(
         &self,
         call: &ToolCall<'_>,
-        speech: Speech<'_>,
+        connection: Connection<'_>,
         cursor: Option<&str>,
-    ) -> Result<Box<RawValue>, Trouble> {
+    ) -> Result<Box<RawValue>, RequestError> {
         let member = member_of(call.operation);
         let page = |cursor: Option<String>| async move {
             let asked = AskedPage {
@@ -132,14 +132,14 @@ impl Shared {
                 traceparent: call.traceparent,
                 tracestate: call.tracestate,
             };
-            self.exchange.list(call.endpoint, speech, asked).await
+            self.exchange.list(call.endpoint, connection, asked).await
         };
         let first = page(cursor.map(str::to_owned)).await?;
         if cursor.is_some() || kind_of(&first)? != AnswerKind::Complete {
             return Ok(first);
         }
         let members = Members::of(&first)?;
-        let Some(mut next) = members.next_cursor(speech) else {
+        let Some(mut next) = members.next_cursor(connection) else {
             return Ok(first);
         };
         let (entries, bytes) = (members.entries(member)?.len(), first.get().len());
@@ -161,7 +161,7 @@ impl Shared {
             seen.push(next);
             let members = Members::of(&further)?;
             merged.entries = merged.entries.saturating_add(members.entries(member)?.len());
-            let after = members.next_cursor(speech);
+            let after = members.next_cursor(connection);
             merged.further.push(further);
             match after {
                 None => return Ok(merged.written(member, None)?),

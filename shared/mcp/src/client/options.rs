@@ -8,8 +8,8 @@ use std::time::Duration;
 use url::Url;
 
 use crate::connect::Proxies;
-use crate::reach::Reach;
-use crate::register::SessionRegister;
+use crate::reach::EgressPolicy;
+use crate::register::SessionStore;
 
 /// How the client behaves.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct ClientOptions {
     /// How long an unused connection is kept. Node and uvicorn drop theirs after 5 s; a request sent into that is lost.
     pub pool_idle_timeout: Duration,
     /// Where requests may go: public addresses over https unless told otherwise.
-    pub reach: Reach,
+    pub reach: EgressPolicy,
     /// Through which proxies requests go.
     pub proxies: Proxies,
     /// Certificate authorities that are trusted beside the system's, as PEM.
@@ -43,7 +43,7 @@ pub struct ClientOptions {
     /// How long a program may take from its start to its first answer: some are downloaded first.
     pub child_start: Duration,
     /// Where several clients share the sessions of their conversations; without it each client has its own.
-    pub register: Option<Arc<dyn SessionRegister>>,
+    pub register: Option<Arc<dyn SessionStore>>,
 }
 
 impl Default for ClientOptions {
@@ -52,7 +52,7 @@ impl Default for ClientOptions {
             max_body_bytes: 16 * 1024 * 1024,
             connect_timeout: Duration::from_secs(10),
             pool_idle_timeout: Duration::from_secs(4),
-            reach: Reach::public(),
+            reach: EgressPolicy::public(),
             proxies: Proxies::default(),
             extra_roots: None,
             cognito_endpoint: None,

@@ -7,10 +7,10 @@
 use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 
-use super::{Shared, Tongue};
-use crate::classify::{Refusal, Trouble, before_call};
+use super::{Negotiated, Shared};
+use crate::classify::{Refusal, RequestError, before_call};
 use crate::endpoint::Endpoint;
-use crate::era::Era;
+use crate::era::ProtocolRevision;
 use crate::exchange::{Liveness, era_among};
 use crate::session::Session;
 use crate::wire::{HEADER_MISMATCH, VERSION_UNSUPPORTED};
@@ -28,7 +28,7 @@ pub(super) struct Taken {
 pub(super) struct Refused<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) conversation: Option<&'a str>,
-    pub(super) tongue: &'a Tongue,
+    pub(super) tongue: &'a Negotiated,
     /// When its call began.
     pub(super) begun: Instant,
     /// It runs no tool, or one that is safe to repeat.
@@ -40,22 +40,22 @@ impl Shared {
     pub(super) async fn remedy(
         &self,
         refused: Refused<'_>,
-        mut trouble: Trouble,
+        mut error: RequestError,
         taken: &mut Taken,
     ) -> Result<(), Fault> {
-        let Some(refusal) = trouble.refusal.take() else {
-            return Err(trouble.fault);
+        let Some(refusal) = error.refusal.take() else {
+            return Err(error.fault);
         };
         let cured = match refused.tongue {
-            Tongue::Legacy(session) => self.cure_legacy(refused, session, &refusal, taken).await?,
-            Tongue::Modern => self.cure_modern(refused, &refusal, taken).await?,
+            Negotiated::Legacy(session) => self.cure_legacy(refused, session, &refusal, taken).await?,
+            Negotiated::Modern => self.cure_modern(refused, &refusal, taken).await?,
             // Whatever it answers, it is up and greeted.
-            Tongue::Child(_) => false,
+            Negotiated::Child(_) => false,
         };
-        if cured && (refused.repeatable || trouble.proves_nothing_ran()) {
+        if cured && (refused.repeatable || error.proves_nothing_ran()) {
             return Ok(());
         }
-        Err(trouble.fault)
+        Err(error.fault)
     }
 
     /// Drops a session that has died, and learns the version of a server that refuses the one it was spoken to in.
@@ -71,7 +71,7 @@ impl Shared {
             if std::mem::replace(&mut taken.era, true) {
                 return Ok(false);
             }
-            era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)?;
+            era_among(refusal.supported.clone()).map_err(|error| error.fault)?;
             self.sessions.forget(endpoint, conversation, session.serial).await;
             self.eras.forget(endpoint).await;
             return Ok(true);
@@ -99,19 +99,18 @@ impl Shared {
             Some(VERSION_UNSUPPORTED) if !taken.era => {
                 taken.era = true;
                 // It refuses what we speak, so only an older version that it names can help.
-                match era_among(refusal.supported.clone()).map_err(|trouble| trouble.fault)? {
-                    Era::Legacy if !refusal.supported.is_empty() => {
-                        self.eras.set(endpoint, Era::Legacy).await;
+                match era_among(refusal.supported.clone()).map_err(|error| error.fault)? {
+                    ProtocolRevision::Legacy if !refusal.supported.is_empty() => {
+                        self.eras.set(endpoint, ProtocolRevision::Legacy).await;
                         Ok(true)
                     }
-                    Era::Legacy | Era::Modern => Ok(false),
+                    ProtocolRevision::Legacy | ProtocolRevision::Modern => Ok(false),
                 }
             }
             Some(HEADER_MISMATCH) if !taken.headers => {
                 taken.headers = true;
-                let list = Box::pin(self.pages(endpoint, refused.tongue.speech())).await;
-                let list =
-                    list.map_err(|trouble| before_call(trouble.fault, "listing the server's tools"))?;
+                let list = Box::pin(self.pages(endpoint, refused.tongue.connection())).await;
+                let list = list.map_err(|error| before_call(error.fault, "listing the server's tools"))?;
                 self.usable(endpoint, list).await?;
                 Ok(true)
             }
@@ -119,7 +118,7 @@ impl Shared {
                 taken.era = true;
                 self.eras.forget(endpoint).await;
                 let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
-                Ok(matches!(era, Ok(Era::Legacy)))
+                Ok(matches!(era, Ok(ProtocolRevision::Legacy)))
             }
             Some(_) | None => Ok(false),
         }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
 
-use super::{McpClient, Refused, Shared, Taken, Tongue, answered};
+use super::{McpClient, Negotiated, Refused, Shared, Taken, answered};
 use crate::answer::{Answer, invalid, kind_of, result_without_echo};
 use crate::endpoint::Endpoint;
 use crate::frame::{error_of, text_in};
@@ -138,7 +138,7 @@ fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
 async fn state_beside(
     result: Box<RawValue>,
     question: &TaskQuestion<'_>,
-    tongue: Tongue,
+    tongue: Negotiated,
 ) -> Result<TaskState, Fault> {
     if result.get().len() < LARGE_BYTES {
         return state_in(result, question, tongue);
@@ -173,7 +173,11 @@ pub(crate) fn asking_task(result: &RawValue) -> Option<String> {
     told.id().filter(|id| asks && !id.is_empty()).map(Cow::into_owned)
 }
 
-fn state_in(result: Box<RawValue>, question: &TaskQuestion<'_>, tongue: Tongue) -> Result<TaskState, Fault> {
+fn state_in(
+    result: Box<RawValue>,
+    question: &TaskQuestion<'_>,
+    tongue: Negotiated,
+) -> Result<TaskState, Fault> {
     let TaskQuestion { endpoint, task: asked, .. } = *question;
     let result = result_without_echo(result, endpoint);
     let told = Told::read(&result)?;
@@ -248,11 +252,11 @@ impl Shared {
         method: &'static str,
         question: &TaskQuestion<'_>,
         input_responses: Option<&RawValue>,
-    ) -> Result<(Box<RawValue>, Tongue), Fault> {
+    ) -> Result<(Box<RawValue>, Negotiated), Fault> {
         let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
         loop {
             let tongue = self.tongue(question.endpoint, question.conversation).await?;
-            let asked = self.exchange.of_task(method, question, input_responses, tongue.speech());
+            let asked = self.exchange.of_task(method, question, input_responses, tongue.connection());
             let trouble = match asked.await {
                 Ok(result) => return Ok((result, tongue)),
                 Err(trouble) => trouble,
@@ -308,7 +312,7 @@ mod tests {
             tracestate: None,
             deadline: Instant::now(),
         };
-        let read = |text: &str| state_in(raw(text), &question, Tongue::Modern);
+        let read = |text: &str| state_in(raw(text), &question, Negotiated::Modern);
         let Ok(TaskState::Completed(done)) =
             read(r#"{"taskId":"t","status":"completed","result": {"content":[ ],"isError":true} }"#)
         else {

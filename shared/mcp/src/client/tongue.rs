@@ -7,11 +7,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 
-use super::{Shared, Tongue};
-use crate::classify::{Trouble, before_call};
+use super::{Negotiated, Shared};
+use crate::classify::{RequestError, before_call};
 use crate::endpoint::Endpoint;
-use crate::era::Era;
-use crate::register::{OpenSession, RegisterAway};
+use crate::era::ProtocolRevision;
+use crate::register::{OpenSession, SessionStoreUnavailable};
 use crate::session::Session;
 use crate::wire::{METHOD_NOT_FOUND, MODERN, VERSION_UNSUPPORTED};
 
@@ -21,34 +21,34 @@ impl Shared {
         &self,
         endpoint: &Endpoint,
         conversation: Option<&str>,
-    ) -> Result<Tongue, Fault> {
+    ) -> Result<Negotiated, Fault> {
         if let Some(program) = &endpoint.program {
-            return self.children.lease(endpoint, program, conversation).await.map(Tongue::Child);
+            return self.children.lease(endpoint, program, conversation).await.map(Negotiated::Child);
         }
         let asking = "asking the server which protocol it speaks";
         let mut turned = false;
         loop {
             let era = self.eras.learn(endpoint, || self.exchange.discover(endpoint)).await;
-            match era.map_err(|trouble| before_call(trouble.fault, asking))? {
-                Era::Modern => return Ok(Tongue::Modern),
-                Era::Legacy => {}
+            match era.map_err(|error| before_call(error.fault, asking))? {
+                ProtocolRevision::Modern => return Ok(Negotiated::Modern),
+                ProtocolRevision::Legacy => {}
             }
             let open = |lost| Box::pin(self.open(endpoint, conversation, lost));
             let opening = self.sessions.get(endpoint, conversation, open).await;
-            let trouble = match opening {
-                Ok(session) => return Ok(Tongue::Legacy(session)),
-                Err(trouble) => trouble,
+            let error = match opening {
+                Ok(session) => return Ok(Negotiated::Legacy(session)),
+                Err(error) => error,
             };
-            let modern = speaks_modern_after_all(&trouble);
+            let modern = speaks_modern_after_all(&error);
             if modern && !turned {
                 turned = true;
-                self.eras.set(endpoint, Era::Modern).await;
+                self.eras.set(endpoint, ProtocolRevision::Modern).await;
                 continue;
             }
             // The server may have been assumed to be of this generation, or is another one now.
             self.eras.forget(endpoint).await;
             let transport = &self.exchange.transport;
-            let fault = Box::pin(self.wrong_addresses.told_apart(transport, endpoint, trouble)).await;
+            let fault = Box::pin(self.wrong_addresses.told_apart(transport, endpoint, error)).await;
             return Err(before_call(fault, "opening a session"));
         }
     }
@@ -59,11 +59,13 @@ impl Shared {
         endpoint: &Endpoint,
         conversation: Option<&str>,
         lost: Option<Arc<str>>,
-    ) -> Result<Session, Trouble> {
+    ) -> Result<Session, RequestError> {
         let (Some(register), Some(conversation)) = (&self.register, conversation) else {
             return self.exchange.open(endpoint).await;
         };
-        let away = |away: RegisterAway| Trouble::from(Fault::RegisterAway { detail: away.to_string() });
+        let away = |away: SessionStoreUnavailable| {
+            RequestError::from(Fault::SessionStoreUnavailable { detail: away.to_string() })
+        };
         let found = register.find(endpoint, conversation).await.map_err(away)?;
         let mut lost = lost.map(|id| id.to_string());
         if let Some(found) = found.filter(|found| Some(&found.id) != lost.as_ref()) {
@@ -91,8 +93,8 @@ impl Shared {
 }
 
 /// `initialize` refused by a server that has no such method, or names 2026-07-28.
-fn speaks_modern_after_all(trouble: &Trouble) -> bool {
-    trouble.refusal.as_ref().is_some_and(|refusal| match refusal.code {
+fn speaks_modern_after_all(error: &RequestError) -> bool {
+    error.refusal.as_ref().is_some_and(|refusal| match refusal.code {
         Some(VERSION_UNSUPPORTED) => refusal.supported.iter().any(|version| version == MODERN),
         Some(METHOD_NOT_FOUND) => true,
         Some(_) | None => false,

@@ -11,13 +11,13 @@ use toolfleet_core::message::Operation;
 
 use super::remedy::{Refused, Taken};
 use super::{Shared, out_of_time};
-use crate::classify::{Trouble, before_call};
+use crate::classify::{RequestError, before_call};
 use crate::client::McpClient;
 use crate::endpoint::Endpoint;
 use crate::exchange::AskedPage;
 use crate::heavy::{LARGE_BYTES, beside};
 use crate::tools::{Freshness, MAX_PAGES, MAX_TOOLS, Next, Page, RemoteTool, ToolList, page, sifted};
-use crate::transport::Speech;
+use crate::transport::Connection;
 
 /// How long further pages are asked for.
 const FURTHER_WITHIN: Duration = Duration::from_secs(5);
@@ -54,17 +54,17 @@ impl Shared {
         let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
         loop {
             let tongue = self.tongue(endpoint, conversation).await?;
-            let trouble = match self.pages(endpoint, tongue.speech()).await {
+            let error = match self.pages(endpoint, tongue.connection()).await {
                 Ok(list) => return self.usable(endpoint, list).await,
                 // A server of resources or prompts alone.
-                Err(trouble) if trouble.is_no_such_method() => {
+                Err(error) if error.is_no_such_method() => {
                     let freshness = Freshness { for_ms: None, public: false };
                     return Ok(ToolList { tools: Vec::new(), freshness, whole: true });
                 }
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
             let refused = Refused { endpoint, conversation, tongue: &tongue, begun, repeatable: true };
-            let remedied = self.remedy(refused, trouble, &mut taken).await;
+            let remedied = self.remedy(refused, error, &mut taken).await;
             remedied.map_err(|fault| before_call(fault, "listing the server's tools"))?;
         }
     }
@@ -86,7 +86,11 @@ impl Shared {
         Ok(ToolList { tools, freshness, whole })
     }
 
-    pub(super) async fn pages(&self, endpoint: &Endpoint, speech: Speech<'_>) -> Result<ToolList, Trouble> {
+    pub(super) async fn pages(
+        &self,
+        endpoint: &Endpoint,
+        connection: Connection<'_>,
+    ) -> Result<ToolList, RequestError> {
         let mut tools = Vec::new();
         let mut freshness: Option<Freshness> = None;
         let mut cursors: Vec<String> = Vec::new();
@@ -99,7 +103,7 @@ impl Shared {
                 traceparent: None,
                 tracestate: None,
             };
-            let asked = self.exchange.list(endpoint, speech, asked);
+            let asked = self.exchange.list(endpoint, connection, asked);
             let result = if cursors.is_empty() {
                 asked.await?
             } else {
@@ -122,7 +126,7 @@ impl Shared {
             tools.extend(more);
             let fresh = freshness.map_or(fresh, |so_far: Freshness| so_far.and(fresh));
             freshness = Some(fresh);
-            let cursor = match next.in_speech(speech) {
+            let cursor = match next.in_speech(connection) {
                 Next::None => return Ok(ToolList { tools, freshness: fresh, whole: true }),
                 Next::Unusable => break "its cursor is no text",
                 Next::Cursor(cursor) => cursor,

@@ -19,7 +19,7 @@ use toolfleet_core::ids::ServerId;
 use super::Program;
 use super::pool::Key;
 use super::stderr::Tail;
-use crate::classify::Trouble;
+use crate::classify::RequestError;
 use crate::transport::Sent;
 use crate::wire::{MODERN, cancelled};
 
@@ -32,7 +32,7 @@ const MAX_GIVEN_UP: usize = 4096;
 
 /// Which protocol a child speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Greeting {
+pub(crate) enum Handshake {
     Modern,
     Legacy(&'static str),
 }
@@ -52,7 +52,7 @@ pub(super) struct Outgoing {
     pub(super) of: Option<u64>,
 }
 
-type Answered = Result<Box<RawValue>, Trouble>;
+type Answered = Result<Box<RawValue>, RequestError>;
 
 #[derive(Debug)]
 struct Waiter {
@@ -80,7 +80,7 @@ pub(crate) struct Child {
     pub(super) serial: u64,
     pub(super) program: Arc<Program>,
     pub(super) born: Instant,
-    pub(super) greeting: OnceLock<Greeting>,
+    pub(super) handshake: OnceLock<Handshake>,
     /// It has ended or is to end.
     pub(super) quit: CancellationToken,
     /// Nothing of it is left.
@@ -120,7 +120,7 @@ impl Child {
             serial,
             program,
             born: Instant::now(),
-            greeting: OnceLock::new(),
+            handshake: OnceLock::new(),
             quit: CancellationToken::new(),
             gone: CancellationToken::new(),
             turned: tokio::sync::Notify::new(),
@@ -137,14 +137,14 @@ impl Child {
 
     /// Whether it speaks 2026-07-28.
     pub(crate) fn is_modern(&self) -> bool {
-        self.greeting.get() == Some(&Greeting::Modern)
+        self.handshake.get() == Some(&Handshake::Modern)
     }
 
     /// The protocol version it speaks.
     pub(crate) fn version(&self) -> &'static str {
-        match self.greeting.get() {
-            Some(Greeting::Legacy(version)) => version,
-            Some(Greeting::Modern) | None => MODERN,
+        match self.handshake.get() {
+            Some(Handshake::Legacy(version)) => version,
+            Some(Handshake::Modern) | None => MODERN,
         }
     }
 
@@ -313,7 +313,7 @@ impl Child {
 
     /// Remembers a line of its stderr, and of whose request it may tell.
     pub(super) fn remember_line(&self, line: String) {
-        let of = if self.greeting.get().is_none() { None } else { Some(self.only_waiter()) };
+        let of = if self.handshake.get().is_none() { None } else { Some(self.only_waiter()) };
         self.stderr().push(line, of);
     }
 
@@ -352,7 +352,7 @@ impl Drop for Asking<'_> {
         }
         drop(table);
         // The specification forbids to withdraw what opens a session.
-        if self.child.greeting.get().is_some() {
+        if self.child.handshake.get().is_some() {
             self.child.tell(cancelled(self.id));
         }
     }
@@ -400,7 +400,7 @@ pub(super) fn with_words(mut fault: Fault, words: &str) -> Fault {
     fault
 }
 
-fn gone() -> Trouble {
+fn gone() -> RequestError {
     Fault::AnswerLost { detail: "the program is gone".to_owned() }.into()
 }
 

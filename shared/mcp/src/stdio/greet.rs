@@ -15,10 +15,10 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 use toolfleet_core::fault::Fault;
 
-use super::child::{Child, Greeting};
+use super::child::{Child, Handshake};
 use crate::answer::invalid;
-use crate::classify::Trouble;
-use crate::era::Era;
+use crate::classify::RequestError;
+use crate::era::ProtocolRevision;
 use crate::exchange::{Discovered, Initialized, era_among, era_despite};
 use crate::transport::Sent;
 use crate::wire::{ClientInfo, LEGACY, Meta, PageParams, initialize, initialized, request};
@@ -44,16 +44,20 @@ impl Greeter {
     }
 
     /// Greets a child of which it may be known what it speaks.
-    pub(super) async fn greet(&self, child: &Child, known: Option<Era>) -> Result<Greeting, Trouble> {
-        if known == Some(Era::Legacy) {
+    pub(super) async fn greet(
+        &self,
+        child: &Child,
+        known: Option<ProtocolRevision>,
+    ) -> Result<Handshake, RequestError> {
+        if known == Some(ProtocolRevision::Legacy) {
             return self.initialize_first(child).await;
         }
         let discover = self.discover(child);
         tokio::pin!(discover);
         if let Ok(found) = timeout(PATIENCE, &mut discover).await {
             return match found? {
-                Era::Modern => Ok(Greeting::Modern),
-                Era::Legacy => {
+                ProtocolRevision::Modern => Ok(Handshake::Modern),
+                ProtocolRevision::Legacy => {
                     timeout(SPOILT_AFTER, self.initialize(child)).await.unwrap_or_else(|_| Err(mute()))
                 }
             };
@@ -63,47 +67,47 @@ impl Greeter {
         tokio::select! {
             biased;
             found = &mut discover => match found? {
-                Era::Modern => Ok(Greeting::Modern),
-                Era::Legacy => session.await,
+                ProtocolRevision::Modern => Ok(Handshake::Modern),
+                ProtocolRevision::Legacy => session.await,
             },
             opened = &mut session => opened,
         }
     }
 
     /// A child that refuses it may speak 2026-07-28 alone.
-    async fn initialize_first(&self, child: &Child) -> Result<Greeting, Trouble> {
+    async fn initialize_first(&self, child: &Child) -> Result<Handshake, RequestError> {
         let refused = match self.initialize(child).await {
             Err(trouble) if trouble.refusal.is_some() => trouble,
             greeted => return greeted,
         };
         match self.discover(child).await {
-            Ok(Era::Modern) => Ok(Greeting::Modern),
-            Ok(Era::Legacy) | Err(_) => Err(refused),
+            Ok(ProtocolRevision::Modern) => Ok(Handshake::Modern),
+            Ok(ProtocolRevision::Legacy) | Err(_) => Err(refused),
         }
     }
 
-    async fn discover(&self, child: &Child) -> Result<Era, Trouble> {
+    async fn discover(&self, child: &Child) -> Result<ProtocolRevision, RequestError> {
         let id = self.id();
         let params = PageParams { cursor: None, meta: Meta::modern_of_program(&self.info) };
         match child.ask(id, request(id, "server/discover", params), &Sent::default(), &|_| ()).await {
             Ok(result) => match serde_json::from_str::<Discovered>(result.get()) {
                 Ok(found) => era_among(found.supported_versions),
-                Err(_) => Ok(Era::Legacy),
+                Err(_) => Ok(ProtocolRevision::Legacy),
             },
             Err(trouble) => era_despite(trouble),
         }
     }
 
-    async fn initialize(&self, child: &Child) -> Result<Greeting, Trouble> {
+    async fn initialize(&self, child: &Child) -> Result<Handshake, RequestError> {
         let id = self.id();
         let result = child.ask(id, initialize(id, &self.info), &Sent::default(), &|_| ()).await?;
         let version = version_in(&result)?;
         child.tell(initialized());
-        Ok(Greeting::Legacy(version))
+        Ok(Handshake::Legacy(version))
     }
 }
 
-fn mute() -> Trouble {
+fn mute() -> RequestError {
     let detail = format!("it did not answer `initialize` within {} s", SPOILT_AFTER.as_secs());
     Fault::AnswerLost { detail }.into()
 }

@@ -11,7 +11,7 @@ use toolfleet_core::fault::Fault;
 use super::child::{Child, Notice};
 use super::lines::Unfinished;
 use crate::beginning::Beginning;
-use crate::classify::Trouble;
+use crate::classify::RequestError;
 use crate::frame::{Frame, Heard, messages_in, number_in, readable};
 use crate::wire::reply;
 use crate::words::shorten;
@@ -88,7 +88,7 @@ impl Child {
     fn take_answer(&self, id: u64, frame: Frame<'_>, message: &str) {
         let answer = match frame.seen_by(id) {
             Heard::Result(result) => Ok(result.to_owned()),
-            Heard::Error(error) => Err(Trouble::of_rpc(error)),
+            Heard::Error(error) => Err(RequestError::of_rpc(error)),
             Heard::Nonsense(detail) => Err(Fault::InvalidAnswer { detail: self.scrubbed(detail) }.into()),
             Heard::Foreign(_) | Heard::Request { .. } | Heard::Notification { .. } => {
                 return self.stray(message);

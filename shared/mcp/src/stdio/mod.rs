@@ -33,10 +33,10 @@ pub use program::Program;
 
 use child::Notice;
 
-use crate::classify::Trouble;
+use crate::classify::RequestError;
 use crate::notes::note;
 use crate::stream::Waiting;
-use crate::transport::{Post, Sent, Speech, Transport};
+use crate::transport::{Connection, Post, Sent, Transport};
 
 impl Transport {
     /// One request and its answer, over HTTP or with a child.
@@ -45,8 +45,8 @@ impl Transport {
         post: &Post<'_>,
         waiting: &Waiting<'_>,
         sent: &Sent,
-    ) -> Result<Box<RawValue>, Trouble> {
-        if let Speech::Child(child) = post.speech {
+    ) -> Result<Box<RawValue>, RequestError> {
+        if let Connection::Child(child) = post.connection {
             let tell = |notice: Notice| {
                 let Some(hear) = waiting.on_note else { return };
                 if let Some(note) = note(&notice.method, &notice.params, waiting.id, waiting.endpoint) {

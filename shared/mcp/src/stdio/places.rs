@@ -93,7 +93,7 @@ impl Children {
     fn least_missed(&self, server: &ServerId) -> Option<Arc<Child>> {
         let has = self.by_tenant(server);
         let all = lock(&self.all);
-        let unused = all.values().filter(|child| child.server == *server && child.greeting.get().is_some());
+        let unused = all.values().filter(|child| child.server == *server && child.handshake.get().is_some());
         let unused = unused.filter_map(|child| Some((child.idle_since()?, child)));
         let rank = |since, child: &Child| (has.get(&child.key.tenant).copied(), Reverse(since));
         unused.max_by_key(|(since, child)| rank(*since, child)).map(|(_, child)| Arc::clone(child))

@@ -23,7 +23,7 @@ use super::restarts::Restarts;
 use super::start::{NotUp, Wanted};
 use super::supervise::STOP_WITHIN;
 use crate::endpoint::Endpoint;
-use crate::era::Era;
+use crate::era::ProtocolRevision;
 
 /// How long a call waits for a program that is to be started again, rather than to say that it is away.
 const SHORT_PAUSE: Duration = Duration::from_secs(2);
@@ -93,7 +93,7 @@ pub(super) struct OfServer {
     /// By tenant: a program that ends over one tenant's data may run well for another.
     restarts: Mutex<HashMap<Option<Tenant>, Restarts>>,
     /// What it speaks, of the program with that mark.
-    era: Mutex<Option<(u64, Era)>>,
+    era: Mutex<Option<(u64, ProtocolRevision)>>,
 }
 
 /// All children of a client.
@@ -242,7 +242,7 @@ impl Pool {
             return String::new();
         };
         let words = child.said_to(child.only_waiter());
-        if child.greeting.get().is_some() {
+        if child.handshake.get().is_some() {
             return words;
         }
         let starting = format!(
@@ -334,7 +334,7 @@ impl Children {
         let mut started = self.start_placed(of, &wanted).await;
         if started.as_ref().is_err_and(|not_up| not_up.may_be_legacy) {
             // Some older programs end, or are of no use any more, when they are asked for what they do not know.
-            wanted.known = Some(Era::Legacy);
+            wanted.known = Some(ProtocolRevision::Legacy);
             started = self.start_placed(of, &wanted).await;
         }
         *lock(&of.era) = started.as_ref().ok().and_then(|child| Self::era_of(child)).map(|era| (mark, era));
@@ -374,7 +374,7 @@ impl Children {
         lock(&self.all).remove(&child.serial);
         self.forget(key, child.serial);
         let of = self.of_server(&key.server);
-        if child.greeting.get().is_some() {
+        if child.handshake.get().is_some() {
             let early = by_itself && child.born.elapsed() < PROBATION;
             if early {
                 // What it wrote last may be of one caller's call, and all of the tenant are told this.

@@ -16,7 +16,7 @@ use toolfleet_core::fault::Fault;
 
 use super::command::why_not;
 use super::launch::command_of;
-use crate::auth::{Keyring, Seen, kept, without_echo};
+use crate::auth::{Keyring, SecretScrubber, kept, without_echo};
 
 /// What a child inherits. Programs need them to find themselves, their caches and their language; none is a credential.
 const INHERITED: [&str; 12] = [
@@ -41,7 +41,7 @@ pub struct Program {
     cwd: Option<PathBuf>,
     env: Vec<(String, Template)>,
     keyring: Option<Arc<dyn Keyring>>,
-    seen: Seen,
+    seen: SecretScrubber,
     start_within: Option<Duration>,
     keeps_nothing: bool,
 }
@@ -84,7 +84,7 @@ impl Program {
             cwd,
             env: env.into_iter().collect(),
             keyring,
-            seen: Seen::default(),
+            seen: SecretScrubber::default(),
             start_within: None,
             keeps_nothing: false,
         }

@@ -15,7 +15,7 @@ const BUSY: u32 = 4;
 /// The most children that the conversations of one tenant share.
 const MOST: usize = 8;
 
-enum Standing {
+enum SharedProgramState {
     Up { holders: u32 },
     Starting,
     Absent,
@@ -29,18 +29,18 @@ impl Children {
         let standing: Vec<_> =
             (0..most).map(|number| (number, self.standing_of(&numbered(number), ready.mark))).collect();
         let up = standing.iter().filter_map(|(number, standing)| match standing {
-            Standing::Up { holders } => Some((*holders, *number)),
-            Standing::Starting | Standing::Absent => None,
+            SharedProgramState::Up { holders } => Some((*holders, *number)),
+            SharedProgramState::Starting | SharedProgramState::Absent => None,
         });
         let first_free = up.clone().find(|(holders, _)| *holders < BUSY);
         if let Some((_, number)) = first_free {
             return number;
         }
-        let first = |wanted: fn(&Standing) -> bool| {
+        let first = |wanted: fn(&SharedProgramState) -> bool| {
             standing.iter().find(|(_, standing)| wanted(standing)).map(|(number, _)| *number)
         };
-        let starting = first(|standing| matches!(standing, Standing::Starting));
-        let absent = first(|standing| matches!(standing, Standing::Absent));
+        let starting = first(|standing| matches!(standing, SharedProgramState::Starting));
+        let absent = first(|standing| matches!(standing, SharedProgramState::Absent));
         match (up.min(), starting, absent) {
             (Some((_, number)), None, Some(another)) => {
                 self.begin_beside(&numbered(another), program, ready);
@@ -51,14 +51,14 @@ impl Children {
         }
     }
 
-    fn standing_of(&self, key: &Key, mark: u64) -> Standing {
+    fn standing_of(&self, key: &Key, mark: u64) -> SharedProgramState {
         let slots = lock(&self.slots);
         match slots.get(key).filter(|slot| slot.mark == mark).map(|slot| slot.phase.borrow().clone()) {
-            Some(Phase::Up(child)) => {
-                child.holders().map_or(Standing::Absent, |holders| Standing::Up { holders })
-            }
-            Some(Phase::Starting) => Standing::Starting,
-            Some(Phase::Failed(_)) | None => Standing::Absent,
+            Some(Phase::Up(child)) => child
+                .holders()
+                .map_or(SharedProgramState::Absent, |holders| SharedProgramState::Up { holders }),
+            Some(Phase::Starting) => SharedProgramState::Starting,
+            Some(Phase::Failed(_)) | None => SharedProgramState::Absent,
         }
     }
 

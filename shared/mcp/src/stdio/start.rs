@@ -1,4 +1,4 @@
-//! Owns the start of a child: process, pipes, greeting, supervisor.
+//! Owns the start of a child: process, pipes, handshake, supervisor.
 //!
 //! **Invariant:** a start that fails leaves no process; that it failed is known before any tool was called.
 
@@ -12,14 +12,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use toolfleet_core::fault::{Fault, NotSentCause};
 
-use super::child::{Child, Greeting, Lease, with_words};
+use super::child::{Child, Handshake, Lease, with_words};
 use super::pool::{Children, Key};
 use super::program::{Program, Ready};
 use super::{pipes, supervise};
 use crate::classify::before_call;
-use crate::era::Era;
+use crate::era::ProtocolRevision;
 
-/// How long what a program wrote on stderr before it refused its greeting may take to arrive.
+/// How long what a program wrote on stderr before it refused its handshake may take to arrive.
 const WORDS_WITHIN: Duration = Duration::from_millis(100);
 
 /// What is to be started, and for whom.
@@ -27,7 +27,7 @@ pub(super) struct Wanted {
     pub(super) key: Key,
     pub(super) program: Arc<Program>,
     pub(super) ready: Ready,
-    pub(super) known: Option<Era>,
+    pub(super) known: Option<ProtocolRevision>,
 }
 
 /// A start that failed.
@@ -50,13 +50,13 @@ impl Children {
         let may_be_legacy = wanted.known.is_none();
         let within = wanted.program.start_within(self.limits.start_within);
         match timeout(within, self.greeter.greet(&child, wanted.known)).await {
-            Ok(Ok(greeting)) => {
-                let _first = child.greeting.set(greeting);
+            Ok(Ok(handshake)) => {
+                let _first = child.handshake.set(handshake);
                 tracing::info!(server = %child.server, child = child.serial, version = child.version(), "a program is up");
                 Ok(child)
             }
             Ok(Err(trouble)) => {
-                let mut fault = before_call(trouble.fault, "greeting the program");
+                let mut fault = before_call(trouble.fault, "handshake the program");
                 if !child.quit.is_cancelled() {
                     let _ended = timeout(WORDS_WITHIN, child.quit.cancelled()).await;
                     fault = with_words(fault, &child.said_to(None));
@@ -75,10 +75,10 @@ impl Children {
     }
 
     /// What it speaks, once it is up.
-    pub(super) fn era_of(child: &Child) -> Option<Era> {
-        child.greeting.get().map(|greeting| match greeting {
-            Greeting::Modern => Era::Modern,
-            Greeting::Legacy(_) => Era::Legacy,
+    pub(super) fn era_of(child: &Child) -> Option<ProtocolRevision> {
+        child.handshake.get().map(|handshake| match handshake {
+            Handshake::Modern => ProtocolRevision::Modern,
+            Handshake::Legacy(_) => ProtocolRevision::Legacy,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Keeps the last lines that a program wrote on stderr, and decides who may read them.
 //!
-//! A program that several conversations share may write one caller's data there. Lines from before its greeting are its own; a later
+//! A program that several conversations share may write one caller's data there. Lines from before its handshake are its own; a later
 //! line is shown to the caller whose request was the only one under way when it came. A program of one conversation shows all of them.
 //!
 //! **Invariant:** no more than [`KEPT`] lines are kept, each as short and as clean as `words` makes it.
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// Lines that are kept.
 const KEPT: usize = 5;
 
-/// Whose request a line may tell of: nobody's, because it came before the greeting; or that of the one who was waiting, if it was one.
+/// Whose request a line may tell of: nobody's, because it came before the handshake; or that of the one who was waiting, if it was one.
 type Of = Option<Option<u64>>;
 
 /// The last lines.

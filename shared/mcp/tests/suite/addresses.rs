@@ -1,12 +1,12 @@
 //! Owns the tests of addresses: what may not be called is not, whatever way leads there.
 
 use toolfleet_core::fault::{Blame, Fault, RetryClass};
-use toolfleet_mcp::{ClientOptions, McpClient, Proxies, Reach, ToolCall};
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient, Proxies, ToolCall};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;
 
-async fn refused(reach: Reach, url: &str) -> Fault {
+async fn refused(reach: EgressPolicy, url: &str) -> Fault {
     let client = McpClient::new(ClientOptions { reach, ..ClientOptions::default() }).unwrap();
     let (endpoint, arguments) = (endpoint(url), raw("{}"));
     client.call_tool(ToolCall::new(&endpoint, "echo", &arguments, later())).await.unwrap_err()
@@ -14,10 +14,10 @@ async fn refused(reach: Reach, url: &str) -> Fault {
 
 #[tokio::test]
 async fn a_server_on_this_machine_is_not_called_by_address_or_by_name_and_sees_no_connection() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     let port = server.url().parse::<url::Url>().unwrap().port().unwrap();
     for host in ["127.0.0.1", "2130706433", "[::ffff:127.0.0.1]", "localhost"] {
-        let reach = Reach { http: true, ..Reach::public() };
+        let reach = EgressPolicy { http: true, ..EgressPolicy::public() };
         let fault = refused(reach, &format!("http://{host}:{port}/mcp")).await;
         assert!(
             matches!(&fault, Fault::AddressRefused { detail } if detail.contains("not public")),
@@ -30,8 +30,8 @@ async fn a_server_on_this_machine_is_not_called_by_address_or_by_name_and_sees_n
 
 #[tokio::test]
 async fn a_server_without_tls_is_not_called_unless_that_is_allowed() {
-    let server = MockMcp::start(Era::Modern).await;
-    let reach = Reach { http: false, ..Reach::with_loopback() };
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
+    let reach = EgressPolicy { http: false, ..EgressPolicy::with_loopback() };
     let fault = refused(reach, &server.url()).await;
     assert!(
         matches!(&fault, Fault::AddressRefused { detail } if detail.contains("TOOLFLEET_ALLOW_HTTP")),
@@ -42,7 +42,7 @@ async fn a_server_without_tls_is_not_called_unless_that_is_allowed() {
 
 #[tokio::test]
 async fn a_name_that_may_be_called_is() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.echo();
     let url = server.url().replace("127.0.0.1", "localhost");
     let (endpoint, arguments) = (endpoint(&url), raw("{}"));
@@ -52,10 +52,10 @@ async fn a_name_that_may_be_called_is() {
 #[tokio::test]
 async fn behind_a_proxy_an_address_in_the_url_is_judged_all_the_same() {
     // The "proxy" is a server that records what it is asked; a request in absolute form shows that it was used.
-    let proxy = MockMcp::start(Era::Modern).await;
+    let proxy = MockMcp::start(ProtocolRevision::Modern).await;
     proxy.always_for("server/discover", MockFault::status(403));
     let http = Some(proxy.url().parse().unwrap());
-    let reach = Reach { http: true, ..Reach::public() };
+    let reach = EgressPolicy { http: true, ..EgressPolicy::public() };
     let proxies = Proxies { http, ..Proxies::default() };
     let client = McpClient::new(ClientOptions { reach, proxies, ..ClientOptions::default() }).unwrap();
     let arguments = raw("{}");

@@ -1,9 +1,9 @@
 //! Owns the tests of answers: what they mean, and that their bytes stay.
 
 use serde_json::json;
-use toolfleet_core::notes::Note;
+use toolfleet_core::progress::ProgressNote;
 use toolfleet_mcp::{AnswerKind, Resume, ToolCall};
-use toolfleet_testkit::{Era, MockFault, MockMcp, ToolAnswer};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, ToolAnswer};
 
 use crate::support::*;
 
@@ -11,7 +11,7 @@ const ODD: &str = r#"{ "content" : [ {"type":"hologram","n":1.0E+2,"s":"\u00e9"}
 
 #[tokio::test]
 async fn a_result_arrives_byte_for_byte_in_both_eras() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let server = MockMcp::start(era).await;
         server.tool("echo", |_| ToolAnswer::Raw(ODD.to_owned()));
         let answer = echo(&client(), &server).await.unwrap();
@@ -23,7 +23,7 @@ async fn a_result_arrives_byte_for_byte_in_both_eras() {
 
 #[tokio::test]
 async fn arguments_are_sent_byte_for_byte_with_the_names_of_2026_07_28() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.echo();
     let (mut endpoint, arguments) = (endpoint(&server.url()), raw(r#"{ "a" : 1.50 }"#));
     endpoint.headers.insert("authorization", "Bearer t".parse().unwrap());
@@ -58,7 +58,7 @@ async fn arguments_are_sent_byte_for_byte_with_the_names_of_2026_07_28() {
 
 #[tokio::test]
 async fn a_tool_name_that_fits_no_header_is_sent_as_base64() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.tool("füge hinzu", |_| json!({ "content": [] }));
     let (endpoint, arguments) = (endpoint(&server.url()), raw("{}"));
     client().call_tool(ToolCall::new(&endpoint, "füge hinzu", &arguments, later())).await.unwrap();
@@ -68,7 +68,7 @@ async fn a_tool_name_that_fits_no_header_is_sent_as_base64() {
 
 #[tokio::test]
 async fn a_tool_error_is_an_answer_and_not_a_fault() {
-    let server = MockMcp::start(Era::Legacy).await;
+    let server = MockMcp::start(ProtocolRevision::Legacy).await;
     server.tool(
         "echo",
         |_| json!({ "isError": true, "content": [{ "type": "text", "text": "no such file" }] }),
@@ -79,7 +79,7 @@ async fn a_tool_error_is_an_answer_and_not_a_fault() {
 
 #[tokio::test]
 async fn result_types_that_end_otherwise_are_told_apart() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     let client = client();
     for (text, kind) in [
         (r#"{"resultType":"input_required","inputRequests":{"q":{}}}"#, AnswerKind::InputRequired),
@@ -93,7 +93,7 @@ async fn result_types_that_end_otherwise_are_told_apart() {
 
 #[tokio::test]
 async fn a_server_that_wants_the_same_request_again_gets_it_with_its_state() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     let mut runs = 0;
     server.tool("echo", move |_| {
         runs += 1;
@@ -109,7 +109,7 @@ async fn a_server_that_wants_the_same_request_again_gets_it_with_its_state() {
 
 #[tokio::test]
 async fn a_connection_lost_in_a_later_round_never_says_that_nothing_ran() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.tool("echo", |_| json!({ "resultType": "input_required", "requestState": "s" }));
     server.next(MockFault::Answer {
         content_type: "application/json".to_owned(),
@@ -122,7 +122,7 @@ async fn a_connection_lost_in_a_later_round_never_says_that_nothing_ran() {
 
 #[tokio::test]
 async fn answers_to_a_servers_questions_are_sent_along() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.echo();
     let (endpoint, arguments, responses) =
         (endpoint(&server.url()), raw("{}"), raw(r#"{"q":{"action":"accept"}}"#));
@@ -138,7 +138,7 @@ async fn answers_to_a_servers_questions_are_sent_along() {
 
 #[tokio::test]
 async fn all_pages_of_the_tools_are_listed_with_their_annotations() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let server = MockMcp::start(era).await;
         for n in 0..25 {
             server
@@ -162,7 +162,7 @@ async fn all_pages_of_the_tools_are_listed_with_their_annotations() {
 
 #[tokio::test]
 async fn a_listing_whose_cursor_comes_back_is_used_as_far_as_it_was_read() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.always_for(
         "tools/list",
         MockFault::Answer {
@@ -180,7 +180,7 @@ async fn a_listing_whose_cursor_comes_back_is_used_as_far_as_it_was_read() {
 
 #[tokio::test]
 async fn arguments_that_a_schema_wants_as_headers_are_mirrored_after_one_refusal() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     let schema =
         json!({ "type": "object", "properties": { "call": { "type": "string", "x-mcp-header": "Call" } } });
     server.echo().schema(schema);
@@ -194,25 +194,25 @@ async fn arguments_that_a_schema_wants_as_headers_are_mirrored_after_one_refusal
 
 #[tokio::test]
 async fn progress_is_heard_only_by_those_who_ask() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let server = MockMcp::start(era).await;
         server.echo().progress(3);
         let (endpoint, arguments) = (endpoint(&server.url()), raw("{}"));
         let heard = std::sync::Mutex::new(Vec::new());
-        let listen = |note: Note| heard.lock().unwrap().push(note);
+        let listen = |note: ProgressNote| heard.lock().unwrap().push(note);
         let mut call = ToolCall::new(&endpoint, "echo", &arguments, later());
         call.on_note = Some(&listen);
         let client = client();
         client.call_tool(call).await.unwrap();
-        let progress = |note: &Note| match note {
-            Note::Progress(progress) => progress.progress.get(),
-            Note::Log(line) => panic!("unexpected {line:?}"),
+        let progress = |note: &ProgressNote| match note {
+            ProgressNote::Progress(progress) => progress.progress.get(),
+            ProgressNote::Log(line) => panic!("unexpected {line:?}"),
         };
         assert_eq!(heard.lock().unwrap().iter().map(progress).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
         let asked = server.requests_of("tools/call").remove(0).body["params"]["_meta"].clone();
         assert!(asked["progressToken"].is_u64());
         let level = asked["io.modelcontextprotocol/logLevel"].as_str();
-        assert_eq!(level, (era == Era::Modern).then_some("info"), "{era:?}");
+        assert_eq!(level, (era == ProtocolRevision::Modern).then_some("info"), "{era:?}");
 
         client.call_tool(ToolCall::new(&endpoint, "echo", &arguments, later())).await.unwrap();
         let plain = server.requests_of("tools/call").remove(1).text;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_mcp::ClientOptions;
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;
 
-async fn server(era: Era) -> MockMcp {
+async fn server(era: ProtocolRevision) -> MockMcp {
     let server = MockMcp::start(era).await;
     server.echo();
     server
@@ -17,7 +17,7 @@ async fn server(era: Era) -> MockMcp {
 
 #[tokio::test]
 async fn a_modern_server_is_asked_once_and_remembered() {
-    for era in [Era::Modern, Era::Both] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Both] {
         let server = server(era).await;
         let client = client();
         for _ in 0..3 {
@@ -32,7 +32,7 @@ async fn a_modern_server_is_asked_once_and_remembered() {
 #[tokio::test]
 async fn an_older_server_is_spoken_to_in_the_version_it_chooses() {
     for version in ["2025-11-25", "2025-06-18", "2025-03-26"] {
-        let server = server(Era::LegacyAt(version)).await;
+        let server = server(ProtocolRevision::LegacyAt(version)).await;
         let answer = echo(&client(), &server).await.unwrap();
         assert_eq!(answer.protocol_version, version);
         assert_eq!(answer.mcp_session.as_deref(), Some("session-1"));
@@ -47,7 +47,7 @@ async fn an_older_server_is_spoken_to_in_the_version_it_chooses() {
 
 #[tokio::test]
 async fn a_version_that_nobody_knows_is_a_permanent_fault() {
-    let server = server(Era::LegacyAt("2031-01-01")).await;
+    let server = server(ProtocolRevision::LegacyAt("2031-01-01")).await;
     let fault = echo(&client(), &server).await.unwrap_err();
     assert_eq!(fault, Fault::VersionUnsupported { supported: vec!["2031-01-01".to_owned()] });
     assert_not_executed(&fault, &server);
@@ -66,7 +66,7 @@ async fn whatever_an_old_server_says_to_the_question_it_is_then_initialised() {
         MockFault::Garbage("hello".to_owned()),
         MockFault::Garbage(r#"{"jsonrpc":"2.0","id":1,"result":{"what":1}}"#.to_owned()),
     ] {
-        let server = server(Era::Legacy).await;
+        let server = server(ProtocolRevision::Legacy).await;
         server.next_for("server/discover", refusal.clone());
         assert_eq!(echo(&client(), &server).await.unwrap().protocol_version, "2025-11-25", "{refusal:?}");
         assert_eq!(server.executions("echo"), 1);
@@ -76,16 +76,16 @@ async fn whatever_an_old_server_says_to_the_question_it_is_then_initialised() {
 #[tokio::test]
 async fn a_server_whose_probe_is_not_answered_is_asked_by_initialize_and_again_soon() {
     let _time = StoppedTime::new();
-    for trouble in [
+    for error in [
         MockFault::status(502),
         MockFault::status(503),
         MockFault::status(504),
         MockFault::CloseBeforeExecuting,
         MockFault::CloseBeforeAnswer,
     ] {
-        let server = server(Era::Both).await;
+        let server = server(ProtocolRevision::Both).await;
         let client = client();
-        server.next_for("server/discover", trouble);
+        server.next_for("server/discover", error);
         assert_eq!(echo(&client, &server).await.unwrap().protocol_version, "2025-11-25");
         tokio::time::advance(Duration::from_secs(301)).await;
         assert_eq!(echo(&client, &server).await.unwrap().protocol_version, "2026-07-28");
@@ -95,10 +95,10 @@ async fn a_server_whose_probe_is_not_answered_is_asked_by_initialize_and_again_s
 
 #[tokio::test]
 async fn a_server_that_is_away_when_it_is_asked_has_run_nothing_and_is_not_misread() {
-    for trouble in [MockFault::status(502), MockFault::status(503), MockFault::CloseBeforeExecuting] {
-        let server = server(Era::Both).await;
+    for error in [MockFault::status(502), MockFault::status(503), MockFault::CloseBeforeExecuting] {
+        let server = server(ProtocolRevision::Both).await;
         let client = client();
-        server.next_for("server/discover", trouble.clone()).next_for("initialize", trouble);
+        server.next_for("server/discover", error.clone()).next_for("initialize", error);
         let fault = echo(&client, &server).await.unwrap_err();
         assert_eq!(fault.retry_class(), RetryClass::NotExecuted, "{fault:?}");
         assert_not_executed(&fault, &server);
@@ -108,7 +108,7 @@ async fn a_server_that_is_away_when_it_is_asked_has_run_nothing_and_is_not_misre
 
 #[tokio::test]
 async fn refusals_of_the_question_are_themselves() {
-    let server = server(Era::Both).await;
+    let server = server(ProtocolRevision::Both).await;
     let client = client();
     server.next_for("server/discover", MockFault::status(401));
     assert_eq!(echo(&client, &server).await.unwrap_err(), Fault::Unauthorized { detail: String::new() });
@@ -123,27 +123,27 @@ async fn refusals_of_the_question_are_themselves() {
 
 #[tokio::test]
 async fn a_server_that_became_modern_is_learned_anew_within_the_call() {
-    let server = server(Era::Legacy).await;
+    let server = server(ProtocolRevision::Legacy).await;
     let client = client();
     echo(&client, &server).await.unwrap();
-    server.become_era(Era::Modern);
+    server.become_era(ProtocolRevision::Modern);
     assert_eq!(echo(&client, &server).await.unwrap().protocol_version, "2026-07-28");
     assert_eq!(server.executions("echo"), 2);
 }
 
 #[tokio::test]
 async fn a_server_that_became_old_again_is_learned_anew_within_the_call() {
-    let server = server(Era::Modern).await;
+    let server = server(ProtocolRevision::Modern).await;
     let client = client();
     echo(&client, &server).await.unwrap();
-    server.become_era(Era::Legacy);
+    server.become_era(ProtocolRevision::Legacy);
     assert_eq!(echo(&client, &server).await.unwrap().protocol_version, "2025-11-25");
     assert_eq!(server.executions("echo"), 2);
 }
 
 #[tokio::test]
 async fn a_modern_server_without_discovery_is_found_by_its_refusal_to_initialise() {
-    let server = server(Era::Modern).await;
+    let server = server(ProtocolRevision::Modern).await;
     server.next_for("server/discover", MockFault::status(404));
     assert_eq!(echo(&client(), &server).await.unwrap().protocol_version, "2026-07-28");
 }
@@ -157,7 +157,7 @@ async fn an_unsupported_version_is_replaced_once_by_one_the_server_names() {
         data: json!({ "supported": supported, "requested": "2026-07-28" }),
         with_id: true,
     };
-    let server = server(Era::Both).await;
+    let server = server(ProtocolRevision::Both).await;
     server.next(unsupported(&["2025-06-18", "2025-11-25"]));
     assert_eq!(echo(&client(), &server).await.unwrap().protocol_version, "2025-11-25");
     assert_eq!(server.executions("echo"), 1);
@@ -169,7 +169,7 @@ async fn an_unsupported_version_is_replaced_once_by_one_the_server_names() {
 
 #[tokio::test]
 async fn concurrent_first_calls_ask_and_initialise_once() {
-    let server = server(Era::Legacy).await;
+    let server = server(ProtocolRevision::Legacy).await;
     let client = client();
     let calls = (0..8).map(|_| echo(&client, &server));
     for answer in futures::future::join_all(calls).await {
@@ -182,7 +182,7 @@ async fn concurrent_first_calls_ask_and_initialise_once() {
 
 #[tokio::test]
 async fn what_was_learned_expires_and_is_asked_again() {
-    let server = server(Era::Both).await;
+    let server = server(ProtocolRevision::Both).await;
     let client = client();
     let _time = StoppedTime::new();
     let ttl = ClientOptions::default().era_ttl;
@@ -198,9 +198,11 @@ async fn what_was_learned_expires_and_is_asked_again() {
 #[tokio::test]
 async fn a_server_that_never_answers_the_probe_is_asked_by_initialize() {
     let _time = StoppedTime::new();
-    for (era, version) in
-        [(Era::Both, "2025-11-25"), (Era::Legacy, "2025-11-25"), (Era::Modern, "2026-07-28")]
-    {
+    for (era, version) in [
+        (ProtocolRevision::Both, "2025-11-25"),
+        (ProtocolRevision::Legacy, "2025-11-25"),
+        (ProtocolRevision::Modern, "2026-07-28"),
+    ] {
         let server = server(era).await;
         let client = client();
         let _hold = server.hold_for("server/discover");
@@ -217,7 +219,7 @@ async fn a_server_that_never_answers_the_probe_is_asked_by_initialize() {
 
 #[tokio::test]
 async fn an_old_server_whose_first_answers_take_nine_seconds_each_is_waited_for_too() {
-    let server = server(Era::Legacy).await;
+    let server = server(ProtocolRevision::Legacy).await;
     let client = client();
     let _time = StoppedTime::new();
     let hold = server.hold_for("server/discover");

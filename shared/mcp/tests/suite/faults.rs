@@ -2,12 +2,12 @@
 
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::outcome::MayHaveRun;
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;
 
 async fn modern() -> MockMcp {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.echo();
     server
 }
@@ -177,8 +177,12 @@ async fn an_attempt_ends_at_its_deadline_whatever_the_server_does() {
 #[tokio::test]
 async fn a_deadline_that_passes_before_the_call_is_sent_is_not_executed() {
     for method in ["server/discover", "initialize", "notifications/initialized"] {
-        let server =
-            MockMcp::start(if method == "server/discover" { Era::Modern } else { Era::Legacy }).await;
+        let server = MockMcp::start(if method == "server/discover" {
+            ProtocolRevision::Modern
+        } else {
+            ProtocolRevision::Legacy
+        })
+        .await;
         server.echo();
         server.next_for(method, MockFault::NeverAnswer);
         let fault = echo_until(&client(), &server, soon()).await.unwrap_err();

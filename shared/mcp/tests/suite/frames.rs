@@ -6,14 +6,14 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use toolfleet_core::fault::Fault;
 use toolfleet_mcp::{Answer, AnswerKind};
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;
 
 const ANSWER: &str = r#"{"jsonrpc":"2.0","id":{id},{result}}"#;
 const EVENT: &str = "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":{id},{result}}\n\n";
 
-async fn answered(era: Era, fault: MockFault) -> Result<Answer, Fault> {
+async fn answered(era: ProtocolRevision, fault: MockFault) -> Result<Answer, Fault> {
     let server = MockMcp::start(era).await;
     server.echo();
     server.next(fault);
@@ -68,7 +68,7 @@ async fn events_that_are_not_for_the_request_are_skipped() {
         "data: {\"method\":\"\\ud800\",\"params\":{\"\\udc00\":1}}\n\n",
         &long,
     ] {
-        for era in [Era::Modern, Era::Legacy] {
+        for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
             let answer = answered(era, MockFault::events(&[before, EVENT])).await;
             assert!(answer.is_ok(), "{before:.60} {era:?}: {answer:?}");
         }
@@ -81,20 +81,20 @@ async fn a_small_result_after_notifications_beyond_the_bound_arrives() {
     let note =
         format!("data: {{\"method\":\"notifications/message\",\"params\":{{\"data\":\"{data}\"}}}}\n\n");
     let events: Vec<&str> = std::iter::repeat_n(note.as_str(), 50).chain([EVENT]).collect();
-    answered(Era::Modern, MockFault::events(&events)).await.unwrap();
+    answered(ProtocolRevision::Modern, MockFault::events(&events)).await.unwrap();
 }
 
 #[tokio::test]
 async fn one_answer_beyond_the_bound_is_too_large() {
     let event = format!("data: {{\"id\":{{id}},\"result\":{{\"x\":\"{}\"}}}}\n\n", "x".repeat(30_000));
-    let fault = answered(Era::Modern, MockFault::events(&[&event, EVENT])).await.unwrap_err();
+    let fault = answered(ProtocolRevision::Modern, MockFault::events(&[&event, EVENT])).await.unwrap_err();
     assert_eq!(fault, Fault::AnswerTooLarge { limit_bytes: 20_000 });
 }
 
 #[tokio::test]
 async fn a_stream_of_nothing_but_foreign_messages_says_what_it_skipped() {
     let foreign = "data: {\"id\":987654,\"result\":{}}\n\n";
-    let fault = answered(Era::Modern, MockFault::events(&[foreign, foreign])).await.unwrap_err();
+    let fault = answered(ProtocolRevision::Modern, MockFault::events(&[foreign, foreign])).await.unwrap_err();
     assert!(matches!(fault, Fault::AnswerLost { .. }), "{fault:?}");
     let text = fault.to_string();
     assert!(text.contains("2 other events were skipped") && text.contains("987654"), "{text}");
@@ -112,7 +112,7 @@ async fn our_id_is_known_as_a_text_on_a_stream_in_a_body_and_in_a_batch() {
         MockFault::events(&[&event]),
         MockFault::events(&[&batch_event]),
     ] {
-        answered(Era::Legacy, fault).await.unwrap();
+        answered(ProtocolRevision::Legacy, fault).await.unwrap();
     }
 }
 
@@ -139,7 +139,7 @@ async fn a_body_is_read_whatever_its_headers_say_of_it() {
         MockFault::encoded(&[("content-type", "text/event-stream")], &EVENT.replace('\n', "\r"), plain),
     ] {
         let shown = format!("{fault:?}");
-        let answer = answered(Era::Modern, fault).await;
+        let answer = answered(ProtocolRevision::Modern, fault).await;
         assert!(answer.is_ok(), "{shown}: {answer:?}");
     }
 }
@@ -158,7 +158,7 @@ async fn a_compressed_body_that_nobody_asked_for_is_read() {
             [("application/json", ANSWER), ("text/event-stream", EVENT), ("text/plain", ANSWER)]
         {
             let headers = [("content-type", kind), ("content-encoding", name)];
-            let answer = answered(Era::Legacy, MockFault::encoded(&headers, text, encode)).await;
+            let answer = answered(ProtocolRevision::Legacy, MockFault::encoded(&headers, text, encode)).await;
             assert!(answer.is_ok(), "{name} {kind}: {answer:?}");
         }
     }
@@ -173,7 +173,7 @@ async fn a_small_compressed_body_is_bounded_by_what_it_inflates_to() {
     let body = format!("{{\"id\":{{id}},\"result\":{{\"x\":\"{}\"}}}}", "x".repeat(20_000_000));
     let event = format!("data: {body}\n\n");
     for fault in [bomb("application/json", &body), bomb("text/event-stream", &event)] {
-        let fault = answered(Era::Modern, fault).await.unwrap_err();
+        let fault = answered(ProtocolRevision::Modern, fault).await.unwrap_err();
         assert_eq!(fault, Fault::AnswerTooLarge { limit_bytes: 20_000 });
     }
 }
@@ -181,7 +181,8 @@ async fn a_small_compressed_body_is_bounded_by_what_it_inflates_to() {
 #[tokio::test]
 async fn an_encoding_that_is_not_understood_is_named() {
     let headers = [("content-type", "application/json"), ("content-encoding", "br")];
-    let fault = answered(Era::Modern, MockFault::encoded(&headers, ANSWER, plain)).await.unwrap_err();
+    let fault =
+        answered(ProtocolRevision::Modern, MockFault::encoded(&headers, ANSWER, plain)).await.unwrap_err();
     assert!(matches!(fault, Fault::InvalidAnswer { .. }) && fault.to_string().contains("`br`"), "{fault}");
 }
 
@@ -189,7 +190,7 @@ async fn an_encoding_that_is_not_understood_is_named() {
 async fn a_result_that_is_no_utf_8_arrives_with_u_fffd_in_its_place() {
     let text = "{\"id\":{id},\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"caf\u{e9}\"}]}}";
     let fault = MockFault::encoded(&[("content-type", "application/json")], text, latin1);
-    let answer = answered(Era::Modern, fault).await.unwrap();
+    let answer = answered(ProtocolRevision::Modern, fault).await.unwrap();
     assert!(answer.result.get().contains("caf\u{fffd}"), "{}", answer.result);
 }
 
@@ -197,14 +198,14 @@ async fn a_result_that_is_no_utf_8_arrives_with_u_fffd_in_its_place() {
 async fn half_a_surrogate_pair_in_a_tool_error_loses_no_text_and_the_result_stays() {
     let result = r#"{"isError":true,"content":[{"type":"text","text":"no \ud83d way"}]}"#;
     let text = format!(r#"{{"id":{{id}},"result":{result}}}"#);
-    let answer = answered(Era::Legacy, MockFault::encoded(&[], &text, plain)).await.unwrap();
+    let answer = answered(ProtocolRevision::Legacy, MockFault::encoded(&[], &text, plain)).await.unwrap();
     assert_eq!(answer.kind, AnswerKind::ToolError { text: "no \u{fffd} way".to_owned() });
     assert_eq!(answer.result.get(), result);
 }
 
 #[tokio::test]
 async fn an_answer_of_many_megabytes_arrives_in_every_shape() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.echo();
     let long = "é\\n".repeat(1_000_000);
     let result = format!("{{\"content\":[{{\"type\":\"text\",\"text\":\"{long}\"}}]}}");

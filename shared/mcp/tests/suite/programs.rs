@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use toolfleet_core::credential::Template;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_core::notes::{Amount, LogLine, Note, Progress};
 use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_core::progress::{Amount, LogLine, Progress, ProgressNote};
 use toolfleet_mcp::{Answer, ClientOptions, Endpoint, McpClient, Program, ToolCall};
 use toolfleet_testkit::{ScriptedProgram, is_there};
 
@@ -212,15 +212,19 @@ async fn progress_reaches_its_hearer_and_the_servers_own_requests_are_answered()
     let (client, script) = (client(), ScriptedProgram::new(&["progress", "asks"]));
     let (endpoint, arguments) = (endpoint(&script), raw("{}"));
     let heard = Mutex::new(Vec::new());
-    let hear = |note: Note| heard.lock().unwrap().push(note);
+    let hear = |note: ProgressNote| heard.lock().unwrap().push(note);
     let call = ToolCall { on_note: Some(&hear), ..ToolCall::new(&endpoint, "echo", &arguments, later()) };
     client.call_tool(call).await.unwrap();
     let heard = heard.lock().unwrap().clone();
     let told = |number| {
-        Note::Progress(Progress { progress: Amount::new(number).unwrap(), total: None, message: None })
+        ProgressNote::Progress(Progress {
+            progress: Amount::new(number).unwrap(),
+            total: None,
+            message: None,
+        })
     };
     let line = LogLine { level: "info".to_owned(), text: "working".to_owned() };
-    assert_eq!(heard, [told(1.0), Note::Log(line), told(2.0)]);
+    assert_eq!(heard, [told(1.0), ProgressNote::Log(line), told(2.0)]);
     let replies: Vec<_> = script.log().into_iter().filter(|line| line.starts_with("reply")).collect();
     assert!(replies[0].contains("\"id\":\"p\",\"result\":{}"), "{replies:?}");
     assert!(replies[1].contains("\"id\":\"s\"") && replies[1].contains("-32601"), "{replies:?}");

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::runtime::Runtime;
 use toolfleet_core::fault::{refuses_by_status, refuses_request};
 use toolfleet_core::outcome::MayHaveRun;
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;
 
@@ -107,7 +107,8 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 }
 
 async fn holds(drawn: &Drawn) -> Result<(), TestCaseError> {
-    let server = MockMcp::start(if drawn.legacy { Era::Legacy } else { Era::Modern }).await;
+    let server =
+        MockMcp::start(if drawn.legacy { ProtocolRevision::Legacy } else { ProtocolRevision::Modern }).await;
     server.echo();
     let client = client();
     if drawn.old {

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_mcp::ToolCall;
-use toolfleet_testkit::{Era, MockFault, MockMcp, SessionLoss};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, SessionLoss};
 
 use crate::support::*;
 
 async fn legacy() -> MockMcp {
-    let server = MockMcp::start(Era::Legacy).await;
+    let server = MockMcp::start(ProtocolRevision::Legacy).await;
     server.echo();
     server
 }
@@ -191,7 +191,7 @@ async fn a_404_with_an_unknown_method_is_no_lost_session() {
 #[tokio::test]
 async fn trouble_while_a_session_is_opened_never_says_that_a_tool_may_have_run() {
     for method in ["initialize", "notifications/initialized"] {
-        for trouble in [
+        for error in [
             MockFault::CloseBeforeAnswer,
             MockFault::CloseBeforeExecuting,
             MockFault::status(500),
@@ -202,10 +202,10 @@ async fn trouble_while_a_session_is_opened_never_says_that_a_tool_may_have_run()
         ] {
             let server = legacy().await;
             let client = client();
-            server.next_for(method, trouble.clone());
+            server.next_for(method, error.clone());
             let fault = echo(&client, &server).await.unwrap_err();
             assert_not_executed(&fault, &server);
-            assert_ne!(fault.retry_class(), RetryClass::Ambiguous, "{trouble:?}");
+            assert_ne!(fault.retry_class(), RetryClass::Ambiguous, "{error:?}");
             echo(&client, &server).await.unwrap();
         }
     }
@@ -261,7 +261,7 @@ async fn a_legacy_call_that_runs_out_of_time_is_withdrawn_too() {
 
 #[tokio::test]
 async fn a_modern_call_that_is_dropped_hangs_up_and_sends_nothing() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.echo();
     server.next(MockFault::NeverAnswer);
     let client = client();

@@ -1,11 +1,11 @@
 //! Owns the tests of event streams: what is skipped, what is answered, and how a broken one is taken up.
 
 use toolfleet_core::fault::Fault;
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;
 
-async fn server(era: Era) -> MockMcp {
+async fn server(era: ProtocolRevision) -> MockMcp {
     let server = MockMcp::start(era).await;
     server.echo();
     server
@@ -15,7 +15,7 @@ const ANSWER: &str = "data: {\"jsonrpc\":\"2.0\",\"id\":{id},{result}}\n\n";
 
 #[tokio::test]
 async fn notifications_comments_and_pieces_before_the_answer_are_skipped() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let server = server(era).await;
         server.next(MockFault::events(&[
             "\u{feff}: hello\r\n\r\nid: 1\r\nda",
@@ -31,7 +31,7 @@ async fn notifications_comments_and_pieces_before_the_answer_are_skipped() {
 
 #[tokio::test]
 async fn an_answer_without_the_last_empty_line_is_still_an_answer() {
-    let server = server(Era::Modern).await;
+    let server = server(ProtocolRevision::Modern).await;
     server.next(MockFault::events(&[ANSWER.trim_end()]));
     echo(&client(), &server).await.unwrap();
 }
@@ -39,7 +39,7 @@ async fn an_answer_without_the_last_empty_line_is_still_an_answer() {
 #[tokio::test]
 async fn an_error_on_the_stream_ends_the_wait_with_or_without_an_id() {
     for id in ["{id}", "null"] {
-        let server = server(Era::Modern).await;
+        let server = server(ProtocolRevision::Modern).await;
         let event = format!(
             "data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":7,\"message\":\"no\"}}}}\n\n"
         );
@@ -51,7 +51,7 @@ async fn an_error_on_the_stream_ends_the_wait_with_or_without_an_id() {
 
 #[tokio::test]
 async fn a_servers_own_requests_are_answered_without_holding_up_the_call() {
-    let server = server(Era::Legacy).await;
+    let server = server(ProtocolRevision::Legacy).await;
     server.next(MockFault::events(&[
         "data: {\"jsonrpc\":\"2.0\",\"id\":\"p\",\"method\":\"ping\"}\n\n",
         "data: {\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"roots/list\"}\n\n",
@@ -67,7 +67,7 @@ async fn a_servers_own_requests_are_answered_without_holding_up_the_call() {
 
 #[tokio::test]
 async fn a_modern_stream_that_ends_without_the_answer_has_lost_it() {
-    let server = server(Era::Modern).await;
+    let server = server(ProtocolRevision::Modern).await;
     server.next(MockFault::events(&["id: 7\ndata: \n\n"]));
     let fault = echo(&client(), &server).await.unwrap_err();
     assert!(matches!(fault, Fault::AnswerLost { .. }), "{fault:?}");
@@ -77,7 +77,7 @@ async fn a_modern_stream_that_ends_without_the_answer_has_lost_it() {
 
 #[tokio::test]
 async fn a_legacy_stream_that_ends_after_its_priming_event_is_taken_up_after_it() {
-    let server = server(Era::Legacy).await;
+    let server = server(ProtocolRevision::Legacy).await;
     server.next(MockFault::PrimedSseThenEnd { retry_ms: 5, resumable: true });
     echo(&client(), &server).await.unwrap();
     let resumption = server.requests_of("GET").remove(0);
@@ -88,7 +88,7 @@ async fn a_legacy_stream_that_ends_after_its_priming_event_is_taken_up_after_it(
 
 #[tokio::test]
 async fn a_resumption_that_fails_for_a_moment_is_tried_again_and_in_the_end_given_up() {
-    let server = server(Era::Legacy).await;
+    let server = server(ProtocolRevision::Legacy).await;
     server.next(MockFault::PrimedSseThenEnd { retry_ms: 1, resumable: true });
     server.next_for("GET", MockFault::status(503)).next_for("GET", MockFault::CloseBeforeExecuting);
     echo(&client(), &server).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_resumption_that_fails_for_a_moment_is_tried_again_and_in_the_end_give
 
 #[tokio::test]
 async fn a_stream_that_cannot_be_taken_up_has_lost_the_answer() {
-    let server = server(Era::Legacy).await;
+    let server = server(ProtocolRevision::Legacy).await;
     server.next(MockFault::PrimedSseThenEnd { retry_ms: 1, resumable: false });
     let fault = echo(&client(), &server).await.unwrap_err();
     assert!(matches!(fault, Fault::AnswerLost { .. }), "{fault:?}");
@@ -111,7 +111,7 @@ async fn a_stream_that_cannot_be_taken_up_has_lost_the_answer() {
 
 #[tokio::test]
 async fn a_server_that_asks_for_a_long_pause_does_not_hold_a_call_beyond_its_deadline() {
-    let server = server(Era::Legacy).await;
+    let server = server(ProtocolRevision::Legacy).await;
     let client = client();
     echo(&client, &server).await.unwrap();
     server.next(MockFault::PrimedSseThenEnd { retry_ms: 3_600_000, resumable: true });

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::outcome::MayHaveRun;
-use toolfleet_mcp::{Answer, ClientOptions, Endpoint, McpClient, Reach, ToolCall};
+use toolfleet_mcp::{Answer, ClientOptions, EgressPolicy, Endpoint, McpClient, ToolCall};
 use toolfleet_testkit::MockMcp;
 
 /// What reaches servers of this machine.
 pub(crate) fn local() -> ClientOptions {
-    ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() }
+    ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() }
 }
 
 pub(crate) fn client() -> McpClient {

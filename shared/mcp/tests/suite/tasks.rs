@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use toolfleet_core::fault::Fault;
 use toolfleet_mcp::{AnswerKind, TaskHandle, TaskQuestion, TaskState};
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::{client, echo, endpoint, later, soon};
 
@@ -22,7 +22,7 @@ async fn ask(server: &MockMcp, task: &str) -> Result<TaskState, Fault> {
 
 #[tokio::test]
 async fn every_modern_request_says_that_tasks_are_followed_and_a_handle_is_read() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.tool("echo", |_| {
         json!({ "resultType": "task", "taskId": "t-1", "status": "working", "ttlMs": null, "pollIntervalMs": 250 })
     });
@@ -39,7 +39,7 @@ async fn every_modern_request_says_that_tasks_are_followed_and_a_handle_is_read(
 
 #[tokio::test]
 async fn a_legacy_server_is_told_nothing_of_tasks() {
-    let server = MockMcp::start(Era::Legacy).await;
+    let server = MockMcp::start(ProtocolRevision::Legacy).await;
     server.echo();
     echo(&client(), &server).await.unwrap();
     let offered = server.requests_of("initialize").remove(0).body["params"]["capabilities"].clone();
@@ -48,7 +48,7 @@ async fn a_legacy_server_is_told_nothing_of_tasks() {
 
 #[tokio::test]
 async fn a_question_names_its_task_in_the_header_and_gets_each_state() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.task(
         "t-1",
         &[
@@ -67,7 +67,7 @@ async fn a_question_names_its_task_in_the_header_and_gets_each_state() {
 
 #[tokio::test]
 async fn a_task_that_the_server_does_not_know_is_no_fault() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     assert!(matches!(ask(&server, "gone").await, Ok(TaskState::Unknown { .. })));
     server.next_for(
         "tasks/get",
@@ -84,7 +84,7 @@ async fn a_task_that_the_server_does_not_know_is_no_fault() {
 
 #[tokio::test]
 async fn what_befalls_a_question_is_a_fault_that_allows_another() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.task("t-1", &[json!({ "status": "working" })]);
     server.next_for("tasks/get", MockFault::status(503));
     assert!(matches!(ask(&server, "t-1").await, Err(Fault::ServerStatus { status: 503, .. })));
@@ -105,7 +105,7 @@ async fn what_befalls_a_question_is_a_fault_that_allows_another() {
 
 #[tokio::test]
 async fn a_task_is_cancelled_by_its_name() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     server.task("t-1", &[json!({ "status": "working" })]);
     let endpoint = endpoint(&server.url());
     let question = TaskQuestion {

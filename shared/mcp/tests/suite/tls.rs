@@ -3,7 +3,7 @@
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_mcp::{Answer, ClientOptions, McpClient, ToolCall};
-use toolfleet_testkit::{Authority, Era, H2Fault, H2Mcp, MockMcp, TlsSide};
+use toolfleet_testkit::{Authority, H2Fault, H2Mcp, MockMcp, ProtocolRevision, TlsSide};
 
 use crate::support::*;
 
@@ -19,7 +19,8 @@ async fn call(client: &McpClient, url: &str) -> Result<Answer, Fault> {
 #[tokio::test]
 async fn a_server_is_believed_under_an_extra_root_and_under_no_other() {
     let authority = Authority::new("ours");
-    let server = MockMcp::start_tls(Era::Modern, &TlsSide::new(&authority.issue("localhost"))).await;
+    let server =
+        MockMcp::start_tls(ProtocolRevision::Modern, &TlsSide::new(&authority.issue("localhost"))).await;
     server.echo();
     call(&trusting(&authority), &server.url()).await.unwrap();
     assert_eq!(server.executions("echo"), 1);
@@ -38,7 +39,8 @@ async fn a_server_is_believed_under_an_extra_root_and_under_no_other() {
 #[tokio::test]
 async fn a_server_under_another_name_than_its_certificates_is_not_believed() {
     let authority = Authority::new("ours");
-    let server = MockMcp::start_tls(Era::Modern, &TlsSide::new(&authority.issue("other.example"))).await;
+    let server =
+        MockMcp::start_tls(ProtocolRevision::Modern, &TlsSide::new(&authority.issue("other.example"))).await;
     let fault = call(&trusting(&authority), &server.url()).await.unwrap_err();
     assert!(
         matches!(&fault, Fault::Connect { detail } if detail.contains("TLS") && detail.contains("localhost")),
@@ -49,7 +51,7 @@ async fn a_server_under_another_name_than_its_certificates_is_not_believed() {
 
 #[tokio::test]
 async fn a_server_that_speaks_no_tls_on_an_https_port_was_not_called() {
-    let server = MockMcp::start(Era::Modern).await;
+    let server = MockMcp::start(ProtocolRevision::Modern).await;
     let fault = call(&client(), &server.url().replace("http://", "https://")).await.unwrap_err();
     assert!(matches!(&fault, Fault::Connect { .. }), "{fault:?}");
     assert!(server.requests().is_empty());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use toolfleet_core::credential::{Credential, SecretRef};
 use toolfleet_core::fault::{Blame, Fault, RetryClass};
 use toolfleet_mcp::{Answer, Endpoint, Keyring, McpClient, SecretText, ToolCall};
-use toolfleet_testkit::{Era, MockFault, MockMcp, Recorded};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, Recorded};
 
 use crate::support::*;
 
@@ -59,9 +59,9 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let server = MockMcp::start(Era::Modern).await;
+        let server = MockMcp::start(ProtocolRevision::Modern).await;
         server.echo();
-        let issuer = MockMcp::start(Era::Modern).await;
+        let issuer = MockMcp::start(ProtocolRevision::Modern).await;
         let ring = Ring::with(&[("client", "client-secret-1"), ("password", "password-123")]);
         Self { server, issuer, ring, client: client() }
     }
@@ -340,7 +340,7 @@ async fn an_authorization_server_that_is_away_is_waited_for_and_blames_no_mcp_se
 #[tokio::test]
 async fn a_token_endpoint_that_redirects_or_may_not_be_called_gets_no_secret() {
     let world = World::new().await;
-    let elsewhere = MockMcp::start(Era::Modern).await;
+    let elsewhere = MockMcp::start(ProtocolRevision::Modern).await;
     world.issuer.next_for("POST", MockFault::Redirect(elsewhere.url()));
     let fault = world.call(&world.oauth(json!({}))).await.unwrap_err();
     assert!(matches!(fault, Fault::Credential { .. }), "{fault:?}");

@@ -2,8 +2,8 @@
 //!
 //! ```no_run
 //! # async fn example() {
-//! use toolfleet_testkit::{Era, MockFault, MockMcp};
-//! let server = MockMcp::start(Era::Modern).await;
+//! use toolfleet_testkit::{ProtocolRevision, MockFault, MockMcp};
+//! let server = MockMcp::start(ProtocolRevision::Modern).await;
 //! server.tool("echo", |arguments| serde_json::json!({ "content": [], "structuredContent": arguments }));
 //! server.next(MockFault::CloseBeforeAnswer);
 //! // ... run the subject against server.url() ...
@@ -36,7 +36,7 @@ use crate::tls::TlsSide;
 
 /// Which generation of the protocol the server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Era {
+pub enum ProtocolRevision {
     /// 2026-07-28 alone.
     Modern,
     /// Sessions, negotiated to 2025-11-25 or what the client asks for among the older ones.
@@ -128,17 +128,17 @@ impl Drop for Hold {
 
 impl MockMcp {
     /// Starts a server of that era with no tools.
-    pub async fn start(era: Era) -> Self {
+    pub async fn start(era: ProtocolRevision) -> Self {
         Self::listen(era, None).await
     }
 
     /// The same over TLS, which offers HTTP/1.1 alone.
-    pub async fn start_tls(era: Era, tls: &TlsSide) -> Self {
+    pub async fn start_tls(era: ProtocolRevision, tls: &TlsSide) -> Self {
         Self::listen(era, Some(tls.acceptor(&["http/1.1"]))).await
     }
 
     #[expect(clippy::expect_used, reason = "a test without its server cannot go on")]
-    async fn listen(era: Era, tls: Option<TlsAcceptor>) -> Self {
+    async fn listen(era: ProtocolRevision, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
         let port = listener.local_addr().expect("the address of a bound socket").port();
         let state = Arc::new(State::new(era));
@@ -239,7 +239,7 @@ impl MockMcp {
     }
 
     /// From now on it speaks another generation, as after an upgrade. Sessions are gone.
-    pub fn become_era(&self, era: Era) {
+    pub fn become_era(&self, era: ProtocolRevision) {
         let mut inner = self.state.lock();
         inner.era = era;
         inner.sessions.clear();

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::state::Inner;
-use super::{Era, Recorded, SessionLoss, ToolAnswer};
+use super::{ProtocolRevision, Recorded, SessionLoss, ToolAnswer};
 
 pub(super) const MODERN: &str = "2026-07-28";
 const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
@@ -60,9 +60,9 @@ pub(super) fn judge(inner: &mut Inner, request: &Recorded) -> Verdict {
     let id = request.body.get("id").cloned().unwrap_or(Value::Null);
     let named = request.header("mcp-protocol-version").unwrap_or_default();
     let modern = match inner.era {
-        Era::Modern => true,
-        Era::Legacy | Era::LegacyAt(_) => false,
-        Era::Both => !named.is_empty() && !LEGACY.contains(&named),
+        ProtocolRevision::Modern => true,
+        ProtocolRevision::Legacy | ProtocolRevision::LegacyAt(_) => false,
+        ProtocolRevision::Both => !named.is_empty() && !LEGACY.contains(&named),
     };
     if modern { judge_modern(inner, request, &id) } else { judge_legacy(inner, request, &id) }
 }
@@ -233,8 +233,8 @@ fn judge_legacy(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
 fn initialize(inner: &mut Inner, request: &Recorded, id: &Value) -> Reply {
     let asked = request.body.pointer("/params/protocolVersion").and_then(Value::as_str).unwrap_or_default();
     let version = match inner.era {
-        Era::LegacyAt(version) => version,
-        Era::Modern | Era::Legacy | Era::Both => {
+        ProtocolRevision::LegacyAt(version) => version,
+        ProtocolRevision::Modern | ProtocolRevision::Legacy | ProtocolRevision::Both => {
             LEGACY.into_iter().find(|known| *known == asked).unwrap_or("2025-11-25")
         }
     };

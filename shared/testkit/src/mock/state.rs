@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use super::asking::{Round, before_running};
-use super::{Era, MockFault, Recorded, SessionLoss, ToolAnswer};
+use super::{MockFault, ProtocolRevision, Recorded, SessionLoss, ToolAnswer};
 
 pub(super) type Run = Box<dyn FnMut(&Value) -> ToolAnswer + Send>;
 
@@ -30,7 +30,7 @@ pub(super) struct Script {
 }
 
 pub(super) struct Inner {
-    pub(super) era: Era,
+    pub(super) era: ProtocolRevision,
     pub(super) tools: HashMap<String, Tool>,
     /// What other methods than those of tools answer, by method; they take the request's `params`.
     pub(super) methods: HashMap<String, Run>,
@@ -66,7 +66,7 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    pub(super) fn new(era: Era) -> Self {
+    pub(super) fn new(era: ProtocolRevision) -> Self {
         let inner = Inner {
             era,
             tools: HashMap::new(),

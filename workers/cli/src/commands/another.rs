@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_core::call::{CallRow, Finished};
 use toolfleet_core::message::CallRequest;
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 
-use crate::connect::Fleet;
+use crate::connect::WorkerContext;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 use crate::shell;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Waits for the message's own answer and shows it.
 pub(crate) async fn show(
-    fleet: &Fleet,
+    fleet: &WorkerContext,
     output: &Output,
     request: &CallRequest,
     row: &CallRow,
@@ -63,7 +63,7 @@ pub(crate) async fn show(
         return Ok(show::call(output, key, Some(row))?);
     }
     let code = record.code.and_then(|code| serde_json::from_value::<Code>(code.into()).ok());
-    let why = Trouble::new(
+    let why = CallError::new(
         code.unwrap_or(Code::IdempotencyMismatch),
         record.message.unwrap_or_default(),
         record.may_have_run.unwrap_or(MayHaveRun::No),

@@ -15,7 +15,7 @@ use toolfleet_core::ids::CallKey;
 
 use super::another;
 use super::request::{Ready, RequestArgs};
-use crate::connect::{Connect, Fleet};
+use crate::connect::{Connect, WorkerContext};
 use crate::ending::{Ending, Failure, error};
 use crate::output::Output;
 use crate::shell;
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> 
 
 async fn send_and_wait(
     args: &CallArgs,
-    fleet: &Fleet,
+    fleet: &WorkerContext,
     ready: &Ready,
     output: &Output,
 ) -> Result<Ending, Failure> {

@@ -24,7 +24,7 @@ pub(crate) struct CancelArgs {
     call_id: CallId,
 }
 
-/// Notes the wish.
+/// CallProgress the wish.
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let key = CallKey { tenant: args.tenant.clone(), call_id: args.call_id.clone() };
     let fleet = connect.fleet().await?;

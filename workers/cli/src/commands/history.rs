@@ -27,7 +27,7 @@ const ROWS_AT_ONCE: usize = 1_000;
 /// Which records.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
-    /// Whose calls; `_undecodable` and `_unauthorised` hold the messages that named none, or not theirs.
+    /// Whose calls; `_undecodable` and `_tenant_not_allowed` hold the messages that named none, or not theirs.
     #[arg(long, value_name = "TENANT", value_parser = parse_tenant)]
     tenant: Tenant,
     /// Of one conversation.
@@ -154,7 +154,7 @@ pub(crate) fn row(record: &AuditRecord) -> Vec<String> {
         | AuditKind::IdempotencyMismatch
         | AuditKind::Duplicate
         | AuditKind::Undecodable
-        | AuditKind::Unauthorised) => format!("{} ({})", record.outcome, kind.as_str()),
+        | AuditKind::TenantNotAllowed) => format!("{} ({})", record.outcome, kind.as_str()),
     };
     vec![
         record.at.to_string(),

@@ -1,7 +1,7 @@
 //! The configuration files of other programs, given to `dev --catalog` and `tools list` as they are.
 
 use serde_json::json;
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::run::{Dev, directory, file, toolfleet, toolfleet_within};
 
@@ -10,7 +10,7 @@ const OTHER: &str = "token-90ab12cd34";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
-    let mcp = MockMcp::start(Era::Legacy).await;
+    let mcp = MockMcp::start(ProtocolRevision::Legacy).await;
     mcp.tool("find", |_| json!({ "content": [{"type": "text", "text": "found"}] }));
     let text = format!(
         "{{ // mine\n \"mcpServers\": {{\"crm\": {{\"type\": \"http\", \"url\": \"{}\", \"headers\": {{\"Authorization\": \"Bearer {TOKEN}\"}},}},}}}}",
@@ -49,7 +49,7 @@ async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_wants_a_credential_that_was_left_out_is_refused_with_the_variable() {
-    let mcp = MockMcp::start(Era::Legacy).await;
+    let mcp = MockMcp::start(ProtocolRevision::Legacy).await;
     mcp.always_for("tools/list", MockFault::status(401));
     let text = json!({"mcpServers": {"crm": {"url": mcp.url(), "headers": {"Authorization": "Bearer ${CRM_TOKEN}"}}}});
     let path = file(&directory("clients-left-out"), "mcp.json", &text.to_string());

@@ -124,8 +124,8 @@ fn a_call_that_ends_otherwise_exits_with_1_and_says_why() {
 
     let schema = ["call", "--tenant", "acme", "--tool", "add", "--arguments", r#"{"a": 1}"#, "--json"];
     let refused = dev.toolfleet(&schema).exits(1).json();
-    assert_eq!(refused["trouble"]["code"], "invalid_arguments");
-    assert_eq!(refused["trouble"]["may_have_run"], "no");
+    assert_eq!(refused["error"]["code"], "invalid_arguments");
+    assert_eq!(refused["error"]["may_have_run"], "no");
 
     dev.at_rest();
     let failed = dev.toolfleet(&["history", "--tenant", "acme", "--failed", "--json"]).exits(0).json();
@@ -486,7 +486,7 @@ fn a_call_for_a_tenant_that_is_not_allowed_ends_at_once_and_says_so() {
     let refused = dev.toolfleet(&call).exits(1);
     refused.complains(&["refused (tenant_not_allowed)", "may not speak for tenant `globex`"]);
     let json = dev.toolfleet(&[&call[..], &["--call-id", "c1", "--json"]].concat()).exits(1).json();
-    let seen = (&json["call_id"], &json["outcome"], &json["trouble"]["code"]);
+    let seen = (&json["call_id"], &json["outcome"], &json["error"]["code"]);
     assert_eq!(seen, (&"c1".into(), &"refused".into(), &"tenant_not_allowed".into()));
     let sent = dev.toolfleet(&["send", "--tenant", "globex", "--tool", "echo", "--json"]).exits(0).json();
     dev.at_rest();

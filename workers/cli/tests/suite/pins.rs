@@ -2,7 +2,7 @@
 
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
 use serde_json::{Value, json};
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::run::{Dev, directory, file, toolfleet};
 
@@ -92,7 +92,7 @@ async fn keep(dev: &Dev, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_wants_a_credential_is_asked_with_it_and_pinned_and_the_secret_is_not_told() {
-    let mcp = MockMcp::start(Era::Modern).await;
+    let mcp = MockMcp::start(ProtocolRevision::Modern).await;
     mcp.tool("find", |_| json!({ "content": [] })).description("Finds.");
     mcp.tool("echoing", |_| json!({ "content": [] })).description(&format!("Yours is {TOKEN}."));
     let dev = Dev::start(&["--no-worker"]);

@@ -37,7 +37,7 @@ fn the_tour_is_one_json_document() {
     );
     assert_eq!(tour["steps"][2]["result"]["attempts"], 3);
     assert_eq!(tour["steps"][5]["executions"], 1);
-    assert_eq!(tour["steps"][6]["result"]["trouble"]["may_have_run"], "unknown");
+    assert_eq!(tour["steps"][6]["result"]["error"]["may_have_run"], "unknown");
     assert_eq!(tour["records"].as_array().unwrap().len(), 8);
     assert!(tour["took_ms"].as_u64().unwrap() < 15_000, "{}", tour["took_ms"]);
 }

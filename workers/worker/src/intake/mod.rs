@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use toolfleet_aws::queue::Delivery;
 
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 use crate::{backoff, path, services};
 use pace::Pace;
 
@@ -35,7 +35,7 @@ const LAST_WORD: Duration = Duration::from_millis(300);
 
 /// What all receivers of a worker share.
 struct Intake {
-    fleet: Arc<Fleet>,
+    context: Arc<WorkerContext>,
     slots: Slots,
     pace: Pace,
     receiving: AtomicU32,
@@ -52,25 +52,25 @@ struct Slots {
 }
 
 /// Takes messages until the worker drains, then waits for what runs.
-pub async fn run(fleet: Arc<Fleet>) {
-    let slots = fleet.limits.slots.saturating_add(fleet.limits.reserve().saturating_mul(2));
+pub async fn run(context: Arc<WorkerContext>) {
+    let slots = context.limits.slots.saturating_add(context.limits.reserve().saturating_mul(2));
     let intake = Arc::new(Intake {
         slots: Slots {
             free: Arc::new(Semaphore::new(slots as usize)),
             // A FIFO queue hands out several messages of a group at once, and the next of a group only when the former is gone or
             // visible again: one message in a receive is one of its group at a time.
-            most: if fleet.queue.is_fifo() { 1 } else { BATCH.min(slots) as usize },
+            most: if context.queue.is_fifo() { 1 } else { BATCH.min(slots) as usize },
             turn: Mutex::new(()),
         },
         pace: Pace::new(),
         receiving: AtomicU32::new(1),
         receivers: TaskTracker::new(),
         running: TaskTracker::new(),
-        fleet,
+        context,
     });
     let running = intake.running.clone();
     let in_hand = move || running.len() as u64;
-    intake.fleet.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
+    intake.context.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
     intake.spawn();
     intake.receivers.close();
     intake.receivers.wait().await;
@@ -82,24 +82,24 @@ pub async fn run(fleet: Arc<Fleet>) {
 }
 
 async fn receive(intake: Arc<Intake>) {
-    let fleet = &intake.fleet;
+    let context = &intake.context;
     let mut failures = 0;
-    while !fleet.shutdown.is_draining() {
-        let waiting = fleet.pulse.turns();
+    while !context.shutdown.is_draining() {
+        let waiting = context.intake_health.turns();
         let slots = tokio::select! {
-            () = fleet.shutdown.draining() => return,
+            () = context.shutdown.draining() => return,
             slots = intake.slots.take() => slots,
         };
         drop(waiting);
         let Some(slots) = slots else { return };
         let count = u32::try_from(slots.len()).unwrap_or(BATCH);
-        let received = fleet.queue.receive(count, WAIT_S, fleet.limits.visibility_s());
+        let received = context.queue.receive(count, WAIT_S, context.limits.visibility_s());
         let mut received = std::pin::pin!(received);
         let received = tokio::select! {
             received = &mut received => received,
-            () = fleet.shutdown.draining() => {
+            () = context.shutdown.draining() => {
                 if let Ok(Ok(deliveries)) = tokio::time::timeout(LAST_WORD, received).await {
-                    give_back(fleet, deliveries).await;
+                    give_back(context, deliveries).await;
                 }
                 return;
             }
@@ -108,8 +108,8 @@ async fn receive(intake: Arc<Intake>) {
             Ok(deliveries) => {
                 failures = 0;
                 let got = u32::try_from(deliveries.len()).unwrap_or(BATCH);
-                fleet.pulse.received();
-                fleet.meters.received(got);
+                context.intake_health.received();
+                context.meters.received(got);
                 intake.start(deliveries, slots);
                 let pause = intake.pace.after(got, Instant::now());
                 if got == count {
@@ -121,16 +121,16 @@ async fn receive(intake: Arc<Intake>) {
                     pause
                 }
             }
-            Err(trouble) => {
+            Err(error) => {
                 drop(slots);
                 failures += 1;
-                tracing::error!(%trouble, code = "receive_failed", failures, "cannot receive messages; trying again");
+                tracing::error!(%error, code = "receive_failed", failures, "cannot receive messages; trying again");
                 Duration::from_millis(backoff::after_tries(failures).min(10_000))
             }
         };
         if !pause.is_zero() {
             tokio::select! {
-                () = fleet.shutdown.draining() => return,
+                () = context.shutdown.draining() => return,
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -141,11 +141,11 @@ impl Intake {
     /// A task of its own for each message, with the slot that was held for it.
     fn start(&self, deliveries: Vec<Delivery>, slots: Vec<OwnedSemaphorePermit>) {
         for (delivery, slot) in deliveries.into_iter().zip(slots) {
-            let fleet = self.fleet.clone();
+            let context = self.context.clone();
             self.running.spawn(async move {
                 let message_id = delivery.message_id.clone();
                 // Nothing is shared with a call that panicked but what its own steps keep consistent; its message comes again.
-                if AssertUnwindSafe(path::run(fleet, delivery, slot)).catch_unwind().await.is_err() {
+                if AssertUnwindSafe(path::run(context, delivery, slot)).catch_unwind().await.is_err() {
                     tracing::error!(
                         message_id,
                         code = "internal_error",
@@ -159,14 +159,14 @@ impl Intake {
     fn spawn(self: &Arc<Self>) {
         let intake = self.clone();
         self.receivers.spawn(async move {
-            let (shutdown, drain) = (&intake.fleet.shutdown, intake.fleet.limits.drain);
+            let (shutdown, drain) = (&intake.context.shutdown, intake.context.limits.drain);
             services::guard(shutdown, drain, "intake", receive(intake.clone())).await;
         });
     }
 
     /// One receiver more, unless the slots cannot use it.
     fn beget(self: &Arc<Self>) {
-        let most = self.fleet.limits.slots.div_ceil(BATCH).clamp(1, 16);
+        let most = self.context.limits.slots.div_ceil(BATCH).clamp(1, 16);
         let more = |now| (now < most).then_some(now + 1);
         if self.receiving.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
             self.spawn();
@@ -197,9 +197,9 @@ impl Slots {
 }
 
 /// Messages that came when the worker had begun to drain.
-async fn give_back(fleet: &Fleet, deliveries: Vec<Delivery>) {
-    let back = deliveries.iter().map(|delivery| fleet.queue.change_visibility(&delivery.receipt, 0));
-    for trouble in join_all(back).await.into_iter().filter_map(Result::err) {
-        tracing::warn!(%trouble, code = "give_back_failed", "cannot give a message back early");
+async fn give_back(context: &WorkerContext, deliveries: Vec<Delivery>) {
+    let back = deliveries.iter().map(|delivery| context.queue.change_visibility(&delivery.receipt, 0));
+    for error in join_all(back).await.into_iter().filter_map(Result::err) {
+        tracing::warn!(%error, code = "give_back_failed", "cannot give a message back early");
     }
 }

@@ -8,12 +8,12 @@ use toolfleet_core::call::{CallRow, Caller, Finished};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::{CallRequest, Operation};
-use toolfleet_core::outcome::{Code, Outcome, OutcomeKind, Trouble};
+use toolfleet_core::outcome::{CallError, Code, Outcome, OutcomeKind};
 use toolfleet_core::shape::{ShownArguments, shape};
 use toolfleet_core::time::Timestamp;
-use toolfleet_core::{echo, redact};
+use toolfleet_core::{redact, scrub};
 
-use super::visit::Arrival;
+use super::inbound::InboundCall;
 
 /// A longer shape of arguments is told with less detail, so that a record is one write unit (1 KiB).
 const ARGUMENT_BYTES: usize = 256;
@@ -24,11 +24,11 @@ const SENTENCE_CHARS: usize = 200;
 pub(super) fn of_call(
     row: &CallRow,
     finished: &Finished,
-    arrival: &Arrival,
+    inbound: &InboundCall,
     caller: &Caller,
     request: &CallRequest,
 ) -> AuditRecord {
-    let record = of(AuditKind::Call, row.key.clone(), arrival, finished.at, caller, Some(request));
+    let record = of(AuditKind::Call, row.key.clone(), inbound, finished.at, caller, Some(request));
     AuditRecord {
         definition: row.definition.clone(),
         attempts: row.attempts,
@@ -36,7 +36,7 @@ pub(super) fn of_call(
         worker: row.worker.clone(),
         enqueued_at: row.enqueued_at,
         started_at: row.started_at,
-        ..described(record, &finished.outcome, arrival, Some(request))
+        ..described(record, &finished.outcome, inbound, Some(request))
     }
 }
 
@@ -44,13 +44,13 @@ pub(super) fn of_call(
 pub(super) fn of(
     kind: AuditKind,
     key: CallKey,
-    arrival: &Arrival,
+    inbound: &InboundCall,
     at: Timestamp,
     caller: &Caller,
     request: Option<&CallRequest>,
 ) -> AuditRecord {
     let shape_of = |request: &CallRequest| {
-        let shown = arrival.catalog().shown_arguments(&request.target);
+        let shown = inbound.catalog().shown_arguments(&request.target);
         shape(request.arguments.get(), shown, ARGUMENT_BYTES)
     };
     let digest = request.map(|request| request.digest.to_string());
@@ -75,46 +75,46 @@ pub(super) fn of(
         sender: caller.sender.clone(),
         message_id: caller.message_id.clone(),
         arguments: request.and_then(shape_of),
-        digest: digest.unwrap_or_else(|| Digest::of_text(arrival.body()).to_string()),
+        digest: digest.unwrap_or_else(|| Digest::of_text(inbound.body()).to_string()),
         attempts: 0,
         fence: 0,
         worker: None,
-        enqueued_at: arrival.enqueued_at,
+        enqueued_at: inbound.enqueued_at,
         started_at: None,
     }
 }
 
 /// What a server said, without any value of the arguments: the log is read by whoever runs the fleet.
 pub(super) fn for_the_log(said: &impl ToString, request: &CallRequest) -> String {
-    echo::without_values(said.to_string(), request.arguments.get(), &ShownArguments::none())
+    scrub::without_values(said.to_string(), request.arguments.get(), &ShownArguments::none())
 }
 
 /// The outcome with a sentence that repeats no secret of the arguments. A tool's own sentence is a part of its content and stays.
 pub(super) fn without_secrets(outcome: Outcome, request: &CallRequest) -> Outcome {
-    let own = |why: &Trouble| why.code == Code::ToolReportedError;
-    let trouble = outcome.trouble.map(|why| match own(&why) {
+    let own = |why: &CallError| why.code == Code::ToolReportedError;
+    let error = outcome.error.map(|why| match own(&why) {
         true => why,
-        false => Trouble { message: echo::without_secrets(why.message, request.arguments.get()), ..why },
+        false => CallError { message: scrub::without_secrets(why.message, request.arguments.get()), ..why },
     });
-    Outcome { trouble, ..outcome }
+    Outcome { error, ..outcome }
 }
 
 /// The record with how it ended, and why.
 pub(super) fn described(
     record: AuditRecord,
     outcome: &Outcome,
-    arrival: &Arrival,
+    inbound: &InboundCall,
     request: Option<&CallRequest>,
 ) -> AuditRecord {
-    let why = outcome.trouble.as_ref();
+    let why = outcome.error.as_ref();
     // What a tool says in an error is its content, and content stays out of the account.
     let sentence = why.filter(|why| why.code != Code::ToolReportedError).map(|why| {
         let sentence = redact::text(&why.message).into_owned();
         let Some(request) = request else {
             return sentence;
         };
-        let shown = arrival.catalog().shown_arguments(&request.target);
-        echo::without_values(sentence, request.arguments.get(), shown)
+        let shown = inbound.catalog().shown_arguments(&request.target);
+        scrub::without_values(sentence, request.arguments.get(), shown)
     });
     AuditRecord {
         outcome: outcome.kind,

@@ -2,12 +2,16 @@
 //!
 //! **Invariant:** cannot be called without the proof of a record.
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Queue;
 
+use super::inbound::InboundCall;
 use super::record::Recorded;
-use super::visit::Arrival;
 
-pub(super) async fn acknowledge(queue: &Queue, arrival: &Arrival, _proof: &Recorded) -> Result<(), Trouble> {
-    queue.delete(arrival.receipt()).await
+pub(super) async fn acknowledge(
+    queue: &Queue,
+    inbound: &InboundCall,
+    _proof: &Recorded,
+) -> Result<(), AwsError> {
+    queue.delete(inbound.receipt()).await
 }

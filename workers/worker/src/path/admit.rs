@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::sessions::SessionRow;
 use toolfleet_core::binding::bind;
 use toolfleet_core::catalog::{
@@ -13,15 +13,15 @@ use toolfleet_core::catalog::{
 };
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::{Ask, CallRequest, Priority, Reply, Target, User};
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
+use toolfleet_core::message::{CallRequest, OperationParams, Priority, Reply, Target, User};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 
 use super::arguments::check_arguments;
+use super::inbound::InboundCall;
 use super::resume::{self, Resumed};
-use super::visit::Arrival;
 use crate::config::{OLDEST_MESSAGE_MS, ROW_LIFE_MS};
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 
 pub(super) enum Admitted {
     Call(Box<AdmittedCall>),
@@ -32,7 +32,7 @@ pub(super) enum Admitted {
 /// A call that may run.
 pub(super) struct AdmittedCall {
     pub(super) request: Box<CallRequest>,
-    pub(super) ask: Ask,
+    pub(super) ask: OperationParams,
     /// The call that it goes on with.
     pub(super) resumed: Option<Resumed>,
     pub(super) server: Arc<Server>,
@@ -60,27 +60,27 @@ impl AdmittedCall {
 }
 
 pub(super) async fn admit(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     mut request: Box<CallRequest>,
-) -> Result<Admitted, Trouble> {
-    if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
+) -> Result<Admitted, AwsError> {
+    if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) {
         return Ok(Admitted::Stranger { request });
     }
-    let deadline = request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms());
-    let now = fleet.now();
-    let verdict = check_age(arrival, now)
-        .and_then(|()| check_size(arrival, fleet.max_body_bytes))
-        .and_then(|()| check_support(arrival.catalog(), &request))
+    let deadline = request.deadline(inbound.enqueued_at, context.limits.default_deadline_ms());
+    let now = context.now();
+    let verdict = check_age(inbound, now)
+        .and_then(|()| check_size(inbound, context.max_body_bytes))
+        .and_then(|()| check_support(inbound.catalog(), &request))
         .and_then(|()| check_deadline(deadline, now));
     if let Err(outcome) = verdict {
         return Ok(Admitted::Refused { request, outcome });
     }
-    let session = match act_as_bound(fleet, arrival, &mut request).await? {
+    let session = match act_as_bound(context, inbound, &mut request).await? {
         Ok(session) => session,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
-    let found = match find(arrival.catalog(), &request) {
+    let found = match find(inbound.catalog(), &request) {
         Ok(found) => found,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
@@ -89,11 +89,11 @@ pub(super) async fn admit(
     {
         return Ok(Admitted::Refused { request, outcome });
     }
-    let refused = refused_by_session(fleet, arrival.catalog(), &request, session, &found.server);
+    let refused = refused_by_session(context, inbound.catalog(), &request, session, &found.server);
     if let Some(outcome) = refused.await? {
         return Ok(Admitted::Refused { request, outcome });
     }
-    let resumed = match resume::of(fleet, &request).await? {
+    let resumed = match resume::of(context, &request).await? {
         Ok(resumed) => resumed,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
@@ -107,7 +107,7 @@ pub(super) async fn admit(
     let repeatable = request.idempotent || (resumed.is_none() && reads);
     Ok(Admitted::Call(Box::new(AdmittedCall {
         registered: found.function.is_some(),
-        pin: found.pin(arrival.catalog()),
+        pin: found.pin(inbound.catalog()),
         ask: found.ask,
         resumed,
         name: found.name,
@@ -123,27 +123,31 @@ pub(super) async fn admit(
 }
 
 /// The rows of older messages may have expired, so running one could run it twice.
-pub(super) fn check_age(arrival: &Arrival, now: Timestamp) -> Result<(), Outcome> {
-    if now.ms_since(arrival.enqueued_at) <= OLDEST_MESSAGE_MS {
+pub(super) fn check_age(inbound: &InboundCall, now: Timestamp) -> Result<(), Outcome> {
+    if now.ms_since(inbound.enqueued_at) <= OLDEST_MESSAGE_MS {
         return Ok(());
     }
     let text = format!(
         "The message was sent at {}, longer ago than the fleet remembers calls for (28 days). Send it again as a new call.",
-        arrival.enqueued_at
+        inbound.enqueued_at
     );
     Err(Outcome::refused(Code::TooOld, text))
 }
 
 /// Whether there is still time for the call.
-pub(super) fn check_time(fleet: &Fleet, arrival: &Arrival, request: &CallRequest) -> Result<(), Outcome> {
+pub(super) fn check_time(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: &CallRequest,
+) -> Result<(), Outcome> {
     let (deadline, now) =
-        (request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms()), fleet.now());
-    check_age(arrival, now).and_then(|()| check_deadline(deadline, now))
+        (request.deadline(inbound.enqueued_at, context.limits.default_deadline_ms()), context.now());
+    check_age(inbound, now).and_then(|()| check_deadline(deadline, now))
 }
 
 /// A call that has to wait becomes a message with attributes beside its body.
-fn check_size(arrival: &Arrival, most: usize) -> Result<(), Outcome> {
-    let bytes = arrival.body().len();
+fn check_size(inbound: &InboundCall, most: usize) -> Result<(), Outcome> {
+    let bytes = inbound.body().len();
     if bytes <= most {
         return Ok(());
     }
@@ -160,7 +164,7 @@ fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
     }
     let text =
         format!("The call's deadline ({deadline}) passed before it could run. Nothing was sent to the tool.");
-    let why = Why::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
+    let why = CallError::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
     Err(Outcome::ended(OutcomeKind::Expired, why))
 }
 
@@ -192,7 +196,7 @@ fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome
 }
 
 struct Found {
-    ask: Ask,
+    ask: OperationParams,
     server: Arc<Server>,
     tool: Option<Arc<Tool>>,
     function: Option<Function>,
@@ -203,7 +207,7 @@ impl Found {
     /// What the tool's definition has to be, where it is pinned.
     fn pin(&self, catalog: &Catalog) -> Option<Pin> {
         let pinned = || catalog.approved(&self.server.id, &self.name).map(|approved| approved.pin.clone());
-        matches!(self.ask, Ask::Tool).then(pinned).flatten()
+        matches!(self.ask, OperationParams::Tool).then(pinned).flatten()
     }
 }
 
@@ -250,7 +254,7 @@ fn find(catalog: &Catalog, request: &CallRequest) -> Result<Found, Outcome> {
                 return Err(Outcome::refused(Code::UnknownTool, text));
             }
             let (server, name) = (server.clone(), name.clone());
-            Ok(Found { ask: Ask::Tool, server, tool: None, function: None, name })
+            Ok(Found { ask: OperationParams::Tool, server, tool: None, function: None, name })
         }
         Target::Server { server: id } => {
             let Some(server) = catalog.server(id) else {
@@ -289,9 +293,9 @@ fn of_server(catalog: &Catalog, server: &Arc<Server>, request: &CallRequest) -> 
     }
     let ask = request.ask().map_err(|error| Outcome::refused(Code::InvalidArguments, error.to_string()))?;
     let name = match &ask {
-        Ask::Resource { uri } => uri.clone(),
-        Ask::Prompt { name, .. } => name.clone(),
-        Ask::Tool | Ask::List { .. } => String::new(),
+        OperationParams::Resource { uri } => uri.clone(),
+        OperationParams::Prompt { name, .. } => name.clone(),
+        OperationParams::Tool | OperationParams::List { .. } => String::new(),
     };
     Ok(Found { ask, server: server.clone(), tool: None, function: None, name })
 }
@@ -306,7 +310,7 @@ fn registered(
     usable(tool, request)?;
     match &tool.executor {
         Executor::Mcp(server) => Ok(Found {
-            ask: Ask::Tool,
+            ask: OperationParams::Tool,
             server: server.clone(),
             tool: Some(tool.clone()),
             function: function.cloned(),
@@ -334,8 +338,11 @@ fn usable(tool: &Tool, request: &CallRequest) -> Result<(), Outcome> {
         return Err(Outcome::refused(Code::AccessDenied, text));
     }
     if tool.paused {
-        let why =
-            Why::new(Code::Paused, format!("Tool `{}` is paused by an operator.", tool.id), MayHaveRun::No);
+        let why = CallError::new(
+            Code::Paused,
+            format!("Tool `{}` is paused by an operator.", tool.id),
+            MayHaveRun::No,
+        );
         return Err(Outcome::ended(OutcomeKind::Refused, why.retryable(None)));
     }
     Ok(())
@@ -344,12 +351,12 @@ fn usable(tool: &Tool, request: &CallRequest) -> Result<(), Outcome> {
 /// Makes the request's user the one that its sender and its session are bound to; refuses it where it names another one, or has no
 /// session although its tenant wants one. Gives the session, if it exists.
 async fn act_as_bound(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     request: &mut CallRequest,
-) -> Result<Result<Option<Arc<SessionRow>>, Outcome>, Trouble> {
-    let catalog = arrival.catalog();
-    if let Some(bound) = catalog.bound_user(arrival.sender.as_deref())
+) -> Result<Result<Option<Arc<SessionRow>>, Outcome>, AwsError> {
+    let catalog = inbound.catalog();
+    if let Some(bound) = catalog.bound_user(inbound.sender.as_deref())
         && let Err(outcome) = bind_to(bound, "the message's sender", request)
     {
         return Ok(Err(outcome));
@@ -365,11 +372,11 @@ async fn act_as_bound(
         return Ok(Err(Outcome::refused(Code::SessionInvalid, text)));
     };
     let key = (tenant.clone(), id.clone());
-    let session = match fleet.session_cache.get(&key) {
+    let session = match context.session_cache.get(&key) {
         Some(session) => Some(session),
         None => {
-            let read = async { Ok(fleet.sessions.read(&key.0, &id).await?.map(Arc::new)) };
-            Box::pin(fleet.session_cache.learn(&key, read)).await?
+            let read = async { Ok(context.sessions.read(&key.0, &id).await?.map(Arc::new)) };
+            Box::pin(context.session_cache.learn(&key, read)).await?
         }
     };
     if let Some(bound) = session.as_ref().and_then(|session| session.user.as_ref())
@@ -396,12 +403,12 @@ fn bind_to(bound: &User, whom: &str, request: &mut CallRequest) -> Result<(), Ou
 }
 
 async fn refused_by_session(
-    fleet: &Fleet,
+    context: &WorkerContext,
     catalog: &Catalog,
     request: &CallRequest,
     session: Option<Arc<SessionRow>>,
     server: &Server,
-) -> Result<Option<Outcome>, Trouble> {
+) -> Result<Option<Outcome>, AwsError> {
     let Some(id) = &request.session else {
         return Ok(None);
     };
@@ -409,7 +416,7 @@ async fn refused_by_session(
     let refuse = |text: String| Ok(Some(Outcome::refused(Code::SessionInvalid, text)));
     let session = match session {
         Some(session) => session,
-        None if catalog.opens_sessions(tenant) => opened(fleet, tenant, id).await?,
+        None if catalog.opens_sessions(tenant) => opened(context, tenant, id).await?,
         None => {
             return refuse(format!(
                 "Session `{id}` is not registered, and tenant `{tenant}` opens none by itself. Use the session you were given, or let \
@@ -417,15 +424,15 @@ async fn refused_by_session(
             ));
         }
     };
-    let Some(refusal) = session_refuses(fleet, &session, request, server) else {
+    let Some(refusal) = session_refuses(context, &session, request, server) else {
         return Ok(None);
     };
     // The cached row may be older than the operator's last change. Only a row that was just read refuses a call.
-    let fresh = Box::pin(fleet.sessions.read(tenant, id)).await?.map(Arc::new);
+    let fresh = Box::pin(context.sessions.read(tenant, id)).await?.map(Arc::new);
     let refusal = match fresh {
         Some(row) => {
-            let refusal = session_refuses(fleet, &row, request, server);
-            fleet.session_cache.put((tenant.clone(), id.clone()), row);
+            let refusal = session_refuses(context, &row, request, server);
+            context.session_cache.put((tenant.clone(), id.clone()), row);
             refusal
         }
         // A row is removed long after its session has ended.
@@ -433,7 +440,7 @@ async fn refused_by_session(
     };
     match refusal {
         Some(SessionRefusal::Ended { at }) => {
-            fleet.farewells.ask(tenant.clone(), id.clone());
+            context.session_closer.ask(tenant.clone(), id.clone());
             refuse(format!("Session `{id}` ended at {at}. Open a new session."))
         }
         Some(SessionRefusal::NotGranted { grants }) => {
@@ -443,19 +450,19 @@ async fn refused_by_session(
     }
 }
 
-/// Why a session refuses a call.
+/// CallError a session refuses a call.
 enum SessionRefusal {
     Ended { at: Timestamp },
     NotGranted { grants: String },
 }
 
 fn session_refuses(
-    fleet: &Fleet,
+    context: &WorkerContext,
     session: &SessionRow,
     request: &CallRequest,
     server: &Server,
 ) -> Option<SessionRefusal> {
-    if session.expires_at <= fleet.now() {
+    if session.expires_at <= context.now() {
         return Some(SessionRefusal::Ended { at: session.expires_at });
     }
     if !grants::open(&session.grants, &request.target, &server.id) {
@@ -465,17 +472,21 @@ fn session_refuses(
 }
 
 /// The row of a conversation that nobody registered: it grants all and lasts as long as its calls.
-async fn opened(fleet: &Fleet, tenant: &Tenant, id: &SessionId) -> Result<Arc<SessionRow>, Trouble> {
+async fn opened(
+    context: &WorkerContext,
+    tenant: &Tenant,
+    id: &SessionId,
+) -> Result<Arc<SessionRow>, AwsError> {
     let key = (tenant.clone(), id.clone());
     let open = async {
-        let expires_at = fleet.now().plus_ms(ROW_LIFE_MS);
+        let expires_at = context.now().plus_ms(ROW_LIFE_MS);
         let row = SessionRow { expires_at, grants: vec!["*".into()], user: None };
-        Ok::<_, Trouble>(match fleet.sessions.create(tenant, id, &row).await? {
+        Ok::<_, AwsError>(match context.sessions.create(tenant, id, &row).await? {
             true => Some(Arc::new(row)),
             // Another worker met the conversation at the same moment.
-            false => fleet.sessions.read(tenant, id).await?.map(Arc::new),
+            false => context.sessions.read(tenant, id).await?.map(Arc::new),
         })
     };
-    let session = Box::pin(fleet.session_cache.learn(&key, open)).await?;
-    session.ok_or_else(|| Trouble::passing("a session's row went as it was read"))
+    let session = Box::pin(context.session_cache.learn(&key, open)).await?;
+    session.ok_or_else(|| AwsError::passing("a session's row went as it was read"))
 }

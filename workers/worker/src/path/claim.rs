@@ -2,16 +2,16 @@
 //!
 //! **Invariant:** the last thing before anything is sent to the tool.
 
-use toolfleet_aws::Trouble;
-use toolfleet_core::call::{CallRow, Claim, Event, Finding, Then};
+use toolfleet_aws::AwsError;
+use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection};
 use toolfleet_core::message::CallRequest;
 
 use super::follow::Task;
-use super::overheard::Overheard;
+use super::inbound::InboundCall;
 use super::prepare::ReadyCall;
-use super::swap::{Turn, apply};
-use super::visit::Arrival;
-use crate::fleet::Fleet;
+use super::progress_buffer::ProgressBuffer;
+use super::swap::{Applied, apply};
+use crate::context::WorkerContext;
 
 pub(super) enum Claimed {
     Ours(Box<ClaimedCall>),
@@ -31,55 +31,62 @@ pub(super) struct ClaimedCall {
     /// Attempts made, earlier claims included.
     pub(super) attempts: u32,
     /// Whether an attempt may have had an effect.
-    pub(super) exposed: bool,
+    pub(super) may_have_executed: bool,
     /// The task that the server works on, as far as is known.
     pub(super) task: Option<Task>,
     /// What the server tells of it.
-    pub(super) overheard: Overheard,
+    pub(super) progress_buffer: ProgressBuffer,
 }
 
-pub(super) async fn claim(fleet: &Fleet, arrival: &Arrival, ready: ReadyCall) -> Result<Claimed, Trouble> {
+pub(super) async fn claim(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    ready: ReadyCall,
+) -> Result<Claimed, AwsError> {
     let since = tokio::time::Instant::now();
     let event = Event::Claim {
-        visit: arrival.visit(fleet, &ready.call.request, ready.call.repeatable),
-        lease_ms: fleet.limits.lease_ms(),
+        visit: inbound.visit(context, &ready.call.request, ready.call.repeatable),
+        lease_ms: context.limits.lease_ms(),
         definition: ready.definition.clone(),
         answers: ready.call.resumed.as_ref().and_then(|earlier| earlier.task()).map(str::to_owned),
     };
-    Ok(match apply(&fleet.calls, None, &event).await? {
-        Turn::Stored { row, then: Then::Execute(claim) } => {
-            let (attempts, exposed) = (row.attempts, row.exposed);
+    Ok(match apply(&context.calls, None, &event).await? {
+        Applied::Stored { row, then: Effect::Execute(claim) } => {
+            let (attempts, may_have_executed) = (row.attempts, row.may_have_executed);
             let task = Task::of(&row);
-            let overheard = Overheard::after(row.notes.as_deref());
+            let progress_buffer = ProgressBuffer::after(row.notes.as_deref());
             Claimed::Ours(Box::new(ClaimedCall {
                 ready,
                 claim,
                 row: *row,
                 since,
                 attempts,
-                exposed,
+                may_have_executed,
                 task,
-                overheard,
+                progress_buffer,
             }))
         }
-        Turn::Stored { row, then: Then::Ended | Then::Extended { .. } | Then::Waits | Then::Noted } => {
+        Applied::Stored {
+            row,
+            then: Effect::Ended | Effect::Extended { .. } | Effect::Waits | Effect::Noted,
+        } => Claimed::Ended { request: ready.call.request, row },
+        Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
             Claimed::Ended { request: ready.call.request, row }
         }
-        Turn::Found { row: Some(row), finding: Finding::AlreadyRecorded } => {
-            Claimed::Ended { request: ready.call.request, row }
+        Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
+            Claimed::Mismatch { request: ready.call.request }
         }
-        Turn::Found { finding: Finding::Mismatch, .. } => Claimed::Mismatch { request: ready.call.request },
-        Turn::Found { finding: Finding::HeldElsewhere { retry_after_ms }, .. } => {
-            Claimed::Elsewhere { after_ms: arrival.wait_for_holder_ms(retry_after_ms) }
+        Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
+            Claimed::Elsewhere { after_ms: inbound.wait_for_holder_ms(retry_after_ms) }
         }
-        Turn::Found {
-            finding:
-                Finding::AlreadyRecorded
-                | Finding::OfAnother
-                | Finding::AwaitingApproval
-                | Finding::Lost
-                | Finding::Nothing,
+        Applied::Rejected {
+            rejection:
+                Rejection::AlreadyRecorded
+                | Rejection::OfAnother
+                | Rejection::AwaitingApproval
+                | Rejection::Lost
+                | Rejection::Nothing,
             ..
-        } => Claimed::Elsewhere { after_ms: fleet.limits.lease_ms() },
+        } => Claimed::Elsewhere { after_ms: context.limits.lease_ms() },
     })
 }

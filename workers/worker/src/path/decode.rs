@@ -5,7 +5,7 @@
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::{CallRequest, Malformed};
 
-use super::visit::Arrival;
+use super::inbound::InboundCall;
 
 pub(super) enum Decoded {
     Request(Box<CallRequest>),
@@ -18,13 +18,13 @@ pub(super) enum Decoded {
     Unreadable(Box<Malformed>),
 }
 
-pub(super) fn decode(arrival: &Arrival) -> Decoded {
-    match CallRequest::decode(arrival.body()) {
+pub(super) fn decode(inbound: &InboundCall) -> Decoded {
+    match CallRequest::decode(inbound.body()) {
         Ok(request) => Decoded::Request(Box::new(request)),
         Err(malformed) => {
             // An answer is stored under the id it names only if its sender may speak for that tenant.
-            let sender = arrival.sender.as_deref();
-            let own = |key: &&CallKey| arrival.catalog().may_speak_for(sender, &key.tenant);
+            let sender = inbound.sender.as_deref();
+            let own = |key: &&CallKey| inbound.catalog().may_speak_for(sender, &key.tenant);
             match malformed.addressed.as_ref().filter(own).cloned() {
                 Some(key) => Decoded::Refused { malformed, key },
                 None => Decoded::Unreadable(malformed),

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
-use toolfleet_core::message::Ask;
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
-use toolfleet_core::retry::{Next, QUICK_TRIES, Standing, after};
+use toolfleet_core::message::OperationParams;
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::{Answer, AnswerKind, Questions, TaskHandle, ToolCall};
 use tracing::Instrument as _;
@@ -19,14 +19,14 @@ use super::account;
 use super::claim::ClaimedCall;
 use super::follow::{self, Asked, Task};
 use super::hold::{Wait, reason_of, waits_until, within};
+use super::inbound::InboundCall;
 use super::lease::{self, Stopped};
-use super::overheard::Overheard;
 use super::pages::{self, Place};
 use super::payload::{self, Kept};
 use super::prepare::{ReadyCall, with_what_was_left_out};
-use super::visit::Arrival;
+use super::progress_buffer::ProgressBuffer;
 use crate::backoff;
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 use crate::telemetry::trace::{self, Onward};
 
 /// A try to reach a server that takes longer is not repeated in the worker's slot.
@@ -62,7 +62,7 @@ pub(super) enum Executed {
 /// What the attempts leave behind even if they are stopped in the middle.
 struct Trail {
     attempts: AtomicU32,
-    exposed: AtomicBool,
+    may_have_executed: AtomicBool,
     sending: AtomicBool,
     lease_lost: AtomicBool,
     /// The task that the claim found is over or gone.
@@ -77,7 +77,7 @@ struct Trail {
 
 impl Trail {
     fn may_have_run(&self) -> bool {
-        self.exposed.load(Ordering::Acquire) || self.sending.load(Ordering::Acquire)
+        self.may_have_executed.load(Ordering::Acquire) || self.sending.load(Ordering::Acquire)
     }
 
     fn has_answer(&self) -> bool {
@@ -85,27 +85,31 @@ impl Trail {
     }
 }
 
-pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall) -> Executed {
+pub(super) async fn execute(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    call: &mut ClaimedCall,
+) -> Executed {
     let trail = Trail {
         attempts: AtomicU32::new(call.attempts),
-        exposed: AtomicBool::new(call.exposed),
+        may_have_executed: AtomicBool::new(call.may_have_executed),
         sending: AtomicBool::new(false),
         lease_lost: AtomicBool::new(false),
         task_over: AtomicBool::new(false),
         answered: AtomicBool::new(false),
         hurried: AtomicBool::new(false),
-        started_at: call.row.started_at.unwrap_or_else(|| fleet.now()),
+        started_at: call.row.started_at.unwrap_or_else(|| context.now()),
     };
-    if call.since.elapsed() >= fleet.limits.lease {
+    if call.since.elapsed() >= context.limits.lease {
         if let Some(task) = call.task.clone() {
             return Executed::Parked { task, after_ms: 0, troubled: true };
         }
         // The claim's own answer took so long that another worker may hold the call by now.
         return Executed::Later { after_ms: 0, why: "the claim took longer than its lease" };
     }
-    let executed = race(fleet, arrival, call, &trail).await;
+    let executed = race(context, inbound, call, &trail).await;
     call.attempts = trail.attempts.load(Ordering::Acquire);
-    call.exposed = trail.may_have_run();
+    call.may_have_executed = trail.may_have_run();
     if trail.task_over.load(Ordering::Acquire) {
         call.task = None;
     }
@@ -113,21 +117,26 @@ pub(super) async fn execute(fleet: &Fleet, arrival: &Arrival, call: &mut Claimed
 }
 
 /// The attempts against everything that may end them: the heartbeat, the deadline, the worker's own end.
-async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &Trail) -> Executed {
-    let ClaimedCall { ready, claim, row, since, task, overheard, .. } = call;
+async fn race(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    call: &mut ClaimedCall,
+    trail: &Trail,
+) -> Executed {
+    let ClaimedCall { ready, claim, row, since, task, progress_buffer, .. } = call;
     let task = task.as_ref();
-    let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(fleet.now()));
+    let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(context.now()));
     let attempts = async {
-        match work(fleet, arrival, ready, task, overheard, trail, deadline).await {
+        match work(context, inbound, ready, task, progress_buffer, trail, deadline).await {
             // A large result takes a while to be compressed: the claim is held meanwhile, and nothing takes the answer away.
             Executed::Finished(outcome) if outcome.content.is_some() => {
                 trail.answered.store(true, Ordering::Release);
-                let outcome = pages::fitting(&ready.call, outcome, fleet.payloads.bucket().is_some()).await;
+                let outcome = pages::fitting(&ready.call, outcome, context.payloads.bucket().is_some()).await;
                 let hurried =
                     || trail.hurried.load(Ordering::Acquire) || trail.lease_lost.load(Ordering::Acquire);
-                match payload::keep(fleet, &ready.call.request.key.tenant, outcome, hurried).await {
+                match payload::keep(context, &ready.call.request.key.tenant, outcome, hurried).await {
                     Kept::Fit(outcome) => Executed::Finished(outcome),
-                    Kept::Lost(_) if ready.call.repeatable && fleet.shutdown.is_draining() => {
+                    Kept::Lost(_) if ready.call.repeatable && context.shutdown.is_draining() => {
                         Executed::Later {
                             after_ms: 0,
                             why: "the worker stops, and the bucket did not take the result",
@@ -143,7 +152,7 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
         }
     };
     let mut attempts = Box::pin(attempts);
-    let mut heart = Box::pin(lease::keep(fleet, arrival, claim, row, *since, overheard));
+    let mut heart = Box::pin(lease::keep(context, inbound, claim, row, *since, progress_buffer));
     let mut beating = true;
     loop {
         tokio::select! {
@@ -166,7 +175,7 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
                     return Executed::Finished(out_of_time(trail));
                 }
             }
-            () = fleet.shutdown.over(), if !trail.has_answer() => {
+            () = context.shutdown.over(), if !trail.has_answer() => {
                 if !trail.has_answer() {
                     return stopped_with_worker(ready, task, trail);
                 }
@@ -177,28 +186,28 @@ async fn race(fleet: &Fleet, arrival: &Arrival, call: &mut ClaimedCall, trail: &
 
 /// The question after a call's task; attempts where there is none, or none any more and the call is safe to repeat.
 async fn work(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     ready: &ReadyCall,
     task: Option<&Task>,
-    overheard: &Overheard,
+    progress_buffer: &ProgressBuffer,
     trail: &Trail,
     deadline: Instant,
 ) -> Executed {
     if let Some(task) = task {
         // An answer that is under way may have been taken.
-        trail.sending.store(task.unanswered, Ordering::Release);
-        let asked = follow::ask(fleet, arrival, ready, overheard, task, deadline).await;
+        trail.sending.store(task.input_pending, Ordering::Release);
+        let asked = follow::ask(context, inbound, ready, progress_buffer, task, deadline).await;
         trail.sending.store(false, Ordering::Release);
         trail.task_over.store(matches!(asked, Asked::Over(_) | Asked::Gone { .. }), Ordering::Release);
         match asked {
             Asked::Open { after_ms } => {
-                trail.exposed.store(true, Ordering::Release);
+                trail.may_have_executed.store(true, Ordering::Release);
                 return Executed::Parked { task: task.answered(), after_ms, troubled: false };
             }
             Asked::Troubled { after_ms, may_have_run } => {
                 if may_have_run == MayHaveRun::Unknown {
-                    trail.exposed.store(true, Ordering::Release);
+                    trail.may_have_executed.store(true, Ordering::Release);
                 }
                 return Executed::Parked { task: task.clone(), after_ms, troubled: true };
             }
@@ -211,19 +220,19 @@ async fn work(
             }
         }
     }
-    attempts(fleet, arrival, ready, overheard, trail, deadline).await
+    attempts(context, inbound, ready, progress_buffer, trail, deadline).await
 }
 
 async fn attempts(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     ready: &ReadyCall,
-    overheard: &Overheard,
+    progress_buffer: &ProgressBuffer,
     trail: &Trail,
     deadline: Instant,
 ) -> Executed {
     let call = &ready.call;
-    if let Ask::List { cursor } = &call.ask
+    if let OperationParams::List { cursor } = &call.ask
         && let Err(outcome) = Place::of(call, cursor.as_deref())
     {
         return Executed::Finished(outcome);
@@ -237,12 +246,12 @@ async fn attempts(
             return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
         }
         let (server, tenant) = (&call.server.id, &call.request.key.tenant);
-        let permit = match fleet.breakers.ask(server, tenant, fleet.now()) {
+        let permit = match context.breakers.ask(server, tenant, context.now()) {
             Ok(permit) => permit,
             Err(refusal) => {
-                let wait = Wait::refused(fleet, server, refusal);
+                let wait = Wait::refused(context, server, refusal);
                 let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-                return match within(fleet, server, wait, trail.started_at, call.deadline, ran) {
+                return match within(context, server, wait, trail.started_at, call.deadline, ran) {
                     Ok(wait) => Executed::Held(wait),
                     Err(outcome) => Executed::Finished(outcome),
                 };
@@ -253,22 +262,23 @@ async fn attempts(
         let operation = call.request.operation;
         let span = trace::attempt(operation, &call.name, &ready.endpoint.url, made);
         let begun = Instant::now();
-        let onward = trace::onward(&span).or(arrival.trace_context());
-        let answer = attempt(fleet, ready, overheard, &onward, deadline).instrument(span.clone()).await;
+        let onward = trace::onward(&span).or(inbound.trace_context());
+        let answer =
+            attempt(context, ready, progress_buffer, &onward, deadline).instrument(span.clone()).await;
         let error = trace::ended(&span, &answer);
-        fleet.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
+        context.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
         drop(span);
         trail.sending.store(false, Ordering::Release);
-        fleet.reachable.learn(&call.server.id, &answer, fleet.now());
+        context.reachable.learn(&call.server.id, &answer, context.now());
         // An attempt that the caller's own deadline cut short says nothing of the server.
         let cut_short = answer.is_err() && Instant::now() >= deadline;
-        let pause_ms = if cut_short { None } else { permit.record(&answer, fleet.now()) };
+        let pause_ms = if cut_short { None } else { permit.record(&answer, context.now()) };
         let fault = match answer {
             Ok(answer) => {
                 if let AnswerKind::Task(TaskHandle { id, poll_interval_ms }) = answer.kind {
                     let after_ms = follow::poll_after_ms(poll_interval_ms);
-                    trail.exposed.store(true, Ordering::Release);
-                    let task = Task { handle: id, unanswered: false };
+                    trail.may_have_executed.store(true, Ordering::Release);
+                    let task = Task { handle: id, input_pending: false };
                     return Executed::Parked { task, after_ms, troubled: false };
                 }
                 return Executed::Finished(outcome_of(answer));
@@ -278,32 +288,32 @@ async fn attempts(
         let told = account::for_the_log(&fault, &call.request);
         tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, fault = told, "an attempt failed");
         if fault.may_have_run() == MayHaveRun::Unknown {
-            trail.exposed.store(true, Ordering::Release);
+            trail.may_have_executed.store(true, Ordering::Release);
         }
         tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
-        let standing = Standing {
+        let standing = AttemptState {
             attempts: made,
             max_attempts: call.max_attempts,
             repeatable: call.repeatable,
-            exposed: trail.exposed.load(Ordering::Acquire),
+            may_have_executed: trail.may_have_executed.load(Ordering::Acquire),
             // The two clocks may differ by a millisecond; at the deadline the one that ended the attempt is right.
-            now: if Instant::now() >= deadline { call.deadline } else { fleet.now() },
+            now: if Instant::now() >= deadline { call.deadline } else { context.now() },
             deadline: call.deadline,
             backoff_ms: backoff::after_tries(made),
             tries,
-            unreachable_backoff_ms: backoff::unreachable(arrival.tries(), tries),
-            wait_until: waits_until(fleet, server, reason_of(&fault), trail.started_at, call.deadline),
+            unreachable_backoff_ms: backoff::unreachable(inbound.tries(), tries),
+            wait_until: waits_until(context, server, reason_of(&fault), trail.started_at, call.deadline),
         };
         match after(&fault, standing) {
             Next::End(outcome) => {
-                let outcome = with_what_was_left_out(arrival.catalog(), &call.server, outcome);
+                let outcome = with_what_was_left_out(inbound.catalog(), &call.server, outcome);
                 return Executed::Finished(outcome);
             }
             Next::Later { after_ms, counted } => {
                 if !counted {
                     trail.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
-                return Executed::Held(Wait::after_fault(fleet, &call.server.id, &fault, after_ms));
+                return Executed::Held(Wait::after_fault(context, &call.server.id, &fault, after_ms));
             }
             Next::Again { after_ms, counted } => {
                 if !counted {
@@ -316,9 +326,9 @@ async fn attempts(
 }
 
 async fn attempt(
-    fleet: &Fleet,
+    context: &WorkerContext,
     ready: &ReadyCall,
-    overheard: &Overheard,
+    progress_buffer: &ProgressBuffer,
     onward: &Onward,
     deadline: Instant,
 ) -> Result<Answer, Fault> {
@@ -326,8 +336,10 @@ async fn attempt(
     let patience = Duration::from_millis(call.attempt_ms);
     let within = Instant::now() + patience;
     let arguments = match &call.ask {
-        Ask::Prompt { arguments, .. } => arguments,
-        Ask::Tool | Ask::Resource { .. } | Ask::List { .. } => &call.request.arguments,
+        OperationParams::Prompt { arguments, .. } => arguments,
+        OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::List { .. } => {
+            &call.request.arguments
+        }
     };
     let mut request = ToolCall {
         operation: call.request.operation,
@@ -338,17 +350,19 @@ async fn attempt(
         repeatable: call.repeatable,
         ..ToolCall::new(&ready.endpoint, &call.name, arguments, within.min(deadline))
     };
-    let hear = |note| overheard.hear(note, fleet.now());
+    let hear = |note| progress_buffer.hear(note, context.now());
     if call.progress {
         // The attempt's time counts from the last progress then.
         request = ToolCall { on_note: Some(&hear), patience: Some(patience), deadline, ..request };
     }
     match &call.ask {
-        Ask::List { cursor } => {
+        OperationParams::List { cursor } => {
             let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
-            fleet.mcp.list(request, place.theirs()).await
+            context.mcp.list(request, place.theirs()).await
         }
-        Ask::Tool | Ask::Resource { .. } | Ask::Prompt { .. } => fleet.mcp.call_tool(request).await,
+        OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::Prompt { .. } => {
+            context.mcp.call_tool(request).await
+        }
     }
 }
 
@@ -366,20 +380,20 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
                 "The server asks for input before it goes on; what it asks stands in the result's `inputRequests`. {}",
                 how_to_answer(&answer.result)
             );
-            let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
+            let why = CallError::new(Code::InputRequired, text, MayHaveRun::Unknown);
             Outcome {
                 kind: OutcomeKind::InputRequired,
-                trouble: Some(why),
+                error: Some(why),
                 content: Some(answer.result),
                 stored: None,
             }
         }
         AnswerKind::Task(_) => {
             let text = "The server answered with the handle of a task where the tool's answer has to stand; the result is stored as it came.";
-            let why = Why::new(Code::UnknownResultType, text, MayHaveRun::Unknown);
+            let why = CallError::new(Code::UnknownResultType, text, MayHaveRun::Unknown);
             Outcome {
                 kind: OutcomeKind::Failed,
-                trouble: Some(why),
+                error: Some(why),
                 content: Some(answer.result),
                 stored: None,
             }
@@ -388,10 +402,10 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
             let text = format!(
                 "The server's result has the type `{kind}`, which this fleet does not know; the result is stored as it came."
             );
-            let why = Why::new(Code::UnknownResultType, text, MayHaveRun::Yes);
+            let why = CallError::new(Code::UnknownResultType, text, MayHaveRun::Yes);
             Outcome {
                 kind: OutcomeKind::Failed,
-                trouble: Some(why),
+                error: Some(why),
                 content: Some(answer.result),
                 stored: None,
             }
@@ -408,7 +422,7 @@ fn cancelled(trail: &Trail) -> Outcome {
     } else {
         (MayHaveRun::No, "The caller cancelled this call before the tool was executed.")
     };
-    Outcome::ended(OutcomeKind::Cancelled, Why::new(Code::CancelledByCaller, text, ran))
+    Outcome::ended(OutcomeKind::Cancelled, CallError::new(Code::CancelledByCaller, text, ran))
 }
 
 fn out_of_time(trail: &Trail) -> Outcome {
@@ -416,11 +430,11 @@ fn out_of_time(trail: &Trail) -> Outcome {
         let text = "The deadline passed while the tool ran. Whether it had an effect is not known; check before you send it again.";
         return Outcome::ended(
             OutcomeKind::TimedOut,
-            Why::new(Code::DeadlineExceeded, text, MayHaveRun::Unknown),
+            CallError::new(Code::DeadlineExceeded, text, MayHaveRun::Unknown),
         );
     }
     let text = "The deadline passed before the tool could be executed.";
-    let why = Why::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
+    let why = CallError::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
     Outcome::ended(OutcomeKind::Expired, why)
 }
 
@@ -428,25 +442,25 @@ fn out_of_time(trail: &Trail) -> Outcome {
 fn stopped_with_worker(ready: &ReadyCall, task: Option<&Task>, trail: &Trail) -> Executed {
     if let Some(task) = task.filter(|_| !trail.task_over.load(Ordering::Acquire)) {
         if trail.sending.load(Ordering::Acquire) {
-            trail.exposed.store(true, Ordering::Release);
+            trail.may_have_executed.store(true, Ordering::Release);
         }
         return Executed::Parked { task: task.clone(), after_ms: 0, troubled: false };
     }
     if ready.call.repeatable || !trail.may_have_run() {
         if trail.sending.load(Ordering::Acquire) {
-            trail.exposed.store(true, Ordering::Release);
+            trail.may_have_executed.store(true, Ordering::Release);
         }
         return Executed::Later { after_ms: 0, why: "the worker is stopping" };
     }
     let text = "The worker had to stop while the tool ran, and the tool is not safe to repeat. Check its effect before you send the call again under a new id.";
     Executed::Finished(Outcome::ended(
         OutcomeKind::OutcomeUnknown,
-        Why::new(Code::WorkerLost, text, MayHaveRun::Unknown),
+        CallError::new(Code::WorkerLost, text, MayHaveRun::Unknown),
     ))
 }
 
 fn worn_out(max_attempts: u32, trail: &Trail) -> Outcome {
     let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
     let text = format!("All {max_attempts} attempts are used up; workers were lost while they ran the call.");
-    Outcome::failed(Why::new(Code::WorkerLost, text, ran).retryable(None))
+    Outcome::failed(CallError::new(Code::WorkerLost, text, ran).retryable(None))
 }

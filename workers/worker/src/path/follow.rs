@@ -9,17 +9,17 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::fault::{Fault, RetryClass};
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, OutcomeKind, Trouble as Why};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_mcp::{Questions, TaskQuestion, TaskState};
 use tracing::Instrument as _;
 
 use super::account;
 use super::execute::{how_to_answer, outcome_of};
-use super::overheard::Overheard;
+use super::inbound::InboundCall;
 use super::prepare::ReadyCall;
-use super::visit::Arrival;
+use super::progress_buffer::ProgressBuffer;
 use crate::backoff;
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 use crate::telemetry::trace;
 
 /// How long a server is left alone that does not say how long it wants to be.
@@ -35,18 +35,18 @@ pub(super) struct Task {
     /// The server's name for it.
     pub(super) handle: String,
     /// Whether the answers that it waits for, and this call brings, are still to be given.
-    pub(super) unanswered: bool,
+    pub(super) input_pending: bool,
 }
 
 impl Task {
     /// The task that the call's row knows.
     pub(super) fn of(row: &CallRow) -> Option<Self> {
-        Some(Self { handle: row.task.clone()?, unanswered: row.unanswered })
+        Some(Self { handle: row.task.clone()?, input_pending: row.input_pending })
     }
 
     /// The same once it has what it asked for.
     pub(super) fn answered(&self) -> Self {
-        Self { unanswered: false, ..self.clone() }
+        Self { input_pending: false, ..self.clone() }
     }
 }
 
@@ -71,15 +71,15 @@ pub(super) fn poll_after_ms(wish: Option<u64>) -> u64 {
 
 /// Gives the task the answers that are still to be given, or asks where it stands.
 pub(super) async fn ask(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     ready: &ReadyCall,
-    overheard: &Overheard,
+    progress_buffer: &ProgressBuffer,
     task: &Task,
     deadline: Instant,
 ) -> Asked {
     let server = &ready.call.server.id;
-    let permit = match fleet.breakers.ask(server, &ready.call.request.key.tenant, fleet.now()) {
+    let permit = match context.breakers.ask(server, &ready.call.request.key.tenant, context.now()) {
         Ok(permit) => permit,
         Err(refusal) => {
             let after_ms = poll_after_ms(Some(refusal.retry_after_ms));
@@ -87,7 +87,7 @@ pub(super) async fn ask(
         }
     };
     let within = Instant::now() + Duration::from_millis(ready.call.attempt_ms);
-    let onward = arrival.trace_context();
+    let onward = inbound.trace_context();
     let question = TaskQuestion {
         endpoint: &ready.endpoint,
         conversation: ready.call.request.session.as_ref().map(|s| s.as_str()),
@@ -96,18 +96,18 @@ pub(super) async fn ask(
         tracestate: onward.tracestate.as_deref(),
         deadline: within.min(deadline),
     };
-    let told = told(fleet, ready, overheard, task, question).await;
-    fleet.reachable.learn(server, &told, fleet.now());
+    let told = told(context, ready, progress_buffer, task, question).await;
+    context.reachable.learn(server, &told, context.now());
     // A question that the caller's own deadline cut short says nothing of the server.
     let cut_short = told.is_err() && Instant::now() >= deadline;
-    let pause_ms = if cut_short { None } else { permit.record(&told, fleet.now()) };
+    let pause_ms = if cut_short { None } else { permit.record(&told, context.now()) };
     let fault = match told {
         Ok(asked) => return asked,
         Err(fault) => fault.paused_for(pause_ms),
     };
     let told = account::for_the_log(&fault, &ready.call.request);
     tracing::info!(call = %ready.call.request.key, server = %server, fault = told, "a question after a task failed");
-    let wait = backoff::after_tries(arrival.tries());
+    let wait = backoff::after_tries(inbound.tries());
     let after_ms = match fault.retry_class() {
         RetryClass::Permanent => return Asked::Unanswerable(unanswerable(&fault)),
         RetryClass::Pause { after_ms } => after_ms.unwrap_or(wait),
@@ -117,15 +117,15 @@ pub(super) async fn ask(
 }
 
 async fn told(
-    fleet: &Fleet,
+    context: &WorkerContext,
     ready: &ReadyCall,
-    overheard: &Overheard,
+    progress_buffer: &ProgressBuffer,
     task: &Task,
     question: TaskQuestion<'_>,
 ) -> Result<Asked, Fault> {
     let mut refused: Option<Fault> = None;
-    if let (true, Some(answers)) = (task.unanswered, answers(ready)) {
-        match fleet.mcp.update_task(question, answers).instrument(trace::step("tasks/update")).await {
+    if let (true, Some(answers)) = (task.input_pending, answers(ready)) {
+        match context.mcp.update_task(question, answers).instrument(trace::step("tasks/update")).await {
             // The server need not have taken them in before it answers.
             Ok(()) => return Ok(Asked::Open { after_ms: SHORTEST_POLL_MS }),
             // No such task, not these answers, not to us, or taken and badly told: the task itself tells which.
@@ -133,10 +133,10 @@ async fn told(
             Err(fault) => return Err(fault),
         }
     }
-    let state = fleet.mcp.task(question).instrument(trace::step("tasks/get")).await;
+    let state = context.mcp.task(question).instrument(trace::step("tasks/get")).await;
     let unsure = refused.as_ref().is_some_and(|fault| fault.may_have_run() == MayHaveRun::Unknown);
     match state {
-        Ok(state) => Ok(meaning(fleet, ready, overheard, state, refused)),
+        Ok(state) => Ok(meaning(context, ready, progress_buffer, state, refused)),
         // Whatever became of the question, the answers may have been taken.
         Err(fault) if unsure => Err(Fault::AnswerLost { detail: fault.to_string() }),
         Err(fault) => Err(fault),
@@ -159,15 +159,15 @@ fn has_them(ready: &ReadyCall, asks: &RawValue) -> bool {
 
 /// `refused` is what the server said to the answers, if it did not take them.
 fn meaning(
-    fleet: &Fleet,
+    context: &WorkerContext,
     ready: &ReadyCall,
-    overheard: &Overheard,
+    progress_buffer: &ProgressBuffer,
     state: TaskState,
     refused: Option<Fault>,
 ) -> Asked {
     match state {
         TaskState::Working { poll_interval_ms, message } => {
-            overheard.hear_of_task(message, fleet.now());
+            progress_buffer.hear_of_task(message, context.now());
             Asked::Open { after_ms: poll_after_ms(poll_interval_ms) }
         }
         TaskState::Completed(answer) => Asked::Over(outcome_of(answer)),
@@ -183,10 +183,10 @@ fn meaning(
                 refused.unwrap_or_default(),
                 how_to_answer(&asks)
             );
-            let why = Why::new(Code::InputRequired, text, MayHaveRun::Unknown);
+            let why = CallError::new(Code::InputRequired, text, MayHaveRun::Unknown);
             Asked::Over(Outcome {
                 kind: OutcomeKind::InputRequired,
-                trouble: Some(why),
+                error: Some(why),
                 content: Some(asks),
                 stored: None,
             })
@@ -195,14 +195,14 @@ fn meaning(
             let text = format!(
                 "The server's task failed with JSON-RPC error {code}: {message}. Whether the tool had an effect is not known."
             );
-            Asked::Over(Outcome::failed(Why::new(Code::RpcError, text, MayHaveRun::Unknown)))
+            Asked::Over(Outcome::failed(CallError::new(Code::RpcError, text, MayHaveRun::Unknown)))
         }
         TaskState::Cancelled { message } => {
             let reason = if message.is_empty() { String::new() } else { format!(" ({message})") };
             let text = format!(
                 "The server gave the call's task up{reason}. Whether the tool had an effect is not known."
             );
-            let why = Why::new(Code::TaskCancelled, text, MayHaveRun::Unknown);
+            let why = CallError::new(Code::TaskCancelled, text, MayHaveRun::Unknown);
             Asked::Over(Outcome::ended(OutcomeKind::Cancelled, why))
         }
         TaskState::Unknown { message } => Asked::Gone { message },
@@ -214,7 +214,7 @@ fn unanswerable(fault: &Fault) -> Outcome {
         "The server works on the call as a task and cannot be asked after it: {fault}. Check the tool's effect before you send \
          the call again under a new id."
     );
-    Outcome::ended(OutcomeKind::OutcomeUnknown, Why::new(fault.code(), text, MayHaveRun::Unknown))
+    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(fault.code(), text, MayHaveRun::Unknown))
 }
 
 /// The end of a call that is not safe to repeat, or may not be sent once more, when its task is gone.
@@ -223,5 +223,5 @@ pub(super) fn task_lost(message: &str) -> Outcome {
         "The server no longer knows the task it made of the call ({message}); it may have been restarted. Check the tool's \
          effect before you send the call again under a new id."
     );
-    Outcome::ended(OutcomeKind::OutcomeUnknown, Why::new(Code::TaskLost, text, MayHaveRun::Unknown))
+    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(Code::TaskLost, text, MayHaveRun::Unknown))
 }

@@ -8,12 +8,12 @@
 
 use std::collections::BTreeMap;
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
 
-use super::visit::{Arrival, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, MANY_RECEIVES, PARKS};
+use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, MANY_RECEIVES, PARKS};
 use crate::backoff;
-use crate::fleet::{Fleet, Step};
+use crate::context::{Step, WorkerContext};
 use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
 /// The attributes of a message that its parked successor keeps.
@@ -28,47 +28,52 @@ const LONGEST_UNREADABLE_S: u64 = 3_600;
 const LONGEST_DELAY_S: u64 = 900;
 
 /// Gives the message back for `after_ms`.
-pub(super) async fn later(fleet: &Fleet, arrival: &Arrival, after_ms: u64, why: &'static str) {
+pub(super) async fn later(context: &WorkerContext, inbound: &InboundCall, after_ms: u64, why: &'static str) {
     let wait_s = after_ms.div_ceil(1000);
-    fleet.meters.given_back(why);
-    tracing::debug!(message_id = arrival.message_id(), wait_s, why, "a call goes back to the queue");
-    let given_back = if fleet.queue.is_fifo() {
-        stay(fleet, arrival, in_order_s(arrival, wait_s)).await
-    } else if wait_s <= SHORT_S && arrival.receive_count() < MANY_RECEIVES {
+    context.meters.given_back(why);
+    tracing::debug!(message_id = inbound.message_id(), wait_s, why, "a call goes back to the queue");
+    let given_back = if context.queue.is_fifo() {
+        stay(context, inbound, in_order_s(inbound, wait_s)).await
+    } else if wait_s <= SHORT_S && inbound.receive_count() < MANY_RECEIVES {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
-        fleet.queue.change_visibility(arrival.receipt(), wait_s).await
+        context.queue.change_visibility(inbound.receipt(), wait_s).await
     } else {
-        park(fleet, arrival, wait_s, arrival.parks.saturating_add(1)).await
+        park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
     };
-    if let Err(trouble) = given_back {
+    if let Err(error) = given_back {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot give a message back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a message back early");
     }
 }
 
 /// Lets a new message ask after the call's task in `after_ms`, so that however often it asks, none is received often. Only
 /// questions that were not answered count as waits that grow.
-pub(super) async fn until_asked(fleet: &Fleet, arrival: &Arrival, after_ms: u64, troubled: bool) {
-    fleet.meters.given_back("the server works on it as a task");
-    let parks = if troubled { arrival.parks.saturating_add(1) } else { 0 };
-    if let Err(trouble) = park(fleet, arrival, after_ms.div_ceil(1000), parks).await {
+pub(super) async fn until_asked(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    after_ms: u64,
+    troubled: bool,
+) {
+    context.meters.given_back("the server works on it as a task");
+    let parks = if troubled { inbound.parks.saturating_add(1) } else { 0 };
+    if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot give a message back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a message back early");
     }
 }
 
 /// Gives the message back until our own trouble may have passed.
-pub(super) async fn after_trouble(fleet: &Fleet, arrival: &Arrival, trouble: &Trouble) {
-    let tries = arrival.tries();
-    tracing::error!(%trouble, message_id = arrival.message_id(), tries, code = "own_trouble", "a call waits until our own trouble has passed");
-    later(fleet, arrival, backoff::after_tries(tries), "our own trouble").await;
+pub(super) async fn after_trouble(context: &WorkerContext, inbound: &InboundCall, error: &AwsError) {
+    let tries = inbound.tries();
+    tracing::error!(%error, message_id = inbound.message_id(), tries, code = "own_trouble", "a call waits until our own trouble has passed");
+    later(context, inbound, backoff::after_tries(tries), "our own trouble").await;
 }
 
 /// How long a message of a FIFO queue waits. It cannot become a new one, which would come after the others of its group; so that its
 /// receives last, the waits grow: the eight receives of the template last for more than the hour that a call has by default. A worker that
 /// stops gives it back at once.
-fn in_order_s(arrival: &Arrival, wait_s: u64) -> u64 {
-    let least_s = match arrival.receive_count() {
+fn in_order_s(inbound: &InboundCall, wait_s: u64) -> u64 {
+    let least_s = match inbound.receive_count() {
         0 | 1 => 0,
         2 => 5,
         3 => 15,
@@ -83,51 +88,56 @@ fn in_order_s(arrival: &Arrival, wait_s: u64) -> u64 {
 
 /// Hides a message that nobody can read, for longer at each receive: an hour at most, so that SQS moves it to the dead-letter queue
 /// where there is one.
-pub(super) async fn unreadable(fleet: &Fleet, arrival: &Arrival) {
-    fleet.meters.given_back("it cannot be read");
-    let doublings = arrival.receive_count().saturating_sub(1).min(7);
+pub(super) async fn unreadable(context: &WorkerContext, inbound: &InboundCall) {
+    context.meters.given_back("it cannot be read");
+    let doublings = inbound.receive_count().saturating_sub(1).min(7);
     let wait_s = (SHORT_S << doublings).min(LONGEST_UNREADABLE_S);
-    if let Err(trouble) = stay(fleet, arrival, wait_s).await {
+    if let Err(error) = stay(context, inbound, wait_s).await {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot hide a message for longer");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot hide a message for longer");
     }
 }
 
 /// Hides the message for so long.
-async fn stay(fleet: &Fleet, arrival: &Arrival, wait_s: u64) -> Result<(), Trouble> {
-    let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX).min(arrival.hideable_s());
-    fleet.queue.change_visibility(arrival.receipt(), wait_s).await
+async fn stay(context: &WorkerContext, inbound: &InboundCall, wait_s: u64) -> Result<(), AwsError> {
+    let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX).min(inbound.hideable_s());
+    context.queue.change_visibility(inbound.receipt(), wait_s).await
 }
 
-async fn park(fleet: &Fleet, arrival: &Arrival, wait_s: u64, parks: u32) -> Result<(), Trouble> {
-    if fleet.queue.is_fifo() {
-        return stay(fleet, arrival, in_order_s(arrival, wait_s)).await;
+async fn park(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    wait_s: u64,
+    parks: u32,
+) -> Result<(), AwsError> {
+    if context.queue.is_fifo() {
+        return stay(context, inbound, in_order_s(inbound, wait_s)).await;
     }
     let wait_s = wait_s.clamp(1, LONGEST_DELAY_S);
     // SQS takes ten attributes; what is not the fleet's or the trace's own stays behind.
     let fits = |name: &str, value: &str| CARRIED.contains(&name) && value.len() <= LONGEST_CARRIED;
-    let carried = arrival.delivery().attributes.iter().filter(|(name, value)| fits(name, value));
+    let carried = inbound.delivery().attributes.iter().filter(|(name, value)| fits(name, value));
     let mut attributes: BTreeMap<_, _> = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
-    attributes.insert(FIRST_SENT.into(), arrival.enqueued_at.as_ms().to_string());
+    attributes.insert(FIRST_SENT.into(), inbound.enqueued_at.as_ms().to_string());
     attributes.insert(PARKS.into(), parks.to_string());
-    if let Some(sender) = &arrival.sender {
+    if let Some(sender) = &inbound.sender {
         attributes.insert(FIRST_SENDER.into(), sender.clone());
     }
-    if let Some(message_id) = &arrival.first_message {
+    if let Some(message_id) = &inbound.first_message {
         attributes.insert(FIRST_MESSAGE.into(), message_id.clone());
     }
     let parked = Outgoing {
-        body: arrival.body().to_owned(),
+        body: inbound.body().to_owned(),
         delay_s: u32::try_from(wait_s).unwrap_or(u32::MAX),
-        group: arrival.delivery().group.clone(),
+        group: inbound.delivery().group.clone(),
         attributes,
         deduplication: None,
     };
-    if let Err(trouble) = fleet.queue.send(parked).await {
+    if let Err(error) = context.queue.send(parked).await {
         // It waits in flight then.
-        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot park a message");
-        return stay(fleet, arrival, wait_s).await;
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot park a message");
+        return stay(context, inbound, wait_s).await;
     }
-    fleet.passed(Step::Reposted).await;
-    fleet.queue.delete(arrival.receipt()).await
+    context.passed(Step::Reposted).await;
+    context.queue.delete(inbound.receipt()).await
 }

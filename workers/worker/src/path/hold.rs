@@ -6,21 +6,21 @@
 
 use std::sync::Arc;
 
-use toolfleet_aws::Trouble;
-use toolfleet_core::call::{Event, Finding, Held, HeldReason};
+use toolfleet_aws::AwsError;
+use toolfleet_core::call::{Event, Held, HeldReason, Rejection};
 use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::CallRequest;
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::time::Timestamp;
 
 use super::account;
+use super::inbound::InboundCall;
 use super::record::{self, Concluded};
-use super::swap::{Turn, apply};
-use super::visit::Arrival;
+use super::swap::{Applied, apply};
 use crate::backoff;
 use crate::breakers::Refusal;
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 
 /// A shorter wait is not written down.
 pub(super) const WORTH_TELLING_MS: u64 = 3_000;
@@ -34,13 +34,18 @@ pub(super) struct Wait {
 
 impl Wait {
     /// A wait for a server after a fault.
-    pub(super) fn after_fault(fleet: &Fleet, server: &ServerId, fault: &Fault, after_ms: u64) -> Self {
-        Self::for_server(fleet, server, reason_of(fault), after_ms).with_fault(fault)
+    pub(super) fn after_fault(
+        context: &WorkerContext,
+        server: &ServerId,
+        fault: &Fault,
+        after_ms: u64,
+    ) -> Self {
+        Self::for_server(context, server, reason_of(fault), after_ms).with_fault(fault)
     }
 
     /// A wait for a server whose breaker is open, or that asked for a pause.
-    pub(super) fn refused(fleet: &Fleet, server: &ServerId, refusal: Refusal) -> Self {
-        let wait = Self::for_server(fleet, server, refusal.reason, refusal.retry_after_ms);
+    pub(super) fn refused(context: &WorkerContext, server: &ServerId, refusal: Refusal) -> Self {
+        let wait = Self::for_server(context, server, refusal.reason, refusal.retry_after_ms);
         match refusal.last_fault {
             Some(fault) => wait.with_fault(fault),
             None => wait,
@@ -48,8 +53,13 @@ impl Wait {
     }
 
     /// A wait for a server.
-    pub(super) fn for_server(fleet: &Fleet, server: &ServerId, reason: HeldReason, after_ms: u64) -> Self {
-        let held = Held::new(reason, Some(server.clone()), fleet.now(), after_ms);
+    pub(super) fn for_server(
+        context: &WorkerContext,
+        server: &ServerId,
+        reason: HeldReason,
+        after_ms: u64,
+    ) -> Self {
+        let held = Held::new(reason, Some(server.clone()), context.now(), after_ms);
         Self { after_ms, held: Box::new(held) }
     }
 
@@ -58,14 +68,14 @@ impl Wait {
         Self { held: Box::new(self.held.with_fault(fault)), ..self }
     }
 
-    /// Why, as a part of a sentence.
+    /// CallError, as a part of a sentence.
     pub(super) const fn why(&self) -> &'static str {
         self.held.reason.sentence()
     }
 
     /// Whether somebody may ask before it is over.
-    fn is_worth_telling(&self, fleet: &Fleet, arrival: &Arrival) -> bool {
-        self.after_ms >= WORTH_TELLING_MS || fleet.now().ms_since(arrival.enqueued_at) >= WORTH_TELLING_MS
+    fn is_worth_telling(&self, context: &WorkerContext, inbound: &InboundCall) -> bool {
+        self.after_ms >= WORTH_TELLING_MS || context.now().ms_since(inbound.enqueued_at) >= WORTH_TELLING_MS
     }
 
     /// Names server and next try in the log.
@@ -84,39 +94,44 @@ impl Wait {
 const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
 
 /// The wait of a call whose server or tenant has its share of this worker's slots. At its deadline it comes back.
-pub(super) fn share(fleet: &Fleet, arrival: &Arrival, server: &ServerId, deadline: Timestamp) -> Wait {
-    let grown_ms = backoff::after_tries(arrival.tries()).clamp(1_000, LONGEST_SHARE_WAIT_MS);
-    let after_ms = grown_ms.min(deadline.ms_since(fleet.now()));
-    Wait::for_server(fleet, server, HeldReason::Share, after_ms)
+pub(super) fn share(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    server: &ServerId,
+    deadline: Timestamp,
+) -> Wait {
+    let grown_ms = backoff::after_tries(inbound.tries()).clamp(1_000, LONGEST_SHARE_WAIT_MS);
+    let after_ms = grown_ms.min(deadline.ms_since(context.now()));
+    Wait::for_server(context, server, HeldReason::Share, after_ms)
 }
 
 /// Until when a call waits for a server: its deadline. One that cannot be reached, and has not answered this worker within the last
 /// hour, is waited for until `TOOLFLEET_UNREACHABLE_WAIT_MS` after `since`, because nobody gains from a misspelt address that is tried
 /// for long.
 pub(super) fn waits_until(
-    fleet: &Fleet,
+    context: &WorkerContext,
     server: &ServerId,
     reason: HeldReason,
     since: Timestamp,
     deadline: Timestamp,
 ) -> Timestamp {
-    if reason != HeldReason::ServerUnreachable || fleet.reachable.has_answered(server, fleet.now()) {
+    if reason != HeldReason::ServerUnreachable || context.reachable.has_answered(server, context.now()) {
         return deadline;
     }
-    since.plus_ms(fleet.limits.unreachable_wait_ms()).min(deadline)
+    since.plus_ms(context.limits.unreachable_wait_ms()).min(deadline)
 }
 
 /// The wait, if the call can go on after it; the end of the call otherwise. The last try comes at the end of a wait that is bounded.
 pub(super) fn within(
-    fleet: &Fleet,
+    context: &WorkerContext,
     server: &ServerId,
     wait: Wait,
     since: Timestamp,
     deadline: Timestamp,
     ran: MayHaveRun,
 ) -> Result<Wait, Outcome> {
-    let now = fleet.now();
-    let until = waits_until(fleet, server, wait.held.reason, since, deadline);
+    let now = context.now();
+    let until = waits_until(context, server, wait.held.reason, since, deadline);
     if wait.held.next_try_at < until {
         return Ok(wait);
     }
@@ -125,20 +140,20 @@ pub(super) fn within(
         let held = Box::new(Held { next_try_at: now.plus_ms(after_ms), ..*wait.held });
         return Ok(Wait { after_ms, held });
     }
-    Err(unavailable(fleet, server, ran, &wait))
+    Err(unavailable(context, server, ran, &wait))
 }
 
 /// The end of a call that can wait no longer.
-fn unavailable(fleet: &Fleet, server: &ServerId, ran: MayHaveRun, wait: &Wait) -> Outcome {
+fn unavailable(context: &WorkerContext, server: &ServerId, ran: MayHaveRun, wait: &Wait) -> Outcome {
     let last =
-        wait.held.last_fault.as_deref().map(Arc::from).or_else(|| fleet.reachable.last_failure(server));
+        wait.held.last_fault.as_deref().map(Arc::from).or_else(|| context.reachable.last_failure(server));
     let last = last.map_or_else(String::new, |last| format!(" The last try met: {last}."));
     let text = format!(
         "Server `{server}` is not available, and the call cannot wait any longer: {}.{last}{}",
         wait.why(),
         if ran == MayHaveRun::No { " Nothing was sent to the tool." } else { "" }
     );
-    Outcome::failed(Why::new(code_of(wait.held.reason), text, ran).retryable(Some(wait.after_ms)))
+    Outcome::failed(CallError::new(code_of(wait.held.reason), text, ran).retryable(Some(wait.after_ms)))
 }
 
 /// The code of a call that can wait no longer.
@@ -156,7 +171,7 @@ const fn code_of(reason: HeldReason) -> Code {
 pub(super) const fn reason_of(fault: &Fault) -> HeldReason {
     match (fault, fault.retry_class()) {
         (Fault::Credential { .. } | Fault::CredentialPending { .. }, _) => HeldReason::Credential,
-        (Fault::RegisterAway { .. }, _) => HeldReason::OwnTrouble,
+        (Fault::SessionStoreUnavailable { .. }, _) => HeldReason::OwnTrouble,
         // A place may come free at any moment.
         (Fault::NotSent { cause: NotSentCause::Place, .. }, _) => HeldReason::BackOff,
         (_, RetryClass::NotExecuted) => HeldReason::ServerUnreachable,
@@ -167,42 +182,42 @@ pub(super) const fn reason_of(fault: &Fault) -> HeldReason {
 
 /// Writes down, before the call's claim, what it waits for.
 pub(super) async fn hold(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     request: CallRequest,
     wait: Wait,
-) -> Result<Concluded, Trouble> {
+) -> Result<Concluded, AwsError> {
     let (after_ms, why) = (wait.after_ms, wait.why());
-    if !wait.is_worth_telling(fleet, arrival) {
+    if !wait.is_worth_telling(context, inbound) {
         return Ok(Concluded::Later { after_ms, why });
     }
     wait.log(&request);
-    let event = Event::Hold { visit: arrival.visit(fleet, &request, false), held: *wait.held };
-    match apply(&fleet.calls, None, &event).await? {
-        Turn::Stored { row, .. } if row.finished.is_some() => {
-            record::stored(fleet, arrival, &row).await;
-            let recorded = record::already(fleet, arrival, request, *row).await?;
+    let event = Event::Hold { visit: inbound.visit(context, &request, false), held: *wait.held };
+    match apply(&context.calls, None, &event).await? {
+        Applied::Stored { row, .. } if row.finished.is_some() => {
+            record::stored(context, inbound, &row).await;
+            let recorded = record::already(context, inbound, request, *row).await?;
             Ok(Concluded::Recorded(Box::new(recorded)))
         }
-        Turn::Found { row: Some(row), finding: Finding::AlreadyRecorded } => {
-            let recorded = record::already(fleet, arrival, request, *row).await?;
+        Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
+            let recorded = record::already(context, inbound, request, *row).await?;
             Ok(Concluded::Recorded(Box::new(recorded)))
         }
-        Turn::Found { finding: Finding::Mismatch, .. } => {
-            Ok(Concluded::Recorded(Box::new(record::mismatch(fleet, arrival, request).await?)))
+        Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
+            Ok(Concluded::Recorded(Box::new(record::mismatch(context, inbound, request).await?)))
         }
-        Turn::Found { finding: Finding::HeldElsewhere { retry_after_ms }, .. } => {
-            let after_ms = arrival.wait_for_holder_ms(retry_after_ms);
+        Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
+            let after_ms = inbound.wait_for_holder_ms(retry_after_ms);
             Ok(Concluded::Later { after_ms, why: "another worker holds the call" })
         }
-        Turn::Stored { .. }
-        | Turn::Found {
-            finding:
-                Finding::AlreadyRecorded
-                | Finding::OfAnother
-                | Finding::AwaitingApproval
-                | Finding::Lost
-                | Finding::Nothing,
+        Applied::Stored { .. }
+        | Applied::Rejected {
+            rejection:
+                Rejection::AlreadyRecorded
+                | Rejection::OfAnother
+                | Rejection::AwaitingApproval
+                | Rejection::Lost
+                | Rejection::Nothing,
             ..
         } => Ok(Concluded::Later { after_ms, why }),
     }

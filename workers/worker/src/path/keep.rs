@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{MAX_MESSAGE_BYTES, Outgoing};
 use toolfleet_core::outcome::Code;
 
 use super::give_back;
-use super::visit::{Arrival, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, REASON};
-use crate::fleet::{DeadLetters, Fleet, Step};
+use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, OWN, REASON};
+use crate::context::{DeadLetters, Step, WorkerContext};
 
 /// The most attributes that a message has (SQS quota).
 const MOST_ATTRIBUTES: usize = 10;
@@ -42,49 +42,49 @@ impl OnRecord {
 
 /// Moves the message to the dead-letter queue. Where none is named, or it does not answer, the message stays hidden: SQS gives it up
 /// after its receives, or keeps it for as long as its queue keeps messages.
-pub(super) async fn keep(fleet: &Fleet, arrival: &Arrival) {
-    let moved = match &fleet.dead_letters {
-        Some(dead) => moved(fleet, dead, arrival).await,
+pub(super) async fn keep(context: &WorkerContext, inbound: &InboundCall) {
+    let moved = match &context.dead_letters {
+        Some(dead) => moved(context, dead, inbound).await,
         None => Ok(false),
     };
     match moved {
         Ok(true) => {}
-        Ok(false) => give_back::unreadable(fleet, arrival).await,
-        Err(trouble) => {
-            tracing::error!(%trouble, message_id = arrival.message_id(), code = "own_trouble", "a message that cannot be read could not be moved to the dead-letter queue; it stays where it is");
-            give_back::unreadable(fleet, arrival).await;
+        Ok(false) => give_back::unreadable(context, inbound).await,
+        Err(error) => {
+            tracing::error!(%error, message_id = inbound.message_id(), code = "own_trouble", "a message that cannot be read could not be moved to the dead-letter queue; it stays where it is");
+            give_back::unreadable(context, inbound).await;
         }
     }
 }
 
-async fn moved(fleet: &Fleet, dead: &DeadLetters, arrival: &Arrival) -> Result<bool, Trouble> {
+async fn moved(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCall) -> Result<bool, AwsError> {
     let copy = Outgoing {
-        body: arrival.body().to_owned(),
+        body: inbound.body().to_owned(),
         delay_s: 0,
-        group: arrival.delivery().group.clone(),
-        attributes: attributes(arrival),
+        group: inbound.delivery().group.clone(),
+        attributes: attributes(inbound),
         // A message that an operator moves back and that returns within five minutes is another one.
-        deduplication: Some(arrival.message_id().to_owned()),
+        deduplication: Some(inbound.message_id().to_owned()),
     };
     dead.queue.send(copy).await?;
-    fleet.passed(Step::Reposted).await;
-    fleet.queue.delete(arrival.receipt()).await?;
-    fleet.passed(Step::Acknowledged).await;
+    context.passed(Step::Reposted).await;
+    context.queue.delete(inbound.receipt()).await?;
+    context.passed(Step::Acknowledged).await;
     Ok(true)
 }
 
 /// The fleet's own attributes, then the sender's, as far as SQS takes them beside the body.
-fn attributes(arrival: &Arrival) -> BTreeMap<String, String> {
+fn attributes(inbound: &InboundCall) -> BTreeMap<String, String> {
     let own = [
-        (FIRST_SENT, Some(arrival.enqueued_at.as_ms().to_string())),
-        (FIRST_SENDER, arrival.sender.clone()),
-        (FIRST_MESSAGE, Some(arrival.first_id().to_owned())),
+        (FIRST_SENT, Some(inbound.enqueued_at.as_ms().to_string())),
+        (FIRST_SENDER, inbound.sender.clone()),
+        (FIRST_MESSAGE, Some(inbound.first_id().to_owned())),
         (REASON, Some(Code::Undecodable.to_string())),
     ];
     let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    let theirs = arrival.delivery().attributes.iter().filter(|(name, _)| !name.starts_with(OWN));
+    let theirs = inbound.delivery().attributes.iter().filter(|(name, _)| !name.starts_with(OWN));
     let theirs = theirs.map(|(name, value)| (name.clone(), value.clone()));
-    let mut left = MAX_MESSAGE_BYTES.saturating_sub(arrival.body().len());
+    let mut left = MAX_MESSAGE_BYTES.saturating_sub(inbound.body().len());
     let mut attributes = BTreeMap::new();
     for (name, value) in own.chain(theirs) {
         let bytes = name.len() + value.len() + TYPE_BYTES;

@@ -5,12 +5,12 @@
 
 use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use toolfleet_core::call::{CallRow, Claim, Event, Then};
+use toolfleet_core::call::{CallRow, Claim, Effect, Event};
 
-use super::overheard::Overheard;
-use super::swap::{Turn, apply};
-use super::visit::Arrival;
-use crate::fleet::Fleet;
+use super::inbound::InboundCall;
+use super::progress_buffer::ProgressBuffer;
+use super::swap::{Applied, apply};
+use crate::context::WorkerContext;
 
 /// Why the heart stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,74 +23,74 @@ pub(super) enum Stopped {
 
 /// Beats until something ends it. `row` is always the row as last seen.
 pub(super) async fn keep(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     claim: &Claim,
     row: &mut CallRow,
     claimed_at: Instant,
-    overheard: &Overheard,
+    progress_buffer: &ProgressBuffer,
 ) -> Stopped {
-    let mut sure_until = claimed_at + fleet.limits.lease;
-    let mut next_beat = Instant::now() + fleet.limits.heartbeat();
-    let (mut next_news, mut written) = (claimed_at + fleet.limits.notes_pace(), 0);
+    let mut sure_until = claimed_at + context.limits.lease;
+    let mut next_beat = Instant::now() + context.limits.heartbeat();
+    let (mut next_news, mut written) = (claimed_at + context.limits.notes_pace(), 0);
     loop {
         let in_time = tokio::select! {
             biased;
             () = sleep_until(next_beat) => true,
-            () = async { sleep_until(next_news).await; overheard.news(written).await } => false,
+            () = async { sleep_until(next_news).await; progress_buffer.news(written).await } => false,
         };
         let asked = Instant::now();
-        next_news = asked + fleet.limits.notes_pace();
-        let (notes, version) = overheard.since(written).unzip();
-        let lease_until = fleet.now().plus_ms(fleet.limits.lease_ms());
+        next_news = asked + context.limits.notes_pace();
+        let (notes, version) = progress_buffer.since(written).unzip();
+        let lease_until = context.now().plus_ms(context.limits.lease_ms());
         let event = Event::Heartbeat { claim: claim.clone(), lease_until, notes };
-        let beat = timeout_at(sure_until, apply(&fleet.calls, Some(row), &event));
+        let beat = timeout_at(sure_until, apply(&context.calls, Some(row), &event));
         // A beat that came early, for the notes' sake, leaves the message as it is.
-        let stay = OptionFuture::from(in_time.then(|| stay_invisible(fleet, arrival)));
+        let stay = OptionFuture::from(in_time.then(|| stay_invisible(context, inbound)));
         let (beat, _) = tokio::join!(beat, stay);
         let Ok(beat) = beat else {
             tracing::warn!(call = %claim.key(), code = "lease_lost", "the lease ran out while it was being extended");
             return Stopped::LeaseLost;
         };
         match beat {
-            Ok(Turn::Stored { row: seen, then }) => {
+            Ok(Applied::Stored { row: seen, then }) => {
                 *row = *seen;
-                if then == (Then::Extended { cancel: true }) {
+                if then == (Effect::Extended { cancel: true }) {
                     return Stopped::Cancelled;
                 }
-                sure_until = asked + fleet.limits.lease;
+                sure_until = asked + context.limits.lease;
                 written = version.unwrap_or(written);
                 if in_time {
-                    next_beat = asked + fleet.limits.heartbeat();
+                    next_beat = asked + context.limits.heartbeat();
                 }
             }
-            Ok(Turn::Found { .. }) => return Stopped::LeaseLost,
-            Err(trouble) if Instant::now() >= sure_until => {
-                tracing::warn!(%trouble, call = %claim.key(), code = "lease_lost", "the lease ran out before it could be extended");
+            Ok(Applied::Rejected { .. }) => return Stopped::LeaseLost,
+            Err(error) if Instant::now() >= sure_until => {
+                tracing::warn!(%error, call = %claim.key(), code = "lease_lost", "the lease ran out before it could be extended");
                 return Stopped::LeaseLost;
             }
-            Err(_) if in_time => next_beat = Instant::now() + fleet.limits.heartbeat() / 4,
+            Err(_) if in_time => next_beat = Instant::now() + context.limits.heartbeat() / 4,
             Err(_) => {}
         }
     }
 }
 
 /// Extends the message's invisibility. Without it the claim protects the call all the same: another delivery finds it held.
-async fn stay_invisible(fleet: &Fleet, arrival: &Arrival) {
+async fn stay_invisible(context: &WorkerContext, inbound: &InboundCall) {
     // A call that runs for longer than SQS hides its message is protected by its claim alone.
-    let seconds = fleet.limits.visibility_s().min(arrival.hideable_s());
+    let seconds = context.limits.visibility_s().min(inbound.hideable_s());
     if seconds == 0 {
         return;
     }
-    let change = fleet.queue.change_visibility(arrival.receipt(), seconds);
-    match tokio::time::timeout(fleet.limits.heartbeat() / 2, change).await {
+    let change = context.queue.change_visibility(inbound.receipt(), seconds);
+    match tokio::time::timeout(context.limits.heartbeat() / 2, change).await {
         Ok(Ok(())) => {}
-        Ok(Err(trouble)) => {
-            tracing::warn!(%trouble, message_id = arrival.message_id(), code = "heartbeat_failed", "cannot extend a message's invisibility");
+        Ok(Err(error)) => {
+            tracing::warn!(%error, message_id = inbound.message_id(), code = "heartbeat_failed", "cannot extend a message's invisibility");
         }
         Err(_) => {
             tracing::warn!(
-                message_id = arrival.message_id(),
+                message_id = inbound.message_id(),
                 code = "heartbeat_failed",
                 "extending a message's invisibility takes too long"
             );

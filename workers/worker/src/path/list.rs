@@ -12,7 +12,7 @@ use toolfleet_mcp::Endpoint;
 
 use super::admit::AdmittedCall;
 use crate::breakers::Refusal;
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 use crate::listing::{Listing, believed_for};
 
 /// Why there is no list.
@@ -38,30 +38,30 @@ impl Unlisted {
 }
 
 pub(super) async fn listed(
-    fleet: &Arc<Fleet>,
+    context: &Arc<WorkerContext>,
     call: &AdmittedCall,
     endpoint: &Endpoint,
     until: Instant,
 ) -> Result<Arc<Listing>, Unlisted> {
     let own = (call.server.id.clone(), Some(call.request.key.tenant.clone()));
     let public = (call.server.id.clone(), None);
-    if let Some(tools) = fleet.listings.get(&own).or_else(|| fleet.listings.get(&public)) {
+    if let Some(tools) = context.listings.get(&own).or_else(|| context.listings.get(&public)) {
         return Ok(tools);
     }
-    let most_ms = call.attempt_ms.min(fleet.limits.lease_ms() / 4);
-    let left = Duration::from_millis(call.deadline.ms_since(fleet.now()).min(most_ms));
+    let most_ms = call.attempt_ms.min(context.limits.lease_ms() / 4);
+    let left = Duration::from_millis(call.deadline.ms_since(context.now()).min(most_ms));
     let fetch = || {
-        let (fleet, endpoint) = (Arc::clone(fleet), endpoint.clone());
+        let (context, endpoint) = (Arc::clone(context), endpoint.clone());
         let (tenant, session) = (call.request.key.tenant.clone(), call.request.session.clone());
-        async move { fetched(&fleet, &endpoint, &tenant, session.as_ref()).await }
+        async move { fetched(&context, &endpoint, &tenant, session.as_ref()).await }
     };
     let left = left.min(until.saturating_duration_since(Instant::now()));
-    match timeout(left, fleet.listings.flights.join(own, fetch)).await {
+    match timeout(left, context.listings.flights.join(own, fetch)).await {
         Ok(Some(listed)) => listed,
         Ok(None) => Err(Unlisted::away("the server's list of tools could not be read")),
         Err(_) => {
             let session = call.request.session.as_ref().map(SessionId::as_str);
-            let standing = fleet.mcp.standing(endpoint, session);
+            let standing = context.mcp.standing(endpoint, session);
             let late = "the server's list of tools did not come in time";
             let told = if standing.is_empty() { late.to_owned() } else { format!("{late}; {standing}") };
             Err(Unlisted::away(&told))
@@ -71,22 +71,22 @@ pub(super) async fn listed(
 
 /// Asks the server for its list, and keeps it. Its time does not depend on who asked first.
 async fn fetched(
-    fleet: &Fleet,
+    context: &WorkerContext,
     endpoint: &Endpoint,
     tenant: &Tenant,
     session: Option<&SessionId>,
 ) -> Result<Arc<Listing>, Unlisted> {
     let server = &endpoint.server;
-    let permit = fleet.breakers.ask(server, tenant, fleet.now()).map_err(Unlisted::Refused)?;
+    let permit = context.breakers.ask(server, tenant, context.now()).map_err(Unlisted::Refused)?;
     // Earlier than who waits gives up, so that they hear what it met.
-    let deadline = Instant::now() + Duration::from_millis(fleet.limits.lease_ms() / 5);
-    let listed = fleet.mcp.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
-    fleet.reachable.learn(server, &listed, fleet.now());
-    let pause_ms = permit.record(&listed, fleet.now());
+    let deadline = Instant::now() + Duration::from_millis(context.limits.lease_ms() / 5);
+    let listed = context.mcp.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
+    context.reachable.learn(server, &listed, context.now());
+    let pause_ms = permit.record(&listed, context.now());
     let list = listed.map_err(|fault| Unlisted::Failed(fault.paused_for(pause_ms)))?;
     let freshness = list.freshness;
-    let tools = Arc::new(fleet.listings.read(server, list).await.map_err(Unlisted::Failed)?);
+    let tools = Arc::new(context.listings.read(server, list).await.map_err(Unlisted::Failed)?);
     let key = (server.clone(), (!freshness.public).then(|| tenant.clone()));
-    fleet.listings.keep(key, Arc::clone(&tools), believed_for(freshness));
+    context.listings.keep(key, Arc::clone(&tools), believed_for(freshness));
     Ok(tools)
 }

@@ -23,43 +23,43 @@ mod fetch;
 mod follow;
 mod give_back;
 mod hold;
+mod inbound;
 mod keep;
 mod lease;
 mod list;
 mod notify;
-mod overheard;
 mod pages;
 mod payload;
 mod prepare;
+mod progress_buffer;
 mod reap;
 mod record;
 mod resume;
 mod swap;
-mod visit;
 mod withdraw;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{Delivery, Queue};
 use tracing::Instrument as _;
 
-use crate::fleet::{Fleet, Step};
+use crate::context::{Step, WorkerContext};
 use crate::telemetry::trace;
 use admit::Admitted;
 use claim::Claimed;
 use decode::Decoded;
 use execute::Executed;
 use fetch::Fetched;
+pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
 pub(crate) use keep::OnRecord;
 pub(crate) use list::Unlisted;
 use prepare::Prepared;
 pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
 use record::Recorded;
-pub(crate) use visit::{Arrival, MANY_RECEIVES};
 
 /// How long sending a notice may take.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -80,19 +80,19 @@ enum Leaving {
 
 /// Takes one delivery through the worker. `slot` is held until the call is out of the worker's hands: the message that is still
 /// to be deleted, given back or answered for keeps no other call waiting.
-pub async fn run(fleet: Arc<Fleet>, delivery: Delivery, slot: impl Send) {
-    let mut arrival = Arrival::new(&fleet, delivery);
+pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Send) {
+    let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
-    arrival.span = trace::delivery(fleet.queue.name(), &arrival);
-    let lines = trace::lines(&arrival);
-    let span = arrival.span.clone();
+    inbound.span = trace::delivery(context.queue.name(), &inbound);
+    let lines = trace::lines(&inbound);
+    let span = inbound.span.clone();
     let whole = async {
-        let leaving = Box::pin(travel(&fleet, &arrival)).await;
+        let leaving = Box::pin(travel(&context, &inbound)).await;
         if matches!(leaving, Ok(Leaving::Settled(_) | Leaving::Lost)) {
-            arrival.forget_body();
+            inbound.forget_body();
         }
         // Where SQS is slow, messages without a slot pile up: beyond a bound they keep their slots, and no others are received.
-        let place = Arc::clone(&fleet.leaving).try_acquire_many_owned(arrival.kib()).ok();
+        let place = Arc::clone(&context.leaving).try_acquire_many_owned(inbound.kib()).ok();
         let slot = match &place {
             Some(_) => {
                 drop(slot);
@@ -100,153 +100,153 @@ pub async fn run(fleet: Arc<Fleet>, delivery: Delivery, slot: impl Send) {
             }
             None => Some(slot),
         };
-        leave(&fleet, &arrival, leaving).await;
+        leave(&context, &inbound, leaving).await;
         drop((slot, place));
     };
     whole.instrument(lines).instrument(span).await;
-    fleet.meters.processed(fleet.queue.name(), begun.elapsed());
+    context.meters.processed(context.queue.name(), begun.elapsed());
 }
 
-async fn leave(fleet: &Fleet, arrival: &Arrival, leaving: Result<Leaving, Trouble>) {
+async fn leave(context: &WorkerContext, inbound: &InboundCall, leaving: Result<Leaving, AwsError>) {
     match leaving {
-        Ok(Leaving::Settled(recorded)) => settle(fleet, &fleet.queue, arrival, &recorded).await,
-        Ok(Leaving::Later { after_ms, why }) => give_back::later(fleet, arrival, after_ms, why).await,
+        Ok(Leaving::Settled(recorded)) => settle(context, &context.queue, inbound, &recorded).await,
+        Ok(Leaving::Later { after_ms, why }) => give_back::later(context, inbound, after_ms, why).await,
         Ok(Leaving::Parked { after_ms, troubled }) => {
-            fleet.passed(Step::Parked).await;
-            give_back::until_asked(fleet, arrival, after_ms, troubled).await;
+            context.passed(Step::Parked).await;
+            give_back::until_asked(context, inbound, after_ms, troubled).await;
         }
         Ok(Leaving::Lost) => {
-            tracing::info!(message_id = arrival.message_id(), "another worker has taken the call over")
+            tracing::info!(message_id = inbound.message_id(), "another worker has taken the call over")
         }
-        Ok(Leaving::Unreadable) => keep::keep(fleet, arrival).await,
+        Ok(Leaving::Unreadable) => keep::keep(context, inbound).await,
         // Our own trouble is never an outcome: the call waits until it has passed.
-        Err(trouble) => give_back::after_trouble(fleet, arrival, &trouble).await,
+        Err(error) => give_back::after_trouble(context, inbound, &error).await,
     }
 }
 
-async fn travel(fleet: &Arc<Fleet>, arrival: &Arrival) -> Result<Leaving, Trouble> {
-    let decoded = decode::decode(arrival);
+async fn travel(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Leaving, AwsError> {
+    let decoded = decode::decode(inbound);
     if let Decoded::Request(request) = &decoded {
-        trace::named(&arrival.span, &request.key);
+        trace::named(&inbound.span, &request.key);
     }
     let fetched = match decoded {
         Decoded::Request(request) if request.arguments_ref.is_none() => Fetched::Request(request),
         decoded @ (Decoded::Request(_) | Decoded::Refused { .. } | Decoded::Unreadable(_)) => {
-            in_time(fleet, 4, Box::pin(fetch::fetch(fleet, arrival, decoded))).await?
+            in_time(context, 4, Box::pin(fetch::fetch(context, inbound, decoded))).await?
         }
     };
     let request = match fetched {
         Fetched::Request(request) => request,
         Fetched::Malformed { malformed, key } => {
-            return settled(record::malformed(fleet, arrival, *malformed, key).await);
+            return settled(record::malformed(context, inbound, *malformed, key).await);
         }
         Fetched::Unreadable(malformed) => {
-            record::unreadable(fleet, arrival, &malformed).await?;
-            fleet.passed(Step::Recorded).await;
+            record::unreadable(context, inbound, &malformed).await?;
+            context.passed(Step::Recorded).await;
             return Ok(Leaving::Unreadable);
         }
         Fetched::Refused { request, outcome } => {
-            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
+            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
         }
         Fetched::Stranger { request } => {
-            return settled(record::unauthorised(fleet, arrival, *request).await);
+            return settled(record::tenant_not_allowed(context, inbound, *request).await);
         }
     };
-    fleet.passed(Step::Decoded).await;
+    context.passed(Step::Decoded).await;
 
-    let call = match in_time(fleet, 3, admit::admit(fleet, arrival, request)).await? {
+    let call = match in_time(context, 3, admit::admit(context, inbound, request)).await? {
         Admitted::Call(call) => call,
         Admitted::Refused { request, outcome } => {
-            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
+            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
         }
         Admitted::Stranger { request } => {
-            return settled(record::unauthorised(fleet, arrival, *request).await);
+            return settled(record::tenant_not_allowed(context, inbound, *request).await);
         }
     };
-    fleet.passed(Step::Admitted).await;
+    context.passed(Step::Admitted).await;
 
     // Held until the call is out of the worker's hands, like its slot.
-    let seat = fleet.shares.enter(&call.server.id, &call.request.key.tenant).await;
+    let seat = context.shares.enter(&call.server.id, &call.request.key.tenant).await;
     if seat.is_none() {
-        let wait = hold::share(fleet, arrival, &call.server.id, call.deadline);
-        return concluded(Box::pin(hold::hold(fleet, arrival, *call.request, wait)).await);
+        let wait = hold::share(context, inbound, &call.server.id, call.deadline);
+        return concluded(Box::pin(hold::hold(context, inbound, *call.request, wait)).await);
     }
-    let ready = match in_time(fleet, 3, Box::pin(prepare::prepare(fleet, arrival, *call))).await? {
+    let ready = match in_time(context, 3, Box::pin(prepare::prepare(context, inbound, *call))).await? {
         Prepared::Ready(ready) => ready,
         Prepared::Held { request, wait } => {
-            return concluded(Box::pin(hold::hold(fleet, arrival, *request, wait)).await);
+            return concluded(Box::pin(hold::hold(context, inbound, *request, wait)).await);
         }
         Prepared::Over { request, outcome } => {
-            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
+            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
         }
     };
-    fleet.passed(Step::Prepared).await;
-    if fleet.shutdown.is_draining() {
+    context.passed(Step::Prepared).await;
+    if context.shutdown.is_draining() {
         return Ok(Leaving::Later { after_ms: 0, why: "the worker is stopping" });
     }
 
-    let mut claimed = match claim::claim(fleet, arrival, *ready).instrument(trace::step("claim")).await? {
+    let mut claimed = match claim::claim(context, inbound, *ready).instrument(trace::step("claim")).await? {
         Claimed::Ours(claimed) => claimed,
         Claimed::Ended { request, row } => {
-            return settled(record::already(fleet, arrival, *request, *row).await);
+            return settled(record::already(context, inbound, *request, *row).await);
         }
-        Claimed::Mismatch { request } => return settled(record::mismatch(fleet, arrival, *request).await),
+        Claimed::Mismatch { request } => return settled(record::mismatch(context, inbound, *request).await),
         Claimed::Elsewhere { after_ms } => {
             return Ok(Leaving::Later { after_ms, why: "another worker holds the call" });
         }
     };
-    fleet.passed(Step::Claimed).await;
+    context.passed(Step::Claimed).await;
 
-    let outcome = match execute::execute(fleet, arrival, &mut claimed).await {
+    let outcome = match execute::execute(context, inbound, &mut claimed).await {
         Executed::Finished(outcome) => outcome,
         Executed::Later { after_ms, why } => {
-            let released = Box::pin(record::release(fleet, arrival, *claimed, after_ms, why, None));
+            let released = Box::pin(record::release(context, inbound, *claimed, after_ms, why, None));
             return concluded(released.await);
         }
         Executed::Held(wait) => {
             wait.log(&claimed.ready.call.request);
             let (after_ms, why, held) = (wait.after_ms, wait.why(), Some(wait.held));
-            let released = Box::pin(record::release(fleet, arrival, *claimed, after_ms, why, held));
+            let released = Box::pin(record::release(context, inbound, *claimed, after_ms, why, held));
             return concluded(released.await);
         }
         Executed::Parked { task, after_ms, troubled } => {
-            fleet.passed(Step::Executed).await;
-            let parked = Box::pin(record::park(fleet, arrival, *claimed, task, after_ms, troubled));
+            context.passed(Step::Executed).await;
+            let parked = Box::pin(record::park(context, inbound, *claimed, task, after_ms, troubled));
             return concluded(parked.await);
         }
     };
-    fleet.passed(Step::Executed).await;
+    context.passed(Step::Executed).await;
 
-    let finished = Box::pin(record::finish(fleet, arrival, *claimed, outcome));
+    let finished = Box::pin(record::finish(context, inbound, *claimed, outcome));
     concluded(finished.instrument(trace::step("record")).await)
 }
 
 /// Tells whoever waits, and a server that still works on it, then deletes the message from the queue it came from.
-async fn settle(fleet: &Fleet, queue: &Queue, arrival: &Arrival, recorded: &Recorded) {
-    fleet.passed(Step::Recorded).await;
+async fn settle(context: &WorkerContext, queue: &Queue, inbound: &InboundCall, recorded: &Recorded) {
+    context.passed(Step::Recorded).await;
     // The notice goes first: a worker that dies here sends it twice, and never not at all.
-    if tokio::time::timeout(NOTICE, notify::notify(fleet, arrival, recorded)).await.is_err() {
+    if tokio::time::timeout(NOTICE, notify::notify(context, inbound, recorded)).await.is_err() {
         tracing::warn!(
-            message_id = arrival.message_id(),
+            message_id = inbound.message_id(),
             code = "notice_failed",
             "a notice took too long; the result stands"
         );
     }
-    fleet.passed(Step::Notified).await;
-    withdraw::withdraw(fleet, arrival, recorded).await;
-    if let Err(trouble) = acknowledge::acknowledge(queue, arrival, recorded).await {
+    context.passed(Step::Notified).await;
+    withdraw::withdraw(context, inbound, recorded).await;
+    if let Err(error) = acknowledge::acknowledge(queue, inbound, recorded).await {
         // The record stands: the message comes again, finds it, and is acknowledged then.
-        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "acknowledge_failed", "cannot delete a message");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
         return;
     }
-    fleet.passed(Step::Acknowledged).await;
+    context.passed(Step::Acknowledged).await;
 }
 
-fn settled(recorded: Result<Recorded, Trouble>) -> Result<Leaving, Trouble> {
+fn settled(recorded: Result<Recorded, AwsError>) -> Result<Leaving, AwsError> {
     recorded.map(|recorded| Leaving::Settled(Box::new(recorded)))
 }
 
-fn concluded(concluded: Result<record::Concluded, Trouble>) -> Result<Leaving, Trouble> {
+fn concluded(concluded: Result<record::Concluded, AwsError>) -> Result<Leaving, AwsError> {
     Ok(match concluded? {
         record::Concluded::Recorded(recorded) => Leaving::Settled(recorded),
         record::Concluded::Later { after_ms, why } => Leaving::Later { after_ms, why },
@@ -258,11 +258,11 @@ fn concluded(concluded: Result<record::Concluded, Trouble>) -> Result<Leaving, T
 /// No step before the claim may outlast the message's invisibility, which nobody extends until then: what a message
 /// refers to gets a quarter of it, the two others a third each.
 async fn in_time<T>(
-    fleet: &Fleet,
+    context: &WorkerContext,
     part: u32,
-    step: impl Future<Output = Result<T, Trouble>>,
-) -> Result<T, Trouble> {
-    let most = (fleet.limits.lease / part).max(Duration::from_secs(1));
-    let late = |_| Err(Trouble::passing("what the call needs before its claim took too long"));
+    step: impl Future<Output = Result<T, AwsError>>,
+) -> Result<T, AwsError> {
+    let most = (context.limits.lease / part).max(Duration::from_secs(1));
+    let late = |_| Err(AwsError::passing("what the call needs before its claim took too long"));
     tokio::time::timeout(most, step).await.unwrap_or_else(late)
 }

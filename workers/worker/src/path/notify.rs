@@ -6,12 +6,12 @@ use toolfleet_aws::queue::Outgoing;
 
 use tracing::Instrument as _;
 
+use super::inbound::InboundCall;
 use super::record::Recorded;
-use super::visit::Arrival;
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 use crate::telemetry::trace;
 
-pub(super) async fn notify(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
+pub(super) async fn notify(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
     let Some((notice, queue)) = recorded.notice() else {
         return;
     };
@@ -20,9 +20,9 @@ pub(super) async fn notify(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded
     };
     let group = Some(notice.tenant.to_string());
     let span = trace::notice(queue);
-    let attributes = trace::onward(&span).or(arrival.trace_context()).attributes();
+    let attributes = trace::onward(&span).or(inbound.trace_context()).attributes();
     let message = Outgoing { body, group, attributes, ..Outgoing::default() };
-    if let Err(trouble) = fleet.reply_queue(queue).send(message).instrument(span).await {
-        tracing::warn!(%trouble, call_id = %notice.call_id, code = "notice_failed", "a notice could not be sent; the result stands");
+    if let Err(error) = context.reply_queue(queue).send(message).instrument(span).await {
+        tracing::warn!(%error, call_id = %notice.call_id, code = "notice_failed", "a notice could not be sent; the result stands");
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use toolfleet_aws::calls::Calls;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::message::{Ask, CallRequest};
+use toolfleet_core::message::{CallRequest, OperationParams};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_mcp::Entries;
 
@@ -93,7 +93,7 @@ fn refused(problem: &str) -> Outcome {
 /// The outcome of a listing as a record holds it: from its place on, and cut where it is too large, which nothing is where the fleet has a
 /// bucket. Any other outcome as it is.
 pub(super) async fn fitting(call: &AdmittedCall, outcome: Outcome, has_bucket: bool) -> Outcome {
-    let Ask::List { cursor } = &call.ask else {
+    let OperationParams::List { cursor } = &call.ask else {
         return outcome;
     };
     let place = match Place::of(call, cursor.as_deref()) {

@@ -9,13 +9,13 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::Packed;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 
 use crate::backoff;
-use crate::fleet::{Fleet, Step};
+use crate::context::{Step, WorkerContext};
 
 /// How long an answer that fits into no row waits for a bucket that is away.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -35,12 +35,12 @@ pub(super) enum Kept {
 /// The outcome as its row holds it: with its result, with what refers to it, or with why there is none. It tries while the bucket is away;
 /// once `hurried`, no more.
 pub(super) async fn keep(
-    fleet: &Fleet,
+    context: &WorkerContext,
     tenant: &Tenant,
     outcome: Outcome,
     hurried: impl Fn() -> bool,
 ) -> Kept {
-    let mut upload = match fleet.payloads.pack(outcome).await {
+    let mut upload = match context.payloads.pack(outcome).await {
         Ok(Packed::Inline(outcome)) => return Kept::Fit(outcome),
         Ok(Packed::Large(upload)) => upload,
         Err(bytes) => return Kept::Fit(too_large(bytes)),
@@ -48,31 +48,31 @@ pub(super) async fn keep(
     let (give_up, mut tries) = (Instant::now() + PATIENCE, 0);
     loop {
         let stopping = async {
-            fleet.shutdown.over().await;
+            context.shutdown.over().await;
             tokio::time::sleep(LAST_UPLOAD).await;
         };
         let stored = tokio::select! {
             biased;
-            stored = fleet.payloads.store(&upload, tenant, fleet.now()) => stored,
-            () = stopping => Err(Trouble::passing("the worker stops while a result is uploaded")),
+            stored = context.payloads.store(&upload, tenant, context.now()) => stored,
+            () = stopping => Err(AwsError::passing("the worker stops while a result is uploaded")),
         };
-        let trouble = match stored {
+        let error = match stored {
             Ok(outcome) => {
-                fleet.passed(Step::PayloadStored).await;
+                context.passed(Step::PayloadStored).await;
                 return Kept::Fit(outcome);
             }
-            Err(trouble) => trouble,
+            Err(error) => error,
         };
         tries += 1;
         upload = match upload.into_row() {
             Ok(outcome) => {
-                tracing::warn!(%trouble, %tenant, code = "bucket_trouble", "a large result stands in its row, because the bucket did not take it");
+                tracing::warn!(%error, %tenant, code = "bucket_trouble", "a large result stands in its row, because the bucket did not take it");
                 return Kept::Fit(outcome);
             }
             Err(upload) => upload,
         };
         tracing::error!(
-            %trouble, %tenant, tries, bytes = upload.plain_bytes(), code = "bucket_trouble",
+            %error, %tenant, tries, bytes = upload.plain_bytes(), code = "bucket_trouble",
             "a result that fits into no row could not be stored yet; trying again"
         );
         if hurried() || Instant::now() >= give_up {
@@ -82,7 +82,7 @@ pub(super) async fn keep(
             tokio::time::sleep(Duration::from_millis(backoff::after_tries(tries).min(LONGEST_PAUSE_MS)));
         tokio::select! {
             () = pause => {}
-            () = fleet.shutdown.over() => return Kept::Lost(not_stored(upload.plain_bytes())),
+            () = context.shutdown.over() => return Kept::Lost(not_stored(upload.plain_bytes())),
         }
     }
 }
@@ -90,9 +90,9 @@ pub(super) async fn keep(
 fn too_large(bytes: usize) -> Outcome {
     let text = format!(
         "The tool ran, but its result of {bytes} bytes is larger than a record holds, even compressed, and this fleet has no bucket for \
-         larger ones. Ask the tool for less, for example in pages, or let an operator set TOOLFLEET_PAYLOAD_BUCKET."
+         larger ones. OperationParams the tool for less, for example in pages, or let an operator set TOOLFLEET_PAYLOAD_BUCKET."
     );
-    Outcome::failed(Why::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
+    Outcome::failed(CallError::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
 }
 
 fn not_stored(bytes: u64) -> Outcome {
@@ -100,5 +100,5 @@ fn not_stored(bytes: u64) -> Outcome {
         "The tool ran and answered, but its result of {bytes} bytes could not be stored: the fleet's bucket did not take it. Check the \
          tool's effect before you send the call again under a new id. An operator finds the reason in the worker's log (bucket_trouble)."
     );
-    Outcome::failed(Why::new(Code::ResultNotStored, text, MayHaveRun::Yes).retryable(None))
+    Outcome::failed(CallError::new(Code::ResultNotStored, text, MayHaveRun::Yes).retryable(None))
 }

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_core::catalog::{Catalog, Server};
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_mcp::Endpoint;
 
 use super::admit::AdmittedCall;
 use super::arguments::check_arguments;
 use super::hold::{Wait, within};
+use super::inbound::InboundCall;
 use super::list::{Unlisted, listed};
 use super::resume;
-use super::visit::Arrival;
 use crate::backoff;
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 use crate::listing::{ListedTool, Listing};
 
 pub(super) enum Prepared {
@@ -38,38 +38,38 @@ pub(super) struct ReadyCall {
 }
 
 pub(super) async fn prepare(
-    fleet: &Arc<Fleet>,
-    arrival: &Arrival,
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
     mut call: AdmittedCall,
-) -> Result<Prepared, Trouble> {
+) -> Result<Prepared, AwsError> {
     // Less than the step may take, so that a call whose credential and list are both slow is held with a reason.
-    let until = Instant::now() + Duration::from_millis(fleet.limits.lease_ms() * 3 / 10);
+    let until = Instant::now() + Duration::from_millis(context.limits.lease_ms() * 3 / 10);
     let tenant = &call.request.key.tenant;
-    if let Err(refusal) = fleet.breakers.peek(&call.server.id, tenant, fleet.now()) {
-        let wait = Wait::refused(fleet, &call.server.id, refusal);
-        return Ok(wait_or_end(fleet, arrival, call, wait));
+    if let Err(refusal) = context.breakers.peek(&call.server.id, tenant, context.now()) {
+        let wait = Wait::refused(context, &call.server.id, refusal);
+        return Ok(wait_or_end(context, inbound, call, wait));
     }
-    let endpoint = match ready_endpoint(fleet, &call).await {
+    let endpoint = match ready_endpoint(context, &call).await {
         Ok(endpoint) => endpoint,
-        Err(fault) => return Ok(no_credential(fleet, arrival, call, &fault)),
+        Err(fault) => return Ok(no_credential(context, inbound, call, &fault)),
     };
     let mut definition = call.tool.as_ref().map(|t| t.definition.short(16).to_owned());
     if needs_listing(&call) {
-        let tools = match listed(fleet, &call, &endpoint, until).await {
+        let tools = match listed(context, &call, &endpoint, until).await {
             Ok(tools) => tools,
             // A registered tool can do without its server's hints, but not without the definition it is pinned to.
             Err(unlisted)
                 if call.registered
                     && call.pin.is_none()
-                    && (arrival.tries() <= 1 || unlisted.is_permanent()) =>
+                    && (inbound.tries() <= 1 || unlisted.is_permanent()) =>
             {
                 Arc::default()
             }
             Err(Unlisted::Refused(refusal)) => {
-                let wait = Wait::refused(fleet, &call.server.id, refusal);
-                return Ok(wait_or_end(fleet, arrival, call, wait));
+                let wait = Wait::refused(context, &call.server.id, refusal);
+                return Ok(wait_or_end(context, inbound, call, wait));
             }
-            Err(Unlisted::Failed(fault)) => return Ok(listing_failed(fleet, arrival, call, &fault)),
+            Err(Unlisted::Failed(fault)) => return Ok(listing_failed(context, inbound, call, &fault)),
         };
         let tool = tools.tool(&call.name);
         if tool.is_none() && tools.is_cut() && (!call.registered || call.pin.is_some()) {
@@ -97,7 +97,7 @@ pub(super) async fn prepare(
         }
     }
     if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_deref()))
-        && resume::task_under_way(fleet, &call.request.key).await?.is_none()
+        && resume::task_under_way(context, &call.request.key).await?.is_none()
     {
         return Ok(Prepared::Over { request: call.request, outcome });
     }
@@ -130,16 +130,20 @@ fn needs_listing(call: &AdmittedCall) -> bool {
 }
 
 /// The server with the credential of that tenant, still to be obtained.
-pub(crate) fn endpoint(fleet: &Fleet, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
-    fleet.credentials.endpoint(server, Some(tenant))
+pub(crate) fn endpoint(
+    context: &WorkerContext,
+    server: &Arc<Server>,
+    tenant: &Tenant,
+) -> Result<Endpoint, Fault> {
+    context.credentials.endpoint(server, Some(tenant))
 }
 
 /// The server with its credential at hand: secrets read and tokens obtained before anything is claimed.
-async fn ready_endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Endpoint, Fault> {
-    let endpoint = endpoint(fleet, &call.server, &call.request.key.tenant)?;
+async fn ready_endpoint(context: &WorkerContext, call: &AdmittedCall) -> Result<Endpoint, Fault> {
+    let endpoint = endpoint(context, &call.server, &call.request.key.tenant)?;
     if endpoint.auth.is_some() || endpoint.program.is_some() {
-        let most_ms = fleet.limits.lease_ms() / 4;
-        let within = Duration::from_millis(call.deadline.ms_since(fleet.now()).min(most_ms));
+        let most_ms = context.limits.lease_ms() / 4;
+        let within = Duration::from_millis(call.deadline.ms_since(context.now()).min(most_ms));
         tokio::time::timeout(within, endpoint.ready()).await.map_err(|_| Fault::CredentialPending {
             detail: format!("it was not at hand within {} ms", within.as_millis()),
         })??;
@@ -148,20 +152,25 @@ async fn ready_endpoint(fleet: &Fleet, call: &AdmittedCall) -> Result<Endpoint, 
 }
 
 /// A credential that is missing executed nothing: whatever may pass is waited for.
-fn no_credential(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
-    let after_ms = backoff::after_tries(arrival.tries());
-    if fault.retry_class() != RetryClass::Permanent && fleet.now().plus_ms(after_ms) < call.deadline {
-        let wait = Wait::after_fault(fleet, &call.server.id, fault, after_ms);
+fn no_credential(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    call: AdmittedCall,
+    fault: &Fault,
+) -> Prepared {
+    let after_ms = backoff::after_tries(inbound.tries());
+    if fault.retry_class() != RetryClass::Permanent && context.now().plus_ms(after_ms) < call.deadline {
+        let wait = Wait::after_fault(context, &call.server.id, fault, after_ms);
         return Prepared::Held { request: call.request, wait };
     }
     let text = format!("{fault}. An operator must mend the server's configuration.");
-    let why = Why::new(fault.code(), text, MayHaveRun::No).retryable(None);
+    let why = CallError::new(fault.code(), text, MayHaveRun::No).retryable(None);
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
 /// A server that does not let a call in, whose credential the catalog could not fill in: the sentence says so.
 pub(super) fn with_what_was_left_out(catalog: &Catalog, server: &Server, mut outcome: Outcome) -> Outcome {
-    if let Some(why) = &mut outcome.trouble
+    if let Some(why) = &mut outcome.error
         && matches!(why.code, Code::Unauthorized | Code::Forbidden)
         && let Some(left_out) = catalog.left_out(&server.id)
     {
@@ -171,21 +180,26 @@ pub(super) fn with_what_was_left_out(catalog: &Catalog, server: &Server, mut out
 }
 
 /// A list that cannot be had executed nothing: whatever may pass is waited for.
-fn listing_failed(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, fault: &Fault) -> Prepared {
+fn listing_failed(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    call: AdmittedCall,
+    fault: &Fault,
+) -> Prepared {
     let after_ms = match fault.retry_class() {
         RetryClass::Permanent => {
             let text =
                 format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
-            let outcome = Outcome::failed(Why::new(fault.code(), text, MayHaveRun::No));
-            let outcome = with_what_was_left_out(arrival.catalog(), &call.server, outcome);
+            let outcome = Outcome::failed(CallError::new(fault.code(), text, MayHaveRun::No));
+            let outcome = with_what_was_left_out(inbound.catalog(), &call.server, outcome);
             return Prepared::Over { request: call.request, outcome };
         }
         RetryClass::Pause { after_ms: Some(ms) } => ms,
-        RetryClass::Pause { after_ms: None } | RetryClass::Ambiguous => backoff::after_tries(arrival.tries()),
-        RetryClass::NotExecuted => backoff::unreachable(arrival.tries(), 1),
+        RetryClass::Pause { after_ms: None } | RetryClass::Ambiguous => backoff::after_tries(inbound.tries()),
+        RetryClass::NotExecuted => backoff::unreachable(inbound.tries(), 1),
     };
-    let wait = Wait::after_fault(fleet, &call.server.id, fault, after_ms);
-    wait_or_end(fleet, arrival, call, wait)
+    let wait = Wait::after_fault(context, &call.server.id, fault, after_ms);
+    wait_or_end(context, inbound, call, wait)
 }
 
 fn not_listed(call: AdmittedCall, tools: &Listing) -> Prepared {
@@ -206,16 +220,17 @@ fn not_among_those_read(call: AdmittedCall, tools: &Listing) -> Prepared {
         call.name,
         tools.len()
     );
-    let why = Why::new(Code::InvalidAnswer, text, MayHaveRun::No);
+    let why = CallError::new(Code::InvalidAnswer, text, MayHaveRun::No);
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
 /// Waits, unless the call could not go on in time.
-fn wait_or_end(fleet: &Fleet, arrival: &Arrival, call: AdmittedCall, wait: Wait) -> Prepared {
+fn wait_or_end(context: &WorkerContext, inbound: &InboundCall, call: AdmittedCall, wait: Wait) -> Prepared {
     let server = &call.server.id;
     // A call that lay in a backlog has not been tried yet: its wait begins with the first failure that was seen.
-    let since = fleet.reachable.failing_since(server).unwrap_or_else(|| fleet.now()).max(arrival.enqueued_at);
-    match within(fleet, server, wait, since, call.deadline, MayHaveRun::No) {
+    let since =
+        context.reachable.failing_since(server).unwrap_or_else(|| context.now()).max(inbound.enqueued_at);
+    match within(context, server, wait, since, call.deadline, MayHaveRun::No) {
         Ok(wait) => Prepared::Held { request: call.request, wait },
         Err(outcome) => Prepared::Over { request: call.request, outcome },
     }

@@ -13,16 +13,16 @@
 
 use std::sync::Arc;
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
 use toolfleet_core::message::CallRequest;
-use toolfleet_core::outcome::{Code, MayHaveRun, Outcome, Trouble as Why};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 
 use super::decode::{self, Decoded};
 use super::fetch::{self, Fetched};
-use super::visit::Arrival;
+use super::inbound::InboundCall;
 use super::{Leaving, admit, concluded, record, settle, settled};
-use crate::fleet::{DeadLetters, Fleet, Step};
+use crate::context::{DeadLetters, Step, WorkerContext};
 
 /// What is never due.
 const NEVER_MS: u64 = u64::MAX;
@@ -40,34 +40,34 @@ pub enum Reaped {
 }
 
 /// Takes one dead letter to its end, unless it is not due.
-pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
-    let arrival = Arrival::new(&fleet, delivery);
-    let decoded = decode::decode(&arrival);
-    fleet.passed(Step::Decoded).await;
+pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
+    let inbound = InboundCall::new(&context, delivery);
+    let decoded = decode::decode(&inbound);
+    context.passed(Step::Decoded).await;
     // What an extended client stored may be readable, unless it was found not to be.
     let unreadable = match &decoded {
         Decoded::Unreadable(malformed) => {
-            malformed.pointer.is_none() || fleet.on_record.has(arrival.message_id())
+            malformed.pointer.is_none() || context.on_record.has(inbound.message_id())
         }
         Decoded::Request(_) | Decoded::Refused { .. } => false,
     };
-    if arrival.kept || unreadable {
-        return left_to_operators(&fleet, &arrival, &decoded).await;
+    if inbound.kept || unreadable {
+        return left_to_operators(&context, &inbound, &decoded).await;
     }
-    let after_ms = due_in(&fleet, &dead, &arrival, &decoded);
+    let after_ms = due_in(&context, &dead, &inbound, &decoded);
     if after_ms > 0 {
         return Reaped::NotDue { after_ms };
     }
-    match Box::pin(account(&fleet, &arrival, decoded)).await {
-        Ok(Leaving::Settled(recorded)) => settle(&fleet, &dead.queue, &arrival, &recorded).await,
+    match Box::pin(account(&context, &inbound, decoded)).await {
+        Ok(Leaving::Settled(recorded)) => settle(&context, &dead.queue, &inbound, &recorded).await,
         Ok(Leaving::Later { after_ms, .. } | Leaving::Parked { after_ms, .. }) => {
-            keep(&dead, &arrival, after_ms).await;
+            keep(&dead, &inbound, after_ms).await;
         }
         Ok(Leaving::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
         Ok(Leaving::Lost) => {}
         // It comes again when its invisibility ends.
-        Err(trouble) => {
-            tracing::error!(%trouble, message_id = arrival.message_id(), code = "own_trouble", "a dead letter waits until our own trouble has passed");
+        Err(error) => {
+            tracing::error!(%error, message_id = inbound.message_id(), code = "own_trouble", "a dead letter waits until our own trouble has passed");
         }
     }
     Reaped::Met
@@ -75,58 +75,62 @@ pub async fn reap(fleet: Arc<Fleet>, dead: Arc<DeadLetters>, delivery: Delivery)
 
 /// A dead letter is due when its call's deadline has passed: its caller waits no longer than that. Before it, operators have
 /// `reap_after` from the first sending to move it back.
-fn due_in(fleet: &Fleet, dead: &DeadLetters, arrival: &Arrival, decoded: &Decoded) -> u64 {
-    let by_age = arrival.enqueued_at.plus_ms(dead.reap_after_ms());
+fn due_in(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCall, decoded: &Decoded) -> u64 {
+    let by_age = inbound.enqueued_at.plus_ms(dead.reap_after_ms());
     let due = match decoded {
         Decoded::Request(request) => {
-            by_age.min(request.deadline(arrival.enqueued_at, fleet.limits.default_deadline_ms()))
+            by_age.min(request.deadline(inbound.enqueued_at, context.limits.default_deadline_ms()))
         }
         Decoded::Refused { .. } | Decoded::Unreadable(_) => by_age,
     };
-    due.ms_since(fleet.now())
+    due.ms_since(context.now())
 }
 
 /// A message that cannot be read, or could not when a worker moved it here. A worker that moved it has written its record before; of one
 /// that SQS moved, it is written once by each worker, and stands once.
-async fn left_to_operators(fleet: &Fleet, arrival: &Arrival, decoded: &Decoded) -> Reaped {
+async fn left_to_operators(context: &WorkerContext, inbound: &InboundCall, decoded: &Decoded) -> Reaped {
     if let Decoded::Unreadable(malformed) = decoded
-        && !arrival.kept
-        && !fleet.on_record.has(arrival.message_id())
+        && !inbound.kept
+        && !context.on_record.has(inbound.message_id())
     {
-        match record::unreadable(fleet, arrival, malformed).await {
-            Ok(()) => fleet.on_record.add(arrival.message_id()),
-            Err(trouble) => {
-                tracing::error!(%trouble, message_id = arrival.message_id(), code = "own_trouble", "the record of a dead letter waits until our own trouble has passed");
+        match record::unreadable(context, inbound, malformed).await {
+            Ok(()) => context.on_record.add(inbound.message_id()),
+            Err(error) => {
+                tracing::error!(%error, message_id = inbound.message_id(), code = "own_trouble", "the record of a dead letter waits until our own trouble has passed");
             }
         }
     }
     Reaped::NotDue { after_ms: NEVER_MS }
 }
 
-async fn account(fleet: &Fleet, arrival: &Arrival, decoded: Decoded) -> Result<Leaving, Trouble> {
-    let request = match fetch::fetch(fleet, arrival, decoded).await? {
+async fn account(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    decoded: Decoded,
+) -> Result<Leaving, AwsError> {
+    let request = match fetch::fetch(context, inbound, decoded).await? {
         Fetched::Request(request) => request,
         Fetched::Malformed { malformed, key } => {
-            return settled(record::malformed(fleet, arrival, *malformed, key).await);
+            return settled(record::malformed(context, inbound, *malformed, key).await);
         }
         Fetched::Unreadable(malformed) => {
-            left_to_operators(fleet, arrival, &Decoded::Unreadable(malformed)).await;
+            left_to_operators(context, inbound, &Decoded::Unreadable(malformed)).await;
             return Ok(Leaving::Unreadable);
         }
         Fetched::Refused { request, outcome } => {
-            return concluded(Box::pin(record::conclude(fleet, arrival, *request, outcome)).await);
+            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
         }
         Fetched::Stranger { request } => {
-            return settled(record::unauthorised(fleet, arrival, *request).await);
+            return settled(record::tenant_not_allowed(context, inbound, *request).await);
         }
     };
-    if !arrival.catalog().may_speak_for(arrival.sender.as_deref(), &request.key.tenant) {
-        return settled(record::unauthorised(fleet, arrival, *request).await);
+    if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) {
+        return settled(record::tenant_not_allowed(context, inbound, *request).await);
     }
     // The row of an older message may have expired, so that nothing can be said of what it did.
-    let outcome = admit::check_age(arrival, fleet.now()).err().unwrap_or_else(|| dead_lettered(&request));
-    tracing::warn!(call = %request.key, message_id = arrival.message_id(), code = "dead_lettered", "a call is ended whose message was received too often");
-    concluded(record::conclude(fleet, arrival, *request, outcome).await)
+    let outcome = admit::check_age(inbound, context.now()).err().unwrap_or_else(|| dead_lettered(&request));
+    tracing::warn!(call = %request.key, message_id = inbound.message_id(), code = "dead_lettered", "a call is ended whose message was received too often");
+    concluded(record::conclude(context, inbound, *request, outcome).await)
 }
 
 fn dead_lettered(request: &CallRequest) -> Outcome {
@@ -135,12 +139,12 @@ fn dead_lettered(request: &CallRequest) -> Outcome {
          It will not be tried again. Send a new call under a new id; if `may_have_run` is not `no`, check the tool's effect first.",
         request.key.call_id
     );
-    Outcome::failed(Why::new(Code::DeadLettered, text, MayHaveRun::No).retryable(None))
+    Outcome::failed(CallError::new(Code::DeadLettered, text, MayHaveRun::No).retryable(None))
 }
 
-async fn keep(dead: &DeadLetters, arrival: &Arrival, after_ms: u64) {
+async fn keep(dead: &DeadLetters, inbound: &InboundCall, after_ms: u64) {
     let seconds = u32::try_from(after_ms.div_ceil(1000)).unwrap_or(u32::MAX);
-    if let Err(trouble) = dead.queue.change_visibility(arrival.receipt(), seconds).await {
-        tracing::warn!(%trouble, message_id = arrival.message_id(), code = "give_back_failed", "cannot give a dead letter back early");
+    if let Err(error) = dead.queue.change_visibility(inbound.receipt(), seconds).await {
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a dead letter back early");
     }
 }

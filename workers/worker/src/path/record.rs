@@ -5,9 +5,9 @@
 //!
 //! **Invariant:** [`Recorded`] is made here alone, after the last write; without it no message can be acknowledged.
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::call::{CallRow, Event, Finding, Held};
+use toolfleet_core::call::{CallRow, Event, Held, Rejection};
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::message::{CallRequest, Reply};
 use toolfleet_core::notice::Notice;
@@ -17,18 +17,18 @@ use toolfleet_core::time::Timestamp;
 use super::account;
 use super::claim::ClaimedCall;
 use super::follow::Task;
-use super::swap::{Turn, apply};
-use super::visit::Arrival;
+use super::inbound::InboundCall;
+use super::swap::{Applied, apply};
 use super::withdraw::OpenTask;
 use crate::backoff;
 use crate::config::ROW_LIFE_MS;
-use crate::fleet::{Fleet, Step};
+use crate::context::{Step, WorkerContext};
 use crate::telemetry::trace;
 
 mod without_call;
 
 use without_call::answer_message;
-pub(super) use without_call::{malformed, unauthorised, unreadable};
+pub(super) use without_call::{malformed, tenant_not_allowed, unreadable};
 
 /// The proof that a delivery's account stands in the tables.
 pub(super) struct Recorded {
@@ -58,43 +58,43 @@ pub(super) enum Concluded {
 
 /// Stores the outcome of a call that was executed, which [`keep`](super::payload::keep) has made fit.
 pub(super) async fn finish(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     call: ClaimedCall,
     outcome: Outcome,
-) -> Result<Concluded, Trouble> {
-    let ClaimedCall { ready, claim, row, attempts, exposed, task, overheard, .. } = call;
+) -> Result<Concluded, AwsError> {
+    let ClaimedCall { ready, claim, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
     let request = ready.call.request;
-    let now = fleet.now();
-    let notes = overheard.since(0).map(|(notes, _)| notes);
+    let now = context.now();
+    let notes = progress_buffer.since(0).map(|(notes, _)| notes);
     // A task that was certainly not answered waits for another call.
-    let task = task.filter(|task| !task.unanswered || exposed).map(|task| task.handle);
+    let task = task.filter(|task| !task.input_pending || may_have_executed).map(|task| task.handle);
     let (late, outcome) = (outcome.kind, account::without_secrets(outcome, &request));
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
-    match persist(fleet, &row, &event).await? {
-        Turn::Stored { row, .. } => {
-            stored(fleet, arrival, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *request, *row).await?)))
+    match persist(context, &row, &event).await? {
+        Applied::Stored { row, .. } => {
+            stored(context, inbound, &row).await;
+            Ok(Concluded::Recorded(Box::new(already(context, inbound, *request, *row).await?)))
         }
-        Turn::Found { .. } => {
-            let own = arrival.caller(&request);
+        Applied::Rejected { .. } => {
+            let own = inbound.caller(&request);
             let caller = row.caller.as_deref().unwrap_or(&own);
             let record = AuditRecord {
                 outcome: late,
                 attempts,
                 fence: claim.fence(),
-                worker: Some(fleet.worker.clone()),
+                worker: Some(context.worker.clone()),
                 ..account::of(
                     AuditKind::LateAnswer,
                     request.key.clone(),
-                    arrival,
+                    inbound,
                     now,
                     caller,
                     Some(&request),
                 )
             };
-            fleet.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
-            fleet.meters.late_answer();
+            context.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
+            context.meters.late_answer();
             tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
             Ok(Concluded::Lost)
         }
@@ -103,14 +103,14 @@ pub(super) async fn finish(
 
 /// Tries for as long as a lease to store what only this worker knows: giving up would lose an answer that was paid for.
 /// If another worker takes the call over meanwhile, the fence says so.
-async fn persist(fleet: &Fleet, row: &CallRow, event: &Event) -> Result<Turn, Trouble> {
-    let give_up = tokio::time::Instant::now() + fleet.limits.lease;
+async fn persist(context: &WorkerContext, row: &CallRow, event: &Event) -> Result<Applied, AwsError> {
+    let give_up = tokio::time::Instant::now() + context.limits.lease;
     let mut tries = 0;
     loop {
-        match apply(&fleet.calls, Some(row), event).await {
-            Err(trouble) if tokio::time::Instant::now() < give_up => {
+        match apply(&context.calls, Some(row), event).await {
+            Err(error) if tokio::time::Instant::now() < give_up => {
                 tries += 1;
-                tracing::warn!(%trouble, tries, code = "own_trouble", "an outcome could not be stored yet; trying again");
+                tracing::warn!(%error, tries, code = "own_trouble", "an outcome could not be stored yet; trying again");
                 tokio::time::sleep(std::time::Duration::from_millis(backoff::after_tries(tries).min(2_000)))
                     .await;
             }
@@ -121,119 +121,120 @@ async fn persist(fleet: &Fleet, row: &CallRow, event: &Event) -> Result<Turn, Tr
 
 /// Gives a claim back, its attempts counted; the message follows it to the queue. `held` is what the call waits for.
 pub(super) async fn release(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     call: ClaimedCall,
     after_ms: u64,
     why: &'static str,
     held: Option<Box<Held>>,
-) -> Result<Concluded, Trouble> {
-    let ClaimedCall { ready, claim, row, attempts, exposed, .. } = call;
-    let event = Event::Release { claim, attempts, exposed, held, now: fleet.now() };
-    match apply(&fleet.calls, Some(&row), &event).await? {
-        Turn::Stored { row, .. } if row.finished.is_some() => {
-            stored(fleet, arrival, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *ready.call.request, *row).await?)))
+) -> Result<Concluded, AwsError> {
+    let ClaimedCall { ready, claim, row, attempts, may_have_executed, .. } = call;
+    let event = Event::Release { claim, attempts, may_have_executed, held, now: context.now() };
+    match apply(&context.calls, Some(&row), &event).await? {
+        Applied::Stored { row, .. } if row.finished.is_some() => {
+            stored(context, inbound, &row).await;
+            Ok(Concluded::Recorded(Box::new(already(context, inbound, *ready.call.request, *row).await?)))
         }
-        Turn::Stored { .. } => Ok(Concluded::Later { after_ms, why }),
-        Turn::Found { .. } => Ok(Concluded::Lost),
+        Applied::Stored { .. } => Ok(Concluded::Later { after_ms, why }),
+        Applied::Rejected { .. } => Ok(Concluded::Lost),
     }
 }
 
 /// Leaves a call with its server as a task; the message comes again to ask after it.
 pub(super) async fn park(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     call: ClaimedCall,
     task: Task,
     after_ms: u64,
     troubled: bool,
-) -> Result<Concluded, Trouble> {
-    let ClaimedCall { ready, claim, row, attempts, exposed, overheard, .. } = call;
-    let Task { handle: task, unanswered } = task;
-    let now = fleet.now();
-    let notes = overheard.since(0).map(|(notes, _)| notes);
+) -> Result<Concluded, AwsError> {
+    let ClaimedCall { ready, claim, row, attempts, may_have_executed, progress_buffer, .. } = call;
+    let Task { handle: task, input_pending } = task;
+    let now = context.now();
+    let notes = progress_buffer.since(0).map(|(notes, _)| notes);
     // At the deadline it comes back even if the server wants to be left alone for longer.
     let after_ms = after_ms.min(ready.call.deadline.ms_since(now));
     let poll_at = now.plus_ms(after_ms);
-    let event = Event::Park { claim, task, unanswered, exposed, attempts, poll_at, notes, now };
-    match persist(fleet, &row, &event).await? {
-        Turn::Stored { row, .. } if row.finished.is_some() => {
-            stored(fleet, arrival, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, *ready.call.request, *row).await?)))
+    let event = Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now };
+    match persist(context, &row, &event).await? {
+        Applied::Stored { row, .. } if row.finished.is_some() => {
+            stored(context, inbound, &row).await;
+            Ok(Concluded::Recorded(Box::new(already(context, inbound, *ready.call.request, *row).await?)))
         }
-        Turn::Stored { .. } => Ok(Concluded::Parked { after_ms, troubled }),
-        Turn::Found { .. } => Ok(Concluded::Lost),
+        Applied::Stored { .. } => Ok(Concluded::Parked { after_ms, troubled }),
+        Applied::Rejected { .. } => Ok(Concluded::Lost),
     }
 }
 
 /// Ends a call that was not executed: a refusal, a passed deadline, a server that cannot be reached.
 pub(super) async fn conclude(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     request: CallRequest,
     outcome: Outcome,
-) -> Result<Concluded, Trouble> {
-    let visit = arrival.visit(fleet, &request, false);
-    let definition = arrival.catalog().definition(&request.target);
+) -> Result<Concluded, AwsError> {
+    let visit = inbound.visit(context, &request, false);
+    let definition = inbound.catalog().definition(&request.target);
     let outcome = account::without_secrets(outcome, &request);
     let event = Event::Conclude { visit, outcome: outcome.clone(), definition };
-    match apply(&fleet.calls, None, &event).await? {
-        Turn::Stored { row, .. } => {
-            stored(fleet, arrival, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, request, *row).await?)))
+    match apply(&context.calls, None, &event).await? {
+        Applied::Stored { row, .. } => {
+            stored(context, inbound, &row).await;
+            Ok(Concluded::Recorded(Box::new(already(context, inbound, request, *row).await?)))
         }
-        Turn::Found { row: Some(row), finding: Finding::AlreadyRecorded } => {
-            Ok(Concluded::Recorded(Box::new(already(fleet, arrival, request, *row).await?)))
+        Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
+            Ok(Concluded::Recorded(Box::new(already(context, inbound, request, *row).await?)))
         }
-        Turn::Found { finding: Finding::Mismatch, .. } => {
-            Ok(Concluded::Recorded(Box::new(mismatch(fleet, arrival, request).await?)))
+        Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
+            Ok(Concluded::Recorded(Box::new(mismatch(context, inbound, request).await?)))
         }
-        Turn::Found { finding: Finding::OfAnother, .. } => {
-            Ok(Concluded::Recorded(Box::new(second(fleet, arrival, request, &outcome).await?)))
+        Applied::Rejected { rejection: Rejection::OfAnother, .. } => {
+            Ok(Concluded::Recorded(Box::new(second(context, inbound, request, &outcome).await?)))
         }
-        Turn::Found { finding: Finding::HeldElsewhere { retry_after_ms }, .. } => {
-            let after_ms = arrival.wait_for_holder_ms(retry_after_ms);
+        Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
+            let after_ms = inbound.wait_for_holder_ms(retry_after_ms);
             Ok(Concluded::Later { after_ms, why: "another worker holds the call" })
         }
-        Turn::Found {
-            finding: Finding::AlreadyRecorded | Finding::AwaitingApproval | Finding::Lost | Finding::Nothing,
+        Applied::Rejected {
+            rejection:
+                Rejection::AlreadyRecorded | Rejection::AwaitingApproval | Rejection::Lost | Rejection::Nothing,
             ..
         } => Ok(Concluded::Later {
-            after_ms: fleet.limits.lease_ms(),
+            after_ms: context.limits.lease_ms(),
             why: "the call waits for something else",
         }),
     }
 }
 
 /// The end of a call was stored by this worker.
-pub(super) async fn stored(fleet: &Fleet, arrival: &Arrival, row: &CallRow) {
+pub(super) async fn stored(context: &WorkerContext, inbound: &InboundCall, row: &CallRow) {
     if let Some(finished) = &row.finished {
         let outcome = &finished.outcome;
-        fleet.meters.ended(outcome.kind, outcome.trouble.as_ref().map(|why| why.code));
-        trace::outcome(arrival.span(), outcome);
+        context.meters.ended(outcome.kind, outcome.error.as_ref().map(|why| why.code));
+        trace::outcome(inbound.span(), outcome);
     }
-    fleet.passed(Step::ResultStored).await;
+    context.passed(Step::ResultStored).await;
 }
 
 /// The account of a call that has ended, by whoever: its audit record is inserted unless it stands. It names who asked first;
 /// another message with the same question has a record of its own.
 pub(super) async fn already(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     request: CallRequest,
     row: CallRow,
-) -> Result<Recorded, Trouble> {
+) -> Result<Recorded, AwsError> {
     let Some(finished) = &row.finished else {
-        return Err(Trouble::passing("the call's row has ended without an outcome"));
+        return Err(AwsError::passing("the call's row has ended without an outcome"));
     };
-    let own = arrival.caller(&request);
+    let own = inbound.caller(&request);
     let caller = row.caller.as_deref().unwrap_or(&own);
-    let record = account::of_call(&row, finished, arrival, caller, &request);
-    fleet.history.insert(&record, row.expires_at).await?;
+    let record = account::of_call(&row, finished, inbound, caller, &request);
+    context.history.insert(&record, row.expires_at).await?;
     if caller.came_again(&own) {
         let outcome = Outcome { content: None, stored: None, ..finished.outcome.clone() };
-        audit_message(fleet, arrival, AuditKind::Duplicate, &request, &outcome).await?;
+        audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
     }
     // The task lives in the conversation of who asked first.
     let session = caller.session.clone();
@@ -243,72 +244,72 @@ pub(super) async fn already(
         session,
         handle,
     });
-    let code = finished.outcome.trouble.as_ref().map(|t| t.code);
-    let notice = notice_of(arrival, request, finished.outcome.kind, code, finished.at);
+    let code = finished.outcome.error.as_ref().map(|t| t.code);
+    let notice = notice_of(inbound, request, finished.outcome.kind, code, finished.at);
     Ok(Recorded { notice, open_task })
 }
 
 /// A known id came with another question: the original stays untouched, the event is audited.
 pub(super) async fn mismatch(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     request: CallRequest,
-) -> Result<Recorded, Trouble> {
+) -> Result<Recorded, AwsError> {
     let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
     let outcome = Outcome::refused(Code::IdempotencyMismatch, text);
-    audit_message(fleet, arrival, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
-    of_message_alone(fleet, arrival, request, &outcome).await
+    audit_message(context, inbound, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
+    of_message_alone(context, inbound, request, &outcome).await
 }
 
 /// Somebody else asked the same under a known id and may not have it: its message ends by itself, the call stays untouched and
 /// nothing is told of it.
 async fn second(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     request: CallRequest,
     outcome: &Outcome,
-) -> Result<Recorded, Trouble> {
-    audit_message(fleet, arrival, AuditKind::Duplicate, &request, outcome).await?;
-    of_message_alone(fleet, arrival, request, outcome).await
+) -> Result<Recorded, AwsError> {
+    audit_message(context, inbound, AuditKind::Duplicate, &request, outcome).await?;
+    of_message_alone(context, inbound, request, outcome).await
 }
 
 /// The answer to a message that ended without its call.
 async fn of_message_alone(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     request: CallRequest,
     outcome: &Outcome,
-) -> Result<Recorded, Trouble> {
-    answer_message(fleet, arrival, request.digest.clone(), outcome).await?;
-    let code = outcome.trouble.as_ref().map(|why| why.code);
-    let notice = notice_of(arrival, request, outcome.kind, code, arrival.sent_at());
+) -> Result<Recorded, AwsError> {
+    answer_message(context, inbound, request.digest.clone(), outcome).await?;
+    let code = outcome.error.as_ref().map(|why| why.code);
+    let notice = notice_of(inbound, request, outcome.kind, code, inbound.sent_at());
     Ok(Recorded { notice, open_task: None })
 }
 
 /// A record of one message of several under an id. Its time is that of the first sending, so that each delivery writes the same.
 async fn audit_message(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     kind: AuditKind,
     request: &CallRequest,
     outcome: &Outcome,
-) -> Result<(), Trouble> {
-    let (at, caller) = (arrival.enqueued_at, arrival.caller(request));
-    let record = account::of(kind, request.key.clone(), arrival, at, &caller, Some(request));
-    let record = account::described(record, outcome, arrival, Some(request));
-    fleet.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
+) -> Result<(), AwsError> {
+    let (at, caller) = (inbound.enqueued_at, inbound.caller(request));
+    let record = account::of(kind, request.key.clone(), inbound, at, &caller, Some(request));
+    let record = account::described(record, outcome, inbound, Some(request));
+    context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
 }
 
 /// What the sender of this message is told, where it wants to be: the names are its own.
 fn notice_of(
-    arrival: &Arrival,
+    inbound: &InboundCall,
     request: CallRequest,
     outcome: OutcomeKind,
     code: Option<Code>,
     finished_at: Timestamp,
 ) -> Option<(Notice, String)> {
     let reply = request.reply.filter(|_| code != Some(Code::ReplyNotAllowed));
-    let queue = reply_queue(arrival, &request.key.tenant, reply)?;
+    let queue = reply_queue(inbound, &request.key.tenant, reply)?;
     let (session, group) = (request.session, request.group.map(|group| group.id));
     Some((Notice { session, group, ..notice(&request.key, outcome, code, finished_at) }, queue))
 }
@@ -327,9 +328,9 @@ fn notice(key: &CallKey, outcome: OutcomeKind, code: Option<Code>, finished_at: 
     }
 }
 
-fn reply_queue(arrival: &Arrival, tenant: &Tenant, reply: Option<Reply>) -> Option<String> {
+fn reply_queue(inbound: &InboundCall, tenant: &Tenant, reply: Option<Reply>) -> Option<String> {
     match reply? {
-        Reply::SqsQueueUrl(url) => Some(url).filter(|url| arrival.catalog().allows_reply_queue(tenant, url)),
+        Reply::SqsQueueUrl(url) => Some(url).filter(|url| inbound.catalog().allows_reply_queue(tenant, url)),
         Reply::SnsTopicArn(_) | Reply::EventBridgeBus(_) | Reply::WebhookId(_) => None,
     }
 }

@@ -5,7 +5,7 @@
 //! **Invariant:** a state goes to the very question it was given for: the same tenant, operation, target, arguments and
 //! definition; the answers go with it and nowhere else.
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey};
@@ -13,7 +13,7 @@ use toolfleet_core::message::{CallRequest, Resume};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_mcp::Questions;
 
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 
 /// An earlier call that waits for answers.
 pub(super) struct Resumed {
@@ -52,19 +52,19 @@ impl Resumed {
 
 /// The call that the request goes on with, if it names one and may.
 pub(super) async fn of(
-    fleet: &Fleet,
+    context: &WorkerContext,
     request: &CallRequest,
-) -> Result<Result<Option<Resumed>, Outcome>, Trouble> {
+) -> Result<Result<Option<Resumed>, Outcome>, AwsError> {
     let Some(resume) = &request.resume else {
         return Ok(Ok(None));
     };
     // A call of another tenant has another key: it cannot even be named.
     let key = CallKey { tenant: request.key.tenant.clone(), call_id: resume.call_id.clone() };
-    let mut earlier = fleet.calls.read(&key).await?;
+    let mut earlier = context.calls.read(&key).await?;
     if let Some(row) = &mut earlier {
-        match fleet.payloads.fill(row).await {
+        match context.payloads.fill(row).await {
             Ok(()) => {}
-            Err(PayloadError::Trouble(trouble)) => return Err(trouble),
+            Err(PayloadError::Aws(trouble)) => return Err(trouble),
             Err(error) => {
                 let call = &key.call_id;
                 return Ok(Err(refused(format!(
@@ -77,7 +77,7 @@ pub(super) async fn of(
         Ok(resumed) => return Ok(Ok(Some(resumed))),
         Err(sentence) => sentence,
     };
-    Ok(match task_under_way(fleet, &request.key).await? {
+    Ok(match task_under_way(context, &request.key).await? {
         Some(task) => {
             let call_id = resume.call_id.clone();
             Ok(Some(Resumed { call_id, task: Some(task), request_state: None, definition: None }))
@@ -88,9 +88,12 @@ pub(super) async fn of(
 
 /// The task that the call itself has become, or has given its answers to. What it goes on with is not judged any more then: it
 /// only asks how that stands.
-pub(super) async fn task_under_way(fleet: &Fleet, key: &CallKey) -> Result<Option<String>, Trouble> {
-    let own = fleet.calls.read(key).await?;
-    Ok(own.filter(|row| row.finished.is_none() && !row.unanswered).and_then(|row| row.task))
+pub(super) async fn task_under_way(
+    context: &WorkerContext,
+    key: &CallKey,
+) -> Result<Option<String>, AwsError> {
+    let own = context.calls.read(key).await?;
+    Ok(own.filter(|row| row.finished.is_none() && !row.input_pending).and_then(|row| row.task))
 }
 
 fn judged(request: &CallRequest, resume: &Resume, earlier: Option<&CallRow>) -> Result<Resumed, String> {

@@ -1,4 +1,4 @@
-//! Owns the farewell to a task: a call that ended while its server still worked on it asks the server to stop.
+//! Owns the session_closer to a task: a call that ended while its server still worked on it asks the server to stop.
 //!
 //! It goes out after the record and before the message is deleted, so a worker that dies here leaves it to the next delivery.
 //!
@@ -14,11 +14,11 @@ use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::Target;
 use toolfleet_mcp::TaskQuestion;
 
+use super::inbound::InboundCall;
 use super::prepare::endpoint;
 use super::record::Recorded;
-use super::visit::Arrival;
 use crate::breakers::Refusal;
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 
 /// How long a server may take to hear of it.
 const WITHDRAWAL: Duration = Duration::from_secs(5);
@@ -31,21 +31,21 @@ pub(super) struct OpenTask {
     pub(super) handle: String,
 }
 
-pub(super) async fn withdraw(fleet: &Fleet, arrival: &Arrival, recorded: &Recorded) {
+pub(super) async fn withdraw(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
     let Some(task) = recorded.open_task() else {
         return;
     };
-    let Some(server) = server_of(arrival.catalog(), &task.target) else {
+    let Some(server) = server_of(inbound.catalog(), &task.target) else {
         return;
     };
     // A server that wants a pause is relieved by a task that it may stop.
     let away = |refusal: Refusal| refusal.reason == HeldReason::ServerUnreachable;
-    if fleet.breakers.peek(&server.id, &task.tenant, fleet.now()).is_err_and(away) {
+    if context.breakers.peek(&server.id, &task.tenant, context.now()).is_err_and(away) {
         return;
     }
     let asked = async {
-        let endpoint = endpoint(fleet, server, &task.tenant)?;
-        let onward = arrival.trace_context();
+        let endpoint = endpoint(context, server, &task.tenant)?;
+        let onward = inbound.trace_context();
         let question = TaskQuestion {
             endpoint: &endpoint,
             conversation: task.session.as_ref().map(|s| s.as_str()),
@@ -54,10 +54,10 @@ pub(super) async fn withdraw(fleet: &Fleet, arrival: &Arrival, recorded: &Record
             tracestate: onward.tracestate.as_deref(),
             deadline: Instant::now() + WITHDRAWAL,
         };
-        fleet.mcp.cancel_task(question).await
+        context.mcp.cancel_task(question).await
     };
     if let Err(fault) = asked.await {
-        tracing::info!(message_id = arrival.message_id(), server = %server.id, fault = fault.summary(), "a task could not be cancelled");
+        tracing::info!(message_id = inbound.message_id(), server = %server.id, fault = fault.summary(), "a task could not be cancelled");
     }
 }
 

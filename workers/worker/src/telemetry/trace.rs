@@ -16,7 +16,7 @@ use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use url::Url;
 
-use crate::path::Arrival;
+use crate::path::InboundCall;
 
 /// The target of spans that go to the receiver of traces and never into the log.
 pub(crate) const TARGET: &str = "toolfleet::trace";
@@ -34,16 +34,16 @@ pub(crate) struct Onward {
 }
 
 /// The span of one delivery, child of whatever the sender named.
-pub(crate) fn delivery(queue: &str, arrival: &Arrival) -> Span {
+pub(crate) fn delivery(queue: &str, inbound: &InboundCall) -> Span {
     let span = tracing::info_span!(
         target: TARGET, parent: None, "process",
         otel.name = format_args!("process {queue}"), otel.kind = "consumer",
         messaging.system = "aws_sqs", messaging.operation.type = "process", messaging.operation.name = "process",
-        messaging.destination.name = queue, messaging.message.id = arrival.message_id(),
+        messaging.destination.name = queue, messaging.message.id = inbound.message_id(),
         toolfleet.call_id = Empty, toolfleet.tenant = Empty, toolfleet.outcome = Empty, error.type = Empty,
     );
     if !span.is_disabled() {
-        let sent = arrival.trace_context();
+        let sent = inbound.trace_context();
         let carrier: HashMap<String, String> =
             [(TRACEPARENT, sent.traceparent), (TRACESTATE, sent.tracestate)]
                 .into_iter()
@@ -56,10 +56,10 @@ pub(crate) fn delivery(queue: &str, arrival: &Arrival) -> Span {
 }
 
 /// The span that log lines of a delivery stand in: they name its message and its trace.
-pub(crate) fn lines(arrival: &Arrival) -> Span {
-    let traceparent = onward(arrival.span()).or(arrival.trace_context()).traceparent;
+pub(crate) fn lines(inbound: &InboundCall) -> Span {
+    let traceparent = onward(inbound.span()).or(inbound.trace_context()).traceparent;
     let trace_id = traceparent.as_deref().and_then(trace_id);
-    tracing::info_span!(parent: arrival.span(), "call", message_id = arrival.message_id(), trace_id)
+    tracing::info_span!(parent: inbound.span(), "call", message_id = inbound.message_id(), trace_id)
 }
 
 /// Whose delivery it is.
@@ -73,7 +73,7 @@ pub(crate) fn named(process: &Span, key: &CallKey) {
 /// How its call ended.
 pub(crate) fn outcome(process: &Span, outcome: &Outcome) {
     process.record("toolfleet.outcome", outcome.kind.as_str());
-    if let Some(why) = &outcome.trouble {
+    if let Some(why) = &outcome.error {
         process.record("error.type", why.code.as_str());
     }
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_mcp::{Proxies, Reach};
-use toolfleet_testkit::{Era, ForwardProxy, MockFault, MockMcp};
+use toolfleet_mcp::{EgressPolicy, Proxies};
+use toolfleet_testkit::{ForwardProxy, MockFault, MockMcp, ProtocolRevision};
 
 use crate::rig::{Rig, Seen, limits, request};
 
@@ -18,9 +18,9 @@ fn at(rig: &Rig, url: &str) -> Value {
 }
 
 async fn call_at(rig: &Rig, url: &str, id: &str) -> Seen {
-    let fleet = rig.fleet_of(at(rig, url), limits(), None).await;
+    let context = rig.fleet_of(at(rig, url), limits(), None).await;
     rig.send(request(id, "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     rig.outcome(id).await
 }
 
@@ -33,8 +33,8 @@ fn authority(mcp: &MockMcp) -> String {
 async fn an_address_that_may_not_be_called_ends_as_address_refused_and_nothing_is_sent() {
     let mut rig = Rig::new().await;
     let port = authority(&rig.mcp).split(':').nth(1).unwrap().to_owned();
-    let without_tls = Reach { http: false, ..Reach::with_loopback() };
-    let public = || Reach { http: true, ..Reach::public() };
+    let without_tls = EgressPolicy { http: false, ..EgressPolicy::with_loopback() };
+    let public = || EgressPolicy { http: true, ..EgressPolicy::public() };
     let cases = [
         (without_tls, rig.mcp.url(), "TOOLFLEET_ALLOW_HTTP"),
         (public(), "http://169.254.169.254/latest/meta-data".to_owned(), "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES"),
@@ -43,7 +43,7 @@ async fn an_address_that_may_not_be_called_ends_as_address_refused_and_nothing_i
         (public(), format!("http://[::ffff:127.0.0.1]:{port}/mcp"), "has the address 127.0.0.1"),
     ];
     for (n, (reach, url, expected)) in cases.into_iter().enumerate() {
-        rig.outbound.reach = reach;
+        rig.egress_config.reach = reach;
         let seen = call_at(&rig, &url, &format!("c{n}")).await;
         assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("address_refused")), "{url}");
         assert_eq!((seen.may_have_run, seen.row.attempts), (Some(MayHaveRun::No), 1), "{url}");
@@ -84,7 +84,7 @@ async fn a_server_of_the_old_transport_ends_calls_at_once_and_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redirect_leads_to_no_other_address() {
     let rig = Rig::new().await;
-    let elsewhere = MockMcp::start(Era::Modern).await;
+    let elsewhere = MockMcp::start(ProtocolRevision::Modern).await;
     for (n, target) in
         [elsewhere.url(), "http://169.254.169.254/latest/meta-data".to_owned()].into_iter().enumerate()
     {
@@ -102,8 +102,8 @@ async fn a_redirect_leads_to_no_other_address() {
 async fn a_proxy_is_gone_through_with_its_password_and_the_server_sees_none_of_it() {
     let mut rig = Rig::new().await;
     let proxy = ForwardProxy::start(&[("mcp.example", &authority(&rig.mcp))]).await;
-    rig.outbound.reach = Reach { http: true, ..Reach::public() };
-    rig.outbound.proxies =
+    rig.egress_config.reach = EgressPolicy { http: true, ..EgressPolicy::public() };
+    rig.egress_config.proxies =
         Proxies { http: Some(proxy.url("fleet:pass-123456@").parse().unwrap()), ..Proxies::default() };
     let seen = call_at(&rig, "http://mcp.example/mcp", "c1").await;
     assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
@@ -126,12 +126,12 @@ async fn what_no_proxy_names_is_reached_without_it() {
     let mut rig = Rig::new().await;
     let proxy = ForwardProxy::start(&[]).await;
     let http = Some(proxy.url("").parse().unwrap());
-    rig.outbound.proxies = Proxies { http: http.clone(), https: None, none: Some("127.0.0.0/8".into()) };
+    rig.egress_config.proxies = Proxies { http: http.clone(), https: None, none: Some("127.0.0.0/8".into()) };
     let seen = call_at(&rig, &rig.mcp.url(), "c1").await;
     assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
     assert!(proxy.asked().is_empty());
 
-    rig.outbound.proxies = Proxies { http, ..Proxies::default() };
+    rig.egress_config.proxies = Proxies { http, ..Proxies::default() };
     let seen = call_at(&rig, &rig.mcp.url(), "c2").await;
     assert_eq!(seen.code, Some("server_unreachable"), "a 502 of the proxy: {}", seen.message);
     assert!(!proxy.asked().is_empty());

@@ -170,7 +170,7 @@ async fn the_hunt() {
     let mut catalog = rig.catalog();
     catalog["servers"][0]["progress"] = json!(true);
     catalog["tools"][4]["input_schema"]["additionalProperties"] = json!(false);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     let reply = rig.local.queue_url("toolfleet-replies");
     let mut ids = Vec::new();
     for (id, body) in bodies(&reply) {
@@ -178,12 +178,12 @@ async fn the_hunt() {
         rig.send(body).await;
         ids.push(id);
     }
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     for (id, betray) in betrayals() {
         betray(&rig);
         let body = json!({"v": 1, "call_id": id, "tenant": "acme", "tool": "unsafe", "arguments": arguments(), "reply": {"sqs_queue_url": reply}});
         rig.send(body.to_string()).await;
-        rig.settle_with(&fleet).await;
+        rig.settle_with(&context).await;
         ids.push(id);
     }
     // The tool fails, and says what it was given: its content is kept, and nothing of it elsewhere.
@@ -194,7 +194,7 @@ async fn the_hunt() {
     }));
     let body = json!({"v": 1, "call_id": "tool-error", "tenant": "acme", "tool": "unsafe", "arguments": arguments()});
     rig.send(body.to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     assert!(rig.outcome("tool-error").await.message.contains(MARK), "a tool's own words");
 
     let secrets = ["password", "token", "pw@", "key"].map(|name| format!("{MARK}{name}"));

@@ -139,7 +139,7 @@ async fn another_tenants_id_is_refused_without_a_trace_under_that_tenant() {
         assert!(calls.read(&crate::rig::key("globex", id)).await.unwrap().is_none(), "{id}");
     }
     assert!(rig.audit(&Tenant::parse("globex").unwrap()).await.is_empty());
-    let records = rig.audit(&Tenant::unauthorised()).await;
+    let records = rig.audit(&Tenant::tenant_not_allowed()).await;
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].code.as_deref(), Some("tenant_not_allowed"));
     assert_eq!(rig.mcp.executions("safe"), 0);
@@ -161,7 +161,7 @@ async fn a_stranger_cannot_pass_for_the_fleet_with_a_forged_parked_message() {
     queue.send(Outgoing { body, attributes, ..Outgoing::default() }).await.unwrap();
     rig.work_off(1).await;
     assert!(rig.row("forged").await.is_none());
-    assert_eq!(rig.audit(&Tenant::unauthorised()).await.len(), 1);
+    assert_eq!(rig.audit(&Tenant::tenant_not_allowed()).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

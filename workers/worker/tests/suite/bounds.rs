@@ -28,25 +28,25 @@ fn of_size(id: &str, bytes: usize) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_largest_body_that_is_taken_can_be_parked() {
     let rig = Rig::new().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     rig.mcp.tool("unsafe", |_| json!({"content": []}));
     rig.send(of_size("c1", MAX_BODY_BYTES)).await;
     rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.in_flight, depth.delayed), (0, 1), "it waits as a message of its own");
     rig.clock.advance_ms(300_000);
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_could_not_be_parked_is_refused_at_once_with_the_remedy() {
     let rig = Rig::new().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     for (id, bytes) in [("one-more", MAX_BODY_BYTES + 1), ("all", 1_048_576)] {
         rig.send(of_size(id, bytes)).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         let seen = rig.outcome(id).await;
         assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some("request_too_large")));
         assert!(seen.message.contains(&MAX_BODY_BYTES.to_string()), "{}", seen.message);
@@ -70,7 +70,7 @@ async fn a_queue_that_gives_messages_up_too_early_refuses_the_start() {
             _ => None,
         });
         let catalog = Catalog::parse(r#"{"servers": [], "tenants": {"queue": ["*"]}}"#).unwrap();
-        let started = start::fleet(&config.unwrap(), aws, catalog, Meters::none()).await;
+        let started = start::context(&config.unwrap(), aws, catalog, Meters::none()).await;
         match started {
             Ok(_) => assert!(starts, "maxReceiveCount {count}"),
             Err(error) => {

@@ -8,7 +8,7 @@ use toolfleet_aws::Tables;
 use toolfleet_core::call::{Decision, Event, decide};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
-use toolfleet_testkit::{Era, MockFault};
+use toolfleet_testkit::{MockFault, ProtocolRevision};
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::path;
 
@@ -42,7 +42,7 @@ impl Ending {
     }
 }
 
-/// Notes in the call's row that its caller withdrew it, as the client does.
+/// CallProgress in the call's row that its caller withdrew it, as the client does.
 async fn withdraw(rig: &Rig, id: &str) {
     let calls = rig.direct.calls(&Tables::with_prefix("toolfleet"));
     let now = Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap());
@@ -53,23 +53,23 @@ async fn withdraw(rig: &Rig, id: &str) {
 }
 
 /// Runs a call whose server never answers to its end.
-async fn given_up(era: Era, ending: Ending) -> Rig {
+async fn given_up(era: ProtocolRevision, ending: Ending) -> Rig {
     let rig = Rig::with(era).await;
     // A third of the lease is the pause between heartbeats, in real time.
     let limits = Limits { lease: Duration::from_millis(1_500), ..limits() };
-    let fleet = rig.fleet_of(ending.catalog(&rig), limits, None).await;
+    let context = rig.fleet_of(ending.catalog(&rig), limits, None).await;
     rig.mcp.next(MockFault::ExecuteAndNeverAnswer);
     let mut body = request("c1", "unsafe");
     if ending == Ending::Deadline {
         body["timeout_ms"] = json!(1_200);
     }
     rig.send(body.to_string()).await;
-    let delivery = rig.receive(&fleet).await.unwrap();
-    let running = tokio::spawn(path::run(Arc::clone(&fleet), delivery, ()));
+    let delivery = rig.receive(&context).await.unwrap();
+    let running = tokio::spawn(path::run(Arc::clone(&context), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     match ending {
         Ending::Caller => withdraw(&rig, "c1").await,
-        Ending::WorkerStops => fleet.shutdown.begin(Duration::ZERO),
+        Ending::WorkerStops => context.shutdown.begin(Duration::ZERO),
         Ending::Deadline | Ending::AttemptTimeOut => {}
     }
     running.await.unwrap();
@@ -83,7 +83,7 @@ async fn given_up(era: Era, ending: Ending) -> Rig {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_a_session_that_is_given_up_is_withdrawn_under_its_id() {
     for ending in Ending::ALL {
-        let rig = given_up(Era::Legacy, ending).await;
+        let rig = given_up(ProtocolRevision::Legacy, ending).await;
         rig.mcp.arrived("notifications/cancelled", 1).await;
         let call = rig.mcp.requests_of("tools/call").remove(0);
         let withdrawn = rig.mcp.requests_of("notifications/cancelled").remove(0);
@@ -96,7 +96,7 @@ async fn a_call_in_a_session_that_is_given_up_is_withdrawn_under_its_id() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_without_a_session_that_is_given_up_is_hung_up_on_and_nothing_is_sent() {
     for ending in Ending::ALL {
-        let rig = given_up(Era::Modern, ending).await;
+        let rig = given_up(ProtocolRevision::Modern, ending).await;
         rig.mcp.hung_up(1).await;
         assert!(rig.mcp.requests_of("notifications/cancelled").is_empty(), "{ending:?}");
     }
@@ -104,7 +104,7 @@ async fn a_call_without_a_session_that_is_given_up_is_hung_up_on_and_nothing_is_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_was_answered_is_never_withdrawn() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.settle().await;
     rig.send(request("c2", "unsafe").to_string()).await;
@@ -115,15 +115,18 @@ async fn a_call_that_was_answered_is_never_withdrawn() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_changes_its_generation_between_two_calls_runs_each_once() {
-    for (before, after) in [(Era::Legacy, Era::Modern), (Era::Modern, Era::Legacy)] {
+    for (before, after) in [
+        (ProtocolRevision::Legacy, ProtocolRevision::Modern),
+        (ProtocolRevision::Modern, ProtocolRevision::Legacy),
+    ] {
         let rig = Rig::with(before).await;
-        let fleet = rig.fleet(None).await;
+        let context = rig.context(None).await;
         for (id, era) in [("c1", before), ("c2", after), ("c3", after)] {
             if id == "c2" {
                 rig.mcp.become_era(era);
             }
             rig.send(request(id, "unsafe").to_string()).await;
-            rig.settle_with(&fleet).await;
+            rig.settle_with(&context).await;
             let seen = rig.outcome(id).await;
             assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{}", seen.message);
             assert_eq!(rig.mcp.executions_of(id), 1, "{id} from {before:?} to {after:?}");

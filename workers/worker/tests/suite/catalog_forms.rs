@@ -40,7 +40,7 @@ async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["pika"] = definitions(&rig);
-    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
     let by_name = |id: &str, name: &str| {
         json!({"v": 1, "call_id": id, "tenant": "acme", "server": "open", "name": name, "arguments": {},
                "user": {"id": "u", "type": "external-user"}})
@@ -106,7 +106,7 @@ async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
     for (body, ..) in &cases {
         rig.send(body.to_string()).await;
     }
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     for (body, kind, code, text) in cases {
         let id = body["call_id"].as_str().unwrap();
         let seen = rig.outcome(id).await;
@@ -129,7 +129,7 @@ async fn servers_of_another_programs_file_run_or_are_refused_by_name() {
         "my crm": {"type": "http", "url": rig.mcp.url(), "excludeTools": ["unsafe"]},
         "token": {"url": rig.mcp.url(), "headers": {"Authorization": "Bearer ${TOKEN}"}},
     });
-    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
     let on = |id: &str, server: &str, name: &str| json!({"v": 1, "call_id": id, "tenant": "acme", "server": server, "name": name, "arguments": {}});
     let cases = [
         (on("listed", "my-crm", "safe"), OutcomeKind::Succeeded, None, ""),
@@ -144,7 +144,7 @@ async fn servers_of_another_programs_file_run_or_are_refused_by_name() {
     for (body, ..) in &cases {
         rig.send(body.to_string()).await;
     }
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     for (body, kind, code, text) in cases {
         let seen = rig.outcome(body["call_id"].as_str().unwrap()).await;
         assert_eq!((seen.kind, seen.code), (kind, code), "{body}: {}", seen.message);

@@ -3,7 +3,7 @@
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::fleet::Step;
+use toolfleet_worker::context::Step;
 
 use crate::rig::{Rig, request};
 
@@ -96,7 +96,7 @@ async fn a_table_that_is_away_for_a_while_only_ever_means_later() {
 async fn a_late_worker_overwrites_nothing_and_its_answer_is_audited() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    let slow = rig.fleet(None).await;
+    let slow = rig.context(None).await;
     let delivery = rig.receive(&slow).await.unwrap();
     let hold = rig.mcp.hold();
     let late = tokio::spawn(toolfleet_worker::path::run(slow, delivery, ()));

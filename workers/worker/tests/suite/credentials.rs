@@ -33,9 +33,9 @@ pub(crate) fn with_auth(rig: &Rig, auth: Value) -> Value {
 }
 
 async fn call_with(rig: &Rig, auth: Value, id: &str) -> Seen {
-    let fleet = rig.fleet_of(with_auth(rig, auth), limits(), None).await;
+    let context = rig.fleet_of(with_auth(rig, auth), limits(), None).await;
     rig.send(request(id, "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     rig.outcome(id).await
 }
 
@@ -71,9 +71,9 @@ async fn a_rotated_secret_is_read_anew_at_a_401_and_the_call_succeeds_without_a_
     let rig = Rig::new().await;
     store(&rig, "crm", "old-token").await;
     let catalog = with_auth(&rig, json!({"type": "bearer", "token": "secret://crm"}));
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
 
     store(&rig, "crm", "new-token").await;
@@ -83,7 +83,7 @@ async fn a_rotated_secret_is_read_anew_at_a_401_and_the_call_succeeds_without_a_
         let id = uuid::Uuid::new_v4().to_string();
         rig.mcp.next(MockFault::status(401));
         rig.send(request(&id, "unsafe").to_string()).await;
-        rig.settle_with(&fleet).await;
+        rig.settle_with(&context).await;
         let seen = rig.outcome(&id).await;
         if seen.kind == OutcomeKind::Succeeded {
             break (id, seen.row.attempts);

@@ -33,15 +33,15 @@ async fn a_groups_next_call_starts_when_the_former_is_acknowledged() {
         rig.send(request(id, "unsafe").to_string()).await;
     }
     let gone = Arc::new(CountAcknowledged::default());
-    let fleet = rig.fleet_of(rig.catalog(), limits(), Some(gone.clone())).await;
+    let context = rig.fleet_of(rig.catalog(), limits(), Some(gone.clone())).await;
     let hold = rig.mcp.hold();
-    let worker = tokio::spawn(intake::run(fleet.clone()));
+    let worker = tokio::spawn(intake::run(context.clone()));
     rig.mcp.arrived("tools/call", 1).await;
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (2, 1), "the others stay in the queue");
     drop(hold);
     gone.reached(3).await;
-    fleet.shutdown.begin(Duration::from_secs(5));
+    context.shutdown.begin(Duration::from_secs(5));
     worker.await.unwrap();
     assert_eq!(seen(&rig), ["c1", "c2", "c3"]);
 }
@@ -49,19 +49,19 @@ async fn a_groups_next_call_starts_when_the_former_is_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_waits_keeps_its_place_in_the_group() {
     let rig = rig().await;
-    let fleet = rig.fleet_of(rig.catalog(), limits(), None).await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
     for id in ["c1", "c2"] {
         rig.send(request(id, "unsafe").to_string()).await;
     }
     // Longer than a message of a standard queue would stay hidden.
     rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.in_flight, depth.delayed), (1, 0), "it is not sent anew");
-    assert!(rig.receive(&fleet).await.is_none(), "and nobody overtakes it");
+    assert!(rig.receive(&context).await.is_none(), "and nobody overtakes it");
     rig.clock.advance_ms(301_000);
-    rig.deliver(&fleet).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
+    rig.deliver(&context).await;
     assert_eq!(seen(&rig), ["c1", "c1", "c2"]);
     for id in ["c1", "c2"] {
         assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded);
@@ -71,14 +71,14 @@ async fn a_call_that_waits_keeps_its_place_in_the_group() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_short_wait_that_comes_often_does_not_reach_the_dead_letter_queue_soon() {
     let rig = rig().await;
-    let fleet = rig.fleet_of(rig.catalog(), limits(), None).await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.mcp.always_for("tools/call", MockFault::status_with(429, "retry-after", "1"));
     let mut receives = 0;
     for _ in 0..900 {
-        if let Some(delivery) = rig.receive(&fleet).await {
+        if let Some(delivery) = rig.receive(&context).await {
             receives += 1;
-            toolfleet_worker::path::run(fleet.clone(), delivery, ()).await;
+            toolfleet_worker::path::run(context.clone(), delivery, ()).await;
         }
         rig.clock.advance_ms(1_000);
     }

@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use toolfleet_aws::queue::Delivery;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_testkit::{Era, MockFault, ScriptedProgram};
-use toolfleet_worker::fleet::{Fleet, Step, Watch};
+use toolfleet_testkit::{MockFault, ProtocolRevision, ScriptedProgram};
+use toolfleet_worker::context::{Step, Watch, WorkerContext};
 use toolfleet_worker::path;
 
 use crate::rig::{Rig, limits, request};
@@ -43,11 +43,11 @@ impl Watch for CountAdmitted {
 }
 
 /// Runs what lies in the queue, all at once.
-async fn together(rig: &Rig, fleet: &Arc<Fleet>) {
+async fn together(rig: &Rig, context: &Arc<WorkerContext>) {
     let mut runs = Vec::new();
-    while let Some(delivery) = rig.receive(fleet).await {
+    while let Some(delivery) = rig.receive(context).await {
         let delivery: Delivery = delivery;
-        runs.push(tokio::spawn(path::run(fleet.clone(), delivery, ())));
+        runs.push(tokio::spawn(path::run(context.clone(), delivery, ())));
     }
     for run in runs {
         tokio::time::timeout(Duration::from_secs(30), run).await.expect("a call hangs").unwrap();
@@ -58,12 +58,12 @@ async fn together(rig: &Rig, fleet: &Arc<Fleet>) {
 async fn a_listed_schema_that_doubles_is_left_to_its_server_and_stops_nobody() {
     let rig = Rig::new().await;
     rig.mcp.tool("bomb", |_| json!({"content": []})).schema(doubling());
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     for n in 0..4 {
         rig.send(by_name(&format!("b{n}"), "bomb").to_string()).await;
         rig.send(request(&format!("c{n}"), "safe").to_string()).await;
     }
-    together(&rig, &fleet).await;
+    together(&rig, &context).await;
     for id in ["b0", "b1", "b2", "b3", "c0", "c1", "c2", "c3"] {
         let seen = rig.outcome(id).await;
         assert_eq!(seen.kind, OutcomeKind::Succeeded, "{id}: {}", seen.message);
@@ -75,9 +75,9 @@ async fn a_registered_schema_that_doubles_is_left_to_its_server() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["tools"][0]["input_schema"] = doubling();
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(request("c1", "safe").to_string()).await;
-    together(&rig, &fleet).await;
+    together(&rig, &context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
 }
 
@@ -88,9 +88,9 @@ async fn a_schema_that_is_no_danger_still_refuses_what_does_not_fit() {
         "type": "object", "required": ["n"], "properties": {"n": {"$ref": "#/$defs/n"}},
         "$defs": {"n": {"type": "integer"}},
     }));
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     rig.send(by_name("c1", "picky").to_string()).await;
-    together(&rig, &fleet).await;
+    together(&rig, &context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some("invalid_arguments")), "{}", seen.message);
     assert_eq!(rig.mcp.executions("picky"), 0);
@@ -99,11 +99,11 @@ async fn a_schema_that_is_no_danger_still_refuses_what_does_not_fit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_is_fetched_by_one_call_for_all_that_wait_for_it() {
     let rig = Rig::new().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     for n in 0..8 {
         rig.send(by_name(&format!("c{n}"), "hinted").to_string()).await;
     }
-    together(&rig, &fleet).await;
+    together(&rig, &context).await;
     assert_eq!(rig.mcp.requests_of("tools/list").len(), 1);
     for n in 0..8 {
         assert_eq!(rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
@@ -114,13 +114,13 @@ async fn a_list_is_fetched_by_one_call_for_all_that_wait_for_it() {
 async fn a_list_that_fails_is_not_fetched_again_by_each_who_waited_for_it() {
     let rig = Rig::new().await;
     let admitted = Arc::new(CountAdmitted::default());
-    let fleet = rig.fleet(Some(admitted.clone())).await;
+    let context = rig.context(Some(admitted.clone())).await;
     let hold = rig.mcp.hold_for("tools/list");
     rig.mcp.always_for("tools/list", MockFault::status(500));
     for n in 0..8 {
         rig.send(by_name(&format!("c{n}"), "hinted").to_string()).await;
     }
-    let all = together(&rig, &fleet);
+    let all = together(&rig, &context);
     let released = async {
         rig.mcp.arrived("tools/list", 1).await;
         while admitted.0.load(Ordering::Acquire) < 8 {
@@ -150,10 +150,10 @@ async fn a_list_that_does_not_end_is_used_and_what_is_not_among_it_is_said_at_on
     for next in [json!("20"), json!(0), json!({"page": 2})] {
         let rig = Rig::new().await;
         rig.mcp.always_for("tools/list", page(&json!([{"name": "hinted"}]), &next));
-        let fleet = rig.fleet(None).await;
+        let context = rig.context(None).await;
         rig.send(by_name("c1", "hinted").to_string()).await;
         rig.send(by_name("c2", "unheard-of").to_string()).await;
-        together(&rig, &fleet).await;
+        together(&rig, &context).await;
         assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded, "{next}");
         let seen = rig.outcome("c2").await;
         assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("invalid_answer")), "{}", seen.message);
@@ -165,15 +165,15 @@ async fn a_list_that_does_not_end_is_used_and_what_is_not_among_it_is_said_at_on
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_2026_07_28_the_page_behind_an_empty_cursor_is_read_and_before_it_is_none() {
-    for (era, reads) in [(Era::Modern, true), (Era::Legacy, false)] {
+    for (era, reads) in [(ProtocolRevision::Modern, true), (ProtocolRevision::Legacy, false)] {
         let rig = Rig::with(era).await;
         rig.mcp.next_for("tools/list", page(&json!([{"name": "hinted"}]), &json!("")));
         rig.mcp.next_for("tools/list", page(&json!([{"name": "safe"}]), &Value::Null));
         let mut catalog = rig.catalog();
         catalog["tools"] = json!([]);
-        let fleet = rig.fleet_of(catalog, limits(), None).await;
+        let context = rig.fleet_of(catalog, limits(), None).await;
         rig.send(by_name("c1", "safe").to_string()).await;
-        together(&rig, &fleet).await;
+        together(&rig, &context).await;
         let expected = if reads { OutcomeKind::Succeeded } else { OutcomeKind::Refused };
         assert_eq!(rig.outcome("c1").await.kind, expected, "{era:?}");
     }
@@ -181,8 +181,8 @@ async fn in_2026_07_28_the_page_behind_an_empty_cursor_is_read_and_before_it_is_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_on_the_stream_costs_no_call_its_answer() {
-    let rig = Rig::with(Era::Legacy).await;
-    let fleet = rig.fleet(None).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
+    let context = rig.context(None).await;
     for (n, before) in [
         "event: ping\ndata: 2026-11-28T10:00:00Z\n\n",
         "data: keepalive\n\n",
@@ -195,7 +195,7 @@ async fn a_heartbeat_on_the_stream_costs_no_call_its_answer() {
             .next(MockFault::events(&[before, "data: {\"jsonrpc\":\"2.0\",\"id\":\"{id}\",{result}}\n\n"]));
         let id = format!("c{n}");
         rig.send(request(&id, "unsafe").to_string()).await;
-        together(&rig, &fleet).await;
+        together(&rig, &context).await;
         let seen = rig.outcome(&id).await;
         assert_eq!(seen.kind, OutcomeKind::Succeeded, "{before}: {}", seen.message);
     }
@@ -210,17 +210,17 @@ async fn a_stray_line_of_a_program_costs_none_of_the_calls_that_it_works_on() {
     catalog["servers"].as_array_mut().unwrap().push(server);
     let tool = json!({"id": "pay", "server": "files", "name": "pay", "timeout_ms": 15000});
     catalog["tools"].as_array_mut().unwrap().push(tool);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     for n in 0..6 {
         rig.send(request(&format!("c{n}"), "pay").to_string()).await;
     }
-    together(&rig, &fleet).await;
+    together(&rig, &context).await;
     for n in 0..6 {
         let seen = rig.outcome(&format!("c{n}")).await;
         assert_eq!(seen.kind, OutcomeKind::Succeeded, "c{n}: {}", seen.message);
     }
     assert_eq!((script.count("start"), script.count("call")), (1, 6));
-    fleet.mcp.close().await;
+    context.mcp.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,10 +234,10 @@ async fn half_a_surrogate_pair_passes_in_arguments_in_a_list_and_in_a_tool_error
         r#"{"id":{id},"result":{"isError":true,"content":[{"type":"text","text":"no \ud800 way"}]}}"#;
     let content_type = "application/json".to_owned();
     rig.mcp.next(MockFault::Answer { content_type, chunks: vec![answer.to_owned()] });
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     let body = r#"{"v":1,"call_id":"c1","tenant":"acme","server":"mock","name":"hinted","arguments":{"t":"\udc00"}}"#;
     rig.send(body).await;
-    together(&rig, &fleet).await;
+    together(&rig, &context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.kind, seen.message.as_str()), (OutcomeKind::ToolError, "no \u{fffd} way"));
     assert!(seen.content.unwrap().contains(r"\ud800"), "the result is stored as it came");

@@ -3,23 +3,23 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{Authority, Era, Issued, MockFault, MockMcp, Recorded, TlsSide};
+use toolfleet_testkit::{Authority, Issued, MockFault, MockMcp, ProtocolRevision, Recorded, TlsSide};
 
 use crate::credentials::store;
 use crate::rig::{Rig, SENDER, Seen, limits, request};
 
 async fn call(rig: &Rig, catalog: Value, id: &str, tool: &str) -> Seen {
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(request(id, tool).to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     rig.outcome(id).await
 }
 
 /// A server that wants certificates of that authority, and the rig's catalog with it.
 async fn guarded(rig: &mut Rig, authority: &Authority) -> (MockMcp, Value) {
-    rig.outbound.extra_roots = Some(authority.pem().into_bytes());
+    rig.egress_config.extra_roots = Some(authority.pem().into_bytes());
     let tls = TlsSide::for_clients_of(&authority.issue("localhost"), authority);
-    let server = MockMcp::start_tls(Era::Modern, &tls).await;
+    let server = MockMcp::start_tls(ProtocolRevision::Modern, &tls).await;
     server.tool("unsafe", |_| json!({"content": []}));
     let mut catalog = rig.catalog();
     catalog["servers"][0]["url"] = json!(server.url());
@@ -55,9 +55,9 @@ async fn a_certificate_that_is_refused_is_read_anew_and_the_new_one_is_shown_wit
     let authority = Authority::new("ours");
     let (server, catalog) = guarded(&mut rig, &authority).await;
     store(&rig, "tls", &secret_of(&Authority::new("theirs").issue("worker"))).await;
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(seen.code, Some("credential_unavailable"), "{}", seen.message);
     assert!(
@@ -73,7 +73,7 @@ async fn a_certificate_that_is_refused_is_read_anew_and_the_new_one_is_shown_wit
     loop {
         let id = uuid::Uuid::new_v4().to_string();
         rig.send(request(&id, "unsafe").to_string()).await;
-        rig.settle_with(&fleet).await;
+        rig.settle_with(&context).await;
         if rig.outcome(&id).await.kind == OutcomeKind::Succeeded {
             break;
         }
@@ -196,9 +196,9 @@ async fn keys_of_a_secret_sign_with_their_session_token_and_new_ones_are_read_at
     let auth = json!({"type": "aws_sigv4", "service": "execute-api", "region": "eu-west-1",
         "access_key_id": "secret://aws#id", "secret_access_key": "secret://aws#secret",
         "session_token": "secret://aws#token"});
-    let fleet = rig.fleet_of(signed(&rig, auth), limits(), None).await;
+    let context = rig.fleet_of(signed(&rig, auth), limits(), None).await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     for request in rig.mcp.requests() {
         assert_eq!(verified(&request, "first-secret").0, "AKIAOTHER");
@@ -211,7 +211,7 @@ async fn keys_of_a_secret_sign_with_their_session_token_and_new_ones_are_read_at
         let id = uuid::Uuid::new_v4().to_string();
         rig.mcp.next(MockFault::status(403));
         rig.send(request(&id, "unsafe").to_string()).await;
-        rig.settle_with(&fleet).await;
+        rig.settle_with(&context).await;
         if rig.outcome(&id).await.kind == OutcomeKind::Succeeded {
             break id;
         }

@@ -27,9 +27,9 @@ use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::User;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::time::Timestamp;
-use toolfleet_testkit::{Era, MockFault, MockMcp, ScriptedProgram};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, ScriptedProgram};
 use toolfleet_worker::config::Limits;
-use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::{intake, path};
 
 use crate::credentials::store;
@@ -44,7 +44,7 @@ fn catalog(rig: &Rig) -> Value {
     catalog
 }
 
-async fn fleet(rig: &Rig) -> Arc<Fleet> {
+async fn context(rig: &Rig) -> Arc<WorkerContext> {
     rig.fleet_of(catalog(rig), limits(), None).await
 }
 
@@ -61,7 +61,7 @@ async fn send(rig: &Rig, request: &Value) {
 
 async fn ended(rig: &Rig, tenant: &str, id: &str) -> Option<(OutcomeKind, Option<String>)> {
     let outcome = rig.row_of(tenant, id).await?.finished?.outcome;
-    Some((outcome.kind, outcome.trouble.map(|why| why.code.as_str().to_owned())))
+    Some((outcome.kind, outcome.error.map(|why| why.code.as_str().to_owned())))
 }
 
 const SUCCEEDED: Option<(OutcomeKind, Option<String>)> = Some((OutcomeKind::Succeeded, None));
@@ -84,15 +84,15 @@ async fn twelve_calls_of_one_tenant_that_go_wrong_close_the_server_to_no_other()
     ];
     for (what, tool, fault) in faults {
         let rig = Rig::new().await;
-        let fleet = fleet(&rig).await;
+        let context = context(&rig).await;
         rig.mcp.always_for("tools/call", fault);
         for n in 0..12 {
             send(&rig, &of("acme", &format!("a{n}"), tool)).await;
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
         }
         rig.mcp.behave();
         send(&rig, &of("globex", "g", "unsafe")).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED, "{what}");
     }
 }
@@ -106,15 +106,15 @@ async fn bad_arguments_and_a_slow_tool_hold_no_other_call_of_their_tenant() {
         ("unsafe", MockFault::status(401)),
     ] {
         let rig = Rig::new().await;
-        let fleet = fleet(&rig).await;
+        let context = context(&rig).await;
         rig.mcp.always_for("tools/call", fault);
         for n in 0..30 {
             send(&rig, &of("acme", &format!("a{n}"), tool)).await;
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
         }
         rig.mcp.behave();
         send(&rig, &of("acme", "next", "unsafe")).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         assert_eq!(ended(&rig, "acme", "next").await, SUCCEEDED, "{tool}");
     }
 }
@@ -126,13 +126,13 @@ async fn a_server_that_cannot_be_reached_is_left_alone_for_all_its_tenants() {
     catalog["servers"].as_array_mut().unwrap().push(json!({"id": "away", "url": "http://127.0.0.1:9/mcp"}));
     let tool = json!({"id": "away", "server": "away", "name": "unsafe"});
     catalog["tools"].as_array_mut().unwrap().push(tool);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     for n in 0..4 {
         send(&rig, &of("acme", &format!("a{n}"), "away")).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
     }
     send(&rig, &of("globex", "g", "away")).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let row: CallRow = rig.row_of("globex", "g").await.unwrap();
     let held = row.held().expect("it is held visibly");
     assert_eq!((held.reason, row.attempts), (HeldReason::ServerUnreachable, 0));
@@ -149,17 +149,17 @@ async fn a_list_that_one_tenant_does_not_get_is_fetched_for_another() {
     for fault in [MockFault::status(500), MockFault::rpc(-32_603, "no"), MockFault::Garbage("<html>".into())]
     {
         let (rig, what) = (Rig::new().await, format!("{fault:?}"));
-        let fleet = fleet(&rig).await;
+        let context = context(&rig).await;
         rig.mcp.always_for("tools/list", fault);
         for n in 0..12 {
             send(&rig, &listed("acme", &format!("a{n}"))).await;
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
         }
         rig.mcp.behave();
         send(&rig, &listed("globex", "g")).await;
         // The calls before it wait in the same queue.
         while rig.row_of("globex", "g").await.is_none() {
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
         }
         assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED, "{what}");
     }
@@ -168,14 +168,14 @@ async fn a_list_that_one_tenant_does_not_get_is_fetched_for_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_that_hangs_for_one_tenant_is_fetched_for_another_meanwhile() {
     let rig = Rig::new().await;
-    let fleet = fleet(&rig).await;
+    let context = context(&rig).await;
     rig.mcp.next_for("tools/list", MockFault::NeverAnswer);
     send(&rig, &listed("acme", "a")).await;
-    let delivery = rig.receive(&fleet).await.unwrap();
-    let hanging = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+    let delivery = rig.receive(&context).await.unwrap();
+    let hanging = tokio::spawn(path::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tools/list", 1).await;
     send(&rig, &listed("globex", "g")).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED);
     assert!(!hanging.is_finished(), "the other tenant's list still hangs");
     hanging.abort();
@@ -183,13 +183,13 @@ async fn a_list_that_hangs_for_one_tenant_is_fetched_for_another_meanwhile() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_and_its_cookie_stay_as_they_are_when_another_tenant_loses_its_own() {
-    let rig = Rig::with(Era::Legacy).await;
-    let fleet = fleet(&rig).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
+    let context = context(&rig).await;
     let call = async |tenant: &str, id: &str| {
         let mut request = of(tenant, id, "safe");
         request["session"] = json!("talk");
         send(&rig, &request).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         assert_eq!(ended(&rig, tenant, id).await, SUCCEEDED, "{tenant} {id}");
         let sent = rig.mcp.requests_of("tools/call").pop().unwrap();
         ["mcp-session-id", "cookie"].map(|name| sent.header(name).unwrap().to_owned())
@@ -210,12 +210,12 @@ async fn a_session_and_its_cookie_stay_as_they_are_when_another_tenant_loses_its
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_call_id_of_two_tenants_is_two_calls_with_a_result_each() {
     let rig = Rig::new().await;
-    let fleet = fleet(&rig).await;
+    let context = context(&rig).await;
     for tenant in ["acme", "globex"] {
         let mut request = of(tenant, "c", "safe");
         request["arguments"] = json!({"call": tenant});
         send(&rig, &request).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
     }
     for (tenant, other) in [("acme", "globex"), ("globex", "acme")] {
         let outcome = rig.row_of(tenant, "c").await.unwrap().finished.unwrap().outcome;
@@ -227,12 +227,12 @@ async fn one_call_id_of_two_tenants_is_two_calls_with_a_result_each() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_refused_a_token_for_one_tenant_keeps_that_of_another() {
-    let (rig, issuer) = (Rig::new().await, MockMcp::start(Era::Modern).await);
+    let (rig, issuer) = (Rig::new().await, MockMcp::start(ProtocolRevision::Modern).await);
     store(&rig, "client", "client-secret-1").await;
     let mut catalog = catalog(&rig);
     catalog["servers"][0]["auth"] = json!({"type": "oauth2_client_credentials", "client_id": "fleet",
         "client_secret": "secret://client", "client_auth": "post", "token_url": issuer.url().replace("/mcp", "/token")});
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     let says = |status: u16, body: Value| {
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
         issuer.next_for("POST", MockFault::Status { status, headers, body: body.to_string() });
@@ -241,16 +241,16 @@ async fn a_client_that_is_refused_a_token_for_one_tenant_keeps_that_of_another()
     says(200, granted);
     (0..24).for_each(|_| says(401, json!({"error": "invalid_client"})));
     send(&rig, &of("globex", "before", "unsafe")).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     for n in 0..12 {
         let id = format!("a{n}");
         send(&rig, &of("acme", &id, "unsafe")).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         let refused = Some((OutcomeKind::Failed, Some("credential_unavailable".to_owned())));
         assert_eq!(ended(&rig, "acme", &id).await, refused, "{id}");
     }
     send(&rig, &of("globex", "after", "unsafe")).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(ended(&rig, "globex", "after").await, SUCCEEDED);
     let bearers: Vec<_> = rig.mcp.requests_of("tools/call");
     assert!(bearers.iter().all(|call| call.header("authorization") == Some("Bearer access-token-1")));
@@ -264,21 +264,21 @@ async fn a_program_that_keeps_ending_at_one_tenants_calls_is_started_for_another
     catalog["servers"].as_array_mut().unwrap().push(server);
     let tool = json!({"id": "pay", "server": "files", "timeout_ms": 15_000});
     catalog["tools"].as_array_mut().unwrap().push(tool);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     std::fs::write(script.folder().join("broken"), "").unwrap();
     for n in 0..12 {
         send(&rig, &of("acme", &format!("a{n}"), "pay")).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
     }
     std::fs::remove_file(script.folder().join("broken")).unwrap();
     send(&rig, &of("globex", "g", "pay")).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED);
-    fleet.mcp.close().await;
+    context.mcp.close().await;
 }
 
 /// A worker whose slots are all at one hanging server.
-async fn with_a_hanging_server(rig: &Rig, other: &MockMcp) -> (Arc<Fleet>, Arc<CountAcknowledged>) {
+async fn with_a_hanging_server(rig: &Rig, other: &MockMcp) -> (Arc<WorkerContext>, Arc<CountAcknowledged>) {
     other.tool("well", |_| json!({"content": []}));
     let mut catalog = catalog(rig);
     catalog["servers"].as_array_mut().unwrap().push(json!({"id": "other", "url": other.url()}));
@@ -292,13 +292,13 @@ async fn with_a_hanging_server(rig: &Rig, other: &MockMcp) -> (Arc<Fleet>, Arc<C
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hanging_server_leaves_slots_to_other_servers_and_other_tenants() {
     let rig = Rig::new().await;
-    let other = MockMcp::start(Era::Modern).await;
-    let (fleet, gone) = with_a_hanging_server(&rig, &other).await;
+    let other = MockMcp::start(ProtocolRevision::Modern).await;
+    let (context, gone) = with_a_hanging_server(&rig, &other).await;
     let hold = rig.mcp.hold();
     for n in 0..24 {
         send(&rig, &of("acme", &format!("a{n}"), "unsafe")).await;
     }
-    let worker = tokio::spawn(intake::run(fleet.clone()));
+    let worker = tokio::spawn(intake::run(context.clone()));
     rig.mcp.arrived("tools/call", 4).await;
     // The same tenant at another server, and another tenant at the hanging one.
     send(&rig, &of("acme", "well", "well")).await;
@@ -307,7 +307,7 @@ async fn a_hanging_server_leaves_slots_to_other_servers_and_other_tenants() {
     send(&rig, &of("globex", "g", "unsafe")).await;
     rig.mcp.arrived("tools/call", 5).await;
     assert_eq!(rig.mcp.requests_of("tools/call").len(), 5, "the flood has no more than its share");
-    fleet.shutdown.begin(Duration::from_secs(10));
+    context.shutdown.begin(Duration::from_secs(10));
     drop(hold);
     worker.await.unwrap();
     assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED);
@@ -316,17 +316,17 @@ async fn a_hanging_server_leaves_slots_to_other_servers_and_other_tenants() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_tenant_at_one_server_uses_every_slot() {
     let rig = Rig::new().await;
-    let other = MockMcp::start(Era::Modern).await;
-    let (fleet, gone) = with_a_hanging_server(&rig, &other).await;
+    let other = MockMcp::start(ProtocolRevision::Modern).await;
+    let (context, gone) = with_a_hanging_server(&rig, &other).await;
     let hold = rig.mcp.hold();
     for n in 0..4 {
         send(&rig, &of("acme", &format!("a{n}"), "unsafe")).await;
     }
-    let worker = tokio::spawn(intake::run(fleet.clone()));
+    let worker = tokio::spawn(intake::run(context.clone()));
     rig.mcp.arrived("tools/call", 4).await;
     drop(hold);
     gone.reached(4).await;
-    fleet.shutdown.begin(Duration::from_secs(5));
+    context.shutdown.begin(Duration::from_secs(5));
     worker.await.unwrap();
 }
 
@@ -336,12 +336,12 @@ async fn a_notice_goes_only_to_a_queue_of_its_own_tenant() {
     let mut catalog = catalog(&rig);
     let replies = rig.local.queue_url("toolfleet-replies");
     catalog["reply_queues"] = json!({"acme": [replies]});
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     for tenant in ["globex", "acme"] {
         let mut request = of(tenant, "c", "unsafe");
         request["reply"] = json!({"sqs_queue_url": replies});
         send(&rig, &request).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
     }
     let refused = (OutcomeKind::Refused, Some("reply_not_allowed".to_owned()));
     assert_eq!(ended(&rig, "globex", "c").await, Some(refused));
@@ -353,7 +353,7 @@ async fn a_notice_goes_only_to_a_queue_of_its_own_tenant() {
     let broken =
         json!({"v": 1, "tenant": "globex", "call_id": "x", "reply": {"sqs_queue_url": replies}, "odd": 1});
     send(&rig, &broken).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert!(rig.direct.queue(&replies).receive(10, 0, 1).await.unwrap().is_empty());
 }
 
@@ -363,7 +363,7 @@ async fn a_tenant_that_requires_sessions_refuses_calls_without_one() {
         let rig = Rig::new().await;
         let mut catalog = catalog(&rig);
         catalog["tenants"]["sessions"] = json!({"acme": rule});
-        let fleet = rig.fleet_of(catalog, limits(), None).await;
+        let context = rig.fleet_of(catalog, limits(), None).await;
         for (tenant, id, session) in
             [("acme", "none", None), ("globex", "none", None), ("acme", "met", Some("s"))]
         {
@@ -372,7 +372,7 @@ async fn a_tenant_that_requires_sessions_refuses_calls_without_one() {
                 request["session"] = json!(session);
             }
             send(&rig, &request).await;
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
         }
         let refused = Some((OutcomeKind::Refused, Some("session_invalid".to_owned())));
         assert_eq!(ended(&rig, "acme", "none").await, refused, "{rule}");
@@ -384,7 +384,7 @@ async fn a_tenant_that_requires_sessions_refuses_calls_without_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_of_one_tenant_is_none_of_another() {
     let rig = Rig::new().await;
-    let fleet = fleet(&rig).await;
+    let context = context(&rig).await;
     let table = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
     let expires_at = Timestamp::from_ms(i64::try_from(START_MS).unwrap()).plus_ms(60_000);
     let narrow = SessionRow { expires_at, grants: vec!["safe".into()], user: None };
@@ -394,7 +394,7 @@ async fn a_session_of_one_tenant_is_none_of_another() {
         let mut request = of(tenant, "c", "unsafe");
         request["session"] = json!("s");
         send(&rig, &request).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
     }
     let refused = Some((OutcomeKind::Refused, Some("session_invalid".to_owned())));
     assert_eq!(ended(&rig, "acme", "c").await, refused);
@@ -402,7 +402,7 @@ async fn a_session_of_one_tenant_is_none_of_another() {
 }
 
 /// Calls of the tool that is open to the role `admin` alone: the user that a message names, and how the call ends.
-async fn act_as(rig: &Rig, fleet: &Arc<Fleet>, session: Option<&str>) {
+async fn act_as(rig: &Rig, context: &Arc<WorkerContext>, session: Option<&str>) {
     let said = [
         ("nobody", Value::Null, SUCCEEDED),
         ("herself", json!({"id": "ann"}), SUCCEEDED),
@@ -419,7 +419,7 @@ async fn act_as(rig: &Rig, fleet: &Arc<Fleet>, session: Option<&str>) {
             request["user"] = user;
         }
         send(rig, &request).await;
-        rig.deliver(fleet).await;
+        rig.deliver(context).await;
         let denied = Some((OutcomeKind::Refused, Some("access_denied".to_owned())));
         assert_eq!(ended(rig, "acme", id).await, ends.or(denied), "{id}");
     }
@@ -429,7 +429,7 @@ async fn act_as(rig: &Rig, fleet: &Arc<Fleet>, session: Option<&str>) {
 async fn a_session_that_is_bound_to_a_user_acts_as_nobody_else() {
     let rig = Rig::new().await;
     rig.mcp.tool("closed", |_| json!({"content": []}));
-    let fleet = fleet(&rig).await;
+    let context = context(&rig).await;
     let table = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
     let expires_at = Timestamp::from_ms(i64::try_from(START_MS).unwrap()).plus_ms(60_000);
     let roles = vec!["admin".to_owned(), "support".to_owned()];
@@ -438,7 +438,7 @@ async fn a_session_that_is_bound_to_a_user_acts_as_nobody_else() {
     let session = SessionId::parse("s").unwrap();
     table.create(&Tenant::parse("acme").unwrap(), &session, &row).await.unwrap();
     assert_eq!(table.read(&Tenant::parse("acme").unwrap(), &session).await.unwrap(), Some(row));
-    act_as(&rig, &fleet, Some("s")).await;
+    act_as(&rig, &context, Some("s")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -448,6 +448,6 @@ async fn a_sender_that_is_bound_to_a_user_acts_as_nobody_else() {
     let mut catalog = catalog(&rig);
     catalog["tenants"]["senders"][SENDER] =
         json!({"tenants": ["acme"], "user": {"id": "ann", "roles": ["admin", "support"]}});
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
-    act_as(&rig, &fleet, None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
+    act_as(&rig, &context, None).await;
 }

@@ -15,7 +15,8 @@ use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_mcp::Proxies;
 use toolfleet_testkit::{
-    Authority, Era, ForwardProxy, H2Mcp, Issued, MockFault, MockMcp, Recorded, TlsSide, ToolAnswer,
+    Authority, ForwardProxy, H2Mcp, Issued, MockFault, MockMcp, ProtocolRevision, Recorded, TlsSide,
+    ToolAnswer,
 };
 use toolfleet_worker::telemetry;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -316,12 +317,12 @@ impl Lines {
 
 /// Calls the betrayed server and gives all that is kept of the call.
 async fn kept_of(rig: &Rig, catalog: Value, id: &str, tool: Value) -> (OutcomeKind, String) {
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     let mut body = json!({"v": 1, "call_id": id, "tenant": "acme", "arguments": {"call": id},
         "reply": {"sqs_queue_url": rig.local.queue_url("toolfleet-replies")}});
     body.as_object_mut().unwrap().extend(tool.as_object().unwrap().clone());
     rig.send(body.to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome(id).await;
     let records = rig.audit_of(id, AuditKind::Call).await;
     assert!(!records.is_empty(), "{id}");
@@ -436,10 +437,10 @@ async fn the_hunt() {
     let mut rig = Rig::new().await;
     let authority = Authority::new("ours");
     let ours = authority.issue("worker");
-    rig.outbound.extra_roots = Some(authority.pem().into_bytes());
+    rig.egress_config.extra_roots = Some(authority.pem().into_bytes());
     let guarded = TlsSide::for_clients_of(&authority.issue("localhost"), &authority);
-    let guarded = MockMcp::start_tls(Era::Modern, &guarded).await;
-    let issuer = MockMcp::start(Era::Modern).await;
+    let guarded = MockMcp::start_tls(ProtocolRevision::Modern, &guarded).await;
+    let issuer = MockMcp::start(ProtocolRevision::Modern).await;
     let kinds = kinds(&ours, &issuer);
     let names =
         ["bearer", "api", "basic", "one", "two", "aws", "session", "mtls", "proxy", "oauth", "cognito"];
@@ -450,7 +451,7 @@ async fn the_hunt() {
 
     let mut heard = String::new();
     for kind in &kinds {
-        let plain = MockMcp::start(Era::Modern).await;
+        let plain = MockMcp::start(ProtocolRevision::Modern).await;
         let mcp = if kind.name == "client_certificate" { &guarded } else { &plain };
         grant(&issuer, kind);
         hunt(&mut rig, &lines, kind, mcp).await;
@@ -489,10 +490,10 @@ async fn the_hunt() {
     catalog["servers"][0]["auth"] = json!({"type": "bearer", "token": "secret://vault#bearer"});
     let (outcome, kept) = kept_of(&rig, catalog.clone(), "h2", json!({"tool": "unsafe"})).await;
     assert_eq!((outcome, h2.executions()), (OutcomeKind::Succeeded, 1), "{kept}");
-    let plain = MockMcp::start(Era::Modern).await;
+    let plain = MockMcp::start(ProtocolRevision::Modern).await;
     plain.tool("unsafe", |_| json!({"content": []}));
     let proxy = ForwardProxy::start(&[("mcp.example", &format!("127.0.0.1:{}", plain.port()))]).await;
-    rig.outbound.proxies =
+    rig.egress_config.proxies =
         Proxies { http: Some(proxy.url("u:proxy-pass-123456@").parse().unwrap()), ..Proxies::default() };
     for (id, url) in [("proxied", "http://mcp.example/mcp"), ("lost", "http://nowhere.example/mcp")] {
         catalog["servers"][0]["url"] = json!(url);

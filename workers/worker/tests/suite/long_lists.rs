@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::config::Limits;
-use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::context::WorkerContext;
 
 use crate::rig::{Rig, Seen, limits};
 
@@ -21,16 +21,22 @@ fn described(n: usize) -> Value {
     json!({"name": format!("p-{n}"), "description": words})
 }
 
-async fn worker(rig: &Rig) -> Arc<Fleet> {
+async fn worker(rig: &Rig) -> Arc<WorkerContext> {
     let limits = Limits { max_answer_bytes: 16 * 1024 * 1024, ..limits() };
     rig.fleet_of(rig.catalog(), limits, None).await
 }
 
-async fn listed(rig: &Rig, fleet: &Arc<Fleet>, id: &str, operation: &str, arguments: Value) -> Seen {
+async fn listed(
+    rig: &Rig,
+    context: &Arc<WorkerContext>,
+    id: &str,
+    operation: &str,
+    arguments: Value,
+) -> Seen {
     let body = json!({"v": 1, "call_id": id, "tenant": "acme", "server": "mock", "operation": operation,
         "arguments": arguments});
     rig.send(body.to_string()).await;
-    rig.settle_with(fleet).await;
+    rig.settle_with(context).await;
     rig.outcome(id).await
 }
 
@@ -46,8 +52,9 @@ async fn a_listing_larger_than_a_record_is_given_in_parts_by_any_worker() {
     let (mut names, mut cursors, mut arguments) = (Vec::new(), Vec::<String>::new(), json!({}));
     loop {
         // Each part by another worker.
-        let fleet = worker(&rig).await;
-        let seen = listed(&rig, &fleet, &format!("part-{}", cursors.len()), "prompts/list", arguments).await;
+        let context = worker(&rig).await;
+        let seen =
+            listed(&rig, &context, &format!("part-{}", cursors.len()), "prompts/list", arguments).await;
         assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
         let part: Value = serde_json::from_str(&seen.content.unwrap()).unwrap();
         names.extend(
@@ -64,16 +71,16 @@ async fn a_listing_larger_than_a_record_is_given_in_parts_by_any_worker() {
     assert!(cursors.len() >= 2, "{} cursors", cursors.len());
     assert_eq!(names, (0..ENTRIES).map(|n| format!("p-{n}")).collect::<Vec<_>>());
 
-    let fleet = worker(&rig).await;
+    let context = worker(&rig).await;
     // The list became shorter before the place: it goes on behind the last entry that was given.
     first.store(10, Ordering::Relaxed);
-    let seen = listed(&rig, &fleet, "shorter", "prompts/list", json!({"cursor": cursors[0]})).await;
+    let seen = listed(&rig, &context, "shorter", "prompts/list", json!({"cursor": cursors[0]})).await;
     let part: Value = serde_json::from_str(&seen.content.unwrap()).unwrap();
     let given = names.iter().position(|name| part["prompts"][0]["name"] == name.as_str()).unwrap();
     assert!(given > 10 && part["prompts"].as_array().unwrap().len() > 10);
     // That entry is gone.
     first.store(ENTRIES - 1, Ordering::Relaxed);
-    let seen = listed(&rig, &fleet, "gone", "prompts/list", json!({"cursor": cursors[0]})).await;
+    let seen = listed(&rig, &context, "gone", "prompts/list", json!({"cursor": cursors[0]})).await;
     assert_eq!(seen.code, Some("invalid_arguments"));
     assert!(seen.message.contains("the server's list has changed"), "{}", seen.message);
     // A cursor of another list, and one that is cut off.
@@ -83,7 +90,7 @@ async fn a_listing_larger_than_a_record_is_given_in_parts_by_any_worker() {
         ("short", "prompts/list", &cursors[0][..cursors[0].len() - 4]),
         ("made-up", "prompts/list", "toolfleet:x"),
     ] {
-        let seen = listed(&rig, &fleet, id, operation, json!({"cursor": cursor})).await;
+        let seen = listed(&rig, &context, id, operation, json!({"cursor": cursor})).await;
         assert_eq!(seen.code, Some("invalid_arguments"), "{id}");
         assert!(seen.message.contains("List again without a cursor"), "{}", seen.message);
     }
@@ -93,12 +100,12 @@ async fn a_listing_larger_than_a_record_is_given_in_parts_by_any_worker() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_that_a_server_does_not_have_is_empty_with_a_note() {
     let rig = Rig::new().await;
-    let fleet = worker(&rig).await;
+    let context = worker(&rig).await;
     for (operation, member) in
         [("tools/list", "tools"), ("resources/list", "resources"), ("prompts/list", "prompts")]
     {
         rig.mcp.next_for(operation, MockFault::rpc(-32601, "Method not found"));
-        let seen = listed(&rig, &fleet, member, operation, json!({})).await;
+        let seen = listed(&rig, &context, member, operation, json!({})).await;
         assert_eq!(seen.kind, OutcomeKind::Succeeded, "{operation}: {}", seen.message);
         let result: Value = serde_json::from_str(&seen.content.unwrap()).unwrap();
         assert_eq!(result[member], json!([]), "{result}");
@@ -109,7 +116,7 @@ async fn a_list_that_a_server_does_not_have_is_empty_with_a_note() {
     let body =
         json!({"v": 1, "call_id": "c1", "tenant": "acme", "server": "mock", "name": "any", "arguments": {}});
     rig.send(body.to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(seen.code, Some("unknown_tool"), "{}", seen.message);
     assert!(seen.message.contains("lists no tools"), "{}", seen.message);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{Era, MockFault, MockMcp, ToolAnswer};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, ToolAnswer};
 
 use crate::rig::{Rig, limits};
 
@@ -40,7 +40,7 @@ async fn answered(rig: &Rig, body: &Value) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_operation_is_answered_byte_for_byte_in_both_generations() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let rig = Rig::with(era).await;
         furnish(&rig.mcp);
         let read = asked("read", "resources/read", json!({"uri": "note:é 1"}));
@@ -178,9 +178,9 @@ async fn a_server_that_is_open_to_its_registered_tools_alone_is_asked_nothing_el
     furnish(&rig.mcp);
     let mut catalog = rig.catalog();
     catalog["servers"][0]["discover"] = json!(false);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(asked("closed", "tools/list", json!({})).to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("closed").await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some("access_denied")));
     assert!(rig.mcp.requests().is_empty());
@@ -188,7 +188,7 @@ async fn a_server_that_is_open_to_its_registered_tools_alone_is_asked_nothing_el
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_server_does_not_offer_fails_with_its_own_words() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let rig = Rig::with(era).await;
         rig.send(asked("c1", "resources/read", json!({"uri": "note:1"})).to_string()).await;
         rig.settle().await;

@@ -48,12 +48,12 @@ async fn trouble_with_our_own_aws_credentials_makes_calls_wait_and_ends_none() {
     ] {
         let rig = Rig { secrets: Some(refusing(codes).await), ..Rig::new().await };
         let catalog = with_auth(&rig, json!({"type": "bearer", "token": "secret://crm"}));
-        let fleet = rig.fleet_of(catalog, limits(), None).await;
+        let context = rig.fleet_of(catalog, limits(), None).await;
         rig.clock.advance_ms(1);
         rig.send(request("c1", "unsafe").to_string()).await;
         // An older message: its wait is told at once.
         rig.clock.advance_ms(5_000);
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         let row = rig.row("c1").await.expect("it is held visibly");
         let held = row.held().expect("it waits");
         assert_eq!(held.reason, HeldReason::Credential, "{codes:?}");
@@ -63,7 +63,7 @@ async fn trouble_with_our_own_aws_credentials_makes_calls_wait_and_ends_none() {
         tokio::time::advance(std::time::Duration::from_secs(2)).await;
         tokio::time::resume();
         rig.clock.advance_ms(LEASE_MS);
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded, "{codes:?}");
     }
 }
@@ -72,9 +72,9 @@ async fn trouble_with_our_own_aws_credentials_makes_calls_wait_and_ends_none() {
 async fn a_secret_that_does_not_exist_ends_the_call_with_its_name() {
     let rig = Rig { secrets: Some(refusing(&["ResourceNotFoundException"; 20]).await), ..Rig::new().await };
     let catalog = with_auth(&rig, json!({"type": "bearer", "token": "secret://crm"}));
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(seen.code, Some("credential_unavailable"), "{}", seen.message);
     assert!(seen.message.contains("crm"), "{}", seen.message);

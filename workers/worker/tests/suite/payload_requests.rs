@@ -9,7 +9,7 @@ use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::payload::Sources;
 use toolfleet_testkit::{Cut, Rule};
 use toolfleet_worker::config::PayloadConfig;
-use toolfleet_worker::fleet::Step;
+use toolfleet_worker::context::Step;
 
 use crate::rig::{Rig, SENDER, key};
 
@@ -54,18 +54,18 @@ async fn nothing_left(rig: &Rig) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_the_same_whether_its_arguments_are_in_the_message_or_not() {
     let rig = rig().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     let text = r#" {"call": "c1", "n": 1.50}"#;
     store(&rig, BUCKET, "acme/args", text).await;
     rig.send(by_reference("c1", "unsafe", reference(BUCKET, "acme/args", text))).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
     assert_eq!(rig.mcp.executions_of("c1"), 1);
     let inline = json!({"v": 1, "call_id": "c1", "tenant": "acme", "tool": "unsafe", "arguments": {"n": 1.5, "call": "c1"}});
     assert_eq!(seen.row.digest.unwrap(), CallRequest::decode(&inline.to_string()).unwrap().digest);
     rig.send(inline.to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.audit_of("c1", AuditKind::Duplicate).await.len(), 1, "the same question");
     assert_eq!(rig.mcp.executions_of("c1"), 1);
     let record = &rig.audit_of("c1", AuditKind::Call).await[0];
@@ -77,7 +77,7 @@ async fn a_question_is_the_same_whether_its_arguments_are_in_the_message_or_not(
 async fn compressed_arguments_and_a_digest_in_base64_are_read() {
     use base64::Engine as _;
     let rig = rig().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     let text = format!(r#"{{"call": "c1", "text": "{}"}}"#, "x".repeat(3_000_000));
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
@@ -90,7 +90,7 @@ async fn compressed_arguments_and_a_digest_in_base64_are_read() {
         json!({"content": [{"type": "text", "text": arguments["text"].as_str().unwrap_or_default().len().to_string()}]})
     });
     rig.send(by_reference("c1", "unsafe", reference)).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let seen = rig.outcome("c1").await;
     assert!(seen.content.is_some_and(|content| content.contains("3000000")), "{}", seen.message);
 }
@@ -98,7 +98,7 @@ async fn compressed_arguments_and_a_digest_in_base64_are_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_had_is_refused_with_its_own_code_and_nothing_is_sent() {
     let rig = rig().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     let text = r#"{"call": "c"}"#;
     for (bucket, path) in [
         (BUCKET, "acme/a"),
@@ -133,19 +133,19 @@ async fn what_cannot_be_had_is_refused_with_its_own_code_and_nothing_is_sent() {
     ];
     for (id, reference, code) in cases {
         rig.send(by_reference(id, "unsafe", reference)).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         let seen = rig.outcome(id).await;
         assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some(code)), "{id}: {}", seen.message);
         assert!(!seen.message.contains("hunter2"));
     }
     rig.send(by_reference("allowed", "unsafe", reference("by-tenant", "acme/x/a", text))).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.outcome("allowed").await.kind, OutcomeKind::Succeeded);
     assert_eq!(rig.mcp.executions_of("c"), 1);
     let both = json!({"v": 1, "call_id": "both", "tenant": "acme", "tool": "unsafe", "arguments": {},
         "arguments_ref": reference(BUCKET, "acme/a", text)});
     rig.send(both.to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert!(rig.outcome("both").await.message.contains("give one of the two"));
     assert!(nothing_left(&rig).await);
 }
@@ -153,24 +153,24 @@ async fn what_cannot_be_had_is_refused_with_its_own_code_and_nothing_is_sent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_makes_no_worker_read_an_object() {
     let rig = rig().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     let body =
         by_reference("c1", "unsafe", reference(BUCKET, "beta/a", "{}")).replace("\"acme\"", "\"beta\"");
     rig.send(body).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.s3.count("GET"), 0);
-    assert_eq!(rig.audit(&Tenant::unauthorised()).await.len(), 1);
+    assert_eq!(rig.audit(&Tenant::tenant_not_allowed()).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_is_away_makes_the_message_wait_until_its_deadline() {
     let rig = rig().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     let text = r#"{"call": "c1"}"#;
     store(&rig, BUCKET, "acme/a", text).await;
     rig.s3.cut(Rule::new(Cut::BeforeRequest, "GET /", 1).times(3));
     rig.send(by_reference("c1", "unsafe", reference(BUCKET, "acme/a", text))).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert!(rig.row("c1").await.is_none() && !nothing_left(&rig).await, "it waits");
     rig.settle().await;
     let seen = rig.outcome("c1").await;
@@ -180,7 +180,7 @@ async fn a_bucket_that_is_away_makes_the_message_wait_until_its_deadline() {
     rig.send(by_reference("c2", "unsafe", reference(BUCKET, "acme/a", text))).await;
     rig.clock.advance_ms(3_600_001);
     let cut = rig.s3.cuts();
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Expired);
     assert_eq!(
         rig.s3.cuts(),
@@ -216,15 +216,15 @@ async fn a_call_that_waits_goes_back_with_its_reference() {
     let rig = rig().await;
     let mut catalog = rig.catalog();
     catalog["servers"][0]["url"] = json!("http://127.0.0.1:9/mcp");
-    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
     let text = r#"{"call": "c1"}"#;
     store(&rig, BUCKET, "acme/a", text).await;
     let body = by_reference("c1", "unsafe", reference(BUCKET, "acme/a", text));
     rig.send(body.clone()).await;
     for _ in 0..6 {
-        if let Some(delivery) = rig.receive(&fleet).await {
+        if let Some(delivery) = rig.receive(&context).await {
             assert_eq!(delivery.body, body);
-            toolfleet_worker::path::run(fleet.clone(), delivery, ()).await;
+            toolfleet_worker::path::run(context.clone(), delivery, ()).await;
         }
         rig.clock.advance_ms(40_000);
     }
@@ -233,7 +233,7 @@ async fn a_call_that_waits_goes_back_with_its_reference() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_body_that_an_extended_client_stored_is_read_from_where_its_tenant_may() {
     let rig = rig().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     rig.mcp.tool("unsafe", |_| json!({"content": []}));
     let body = |id: &str, tenant: &str| {
         json!({"v": 1, "call_id": id, "tenant": tenant, "tool": "unsafe", "arguments": {"call": id, "x": "y".repeat(1_500_000)}}).to_string()
@@ -243,7 +243,7 @@ async fn the_body_that_an_extended_client_stored_is_read_from_where_its_tenant_m
     {
         store(&rig, bucket, path, body(id, "acme")).await;
         rig.send(pointer(bucket, path)).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         assert_eq!(
             (rig.outcome(id).await.kind, rig.mcp.executions_of(id)),
             (OutcomeKind::Succeeded, 1),
@@ -275,7 +275,7 @@ async fn the_body_that_an_extended_client_stored_is_read_from_where_its_tenant_m
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_sends_by_reference_what_is_too_large_for_a_message() {
     let rig = rig().await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     rig.mcp.tool("unsafe", |arguments| {
         json!({"content": [{"type": "text", "text": arguments["x"].as_str().unwrap_or_default().len().to_string()}]})
     });
@@ -293,7 +293,7 @@ async fn a_client_sends_by_reference_what_is_too_large_for_a_message() {
     assert!(error.contains("TOOLFLEET_PAYLOAD_BUCKET"), "{error}");
     let client = client.with_payload_bucket(BUCKET);
     client.send(&call, None).await.unwrap();
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let end = client.wait(&key("acme", "c1"), std::time::Duration::from_secs(5)).await.unwrap();
     assert!(end.outcome.content.as_ref().unwrap().get().contains("2000000"), "{end:?}");
     assert!(end.answers(&call));
@@ -303,8 +303,8 @@ async fn a_client_sends_by_reference_what_is_too_large_for_a_message() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_that_refers_to_its_request_ends_its_call_or_is_kept() {
     let rig = rig().await;
-    let fleet = rig.fleet(None).await;
-    let dead = fleet.dead_letters.clone().unwrap();
+    let context = rig.context(None).await;
+    let dead = context.dead_letters.clone().unwrap();
     let body =
         json!({"v": 1, "call_id": "c1", "tenant": "acme", "tool": "unsafe", "arguments": {"call": "c1"}})
             .to_string();
@@ -317,7 +317,7 @@ async fn a_dead_letter_that_refers_to_its_request_ends_its_call_or_is_kept() {
     }
     for _ in 0..3 {
         let delivery = dead.queue.receive(1, 0, 30).await.unwrap().pop().unwrap();
-        toolfleet_worker::path::reap(fleet.clone(), dead.clone(), delivery).await;
+        toolfleet_worker::path::reap(context.clone(), dead.clone(), delivery).await;
     }
     assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"));
     assert_eq!(rig.outcome("c2").await.code, Some("payload_missing"));

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use toolfleet_aws::payloads::PayloadError;
-use toolfleet_client::{Client, Standing, WaitError};
+use toolfleet_client::{CallStatus, Client, WaitError};
 use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 use toolfleet_core::payload::{PayloadRef, Sources};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, Rule};
 use toolfleet_worker::config::{Limits, PayloadConfig};
-use toolfleet_worker::fleet::Step;
+use toolfleet_worker::context::Step;
 
 use crate::crashes::assert_settled;
 use crate::rig::{LEASE_MS, Rig, key, limits, request};
@@ -62,11 +62,11 @@ async fn stored(rig: &Rig, id: &str) -> Option<PayloadRef> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_of_every_size_are_read_as_the_tool_gave_them() {
     let rig = rig(Some(BUCKET)).await;
-    let fleet = rig.fleet_of(rig.catalog(), roomy(), None).await;
+    let context = rig.fleet_of(rig.catalog(), roomy(), None).await;
     for bytes in [1, 9_000, 20_000, 300_000, 2_000_000] {
         let (id, result) = (format!("c-{bytes}"), answers(&rig, "unsafe", noise(bytes)));
         rig.send(request(&id, "unsafe").to_string()).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         assert_eq!(stored(&rig, &id).await.is_some(), bytes > 9_000, "{bytes}");
         let end = client(&rig).wait(&key("acme", &id), Duration::from_secs(5)).await.unwrap();
         assert_eq!(end.outcome.kind, OutcomeKind::Succeeded);
@@ -78,10 +78,10 @@ async fn results_of_every_size_are_read_as_the_tool_gave_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_bucket_a_large_result_ends_with_a_code_that_names_the_remedy() {
     let rig = rig(None).await;
-    let fleet = rig.fleet_of(rig.catalog(), roomy(), None).await;
+    let context = rig.fleet_of(rig.catalog(), roomy(), None).await;
     answers(&rig, "unsafe", noise(600_000));
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.code, seen.may_have_run), (Some(Code::ResultTooLarge.as_str()), Some(MayHaveRun::Yes)));
     assert!(seen.message.contains("TOOLFLEET_PAYLOAD_BUCKET"), "{}", seen.message);
@@ -100,7 +100,7 @@ async fn a_worker_that_dies_around_the_upload_leaves_one_end_and_nothing_danglin
             rig.settle().await;
             let kind = assert_settled(&rig, "c1", &context).await;
             let standing = client(&rig).standing(&key("acme", "c1")).await.unwrap();
-            let Standing::Ended(end) = standing else { panic!("{context}: {standing:?}") };
+            let CallStatus::Ended(end) = standing else { panic!("{context}: {standing:?}") };
             let lost = tool == "unsafe" && matches!(step, Step::PayloadStored | Step::Executed);
             let expected = if lost { OutcomeKind::OutcomeUnknown } else { OutcomeKind::Succeeded };
             assert_eq!(kind, expected, "{context}");
@@ -113,11 +113,11 @@ async fn a_worker_that_dies_around_the_upload_leaves_one_end_and_nothing_danglin
 async fn an_upload_that_is_cut_or_whose_answer_is_lost_is_made_again() {
     for cut in [Cut::BeforeRequest, Cut::AfterAnswer] {
         let rig = rig(Some(BUCKET)).await;
-        let fleet = rig.fleet(None).await;
+        let context = rig.context(None).await;
         answers(&rig, "unsafe", noise(50_000));
         rig.s3.cut(Rule::new(cut, "PUT /", 1));
         rig.send(request("c1", "unsafe").to_string()).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         assert_eq!(rig.s3.cuts(), 1);
         assert!(stored(&rig, "c1").await.is_some(), "{cut:?}");
         assert_eq!(rig.mcp.executions_of("c1"), 1);
@@ -129,7 +129,7 @@ async fn an_upload_that_is_cut_or_whose_answer_is_lost_is_made_again() {
 async fn equal_results_of_two_workers_are_one_object() {
     let rig = rig(Some(BUCKET)).await;
     answers(&rig, "unsafe", noise(50_000));
-    let (one, two) = (rig.fleet(None).await, rig.fleet(None).await);
+    let (one, two) = (rig.context(None).await, rig.context(None).await);
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.send(request("c2", "unsafe").to_string()).await;
     tokio::join!(rig.deliver(&one), rig.deliver(&two));
@@ -143,11 +143,11 @@ async fn equal_results_of_two_workers_are_one_object() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_is_away_leaves_a_result_in_the_row_if_it_fits() {
     let rig = rig(Some(BUCKET)).await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     answers(&rig, "unsafe", noise(50_000));
     rig.s3.cut(Rule::new(Cut::BeforeRequest, "PUT /", 1).times(1_000));
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.kind, rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1));
     assert!(seen.content.unwrap().len() > 50_000 && stored(&rig, "c1").await.is_none());
@@ -156,12 +156,12 @@ async fn a_bucket_that_is_away_leaves_a_result_in_the_row_if_it_fits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_result_that_fits_into_no_row_waits_in_hand_for_the_bucket() {
     let rig = rig(Some(BUCKET)).await;
-    let fleet = rig.fleet_of(rig.catalog(), roomy(), None).await;
+    let context = rig.fleet_of(rig.catalog(), roomy(), None).await;
     answers(&rig, "unsafe", noise(600_000));
     // The SDK itself tries three times.
     rig.s3.cut(Rule::new(Cut::BeforeRequest, "PUT /", 1).times(7));
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.s3.cuts(), 7);
     assert!(stored(&rig, "c1").await.is_some());
     assert_eq!((rig.outcome("c1").await.kind, rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1));
@@ -171,15 +171,15 @@ async fn a_result_that_fits_into_no_row_waits_in_hand_for_the_bucket() {
 async fn a_worker_that_stops_without_the_bucket_says_what_became_of_the_result() {
     for (tool, kind) in [("unsafe", Some(OutcomeKind::Failed)), ("safe", None)] {
         let rig = rig(Some("no-such-bucket")).await;
-        let fleet = rig.fleet_of(rig.catalog(), roomy(), None).await;
+        let context = rig.fleet_of(rig.catalog(), roomy(), None).await;
         answers(&rig, tool, noise(600_000));
         rig.send(request("c1", tool).to_string()).await;
-        let delivery = rig.receive(&fleet).await.unwrap();
-        let running = tokio::spawn(toolfleet_worker::path::run(fleet.clone(), delivery, ()));
+        let delivery = rig.receive(&context).await.unwrap();
+        let running = tokio::spawn(toolfleet_worker::path::run(context.clone(), delivery, ()));
         while rig.s3.count("PUT /") == 0 {
             tokio::task::yield_now().await;
         }
-        fleet.shutdown.begin(Duration::ZERO);
+        context.shutdown.begin(Duration::ZERO);
         running.await.unwrap();
         let row = rig.row("c1").await.unwrap();
         assert_eq!(row.finished.as_ref().map(|finished| finished.outcome.kind), kind, "{tool}: {row:?}");
@@ -193,11 +193,11 @@ async fn a_worker_that_stops_without_the_bucket_says_what_became_of_the_result()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_result_whose_object_is_gone_or_altered_is_named_and_never_passed_on() {
     let rig = rig(Some(BUCKET)).await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     for (id, code) in [("gone", "payload_missing"), ("altered", "payload_altered")] {
         answers(&rig, "unsafe", noise(50_000 + id.len()));
         rig.send(request(id, "unsafe").to_string()).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         let at = stored(&rig, id).await.unwrap().at;
         let url = format!("{}/{}/{}", rig.local.s3_url(), at.bucket, at.key);
         let asking = reqwest::Client::new();
@@ -212,7 +212,7 @@ async fn a_result_whose_object_is_gone_or_altered_is_named_and_never_passed_on()
         assert_eq!(error.code(), Some(code));
         assert!(client.row(&key("acme", id)).await.is_err_and(|error| error.code() == Some(code)));
         let standings = client.standing_many(&[key("acme", id), key("acme", "nobody")]).await.unwrap();
-        assert!(matches!(&standings[..], [Standing::Unreadable(_), Standing::Unknown]), "{standings:?}");
+        assert!(matches!(&standings[..], [CallStatus::Unreadable(_), CallStatus::Unknown]), "{standings:?}");
         assert!(matches!(*error, PayloadError::Missing(_) | PayloadError::Altered { .. }));
     }
     rig.clock.advance_ms(LEASE_MS);

@@ -11,7 +11,7 @@ use crate::rig::{Rig, limits, request};
 /// The entry of a tool, as the mock server lists it.
 async fn listed(rig: &Rig, tool: &str) -> Value {
     let client = toolfleet_mcp::McpClient::new(toolfleet_mcp::ClientOptions {
-        reach: toolfleet_mcp::Reach::with_loopback(),
+        reach: toolfleet_mcp::EgressPolicy::with_loopback(),
         ..Default::default()
     })
     .unwrap();
@@ -42,11 +42,11 @@ async fn a_pinned_tool_runs_as_approved_and_is_refused_once_its_server_lists_it_
     catalog["tools"][0]["pin"] = json!(Pin::of_listed(&safe).to_string());
     catalog["pins"] = json!({"mock/hinted": hinted, "mock/never": {"name": "never"}});
 
-    let fleet = rig.fleet_of(catalog.clone(), limits(), None).await;
+    let context = rig.fleet_of(catalog.clone(), limits(), None).await;
     for body in [request("c1", "safe"), by_name("c2", "hinted"), by_name("c3", "never")] {
         rig.send(body.to_string()).await;
     }
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     for (id, entry) in [("c1", &safe), ("c2", &hinted)] {
         assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
         let audit = rig.audit_of(id, AuditKind::Call).await;
@@ -63,13 +63,13 @@ async fn a_pinned_tool_runs_as_approved_and_is_refused_once_its_server_lists_it_
         .tool("hinted", |_| json!({"content": []}))
         .schema(json!({"type": "object", "required": ["more"]}));
     let (safe_ran, hinted_ran) = (rig.mcp.executions("safe"), rig.mcp.executions("hinted"));
-    let fleet = rig.fleet_of(catalog.clone(), limits(), None).await;
+    let context = rig.fleet_of(catalog.clone(), limits(), None).await;
     for body in
         [request("d1", "safe"), by_name("d2", "safe"), by_name("d3", "hinted"), request("d4", "unsafe")]
     {
         rig.send(body.to_string()).await;
     }
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     for id in ["d1", "d2", "d3"] {
         let seen = rig.outcome(id).await;
         assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some("definition_changed")), "{id}");
@@ -81,9 +81,9 @@ async fn a_pinned_tool_runs_as_approved_and_is_refused_once_its_server_lists_it_
 
     // Approved, it runs.
     catalog["tools"][0]["pin"] = json!(Pin::of_listed(&listed(&rig, "safe").await).to_string());
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(request("e1", "safe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     assert_eq!(rig.outcome("e1").await.kind, OutcomeKind::Succeeded);
 }
 
@@ -92,10 +92,10 @@ async fn a_pinned_tool_whose_server_cannot_be_asked_does_not_run_unseen() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["pins"] = json!({"mock/unsafe": listed(&rig, "unsafe").await});
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.mcp.always_for("tools/list", MockFault::rpc(-32602, "no lists for you"));
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(
         (seen.kind, seen.may_have_run),

@@ -408,7 +408,7 @@ fn redirect() -> Vec<Case> {
 /// An ambiguous fault that strikes before or after the tool ran (`ran`): not repeated, repeated, and repeated in vain.
 fn ambiguous(
     name: &'static str,
-    eras: &'static [toolfleet_testkit::Era],
+    eras: &'static [toolfleet_testkit::ProtocolRevision],
     fault: MockFault,
     code: &'static str,
     ran: u64,

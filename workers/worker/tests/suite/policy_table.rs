@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::State;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_testkit::{Era, MockFault, MockMcp};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::policy_rows::rows;
 use crate::rig::{Rig, limits, request};
 
-pub(crate) const MODERN: &[Era] = &[Era::Modern];
-pub(crate) const LEGACY: &[Era] = &[Era::Legacy];
+pub(crate) const MODERN: &[ProtocolRevision] = &[ProtocolRevision::Modern];
+pub(crate) const LEGACY: &[ProtocolRevision] = &[ProtocolRevision::Legacy];
 /// In each of the two.
-pub(crate) const BOTH: &[Era] = &[Era::Modern, Era::Legacy];
+pub(crate) const BOTH: &[ProtocolRevision] = &[ProtocolRevision::Modern, ProtocolRevision::Legacy];
 /// On a server that speaks both.
-pub(crate) const EITHER: &[Era] = &[Era::Both];
+pub(crate) const EITHER: &[ProtocolRevision] = &[ProtocolRevision::Both];
 
 /// Worlds in which cases run at the same time.
 const LANES: usize = 4;
@@ -43,7 +43,7 @@ pub(crate) struct Ends {
 
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    pub(crate) eras: &'static [Era],
+    pub(crate) eras: &'static [ProtocolRevision],
     pub(crate) tool: &'static str,
     pub(crate) server: Script,
     pub(crate) ends: Ends,
@@ -57,7 +57,7 @@ pub(crate) struct Case {
 /// A case; `counts` are the requests that arrived, the executions, and the attempts on record.
 pub(crate) fn case(
     name: &'static str,
-    eras: &'static [Era],
+    eras: &'static [ProtocolRevision],
     tool: &'static str,
     server: Script,
     ends: Ends,
@@ -140,10 +140,10 @@ async fn prove(rig: &Rig, id: &str, case: &Case) {
     for tool in ["safe", "unsafe", "patient"] {
         rig.mcp.tool(tool, |_| json!({"content": [{"type": "text", "text": "done"}]}));
     }
-    let fleet = rig.fleet_of(catalog(rig), limits(), None).await;
+    let context = rig.fleet_of(catalog(rig), limits(), None).await;
     if case.in_old_session {
         rig.send(request(&format!("{id}-before"), "safe").to_string()).await;
-        rig.settle_with(&fleet).await;
+        rig.settle_with(&context).await;
     }
     (case.server)(&rig.mcp);
     let before = rig.mcp.requests_of("tools/call").len();
@@ -152,7 +152,7 @@ async fn prove(rig: &Rig, id: &str, case: &Case) {
         body["timeout_ms"] = json!(timeout_ms);
     }
     rig.send(body.to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
 
     let seen = rig.outcome(id).await;
     let (sends, executions, attempts) = case.counts;
@@ -173,12 +173,12 @@ async fn prove(rig: &Rig, id: &str, case: &Case) {
     let mut body = request(&neighbour, "safe");
     body["timeout_ms"] = json!(7_200_000);
     rig.send(body.to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     assert_eq!(rig.outcome(&neighbour).await.kind, OutcomeKind::Succeeded, "after: {}", case.name);
 }
 
 /// The cases of an era in a few lanes: most of their time is waited, not worked.
-async fn prove_all(era: Era) {
+async fn prove_all(era: ProtocolRevision) {
     let rows = rows();
     let cases: Vec<_> =
         rows.iter().flat_map(|row| &row.cases).filter(|case| case.eras.contains(&era)).collect();
@@ -194,17 +194,17 @@ async fn prove_all(era: Era) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_answer_of_a_modern_server_means_what_the_table_says() {
-    prove_all(Era::Modern).await;
+    prove_all(ProtocolRevision::Modern).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_answer_of_a_legacy_server_means_what_the_table_says() {
-    prove_all(Era::Legacy).await;
+    prove_all(ProtocolRevision::Legacy).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_answer_of_a_server_of_both_generations_means_what_the_table_says() {
-    prove_all(Era::Both).await;
+    prove_all(ProtocolRevision::Both).await;
 }
 
 /// Rows that have files of their own.

@@ -8,7 +8,7 @@ use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{ScriptedProgram, is_there};
 use toolfleet_worker::catalog::{CatalogConfig, Place, REFRESH, Stores, load};
-use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::start;
 
 use crate::credentials::store;
@@ -26,7 +26,7 @@ fn with_program(rig: &Rig, script: &ScriptedProgram) -> Value {
     catalog
 }
 
-async fn fleet(rig: &Rig, script: &ScriptedProgram) -> Arc<Fleet> {
+async fn context(rig: &Rig, script: &ScriptedProgram) -> Arc<WorkerContext> {
     rig.fleet_of(with_program(rig, script), limits(), None).await
 }
 
@@ -38,7 +38,7 @@ fn said(content: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_runs_on_a_program_and_each_conversation_has_its_own() {
     let (rig, script) = (Rig::new().await, ScriptedProgram::new(&[]));
-    let fleet = fleet(&rig, &script).await;
+    let context = context(&rig, &script).await;
     let mut heard = Vec::new();
     for (id, session) in [("c1", None), ("c2", Some("red")), ("c3", Some("blue")), ("c4", Some("red"))] {
         let mut call = request(id, "pay");
@@ -46,7 +46,7 @@ async fn a_call_runs_on_a_program_and_each_conversation_has_its_own() {
             call["session"] = json!(session);
         }
         rig.send(call.to_string()).await;
-        rig.settle_with(&fleet).await;
+        rig.settle_with(&context).await;
         let seen = rig.outcome(id).await;
         assert_eq!(seen.kind, OutcomeKind::Succeeded, "{id}: {}", seen.message);
         heard.push(said(&seen.content.unwrap()));
@@ -55,7 +55,7 @@ async fn a_call_runs_on_a_program_and_each_conversation_has_its_own() {
     let process = |said: &str| said.split(' ').next().unwrap().to_owned();
     assert_eq!(process(&heard[1]), process(&heard[3]), "{heard:?}");
     assert!(heard[3].ends_with(" 2"), "{heard:?}");
-    fleet.mcp.close().await;
+    context.mcp.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +63,7 @@ async fn a_program_that_is_killed_in_the_middle_of_a_call_is_asked_again_only_wh
     for (tool, kind, calls) in [("read", OutcomeKind::Succeeded, 2), ("pay", OutcomeKind::OutcomeUnknown, 1)]
     {
         let (rig, script) = (Rig::new().await, ScriptedProgram::new(&["hang-once"]));
-        let fleet = fleet(&rig, &script).await;
+        let context = context(&rig, &script).await;
         rig.send(request("c1", tool).to_string()).await;
         let kill = async {
             script.wrote("call", 1).await;
@@ -71,7 +71,7 @@ async fn a_program_that_is_killed_in_the_middle_of_a_call_is_asked_again_only_wh
                 std::process::Command::new("kill").args(["-9", &script.pids()[0].to_string()]).status();
             assert!(killed.unwrap().success());
         };
-        tokio::join!(rig.settle_with(&fleet), kill);
+        tokio::join!(rig.settle_with(&context), kill);
         let seen = rig.outcome("c1").await;
         assert_eq!(seen.kind, kind, "{tool}: {}", seen.message);
         if kind == OutcomeKind::OutcomeUnknown {
@@ -81,18 +81,18 @@ async fn a_program_that_is_killed_in_the_middle_of_a_call_is_asked_again_only_wh
         assert_eq!(script.count("call"), calls, "{tool}");
         // The next call finds a program again, whatever became of the one before.
         rig.send(request("c2", "pay").to_string()).await;
-        rig.settle_with(&fleet).await;
+        rig.settle_with(&context).await;
         assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Succeeded, "{tool}");
-        fleet.mcp.close().await;
+        context.mcp.close().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_ends_at_once_is_a_server_that_is_away() {
     let (rig, script) = (Rig::new().await, ScriptedProgram::new(&["crash-at-start"]));
-    let fleet = fleet(&rig, &script).await;
+    let context = context(&rig, &script).await;
     rig.send(request("c1", "pay").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("server_unreachable")), "{}", seen.message);
     assert_eq!(seen.may_have_run, Some(MayHaveRun::No));
@@ -103,19 +103,19 @@ async fn a_program_that_ends_at_once_is_a_server_that_is_away() {
 async fn a_worker_that_drains_leaves_no_process_behind() {
     let (rig, script) = (Rig::new().await, ScriptedProgram::new(&["grandchild", "ignores-term"]));
     let gone = Arc::new(CountAcknowledged::default());
-    let fleet = rig.fleet_of(with_program(&rig, &script), limits(), Some(gone.clone())).await;
+    let context = rig.fleet_of(with_program(&rig, &script), limits(), Some(gone.clone())).await;
     for id in ["c1", "c2"] {
         let mut call = request(id, "pay");
         call["session"] = json!(id);
         rig.send(call.to_string()).await;
     }
-    let worker = tokio::spawn(start::run(fleet.clone()));
+    let worker = tokio::spawn(start::run(context.clone()));
     gone.reached(2).await;
-    assert_eq!((script.count("start"), fleet.mcp.programs()), (2, 2));
-    fleet.shutdown.begin(std::time::Duration::from_secs(5));
+    assert_eq!((script.count("start"), context.mcp.programs()), (2, 2));
+    context.shutdown.begin(std::time::Duration::from_secs(5));
     worker.await.unwrap().unwrap();
     let left: Vec<_> = script.pids().into_iter().filter(|pid| is_there(*pid)).collect();
-    assert!(left.is_empty() && fleet.mcp.programs() == 0, "{left:?}");
+    assert!(left.is_empty() && context.mcp.programs() == 0, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,9 +124,9 @@ async fn a_program_gets_its_secrets_as_variables_and_an_echo_of_them_is_stored_n
     store(&rig, "crm", r#"{"key": "sk-live-12345"}"#).await;
     let mut catalog = with_program(&rig, &script);
     catalog["servers"][1]["env"] = json!({"CRM_KEY": "secret://crm#key", "MODE": "test"});
-    let fleet = rig.fleet_of(catalog.clone(), limits(), None).await;
+    let context = rig.fleet_of(catalog.clone(), limits(), None).await;
     rig.send(request("c1", "pay").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("c1").await;
     let content = seen.content.unwrap_or_default();
     assert!(content.contains("CRM_KEY=[redacted]") && content.contains("MODE=test"), "{content}");
@@ -148,7 +148,7 @@ async fn a_program_gets_its_secrets_as_variables_and_an_echo_of_them_is_stored_n
     assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("credential_unavailable")));
     assert!(seen.message.contains("nowhere"), "{}", seen.message);
     assert_eq!(script.count("start"), 2);
-    fleet.mcp.close().await;
+    context.mcp.close().await;
     fresh.mcp.close().await;
 }
 

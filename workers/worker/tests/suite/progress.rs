@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use toolfleet_core::call::State;
-use toolfleet_core::notes::Notes;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{Era, HELD, MockFault};
+use toolfleet_core::progress::CallProgress;
+use toolfleet_testkit::{HELD, MockFault, ProtocolRevision};
 use toolfleet_worker::config::Limits;
-use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::path;
 
 use crate::credentials::store;
@@ -31,7 +31,7 @@ fn log(text: &str) -> String {
 }
 
 /// A worker whose tool `unsafe` is asked for its progress, and whose heartbeat is quick enough for a test.
-async fn fleet(rig: &Rig, asks: bool) -> Arc<Fleet> {
+async fn context(rig: &Rig, asks: bool) -> Arc<WorkerContext> {
     let mut catalog = rig.catalog();
     store(rig, "crm", "sk-live-12345").await;
     catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer secret://crm"});
@@ -41,7 +41,7 @@ async fn fleet(rig: &Rig, asks: bool) -> Arc<Fleet> {
 }
 
 /// The notes in the row, once there are any.
-async fn notes(rig: &Rig, id: &str) -> Notes {
+async fn notes(rig: &Rig, id: &str) -> CallProgress {
     loop {
         if let Some(notes) = rig.row(id).await.and_then(|row| row.notes) {
             return *notes;
@@ -52,17 +52,17 @@ async fn notes(rig: &Rig, id: &str) -> Notes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_and_log_lines_stand_in_the_row_while_a_call_runs_and_stay_after_its_end() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let rig = Rig::with(era).await;
-        let fleet = fleet(&rig, true).await;
+        let context = context(&rig, true).await;
         let mut chunks: Vec<String> = (1..=3).map(progress).collect();
         chunks.extend((1..=7).map(|n| log(&format!("step {n} with sk-live-12345"))));
         chunks.extend([HELD.to_owned(), progress(10), ANSWER.to_owned()]);
         rig.mcp.next(MockFault::Answer { content_type: "text/event-stream".into(), chunks });
         let hold = rig.mcp.hold_for(HELD);
         rig.send(request("c1", "unsafe").to_string()).await;
-        let delivery = rig.receive(&fleet).await.unwrap();
-        let running = tokio::spawn(path::run(fleet, delivery, ()));
+        let delivery = rig.receive(&context).await.unwrap();
+        let running = tokio::spawn(path::run(context, delivery, ()));
 
         let told = notes(&rig, "c1").await;
         assert_eq!(rig.row("c1").await.unwrap().state, State::Claimed);
@@ -85,21 +85,21 @@ async fn progress_and_log_lines_stand_in_the_row_while_a_call_runs_and_stay_afte
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_notifications_are_one_write_and_those_of_a_quick_call_none() {
     let rig = Rig::new().await;
-    let fleet = fleet(&rig, true).await;
+    let context = context(&rig, true).await;
     let flood: String = (0..500).map(progress).collect();
     let events = |chunks: &[&str]| MockFault::events(chunks);
     rig.mcp.next(events(&[&flood, HELD, ANSWER])).next(events(&[&flood, ANSWER]));
     let hold = rig.mcp.hold_for(HELD);
     rig.send(request("slow", "unsafe").to_string()).await;
-    let delivery = rig.receive(&fleet).await.unwrap();
-    let running = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+    let delivery = rig.receive(&context).await.unwrap();
+    let running = tokio::spawn(path::run(context.clone(), delivery, ()));
     notes(&rig, "slow").await;
     assert_eq!(rig.row("slow").await.unwrap().rev, 2, "the claim, and one write for all that was told");
     drop(hold);
     running.await.unwrap();
 
     rig.send(request("quick", "unsafe").to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let seen = rig.outcome("quick").await;
     assert_eq!(seen.row.rev, 2, "the claim and the end");
     assert_eq!(seen.row.notes.unwrap().progress.unwrap().progress.get(), 499.0);
@@ -107,12 +107,12 @@ async fn thousands_of_notifications_are_one_write_and_those_of_a_quick_call_none
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tool_that_is_not_registered_so_is_not_asked_and_what_its_server_says_is_not_kept() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let rig = Rig::with(era).await;
-        let fleet = fleet(&rig, false).await;
+        let context = context(&rig, false).await;
         rig.mcp.next(MockFault::events(&[&log("hello"), &progress(1), ANSWER]));
         rig.send(request("c1", "unsafe").to_string()).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         let seen = rig.outcome("c1").await;
         assert_eq!((seen.kind, seen.row.notes), (OutcomeKind::Succeeded, None));
         let asked = rig.mcp.requests_of("tools/call").remove(0).text;
@@ -128,15 +128,15 @@ async fn a_server_that_is_asked_and_stays_silent_ends_by_the_attempts_time_and_b
     catalog["tools"][0]["timeout_ms"] = json!(500);
     catalog["tools"][0]["max_attempts"] = json!(1);
     catalog["tools"][1]["timeout_ms"] = json!(60_000);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.mcp.always_for("tools/call", MockFault::NeverAnswer);
     rig.send(request("silent", "safe").to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.outcome("silent").await.code, Some("attempt_timed_out"));
     let mut late = request("late", "unsafe");
     late["timeout_ms"] = json!(700);
     rig.send(late.to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.outcome("late").await.code, Some("deadline_exceeded"));
     assert!(rig.mcp.requests_of("tools/call").iter().all(|call| call.text.contains("progressToken")));
 }

@@ -8,7 +8,7 @@ use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_worker::fleet::{Fleet, Step};
+use toolfleet_worker::context::{Step, WorkerContext};
 use toolfleet_worker::path::{self, Reaped};
 use toolfleet_worker::reaper;
 
@@ -38,32 +38,32 @@ async fn give_up(rig: &Rig) {
     assert_eq!(dead(rig).depth().await.unwrap().visible, 1, "it lies in the dead-letter queue");
 }
 
-async fn dead_letter(fleet: &Fleet) -> Option<Delivery> {
-    let queue = &fleet.dead_letters.as_ref().unwrap().queue;
-    queue.receive(1, 0, fleet.limits.visibility_s()).await.ok()?.pop()
+async fn dead_letter(context: &WorkerContext) -> Option<Delivery> {
+    let queue = &context.dead_letters.as_ref().unwrap().queue;
+    queue.receive(1, 0, context.limits.visibility_s()).await.ok()?.pop()
 }
 
-async fn reap(fleet: &Arc<Fleet>) -> Reaped {
-    let delivery = dead_letter(fleet).await.expect("a dead letter");
-    path::reap(fleet.clone(), fleet.dead_letters.clone().unwrap(), delivery).await
+async fn reap(context: &Arc<WorkerContext>) -> Reaped {
+    let delivery = dead_letter(context).await.expect("a dead letter");
+    path::reap(context.clone(), context.dead_letters.clone().unwrap(), delivery).await
 }
 
 /// Reaps with a worker that dies right after `step`.
 async fn crash_after(rig: &Rig, step: Step) {
     let crash = CrashAfter::new(step);
-    let fleet = rig.fleet(Some(crash.clone())).await;
+    let context = rig.context(Some(crash.clone())).await;
     tokio::select! {
-        reaped = reap(&fleet) => panic!("the dead letter passed by {step:?}: {reaped:?}"),
+        reaped = reap(&context) => panic!("the dead letter passed by {step:?}: {reaped:?}"),
         () = crash.reached.notified() => {}
     }
 }
 
 /// Reaps with a healthy worker until the dead-letter queue holds nothing.
 async fn settle(rig: &Rig) {
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     for _ in 0..50 {
         while dead(rig).depth().await.unwrap().visible > 0 {
-            reap(&fleet).await;
+            reap(&context).await;
         }
         if dead(rig).depth().await.unwrap().in_flight == 0 {
             return;
@@ -138,12 +138,12 @@ async fn a_call_that_a_live_worker_holds_is_left_to_it() {
     give_up(&rig).await;
     // The same call once more, held by a worker that lives.
     rig.send(request("c1", "unsafe").to_string()).await;
-    let fleet = rig.fleet(None).await;
-    let delivery = rig.receive(&fleet).await.unwrap();
+    let context = rig.context(None).await;
+    let delivery = rig.receive(&context).await.unwrap();
     let hold = rig.mcp.hold();
-    let live = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+    let live = tokio::spawn(path::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
-    assert_eq!(reap(&fleet).await, Reaped::Met);
+    assert_eq!(reap(&context).await, Reaped::Met);
     assert!(rig.row("c1").await.unwrap().finished.is_none(), "the holder is not overtaken");
     drop(hold);
     live.await.unwrap();
@@ -158,11 +158,11 @@ async fn a_dead_letter_that_is_no_request_is_recorded_once_and_left_to_operators
     rig.send("not json").await;
     give_up(&rig).await;
     for _ in 0..2 {
-        let fleet = rig.fleet(None).await;
+        let context = rig.context(None).await;
         for _ in 0..2 {
-            let letter = dead_letter(&fleet).await.expect("it stays");
+            let letter = dead_letter(&context).await.expect("it stays");
             let receipt = letter.receipt.clone();
-            let reaped = path::reap(fleet.clone(), fleet.dead_letters.clone().unwrap(), letter).await;
+            let reaped = path::reap(context.clone(), context.dead_letters.clone().unwrap(), letter).await;
             assert!(matches!(reaped, Reaped::NotDue { .. }), "{reaped:?}");
             dead(&rig).change_visibility(&receipt, 0).await.unwrap();
         }
@@ -180,7 +180,7 @@ async fn a_dead_letter_of_a_stranger_is_written_under_no_tenant() {
     rig.send(foreign.to_string()).await;
     give_up(&rig).await;
     settle(&rig).await;
-    assert_eq!(rig.audit(&Tenant::unauthorised()).await.len(), 1);
+    assert_eq!(rig.audit(&Tenant::tenant_not_allowed()).await.len(), 1);
     assert!(rig.audit(&Tenant::parse("globex").unwrap()).await.is_empty());
 }
 
@@ -189,8 +189,8 @@ async fn a_dead_letter_that_is_not_due_stays_visible_and_can_be_moved_back_and_r
     let rig = Rig { reap_after: Duration::from_secs(1800), ..Rig::new().await };
     rig.send(request("c1", "safe").to_string()).await;
     give_up(&rig).await;
-    let fleet = rig.fleet(None).await;
-    assert!(matches!(reap(&fleet).await, Reaped::NotDue { after_ms } if after_ms > 0));
+    let context = rig.context(None).await;
+    assert!(matches!(reap(&context).await, Reaped::NotDue { after_ms } if after_ms > 0));
     assert!(rig.row("c1").await.is_none(), "nothing is written before it is due");
     rig.clock.advance_ms(LEASE_MS);
     // A look of the reaper ends when the queue has nothing more to give.
@@ -204,7 +204,7 @@ async fn a_dead_letter_that_is_not_due_stays_visible_and_can_be_moved_back_and_r
     }
     looks.shutdown.begin(Duration::ZERO);
     reaping.await.unwrap();
-    let moved = dead_letter(&fleet).await.expect("it is visible for whoever moves it");
+    let moved = dead_letter(&context).await.expect("it is visible for whoever moves it");
     rig.send(moved.body.clone()).await;
     dead(&rig).delete(&moved.receipt).await.unwrap();
     rig.settle().await;
@@ -232,11 +232,11 @@ async fn the_reaper_of_a_worker_ends_dead_letters_beside_its_calls_until_it_drai
     let rig = Rig::new().await;
     rig.send(telling(&rig, "c1", "safe").to_string()).await;
     give_up(&rig).await;
-    let fleet = rig.fleet_direct(None).await;
-    let reaping = tokio::spawn(reaper::run(fleet.clone()));
+    let context = rig.fleet_direct(None).await;
+    let reaping = tokio::spawn(reaper::run(context.clone()));
     let replies = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
     assert_eq!(replies.receive(1, 20, 30).await.unwrap().len(), 1, "the notice comes by itself");
-    fleet.shutdown.begin(Duration::from_secs(5));
+    context.shutdown.begin(Duration::from_secs(5));
     reaping.await.unwrap();
     assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"));
 }
@@ -252,11 +252,11 @@ async fn a_dead_letter_that_is_due_does_not_starve_behind_those_that_are_not() {
     due["timeout_ms"] = json!(1);
     dead(&rig).send(Outgoing { body: due.to_string(), ..Outgoing::default() }).await.unwrap();
     rig.clock.advance_ms(10);
-    let fleet = rig.fleet_direct(None).await;
-    let reaping = tokio::spawn(reaper::run(fleet.clone()));
+    let context = rig.fleet_direct(None).await;
+    let reaping = tokio::spawn(reaper::run(context.clone()));
     let replies = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
     assert_eq!(replies.receive(1, 20, 30).await.unwrap().len(), 1, "the due one is ended in the first look");
-    fleet.shutdown.begin(Duration::from_secs(5));
+    context.shutdown.begin(Duration::from_secs(5));
     reaping.await.unwrap();
     assert_eq!(rig.outcome("due").await.code, Some("dead_lettered"));
     assert!(rig.row("undue0").await.is_none());

@@ -59,7 +59,7 @@ fn is_of(record: &AuditRecord, name: &str, sender: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_record_of_a_call_names_who_asked_first_whoever_finishes_it() {
-    use toolfleet_worker::fleet::Step;
+    use toolfleet_worker::context::Step;
     for step in [Step::Claimed, Step::ResultStored] {
         let rig = Rig::new().await;
         rig.send(asked_by("ann", "c1", "safe").to_string()).await;
@@ -69,9 +69,9 @@ async fn the_record_of_a_call_names_who_asked_first_whoever_finishes_it() {
         assert_eq!(row.caller.unwrap().session.unwrap().as_str(), "session-ann");
         // The same question, by another session, user, agent and sender, before the first message comes again.
         send_as(&rig, &other(&rig).await, &asked_by("bob", "c1", "safe")).await;
-        let fleet = rig.fleet_of(catalog(&rig), limits(), None).await;
-        rig.deliver(&fleet).await;
-        rig.settle_with(&fleet).await;
+        let context = rig.fleet_of(catalog(&rig), limits(), None).await;
+        rig.deliver(&context).await;
+        rig.settle_with(&context).await;
         let calls = rig.audit_of("c1", AuditKind::Call).await;
         assert!(calls.len() == 1 && is_of(&calls[0], "ann", SENDER), "{step:?}: {calls:?}");
         let second = rig.audit_of("c1", AuditKind::Duplicate).await;
@@ -98,7 +98,7 @@ async fn a_row_that_a_refusal_or_a_passed_deadline_makes_keeps_who_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_comes_again_is_no_second_message() {
-    use toolfleet_worker::fleet::Step;
+    use toolfleet_worker::context::Step;
     for step in Step::ALL {
         let rig = Rig::new().await;
         rig.send(request("c1", "safe").to_string()).await;
@@ -111,12 +111,12 @@ async fn a_message_that_comes_again_is_no_second_message() {
     let rig = Rig::new().await;
     rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
     rig.send(request("c1", "unsafe").to_string()).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     let first = rig.row("c1").await.unwrap().caller.unwrap().message_id;
     assert_eq!(rig.queue().depth().await.unwrap().delayed, 1);
     rig.clock.advance_ms(300_000);
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let record = rig.audit_of("c1", AuditKind::Call).await.remove(0);
     assert_eq!((record.outcome, record.message_id), (OutcomeKind::Succeeded, first));
     assert!(rig.audit_of("c1", AuditKind::Duplicate).await.is_empty());
@@ -136,7 +136,7 @@ async fn each_further_message_under_an_id_has_one_record_of_its_own() {
         rig.send(other_arguments.to_string()).await;
     }
     for _ in 0..4 {
-        rig.crash_after(toolfleet_worker::fleet::Step::Recorded).await;
+        rig.crash_after(toolfleet_worker::context::Step::Recorded).await;
     }
     rig.settle().await;
     assert_eq!(rig.audit_of("c1", AuditKind::Duplicate).await.len(), 2);
@@ -164,32 +164,32 @@ async fn who_may_not_call_is_told_nothing_of_anothers_call_and_cannot_end_it() {
     sessions.create(&acme, &bobs, &narrow).await.unwrap();
     let mut second = asked_by("bob", "c1", "unsafe");
     second["reply"] = json!({"sqs_queue_url": rig.local.queue_url("toolfleet-replies")});
-    let fleet = rig.fleet_of(catalog(&rig), limits(), None).await;
+    let context = rig.fleet_of(catalog(&rig), limits(), None).await;
 
     // While the call waits for its server, and nobody holds it.
     rig.mcp.next(MockFault::status_with(429, "retry-after", "20"));
     rig.send(asked_by("ann", "c1", "unsafe").to_string()).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let waiting = rig.row("c1").await.unwrap();
     assert!(waiting.finished.is_none());
     send_as(&rig, &other(&rig).await, &second).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.row("c1").await.unwrap(), waiting, "the original is untouched");
     // A message whose own time has passed ends no call of somebody else either.
     let mut late = asked_by("cleo", "c1", "unsafe");
     late["deadline"] = json!("2020-01-01T00:00:00Z");
     send_as(&rig, &other(&rig).await, &late).await;
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.row("c1").await.unwrap(), waiting, "the original is untouched");
 
     rig.clock.advance_ms(LEASE_MS + SKEW_MS);
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     assert_eq!(rig.mcp.executions_of("c1"), 1);
 
     // And after it has ended.
     send_as(&rig, &other(&rig).await, &second).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let told = notices(&rig).await;
     assert_eq!(told.len(), 2, "{told:?}");
     for notice in &told {
@@ -232,7 +232,7 @@ async fn a_row_that_an_earlier_version_wrote_is_the_same_call() {
     let mut body = request("c1", "safe");
     body["arguments"] = json!({"call": "c1", "n": 1.0});
     rig.send(body.to_string()).await;
-    rig.crash_after(toolfleet_worker::fleet::Step::Claimed).await;
+    rig.crash_after(toolfleet_worker::context::Step::Claimed).await;
     // As earlier versions named the question, and without a caller.
     let calls = rig.direct.calls(&Tables::with_prefix("toolfleet"));
     let mut row = rig.row("c1").await.unwrap();
@@ -251,12 +251,12 @@ async fn values_stand_in_a_record_where_the_registration_lists_them_alone() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["tools"][0]["audit_arguments"] = json!(["city", "order.id"]);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     let mut body = request("c1", "safe");
     body["arguments"] = json!({"call": "c1", "city": "Oslo", "note": "Zq7 note", "order": {"id": 7, "iban": "Zq7 iban"},
         "password": "Zq7 password", "by": {"bo@example.com": "Zq7"}});
     rig.send(body.to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let record = rig.audit_of("c1", AuditKind::Call).await.remove(0);
     let shape: Value = serde_json::from_str(record.arguments.as_deref().unwrap()).unwrap();
     let expected = json!({"call": "string(2)", "city": "Oslo", "note": "string(8)", "order": {"id": 7, "iban": "string(8)"},

@@ -10,9 +10,9 @@ use toolfleet_core::catalog::Catalog;
 use toolfleet_core::ids::ToolId;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Watcher, load};
-use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::catalog_handle::Reloads;
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::path;
-use toolfleet_worker::registry::Reloads;
 
 use crate::rig::{Rig, request};
 
@@ -45,17 +45,17 @@ fn with_tool(rig: &Rig, id: &str) -> Value {
     catalog
 }
 
-fn knows(fleet: &Fleet, tool: &str) -> bool {
-    fleet.catalog.current().tool(&ToolId::parse(tool).unwrap()).is_some()
+fn knows(context: &WorkerContext, tool: &str) -> bool {
+    context.catalog.current().tool(&ToolId::parse(tool).unwrap()).is_some()
 }
 
 fn reloads(taken: u64, refused: u64) -> Reloads {
     Reloads { taken, refused }
 }
 
-async fn ended(rig: &Rig, fleet: &Arc<Fleet>, id: &str, tool: &str) -> OutcomeKind {
+async fn ended(rig: &Rig, context: &Arc<WorkerContext>, id: &str, tool: &str) -> OutcomeKind {
     rig.send(request(id, tool).to_string()).await;
-    rig.settle_with(fleet).await;
+    rig.settle_with(context).await;
     rig.outcome(id).await.kind
 }
 
@@ -64,36 +64,36 @@ async fn a_changed_catalog_is_taken_and_a_bad_one_leaves_the_one_before() {
     let rig = Rig::new().await;
     let folder = Folder::new("reload");
     let path = folder.write("catalog.json", rig.catalog());
-    let fleet = rig.fleet(None).await;
-    let mut watcher = Watcher::new(fleet.clone(), path.clone().into());
+    let context = rig.context(None).await;
+    let mut watcher = Watcher::new(context.clone(), path.clone().into());
     watcher.look(false).await;
-    assert_eq!(fleet.catalog.reloads(), reloads(0, 0), "what has not changed is not taken again");
-    assert_eq!(ended(&rig, &fleet, "before", "fresh").await, OutcomeKind::Refused);
+    assert_eq!(context.catalog.reloads(), reloads(0, 0), "what has not changed is not taken again");
+    assert_eq!(ended(&rig, &context, "before", "fresh").await, OutcomeKind::Refused);
 
     folder.write("catalog.json", with_tool(&rig, "fresh"));
     watcher.look(false).await;
-    assert_eq!(fleet.catalog.reloads(), reloads(1, 0));
-    assert_eq!(ended(&rig, &fleet, "after", "fresh").await, OutcomeKind::Succeeded);
+    assert_eq!(context.catalog.reloads(), reloads(1, 0));
+    assert_eq!(ended(&rig, &context, "after", "fresh").await, OutcomeKind::Succeeded);
 
     // Half written, wrong, and gone: each is counted once, and calls run on under the old one.
     let whole = with_tool(&rig, "later").to_string();
     folder.write("catalog.json", &whole[..whole.len() / 2]);
     watcher.look(false).await;
     watcher.look(true).await;
-    assert_eq!(fleet.catalog.reloads(), reloads(1, 1), "one bad version is counted once");
+    assert_eq!(context.catalog.reloads(), reloads(1, 1), "one bad version is counted once");
     let mut wrong = with_tool(&rig, "later");
     wrong["tools"][0]["server"] = json!("nowhere");
     folder.write("catalog.json", wrong);
     watcher.look(false).await;
     std::fs::remove_file(&path).unwrap();
     watcher.look(false).await;
-    assert_eq!(fleet.catalog.reloads(), reloads(1, 3));
-    assert_eq!(ended(&rig, &fleet, "during", "fresh").await, OutcomeKind::Succeeded);
+    assert_eq!(context.catalog.reloads(), reloads(1, 3));
+    assert_eq!(ended(&rig, &context, "during", "fresh").await, OutcomeKind::Succeeded);
 
     folder.write("catalog.json", whole);
     watcher.look(false).await;
-    assert_eq!(fleet.catalog.reloads(), reloads(2, 3));
-    assert!(knows(&fleet, "later") && !knows(&fleet, "nowhere"));
+    assert_eq!(context.catalog.reloads(), reloads(2, 3));
+    assert!(knows(&context, "later") && !knows(&context, "nowhere"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,13 +101,13 @@ async fn a_call_keeps_the_catalog_it_arrived_under() {
     let rig = Rig::new().await;
     let folder = Folder::new("keeps");
     let path = folder.write("catalog.json", rig.catalog());
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     let hold = rig.mcp.hold();
     let mut body = request("c1", "unsafe");
     body["reply"] = json!({"sqs_queue_url": rig.local.queue_url("toolfleet-replies")});
     rig.send(body.to_string()).await;
-    let delivery = rig.receive(&fleet).await.unwrap();
-    let call = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+    let delivery = rig.receive(&context).await.unwrap();
+    let call = tokio::spawn(path::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
 
     // The next version knows neither the tool nor the reply queue.
@@ -115,8 +115,8 @@ async fn a_call_keeps_the_catalog_it_arrived_under() {
     next["tools"] = json!([]);
     next["reply_queues"] = json!([]);
     folder.write("catalog.json", next);
-    Watcher::new(fleet.clone(), path.into()).look(false).await;
-    assert!(!knows(&fleet, "unsafe"));
+    Watcher::new(context.clone(), path.into()).look(false).await;
+    assert!(!knows(&context, "unsafe"));
     drop(hold);
     call.await.unwrap();
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
@@ -143,27 +143,27 @@ async fn a_catalog_and_its_sections_come_from_secrets_too_and_a_change_is_taken(
     catalog["idp"] = json!("secret://agents");
     catalog["pika"] = json!("pika.json");
     let path = folder.write("catalog.json", catalog);
-    let fleet = rig.fleet(None).await;
-    let mut watcher = Watcher::new(fleet.clone(), path.into());
+    let context = rig.context(None).await;
+    let mut watcher = Watcher::new(context.clone(), path.into());
     watcher.look(false).await;
-    assert!(knows(&fleet, "p"), "a file is looked for beside the catalog");
-    let servers = |fleet: &Fleet| {
-        fleet.catalog.current().servers().iter().map(|s| s.id.to_string()).collect::<Vec<_>>()
+    assert!(knows(&context, "p"), "a file is looked for beside the catalog");
+    let servers = |context: &WorkerContext| {
+        context.catalog.current().servers().iter().map(|s| s.id.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(servers(&fleet), ["mock", "one", "p"]);
+    assert_eq!(servers(&context), ["mock", "one", "p"]);
 
     secret(&rig, "PutSecretValue", json!({"SecretId": "agents", "SecretString": agent("Two").to_string()}))
         .await;
     // Not asked anew within a second of the last reading: this look may still find the old text, a later one may not.
-    settled(&mut watcher, || fleet.catalog.reloads().refused == 1).await;
+    settled(&mut watcher, || context.catalog.reloads().refused == 1).await;
     assert_eq!(
-        servers(&fleet),
+        servers(&context),
         ["mock", "one", "p"],
         "a single object is refused, the agents before it stay"
     );
     secret(&rig, "PutSecretValue", json!({"SecretId": "agents", "SecretString": "[]"})).await;
-    settled(&mut watcher, || fleet.catalog.reloads().taken == 2).await;
-    assert_eq!(servers(&fleet), ["mock", "p"]);
+    settled(&mut watcher, || context.catalog.reloads().taken == 2).await;
+    assert_eq!(servers(&context), ["mock", "p"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

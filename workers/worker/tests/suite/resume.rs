@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_testkit::{Era, MockFault, ToolAnswer};
-use toolfleet_worker::fleet::Step;
+use toolfleet_testkit::{MockFault, ProtocolRevision, ToolAnswer};
+use toolfleet_worker::context::Step;
 
 use crate::rig::{Rig, SENDER, Seen, limits, request};
 
@@ -130,7 +130,7 @@ async fn a_resumption_of_anything_else_is_refused_with_what_to_do() {
     let rig = asking().await;
     let mut catalog = rig.catalog();
     catalog["tenants"]["senders"][SENDER] = json!(["acme", "globex"]);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     let first = request("c1", "unsafe");
     asked(&rig, &first).await;
     rig.mcp.tool("hinted", |_| json!({"content": []}));
@@ -156,7 +156,7 @@ async fn a_resumption_of_anything_else_is_refused_with_what_to_do() {
         (with("other-tool", &|b| b["tool"] = json!("safe")), "asked something else"),
         (resuming("ended", &plain, json!({})), "ended as `succeeded`"),
         (
-            with("unanswered", &|b| b["resume"]["input_responses"] = json!({})),
+            with("input_pending", &|b| b["resume"]["input_responses"] = json!({})),
             "asks for `who`; `resume.input_responses` lacks `who`",
         ),
         (
@@ -169,12 +169,12 @@ async fn a_resumption_of_anything_else_is_refused_with_what_to_do() {
         refused(&ended(&rig, body).await, sentence);
     }
     rig.send(with("elsewhere", &|b| b["tenant"] = json!("globex")).to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let calls = rig.direct.calls(&toolfleet_aws::Tables::with_prefix("toolfleet"));
     let row = calls.read(&crate::rig::key("globex", "elsewhere")).await.unwrap().unwrap();
-    let trouble = row.finished.unwrap().outcome.trouble.unwrap();
-    assert_eq!(trouble.code.as_str(), "not_resumable");
-    assert!(trouble.message.contains("Tenant `globex` has no call `c1`"), "{}", trouble.message);
+    let error = row.finished.unwrap().outcome.error.unwrap();
+    assert_eq!(error.code.as_str(), "not_resumable");
+    assert!(error.message.contains("Tenant `globex` has no call `c1`"), "{}", error.message);
     assert_eq!(rig.mcp.requests_of("tools/call").len(), sends, "nothing was sent");
 }
 
@@ -185,8 +185,8 @@ async fn a_call_that_has_not_ended_cannot_be_resumed_yet() {
     rig.send(first.to_string()).await;
     rig.crash_after(Step::Claimed).await;
     rig.send(resuming("c2", &first, octocat()).to_string()).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     refused(&rig.outcome("c2").await, "has not ended");
 }
 
@@ -197,9 +197,9 @@ async fn a_tool_that_became_another_since_it_asked_is_not_told() {
     asked(&rig, &first).await;
     let mut catalog = rig.catalog();
     catalog["tools"][1]["input_schema"] = json!({"type": "object", "required": ["call"]});
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(resuming("c2", &first, octocat()).to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     refused(&rig.outcome("c2").await, "definition has changed since call `c1` asked");
     assert_eq!(rig.mcp.executions("unsafe"), 0);
 }
@@ -254,8 +254,8 @@ async fn a_crash_between_the_question_and_its_account_loses_neither() {
     rig.crash_after(Step::ResultStored).await;
     assert!(rig.audit_of("c1", AuditKind::Call).await.is_empty());
     rig.send(resuming("c2", &first, octocat()).to_string()).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Succeeded, "what stands in the row is enough");
     rig.settle().await;
     assert_eq!(rig.audit_of("c1", AuditKind::Call).await.len(), 1);
@@ -319,7 +319,7 @@ async fn a_server_that_has_turned_to_sessions_is_not_told_the_answers() {
     let rig = asking().await;
     let first = request("c1", "unsafe");
     asked(&rig, &first).await;
-    rig.mcp.become_era(Era::Legacy);
+    rig.mcp.become_era(ProtocolRevision::Legacy);
     let seen = ended(&rig, &resuming("c2", &first, octocat())).await;
     let found = (seen.kind, seen.code, seen.may_have_run);
     assert_eq!(found, (OutcomeKind::Failed, Some("not_resumable"), Some(MayHaveRun::No)), "{}", seen.message);
@@ -329,7 +329,7 @@ async fn a_server_that_has_turned_to_sessions_is_not_told_the_answers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_in_the_middle_of_a_legacy_call_is_declined_and_the_call_goes_on() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     let asks = json!({"jsonrpc": "2.0", "id": "ask-1", "method": "elicitation/create", "params": question()["params"]});
     let asks = format!("event: message\ndata: {asks}\n\n");
     let answer = "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":{id},{result}}\n\n";

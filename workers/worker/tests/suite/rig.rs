@@ -12,17 +12,17 @@ use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_aws::{Aws, AwsOptions, Tables};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
-use toolfleet_core::catalog::{Catalog, Material, Programs};
+use toolfleet_core::catalog::{Catalog, CatalogSources, Programs};
 use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
-use toolfleet_mcp::{ClientOptions, McpClient, Reach};
-use toolfleet_testkit::{CuttingProxy, Era, MockMcp};
+use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient};
+use toolfleet_testkit::{CuttingProxy, MockMcp, ProtocolRevision};
 use toolfleet_worker::clock::Clock as WorkerClock;
 use toolfleet_worker::config::{Limits, PayloadConfig};
-use toolfleet_worker::conversations::Conversations;
-use toolfleet_worker::fleet::{DeadLetters, Fleet, Parts, Step, Watch};
+use toolfleet_worker::context::{DeadLetters, Parts, Step, Watch, WorkerContext};
+use toolfleet_worker::mcp_session_store::McpSessionStore;
 use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{intake, path};
 
@@ -47,7 +47,7 @@ pub(crate) struct Rig {
     /// What its workers count with.
     pub(crate) meters: Meters,
     /// How its workers call servers.
-    pub(crate) outbound: ClientOptions,
+    pub(crate) egress_config: ClientOptions,
     /// The queue of its calls.
     pub(crate) queue_name: &'static str,
     /// Secrets Manager for its workers, where it is not the local one.
@@ -56,10 +56,10 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        Self::with(Era::Modern).await
+        Self::with(ProtocolRevision::Modern).await
     }
 
-    pub(crate) async fn with(era: Era) -> Self {
+    pub(crate) async fn with(era: ProtocolRevision) -> Self {
         let clock = Clock::manual(START_MS);
         let options = LocalOptions { clock: clock.clone(), ..LocalOptions::default() };
         let local = LocalEndpoints::start(options).await.expect("the local endpoints start");
@@ -72,7 +72,8 @@ impl Rig {
         }
         mcp.tool("hinted", |_| json!({"content": []})).annotations(json!({"readOnlyHint": true}));
         let direct = connect(local.sqs_url(), local.dynamodb_url(), local.secretsmanager_url(), SENDER).await;
-        let outbound = ClientOptions { reach: Reach::with_loopback(), ..ClientOptions::default() };
+        let egress_config =
+            ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() };
         let (reap_after, meters) = (Duration::ZERO, Meters::none());
         Self {
             local,
@@ -85,7 +86,7 @@ impl Rig {
             direct,
             reap_after,
             meters,
-            outbound,
+            egress_config,
             queue_name: "toolfleet-calls",
             secrets: None,
         }
@@ -108,7 +109,7 @@ impl Rig {
         })
     }
 
-    pub(crate) async fn fleet(&self, watch: Option<Arc<dyn Watch>>) -> Arc<Fleet> {
+    pub(crate) async fn context(&self, watch: Option<Arc<dyn Watch>>) -> Arc<WorkerContext> {
         self.fleet_of(self.catalog(), limits(), watch).await
     }
 
@@ -118,12 +119,12 @@ impl Rig {
         catalog: Value,
         limits: Limits,
         watch: Option<Arc<dyn Watch>>,
-    ) -> Arc<Fleet> {
+    ) -> Arc<WorkerContext> {
         self.fleet_at(&self.sqs.url(), catalog, limits, watch).await
     }
 
     /// A worker that reaches SQS without a proxy, so that the endpoint sees at once when a receive is given up.
-    pub(crate) async fn fleet_direct(&self, watch: Option<Arc<dyn Watch>>) -> Arc<Fleet> {
+    pub(crate) async fn fleet_direct(&self, watch: Option<Arc<dyn Watch>>) -> Arc<WorkerContext> {
         self.fleet_at(self.local.sqs_url(), self.catalog(), limits(), watch).await
     }
 
@@ -133,14 +134,14 @@ impl Rig {
         catalog: Value,
         limits: Limits,
         watch: Option<Arc<dyn Watch>>,
-    ) -> Arc<Fleet> {
+    ) -> Arc<WorkerContext> {
         let secrets = self.secrets.as_deref().unwrap_or_else(|| self.local.secretsmanager_url());
         let aws = connect_with(sqs, &self.dynamodb.url(), secrets, &self.s3.url(), SENDER).await;
         let clock = self.clock.clone();
         let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
         let clock = WorkerClock::Of(Arc::new(now));
-        let register = Conversations::new(aws.sessions(&Tables::with_prefix("toolfleet")), clock.clone());
-        Arc::new(Fleet::new(Parts {
+        let register = McpSessionStore::new(aws.sessions(&Tables::with_prefix("toolfleet")), clock.clone());
+        Arc::new(WorkerContext::new(Parts {
             meters: self.meters.clone(),
             dead_letters: Some(DeadLetters {
                 queue: aws.queue(self.local.queue_url("toolfleet-calls-dlq")),
@@ -153,13 +154,13 @@ impl Rig {
             worker: WorkerId::parse("w-test").unwrap(),
             limits,
             catalog: {
-                let material = Material { programs: Programs::Allowed, ..Material::default() };
+                let material = CatalogSources { programs: Programs::Allowed, ..CatalogSources::default() };
                 Catalog::parse_with(&catalog.to_string(), &material).expect("the rig's catalog")
             },
             mcp: McpClient::new(ClientOptions {
                 max_body_bytes: limits.max_answer_bytes,
                 register: Some(Arc::new(register)),
-                ..self.outbound.clone()
+                ..self.egress_config.clone()
             })
             .unwrap(),
             clock,
@@ -176,37 +177,37 @@ impl Rig {
         self.queue().send(message).await.expect("a message is sent");
     }
 
-    pub(crate) async fn receive(&self, fleet: &Fleet) -> Option<Delivery> {
-        fleet.queue.receive(1, 0, fleet.limits.visibility_s()).await.ok()?.pop()
+    pub(crate) async fn receive(&self, context: &WorkerContext) -> Option<Delivery> {
+        context.queue.receive(1, 0, context.limits.visibility_s()).await.ok()?.pop()
     }
 
     /// Takes one delivery through a worker, to its end.
-    pub(crate) async fn deliver(&self, fleet: &Arc<Fleet>) {
-        let delivery = self.receive(fleet).await.expect("a message to deliver");
-        path::run(fleet.clone(), delivery, ()).await;
+    pub(crate) async fn deliver(&self, context: &Arc<WorkerContext>) {
+        let delivery = self.receive(context).await.expect("a message to deliver");
+        path::run(context.clone(), delivery, ()).await;
     }
 
     /// Takes one delivery through a worker that dies right after `step`.
     pub(crate) async fn crash_after(&self, step: Step) {
         let crash = CrashAfter::new(step);
-        let fleet = self.fleet(Some(crash.clone())).await;
-        let delivery = self.receive(&fleet).await.expect("a message to deliver");
+        let context = self.context(Some(crash.clone())).await;
+        let delivery = self.receive(&context).await.expect("a message to deliver");
         tokio::select! {
-            () = path::run(fleet, delivery, ()) => panic!("the call passed by {step:?}"),
+            () = path::run(context, delivery, ()) => panic!("the call passed by {step:?}"),
             () = crash.reached.notified() => {}
         }
     }
 
     /// Redelivers with a healthy worker until the queue holds nothing, visible, in flight or delayed.
     pub(crate) async fn settle(&self) {
-        let fleet = self.fleet(None).await;
-        self.settle_with(&fleet).await;
+        let context = self.context(None).await;
+        self.settle_with(&context).await;
     }
 
-    pub(crate) async fn settle_with(&self, fleet: &Arc<Fleet>) {
+    pub(crate) async fn settle_with(&self, context: &Arc<WorkerContext>) {
         for _ in 0..200 {
-            while let Some(delivery) = self.receive(fleet).await {
-                path::run(fleet.clone(), delivery, ()).await;
+            while let Some(delivery) = self.receive(context).await {
+                path::run(context.clone(), delivery, ()).await;
             }
             let depth = self.queue().depth().await.unwrap();
             if depth.visible + depth.in_flight + depth.delayed == 0 {
@@ -224,10 +225,10 @@ impl Rig {
     pub(crate) async fn work_off(&self, count: usize) {
         let gone = Arc::new(CountAcknowledged::default());
         let slots = u32::try_from(count).unwrap().max(limits().slots);
-        let fleet = self.fleet_of(self.catalog(), Limits { slots, ..limits() }, Some(gone.clone())).await;
-        let worker = tokio::spawn(intake::run(fleet.clone()));
+        let context = self.fleet_of(self.catalog(), Limits { slots, ..limits() }, Some(gone.clone())).await;
+        let worker = tokio::spawn(intake::run(context.clone()));
         gone.reached(count).await;
-        fleet.shutdown.begin(Duration::from_secs(5));
+        context.shutdown.begin(Duration::from_secs(5));
         worker.await.unwrap();
     }
 
@@ -245,9 +246,9 @@ impl Rig {
         let outcome = row.finished.clone().unwrap_or_else(|| panic!("`{id}` has not ended: {row:?}")).outcome;
         Seen {
             kind: outcome.kind,
-            code: outcome.trouble.as_ref().map(|t| t.code.as_str()),
-            message: outcome.trouble.as_ref().map(|t| t.message.clone()).unwrap_or_default(),
-            may_have_run: outcome.trouble.as_ref().map(|t| t.may_have_run),
+            code: outcome.error.as_ref().map(|t| t.code.as_str()),
+            message: outcome.error.as_ref().map(|t| t.message.clone()).unwrap_or_default(),
+            may_have_run: outcome.error.as_ref().map(|t| t.may_have_run),
             content: outcome.content.map(|c| c.get().to_owned()),
             row,
         }

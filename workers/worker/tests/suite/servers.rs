@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{Era, MockFault};
+use toolfleet_testkit::{MockFault, ProtocolRevision};
 
 use crate::credentials::store;
 use crate::rig::{Rig, SENDER, limits, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_are_stored_byte_for_byte_in_both_generations() {
-    for era in [Era::Modern, Era::Legacy] {
+    for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let rig = Rig::with(era).await;
         let raw = r#"{"content":[{"type":"text","text":"é\u00e9"},{"type":"hologram","x":1.0}],"structuredContent":{"b":2,"a":1e2}}"#;
         rig.mcp.tool("safe", move |_| toolfleet_testkit::ToolAnswer::Raw(raw.to_owned()));
@@ -55,10 +55,10 @@ async fn a_hint_of_a_trusted_server_makes_a_listed_tool_safe_to_repeat() {
     // The same server, not trusted: its word is not enough.
     let mut catalog = rig.catalog();
     catalog["servers"][0]["trusted"] = json!(false);
-    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
     rig.mcp.next(MockFault::CloseBeforeAnswer);
     rig.send(body("c2")).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::OutcomeUnknown);
     assert_eq!(rig.mcp.executions_of("c2"), 1);
 }
@@ -68,9 +68,9 @@ async fn credentials_come_from_secrets_and_a_missing_one_is_said_without_its_val
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer secret://missing/token"});
-    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("credential_unavailable")));
     assert!(seen.message.contains("missing/token"), "{}", seen.message);
@@ -83,10 +83,10 @@ async fn a_credential_that_a_server_echoes_reaches_neither_row_nor_record() {
     let mut catalog = rig.catalog();
     store(&rig, "crm", "sk-live-12345").await;
     catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer secret://crm"});
-    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
     rig.mcp.next(MockFault::rpc(-32000, "invalid api key: sk-live-12345"));
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("c1").await;
     assert!(
         seen.message.contains("invalid api key") && !seen.message.contains("sk-live"),
@@ -112,7 +112,7 @@ async fn a_servers_list_is_asked_for_as_often_as_it_says_and_for_each_tenant_unl
         rig.mcp.lists_are_fresh(ttl_ms, scope);
         let mut catalog = rig.catalog();
         catalog["tenants"]["senders"][SENDER] = json!(["acme", "beta"]);
-        let fleet = rig.fleet_of(catalog, limits(), None).await;
+        let context = rig.fleet_of(catalog, limits(), None).await;
         for (round, (wait_s, asked)) in [0, 30, 600].into_iter().zip(asked).enumerate() {
             tokio::time::pause();
             tokio::time::advance(Duration::from_secs(wait_s)).await;
@@ -123,7 +123,7 @@ async fn a_servers_list_is_asked_for_as_often_as_it_says_and_for_each_tenant_unl
                     json!({"v": 1, "call_id": id, "tenant": tenant, "server": "mock", "name": "hinted"});
                 body["arguments"] = json!({"call": id});
                 rig.send(body.to_string()).await;
-                rig.deliver(&fleet).await;
+                rig.deliver(&context).await;
                 assert_eq!(rig.mcp.executions_of(&id), 1, "{scope}, round {round}");
             }
             let lists = rig.mcp.requests_of("tools/list");

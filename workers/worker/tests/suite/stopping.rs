@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_worker::fleet::{Step, Watch};
+use toolfleet_worker::context::{Step, Watch};
 use toolfleet_worker::{intake, path};
 
 use crate::rig::{Rig, request};
@@ -42,10 +42,10 @@ async fn a_call_that_has_not_claimed_goes_back_at_once_when_the_worker_stops() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
     let gate = Gate::at(Step::Prepared);
-    let fleet = rig.fleet_direct(Some(gate.clone())).await;
-    let worker = tokio::spawn(intake::run(fleet.clone()));
+    let context = rig.fleet_direct(Some(gate.clone())).await;
+    let worker = tokio::spawn(intake::run(context.clone()));
     gate.arrived.notified().await;
-    fleet.shutdown.begin(Duration::from_secs(60));
+    context.shutdown.begin(Duration::from_secs(60));
     gate.open.notify_one();
     worker.await.unwrap();
     let depth = rig.queue().depth().await.unwrap();
@@ -59,11 +59,11 @@ async fn a_call_that_has_not_claimed_goes_back_at_once_when_the_worker_stops() {
 async fn what_runs_is_finished_before_the_worker_leaves() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    let fleet = rig.fleet_direct(None).await;
+    let context = rig.fleet_direct(None).await;
     let hold = rig.mcp.hold();
-    let worker = tokio::spawn(intake::run(fleet.clone()));
+    let worker = tokio::spawn(intake::run(context.clone()));
     rig.mcp.arrived("tools/call", 1).await;
-    fleet.shutdown.begin(Duration::from_secs(60));
+    context.shutdown.begin(Duration::from_secs(60));
     drop(hold);
     worker.await.unwrap();
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
@@ -77,11 +77,11 @@ async fn what_outlasts_the_drain_is_given_back_if_safe_and_told_if_not() {
     {
         let rig = Rig::new().await;
         rig.send(request("c1", tool).to_string()).await;
-        let fleet = rig.fleet_direct(None).await;
+        let context = rig.fleet_direct(None).await;
         let hold = rig.mcp.hold();
-        let worker = tokio::spawn(intake::run(fleet.clone()));
+        let worker = tokio::spawn(intake::run(context.clone()));
         rig.mcp.arrived("tools/call", 1).await;
-        fleet.shutdown.begin(Duration::ZERO);
+        context.shutdown.begin(Duration::ZERO);
         worker.await.unwrap();
         // The server saw its caller hang up and never ran the tool; the worker cannot know that.
         rig.mcp.hung_up(1).await;
@@ -116,12 +116,12 @@ impl Watch for Defect {
 async fn a_panic_in_one_call_harms_no_other_and_its_message_comes_again() {
     let rig = Rig::new().await;
     let defect = Arc::new(Defect(std::sync::atomic::AtomicBool::new(false), Notify::new()));
-    let fleet = rig.fleet(Some(defect.clone())).await;
+    let context = rig.context(Some(defect.clone())).await;
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.send(request("c2", "unsafe").to_string()).await;
-    let worker = tokio::spawn(intake::run(fleet.clone()));
+    let worker = tokio::spawn(intake::run(context.clone()));
     defect.1.notified().await;
-    fleet.shutdown.begin(Duration::from_secs(5));
+    context.shutdown.begin(Duration::from_secs(5));
     worker.await.unwrap();
     rig.settle().await;
     for id in ["c1", "c2"] {
@@ -161,9 +161,9 @@ async fn a_call_past_its_deadline_holds_no_slot_whatever_its_server_does() {
     let mut body = request("c1", "unsafe");
     body["timeout_ms"] = serde_json::json!(300);
     rig.send(body.to_string()).await;
-    let fleet = rig.fleet(None).await;
-    let delivery = rig.receive(&fleet).await.unwrap();
-    path::run(fleet, delivery, ()).await;
+    let context = rig.context(None).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    path::run(context, delivery, ()).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(
         (seen.kind, seen.code),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use toolfleet_core::call::State;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::MockFault;
-use toolfleet_worker::fleet::Step;
+use toolfleet_worker::context::Step;
 use toolfleet_worker::path;
 
 use crate::crashes::assert_settled;
@@ -190,14 +190,14 @@ async fn what_changes_after_the_answers_were_taken_does_not_end_the_call() {
     let rig =
         asked(&[asks("who"), json!({ "status": "working", "pollIntervalMs": 5_000 }), completed()]).await;
     rig.send(answering("who").to_string()).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.row("c2").await.unwrap().state, State::WaitingTask);
     let mut catalog = rig.catalog();
     catalog["tools"][1]["description"] = json!("Reworded.");
     catalog["tools"][1]["input_schema"] = json!({ "type": "object", "title": "Reworded" });
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
-    rig.settle_with(&fleet).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
+    rig.settle_with(&context).await;
     let seen = rig.outcome("c2").await;
     assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
     ran_once(&rig, "reworded");
@@ -243,16 +243,16 @@ async fn a_call_that_ends_before_or_after_its_answer_was_taken_cancels_the_task(
     for method in ["tasks/update", "tasks/get"] {
         let rig = asked(&[asks("who"), completed()]).await;
         rig.send(answering("who").to_string()).await;
-        let fleet = rig.fleet_of(rig.catalog(), limits(), None).await;
+        let context = rig.fleet_of(rig.catalog(), limits(), None).await;
         if method == "tasks/get" {
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
             assert_eq!(rig.row("c2").await.unwrap().state, State::WaitingTask);
             rig.clock.advance_ms(5_000);
         }
         let asked_before = rig.mcp.requests_of(method).len();
         let held = rig.mcp.hold_for(method);
-        let delivery = rig.receive(&fleet).await.unwrap();
-        let running = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+        let delivery = rig.receive(&context).await.unwrap();
+        let running = tokio::spawn(path::run(context.clone(), delivery, ()));
         rig.mcp.arrived(method, asked_before + 1).await;
         cancel(&rig, "c2").await;
         drop(held);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use toolfleet_core::call::State;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{Cut, MockFault, Rule};
-use toolfleet_worker::fleet::{Fleet, Step};
+use toolfleet_worker::context::{Step, WorkerContext};
 use toolfleet_worker::path;
 
 use crate::crashes::assert_settled;
@@ -37,27 +37,27 @@ async fn rig(tool: &str, told: &[Value]) -> Rig {
 }
 
 /// Delivers the message that is due in `after_ms`.
-async fn deliver_in(rig: &Rig, fleet: &Arc<Fleet>, after_ms: u64) {
+async fn deliver_in(rig: &Rig, context: &Arc<WorkerContext>, after_ms: u64) {
     rig.clock.advance_ms(after_ms);
-    rig.deliver(fleet).await;
+    rig.deliver(context).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_is_waited_for_in_the_queue_and_ends_as_a_direct_answer_would() {
     let telling = json!({ "status": "working", "pollIntervalMs": 5_000, "statusMessage": "half of it" });
     let rig = rig("unsafe", &[telling, completed()]).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     let row = rig.row("c1").await.unwrap();
     assert_eq!((row.state, row.task.as_deref(), row.fence), (State::WaitingTask, Some("t1"), 1));
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight, depth.delayed), (0, 0, 1));
     rig.clock.advance_ms(4_000);
-    assert!(rig.receive(&fleet).await.is_none(), "the server wants five seconds");
-    deliver_in(&rig, &fleet, 1_000).await;
+    assert!(rig.receive(&context).await.is_none(), "the server wants five seconds");
+    deliver_in(&rig, &context, 1_000).await;
     let row = rig.row("c1").await.unwrap();
     assert_eq!((row.state, row.notes.unwrap().log[0].text.as_str()), (State::WaitingTask, "half of it"));
-    deliver_in(&rig, &fleet, 5_000).await;
+    deliver_in(&rig, &context, 5_000).await;
     assert_eq!(assert_settled(&rig, "c1", "a task").await, OutcomeKind::Succeeded);
     let seen = rig.outcome("c1").await;
     assert_eq!(seen.content.as_deref(), Some(r#"{"content":[{"text":"done","type":"text"}]}"#));
@@ -112,16 +112,16 @@ async fn a_crash_after_any_step_of_a_question_loses_nothing_and_sends_nothing_tw
         .map(of(vec![working(), completed()]))
         .chain(at_the_end.into_iter().map(of(vec![completed()])));
     for (step, told) in cases {
-        let context = format!("crash after {step:?} of a question that is told {}", told[0]);
+        let case = format!("crash after {step:?} of a question that is told {}", told[0]);
         let rig = rig("unsafe", &told).await;
-        let fleet = rig.fleet(None).await;
-        rig.deliver(&fleet).await;
+        let context = rig.context(None).await;
+        rig.deliver(&context).await;
         rig.clock.advance_ms(5_000);
         rig.crash_after(step).await;
         rig.settle().await;
-        assert_eq!(assert_settled(&rig, "c1", &context).await, OutcomeKind::Succeeded, "{context}");
-        assert_eq!(rig.mcp.executions_of("c1"), 1, "{context}");
-        assert_eq!(rig.outcome("c1").await.row.attempts, 1, "{context}: questions are no attempts");
+        assert_eq!(assert_settled(&rig, "c1", &case).await, OutcomeKind::Succeeded, "{case}");
+        assert_eq!(rig.mcp.executions_of("c1"), 1, "{case}");
+        assert_eq!(rig.outcome("c1").await.row.attempts, 1, "{case}: questions are no attempts");
     }
 }
 
@@ -168,11 +168,11 @@ async fn duplicates_of_a_parked_message_do_not_ask_more_often_than_the_server_wa
     rig.mcp.tool("unsafe", |_| handle(20_000));
     rig.mcp.task("t1", &[json!({ "status": "working", "pollIntervalMs": 20_000 })]);
     rig.crash_after(Step::Reposted).await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     for _ in 0..200 {
         rig.clock.advance_ms(1_000);
-        while let Some(delivery) = rig.receive(&fleet).await {
-            path::run(fleet.clone(), delivery, ()).await;
+        while let Some(delivery) = rig.receive(&context).await {
+            path::run(context.clone(), delivery, ()).await;
         }
     }
     let asked = rig.mcp.requests_of("tasks/get").len();
@@ -183,13 +183,13 @@ async fn duplicates_of_a_parked_message_do_not_ask_more_often_than_the_server_wa
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_task_never_climbs_towards_the_dead_letter_queue() {
     let rig = rig("unsafe", &[working()]).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     for _ in 0..40 {
         rig.clock.advance_ms(5_000);
-        let delivery = rig.receive(&fleet).await.expect("the message that asks");
+        let delivery = rig.receive(&context).await.expect("the message that asks");
         assert_eq!(delivery.receive_count, 1);
-        path::run(fleet.clone(), delivery, ()).await;
+        path::run(context.clone(), delivery, ()).await;
     }
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight, depth.delayed), (0, 0, 1));
@@ -222,8 +222,8 @@ async fn a_task_that_its_server_forgot_is_unknown_or_sent_again_where_that_is_sa
         ("safe", OutcomeKind::Succeeded, None, 2),
     ] {
         let rig = rig(tool, &[working()]).await;
-        let fleet = rig.fleet(None).await;
-        rig.deliver(&fleet).await;
+        let context = rig.context(None).await;
+        rig.deliver(&context).await;
         rig.mcp.forget_tasks();
         rig.mcp.tool(tool, |_| json!({ "content": [] }));
         rig.settle().await;
@@ -258,10 +258,10 @@ async fn with_deadline(timeout_ms: u64) -> Rig {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_the_deadline_the_task_is_cancelled_and_the_call_has_timed_out() {
     let rig = with_deadline(12_000).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     // However long the server wants to be left alone.
-    deliver_in(&rig, &fleet, 12_000).await;
+    deliver_in(&rig, &context, 12_000).await;
     assert_eq!(assert_settled(&rig, "c1", "deadline").await, OutcomeKind::TimedOut);
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.code, seen.may_have_run), (Some("deadline_exceeded"), Some(MayHaveRun::Unknown)));
@@ -275,8 +275,8 @@ async fn at_the_deadline_the_task_is_cancelled_and_the_call_has_timed_out() {
 async fn a_worker_that_dies_between_the_end_and_the_cancelling_of_a_task_leaves_both_done() {
     for step in [Step::ResultStored, Step::Recorded, Step::Notified] {
         let rig = with_deadline(12_000).await;
-        let fleet = rig.fleet(None).await;
-        rig.deliver(&fleet).await;
+        let context = rig.context(None).await;
+        rig.deliver(&context).await;
         rig.clock.advance_ms(12_000);
         rig.crash_after(step).await;
         rig.settle().await;
@@ -288,20 +288,20 @@ async fn a_worker_that_dies_between_the_end_and_the_cancelling_of_a_task_leaves_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_cannot_hear_of_the_end_holds_nothing_up() {
     let rig = with_deadline(12_000).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     rig.mcp.stop().await;
-    deliver_in(&rig, &fleet, 12_000).await;
+    deliver_in(&rig, &context, 12_000).await;
     assert_eq!(assert_settled(&rig, "c1", "no server").await, OutcomeKind::TimedOut);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_call_cancels_its_task_between_two_questions() {
     let rig = rig("unsafe", &[working()]).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     cancel(&rig, "c1").await;
-    deliver_in(&rig, &fleet, 5_000).await;
+    deliver_in(&rig, &context, 5_000).await;
     assert_eq!(assert_settled(&rig, "c1", "cancelled").await, OutcomeKind::Cancelled);
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.code, seen.may_have_run), (Some("cancelled_by_caller"), Some(MayHaveRun::Unknown)));
@@ -313,14 +313,14 @@ async fn a_cancelled_call_cancels_its_task_between_two_questions() {
 async fn a_cancellation_during_the_call_or_a_question_cancels_the_task_too() {
     for method in ["tools/call", "tasks/get"] {
         let rig = rig("unsafe", &[working()]).await;
-        let fleet = rig.fleet(None).await;
+        let context = rig.context(None).await;
         if method == "tasks/get" {
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
             rig.clock.advance_ms(5_000);
         }
         let held = rig.mcp.hold_for(method);
-        let delivery = rig.receive(&fleet).await.unwrap();
-        let running = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+        let delivery = rig.receive(&context).await.unwrap();
+        let running = tokio::spawn(path::run(context.clone(), delivery, ()));
         rig.mcp.arrived(method, 1).await;
         cancel(&rig, "c1").await;
         drop(held);
@@ -334,12 +334,12 @@ async fn a_cancellation_during_the_call_or_a_question_cancels_the_task_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_is_refused_while_its_task_runs_cancels_the_task() {
     let rig = rig("unsafe", &[working()]).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     let mut catalog = rig.catalog();
     catalog["tools"][1]["paused"] = json!(true);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
-    deliver_in(&rig, &fleet, 5_000).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
+    deliver_in(&rig, &context, 5_000).await;
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::OutcomeUnknown, Some("paused")));
     assert_eq!(rig.mcp.requests_of("tasks/cancel").len(), 1);
@@ -348,14 +348,14 @@ async fn a_call_that_is_refused_while_its_task_runs_cancels_the_task() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_that_outlasts_the_drain_goes_back_to_the_next_worker() {
     let rig = rig("unsafe", &[completed()]).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     rig.clock.advance_ms(5_000);
     let held = rig.mcp.hold_for("tasks/get");
-    let delivery = rig.receive(&fleet).await.unwrap();
-    let asking = tokio::spawn(path::run(fleet.clone(), delivery, ()));
+    let delivery = rig.receive(&context).await.unwrap();
+    let asking = tokio::spawn(path::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tasks/get", 1).await;
-    fleet.shutdown.begin(Duration::ZERO);
+    context.shutdown.begin(Duration::ZERO);
     asking.await.unwrap();
     assert_eq!(rig.row("c1").await.unwrap().state, State::WaitingTask);
     drop(held);

@@ -167,17 +167,17 @@ async fn a_worker_says_whether_it_lives_and_is_ready_and_shows_its_metrics() {
     let mut rig = Rig::new().await;
     rig.meters = Meters::new(&provider.meter("test"));
     let gone = Arc::new(CountAcknowledged::default());
-    let fleet = rig.fleet_direct(Some(gone.clone())).await;
+    let context = rig.fleet_direct(Some(gone.clone())).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(health::serve(listener, fleet.clone(), Some(registry)));
+    tokio::spawn(health::serve(listener, context.clone(), Some(registry)));
     assert_eq!(get(address, "/health/ready").await.0, 503, "it has received nothing yet");
     assert!(health::ask(address).await.unwrap_err().contains("has not answered"));
 
     rig.mcp.next_for("tools/call", MockFault::status(503));
     rig.send(request("c1", "safe").to_string()).await;
     rig.send(request("c2", "no-such-tool").to_string()).await;
-    let worker = tokio::spawn(intake::run(fleet.clone()));
+    let worker = tokio::spawn(intake::run(context.clone()));
     gone.reached(2).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     assert_eq!(get(address, "/health/live").await, (200, "ok\n".into()));
@@ -200,7 +200,7 @@ async fn a_worker_says_whether_it_lives_and_is_ready_and_shows_its_metrics() {
     for private in ["c1", "acme"] {
         assert!(!metrics.contains(&format!("\"{private}\"")), "{private} is no label");
     }
-    fleet.shutdown.begin(Duration::from_secs(5));
+    context.shutdown.begin(Duration::from_secs(5));
     assert_eq!(get(address, "/health/ready").await, (503, "the worker drains\n".into()));
     worker.await.unwrap();
 }

@@ -2,22 +2,22 @@
 
 use serde_json::json;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_mcp::{Proxies, Reach};
-use toolfleet_testkit::{Authority, Era, ForwardProxy, H2Fault, H2Mcp, MockMcp, TlsSide};
+use toolfleet_mcp::{EgressPolicy, Proxies};
+use toolfleet_testkit::{Authority, ForwardProxy, H2Fault, H2Mcp, MockMcp, ProtocolRevision, TlsSide};
 
 use crate::rig::{Rig, Seen, limits, request};
 
 async fn call_at(rig: &Rig, url: &str, id: &str) -> Seen {
     let mut catalog = rig.catalog();
     catalog["servers"][0]["url"] = json!(url);
-    let fleet = rig.fleet_of(catalog, limits(), None).await;
+    let context = rig.fleet_of(catalog, limits(), None).await;
     rig.send(request(id, "unsafe").to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     rig.outcome(id).await
 }
 
 async fn served(authority: &Authority, name: &str) -> MockMcp {
-    let server = MockMcp::start_tls(Era::Modern, &TlsSide::new(&authority.issue(name))).await;
+    let server = MockMcp::start_tls(ProtocolRevision::Modern, &TlsSide::new(&authority.issue(name))).await;
     server.tool("unsafe", |_| json!({"content": []}));
     server
 }
@@ -34,7 +34,7 @@ async fn a_server_is_called_under_an_extra_root_and_otherwise_never_reached() {
     assert!(seen.message.contains("TLS: invalid peer certificate"), "{}", seen.message);
     assert!(server.requests().is_empty());
 
-    rig.outbound.extra_roots = Some(authority.pem().into_bytes());
+    rig.egress_config.extra_roots = Some(authority.pem().into_bytes());
     let seen = call_at(&rig, &server.url(), "c2").await;
     assert_eq!((seen.kind, server.executions_of("c2")), (OutcomeKind::Succeeded, 1), "{}", seen.message);
 
@@ -51,9 +51,9 @@ async fn a_proxy_is_tunnelled_through_and_only_the_server_is_believed() {
     let server = served(&authority, "mcp.example").await;
     let route = format!("127.0.0.1:{}", server.port());
     let proxy = ForwardProxy::start(&[("mcp.example:443", &route), ("else.example:443", &route)]).await;
-    rig.outbound.reach = Reach::public();
-    rig.outbound.extra_roots = Some(authority.pem().into_bytes());
-    rig.outbound.proxies = Proxies { https: Some(proxy.url("").parse().unwrap()), ..Proxies::default() };
+    rig.egress_config.reach = EgressPolicy::public();
+    rig.egress_config.extra_roots = Some(authority.pem().into_bytes());
+    rig.egress_config.proxies = Proxies { https: Some(proxy.url("").parse().unwrap()), ..Proxies::default() };
     let seen = call_at(&rig, "https://mcp.example/mcp", "c1").await;
     assert_eq!((seen.kind, server.executions_of("c1")), (OutcomeKind::Succeeded, 1), "{}", seen.message);
     assert!(proxy.asked().iter().all(|(what, _)| what == "CONNECT mcp.example:443"), "{:?}", proxy.asked());
@@ -68,7 +68,7 @@ async fn a_proxy_is_tunnelled_through_and_only_the_server_is_believed() {
 async fn a_refused_stream_is_tried_again_and_a_broken_answer_is_not() {
     let mut rig = Rig::new().await;
     let authority = Authority::new("ours");
-    rig.outbound.extra_roots = Some(authority.pem().into_bytes());
+    rig.egress_config.extra_roots = Some(authority.pem().into_bytes());
     let server = H2Mcp::start(&TlsSide::new(&authority.issue("localhost"))).await;
     for (id, fault, kind, attempts) in [
         ("c1", H2Fault::RefuseStream, OutcomeKind::Succeeded, 1),

@@ -7,10 +7,10 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{Era, MockFault, MockMcp, Recorded};
+use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, Recorded};
 use toolfleet_worker::catalog::Watcher;
 use toolfleet_worker::config::Limits;
-use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::path;
 
 use crate::credentials::{store, with_auth};
@@ -30,7 +30,7 @@ impl World {
     async fn new() -> Self {
         let rig = Rig::new().await;
         store(&rig, "client", "client-secret-1").await;
-        Self { rig, issuer: MockMcp::start(Era::Modern).await }
+        Self { rig, issuer: MockMcp::start(ProtocolRevision::Modern).await }
     }
 
     fn token_url(&self) -> String {
@@ -45,7 +45,7 @@ impl World {
         catalog
     }
 
-    async fn fleet(&self) -> Arc<Fleet> {
+    async fn context(&self) -> Arc<WorkerContext> {
         self.rig.fleet_of(self.catalog(), limits(), None).await
     }
 
@@ -62,13 +62,13 @@ impl World {
         );
     }
 
-    async fn call(&self, fleet: &Arc<Fleet>, id: &str) {
+    async fn call(&self, context: &Arc<WorkerContext>, id: &str) {
         self.rig.send(request(id, "unsafe").to_string()).await;
-        self.rig.deliver(fleet).await;
+        self.rig.deliver(context).await;
     }
 
-    async fn succeeds(&self, fleet: &Arc<Fleet>, id: &str) {
-        self.call(fleet, id).await;
+    async fn succeeds(&self, context: &Arc<WorkerContext>, id: &str) {
+        self.call(context, id).await;
         let seen = self.rig.outcome(id).await;
         assert_eq!(seen.kind, OutcomeKind::Succeeded, "{id}: {}", seen.message);
     }
@@ -103,14 +103,14 @@ async fn pass(seconds: u64) {
 #[tokio::test]
 async fn each_tenant_has_a_token_of_its_own_and_keeps_it() {
     let world = World::new().await;
-    let fleet = world.fleet().await;
+    let context = world.context().await;
     world.grants(1);
     world.grants(2);
     for (id, tenant) in [("a1", "acme"), ("b1", "beta"), ("a2", "acme"), ("b2", "beta")] {
         let mut body = request(id, "unsafe");
         body["tenant"] = json!(tenant);
         world.rig.send(body.to_string()).await;
-        world.rig.deliver(&fleet).await;
+        world.rig.deliver(&context).await;
     }
     let (one, two) = ("Bearer access-token-1", "Bearer access-token-2");
     assert_eq!(
@@ -127,14 +127,14 @@ async fn each_tenant_has_a_token_of_its_own_and_keeps_it() {
 async fn fifty_calls_at_once_obtain_one_token() {
     let world = World::new().await;
     let many = Limits { slots: 50, ..limits() };
-    let fleet = world.rig.fleet_of(world.catalog(), many, None).await;
+    let context = world.rig.fleet_of(world.catalog(), many, None).await;
     let mut deliveries = Vec::new();
     for n in 0..50 {
         world.rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
-        deliveries.push(world.rig.receive(&fleet).await.unwrap());
+        deliveries.push(world.rig.receive(&context).await.unwrap());
     }
     world.grants(1);
-    join_all(deliveries.into_iter().map(|delivery| path::run(fleet.clone(), delivery, ()))).await;
+    join_all(deliveries.into_iter().map(|delivery| path::run(context.clone(), delivery, ()))).await;
     for n in 0..50 {
         assert_eq!(world.rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
     }
@@ -144,17 +144,17 @@ async fn fifty_calls_at_once_obtain_one_token() {
 #[tokio::test]
 async fn a_token_that_has_ended_is_obtained_anew_with_the_secret_as_it_is_now() {
     let world = World::new().await;
-    let fleet = world.fleet().await;
+    let context = world.context().await;
     world.grants(1);
-    world.succeeds(&fleet, "c1").await;
+    world.succeeds(&context, "c1").await;
     store(&world.rig, "client", "client-secret-2").await;
     // While the token holds, nobody is asked.
     pass(30).await;
-    world.succeeds(&fleet, "c2").await;
+    world.succeeds(&context, "c2").await;
     assert_eq!(world.asked().len(), 1);
     pass(3600).await;
     world.grants(2);
-    world.succeeds(&fleet, "c3").await;
+    world.succeeds(&context, "c3").await;
     assert_eq!(world.asked_with("client_secret"), ["client-secret-1", "client-secret-2"]);
     assert_eq!(world.bearers().last().map(String::as_str), Some("Bearer access-token-2"));
 }
@@ -162,25 +162,25 @@ async fn a_token_that_has_ended_is_obtained_anew_with_the_secret_as_it_is_now() 
 #[tokio::test]
 async fn a_client_secret_that_is_rotated_is_read_anew_when_it_is_not_accepted() {
     let world = World::new().await;
-    let fleet = world.fleet().await;
+    let context = world.context().await;
     world.says(200, json!({"access_token": "access-token-1", "expires_in": 10}));
-    world.succeeds(&fleet, "c1").await;
+    world.succeeds(&context, "c1").await;
     store(&world.rig, "client", "client-secret-2").await;
     pass(15).await;
     world.says(401, json!({"error": "invalid_client", "error_description": "not client-secret-1"}));
     world.grants(2);
-    world.succeeds(&fleet, "c2").await;
+    world.succeeds(&context, "c2").await;
     assert_eq!(world.asked_with("client_secret"), ["client-secret-1", "client-secret-1", "client-secret-2"]);
 }
 
 #[tokio::test]
 async fn a_client_that_is_not_accepted_at_all_ends_the_call_and_the_secret_is_in_no_text() {
     let world = World::new().await;
-    let fleet = world.fleet().await;
+    let context = world.context().await;
     for _ in 0..2 {
         world.says(401, json!({"error": "invalid_client", "error_description": "not client-secret-1"}));
     }
-    world.call(&fleet, "c1").await;
+    world.call(&context, "c1").await;
     let seen = world.rig.outcome("c1").await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("credential_unavailable")));
     assert!(seen.message.contains("invalid_client not [redacted]"), "{}", seen.message);
@@ -190,14 +190,14 @@ async fn a_client_that_is_not_accepted_at_all_ends_the_call_and_the_secret_is_in
 #[tokio::test]
 async fn a_call_waits_while_the_authorization_server_is_away_and_then_succeeds() {
     let world = World::new().await;
-    let fleet = world.fleet().await;
+    let context = world.context().await;
     world.says(503, json!({}));
-    world.call(&fleet, "c1").await;
+    world.call(&context, "c1").await;
     assert!(world.rig.row("c1").await.is_none_or(|row| row.finished.is_none()));
     assert!(world.rig.mcp.requests().is_empty());
     pass(2).await;
     world.grants(1);
-    world.rig.settle_with(&fleet).await;
+    world.rig.settle_with(&context).await;
     let seen = world.rig.outcome("c1").await;
     assert_eq!((seen.kind, world.rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1));
     assert_eq!(world.asked().len(), 2);
@@ -206,16 +206,16 @@ async fn a_call_waits_while_the_authorization_server_is_away_and_then_succeeds()
 #[tokio::test]
 async fn a_401_replaces_the_token_once_and_a_403_that_names_a_scope_widens_it_once() {
     let world = World::new().await;
-    let fleet = world.fleet().await;
+    let context = world.context().await;
     (1..=3).for_each(|n| world.grants(n));
     world.rig.mcp.next(MockFault::status(401));
-    world.succeeds(&fleet, "c1").await;
+    world.succeeds(&context, "c1").await;
     let challenge = r#"Bearer error="insufficient_scope", scope="write""#;
     world.rig.mcp.next(MockFault::status_with(403, "www-authenticate", challenge));
-    world.succeeds(&fleet, "c2").await;
+    world.succeeds(&context, "c2").await;
     assert_eq!(world.asked_with("scope"), ["read", "read", "read write"]);
     world.rig.mcp.next(MockFault::status_with(403, "www-authenticate", challenge));
-    world.call(&fleet, "c3").await;
+    world.call(&context, "c3").await;
     let seen = world.rig.outcome("c3").await;
     assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("forbidden")));
     assert_eq!(world.asked().len(), 3);
@@ -227,7 +227,7 @@ async fn a_401_replaces_the_token_once_and_a_403_that_names_a_scope_widens_it_on
 #[tokio::test]
 async fn an_agent_of_the_idps_secret_is_called_with_a_token_from_cognito() {
     let mut world = World::new().await;
-    world.rig.outbound.cognito_endpoint = Some(world.issuer.url().parse().unwrap());
+    world.rig.egress_config.cognito_endpoint = Some(world.issuer.url().parse().unwrap());
     let mut agents: Value = serde_json::from_str(IDP).unwrap();
     agents[0]["mcp_url"] = json!(world.rig.mcp.url());
     store(&world.rig, "agents", &agents.to_string()).await;
@@ -235,8 +235,8 @@ async fn an_agent_of_the_idps_secret_is_called_with_a_token_from_cognito() {
     catalog["idp"] = json!("secret://agents");
     let folder = Folder::new("idp");
     let path = folder.write("catalog.json", catalog);
-    let fleet = world.rig.fleet(None).await;
-    let mut watcher = Watcher::new(fleet.clone(), path.into());
+    let context = world.rig.context(None).await;
+    let mut watcher = Watcher::new(context.clone(), path.into());
     watcher.look(false).await;
     let login = |n: u32, life: u32| {
         json!({"AuthenticationResult": {"AccessToken": format!("access-token-{n}"), "ExpiresIn": life,
@@ -250,7 +250,7 @@ async fn an_agent_of_the_idps_secret_is_called_with_a_token_from_cognito() {
     world.says(200, login(2, 3600));
     for id in ["c1", "c2"] {
         world.rig.send(call(id).to_string()).await;
-        world.rig.deliver(&fleet).await;
+        world.rig.deliver(&context).await;
         assert_eq!(world.rig.outcome(id).await.kind, OutcomeKind::Succeeded);
         pass(10).await;
     }
@@ -270,7 +270,7 @@ async fn an_agent_of_the_idps_secret_is_called_with_a_token_from_cognito() {
     watcher.look(true).await;
     world.says(200, login(3, 3600));
     world.rig.send(call("c3").to_string()).await;
-    world.rig.deliver(&fleet).await;
+    world.rig.deliver(&context).await;
     assert_eq!(world.asked()[2].body["AuthParameters"]["PASSWORD"], "example-password-9");
     assert_eq!(world.bearers()[2], "Bearer access-token-3");
     let told =
@@ -290,12 +290,12 @@ async fn a_tool_of_pikas_definitions_is_called_with_an_oauth_token() {
     world.rig.mcp.tool("get_customer_info", |_| json!({"content": []}));
     let mut catalog = world.rig.catalog();
     catalog["pika"] = definitions;
-    let fleet = world.rig.fleet_of(catalog, limits(), None).await;
+    let context = world.rig.fleet_of(catalog, limits(), None).await;
     world.grants(1);
     let call = json!({"v": 1, "call_id": "c1", "tenant": "acme", "tool": "crm-mcp-tool", "function": "get_customer_info",
         "arguments": {}, "user": {"id": "u", "type": "internal-user", "roles": ["customer-support"]}});
     world.rig.send(call.to_string()).await;
-    world.rig.deliver(&fleet).await;
+    world.rig.deliver(&context).await;
     let seen = world.rig.outcome("c1").await;
     assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
     let asked = &world.asked()[0];

@@ -24,10 +24,10 @@ async fn an_unregistered_tool_of_a_missing_command_ends_at_once() {
         json!({"id": "nowhere", "command": "/no/such/program", "discover": true}),
         json!({"id": "elsewhere", "command": "sh", "cwd": "/no/such/folder", "discover": true}),
     ];
-    let fleet = rig.fleet_of(with_servers(&rig, &servers), limits(), None).await;
+    let context = rig.fleet_of(with_servers(&rig, &servers), limits(), None).await;
     for (server, words) in [("nowhere", "No such file"), ("elsewhere", "`/no/such/folder`")] {
         rig.send(call(server, server)).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         let seen = rig.outcome(server).await;
         assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("server_unreachable")), "{server}");
         assert_eq!(seen.may_have_run, Some(MayHaveRun::No));
@@ -42,14 +42,14 @@ async fn an_unregistered_tool_waits_for_a_silent_server_as_long_as_a_registered_
         json!({"id": "away", "url": "http://127.0.0.1:9/mcp", "discover": true}),
         json!({"id": "ends", "command": "false", "discover": true}),
     ];
-    let fleet = rig.fleet_of(with_servers(&rig, &servers), limits(), None).await;
+    let context = rig.fleet_of(with_servers(&rig, &servers), limits(), None).await;
     for (server, words) in [("away", "Connection refused"), ("ends", "exit code 1")] {
         let begun = rig.clock.now_ms();
         rig.send(call(server, server)).await;
         let mut held = None;
         while rig.row(server).await.is_none_or(|row| row.finished.is_none()) {
-            match rig.receive(&fleet).await {
-                Some(delivery) => toolfleet_worker::path::run(fleet.clone(), delivery, ()).await,
+            match rig.receive(&context).await {
+                Some(delivery) => toolfleet_worker::path::run(context.clone(), delivery, ()).await,
                 None => rig.clock.advance_ms(1_000),
             }
             held = rig.row(server).await.and_then(|row| row.held().cloned()).or(held);

@@ -8,7 +8,7 @@ use toolfleet_aws::Tables;
 use toolfleet_aws::queue::{Delivery, MAX_MESSAGE_BYTES, Outgoing, Queue};
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::outcome::{Code, OutcomeKind};
-use toolfleet_worker::fleet::{DeadLetters, Fleet, Step};
+use toolfleet_worker::context::{DeadLetters, Step, WorkerContext};
 use toolfleet_worker::path::{self, Reaped};
 
 use crate::rig::{Rig, SENDER, connect, request};
@@ -42,16 +42,16 @@ async fn answer(rig: &Rig, message_id: &str) -> Option<(OutcomeKind, Code, Strin
     let calls = rig.direct.calls(&Tables::with_prefix("toolfleet"));
     let row = calls.read(&CallKey::of_message(message_id)).await.unwrap()?;
     let outcome = row.finished.unwrap().outcome;
-    let why = outcome.trouble.unwrap();
+    let why = outcome.error.unwrap();
     Some((outcome.kind, why.code, why.message))
 }
 
 /// A worker with another dead-letter queue, or none.
-async fn fleet_with(rig: &Rig, dead_letter_url: Option<String>) -> Arc<Fleet> {
-    let mut fleet = Arc::into_inner(rig.fleet(None).await).unwrap();
+async fn fleet_with(rig: &Rig, dead_letter_url: Option<String>) -> Arc<WorkerContext> {
+    let mut context = Arc::into_inner(rig.context(None).await).unwrap();
     let queue = dead_letter_url.map(|url| rig.direct.queue(url));
-    fleet.dead_letters = queue.map(|queue| Arc::new(DeadLetters { queue, reap_after: rig.reap_after }));
-    Arc::new(fleet)
+    context.dead_letters = queue.map(|queue| Arc::new(DeadLetters { queue, reap_after: rig.reap_after }));
+    Arc::new(context)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +77,7 @@ async fn messages_of_other_senders_end_with_a_record_or_in_the_dead_letter_queue
         let says = message["says"].as_str().unwrap();
         let (kind, code, told) = if message["ends"] == "refused" {
             let seen = rig.outcome(id).await;
-            (seen.kind, seen.row.finished.unwrap().outcome.trouble.unwrap().code, seen.message)
+            (seen.kind, seen.row.finished.unwrap().outcome.error.unwrap().code, seen.message)
         } else {
             assert!(kept.iter().any(|kept| kept == body), "{from}: its body is gone");
             answer(&rig, message_id).await.unwrap_or_else(|| panic!("{from}: its sender finds nothing"))
@@ -122,14 +122,14 @@ async fn a_kept_message_says_who_sent_it_and_not_what_it_claims_of_that() {
     let queue = stranger.queue(rig.local.queue_url("toolfleet-calls"));
     let message_id = send(&queue, &wrong.to_string(), &forged).await;
     rig.work_off(1).await;
-    let fleet = rig.fleet(None).await;
+    let context = rig.context(None).await;
     let letter = dead(&rig).receive(1, 0, 1).await.unwrap().pop().unwrap();
     let told = |name: &str| letter.attributes.get(name).map(String::as_str);
     assert_eq!(told("toolfleet-first-sender"), Some("AKIASTRANGER"));
     assert_eq!(told("toolfleet-first-message"), Some(message_id.as_str()));
     assert_eq!((told("toolfleet-reason"), told("mine")), (Some("undecodable"), Some("kept")));
     // No reaper takes it for the fleet's own, and no record stands twice.
-    let reaped = path::reap(fleet.clone(), fleet.dead_letters.clone().unwrap(), letter.clone()).await;
+    let reaped = path::reap(context.clone(), context.dead_letters.clone().unwrap(), letter.clone()).await;
     assert!(matches!(reaped, Reaped::NotDue { .. }), "{reaped:?}");
     assert!(rig.row("c1").await.is_none(), "nothing stands under a tenant of others");
     assert_eq!(rig.audit(&Tenant::undecodable()).await.len(), 1);
@@ -151,15 +151,15 @@ async fn without_a_dead_letter_queue_an_unreadable_message_stays_in_its_queue() 
     let rig = Rig::new().await;
     let missing = rig.local.queue_url("no-such-queue");
     for dead_letter_url in [None, Some(missing)] {
-        let fleet = fleet_with(&rig, dead_letter_url).await;
+        let context = fleet_with(&rig, dead_letter_url).await;
         send(&rig.queue(), "not json", &[]).await;
         for wait_s in [30, 60, 120] {
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
             rig.clock.advance_ms(wait_s * 1_000 - 1);
-            assert!(rig.receive(&fleet).await.is_none(), "hidden for {wait_s} s");
+            assert!(rig.receive(&context).await.is_none(), "hidden for {wait_s} s");
             rig.clock.advance_ms(2);
         }
-        let delivery = rig.receive(&fleet).await.expect("it is still there");
+        let delivery = rig.receive(&context).await.expect("it is still there");
         assert_eq!((delivery.body.as_str(), delivery.receive_count), ("not json", 4));
         rig.queue().delete(&delivery.receipt).await.unwrap();
     }
@@ -192,8 +192,8 @@ async fn an_unreadable_message_of_a_fifo_queue_keeps_its_group_and_returns_as_an
         let create = create.header("content-type", "application/x-amz-json-1.0").body(body.to_string());
         assert!(create.send().await.unwrap().status().is_success());
     }
-    let fleet = fleet_with(&rig, Some(rig.local.queue_url("calls-dlq.fifo"))).await;
-    let letters = fleet.dead_letters.as_ref().unwrap().queue.clone();
+    let context = fleet_with(&rig, Some(rig.local.queue_url("calls-dlq.fifo"))).await;
+    let letters = context.dead_letters.as_ref().unwrap().queue.clone();
     for n in 0..2 {
         // As an operator moves it back: within the five minutes of deduplication, under an id of its own.
         let message = Outgoing {
@@ -203,7 +203,7 @@ async fn an_unreadable_message_of_a_fifo_queue_keeps_its_group_and_returns_as_an
             ..Outgoing::default()
         };
         rig.queue().send(message).await.unwrap();
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         let letter = letters.receive(1, 0, 600).await.unwrap().pop().expect("it is kept each time");
         assert_eq!((letter.body.as_str(), letter.group.as_deref()), ("not json", Some("g")));
         letters.delete(&letter.receipt).await.unwrap();

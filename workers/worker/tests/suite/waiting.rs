@@ -17,8 +17,8 @@ async fn a_pause_of_minutes_is_a_delayed_message_that_remembers_when_it_was_firs
     let rig = Rig::new().await;
     rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
     rig.send(request("c1", "unsafe").to_string()).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!(
         (depth.visible, depth.in_flight, depth.delayed),
@@ -27,7 +27,7 @@ async fn a_pause_of_minutes_is_a_delayed_message_that_remembers_when_it_was_firs
     );
     assert_eq!(rig.row("c1").await.unwrap().attempts, 0, "a pause is not an attempt");
     rig.clock.advance_ms(300_000);
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(seen.kind, OutcomeKind::Succeeded);
     assert_eq!(seen.row.enqueued_at.as_ms(), i64::try_from(START_MS).unwrap());
@@ -39,11 +39,11 @@ async fn a_pause_of_seconds_is_the_messages_invisibility() {
     let rig = Rig::new().await;
     rig.mcp.next(MockFault::status_with(429, "retry-after", "5"));
     rig.send(request("c1", "unsafe").to_string()).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.queue().depth().await.unwrap().in_flight, 1);
     rig.clock.advance_ms(5_000);
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
 }
 
@@ -54,10 +54,10 @@ async fn a_timeout_counts_from_the_first_message_however_often_the_call_is_parke
     let mut body = request("c1", "unsafe");
     body["timeout_ms"] = json!(310_000);
     rig.send(body.to_string()).await;
-    let fleet = rig.fleet(None).await;
-    rig.deliver(&fleet).await;
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
     rig.clock.advance_ms(311_000);
-    rig.deliver(&fleet).await;
+    rig.deliver(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Expired);
     assert_eq!(rig.mcp.executions_of("c1"), 0);
 }
@@ -85,15 +85,15 @@ async fn a_server_that_keeps_failing_or_asks_for_a_pause_is_left_alone_and_calls
         [(MockFault::status(503), HeldReason::ServerFailing), (pause, HeldReason::ServerPause)]
     {
         let rig = Rig::new().await;
-        let fleet = rig.fleet(None).await;
+        let context = rig.context(None).await;
         rig.mcp.always_for("tools/call", fault);
         for n in 0..10 {
             rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
-            rig.deliver(&fleet).await;
+            rig.deliver(&context).await;
         }
         let asked = rig.mcp.requests_of("tools/call").len();
         rig.send(request("waits", "unsafe").to_string()).await;
-        rig.deliver(&fleet).await;
+        rig.deliver(&context).await;
         assert_eq!(rig.mcp.requests_of("tools/call").len(), asked, "nothing is sent meanwhile");
         let row = rig.row("waits").await.unwrap();
         let held = row.held().expect("a wait of seconds is told");
@@ -101,7 +101,7 @@ async fn a_server_that_keeps_failing_or_asks_for_a_pause_is_left_alone_and_calls
         assert!(held.next_try_at > held.since && held.last_fault.is_some());
         assert_eq!((row.state, row.attempts), (State::Pending, 0));
         rig.mcp.behave();
-        rig.settle_with(&fleet).await;
+        rig.settle_with(&context).await;
         assert_eq!(rig.outcome("waits").await.kind, OutcomeKind::Succeeded);
     }
 }
@@ -137,10 +137,10 @@ async fn a_cancellation_of_a_running_call_is_seen_by_its_heartbeat() {
         lease: std::time::Duration::from_millis(1_500),
         ..crate::rig::limits()
     };
-    let fleet = rig.fleet_of(rig.catalog(), limits, None).await;
-    let delivery = rig.receive(&fleet).await.unwrap();
+    let context = rig.fleet_of(rig.catalog(), limits, None).await;
+    let delivery = rig.receive(&context).await.unwrap();
     let _hold = rig.mcp.hold();
-    let running = tokio::spawn(toolfleet_worker::path::run(fleet, delivery, ()));
+    let running = tokio::spawn(toolfleet_worker::path::run(context, delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     cancel(&rig, "c1").await;
     running.await.unwrap();
@@ -157,10 +157,10 @@ async fn a_heartbeat_keeps_a_long_call_from_every_other_worker() {
         lease: std::time::Duration::from_millis(600),
         ..crate::rig::limits()
     };
-    let fleet = rig.fleet_of(rig.catalog(), limits, None).await;
-    let delivery = rig.receive(&fleet).await.unwrap();
+    let context = rig.fleet_of(rig.catalog(), limits, None).await;
+    let delivery = rig.receive(&context).await.unwrap();
     let hold = rig.mcp.hold();
-    let running = tokio::spawn(toolfleet_worker::path::run(fleet.clone(), delivery, ()));
+    let running = tokio::spawn(toolfleet_worker::path::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     let first = rig.row("c1").await.unwrap();
     rig.clock.advance_ms(500);
@@ -241,16 +241,16 @@ async fn an_ended_session_stays_ended_after_its_time_and_a_grant_opens_its_own_t
         .as_array_mut()
         .unwrap()
         .push(json!({"id": "safe.delete", "server": "mock", "name": "unsafe"}));
-    let fleet = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
     let mut body = request("other", "safe.delete");
     body["session"] = json!("s");
     rig.send(body.to_string()).await;
-    rig.settle_with(&fleet).await;
+    rig.settle_with(&context).await;
     assert_eq!(rig.outcome("other").await.code, Some("session_invalid"));
 
     rig.clock.advance_ms(3 * 24 * 3_600_000);
     rig.local.delete_expired_rows().unwrap();
-    let fresh = rig.fleet(None).await;
+    let fresh = rig.context(None).await;
     let mut body = request("late", "safe");
     body["session"] = json!("s");
     rig.send(body.to_string()).await;

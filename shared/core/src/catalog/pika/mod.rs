@@ -13,7 +13,7 @@ use super::entry::{self, Form};
 use super::json::{below, kind, typed};
 use super::parts::Parts;
 use super::schema::compile;
-use super::tool::{AccessRule, Draft, Function, LambdaArn, RunsOn};
+use super::tool::{AccessRule, ExecutorRef, Function, LambdaArn, UnvalidatedTool};
 use super::wire::Literals;
 use super::{CatalogError, Server, problem};
 use crate::credential::Credential;
@@ -143,9 +143,9 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
     let (runs_on, server) = match definition.execution_type.as_deref() {
         Some("mcp") => {
             let server = definition.server(parts, entry, &id, literals)?;
-            (RunsOn::Server(server.id.clone()), Some(server))
+            (ExecutorRef::Server(server.id.clone()), Some(server))
         }
-        Some("lambda") => (RunsOn::Lambda(definition.lambda(entry)?), None),
+        Some("lambda") => (ExecutorRef::Lambda(definition.lambda(entry)?), None),
         other => {
             let found = match other {
                 None => "is missing".to_owned(),
@@ -159,12 +159,12 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
     };
     let functions = definition.functions(entry)?;
     let open = functions.is_none();
-    if open && matches!(runs_on, RunsOn::Lambda(_)) {
+    if open && matches!(runs_on, ExecutorRef::Lambda(_)) {
         let text = "is missing; a Lambda function does not list its functions itself";
         return Err(problem(&below(entry, "functionSchema"), text));
     }
     let status = definition.status(entry)?;
-    let draft = Draft {
+    let draft = UnvalidatedTool {
         id,
         description: definition.description.clone(),
         runs_on,

@@ -46,8 +46,8 @@ fn ended(taken: &Taken) -> String {
         n => format!("{n} attempts"),
     };
     let outcome = &finished.outcome;
-    let words = match (&outcome.trouble, &outcome.content) {
-        (Some(trouble), _) => format!("{}: {}", trouble.code, trouble.message),
+    let words = match (&outcome.error, &outcome.content) {
+        (Some(error), _) => format!("{}: {}", error.code, error.message),
         (None, Some(content)) => readable(content),
         (None, None) => String::new(),
     };
@@ -120,7 +120,7 @@ fn call_row(taken: &Taken) -> Vec<String> {
         key.call_id.to_string(),
         row.state.as_str().to_owned(),
         outcome.map(|o| o.kind.to_string()).unwrap_or_default(),
-        outcome.and_then(|o| o.trouble.as_ref()).map(|t| t.code.to_string()).unwrap_or_default(),
+        outcome.and_then(|o| o.error.as_ref()).map(|t| t.code.to_string()).unwrap_or_default(),
         row.attempts.to_string(),
         row.fence.to_string(),
     ]

@@ -58,7 +58,7 @@ fn announce(stage: &Stage, output: &Output) -> Result<(), Failure> {
         "# Paste this into other terminals; the aws command, boto3, toolfleet and toolfleet-worker join with it:".to_owned(),
         environment.exports(),
         "#".to_owned(),
-        "# Then try:".to_owned(),
+        "# Effect try:".to_owned(),
         r#"#   toolfleet call --tenant demo --tool echo --arguments '{"text": "hello"}'"#.to_owned(),
         r#"#   toolfleet call --tenant demo --tool flaky --arguments '{"key": "k1", "failures": 2}' --json"#.to_owned(),
         "#   toolfleet history --tenant demo".to_owned(),

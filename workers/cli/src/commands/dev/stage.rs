@@ -14,7 +14,7 @@ use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
 use toolfleet_worker::catalog::{CatalogConfig, LoadError, Texts, Watcher, report, store_written};
 use toolfleet_worker::config::{ConfigError, Limits, PayloadConfig, WorkerConfig};
-use toolfleet_worker::fleet::Fleet;
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::services::ServiceFailed;
 use toolfleet_worker::start;
 use toolfleet_worker::telemetry::Meters;
@@ -57,7 +57,7 @@ pub(super) struct Stage {
 }
 
 struct Worker {
-    fleet: Arc<Fleet>,
+    fleet: Arc<WorkerContext>,
     running: tokio::task::JoinHandle<Result<(), ServiceFailed>>,
 }
 
@@ -116,10 +116,10 @@ impl Stage {
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| Failure::Ours(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..limits()? },
-            outbound: outbound()?.with_loopback(),
+            egress_config: outbound()?.with_loopback(),
         };
         let fleet =
-            start::fleet(&config, self.aws().await, catalog, Meters::none()).await.map_err(not_started)?;
+            start::context(&config, self.aws().await, catalog, Meters::none()).await.map_err(not_started)?;
         let fleet = Arc::new(fleet);
         let running = tokio::spawn(start::run(fleet.clone()));
         tokio::spawn(follow(fleet.clone(), self.catalog.clone()));
@@ -268,7 +268,7 @@ fn watched(path: PathBuf) -> CatalogConfig {
 }
 
 /// Goes by the catalog as it changes. Not by signals: a terminal that closes shall end this command.
-async fn follow(fleet: Arc<Fleet>, config: CatalogConfig) {
+async fn follow(fleet: Arc<WorkerContext>, config: CatalogConfig) {
     let mut ticks = tokio::time::interval(config.refresh);
     let mut watcher = Watcher::new(fleet.clone(), config);
     loop {

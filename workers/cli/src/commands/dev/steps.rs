@@ -44,7 +44,7 @@ impl Expects {
         }
     }
 
-    const fn trouble(outcome: OutcomeKind, code: Code, attempts: u32, may_have_run: MayHaveRun) -> Self {
+    const fn error(outcome: OutcomeKind, code: Code, attempts: u32, may_have_run: MayHaveRun) -> Self {
         Self {
             outcome,
             code: Some(code),
@@ -85,7 +85,7 @@ pub(super) fn all() -> Vec<Step> {
             "tool error",
             "The tool runs and says isError: an outcome of its own, with the tool's words, and no retry.",
             request("tool-error", "fail", json!({"message": "no such customer"})),
-            Expects::trouble(OutcomeKind::ToolError, Code::ToolReportedError, 1, MayHaveRun::Yes),
+            Expects::error(OutcomeKind::ToolError, Code::ToolReportedError, 1, MayHaveRun::Yes),
         ),
         step(
             "retry",
@@ -97,14 +97,13 @@ pub(super) fn all() -> Vec<Step> {
             "refusal by schema",
             "The arguments do not fit the tool's schema: refused before anything is sent, with the place to correct.",
             request("schema", "add", json!({"a": 1, "b": "two"})),
-            Expects::trouble(OutcomeKind::Refused, Code::InvalidArguments, 0, MayHaveRun::No)
-                .running("add", 0),
+            Expects::error(OutcomeKind::Refused, Code::InvalidArguments, 0, MayHaveRun::No).running("add", 0),
         ),
         step(
             "refusal of an unknown tool",
             "No such tool is registered: the refusal names those that are.",
             request("unknown", "ecko", json!({})),
-            Expects::trouble(OutcomeKind::Refused, Code::UnknownTool, 0, MayHaveRun::No),
+            Expects::error(OutcomeKind::Refused, Code::UnknownTool, 0, MayHaveRun::No),
         ),
         Step {
             sends: 2,
@@ -119,7 +118,7 @@ pub(super) fn all() -> Vec<Step> {
             "deadline",
             "The tool takes 5 s and the call may take 1 s: it ends by its deadline, and says that the tool may have run.",
             deadline,
-            Expects::trouble(OutcomeKind::TimedOut, Code::DeadlineExceeded, 1, MayHaveRun::Unknown),
+            Expects::error(OutcomeKind::TimedOut, Code::DeadlineExceeded, 1, MayHaveRun::Unknown),
         ),
     ]
 }

@@ -16,7 +16,7 @@ use super::report;
 use super::stage::{Options, Ports, Stage};
 use super::steps::{self, Expects, Step};
 use crate::commands::request::Ready;
-use crate::connect::{Fleet, tables};
+use crate::connect::{WorkerContext, tables};
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 use crate::show::readable;
@@ -44,7 +44,7 @@ pub(super) async fn run(slots: u32, output: &Output) -> Result<Ending, Failure> 
     let begun = Instant::now();
     let options = Options { ports: Ports::default(), data_dir: None, worker: true, catalog: None, slots };
     let stage = Box::pin(Stage::start(options)).await?;
-    let fleet = Fleet::new(&stage.aws().await, stage.queue_url().to_owned(), &tables(PREFIX, 1));
+    let fleet = WorkerContext::new(&stage.aws().await, stage.queue_url().to_owned(), &tables(PREFIX, 1));
     output.line(
         "A queue, tables, an MCP server with demo tools and a worker run in this process, in memory.",
     )?;
@@ -58,7 +58,7 @@ pub(super) async fn run(slots: u32, output: &Output) -> Result<Ending, Failure> 
     Ok(if as_expected { Ending::Done } else { Ending::NotSucceeded })
 }
 
-async fn take_all(stage: &Stage, fleet: &Fleet, output: &Output) -> Result<Vec<Taken>, Failure> {
+async fn take_all(stage: &Stage, fleet: &WorkerContext, output: &Output) -> Result<Vec<Taken>, Failure> {
     let mut all = Vec::new();
     for (number, step) in steps::all().into_iter().enumerate() {
         report::announce(output, number + 1, &step)?;
@@ -69,7 +69,7 @@ async fn take_all(stage: &Stage, fleet: &Fleet, output: &Output) -> Result<Vec<T
     Ok(all)
 }
 
-async fn take(stage: &Stage, fleet: &Fleet, step: Step) -> Result<Taken, Failure> {
+async fn take(stage: &Stage, fleet: &WorkerContext, step: Step) -> Result<Taken, Failure> {
     let body = step.request.to_string();
     let request = CallRequest::decode(&body).map_err(|e| Failure::Ours(e.error.into()))?;
     let ready = Ready { request, body };
@@ -90,7 +90,7 @@ async fn take(stage: &Stage, fleet: &Fleet, step: Step) -> Result<Taken, Failure
     Ok(Taken { step, ready, row, executions, took, problems })
 }
 
-async fn come_to_rest(fleet: &Fleet) -> Result<bool, Failure> {
+async fn come_to_rest(fleet: &WorkerContext) -> Result<bool, Failure> {
     let until = Instant::now() + STEP_WITHIN;
     while Instant::now() < until {
         let queues = fleet.depths().await?;
@@ -107,7 +107,7 @@ fn differences(expects: &Expects, row: Option<&CallRow>, executions: Option<u64>
         return vec![format!("no outcome, expected {}", expects.outcome)];
     };
     let outcome = &finished.outcome;
-    let trouble = outcome.trouble.as_ref();
+    let trouble = outcome.error.as_ref();
     let mut problems = Vec::new();
     let mut compare = |what: &str, found: String, expected: String| {
         if found != expected {

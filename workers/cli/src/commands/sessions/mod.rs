@@ -148,7 +148,7 @@ impl Plan<'_> {
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         match error {
-            SessionError::Trouble(trouble) => trouble.into(),
+            SessionError::Aws(trouble) => trouble.into(),
             SessionError::Grant(error) => Self::usage(format!("--grant: {error}")),
             SessionError::NoGrant
             | SessionError::EndPassed(_)

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use toolfleet_core::catalog::{Catalog, plain};
 
-use super::pinning::{Now, Standing, standings};
+use super::pinning::{Now, PinStatus, standings};
 use super::{diff, source};
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: &ApproveArgs, connect: &Connect, output: &Output) 
 }
 
 /// The catalog's text with the new pins.
-fn pinned(text: &str, catalog: &Catalog, due: &[Standing]) -> Result<String, Failure> {
+fn pinned(text: &str, catalog: &Catalog, due: &[PinStatus]) -> Result<String, Failure> {
     let mut text = text.to_owned();
     let mut section = BTreeMap::new();
     for standing in due {
@@ -138,7 +138,11 @@ fn with_section(text: &str, entries: BTreeMap<String, Value>) -> Result<String, 
     Ok(format!("{head}{pins}{tail}"))
 }
 
-fn verify(text: &str, material: &toolfleet_core::catalog::Material, due: &[Standing]) -> Result<(), Failure> {
+fn verify(
+    text: &str,
+    material: &toolfleet_core::catalog::CatalogSources,
+    due: &[PinStatus],
+) -> Result<(), Failure> {
     let catalog = Catalog::parse_with(text, material).map_err(|e| Failure::usage(e.to_string()))?;
     for standing in due {
         let holds = |(server, name, approved): &(

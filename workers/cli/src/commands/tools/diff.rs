@@ -5,7 +5,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::pinning::{Now, Standing, standings};
+use super::pinning::{Now, PinStatus, standings};
 use super::{difference, source};
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
@@ -29,7 +29,7 @@ pub(crate) struct DiffArgs {
 pub(crate) async fn run(args: &DiffArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let (_, catalog) = source::read(&args.catalog, connect).await?;
     let standings = standings(&catalog, &args.targets, args.all).await?;
-    let ending = if standings.iter().any(Standing::differs) { Ending::NotSucceeded } else { Ending::Done };
+    let ending = if standings.iter().any(PinStatus::differs) { Ending::NotSucceeded } else { Ending::Done };
     if output.is_json() {
         output.document(&json!({"tools": standings.iter().map(document).collect::<Vec<_>>()}))?;
         return Ok(ending);
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: &DiffArgs, connect: &Connect, output: &Output) -> 
 }
 
 /// One line per tool, and what changed below it.
-pub(super) fn show(standings: &[Standing], output: &Output) -> Result<(), Failure> {
+pub(super) fn show(standings: &[PinStatus], output: &Output) -> Result<(), Failure> {
     for standing in standings {
         output.line(&format!("{}: {}", standing.target, standing.word()))?;
         for line in changes(standing) {
@@ -52,7 +52,7 @@ pub(super) fn show(standings: &[Standing], output: &Output) -> Result<(), Failur
     Ok(())
 }
 
-fn changes(standing: &Standing) -> Vec<String> {
+fn changes(standing: &PinStatus) -> Vec<String> {
     let Some(approved) = &standing.approved else {
         return Vec::new();
     };
@@ -71,7 +71,7 @@ fn changes(standing: &Standing) -> Vec<String> {
     }
 }
 
-fn document(standing: &Standing) -> Value {
+fn document(standing: &PinStatus) -> Value {
     let (now, entry, problem) = match &standing.now {
         Now::Listed { pin, entry } => (Some(pin.to_string()), Some(entry), None),
         Now::NotListed => (None, None, None),

@@ -13,7 +13,7 @@ use crate::ending::Failure;
 
 /// One tool of one server: what was approved of it, and what is listed now.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct PinStatus {
     /// `server/name`.
     pub(super) target: String,
     pub(super) approved: Option<Approved>,
@@ -32,7 +32,7 @@ pub(super) enum Now {
     Unknown(String),
 }
 
-impl Standing {
+impl PinStatus {
     /// The word for it.
     pub(super) fn word(&self) -> &'static str {
         match (&self.approved, &self.now) {
@@ -56,7 +56,7 @@ pub(super) async fn standings(
     catalog: &Catalog,
     targets: &[String],
     all: bool,
-) -> Result<Vec<Standing>, Failure> {
+) -> Result<Vec<PinStatus>, Failure> {
     let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for target in targets {
         let known =
@@ -92,13 +92,13 @@ fn of_server(
     mut names: Vec<String>,
     all: bool,
     answer: &Answer,
-) -> Vec<Standing> {
+) -> Vec<PinStatus> {
     if let (true, Ok(tools)) = (all, answer) {
         names.extend(tools.iter().map(|tool| tool.name.clone()));
     }
     names.sort();
     names.dedup();
-    let standing = |name: String| Standing {
+    let standing = |name: String| PinStatus {
         target: format!("{}/{name}", server.id),
         approved: catalog.approved(&server.id, &name).cloned(),
         now: match answer {

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** nothing is stored under a tenant that the message's sender may not speak for.
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::{Caller, Event};
 use toolfleet_core::digest::Digest;
@@ -12,48 +12,50 @@ use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 
 use super::{Recorded, notice, reply_queue};
 use crate::config::ROW_LIFE_MS;
-use crate::fleet::{Fleet, Step};
+use crate::context::{Step, WorkerContext};
 use crate::path::account;
-use crate::path::swap::{Turn, apply};
-use crate::path::visit::Arrival;
+use crate::path::inbound::InboundCall;
+use crate::path::swap::{Applied, apply};
 
 /// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.
-pub(in crate::path) async fn unauthorised(
-    fleet: &Fleet,
-    arrival: &Arrival,
+pub(in crate::path) async fn tenant_not_allowed(
+    context: &WorkerContext,
+    inbound: &InboundCall,
     request: CallRequest,
-) -> Result<Recorded, Trouble> {
-    let sender = arrival.sender.as_deref().unwrap_or("unknown");
+) -> Result<Recorded, AwsError> {
+    let sender = inbound.sender.as_deref().unwrap_or("unknown");
     let text = format!("Sender `{sender}` may not speak for tenant `{}`.", request.key.tenant);
-    tracing::warn!(message_id = arrival.message_id(), sender, tenant = %request.key.tenant, code = "tenant_not_allowed", "a sender spoke for a tenant it may not speak for");
-    let key = CallKey { tenant: Tenant::unauthorised(), call_id: message_as_id(arrival) };
+    tracing::warn!(message_id = inbound.message_id(), sender, tenant = %request.key.tenant, code = "tenant_not_allowed", "a sender spoke for a tenant it may not speak for");
+    let key = CallKey { tenant: Tenant::tenant_not_allowed(), call_id: message_as_id(inbound) };
     let outcome = Outcome::refused(Code::TenantNotAllowed, text);
-    answer_message(fleet, arrival, request.digest, &outcome).await?;
-    audit_stranger(fleet, arrival, AuditKind::Unauthorised, key, &outcome).await?;
+    answer_message(context, inbound, request.digest, &outcome).await?;
+    audit_stranger(context, inbound, AuditKind::TenantNotAllowed, key, &outcome).await?;
     Ok(Recorded { notice: None, open_task: None })
 }
 
 /// A message that is not a request, and names a call that its sender may speak for: the refusal is stored there.
 pub(in crate::path) async fn malformed(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     malformed: Malformed,
     key: CallKey,
-) -> Result<Recorded, Trouble> {
-    let outcome = undecodable(arrival, &malformed);
-    let visit = arrival.visit_of(fleet, key.clone(), malformed.digest.clone(), false);
+) -> Result<Recorded, AwsError> {
+    let outcome = undecodable(inbound, &malformed);
+    let visit = inbound.visit_of(context, key.clone(), malformed.digest.clone(), false);
     // Whatever is found there stays: the message's own accounts follow in any case.
     let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
-    match apply(&fleet.calls, None, &concluded).await? {
-        Turn::Stored { .. } => fleet.passed(Step::ResultStored).await,
-        Turn::Found { .. } => answer_message(fleet, arrival, malformed.digest.clone(), &outcome).await?,
+    match apply(&context.calls, None, &concluded).await? {
+        Applied::Stored { .. } => context.passed(Step::ResultStored).await,
+        Applied::Rejected { .. } => {
+            answer_message(context, inbound, malformed.digest.clone(), &outcome).await?
+        }
     }
-    let of_message = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
+    let of_message = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(inbound) };
     for key in [key.clone(), of_message] {
-        audit_stranger(fleet, arrival, AuditKind::Undecodable, key, &outcome).await?;
+        audit_stranger(context, inbound, AuditKind::Undecodable, key, &outcome).await?;
     }
-    let notice = reply_queue(arrival, &key.tenant, malformed.reply).map(|queue| {
-        (notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), arrival.enqueued_at), queue)
+    let notice = reply_queue(inbound, &key.tenant, malformed.reply).map(|queue| {
+        (notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), inbound.enqueued_at), queue)
     });
     Ok(Recorded { notice, open_task: None })
 }
@@ -61,19 +63,19 @@ pub(in crate::path) async fn malformed(
 /// A message that is not a request, and names no call that its sender may speak for. Its body is not accounted for by this: it has to
 /// be kept.
 pub(in crate::path) async fn unreadable(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     malformed: &Malformed,
-) -> Result<(), Trouble> {
-    let outcome = undecodable(arrival, malformed);
-    answer_message(fleet, arrival, malformed.digest.clone(), &outcome).await?;
-    let key = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(arrival) };
-    audit_stranger(fleet, arrival, AuditKind::Undecodable, key, &outcome).await
+) -> Result<(), AwsError> {
+    let outcome = undecodable(inbound, malformed);
+    answer_message(context, inbound, malformed.digest.clone(), &outcome).await?;
+    let key = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(inbound) };
+    audit_stranger(context, inbound, AuditKind::Undecodable, key, &outcome).await
 }
 
-fn undecodable(arrival: &Arrival, malformed: &Malformed) -> Outcome {
+fn undecodable(inbound: &InboundCall, malformed: &Malformed) -> Outcome {
     tracing::info!(
-        message_id = arrival.message_id(),
+        message_id = inbound.message_id(),
         field = malformed.error.field,
         code = "undecodable",
         "a message is not a request"
@@ -88,35 +90,35 @@ fn undecodable(arrival: &Arrival, malformed: &Malformed) -> Outcome {
 /// Stores the answer to a message that cannot be answered under the id it names, where its sender can look: SQS gave it the MessageId.
 /// Nothing is stored under a tenant that it may not speak for, or over another call's answer.
 pub(super) async fn answer_message(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     digest: Digest,
     outcome: &Outcome,
-) -> Result<(), Trouble> {
-    let visit = arrival.visit_of(fleet, CallKey::of_message(arrival.first_id()), digest, false);
+) -> Result<(), AwsError> {
+    let visit = inbound.visit_of(context, CallKey::of_message(inbound.first_id()), digest, false);
     let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
-    apply(&fleet.calls, None, &concluded).await?;
-    fleet.passed(Step::ResultStored).await;
+    apply(&context.calls, None, &concluded).await?;
+    context.passed(Step::ResultStored).await;
     Ok(())
 }
 
 /// A record of a message that is no call.
 async fn audit_stranger(
-    fleet: &Fleet,
-    arrival: &Arrival,
+    context: &WorkerContext,
+    inbound: &InboundCall,
     kind: AuditKind,
     key: CallKey,
     outcome: &Outcome,
-) -> Result<(), Trouble> {
+) -> Result<(), AwsError> {
     // The message's own time, so that each of its deliveries, and a copy in the dead-letter queue, writes the same record.
-    let at = arrival.enqueued_at;
-    let caller = Caller::unknown(arrival.sender.as_deref(), arrival.first_message.as_deref());
-    let record = account::of(kind, key, arrival, at, &caller, None);
-    let record = account::described(record, outcome, arrival, None);
-    fleet.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
+    let at = inbound.enqueued_at;
+    let caller = Caller::unknown(inbound.sender.as_deref(), inbound.first_message.as_deref());
+    let record = account::of(kind, key, inbound, at, &caller, None);
+    let record = account::described(record, outcome, inbound, None);
+    context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
 }
 
 /// A message without a call of its own is accounted for under the id that its sender was given.
-fn message_as_id(arrival: &Arrival) -> CallId {
-    CallId::of_message(arrival.first_id())
+fn message_as_id(inbound: &InboundCall) -> CallId {
+    CallId::of_message(inbound.first_id())
 }

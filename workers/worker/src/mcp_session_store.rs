@@ -5,30 +5,30 @@
 //! **Invariant:** a session's id is sent to the address it was opened at, for the tenant and conversation it was opened for, and to
 //! nobody else.
 
-use toolfleet_aws::Trouble;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::mcp_sessions::McpSession;
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_mcp::{Asked, Endpoint, OpenSession, RegisterAway, SessionRegister};
+use toolfleet_mcp::{Asked, Endpoint, OpenSession, SessionStore, SessionStoreUnavailable};
 
 use crate::clock::Clock;
 
 /// The register of a fleet.
 #[derive(Debug)]
-pub struct Conversations {
+pub struct McpSessionStore {
     sessions: Sessions,
     clock: Clock,
 }
 
-impl Conversations {
+impl McpSessionStore {
     /// The register in that table.
     pub const fn new(sessions: Sessions, clock: Clock) -> Self {
         Self { sessions, clock }
     }
 }
 
-impl SessionRegister for Conversations {
+impl SessionStore for McpSessionStore {
     fn find<'a>(&'a self, endpoint: &'a Endpoint, conversation: &'a str) -> Asked<'a, Option<OpenSession>> {
         Box::pin(async move {
             let (tenant, session) = names(endpoint, conversation)?;
@@ -70,12 +70,13 @@ pub(crate) fn address(endpoint: &Endpoint) -> String {
     Digest::of_text(endpoint.url.as_str()).short(16).to_owned()
 }
 
-fn names(endpoint: &Endpoint, conversation: &str) -> Result<(Tenant, SessionId), RegisterAway> {
-    let tenant = endpoint.tenant.clone().ok_or_else(|| RegisterAway("the call has no tenant".into()))?;
-    let session = SessionId::parse(conversation).map_err(|e| RegisterAway(e.to_string()))?;
+fn names(endpoint: &Endpoint, conversation: &str) -> Result<(Tenant, SessionId), SessionStoreUnavailable> {
+    let tenant =
+        endpoint.tenant.clone().ok_or_else(|| SessionStoreUnavailable("the call has no tenant".into()))?;
+    let session = SessionId::parse(conversation).map_err(|e| SessionStoreUnavailable(e.to_string()))?;
     Ok((tenant, session))
 }
 
-fn away(trouble: Trouble) -> RegisterAway {
-    RegisterAway(trouble.to_string())
+fn away(error: AwsError) -> SessionStoreUnavailable {
+    SessionStoreUnavailable(error.to_string())
 }

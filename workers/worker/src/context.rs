@@ -24,15 +24,15 @@ use toolfleet_mcp::McpClient;
 use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::catalog::Stores;
+use crate::catalog_handle::CatalogHandle;
 use crate::clock::Clock;
 use crate::config::{Limits, PayloadConfig};
 use crate::credentials::{AwsKeyring, Credentials};
-use crate::farewell::Farewells;
-use crate::health::Pulse;
+use crate::health::IntakeHealth;
 use crate::listing::Listings;
 use crate::path::OnRecord;
 use crate::reachable::Reachable;
-use crate::registry::Registry;
+use crate::session_closer::SessionCloser;
 use crate::shares::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
@@ -43,7 +43,7 @@ const LEAVING_KIB: usize = 32 * 1024;
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
 
 /// What all calls of one worker share.
-pub struct Fleet {
+pub struct WorkerContext {
     /// The name it signs with.
     pub worker: WorkerId,
     /// The numbers it works by.
@@ -51,7 +51,7 @@ pub struct Fleet {
     /// The largest body of a call that its queue can park.
     pub max_body_bytes: usize,
     /// What is registered.
-    pub catalog: Registry,
+    pub catalog: CatalogHandle,
     /// The queue it reads.
     pub queue: Queue,
     /// The queue of messages that were received too often, where this worker reaps it.
@@ -69,7 +69,7 @@ pub struct Fleet {
     /// The secrets.
     pub secrets: Secrets,
     /// The conversations to end at their servers.
-    pub farewells: Farewells,
+    pub session_closer: SessionCloser,
     /// Where catalogs are, and what they name.
     pub stores: Stores,
     /// The MCP client.
@@ -88,7 +88,7 @@ pub struct Fleet {
     /// What the worker counts with.
     pub meters: Meters,
     /// When its intake was last seen to work.
-    pub pulse: Pulse,
+    pub intake_health: IntakeHealth,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) listings: Listings,
     pub(crate) on_record: OnRecord,
@@ -192,7 +192,7 @@ pub struct Parts {
     pub watch: Option<Arc<dyn Watch>>,
 }
 
-impl Fleet {
+impl WorkerContext {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let Parts {
@@ -214,7 +214,7 @@ impl Fleet {
             worker,
             limits,
             max_body_bytes: MAX_BODY_BYTES,
-            catalog: Registry::new(catalog),
+            catalog: CatalogHandle::new(catalog),
             queue: aws.queue(queue_url),
             dead_letters: dead_letters.map(Arc::new),
             calls: aws.calls(&tables),
@@ -232,8 +232,8 @@ impl Fleet {
             shutdown: Shutdown::new(),
             credentials,
             meters,
-            pulse: Pulse::default(),
-            farewells: Farewells::default(),
+            intake_health: IntakeHealth::default(),
+            session_closer: SessionCloser::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
             listings: Listings::default(),
             on_record: OnRecord::default(),

@@ -79,7 +79,7 @@ pub struct LogLine {
 
 /// One thing that a server told.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Note {
+pub enum ProgressNote {
     /// How far it is.
     Progress(Progress),
     /// A log line.
@@ -88,7 +88,7 @@ pub enum Note {
 
 /// What is kept of all that a server told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Notes {
+pub struct CallProgress {
     /// When the latest of it was heard.
     pub at: Timestamp,
     /// The latest progress.
@@ -99,18 +99,18 @@ pub struct Notes {
     pub log: Vec<LogLine>,
 }
 
-impl Notes {
+impl CallProgress {
     /// No notes yet.
     pub const fn none(at: Timestamp) -> Self {
         Self { at, progress: None, log: Vec::new() }
     }
 
     /// Keeps what was told.
-    pub fn take(&mut self, note: Note, at: Timestamp) {
+    pub fn take(&mut self, note: ProgressNote, at: Timestamp) {
         self.at = at;
         match note {
-            Note::Progress(progress) => self.progress = Some(progress),
-            Note::Log(line) => {
+            ProgressNote::Progress(progress) => self.progress = Some(progress),
+            ProgressNote::Log(line) => {
                 if self.log.len() >= LINES {
                     self.log.remove(0);
                 }
@@ -126,13 +126,13 @@ mod tests {
 
     #[test]
     fn the_latest_progress_and_the_last_lines_are_kept() {
-        let mut notes = Notes::none(Timestamp::from_ms(0));
+        let mut notes = CallProgress::none(Timestamp::from_ms(0));
         for n in 0..20_u32 {
             let progress =
                 Progress { progress: Amount::new(f64::from(n)).unwrap(), total: None, message: None };
-            notes.take(Note::Progress(progress), Timestamp::from_ms(i64::from(n)));
+            notes.take(ProgressNote::Progress(progress), Timestamp::from_ms(i64::from(n)));
             notes.take(
-                Note::Log(LogLine { level: "info".into(), text: n.to_string() }),
+                ProgressNote::Log(LogLine { level: "info".into(), text: n.to_string() }),
                 Timestamp::from_ms(i64::from(n)),
             );
         }

@@ -9,7 +9,7 @@ use toolfleet_core::catalog::Catalog;
 
 /// The catalog of a worker.
 #[derive(Debug)]
-pub struct Registry {
+pub struct CatalogHandle {
     current: RwLock<Arc<Catalog>>,
     taken: AtomicU64,
     refused: AtomicU64,
@@ -24,7 +24,7 @@ pub struct Reloads {
     pub refused: u64,
 }
 
-impl Registry {
+impl CatalogHandle {
     /// A registry that begins with `catalog`.
     pub fn new(catalog: Catalog) -> Self {
         let (taken, refused) = Default::default();

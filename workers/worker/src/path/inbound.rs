@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use toolfleet_aws::queue::{Delivery, Receipt};
-use toolfleet_core::call::{Caller, Visit};
+use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::catalog::Catalog;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
@@ -16,7 +16,7 @@ use tracing::Span;
 
 use crate::backoff;
 use crate::config::ROW_LIFE_MS;
-use crate::fleet::Fleet;
+use crate::context::WorkerContext;
 use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
 
 /// Message attribute: when the first message of a parked call was sent, in ms since 1970.
@@ -44,7 +44,7 @@ const LONGEST_AGO_MS: i64 = 60 * 24 * 60 * 60 * 1000;
 pub(crate) const MANY_RECEIVES: u32 = 4;
 
 /// One delivery of one message.
-pub(crate) struct Arrival {
+pub(crate) struct InboundCall {
     delivery: Delivery,
     /// When it came.
     received: Instant,
@@ -64,8 +64,8 @@ pub(crate) struct Arrival {
     pub(super) kept: bool,
 }
 
-impl Arrival {
-    pub(super) fn new(fleet: &Fleet, mut delivery: Delivery) -> Self {
+impl InboundCall {
+    pub(super) fn new(context: &WorkerContext, mut delivery: Delivery) -> Self {
         // SNS puts a message's attributes into the body that it wraps.
         for name in [TRACEPARENT, TRACESTATE] {
             if !delivery.attributes.contains_key(name)
@@ -74,7 +74,7 @@ impl Arrival {
                 delivery.attributes.insert(name.to_owned(), value);
             }
         }
-        let catalog = fleet.catalog.current();
+        let catalog = context.catalog.current();
         let ours = catalog.is_fleet_sender(delivery.sender.as_deref());
         let told = |name: &str| delivery.attributes.get(name).filter(|_| ours);
         // Whatever an attribute says, no message was first sent after itself, or before any message that could still exist.
@@ -168,11 +168,16 @@ impl Arrival {
     }
 
     /// What this delivery brings to the state table.
-    pub(super) fn visit(&self, fleet: &Fleet, request: &CallRequest, repeatable: bool) -> Visit {
-        Visit {
+    pub(super) fn visit(
+        &self,
+        context: &WorkerContext,
+        request: &CallRequest,
+        repeatable: bool,
+    ) -> DeliveryContext {
+        DeliveryContext {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
-            ..self.visit_of(fleet, request.key.clone(), request.digest.clone(), repeatable)
+            ..self.visit_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }
 
@@ -182,17 +187,23 @@ impl Arrival {
     }
 
     /// The same for a call of which no more than this is known.
-    pub(super) fn visit_of(&self, fleet: &Fleet, key: CallKey, digest: Digest, repeatable: bool) -> Visit {
-        Visit {
+    pub(super) fn visit_of(
+        &self,
+        context: &WorkerContext,
+        key: CallKey,
+        digest: Digest,
+        repeatable: bool,
+    ) -> DeliveryContext {
+        DeliveryContext {
             key,
             digest,
             earlier_digest: None,
             caller: Box::new(Caller::unknown(self.sender.as_deref(), self.first_message.as_deref())),
             nonce: self.nonce.clone(),
-            worker: fleet.worker.clone(),
+            worker: context.worker.clone(),
             enqueued_at: self.enqueued_at,
-            now: fleet.now(),
-            skew_ms: fleet.limits.skew_ms(),
+            now: context.now(),
+            skew_ms: context.limits.skew_ms(),
             repeatable,
             expires_at: self.enqueued_at.plus_ms(ROW_LIFE_MS),
         }

@@ -52,8 +52,8 @@ async fn a_throttled_statement_is_tried_again_alone_and_its_neighbours_do_not_wa
 async fn a_statement_that_is_throttled_for_good_is_passing_trouble_and_not_tried_for_ever() {
     let stub = Stub::start(|_, body| responses(body, |_| Some("ThrottlingError"))).await;
     let calls = stub.aws.calls(&Tables::with_prefix("toolfleet"));
-    let trouble = calls.swap(None, &claim("c1", 1)).await.unwrap_err();
-    assert!(!trouble.is_permanent() && trouble.to_string().contains("toolfleet-calls"), "{trouble}");
+    let error = calls.swap(None, &claim("c1", 1)).await.unwrap_err();
+    assert!(!error.is_permanent() && error.to_string().contains("toolfleet-calls"), "{error}");
     assert_eq!(stub.asked().len(), 6);
 }
 
@@ -157,7 +157,7 @@ async fn an_outcome_that_fits_is_stored_and_one_that_does_not_is_refused_for_goo
         let content = serde_json::value::RawValue::from_string("{}".into()).unwrap();
         let row = claim("c1", 1);
         let mut outcome = Outcome::tool_error(content, "");
-        if let Some(why) = &mut outcome.trouble {
+        if let Some(why) = &mut outcome.error {
             // Larger than the core makes one: the row counts whatever it is given.
             why.message = "a".repeat(bytes);
         }
@@ -184,7 +184,7 @@ async fn an_endpoint_that_nobody_listens_at_is_trouble_that_passes_and_says_so()
     })
     .await;
     let calls = aws.calls(&Tables::with_prefix("toolfleet"));
-    let trouble = calls.read(&claim("c1", 1).key).await.unwrap_err();
-    assert!(!trouble.is_permanent() && trouble.to_string().contains("refused"), "{trouble}");
-    assert!(!trouble.to_string().contains("very-secret"));
+    let error = calls.read(&claim("c1", 1).key).await.unwrap_err();
+    assert!(!error.is_permanent() && error.to_string().contains("refused"), "{error}");
+    assert!(!error.to_string().contains("very-secret"));
 }

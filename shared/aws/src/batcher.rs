@@ -17,7 +17,7 @@ use futures::future::join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::trouble::Trouble;
+use crate::error::AwsError;
 
 /// What a request may hold.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub(crate) struct Rules {
 }
 
 /// A wish that can travel with others.
-pub(crate) trait Wish: Send + 'static {
+pub(crate) trait BatchItem: Send + 'static {
     /// What it is about; wishes about the same travel apart.
     fn key(&self) -> Option<&str>;
     /// Its share of the request, in bytes.
@@ -49,17 +49,17 @@ struct Waiting<W, A> {
 
 /// Gathers wishes and hands them out in batches.
 #[derive(Debug)]
-pub(crate) struct Gatherer<W, A> {
+pub(crate) struct Batcher<W, A> {
     wishes: mpsc::UnboundedSender<Waiting<W, A>>,
 }
 
-impl<W, A> Clone for Gatherer<W, A> {
+impl<W, A> Clone for Batcher<W, A> {
     fn clone(&self) -> Self {
         Self { wishes: self.wishes.clone() }
     }
 }
 
-impl<W: Wish, A: Send + 'static> Gatherer<W, A> {
+impl<W: BatchItem, A: Send + 'static> Batcher<W, A> {
     /// A gatherer whose batches go to `send`, which gives one answer per wish, in order. Ends with its last clone. Belongs to the
     /// tokio runtime in which it is made.
     pub(crate) fn new<F, S>(rules: Rules, send: S) -> Self
@@ -82,7 +82,7 @@ impl<W: Wish, A: Send + 'static> Gatherer<W, A> {
 
 async fn gather<W, A, F, S>(rules: Rules, mut incoming: mpsc::UnboundedReceiver<Waiting<W, A>>, send: Arc<S>)
 where
-    W: Wish,
+    W: BatchItem,
     A: Send + 'static,
     S: Fn(Vec<W>) -> F + Send + Sync + 'static,
     F: Future<Output = Vec<A>> + Send + 'static,
@@ -141,9 +141,9 @@ where
 
 /// Sends a batch by `request`. If the service refuses it as a whole, each wish goes alone, so that the one it refuses takes no
 /// other with it. The future of `request` borrows nothing of the wishes.
-pub(crate) async fn sent<W, A, F>(batch: &[W], request: impl Fn(&[W]) -> F) -> Vec<Result<A, Trouble>>
+pub(crate) async fn sent<W, A, F>(batch: &[W], request: impl Fn(&[W]) -> F) -> Vec<Result<A, AwsError>>
 where
-    F: Future<Output = Result<Vec<Result<A, Trouble>>, Trouble>>,
+    F: Future<Output = Result<Vec<Result<A, AwsError>>, AwsError>>,
 {
     match request(batch).await {
         Ok(answers) => answers,
@@ -163,7 +163,7 @@ struct Batch<W, A> {
     full: bool,
 }
 
-impl<W: Wish, A> Batch<W, A> {
+impl<W: BatchItem, A> Batch<W, A> {
     fn new(rules: Rules) -> Self {
         Self { rules, keys: HashSet::new(), bytes: 0, waiting: Vec::new(), full: false }
     }
@@ -217,7 +217,7 @@ mod tests {
         bytes: usize,
     }
 
-    impl Wish for Letter {
+    impl BatchItem for Letter {
         fn key(&self) -> Option<&str> {
             Some(&self.to)
         }
@@ -232,10 +232,10 @@ mod tests {
 
     type Sent = Arc<Mutex<Vec<Vec<String>>>>;
 
-    fn post(rules: Rules) -> (Gatherer<Letter, String>, Sent) {
+    fn post(rules: Rules) -> (Batcher<Letter, String>, Sent) {
         let sent: Sent = Arc::default();
         let seen = sent.clone();
-        let gatherer = Gatherer::new(rules, move |letters: Vec<Letter>| {
+        let gatherer = Batcher::new(rules, move |letters: Vec<Letter>| {
             let names: Vec<_> = letters.into_iter().map(|l| l.to).collect();
             seen.lock().unwrap().push(names.clone());
             async move { names }
@@ -314,7 +314,7 @@ mod tests {
         let gate = open.clone();
         let sizes: Arc<Mutex<Vec<usize>>> = Arc::default();
         let seen = sizes.clone();
-        let gatherer = Gatherer::new(RULES, move |letters: Vec<Letter>| {
+        let gatherer = Batcher::new(RULES, move |letters: Vec<Letter>| {
             let (gate, seen) = (gate.clone(), seen.clone());
             async move {
                 seen.lock().unwrap().push(letters.len());
@@ -349,7 +349,7 @@ mod tests {
     async fn no_more_requests_are_under_way_than_allowed_and_all_are_answered() {
         let now: Arc<Mutex<(usize, usize)>> = Arc::default();
         let seen = now.clone();
-        let gatherer = Gatherer::new(Rules { most_under_way: 3, ..RULES }, move |letters: Vec<Letter>| {
+        let gatherer = Batcher::new(Rules { most_under_way: 3, ..RULES }, move |letters: Vec<Letter>| {
             let seen = seen.clone();
             async move {
                 {
@@ -369,7 +369,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_panics_frees_its_place_and_its_callers_are_told() {
-        let gatherer = Gatherer::new(Rules { most_under_way: 1, ..RULES }, |letters: Vec<Letter>| async {
+        let gatherer = Batcher::new(Rules { most_under_way: 1, ..RULES }, |letters: Vec<Letter>| async {
             assert!(letters.iter().all(|l| l.to != "7"), "scripted");
             letters
         });
@@ -394,7 +394,7 @@ mod tests {
             let answers: Vec<_> = batch.iter().map(|n| Ok(n * 10)).collect();
             async move {
                 if refused {
-                    Err(Trouble::of_code("Op", "t", "ValidationException", "no"))
+                    Err(AwsError::of_code("Op", "t", "ValidationException", "no"))
                 } else {
                     Ok(answers)
                 }
@@ -402,7 +402,7 @@ mod tests {
         };
         let answers = super::sent(&[1, 2, 3], request).await;
         assert_eq!(answers[0], Ok(10));
-        assert!(answers[1].as_ref().is_err_and(Trouble::is_permanent));
+        assert!(answers[1].as_ref().is_err_and(AwsError::is_permanent));
         assert_eq!(answers[2], Ok(30));
     }
 
@@ -411,7 +411,7 @@ mod tests {
         let requests = Mutex::new(0);
         let answers = super::sent(&[1, 2, 3], |_: &[u32]| {
             *requests.lock().unwrap() += 1;
-            async { Err::<Vec<Result<u32, Trouble>>, _>(Trouble::passing("down")) }
+            async { Err::<Vec<Result<u32, AwsError>>, _>(AwsError::passing("down")) }
         })
         .await;
         assert!(answers.iter().all(Result::is_err));

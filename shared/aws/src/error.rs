@@ -8,14 +8,14 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
 /// Something AWS did not do for us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct AwsError {
     what: String,
-    kind: TroubleKind,
+    kind: AwsErrorKind,
 }
 
 /// What would cure it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TroubleKind {
+pub enum AwsErrorKind {
     /// Time.
     Passing,
     /// Somebody who starts what should answer there, or mends the way to it. It may also pass.
@@ -35,44 +35,44 @@ pub enum TroubleKind {
 /// No more of a service's own words than this many characters are repeated.
 const WORDS: usize = 300;
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for AwsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-impl Error for Trouble {}
+impl Error for AwsError {}
 
-impl Trouble {
-    /// Trouble that passes by itself.
+impl AwsError {
+    /// AwsError that passes by itself.
     pub fn passing(what: impl Into<String>) -> Self {
-        Self { what: what.into(), kind: TroubleKind::Passing }
+        Self { what: what.into(), kind: AwsErrorKind::Passing }
     }
 
-    /// Trouble that stays until somebody changes the configuration.
+    /// AwsError that stays until somebody changes the configuration.
     pub fn configuration(what: impl Into<String>) -> Self {
-        Self { what: what.into(), kind: TroubleKind::Configuration }
+        Self { what: what.into(), kind: AwsErrorKind::Configuration }
     }
 
     /// What a service will not take as it stands, with the remedy.
     pub fn rejection(what: impl Into<String>) -> Self {
-        Self { what: what.into(), kind: TroubleKind::Rejection }
+        Self { what: what.into(), kind: AwsErrorKind::Rejection }
     }
 
     /// What would cure it.
-    pub const fn kind(&self) -> TroubleKind {
+    pub const fn kind(&self) -> AwsErrorKind {
         self.kind
     }
 
     /// Whether trying again helps only after somebody has changed something.
     pub const fn is_permanent(&self) -> bool {
         match self.kind {
-            TroubleKind::Passing | TroubleKind::Unreachable => false,
-            TroubleKind::Credentials
-            | TroubleKind::Region
-            | TroubleKind::Permission
-            | TroubleKind::Configuration
-            | TroubleKind::Rejection => true,
+            AwsErrorKind::Passing | AwsErrorKind::Unreachable => false,
+            AwsErrorKind::Credentials
+            | AwsErrorKind::Region
+            | AwsErrorKind::Permission
+            | AwsErrorKind::Configuration
+            | AwsErrorKind::Rejection => true,
         }
     }
 
@@ -80,18 +80,18 @@ impl Trouble {
     /// what was asked for is not there, or is refused as it stands.
     pub const fn is_our_standing(&self) -> bool {
         match self.kind {
-            TroubleKind::Passing
-            | TroubleKind::Unreachable
-            | TroubleKind::Credentials
-            | TroubleKind::Region
-            | TroubleKind::Permission => true,
-            TroubleKind::Configuration | TroubleKind::Rejection => false,
+            AwsErrorKind::Passing
+            | AwsErrorKind::Unreachable
+            | AwsErrorKind::Credentials
+            | AwsErrorKind::Region
+            | AwsErrorKind::Permission => true,
+            AwsErrorKind::Configuration | AwsErrorKind::Rejection => false,
         }
     }
 
     /// Whether the service refused what was asked, so that the wishes of a batch should be asked apart.
     pub(crate) const fn is_rejection(&self) -> bool {
-        matches!(self.kind, TroubleKind::Rejection)
+        matches!(self.kind, AwsErrorKind::Rejection)
     }
 
     /// Reads an SDK error: the operation, the resource it was about, and what to do where that is known.
@@ -137,7 +137,7 @@ impl Trouble {
             _ if is_about_credentials(code) => {
                 let what =
                     format!("{operation} on {resource}: the credentials are wrong or have expired ({code})");
-                return Self { what, kind: TroubleKind::Credentials };
+                return Self { what, kind: AwsErrorKind::Credentials };
             }
             _ if is_about_permission(code) => {
                 let remedy = match code.starts_with("Kms") || code == "DecryptionFailure" {
@@ -145,7 +145,7 @@ impl Trouble {
                     false => "the role may not do this; see its policy",
                 };
                 let what = format!("{operation} on {resource}: {remedy} ({code})");
-                return Self { what, kind: TroubleKind::Permission };
+                return Self { what, kind: AwsErrorKind::Permission };
             }
             _ => return Self::without_remedy(operation, resource, code, message),
         };
@@ -163,8 +163,8 @@ impl Trouble {
             | "InvalidRequestException"
             | "MissingParameter"
             | "InvalidMessageContents"
-            | "BatchRequestTooLong" => TroubleKind::Rejection,
-            _ => TroubleKind::Passing,
+            | "BatchRequestTooLong" => AwsErrorKind::Rejection,
+            _ => AwsErrorKind::Passing,
         };
         Self { what: format!("{operation} on {resource}: {code} {words}"), kind }
     }
@@ -216,38 +216,38 @@ fn is_about_permission(code: &str) -> bool {
 
 /// What an error means that no service answered. Missing credentials and a missing region have no type of their own in the SDK: it
 /// is told by its words, here and nowhere else.
-fn unanswered<E, R>(error: &SdkError<E, R>, words: &str) -> TroubleKind {
+fn unanswered<E, R>(error: &SdkError<E, R>, words: &str) -> AwsErrorKind {
     let says = |part: &str| words.to_ascii_lowercase().contains(part);
     if says("loading credentials") || says("no credentials found") || says("no providers in chain") {
-        return TroubleKind::Credentials;
+        return AwsErrorKind::Credentials;
     }
     if says("region must be set") || says("missing region") || says("missing signing region") {
-        return TroubleKind::Region;
+        return AwsErrorKind::Region;
     }
     match error {
         // A request that cannot even be built cannot be built later either.
-        SdkError::ConstructionFailure(_) => TroubleKind::Configuration,
+        SdkError::ConstructionFailure(_) => AwsErrorKind::Configuration,
         SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
-            TroubleKind::Unreachable
+            AwsErrorKind::Unreachable
         }
-        SdkError::TimeoutError(_) => TroubleKind::Unreachable,
+        SdkError::TimeoutError(_) => AwsErrorKind::Unreachable,
         SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | SdkError::ServiceError(_) | _ => {
-            TroubleKind::Passing
+            AwsErrorKind::Passing
         }
     }
 }
 
-const fn remedy_of(kind: TroubleKind) -> &'static str {
+const fn remedy_of(kind: AwsErrorKind) -> &'static str {
     match kind {
-        TroubleKind::Credentials => {
+        AwsErrorKind::Credentials => {
             "no AWS credentials were found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: "
         }
-        TroubleKind::Region => "no AWS region is set; set AWS_REGION, or name one in the profile: ",
-        TroubleKind::Unreachable => {
+        AwsErrorKind::Region => "no AWS region is set; set AWS_REGION, or name one in the profile: ",
+        AwsErrorKind::Unreachable => {
             "nothing answers there; check the network, the region and AWS_ENDPOINT_URL_*: "
         }
-        TroubleKind::Configuration => "the request cannot be built; check region and endpoint: ",
-        TroubleKind::Passing | TroubleKind::Permission | TroubleKind::Rejection => "",
+        AwsErrorKind::Configuration => "the request cannot be built; check region and endpoint: ",
+        AwsErrorKind::Passing | AwsErrorKind::Permission | AwsErrorKind::Rejection => "",
     }
 }
 
@@ -272,27 +272,28 @@ mod tests {
     #[test]
     fn a_missing_table_is_named_with_its_remedy_and_will_not_pass() {
         let trouble =
-            Trouble::of_code("GetItem", "toolfleet-calls", "com.amazonaws#ResourceNotFoundException", "x");
+            AwsError::of_code("GetItem", "toolfleet-calls", "com.amazonaws#ResourceNotFoundException", "x");
         assert!(trouble.is_permanent());
         assert!(trouble.to_string().contains("toolfleet-calls") && trouble.to_string().contains("data.yaml"));
     }
 
     #[test]
     fn a_throttle_passes() {
-        assert!(!Trouble::of_code("UpdateItem", "t", "ThrottlingException", "slow down").is_permanent());
+        assert!(!AwsError::of_code("UpdateItem", "t", "ThrottlingException", "slow down").is_permanent());
     }
 
     #[test]
     fn what_the_service_will_not_take_does_not_pass_by_waiting() {
-        let trouble = Trouble::of_code("BatchExecuteStatement", "t", "ValidationError", "Item size exceeded");
+        let trouble =
+            AwsError::of_code("BatchExecuteStatement", "t", "ValidationError", "Item size exceeded");
         assert!(trouble.is_permanent() && trouble.is_rejection());
-        let denied = Trouble::of_code("BatchExecuteStatement", "t", "AccessDenied", "x");
+        let denied = AwsError::of_code("BatchExecuteStatement", "t", "AccessDenied", "x");
         assert!(denied.is_permanent() && !denied.is_rejection());
     }
 
     #[test]
     fn what_aws_does_not_let_us_do_is_our_standing_and_what_is_not_there_is_not() {
-        let of = |code| Trouble::of_code("GetSecretValue", "secret `s`", code, "x");
+        let of = |code| AwsError::of_code("GetSecretValue", "secret `s`", code, "x");
         for code in [
             "ExpiredTokenException",
             "ExpiredToken",

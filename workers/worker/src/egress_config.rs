@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use toolfleet_mcp::{BuildError, ClientOptions, McpClient, Network, Proxies, Reach};
+use toolfleet_mcp::{BuildError, ClientOptions, EgressPolicy, McpClient, Network, Proxies};
 use url::Url;
 
 use crate::config::{ConfigError, number, problem};
@@ -13,9 +13,9 @@ use crate::start::StartError;
 
 /// What a worker may call, and how.
 #[derive(Debug, Clone)]
-pub struct Outbound {
+pub struct EgressConfig {
     /// Which addresses.
-    pub reach: Reach,
+    pub reach: EgressPolicy,
     /// Through which proxies.
     pub proxies: Proxies,
     /// How many programs one server may have running, where it is a program.
@@ -30,11 +30,11 @@ pub struct Outbound {
     pub cognito_endpoint: Option<Url>,
 }
 
-impl Default for Outbound {
+impl Default for EgressConfig {
     fn default() -> Self {
         let of_client = ClientOptions::default();
         Self {
-            reach: Reach::default(),
+            reach: EgressPolicy::default(),
             proxies: Proxies::default(),
             max_children: of_client.max_children,
             child_idle: of_client.child_idle,
@@ -45,11 +45,11 @@ impl Default for Outbound {
     }
 }
 
-impl Outbound {
+impl EgressConfig {
     /// The same, and this machine, with or without TLS: for `toolfleet dev`.
     #[must_use]
     pub fn with_loopback(mut self) -> Self {
-        let loopback = Reach::with_loopback();
+        let loopback = EgressPolicy::with_loopback();
         self.reach.private.extend(loopback.private);
         self.reach.http = loopback.http;
         // No proxy leads to this machine.
@@ -123,7 +123,7 @@ impl Outbound {
         let extra_roots = var("TOOLFLEET_EXTRA_ROOTS").filter(|path| !path.is_empty()).map(PathBuf::from);
         let cognito_endpoint = cognito(var)?;
         Ok(Self {
-            reach: Reach { private, http, ..Reach::default() },
+            reach: EgressPolicy { private, http, ..EgressPolicy::default() },
             proxies,
             max_children,
             child_idle,
@@ -163,23 +163,25 @@ fn cognito(var: &dyn Fn(&str) -> Option<String>) -> Result<Option<Url>, ConfigEr
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Outbound, String> {
+    fn read(pairs: &[(&str, &str)]) -> Result<EgressConfig, String> {
         let find = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-        Outbound::read(&find).map_err(|error| error.to_string())
+        EgressConfig::read(&find).map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_is_not_said_is_the_strict_choice() {
-        let outbound = read(&[]).unwrap();
+        let egress_config = read(&[]).unwrap();
         assert!(
-            !outbound.reach.http && outbound.reach.private.is_empty() && outbound.proxies.https.is_none()
+            !egress_config.reach.http
+                && egress_config.reach.private.is_empty()
+                && egress_config.proxies.https.is_none()
         );
     }
 
     #[test]
     fn networks_are_a_list_and_a_mistake_names_the_variable() {
-        let outbound = read(&[("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "10.0.0.0/8, ::1/128")]).unwrap();
-        assert_eq!(outbound.reach.private.len(), 2);
+        let egress_config = read(&[("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "10.0.0.0/8, ::1/128")]).unwrap();
+        assert_eq!(egress_config.reach.private.len(), 2);
         for (name, value) in [
             ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "10.0.0.0/99"),
             ("TOOLFLEET_ALLOW_HTTP", "yes"),
@@ -193,8 +195,8 @@ mod tests {
 
     #[test]
     fn a_proxy_is_read_without_a_scheme_and_its_password_is_never_repeated() {
-        let outbound = read(&[("https_proxy", "proxy.internal:3128")]).unwrap();
-        assert_eq!(outbound.proxies.https.unwrap().host_str(), Some("proxy.internal"));
+        let egress_config = read(&[("https_proxy", "proxy.internal:3128")]).unwrap();
+        assert_eq!(egress_config.proxies.https.unwrap().host_str(), Some("proxy.internal"));
         let error = read(&[("HTTPS_PROXY", "ftp://u:hunter2@p")]).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
     }

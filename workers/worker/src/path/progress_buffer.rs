@@ -1,38 +1,38 @@
-//! Owns what is overheard of a call while it runs: gathered as it comes, written at a pace that the tables can bear (`lease.rs`).
+//! Owns what is progress_buffer of a call while it runs: gathered as it comes, written at a pace that the tables can bear (`lease.rs`).
 //!
 //! **Invariant:** a notification is never a write of its own; what was heard and not written yet goes with the outcome.
 
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
-use toolfleet_core::notes::{LogLine, Note, Notes};
+use toolfleet_core::progress::{CallProgress, LogLine, ProgressNote};
 use toolfleet_core::time::Timestamp;
 
 /// What the server told since the claim.
 #[derive(Debug, Default)]
-pub(super) struct Overheard {
+pub(super) struct ProgressBuffer {
     gathered: Mutex<Gathered>,
     news: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Gathered {
-    notes: Option<Box<Notes>>,
+    notes: Option<Box<CallProgress>>,
     /// Grows with every note.
     version: u64,
 }
 
-impl Overheard {
+impl ProgressBuffer {
     /// Goes on from what an earlier claim has noted.
-    pub(super) fn after(earlier: Option<&Notes>) -> Self {
+    pub(super) fn after(earlier: Option<&CallProgress>) -> Self {
         let notes = earlier.cloned().map(Box::new);
         Self { gathered: Mutex::new(Gathered { notes, version: 0 }), news: Notify::new() }
     }
 
-    pub(super) fn hear(&self, note: Note, now: Timestamp) {
+    pub(super) fn hear(&self, note: ProgressNote, now: Timestamp) {
         {
             let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
             gathered.version += 1;
-            gathered.notes.get_or_insert_with(|| Box::new(Notes::none(now))).take(note, now);
+            gathered.notes.get_or_insert_with(|| Box::new(CallProgress::none(now))).take(note, now);
         }
         self.news.notify_one();
     }
@@ -45,12 +45,12 @@ impl Overheard {
         };
         let known = last(&self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
         if !known && !text.is_empty() {
-            self.hear(Note::Log(LogLine { level: "task".to_owned(), text }), now);
+            self.hear(ProgressNote::Log(LogLine { level: "task".to_owned(), text }), now);
         }
     }
 
     /// What was heard beyond `version`, and the version it is.
-    pub(super) fn since(&self, version: u64) -> Option<(Box<Notes>, u64)> {
+    pub(super) fn since(&self, version: u64) -> Option<(Box<CallProgress>, u64)> {
         let gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let notes = gathered.notes.as_ref().filter(|_| gathered.version > version)?;
         Some((notes.clone(), gathered.version))

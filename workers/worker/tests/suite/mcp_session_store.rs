@@ -1,4 +1,4 @@
-//! Conversations and their MCP sessions: shared by workers, by nobody else, and closed when the conversation is over.
+//! McpSessionStore and their MCP sessions: shared by workers, by nobody else, and closed when the conversation is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use toolfleet_aws::sessions::{SessionRow, Sessions};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::time::Timestamp;
-use toolfleet_testkit::{Cut, Era, Rule, SessionLoss};
-use toolfleet_worker::fleet::{Fleet, Step};
-use toolfleet_worker::{farewell, path, start};
+use toolfleet_testkit::{Cut, ProtocolRevision, Rule, SessionLoss};
+use toolfleet_worker::context::{Step, WorkerContext};
+use toolfleet_worker::{path, session_closer, start};
 
 use crate::rig::{Rig, SENDER, START_MS, limits, request};
 
@@ -22,7 +22,7 @@ const TENANTS: [&str; 2] = ["acme", "globex"];
 const TALKS: [&str; 2] = ["red", "blue"];
 
 /// Workers for both tenants, at a server that keeps sessions.
-async fn workers(rig: &Rig, count: usize) -> Vec<Arc<Fleet>> {
+async fn workers(rig: &Rig, count: usize) -> Vec<Arc<WorkerContext>> {
     let mut catalog = rig.catalog();
     catalog["tenants"]["senders"][SENDER] = json!(TENANTS);
     join_all((0..count).map(|_| rig.fleet_of(catalog.clone(), limits(), None))).await
@@ -37,7 +37,7 @@ fn call(id: &str, tenant: &str, talk: &str) -> Value {
 }
 
 /// Every conversation calls several times, all at once and through all workers.
-async fn talk_all_at_once(rig: &Rig, workers: &[Arc<Fleet>], round: &str) {
+async fn talk_all_at_once(rig: &Rig, workers: &[Arc<WorkerContext>], round: &str) {
     for n in 0..4 {
         for tenant in TENANTS {
             for talk in TALKS {
@@ -87,7 +87,7 @@ async fn registered(rig: &Rig, tenant: &str, talk: &str) -> Vec<McpSession> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_conversations_of_two_tenants_never_share_a_session_and_each_has_one_through_all_workers() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     let workers = workers(&rig, 3).await;
     talk_all_at_once(&rig, &workers, "first").await;
     let first: BTreeSet<String> = rig.mcp.sessions().into_iter().collect();
@@ -107,7 +107,7 @@ async fn two_conversations_of_two_tenants_never_share_a_session_and_each_has_one
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_redelivered_to_another_worker_continues_its_conversations_session() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     rig.send(call("c1", "acme", "red").to_string()).await;
     rig.crash_after(Step::Executed).await;
     rig.settle().await;
@@ -120,7 +120,7 @@ async fn a_call_redelivered_to_another_worker_continues_its_conversations_sessio
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_register_that_does_not_answer_means_later_and_never_a_second_session() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     let workers = workers(&rig, 2).await;
     rig.send(call("c1", "acme", "red").to_string()).await;
     rig.deliver(&workers[0]).await;
@@ -134,7 +134,7 @@ async fn a_register_that_does_not_answer_means_later_and_never_a_second_session(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_drains_leaves_the_conversation_to_the_others() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     for (n, id) in [(1, "c1"), (2, "c2")] {
         let worker = rig.fleet_direct(None).await;
         let running = tokio::spawn(start::run(worker.clone()));
@@ -153,7 +153,7 @@ async fn a_worker_that_drains_leaves_the_conversation_to_the_others() {
 }
 
 /// Both of acme's conversations speak, then `red` is revoked.
-async fn revoked(rig: &Rig, worker: &Arc<Fleet>) -> McpSession {
+async fn revoked(rig: &Rig, worker: &Arc<WorkerContext>) -> McpSession {
     for talk in TALKS {
         rig.send(call(&format!("in-{talk}"), "acme", talk).to_string()).await;
         rig.deliver(worker).await;
@@ -165,8 +165,8 @@ async fn revoked(rig: &Rig, worker: &Arc<Fleet>) -> McpSession {
     red
 }
 
-async fn assert_closed(rig: &Rig, worker: &Arc<Fleet>, red: &McpSession) {
-    let saying = tokio::spawn(farewell::run(worker.clone()));
+async fn assert_closed(rig: &Rig, worker: &Arc<WorkerContext>, red: &McpSession) {
+    let saying = tokio::spawn(session_closer::run(worker.clone()));
     rig.mcp.arrived("DELETE", 1).await;
     worker.shutdown.begin(Duration::ZERO);
     saying.await.unwrap();
@@ -179,7 +179,7 @@ async fn assert_closed(rig: &Rig, worker: &Arc<Fleet>, red: &McpSession) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_refused_because_its_session_was_revoked_closes_its_mcp_session() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     let first = workers(&rig, 1).await.remove(0);
     let red = revoked(&rig, &first).await;
     // Another worker, which has never met the conversation.
@@ -192,18 +192,18 @@ async fn a_call_refused_because_its_session_was_revoked_closes_its_mcp_session()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_finds_among_its_own_conversations_the_one_that_ended_silently() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     let worker = workers(&rig, 1).await.remove(0);
-    farewell::look_for_ended(&worker).await;
+    session_closer::look_for_ended(&worker).await;
     let red = revoked(&rig, &worker).await;
-    farewell::look_for_ended(&worker).await;
+    session_closer::look_for_ended(&worker).await;
     assert_closed(&rig, &worker, &red).await;
     assert_eq!(worker.mcp.conversations().len(), 1, "the ended one is forgotten");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_was_prolonged_meanwhile_is_neither_refused_nor_closed() {
-    let rig = Rig::with(Era::Legacy).await;
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
     let worker = workers(&rig, 1).await.remove(0);
     let (acme, red) = (Tenant::parse("acme").unwrap(), SessionId::parse("red").unwrap());
     let now = || Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap());
@@ -221,7 +221,7 @@ async fn a_session_that_was_prolonged_meanwhile_is_neither_refused_nor_closed() 
     assert_eq!(rig.outcome("second").await.kind, OutcomeKind::Succeeded);
 
     // Another call had shown the session as over; the closer looks again before it says so to the server.
-    farewell::close_session(&worker, &acme, &red).await.unwrap();
+    session_closer::close_session(&worker, &acme, &red).await.unwrap();
     assert!(rig.mcp.requests_of("DELETE").is_empty());
     assert_eq!(registered(&rig, "acme", "red").await.len(), 1);
 }

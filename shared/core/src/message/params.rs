@@ -12,7 +12,7 @@ use crate::complaint::without_values;
 
 /// What is asked of the target, with what the operation needs.
 #[derive(Debug, Clone)]
-pub enum Ask {
+pub enum OperationParams {
     /// Run the tool with the request's arguments.
     Tool,
     /// Read a resource.
@@ -55,7 +55,7 @@ struct PageWire {
     cursor: Option<String>,
 }
 
-impl Ask {
+impl OperationParams {
     /// Whether it may be sent again after an answer was lost: MCP defines all but a tool call as reading.
     pub const fn is_reading(&self) -> bool {
         match self {
@@ -67,22 +67,24 @@ impl Ask {
 
 impl CallRequest {
     /// What is asked. The decoder has held the rules, so a decoded request always has an answer.
-    pub fn ask(&self) -> Result<Ask, RequestError> {
+    pub fn ask(&self) -> Result<OperationParams, RequestError> {
         Ok(match self.operation {
-            Operation::ToolsCall => Ask::Tool,
+            Operation::ToolsCall => OperationParams::Tool,
             Operation::ResourcesRead => {
                 let ResourceWire { uri } = self.needs("{\"uri\": \"...\"}")?;
-                Ask::Resource { uri: bounded("uri", uri, 2_048)? }
+                OperationParams::Resource { uri: bounded("uri", uri, 2_048)? }
             }
             Operation::PromptsGet => {
                 let PromptWire { name, arguments } = self
                     .needs("{\"name\": \"...\"} and, where the prompt takes any, {\"arguments\": {...}}")?;
                 let arguments = arguments.unwrap_or_else(|| RawValue::NULL.to_owned());
-                Ask::Prompt { name: bounded("name", name, 256)?, arguments: texts(arguments)? }
+                OperationParams::Prompt { name: bounded("name", name, 256)?, arguments: texts(arguments)? }
             }
             Operation::ToolsList | Operation::ResourcesList | Operation::PromptsList => {
                 let PageWire { cursor } = self.needs("{} or {\"cursor\": \"...\"}")?;
-                Ask::List { cursor: cursor.map(|cursor| bounded("cursor", cursor, 4_096)).transpose()? }
+                OperationParams::List {
+                    cursor: cursor.map(|cursor| bounded("cursor", cursor, 4_096)).transpose()?,
+                }
             }
         })
     }
