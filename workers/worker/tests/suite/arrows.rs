@@ -8,7 +8,7 @@ const ARROWS: [(&str, &str, &[&str]); 10] = [
     ("shared/core", "toolfleet-core", &[]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
     ("shared/mcp", "toolfleet-mcp", &["toolfleet-core"]),
-    ("shared/client", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
+    ("shared/clients/rust", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
     ("shared/testkit", "toolfleet-testkit", &[]),
     ("infra/local", "toolfleet-local", &[]),
     ("infra/peer", "toolfleet-peer", &[]),
