@@ -8,6 +8,7 @@ use super::held::Held;
 use super::row::CallRow;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
+use crate::machine;
 use crate::outcome::Outcome;
 use crate::progress::CallProgress;
 use crate::time::Timestamp;
@@ -172,18 +173,7 @@ pub enum Event {
 }
 
 /// What follows: a row to store, or the reason why nothing is stored.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Decision {
-    /// Store `row` if what was seen still stands; `then` holds once it is stored.
-    Write {
-        /// The row to store.
-        row: Box<CallRow>,
-        /// What that means.
-        then: Effect,
-    },
-    /// Nothing to store.
-    Leave(Rejection),
-}
+pub type Decision = machine::Decision<CallRow, Effect, Rejection>;
 
 /// What a stored write means to the one who asked for it.
 #[derive(Debug, Clone, PartialEq)]

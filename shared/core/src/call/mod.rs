@@ -42,9 +42,25 @@ pub use row::{CallRow, Finished, State};
 
 use crate::digest::Digest;
 use crate::ids::CallKey;
+use crate::machine::StateTable;
 use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use crate::progress::CallProgress;
 use crate::time::Timestamp;
+
+/// The state table of calls.
+#[derive(Debug, Clone, Copy)]
+pub struct CallTable;
+
+impl StateTable for CallTable {
+    type Row = CallRow;
+    type Event = Event;
+    type Effect = Effect;
+    type Rejection = Rejection;
+
+    fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
+        decide(seen, event)
+    }
+}
 
 /// The table. Total, pure, and the only place where a call changes state.
 pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
