@@ -15,16 +15,17 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::{Answer, AnswerKind, Questions, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
-use super::account;
+use super::audit;
 use super::claim::ClaimedCall;
-use super::follow::{self, Asked, Task};
+use super::disposition::RequeueReason;
+use super::heartbeat::{self, Stopped};
 use super::hold::{Wait, reason_of, waits_until, within};
 use super::inbound::InboundCall;
-use super::lease::{self, Stopped};
 use super::pages::{self, Place};
-use super::payload::{self, Kept};
+use super::poll_task::{self, Task, TaskPoll};
 use super::prepare::{ReadyCall, with_what_was_left_out};
 use super::progress_buffer::ProgressBuffer;
+use super::store_payload::{self, Kept};
 use crate::backoff;
 use crate::context::WorkerContext;
 use crate::telemetry::trace::{self, Onward};
@@ -45,9 +46,9 @@ pub(super) fn how_to_answer(asks: &RawValue) -> &'static str {
 
 pub(super) enum Executed {
     Finished(Outcome),
-    Later {
+    Requeue {
         after_ms: u64,
-        why: &'static str,
+        reason: RequeueReason,
     },
     /// It waits for something that its caller may want to know.
     Held(Wait),
@@ -55,7 +56,7 @@ pub(super) enum Executed {
     Parked {
         task: Task,
         after_ms: u64,
-        troubled: bool,
+        poll_failed: bool,
     },
 }
 
@@ -102,10 +103,10 @@ pub(super) async fn execute(
     };
     if call.since.elapsed() >= context.limits.lease {
         if let Some(task) = call.task.clone() {
-            return Executed::Parked { task, after_ms: 0, troubled: true };
+            return Executed::Parked { task, after_ms: 0, poll_failed: true };
         }
         // The claim's own answer took so long that another worker may hold the call by now.
-        return Executed::Later { after_ms: 0, why: "the claim took longer than its lease" };
+        return Executed::Requeue { after_ms: 0, reason: RequeueReason::ClaimTooSlow };
     }
     let executed = race(context, inbound, call, &trail).await;
     call.attempts = trail.attempts.load(Ordering::Acquire);
@@ -134,25 +135,22 @@ async fn race(
                 let outcome = pages::fitting(&ready.call, outcome, context.payloads.bucket().is_some()).await;
                 let hurried =
                     || trail.hurried.load(Ordering::Acquire) || trail.lease_lost.load(Ordering::Acquire);
-                match payload::keep(context, &ready.call.request.key.tenant, outcome, hurried).await {
+                match store_payload::store(context, &ready.call.request.key.tenant, outcome, hurried).await {
                     Kept::Fit(outcome) => Executed::Finished(outcome),
                     Kept::Lost(_) if ready.call.repeatable && context.shutdown.is_draining() => {
-                        Executed::Later {
-                            after_ms: 0,
-                            why: "the worker stops, and the bucket did not take the result",
-                        }
+                        Executed::Requeue { after_ms: 0, reason: RequeueReason::ResultNotStored }
                     }
                     Kept::Lost(outcome) => Executed::Finished(outcome),
                 }
             }
             executed @ (Executed::Finished(_)
-            | Executed::Later { .. }
+            | Executed::Requeue { .. }
             | Executed::Held(_)
             | Executed::Parked { .. }) => executed,
         }
     };
     let mut attempts = Box::pin(attempts);
-    let mut heart = Box::pin(lease::keep(context, inbound, claim, row, *since, progress_buffer));
+    let mut heart = Box::pin(heartbeat::keep(context, inbound, claim, row, *since, progress_buffer));
     let mut beating = true;
     loop {
         tokio::select! {
@@ -197,25 +195,25 @@ async fn work(
     if let Some(task) = task {
         // An answer that is under way may have been taken.
         trail.sending.store(task.input_pending, Ordering::Release);
-        let asked = follow::ask(context, inbound, ready, progress_buffer, task, deadline).await;
+        let asked = poll_task::poll(context, inbound, ready, progress_buffer, task, deadline).await;
         trail.sending.store(false, Ordering::Release);
-        trail.task_over.store(matches!(asked, Asked::Over(_) | Asked::Gone { .. }), Ordering::Release);
+        trail.task_over.store(matches!(asked, TaskPoll::Over(_) | TaskPoll::Gone { .. }), Ordering::Release);
         match asked {
-            Asked::Open { after_ms } => {
+            TaskPoll::Open { after_ms } => {
                 trail.may_have_executed.store(true, Ordering::Release);
-                return Executed::Parked { task: task.answered(), after_ms, troubled: false };
+                return Executed::Parked { task: task.answered(), after_ms, poll_failed: false };
             }
-            Asked::Troubled { after_ms, may_have_run } => {
+            TaskPoll::Troubled { after_ms, may_have_run } => {
                 if may_have_run == MayHaveRun::Unknown {
                     trail.may_have_executed.store(true, Ordering::Release);
                 }
-                return Executed::Parked { task: task.clone(), after_ms, troubled: true };
+                return Executed::Parked { task: task.clone(), after_ms, poll_failed: true };
             }
-            Asked::Over(outcome) | Asked::Unanswerable(outcome) => return Executed::Finished(outcome),
-            Asked::Gone { message } => {
+            TaskPoll::Over(outcome) | TaskPoll::Unanswerable(outcome) => return Executed::Finished(outcome),
+            TaskPoll::Gone { message } => {
                 let made = trail.attempts.load(Ordering::Acquire);
                 if ready.call.answers_a_task() || !ready.call.repeatable || made >= ready.call.max_attempts {
-                    return Executed::Finished(follow::task_lost(&message));
+                    return Executed::Finished(poll_task::task_lost(&message));
                 }
             }
         }
@@ -243,7 +241,7 @@ async fn attempts(
     let mut tries = 0;
     loop {
         if trail.lease_lost.load(Ordering::Acquire) {
-            return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
+            return Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost };
         }
         let (server, tenant) = (&call.server.id, &call.request.key.tenant);
         let permit = match context.breakers.ask(server, tenant, context.now()) {
@@ -276,16 +274,16 @@ async fn attempts(
         let fault = match answer {
             Ok(answer) => {
                 if let AnswerKind::Task(TaskHandle { id, poll_interval_ms }) = answer.kind {
-                    let after_ms = follow::poll_after_ms(poll_interval_ms);
+                    let after_ms = poll_task::poll_after_ms(poll_interval_ms);
                     trail.may_have_executed.store(true, Ordering::Release);
                     let task = Task { handle: id, input_pending: false };
-                    return Executed::Parked { task, after_ms, troubled: false };
+                    return Executed::Parked { task, after_ms, poll_failed: false };
                 }
                 return Executed::Finished(outcome_of(answer));
             }
             Err(fault) => fault.paused_for(pause_ms),
         };
-        let told = account::for_the_log(&fault, &call.request);
+        let told = audit::for_the_log(&fault, &call.request);
         tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, fault = told, "an attempt failed");
         if fault.may_have_run() == MayHaveRun::Unknown {
             trail.may_have_executed.store(true, Ordering::Release);
@@ -444,13 +442,13 @@ fn stopped_with_worker(ready: &ReadyCall, task: Option<&Task>, trail: &Trail) ->
         if trail.sending.load(Ordering::Acquire) {
             trail.may_have_executed.store(true, Ordering::Release);
         }
-        return Executed::Parked { task: task.clone(), after_ms: 0, troubled: false };
+        return Executed::Parked { task: task.clone(), after_ms: 0, poll_failed: false };
     }
     if ready.call.repeatable || !trail.may_have_run() {
         if trail.sending.load(Ordering::Acquire) {
             trail.may_have_executed.store(true, Ordering::Release);
         }
-        return Executed::Later { after_ms: 0, why: "the worker is stopping" };
+        return Executed::Requeue { after_ms: 0, reason: RequeueReason::Draining };
     }
     let text = "The worker had to stop while the tool ran, and the tool is not safe to repeat. Check its effect before you send the call again under a new id.";
     Executed::Finished(Outcome::ended(
