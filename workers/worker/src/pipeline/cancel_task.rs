@@ -19,7 +19,7 @@ use crate::breakers::Refusal;
 use crate::context::WorkerContext;
 
 /// How long the server may take to answer.
-const CANCEL_TIME_OUT: Duration = Duration::from_secs(5);
+const CANCEL_TASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the server to stop the task of a call that has ended.
 pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
@@ -43,7 +43,7 @@ pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, 
             task: &task.handle,
             traceparent: onward.traceparent.as_deref(),
             tracestate: onward.tracestate.as_deref(),
-            deadline: Instant::now() + CANCEL_TIME_OUT,
+            deadline: Instant::now() + CANCEL_TASK_TIMEOUT,
         };
         context.mcp.cancel_task(question).await
     };

@@ -10,7 +10,7 @@ use super::{acknowledge, cancel_task, notify};
 use crate::context::{Step, WorkerContext};
 
 /// How long sending a notice may take.
-const NOTICE_TIME_OUT: Duration = Duration::from_secs(5);
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends the notice, cancels the call's task where one is open, then deletes the message from `queue`, where it came from.
 pub(super) async fn complete(
@@ -21,7 +21,7 @@ pub(super) async fn complete(
 ) {
     context.passed(Step::Recorded).await;
     // The notice goes first: if the worker dies after it, the next delivery sends it again; it is never lost.
-    if tokio::time::timeout(NOTICE_TIME_OUT, notify::notify(context, inbound, recorded)).await.is_err() {
+    if tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await.is_err() {
         tracing::warn!(
             message_id = inbound.message_id(),
             code = "notice_failed",

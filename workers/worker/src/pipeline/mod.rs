@@ -29,7 +29,7 @@ mod heartbeat;
 mod hold;
 mod inbound;
 mod keep_unreadable;
-mod list;
+mod large_result;
 mod notify;
 mod pages;
 mod poll_task;
@@ -39,8 +39,8 @@ mod reap;
 mod record;
 mod requeue;
 mod resume;
-mod store_payload;
 mod time_limit;
+mod tool_list;
 
 use std::sync::Arc;
 
@@ -60,11 +60,11 @@ use execute::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
 pub(crate) use keep_unreadable::OnRecord;
-pub(crate) use list::Unlisted;
 pub(crate) use prepare::endpoint;
 use prepare::{Prepared, ReadyCall};
 pub use reap::{Reaped, reap};
 use time_limit::within_lease;
+pub(crate) use tool_list::Unlisted;
 
 /// Why a delivery does not go on to its next step.
 enum Exit {

@@ -70,7 +70,7 @@ pub(super) fn poll_after_ms(wish: Option<u64>) -> u64 {
 }
 
 /// Gives the task the answers that are still to be given, or asks where it stands.
-pub(super) async fn poll(
+pub(super) async fn poll_task(
     context: &WorkerContext,
     inbound: &InboundCall,
     ready: &ReadyCall,

@@ -32,7 +32,7 @@ use recorded::{OpenTask, Recorded};
 use without_call::answer_message;
 pub(super) use without_call::{malformed, tenant_not_allowed, unreadable};
 
-/// Stores the outcome of a call that was executed, which [`keep`](super::store_payload::keep) has made fit.
+/// Stores the outcome of a call that was executed, which [`keep`](super::large_result::keep) has made fit.
 pub(super) async fn finish(
     context: &WorkerContext,
     inbound: &InboundCall,
