@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, WorkerConfig};
 use crate::context::{DeadLetters, Parts, WorkerContext};
 use crate::mcp_session_store::McpSessionStore;
-use crate::path::MANY_RECEIVES;
+use crate::pipeline::MANY_RECEIVES;
 use crate::services::{self, ServiceFailed};
 use crate::telemetry::Meters;
 use crate::{intake, reaper, session_closer};

@@ -13,12 +13,12 @@ use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use super::{Recorded, notice, reply_queue};
 use crate::config::ROW_LIFE_MS;
 use crate::context::{Step, WorkerContext};
-use crate::path::account;
-use crate::path::inbound::InboundCall;
-use crate::path::swap::{Applied, apply};
+use crate::pipeline::audit;
+use crate::pipeline::inbound::InboundCall;
+use crate::pipeline::swap::{Applied, apply};
 
 /// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.
-pub(in crate::path) async fn tenant_not_allowed(
+pub(in crate::pipeline) async fn tenant_not_allowed(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
@@ -34,7 +34,7 @@ pub(in crate::path) async fn tenant_not_allowed(
 }
 
 /// A message that is not a request, and names a call that its sender may speak for: the refusal is stored there.
-pub(in crate::path) async fn malformed(
+pub(in crate::pipeline) async fn malformed(
     context: &WorkerContext,
     inbound: &InboundCall,
     malformed: Malformed,
@@ -62,7 +62,7 @@ pub(in crate::path) async fn malformed(
 
 /// A message that is not a request, and names no call that its sender may speak for. Its body is not accounted for by this: it has to
 /// be kept.
-pub(in crate::path) async fn unreadable(
+pub(in crate::pipeline) async fn unreadable(
     context: &WorkerContext,
     inbound: &InboundCall,
     malformed: &Malformed,
@@ -113,8 +113,8 @@ async fn audit_stranger(
     // The message's own time, so that each of its deliveries, and a copy in the dead-letter queue, writes the same record.
     let at = inbound.enqueued_at;
     let caller = Caller::unknown(inbound.sender.as_deref(), inbound.first_message.as_deref());
-    let record = account::of(kind, key, inbound, at, &caller, None);
-    let record = account::described(record, outcome, inbound, None);
+    let record = audit::of(kind, key, inbound, at, &caller, None);
+    let record = audit::described(record, outcome, inbound, None);
     context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
 }
 

@@ -12,31 +12,31 @@
 //! **Invariant:** a message ends in one of three ways: acknowledged with the proof of a record, given back to the queue, or, where it
 //! cannot be read, moved to the dead-letter queue with its body.
 
-mod account;
 mod acknowledge;
 mod admit;
 mod arguments;
+mod audit;
+mod cancel_task;
 mod claim;
 mod decode;
 mod execute;
 mod fetch;
-mod follow;
-mod give_back;
+mod heartbeat;
 mod hold;
 mod inbound;
-mod keep;
-mod lease;
-mod list;
+mod keep_unreadable;
+mod large_result;
 mod notify;
 mod pages;
-mod payload;
+mod poll_task;
 mod prepare;
 mod progress_buffer;
 mod reap;
 mod record;
+mod requeue;
 mod resume;
 mod swap;
-mod withdraw;
+mod tool_list;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,12 +54,12 @@ use decode::Decoded;
 use execute::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
-pub(crate) use keep::OnRecord;
-pub(crate) use list::Unlisted;
+pub(crate) use keep_unreadable::OnRecord;
 use prepare::Prepared;
 pub(crate) use prepare::endpoint;
 pub use reap::{Reaped, reap};
 use record::Recorded;
+pub(crate) use tool_list::Unlisted;
 
 /// How long sending a notice may take.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -67,11 +67,11 @@ const NOTICE: Duration = Duration::from_secs(5);
 /// How a delivery leaves the worker.
 enum Leaving {
     /// What it asked for stands in the tables.
-    Settled(Box<Recorded>),
+    Completed(Box<Recorded>),
     /// It goes back to the queue for so many milliseconds.
-    Later { after_ms: u64, why: &'static str },
+    Requeue { after_ms: u64, why: &'static str },
     /// The server works on it as a task; a message that is sent now asks after it then.
-    Parked { after_ms: u64, troubled: bool },
+    Parked { after_ms: u64, unanswered: bool },
     /// Another worker has taken the call over; its own delivery will acknowledge it.
     Lost,
     /// It is no request, its record stands, and it is kept for an operator.
@@ -87,8 +87,8 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Sen
     let lines = trace::lines(&inbound);
     let span = inbound.span.clone();
     let whole = async {
-        let leaving = Box::pin(travel(&context, &inbound)).await;
-        if matches!(leaving, Ok(Leaving::Settled(_) | Leaving::Lost)) {
+        let leaving = Box::pin(process(&context, &inbound)).await;
+        if matches!(leaving, Ok(Leaving::Completed(_) | Leaving::Lost)) {
             inbound.forget_body();
         }
         // Where SQS is slow, messages without a slot pile up: beyond a bound they keep their slots, and no others are received.
@@ -100,31 +100,31 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Sen
             }
             None => Some(slot),
         };
-        leave(&context, &inbound, leaving).await;
+        dispose(&context, &inbound, leaving).await;
         drop((slot, place));
     };
     whole.instrument(lines).instrument(span).await;
     context.meters.processed(context.queue.name(), begun.elapsed());
 }
 
-async fn leave(context: &WorkerContext, inbound: &InboundCall, leaving: Result<Leaving, AwsError>) {
+async fn dispose(context: &WorkerContext, inbound: &InboundCall, leaving: Result<Leaving, AwsError>) {
     match leaving {
-        Ok(Leaving::Settled(recorded)) => settle(context, &context.queue, inbound, &recorded).await,
-        Ok(Leaving::Later { after_ms, why }) => give_back::later(context, inbound, after_ms, why).await,
-        Ok(Leaving::Parked { after_ms, troubled }) => {
+        Ok(Leaving::Completed(recorded)) => complete(context, &context.queue, inbound, &recorded).await,
+        Ok(Leaving::Requeue { after_ms, why }) => requeue::requeue(context, inbound, after_ms, why).await,
+        Ok(Leaving::Parked { after_ms, unanswered }) => {
             context.passed(Step::Parked).await;
-            give_back::until_asked(context, inbound, after_ms, troubled).await;
+            requeue::until_poll(context, inbound, after_ms, unanswered).await;
         }
         Ok(Leaving::Lost) => {
             tracing::info!(message_id = inbound.message_id(), "another worker has taken the call over")
         }
-        Ok(Leaving::Unreadable) => keep::keep(context, inbound).await,
+        Ok(Leaving::Unreadable) => keep_unreadable::keep(context, inbound).await,
         // Our own trouble is never an outcome: the call waits until it has passed.
-        Err(error) => give_back::after_trouble(context, inbound, &error).await,
+        Err(error) => requeue::after_trouble(context, inbound, &error).await,
     }
 }
 
-async fn travel(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Leaving, AwsError> {
+async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Leaving, AwsError> {
     let decoded = decode::decode(inbound);
     if let Decoded::Request(request) = &decoded {
         trace::named(&inbound.span, &request.key);
@@ -146,7 +146,7 @@ async fn travel(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<L
             return Ok(Leaving::Unreadable);
         }
         Fetched::Refused { request, outcome } => {
-            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
+            return concluded(Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await);
         }
         Fetched::Stranger { request } => {
             return settled(record::tenant_not_allowed(context, inbound, *request).await);
@@ -157,7 +157,7 @@ async fn travel(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<L
     let call = match in_time(context, 3, admit::admit(context, inbound, request)).await? {
         Admitted::Call(call) => call,
         Admitted::Refused { request, outcome } => {
-            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
+            return concluded(Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await);
         }
         Admitted::Stranger { request } => {
             return settled(record::tenant_not_allowed(context, inbound, *request).await);
@@ -177,29 +177,29 @@ async fn travel(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<L
             return concluded(Box::pin(hold::hold(context, inbound, *request, wait)).await);
         }
         Prepared::Over { request, outcome } => {
-            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
+            return concluded(Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await);
         }
     };
     context.passed(Step::Prepared).await;
     if context.shutdown.is_draining() {
-        return Ok(Leaving::Later { after_ms: 0, why: "the worker is stopping" });
+        return Ok(Leaving::Requeue { after_ms: 0, why: "the worker is stopping" });
     }
 
     let mut claimed = match claim::claim(context, inbound, *ready).instrument(trace::step("claim")).await? {
         Claimed::Ours(claimed) => claimed,
         Claimed::Ended { request, row } => {
-            return settled(record::already(context, inbound, *request, *row).await);
+            return settled(record::record_finished(context, inbound, *request, *row).await);
         }
         Claimed::Mismatch { request } => return settled(record::mismatch(context, inbound, *request).await),
         Claimed::Elsewhere { after_ms } => {
-            return Ok(Leaving::Later { after_ms, why: "another worker holds the call" });
+            return Ok(Leaving::Requeue { after_ms, why: "another worker holds the call" });
         }
     };
     context.passed(Step::Claimed).await;
 
     let outcome = match execute::execute(context, inbound, &mut claimed).await {
         Executed::Finished(outcome) => outcome,
-        Executed::Later { after_ms, why } => {
+        Executed::Requeue { after_ms, why } => {
             let released = Box::pin(record::release(context, inbound, *claimed, after_ms, why, None));
             return concluded(released.await);
         }
@@ -209,9 +209,9 @@ async fn travel(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<L
             let released = Box::pin(record::release(context, inbound, *claimed, after_ms, why, held));
             return concluded(released.await);
         }
-        Executed::Parked { task, after_ms, troubled } => {
+        Executed::Parked { task, after_ms, unanswered } => {
             context.passed(Step::Executed).await;
-            let parked = Box::pin(record::park(context, inbound, *claimed, task, after_ms, troubled));
+            let parked = Box::pin(record::park(context, inbound, *claimed, task, after_ms, unanswered));
             return concluded(parked.await);
         }
     };
@@ -222,7 +222,7 @@ async fn travel(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<L
 }
 
 /// Tells whoever waits, and a server that still works on it, then deletes the message from the queue it came from.
-async fn settle(context: &WorkerContext, queue: &Queue, inbound: &InboundCall, recorded: &Recorded) {
+async fn complete(context: &WorkerContext, queue: &Queue, inbound: &InboundCall, recorded: &Recorded) {
     context.passed(Step::Recorded).await;
     // The notice goes first: a worker that dies here sends it twice, and never not at all.
     if tokio::time::timeout(NOTICE, notify::notify(context, inbound, recorded)).await.is_err() {
@@ -233,7 +233,7 @@ async fn settle(context: &WorkerContext, queue: &Queue, inbound: &InboundCall, r
         );
     }
     context.passed(Step::Notified).await;
-    withdraw::withdraw(context, inbound, recorded).await;
+    cancel_task::cancel_task(context, inbound, recorded).await;
     if let Err(error) = acknowledge::acknowledge(queue, inbound, recorded).await {
         // The record stands: the message comes again, finds it, and is acknowledged then.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
@@ -243,14 +243,14 @@ async fn settle(context: &WorkerContext, queue: &Queue, inbound: &InboundCall, r
 }
 
 fn settled(recorded: Result<Recorded, AwsError>) -> Result<Leaving, AwsError> {
-    recorded.map(|recorded| Leaving::Settled(Box::new(recorded)))
+    recorded.map(|recorded| Leaving::Completed(Box::new(recorded)))
 }
 
 fn concluded(concluded: Result<record::Concluded, AwsError>) -> Result<Leaving, AwsError> {
     Ok(match concluded? {
-        record::Concluded::Recorded(recorded) => Leaving::Settled(recorded),
-        record::Concluded::Later { after_ms, why } => Leaving::Later { after_ms, why },
-        record::Concluded::Parked { after_ms, troubled } => Leaving::Parked { after_ms, troubled },
+        record::Concluded::Recorded(recorded) => Leaving::Completed(recorded),
+        record::Concluded::Requeue { after_ms, why } => Leaving::Requeue { after_ms, why },
+        record::Concluded::Parked { after_ms, unanswered } => Leaving::Parked { after_ms, unanswered },
         record::Concluded::Lost => Leaving::Lost,
     })
 }

@@ -28,7 +28,12 @@ const LONGEST_UNREADABLE_S: u64 = 3_600;
 const LONGEST_DELAY_S: u64 = 900;
 
 /// Gives the message back for `after_ms`.
-pub(super) async fn later(context: &WorkerContext, inbound: &InboundCall, after_ms: u64, why: &'static str) {
+pub(super) async fn requeue(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    after_ms: u64,
+    why: &'static str,
+) {
     let wait_s = after_ms.div_ceil(1000);
     context.meters.given_back(why);
     tracing::debug!(message_id = inbound.message_id(), wait_s, why, "a call goes back to the queue");
@@ -42,23 +47,23 @@ pub(super) async fn later(context: &WorkerContext, inbound: &InboundCall, after_
     };
     if let Err(error) = given_back {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a message back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a message back early");
     }
 }
 
 /// Lets a new message ask after the call's task in `after_ms`, so that however often it asks, none is received often. Only
 /// questions that were not answered count as waits that grow.
-pub(super) async fn until_asked(
+pub(super) async fn until_poll(
     context: &WorkerContext,
     inbound: &InboundCall,
     after_ms: u64,
-    troubled: bool,
+    unanswered: bool,
 ) {
     context.meters.given_back("the server works on it as a task");
-    let parks = if troubled { inbound.parks.saturating_add(1) } else { 0 };
+    let parks = if unanswered { inbound.parks.saturating_add(1) } else { 0 };
     if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a message back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a message back early");
     }
 }
 
@@ -66,7 +71,7 @@ pub(super) async fn until_asked(
 pub(super) async fn after_trouble(context: &WorkerContext, inbound: &InboundCall, error: &AwsError) {
     let tries = inbound.tries();
     tracing::error!(%error, message_id = inbound.message_id(), tries, code = "own_trouble", "a call waits until our own trouble has passed");
-    later(context, inbound, backoff::after_tries(tries), "our own trouble").await;
+    requeue(context, inbound, backoff::after_tries(tries), "our own trouble").await;
 }
 
 /// How long a message of a FIFO queue waits. It cannot become a new one, which would come after the others of its group; so that its
@@ -94,7 +99,7 @@ pub(super) async fn unreadable(context: &WorkerContext, inbound: &InboundCall) {
     let wait_s = (SHORT_S << doublings).min(LONGEST_UNREADABLE_S);
     if let Err(error) = stay(context, inbound, wait_s).await {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot hide a message for longer");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot hide a message for longer");
     }
 }
 
@@ -135,7 +140,7 @@ async fn park(
     };
     if let Err(error) = context.queue.send(parked).await {
         // It waits in flight then.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot park a message");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot park a message");
         return stay(context, inbound, wait_s).await;
     }
     context.passed(Step::Reposted).await;

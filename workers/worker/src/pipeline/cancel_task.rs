@@ -21,7 +21,7 @@ use crate::breakers::Refusal;
 use crate::context::WorkerContext;
 
 /// How long a server may take to hear of it.
-const WITHDRAWAL: Duration = Duration::from_secs(5);
+const CANCEL_TASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A task that nobody waits for any longer.
 pub(super) struct OpenTask {
@@ -31,7 +31,7 @@ pub(super) struct OpenTask {
     pub(super) handle: String,
 }
 
-pub(super) async fn withdraw(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
+pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
     let Some(task) = recorded.open_task() else {
         return;
     };
@@ -52,7 +52,7 @@ pub(super) async fn withdraw(context: &WorkerContext, inbound: &InboundCall, rec
             task: &task.handle,
             traceparent: onward.traceparent.as_deref(),
             tracestate: onward.tracestate.as_deref(),
-            deadline: Instant::now() + WITHDRAWAL,
+            deadline: Instant::now() + CANCEL_TASK_TIMEOUT,
         };
         context.mcp.cancel_task(question).await
     };

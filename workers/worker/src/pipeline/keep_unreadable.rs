@@ -11,8 +11,8 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{MAX_MESSAGE_BYTES, Outgoing};
 use toolfleet_core::outcome::Code;
 
-use super::give_back;
 use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, OWN, REASON};
+use super::requeue;
 use crate::context::{DeadLetters, Step, WorkerContext};
 
 /// The most attributes that a message has (SQS quota).
@@ -49,10 +49,10 @@ pub(super) async fn keep(context: &WorkerContext, inbound: &InboundCall) {
     };
     match moved {
         Ok(true) => {}
-        Ok(false) => give_back::unreadable(context, inbound).await,
+        Ok(false) => requeue::unreadable(context, inbound).await,
         Err(error) => {
             tracing::error!(%error, message_id = inbound.message_id(), code = "own_trouble", "a message that cannot be read could not be moved to the dead-letter queue; it stays where it is");
-            give_back::unreadable(context, inbound).await;
+            requeue::unreadable(context, inbound).await;
         }
     }
 }

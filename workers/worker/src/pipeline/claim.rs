@@ -6,8 +6,8 @@ use toolfleet_aws::AwsError;
 use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection};
 use toolfleet_core::message::CallRequest;
 
-use super::follow::Task;
 use super::inbound::InboundCall;
+use super::poll_task::Task;
 use super::prepare::ReadyCall;
 use super::progress_buffer::ProgressBuffer;
 use super::swap::{Applied, apply};

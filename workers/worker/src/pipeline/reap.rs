@@ -21,7 +21,7 @@ use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use super::decode::{self, Decoded};
 use super::fetch::{self, Fetched};
 use super::inbound::InboundCall;
-use super::{Leaving, admit, concluded, record, settle, settled};
+use super::{Leaving, admit, complete, concluded, record, settled};
 use crate::context::{DeadLetters, Step, WorkerContext};
 
 /// What is never due.
@@ -59,8 +59,8 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
         return Reaped::NotDue { after_ms };
     }
     match Box::pin(account(&context, &inbound, decoded)).await {
-        Ok(Leaving::Settled(recorded)) => settle(&context, &dead.queue, &inbound, &recorded).await,
-        Ok(Leaving::Later { after_ms, .. } | Leaving::Parked { after_ms, .. }) => {
+        Ok(Leaving::Completed(recorded)) => complete(&context, &dead.queue, &inbound, &recorded).await,
+        Ok(Leaving::Requeue { after_ms, .. } | Leaving::Parked { after_ms, .. }) => {
             keep(&dead, &inbound, after_ms).await;
         }
         Ok(Leaving::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
@@ -118,7 +118,7 @@ async fn account(
             return Ok(Leaving::Unreadable);
         }
         Fetched::Refused { request, outcome } => {
-            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
+            return concluded(Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await);
         }
         Fetched::Stranger { request } => {
             return settled(record::tenant_not_allowed(context, inbound, *request).await);
@@ -130,7 +130,7 @@ async fn account(
     // The row of an older message may have expired, so that nothing can be said of what it did.
     let outcome = admit::check_age(inbound, context.now()).err().unwrap_or_else(|| dead_lettered(&request));
     tracing::warn!(call = %request.key, message_id = inbound.message_id(), code = "dead_lettered", "a call is ended whose message was received too often");
-    concluded(record::conclude(context, inbound, *request, outcome).await)
+    concluded(record::record_unexecuted(context, inbound, *request, outcome).await)
 }
 
 fn dead_lettered(request: &CallRequest) -> Outcome {
@@ -145,6 +145,6 @@ fn dead_lettered(request: &CallRequest) -> Outcome {
 async fn keep(dead: &DeadLetters, inbound: &InboundCall, after_ms: u64) {
     let seconds = u32::try_from(after_ms.div_ceil(1000)).unwrap_or(u32::MAX);
     if let Err(error) = dead.queue.change_visibility(inbound.receipt(), seconds).await {
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a dead letter back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a dead letter back early");
     }
 }

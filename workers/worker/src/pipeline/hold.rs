@@ -14,7 +14,7 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::time::Timestamp;
 
-use super::account;
+use super::audit;
 use super::inbound::InboundCall;
 use super::record::{self, Concluded};
 use super::swap::{Applied, apply};
@@ -82,7 +82,7 @@ impl Wait {
     pub(super) fn log(&self, request: &CallRequest) {
         let Held { reason, server, next_try_at, last_fault, .. } = &*self.held;
         let server = server.as_ref().map(ServerId::as_str);
-        let fault = last_fault.as_ref().map(|fault| account::for_the_log(fault, request));
+        let fault = last_fault.as_ref().map(|fault| audit::for_the_log(fault, request));
         tracing::info!(
             call = %request.key, server, reason = reason.as_str(), %next_try_at, fault, code = "held",
             "a call waits: {}", reason.sentence()
@@ -189,18 +189,18 @@ pub(super) async fn hold(
 ) -> Result<Concluded, AwsError> {
     let (after_ms, why) = (wait.after_ms, wait.why());
     if !wait.is_worth_telling(context, inbound) {
-        return Ok(Concluded::Later { after_ms, why });
+        return Ok(Concluded::Requeue { after_ms, why });
     }
     wait.log(&request);
     let event = Event::Hold { visit: inbound.visit(context, &request, false), held: *wait.held };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             record::stored(context, inbound, &row).await;
-            let recorded = record::already(context, inbound, request, *row).await?;
+            let recorded = record::record_finished(context, inbound, request, *row).await?;
             Ok(Concluded::Recorded(Box::new(recorded)))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
-            let recorded = record::already(context, inbound, request, *row).await?;
+            let recorded = record::record_finished(context, inbound, request, *row).await?;
             Ok(Concluded::Recorded(Box::new(recorded)))
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
@@ -208,7 +208,7 @@ pub(super) async fn hold(
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = inbound.wait_for_holder_ms(retry_after_ms);
-            Ok(Concluded::Later { after_ms, why: "another worker holds the call" })
+            Ok(Concluded::Requeue { after_ms, why: "another worker holds the call" })
         }
         Applied::Stored { .. }
         | Applied::Rejected {
@@ -219,6 +219,6 @@ pub(super) async fn hold(
                 | Rejection::Lost
                 | Rejection::Nothing,
             ..
-        } => Ok(Concluded::Later { after_ms, why }),
+        } => Ok(Concluded::Requeue { after_ms, why }),
     }
 }

@@ -14,12 +14,12 @@ use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 
-use super::account;
+use super::audit;
+use super::cancel_task::OpenTask;
 use super::claim::ClaimedCall;
-use super::follow::Task;
 use super::inbound::InboundCall;
+use super::poll_task::Task;
 use super::swap::{Applied, apply};
-use super::withdraw::OpenTask;
 use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::context::{Step, WorkerContext};
@@ -51,12 +51,12 @@ impl Recorded {
 /// How an attempt to end a call came out.
 pub(super) enum Concluded {
     Recorded(Box<Recorded>),
-    Later { after_ms: u64, why: &'static str },
-    Parked { after_ms: u64, troubled: bool },
+    Requeue { after_ms: u64, why: &'static str },
+    Parked { after_ms: u64, unanswered: bool },
     Lost,
 }
 
-/// Stores the outcome of a call that was executed, which [`keep`](super::payload::keep) has made fit.
+/// Stores the outcome of a call that was executed, which [`keep`](super::large_result::keep) has made fit.
 pub(super) async fn finish(
     context: &WorkerContext,
     inbound: &InboundCall,
@@ -69,12 +69,12 @@ pub(super) async fn finish(
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
     // A task that was certainly not answered waits for another call.
     let task = task.filter(|task| !task.input_pending || may_have_executed).map(|task| task.handle);
-    let (late, outcome) = (outcome.kind, account::without_secrets(outcome, &request));
+    let (late, outcome) = (outcome.kind, audit::without_secrets(outcome, &request));
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(context, &row, &event).await? {
         Applied::Stored { row, .. } => {
             stored(context, inbound, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, *request, *row).await?)))
+            Ok(Concluded::Recorded(Box::new(record_finished(context, inbound, *request, *row).await?)))
         }
         Applied::Rejected { .. } => {
             let own = inbound.caller(&request);
@@ -84,14 +84,7 @@ pub(super) async fn finish(
                 attempts,
                 fence: claim.fence(),
                 worker: Some(context.worker.clone()),
-                ..account::of(
-                    AuditKind::LateAnswer,
-                    request.key.clone(),
-                    inbound,
-                    now,
-                    caller,
-                    Some(&request),
-                )
+                ..audit::of(AuditKind::LateAnswer, request.key.clone(), inbound, now, caller, Some(&request))
             };
             context.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
             context.meters.late_answer();
@@ -133,9 +126,11 @@ pub(super) async fn release(
     match apply(&context.calls, Some(&row), &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             stored(context, inbound, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, *ready.call.request, *row).await?)))
+            Ok(Concluded::Recorded(Box::new(
+                record_finished(context, inbound, *ready.call.request, *row).await?,
+            )))
         }
-        Applied::Stored { .. } => Ok(Concluded::Later { after_ms, why }),
+        Applied::Stored { .. } => Ok(Concluded::Requeue { after_ms, why }),
         Applied::Rejected { .. } => Ok(Concluded::Lost),
     }
 }
@@ -147,7 +142,7 @@ pub(super) async fn park(
     call: ClaimedCall,
     task: Task,
     after_ms: u64,
-    troubled: bool,
+    unanswered: bool,
 ) -> Result<Concluded, AwsError> {
     let ClaimedCall { ready, claim, row, attempts, may_have_executed, progress_buffer, .. } = call;
     let Task { handle: task, input_pending } = task;
@@ -160,15 +155,17 @@ pub(super) async fn park(
     match persist(context, &row, &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             stored(context, inbound, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, *ready.call.request, *row).await?)))
+            Ok(Concluded::Recorded(Box::new(
+                record_finished(context, inbound, *ready.call.request, *row).await?,
+            )))
         }
-        Applied::Stored { .. } => Ok(Concluded::Parked { after_ms, troubled }),
+        Applied::Stored { .. } => Ok(Concluded::Parked { after_ms, unanswered }),
         Applied::Rejected { .. } => Ok(Concluded::Lost),
     }
 }
 
 /// Ends a call that was not executed: a refusal, a passed deadline, a server that cannot be reached.
-pub(super) async fn conclude(
+pub(super) async fn record_unexecuted(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
@@ -176,15 +173,15 @@ pub(super) async fn conclude(
 ) -> Result<Concluded, AwsError> {
     let visit = inbound.visit(context, &request, false);
     let definition = inbound.catalog().definition(&request.target);
-    let outcome = account::without_secrets(outcome, &request);
+    let outcome = audit::without_secrets(outcome, &request);
     let event = Event::Conclude { visit, outcome: outcome.clone(), definition };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } => {
             stored(context, inbound, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, request, *row).await?)))
+            Ok(Concluded::Recorded(Box::new(record_finished(context, inbound, request, *row).await?)))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, request, *row).await?)))
+            Ok(Concluded::Recorded(Box::new(record_finished(context, inbound, request, *row).await?)))
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
             Ok(Concluded::Recorded(Box::new(mismatch(context, inbound, request).await?)))
@@ -194,13 +191,13 @@ pub(super) async fn conclude(
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = inbound.wait_for_holder_ms(retry_after_ms);
-            Ok(Concluded::Later { after_ms, why: "another worker holds the call" })
+            Ok(Concluded::Requeue { after_ms, why: "another worker holds the call" })
         }
         Applied::Rejected {
             rejection:
                 Rejection::AlreadyRecorded | Rejection::AwaitingApproval | Rejection::Lost | Rejection::Nothing,
             ..
-        } => Ok(Concluded::Later {
+        } => Ok(Concluded::Requeue {
             after_ms: context.limits.lease_ms(),
             why: "the call waits for something else",
         }),
@@ -219,7 +216,7 @@ pub(super) async fn stored(context: &WorkerContext, inbound: &InboundCall, row: 
 
 /// The account of a call that has ended, by whoever: its audit record is inserted unless it stands. It names who asked first;
 /// another message with the same question has a record of its own.
-pub(super) async fn already(
+pub(super) async fn record_finished(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
@@ -230,7 +227,7 @@ pub(super) async fn already(
     };
     let own = inbound.caller(&request);
     let caller = row.caller.as_deref().unwrap_or(&own);
-    let record = account::of_call(&row, finished, inbound, caller, &request);
+    let record = audit::of_call(&row, finished, inbound, caller, &request);
     context.history.insert(&record, row.expires_at).await?;
     if caller.came_again(&own) {
         let outcome = Outcome { content: None, stored: None, ..finished.outcome.clone() };
@@ -295,8 +292,8 @@ async fn audit_message(
     outcome: &Outcome,
 ) -> Result<(), AwsError> {
     let (at, caller) = (inbound.enqueued_at, inbound.caller(request));
-    let record = account::of(kind, request.key.clone(), inbound, at, &caller, Some(request));
-    let record = account::described(record, outcome, inbound, Some(request));
+    let record = audit::of(kind, request.key.clone(), inbound, at, &caller, Some(request));
+    let record = audit::described(record, outcome, inbound, Some(request));
     context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
 }
 

@@ -69,7 +69,7 @@ pub(super) async fn fetch(
         Some(_) if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) => {
             Ok(Fetched::Stranger { request })
         }
-        // Asked before S3 is: one that does not answer must keep no call beyond its deadline.
+        // TaskPoll before S3 is: one that does not answer must keep no call beyond its deadline.
         Some(_) if let Err(outcome) = admit::check_time(context, inbound, &request) => {
             refused(context, inbound, request, outcome).await
         }
