@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
+use toolfleet_catalog::DEFAULT_ATTEMPT_MS;
 use toolfleet_client::{Aws, AwsOptions, Client, Now, Tables, system_clock};
-use toolfleet_core::catalog::DEFAULT_ATTEMPT_MS;
 
 use crate::cli::{CLOCK_SKEW_MS, RunArgs};
 use crate::deaths::Way;

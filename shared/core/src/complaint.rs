@@ -8,7 +8,7 @@ use serde_path_to_error::{Path, Segment};
 use crate::redact::{REDACTED, key, quoted};
 
 /// serde's sentence without what it found. Names of fields stay, unless they may be values themselves.
-pub(crate) fn without_values(sentence: &str) -> String {
+pub fn without_values(sentence: &str) -> String {
     let unwanted = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
     if unwanted.iter().any(|beginning| sentence.starts_with(beginning)) {
         return match sentence.rsplit_once("expected ") {
@@ -31,7 +31,7 @@ pub(crate) fn without_values(sentence: &str) -> String {
 }
 
 /// The place of an error below `above`, in which keys that may be values do not stand.
-pub(crate) fn place(above: &str, path: &Path) -> String {
+pub fn place(above: &str, path: &Path) -> String {
     let mut place = above.to_owned();
     for segment in path {
         let name = match segment {
@@ -52,7 +52,7 @@ pub(crate) fn place(above: &str, path: &Path) -> String {
 
 /// What a schema finds wrong with arguments: the place below `arguments`, and what is wanted there. Keys that may be values do not stand
 /// in it.
-pub(crate) fn of_arguments(error: &ValidationError<'_>) -> String {
+pub fn of_arguments(error: &ValidationError<'_>) -> String {
     let mut place = "arguments".to_owned();
     for segment in error.instance_path() {
         match segment {

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 pub use identity::{AwsSigv4, ClientCertificate, named_by_host};
 pub use secret::{Secret, Sensitive, Setting};
 pub use tokens::{Algorithm, ClientAuth, ClientCredentials, Cognito, is_scope};
-pub(crate) use tokens::{check_address, scopes};
+pub use tokens::{check_address, scopes};
 
 use crate::complaint::{place, without_values};
 use crate::literal::{is_placeholder, unfilled, wrong_in};

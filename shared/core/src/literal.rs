@@ -53,7 +53,7 @@ const AFTER: [&str; 4] = ["value", "header", "base64", "raw"];
 const SWITCHES: [&str; 11] = ["", "true", "false", "yes", "no", "on", "off", "none", "null", "0", "1"];
 
 /// Whether a header, variable, option or parameter of that name holds a secret.
-pub(crate) fn is_secret_name(name: &str) -> bool {
+pub fn is_secret_name(name: &str) -> bool {
     let mut words: Vec<String> = Vec::new();
     let mut lower = false;
     for c in name.chars() {
@@ -109,7 +109,7 @@ fn secret_parameter(url: &Url) -> Option<String> {
 }
 
 /// Whether a text holds a placeholder of some other tool: `${TOKEN}`, `${env:TOKEN}`, `{env:TOKEN}`, `{{TOKEN}}`, `%TOKEN%`, `$TOKEN`, `<YOUR_TOKEN>`.
-pub(crate) fn is_placeholder(text: &str) -> bool {
+pub fn is_placeholder(text: &str) -> bool {
     static FORM: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(concat!(
             r"\$\{[^}]*\}|\{(?:env|file):[^}]*\}|\$\([A-Za-z_][^)]*\)|\{\{[^}]*\}\}|%[A-Z_][A-Z0-9_]{2,}%|<[A-Z][A-Z0-9_ -]{2,}>",
@@ -122,13 +122,13 @@ pub(crate) fn is_placeholder(text: &str) -> bool {
 }
 
 /// What is wrong with a placeholder, and the remedy.
-pub(crate) fn unfilled() -> String {
+pub fn unfilled() -> String {
     format!("holds a placeholder, which nothing fills in here; write the value, or if it is a secret {STORE}")
 }
 
 /// What is wrong with a text under that name, if it is written out: it is a secret, or a placeholder. `value` is what stands before
 /// a reference, where there is one.
-pub(crate) fn wrong_in(name: &str, value: &str, has_reference: bool) -> Option<String> {
+pub fn wrong_in(name: &str, value: &str, has_reference: bool) -> Option<String> {
     if is_placeholder(value) {
         return Some(unfilled());
     }
@@ -143,7 +143,7 @@ pub(crate) fn wrong_in(name: &str, value: &str, has_reference: bool) -> Option<S
 }
 
 /// What is wrong with an address, if it tells a secret.
-pub(crate) fn wrong_in_address(url: &Url) -> Option<String> {
+pub fn wrong_in_address(url: &Url) -> Option<String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Some("carries a user or password; name a secret in `auth` or `headers` instead".to_owned());
     }
@@ -168,7 +168,7 @@ pub(crate) fn wrong_in_address(url: &Url) -> Option<String> {
 }
 
 /// The argument of a program that is a secret or a placeholder, by its place, and what is wrong with it.
-pub(crate) fn wrong_argument(args: &[String]) -> Option<(usize, String)> {
+pub fn wrong_argument(args: &[String]) -> Option<(usize, String)> {
     let remedy = "every process of the machine could read it there; put it into `env` as `secret://name`";
     let mut option = "";
     for (i, arg) in args.iter().enumerate() {

@@ -41,7 +41,7 @@ pub(crate) fn demo(mcp_url: &str, reply_queue: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use toolfleet_core::catalog::Catalog;
+    use toolfleet_catalog::Catalog;
 
     #[test]
     fn the_bundled_catalog_is_a_catalog() {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use toolfleet_core::catalog::Laptop;
+use toolfleet_catalog::Laptop;
 use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient};
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::egress_config::EgressConfig;

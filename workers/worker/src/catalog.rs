@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError, Tables};
-use toolfleet_core::catalog::{Catalog, CatalogError, CatalogSources, Laptop, Literals, Programs, decode};
+use toolfleet_catalog::{Catalog, CatalogError, CatalogSources, Laptop, Literals, Programs, decode};
 use toolfleet_core::digest::Digest;
 
 use crate::context::WorkerContext;

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use toolfleet_core::catalog::Catalog;
+use toolfleet_catalog::Catalog;
 
 /// The catalog of a worker.
 #[derive(Debug)]

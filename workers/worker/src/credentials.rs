@@ -14,7 +14,7 @@ use http::HeaderMap;
 use toolfleet_aws::identity::{Identity, Keys, ToSign, signature};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError};
-use toolfleet_core::catalog::Server;
+use toolfleet_catalog::Server;
 use toolfleet_core::credential::{Credential, SecretRef, Sensitive, Template};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};

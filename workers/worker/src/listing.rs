@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
-use toolfleet_core::catalog::{InputSchema, Pin};
+use toolfleet_catalog::{InputSchema, Pin};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_mcp::{Freshness, RemoteTool, ToolList};

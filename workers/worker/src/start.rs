@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_aws::{Aws, AwsError, AwsErrorKind, Tables};
-use toolfleet_core::catalog::Catalog;
+use toolfleet_catalog::Catalog;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_mcp::{BuildError, ClientOptions};
 

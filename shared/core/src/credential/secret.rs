@@ -36,7 +36,7 @@ pub enum Setting {
 
 impl Sensitive {
     /// A text that a definition writes out.
-    pub(crate) fn written(text: &str) -> Self {
+    pub fn written(text: &str) -> Self {
         Self(text.to_owned())
     }
 
@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Sensitive {
             Value::String(text) => Ok(Self(text)),
             other
             @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
-                Err(D::Error::custom(format_args!("is {}; accepted is a text", crate::catalog::kind(&other))))
+                Err(D::Error::custom(format_args!("is {}; accepted is a text", crate::json::kind(&other))))
             }
         }
     }

@@ -122,7 +122,7 @@ impl ClientCredentials {
 }
 
 /// A list of scopes, or the text that a token request carries, in which blanks stand between them.
-pub(crate) fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::String(text) => Ok(text.split_whitespace().map(str::to_owned).collect()),
         Value::Null => Ok(Vec::new()),
@@ -154,7 +154,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D:
 }
 
 /// Refuses an address where nothing could be asked for, or that would tell a password.
-pub(crate) fn check_address(url: &Url) -> Result<(), String> {
+pub fn check_address(url: &Url) -> Result<(), String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err("is not an http or https address".to_owned());
     }

@@ -13,8 +13,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::RequestError;
-use crate::catalog::json::single;
 use crate::ids::CallId;
+use crate::json::single;
 use crate::redact::{key, quoted};
 
 /// What a request adds to an earlier one that ended as `input_required`.

@@ -14,10 +14,10 @@ use super::{
     Resume, RetryWish, Target, TimeLimit, User, lenient, syntax,
 };
 use crate::canonical::Node;
-use crate::catalog::kind;
 use crate::complaint::{place, without_values};
 use crate::digest::{Digest, RequestDigest};
 use crate::ids::{CallId, CallKey, ServerId, SessionId, Tenant, ToolId};
+use crate::json::kind;
 use crate::payload::{ArgumentsRef, MAX_PAYLOAD_BYTES, ReferenceError};
 use crate::time::Timestamp;
 

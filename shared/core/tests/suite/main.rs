@@ -1,4 +1,4 @@
-//! The tests of the core: the state table, the request contract, the catalog.
+//! The tests of the core: the state table and the request contract.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,12 +8,6 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
-mod catalog;
-mod catalog_clients;
-mod catalog_forms;
-mod catalog_programs;
-mod catalog_secrets;
-mod configurations;
 mod foreign_messages;
 mod guide;
 mod message;

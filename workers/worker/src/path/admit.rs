@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
-use toolfleet_core::binding::bind;
-use toolfleet_core::catalog::{
+use toolfleet_catalog::{
     Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, NotExecutable, Pin, Server, Tool,
 };
+use toolfleet_core::binding::bind;
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::{CallRequest, OperationParams, Priority, Reply, Target, User};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use toolfleet_core::catalog::{Budget, InputSchema, Verdict};
+use toolfleet_catalog::{Budget, InputSchema, Verdict};
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, Outcome};
 

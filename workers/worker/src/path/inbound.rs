@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use toolfleet_aws::queue::{Delivery, Receipt};
+use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
-use toolfleet_core::catalog::Catalog;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
 use toolfleet_core::message::{CallRequest, sns_attribute};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
-use toolfleet_core::catalog::{Catalog, Server};
+use toolfleet_catalog::{Catalog, Server};
 use toolfleet_core::fault::{Fault, RetryClass};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use toolfleet_catalog::{Catalog, Executor, Server};
 use toolfleet_core::call::HeldReason;
-use toolfleet_core::catalog::{Catalog, Executor, Server};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::Target;
 use toolfleet_mcp::TaskQuestion;

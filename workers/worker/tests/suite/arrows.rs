@@ -4,20 +4,26 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// For each crate, the crates of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &str, &[&str]); 10] = [
+const ARROWS: [(&str, &str, &[&str]); 11] = [
     ("shared/core", "toolfleet-core", &[]),
+    ("shared/catalog", "toolfleet-catalog", &["toolfleet-core"]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
     ("shared/mcp", "toolfleet-mcp", &["toolfleet-core"]),
     ("shared/clients/rust", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
     ("shared/testkit", "toolfleet-testkit", &[]),
     ("infra/local", "toolfleet-local", &[]),
     ("infra/peer", "toolfleet-peer", &[]),
-    ("workers/worker", "toolfleet-worker", &["toolfleet-core", "toolfleet-aws", "toolfleet-mcp"]),
+    (
+        "workers/worker",
+        "toolfleet-worker",
+        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp"],
+    ),
     (
         "workers/cli",
         "toolfleet",
         &[
             "toolfleet-core",
+            "toolfleet-catalog",
             "toolfleet-aws",
             "toolfleet-client",
             "toolfleet-local",
@@ -30,6 +36,7 @@ const ARROWS: [(&str, &str, &[&str]); 10] = [
         "toolfleet-loadtest",
         &[
             "toolfleet-core",
+            "toolfleet-catalog",
             "toolfleet-aws",
             "toolfleet-client",
             "toolfleet-local",

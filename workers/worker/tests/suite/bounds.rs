@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use toolfleet_aws::queue::MAX_BODY_BYTES;
-use toolfleet_core::catalog::Catalog;
+use toolfleet_catalog::Catalog;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_local::{LocalEndpoints, LocalOptions};
 use toolfleet_testkit::MockFault;

@@ -119,7 +119,7 @@ async fn a_certificate_without_tls_is_refused_with_the_catalog() {
     let mut rig = Rig::new().await;
     let (_, mut catalog) = guarded(&mut rig, &Authority::new("ours")).await;
     catalog["servers"][0]["url"] = json!("http://mcp.example/mcp");
-    let error = toolfleet_core::catalog::Catalog::parse(&catalog.to_string()).unwrap_err().to_string();
+    let error = toolfleet_catalog::Catalog::parse(&catalog.to_string()).unwrap_err().to_string();
     assert!(error.contains("servers.mock.client_certificate") && error.contains("https"), "{error}");
 }
 

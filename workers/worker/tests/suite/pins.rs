@@ -1,8 +1,8 @@
 //! Pinned tools: called while they are what was approved, refused when they are not, whoever registered them.
 
 use serde_json::{Value, json};
+use toolfleet_catalog::Pin;
 use toolfleet_core::audit::AuditKind;
-use toolfleet_core::catalog::Pin;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::MockFault;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use toolfleet_aws::Tables;
-use toolfleet_core::catalog::Catalog;
+use toolfleet_catalog::Catalog;
 use toolfleet_core::ids::ToolId;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Watcher, load};

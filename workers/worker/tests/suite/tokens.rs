@@ -17,8 +17,9 @@ use crate::credentials::{store, with_auth};
 use crate::reload::Folder;
 use crate::rig::{Rig, SENDER, limits, request};
 
-const PIKA: &str = include_str!("../../../../shared/core/tests/fixtures/pika-tools.json");
-const IDP: &str = include_str!("../../../../shared/core/tests/fixtures/idp-external-mcp-agents-secret.json");
+const PIKA: &str = include_str!("../../../../shared/catalog/tests/fixtures/pika-tools.json");
+const IDP: &str =
+    include_str!("../../../../shared/catalog/tests/fixtures/idp-external-mcp-agents-secret.json");
 
 /// A worker whose server wants tokens, and who gives them.
 struct World {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_aws::{Aws, AwsOptions};
-use toolfleet_core::catalog::Catalog;
+use toolfleet_catalog::Catalog;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};

@@ -10,7 +10,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use toolfleet_core::catalog::{Catalog, plain};
+use toolfleet_catalog::{Catalog, plain};
 
 use super::pinning::{Now, PinStatus, standings};
 use super::{diff, source};
@@ -140,7 +140,7 @@ fn with_section(text: &str, entries: BTreeMap<String, Value>) -> Result<String, 
 
 fn verify(
     text: &str,
-    material: &toolfleet_core::catalog::CatalogSources,
+    material: &toolfleet_catalog::CatalogSources,
     due: &[PinStatus],
 ) -> Result<(), Failure> {
     let catalog = Catalog::parse_with(text, material).map_err(|e| Failure::usage(e.to_string()))?;
@@ -148,7 +148,7 @@ fn verify(
         let holds = |(server, name, approved): &(
             &toolfleet_core::ids::ServerId,
             &str,
-            &toolfleet_core::catalog::Approved,
+            &toolfleet_catalog::Approved,
         )| {
             format!("{server}/{name}") == standing.target
                 && matches!(&standing.now, Now::Listed { pin, .. } if approved.pin == *pin)

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_aws::{Aws, AwsOptions};
-use toolfleet_core::catalog::{Catalog, Server, WrittenSecret};
+use toolfleet_catalog::{Catalog, Server, WrittenSecret};
 use toolfleet_core::credential::SecretRef;
 use toolfleet_core::fault::Fault;
 use toolfleet_mcp::{AwsKeys, Keyring, McpClient, RemoteTool, SecretText, Unsigned};

@@ -8,7 +8,7 @@ use clap::Args;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use toolfleet_core::catalog::{Catalog, Executor, NotExecutable, Server, Tool};
+use toolfleet_catalog::{Catalog, Executor, NotExecutable, Server, Tool};
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{Endpoint, RemoteTool};
 use url::Url;

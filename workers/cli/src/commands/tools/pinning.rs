@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use toolfleet_core::catalog::{Approved, Catalog, Pin, Server};
+use toolfleet_catalog::{Approved, Catalog, Pin, Server};
 use toolfleet_mcp::RemoteTool;
 
 use super::asking::{Answer, Asker};

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use toolfleet_aws::{Aws, AwsOptions};
-use toolfleet_core::catalog::Catalog;
+use toolfleet_catalog::Catalog;
 use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
 
 use crate::connect::Connect;

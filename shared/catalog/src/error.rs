@@ -1,0 +1,14 @@
+//! The error of a catalog: the place of the entry, what is wrong there, and the remedy.
+
+/// What is wrong with a catalog: the entry, its field, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("catalog: {entry}: {problem}")]
+pub struct CatalogError {
+    pub(crate) entry: String,
+    pub(crate) problem: String,
+}
+
+/// The error of the entry at that place.
+pub(crate) fn invalid(entry: &str, text: impl Into<String>) -> CatalogError {
+    CatalogError { entry: entry.to_owned(), problem: text.into() }
+}

@@ -1,0 +1,29 @@
+//! Reads the text of a catalog into values; an error names the place.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use toolfleet_core::complaint::{place, without_values};
+pub(crate) use toolfleet_core::json::{kind, single};
+
+use crate::error::{CatalogError, invalid};
+use crate::text::plain;
+
+/// The value of `text`, which may have comments and trailing commas. An error names line and column.
+pub(crate) fn value(entry: &str, text: &str) -> Result<Value, CatalogError> {
+    single(&plain(text)).map_err(|e| invalid(entry, format!("is not usable JSON: {e}")))
+}
+
+/// The value as a `T`. An error names the field below `entry`.
+pub(crate) fn typed<T: DeserializeOwned>(entry: &str, value: Value) -> Result<T, CatalogError> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|e| invalid(&place(entry, e.path()), without_values(&e.inner().to_string())))
+}
+
+/// The place of `field` below `entry`.
+pub(crate) fn below(entry: &str, field: &str) -> String {
+    match (entry.is_empty(), field.starts_with('[')) {
+        (true, _) => field.to_owned(),
+        (false, true) => format!("{entry}{field}"),
+        (false, false) => format!("{entry}.{field}"),
+    }
+}

@@ -1,0 +1,36 @@
+//! The catalog: which servers and tools are registered, who may speak for which tenant, and who may call what.
+//!
+//! A catalog is parsed and cross-checked once; an error names the entry and the field. What cannot be called (no such server, a broken
+//! schema, a form that no worker runs) is kept apart, with the reason.
+
+mod defaults;
+mod entry;
+mod error;
+mod import;
+mod json;
+mod names;
+mod parse;
+mod parts;
+mod pins;
+mod program;
+mod schema;
+mod server;
+mod snapshot;
+mod sources;
+mod tenants;
+mod text;
+mod tool;
+mod unusable;
+
+pub use defaults::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS};
+pub use error::CatalogError;
+pub use import::mcp_servers::Laptop;
+pub use pins::{Approved, Pin};
+pub use program::Programs;
+pub use schema::{Budget, InputSchema, Verdict};
+pub use server::Server;
+pub use snapshot::Catalog;
+pub use sources::{CatalogSources, Literals};
+pub use text::{decode, plain};
+pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
+pub use unusable::{NotExecutable, Remark, WrittenSecret};

@@ -1,0 +1,277 @@
+//! Owns the forms of a catalog, and the order in which its parts are read and checked.
+//!
+//! A catalog is an object in our own form, whose sections `pika` and `idp` hold (or name) what Pika and the GenAI IDP
+//! accelerator write; or such an array by itself; or the file in which another program keeps its MCP servers.
+//!
+//! **Invariant:** an error names the server or tool by its id wherever it has one.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::error::CatalogError;
+use crate::error::invalid;
+use crate::import::clients::{self, Imported};
+use crate::import::foreign;
+use crate::import::idp;
+use crate::import::pika;
+use crate::json;
+use crate::parts::{Checked, Parts};
+use crate::pins::Pins;
+use crate::snapshot::Catalog;
+use crate::sources::{CatalogSources, Literals};
+use crate::tenants::{ReplyQueues, WireTenants};
+use crate::tool::WireTool;
+use toolfleet_core::digest::Digest;
+
+impl Catalog {
+    /// Reads and checks a catalog that names no other text.
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        parse(text, &CatalogSources::default())
+    }
+
+    /// Reads and checks a catalog together with what it names.
+    pub fn parse_with(text: &str, material: &CatalogSources) -> Result<Self, CatalogError> {
+        parse(text, material)
+    }
+
+    /// The texts that a catalog names instead of containing them: files, or `secret://name`.
+    pub fn references(text: &str) -> Result<Vec<String>, CatalogError> {
+        references(text)
+    }
+}
+
+impl std::fmt::Debug for CatalogSources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.included.keys().collect();
+        f.debug_struct("CatalogSources").field("included", &names).field("tenants", &self.tenants).finish()
+    }
+}
+
+impl CatalogSources {
+    /// The digest of a catalog's text and this, as [`Catalog::digest`] has it.
+    pub fn digest_with(&self, text: &str) -> Digest {
+        Digest::of_json(&serde_json::json!([text, self.included, self.tenants]))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireCatalog {
+    #[serde(default)]
+    servers: Option<Value>,
+    #[serde(default)]
+    tools: Vec<Value>,
+    #[serde(default)]
+    pika: Option<Value>,
+    #[serde(default)]
+    idp: Option<Value>,
+    #[serde(default)]
+    tenants: Option<WireTenants>,
+    #[serde(default)]
+    reply_queues: Option<Value>,
+    #[serde(default)]
+    pins: BTreeMap<String, Value>,
+}
+
+/// Reads and checks a catalog.
+fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError> {
+    let Sections { wire, bare, imported } = sections(text)?;
+    let mut parts = Parts::new(material);
+    for (entry, server) in own_servers(wire.servers)? {
+        parts.own_server(&entry, server)?;
+    }
+    for (i, tool) in wire.tools.into_iter().enumerate() {
+        let entry = entry_of("tools", i, &tool);
+        let tool: WireTool = json::typed(&entry, tool)?;
+        let entry = format!("tools.{}", tool.id);
+        parts.tools.push((entry.clone(), tool.draft(&entry)?));
+    }
+    parts.imported(imported);
+    if let Some(section) = wire.pika {
+        let (section, literals) = included("pika", section, material)?;
+        pika::read(&mut parts, section, literals)?;
+    }
+    if let Some(section) = wire.idp {
+        let (section, literals) = included("idp", section, material)?;
+        idp::read(&mut parts, section, literals)?;
+    }
+    let of_queue = material.tenants.as_deref().map(WireTenants::of_queue);
+    let (speakers, sessions) = match wire.tenants.or(of_queue) {
+        Some(tenants) => tenants.check()?,
+        None if bare => WireTenants::default().check()?,
+        None => return Err(invalid("tenants", "is missing; say who may speak for which tenant")),
+    };
+    if speakers.are_nobody() && !bare {
+        let text = "names nobody; list tenants under `queue` or `senders`, or `\"queue\": [\"*\"]`";
+        return Err(invalid("tenants", text));
+    }
+    let Checked { servers, tools, offered, unusable, settled } = parts.check()?;
+    let mut pins = Pins::default();
+    for tool in tools.values() {
+        tool.add_pins(&mut pins)?;
+    }
+    let of_usable = |target: &String| {
+        target.split_once('/').is_none_or(|(server, _)| !unusable.servers.contains_key(server))
+    };
+    pins.section(wire.pins.into_iter().filter(|(target, _)| of_usable(target)).collect(), &servers)?;
+    Ok(Catalog {
+        offered,
+        servers,
+        tools,
+        unusable,
+        remarks: settled.remarks,
+        written: settled.secrets,
+        left_out: settled.left_out,
+        speakers,
+        sessions,
+        reply_queues: ReplyQueues::parse(wire.reply_queues)?,
+        pins,
+        digest: material.digest_with(text),
+    })
+}
+
+/// The texts that the sections name.
+fn references(text: &str) -> Result<Vec<String>, CatalogError> {
+    let Sections { wire, .. } = sections(text)?;
+    let named = [wire.pika, wire.idp].into_iter().flatten();
+    Ok(named.filter_map(|section| section.as_str().map(str::to_owned)).collect())
+}
+
+/// What a text holds.
+#[derive(Debug, Default)]
+struct Sections {
+    wire: WireCatalog,
+    /// Whether it is of a form that cannot say who may speak.
+    bare: bool,
+    imported: Imported,
+}
+
+fn sections(text: &str) -> Result<Sections, CatalogError> {
+    let value = match json::value("the text", text) {
+        Ok(value) => value,
+        Err(error) => return Err(foreign::of_text(text).map_or(error, |text| invalid("the text", text))),
+    };
+    let of_pika = |pika: Value| Sections {
+        wire: WireCatalog { pika: Some(pika), ..WireCatalog::default() },
+        bare: true,
+        ..Sections::default()
+    };
+    if pika::is_whole(&value) {
+        return Ok(of_pika(value));
+    }
+    let mut file = match value {
+        Value::Object(file) => file,
+        Value::Array(_) => {
+            let of_idp = value.get(0).is_some_and(|item| item.get("mcp_url").is_some());
+            return match foreign::of_value(&value).filter(|_| !of_idp) {
+                Some(text) => Err(invalid("the text", text)),
+                None if of_idp => Ok(Sections {
+                    wire: WireCatalog { idp: Some(value), ..WireCatalog::default() },
+                    bare: true,
+                    ..Sections::default()
+                }),
+                None => Ok(of_pika(value)),
+            };
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            let text = format!(
+                "is {}; accepted is an object with `servers`, or a file with `mcpServers`",
+                json::kind(&other)
+            );
+            return Err(invalid("the text", text));
+        }
+    };
+    if let Some(what) = single(&file) {
+        let text = format!("is a single object, {what}; put it into an array: [{{..}}]");
+        return Err(invalid("the text", text));
+    }
+    let imported = clients::take(&mut file);
+    let is_foreign = imported.is_some();
+    let own = |key: &String| clients::SECTIONS.contains(&key.as_str()) && key != "tools";
+    if !is_foreign && !file.keys().any(own) {
+        let value = Value::Object(std::mem::take(&mut file));
+        if let Some(text) = foreign::of_value(&value) {
+            return Err(invalid("the text", text));
+        }
+        json::typed::<WireCatalog>("", value)?;
+        let text =
+            "is missing; give at least one of `servers`, `pika` and `idp`, or a file with `mcpServers`";
+        return Err(invalid("servers", text));
+    }
+    let wire: WireCatalog = json::typed("", Value::Object(file))?;
+    if !is_foreign && wire.servers.is_none() && wire.pika.is_none() && wire.idp.is_none() {
+        return Err(invalid("servers", "is missing; give at least one of `servers`, `pika` and `idp`"));
+    }
+    let bare = is_foreign && wire.tenants.is_none();
+    Ok(Sections { wire, bare, imported: imported.unwrap_or_default() })
+}
+
+/// What a file is that holds one entry of a form that is an array.
+fn single(file: &Map<String, Value>) -> Option<&'static str> {
+    if file.contains_key("mcp_url") {
+        return Some("one agent of an external MCP agents secret");
+    }
+    file.contains_key("executionType").then_some("one Pika tool")
+}
+
+/// The servers of our own form: a list, or a map by id.
+fn own_servers(servers: Option<Value>) -> Result<Vec<(String, Value)>, CatalogError> {
+    match servers {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(servers)) => Ok(servers
+            .into_iter()
+            .enumerate()
+            .map(|(i, server)| (entry_of("servers", i, &server), server))
+            .collect()),
+        Some(Value::Object(servers)) => servers
+            .into_iter()
+            .map(|(id, mut server)| {
+                let entry = format!("servers.{id}");
+                let Some(fields) = server.as_object_mut() else {
+                    return Err(invalid(
+                        &entry,
+                        format!("is {}; accepted is an object", json::kind(&server)),
+                    ));
+                };
+                match fields.get("id") {
+                    Some(other) if other.as_str() != Some(&id) => Err(invalid(
+                        &format!("{entry}.id"),
+                        "differs from the key it stands under; leave it out",
+                    )),
+                    Some(_) | None => {
+                        fields.insert("id".to_owned(), Value::String(id));
+                        Ok((entry, server))
+                    }
+                }
+            })
+            .collect(),
+        Some(other @ (Value::Bool(_) | Value::Number(_) | Value::String(_))) => {
+            let text = format!("is {}; accepted is a list, or an object by id", json::kind(&other));
+            Err(invalid("servers", text))
+        }
+    }
+}
+
+/// The place of an entry: its id, or its number where it has none.
+fn entry_of(section: &str, i: usize, value: &Value) -> String {
+    let id = value.get("id").and_then(Value::as_str);
+    id.map_or_else(|| format!("{section}[{i}]"), |id| format!("{section}.{id}"))
+}
+
+/// The section itself, or the text it names, and whether that may write out secrets.
+fn included(
+    entry: &str,
+    section: Value,
+    material: &CatalogSources,
+) -> Result<(Value, Literals), CatalogError> {
+    let Value::String(name) = section else {
+        return Ok((section, material.literals));
+    };
+    match material.included.get(&name) {
+        Some(text) => json::value(&format!("{entry} ({name})"), text)
+            .map(|value| (value, Literals::of_reference(&name))),
+        None => Err(invalid(entry, format!("names `{name}`, which was not read along with the catalog"))),
+    }
+}

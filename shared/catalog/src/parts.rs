@@ -1,0 +1,246 @@
+//! Collects the servers and tools that the forms of a catalog give, and checks them against each other.
+//!
+//! An entry of another program's form that cannot be called does not refuse the catalog: it is kept with the reason. A mistake in our own
+//! form does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::entry::{self, Form, Normal};
+use crate::error::CatalogError;
+use crate::error::invalid;
+use crate::import::clients::{self, Imported};
+use crate::import::mcp_servers::{Filling, Laptop, Settled};
+use crate::json::{kind, typed};
+use crate::names;
+use crate::program::Programs;
+use crate::server::Server;
+use crate::snapshot::Offered;
+use crate::sources::{CatalogSources, Literals};
+use crate::tool::Tool;
+use crate::tool::{ExecutorRef, UnvalidatedTool, WireTool};
+use crate::unusable::{Remark, Unusable};
+use toolfleet_core::ids::{ServerId, ToolId};
+
+/// What the sections give, each with its place for errors.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    servers: Vec<Part>,
+    pub(crate) tools: Vec<(String, UnvalidatedTool)>,
+    pub(crate) unusable: Unusable,
+    pub(crate) settled: Settled,
+    pub(crate) programs: Programs,
+    pub(crate) laptop: Option<&'a Laptop>,
+}
+
+/// A server and its place.
+#[derive(Debug)]
+struct Part {
+    entry: String,
+    server: Server,
+    literals: Literals,
+    form: Form,
+}
+
+type Servers = HashMap<ServerId, Arc<Server>>;
+type Tools = BTreeMap<ToolId, Arc<Tool>>;
+
+/// What is right of them.
+pub(crate) struct Checked {
+    pub(crate) servers: Servers,
+    pub(crate) tools: Tools,
+    pub(crate) offered: HashMap<ServerId, Offered>,
+    pub(crate) unusable: Unusable,
+    pub(crate) settled: Settled,
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn new(material: &'a CatalogSources) -> Self {
+        Self {
+            servers: Vec::new(),
+            tools: Vec::new(),
+            unusable: Unusable::default(),
+            settled: Settled::default(),
+            programs: material.programs,
+            laptop: material.laptop.as_ref(),
+        }
+    }
+
+    /// A server of our own form.
+    pub(crate) fn own_server(&mut self, entry: &str, value: Value) -> Result<(), CatalogError> {
+        let Value::Object(fields) = value else {
+            return typed::<Server>(entry, value).map(|_| ());
+        };
+        let id = fields.get("id").and_then(Value::as_str).and_then(|id| ServerId::parse(id).ok());
+        let Some(id) = id else {
+            return typed::<Server>(entry, Value::Object(fields)).map(|_| ());
+        };
+        let normal = entry::normal(entry, id.as_str(), fields, Form::Own);
+        let (mut fields, _) = match self.normal(&id, entry, normal) {
+            Some(normal) => normal,
+            None => return Ok(()),
+        };
+        if let Err(reason) = self.fill(&id, entry, &mut fields) {
+            self.unusable.add(Some(id), None, entry, reason);
+            return Ok(());
+        }
+        let server: Server = typed(entry, Value::Object(fields))?;
+        let server = server.placed(entry, self.programs, self.laptop.is_some())?;
+        self.server(entry, server, Literals::Refused, Form::Own);
+        Ok(())
+    }
+
+    /// The servers of another program's file.
+    pub(crate) fn imported(&mut self, imported: Imported) {
+        self.settled.remarks.extend(imported.remarks);
+        let mut taken: Vec<String> = self.servers.iter().map(|part| part.server.id.to_string()).collect();
+        for clients::Entry { section, name, value } in imported.servers {
+            let id = entry::id_of(&name, &taken);
+            taken.push(id.clone());
+            let entry = if section.is_empty() { id.clone() } else { format!("{section}.{id}") };
+            let Ok(id) = ServerId::parse(id) else {
+                self.remark(&entry, "is left out: no id can be made of its name");
+                continue;
+            };
+            if let Err(reason) = self.foreign_server(&entry, &id, &name, value) {
+                self.unusable.add(Some(id), None, &entry, reason);
+            }
+        }
+    }
+
+    fn foreign_server(&mut self, entry: &str, id: &ServerId, name: &str, value: Value) -> Result<(), String> {
+        let Value::Object(mut fields) = value else {
+            return Err(format!("it is {}; accepted is an object", kind(&value)));
+        };
+        // opencode's bounds the listing of tools.
+        if entry.starts_with("mcp.")
+            && !entry.starts_with("mcp.servers.")
+            && fields.remove("timeout").is_some()
+        {
+            self.remark(&format!("{entry}.timeout"), "is not used here");
+        }
+        let normal = entry::normal(entry, id.as_str(), fields, Form::Foreign);
+        let Some((mut fields, tools)) = self.normal(id, entry, normal) else {
+            return Ok(());
+        };
+        fields.insert("id".to_owned(), Value::from(id.as_str()));
+        if name != id.as_str() {
+            fields.entry("name").or_insert_with(|| Value::from(name));
+        }
+        let server = self.read(entry, id, fields)?;
+        let below = |error: CatalogError| error.reason_below(entry);
+        let mut drafts = Vec::new();
+        for tool in tools {
+            let tool: WireTool = typed(entry, tool).map_err(below)?;
+            drafts.push((entry.to_owned(), tool.draft(entry).map_err(below)?));
+        }
+        self.tools.extend(drafts);
+        self.server(entry, server, Literals::Refused, Form::Foreign);
+        Ok(())
+    }
+
+    /// A server of another program's form, from the fields of our own.
+    pub(crate) fn read(
+        &mut self,
+        entry: &str,
+        id: &ServerId,
+        mut fields: Map<String, Value>,
+    ) -> Result<Server, String> {
+        self.fill(id, entry, &mut fields)?;
+        let server: Server =
+            typed(entry, Value::Object(fields)).map_err(|error| error.reason_below(entry))?;
+        server.placed(entry, self.programs, self.laptop.is_some()).map_err(|error| error.reason_below(entry))
+    }
+
+    /// CallProgress what was said of an entry, and gives its fields, unless it cannot be called.
+    fn normal(
+        &mut self,
+        id: &ServerId,
+        entry: &str,
+        normal: Normal,
+    ) -> Option<(Map<String, Value>, Vec<Value>)> {
+        self.settled.remarks.extend(normal.remarks);
+        match normal.in_the_way {
+            None => Some((normal.server, normal.tools)),
+            Some(reason) => {
+                self.unusable.add(Some(id.clone()), None, entry, reason);
+                None
+            }
+        }
+    }
+
+    fn fill(&mut self, id: &ServerId, entry: &str, fields: &mut Map<String, Value>) -> Result<(), String> {
+        self.filling(id.as_str(), entry).map_or(Ok(()), |mut filling| filling.server(fields))
+    }
+
+    /// What fills an entry in, where that is done.
+    pub(crate) fn filling<'b>(&'b mut self, id: &'b str, entry: &'b str) -> Option<Filling<'b>> {
+        self.laptop.map(|laptop| Filling { laptop, entry, id, settled: &mut self.settled })
+    }
+
+    pub(crate) fn server(&mut self, entry: &str, server: Server, literals: Literals, form: Form) {
+        self.servers.push(Part { entry: entry.to_owned(), server, literals, form });
+    }
+
+    pub(crate) fn remark(&mut self, entry: &str, text: impl Into<String>) {
+        self.settled.remarks.push(Remark { entry: entry.to_owned(), text: text.into() });
+    }
+
+    /// The servers and tools that can be called, and those that cannot.
+    pub(crate) fn check(self) -> Result<Checked, CatalogError> {
+        let mut unusable = self.unusable;
+        let mut servers = Servers::new();
+        for Part { entry, server, literals, form } in self.servers {
+            match (server.check(&entry, literals), form) {
+                (Ok(()), _) => {}
+                (Err(error), Form::Own) => return Err(error),
+                (Err(error), Form::Foreign) => {
+                    unusable.add(Some(server.id), None, &entry, error.reason_below(&entry));
+                    continue;
+                }
+            }
+            let twice = unusable.servers.contains_key(&server.id);
+            if servers.insert(server.id.clone(), Arc::new(server)).is_some() || twice {
+                return Err(invalid(&entry, "stands twice; give each server an id of its own"));
+            }
+        }
+        let mut tools = Tools::new();
+        for (entry, draft) in self.tools {
+            if let ExecutorRef::Server(id) = &draft.runs_on
+                && let Some(found) = unusable.servers.get(id).cloned()
+            {
+                let reason = format!("its server `{id}` cannot be called: {}", found.reason);
+                let reason = if found.entry == entry { found.reason.clone() } else { reason };
+                unusable.add(None, Some(draft.id), &entry, reason);
+                continue;
+            }
+            let tool = draft.check(&entry, &servers)?;
+            let twice = unusable.tools.contains_key(&tool.id);
+            if tools.insert(tool.id.clone(), Arc::new(tool)).is_some() || twice {
+                return Err(invalid(&entry, "stands twice; give each tool an id of its own"));
+            }
+        }
+        names::check(tools.values(), &servers)?;
+        Ok(Checked { offered: offered(&tools), servers, tools, unusable, settled: self.settled })
+    }
+}
+
+/// Which tool a server's own name stands for. Where several offer it, the first by id: the same on every worker.
+fn offered(tools: &Tools) -> HashMap<ServerId, Offered> {
+    let mut offered: HashMap<ServerId, Offered> = HashMap::new();
+    for tool in tools.values() {
+        let Some(server) = tool.server() else {
+            continue;
+        };
+        let names = offered.entry(server.id.clone()).or_default();
+        if tool.open {
+            names.open.get_or_insert_with(|| tool.clone());
+        }
+        for function in &tool.functions {
+            names.by_name.entry(function.name.clone()).or_insert_with(|| tool.clone());
+        }
+    }
+    offered
+}

@@ -1,0 +1,201 @@
+//! The checked catalog: the registered servers and tools, who may speak for which tenant, and what may be called.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{ServerId, Tenant, ToolId};
+use toolfleet_core::message::{Target, User};
+use toolfleet_core::shape::ShownArguments;
+
+use crate::pins::{Approved, Pins};
+use crate::server::Server;
+use crate::tenants::{ReplyQueues, SessionRules, TenantPolicy};
+use crate::tool::Tool;
+use crate::unusable::{NotExecutable, Remark, Unusable, WrittenSecret};
+
+/// What is shown of calls of a tool that is not registered.
+static NOTHING: ShownArguments = ShownArguments::none();
+
+/// The fleet's catalog, checked.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    pub(crate) servers: HashMap<ServerId, Arc<Server>>,
+    pub(crate) tools: BTreeMap<ToolId, Arc<Tool>>,
+    pub(crate) offered: HashMap<ServerId, Offered>,
+    pub(crate) unusable: Unusable,
+    pub(crate) remarks: Vec<Remark>,
+    pub(crate) written: Vec<WrittenSecret>,
+    pub(crate) left_out: BTreeMap<String, String>,
+    pub(crate) speakers: TenantPolicy,
+    pub(crate) sessions: SessionRules,
+    pub(crate) reply_queues: ReplyQueues,
+    pub(crate) pins: Pins,
+    pub(crate) digest: Digest,
+}
+
+/// The registered tools of one server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Offered {
+    pub(crate) by_name: HashMap<String, Arc<Tool>>,
+    /// The tool whose functions are all that the server lists.
+    pub(crate) open: Option<Arc<Tool>>,
+}
+
+impl Catalog {
+    /// Why the tool of that id, which the catalog names, cannot be called.
+    pub fn not_executable_tool(&self, id: &ToolId) -> Option<&NotExecutable> {
+        self.unusable.tools.get(id).map(Arc::as_ref)
+    }
+
+    /// Why no tool of the server of that id, which the catalog names, can be called.
+    pub fn not_executable_server(&self, id: &ServerId) -> Option<&NotExecutable> {
+        self.unusable.servers.get(id).map(Arc::as_ref)
+    }
+
+    /// Every tool that the catalog names and that cannot be called, by id.
+    pub fn not_executable_tools(&self) -> impl Iterator<Item = (&ToolId, &NotExecutable)> {
+        self.unusable.tools.iter().map(|(id, found)| (id, found.as_ref()))
+    }
+
+    /// Every server that the catalog names and that cannot be called, by id.
+    pub fn not_executable_servers(&self) -> impl Iterator<Item = (&ServerId, &NotExecutable)> {
+        self.unusable.servers.iter().map(|(id, found)| (id, found.as_ref()))
+    }
+
+    /// What it says that has no effect, or another one than its author may expect.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+
+    /// What of a server's credentials was left out because it could not be filled in, and why.
+    pub fn left_out(&self, server: &ServerId) -> Option<&str> {
+        self.left_out.get(server.as_str()).map(String::as_str)
+    }
+
+    /// The secrets that it wrote out, of which it holds references now.
+    pub fn written_secrets(&self) -> &[WrittenSecret] {
+        &self.written
+    }
+
+    /// The same, to be stored. They have to be stored before it is gone by.
+    pub fn take_written_secrets(&mut self) -> Vec<WrittenSecret> {
+        std::mem::take(&mut self.written)
+    }
+
+    /// The digest of all it was made of. Two catalogs with one digest are the same.
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Whether nobody may speak for any tenant: an array of tools does not say who may.
+    pub fn names_nobody(&self) -> bool {
+        self.speakers.are_nobody()
+    }
+
+    /// Whether a message from `sender` may speak for `tenant`.
+    pub fn may_speak_for(&self, sender: Option<&str>, tenant: &Tenant) -> bool {
+        self.speakers.may_speak_for(sender, tenant)
+    }
+
+    /// Whether this sender is a worker of the fleet.
+    pub fn is_fleet_sender(&self, sender: Option<&str>) -> bool {
+        self.speakers.is_fleet(sender)
+    }
+
+    /// Whether a conversation of that tenant opens by itself when a worker first meets it.
+    pub fn opens_sessions(&self, tenant: &Tenant) -> bool {
+        self.sessions.open(tenant)
+    }
+
+    /// Whether a call of that tenant needs a conversation.
+    pub fn requires_session(&self, tenant: &Tenant) -> bool {
+        self.sessions.require(tenant)
+    }
+
+    /// The user that a sender is bound to.
+    pub fn bound_user(&self, sender: Option<&str>) -> Option<&User> {
+        self.speakers.bound_user(sender)
+    }
+
+    /// Whether that tenant's notices may go to this queue.
+    pub fn allows_reply_queue(&self, tenant: &Tenant, url: &str) -> bool {
+        self.reply_queues.allow(tenant, url)
+    }
+
+    /// The registered tool of that id.
+    pub fn tool(&self, id: &ToolId) -> Option<&Arc<Tool>> {
+        self.tools.get(id)
+    }
+
+    /// The registered server of that id.
+    pub fn server(&self, id: &ServerId) -> Option<&Arc<Server>> {
+        self.servers.get(id)
+    }
+
+    /// The registered tool that offers `name` on `server`; its rules hold also when it is called by that name.
+    pub fn tool_on(&self, server: &ServerId, name: &str) -> Option<&Arc<Tool>> {
+        let offered = self.offered.get(server)?;
+        offered.by_name.get(name).or(offered.open.as_ref())
+    }
+
+    /// The registered tool that stands for all that `server` lists; its rules hold for whatever is asked of the server itself.
+    pub fn tool_of_all(&self, server: &ServerId) -> Option<&Arc<Tool>> {
+        self.offered.get(server)?.open.as_ref()
+    }
+
+    /// The digest of the definition of the registered tool that is meant, as audit records write it.
+    pub fn definition(&self, target: &Target) -> Option<String> {
+        self.registered(target).map(|tool| tool.definition.short(16).to_owned())
+    }
+
+    /// The arguments whose values may stand in audit records of calls of `target`.
+    pub fn shown_arguments(&self, target: &Target) -> &ShownArguments {
+        self.registered(target).map_or(&NOTHING, |tool| &tool.shown)
+    }
+
+    fn registered(&self, target: &Target) -> Option<&Arc<Tool>> {
+        match target {
+            Target::Tool { id, .. } => self.tool(id),
+            Target::OnServer { server, name } => self.tool_on(server, name),
+            Target::Server { .. } => None,
+        }
+    }
+
+    /// What was approved of the tool `name` of `server`, where it is pinned.
+    pub fn approved(&self, server: &ServerId, name: &str) -> Option<&Approved> {
+        self.pins.get(server, name)
+    }
+
+    /// Every pinned tool: its server, its name there, and what was approved.
+    pub fn pinned(&self) -> Vec<(&ServerId, &str, &Approved)> {
+        self.pins.all()
+    }
+
+    /// Every tool, by id.
+    pub fn tools(&self) -> Vec<&Arc<Tool>> {
+        self.tools.values().collect()
+    }
+
+    /// Every server, by id.
+    pub fn servers(&self) -> Vec<&Arc<Server>> {
+        let mut servers: Vec<_> = self.servers.values().collect();
+        servers.sort_by(|a, b| a.id.cmp(&b.id));
+        servers
+    }
+
+    /// The names closest to what was asked for, for an error a caller can act on.
+    pub fn suggestions(&self, target: &Target) -> String {
+        let names: Vec<String> = match target {
+            Target::Tool { .. } => self.tools().iter().map(|t| t.id.to_string()).take(20).collect(),
+            Target::OnServer { .. } | Target::Server { .. } => {
+                self.servers().iter().map(|s| s.id.to_string()).take(20).collect()
+            }
+        };
+        if names.is_empty() {
+            "none is registered".to_owned()
+        } else {
+            format!("registered are {}", names.join(", "))
+        }
+    }
+}

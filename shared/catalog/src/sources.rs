@@ -1,0 +1,39 @@
+//! What a catalog needs beside its own text, and whether it may hold secrets.
+
+use std::collections::BTreeMap;
+
+use crate::import::mcp_servers::Laptop;
+use crate::program::Programs;
+
+/// What a catalog needs beside its own text. A text may be a secret as a whole, so it does not print.
+#[derive(Clone, Default)]
+pub struct CatalogSources {
+    /// The texts it names, by the words it names them with.
+    pub included: BTreeMap<String, String>,
+    /// Tenants for whom the queue speaks where the catalog itself has no `tenants`; `*` means all.
+    pub tenants: Option<Vec<String>>,
+    /// Whether it may name programs to be started.
+    pub programs: Programs,
+    /// Whether the text itself may write out the secrets of Pika's and the IDP accelerator's forms.
+    pub literals: Literals,
+    /// The machine of somebody who tries it out; without it placeholders and secrets that are written out are refused.
+    pub laptop: Option<Laptop>,
+}
+
+/// Whether Pika's and the IDP accelerator's forms may hold secrets themselves. Our own form never may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Literals {
+    /// They may not: whoever can read the file has them.
+    #[default]
+    Refused,
+    /// They may: the text comes from Secrets Manager or the catalog table.
+    Accepted,
+}
+
+impl Literals {
+    /// What holds for a text that a section names.
+    pub(crate) fn of_reference(name: &str) -> Self {
+        let stored = ["secret://", "table://"].iter().any(|scheme| name.starts_with(scheme));
+        if stored { Self::Accepted } else { Self::Refused }
+    }
+}

@@ -1,0 +1,234 @@
+//! Owns who may speak for which tenant and as which user, whether its calls need a conversation, and where its notices may go.
+//!
+//! **Invariant:** who is not named speaks for nobody.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::CatalogError;
+use crate::error::invalid;
+use crate::json;
+use toolfleet_core::ids::Tenant;
+use toolfleet_core::message::User;
+
+/// Which tenants a queue or sender may speak for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Tenants {
+    All,
+    These(Vec<Tenant>),
+}
+
+impl Tenants {
+    fn parse(entry: &str, words: &[String]) -> Result<Self, CatalogError> {
+        if words.iter().any(|w| w == "*") {
+            return Ok(Self::All);
+        }
+        let tenants: Result<Vec<_>, _> = words.iter().map(Tenant::parse).collect();
+        tenants.map(Self::These).map_err(|e| invalid(entry, e.to_string()))
+    }
+
+    fn include(&self, tenant: &Tenant) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(tenants) => tenants.contains(tenant),
+        }
+    }
+}
+
+/// The section `tenants` as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireTenants {
+    /// Tenants that everyone who may write to the queue may speak for.
+    #[serde(default)]
+    queue: Vec<String>,
+    /// Tenants by the SQS SenderId of the producing role, or an object with the user that the role is bound to.
+    #[serde(default)]
+    senders: BTreeMap<String, Value>,
+    /// The SQS SenderIds of the workers themselves: what their parked messages say of the first sender is believed.
+    #[serde(default)]
+    fleet: Vec<String>,
+    /// What becomes of a conversation that nobody registered, by tenant; `*` for all that are not named.
+    #[serde(default)]
+    sessions: BTreeMap<String, SessionRule>,
+}
+
+/// A sender that is bound to a user.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSender {
+    tenants: Vec<String>,
+    user: User,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SessionRule {
+    /// A call needs no conversation; one that is met first opens by itself, and grants all.
+    Open,
+    /// A call needs a conversation, which may open by itself.
+    Required,
+    /// A call needs a conversation that was registered.
+    Registered,
+}
+
+/// Who may speak for whom.
+#[derive(Debug, Clone)]
+pub(crate) struct TenantPolicy {
+    queue: Tenants,
+    senders: HashMap<String, Sender>,
+    fleet: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Sender {
+    tenants: Tenants,
+    user: Option<User>,
+}
+
+/// Whose calls need a conversation, and of what kind.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionRules {
+    by_tenant: HashMap<Tenant, SessionRule>,
+    others: SessionRule,
+}
+
+/// Where the notices of which tenant may go.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReplyQueues {
+    by_tenant: HashMap<Tenant, Vec<String>>,
+    /// Open to every tenant.
+    all: Vec<String>,
+}
+
+impl WireTenants {
+    /// Tenants for whom the queue itself speaks, and no others.
+    pub(crate) fn of_queue(tenants: &[String]) -> Self {
+        Self { queue: tenants.to_vec(), ..Self::default() }
+    }
+
+    pub(crate) fn check(self) -> Result<(TenantPolicy, SessionRules), CatalogError> {
+        let mut senders = HashMap::new();
+        for (sender, value) in self.senders {
+            let parsed = Sender::parse(&format!("tenants.senders.{sender}"), value)?;
+            senders.insert(sender, parsed);
+        }
+        let queue = Tenants::parse("tenants.queue", &self.queue)?;
+        if !senders.is_empty() && self.fleet.is_empty() {
+            let text = "is empty beside `tenants.senders`; name the SenderId of the workers' role, whose parked messages \
+                        would else be refused";
+            return Err(invalid("tenants.fleet", text));
+        }
+        let sessions = SessionRules::parse(&self.sessions)?;
+        Ok((TenantPolicy { queue, senders, fleet: self.fleet }, sessions))
+    }
+}
+
+impl Sender {
+    fn parse(entry: &str, value: Value) -> Result<Self, CatalogError> {
+        if value.is_object() {
+            // serde reads a struct from an array, too.
+            if let Some(user) = value.get("user").filter(|user| !user.is_object()) {
+                let text =
+                    format!("is {}; accepted is an object {{\"id\", \"type\", \"roles\"}}", json::kind(user));
+                return Err(invalid(&json::below(entry, "user"), text));
+            }
+            let WireSender { tenants, user } = json::typed(entry, value)?;
+            return Ok(Self { tenants: Tenants::parse(entry, &tenants)?, user: Some(user) });
+        }
+        let tenants: Vec<String> = json::typed(entry, value)?;
+        Ok(Self { tenants: Tenants::parse(entry, &tenants)?, user: None })
+    }
+}
+
+impl TenantPolicy {
+    pub(crate) fn are_nobody(&self) -> bool {
+        self.senders.is_empty() && self.queue == Tenants::These(Vec::new())
+    }
+
+    pub(crate) fn may_speak_for(&self, sender: Option<&str>, tenant: &Tenant) -> bool {
+        let by_sender = sender.and_then(|s| self.senders.get(role_of(s)));
+        self.queue.include(tenant) || by_sender.is_some_and(|s| s.tenants.include(tenant))
+    }
+
+    /// The user that the sender is bound to, whichever tenant it speaks for.
+    pub(crate) fn bound_user(&self, sender: Option<&str>) -> Option<&User> {
+        self.senders.get(role_of(sender?))?.user.as_ref()
+    }
+
+    pub(crate) fn is_fleet(&self, sender: Option<&str>) -> bool {
+        // Where the queue itself speaks for its tenants, whoever may write to it could send the first message as well.
+        self.fleet.is_empty() || sender.is_some_and(|s| self.fleet.iter().any(|f| f == role_of(s)))
+    }
+}
+
+impl SessionRules {
+    fn parse(rules: &BTreeMap<String, SessionRule>) -> Result<Self, CatalogError> {
+        let mut parsed = Self { by_tenant: HashMap::new(), others: SessionRule::Open };
+        for (tenant, rule) in rules {
+            if tenant == "*" {
+                parsed.others = *rule;
+                continue;
+            }
+            let tenant = Tenant::parse(tenant).map_err(|e| invalid("tenants.sessions", e.to_string()))?;
+            parsed.by_tenant.insert(tenant, *rule);
+        }
+        Ok(parsed)
+    }
+
+    fn of(&self, tenant: &Tenant) -> SessionRule {
+        self.by_tenant.get(tenant).copied().unwrap_or(self.others)
+    }
+
+    /// Whether a conversation opens by itself.
+    pub(crate) fn open(&self, tenant: &Tenant) -> bool {
+        match self.of(tenant) {
+            SessionRule::Open | SessionRule::Required => true,
+            SessionRule::Registered => false,
+        }
+    }
+
+    /// Whether a call needs a conversation.
+    pub(crate) fn require(&self, tenant: &Tenant) -> bool {
+        match self.of(tenant) {
+            SessionRule::Open => false,
+            SessionRule::Required | SessionRule::Registered => true,
+        }
+    }
+}
+
+impl ReplyQueues {
+    /// A list for all tenants, or lists by tenant, `*` for all.
+    pub(crate) fn parse(value: Option<Value>) -> Result<Self, CatalogError> {
+        const ENTRY: &str = "reply_queues";
+        let Some(value) = value else {
+            return Ok(Self::default());
+        };
+        if !value.is_object() {
+            return Ok(Self { all: json::typed(ENTRY, value)?, ..Self::default() });
+        }
+        let mut parsed = Self::default();
+        for (tenant, urls) in json::typed::<BTreeMap<String, Value>>(ENTRY, value)? {
+            let urls: Vec<String> = json::typed(&format!("{ENTRY}.{tenant}"), urls)?;
+            if tenant == "*" {
+                parsed.all = urls;
+                continue;
+            }
+            let tenant = Tenant::parse(tenant).map_err(|e| invalid(ENTRY, e.to_string()))?;
+            parsed.by_tenant.insert(tenant, urls);
+        }
+        Ok(parsed)
+    }
+
+    pub(crate) fn allow(&self, tenant: &Tenant, url: &str) -> bool {
+        let own = self.by_tenant.get(tenant).into_iter().flatten();
+        self.all.iter().chain(own).any(|allowed| allowed == url)
+    }
+}
+
+/// The role in a SenderId: SQS gives `ROLEID:session-name` for an assumed role.
+fn role_of(sender: &str) -> &str {
+    sender.split(':').next().unwrap_or(sender)
+}

@@ -1,0 +1,345 @@
+//! Owns a registered tool: its functions, whom it is open to, how long and how often it is tried.
+//!
+//! **Invariant:** a tool's server is in the same catalog, and its schemas compile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::defaults::DEFAULT_ATTEMPT_MS;
+use crate::defaults::DEFAULT_MAX_ATTEMPTS;
+use crate::error::CatalogError;
+use crate::error::invalid;
+use crate::pins::{Approved, Pin, Pins};
+use crate::schema::{InputSchema, compile};
+use crate::server::Server;
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{ServerId, ToolId};
+use toolfleet_core::message::User;
+use toolfleet_core::shape::ShownArguments;
+
+/// A registered tool, checked.
+#[derive(Debug)]
+pub struct Tool {
+    /// Its id.
+    pub id: ToolId,
+    /// What it is for.
+    pub description: Option<String>,
+    /// What runs it.
+    pub executor: Executor,
+    /// Its functions by name; the first is meant when a request names none and there is but one.
+    pub functions: Vec<Function>,
+    /// Whether its functions are those its server lists, and `functions` is empty.
+    pub open: bool,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Whether workers ask its server how far a call is.
+    pub progress: bool,
+    /// How many attempts a call has.
+    pub max_attempts: u32,
+    /// Whether an operator stopped it.
+    pub paused: bool,
+    /// Whom it is open to.
+    pub access: Vec<AccessRule>,
+    /// The arguments whose values audit records may hold.
+    pub shown: ShownArguments,
+    /// The digest of its definition.
+    pub definition: Digest,
+}
+
+/// What runs a tool.
+#[derive(Debug, Clone)]
+pub enum Executor {
+    /// An MCP server.
+    Mcp(Arc<Server>),
+    /// A Lambda function.
+    Lambda(LambdaArn),
+}
+
+impl Executor {
+    const fn server(&self) -> Option<&Arc<Server>> {
+        match self {
+            Self::Mcp(server) => Some(server),
+            Self::Lambda(_) => None,
+        }
+    }
+}
+
+/// The ARN of a Lambda function, with or without a version or alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LambdaArn(String);
+
+impl LambdaArn {
+    /// The ARN, if it is one of a function.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<_> = text.split(':').collect();
+        match parts.as_slice() {
+            ["arn", _, "lambda", region, account, "function", name]
+            | ["arn", _, "lambda", region, account, "function", name, _]
+                if !region.is_empty() && !account.is_empty() && !name.is_empty() =>
+            {
+                Some(Self(text.to_owned()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The ARN as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One function of a tool.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// Its name on the server.
+    pub name: String,
+    /// What its arguments must fit.
+    pub schema: Option<InputSchema>,
+    /// Whether running it twice does no harm.
+    pub idempotent: bool,
+    /// Its own pin; the catalog's section `pins` may hold one as well.
+    pub pin: Option<Pin>,
+}
+
+/// Whom a tool is open to. A tool without rules is open to all; else one enabled rule must fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRule {
+    /// Whether the rule counts.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// User types it opens the tool to; empty: all.
+    #[serde(default)]
+    pub user_types: Vec<String>,
+    /// Roles of which the user needs one; empty: none needed.
+    #[serde(default)]
+    pub user_roles: Vec<String>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Tool {
+    /// Whether one of the rules opens this tool to `user`.
+    pub fn is_open_to(&self, user: Option<&User>) -> bool {
+        self.access.is_empty() || self.access.iter().any(|rule| rule.enabled && rule.fits(user))
+    }
+
+    /// Its MCP server, where one runs it.
+    pub const fn server(&self) -> Option<&Arc<Server>> {
+        self.executor.server()
+    }
+
+    /// Adds the pins of its functions.
+    pub(crate) fn add_pins(&self, pins: &mut Pins) -> Result<(), CatalogError> {
+        let Some(server) = self.server() else {
+            return Ok(());
+        };
+        for function in &self.functions {
+            if let Some(pin) = &function.pin {
+                let approved = Approved { pin: pin.clone(), entry: None };
+                pins.add(&format!("tools.{}.pin", self.id), &server.id, &function.name, approved)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The function a request means, unless the tool takes its functions from its server.
+    pub fn function(&self, name: Option<&str>) -> Option<&Function> {
+        match name {
+            Some(name) => self.functions.iter().find(|f| f.name == name),
+            None if self.functions.len() == 1 => self.functions.first(),
+            None => None,
+        }
+    }
+}
+
+impl AccessRule {
+    fn fits(&self, user: Option<&User>) -> bool {
+        let kind = user.and_then(|u| u.kind.as_deref());
+        let of_type =
+            self.user_types.is_empty() || kind.is_some_and(|k| self.user_types.iter().any(|t| t == k));
+        let roles = user.map(|u| u.roles.as_slice()).unwrap_or_default();
+        let in_role = self.user_roles.is_empty() || roles.iter().any(|r| self.user_roles.contains(r));
+        of_type && in_role
+    }
+}
+
+/// A tool as the forms of a catalog agree on it, before it is checked.
+#[derive(Debug)]
+pub(crate) struct UnvalidatedTool {
+    pub(crate) id: ToolId,
+    pub(crate) description: Option<String>,
+    pub(crate) runs_on: ExecutorRef,
+    pub(crate) functions: Vec<Function>,
+    pub(crate) open: bool,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) progress: Option<bool>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) paused: bool,
+    pub(crate) access: Vec<AccessRule>,
+    pub(crate) shown: ShownArguments,
+    /// What of it counts as its definition, besides the address of what runs it.
+    pub(crate) definition: Vec<Value>,
+}
+
+/// What is to run a tool.
+#[derive(Debug)]
+pub(crate) enum ExecutorRef {
+    Server(ServerId),
+    Lambda(LambdaArn),
+}
+
+impl UnvalidatedTool {
+    /// The tool, if it can be called; `entry` is the place to name.
+    pub(crate) fn check(
+        self,
+        entry: &str,
+        servers: &HashMap<ServerId, Arc<Server>>,
+    ) -> Result<Tool, CatalogError> {
+        let executor = match self.runs_on {
+            ExecutorRef::Lambda(arn) => Executor::Lambda(arn),
+            ExecutorRef::Server(id) => Executor::Mcp(known(entry, &id, servers)?),
+        };
+        let max_attempts = self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
+        if max_attempts == 0 || max_attempts > 100 {
+            let text = format!("is {max_attempts}; accepted are 1 to 100");
+            return Err(invalid(&format!("{entry}.max_attempts"), text));
+        }
+        let (address, of_server) = match &executor {
+            Executor::Mcp(server) => (server.address(), server.timeout_ms),
+            Executor::Lambda(arn) => (arn.as_str().to_owned(), None),
+        };
+        let timeout_ms = self.timeout_ms.or(of_server).unwrap_or(DEFAULT_ATTEMPT_MS);
+        if timeout_ms == 0 {
+            return Err(invalid(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
+        }
+        let of_server = executor.server().is_some_and(|server| server.progress);
+        let mut definition = vec![Value::from(address)];
+        definition.extend(self.definition);
+        Ok(Tool {
+            id: self.id,
+            description: self.description,
+            definition: Digest::of_json(&Value::Array(definition)),
+            executor,
+            functions: self.functions,
+            open: self.open,
+            timeout_ms,
+            progress: self.progress.unwrap_or(of_server),
+            max_attempts,
+            paused: self.paused,
+            access: self.access,
+            shown: self.shown,
+        })
+    }
+}
+
+fn known(
+    entry: &str,
+    id: &ServerId,
+    servers: &HashMap<ServerId, Arc<Server>>,
+) -> Result<Arc<Server>, CatalogError> {
+    servers.get(id).cloned().ok_or_else(|| {
+        let mut known: Vec<_> = servers.keys().map(ServerId::as_str).collect();
+        known.sort_unstable();
+        let text = format!("`{id}` is not among the servers ({})", known.join(", "));
+        invalid(&format!("{entry}.server"), text)
+    })
+}
+
+/// A tool as a catalog's own form writes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireTool {
+    pub(crate) id: ToolId,
+    server: ServerId,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    functions: Vec<WireFunction>,
+    #[serde(default)]
+    input_schema: Option<Value>,
+    #[serde(default)]
+    idempotent: bool,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    progress: Option<bool>,
+    #[serde(default)]
+    max_attempts: Option<u32>,
+    #[serde(default)]
+    paused: bool,
+    #[serde(default)]
+    access: Vec<AccessRule>,
+    #[serde(default)]
+    audit_arguments: Vec<String>,
+    #[serde(default)]
+    pin: Option<Pin>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireFunction {
+    name: String,
+    #[serde(default)]
+    input_schema: Option<Value>,
+    #[serde(default)]
+    idempotent: Option<bool>,
+    #[serde(default)]
+    pin: Option<Pin>,
+}
+
+impl WireTool {
+    pub(crate) fn draft(self, entry: &str) -> Result<UnvalidatedTool, CatalogError> {
+        let shown = ShownArguments::parse(&self.audit_arguments)
+            .map_err(|(i, text)| invalid(&format!("{entry}.audit_arguments[{i}]"), text))?;
+        Ok(UnvalidatedTool {
+            definition: self.definition(),
+            functions: self.functions(entry)?,
+            id: self.id,
+            description: self.description,
+            runs_on: ExecutorRef::Server(self.server),
+            open: false,
+            timeout_ms: self.timeout_ms,
+            progress: self.progress,
+            max_attempts: self.max_attempts,
+            paused: self.paused,
+            access: self.access,
+            shown,
+        })
+    }
+
+    fn definition(&self) -> Vec<Value> {
+        let functions: Vec<_> =
+            self.functions.iter().map(|f| json!([f.name, f.input_schema, f.idempotent])).collect();
+        vec![json!(self.name), json!(self.input_schema), json!(self.idempotent), Value::Array(functions)]
+    }
+
+    fn functions(&self, entry: &str) -> Result<Vec<Function>, CatalogError> {
+        if self.functions.is_empty() {
+            let schema = compile(&format!("{entry}.input_schema"), self.input_schema.as_ref())?;
+            let name = self.name.clone().unwrap_or_else(|| self.id.to_string());
+            return Ok(vec![Function { name, schema, idempotent: self.idempotent, pin: self.pin.clone() }]);
+        }
+        if self.name.is_some() || self.input_schema.is_some() || self.pin.is_some() {
+            return Err(invalid(
+                entry,
+                "has `functions` beside `name`, `input_schema` or `pin`; give one of the two",
+            ));
+        }
+        let check = |f: &WireFunction| {
+            let place = format!("{entry}.functions.{}.input_schema", f.name);
+            let schema = compile(&place, f.input_schema.as_ref())?;
+            let idempotent = f.idempotent.unwrap_or(self.idempotent);
+            Ok(Function { name: f.name.clone(), schema, idempotent, pin: f.pin.clone() })
+        };
+        self.functions.iter().map(check).collect()
+    }
+}

@@ -1,0 +1,16 @@
+//! The tests of the catalog: its own form, the forms that it imports, and the guide that describes them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do: loudly, at the line"
+)]
+
+mod catalog;
+mod catalog_clients;
+mod catalog_forms;
+mod catalog_programs;
+mod catalog_secrets;
+mod configurations;
