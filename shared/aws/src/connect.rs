@@ -1,27 +1,25 @@
-//! Owns the connection to AWS: credentials, region, endpoints and time-outs, once for all clients.
-//!
-//! **Invariant:** credentials are never printed; locally and in production the same clients are built.
+//! The connection to AWS: credentials, region, endpoints and time-outs, once for all clients. Credentials are never printed.
 
 use std::fmt;
-use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
 
-use crate::calls::Calls;
-use crate::catalogs::Catalogs;
+use crate::dynamodb::calls::Calls;
+use crate::dynamodb::catalogs::Catalogs;
+use crate::dynamodb::history::History;
+use crate::dynamodb::sessions::Sessions;
+use crate::dynamodb::{BatchWriter, Batching};
 use crate::error::AwsError;
-use crate::history::History;
 use crate::identity::Identity;
-use crate::payloads::{Objects, Payloads};
-use crate::queue::{Queue, url_of};
+use crate::s3::Objects;
+use crate::s3::payloads::Payloads;
 use crate::secrets::Secrets;
-use crate::sessions::Sessions;
-use crate::statements::{Batching, Statements};
+use crate::sqs::queue::{Queue, url_of};
+use crate::time_outs::{ATTEMPT, RECEIVE_ATTEMPT, time_outs};
 
-/// Where AWS is and who we are. What is `None` comes from the SDK's own chain: environment, profile, role.
+/// Region, endpoints and credentials. What is `None` comes from the SDK's own chain: environment, profile, role.
 #[derive(Clone, Default)]
 pub struct AwsOptions {
     /// The region.
@@ -83,12 +81,12 @@ impl Tables {
 #[derive(Debug, Clone)]
 pub struct Aws {
     sqs: aws_sdk_sqs::Client,
-    /// The same, with the patience that a receive needs.
+    /// The same, with the time-out of a receive.
     receiving: aws_sdk_sqs::Client,
     dynamodb: aws_sdk_dynamodb::Client,
     secrets: Secrets,
     objects: Objects,
-    statements: Statements,
+    writer: BatchWriter,
     identity: Identity,
 }
 
@@ -97,7 +95,7 @@ impl Aws {
     pub async fn connect(options: AwsOptions) -> Self {
         let config = load(&options).await;
         let identity = Identity::new(config.credentials_provider(), config.region().map(ToString::to_string));
-        // Where no endpoint is given, the SDK's own variables (AWS_ENDPOINT_URL_SQS, ..) count.
+        // Where no endpoint is given, the SDK reads its own variables (AWS_ENDPOINT_URL_SQS, ..).
         let mut sqs = aws_sdk_sqs::config::Builder::from(&config);
         if options.sqs_endpoint.is_some() {
             sqs.set_endpoint_url(options.sqs_endpoint);
@@ -112,11 +110,11 @@ impl Aws {
         }
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
         let objects = Objects::new(config.clone(), options.s3_endpoint);
-        let receiving = sqs.clone().timeout_config(timeouts(RECEIVE));
+        let receiving = sqs.clone().timeout_config(time_outs(RECEIVE_ATTEMPT));
         Self {
             receiving: aws_sdk_sqs::Client::from_conf(receiving.build()),
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
-            statements: Statements::new(dynamodb.clone()),
+            writer: BatchWriter::new(dynamodb.clone()),
             identity,
             objects,
             dynamodb,
@@ -124,8 +122,8 @@ impl Aws {
         }
     }
 
-    /// The queue of that URL. Keep and clone it: clones share batches, two queues made of one URL do not. To be called within a
-    /// tokio runtime, to which the queue then belongs.
+    /// The queue of that URL. Keep and clone it: clones share batches, two queues made of one URL do not. Call this within a
+    /// tokio runtime; the queue belongs to it.
     pub fn queue(&self, url: impl Into<String>) -> Queue {
         Queue::new(self.sqs.clone(), self.receiving.clone(), url.into())
     }
@@ -137,18 +135,14 @@ impl Aws {
 
     /// The calls table.
     pub fn calls(&self, tables: &Tables) -> Calls {
-        Calls {
-            client: self.dynamodb.clone(),
-            statements: self.statements.clone(),
-            table: tables.calls.clone(),
-        }
+        Calls { client: self.dynamodb.clone(), writer: self.writer.clone(), table: tables.calls.clone() }
     }
 
     /// The history table.
     pub fn history(&self, tables: &Tables) -> History {
         History {
             client: self.dynamodb.clone(),
-            statements: self.statements.clone(),
+            writer: self.writer.clone(),
             table: tables.history.clone(),
             shards: tables.history_shards.max(1),
         }
@@ -158,7 +152,7 @@ impl Aws {
     pub fn sessions(&self, tables: &Tables) -> Sessions {
         Sessions {
             client: self.dynamodb.clone(),
-            statements: self.statements.clone(),
+            writer: self.writer.clone(),
             table: tables.sessions.clone(),
         }
     }
@@ -173,41 +167,28 @@ impl Aws {
         self.secrets.clone()
     }
 
-    /// The payloads: those of the fleet are stored in `bucket`, where there is one, if they have more than `threshold` bytes when they
-    /// are compressed. Whatever a row or a request refers to is read from where it is.
+    /// The payloads: those with more than `threshold` compressed bytes are stored in `bucket`, if there is one. Payloads that a row or a
+    /// request refers to are read from any bucket.
     pub fn payloads(&self, bucket: Option<String>, threshold: usize) -> Payloads {
         Payloads::new(self.objects.clone(), bucket, threshold)
     }
 
-    /// Who we are, for signing what is no service of the SDK's.
+    /// The process's own AWS identity, to sign requests to services without an SDK client.
     pub fn identity(&self) -> Identity {
         self.identity.clone()
     }
 
-    /// How many writes travelled in how many requests so far.
+    /// How many writes were sent in how many requests so far.
     pub fn batching(&self) -> Batching {
-        self.statements.batching()
+        self.writer.batching()
     }
-}
-
-/// How long one try of a request may take: well inside a lease of 30 s even when it is tried three times.
-const ATTEMPT: Duration = Duration::from_secs(5);
-/// The same for a receive, which waits up to 20 s for a message.
-const RECEIVE: Duration = Duration::from_secs(30);
-
-pub(crate) fn timeouts(attempt: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
-        .read_timeout(attempt)
-        .operation_attempt_timeout(attempt)
-        .build()
 }
 
 async fn load(options: &AwsOptions) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .timeout_config(timeouts(ATTEMPT))
+        .timeout_config(time_outs(ATTEMPT))
         .retry_config(RetryConfig::standard().with_max_attempts(3))
-        // Bodies are small and wholly read within the time-outs above.
+        // Bodies are small and read completely within the time-outs above.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));

@@ -1,39 +1,39 @@
-//! Owns our own trouble: what AWS did not do for us, said so that an operator can act on it.
+//! Errors of AWS, classified by their remedy, with a text on which an operator can act.
 //!
-//! **Invariant:** it is never an outcome of a call, and never carries a value of a secret or of a row.
+//! **Invariant:** an error never carries a value of a secret or of a row.
 
 use std::error::Error;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
-/// Something AWS did not do for us.
+/// A request to AWS that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwsError {
     what: String,
     kind: AwsErrorKind,
 }
 
-/// What would cure it.
+/// The remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AwsErrorKind {
-    /// Time.
+    /// Wait: it passes by itself.
     Passing,
-    /// Somebody who starts what should answer there, or mends the way to it. It may also pass.
+    /// Start the endpoint, or fix the network. It may also pass by itself.
     Unreachable,
-    /// Credentials: there are none, or they are not accepted.
+    /// Give credentials: there are none, or they are rejected.
     Credentials,
-    /// A region: none is set.
+    /// Set a region.
     Region,
-    /// Somebody who lets our role, or our KMS key, do it.
+    /// Change the policy of the role or of the KMS key.
     Permission,
-    /// Somebody who changes the configuration.
+    /// Change the configuration.
     Configuration,
-    /// Nothing: the service will not take this request as it stands.
+    /// Change the request: the service rejects it as it is.
     Rejection,
 }
 
-/// No more of a service's own words than this many characters are repeated.
-const WORDS: usize = 300;
+/// At most this many characters of a service's own message are repeated.
+const MAX_MESSAGE_CHARS: usize = 300;
 
 impl std::fmt::Display for AwsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,27 +44,27 @@ impl std::fmt::Display for AwsError {
 impl Error for AwsError {}
 
 impl AwsError {
-    /// AwsError that passes by itself.
+    /// An error that passes by itself.
     pub fn passing(what: impl Into<String>) -> Self {
         Self { what: what.into(), kind: AwsErrorKind::Passing }
     }
 
-    /// AwsError that stays until somebody changes the configuration.
+    /// An error that stays until the configuration is changed.
     pub fn configuration(what: impl Into<String>) -> Self {
         Self { what: what.into(), kind: AwsErrorKind::Configuration }
     }
 
-    /// What a service will not take as it stands, with the remedy.
+    /// A request that the service rejects as it is; `what` names the remedy.
     pub fn rejection(what: impl Into<String>) -> Self {
         Self { what: what.into(), kind: AwsErrorKind::Rejection }
     }
 
-    /// What would cure it.
+    /// The remedy.
     pub const fn kind(&self) -> AwsErrorKind {
         self.kind
     }
 
-    /// Whether trying again helps only after somebody has changed something.
+    /// Whether a retry can only succeed after a person has changed something.
     pub const fn is_permanent(&self) -> bool {
         match self.kind {
             AwsErrorKind::Passing | AwsErrorKind::Unreachable => false,
@@ -76,9 +76,9 @@ impl AwsError {
         }
     }
 
-    /// Whether AWS does not let us, or does not answer us, whatever we ask for: what waits for it can go on once that is over. Else
-    /// what was asked for is not there, or is refused as it stands.
-    pub const fn is_our_standing(&self) -> bool {
+    /// Whether AWS denies access or does not answer, whatever was requested: a call can wait until that is over. Otherwise the requested
+    /// resource does not exist, or the request is rejected as it is.
+    pub const fn is_access_or_outage(&self) -> bool {
         match self.kind {
             AwsErrorKind::Passing
             | AwsErrorKind::Unreachable
@@ -89,12 +89,12 @@ impl AwsError {
         }
     }
 
-    /// Whether the service refused what was asked, so that the wishes of a batch should be asked apart.
+    /// Whether the service rejected the request, so that the items of a batch should be sent one by one.
     pub(crate) const fn is_rejection(&self) -> bool {
         matches!(self.kind, AwsErrorKind::Rejection)
     }
 
-    /// Reads an SDK error: the operation, the resource it was about, and what to do where that is known.
+    /// The error of an SDK call: the operation, the resource, and the remedy where it is known.
     pub(crate) fn of_sdk<E, R>(operation: &str, resource: &str, error: &SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -108,7 +108,7 @@ impl AwsError {
             }
             None => {
                 let words = chain(error);
-                let kind = unanswered(error, &words);
+                let kind = kind_without_reply(error, &words);
                 let remedy = remedy_of(kind);
                 // The chain of credential providers explains itself on many lines; the first one says enough.
                 let words = words.lines().next().unwrap_or_default();
@@ -117,7 +117,7 @@ impl AwsError {
         }
     }
 
-    /// Reads an error code of a service.
+    /// The error of a service's error code.
     pub(crate) fn of_code(operation: &str, resource: &str, code: &str, message: &str) -> Self {
         // JSON services put their namespace before the code.
         let code = code.rsplit(['#', '.']).next().unwrap_or(code);
@@ -153,7 +153,7 @@ impl AwsError {
     }
 
     fn without_remedy(operation: &str, resource: &str, code: &str, message: &str) -> Self {
-        let words: String = message.chars().take(WORDS).collect();
+        let words: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
         let kind = match code {
             "ValidationException"
             | "ValidationError"
@@ -214,9 +214,9 @@ fn is_about_permission(code: &str) -> bool {
     )
 }
 
-/// What an error means that no service answered. Missing credentials and a missing region have no type of their own in the SDK: it
-/// is told by its words, here and nowhere else.
-fn unanswered<E, R>(error: &SdkError<E, R>, words: &str) -> AwsErrorKind {
+/// The kind of an error without a service's reply. Missing credentials and a missing region have no type of their own in the SDK:
+/// they are recognised by the text, in this function alone.
+fn kind_without_reply<E, R>(error: &SdkError<E, R>, words: &str) -> AwsErrorKind {
     let says = |part: &str| words.to_ascii_lowercase().contains(part);
     if says("loading credentials") || says("no credentials found") || says("no providers in chain") {
         return AwsErrorKind::Credentials;
@@ -270,11 +270,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_table_is_named_with_its_remedy_and_will_not_pass() {
-        let trouble =
+    fn a_missing_table_is_permanent_and_named_with_its_remedy() {
+        let error =
             AwsError::of_code("GetItem", "toolfleet-calls", "com.amazonaws#ResourceNotFoundException", "x");
-        assert!(trouble.is_permanent());
-        assert!(trouble.to_string().contains("toolfleet-calls") && trouble.to_string().contains("data.yaml"));
+        assert!(error.is_permanent());
+        assert!(error.to_string().contains("toolfleet-calls") && error.to_string().contains("data.yaml"));
     }
 
     #[test]
@@ -283,16 +283,15 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_will_not_take_does_not_pass_by_waiting() {
-        let trouble =
-            AwsError::of_code("BatchExecuteStatement", "t", "ValidationError", "Item size exceeded");
-        assert!(trouble.is_permanent() && trouble.is_rejection());
+    fn a_rejected_request_is_permanent() {
+        let error = AwsError::of_code("BatchExecuteStatement", "t", "ValidationError", "Item size exceeded");
+        assert!(error.is_permanent() && error.is_rejection());
         let denied = AwsError::of_code("BatchExecuteStatement", "t", "AccessDenied", "x");
         assert!(denied.is_permanent() && !denied.is_rejection());
     }
 
     #[test]
-    fn what_aws_does_not_let_us_do_is_our_standing_and_what_is_not_there_is_not() {
+    fn denied_access_can_be_waited_for_and_a_missing_resource_cannot() {
         let of = |code| AwsError::of_code("GetSecretValue", "secret `s`", code, "x");
         for code in [
             "ExpiredTokenException",
@@ -306,10 +305,10 @@ mod tests {
             "ThrottlingException",
             "InternalServiceError",
         ] {
-            assert!(of(code).is_our_standing(), "{code}");
+            assert!(of(code).is_access_or_outage(), "{code}");
         }
         for code in ["ResourceNotFoundException", "InvalidParameterException", "InvalidRequestException"] {
-            assert!(!of(code).is_our_standing(), "{code}");
+            assert!(!of(code).is_access_or_outage(), "{code}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Owns who we are for AWS: the keys of our own identity, and signatures (Signature Version 4) for requests of others.
+//! The process's own AWS identity: its keys, and signatures (Signature Version 4) for requests that other crates send.
 //!
-//! **Invariant:** a secret key and a session token do not print.
+//! **Invariant:** a secret key and a session token are never printed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use toolfleet_core::time::Timestamp;
 
 use crate::error::AwsError;
 
-/// Keys are asked for again after this time; keys that expire earlier are replaced by whoever is told so.
-const GOOD_FOR: Duration = Duration::from_secs(60);
-/// A reading younger than this is new enough for whoever wants the keys anew.
-const NEW_FOR: Duration = Duration::from_secs(1);
+/// Keys are read again after this time; a caller whose keys are rejected earlier asks for fresh ones.
+const CACHE_TTL: Duration = Duration::from_secs(60);
+/// A reading younger than this counts as fresh.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keys of AWS. The secret ones do not print.
+/// AWS keys. The secret ones are never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     /// The access key, which is a name.
@@ -58,12 +58,12 @@ pub struct ToSign<'a> {
     pub at: Timestamp,
 }
 
-/// Our own identity, from the SDK's chain: environment, profile, role.
+/// The process's own identity, from the SDK's chain: environment, profile, role.
 #[derive(Clone)]
 pub struct Identity {
     provider: Option<SharedCredentialsProvider>,
     region: Option<String>,
-    known: Arc<Mutex<Option<(Instant, Keys)>>>,
+    cache: Arc<Mutex<Option<(Instant, Keys)>>>,
 }
 
 impl fmt::Debug for Identity {
@@ -74,37 +74,37 @@ impl fmt::Debug for Identity {
 
 impl Identity {
     pub(crate) fn new(provider: Option<SharedCredentialsProvider>, region: Option<String>) -> Self {
-        Self { provider, region, known: Arc::default() }
+        Self { provider, region, cache: Arc::default() }
     }
 
-    /// The region that we are configured for.
+    /// The configured region.
     pub fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
 
-    /// Our keys; `fresh` asks for ones that are not remembered. Those who ask together share one reading.
+    /// The keys; with `fresh` not from the cache. Concurrent callers share one reading.
     pub async fn keys(&self, fresh: bool) -> Result<Keys, AwsError> {
-        let mut known = self.known.lock().await;
-        let good_for = if fresh { NEW_FOR } else { GOOD_FOR };
-        if let Some((_, keys)) = known.as_ref().filter(|(read, _)| read.elapsed() < good_for) {
+        let mut cache = self.cache.lock().await;
+        let ttl = if fresh { REFRESH_INTERVAL } else { CACHE_TTL };
+        if let Some((_, keys)) = cache.as_ref().filter(|(read, _)| read.elapsed() < ttl) {
             return Ok(keys.clone());
         }
         let Some(provider) = &self.provider else {
-            return Err(AwsError::configuration("there are no credentials of AWS to sign with"));
+            return Err(AwsError::configuration("there are no AWS credentials to sign with"));
         };
-        let found = provider.provide_credentials().await.map_err(|error| trouble_of(&error))?;
+        let found = provider.provide_credentials().await.map_err(|error| error_of(&error))?;
         let keys = Keys {
             access_key_id: found.access_key_id().to_owned(),
             secret_access_key: found.secret_access_key().to_owned(),
             session_token: found.session_token().map(str::to_owned),
         };
-        *known = Some((Instant::now(), keys.clone()));
+        *cache = Some((Instant::now(), keys.clone()));
         Ok(keys)
     }
 }
 
-fn trouble_of(error: &CredentialsError) -> AwsError {
-    let what = format!("the worker's own credentials of AWS: {error}");
+fn error_of(error: &CredentialsError) -> AwsError {
+    let what = format!("the worker's own AWS credentials: {error}");
     match error {
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
             AwsError::configuration(what)

@@ -1,25 +1,28 @@
-//! The only crate that knows the AWS SDKs: the queue, the tables, the secrets, the bucket. No SDK type stands in a public signature.
+//! The only crate that uses the AWS SDKs: queue, tables, secrets, bucket, identity. No SDK type is in a public signature.
 //!
-//! Locally and in production the same SDKs talk to whatever endpoint they are given; there is no second backend.
+//! Locally and in production the same SDK clients are used with different endpoints; there is no second backend.
 //!
-//! **Invariant:** the store executes conditions and decides nothing; what a call's state means is decided in the core.
+//! The tables execute conditional writes; what may follow a state is decided by the pure state tables of `toolfleet-core`, which
+//! [`apply`] runs by compare-and-swap.
 
-mod batcher;
-pub mod calls;
-pub mod catalogs;
+mod batch;
+mod blocking;
+mod compare_and_swap;
 mod connect;
+mod dynamodb;
 mod error;
-pub mod history;
+mod gzip;
 pub mod identity;
-mod item;
-pub mod mcp_sessions;
-pub mod payloads;
-pub mod queue;
-mod read;
+pub mod keys;
+mod retry_pause;
+mod s3;
 pub mod secrets;
-pub mod sessions;
-mod statements;
+mod sqs;
+mod time_outs;
 
+pub use compare_and_swap::{Applied, EventOf, RowOf, Store, Swap, apply};
 pub use connect::{Aws, AwsOptions, Tables};
+pub use dynamodb::{Batching, calls, catalogs, history, mcp_sessions, sessions};
 pub use error::{AwsError, AwsErrorKind};
-pub use statements::Batching;
+pub use s3::payloads;
+pub use sqs::queue;

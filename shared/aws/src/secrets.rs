@@ -1,4 +1,4 @@
-//! Owns secrets: read from Secrets Manager, remembered for a minute, never printed.
+//! Secrets: read from Secrets Manager, cached for a minute, never printed.
 //!
 //! **Invariant:** the text of a secret leaves this module only through [`SecretText::expose`].
 
@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use crate::error::AwsError;
 
 /// A rotated secret is picked up within this time.
-const GOOD_FOR: Duration = Duration::from_secs(60);
-/// So long a failure stands for all who ask: a broken secret is not asked for once per call, one after the other.
-const FAILED_FOR: Duration = Duration::from_secs(1);
-/// A reading younger than this is new enough for whoever wants the secret anew.
-const NEW_FOR: Duration = Duration::from_secs(1);
+const CACHE_TTL: Duration = Duration::from_secs(60);
+/// A failed reading is cached this long, so that a broken secret is not read once per call.
+const FAILURE_TTL: Duration = Duration::from_secs(1);
+/// `refresh` accepts a reading younger than this.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The text of a secret. It does not print.
 #[derive(Clone)]
@@ -38,14 +38,14 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// One reading of a secret, shared by all who ask for it meanwhile.
+/// One reading of a secret, shared by all concurrent callers.
 #[derive(Debug, Clone)]
 struct Reading {
-    begun: Instant,
+    started: Instant,
     outcome: Arc<OnceCell<Read>>,
 }
 
-/// What came of it, and when.
+/// The result of a reading, and when it was there.
 #[derive(Debug)]
 struct Read {
     at: Instant,
@@ -54,14 +54,14 @@ struct Read {
 
 impl Reading {
     fn new(now: Instant) -> Self {
-        Self { begun: now, outcome: Arc::default() }
+        Self { started: now, outcome: Arc::default() }
     }
 
-    /// Whether it still stands; one under way does.
-    fn stands(&self, now: Instant) -> bool {
+    /// Whether it has not expired; one in progress has not.
+    fn is_current(&self, now: Instant) -> bool {
         self.outcome.get().is_none_or(|read| {
-            let good_for = if read.secret.is_ok() { GOOD_FOR } else { FAILED_FOR };
-            now.saturating_duration_since(read.at) < good_for
+            let ttl = if read.secret.is_ok() { CACHE_TTL } else { FAILURE_TTL };
+            now.saturating_duration_since(read.at) < ttl
         })
     }
 }
@@ -70,26 +70,27 @@ impl Reading {
 #[derive(Debug, Clone)]
 pub struct Secrets {
     client: Client,
-    known: Arc<Mutex<HashMap<String, Reading>>>,
+    cache: Arc<Mutex<HashMap<String, Reading>>>,
 }
 
 impl Secrets {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, known: Arc::default() }
+        Self { client, cache: Arc::default() }
     }
 
-    /// The current text of a secret, by name or ARN. Concurrent callers share one request and its outcome.
+    /// The current text of a secret, by name or ARN. Concurrent callers share one request and its result.
     pub async fn get(&self, name: &str) -> Result<SecretText, AwsError> {
         self.shared(name, |_, _| true).await
     }
 
-    /// Reads the secret anew, for a server that did not accept the one we had. Those who ask together share one reading.
+    /// Reads the secret again, for a server that rejected the cached one. Concurrent callers share one reading.
     pub async fn refresh(&self, name: &str) -> Result<SecretText, AwsError> {
-        self.shared(name, |reading, now| now.saturating_duration_since(reading.begun) < NEW_FOR).await
+        self.shared(name, |reading, now| now.saturating_duration_since(reading.started) < REFRESH_INTERVAL)
+            .await
     }
 
-    /// Stores a text under that name, whatever stood there. A fleet's workers only read; `toolfleet dev` keeps here what a catalog wrote
-    /// out.
+    /// Stores a text under that name and replaces an earlier one. Workers only read; `toolfleet dev` stores here the secrets that a catalog
+    /// has as plain text.
     pub async fn store(&self, name: &str, text: &str) -> Result<(), AwsError> {
         let resource = format!("secret `{name}`");
         let put = Box::pin(self.client.put_secret_value().secret_id(name).secret_string(text).send()).await;
@@ -105,7 +106,7 @@ impl Secrets {
             }
             Err(error) => return Err(AwsError::of_sdk("PutSecretValue", &resource, &error)),
         }
-        self.known.lock().await.remove(name);
+        self.cache.lock().await.remove(name);
         Ok(())
     }
 
@@ -115,14 +116,14 @@ impl Secrets {
         new_enough: impl Fn(&Reading, Instant) -> bool,
     ) -> Result<SecretText, AwsError> {
         let reading = {
-            let mut known = self.known.lock().await;
+            let mut cache = self.cache.lock().await;
             let now = Instant::now();
-            known.retain(|_, reading| reading.stands(now));
-            match known.get(name).filter(|reading| new_enough(reading, now)) {
+            cache.retain(|_, reading| reading.is_current(now));
+            match cache.get(name).filter(|reading| new_enough(reading, now)) {
                 Some(reading) => reading.clone(),
                 None => {
                     let reading = Reading::new(now);
-                    known.insert(name.to_owned(), reading.clone());
+                    cache.insert(name.to_owned(), reading.clone());
                     reading
                 }
             }

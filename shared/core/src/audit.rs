@@ -1,10 +1,7 @@
-//! Owns the audit record: the append-only account of a call, and the keys under which auditors find it.
-//!
-//! **Invariant:** the same facts give the same key, so that a record inserted twice stands once; no result and no secret is in it.
+//! The audit record: what is stored for auditors about a call, a refusal or an event. It holds no result and no secret.
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::ids::{CallId, SessionId, Tenant, WorkerId};
 use crate::message::{Group, User};
 use crate::outcome::{MayHaveRun, OutcomeKind};
@@ -112,55 +109,6 @@ pub struct AuditRecord {
     /// When it was first claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-}
-
-impl AuditRecord {
-    /// The partition key: `tenant#hour#shard`.
-    pub fn partition(&self, shards: u32) -> String {
-        let shard = Digest::of_text(self.call_id.as_str()).bucket(shards);
-        history_partition(&self.tenant, self.at, shard)
-    }
-
-    /// The sort key: `time#call_id#kind`, and the message's id where several messages can have a record of that kind.
-    pub fn sort(&self) -> String {
-        let key = format!("{}#{}#{}", self.at, self.call_id, self.kind.as_str());
-        match self.kind {
-            AuditKind::IdempotencyMismatch | AuditKind::Duplicate => match &self.message_id {
-                Some(message_id) => format!("{key}#{message_id}"),
-                None => key,
-            },
-            AuditKind::Call
-            | AuditKind::LateAnswer
-            | AuditKind::Undecodable
-            | AuditKind::TenantNotAllowed => key,
-        }
-    }
-
-    /// The key of the index by session: `tenant#session`.
-    pub fn session_partition(&self) -> Option<String> {
-        self.session.as_ref().map(|session| session_partition(&self.tenant, session))
-    }
-
-    /// The key of the sparse index of failures: `tenant#day#shard`, present on failures alone.
-    pub fn failure_partition(&self, shards: u32) -> Option<String> {
-        let shard = Digest::of_text(self.call_id.as_str()).bucket(shards);
-        self.outcome.is_failure().then(|| failure_partition(&self.tenant, self.at, shard))
-    }
-}
-
-/// The partition key of the history of one tenant in the hour of `at`.
-pub fn history_partition(tenant: &Tenant, at: Timestamp, shard: u32) -> String {
-    format!("{tenant}#{}#{shard}", at.hour())
-}
-
-/// The partition key of the index by session.
-pub fn session_partition(tenant: &Tenant, session: &SessionId) -> String {
-    format!("{tenant}#{session}")
-}
-
-/// The partition key of the index of failures on the day of `at`.
-pub fn failure_partition(tenant: &Tenant, at: Timestamp, shard: u32) -> String {
-    format!("{tenant}#{}#{shard}", at.hour().chars().take(10).collect::<String>())
 }
 
 fn as_text<S: serde::Serializer>(tenant: &Tenant, serializer: S) -> Result<S::Ok, S::Error> {

@@ -243,11 +243,6 @@ impl CallKey {
     pub fn of_message(message_id: &str) -> Self {
         Self { tenant: Tenant::of_messages(), call_id: CallId::of_message(message_id) }
     }
-
-    /// The partition key of the call's row: `tenant#call_id`.
-    pub fn partition(&self) -> String {
-        format!("{}#{}", self.tenant, self.call_id)
-    }
 }
 
 impl fmt::Display for CallKey {

@@ -10,7 +10,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Tenant;
-use crate::time::Timestamp;
 
 /// The largest payload, as it is and after decompression, in bytes.
 pub const MAX_PAYLOAD_BYTES: u64 = 16 * 1024 * 1024;
@@ -188,19 +187,6 @@ pub fn tenant_prefix(tenant: &Tenant) -> String {
     }
     prefix.push('/');
     prefix
-}
-
-/// The key of a payload that is stored at `at`: tenant, month, digest. The month is a part of it so that a row never refers to an
-/// object that was stored long before it, and expires before it.
-pub fn payload_key(tenant: &Tenant, at: Timestamp, sha256: &str) -> String {
-    let month: String = at.to_string().chars().take(7).collect();
-    format!("{}{month}/{sha256}", tenant_prefix(tenant))
-}
-
-/// The key of arguments that a sender stores: apart from the results, which no sender may write.
-pub fn arguments_key(tenant: &Tenant, at: Timestamp, sha256: &str) -> String {
-    let month: String = at.to_string().chars().take(7).collect();
-    format!("{}in/{month}/{sha256}", tenant_prefix(tenant))
 }
 
 /// The tenant that a part of a path names, as [`tenant_prefix`] writes it.

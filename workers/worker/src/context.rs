@@ -13,11 +13,12 @@ use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
-use toolfleet_aws::sessions::{SessionRow, Sessions};
+use toolfleet_aws::sessions::Sessions;
 use toolfleet_aws::{Aws, Tables};
 use toolfleet_catalog::Catalog;
 use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
+use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::McpClient;
 

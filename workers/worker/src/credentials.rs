@@ -198,5 +198,9 @@ impl Keyring for AwsKeyring {
 /// catalog names and is not there ends it.
 fn fault_of(error: &AwsError) -> Fault {
     let detail = error.to_string();
-    if error.is_our_standing() { Fault::CredentialPending { detail } } else { Fault::Credential { detail } }
+    if error.is_access_or_outage() {
+        Fault::CredentialPending { detail }
+    } else {
+        Fault::Credential { detail }
+    }
 }

@@ -6,10 +6,10 @@
 //! nobody else.
 
 use toolfleet_aws::AwsError;
-use toolfleet_aws::mcp_sessions::McpSession;
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::mcp_session::McpSession;
 use toolfleet_mcp::{Asked, Endpoint, OpenSession, SessionStore, SessionStoreUnavailable};
 
 use crate::clock::Clock;

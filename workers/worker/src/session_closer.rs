@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use toolfleet_aws::AwsError;
-use toolfleet_aws::mcp_sessions::McpSession;
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::mcp_session::McpSession;
 
 use crate::context::WorkerContext;
 use crate::mcp_session_store::{address, open};

@@ -1,13 +1,13 @@
-//! What the service cannot or will not do: throttles are the matter of one statement, refusals of one wish.
+//! Errors of the service: a throttle concerns one statement, a rejection one item.
 
 use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use toolfleet_aws::calls::Swap;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_aws::{Aws, AwsOptions, Tables};
+use toolfleet_aws::{Store as _, Swap};
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
 
 use crate::stub::Stub;
@@ -29,17 +29,17 @@ fn responses(body: &Value, wrong: impl Fn(&Value) -> Option<&'static str>) -> (u
 }
 
 #[tokio::test]
-async fn a_throttled_statement_is_tried_again_alone_and_its_neighbours_do_not_wait() {
+async fn a_throttled_statement_is_sent_again_and_its_batch_does_not_wait() {
     let stub = Stub::start(|n, body| {
         responses(body, |s| (n < 3 && is_about(s, "c2")).then_some("ProvisionedThroughputExceeded"))
     })
     .await;
     let calls = stub.aws.calls(&Tables::with_prefix("toolfleet"));
     let rows: Vec<_> = (0..5).map(|n| claim(&format!("c{n}"), n)).collect();
-    let begun = Instant::now();
+    let started = Instant::now();
     let timed = rows.iter().map(|row| async {
         assert!(matches!(calls.swap(None, row).await.unwrap(), Swap::Stored));
-        begun.elapsed()
+        started.elapsed()
     });
     let took = join_all(timed).await;
     let sizes: Vec<_> = stub.asked().iter().map(|b| b["Statements"].as_array().map_or(0, Vec::len)).collect();
@@ -49,7 +49,7 @@ async fn a_throttled_statement_is_tried_again_alone_and_its_neighbours_do_not_wa
 }
 
 #[tokio::test]
-async fn a_statement_that_is_throttled_for_good_is_passing_trouble_and_not_tried_for_ever() {
+async fn retries_of_a_throttled_statement_are_bounded() {
     let stub = Stub::start(|_, body| responses(body, |_| Some("ThrottlingError"))).await;
     let calls = stub.aws.calls(&Tables::with_prefix("toolfleet"));
     let error = calls.swap(None, &claim("c1", 1)).await.unwrap_err();
@@ -58,7 +58,7 @@ async fn a_statement_that_is_throttled_for_good_is_passing_trouble_and_not_tried
 }
 
 #[tokio::test]
-async fn a_statement_that_makes_the_service_refuse_the_whole_request_fails_alone() {
+async fn a_statement_for_which_a_batch_is_rejected_fails_alone() {
     let stub = Stub::start(|_, body| {
         if is_about(body, "c3") {
             return (
@@ -78,7 +78,7 @@ async fn a_statement_that_makes_the_service_refuse_the_whole_request_fails_alone
 }
 
 #[tokio::test]
-async fn a_message_that_makes_the_service_refuse_the_whole_batch_fails_alone() {
+async fn a_message_for_which_a_batch_is_rejected_fails_alone() {
     let stub = Stub::start(|_, body| {
         let entries = body["Entries"].as_array().cloned().unwrap_or_default();
         if entries.iter().any(|e| e["MessageBody"] == "bad") {
@@ -98,7 +98,7 @@ async fn a_message_that_makes_the_service_refuse_the_whole_batch_fails_alone() {
 }
 
 #[tokio::test]
-async fn rows_that_the_service_left_out_are_asked_for_again() {
+async fn unprocessed_keys_are_requested_again() {
     let stub = Stub::start(|n, body| {
         let keys = body["RequestItems"]["toolfleet-calls"]["Keys"].clone();
         let left = if n < 2 { json!({"toolfleet-calls": {"Keys": keys}}) } else { json!({}) };
@@ -115,7 +115,7 @@ async fn rows_that_the_service_left_out_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn many_who_want_a_secret_share_one_request_whether_it_is_there_or_not() {
+async fn concurrent_readers_of_a_secret_share_one_request() {
     let stub = Stub::start(|_, body| match body["SecretId"].as_str() {
         Some("there") => (200, json!({"Name": "there", "SecretString": "s3cret"})),
         _ => (400, json!({"__type": "ResourceNotFoundException", "message": "no"})),
@@ -131,7 +131,7 @@ async fn many_who_want_a_secret_share_one_request_whether_it_is_there_or_not() {
 }
 
 #[tokio::test]
-async fn a_remembered_secret_is_read_again_when_it_is_old_or_was_not_accepted() {
+async fn a_cached_secret_is_read_again_when_expired_or_rejected() {
     let stub = Stub::start(|n, _| (200, json!({"Name": "s", "SecretString": n.to_string()}))).await;
     let secrets = stub.aws.secrets();
     assert_eq!(secrets.get("s").await.unwrap().expose(), "0");
@@ -149,7 +149,7 @@ async fn a_remembered_secret_is_read_again_when_it_is_old_or_was_not_accepted() 
 }
 
 #[tokio::test]
-async fn an_outcome_that_fits_is_stored_and_one_that_does_not_is_refused_for_good() {
+async fn an_outcome_that_does_not_fit_is_a_permanent_error() {
     use toolfleet_core::outcome::Outcome;
     let world = world().await;
     let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
@@ -175,7 +175,7 @@ async fn an_outcome_that_fits_is_stored_and_one_that_does_not_is_refused_for_goo
 }
 
 #[tokio::test]
-async fn an_endpoint_that_nobody_listens_at_is_trouble_that_passes_and_says_so() {
+async fn an_endpoint_without_listener_is_a_passing_error() {
     let aws = Aws::connect(AwsOptions {
         region: Some("us-east-1".into()),
         dynamodb_endpoint: Some("http://127.0.0.1:9".into()),

@@ -8,7 +8,7 @@ use toolfleet_aws::queue::Outgoing;
 use crate::{START_MS, world};
 
 #[tokio::test]
-async fn a_message_arrives_with_all_that_was_said_of_it() {
+async fn a_message_is_received_with_its_attributes() {
     let world = world().await;
     let queue = world.aws.queue(world.local.queue_url("toolfleet-calls"));
     let attributes = BTreeMap::from([("traceparent".to_owned(), "00-abc".to_owned())]);
@@ -30,11 +30,11 @@ async fn a_message_arrives_with_all_that_was_said_of_it() {
 }
 
 #[tokio::test]
-async fn what_concurrent_callers_send_and_delete_travels_in_tens_and_each_has_its_answer() {
+async fn concurrent_sends_and_deletes_are_batched_each_with_its_result() {
     let world = world().await;
     let queue = world.aws.queue(world.local.queue_url("toolfleet-calls"));
     let send = |n: usize| {
-        // A body over the limit is the trouble of its sender alone.
+        // A body over the limit fails for its sender alone.
         let body = if n == 3 { "x".repeat(1_048_577) } else { n.to_string() };
         queue.send(Outgoing { body, ..Outgoing::default() })
     };
@@ -54,7 +54,7 @@ async fn what_concurrent_callers_send_and_delete_travels_in_tens_and_each_has_it
 }
 
 #[tokio::test]
-async fn a_message_given_back_comes_again_at_once_or_after_its_time() {
+async fn a_message_is_visible_again_when_its_time_out_ends() {
     let world = world().await;
     let queue = world.aws.queue(world.local.queue_url("toolfleet-calls"));
     queue.send(Outgoing { body: "x".into(), ..Outgoing::default() }).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_message_given_back_comes_again_at_once_or_after_its_time() {
 }
 
 #[tokio::test]
-async fn a_queue_names_its_dead_letter_queue_and_a_missing_queue_is_said_with_a_remedy() {
+async fn a_missing_queue_is_an_error_with_its_remedy() {
     let world = world().await;
     let queue = world.aws.queue(world.local.queue_url("toolfleet-calls"));
     assert_eq!(queue.dead_letter_name().await.unwrap().as_deref(), Some("toolfleet-calls-dlq"));
@@ -80,7 +80,7 @@ async fn a_queue_names_its_dead_letter_queue_and_a_missing_queue_is_said_with_a_
 }
 
 #[tokio::test]
-async fn a_missing_secret_is_permanent_trouble_that_names_it() {
+async fn a_missing_secret_is_a_permanent_error_that_names_it() {
     let world = world().await;
     let error = world.aws.secrets().get("crm/token").await.unwrap_err();
     assert!(error.is_permanent() && error.to_string().contains("crm/token"), "{error}");

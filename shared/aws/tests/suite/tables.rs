@@ -1,14 +1,15 @@
-//! Calls, history and sessions: conditions hold, batches are shared, one statement's failure is its own.
+//! Calls, history and sessions: conditions are checked, batches are shared, one statement's error is its own.
 
 use futures::future::join_all;
 use toolfleet_aws::Tables;
-use toolfleet_aws::calls::{Calls, Swap};
-use toolfleet_aws::sessions::SessionRow;
+use toolfleet_aws::calls::Calls;
+use toolfleet_aws::{Store as _, Swap};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::{CallRow, Decision, DeliveryContext, Event, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 
 use crate::{START_MS, world};
@@ -58,7 +59,7 @@ async fn found(calls: &Calls, seen: Option<&CallRow>, new: &CallRow) -> CallRow 
 }
 
 #[tokio::test]
-async fn a_swap_stores_only_what_was_seen_and_hands_the_loser_the_row_that_stands() {
+async fn a_swap_of_an_outdated_row_returns_the_stored_one() {
     let world = world().await;
     let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
     let mine = claim("c1", 1);
@@ -80,7 +81,7 @@ async fn a_swap_stores_only_what_was_seen_and_hands_the_loser_the_row_that_stand
 }
 
 #[tokio::test]
-async fn a_write_that_is_sent_again_finds_the_very_row_it_meant() {
+async fn a_write_sent_again_finds_its_own_row() {
     let world = world().await;
     let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
     let row = claim("c1", 1);
@@ -89,7 +90,7 @@ async fn a_write_that_is_sent_again_finds_the_very_row_it_meant() {
 }
 
 #[tokio::test]
-async fn updating_a_row_that_is_gone_stores_nothing() {
+async fn an_update_of_a_missing_row_stores_nothing() {
     let world = world().await;
     let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
     let row = claim("c1", 1);
@@ -99,7 +100,7 @@ async fn updating_a_row_that_is_gone_stores_nothing() {
 }
 
 #[tokio::test]
-async fn concurrent_writes_share_requests_and_each_has_its_own_answer() {
+async fn concurrent_writes_share_requests_each_with_its_result() {
     let world = world().await;
     let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
     let rows: Vec<_> = (0..200_u128).map(|n| claim(&format!("c{}", n / 2), n)).collect();
@@ -144,7 +145,7 @@ fn record(id: &str, outcome: OutcomeKind, session: Option<&str>) -> AuditRecord 
 }
 
 #[tokio::test]
-async fn a_record_inserted_twice_stands_once_as_it_was_first_written() {
+async fn a_record_inserted_twice_keeps_its_first_form() {
     let world = world().await;
     let history = world.aws.history(&Tables::with_prefix("toolfleet"));
     let first = record("c1", OutcomeKind::Succeeded, None);
@@ -156,7 +157,7 @@ async fn a_record_inserted_twice_stands_once_as_it_was_first_written() {
 }
 
 #[tokio::test]
-async fn records_are_found_by_hour_by_session_and_by_failure_over_every_shard() {
+async fn records_are_found_by_hour_session_and_failure_in_all_shards() {
     let world = world().await;
     let tables = Tables { history_shards: 4, ..Tables::with_prefix("toolfleet") };
     let history = world.aws.history(&tables);
@@ -176,7 +177,7 @@ async fn records_are_found_by_hour_by_session_and_by_failure_over_every_shard() 
 }
 
 #[tokio::test]
-async fn a_limit_counts_only_what_lies_between_the_instants() {
+async fn a_limit_counts_only_records_within_the_span() {
     let world = world().await;
     let tables = Tables { history_shards: 2, ..Tables::with_prefix("toolfleet") };
     let history = world.aws.history(&tables);
@@ -204,7 +205,7 @@ async fn a_limit_counts_only_what_lies_between_the_instants() {
 }
 
 #[tokio::test]
-async fn the_records_of_one_call_are_found_among_those_of_its_hour() {
+async fn the_records_of_one_call_are_found_within_its_hour() {
     let world = world().await;
     let history = world.aws.history(&Tables::with_prefix("toolfleet"));
     for n in 0..30 {
@@ -222,7 +223,7 @@ async fn the_records_of_one_call_are_found_among_those_of_its_hour() {
 }
 
 #[tokio::test]
-async fn many_rows_are_read_together_in_the_order_asked_for() {
+async fn many_rows_are_read_together_in_the_order_of_their_keys() {
     let world = world().await;
     let calls = world.aws.calls(&Tables::with_prefix("toolfleet"));
     let rows: Vec<_> = (0..250_u128).map(|n| claim(&format!("c{n}"), n)).collect();
@@ -240,7 +241,7 @@ async fn many_rows_are_read_together_in_the_order_asked_for() {
 }
 
 #[tokio::test]
-async fn a_revoked_session_has_ended_and_cannot_be_created_anew() {
+async fn a_revoked_session_has_ended_and_cannot_be_created_again() {
     let world = world().await;
     let sessions = world.aws.sessions(&Tables::with_prefix("toolfleet"));
     let acme = Tenant::parse("acme").unwrap();
@@ -270,7 +271,7 @@ async fn a_session_is_created_once_and_read_back() {
 }
 
 #[tokio::test]
-async fn a_missing_table_is_named_and_does_not_harm_the_neighbours_of_its_batch() {
+async fn a_missing_table_fails_no_other_statement_of_the_batch() {
     let world = world().await;
     let there = world.aws.calls(&Tables::with_prefix("toolfleet"));
     let missing = world.aws.calls(&Tables::with_prefix("nowhere"));

@@ -26,11 +26,12 @@ use std::time::SystemTime;
 
 use futures::future::join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use toolfleet_aws::calls::{Calls, Swap};
+use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
-use toolfleet_core::call::{CallRow, Caller, Decision, Event, Finished, Rejection, decide};
+use toolfleet_aws::{Applied, apply};
+use toolfleet_core::call::{CallRow, Caller, Event, Finished, Rejection};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::CallRequest;
@@ -43,9 +44,9 @@ pub use builder::RequestBuilder;
 pub use depths::QueueDepth;
 pub use records::RecordsOf;
 pub use sessions::{BELIEVED_FOR_S, Session, SessionError, Sessions};
-pub use toolfleet_aws::mcp_sessions::McpSession;
 pub use toolfleet_aws::payloads::PayloadError;
 pub use toolfleet_aws::{Aws, AwsError, AwsErrorKind, AwsOptions, Tables};
+pub use toolfleet_core::mcp_session::McpSession;
 pub use wait::WaitError;
 
 /// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
@@ -298,25 +299,20 @@ impl Client {
     pub async fn cancel(&self, key: &CallKey) -> Result<Cancelled, AwsError> {
         let now = (self.now)();
         let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(ROW_LIFE_MS) };
-        let mut seen: Option<Box<CallRow>> = None;
-        for _ in 0..16 {
-            match decide(seen.as_deref(), &event) {
-                Decision::Leave(Rejection::AlreadyRecorded) => return Ok(Cancelled::TooLate),
-                Decision::Leave(
+        match apply(&self.calls, None, &event).await? {
+            Applied::Stored { row, .. } => Ok(noted(Some(&row))),
+            Applied::Rejected { rejection: Rejection::AlreadyRecorded, .. } => Ok(Cancelled::TooLate),
+            Applied::Rejected {
+                row,
+                rejection:
                     Rejection::Nothing
                     | Rejection::Lost
                     | Rejection::Mismatch
                     | Rejection::OfAnother
                     | Rejection::AwaitingApproval
                     | Rejection::HeldElsewhere { .. },
-                ) => return Ok(noted(seen.as_deref())),
-                Decision::Write { row, .. } => match self.calls.swap(seen.as_deref(), &row).await? {
-                    Swap::Stored => return Ok(noted(seen.as_deref())),
-                    Swap::Found(found) => seen = found,
-                },
-            }
+            } => Ok(noted(row.as_deref())),
         }
-        Err(AwsError::passing("the call's row changed under every attempt to write it; try again"))
     }
 
     /// The conversations.

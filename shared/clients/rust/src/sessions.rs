@@ -2,21 +2,19 @@
 //!
 //! **Invariant:** creating never overwrites, granting never loses what somebody else granted meanwhile, and an end is never taken back.
 
-use toolfleet_aws::AwsError;
-use toolfleet_aws::mcp_sessions::McpSession;
-use toolfleet_aws::sessions::{SessionRow, Sessions as Table};
+use toolfleet_aws::sessions::Sessions as Table;
+use toolfleet_aws::{Applied, AwsError};
 use toolfleet_core::grants::{self, GrantError};
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::mcp_session::McpSession;
 use toolfleet_core::message::User;
+use toolfleet_core::session::{SessionEvent, SessionRejection, SessionRow, check_grants, merged};
 use toolfleet_core::time::Timestamp;
 
 use crate::Now;
 
 /// For how long a worker may still believe what it last read of a session, in seconds.
 pub const BELIEVED_FOR_S: u64 = 60;
-
-/// How often a change is tried against others.
-const MOST_ROUNDS: u32 = 8;
 
 /// The sessions of a fleet.
 #[derive(Clone)]
@@ -68,6 +66,20 @@ pub enum SessionError {
     Aws(#[from] AwsError),
 }
 
+impl SessionError {
+    fn of(rejection: SessionRejection, session: &SessionId) -> Self {
+        match rejection {
+            SessionRejection::Unknown => Self::Unknown(session.clone()),
+            SessionRejection::Ended(at) => Self::Ended(session.clone(), at),
+            SessionRejection::NoGrant => Self::NoGrant,
+            SessionRejection::Grant(error) => Self::Grant(error),
+            SessionRejection::Unchanged => {
+                Self::Aws(AwsError::passing(format!("session `{session}` was not changed; try again")))
+            }
+        }
+    }
+}
+
 impl Sessions {
     /// Registers a conversation.
     pub async fn create(
@@ -90,7 +102,7 @@ impl Sessions {
         user: Option<User>,
     ) -> Result<(), SessionError> {
         self.check_end(ends_at)?;
-        check_grants(grants)?;
+        check_grants(grants).map_err(|rejection| SessionError::of(rejection, session))?;
         let row = SessionRow { expires_at: ends_at, grants: merged(&[], grants), user };
         match self.table.create(tenant, session, &row).await? {
             true => Ok(()),
@@ -120,17 +132,12 @@ impl Sessions {
         fewer: &[String],
     ) -> Result<Vec<String>, SessionError> {
         more.iter().chain(fewer).try_for_each(|grant| grants::check(grant))?;
-        for _ in 0..MOST_ROUNDS {
-            let row = self.open(tenant, session).await?;
-            let kept: Vec<_> = row.grants.iter().filter(|g| !fewer.contains(g)).cloned().collect();
-            let wanted = merged(&kept, more);
-            check_grants(&wanted)?;
-            if wanted == row.grants || self.table.regrant(tenant, session, &row.grants, &wanted).await? {
-                return Ok(wanted);
-            }
+        let event = SessionEvent::Grant { add: more.to_vec(), remove: fewer.to_vec(), now: (self.now)() };
+        match self.table.apply(tenant, session, &event).await? {
+            Applied::Stored { row, .. }
+            | Applied::Rejected { row: Some(row), rejection: SessionRejection::Unchanged } => Ok(row.grants),
+            Applied::Rejected { rejection, .. } => Err(SessionError::of(rejection, session)),
         }
-        let text = format!("session `{session}` changed under every attempt to change its grants; try again");
-        Err(AwsError::passing(text).into())
     }
 
     /// Lets a conversation end at an instant to come.
@@ -141,10 +148,10 @@ impl Sessions {
         at: Timestamp,
     ) -> Result<(), SessionError> {
         self.check_end(at)?;
-        self.open(tenant, session).await?;
-        match self.table.end(tenant, session, at).await? {
-            true => Ok(()),
-            false => Err(SessionError::Unknown(session.clone())),
+        let event = SessionEvent::Expire { at, now: (self.now)() };
+        match self.table.apply(tenant, session, &event).await? {
+            Applied::Stored { .. } => Ok(()),
+            Applied::Rejected { rejection, .. } => Err(SessionError::of(rejection, session)),
         }
     }
 
@@ -154,52 +161,7 @@ impl Sessions {
         self.table.revoke(tenant, session, (self.now)()).await
     }
 
-    /// The row of a conversation that goes on.
-    async fn open(&self, tenant: &Tenant, session: &SessionId) -> Result<SessionRow, SessionError> {
-        let row = self.table.read(tenant, session).await?;
-        let row = row.ok_or_else(|| SessionError::Unknown(session.clone()))?;
-        if row.expires_at <= (self.now)() {
-            return Err(SessionError::Ended(session.clone(), row.expires_at));
-        }
-        Ok(row)
-    }
-
     fn check_end(&self, ends_at: Timestamp) -> Result<(), SessionError> {
         if ends_at <= (self.now)() { Err(SessionError::EndPassed(ends_at)) } else { Ok(()) }
-    }
-}
-
-fn check_grants(grants: &[String]) -> Result<(), SessionError> {
-    if grants.is_empty() {
-        return Err(SessionError::NoGrant);
-    }
-    Ok(grants.iter().try_for_each(|grant| grants::check(grant))?)
-}
-
-/// Those that stand and the new ones, each once, in order.
-fn merged(stand: &[String], more: &[String]) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for grant in stand.iter().chain(more) {
-        if !all.contains(grant) {
-            all.push(grant.clone());
-        }
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_grant_stands_once_and_keeps_its_place() {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(merged(&words("a b"), &words("b c b")), words("a b c"));
-    }
-
-    #[test]
-    fn no_grant_at_all_and_one_that_opens_nothing_are_refused_by_name() {
-        assert!(check_grants(&[]).unwrap_err().to_string().starts_with("grants: there is none"));
-        assert!(check_grants(&["a b".into()]).unwrap_err().to_string().starts_with("grant: `a b` is not"));
     }
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
-use toolfleet_aws::sessions::SessionRow;
 use toolfleet_catalog::{
     Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, NotExecutable, Pin, Server, Tool,
 };
@@ -15,6 +14,7 @@ use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::{CallRequest, OperationParams, Priority, Reply, Target, User};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 
 use super::arguments::check_arguments;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use toolfleet_aws::Tables;
+use toolfleet_aws::{Store as _, Tables};
 use toolfleet_core::call::{Decision, Event, decide};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;

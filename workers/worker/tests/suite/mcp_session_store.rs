@@ -7,10 +7,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use toolfleet_aws::Tables;
-use toolfleet_aws::mcp_sessions::McpSession;
-use toolfleet_aws::sessions::{SessionRow, Sessions};
+use toolfleet_aws::sessions::Sessions;
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::mcp_session::McpSession;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::session::{SessionEvent, SessionRow};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, ProtocolRevision, Rule, SessionLoss};
 use toolfleet_worker::context::{Step, WorkerContext};
@@ -214,7 +215,8 @@ async fn a_session_that_was_prolonged_meanwhile_is_neither_refused_nor_closed() 
     assert_eq!(registered(&rig, "acme", "red").await.len(), 1);
 
     // The worker remembers the old end; the table has a later one.
-    table(&rig).end(&acme, &red, now().plus_ms(3_600_000)).await.unwrap();
+    let prolonged = SessionEvent::Expire { at: now().plus_ms(3_600_000), now: now() };
+    table(&rig).apply(&acme, &red, &prolonged).await.unwrap();
     rig.clock.advance_ms(61_000);
     rig.send(call("second", "acme", "red").to_string()).await;
     rig.deliver(&worker).await;

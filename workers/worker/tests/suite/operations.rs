@@ -150,7 +150,7 @@ async fn a_session_needs_the_grant_of_the_whole_server() {
     for (name, grant, open) in
         [("one", "mock/safe", false), ("tool", "safe", false), ("all", "mock/*", true), ("any", "*", true)]
     {
-        let row = toolfleet_aws::sessions::SessionRow {
+        let row = toolfleet_core::session::SessionRow {
             expires_at: toolfleet_core::time::Timestamp::parse("2030-01-01T00:00:00Z").unwrap(),
             grants: vec![grant.into()],
             user: None,

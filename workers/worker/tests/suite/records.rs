@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 use toolfleet_aws::Aws;
-use toolfleet_aws::Tables;
 use toolfleet_aws::queue::Outgoing;
-use toolfleet_aws::sessions::SessionRow;
+use toolfleet_aws::{Store as _, Tables};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
 

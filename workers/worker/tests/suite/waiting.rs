@@ -1,12 +1,12 @@
 //! Later: pauses, parking, breakers, cancellation, sessions and notices.
 
 use serde_json::json;
-use toolfleet_aws::Tables;
-use toolfleet_aws::sessions::SessionRow;
+use toolfleet_aws::{Store as _, Tables};
 use toolfleet_core::call::{Decision, Event, HeldReason, State, decide};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
 

@@ -1,7 +1,14 @@
-use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
-use toolfleet_core::progress::ProgressNote;
+use serde_json::value::RawValue;
+use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
+use toolfleet_core::message::{Group, User};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress, ProgressNote};
+use toolfleet_core::time::Timestamp;
 
 use super::*;
+use crate::dynamodb::attributes::bytes_of;
 
 fn notes() -> CallProgress {
     let mut notes = CallProgress::none(Timestamp::from_ms(6));
@@ -66,7 +73,7 @@ fn row(content: Option<&str>, why: Option<CallError>) -> CallRow {
 }
 
 #[test]
-fn a_row_comes_back_as_it_went_with_its_result_byte_for_byte() {
+fn a_row_is_read_back_equal_its_result_byte_for_byte() {
     let why = CallError::new(Code::RateLimited, "slow", MayHaveRun::No).retryable(Some(7));
     let long = format!(r#"{{ "a" : 1.50, "text":"{}" }}"#, "lorem ipsum ".repeat(500));
     for content in [None, Some(r#"{ "b":1,"a": [ 1e3 ] }"#), Some(long.as_str())] {
@@ -98,7 +105,7 @@ fn a_row_comes_back_as_it_went_with_its_result_byte_for_byte() {
 }
 
 #[test]
-fn a_caller_comes_back_with_as_much_as_is_known_of_it() {
+fn a_caller_is_read_back_with_all_that_is_known_of_it() {
     let bare_user = User { id: String::new(), ..User::default() };
     for caller in [
         Caller::default(),
@@ -130,7 +137,7 @@ fn a_long_result_is_compressed_and_a_short_one_stays_readable() {
 }
 
 #[test]
-fn a_result_that_no_compression_makes_small_enough_does_not_fit() {
+fn a_result_too_large_even_when_compressed_does_not_fit() {
     let mut noise = String::new();
     let mut state = 1_u64;
     while noise.len() < 900_000 {
@@ -138,11 +145,11 @@ fn a_result_that_no_compression_makes_small_enough_does_not_fit() {
         noise.push_str(&format!("{state:x}"));
     }
     let row = row(Some(&format!("\"{noise}\"")), None);
-    assert!(fits(&row.finished.unwrap().outcome).is_err());
+    assert!(check_fits(&row.finished.unwrap().outcome).is_err());
 }
 
 #[tokio::test]
-async fn a_large_result_is_compressed_beside_the_runtime() {
+async fn a_large_result_is_compressed_on_a_blocking_thread() {
     let outcome = |bytes: usize| {
         Outcome::succeeded(RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap())
     };
@@ -154,7 +161,7 @@ async fn a_large_result_is_compressed_beside_the_runtime() {
 }
 
 #[test]
-fn a_sentence_counts_like_a_result() {
+fn an_errors_message_counts_like_a_result() {
     let outcome = |bytes: usize| {
         let content = RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap();
         let mut outcome = Outcome::tool_error(content, "");
@@ -162,12 +169,12 @@ fn a_sentence_counts_like_a_result() {
         outcome.error.as_mut().unwrap().message = "a".repeat(bytes);
         outcome
     };
-    assert!(fits(&outcome(300 * 1024)).is_ok(), "the content alone is compressed");
-    assert!(fits(&outcome(500 * 1024)).is_err());
+    assert!(check_fits(&outcome(300 * 1024)).is_ok(), "the content alone is compressed");
+    assert!(check_fits(&outcome(500 * 1024)).is_err());
 }
 
 #[test]
-fn results_of_every_shape_and_size_come_back_byte_for_byte() {
+fn results_of_every_size_are_read_back_byte_for_byte() {
     let mut chance = 7_u64;
     let mut next = |below: u64| {
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -191,7 +198,7 @@ fn results_of_every_shape_and_size_come_back_byte_for_byte() {
 }
 
 #[test]
-fn a_row_that_refers_to_a_stored_result_is_read_back_as_it_was() {
+fn a_row_with_a_stored_result_is_read_back_equal() {
     use toolfleet_core::payload::{Encoding, ObjectAt, PayloadRef};
     for (encoding, version_id) in [(Encoding::Gzip, None), (Encoding::Identity, Some("v1".to_owned()))] {
         let mut row = row(None, None);

@@ -1,13 +1,10 @@
-//! Owns the catalog table: whole catalogs as texts, by name.
-//!
-//! Workers only read it: whoever may write it says who may call what.
-//!
-//! **Invariant:** a text that is there is read whole or not at all.
+//! The catalogs table: whole catalogs as texts, by name. Workers only read it, because its writers decide who may call what.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::error::AwsError;
+use crate::keys::PK;
 
 /// The catalog table.
 #[derive(Debug, Clone)]
@@ -23,7 +20,7 @@ impl Catalogs {
             .client
             .get_item()
             .table_name(&self.table)
-            .key("pk", AttributeValue::S(name.to_owned()))
+            .key(PK, AttributeValue::S(name.to_owned()))
             .consistent_read(true)
             .send()
             .await
@@ -35,12 +32,12 @@ impl Catalogs {
         })
     }
 
-    /// Stores `text` under that name, whatever stood there.
+    /// Stores `text` under that name and replaces an earlier one.
     pub async fn write(&self, name: &str, text: &str) -> Result<(), AwsError> {
         self.client
             .put_item()
             .table_name(&self.table)
-            .item("pk", AttributeValue::S(name.to_owned()))
+            .item(PK, AttributeValue::S(name.to_owned()))
             .item("text", AttributeValue::S(text.to_owned()))
             .send()
             .await

@@ -1,0 +1,207 @@
+use std::sync::Mutex;
+
+use tokio::sync::Notify;
+
+use super::*;
+
+struct Letter {
+    to: String,
+    bytes: usize,
+}
+
+impl BatchItem for Letter {
+    fn key(&self) -> Option<&str> {
+        Some(&self.to)
+    }
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn letter(to: usize) -> Letter {
+    Letter { to: to.to_string(), bytes: 1 }
+}
+
+type Sent = Arc<Mutex<Vec<Vec<String>>>>;
+
+fn post(rules: Rules) -> (Batcher<Letter, String>, Sent) {
+    let sent: Sent = Arc::default();
+    let seen = sent.clone();
+    let batcher = Batcher::new(rules, move |letters: Vec<Letter>| {
+        let names: Vec<_> = letters.into_iter().map(|l| l.to).collect();
+        seen.lock().unwrap().push(names.clone());
+        async move { names }
+    });
+    (batcher, sent)
+}
+
+const RULES: Rules = Rules {
+    max_items: 25,
+    max_bytes: 1_000,
+    linger: Duration::from_millis(2),
+    always_linger: false,
+    max_in_flight: 32,
+};
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_items_share_a_request_and_each_gets_its_own_reply() {
+    let (batcher, sent) = post(RULES);
+    let answers = join_all((0..60).map(|n| batcher.send(letter(n)))).await;
+    for (n, answer) in answers.into_iter().enumerate() {
+        assert_eq!(answer.unwrap(), n.to_string());
+    }
+    let sizes: Vec<_> = sent.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [25, 25, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_alone_is_sent_at_once() {
+    let (batcher, _) = post(RULES);
+    let started = Instant::now();
+    batcher.send(letter(1)).await.unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_always_linger_an_item_waits_until_the_request_is_full() {
+    let (batcher, sent) = post(Rules { always_linger: true, linger: Duration::from_millis(100), ..RULES });
+    let started = Instant::now();
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        batcher.send(letter(2)).await
+    };
+    let (first, second) = tokio::join!(batcher.send(letter(1)), late);
+    assert!(first.is_some() && second.is_some());
+    assert_eq!(started.elapsed(), Duration::from_millis(100));
+    join_all((0..25).map(|n| batcher.send(letter(n)))).await;
+    assert_eq!(started.elapsed(), Duration::from_millis(100), "a full request is sent at once");
+    assert_eq!(sent.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [2, 25]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_is_never_twice_in_one_request() {
+    let (batcher, sent) = post(RULES);
+    join_all((0..30).map(|n| batcher.send(letter(n % 3)))).await;
+    for batch in sent.lock().unwrap().iter() {
+        let distinct: HashSet<_> = batch.iter().collect();
+        assert_eq!(distinct.len(), batch.len(), "{batch:?}");
+    }
+    assert_eq!(sent.lock().unwrap().iter().map(Vec::len).sum::<usize>(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_keeps_the_byte_limit_unless_one_item_exceeds_it() {
+    let (batcher, sent) = post(Rules { max_bytes: 10, ..RULES });
+    let send = |to: usize, bytes| batcher.send(Letter { to: to.to_string(), bytes });
+    join_all([send(1, 6), send(2, 6), send(3, 20), send(4, 4)]).await;
+    let mut all: Vec<_> = sent.lock().unwrap().concat();
+    all.sort();
+    assert_eq!(all, ["1", "2", "3", "4"]);
+    assert!(sent.lock().unwrap().iter().all(|b| b.len() == 1 || !b.contains(&"3".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_caller_affects_no_other_and_waiting_items_are_batched() {
+    let open = Arc::new(Notify::new());
+    let gate = open.clone();
+    let sizes: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let seen = sizes.clone();
+    let batcher = Batcher::new(RULES, move |letters: Vec<Letter>| {
+        let (gate, seen) = (gate.clone(), seen.clone());
+        async move {
+            seen.lock().unwrap().push(letters.len());
+            gate.notified().await;
+            letters.into_iter().map(|l| l.to).collect()
+        }
+    });
+    let first = tokio::spawn({
+        let batcher = batcher.clone();
+        async move { batcher.send(letter(1)).await }
+    });
+    while sizes.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let gone = tokio::spawn({
+        let batcher = batcher.clone();
+        async move { batcher.send(letter(2)).await }
+    });
+    let stays = tokio::spawn(async move { batcher.send(letter(3)).await });
+    while sizes.lock().unwrap().len() < 2 {
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    gone.abort();
+    open.notify_waiters();
+    open.notify_one();
+    assert_eq!(first.await.unwrap().unwrap(), "1");
+    assert_eq!(stays.await.unwrap().unwrap(), "3");
+    assert_eq!(*sizes.lock().unwrap(), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_in_flight_are_bounded_and_all_items_get_a_reply() {
+    let now: Arc<Mutex<(usize, usize)>> = Arc::default();
+    let seen = now.clone();
+    let batcher = Batcher::new(Rules { max_in_flight: 3, ..RULES }, move |letters: Vec<Letter>| {
+        let seen = seen.clone();
+        async move {
+            {
+                let mut seen = seen.lock().unwrap();
+                seen.0 += 1;
+                seen.1 = seen.1.max(seen.0);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            seen.lock().unwrap().0 -= 1;
+            letters
+        }
+    });
+    let answers = join_all((0..1_000).map(|n| batcher.send(letter(n)))).await;
+    assert!(answers.iter().all(Option::is_some));
+    assert_eq!(now.lock().unwrap().1, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_request_frees_its_slot_and_its_callers_get_none() {
+    let batcher = Batcher::new(Rules { max_in_flight: 1, ..RULES }, |letters: Vec<Letter>| async {
+        assert!(letters.iter().all(|l| l.to != "7"), "scripted");
+        letters
+    });
+    assert!(batcher.send(letter(7)).await.is_none());
+    assert!(batcher.send(letter(8)).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_whose_caller_was_dropped_before_is_not_sent() {
+    let (batcher, sent) = post(RULES);
+    let mut gone = Box::pin(batcher.send(letter(1)));
+    assert!(futures::poll!(gone.as_mut()).is_pending());
+    drop(gone);
+    batcher.send(letter(2)).await.unwrap();
+    assert_eq!(sent.lock().unwrap().concat(), ["2"]);
+}
+
+#[tokio::test]
+async fn an_item_that_the_service_rejects_fails_alone() {
+    let request = |batch: &[u32]| {
+        let refused = batch.contains(&2);
+        let answers: Vec<_> = batch.iter().map(|n| Ok(n * 10)).collect();
+        async move {
+            if refused { Err(AwsError::of_code("Op", "t", "ValidationException", "no")) } else { Ok(answers) }
+        }
+    };
+    let answers = send_or_split(&[1, 2, 3], request).await;
+    assert_eq!(answers[0], Ok(10));
+    assert!(answers[1].as_ref().is_err_and(AwsError::is_permanent));
+    assert_eq!(answers[2], Ok(30));
+}
+
+#[tokio::test]
+async fn a_passing_error_does_not_send_each_item_alone() {
+    let requests = Mutex::new(0);
+    let answers = send_or_split(&[1, 2, 3], |_: &[u32]| {
+        *requests.lock().unwrap() += 1;
+        async { Err::<Vec<Result<u32, AwsError>>, _>(AwsError::passing("down")) }
+    })
+    .await;
+    assert!(answers.iter().all(Result::is_err));
+    assert_eq!((answers.len(), *requests.lock().unwrap()), (3, 1));
+}

@@ -1,0 +1,178 @@
+//! Group commit: the writes of concurrent calls share BatchExecuteStatement requests of up to 25 statements, each with its own
+//! condition and its own result.
+//!
+//! A statement's error is inside an HTTP 200, so the SDK does not retry it. A throttled statement is sent again by its own caller:
+//! the other callers of its batch have their results and do not wait for it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    BatchStatementErrorCodeEnum as Code, BatchStatementRequest, BatchStatementResponse,
+    ReturnValuesOnConditionCheckFailure,
+};
+
+use super::statement::{Statement, Written};
+use crate::batch::{Batcher, Rules, send_or_split};
+use crate::error::AwsError;
+use crate::retry_pause::retry_pause;
+
+/// The service's limits of one request, and how long a statement waits for others.
+const RULES: Rules = Rules {
+    max_items: 25,
+    max_bytes: 4 * 1024 * 1024,
+    linger: Duration::from_micros(1_500),
+    always_linger: false,
+    max_in_flight: 32,
+};
+/// How often a throttled statement is sent before its caller gets an error.
+const MAX_TRIES: u32 = 6;
+
+type WriteResult = Result<Written, AwsError>;
+
+/// The service's reply to one statement of a request.
+enum Reply {
+    Written(Written),
+    /// Throttled or failed inside the service; the code.
+    Retry(String),
+}
+
+/// What a caller gets: a result, or its statement back to send it again.
+#[derive(Debug)]
+enum Sent {
+    Result(WriteResult),
+    Retry(Box<Statement>, String),
+}
+
+/// How many statements were sent in how many requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batching {
+    /// Requests sent.
+    pub requests: u64,
+    /// Statements in them, repeated ones included.
+    pub statements: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU64,
+    statements: AtomicU64,
+}
+
+/// Writes to the tables; all writes of a process share its batches.
+#[derive(Debug, Clone)]
+pub(crate) struct BatchWriter {
+    batcher: Batcher<Statement, Sent>,
+    counts: Arc<Counts>,
+}
+
+impl BatchWriter {
+    pub(crate) fn new(client: Client) -> Self {
+        let counts = Arc::<Counts>::default();
+        let counted = counts.clone();
+        let batcher = Batcher::new(RULES, move |batch| send(client.clone(), counted.clone(), batch));
+        Self { batcher, counts }
+    }
+
+    /// Writes; sends a throttled statement again, for about a second.
+    pub(crate) async fn write(&self, mut statement: Statement) -> WriteResult {
+        let table = statement.table.clone();
+        let mut tries = 1;
+        loop {
+            match self.batcher.send(statement).await {
+                None => {
+                    let what = format!("a write to {table} failed: the task that sent its batch panicked");
+                    return Err(AwsError::passing(what));
+                }
+                Some(Sent::Result(result)) => return result,
+                Some(Sent::Retry(_, why)) if tries >= MAX_TRIES => {
+                    let what = format!("BatchExecuteStatement on {table}: {why}, {tries} times");
+                    return Err(AwsError::passing(what));
+                }
+                Some(Sent::Retry(again, _)) => statement = *again,
+            }
+            tokio::time::sleep(retry_pause(tries)).await;
+            tries += 1;
+        }
+    }
+
+    pub(crate) fn batching(&self) -> Batching {
+        Batching {
+            requests: self.counts.requests.load(Ordering::Relaxed),
+            statements: self.counts.statements.load(Ordering::Relaxed),
+        }
+    }
+}
+
+async fn send(client: Client, counts: Arc<Counts>, batch: Vec<Statement>) -> Vec<Sent> {
+    let replies = send_or_split(&batch, |part| request(&client, &counts, part)).await;
+    let give = |(statement, reply): (Statement, Result<Reply, AwsError>)| match reply {
+        Ok(Reply::Written(written)) => Sent::Result(Ok(written)),
+        Ok(Reply::Retry(why)) => Sent::Retry(Box::new(statement), why),
+        Err(error) => Sent::Result(Err(error)),
+    };
+    batch.into_iter().zip(replies).map(give).collect()
+}
+
+/// Sends the statements in one request; one reply for each, or the error of the whole request.
+fn request(
+    client: &Client,
+    counts: &Counts,
+    batch: &[Statement],
+) -> impl Future<Output = Result<Vec<Result<Reply, AwsError>>, AwsError>> + Send + use<> {
+    counts.requests.fetch_add(1, Ordering::Relaxed);
+    counts.statements.fetch_add(batch.len() as u64, Ordering::Relaxed);
+    let build = |statement: &Statement| {
+        BatchStatementRequest::builder()
+            .statement(&statement.text)
+            .set_parameters(Some(statement.parameters.clone()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+    };
+    let statements = batch.iter().map(build).collect::<Result<Vec<_>, _>>();
+    let tables: Vec<String> = batch.iter().map(|statement| statement.table.clone()).collect();
+    let request = client.batch_execute_statement();
+    async move {
+        let statements = statements
+            .map_err(|error| AwsError::configuration(format!("a statement cannot be built: {error}")))?;
+        let output = request.set_statements(Some(statements)).send().await.map_err(|error| {
+            AwsError::of_sdk("BatchExecuteStatement", tables.first().map_or("the tables", |t| t), &error)
+        })?;
+        let responses = output.responses.unwrap_or_default().into_iter().map(Some);
+        let responses = responses.chain(std::iter::repeat_with(|| None));
+        Ok(tables.iter().zip(responses).map(|(table, response)| read(table, response)).collect())
+    }
+}
+
+fn read(table: &str, response: Option<BatchStatementResponse>) -> Result<Reply, AwsError> {
+    let Some(response) = response else {
+        return Ok(Reply::Retry("no reply to a statement".into()));
+    };
+    let Some(error) = response.error else {
+        return Ok(Reply::Written(Written::Done));
+    };
+    let message = error.message().unwrap_or_default().to_owned();
+    let Some(code) = error.code else {
+        return Ok(Reply::Retry("an error without a code".into()));
+    };
+    if code == Code::DuplicateItem {
+        return Ok(Reply::Written(Written::Exists));
+    }
+    if code == Code::ConditionalCheckFailed {
+        return Ok(Reply::Written(Written::ConditionFailed(error.item)));
+    }
+    let passes = [
+        Code::ThrottlingError,
+        Code::ProvisionedThroughputExceeded,
+        Code::RequestLimitExceeded,
+        Code::InternalServerError,
+        Code::TransactionConflict,
+    ];
+    if passes.contains(&code) {
+        return Ok(Reply::Retry(code.as_str().to_owned()));
+    }
+    Err(AwsError::of_code("BatchExecuteStatement", table, code.as_str(), &message))
+}

@@ -1,0 +1,243 @@
+//! The history table: audit records, inserted once and never changed.
+//!
+//! **Invariant:** records are written only by PartiQL INSERT, which cannot overwrite. A record that exists already is a success.
+
+use std::future::Future;
+
+use aws_sdk_dynamodb::Client;
+use futures::future::try_join_all;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use toolfleet_core::audit::AuditRecord;
+use toolfleet_core::ids::{CallId, SessionId, Tenant};
+use toolfleet_core::time::Timestamp;
+
+use super::attributes::Item;
+use super::batch_get::by_keys;
+use super::batch_write::BatchWriter;
+use super::history_query::Partition;
+use super::record_item::{from_item, to_item};
+use super::statement::Statement;
+use crate::error::AwsError;
+use crate::keys::{self, PK, SK};
+
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// Hours or days that are read at once, newest first.
+const PERIODS_IN_FLIGHT: usize = 8;
+
+/// The history table.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub(crate) client: Client,
+    pub(crate) writer: BatchWriter,
+    pub(crate) table: String,
+    pub(crate) shards: u32,
+}
+
+impl History {
+    /// Inserts a record; one that exists already is a success.
+    pub async fn insert(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<(), AwsError> {
+        let item = to_item(record, self.shards, expires_at)?;
+        let key = format!("{}|{}", keys::record(record, self.shards), keys::record_sort(record));
+        self.writer.write(Statement::insert(&self.table, &key, item)).await.map(|_exists| ())
+    }
+
+    /// The records of a tenant between two instants, newest first.
+    pub async fn by_hours<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<AuditRecord>, AwsError> {
+        let key = move |at, shard| Partition::of_hour(tenant, at, shard).between(from, to);
+        let found = self.newest_periods(HOUR_MS, from, to, limit, key).await?;
+        let records = found.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
+        Ok(newest(records, limit))
+    }
+
+    /// All records of a tenant between two instants, newest first, an hour at a time: the newest `most` of each.
+    pub fn hours<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        from: Timestamp,
+        to: Timestamp,
+        most: usize,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
+        let wanted = move |at, shard| Partition::of_hour(tenant, at, shard).between(from, to);
+        let hours = self.periods(HOUR_MS, from, to, most, (0..self.shards).collect(), wanted);
+        hours.map(move |items| Ok(newest(self.read_all(&items?)?, most))).boxed()
+    }
+
+    /// The same for failures, a day at a time.
+    pub fn failed_days<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        from: Timestamp,
+        to: Timestamp,
+        most: usize,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
+        let wanted = move |at, shard| Partition::of_failures(tenant, at, shard).between(from, to);
+        let days = self.periods(DAY_MS, from, to, most, (0..self.shards).collect(), wanted);
+        // Keys carry the time, so only the newest of all shards are fetched.
+        days.and_then(move |keys| async move { Ok(newest(self.fetch(newest_keys(keys, most)).await?, most)) })
+            .boxed()
+    }
+
+    /// All records of one call between two instants, newest first, an hour at a time.
+    pub fn hours_of_call<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        call_id: &'a CallId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
+        let shard = keys::shard(call_id, self.shards);
+        let wanted = move |at, shard| {
+            let hour = Partition::of_hour(tenant, at, shard).between(from, to);
+            hour.of_call(call_id)
+        };
+        let hours = self.periods(HOUR_MS, from, to, usize::MAX, vec![shard], wanted);
+        hours.map(|items| self.read_all(&items?)).boxed()
+    }
+
+    fn read_all(&self, items: &[Item]) -> Result<Vec<AuditRecord>, AwsError> {
+        let records = items.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
+        Ok(newest(records, usize::MAX))
+    }
+
+    /// The records of a session, newest first.
+    pub async fn by_session(
+        &self,
+        tenant: &Tenant,
+        session: &SessionId,
+        limit: usize,
+    ) -> Result<Vec<AuditRecord>, AwsError> {
+        let wanted = Partition::of_session(tenant, session);
+        let keys = self.query(wanted, limit).await?;
+        Ok(newest(self.fetch(keys).await?, limit))
+    }
+
+    /// The failures of a tenant on the days between two instants, newest first.
+    pub async fn failures<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<AuditRecord>, AwsError> {
+        let key = move |at, shard| Partition::of_failures(tenant, at, shard).between(from, to);
+        let keys = self.newest_periods(DAY_MS, from, to, limit, key).await?;
+        // Keys carry the time, so only the newest of all shards are fetched.
+        Ok(newest(self.fetch(newest_keys(keys, limit)).await?, limit))
+    }
+
+    /// Every record of one call within the hour of `at`.
+    pub async fn of_call(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        at: Timestamp,
+    ) -> Result<Vec<AuditRecord>, AwsError> {
+        let shard = keys::shard(call_id, self.shards);
+        let wanted = Partition::of_hour(tenant, at, shard).of_call(call_id);
+        let items = self.query(wanted, usize::MAX).await?;
+        let records = items.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
+        Ok(newest(records, usize::MAX))
+    }
+
+    /// The items of the periods between two instants, in all shards, from the newest period on until there are `limit`.
+    async fn newest_periods<'a>(
+        &'a self,
+        period_ms: i64,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+        wanted: impl Fn(Timestamp, u32) -> Partition<'a> + 'a,
+    ) -> Result<Vec<Item>, AwsError> {
+        let periods = self.periods(period_ms, from, to, limit, (0..self.shards).collect(), wanted);
+        let mut periods = std::pin::pin!(periods);
+        let mut found = Vec::new();
+        while found.len() < limit {
+            match periods.try_next().await? {
+                Some(items) => found.extend(items),
+                None => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// The items of each period between two instants, the newest period first, a few periods at once.
+    fn periods<'a>(
+        &'a self,
+        period_ms: i64,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+        shards: Vec<u32>,
+        wanted: impl Fn(Timestamp, u32) -> Partition<'a> + 'a,
+    ) -> impl Stream<Item = Result<Vec<Item>, AwsError>> + 'a {
+        let (first, last) = (from.as_ms().div_euclid(period_ms), to.as_ms().div_euclid(period_ms));
+        let of_period = move |period: i64| {
+            let at = Timestamp::from_ms(period.saturating_mul(period_ms));
+            let queries: Vec<_> = shards.iter().map(|shard| self.query(wanted(at, *shard), limit)).collect();
+            async move { Ok(try_join_all(queries).await?.into_iter().flatten().collect()) }
+        };
+        stream::iter((first..=last).rev().map(of_period)).buffered(PERIODS_IN_FLIGHT)
+    }
+
+    /// The newest items of a partition, at most `limit`.
+    fn query(
+        &self,
+        wanted: Partition<'_>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Item>, AwsError>> {
+        let request = wanted.query(self.client.query().table_name(&self.table)).scan_index_forward(false);
+        async move {
+            let mut items: Vec<Item> = Vec::new();
+            let mut start = None;
+            loop {
+                let left = limit.saturating_sub(items.len());
+                let page = request
+                    .clone()
+                    .limit(i32::try_from(left).unwrap_or(1_000).clamp(1, 1_000))
+                    .set_exclusive_start_key(start)
+                    .send()
+                    .await
+                    .map_err(|e| AwsError::of_sdk("Query", &self.table, &e))?;
+                items.extend(page.items.unwrap_or_default());
+                start = page.last_evaluated_key.filter(|key| !key.is_empty());
+                if start.is_none() || items.len() >= limit {
+                    return Ok(items);
+                }
+            }
+        }
+    }
+
+    /// The whole records of index entries; the indexes hold keys alone.
+    async fn fetch(&self, entries: Vec<Item>) -> Result<Vec<AuditRecord>, AwsError> {
+        let key = |entry: Item| entry.into_iter().filter(|(name, _)| matches!(name.as_str(), PK | SK));
+        let keys = entries.into_iter().map(|entry| key(entry).collect()).collect();
+        let items = by_keys(&self.client, &self.table, keys, false).await?;
+        items.iter().map(|item| self.read(item)).collect()
+    }
+
+    fn read(&self, item: &Item) -> Result<AuditRecord, AwsError> {
+        from_item(item)
+            .map_err(|e| AwsError::configuration(format!("a record of {} cannot be read: {e}", self.table)))
+    }
+}
+
+fn newest_keys(mut keys: Vec<Item>, limit: usize) -> Vec<Item> {
+    let sort = |item: &Item| item.get(SK).and_then(|sk| sk.as_s().ok()).cloned();
+    keys.sort_by_cached_key(|item| std::cmp::Reverse(sort(item)));
+    keys.truncate(limit);
+    keys
+}
+
+fn newest(mut records: Vec<AuditRecord>, limit: usize) -> Vec<AuditRecord> {
+    records.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| b.call_id.cmp(&a.call_id)));
+    records.truncate(limit);
+    records
+}

@@ -1,0 +1,73 @@
+//! Queries of the history table and its indexes: one partition, optionally between two instants and of one call.
+
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::types::AttributeValue;
+use toolfleet_core::ids::{CallId, SessionId, Tenant};
+use toolfleet_core::time::Timestamp;
+
+use crate::keys::{self, BY_FAILURE, BY_SESSION, FAILURE_PK, PK, SESSION_PK, SK};
+
+/// The items of one partition of the table or of an index.
+pub(crate) struct Partition<'a> {
+    index: Option<&'static str>,
+    attribute: &'static str,
+    value: String,
+    span: Option<(Timestamp, Timestamp)>,
+    call: Option<&'a CallId>,
+}
+
+impl<'a> Partition<'a> {
+    /// The records of a tenant in the hour of `at`.
+    pub(crate) fn of_hour(tenant: &Tenant, at: Timestamp, shard: u32) -> Self {
+        Self::new(None, PK, keys::history(tenant, at, shard))
+    }
+
+    /// The failures of a tenant on the day of `at`.
+    pub(crate) fn of_failures(tenant: &Tenant, at: Timestamp, shard: u32) -> Self {
+        Self::new(Some(BY_FAILURE), FAILURE_PK, keys::failures(tenant, at, shard))
+    }
+
+    /// The records of a session.
+    pub(crate) fn of_session(tenant: &Tenant, session: &SessionId) -> Self {
+        Self::new(Some(BY_SESSION), SESSION_PK, keys::session(tenant, session))
+    }
+
+    const fn new(index: Option<&'static str>, attribute: &'static str, value: String) -> Self {
+        Self { index, attribute, value, span: None, call: None }
+    }
+
+    /// Those between two instants, both included.
+    pub(crate) fn between(self, from: Timestamp, to: Timestamp) -> Self {
+        Self { span: Some((from, to)), ..self }
+    }
+
+    /// Those of one call.
+    pub(crate) fn of_call(self, call: &'a CallId) -> Self {
+        Self { call: Some(call), ..self }
+    }
+
+    /// Adds the conditions to a query.
+    pub(crate) fn query(&self, query: QueryFluentBuilder) -> QueryFluentBuilder {
+        let condition = match self.span {
+            Some(_) => format!("#k = :v AND {SK} BETWEEN :from AND :to"),
+            None => "#k = :v".to_owned(),
+        };
+        let mut query = query
+            .set_index_name(self.index.map(str::to_owned))
+            .key_condition_expression(condition)
+            .expression_attribute_names("#k", self.attribute)
+            .expression_attribute_values(":v", AttributeValue::S(self.value.clone()));
+        if let Some((from, to)) = self.span {
+            let (from, to) = keys::record_sorts(from, to);
+            query = query
+                .expression_attribute_values(":from", AttributeValue::S(from))
+                .expression_attribute_values(":to", AttributeValue::S(to));
+        }
+        if let Some(call) = self.call {
+            query = query
+                .filter_expression("call_id = :call")
+                .expression_attribute_values(":call", AttributeValue::S(call.to_string()));
+        }
+        query
+    }
+}

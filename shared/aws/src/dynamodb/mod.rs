@@ -1,0 +1,18 @@
+//! The DynamoDB tables, one file each, and the requests they share: batched conditional writes and batched reads.
+
+mod attributes;
+mod batch_get;
+mod batch_write;
+mod call_item;
+pub mod calls;
+pub mod catalogs;
+pub mod history;
+mod history_query;
+pub mod mcp_sessions;
+mod record_item;
+pub mod sessions;
+mod statement;
+
+pub(crate) use batch_write::BatchWriter;
+pub use batch_write::Batching;
+pub(crate) use call_item::MAX_BYTES as MAX_RESULT_BYTES;

@@ -1,0 +1,54 @@
+//! PartiQL statements: one conditional write of one row. Values are parameters, never part of the text.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::attributes::{Item, bytes_of};
+use crate::batch::BatchItem;
+
+/// One write.
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    pub(crate) table: String,
+    /// The table and the row; two statements for the same row are never in one request.
+    pub(crate) key: String,
+    pub(crate) text: String,
+    pub(crate) parameters: Vec<AttributeValue>,
+    pub(crate) bytes: usize,
+}
+
+impl Statement {
+    /// A statement about the row `key` of `table`.
+    pub(crate) fn new(table: &str, key: &str, text: String, parameters: Vec<AttributeValue>) -> Self {
+        let bytes = text.len() + parameters.iter().map(bytes_of).sum::<usize>();
+        Self { table: table.to_owned(), key: format!("{table}|{key}"), text, parameters, bytes }
+    }
+
+    /// An INSERT of a whole item: unlike PutItem it cannot overwrite.
+    pub(crate) fn insert(table: &str, key: &str, item: Item) -> Self {
+        let mut attributes: Vec<_> = item.into_iter().collect();
+        attributes.sort_by(|a, b| a.0.cmp(&b.0));
+        let names: Vec<_> = attributes.iter().map(|(name, _)| format!("'{name}': ?")).collect();
+        let text = format!("INSERT INTO \"{table}\" VALUE {{{}}}", names.join(", "));
+        Self::new(table, key, text, attributes.into_iter().map(|(_, value)| value).collect())
+    }
+}
+
+impl BatchItem for Statement {
+    fn key(&self) -> Option<&str> {
+        Some(&self.key)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// The result of a write.
+#[derive(Debug)]
+pub(crate) enum Written {
+    Done,
+    /// An INSERT found a row of that key.
+    Exists,
+    /// The condition is false; the row that is stored, if any.
+    ConditionFailed(Option<Item>),
+}

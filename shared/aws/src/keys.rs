@@ -1,0 +1,172 @@
+//! All keys: the key attributes and indexes of the tables, the texts of partition and sort keys, and the object keys of the bucket.
+//!
+//! docs/DATA.md explains them. Every key of a tenant's data begins with the tenant, so that IAM conditions can limit access by tenant.
+
+use toolfleet_core::audit::{AuditKind, AuditRecord};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, ServerId, SessionId, Tenant};
+use toolfleet_core::payload::tenant_prefix;
+use toolfleet_core::time::Timestamp;
+
+/// The partition key of every table.
+pub(crate) const PK: &str = "pk";
+/// The sort key of the sessions and the history table.
+pub(crate) const SK: &str = "sk";
+/// The revision of a call's row, on which its compare-and-swap is conditioned.
+pub(crate) const REV: &str = "rev";
+/// The TTL attribute, in seconds since 1970.
+pub(crate) const EXPIRES_AT: &str = "expires_at";
+/// The history table's index by session, and its partition key.
+pub(crate) const BY_SESSION: &str = "by_session";
+pub(crate) const SESSION_PK: &str = "session_pk";
+/// The history table's sparse index of failures, and its partition key.
+pub(crate) const BY_FAILURE: &str = "by_failure";
+pub(crate) const FAILURE_PK: &str = "failure_pk";
+/// The sort key of a session's own row.
+pub(crate) const SESSION_SORT: &str = "meta";
+/// The beginning of the sort keys of a session's MCP sessions.
+pub(crate) const MCP_SESSION_PREFIX: &str = "mcp#";
+
+/// The partition key of a call: `tenant#call_id`.
+pub(crate) fn call(key: &CallKey) -> String {
+    format!("{}#{}", key.tenant, key.call_id)
+}
+
+/// The call of a partition key.
+pub(crate) fn call_of(partition: &str) -> Option<CallKey> {
+    let (tenant, call_id) = partition.split_once('#')?;
+    Some(CallKey { tenant: Tenant::from_stored(tenant).ok()?, call_id: CallId::parse(call_id).ok()? })
+}
+
+/// The partition key of a session, and of the index by session: `tenant#session`.
+pub(crate) fn session(tenant: &Tenant, session: &SessionId) -> String {
+    format!("{tenant}#{session}")
+}
+
+/// The sort key of the MCP session with that server: `mcp#server`.
+pub(crate) fn mcp_session(server: &ServerId) -> String {
+    format!("{MCP_SESSION_PREFIX}{server}")
+}
+
+/// The server of an MCP session's sort key.
+pub(crate) fn server_of(sort: &str) -> Option<ServerId> {
+    ServerId::parse(sort.strip_prefix(MCP_SESSION_PREFIX)?).ok()
+}
+
+/// The shard of a call's records.
+pub(crate) fn shard(call_id: &CallId, shards: u32) -> u32 {
+    Digest::of_text(call_id.as_str()).bucket(shards)
+}
+
+/// The partition key of the records of one tenant in the hour of `at`: `tenant#hour#shard`.
+pub(crate) fn history(tenant: &Tenant, at: Timestamp, shard: u32) -> String {
+    format!("{tenant}#{}#{shard}", at.hour())
+}
+
+/// The partition key of the index of failures on the day of `at`: `tenant#day#shard`.
+pub(crate) fn failures(tenant: &Tenant, at: Timestamp, shard: u32) -> String {
+    format!("{tenant}#{}#{shard}", at.hour().chars().take(10).collect::<String>())
+}
+
+/// The partition key of a record.
+pub(crate) fn record(record: &AuditRecord, shards: u32) -> String {
+    history(&record.tenant, record.at, shard(&record.call_id, shards))
+}
+
+/// The sort key of a record: `time#call_id#kind`, and the message's id where several messages can have a record of that kind.
+pub(crate) fn record_sort(record: &AuditRecord) -> String {
+    let key = format!("{}#{}#{}", record.at, record.call_id, record.kind.as_str());
+    match record.kind {
+        AuditKind::IdempotencyMismatch | AuditKind::Duplicate => match &record.message_id {
+            Some(message_id) => format!("{key}#{message_id}"),
+            None => key,
+        },
+        AuditKind::Call | AuditKind::LateAnswer | AuditKind::Undecodable | AuditKind::TenantNotAllowed => key,
+    }
+}
+
+/// The bounds of the sort keys of all records between two instants, both included.
+pub(crate) fn record_sorts(from: Timestamp, to: Timestamp) -> (String, String) {
+    // A sort key is `time#..`, and `$` is the character after `#`.
+    (from.to_string(), format!("{to}$"))
+}
+
+/// A record's key in the index by session.
+pub(crate) fn record_session(record: &AuditRecord) -> Option<String> {
+    record.session.as_ref().map(|id| session(&record.tenant, id))
+}
+
+/// A record's key in the sparse index of failures: other records have none.
+pub(crate) fn record_failure(record: &AuditRecord, shards: u32) -> Option<String> {
+    let key = || failures(&record.tenant, record.at, shard(&record.call_id, shards));
+    record.outcome.is_failure().then(key)
+}
+
+/// The object key of a result that is stored at `at`: `tenant/month/digest`. The month is a part of it so that a row never refers
+/// to an object that was stored long before it, and expires before it.
+pub fn result_object(tenant: &Tenant, at: Timestamp, sha256: &str) -> String {
+    format!("{}{}/{sha256}", tenant_prefix(tenant), month(at))
+}
+
+/// The object key of arguments that a sender stores: `tenant/in/month/digest`, apart from the results, which no sender may write.
+pub fn arguments_object(tenant: &Tenant, at: Timestamp, sha256: &str) -> String {
+    format!("{}in/{}/{sha256}", tenant_prefix(tenant), month(at))
+}
+
+fn month(at: Timestamp) -> String {
+    at.to_string().chars().take(7).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::payload::{ObjectAt, Sources};
+
+    use super::*;
+
+    const DATA_YAML: &str = include_str!("../../../infra/cloudformation/data.yaml");
+
+    fn tenant() -> Tenant {
+        Tenant::parse("acme").unwrap()
+    }
+
+    fn at() -> Timestamp {
+        Timestamp::from_ms(1_795_253_400_123)
+    }
+
+    #[test]
+    fn every_key_attribute_and_index_is_in_the_data_template() {
+        for name in [PK, SK, EXPIRES_AT, BY_SESSION, SESSION_PK, BY_FAILURE, FAILURE_PK] {
+            let found = DATA_YAML.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == name);
+            assert!(found, "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_begin_with_the_tenant_and_are_read_back() {
+        let key = CallKey { tenant: tenant(), call_id: CallId::parse("c:1").unwrap() };
+        assert_eq!(call(&key), "acme#c:1");
+        assert_eq!(call_of("acme#c:1"), Some(key));
+        let of_message = CallKey::of_message("m-1");
+        assert_eq!(call(&of_message), "_message#m-1");
+        assert_eq!(call_of("_message#m-1"), Some(of_message));
+        assert_eq!(session(&tenant(), &SessionId::parse("s-1").unwrap()), "acme#s-1");
+        assert_eq!(history(&tenant(), at(), 3), "acme#2026-11-21T09#3");
+        assert_eq!(failures(&tenant(), at(), 3), "acme#2026-11-21#3");
+        let server = ServerId::parse("crm").unwrap();
+        assert_eq!(server_of(&mcp_session(&server)), Some(server));
+    }
+
+    #[test]
+    fn a_tenant_may_name_its_own_objects_and_no_other_tenants() {
+        let sources = Sources::parse(Some("fleet"), "").unwrap();
+        let digest = "a".repeat(64);
+        let key = result_object(&tenant(), at(), &digest);
+        assert_eq!(key, format!("acme/2026-11/{digest}"));
+        assert!(arguments_object(&tenant(), at(), "x").starts_with("acme/in/2026-11/"));
+        for key in [key, arguments_object(&tenant(), at(), &digest)] {
+            let object = ObjectAt::parse("fleet", &key).unwrap();
+            assert!(sources.open(&tenant(), &object));
+            assert!(!sources.open(&Tenant::parse("acm").unwrap(), &object));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! One SQS queue: receive, delete, change the visibility time-out, send. Requests of concurrent callers are batched in tens.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::{MessageSystemAttributeName as System, QueueAttributeName};
+
+use super::batches::{DELETE_RULES, RULES, Visibility, change_batch, delete_batch, send_batch};
+use super::messages::{ATTRIBUTE_BYTES, delivery};
+pub use super::messages::{Delivery, MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
+use crate::batch::Batcher;
+use crate::error::AwsError;
+
+/// The settings of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// How often a message is received before it goes to the dead-letter queue, where there is one.
+    pub max_receives: Option<u32>,
+    /// The largest body of a call that leaves room for the attributes of a waiting message.
+    pub max_body_bytes: usize,
+}
+
+/// One queue.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    client: Client,
+    receiving: Client,
+    url: String,
+    deletes: Batcher<Receipt, Result<(), AwsError>>,
+    visibilities: Batcher<Visibility, Result<(), AwsError>>,
+    sends: Batcher<Outgoing, Result<String, AwsError>>,
+}
+
+/// How many messages a queue holds, about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depth {
+    /// Ready to be received.
+    pub visible: u64,
+    /// Received and not deleted.
+    pub in_flight: u64,
+    /// Delayed.
+    pub delayed: u64,
+}
+
+impl Queue {
+    pub(crate) fn new(client: Client, receiving: Client, url: String) -> Self {
+        let bind = || (client.clone(), url.clone());
+        let (c, u) = bind();
+        let deletes = Batcher::new(DELETE_RULES, move |batch| delete_batch(c.clone(), u.clone(), batch));
+        let (c, u) = bind();
+        let visibilities = Batcher::new(RULES, move |batch| change_batch(c.clone(), u.clone(), batch));
+        let (c, u) = bind();
+        let sends = Batcher::new(RULES, move |batch| send_batch(c.clone(), u.clone(), batch));
+        Self { client, receiving, url, deletes, visibilities, sends }
+    }
+
+    /// Its name: the last part of its URL.
+    pub fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or(&self.url)
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether it keeps the order of the messages of a group. Such a queue takes no delay for a single message.
+    pub fn is_fifo(&self) -> bool {
+        self.url.ends_with(".fifo")
+    }
+
+    /// Its settings.
+    pub async fn settings(&self) -> Result<QueueSettings, AwsError> {
+        let attributes = self.attributes().await?;
+        let policy = redrive_policy(&attributes);
+        // SQS writes the count as a number or as a text, as it was given.
+        let max_receives = policy.as_ref().and_then(|policy| policy.get("maxReceiveCount"));
+        let max_receives = max_receives.and_then(|count| match count.as_u64() {
+            Some(count) => Some(count),
+            None => count.as_str()?.parse().ok(),
+        });
+        let largest = attributes.get(QueueAttributeName::MaximumMessageSize.as_str());
+        let largest = largest.and_then(|n| n.parse().ok()).unwrap_or(MAX_MESSAGE_BYTES);
+        Ok(QueueSettings {
+            max_receives: max_receives.and_then(|count| u32::try_from(count).ok()),
+            max_body_bytes: largest.saturating_sub(ATTRIBUTE_BYTES).max(largest / 2),
+        })
+    }
+
+    /// Receives up to `max` (1 to 10) messages, waiting up to `wait_s` seconds for one, and hides them for `visibility_s`.
+    pub async fn receive(&self, max: u32, wait_s: u32, visibility_s: u32) -> Result<Vec<Delivery>, AwsError> {
+        let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let got = self
+            .receiving
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(number(max.clamp(1, 10)))
+            .wait_time_seconds(number(wait_s))
+            .visibility_timeout(number(visibility_s))
+            .message_system_attribute_names(System::All)
+            .message_attribute_names("All")
+            .send()
+            .await
+            .map_err(|e| AwsError::of_sdk("ReceiveMessage", &self.url, &e))?;
+        Ok(got.messages.unwrap_or_default().into_iter().map(delivery).collect())
+    }
+
+    /// Deletes the message of a delivery.
+    pub async fn delete(&self, receipt: &Receipt) -> Result<(), AwsError> {
+        self.deletes
+            .send(receipt.clone())
+            .await
+            .unwrap_or_else(|| Err(self.batch_failed("DeleteMessageBatch")))
+    }
+
+    /// Hides the message of a delivery for `seconds` from now; 0 makes it visible at once.
+    pub async fn change_visibility(&self, receipt: &Receipt, seconds: u32) -> Result<(), AwsError> {
+        let visibility = Visibility { receipt: receipt.clone(), seconds };
+        self.visibilities
+            .send(visibility)
+            .await
+            .unwrap_or_else(|| Err(self.batch_failed("ChangeMessageVisibilityBatch")))
+    }
+
+    /// Sends a message; gives its id.
+    pub async fn send(&self, message: Outgoing) -> Result<String, AwsError> {
+        self.sends.send(message).await.unwrap_or_else(|| Err(self.batch_failed("SendMessageBatch")))
+    }
+
+    /// How many messages it holds, about.
+    pub async fn depth(&self) -> Result<Depth, AwsError> {
+        let attributes = self.attributes().await?;
+        let count = |name: QueueAttributeName| {
+            attributes.get(name.as_str()).and_then(|n| n.parse().ok()).unwrap_or(0)
+        };
+        Ok(Depth {
+            visible: count(QueueAttributeName::ApproximateNumberOfMessages),
+            in_flight: count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+            delayed: count(QueueAttributeName::ApproximateNumberOfMessagesDelayed),
+        })
+    }
+
+    /// The name of its dead-letter queue, if it has one.
+    pub async fn dead_letter_name(&self) -> Result<Option<String>, AwsError> {
+        let attributes = self.attributes().await?;
+        let policy = redrive_policy(&attributes);
+        let arn = policy.as_ref().and_then(|p| p.get("deadLetterTargetArn")).and_then(|a| a.as_str());
+        Ok(arn.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned))
+    }
+
+    /// Its dead-letter queue, if it has one.
+    pub async fn dead_letter_queue(&self) -> Result<Option<Self>, AwsError> {
+        let Some(name) = self.dead_letter_name().await? else {
+            return Ok(None);
+        };
+        let url = url_of(&self.client, &name).await?;
+        Ok(Some(Self::new(self.client.clone(), self.receiving.clone(), url)))
+    }
+
+    async fn attributes(&self) -> Result<BTreeMap<String, String>, AwsError> {
+        let got = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(QueueAttributeName::All)
+            .send()
+            .await
+            .map_err(|e| AwsError::of_sdk("GetQueueAttributes", &self.url, &e))?;
+        Ok(got
+            .attributes
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.as_str().to_owned(), value))
+            .collect())
+    }
+
+    fn batch_failed(&self, operation: &str) -> AwsError {
+        AwsError::passing(format!(
+            "{operation} on {} failed: the task that sent its batch panicked",
+            self.url
+        ))
+    }
+}
+
+fn redrive_policy(attributes: &BTreeMap<String, String>) -> Option<serde_json::Value> {
+    serde_json::from_str(attributes.get(QueueAttributeName::RedrivePolicy.as_str())?).ok()
+}
+
+/// The URL of the queue of that name in this account and region.
+pub(crate) async fn url_of(client: &Client, name: &str) -> Result<String, AwsError> {
+    let got = client.get_queue_url().queue_name(name).send().await;
+    let got = got.map_err(|e| AwsError::of_sdk("GetQueueUrl", name, &e))?;
+    got.queue_url.ok_or_else(|| AwsError::passing(format!("GetQueueUrl on {name}: the reply has no URL")))
+}
