@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// For each crate, the crates of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &str, &[&str]); 11] = [
+const ARROWS: [(&str, &str, &[&str]); 12] = [
     ("shared/core", "toolfleet-core", &[]),
     ("shared/catalog", "toolfleet-catalog", &["toolfleet-core"]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
@@ -13,10 +13,11 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
     ("shared/testkit", "toolfleet-testkit", &[]),
     ("infra/local", "toolfleet-local", &[]),
     ("infra/peer", "toolfleet-peer", &[]),
+    ("workers/executors", "toolfleet-executors", &["toolfleet-core", "toolfleet-catalog", "toolfleet-mcp"]),
     (
         "workers/worker",
         "toolfleet-worker",
-        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp"],
+        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-executors", "toolfleet-mcp"],
     ),
     (
         "workers/cli",
