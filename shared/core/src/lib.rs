@@ -3,6 +3,7 @@
 //! **Invariant:** no clock, no chance, no network, no AWS and no async runtime in this crate or its dependencies; time and
 //! chance enter as arguments.
 
+pub mod answer;
 pub mod audit;
 pub mod binding;
 pub mod breaker;
@@ -11,6 +12,7 @@ mod canonical;
 pub mod complaint;
 pub mod credential;
 pub mod digest;
+pub mod failure;
 pub mod fault;
 pub mod grants;
 pub mod ids;

@@ -14,10 +14,11 @@ const ARROWS: [(&str, &str, &[&str]); 12] = [
     ("shared/testkit", "toolfleet-testkit", &["toolfleet-mcp-protocol"]),
     ("infra/local", "toolfleet-local", &["toolfleet-mcp-protocol"]),
     ("infra/peer", "toolfleet-peer", &[]),
+    ("workers/executors", "toolfleet-executors", &["toolfleet-core", "toolfleet-catalog", "toolfleet-mcp"]),
     (
         "workers/worker",
         "toolfleet-worker",
-        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp"],
+        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-executors", "toolfleet-mcp"],
     ),
     (
         "workers/cli",
