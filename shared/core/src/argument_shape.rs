@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::canonical::{Node, number, plain, sorted};
+use crate::canonical_json::{Node, number, plain, sorted};
 use crate::redact::{REDACTED, is_a_credential, key, names_a_secret, text};
 
 /// A shown text is cut to this many characters.

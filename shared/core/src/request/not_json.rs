@@ -22,7 +22,7 @@ const WORDS: [(&str, &str); 7] = [
 ];
 
 /// What a person does about an error of that text, where the text tells; it repeats nothing of it but such a word.
-pub(super) fn habit(text: &str, error: &serde_json::Error) -> Option<String> {
+pub(super) fn likely_cause(text: &str, error: &serde_json::Error) -> Option<String> {
     if error.is_eof() {
         return Some("the text ends in the middle; it was cut before it was sent".to_owned());
     }
@@ -42,7 +42,7 @@ pub(super) fn habit(text: &str, error: &serde_json::Error) -> Option<String> {
 }
 
 /// The text with `null` for each number that JSON has not, if there is one: good enough to see whose call it is.
-pub(super) fn with_null_for_no_numbers(text: &str) -> Option<String> {
+pub(super) fn nan_to_null(text: &str) -> Option<String> {
     let mut mended = String::new();
     let mut from = 0;
     let mut in_text = false;
@@ -89,16 +89,16 @@ mod tests {
             (r#"{"a": "x"#, "was cut"),
         ] {
             let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
-            let told = habit(text, &error).unwrap_or_default();
+            let told = likely_cause(text, &error).unwrap_or_default();
             assert!(told.contains(expected), "{text}: {told} ({error})");
         }
         let error = serde_json::from_str::<serde_json::Value>(r#"{"a": hunter2}"#).unwrap_err();
-        assert_eq!(habit(r#"{"a": hunter2}"#, &error), None);
+        assert_eq!(likely_cause(r#"{"a": hunter2}"#, &error), None);
     }
 
     #[test]
     fn numbers_that_json_has_not_become_null_outside_of_texts() {
-        let mended = |text: &str| with_null_for_no_numbers(text);
+        let mended = |text: &str| nan_to_null(text);
         assert_eq!(
             mended(r#"{"a":NaN,"b":[-Infinity,Infinity],"c":"NaN \" NaN"}"#).unwrap(),
             r#"{"a":null,"b":[null,null],"c":"NaN \" NaN"}"#

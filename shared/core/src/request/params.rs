@@ -7,9 +7,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::call_request::{CallRequest, Operation};
 use super::error::RequestError;
-use super::request::{CallRequest, Operation};
-use crate::complaint::without_values;
+use crate::error_text::without_values;
 
 /// What is asked of the target, with what the operation needs.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 //! The table is `tests/data/messages.json`; the worker's suite sends the same through SQS.
 
 use serde_json::{Value, json};
-use toolfleet_core::message::{CallRequest, MAX_BODY_BYTES, request_schema, sns_attribute};
+use toolfleet_core::request::{CallRequest, MAX_BODY_BYTES, request_schema, sns_attribute};
 
 const MESSAGES: &str = include_str!("../data/messages.json");
 

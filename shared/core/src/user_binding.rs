@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** who is bound acts as nobody else, and with no role that it is not bound with; a refusal never names the bound user.
 
-use crate::message::User;
+use crate::request::User;
 
 /// Why a message's user is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,19 +6,19 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::envelope::{self, Found};
-use super::error::{RequestError, invalid};
-use super::request::{
+use super::call_request::{
     CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RetryWish,
     Target, TimeLimit, User,
 };
+use super::envelope::{self, Found};
+use super::error::{RequestError, invalid};
 use super::resume::Resume;
 use super::suggest::with_suggestion;
 use super::target::target;
-use super::{lenient, syntax};
-use crate::canonical::Node;
-use crate::complaint::{place, without_values};
+use super::{lenient, not_json};
+use crate::canonical_json::Node;
 use crate::digest::{Digest, RequestDigest};
+use crate::error_text::{place, without_values};
 use crate::ids::{CallId, CallKey, ServerId, SessionId, Tenant, ToolId};
 use crate::json::kind;
 use crate::payload::{ArgumentsRef, MAX_PAYLOAD_BYTES, ReferenceError};
@@ -408,7 +408,7 @@ fn check_version(body: &str) -> Result<(), RequestError> {
         return Err(invalid("body", format!("{found}; accepted is a JSON object, which starts with `{{`")));
     }
     let not_json = |e: serde_json::Error| {
-        let habit = syntax::habit(body, &e).map_or_else(String::new, |habit| format!("; {habit}"));
+        let habit = not_json::likely_cause(body, &e).map_or_else(String::new, |habit| format!("; {habit}"));
         invalid("body", format!("is not valid JSON: {}{habit}", without_values(&e.to_string())))
     };
     let version: Version = serde_json::from_str(body).map_err(not_json)?;
@@ -445,7 +445,7 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
     if !body.trim_start().starts_with('{') {
         return (None, None);
     }
-    let mended = || syntax::with_null_for_no_numbers(body).and_then(|text| serde_json::from_str(&text).ok());
+    let mended = || not_json::nan_to_null(body).and_then(|text| serde_json::from_str(&text).ok());
     let Some(address) = serde_json::from_str::<Address>(body).ok().or_else(mended) else {
         return (None, None);
     };
@@ -505,7 +505,7 @@ fn arguments_of(given: Option<Box<RawValue>>) -> Result<Box<RawValue>, RequestEr
         ));
     }
     RawValue::from_string(text.to_owned()).map_err(|e| {
-        let habit = syntax::habit(text, &e).map_or_else(String::new, |habit| format!("; {habit}"));
+        let habit = not_json::likely_cause(text, &e).map_or_else(String::new, |habit| format!("; {habit}"));
         wrong(format!("is a text that is not valid JSON: {}{habit}", without_values(&e.to_string())))
     })
 }

@@ -21,7 +21,7 @@ pub use secret::{Secret, Sensitive, Setting};
 pub use tokens::{Algorithm, ClientAuth, ClientCredentials, Cognito, is_scope};
 pub use tokens::{check_address, scopes};
 
-use crate::literal::wrong_in;
+use crate::literal_secret::wrong_in;
 
 /// The kinds, for errors.
 const KINDS: &str = "none, bearer, api_key, basic, headers, oauth2_client_credentials, cognito, aws_sigv4";

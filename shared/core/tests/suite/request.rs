@@ -1,7 +1,7 @@
 //! The request contract: what is accepted, and how what is not is named.
 
 use proptest::prelude::*;
-use toolfleet_core::message::{CallRequest, Malformed, Reply, Target, TimeLimit, request_schema};
+use toolfleet_core::request::{CallRequest, Malformed, Reply, Target, TimeLimit, request_schema};
 use toolfleet_core::time::Timestamp;
 
 const SMALLEST: &str = r#"{"v":1,"call_id":"c1","tenant":"acme","tool":"echo","arguments":{"text":"hi"}}"#;

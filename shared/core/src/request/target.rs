@@ -1,7 +1,7 @@
 //! Reads which tool, or which server, a request means.
 
+use super::call_request::{Operation, Target};
 use super::error::{RequestError, invalid};
-use super::request::{Operation, Target};
 use crate::ids::{ServerId, ToolId};
 
 /// What the fields name together.

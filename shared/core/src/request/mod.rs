@@ -6,23 +6,23 @@
 //! A body that a service on its way has wrapped is unwrapped where that is unambiguous (`envelope`). No field is ignored: an unknown one
 //! refuses the message.
 
+mod call_request;
 mod envelope;
 mod error;
 mod lenient;
+mod not_json;
 mod params;
-mod request;
 mod resume;
 mod suggest;
-mod syntax;
 mod target;
 mod wire;
 
-pub use envelope::sns_attribute;
-pub use error::RequestError;
-pub use params::OperationParams;
-pub use request::{
+pub use call_request::{
     CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RetryWish,
     Target, TimeLimit, User,
 };
+pub use envelope::sns_attribute;
+pub use error::RequestError;
+pub use params::OperationParams;
 pub use resume::Resume;
 pub use wire::{derive_call_id, request_schema};
