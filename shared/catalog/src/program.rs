@@ -6,25 +6,13 @@ use std::path::Path;
 
 use crate::error::CatalogError;
 use crate::error::invalid;
-use crate::server::Server;
+use crate::server::{NOWHERE, Server};
+use crate::sources::Programs;
 use toolfleet_core::credential::Credential;
 use toolfleet_core::literal::{wrong_argument, wrong_in};
 
-/// In the place of an address that is not given.
-pub(crate) const NOWHERE: &str = "stdio:";
-
 /// The longest time that a program may be given to start, in milliseconds.
 const LONGEST_START_MS: u64 = 3_600_000;
-
-/// Whether a catalog may name programs, which the workers then start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Programs {
-    /// It may not: whoever can write the catalog could run anything on the workers.
-    #[default]
-    Refused,
-    /// It may.
-    Allowed,
-}
 
 impl Server {
     /// The server of a catalog's own form, with one place where it is; `entry` is the place to name in an error. On a laptop arguments may

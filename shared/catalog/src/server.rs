@@ -15,6 +15,9 @@ use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Templ
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::literal::{is_placeholder, unfilled, wrong_in, wrong_in_address};
 
+/// In the place of an address that is not given.
+pub(crate) const NOWHERE: &str = "stdio:";
+
 /// A registered MCP server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,5 +173,5 @@ impl Server {
 /// In the place of an address that is not given.
 #[expect(clippy::expect_used, reason = "the text is a constant")]
 fn nowhere() -> Url {
-    Url::parse(crate::program::NOWHERE).expect("a scheme alone is an address")
+    Url::parse(NOWHERE).expect("a scheme alone is an address")
 }

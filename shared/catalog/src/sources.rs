@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::import::mcp_servers::Laptop;
-use crate::program::Programs;
 
 /// What a catalog needs beside its own text. A text may be a secret as a whole, so it does not print.
 #[derive(Clone, Default)]
@@ -36,4 +35,14 @@ impl Literals {
         let stored = ["secret://", "table://"].iter().any(|scheme| name.starts_with(scheme));
         if stored { Self::Accepted } else { Self::Refused }
     }
+}
+
+/// Whether a catalog may name programs, which the workers then start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Programs {
+    /// It may not: whoever can write the catalog could run anything on the workers.
+    #[default]
+    Refused,
+    /// It may.
+    Allowed,
 }

@@ -31,7 +31,7 @@ use crate::config::{Limits, PayloadConfig};
 use crate::credentials::{AwsKeyring, Credentials};
 use crate::health::IntakeHealth;
 use crate::listing::Listings;
-use crate::path::OnRecord;
+use crate::pipeline::OnRecord;
 use crate::reachable::Reachable;
 use crate::session_closer::SessionCloser;
 use crate::shares::Shares;

@@ -1,6 +1,6 @@
 //! The stateless worker: takes tool-call requests from SQS, executes them on MCP servers, records what happened.
 //!
-//! Start reading at `path/mod.rs`.
+//! Start reading at `pipeline/mod.rs`.
 //!
 //! **Invariant:** the worker keeps nothing that a crash would lose.
 
@@ -20,7 +20,7 @@ mod heavy;
 pub mod intake;
 mod listing;
 pub mod mcp_session_store;
-pub mod path;
+pub mod pipeline;
 pub mod reachable;
 pub mod reaper;
 pub mod services;

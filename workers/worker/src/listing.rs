@@ -15,7 +15,7 @@ use toolfleet_mcp::{Freshness, RemoteTool, ToolList};
 
 use crate::flights::Flights;
 use crate::heavy::{LARGE_BYTES, beside};
-use crate::path::Unlisted;
+use crate::pipeline::Unlisted;
 
 /// How long a list is believed whose server says nothing of that.
 pub(crate) const BELIEVED_FOR: Duration = Duration::from_mins(5);

@@ -16,7 +16,7 @@ use toolfleet_aws::queue::{Delivery, Receipt};
 
 use crate::backoff;
 use crate::context::{DeadLetters, WorkerContext};
-use crate::path::{self, Reaped};
+use crate::pipeline::{self, Reaped};
 
 /// The most messages SQS hands out at once.
 const BATCH: u32 = 10;
@@ -81,7 +81,7 @@ impl Look {
             .iter()
             .map(|(receipt, after_ms)| dead.queue.change_visibility(receipt, seconds(*after_ms)));
         for trouble in join_all(back).await.into_iter().filter_map(Result::err) {
-            tracing::warn!(%trouble, code = "give_back_failed", "cannot give a dead letter back early");
+            tracing::warn!(%trouble, code = "requeue_failed", "cannot give a dead letter back early");
         }
     }
 }
@@ -120,7 +120,7 @@ async fn batch(
     let mut under_way = JoinSet::new();
     for delivery in deliveries {
         let receipt = delivery.receipt.clone();
-        let reaping = path::reap(context.clone(), dead.clone(), delivery);
+        let reaping = pipeline::reap(context.clone(), dead.clone(), delivery);
         // A task of its own for each, so that a panic ends there.
         under_way.spawn(async move { (receipt, reaping.await) });
     }

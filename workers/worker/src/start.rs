@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, WorkerConfig};
 use crate::context::{DeadLetters, Parts, WorkerContext};
 use crate::mcp_session_store::McpSessionStore;
-use crate::path::MANY_RECEIVES;
+use crate::pipeline::MANY_RECEIVES;
 use crate::services::{self, ServiceFailed};
 use crate::telemetry::Meters;
 use crate::{intake, reaper, session_closer};
@@ -179,7 +179,7 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
         Err(trouble) if trouble.kind() == AwsErrorKind::Configuration => return Err(trouble.into()),
         // Small results do not need it, and large ones wait for it.
         Err(trouble) => {
-            tracing::error!(%trouble, code = "bucket_trouble", "the bucket of payloads does not answer")
+            tracing::error!(%trouble, code = "bucket_error", "the bucket of payloads does not answer")
         }
         Ok(()) => {}
     }

@@ -3,6 +3,7 @@
 //! **Invariant:** a row's caller is that of the message that made the row, whoever brings later ones.
 
 use crate::binding::bind;
+use crate::digest::Digest;
 use crate::ids::SessionId;
 use crate::message::{CallRequest, Group, User};
 
@@ -80,6 +81,25 @@ impl Caller {
             && !(self.session == other.session
                 && self.agent == other.agent
                 && self.acts_for(other.user.as_ref()))
+    }
+}
+
+impl CallRequest {
+    /// Whether a digest that is stored with that caller is the one of this request.
+    pub fn is_of(&self, stored: &Digest, caller: Option<&Caller>) -> bool {
+        // Of arguments that were not loaded the digest says nothing.
+        self.arguments_ref.is_some() || *stored == self.digest || self.earlier_for(caller) == Some(stored)
+    }
+
+    /// A worker of an earlier version wrote no caller into a row, and the digest that it knew.
+    fn earlier_for(&self, caller: Option<&Caller>) -> Option<&Digest> {
+        self.earlier_digest.as_ref().filter(|_| caller.is_none())
+    }
+
+    /// Whether a digest that is stored with that caller is the one of this request's question, whatever either resumes.
+    pub fn has_question_of(&self, stored: &Digest, caller: Option<&Caller>) -> bool {
+        let own = [Some(&self.digest), self.earlier_for(caller)];
+        own.into_iter().flatten().any(|digest| digest.question() == stored.question())
     }
 }
 

@@ -2,10 +2,9 @@
 //!
 //! **Invariant:** a [`Claim`] is made by the table alone.
 
-use super::State;
 use super::caller::Caller;
 use super::held::Held;
-use super::row::CallRow;
+use super::row::{CallRow, State};
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
 use crate::machine;

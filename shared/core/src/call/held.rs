@@ -21,8 +21,8 @@ pub enum HeldReason {
     ServerPause,
     /// A secret or token cannot be had at the moment.
     Credential,
-    /// AWS does not do what the fleet asks it to.
-    OwnTrouble,
+    /// an AWS request fails.
+    AwsError,
     /// One server or one tenant has its share of the worker's slots.
     Share,
     /// An attempt failed, and the next one is not due.
@@ -36,7 +36,7 @@ impl HeldReason {
         Self::ServerFailing,
         Self::ServerPause,
         Self::Credential,
-        Self::OwnTrouble,
+        Self::AwsError,
         Self::Share,
         Self::BackOff,
     ];
@@ -48,7 +48,7 @@ impl HeldReason {
             Self::ServerFailing => "server_failing",
             Self::ServerPause => "server_pause",
             Self::Credential => "credential",
-            Self::OwnTrouble => "own_trouble",
+            Self::AwsError => "aws_error",
             Self::Share => "share",
             Self::BackOff => "back_off",
         }
@@ -66,7 +66,7 @@ impl HeldReason {
             Self::ServerFailing => "the server's answers to this tenant failed too often",
             Self::ServerPause => "the server asks this tenant to slow down",
             Self::Credential => "the server's credential cannot be had at the moment",
-            Self::OwnTrouble => "AWS does not do what the fleet asks it to",
+            Self::AwsError => "an AWS request fails",
             Self::Share => "the server or the tenant has its share of the worker's slots",
             Self::BackOff => "an attempt failed and the next one is not due",
         }

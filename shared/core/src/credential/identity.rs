@@ -6,7 +6,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{SecretRef, Setting, read};
+use super::reference::{SecretRef, read};
+use super::secret::Setting;
 
 /// The certificate that workers show when a connection is opened (mutual TLS). It goes along with any other credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]

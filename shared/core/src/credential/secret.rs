@@ -8,7 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{SCHEME, SecretRef, text};
+use super::reference::{SCHEME, SecretRef, text};
 use crate::literal::{is_placeholder, unfilled};
 use crate::redact::REDACTED;
 

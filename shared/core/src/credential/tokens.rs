@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::{Secret, Setting, text};
+use super::reference::text;
+use super::secret::{Secret, Setting};
 use crate::literal::wrong_in_address;
 
 /// OAuth 2 client credentials, RFC 6749, section 4.4.

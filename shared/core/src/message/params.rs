@@ -7,7 +7,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{CallRequest, Operation, RequestError};
+use super::error::RequestError;
+use super::request::{CallRequest, Operation};
 use crate::complaint::without_values;
 
 /// What is asked of the target, with what the operation needs.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::RequestError;
+use super::error::RequestError;
 use crate::ids::CallId;
 use crate::json::single;
 use crate::redact::{key, quoted};

@@ -1,7 +1,7 @@
 //! Reads which tool, or which server, a request means.
 
-use super::wire::fault;
-use super::{Operation, RequestError, Target};
+use super::error::{RequestError, invalid};
+use super::request::{Operation, Target};
 use crate::ids::{ServerId, ToolId};
 
 /// What the fields name together.
@@ -17,19 +17,19 @@ pub(super) fn target(
     }
     match (tool, server) {
         (Some(_), None) if name.is_some() => {
-            Err(fault("name", "belongs to `server`; a registered tool's function is named by `function`"))
+            Err(invalid("name", "belongs to `server`; a registered tool's function is named by `function`"))
         }
         (Some(id), None) => Ok(Target::Tool { id, function }),
         (None, Some(_)) if function.is_some() => {
-            Err(fault("function", "belongs to `tool`; beside `server` the tool is named by `name`"))
+            Err(invalid("function", "belongs to `tool`; beside `server` the tool is named by `name`"))
         }
         (None, Some(server)) => match name {
             Some(name) if !name.is_empty() && name.len() <= 256 => Ok(Target::OnServer { server, name }),
-            Some(_) => Err(fault("name", "must have 1 to 256 bytes")),
-            None => Err(fault("name", "is missing: beside `server`, `tools/call` needs the tool's `name`")),
+            Some(_) => Err(invalid("name", "must have 1 to 256 bytes")),
+            None => Err(invalid("name", "is missing: beside `server`, `tools/call` needs the tool's `name`")),
         },
-        (None, None) => Err(fault("tool", "is missing: give `tool`, or `server` and `name`")),
-        (Some(_), Some(_)) => Err(fault("server", "stands beside `tool`: give one of the two")),
+        (None, None) => Err(invalid("tool", "is missing: give `tool`, or `server` and `name`")),
+        (Some(_), Some(_)) => Err(invalid("server", "stands beside `tool`: give one of the two")),
     }
 }
 
@@ -42,12 +42,15 @@ fn asked_server(
 ) -> Result<Target, RequestError> {
     let operation = operation.as_str();
     if tool.is_some() {
-        return Err(fault("tool", format!("belongs to `tools/call`; `{operation}` is asked of a `server`")));
+        return Err(invalid(
+            "tool",
+            format!("belongs to `tools/call`; `{operation}` is asked of a `server`"),
+        ));
     }
     if name.is_some() {
         let text = format!("belongs to `tools/call`; what `{operation}` needs stands in `arguments`");
-        return Err(fault("name", text));
+        return Err(invalid("name", text));
     }
-    let missing = || fault("server", format!("is missing: `{operation}` is asked of a server"));
+    let missing = || invalid("server", format!("is missing: `{operation}` is asked of a server"));
     server.map(|server| Target::Server { server }).ok_or_else(missing)
 }

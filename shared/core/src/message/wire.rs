@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::envelope::{self, Found};
+use super::error::{RequestError, invalid};
+use super::request::{
+    CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RetryWish,
+    Target, TimeLimit, User,
+};
+use super::resume::Resume;
 use super::suggest::with_suggestion;
 use super::target::target;
-use super::{
-    CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RequestError,
-    Resume, RetryWish, Target, TimeLimit, User, lenient, syntax,
-};
+use super::{lenient, syntax};
 use crate::canonical::Node;
 use crate::complaint::{place, without_values};
 use crate::digest::{Digest, RequestDigest};
@@ -158,17 +161,17 @@ impl CallRequest {
         let mut pointer = None;
         let (error, (addressed, reply)) = match found {
             Found::Nothing => (error, salvage(body)),
-            Found::Named(sentence) => (fault("body", sentence), (None, None)),
+            Found::Named(sentence) => (invalid("body", sentence), (None, None)),
             Found::Elsewhere(at) => {
                 pointer = Some(at);
                 let text = "is the pointer of an SQS extended client to a body in S3 that this fleet does not read; let an operator list \
                             its bucket in TOOLFLEET_PAYLOAD_SOURCES, or send the request itself as the body";
-                (fault("body", text), (None, None))
+                (invalid("body", text), (None, None))
             }
             Found::Inside(text, through) => match Self::read(&text, most) {
                 Ok(request) => return Ok(request),
                 Err(RequestError { field, problem }) => {
-                    (fault(&field, envelope::within(&through, problem)), salvage(&text))
+                    (invalid(&field, envelope::within(&through, problem)), salvage(&text))
                 }
             },
         };
@@ -178,7 +181,7 @@ impl CallRequest {
     fn read(body: &str, most: usize) -> Result<Self, RequestError> {
         if body.len() > most {
             let found = body.len();
-            return Err(fault("body", format!("has {found} bytes; accepted are at most {most}")));
+            return Err(invalid("body", format!("has {found} bytes; accepted are at most {most}")));
         }
         check_version(body)?;
         let mut json = serde_json::Deserializer::from_str(body);
@@ -188,11 +191,11 @@ impl CallRequest {
             // The text is JSON, as its version was read: only a choice of several fields stumbles over their number.
             if field == "reply" && e.inner().is_syntax() {
                 let fields = "`sqs_queue_url`, `sns_topic_arn`, `event_bridge_bus`, `webhook_id`";
-                return fault(field, format!("takes exactly one of {fields}"));
+                return invalid(field, format!("takes exactly one of {fields}"));
             }
-            fault(field, with_suggestion(without_values(&e.inner().to_string())))
+            invalid(field, with_suggestion(without_values(&e.inner().to_string())))
         })?;
-        json.end().map_err(|e| fault("body", e.to_string()))?;
+        json.end().map_err(|e| invalid("body", e.to_string()))?;
         Self::from_wire(wire)
     }
 
@@ -201,10 +204,10 @@ impl CallRequest {
             (Some(id), None) => id,
             (None, Some(key)) => derive_call_id(&wire.tenant, key)?,
             (None, None) => {
-                return Err(fault("call_id", "is missing: give `call_id` or `idempotency_key`"));
+                return Err(invalid("call_id", "is missing: give `call_id` or `idempotency_key`"));
             }
             (Some(_), Some(_)) => {
-                return Err(fault("idempotency_key", "stands beside `call_id`: give one of the two"));
+                return Err(invalid("idempotency_key", "stands beside `call_id`: give one of the two"));
             }
         };
         let target = target(wire.tool, wire.function, wire.server, wire.name, wire.operation)?;
@@ -215,7 +218,7 @@ impl CallRequest {
         let given = arguments_of(wire.arguments)?;
         // A reference stands for its arguments until they are loaded.
         let stand_in = referred.as_ref().map(serde_json::to_string).transpose();
-        let stand_in = stand_in.map_err(|e| fault("arguments_ref", without_values(&e.to_string())))?;
+        let stand_in = stand_in.map_err(|e| invalid("arguments_ref", without_values(&e.to_string())))?;
         let arguments = object("arguments", stand_in.as_deref().unwrap_or(given.get()))?;
         if let Some(resume) = &wire.resume {
             check_resume(resume, &call_id, wire.operation)?;
@@ -223,22 +226,22 @@ impl CallRequest {
         let time_limit = match (wire.deadline, wire.timeout_ms) {
             (None, None) => None,
             (Some(at), None) => Some(TimeLimit::Deadline(at)),
-            (None, Some(0)) => return Err(fault("timeout_ms", "is 0; accepted is a whole number from 1")),
+            (None, Some(0)) => return Err(invalid("timeout_ms", "is 0; accepted is a whole number from 1")),
             (None, Some(ms)) => Some(TimeLimit::TimeoutMs(ms)),
             (Some(_), Some(_)) => {
-                return Err(fault("timeout_ms", "stands beside `deadline`: give one of the two"));
+                return Err(invalid("timeout_ms", "stands beside `deadline`: give one of the two"));
             }
         };
         bounded("retry.max_attempts", wire.retry.map(|r| r.max_attempts), 100)?;
         bounded("group.size", wire.group.as_ref().map(|g| g.size), 1000)?;
         if wire.agent.as_ref().is_some_and(|a| a.len() > 256) {
-            return Err(fault("agent", "is longer than 256 bytes"));
+            return Err(invalid("agent", "is longer than 256 bytes"));
         }
         if let Some(user) = &wire.user {
             check_user(user)?;
         }
         let resume = wire.resume.as_ref().map(serde_json::to_string).transpose();
-        let resume = resume.map_err(|e| fault("resume", without_values(&e.to_string())))?;
+        let resume = resume.map_err(|e| invalid("resume", without_values(&e.to_string())))?;
         let resume = resume.as_deref().map(|text| object("resume", text)).transpose()?;
         let RequestDigest { digest, earlier } =
             RequestDigest::of(wire.operation.as_str(), &target.to_string(), &arguments, resume.as_ref());
@@ -277,11 +280,11 @@ impl CallRequest {
         let wrong =
             |error: RequestError| RequestError { field: format!("arguments_ref: {}", error.field), ..error };
         let not_json = |e: serde_json::Error| {
-            fault("arguments", format!("is not valid JSON: {}", without_values(&e.to_string())))
+            invalid("arguments", format!("is not valid JSON: {}", without_values(&e.to_string())))
         };
         let given: Box<RawValue> = serde_json::from_str(&text).map_err(not_json).map_err(wrong)?;
         let resume = self.resume.as_ref().map(serde_json::to_string).transpose();
-        let resume = resume.map_err(|e| fault("resume", without_values(&e.to_string())))?;
+        let resume = resume.map_err(|e| invalid("resume", without_values(&e.to_string())))?;
         let resume = resume.as_deref().map(|text| object("resume", text)).transpose()?;
         let arguments = object("arguments", given.get()).map_err(wrong)?;
         let RequestDigest { digest, earlier } =
@@ -364,10 +367,10 @@ pub fn request_schema() -> serde_json::Value {
 pub fn derive_call_id(tenant: &Tenant, key: &str) -> Result<CallId, RequestError> {
     if key.is_empty() || key.len() > 1024 {
         let found = key.len();
-        return Err(fault("idempotency_key", format!("has {found} bytes; accepted are 1 to 1024")));
+        return Err(invalid("idempotency_key", format!("has {found} bytes; accepted are 1 to 1024")));
     }
     let digest = Digest::of_text(&format!("{}#{tenant}#{key}", tenant.as_str().len()));
-    CallId::parse(format!("ik-{}", digest.short(40))).map_err(|e| fault("idempotency_key", e.to_string()))
+    CallId::parse(format!("ik-{}", digest.short(40))).map_err(|e| invalid("idempotency_key", e.to_string()))
 }
 
 fn check_resume(resume: &Resume, call_id: &CallId, operation: Operation) -> Result<(), RequestError> {
@@ -378,13 +381,13 @@ fn check_resume(resume: &Resume, call_id: &CallId, operation: Operation) -> Resu
                 "belongs to `tools/call`, `resources/read` and `prompts/get`; `{}` asks nothing back",
                 operation.as_str()
             );
-            return Err(fault("resume", text));
+            return Err(invalid("resume", text));
         }
     }
     if resume.call_id == *call_id {
         let text =
             "names this very call; give the request an id of its own, and here that of the earlier call";
-        return Err(fault("resume.call_id", text));
+        return Err(invalid("resume.call_id", text));
     }
     resume.answered().map(drop)
 }
@@ -402,24 +405,24 @@ fn check_version(body: &str) -> Result<(), RequestError> {
             Some('"') => "is a text",
             Some(_) => "is not a JSON object",
         };
-        return Err(fault("body", format!("{found}; accepted is a JSON object, which starts with `{{`")));
+        return Err(invalid("body", format!("{found}; accepted is a JSON object, which starts with `{{`")));
     }
     let not_json = |e: serde_json::Error| {
         let habit = syntax::habit(body, &e).map_or_else(String::new, |habit| format!("; {habit}"));
-        fault("body", format!("is not valid JSON: {}{habit}", without_values(&e.to_string())))
+        invalid("body", format!("is not valid JSON: {}{habit}", without_values(&e.to_string())))
     };
     let version: Version = serde_json::from_str(body).map_err(not_json)?;
     match version.v {
         Some(v) if v.as_f64() == Some(REQUEST_VERSION.into()) => Ok(()),
         Some(serde_json::Value::String(_)) => {
-            Err(fault("v", format!("is a text; write the number without quotes: {REQUEST_VERSION}")))
+            Err(invalid("v", format!("is a text; write the number without quotes: {REQUEST_VERSION}")))
         }
         Some(v) => {
             let found =
                 v.as_u64().filter(|v| *v < 1_000).map_or_else(|| kind(&v).to_owned(), |v| v.to_string());
-            Err(fault("v", format!("is {found}; this fleet accepts {REQUEST_VERSION}")))
+            Err(invalid("v", format!("is {found}; this fleet accepts {REQUEST_VERSION}")))
         }
-        None => Err(fault("v", format!("is missing; this fleet accepts {REQUEST_VERSION}"))),
+        None => Err(invalid("v", format!("is missing; this fleet accepts {REQUEST_VERSION}"))),
     }
 }
 
@@ -474,15 +477,15 @@ fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
 
 fn check_reference(reference: &ArgumentsRef, beside_arguments: bool) -> Result<(), RequestError> {
     if beside_arguments {
-        return Err(fault("arguments_ref", "stands beside `arguments`: give one of the two"));
+        return Err(invalid("arguments_ref", "stands beside `arguments`: give one of the two"));
     }
-    let wrong = |error: ReferenceError| fault(&format!("arguments_ref.{}", error.field), error.problem);
+    let wrong = |error: ReferenceError| invalid(&format!("arguments_ref.{}", error.field), error.problem);
     reference.object().map(drop).map_err(wrong)
 }
 
 /// The arguments as an object: what was left out is an empty one, and a text is what it holds.
 fn arguments_of(given: Option<Box<RawValue>>) -> Result<Box<RawValue>, RequestError> {
-    let wrong = |problem: String| fault("arguments", problem);
+    let wrong = |problem: String| invalid("arguments", problem);
     let raw = |text: String| RawValue::from_string(text).map_err(|e| wrong(without_values(&e.to_string())));
     let Some(given) = given else {
         return raw("{}".to_owned());
@@ -510,32 +513,28 @@ fn arguments_of(given: Option<Box<RawValue>>) -> Result<Box<RawValue>, RequestEr
 /// The parts of a JSON object. What can be neither compared nor checked is refused: a text that is too deep, an exponent without end.
 fn object<'a>(field: &str, text: &'a str) -> Result<Node<'a>, RequestError> {
     if !text.trim_start().starts_with('{') {
-        return Err(fault(field, "is not a JSON object; accepted is a JSON object"));
+        return Err(invalid(field, "is not a JSON object; accepted is a JSON object"));
     }
-    Node::parse(text).map_err(|problem| fault(field, problem))
+    Node::parse(text).map_err(|problem| invalid(field, problem))
 }
 
 fn bounded(field: &str, value: Option<u32>, max: u32) -> Result<(), RequestError> {
     match value {
-        Some(n) if n == 0 || n > max => Err(fault(field, format!("is {n}; accepted are 1 to {max}"))),
+        Some(n) if n == 0 || n > max => Err(invalid(field, format!("is {n}; accepted are 1 to {max}"))),
         Some(_) | None => Ok(()),
     }
-}
-
-pub(super) fn fault(field: &str, problem: impl Into<String>) -> RequestError {
-    RequestError { field: field.to_owned(), problem: problem.into() }
 }
 
 fn check_user(user: &User) -> Result<(), RequestError> {
     let too_long = |text: &str| text.len() > 256;
     if too_long(&user.id) {
-        return Err(fault("user.id", "is longer than 256 bytes"));
+        return Err(invalid("user.id", "is longer than 256 bytes"));
     }
     if user.kind.as_deref().is_some_and(too_long) {
-        return Err(fault("user.type", "is longer than 256 bytes"));
+        return Err(invalid("user.type", "is longer than 256 bytes"));
     }
     if user.roles.len() > 64 || user.roles.iter().any(|role| role.len() > 128) {
-        return Err(fault("user.roles", "are more than 64, or one is longer than 128 bytes"));
+        return Err(invalid("user.roles", "are more than 64, or one is longer than 128 bytes"));
     }
     Ok(())
 }

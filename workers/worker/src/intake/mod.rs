@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use toolfleet_aws::queue::Delivery;
 
 use crate::context::WorkerContext;
-use crate::{backoff, path, services};
+use crate::{backoff, pipeline, services};
 use pace::Pace;
 
 /// The most messages SQS hands out at once.
@@ -145,7 +145,7 @@ impl Intake {
             self.running.spawn(async move {
                 let message_id = delivery.message_id.clone();
                 // Nothing is shared with a call that panicked but what its own steps keep consistent; its message comes again.
-                if AssertUnwindSafe(path::run(context, delivery, slot)).catch_unwind().await.is_err() {
+                if AssertUnwindSafe(pipeline::run(context, delivery, slot)).catch_unwind().await.is_err() {
                     tracing::error!(
                         message_id,
                         code = "internal_error",
@@ -200,6 +200,6 @@ impl Slots {
 async fn give_back(context: &WorkerContext, deliveries: Vec<Delivery>) {
     let back = deliveries.iter().map(|delivery| context.queue.change_visibility(&delivery.receipt, 0));
     for error in join_all(back).await.into_iter().filter_map(Result::err) {
-        tracing::warn!(%error, code = "give_back_failed", "cannot give a message back early");
+        tracing::warn!(%error, code = "requeue_failed", "cannot give a message back early");
     }
 }

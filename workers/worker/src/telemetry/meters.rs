@@ -26,7 +26,7 @@ struct Instruments {
     processed: Histogram<f64>,
     attempts: Histogram<f64>,
     ended: Counter<u64>,
-    given_back: Counter<u64>,
+    requeued: Counter<u64>,
     received: Counter<u64>,
     receives: Counter<u64>,
     late_answers: Counter<u64>,
@@ -53,7 +53,7 @@ impl Meters {
             ),
             attempts: seconds("mcp.client.operation.duration", "One attempt at an MCP server."),
             ended: count("toolfleet.calls.ended", "Calls that this worker ended, by outcome and code."),
-            given_back: count("toolfleet.calls.given_back", "Calls that went back to the queue, by reason."),
+            requeued: count("toolfleet.calls.requeued", "Calls that went back to the queue, by reason."),
             received: count("messaging.client.consumed.messages", "Messages received."),
             receives: count("toolfleet.receives", "Receive requests that were answered."),
             late_answers: count(
@@ -104,9 +104,9 @@ impl Meters {
     }
 
     /// A call goes back to the queue.
-    pub(crate) fn given_back(&self, why: &'static str) {
+    pub(crate) fn requeued(&self, reason: &'static str) {
         if let Some(on) = &self.0 {
-            on.given_back.add(1, &[KeyValue::new("toolfleet.reason", why)]);
+            on.requeued.add(1, &[KeyValue::new("toolfleet.reason", reason)]);
         }
     }
 

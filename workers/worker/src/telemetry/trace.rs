@@ -16,7 +16,7 @@ use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use url::Url;
 
-use crate::path::InboundCall;
+use crate::pipeline::InboundCall;
 
 /// The target of spans that go to the receiver of traces and never into the log.
 pub(crate) const TARGET: &str = "toolfleet::trace";

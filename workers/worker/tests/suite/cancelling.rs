@@ -10,7 +10,7 @@ use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{MockFault, ProtocolRevision};
 use toolfleet_worker::config::Limits;
-use toolfleet_worker::path;
+use toolfleet_worker::pipeline;
 
 use crate::rig::{Rig, key, limits, request};
 
@@ -65,7 +65,7 @@ async fn given_up(era: ProtocolRevision, ending: Ending) -> Rig {
     }
     rig.send(body.to_string()).await;
     let delivery = rig.receive(&context).await.unwrap();
-    let running = tokio::spawn(path::run(Arc::clone(&context), delivery, ()));
+    let running = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     match ending {
         Ending::Caller => withdraw(&rig, "c1").await,

@@ -99,7 +99,7 @@ async fn a_late_worker_overwrites_nothing_and_its_answer_is_audited() {
     let slow = rig.context(None).await;
     let delivery = rig.receive(&slow).await.unwrap();
     let hold = rig.mcp.hold();
-    let late = tokio::spawn(toolfleet_worker::path::run(slow, delivery, ()));
+    let late = tokio::spawn(toolfleet_worker::pipeline::run(slow, delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     // The worker stands still past its lease; another one settles the call.
     rig.clock.advance_ms(crate::rig::LEASE_MS + crate::rig::SKEW_MS + 1);

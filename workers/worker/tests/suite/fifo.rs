@@ -78,7 +78,7 @@ async fn a_short_wait_that_comes_often_does_not_reach_the_dead_letter_queue_soon
     for _ in 0..900 {
         if let Some(delivery) = rig.receive(&context).await {
             receives += 1;
-            toolfleet_worker::path::run(context.clone(), delivery, ()).await;
+            toolfleet_worker::pipeline::run(context.clone(), delivery, ()).await;
         }
         rig.clock.advance_ms(1_000);
     }

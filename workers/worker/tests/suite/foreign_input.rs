@@ -10,7 +10,7 @@ use toolfleet_aws::queue::Delivery;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{MockFault, ProtocolRevision, ScriptedProgram};
 use toolfleet_worker::context::{Step, Watch, WorkerContext};
-use toolfleet_worker::path;
+use toolfleet_worker::pipeline;
 
 use crate::rig::{Rig, limits, request};
 
@@ -47,7 +47,7 @@ async fn together(rig: &Rig, context: &Arc<WorkerContext>) {
     let mut runs = Vec::new();
     while let Some(delivery) = rig.receive(context).await {
         let delivery: Delivery = delivery;
-        runs.push(tokio::spawn(path::run(context.clone(), delivery, ())));
+        runs.push(tokio::spawn(pipeline::run(context.clone(), delivery, ())));
     }
     for run in runs {
         tokio::time::timeout(Duration::from_secs(30), run).await.expect("a call hangs").unwrap();

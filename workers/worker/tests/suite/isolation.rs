@@ -30,7 +30,7 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, ScriptedProgram};
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::context::WorkerContext;
-use toolfleet_worker::{intake, path};
+use toolfleet_worker::{intake, pipeline};
 
 use crate::credentials::store;
 use crate::rig::{CountAcknowledged, Rig, SENDER, START_MS, limits, request};
@@ -172,7 +172,7 @@ async fn a_list_that_hangs_for_one_tenant_is_fetched_for_another_meanwhile() {
     rig.mcp.next_for("tools/list", MockFault::NeverAnswer);
     send(&rig, &listed("acme", "a")).await;
     let delivery = rig.receive(&context).await.unwrap();
-    let hanging = tokio::spawn(path::run(context.clone(), delivery, ()));
+    let hanging = tokio::spawn(pipeline::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tools/list", 1).await;
     send(&rig, &listed("globex", "g")).await;
     rig.deliver(&context).await;

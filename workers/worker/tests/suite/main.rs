@@ -11,6 +11,7 @@
 mod addresses;
 mod argument_leaks;
 mod arrows;
+mod aws_errors;
 mod bad_input;
 mod bounds;
 mod cancelling;
@@ -25,7 +26,7 @@ mod leaks;
 mod long_lists;
 mod mcp_session_store;
 mod operations;
-mod own_trouble;
+
 mod payload_requests;
 mod payloads;
 mod pins;

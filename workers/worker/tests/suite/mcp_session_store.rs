@@ -15,7 +15,7 @@ use toolfleet_core::session::{SessionEvent, SessionRow};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, ProtocolRevision, Rule, SessionLoss};
 use toolfleet_worker::context::{Step, WorkerContext};
-use toolfleet_worker::{path, session_closer, start};
+use toolfleet_worker::{pipeline, session_closer, start};
 
 use crate::rig::{Rig, SENDER, START_MS, limits, request};
 
@@ -49,7 +49,7 @@ async fn talk_all_at_once(rig: &Rig, workers: &[Arc<WorkerContext>], round: &str
     let mut running = Vec::new();
     for worker in workers.iter().cycle() {
         let Some(delivery) = rig.receive(worker).await else { break };
-        running.push(tokio::spawn(path::run(worker.clone(), delivery, ())));
+        running.push(tokio::spawn(pipeline::run(worker.clone(), delivery, ())));
     }
     assert_eq!(running.len(), 16);
     for ran in join_all(running).await {

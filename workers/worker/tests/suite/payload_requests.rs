@@ -224,7 +224,7 @@ async fn a_call_that_waits_goes_back_with_its_reference() {
     for _ in 0..6 {
         if let Some(delivery) = rig.receive(&context).await {
             assert_eq!(delivery.body, body);
-            toolfleet_worker::path::run(context.clone(), delivery, ()).await;
+            toolfleet_worker::pipeline::run(context.clone(), delivery, ()).await;
         }
         rig.clock.advance_ms(40_000);
     }
@@ -317,7 +317,7 @@ async fn a_dead_letter_that_refers_to_its_request_ends_its_call_or_is_kept() {
     }
     for _ in 0..3 {
         let delivery = dead.queue.receive(1, 0, 30).await.unwrap().pop().unwrap();
-        toolfleet_worker::path::reap(context.clone(), dead.clone(), delivery).await;
+        toolfleet_worker::pipeline::reap(context.clone(), dead.clone(), delivery).await;
     }
     assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"));
     assert_eq!(rig.outcome("c2").await.code, Some("payload_missing"));

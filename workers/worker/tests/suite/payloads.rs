@@ -175,7 +175,7 @@ async fn a_worker_that_stops_without_the_bucket_says_what_became_of_the_result()
         answers(&rig, tool, noise(600_000));
         rig.send(request("c1", tool).to_string()).await;
         let delivery = rig.receive(&context).await.unwrap();
-        let running = tokio::spawn(toolfleet_worker::path::run(context.clone(), delivery, ()));
+        let running = tokio::spawn(toolfleet_worker::pipeline::run(context.clone(), delivery, ()));
         while rig.s3.count("PUT /") == 0 {
             tokio::task::yield_now().await;
         }

@@ -10,7 +10,7 @@ use toolfleet_core::progress::CallProgress;
 use toolfleet_testkit::{HELD, MockFault, ProtocolRevision};
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::context::WorkerContext;
-use toolfleet_worker::path;
+use toolfleet_worker::pipeline;
 
 use crate::credentials::store;
 use crate::rig::{Rig, limits, request};
@@ -62,7 +62,7 @@ async fn progress_and_log_lines_stand_in_the_row_while_a_call_runs_and_stay_afte
         let hold = rig.mcp.hold_for(HELD);
         rig.send(request("c1", "unsafe").to_string()).await;
         let delivery = rig.receive(&context).await.unwrap();
-        let running = tokio::spawn(path::run(context, delivery, ()));
+        let running = tokio::spawn(pipeline::run(context, delivery, ()));
 
         let told = notes(&rig, "c1").await;
         assert_eq!(rig.row("c1").await.unwrap().state, State::Claimed);
@@ -92,7 +92,7 @@ async fn thousands_of_notifications_are_one_write_and_those_of_a_quick_call_none
     let hold = rig.mcp.hold_for(HELD);
     rig.send(request("slow", "unsafe").to_string()).await;
     let delivery = rig.receive(&context).await.unwrap();
-    let running = tokio::spawn(path::run(context.clone(), delivery, ()));
+    let running = tokio::spawn(pipeline::run(context.clone(), delivery, ()));
     notes(&rig, "slow").await;
     assert_eq!(rig.row("slow").await.unwrap().rev, 2, "the claim, and one write for all that was told");
     drop(hold);

@@ -9,7 +9,7 @@ use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_worker::context::{Step, WorkerContext};
-use toolfleet_worker::path::{self, Reaped};
+use toolfleet_worker::pipeline::{self, Reaped};
 use toolfleet_worker::reaper;
 
 use crate::rig::{CrashAfter, LEASE_MS, Rig, SKEW_MS, request};
@@ -45,7 +45,7 @@ async fn dead_letter(context: &WorkerContext) -> Option<Delivery> {
 
 async fn reap(context: &Arc<WorkerContext>) -> Reaped {
     let delivery = dead_letter(context).await.expect("a dead letter");
-    path::reap(context.clone(), context.dead_letters.clone().unwrap(), delivery).await
+    pipeline::reap(context.clone(), context.dead_letters.clone().unwrap(), delivery).await
 }
 
 /// Reaps with a worker that dies right after `step`.
@@ -141,7 +141,7 @@ async fn a_call_that_a_live_worker_holds_is_left_to_it() {
     let context = rig.context(None).await;
     let delivery = rig.receive(&context).await.unwrap();
     let hold = rig.mcp.hold();
-    let live = tokio::spawn(path::run(context.clone(), delivery, ()));
+    let live = tokio::spawn(pipeline::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     assert_eq!(reap(&context).await, Reaped::Met);
     assert!(rig.row("c1").await.unwrap().finished.is_none(), "the holder is not overtaken");
@@ -162,7 +162,7 @@ async fn a_dead_letter_that_is_no_request_is_recorded_once_and_left_to_operators
         for _ in 0..2 {
             let letter = dead_letter(&context).await.expect("it stays");
             let receipt = letter.receipt.clone();
-            let reaped = path::reap(context.clone(), context.dead_letters.clone().unwrap(), letter).await;
+            let reaped = pipeline::reap(context.clone(), context.dead_letters.clone().unwrap(), letter).await;
             assert!(matches!(reaped, Reaped::NotDue { .. }), "{reaped:?}");
             dead(&rig).change_visibility(&receipt, 0).await.unwrap();
         }

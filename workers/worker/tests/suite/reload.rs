@@ -12,7 +12,7 @@ use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Watcher, load};
 use toolfleet_worker::catalog_handle::Reloads;
 use toolfleet_worker::context::WorkerContext;
-use toolfleet_worker::path;
+use toolfleet_worker::pipeline;
 
 use crate::rig::{Rig, request};
 
@@ -107,7 +107,7 @@ async fn a_call_keeps_the_catalog_it_arrived_under() {
     body["reply"] = json!({"sqs_queue_url": rig.local.queue_url("toolfleet-replies")});
     rig.send(body.to_string()).await;
     let delivery = rig.receive(&context).await.unwrap();
-    let call = tokio::spawn(path::run(context.clone(), delivery, ()));
+    let call = tokio::spawn(pipeline::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
 
     // The next version knows neither the tool nor the reply queue.

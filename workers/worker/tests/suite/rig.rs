@@ -24,7 +24,7 @@ use toolfleet_worker::config::{Limits, PayloadConfig};
 use toolfleet_worker::context::{DeadLetters, Parts, Step, Watch, WorkerContext};
 use toolfleet_worker::mcp_session_store::McpSessionStore;
 use toolfleet_worker::telemetry::Meters;
-use toolfleet_worker::{intake, path};
+use toolfleet_worker::{intake, pipeline};
 
 pub(crate) const START_MS: u64 = 1_795_000_000_123;
 pub(crate) const LEASE_MS: u64 = 30_000;
@@ -184,7 +184,7 @@ impl Rig {
     /// Takes one delivery through a worker, to its end.
     pub(crate) async fn deliver(&self, context: &Arc<WorkerContext>) {
         let delivery = self.receive(context).await.expect("a message to deliver");
-        path::run(context.clone(), delivery, ()).await;
+        pipeline::run(context.clone(), delivery, ()).await;
     }
 
     /// Takes one delivery through a worker that dies right after `step`.
@@ -193,7 +193,7 @@ impl Rig {
         let context = self.context(Some(crash.clone())).await;
         let delivery = self.receive(&context).await.expect("a message to deliver");
         tokio::select! {
-            () = path::run(context, delivery, ()) => panic!("the call passed by {step:?}"),
+            () = pipeline::run(context, delivery, ()) => panic!("the call passed by {step:?}"),
             () = crash.reached.notified() => {}
         }
     }
@@ -207,7 +207,7 @@ impl Rig {
     pub(crate) async fn settle_with(&self, context: &Arc<WorkerContext>) {
         for _ in 0..200 {
             while let Some(delivery) = self.receive(context).await {
-                path::run(context.clone(), delivery, ()).await;
+                pipeline::run(context.clone(), delivery, ()).await;
             }
             let depth = self.queue().depth().await.unwrap();
             if depth.visible + depth.in_flight + depth.delayed == 0 {

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_worker::context::{Step, Watch};
-use toolfleet_worker::{intake, path};
+use toolfleet_worker::{intake, pipeline};
 
 use crate::rig::{Rig, request};
 
@@ -163,7 +163,7 @@ async fn a_call_past_its_deadline_holds_no_slot_whatever_its_server_does() {
     rig.send(body.to_string()).await;
     let context = rig.context(None).await;
     let delivery = rig.receive(&context).await.unwrap();
-    path::run(context, delivery, ()).await;
+    pipeline::run(context, delivery, ()).await;
     let seen = rig.outcome("c1").await;
     assert_eq!(
         (seen.kind, seen.code),

@@ -6,7 +6,7 @@ use toolfleet_core::call::State;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::context::Step;
-use toolfleet_worker::path;
+use toolfleet_worker::pipeline;
 
 use crate::crashes::assert_settled;
 use crate::rig::{Rig, Seen, limits, request};
@@ -252,7 +252,7 @@ async fn a_call_that_ends_before_or_after_its_answer_was_taken_cancels_the_task(
         let asked_before = rig.mcp.requests_of(method).len();
         let held = rig.mcp.hold_for(method);
         let delivery = rig.receive(&context).await.unwrap();
-        let running = tokio::spawn(path::run(context.clone(), delivery, ()));
+        let running = tokio::spawn(pipeline::run(context.clone(), delivery, ()));
         rig.mcp.arrived(method, asked_before + 1).await;
         cancel(&rig, "c2").await;
         drop(held);

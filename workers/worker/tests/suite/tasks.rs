@@ -8,7 +8,7 @@ use toolfleet_core::call::State;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{Cut, MockFault, Rule};
 use toolfleet_worker::context::{Step, WorkerContext};
-use toolfleet_worker::path;
+use toolfleet_worker::pipeline;
 
 use crate::crashes::assert_settled;
 use crate::rig::{Rig, limits, request};
@@ -172,7 +172,7 @@ async fn duplicates_of_a_parked_message_do_not_ask_more_often_than_the_server_wa
     for _ in 0..200 {
         rig.clock.advance_ms(1_000);
         while let Some(delivery) = rig.receive(&context).await {
-            path::run(context.clone(), delivery, ()).await;
+            pipeline::run(context.clone(), delivery, ()).await;
         }
     }
     let asked = rig.mcp.requests_of("tasks/get").len();
@@ -189,7 +189,7 @@ async fn a_parked_task_never_climbs_towards_the_dead_letter_queue() {
         rig.clock.advance_ms(5_000);
         let delivery = rig.receive(&context).await.expect("the message that asks");
         assert_eq!(delivery.receive_count, 1);
-        path::run(context.clone(), delivery, ()).await;
+        pipeline::run(context.clone(), delivery, ()).await;
     }
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight, depth.delayed), (0, 0, 1));
@@ -320,7 +320,7 @@ async fn a_cancellation_during_the_call_or_a_question_cancels_the_task_too() {
         }
         let held = rig.mcp.hold_for(method);
         let delivery = rig.receive(&context).await.unwrap();
-        let running = tokio::spawn(path::run(context.clone(), delivery, ()));
+        let running = tokio::spawn(pipeline::run(context.clone(), delivery, ()));
         rig.mcp.arrived(method, 1).await;
         cancel(&rig, "c1").await;
         drop(held);
@@ -353,7 +353,7 @@ async fn a_question_that_outlasts_the_drain_goes_back_to_the_next_worker() {
     rig.clock.advance_ms(5_000);
     let held = rig.mcp.hold_for("tasks/get");
     let delivery = rig.receive(&context).await.unwrap();
-    let asking = tokio::spawn(path::run(context.clone(), delivery, ()));
+    let asking = tokio::spawn(pipeline::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tasks/get", 1).await;
     context.shutdown.begin(Duration::ZERO);
     asking.await.unwrap();

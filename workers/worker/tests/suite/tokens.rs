@@ -11,7 +11,7 @@ use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, Recorded};
 use toolfleet_worker::catalog::Watcher;
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::context::WorkerContext;
-use toolfleet_worker::path;
+use toolfleet_worker::pipeline;
 
 use crate::credentials::{store, with_auth};
 use crate::reload::Folder;
@@ -135,7 +135,7 @@ async fn fifty_calls_at_once_obtain_one_token() {
         deliveries.push(world.rig.receive(&context).await.unwrap());
     }
     world.grants(1);
-    join_all(deliveries.into_iter().map(|delivery| path::run(context.clone(), delivery, ()))).await;
+    join_all(deliveries.into_iter().map(|delivery| pipeline::run(context.clone(), delivery, ()))).await;
     for n in 0..50 {
         assert_eq!(world.rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
     }

@@ -49,7 +49,7 @@ async fn an_unregistered_tool_waits_for_a_silent_server_as_long_as_a_registered_
         let mut held = None;
         while rig.row(server).await.is_none_or(|row| row.finished.is_none()) {
             match rig.receive(&context).await {
-                Some(delivery) => toolfleet_worker::path::run(context.clone(), delivery, ()).await,
+                Some(delivery) => toolfleet_worker::pipeline::run(context.clone(), delivery, ()).await,
                 None => rig.clock.advance_ms(1_000),
             }
             held = rig.row(server).await.and_then(|row| row.held().cloned()).or(held);

@@ -140,7 +140,7 @@ async fn a_cancellation_of_a_running_call_is_seen_by_its_heartbeat() {
     let context = rig.fleet_of(rig.catalog(), limits, None).await;
     let delivery = rig.receive(&context).await.unwrap();
     let _hold = rig.mcp.hold();
-    let running = tokio::spawn(toolfleet_worker::path::run(context, delivery, ()));
+    let running = tokio::spawn(toolfleet_worker::pipeline::run(context, delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     cancel(&rig, "c1").await;
     running.await.unwrap();
@@ -160,7 +160,7 @@ async fn a_heartbeat_keeps_a_long_call_from_every_other_worker() {
     let context = rig.fleet_of(rig.catalog(), limits, None).await;
     let delivery = rig.receive(&context).await.unwrap();
     let hold = rig.mcp.hold();
-    let running = tokio::spawn(toolfleet_worker::path::run(context.clone(), delivery, ()));
+    let running = tokio::spawn(toolfleet_worker::pipeline::run(context.clone(), delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     let first = rig.row("c1").await.unwrap();
     rig.clock.advance_ms(500);

@@ -5,10 +5,10 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::AccessRule;
 use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::json::{below, typed};
+use crate::tool::AccessRule;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -17,7 +17,7 @@ use crate::parts::Parts;
 use crate::schema::compile;
 use crate::server::Server;
 use crate::sources::Literals;
-use crate::tool::{AccessRule, ExecutorRef, Function, LambdaArn, UnvalidatedTool};
+use crate::tool::{ExecutorRef, Function, LambdaArn, UnvalidatedTool};
 use toolfleet_core::credential::Credential;
 use toolfleet_core::ids::{ServerId, ToolId};
 use toolfleet_core::redact::quoted;

@@ -7,7 +7,7 @@ use toolfleet_aws::queue::Outgoing;
 use tracing::Instrument as _;
 
 use super::inbound::InboundCall;
-use super::record::Recorded;
+use super::record::recorded::Recorded;
 use crate::context::WorkerContext;
 use crate::telemetry::trace;
 

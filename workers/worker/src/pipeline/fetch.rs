@@ -69,7 +69,7 @@ pub(super) async fn fetch(
         Some(_) if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) => {
             Ok(Fetched::Stranger { request })
         }
-        // Asked before S3 is: one that does not answer must keep no call beyond its deadline.
+        // TaskPoll before S3 is: one that does not answer must keep no call beyond its deadline.
         Some(_) if let Err(outcome) = admit::check_time(context, inbound, &request) => {
             refused(context, inbound, request, outcome).await
         }
@@ -95,7 +95,7 @@ async fn body(
     }
     if inbound.enqueued_at.plus_ms(context.limits.default_deadline_ms()) <= context.now() {
         return refused(
-            "is the pointer of an SQS extended client to an object that could not be read in time; look for bucket_trouble in the workers' logs"
+            "is the pointer of an SQS extended client to an object that could not be read in time; look for bucket_error in the workers' logs"
                 .to_owned(),
         );
     }
@@ -236,6 +236,6 @@ async fn large<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 fn told(error: AwsError) -> AwsError {
-    tracing::error!(%error, code = "bucket_trouble", "a message waits for what it refers to");
+    tracing::error!(%error, code = "bucket_error", "a message waits for what it refers to");
     error
 }

@@ -6,7 +6,7 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Queue;
 
 use super::inbound::InboundCall;
-use super::record::Recorded;
+use super::record::recorded::Recorded;
 
 pub(super) async fn acknowledge(
     queue: &Queue,

@@ -1,16 +1,16 @@
-//! Owns Later: how a message goes back to the queue.
+//! Puts a message back into its queue.
 //!
-//! Seconds are waited for by the message's invisibility. A longer wait, or one of many, is a new message with a delay that
-//! remembers when and by whom the first one was sent: parked messages neither count as in flight nor climb towards the
-//! dead-letter queue.
-//!
-//! **Invariant:** the old message is deleted only after the new one was accepted; the claim absorbs the duplicate between.
+//! For a wait of seconds the message stays hidden (visibility time-out). For a longer wait, or after many, a new message with a delay
+//! replaces it and carries when and by whom the first one was sent: so it does not count as in flight, and its receive count starts
+//! again. The old message is deleted only after the queue has accepted the new one; a worker that dies in between leaves a duplicate,
+//! which the claim absorbs.
 
 use std::collections::BTreeMap;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
 
+use super::disposition::RequeueReason;
 use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, MANY_RECEIVES, PARKS};
 use crate::backoff;
 use crate::context::{Step, WorkerContext};
@@ -27,12 +27,23 @@ const LONGEST_UNREADABLE_S: u64 = 3_600;
 /// The longest delay of a new message, in seconds (SQS quota).
 const LONGEST_DELAY_S: u64 = 900;
 
-/// Gives the message back for `after_ms`.
-pub(super) async fn later(context: &WorkerContext, inbound: &InboundCall, after_ms: u64, why: &'static str) {
+/// Puts the message back into its queue for `after_ms` milliseconds.
+pub(super) async fn requeue(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    after_ms: u64,
+    reason: RequeueReason,
+) {
     let wait_s = after_ms.div_ceil(1000);
-    context.meters.given_back(why);
-    tracing::debug!(message_id = inbound.message_id(), wait_s, why, "a call goes back to the queue");
-    let given_back = if context.queue.is_fifo() {
+    context.meters.requeued(reason.label());
+    tracing::debug!(
+        message_id = inbound.message_id(),
+        wait_s,
+        reason = reason.label(),
+        "a call goes back to its queue: {}",
+        reason.sentence()
+    );
+    let requeued = if context.queue.is_fifo() {
         stay(context, inbound, in_order_s(inbound, wait_s)).await
     } else if wait_s <= SHORT_S && inbound.receive_count() < MANY_RECEIVES {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
@@ -40,33 +51,33 @@ pub(super) async fn later(context: &WorkerContext, inbound: &InboundCall, after_
     } else {
         park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
     };
-    if let Err(error) = given_back {
+    if let Err(error) = requeued {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a message back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a message back early");
     }
 }
 
-/// Lets a new message ask after the call's task in `after_ms`, so that however often it asks, none is received often. Only
-/// questions that were not answered count as waits that grow.
-pub(super) async fn until_asked(
+/// Lets a new message poll the call's task in `after_ms` milliseconds, so that no message is received often. Only polls that failed
+/// make the back-off grow.
+pub(super) async fn until_poll(
     context: &WorkerContext,
     inbound: &InboundCall,
     after_ms: u64,
-    troubled: bool,
+    poll_failed: bool,
 ) {
-    context.meters.given_back("the server works on it as a task");
-    let parks = if troubled { inbound.parks.saturating_add(1) } else { 0 };
+    context.meters.requeued(RequeueReason::TaskWorking.label());
+    let parks = if poll_failed { inbound.parks.saturating_add(1) } else { 0 };
     if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a message back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a message back early");
     }
 }
 
-/// Gives the message back until our own trouble may have passed.
-pub(super) async fn after_trouble(context: &WorkerContext, inbound: &InboundCall, error: &AwsError) {
+/// Puts a message back into its queue after a failed AWS request, with a back-off.
+pub(super) async fn after_aws_error(context: &WorkerContext, inbound: &InboundCall, error: &AwsError) {
     let tries = inbound.tries();
-    tracing::error!(%error, message_id = inbound.message_id(), tries, code = "own_trouble", "a call waits until our own trouble has passed");
-    later(context, inbound, backoff::after_tries(tries), "our own trouble").await;
+    tracing::error!(%error, message_id = inbound.message_id(), tries, code = "aws_error", "a call waits until AWS answers again");
+    requeue(context, inbound, backoff::after_tries(tries), RequeueReason::AwsFailed).await;
 }
 
 /// How long a message of a FIFO queue waits. It cannot become a new one, which would come after the others of its group; so that its
@@ -89,12 +100,12 @@ fn in_order_s(inbound: &InboundCall, wait_s: u64) -> u64 {
 /// Hides a message that nobody can read, for longer at each receive: an hour at most, so that SQS moves it to the dead-letter queue
 /// where there is one.
 pub(super) async fn unreadable(context: &WorkerContext, inbound: &InboundCall) {
-    context.meters.given_back("it cannot be read");
+    context.meters.requeued(RequeueReason::Unreadable.label());
     let doublings = inbound.receive_count().saturating_sub(1).min(7);
     let wait_s = (SHORT_S << doublings).min(LONGEST_UNREADABLE_S);
     if let Err(error) = stay(context, inbound, wait_s).await {
         // It comes back by itself when its invisibility ends.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot hide a message for longer");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot hide a message for longer");
     }
 }
 
@@ -135,7 +146,7 @@ async fn park(
     };
     if let Err(error) = context.queue.send(parked).await {
         // It waits in flight then.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot park a message");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot park a message");
         return stay(context, inbound, wait_s).await;
     }
     context.passed(Step::Reposted).await;

@@ -18,10 +18,12 @@ use toolfleet_aws::queue::Delivery;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 
+use super::complete::complete;
 use super::decode::{self, Decoded};
+use super::disposition::Disposition;
 use super::fetch::{self, Fetched};
 use super::inbound::InboundCall;
-use super::{Leaving, admit, concluded, record, settle, settled};
+use super::{admit, record};
 use crate::context::{DeadLetters, Step, WorkerContext};
 
 /// What is never due.
@@ -58,16 +60,16 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
     if after_ms > 0 {
         return Reaped::NotDue { after_ms };
     }
-    match Box::pin(account(&context, &inbound, decoded)).await {
-        Ok(Leaving::Settled(recorded)) => settle(&context, &dead.queue, &inbound, &recorded).await,
-        Ok(Leaving::Later { after_ms, .. } | Leaving::Parked { after_ms, .. }) => {
+    match Box::pin(record_end(&context, &inbound, decoded)).await {
+        Ok(Disposition::Completed(recorded)) => complete(&context, &dead.queue, &inbound, &recorded).await,
+        Ok(Disposition::Requeued { after_ms, .. } | Disposition::Parked { after_ms, .. }) => {
             keep(&dead, &inbound, after_ms).await;
         }
-        Ok(Leaving::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
-        Ok(Leaving::Lost) => {}
+        Ok(Disposition::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
+        Ok(Disposition::TakenOver) => {}
         // It comes again when its invisibility ends.
         Err(error) => {
-            tracing::error!(%error, message_id = inbound.message_id(), code = "own_trouble", "a dead letter waits until our own trouble has passed");
+            tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "a dead letter waits until AWS answers again");
         }
     }
     Reaped::Met
@@ -96,41 +98,42 @@ async fn left_to_operators(context: &WorkerContext, inbound: &InboundCall, decod
         match record::unreadable(context, inbound, malformed).await {
             Ok(()) => context.on_record.add(inbound.message_id()),
             Err(error) => {
-                tracing::error!(%error, message_id = inbound.message_id(), code = "own_trouble", "the record of a dead letter waits until our own trouble has passed");
+                tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "the record of a dead letter waits until AWS answers again");
             }
         }
     }
     Reaped::NotDue { after_ms: NEVER_MS }
 }
 
-async fn account(
+/// Records the end of the call, or of the message where it names none.
+async fn record_end(
     context: &WorkerContext,
     inbound: &InboundCall,
     decoded: Decoded,
-) -> Result<Leaving, AwsError> {
+) -> Result<Disposition, AwsError> {
     let request = match fetch::fetch(context, inbound, decoded).await? {
         Fetched::Request(request) => request,
         Fetched::Malformed { malformed, key } => {
-            return settled(record::malformed(context, inbound, *malformed, key).await);
+            return Ok(Disposition::completed(record::malformed(context, inbound, *malformed, key).await?));
         }
         Fetched::Unreadable(malformed) => {
             left_to_operators(context, inbound, &Decoded::Unreadable(malformed)).await;
-            return Ok(Leaving::Unreadable);
+            return Ok(Disposition::Unreadable);
         }
         Fetched::Refused { request, outcome } => {
-            return concluded(Box::pin(record::conclude(context, inbound, *request, outcome)).await);
+            return Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await;
         }
         Fetched::Stranger { request } => {
-            return settled(record::tenant_not_allowed(context, inbound, *request).await);
+            return Ok(Disposition::completed(record::tenant_not_allowed(context, inbound, *request).await?));
         }
     };
     if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) {
-        return settled(record::tenant_not_allowed(context, inbound, *request).await);
+        return Ok(Disposition::completed(record::tenant_not_allowed(context, inbound, *request).await?));
     }
     // The row of an older message may have expired, so that nothing can be said of what it did.
     let outcome = admit::check_age(inbound, context.now()).err().unwrap_or_else(|| dead_lettered(&request));
     tracing::warn!(call = %request.key, message_id = inbound.message_id(), code = "dead_lettered", "a call is ended whose message was received too often");
-    concluded(record::conclude(context, inbound, *request, outcome).await)
+    record::record_unexecuted(context, inbound, *request, outcome).await
 }
 
 fn dead_lettered(request: &CallRequest) -> Outcome {
@@ -145,6 +148,6 @@ fn dead_lettered(request: &CallRequest) -> Outcome {
 async fn keep(dead: &DeadLetters, inbound: &InboundCall, after_ms: u64) {
     let seconds = u32::try_from(after_ms.div_ceil(1000)).unwrap_or(u32::MAX);
     if let Err(error) = dead.queue.change_visibility(inbound.receipt(), seconds).await {
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "give_back_failed", "cannot give a dead letter back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a dead letter back early");
     }
 }

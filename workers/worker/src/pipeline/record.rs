@@ -14,67 +14,43 @@ use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 
-use super::account;
+use super::apply::{Applied, apply};
+use super::audit;
 use super::claim::ClaimedCall;
-use super::follow::Task;
+use super::disposition::{Disposition, RequeueReason};
 use super::inbound::InboundCall;
-use super::swap::{Applied, apply};
-use super::withdraw::OpenTask;
+use super::poll_task::Task;
 use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::context::{Step, WorkerContext};
 use crate::telemetry::trace;
 
+pub(super) mod recorded;
 mod without_call;
 
+use recorded::{OpenTask, Recorded};
 use without_call::answer_message;
 pub(super) use without_call::{malformed, tenant_not_allowed, unreadable};
 
-/// The proof that a delivery's account stands in the tables.
-pub(super) struct Recorded {
-    notice: Option<(Notice, String)>,
-    open_task: Option<OpenTask>,
-}
-
-impl Recorded {
-    /// The notice to send, and the queue it goes to.
-    pub(super) const fn notice(&self) -> Option<&(Notice, String)> {
-        self.notice.as_ref()
-    }
-
-    /// The task that the server still works on although the call has ended.
-    pub(super) const fn open_task(&self) -> Option<&OpenTask> {
-        self.open_task.as_ref()
-    }
-}
-
-/// How an attempt to end a call came out.
-pub(super) enum Concluded {
-    Recorded(Box<Recorded>),
-    Later { after_ms: u64, why: &'static str },
-    Parked { after_ms: u64, troubled: bool },
-    Lost,
-}
-
-/// Stores the outcome of a call that was executed, which [`keep`](super::payload::keep) has made fit.
+/// Stores the outcome of a call that was executed, which [`keep`](super::large_result::keep) has made fit.
 pub(super) async fn finish(
     context: &WorkerContext,
     inbound: &InboundCall,
     call: ClaimedCall,
     outcome: Outcome,
-) -> Result<Concluded, AwsError> {
+) -> Result<Disposition, AwsError> {
     let ClaimedCall { ready, claim, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
     let request = ready.call.request;
     let now = context.now();
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
     // A task that was certainly not answered waits for another call.
     let task = task.filter(|task| !task.input_pending || may_have_executed).map(|task| task.handle);
-    let (late, outcome) = (outcome.kind, account::without_secrets(outcome, &request));
+    let (late, outcome) = (outcome.kind, audit::without_secrets(outcome, &request));
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(context, &row, &event).await? {
         Applied::Stored { row, .. } => {
             stored(context, inbound, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, *request, *row).await?)))
+            Ok(Disposition::completed(record_finished(context, inbound, *request, *row).await?))
         }
         Applied::Rejected { .. } => {
             let own = inbound.caller(&request);
@@ -84,19 +60,12 @@ pub(super) async fn finish(
                 attempts,
                 fence: claim.fence(),
                 worker: Some(context.worker.clone()),
-                ..account::of(
-                    AuditKind::LateAnswer,
-                    request.key.clone(),
-                    inbound,
-                    now,
-                    caller,
-                    Some(&request),
-                )
+                ..audit::of(AuditKind::LateAnswer, request.key.clone(), inbound, now, caller, Some(&request))
             };
             context.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
             context.meters.late_answer();
             tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
-            Ok(Concluded::Lost)
+            Ok(Disposition::TakenOver)
         }
     }
 }
@@ -110,7 +79,7 @@ async fn persist(context: &WorkerContext, row: &CallRow, event: &Event) -> Resul
         match apply(&context.calls, Some(row), event).await {
             Err(error) if tokio::time::Instant::now() < give_up => {
                 tries += 1;
-                tracing::warn!(%error, tries, code = "own_trouble", "an outcome could not be stored yet; trying again");
+                tracing::warn!(%error, tries, code = "aws_error", "an outcome could not be stored yet; trying again");
                 tokio::time::sleep(std::time::Duration::from_millis(backoff::after_tries(tries).min(2_000)))
                     .await;
             }
@@ -125,18 +94,18 @@ pub(super) async fn release(
     inbound: &InboundCall,
     call: ClaimedCall,
     after_ms: u64,
-    why: &'static str,
+    reason: RequeueReason,
     held: Option<Box<Held>>,
-) -> Result<Concluded, AwsError> {
+) -> Result<Disposition, AwsError> {
     let ClaimedCall { ready, claim, row, attempts, may_have_executed, .. } = call;
     let event = Event::Release { claim, attempts, may_have_executed, held, now: context.now() };
     match apply(&context.calls, Some(&row), &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             stored(context, inbound, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, *ready.call.request, *row).await?)))
+            Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))
         }
-        Applied::Stored { .. } => Ok(Concluded::Later { after_ms, why }),
-        Applied::Rejected { .. } => Ok(Concluded::Lost),
+        Applied::Stored { .. } => Ok(Disposition::Requeued { after_ms, reason }),
+        Applied::Rejected { .. } => Ok(Disposition::TakenOver),
     }
 }
 
@@ -147,8 +116,8 @@ pub(super) async fn park(
     call: ClaimedCall,
     task: Task,
     after_ms: u64,
-    troubled: bool,
-) -> Result<Concluded, AwsError> {
+    poll_failed: bool,
+) -> Result<Disposition, AwsError> {
     let ClaimedCall { ready, claim, row, attempts, may_have_executed, progress_buffer, .. } = call;
     let Task { handle: task, input_pending } = task;
     let now = context.now();
@@ -160,49 +129,49 @@ pub(super) async fn park(
     match persist(context, &row, &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             stored(context, inbound, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, *ready.call.request, *row).await?)))
+            Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))
         }
-        Applied::Stored { .. } => Ok(Concluded::Parked { after_ms, troubled }),
-        Applied::Rejected { .. } => Ok(Concluded::Lost),
+        Applied::Stored { .. } => Ok(Disposition::Parked { after_ms, poll_failed }),
+        Applied::Rejected { .. } => Ok(Disposition::TakenOver),
     }
 }
 
 /// Ends a call that was not executed: a refusal, a passed deadline, a server that cannot be reached.
-pub(super) async fn conclude(
+pub(super) async fn record_unexecuted(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
     outcome: Outcome,
-) -> Result<Concluded, AwsError> {
+) -> Result<Disposition, AwsError> {
     let visit = inbound.visit(context, &request, false);
     let definition = inbound.catalog().definition(&request.target);
-    let outcome = account::without_secrets(outcome, &request);
+    let outcome = audit::without_secrets(outcome, &request);
     let event = Event::Conclude { visit, outcome: outcome.clone(), definition };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } => {
             stored(context, inbound, &row).await;
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, request, *row).await?)))
+            Ok(Disposition::completed(record_finished(context, inbound, request, *row).await?))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
-            Ok(Concluded::Recorded(Box::new(already(context, inbound, request, *row).await?)))
+            Ok(Disposition::completed(record_finished(context, inbound, request, *row).await?))
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
-            Ok(Concluded::Recorded(Box::new(mismatch(context, inbound, request).await?)))
+            Ok(Disposition::completed(mismatch(context, inbound, request).await?))
         }
         Applied::Rejected { rejection: Rejection::OfAnother, .. } => {
-            Ok(Concluded::Recorded(Box::new(second(context, inbound, request, &outcome).await?)))
+            Ok(Disposition::completed(second(context, inbound, request, &outcome).await?))
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = inbound.wait_for_holder_ms(retry_after_ms);
-            Ok(Concluded::Later { after_ms, why: "another worker holds the call" })
+            Ok(Disposition::Requeued { after_ms, reason: RequeueReason::HeldElsewhere })
         }
         Applied::Rejected {
             rejection:
                 Rejection::AlreadyRecorded | Rejection::AwaitingApproval | Rejection::Lost | Rejection::Nothing,
             ..
-        } => Ok(Concluded::Later {
+        } => Ok(Disposition::Requeued {
             after_ms: context.limits.lease_ms(),
-            why: "the call waits for something else",
+            reason: RequeueReason::WaitsForOther,
         }),
     }
 }
@@ -219,7 +188,7 @@ pub(super) async fn stored(context: &WorkerContext, inbound: &InboundCall, row: 
 
 /// The account of a call that has ended, by whoever: its audit record is inserted unless it stands. It names who asked first;
 /// another message with the same question has a record of its own.
-pub(super) async fn already(
+pub(super) async fn record_finished(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
@@ -230,7 +199,7 @@ pub(super) async fn already(
     };
     let own = inbound.caller(&request);
     let caller = row.caller.as_deref().unwrap_or(&own);
-    let record = account::of_call(&row, finished, inbound, caller, &request);
+    let record = audit::of_call(&row, finished, inbound, caller, &request);
     context.history.insert(&record, row.expires_at).await?;
     if caller.came_again(&own) {
         let outcome = Outcome { content: None, stored: None, ..finished.outcome.clone() };
@@ -246,7 +215,7 @@ pub(super) async fn already(
     });
     let code = finished.outcome.error.as_ref().map(|t| t.code);
     let notice = notice_of(inbound, request, finished.outcome.kind, code, finished.at);
-    Ok(Recorded { notice, open_task })
+    Ok(Recorded::new(notice, open_task))
 }
 
 /// A known id came with another question: the original stays untouched, the event is audited.
@@ -283,7 +252,7 @@ async fn of_message_alone(
     answer_message(context, inbound, request.digest.clone(), outcome).await?;
     let code = outcome.error.as_ref().map(|why| why.code);
     let notice = notice_of(inbound, request, outcome.kind, code, inbound.sent_at());
-    Ok(Recorded { notice, open_task: None })
+    Ok(Recorded::new(notice, None))
 }
 
 /// A record of one message of several under an id. Its time is that of the first sending, so that each delivery writes the same.
@@ -295,8 +264,8 @@ async fn audit_message(
     outcome: &Outcome,
 ) -> Result<(), AwsError> {
     let (at, caller) = (inbound.enqueued_at, inbound.caller(request));
-    let record = account::of(kind, request.key.clone(), inbound, at, &caller, Some(request));
-    let record = account::described(record, outcome, inbound, Some(request));
+    let record = audit::of(kind, request.key.clone(), inbound, at, &caller, Some(request));
+    let record = audit::described(record, outcome, inbound, Some(request));
     context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
 }
 

@@ -10,15 +10,16 @@ use toolfleet_core::ids::{CallId, CallKey, Tenant};
 use toolfleet_core::message::{CallRequest, Malformed};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 
-use super::{Recorded, notice, reply_queue};
+use super::recorded::Recorded;
+use super::{notice, reply_queue};
 use crate::config::ROW_LIFE_MS;
 use crate::context::{Step, WorkerContext};
-use crate::path::account;
-use crate::path::inbound::InboundCall;
-use crate::path::swap::{Applied, apply};
+use crate::pipeline::apply::{Applied, apply};
+use crate::pipeline::audit;
+use crate::pipeline::inbound::InboundCall;
 
 /// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.
-pub(in crate::path) async fn tenant_not_allowed(
+pub(in crate::pipeline) async fn tenant_not_allowed(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
@@ -30,11 +31,11 @@ pub(in crate::path) async fn tenant_not_allowed(
     let outcome = Outcome::refused(Code::TenantNotAllowed, text);
     answer_message(context, inbound, request.digest, &outcome).await?;
     audit_stranger(context, inbound, AuditKind::TenantNotAllowed, key, &outcome).await?;
-    Ok(Recorded { notice: None, open_task: None })
+    Ok(Recorded::new(None, None))
 }
 
 /// A message that is not a request, and names a call that its sender may speak for: the refusal is stored there.
-pub(in crate::path) async fn malformed(
+pub(in crate::pipeline) async fn malformed(
     context: &WorkerContext,
     inbound: &InboundCall,
     malformed: Malformed,
@@ -57,12 +58,12 @@ pub(in crate::path) async fn malformed(
     let notice = reply_queue(inbound, &key.tenant, malformed.reply).map(|queue| {
         (notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), inbound.enqueued_at), queue)
     });
-    Ok(Recorded { notice, open_task: None })
+    Ok(Recorded::new(notice, None))
 }
 
 /// A message that is not a request, and names no call that its sender may speak for. Its body is not accounted for by this: it has to
 /// be kept.
-pub(in crate::path) async fn unreadable(
+pub(in crate::pipeline) async fn unreadable(
     context: &WorkerContext,
     inbound: &InboundCall,
     malformed: &Malformed,
@@ -113,8 +114,8 @@ async fn audit_stranger(
     // The message's own time, so that each of its deliveries, and a copy in the dead-letter queue, writes the same record.
     let at = inbound.enqueued_at;
     let caller = Caller::unknown(inbound.sender.as_deref(), inbound.first_message.as_deref());
-    let record = account::of(kind, key, inbound, at, &caller, None);
-    let record = account::described(record, outcome, inbound, None);
+    let record = audit::of(kind, key, inbound, at, &caller, None);
+    let record = audit::described(record, outcome, inbound, None);
     context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
 }
 

@@ -7,9 +7,9 @@ use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Effect, Event};
 
+use super::apply::{Applied, apply};
 use super::inbound::InboundCall;
 use super::progress_buffer::ProgressBuffer;
-use super::swap::{Applied, apply};
 use crate::context::WorkerContext;
 
 /// Why the heart stopped.

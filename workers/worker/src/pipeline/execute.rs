@@ -15,14 +15,15 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_mcp::{Answer, AnswerKind, Questions, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
-use super::account;
+use super::audit;
 use super::claim::ClaimedCall;
-use super::follow::{self, Asked, Task};
+use super::disposition::RequeueReason;
+use super::heartbeat::{self, Stopped};
 use super::hold::{Wait, reason_of, waits_until, within};
 use super::inbound::InboundCall;
-use super::lease::{self, Stopped};
+use super::large_result::{self, Kept};
 use super::pages::{self, Place};
-use super::payload::{self, Kept};
+use super::poll_task::{self, Task, TaskPoll};
 use super::prepare::{ReadyCall, with_what_was_left_out};
 use super::progress_buffer::ProgressBuffer;
 use crate::backoff;
@@ -45,9 +46,9 @@ pub(super) fn how_to_answer(asks: &RawValue) -> &'static str {
 
 pub(super) enum Executed {
     Finished(Outcome),
-    Later {
+    Requeue {
         after_ms: u64,
-        why: &'static str,
+        reason: RequeueReason,
     },
     /// It waits for something that its caller may want to know.
     Held(Wait),
@@ -55,12 +56,12 @@ pub(super) enum Executed {
     Parked {
         task: Task,
         after_ms: u64,
-        troubled: bool,
+        poll_failed: bool,
     },
 }
 
 /// What the attempts leave behind even if they are stopped in the middle.
-struct Trail {
+struct ExecutionState {
     attempts: AtomicU32,
     may_have_executed: AtomicBool,
     sending: AtomicBool,
@@ -75,7 +76,7 @@ struct Trail {
     started_at: Timestamp,
 }
 
-impl Trail {
+impl ExecutionState {
     fn may_have_run(&self) -> bool {
         self.may_have_executed.load(Ordering::Acquire) || self.sending.load(Ordering::Acquire)
     }
@@ -90,7 +91,7 @@ pub(super) async fn execute(
     inbound: &InboundCall,
     call: &mut ClaimedCall,
 ) -> Executed {
-    let trail = Trail {
+    let state = ExecutionState {
         attempts: AtomicU32::new(call.attempts),
         may_have_executed: AtomicBool::new(call.may_have_executed),
         sending: AtomicBool::new(false),
@@ -102,15 +103,15 @@ pub(super) async fn execute(
     };
     if call.since.elapsed() >= context.limits.lease {
         if let Some(task) = call.task.clone() {
-            return Executed::Parked { task, after_ms: 0, troubled: true };
+            return Executed::Parked { task, after_ms: 0, poll_failed: true };
         }
         // The claim's own answer took so long that another worker may hold the call by now.
-        return Executed::Later { after_ms: 0, why: "the claim took longer than its lease" };
+        return Executed::Requeue { after_ms: 0, reason: RequeueReason::ClaimTooSlow };
     }
-    let executed = race(context, inbound, call, &trail).await;
-    call.attempts = trail.attempts.load(Ordering::Acquire);
-    call.may_have_executed = trail.may_have_run();
-    if trail.task_over.load(Ordering::Acquire) {
+    let executed = race(context, inbound, call, &state).await;
+    call.attempts = state.attempts.load(Ordering::Acquire);
+    call.may_have_executed = state.may_have_run();
+    if state.task_over.load(Ordering::Acquire) {
         call.task = None;
     }
     executed
@@ -121,63 +122,60 @@ async fn race(
     context: &WorkerContext,
     inbound: &InboundCall,
     call: &mut ClaimedCall,
-    trail: &Trail,
+    state: &ExecutionState,
 ) -> Executed {
     let ClaimedCall { ready, claim, row, since, task, progress_buffer, .. } = call;
     let task = task.as_ref();
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(context.now()));
     let attempts = async {
-        match work(context, inbound, ready, task, progress_buffer, trail, deadline).await {
+        match work(context, inbound, ready, task, progress_buffer, state, deadline).await {
             // A large result takes a while to be compressed: the claim is held meanwhile, and nothing takes the answer away.
             Executed::Finished(outcome) if outcome.content.is_some() => {
-                trail.answered.store(true, Ordering::Release);
+                state.answered.store(true, Ordering::Release);
                 let outcome = pages::fitting(&ready.call, outcome, context.payloads.bucket().is_some()).await;
                 let hurried =
-                    || trail.hurried.load(Ordering::Acquire) || trail.lease_lost.load(Ordering::Acquire);
-                match payload::keep(context, &ready.call.request.key.tenant, outcome, hurried).await {
+                    || state.hurried.load(Ordering::Acquire) || state.lease_lost.load(Ordering::Acquire);
+                match large_result::store(context, &ready.call.request.key.tenant, outcome, hurried).await {
                     Kept::Fit(outcome) => Executed::Finished(outcome),
                     Kept::Lost(_) if ready.call.repeatable && context.shutdown.is_draining() => {
-                        Executed::Later {
-                            after_ms: 0,
-                            why: "the worker stops, and the bucket did not take the result",
-                        }
+                        Executed::Requeue { after_ms: 0, reason: RequeueReason::ResultNotStored }
                     }
                     Kept::Lost(outcome) => Executed::Finished(outcome),
                 }
             }
             executed @ (Executed::Finished(_)
-            | Executed::Later { .. }
+            | Executed::Requeue { .. }
             | Executed::Held(_)
             | Executed::Parked { .. }) => executed,
         }
     };
     let mut attempts = Box::pin(attempts);
-    let mut heart = Box::pin(lease::keep(context, inbound, claim, row, *since, progress_buffer));
+    let mut heart = Box::pin(heartbeat::keep(context, inbound, claim, row, *since, progress_buffer));
     let mut beating = true;
     loop {
         tokio::select! {
             biased;
             executed = &mut attempts => return executed,
             stopped = &mut heart, if beating => match stopped {
-                Stopped::Cancelled if trail.has_answer() => {
-                    trail.hurried.store(true, Ordering::Release);
+                Stopped::Cancelled if state.has_answer() => {
+                    state.hurried.store(true, Ordering::Release);
                     beating = false;
                 }
-                Stopped::Cancelled => return Executed::Finished(cancelled(trail)),
+                Stopped::Cancelled => return Executed::Finished(cancelled(state)),
                 Stopped::LeaseLost => {
                     // What is under way may still answer; the fence decides whether the answer counts.
-                    trail.lease_lost.store(true, Ordering::Release);
+                    state.lease_lost.store(true, Ordering::Release);
                     beating = false;
                 }
             },
-            () = tokio::time::sleep_until(deadline), if !trail.has_answer() => {
-                if !trail.has_answer() {
-                    return Executed::Finished(out_of_time(trail));
+            () = tokio::time::sleep_until(deadline), if !state.has_answer() => {
+                if !state.has_answer() {
+                    return Executed::Finished(out_of_time(state));
                 }
             }
-            () = context.shutdown.over(), if !trail.has_answer() => {
-                if !trail.has_answer() {
-                    return stopped_with_worker(ready, task, trail);
+            () = context.shutdown.over(), if !state.has_answer() => {
+                if !state.has_answer() {
+                    return stopped_with_worker(ready, task, state);
                 }
             }
         }
@@ -191,36 +189,36 @@ async fn work(
     ready: &ReadyCall,
     task: Option<&Task>,
     progress_buffer: &ProgressBuffer,
-    trail: &Trail,
+    state: &ExecutionState,
     deadline: Instant,
 ) -> Executed {
     if let Some(task) = task {
         // An answer that is under way may have been taken.
-        trail.sending.store(task.input_pending, Ordering::Release);
-        let asked = follow::ask(context, inbound, ready, progress_buffer, task, deadline).await;
-        trail.sending.store(false, Ordering::Release);
-        trail.task_over.store(matches!(asked, Asked::Over(_) | Asked::Gone { .. }), Ordering::Release);
+        state.sending.store(task.input_pending, Ordering::Release);
+        let asked = poll_task::poll_task(context, inbound, ready, progress_buffer, task, deadline).await;
+        state.sending.store(false, Ordering::Release);
+        state.task_over.store(matches!(asked, TaskPoll::Over(_) | TaskPoll::Gone { .. }), Ordering::Release);
         match asked {
-            Asked::Open { after_ms } => {
-                trail.may_have_executed.store(true, Ordering::Release);
-                return Executed::Parked { task: task.answered(), after_ms, troubled: false };
+            TaskPoll::Open { after_ms } => {
+                state.may_have_executed.store(true, Ordering::Release);
+                return Executed::Parked { task: task.answered(), after_ms, poll_failed: false };
             }
-            Asked::Troubled { after_ms, may_have_run } => {
+            TaskPoll::Troubled { after_ms, may_have_run } => {
                 if may_have_run == MayHaveRun::Unknown {
-                    trail.may_have_executed.store(true, Ordering::Release);
+                    state.may_have_executed.store(true, Ordering::Release);
                 }
-                return Executed::Parked { task: task.clone(), after_ms, troubled: true };
+                return Executed::Parked { task: task.clone(), after_ms, poll_failed: true };
             }
-            Asked::Over(outcome) | Asked::Unanswerable(outcome) => return Executed::Finished(outcome),
-            Asked::Gone { message } => {
-                let made = trail.attempts.load(Ordering::Acquire);
+            TaskPoll::Over(outcome) | TaskPoll::Unanswerable(outcome) => return Executed::Finished(outcome),
+            TaskPoll::Gone { message } => {
+                let made = state.attempts.load(Ordering::Acquire);
                 if ready.call.answers_a_task() || !ready.call.repeatable || made >= ready.call.max_attempts {
-                    return Executed::Finished(follow::task_lost(&message));
+                    return Executed::Finished(poll_task::task_lost(&message));
                 }
             }
         }
     }
-    attempts(context, inbound, ready, progress_buffer, trail, deadline).await
+    attempts(context, inbound, ready, progress_buffer, state, deadline).await
 }
 
 async fn attempts(
@@ -228,7 +226,7 @@ async fn attempts(
     inbound: &InboundCall,
     ready: &ReadyCall,
     progress_buffer: &ProgressBuffer,
-    trail: &Trail,
+    state: &ExecutionState,
     deadline: Instant,
 ) -> Executed {
     let call = &ready.call;
@@ -237,28 +235,28 @@ async fn attempts(
     {
         return Executed::Finished(outcome);
     }
-    if trail.attempts.load(Ordering::Acquire) >= call.max_attempts {
-        return Executed::Finished(worn_out(call.max_attempts, trail));
+    if state.attempts.load(Ordering::Acquire) >= call.max_attempts {
+        return Executed::Finished(worn_out(call.max_attempts, state));
     }
     let mut tries = 0;
     loop {
-        if trail.lease_lost.load(Ordering::Acquire) {
-            return Executed::Later { after_ms: 0, why: "the lease was lost between two attempts" };
+        if state.lease_lost.load(Ordering::Acquire) {
+            return Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost };
         }
         let (server, tenant) = (&call.server.id, &call.request.key.tenant);
         let permit = match context.breakers.ask(server, tenant, context.now()) {
             Ok(permit) => permit,
             Err(refusal) => {
                 let wait = Wait::refused(context, server, refusal);
-                let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-                return match within(context, server, wait, trail.started_at, call.deadline, ran) {
+                let ran = if state.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+                return match within(context, server, wait, state.started_at, call.deadline, ran) {
                     Ok(wait) => Executed::Held(wait),
                     Err(outcome) => Executed::Finished(outcome),
                 };
             }
         };
-        let made = trail.attempts.fetch_add(1, Ordering::AcqRel) + 1;
-        trail.sending.store(true, Ordering::Release);
+        let made = state.attempts.fetch_add(1, Ordering::AcqRel) + 1;
+        state.sending.store(true, Ordering::Release);
         let operation = call.request.operation;
         let span = trace::attempt(operation, &call.name, &ready.endpoint.url, made);
         let begun = Instant::now();
@@ -268,7 +266,7 @@ async fn attempts(
         let error = trace::ended(&span, &answer);
         context.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
         drop(span);
-        trail.sending.store(false, Ordering::Release);
+        state.sending.store(false, Ordering::Release);
         context.reachable.learn(&call.server.id, &answer, context.now());
         // An attempt that the caller's own deadline cut short says nothing of the server.
         let cut_short = answer.is_err() && Instant::now() >= deadline;
@@ -276,33 +274,33 @@ async fn attempts(
         let fault = match answer {
             Ok(answer) => {
                 if let AnswerKind::Task(TaskHandle { id, poll_interval_ms }) = answer.kind {
-                    let after_ms = follow::poll_after_ms(poll_interval_ms);
-                    trail.may_have_executed.store(true, Ordering::Release);
+                    let after_ms = poll_task::poll_after_ms(poll_interval_ms);
+                    state.may_have_executed.store(true, Ordering::Release);
                     let task = Task { handle: id, input_pending: false };
-                    return Executed::Parked { task, after_ms, troubled: false };
+                    return Executed::Parked { task, after_ms, poll_failed: false };
                 }
                 return Executed::Finished(outcome_of(answer));
             }
             Err(fault) => fault.paused_for(pause_ms),
         };
-        let told = account::for_the_log(&fault, &call.request);
+        let told = audit::for_the_log(&fault, &call.request);
         tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, fault = told, "an attempt failed");
         if fault.may_have_run() == MayHaveRun::Unknown {
-            trail.may_have_executed.store(true, Ordering::Release);
+            state.may_have_executed.store(true, Ordering::Release);
         }
         tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
         let standing = AttemptState {
             attempts: made,
             max_attempts: call.max_attempts,
             repeatable: call.repeatable,
-            may_have_executed: trail.may_have_executed.load(Ordering::Acquire),
+            may_have_executed: state.may_have_executed.load(Ordering::Acquire),
             // The two clocks may differ by a millisecond; at the deadline the one that ended the attempt is right.
             now: if Instant::now() >= deadline { call.deadline } else { context.now() },
             deadline: call.deadline,
             backoff_ms: backoff::after_tries(made),
             tries,
             unreachable_backoff_ms: backoff::unreachable(inbound.tries(), tries),
-            wait_until: waits_until(context, server, reason_of(&fault), trail.started_at, call.deadline),
+            wait_until: waits_until(context, server, reason_of(&fault), state.started_at, call.deadline),
         };
         match after(&fault, standing) {
             Next::End(outcome) => {
@@ -311,13 +309,13 @@ async fn attempts(
             }
             Next::Later { after_ms, counted } => {
                 if !counted {
-                    trail.attempts.fetch_sub(1, Ordering::AcqRel);
+                    state.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
                 return Executed::Held(Wait::after_fault(context, &call.server.id, &fault, after_ms));
             }
             Next::Again { after_ms, counted } => {
                 if !counted {
-                    trail.attempts.fetch_sub(1, Ordering::AcqRel);
+                    state.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
                 tokio::time::sleep(Duration::from_millis(after_ms)).await;
             }
@@ -413,8 +411,8 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
     }
 }
 
-fn cancelled(trail: &Trail) -> Outcome {
-    let (ran, text) = if trail.may_have_run() {
+fn cancelled(state: &ExecutionState) -> Outcome {
+    let (ran, text) = if state.may_have_run() {
         (
             MayHaveRun::Unknown,
             "The caller cancelled this call while it ran; whether the tool had an effect is not known.",
@@ -425,8 +423,8 @@ fn cancelled(trail: &Trail) -> Outcome {
     Outcome::ended(OutcomeKind::Cancelled, CallError::new(Code::CancelledByCaller, text, ran))
 }
 
-fn out_of_time(trail: &Trail) -> Outcome {
-    if trail.may_have_run() {
+fn out_of_time(state: &ExecutionState) -> Outcome {
+    if state.may_have_run() {
         let text = "The deadline passed while the tool ran. Whether it had an effect is not known; check before you send it again.";
         return Outcome::ended(
             OutcomeKind::TimedOut,
@@ -439,18 +437,18 @@ fn out_of_time(trail: &Trail) -> Outcome {
 }
 
 /// The worker must leave: what may be repeated goes back, for what may not its doubt is said now and not after a lease.
-fn stopped_with_worker(ready: &ReadyCall, task: Option<&Task>, trail: &Trail) -> Executed {
-    if let Some(task) = task.filter(|_| !trail.task_over.load(Ordering::Acquire)) {
-        if trail.sending.load(Ordering::Acquire) {
-            trail.may_have_executed.store(true, Ordering::Release);
+fn stopped_with_worker(ready: &ReadyCall, task: Option<&Task>, state: &ExecutionState) -> Executed {
+    if let Some(task) = task.filter(|_| !state.task_over.load(Ordering::Acquire)) {
+        if state.sending.load(Ordering::Acquire) {
+            state.may_have_executed.store(true, Ordering::Release);
         }
-        return Executed::Parked { task: task.clone(), after_ms: 0, troubled: false };
+        return Executed::Parked { task: task.clone(), after_ms: 0, poll_failed: false };
     }
-    if ready.call.repeatable || !trail.may_have_run() {
-        if trail.sending.load(Ordering::Acquire) {
-            trail.may_have_executed.store(true, Ordering::Release);
+    if ready.call.repeatable || !state.may_have_run() {
+        if state.sending.load(Ordering::Acquire) {
+            state.may_have_executed.store(true, Ordering::Release);
         }
-        return Executed::Later { after_ms: 0, why: "the worker is stopping" };
+        return Executed::Requeue { after_ms: 0, reason: RequeueReason::Draining };
     }
     let text = "The worker had to stop while the tool ran, and the tool is not safe to repeat. Check its effect before you send the call again under a new id.";
     Executed::Finished(Outcome::ended(
@@ -459,8 +457,8 @@ fn stopped_with_worker(ready: &ReadyCall, task: Option<&Task>, trail: &Trail) ->
     ))
 }
 
-fn worn_out(max_attempts: u32, trail: &Trail) -> Outcome {
-    let ran = if trail.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+fn worn_out(max_attempts: u32, state: &ExecutionState) -> Outcome {
+    let ran = if state.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
     let text = format!("All {max_attempts} attempts are used up; workers were lost while they ran the call.");
     Outcome::failed(CallError::new(Code::WorkerLost, text, ran).retryable(None))
 }

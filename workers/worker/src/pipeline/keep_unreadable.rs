@@ -11,8 +11,8 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{MAX_MESSAGE_BYTES, Outgoing};
 use toolfleet_core::outcome::Code;
 
-use super::give_back;
 use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, OWN, REASON};
+use super::requeue;
 use crate::context::{DeadLetters, Step, WorkerContext};
 
 /// The most attributes that a message has (SQS quota).
@@ -42,17 +42,17 @@ impl OnRecord {
 
 /// Moves the message to the dead-letter queue. Where none is named, or it does not answer, the message stays hidden: SQS gives it up
 /// after its receives, or keeps it for as long as its queue keeps messages.
-pub(super) async fn keep(context: &WorkerContext, inbound: &InboundCall) {
+pub(super) async fn keep_unreadable(context: &WorkerContext, inbound: &InboundCall) {
     let moved = match &context.dead_letters {
         Some(dead) => moved(context, dead, inbound).await,
         None => Ok(false),
     };
     match moved {
         Ok(true) => {}
-        Ok(false) => give_back::unreadable(context, inbound).await,
+        Ok(false) => requeue::unreadable(context, inbound).await,
         Err(error) => {
-            tracing::error!(%error, message_id = inbound.message_id(), code = "own_trouble", "a message that cannot be read could not be moved to the dead-letter queue; it stays where it is");
-            give_back::unreadable(context, inbound).await;
+            tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "a message that cannot be read could not be moved to the dead-letter queue; it stays where it is");
+            requeue::unreadable(context, inbound).await;
         }
     }
 }

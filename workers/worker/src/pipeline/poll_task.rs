@@ -13,7 +13,7 @@ use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind}
 use toolfleet_mcp::{Questions, TaskQuestion, TaskState};
 use tracing::Instrument as _;
 
-use super::account;
+use super::audit;
 use super::execute::{how_to_answer, outcome_of};
 use super::inbound::InboundCall;
 use super::prepare::ReadyCall;
@@ -51,7 +51,7 @@ impl Task {
 }
 
 /// What a question brought.
-pub(super) enum Asked {
+pub(super) enum TaskPoll {
     /// The task is over, and with it the call.
     Over(Outcome),
     /// It goes on; ask again after this.
@@ -70,20 +70,20 @@ pub(super) fn poll_after_ms(wish: Option<u64>) -> u64 {
 }
 
 /// Gives the task the answers that are still to be given, or asks where it stands.
-pub(super) async fn ask(
+pub(super) async fn poll_task(
     context: &WorkerContext,
     inbound: &InboundCall,
     ready: &ReadyCall,
     progress_buffer: &ProgressBuffer,
     task: &Task,
     deadline: Instant,
-) -> Asked {
+) -> TaskPoll {
     let server = &ready.call.server.id;
     let permit = match context.breakers.ask(server, &ready.call.request.key.tenant, context.now()) {
         Ok(permit) => permit,
         Err(refusal) => {
             let after_ms = poll_after_ms(Some(refusal.retry_after_ms));
-            return Asked::Troubled { after_ms, may_have_run: MayHaveRun::No };
+            return TaskPoll::Troubled { after_ms, may_have_run: MayHaveRun::No };
         }
     };
     let within = Instant::now() + Duration::from_millis(ready.call.attempt_ms);
@@ -105,15 +105,15 @@ pub(super) async fn ask(
         Ok(asked) => return asked,
         Err(fault) => fault.paused_for(pause_ms),
     };
-    let told = account::for_the_log(&fault, &ready.call.request);
+    let told = audit::for_the_log(&fault, &ready.call.request);
     tracing::info!(call = %ready.call.request.key, server = %server, fault = told, "a question after a task failed");
     let wait = backoff::after_tries(inbound.tries());
     let after_ms = match fault.retry_class() {
-        RetryClass::Permanent => return Asked::Unanswerable(unanswerable(&fault)),
+        RetryClass::Permanent => return TaskPoll::Unanswerable(unanswerable(&fault)),
         RetryClass::Pause { after_ms } => after_ms.unwrap_or(wait),
         RetryClass::NotExecuted | RetryClass::Ambiguous => wait,
     };
-    Asked::Troubled { after_ms: poll_after_ms(Some(after_ms)), may_have_run: fault.may_have_run() }
+    TaskPoll::Troubled { after_ms: poll_after_ms(Some(after_ms)), may_have_run: fault.may_have_run() }
 }
 
 async fn told(
@@ -122,12 +122,12 @@ async fn told(
     progress_buffer: &ProgressBuffer,
     task: &Task,
     question: TaskQuestion<'_>,
-) -> Result<Asked, Fault> {
+) -> Result<TaskPoll, Fault> {
     let mut refused: Option<Fault> = None;
     if let (true, Some(answers)) = (task.input_pending, answers(ready)) {
         match context.mcp.update_task(question, answers).instrument(trace::step("tasks/update")).await {
             // The server need not have taken them in before it answers.
-            Ok(()) => return Ok(Asked::Open { after_ms: SHORTEST_POLL_MS }),
+            Ok(()) => return Ok(TaskPoll::Open { after_ms: SHORTEST_POLL_MS }),
             // No such task, not these answers, not to us, or taken and badly told: the task itself tells which.
             Err(fault) if fault.retry_class() == RetryClass::Permanent => refused = Some(fault),
             Err(fault) => return Err(fault),
@@ -164,17 +164,17 @@ fn meaning(
     progress_buffer: &ProgressBuffer,
     state: TaskState,
     refused: Option<Fault>,
-) -> Asked {
+) -> TaskPoll {
     match state {
         TaskState::Working { poll_interval_ms, message } => {
             progress_buffer.hear_of_task(message, context.now());
-            Asked::Open { after_ms: poll_after_ms(poll_interval_ms) }
+            TaskPoll::Open { after_ms: poll_after_ms(poll_interval_ms) }
         }
-        TaskState::Completed(answer) => Asked::Over(outcome_of(answer)),
+        TaskState::Completed(answer) => TaskPoll::Over(outcome_of(answer)),
         TaskState::InputRequired { asks, poll_interval_ms }
             if refused.is_none() && has_them(ready, &asks) =>
         {
-            Asked::Open { after_ms: poll_after_ms(poll_interval_ms) }
+            TaskPoll::Open { after_ms: poll_after_ms(poll_interval_ms) }
         }
         TaskState::InputRequired { asks, .. } => {
             let refused = refused.map(|why| format!("The server did not take the answers ({why}). "));
@@ -184,7 +184,7 @@ fn meaning(
                 how_to_answer(&asks)
             );
             let why = CallError::new(Code::InputRequired, text, MayHaveRun::Unknown);
-            Asked::Over(Outcome {
+            TaskPoll::Over(Outcome {
                 kind: OutcomeKind::InputRequired,
                 error: Some(why),
                 content: Some(asks),
@@ -195,7 +195,7 @@ fn meaning(
             let text = format!(
                 "The server's task failed with JSON-RPC error {code}: {message}. Whether the tool had an effect is not known."
             );
-            Asked::Over(Outcome::failed(CallError::new(Code::RpcError, text, MayHaveRun::Unknown)))
+            TaskPoll::Over(Outcome::failed(CallError::new(Code::RpcError, text, MayHaveRun::Unknown)))
         }
         TaskState::Cancelled { message } => {
             let reason = if message.is_empty() { String::new() } else { format!(" ({message})") };
@@ -203,9 +203,9 @@ fn meaning(
                 "The server gave the call's task up{reason}. Whether the tool had an effect is not known."
             );
             let why = CallError::new(Code::TaskCancelled, text, MayHaveRun::Unknown);
-            Asked::Over(Outcome::ended(OutcomeKind::Cancelled, why))
+            TaskPoll::Over(Outcome::ended(OutcomeKind::Cancelled, why))
         }
-        TaskState::Unknown { message } => Asked::Gone { message },
+        TaskState::Unknown { message } => TaskPoll::Gone { message },
     }
 }
 

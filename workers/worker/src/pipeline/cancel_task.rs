@@ -1,8 +1,7 @@
-//! Owns the session_closer to a task: a call that ended while its server still worked on it asks the server to stop.
+//! Cancels the task of a call that ended while its server still worked on it.
 //!
-//! It goes out after the record and before the message is deleted, so a worker that dies here leaves it to the next delivery.
-//!
-//! **Invariant:** nothing depends on the server's answer: the call has ended before it is asked.
+//! The request is sent after the record is stored and before the message is deleted: if the worker dies here, the next delivery sends
+//! it. Nothing depends on the server's answer, because the call has ended before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,37 +9,29 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_catalog::{Catalog, Executor, Server};
 use toolfleet_core::call::HeldReason;
-use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::Target;
 use toolfleet_mcp::TaskQuestion;
 
 use super::inbound::InboundCall;
 use super::prepare::endpoint;
-use super::record::Recorded;
+use super::record::recorded::Recorded;
 use crate::breakers::Refusal;
 use crate::context::WorkerContext;
 
-/// How long a server may take to hear of it.
-const WITHDRAWAL: Duration = Duration::from_secs(5);
+/// How long the server may take to answer.
+const CANCEL_TASK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A task that nobody waits for any longer.
-pub(super) struct OpenTask {
-    pub(super) tenant: Tenant,
-    pub(super) target: Target,
-    pub(super) session: Option<SessionId>,
-    pub(super) handle: String,
-}
-
-pub(super) async fn withdraw(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
+/// Asks the server to stop the task of a call that has ended.
+pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
     let Some(task) = recorded.open_task() else {
         return;
     };
     let Some(server) = server_of(inbound.catalog(), &task.target) else {
         return;
     };
-    // A server that wants a pause is relieved by a task that it may stop.
-    let away = |refusal: Refusal| refusal.reason == HeldReason::ServerUnreachable;
-    if context.breakers.peek(&server.id, &task.tenant, context.now()).is_err_and(away) {
+    // A server that asked for a pause has less to do once it stops a task; one that cannot be reached is not asked.
+    let unreachable = |refusal: Refusal| refusal.reason == HeldReason::ServerUnreachable;
+    if context.breakers.peek(&server.id, &task.tenant, context.now()).is_err_and(unreachable) {
         return;
     }
     let asked = async {
@@ -52,7 +43,7 @@ pub(super) async fn withdraw(context: &WorkerContext, inbound: &InboundCall, rec
             task: &task.handle,
             traceparent: onward.traceparent.as_deref(),
             tracestate: onward.tracestate.as_deref(),
-            deadline: Instant::now() + WITHDRAWAL,
+            deadline: Instant::now() + CANCEL_TASK_TIMEOUT,
         };
         context.mcp.cancel_task(question).await
     };

@@ -14,10 +14,11 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::time::Timestamp;
 
-use super::account;
+use super::apply::{Applied, apply};
+use super::audit;
+use super::disposition::{Disposition, RequeueReason};
 use super::inbound::InboundCall;
-use super::record::{self, Concluded};
-use super::swap::{Applied, apply};
+use super::record;
 use crate::backoff;
 use crate::breakers::Refusal;
 use crate::context::WorkerContext;
@@ -68,7 +69,12 @@ impl Wait {
         Self { held: Box::new(self.held.with_fault(fault)), ..self }
     }
 
-    /// CallError, as a part of a sentence.
+    /// Why the message goes back to its queue.
+    pub(super) const fn requeue_reason(&self) -> RequeueReason {
+        RequeueReason::Held(self.held.reason)
+    }
+
+    /// What the call waits for, as a part of a sentence.
     pub(super) const fn why(&self) -> &'static str {
         self.held.reason.sentence()
     }
@@ -82,7 +88,7 @@ impl Wait {
     pub(super) fn log(&self, request: &CallRequest) {
         let Held { reason, server, next_try_at, last_fault, .. } = &*self.held;
         let server = server.as_ref().map(ServerId::as_str);
-        let fault = last_fault.as_ref().map(|fault| account::for_the_log(fault, request));
+        let fault = last_fault.as_ref().map(|fault| audit::for_the_log(fault, request));
         tracing::info!(
             call = %request.key, server, reason = reason.as_str(), %next_try_at, fault, code = "held",
             "a call waits: {}", reason.sentence()
@@ -163,7 +169,7 @@ const fn code_of(reason: HeldReason) -> Code {
         HeldReason::ServerFailing | HeldReason::BackOff => Code::ServerError,
         HeldReason::ServerPause => Code::RateLimited,
         HeldReason::Credential => Code::CredentialUnavailable,
-        HeldReason::OwnTrouble => Code::InternalError,
+        HeldReason::AwsError => Code::InternalError,
     }
 }
 
@@ -171,7 +177,7 @@ const fn code_of(reason: HeldReason) -> Code {
 pub(super) const fn reason_of(fault: &Fault) -> HeldReason {
     match (fault, fault.retry_class()) {
         (Fault::Credential { .. } | Fault::CredentialPending { .. }, _) => HeldReason::Credential,
-        (Fault::SessionStoreUnavailable { .. }, _) => HeldReason::OwnTrouble,
+        (Fault::SessionStoreUnavailable { .. }, _) => HeldReason::AwsError,
         // A place may come free at any moment.
         (Fault::NotSent { cause: NotSentCause::Place, .. }, _) => HeldReason::BackOff,
         (_, RetryClass::NotExecuted) => HeldReason::ServerUnreachable,
@@ -186,29 +192,29 @@ pub(super) async fn hold(
     inbound: &InboundCall,
     request: CallRequest,
     wait: Wait,
-) -> Result<Concluded, AwsError> {
-    let (after_ms, why) = (wait.after_ms, wait.why());
+) -> Result<Disposition, AwsError> {
+    let (after_ms, reason) = (wait.after_ms, wait.requeue_reason());
     if !wait.is_worth_telling(context, inbound) {
-        return Ok(Concluded::Later { after_ms, why });
+        return Ok(Disposition::Requeued { after_ms, reason });
     }
     wait.log(&request);
     let event = Event::Hold { visit: inbound.visit(context, &request, false), held: *wait.held };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             record::stored(context, inbound, &row).await;
-            let recorded = record::already(context, inbound, request, *row).await?;
-            Ok(Concluded::Recorded(Box::new(recorded)))
+            let recorded = record::record_finished(context, inbound, request, *row).await?;
+            Ok(Disposition::completed(recorded))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
-            let recorded = record::already(context, inbound, request, *row).await?;
-            Ok(Concluded::Recorded(Box::new(recorded)))
+            let recorded = record::record_finished(context, inbound, request, *row).await?;
+            Ok(Disposition::completed(recorded))
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
-            Ok(Concluded::Recorded(Box::new(record::mismatch(context, inbound, request).await?)))
+            Ok(Disposition::completed(record::mismatch(context, inbound, request).await?))
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = inbound.wait_for_holder_ms(retry_after_ms);
-            Ok(Concluded::Later { after_ms, why: "another worker holds the call" })
+            Ok(Disposition::Requeued { after_ms, reason: RequeueReason::HeldElsewhere })
         }
         Applied::Stored { .. }
         | Applied::Rejected {
@@ -219,6 +225,6 @@ pub(super) async fn hold(
                 | Rejection::Lost
                 | Rejection::Nothing,
             ..
-        } => Ok(Concluded::Later { after_ms, why }),
+        } => Ok(Disposition::Requeued { after_ms, reason }),
     }
 }

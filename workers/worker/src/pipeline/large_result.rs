@@ -34,7 +34,7 @@ pub(super) enum Kept {
 
 /// The outcome as its row holds it: with its result, with what refers to it, or with why there is none. It tries while the bucket is away;
 /// once `hurried`, no more.
-pub(super) async fn keep(
+pub(super) async fn store(
     context: &WorkerContext,
     tenant: &Tenant,
     outcome: Outcome,
@@ -66,13 +66,13 @@ pub(super) async fn keep(
         tries += 1;
         upload = match upload.into_row() {
             Ok(outcome) => {
-                tracing::warn!(%error, %tenant, code = "bucket_trouble", "a large result stands in its row, because the bucket did not take it");
+                tracing::warn!(%error, %tenant, code = "bucket_error", "a large result stands in its row, because the bucket did not take it");
                 return Kept::Fit(outcome);
             }
             Err(upload) => upload,
         };
         tracing::error!(
-            %error, %tenant, tries, bytes = upload.plain_bytes(), code = "bucket_trouble",
+            %error, %tenant, tries, bytes = upload.plain_bytes(), code = "bucket_error",
             "a result that fits into no row could not be stored yet; trying again"
         );
         if hurried() || Instant::now() >= give_up {
@@ -98,7 +98,7 @@ fn too_large(bytes: usize) -> Outcome {
 fn not_stored(bytes: u64) -> Outcome {
     let text = format!(
         "The tool ran and answered, but its result of {bytes} bytes could not be stored: the fleet's bucket did not take it. Check the \
-         tool's effect before you send the call again under a new id. An operator finds the reason in the worker's log (bucket_trouble)."
+         tool's effect before you send the call again under a new id. An operator finds the reason in the worker's log (bucket_error)."
     );
     Outcome::failed(CallError::new(Code::ResultNotStored, text, MayHaveRun::Yes).retryable(None))
 }

@@ -1,0 +1,39 @@
+//! Completes a delivery whose record stands: sends the notice, cancels an open task at the server, and deletes the message.
+
+use std::time::Duration;
+
+use toolfleet_aws::queue::Queue;
+
+use super::inbound::InboundCall;
+use super::record::recorded::Recorded;
+use super::{acknowledge, cancel_task, notify};
+use crate::context::{Step, WorkerContext};
+
+/// How long sending a notice may take.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sends the notice, cancels the call's task where one is open, then deletes the message from `queue`, where it came from.
+pub(super) async fn complete(
+    context: &WorkerContext,
+    queue: &Queue,
+    inbound: &InboundCall,
+    recorded: &Recorded,
+) {
+    context.passed(Step::Recorded).await;
+    // The notice goes first: if the worker dies after it, the next delivery sends it again; it is never lost.
+    if tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await.is_err() {
+        tracing::warn!(
+            message_id = inbound.message_id(),
+            code = "notice_failed",
+            "a notice took too long; the result stands"
+        );
+    }
+    context.passed(Step::Notified).await;
+    cancel_task::cancel_task(context, inbound, recorded).await;
+    if let Err(error) = acknowledge::acknowledge(queue, inbound, recorded).await {
+        // The record stands: the next delivery of the message finds it and deletes the message.
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
+        return;
+    }
+    context.passed(Step::Acknowledged).await;
+}

@@ -1,0 +1,84 @@
+//! How a delivery leaves the worker, and why a message goes back to its queue.
+
+use toolfleet_core::call::HeldReason;
+
+use super::record::recorded::Recorded;
+
+/// How a delivery leaves the worker.
+pub(super) enum Disposition {
+    /// The tables hold the result and the audit record: the notice is sent and the message deleted.
+    Completed(Box<Recorded>),
+    /// The message goes back to its queue for `after_ms` milliseconds.
+    Requeued { after_ms: u64, reason: RequeueReason },
+    /// The server works on the call as a task: a new message, which arrives in `after_ms` milliseconds, polls it.
+    Parked { after_ms: u64, poll_failed: bool },
+    /// Another worker has taken the call over; its own delivery deletes the message.
+    TakenOver,
+    /// The message is no request. Its record stands, and it moves to the dead-letter queue for an operator.
+    Unreadable,
+}
+
+impl Disposition {
+    pub(super) fn completed(recorded: Recorded) -> Self {
+        Self::Completed(Box::new(recorded))
+    }
+}
+
+/// Why a message goes back to its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequeueReason {
+    /// The call waits for something that its row names.
+    Held(HeldReason),
+    /// Another delivery holds the call's claim.
+    HeldElsewhere,
+    /// The row waits for an event that no delivery brings, such as an approval.
+    WaitsForOther,
+    /// The claim was answered after its own lease had ended.
+    ClaimTooSlow,
+    /// The lease was lost between two attempts.
+    LeaseLost,
+    /// The worker drains.
+    Draining,
+    /// The worker drains, and the bucket has not taken the result of a call that is safe to repeat.
+    ResultNotStored,
+    /// The server works on the call as a task.
+    TaskWorking,
+    /// A table, a queue or a bucket did not do what was asked.
+    AwsFailed,
+    /// The message is no request, and could not be moved to a dead-letter queue.
+    Unreadable,
+}
+
+impl RequeueReason {
+    /// The value of the metric label `toolfleet.reason`. It never changes.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Held(reason) => reason.as_str(),
+            Self::HeldElsewhere => "held_elsewhere",
+            Self::WaitsForOther => "waits_for_other",
+            Self::ClaimTooSlow => "claim_too_slow",
+            Self::LeaseLost => "lease_lost",
+            Self::Draining => "draining",
+            Self::ResultNotStored => "result_not_stored",
+            Self::TaskWorking => "task_working",
+            Self::AwsFailed => "aws_failed",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// The same as a part of a sentence, for logs.
+    pub(super) const fn sentence(self) -> &'static str {
+        match self {
+            Self::Held(reason) => reason.sentence(),
+            Self::HeldElsewhere => "another worker holds the call",
+            Self::WaitsForOther => "the call waits for something else",
+            Self::ClaimTooSlow => "the claim took longer than its lease",
+            Self::LeaseLost => "the lease was lost between two attempts",
+            Self::Draining => "the worker is stopping",
+            Self::ResultNotStored => "the worker stops, and the bucket did not take the result",
+            Self::TaskWorking => "the server works on it as a task",
+            Self::AwsFailed => "an AWS request failed",
+            Self::Unreadable => "it cannot be read",
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The pipeline: the steps of one delivery, from an SQS message to a stored result. Read this file first.
+//!
+//! ```text
+//! decode ─▶ fetch ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
+//! ```
+//!
+//! Before `claim`, the only write for a call is `hold`: its row then says what the call waits for. `claim` is the last write before a
+//! request is sent to the tool, so a crash before it has no effect, and a crash after it shows in the row. After `claim` the call runs
+//! (`execute`, with its heartbeat), and `record` stores the result first and the audit record second. A delivery that goes on to its
+//! next step carries a type that only the step before can make. The large steps are boxed: a worker holds thousands of calls whose
+//! tools run. The state table that decides what each state of a row means is `toolfleet_core::call`.
+//!
+//! A delivery leaves the worker in one of the ways of [`Disposition`]: completed, requeued, parked as a task, taken over by another
+//! worker, or kept for an operator because it cannot be read. A failed AWS request is never an outcome: the message is requeued.
+
+mod acknowledge;
+mod admit;
+mod apply;
+mod arguments;
+mod audit;
+mod cancel_task;
+mod claim;
+mod complete;
+mod decode;
+mod disposition;
+mod execute;
+mod fetch;
+mod heartbeat;
+mod hold;
+mod inbound;
+mod keep_unreadable;
+mod large_result;
+mod notify;
+mod pages;
+mod poll_task;
+mod prepare;
+mod progress_buffer;
+mod reap;
+mod record;
+mod requeue;
+mod resume;
+mod time_limit;
+mod tool_list;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use toolfleet_aws::AwsError;
+use toolfleet_aws::queue::Delivery;
+use toolfleet_core::message::CallRequest;
+use tracing::Instrument as _;
+
+use crate::context::{Step, WorkerContext};
+use crate::telemetry::trace;
+use admit::{Admitted, AdmittedCall};
+use claim::{Claimed, ClaimedCall};
+use decode::Decoded;
+use disposition::{Disposition, RequeueReason};
+use execute::Executed;
+use fetch::Fetched;
+pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
+pub(crate) use keep_unreadable::OnRecord;
+pub(crate) use prepare::endpoint;
+use prepare::{Prepared, ReadyCall};
+pub use reap::{Reaped, reap};
+use time_limit::within_lease;
+pub(crate) use tool_list::Unlisted;
+
+/// Why a delivery does not go on to its next step.
+enum Exit {
+    /// It leaves the worker.
+    Disposed(Disposition),
+    /// An AWS request failed.
+    Failed(AwsError),
+}
+
+impl From<AwsError> for Exit {
+    fn from(error: AwsError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Disposition> for Exit {
+    fn from(disposition: Disposition) -> Self {
+        Self::Disposed(disposition)
+    }
+}
+
+/// Takes one delivery through the worker. The worker's `slot` is free again once the call has ended: a message that has only to be
+/// deleted, requeued or answered for keeps no other call waiting.
+pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Send) {
+    let mut inbound = InboundCall::new(&context, delivery);
+    let begun = Instant::now();
+    inbound.span = trace::delivery(context.queue.name(), &inbound);
+    let lines = trace::lines(&inbound);
+    let span = inbound.span.clone();
+    let whole = async {
+        let exit = match Box::pin(process(&context, &inbound)).await {
+            Ok(disposition) => Exit::Disposed(disposition),
+            Err(exit) => exit,
+        };
+        if matches!(exit, Exit::Disposed(Disposition::Completed(_) | Disposition::TakenOver)) {
+            inbound.forget_body();
+        }
+        // Where SQS is slow, messages without a slot pile up: beyond a bound they keep their slots, and no others are received.
+        let place = Arc::clone(&context.leaving).try_acquire_many_owned(inbound.kib()).ok();
+        let slot = match &place {
+            Some(_) => {
+                drop(slot);
+                None
+            }
+            None => Some(slot),
+        };
+        dispose(&context, &inbound, exit).await;
+        drop((slot, place));
+    };
+    whole.instrument(lines).instrument(span).await;
+    context.meters.processed(context.queue.name(), begun.elapsed());
+}
+
+/// Does with the message what its disposition says.
+async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
+    match exit {
+        Exit::Disposed(Disposition::Completed(recorded)) => {
+            complete::complete(context, &context.queue, inbound, &recorded).await;
+        }
+        Exit::Disposed(Disposition::Requeued { after_ms, reason }) => {
+            requeue::requeue(context, inbound, after_ms, reason).await;
+        }
+        Exit::Disposed(Disposition::Parked { after_ms, poll_failed }) => {
+            context.passed(Step::Parked).await;
+            requeue::until_poll(context, inbound, after_ms, poll_failed).await;
+        }
+        Exit::Disposed(Disposition::TakenOver) => {
+            tracing::info!(message_id = inbound.message_id(), "another worker has taken the call over");
+        }
+        Exit::Disposed(Disposition::Unreadable) => keep_unreadable::keep_unreadable(context, inbound).await,
+        Exit::Failed(error) => requeue::after_aws_error(context, inbound, &error).await,
+    }
+}
+
+/// The steps of a delivery, in their order.
+async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Disposition, Exit> {
+    let request = read_request(context, inbound).await?;
+    context.passed(Step::Decoded).await;
+
+    let call = admit_call(context, inbound, request).await?;
+    context.passed(Step::Admitted).await;
+
+    // Held until the call is out of the worker's hands, like its slot.
+    let seat = context.shares.enter(&call.server.id, &call.request.key.tenant).await;
+    if seat.is_none() {
+        let wait = hold::share(context, inbound, &call.server.id, call.deadline);
+        return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+    }
+    let ready = prepare_call(context, inbound, *call).await?;
+    context.passed(Step::Prepared).await;
+    if context.shutdown.is_draining() {
+        return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
+    }
+
+    let claimed = claim_call(context, inbound, *ready).await?;
+    context.passed(Step::Claimed).await;
+
+    execute_and_record(context, inbound, claimed).await
+}
+
+/// Decode and fetch: the request, with its arguments.
+async fn read_request(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Box<CallRequest>, Exit> {
+    let decoded = decode::decode(inbound);
+    if let Decoded::Request(request) = &decoded {
+        trace::named(&inbound.span, &request.key);
+    }
+    let fetched = match decoded {
+        Decoded::Request(request) if request.arguments_ref.is_none() => return Ok(request),
+        decoded @ (Decoded::Request(_) | Decoded::Refused { .. } | Decoded::Unreadable(_)) => {
+            within_lease(context, 4, Box::pin(fetch::fetch(context, inbound, decoded))).await?
+        }
+    };
+    Err(match fetched {
+        Fetched::Request(request) => return Ok(request),
+        Fetched::Malformed { malformed, key } => {
+            Disposition::completed(record::malformed(context, inbound, *malformed, key).await?)
+        }
+        Fetched::Unreadable(malformed) => {
+            record::unreadable(context, inbound, &malformed).await?;
+            context.passed(Step::Recorded).await;
+            Disposition::Unreadable
+        }
+        Fetched::Refused { request, outcome } => {
+            Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await?
+        }
+        Fetched::Stranger { request } => {
+            Disposition::completed(record::tenant_not_allowed(context, inbound, *request).await?)
+        }
+    }
+    .into())
+}
+
+/// Admit: the call with its server and tool, if its sender may make it.
+async fn admit_call(
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
+    request: Box<CallRequest>,
+) -> Result<Box<AdmittedCall>, Exit> {
+    Err(match within_lease(context, 3, admit::admit(context, inbound, request)).await? {
+        Admitted::Call(call) => return Ok(call),
+        Admitted::Refused { request, outcome } => {
+            Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await?
+        }
+        Admitted::Stranger { request } => {
+            Disposition::completed(record::tenant_not_allowed(context, inbound, *request).await?)
+        }
+    }
+    .into())
+}
+
+/// Prepare: the call with its server's credential, and the tool as the server lists it.
+async fn prepare_call(
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
+    call: AdmittedCall,
+) -> Result<Box<ReadyCall>, Exit> {
+    Err(match within_lease(context, 3, Box::pin(prepare::prepare(context, inbound, call))).await? {
+        Prepared::Ready(ready) => return Ok(ready),
+        Prepared::Held { request, wait } => Box::pin(hold::hold(context, inbound, *request, wait)).await?,
+        Prepared::Over { request, outcome } => {
+            Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await?
+        }
+    }
+    .into())
+}
+
+/// Claim: the right to send the call to its tool.
+async fn claim_call(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    ready: ReadyCall,
+) -> Result<Box<ClaimedCall>, Exit> {
+    Err(match claim::claim(context, inbound, ready).instrument(trace::step("claim")).await? {
+        Claimed::Ours(claimed) => return Ok(claimed),
+        Claimed::Ended { request, row } => {
+            Disposition::completed(record::record_finished(context, inbound, *request, *row).await?)
+        }
+        Claimed::Mismatch { request } => {
+            Disposition::completed(record::mismatch(context, inbound, *request).await?)
+        }
+        Claimed::Elsewhere { after_ms } => {
+            Disposition::Requeued { after_ms, reason: RequeueReason::HeldElsewhere }
+        }
+    }
+    .into())
+}
+
+/// Execute and record: the attempts, and what they came to in the tables.
+async fn execute_and_record(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    mut claimed: Box<ClaimedCall>,
+) -> Result<Disposition, Exit> {
+    let executed = execute::execute(context, inbound, &mut claimed).await;
+    Ok(match executed {
+        Executed::Finished(outcome) => {
+            context.passed(Step::Executed).await;
+            let finished = Box::pin(record::finish(context, inbound, *claimed, outcome));
+            finished.instrument(trace::step("record")).await?
+        }
+        Executed::Requeue { after_ms, reason } => {
+            Box::pin(record::release(context, inbound, *claimed, after_ms, reason, None)).await?
+        }
+        Executed::Held(wait) => {
+            wait.log(&claimed.ready.call.request);
+            let (after_ms, reason, held) = (wait.after_ms, wait.requeue_reason(), Some(wait.held));
+            Box::pin(record::release(context, inbound, *claimed, after_ms, reason, held)).await?
+        }
+        Executed::Parked { task, after_ms, poll_failed } => {
+            context.passed(Step::Executed).await;
+            Box::pin(record::park(context, inbound, *claimed, task, after_ms, poll_failed)).await?
+        }
+    })
+}

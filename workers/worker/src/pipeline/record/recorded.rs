@@ -1,0 +1,38 @@
+//! The proof that the result and the audit record of a delivery stand in the tables; only the record step makes it.
+
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::message::Target;
+use toolfleet_core::notice::Notice;
+
+/// The proof that the result and the audit record of a delivery stand in the tables.
+pub(in crate::pipeline) struct Recorded {
+    notice: Option<(Notice, String)>,
+    open_task: Option<OpenTask>,
+}
+
+impl Recorded {
+    pub(in crate::pipeline::record) const fn new(
+        notice: Option<(Notice, String)>,
+        open_task: Option<OpenTask>,
+    ) -> Self {
+        Self { notice, open_task }
+    }
+
+    /// The notice to send, and the queue it goes to.
+    pub(in crate::pipeline) const fn notice(&self) -> Option<&(Notice, String)> {
+        self.notice.as_ref()
+    }
+
+    /// The task that the server still works on although the call has ended.
+    pub(in crate::pipeline) const fn open_task(&self) -> Option<&OpenTask> {
+        self.open_task.as_ref()
+    }
+}
+
+/// A task at a server whose call has ended.
+pub(in crate::pipeline) struct OpenTask {
+    pub(in crate::pipeline) tenant: Tenant,
+    pub(in crate::pipeline) target: Target,
+    pub(in crate::pipeline) session: Option<SessionId>,
+    pub(in crate::pipeline) handle: String,
+}
