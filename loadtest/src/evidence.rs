@@ -56,7 +56,7 @@ pub(crate) async fn read(
     let keys: Vec<CallKey> = requests.iter().map(|request| request.key.clone()).collect();
     let mut planned = (0_u32..).zip(calls);
     for keys in keys.chunks(ROWS) {
-        for (standing, (n, call)) in client.standing_many(keys).await?.into_iter().zip(&mut planned) {
+        for (standing, (n, call)) in client.status_many(keys).await?.into_iter().zip(&mut planned) {
             let CallStatus::Ended(result) = standing else { continue };
             let sent_at = intended(n).unwrap_or(result.enqueued_at);
             times.take(sent_at, result.finished_at, executions.get(&call.id));
