@@ -190,7 +190,9 @@ fn the_committed_schema_is_the_one_the_code_gives() {
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     if committed != current {
         std::fs::write(path, &current).expect("the schema is written for you to commit");
-        panic!("docs/reference/call-request.schema.json was stale and has been written anew: look at it and commit it");
+        panic!(
+            "docs/reference/call-request.schema.json was stale and has been written anew: look at it and commit it"
+        );
     }
 }
 
