@@ -1,10 +1,10 @@
-# The commands of the repository. `.ci/run` runs the same lines, all of them, in order.
+# The commands of this repository. `.ci/run` runs the same lines in its own order; `.ci/check_justfile.py` compares them.
 
 # List the recipes.
 default:
     @just --list
 
-# Everything that CI checks (about half an hour on two cores).
+# Everything that CI checks.
 ci:
     .ci/run
 
@@ -12,7 +12,7 @@ ci:
 format:
     cargo fmt --all
 
-# The checks that need no test run.
+# Format and clippy, as CI checks them.
 lint:
     cargo fmt --all -- --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -25,7 +25,7 @@ build:
 test *FILTER:
     cargo test --workspace --locked {{FILTER}}
 
-# Run everything on this machine: queues, tables, a demo MCP server, a worker.
+# Run queues, tables, a demo MCP server and a worker on this machine.
 dev *ARGS:
     cargo run -p toolfleet -- dev {{ARGS}}
 
@@ -33,33 +33,54 @@ dev *ARGS:
 demo: build
     target/debug/toolfleet dev --demo
 
-# A short load test with every call verified.
+# Load, with every call verified.
 load: build
     target/debug/toolfleet-loadtest run --calls 500 --slots 500 --hold
 
-# Faults under load: kill, stop and freeze workers, kill the endpoints.
-deaths: build
-    target/debug/toolfleet-loadtest run --calls 900 --workers 2 --slots 32 --lease-ms 3000 --mix echo=40,counter=20,slow=20,payment=20 --slow lognormal:100:0.5 --deaths kill,term,stop,endpoints
+# AWS requests of each kind of call, and their price.
+bill: build
+    target/debug/toolfleet-loadtest bill --calls 60 --lease-ms 1000
 
-# Real MCP servers from PyPI and npm.
-interop: build
+# CPU time of MCP, writes and queue, each alone.
+parts: build
+    target/debug/toolfleet-loadtest parts --calls 300
+
+# CPU of the MCP step beside rmcp's client.
+mcp-cost: build
+    target/debug/toolfleet-loadtest mcp-cost --calls 100 --rounds 2
+
+# Load with faults: workers killed, stopped and frozen, endpoints killed.
+faults: build
+    target/debug/toolfleet-loadtest run --calls 900 --workers 2 --slots 32 --lease-ms 3000 --mix echo=40,counter=20,slow=20,payment=20 --slow lognormal:100:0.5 --faults kill,term,stop,endpoints
+
+# Real MCP servers from PyPI and npm, boto3 and the aws CLI.
+interop:
     bash infra/interop/run.sh
 
+# The examples of docs/examples (run `just interop` once before: it makes the Python environment).
+examples: build
+    infra/interop/.interop/venv/bin/python docs/examples/run.py
+
 # Foreign AWS clients and emulators.
-compat: build
+compat:
     bash infra/compat/run.sh
 
+# Check the CloudFormation template.
+template:
+    infra/interop/.interop/venv/bin/cfn-lint infra/cloudformation/data.yaml
+
 # The official MCP conformance suite.
-conformance: build
+conformance:
     bash infra/interop/conformance.sh
 
 # The API documentation, without warnings.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-# The links of the Markdown files.
+# The links of the Markdown files, and this file.
 links:
     python3 docs/check_links.py
+    python3 .ci/check_justfile.py
 
 # Licences and sources of the dependencies.
 deny:
