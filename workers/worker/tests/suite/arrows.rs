@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// For each crate, the crates of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &str, &[&str]); 11] = [
+const ARROWS: [(&str, &str, &[&str]); 13] = [
     ("shared/core", "toolfleet-core", &[]),
     ("shared/catalog", "toolfleet-catalog", &["toolfleet-core"]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
-    ("shared/mcp", "toolfleet-mcp", &["toolfleet-core"]),
+    ("shared/egress", "toolfleet-egress", &["toolfleet-core"]),
+    ("shared/credentials", "toolfleet-credentials", &["toolfleet-core", "toolfleet-egress"]),
+    ("shared/mcp", "toolfleet-mcp", &["toolfleet-core", "toolfleet-egress", "toolfleet-credentials"]),
     ("shared/clients/rust", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
     ("shared/testkit", "toolfleet-testkit", &[]),
     ("infra/local", "toolfleet-local", &[]),
@@ -16,7 +18,14 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
     (
         "workers/worker",
         "toolfleet-worker",
-        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp"],
+        &[
+            "toolfleet-core",
+            "toolfleet-catalog",
+            "toolfleet-aws",
+            "toolfleet-credentials",
+            "toolfleet-egress",
+            "toolfleet-mcp",
+        ],
     ),
     (
         "workers/cli",
@@ -27,6 +36,8 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
             "toolfleet-aws",
             "toolfleet-client",
             "toolfleet-local",
+            "toolfleet-credentials",
+            "toolfleet-egress",
             "toolfleet-mcp",
             "toolfleet-worker",
         ],
@@ -40,6 +51,7 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
             "toolfleet-aws",
             "toolfleet-client",
             "toolfleet-local",
+            "toolfleet-egress",
             "toolfleet-mcp",
             "toolfleet-peer",
             "toolfleet-testkit",
