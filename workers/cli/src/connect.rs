@@ -66,7 +66,7 @@ impl Connect {
     /// Whether a catalog may name programs, where that is said.
     pub(crate) fn allow_stdio(&self) -> Result<Option<bool>, Failure> {
         let said = |_: &str| self.allow_stdio.clone();
-        toolfleet_worker::config::flag(&said, "TOOLFLEET_ALLOW_STDIO")
+        toolfleet_config::settings::flag(&said, "TOOLFLEET_ALLOW_STDIO")
             .map_err(|e| Failure::usage(e.to_string()))
     }
 

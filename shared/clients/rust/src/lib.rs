@@ -22,7 +22,6 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures::future::join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -30,7 +29,7 @@ use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
-use toolfleet_aws::{Applied, apply};
+use toolfleet_aws::{Applied, Clock, apply};
 use toolfleet_core::call::{CallRow, Caller, Event, Finished, Rejection};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
@@ -59,12 +58,8 @@ const RESULTS_AT_ONCE: usize = 8;
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The machine's clock.
-#[expect(clippy::disallowed_methods, reason = "the one place where an orchestrator's time enters")]
 pub fn system_clock() -> Now {
-    Arc::new(|| {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-    })
+    Arc::new(|| Clock::System.now())
 }
 
 /// The body, unless it is so large that a worker would refuse it.

@@ -4,11 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// For each crate, the crates of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &str, &[&str]); 11] = [
+const ARROWS: [(&str, &str, &[&str]); 12] = [
     ("shared/core", "toolfleet-core", &[]),
     ("shared/catalog", "toolfleet-catalog", &["toolfleet-core"]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
     ("shared/mcp", "toolfleet-mcp", &["toolfleet-core"]),
+    (
+        "shared/config",
+        "toolfleet-config",
+        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp"],
+    ),
     ("shared/clients/rust", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
     ("shared/testkit", "toolfleet-testkit", &[]),
     ("infra/local", "toolfleet-local", &[]),
@@ -16,7 +21,7 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
     (
         "workers/worker",
         "toolfleet-worker",
-        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp"],
+        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp", "toolfleet-config"],
     ),
     (
         "workers/cli",
@@ -26,8 +31,10 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
             "toolfleet-catalog",
             "toolfleet-aws",
             "toolfleet-client",
+            "toolfleet-config",
             "toolfleet-local",
             "toolfleet-mcp",
+            // `toolfleet dev` runs a worker in its own process; see `the_cli_uses_the_worker_in_dev_alone`.
             "toolfleet-worker",
         ],
     ),
@@ -126,4 +133,22 @@ fn backoff_is_named_in_one_file() {
         }
     }
     assert_eq!(naming, ["backoff.rs"]);
+}
+
+#[test]
+fn the_cli_uses_the_worker_in_dev_alone() {
+    let commands = root().join("workers/cli/src");
+    let mut naming = Vec::new();
+    let mut folders = vec![commands.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of ours").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if std::fs::read_to_string(&path).unwrap_or_default().contains("toolfleet_worker::") {
+                naming.push(path.strip_prefix(&commands).expect("a file of it").to_owned());
+            }
+        }
+    }
+    assert_eq!(naming, [Path::new("commands/dev/stage.rs")]);
 }
