@@ -194,7 +194,7 @@ impl Keyring for AwsKeyring {
     }
 }
 
-/// AwsError of the fleet's own with AWS (expired credentials, a role that may not, an outage) ends no call: it is waited for. What the
+/// A failure of the fleet's own with AWS (expired credentials, a role that may not, an outage) ends no call: it is waited for. What the
 /// catalog names and is not there ends it.
 fn fault_of(error: &AwsError) -> Fault {
     let detail = error.to_string();

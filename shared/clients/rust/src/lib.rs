@@ -38,6 +38,7 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
 use toolfleet_core::progress::CallProgress;
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 pub use builder::RequestBuilder;
@@ -48,9 +49,6 @@ pub use toolfleet_aws::payloads::PayloadError;
 pub use toolfleet_aws::{Aws, AwsError, AwsErrorKind, AwsOptions, Tables};
 pub use toolfleet_core::mcp_session::McpSession;
 pub use wait::WaitError;
-
-/// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
-const ROW_LIFE_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 
 /// So many results are read from the bucket at once.
 const RESULTS_AT_ONCE: usize = 8;
@@ -298,7 +296,7 @@ impl Client {
     /// Withdraws a call, even one whose message is still on its way.
     pub async fn cancel(&self, key: &CallKey) -> Result<Cancelled, AwsError> {
         let now = (self.now)();
-        let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(ROW_LIFE_MS) };
+        let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(RETENTION_MS) };
         match apply(&self.calls, None, &event).await? {
             Applied::Stored { row, .. } => Ok(noted(Some(&row))),
             Applied::Rejected { rejection: Rejection::AlreadyRecorded, .. } => Ok(Cancelled::TooLate),
