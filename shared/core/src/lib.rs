@@ -3,6 +3,7 @@
 //! **Invariant:** no clock, no chance, no network, no AWS and no async runtime in this crate or its dependencies; time and
 //! chance enter as arguments.
 
+pub mod answer;
 pub mod argument_shape;
 pub mod audit;
 pub mod breaker;
@@ -12,6 +13,7 @@ pub mod credential;
 pub mod definition;
 pub mod digest;
 pub mod error_text;
+pub mod failure;
 pub mod fault;
 pub mod grants;
 pub mod ids;

@@ -186,8 +186,7 @@ fn object(text: &str) -> Layer {
 /// A call in the form of another interface.
 fn foreign(members: &Members<'_>) -> Layer {
     let kind = text_of(members, "type");
-    let accepted =
-        "send {\"v\": 1, \"call_id\", \"tenant\", \"tool\", \"arguments\"} (docs/call-request.schema.json)";
+    let accepted = "send {\"v\": 1, \"call_id\", \"tenant\", \"tool\", \"arguments\"} (docs/reference/call-request.schema.json)";
     let what = if members.contains_key("jsonrpc") {
         "is a JSON-RPC message as MCP servers take it"
     } else if kind.as_deref() == Some("tool_use") {

@@ -1,7 +1,7 @@
 //! The request: the JSON body of an SQS message, its rules, and the errors that name what is wrong with it.
 //!
 //! The wire type is private; a [`CallRequest`] exists only if every rule holds. The JSON Schema that is published as
-//! `docs/call-request.schema.json` is generated from the same type.
+//! `docs/reference/call-request.schema.json` is generated from the same type.
 //!
 //! A body that a service on its way has wrapped is unwrapped where that is unambiguous (`envelope`). No field is ignored: an unknown one
 //! refuses the message.

@@ -354,7 +354,7 @@ impl CallRequest {
     }
 }
 
-/// The JSON Schema of a message body, as committed in `docs/call-request.schema.json`.
+/// The JSON Schema of a message body, as committed in `docs/reference/call-request.schema.json`.
 pub fn request_schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(WireRequest).to_value();
     if let Some(object) = schema.as_object_mut() {

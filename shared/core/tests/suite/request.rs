@@ -185,12 +185,14 @@ fn the_same_question_has_the_same_digest_and_another_has_not() {
 
 #[test]
 fn the_committed_schema_is_the_one_the_code_gives() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/call-request.schema.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/call-request.schema.json");
     let current = format!("{}\n", serde_json::to_string_pretty(&request_schema()).unwrap());
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     if committed != current {
         std::fs::write(path, &current).expect("the schema is written for you to commit");
-        panic!("docs/call-request.schema.json was stale and has been written anew: look at it and commit it");
+        panic!(
+            "docs/reference/call-request.schema.json was stale and has been written anew: look at it and commit it"
+        );
     }
 }
 

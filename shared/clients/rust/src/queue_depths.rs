@@ -1,27 +1,25 @@
-//! Owns looking at the queues: how much waits, runs, or was received too often.
-//!
-//! **Invariant:** the numbers are what SQS says, and SQS says them approximately.
+//! Reads how many messages the queues hold. SQS counts them approximately.
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{Depth, Queue};
 
-use crate::Client;
+use crate::client::Client;
 
-/// How much one queue holds.
+/// How many messages one queue holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueDepth {
     /// Its name.
     pub name: String,
     /// Its URL.
     pub url: String,
-    /// Whether it holds what was received too often.
+    /// Whether it is the dead-letter queue.
     pub dead_letter: bool,
     /// How many messages.
     pub depth: Depth,
 }
 
 impl Client {
-    /// How much the calls queue holds, and its dead-letter queue where it has one.
+    /// The depth of the calls queue, and of its dead-letter queue if it has one.
     pub async fn depths(&self) -> Result<Vec<QueueDepth>, AwsError> {
         let mut depths = vec![depth(&self.queue, false).await?];
         if let Some(dead) = self.queue.dead_letter_queue().await? {

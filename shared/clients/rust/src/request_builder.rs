@@ -1,11 +1,9 @@
-//! Owns the building of a request: the fields an orchestrator sets, checked by the decoder that workers use.
-//!
-//! **Invariant:** what `build` gives is what a worker will read.
+//! Builds requests: the fields that an orchestrator sets, checked by the decoder that workers use.
 
 use serde_json::{Map, Value, json};
 use toolfleet_core::message::{CallRequest, Operation, REQUEST_VERSION, RequestError};
 
-/// A request in the making.
+/// A request that is being built.
 #[derive(Debug, Clone)]
 pub struct RequestBuilder(Map<String, Value>);
 
@@ -20,7 +18,7 @@ impl RequestBuilder {
         Self::new(tenant).set("server", server).set("name", name)
     }
 
-    /// Any operation but `tools/call`, asked of a server; what it needs are its [`arguments`](Self::arguments).
+    /// Any operation but `tools/call`, for a server; its parameters are the [`arguments`](Self::arguments).
     pub fn of_server(tenant: &str, server: &str, operation: Operation) -> Self {
         Self::new(tenant).set("server", server).set("operation", operation.as_str())
     }
@@ -58,21 +56,24 @@ impl RequestBuilder {
         self.set("idempotency_key", key)
     }
 
-    /// Goes on with an earlier call of the tenant that ended as `input_required`: the same question, and an answer for each key
-    /// of what was asked there.
+    /// Resumes an earlier call of the tenant that ended as `input_required`: the same question, and an answer for each key of the
+    /// server's questions.
     #[must_use]
     pub fn resume(self, call_id: &str, input_responses: Value) -> Self {
         self.set("resume", json!({"call_id": call_id, "input_responses": input_responses}))
     }
 
-    /// Any other field of the contract, see docs/call-request.schema.json.
+    /// Any other field of the contract, see docs/reference/call-request.schema.json.
     #[must_use]
     pub fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.0.insert(field.to_owned(), value.into());
         self
     }
 
-    /// The request, if it keeps the contract's rules.
+    /// The request.
+    ///
+    /// # Errors
+    /// It violates a rule of the contract.
     pub fn build(self) -> Result<CallRequest, RequestError> {
         CallRequest::decode_large(&Value::Object(self.0).to_string()).map_err(|malformed| malformed.error)
     }
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_breaks_a_rule_is_refused_before_it_is_sent() {
+    fn a_request_that_violates_a_rule_is_not_built() {
         let error = RequestBuilder::tool("acme", "echo").build().unwrap_err();
         assert_eq!(error.field, "call_id");
         let error = RequestBuilder::tool("acme", "echo").call_id("c").set("colour", 1).build().unwrap_err();

@@ -11,15 +11,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use toolfleet_client::RequestBuilder;
 use toolfleet_core::message::CallRequest;
 
-use crate::cli::RunArgs;
 use crate::evidence::{self, Evidence, millis};
 use crate::plan::{Planned, plan};
 use crate::prices::Bill;
 use crate::report::{Held, Report};
+use crate::run_args::RunArgs;
 use crate::stage::{Stage, TENANT};
 use crate::usage::Usage;
 use crate::verify::problems;
-use crate::watch::{Begun, Course, IDLE, Run, offset};
+use crate::watch::{Begun, IDLE, Run, RunState, offset};
 use crate::worker::Workers;
 use crate::{plot, series};
 
@@ -72,15 +72,14 @@ async fn load(args: &RunArgs, stage: &Stage, workers: &mut Workers) -> anyhow::R
     let bar = progress(args.calls);
     let run = Run { args, stage, requests: &requests, bar: &bar, begun: OnceLock::new() };
     let begun_at = (stage.clock)();
-    let mut course = Course::default();
-    let in_time = match tokio::time::timeout(args.give_up_after, run.calls(workers, idle, &mut course)).await
-    {
+    let mut state = RunState::default();
+    let in_time = match tokio::time::timeout(args.give_up_after, run.calls(workers, idle, &mut state)).await {
         Ok(moved) => moved.map(|()| true)?,
         Err(_) => false,
     };
     bar.finish_and_clear();
     if !in_time {
-        course.usage = workers.usage();
+        state.usage = workers.usage();
     }
     workers.stop();
     let traffic = stage.counted();
@@ -91,8 +90,8 @@ async fn load(args: &RunArgs, stage: &Stage, workers: &mut Workers) -> anyhow::R
     let read = tokio::time::timeout(READING, read).await;
     let Evidence { mut seen, accounts, ends, latency, added } =
         read.context("rows and records could not be read in time")??;
-    seen.excuses = args.deaths.excuses();
-    seen.incidents = std::mem::take(&mut course.incidents);
+    seen.allowed = args.faults.allowed();
+    seen.incidents = std::mem::take(&mut state.incidents);
     let mut wrong = problems(&calls, &seen);
     let ended = u32::try_from(seen.results.len()).unwrap_or(args.calls);
     if !in_time {
@@ -105,8 +104,8 @@ async fn load(args: &RunArgs, stage: &Stage, workers: &mut Workers) -> anyhow::R
     }
     let last_end = ends.iter().map(|(at, _)| *at).max();
     let wall_s = last_end.map_or(0.0, |end| Duration::from_millis(end.ms_since(begun.at)).as_secs_f64());
-    let cost = |struck: &crate::deaths::Struck| {
-        struck.cost(begun.at, u64::from(args.lease_ms), &accounts, args.rate.is_some())
+    let cost = |injected: &crate::faults::InjectedFault| {
+        injected.cost(begun.at, u64::from(args.lease_ms), &accounts, args.rate.is_some())
     };
     let report = Report {
         calls: args.calls,
@@ -117,16 +116,16 @@ async fn load(args: &RunArgs, stage: &Stage, workers: &mut Workers) -> anyhow::R
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.lease_ms,
-        deaths: course.struck.iter().map(cost).collect(),
+        faults: state.injected.iter().map(cost).collect(),
         late_answers: seen.other_audits.len(),
         wall_s,
         calls_per_s: f64::from(ended) / wall_s.max(0.001),
-        worker_cpu_us_per_call: course.usage.cpu_us.saturating_sub(begun.cpu_us) as f64
+        worker_cpu_us_per_call: state.usage.cpu_us.saturating_sub(begun.cpu_us) as f64
             / f64::from(ended.max(1)),
         worker_start_cpu_us: idle.cpu_us,
         idle_kib: idle.resident_kib,
-        peak_kib: course.usage.peak_kib,
-        held: course.held.map(|(in_flight, usage)| Held { in_flight, resident_kib: usage.resident_kib }),
+        peak_kib: state.usage.peak_kib,
+        held: state.held.map(|(in_flight, usage)| Held { in_flight, resident_kib: usage.resident_kib }),
         latency,
         added,
         outcomes,

@@ -1,6 +1,6 @@
 //! Owns the deaths of a load: which process dies in which way, and when; what they excuse, and what each of them cost.
 //!
-//! **Invariant:** a death excuses a doubt that is said, a second run of a call that is safe to repeat, a late answer that is
+//! **Invariant:** a death allowed a doubt that is said, a second run of a call that is safe to repeat, a late answer that is
 //! audited as one; never a lost call, a second result, or a second run of a call that is not safe to repeat.
 
 use std::fmt;
@@ -9,12 +9,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use toolfleet_core::time::Timestamp;
 
-use crate::verify::Account;
+use crate::timeline::CallTimeline;
 
 /// How a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum FaultKind {
     /// A worker gets SIGKILL, and another is started.
     Kill,
     /// A worker gets SIGTERM and must leave with code 0; another is started.
@@ -25,7 +25,7 @@ pub enum Way {
     Endpoints,
 }
 
-impl Way {
+impl FaultKind {
     const ALL: [Self; 4] = [Self::Kill, Self::Term, Self::Stop, Self::Endpoints];
 
     /// Its name on the command line.
@@ -41,20 +41,20 @@ impl Way {
 
 /// The deaths of a load, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Deaths(Vec<(Way, Option<u32>)>);
+pub struct FaultPlan(Vec<(FaultKind, Option<u32>)>);
 
 /// What may be seen after deaths, and not without them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Excuses {
+pub struct AllowedAnomalies {
     /// `outcome_unknown` for a call that is not safe to repeat, and a second run of one that is.
     pub doubts: bool,
     /// A late answer, audited as one.
     pub late_answers: bool,
 }
 
-impl Deaths {
+impl FaultPlan {
     /// Each death with the number of calls that have ended by then; those without a number are spread over the load.
-    pub fn schedule(&self, calls: u32) -> Vec<(Way, u32)> {
+    pub fn schedule(&self, calls: u32) -> Vec<(FaultKind, u32)> {
         let parts = u32::try_from(self.0.len()).unwrap_or(u32::MAX).saturating_add(1);
         let spread = |n: u32| (calls / parts.max(1)).saturating_mul(n.saturating_add(1));
         let mut schedule: Vec<_> =
@@ -64,29 +64,29 @@ impl Deaths {
     }
 
     /// Whether one of them is of that kind.
-    pub fn have(&self, way: Way) -> bool {
+    pub fn have(&self, way: FaultKind) -> bool {
         self.0.iter().any(|(of, _)| *of == way)
     }
 
-    /// What they excuse. A worker that leaves when told to excuses nothing.
-    pub fn excuses(&self) -> Excuses {
-        let late_answers = self.have(Way::Stop) || self.have(Way::Endpoints);
-        Excuses { doubts: late_answers || self.have(Way::Kill), late_answers }
+    /// What they excuse. A worker that leaves when told to allowed nothing.
+    pub fn allowed(&self) -> AllowedAnomalies {
+        let late_answers = self.have(FaultKind::Stop) || self.have(FaultKind::Endpoints);
+        AllowedAnomalies { doubts: late_answers || self.have(FaultKind::Kill), late_answers }
     }
 }
 
-impl FromStr for Deaths {
+impl FromStr for FaultPlan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let names = || Way::ALL.map(Way::name).join(", ");
+        let names = || FaultKind::ALL.map(FaultKind::name).join(", ");
         let parse = |part: &str| {
             let (name, at) = match part.split_once('@') {
                 Some((name, at)) => (name, Some(at)),
                 None => (part, None),
             };
-            let way = Way::ALL.into_iter().find(|way| way.name() == name.trim());
-            let way = way.ok_or_else(|| format!("no death `{name}`; there are {}", names()))?;
+            let way = FaultKind::ALL.into_iter().find(|way| way.name() == name.trim());
+            let way = way.ok_or_else(|| format!("no fault `{name}`; there are {}", names()))?;
             let at = at.map(|at| at.trim().parse().ok().filter(|at| *at > 0).ok_or(at)).transpose();
             let at = at.map_err(|at| {
                 format!("`{at}` is no number of calls; accepted is a list such as kill@50,term or kill,stop")
@@ -97,9 +97,9 @@ impl FromStr for Deaths {
     }
 }
 
-impl fmt::Display for Deaths {
+impl fmt::Display for FaultPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let one = |(way, at): &(Way, Option<u32>)| match at {
+        let one = |(way, at): &(FaultKind, Option<u32>)| match at {
             Some(at) => format!("{}@{at}", way.name()),
             None => way.name().to_owned(),
         };
@@ -109,8 +109,8 @@ impl fmt::Display for Deaths {
 
 /// A death as it happened.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Struck {
-    pub(crate) way: Way,
+pub(crate) struct InjectedFault {
+    pub(crate) way: FaultKind,
     pub(crate) at: Timestamp,
     /// The name of the worker that died; none of the endpoints.
     pub(crate) worker: Option<String>,
@@ -122,7 +122,7 @@ pub(crate) struct Struck {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// How.
-    pub way: Way,
+    pub way: FaultKind,
     /// When, in seconds after the begin of the load.
     pub at_s: f64,
     /// How long the worker took to leave or stood still, or the endpoints were away, in seconds.
@@ -142,30 +142,30 @@ pub struct Cost {
     pub hidden_s: Option<f64>,
 }
 
-impl Struck {
+impl InjectedFault {
     /// What it cost, told from the accounts of all calls; `open_loop` if calls did not wait for workers by themselves.
     pub(crate) fn cost(
         &self,
         begun: Timestamp,
         lease_ms: u64,
-        accounts: &[Account],
+        accounts: &[CallTimeline],
         open_loop: bool,
     ) -> Cost {
         let seconds = |until: Timestamp| until.ms_since(self.at) as f64 / 1_000.0;
-        let last = |calls: &[&Account]| calls.iter().map(|call| call.ended_at).max().map(seconds);
-        let count = |calls: &[&Account]| u32::try_from(calls.len()).unwrap_or(u32::MAX);
-        let claimed = |call: &Account| call.claimed_at.is_some_and(|claimed| claimed <= self.at);
-        let interrupted = |call: &&Account| {
+        let last = |calls: &[&CallTimeline]| calls.iter().map(|call| call.ended_at).max().map(seconds);
+        let count = |calls: &[&CallTimeline]| u32::try_from(calls.len()).unwrap_or(u32::MAX);
+        let claimed = |call: &CallTimeline| call.claimed_at.is_some_and(|claimed| claimed <= self.at);
+        let interrupted = |call: &&CallTimeline| {
             let own = match self.way {
-                Way::Kill | Way::Stop => call.fence > 1 || call.in_doubt,
-                Way::Term => call.worker.is_some() && call.worker == self.worker,
-                Way::Endpoints => true,
+                FaultKind::Kill | FaultKind::Stop => call.fence > 1 || call.in_doubt,
+                FaultKind::Term => call.worker.is_some() && call.worker == self.worker,
+                FaultKind::Endpoints => true,
             };
             own && claimed(call) && call.ended_at > self.at
         };
         let late = self.at.plus_ms(lease_ms / 2);
         let hidden =
-            |call: &&Account| call.sent_at <= self.at && call.claimed_at.is_some_and(|at| at >= late);
+            |call: &&CallTimeline| call.sent_at <= self.at && call.claimed_at.is_some_and(|at| at >= late);
         let interrupted: Vec<_> = accounts.iter().filter(interrupted).collect();
         let hidden: Option<Vec<_>> = open_loop.then(|| accounts.iter().filter(hidden).collect());
         Cost {
@@ -183,10 +183,10 @@ impl Struck {
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lasted = match self.way {
-            Way::Kill => String::new(),
-            Way::Term => format!(", left after {:.1} s", self.lasted_s),
-            Way::Stop => format!(", stood still for {:.1} s", self.lasted_s),
-            Way::Endpoints => format!(", away for {:.1} s", self.lasted_s),
+            FaultKind::Kill => String::new(),
+            FaultKind::Term => format!(", left after {:.1} s", self.lasted_s),
+            FaultKind::Stop => format!(", stood still for {:.1} s", self.lasted_s),
+            FaultKind::Endpoints => format!(", away for {:.1} s", self.lasted_s),
         };
         write!(f, "{} at {:.1} s{lasted}; {} interrupted", self.way.name(), self.at_s, self.interrupted)?;
         if let Some(recovery_s) = self.recovery_s {
@@ -209,8 +209,8 @@ mod tests {
         Timestamp::from_ms(s * 1_000)
     }
 
-    fn account(claimed_s: i64, ended_s: i64, fence: u64) -> Account {
-        Account {
+    fn account(claimed_s: i64, ended_s: i64, fence: u64) -> CallTimeline {
+        CallTimeline {
             sent_at: at(0),
             claimed_at: Some(at(claimed_s)),
             ended_at: at(ended_s),
@@ -220,8 +220,8 @@ mod tests {
         }
     }
 
-    fn struck(way: Way) -> Struck {
-        Struck { way, at: at(10), worker: Some("w".into()), over_at: Some(at(12)) }
+    fn injected(way: FaultKind) -> InjectedFault {
+        InjectedFault { way, at: at(10), worker: Some("w".into()), over_at: Some(at(12)) }
     }
 
     #[test]
@@ -233,24 +233,24 @@ mod tests {
             account(11, 18, 2),
             account(9, 11, 1),
             account(1, 3, 3),
-            Account { in_doubt: true, ..account(9, 16, 1) },
+            CallTimeline { in_doubt: true, ..account(9, 16, 1) },
         ];
-        let cost = struck(Way::Kill).cost(at(0), 4_000, &accounts, false);
+        let cost = injected(FaultKind::Kill).cost(at(0), 4_000, &accounts, false);
         assert_eq!((cost.interrupted, cost.recovery_s, cost.hidden), (2, Some(6.0), None));
     }
 
     #[test]
     fn a_worker_told_to_leave_is_judged_by_what_it_ended_itself() {
-        let other = Account { worker: Some("x".into()), ..account(9, 19, 1) };
-        let cost = struck(Way::Term).cost(at(0), 4_000, &[account(9, 13, 1), other], false);
+        let other = CallTimeline { worker: Some("x".into()), ..account(9, 19, 1) };
+        let cost = injected(FaultKind::Term).cost(at(0), 4_000, &[account(9, 13, 1), other], false);
         assert_eq!((cost.interrupted, cost.recovery_s, cost.lasted_s), (1, Some(3.0), 2.0));
     }
 
     #[test]
     fn a_message_in_a_dead_workers_hands_is_seen_by_its_late_claim_in_an_open_loop() {
         let accounts =
-            [account(14, 15, 1), account(11, 11, 1), Account { sent_at: at(11), ..account(16, 17, 1) }];
-        let cost = struck(Way::Kill).cost(at(0), 4_000, &accounts, true);
+            [account(14, 15, 1), account(11, 11, 1), CallTimeline { sent_at: at(11), ..account(16, 17, 1) }];
+        let cost = injected(FaultKind::Kill).cost(at(0), 4_000, &accounts, true);
         assert_eq!((cost.interrupted, cost.hidden, cost.hidden_s), (0, Some(1), Some(5.0)));
     }
 }
