@@ -63,7 +63,7 @@ impl RequestBuilder {
         self.set("resume", json!({"call_id": call_id, "input_responses": input_responses}))
     }
 
-    /// Any other field of the contract, see docs/call-request.schema.json.
+    /// Any other field of the contract, see docs/reference/call-request.schema.json.
     #[must_use]
     pub fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.0.insert(field.to_owned(), value.into());

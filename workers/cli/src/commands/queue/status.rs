@@ -32,7 +32,7 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, Comm
     output.table(&["queue", "visible", "in flight", "delayed"], rows)?;
     let dead = queues.iter().filter(|q| q.dead_letter).map(|q| q.depth.visible).sum::<u64>();
     if dead > 0 {
-        output.note(&format!("{dead} messages were received too often and are in the dead-letter queue; workers end them when they are due, or redrive them first (docs/RUNBOOK.md)"));
+        output.note(&format!("{dead} messages were received too often and are in the dead-letter queue; workers end them when they are due, or redrive them first (docs/reference/runbook.md)"));
     }
     Ok(Exit::Done)
 }

@@ -14,7 +14,8 @@ use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::{Catalog, Server, WrittenSecret};
 use toolfleet_core::credential::SecretRef;
 use toolfleet_core::fault::Fault;
-use toolfleet_mcp::{AwsKeys, Keyring, McpClient, RemoteTool, SecretText, Unsigned};
+use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, SecretText, Unsigned};
+use toolfleet_mcp::{McpClient, RemoteTool};
 use toolfleet_worker::clock::Clock;
 use toolfleet_worker::credentials::{AwsKeyring, Credentials};
 
@@ -89,7 +90,7 @@ impl Keyring for OperatorKeyring {
         &'a self,
         reference: &'a SecretRef,
         fresh: bool,
-    ) -> BoxFuture<'a, Result<SecretText, Fault>> {
+    ) -> BoxFuture<'a, Result<SecretText, CredentialError>> {
         async move {
             match self.written.get(reference.name()) {
                 Some(written) => Ok(written.clone()),
@@ -103,12 +104,16 @@ impl Keyring for OperatorKeyring {
         u64::try_from(Clock::System.now().as_ms() / 1000).unwrap_or_default()
     }
 
-    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, Fault>> {
+    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, CredentialError>> {
         async move { self.of_aws().await.aws_keys(fresh).await }.boxed()
     }
 
-    fn aws_sign(&self, keys: &AwsKeys, request: &Unsigned<'_>) -> Result<Vec<(String, String)>, Fault> {
-        let missing = || Fault::Credential { detail: "there are no keys to sign with".to_owned() };
+    fn aws_sign(
+        &self,
+        keys: &AwsKeys,
+        request: &Unsigned<'_>,
+    ) -> Result<Vec<(String, String)>, CredentialError> {
+        let missing = || CredentialError::Unavailable { detail: "there are no keys to sign with".to_owned() };
         self.aws.get().ok_or_else(missing)?.aws_sign(keys, request)
     }
 }
