@@ -4,7 +4,6 @@
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_aws::{Aws, AwsOptions};
@@ -15,12 +14,8 @@ use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
-use toolfleet_worker::catalog_reload::Watcher;
-use toolfleet_worker::config::{Limits, WorkerConfig};
-use toolfleet_worker::context::WorkerContext;
-use toolfleet_worker::services::ServiceFailed;
-use toolfleet_worker::start::{self, StartError};
 use toolfleet_worker::telemetry::Meters;
+use toolfleet_worker::{Limits, ServiceOptions, StartError, Worker, WorkerConfig};
 
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use crate::ending::Failure;
@@ -57,11 +52,6 @@ pub(super) struct Stage {
     /// The demo's catalog as a file; its folder goes with it unless the fleet is kept.
     _demo_catalog: Option<CatalogFile>,
     worker: Option<Worker>,
-}
-
-struct Worker {
-    fleet: Arc<WorkerContext>,
-    running: tokio::task::JoinHandle<Result<(), ServiceFailed>>,
 }
 
 impl Stage {
@@ -121,12 +111,10 @@ impl Stage {
             limits: Limits { slots, drain: DRAIN, ..limits()? },
             egress_config: outbound()?.with_loopback(),
         };
-        let fleet =
-            start::context(&config, self.aws().await, catalog, Meters::none()).await.map_err(not_started)?;
-        let fleet = Arc::new(fleet);
-        let running = tokio::spawn(start::run(fleet.clone()));
-        tokio::spawn(follow(fleet.clone(), self.catalog.clone()));
-        Ok(Worker { fleet, running })
+        // The catalog is not reloaded at SIGHUP: a terminal that closes ends this command.
+        let services = ServiceOptions { reload: Some((self.catalog.clone(), false)), http: None };
+        let worker = Worker::start(&config, self.aws().await, catalog, Meters::none(), services).await;
+        worker.map_err(not_started)
     }
 
     /// A connection to the endpoints, through the same SDK as in an account.
@@ -175,14 +163,14 @@ impl Stage {
 
     /// The worker's name, if one runs.
     pub(super) fn worker_id(&self) -> Option<&str> {
-        self.worker.as_ref().map(|worker| worker.fleet.worker.as_str())
+        self.worker.as_ref().map(Worker::id)
     }
 
     /// Ends when the worker has ended, which it does by itself only after a defect.
     pub(super) async fn worker_ended(&mut self) {
         match &mut self.worker {
             Some(worker) => {
-                let ended = (&mut worker.running).await;
+                let ended = worker.ended().await;
                 tracing::error!(?ended, "the worker has ended");
                 self.worker = None;
             }
@@ -192,12 +180,10 @@ impl Stage {
 
     /// Stops it all: the worker finishes what runs, then the endpoints go.
     pub(super) async fn stop(self) {
-        if let Some(worker) = self.worker {
-            worker.fleet.shutdown.begin(worker.fleet.limits.drain);
-            match worker.running.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the worker did not end well"),
-                Err(error) => tracing::error!(%error, "the worker did not end well"),
+        if let Some(mut worker) = self.worker {
+            worker.drain();
+            if let Err(error) = worker.ended().await {
+                tracing::error!(%error, "the worker did not drain");
             }
         }
         self.local.shutdown().await;
@@ -283,18 +269,6 @@ fn watched(path: PathBuf) -> CatalogConfig {
     let laptop = Some(laptop(path.parent()));
     let tenants = Some(vec!["*".to_owned()]);
     CatalogConfig { refresh: Duration::from_secs(1), tenants, laptop, ..path.into() }
-}
-
-/// Goes by the catalog as it changes. Not by signals: a terminal that closes shall end this command.
-async fn follow(fleet: Arc<WorkerContext>, config: CatalogConfig) {
-    let mut ticks = tokio::time::interval(config.refresh);
-    let mut watcher = Watcher::new(fleet.clone(), config);
-    loop {
-        tokio::select! {
-            () = fleet.shutdown.draining() => return,
-            _ = ticks.tick() => watcher.look(false).await,
-        }
-    }
 }
 
 fn endpoints_failed(error: LocalError) -> Failure {
