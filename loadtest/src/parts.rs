@@ -32,10 +32,10 @@ use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_mcp::{ClientOptions, EgressPolicy, Endpoint, McpClient, ToolCall};
 
-use crate::cli::RunArgs;
-use crate::drive::measure;
 use crate::endpoints;
 use crate::helper::Helper;
+use crate::run::measure;
+use crate::run_args::RunArgs;
 use crate::stage::aws_options;
 use crate::usage::Usage;
 

@@ -8,9 +8,9 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
-mod foreign_messages;
 mod guide;
-mod message;
+mod request;
+mod request_envelopes;
 mod state_properties;
 mod state_table;
 

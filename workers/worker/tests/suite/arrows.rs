@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// For each crate, the crates of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &str, &[&str]); 11] = [
+const ARROWS: [(&str, &str, &[&str]); 12] = [
     ("shared/core", "toolfleet-core", &[]),
     ("shared/catalog", "toolfleet-catalog", &["toolfleet-core"]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
-    ("shared/mcp", "toolfleet-mcp", &["toolfleet-core"]),
+    ("shared/mcp-protocol", "toolfleet-mcp-protocol", &[]),
+    ("shared/mcp", "toolfleet-mcp", &["toolfleet-core", "toolfleet-mcp-protocol"]),
     ("shared/clients/rust", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
-    ("shared/testkit", "toolfleet-testkit", &[]),
-    ("infra/local", "toolfleet-local", &[]),
+    ("shared/testkit", "toolfleet-testkit", &["toolfleet-mcp-protocol"]),
+    ("infra/local", "toolfleet-local", &["toolfleet-mcp-protocol"]),
     ("infra/peer", "toolfleet-peer", &[]),
+    ("workers/executors", "toolfleet-executors", &["toolfleet-core", "toolfleet-catalog", "toolfleet-mcp"]),
     (
         "workers/worker",
         "toolfleet-worker",
-        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp"],
+        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-executors", "toolfleet-mcp"],
     ),
     (
         "workers/cli",
@@ -41,6 +43,7 @@ const ARROWS: [(&str, &str, &[&str]); 11] = [
             "toolfleet-client",
             "toolfleet-local",
             "toolfleet-mcp",
+            "toolfleet-mcp-protocol",
             "toolfleet-peer",
             "toolfleet-testkit",
         ],

@@ -10,7 +10,7 @@ use crate::output::Output;
 
 /// Reads and shows.
 pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Ending, Failure> {
-    let queues = connect.fleet().await?.depths().await?;
+    let queues = connect.client().await?.depths().await?;
     if output.is_json() {
         let queues: Vec<Value> = queues
             .iter()
