@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use toolfleet_catalog::Laptop;
-use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient};
+use toolfleet_egress::EgressPolicy;
+use toolfleet_mcp::{ClientOptions, McpClient};
 use toolfleet_worker::config::Limits;
 use toolfleet_worker::egress_config::EgressConfig;
 use toolfleet_worker::start::StartError;

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use toolfleet_mcp::{BuildError, ClientOptions, EgressPolicy, McpClient, Network, Proxies};
+use toolfleet_egress::{BuildError, EgressPolicy, Network, Proxies};
+use toolfleet_mcp::{ClientOptions, McpClient};
 use url::Url;
 
 use crate::config::{ConfigError, number, problem};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use toolfleet_aws::{Aws, AwsError, AwsErrorKind, Tables};
 use toolfleet_catalog::Catalog;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
-use toolfleet_mcp::{BuildError, ClientOptions};
+use toolfleet_egress::BuildError;
+use toolfleet_mcp::ClientOptions;
 
 use crate::catalog::{self, LoadError, Stores};
 use crate::clock::Clock;

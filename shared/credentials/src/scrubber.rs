@@ -1,24 +1,23 @@
-//! Owns the memory of every secret text that was used, in the forms in which it may come back.
+//! Remembers the secrets that were used and scrubs them from text, in every encoding in which a server may repeat them.
 //!
-//! **Invariant:** it is bounded, and it does not print.
+//! **Invariant:** the memory is bounded, and it does not print.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use toolfleet_core::redact::REDACTED;
 
-use super::forms::{MIN_BYTES, forms_of};
+use crate::secret_forms::{MIN_BYTES, forms_of};
 
-/// Texts remembered; beyond it the longest unused are forgotten.
+/// Texts remembered; beyond it the least recently used are forgotten.
 const MAX: usize = 64;
-/// The mark of our own shortening, and how much of a secret before it is taken for one.
+/// The mark of our own truncation, and how many bytes of a secret before it count as one.
 const CUT: char = '…';
 const MIN_FRAGMENT: usize = 3;
 
-/// A text that was used, and whether it is a secret for certain.
+/// A text that was used, and whether it is certainly a secret.
 #[derive(Clone)]
 struct Used {
-    /// The text itself comes last among its forms.
     text: Arc<str>,
     certain: bool,
     forms: Arc<[String]>,
@@ -26,7 +25,7 @@ struct Used {
 
 /// The secret texts that were used.
 #[derive(Default)]
-pub(crate) struct SecretScrubber(Mutex<Arc<Vec<Used>>>);
+pub struct SecretScrubber(Mutex<Arc<Vec<Used>>>);
 
 impl fmt::Debug for SecretScrubber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,12 +35,12 @@ impl fmt::Debug for SecretScrubber {
 
 impl SecretScrubber {
     /// Remembers a secret.
-    pub(crate) fn add(&self, text: &str) {
+    pub fn add(&self, text: &str) {
         self.remember(text, true);
     }
 
-    /// Remembers a text that may be a secret: it is taken out of faults, but no tool's result is changed for it.
-    pub(crate) fn suspect(&self, text: &str) {
+    /// Remembers a text that may be a secret: it is scrubbed from errors, but not from results of tools.
+    pub fn add_suspected(&self, text: &str) {
         self.remember(text, false);
     }
 
@@ -51,7 +50,7 @@ impl SecretScrubber {
         }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |used: &Used| *used.text == *text && used.certain >= certain;
-        // What was used in the past half is not moved: it is in no danger of being forgotten.
+        // A text in the newer half is not moved: it is not about to be forgotten.
         if known.iter().rev().take(MAX / 2).any(same) {
             return;
         }
@@ -64,20 +63,20 @@ impl SecretScrubber {
         known.drain(..over);
     }
 
-    /// Whether a secret stands in the text.
-    pub(crate) fn stands_in(&self, text: &str) -> bool {
-        self.all().iter().filter(|used| used.certain).any(|used| used.stands_in(text))
+    /// Whether the text holds a secret.
+    pub fn is_in(&self, text: &str) -> bool {
+        self.all().iter().filter(|used| used.certain).any(|used| used.is_in(text))
     }
 
-    /// A server's words without any of them, nor the beginning of one where the words were cut.
-    pub(crate) fn scrub(&self, text: String) -> String {
+    /// The text without any of them, nor the beginning of one where the text was truncated.
+    pub fn scrub(&self, text: String) -> String {
         let all = self.all();
         let forms = forms(&all, |_| true);
         without_fragments(without(text, &forms), &forms)
     }
 
-    /// The text without what is a secret for certain.
-    pub(crate) fn scrub_certain(&self, text: String) -> String {
+    /// The text without what is certainly a secret.
+    pub fn scrub_certain(&self, text: String) -> String {
         without(text, &forms(&self.all(), |used| used.certain))
     }
 
@@ -87,12 +86,12 @@ impl SecretScrubber {
 }
 
 impl Used {
-    fn stands_in(&self, text: &str) -> bool {
+    fn is_in(&self, text: &str) -> bool {
         self.forms.iter().any(|form| text.contains(form.as_str()))
     }
 }
 
-/// The forms of all that counts, the longest first.
+/// The forms of all texts that count, the longest first.
 fn forms(known: &[Used], counts: impl Fn(&Used) -> bool) -> Vec<&str> {
     let counting = known.iter().filter(|used| counts(used));
     let mut forms: Vec<&str> = counting.flat_map(|used| used.forms.iter().map(String::as_str)).collect();
@@ -106,7 +105,7 @@ fn without(text: String, forms: &[&str]) -> String {
         .fold(text, |text, form| if text.contains(form) { text.replace(form, REDACTED) } else { text })
 }
 
-/// Takes out what a cut has left of a secret.
+/// Scrubs the beginning of a secret that a truncation has left.
 fn without_fragments(text: String, forms: &[&str]) -> String {
     if !text.contains(CUT) {
         return text;
@@ -126,7 +125,7 @@ fn without_fragments(text: String, forms: &[&str]) -> String {
     whole
 }
 
-/// How many bytes at the text's end are the beginning of the form.
+/// How many bytes at the text's end are a prefix of the form.
 fn beginning_at_the_end(form: &str, text: &str) -> usize {
     let longest = form.len().min(text.len());
     let begins = |n: &usize| form.get(..*n).is_some_and(|start| text.ends_with(start));
@@ -136,52 +135,52 @@ fn beginning_at_the_end(form: &str, text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::shorten;
+    use toolfleet_egress::sanitize_text;
 
     #[test]
-    fn a_secret_is_scrubbed_as_it_is_as_json_writes_it_and_before_a_shorter_one_within_it() {
-        let seen = SecretScrubber::default();
-        seen.add("hunter");
-        seen.add("hunter-\"two\"");
-        let scrubbed = seen.scrub(r#"raw hunter-"two" json hunter-\"two\" short hunter"#.to_owned());
+    fn plain_and_json_forms_are_scrubbed_longest_first() {
+        let scrubber = SecretScrubber::default();
+        scrubber.add("hunter");
+        scrubber.add("hunter-\"two\"");
+        let scrubbed = scrubber.scrub(r#"raw hunter-"two" json hunter-\"two\" short hunter"#.to_owned());
         assert_eq!(scrubbed, "raw [redacted] json [redacted] short [redacted]");
-        assert_eq!(format!("{seen:?}"), "SecretScrubber([redacted])");
+        assert_eq!(format!("{scrubber:?}"), "SecretScrubber([redacted])");
     }
 
     #[test]
-    fn no_cut_leaves_a_part_of_a_secret_wherever_it_falls() {
+    fn no_truncation_leaves_a_part_of_a_secret() {
         let secret = "Zq7-first line\nsecond/line+Zq7";
-        let seen = SecretScrubber::default();
-        seen.add(secret);
+        let scrubber = SecretScrubber::default();
+        scrubber.add(secret);
         for before in 250..320 {
-            let words = seen.scrub(format!(
+            let text = scrubber.scrub(format!(
                 "while asking: {}; nothing was sent",
-                shorten(&format!("{}{secret}", "x".repeat(before)))
+                sanitize_text(&format!("{}{secret}", "x".repeat(before)))
             ));
-            let rest = words.replace(REDACTED, "");
-            assert!(!rest.contains("Zq7"), "{before}: {words}");
-            assert!(words.ends_with("; nothing was sent"), "{words}");
+            let rest = text.replace(REDACTED, "");
+            assert!(!rest.contains("Zq7"), "{before}: {text}");
+            assert!(text.ends_with("; nothing was sent"), "{text}");
         }
-        assert_eq!(seen.scrub("an innocent cut… here".to_owned()), "an innocent cut… here");
+        assert_eq!(scrubber.scrub("an innocent cut… here".to_owned()), "an innocent cut… here");
     }
 
     #[test]
-    fn what_is_only_suspect_changes_no_result() {
-        let seen = SecretScrubber::default();
-        seen.suspect("platform");
-        assert!(!seen.stands_in("the platform team"));
-        assert_eq!(seen.scrub_certain("the platform team".to_owned()), "the platform team");
-        assert_eq!(seen.scrub("the platform team".to_owned()), "the [redacted] team");
+    fn a_suspected_secret_is_kept_in_results() {
+        let scrubber = SecretScrubber::default();
+        scrubber.add_suspected("platform");
+        assert!(!scrubber.is_in("the platform team"));
+        assert_eq!(scrubber.scrub_certain("the platform team".to_owned()), "the platform team");
+        assert_eq!(scrubber.scrub("the platform team".to_owned()), "the [redacted] team");
     }
 
     #[test]
-    fn it_forgets_the_longest_unused_beyond_its_bound() {
-        let seen = SecretScrubber::default();
+    fn the_least_recently_used_is_forgotten() {
+        let scrubber = SecretScrubber::default();
         for n in 0..1000 {
-            seen.add("used-all-the-time");
-            seen.add(&format!("secret-{n}"));
+            scrubber.add("used-all-the-time");
+            scrubber.add(&format!("secret-{n}"));
         }
-        assert!(seen.stands_in("secret-999") && !seen.stands_in("secret-1 "));
-        assert!(seen.stands_in("used-all-the-time") && seen.all().len() <= MAX);
+        assert!(scrubber.is_in("secret-999") && !scrubber.is_in("secret-1 "));
+        assert!(scrubber.is_in("used-all-the-time") && scrubber.all().len() <= MAX);
     }
 }

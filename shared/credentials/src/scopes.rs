@@ -1,6 +1,6 @@
-//! Owns the scopes that a server asked for beyond those of the catalog, and those that were not granted.
+//! The scopes that a server asked for beyond those of the catalog, and those that were denied.
 //!
-//! **Invariant:** there are never more than [`MAX`] of them, and what was not granted is not asked for again for a while.
+//! **Invariant:** at most [`MAX`] scopes are requested, and a denied scope is not requested again within [`DENIED_TTL`].
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,29 +9,29 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_core::credential::is_scope;
 
-/// Scopes asked for at once, however many a server wants.
+/// The most scopes requested at once.
 const MAX: usize = 32;
-/// How long a scope that was not granted is not asked for.
-const DENIED_FOR: Duration = Duration::from_secs(60);
+/// How long a denied scope is not requested again.
+const DENIED_TTL: Duration = Duration::from_secs(60);
 
-/// What is asked for beyond the catalog's scopes.
+/// The additional and denied scopes.
 #[derive(Debug, Default)]
-pub(crate) struct Scopes(Mutex<Asked>);
+pub(crate) struct Scopes(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct Asked {
+struct State {
     more: BTreeSet<String>,
     denied: Vec<(Instant, String)>,
     changes: u64,
 }
 
 impl Scopes {
-    /// Adds the scopes that a server wants; gives the number of the change since when they are all asked for, or none if they
-    /// may not be.
+    /// Adds the scopes that a server wants. Returns the number of the change since which all of them are requested, or `None` where
+    /// they may not be requested.
     pub(crate) fn widen(&self, first: &[String], wanted: &str) -> Option<u64> {
         let mut asked = self.lock();
         let now = Instant::now();
-        asked.denied.retain(|(at, _)| now.saturating_duration_since(*at) < DENIED_FOR);
+        asked.denied.retain(|(at, _)| now.saturating_duration_since(*at) < DENIED_TTL);
         let mut new = BTreeSet::new();
         for scope in wanted.split_ascii_whitespace() {
             if !is_scope(scope) || asked.denied.iter().any(|(_, denied)| denied == scope) {
@@ -51,7 +51,7 @@ impl Scopes {
         Some(asked.changes)
     }
 
-    /// Gives up all that was added, because it is not granted; false if there was nothing.
+    /// Removes all added scopes, because they were denied; `false` where there were none.
     pub(crate) fn narrow(&self) -> bool {
         let mut asked = self.lock();
         let (now, more) = (Instant::now(), std::mem::take(&mut asked.more));
@@ -63,7 +63,7 @@ impl Scopes {
         true
     }
 
-    /// Whether all of them are asked for.
+    /// Whether all of them are requested.
     pub(crate) fn hold(&self, first: &[String], wanted: &str) -> bool {
         let asked = self.lock();
         wanted
@@ -71,14 +71,14 @@ impl Scopes {
             .all(|scope| asked.more.contains(scope) || first.iter().any(|known| known == scope))
     }
 
-    /// What to ask for, as one text, and the number of the last change.
+    /// The scopes to request, as one text, and the number of the last change.
     pub(crate) fn all(&self, first: &[String]) -> (String, u64) {
         let asked = self.lock();
         let all: BTreeSet<&str> = first.iter().chain(&asked.more).map(String::as_str).collect();
         (all.into_iter().collect::<Vec<_>>().join(" "), asked.changes)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Asked> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn scopes_are_added_once_and_those_that_are_not_granted_are_left_alone_for_a_while() {
+    async fn scopes_are_added_once_and_denied_ones_are_not_repeated() {
         let (scopes, first) = (Scopes::default(), vec!["a".to_owned()]);
         assert_eq!(scopes.widen(&first, "a"), Some(0));
         assert_eq!(scopes.widen(&first, "c a b"), Some(1));
@@ -97,12 +97,12 @@ mod tests {
         assert!(scopes.hold(&first, "a c") && !scopes.hold(&first, "d"));
         assert!(scopes.narrow() && !scopes.narrow());
         assert_eq!((scopes.all(&first), scopes.widen(&first, "b")), (("a".to_owned(), 2), None));
-        tokio::time::advance(DENIED_FOR).await;
+        tokio::time::advance(DENIED_TTL).await;
         assert_eq!(scopes.widen(&first, "b"), Some(3));
     }
 
     #[test]
-    fn more_scopes_than_the_bound_or_what_is_no_scope_are_not_asked_for() {
+    fn too_many_or_invalid_scopes_are_not_requested() {
         let scopes = Scopes::default();
         let many: Vec<String> = (0..=MAX).map(|n| format!("s{n}")).collect();
         assert_eq!(scopes.widen(&[], &many.join(" ")), None);

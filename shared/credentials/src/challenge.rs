@@ -1,6 +1,4 @@
-//! Owns the reading of `WWW-Authenticate`: what a server that refuses a request asks for.
-//!
-//! **Invariant:** a word within a quoted text is never taken for a parameter.
+//! Parses `WWW-Authenticate`: what a server that refuses a request asks for. Text within quotes is never taken for a parameter.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
@@ -10,15 +8,20 @@ const MAX_BYTES: usize = 2000;
 
 /// What the challenges of a response ask for (RFC 6750, section 3; RFC 9728, section 5.1). The first of each kind counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Challenge {
-    pub(crate) error: Option<String>,
-    pub(crate) error_description: Option<String>,
-    pub(crate) scope: Option<String>,
-    pub(crate) resource_metadata: Option<String>,
+pub struct Challenge {
+    /// The error code.
+    pub error: Option<String>,
+    /// Its explanation.
+    pub error_description: Option<String>,
+    /// The scopes that a token needs.
+    pub scope: Option<String>,
+    /// The URL of the protected resource metadata.
+    pub resource_metadata: Option<String>,
 }
 
 impl Challenge {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    /// The challenges in these headers, merged.
+    pub fn of(headers: &HeaderMap) -> Self {
         let mut challenge = Self::default();
         for value in headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()) {
             for (name, value) in parameters(value) {
@@ -38,7 +41,7 @@ impl Challenge {
     }
 }
 
-/// Names and values, quoted or not (RFC 9110, section 11.2); schemes and bare tokens are passed over.
+/// Names and values, quoted or not (RFC 9110, section 11.2); schemes and bare tokens are skipped.
 fn parameters(header: &str) -> Vec<(&str, String)> {
     let mut found = Vec::new();
     let mut rest = header;
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_is_read_quoted_or_not_and_by_whole_names() {
+    fn parameters_are_read_quoted_and_unquoted() {
         let text = r#"Bearer realm="x, scope=\"none", error_description="bad, scope=none", error="insufficient_scope", scope="a b", resource_metadata=https://s/m?x=1"#;
         let challenge = read(&[text]);
         assert_eq!(challenge.error.as_deref(), Some("insufficient_scope"));
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn several_challenges_are_read_together_and_a_broken_one_asks_for_nothing() {
+    fn several_challenges_merge_and_a_malformed_one_is_empty() {
         let challenge = read(&["Basic realm=x, Bearer Scope = \"a\"", "Bearer scope=b, error=invalid_token"]);
         assert_eq!(
             (challenge.scope.as_deref(), challenge.error.as_deref()),

@@ -1,6 +1,4 @@
-//! Owns what the client asks of the outside in order to prove who it is: the current text of a secret, and the date.
-//!
-//! **Invariant:** the text of a secret does not print.
+//! The trait through which credentials read secrets, sign for AWS and get the time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,20 +7,21 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::HeaderMap;
 use toolfleet_core::credential::SecretRef;
-use toolfleet_core::fault::Fault;
 use url::Url;
+
+use crate::error::CredentialError;
 
 /// The text of a secret. It does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Arc<str>);
 
 impl SecretText {
-    /// Takes a secret into custody.
+    /// Wraps the text of a secret.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that sends it or signs with it.
+    /// The text, for the code that sends it or signs with it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -34,35 +33,39 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// Where secrets are kept.
+/// Reads secrets and signs requests for AWS.
 pub trait Keyring: fmt::Debug + Send + Sync {
-    /// The current text of a secret; `fresh` asks for a reading that is not from a cache, because the one before was refused.
+    /// The current text of a secret; `fresh` bypasses caches, because the cached value was refused.
     ///
-    /// What may pass is [`Fault::CredentialPending`], what only an operator can mend is [`Fault::Credential`].
+    /// An error that may pass is [`CredentialError::Pending`], one that an operator must fix [`CredentialError::Unavailable`].
     fn secret<'a>(
         &'a self,
         reference: &'a SecretRef,
         fresh: bool,
-    ) -> BoxFuture<'a, Result<SecretText, Fault>>;
+    ) -> BoxFuture<'a, Result<SecretText, CredentialError>>;
 
-    /// Now, in seconds since 1970, for what is signed with a date.
+    /// The time in seconds since 1970, for signatures.
     fn now_s(&self) -> u64;
 
     /// The keys of the fleet's own AWS identity; `fresh` as above.
-    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, Fault>> {
+    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, CredentialError>> {
         let _ = fresh;
         std::future::ready(Err(no_aws())).boxed()
     }
 
     /// The headers that sign a request for AWS with these keys.
-    fn aws_sign(&self, keys: &AwsKeys, request: &Unsigned<'_>) -> Result<Vec<(String, String)>, Fault> {
+    fn aws_sign(
+        &self,
+        keys: &AwsKeys,
+        request: &Unsigned<'_>,
+    ) -> Result<Vec<(String, String)>, CredentialError> {
         let _ = (keys, request);
         Err(no_aws())
     }
 }
 
-fn no_aws() -> Fault {
-    Fault::Credential { detail: "nothing here knows how to sign for AWS".to_owned() }
+fn no_aws() -> CredentialError {
+    CredentialError::Unavailable { detail: "this process cannot sign for AWS".to_owned() }
 }
 
 /// Keys of AWS.

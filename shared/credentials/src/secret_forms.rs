@@ -1,22 +1,22 @@
-//! Owns the forms in which a secret may come back: as it is, and as JSON, URLs, base64 and our own shortening write it.
+//! The encodings in which a server may repeat a secret: plain, JSON, URL, base64, and shortened by our own sanitising.
 //!
-//! **Invariant:** none is shorter than what may be taken for a secret.
+//! **Invariant:** no form is shorter than [`MIN_BYTES`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-/// Shorter texts stand in too many innocent words.
-pub(super) const MIN_BYTES: usize = 6;
+/// Shorter texts occur in too many harmless texts.
+pub(crate) const MIN_BYTES: usize = 6;
 
 /// A shorter line of a secret with several lines is no secret by itself.
 const MIN_LINE_BYTES: usize = 12;
 
-/// Every form, the longest first, so that no part of one is left where a shorter one stands within it.
-pub(super) fn forms_of(text: &str) -> Vec<String> {
+/// Every form, the longest first, so that a shorter form within a longer one leaves no part of it.
+pub(crate) fn forms_of(text: &str) -> Vec<String> {
     let json = in_json(text);
     let twice = in_json(&json);
-    // What is shortened becomes one line with single blanks.
+    // Sanitised text is one line with single spaces.
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut forms = vec![
         json.replace('/', "\\/"),
@@ -33,7 +33,7 @@ pub(super) fn forms_of(text: &str) -> Vec<String> {
         text.to_owned(),
     ];
     forms.extend(in_base64(text.as_bytes()));
-    // A program's output is read by lines: each line of a key or a key file is a secret of its own. What frames a PEM text is none.
+    // A program's output is read line by line, so each line of a key file is a secret. The frame lines of PEM are not.
     if text.contains('\n') {
         let lines = text.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES);
         forms.extend(lines.filter(|line| !line.starts_with("-----")).map(str::to_owned));
@@ -44,13 +44,13 @@ pub(super) fn forms_of(text: &str) -> Vec<String> {
     forms
 }
 
-/// As it stands between the quotes of a JSON string.
+/// The text as JSON writes it between quotes.
 fn in_json(text: &str) -> String {
     let json = Value::from(text).to_string();
     json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned()
 }
 
-/// JSON as those write it who keep to ASCII.
+/// JSON as encoders that escape non-ASCII characters write it.
 fn without_unicode(json: &str) -> String {
     let mut units = [0; 2];
     let mut escaped = String::with_capacity(json.len());
@@ -80,15 +80,15 @@ fn percent(text: &str, kept: &str, upper: bool) -> String {
     encoded
 }
 
-/// What of it is the same in the base64 of whatever it stands in: at each of the three places where it may begin.
+/// The part of its base64 that does not depend on what precedes or follows, at each of the three possible offsets.
 fn in_base64(bytes: &[u8]) -> Vec<String> {
     let mut forms = Vec::new();
-    for (before, spoiled) in [(0, 0), (1, 2), (2, 3)] {
+    for (before, unstable) in [(0, 0), (1, 2), (2, 3)] {
         let mut padded = vec![0; before];
         padded.extend_from_slice(bytes);
         let whole = padded.len() / 3 * 4;
         for encoded in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
-            forms.extend(encoded.get(spoiled..whole).map(str::to_owned));
+            forms.extend(encoded.get(unstable..whole).map(str::to_owned));
         }
     }
     forms
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_line_of_a_key_is_a_secret_of_its_own() {
+    fn each_line_of_a_key_is_a_secret() {
         let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\n  hkiG9w0BAQEFAASC\nab==\n-----END PRIVATE KEY-----\n";
         let forms = forms_of(key);
         assert!(
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_known_in_every_form() {
+    fn every_encoding_of_a_secret_is_a_form() {
         let forms = forms_of("p@ss/\"w\u{e9}\" +1");
         for form in [
             "p@ss/\"w\u{e9}\" +1",
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_base64_of_a_text_that_holds_a_secret_holds_a_form_of_it() {
+    fn base64_around_a_secret_contains_a_form() {
         for before in ["", "a", "ab", "abc", "user:", "Authorization: Bearer "] {
             let text = format!("{before}tok-\u{e9}/123456 and more");
             let encoded = base64::engine::general_purpose::STANDARD.encode(&text);
