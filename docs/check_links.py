@@ -1,4 +1,4 @@
-"""Checks that every relative link in the Markdown files leads to a file and, where it names one, to a heading of it."""
+"""Checks the Markdown files: every relative link leads to a file (and heading), every path in backticks exists, every crate has a README."""
 
 import pathlib
 import re
@@ -7,6 +7,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(r"`((?:docs|infra|loadtest|shared|workers|\.ci|\.github)/[\w./-]+)`")
 
 
 def anchors(text):
@@ -27,12 +28,15 @@ def broken(path):
             yield target
         elif anchor and anchor not in anchors(file.read_text()):
             yield target
+    yield from (name for name in PATH.findall(text) if not (ROOT / name).exists())
 
 
 def main():
     listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     files = [ROOT / name for name in listed.split() if (ROOT / name).exists()]
     found = [f"{path.relative_to(ROOT)}: {target}" for path in files for target in broken(path)]
+    crates = re.search(r"^members = \[(.*?)\]", (ROOT / "Cargo.toml").read_text(), re.M | re.S).group(1)
+    found += [f"{crate}: has no README.md" for crate in re.findall(r'"(.+?)"', crates) if not (ROOT / crate / "README.md").exists()]
     print("\n".join(found) if found else f"{len(files)} files: every link leads somewhere")
     sys.exit(bool(found))
 
