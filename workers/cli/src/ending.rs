@@ -38,7 +38,7 @@ impl Ending {
 pub(crate) enum Failure {
     /// The command or the configuration is wrong: what, and the remedy.
     Usage(String),
-    /// AwsError of our own.
+    /// A failure of our own.
     Ours(anyhow::Error),
     /// The result of the call cannot be had: its code, and why.
     Unreadable(&'static str, String),

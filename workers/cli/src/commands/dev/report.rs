@@ -46,7 +46,7 @@ fn ended(taken: &Taken) -> String {
         n => format!("{n} attempts"),
     };
     let outcome = &finished.outcome;
-    let words = match (&outcome.error, &outcome.content) {
+    let words = match (&outcome.error, outcome.content()) {
         (Some(error), _) => format!("{}: {}", error.code, error.message),
         (None, Some(content)) => readable(content),
         (None, None) => String::new(),
