@@ -33,10 +33,10 @@ use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_egress::EgressPolicy;
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
 
-use crate::cli::RunArgs;
-use crate::drive::measure;
 use crate::endpoints;
 use crate::helper::Helper;
+use crate::run::measure;
+use crate::run_args::RunArgs;
 use crate::stage::aws_options;
 use crate::usage::Usage;
 

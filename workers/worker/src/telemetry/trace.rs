@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use opentelemetry::global;
 use opentelemetry::trace::TraceContextExt as _;
-use toolfleet_core::fault::Fault;
+use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::Operation;
 use toolfleet_core::outcome::Outcome;
@@ -113,7 +113,7 @@ pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u3
 }
 
 /// What came of an attempt; gives its `error.type`, where it has one.
-pub(crate) fn ended(span: &Span, answer: &Result<Answer, Fault>) -> Option<&'static str> {
+pub(crate) fn ended(span: &Span, answer: &Result<Answer, Failure>) -> Option<&'static str> {
     let error = match answer {
         Ok(answer) => match answer.kind {
             AnswerKind::ToolError { .. } => Some("tool_error"),
@@ -122,7 +122,7 @@ pub(crate) fn ended(span: &Span, answer: &Result<Answer, Fault>) -> Option<&'sta
             | AnswerKind::Task(_)
             | AnswerKind::Unknown(_) => None,
         },
-        Err(fault) => Some(fault.code().as_str()),
+        Err(failure) => Some(failure.code.as_str()),
     };
     if span.is_disabled() {
         return error;

@@ -4,17 +4,23 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// For each crate, the crates of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &str, &[&str]); 13] = [
+const ARROWS: &[(&str, &str, &[&str])] = &[
     ("shared/core", "toolfleet-core", &[]),
     ("shared/catalog", "toolfleet-catalog", &["toolfleet-core"]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
     ("shared/egress", "toolfleet-egress", &["toolfleet-core"]),
     ("shared/credentials", "toolfleet-credentials", &["toolfleet-core", "toolfleet-egress"]),
-    ("shared/mcp", "toolfleet-mcp", &["toolfleet-core", "toolfleet-egress", "toolfleet-credentials"]),
+    ("shared/mcp-protocol", "toolfleet-mcp-protocol", &[]),
+    (
+        "shared/mcp",
+        "toolfleet-mcp",
+        &["toolfleet-core", "toolfleet-egress", "toolfleet-credentials", "toolfleet-mcp-protocol"],
+    ),
     ("shared/clients/rust", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
-    ("shared/testkit", "toolfleet-testkit", &[]),
-    ("infra/local", "toolfleet-local", &[]),
+    ("shared/testkit", "toolfleet-testkit", &["toolfleet-mcp-protocol"]),
+    ("infra/local", "toolfleet-local", &["toolfleet-mcp-protocol"]),
     ("infra/peer", "toolfleet-peer", &[]),
+    ("workers/executors", "toolfleet-executors", &["toolfleet-core", "toolfleet-catalog", "toolfleet-mcp"]),
     (
         "workers/worker",
         "toolfleet-worker",
@@ -24,6 +30,7 @@ const ARROWS: [(&str, &str, &[&str]); 13] = [
             "toolfleet-aws",
             "toolfleet-credentials",
             "toolfleet-egress",
+            "toolfleet-executors",
             "toolfleet-mcp",
         ],
     ),
@@ -53,6 +60,7 @@ const ARROWS: [(&str, &str, &[&str]); 13] = [
             "toolfleet-local",
             "toolfleet-egress",
             "toolfleet-mcp",
+            "toolfleet-mcp-protocol",
             "toolfleet-peer",
             "toolfleet-testkit",
         ],
@@ -113,7 +121,7 @@ fn the_core_has_no_clock_no_chance_no_network_and_no_runtime() {
 
 #[test]
 fn only_the_aws_crate_and_the_local_endpoints_tests_name_an_aws_sdk() {
-    for (folder, name, _) in ARROWS.into_iter().filter(|(folder, ..)| *folder != "shared/aws") {
+    for (folder, name, _) in ARROWS.iter().filter(|(folder, ..)| *folder != "shared/aws") {
         let sdk: Vec<_> = dependencies(folder).into_iter().filter(|d| d.starts_with("aws-")).collect();
         assert!(sdk.is_empty(), "{name} names {sdk:?}: all access to AWS goes through toolfleet-aws");
     }
