@@ -59,7 +59,7 @@ pub enum SessionError {
     #[error("there is no session `{0}`; create it first")]
     Unknown(SessionId),
     /// It has ended, and an end is final.
-    #[error("session `{0}` ended at {1}, and an end is never taken back; create a new session")]
+    #[error("session `{0}` ended at {1}, and an end is final; create a new session")]
     Ended(SessionId, Timestamp),
     /// The table failed.
     #[error(transparent)]

@@ -13,7 +13,7 @@ fn read(path: &str) -> Value {
 }
 
 #[test]
-fn a_tool_is_approved_and_what_changes_later_is_shown_until_it_is_approved_again() {
+fn a_changed_tool_is_shown_until_it_is_approved_again() {
     let dev = Dev::start(&["--no-worker"]);
     let url = dev.ready["mcp_url"].as_str().unwrap();
     let text = format!(
@@ -29,7 +29,7 @@ fn a_tool_is_approved_and_what_changes_later_is_shown_until_it_is_approved_again
     tools("diff", &[]).exits(0).prints(&["nothing is pinned"]);
     tools("approve", &["demo/counter"]).exits(0).prints(&["demo/counter: not pinned", "a plan; --apply"]);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "a plan writes nothing");
-    tools("approve", &["demo/counter", "--apply"]).exits(0).prints(&["approved; workers take it"]);
+    tools("approve", &["demo/counter", "--apply"]).exits(0).prints(&["approved; workers reload the catalog"]);
     let written = std::fs::read_to_string(&path).unwrap();
     let (start, _) = text.rsplit_once('}').unwrap();
     assert!(written.starts_with(start), "what was there stays as it was:\n{written}");

@@ -1,6 +1,6 @@
-//! Owns what `toolfleet dev` runs: the local endpoints, the demo MCP server, and a worker in this process.
+//! The fleet of `toolfleet dev`: the local endpoints, the demo MCP server, and a worker in this process.
 //!
-//! **Invariant:** what is started here is stopped here, the worker first, so that it can still give back what it holds.
+//! The worker is stopped before the endpoints, so that it can finish or requeue its calls.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,25 @@ use std::time::Duration;
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::Catalog;
+use toolfleet_config::catalog::{CatalogConfig, LoadError, Texts, report, store_written};
+use toolfleet_config::payload::PayloadConfig;
+use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
-use toolfleet_worker::catalog::{CatalogConfig, LoadError, Texts, Watcher, report, store_written};
-use toolfleet_worker::config::{ConfigError, Limits, PayloadConfig, WorkerConfig};
+use toolfleet_worker::catalog_reload::Watcher;
+use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::services::ServiceFailed;
-use toolfleet_worker::start;
+use toolfleet_worker::start::{self, StartError};
 use toolfleet_worker::telemetry::Meters;
 
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
-use crate::ending::Failure;
-use crate::fleet_file;
-use crate::network::{laptop, limits, not_started, outbound, variable};
+use crate::demo_catalog;
+use crate::exit::CommandError;
+use crate::network::{laptop, outbound, variable};
 
-/// How long calls that run may take after a signal. People wait for this one.
+/// The drain time after a signal; short, because a person waits for it.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// The three ports; 0 is any.
@@ -35,7 +38,7 @@ pub(super) struct Ports {
     pub(super) mcp: u16,
 }
 
-/// What to start.
+/// The options of a local fleet.
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) ports: Ports,
@@ -45,25 +48,25 @@ pub(super) struct Options {
     pub(super) slots: u32,
 }
 
-/// What runs.
-pub(super) struct Stage {
+/// A running fleet.
+pub(super) struct LocalFleet {
     local: LocalEndpoints,
     demo: DemoServer,
     queue_url: String,
     catalog: CatalogConfig,
-    /// The demo's catalog as a file; its folder goes with it unless the fleet is kept.
+    /// The demo's catalog as a file; its folder is removed with it, unless the fleet has a data directory.
     _demo_catalog: Option<CatalogFile>,
     worker: Option<Worker>,
 }
 
 struct Worker {
-    fleet: Arc<WorkerContext>,
+    context: Arc<WorkerContext>,
     running: tokio::task::JoinHandle<Result<(), ServiceFailed>>,
 }
 
-impl Stage {
-    /// Starts it all.
-    pub(super) async fn start(options: Options) -> Result<Self, Failure> {
+impl LocalFleet {
+    /// Starts endpoints, demo server and worker.
+    pub(super) async fn start(options: Options) -> Result<Self, CommandError> {
         let own = match &options.catalog {
             Some(path) => Some(own_catalog(path).await?),
             None => None,
@@ -86,44 +89,44 @@ impl Stage {
             Some((catalog, config)) => (catalog, config, None),
             None => {
                 let replies = local.queue_url(&format!("{PREFIX}-replies"));
-                let text = format!("{:#}\n", fleet_file::demo(&demo.url(), &replies));
+                let text = format!("{:#}\n", demo_catalog::demo(&demo.url(), &replies));
                 let file = CatalogFile::write(&text, options.data_dir.as_deref())
-                    .map_err(|e| Failure::Ours(e.into()))?;
-                let catalog = Catalog::parse(&text).map_err(|e| Failure::Ours(e.into()))?;
+                    .map_err(|e| CommandError::Unavailable(e.into()))?;
+                let catalog = Catalog::parse(&text).map_err(|e| CommandError::Unavailable(e.into()))?;
                 (catalog, watched(file.path.clone()), Some(file))
             }
         };
         let mut catalog = catalog;
-        let mut stage = Self { local, demo, queue_url, catalog: config, _demo_catalog: file, worker: None };
-        store_written(&stage.aws().await.secrets(), &mut catalog).await?;
+        let mut fleet = Self { local, demo, queue_url, catalog: config, _demo_catalog: file, worker: None };
+        store_written(&fleet.aws().await.secrets(), &mut catalog).await?;
         if options.worker {
-            stage.worker = Some(stage.start_worker(catalog, options.slots).await?);
+            fleet.worker = Some(fleet.start_worker(catalog, options.slots).await?);
         }
-        Ok(stage)
+        Ok(fleet)
     }
 
-    async fn start_worker(&self, catalog: Catalog, slots: u32) -> Result<Worker, Failure> {
+    async fn start_worker(&self, catalog: Catalog, slots: u32) -> Result<Worker, CommandError> {
         let config = WorkerConfig {
             http: None,
             queue_url: self.queue_url.clone(),
             dead_letter_queue_url: Some(self.local.queue_url(&format!("{PREFIX}-calls-dlq"))),
-            // Nobody moves messages back here: whoever waits shall see the end soon.
+            // Nobody redrives messages here, so a dead-lettered call ends at once.
             reap_after: Duration::ZERO,
             table_prefix: PREFIX.to_owned(),
             history_shards: 1,
-            payloads: payloads().map_err(|e| Failure::usage(e.to_string()))?,
+            payloads: payloads().map_err(|e| CommandError::usage(e.to_string()))?,
             catalog: self.catalog.clone(),
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
-                .map_err(|e| Failure::Ours(e.into()))?,
+                .map_err(|e| CommandError::Unavailable(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..limits()? },
             egress_config: outbound()?.with_loopback(),
         };
-        let fleet =
+        let context =
             start::context(&config, self.aws().await, catalog, Meters::none()).await.map_err(not_started)?;
-        let fleet = Arc::new(fleet);
-        let running = tokio::spawn(start::run(fleet.clone()));
-        tokio::spawn(follow(fleet.clone(), self.catalog.clone()));
-        Ok(Worker { fleet, running })
+        let context = Arc::new(context);
+        let running = tokio::spawn(start::run(context.clone()));
+        tokio::spawn(reload(context.clone(), self.catalog.clone()));
+        Ok(Worker { context, running })
     }
 
     /// A connection to the endpoints, through the same SDK as in an account.
@@ -139,7 +142,7 @@ impl Stage {
         .await
     }
 
-    /// The variables with which others join.
+    /// The variables for other programs.
     pub(super) fn environment(&self) -> Environment {
         let environment = Environment::new(self.sqs_url(), self.dynamodb_url(), &self.queue_url);
         if self.worker.is_some() {
@@ -172,10 +175,10 @@ impl Stage {
 
     /// The worker's name, if one runs.
     pub(super) fn worker_id(&self) -> Option<&str> {
-        self.worker.as_ref().map(|worker| worker.fleet.worker.as_str())
+        self.worker.as_ref().map(|worker| worker.context.worker.as_str())
     }
 
-    /// Ends when the worker has ended, which it does by itself only after a defect.
+    /// Ends when the worker has ended by itself, which is a defect.
     pub(super) async fn worker_ended(&mut self) {
         match &mut self.worker {
             Some(worker) => {
@@ -187,17 +190,32 @@ impl Stage {
         }
     }
 
-    /// Stops it all: the worker finishes what runs, then the endpoints go.
+    /// Stops the worker after its running calls, then the endpoints.
     pub(super) async fn stop(self) {
         if let Some(worker) = self.worker {
-            worker.fleet.shutdown.begin(worker.fleet.limits.drain);
+            worker.context.shutdown.begin(worker.context.limits.drain);
             match worker.running.await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the worker did not end well"),
-                Err(error) => tracing::error!(%error, "the worker did not end well"),
+                Ok(Err(error)) => tracing::error!(%error, "the worker ended with an error"),
+                Err(error) => tracing::error!(%error, "the worker ended with an error"),
             }
         }
         self.local.shutdown().await;
+    }
+}
+
+/// The numbers a worker works by, as its environment says them.
+fn limits() -> Result<Limits, CommandError> {
+    Limits::read(&variable).map_err(|error| CommandError::usage(error.to_string()))
+}
+
+/// A wrong variable is a usage error.
+fn not_started(error: StartError) -> CommandError {
+    match error {
+        StartError::Config(error) => CommandError::usage(error.to_string()),
+        other @ (StartError::Catalog { .. } | StartError::Http(_) | StartError::Aws(_)) => {
+            CommandError::Unavailable(other.into())
+        }
     }
 }
 
@@ -212,7 +230,7 @@ fn payloads() -> Result<PayloadConfig, ConfigError> {
 /// The catalog as a file, for workers in processes of their own.
 struct CatalogFile {
     path: PathBuf,
-    /// Made for this run alone, and removed with it.
+    /// The folder that was made for this run, and is removed after it.
     temporary: Option<PathBuf>,
 }
 
@@ -237,68 +255,68 @@ impl CatalogFile {
 impl Drop for CatalogFile {
     fn drop(&mut self) {
         if let Some(directory) = &self.temporary {
-            // What is left in the temporary directory does no harm.
+            // A folder that is left in the temporary directory does no harm.
             let _left = std::fs::remove_dir_all(directory);
         }
     }
 }
 
-/// The user's own catalog, where it stands. What is wrong with it is said before any port is taken.
-async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), Failure> {
-    let config = watched(std::path::absolute(path).map_err(|e| Failure::Ours(e.into()))?);
+/// The user's own catalog file. An error in it is reported before any port is opened.
+async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), CommandError> {
+    let config = watched(std::path::absolute(path).map_err(|e| CommandError::Unavailable(e.into()))?);
     let texts = Texts::read(&config, None, false).await;
     let catalog = texts.and_then(|texts| Ok(texts.catalog()?));
     let catalog = catalog.map_err(|error| match error {
-        LoadError::NoText { .. } => Failure::usage(format!("--catalog: {error}")),
+        LoadError::NoText { .. } => CommandError::usage(format!("--catalog: {error}")),
         LoadError::File { .. }
         | LoadError::Stored(_)
         | LoadError::OnlyFiles(_)
         | LoadError::Wrong(_)
-        | LoadError::NamesNobody => Failure::usage(format!("--catalog: {}: {error}", path.display())),
+        | LoadError::NamesNobody => CommandError::usage(format!("--catalog: {}: {error}", path.display())),
     })?;
     report(&catalog);
     Ok((catalog, config))
 }
 
-/// People who try things out look at once whether they worked, and speak for whom they like.
+/// The configuration of a catalog that is reloaded each second and allows every tenant.
 fn watched(path: PathBuf) -> CatalogConfig {
     let laptop = Some(laptop(path.parent()));
     let tenants = Some(vec!["*".to_owned()]);
     CatalogConfig { refresh: Duration::from_secs(1), tenants, laptop, ..path.into() }
 }
 
-/// Goes by the catalog as it changes. Not by signals: a terminal that closes shall end this command.
-async fn follow(fleet: Arc<WorkerContext>, config: CatalogConfig) {
+/// Reloads the catalog when it changes. SIGHUP does not reload it: a terminal that closes ends this command.
+async fn reload(context: Arc<WorkerContext>, config: CatalogConfig) {
     let mut ticks = tokio::time::interval(config.refresh);
-    let mut watcher = Watcher::new(fleet.clone(), config);
+    let mut watcher = Watcher::new(context.clone(), config);
     loop {
         tokio::select! {
-            () = fleet.shutdown.draining() => return,
+            () = context.shutdown.draining() => return,
             _ = ticks.tick() => watcher.look(false).await,
         }
     }
 }
 
-fn endpoints_failed(error: LocalError) -> Failure {
+fn endpoints_failed(error: LocalError) -> CommandError {
     match &error {
         LocalError::Port { service, port, source } => {
             let option = if *service == "DynamoDB" { "--dynamodb-port" } else { "--sqs-port" };
             port_taken(option, *port, service, &source.to_string())
         }
-        LocalError::DataDir { source, .. } => Failure::usage(format!("--data-dir: {error}: {source}")),
-        LocalError::DataDirInUse { .. } => Failure::usage(format!("--data-dir: {error}")),
+        LocalError::DataDir { source, .. } => CommandError::usage(format!("--data-dir: {error}: {source}")),
+        LocalError::DataDirInUse { .. } => CommandError::usage(format!("--data-dir: {error}")),
         LocalError::Journal(_)
         | LocalError::Template(_)
         | LocalError::Database { .. }
         | LocalError::Table { .. }
         | LocalError::Queue { .. }
         | LocalError::Thread { .. }
-        | _ => Failure::Ours(error.into()),
+        | _ => CommandError::Unavailable(error.into()),
     }
 }
 
-fn port_taken(option: &str, port: u16, what: &str, why: &str) -> Failure {
-    Failure::usage(format!(
+fn port_taken(option: &str, port: u16, what: &str, why: &str) -> CommandError {
+    CommandError::usage(format!(
         "{option}: port {port} of 127.0.0.1 cannot be used for {what} ({why}); stop what uses it (another `toolfleet dev`?), \
          or choose another port with {option} PORT, where 0 takes any that is free"
     ))

@@ -1,6 +1,4 @@
-//! Owns the comparison of a catalog's pins with what servers list now.
-//!
-//! **Invariant:** a server is asked once, and only if something of it was asked about.
+//! Compares a catalog's pins with what servers list now. A server is asked once, and only for tools that were named.
 
 use std::collections::BTreeMap;
 
@@ -8,40 +6,40 @@ use serde_json::Value;
 use toolfleet_catalog::{Approved, Catalog, Pin, Server};
 use toolfleet_mcp::RemoteTool;
 
-use super::asking::{Answer, Asker};
-use crate::ending::Failure;
+use super::live_list::{ListResult, ToolLister};
+use crate::exit::CommandError;
 
-/// One tool of one server: what was approved of it, and what is listed now.
+/// One tool of one server: its approved pin, and what is listed now.
 #[derive(Debug)]
 pub(super) struct PinStatus {
     /// `server/name`.
     pub(super) target: String,
     pub(super) approved: Option<Approved>,
-    pub(super) now: Now,
+    pub(super) now: ListedNow,
 }
 
-/// What its server says of a tool.
+/// What its server lists of a tool.
 #[derive(Debug)]
-pub(super) enum Now {
+pub(super) enum ListedNow {
     Listed {
         pin: Pin,
         entry: Value,
     },
     NotListed,
-    /// The server's list cannot be had.
+    /// The server's list cannot be read.
     Unknown(String),
 }
 
 impl PinStatus {
-    /// The word for it.
+    /// The status as a word.
     pub(super) fn word(&self) -> &'static str {
         match (&self.approved, &self.now) {
-            (_, Now::Unknown(_)) => "unknown",
-            (None, Now::Listed { .. }) => "not pinned",
-            (None, Now::NotListed) => "not listed",
-            (Some(_), Now::NotListed) => "gone",
-            (Some(approved), Now::Listed { pin, .. }) if approved.pin == *pin => "as approved",
-            (Some(_), Now::Listed { .. }) => "changed",
+            (_, ListedNow::Unknown(_)) => "unknown",
+            (None, ListedNow::Listed { .. }) => "not pinned",
+            (None, ListedNow::NotListed) => "not listed",
+            (Some(_), ListedNow::NotListed) => "gone",
+            (Some(approved), ListedNow::Listed { pin, .. }) if approved.pin == *pin => "as approved",
+            (Some(_), ListedNow::Listed { .. }) => "changed",
         }
     }
 
@@ -51,19 +49,19 @@ impl PinStatus {
     }
 }
 
-/// The tools meant by `targets`; with none, every pinned tool, and with `all` every listed tool too.
-pub(super) async fn standings(
+/// The statuses of `targets`; if there are none, of every pinned tool, and with `all` of every listed tool too.
+pub(super) async fn statuses(
     catalog: &Catalog,
     targets: &[String],
     all: bool,
-) -> Result<Vec<PinStatus>, Failure> {
+) -> Result<Vec<PinStatus>, CommandError> {
     let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for target in targets {
         let known =
             target.split_once('/').filter(|(id, _)| catalog.servers().iter().any(|s| s.id.as_str() == *id));
         let Some((server, name)) = known else {
             let text = format!("`{target}` is not SERVER/NAME of a server of the catalog");
-            return Err(Failure::usage(text));
+            return Err(CommandError::usage(text));
         };
         wanted.entry(server.to_owned()).or_default().push(name.to_owned());
     }
@@ -72,18 +70,18 @@ pub(super) async fn standings(
             wanted.entry(server.to_string()).or_default().push(name.to_owned());
         }
     }
-    let asker = Asker::of(catalog).await?;
-    let mut standings = Vec::new();
+    let lister = ToolLister::of(catalog).await?;
+    let mut statuses = Vec::new();
     for server in catalog.servers() {
         let names = wanted.remove(server.id.as_str()).unwrap_or_default();
         if names.is_empty() && !all {
             continue;
         }
-        let answer = asker.ask(server).await;
-        standings.extend(of_server(catalog, server, names, all, &answer));
+        let answer = lister.list(server).await;
+        statuses.extend(of_server(catalog, server, names, all, &answer));
     }
-    asker.close().await;
-    Ok(standings)
+    lister.close().await;
+    Ok(statuses)
 }
 
 fn of_server(
@@ -91,25 +89,25 @@ fn of_server(
     server: &Server,
     mut names: Vec<String>,
     all: bool,
-    answer: &Answer,
+    answer: &ListResult,
 ) -> Vec<PinStatus> {
     if let (true, Ok(tools)) = (all, answer) {
         names.extend(tools.iter().map(|tool| tool.name.clone()));
     }
     names.sort();
     names.dedup();
-    let standing = |name: String| PinStatus {
+    let status = |name: String| PinStatus {
         target: format!("{}/{name}", server.id),
         approved: catalog.approved(&server.id, &name).cloned(),
         now: match answer {
-            Err(problem) => Now::Unknown(problem.clone()),
-            Ok(tools) => tools.iter().find(|tool| tool.name == name).map_or(Now::NotListed, listed),
+            Err(problem) => ListedNow::Unknown(problem.clone()),
+            Ok(tools) => tools.iter().find(|tool| tool.name == name).map_or(ListedNow::NotListed, listed),
         },
     };
-    names.into_iter().map(standing).collect()
+    names.into_iter().map(status).collect()
 }
 
-fn listed(tool: &RemoteTool) -> Now {
+fn listed(tool: &RemoteTool) -> ListedNow {
     let entry = serde_json::from_str(tool.raw.get()).unwrap_or(Value::Null);
-    Now::Listed { pin: Pin::of_listed(&entry), entry }
+    ListedNow::Listed { pin: Pin::of_listed(&entry), entry }
 }

@@ -1,9 +1,9 @@
-//! The guided tour: it checks itself, and these tests check that it does.
+//! The demo: it checks itself, and these tests check that it does.
 
 use crate::run::{is_golden, toolfleet};
 
 #[test]
-fn the_tour_shows_every_outcome_and_exits_with_0() {
+fn the_demo_shows_every_outcome_and_exits_with_0() {
     let ran = toolfleet(&["dev", "--demo"]).exits(0);
     ran.prints(&[
         "succeeded after 1 attempt",
@@ -16,30 +16,30 @@ fn the_tour_shows_every_outcome_and_exits_with_0() {
         "(2 times)",
         "the server ran `counter` 1 time",
         "timed_out after 1 attempt",
-        "The calls, as they stand in DynamoDB:",
+        "The calls in DynamoDB:",
         "The audit records of the tenant, newest first:",
         "7 of 7 steps ended as expected",
     ]);
     assert!(!ran.stdout.contains("NOT AS EXPECTED"), "{}", ran.stdout);
-    is_golden("tour.txt", &timeless(&ran.stdout));
-    assert_eq!(ran.stderr, "", "a tour that goes well has nothing to complain about");
+    is_golden("demo.txt", &timeless(&ran.stdout));
+    assert_eq!(ran.stderr, "", "a demo without problems prints nothing on stderr");
 }
 
 #[test]
-fn the_tour_is_one_json_document() {
-    let tour = toolfleet(&["dev", "--demo", "--json"]).exits(0).json();
-    assert_eq!(tour["as_expected"], true, "{tour}");
-    let outcome = |n: usize| tour["steps"][n]["result"]["outcome"].as_str().unwrap();
+fn the_demo_is_one_json_document() {
+    let demo = toolfleet(&["dev", "--demo", "--json"]).exits(0).json();
+    assert_eq!(demo["as_expected"], true, "{demo}");
+    let outcome = |n: usize| demo["steps"][n]["result"]["outcome"].as_str().unwrap();
     let outcomes: Vec<_> = (0..7).map(outcome).collect();
     assert_eq!(
         outcomes,
         ["succeeded", "tool_error", "succeeded", "refused", "refused", "succeeded", "timed_out"]
     );
-    assert_eq!(tour["steps"][2]["result"]["attempts"], 3);
-    assert_eq!(tour["steps"][5]["executions"], 1);
-    assert_eq!(tour["steps"][6]["result"]["error"]["may_have_run"], "unknown");
-    assert_eq!(tour["records"].as_array().unwrap().len(), 8);
-    assert!(tour["took_ms"].as_u64().unwrap() < 15_000, "{}", tour["took_ms"]);
+    assert_eq!(demo["steps"][2]["result"]["attempts"], 3);
+    assert_eq!(demo["steps"][5]["executions"], 1);
+    assert_eq!(demo["steps"][6]["result"]["error"]["may_have_run"], "unknown");
+    assert_eq!(demo["records"].as_array().unwrap().len(), 8);
+    assert!(demo["took_ms"].as_u64().unwrap() < 15_000, "{}", demo["took_ms"]);
 }
 
 /// The text without what differs from run to run: spans, instants, process ids, and the widths of columns that follow.

@@ -1,7 +1,6 @@
-//! Owns the question to a server for its tools, asked as a worker would, with the operator's own right to read its secrets.
+//! Lists the tools of servers, as a worker does, with the operator's own permission to read secrets.
 //!
-//! **Invariant:** AWS is asked only for a server whose credential is kept there; a credential goes only where a worker would send
-//! it; no secret is printed.
+//! **Invariant:** a credential is sent only where a worker would send it; no secret is printed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,70 +10,70 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
-use toolfleet_aws::{Aws, AwsOptions};
+use toolfleet_aws::{Aws, AwsOptions, Clock};
 use toolfleet_catalog::{Catalog, Server, WrittenSecret};
+use toolfleet_config::credentials::Credentials;
+use toolfleet_config::keyring::AwsKeyring;
 use toolfleet_core::credential::SecretRef;
 use toolfleet_core::fault::Fault;
 use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, SecretText, Unsigned};
 use toolfleet_mcp::{McpClient, RemoteTool};
-use toolfleet_worker::clock::Clock;
-use toolfleet_worker::credentials::{AwsKeyring, Credentials};
 
-use crate::ending::Failure;
+use crate::exit::CommandError;
 use crate::network::{client, client_as_worker};
 
-/// How long a server may take to list its tools, its credential included.
-pub(super) const LIST_WITHIN: Duration = Duration::from_secs(10);
+/// The time-out of a server's list, its credential included.
+pub(super) const LIST_TIME_OUT: Duration = Duration::from_secs(10);
 
 /// The same for a program, which may have to be downloaded first.
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_TIME_OUT: Duration = Duration::from_secs(60);
 
-/// What a server lists, or why that is not known.
-pub(super) type Answer = Result<Vec<RemoteTool>, String>;
+/// The tools of a server, or why they are unknown.
+pub(super) type ListResult = Result<Vec<RemoteTool>, String>;
 
-/// Asks servers.
-pub(super) struct Asker {
-    /// For servers that want no credential, wherever they are.
+/// Lists the tools of servers.
+pub(super) struct ToolLister {
+    /// For servers without a credential, at any address.
     open: McpClient,
     as_worker: McpClient,
     credentials: Credentials,
 }
 
-impl Asker {
-    pub(super) async fn of(catalog: &Catalog) -> Result<Self, Failure> {
+impl ToolLister {
+    pub(super) async fn of(catalog: &Catalog) -> Result<Self, CommandError> {
         let (open, as_worker) = (client().await?, client_as_worker().await?);
-        let credentials = Credentials::new(as_worker.clone(), Arc::new(OperatorsKeyring::of(catalog)));
+        let credentials = Credentials::new(as_worker.clone(), Arc::new(OperatorKeyring::of(catalog)));
         Ok(Self { open, as_worker, credentials })
     }
 
-    pub(super) async fn ask(&self, server: &Arc<Server>) -> Answer {
-        let within = if server.command.is_some() { START_WITHIN } else { LIST_WITHIN };
+    pub(super) async fn list(&self, server: &Arc<Server>) -> ListResult {
+        let within = if server.command.is_some() { START_TIME_OUT } else { LIST_TIME_OUT };
         self.listed(server, Instant::now() + within).await.map_err(|fault| fault.to_string())
     }
 
     async fn listed(&self, server: &Arc<Server>, deadline: Instant) -> Result<Vec<RemoteTool>, Fault> {
         let endpoint = self.credentials.endpoint(server, None)?;
-        let late = |_| Fault::CredentialPending { detail: "it was not at hand in time".to_owned() };
+        let late = |_| Fault::CredentialPending { detail: "it was not available in time".to_owned() };
         timeout_at(deadline, endpoint.ready()).await.map_err(late)??;
         let client = if endpoint.auth.is_some() { &self.as_worker } else { &self.open };
         client.list_tools(&endpoint, None, deadline).await
     }
 
-    /// Ends the programs that were started.
+    /// Stops the programs that were started.
     pub(super) async fn close(self) {
         self.open.close().await;
     }
 }
 
-/// Secrets Manager and the operator's own identity, connected to once something of them is wanted.
+/// Secrets Manager and the operator's own AWS identity; connects when they are first used.
 #[derive(Debug, Default)]
-struct OperatorsKeyring {
+struct OperatorKeyring {
     aws: OnceCell<AwsKeyring>,
-    /// Those that the catalog wrote out.
+    /// Those that the catalog holds as plain text.
     written: HashMap<String, SecretText>,
 }
 
-impl OperatorsKeyring {
+impl OperatorKeyring {
     fn of(catalog: &Catalog) -> Self {
         let text = |written: &WrittenSecret| (written.name.clone(), SecretText::new(written.value.expose()));
         Self { written: catalog.written_secrets().iter().map(text).collect(), aws: OnceCell::new() }
@@ -86,7 +85,7 @@ impl OperatorsKeyring {
     }
 }
 
-impl Keyring for OperatorsKeyring {
+impl Keyring for OperatorKeyring {
     fn secret<'a>(
         &'a self,
         reference: &'a SecretRef,
@@ -114,7 +113,7 @@ impl Keyring for OperatorsKeyring {
         keys: &AwsKeys,
         request: &Unsigned<'_>,
     ) -> Result<Vec<(String, String)>, CredentialError> {
-        let unread = || CredentialError::Unavailable { detail: "there are no keys to sign with".to_owned() };
-        self.aws.get().ok_or_else(unread)?.aws_sign(keys, request)
+        let missing = || CredentialError::Unavailable { detail: "there are no keys to sign with".to_owned() };
+        self.aws.get().ok_or_else(missing)?.aws_sign(keys, request)
     }
 }

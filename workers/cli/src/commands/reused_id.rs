@@ -1,6 +1,6 @@
-//! Owns what `toolfleet call` shows of a message whose id somebody else had used before: what the message itself was answered by.
+//! Shows the result of a message whose id another caller had used before: the message's own result, from its audit record.
 //!
-//! **Invariant:** nothing of another caller's call is shown unless a worker has found that this one may have it.
+//! **Invariant:** a result of another caller's call is shown only if a worker allowed it for this message.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind}
 use toolfleet_core::time::Timestamp;
 
 use crate::connect::ClientHandle;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
-use crate::shell;
+use crate::shell_command;
 use crate::show;
 
-/// How often the records are looked at.
-const PAUSE: Duration = Duration::from_millis(300);
+/// How often the records are read.
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Waits for the message's own answer and shows it.
+/// Waits for the message's own result and shows it.
 pub(crate) async fn show(
     client: &ClientHandle,
     output: &Output,
@@ -27,7 +27,7 @@ pub(crate) async fn show(
     row: &CallRow,
     sent: Timestamp,
     within: Duration,
-) -> Result<Ending, Failure> {
+) -> Result<Exit, CommandError> {
     let key = &request.key;
     let until = Instant::now() + within;
     let record = loop {
@@ -35,19 +35,19 @@ pub(crate) async fn show(
             Some(record) => break record,
             None if Instant::now() >= until => {
                 output.note(&format!(
-                    "the id {} was used before by another session, user or agent, and this message has no answer yet; what it is \
-                     answered by stands in its notice, and in: toolfleet history --tenant {}",
+                    "the id {} was used before by another session, user or agent, and this message has no result yet; read it in \
+                     its notice, or with: toolfleet history --tenant {}",
                     key.call_id,
-                    shell::word(key.tenant.as_str())
+                    shell_command::quoted(key.tenant.as_str())
                 ));
-                return Ok(Ending::NoResult);
+                return Ok(Exit::NoResult);
             }
-            None => tokio::time::sleep(PAUSE).await,
+            None => tokio::time::sleep(POLL_INTERVAL).await,
         }
     };
     output.note(&format!(
-        "the id {} was used before by another session, user or agent; what follows is what this message was answered by. Send it \
-         under an id of its own.",
+        "the id {} was used before by another session, user or agent; this is the result of this message alone. Send it under \
+         an id of its own.",
         key.call_id
     ));
     let allowed = match record.outcome {
@@ -63,12 +63,12 @@ pub(crate) async fn show(
         return Ok(show::call(output, key, Some(row))?);
     }
     let code = record.code.and_then(|code| serde_json::from_value::<Code>(code.into()).ok());
-    let why = CallError::new(
+    let error = CallError::new(
         code.unwrap_or(Code::IdempotencyMismatch),
         record.message.unwrap_or_default(),
         record.may_have_run.unwrap_or(MayHaveRun::No),
     );
-    let finished = Finished { outcome: Outcome::ended(record.outcome, why), at: record.at };
+    let finished = Finished { outcome: Outcome::ended(record.outcome, error), at: record.at };
     let own = CallRow {
         finished: Some(finished),
         attempts: 0,

@@ -1,6 +1,4 @@
-//! Owns what the tour prints: each step as it happens, and at the end the tables as they were read back.
-//!
-//! **Invariant:** a problem is printed wherever a step is.
+//! Prints the demo: each step when it is run, and at the end the rows of the tables.
 
 use std::io;
 use std::time::Duration;
@@ -8,37 +6,38 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toolfleet_core::audit::AuditRecord;
 
-use super::steps::Step;
-use super::tour::Taken;
+use super::demo_result::StepResult;
+use super::demo_steps::Step;
 use crate::commands::history;
 use crate::output::Output;
 use crate::show::{CallView, readable, span};
 
-/// What will be sent, and why.
+/// Prints what is sent, and why.
 pub(super) fn announce(output: &Output, number: usize, step: &Step) -> io::Result<()> {
     output.line(&format!("\n{number}. {}\n   {}", step.title, step.explains))?;
     let times = if step.sends > 1 { format!(" ({} times)", step.sends) } else { String::new() };
     output.line(&format!("   > {}{times}", step.request))
 }
 
-/// How it ended.
-pub(super) fn taken(output: &Output, taken: &Taken) -> io::Result<()> {
-    output.line(&format!("   < {}", ended(taken)))?;
-    if let (Some((tool, _)), Some(times)) = (taken.step.expects.executions, taken.executions) {
+/// Prints how a step ended.
+pub(super) fn step(output: &Output, result: &StepResult) -> io::Result<()> {
+    output.line(&format!("   < {}", ended(result)))?;
+    if let (Some((tool, _)), Some(times)) = (result.step.expects.executions, result.executions) {
         output.line(&format!(
             "     the server ran `{tool}` {times} {}",
             if times == 1 { "time" } else { "times" }
         ))?;
     }
-    for problem in &taken.problems {
+    for problem in &result.problems {
         output.line(&format!("   NOT AS EXPECTED: {problem}"))?;
     }
     Ok(())
 }
 
-fn ended(taken: &Taken) -> String {
-    let took = span(ms(taken.took));
-    let Some((row, finished)) = taken.row.as_ref().and_then(|row| Some((row, row.finished.as_ref()?))) else {
+fn ended(result: &StepResult) -> String {
+    let took = span(ms(result.took));
+    let Some((row, finished)) = result.row.as_ref().and_then(|row| Some((row, row.finished.as_ref()?)))
+    else {
         return format!("no outcome after {took}");
     };
     let attempts = match row.attempts {
@@ -46,7 +45,7 @@ fn ended(taken: &Taken) -> String {
         n => format!("{n} attempts"),
     };
     let outcome = &finished.outcome;
-    let words = match (&outcome.error, &outcome.content) {
+    let words = match (&outcome.error, outcome.content()) {
         (Some(error), _) => format!("{}: {}", error.code, error.message),
         (None, Some(content)) => readable(content),
         (None, None) => String::new(),
@@ -54,65 +53,65 @@ fn ended(taken: &Taken) -> String {
     format!("{} after {attempts}, {took}: {words}", outcome.kind)
 }
 
-/// The tables read back, and the verdict.
-pub(super) fn closing(
+/// Prints the rows of the tables, and whether all is as expected.
+pub(super) fn summary(
     output: &Output,
-    taken: &[Taken],
+    results: &[StepResult],
     records: &[AuditRecord],
     problems: &[String],
     took: Duration,
 ) -> io::Result<()> {
-    let good = taken.iter().filter(|t| t.problems.is_empty()).count();
-    let as_expected = problems.is_empty() && good == taken.len();
+    let good = results.iter().filter(|result| result.problems.is_empty()).count();
+    let as_expected = problems.is_empty() && good == results.len();
     if output.is_json() {
         return output.document(&json!({
             "as_expected": as_expected,
-            "steps": taken.iter().map(step_json).collect::<Vec<_>>(),
+            "steps": results.iter().map(step_json).collect::<Vec<_>>(),
             "records": records,
             "problems": problems,
             "took_ms": ms(took),
         }));
     }
-    output.line("\nThe calls, as they stand in DynamoDB:")?;
+    output.line("\nThe calls in DynamoDB:")?;
     output.table(
         &["call", "state", "outcome", "code", "attempts", "fence"],
-        taken.iter().map(call_row).collect(),
+        results.iter().map(call_row).collect(),
     )?;
     output.line("\nThe audit records of the tenant, newest first:")?;
     output.table(&history::HEADER, records.iter().map(history::row).collect())?;
     for problem in problems {
         output.line(&format!("NOT AS EXPECTED: {problem}"))?;
     }
-    output.line(&format!("\n{good} of {} steps ended as expected, in {}.", taken.len(), span(ms(took))))?;
-    for taken in taken.iter().filter(|t| !t.problems.is_empty()) {
-        output.note(&format!("error: step `{}`: {}", taken.step.title, taken.problems.join("; ")));
+    output.line(&format!("\n{good} of {} steps ended as expected, in {}.", results.len(), span(ms(took))))?;
+    for result in results.iter().filter(|result| !result.problems.is_empty()) {
+        output.note(&format!("error: step `{}`: {}", result.step.title, result.problems.join("; ")));
     }
     for problem in problems {
         output.note(&format!("error: audit: {problem}"));
     }
     if as_expected {
-        output.line("Run `toolfleet dev` to keep it all running and send calls of your own.")?;
+        output.line("Run `toolfleet dev` to keep the fleet running and send your own calls.")?;
     }
     Ok(())
 }
 
-fn step_json(taken: &Taken) -> Value {
+fn step_json(result: &StepResult) -> Value {
     json!({
-        "step": taken.step.title,
-        "explains": taken.step.explains,
-        "request": taken.step.request,
-        "sends": taken.step.sends,
-        "result": CallView::new(&taken.ready.request.key, taken.row.as_ref()),
-        "executions": taken.executions,
-        "took_ms": ms(taken.took),
-        "as_expected": taken.problems.is_empty(),
-        "problems": taken.problems,
+        "step": result.step.title,
+        "explains": result.step.explains,
+        "request": result.step.request,
+        "sends": result.step.sends,
+        "result": CallView::new(&result.ready.request.key, result.row.as_ref()),
+        "executions": result.executions,
+        "took_ms": ms(result.took),
+        "as_expected": result.problems.is_empty(),
+        "problems": result.problems,
     })
 }
 
-fn call_row(taken: &Taken) -> Vec<String> {
-    let key = &taken.ready.request.key;
-    let Some(row) = &taken.row else {
+fn call_row(result: &StepResult) -> Vec<String> {
+    let key = &result.ready.request.key;
+    let Some(row) = &result.row else {
         return vec![key.call_id.to_string(), "unknown".into()];
     };
     let outcome = row.finished.as_ref().map(|f| &f.outcome);

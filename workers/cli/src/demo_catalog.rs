@@ -1,6 +1,5 @@
-//! Owns the bundled catalog: the tools of the demo MCP server, as `toolfleet dev` registers them.
-//!
-//! **Invariant:** `counter` alone is not safe to repeat, so that the demo shows what the fleet then does and does not do.
+//! The bundled catalog: the tools of the demo MCP server. Only `counter` is not safe to repeat, so that the demo shows how such a tool
+//! is treated.
 
 use serde_json::{Value, json};
 

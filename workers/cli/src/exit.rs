@@ -1,6 +1,4 @@
-//! Owns how a command ends: the exit codes, and the sentences that go with the bad ones.
-//!
-//! **Invariant:** an exit code of 0 is given only for what was asked for and done.
+//! The exit codes of the command, and its errors as text and as JSON.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,18 +9,18 @@ use toolfleet_core::ids::CallKey;
 
 use crate::output::Output;
 
-/// A command that did its work and can say what it found.
+/// How a command ended that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// All is as it should be.
+pub(crate) enum Exit {
+    /// Successful.
     Done,
-    /// The call ended otherwise than succeeded, or a step of the demo ended otherwise than expected.
+    /// The call did not succeed, a tool differs from its pin, or a step of the demo did not end as expected.
     NotSucceeded,
     /// There is no such call or session, or no result yet.
     NoResult,
 }
 
-impl Ending {
+impl Exit {
     /// The exit code.
     pub(crate) fn code(self) -> ExitCode {
         match self {
@@ -33,70 +31,70 @@ impl Ending {
     }
 }
 
-/// A command that could not do its work.
+/// Why a command could not do its work.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// The command or the configuration is wrong: what, and the remedy.
+pub(crate) enum CommandError {
+    /// The command or the configuration is wrong; the text names the remedy.
     Usage(String),
-    /// AwsError of our own.
-    Ours(anyhow::Error),
-    /// The result of the call cannot be had: its code, and why.
+    /// A service, a file or the machine failed: a retry can succeed without a change of the command.
+    Unavailable(anyhow::Error),
+    /// The stored result of the call cannot be read: the code, and the text.
     Unreadable(&'static str, String),
-    /// stdout is gone or full.
+    /// stdout is closed or full.
     Output(io::Error),
-    /// What befell a call that was named before.
+    /// An error that concerns a call whose id was printed before.
     OfCall(CallKey, Box<Self>),
 }
 
-impl Failure {
+impl CommandError {
     /// The command or the configuration is wrong.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self::Usage(text.into())
     }
 
-    /// The same, with the call that it befell.
+    /// The same error, with the call that it concerns.
     pub(crate) fn of_call(self, key: &CallKey) -> Self {
         Self::OfCall(key.clone(), Box::new(self))
     }
 
-    /// Says what is wrong, and gives the exit code.
+    /// Prints the error; returns the exit code.
     pub(crate) fn report(self, output: &Output) -> ExitCode {
         let (call, failure) = match self {
             Self::OfCall(key, failure) => (Some(key), *failure),
-            failure @ (Self::Usage(_) | Self::Ours(_) | Self::Unreadable(..) | Self::Output(_)) => {
+            failure @ (Self::Usage(_) | Self::Unavailable(_) | Self::Unreadable(..) | Self::Output(_)) => {
                 (None, failure)
             }
         };
         let unreadable = match &failure {
             Self::Unreadable(code, _) => Some(*code),
-            Self::Usage(_) | Self::Ours(_) | Self::Output(_) | Self::OfCall(..) => None,
+            Self::Usage(_) | Self::Unavailable(_) | Self::Output(_) | Self::OfCall(..) => None,
         };
         let (kind, message, code) = match failure {
             Self::OfCall(_, failure) => return failure.report(output),
             Self::Usage(message) => ("usage", message, 2),
-            Self::Ours(error) => ("trouble", format!("{error:#}"), 4),
+            Self::Unavailable(error) => ("unavailable", format!("{error:#}"), 4),
             Self::Unreadable(_, message) => ("unreadable", message, 4),
-            // Whoever read stdout has seen enough.
+            // The reader of stdout has closed it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Output(error) => ("output", format!("cannot write to stdout: {error}"), 4),
         };
         output.note(&format!("error: {message}"));
         if let Some(key) = &call {
-            output.note(&format!("this was call {} of tenant {}", key.call_id, key.tenant));
+            output.note(&format!("the error concerns call {} of tenant {}", key.call_id, key.tenant));
         }
         if output.is_json() {
-            // What cannot be written was said on stderr already.
+            // The error is on stderr already if stdout cannot be written.
             let mut document = error(kind, &message, call.as_ref());
             if let (Some(code), Some(Value::Object(error))) = (unreadable, document.get_mut("error")) {
                 error.insert("code".to_owned(), code.into());
             }
-            let _said = output.document(&document);
+            let _printed = output.document(&document);
         }
         ExitCode::from(code)
     }
 }
 
-/// An error as machines see it.
+/// An error as a JSON document.
 pub(crate) fn error(kind: &str, message: &str, call: Option<&CallKey>) -> Value {
     let mut error = json!({"kind": kind, "message": message});
     if let (Some(key), Some(members)) = (call, error.as_object_mut()) {
@@ -106,28 +104,28 @@ pub(crate) fn error(kind: &str, message: &str, call: Option<&CallKey>) -> Value 
     json!({ "error": error })
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
 }
 
-impl From<PayloadError> for Failure {
+impl From<PayloadError> for CommandError {
     fn from(error: PayloadError) -> Self {
         match (error.code(), error) {
-            (_, PayloadError::Aws(trouble)) => trouble.into(),
+            (_, PayloadError::Aws(error)) => error.into(),
             (Some(code), error) => Self::Unreadable(code, error.to_string()),
-            (None, error) => Self::Ours(error.into()),
+            (None, error) => Self::Unavailable(error.into()),
         }
     }
 }
 
-impl From<AwsError> for Failure {
+impl From<AwsError> for CommandError {
     fn from(error: AwsError) -> Self {
         let dev = match error.kind() {
-            AwsErrorKind::Unreachable => "\nif it is a fleet on this machine, start it with `toolfleet dev`",
+            AwsErrorKind::Unreachable => "\nfor a fleet on this machine, start `toolfleet dev`",
             AwsErrorKind::Credentials | AwsErrorKind::Region => {
-                "\n`toolfleet dev` prints what joins a fleet on this machine"
+                "\n`toolfleet dev` prints the variables for a fleet on this machine"
             }
             AwsErrorKind::Passing
             | AwsErrorKind::Permission
@@ -135,7 +133,7 @@ impl From<AwsError> for Failure {
             | AwsErrorKind::Rejection => "",
         };
         let text = format!("{error}{dev}");
-        if error.is_permanent() { Self::Usage(text) } else { Self::Ours(anyhow::anyhow!(text)) }
+        if error.is_permanent() { Self::Usage(text) } else { Self::Unavailable(anyhow::anyhow!(text)) }
     }
 }
 
@@ -144,8 +142,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_that_passes_is_ours_and_what_somebody_must_change_is_not() {
-        assert!(matches!(Failure::from(AwsError::passing("throttled")), Failure::Ours(_)));
-        assert!(matches!(Failure::from(AwsError::configuration("no table")), Failure::Usage(_)));
+    fn a_passing_error_is_unavailable_and_a_permanent_one_is_usage() {
+        assert!(matches!(CommandError::from(AwsError::passing("throttled")), CommandError::Unavailable(_)));
+        assert!(matches!(CommandError::from(AwsError::configuration("no table")), CommandError::Usage(_)));
     }
 }

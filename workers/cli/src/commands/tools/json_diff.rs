@@ -1,10 +1,8 @@
-//! Owns the difference of two JSON values, as one line per place.
-//!
-//! **Invariant:** no lines, no difference.
+//! The differences of two JSON values, as lines of text.
 
 use serde_json::Value;
 
-/// `- place: value` for what is gone, `+ place: value` for what is new; a changed value gives both.
+/// `- place: value` for a removed value, `+ place: value` for an added one; a changed value gives both. No line if they are equal.
 pub(super) fn lines(before: &Value, after: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     walk("", before, after, &mut lines);
