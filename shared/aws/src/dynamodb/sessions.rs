@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 use toolfleet_core::session::{SessionEvent, SessionRow, SessionTable};
 use toolfleet_core::time::Timestamp;
 

@@ -7,7 +7,7 @@ use toolfleet_aws::{Applied, AwsError};
 use toolfleet_core::grants::{self, GrantError};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::mcp_session::McpSession;
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 use toolfleet_core::session::{SessionEvent, SessionRejection, SessionRow, check_grants, merged};
 use toolfleet_core::time::Timestamp;
 

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{GroupId, Nonce, ServerId, SessionId, WorkerId};
-use toolfleet_core::message::{Group, User};
 use toolfleet_core::outcome::{CallError, Outcome};
 use toolfleet_core::payload::{ObjectAt, PayloadRef};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress};
+use toolfleet_core::request::{Group, User};
 use toolfleet_core::time::Timestamp;
 
 use crate::dynamodb::attributes::Item;

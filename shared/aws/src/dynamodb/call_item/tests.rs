@@ -2,9 +2,9 @@ use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
-use toolfleet_core::message::{Group, User};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress, ProgressNote};
+use toolfleet_core::request::{Group, User};
 use toolfleet_core::time::Timestamp;
 
 use super::*;

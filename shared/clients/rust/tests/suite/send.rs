@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use toolfleet_client::{AwsErrorKind, RequestBuilder};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 
 use crate::world::{World, call};
 
