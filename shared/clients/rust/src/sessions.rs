@@ -49,7 +49,7 @@ pub enum SessionError {
         "grants: there is none; a session that opens nothing refuses every call. Name tools, or `*` for all"
     )]
     NoGrant,
-    /// The end lies in the past.
+    /// The end is in the past.
     #[error("ends_at: {0} has passed; give an instant to come, or revoke the session to end it now")]
     EndPassed(Timestamp),
     /// It exists already.

@@ -105,7 +105,7 @@ pub(crate) async fn run(
     let mut parts = client.record_parts(&args.tenant, &which, span, limit.saturating_add(1));
     let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
-        // One more than is shown tells whether the list is cut.
+        // One more than the limit is read to know whether the list is cut.
         cut = records.len() > limit - shown;
         records.truncate(limit - shown);
         shown += records.len();

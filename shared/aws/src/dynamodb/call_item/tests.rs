@@ -165,7 +165,7 @@ fn an_errors_message_counts_like_a_result() {
     let outcome = |bytes: usize| {
         let content = RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap();
         let mut outcome = Outcome::tool_error(content, "");
-        // Larger than the core makes one: the row counts whatever it is given.
+        // Larger than the core makes a message: its size is counted anyway.
         outcome.error.as_mut().unwrap().message = "a".repeat(bytes);
         outcome
     };
