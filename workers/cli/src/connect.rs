@@ -64,7 +64,7 @@ impl Connect {
     /// Whether a catalog may name programs, if that is set.
     pub(crate) fn allow_stdio(&self) -> Result<Option<bool>, CommandError> {
         let read = |_: &str| self.allow_stdio.clone();
-        toolfleet_worker::config::flag(&read, "TOOLFLEET_ALLOW_STDIO")
+        toolfleet_config::settings::flag(&read, "TOOLFLEET_ALLOW_STDIO")
             .map_err(|e| CommandError::usage(e.to_string()))
     }
 

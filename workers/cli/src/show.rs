@@ -79,7 +79,7 @@ impl<'a> CallView<'a> {
             call_id: &key.call_id,
             state: row.map_or("unknown", |row| row.state.as_str()),
             outcome: outcome.map(|o| o.kind),
-            content: outcome.and_then(|o| o.content.as_deref()),
+            content: outcome.and_then(Outcome::content),
             error: outcome.and_then(|o| o.error.as_ref()),
             attempts: row.map_or(0, |row| row.attempts),
             worker: row.and_then(|row| row.worker.as_ref()),
@@ -106,7 +106,7 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
         show_notes(output, row);
         return Ok(Exit::NoResult);
     };
-    if let Some(content) = &finished.outcome.content {
+    if let Some(content) = finished.outcome.content() {
         output.line(&readable(content))?;
     }
     if finished.outcome.kind == OutcomeKind::Succeeded {

@@ -7,13 +7,10 @@
 pub mod backoff;
 pub mod breakers;
 mod cache;
-pub mod catalog;
 pub mod catalog_handle;
-pub mod clock;
+pub mod catalog_reload;
 pub mod config;
 pub mod context;
-pub mod credentials;
-pub mod egress_config;
 mod flights;
 pub mod health;
 mod heavy;

@@ -10,6 +10,7 @@ use serde_json::json;
 use toolfleet_client::{RecordsOf, Span, system_clock};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use crate::connect::Connect;
@@ -18,7 +19,7 @@ use crate::output::Output;
 use crate::show;
 
 /// How long records and rows are kept.
-const KEPT_FOR: Duration = Duration::from_secs(60 * 86_400);
+const KEPT_FOR: Duration = Duration::from_millis(RETENTION_MS);
 /// Records of a table that are shown at once: its columns fit them.
 const ROWS_AT_ONCE: usize = 1_000;
 

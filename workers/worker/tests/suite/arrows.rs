@@ -16,6 +16,18 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "toolfleet-mcp",
         &["toolfleet-core", "toolfleet-egress", "toolfleet-credentials", "toolfleet-mcp-protocol"],
     ),
+    (
+        "shared/config",
+        "toolfleet-config",
+        &[
+            "toolfleet-core",
+            "toolfleet-catalog",
+            "toolfleet-aws",
+            "toolfleet-egress",
+            "toolfleet-credentials",
+            "toolfleet-mcp",
+        ],
+    ),
     ("shared/clients/rust", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
     ("shared/testkit", "toolfleet-testkit", &["toolfleet-mcp-protocol"]),
     ("infra/local", "toolfleet-local", &["toolfleet-mcp-protocol"]),
@@ -30,6 +42,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
             "toolfleet-aws",
             "toolfleet-credentials",
             "toolfleet-egress",
+            "toolfleet-config",
             "toolfleet-executors",
             "toolfleet-mcp",
         ],
@@ -42,10 +55,12 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
             "toolfleet-catalog",
             "toolfleet-aws",
             "toolfleet-client",
+            "toolfleet-config",
             "toolfleet-local",
             "toolfleet-credentials",
             "toolfleet-egress",
             "toolfleet-mcp",
+            // `toolfleet dev` runs a worker in its own process; see `the_cli_uses_the_worker_in_dev_alone`.
             "toolfleet-worker",
         ],
     ),
@@ -146,4 +161,22 @@ fn backoff_is_named_in_one_file() {
         }
     }
     assert_eq!(naming, ["backoff.rs"]);
+}
+
+#[test]
+fn the_cli_uses_the_worker_in_dev_alone() {
+    let commands = root().join("workers/cli/src");
+    let mut naming = Vec::new();
+    let mut folders = vec![commands.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of ours").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if std::fs::read_to_string(&path).unwrap_or_default().contains("toolfleet_worker::") {
+                naming.push(path.strip_prefix(&commands).expect("a file of it").to_owned());
+            }
+        }
+    }
+    assert_eq!(naming, [Path::new("commands/dev/stage.rs")]);
 }

@@ -219,7 +219,7 @@ async fn one_call_id_of_two_tenants_is_two_calls_with_a_result_each() {
     }
     for (tenant, other) in [("acme", "globex"), ("globex", "acme")] {
         let outcome = rig.row_of(tenant, "c").await.unwrap().finished.unwrap().outcome;
-        let content = outcome.content.unwrap().get().to_owned();
+        let content = outcome.content().unwrap().get().to_owned();
         assert!(content.contains(tenant) && !content.contains(other), "{tenant}: {content}");
     }
     assert_eq!(rig.mcp.executions("safe"), 2);

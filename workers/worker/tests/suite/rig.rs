@@ -8,9 +8,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use toolfleet_aws::Clock as WorkerClock;
 use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_aws::{Aws, AwsOptions, Tables};
 use toolfleet_catalog::{Catalog, CatalogSources, Programs};
+use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
@@ -20,8 +22,7 @@ use toolfleet_egress::EgressPolicy;
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
 use toolfleet_mcp::{ClientOptions, McpClient};
 use toolfleet_testkit::{CuttingProxy, MockMcp, ProtocolRevision};
-use toolfleet_worker::clock::Clock as WorkerClock;
-use toolfleet_worker::config::{Limits, PayloadConfig};
+use toolfleet_worker::config::Limits;
 use toolfleet_worker::context::{DeadLetters, Parts, Step, Watch, WorkerContext};
 use toolfleet_worker::mcp_session_store::McpSessionStore;
 use toolfleet_worker::telemetry::Meters;
@@ -250,7 +251,7 @@ impl Rig {
             code: outcome.error.as_ref().map(|t| t.code.as_str()),
             message: outcome.error.as_ref().map(|t| t.message.clone()).unwrap_or_default(),
             may_have_run: outcome.error.as_ref().map(|t| t.may_have_run),
-            content: outcome.content.map(|c| c.get().to_owned()),
+            content: outcome.content().map(|c| c.get().to_owned()),
             row,
         }
     }

@@ -116,7 +116,7 @@ fn differences(expects: &Expects, row: Option<&CallRow>, executions: Option<u64>
         compare(&format!("the server's count of `{tool}`"), found.to_string(), expected.to_string());
     }
     if let Some(text) = expects.contains {
-        let content = outcome.content.as_deref().map(readable).unwrap_or_default();
+        let content = outcome.content().map(readable).unwrap_or_default();
         if !content.contains(text) {
             problems.push(format!("content is `{content}`, expected one with `{text}`"));
         }

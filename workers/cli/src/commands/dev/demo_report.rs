@@ -45,7 +45,7 @@ fn ended(result: &StepResult) -> String {
         n => format!("{n} attempts"),
     };
     let outcome = &finished.outcome;
-    let words = match (&outcome.error, &outcome.content) {
+    let words = match (&outcome.error, outcome.content()) {
         (Some(error), _) => format!("{}: {}", error.code, error.message),
         (None, Some(content)) => readable(content),
         (None, None) => String::new(),

@@ -58,7 +58,7 @@ pub(crate) async fn run(
     diff::show(&due, output)?;
     if !due.is_empty() {
         let text = pinned(&texts.text, &catalog, &due)?;
-        verify(&text, &texts.material, &due)?;
+        verify(&text, &texts.sources, &due)?;
         if args.apply {
             replace(&path, &text)
                 .map_err(|e| CommandError::Unavailable(anyhow::anyhow!("{}: {e}", path.display())))?;

@@ -10,14 +10,14 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
-use toolfleet_aws::{Aws, AwsOptions};
+use toolfleet_aws::{Aws, AwsOptions, Clock};
 use toolfleet_catalog::{Catalog, Server, WrittenSecret};
+use toolfleet_config::credentials::Credentials;
+use toolfleet_config::keyring::AwsKeyring;
 use toolfleet_core::credential::SecretRef;
 use toolfleet_core::fault::Fault;
 use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, SecretText, Unsigned};
 use toolfleet_mcp::{McpClient, RemoteTool};
-use toolfleet_worker::clock::Clock;
-use toolfleet_worker::credentials::{AwsKeyring, Credentials};
 
 use crate::exit::CommandError;
 use crate::network::{client, client_as_worker};

@@ -1,6 +1,5 @@
-//! Owns what a worker is told about the network: which addresses it may call, through which proxies, trusting which roots.
-//!
-//! **Invariant:** what is not said is the strict choice: public addresses, https, the system's roots.
+//! Egress settings: which addresses may be called, through which proxies, trusting which roots. Unset, the strict choice applies:
+//! public addresses, https, the system's roots.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +8,20 @@ use toolfleet_egress::{BuildError, EgressPolicy, Network, Proxies};
 use toolfleet_mcp::{ClientOptions, McpClient};
 use url::Url;
 
-use crate::config::{ConfigError, number, problem};
-use crate::start::StartError;
+use crate::settings::{ConfigError, number};
 
-/// What a worker may call, and how.
+/// Why the client that calls servers cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// A variable is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another reason.
+    #[error("the client that calls servers cannot be built")]
+    Http(#[source] BuildError),
+}
+
+/// Where requests may go, and how.
 #[derive(Debug, Clone)]
 pub struct EgressConfig {
     /// Which addresses.
@@ -60,9 +69,9 @@ impl EgressConfig {
     }
 
     /// A client that calls what these allow, and is otherwise as `options` say.
-    pub async fn client(&self, options: ClientOptions) -> Result<McpClient, StartError> {
+    pub async fn client(&self, options: ClientOptions) -> Result<McpClient, EgressError> {
         let wrong = |path: &PathBuf, why: String| {
-            StartError::from(problem("TOOLFLEET_EXTRA_ROOTS", format!("{}: {why}", path.display())))
+            EgressError::from(ConfigError::new("TOOLFLEET_EXTRA_ROOTS", format!("{}: {why}", path.display())))
         };
         let extra_roots = match &self.extra_roots {
             None => None,
@@ -87,7 +96,7 @@ impl EgressConfig {
         let built = McpClient::new(options);
         built.map_err(|error| match (&error, &self.extra_roots) {
             (BuildError::ExtraRoots, Some(path)) => wrong(path, error.to_string()),
-            (BuildError::ExtraRoots | BuildError::Http(_), _) => StartError::Http(error),
+            (BuildError::ExtraRoots | BuildError::Http(_), _) => EgressError::Http(error),
         })
     }
 
@@ -100,7 +109,7 @@ impl EgressConfig {
                 networks
                     .map(str::parse::<Network>)
                     .collect::<Result<_, _>>()
-                    .map_err(|text| problem("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", text))?
+                    .map_err(|text| ConfigError::new("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", text))?
             }
         };
         let http = match var("TOOLFLEET_ALLOW_HTTP").as_deref() {
@@ -108,7 +117,7 @@ impl EgressConfig {
             Some("true") => true,
             Some(other) => {
                 let text = format!("is `{other}`; accepted are true and false (unset: false)");
-                return Err(problem("TOOLFLEET_ALLOW_HTTP", text));
+                return Err(ConfigError::new("TOOLFLEET_ALLOW_HTTP", text));
             }
         };
         let proxies = Proxies {
@@ -145,7 +154,7 @@ fn proxy(var: &dyn Fn(&str) -> Option<String>, names: [&'static str; 2]) -> Resu
     let whole = if text.contains("://") { text } else { format!("http://{text}") };
     match Url::parse(&whole) {
         Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => Ok(Some(url)),
-        Ok(_) | Err(_) => Err(problem(name, "is no proxy; give http://host:port".to_owned())),
+        Ok(_) | Err(_) => Err(ConfigError::new(name, "is no proxy; give http://host:port".to_owned())),
     }
 }
 
@@ -154,9 +163,10 @@ fn cognito(var: &dyn Fn(&str) -> Option<String>) -> Result<Option<Url>, ConfigEr
     match var(name).filter(|text| !text.is_empty()).map(|text| Url::parse(&text)) {
         None => Ok(None),
         Some(Ok(url)) if url.has_host() && matches!(url.scheme(), "http" | "https") => Ok(Some(url)),
-        Some(Ok(_) | Err(_)) => {
-            Err(problem(name, "is no address; give https://host/ (unset: each region's own)".to_owned()))
-        }
+        Some(Ok(_) | Err(_)) => Err(ConfigError::new(
+            name,
+            "is no address; give https://host/ (unset: each region's own)".to_owned(),
+        )),
     }
 }
 

@@ -1,6 +1,5 @@
-//! Owns the wall clock: the one place where the worker asks what time it is.
-//!
-//! **Invariant:** durations are measured by `tokio::time`; this clock only stamps and compares instants that leave the process.
+//! The wall clock of workers, clients and commands. It stamps instants that leave the process; durations are measured with
+//! `tokio::time`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::time::SystemTime;
 
 use toolfleet_core::time::Timestamp;
 
-/// The wall clock, or one that someone else sets.
+/// The machine's clock, or one that tests set.
 #[derive(Clone)]
 pub enum Clock {
     /// The machine's.

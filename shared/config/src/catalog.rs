@@ -1,23 +1,16 @@
-//! Owns where a catalog comes from, its reading, and its watching: a file, a secret or a row, with what its sections name.
-//!
-//! **Invariant:** a version that is wrong or cannot be read changes nothing but a count and a log line.
+//! Catalog sources: where a catalog is (a file, a secret, a row), reading it with the sections it names, and checking it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError, Tables};
 use toolfleet_catalog::{Catalog, CatalogError, CatalogSources, Laptop, Literals, Programs, decode};
 use toolfleet_core::digest::Digest;
 
-use crate::context::WorkerContext;
-
-/// How often a catalog is looked at again unless the configuration says otherwise.
+/// How often a catalog is read again unless the configuration says otherwise.
 pub const REFRESH: Duration = Duration::from_secs(30);
 
 /// Where a catalog is.
@@ -31,7 +24,7 @@ pub enum Place {
     Row(String),
 }
 
-/// Whom to ask for what is not a file.
+/// The clients that read a catalog which is not a file.
 #[derive(Debug, Clone)]
 pub struct Stores {
     /// Secrets Manager.
@@ -40,23 +33,24 @@ pub struct Stores {
     pub catalogs: Catalogs,
 }
 
-/// Which catalog a worker goes by.
+/// Which catalog a worker uses.
 #[derive(Debug, Clone)]
 pub struct CatalogConfig {
     /// Where it is.
     pub place: Place,
-    /// How often it is looked at again.
+    /// How often it is read again.
     pub refresh: Duration,
     /// The tenants of a catalog that has no `tenants` of its own.
     pub tenants: Option<Vec<String>>,
-    /// Whether it may name programs to be started; not said, only one in a file may.
+    /// Whether it may name programs to be started; unset, only a catalog in a file may.
     pub stdio: Option<bool>,
-    /// The machine of somebody who tries it out: placeholders are filled in, and secrets that it writes out are stored.
+    /// A developer's machine: placeholders are filled in, and secrets that the catalog writes out are stored.
     pub laptop: Option<Laptop>,
 }
 
 impl CatalogConfig {
-    /// Whoever can write a file on the worker's machine can start programs there; who can write a table or a secret need not.
+    /// Whoever can write a file on the worker's machine can start programs there. Whoever can write a table or a secret need not be
+    /// able to.
     const fn programs(&self) -> Programs {
         match (self.stdio, &self.place) {
             (Some(true), _) | (None, Place::File(_)) => Programs::Allowed,
@@ -86,7 +80,7 @@ pub enum LoadError {
         /// What the system said.
         why: std::io::Error,
     },
-    /// A file is no text.
+    /// A file is not text.
     #[error("{path}: {why}")]
     NoText {
         /// The file.
@@ -97,13 +91,13 @@ pub enum LoadError {
     /// A secret or a row cannot be read.
     #[error(transparent)]
     Stored(#[from] AwsError),
-    /// It is no file, or names what is none, and there is nobody to ask for it.
+    /// It needs a secret or a row, and there is no client to read one with.
     #[error("{0} is needed, and only files are at hand")]
     OnlyFiles(Place),
-    /// It is wrong.
+    /// It is invalid.
     #[error(transparent)]
     Wrong(#[from] CatalogError),
-    /// It lets nobody speak.
+    /// It allows no tenant.
     #[error(
         "catalog: tenants: an array of tools, and another program's file, do not say who may speak for whom; set TOOLFLEET_TENANTS \
          (`acme,globex`, or `*`), or put the array under `pika` or `idp` of a catalog with `tenants`"
@@ -112,7 +106,7 @@ pub enum LoadError {
 }
 
 impl Stores {
-    /// Those of a fleet.
+    /// The clients of that connection.
     pub fn new(aws: &Aws, tables: &Tables) -> Self {
         Self { secrets: aws.secrets(), catalogs: aws.catalogs(tables) }
     }
@@ -128,7 +122,7 @@ impl Place {
         }
     }
 
-    /// The same, where a path is meant from beside this place.
+    /// The same, where a path is relative to this place.
     fn beside(&self, text: &str) -> Self {
         match (Self::of(text), self) {
             (Self::File(path), Self::File(own)) => {
@@ -138,7 +132,7 @@ impl Place {
         }
     }
 
-    async fn read(&self, stores: Option<&Stores>, anew: bool) -> Result<String, LoadError> {
+    async fn read(&self, stores: Option<&Stores>, refresh: bool) -> Result<String, LoadError> {
         let stores = || stores.ok_or_else(|| LoadError::OnlyFiles(self.clone()));
         match self {
             Self::Row(key) => Ok(stores()?.catalogs.read(key).await?),
@@ -156,7 +150,7 @@ impl Place {
             }
             Self::Secret(name) => {
                 let secrets = &stores()?.secrets;
-                let secret = if anew { secrets.refresh(name).await } else { secrets.get(name).await };
+                let secret = if refresh { secrets.refresh(name).await } else { secrets.get(name).await };
                 Ok(secret?.expose().to_owned())
             }
         }
@@ -183,19 +177,19 @@ impl From<PathBuf> for CatalogConfig {
 pub struct Texts {
     /// Its own.
     pub text: String,
-    /// Those of its sections that stand elsewhere.
-    pub material: CatalogSources,
+    /// Those of its sections that are stored elsewhere.
+    pub sources: CatalogSources,
 }
 
 impl Texts {
-    /// Reads them; `anew` asks also for secrets that were read a moment ago.
+    /// Reads them; `refresh` reads secrets again that are in the cache.
     pub async fn read(
         config: &CatalogConfig,
         stores: Option<&Stores>,
-        anew: bool,
+        refresh: bool,
     ) -> Result<Self, LoadError> {
-        let text = config.place.read(stores, anew).await?;
-        let mut material = CatalogSources {
+        let text = config.place.read(stores, refresh).await?;
+        let mut sources = CatalogSources {
             tenants: config.tenants.clone(),
             programs: config.programs(),
             literals: config.literals(),
@@ -203,22 +197,24 @@ impl Texts {
             ..CatalogSources::default()
         };
         for name in Catalog::references(&text)? {
-            let included = config.place.beside(&name).read(stores, anew).await?;
-            material.included.insert(name, included);
+            let included = config.place.beside(&name).read(stores, refresh).await?;
+            sources.included.insert(name, included);
         }
-        Ok(Self { text, material })
+        Ok(Self { text, sources })
     }
 
-    fn digest(&self) -> Digest {
-        self.material.digest_with(&self.text)
+    /// Tells one version of the texts from another.
+    pub fn digest(&self) -> Digest {
+        self.sources.digest_with(&self.text)
     }
 
-    /// The catalog, whoever may speak.
+    /// The catalog, whatever its tenants are.
     pub fn catalog(&self) -> Result<Catalog, CatalogError> {
-        Catalog::parse_with(&self.text, &self.material)
+        Catalog::parse_with(&self.text, &self.sources)
     }
 
-    fn parse(&self) -> Result<Catalog, LoadError> {
+    /// The catalog; one that allows no tenant is an error.
+    pub fn parse(&self) -> Result<Catalog, LoadError> {
         let catalog = self.catalog()?;
         if catalog.names_nobody() {
             return Err(LoadError::NamesNobody);
@@ -243,7 +239,7 @@ pub async fn store_written(secrets: &Secrets, catalog: &mut Catalog) -> Result<(
     Ok(())
 }
 
-/// So many lines about one catalog are logged.
+/// The most lines that are logged about one catalog.
 const MOST_LINES: usize = 100;
 
 /// Logs what of a catalog cannot be called, and what of it has no effect.
@@ -260,81 +256,5 @@ pub fn report(catalog: &Catalog) {
     }
     for remark in catalog.remarks().iter().take(MOST_LINES) {
         tracing::warn!(code = "catalog_remark", "{}: {}", remark.entry, remark.text);
-    }
-}
-
-/// Looks at the catalog again, every while and at SIGHUP, until the worker drains.
-pub async fn watch(context: Arc<WorkerContext>, config: CatalogConfig) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut ticks = tokio::time::interval(config.refresh);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watcher = Watcher::new(context.clone(), config);
-    loop {
-        let anew = tokio::select! {
-            () = context.shutdown.draining() => return Ok(()),
-            _ = hangup.recv() => true,
-            _ = ticks.tick() => false,
-        };
-        watcher.look(anew).await;
-    }
-}
-
-/// One worker's eye on its catalog.
-pub struct Watcher {
-    context: Arc<WorkerContext>,
-    config: CatalogConfig,
-    /// What was wrong the last time, so that it is said once.
-    said: Option<String>,
-}
-
-impl Watcher {
-    /// An eye that has seen nothing yet.
-    pub const fn new(context: Arc<WorkerContext>, config: CatalogConfig) -> Self {
-        Self { context, config, said: None }
-    }
-
-    /// Takes the catalog if it has changed and is right. `anew` asks also for secrets that were read a moment ago.
-    pub async fn look(&mut self, anew: bool) {
-        let found = match Texts::read(&self.config, Some(&self.context.stores), anew).await {
-            Ok(texts) if texts.digest() == *self.context.catalog.current().digest() => {
-                self.said = None;
-                return;
-            }
-            Ok(texts) => texts.parse(),
-            Err(error) => Err(error),
-        };
-        let found = match found {
-            Ok(mut catalog) => match store_written(&self.context.stores.secrets, &mut catalog).await {
-                Ok(()) => Ok(catalog),
-                Err(trouble) => Err(trouble.into()),
-            },
-            Err(error) => Err(error),
-        };
-        match found {
-            Ok(catalog) => self.take(catalog),
-            Err(error) => self.refuse(&error),
-        }
-    }
-
-    fn take(&mut self, catalog: Catalog) {
-        self.said = None;
-        report(&catalog);
-        let (servers, tools) = (catalog.servers().len(), catalog.tools().len());
-        self.context.take_catalog(catalog);
-        tracing::info!(catalog = %self.config.place, servers, tools, code = "catalog_taken", "the catalog has changed");
-    }
-
-    /// One bad version is counted and said once, however often it is seen.
-    fn refuse(&mut self, error: &LoadError) {
-        let text = error.to_string();
-        if self.said.as_ref() == Some(&text) {
-            return;
-        }
-        self.context.catalog.refuse();
-        tracing::error!(
-            catalog = %self.config.place, code = "catalog_refused",
-            "the catalog is not taken, the one before stays: {text}"
-        );
-        self.said = Some(text);
     }
 }
