@@ -25,7 +25,7 @@ use toolfleet_worker::telemetry::Meters;
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use crate::demo_catalog;
 use crate::exit::CommandError;
-use crate::network::{laptop, outbound, variable};
+use crate::network::{egress, laptop, variable};
 
 /// The drain time after a signal; short, because a person waits for it.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -119,7 +119,7 @@ impl LocalFleet {
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| CommandError::Unavailable(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..limits()? },
-            egress_config: outbound()?.with_loopback(),
+            egress_config: egress()?.with_loopback(),
         };
         let context =
             start::context(&config, self.aws().await, catalog, Meters::none()).await.map_err(not_started)?;
