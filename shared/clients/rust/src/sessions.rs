@@ -13,9 +13,6 @@ use toolfleet_core::time::Timestamp;
 
 use crate::clock::Now;
 
-/// How long workers cache a session's row, in seconds.
-pub const SESSION_CACHE_TTL_S: u64 = 60;
-
 /// The sessions of a fleet.
 #[derive(Clone)]
 pub struct Sessions {
@@ -156,7 +153,7 @@ impl Sessions {
     }
 
     /// Ends a session now, also one that does not exist yet. Workers that cache it act on it within
-    /// [`SESSION_CACHE_TTL_S`].
+    /// [`SESSION_CACHE_TTL_S`](crate::SESSION_CACHE_TTL_S).
     pub async fn revoke(&self, tenant: &Tenant, session: &SessionId) -> Result<(), AwsError> {
         self.table.revoke(tenant, session, (self.now)()).await
     }
