@@ -59,6 +59,7 @@ interop:
 
 # The examples of docs/examples (run `just interop` once before: it makes the Python environment).
 examples: build
+    cargo build -p toolfleet-client --examples --locked
     infra/interop/.interop/venv/bin/python docs/examples/run.py
 
 # Foreign AWS clients and emulators.

@@ -14,9 +14,11 @@ use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{Delivery, Receipt};
 
+use super::Service;
 use crate::backoff;
 use crate::context::{DeadLetters, WorkerContext};
 use crate::pipeline::{self, Reaped};
+use crate::shutdown::Shutdown;
 
 /// The most messages SQS hands out at once.
 const BATCH: u32 = 10;
@@ -34,15 +36,36 @@ const HIDDEN_S: u32 = 60;
 const MOST: usize = 5_000;
 const BEHIND_S: u64 = 300;
 
-/// Looks until the worker drains; does nothing where no dead-letter queue is named.
-pub async fn run(context: Arc<WorkerContext>) {
+/// The service that ends dead letters; without a dead-letter queue it does nothing.
+pub struct Reaper {
+    context: Arc<WorkerContext>,
+}
+
+impl Reaper {
+    /// The reaper of that worker.
+    pub const fn new(context: Arc<WorkerContext>) -> Self {
+        Self { context }
+    }
+}
+
+impl Service for Reaper {
+    fn name(&self) -> &'static str {
+        "reaper"
+    }
+
+    async fn run(&self, shutdown: &Shutdown) {
+        reap_until_drained(&self.context, shutdown).await;
+    }
+}
+
+async fn reap_until_drained(context: &Arc<WorkerContext>, shutdown: &Shutdown) {
     let Some(dead) = context.dead_letters.clone() else {
-        context.shutdown.draining().await;
+        shutdown.draining().await;
         return;
     };
     let mut failures = 0;
-    while !context.shutdown.is_draining() {
-        let look = look(&context, &dead).await;
+    while !shutdown.is_draining() {
+        let look = look(context, &dead).await;
         let soonest_ms = look.undue.iter().map(|(_, after_ms)| *after_ms).min();
         look.end(&dead).await;
         let pause = if let Some(trouble) = &look.error {
@@ -54,7 +77,7 @@ pub async fn run(context: Arc<WorkerContext>) {
             soonest_ms.map_or(Duration::ZERO, Duration::from_millis).min(LOOK_AGAIN)
         };
         tokio::select! {
-            () = context.shutdown.draining() => return,
+            () = shutdown.draining() => return,
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -1,9 +1,9 @@
-//! Owns the flow of messages into the worker: slots first, then messages for no more than these, then a task of its own for each.
+//! Receives messages: it takes free slots first, then receives at most as many messages, and runs each in a task of its own.
 //!
-//! One receive is under way while the queue has little to give; each that comes back full begets another, each that does not
-//! leaves. So a quiet worker sends one request in twenty seconds, and a busy one as many as its slots can use.
+//! One receiver polls while the queue has little to give. A receive that comes back full starts another receiver; one that does not ends
+//! its receiver, except the last. So a quiet worker sends one request in twenty seconds, and a busy one as many as its slots can use.
 //!
-//! **Invariant:** a message is received only when a slot for it is held; a panic in one call harms no other.
+//! **Invariant:** a message is received only when a slot for it is held; a panic in one call does not affect another.
 
 mod pace;
 
@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use toolfleet_aws::queue::Delivery;
 
+use super::Service;
 use crate::context::WorkerContext;
-use crate::{backoff, pipeline, services};
+use crate::shutdown::Shutdown;
+use crate::{backoff, pipeline};
 use pace::Pace;
 
 /// The most messages SQS hands out at once.
@@ -31,16 +33,21 @@ const WAIT_S: u32 = 20;
 const GATHER: Duration = Duration::from_millis(5);
 /// How long a receive that is under way when the worker drains may still come back. SQS would hide what it has just handed over
 /// for a whole lease; a busy queue answers within this time, and an idle one has nothing to hand over.
-const LAST_WORD: Duration = Duration::from_millis(300);
+const DRAIN_RECEIVE: Duration = Duration::from_millis(300);
 
-/// What all receivers of a worker share.
-struct Intake {
+/// The service that receives messages and runs their calls.
+pub struct Intake(Arc<Receivers>);
+
+/// What all receivers of a worker share. It outlives a restart of the service: calls under way keep their slots.
+struct Receivers {
     context: Arc<WorkerContext>,
     slots: Slots,
     pace: Pace,
     receiving: AtomicU32,
     receivers: TaskTracker,
     running: TaskTracker,
+    /// A receiver has panicked.
+    panicked: Notify,
 }
 
 /// The slots of a worker, handed out to one receive at a time so that the free ones are not spread over many small receives.
@@ -51,41 +58,70 @@ struct Slots {
     turn: Mutex<()>,
 }
 
-/// Takes messages until the worker drains, then waits for what runs.
-pub async fn run(context: Arc<WorkerContext>) {
-    let slots = context.limits.slots.saturating_add(context.limits.reserve().saturating_mul(2));
-    let intake = Arc::new(Intake {
-        slots: Slots {
-            free: Arc::new(Semaphore::new(slots as usize)),
-            // A FIFO queue hands out several messages of a group at once, and the next of a group only when the former is gone or
-            // visible again: one message in a receive is one of its group at a time.
-            most: if context.queue.is_fifo() { 1 } else { BATCH.min(slots) as usize },
-            turn: Mutex::new(()),
-        },
-        pace: Pace::new(),
-        receiving: AtomicU32::new(1),
-        receivers: TaskTracker::new(),
-        running: TaskTracker::new(),
-        context,
-    });
-    let running = intake.running.clone();
-    let in_hand = move || running.len() as u64;
-    intake.context.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
-    intake.spawn();
-    intake.receivers.close();
-    intake.receivers.wait().await;
-    intake.running.close();
-    if !intake.running.is_empty() {
-        tracing::info!(calls = intake.running.len(), "waiting for the calls that run");
+impl Intake {
+    /// The intake of that worker.
+    pub fn new(context: Arc<WorkerContext>) -> Self {
+        let slots = context.limits.slots.saturating_add(context.limits.reserve().saturating_mul(2));
+        let running = TaskTracker::new();
+        let in_hand = running.clone();
+        let in_hand = move || in_hand.len() as u64;
+        context.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
+        let receivers = TaskTracker::new();
+        receivers.close();
+        Self(Arc::new(Receivers {
+            slots: Slots {
+                free: Arc::new(Semaphore::new(slots as usize)),
+                // A FIFO queue hands out several messages of a group at once, and the next of a group only when the former is deleted
+                // or visible again: one message in a receive is one of its group at a time.
+                most: if context.queue.is_fifo() { 1 } else { BATCH.min(slots) as usize },
+                turn: Mutex::new(()),
+            },
+            pace: Pace::new(),
+            receiving: AtomicU32::new(1),
+            receivers,
+            running,
+            panicked: Notify::new(),
+            context,
+        }))
     }
-    intake.running.wait().await;
 }
 
-async fn receive(intake: Arc<Intake>) {
+impl Service for Intake {
+    fn name(&self) -> &'static str {
+        "intake"
+    }
+
+    /// Receives until the worker drains, then waits for the calls under way. Returns early when a receiver has panicked; the next run
+    /// then starts a receiver in its place.
+    async fn run(&self, shutdown: &Shutdown) {
+        let Receivers { receivers, running, panicked, .. } = &*self.0;
+        self.0.spawn();
+        tokio::select! {
+            biased;
+            () = panicked.notified() => {
+                if !shutdown.is_draining() {
+                    return;
+                }
+                receivers.wait().await;
+            }
+            () = receivers.wait() => {}
+        }
+        if !shutdown.is_draining() {
+            return;
+        }
+        running.close();
+        if !running.is_empty() {
+            tracing::info!(calls = running.len(), "waiting for the calls that run");
+        }
+        running.wait().await;
+    }
+}
+
+async fn receive(intake: Arc<Receivers>) {
     let context = &intake.context;
     let mut failures = 0;
     while !context.shutdown.is_draining() {
-        let waiting = context.intake_health.turns();
+        let waiting = context.intake_health.begin_receive();
         let slots = tokio::select! {
             () = context.shutdown.draining() => return,
             slots = intake.slots.take() => slots,
@@ -98,8 +134,8 @@ async fn receive(intake: Arc<Intake>) {
         let received = tokio::select! {
             received = &mut received => received,
             () = context.shutdown.draining() => {
-                if let Ok(Ok(deliveries)) = tokio::time::timeout(LAST_WORD, received).await {
-                    give_back(context, deliveries).await;
+                if let Ok(Ok(deliveries)) = tokio::time::timeout(DRAIN_RECEIVE, received).await {
+                    make_visible(context, deliveries).await;
                 }
                 return;
             }
@@ -113,9 +149,9 @@ async fn receive(intake: Arc<Intake>) {
                 intake.start(deliveries, slots);
                 let pause = intake.pace.after(got, Instant::now());
                 if got == count {
-                    intake.beget();
+                    intake.add_receiver();
                     Duration::ZERO
-                } else if intake.may_leave() {
+                } else if intake.may_end() {
                     return;
                 } else {
                     pause
@@ -137,19 +173,19 @@ async fn receive(intake: Arc<Intake>) {
     }
 }
 
-impl Intake {
+impl Receivers {
     /// A task of its own for each message, with the slot that was held for it.
     fn start(&self, deliveries: Vec<Delivery>, slots: Vec<OwnedSemaphorePermit>) {
         for (delivery, slot) in deliveries.into_iter().zip(slots) {
             let context = self.context.clone();
             self.running.spawn(async move {
                 let message_id = delivery.message_id.clone();
-                // Nothing is shared with a call that panicked but what its own steps keep consistent; its message comes again.
+                // A call shares nothing with the others but what its own steps keep consistent. Its message is received again.
                 if AssertUnwindSafe(pipeline::run(context, delivery, slot)).catch_unwind().await.is_err() {
                     tracing::error!(
                         message_id,
                         code = "internal_error",
-                        "a call met a defect of the worker; its message comes again"
+                        "a call panicked; its message is received again"
                     );
                 }
             });
@@ -159,13 +195,15 @@ impl Intake {
     fn spawn(self: &Arc<Self>) {
         let intake = self.clone();
         self.receivers.spawn(async move {
-            let (shutdown, drain) = (&intake.context.shutdown, intake.context.limits.drain);
-            services::guard(shutdown, drain, "intake", receive(intake.clone())).await;
+            // A receiver shares nothing with the others but what its own steps keep consistent.
+            if AssertUnwindSafe(receive(intake.clone())).catch_unwind().await.is_err() {
+                intake.panicked.notify_one();
+            }
         });
     }
 
-    /// One receiver more, unless the slots cannot use it.
-    fn beget(self: &Arc<Self>) {
+    /// Starts one receiver more, unless the slots cannot use it.
+    fn add_receiver(self: &Arc<Self>) {
         let most = self.context.limits.slots.div_ceil(BATCH).clamp(1, 16);
         let more = |now| (now < most).then_some(now + 1);
         if self.receiving.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
@@ -173,8 +211,8 @@ impl Intake {
         }
     }
 
-    /// Whether this receiver is not the last.
-    fn may_leave(&self) -> bool {
+    /// Whether this receiver may end: it is not the last.
+    fn may_end(&self) -> bool {
         let less = |now: u32| (now > 1).then(|| now - 1);
         self.receiving.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
     }
@@ -196,10 +234,10 @@ impl Slots {
     }
 }
 
-/// Messages that came when the worker had begun to drain.
-async fn give_back(context: &WorkerContext, deliveries: Vec<Delivery>) {
+/// Makes messages visible again that were received while the worker drains.
+async fn make_visible(context: &WorkerContext, deliveries: Vec<Delivery>) {
     let back = deliveries.iter().map(|delivery| context.queue.change_visibility(&delivery.receipt, 0));
     for error in join_all(back).await.into_iter().filter_map(Result::err) {
-        tracing::warn!(%error, code = "requeue_failed", "cannot give a message back early");
+        tracing::warn!(%error, code = "requeue_failed", "cannot make a message visible again early");
     }
 }
