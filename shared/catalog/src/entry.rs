@@ -1,6 +1,6 @@
-//! Brings one server entry, as our own form or another program's file writes it, into the fields of our own form.
+//! Converts a server's entry, in our own form or another program's, to the fields of our own form.
 //!
-//! What another program's entry says beyond those is named, so that nobody takes it for kept; what says which tools may be called is kept.
+//! A remark names each field of another program that is not used. Fields that say which tools may be called are kept.
 
 use serde_json::{Map, Value, json};
 

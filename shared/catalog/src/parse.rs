@@ -1,4 +1,4 @@
-//! Owns the forms of a catalog, and the order in which its parts are read and checked.
+//! Parses a catalog in any of its forms, and checks its parts in order.
 //!
 //! A catalog is an object in our own form, whose sections `pika` and `idp` hold (or name) what Pika and the GenAI IDP
 //! accelerator write; or such an array by itself; or the file in which another program keeps its MCP servers.

@@ -15,7 +15,7 @@ use crate::import::clients::{self, Imported};
 use crate::import::mcp_servers::{Filling, Laptop, Settled};
 use crate::json::{kind, typed};
 use crate::names;
-use crate::server::Server;
+use crate::server::{Server, ServerEntry};
 use crate::snapshot::Offered;
 use crate::sources::Programs;
 use crate::sources::{CatalogSources, Literals};
@@ -39,7 +39,7 @@ pub(crate) struct Parts<'a> {
 #[derive(Debug)]
 struct Part {
     entry: String,
-    server: Server,
+    server: ServerEntry,
     literals: Literals,
     form: Form,
 }
@@ -71,11 +71,11 @@ impl<'a> Parts<'a> {
     /// A server of our own form.
     pub(crate) fn own_server(&mut self, entry: &str, value: Value) -> Result<(), CatalogError> {
         let Value::Object(fields) = value else {
-            return typed::<Server>(entry, value).map(|_| ());
+            return typed::<ServerEntry>(entry, value).map(|_| ());
         };
         let id = fields.get("id").and_then(Value::as_str).and_then(|id| ServerId::parse(id).ok());
         let Some(id) = id else {
-            return typed::<Server>(entry, Value::Object(fields)).map(|_| ());
+            return typed::<ServerEntry>(entry, Value::Object(fields)).map(|_| ());
         };
         let normal = entry::normal(entry, id.as_str(), fields, Form::Own);
         let (mut fields, _) = match self.normal(&id, entry, normal) {
@@ -86,8 +86,8 @@ impl<'a> Parts<'a> {
             self.unusable.add(Some(id), None, entry, reason);
             return Ok(());
         }
-        let server: Server = typed(entry, Value::Object(fields))?;
-        let server = server.placed(entry, self.programs, self.laptop.is_some())?;
+        let server: ServerEntry = typed(entry, Value::Object(fields))?;
+        let server = server.with_one_transport(entry, self.programs, self.laptop.is_some())?;
         self.server(entry, server, Literals::Refused, Form::Own);
         Ok(())
     }
@@ -147,14 +147,16 @@ impl<'a> Parts<'a> {
         entry: &str,
         id: &ServerId,
         mut fields: Map<String, Value>,
-    ) -> Result<Server, String> {
+    ) -> Result<ServerEntry, String> {
         self.fill(id, entry, &mut fields)?;
-        let server: Server =
+        let server: ServerEntry =
             typed(entry, Value::Object(fields)).map_err(|error| error.reason_below(entry))?;
-        server.placed(entry, self.programs, self.laptop.is_some()).map_err(|error| error.reason_below(entry))
+        server
+            .with_one_transport(entry, self.programs, self.laptop.is_some())
+            .map_err(|error| error.reason_below(entry))
     }
 
-    /// CallProgress what was said of an entry, and gives its fields, unless it cannot be called.
+    /// Keeps the remarks of an entry and gives its fields, unless it cannot be called.
     fn normal(
         &mut self,
         id: &ServerId,
@@ -180,7 +182,7 @@ impl<'a> Parts<'a> {
         self.laptop.map(|laptop| Filling { laptop, entry, id, settled: &mut self.settled })
     }
 
-    pub(crate) fn server(&mut self, entry: &str, server: Server, literals: Literals, form: Form) {
+    pub(crate) fn server(&mut self, entry: &str, server: ServerEntry, literals: Literals, form: Form) {
         self.servers.push(Part { entry: entry.to_owned(), server, literals, form });
     }
 
@@ -193,14 +195,15 @@ impl<'a> Parts<'a> {
         let mut unusable = self.unusable;
         let mut servers = Servers::new();
         for Part { entry, server, literals, form } in self.servers {
-            match (server.check(&entry, literals), form) {
-                (Ok(()), _) => {}
+            let id = server.id.clone();
+            let server = match (server.check(&entry, literals), form) {
+                (Ok(server), _) => server,
                 (Err(error), Form::Own) => return Err(error),
                 (Err(error), Form::Foreign) => {
-                    unusable.add(Some(server.id), None, &entry, error.reason_below(&entry));
+                    unusable.add(Some(id), None, &entry, error.reason_below(&entry));
                     continue;
                 }
-            }
+            };
             let twice = unusable.servers.contains_key(&server.id);
             if servers.insert(server.id.clone(), Arc::new(server)).is_some() || twice {
                 return Err(invalid(&entry, "stands twice; give each server an id of its own"));

@@ -1,4 +1,4 @@
-//! The row that says which MCP session a session has with a server, and its state table: one worker registers, all others reuse.
+//! The session that a server keeps for one of our sessions, its row and its state table: one worker registers it, all others reuse it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::ids::ServerId;
 use crate::state_table::{Decision, StateTable};
 use crate::time::Timestamp;
 
-/// The MCP session of a session with one server.
+/// The session that a server keeps (`Mcp-Session-Id`) for one of our sessions.
 #[derive(Clone, PartialEq, Eq)]
 pub struct McpSession {
     /// The server.
@@ -37,7 +37,7 @@ impl fmt::Debug for McpSession {
     }
 }
 
-/// A worker has opened an MCP session.
+/// A worker has opened a session with the server.
 #[derive(Debug, Clone)]
 pub struct Register {
     /// The one that was opened.
@@ -46,11 +46,11 @@ pub struct Register {
     pub lost: Option<String>,
 }
 
-/// Another MCP session is registered and usable.
+/// Another one is registered and usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registered;
 
-/// The state table of MCP sessions.
+/// The state table of servers' sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct McpSessionTable;
 

@@ -1,6 +1,6 @@
-//! Makes texts readable in which half a surrogate pair stands (`"\ud800"`): JSON allows to write it, no Unicode text can hold it.
+//! Replaces unpaired surrogates (`"\ud800"`) in JSON, which allows them although no Unicode text can hold them.
 //!
-//! It is for texts that are only looked at. What is delivered or sent stays as it came.
+//! It is for texts that are only read here. What is delivered or sent stays unchanged.
 
 use std::borrow::Cow;
 

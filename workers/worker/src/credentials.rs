@@ -14,11 +14,12 @@ use http::HeaderMap;
 use toolfleet_aws::identity::{Identity, Keys, ToSign, signature};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError};
-use toolfleet_catalog::Server;
+use toolfleet_catalog::{Server, Transport};
 use toolfleet_core::credential::{Credential, SecretRef, Sensitive, Template};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_mcp::{Auth, AwsKeys, Endpoint, Keyring, McpClient, Program, SecretText, Unsigned};
+use url::Url;
 
 use crate::clock::Clock;
 
@@ -52,7 +53,7 @@ impl Credentials {
         let Known { auth, program, .. } = self.known(server, tenant)?;
         Ok(Endpoint {
             server: server.id.clone(),
-            url: server.url.clone(),
+            url: endpoint_url(server)?,
             headers: HeaderMap::new(),
             auth,
             tenant: tenant.cloned(),
@@ -76,20 +77,24 @@ impl Credentials {
     }
 
     fn program(&self, server: &Server) -> Option<Program> {
-        let env = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let stdio = server.stdio()?;
+        let env = stdio.env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let keyring = Some(Arc::clone(&self.keyring));
-        let command = server.command.as_ref()?;
-        let program = Program::new(command, server.args.iter().cloned(), server.cwd.clone(), env, keyring);
-        let program = if server.stateless { program.keeping_nothing() } else { program };
-        Some(match server.start_timeout_ms {
+        let program =
+            Program::new(&stdio.command, stdio.args.iter().cloned(), stdio.cwd.clone(), env, keyring);
+        let program = if stdio.stateless { program.keeping_nothing() } else { program };
+        Some(match stdio.start_timeout_ms {
             Some(ms) => program.starting_within(Duration::from_millis(ms)),
             None => program,
         })
     }
 
     fn build(&self, server: &Server) -> Result<Option<Auth>, Fault> {
-        let certificate = server.client_certificate.clone();
-        if server.auth == Credential::None && server.headers.is_empty() && certificate.is_none() {
+        let Some(http) = server.http() else {
+            return Ok(None);
+        };
+        let certificate = http.client_certificate.clone();
+        if http.auth == Credential::None && http.headers.is_empty() && certificate.is_none() {
             return Ok(None);
         }
         let template = |(name, value): (&String, &Sensitive)| match Template::parse(value.expose()) {
@@ -99,20 +104,27 @@ impl Credentials {
                 Err(Fault::Credential { detail })
             }
         };
-        let headers = server.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
-        let auth = self.mcp.auth(&server.auth, headers, &server.url, Arc::clone(&self.keyring));
+        let headers = http.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
+        let auth = self.mcp.auth(&http.auth, headers, &http.url, Arc::clone(&self.keyring));
         Ok(Some(auth.with_certificate(certificate)))
     }
 }
 
 /// Whether a server is still registered as it was when its credential was made.
 fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
-    let parts = |server: &Server| {
-        let Server { headers, auth, env, client_certificate, stateless, start_timeout_ms, .. } =
-            server.clone();
-        (server.address(), headers, auth, env, client_certificate, stateless, start_timeout_ms)
-    };
-    Arc::ptr_eq(old, new) || parts(old) == parts(new)
+    Arc::ptr_eq(old, new) || old.transport == new.transport
+}
+
+/// A server's address; of a program its name, as in `stdio:files`.
+fn endpoint_url(server: &Server) -> Result<Url, Fault> {
+    match &server.transport {
+        Transport::Http(http) => Ok(http.url.clone()),
+        Transport::Stdio(_) => {
+            Url::parse(&format!("stdio:{}", server.id)).map_err(|error| Fault::Credential {
+                detail: format!("server `{}` has an id that no address holds: {error}", server.id),
+            })
+        }
+    }
 }
 
 /// Secrets Manager and the process's own identity.

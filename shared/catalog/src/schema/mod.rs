@@ -1,7 +1,7 @@
 //! Checks arguments against a tool's JSON Schema, within a budget: schema and arguments are both written by others.
 //!
-//! **Invariant:** nothing is fetched while a schema compiles, no value of an argument stands in a complaint, and neither compiling nor
-//! judging does more work than its budget allows.
+//! **Invariant:** nothing is fetched while a schema compiles, no error repeats a value of an argument, and neither compiling nor
+//! checking does more work than its budget allows.
 
 mod cost;
 mod pattern;

@@ -177,7 +177,9 @@ fn on_a_laptop_a_secret_that_is_written_out_becomes_a_reference_and_is_never_pri
     assert_eq!(of("p", "/env/API_KEY"), Some(json!("secret://toolfleet-dev/p/env.API_KEY")));
     assert_eq!(of("p", "/env/HOME2"), Some(json!("/home/u")));
     assert_eq!(of("o", "/auth/client_secret"), Some(json!("secret://toolfleet-dev/o/auth.client_secret")));
-    let header = catalog.server(&ServerId::parse("h").unwrap()).unwrap().headers["Authorization"].clone();
+    let header =
+        catalog.server(&ServerId::parse("h").unwrap()).unwrap().http().unwrap().headers["Authorization"]
+            .clone();
     assert_eq!(header.expose(), "Bearer secret://toolfleet-dev/h/headers.Authorization");
     let remarks: Vec<_> = catalog.remarks().iter().map(|r| format!("{}: {}", r.entry, r.text)).collect();
     assert!(
@@ -203,7 +205,7 @@ fn on_a_laptop_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
         "own": {"command": "npx", "args": ["mcp-remote", "https://h/", "--header", "Authorization:${AUTH}"], "env": {"AUTH": "Bearer ${TOKEN}"}},
         "shell": {"command": "bash", "args": ["-c", "for i in 1; do echo ${i}; done"]},
     }, "inputs": [{"id": "key", "type": "promptString"}]}));
-    let headers = catalog.server(&ServerId::parse("h").unwrap()).unwrap().headers.clone();
+    let headers = catalog.server(&ServerId::parse("h").unwrap()).unwrap().http().unwrap().headers.clone();
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["X-Team"]);
     let remarks: Vec<_> = catalog.remarks().iter().map(|r| format!("{}: {}", r.entry, r.text)).collect();
     for expected in [

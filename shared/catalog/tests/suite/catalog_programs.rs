@@ -22,9 +22,9 @@ fn program() -> Value {
 fn a_program_is_a_server_with_a_command_in_the_place_of_a_url() {
     let catalog = parse(program(), Programs::Allowed).unwrap();
     let server = catalog.server(&ServerId::parse("s").unwrap()).unwrap();
-    assert_eq!(server.url.as_str(), "stdio:s");
-    assert_eq!(server.command.as_deref(), Some("uvx"));
-    assert!(server.env["TOKEN"].secret.is_some() && server.trusted);
+    let program = server.stdio().unwrap();
+    assert_eq!(program.command, "uvx");
+    assert!(program.env["TOKEN"].secret.is_some() && server.trusted);
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! Says what stands where a text is no JSON, as far as it is a known habit of its writer: `NaN` and `True` of Python, single quotes, a
-//! text that was cut.
+//! Recognises common causes of invalid JSON: `NaN` and `True` from Python, single quotes, a truncated text.
 
 /// Words that other languages write, and what to do.
 const WORDS: [(&str, &str); 7] = [
@@ -21,7 +20,7 @@ const WORDS: [(&str, &str); 7] = [
     ("undefined", "JSON has no such value; send null, or leave the field out"),
 ];
 
-/// What a person does about an error of that text, where the text tells; it repeats nothing of it but such a word.
+/// The likely cause of an error in that text and its fix. It repeats nothing of the text but a known word.
 pub(super) fn likely_cause(text: &str, error: &serde_json::Error) -> Option<String> {
     if error.is_eof() {
         return Some("the text ends in the middle; it was cut before it was sent".to_owned());
@@ -41,7 +40,7 @@ pub(super) fn likely_cause(text: &str, error: &serde_json::Error) -> Option<Stri
     })
 }
 
-/// The text with `null` for each number that JSON has not, if there is one: good enough to see whose call it is.
+/// The text with `null` for each number that JSON has not, if there is one: enough to read whose call it is.
 pub(super) fn nan_to_null(text: &str) -> Option<String> {
     let mut mended = String::new();
     let mut from = 0;

@@ -1,6 +1,6 @@
-//! Owns Pika's ways to say how a server is to be convinced: `authentication` and the older `auth`.
+//! Imports Pika's credentials of a server: `authentication` and the older `auth`.
 //!
-//! **Invariant:** no value of a credential stands in an error.
+//! No error repeats a value of a credential.
 
 use std::collections::BTreeMap;
 

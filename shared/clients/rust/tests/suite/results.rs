@@ -19,11 +19,11 @@ async fn a_result_is_read_from_the_row_or_from_the_bucket() {
         let CallStatus::Ended(result) = world.client.status(&request.key).await.unwrap() else {
             panic!("{text}")
         };
-        assert_eq!(result.outcome.content.as_ref().unwrap().get(), expected.get());
+        assert_eq!(result.outcome.content().unwrap().get(), expected.get());
         let row = world.client.row(&request.key).await.unwrap().unwrap();
-        assert_eq!(row.finished.unwrap().outcome.content.unwrap().get(), expected.get());
+        assert_eq!(row.finished.unwrap().outcome.content().unwrap().get(), expected.get());
         let waited = world.client.wait(&request.key, LONG).await.unwrap();
-        assert_eq!(waited.outcome.content.unwrap().get(), expected.get());
+        assert_eq!(waited.outcome.content().unwrap().get(), expected.get());
     }
     assert_eq!(world.client.status(&key("unknown")).await.unwrap(), CallStatus::Unknown);
     assert!(world.client.row(&key("unknown")).await.unwrap().is_none());

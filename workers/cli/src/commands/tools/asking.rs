@@ -47,7 +47,7 @@ impl Asker {
     }
 
     pub(super) async fn ask(&self, server: &Arc<Server>) -> Answer {
-        let within = if server.command.is_some() { START_WITHIN } else { LIST_WITHIN };
+        let within = if server.stdio().is_some() { START_WITHIN } else { LIST_WITHIN };
         self.listed(server, Instant::now() + within).await.map_err(|fault| fault.to_string())
     }
 
