@@ -12,6 +12,7 @@ mod names;
 mod parse;
 mod parts;
 mod pins;
+mod placeholders;
 mod schema;
 mod server;
 mod snapshot;
@@ -23,8 +24,8 @@ mod unusable;
 
 pub use defaults::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS};
 pub use error::CatalogError;
-pub use import::mcp_servers::Laptop;
 pub use pins::{Approved, Pin};
+pub use placeholders::LocalEnvironment;
 pub use schema::{Budget, InputSchema, Verdict};
 pub use server::{HttpTransport, Server, StdioTransport, Transport};
 pub use snapshot::Catalog;

@@ -81,7 +81,7 @@ impl<'de> Visitor<'de> for Single {
         while let Some(key) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(self)?;
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("{} stands twice in one object", quoted(&key))));
+                return Err(A::Error::custom(format_args!("{} is duplicated in one object", quoted(&key))));
             }
             map.insert(key, value);
         }

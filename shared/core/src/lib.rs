@@ -34,5 +34,3 @@ pub mod state_table;
 pub mod surrogate;
 pub mod time;
 pub mod user_binding;
-
-pub use {argument_shape as shape, request as message, state_table as machine, user_binding as binding};

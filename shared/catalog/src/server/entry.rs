@@ -167,7 +167,7 @@ fn check_headers(
         if seen.contains(&lower) {
             return Err(invalid(
                 &place,
-                "stands twice, in capitals and small letters; one header has one value",
+                "is duplicated, in capitals and small letters; one header has one value",
             ));
         }
         seen.push(lower);

@@ -30,7 +30,7 @@ impl ServerEntry {
             return self.has_no_program_parts(entry).map(|()| self);
         };
         if self.url.is_some() {
-            return Err(invalid(&at("command"), "stands beside `url`; a server has one of them"));
+            return Err(invalid(&at("command"), "is given beside `url`; a server has one of them"));
         }
         if programs == Programs::Refused {
             let text = "starts a program, which this catalog may not: only one in a file may, unless the operator sets \

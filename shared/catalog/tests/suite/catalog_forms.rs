@@ -316,7 +316,7 @@ fn a_mistake_in_the_idp_secret_names_entry_and_field_and_repeats_no_value() {
         (|a| a["cognito_user_pool_id"] = json!("1234567"), "idp[1].cognito_user_pool_id: is not a pool's id"),
         (|a| a["mcp_url"] = json!("1234567"), "idp[1].mcp_url: is not a URL"),
         (|a| a["transport"] = json!("sse"), "idp[1].transport: is `sse`; accepted is `http`"),
-        (|a| a["agent_name"] = json!("My custom Calculator agent"), "idp[1]: stands twice"),
+        (|a| a["agent_name"] = json!("My custom Calculator agent"), "idp[1]: is duplicated"),
         (|a| a["cognito"] = json!({"password": "1234567"}), "idp[1].cognito: is not a field of an agent"),
     ];
     for (change, expected) in cases {

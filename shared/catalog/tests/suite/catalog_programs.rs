@@ -46,7 +46,7 @@ fn a_mistake_about_a_program_names_server_and_field_and_no_value() {
     let url = "http://127.0.0.1/mcp";
     let cases = [
         (json!({"id": "s"}), "servers.s.url: is missing; give `url` (streamable HTTP) or `command`"),
-        (with("url", json!(url)), "servers.s.command: stands beside `url`"),
+        (with("url", json!(url)), "servers.s.command: is given beside `url`"),
         (
             json!({"id": "s", "url": url, "args": ["x"]}),
             "servers.s.args: belongs to a server with a `command`",

@@ -36,7 +36,7 @@ impl CallRequest {
 
 pub(super) fn check_reference(reference: &ArgumentsRef, beside_arguments: bool) -> Result<(), RequestError> {
     if beside_arguments {
-        return Err(invalid("arguments_ref", "stands beside `arguments`: give one of the two"));
+        return Err(invalid("arguments_ref", "is given beside `arguments`: give one of the two"));
     }
     let wrong = |error: ReferenceError| invalid(&format!("arguments_ref.{}", error.field), error.problem);
     reference.object().map(drop).map_err(wrong)

@@ -142,7 +142,7 @@ fn call_id_of(
         (Some(id), None) => Ok(id),
         (None, Some(key)) => derive_call_id(tenant, key),
         (None, None) => Err(invalid("call_id", "is missing: give `call_id` or `idempotency_key`")),
-        (Some(_), Some(_)) => Err(invalid("idempotency_key", "stands beside `call_id`: give one of the two")),
+        (Some(_), Some(_)) => Err(invalid("idempotency_key", "is given beside `call_id`: give one of the two")),
     }
 }
 
@@ -155,7 +155,7 @@ fn time_limit_of(
         (Some(at), None) => Ok(Some(TimeLimit::Deadline(at))),
         (None, Some(0)) => Err(invalid("timeout_ms", "is 0; accepted is a whole number from 1")),
         (None, Some(ms)) => Ok(Some(TimeLimit::TimeoutMs(ms))),
-        (Some(_), Some(_)) => Err(invalid("timeout_ms", "stands beside `deadline`: give one of the two")),
+        (Some(_), Some(_)) => Err(invalid("timeout_ms", "is given beside `deadline`: give one of the two")),
     }
 }
 

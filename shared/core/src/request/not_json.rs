@@ -31,12 +31,12 @@ pub(super) fn likely_cause(text: &str, error: &serde_json::Error) -> Option<Stri
     let near = (at.saturating_sub(2)..=at).filter_map(|start| line.get(start..));
     for rest in near {
         if let Some((word, remedy)) = WORDS.iter().find(|(word, _)| rest.starts_with(word)) {
-            return Some(format!("`{word}` stands there, but {remedy}"));
+            return Some(format!("`{word}` was found, but {remedy}"));
         }
     }
     let rest = line.get(at..)?;
     rest.starts_with('\'').then(|| {
-        "a single quote stands there, but JSON has double quotes (Python: json.dumps, not str)".to_owned()
+        "a single quote was found, but JSON has double quotes (Python: json.dumps, not str)".to_owned()
     })
 }
 
@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn what_other_writers_write_is_named_with_a_remedy() {
         for (text, expected) in [
-            (r#"{"a": NaN}"#, "`NaN` stands there"),
-            (r#"{"a": [1, -Infinity]}"#, "`-Infinity` stands there"),
+            (r#"{"a": NaN}"#, "`NaN` was found"),
+            (r#"{"a": [1, -Infinity]}"#, "`-Infinity` was found"),
             (r#"{"a": Infinity}"#, "allow_nan=False"),
             (r#"{"a": True}"#, "JSON writes true"),
             (r#"{"a": None}"#, "JSON writes null"),

@@ -26,8 +26,8 @@ pub(super) fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
     if !body.trim_start().starts_with('{') {
         return (None, None);
     }
-    let mended = || not_json::nan_to_null(body).and_then(|text| serde_json::from_str(&text).ok());
-    let Some(address) = serde_json::from_str::<Address>(body).ok().or_else(mended) else {
+    let repaired = || not_json::nan_to_null(body).and_then(|text| serde_json::from_str(&text).ok());
+    let Some(address) = serde_json::from_str::<Address>(body).ok().or_else(repaired) else {
         return (None, None);
     };
     let text = |value: &Option<serde_json::Value>| match value {

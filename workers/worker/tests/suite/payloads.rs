@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_client::{CallStatus, Client, WaitError};
+use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 use toolfleet_core::payload::{PayloadRef, Sources};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::config::{Limits, PayloadConfig};
+use toolfleet_worker::config::Limits;
 use toolfleet_worker::context::Step;
 
 use crate::crashes::assert_settled;

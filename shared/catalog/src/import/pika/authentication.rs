@@ -41,7 +41,7 @@ pub(super) fn read(
     match (authentication, auth) {
         (None, None) => Ok(Read::default()),
         (Some(_), Some(_)) => {
-            Err(invalid(&below(entry, "auth"), "stands beside `authentication`; give one of the two"))
+            Err(invalid(&below(entry, "auth"), "is given beside `authentication`; give one of the two"))
         }
         (Some(value), None) => typed_by_name(&below(entry, "authentication"), value, literals),
         // `token` is Pika's own cache of the last token.

@@ -198,7 +198,7 @@ fn fill(parts: &mut Parts<'_>, entry: &str, value: &mut Value) -> Result<(), Cat
     for field in ["mcpServerUrl", "url"] {
         if let Some(Value::String(text)) = definition.get_mut(field) {
             *text = filling
-                .laptop
+                .local_environment
                 .fill(text)
                 .map_err(|unfilled| invalid(&below(entry, field), unfilled.to_string()))?;
         }
@@ -229,7 +229,7 @@ impl Definition {
             None => ServerEntry::at(id, self.address(entry)?),
             Some(config) if self.mcp_server_url.is_some() || self.url.is_some() => {
                 let field = if config.is_empty() { "mcpServerConfig" } else { "url" };
-                return Err(invalid(&below(entry, field), "stands beside another address; give one of them"));
+                return Err(invalid(&below(entry, field), "is given beside another address; give one of them"));
             }
             Some(config) => configured(parts, &below(entry, "mcpServerConfig"), &id, config.clone())?,
         };
@@ -366,7 +366,7 @@ fn configured(
 ) -> Result<ServerEntry, CatalogError> {
     let normal = entry::normal(place, id.as_str(), config, Form::Foreign);
     parts.settled.remarks.extend(normal.remarks);
-    if let Some(reason) = normal.in_the_way {
+    if let Some(reason) = normal.not_callable {
         return Err(invalid(place, reason));
     }
     let mut fields = normal.server;

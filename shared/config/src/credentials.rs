@@ -1,0 +1,117 @@
+//! The credentials of servers: one per server and tenant, kept so that a token it obtained is used again. Holds no secret itself:
+//! secrets are in the cache of `toolfleet_aws` and in types that do not print.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::HeaderMap;
+use toolfleet_catalog::{HttpTransport, Server, StdioTransport, Transport};
+use toolfleet_core::credential::{Credential, Sensitive, Template};
+use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_credentials::{Auth, Keyring};
+use toolfleet_mcp::{Endpoint, McpClient, Program};
+use url::Url;
+
+/// The most credentials that are kept; beyond it all are obtained again.
+const MAX: usize = 10_000;
+
+/// The credentials of all servers.
+#[derive(Debug)]
+pub struct Credentials {
+    mcp: McpClient,
+    keyring: Arc<dyn Keyring>,
+    known: Mutex<HashMap<(ServerId, Option<Tenant>), Known>>,
+}
+
+/// A credential, and the registration it was made from.
+#[derive(Debug, Clone)]
+struct Known {
+    server: Arc<Server>,
+    /// Its address; of a program its name, as in `stdio:files`.
+    url: Url,
+    auth: Option<Arc<Auth>>,
+    program: Option<Arc<Program>>,
+}
+
+impl Credentials {
+    /// Of servers that this client calls, with what the keyring holds.
+    pub fn new(mcp: McpClient, keyring: Arc<dyn Keyring>) -> Self {
+        Self { mcp, keyring, known: Mutex::default() }
+    }
+
+    /// The server as this tenant calls it, or as nobody in particular does. Nothing is read yet.
+    pub fn endpoint(&self, server: &Arc<Server>, tenant: Option<&Tenant>) -> Result<Endpoint, Fault> {
+        let Known { url, auth, program, .. } = self.known(server, tenant)?;
+        Ok(Endpoint {
+            server: server.id.clone(),
+            url,
+            headers: HeaderMap::new(),
+            auth,
+            tenant: tenant.cloned(),
+            program,
+        })
+    }
+
+    fn known(&self, server: &Arc<Server>, tenant: Option<&Tenant>) -> Result<Known, Fault> {
+        let key = (server.id.clone(), tenant.cloned());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(&key).filter(|found| is_the_same(&found.server, server)) {
+            return Ok(found.clone());
+        }
+        let (url, auth, program) = match &server.transport {
+            Transport::Http(http) => (http.url.clone(), self.auth(&server.id, http)?, None),
+            Transport::Stdio(stdio) => (program_url(&server.id)?, None, Some(self.program(stdio))),
+        };
+        let (auth, program) = (auth.map(Arc::new), program.map(Arc::new));
+        let fresh = Known { server: Arc::clone(server), url, auth, program };
+        if known.len() >= MAX {
+            known.clear();
+        }
+        known.insert(key, fresh.clone());
+        Ok(fresh)
+    }
+
+    fn program(&self, stdio: &StdioTransport) -> Program {
+        let env = stdio.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let keyring = Some(Arc::clone(&self.keyring));
+        let program =
+            Program::new(&stdio.command, stdio.args.iter().cloned(), stdio.cwd.clone(), env, keyring);
+        let program = if stdio.stateless { program.keeping_nothing() } else { program };
+        match stdio.start_timeout_ms {
+            Some(ms) => program.starting_within(Duration::from_millis(ms)),
+            None => program,
+        }
+    }
+
+    fn auth(&self, server: &ServerId, http: &HttpTransport) -> Result<Option<Auth>, Fault> {
+        let certificate = http.client_certificate.clone();
+        if http.auth == Credential::None && http.headers.is_empty() && certificate.is_none() {
+            return Ok(None);
+        }
+        let template = |(name, value): (&String, &Sensitive)| match Template::parse(value.expose()) {
+            Ok(value) => Ok((name.clone(), value)),
+            Err(problem) => {
+                let detail = format!("header `{name}` of server `{server}` {problem}");
+                Err(Fault::Credential { detail })
+            }
+        };
+        let headers = http.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
+        let auth = self.mcp.auth(&http.auth, headers, &http.url, Arc::clone(&self.keyring));
+        Ok(Some(auth.with_certificate(certificate)))
+    }
+}
+
+/// Whether a server is still registered as it was when its credential was made.
+fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
+    Arc::ptr_eq(old, new) || old.transport == new.transport
+}
+
+/// The name of a program, as in `stdio:files`.
+fn program_url(server: &ServerId) -> Result<Url, Fault> {
+    Url::parse(&format!("stdio:{server}")).map_err(|error| {
+        let detail = format!("server `{server}` has an id that no address holds: {error}");
+        Fault::Credential { detail }
+    })
+}
