@@ -142,7 +142,9 @@ fn call_id_of(
         (Some(id), None) => Ok(id),
         (None, Some(key)) => derive_call_id(tenant, key),
         (None, None) => Err(invalid("call_id", "is missing: give `call_id` or `idempotency_key`")),
-        (Some(_), Some(_)) => Err(invalid("idempotency_key", "is given beside `call_id`: give one of the two")),
+        (Some(_), Some(_)) => {
+            Err(invalid("idempotency_key", "is given beside `call_id`: give one of the two"))
+        }
     }
 }
 

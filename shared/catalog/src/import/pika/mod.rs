@@ -229,7 +229,10 @@ impl Definition {
             None => ServerEntry::at(id, self.address(entry)?),
             Some(config) if self.mcp_server_url.is_some() || self.url.is_some() => {
                 let field = if config.is_empty() { "mcpServerConfig" } else { "url" };
-                return Err(invalid(&below(entry, field), "is given beside another address; give one of them"));
+                return Err(invalid(
+                    &below(entry, field),
+                    "is given beside another address; give one of them",
+                ));
             }
             Some(config) => configured(parts, &below(entry, "mcpServerConfig"), &id, config.clone())?,
         };
