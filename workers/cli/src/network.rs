@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use toolfleet_catalog::Laptop;
+use toolfleet_catalog::LocalEnvironment;
 use toolfleet_config::egress::{EgressConfig, EgressError};
 use toolfleet_egress::EgressPolicy;
 use toolfleet_mcp::{ClientOptions, McpClient};
@@ -20,7 +20,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 }
 
 /// The values of the variables that a catalog file in `folder` may name: the environment, and the folders that editors define.
-pub(crate) fn laptop(folder: Option<&Path>) -> Laptop {
+pub(crate) fn local_environment(folder: Option<&Path>) -> LocalEnvironment {
     let of_text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let mut variables: BTreeMap<String, String> = std::env::vars_os().filter_map(of_text).collect();
@@ -41,7 +41,7 @@ pub(crate) fn laptop(folder: Option<&Path>) -> Laptop {
     also("workspaceFolder", workspace.map(|folder| folder.display().to_string()));
     let name = workspace.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     also("workspaceFolderBasename", name);
-    Laptop { variables }
+    LocalEnvironment { variables }
 }
 
 /// The egress configuration.

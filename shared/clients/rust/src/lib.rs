@@ -33,6 +33,6 @@ pub use sessions::{Session, SessionError, Sessions};
 pub use status::{CallResult, CallStatus};
 pub use toolfleet_aws::payloads::PayloadError;
 pub use toolfleet_aws::{Aws, AwsError, AwsErrorKind, AwsOptions, Tables};
-pub use toolfleet_core::mcp_session::McpSession;
+pub use toolfleet_core::server_session::ServerSession;
 pub use toolfleet_core::session::SESSION_CACHE_TTL_S;
 pub use wait::WaitError;

@@ -6,8 +6,8 @@ use toolfleet_aws::sessions::Sessions as Table;
 use toolfleet_aws::{Applied, AwsError};
 use toolfleet_core::grants::{self, GrantError};
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::mcp_session::McpSession;
 use toolfleet_core::request::User;
+use toolfleet_core::server_session::ServerSession;
 use toolfleet_core::session::{SessionEvent, SessionRejection, SessionRow, check_grants, merged};
 use toolfleet_core::time::Timestamp;
 
@@ -32,7 +32,7 @@ pub struct Session {
     /// Whether it has ended.
     pub ended: bool,
     /// The MCP sessions that workers keep for it.
-    pub mcp: Vec<McpSession>,
+    pub mcp: Vec<ServerSession>,
 }
 
 /// Why a session was not created or changed.

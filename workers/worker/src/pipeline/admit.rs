@@ -9,14 +9,14 @@ use toolfleet_aws::AwsError;
 use toolfleet_catalog::{
     Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, NotExecutable, Pin, Server, Tool,
 };
-use toolfleet_core::binding::bind;
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::{CallRequest, OperationParams, Priority, Reply, Target, User};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, OperationParams, Priority, Reply, Target, User};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
+use toolfleet_core::user_binding::bind;
 
 use super::arguments::check_arguments;
 use super::inbound::InboundCall;

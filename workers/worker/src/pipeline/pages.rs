@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use toolfleet_aws::calls::Calls;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::message::{CallRequest, OperationParams};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, OperationParams};
 use toolfleet_mcp::Entries;
 
 use super::admit::AdmittedCall;

@@ -12,8 +12,8 @@ use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, RetryClass};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_core::request::CallRequest;
 use toolfleet_executors::mcp::failure_of;
 use toolfleet_mcp::Endpoint;
 

@@ -9,9 +9,9 @@ use toolfleet_aws::AwsError;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::{CallRow, Event, Held, Rejection};
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::{CallRequest, Reply};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Reply};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 

@@ -10,8 +10,8 @@ use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::ids::{CallId, CallKey};
-use toolfleet_core::message::{CallRequest, Resume};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Resume};
 use toolfleet_mcp::Questions;
 
 use crate::context::WorkerContext;

@@ -7,8 +7,8 @@ use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::{Caller, Event};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
-use toolfleet_core::message::{CallRequest, Malformed};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Malformed};
 use toolfleet_core::retention::RETENTION_MS;
 
 use super::recorded::Recorded;
