@@ -29,7 +29,7 @@ test *FILTER:
 dev *ARGS:
     cargo run -p toolfleet -- dev {{ARGS}}
 
-# The tour: calls that end in different ways, checked.
+# The demo: calls that end in different ways, checked.
 demo: build
     target/debug/toolfleet dev --demo
 

@@ -50,10 +50,10 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
     let unreachable =
         args.live && catalog.not_executable_servers().any(|(_, found)| !found.is_switched_off());
     let failed = unreachable || live.iter().any(|(_, answer)| answer.is_err());
-    let ending = if failed { Exit::NotSucceeded } else { Exit::Done };
+    let exit = if failed { Exit::NotSucceeded } else { Exit::Done };
     if output.is_json() {
         output.document(&document(&catalog, &live))?;
-        return Ok(ending);
+        return Ok(exit);
     }
     let rows = catalog.tools().into_iter().flat_map(|tool| rows_of(tool)).collect();
     output.table(&["tool", "function", "server", "safe to repeat", "timeout", "attempts", "paused"], rows)?;
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
             }
         }
     }
-    Ok(ending)
+    Ok(exit)
 }
 
 /// How many tools of a server are registered by name.
