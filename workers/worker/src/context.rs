@@ -30,11 +30,11 @@ use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
 use crate::config::Limits;
-use crate::health::IntakeHealth;
+use crate::ended_sessions::EndedSessions;
+use crate::intake_health::IntakeHealth;
 use crate::listing::Listings;
-use crate::pipeline::OnRecord;
 use crate::reachable::Reachable;
-use crate::session_closer::SessionCloser;
+use crate::recorded_messages::RecordedMessages;
 use crate::shares::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
@@ -70,8 +70,8 @@ pub struct WorkerContext {
     pub sessions: Sessions,
     /// The secrets.
     pub secrets: Secrets,
-    /// The conversations to end at their servers.
-    pub session_closer: SessionCloser,
+    /// The sessions to close at their servers.
+    pub ended_sessions: EndedSessions,
     /// Where catalogs are, and what they name.
     pub stores: Stores,
     /// The MCP client.
@@ -93,7 +93,7 @@ pub struct WorkerContext {
     pub intake_health: IntakeHealth,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) listings: Listings,
-    pub(crate) on_record: OnRecord,
+    pub(crate) recorded_messages: RecordedMessages,
     /// What leaves without a slot may hold so many KiB together.
     pub(crate) leaving: Arc<Semaphore>,
     watch: Option<Arc<dyn Watch>>,
@@ -235,10 +235,10 @@ impl WorkerContext {
             credentials,
             meters,
             intake_health: IntakeHealth::default(),
-            session_closer: SessionCloser::default(),
+            ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
             listings: Listings::default(),
-            on_record: OnRecord::default(),
+            recorded_messages: RecordedMessages::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             watch,
             aws,

@@ -441,7 +441,7 @@ async fn refused_by_session(
     };
     match refusal {
         Some(SessionRefusal::Ended { at }) => {
-            context.session_closer.ask(tenant.clone(), id.clone());
+            context.ended_sessions.add(tenant.clone(), id.clone());
             refuse(format!("Session `{id}` ended at {at}. Open a new session."))
         }
         Some(SessionRefusal::NotGranted { grants }) => {
