@@ -15,26 +15,24 @@ use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_aws::{Aws, Tables};
-use toolfleet_catalog::Catalog;
+use toolfleet_catalog::{Catalog, Server};
 use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
+use toolfleet_executors::{Executors, McpExecutor};
 use toolfleet_mcp::McpClient;
 
-use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::catalog::Stores;
 use crate::catalog_handle::CatalogHandle;
 use crate::clock::Clock;
 use crate::config::{Limits, PayloadConfig};
 use crate::credentials::{AwsKeyring, Credentials};
+use crate::gate::{Gate, Shares};
 use crate::health::IntakeHealth;
-use crate::listing::Listings;
 use crate::pipeline::OnRecord;
-use crate::reachable::Reachable;
 use crate::session_closer::SessionCloser;
-use crate::shares::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
 
@@ -75,23 +73,19 @@ pub struct WorkerContext {
     pub stores: Stores,
     /// The MCP client.
     pub mcp: McpClient,
-    /// The breakers.
-    pub breakers: Breakers,
-    /// Which server and tenant hold how many of its slots.
-    pub shares: Shares,
-    /// Which servers have answered.
-    pub reachable: Reachable,
+    /// The gates of all servers.
+    pub gate: Arc<Gate>,
+    /// How calls are executed.
+    pub executors: Executors<Gate>,
     /// The wall clock.
     pub clock: Clock,
     /// The end.
     pub shutdown: Shutdown,
-    pub(crate) credentials: Credentials,
     /// What the worker counts with.
     pub meters: Meters,
     /// When its intake was last seen to work.
     pub intake_health: IntakeHealth,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
-    pub(crate) listings: Listings,
     pub(crate) on_record: OnRecord,
     /// What leaves without a slot may hold so many KiB together.
     pub(crate) leaving: Arc<Semaphore>,
@@ -211,6 +205,10 @@ impl WorkerContext {
             watch,
         } = parts;
         let credentials = Credentials::new(mcp.clone(), Arc::new(AwsKeyring::new(&aws, clock.clone())));
+        let gate = Arc::new(Gate::new(Shares::new(limits.slots, limits.reserve()), clock.clone()));
+        let endpoints =
+            Box::new(move |server: &Arc<Server>, tenant: &Tenant| credentials.endpoint(server, Some(tenant)));
+        let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate));
         Self {
             worker,
             limits,
@@ -226,17 +224,14 @@ impl WorkerContext {
             secrets: aws.secrets(),
             stores: Stores::new(&aws, &tables),
             mcp,
-            breakers: Breakers::default(),
-            shares: Shares::new(limits.slots, limits.reserve()),
-            reachable: Reachable::default(),
+            gate,
+            executors: Executors::new(executor),
             clock,
             shutdown: Shutdown::new(),
-            credentials,
             meters,
             intake_health: IntakeHealth::default(),
             session_closer: SessionCloser::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
-            listings: Listings::default(),
             on_record: OnRecord::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             watch,
@@ -258,7 +253,7 @@ impl WorkerContext {
     /// Goes by `catalog` from now on; what was listed of servers under the one before is asked anew.
     pub(crate) fn take_catalog(&self, catalog: Catalog) {
         self.catalog.take(catalog);
-        self.listings.clear();
+        self.executors.mcp().forget_lists();
     }
 
     /// The queue of that URL, so that notices of concurrent calls travel together.

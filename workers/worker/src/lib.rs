@@ -5,7 +5,6 @@
 //! **Invariant:** the worker keeps nothing that a crash would lose.
 
 pub mod backoff;
-pub mod breakers;
 mod cache;
 pub mod catalog;
 pub mod catalog_handle;
@@ -14,18 +13,14 @@ pub mod config;
 pub mod context;
 pub mod credentials;
 pub mod egress_config;
-mod flights;
+pub mod gate;
 pub mod health;
-mod heavy;
 pub mod intake;
-mod listing;
 pub mod mcp_session_store;
 pub mod pipeline;
-pub mod reachable;
 pub mod reaper;
 pub mod services;
 pub mod session_closer;
-pub mod shares;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;

@@ -19,7 +19,6 @@ use toolfleet_core::mcp_session::McpSession;
 
 use crate::context::WorkerContext;
 use crate::mcp_session_store::{address, open};
-use crate::pipeline;
 
 /// How often a worker looks which of its conversations have ended.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -103,7 +102,7 @@ async fn close(
     let Some(server) = context.catalog.current().server(&mcp.server).cloned() else {
         return Ok(());
     };
-    let endpoint = match pipeline::endpoint(context, &server, tenant) {
+    let endpoint = match context.executors.mcp().endpoint(&server, tenant) {
         Ok(endpoint) if address(&endpoint) == mcp.address => endpoint,
         // Its credentials or its address are gone, and with them the way to say anything.
         Ok(_) | Err(_) => return Ok(()),

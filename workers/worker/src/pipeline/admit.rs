@@ -17,7 +17,9 @@ use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind}
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 
-use super::arguments::check_arguments;
+use toolfleet_executors::Invocation;
+use toolfleet_executors::arguments::check_arguments;
+
 use super::inbound::InboundCall;
 use super::resume::{self, Resumed};
 use crate::config::{OLDEST_MESSAGE_MS, ROW_LIFE_MS};
@@ -53,6 +55,22 @@ pub(super) struct AdmittedCall {
 }
 
 impl AdmittedCall {
+    /// The call as its executor sees it.
+    pub(super) fn invocation(&self) -> Invocation<'_> {
+        Invocation {
+            server: &self.server,
+            request: &self.request,
+            params: &self.ask,
+            name: &self.name,
+            registered: self.registered,
+            pin: self.pin.as_ref(),
+            resumed: self.resumed.as_ref().map(Resumed::as_ref),
+            repeatable: self.repeatable,
+            progress: self.progress,
+            attempt_ms: self.attempt_ms,
+        }
+    }
+
     /// Whether it brings a task what that asked for, and is not sent itself.
     pub(super) fn answers_a_task(&self) -> bool {
         self.resumed.as_ref().is_some_and(|earlier| earlier.task().is_some())

@@ -17,7 +17,7 @@ use super::admit;
 use super::decode::Decoded;
 use super::inbound::InboundCall;
 use crate::context::WorkerContext;
-use crate::heavy::beside;
+use toolfleet_executors::blocking::run_blocking;
 
 /// How long reading large arguments may take beside the runtime.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -232,7 +232,7 @@ async fn refused(
 /// Work on a text that may be large.
 async fn large<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AwsError> {
     let failed = || AwsError::passing("a payload took too long to be read");
-    beside(WITHIN, work).await.ok_or_else(failed)
+    run_blocking(WITHIN, work).await.ok_or_else(failed)
 }
 
 fn told(error: AwsError) -> AwsError {

@@ -16,7 +16,7 @@
 mod acknowledge;
 mod admit;
 mod apply;
-mod arguments;
+mod attempts;
 mod audit;
 mod cancel_task;
 mod claim;
@@ -24,6 +24,7 @@ mod complete;
 mod decode;
 mod disposition;
 mod execute;
+mod execution;
 mod fetch;
 mod heartbeat;
 mod hold;
@@ -31,16 +32,17 @@ mod inbound;
 mod keep_unreadable;
 mod large_result;
 mod notify;
-mod pages;
 mod poll_task;
 mod prepare;
 mod progress_buffer;
 mod reap;
 mod record;
+mod redaction;
 mod requeue;
 mod resume;
+mod task;
 mod time_limit;
-mod tool_list;
+mod wait;
 
 use std::sync::Arc;
 
@@ -48,6 +50,7 @@ use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
 use toolfleet_core::message::CallRequest;
+use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 
 use crate::context::{Step, WorkerContext};
@@ -56,15 +59,14 @@ use admit::{Admitted, AdmittedCall};
 use claim::{Claimed, ClaimedCall};
 use decode::Decoded;
 use disposition::{Disposition, RequeueReason};
-use execute::Executed;
+use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
 pub(crate) use keep_unreadable::OnRecord;
-pub(crate) use prepare::endpoint;
 use prepare::{Prepared, ReadyCall};
 pub use reap::{Reaped, reap};
 use time_limit::within_lease;
-pub(crate) use tool_list::Unlisted;
+use wait::Wait;
 
 /// Why a delivery does not go on to its next step.
 enum Exit {
@@ -91,8 +93,8 @@ impl From<Disposition> for Exit {
 pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Send) {
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
-    inbound.span = trace::delivery(context.queue.name(), &inbound);
-    let lines = trace::lines(&inbound);
+    inbound.span = trace::delivery(context.queue.name(), inbound.message_id(), || inbound.trace_context());
+    let lines = trace::lines(&inbound.span, inbound.message_id(), inbound.trace_context());
     let span = inbound.span.clone();
     let whole = async {
         let exit = match Box::pin(process(&context, &inbound)).await {
@@ -148,9 +150,9 @@ async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<
     context.passed(Step::Admitted).await;
 
     // Held until the call is out of the worker's hands, like its slot.
-    let seat = context.shares.enter(&call.server.id, &call.request.key.tenant).await;
+    let seat = context.gate.seat(&call.server.id, &call.request.key.tenant).await;
     if seat.is_none() {
-        let wait = hold::share(context, inbound, &call.server.id, call.deadline);
+        let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline);
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
     let ready = prepare_call(context, inbound, *call).await?;
@@ -237,7 +239,7 @@ async fn claim_call(
     inbound: &InboundCall,
     ready: ReadyCall,
 ) -> Result<Box<ClaimedCall>, Exit> {
-    Err(match claim::claim(context, inbound, ready).instrument(trace::step("claim")).await? {
+    Err(match claim::claim(context, inbound, ready).instrument(step("claim")).await? {
         Claimed::Ours(claimed) => return Ok(claimed),
         Claimed::Ended { request, row } => {
             Disposition::completed(record::record_finished(context, inbound, *request, *row).await?)
@@ -263,7 +265,7 @@ async fn execute_and_record(
         Executed::Finished(outcome) => {
             context.passed(Step::Executed).await;
             let finished = Box::pin(record::finish(context, inbound, *claimed, outcome));
-            finished.instrument(trace::step("record")).await?
+            finished.instrument(step("record")).await?
         }
         Executed::Requeue { after_ms, reason } => {
             Box::pin(record::release(context, inbound, *claimed, after_ms, reason, None)).await?

@@ -19,7 +19,8 @@ use super::audit;
 use super::claim::ClaimedCall;
 use super::disposition::{Disposition, RequeueReason};
 use super::inbound::InboundCall;
-use super::poll_task::Task;
+use super::redaction;
+use super::task::Task;
 use crate::backoff;
 use crate::config::ROW_LIFE_MS;
 use crate::context::{Step, WorkerContext};
@@ -45,7 +46,7 @@ pub(super) async fn finish(
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
     // A task that was certainly not answered waits for another call.
     let task = task.filter(|task| !task.input_pending || may_have_executed).map(|task| task.handle);
-    let (late, outcome) = (outcome.kind, audit::without_secrets(outcome, &request));
+    let (late, outcome) = (outcome.kind, redaction::without_secrets(outcome, &request));
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(context, &row, &event).await? {
         Applied::Stored { row, .. } => {
@@ -145,7 +146,7 @@ pub(super) async fn record_unexecuted(
 ) -> Result<Disposition, AwsError> {
     let visit = inbound.visit(context, &request, false);
     let definition = inbound.catalog().definition(&request.target);
-    let outcome = audit::without_secrets(outcome, &request);
+    let outcome = redaction::without_secrets(outcome, &request);
     let event = Event::Conclude { visit, outcome: outcome.clone(), definition };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } => {
