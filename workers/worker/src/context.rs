@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
@@ -31,7 +30,8 @@ use crate::config::{Limits, PayloadConfig};
 use crate::credentials::{AwsKeyring, Credentials};
 use crate::gate::{Gate, Shares};
 use crate::health::IntakeHealth;
-use crate::pipeline::OnRecord;
+use crate::pipeline::on_record::OnRecord;
+use crate::pipeline::steps::{Steps, Watch};
 use crate::session_closer::SessionCloser;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
@@ -89,59 +89,10 @@ pub struct WorkerContext {
     pub(crate) on_record: OnRecord,
     /// What leaves without a slot may hold so many KiB together.
     pub(crate) leaving: Arc<Semaphore>,
-    watch: Option<Arc<dyn Watch>>,
+    /// The test hooks of the pipeline.
+    pub(crate) steps: Steps,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
-}
-
-/// The places on a call's way where a crash would leave something half done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// The message was read.
-    Decoded,
-    /// It may run.
-    Admitted,
-    /// All it needs is at hand.
-    Prepared,
-    /// The claim is stored; nothing was sent yet.
-    Claimed,
-    /// A large result is in the bucket; nothing refers to it.
-    PayloadStored,
-    /// The outcome is known; nothing is stored of it.
-    Executed,
-    /// The result is stored, the audit record is not.
-    ResultStored,
-    /// Both are stored.
-    Recorded,
-    /// The notice is sent.
-    Notified,
-    /// The message is gone.
-    Acknowledged,
-    /// The task's handle is stored; the message that will ask after it is not sent.
-    Parked,
-    /// That message is sent; the one before it is not deleted.
-    Reposted,
-}
-
-impl Step {
-    /// Every step of a call that its server answers at once, in order.
-    pub const ALL: [Self; 9] = [
-        Self::Decoded,
-        Self::Admitted,
-        Self::Prepared,
-        Self::Claimed,
-        Self::Executed,
-        Self::ResultStored,
-        Self::Recorded,
-        Self::Notified,
-        Self::Acknowledged,
-    ];
-}
-
-/// Sees a call pass its steps, and may hold it there.
-pub trait Watch: Send + Sync {
-    /// A call has passed `step`.
-    fn passed(&self, step: Step) -> BoxFuture<'_, ()>;
 }
 
 /// The dead-letter queue, and when what lies there is ended.
@@ -234,7 +185,7 @@ impl WorkerContext {
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
             on_record: OnRecord::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
-            watch,
+            steps: Steps::new(watch),
             aws,
             reply_queues: Mutex::default(),
         }
@@ -260,11 +211,5 @@ impl WorkerContext {
     pub(crate) fn reply_queue(&self, url: &str) -> Queue {
         let mut queues = self.reply_queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.entry(url.to_owned()).or_insert_with(|| self.aws.queue(url)).clone()
-    }
-
-    pub(crate) async fn passed(&self, step: Step) {
-        if let Some(watch) = &self.watch {
-            watch.passed(step).await;
-        }
     }
 }

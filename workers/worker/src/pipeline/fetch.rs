@@ -13,7 +13,7 @@ use toolfleet_core::message::{CallRequest, Malformed, RequestError};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::payload::{ArgumentsRef, Encoding, MAX_PAYLOAD_BYTES, ObjectAt};
 
-use super::admit;
+use super::checks;
 use super::decode::Decoded;
 use super::inbound::InboundCall;
 use crate::context::WorkerContext;
@@ -70,7 +70,7 @@ pub(super) async fn fetch(
             Ok(Fetched::Stranger { request })
         }
         // TaskPoll before S3 is: one that does not answer must keep no call beyond its deadline.
-        Some(_) if let Err(outcome) = admit::check_time(context, inbound, &request) => {
+        Some(_) if let Err(outcome) = checks::check_time(context, inbound, &request) => {
             refused(context, inbound, request, outcome).await
         }
         Some(reference) => Box::pin(arguments(context, inbound, request, &reference)).await,
@@ -154,7 +154,7 @@ async fn arguments(
         }
         Ok(Err(outcome)) => outcome,
         // A call that is too late ends whether its arguments can be read or not.
-        Err(trouble) => match admit::check_time(context, inbound, &request) {
+        Err(trouble) => match checks::check_time(context, inbound, &request) {
             Err(outcome) => outcome,
             Ok(()) => return Err(told(trouble)),
         },

@@ -7,7 +7,7 @@ use toolfleet_core::message::CallRequest;
 use super::apply::{Applied, apply};
 use super::disposition::{Disposition, RequeueReason};
 use super::inbound::InboundCall;
-use super::record;
+use super::record::finished;
 use super::wait::Wait;
 use crate::context::WorkerContext;
 
@@ -26,16 +26,16 @@ pub(super) async fn hold(
     let event = Event::Hold { visit: inbound.visit(context, &request, false), held: *wait.held };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
-            record::stored(context, inbound, &row).await;
-            let recorded = record::record_finished(context, inbound, request, *row).await?;
+            finished::stored(context, inbound, &row).await;
+            let recorded = finished::record_finished(context, inbound, request, *row).await?;
             Ok(Disposition::completed(recorded))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
-            let recorded = record::record_finished(context, inbound, request, *row).await?;
+            let recorded = finished::record_finished(context, inbound, request, *row).await?;
             Ok(Disposition::completed(recorded))
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
-            Ok(Disposition::completed(record::mismatch(context, inbound, request).await?))
+            Ok(Disposition::completed(finished::mismatch(context, inbound, request).await?))
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = inbound.wait_for_holder_ms(retry_after_ms);

@@ -14,7 +14,8 @@ use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::session::{SessionEvent, SessionRow};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, ProtocolRevision, Rule, SessionLoss};
-use toolfleet_worker::context::{Step, WorkerContext};
+use toolfleet_worker::context::WorkerContext;
+use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::{pipeline, session_closer, start};
 
 use crate::rig::{Rig, SENDER, START_MS, limits, request};

@@ -21,8 +21,9 @@ use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient};
 use toolfleet_testkit::{CuttingProxy, MockMcp, ProtocolRevision};
 use toolfleet_worker::clock::Clock as WorkerClock;
 use toolfleet_worker::config::{Limits, PayloadConfig};
-use toolfleet_worker::context::{DeadLetters, Parts, Step, Watch, WorkerContext};
+use toolfleet_worker::context::{DeadLetters, Parts, WorkerContext};
 use toolfleet_worker::mcp_session_store::McpSessionStore;
+use toolfleet_worker::pipeline::steps::{Step, Watch};
 use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{intake, pipeline};
 
