@@ -13,12 +13,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::RunArgs;
 use crate::distribution::Distribution;
-use crate::drive::measure;
-use crate::plan::{Mix, Tool, plan};
+use crate::plan::{Mix, plan};
 use crate::prices::{Bill, READ_UNITS, SQS_REQUESTS, WRITE_UNITS};
 use crate::report::Report;
+use crate::run::measure;
+use crate::run_args::RunArgs;
+use crate::tool::Tool;
 
 /// A slow call takes so many leases: a minute with the usual lease of 30 s, and as many heartbeats with any other.
 const SLOW_LEASES: u32 = 2;

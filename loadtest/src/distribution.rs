@@ -1,11 +1,11 @@
 //! Owns how long a slow tool takes: a fixed time, a lognormal distribution, or percentiles as someone measured them.
 //!
-//! **Invariant:** pure; the same chance gives the same times.
+//! **Invariant:** pure; the same rng gives the same times.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::payload::Chance;
+use crate::rng::Rng;
 
 /// No tool takes longer than this, whatever its distribution says: ten minutes.
 const LONGEST_MS: f64 = 600_000.0;
@@ -35,11 +35,11 @@ impl Default for Distribution {
 
 impl Distribution {
     /// One time, in milliseconds.
-    pub fn sample(&self, chance: &mut Chance) -> u64 {
+    pub fn sample(&self, rng: &mut Rng) -> u64 {
         let ms = match self {
             Self::Fixed(ms) => f64::from(*ms),
-            Self::Lognormal { median_ms, sigma } => median_ms * (sigma * normal(chance)).exp(),
-            Self::Percentiles(points) => between(points, 100.0 * unit(chance)),
+            Self::Lognormal { median_ms, sigma } => median_ms * (sigma * normal(rng)).exp(),
+            Self::Percentiles(points) => between(points, 100.0 * unit(rng)),
         };
         whole(ms)
     }
@@ -61,14 +61,14 @@ fn whole(ms: f64) -> u64 {
 }
 
 /// At least 0 and less than 1.
-fn unit(chance: &mut Chance) -> f64 {
+fn unit(rng: &mut Rng) -> f64 {
     const STEPS: u32 = 1 << 30;
-    u32::try_from(chance.below(u64::from(STEPS))).map_or(0.0, |n| f64::from(n) / f64::from(STEPS))
+    u32::try_from(rng.below(u64::from(STEPS))).map_or(0.0, |n| f64::from(n) / f64::from(STEPS))
 }
 
 /// Box and Muller: two even chances make one normal one.
-fn normal(chance: &mut Chance) -> f64 {
-    let (a, b) = (1.0 - unit(chance), unit(chance));
+fn normal(rng: &mut Rng) -> f64 {
+    let (a, b) = (1.0 - unit(rng), unit(rng));
     (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
 }
 

@@ -21,15 +21,16 @@ use crate::plan::Planned;
 use crate::report::Latency;
 use crate::server::Ran;
 use crate::stage::{Stage, TENANT};
-use crate::verify::{Account, End, Seen};
+use crate::timeline::CallTimeline;
+use crate::verify::{End, Observed};
 
 /// How many rows are read in one go.
 const ROWS: usize = 1_000;
 
 /// What a load has left.
 pub(crate) struct Evidence {
-    pub(crate) seen: Seen,
-    pub(crate) accounts: Vec<Account>,
+    pub(crate) seen: Observed,
+    pub(crate) accounts: Vec<CallTimeline>,
     /// When each call ended, and how long it took in milliseconds.
     pub(crate) ends: Vec<(Timestamp, u64)>,
     pub(crate) latency: Latency,
@@ -50,12 +51,12 @@ pub(crate) async fn read(
 ) -> anyhow::Result<Evidence> {
     let client = &stage.client;
     let executions = stage.server.executions();
-    let mut seen = Seen::default();
+    let mut seen = Observed::default();
     let mut times = Times::new()?;
     let keys: Vec<CallKey> = requests.iter().map(|request| request.key.clone()).collect();
     let mut planned = (0_u32..).zip(calls);
     for keys in keys.chunks(ROWS) {
-        for (standing, (n, call)) in client.standing_many(keys).await?.into_iter().zip(&mut planned) {
+        for (standing, (n, call)) in client.status_many(keys).await?.into_iter().zip(&mut planned) {
             let CallStatus::Ended(result) = standing else { continue };
             let sent_at = intended(n).unwrap_or(result.enqueued_at);
             times.take(sent_at, result.finished_at, executions.get(&call.id));
@@ -118,8 +119,8 @@ async fn audits(
     from: Timestamp,
     to: Timestamp,
     calls: usize,
-    seen: &mut Seen,
-) -> anyhow::Result<Vec<Account>> {
+    seen: &mut Observed,
+) -> anyhow::Result<Vec<CallTimeline>> {
     // More than three for each call are not read: that there are so many is enough to know.
     let most = calls.saturating_mul(3).max(100);
     let records = client.history().by_hours(&Tenant::parse(TENANT)?, from, to, most).await?;
@@ -133,7 +134,7 @@ async fn audits(
         match record.kind {
             AuditKind::Call => {
                 audits.entry(id).or_default().push(record.outcome);
-                accounts.push(Account {
+                accounts.push(CallTimeline {
                     sent_at: record.enqueued_at,
                     claimed_at: record.started_at,
                     ended_at: record.at,

@@ -4,11 +4,10 @@
 
 pub mod bill;
 pub mod cli;
-pub mod deaths;
 pub mod distribution;
-mod drive;
 pub mod endpoints;
 mod evidence;
+pub mod faults;
 mod helper;
 pub mod mcp_cost;
 pub mod parts;
@@ -18,13 +17,18 @@ mod plot;
 pub mod prices;
 mod proxy;
 pub mod report;
+pub mod rng;
+mod run;
+mod run_args;
 pub mod series;
 pub mod server;
 mod stage;
+pub mod timeline;
+pub mod tool;
 pub mod traffic;
 mod usage;
 pub mod verify;
 mod watch;
 mod worker;
 
-pub use drive::run;
+pub use run::run;

@@ -8,26 +8,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::distribution::Distribution;
-use crate::plan::Tool;
-
-/// Chance from a seed: xorshift64*, enough for payloads, the same on every machine.
-#[derive(Debug)]
-pub struct Chance(u64);
-
-impl Chance {
-    /// Chance that this seed alone decides.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// A number below `bound`; 0 if there is none.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound.max(1)
-    }
-}
+use crate::rng::Rng;
+use crate::tool::Tool;
 
 /// What `huge` gives: with what belongs to it a little less than 16 MiB.
 const HUGE_BYTES: usize = 16_000_000;
@@ -58,16 +40,16 @@ pub struct Shape {
 }
 
 /// The arguments of a call.
-pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance, shape: &Shape) -> Value {
+pub(crate) fn arguments(tool: Tool, id: &str, rng: &mut Rng, shape: &Shape) -> Value {
     let mut arguments = Map::from_iter([("call".to_owned(), json!(id))]);
     if tool.is_slow() {
-        arguments.insert("ms".into(), json!(shape.slow.sample(chance)));
+        arguments.insert("ms".into(), json!(shape.slow.sample(rng)));
     } else if tool == Tool::Huge {
         arguments.insert("bytes".into(), json!(HUGE_BYTES));
     } else if tool == Tool::Large {
-        arguments.insert("bytes".into(), json!(1_000 + chance.below(20_000)));
+        arguments.insert("bytes".into(), json!(1_000 + rng.below(20_000)));
     } else {
-        let words = usize::try_from(1 + chance.below(20)).unwrap_or(1);
+        let words = usize::try_from(1 + rng.below(20)).unwrap_or(1);
         arguments.insert("text".into(), json!(format!("{id} {}", "lorem ipsum ".repeat(words))));
     }
     if shape.result_bytes > 0 {
@@ -77,7 +59,7 @@ pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance, shape: &Shape
     let long = Value::Object(arguments.clone()).to_string().len();
     let missing = shape.argument_bytes.saturating_sub(long);
     if missing > 0 {
-        arguments.insert("pad".into(), json!(words(chance, missing)));
+        arguments.insert("pad".into(), json!(words(rng, missing)));
     }
     Value::Object(arguments)
 }
@@ -90,7 +72,7 @@ pub fn answer(tool: Tool, arguments: &Arguments) -> String {
     if arguments.bytes > 0 {
         // Its own text for each call, as compressible as what tools list: 2 KB of it become 0.6 KB.
         let seed = arguments.call.bytes().fold(1, |seed: u64, byte| seed.rotate_left(7) ^ u64::from(byte));
-        return format!("{} {}", arguments.call, records(&mut Chance::new(seed), arguments.bytes));
+        return format!("{} {}", arguments.call, records(&mut Rng::new(seed), arguments.bytes));
     }
     if tool.is_slow() { format!("{} waited", arguments.call) } else { arguments.text.clone() }
 }
@@ -114,26 +96,26 @@ const WORDS: [&str; 16] = [
     "reference",
 ];
 
-fn word(chance: &mut Chance) -> &'static str {
-    let pick = usize::try_from(chance.below(WORDS.len() as u64)).unwrap_or(0);
+fn word(rng: &mut Rng) -> &'static str {
+    let pick = usize::try_from(rng.below(WORDS.len() as u64)).unwrap_or(0);
     WORDS.get(pick).copied().unwrap_or_default()
 }
 
-fn words(chance: &mut Chance, bytes: usize) -> String {
+fn words(rng: &mut Rng, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {
-        text.push_str(word(chance));
+        text.push_str(word(rng));
         text.push(' ');
     }
     text.truncate(bytes);
     text
 }
 
-fn records(chance: &mut Chance, bytes: usize) -> String {
+fn records(rng: &mut Rng, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 128);
     while text.len() < bytes {
-        let (id, amount) = (chance.below(100_000), chance.below(100_000));
-        let (customer, status, first, second) = (word(chance), word(chance), word(chance), word(chance));
+        let (id, amount) = (rng.below(100_000), rng.below(100_000));
+        let (customer, status, first, second) = (word(rng), word(rng), word(rng), word(rng));
         let record = format!(
             r#"{{"id":{id},"customer":"{customer}","status":"{status}","amount":{amount},"note":"{first} {second}"}},"#
         );

@@ -61,7 +61,7 @@ fn chart(report: &Report, area: &Area<'_>, title: &str, unit: &str, lines: &[Lin
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour));
     }
     // Each death is a line from top to bottom.
-    for death in &report.deaths {
+    for death in &report.faults {
         let line = [(death.at_s, 0.0), (death.at_s, highest)];
         chart.draw_series(LineSeries::new(line, &BLACK))?.label(death.way.name());
     }

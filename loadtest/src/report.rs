@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::deaths::Cost;
+use crate::faults::Cost;
 use crate::prices::Bill;
 use crate::series::Span;
 use crate::traffic::Traffic;
@@ -36,7 +36,7 @@ pub struct Report {
     /// How long a claim holds, in milliseconds.
     pub lease_ms: u32,
     /// What died, and what it cost.
-    pub deaths: Vec<Cost>,
+    pub faults: Vec<Cost>,
     /// Answers that came after their claim was lost, audited as such.
     pub late_answers: usize,
     /// From the begin (a drain: the workers' start; an open loop: the first send) to the last result.
@@ -68,7 +68,7 @@ pub struct Report {
     /// What that costs, for one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bill: Option<Bill>,
-    /// The course over time.
+    /// The state over time.
     pub series: Vec<Span>,
     /// How many deviations the verification found.
     pub problems: usize,
@@ -159,7 +159,7 @@ impl fmt::Display for Report {
         for (name, value) in lines {
             writeln!(f, "{name:<26}{value}")?;
         }
-        for death in &self.deaths {
+        for death in &self.faults {
             let bound_s = f64::from(self.lease_ms) / 1_000.0 + 5.0;
             writeln!(f, "{:<26}{death} (lease + 5 s: {bound_s:.1} s)", "death")?;
         }
@@ -244,8 +244,8 @@ impl Report {
                 figures.push((format!("{of}{name} ms"), *ms as f64));
             }
         }
-        for (n, death) in (1..).zip(&self.deaths) {
-            let name = |what: &str| format!("death {n} ({}) {what}", death.way.name());
+        for (n, death) in (1..).zip(&self.faults) {
+            let name = |what: &str| format!("fault {n} ({}) {what}", death.way.name());
             figures.push((name("interrupted"), f64::from(death.interrupted)));
             figures.push((name("lasted s"), death.lasted_s));
             figures.extend(death.recovery_s.map(|s| (name("recovery s"), s)));

@@ -1,4 +1,4 @@
-//! Owns the course of a run over time: how many calls ended in each span, and how long they had taken.
+//! Owns the state of a run over time: how many calls ended in each span, and how long they had taken.
 //!
 //! **Invariant:** pure; a span in which nothing ended stands there with zeros.
 

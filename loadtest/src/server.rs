@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::helper;
 use crate::payload;
-use crate::plan::Tool;
+use crate::tool::Tool;
 
 /// The executions of one call.
 #[derive(Debug, Clone, Copy, Default)]

@@ -11,13 +11,13 @@ use serde_json::json;
 use toolfleet_catalog::DEFAULT_ATTEMPT_MS;
 use toolfleet_client::{Aws, AwsOptions, Client, Now, Tables, system_clock};
 
-use crate::cli::{CLOCK_SKEW_MS, RunArgs};
-use crate::deaths::Way;
 use crate::distribution::Distribution;
 use crate::endpoints::{Addresses, Endpoints};
-use crate::plan::Tool;
+use crate::faults::FaultKind;
 use crate::proxy::CountingProxy;
+use crate::run_args::{CLOCK_SKEW_MS, RunArgs};
 use crate::server::LoadServer;
+use crate::tool::Tool;
 use crate::traffic::{Counts, Traffic};
 use crate::worker::Start;
 
@@ -46,7 +46,7 @@ impl Stage {
     pub(crate) async fn set(args: &RunArgs) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
         let server = LoadServer::start(!args.hold).await?;
-        let (endpoints, addresses) = if args.deaths.have(Way::Endpoints) {
+        let (endpoints, addresses) = if args.faults.have(FaultKind::Endpoints) {
             Endpoints::apart(&folder.data())?
         } else {
             Endpoints::here().await?
@@ -226,7 +226,7 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::Chance;
+    use crate::rng::Rng;
 
     #[test]
     fn an_attempt_lasts_longer_than_the_slowest_tool() {
@@ -237,8 +237,8 @@ mod tests {
             let tools = catalog["tools"].as_array().unwrap();
             let timeout_ms =
                 |name: &str| tools.iter().find(|t| t["id"] == name).unwrap()["timeout_ms"].as_u64();
-            let mut chance = Chance::new(7);
-            let longest_ms = (0..10_000).map(|_| slow.sample(&mut chance)).max().unwrap();
+            let mut rng = Rng::new(7);
+            let longest_ms = (0..10_000).map(|_| slow.sample(&mut rng)).max().unwrap();
             assert!(timeout_ms("slow").unwrap() > longest_ms && timeout_ms("payment").unwrap() > longest_ms);
             assert_eq!(timeout_ms("echo"), Some(DEFAULT_ATTEMPT_MS));
         }

@@ -6,9 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_core::time::Timestamp;
 
-use crate::deaths::Excuses;
+use crate::faults::AllowedAnomalies;
 use crate::plan::Planned;
 
 /// How a call ended.
@@ -22,7 +21,7 @@ pub struct End {
 
 /// What was seen of a run.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Observed {
     /// How each call ended.
     pub results: HashMap<String, End>,
     /// How each audit record of a call says it ended.
@@ -36,30 +35,13 @@ pub struct Seen {
     /// Messages in the dead-letter queue.
     pub dead: u64,
     /// What deaths on purpose excuse.
-    pub excuses: Excuses,
+    pub allowed: AllowedAnomalies,
     /// What seemed wrong from outside while the load ran, such as a worker that did not leave with code 0.
     pub incidents: Vec<String>,
 }
 
-/// A call's way through the fleet, as its audit record tells it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Account {
-    /// When its message was sent.
-    pub sent_at: Timestamp,
-    /// When it was first claimed.
-    pub claimed_at: Option<Timestamp>,
-    /// When it ended.
-    pub ended_at: Timestamp,
-    /// How often it was claimed.
-    pub fence: u64,
-    /// Who ended it.
-    pub worker: Option<String>,
-    /// Whether it ended as `outcome_unknown`.
-    pub in_doubt: bool,
-}
-
 /// Everything that is not as it should be.
-pub fn problems(plan: &[Planned], seen: &Seen) -> Vec<String> {
+pub fn problems(plan: &[Planned], seen: &Observed) -> Vec<String> {
     let mut wrong: Vec<_> = plan
         .iter()
         .filter_map(|call| problem(call, seen).map(|p| format!("{} ({}): {p}", call.id, call.tool.name())))
@@ -72,7 +54,7 @@ pub fn problems(plan: &[Planned], seen: &Seen) -> Vec<String> {
     wrong.extend(audited.map(|id| format!("`{id}` is audited and nobody called it")));
     // The driver's own SDK sends a message again whose answer it lost.
     let excused = |kind: AuditKind, id: &str| {
-        let late = kind == AuditKind::LateAnswer && seen.excuses.late_answers;
+        let late = kind == AuditKind::LateAnswer && seen.allowed.late_answers;
         (late || kind == AuditKind::Duplicate) && planned.contains(id)
     };
     let others = seen.other_audits.iter().filter(|(kind, id)| !excused(*kind, id));
@@ -86,14 +68,14 @@ pub fn problems(plan: &[Planned], seen: &Seen) -> Vec<String> {
     wrong
 }
 
-fn problem(call: &Planned, seen: &Seen) -> Option<String> {
+fn problem(call: &Planned, seen: &Observed) -> Option<String> {
     let executions = seen.executions.get(&call.id).copied().unwrap_or(0);
     let Some(End { kind, own_answer }) = seen.results.get(&call.id) else {
         return Some(format!("has no result; it was executed {executions} times"));
     };
     // A dead worker leaves a doubt about a call that is not safe to repeat: said, not repeated.
-    let excuses = seen.excuses.doubts;
-    let doubt = excuses && !call.tool.is_safe() && *kind == OutcomeKind::OutcomeUnknown;
+    let allowed = seen.allowed.doubts;
+    let doubt = allowed && !call.tool.is_safe() && *kind == OutcomeKind::OutcomeUnknown;
     if *kind != call.tool.ending() && !doubt {
         return Some(format!("ended as {kind}, not as {}", call.tool.ending()));
     }
@@ -108,10 +90,10 @@ fn problem(call: &Planned, seen: &Seen) -> Option<String> {
     }
     let late = seen.other_audits.iter().filter(|(kind, id)| *kind == AuditKind::LateAnswer && *id == call.id);
     let answers = u32::from(*own_answer) + u32::try_from(late.count()).unwrap_or(u32::MAX);
-    if executions > call.tool.executions() && (!call.tool.is_safe() || !excuses) {
+    if executions > call.tool.executions() && (!call.tool.is_safe() || !allowed) {
         return Some(format!("was executed {executions} times"));
     }
-    if seen.excuses.late_answers && answers > executions.max(1) {
+    if seen.allowed.late_answers && answers > executions.max(1) {
         return Some(format!(
             "has {answers} answers, late ones included, and was executed {executions} times"
         ));

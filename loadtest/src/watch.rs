@@ -1,4 +1,4 @@
-//! Owns the course of a load: calls in at their times, deaths at theirs, until every call has ended and every worker has left.
+//! Owns the state of a load: calls in at their times, deaths at theirs, until every call has ended and every worker has left.
 //!
 //! **Invariant:** trouble that passes is borne, as an orchestrator would bear it: a send is sent again, a look is taken later.
 
@@ -14,9 +14,9 @@ use toolfleet_client::{AwsError, Client};
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::time::Timestamp;
 
-use crate::cli::RunArgs;
-use crate::deaths::{Struck, Way};
 use crate::evidence::left;
+use crate::faults::{FaultKind, InjectedFault};
+use crate::run_args::RunArgs;
 use crate::stage::Stage;
 use crate::usage::Usage;
 use crate::worker::Workers;
@@ -44,10 +44,10 @@ pub(crate) struct Begun {
     pub(crate) cpu_us: u64,
 }
 
-/// What a load in its course has learned.
+/// What a load in its state has learned.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
-    pub(crate) struck: Vec<Struck>,
+pub(crate) struct RunState {
+    pub(crate) injected: Vec<InjectedFault>,
     pub(crate) incidents: Vec<String>,
     /// Calls in flight when memory was measured, and what the largest worker had then.
     pub(crate) held: Option<(u32, Usage)>,
@@ -75,7 +75,7 @@ impl Run<'_> {
         &self,
         workers: &mut Workers,
         idle: Usage,
-        course: &mut Course,
+        state: &mut RunState,
     ) -> anyhow::Result<()> {
         let progress = Progress::default();
         if let Some(rate) = self.args.rate {
@@ -83,22 +83,22 @@ impl Run<'_> {
             tokio::time::sleep(IDLE).await;
             workers.check()?;
             self.begin(workers.usage().cpu_us);
-            tokio::try_join!(self.send_at_rate(rate, &progress), self.watch(workers, &progress, course))?;
+            tokio::try_join!(self.send_at_rate(rate, &progress), self.watch(workers, &progress, state))?;
         } else {
             self.send_all(&progress).await?;
             self.begin(idle.cpu_us * u64::from(self.args.workers));
             self.start_all(workers)?;
-            self.watch(workers, &progress, course).await?;
+            self.watch(workers, &progress, state).await?;
         }
         if self.args.resend {
             self.stage.begin_counting();
             self.send_all(&progress).await?;
-            self.watch(workers, &progress, course).await?;
+            self.watch(workers, &progress, state).await?;
         }
-        course.usage = workers.usage();
+        state.usage = workers.usage();
         workers.tell_all_to_leave()?;
         while workers.are_leaving() {
-            self.see_off(workers, course).await?;
+            self.see_off(workers, state).await?;
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
@@ -150,17 +150,17 @@ impl Run<'_> {
         &self,
         workers: &mut Workers,
         progress: &Progress,
-        course: &mut Course,
+        state: &mut RunState,
     ) -> anyhow::Result<()> {
-        let mut to_come = self.args.deaths.schedule(self.args.calls).into_iter().peekable();
-        if !course.struck.is_empty() {
+        let mut to_come = self.args.faults.schedule(self.args.calls).into_iter().peekable();
+        if !state.injected.is_empty() {
             to_come = Vec::new().into_iter().peekable();
         }
         loop {
             workers.check()?;
-            self.see_off(workers, course).await?;
-            self.thaw(workers, course)?;
-            self.measure_held(workers, course).await;
+            self.see_off(workers, state).await?;
+            self.thaw(workers, state)?;
+            self.measure_held(workers, state).await;
             // Asked in this order, so that no call counts as ended before it was sent.
             let all_sent = progress.all_sent.load(Ordering::Acquire);
             let sent = progress.sent.load(Ordering::Acquire);
@@ -179,62 +179,73 @@ impl Run<'_> {
                 if all_sent && left == 0 {
                     bail!("all calls had ended when `{}` was to come; give more calls", way.name());
                 }
-                self.strike(way, workers, course).await?;
-            } else if all_sent && left == 0 && course.struck.iter().all(|struck| struck.over_at.is_some()) {
+                self.strike(way, workers, state).await?;
+            } else if all_sent
+                && left == 0
+                && state.injected.iter().all(|injected| injected.over_at.is_some())
+            {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    async fn strike(&self, way: Way, workers: &mut Workers, course: &mut Course) -> anyhow::Result<()> {
+    async fn strike(
+        &self,
+        way: FaultKind,
+        workers: &mut Workers,
+        state: &mut RunState,
+    ) -> anyhow::Result<()> {
         let at = (self.stage.clock)();
-        let mut struck = Struck { way, at, worker: None, over_at: None };
+        let mut injected = InjectedFault { way, at, worker: None, over_at: None };
         match way {
-            Way::Kill => {
-                struck.worker = Some(workers.kill_one()?);
-                struck.over_at = Some(at);
+            FaultKind::Kill => {
+                injected.worker = Some(workers.kill_one()?);
+                injected.over_at = Some(at);
                 workers.start_one()?;
             }
             // Where it is the only one, its successor comes when it has left: what is in flight then can be seen to be its own.
-            Way::Term => {
-                struck.worker = Some(workers.tell_one_to_leave()?);
+            FaultKind::Term => {
+                injected.worker = Some(workers.tell_one_to_leave()?);
                 if workers.count() > 0 {
                     workers.start_one()?;
                 }
             }
-            Way::Stop => {
-                struck.worker = Some(workers.freeze_one()?);
+            FaultKind::Stop => {
+                injected.worker = Some(workers.freeze_one()?);
                 if workers.count() == 0 {
                     workers.start_one()?;
                 }
             }
-            Way::Endpoints => {
+            FaultKind::Endpoints => {
                 self.stage.kill_endpoints()?;
                 tokio::time::sleep(AWAY).await;
                 self.stage.start_endpoints_again()?;
-                struck.over_at = Some((self.stage.clock)());
+                injected.over_at = Some((self.stage.clock)());
             }
         }
-        course.struck.push(struck);
+        state.injected.push(injected);
         Ok(())
     }
 
     /// CallProgress which workers have left, and how.
-    async fn see_off(&self, workers: &mut Workers, course: &mut Course) -> anyhow::Result<()> {
+    async fn see_off(&self, workers: &mut Workers, state: &mut RunState) -> anyhow::Result<()> {
         for left in workers.left()? {
             if !left.status.success() {
-                course
+                state
                     .incidents
                     .push(format!("worker {} was told to leave and left with {}", left.name, left.status));
             }
-            let struck = course.struck.iter_mut().find(|struck| struck.worker.as_deref() == Some(&left.name));
-            let Some(struck) = struck.filter(|struck| struck.way == Way::Term) else { continue };
-            struck.over_at = Some((self.stage.clock)());
+            let injected =
+                state.injected.iter_mut().find(|injected| injected.worker.as_deref() == Some(&left.name));
+            let Some(injected) = injected.filter(|injected| injected.way == FaultKind::Term) else {
+                continue;
+            };
+            injected.over_at = Some((self.stage.clock)());
             if workers.count() == 0 {
                 let depth = self.stage.client.queue().depth().await.context("nobody says what it left")?;
                 if depth.in_flight > 0 {
-                    course.incidents.push(format!(
+                    state.incidents.push(format!(
                         "worker {} left {} messages hidden instead of giving them back at once ({} are visible)",
                         left.name, depth.in_flight, depth.visible
                     ));
@@ -246,24 +257,25 @@ impl Run<'_> {
     }
 
     /// Lets frozen workers go on whose leases are over.
-    fn thaw(&self, workers: &mut Workers, course: &mut Course) -> anyhow::Result<()> {
+    fn thaw(&self, workers: &mut Workers, state: &mut RunState) -> anyhow::Result<()> {
         let now = (self.stage.clock)();
         let frozen_ms = self.args.frozen_ms() + crate::evidence::millis(FROZEN_BEYOND_LEASE);
-        for struck in course.struck.iter_mut().filter(|s| s.way == Way::Stop && s.over_at.is_none()) {
-            if now.ms_since(struck.at) >= frozen_ms {
-                workers.thaw(struck.worker.as_deref().unwrap_or_default())?;
-                struck.over_at = Some(now);
+        for injected in state.injected.iter_mut().filter(|s| s.way == FaultKind::Stop && s.over_at.is_none())
+        {
+            if now.ms_since(injected.at) >= frozen_ms {
+                workers.thaw(injected.worker.as_deref().unwrap_or_default())?;
+                injected.over_at = Some(now);
             }
         }
         Ok(())
     }
 
     /// Measures memory once all slots hold a call, then lets the server answer.
-    async fn measure_held(&self, workers: &mut Workers, course: &mut Course) {
+    async fn measure_held(&self, workers: &mut Workers, state: &mut RunState) {
         let held = self.args.held();
-        if self.args.hold && course.held.is_none() && self.stage.server.in_flight() >= held {
+        if self.args.hold && state.held.is_none() && self.stage.server.in_flight() >= held {
             tokio::time::sleep(SETTLED).await;
-            course.held = Some((self.stage.server.in_flight(), workers.usage()));
+            state.held = Some((self.stage.server.in_flight(), workers.usage()));
             self.stage.server.open();
         }
     }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::endpoints::LocalError;
+use crate::error::LocalError;
 use crate::template::TableSpec;
 
 /// Stands for the file of a database that has none.

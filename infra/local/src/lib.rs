@@ -23,6 +23,7 @@ mod clock;
 pub mod demo;
 mod dynamodb;
 mod endpoints;
+mod error;
 mod http;
 mod journal;
 mod names;
@@ -33,7 +34,8 @@ mod sqs;
 mod template;
 
 pub use clock::Clock;
-pub use endpoints::{LocalEndpoints, LocalError, LocalOptions};
+pub use endpoints::{LocalEndpoints, LocalOptions};
+pub use error::LocalError;
 pub use journal::JournalError;
 pub use names::{ACCOUNT_ID, REGION};
 pub use template::{BucketSpec, DATA_YAML, QueueSpec, TableSpec, Template, TemplateError};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::endpoints::LocalError;
+use crate::error::LocalError;
 
 /// How long requests that run at shutdown may take.
 const GRACE: Duration = Duration::from_secs(2);

@@ -1,15 +1,15 @@
-//! The distributions of slow tools, and the course over time.
+//! The distributions of slow tools, and the state over time.
 
 use toolfleet_core::time::Timestamp;
 use toolfleet_loadtest::distribution::Distribution;
-use toolfleet_loadtest::payload::Chance;
+use toolfleet_loadtest::rng::Rng;
 use toolfleet_loadtest::series;
 
 fn sorted(text: &str) -> Vec<u64> {
     let distribution: Distribution = text.parse().unwrap();
     assert_eq!(distribution.to_string(), text);
-    let mut chance = Chance::new(7);
-    let mut times: Vec<_> = (0..10_000).map(|_| distribution.sample(&mut chance)).collect();
+    let mut rng = Rng::new(7);
+    let mut times: Vec<_> = (0..10_000).map(|_| distribution.sample(&mut rng)).collect();
     times.sort_unstable();
     times
 }

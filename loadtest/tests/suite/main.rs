@@ -5,8 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do: loudly, at the line")]
 
 mod command;
-mod deaths;
 mod distributions;
+mod faults;
 mod payloads;
 mod plans;
 mod reports;

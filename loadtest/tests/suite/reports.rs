@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use toolfleet_loadtest::deaths::{Cost, Way};
+use toolfleet_loadtest::faults::{Cost, FaultKind};
 use toolfleet_loadtest::prices::Bill;
 use toolfleet_loadtest::report::{Latency, Report, compare};
 use toolfleet_loadtest::traffic::{Count, Traffic};
@@ -18,7 +18,7 @@ fn report() -> Report {
         workers: 1,
         slots: 64,
         lease_ms: 3_000,
-        deaths: vec![],
+        faults: vec![],
         late_answers: 0,
         wall_s: 2.0,
         calls_per_s: 500.0,
@@ -83,7 +83,7 @@ fn requests_batches_and_the_bill_are_compared_where_both_runs_counted_them() {
 #[test]
 fn what_a_death_cost_stands_beside_the_lease_and_is_compared() {
     let cost = |recovery_s| Cost {
-        way: Way::Kill,
+        way: FaultKind::Kill,
         at_s: 1.0,
         lasted_s: 0.0,
         interrupted: 7,
@@ -91,11 +91,11 @@ fn what_a_death_cost_stands_beside_the_lease_and_is_compared() {
         hidden: None,
         hidden_s: None,
     };
-    let died = |recovery_s| Report { deaths: vec![cost(recovery_s)], ..report() };
+    let died = |recovery_s| Report { faults: vec![cost(recovery_s)], ..report() };
     let text = died(4.0).to_string();
     assert!(text.contains("7 interrupted, the last ended 4.0 s after it (lease + 5 s: 8.0 s)"), "{text}");
     let table = compare(&file("died-a.json", &died(4.0)), &file("died-b.json", &died(2.0))).unwrap();
-    assert_eq!(row(&table, "death 1 (kill) recovery s"), ["4.000", "2.000", "0.50"]);
+    assert_eq!(row(&table, "fault 1 (kill) recovery s"), ["4.000", "2.000", "0.50"]);
 }
 
 #[test]

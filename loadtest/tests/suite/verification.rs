@@ -2,13 +2,13 @@
 
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_loadtest::deaths::Deaths;
+use toolfleet_loadtest::faults::FaultPlan;
 use toolfleet_loadtest::payload::Shape;
 use toolfleet_loadtest::plan::{Mix, Planned, plan};
-use toolfleet_loadtest::verify::{End, Seen, problems};
+use toolfleet_loadtest::verify::{End, Observed, problems};
 
-fn perfect(plan: &[Planned]) -> Seen {
-    let mut seen = Seen::default();
+fn perfect(plan: &[Planned]) -> Observed {
+    let mut seen = Observed::default();
     for call in plan {
         seen.results.insert(call.id.clone(), End { kind: call.tool.ending(), own_answer: true });
         seen.audits.insert(call.id.clone(), vec![call.tool.ending()]);
@@ -29,7 +29,7 @@ fn a_run_as_it_should_be_has_no_problems() {
 
 #[test]
 fn each_planted_deviation_is_found_and_named() {
-    type Plant = fn(&mut Seen, &str);
+    type Plant = fn(&mut Observed, &str);
     let cases: [(Plant, &str); 10] = [
         (|s, id| s.results.retain(|known, _| known != id), "has no result"),
         (|s, id| s.results.get_mut(id).unwrap().kind = OutcomeKind::Failed, "ended as failed"),
@@ -64,7 +64,7 @@ fn each_planted_deviation_is_found_and_named() {
 #[test]
 fn what_nobody_called_and_what_is_left_in_a_queue_is_found() {
     let plan = calls("echo=1");
-    let mut seen = Seen { left: 2, dead: 1, ..perfect(&plan) };
+    let mut seen = Observed { left: 2, dead: 1, ..perfect(&plan) };
     seen.executions.insert("stranger".into(), 1);
     seen.audits.insert("stranger".into(), vec![OutcomeKind::Succeeded]);
     let found = problems(&plan, &seen);
@@ -80,8 +80,8 @@ fn what_nobody_called_and_what_is_left_in_a_queue_is_found() {
     }
 }
 
-fn after(deaths: &str, plan: &[Planned]) -> Seen {
-    Seen { excuses: deaths.parse::<Deaths>().unwrap().excuses(), ..perfect(plan) }
+fn after(deaths: &str, plan: &[Planned]) -> Observed {
+    Observed { allowed: deaths.parse::<FaultPlan>().unwrap().allowed(), ..perfect(plan) }
 }
 
 #[test]
@@ -128,6 +128,6 @@ fn a_late_answer_is_excused_after_a_standstill_once_for_each_execution_and_never
     assert!(problems(&plan, &seen)[0].contains("3 answers"));
     seen.other_audits = vec![late("stranger")];
     assert!(problems(&plan, &seen)[0].contains("`stranger` has an audit record"));
-    let seen = Seen { other_audits: vec![late(&id)], ..after("kill", &plan) };
+    let seen = Observed { other_audits: vec![late(&id)], ..after("kill", &plan) };
     assert!(!problems(&plan, &seen).is_empty());
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
-use toolfleet_core::message::{Target, User};
-use toolfleet_core::shape::ShownArguments;
+use toolfleet_core::request::{Target, User};
 
 use crate::pins::{Approved, Pins};
 use crate::server::Server;

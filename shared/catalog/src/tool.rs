@@ -15,10 +15,10 @@ use crate::error::invalid;
 use crate::pins::{Approved, Pin, Pins};
 use crate::schema::{InputSchema, compile};
 use crate::server::Server;
+use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{ServerId, ToolId};
-use toolfleet_core::message::User;
-use toolfleet_core::shape::ShownArguments;
+use toolfleet_core::request::User;
 
 /// A registered tool, checked.
 #[derive(Debug)]

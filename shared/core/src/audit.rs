@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CallId, SessionId, Tenant, WorkerId};
-use crate::message::{Group, User};
 use crate::outcome::{MayHaveRun, OutcomeKind};
+use crate::request::{Group, User};
 use crate::time::Timestamp;
 
 /// What a record tells of.

@@ -7,7 +7,7 @@ use std::fmt;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::canonical::{Node, Spelling};
+use crate::canonical_json::{Node, Spelling};
 
 /// A SHA-256 in lower-case hex; of a request that resumes, a dot and a second one follow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

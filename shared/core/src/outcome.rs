@@ -90,14 +90,14 @@ pub enum MayHaveRun {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
-        /// Why a call did not succeed. Each code is explained in docs/RUNBOOK.md.
+        /// Why a call did not succeed. Each code is explained in docs/reference/runbook.md.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum Code {
             $($(#[$doc])* #[serde(rename = $text)] $variant,)*
         }
 
         impl Code {
-            /// Every code, in the order of docs/RUNBOOK.md.
+            /// Every code, in the order of docs/reference/runbook.md.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The code as tables, messages and the command line carry it.

@@ -9,9 +9,9 @@ use toolfleet_catalog::{Pin, Server};
 use toolfleet_core::answer::{Answer, TaskStatus};
 use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::{CallRequest, OperationParams};
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::progress::ProgressNote;
+use toolfleet_core::request::{CallRequest, OperationParams};
 use url::Url;
 
 /// Receives the progress that a target reports while a call runs.

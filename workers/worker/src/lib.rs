@@ -6,13 +6,10 @@
 
 pub mod backoff;
 mod cache;
-pub mod catalog;
 pub mod catalog_handle;
-pub mod clock;
+pub mod catalog_reload;
 pub mod config;
 pub mod context;
-pub mod credentials;
-pub mod egress_config;
 pub mod gate;
 pub mod health;
 pub mod intake;

@@ -11,7 +11,7 @@ use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_worker::config::{self, WorkerConfig};
 use toolfleet_worker::services::ServiceFailed;
 use toolfleet_worker::telemetry::{Telemetry, TelemetryConfig};
-use toolfleet_worker::{catalog, health, shutdown, start};
+use toolfleet_worker::{catalog_reload, health, shutdown, start};
 
 /// A call allocates and frees many small things on several threads, at which the system's allocator spends a fifth of its time.
 #[global_allocator]
@@ -156,7 +156,7 @@ async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
         let (context, catalog) = (context.clone(), config.catalog.clone());
         tokio::spawn(async move {
             let watch = async {
-                if let Err(error) = Box::pin(catalog::watch(context.clone(), catalog)).await {
+                if let Err(error) = Box::pin(catalog_reload::watch(context.clone(), catalog)).await {
                     tracing::error!(%error, "the catalog is watched no more");
                 }
             };

@@ -5,14 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use toolfleet_aws::{Aws, AwsError, AwsErrorKind, Tables};
+use toolfleet_aws::{Aws, AwsError, AwsErrorKind, Clock, Tables};
 use toolfleet_catalog::Catalog;
+use toolfleet_config::catalog::{self, LoadError, Stores};
+use toolfleet_config::egress::EgressError;
+use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
-use toolfleet_mcp::{BuildError, ClientOptions};
+use toolfleet_egress::BuildError;
+use toolfleet_mcp::ClientOptions;
 
-use crate::catalog::{self, LoadError, Stores};
-use crate::clock::Clock;
-use crate::config::{ConfigError, WorkerConfig};
+use crate::config::WorkerConfig;
 use crate::context::{DeadLetters, Parts, WorkerContext};
 use crate::mcp_session_store::McpSessionStore;
 use crate::pipeline::MANY_RECEIVES;
@@ -46,6 +48,15 @@ pub enum StartError {
     /// Queue or tables cannot be reached.
     #[error(transparent)]
     Aws(#[from] AwsError),
+}
+
+impl From<EgressError> for StartError {
+    fn from(error: EgressError) -> Self {
+        match error {
+            EgressError::Config(error) => Self::Config(error),
+            EgressError::Http(error) => Self::Http(error),
+        }
+    }
 }
 
 /// Reads the catalog.
@@ -162,7 +173,7 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
             "the queue's redrive policy gives a message up after {count} receives; accepted is {FEWEST_RECEIVES} or more, because a \
              call that waits is received {MANY_RECEIVES} times before its wait becomes a new message. Set MaxReceiveCount in data.yaml"
         );
-        return Err(ConfigError::of("TOOLFLEET_QUEUE_URL", text).into());
+        return Err(ConfigError::new("TOOLFLEET_QUEUE_URL", text).into());
     }
     if let Some(dead) = &context.dead_letters {
         dead.queue.depth().await?;

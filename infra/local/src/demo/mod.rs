@@ -7,9 +7,10 @@
 
 mod progress;
 mod protocol;
+mod state;
 mod tools;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -18,8 +19,7 @@ use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use protocol::Sessions;
-use tools::Tools;
+use state::Demo;
 
 /// The bound on a request, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
@@ -31,23 +31,6 @@ pub struct DemoError {
     port: u16,
     #[source]
     source: std::io::Error,
-}
-
-/// What the handlers share.
-#[derive(Debug, Default)]
-struct Demo {
-    tools: Mutex<Tools>,
-    sessions: Mutex<Sessions>,
-}
-
-impl Demo {
-    fn tools(&self) -> MutexGuard<'_, Tools> {
-        self.tools.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A running demo server. It ends when dropped.

@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** a request is judged completely before its tool runs; what is answered with a 4xx or -326xx ran nothing.
 
-use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -12,48 +11,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use serde_json::{Value, json};
 
-use super::Demo;
 use super::progress;
+use super::state::Demo;
 use super::tools::{Run, listing};
 
 const MODERN: &str = "2026-07-28";
 const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-/// Sessions kept; beyond it the oldest is forgotten, and its client opens another.
-const MAX_SESSIONS: usize = 10_000;
-
-/// The sessions of older clients.
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    known: HashSet<String>,
-    order: VecDeque<String>,
-}
-
-impl Sessions {
-    fn open(&mut self) -> String {
-        let id = uuid::Uuid::new_v4().to_string();
-        self.known.insert(id.clone());
-        self.order.push_back(id.clone());
-        if self.order.len() > MAX_SESSIONS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        id
-    }
-
-    fn knows(&self, id: &str) -> bool {
-        self.known.contains(id)
-    }
-
-    fn end(&mut self, id: &str) {
-        self.known.remove(id);
-    }
-}
-
 /// Which generation a request belongs to, once it is known to be well formed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Era {
+enum ProtocolRevision {
     Modern,
     Legacy,
 }
@@ -83,19 +50,20 @@ pub(super) async fn handle(
     } else {
         judge_legacy(&demo, &headers, &message, &id, name)
     };
-    let era = match judged {
-        ControlFlow::Continue(era) => era,
+    let revision = match judged {
+        ControlFlow::Continue(revision) => revision,
         ControlFlow::Break(response) => return response,
     };
     match name {
         "tools/list" => {
-            result(era, &id, json!({ "tools": listing(), "ttlMs": 60_000, "cacheScope": "public" }))
+            result(revision, &id, json!({ "tools": listing(), "ttlMs": 60_000, "cacheScope": "public" }))
         }
-        "tools/call" => call(&demo, era, &id, &message).await,
-        "ping" if era == Era::Legacy => result(era, &id, json!({})),
-        "server/discover" if era == Era::Modern => result(era, &id, discovered()),
+        "tools/call" => call(&demo, revision, &id, &message).await,
+        "ping" if revision == ProtocolRevision::Legacy => result(revision, &id, json!({})),
+        "server/discover" if revision == ProtocolRevision::Modern => result(revision, &id, discovered()),
         _ => {
-            let status = if era == Era::Modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
+            let status =
+                if revision == ProtocolRevision::Modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
             error(status, &id, -32601, "Method not found")
         }
     }
@@ -113,7 +81,7 @@ fn discovered() -> Value {
     })
 }
 
-async fn call(demo: &Demo, era: Era, id: &Value, message: &Value) -> Response {
+async fn call(demo: &Demo, revision: ProtocolRevision, id: &Value, message: &Value) -> Response {
     let tool = message.pointer("/params/name").and_then(Value::as_str).unwrap_or_default();
     let arguments = message.pointer("/params/arguments").cloned().unwrap_or_else(|| json!({}));
     let run = demo.tools().run(tool, &arguments);
@@ -124,14 +92,14 @@ async fn call(demo: &Demo, era: Era, id: &Value, message: &Value) -> Response {
             let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             let waited = outcome(false, &format!("waited {ms} ms"), &json!({ "waited_ms": ms }));
             match message.pointer("/params/_meta/progressToken") {
-                Some(token) => progress::while_waiting(wait, token.clone(), framed(era, id, waited)),
+                Some(token) => progress::while_waiting(wait, token.clone(), framed(revision, id, waited)),
                 None => {
                     tokio::time::sleep(wait).await;
-                    result(era, id, waited)
+                    result(revision, id, waited)
                 }
             }
         }
-        Run::Done { failed, text, structured } => result(era, id, outcome(failed, &text, &structured)),
+        Run::Done { failed, text, structured } => result(revision, id, outcome(failed, &text, &structured)),
     }
 }
 
@@ -150,7 +118,7 @@ fn judge_modern(
     message: &Value,
     id: &Value,
     method: &str,
-) -> ControlFlow<Response, Era> {
+) -> ControlFlow<Response, ProtocolRevision> {
     if id.is_null() {
         return ControlFlow::Break(StatusCode::ACCEPTED.into_response());
     }
@@ -181,7 +149,7 @@ fn judge_modern(
     if version != MODERN {
         return ControlFlow::Break(unsupported(id, version));
     }
-    ControlFlow::Continue(Era::Modern)
+    ControlFlow::Continue(ProtocolRevision::Modern)
 }
 
 fn unsupported_or_incomplete(id: &Value, header: &str) -> Response {
@@ -206,7 +174,7 @@ fn judge_legacy(
     message: &Value,
     id: &Value,
     method: &str,
-) -> ControlFlow<Response, Era> {
+) -> ControlFlow<Response, ProtocolRevision> {
     if method == "initialize" {
         return ControlFlow::Break(initialize(demo, message, id));
     }
@@ -220,7 +188,7 @@ fn judge_legacy(
     if id.is_null() || method.is_empty() {
         return ControlFlow::Break(StatusCode::ACCEPTED.into_response());
     }
-    ControlFlow::Continue(Era::Legacy)
+    ControlFlow::Continue(ProtocolRevision::Legacy)
 }
 
 fn initialize(demo: &Demo, message: &Value, id: &Value) -> Response {
@@ -232,7 +200,7 @@ fn initialize(demo: &Demo, message: &Value, id: &Value) -> Response {
         "serverInfo": server_info(),
         "instructions": "Tools to try toolfleet with. Only `counter` must not be repeated.",
     });
-    let mut response = result(Era::Legacy, id, opened);
+    let mut response = result(ProtocolRevision::Legacy, id, opened);
     let session = demo.sessions().open();
     if let Ok(value) = HeaderValue::from_str(&session) {
         response.headers_mut().insert(SESSION_ID, value);
@@ -256,12 +224,12 @@ fn server_info() -> Value {
     json!({ "name": "toolfleet-demo", "version": env!("CARGO_PKG_VERSION") })
 }
 
-fn result(era: Era, id: &Value, result: Value) -> Response {
-    Json(framed(era, id, result)).into_response()
+fn result(revision: ProtocolRevision, id: &Value, result: Value) -> Response {
+    Json(framed(revision, id, result)).into_response()
 }
 
-fn framed(era: Era, id: &Value, mut result: Value) -> Value {
-    if let (Era::Modern, Some(object)) = (era, result.as_object_mut()) {
+fn framed(revision: ProtocolRevision, id: &Value, mut result: Value) -> Value {
+    if let (ProtocolRevision::Modern, Some(object)) = (revision, result.as_object_mut()) {
         object.insert("resultType".to_owned(), "complete".into());
         object.insert("_meta".to_owned(), json!({ "io.modelcontextprotocol/serverInfo": server_info() }));
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use md5::Digest as _;
 use sha2::Sha256;
 
-use super::{Asked, S3Error};
+use super::exchange::{S3Error, S3Request};
 
 /// A body, and the checksums that were given with it.
 pub(super) struct Sent {
@@ -21,7 +21,7 @@ pub(super) struct Sent {
 }
 
 /// The body of a request, checked.
-pub(super) fn read(asked: &Asked<'_>) -> Result<Sent, S3Error> {
+pub(super) fn read(asked: &S3Request<'_>) -> Result<Sent, S3Error> {
     let payload = asked.header("x-amz-content-sha256").unwrap_or_default();
     let (bytes, trailers) = if payload.starts_with("STREAMING-") {
         chunks(&asked.body)?

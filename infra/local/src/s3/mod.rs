@@ -6,12 +6,13 @@
 //! **Invariant:** an object is kept before its put is answered, whole or not at all.
 
 mod body;
+mod exchange;
 mod objects;
 mod parts;
 mod store;
+mod uploads;
 mod xml;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -20,8 +21,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCod
 use bytes::Bytes;
 
 use crate::clock::Clock;
-use parts::Parts;
+use exchange::{Answer, S3Error, S3Request, not_written};
 use store::Store;
+use uploads::Uploads;
 
 /// The parameters that ask for something of a bucket or an object that is not served here.
 const NOT_SERVED: [&str; 18] = [
@@ -49,84 +51,8 @@ const NOT_SERVED: [&str; 18] = [
 #[derive(Debug)]
 pub(crate) struct S3Service {
     store: Mutex<Store>,
-    parts: Mutex<Parts>,
+    parts: Mutex<Uploads>,
     clock: Clock,
-}
-
-/// A request, its path and query decoded.
-pub(crate) struct Asked<'a> {
-    method: &'a Method,
-    bucket: String,
-    key: String,
-    query: BTreeMap<String, String>,
-    headers: &'a HeaderMap,
-    body: Bytes,
-}
-
-impl Asked<'_> {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    fn asks(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str)
-    }
-}
-
-/// What a request is answered by.
-#[derive(Debug, Default)]
-pub(crate) struct Answer {
-    status: StatusCode,
-    headers: Vec<(String, String)>,
-    body: Bytes,
-}
-
-impl Answer {
-    fn new(status: StatusCode) -> Self {
-        Self { status, ..Self::default() }
-    }
-
-    fn xml(text: String) -> Self {
-        let headers = vec![("content-type".to_owned(), "application/xml".to_owned())];
-        let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{text}");
-        Self { status: StatusCode::OK, headers, body: body.into() }
-    }
-
-    fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
-        self
-    }
-}
-
-/// A refusal as S3 words it.
-#[derive(Debug)]
-pub(crate) struct S3Error {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-}
-
-impl S3Error {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
-    }
-
-    fn no_bucket(bucket: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "NoSuchBucket",
-            format!("The specified bucket does not exist: {bucket}"),
-        )
-    }
-
-    fn no_key() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
-    }
-
-    fn not_served(what: &str) -> Self {
-        let message = format!("{what} is not served by the local endpoints");
-        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
-    }
 }
 
 impl S3Service {
@@ -145,7 +71,7 @@ impl S3Service {
         self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
+    fn parts(&self) -> std::sync::MutexGuard<'_, Uploads> {
         self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -162,7 +88,7 @@ impl S3Service {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let query = pairs.map(|(name, value)| (decoded(name), decoded(&value.replace('+', " ")))).collect();
-        let asked = Asked { method, bucket: decoded(bucket), key: decoded(key), query, headers, body };
+        let asked = S3Request { method, bucket: decoded(bucket), key: decoded(key), query, headers, body };
         let answer = self.answered(&asked).unwrap_or_else(|error| {
             let text = format!(
                 "<Error><Code>{}</Code><Message>{}</Message><Resource>{}</Resource></Error>",
@@ -175,7 +101,7 @@ impl S3Service {
         responded(answer)
     }
 
-    fn answered(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+    fn answered(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
         if let Some(what) = NOT_SERVED.into_iter().find(|what| asks(asked, what)) {
             return Err(S3Error::not_served(what));
         }
@@ -186,14 +112,14 @@ impl S3Service {
         }
     }
 
-    fn list_buckets(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+    fn list_buckets(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
         if asked.method != Method::GET {
             return Err(S3Error::not_served("what is asked without a bucket"));
         }
         Ok(Answer::xml(xml::buckets(self.store().buckets())))
     }
 
-    fn of_bucket(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+    fn of_bucket(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
         let exists = self.store().has_bucket(&asked.bucket);
         match *asked.method {
             Method::PUT => {
@@ -229,7 +155,7 @@ impl S3Service {
         }
     }
 
-    fn of_object(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+    fn of_object(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
         if !self.store().has_bucket(&asked.bucket) {
             return Err(S3Error::no_bucket(&asked.bucket));
         }
@@ -252,13 +178,8 @@ impl S3Service {
     }
 }
 
-fn asks(asked: &Asked<'_>, what: &str) -> bool {
+fn asks(asked: &S3Request<'_>, what: &str) -> bool {
     asked.query.contains_key(what)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn not_written(error: std::io::Error) -> S3Error {
-    S3Error::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())
 }
 
 fn responded(answer: Answer) -> Response<Body> {

@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use md5::Digest as _;
 
+use super::exchange::{Answer, S3Error, S3Request, not_written};
 use super::store::{About, Object, Store};
-use super::{Answer, Asked, S3Error, S3Service, body, not_written, xml};
+use super::{S3Service, body, xml};
 
 /// The headers that are kept with an object and given back with it.
 const KEPT: [&str; 6] = [
@@ -24,7 +25,7 @@ const KEPT: [&str; 6] = [
 const MOST_KEYS: usize = 1_000;
 
 impl S3Service {
-    pub(super) fn put(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+    pub(super) fn put(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
         let body::Sent { bytes, checksums } = body::read(asked)?;
         let etag = hex::encode(md5::Md5::digest(&bytes));
         let about =
@@ -33,7 +34,7 @@ impl S3Service {
     }
 
     /// What is kept of an object beside its bytes.
-    pub(super) fn about(&self, asked: &Asked<'_>, etag: String, length: usize) -> About {
+    pub(super) fn about(&self, asked: &S3Request<'_>, etag: String, length: usize) -> About {
         let kept = asked.headers.iter().filter_map(|(name, value)| {
             let name = name.as_str();
             let value = value.to_str().ok()?;
@@ -52,7 +53,7 @@ impl S3Service {
     }
 
     /// Keeps the object, if the request's conditions hold.
-    pub(super) fn keep(&self, asked: &Asked<'_>, about: About, bytes: Bytes) -> Result<Answer, S3Error> {
+    pub(super) fn keep(&self, asked: &S3Request<'_>, about: About, bytes: Bytes) -> Result<Answer, S3Error> {
         let mut store = self.store();
         let stands = store.object(&asked.bucket, &asked.key).map(|object| object.about.etag.clone());
         let matches = |etag: &str| {
@@ -68,7 +69,7 @@ impl S3Service {
         Ok(answer)
     }
 
-    pub(super) fn delete_many(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+    pub(super) fn delete_many(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
         let text = body::read(asked)?.bytes;
         let keys = xml::keys(&String::from_utf8_lossy(&text));
         let mut store = self.store();
@@ -91,7 +92,7 @@ fn without_chunks(encoding: &str) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
-pub(super) fn get(store: &Store, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+pub(super) fn get(store: &Store, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
     let object = store.object(&asked.bucket, &asked.key).ok_or_else(S3Error::no_key)?;
     if asked.asks("versionId").is_some_and(|version| version != "null") {
         let message = "The specified version does not exist; versions are not served by the local endpoints.";
@@ -153,7 +154,7 @@ fn part_of(range: &str, length: usize) -> Result<Option<(usize, usize)>, S3Error
 }
 
 /// A listing, by version 1 or 2 of its form.
-pub(super) fn list(store: &Store, asked: &Asked<'_>) -> Answer {
+pub(super) fn list(store: &Store, asked: &S3Request<'_>) -> Answer {
     let text = |name: &str| asked.asks(name).unwrap_or_default();
     let is_2 = text("list-type") == "2";
     let after = match (asked.asks("continuation-token"), is_2) {

@@ -5,28 +5,20 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use md5::Digest as _;
 
+use super::exchange::{Answer, S3Error, S3Request};
 use super::store::About;
-use super::{Answer, Asked, S3Error, S3Service, body, xml};
-
-/// The uploads under way, by their ids.
-#[derive(Debug, Default)]
-pub(super) struct Parts(BTreeMap<String, Upload>);
-
-#[derive(Debug)]
-struct Upload {
-    about: About,
-    parts: BTreeMap<u32, (String, Bytes)>,
-}
+use super::uploads::Upload;
+use super::{S3Service, body, xml};
 
 fn no_upload() -> S3Error {
     S3Error::new(StatusCode::NOT_FOUND, "NoSuchUpload", "The specified multipart upload does not exist.")
 }
 
 impl S3Service {
-    pub(super) fn begin_upload(&self, asked: &Asked<'_>) -> Answer {
+    pub(super) fn begin_upload(&self, asked: &S3Request<'_>) -> Answer {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let about = self.about(asked, String::new(), 0);
         self.parts().0.insert(id.clone(), Upload { about, parts: BTreeMap::new() });
@@ -36,7 +28,7 @@ impl S3Service {
         ))
     }
 
-    pub(super) fn put_part(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+    pub(super) fn put_part(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
         let body::Sent { bytes, checksums } = body::read(asked)?;
         let number = asked.asks("partNumber").and_then(|number| number.parse().ok());
         let invalid =
@@ -50,7 +42,7 @@ impl S3Service {
         Ok(checksums.iter().fold(answer, |answer, (name, value)| answer.with(name, value)))
     }
 
-    pub(super) fn complete_upload(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
+    pub(super) fn complete_upload(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
         let id = asked.asks("uploadId").unwrap_or_default();
         let upload = self.parts().0.remove(id).ok_or_else(no_upload)?;
         let (mut bytes, mut etags) = (BytesMut::new(), Vec::new());
@@ -67,7 +59,7 @@ impl S3Service {
         )))
     }
 
-    pub(super) fn abort_upload(&self, asked: &Asked<'_>) -> Answer {
+    pub(super) fn abort_upload(&self, asked: &S3Request<'_>) -> Answer {
         self.parts().0.remove(asked.asks("uploadId").unwrap_or_default());
         Answer::new(StatusCode::NO_CONTENT)
     }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a text from a request stands escaped in an answer.
 
-use super::Asked;
+use super::exchange::S3Request;
 use super::store::{About, Listed};
 
 const DAY_MS: u64 = 86_400_000;
@@ -37,7 +37,7 @@ pub(super) fn buckets<'a>(names: impl Iterator<Item = &'a String>) -> String {
 }
 
 pub(super) fn listing(
-    asked: &Asked<'_>,
+    asked: &S3Request<'_>,
     listed: &Listed<'_>,
     token: Option<&str>,
     is_2: bool,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::TemplateError;
+use super::specs::TemplateError;
 use crate::names::{ACCOUNT_ID, REGION, queue_arn, table_arn};
 
 pub(super) struct Resolver<'a> {

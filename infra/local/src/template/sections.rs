@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::resolve::{Resolver, plain_text, problem_of};
-use super::{BucketSpec, QueueSpec, TableSpec, TemplateError};
+use super::specs::{BucketSpec, QueueSpec, TableSpec, TemplateError};
 
 /// Queue properties that are attributes of the same name.
 const QUEUE_ATTRIBUTES: [&str; 12] = [

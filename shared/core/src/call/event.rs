@@ -7,9 +7,9 @@ use super::held::Held;
 use super::row::{CallRow, State};
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
-use crate::machine;
 use crate::outcome::Outcome;
 use crate::progress::CallProgress;
+use crate::state_table;
 use crate::time::Timestamp;
 
 /// What a delivery brings to the table, whatever it wants there.
@@ -172,7 +172,7 @@ pub enum Event {
 }
 
 /// What follows: a row to store, or the reason why nothing is stored.
-pub type Decision = machine::Decision<CallRow, Effect, Rejection>;
+pub type Decision = state_table::Decision<CallRow, Effect, Rejection>;
 
 /// What a stored write means to the one who asked for it.
 #[derive(Debug, Clone, PartialEq)]

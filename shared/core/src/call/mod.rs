@@ -42,9 +42,9 @@ pub use row::{CallRow, Finished, State};
 
 use crate::digest::Digest;
 use crate::ids::CallKey;
-use crate::machine::StateTable;
 use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use crate::progress::CallProgress;
+use crate::state_table::StateTable;
 use crate::time::Timestamp;
 
 /// The state table of calls.

@@ -6,9 +6,9 @@ use toolfleet_core::call::{
 };
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, SessionId, Tenant, WorkerId};
-use toolfleet_core::message::User;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::progress::CallProgress;
+use toolfleet_core::request::User;
 use toolfleet_core::time::Timestamp;
 
 const LEASE_MS: u64 = 30_000;

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::ToolAnswer;
+use super::exchange::ToolAnswer;
 
 /// One round of questions, and the state that stands for it.
 pub(super) struct Round {

@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::HELD;
+use super::exchange::{Recorded, ToolAnswer};
 use super::protocol::{self, Reply, Verdict, frame, member};
+use super::script::{HELD, MockFault};
 use super::state::State;
-use super::{MockFault, Recorded};
 use crate::http1::{self, Kind, Message};
 
 /// Accepts until its task is aborted; every connection ends with it.
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// Runs the tool the request names, if it would have been accepted.
-    fn execute(&self, request: &Recorded) -> Option<super::ToolAnswer> {
+    fn execute(&self, request: &Recorded) -> Option<ToolAnswer> {
         let name = request.body.pointer("/params/name").and_then(Value::as_str).unwrap_or_default();
         self.state.lock().execute(name, request.body.get("params").unwrap_or(&Value::Null))
     }

@@ -16,6 +16,7 @@
 
 mod asking;
 mod connection;
+mod exchange;
 mod protocol;
 mod script;
 mod state;
@@ -29,74 +30,11 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use asking::Round;
+pub use exchange::{ProtocolRevision, Recorded, ToolAnswer};
 pub use script::{HELD, MockFault, SessionLoss};
 use state::{Script, State, Tool};
 
 use crate::tls::TlsSide;
-
-/// Which generation of the protocol the server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProtocolRevision {
-    /// 2026-07-28 alone.
-    Modern,
-    /// Sessions, negotiated to 2025-11-25 or what the client asks for among the older ones.
-    Legacy,
-    /// Sessions, and whatever the client asks, this version.
-    LegacyAt(&'static str),
-    /// Both, told apart by the protocol version header.
-    Both,
-}
-
-/// What a tool says.
-#[derive(Debug, Clone)]
-pub enum ToolAnswer {
-    /// The `result` member.
-    Result(Value),
-    /// The `result` member, byte for byte.
-    Raw(String),
-    /// A JSON-RPC error.
-    Error {
-        /// Its code.
-        code: i64,
-        /// Its message.
-        message: String,
-    },
-}
-
-impl From<Value> for ToolAnswer {
-    fn from(value: Value) -> Self {
-        Self::Result(value)
-    }
-}
-
-/// One request as it arrived.
-#[derive(Debug, Clone)]
-pub struct Recorded {
-    /// The HTTP method.
-    pub http_method: String,
-    /// The path with its query.
-    pub path: String,
-    /// Header names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// The body as text.
-    pub text: String,
-    /// The body as JSON, or null.
-    pub body: Value,
-    /// The certificate that the client showed, as DER.
-    pub client_certificate: Option<Vec<u8>>,
-}
-
-impl Recorded {
-    /// The first header of that name (lower case).
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The JSON-RPC method, or the HTTP method where the body has none.
-    pub fn method(&self) -> &str {
-        self.body.get("method").and_then(Value::as_str).unwrap_or(&self.http_method)
-    }
-}
 
 /// A scripted MCP server on 127.0.0.1. It ends when dropped.
 #[derive(Debug)]
@@ -127,21 +65,21 @@ impl Drop for Hold {
 }
 
 impl MockMcp {
-    /// Starts a server of that era with no tools.
-    pub async fn start(era: ProtocolRevision) -> Self {
-        Self::listen(era, None).await
+    /// Starts a server of that revision with no tools.
+    pub async fn start(revision: ProtocolRevision) -> Self {
+        Self::listen(revision, None).await
     }
 
     /// The same over TLS, which offers HTTP/1.1 alone.
-    pub async fn start_tls(era: ProtocolRevision, tls: &TlsSide) -> Self {
-        Self::listen(era, Some(tls.acceptor(&["http/1.1"]))).await
+    pub async fn start_tls(revision: ProtocolRevision, tls: &TlsSide) -> Self {
+        Self::listen(revision, Some(tls.acceptor(&["http/1.1"]))).await
     }
 
     #[expect(clippy::expect_used, reason = "a test without its server cannot go on")]
-    async fn listen(era: ProtocolRevision, tls: Option<TlsAcceptor>) -> Self {
+    async fn listen(revision: ProtocolRevision, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
         let port = listener.local_addr().expect("the address of a bound socket").port();
-        let state = Arc::new(State::new(era));
+        let state = Arc::new(State::new(revision));
         let (is_tls, accepts) = (tls.is_some(), connection::accept(listener, tls, Arc::clone(&state)));
         Self { state, port, tls: is_tls, accepting: tokio::spawn(accepts) }
     }
@@ -239,9 +177,9 @@ impl MockMcp {
     }
 
     /// From now on it speaks another generation, as after an upgrade. Sessions are gone.
-    pub fn become_era(&self, era: ProtocolRevision) {
+    pub fn become_era(&self, revision: ProtocolRevision) {
         let mut inner = self.state.lock();
-        inner.era = era;
+        inner.era = revision;
         inner.sessions.clear();
     }
 

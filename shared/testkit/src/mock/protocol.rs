@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use super::exchange::{ProtocolRevision, Recorded, ToolAnswer};
+use super::script::SessionLoss;
 use super::state::Inner;
-use super::{ProtocolRevision, Recorded, SessionLoss, ToolAnswer};
 
 pub(super) const MODERN: &str = "2026-07-28";
 const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];

@@ -10,7 +10,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use super::asking::{Round, before_running};
-use super::{MockFault, ProtocolRevision, Recorded, SessionLoss, ToolAnswer};
+use super::exchange::{ProtocolRevision, Recorded, ToolAnswer};
+use super::script::{MockFault, SessionLoss};
 
 pub(super) type Run = Box<dyn FnMut(&Value) -> ToolAnswer + Send>;
 

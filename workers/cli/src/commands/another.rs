@@ -10,7 +10,7 @@ use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 
-use crate::connect::WorkerContext;
+use crate::connect::ClientHandle;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 use crate::shell;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Waits for the message's own answer and shows it.
 pub(crate) async fn show(
-    fleet: &WorkerContext,
+    client: &ClientHandle,
     output: &Output,
     request: &CallRequest,
     row: &CallRow,
@@ -31,7 +31,7 @@ pub(crate) async fn show(
     let key = &request.key;
     let until = Instant::now() + within;
     let record = loop {
-        match fleet.answer_to_another(request, sent).await? {
+        match client.record_of_reused_id(request, sent).await? {
             Some(record) => break record,
             None if Instant::now() >= until => {
                 output.note(&format!(

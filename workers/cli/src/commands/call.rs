@@ -15,7 +15,7 @@ use toolfleet_core::ids::CallKey;
 
 use super::another;
 use super::request::{Ready, RequestArgs};
-use crate::connect::{Connect, WorkerContext};
+use crate::connect::{ClientHandle, Connect};
 use crate::ending::{Ending, Failure, error};
 use crate::output::Output;
 use crate::shell;
@@ -34,14 +34,14 @@ pub(crate) struct CallArgs {
 /// Sends, waits, shows.
 pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let ready = args.request.request()?;
-    let fleet = connect.fleet().await?;
-    let shown = send_and_wait(args, &fleet, &ready, output).await;
+    let client = connect.client().await?;
+    let shown = send_and_wait(args, &client, &ready, output).await;
     shown.map_err(|failure| failure.of_call(&ready.request.key))
 }
 
 async fn send_and_wait(
     args: &CallArgs,
-    fleet: &WorkerContext,
+    client: &ClientHandle,
     ready: &Ready,
     output: &Output,
 ) -> Result<Ending, Failure> {
@@ -55,14 +55,14 @@ async fn send_and_wait(
     output.note(&format!("call {} of tenant {}", key.call_id, key.tenant));
     let is_sent = Cell::new(false);
     let ended = async {
-        let message_id = fleet.send(ready).await?;
+        let message_id = client.send(ready).await?;
         is_sent.set(true);
         let see = |row: &CallRow| {
             if !is_of_another(row) {
                 tell(&spinner, row);
             }
         };
-        fleet.wait(key, &message_id, Duration::from_millis(args.wait_ms), see).await
+        client.wait(key, &message_id, Duration::from_millis(args.wait_ms), see).await
     };
     let row = tokio::select! {
         row = ended => row?,
@@ -75,7 +75,7 @@ async fn send_and_wait(
         |row: &&CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
     if let Some(row) = row.as_ref().filter(another) {
         let within = Duration::from_millis(args.wait_ms);
-        let ending = another::show(fleet, output, &ready.request, row, sent, within).await;
+        let ending = another::show(client, output, &ready.request, row, sent, within).await;
         spinner.finish_and_clear();
         return ending;
     }

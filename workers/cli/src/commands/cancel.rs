@@ -27,12 +27,12 @@ pub(crate) struct CancelArgs {
 /// CallProgress the wish.
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let key = CallKey { tenant: args.tenant.clone(), call_id: args.call_id.clone() };
-    let fleet = connect.fleet().await?;
+    let client = connect.client().await?;
     let document = |cancel: &str| {
         let told = json!({"tenant": key.tenant, "call_id": key.call_id, "cancel": cancel});
         if output.is_json() { output.document(&told) } else { Ok(()) }
     };
-    match fleet.cancel(&key).await.map_err(|failure| failure.of_call(&key))? {
+    match client.cancel(&key).await.map_err(|failure| failure.of_call(&key))? {
         Cancelled::Noted => {
             document("noted")?;
             output
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -
             Ok(Ending::NoResult)
         }
         Cancelled::TooLate => {
-            let row = fleet.read(&key).await?;
+            let row = client.read(&key).await?;
             output.note(&format!("call {} had ended before; nothing is withdrawn", key.call_id));
             show::call(output, &key, row.as_ref())?;
             Ok(Ending::NotSucceeded)

@@ -9,7 +9,7 @@ use clap::Args;
 use futures::TryStreamExt as _;
 use indicatif::ProgressBar;
 use serde_json::json;
-use toolfleet_client::{RecordsOf, system_clock};
+use toolfleet_client::{RecordsOf, Span, system_clock};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
@@ -17,7 +17,7 @@ use toolfleet_core::time::Timestamp;
 use crate::connect::Connect;
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
-use crate::show::span;
+use crate::show;
 
 /// How long records and rows are kept.
 const KEPT_FOR: Duration = Duration::from_secs(60 * 86_400);
@@ -64,10 +64,7 @@ impl When {
     fn instant(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
-            Self::Ago(span) => {
-                let ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-                Timestamp::from_ms(now.as_ms().saturating_sub(ms))
-            }
+            Self::Ago(length) => Span::before(now, length).from,
         }
     }
 }
@@ -90,12 +87,12 @@ pub(crate) async fn run(args: &HistoryArgs, connect: &Connect, output: &Output) 
         let text = format!("--until: {until} lies before --since, {from}; give a later one");
         return Err(Failure::usage(text));
     }
-    // Older records are gone; their hours need not be asked for.
-    let from = from.max(When::Ago(KEPT_FOR).instant(now));
+    // Older records have expired; their hours are not queried.
+    let span = Span { from: from.max(When::Ago(KEPT_FOR).instant(now)), to: until };
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let fleet = connect.fleet().await?;
+    let client = connect.client().await?;
     let progress = progress();
-    let mut parts = fleet.record_parts(&args.tenant, &which, from, until, limit.saturating_add(1));
+    let mut parts = client.record_parts(&args.tenant, &which, span, limit.saturating_add(1));
     let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
         // One more than is shown tells whether the list is cut.
@@ -164,7 +161,7 @@ pub(crate) fn row(record: &AuditRecord) -> Vec<String> {
         record.code.clone().unwrap_or_default(),
         record.attempts.to_string(),
         record.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
-        span(record.at.ms_since(record.enqueued_at)),
+        show::span(record.at.ms_since(record.enqueued_at)),
         record.message.clone().unwrap_or_default(),
     ]
 }

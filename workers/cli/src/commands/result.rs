@@ -41,6 +41,6 @@ pub(crate) async fn run(args: &ResultArgs, connect: &Connect, output: &Output) -
         ));
     };
     let key = CallKey { tenant, call_id };
-    let row = connect.fleet().await?.read(&key).await?;
+    let row = connect.client().await?.read(&key).await?;
     Ok(show::call(output, &key, row.as_ref())?)
 }

@@ -21,9 +21,9 @@ pub(crate) struct SendArgs {
 /// Sends.
 pub(crate) async fn run(args: &SendArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let ready = args.request.request()?;
-    let fleet = connect.fleet().await?;
+    let client = connect.client().await?;
     let key = &ready.request.key;
-    let message_id = fleet.send(&ready).await.map_err(|failure| failure.of_call(key))?;
+    let message_id = client.send(&ready).await.map_err(|failure| failure.of_call(key))?;
     if output.is_json() {
         let sent =
             json!({"tenant": key.tenant, "call_id": key.call_id, "message_id": message_id, "sent": true});

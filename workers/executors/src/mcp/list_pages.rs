@@ -10,8 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::message::OperationParams;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::OperationParams;
 use toolfleet_mcp::Entries;
 
 use crate::executor::Invocation;

@@ -16,12 +16,12 @@ use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::{RequestGate, Stopped};
 
-use crate::clock::Clock;
 pub use breakers::Breakers;
 pub use reachability::Reachable;
 pub(crate) use shares::Seat;
 pub use shares::Shares;
 pub use switches::{Paused, Switches};
+use toolfleet_aws::Clock;
 
 /// How long a call waits for an operator's pause to end before it looks again, in milliseconds.
 const PAUSE_CHECK_MS: u64 = 30_000;

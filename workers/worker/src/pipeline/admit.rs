@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Pin, Server, Tool};
-use toolfleet_core::message::{CallRequest, OperationParams};
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::request::{CallRequest, OperationParams};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::Invocation;
 use toolfleet_executors::arguments::check_arguments;

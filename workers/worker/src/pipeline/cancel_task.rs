@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use toolfleet_catalog::{Catalog, Executor as ExecutorRef, Server};
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::failure::Refusal;
-use toolfleet_core::message::Target;
+use toolfleet_core::request::Target;
 use toolfleet_executors::{Attempt, Executor as _};
 
 use super::inbound::InboundCall;

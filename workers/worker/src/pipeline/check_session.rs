@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{Catalog, Server};
-use toolfleet_core::binding::bind;
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::{CallRequest, User};
 use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::request::{CallRequest, User};
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
+use toolfleet_core::user_binding::bind;
 
 use super::inbound::InboundCall;
 use crate::config::ROW_LIFE_MS;

@@ -1,8 +1,8 @@
 //! Checks of a request that need no server: its age, its size, its deadline, and what this fleet supports.
 
 use toolfleet_catalog::Catalog;
-use toolfleet_core::message::{CallRequest, Priority, Reply};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Priority, Reply};
 use toolfleet_core::time::Timestamp;
 
 use super::inbound::InboundCall;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use toolfleet_catalog::{Catalog, Executor, Function, NotExecutable, Pin, Server, Tool};
-use toolfleet_core::message::{CallRequest, OperationParams, Target};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, OperationParams, Target};
 
 /// What a target names.
 pub(super) struct Found {

@@ -2,7 +2,7 @@
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{Event, Rejection};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 
 use super::apply::{Applied, apply};
 use super::disposition::{Disposition, RequeueReason};

@@ -54,7 +54,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 

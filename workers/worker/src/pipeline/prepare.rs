@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{Catalog, Server};
 use toolfleet_core::failure::{Failure, RetryClass};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_core::request::CallRequest;
 use toolfleet_executors::{Executor as _, NotReady, ReadyLimits, Target};
 
 use super::admit::AdmittedCall;

@@ -1,9 +1,9 @@
 //! Takes secrets and argument values out of texts before they are logged or stored.
 
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::outcome::{CallError, Code, Outcome};
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::scrub;
-use toolfleet_core::shape::ShownArguments;
 
 /// What a server said, without any value of the arguments: the log is read by whoever runs the fleet.
 pub(super) fn for_the_log(said: &impl ToString, request: &CallRequest) -> String {

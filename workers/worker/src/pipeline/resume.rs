@@ -9,8 +9,8 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey};
-use toolfleet_core::message::{CallRequest, Resume};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Resume};
 use toolfleet_executors::{ResumedCall, questions_in};
 
 use crate::context::WorkerContext;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use super::disposition::RequeueReason;

@@ -1,14 +1,14 @@
 //! Requests that refer to what they ask with: loaded, compared, fenced by tenant, and never an attempt where they cannot be had.
 
 use serde_json::{Value, json};
+use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::digest::sha256;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::payload::Sources;
+use toolfleet_core::request::CallRequest;
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::config::PayloadConfig;
 use toolfleet_worker::pipeline::steps::Step;
 
 use crate::rig::{Rig, SENDER, key};

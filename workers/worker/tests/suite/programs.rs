@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use toolfleet_aws::Tables;
+use toolfleet_config::catalog::{CatalogConfig, Place, REFRESH, Stores, load};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{ScriptedProgram, is_there};
-use toolfleet_worker::catalog::{CatalogConfig, Place, REFRESH, Stores, load};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::start;
 

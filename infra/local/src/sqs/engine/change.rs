@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fifo::{Original, SameAs};
 use super::message::Message;
-use super::moves::MoveTask;
+use super::move_task::MoveTask;
 
 /// One change. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ pub(crate) mod fifo;
 #[cfg(test)]
 mod fifo_tests;
 pub(crate) mod message;
+pub(crate) mod move_task;
 pub(crate) mod moves;
 pub(crate) mod queue;
 mod replay;
@@ -22,7 +23,7 @@ use self::attributes::Redrive;
 use self::change::Change;
 use self::fifo::{Original, SameAs, sequence_number};
 use self::message::{Content, Message, Place, Receipt};
-use self::moves::MoveTask;
+use self::move_task::MoveTask;
 use self::queue::{MAX_IN_FLIGHT, Queue};
 use crate::names::queue_arn;
 use crate::sqs::error::SqsError;

@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::Queues;
 use super::change::Change;
 use super::message::{Content, Message};
+use super::move_task::{MoveStatus, MoveTask};
 use crate::names::{queue_arn, queue_name_of_arn};
 use crate::sqs::error::SqsError;
 
@@ -19,44 +18,6 @@ use crate::sqs::error::SqsError;
 const MAX_TASKS: usize = 10;
 /// How many messages a task without a rate moves before others get their turn.
 const SLICE: u64 = 500;
-
-/// How far a task has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum MoveStatus {
-    Running,
-    Completed,
-    Cancelled,
-    Failed,
-}
-
-impl MoveStatus {
-    /// The name on the wire.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Running => "RUNNING",
-            Self::Completed => "COMPLETED",
-            Self::Cancelled => "CANCELLED",
-            Self::Failed => "FAILED",
-        }
-    }
-}
-
-/// One task. Queues are named without their ARN.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MoveTask {
-    pub(crate) id: String,
-    pub(crate) source: String,
-    /// Without one, each message goes back to the queue that gave it up.
-    pub(crate) destination: Option<String>,
-    pub(crate) per_second: Option<u64>,
-    pub(crate) started_ms: u64,
-    pub(crate) status: MoveStatus,
-    pub(crate) moved: u64,
-    pub(crate) to_move: u64,
-    pub(crate) failure: Option<String>,
-    /// When the next message may move.
-    next_ms: u64,
-}
 
 /// What a caller wants moved.
 #[derive(Debug, Clone)]

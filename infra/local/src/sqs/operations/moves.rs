@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::within;
-use crate::sqs::engine::moves::{MoveOrder, MoveStatus, MoveTask};
+use super::input::within;
+use crate::sqs::engine::move_task::{MoveStatus, MoveTask};
+use crate::sqs::engine::moves::MoveOrder;
 use crate::sqs::error::SqsError;
 use crate::sqs::service::SqsService;
 

@@ -9,20 +9,23 @@ use std::time::Duration;
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::Catalog;
+use toolfleet_config::catalog::{CatalogConfig, LoadError, Texts, report, store_written};
+use toolfleet_config::payload::PayloadConfig;
+use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
-use toolfleet_worker::catalog::{CatalogConfig, LoadError, Texts, Watcher, report, store_written};
-use toolfleet_worker::config::{ConfigError, Limits, PayloadConfig, WorkerConfig};
+use toolfleet_worker::catalog_reload::Watcher;
+use toolfleet_worker::config::{Limits, WorkerConfig};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::services::ServiceFailed;
-use toolfleet_worker::start;
+use toolfleet_worker::start::{self, StartError};
 use toolfleet_worker::telemetry::Meters;
 
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use crate::ending::Failure;
 use crate::fleet_file;
-use crate::network::{laptop, limits, not_started, outbound, variable};
+use crate::network::{laptop, outbound, variable};
 
 /// How long calls that run may take after a signal. People wait for this one.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -198,6 +201,21 @@ impl Stage {
             }
         }
         self.local.shutdown().await;
+    }
+}
+
+/// The numbers a worker works by, as its environment says them.
+fn limits() -> Result<Limits, Failure> {
+    Limits::read(&variable).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// A wrong variable is a usage error.
+fn not_started(error: StartError) -> Failure {
+    match error {
+        StartError::Config(error) => Failure::usage(error.to_string()),
+        other @ (StartError::Catalog { .. } | StartError::Http(_) | StartError::Aws(_)) => {
+            Failure::Ours(other.into())
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::report;
 use super::stage::{Options, Ports, Stage};
 use super::steps::{self, Expects, Step};
 use crate::commands::request::Ready;
-use crate::connect::{WorkerContext, tables};
+use crate::connect::{ClientHandle, tables};
 use crate::ending::{Ending, Failure};
 use crate::output::Output;
 use crate::show::readable;
@@ -44,13 +44,13 @@ pub(super) async fn run(slots: u32, output: &Output) -> Result<Ending, Failure> 
     let begun = Instant::now();
     let options = Options { ports: Ports::default(), data_dir: None, worker: true, catalog: None, slots };
     let stage = Box::pin(Stage::start(options)).await?;
-    let fleet = WorkerContext::new(&stage.aws().await, stage.queue_url().to_owned(), &tables(PREFIX, 1));
+    let client = ClientHandle::new(&stage.aws().await, stage.queue_url().to_owned(), &tables(PREFIX, 1));
     output.line(
         "A queue, tables, an MCP server with demo tools and a worker run in this process, in memory.",
     )?;
-    let taken = take_all(&stage, &fleet, output).await?;
+    let taken = take_all(&stage, &client, output).await?;
     let tenant = Tenant::parse(steps::TENANT).map_err(|e| Failure::Ours(e.into()))?;
-    let records = fleet.records(&tenant, &RecordsOf::Everything, Duration::from_secs(3600), 100).await?;
+    let records = client.records(&tenant, &RecordsOf::Everything, Duration::from_secs(3600), 100).await?;
     let problems = missing_records(&taken, &records);
     stage.stop().await;
     report::closing(output, &taken, &records, &problems, begun.elapsed())?;
@@ -58,30 +58,30 @@ pub(super) async fn run(slots: u32, output: &Output) -> Result<Ending, Failure> 
     Ok(if as_expected { Ending::Done } else { Ending::NotSucceeded })
 }
 
-async fn take_all(stage: &Stage, fleet: &WorkerContext, output: &Output) -> Result<Vec<Taken>, Failure> {
+async fn take_all(stage: &Stage, client: &ClientHandle, output: &Output) -> Result<Vec<Taken>, Failure> {
     let mut all = Vec::new();
     for (number, step) in steps::all().into_iter().enumerate() {
         report::announce(output, number + 1, &step)?;
-        let taken = Box::pin(take(stage, fleet, step)).await?;
+        let taken = Box::pin(take(stage, client, step)).await?;
         report::taken(output, &taken)?;
         all.push(taken);
     }
     Ok(all)
 }
 
-async fn take(stage: &Stage, fleet: &WorkerContext, step: Step) -> Result<Taken, Failure> {
+async fn take(stage: &Stage, client: &ClientHandle, step: Step) -> Result<Taken, Failure> {
     let body = step.request.to_string();
     let request = CallRequest::decode(&body).map_err(|e| Failure::Ours(e.error.into()))?;
     let ready = Ready { request, body };
     let begun = Instant::now();
     let mut row = None;
     for _ in 0..step.sends {
-        let message_id = fleet.send(&ready).await?;
-        row = fleet.wait(&ready.request.key, &message_id, STEP_WITHIN, |_| {}).await?;
+        let message_id = client.send(&ready).await?;
+        row = client.wait(&ready.request.key, &message_id, STEP_WITHIN, |_| {}).await?;
     }
     let took = begun.elapsed();
     // Every message is out of the queue only when each delivery has found what to do with it.
-    let at_rest = come_to_rest(fleet).await?;
+    let at_rest = come_to_rest(client).await?;
     let executions = step.expects.executions.map(|(tool, _)| stage.executions(tool));
     let mut problems = differences(&step.expects, row.as_ref(), executions);
     if !at_rest {
@@ -90,10 +90,10 @@ async fn take(stage: &Stage, fleet: &WorkerContext, step: Step) -> Result<Taken,
     Ok(Taken { step, ready, row, executions, took, problems })
 }
 
-async fn come_to_rest(fleet: &WorkerContext) -> Result<bool, Failure> {
+async fn come_to_rest(client: &ClientHandle) -> Result<bool, Failure> {
     let until = Instant::now() + STEP_WITHIN;
     while Instant::now() < until {
-        let queues = fleet.depths().await?;
+        let queues = client.depths().await?;
         if queues.iter().all(|q| q.depth.visible + q.depth.in_flight + q.depth.delayed == 0) {
             return Ok(true);
         }

@@ -10,7 +10,7 @@ use crate::output::Output;
 
 /// Reads and shows.
 pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Ending, Failure> {
-    let queues = connect.fleet().await?.depths().await?;
+    let queues = connect.client().await?.depths().await?;
     if output.is_json() {
         let queues: Vec<Value> = queues
             .iter()
@@ -33,7 +33,7 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Ending, Fa
     output.table(&["queue", "visible", "in flight", "delayed"], rows)?;
     let dead = queues.iter().filter(|q| q.dead_letter).map(|q| q.depth.visible).sum::<u64>();
     if dead > 0 {
-        output.note(&format!("{dead} messages were received too often and lie in the dead-letter queue; workers end them when they are due, or move them back first (docs/RUNBOOK.md)"));
+        output.note(&format!("{dead} messages were received too often and lie in the dead-letter queue; workers end them when they are due, or move them back first (docs/reference/runbook.md)"));
     }
     Ok(Ending::Done)
 }

@@ -44,13 +44,13 @@ pub(crate) async fn run(args: &CreateArgs, connect: &Connect, output: &Output) -
     let mut changes = vec![("grants", None, args.grants.join(", ")), ("ends at", None, ends_at.to_string())];
     changes.extend(user.as_ref().map(|user| ("user", None, named(user))));
     let plan = Plan { which, verb: "create", changes };
-    let fleet = connect.fleet().await?;
-    if !args.apply && fleet.sessions().show(&which.tenant, &which.session).await?.is_some() {
+    let client = connect.client().await?;
+    if !args.apply && client.sessions().show(&which.tenant, &which.session).await?.is_some() {
         return Err(SessionError::Exists(which.session.clone()).into());
     }
     if !plan.show(output, args.apply)? {
         return Ok(Ending::Done);
     }
-    fleet.sessions().create_for(&which.tenant, &which.session, &args.grants, ends_at, user).await?;
+    client.sessions().create_for(&which.tenant, &which.session, &args.grants, ends_at, user).await?;
     plan.done(output)
 }

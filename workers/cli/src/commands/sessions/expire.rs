@@ -25,8 +25,8 @@ pub(crate) struct ExpireArgs {
 /// Sets its end.
 pub(crate) async fn run(args: &ExpireArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let (which, ends_at) = (&args.which, args.end.at()?);
-    let fleet = connect.fleet().await?;
-    let Some(before) = fleet.sessions().show(&which.tenant, &which.session).await? else {
+    let client = connect.client().await?;
+    let Some(before) = client.sessions().show(&which.tenant, &which.session).await? else {
         return Err(SessionError::Unknown(which.session.clone()).into());
     };
     if before.ended {
@@ -37,6 +37,6 @@ pub(crate) async fn run(args: &ExpireArgs, connect: &Connect, output: &Output) -
     if !plan.show(output, args.apply)? {
         return Ok(Ending::Done);
     }
-    fleet.sessions().expire(&which.tenant, &which.session, ends_at).await?;
+    client.sessions().expire(&which.tenant, &which.session, ends_at).await?;
     plan.done(output)
 }

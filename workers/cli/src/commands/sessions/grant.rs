@@ -29,8 +29,8 @@ pub(crate) struct GrantArgs {
 /// Grants and withdraws.
 pub(crate) async fn run(args: &GrantArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let which = &args.which;
-    let fleet = connect.fleet().await?;
-    let Some(before) = fleet.sessions().show(&which.tenant, &which.session).await? else {
+    let client = connect.client().await?;
+    let Some(before) = client.sessions().show(&which.tenant, &which.session).await? else {
         return Err(SessionError::Unknown(which.session.clone()).into());
     };
     if before.ended {
@@ -52,6 +52,7 @@ pub(crate) async fn run(args: &GrantArgs, connect: &Connect, output: &Output) ->
     if !plan.show(output, args.apply)? {
         return Ok(Ending::Done);
     }
-    let granted = fleet.sessions().grant(&which.tenant, &which.session, &args.grants, &args.withdraw).await?;
+    let granted =
+        client.sessions().grant(&which.tenant, &which.session, &args.grants, &args.withdraw).await?;
     Plan { changes: change(&granted), ..plan }.done(output)
 }

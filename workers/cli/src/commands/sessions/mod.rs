@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use toolfleet_client::{BELIEVED_FOR_S, SessionError, system_clock};
+use toolfleet_client::{SESSION_CACHE_TTL_S, SessionError, system_clock};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::message::User;
 use toolfleet_core::time::Timestamp;
@@ -122,7 +122,7 @@ impl Plan<'_> {
             output.document(&self.document(true))?;
         }
         output.line(&format!("done: {} {}:\n{}", self.verb, self.which.name(), self.lines()))?;
-        output.note(&format!("workers that remember the session act on it within {BELIEVED_FOR_S} s"));
+        output.note(&format!("workers cache a session for up to {SESSION_CACHE_TTL_S} s"));
         Ok(Ending::Done)
     }
 

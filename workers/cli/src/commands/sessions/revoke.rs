@@ -22,8 +22,8 @@ pub(crate) struct RevokeArgs {
 /// Ends it.
 pub(crate) async fn run(args: &RevokeArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let which = &args.which;
-    let fleet = connect.fleet().await?;
-    let before = match fleet.sessions().show(&which.tenant, &which.session).await? {
+    let client = connect.client().await?;
+    let before = match client.sessions().show(&which.tenant, &which.session).await? {
         None => "not registered".to_owned(),
         Some(session) if session.ended => {
             output.note(&format!(
@@ -40,6 +40,6 @@ pub(crate) async fn run(args: &RevokeArgs, connect: &Connect, output: &Output) -
     if !plan.show(output, args.apply)? {
         return Ok(Ending::Done);
     }
-    fleet.sessions().revoke(&which.tenant, &which.session).await?;
+    client.sessions().revoke(&which.tenant, &which.session).await?;
     plan.done(output)
 }

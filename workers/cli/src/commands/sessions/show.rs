@@ -20,7 +20,7 @@ pub(crate) struct ShowArgs {
 /// Reads and shows.
 pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
     let which = &args.which;
-    let Some(session) = connect.fleet().await?.sessions().show(&which.tenant, &which.session).await? else {
+    let Some(session) = connect.client().await?.sessions().show(&which.tenant, &which.session).await? else {
         if output.is_json() {
             output.document(&json!({
                 "tenant": which.tenant, "session": which.session, "state": "unknown",

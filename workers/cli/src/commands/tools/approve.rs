@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &ApproveArgs, connect: &Connect, output: &Output) 
     diff::show(&due, output)?;
     if !due.is_empty() {
         let text = pinned(&texts.text, &catalog, &due)?;
-        verify(&text, &texts.material, &due)?;
+        verify(&text, &texts.sources, &due)?;
         if args.apply {
             replace(&path, &text).map_err(|e| Failure::Ours(anyhow::anyhow!("{}: {e}", path.display())))?;
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::Catalog;
-use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
+use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
 
 use crate::connect::Connect;
 use crate::ending::Failure;

@@ -3,8 +3,8 @@
 use toolfleet_aws::AwsError;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::CallRow;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::request::CallRequest;
 
 use super::message_alone::{answer_message, audit_message};
 use super::notices::notice_of;

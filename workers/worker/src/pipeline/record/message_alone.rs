@@ -5,8 +5,8 @@ use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::{Caller, Event};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::request::CallRequest;
 
 use crate::config::ROW_LIFE_MS;
 use crate::context::WorkerContext;

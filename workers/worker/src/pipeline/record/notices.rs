@@ -1,9 +1,9 @@
 //! The notice that tells a reply queue how a call ended.
 
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::{CallRequest, Reply};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{Code, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Reply};
 use toolfleet_core::time::Timestamp;
 
 use crate::pipeline::inbound::InboundCall;

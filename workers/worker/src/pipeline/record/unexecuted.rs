@@ -2,8 +2,8 @@
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{Event, Rejection};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::request::CallRequest;
 
 use super::finished::{mismatch, record_finished, second, stored};
 use crate::context::WorkerContext;

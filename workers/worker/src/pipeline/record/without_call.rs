@@ -6,8 +6,8 @@ use toolfleet_aws::AwsError;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::Event;
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::{CallRequest, Malformed};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Malformed};
 
 use super::message_alone::{answer_message, audit_stranger, message_as_id};
 use super::notices::{notice, reply_queue};

@@ -1,0 +1,16 @@
+//! Keys of `params._meta` and of `result._meta`.
+
+/// The protocol version of the request (2026-07-28).
+pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// Name and version of the client (2026-07-28).
+pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+/// Capabilities of the client (2026-07-28).
+pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// The lowest level of log lines that the client wants (2026-07-28).
+pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+/// Name and version of the server (2026-07-28).
+pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+/// The extension `tasks`, among the extensions of the client's capabilities (2026-07-28).
+pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+/// The token under which the server reports progress.
+pub const PROGRESS_TOKEN: &str = "progressToken";

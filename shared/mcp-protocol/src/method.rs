@@ -1,0 +1,26 @@
+//! Names of JSON-RPC methods.
+
+/// Opens a session (until 2025-11-25).
+pub const INITIALIZE: &str = "initialize";
+/// Names the versions and capabilities of a server (2026-07-28).
+pub const DISCOVER: &str = "server/discover";
+/// Asks whether the other side is there (until 2025-11-25).
+pub const PING: &str = "ping";
+/// Lists tools, a page at a time.
+pub const TOOLS_LIST: &str = "tools/list";
+/// Calls a tool.
+pub const TOOLS_CALL: &str = "tools/call";
+/// Asks for the state of a task (2026-07-28, extension `tasks`).
+pub const TASKS_GET: &str = "tasks/get";
+/// Answers what a task asks for.
+pub const TASKS_UPDATE: &str = "tasks/update";
+/// Cancels a task.
+pub const TASKS_CANCEL: &str = "tasks/cancel";
+/// The client has read the result of `initialize`.
+pub const INITIALIZED: &str = "notifications/initialized";
+/// A request is cancelled.
+pub const CANCELLED: &str = "notifications/cancelled";
+/// Progress of a request.
+pub const PROGRESS: &str = "notifications/progress";
+/// A log line of the server.
+pub const LOG_MESSAGE: &str = "notifications/message";
