@@ -109,7 +109,7 @@ impl Times {
 }
 
 fn end(call: &Planned, result: &CallResult) -> End {
-    let content = result.outcome.content.as_ref();
+    let content = result.outcome.content();
     let own_answer = content.is_some_and(|content| is_answer(call.tool, &call.arguments, content.get()));
     End { kind: result.outcome.kind, own_answer }
 }

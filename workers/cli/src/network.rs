@@ -11,7 +11,7 @@ use toolfleet_config::egress::{EgressConfig, EgressError};
 use toolfleet_egress::EgressPolicy;
 use toolfleet_mcp::{ClientOptions, McpClient};
 
-use crate::ending::Failure;
+use crate::exit::CommandError;
 
 /// A variable of the environment.
 #[expect(
@@ -48,25 +48,25 @@ pub(crate) fn laptop(folder: Option<&Path>) -> Laptop {
 }
 
 /// Where requests may go, as a worker's environment says it.
-pub(crate) fn outbound() -> Result<EgressConfig, Failure> {
-    EgressConfig::read(&variable).map_err(|error| Failure::usage(error.to_string()))
+pub(crate) fn outbound() -> Result<EgressConfig, CommandError> {
+    EgressConfig::read(&variable).map_err(|error| CommandError::usage(error.to_string()))
 }
 
 /// A client for servers that the operator names: at any address, through the environment's proxies, trusting its roots.
-pub(crate) async fn client() -> Result<McpClient, Failure> {
+pub(crate) async fn client() -> Result<McpClient, CommandError> {
     let outbound = EgressConfig { reach: EgressPolicy::anywhere(), ..outbound()?.with_loopback() };
     outbound.client(ClientOptions::default()).await.map_err(no_client)
 }
 
 /// A client that reaches what a worker here would: a credential goes nowhere else.
-pub(crate) async fn client_as_worker() -> Result<McpClient, Failure> {
+pub(crate) async fn client_as_worker() -> Result<McpClient, CommandError> {
     outbound()?.with_loopback().client(ClientOptions::default()).await.map_err(no_client)
 }
 
 /// A wrong variable is a usage error.
-fn no_client(error: EgressError) -> Failure {
+fn no_client(error: EgressError) -> CommandError {
     match error {
-        EgressError::Config(error) => Failure::usage(error.to_string()),
-        other @ EgressError::Http(_) => Failure::Ours(other.into()),
+        EgressError::Config(error) => CommandError::usage(error.to_string()),
+        other @ EgressError::Http(_) => CommandError::Unavailable(other.into()),
     }
 }

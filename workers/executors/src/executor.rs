@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_catalog::{Pin, Server};
 use toolfleet_core::answer::{Answer, TaskStatus};
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::outcome::Outcome;
@@ -94,7 +95,7 @@ pub struct Ready<T> {
     /// The target, with its credentials.
     pub target: T,
     /// The short digest of the tool's definition, where the target's own definition counts.
-    pub definition: Option<String>,
+    pub definition: Option<ShortDefinitionDigest>,
     /// Whether the target is trusted and says that running the call twice does no harm.
     pub repeatable: bool,
 }

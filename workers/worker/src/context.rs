@@ -29,11 +29,11 @@ use toolfleet_mcp::McpClient;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
 use crate::config::Limits;
+use crate::ended_sessions::EndedSessions;
 use crate::gate::{Gate, Shares};
-use crate::health::IntakeHealth;
-use crate::pipeline::on_record::OnRecord;
+use crate::intake_health::IntakeHealth;
 use crate::pipeline::steps::{Steps, Watch};
-use crate::session_closer::SessionCloser;
+use crate::recorded_messages::RecordedMessages;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
 
@@ -68,8 +68,8 @@ pub struct WorkerContext {
     pub sessions: Sessions,
     /// The secrets.
     pub secrets: Secrets,
-    /// The conversations to end at their servers.
-    pub session_closer: SessionCloser,
+    /// The sessions to close at their servers.
+    pub ended_sessions: EndedSessions,
     /// Where catalogs are, and what they name.
     pub stores: Stores,
     /// The MCP client.
@@ -87,7 +87,7 @@ pub struct WorkerContext {
     /// When its intake was last seen to work.
     pub intake_health: IntakeHealth,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
-    pub(crate) on_record: OnRecord,
+    pub(crate) recorded_messages: RecordedMessages,
     /// What leaves without a slot may hold so many KiB together.
     pub(crate) leaving: Arc<Semaphore>,
     /// The test hooks of the pipeline.
@@ -182,9 +182,9 @@ impl WorkerContext {
             shutdown: Shutdown::new(),
             meters,
             intake_health: IntakeHealth::default(),
-            session_closer: SessionCloser::default(),
+            ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
-            on_record: OnRecord::default(),
+            recorded_messages: RecordedMessages::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             steps: Steps::new(watch),
             aws,

@@ -7,17 +7,19 @@
 pub mod backoff;
 mod cache;
 pub mod catalog_handle;
-pub mod catalog_reload;
 pub mod config;
 pub mod context;
+mod ended_sessions;
 pub mod gate;
-pub mod health;
-pub mod intake;
+mod intake_health;
 pub mod mcp_session_store;
 pub mod pipeline;
-pub mod reaper;
+mod recorded_messages;
+pub mod service_health;
 pub mod services;
-pub mod session_closer;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;
+
+pub use config::{Limits, WorkerConfig};
+pub use start::{ServiceOptions, StartError, Worker};

@@ -7,7 +7,7 @@ use toolfleet_aws::{Applied, AwsError};
 use toolfleet_core::grants::{self, GrantError};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::mcp_session::McpSession;
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 use toolfleet_core::session::{SessionEvent, SessionRejection, SessionRow, check_grants, merged};
 use toolfleet_core::time::Timestamp;
 
@@ -49,7 +49,7 @@ pub enum SessionError {
         "grants: there is none; a session that opens nothing refuses every call. Name tools, or `*` for all"
     )]
     NoGrant,
-    /// The end lies in the past.
+    /// The end is in the past.
     #[error("ends_at: {0} has passed; give an instant to come, or revoke the session to end it now")]
     EndPassed(Timestamp),
     /// It exists already.
@@ -59,7 +59,7 @@ pub enum SessionError {
     #[error("there is no session `{0}`; create it first")]
     Unknown(SessionId),
     /// It has ended, and an end is final.
-    #[error("session `{0}` ended at {1}, and an end is never taken back; create a new session")]
+    #[error("session `{0}` ended at {1}, and an end is final; create a new session")]
     Ended(SessionId, Timestamp),
     /// The table failed.
     #[error(transparent)]

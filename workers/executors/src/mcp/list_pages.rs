@@ -103,7 +103,7 @@ where
         Err(refused) => return refused,
     };
     let is_short = |content: &RawValue| unbounded || content.get().len() <= INLINE_BYTES;
-    match &outcome.content {
+    match outcome.content() {
         Some(content) if outcome.kind == OutcomeKind::Succeeded => {
             if place.given == 0 && (is_short(content) || fit(outcome.clone()).await.is_some()) {
                 return outcome;

@@ -54,10 +54,10 @@ pub(super) fn outcome_of(kind: AnswerKind, result: Box<RawValue>) -> Outcome {
 /// The end of a call whose server asks for input.
 pub(super) fn input_required(text: String, asks: Box<RawValue>) -> Outcome {
     let error = CallError::new(Code::InputRequired, text, MayHaveRun::Unknown);
-    Outcome { kind: OutcomeKind::InputRequired, error: Some(error), content: Some(asks), stored: None }
+    Outcome::answered(OutcomeKind::InputRequired, error, asks)
 }
 
 fn unknown_type(text: impl Into<String>, may_have_run: MayHaveRun, result: Box<RawValue>) -> Outcome {
     let error = CallError::new(Code::UnknownResultType, text, may_have_run);
-    Outcome { kind: OutcomeKind::Failed, error: Some(error), content: Some(result), stored: None }
+    Outcome::answered(OutcomeKind::Failed, error, result)
 }

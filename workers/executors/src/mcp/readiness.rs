@@ -54,7 +54,7 @@ pub(super) async fn check_definition<G: RequestGate>(
         Some(tool) => {
             ready.repeatable = call.server.trusted && tool.repeatable && call.resumed.is_none();
             if !call.registered || call.pin.is_some() {
-                ready.definition = Some(tool.definition.digest().short(16).to_owned());
+                ready.definition = Some(tool.definition.digest().short());
             }
             if !call.registered
                 && let Some(schema) = &tool.schema

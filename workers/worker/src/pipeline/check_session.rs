@@ -13,8 +13,8 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_core::user_binding::bind;
 
 use super::inbound::InboundCall;
-use crate::config::ROW_LIFE_MS;
 use crate::context::WorkerContext;
+use toolfleet_core::retention::RETENTION_MS;
 
 /// Makes the request's user the one that its sender and its session are bound to; refuses it where it names another one, or has no
 /// session although its tenant wants one. Gives the session, if it exists.
@@ -110,7 +110,7 @@ pub(super) async fn refused_by_session(
     };
     match refusal {
         Some(SessionRefusal::Ended { at }) => {
-            context.session_closer.ask(tenant.clone(), id.clone());
+            context.ended_sessions.add(tenant.clone(), id.clone());
             refuse(format!("Session `{id}` ended at {at}. Open a new session."))
         }
         Some(SessionRefusal::NotGranted { grants }) => {
@@ -149,7 +149,7 @@ async fn opened(
 ) -> Result<Arc<SessionRow>, AwsError> {
     let key = (tenant.clone(), id.clone());
     let open = async {
-        let expires_at = context.now().plus_ms(ROW_LIFE_MS);
+        let expires_at = context.now().plus_ms(RETENTION_MS);
         let row = SessionRow { expires_at, grants: vec!["*".into()], user: None };
         Ok::<_, AwsError>(match context.sessions.create(tenant, id, &row).await? {
             true => Some(Arc::new(row)),

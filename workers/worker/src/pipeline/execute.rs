@@ -101,7 +101,7 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
         None => attempts.run().await,
     };
     match executed {
-        Executed::Finished(outcome) if outcome.content.is_some() => store_result(attempts, outcome).await,
+        Executed::Finished(outcome) if outcome.content().is_some() => store_result(attempts, outcome).await,
         executed @ (Executed::Finished(_)
         | Executed::Requeue { .. }
         | Executed::Held(_)

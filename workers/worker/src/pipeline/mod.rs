@@ -35,7 +35,6 @@ mod inbound;
 mod keep_unreadable;
 mod large_result;
 mod notify;
-pub(crate) mod on_record;
 mod poll_task;
 mod prepare;
 mod progress_buffer;
@@ -99,8 +98,9 @@ impl From<Disposition> for Exit {
 pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Send) {
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
-    inbound.span = trace::delivery(context.queue.name(), inbound.message_id(), || inbound.trace_context());
-    let lines = trace::lines(&inbound.span, inbound.message_id(), inbound.trace_context());
+    let sent = inbound.trace_context();
+    inbound.span = trace::delivery(context.queue.name(), inbound.message_id(), &sent);
+    let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
     let span = inbound.span.clone();
     let whole = async {
         let exit = match Box::pin(process(&context, &inbound)).await {

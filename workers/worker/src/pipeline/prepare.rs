@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{Catalog, Server};
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, RetryClass};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::request::CallRequest;
@@ -28,7 +29,7 @@ pub(super) enum Prepared {
 pub(super) struct ReadyCall {
     pub(super) call: AdmittedCall,
     pub(super) target: Target,
-    pub(super) definition: Option<String>,
+    pub(super) definition: Option<ShortDefinitionDigest>,
 }
 
 pub(super) async fn prepare(
@@ -52,9 +53,9 @@ pub(super) async fn prepare(
         Err(NotReady::Ended(outcome)) => return Ok(Prepared::Over { request: call.request, outcome }),
     };
     call.repeatable |= ready.repeatable;
-    let registered = || call.tool.as_ref().map(|tool| tool.definition.short(16).to_owned());
+    let registered = || call.tool.as_ref().map(|tool| tool.definition.short());
     let definition = ready.definition.or_else(registered);
-    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_deref()))
+    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_ref()))
         && resume::task_under_way(context, &call.request.key).await?.is_none()
     {
         return Ok(Prepared::Over { request: call.request, outcome });

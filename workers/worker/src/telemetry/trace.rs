@@ -30,7 +30,7 @@ pub(crate) struct Onward {
 }
 
 /// The span of one delivery, child of whatever the sender named.
-pub(crate) fn delivery(queue: &str, message_id: &str, sent: impl FnOnce() -> Onward) -> Span {
+pub(crate) fn delivery(queue: &str, message_id: &str, sent: &Onward) -> Span {
     let span = tracing::info_span!(
         target: TARGET, parent: None, "process",
         otel.name = format_args!("process {queue}"), otel.kind = "consumer",
@@ -39,11 +39,10 @@ pub(crate) fn delivery(queue: &str, message_id: &str, sent: impl FnOnce() -> Onw
         toolfleet.call_id = Empty, toolfleet.tenant = Empty, toolfleet.outcome = Empty, error.type = Empty,
     );
     if !span.is_disabled() {
-        let sent = sent();
         let carrier: HashMap<String, String> =
-            [(TRACEPARENT, sent.traceparent), (TRACESTATE, sent.tracestate)]
+            [(TRACEPARENT, &sent.traceparent), (TRACESTATE, &sent.tracestate)]
                 .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
                 .collect();
         let parent = global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
         let _started_before = span.set_parent(parent);
@@ -52,10 +51,10 @@ pub(crate) fn delivery(queue: &str, message_id: &str, sent: impl FnOnce() -> Onw
 }
 
 /// The span that log lines of a delivery stand in: they name its message and its trace.
-pub(crate) fn lines(process: &Span, message_id: &str, sent: Onward) -> Span {
-    let traceparent = onward(process).or(sent).traceparent;
+pub(crate) fn lines(delivery: &Span, message_id: &str, sent: Onward) -> Span {
+    let traceparent = onward(delivery).or(sent).traceparent;
     let trace_id = traceparent.as_deref().and_then(trace_id);
-    tracing::info_span!(parent: process, "call", message_id, trace_id)
+    tracing::info_span!(parent: delivery, "call", message_id, trace_id)
 }
 
 /// Whose delivery it is.

@@ -295,7 +295,7 @@ async fn a_client_sends_by_reference_what_is_too_large_for_a_message() {
     client.send(&call, None).await.unwrap();
     rig.deliver(&context).await;
     let end = client.wait(&key("acme", "c1"), std::time::Duration::from_secs(5)).await.unwrap();
-    assert!(end.outcome.content.as_ref().unwrap().get().contains("2000000"), "{end:?}");
+    assert!(end.outcome.content().unwrap().get().contains("2000000"), "{end:?}");
     assert!(end.answers(&call));
     assert_eq!(rig.row("c1").await.unwrap().caller.unwrap().sender.as_deref(), Some(SENDER));
 }

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use toolfleet_client::{McpSession, SessionError};
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 
 use crate::world::{World, acme};
 

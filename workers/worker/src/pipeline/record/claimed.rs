@@ -10,7 +10,6 @@ use toolfleet_core::outcome::Outcome;
 
 use super::finished::{record_finished, stored};
 use crate::backoff;
-use crate::config::ROW_LIFE_MS;
 use crate::context::WorkerContext;
 use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::claim::ClaimedCall;
@@ -18,6 +17,7 @@ use crate::pipeline::disposition::{Disposition, RequeueReason};
 use crate::pipeline::inbound::InboundCall;
 use crate::pipeline::task::Task;
 use crate::pipeline::{audit, redaction};
+use toolfleet_core::retention::RETENTION_MS;
 
 /// Stores the outcome of a call that was executed, which [`store`](super::super::large_result::store) has made fit.
 pub(in crate::pipeline) async fn finish(
@@ -49,7 +49,7 @@ pub(in crate::pipeline) async fn finish(
                 worker: Some(context.worker.clone()),
                 ..audit::of(AuditKind::LateAnswer, request.key.clone(), inbound, now, caller, Some(&request))
             };
-            context.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
+            context.history.insert(&record, now.plus_ms(RETENTION_MS)).await?;
             context.meters.late_answer();
             tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
             Ok(Disposition::TakenOver)

@@ -41,7 +41,7 @@ pub(in crate::pipeline) async fn record_finished(
     let record = audit::of_call(&row, finished, inbound, caller, &request);
     context.history.insert(&record, row.expires_at).await?;
     if caller.came_again(&own) {
-        let outcome = Outcome { content: None, stored: None, ..finished.outcome.clone() };
+        let outcome = Outcome { payload: None, ..finished.outcome.clone() };
         audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
     }
     // The task lives in the conversation of who asked first.

@@ -8,12 +8,12 @@ use toolfleet_core::ids::{CallId, CallKey};
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
 
-use crate::config::ROW_LIFE_MS;
 use crate::context::WorkerContext;
 use crate::pipeline::apply::apply;
 use crate::pipeline::audit;
 use crate::pipeline::inbound::InboundCall;
 use crate::pipeline::steps::Step;
+use toolfleet_core::retention::RETENTION_MS;
 
 /// Stores the answer to a message that cannot be answered under the id it names, where its sender can look: SQS gave it the MessageId.
 /// Nothing is stored under a tenant that it may not speak for, or over another call's answer.
@@ -41,7 +41,7 @@ pub(in crate::pipeline) async fn audit_message(
     let (at, caller) = (inbound.enqueued_at, inbound.caller(request));
     let record = audit::of(kind, request.key.clone(), inbound, at, &caller, Some(request));
     let record = audit::described(record, outcome, inbound, Some(request));
-    context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
+    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await
 }
 
 /// A record of a message that is no call.
@@ -57,7 +57,7 @@ pub(in crate::pipeline) async fn audit_stranger(
     let caller = Caller::unknown(inbound.sender.as_deref(), inbound.first_message.as_deref());
     let record = audit::of(kind, key, inbound, at, &caller, None);
     let record = audit::described(record, outcome, inbound, None);
-    context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
+    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await
 }
 
 /// A message without a call of its own is accounted for under the id that its sender was given.
