@@ -1,44 +1,38 @@
-//! Owns the command line: what may be asked for, and what is said to everything else.
-//!
-//! **Invariant:** arguments that passed `check` describe a load that can end within its time.
+//! The command line.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::bill::BillArgs;
-use crate::deaths::{Deaths, Way};
-use crate::distribution::Distribution;
 use crate::endpoints::EndpointsArgs;
 use crate::mcp_cost::McpCostArgs;
 use crate::parts::PartsArgs;
-use crate::payload::Shape;
-use crate::plan::Mix;
+use crate::run_args::RunArgs;
 
-/// Load against a fleet of worker processes; every call is verified exactly once.
+/// Runs a load on a fleet of worker processes and verifies every call.
 #[derive(Debug, Parser)]
 #[command(
     name = "toolfleet-loadtest",
     version,
-    after_help = "Exit codes: 0 every call is as it should be, 1 one is not, 2 the load could not run, 130 a signal ended it"
+    after_help = "Exit codes: 0 every check passed, 1 a check failed, 2 the load could not run, 130 a signal ended it"
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program does.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a load, verify every call, print the figures. Exits with 1 if one call is not as it should be.
+    /// Run a load, verify every call, print the figures. Exits with 1 if a check failed.
     Run(RunArgs),
-    /// Run each kind of call by itself, count its requests and units, and print what a million of it costs.
+    /// Run each kind of call by itself, count its requests and units, and print the cost of a million calls.
     Bill(BillArgs),
-    /// Measure the CPU time of a call's parts, each alone, and what the rest of a worker takes.
+    /// Measure the CPU time of a call's parts, each alone, and of the rest of a worker.
     Parts(PartsArgs),
-    /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in turns.
+    /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in alternation.
     McpCost(McpCostArgs),
     /// Print the figures of two reports and their ratios.
     Compare {
@@ -47,213 +41,17 @@ pub enum Command {
         /// The report of the second run.
         second: PathBuf,
     },
-    /// Queues and tables as a process of their own, for loads that kill them.
+    /// Queues and tables as a separate process, for loads that kill it.
     #[command(hide = true)]
     Endpoints(EndpointsArgs),
-    /// The MCP server of a load as a process of its own.
+    /// The MCP server of a load as a separate process.
     #[command(hide = true)]
     Server,
-    /// rmcp's MCP server as a process of its own.
+    /// rmcp's MCP server as a separate process.
     #[command(hide = true)]
     Peer {
-        /// Speak the session-bound generations alone.
+        /// Speak the protocol versions with sessions only.
         #[arg(long)]
         sessions: bool,
     },
-}
-
-/// What to run.
-#[derive(Debug, Clone, clap::Args)]
-pub struct RunArgs {
-    /// How many calls.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub calls: u32,
-    /// Calls a second, whether or not the workers keep up; without it all calls are queued before the workers start.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub rate: Option<u32>,
-    /// How many worker processes.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub workers: u32,
-    /// How many calls each worker runs at once.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub slots: u32,
-    /// Shares of the tools: echo, counter (not safe to repeat), slow, failing, large, huge (nearly 16 MiB), payment (slow and not
-    /// safe to repeat),
-    /// flaky (breaks the first time), busy (asks for a pause the first time).
-    #[arg(long, default_value = "echo=70,counter=15,slow=5,failing=5,large=5")]
-    pub mix: Mix,
-    /// How long slow tools take: a time in ms, lognormal:MEDIAN_MS:SIGMA, or growing percentiles in ms.
-    #[arg(long, default_value_t = Distribution::default(), value_name = "TIMES")]
-    pub slow: Distribution,
-    /// Pad arguments to about so many bytes.
-    #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=200_000))]
-    pub argument_bytes: u32,
-    /// Let every tool answer with about so many bytes, compressible as lists of records are.
-    #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
-    pub result_bytes: u32,
-    /// Put every so many calls into a session of their own; 0 gives none a session.
-    #[arg(long, default_value_t = 0, value_name = "CALLS")]
-    pub session_calls: u32,
-    /// Let the server hold every answer until all slots are busy (or all calls are in flight), and measure memory then.
-    #[arg(long)]
-    pub hold: bool,
-    /// Send every call a second time when all have ended; what is counted is the second time.
-    #[arg(long)]
-    pub resend: bool,
-    /// The seed of the payloads and of the order of tools.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// The worker's binary; without it, the one beside this program.
-    #[arg(long, value_name = "FILE")]
-    pub worker_bin: Option<PathBuf>,
-    /// What dies in the course of the load: kill (a worker, -9), term (a worker drains), stop (a worker stands still past its
-    /// leases), endpoints (queues and tables, -9); each after so many ended calls, as in kill@50,term@80, or spread evenly.
-    #[arg(long, default_value = "", value_name = "DEATHS", hide_default_value = true)]
-    pub deaths: Deaths,
-    /// How long a claim holds, in milliseconds (a killed worker's calls wait for it).
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..=600_000))]
-    pub lease_ms: u32,
-    /// Count the workers' requests to AWS by operation, with a proxy between them: the other figures get worse by it.
-    #[arg(long)]
-    pub count_requests: bool,
-    /// Draw throughput and latencies over time as SVG to this file.
-    #[arg(long, value_name = "FILE")]
-    pub plot: Option<PathBuf>,
-    /// Give up after so long (`300s`, `5m`), and list the calls that have not ended.
-    #[arg(long, default_value = "300s", alias = "give-up-s", value_name = "TIME", value_parser = duration)]
-    pub give_up_after: Duration,
-    /// Write the report as JSON to this file.
-    #[arg(long, alias = "report", value_name = "FILE")]
-    pub json: Option<PathBuf>,
-}
-
-impl RunArgs {
-    /// What `run` does without arguments.
-    pub(crate) fn standard() -> anyhow::Result<Self> {
-        match Cli::try_parse_from(["toolfleet-loadtest", "run"])?.command {
-            Command::Run(args) => Ok(args),
-            Command::Bill(_)
-            | Command::Parts(_)
-            | Command::McpCost(_)
-            | Command::Compare { .. }
-            | Command::Endpoints(_)
-            | Command::Server
-            | Command::Peer { .. } => {
-                anyhow::bail!("`run` is another command")
-            }
-        }
-    }
-
-    /// What each argument alone cannot tell: whether they fit each other.
-    ///
-    /// # Errors
-    /// A sentence that names the argument and what is accepted.
-    pub fn check(&self) -> Result<(), String> {
-        if let Some((way, at)) =
-            self.deaths.schedule(self.calls).into_iter().find(|(_, at)| *at >= self.calls)
-        {
-            return Err(format!(
-                "--deaths {}@{at} would come after all calls; accepted is a number from 1 to {}, less than --calls",
-                way.name(),
-                self.calls.saturating_sub(1)
-            ));
-        }
-        if self.hold && self.rate.is_some() {
-            return Err("--hold fills all slots at once; accepted is a drain, without --rate".into());
-        }
-        if self.resend && (self.rate.is_some() || self.deaths != Deaths::default()) {
-            return Err(
-                "--resend counts duplicates alone; accepted is a drain, without --rate and --deaths".into()
-            );
-        }
-        if self.count_requests && self.deaths.have(Way::Endpoints) {
-            return Err(
-                "--count-requests needs endpoints that stay; accepted is a load without --deaths endpoints"
-                    .into(),
-            );
-        }
-        if let Some(rate) = self.rate {
-            let sending_s = u64::from(self.calls.div_ceil(rate));
-            let most_s = self.give_up_after.as_secs();
-            if sending_s >= most_s {
-                return Err(format!(
-                    "sending {} calls at --rate {rate} takes {sending_s} s, and --give-up-after is {most_s} s; \
-                     accepted is a rate or a number of calls that takes less, or a longer --give-up-after",
-                    self.calls
-                ));
-            }
-        }
-        for (option, file) in [("--json", &self.json), ("--plot", &self.plot)] {
-            let Some(file) = file else { continue };
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if file.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
-                return Err(format!(
-                    "{option} {} cannot be written; accepted is a file in a folder that exists",
-                    file.display()
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn shape(&self) -> Shape {
-        let bytes = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        Shape {
-            slow: self.slow.clone(),
-            argument_bytes: bytes(self.argument_bytes),
-            result_bytes: bytes(self.result_bytes),
-        }
-    }
-
-    /// How many calls are in flight when the server holds all it gets.
-    pub(crate) fn held(&self) -> u32 {
-        self.calls.min(self.workers.saturating_mul(self.slots))
-    }
-
-    /// How long the claims of a worker hold that has stopped, the allowance for clocks included.
-    pub(crate) fn frozen_ms(&self) -> u64 {
-        u64::from(self.lease_ms) + CLOCK_SKEW_MS
-    }
-
-    /// How calls arrive and what befalls them, in a few words.
-    pub(crate) fn mode(&self) -> String {
-        let mut mode =
-            self.rate.map_or_else(|| "drain".to_owned(), |rate| format!("open loop, {rate} calls/s"));
-        for (is, word) in [(self.hold, ", held"), (self.resend, ", each sent again")] {
-            if is {
-                mode.push_str(word);
-            }
-        }
-        if self.deaths != Deaths::default() {
-            mode.push_str(&format!(", {}", self.deaths));
-        }
-        mode
-    }
-
-    /// What the payloads look like, in a few words.
-    pub(crate) fn payload(&self) -> String {
-        let size = |bytes| if bytes == 0 { "as the tool".to_owned() } else { format!("{bytes} bytes") };
-        format!(
-            "slow {} ms, arguments {}, results {}, {} calls a session",
-            self.slow,
-            size(self.argument_bytes),
-            size(self.result_bytes),
-            self.session_calls
-        )
-    }
-}
-
-/// Allowed difference between the workers' clocks; on one machine there is one clock.
-pub(crate) const CLOCK_SKEW_MS: u64 = 500;
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit_s) = match text.strip_suffix('m') {
-        Some(minutes) => (minutes, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
-    };
-    let seconds = number.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(unit_s));
-    match seconds {
-        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
-        Some(_) | None => Err("accepted is a time from 1s to 1440m, such as 300s or 5m".into()),
-    }
 }

@@ -1,14 +1,14 @@
-//! `toolfleet-loadtest` as a library, so that its plan, its verification and its reports can be tested without a load.
+//! `toolfleet-loadtest` as a library, so that plan, verification and reports can be tested without a load.
 //!
-//! **Invariant:** a figure is reported only beside the verification of every call that it was measured on.
+//! **Invariant:** figures of a load are reported only with the result of its verification.
 
 pub mod bill;
 pub mod cli;
-pub mod deaths;
 pub mod distribution;
-mod drive;
+mod driver;
 pub mod endpoints;
 mod evidence;
+pub mod faults;
 mod helper;
 pub mod mcp_cost;
 pub mod parts;
@@ -18,13 +18,14 @@ mod plot;
 pub mod prices;
 mod proxy;
 pub mod report;
-pub mod series;
+pub mod run;
+pub mod run_args;
 pub mod server;
-mod stage;
+mod testbed;
+pub mod time_series;
+mod timeline;
+pub mod tool;
 pub mod traffic;
 mod usage;
 pub mod verify;
-mod watch;
 mod worker;
-
-pub use drive::run;

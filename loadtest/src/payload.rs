@@ -1,38 +1,20 @@
-//! Owns what calls carry: the arguments of each, and the answer that belongs to them and to no other call.
+//! Arguments of calls, and the answer that belongs to each of them.
 //!
-//! **Invariant:** pure; every answer begins with its call's id, so that an answer given to the wrong call is seen.
+//! **Invariant:** pure; every answer starts with the id of its call, so that an answer to another call is detected.
 
 use std::str::FromStr;
 
+use fastrand::Rng;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::distribution::Distribution;
-use crate::plan::Tool;
+use crate::tool::Tool;
 
-/// Chance from a seed: xorshift64*, enough for payloads, the same on every machine.
-#[derive(Debug)]
-pub struct Chance(u64);
-
-impl Chance {
-    /// Chance that this seed alone decides.
-    pub const fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// A number below `bound`; 0 if there is none.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound.max(1)
-    }
-}
-
-/// What `huge` gives: with what belongs to it a little less than 16 MiB.
+/// The size of the answer of `huge`: with its envelope a little less than 16 MiB.
 const HUGE_BYTES: usize = 16_000_000;
 
-/// What a call says to its tool; what a tool does not need stays out.
+/// Arguments of a call. A tool gets only those that it needs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Arguments {
@@ -40,34 +22,34 @@ pub struct Arguments {
     pub call: String,
     /// How long `slow` and `payment` wait.
     pub ms: u64,
-    /// How much text the tool gives, about; 0 leaves it to the tool.
+    /// About how many bytes of text the tool returns; 0 leaves it to the tool.
     pub bytes: usize,
-    /// What the others give back.
+    /// The text that the other tools return.
     pub text: String,
 }
 
-/// What the payloads of a load look like.
+/// Sizes of the payloads of a load.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Shape {
     /// How long slow tools take.
     pub slow: Distribution,
-    /// Arguments are padded to about so many bytes.
+    /// Arguments are padded to about that many bytes.
     pub argument_bytes: usize,
-    /// Every tool gives about so much text; 0 leaves it to the tools.
+    /// Every tool returns about that many bytes of text; 0 leaves it to the tools.
     pub result_bytes: usize,
 }
 
 /// The arguments of a call.
-pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance, shape: &Shape) -> Value {
+pub(crate) fn arguments(tool: Tool, id: &str, rng: &mut Rng, shape: &Shape) -> Value {
     let mut arguments = Map::from_iter([("call".to_owned(), json!(id))]);
     if tool.is_slow() {
-        arguments.insert("ms".into(), json!(shape.slow.sample(chance)));
+        arguments.insert("ms".into(), json!(shape.slow.sample(rng)));
     } else if tool == Tool::Huge {
         arguments.insert("bytes".into(), json!(HUGE_BYTES));
     } else if tool == Tool::Large {
-        arguments.insert("bytes".into(), json!(1_000 + chance.below(20_000)));
+        arguments.insert("bytes".into(), json!(1_000 + rng.u64(..20_000)));
     } else {
-        let words = usize::try_from(1 + chance.below(20)).unwrap_or(1);
+        let words = rng.usize(1..=20);
         arguments.insert("text".into(), json!(format!("{id} {}", "lorem ipsum ".repeat(words))));
     }
     if shape.result_bytes > 0 {
@@ -77,7 +59,7 @@ pub(crate) fn arguments(tool: Tool, id: &str, chance: &mut Chance, shape: &Shape
     let long = Value::Object(arguments.clone()).to_string().len();
     let missing = shape.argument_bytes.saturating_sub(long);
     if missing > 0 {
-        arguments.insert("pad".into(), json!(words(chance, missing)));
+        arguments.insert("pad".into(), json!(words(rng, missing)));
     }
     Value::Object(arguments)
 }
@@ -88,9 +70,9 @@ pub fn answer(tool: Tool, arguments: &Arguments) -> String {
         return format!("{} {}", arguments.call, "x".repeat(HUGE_BYTES));
     }
     if arguments.bytes > 0 {
-        // Its own text for each call, as compressible as what tools list: 2 KB of it become 0.6 KB.
+        // Each call has its own text, which compresses like lists of records: 2 KB become 0.6 KB.
         let seed = arguments.call.bytes().fold(1, |seed: u64, byte| seed.rotate_left(7) ^ u64::from(byte));
-        return format!("{} {}", arguments.call, records(&mut Chance::new(seed), arguments.bytes));
+        return format!("{} {}", arguments.call, records(&mut Rng::with_seed(seed), arguments.bytes));
     }
     if tool.is_slow() { format!("{} waited", arguments.call) } else { arguments.text.clone() }
 }
@@ -114,26 +96,25 @@ const WORDS: [&str; 16] = [
     "reference",
 ];
 
-fn word(chance: &mut Chance) -> &'static str {
-    let pick = usize::try_from(chance.below(WORDS.len() as u64)).unwrap_or(0);
-    WORDS.get(pick).copied().unwrap_or_default()
+fn word(rng: &mut Rng) -> &'static str {
+    rng.choice(WORDS).unwrap_or_default()
 }
 
-fn words(chance: &mut Chance, bytes: usize) -> String {
+fn words(rng: &mut Rng, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {
-        text.push_str(word(chance));
+        text.push_str(word(rng));
         text.push(' ');
     }
     text.truncate(bytes);
     text
 }
 
-fn records(chance: &mut Chance, bytes: usize) -> String {
+fn records(rng: &mut Rng, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 128);
     while text.len() < bytes {
-        let (id, amount) = (chance.below(100_000), chance.below(100_000));
-        let (customer, status, first, second) = (word(chance), word(chance), word(chance), word(chance));
+        let (id, amount) = (rng.u32(..100_000), rng.u32(..100_000));
+        let (customer, status, first, second) = (word(rng), word(rng), word(rng), word(rng));
         let record = format!(
             r#"{{"id":{id},"customer":"{customer}","status":"{status}","amount":{amount},"note":"{first} {second}"}},"#
         );

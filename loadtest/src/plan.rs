@@ -1,102 +1,15 @@
-//! Owns the plan of a run: which call asks which tool with what, and how it must end. The same seed gives the same plan.
+//! The plan of a run: the calls, their tools and arguments. The same seed gives the same plan.
 //!
-//! **Invariant:** pure; no two calls of a plan share an id.
+//! **Invariant:** pure; no two calls of a plan have the same id.
 
 use std::fmt;
 use std::str::FromStr;
 
+use fastrand::Rng;
 use serde_json::Value;
-use toolfleet_core::outcome::OutcomeKind;
 
-use crate::payload::{Chance, Shape, arguments};
-
-/// The tools of a load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Tool {
-    /// Gives its text back.
-    Echo,
-    /// The same, and not safe to repeat.
-    Counter,
-    /// Answers after a while.
-    Slow,
-    /// Says that it failed.
-    Failing,
-    /// Gives some KiB.
-    Large,
-    /// Gives nearly as much as a worker takes, which compresses so well that it can be stored.
-    Huge,
-    /// Answers after a while, and is not safe to repeat.
-    Payment,
-    /// Is executed and breaks (HTTP 500), the first time it is called; answers the second time.
-    Flaky,
-    /// Asks for a pause of a second (HTTP 429) the first time it is called; answers the second time.
-    Busy,
-}
-
-impl Tool {
-    /// Every tool.
-    pub const ALL: [Self; 9] = [
-        Self::Echo,
-        Self::Counter,
-        Self::Slow,
-        Self::Failing,
-        Self::Large,
-        Self::Huge,
-        Self::Payment,
-        Self::Flaky,
-        Self::Busy,
-    ];
-
-    /// Its name in the catalog and in a mix.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Echo => "echo",
-            Self::Counter => "counter",
-            Self::Slow => "slow",
-            Self::Failing => "failing",
-            Self::Large => "large",
-            Self::Huge => "huge",
-            Self::Payment => "payment",
-            Self::Flaky => "flaky",
-            Self::Busy => "busy",
-        }
-    }
-
-    /// The tool of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|tool| tool.name() == name)
-    }
-
-    /// Whether running it twice does no harm.
-    pub const fn is_safe(self) -> bool {
-        !matches!(self, Self::Counter | Self::Payment)
-    }
-
-    /// Whether it takes as long as the load's distribution says.
-    pub const fn is_slow(self) -> bool {
-        matches!(self, Self::Slow | Self::Payment)
-    }
-
-    /// How often a call of it is executed when nobody dies.
-    pub const fn executions(self) -> u32 {
-        if matches!(self, Self::Flaky) { 2 } else { 1 }
-    }
-
-    /// How a call of it ends when nobody dies.
-    pub const fn ending(self) -> OutcomeKind {
-        match self {
-            Self::Failing => OutcomeKind::ToolError,
-            Self::Echo
-            | Self::Counter
-            | Self::Slow
-            | Self::Large
-            | Self::Huge
-            | Self::Payment
-            | Self::Flaky
-            | Self::Busy => OutcomeKind::Succeeded,
-        }
-    }
-}
+use crate::payload::{Shape, arguments};
+use crate::tool::Tool;
 
 /// The share of each tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,11 +28,11 @@ impl FromStr for Mix {
             let (name, share) = (name.trim(), share.trim());
             let tool = Tool::named(name).ok_or_else(|| format!("no tool `{name}`; there are {}", names()))?;
             if shares.iter().any(|(known, _)| *known == tool) {
-                return Err(format!("`{name}` stands twice; accepted is one share for each tool"));
+                return Err(format!("`{name}` is there twice; accepted is one share for each tool"));
             }
             let share = share.parse().map_err(|_| {
                 format!(
-                    "`{share}` of `{name}` is no share; accepted is a whole number from 0 to {}",
+                    "`{share}` of `{name}` is not a share; accepted is a whole number from 0 to {}",
                     u32::MAX
                 )
             })?;
@@ -144,18 +57,18 @@ impl fmt::Display for Mix {
 pub struct Planned {
     /// Its id.
     pub id: String,
-    /// The tool it asks.
+    /// The tool it calls.
     pub tool: Tool,
-    /// What it says to the tool.
+    /// Its arguments.
     pub arguments: Value,
 }
 
 /// The calls of a run.
 pub fn plan(calls: u32, mix: &Mix, seed: u64, shape: &Shape) -> Vec<Planned> {
-    let mut chance = Chance::new(seed);
+    let mut rng = Rng::with_seed(seed);
     let total: u64 = mix.0.iter().map(|(_, share)| u64::from(*share)).sum();
-    let pick = |chance: &mut Chance| {
-        let mut left = chance.below(total.max(1));
+    let pick = |rng: &mut Rng| {
+        let mut left = rng.u64(..total.max(1));
         for (tool, share) in &mix.0 {
             match left.checked_sub(u64::from(*share)) {
                 Some(rest) => left = rest,
@@ -166,9 +79,9 @@ pub fn plan(calls: u32, mix: &Mix, seed: u64, shape: &Shape) -> Vec<Planned> {
     };
     (0..calls)
         .map(|n| {
-            let tool = pick(&mut chance);
+            let tool = pick(&mut rng);
             let id = format!("load-{seed}-{n}");
-            let arguments = arguments(tool, &id, &mut chance, shape);
+            let arguments = arguments(tool, &id, &mut rng, shape);
             Planned { id, tool, arguments }
         })
         .collect()

@@ -1,6 +1,6 @@
-//! Owns the life of the endpoints: opening the data, creating what the template names, serving, and stopping.
+//! Starts and stops the endpoints: opens the data, creates the template's resources, serves.
 //!
-//! **Invariant:** when `start` returns, every queue and table exists and both ports answer; when it fails, nothing runs.
+//! **Invariant:** when `start` returns a value, every queue, table and bucket exists and both ports answer. When it fails, nothing runs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,20 +9,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
-use dynoxide::{Database, DynoxideError};
+use dynoxide::Database;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::dynamodb;
+use crate::error::LocalError;
 use crate::http::{Services, router};
-use crate::journal::JournalError;
-use crate::s3::S3Service;
+use crate::s3::service::S3Service;
 use crate::secrets::SecretsService;
 use crate::server::{ServerThread, bind, url_of};
 use crate::sqs::service::SqsService;
-use crate::template::{DATA_YAML, Template, TemplateError};
+use crate::template::error::TemplateError;
+use crate::template::{DATA_YAML, Template};
 
-/// What to start. `LocalOptions::default()` is: any free ports, in memory, the system's clock, the product's own template.
+/// Options of the endpoints. The default: free ports, data in memory, the system's clock, the product's own template.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
     /// Port of SQS, Secrets Manager and S3 on 127.0.0.1; 0 takes any that is free.
@@ -31,7 +32,7 @@ pub struct LocalOptions {
     pub dynamodb_port: u16,
     /// Where data is kept; without it everything is gone when the endpoints stop.
     pub data_dir: Option<PathBuf>,
-    /// The time that queues, and tables in memory, live by.
+    /// The clock of queues, and of tables in memory.
     pub clock: Clock,
     /// First part of every queue's and table's name: the template's parameter `Prefix`.
     pub prefix: String,
@@ -55,80 +56,6 @@ impl Default for LocalOptions {
     }
 }
 
-/// Why the endpoints did not start. Each message names the port, directory or resource, and the remedy.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LocalError {
-    /// A port cannot be bound.
-    #[error(
-        "port {port} of 127.0.0.1 cannot be used for {service}; stop what uses it or choose another port (0 takes any)"
-    )]
-    Port {
-        /// The endpoint that wanted it.
-        service: &'static str,
-        /// The port asked for.
-        port: u16,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The data directory cannot be used.
-    #[error("the data directory {path} cannot be used; give a directory that this user may create and write to", path = path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// Other endpoints run with this directory.
-    #[error("the data directory {path} is in use by another process; stop it or give another directory", path = path.display())]
-    DataDirInUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file with queues or secrets cannot be used.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The template cannot be used.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// The database cannot be opened.
-    #[error("the database {path} cannot be opened; move the file away to start empty", path = path.display())]
-    Database {
-        /// The database file.
-        path: PathBuf,
-        /// What dynoxide says.
-        #[source]
-        source: DynoxideError,
-    },
-    /// A table of the template cannot be created.
-    #[error("table {table}: {problem}")]
-    Table {
-        /// Name of the table.
-        table: String,
-        /// What is wrong, and the remedy.
-        problem: String,
-    },
-    /// A queue of the template cannot be created.
-    #[error("queue {queue}: {problem}")]
-    Queue {
-        /// Name of the queue.
-        queue: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The machine gives no more threads.
-    #[error("a thread for {service} could not be started")]
-    Thread {
-        /// The endpoint that wanted it.
-        service: &'static str,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-}
-
 const SQS: &str = "SQS";
 const DYNAMODB: &str = "DynamoDB";
 
@@ -146,7 +73,7 @@ pub struct LocalEndpoints {
     _data_dir_lock: Option<File>,
 }
 
-/// The database, and where it is for messages.
+/// The database, and its path for error messages.
 struct DatabaseHandle {
     database: Database,
     path: PathBuf,
@@ -164,7 +91,7 @@ impl LocalEndpoints {
     /// # Errors
     /// See [`LocalError`]: ports, the data directory, damaged files, the template.
     pub async fn start(options: LocalOptions) -> Result<Self, LocalError> {
-        // Opening files and creating tables blocks, so it is done where blocking is allowed.
+        // Opening files and creating tables blocks the thread.
         match tokio::task::spawn_blocking(move || Self::start_blocking(options)).await {
             Ok(started) => started,
             Err(error) => Err(LocalError::Thread { service: SQS, source: io::Error::other(error) }),
@@ -247,7 +174,7 @@ impl LocalEndpoints {
         &self.template
     }
 
-    /// Deletes the rows whose time to live is over, as happens every minute by itself. Returns how many there were.
+    /// Deletes the rows whose time to live is over, and returns how many. The endpoints do this every minute by themselves.
     /// It blocks for some milliseconds.
     ///
     /// # Errors
@@ -270,7 +197,7 @@ fn read_template(options: &LocalOptions) -> Result<Template, TemplateError> {
     Template::parse(options.template.as_deref().unwrap_or(DATA_YAML), &parameters)
 }
 
-/// Creates the directory if need be and makes sure that no other process writes to it.
+/// Creates the directory if it does not exist, and locks it against other processes.
 fn claim_directory(path: &Path) -> Result<File, LocalError> {
     let failed = |source| LocalError::DataDir { path: path.to_owned(), source };
     let mut builder = std::fs::DirBuilder::new();
@@ -327,7 +254,7 @@ async fn serve(listener: std::net::TcpListener, services: Services, stopping: Ca
                 tracing::error!(%error, "the SQS endpoint ended");
             }
         }
-        // It ends when the endpoint stops; the server then still has requests to finish.
+        // The timekeeper ends when the endpoint stops; the server still finishes its requests then.
         () = async { service.keep_time().await; std::future::pending().await } => {}
     }
 }

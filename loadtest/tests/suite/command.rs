@@ -1,4 +1,4 @@
-//! The command as its users meet it: wrong arguments are answered with what is accepted, before anything is started.
+//! The command line: wrong arguments are refused with what is accepted, before anything is started.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,11 +19,11 @@ fn wrong_arguments_are_answered_with_what_is_accepted() {
         (&["run", "--slots", "10001"], "1..=10000"),
         (&["run", "--mix", "echo=1,sloww=2"], "echo, counter, slow, failing, large"),
         (&["run", "--give-up-after", "5h"], "300s or 5m"),
-        (&["run", "--calls", "10", "--deaths", "kill@10"], "a number from 1 to 9"),
-        (&["run", "--deaths", "kill,sleep"], "kill, term, stop, endpoints"),
+        (&["run", "--calls", "10", "--faults", "kill@10"], "a number from 1 to 9"),
+        (&["run", "--faults", "kill,sleep"], "kill, term, stop, endpoints"),
         (&["run", "--slow", "p50=20,p10=5"], "lognormal:50:0.8"),
         (&["run", "--hold", "--rate", "10"], "without --rate"),
-        (&["run", "--count-requests", "--deaths", "endpoints"], "without --deaths endpoints"),
+        (&["run", "--count-requests", "--faults", "endpoints"], "without --faults endpoints"),
         (&["run", "--calls", "1000", "--rate", "1"], "a longer --give-up-after"),
         (&["run", "--json", "/no/such/folder/x.json"], "a folder that exists"),
         (&["run", "--worker-bin", "/no/such/worker"], "cargo build -p toolfleet-worker"),
@@ -57,7 +57,7 @@ fn the_help_names_every_option_of_a_run() {
         "--seed",
         "--worker-bin",
         "--json",
-        "--deaths",
+        "--faults",
         "--lease-ms",
         "--count-requests",
         "--slow",

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use toolfleet_loadtest::payload::Shape;
-use toolfleet_loadtest::plan::{Mix, Tool, plan};
+use toolfleet_loadtest::plan::{Mix, plan};
+use toolfleet_loadtest::tool::Tool;
 
 #[test]
 fn the_same_seed_gives_the_same_plan_and_another_seed_another() {

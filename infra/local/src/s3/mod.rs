@@ -1,29 +1,26 @@
-//! Owns the S3 endpoint: what the SDKs, the aws command and toolfleet ask of buckets and objects, addressed by path.
+//! The S3 endpoint, with buckets in the path: the operations that the SDKs, the aws command and toolfleet use.
 //!
-//! Served are objects (put, get, head, delete, in parts too), listings and buckets. Lifecycle rules, policies and versions are not: what
-//! asks for one is told so.
+//! It serves objects (put, get, head, delete, multipart uploads), listings and buckets. Requests for lifecycle rules, policies and versions
+//! are refused.
 //!
-//! **Invariant:** an object is kept before its put is answered, whole or not at all.
+//! **Invariant:** an object is stored completely before its put is answered.
 
 mod body;
+mod exchange;
+mod multipart;
 mod objects;
-mod parts;
+pub(crate) mod service;
 mod store;
 mod xml;
-
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Mutex;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 
-use crate::clock::Clock;
-use parts::Parts;
-use store::Store;
+use exchange::{Answer, Asked, S3Error, not_written};
+use service::S3Service;
 
-/// The parameters that ask for something of a bucket or an object that is not served here.
+/// Query parameters of operations that are not served.
 const NOT_SERVED: [&str; 18] = [
     "accelerate",
     "acl",
@@ -45,110 +42,7 @@ const NOT_SERVED: [&str; 18] = [
     "website",
 ];
 
-/// The objects, shared by all requests.
-#[derive(Debug)]
-pub(crate) struct S3Service {
-    store: Mutex<Store>,
-    parts: Mutex<Parts>,
-    clock: Clock,
-}
-
-/// A request, its path and query decoded.
-pub(crate) struct Asked<'a> {
-    method: &'a Method,
-    bucket: String,
-    key: String,
-    query: BTreeMap<String, String>,
-    headers: &'a HeaderMap,
-    body: Bytes,
-}
-
-impl Asked<'_> {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    fn asks(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str)
-    }
-}
-
-/// What a request is answered by.
-#[derive(Debug, Default)]
-pub(crate) struct Answer {
-    status: StatusCode,
-    headers: Vec<(String, String)>,
-    body: Bytes,
-}
-
-impl Answer {
-    fn new(status: StatusCode) -> Self {
-        Self { status, ..Self::default() }
-    }
-
-    fn xml(text: String) -> Self {
-        let headers = vec![("content-type".to_owned(), "application/xml".to_owned())];
-        let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{text}");
-        Self { status: StatusCode::OK, headers, body: body.into() }
-    }
-
-    fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
-        self
-    }
-}
-
-/// A refusal as S3 words it.
-#[derive(Debug)]
-pub(crate) struct S3Error {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-}
-
-impl S3Error {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
-    }
-
-    fn no_bucket(bucket: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "NoSuchBucket",
-            format!("The specified bucket does not exist: {bucket}"),
-        )
-    }
-
-    fn no_key() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
-    }
-
-    fn not_served(what: &str) -> Self {
-        let message = format!("{what} is not served by the local endpoints");
-        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
-    }
-}
-
 impl S3Service {
-    /// Opens the buckets kept in `directory`, or none that are kept nowhere.
-    pub(crate) fn open(directory: Option<PathBuf>, clock: Clock) -> std::io::Result<Self> {
-        let store = Mutex::new(Store::open(directory)?);
-        Ok(Self { store, parts: Mutex::default(), clock })
-    }
-
-    /// Creates a bucket unless it is there.
-    pub(crate) fn create_bucket(&self, name: &str) -> std::io::Result<()> {
-        self.store().create_bucket(name)
-    }
-
-    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn parts(&self) -> std::sync::MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     /// The answer to one request.
     pub(crate) fn answer(
         &self,
@@ -256,11 +150,6 @@ fn asks(asked: &Asked<'_>, what: &str) -> bool {
     asked.query.contains_key(what)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
-fn not_written(error: std::io::Error) -> S3Error {
-    S3Error::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())
-}
-
 fn responded(answer: Answer) -> Response<Body> {
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = answer.status;
@@ -276,7 +165,7 @@ fn responded(answer: Answer) -> Response<Body> {
     response
 }
 
-/// The text without its percent-encoding.
+/// Decodes percent-encoding.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,6 +1,6 @@
-//! Owns what is done with objects: put, get, delete several, list.
+//! Operations on objects: put, get, delete several, list.
 //!
-//! **Invariant:** a put that must not overwrite does not.
+//! **Invariant:** a put with `If-None-Match` or `If-Match` changes nothing unless its condition holds.
 
 use axum::http::{Method, StatusCode};
 use base64::Engine as _;
@@ -8,10 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use md5::Digest as _;
 
+use super::exchange::{Answer, Asked, S3Error, not_written};
+use super::service::S3Service;
 use super::store::{About, Object, Store};
-use super::{Answer, Asked, S3Error, S3Service, body, not_written, xml};
+use super::{body, xml};
 
-/// The headers that are kept with an object and given back with it.
+/// The headers that are stored with an object and returned with it.
 const KEPT: [&str; 6] = [
     "cache-control",
     "content-disposition",
@@ -32,7 +34,7 @@ impl S3Service {
         self.keep(asked, about, bytes)
     }
 
-    /// What is kept of an object beside its bytes.
+    /// The description of an object.
     pub(super) fn about(&self, asked: &Asked<'_>, etag: String, length: usize) -> About {
         let kept = asked.headers.iter().filter_map(|(name, value)| {
             let name = name.as_str();
@@ -51,12 +53,12 @@ impl S3Service {
         }
     }
 
-    /// Keeps the object, if the request's conditions hold.
+    /// Stores the object if the request's conditions hold.
     pub(super) fn keep(&self, asked: &Asked<'_>, about: About, bytes: Bytes) -> Result<Answer, S3Error> {
         let mut store = self.store();
-        let stands = store.object(&asked.bucket, &asked.key).map(|object| object.about.etag.clone());
+        let current = store.object(&asked.bucket, &asked.key).map(|object| object.about.etag.clone());
         let matches = |etag: &str| {
-            stands.as_deref().is_some_and(|stands| etag == "*" || etag.trim_matches('"') == stands)
+            current.as_deref().is_some_and(|current| etag == "*" || etag.trim_matches('"') == current)
         };
         let (must_not, must) = (asked.header("if-none-match"), asked.header("if-match"));
         if must_not.is_some_and(matches) || must.is_some_and(|etag| !matches(etag)) {
@@ -106,7 +108,7 @@ pub(super) fn get(store: &Store, asked: &Asked<'_>) -> Result<Answer, S3Error> {
         return Ok(Answer::new(StatusCode::NOT_MODIFIED).with("etag", format!("\"{}\"", about.etag)));
     }
     let range = asked.header("range").map(|range| part_of(range, about.length)).transpose()?.flatten();
-    // What is asked for by HEAD is measured and not read.
+    // HEAD needs the length only, so the file is not read.
     let bytes = if asked.method == Method::HEAD { Bytes::from(vec![0; about.length]) } else { read(object)? };
     let answer = Answer::new(StatusCode::OK)
         .with("etag", format!("\"{}\"", about.etag))
@@ -134,7 +136,7 @@ fn read(object: &Object) -> Result<Bytes, S3Error> {
     object.bytes().map_err(not_written)
 }
 
-/// Begin and end of a range; none where it is of another form, which is passed over.
+/// Start and end of a range; none if it has another form, which is ignored.
 fn part_of(range: &str, length: usize) -> Result<Option<(usize, usize)>, S3Error> {
     let Some((from, to)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Ok(None);
@@ -152,7 +154,7 @@ fn part_of(range: &str, length: usize) -> Result<Option<(usize, usize)>, S3Error
     Ok(Some(part))
 }
 
-/// A listing, by version 1 or 2 of its form.
+/// A listing in version 1 or 2 of the operation.
 pub(super) fn list(store: &Store, asked: &Asked<'_>) -> Answer {
     let text = |name: &str| asked.asks(name).unwrap_or_default();
     let is_2 = text("list-type") == "2";

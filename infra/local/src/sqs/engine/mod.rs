@@ -1,6 +1,6 @@
-//! Owns what SQS does with messages: a pure machine that is told the time and returns what happened.
+//! The behaviour of SQS queues as a pure state machine.
 //!
-//! **Invariant:** no clock, no network, no file and no waiting: every method takes `now_ms` and returns at once.
+//! **Invariant:** no clock, no network, no file and no waiting: a method that needs the time takes `now_ms`.
 
 pub(crate) mod attributes;
 pub(crate) mod change;
@@ -8,7 +8,8 @@ pub(crate) mod fifo;
 #[cfg(test)]
 mod fifo_tests;
 pub(crate) mod message;
-pub(crate) mod moves;
+pub(crate) mod move_task;
+mod moves;
 pub(crate) mod queue;
 mod replay;
 mod settings;
@@ -22,7 +23,7 @@ use self::attributes::Redrive;
 use self::change::Change;
 use self::fifo::{Original, SameAs, sequence_number};
 use self::message::{Content, Message, Place, Receipt};
-use self::moves::MoveTask;
+use self::move_task::MoveTask;
 use self::queue::{MAX_IN_FLIGHT, Queue};
 use crate::names::queue_arn;
 use crate::sqs::error::SqsError;
