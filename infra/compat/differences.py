@@ -1,4 +1,4 @@
-"""Owns the list of known differences (differences.toml) and the table that docs/COMPATIBILITY.md makes of it.
+"""Owns the list of known differences (differences.toml) and the table that docs/reference/compatibility.md makes of it.
 
 `python differences.py` writes the table; `--check` fails if the document says something else.
 Invariant: a difference names tests that exist; it is a failure that stays expected only as long as it happens.
@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-DOCUMENT = HERE.parents[1] / "docs" / "COMPATIBILITY.md"
+DOCUMENT = HERE.parents[1] / "docs" / "reference" / "compatibility.md"
 BEGIN, END = "<!-- differences.toml: begin -->\n", "<!-- differences.toml: end -->\n"
 
 
@@ -40,7 +40,7 @@ def main():
     if "--check" not in sys.argv:
         DOCUMENT.write_text(right)
     elif text != right:
-        sys.exit("FAILED: docs/COMPATIBILITY.md does not show differences.toml; run `python infra/compat/differences.py`")
+        sys.exit("FAILED: docs/reference/compatibility.md does not show differences.toml; run `python infra/compat/differences.py`")
 
 
 if __name__ == "__main__":

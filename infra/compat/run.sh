@@ -43,4 +43,4 @@ done
 [ "$failed" -eq 0 ]
 "$python" "$here/ministack.py"
 "$python" "$here/cognito.py"
-echo "compat: ours, ministack and moto are as written in docs/COMPATIBILITY.md; the product runs on ministack, with Cognito"
+echo "compat: ours, ministack and moto are as written in docs/reference/compatibility.md; the product runs on ministack, with Cognito"

@@ -51,7 +51,7 @@ pub(crate) async fn read(
     let keys: Vec<CallKey> = requests.iter().map(|request| request.key.clone()).collect();
     let mut planned = (0_u32..).zip(calls);
     for keys in keys.chunks(ROWS) {
-        for (status, (n, call)) in client.standing_many(keys).await?.into_iter().zip(&mut planned) {
+        for (status, (n, call)) in client.status_many(keys).await?.into_iter().zip(&mut planned) {
             let CallStatus::Ended(result) = status else { continue };
             let sent_at = intended(n).unwrap_or(result.enqueued_at);
             times.record(sent_at, result.finished_at, executions.get(&call.id));
@@ -105,7 +105,7 @@ impl Times {
 }
 
 fn end(call: &Planned, result: &CallResult) -> CallEnd {
-    let content = result.outcome.content.as_ref();
+    let content = result.outcome.content();
     let own_answer = content.is_some_and(|content| is_answer(call.tool, &call.arguments, content.get()));
     CallEnd { kind: result.outcome.kind, own_answer }
 }

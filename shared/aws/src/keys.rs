@@ -1,6 +1,6 @@
 //! All keys: the key attributes and indexes of the tables, the texts of partition and sort keys, and the object keys of the bucket.
 //!
-//! docs/DATA.md explains them. Every key of a tenant's data begins with the tenant, so that IAM conditions can limit access by tenant.
+//! docs/reference/data.md explains them. Every key of a tenant's data begins with the tenant, so that IAM conditions can limit access by tenant.
 
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::digest::Digest;

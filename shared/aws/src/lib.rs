@@ -7,6 +7,7 @@
 
 mod batch;
 mod blocking;
+mod clock;
 mod compare_and_swap;
 mod connect;
 mod dynamodb;
@@ -20,6 +21,7 @@ pub mod secrets;
 mod sqs;
 mod time_outs;
 
+pub use clock::Clock;
 pub use compare_and_swap::{Applied, EventOf, RowOf, Store, Swap, apply};
 pub use connect::{Aws, AwsOptions, Tables};
 pub use dynamodb::{Batching, calls, catalogs, history, mcp_sessions, sessions};

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use toolfleet_core::complaint::{place, without_values};
+use toolfleet_core::error_text::{place, without_values};
 pub(crate) use toolfleet_core::json::{kind, single};
 
 use crate::error::{CatalogError, invalid};

@@ -9,7 +9,7 @@ use crate::error::invalid;
 use crate::server::{NOWHERE, Server};
 use crate::sources::Programs;
 use toolfleet_core::credential::Credential;
-use toolfleet_core::literal::{wrong_argument, wrong_in};
+use toolfleet_core::literal_secret::{wrong_argument, wrong_in};
 
 /// The longest time that a program may be given to start, in milliseconds.
 const LONGEST_START_MS: u64 = 3_600_000;

@@ -13,7 +13,7 @@ use crate::error::invalid;
 use crate::sources::Literals;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::literal::{is_placeholder, unfilled, wrong_in, wrong_in_address};
+use toolfleet_core::literal_secret::{is_placeholder, unfilled, wrong_in, wrong_in_address};
 
 /// In the place of an address that is not given.
 pub(crate) const NOWHERE: &str = "stdio:";

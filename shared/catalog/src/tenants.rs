@@ -11,7 +11,7 @@ use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::json;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 
 /// Which tenants a queue or sender may speak for.
 #[derive(Debug, Clone, PartialEq, Eq)]

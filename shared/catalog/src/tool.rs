@@ -15,10 +15,10 @@ use crate::error::invalid;
 use crate::pins::{Approved, Pin, Pins};
 use crate::schema::{InputSchema, compile};
 use crate::server::Server;
-use toolfleet_core::digest::Digest;
+use toolfleet_core::argument_shape::ShownArguments;
+use toolfleet_core::definition::DefinitionDigest;
 use toolfleet_core::ids::{ServerId, ToolId};
-use toolfleet_core::message::User;
-use toolfleet_core::shape::ShownArguments;
+use toolfleet_core::request::User;
 
 /// A registered tool, checked.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Tool {
     /// The arguments whose values audit records may hold.
     pub shown: ShownArguments,
     /// The digest of its definition.
-    pub definition: Digest,
+    pub definition: DefinitionDigest,
 }
 
 /// What runs a tool.
@@ -225,7 +225,7 @@ impl UnvalidatedTool {
         Ok(Tool {
             id: self.id,
             description: self.description,
-            definition: Digest::of_json(&Value::Array(definition)),
+            definition: DefinitionDigest::of(&Value::Array(definition)),
             executor,
             functions: self.functions,
             open: self.open,

@@ -6,6 +6,7 @@
 //! **Invariant:** the three questions (`retry_class`, `blame`, `may_have_run`) are answered for every fault by name,
 //! without wildcard arms, so that a new fault cannot be classified by accident.
 
+pub use crate::failure::{Blame, RetryClass};
 use crate::outcome::{Code, MayHaveRun};
 
 /// What one attempt met instead of an answer.
@@ -205,34 +206,6 @@ const fn code_may_pass(code: i64) -> bool {
 /// How long a call waits for our own register of sessions, in milliseconds.
 const REGISTER_PAUSE_MS: u64 = 1_000;
 
-/// What may follow a fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryClass {
-    /// The tool was not executed: any call may try again.
-    NotExecuted,
-    /// The server wants a pause: give the call back for that long. A call that is not safe to repeat goes on only if the fault
-    /// says that the tool did not run.
-    Pause {
-        /// How long, in milliseconds, where the server said.
-        after_ms: Option<u64>,
-    },
-    /// The tool may have run: only what is safe to repeat may try again.
-    Ambiguous,
-    /// Trying again will not help.
-    Permanent,
-}
-
-/// Whose fault it was. Only the server's moves its breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// The server is broken or away.
-    Server,
-    /// The request is wrong; the server is fine.
-    Request,
-    /// Our configuration or credentials are wrong; the server is fine.
-    Configuration,
-}
-
 impl Fault {
     /// The same fault, with `change` made to every text that came from outside.
     #[must_use]
@@ -272,18 +245,6 @@ impl Fault {
             | Self::SessionLost
             | Self::OldTransport
             | Self::AnswerTooLarge { .. } => self,
-        }
-    }
-
-    /// The same fault with the pause that follows from it, in milliseconds, where one does.
-    #[must_use]
-    pub fn paused_for(self, pause_ms: Option<u64>) -> Self {
-        match (self, pause_ms) {
-            (Self::RateLimited { .. }, Some(_)) => Self::RateLimited { retry_after_ms: pause_ms },
-            (Self::ServerStatus { status, detail, .. }, Some(_)) => {
-                Self::ServerStatus { status, detail, retry_after_ms: pause_ms }
-            }
-            (fault, _) => fault,
         }
     }
 

@@ -6,7 +6,7 @@
 //! **Invariant:** a grant opens what it names and nothing else; a text that can open nothing is refused before it is stored.
 
 use crate::ids::ServerId;
-use crate::message::Target;
+use crate::request::Target;
 
 /// The longest grant, in characters: a server, a slash, and a tool's name there.
 const LONGEST: usize = 256;

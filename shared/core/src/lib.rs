@@ -3,30 +3,36 @@
 //! **Invariant:** no clock, no chance, no network, no AWS and no async runtime in this crate or its dependencies; time and
 //! chance enter as arguments.
 
+pub mod answer;
+pub mod argument_shape;
 pub mod audit;
-pub mod binding;
 pub mod breaker;
 pub mod call;
-mod canonical;
-pub mod complaint;
+mod canonical_json;
 pub mod credential;
+pub mod definition;
 pub mod digest;
+pub mod error_text;
+pub mod failure;
 pub mod fault;
 pub mod grants;
 pub mod ids;
 pub mod json;
-pub mod literal;
-pub mod machine;
+pub mod literal_secret;
 pub mod mcp_session;
-pub mod message;
 pub mod notice;
 pub mod outcome;
 pub mod payload;
 pub mod progress;
 pub mod redact;
+pub mod request;
+pub mod retention;
 pub mod retry;
 pub mod scrub;
 pub mod session;
-pub mod shape;
+pub mod state_table;
 pub mod surrogate;
 pub mod time;
+pub mod user_binding;
+
+pub use {argument_shape as shape, request as message, state_table as machine, user_binding as binding};

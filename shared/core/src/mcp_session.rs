@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::ids::ServerId;
-use crate::machine::{Decision, StateTable};
+use crate::state_table::{Decision, StateTable};
 use crate::time::Timestamp;
 
 /// The MCP session of a session with one server.

@@ -1,8 +1,8 @@
-//! Owns what follows a failed attempt: again, later, or the end. Plain data in, plain data out.
+//! Decides what follows a failed attempt: another try here, a requeue, or the end of the call.
 //!
 //! **Invariant:** an attempt that may have reached a tool which is not safe to repeat is never followed by another.
 
-use crate::fault::{Fault, RetryClass};
+use crate::failure::{Failure, RetryClass};
 use crate::outcome::{CallError, MayHaveRun, Outcome, OutcomeKind};
 use crate::time::Timestamp;
 
@@ -47,8 +47,8 @@ pub enum Next {
         /// Whether the failed try counts as an attempt.
         counted: bool,
     },
-    /// Give the call back for this many milliseconds.
-    Later {
+    /// Requeue the call for this many milliseconds.
+    Requeue {
         /// Milliseconds.
         after_ms: u64,
         /// Whether the attempt counts; one that executed nothing does not, nor does a pause that the server asked for.
@@ -58,78 +58,78 @@ pub enum Next {
     End(Outcome),
 }
 
-/// Decides what follows `fault`.
-pub fn after(fault: &Fault, at: AttemptState) -> Next {
-    let may_have_executed = at.may_have_executed || fault.may_have_run() == MayHaveRun::Unknown;
-    if fault.may_have_run() == MayHaveRun::Unknown && !at.repeatable {
-        return Next::End(unknown(fault, at));
+/// Decides what follows `failure`.
+pub fn after(failure: &Failure, at: AttemptState) -> Next {
+    let may_have_executed = at.may_have_executed || failure.may_have_run == MayHaveRun::Unknown;
+    if failure.may_have_run == MayHaveRun::Unknown && !at.repeatable {
+        return Next::End(unknown(failure, at));
     }
-    match fault.retry_class() {
-        RetryClass::Permanent => Next::End(failed(fault, may_have_executed, false)),
+    match failure.class {
+        RetryClass::Permanent => Next::End(failed(failure, may_have_executed, false)),
         RetryClass::Pause { after_ms } => {
             let after_ms = after_ms.unwrap_or(at.unreachable_backoff_ms).max(1);
             if at.now.plus_ms(after_ms) >= at.deadline {
-                return Next::End(with_pause(failed(fault, may_have_executed, true), after_ms));
+                return Next::End(with_pause(failed(failure, may_have_executed, true), after_ms));
             }
-            Next::Later { after_ms, counted: false }
+            Next::Requeue { after_ms, counted: false }
         }
         RetryClass::NotExecuted => {
             if at.now >= at.deadline && may_have_executed {
-                return Next::End(timed_out(fault));
+                return Next::End(timed_out(failure));
             }
             let after_ms = at.unreachable_backoff_ms;
             if at.now >= at.wait_until || at.now.plus_ms(after_ms) >= at.deadline {
-                return Next::End(failed(fault, may_have_executed, true));
+                return Next::End(failed(failure, may_have_executed, true));
             }
             // The last try comes at the end of the wait.
             let after_ms = after_ms.min(at.wait_until.ms_since(at.now)).max(1);
             if at.tries <= QUICK_TRIES && after_ms <= IN_PLACE_MS {
                 return Next::Again { after_ms, counted: false };
             }
-            Next::Later { after_ms, counted: false }
+            Next::Requeue { after_ms, counted: false }
         }
         RetryClass::Ambiguous => {
             if at.now >= at.deadline {
-                return Next::End(timed_out(fault));
+                return Next::End(timed_out(failure));
             }
             if at.attempts >= at.max_attempts || at.now.plus_ms(at.backoff_ms) >= at.deadline {
-                return Next::End(failed(fault, may_have_executed, true));
+                return Next::End(failed(failure, may_have_executed, true));
             }
             if at.backoff_ms > IN_PLACE_MS {
-                return Next::Later { after_ms: at.backoff_ms, counted: true };
+                return Next::Requeue { after_ms: at.backoff_ms, counted: true };
             }
             Next::Again { after_ms: at.backoff_ms, counted: true }
         }
     }
 }
 
-fn failed(fault: &Fault, may_have_executed: bool, retryable: bool) -> Outcome {
-    let ran = if may_have_executed { MayHaveRun::Unknown } else { fault.may_have_run() };
+fn failed(failure: &Failure, may_have_executed: bool, retryable: bool) -> Outcome {
+    let ran = if may_have_executed { MayHaveRun::Unknown } else { failure.may_have_run };
     let advice = match (retryable, ran) {
         (true, _) => "Another try later may succeed.",
         (false, MayHaveRun::No) => "Nothing was executed; sending the same call again will not help.",
         (false, MayHaveRun::Unknown | MayHaveRun::Yes) => "The tool may have run; check its effect first.",
     };
-    let mut error = CallError::new(fault.code(), format!("{}. {advice}", sentence(fault)), ran);
+    let mut error = CallError::new(failure.code, format!("{}. {advice}", sentence(failure)), ran);
     error.retryable = retryable;
     Outcome::failed(error)
 }
 
-fn unknown(fault: &Fault, at: AttemptState) -> Outcome {
+fn unknown(failure: &Failure, at: AttemptState) -> Outcome {
     if at.now >= at.deadline {
-        return timed_out(fault);
+        return timed_out(failure);
     }
     let text = format!(
         "{}. The call was sent and the tool is not safe to repeat, so it was not sent again; check its effect before \
          you send it under a new id.",
-        sentence(fault)
+        sentence(failure)
     );
-    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(fault.code(), text, MayHaveRun::Unknown))
+    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(failure.code, text, MayHaveRun::Unknown))
 }
 
-fn timed_out(fault: &Fault) -> Outcome {
+fn timed_out(failure: &Failure) -> Outcome {
     let text =
-        format!("The deadline passed while the tool ran ({fault}). Whether it had an effect is not known.");
+        format!("The deadline passed while the tool ran ({failure}). Whether it had an effect is not known.");
     let error = CallError::new(crate::outcome::Code::DeadlineExceeded, text, MayHaveRun::Unknown);
     Outcome::ended(OutcomeKind::TimedOut, error)
 }
@@ -141,8 +141,8 @@ fn with_pause(mut outcome: Outcome, after_ms: u64) -> Outcome {
     outcome
 }
 
-fn sentence(fault: &Fault) -> String {
-    let text = fault.to_string();
+fn sentence(failure: &Failure) -> String {
+    let text = failure.to_string();
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
@@ -150,6 +150,9 @@ fn sentence(fault: &Fault) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::HeldReason;
+    use crate::failure::{Blame, Evidence, Reachability};
+    use crate::outcome::Code;
 
     const DEADLINE: i64 = 100_000;
 
@@ -168,18 +171,33 @@ mod tests {
         }
     }
 
-    fn lost() -> Fault {
-        Fault::AnswerLost { detail: "reset".into() }
+    fn failure(class: RetryClass, may_have_run: MayHaveRun) -> Failure {
+        let text = "the answer was lost".to_owned();
+        Failure {
+            class,
+            blame: Blame::Server,
+            may_have_run,
+            code: Code::AnswerLost,
+            detail: text.clone(),
+            summary: text,
+            evidence: Evidence::Nothing,
+            reachability: Reachability::Unknown,
+            held: HeldReason::BackOff,
+        }
     }
 
-    fn refused_connection() -> Fault {
-        Fault::Connect { detail: "refused".into() }
+    fn lost() -> Failure {
+        failure(RetryClass::Ambiguous, MayHaveRun::Unknown)
+    }
+
+    fn refused_connection() -> Failure {
+        failure(RetryClass::NotExecuted, MayHaveRun::No)
     }
 
     fn end(next: Next) -> Outcome {
         match next {
             Next::End(outcome) => outcome,
-            other @ (Next::Again { .. } | Next::Later { .. }) => panic!("expected the end, got {other:?}"),
+            other @ (Next::Again { .. } | Next::Requeue { .. }) => panic!("expected the end, got {other:?}"),
         }
     }
 
@@ -197,7 +215,7 @@ mod tests {
         let used_up = AttemptState { attempts: 3, ..standing() };
         assert_eq!(after(&refused_connection(), used_up), Next::Again { after_ms: 200, counted: false });
         let tried = AttemptState { tries: QUICK_TRIES + 1, unreachable_backoff_ms: 1_600, ..used_up };
-        assert_eq!(after(&refused_connection(), tried), Next::Later { after_ms: 1_600, counted: false });
+        assert_eq!(after(&refused_connection(), tried), Next::Requeue { after_ms: 1_600, counted: false });
         let late = AttemptState { now: Timestamp::from_ms(DEADLINE - 100), ..used_up };
         let outcome = end(after(&refused_connection(), late));
         let error = outcome.error.unwrap();
@@ -219,24 +237,24 @@ mod tests {
 
     #[test]
     fn a_busy_server_that_names_a_pause_is_no_attempt_for_what_is_safe_to_repeat() {
-        let busy = Fault::ServerStatus { status: 503, detail: String::new(), retry_after_ms: Some(3_000) };
+        let busy = failure(RetryClass::Pause { after_ms: Some(3_000) }, MayHaveRun::Unknown);
         let at = AttemptState { attempts: 3, repeatable: true, ..standing() };
-        assert_eq!(after(&busy, at), Next::Later { after_ms: 3_000, counted: false });
+        assert_eq!(after(&busy, at), Next::Requeue { after_ms: 3_000, counted: false });
         assert_eq!(end(after(&busy, standing())).kind, OutcomeKind::OutcomeUnknown);
     }
 
     #[test]
     fn no_unsafe_call_that_may_have_run_ends_otherwise_than_unknown() {
-        let faults = [
-            lost(),
-            Fault::InvalidAnswer { detail: String::new() },
-            Fault::AnswerTooLarge { limit_bytes: 1 },
-            Fault::RpcAmbiguous { code: 42, message: String::new() },
-            Fault::ServerStatus { status: 409, detail: String::new(), retry_after_ms: None },
-            Fault::Redirect { location: String::new(), may_have_run: MayHaveRun::Unknown },
+        let classes = [
+            RetryClass::Ambiguous,
+            RetryClass::Permanent,
+            RetryClass::NotExecuted,
+            RetryClass::Pause { after_ms: None },
+            RetryClass::Pause { after_ms: Some(1) },
         ];
-        for fault in faults {
-            assert_eq!(end(after(&fault, standing())).kind, OutcomeKind::OutcomeUnknown, "{fault}");
+        for class in classes {
+            let failure = failure(class, MayHaveRun::Unknown);
+            assert_eq!(end(after(&failure, standing())).kind, OutcomeKind::OutcomeUnknown, "{class:?}");
         }
     }
 
@@ -251,14 +269,14 @@ mod tests {
     #[test]
     fn a_long_wait_gives_the_call_back_and_a_pause_is_not_an_attempt() {
         let at = AttemptState { backoff_ms: 5_000, repeatable: true, ..standing() };
-        assert_eq!(after(&lost(), at), Next::Later { after_ms: 5_000, counted: true });
-        let pause = Fault::RateLimited { retry_after_ms: Some(7_000) };
-        assert_eq!(after(&pause, standing()), Next::Later { after_ms: 7_000, counted: false });
+        assert_eq!(after(&lost(), at), Next::Requeue { after_ms: 5_000, counted: true });
+        let pause = failure(RetryClass::Pause { after_ms: Some(7_000) }, MayHaveRun::No);
+        assert_eq!(after(&pause, standing()), Next::Requeue { after_ms: 7_000, counted: false });
     }
 
     #[test]
     fn a_pause_past_the_deadline_ends_now_and_says_how_long_it_would_have_been() {
-        let pause = Fault::RateLimited { retry_after_ms: Some(DEADLINE as u64) };
+        let pause = failure(RetryClass::Pause { after_ms: Some(DEADLINE as u64) }, MayHaveRun::No);
         let outcome = end(after(&pause, standing()));
         assert_eq!(outcome.error.unwrap().retry_after_ms, Some(DEADLINE as u64));
     }
@@ -273,7 +291,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_not_mcp_is_final_and_says_the_tool_may_have_run() {
-        let garbage = Fault::InvalidAnswer { detail: "no id".into() };
+        let garbage = failure(RetryClass::Permanent, MayHaveRun::Unknown);
         let outcome = end(after(&garbage, AttemptState { repeatable: true, ..standing() }));
         assert_eq!(outcome.kind, OutcomeKind::Failed);
         assert_eq!(outcome.error.unwrap().may_have_run, MayHaveRun::Unknown);

@@ -1,9 +1,9 @@
 //! Owns what a server's words repeat of a call's arguments: secrets are taken out of every text, in an audit record all values that are
 //! not registered to be shown.
 
-use crate::canonical::{Node, plain};
+use crate::argument_shape::ShownArguments;
+use crate::canonical_json::{Node, plain};
 use crate::redact::{self, REDACTED, is_a_credential, names_a_secret};
-use crate::shape::ShownArguments;
 
 /// Shorter secrets are not looked for: they would stand in any text.
 const SECRET_BYTES: usize = 4;

@@ -1,8 +1,8 @@
 //! The session's row and its state table: which tools a session may call, and when it ends.
 
 use crate::grants::{self, GrantError};
-use crate::machine::{Decision, StateTable};
-use crate::message::User;
+use crate::request::User;
+use crate::state_table::{Decision, StateTable};
 use crate::time::Timestamp;
 
 /// What a session may do, and until when.

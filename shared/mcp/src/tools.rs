@@ -2,22 +2,21 @@
 //!
 //! **Invariant:** a tool that cannot be read takes no other with it.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::surrogate::mended;
 
-use crate::answer::invalid;
 use crate::endpoint::Endpoint;
-use crate::frame::text_in;
-use crate::mirror::Mirrors;
-use crate::transport::Connection;
+use crate::error::invalid;
+use crate::protocol::frame::text_in;
+use crate::protocol::param_headers::Mirrors;
+use crate::transport::connection::Connection;
 
 /// Pages followed, and tools kept, of one server.
 pub(crate) const MAX_PAGES: usize = 100;
@@ -211,7 +210,7 @@ pub(crate) fn sifted(
             true
         }
         Err(reason) => {
-            let reason = crate::words::shorten(&endpoint.text_without_echo(reason));
+            let reason = toolfleet_egress::sanitize_text(&endpoint.text_without_echo(reason));
             tracing::warn!(server = %endpoint.server, %reason, "a tool with an invalid x-mcp-header is left out");
             false
         }

@@ -1,27 +1,25 @@
-//! Owns the way to a fleet: the options that say where it is, and what the commands do there.
-//!
-//! **Invariant:** the official SDK alone speaks to AWS, locally as in an account.
+//! The connection options, and the client of a fleet that the commands use.
 
 use std::time::Duration;
 
 use clap::Args;
 use futures::stream::BoxStream;
 use toolfleet_client::{
-    Aws, AwsError, AwsOptions, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Tables, WaitError,
+    Aws, AwsError, AwsOptions, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Span, Tables, WaitError,
     system_clock,
 };
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
-use crate::commands::dev::Environment;
+use crate::commands::dev::environment::Environment;
 use crate::commands::request::Ready;
-use crate::ending::Failure;
+use crate::exit::CommandError;
 use crate::network::variable;
 
-/// Where the fleet is. Region, credentials and endpoints are the SDK's own matter.
+/// Queue and tables of the fleet. Region, credentials and endpoints are read by the AWS SDK.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connect {
@@ -63,11 +61,11 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
-    /// Whether a catalog may name programs, where that is said.
-    pub(crate) fn allow_stdio(&self) -> Result<Option<bool>, Failure> {
-        let said = |_: &str| self.allow_stdio.clone();
-        toolfleet_worker::config::flag(&said, "TOOLFLEET_ALLOW_STDIO")
-            .map_err(|e| Failure::usage(e.to_string()))
+    /// Whether a catalog may name programs, if that is set.
+    pub(crate) fn allow_stdio(&self) -> Result<Option<bool>, CommandError> {
+        let read = |_: &str| self.allow_stdio.clone();
+        toolfleet_config::settings::flag(&read, "TOOLFLEET_ALLOW_STDIO")
+            .map_err(|e| CommandError::usage(e.to_string()))
     }
 
     /// The fleet's tables.
@@ -75,36 +73,36 @@ impl Connect {
         tables(&self.table_prefix, self.history_shards)
     }
 
-    /// The fleet, as the options and the environment say.
-    pub(crate) async fn fleet(&self) -> Result<WorkerContext, Failure> {
+    /// A client of the fleet that the options and the environment name.
+    pub(crate) async fn client(&self) -> Result<ClientHandle, CommandError> {
         let queue_url = self.queue_url.clone().filter(|url| !url.is_empty()).ok_or_else(not_configured)?;
         let whole = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.path().len() > 1;
         if !url::Url::parse(&queue_url).is_ok_and(|url| whole(&url)) {
-            return Err(Failure::usage(format!(
+            return Err(CommandError::usage(format!(
                 "--queue-url: is `{queue_url}`; give the whole URL, not a name, for example \
                  https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
             )));
         }
-        // As a worker reads it: buckets are asked for by path there.
+        // As a worker reads it: with path-style addressing.
         let s3_endpoint = variable("AWS_ENDPOINT_URL_S3").filter(|url| !url.is_empty());
         let aws = Aws::connect(AwsOptions { s3_endpoint, ..AwsOptions::default() }).await;
         let mut client = Client::new(&aws, queue_url, &self.tables(), system_clock());
         if let Some(bucket) = self.payload_bucket.as_ref().filter(|bucket| !bucket.is_empty()) {
             client = client.with_payload_bucket(bucket);
         }
-        Ok(WorkerContext { client })
+        Ok(ClientHandle { client })
     }
 }
 
-fn not_configured() -> Failure {
+fn not_configured() -> CommandError {
     let mut text = "TOOLFLEET_QUEUE_URL is not set; give it, or --queue-url, the URL of the calls queue (output CallsQueueUrl \
-                    of data.yaml). `toolfleet dev` runs a fleet on this machine and prints all that has to be set."
+                    of data.yaml). `toolfleet dev` runs a fleet on this machine and prints the variables to set."
         .to_owned();
     if let Some(environment) = Environment::of_default_ports() {
-        text.push_str("\nSomething answers on the port of `toolfleet dev`; to join it:\n");
+        text.push_str("\nSomething listens on the port of `toolfleet dev`; to use it:\n");
         text.push_str(&environment.exports());
     }
-    Failure::Usage(text)
+    CommandError::Usage(text)
 }
 
 /// The tables of that prefix.
@@ -114,82 +112,77 @@ pub(crate) fn tables(prefix: &str, shards: u32) -> Tables {
     tables
 }
 
-/// What the commands do at a fleet.
-pub(crate) struct WorkerContext {
+/// The client of the fleet that the commands use.
+pub(crate) struct ClientHandle {
     client: Client,
 }
 
-impl WorkerContext {
-    /// The fleet behind that connection.
+impl ClientHandle {
+    /// A handle of the fleet with that queue and those tables.
     pub(crate) fn new(aws: &Aws, queue_url: String, tables: &Tables) -> Self {
         Self { client: Client::new(aws, queue_url, tables, system_clock()) }
     }
 
-    /// Sends a request, byte for byte, or by reference where it is too large; gives the message's id.
-    pub(crate) async fn send(&self, ready: &Ready) -> Result<String, Failure> {
+    /// Sends a request, byte for byte, or by reference where it is too large; returns the message's id.
+    pub(crate) async fn send(&self, ready: &Ready) -> Result<String, CommandError> {
         Ok(self.client.send_as(&ready.request, ready.body.clone()).await?)
     }
 
-    /// The row of a call, as it stands now.
-    pub(crate) async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, Failure> {
+    /// The row of a call now.
+    pub(crate) async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, CommandError> {
         Ok(self.client.row(key).await?)
     }
 
-    /// The row of a call that was sent by that message once it has ended, or the message's own answer; where the call stands by then if
-    /// that takes longer than `within`. `see` is shown the row while the call is open.
+    /// The row of a call once it has ended, or of the message that was sent for it where that ended by itself; the row of the open call
+    /// if that takes longer than `within`. `see` is called with the row while the call is open.
     pub(crate) async fn wait(
         &self,
         key: &CallKey,
         message_id: &str,
         within: Duration,
         see: impl FnMut(&CallRow),
-    ) -> Result<Option<CallRow>, Failure> {
+    ) -> Result<Option<CallRow>, CommandError> {
         match self.client.watch_sent(key, message_id, within, see).await {
             Ok(row) => Ok(Some(row)),
             Err(WaitError::TimeOut { .. }) => Ok(self.client.row_of_sent(key, message_id).await?),
             Err(WaitError::Unreadable(error)) => Err((*error).into()),
-            Err(WaitError::Aws(trouble)) => Err(trouble.into()),
+            Err(WaitError::Aws(error)) => Err(error.into()),
         }
     }
 
-    /// CallProgress the caller's wish to cancel.
-    pub(crate) async fn cancel(&self, key: &CallKey) -> Result<Cancelled, Failure> {
+    /// Cancels a call.
+    pub(crate) async fn cancel(&self, key: &CallKey) -> Result<Cancelled, CommandError> {
         Ok(self.client.cancel(key).await?)
     }
 
-    /// All audit records of a tenant between two instants, newest first, in parts of which the newest `most` are read.
+    /// All audit records of a tenant within a span, newest first, in parts of which the newest `max` are read.
     pub(crate) fn record_parts<'a>(
         &'a self,
         tenant: &'a Tenant,
         which: &'a RecordsOf,
-        from: Timestamp,
-        to: Timestamp,
-        most: usize,
+        span: Span,
+        max: usize,
     ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
-        self.client.record_parts(tenant, which, from, to, most)
+        self.client.record_parts(tenant, which, span, max)
     }
 
-    /// Audit records of a tenant, newest first.
+    /// The newest audit records of a tenant, at most `limit`.
     pub(crate) async fn records(
         &self,
         tenant: &Tenant,
         which: &RecordsOf,
-        since: Duration,
+        last: Duration,
         limit: usize,
-    ) -> Result<Vec<AuditRecord>, Failure> {
-        let now = system_clock()().as_ms();
-        let from =
-            Timestamp::from_ms(now.saturating_sub(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)));
-        Ok(self.client.records(tenant, which, from, limit).await?)
+    ) -> Result<Vec<AuditRecord>, CommandError> {
+        Ok(self.client.records(tenant, which, self.client.last(last), limit).await?)
     }
 
-    /// What a message was answered by whose id somebody else had used before, once that is on record; looked for in the hours from `sent`
-    /// on.
-    pub(crate) async fn answer_to_another(
+    /// The record of a message whose id another caller had used before, once it is stored; it is searched from `sent` on.
+    pub(crate) async fn record_of_reused_id(
         &self,
         request: &CallRequest,
         sent: Timestamp,
-    ) -> Result<Option<AuditRecord>, Failure> {
+    ) -> Result<Option<AuditRecord>, CommandError> {
         let CallKey { tenant, call_id } = &request.key;
         let now = system_clock()();
         let mut hours = vec![sent];
@@ -199,7 +192,7 @@ impl WorkerContext {
         let mut newest = None;
         for hour in hours {
             let records = self.client.history().of_call(tenant, call_id, hour).await?;
-            // A record's time is the queue's, which may run a little behind.
+            // A record has the queue's time, which may be a little behind.
             let since = Timestamp::from_ms(sent.as_ms().saturating_sub(2_000));
             let own = |record: &AuditRecord| {
                 matches!(record.kind, AuditKind::Duplicate | AuditKind::IdempotencyMismatch)
@@ -212,12 +205,12 @@ impl WorkerContext {
         Ok(newest)
     }
 
-    /// How much the calls queue holds, and its dead-letter queue where it has one.
-    pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, Failure> {
+    /// The depths of the calls queue and its dead-letter queue.
+    pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, CommandError> {
         Ok(self.client.depths().await?)
     }
 
-    /// The conversations.
+    /// The sessions.
     pub(crate) const fn sessions(&self) -> &Sessions {
         self.client.sessions()
     }

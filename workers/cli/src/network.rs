@@ -7,12 +7,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use toolfleet_catalog::Laptop;
-use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient};
-use toolfleet_worker::config::Limits;
-use toolfleet_worker::egress_config::EgressConfig;
-use toolfleet_worker::start::StartError;
+use toolfleet_config::egress::{EgressConfig, EgressError};
+use toolfleet_egress::EgressPolicy;
+use toolfleet_mcp::{ClientOptions, McpClient};
 
-use crate::ending::Failure;
+use crate::exit::CommandError;
 
 /// A variable of the environment.
 #[expect(
@@ -49,32 +48,25 @@ pub(crate) fn laptop(folder: Option<&Path>) -> Laptop {
 }
 
 /// Where requests may go, as a worker's environment says it.
-pub(crate) fn outbound() -> Result<EgressConfig, Failure> {
-    EgressConfig::read(&variable).map_err(|error| Failure::usage(error.to_string()))
-}
-
-/// The numbers a worker works by, as its environment says them.
-pub(crate) fn limits() -> Result<Limits, Failure> {
-    Limits::read(&variable).map_err(|error| Failure::usage(error.to_string()))
+pub(crate) fn outbound() -> Result<EgressConfig, CommandError> {
+    EgressConfig::read(&variable).map_err(|error| CommandError::usage(error.to_string()))
 }
 
 /// A client for servers that the operator names: at any address, through the environment's proxies, trusting its roots.
-pub(crate) async fn client() -> Result<McpClient, Failure> {
+pub(crate) async fn client() -> Result<McpClient, CommandError> {
     let outbound = EgressConfig { reach: EgressPolicy::anywhere(), ..outbound()?.with_loopback() };
-    outbound.client(ClientOptions::default()).await.map_err(not_started)
+    outbound.client(ClientOptions::default()).await.map_err(no_client)
 }
 
 /// A client that reaches what a worker here would: a credential goes nowhere else.
-pub(crate) async fn client_as_worker() -> Result<McpClient, Failure> {
-    outbound()?.with_loopback().client(ClientOptions::default()).await.map_err(not_started)
+pub(crate) async fn client_as_worker() -> Result<McpClient, CommandError> {
+    outbound()?.with_loopback().client(ClientOptions::default()).await.map_err(no_client)
 }
 
 /// A wrong variable is a usage error.
-pub(crate) fn not_started(error: StartError) -> Failure {
+fn no_client(error: EgressError) -> CommandError {
     match error {
-        StartError::Config(error) => Failure::usage(error.to_string()),
-        other @ (StartError::Catalog { .. } | StartError::Http(_) | StartError::Aws(_)) => {
-            Failure::Ours(other.into())
-        }
+        EgressError::Config(error) => CommandError::usage(error.to_string()),
+        other @ EgressError::Http(_) => CommandError::Unavailable(other.into()),
     }
 }

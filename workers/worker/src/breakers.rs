@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy, Pause};
 use toolfleet_core::call::HeldReason;
-use toolfleet_core::fault::{Fault, NotSentCause};
+use toolfleet_core::failure::{Evidence, Failure, Refusal};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
@@ -36,7 +36,7 @@ struct Known {
 struct OfServer {
     connections: Breaker,
     /// Without any word of the server: other tenants and callers are told of it.
-    last_fault: Option<String>,
+    last_failure: Option<String>,
     tenants: HashMap<Tenant, OfTenant>,
 }
 
@@ -44,18 +44,7 @@ struct OfServer {
 struct OfTenant {
     answers: Breaker,
     pause: Pause,
-    last_fault: Option<String>,
-}
-
-/// Why a server is not asked now, and when it is next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub reason: HeldReason,
-    /// Milliseconds.
-    pub retry_after_ms: u64,
-    /// What was last seen to go wrong.
-    pub last_fault: Option<String>,
+    last_failure: Option<String>,
 }
 
 /// The right to ask a server once. Dropped without a report, it gives back what it held.
@@ -68,22 +57,6 @@ pub struct Permit<'a> {
     at: Timestamp,
     probes_connection: bool,
     probes_answer: bool,
-}
-
-/// What an attempt says of the server.
-enum Verdict {
-    /// It answered.
-    Answered,
-    /// No connection was made.
-    NotConnected,
-    /// It was reached, and its answer to this tenant was a failure of its own.
-    AnswerFailed,
-    /// It was reached, and asks this tenant to slow down.
-    Paused(Option<u64>),
-    /// It was reached; the rest is the caller's or the operator's to cure.
-    Reached,
-    /// Nothing.
-    Nothing,
 }
 
 impl Breakers {
@@ -142,49 +115,49 @@ impl Breakers {
 
 impl Permit<'_> {
     /// Learns how the attempt ended. Gives the pause that the server asked for, in milliseconds.
-    pub fn record<T>(mut self, ended: &Result<T, Fault>, now: Timestamp) -> Option<u64> {
-        let verdict = verdict(ended.as_ref().err());
-        let fault = ended.as_ref().err();
+    pub fn record<T>(mut self, ended: &Result<T, Failure>, now: Timestamp) -> Option<u64> {
+        let failure = ended.as_ref().err();
+        let evidence = failure.map(|failure| failure.evidence);
+        let summary = || failure.map(|failure| failure.summary.clone());
         let mut known = self.breakers.known();
-        if matches!(verdict, Verdict::Answered | Verdict::Reached) && !known.servers.contains_key(self.server)
-        {
+        if matches!(evidence, None | Some(Evidence::Reached)) && !known.servers.contains_key(self.server) {
             return None;
         }
         let mut pause_ms = None;
-        match verdict {
-            Verdict::NotConnected => {
+        match evidence {
+            Some(Evidence::NotConnected) => {
                 let of_server = known.server(self.server, self.breakers.policy);
-                of_server.last_fault = fault.map(Fault::summary);
+                of_server.last_failure = summary();
                 if of_server.connections.report(false, self.probes_connection, now) {
-                    let fault = fault.map(Fault::summary);
+                    let fault = failure.map(|failure| failure.summary.as_str());
                     tracing::warn!(server = %self.server, fault, code = "breaker_opened", "connections to the server fail too often: its breaker is open for all tenants");
                 }
                 self.probes_connection = false;
             }
-            Verdict::AnswerFailed => {
+            Some(Evidence::AnswerFailed) => {
                 let of_tenant = known.pair(self.server, self.tenant, self.breakers.policy, now);
-                of_tenant.last_fault = fault.map(Fault::summary);
+                of_tenant.last_failure = summary();
                 if of_tenant.answers.report(false, self.probes_answer, now) {
-                    let fault = fault.map(Fault::summary);
+                    let fault = failure.map(|failure| failure.summary.as_str());
                     tracing::warn!(server = %self.server, tenant = %self.tenant, fault, code = "breaker_opened", "the server fails a tenant's calls too often: its breaker is open for that tenant");
                 }
                 self.probes_answer = false;
             }
-            Verdict::Paused(floor_ms) => {
+            Some(Evidence::Paused(floor_ms)) => {
                 let of_tenant = known.pair(self.server, self.tenant, self.breakers.policy, now);
-                of_tenant.last_fault = fault.map(Fault::summary);
+                of_tenant.last_failure = summary();
                 pause_ms = Some(of_tenant.pause.asked(floor_ms, now));
             }
-            Verdict::Answered => {
+            None => {
                 if let Some(of_tenant) = known.known_pair(self.server, self.tenant) {
                     of_tenant.answers.report(true, self.probes_answer, now);
                     of_tenant.pause.answered();
                 }
                 self.probes_answer = false;
             }
-            Verdict::Reached | Verdict::Nothing => {}
+            Some(Evidence::Reached | Evidence::Nothing) => {}
         }
-        if !matches!(verdict, Verdict::NotConnected | Verdict::Nothing) {
+        if !matches!(evidence, Some(Evidence::NotConnected | Evidence::Nothing)) {
             known.reached(self.server, self.probes_connection, now);
             self.probes_connection = false;
         }
@@ -213,21 +186,21 @@ impl Drop for Permit<'_> {
 
 impl OfServer {
     fn peek(&self, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
-        let refuse = |reason, retry_after_ms, last_fault: &Option<String>| {
-            Err(Refusal { reason, retry_after_ms, last_fault: last_fault.clone() })
+        let refuse = |reason, retry_after_ms, last_failure: &Option<String>| {
+            Err(Refusal { reason, retry_after_ms, last_failure: last_failure.clone() })
         };
         if let Admission::Refused { retry_after_ms } = self.connections.peek(now) {
-            return refuse(HeldReason::ServerUnreachable, retry_after_ms, &self.last_fault);
+            return refuse(HeldReason::ServerUnreachable, retry_after_ms, &self.last_failure);
         }
         let Some(of_tenant) = self.tenants.get(tenant) else {
             return Ok(());
         };
         if let Some(left_ms) = of_tenant.pause.left_ms(now) {
-            return refuse(HeldReason::ServerPause, left_ms, &of_tenant.last_fault);
+            return refuse(HeldReason::ServerPause, left_ms, &of_tenant.last_failure);
         }
         match of_tenant.answers.peek(now) {
             Admission::Refused { retry_after_ms } => {
-                refuse(HeldReason::ServerFailing, retry_after_ms, &of_tenant.last_fault)
+                refuse(HeldReason::ServerFailing, retry_after_ms, &of_tenant.last_failure)
             }
             Admission::Through | Admission::Probe => Ok(()),
         }
@@ -248,7 +221,7 @@ impl Known {
     fn server(&mut self, server: &ServerId, policy: BreakerPolicy) -> &mut OfServer {
         self.servers.entry(server.clone()).or_insert_with(|| OfServer {
             connections: Breaker::new(policy),
-            last_fault: None,
+            last_failure: None,
             tenants: HashMap::new(),
         })
     }
@@ -270,7 +243,8 @@ impl Known {
             }
             self.pairs = self.pairs.saturating_add(1);
         }
-        let fresh = || OfTenant { answers: Breaker::new(policy), pause: Pause::default(), last_fault: None };
+        let fresh =
+            || OfTenant { answers: Breaker::new(policy), pause: Pause::default(), last_failure: None };
         self.server(server, policy).tenants.entry(tenant.clone()).or_insert_with(fresh)
     }
 
@@ -310,45 +284,11 @@ impl Known {
     }
 }
 
-const fn verdict(fault: Option<&Fault>) -> Verdict {
-    let Some(fault) = fault else {
-        return Verdict::Answered;
-    };
-    match fault {
-        Fault::Connect { .. } => Verdict::NotConnected,
-        Fault::NotSent { cause: NotSentCause::Answer, .. } => Verdict::AnswerFailed,
-        Fault::RateLimited { retry_after_ms } => Verdict::Paused(*retry_after_ms),
-        Fault::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => Verdict::Paused(Some(*ms)),
-        Fault::ServerStatus { status: 429, .. } => Verdict::Paused(None),
-        Fault::ServerStatus { status: 500.., .. }
-        | Fault::RpcAmbiguous { code: -32_603, .. }
-        | Fault::SessionLost
-        | Fault::AnswerLost { .. }
-        | Fault::InvalidAnswer { .. } => Verdict::AnswerFailed,
-        Fault::Unauthorized { .. }
-        | Fault::Forbidden { .. }
-        | Fault::VersionUnsupported { .. }
-        | Fault::OldTransport
-        | Fault::Rpc { .. }
-        | Fault::RpcAmbiguous { .. }
-        | Fault::ServerStatus { .. }
-        | Fault::ClientStatus { .. }
-        | Fault::AnswerTooLarge { .. }
-        | Fault::Redirect { .. } => Verdict::Reached,
-        Fault::NotSent {
-            cause: NotSentCause::Time | NotSentCause::Place | NotSentCause::Command, ..
-        }
-        | Fault::SessionStoreUnavailable { .. }
-        | Fault::Credential { .. }
-        | Fault::CredentialPending { .. }
-        | Fault::NotResumable { .. }
-        | Fault::AttemptTimeout { .. }
-        | Fault::AddressRefused { .. } => Verdict::Nothing,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::fault::{Fault, NotSentCause};
+    use toolfleet_executors::mcp::failure_of;
+
     use super::*;
 
     fn at(ms: i64) -> Timestamp {
@@ -378,7 +318,7 @@ mod tests {
         }
 
         fn ends(&self, tenant: &Tenant, fault: &Fault, now: i64) -> Option<u64> {
-            self.ask(tenant, now).expect("let through").record(&Err::<(), _>(fault.clone()), at(now))
+            self.ask(tenant, now).expect("let through").record(&Err::<(), _>(failure_of(fault)), at(now))
         }
     }
 
@@ -406,7 +346,7 @@ mod tests {
             pair.ends(&pair.acme, &fault, 0);
             let refusal = pair.ask(&pair.acme, 0).unwrap_err();
             assert_eq!((refusal.reason, refusal.retry_after_ms), (HeldReason::ServerFailing, 1_000));
-            assert_eq!(refusal.last_fault, Some(fault.summary()));
+            assert_eq!(refusal.last_failure, Some(fault.summary()));
             assert!(pair.ask(&pair.globex, 0).is_ok(), "{fault}");
         }
     }
@@ -468,7 +408,7 @@ mod tests {
             let probe = pair.ask(&pair.acme, 1_001).expect("the dropped probe was given back");
             assert!(pair.ask(&pair.acme, 1_001).is_err(), "one probe at a time");
             probe.record(
-                &Err::<(), _>(Fault::AttemptTimeout { after_ms: 1, detail: String::new() }),
+                &Err::<(), _>(failure_of(&Fault::AttemptTimeout { after_ms: 1, detail: String::new() })),
                 at(1_100),
             );
             let probe = pair.ask(&pair.acme, 1_100).expect("a time-out is no probe");

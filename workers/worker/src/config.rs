@@ -5,16 +5,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use toolfleet_aws::payloads::THRESHOLD_BYTES;
+use toolfleet_config::catalog::{CatalogConfig, Place};
+use toolfleet_config::egress::EgressConfig;
+use toolfleet_config::payload::PayloadConfig;
+use toolfleet_config::settings::{ConfigError, flag, number};
 use toolfleet_core::ids::WorkerId;
-use toolfleet_core::payload::{ObjectAt, Sources};
-
-use crate::catalog::{CatalogConfig, Place};
-use crate::egress_config::EgressConfig;
-
-/// How long a call's row and its audit record live: longer than 14 days in the queues and three redrives, each of which gives a
-/// message another 14, so that an expired row never reopens execution.
-pub const ROW_LIFE_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 
 /// A message older than this is refused: its row may have expired.
 pub const OLDEST_MESSAGE_MS: u64 = 28 * 24 * 60 * 60 * 1000;
@@ -85,28 +80,20 @@ impl Default for Limits {
     }
 }
 
-/// Which variable is wrong, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{variable}: {problem}")]
-pub struct ConfigError {
-    variable: &'static str,
-    problem: String,
-}
-
 impl WorkerConfig {
     /// Reads the configuration through `var`, which gives a variable's value if it is set.
     pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let need = |variable: &'static str, what: &str| {
             var(variable)
                 .filter(|v| !v.is_empty())
-                .ok_or_else(|| problem(variable, format!("is not set; {what}")))
+                .ok_or_else(|| ConfigError::new(variable, format!("is not set; {what}")))
         };
         let queue_url = need(
             "TOOLFLEET_QUEUE_URL",
             "give the URL of the calls queue (output CallsQueueUrl of data.yaml)",
         )?;
         if !queue_url.starts_with("http") {
-            return Err(problem(
+            return Err(ConfigError::new(
                 "TOOLFLEET_QUEUE_URL",
                 format!("is `{queue_url}`; give the whole URL, not a name"),
             ));
@@ -121,9 +108,11 @@ impl WorkerConfig {
         });
         let refresh_ms = number(var, "TOOLFLEET_CATALOG_REFRESH_MS", 30_000, 100, 86_400_000)?;
         let worker = match var("TOOLFLEET_WORKER_ID") {
-            Some(id) => WorkerId::parse(id).map_err(|e| problem("TOOLFLEET_WORKER_ID", e.to_string()))?,
+            Some(id) => {
+                WorkerId::parse(id).map_err(|e| ConfigError::new("TOOLFLEET_WORKER_ID", e.to_string()))?
+            }
             None => WorkerId::parse(format!("w-{}", uuid::Uuid::new_v4().simple()))
-                .map_err(|e| problem("TOOLFLEET_WORKER_ID", e.to_string()))?,
+                .map_err(|e| ConfigError::new("TOOLFLEET_WORKER_ID", e.to_string()))?,
         };
         Ok(Self {
             queue_url,
@@ -153,43 +142,6 @@ impl WorkerConfig {
     }
 }
 
-/// Where results and arguments by reference are.
-#[derive(Debug, Clone)]
-pub struct PayloadConfig {
-    /// The bucket of large results; without it they end as `result_too_large`.
-    pub bucket: Option<String>,
-    /// The compressed bytes above which a result goes there.
-    pub threshold: usize,
-    /// The objects that senders may name.
-    pub sources: Sources,
-}
-
-impl Default for PayloadConfig {
-    fn default() -> Self {
-        Self { bucket: None, threshold: THRESHOLD_BYTES, sources: Sources::default() }
-    }
-}
-
-impl PayloadConfig {
-    /// Reads it through `var`, which gives a variable's value if it is set.
-    pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        const BUCKET: &str = "TOOLFLEET_PAYLOAD_BUCKET";
-        const SOURCES: &str = "TOOLFLEET_PAYLOAD_SOURCES";
-        let set = |variable| var(variable).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let bucket = set(BUCKET);
-        if let Some(name) = &bucket {
-            let text = format!(
-                "is `{name}`; give the name of a bucket alone (output PayloadsBucketName of data.yaml)"
-            );
-            ObjectAt::parse(name, "x").map_err(|_| problem(BUCKET, text))?;
-        }
-        let list = set(SOURCES).unwrap_or_default();
-        let sources = Sources::parse(bucket.as_deref(), &list).map_err(|text| problem(SOURCES, text))?;
-        let threshold = number(var, "TOOLFLEET_PAYLOAD_THRESHOLD_BYTES", THRESHOLD_BYTES, 0, 380 * 1024)?;
-        Ok(Self { bucket, threshold, sources })
-    }
-}
-
 /// Where the worker answers health checks and Prometheus.
 pub fn http_address(var: &dyn Fn(&str) -> Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
     const VARIABLE: &str = "TOOLFLEET_HTTP_ADDR";
@@ -198,15 +150,11 @@ pub fn http_address(var: &dyn Fn(&str) -> Option<String>) -> Result<Option<Socke
     };
     let parsed = text.trim().parse().map(Some);
     parsed.map_err(|_| {
-        problem(VARIABLE, format!("is `{text}`; accepted is an address with a port, as in 0.0.0.0:9464"))
+        ConfigError::new(
+            VARIABLE,
+            format!("is `{text}`; accepted is an address with a port, as in 0.0.0.0:9464"),
+        )
     })
-}
-
-impl ConfigError {
-    /// What is wrong with a variable, and the remedy.
-    pub(crate) const fn of(variable: &'static str, problem: String) -> Self {
-        Self { variable, problem }
-    }
 }
 
 /// The dead-letter queue, if one is named. Reaping the calls themselves would end every call unmade.
@@ -219,11 +167,11 @@ fn dead_letter_queue(
         return Ok(None);
     };
     if !url.starts_with("http") {
-        return Err(problem(VARIABLE, format!("is `{url}`; give the whole URL, not a name")));
+        return Err(ConfigError::new(VARIABLE, format!("is `{url}`; give the whole URL, not a name")));
     }
     if url == queue_url {
         let text = "is the calls queue itself; give the URL of its dead-letter queue (output CallsDeadLetterQueueUrl of data.yaml)";
-        return Err(problem(VARIABLE, text.to_owned()));
+        return Err(ConfigError::new(VARIABLE, text.to_owned()));
     }
     Ok(Some(url))
 }
@@ -271,13 +219,13 @@ impl Limits {
                 hidden.as_millis(),
                 (LONGEST_HIDDEN * 3 / 4).as_millis()
             );
-            return Err(problem("TOOLFLEET_LEASE_MS", text));
+            return Err(ConfigError::new("TOOLFLEET_LEASE_MS", text));
         }
         if limits.skew >= limits.lease {
             let text =
                 "is not smaller than TOOLFLEET_LEASE_MS; an expired lease would never be believed in time"
                     .to_owned();
-            return Err(problem("TOOLFLEET_CLOCK_SKEW_MS", text));
+            return Err(ConfigError::new("TOOLFLEET_CLOCK_SKEW_MS", text));
         }
         Ok(limits)
     }
@@ -323,45 +271,6 @@ impl Limits {
     pub fn default_deadline_ms(&self) -> u64 {
         u64::try_from(self.default_deadline.as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-pub(crate) fn number<T>(
-    var: &dyn Fn(&str) -> Option<String>,
-    variable: &'static str,
-    standard: T,
-    min: T,
-    max: T,
-) -> Result<T, ConfigError>
-where
-    T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
-{
-    let Some(text) = var(variable) else {
-        return Ok(standard);
-    };
-    match text.trim().parse::<T>() {
-        Ok(n) if n >= min && n <= max => Ok(n),
-        Ok(_) | Err(_) => Err(problem(
-            variable,
-            format!("is `{text}`; accepted is a whole number from {min} to {max} (unset: {standard})"),
-        )),
-    }
-}
-
-/// What a variable says that is true or false, if it is set.
-pub fn flag(
-    var: &dyn Fn(&str) -> Option<String>,
-    variable: &'static str,
-) -> Result<Option<bool>, ConfigError> {
-    match var(variable).as_deref().map(str::trim) {
-        None | Some("") => Ok(None),
-        Some("true" | "1") => Ok(Some(true)),
-        Some("false" | "0") => Ok(Some(false)),
-        Some(other) => Err(problem(variable, format!("is `{other}`; accepted are true and false"))),
-    }
-}
-
-pub(crate) const fn problem(variable: &'static str, problem: String) -> ConfigError {
-    ConfigError { variable, problem }
 }
 
 #[cfg(test)]

@@ -14,8 +14,12 @@ use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::Sessions;
-use toolfleet_aws::{Aws, Tables};
+use toolfleet_aws::{Aws, Clock, Tables};
 use toolfleet_catalog::Catalog;
+use toolfleet_config::catalog::Stores;
+use toolfleet_config::credentials::Credentials;
+use toolfleet_config::keyring::AwsKeyring;
+use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::SessionRow;
@@ -24,16 +28,13 @@ use toolfleet_mcp::McpClient;
 
 use crate::breakers::Breakers;
 use crate::cache::Cache;
-use crate::catalog::Stores;
 use crate::catalog_handle::CatalogHandle;
-use crate::clock::Clock;
-use crate::config::{Limits, PayloadConfig};
-use crate::credentials::{AwsKeyring, Credentials};
-use crate::health::IntakeHealth;
+use crate::config::Limits;
+use crate::ended_sessions::EndedSessions;
+use crate::intake_health::IntakeHealth;
 use crate::listing::Listings;
-use crate::pipeline::OnRecord;
 use crate::reachable::Reachable;
-use crate::session_closer::SessionCloser;
+use crate::recorded_messages::RecordedMessages;
 use crate::shares::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
@@ -69,8 +70,8 @@ pub struct WorkerContext {
     pub sessions: Sessions,
     /// The secrets.
     pub secrets: Secrets,
-    /// The conversations to end at their servers.
-    pub session_closer: SessionCloser,
+    /// The sessions to close at their servers.
+    pub ended_sessions: EndedSessions,
     /// Where catalogs are, and what they name.
     pub stores: Stores,
     /// The MCP client.
@@ -92,7 +93,7 @@ pub struct WorkerContext {
     pub intake_health: IntakeHealth,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) listings: Listings,
-    pub(crate) on_record: OnRecord,
+    pub(crate) recorded_messages: RecordedMessages,
     /// What leaves without a slot may hold so many KiB together.
     pub(crate) leaving: Arc<Semaphore>,
     watch: Option<Arc<dyn Watch>>,
@@ -234,10 +235,10 @@ impl WorkerContext {
             credentials,
             meters,
             intake_health: IntakeHealth::default(),
-            session_closer: SessionCloser::default(),
+            ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
             listings: Listings::default(),
-            on_record: OnRecord::default(),
+            recorded_messages: RecordedMessages::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             watch,
             aws,

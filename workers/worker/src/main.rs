@@ -3,15 +3,15 @@
 //! **Invariant:** links no local endpoint; what it talks to is AWS, or whatever stands behind the SDK's endpoint variables.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use toolfleet_aws::{Aws, AwsOptions};
-use toolfleet_worker::config::{self, WorkerConfig};
-use toolfleet_worker::services::ServiceFailed;
+use toolfleet_worker::config;
+use toolfleet_worker::services::http;
+use toolfleet_worker::shutdown::{self, ServiceFailed};
 use toolfleet_worker::telemetry::{Telemetry, TelemetryConfig};
-use toolfleet_worker::{catalog, health, shutdown, start};
+use toolfleet_worker::{ServiceOptions, Worker, WorkerConfig, start};
 
 /// A call allocates and frees many small things on several threads, at which the system's allocator spends a fifth of its time.
 #[global_allocator]
@@ -84,7 +84,7 @@ async fn asked() -> ExitCode {
 /// Whether the worker beside this process is ready, by its exit code.
 async fn health() -> ExitCode {
     let asked = match config::http_address(&variable) {
-        Ok(Some(address)) => health::ask(address).await,
+        Ok(Some(address)) => http::ask(address).await,
         Ok(None) => Err("TOOLFLEET_HTTP_ADDR: is not set; the worker answers nowhere".to_owned()),
         Err(error) => Err(error.to_string()),
     };
@@ -137,47 +137,20 @@ async fn run(telemetry: &Telemetry) -> anyhow::Result<()> {
             Some(listener.with_context(|| format!("TOOLFLEET_HTTP_ADDR: cannot listen on {address}"))?)
         }
     };
-    let context = Arc::new(start::context(&config, aws, catalog, telemetry.meters()).await?);
-    if let Some(listener) = listener {
-        let (context, registry) = (context.clone(), telemetry.registry());
-        tokio::spawn(async move {
-            // Its requests end with the process, so that a worker that drains still answers.
-            let serve = async {
-                tokio::select! {
-                    () = health::serve(listener, context.clone(), registry) => {}
-                    () = context.shutdown.over() => {}
-                }
-            };
-            start::service(&context, "HTTP endpoint", serve).await;
-        });
-    }
-    let mut running = tokio::spawn(start::run(context.clone()));
-    let watching = {
-        let (context, catalog) = (context.clone(), config.catalog.clone());
-        tokio::spawn(async move {
-            let watch = async {
-                if let Err(error) = Box::pin(catalog::watch(context.clone(), catalog)).await {
-                    tracing::error!(%error, "the catalog is watched no more");
-                }
-            };
-            start::service(&context, "catalog watch", watch).await;
-        })
+    let services = ServiceOptions {
+        reload: Some((config.catalog.clone(), true)),
+        http: listener.map(|listener| (listener, telemetry.registry())),
     };
+    let mut worker = Worker::start(&config, aws, catalog, telemetry.meters(), services).await?;
     tokio::select! {
         signal = shutdown::signal() => {
             tracing::info!(signal = signal?, "the worker drains: it takes nothing new and finishes what runs");
         }
-        // A service has ended by a defect.
-        () = context.shutdown.draining() => {}
-        ended = &mut running => {
-            context.shutdown.begin(context.limits.drain);
-            return Ok(ended??);
-        }
+        // A service kept failing, and the worker has drained.
+        ended = worker.ended() => return Ok(ended?),
     }
-    context.shutdown.begin(context.limits.drain);
-    running.await??;
-    watching.await?;
-    Ok(())
+    worker.drain();
+    Ok(worker.ended().await?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the environment is read here and injected")]

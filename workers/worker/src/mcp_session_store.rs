@@ -5,14 +5,12 @@
 //! **Invariant:** a session's id is sent to the address it was opened at, for the tenant and conversation it was opened for, and to
 //! nobody else.
 
-use toolfleet_aws::AwsError;
 use toolfleet_aws::sessions::Sessions;
+use toolfleet_aws::{AwsError, Clock};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::mcp_session::McpSession;
 use toolfleet_mcp::{Asked, Endpoint, OpenSession, SessionStore, SessionStoreUnavailable};
-
-use crate::clock::Clock;
 
 /// The register of a fleet.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
+use toolfleet_core::failure::{Failure, Reachability};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::time::Timestamp;
 
@@ -41,13 +41,14 @@ pub struct Reachable(Mutex<HashMap<ServerId, Heard>>);
 
 impl Reachable {
     /// Learns how an attempt, a listing or a poll ended.
-    pub fn learn<T>(&self, server: &ServerId, ended: &Result<T, Fault>, now: Timestamp) {
+    pub fn learn<T>(&self, server: &ServerId, ended: &Result<T, Failure>, now: Timestamp) {
         let failure = match ended {
             Ok(_) => None,
-            // Our own register, a credential, a time-out, a command that does not exist: nothing was heard of the server.
-            Err(fault) if is_silent(fault) => return,
-            Err(fault) if fault.retry_class() == RetryClass::NotExecuted => Some(Arc::from(fault.summary())),
-            Err(_) => None,
+            Err(failure) => match failure.reachability {
+                Reachability::Unknown => return,
+                Reachability::NotReached => Some(Arc::from(failure.summary.as_str())),
+                Reachability::Answered => None,
+            },
         };
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(heard) = servers.get_mut(server) {
@@ -98,45 +99,19 @@ impl Heard {
     }
 }
 
-/// Whether the fault says nothing of the server.
-const fn is_silent(fault: &Fault) -> bool {
-    match fault {
-        Fault::NotSent { cause: NotSentCause::Command, .. }
-        | Fault::SessionStoreUnavailable { .. }
-        | Fault::Credential { .. }
-        | Fault::CredentialPending { .. }
-        | Fault::AddressRefused { .. }
-        | Fault::AnswerLost { .. }
-        | Fault::AttemptTimeout { .. } => true,
-        Fault::Connect { .. }
-        | Fault::NotSent { .. }
-        | Fault::RateLimited { .. }
-        | Fault::Unauthorized { .. }
-        | Fault::Forbidden { .. }
-        | Fault::SessionLost
-        | Fault::VersionUnsupported { .. }
-        | Fault::OldTransport
-        | Fault::NotResumable { .. }
-        | Fault::Rpc { .. }
-        | Fault::RpcAmbiguous { .. }
-        | Fault::ServerStatus { .. }
-        | Fault::ClientStatus { .. }
-        | Fault::InvalidAnswer { .. }
-        | Fault::AnswerTooLarge { .. }
-        | Fault::Redirect { .. } => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::fault::{Fault, NotSentCause};
+    use toolfleet_executors::mcp::failure_of;
+
     use super::*;
 
     fn at(s: i64) -> Timestamp {
         Timestamp::from_ms(s * 1_000)
     }
 
-    fn away() -> Result<(), Fault> {
-        Err(Fault::Connect { detail: "refused".into() })
+    fn away() -> Result<(), Failure> {
+        Err(failure_of(&Fault::Connect { detail: "refused".into() }))
     }
 
     #[test]
@@ -148,7 +123,11 @@ mod tests {
             (reachable.has_answered(&server, at(60)), reachable.failing_since(&server)),
             (false, Some(at(50)))
         );
-        reachable.learn(&server, &Err::<(), _>(Fault::Unauthorized { detail: String::new() }), at(200));
+        reachable.learn(
+            &server,
+            &Err::<(), _>(failure_of(&Fault::Unauthorized { detail: String::new() })),
+            at(200),
+        );
         assert_eq!(
             (reachable.has_answered(&server, at(210)), reachable.failing_since(&server)),
             (true, None)
@@ -168,7 +147,7 @@ mod tests {
             Fault::Credential { detail: String::new() },
             Fault::NotSent { detail: String::new(), cause: NotSentCause::Command },
         ] {
-            reachable.learn(&server, &Err::<(), _>(fault), at(1));
+            reachable.learn(&server, &Err::<(), _>(failure_of(&fault)), at(1));
         }
         assert!(!reachable.has_answered(&server, at(1)));
     }

@@ -3,10 +3,11 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
 use toolfleet_core::mcp_session::{McpSession, McpSessionTable, Register};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use super::attributes::{Item, item, number, text};
-use super::sessions::{KEPT_MS, Sessions};
+use super::sessions::Sessions;
 use super::statement::{Statement, Written};
 use crate::compare_and_swap::{Applied, Store, Swap, apply};
 use crate::error::AwsError;
@@ -149,7 +150,7 @@ fn attributes(opened: &McpSession) -> [(&'static str, Option<AttributeValue>); 6
         ("address", text(&opened.address)),
         ("cookies", text(&opened.cookies)),
         ("opened_at_ms", number(opened.opened_at.as_ms())),
-        (EXPIRES_AT, number(opened.opened_at.plus_ms(KEPT_MS).as_s())),
+        (EXPIRES_AT, number(opened.opened_at.plus_ms(RETENTION_MS).as_s())),
     ]
 }
 

@@ -106,7 +106,7 @@ async fn a_revocation_is_final_for_whoever_saw_the_session_open() {
 }
 
 #[tokio::test]
-async fn only_a_session_that_exists_gets_an_end_and_ended_ones_are_listed() {
+async fn only_a_session_that_exists_gets_an_end() {
     let world = world().await;
     let sessions = table(&world);
     let unknown = sessions.apply(&acme(), &id("none"), &expire(now().plus_ms(5))).await.unwrap();

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::json::below;
 use crate::unusable::{Remark, WrittenSecret};
 use toolfleet_core::credential::{Sensitive, Template};
-use toolfleet_core::literal::{is_placeholder, is_secret_name, wrong_in};
+use toolfleet_core::literal_secret::{is_placeholder, is_secret_name, wrong_in};
 
 /// The machine on which a catalog is tried out.
 #[derive(Clone, Default)]

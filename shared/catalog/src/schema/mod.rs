@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::error::CatalogError;
 use crate::error::invalid;
 use cost::Plan;
-use toolfleet_core::complaint::of_arguments;
+use toolfleet_core::error_text::of_arguments;
 use toolfleet_core::surrogate::mended;
 
 /// A schema that needs backtracking is checked with at most this many steps for one match.

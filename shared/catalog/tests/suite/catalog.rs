@@ -3,7 +3,7 @@
 use serde_json::json;
 use toolfleet_catalog::{Budget, Catalog, CatalogError, InputSchema, Pin, Verdict};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 
 fn catalog(change: impl FnOnce(&mut serde_json::Value)) -> Result<Catalog, String> {
     let mut value = json!({

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use toolfleet_catalog::{Catalog, CatalogSources, Executor, Literals, Tool};
 use toolfleet_core::credential::{Credential, Secret, Setting};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 
 use crate::catalog::{all_executable, problems};
 

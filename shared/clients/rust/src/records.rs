@@ -1,8 +1,7 @@
-//! Owns reading the audit records: of a tenant, a conversation, a call, or of what failed; newest first.
-//!
-//! **Invariant:** reads, and changes nothing.
+//! Reads audit records, newest first: of a tenant, a session, a call, or the failures.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -11,7 +10,7 @@ use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
-use crate::Client;
+use crate::client::Client;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -20,52 +19,78 @@ const HOUR_MS: u64 = 3_600_000;
 pub enum RecordsOf {
     /// All of the tenant.
     Everything,
-    /// Those of one conversation.
+    /// Those of one session.
     Session(SessionId),
-    /// Those that ended otherwise than succeeded.
+    /// Those of calls that did not succeed.
     Failures,
     /// Those of one call, whenever it ended.
     Call(CallId),
 }
 
+/// The time between two instants, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first instant.
+    pub from: Timestamp,
+    /// The last instant.
+    pub to: Timestamp,
+}
+
+impl Span {
+    /// The time before `to`.
+    pub fn before(to: Timestamp, length: Duration) -> Self {
+        let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+        Self { from: Timestamp::from_ms(to.as_ms().saturating_sub(length_ms)), to }
+    }
+
+    fn includes(self, at: Timestamp) -> bool {
+        (self.from..=self.to).contains(&at)
+    }
+}
+
 impl Client {
-    /// Audit records of a tenant since `from`, newest first, `limit` at most.
+    /// The time until now.
+    pub fn last(&self, length: Duration) -> Span {
+        Span::before((self.now)(), length)
+    }
+
+    /// Audit records of a tenant within a span, newest first, at most `limit`.
     pub async fn records(
         &self,
         tenant: &Tenant,
         which: &RecordsOf,
-        from: Timestamp,
+        span: Span,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, AwsError> {
-        let to = (self.now)();
+        let Span { from, to } = span;
         let mut records = match which {
             RecordsOf::Everything => self.history.by_hours(tenant, from, to, limit).await?,
             RecordsOf::Failures => self.history.failures(tenant, from, to, limit).await?,
             RecordsOf::Session(session) => self.history.by_session(tenant, session, limit).await?,
-            RecordsOf::Call(call_id) => return self.of_call(tenant, call_id, from, to, limit).await,
+            RecordsOf::Call(call_id) => return self.records_of_call(tenant, call_id, span, limit).await,
         };
         records.retain(|record| record.at >= from);
         Ok(records)
     }
 
-    /// All audit records of a tenant between two instants, both included, newest first, in parts: those of an hour, of a day of failures,
-    /// or of a whole conversation. Of each part the newest `most` are read; a few parts are held at once.
+    /// All audit records of a tenant within a span, newest first, in parts: those of an hour, of a day of failures, or of a whole
+    /// session. The newest `max` of each part are read; a few parts are in memory at once.
     pub fn record_parts<'a>(
         &'a self,
         tenant: &'a Tenant,
         which: &'a RecordsOf,
-        from: Timestamp,
-        to: Timestamp,
-        most: usize,
+        span: Span,
+        max: usize,
     ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
+        let Span { from, to } = span;
         match which {
-            RecordsOf::Everything => self.history.hours(tenant, from, to, most),
-            RecordsOf::Failures => self.history.failed_days(tenant, from, to, most),
+            RecordsOf::Everything => self.history.hours(tenant, from, to, max),
+            RecordsOf::Failures => self.history.failed_days(tenant, from, to, max),
             RecordsOf::Call(call_id) => self.history.hours_of_call(tenant, call_id, from, to),
             RecordsOf::Session(session) => {
                 let all = self.history.by_session(tenant, session, usize::MAX);
                 let within = move |mut records: Vec<AuditRecord>| {
-                    records.retain(|record| (from..=to).contains(&record.at));
+                    records.retain(|record| span.includes(record.at));
                     records
                 };
                 stream::once(all).map_ok(within).boxed()
@@ -73,13 +98,12 @@ impl Client {
         }
     }
 
-    /// The account of one call, and what else happened under its id within the span.
-    async fn of_call(
+    /// The record of one call, whenever it ended, and what else happened under its id within the span.
+    async fn records_of_call(
         &self,
         tenant: &Tenant,
         call_id: &CallId,
-        from: Timestamp,
-        to: Timestamp,
+        Span { from, to }: Span,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, AwsError> {
         let key = CallKey { tenant: tenant.clone(), call_id: call_id.clone() };

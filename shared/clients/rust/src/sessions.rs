@@ -1,20 +1,20 @@
-//! Owns conversations as an orchestrator or an operator registers them: what they may call, and until when.
+//! Creates, changes and shows sessions: what they may call, and until when.
 //!
-//! **Invariant:** creating never overwrites, granting never loses what somebody else granted meanwhile, and an end is never taken back.
+//! **Invariant:** creating never overwrites, a grant never loses a concurrent one, and an end is final.
 
 use toolfleet_aws::sessions::Sessions as Table;
 use toolfleet_aws::{Applied, AwsError};
 use toolfleet_core::grants::{self, GrantError};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::mcp_session::McpSession;
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 use toolfleet_core::session::{SessionEvent, SessionRejection, SessionRow, check_grants, merged};
 use toolfleet_core::time::Timestamp;
 
-use crate::Now;
+use crate::clock::Now;
 
-/// For how long a worker may still believe what it last read of a session, in seconds.
-pub const BELIEVED_FOR_S: u64 = 60;
+/// How long workers cache a session's row, in seconds.
+pub const SESSION_CACHE_TTL_S: u64 = 60;
 
 /// The sessions of a fleet.
 #[derive(Clone)]
@@ -23,12 +23,12 @@ pub struct Sessions {
     pub(crate) now: Now,
 }
 
-/// A conversation: what it may call, until when, and its MCP sessions.
+/// A session: what it may call, until when, and its MCP sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// What it may call: `*` for all, tool ids, `tool.function`, `server/name`, `server/*`.
     pub grants: Vec<String>,
-    /// The user whose calls it makes, where it is bound to one.
+    /// The user that it is bound to, if any.
     pub user: Option<User>,
     /// When it ends or ended.
     pub ends_at: Timestamp,
@@ -41,7 +41,7 @@ pub struct Session {
 /// Why a session was not created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// One of the grants can open nothing.
+    /// A grant matches no tool.
     #[error("grant: {0}")]
     Grant(#[from] GrantError),
     /// No grant at all.
@@ -49,19 +49,19 @@ pub enum SessionError {
         "grants: there is none; a session that opens nothing refuses every call. Name tools, or `*` for all"
     )]
     NoGrant,
-    /// The end lies in the past.
+    /// The end is in the past.
     #[error("ends_at: {0} has passed; give an instant to come, or revoke the session to end it now")]
     EndPassed(Timestamp),
     /// It exists already.
     #[error("session `{0}` exists already; change it with grant, expire or revoke, or use another id")]
     Exists(SessionId),
-    /// Nobody registered it and no worker has met it.
+    /// It was never created, and no worker has registered it.
     #[error("there is no session `{0}`; create it first")]
     Unknown(SessionId),
-    /// It has ended, and an end is never taken back.
-    #[error("session `{0}` ended at {1}, and an end is never taken back; create a new session")]
+    /// It has ended, and an end is final.
+    #[error("session `{0}` ended at {1}, and an end is final; create a new session")]
     Ended(SessionId, Timestamp),
-    /// The table did not answer.
+    /// The table failed.
     #[error(transparent)]
     Aws(#[from] AwsError),
 }
@@ -81,7 +81,7 @@ impl SessionError {
 }
 
 impl Sessions {
-    /// Registers a conversation.
+    /// Creates a session.
     pub async fn create(
         &self,
         tenant: &Tenant,
@@ -92,7 +92,7 @@ impl Sessions {
         self.create_for(tenant, session, grants, ends_at, None).await
     }
 
-    /// Registers a conversation, bound to a user: its calls act as that user, and those that name another one are refused.
+    /// Creates a session that is bound to a user: its calls act as that user, and calls that name another user are refused.
     pub async fn create_for(
         &self,
         tenant: &Tenant,
@@ -110,7 +110,7 @@ impl Sessions {
         }
     }
 
-    /// The conversation, as it stands now.
+    /// The session now.
     pub async fn show(&self, tenant: &Tenant, session: &SessionId) -> Result<Option<Session>, AwsError> {
         let (row, mcp) =
             futures::try_join!(self.table.read(tenant, session), self.table.mcp_sessions(tenant, session))?;
@@ -123,16 +123,16 @@ impl Sessions {
         }))
     }
 
-    /// Grants more, and withdraws others; gives all that are granted then.
+    /// Adds grants and removes others; returns all grants of the session then.
     pub async fn grant(
         &self,
         tenant: &Tenant,
         session: &SessionId,
-        more: &[String],
-        fewer: &[String],
+        add: &[String],
+        remove: &[String],
     ) -> Result<Vec<String>, SessionError> {
-        more.iter().chain(fewer).try_for_each(|grant| grants::check(grant))?;
-        let event = SessionEvent::Grant { add: more.to_vec(), remove: fewer.to_vec(), now: (self.now)() };
+        add.iter().chain(remove).try_for_each(|grant| grants::check(grant))?;
+        let event = SessionEvent::Grant { add: add.to_vec(), remove: remove.to_vec(), now: (self.now)() };
         match self.table.apply(tenant, session, &event).await? {
             Applied::Stored { row, .. }
             | Applied::Rejected { row: Some(row), rejection: SessionRejection::Unchanged } => Ok(row.grants),
@@ -140,7 +140,7 @@ impl Sessions {
         }
     }
 
-    /// Lets a conversation end at an instant to come.
+    /// Sets the end of a session to an instant in the future.
     pub async fn expire(
         &self,
         tenant: &Tenant,
@@ -155,8 +155,8 @@ impl Sessions {
         }
     }
 
-    /// Ends a conversation now, also one that nobody has registered yet. Workers that remember it act on it within
-    /// [`BELIEVED_FOR_S`].
+    /// Ends a session now, also one that does not exist yet. Workers that cache it act on it within
+    /// [`SESSION_CACHE_TTL_S`].
     pub async fn revoke(&self, tenant: &Tenant, session: &SessionId) -> Result<(), AwsError> {
         self.table.revoke(tenant, session, (self.now)()).await
     }

@@ -1,6 +1,4 @@
-//! Owns waiting for the end of a call, or of many: polling that backs off.
-//!
-//! **Invariant:** ends by its time-out, whatever happens to the calls.
+//! Waits for the end of calls by polling their rows, with a growing pause. Every wait ends by its time-out.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,17 +8,19 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
+use toolfleet_core::request::CallRequest;
 
-use crate::{CallResult, CallStatus, Client};
+use crate::client::Client;
+use crate::status::{CallResult, CallStatus, is_of};
 
-/// The first pause between two looks.
-const FIRST: Duration = Duration::from_millis(20);
-/// How many looks at a call come to one at its message's own answer.
-const MESSAGE_LOOKED_AT_EVERY: u32 = 4;
+/// The first pause between two polls.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Every so many polls the message's own row is read too: it doubles the cost, and few messages are refused.
+const MESSAGE_POLL_INTERVAL: u32 = 4;
 
-/// Why waiting ended without an end of the call.
+/// Why waiting ended without the call's result.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// The time is over; the call goes on.
@@ -29,52 +29,64 @@ pub enum WaitError {
         /// How long was waited.
         waited_ms: u128,
     },
-    /// It ended, and the result that was stored for it cannot be had.
+    /// It ended, and its stored result cannot be read.
     #[error(transparent)]
     Unreadable(Box<PayloadError>),
-    /// The table or the bucket did not answer.
+    /// The table or the bucket failed.
     #[error(transparent)]
     Aws(#[from] AwsError),
 }
 
-/// The times at which to look: at once, then after growing pauses, and a last time when the time is over.
-struct Looks {
+/// The times of the polls: at once, then after growing pauses, and a last one when the time is over.
+struct Polls {
     until: Instant,
     pause: Duration,
 }
 
-impl Looks {
+impl Polls {
     fn new(time_out: Duration) -> Self {
         let now = Instant::now();
-        // A time-out beyond what the clock can hold is as good as none: a century.
+        // A century stands for a time-out that the clock cannot hold.
         let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-        Self { until: now + time_out.min(century), pause: FIRST }
+        Self { until: now + time_out.min(century), pause: FIRST_PAUSE }
     }
 
-    /// Waits for the next look; false if the last one was taken.
+    /// Waits for the next poll; false after the last one.
     async fn next(&mut self) -> bool {
         let now = Instant::now();
         if now >= self.until {
             return false;
         }
         tokio::time::sleep_until((now + self.pause).min(self.until)).await;
-        self.pause = (self.pause * 3 / 2).min(LONGEST);
+        self.pause = (self.pause * 3 / 2).min(LONGEST_PAUSE);
         true
     }
 
-    /// What a look saw, unless the time was over first.
-    async fn within<T>(&self, look: impl Future<Output = T>) -> Option<T> {
-        tokio::time::timeout_at(self.until, look).await.ok()
+    /// The result of a poll, unless the time was over first.
+    async fn within<T>(&self, poll: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout_at(self.until, poll).await.ok()
     }
 
-    /// What a look that met error means: a throttle passes, what does not pass or comes last is said.
-    fn bear(&self, error: AwsError) -> Result<(), AwsError> {
+    /// Ignores an error that passes by itself, unless it comes with the last poll.
+    fn tolerate(&self, error: AwsError) -> Result<(), AwsError> {
         if error.is_permanent() || Instant::now() >= self.until { Err(error) } else { Ok(()) }
     }
 }
 
-const fn has_ended(standing: &CallStatus) -> bool {
-    matches!(standing, CallStatus::Ended(_) | CallStatus::Unreadable(_))
+/// The message whose result is waited for.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    message_id: &'a str,
+    /// Its request, to tell its result from the result of an earlier one with the same id.
+    request: Option<&'a CallRequest>,
+}
+
+/// The result of one poll.
+struct Polled {
+    /// The row of the call, or of the message where that ended by itself.
+    row: Option<CallRow>,
+    /// Whether the id belongs to an earlier request.
+    is_taken: bool,
 }
 
 fn result_of(row: CallRow) -> Result<CallResult, WaitError> {
@@ -87,23 +99,27 @@ fn result_of(row: CallRow) -> Result<CallResult, WaitError> {
 }
 
 impl Client {
-    /// Waits until the call has ended, looking every 20 ms at first and every second in the end.
+    /// Waits until the call has ended; polls every 20 ms at first and every second in the end.
     pub async fn wait(&self, key: &CallKey, time_out: Duration) -> Result<CallResult, WaitError> {
         self.watch(key, time_out, |_| {}).await
     }
 
-    /// Waits until a call that was just sent has ended, or its message was refused: [`Client::send`] gives the message's id. A sender that
-    /// may not speak for the tenant gets its answer here alone.
+    /// Waits for the result of a request that was just sent; [`Client::send`] gives the message's id.
+    ///
+    /// Where the message ended by itself, the result is the message's own: its sender may not send for the tenant, or its id was used
+    /// before for another question or by another caller. The result of that earlier call is never returned here.
     pub async fn wait_for_sent(
         &self,
-        key: &CallKey,
+        request: &CallRequest,
         message_id: &str,
         time_out: Duration,
     ) -> Result<CallResult, WaitError> {
-        result_of(self.watch_sent(key, message_id, time_out, |_| {}).await?)
+        let sent = Sent { message_id, request: Some(request) };
+        result_of(self.poll(&request.key, Some(sent), time_out, |_| {}).await?)
     }
 
-    /// The same; shows the call's row at each look while it is open, and gives the whole row that ended.
+    /// Waits until the call of that key has ended or the message was refused, and returns the whole row; `see` is called with the row at
+    /// each poll while the call is open. The row may be that of an earlier request with the same id.
     pub async fn watch_sent(
         &self,
         key: &CallKey,
@@ -111,10 +127,10 @@ impl Client {
         time_out: Duration,
         see: impl FnMut(&CallRow),
     ) -> Result<CallRow, WaitError> {
-        self.watch_of(key, Some(message_id), time_out, see).await
+        self.poll(key, Some(Sent { message_id, request: None }), time_out, see).await
     }
 
-    /// Waits until the call has ended, and shows the call's row at each look while it is open: where it stands, and what its server tells
+    /// Waits until the call has ended; `see` is called with the row at each poll while the call is open, with its state and its progress
     /// ([`CallRow::notes`]).
     pub async fn watch(
         &self,
@@ -122,69 +138,110 @@ impl Client {
         time_out: Duration,
         see: impl FnMut(&CallRow),
     ) -> Result<CallResult, WaitError> {
-        result_of(self.watch_of(key, None, time_out, see).await?)
+        result_of(self.poll(key, None, time_out, see).await?)
     }
 
-    async fn watch_of(
+    /// The row of a call now, or, where that has not ended, the row of the message that was sent for it, if the message ended by itself.
+    pub async fn row_of_sent(
         &self,
         key: &CallKey,
-        message_id: Option<&str>,
+        message_id: &str,
+    ) -> Result<Option<CallRow>, PayloadError> {
+        let sent = Sent { message_id, request: None };
+        Ok(self.poll_once(key, Some(sent), true).await?.row)
+    }
+
+    async fn poll(
+        &self,
+        key: &CallKey,
+        sent: Option<Sent<'_>>,
         time_out: Duration,
         mut see: impl FnMut(&CallRow),
     ) -> Result<CallRow, WaitError> {
-        let mut looks = Looks::new(time_out);
-        let mut taken = 0_u32;
+        let mut polls = Polls::new(time_out);
+        let (mut count, mut is_taken) = (0_u32, false);
         loop {
-            taken = taken.wrapping_add(1);
-            // Two rows cost twice as much: few messages are refused.
-            let message_id = message_id.filter(|_| taken.is_multiple_of(MESSAGE_LOOKED_AT_EVERY));
-            let look = async {
-                match message_id {
-                    Some(message_id) => self.row_of_sent(key, message_id).await,
-                    None => self.row(key).await,
-                }
-            };
-            let Some(row) = looks.within(look).await else {
+            count = count.wrapping_add(1);
+            let with_message = is_taken || count.is_multiple_of(MESSAGE_POLL_INTERVAL);
+            let Some(polled) = polls.within(self.poll_once(key, sent, with_message)).await else {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
             };
-            match row {
-                Ok(Some(row)) if row.finished.is_some() => return Ok(row),
-                Ok(Some(row)) => see(&row),
-                Ok(None) => {}
-                Err(PayloadError::Aws(trouble)) => looks.bear(trouble)?,
+            match polled {
+                Ok(Polled { row: Some(row), .. }) if row.finished.is_some() => return Ok(row),
+                Ok(polled) => {
+                    polled.row.iter().for_each(&mut see);
+                    is_taken = polled.is_taken;
+                }
+                Err(PayloadError::Aws(error)) => polls.tolerate(error)?,
                 Err(
                     error @ (PayloadError::Missing(_)
                     | PayloadError::Altered { .. }
                     | PayloadError::TooLarge { .. }),
                 ) => return Err(WaitError::Unreadable(Box::new(error))),
             }
-            if !looks.next().await {
+            if !polls.next().await {
                 return Err(WaitError::TimeOut { waited_ms: time_out.as_millis() });
             }
         }
     }
 
-    /// Waits until all of these calls have ended or the time is over, a hundred rows in a request; says in the order of `keys` where
-    /// each stands then.
+    async fn poll_once(
+        &self,
+        key: &CallKey,
+        sent: Option<Sent<'_>>,
+        with_message: bool,
+    ) -> Result<Polled, PayloadError> {
+        let (call, message) = match sent.filter(|_| with_message) {
+            Some(Sent { message_id, .. }) => {
+                let keys = [key.clone(), CallKey::of_message(message_id)];
+                let mut rows = self.calls.read_many(&keys).await?.into_iter();
+                (rows.next().flatten(), rows.next().flatten())
+            }
+            None => (self.calls.read(key).await?, None),
+        };
+        let request = sent.and_then(|sent| sent.request);
+        let is_other = |row: &CallRow| {
+            request.is_some_and(|request| !is_of(row.digest.as_ref(), row.caller.as_deref(), request))
+        };
+        let is_taken = call.as_ref().is_some_and(is_other);
+        let mut call = call.filter(|_| !is_taken);
+        if let Some(row) = call.as_mut().filter(|row| row.finished.is_some()) {
+            self.payloads.fill(row).await?;
+            return Ok(Polled { row: call, is_taken });
+        }
+        // The row of the message is its own result, whatever digest and caller it holds.
+        let own = message.filter(|row| row.finished.is_some());
+        let row = own.map(|row| CallRow { digest: None, caller: None, ..row }).or(call);
+        Ok(Polled { row, is_taken })
+    }
+
+    /// Waits until all of these calls have ended or the time is over, 100 rows in a request; the status of each, in the order of `keys`.
+    ///
+    /// A result that cannot be read because its bucket fails for the moment is read again until the time is over.
+    ///
+    /// # Errors
+    /// The table failed.
     pub async fn wait_many(&self, keys: &[CallKey], time_out: Duration) -> Result<Vec<CallStatus>, AwsError> {
-        let mut looks = Looks::new(time_out);
-        let mut standings: Vec<CallStatus> = keys.iter().map(|_| CallStatus::Unknown).collect();
+        let mut polls = Polls::new(time_out);
+        let mut statuses: Vec<CallStatus> = keys.iter().map(|_| CallStatus::Unknown).collect();
         loop {
-            let open = standings.iter_mut().zip(keys).filter(|(s, _)| !has_ended(s));
-            let (places, asked): (Vec<_>, Vec<_>) = open.map(|(place, key)| (place, key.clone())).unzip();
-            if asked.is_empty() {
-                return Ok(standings);
+            let open = statuses.iter_mut().zip(keys).filter(|(status, _)| !status.is_final());
+            let (places, open): (Vec<_>, Vec<_>) = open.map(|(place, key)| (place, key.clone())).unzip();
+            if open.is_empty() {
+                return Ok(statuses);
             }
-            let Some(now) = looks.within(self.standing_many(&asked)).await else {
-                return Ok(standings);
+            let Some(rows) = polls.within(self.calls.read_many(&open)).await else {
+                return Ok(statuses);
             };
-            match now {
-                Ok(now) => places.into_iter().zip(now).for_each(|(place, now)| *place = now),
-                Err(trouble) => looks.bear(trouble)?,
+            match rows {
+                Ok(rows) => {
+                    let now = self.read_results(rows, Some(polls.until)).await;
+                    places.into_iter().zip(now).for_each(|(place, now)| *place = now);
+                }
+                Err(error) => polls.tolerate(error)?,
             }
-            let all_ended = standings.iter().all(has_ended);
-            if all_ended || !looks.next().await {
-                return Ok(standings);
+            if statuses.iter().all(CallStatus::is_final) || !polls.next().await {
+                return Ok(statuses);
             }
         }
     }
@@ -195,38 +252,38 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn looks_become_rarer_and_the_last_one_is_taken_when_the_time_is_over() {
-        let begun = Instant::now();
-        let mut looks = Looks::new(Duration::from_millis(10_500));
+    async fn polls_become_rarer_and_the_last_one_is_at_the_time_out() {
+        let start = Instant::now();
+        let mut polls = Polls::new(Duration::from_millis(10_500));
         let mut at = vec![Duration::ZERO];
-        while looks.next().await {
-            at.push(begun.elapsed());
+        while polls.next().await {
+            at.push(start.elapsed());
         }
         assert_eq!(at.get(1), Some(&Duration::from_millis(20)));
         assert_eq!(at.last(), Some(&Duration::from_millis(10_500)));
-        assert!(at.windows(2).all(|pair| pair[1] - pair[0] <= LONGEST), "{at:?}");
+        assert!(at.windows(2).all(|pair| pair[1] - pair[0] <= LONGEST_PAUSE), "{at:?}");
         assert!(at.len() < 25, "{at:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn trouble_that_passes_is_borne_until_the_time_is_over() {
-        let looks = Looks::new(Duration::from_secs(1));
-        assert!(looks.bear(AwsError::passing("throttled")).is_ok());
-        assert!(looks.bear(AwsError::configuration("no table")).is_err());
+    async fn a_passing_error_is_tolerated_until_the_time_is_over() {
+        let polls = Polls::new(Duration::from_secs(1));
+        assert!(polls.tolerate(AwsError::passing("throttled")).is_ok());
+        assert!(polls.tolerate(AwsError::configuration("no table")).is_err());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(looks.bear(AwsError::passing("throttled")).is_err());
+        assert!(polls.tolerate(AwsError::passing("throttled")).is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_gets_no_answer_ends_with_the_time() {
-        let begun = Instant::now();
-        let looks = Looks::new(Duration::from_secs(3));
-        assert!(looks.within(std::future::pending::<()>()).await.is_none());
-        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+    async fn a_poll_without_reply_ends_with_the_time() {
+        let start = Instant::now();
+        let polls = Polls::new(Duration::from_secs(3));
+        assert!(polls.within(std::future::pending::<()>()).await.is_none());
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_time_out_without_end_is_no_overflow() {
-        assert!(Looks::new(Duration::MAX).next().await);
+    async fn an_endless_time_out_does_not_overflow() {
+        assert!(Polls::new(Duration::MAX).next().await);
     }
 }

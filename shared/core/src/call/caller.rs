@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** a row's caller is that of the message that made the row, whoever brings later ones.
 
-use crate::binding::bind;
 use crate::digest::Digest;
 use crate::ids::SessionId;
-use crate::message::{CallRequest, Group, User};
+use crate::request::{CallRequest, Group, User};
+use crate::user_binding::bind;
 
 /// Who asked for a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

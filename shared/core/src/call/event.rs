@@ -5,11 +5,12 @@
 use super::caller::Caller;
 use super::held::Held;
 use super::row::{CallRow, State};
+use crate::definition::ShortDefinitionDigest;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
-use crate::machine;
 use crate::outcome::Outcome;
 use crate::progress::CallProgress;
+use crate::state_table;
 use crate::time::Timestamp;
 
 /// What a delivery brings to the table, whatever it wants there.
@@ -77,7 +78,7 @@ pub enum Event {
         /// How long the claim shall hold, in milliseconds.
         lease_ms: u64,
         /// The digest of the tool's definition.
-        definition: Option<String>,
+        definition: Option<ShortDefinitionDigest>,
         /// The task that asked in an earlier call, where this one brings it the answers.
         answers: Option<String>,
     },
@@ -88,7 +89,7 @@ pub enum Event {
         /// How it shall end if nothing was sent.
         outcome: Outcome,
         /// The digest of the tool's definition, where the tool is known.
-        definition: Option<String>,
+        definition: Option<ShortDefinitionDigest>,
     },
     /// A delivery cannot execute it yet, and says why.
     Hold {
@@ -172,7 +173,7 @@ pub enum Event {
 }
 
 /// What follows: a row to store, or the reason why nothing is stored.
-pub type Decision = machine::Decision<CallRow, Effect, Rejection>;
+pub type Decision = state_table::Decision<CallRow, Effect, Rejection>;
 
 /// What a stored write means to the one who asked for it.
 #[derive(Debug, Clone, PartialEq)]

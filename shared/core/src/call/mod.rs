@@ -40,11 +40,12 @@ pub use event::{Claim, Decision, DeliveryContext, Effect, Event, Rejection};
 pub use held::{Held, HeldReason};
 pub use row::{CallRow, Finished, State};
 
+use crate::definition::ShortDefinitionDigest;
 use crate::digest::Digest;
 use crate::ids::CallKey;
-use crate::machine::StateTable;
 use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use crate::progress::CallProgress;
+use crate::state_table::StateTable;
 use crate::time::Timestamp;
 
 /// The state table of calls.
@@ -128,7 +129,7 @@ fn claim(
     seen: Option<&CallRow>,
     visit: &DeliveryContext,
     lease_ms: u64,
-    definition: Option<&String>,
+    definition: Option<&ShortDefinitionDigest>,
     answers: Option<&String>,
 ) -> Decision {
     let Some(row) = seen else {
@@ -164,7 +165,7 @@ fn claim(
 }
 
 /// The row of a call that brings a task its answers: the handle is all that is ever sent of it.
-fn answering(row: CallRow, definition: Option<&String>, answers: Option<&String>) -> CallRow {
+fn answering(row: CallRow, definition: Option<&ShortDefinitionDigest>, answers: Option<&String>) -> CallRow {
     match answers {
         Some(task) if row.task.is_none() => {
             CallRow { task: Some(task.clone()), input_pending: true, definition: definition.cloned(), ..row }
@@ -180,7 +181,12 @@ fn too_early_ms(row: &CallRow, visit: &DeliveryContext) -> u64 {
 
 /// Hands a row out that nobody holds, unless it was withdrawn or sending it again could do harm.
 /// Asking after a task is always safe: the handle, not the call, is sent.
-fn proceed(row: CallRow, visit: &DeliveryContext, lease_ms: u64, definition: Option<&String>) -> Decision {
+fn proceed(
+    row: CallRow,
+    visit: &DeliveryContext,
+    lease_ms: u64,
+    definition: Option<&ShortDefinitionDigest>,
+) -> Decision {
     if row.cancel_requested_at.is_some() {
         return write(ended(row.clone(), cancelled(&row), visit.now), Effect::Ended);
     }
@@ -194,7 +200,7 @@ fn conclude(
     seen: Option<&CallRow>,
     visit: &DeliveryContext,
     outcome: &Outcome,
-    definition: Option<&String>,
+    definition: Option<&ShortDefinitionDigest>,
 ) -> Decision {
     let Some(row) = seen else {
         let row = CallRow {
@@ -319,7 +325,12 @@ fn told(row: CallRow, notes: Option<Box<CallProgress>>) -> CallRow {
     CallRow { notes: notes.or(row.notes), ..row }
 }
 
-fn hand_out(row: CallRow, visit: &DeliveryContext, lease_ms: u64, definition: Option<&String>) -> Decision {
+fn hand_out(
+    row: CallRow,
+    visit: &DeliveryContext,
+    lease_ms: u64,
+    definition: Option<&ShortDefinitionDigest>,
+) -> Decision {
     let definition = match row.task {
         // A question is none of the call's executions: it stays with the definition it was sent by.
         Some(_) => row.definition.clone(),
@@ -500,5 +511,5 @@ fn as_exposed(outcome: &Outcome, may_have_executed: bool) -> Outcome {
         message: sentence(t.message),
         ..t
     });
-    Outcome { kind, error, content: outcome.content.clone(), stored: outcome.stored.clone() }
+    Outcome { kind, error, payload: outcome.payload.clone() }
 }

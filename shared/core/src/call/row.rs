@@ -4,6 +4,7 @@
 
 use super::caller::Caller;
 use super::held::Held;
+use crate::definition::ShortDefinitionDigest;
 use crate::digest::Digest;
 use crate::ids::{CallKey, Nonce, WorkerId};
 use crate::outcome::Outcome;
@@ -91,7 +92,7 @@ pub struct CallRow {
     /// What it waits for, or waited for before the claim that holds it now.
     pub held: Option<Box<Held>>,
     /// The digest of the tool's definition it ran under.
-    pub definition: Option<String>,
+    pub definition: Option<ShortDefinitionDigest>,
     /// What the server told of it, where it was asked to.
     pub notes: Option<Box<CallProgress>>,
     /// How it ended.

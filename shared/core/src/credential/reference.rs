@@ -6,8 +6,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::complaint::{place, without_values};
-use crate::literal::{is_placeholder, unfilled};
+use crate::error_text::{place, without_values};
+use crate::literal_secret::{is_placeholder, unfilled};
 
 /// How references to secrets begin.
 pub(super) const SCHEME: &str = "secret://";

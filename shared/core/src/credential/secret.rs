@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::reference::{SCHEME, SecretRef, text};
-use crate::literal::{is_placeholder, unfilled};
+use crate::literal_secret::{is_placeholder, unfilled};
 use crate::redact::REDACTED;
 
 /// A text of a foreign definition: the value itself, or `secret://name` for where it stands.

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::reference::text;
 use super::secret::{Secret, Setting};
-use crate::literal::wrong_in_address;
+use crate::literal_secret::wrong_in_address;
 
 /// OAuth 2 client credentials, RFC 6749, section 4.4.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
 //! What docs/guides/callers.md says, held: the ids it derives, the fields of a notice.
 
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::message::derive_call_id;
 use toolfleet_core::notice::Notice;
+use toolfleet_core::request::derive_call_id;
 
 const GUIDE: &str = include_str!("../../../../docs/guides/callers.md");
 

@@ -8,15 +8,15 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
-mod foreign_messages;
 mod guide;
-mod message;
+mod request;
+mod request_envelopes;
 mod state_properties;
 mod state_table;
 
 #[test]
 fn every_outcome_code_is_explained_in_the_runbook_and_nothing_else_is() {
-    let runbook = include_str!("../../../../docs/RUNBOOK.md");
+    let runbook = include_str!("../../../../docs/reference/runbook.md");
     let explained: Vec<_> =
         runbook.lines().filter_map(|l| l.strip_prefix("### `")).filter_map(|l| l.strip_suffix('`')).collect();
     let codes: Vec<_> = toolfleet_core::outcome::Code::ALL.iter().map(|c| c.as_str()).collect();

@@ -4,11 +4,12 @@ use toolfleet_core::call::{
     CallRow, Caller, Claim, Decision, DeliveryContext, Effect, Event, Held, HeldReason, Rejection, State,
     decide,
 };
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, SessionId, Tenant, WorkerId};
-use toolfleet_core::message::User;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::progress::CallProgress;
+use toolfleet_core::request::User;
 use toolfleet_core::time::Timestamp;
 
 const LEASE_MS: u64 = 30_000;
@@ -36,6 +37,10 @@ fn visit(nonce: u128, now_ms: u64) -> DeliveryContext {
         repeatable: false,
         expires_at: at(1_000_000),
     }
+}
+
+fn definition(text: &str) -> ShortDefinitionDigest {
+    ShortDefinitionDigest::from_stored(text)
 }
 
 fn safe(visit: DeliveryContext) -> DeliveryContext {
@@ -212,13 +217,13 @@ fn a_question_after_a_task_keeps_the_definition_that_the_call_was_sent_by() {
     let by = |visit, definition: &str| Event::Claim {
         visit,
         lease_ms: LEASE_MS,
-        definition: Some(definition.into()),
+        definition: Some(self::definition(definition)),
         answers: None,
     };
     let (row, Effect::Execute(claim)) = stored(None, &by(visit(1, 0), "then")) else { panic!("a claim") };
     let (parked, _) = stored(Some(&row), &park(claim));
     let (asking, _) = stored(Some(&parked), &by(visit(2, 1_000), "now"));
-    assert_eq!(asking.definition.as_deref(), Some("then"));
+    assert_eq!(asking.definition, Some(definition("then")));
 }
 
 #[test]
@@ -276,12 +281,12 @@ fn a_call_that_brings_a_task_its_answers_only_ever_speaks_to_the_task() {
     let by = |visit: DeliveryContext| Event::Claim {
         visit: DeliveryContext { repeatable: false, ..visit },
         lease_ms: LEASE_MS,
-        definition: Some("d".into()),
+        definition: Some(definition("d")),
         answers: Some("t".into()),
     };
     let (row, Effect::Execute(claim)) = stored(None, &by(visit(1, 0))) else { panic!("a claim") };
     assert_eq!((row.task.as_deref(), row.input_pending, row.may_have_executed), (Some("t"), true, false));
-    assert_eq!(row.definition.as_deref(), Some("d"));
+    assert_eq!(row.definition, Some(definition("d")));
     // Its worker dies: the answer is given again, and is no attempt.
     let (again, then) = stored(Some(&row), &by(visit(2, AFTER_LEASE)));
     assert!(matches!(then, Effect::Execute(_)));
@@ -423,11 +428,11 @@ fn a_refused_call_keeps_the_definition_it_was_sent_by_and_else_gets_the_one_of_i
     let refuse = Event::Conclude {
         visit: visit(2, AFTER_LEASE),
         outcome: refusal(),
-        definition: Some("of the refusal".to_owned()),
+        definition: Some(definition("of the refusal")),
     };
-    assert_eq!(stored(None, &refuse).0.definition.as_deref(), Some("of the refusal"));
-    let sent = CallRow { definition: Some("of the call".to_owned()), ..released(true) };
-    assert_eq!(stored(Some(&sent), &refuse).0.definition.as_deref(), Some("of the call"));
+    assert_eq!(stored(None, &refuse).0.definition, Some(definition("of the refusal")));
+    let sent = CallRow { definition: Some(definition("of the call")), ..released(true) };
+    assert_eq!(stored(Some(&sent), &refuse).0.definition, Some(definition("of the call")));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whatever a server answers, and whether or not its tool ran before: a call that is not safe to repeat is sent at most once unless the
 //! answer proves that nothing ran, and "did not run" is only said where that is true.
 //!
-//! The servers drawn here are honest in one way: one that ran the tool gives none of the listed proofs (docs/ANSWERS.md).
+//! The servers drawn here are honest in one way: one that ran the tool gives none of the listed proofs (docs/reference/answers.md).
 
 use std::sync::LazyLock;
 

@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use toolfleet_core::credential::{Credential, SecretRef};
 use toolfleet_core::fault::{Blame, Fault, RetryClass};
-use toolfleet_mcp::{Answer, Endpoint, Keyring, McpClient, SecretText, ToolCall};
+use toolfleet_credentials::{CredentialError, Keyring, SecretText};
+use toolfleet_mcp::{Answer, Endpoint, McpClient, ToolCall};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, Recorded};
 
 use crate::support::*;
@@ -33,14 +34,18 @@ impl Ring {
 }
 
 impl Keyring for Ring {
-    fn secret<'a>(&'a self, of: &'a SecretRef, fresh: bool) -> BoxFuture<'a, Result<SecretText, Fault>> {
+    fn secret<'a>(
+        &'a self,
+        of: &'a SecretRef,
+        fresh: bool,
+    ) -> BoxFuture<'a, Result<SecretText, CredentialError>> {
         async move {
             if fresh {
                 *self.cached.lock().unwrap() = self.current.lock().unwrap().clone();
             }
             let cached = self.cached.lock().unwrap();
             let found = cached.iter().find(|(name, _)| name == of.name()).map(|(_, text)| text.as_str());
-            found.map(SecretText::new).ok_or_else(|| Fault::Credential { detail: of.to_string() })
+            found.map(SecretText::new).ok_or_else(|| CredentialError::Unavailable { detail: of.to_string() })
         }
         .boxed()
     }
@@ -397,7 +402,7 @@ async fn a_document_that_speaks_for_another_resource_or_issuer_gets_no_secret() 
         let own = world.issuer.url().replace("/mcp", "");
         publish(&world, resource.unwrap_or(&world.server.url()), issuer.unwrap_or(&own));
         let fault = world.call(&to_be_found(&world)).await.unwrap_err();
-        assert!(fault.to_string().contains("speaks for"), "{fault}");
+        assert!(fault.to_string().contains("describes"), "{fault}");
         assert!(world.asked().is_empty());
     }
 }

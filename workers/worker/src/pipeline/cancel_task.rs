@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_catalog::{Catalog, Executor, Server};
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::failure::Refusal;
 use toolfleet_core::message::Target;
 use toolfleet_mcp::TaskQuestion;
 
 use super::inbound::InboundCall;
 use super::prepare::endpoint;
 use super::record::recorded::Recorded;
-use crate::breakers::Refusal;
 use crate::context::WorkerContext;
 
 /// How long the server may take to answer.

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_core::fault::Fault;
+use toolfleet_core::failure::Failure;
 use toolfleet_core::message::OperationParams;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
+use toolfleet_executors::mcp::failure_of;
 use toolfleet_mcp::{Answer, AnswerKind, Questions, TaskHandle, ToolCall};
 use tracing::Instrument as _;
 
@@ -19,7 +20,7 @@ use super::audit;
 use super::claim::ClaimedCall;
 use super::disposition::RequeueReason;
 use super::heartbeat::{self, Stopped};
-use super::hold::{Wait, reason_of, waits_until, within};
+use super::hold::{Wait, waits_until, within};
 use super::inbound::InboundCall;
 use super::large_result::{self, Kept};
 use super::pages::{self, Place};
@@ -130,7 +131,7 @@ async fn race(
     let attempts = async {
         match work(context, inbound, ready, task, progress_buffer, state, deadline).await {
             // A large result takes a while to be compressed: the claim is held meanwhile, and nothing takes the answer away.
-            Executed::Finished(outcome) if outcome.content.is_some() => {
+            Executed::Finished(outcome) if outcome.content().is_some() => {
                 state.answered.store(true, Ordering::Release);
                 let outcome = pages::fitting(&ready.call, outcome, context.payloads.bucket().is_some()).await;
                 let hurried =
@@ -271,7 +272,7 @@ async fn attempts(
         // An attempt that the caller's own deadline cut short says nothing of the server.
         let cut_short = answer.is_err() && Instant::now() >= deadline;
         let pause_ms = if cut_short { None } else { permit.record(&answer, context.now()) };
-        let fault = match answer {
+        let failure = match answer {
             Ok(answer) => {
                 if let AnswerKind::Task(TaskHandle { id, poll_interval_ms }) = answer.kind {
                     let after_ms = poll_task::poll_after_ms(poll_interval_ms);
@@ -281,11 +282,11 @@ async fn attempts(
                 }
                 return Executed::Finished(outcome_of(answer));
             }
-            Err(fault) => fault.paused_for(pause_ms),
+            Err(failure) => failure.paused_for(pause_ms),
         };
-        let told = audit::for_the_log(&fault, &call.request);
+        let told = audit::for_the_log(&failure, &call.request);
         tracing::info!(call = %call.request.key, attempt = made, server = %call.server.id, fault = told, "an attempt failed");
-        if fault.may_have_run() == MayHaveRun::Unknown {
+        if failure.may_have_run == MayHaveRun::Unknown {
             state.may_have_executed.store(true, Ordering::Release);
         }
         tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
@@ -300,18 +301,18 @@ async fn attempts(
             backoff_ms: backoff::after_tries(made),
             tries,
             unreachable_backoff_ms: backoff::unreachable(inbound.tries(), tries),
-            wait_until: waits_until(context, server, reason_of(&fault), state.started_at, call.deadline),
+            wait_until: waits_until(context, server, failure.held, state.started_at, call.deadline),
         };
-        match after(&fault, standing) {
+        match after(&failure, standing) {
             Next::End(outcome) => {
                 let outcome = with_what_was_left_out(inbound.catalog(), &call.server, outcome);
                 return Executed::Finished(outcome);
             }
-            Next::Later { after_ms, counted } => {
+            Next::Requeue { after_ms, counted } => {
                 if !counted {
                     state.attempts.fetch_sub(1, Ordering::AcqRel);
                 }
-                return Executed::Held(Wait::after_fault(context, &call.server.id, &fault, after_ms));
+                return Executed::Held(Wait::after_failure(context, &call.server.id, &failure, after_ms));
             }
             Next::Again { after_ms, counted } => {
                 if !counted {
@@ -329,7 +330,7 @@ async fn attempt(
     progress_buffer: &ProgressBuffer,
     onward: &Onward,
     deadline: Instant,
-) -> Result<Answer, Fault> {
+) -> Result<Answer, Failure> {
     let call = &ready.call;
     let patience = Duration::from_millis(call.attempt_ms);
     let within = Instant::now() + patience;
@@ -356,10 +357,10 @@ async fn attempt(
     match &call.ask {
         OperationParams::List { cursor } => {
             let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
-            context.mcp.list(request, place.theirs()).await
+            context.mcp.list(request, place.theirs()).await.map_err(|fault| failure_of(&fault))
         }
         OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::Prompt { .. } => {
-            context.mcp.call_tool(request).await
+            context.mcp.call_tool(request).await.map_err(|fault| failure_of(&fault))
         }
     }
 }
@@ -379,34 +380,19 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
                 how_to_answer(&answer.result)
             );
             let why = CallError::new(Code::InputRequired, text, MayHaveRun::Unknown);
-            Outcome {
-                kind: OutcomeKind::InputRequired,
-                error: Some(why),
-                content: Some(answer.result),
-                stored: None,
-            }
+            Outcome::answered(OutcomeKind::InputRequired, why, answer.result)
         }
         AnswerKind::Task(_) => {
             let text = "The server answered with the handle of a task where the tool's answer has to stand; the result is stored as it came.";
             let why = CallError::new(Code::UnknownResultType, text, MayHaveRun::Unknown);
-            Outcome {
-                kind: OutcomeKind::Failed,
-                error: Some(why),
-                content: Some(answer.result),
-                stored: None,
-            }
+            Outcome::answered(OutcomeKind::Failed, why, answer.result)
         }
         AnswerKind::Unknown(kind) => {
             let text = format!(
                 "The server's result has the type `{kind}`, which this fleet does not know; the result is stored as it came."
             );
             let why = CallError::new(Code::UnknownResultType, text, MayHaveRun::Yes);
-            Outcome {
-                kind: OutcomeKind::Failed,
-                error: Some(why),
-                content: Some(answer.result),
-                stored: None,
-            }
+            Outcome::answered(OutcomeKind::Failed, why, answer.result)
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{Event, Held, HeldReason, Rejection};
-use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
+use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
@@ -20,7 +20,6 @@ use super::disposition::{Disposition, RequeueReason};
 use super::inbound::InboundCall;
 use super::record;
 use crate::backoff;
-use crate::breakers::Refusal;
 use crate::context::WorkerContext;
 
 /// A shorter wait is not written down.
@@ -34,20 +33,20 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// A wait for a server after a fault.
-    pub(super) fn after_fault(
+    /// A wait for a server after a failure.
+    pub(super) fn after_failure(
         context: &WorkerContext,
         server: &ServerId,
-        fault: &Fault,
+        failure: &Failure,
         after_ms: u64,
     ) -> Self {
-        Self::for_server(context, server, reason_of(fault), after_ms).with_fault(fault)
+        Self::for_server(context, server, failure.held, after_ms).with_fault(failure)
     }
 
     /// A wait for a server whose breaker is open, or that asked for a pause.
     pub(super) fn refused(context: &WorkerContext, server: &ServerId, refusal: Refusal) -> Self {
         let wait = Self::for_server(context, server, refusal.reason, refusal.retry_after_ms);
-        match refusal.last_fault {
+        match refusal.last_failure {
             Some(fault) => wait.with_fault(fault),
             None => wait,
         }
@@ -170,19 +169,6 @@ const fn code_of(reason: HeldReason) -> Code {
         HeldReason::ServerPause => Code::RateLimited,
         HeldReason::Credential => Code::CredentialUnavailable,
         HeldReason::AwsError => Code::InternalError,
-    }
-}
-
-/// What a call waits for after such a fault.
-pub(super) const fn reason_of(fault: &Fault) -> HeldReason {
-    match (fault, fault.retry_class()) {
-        (Fault::Credential { .. } | Fault::CredentialPending { .. }, _) => HeldReason::Credential,
-        (Fault::SessionStoreUnavailable { .. }, _) => HeldReason::AwsError,
-        // A place may come free at any moment.
-        (Fault::NotSent { cause: NotSentCause::Place, .. }, _) => HeldReason::BackOff,
-        (_, RetryClass::NotExecuted) => HeldReason::ServerUnreachable,
-        (_, RetryClass::Pause { .. }) => HeldReason::ServerPause,
-        (_, RetryClass::Ambiguous | RetryClass::Permanent) => HeldReason::BackOff,
     }
 }
 

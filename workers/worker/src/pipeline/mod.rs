@@ -59,7 +59,6 @@ use disposition::{Disposition, RequeueReason};
 use execute::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
-pub(crate) use keep_unreadable::OnRecord;
 pub(crate) use prepare::endpoint;
 use prepare::{Prepared, ReadyCall};
 pub use reap::{Reaped, reap};
@@ -91,8 +90,9 @@ impl From<Disposition> for Exit {
 pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Send) {
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
-    inbound.span = trace::delivery(context.queue.name(), &inbound);
-    let lines = trace::lines(&inbound);
+    let sent = inbound.trace_context();
+    inbound.span = trace::delivery(context.queue.name(), inbound.message_id(), &sent);
+    let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
     let span = inbound.span.clone();
     let whole = async {
         let exit = match Box::pin(process(&context, &inbound)).await {

@@ -101,7 +101,7 @@ pub(super) async fn fitting(call: &AdmittedCall, outcome: Outcome, has_bucket: b
         Err(refused) => return refused,
     };
     let is_short = |content: &RawValue| has_bucket || content.get().len() <= INLINE_BYTES;
-    match &outcome.content {
+    match outcome.content() {
         Some(content) if outcome.kind == OutcomeKind::Succeeded => {
             if place.given == 0 && (is_short(content) || Calls::fitting(outcome.clone()).await.is_ok()) {
                 return outcome;

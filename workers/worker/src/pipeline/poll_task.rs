@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::call::CallRow;
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::failure::{Failure, RetryClass};
+use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_executors::mcp::failure_of;
 use toolfleet_mcp::{Questions, TaskQuestion, TaskState};
 use tracing::Instrument as _;
 
@@ -96,24 +98,25 @@ pub(super) async fn poll_task(
         tracestate: onward.tracestate.as_deref(),
         deadline: within.min(deadline),
     };
-    let told = told(context, ready, progress_buffer, task, question).await;
+    let told =
+        told(context, ready, progress_buffer, task, question).await.map_err(|fault| failure_of(&fault));
     context.reachable.learn(server, &told, context.now());
     // A question that the caller's own deadline cut short says nothing of the server.
     let cut_short = told.is_err() && Instant::now() >= deadline;
     let pause_ms = if cut_short { None } else { permit.record(&told, context.now()) };
-    let fault = match told {
+    let failure = match told {
         Ok(asked) => return asked,
-        Err(fault) => fault.paused_for(pause_ms),
+        Err(failure) => failure.paused_for(pause_ms),
     };
-    let told = audit::for_the_log(&fault, &ready.call.request);
+    let told = audit::for_the_log(&failure, &ready.call.request);
     tracing::info!(call = %ready.call.request.key, server = %server, fault = told, "a question after a task failed");
     let wait = backoff::after_tries(inbound.tries());
-    let after_ms = match fault.retry_class() {
-        RetryClass::Permanent => return TaskPoll::Unanswerable(unanswerable(&fault)),
+    let after_ms = match failure.class {
+        RetryClass::Permanent => return TaskPoll::Unanswerable(unanswerable(&failure)),
         RetryClass::Pause { after_ms } => after_ms.unwrap_or(wait),
         RetryClass::NotExecuted | RetryClass::Ambiguous => wait,
     };
-    TaskPoll::Troubled { after_ms: poll_after_ms(Some(after_ms)), may_have_run: fault.may_have_run() }
+    TaskPoll::Troubled { after_ms: poll_after_ms(Some(after_ms)), may_have_run: failure.may_have_run }
 }
 
 async fn told(
@@ -184,12 +187,7 @@ fn meaning(
                 how_to_answer(&asks)
             );
             let why = CallError::new(Code::InputRequired, text, MayHaveRun::Unknown);
-            TaskPoll::Over(Outcome {
-                kind: OutcomeKind::InputRequired,
-                error: Some(why),
-                content: Some(asks),
-                stored: None,
-            })
+            TaskPoll::Over(Outcome::answered(OutcomeKind::InputRequired, why, asks))
         }
         TaskState::Failed { code, message } => {
             let text = format!(
@@ -209,12 +207,12 @@ fn meaning(
     }
 }
 
-fn unanswerable(fault: &Fault) -> Outcome {
+fn unanswerable(failure: &Failure) -> Outcome {
     let text = format!(
-        "The server works on the call as a task and cannot be asked after it: {fault}. Check the tool's effect before you send \
+        "The server works on the call as a task and cannot be asked after it: {failure}. Check the tool's effect before you send \
          the call again under a new id."
     );
-    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(fault.code(), text, MayHaveRun::Unknown))
+    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(failure.code, text, MayHaveRun::Unknown))
 }
 
 /// The end of a call that is not safe to repeat, or may not be sent once more, when its task is gone.

@@ -8,10 +8,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{Catalog, Server};
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::definition::ShortDefinitionDigest;
+use toolfleet_core::failure::{Failure, RetryClass};
+use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_executors::mcp::failure_of;
 use toolfleet_mcp::Endpoint;
 
 use super::admit::AdmittedCall;
@@ -34,7 +37,7 @@ pub(super) enum Prepared {
 pub(super) struct ReadyCall {
     pub(super) call: AdmittedCall,
     pub(super) endpoint: Endpoint,
-    pub(super) definition: Option<String>,
+    pub(super) definition: Option<ShortDefinitionDigest>,
 }
 
 pub(super) async fn prepare(
@@ -51,9 +54,9 @@ pub(super) async fn prepare(
     }
     let endpoint = match ready_endpoint(context, &call).await {
         Ok(endpoint) => endpoint,
-        Err(fault) => return Ok(no_credential(context, inbound, call, &fault)),
+        Err(fault) => return Ok(no_credential(context, inbound, call, &failure_of(&fault))),
     };
-    let mut definition = call.tool.as_ref().map(|t| t.definition.short(16).to_owned());
+    let mut definition = call.tool.as_ref().map(|t| t.definition.short());
     if needs_listing(&call) {
         let tools = match listed(context, &call, &endpoint, until).await {
             Ok(tools) => tools,
@@ -69,7 +72,7 @@ pub(super) async fn prepare(
                 let wait = Wait::refused(context, &call.server.id, refusal);
                 return Ok(wait_or_end(context, inbound, call, wait));
             }
-            Err(Unlisted::Failed(fault)) => return Ok(listing_failed(context, inbound, call, &fault)),
+            Err(Unlisted::Failed(failure)) => return Ok(listing_failed(context, inbound, call, &failure)),
         };
         let tool = tools.tool(&call.name);
         if tool.is_none() && tools.is_cut() && (!call.registered || call.pin.is_some()) {
@@ -85,7 +88,7 @@ pub(super) async fn prepare(
             Some(tool) => {
                 call.repeatable |= call.server.trusted && tool.repeatable && call.resumed.is_none();
                 if !call.registered || call.pin.is_some() {
-                    definition = Some(tool.definition.digest().short(16).to_owned());
+                    definition = Some(tool.definition.digest().short());
                 }
                 if !call.registered
                     && let Some(schema) = &tool.schema
@@ -96,7 +99,7 @@ pub(super) async fn prepare(
             }
         }
     }
-    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_deref()))
+    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_ref()))
         && resume::task_under_way(context, &call.request.key).await?.is_none()
     {
         return Ok(Prepared::Over { request: call.request, outcome });
@@ -156,15 +159,15 @@ fn no_credential(
     context: &WorkerContext,
     inbound: &InboundCall,
     call: AdmittedCall,
-    fault: &Fault,
+    failure: &Failure,
 ) -> Prepared {
     let after_ms = backoff::after_tries(inbound.tries());
-    if fault.retry_class() != RetryClass::Permanent && context.now().plus_ms(after_ms) < call.deadline {
-        let wait = Wait::after_fault(context, &call.server.id, fault, after_ms);
+    if !failure.is_permanent() && context.now().plus_ms(after_ms) < call.deadline {
+        let wait = Wait::after_failure(context, &call.server.id, failure, after_ms);
         return Prepared::Held { request: call.request, wait };
     }
-    let text = format!("{fault}. An operator must mend the server's configuration.");
-    let why = CallError::new(fault.code(), text, MayHaveRun::No).retryable(None);
+    let text = format!("{failure}. An operator must mend the server's configuration.");
+    let why = CallError::new(failure.code, text, MayHaveRun::No).retryable(None);
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
 
@@ -184,13 +187,13 @@ fn listing_failed(
     context: &WorkerContext,
     inbound: &InboundCall,
     call: AdmittedCall,
-    fault: &Fault,
+    failure: &Failure,
 ) -> Prepared {
-    let after_ms = match fault.retry_class() {
+    let after_ms = match failure.class {
         RetryClass::Permanent => {
             let text =
-                format!("The server's tools could not be listed: {fault}. Nothing was sent to the tool.");
-            let outcome = Outcome::failed(CallError::new(fault.code(), text, MayHaveRun::No));
+                format!("The server's tools could not be listed: {failure}. Nothing was sent to the tool.");
+            let outcome = Outcome::failed(CallError::new(failure.code, text, MayHaveRun::No));
             let outcome = with_what_was_left_out(inbound.catalog(), &call.server, outcome);
             return Prepared::Over { request: call.request, outcome };
         }
@@ -198,7 +201,7 @@ fn listing_failed(
         RetryClass::Pause { after_ms: None } | RetryClass::Ambiguous => backoff::after_tries(inbound.tries()),
         RetryClass::NotExecuted => backoff::unreachable(inbound.tries(), 1),
     };
-    let wait = Wait::after_fault(context, &call.server.id, fault, after_ms);
+    let wait = Wait::after_failure(context, &call.server.id, failure, after_ms);
     wait_or_end(context, inbound, call, wait)
 }
 

@@ -49,7 +49,7 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
     // What an extended client stored may be readable, unless it was found not to be.
     let unreadable = match &decoded {
         Decoded::Unreadable(malformed) => {
-            malformed.pointer.is_none() || context.on_record.has(inbound.message_id())
+            malformed.pointer.is_none() || context.recorded_messages.has(inbound.message_id())
         }
         Decoded::Request(_) | Decoded::Refused { .. } => false,
     };
@@ -93,10 +93,10 @@ fn due_in(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCall, de
 async fn left_to_operators(context: &WorkerContext, inbound: &InboundCall, decoded: &Decoded) -> Reaped {
     if let Decoded::Unreadable(malformed) = decoded
         && !inbound.kept
-        && !context.on_record.has(inbound.message_id())
+        && !context.recorded_messages.has(inbound.message_id())
     {
         match record::unreadable(context, inbound, malformed).await {
-            Ok(()) => context.on_record.add(inbound.message_id()),
+            Ok(()) => context.recorded_messages.add(inbound.message_id()),
             Err(error) => {
                 tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "the record of a dead letter waits until AWS answers again");
             }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
+use toolfleet_core::failure::{Failure, Refusal};
+use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_executors::mcp::failure_of;
 use toolfleet_mcp::Endpoint;
 
 use super::admit::AdmittedCall;
-use crate::breakers::Refusal;
 use crate::context::WorkerContext;
 use crate::listing::{Listing, believed_for};
 
@@ -21,19 +22,19 @@ pub(crate) enum Unlisted {
     /// The server is not asked now.
     Refused(Refusal),
     /// It was asked.
-    Failed(Fault),
+    Failed(Failure),
 }
 
 impl Unlisted {
     pub(super) fn is_permanent(&self) -> bool {
         match self {
             Self::Refused(_) => false,
-            Self::Failed(fault) => fault.retry_class() == RetryClass::Permanent,
+            Self::Failed(failure) => failure.is_permanent(),
         }
     }
 
     fn away(detail: &str) -> Self {
-        Self::Failed(Fault::NotSent { detail: detail.to_owned(), cause: NotSentCause::Time })
+        Self::Failed(failure_of(&Fault::NotSent { detail: detail.to_owned(), cause: NotSentCause::Time }))
     }
 }
 
@@ -81,11 +82,13 @@ async fn fetched(
     // Earlier than who waits gives up, so that they hear what it met.
     let deadline = Instant::now() + Duration::from_millis(context.limits.lease_ms() / 5);
     let listed = context.mcp.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
+    let listed = listed.map_err(|fault| failure_of(&fault));
     context.reachable.learn(server, &listed, context.now());
     let pause_ms = permit.record(&listed, context.now());
-    let list = listed.map_err(|fault| Unlisted::Failed(fault.paused_for(pause_ms)))?;
+    let list = listed.map_err(|failure| Unlisted::Failed(failure.paused_for(pause_ms)))?;
     let freshness = list.freshness;
-    let tools = Arc::new(context.listings.read(server, list).await.map_err(Unlisted::Failed)?);
+    let read = context.listings.read(server, list).await;
+    let tools = Arc::new(read.map_err(|fault| Unlisted::Failed(failure_of(&fault)))?);
     let key = (server.clone(), (!freshness.public).then(|| tenant.clone()));
     context.listings.keep(key, Arc::clone(&tools), believed_for(freshness));
     Ok(tools)

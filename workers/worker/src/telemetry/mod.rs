@@ -27,8 +27,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-use crate::config::ConfigError;
 pub use meters::Meters;
+use toolfleet_config::settings::ConfigError;
 
 /// How long the last traces and metrics may take on their way when the worker leaves.
 pub const FLUSH: Duration = Duration::from_secs(3);
@@ -75,13 +75,13 @@ impl TelemetryConfig {
                 let text = format!(
                     "is `{other}`; accepted are json and text (unset: text on a terminal, else json)"
                 );
-                return Err(ConfigError::of("TOOLFLEET_LOG_FORMAT", text));
+                return Err(ConfigError::new("TOOLFLEET_LOG_FORMAT", text));
             }
         };
         if let Some(protocol) = var("OTEL_EXPORTER_OTLP_PROTOCOL").filter(|p| p != "http/protobuf") {
             let text =
                 format!("is `{protocol}`; accepted is http/protobuf, usually on port 4318 of the receiver");
-            return Err(ConfigError::of("OTEL_EXPORTER_OTLP_PROTOCOL", text));
+            return Err(ConfigError::new("OTEL_EXPORTER_OTLP_PROTOCOL", text));
         }
         let on = !var("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let to_otlp = |signal: &str| {

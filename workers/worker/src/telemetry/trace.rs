@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use opentelemetry::global;
 use opentelemetry::trace::TraceContextExt as _;
-use toolfleet_core::fault::Fault;
+use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message::Operation;
 use toolfleet_core::outcome::Outcome;
@@ -15,8 +15,6 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use url::Url;
-
-use crate::pipeline::InboundCall;
 
 /// The target of spans that go to the receiver of traces and never into the log.
 pub(crate) const TARGET: &str = "toolfleet::trace";
@@ -34,20 +32,19 @@ pub(crate) struct Onward {
 }
 
 /// The span of one delivery, child of whatever the sender named.
-pub(crate) fn delivery(queue: &str, inbound: &InboundCall) -> Span {
+pub(crate) fn delivery(queue: &str, message_id: &str, sent: &Onward) -> Span {
     let span = tracing::info_span!(
         target: TARGET, parent: None, "process",
         otel.name = format_args!("process {queue}"), otel.kind = "consumer",
         messaging.system = "aws_sqs", messaging.operation.type = "process", messaging.operation.name = "process",
-        messaging.destination.name = queue, messaging.message.id = inbound.message_id(),
+        messaging.destination.name = queue, messaging.message.id = message_id,
         toolfleet.call_id = Empty, toolfleet.tenant = Empty, toolfleet.outcome = Empty, error.type = Empty,
     );
     if !span.is_disabled() {
-        let sent = inbound.trace_context();
         let carrier: HashMap<String, String> =
-            [(TRACEPARENT, sent.traceparent), (TRACESTATE, sent.tracestate)]
+            [(TRACEPARENT, &sent.traceparent), (TRACESTATE, &sent.tracestate)]
                 .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
                 .collect();
         let parent = global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
         let _started_before = span.set_parent(parent);
@@ -56,10 +53,10 @@ pub(crate) fn delivery(queue: &str, inbound: &InboundCall) -> Span {
 }
 
 /// The span that log lines of a delivery stand in: they name its message and its trace.
-pub(crate) fn lines(inbound: &InboundCall) -> Span {
-    let traceparent = onward(inbound.span()).or(inbound.trace_context()).traceparent;
+pub(crate) fn lines(delivery: &Span, message_id: &str, sent: Onward) -> Span {
+    let traceparent = onward(delivery).or(sent).traceparent;
     let trace_id = traceparent.as_deref().and_then(trace_id);
-    tracing::info_span!(parent: inbound.span(), "call", message_id = inbound.message_id(), trace_id)
+    tracing::info_span!(parent: delivery, "call", message_id, trace_id)
 }
 
 /// Whose delivery it is.
@@ -113,7 +110,7 @@ pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u3
 }
 
 /// What came of an attempt; gives its `error.type`, where it has one.
-pub(crate) fn ended(span: &Span, answer: &Result<Answer, Fault>) -> Option<&'static str> {
+pub(crate) fn ended(span: &Span, answer: &Result<Answer, Failure>) -> Option<&'static str> {
     let error = match answer {
         Ok(answer) => match answer.kind {
             AnswerKind::ToolError { .. } => Some("tool_error"),
@@ -122,7 +119,7 @@ pub(crate) fn ended(span: &Span, answer: &Result<Answer, Fault>) -> Option<&'sta
             | AnswerKind::Task(_)
             | AnswerKind::Unknown(_) => None,
         },
-        Err(fault) => Some(fault.code().as_str()),
+        Err(failure) => Some(failure.code.as_str()),
     };
     if span.is_disabled() {
         return error;

@@ -14,10 +14,13 @@ use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::session::{SessionEvent, SessionRow};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, ProtocolRevision, Rule, SessionLoss};
+use toolfleet_worker::ServiceOptions;
 use toolfleet_worker::context::{Step, WorkerContext};
-use toolfleet_worker::{pipeline, session_closer, start};
+use toolfleet_worker::services::session_closer;
+use toolfleet_worker::services::session_closer::SessionCloser;
+use toolfleet_worker::{pipeline, start};
 
-use crate::rig::{Rig, SENDER, START_MS, limits, request};
+use crate::rig::{Rig, SENDER, START_MS, limits, request, run_service};
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
 const TALKS: [&str; 2] = ["red", "blue"];
@@ -138,7 +141,7 @@ async fn a_worker_that_drains_leaves_the_conversation_to_the_others() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     for (n, id) in [(1, "c1"), (2, "c2")] {
         let worker = rig.fleet_direct(None).await;
-        let running = tokio::spawn(start::run(worker.clone()));
+        let running = tokio::spawn(start::run(worker.clone(), ServiceOptions::default()));
         rig.send(call(id, "acme", "red").to_string()).await;
         rig.mcp.arrived("tools/call", n).await;
         worker.shutdown.begin(Duration::from_secs(5));
@@ -167,7 +170,7 @@ async fn revoked(rig: &Rig, worker: &Arc<WorkerContext>) -> McpSession {
 }
 
 async fn assert_closed(rig: &Rig, worker: &Arc<WorkerContext>, red: &McpSession) {
-    let saying = tokio::spawn(session_closer::run(worker.clone()));
+    let saying = tokio::spawn(run_service(SessionCloser::new(worker.clone()), worker.shutdown.clone()));
     rig.mcp.arrived("DELETE", 1).await;
     worker.shutdown.begin(Duration::ZERO);
     saying.await.unwrap();

@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_client::{CallStatus, Client, WaitError};
+use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 use toolfleet_core::payload::{PayloadRef, Sources};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::config::{Limits, PayloadConfig};
+use toolfleet_worker::config::Limits;
 use toolfleet_worker::context::Step;
 
 use crate::crashes::assert_settled;
@@ -55,8 +56,7 @@ fn roomy() -> Limits {
 
 async fn stored(rig: &Rig, id: &str) -> Option<PayloadRef> {
     let outcome = rig.row(id).await.unwrap().finished.unwrap().outcome;
-    assert!(outcome.stored.is_none() || outcome.content.is_none(), "one of the two");
-    outcome.stored.map(|stored| *stored)
+    outcome.stored().cloned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,7 +70,7 @@ async fn results_of_every_size_are_read_as_the_tool_gave_them() {
         assert_eq!(stored(&rig, &id).await.is_some(), bytes > 9_000, "{bytes}");
         let end = client(&rig).wait(&key("acme", &id), Duration::from_secs(5)).await.unwrap();
         assert_eq!(end.outcome.kind, OutcomeKind::Succeeded);
-        let read: Value = serde_json::from_str(end.outcome.content.unwrap().get()).unwrap();
+        let read: Value = serde_json::from_str(end.outcome.content().unwrap().get()).unwrap();
         assert!(read["content"] == result["content"], "{bytes} bytes come back");
     }
 }
@@ -99,12 +99,12 @@ async fn a_worker_that_dies_around_the_upload_leaves_one_end_and_nothing_danglin
             rig.crash_after(step).await;
             rig.settle().await;
             let kind = assert_settled(&rig, "c1", &context).await;
-            let standing = client(&rig).standing(&key("acme", "c1")).await.unwrap();
+            let standing = client(&rig).status(&key("acme", "c1")).await.unwrap();
             let CallStatus::Ended(end) = standing else { panic!("{context}: {standing:?}") };
             let lost = tool == "unsafe" && matches!(step, Step::PayloadStored | Step::Executed);
             let expected = if lost { OutcomeKind::OutcomeUnknown } else { OutcomeKind::Succeeded };
             assert_eq!(kind, expected, "{context}");
-            assert_eq!(end.outcome.content.is_some(), !lost, "{context}: what the row refers to is there");
+            assert_eq!(end.outcome.content().is_some(), !lost, "{context}: what the row refers to is there");
         }
     }
 }
@@ -211,7 +211,7 @@ async fn a_result_whose_object_is_gone_or_altered_is_named_and_never_passed_on()
         let WaitError::Unreadable(error) = error else { panic!("{error:?}") };
         assert_eq!(error.code(), Some(code));
         assert!(client.row(&key("acme", id)).await.is_err_and(|error| error.code() == Some(code)));
-        let standings = client.standing_many(&[key("acme", id), key("acme", "nobody")]).await.unwrap();
+        let standings = client.status_many(&[key("acme", id), key("acme", "nobody")]).await.unwrap();
         assert!(matches!(&standings[..], [CallStatus::Unreadable(_), CallStatus::Unknown]), "{standings:?}");
         assert!(matches!(*error, PayloadError::Missing(_) | PayloadError::Altered { .. }));
     }

@@ -11,7 +11,7 @@ use crate::rig::{Rig, limits, request};
 /// The entry of a tool, as the mock server lists it.
 async fn listed(rig: &Rig, tool: &str) -> Value {
     let client = toolfleet_mcp::McpClient::new(toolfleet_mcp::ClientOptions {
-        reach: toolfleet_mcp::EgressPolicy::with_loopback(),
+        reach: toolfleet_egress::EgressPolicy::with_loopback(),
         ..Default::default()
     })
     .unwrap();
@@ -51,7 +51,7 @@ async fn a_pinned_tool_runs_as_approved_and_is_refused_once_its_server_lists_it_
         assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
         let audit = rig.audit_of(id, AuditKind::Call).await;
         let pin = Pin::of_listed(entry);
-        assert_eq!(audit[0].definition.as_deref(), Some(pin.digest().short(16)), "{id}");
+        assert_eq!(audit[0].definition, Some(pin.digest().short()), "{id}");
     }
     let never = rig.outcome("c3").await;
     assert_eq!(never.code, Some("definition_changed"), "{}", never.message);

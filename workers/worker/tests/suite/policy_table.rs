@@ -1,6 +1,6 @@
 //! The policy table, proved: what each answer of a server means, through SQS and a worker, in each generation it exists in.
 //!
-//! `policy_rows.rs` is the table, docs/ANSWERS.md its words. Each case runs on a worker that knows nothing yet, and a neighbour's
+//! `policy_rows.rs` is the table, docs/reference/answers.md its words. Each case runs on a worker that knows nothing yet, and a neighbour's
 //! call on the same worker has to succeed after it.
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ const LANES: usize = 4;
 /// What the server does.
 pub(crate) type Script = Box<dyn Fn(&MockMcp) + Send + Sync>;
 
-/// A row of docs/ANSWERS.md, by its first column, and the cases that prove it.
+/// A row of docs/reference/answers.md, by its first column, and the cases that prove it.
 pub(crate) struct Row {
     pub(crate) seen: &'static str,
     pub(crate) cases: Vec<Case>,
@@ -213,7 +213,7 @@ const ELSEWHERE: [(&str, &str); 2] =
 
 #[test]
 fn every_row_of_the_document_is_proved_and_every_proof_is_documented() {
-    let document = include_str!("../../../../docs/ANSWERS.md");
+    let document = include_str!("../../../../docs/reference/answers.md");
     let table = document.lines().filter(|line| line.starts_with("| ")).skip(1);
     let documented: BTreeSet<&str> =
         table.filter_map(|line| line.split(" | ").next()).map(|cell| cell.trim_start_matches("| ")).collect();

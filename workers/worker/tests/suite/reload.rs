@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use toolfleet_aws::Tables;
 use toolfleet_catalog::Catalog;
+use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, load};
 use toolfleet_core::ids::ToolId;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Watcher, load};
 use toolfleet_worker::catalog_handle::Reloads;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
+use toolfleet_worker::services::catalog_reload::Watcher;
 
 use crate::rig::{Rig, request};
 

@@ -8,29 +8,39 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use toolfleet_aws::Clock as WorkerClock;
 use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_aws::{Aws, AwsOptions, Tables};
 use toolfleet_catalog::{Catalog, CatalogSources, Programs};
+use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
+use toolfleet_egress::EgressPolicy;
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
-use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient};
+use toolfleet_mcp::{ClientOptions, McpClient};
 use toolfleet_testkit::{CuttingProxy, MockMcp, ProtocolRevision};
-use toolfleet_worker::clock::Clock as WorkerClock;
-use toolfleet_worker::config::{Limits, PayloadConfig};
+use toolfleet_worker::config::Limits;
 use toolfleet_worker::context::{DeadLetters, Parts, Step, Watch, WorkerContext};
 use toolfleet_worker::mcp_session_store::McpSessionStore;
+use toolfleet_worker::pipeline;
+use toolfleet_worker::services::Service;
+use toolfleet_worker::services::intake::Intake;
+use toolfleet_worker::shutdown::Shutdown;
 use toolfleet_worker::telemetry::Meters;
-use toolfleet_worker::{intake, pipeline};
 
 pub(crate) const START_MS: u64 = 1_795_000_000_123;
 pub(crate) const LEASE_MS: u64 = 30_000;
 pub(crate) const SKEW_MS: u64 = 2_000;
 /// The access key of the rig, which the local SQS gives as SenderId.
 pub(crate) const SENDER: &str = "AKIARIG";
+
+/// Runs a service as the supervisor does, without restarts.
+pub(crate) async fn run_service(service: impl Service, shutdown: Shutdown) {
+    service.run(&shutdown).await;
+}
 
 pub(crate) struct Rig {
     pub(crate) local: LocalEndpoints,
@@ -226,7 +236,7 @@ impl Rig {
         let gone = Arc::new(CountAcknowledged::default());
         let slots = u32::try_from(count).unwrap().max(limits().slots);
         let context = self.fleet_of(self.catalog(), Limits { slots, ..limits() }, Some(gone.clone())).await;
-        let worker = tokio::spawn(intake::run(context.clone()));
+        let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
         gone.reached(count).await;
         context.shutdown.begin(Duration::from_secs(5));
         worker.await.unwrap();
@@ -249,7 +259,7 @@ impl Rig {
             code: outcome.error.as_ref().map(|t| t.code.as_str()),
             message: outcome.error.as_ref().map(|t| t.message.clone()).unwrap_or_default(),
             may_have_run: outcome.error.as_ref().map(|t| t.may_have_run),
-            content: outcome.content.map(|c| c.get().to_owned()),
+            content: outcome.content().map(|c| c.get().to_owned()),
             row,
         }
     }

@@ -18,10 +18,10 @@ use crate::schema::compile;
 use crate::server::Server;
 use crate::sources::Literals;
 use crate::tool::{ExecutorRef, Function, LambdaArn, UnvalidatedTool};
+use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::credential::Credential;
 use toolfleet_core::ids::{ServerId, ToolId};
 use toolfleet_core::redact::quoted;
-use toolfleet_core::shape::ShownArguments;
 
 mod access;
 mod authentication;

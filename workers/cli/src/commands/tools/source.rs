@@ -1,19 +1,17 @@
-//! Owns the reading of a catalog for a command, from where a worker would read it.
-//!
-//! **Invariant:** AWS is asked only for what is no file.
+//! Reads the catalog of a command from a file, a secret or a table row, as a worker does. AWS is used only for the latter two.
 
 use std::path::{Path, PathBuf};
 
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::Catalog;
-use toolfleet_worker::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
+use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
 
 use crate::connect::Connect;
-use crate::ending::Failure;
+use crate::exit::CommandError;
 use crate::network::laptop;
 
 /// The texts of the catalog at `place`, and the catalog they make. A file is read as `toolfleet dev` reads it.
-pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), Failure> {
+pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), CommandError> {
     let stdio = connect.allow_stdio()?;
     let found = Place::of(place);
     let laptop =
@@ -39,12 +37,14 @@ pub(super) fn file(place: &str) -> Option<PathBuf> {
     }
 }
 
-fn failure(place: &str, error: LoadError) -> Failure {
+fn failure(place: &str, error: LoadError) -> CommandError {
     match error {
-        LoadError::Stored(trouble) => trouble.into(),
-        LoadError::File { .. } | LoadError::NoText { .. } => Failure::usage(format!("--catalog: {error}")),
+        LoadError::Stored(error) => error.into(),
+        LoadError::File { .. } | LoadError::NoText { .. } => {
+            CommandError::usage(format!("--catalog: {error}"))
+        }
         LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::OnlyFiles(_) => {
-            Failure::usage(format!("{place}: {error}"))
+            CommandError::usage(format!("{place}: {error}"))
         }
     }
 }

@@ -1,0 +1,49 @@
+//! Cancels calls.
+
+use toolfleet_aws::{Applied, AwsError, apply};
+use toolfleet_core::call::{CallRow, Event, Rejection};
+use toolfleet_core::ids::CallKey;
+use toolfleet_core::retention::RETENTION_MS;
+
+use crate::client::Client;
+
+/// The effect of a cancellation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is stored: a worker ends the call.
+    Noted,
+    /// The call is unknown: the cancellation is stored for its message, should that still arrive.
+    Ahead,
+    /// The call had ended before.
+    TooLate,
+}
+
+impl Client {
+    /// Cancels a call, even one whose message was not received yet.
+    pub async fn cancel(&self, key: &CallKey) -> Result<Cancelled, AwsError> {
+        let now = (self.now)();
+        let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(RETENTION_MS) };
+        match apply(&self.calls, None, &event).await? {
+            Applied::Stored { row, .. } => Ok(stored(Some(&row))),
+            Applied::Rejected { rejection: Rejection::AlreadyRecorded, .. } => Ok(Cancelled::TooLate),
+            Applied::Rejected {
+                row,
+                rejection:
+                    Rejection::Nothing
+                    | Rejection::Lost
+                    | Rejection::Mismatch
+                    | Rejection::OfAnother
+                    | Rejection::AwaitingApproval
+                    | Rejection::HeldElsewhere { .. },
+            } => Ok(stored(row.as_deref())),
+        }
+    }
+}
+
+/// The meaning of a stored cancellation. A row without a digest was made by a cancellation alone.
+fn stored(row: Option<&CallRow>) -> Cancelled {
+    match row {
+        Some(CallRow { digest: Some(_), .. }) => Cancelled::Noted,
+        Some(_) | None => Cancelled::Ahead,
+    }
+}

@@ -1,0 +1,64 @@
+//! The client: the queue, the tables and the bucket of one fleet.
+
+use toolfleet_aws::calls::Calls;
+use toolfleet_aws::history::History;
+use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
+use toolfleet_aws::queue::Queue;
+use toolfleet_aws::{Aws, AwsOptions, Tables};
+
+use crate::clock::{Now, system_clock};
+use crate::sessions::Sessions;
+
+/// A connection to a fleet.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) queue: Queue,
+    pub(crate) calls: Calls,
+    pub(crate) history: History,
+    pub(crate) sessions: Sessions,
+    pub(crate) payloads: Payloads,
+    aws: Aws,
+    pub(crate) now: Now,
+}
+
+impl Client {
+    /// A client of the fleet with that queue and those tables; region, credentials and endpoints are what the AWS SDK finds.
+    pub async fn connect(queue_url: impl Into<String>, tables: &Tables) -> Self {
+        Self::new(&Aws::connect(AwsOptions::default()).await, queue_url, tables, system_clock())
+    }
+
+    /// A client of the fleet with that queue and those tables.
+    pub fn new(aws: &Aws, queue_url: impl Into<String>, tables: &Tables, now: Now) -> Self {
+        let sessions = Sessions { table: aws.sessions(tables), now: now.clone() };
+        Self {
+            queue: aws.queue(queue_url),
+            calls: aws.calls(tables),
+            history: aws.history(tables),
+            sessions,
+            payloads: aws.payloads(None, THRESHOLD_BYTES),
+            aws: aws.clone(),
+            now,
+        }
+    }
+
+    /// The same client, which stores arguments that are too large for a message in that bucket. Results are read from any bucket.
+    #[must_use]
+    pub fn with_payload_bucket(self, bucket: impl Into<String>) -> Self {
+        Self { payloads: self.aws.payloads(Some(bucket.into()), THRESHOLD_BYTES), ..self }
+    }
+
+    /// The sessions.
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The audit records.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The queue of calls.
+    pub const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+}

@@ -1,0 +1,68 @@
+//! Sends calls. A request has passed the decoder that workers use; large arguments go to the bucket and are sent by reference.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use toolfleet_aws::AwsError;
+use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing};
+use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
+use toolfleet_core::request::CallRequest;
+
+use crate::client::Client;
+
+impl Client {
+    /// Sends a call; `traceparent` (W3C) is sent as a message attribute. Returns the message's id.
+    pub async fn send(&self, request: &CallRequest, traceparent: Option<&str>) -> Result<String, AwsError> {
+        let attributes: BTreeMap<_, _> =
+            traceparent.map(|t| ("traceparent".to_owned(), t.to_owned())).into_iter().collect();
+        let group = Some(request.key.tenant.to_string());
+        let body = self.fitting(request, request.encode()).await?;
+        self.queue.send(Outgoing { body, group, attributes, ..Outgoing::default() }).await
+    }
+
+    /// Sends a request with `body` as its text; by reference where that is too large for a message.
+    pub async fn send_as(&self, request: &CallRequest, body: String) -> Result<String, AwsError> {
+        let (body, group) = (self.fitting(request, body).await?, Some(request.key.tenant.to_string()));
+        self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
+    }
+
+    /// Sends calls in batches of ten; each has its own result, in order.
+    pub async fn send_many(&self, requests: &[CallRequest]) -> Vec<Result<String, AwsError>> {
+        join_all(requests.iter().map(|request| self.send(request, None))).await
+    }
+
+    /// Sends a body unchecked; one that is larger than any worker accepts is not sent.
+    pub async fn send_body(&self, body: String, tenant: Option<&str>) -> Result<String, AwsError> {
+        let (body, group) = (sendable(body)?, tenant.map(str::to_owned));
+        self.queue.send(Outgoing { body, group, ..Outgoing::default() }).await
+    }
+
+    /// The body; with its arguments in the bucket where it is too large for a message and there is a bucket.
+    async fn fitting(&self, request: &CallRequest, body: String) -> Result<String, AwsError> {
+        if body.len() <= MAX_BODY_BYTES || self.payloads.bucket().is_none() || request.arguments_ref.is_some()
+        {
+            return sendable(body);
+        }
+        let size = request.arguments.get().len() as u64;
+        if size > MAX_PAYLOAD_BYTES {
+            return Err(AwsError::rejection(format!(
+                "the arguments have {size} bytes; accepted are at most {MAX_PAYLOAD_BYTES}, by reference too"
+            )));
+        }
+        let now = (self.now)();
+        let reference = self.payloads.store_arguments(&request.arguments, &request.key.tenant, now).await?;
+        sendable(request.encode_by_reference(&reference))
+    }
+}
+
+/// The body, unless it is so large that a worker would refuse it.
+fn sendable(body: String) -> Result<String, AwsError> {
+    if body.len() <= MAX_BODY_BYTES {
+        return Ok(body);
+    }
+    Err(AwsError::rejection(format!(
+        "the request has {} bytes; accepted are at most {MAX_BODY_BYTES}, because a call that waits carries attributes beside its \
+         body. Name the fleet's bucket (TOOLFLEET_PAYLOAD_BUCKET, Client::with_payload_bucket), and its arguments are sent by reference",
+        body.len()
+    )))
+}

@@ -1,0 +1,260 @@
+//! Catalog sources: where a catalog is (a file, a secret, a row), reading it with the sections it names, and checking it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toolfleet_aws::catalogs::Catalogs;
+use toolfleet_aws::secrets::Secrets;
+use toolfleet_aws::{Aws, AwsError, Tables};
+use toolfleet_catalog::{Catalog, CatalogError, CatalogSources, Laptop, Literals, Programs, decode};
+use toolfleet_core::digest::Digest;
+
+/// How often a catalog is read again unless the configuration says otherwise.
+pub const REFRESH: Duration = Duration::from_secs(30);
+
+/// Where a catalog is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file.
+    File(PathBuf),
+    /// A secret of Secrets Manager, by name or ARN.
+    Secret(String),
+    /// A row of the catalog table, by its key.
+    Row(String),
+}
+
+/// The clients that read a catalog which is not a file.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Secrets Manager.
+    pub secrets: Secrets,
+    /// The catalog table.
+    pub catalogs: Catalogs,
+}
+
+/// Which catalog a worker uses.
+#[derive(Debug, Clone)]
+pub struct CatalogConfig {
+    /// Where it is.
+    pub place: Place,
+    /// How often it is read again.
+    pub refresh: Duration,
+    /// The tenants of a catalog that has no `tenants` of its own.
+    pub tenants: Option<Vec<String>>,
+    /// Whether it may name programs to be started; unset, only a catalog in a file may.
+    pub stdio: Option<bool>,
+    /// A developer's machine: placeholders are filled in, and secrets that the catalog writes out are stored.
+    pub laptop: Option<Laptop>,
+}
+
+impl CatalogConfig {
+    /// Whoever can write a file on the worker's machine can start programs there. Whoever can write a table or a secret need not be
+    /// able to.
+    const fn programs(&self) -> Programs {
+        match (self.stdio, &self.place) {
+            (Some(true), _) | (None, Place::File(_)) => Programs::Allowed,
+            (Some(false), _) | (None, Place::Secret(_) | Place::Row(_)) => Programs::Refused,
+        }
+    }
+}
+
+impl CatalogConfig {
+    /// A file is read, copied and committed by many; a secret and a row are read by the workers' role.
+    const fn literals(&self) -> Literals {
+        match &self.place {
+            Place::File(_) => Literals::Refused,
+            Place::Secret(_) | Place::Row(_) => Literals::Accepted,
+        }
+    }
+}
+
+/// Why there is no catalog.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// A file is not text.
+    #[error("{path}: {why}")]
+    NoText {
+        /// The file.
+        path: String,
+        /// What it is, and the remedy.
+        why: String,
+    },
+    /// A secret or a row cannot be read.
+    #[error(transparent)]
+    Stored(#[from] AwsError),
+    /// It needs a secret or a row, and there is no client to read one with.
+    #[error("{0} is needed, and only files are at hand")]
+    OnlyFiles(Place),
+    /// It is invalid.
+    #[error(transparent)]
+    Wrong(#[from] CatalogError),
+    /// It allows no tenant.
+    #[error(
+        "catalog: tenants: an array of tools, and another program's file, do not say who may speak for whom; set TOOLFLEET_TENANTS \
+         (`acme,globex`, or `*`), or put the array under `pika` or `idp` of a catalog with `tenants`"
+    )]
+    NamesNobody,
+}
+
+impl Stores {
+    /// The clients of that connection.
+    pub fn new(aws: &Aws, tables: &Tables) -> Self {
+        Self { secrets: aws.secrets(), catalogs: aws.catalogs(tables) }
+    }
+}
+
+impl Place {
+    /// The place a text names: `secret://name`, `table://key`, or a path.
+    pub fn of(text: &str) -> Self {
+        match (text.strip_prefix("secret://"), text.strip_prefix("table://")) {
+            (Some(name), _) => Self::Secret(name.to_owned()),
+            (None, Some(key)) => Self::Row(key.to_owned()),
+            (None, None) => Self::File(PathBuf::from(text)),
+        }
+    }
+
+    /// The same, where a path is relative to this place.
+    fn beside(&self, text: &str) -> Self {
+        match (Self::of(text), self) {
+            (Self::File(path), Self::File(own)) => {
+                Self::File(own.parent().unwrap_or_else(|| Path::new("")).join(path))
+            }
+            (place, _) => place,
+        }
+    }
+
+    async fn read(&self, stores: Option<&Stores>, refresh: bool) -> Result<String, LoadError> {
+        let stores = || stores.ok_or_else(|| LoadError::OnlyFiles(self.clone()));
+        match self {
+            Self::Row(key) => Ok(stores()?.catalogs.read(key).await?),
+            Self::File(path) => {
+                let shown = || path.display().to_string();
+                match tokio::fs::read(path).await {
+                    Ok(bytes) => decode(bytes).map_err(|why| LoadError::NoText { path: shown(), why }),
+                    Err(why) if why.kind() == std::io::ErrorKind::IsADirectory => {
+                        let why =
+                            "is a directory; name the file in it, for example `mcp.json` or `catalog.json`";
+                        Err(LoadError::NoText { path: shown(), why: why.to_owned() })
+                    }
+                    Err(why) => Err(LoadError::File { path: shown(), why }),
+                }
+            }
+            Self::Secret(name) => {
+                let secrets = &stores()?.secrets;
+                let secret = if refresh { secrets.refresh(name).await } else { secrets.get(name).await };
+                Ok(secret?.expose().to_owned())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Secret(name) => write!(f, "secret://{name}"),
+            Self::Row(key) => write!(f, "table://{key}"),
+        }
+    }
+}
+
+impl From<PathBuf> for CatalogConfig {
+    fn from(path: PathBuf) -> Self {
+        Self { place: Place::File(path), refresh: REFRESH, tenants: None, stdio: None, laptop: None }
+    }
+}
+
+/// All the texts of one version of a catalog.
+pub struct Texts {
+    /// Its own.
+    pub text: String,
+    /// Those of its sections that are stored elsewhere.
+    pub sources: CatalogSources,
+}
+
+impl Texts {
+    /// Reads them; `refresh` reads secrets again that are in the cache.
+    pub async fn read(
+        config: &CatalogConfig,
+        stores: Option<&Stores>,
+        refresh: bool,
+    ) -> Result<Self, LoadError> {
+        let text = config.place.read(stores, refresh).await?;
+        let mut sources = CatalogSources {
+            tenants: config.tenants.clone(),
+            programs: config.programs(),
+            literals: config.literals(),
+            laptop: config.laptop.clone(),
+            ..CatalogSources::default()
+        };
+        for name in Catalog::references(&text)? {
+            let included = config.place.beside(&name).read(stores, refresh).await?;
+            sources.included.insert(name, included);
+        }
+        Ok(Self { text, sources })
+    }
+
+    /// Tells one version of the texts from another.
+    pub fn digest(&self) -> Digest {
+        self.sources.digest_with(&self.text)
+    }
+
+    /// The catalog, whatever its tenants are.
+    pub fn catalog(&self) -> Result<Catalog, CatalogError> {
+        Catalog::parse_with(&self.text, &self.sources)
+    }
+
+    /// The catalog; one that allows no tenant is an error.
+    pub fn parse(&self) -> Result<Catalog, LoadError> {
+        let catalog = self.catalog()?;
+        if catalog.names_nobody() {
+            return Err(LoadError::NamesNobody);
+        }
+        Ok(catalog)
+    }
+}
+
+/// Reads and checks the catalog.
+pub async fn load(config: &CatalogConfig, stores: &Stores) -> Result<Catalog, LoadError> {
+    let mut catalog = Texts::read(config, Some(stores), false).await?.parse()?;
+    store_written(&stores.secrets, &mut catalog).await?;
+    report(&catalog);
+    Ok(catalog)
+}
+
+/// Stores the secrets that a catalog on a laptop wrote out, before anything is called with them.
+pub async fn store_written(secrets: &Secrets, catalog: &mut Catalog) -> Result<(), AwsError> {
+    for written in catalog.take_written_secrets() {
+        secrets.store(&written.name, written.value.expose()).await?;
+    }
+    Ok(())
+}
+
+/// The most lines that are logged about one catalog.
+const MOST_LINES: usize = 100;
+
+/// Logs what of a catalog cannot be called, and what of it has no effect.
+pub fn report(catalog: &Catalog) {
+    let servers = catalog.not_executable_servers().map(|(id, found)| (format!("server `{id}`"), found));
+    let tools = catalog.not_executable_tools().map(|(id, found)| (format!("tool `{id}`"), found));
+    for (what, found) in servers.chain(tools).take(MOST_LINES) {
+        tracing::warn!(
+            entry = found.entry,
+            code = "not_executable",
+            "{what} cannot be called: {}",
+            found.reason
+        );
+    }
+    for remark in catalog.remarks().iter().take(MOST_LINES) {
+        tracing::warn!(code = "catalog_remark", "{}: {}", remark.entry, remark.text);
+    }
+}

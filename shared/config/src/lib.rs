@@ -1,0 +1,9 @@
+//! Settings that the worker and the command-line tool share: where the catalog is, where requests may go, how servers are
+//! authenticated, and where payloads are.
+
+pub mod catalog;
+pub mod credentials;
+pub mod egress;
+pub mod keyring;
+pub mod payload;
+pub mod settings;

@@ -1,0 +1,28 @@
+//! The request: the JSON body of an SQS message, its rules, and the errors that name what is wrong with it.
+//!
+//! The wire type is private; a [`CallRequest`] exists only if every rule holds. The JSON Schema that is published as
+//! `docs/reference/call-request.schema.json` is generated from the same type.
+//!
+//! A body that a service on its way has wrapped is unwrapped where that is unambiguous (`envelope`). No field is ignored: an unknown one
+//! refuses the message.
+
+mod call_request;
+mod envelope;
+mod error;
+mod lenient;
+mod not_json;
+mod params;
+mod resume;
+mod suggest;
+mod target;
+mod wire;
+
+pub use call_request::{
+    CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RetryWish,
+    Target, TimeLimit, User,
+};
+pub use envelope::sns_attribute;
+pub use error::RequestError;
+pub use params::OperationParams;
+pub use resume::Resume;
+pub use wire::{derive_call_id, request_schema};

@@ -1,0 +1,179 @@
+//! Turns the errors of the MCP client into failures that the pipeline understands.
+
+use toolfleet_core::call::HeldReason;
+use toolfleet_core::failure::{Evidence, Failure, Reachability, RetryClass};
+use toolfleet_core::fault::{Fault, NotSentCause};
+
+/// What an error of the MCP client means to the pipeline.
+pub fn failure_of(fault: &Fault) -> Failure {
+    Failure {
+        class: fault.retry_class(),
+        blame: fault.blame(),
+        may_have_run: fault.may_have_run(),
+        code: fault.code(),
+        detail: fault.to_string(),
+        summary: fault.summary(),
+        evidence: evidence(fault),
+        reachability: reachability(fault),
+        held: held(fault),
+    }
+}
+
+/// What the breakers learn: only what the server itself did wrong, or asked for, counts against it.
+const fn evidence(fault: &Fault) -> Evidence {
+    match fault {
+        Fault::Connect { .. } => Evidence::NotConnected,
+        Fault::NotSent { cause: NotSentCause::Answer, .. } => Evidence::AnswerFailed,
+        Fault::RateLimited { retry_after_ms } => Evidence::Paused(*retry_after_ms),
+        Fault::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => {
+            Evidence::Paused(Some(*ms))
+        }
+        Fault::ServerStatus { status: 429, .. } => Evidence::Paused(None),
+        Fault::ServerStatus { status: 500.., .. }
+        | Fault::RpcAmbiguous { code: -32_603, .. }
+        | Fault::SessionLost
+        | Fault::AnswerLost { .. }
+        | Fault::InvalidAnswer { .. } => Evidence::AnswerFailed,
+        Fault::Unauthorized { .. }
+        | Fault::Forbidden { .. }
+        | Fault::VersionUnsupported { .. }
+        | Fault::OldTransport
+        | Fault::Rpc { .. }
+        | Fault::RpcAmbiguous { .. }
+        | Fault::ServerStatus { .. }
+        | Fault::ClientStatus { .. }
+        | Fault::AnswerTooLarge { .. }
+        | Fault::Redirect { .. } => Evidence::Reached,
+        Fault::NotSent {
+            cause: NotSentCause::Time | NotSentCause::Place | NotSentCause::Command, ..
+        }
+        | Fault::SessionStoreUnavailable { .. }
+        | Fault::Credential { .. }
+        | Fault::CredentialPending { .. }
+        | Fault::NotResumable { .. }
+        | Fault::AttemptTimeout { .. }
+        | Fault::AddressRefused { .. } => Evidence::Nothing,
+    }
+}
+
+/// What is learned about the server's address. Our own session store, a credential, a time-out and a command that does not exist say
+/// nothing about it.
+fn reachability(fault: &Fault) -> Reachability {
+    match fault {
+        Fault::NotSent { cause: NotSentCause::Command, .. }
+        | Fault::SessionStoreUnavailable { .. }
+        | Fault::Credential { .. }
+        | Fault::CredentialPending { .. }
+        | Fault::AddressRefused { .. }
+        | Fault::AnswerLost { .. }
+        | Fault::AttemptTimeout { .. } => Reachability::Unknown,
+        Fault::Connect { .. }
+        | Fault::NotSent { .. }
+        | Fault::RateLimited { .. }
+        | Fault::Unauthorized { .. }
+        | Fault::Forbidden { .. }
+        | Fault::SessionLost
+        | Fault::VersionUnsupported { .. }
+        | Fault::OldTransport
+        | Fault::NotResumable { .. }
+        | Fault::Rpc { .. }
+        | Fault::RpcAmbiguous { .. }
+        | Fault::ServerStatus { .. }
+        | Fault::ClientStatus { .. }
+        | Fault::InvalidAnswer { .. }
+        | Fault::AnswerTooLarge { .. }
+        | Fault::Redirect { .. } => match fault.retry_class() {
+            RetryClass::NotExecuted => Reachability::NotReached,
+            RetryClass::Pause { .. } | RetryClass::Ambiguous | RetryClass::Permanent => {
+                Reachability::Answered
+            }
+        },
+    }
+}
+
+/// What a call waits for after it.
+const fn held(fault: &Fault) -> HeldReason {
+    match (fault, fault.retry_class()) {
+        (Fault::Credential { .. } | Fault::CredentialPending { .. }, _) => HeldReason::Credential,
+        (Fault::SessionStoreUnavailable { .. }, _) => HeldReason::AwsError,
+        // A place for a program may come free at any moment.
+        (Fault::NotSent { cause: NotSentCause::Place, .. }, _) => HeldReason::BackOff,
+        (_, RetryClass::NotExecuted) => HeldReason::ServerUnreachable,
+        (_, RetryClass::Pause { .. }) => HeldReason::ServerPause,
+        (_, RetryClass::Ambiguous | RetryClass::Permanent) => HeldReason::BackOff,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+    use toolfleet_core::retry::{AttemptState, Next, after};
+    use toolfleet_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_may_have_run_and_is_unsafe_ends_as_unknown() {
+        let faults = [
+            Fault::AnswerLost { detail: "reset".into() },
+            Fault::InvalidAnswer { detail: String::new() },
+            Fault::AnswerTooLarge { limit_bytes: 1 },
+            Fault::RpcAmbiguous { code: 42, message: String::new() },
+            Fault::ServerStatus { status: 409, detail: String::new(), retry_after_ms: None },
+            Fault::ServerStatus { status: 503, detail: String::new(), retry_after_ms: Some(3_000) },
+            Fault::Redirect { location: String::new(), may_have_run: MayHaveRun::Unknown },
+        ];
+        let at = AttemptState {
+            attempts: 1,
+            max_attempts: 3,
+            repeatable: false,
+            may_have_executed: false,
+            now: Timestamp::from_ms(0),
+            deadline: Timestamp::from_ms(100_000),
+            backoff_ms: 100,
+            tries: 1,
+            unreachable_backoff_ms: 200,
+            wait_until: Timestamp::from_ms(100_000),
+        };
+        for fault in faults {
+            let Next::End(outcome) = after(&failure_of(&fault), at) else {
+                panic!("{fault} must end the call");
+            };
+            assert_eq!(outcome.kind, OutcomeKind::OutcomeUnknown, "{fault}");
+        }
+    }
+
+    #[test]
+    fn each_way_of_not_reaching_a_server_is_told_apart() {
+        let not_sent = |cause| Fault::NotSent { detail: String::new(), cause };
+        let rows = [
+            (
+                Fault::Connect { detail: String::new() },
+                Reachability::NotReached,
+                HeldReason::ServerUnreachable,
+            ),
+            (not_sent(NotSentCause::Answer), Reachability::NotReached, HeldReason::ServerUnreachable),
+            (not_sent(NotSentCause::Time), Reachability::NotReached, HeldReason::ServerUnreachable),
+            (not_sent(NotSentCause::Place), Reachability::NotReached, HeldReason::BackOff),
+            (not_sent(NotSentCause::Command), Reachability::Unknown, HeldReason::BackOff),
+            (Fault::SessionLost, Reachability::NotReached, HeldReason::ServerUnreachable),
+            (
+                Fault::CredentialPending { detail: String::new() },
+                Reachability::Unknown,
+                HeldReason::Credential,
+            ),
+            (
+                Fault::SessionStoreUnavailable { detail: String::new() },
+                Reachability::Unknown,
+                HeldReason::AwsError,
+            ),
+            (Fault::RateLimited { retry_after_ms: None }, Reachability::Answered, HeldReason::ServerPause),
+            (Fault::AnswerLost { detail: String::new() }, Reachability::Unknown, HeldReason::BackOff),
+            (Fault::InvalidAnswer { detail: String::new() }, Reachability::Answered, HeldReason::BackOff),
+        ];
+        for (fault, reachability, held) in rows {
+            let failure = failure_of(&fault);
+            assert_eq!((failure.reachability, failure.held), (reachability, held), "{fault:?}");
+        }
+    }
+}
