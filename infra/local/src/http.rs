@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, head
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::s3::S3Service;
+use crate::s3::service::S3Service;
 use crate::secrets::SecretsService;
 use crate::sqs::error::SqsError;
 use crate::sqs::service::SqsService;

@@ -1,6 +1,6 @@
-//! Owns what SQS does with messages: a pure machine that is told the time and returns what happened.
+//! The behaviour of SQS queues as a pure state machine.
 //!
-//! **Invariant:** no clock, no network, no file and no waiting: every method takes `now_ms` and returns at once.
+//! **Invariant:** no clock, no network, no file and no waiting: a method that needs the time takes `now_ms`.
 
 pub(crate) mod attributes;
 pub(crate) mod change;
@@ -9,7 +9,7 @@ pub(crate) mod fifo;
 mod fifo_tests;
 pub(crate) mod message;
 pub(crate) mod move_task;
-pub(crate) mod moves;
+mod moves;
 pub(crate) mod queue;
 mod replay;
 mod settings;

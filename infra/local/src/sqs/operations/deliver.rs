@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::input::{BatchAnswer, check_batch, queue_name, within};
+use super::request::{BatchAnswer, check_batch, queue_name, within};
 use crate::sqs::engine::Delivery;
 use crate::sqs::error::SqsError;
 use crate::sqs::md5;

@@ -7,9 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::input::within;
-use crate::sqs::engine::move_task::{MoveStatus, MoveTask};
-use crate::sqs::engine::moves::MoveOrder;
+use super::request::within;
+use crate::sqs::engine::move_task::{MoveOrder, MoveStatus, MoveTask};
 use crate::sqs::error::SqsError;
 use crate::sqs::service::SqsService;
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::input::{queue_name, within};
+use super::request::{queue_name, within};
 use crate::sqs::error::SqsError;
 use crate::sqs::service::SqsService;
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::input::{BatchAnswer, check_batch, queue_name, within};
+use super::request::{BatchAnswer, check_batch, queue_name, within};
 use crate::sqs::engine::Queues;
 use crate::sqs::engine::attributes::{Fifo, MAX_MESSAGE_BYTES};
 use crate::sqs::engine::message::{AttributeValue, Content};
