@@ -5,23 +5,18 @@
 //! **Invariant:** the worker keeps nothing that a crash would lose.
 
 pub mod backoff;
-pub mod breakers;
 mod cache;
 pub mod catalog_handle;
 pub mod config;
 pub mod context;
 mod ended_sessions;
-mod flights;
-mod heavy;
+pub mod gate;
 mod intake_health;
-mod listing;
 pub mod mcp_session_store;
 pub mod pipeline;
-pub mod reachable;
 mod recorded_messages;
 pub mod service_health;
 pub mod services;
-pub mod shares;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;

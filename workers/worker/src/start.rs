@@ -206,7 +206,7 @@ fn observe(context: &Arc<WorkerContext>) {
         move || slots,
     );
     let of = Arc::downgrade(context);
-    let open = move || of.upgrade().map_or(0, |context| context.breakers.open(context.now()));
+    let open = move || of.upgrade().map_or(0, |context| context.gate.open_breakers(context.now()));
     context.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
     let of = Arc::downgrade(context);
     let taken = move || of.upgrade().map_or(0, |context| context.catalog.reloads().taken);

@@ -20,17 +20,19 @@ pub enum HeldReason {
     ServerPause,
     /// A secret or token cannot be had at the moment.
     Credential,
-    /// an AWS request fails.
+    /// An AWS request fails.
     AwsError,
     /// One server or one tenant has its share of the worker's slots.
     Share,
     /// An attempt failed, and the next one is not due.
     BackOff,
+    /// An operator has paused the server.
+    Paused,
 }
 
 impl HeldReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ServerUnreachable,
         Self::ServerFailing,
         Self::ServerPause,
@@ -38,6 +40,7 @@ impl HeldReason {
         Self::AwsError,
         Self::Share,
         Self::BackOff,
+        Self::Paused,
     ];
 
     /// The word in the table.
@@ -50,6 +53,7 @@ impl HeldReason {
             Self::AwsError => "aws_error",
             Self::Share => "share",
             Self::BackOff => "back_off",
+            Self::Paused => "paused",
         }
     }
 
@@ -68,6 +72,7 @@ impl HeldReason {
             Self::AwsError => "an AWS request fails",
             Self::Share => "the server or the tenant has its share of the worker's slots",
             Self::BackOff => "an attempt failed and the next one is not due",
+            Self::Paused => "an operator has paused the server for this tenant",
         }
     }
 }

@@ -8,9 +8,9 @@ use toolfleet_core::request::CallRequest;
 
 use super::apply::{Applied, apply};
 use super::inbound::InboundCall;
-use super::poll_task::Task;
 use super::prepare::ReadyCall;
 use super::progress_buffer::ProgressBuffer;
+use super::task::Task;
 use crate::context::WorkerContext;
 
 pub(super) enum Claimed {

@@ -12,7 +12,8 @@ use toolfleet_core::outcome::Code;
 
 use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, OWN, REASON};
 use super::requeue;
-use crate::context::{DeadLetters, Step, WorkerContext};
+use super::steps::Step;
+use crate::context::{DeadLetters, WorkerContext};
 
 /// The most attributes that a message has (SQS quota).
 const MOST_ATTRIBUTES: usize = 10;
@@ -45,9 +46,9 @@ async fn moved(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCal
         deduplication: Some(inbound.message_id().to_owned()),
     };
     dead.queue.send(copy).await?;
-    context.passed(Step::Reposted).await;
+    context.steps.passed(Step::Reposted).await;
     context.queue.delete(inbound.receipt()).await?;
-    context.passed(Step::Acknowledged).await;
+    context.steps.passed(Step::Acknowledged).await;
     Ok(true)
 }
 

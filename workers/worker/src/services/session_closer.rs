@@ -14,7 +14,6 @@ use toolfleet_core::server_session::ServerSession;
 use super::Service;
 use crate::context::WorkerContext;
 use crate::mcp_session_store::{address, open};
-use crate::pipeline;
 use crate::shutdown::Shutdown;
 
 /// How often a worker checks which of its sessions have ended.
@@ -98,7 +97,7 @@ async fn close(
     let Some(server) = context.catalog.current().server(&mcp.server).cloned() else {
         return Ok(());
     };
-    let endpoint = match pipeline::endpoint(context, &server, tenant) {
+    let endpoint = match context.executors.mcp().endpoint(&server, tenant) {
         Ok(endpoint) if address(&endpoint) == mcp.address => endpoint,
         // Its credentials or its address have changed: there is no way to close it.
         Ok(_) | Err(_) => return Ok(()),

@@ -20,6 +20,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use toolfleet_executors::spans::TARGET;
 use tracing::Subscriber;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -131,7 +132,7 @@ impl Telemetry {
         });
         let (metrics, registry) = metrics(config, resource).map_err(|e| wrong(&e))?;
         let spans = traces.as_ref().map(spans);
-        let lines = lines(config.format).with_filter(log.and(filter_fn(|m| m.target() != trace::TARGET)));
+        let lines = lines(config.format).with_filter(log.and(filter_fn(|m| m.target() != TARGET)));
         let installed = tracing_subscriber::registry().with(spans).with(lines).try_init();
         installed.map_err(|e| wrong(&e))?;
         let meters = match &metrics {
@@ -172,7 +173,7 @@ where
     // Places in our source say nothing to whoever reads a trace.
     let layer =
         layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
-    layer.with_filter(filter_fn(|metadata| metadata.target() == trace::TARGET)).boxed()
+    layer.with_filter(filter_fn(|metadata| metadata.target() == TARGET)).boxed()
 }
 
 type Metrics = (Option<SdkMeterProvider>, Option<prometheus::Registry>);

@@ -6,18 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use opentelemetry::global;
 use opentelemetry::trace::TraceContextExt as _;
+use toolfleet_core::answer::{Answer, Meaning};
 use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::outcome::Outcome;
+use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_core::request::Operation;
-use toolfleet_mcp::{Answer, AnswerKind};
+use toolfleet_executors::spans::TARGET;
 use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use url::Url;
-
-/// The target of spans that go to the receiver of traces and never into the log.
-pub(crate) const TARGET: &str = "toolfleet::trace";
 
 /// The names of W3C trace context, as message attributes and as headers.
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -86,11 +84,6 @@ pub(crate) fn notice(queue_url: &str) -> Span {
     )
 }
 
-/// A step of a call.
-pub(crate) fn step(name: &'static str) -> Span {
-    tracing::info_span!(target: TARGET, "step", otel.name = name)
-}
-
 /// The span of one attempt at the server. The address of a resource stays out of it: there are too many, and one may hold a token.
 pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u32) -> Span {
     let method = operation.as_str();
@@ -112,22 +105,19 @@ pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u3
 /// What came of an attempt; gives its `error.type`, where it has one.
 pub(crate) fn ended(span: &Span, answer: &Result<Answer, Failure>) -> Option<&'static str> {
     let error = match answer {
-        Ok(answer) => match answer.kind {
-            AnswerKind::ToolError { .. } => Some("tool_error"),
-            AnswerKind::Complete
-            | AnswerKind::InputRequired
-            | AnswerKind::Task(_)
-            | AnswerKind::Unknown(_) => None,
-        },
+        Ok(Answer { meaning: Meaning::Ended(outcome), .. }) if outcome.kind == OutcomeKind::ToolError => {
+            Some("tool_error")
+        }
+        Ok(Answer { meaning: Meaning::Ended(_) | Meaning::Task { .. }, .. }) => None,
         Err(failure) => Some(failure.code.as_str()),
     };
     if span.is_disabled() {
         return error;
     }
     if let Ok(answer) = answer {
-        span.record("mcp.protocol.version", answer.protocol_version.as_str());
+        span.record("mcp.protocol.version", answer.connection.protocol_version.as_str());
         // Whoever knows a session's id could speak in it: its beginning tells sessions apart.
-        if let Some(session) = &answer.mcp_session {
+        if let Some(session) = &answer.connection.session {
             span.record("mcp.session.id", session.chars().take(8).collect::<String>());
         }
     }

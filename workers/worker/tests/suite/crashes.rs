@@ -3,7 +3,7 @@
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::context::Step;
+use toolfleet_worker::pipeline::steps::Step;
 
 use crate::rig::{Rig, request};
 

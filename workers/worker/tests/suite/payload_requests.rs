@@ -9,7 +9,7 @@ use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::payload::Sources;
 use toolfleet_core::request::CallRequest;
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::context::Step;
+use toolfleet_worker::pipeline::steps::Step;
 
 use crate::rig::{Rig, SENDER, key};
 

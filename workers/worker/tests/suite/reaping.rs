@@ -8,7 +8,8 @@ use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_worker::context::{Step, WorkerContext};
+use toolfleet_worker::context::WorkerContext;
+use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::pipeline::{self, Reaped};
 use toolfleet_worker::services::reaper::Reaper;
 

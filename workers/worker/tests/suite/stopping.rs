@@ -7,8 +7,8 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_worker::context::{Step, Watch};
 use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::steps::{Step, Watch};
 use toolfleet_worker::services::intake::Intake;
 
 use crate::rig::{Rig, request, run_service};

@@ -8,7 +8,8 @@ use toolfleet_aws::Tables;
 use toolfleet_aws::queue::{Delivery, MAX_MESSAGE_BYTES, Outgoing, Queue};
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::outcome::{Code, OutcomeKind};
-use toolfleet_worker::context::{DeadLetters, Step, WorkerContext};
+use toolfleet_worker::context::{DeadLetters, WorkerContext};
+use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::pipeline::{self, Reaped};
 
 use crate::rig::{Rig, SENDER, connect, request};

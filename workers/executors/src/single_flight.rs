@@ -1,6 +1,6 @@
-//! Lets one caller fetch what many want at once. All of them get what it got, also where that is a failure.
+//! Single flight: one caller fetches what many want at once, and all of them get its result, also where that is a failure.
 //!
-//! **Invariant:** of one key no more than one fetch is under way; it goes on if who began it gives up.
+//! **Invariant:** at most one fetch per key is under way, and it continues when its first caller gives up.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,17 +11,17 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 /// The fetches under way.
-pub(crate) struct Flights<K, V>(Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>);
+pub(crate) struct SingleFlight<K, V>(Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>);
 
-impl<K, V> Default for Flights<K, V> {
+impl<K, V> Default for SingleFlight<K, V> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<K, V> fmt::Debug for Flights<K, V> {
+impl<K, V> fmt::Debug for SingleFlight<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").finish_non_exhaustive()
+        f.debug_struct("SingleFlight").finish_non_exhaustive()
     }
 }
 
@@ -37,7 +37,7 @@ impl<K: Eq + Hash, V> Drop for Listed<K, V> {
     }
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V> SingleFlight<K, V>
 where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
@@ -47,13 +47,13 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut inbound = {
+        let mut receiver = {
             let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(&key) {
-                Some(inbound) => inbound.clone(),
+                Some(receiver) => receiver.clone(),
                 None => {
-                    let (tell, inbound) = watch::channel(None);
-                    flights.insert(key.clone(), inbound.clone());
+                    let (tell, receiver) = watch::channel(None);
+                    flights.insert(key.clone(), receiver.clone());
                     let (listed, fetch) = (Listed { key, flights: Arc::clone(&self.0) }, fetch());
                     let flight = async move {
                         let fetched = fetch.await;
@@ -62,11 +62,11 @@ where
                         tell.send_replace(Some(fetched));
                     };
                     tokio::spawn(flight.in_current_span());
-                    inbound
+                    receiver
                 }
             }
         };
-        inbound.wait_for(Option::is_some).await.ok()?.clone()
+        receiver.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 
@@ -81,7 +81,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_many_want_is_fetched_once_and_a_failure_is_shared_too() {
-        let (flights, fetched) = (Flights::<_, Result<u32, &str>>::default(), Arc::new(AtomicU32::new(0)));
+        let (flights, fetched) =
+            (SingleFlight::<_, Result<u32, &str>>::default(), Arc::new(AtomicU32::new(0)));
         let fetch = || {
             let fetched = Arc::clone(&fetched);
             async move {
@@ -100,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_fetch_goes_on_when_who_began_it_gives_up_and_one_that_panics_is_begun_anew() {
-        let (flights, gate) = (Flights::<_, u32>::default(), Arc::new(Notify::new()));
+        let (flights, gate) = (SingleFlight::<_, u32>::default(), Arc::new(Notify::new()));
         let fetch = || {
             let gate = Arc::clone(&gate);
             async move {

@@ -1,6 +1,6 @@
-//! Checks a call's arguments against a schema before anything is sent, with an error that a model can act on.
+//! Checks the arguments of a call against a schema before anything is sent. The error text is one that a model can act on.
 //!
-//! **Invariant:** a check that would take long runs beside the runtime, and one that would take too long is left to the server.
+//! An expensive check runs off the runtime; one that is too expensive is left to the server.
 
 use std::time::Duration;
 
@@ -8,12 +8,16 @@ use toolfleet_catalog::{Budget, InputSchema, Verdict};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::request::CallRequest;
 
-use crate::heavy::{LARGE_BYTES, beside};
+use crate::blocking::{LARGE_BYTES, run_blocking};
 
-/// How long a check beside the runtime may take; the budget ends it far earlier.
+/// How long a check off the runtime may take; the budget ends it far earlier.
 const WITHIN: Duration = Duration::from_secs(5);
 
-pub(super) async fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Result<(), Outcome> {
+/// Checks the arguments of a request.
+///
+/// # Errors
+/// The outcome that refuses the call.
+pub async fn check_arguments(schema: &InputSchema, request: &CallRequest) -> Result<(), Outcome> {
     let arguments = request.arguments.get();
     let mut verdict = Verdict::OverBudget;
     if arguments.len() < LARGE_BYTES {
@@ -21,7 +25,7 @@ pub(super) async fn check_arguments(schema: &InputSchema, request: &CallRequest)
     }
     if verdict == Verdict::OverBudget && schema.is_judging() {
         let (schema, arguments) = (schema.clone(), arguments.to_owned());
-        let judged = beside(WITHIN, move || schema.judge(&arguments, Budget::MOST)).await;
+        let judged = run_blocking(WITHIN, move || schema.judge(&arguments, Budget::MOST)).await;
         verdict = judged.unwrap_or(Verdict::OverBudget);
     }
     match verdict {

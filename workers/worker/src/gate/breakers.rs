@@ -1,50 +1,25 @@
-//! The circuit breakers and pauses of this worker.
+//! The circuit breakers of a worker, and the pauses that servers ask for.
 //!
-//! Connections are judged for each server: all tenants share its address. Answers are judged for each server and tenant, because one
-//! tenant's calls may fail where another's succeed. A tool that takes too long is judged nowhere: other tools of its server may be
-//! well, and the call's own time-out bounds it. What concerns credentials or the call's arguments moves no breaker.
+//! Connections count for each server: all tenants share its address. Answers count for each server and tenant, because one tenant's calls
+//! may fail where another's succeed. A tool that takes too long counts nowhere: other tools of its server may be well, and the call's own
+//! time-out bounds it. Failures of credentials or of the call's arguments move no breaker.
 //!
 //! **Invariant:** a call that was let through as a probe is reported or given back, also when its future is dropped.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy, Pause};
-use toolfleet_core::call::HeldReason;
+use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy};
 use toolfleet_core::failure::{Evidence, Failure, Refusal};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
-/// Pairs of server and tenant of which something is remembered; beyond it, what refuses nothing now is forgotten.
-const MAX_PAIRS: usize = 10_000;
+use super::memory::{Memory, OfServer};
 
 /// The breakers and pauses of a worker.
 #[derive(Debug, Default)]
 pub struct Breakers {
     policy: BreakerPolicy,
-    known: Mutex<Known>,
-}
-
-/// Only what is not as new is remembered.
-#[derive(Debug, Default)]
-struct Known {
-    servers: HashMap<ServerId, OfServer>,
-    pairs: usize,
-}
-
-#[derive(Debug)]
-struct OfServer {
-    connections: Breaker,
-    /// Without any word of the server: other tenants and callers are told of it.
-    last_failure: Option<String>,
-    tenants: HashMap<Tenant, OfTenant>,
-}
-
-#[derive(Debug)]
-struct OfTenant {
-    answers: Breaker,
-    pause: Pause,
-    last_failure: Option<String>,
+    known: Mutex<Memory>,
 }
 
 /// The right to ask a server once. Dropped without a report, it gives back what it held.
@@ -108,7 +83,7 @@ impl Breakers {
         self.known().servers.values().map(of_server).sum()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Memory> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,112 +159,14 @@ impl Drop for Permit<'_> {
     }
 }
 
-impl OfServer {
-    fn peek(&self, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
-        let refuse = |reason, retry_after_ms, last_failure: &Option<String>| {
-            Err(Refusal { reason, retry_after_ms, last_failure: last_failure.clone() })
-        };
-        if let Admission::Refused { retry_after_ms } = self.connections.peek(now) {
-            return refuse(HeldReason::ServerUnreachable, retry_after_ms, &self.last_failure);
-        }
-        let Some(of_tenant) = self.tenants.get(tenant) else {
-            return Ok(());
-        };
-        if let Some(left_ms) = of_tenant.pause.left_ms(now) {
-            return refuse(HeldReason::ServerPause, left_ms, &of_tenant.last_failure);
-        }
-        match of_tenant.answers.peek(now) {
-            Admission::Refused { retry_after_ms } => {
-                refuse(HeldReason::ServerFailing, retry_after_ms, &of_tenant.last_failure)
-            }
-            Admission::Through | Admission::Probe => Ok(()),
-        }
-    }
-}
-
-impl OfTenant {
-    fn is_as_new(&self, now: Timestamp) -> bool {
-        self.answers.is_as_new() && self.pause.is_as_new(now)
-    }
-
-    fn refuses(&self, now: Timestamp) -> bool {
-        self.answers.peek(now) != Admission::Through || self.pause.left_ms(now).is_some()
-    }
-}
-
-impl Known {
-    fn server(&mut self, server: &ServerId, policy: BreakerPolicy) -> &mut OfServer {
-        self.servers.entry(server.clone()).or_insert_with(|| OfServer {
-            connections: Breaker::new(policy),
-            last_failure: None,
-            tenants: HashMap::new(),
-        })
-    }
-
-    fn known_pair(&mut self, server: &ServerId, tenant: &Tenant) -> Option<&mut OfTenant> {
-        self.servers.get_mut(server)?.tenants.get_mut(tenant)
-    }
-
-    fn pair(
-        &mut self,
-        server: &ServerId,
-        tenant: &Tenant,
-        policy: BreakerPolicy,
-        now: Timestamp,
-    ) -> &mut OfTenant {
-        if self.known_pair(server, tenant).is_none() {
-            if self.pairs >= MAX_PAIRS {
-                self.make_room(now);
-            }
-            self.pairs = self.pairs.saturating_add(1);
-        }
-        let fresh =
-            || OfTenant { answers: Breaker::new(policy), pause: Pause::default(), last_failure: None };
-        self.server(server, policy).tenants.entry(tenant.clone()).or_insert_with(fresh)
-    }
-
-    /// Forgets the pairs that refuse nothing now; if all refuse, those of the server that has most.
-    fn make_room(&mut self, now: Timestamp) {
-        for of_server in self.servers.values_mut() {
-            of_server.tenants.retain(|_, of_tenant| of_tenant.refuses(now));
-        }
-        let count = |servers: &HashMap<ServerId, OfServer>| servers.values().map(|s| s.tenants.len()).sum();
-        self.pairs = count(&self.servers);
-        if self.pairs >= MAX_PAIRS {
-            if let Some(largest) = self.servers.values_mut().max_by_key(|s| s.tenants.len()) {
-                largest.tenants.clear();
-            }
-            self.pairs = count(&self.servers);
-        }
-    }
-
-    /// A connection to the server was made.
-    fn reached(&mut self, server: &ServerId, probe: bool, now: Timestamp) {
-        if let Some(of_server) = self.servers.get_mut(server) {
-            of_server.connections.report(true, probe, now);
-        }
-    }
-
-    fn forget_as_new(&mut self, server: &ServerId, tenant: &Tenant, now: Timestamp) {
-        let Some(of_server) = self.servers.get_mut(server) else {
-            return;
-        };
-        if of_server.tenants.get(tenant).is_some_and(|of_tenant| of_tenant.is_as_new(now)) {
-            of_server.tenants.remove(tenant);
-            self.pairs = self.pairs.saturating_sub(1);
-        }
-        if of_server.tenants.is_empty() && of_server.connections.is_as_new() {
-            self.servers.remove(server);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use toolfleet_core::fault::{Fault, NotSentCause};
-    use toolfleet_executors::mcp::failure_of;
+    use toolfleet_executors::failure_of;
 
+    use super::super::memory::MAX_PAIRS;
     use super::*;
+    use toolfleet_core::call::HeldReason;
 
     fn at(ms: i64) -> Timestamp {
         Timestamp::from_ms(ms)

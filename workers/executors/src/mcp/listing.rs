@@ -1,6 +1,6 @@
-//! Keeps what a worker remembers of servers' lists of tools: made once per list, looked up by every call.
+//! The cache of servers' lists of tools: each list is read once and looked up by every call.
 //!
-//! **Invariant:** a tool's definition is the digest of its whole entry, so nothing of it changes unseen.
+//! A tool's definition is the digest of its whole entry, so that no change of it goes unseen.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,23 +13,21 @@ use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_mcp::{Freshness, RemoteTool, ToolList};
 
-use crate::flights::Flights;
-use crate::heavy::{LARGE_BYTES, beside};
-use crate::pipeline::Unlisted;
+use crate::blocking::{LARGE_BYTES, run_blocking};
 
-/// How long a list is believed whose server says nothing of that.
-pub(crate) const BELIEVED_FOR: Duration = Duration::from_mins(5);
-/// A server that wants to be asked at every call (`ttlMs` 0, which some say by default) would double its own load.
-const AT_LEAST: Duration = Duration::from_secs(10);
-/// A longer time would hide for too long that a pinned tool has changed: it is a server's own word how long it is believed.
-const AT_MOST: Duration = BELIEVED_FOR;
+/// The cache TTL of a list whose server says nothing of that.
+const LIST_CACHE_TTL: Duration = Duration::from_mins(5);
+/// The shortest one: a server that wants to be asked at every call (`ttlMs` 0, which some send by default) would double its own load.
+const SHORTEST_TTL: Duration = Duration::from_secs(10);
+/// The longest one: a longer time, which is the server's own choice, would hide for too long that a pinned tool has changed.
+const LONGEST_TTL: Duration = LIST_CACHE_TTL;
 
-/// How long a list is believed.
-pub(crate) fn believed_for(freshness: Freshness) -> Duration {
-    freshness.for_ms.map_or(BELIEVED_FOR, |ms| Duration::from_millis(ms).clamp(AT_LEAST, AT_MOST))
+/// How long a list is cached.
+pub(super) fn time_to_live(freshness: Freshness) -> Duration {
+    freshness.for_ms.map_or(LIST_CACHE_TTL, |ms| Duration::from_millis(ms).clamp(SHORTEST_TTL, LONGEST_TTL))
 }
 
-/// Lists that are kept at most, and how many bytes they had together when they came. Compiled they take about ten times as much.
+/// The most lists, and the most bytes of their texts together. Compiled they take about ten times as much.
 const MOST_LISTS: usize = 1_000;
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// How long reading a list may take.
@@ -38,14 +36,12 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 const MOST_SAID: usize = 10_000;
 
 /// Whose list it is: of a server for one tenant, or for all.
-pub(crate) type ListKey = (ServerId, Option<Tenant>);
+pub(super) type ListKey = (ServerId, Option<Tenant>);
 
-/// The lists that a worker remembers, and those that are being fetched.
+/// The lists that a worker has cached.
 #[derive(Debug, Default)]
-pub(crate) struct Listings {
+pub(super) struct Listings {
     kept: Mutex<Kept>,
-    /// One caller fetches for all.
-    pub(crate) flights: Flights<ListKey, Result<Arc<Listing>, Unlisted>>,
     /// The definitions of which it was said that their schemas are too large.
     said: Mutex<HashSet<String>>,
 }
@@ -66,13 +62,13 @@ impl Kept {
 
 impl Listings {
     /// The list of that key, unless its time is over.
-    pub(crate) fn get(&self, key: &ListKey) -> Option<Arc<Listing>> {
+    pub(super) fn get(&self, key: &ListKey) -> Option<Arc<Listing>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.lists.get(key).filter(|(until, _)| *until > Instant::now()).map(|(_, list)| Arc::clone(list))
     }
 
     /// Keeps a list for that long. Those that end first make room for it.
-    pub(crate) fn keep(&self, key: ListKey, list: Arc<Listing>, good_for: Duration) {
+    pub(super) fn keep(&self, key: ListKey, list: Arc<Listing>, good_for: Duration) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.remove(&key);
         while kept.lists.len() >= MOST_LISTS || kept.bytes.saturating_add(list.bytes) > MOST_BYTES {
@@ -85,18 +81,18 @@ impl Listings {
     }
 
     /// Forgets all that is kept.
-    pub(crate) fn clear(&self) {
+    pub(super) fn clear(&self) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
     }
 
-    /// Reads a server's answer, beside the runtime where it is large. What is too costly to compile is logged once.
-    pub(crate) async fn read(&self, server: &ServerId, list: ToolList) -> Result<Listing, Fault> {
+    /// Reads a server's answer, off the runtime where it is large. A schema that is too expensive to compile is logged once.
+    pub(super) async fn read(&self, server: &ServerId, list: ToolList) -> Result<Listing, Fault> {
         let ToolList { tools, whole, .. } = list;
         let bytes: usize = tools.iter().map(|tool| tool.raw.get().len()).sum();
         let read = if bytes < LARGE_BYTES {
             Some(Listing::of(&tools, whole))
         } else {
-            beside(READ_WITHIN, move || Listing::of(&tools, whole)).await
+            run_blocking(READ_WITHIN, move || Listing::of(&tools, whole)).await
         };
         let listing = read.ok_or_else(|| Fault::InvalidAnswer {
             detail: format!("the list of tools takes more than {} s to read", READ_WITHIN.as_secs()),
@@ -125,7 +121,7 @@ impl Listings {
 
 /// A server's tools.
 #[derive(Debug, Default)]
-pub(crate) struct Listing {
+pub(super) struct Listing {
     names: Vec<String>,
     tools: HashMap<String, ListedTool>,
     /// How long the entries were.
@@ -136,13 +132,13 @@ pub(crate) struct Listing {
 
 /// One of them.
 #[derive(Debug)]
-pub(crate) struct ListedTool {
+pub(super) struct ListedTool {
     /// The digest of its entry.
-    pub(crate) definition: Pin,
+    pub(super) definition: Pin,
     /// Whether its server says that running it twice does no harm.
-    pub(crate) repeatable: bool,
-    /// What its arguments must fit. A schema that does not compile is the server's own affair: it will judge them itself.
-    pub(crate) schema: Option<InputSchema>,
+    pub(super) repeatable: bool,
+    /// What its arguments must fit. A schema that does not compile is left to the server, which checks them itself.
+    pub(super) schema: Option<InputSchema>,
 }
 
 impl Listing {
@@ -168,22 +164,22 @@ impl Listing {
     }
 
     /// How many tools were read.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.names.len()
     }
 
     /// Whether the server may have tools that were not read, because its list is too long or does not end.
-    pub(crate) const fn is_cut(&self) -> bool {
+    pub(super) const fn is_cut(&self) -> bool {
         self.cut
     }
 
     /// The tool of that name.
-    pub(crate) fn tool(&self, name: &str) -> Option<&ListedTool> {
+    pub(super) fn tool(&self, name: &str) -> Option<&ListedTool> {
         self.tools.get(name)
     }
 
     /// The first `most` names, in the server's order.
-    pub(crate) fn names(&self, most: usize) -> Vec<&str> {
+    pub(super) fn names(&self, most: usize) -> Vec<&str> {
         self.names.iter().take(most).map(String::as_str).collect()
     }
 }

@@ -102,7 +102,7 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use toolfleet_core::fault::{Fault, NotSentCause};
-    use toolfleet_executors::mcp::failure_of;
+    use toolfleet_executors::failure_of;
 
     use super::*;
 

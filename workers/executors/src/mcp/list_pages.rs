@@ -1,22 +1,20 @@
-//! Cuts a listing that is larger than a record, and goes on where an earlier one was cut.
+//! Cuts a listing that is larger than a record, and continues one that an earlier call has cut.
 //!
-//! The cursor is ours: where the server's own list was asked from, how many entries were given, and the digest of the last of them. It
-//! holds all that is needed, so any worker can go on, and it names its server, tenant and operation by a digest: to others it is no cursor. A
-//! list that has changed meanwhile goes on behind that last entry, wherever it stands now; where it is gone the caller begins anew.
-//!
-//! **Invariant:** of a list that does not change every entry is given once.
+//! The cursor is ours: the page of the server's own list, how many of its entries were given, and the digest of the last of them. It holds
+//! all that is needed, so any worker can continue. A digest binds it to its server, tenant and operation; for others it is no cursor. A
+//! list that has changed meanwhile continues after that last entry, wherever it is now; where that entry is gone, the caller starts again. Of
+//! a list that does not change, every entry is given once.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use toolfleet_aws::calls::Calls;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
-use toolfleet_core::request::{CallRequest, OperationParams};
+use toolfleet_core::request::OperationParams;
 use toolfleet_mcp::Entries;
 
-use super::admit::AdmittedCall;
+use crate::executor::Invocation;
 
 /// What our cursors begin with.
 const OURS: &str = "toolfleet:";
@@ -40,7 +38,7 @@ pub(super) struct Place {
 
 impl Place {
     /// What the call's own cursor asks for: a place of ours, or the server's page, which is the whole list without one.
-    pub(super) fn of(call: &AdmittedCall, cursor: Option<&str>) -> Result<Self, Outcome> {
+    pub(super) fn of(call: &Invocation<'_>, cursor: Option<&str>) -> Result<Self, Outcome> {
         let Some(ours) = cursor.and_then(|cursor| cursor.strip_prefix(OURS)) else {
             return Ok(Self { theirs: cursor.map(str::to_owned), ..Self::default() });
         };
@@ -59,7 +57,7 @@ impl Place {
         self.theirs.as_deref()
     }
 
-    fn cursor(&self, call: &AdmittedCall) -> String {
+    fn cursor(&self, call: &Invocation<'_>) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
         format!("{OURS}{}.{}", marked(call, &text), URL_SAFE_NO_PAD.encode(&text))
     }
@@ -80,9 +78,9 @@ fn digest(text: &str) -> String {
 }
 
 /// What binds a place to the list that gave it.
-fn marked(call: &AdmittedCall, text: &str) -> String {
-    let CallRequest { key, operation, .. } = &*call.request;
-    digest(&format!("{}\n{}\n{}\n{text}", call.server.id, key.tenant, operation.as_str()))
+fn marked(call: &Invocation<'_>, text: &str) -> String {
+    let operation = call.request.operation.as_str();
+    digest(&format!("{}\n{}\n{operation}\n{text}", call.server.id, call.tenant()))
 }
 
 fn refused(problem: &str) -> Outcome {
@@ -90,39 +88,53 @@ fn refused(problem: &str) -> Outcome {
     Outcome::refused(Code::InvalidArguments, text)
 }
 
-/// The outcome of a listing as a record holds it: from its place on, and cut where it is too large, which nothing is where the fleet has a
-/// bucket. Any other outcome as it is.
-pub(super) async fn fitting(call: &AdmittedCall, outcome: Outcome, has_bucket: bool) -> Outcome {
-    let OperationParams::List { cursor } = &call.ask else {
+/// The outcome of a listing as a record holds it: from its place on, and cut where `fit` says that no record holds it, unless it is
+/// `unbounded`. Any other outcome stays as it is.
+pub(super) async fn cut<F, Fut>(call: &Invocation<'_>, outcome: Outcome, unbounded: bool, fit: F) -> Outcome
+where
+    F: Fn(Outcome) -> Fut + Send + Sync,
+    Fut: Future<Output = Option<Outcome>> + Send,
+{
+    let OperationParams::List { cursor } = call.params else {
         return outcome;
     };
     let place = match Place::of(call, cursor.as_deref()) {
         Ok(place) => place,
         Err(refused) => return refused,
     };
-    let is_short = |content: &RawValue| has_bucket || content.get().len() <= INLINE_BYTES;
+    let is_short = |content: &RawValue| unbounded || content.get().len() <= INLINE_BYTES;
     match outcome.content() {
         Some(content) if outcome.kind == OutcomeKind::Succeeded => {
-            if place.given == 0 && (is_short(content) || Calls::fitting(outcome.clone()).await.is_ok()) {
+            if place.given == 0 && (is_short(content) || fit(outcome.clone()).await.is_some()) {
                 return outcome;
             }
-            cut(call, &place, content, has_bucket).await.unwrap_or(outcome)
+            part(call, &place, content, unbounded, fit).await.unwrap_or(outcome)
         }
         Some(_) | None => outcome,
     }
 }
 
 /// The part from the place on. Nothing where the result has no list in it.
-async fn cut(call: &AdmittedCall, place: &Place, content: &RawValue, has_bucket: bool) -> Option<Outcome> {
+async fn part<F, Fut>(
+    call: &Invocation<'_>,
+    place: &Place,
+    content: &RawValue,
+    unbounded: bool,
+    fit: F,
+) -> Option<Outcome>
+where
+    F: Fn(Outcome) -> Fut + Send + Sync,
+    Fut: Future<Output = Option<Outcome>> + Send,
+{
     let entries = Entries::of(content, call.request.operation).ok()?;
     let Some(begin) = place.begin(&entries) else {
         return Some(refused("leads nowhere any more: the server's list has changed since it was given"));
     };
     let rest = Outcome::succeeded(entries.part(begin, entries.len(), None).ok()?);
-    if has_bucket {
+    if unbounded {
         return Some(rest);
     }
-    if let Ok(rest) = Calls::fitting(rest).await {
+    if let Some(rest) = fit(rest).await {
         return Some(rest);
     }
     let end = entries.end_within(begin, INLINE_BYTES);

@@ -1,20 +1,20 @@
-//! Runs work on large or costly foreign texts on threads of its own: compiling schemas, judging by them, hashing, compressing.
+//! Runs work on large or expensive texts on threads of their own: compiling schemas, checking against them, hashing, compressing.
 //!
-//! **Invariant:** no more of it runs at once than there are places, and nobody waits for it longer than he said.
+//! The number of such threads is bounded, and nobody waits longer than asked for.
 
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// A smaller text is worked on where it is met: to hand it over would cost more.
-pub(crate) const LARGE_BYTES: usize = 64 * 1024;
+/// Work on a smaller text is done in place: a change of thread would cost more.
+pub const LARGE_BYTES: usize = 64 * 1024;
 
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// What `work` gives, or nothing where it takes longer than `within` or panics. What takes too long goes on and keeps its place: a
 /// thread cannot be stopped.
-pub(crate) async fn beside<T: Send + 'static>(
+pub async fn run_blocking<T: Send + 'static>(
     within: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
