@@ -138,7 +138,7 @@ impl LocalEndpoints {
         Ok(Self { sqs, dynamodb, sqs_url, dynamodb_url, service, database, template, _data_dir_lock: lock })
     }
 
-    /// Endpoint URL of SQS. The same port serves Secrets Manager, told apart by `X-Amz-Target`, and S3.
+    /// Endpoint URL of SQS. The same port serves Secrets Manager, selected by `X-Amz-Target`, and S3.
     #[must_use]
     pub fn sqs_url(&self) -> &str {
         &self.sqs_url

@@ -4,16 +4,16 @@
 
 use serde_json::Value;
 
-/// Which generation of the protocol the server speaks.
+/// The protocol revision that the server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolRevision {
     /// 2026-07-28 alone.
     Modern,
-    /// Sessions, negotiated to 2025-11-25 or what the client asks for among the older ones.
+    /// With sessions, in the version that the client requests, or 2025-11-25.
     Legacy,
-    /// Sessions, and whatever the client asks, this version.
+    /// With sessions, in this version whatever the client requests.
     LegacyAt(&'static str),
-    /// Both, told apart by the protocol version header.
+    /// Both, selected by the protocol version header.
     Both,
 }
 

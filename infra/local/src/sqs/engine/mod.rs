@@ -50,7 +50,7 @@ pub(crate) struct Delivery {
     pub(crate) sequence_number: Option<String>,
 }
 
-/// What a sender is told of a message.
+/// The answer to the sender of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// That of the message stored before, if this one was a duplicate.
@@ -185,7 +185,7 @@ impl Queues {
         self.change(Change::Removed { queue: name.to_owned(), seq });
     }
 
-    /// Deletes what the handle's receive returned. A handle that a later receive superseded deletes nothing, and says so to nobody;
+    /// Deletes the message of that receipt handle. A handle that a later receive replaced deletes nothing, without an error;
     /// in a FIFO queue it is refused, and so is one whose visibility timeout is over.
     pub(crate) fn delete(&mut self, name: &str, handle: &str, now_ms: u64) -> Result<(), SqsError> {
         let (receipt, current) = self.resolve(name, handle, now_ms)?;

@@ -1,6 +1,6 @@
-//! Owns the receiving side: `ReceiveMessage`, `DeleteMessage`, `ChangeMessageVisibility` and their batches.
+//! The operations of receivers: `ReceiveMessage`, `DeleteMessage`, `ChangeMessageVisibility` and their batches.
 //!
-//! **Invariant:** a receiver gets the attributes it asked for, no others, and a digest of exactly these.
+//! **Invariant:** an answer has the requested attributes only, and the digest of exactly these.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Owns the operations on tasks that move dead letters, and the handle by which a task is named.
+//! The operations on tasks that move dead letters, and the handle of a task.
 //!
-//! **Invariant:** only a running task has a handle in a listing: nothing can be done with another.
+//! **Invariant:** only a running task has a handle in a listing, because only a running task can be cancelled.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,6 +1,6 @@
-//! Owns `SendMessage` and its batch: what a message may hold, and what the sender is told.
+//! `SendMessage` and its batch: checks a message, sends it, answers with its digests.
 //!
-//! **Invariant:** a message is checked whole before the queue sees it.
+//! **Invariant:** a message is checked completely before it is added to the queue.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ struct Entry {
     message_deduplication_id: Option<String>,
 }
 
-/// A checked message with what its sender is told.
+/// A checked message and the answer to its sender.
 struct Outgoing {
     content: Content,
     delay_ms: Option<u64>,
