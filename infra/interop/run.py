@@ -253,7 +253,7 @@ def run(processes, folder, check, boto3):
         queue=queue, sqs=sqs, read=read, until=until, toolfleet=lambda *arguments: toolfleet(env, *arguments),
     )
 
-    # The README's aws CLI lines, with the exports of `toolfleet dev` and nothing else.
+    # The guide's aws CLI lines, with the exports of `toolfleet dev` and nothing else.
     aws = [Path(sys.executable).parent / "aws", "--output", "json"]
     cli_env = {**os.environ, **exports, "AWS_PAGER": "", "AWS_DEFAULT_REGION": exports["AWS_REGION"]}
     message = json.dumps({"v": 1, "call_id": "cli-1", "tenant": "acme", "server": "npm", "name": "echo", "arguments": {"text": "from the aws CLI"}})
@@ -290,19 +290,20 @@ def run(processes, folder, check, boto3):
 
 
 def readme(processes, folder, check):
-    """The README's own examples, word for word, with the exports of a plain `toolfleet dev`."""
+    """The examples of the README and the guide for callers, as they are written, with the exports of a plain `toolfleet dev`."""
     text = (ROOT / "README.md").read_text()
+    guide = (ROOT / "docs/guides/callers.md").read_text()
     ports = ["--sqs-port", "0", "--dynamodb-port", "0", "--mcp-port", "0"]
     dev = processes.start("newcomer", [BIN / "toolfleet", "dev", *ports])
     exports = until("the newcomer's exports", lambda: processes.alive(dev) and exports_in(dev.log_path))
     env = {**os.environ, **exports, "AWS_PAGER": "", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
-    def run_block(heading, language, command):
-        block = text.split(f"## {heading}", 1)[1].split(f"```{language}\n", 1)[1].split("```", 1)[0]
+    def run_block(document, heading, language, command):
+        block = document.split(f"## {heading}", 1)[1].split(f"```{language}\n", 1)[1].split("```", 1)[0]
         done = subprocess.run([*command, block], env=env, capture_output=True, text=True, timeout=GIVE_UP_S, cwd=folder)
         return done.returncode, done.stdout + done.stderr
 
-    code, output = run_block("A call from Python", "python", [sys.executable, "-c"])
+    code, output = run_block(text, "A call from Python", "python", [sys.executable, "-c"])
     check("the README's Python example runs and prints its result", code == 0 and "succeeded" in output and "42" in output, output)
     block = text.split("## A call from Python", 1)[1].split("```python\n", 1)[1].split("```", 1)[0]
     refused = block.replace('tenant, call_id = "demo"', 'tenant, call_id = "stranger"')
@@ -311,7 +312,6 @@ def readme(processes, folder, check):
     done = subprocess.run([sys.executable, "-c", refused], env={**env, **strict}, capture_output=True, text=True, timeout=GIVE_UP_S, cwd=folder)
     check("the README's Python example ends for a tenant that is not allowed", "refused Sender" in done.stdout, done.stdout + done.stderr)
 
-    guide = (ROOT / "docs/guides/callers.md").read_text()
     blocks = "\n".join(part.split("```", 1)[0] for part in guide.split("```python\n")[1:])
     late = 'assert cancel(tenant, call_id) is False\nassert cancel(tenant, "ahead") and cancel(tenant, "ahead")\nprint("held")'
     done = subprocess.run([sys.executable, "-c", "\n".join([block, blocks, late])], env=env, capture_output=True, text=True, timeout=GIVE_UP_S, cwd=folder)
@@ -319,9 +319,9 @@ def readme(processes, folder, check):
     ahead = subprocess.run([BIN / "toolfleet", "call", "--tenant", "demo", "--tool", "echo", "--arguments", '{"text":"x"}', "--call-id", "ahead", "--json"], env={**os.environ, **exports}, capture_output=True, text=True, timeout=GIVE_UP_S)
     check("a call that Python cancelled ahead of its message ends as cancelled", json.loads(ahead.stdout)["outcome"] == "cancelled", ahead.stdout)
 
-    code, output = run_block("From the aws CLI", "sh", ["bash", "-ec"])
-    check("the README's aws CLI example runs", code == 0 and "MessageId" in output, output)
-    until("the README's aws CLI call", lambda: "succeeded" in toolfleet(exports, "history", "--tenant", "demo"))
+    code, output = run_block(guide, "From the aws CLI", "sh", ["bash", "-ec"])
+    check("the guide's aws CLI example runs", code == 0 and "MessageId" in output, output)
+    until("the guide's aws CLI call", lambda: "succeeded" in toolfleet(exports, "history", "--tenant", "demo"))
 
 
 def strict_catalog(folder):

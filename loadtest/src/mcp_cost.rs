@@ -22,7 +22,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_mcp::{ClientOptions, EgressPolicy, Endpoint, McpClient, ToolCall};
+use toolfleet_egress::EgressPolicy;
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
 use toolfleet_peer::Generation;
 use toolfleet_peer::client::RmcpClient;
 

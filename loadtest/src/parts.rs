@@ -30,7 +30,8 @@ use toolfleet_core::call::{CallRow, Decision, DeliveryContext, Effect, Event, de
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
-use toolfleet_mcp::{ClientOptions, EgressPolicy, Endpoint, McpClient, ToolCall};
+use toolfleet_egress::EgressPolicy;
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
 
 use crate::endpoints;
 use crate::helper::Helper;

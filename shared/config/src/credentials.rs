@@ -10,7 +10,8 @@ use toolfleet_catalog::Server;
 use toolfleet_core::credential::{Credential, Sensitive, Template};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_mcp::{Auth, Endpoint, Keyring, McpClient, Program};
+use toolfleet_credentials::{Auth, Keyring};
+use toolfleet_mcp::{Endpoint, McpClient, Program};
 
 /// The most credentials that are kept; beyond it all are obtained again.
 const MAX: usize = 10_000;

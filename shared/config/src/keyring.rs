@@ -8,8 +8,7 @@ use toolfleet_aws::identity::{Identity, Keys, ToSign, signature};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError, Clock};
 use toolfleet_core::credential::SecretRef;
-use toolfleet_core::fault::Fault;
-use toolfleet_mcp::{AwsKeys, Keyring, SecretText, Unsigned};
+use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, SecretText, Unsigned};
 
 /// Secrets Manager and the process's own identity.
 pub struct AwsKeyring {
@@ -36,12 +35,13 @@ impl Keyring for AwsKeyring {
         &'a self,
         reference: &'a SecretRef,
         fresh: bool,
-    ) -> BoxFuture<'a, Result<SecretText, Fault>> {
+    ) -> BoxFuture<'a, Result<SecretText, CredentialError>> {
         async move {
             let name = reference.name();
             let read = if fresh { self.secrets.refresh(name).await } else { self.secrets.get(name).await };
-            let secret = read.map_err(|error| fault_of(&error))?;
-            let text = reference.pick(secret.expose()).map_err(|detail| Fault::Credential { detail })?;
+            let secret = read.map_err(|error| credential_error(&error))?;
+            let text =
+                reference.pick(secret.expose()).map_err(|detail| CredentialError::Unavailable { detail })?;
             Ok(SecretText::new(text))
         }
         .boxed()
@@ -51,9 +51,9 @@ impl Keyring for AwsKeyring {
         u64::try_from(self.clock.now().as_ms() / 1000).unwrap_or_default()
     }
 
-    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, Fault>> {
+    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, CredentialError>> {
         async move {
-            let keys = self.identity.keys(fresh).await.map_err(|error| fault_of(&error))?;
+            let keys = self.identity.keys(fresh).await.map_err(|error| credential_error(&error))?;
             Ok(AwsKeys {
                 access_key_id: keys.access_key_id,
                 secret_access_key: SecretText::new(keys.secret_access_key),
@@ -63,10 +63,14 @@ impl Keyring for AwsKeyring {
         .boxed()
     }
 
-    fn aws_sign(&self, keys: &AwsKeys, request: &Unsigned<'_>) -> Result<Vec<(String, String)>, Fault> {
+    fn aws_sign(
+        &self,
+        keys: &AwsKeys,
+        request: &Unsigned<'_>,
+    ) -> Result<Vec<(String, String)>, CredentialError> {
         let Some(region) = request.region.or_else(|| self.identity.region()) else {
             let detail = "there is no region to sign for; give `region` beside `aws_sigv4`, or AWS_REGION";
-            return Err(Fault::Credential { detail: detail.to_owned() });
+            return Err(CredentialError::Unavailable { detail: detail.to_owned() });
         };
         let keys = Keys {
             access_key_id: keys.access_key_id.clone(),
@@ -86,17 +90,17 @@ impl Keyring for AwsKeyring {
             region,
             at: self.clock.now(),
         };
-        signature(&keys, &to_sign).map_err(|error| fault_of(&error))
+        signature(&keys, &to_sign).map_err(|error| credential_error(&error))
     }
 }
 
 /// An error of the worker's own access to AWS (expired credentials, a role without the right, an outage) ends no call: the call waits.
 /// A secret that the catalog names and that does not exist ends it.
-fn fault_of(error: &AwsError) -> Fault {
+fn credential_error(error: &AwsError) -> CredentialError {
     let detail = error.to_string();
     if error.is_access_or_outage() {
-        Fault::CredentialPending { detail }
+        CredentialError::Pending { detail }
     } else {
-        Fault::Credential { detail }
+        CredentialError::Unavailable { detail }
     }
 }

@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::progress::ProgressNote;
-use toolfleet_mcp::{ClientOptions, EgressPolicy, Endpoint, McpClient, ToolCall};
+use toolfleet_egress::EgressPolicy;
+use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

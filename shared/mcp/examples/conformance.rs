@@ -14,12 +14,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use toolfleet_core::credential::{Credential, SecretRef};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
-use toolfleet_mcp::{
-    Answer, AnswerKind, ClientOptions, EgressPolicy, Endpoint, Keyring, McpClient, RemoteTool, Resume,
-    SecretText, ToolCall,
-};
+use toolfleet_credentials::{CredentialError, Keyring, SecretText};
+use toolfleet_egress::EgressPolicy;
+use toolfleet_mcp::{Answer, AnswerKind, ClientOptions, Endpoint, McpClient, RemoteTool, Resume, ToolCall};
 
 /// How often one tool may ask before it is given up.
 const MAX_QUESTIONS: usize = 5;
@@ -90,10 +88,11 @@ impl Keyring for Context {
         &'a self,
         reference: &'a SecretRef,
         _fresh: bool,
-    ) -> BoxFuture<'a, Result<SecretText, Fault>> {
+    ) -> BoxFuture<'a, Result<SecretText, CredentialError>> {
         let text = self.0.get(reference.name()).and_then(Value::as_str);
-        let text =
-            text.map(SecretText::new).ok_or_else(|| Fault::Credential { detail: reference.to_string() });
+        let text = text
+            .map(SecretText::new)
+            .ok_or_else(|| CredentialError::Unavailable { detail: reference.to_string() });
         std::future::ready(text).boxed()
     }
 

@@ -10,12 +10,12 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::surrogate::mended;
+use toolfleet_egress::{sanitize_text, sanitize_text_to, shorten_text_to};
 
 use crate::client::{TaskHandle, asking_task, handle_in};
 use crate::endpoint::Endpoint;
 use crate::frame::text_in;
 use crate::heavy::{LARGE_BYTES, beside};
-use crate::words::{shorten, shorten_own, shorten_to};
 
 /// The bound on a tool error's text, in characters.
 const MAX_ERROR_CHARS: usize = 2000;
@@ -167,7 +167,7 @@ fn unread() -> Fault {
 /// What this result means; an error where it is no object. Half a surrogate pair anywhere in it spoils nothing.
 pub(crate) fn kind_of(result: &RawValue) -> Result<AnswerKind, Fault> {
     let no_object = || Fault::InvalidAnswer {
-        detail: format!("expected an object as the result, found {}", shorten_to(result.get(), 60)),
+        detail: format!("expected an object as the result, found {}", sanitize_text_to(result.get(), 60)),
     };
     let text = mended(result.get());
     // A derived struct would also be read from an array.
@@ -177,8 +177,10 @@ pub(crate) fn kind_of(result: &RawValue) -> Result<AnswerKind, Fault> {
     Ok(match kind {
         Some(Ok(kind)) if kind == "input_required" => AnswerKind::InputRequired,
         Some(Ok(kind)) if kind == "task" => AnswerKind::Task(handle_in(result)?),
-        Some(Ok(kind)) if kind != "complete" => AnswerKind::Unknown(shorten_to(&kind, 60)),
-        Some(Err(_)) => AnswerKind::Unknown(shorten_to(looked.result_type.map_or("", RawValue::get), 60)),
+        Some(Ok(kind)) if kind != "complete" => AnswerKind::Unknown(sanitize_text_to(&kind, 60)),
+        Some(Err(_)) => {
+            AnswerKind::Unknown(sanitize_text_to(looked.result_type.map_or("", RawValue::get), 60))
+        }
         Some(Ok(_)) | None => match looked.is_error.map(RawValue::get) {
             Some("true") => AnswerKind::ToolError { text: error_text(looked.content) },
             Some(_) | None => AnswerKind::Complete,
@@ -203,7 +205,7 @@ fn error_text(content: Option<&RawValue>) -> String {
             break;
         }
     }
-    if text.is_empty() { "the tool gave no text".to_owned() } else { shorten_own(&text, MAX_ERROR_CHARS) }
+    if text.is_empty() { "the tool gave no text".to_owned() } else { shorten_text_to(&text, MAX_ERROR_CHARS) }
 }
 
 /// The state of an `input_required` result that asks for nothing but the same request again.
@@ -216,7 +218,7 @@ pub(crate) fn same_request_again(result: &RawValue) -> Option<String> {
 
 /// Says how a member was not what it should be.
 pub(crate) fn invalid(what: &str, found: &str) -> Fault {
-    Fault::InvalidAnswer { detail: format!("{what}: {}", shorten(found)) }
+    Fault::InvalidAnswer { detail: format!("{what}: {}", sanitize_text(found)) }
 }
 
 #[cfg(test)]

@@ -9,13 +9,13 @@ use http::header::{DATE, RETRY_AFTER};
 use reqwest::Response;
 use toolfleet_core::fault::{Fault, NotSentCause, RetryClass, refuses_by_status, refuses_request};
 use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_credentials::Challenge;
+use toolfleet_egress::sanitize_text;
 
-use crate::auth::Challenge;
 use crate::frame::{InBody, RpcError, error_in};
 use crate::reason::reason_in;
 use crate::stream::read_body;
 use crate::wire::{HEADER_MISMATCH, METHOD_NOT_FOUND, VERSION_UNSUPPORTED};
-use crate::words::shorten;
 
 /// The bound on the body of an error status.
 pub(crate) const MAX_ERROR_BODY_BYTES: u64 = 64 * 1024;
@@ -105,9 +105,10 @@ impl RequestError {
         };
         let fault = match (status, error) {
             (401, _) if proves => Fault::Unauthorized { detail },
-            (403, _) if proves => {
-                Fault::Forbidden { scope: Challenge::of(headers).scope.map(|scope| shorten(&scope)), detail }
-            }
+            (403, _) if proves => Fault::Forbidden {
+                scope: Challenge::of(headers).scope.map(|scope| sanitize_text(&scope)),
+                detail,
+            },
             (429, _) if proves => Fault::RateLimited { retry_after_ms: retry_after_ms(headers) },
             (_, Some(error)) if proves => of_code(error, true),
             (_, None) if proves => Fault::ClientStatus { status, detail },

@@ -27,14 +27,12 @@ use toolfleet_core::progress::ProgressNote;
 use url::Url;
 
 pub use cut::Entries;
-pub use options::{BuildError, ClientOptions};
+pub use options::ClientOptions;
 use remedy::{Refused, Taken};
 pub use tasks::{TaskHandle, TaskQuestion, TaskState};
 pub(crate) use tasks::{asking_task, handle_in};
 
 use crate::answer::{Answer, AnswerKind, kind_beside, same_request_again};
-use crate::auth::{Auth, Keyring, Site, TokenHttpClient};
-use crate::connect::{Clients, reach_of};
 use crate::endpoint::{Endpoint, Resume, ToolCall};
 use crate::era::RevisionCache;
 use crate::exchange::Exchange;
@@ -47,6 +45,8 @@ use crate::tools::Mirrored;
 use crate::transport::{Connection, Sent, Transport};
 use crate::wire::{ClientInfo, MODERN};
 use crate::wrong_address::WrongAddresses;
+use toolfleet_credentials::{Auth, AuthSite, Keyring, TokenHttpClient};
+use toolfleet_egress::{BuildError, HttpClients};
 
 /// How often a server may ask for the same request again within one attempt.
 const MAX_ROUNDS: u32 = 8;
@@ -96,8 +96,7 @@ impl Negotiated {
 impl McpClient {
     /// A client with its own connections and caches.
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
-        let reach = reach_of(&options);
-        let clients = Arc::new(Clients::new(&options, &reach)?);
+        let clients = Arc::new(HttpClients::new(options.http())?);
         let info = ClientInfo { name: options.client_name, version: options.client_version };
         let limits = Limits {
             max_children: options.max_children,
@@ -106,7 +105,7 @@ impl McpClient {
             max_line_bytes: options.max_body_bytes,
         };
         let max_body_bytes = options.max_body_bytes;
-        let transport = Transport { clients, reach, info: info.clone(), max_body_bytes };
+        let transport = Transport { clients, info: info.clone(), max_body_bytes };
         let exchange = Exchange::new(transport);
         let greeter = Greeter { info, ids: Arc::clone(&exchange.ids) };
         Ok(Self(Arc::new(Shared {
@@ -130,10 +129,10 @@ impl McpClient {
         keyring: Arc<dyn Keyring>,
     ) -> Auth {
         let transport = &self.0.exchange.transport;
-        let outlet =
-            TokenHttpClient { http: transport.clients.plain().clone(), reach: Arc::clone(&transport.reach) };
+        let clients = &transport.clients;
+        let http = TokenHttpClient { http: clients.plain().clone(), policy: Arc::clone(clients.policy()) };
         let cognito_endpoint = self.0.cognito_endpoint.clone();
-        Auth::new(credential, headers, Site { server, outlet, cognito_endpoint }, keyring)
+        Auth::new(credential, headers, AuthSite { server, http, cognito_endpoint }, keyring)
     }
 
     /// One attempt of `tools/call`, `resources/read` or `prompts/get`. It ends by its deadline whatever the server does; dropping

@@ -14,9 +14,10 @@ use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::message::Operation;
 use toolfleet_core::progress::ProgressNote;
 use toolfleet_core::redact::REDACTED;
+use toolfleet_credentials::Auth;
+use toolfleet_egress::url_without_secrets;
 use url::Url;
 
-use crate::auth::Auth;
 use crate::stdio::Program;
 
 /// An MCP server, with the credentials of one tenant: over streamable HTTP, or a program that is started here.
@@ -43,14 +44,14 @@ impl Endpoint {
             program.ready().await.map_err(|fault| program.scrub(fault))?;
         }
         match &self.auth {
-            Some(auth) => auth.ready().await,
+            Some(auth) => Ok(auth.ready().await?),
             None => Ok(()),
         }
     }
 
     /// Whether a credential of ours stands in the text.
     pub(crate) fn leaks_into(&self, text: &str) -> bool {
-        self.auth.as_ref().is_some_and(|auth| auth.leaks_into(text))
+        self.auth.as_ref().is_some_and(|auth| auth.is_in(text))
             || self.program.as_ref().is_some_and(|program| program.leaks_into(text))
     }
 
@@ -70,7 +71,7 @@ impl Endpoint {
     /// The same for any other words of the server.
     pub(crate) fn text_without_echo(&self, text: String) -> String {
         let text = match &self.auth {
-            Some(auth) => auth.scrub_words(text),
+            Some(auth) => auth.scrub_text(text),
             None => text,
         };
         let text = match &self.program {
@@ -91,23 +92,13 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("server", &self.server.as_str())
-            .field("url", &without_secrets(&self.url))
+            .field("url", &url_without_secrets(&self.url))
             .field("headers", &self.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>())
             .field("auth", &self.auth)
             .field("tenant", &self.tenant)
             .field("program", &self.program)
             .finish()
     }
-}
-
-/// A URL without user, password, query and fragment, fit to be shown.
-pub(crate) fn without_secrets(url: &Url) -> String {
-    let mut shown = url.clone();
-    let _ = shown.set_username("");
-    let _ = shown.set_password(None);
-    shown.set_query(None);
-    shown.set_fragment(None);
-    shown.into()
 }
 
 /// Hears what the server tells while the call runs.

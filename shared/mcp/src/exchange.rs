@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::message::Operation;
+use toolfleet_egress::sanitize_text_to;
 
 use crate::answer::invalid;
 use crate::cancel::Withdrawal;
@@ -29,7 +30,6 @@ use crate::wire::{
     CallParams, HEADER_MISMATCH, LEGACY, MODERN, Meta, PageParams, TaskParams, VERSION_UNSUPPORTED,
     initialize, initialized, ping, request,
 };
-use crate::words::shorten_to;
 
 /// How long a server may say nothing to `server/discover` before `initialize` is sent.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -248,7 +248,7 @@ impl Exchange {
         let found: Initialized = serde_json::from_str(result.get())
             .map_err(|error| invalid("an initialize result", &error.to_string()))?;
         let version = LEGACY.into_iter().find(|known| *known == found.protocol_version).ok_or_else(|| {
-            Fault::VersionUnsupported { supported: vec![shorten_to(&found.protocol_version, 32)] }
+            Fault::VersionUnsupported { supported: vec![sanitize_text_to(&found.protocol_version, 32)] }
         })?;
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
         let session = Session { id: session_id, version, serial, opened: Some(Instant::now()), cookies };
@@ -271,7 +271,7 @@ pub(crate) fn era_among(supported: Vec<String>) -> Result<ProtocolRevision, Requ
     } else if supported.is_empty() || supported.iter().any(|version| LEGACY.contains(&version.as_str())) {
         Ok(ProtocolRevision::Legacy)
     } else {
-        let supported = supported.iter().take(16).map(|version| shorten_to(version, 32)).collect();
+        let supported = supported.iter().take(16).map(|version| sanitize_text_to(version, 32)).collect();
         Err(Fault::VersionUnsupported { supported }.into())
     }
 }

@@ -10,8 +10,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use toolfleet_core::surrogate::mended;
-
-use crate::words::{shorten, shorten_to};
+use toolfleet_egress::{sanitize_text, sanitize_text_to};
 
 /// A JSON-RPC error as far as we look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,9 +186,10 @@ impl<'a> Frame<'a> {
     /// The message, or what is wrong with it.
     pub(crate) fn read(text: &'a str) -> Result<Self, String> {
         if !text.trim_ascii_start().starts_with('{') {
-            return Err(format!("not a JSON-RPC message: {}", shorten(text)));
+            return Err(format!("not a JSON-RPC message: {}", sanitize_text(text)));
         }
-        serde_json::from_str(text).map_err(|error| shorten(&format!("not a JSON-RPC message ({error})")))
+        serde_json::from_str(text)
+            .map_err(|error| sanitize_text(&format!("not a JSON-RPC message ({error})")))
     }
 
     /// Whether it answers something, rather than saying something of the server's own.
@@ -229,7 +229,7 @@ impl<'a> Frame<'a> {
                 Heard::Nonsense("a JSON-RPC message without result, error or method".to_owned())
             }
             (Some(_), _) | (None, Some(_)) => Heard::Foreign(match self.id {
-                Some(id) => format!("the answer carries another request's id: {}", shorten(id.get())),
+                Some(id) => format!("the answer carries another request's id: {}", sanitize_text(id.get())),
                 None => "the answer carries no id".to_owned(),
             }),
             (None, None) => Heard::Foreign("a JSON-RPC message without result, error or method".to_owned()),
@@ -279,7 +279,7 @@ pub(crate) fn error_of(raw: &RawValue, with_our_id: bool) -> RpcError {
     let members = serde_json::from_str::<ErrorMembers<'_>>(&text).ok();
     let read = members.and_then(|members| Some((members.code.and_then(integer_in)?, members)));
     let Some((code, members)) = read else {
-        return RpcError { code: 0, message: shorten(raw.get()), supported: Vec::new(), with_our_id };
+        return RpcError { code: 0, message: sanitize_text(raw.get()), supported: Vec::new(), with_our_id };
     };
     let message = members.message.and_then(text_in).unwrap_or_default();
     let data = members.data.and_then(|data| serde_json::from_str::<VersionData<'_>>(data.get()).ok());
@@ -287,8 +287,8 @@ pub(crate) fn error_of(raw: &RawValue, with_our_id: bool) -> RpcError {
     let versions = supported.into_iter().filter_map(text_in);
     RpcError {
         code,
-        message: shorten(&message),
-        supported: versions.take(16).map(|version| shorten_to(&version, 32)).collect(),
+        message: sanitize_text(&message),
+        supported: versions.take(16).map(|version| sanitize_text_to(&version, 32)).collect(),
         with_our_id,
     }
 }

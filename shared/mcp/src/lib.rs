@@ -11,13 +11,10 @@
 //! doubt, that it was not executed; everything else is returned as a fault for the caller to judge.
 
 mod answer;
-mod auth;
 mod beginning;
-mod body;
 mod cancel;
 mod classify;
 pub mod client;
-mod connect;
 mod cookies;
 mod endpoint;
 mod era;
@@ -25,12 +22,10 @@ mod exchange;
 mod frame;
 mod heavy;
 mod mirror;
-mod network;
 mod notes;
 mod patience;
 #[cfg(test)]
 mod properties;
-mod reach;
 mod reason;
 mod register;
 mod session;
@@ -41,15 +36,11 @@ mod tools;
 mod transport;
 mod whole;
 mod wire;
-mod words;
 mod wrong_address;
 
 pub use answer::{Answer, AnswerKind, Questions};
-pub use auth::{Auth, AwsKeys, Keyring, SecretText, Unsigned};
-pub use client::{BuildError, ClientOptions, Entries, McpClient, TaskHandle, TaskQuestion, TaskState};
-pub use connect::Proxies;
+pub use client::{ClientOptions, Entries, McpClient, TaskHandle, TaskQuestion, TaskState};
 pub use endpoint::{Endpoint, OnNote, Resume, ToolCall};
-pub use reach::{EgressPolicy, Network};
 pub use register::{Asked, OpenSession, SessionStore, SessionStoreUnavailable};
 pub use stdio::{Program, launched};
 pub use tools::{Freshness, RemoteTool, ToolList};

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use toolfleet_core::progress::{Amount, LEVEL_CHARS, LogLine, Progress, ProgressNote, TEXT_CHARS};
 use toolfleet_core::surrogate::mended;
+use toolfleet_egress::sanitize_text_to;
 
 use crate::endpoint::Endpoint;
 use crate::frame::number_in;
-use crate::words::shorten_to;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,7 +73,7 @@ fn log(params: &RawValue, endpoint: &Endpoint) -> Option<ProgressNote> {
 
 /// One short line without our credentials: a credential that was cut in half would no longer be recognised.
 pub(crate) fn line(text: String, endpoint: &Endpoint) -> String {
-    shorten_to(&endpoint.text_without_echo(text), TEXT_CHARS)
+    sanitize_text_to(&endpoint.text_without_echo(text), TEXT_CHARS)
 }
 
 #[cfg(test)]

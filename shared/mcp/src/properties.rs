@@ -10,11 +10,11 @@ use tokio::runtime::Runtime;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::progress::{ProgressNote, TEXT_CHARS};
+use toolfleet_egress::HttpClients;
 
 use crate::answer::{AnswerKind, kind_of, same_request_again};
 use crate::classify::RequestError;
 use crate::client::ClientOptions;
-use crate::connect::Clients;
 use crate::endpoint::Endpoint;
 use crate::frame::{Heard, hear, readable};
 use crate::mirror::Mirrors;
@@ -138,8 +138,8 @@ fn parsed(pieces: &[Bytes], max: usize) -> Parsed {
     Parsed { events, last_id, retry_ms: parser.retry_ms(), rest }
 }
 
-static CLIENTS: LazyLock<Arc<Clients>> =
-    LazyLock::new(|| Arc::new(Clients::new(&ClientOptions::default(), &Arc::default()).unwrap()));
+static CLIENTS: LazyLock<Arc<HttpClients>> =
+    LazyLock::new(|| Arc::new(HttpClients::new(ClientOptions::default().http()).unwrap()));
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
 
@@ -150,7 +150,7 @@ fn endpoint() -> Endpoint {
 
 fn transport(max_body_bytes: u64) -> Transport {
     let info = ClientInfo { name: "n".into(), version: "1".into() };
-    Transport { clients: CLIENTS.clone(), reach: Arc::default(), info, max_body_bytes }
+    Transport { clients: CLIENTS.clone(), info, max_body_bytes }
 }
 
 /// What is made of a response that arrives in these pieces, and what was heard before that.

@@ -8,9 +8,8 @@
 
 use http::HeaderMap;
 use serde_json::Value;
-
-use crate::auth::Challenge;
-use crate::words::{shorten, shorten_bytes};
+use toolfleet_credentials::Challenge;
+use toolfleet_egress::{sanitize_bytes, sanitize_text};
 
 /// How deep a reason may stand.
 const MAX_DEPTH: u32 = 4;
@@ -21,16 +20,16 @@ pub(crate) fn reason_in(body: &[u8], headers: &HeaderMap) -> String {
     let text = text.trim_start_matches('\u{feff}').trim();
     let challenge = of_challenge(headers);
     let found = match text.as_bytes().first() {
-        None => return challenge.map(|words| shorten(&words)).unwrap_or_default(),
+        None => return challenge.map(|words| sanitize_text(&words)).unwrap_or_default(),
         Some(b'{' | b'[' | b'"') => {
             serde_json::from_str::<Value>(text).ok().and_then(|value| of_json(&value, MAX_DEPTH))
         }
         Some(b'<') => of_markup(text),
         Some(_) => None,
     };
-    let found = found.map_or_else(|| shorten_bytes(text.as_bytes()), |found| shorten(&found));
+    let found = found.map_or_else(|| sanitize_bytes(text.as_bytes()), |found| sanitize_text(&found));
     match challenge.filter(|words| !found.contains(words.as_str())) {
-        Some(words) => shorten(&format!("{found}; {words}")),
+        Some(words) => sanitize_text(&format!("{found}; {words}")),
         None => found,
     }
 }

@@ -14,9 +14,9 @@ use reqwest::Response;
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 use toolfleet_core::fault::Fault;
+use toolfleet_egress::{BodyError, ResponseBody, sanitize_text};
 
 use crate::beginning::Beginning;
-use crate::body::{Broken, Incoming};
 use crate::classify::RequestError;
 use crate::endpoint::{Endpoint, OnNote};
 use crate::frame::{Heard, hear, messages_in, readable};
@@ -26,7 +26,6 @@ use crate::sse::{Event, Parser};
 use crate::transport::{Connection, Post, Sent, Transport};
 use crate::whole::{Large, answer_in, heard_beside};
 use crate::wire::reply;
-use crate::words::shorten;
 
 /// How often a broken legacy stream is taken up again.
 const MAX_RESUMES: u32 = 10;
@@ -78,7 +77,7 @@ enum Kind {
 
 /// Reads a whole body of at most that many bytes.
 pub(crate) async fn read_body(response: Response, max_bytes: u64) -> Result<Vec<u8>, Fault> {
-    Incoming::new(response)?.whole(max_bytes).await
+    Ok(ResponseBody::new(response)?.whole(max_bytes).await?)
 }
 
 fn nonsense(detail: String) -> RequestError {
@@ -118,11 +117,11 @@ impl Transport {
             return Err(RequestError::of_response(response, waiting.id).await);
         }
         let essence = essence(response.headers());
-        let mut incoming = Incoming::new(response)?;
+        let mut incoming = ResponseBody::new(response).map_err(Fault::from)?;
         let kind = match kind_of_body(&essence) {
             Kind::Unsaid => {
-                let lost = |Broken(detail)| Fault::AnswerLost { detail };
-                let beginning = incoming.beginning(TELLING_BYTES).await.map_err(lost)?;
+                let lost = |BodyError(detail)| Fault::AnswerLost { detail };
+                let beginning = incoming.peek(TELLING_BYTES).await.map_err(lost)?;
                 match beginning.first() {
                     Some(b'{' | b'[') => Kind::Json,
                     _ if begins_events(&beginning) => Kind::Events,
@@ -134,14 +133,15 @@ impl Transport {
         match kind {
             Kind::Events => self.listen(incoming, waiting).await,
             Kind::Json => {
-                let body = incoming.whole(self.max_body_bytes).await?;
+                let body = incoming.whole(self.max_body_bytes).await.map_err(Fault::from)?;
                 if begins_events(&body) {
                     return self.answer_among(&body, waiting).await;
                 }
                 answer_in(body, waiting.id).await
             }
             Kind::Unsaid => {
-                let found = if essence.is_empty() { "no content type".to_owned() } else { shorten(&essence) };
+                let found =
+                    if essence.is_empty() { "no content type".to_owned() } else { sanitize_text(&essence) };
                 let status = status.as_u16();
                 Err(nonsense(format!(
                     "expected application/json or text/event-stream, found {found} with HTTP {status}"
@@ -152,7 +152,7 @@ impl Transport {
 
     async fn listen(
         &self,
-        mut incoming: Incoming,
+        mut incoming: ResponseBody,
         waiting: &Waiting<'_>,
     ) -> Result<Box<RawValue>, RequestError> {
         let mut place = Place::new();
@@ -162,7 +162,7 @@ impl Transport {
                 End::Broken(detail) => detail,
             };
             let response = self.take_up(waiting, &mut place, broken).await?;
-            incoming = Incoming::new(response)?;
+            incoming = ResponseBody::new(response).map_err(Fault::from)?;
         }
     }
 
@@ -194,7 +194,7 @@ impl Transport {
     /// Follows one response to our answer or to its end.
     async fn follow(
         &self,
-        mut incoming: Incoming,
+        mut incoming: ResponseBody,
         waiting: &Waiting<'_>,
         place: &mut Place,
     ) -> Result<End, RequestError> {
@@ -203,7 +203,7 @@ impl Transport {
             let chunk = match incoming.chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break "the event stream ended without the answer".to_owned(),
-                Err(Broken(detail)) => break detail,
+                Err(BodyError(detail)) => break detail,
             };
             parser.feed(&chunk);
             while let Some(event) = parser.next_event() {
@@ -335,12 +335,7 @@ impl Transport {
 
     /// A handle for side requests that outlive the call.
     pub(crate) fn aside(&self) -> Self {
-        Self {
-            clients: self.clients.clone(),
-            reach: self.reach.clone(),
-            info: self.info.clone(),
-            max_body_bytes: self.max_body_bytes,
-        }
+        Self { clients: self.clients.clone(), info: self.info.clone(), max_body_bytes: self.max_body_bytes }
     }
 
     /// Posts a notification or a reply; whether it arrives is not asked.

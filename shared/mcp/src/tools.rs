@@ -211,7 +211,7 @@ pub(crate) fn sifted(
             true
         }
         Err(reason) => {
-            let reason = crate::words::shorten(&endpoint.text_without_echo(reason));
+            let reason = toolfleet_egress::sanitize_text(&endpoint.text_without_echo(reason));
             tracing::warn!(server = %endpoint.server, %reason, "a tool with an invalid x-mcp-header is left out");
             false
         }

@@ -15,19 +15,18 @@ use http_body::{Body, Frame, SizeHint};
 use reqwest::Response;
 use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_credentials::{AuthRetries, CertificateIdentity, CredentialVersion};
+use toolfleet_egress::{
+    EgressError, HttpClients, client_certificate_refused, request_error, sanitize_text, url_without_secrets,
+};
 use url::Url;
 
-use crate::auth::{AuthRetries, CredentialVersion, Identity};
 use crate::classify::{MAX_ERROR_BODY_BYTES, RequestError};
-use crate::connect::Clients;
-use crate::endpoint::{Endpoint, without_secrets};
-use crate::network::{certificate_refused, not_answered};
-use crate::reach::EgressPolicy;
+use crate::endpoint::Endpoint;
 use crate::session::Session;
 use crate::stdio::Child;
 use crate::stream::read_body;
 use crate::wire::{ClientInfo, MODERN};
-use crate::words::shorten;
 
 pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -174,8 +173,7 @@ struct Launch<'a> {
 /// The HTTP side of the client.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    pub(crate) clients: Arc<Clients>,
-    pub(crate) reach: Arc<EgressPolicy>,
+    pub(crate) clients: Arc<HttpClients>,
     pub(crate) info: ClientInfo,
     pub(crate) max_body_bytes: u64,
 }
@@ -185,7 +183,7 @@ impl Transport {
     ///
     /// A refusal of the credential proves that nothing ran, so the request is sent again with one that is new, if there is.
     pub(crate) async fn post(&self, post: &Post<'_>, sent: &Sent) -> Result<Response, RequestError> {
-        let mut cures = AuthRetries::default();
+        let mut retries = AuthRetries::default();
         loop {
             let (response, stamp) = self.post_once(post, sent).await?;
             let (Some(auth), Some(stamp)) = (&post.endpoint.auth, stamp) else {
@@ -202,7 +200,8 @@ impl Transport {
                 },
                 None => response,
             };
-            if !auth.cure(status, response.headers(), stamp, &mut cures).await? {
+            let renewed = auth.renew_after_refusal(status, response.headers(), stamp, &mut retries).await;
+            if !renewed.map_err(Fault::from)? {
                 return Ok(response);
             }
             sent.clear();
@@ -221,7 +220,7 @@ impl Transport {
         };
         let target = location.as_deref().and_then(|text| post.endpoint.url.join(text).ok());
         let Some(target) = target else {
-            let location = shorten(location.as_deref().unwrap_or("nowhere"));
+            let location = sanitize_text(location.as_deref().unwrap_or("nowhere"));
             return Err(Fault::Redirect { location, may_have_run: ran_before(&response) }.into());
         };
         let repeats = matches!(response.status().as_u16(), 307 | 308);
@@ -263,23 +262,24 @@ impl Transport {
         endpoint: &Endpoint,
         launch: Launch<'_>,
     ) -> Result<(Response, Option<CredentialVersion>), Fault> {
-        self.reach.judge(launch.url)?;
+        self.clients.policy().check(launch.url).map_err(EgressError::from)?;
         let mut renewed = false;
         loop {
             let (request, identity, stamp) = self.prepared(endpoint, &launch).await?;
-            let error = match self.clients.showing(identity.as_ref())?.execute(request).await {
+            let error = match self.client_for(identity.as_ref())?.execute(request).await {
                 Ok(response) => return Ok((response, stamp)),
                 Err(error) => error,
             };
             let (Some(auth), Some(identity), Some(why)) =
-                (&endpoint.auth, &identity, certificate_refused(&error))
+                (&endpoint.auth, &identity, client_certificate_refused(&error))
             else {
                 // What has no body, has left with its headers.
-                return Err(not_answered(error, launch.body.as_ref().is_none_or(|(_, sent)| sent.is_set())));
+                let sent = launch.body.as_ref().is_none_or(|(_, sent)| sent.is_set());
+                return Err(request_error(error, sent).into());
             };
-            let again = auth.identity(true).await?;
+            let again = auth.client_identity(true).await?;
             if std::mem::replace(&mut renewed, true) || again.as_ref() == Some(identity) {
-                return Err(identity.refused(&why));
+                return Err(identity.refused(&why).into());
             }
             if let Some((_, sent)) = &launch.body {
                 sent.clear();
@@ -287,18 +287,27 @@ impl Transport {
         }
     }
 
+    /// The client that presents the certificate.
+    fn client_for(&self, identity: Option<&CertificateIdentity>) -> Result<reqwest::Client, Fault> {
+        let client = self.clients.with_identity(identity.map(CertificateIdentity::identity));
+        client.map_err(|error| match identity {
+            Some(identity) => identity.mismatch().into(),
+            None => Fault::Connect { detail: error.to_string() },
+        })
+    }
+
     async fn prepared(
         &self,
         endpoint: &Endpoint,
         launch: &Launch<'_>,
-    ) -> Result<(reqwest::Request, Option<Identity>, Option<CredentialVersion>), Fault> {
+    ) -> Result<(reqwest::Request, Option<CertificateIdentity>, Option<CredentialVersion>), Fault> {
         let Launch { method, url, headers, body } = launch;
         let (url, mut headers) = (Url::clone(url), HeaderMap::clone(headers));
         let (mut identity, mut stamp) = (None, None);
         if let Some(auth) = &endpoint.auth {
-            identity = auth.identity(false).await?;
+            identity = auth.client_identity(false).await?;
             let bytes = body.as_ref().map_or(&[][..], |(bytes, _)| bytes);
-            stamp = Some(auth.stamp_all((method.as_str(), &url, bytes), &mut headers).await?);
+            stamp = Some(auth.authorize((method.as_str(), &url, bytes), &mut headers).await?);
         }
         let mut request = reqwest::Request::new(method.clone(), url);
         *request.headers_mut() = headers;
@@ -362,7 +371,7 @@ async fn refusal_in(response: Response, id: u64) -> Result<Result<Response, Resp
 }
 
 fn redirect(target: &Url, response: &Response) -> RequestError {
-    let location = shorten(&without_secrets(target));
+    let location = sanitize_text(&url_without_secrets(target));
     Fault::Redirect { location, may_have_run: ran_before(response) }.into()
 }
 

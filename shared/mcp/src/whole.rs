@@ -2,11 +2,11 @@
 
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
+use toolfleet_egress::sanitize_text;
 
 use crate::classify::RequestError;
 use crate::frame::{Heard, RpcError, hear, messages_in, readable};
 use crate::heavy::{LARGE_BYTES, beside};
-use crate::words::shorten;
 
 /// What a large message says, read beside the runtime.
 pub(crate) enum Large {
@@ -60,7 +60,7 @@ fn answer_of(body: &[u8], id: u64) -> Result<Box<RawValue>, RequestError> {
             Heard::Error(_) => {}
             Heard::Foreign(reason) | Heard::Nonsense(reason) => other = Some(reason),
             Heard::Request { method, .. } | Heard::Notification { method, .. } => {
-                other = Some(format!("expected an answer, found the message {}", shorten(&method)));
+                other = Some(format!("expected an answer, found the message {}", sanitize_text(&method)));
             }
         }
     }

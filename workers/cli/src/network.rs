@@ -8,7 +8,8 @@ use std::path::Path;
 
 use toolfleet_catalog::Laptop;
 use toolfleet_config::egress::{EgressConfig, EgressError};
-use toolfleet_mcp::{ClientOptions, EgressPolicy, McpClient};
+use toolfleet_egress::EgressPolicy;
+use toolfleet_mcp::{ClientOptions, McpClient};
 
 use crate::ending::Failure;
 

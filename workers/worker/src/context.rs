@@ -29,7 +29,7 @@ use toolfleet_mcp::McpClient;
 use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
-use crate::config::Limits;
+use crate::config::limits::Limits;
 use crate::ended_sessions::EndedSessions;
 use crate::intake_health::IntakeHealth;
 use crate::listing::Listings;

@@ -14,7 +14,8 @@ use toolfleet_config::catalog::{self, CatalogConfig, LoadError, Stores};
 use toolfleet_config::egress::EgressError;
 use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
-use toolfleet_mcp::{BuildError, ClientOptions};
+use toolfleet_egress::BuildError;
+use toolfleet_mcp::ClientOptions;
 
 use crate::config::WorkerConfig;
 use crate::context::{DeadLetters, Parts, WorkerContext};

@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use toolfleet_egress::{EgressPolicy, HttpOptions, Proxies};
 use url::Url;
 
-use crate::connect::Proxies;
-use crate::reach::EgressPolicy;
 use crate::register::SessionStore;
 
 /// How the client behaves.
@@ -68,13 +67,16 @@ impl Default for ClientOptions {
     }
 }
 
-/// The client cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The extra certificate authorities are not PEM, or none.
-    #[error("the extra roots hold no certificate that can be read; give certificates in PEM format")]
-    ExtraRoots,
-    /// Anything else.
-    #[error("the HTTP client cannot be built")]
-    Http(#[from] reqwest::Error),
+impl ClientOptions {
+    /// The part that the HTTP clients are built from.
+    pub(crate) fn http(&self) -> HttpOptions {
+        HttpOptions {
+            connect_timeout: self.connect_timeout,
+            pool_idle_timeout: self.pool_idle_timeout,
+            user_agent: format!("{}/{}", self.client_name, self.client_version),
+            policy: self.reach.clone(),
+            proxies: self.proxies.clone(),
+            extra_roots: self.extra_roots.clone(),
+        }
+    }
 }

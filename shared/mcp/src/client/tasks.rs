@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
+use toolfleet_egress::sanitize_text_to;
 
 use super::{McpClient, Negotiated, Refused, Shared, Taken, answered};
 use crate::answer::{Answer, invalid, kind_of, result_without_echo};
@@ -18,7 +19,6 @@ use crate::frame::{error_of, text_in};
 use crate::heavy::{LARGE_BYTES, beside};
 use crate::notes::line;
 use crate::wire::{INVALID_PARAMS, METHOD_NOT_FOUND};
-use crate::words::shorten_to;
 
 /// A longer id is no handle but an attack on whoever stores it.
 const MAX_ID_BYTES: usize = 1024;
@@ -205,7 +205,7 @@ fn state_in(
             let (poll_interval_ms, message) = (told.poll_interval_ms(), told.message(endpoint));
             TaskState::Working { poll_interval_ms, message }
         }
-        None => return Err(invalid("a task without status", &shorten_to(result.get(), 100))),
+        None => return Err(invalid("a task without status", &sanitize_text_to(result.get(), 100))),
     })
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use toolfleet_core::fault::Fault;
+use toolfleet_egress::sanitize_text_to;
 
 use super::child::{Child, Handshake};
 use crate::answer::invalid;
@@ -22,7 +23,6 @@ use crate::era::ProtocolRevision;
 use crate::exchange::{Discovered, Initialized, era_among, era_despite};
 use crate::transport::Sent;
 use crate::wire::{ClientInfo, LEGACY, Meta, PageParams, initialize, initialized, request};
-use crate::words::shorten_to;
 
 /// How long a child may say nothing to `server/discover` before `initialize` is sent as well.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -116,6 +116,7 @@ fn version_in(result: &RawValue) -> Result<&'static str, Fault> {
     let found: Initialized = serde_json::from_str(result.get())
         .map_err(|error| invalid("an initialize result", &error.to_string()))?;
     let known = LEGACY.into_iter().find(|known| *known == found.protocol_version);
-    known
-        .ok_or_else(|| Fault::VersionUnsupported { supported: vec![shorten_to(&found.protocol_version, 32)] })
+    known.ok_or_else(|| Fault::VersionUnsupported {
+        supported: vec![sanitize_text_to(&found.protocol_version, 32)],
+    })
 }

@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
+use toolfleet_egress::sanitize_text;
 
 use super::child::{Child, Notice};
 use super::lines::Unfinished;
@@ -14,7 +15,6 @@ use crate::beginning::Beginning;
 use crate::classify::RequestError;
 use crate::frame::{Frame, Heard, messages_in, number_in, readable};
 use crate::wire::reply;
-use crate::words::shorten;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,7 +133,7 @@ impl Child {
         let bytes = line.len();
         // A secret that was cut in half would no longer be recognised.
         let line: String = line.chars().take(8 * 1024).collect();
-        let line = shorten(&self.scrubbed(line));
+        let line = sanitize_text(&self.scrubbed(line));
         tracing::warn!(
             server = %self.server, child = self.serial, lines = count, bytes, code = "stdio_stray_line",
             "a line on a program's stdout is skipped, because it answers no request; at the level debug it is shown"

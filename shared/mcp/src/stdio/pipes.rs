@@ -10,11 +10,11 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use toolfleet_core::fault::Fault;
+use toolfleet_egress::sanitize_text;
 
 use super::child::{Child, Outgoing};
 use super::lines::{Line, Lines, Unfinished};
 use crate::heavy::{LARGE_BYTES, beside};
-use crate::words::shorten;
 
 /// How long a child may leave a line of ours unread.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
@@ -107,7 +107,7 @@ pub(super) async fn log(child: Arc<Child>, stderr: ChildStderr) {
             }
             Line::End => break,
         };
-        let line = shorten(&child.scrubbed(String::from_utf8_lossy(&line).into_owned()));
+        let line = sanitize_text(&child.scrubbed(String::from_utf8_lossy(&line).into_owned()));
         if line.is_empty() {
             continue;
         }

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use toolfleet_core::credential::Template;
 use toolfleet_core::fault::Fault;
+use toolfleet_credentials::{Keyring, SecretScrubber, Secrets};
 
 use super::command::why_not;
 use super::launch::command_of;
-use crate::auth::{Keyring, SecretScrubber, kept, without_echo};
 
 /// What a child inherits. Programs need them to find themselves, their caches and their language; none is a credential.
 const INHERITED: [&str; 12] = [
@@ -41,7 +41,7 @@ pub struct Program {
     cwd: Option<PathBuf>,
     env: Vec<(String, Template)>,
     keyring: Option<Arc<dyn Keyring>>,
-    seen: SecretScrubber,
+    scrubber: SecretScrubber,
     start_within: Option<Duration>,
     keeps_nothing: bool,
 }
@@ -84,7 +84,7 @@ impl Program {
             cwd,
             env: env.into_iter().collect(),
             keyring,
-            seen: SecretScrubber::default(),
+            scrubber: SecretScrubber::default(),
             start_within: None,
             keeps_nothing: false,
         }
@@ -136,12 +136,14 @@ impl Program {
             let value = match (&template.secret, &self.keyring) {
                 (None, _) => {
                     if may_be_secret(name) {
-                        self.seen.suspect(&template.before);
+                        self.scrubber.add_suspected(&template.before);
                     }
                     template.before.clone()
                 }
                 (Some(reference), Some(keyring)) => {
-                    let text = kept(keyring.as_ref(), &self.seen, reference, false).await?;
+                    let text = Secrets { keyring: keyring.as_ref(), scrubber: &self.scrubber }
+                        .reference(reference, false)
+                        .await?;
                     format!("{}{}", template.before, text.expose())
                 }
                 (Some(reference), None) => {
@@ -179,17 +181,17 @@ impl Program {
 
     /// The program's words without any secret that they may have echoed.
     pub(crate) fn scrub_words(&self, text: String) -> String {
-        self.seen.scrub(text)
+        self.scrubber.scrub(text)
     }
 
     /// A JSON text without any secret, or `None` where none stands in it.
     pub(crate) fn scrub_json(&self, text: &str) -> Option<String> {
-        without_echo(&self.seen, text)
+        self.scrubber.scrub_json(text)
     }
 
     /// Whether a secret stands in the text.
     pub(crate) fn leaks_into(&self, text: &str) -> bool {
-        self.seen.stands_in(text)
+        self.scrubber.is_in(text)
     }
 }
 

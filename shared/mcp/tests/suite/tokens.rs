@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use toolfleet_core::credential::{Credential, SecretRef};
 use toolfleet_core::fault::{Blame, Fault, RetryClass};
-use toolfleet_mcp::{Answer, Endpoint, Keyring, McpClient, SecretText, ToolCall};
+use toolfleet_credentials::{CredentialError, Keyring, SecretText};
+use toolfleet_mcp::{Answer, Endpoint, McpClient, ToolCall};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, Recorded};
 
 use crate::support::*;
@@ -33,14 +34,18 @@ impl Ring {
 }
 
 impl Keyring for Ring {
-    fn secret<'a>(&'a self, of: &'a SecretRef, fresh: bool) -> BoxFuture<'a, Result<SecretText, Fault>> {
+    fn secret<'a>(
+        &'a self,
+        of: &'a SecretRef,
+        fresh: bool,
+    ) -> BoxFuture<'a, Result<SecretText, CredentialError>> {
         async move {
             if fresh {
                 *self.cached.lock().unwrap() = self.current.lock().unwrap().clone();
             }
             let cached = self.cached.lock().unwrap();
             let found = cached.iter().find(|(name, _)| name == of.name()).map(|(_, text)| text.as_str());
-            found.map(SecretText::new).ok_or_else(|| Fault::Credential { detail: of.to_string() })
+            found.map(SecretText::new).ok_or_else(|| CredentialError::Unavailable { detail: of.to_string() })
         }
         .boxed()
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_mcp::{EgressPolicy, Proxies};
+use toolfleet_egress::{EgressPolicy, Proxies};
 use toolfleet_testkit::{ForwardProxy, MockFault, MockMcp, ProtocolRevision};
 
 use crate::rig::{Rig, Seen, limits, request};

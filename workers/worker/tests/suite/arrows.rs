@@ -4,16 +4,29 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// For each crate, the crates of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &str, &[&str]); 14] = [
+const ARROWS: &[(&str, &str, &[&str])] = &[
     ("shared/core", "toolfleet-core", &[]),
     ("shared/catalog", "toolfleet-catalog", &["toolfleet-core"]),
     ("shared/aws", "toolfleet-aws", &["toolfleet-core"]),
+    ("shared/egress", "toolfleet-egress", &["toolfleet-core"]),
+    ("shared/credentials", "toolfleet-credentials", &["toolfleet-core", "toolfleet-egress"]),
     ("shared/mcp-protocol", "toolfleet-mcp-protocol", &[]),
-    ("shared/mcp", "toolfleet-mcp", &["toolfleet-core", "toolfleet-mcp-protocol"]),
+    (
+        "shared/mcp",
+        "toolfleet-mcp",
+        &["toolfleet-core", "toolfleet-egress", "toolfleet-credentials", "toolfleet-mcp-protocol"],
+    ),
     (
         "shared/config",
         "toolfleet-config",
-        &["toolfleet-core", "toolfleet-catalog", "toolfleet-aws", "toolfleet-mcp"],
+        &[
+            "toolfleet-core",
+            "toolfleet-catalog",
+            "toolfleet-aws",
+            "toolfleet-egress",
+            "toolfleet-credentials",
+            "toolfleet-mcp",
+        ],
     ),
     ("shared/clients/rust", "toolfleet-client", &["toolfleet-core", "toolfleet-aws"]),
     ("shared/testkit", "toolfleet-testkit", &["toolfleet-mcp-protocol"]),
@@ -28,6 +41,8 @@ const ARROWS: [(&str, &str, &[&str]); 14] = [
             "toolfleet-catalog",
             "toolfleet-aws",
             "toolfleet-config",
+            "toolfleet-credentials",
+            "toolfleet-egress",
             "toolfleet-executors",
             "toolfleet-mcp",
         ],
@@ -42,6 +57,8 @@ const ARROWS: [(&str, &str, &[&str]); 14] = [
             "toolfleet-client",
             "toolfleet-config",
             "toolfleet-local",
+            "toolfleet-credentials",
+            "toolfleet-egress",
             "toolfleet-mcp",
             // `toolfleet dev` runs a worker in its own process; see `the_cli_uses_the_worker_in_dev_alone`.
             "toolfleet-worker",
@@ -56,6 +73,7 @@ const ARROWS: [(&str, &str, &[&str]); 14] = [
             "toolfleet-aws",
             "toolfleet-client",
             "toolfleet-local",
+            "toolfleet-egress",
             "toolfleet-mcp",
             "toolfleet-mcp-protocol",
             "toolfleet-peer",
@@ -118,7 +136,7 @@ fn the_core_has_no_clock_no_chance_no_network_and_no_runtime() {
 
 #[test]
 fn only_the_aws_crate_and_the_local_endpoints_tests_name_an_aws_sdk() {
-    for (folder, name, _) in ARROWS.into_iter().filter(|(folder, ..)| *folder != "shared/aws") {
+    for (folder, name, _) in ARROWS.iter().filter(|(folder, ..)| *folder != "shared/aws") {
         let sdk: Vec<_> = dependencies(folder).into_iter().filter(|d| d.starts_with("aws-")).collect();
         assert!(sdk.is_empty(), "{name} names {sdk:?}: all access to AWS goes through toolfleet-aws");
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_mcp::Proxies;
+use toolfleet_egress::Proxies;
 use toolfleet_testkit::{
     Authority, ForwardProxy, H2Mcp, Issued, MockFault, MockMcp, ProtocolRevision, Recorded, TlsSide,
     ToolAnswer,

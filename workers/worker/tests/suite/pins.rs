@@ -11,7 +11,7 @@ use crate::rig::{Rig, limits, request};
 /// The entry of a tool, as the mock server lists it.
 async fn listed(rig: &Rig, tool: &str) -> Value {
     let client = toolfleet_mcp::McpClient::new(toolfleet_mcp::ClientOptions {
-        reach: toolfleet_mcp::EgressPolicy::with_loopback(),
+        reach: toolfleet_egress::EgressPolicy::with_loopback(),
         ..Default::default()
     })
     .unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_mcp::{EgressPolicy, Proxies};
+use toolfleet_egress::{EgressPolicy, Proxies};
 use toolfleet_testkit::{Authority, ForwardProxy, H2Fault, H2Mcp, MockMcp, ProtocolRevision, TlsSide};
 
 use crate::rig::{Rig, Seen, limits, request};

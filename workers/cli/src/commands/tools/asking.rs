@@ -17,7 +17,8 @@ use toolfleet_config::credentials::Credentials;
 use toolfleet_config::keyring::AwsKeyring;
 use toolfleet_core::credential::SecretRef;
 use toolfleet_core::fault::Fault;
-use toolfleet_mcp::{AwsKeys, Keyring, McpClient, RemoteTool, SecretText, Unsigned};
+use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, SecretText, Unsigned};
+use toolfleet_mcp::{McpClient, RemoteTool};
 
 use crate::ending::Failure;
 use crate::network::{client, client_as_worker};
@@ -90,7 +91,7 @@ impl Keyring for OperatorsKeyring {
         &'a self,
         reference: &'a SecretRef,
         fresh: bool,
-    ) -> BoxFuture<'a, Result<SecretText, Fault>> {
+    ) -> BoxFuture<'a, Result<SecretText, CredentialError>> {
         async move {
             match self.written.get(reference.name()) {
                 Some(written) => Ok(written.clone()),
@@ -104,12 +105,16 @@ impl Keyring for OperatorsKeyring {
         u64::try_from(Clock::System.now().as_ms() / 1000).unwrap_or_default()
     }
 
-    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, Fault>> {
+    fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, CredentialError>> {
         async move { self.of_aws().await.aws_keys(fresh).await }.boxed()
     }
 
-    fn aws_sign(&self, keys: &AwsKeys, request: &Unsigned<'_>) -> Result<Vec<(String, String)>, Fault> {
-        let unread = || Fault::Credential { detail: "there are no keys to sign with".to_owned() };
+    fn aws_sign(
+        &self,
+        keys: &AwsKeys,
+        request: &Unsigned<'_>,
+    ) -> Result<Vec<(String, String)>, CredentialError> {
+        let unread = || CredentialError::Unavailable { detail: "there are no keys to sign with".to_owned() };
         self.aws.get().ok_or_else(unread)?.aws_sign(keys, request)
     }
 }

@@ -1,0 +1,87 @@
+# The commands of this repository. `.ci/run` runs the same lines in its own order; `.ci/check_justfile.py` compares them.
+
+# List the recipes.
+default:
+    @just --list
+
+# Everything that CI checks.
+ci:
+    .ci/run
+
+# Format the code.
+format:
+    cargo fmt --all
+
+# Format and clippy, as CI checks them.
+lint:
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Build everything.
+build:
+    cargo build --workspace --locked
+
+# Run all tests, or those whose name contains a text: `just test breaker`.
+test *FILTER:
+    cargo test --workspace --locked {{FILTER}}
+
+# Run queues, tables, a demo MCP server and a worker on this machine.
+dev *ARGS:
+    cargo run -p toolfleet -- dev {{ARGS}}
+
+# The tour: calls that end in different ways, checked.
+demo: build
+    target/debug/toolfleet dev --demo
+
+# Load, with every call verified.
+load: build
+    target/debug/toolfleet-loadtest run --calls 500 --slots 500 --hold
+
+# AWS requests of each kind of call, and their price.
+bill: build
+    target/debug/toolfleet-loadtest bill --calls 60 --lease-ms 1000
+
+# CPU time of MCP, writes and queue, each alone.
+parts: build
+    target/debug/toolfleet-loadtest parts --calls 300
+
+# CPU of the MCP step beside rmcp's client.
+mcp-cost: build
+    target/debug/toolfleet-loadtest mcp-cost --calls 100 --rounds 2
+
+# Load with faults: workers killed, stopped and frozen, endpoints killed.
+faults: build
+    target/debug/toolfleet-loadtest run --calls 900 --workers 2 --slots 32 --lease-ms 3000 --mix echo=40,counter=20,slow=20,payment=20 --slow lognormal:100:0.5 --faults kill,term,stop,endpoints
+
+# Real MCP servers from PyPI and npm, boto3 and the aws CLI.
+interop:
+    bash infra/interop/run.sh
+
+# The examples of docs/examples (run `just interop` once before: it makes the Python environment).
+examples: build
+    infra/interop/.interop/venv/bin/python docs/examples/run.py
+
+# Foreign AWS clients and emulators.
+compat:
+    bash infra/compat/run.sh
+
+# Check the CloudFormation template.
+template:
+    infra/interop/.interop/venv/bin/cfn-lint infra/cloudformation/data.yaml
+
+# The official MCP conformance suite.
+conformance:
+    bash infra/interop/conformance.sh
+
+# The API documentation, without warnings.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# The links of the Markdown files, and this file.
+links:
+    python3 docs/check_links.py
+    python3 .ci/check_justfile.py
+
+# Licences and sources of the dependencies.
+deny:
+    cargo deny check bans licenses sources
