@@ -12,8 +12,8 @@ use hdrhistogram::Histogram;
 use toolfleet_client::{CallResult, CallStatus, Client};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use crate::payload::is_answer;
@@ -109,7 +109,7 @@ impl Times {
 }
 
 fn end(call: &Planned, result: &CallResult) -> End {
-    let content = result.outcome.content.as_ref();
+    let content = result.outcome.content();
     let own_answer = content.is_some_and(|content| is_answer(call.tool, &call.arguments, content.get()));
     End { kind: result.outcome.kind, own_answer }
 }

@@ -1,6 +1,4 @@
-//! Owns pins: which definition of a server's tool was approved, so that another one is not called by the same name.
-//!
-//! **Invariant:** one name of one server has one pin.
+//! Pins: which definition of a server's tool was approved, so that no other one is called under the same name. A tool has one pin.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -13,30 +11,28 @@ use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::json::kind;
 use crate::server::Server;
-use toolfleet_core::digest::Digest;
+use toolfleet_core::definition::DefinitionDigest;
 use toolfleet_core::ids::ServerId;
 
 const PREFIX: &str = "sha256:";
 
 /// The digest of a tool's entry in its server's list, whatever the order of its keys: `sha256:` and 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin(Digest);
+pub struct Pin(DefinitionDigest);
 
 impl Pin {
     /// The pin of an entry as the server lists it.
     pub fn of_listed(entry: &Value) -> Self {
-        Self(Digest::of_json(entry))
+        Self(DefinitionDigest::of(entry))
     }
 
     /// The digest without its prefix.
-    pub const fn digest(&self) -> &Digest {
+    pub const fn digest(&self) -> &DefinitionDigest {
         &self.0
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let hex = text.strip_prefix(PREFIX)?;
-        let fits = hex.len() == 64 && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
-        fits.then(|| Self(Digest::from_stored(hex)))
+        DefinitionDigest::parse(text.strip_prefix(PREFIX)?).map(Self)
     }
 }
 

@@ -1,9 +1,10 @@
-//! The checked catalog: the registered servers and tools, who may speak for which tenant, and what may be called.
+//! The checked catalog: the registered servers and tools, which senders may send for which tenant, and what may be called.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use toolfleet_core::argument_shape::ShownArguments;
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::request::{Target, User};
@@ -145,8 +146,8 @@ impl Catalog {
     }
 
     /// The digest of the definition of the registered tool that is meant, as audit records write it.
-    pub fn definition(&self, target: &Target) -> Option<String> {
-        self.registered(target).map(|tool| tool.definition.short(16).to_owned())
+    pub fn definition(&self, target: &Target) -> Option<ShortDefinitionDigest> {
+        self.registered(target).map(|tool| tool.definition.short())
     }
 
     /// The arguments whose values may stand in audit records of calls of `target`.

@@ -1,6 +1,5 @@
-//! Owns a registered tool: its functions, whom it is open to, how long and how often it is tried.
-//!
-//! **Invariant:** a tool's server is in the same catalog, and its schemas compile.
+//! A registered tool: its functions, who may call it, how long and how often it is tried. Its server is in the same catalog, and its
+//! schemas compile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use crate::pins::{Approved, Pin, Pins};
 use crate::schema::{InputSchema, compile};
 use crate::server::Server;
 use toolfleet_core::argument_shape::ShownArguments;
-use toolfleet_core::digest::Digest;
+use toolfleet_core::definition::DefinitionDigest;
 use toolfleet_core::ids::{ServerId, ToolId};
 use toolfleet_core::request::User;
 
@@ -46,7 +45,7 @@ pub struct Tool {
     /// The arguments whose values audit records may hold.
     pub shown: ShownArguments,
     /// The digest of its definition.
-    pub definition: Digest,
+    pub definition: DefinitionDigest,
 }
 
 /// What runs a tool.
@@ -225,7 +224,7 @@ impl UnvalidatedTool {
         Ok(Tool {
             id: self.id,
             description: self.description,
-            definition: Digest::of_json(&Value::Array(definition)),
+            definition: DefinitionDigest::of(&Value::Array(definition)),
             executor,
             functions: self.functions,
             open: self.open,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::definition::ShortDefinitionDigest;
 use crate::ids::{CallId, SessionId, Tenant, WorkerId};
 use crate::outcome::{MayHaveRun, OutcomeKind};
 use crate::request::{Group, User};
@@ -73,7 +74,7 @@ pub struct AuditRecord {
     pub resumes: Option<CallId>,
     /// The digest of the definition it ran under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub definition: Option<String>,
+    pub definition: Option<ShortDefinitionDigest>,
     /// The conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,

@@ -1,13 +1,14 @@
-//! Owns the digest of what a call asks for: equal questions have equal digests, whatever the order of their keys.
+//! SHA-256 digests of JSON: of a call's question, of a catalog, of a definition. Equal values have equal digests.
 //!
-//! **Invariant:** a digest depends on values alone, never on white space, key order or the spelling of a number.
+//! A digest is taken of the canonical form ([`canonical_json`](crate::canonical_json)): white space, the order of keys and the way a
+//! number is written do not change it.
 
 use std::fmt;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::canonical_json::{Node, Spelling};
+use crate::canonical_json::{Node, Spelling, compare_keys, number};
 
 /// A SHA-256 in lower-case hex; of a request that resumes, a dot and a second one follow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,12 +20,12 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 impl Digest {
-    /// The digest of a text as it stands.
+    /// The digest of a text, byte for byte.
     pub fn of_text(text: &str) -> Self {
         Self(sha256(text.as_bytes()))
     }
 
-    /// The digest of a JSON value in canonical form.
+    /// The digest of a JSON value in canonical form (RFC 8785).
     pub fn of_json(value: &Value) -> Self {
         let mut canonical = String::new();
         write_canonical(value, &mut canonical);
@@ -36,7 +37,7 @@ impl Digest {
         self.0.split('.').next().unwrap_or_default()
     }
 
-    /// A digest as it stands in a table.
+    /// A digest as a table holds it.
     pub fn from_stored(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -62,8 +63,8 @@ impl Digest {
 pub(crate) struct RequestDigest {
     /// The digest.
     pub(crate) digest: Digest,
-    /// What workers of earlier versions called the same request, where that differs: rows of theirs still stand. Two requests can
-    /// share it, so it counts for such rows alone.
+    /// The digest that workers of earlier versions gave the same request, where that differs: their rows may still exist. Two requests
+    /// can share it, so it counts for such rows only.
     pub(crate) earlier: Option<Digest>,
 }
 
@@ -107,9 +108,8 @@ fn write_canonical(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::Object(map) => {
-            // Sorted here: whether serde_json keeps the sender's order depends on the features of the whole build.
             let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| key.as_str());
+            entries.sort_by(|(a, _), (b, _)| compare_keys(a, b));
             out.push('{');
             for (i, (key, item)) in entries.into_iter().enumerate() {
                 if i > 0 {
@@ -121,9 +121,8 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push('}');
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            out.push_str(&value.to_string())
-        }
+        Value::Number(written) => out.push_str(&number(&written.to_string())),
+        Value::Null | Value::Bool(_) | Value::String(_) => out.push_str(&value.to_string()),
     }
 }
 
@@ -137,6 +136,15 @@ mod tests {
         assert_eq!(of(r#"{"a":1,"b":{"x":[1,2],"y":null}}"#), of(r#"{ "b": {"y":null, "x":[1, 2]}, "a":1}"#));
         assert_ne!(of(r#"{"a":[1,2]}"#), of(r#"{"a":[2,1]}"#));
         assert_ne!(of(r#"{"a":"1"}"#), of(r#"{"a":1}"#));
+    }
+
+    #[test]
+    fn a_value_has_the_digest_of_its_rfc_8785_form() {
+        let of = |text: &str| Digest::of_json(&serde_json::from_str(text).unwrap());
+        assert_eq!(of(r#"{"n":1.0,"x":1e21,"y":5e-7}"#), Digest::of_text(r#"{"n":1,"x":1e+21,"y":5e-7}"#));
+        // RFC 8785 section 3.2.3: keys are sorted by UTF-16 code units, in which U+1F600 stands before U+FB33.
+        let sorted = "{\"\u{20ac}\":1,\"\u{1f600}\":3,\"\u{fb33}\":2}";
+        assert_eq!(of("{\"\u{fb33}\":2,\"\u{1f600}\":3,\"\u{20ac}\":1}"), Digest::of_text(sorted));
     }
 
     fn of(arguments: &str, resume: Option<&str>) -> RequestDigest {
@@ -167,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_whole_number_with_a_fraction_is_known_by_its_earlier_digest_too() {
-        let before = Digest::of_json(&serde_json::json!(["tools/call", "t", {"n": 1.0}, null]));
+        let before = Digest::of_text(r#"["tools/call","t",{"n":1.0},null]"#);
         let now = of(r#"{"n":1.0}"#, None);
         assert_eq!(now.digest, of(r#"{"n":1}"#, None).digest);
         assert_eq!(now.earlier, Some(before));

@@ -1,6 +1,6 @@
-//! Owns how a call ends: the outcome, its code, and what a caller may do next.
+//! How a call ends: the outcome, its code, its result, and what a caller may do next.
 //!
-//! What the tool or the caller did wrong is an outcome (data). Our own trouble (a throttled table) is never one.
+//! What the tool or the caller did wrong is an outcome (data). A failure of the fleet itself, such as a throttled table, is not.
 //!
 //! **Invariant:** every outcome but `succeeded` carries a code, a sentence a language model can act on, and whether the
 //! tool may have run.
@@ -31,7 +31,7 @@ pub enum OutcomeKind {
     Expired,
     /// Its deadline passed while it ran.
     TimedOut,
-    /// The caller withdrew it.
+    /// The caller cancelled it.
     Cancelled,
     /// The server asks for something before it goes on; a later request may resume it.
     InputRequired,
@@ -185,9 +185,9 @@ codes! {
     AddressRefused = "address_refused",
     /// The server redirects elsewhere.
     Redirected = "redirected",
-    /// The server speaks no protocol version of ours.
+    /// The server supports none of our protocol versions.
     VersionUnsupported = "version_unsupported",
-    /// The server speaks a transport that this fleet does not.
+    /// The server uses a transport that this fleet does not support.
     TransportUnsupported = "transport_unsupported",
     /// The server's result has a type this fleet does not know.
     UnknownResultType = "unknown_result_type",
@@ -201,7 +201,7 @@ codes! {
     AttemptTimedOut = "attempt_timed_out",
     /// The message was received too often and went to the dead-letter queue.
     DeadLettered = "dead_lettered",
-    /// Handling the call met a defect of the fleet itself.
+    /// A defect of the fleet itself ended the call.
     InternalError = "internal_error",
 }
 
@@ -231,38 +231,45 @@ pub struct CallError {
 }
 
 /// How a call ended, with all a caller needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// How it ended.
     pub kind: OutcomeKind,
     /// What went wrong; always present unless it succeeded.
     pub error: Option<CallError>,
-    /// The server's `result`, byte for byte, where there is one.
-    pub content: Option<Box<RawValue>>,
-    /// Where that `result` is stored, where it is too large for the row; `content` is empty then until it is read.
-    pub stored: Option<Box<PayloadRef>>,
+    /// The server's `result`, where there is one.
+    pub payload: Option<Payload>,
 }
 
-impl PartialEq for Outcome {
+/// A result: its text, or the object that holds it.
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// The JSON text, byte for byte as the server sent it.
+    Inline(Box<RawValue>),
+    /// The object in the bucket, for a result that is too large for the row.
+    Stored(Box<PayloadRef>),
+}
+
+impl PartialEq for Payload {
     fn eq(&self, other: &Self) -> bool {
-        let text = |o: &Self| o.content.as_ref().map(|c| c.get().to_owned());
-        self.kind == other.kind
-            && self.error == other.error
-            && text(self) == text(other)
-            && self.stored == other.stored
+        match (self, other) {
+            (Self::Inline(text), Self::Inline(other)) => text.get() == other.get(),
+            (Self::Stored(object), Self::Stored(other)) => object == other,
+            (Self::Inline(_), Self::Stored(_)) | (Self::Stored(_), Self::Inline(_)) => false,
+        }
     }
 }
 
 impl Outcome {
     /// The tool ran and answered.
     pub const fn succeeded(content: Box<RawValue>) -> Self {
-        Self { kind: OutcomeKind::Succeeded, error: None, content: Some(content), stored: None }
+        Self { kind: OutcomeKind::Succeeded, error: None, payload: Some(Payload::Inline(content)) }
     }
 
     /// The tool ran and said `isError`; `sentence` is its own text where it gave one.
     pub fn tool_error(content: Box<RawValue>, sentence: impl Into<String>) -> Self {
         let error = CallError::new(Code::ToolReportedError, sentence, MayHaveRun::Yes);
-        Self { kind: OutcomeKind::ToolError, error: Some(error), content: Some(content), stored: None }
+        Self::answered(OutcomeKind::ToolError, error, content)
     }
 
     /// It was not allowed to run; nothing was sent.
@@ -277,18 +284,39 @@ impl Outcome {
 
     /// It ended as `kind`, without content.
     pub const fn ended(kind: OutcomeKind, error: CallError) -> Self {
-        Self { kind, error: Some(error), content: None, stored: None }
+        Self { kind, error: Some(error), payload: None }
+    }
+
+    /// It ended as `kind`, with what the server answered.
+    pub const fn answered(kind: OutcomeKind, error: CallError, content: Box<RawValue>) -> Self {
+        Self { kind, error: Some(error), payload: Some(Payload::Inline(content)) }
+    }
+
+    /// The result's text, unless there is none or it is in the bucket.
+    pub fn content(&self) -> Option<&RawValue> {
+        match &self.payload {
+            Some(Payload::Inline(content)) => Some(content),
+            Some(Payload::Stored(_)) | None => None,
+        }
+    }
+
+    /// The object that holds the result, where it is in the bucket.
+    pub fn stored(&self) -> Option<&PayloadRef> {
+        match &self.payload {
+            Some(Payload::Stored(stored)) => Some(stored),
+            Some(Payload::Inline(_)) | None => None,
+        }
     }
 }
 
 impl CallError {
-    /// CallError that another try will not cure. What has the form of a credential is taken out of the sentence: it may repeat what a
+    /// An error that another try will not fix. What has the form of a credential is taken out of the sentence: it may repeat what a
     /// server said, which may repeat an argument. A tool's own sentence is a part of its content and stays.
     pub fn new(code: Code, message: impl Into<String>, may_have_run: MayHaveRun) -> Self {
         let message = message.into();
         let own = code == Code::ToolReportedError;
-        let told = if own { Cow::Borrowed(message.as_str()) } else { redact::text(&message) };
-        let message = told.chars().take(SENTENCE_CHARS).collect();
+        let text = if own { Cow::Borrowed(message.as_str()) } else { redact::text(&message) };
+        let message = text.chars().take(SENTENCE_CHARS).collect();
         Self { code, message, retryable: false, retry_after_ms: None, may_have_run }
     }
 

@@ -94,8 +94,7 @@ impl TokenHttpClient {
             return Err(CredentialError::Unavailable { detail });
         }
         let failed = |error: EgressError| pending(url, &error.to_string());
-        let body =
-            ResponseBody::new(response).map_err(failed)?.whole(MAX_BODY_BYTES).await.map_err(failed)?;
+        let body = ResponseBody::read(response, MAX_BODY_BYTES).await.map_err(failed)?;
         Ok(TokenResponse { status, body: members(&body) })
     }
 }

@@ -48,6 +48,11 @@ impl ResponseBody {
         Ok(Self { response, inflater, compressed: Bytes::new(), has_compressed: false, peeked: Bytes::new() })
     }
 
+    /// Reads the whole body of a response, if it has at most `max_bytes` bytes.
+    pub async fn read(response: Response, max_bytes: u64) -> Result<Vec<u8>, EgressError> {
+        Self::new(response)?.whole(max_bytes).await
+    }
+
     /// The length of the decompressed body, where the headers tell it.
     pub fn declared_bytes(&self) -> Option<u64> {
         self.response.content_length().filter(|_| self.inflater.is_none())

@@ -2,20 +2,19 @@
 //!
 //! **Invariant:** the `result` member leaves as the bytes that came, whatever is in it, except our own credential.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use toolfleet_core::fault::Fault;
-use toolfleet_core::surrogate::mended;
-use toolfleet_egress::{sanitize_text, sanitize_text_to, shorten_text_to};
+use toolfleet_core::surrogate::replace_lone_surrogates;
+use toolfleet_egress::{sanitize_text_to, shorten_text_to};
 
-use crate::client::{TaskHandle, asking_task, handle_in};
+use crate::blocking::{LARGE_BYTES, beside};
 use crate::endpoint::Endpoint;
-use crate::frame::text_in;
-use crate::heavy::{LARGE_BYTES, beside};
+use crate::protocol::frame::text_in;
+use crate::protocol::task::{TaskHandle, asking_task, handle_in};
 
 /// The bound on a tool error's text, in characters.
 const MAX_ERROR_CHARS: usize = 2000;
@@ -169,7 +168,7 @@ pub(crate) fn kind_of(result: &RawValue) -> Result<AnswerKind, Fault> {
     let no_object = || Fault::InvalidAnswer {
         detail: format!("expected an object as the result, found {}", sanitize_text_to(result.get(), 60)),
     };
-    let text = mended(result.get());
+    let text = replace_lone_surrogates(result.get());
     // A derived struct would also be read from an array.
     let object = text.starts_with('{').then(|| serde_json::from_str(&text).ok());
     let looked: Looked<'_> = object.flatten().ok_or_else(no_object)?;
@@ -214,11 +213,6 @@ pub(crate) fn same_request_again(result: &RawValue) -> Option<String> {
     let asks =
         asked.input_requests.is_some_and(|raw| !raw.get().trim_matches(['{', '}', ' ', '\n']).is_empty());
     if asks { None } else { asked.request_state.map(Cow::into_owned) }
-}
-
-/// Says how a member was not what it should be.
-pub(crate) fn invalid(what: &str, found: &str) -> Fault {
-    Fault::InvalidAnswer { detail: format!("{what}: {}", sanitize_text(found)) }
 }
 
 #[cfg(test)]

@@ -11,36 +11,27 @@
 //! doubt, that it was not executed; everything else is returned as a fault for the caller to judge.
 
 mod answer;
-mod beginning;
-mod cancel;
-mod classify;
-pub mod client;
-mod cookies;
+mod blocking;
+mod client;
 mod endpoint;
-mod era;
-mod exchange;
-mod frame;
-mod heavy;
-mod mirror;
-mod notes;
-mod patience;
+mod error;
 #[cfg(test)]
 mod properties;
-mod reason;
-mod register;
-mod session;
-mod sse;
-mod stdio;
-mod stream;
+mod protocol;
+mod session_store;
+mod tool_call;
 mod tools;
 mod transport;
-mod whole;
-mod wire;
-mod wrong_address;
 
 pub use answer::{Answer, AnswerKind, Questions};
-pub use client::{ClientOptions, Entries, McpClient, TaskHandle, TaskQuestion, TaskState};
-pub use endpoint::{Endpoint, OnNote, Resume, ToolCall};
-pub use register::{Asked, OpenSession, SessionStore, SessionStoreUnavailable};
-pub use stdio::{Program, launched};
+pub use client::entries::Entries;
+pub use client::options::ClientOptions;
+pub use client::state::McpClient;
+pub use client::tasks::TaskState;
+pub use endpoint::Endpoint;
+pub use protocol::task::TaskHandle;
+pub use session_store::{Asked, OpenSession, SessionStore, SessionStoreUnavailable};
+pub use tool_call::{OnNote, Resume, TaskQuestion, ToolCall};
 pub use tools::{Freshness, RemoteTool, ToolList};
+pub use transport::stdio::launch::launched;
+pub use transport::stdio::program::Program;

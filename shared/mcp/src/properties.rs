@@ -1,11 +1,10 @@
 //! The properties of reading whatever a server sends: no panic, no answer that depends on how its bytes were cut, no memory without
 //! bound, no claim that nothing ran where that is not proved.
 
-use std::sync::{Arc, LazyLock};
-
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
+use std::sync::{Arc, LazyLock};
 use tokio::runtime::Runtime;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::outcome::MayHaveRun;
@@ -13,17 +12,18 @@ use toolfleet_core::progress::{ProgressNote, TEXT_CHARS};
 use toolfleet_egress::HttpClients;
 
 use crate::answer::{AnswerKind, kind_of, same_request_again};
-use crate::classify::RequestError;
-use crate::client::ClientOptions;
+use crate::client::options::ClientOptions;
 use crate::endpoint::Endpoint;
-use crate::frame::{Heard, hear, readable};
-use crate::mirror::Mirrors;
-use crate::notes::note;
-use crate::sse::{Event, Parser};
-use crate::stream::Waiting;
+use crate::protocol::frame::{Heard, hear, readable};
+use crate::protocol::notifications::note;
+use crate::protocol::param_headers::Mirrors;
+use crate::protocol::wire::ClientInfo;
 use crate::tools::page;
-use crate::transport::{Connection, Transport};
-use crate::wire::ClientInfo;
+use crate::transport::connection::Connection;
+use crate::transport::http::requests::Transport;
+use crate::transport::http::sse::{Event, Parser};
+use crate::transport::http::stream::Waiting;
+use crate::transport::request_error::RequestError;
 
 /// What servers write, and what comes near it.
 fn piece() -> impl Strategy<Value = Vec<u8>> {

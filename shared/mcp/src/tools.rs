@@ -2,22 +2,21 @@
 //!
 //! **Invariant:** a tool that cannot be read takes no other with it.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::surrogate::mended;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 
-use crate::answer::invalid;
 use crate::endpoint::Endpoint;
-use crate::frame::text_in;
-use crate::mirror::Mirrors;
-use crate::transport::Connection;
+use crate::error::invalid;
+use crate::protocol::frame::text_in;
+use crate::protocol::param_headers::Mirrors;
+use crate::transport::connection::Connection;
 
 /// Pages followed, and tools kept, of one server.
 pub(crate) const MAX_PAGES: usize = 100;
@@ -146,7 +145,7 @@ struct Hints {
 
 /// Reads one page. A tool that cannot be read is left out; its neighbours stay.
 pub(crate) fn page(result: &RawValue) -> Result<Page, Fault> {
-    let text = mended(result.get());
+    let text = replace_lone_surrogates(result.get());
     let wire: PageWire<'_> =
         serde_json::from_str(&text).map_err(|error| invalid("a tools/list result", &error.to_string()))?;
     let tools = wire.tools.into_iter().filter_map(|raw| match tool(raw) {

@@ -1,8 +1,4 @@
-//! Owns the command line as a whole: the verbs, and the options all of them share.
-//!
-//! Variables of the environment are read by clap, together with the options they stand for, and nowhere else.
-//!
-//! **Invariant:** an option means the same in every command.
+//! The command line: the verbs, and the options that all of them share.
 
 use clap::{Parser, Subcommand};
 
@@ -11,9 +7,9 @@ use crate::connect::Connect;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, for `call` and `result`: the call succeeded; 1 the call ended otherwise; 2 the command or the \
-configuration is wrong; 3 no such call or session, or no result yet; 4 trouble of our own, for example a queue that does not answer.
+configuration is wrong; 3 no such call or session, or no result yet; 4 unavailable, for example a queue that does not answer.
 
-Region, credentials and endpoints come from the AWS SDK's own variables and files: AWS_REGION, AWS_ACCESS_KEY_ID, \
+Region, credentials and endpoints are read from the AWS SDK's own variables and files: AWS_REGION, AWS_ACCESS_KEY_ID, \
 AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_SECRETS_MANAGER, AWS_ENDPOINT_URL_S3.";
 
 /// Send tool calls to a fleet of workers, read their results and their history; run it all on one machine with `dev`.
@@ -33,10 +29,10 @@ pub(crate) struct Cli {
         hide_env_values = true
     )]
     pub(crate) log: Option<String>,
-    /// Where the fleet is.
+    /// The fleet.
     #[command(flatten)]
     pub(crate) connect: Connect,
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -44,25 +40,25 @@ pub(crate) struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run everything on this machine: queues, tables, a demo MCP server and a worker.
+    /// Run a fleet on this machine: queues, tables, a demo MCP server and a worker.
     Dev(dev::DevArgs),
     /// Send a call and print its id, without waiting.
     Send(send::SendArgs),
     /// Send a call, wait for its result and print it.
     Call(call::CallArgs),
-    /// Print the result of a call, or where it stands.
+    /// Print the result of a call, or its state.
     Result(result::ResultArgs),
-    /// Withdraw a call.
+    /// Cancel a call.
     Cancel(cancel::CancelArgs),
-    /// List what happened: the audit records of a tenant, newest first.
+    /// List the audit records of a tenant, newest first.
     History(history::HistoryArgs),
-    /// Register conversations, change what they may call, end them.
+    /// Create sessions, change their grants, end them.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// Look at the tools of a catalog or of a server.
+    /// List, compare and pin the tools of a catalog or of a server.
     #[command(subcommand)]
     Tools(tools::ToolsCommand),
-    /// Look at the queues.
+    /// Show the queues.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
     /// Print the completions of a shell, for example `toolfleet completions bash > /etc/bash_completion.d/toolfleet`.
@@ -70,7 +66,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What is logged unless the user says otherwise.
+    /// The default log level.
     pub(crate) const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(dev) if !dev.demo => "info",

@@ -12,12 +12,12 @@ use toolfleet_config::settings::{ConfigError, true_or_false};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
-use crate::commands::dev::Environment;
+use crate::commands::dev::environment::Environment;
 use crate::commands::request::Ready;
-use crate::ending::Failure;
+use crate::exit::CommandError;
 use crate::network::variable;
 
 /// Queue and tables of the fleet. Region, credentials and endpoints are read by the AWS SDK.
@@ -63,9 +63,10 @@ pub(crate) struct Connect {
 
 impl Connect {
     /// Whether a catalog may name programs, if that is set.
-    pub(crate) fn allow_stdio(&self) -> Result<Option<bool>, Failure> {
+    pub(crate) fn allow_stdio(&self) -> Result<Option<bool>, CommandError> {
         let set = self.allow_stdio.as_deref().filter(|text| !text.trim().is_empty());
-        let wrong = |problem| Failure::usage(ConfigError::new("TOOLFLEET_ALLOW_STDIO", problem).to_string());
+        let wrong =
+            |problem| CommandError::usage(ConfigError::new("TOOLFLEET_ALLOW_STDIO", problem).to_string());
         set.map(true_or_false).transpose().map_err(wrong)
     }
 
@@ -75,11 +76,11 @@ impl Connect {
     }
 
     /// A client of the fleet that the options and the environment name.
-    pub(crate) async fn client(&self) -> Result<ClientHandle, Failure> {
+    pub(crate) async fn client(&self) -> Result<ClientHandle, CommandError> {
         let queue_url = self.queue_url.clone().filter(|url| !url.is_empty()).ok_or_else(not_configured)?;
         let whole = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.path().len() > 1;
         if !url::Url::parse(&queue_url).is_ok_and(|url| whole(&url)) {
-            return Err(Failure::usage(format!(
+            return Err(CommandError::usage(format!(
                 "--queue-url: is `{queue_url}`; give the whole URL, not a name, for example \
                  https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
             )));
@@ -95,15 +96,15 @@ impl Connect {
     }
 }
 
-fn not_configured() -> Failure {
+fn not_configured() -> CommandError {
     let mut text = "TOOLFLEET_QUEUE_URL is not set; give it, or --queue-url, the URL of the calls queue (output CallsQueueUrl \
-                    of data.yaml). `toolfleet dev` runs a fleet on this machine and prints all that has to be set."
+                    of data.yaml). `toolfleet dev` runs a fleet on this machine and prints the variables to set."
         .to_owned();
     if let Some(environment) = Environment::of_default_ports() {
-        text.push_str("\nSomething answers on the port of `toolfleet dev`; to join it:\n");
+        text.push_str("\nSomething listens on the port of `toolfleet dev`; to use it:\n");
         text.push_str(&environment.exports());
     }
-    Failure::Usage(text)
+    CommandError::Usage(text)
 }
 
 /// The tables of that prefix.
@@ -125,12 +126,12 @@ impl ClientHandle {
     }
 
     /// Sends a request, byte for byte, or by reference where it is too large; returns the message's id.
-    pub(crate) async fn send(&self, ready: &Ready) -> Result<String, Failure> {
+    pub(crate) async fn send(&self, ready: &Ready) -> Result<String, CommandError> {
         Ok(self.client.send_as(&ready.request, ready.body.clone()).await?)
     }
 
     /// The row of a call now.
-    pub(crate) async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, Failure> {
+    pub(crate) async fn read(&self, key: &CallKey) -> Result<Option<CallRow>, CommandError> {
         Ok(self.client.row(key).await?)
     }
 
@@ -142,7 +143,7 @@ impl ClientHandle {
         message_id: &str,
         within: Duration,
         see: impl FnMut(&CallRow),
-    ) -> Result<Option<CallRow>, Failure> {
+    ) -> Result<Option<CallRow>, CommandError> {
         match self.client.watch_sent(key, message_id, within, see).await {
             Ok(row) => Ok(Some(row)),
             Err(WaitError::TimeOut { .. }) => Ok(self.client.row_of_sent(key, message_id).await?),
@@ -152,7 +153,7 @@ impl ClientHandle {
     }
 
     /// Cancels a call.
-    pub(crate) async fn cancel(&self, key: &CallKey) -> Result<Cancelled, Failure> {
+    pub(crate) async fn cancel(&self, key: &CallKey) -> Result<Cancelled, CommandError> {
         Ok(self.client.cancel(key).await?)
     }
 
@@ -174,7 +175,7 @@ impl ClientHandle {
         which: &RecordsOf,
         last: Duration,
         limit: usize,
-    ) -> Result<Vec<AuditRecord>, Failure> {
+    ) -> Result<Vec<AuditRecord>, CommandError> {
         Ok(self.client.records(tenant, which, self.client.last(last), limit).await?)
     }
 
@@ -183,7 +184,7 @@ impl ClientHandle {
         &self,
         request: &CallRequest,
         sent: Timestamp,
-    ) -> Result<Option<AuditRecord>, Failure> {
+    ) -> Result<Option<AuditRecord>, CommandError> {
         let CallKey { tenant, call_id } = &request.key;
         let now = system_clock()();
         let mut hours = vec![sent];
@@ -207,7 +208,7 @@ impl ClientHandle {
     }
 
     /// The depths of the calls queue and its dead-letter queue.
-    pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, Failure> {
+    pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, CommandError> {
         Ok(self.client.depths().await?)
     }
 

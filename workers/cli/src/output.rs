@@ -1,6 +1,6 @@
-//! Owns what is printed: tables and text for people, one JSON document per command for machines.
+//! Prints tables and text for people, or one JSON document per command with `--json`.
 //!
-//! **Invariant:** with `--json`, stdout holds JSON and nothing else; nothing that a tool or a caller wrote can steer the terminal.
+//! **Invariant:** with `--json`, stdout holds only JSON; control characters of a tool or a caller never reach the terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 /// The least width of a terminal, in columns, for which tables are wrapped.
 const LEAST_COLUMNS: u16 = 100;
 
-/// Where a command's words go.
+/// The output of a command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     json: bool,
@@ -22,7 +22,7 @@ impl Output {
         Self { json }
     }
 
-    /// Whether a machine reads stdout.
+    /// Whether stdout is JSON.
     pub(crate) const fn is_json(&self) -> bool {
         self.json
     }
@@ -33,12 +33,12 @@ impl Output {
         print(&text)
     }
 
-    /// A line for people on stdout; nothing where a machine reads.
+    /// A line for people on stdout; nothing with `--json`.
     pub(crate) fn line(&self, text: &str) -> io::Result<()> {
         if self.json { Ok(()) } else { print(text) }
     }
 
-    /// A table for people on stdout; nothing where a machine reads.
+    /// A table for people on stdout; nothing with `--json`.
     pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
         if self.json { Ok(()) } else { print(&table(header, rows)) }
     }
@@ -46,7 +46,7 @@ impl Output {
     /// A line on stderr.
     pub(crate) fn note(&self, text: &str) {
         let text = if io::stderr().is_terminal() { printable(text) } else { text.to_owned() };
-        // There is nowhere left to say that stderr is gone.
+        // A closed stderr cannot be reported.
         let _lost = writeln!(io::stderr().lock(), "{text}");
     }
 }
@@ -64,7 +64,7 @@ fn print(text: &str) -> io::Result<()> {
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    // Cells are wrapped where there is room for that; a narrow window does better with long lines.
+    // Cells are wrapped in a wide terminal only; a narrow one shows long lines better.
     let wide = io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= LEAST_COLUMNS);
     let arrangement = if wide { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
     table.set_content_arrangement(arrangement);
@@ -82,7 +82,7 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The text without characters that steer a terminal.
+/// The text without the control characters of a terminal.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
@@ -92,12 +92,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_left_out() {
+    fn control_characters_are_removed() {
         assert_eq!(printable("a\u{1b}[2Jb\n\tc\u{9b}d"), "a[2Jb\n\tcd");
     }
 
     #[test]
-    fn a_cell_stays_on_its_line_and_no_line_ends_in_blanks() {
+    fn a_cell_stays_on_its_line_and_no_line_ends_in_spaces() {
         let text = table(&["a", "b"], vec![vec!["x\ny".into(), String::new()]]);
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.lines().all(|line| line == line.trim_end()), "{text:?}");

@@ -1,4 +1,4 @@
-//! Owns how a call is shown: the JSON document of `call` and `result`, and the same for people.
+//! Shows a call: the JSON document of `call` and `result`, and the same as text.
 //!
 //! **Invariant:** a state other than done is never shown as an outcome.
 
@@ -13,10 +13,10 @@ use toolfleet_core::outcome::{CallError, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::progress::{CallProgress, Progress};
 use toolfleet_core::time::Timestamp;
 
-use crate::ending::Ending;
+use crate::exit::Exit;
 use crate::output::Output;
 
-/// A call as machines see it.
+/// A call as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct CallView<'a> {
     tenant: &'a Tenant,
@@ -70,7 +70,7 @@ impl<'a> HeldView<'a> {
 }
 
 impl<'a> CallView<'a> {
-    /// The call of that key, of which `row` is what stands in the table.
+    /// The call of that key; `row` is its row in the table, if there is one.
     pub(crate) fn new(key: &'a CallKey, row: Option<&'a CallRow>) -> Self {
         let finished = row.and_then(|row| row.finished.as_ref());
         let outcome = finished.map(|f| &f.outcome);
@@ -79,7 +79,7 @@ impl<'a> CallView<'a> {
             call_id: &key.call_id,
             state: row.map_or("unknown", |row| row.state.as_str()),
             outcome: outcome.map(|o| o.kind),
-            content: outcome.and_then(|o| o.content.as_deref()),
+            content: outcome.and_then(Outcome::content),
             error: outcome.and_then(|o| o.error.as_ref()),
             attempts: row.map_or(0, |row| row.attempts),
             worker: row.and_then(|row| row.worker.as_ref()),
@@ -93,34 +93,34 @@ impl<'a> CallView<'a> {
     }
 }
 
-/// Shows a call as `call` and `result` do: content on stdout, trouble on stderr, the exit code from the outcome.
-pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io::Result<Ending> {
+/// Shows a call as `call` and `result` do: content on stdout, errors on stderr, the exit code from the outcome.
+pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io::Result<Exit> {
     if output.is_json() {
         output.document(&CallView::new(key, row))?;
     }
     let Some(finished) = row.and_then(|row| row.finished.as_ref()) else {
-        output.note(&standing(key, row));
+        output.note(&state(key, row));
         if let Some(waits) = row.and_then(CallRow::held) {
             output.note(&format!("  {}", held(waits)));
         }
-        told(output, row);
-        return Ok(Ending::NoResult);
+        show_notes(output, row);
+        return Ok(Exit::NoResult);
     };
-    if let Some(content) = &finished.outcome.content {
+    if let Some(content) = finished.outcome.content() {
         output.line(&readable(content))?;
     }
     if finished.outcome.kind == OutcomeKind::Succeeded {
-        return Ok(Ending::Done);
+        return Ok(Exit::Done);
     }
     output.note(&error(&finished.outcome));
-    told(output, row);
+    show_notes(output, row);
     if finished.outcome.kind == OutcomeKind::InputRequired {
         output.note(&format!(
-            "go on with: toolfleet call (the same options) --resume {} --input-responses '{{\"KEY\": ANSWER}}'",
+            "resume it with: toolfleet call (the same options) --resume {} --input-responses '{{\"KEY\": ANSWER}}'",
             key.call_id
         ));
     }
-    Ok(Ending::NotSucceeded)
+    Ok(Exit::NotSucceeded)
 }
 
 /// What a call waits for, for people: the reason, the server, the next try, the last fault.
@@ -135,33 +135,33 @@ pub(crate) fn held(held: &Held) -> String {
     )
 }
 
-/// What the server told of a call that did not succeed, or has not yet.
-fn told(output: &Output, row: Option<&CallRow>) {
+/// Shows the progress and the log of a call that did not succeed, or has not ended.
+fn show_notes(output: &Output, row: Option<&CallRow>) {
     let Some(notes) = row.and_then(|row| row.notes.as_ref()) else {
         return;
     };
     if let Some(latest) = &notes.progress {
-        output.note(&format!("  progress: {}, heard of at {}", progress(latest), notes.at));
+        output.note(&format!("  progress: {}, reported at {}", progress(latest), notes.at));
     }
     for line in &notes.log {
         output.note(&format!("  {}: {}", line.level, line.text));
     }
 }
 
-/// How far a call is, for people.
+/// The progress of a call as text.
 pub(crate) fn progress(progress: &Progress) -> String {
     let total = progress.total.map_or_else(String::new, |total| format!(" of {total}"));
     let message = progress.message.as_ref().map_or_else(String::new, |message| format!(", {message}"));
     format!("{}{total}{message}", progress.progress)
 }
 
-/// Where a call without a result stands, as a sentence.
-fn standing(key: &CallKey, row: Option<&CallRow>) -> String {
+/// The state of a call without a result, as a sentence.
+fn state(key: &CallKey, row: Option<&CallRow>) -> String {
     let call = format!("call {} of tenant {}", key.call_id, key.tenant);
     let Some(row) = row else {
-        return format!("unknown: no worker has met {call}; it waits in the queue, or was never sent");
+        return format!("unknown: no worker has received {call}; it waits in the queue, or was never sent");
     };
-    // The row of a claimed call does not know of the attempt under way.
+    // The row of a claimed call does not count the current attempt.
     let earlier =
         if row.attempts > 0 { format!("; attempts before: {}", row.attempts) } else { String::new() };
     let tries = match row.attempts {
@@ -173,10 +173,10 @@ fn standing(key: &CallKey, row: Option<&CallRow>) -> String {
     let worker = row.worker.as_ref().map_or("a worker", WorkerId::as_str);
     let text = match row.state {
         State::Pending if row.digest.is_none() => {
-            return format!("pending: no worker has met {call}{cancel}");
+            return format!("pending: no worker has received {call}{cancel}");
         }
         State::Pending => "waits for a worker".to_owned(),
-        State::Claimed => format!("is with {worker}, which runs it{earlier}"),
+        State::Claimed => format!("runs on {worker}{earlier}"),
         State::Released => format!("waits for its next attempt, {tries}"),
         State::WaitingTask => format!("is a task of its server, {tries}"),
         State::AwaitingApproval => "waits for a person's approval".to_owned(),
@@ -185,7 +185,7 @@ fn standing(key: &CallKey, row: Option<&CallRow>) -> String {
     format!("{}: {call} {text}{cancel}", row.state.as_str())
 }
 
-/// What went wrong, as lines for people.
+/// The error of an outcome as text.
 fn error(outcome: &Outcome) -> String {
     let Some(error) = &outcome.error else {
         return outcome.kind.to_string();
@@ -203,7 +203,7 @@ fn error(outcome: &Outcome) -> String {
     format!("{} ({}): {}\n  may have run: {ran}, retryable: {retry}", outcome.kind, error.code, error.message)
 }
 
-/// A result for people: its text blocks, a resource's texts, else its structure; what is no text is named.
+/// A result as text: its text blocks, a resource's texts, or else its structure. Blocks that are not text are named.
 pub(crate) fn readable(content: &RawValue) -> String {
     let Ok(result) = serde_json::from_str::<Value>(content.get()) else {
         return content.get().to_owned();
@@ -245,7 +245,7 @@ fn block(block: &Value) -> String {
     }
 }
 
-/// A span of time for people.
+/// A span of time as text.
 pub(crate) fn span(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
@@ -295,12 +295,12 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_nobody_has_met_is_unknown_and_not_an_outcome() {
+    fn a_call_that_no_worker_received_is_unknown_and_no_outcome() {
         let key = CallKey { tenant: Tenant::parse("t").unwrap(), call_id: CallId::parse("c").unwrap() };
         let view = serde_json::to_value(CallView::new(&key, None)).unwrap();
         assert_eq!(view["state"], "unknown");
         assert!(view.get("outcome").is_none());
-        assert!(standing(&key, None).contains("never sent"));
+        assert!(state(&key, None).contains("never sent"));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Calls {
     /// # Errors
     /// It does not fit; its size in bytes.
     pub async fn fitting(outcome: Outcome) -> Result<Outcome, usize> {
-        let bytes = outcome.content.as_ref().map_or(0, |content| content.get().len());
+        let bytes = outcome.content().map_or(0, |content| content.get().len());
         let fit = move || check_fits(&outcome).map(|()| outcome);
         if bytes < LARGE_BYTES {
             fit()
@@ -108,7 +108,7 @@ impl Calls {
 
 /// The row as an item; a large result is compressed on a blocking thread.
 async fn item_of(row: &CallRow) -> Result<Item, AwsError> {
-    let content = row.finished.as_ref().and_then(|finished| finished.outcome.content.as_ref());
+    let content = row.finished.as_ref().and_then(|finished| finished.outcome.content());
     if content.is_none_or(|content| content.get().len() < LARGE_BYTES) {
         return Ok(to_item(row));
     }

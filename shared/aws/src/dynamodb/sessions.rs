@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::session::{SessionEvent, SessionRow, SessionTable};
 use toolfleet_core::time::Timestamp;
 
@@ -18,9 +19,6 @@ use super::statement::{Statement, Written};
 use crate::compare_and_swap::{Applied, Store, Swap, apply};
 use crate::error::AwsError;
 use crate::keys::{self, EXPIRES_AT, PK, SESSION_SORT, SK};
-
-/// How long the row of an ended session is kept, in milliseconds: as long as any call that could name it.
-pub(crate) const KEPT_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 
 /// The sessions table.
 #[derive(Debug, Clone)]
@@ -75,7 +73,7 @@ impl Sessions {
             ("user_type", row.user.as_ref().and_then(|user| text(user.kind.as_ref()?))),
             ("user_roles", row.user.as_ref().map(|user| list(&user.roles))),
             // The row outlives the session, so that an ended one is never taken for an unknown one.
-            (EXPIRES_AT, number(row.expires_at.plus_ms(KEPT_MS).as_s())),
+            (EXPIRES_AT, number(row.expires_at.plus_ms(RETENTION_MS).as_s())),
         ]);
         let written = self.writer.write(Statement::insert(&self.table, &partition, all)).await?;
         Ok(matches!(written, Written::Done))
@@ -95,7 +93,7 @@ impl Sessions {
     /// Ends a session at `now`, also one that has no row yet: the row it gets is kept as long as any call that could name it, so
     /// that no worker registers the session. Workers that cache the session act on it when their cached row has expired.
     pub async fn revoke(&self, tenant: &Tenant, session: &SessionId, now: Timestamp) -> Result<(), AwsError> {
-        // The end of a row that exists is set whatever else is in it, even if it cannot be read.
+        // The end of an existing row is set without reading it, so that an unreadable row can be revoked too.
         let end = self.end(keys::session(tenant, session), now);
         if matches!(self.writer.write(end).await?, Written::Done) {
             return Ok(());
@@ -133,8 +131,12 @@ impl Sessions {
             r#"UPDATE "{}" SET "ends_at_ms"=? SET "{EXPIRES_AT}"=? WHERE "{PK}"=? AND "{SK}"=?"#,
             self.table
         );
-        let parameters =
-            [number(at.as_ms()), number(at.plus_ms(KEPT_MS).as_s()), text(&partition), text(SESSION_SORT)];
+        let parameters = [
+            number(at.as_ms()),
+            number(at.plus_ms(RETENTION_MS).as_s()),
+            text(&partition),
+            text(SESSION_SORT),
+        ];
         Statement::new(&self.table, &partition, update, parameters.into_iter().flatten().collect())
     }
 
@@ -169,7 +171,7 @@ impl Store for SessionStore<'_> {
         let parameters = [
             Some(list(&new.grants)),
             number(new.expires_at.as_ms()),
-            number(new.expires_at.plus_ms(KEPT_MS).as_s()),
+            number(new.expires_at.plus_ms(RETENTION_MS).as_s()),
             text(&partition),
             text(SESSION_SORT),
             Some(list(&seen.grants)),

@@ -80,7 +80,7 @@ impl Encoded {
 
 /// The outcome in the form in which it is stored; its content is longer than the threshold.
 pub(crate) fn pack(outcome: Outcome, threshold: usize) -> Packed {
-    let text = outcome.content.as_ref().map_or("", |content| content.get());
+    let text = outcome.content().map_or("", |content| content.get());
     let compressed = compress_if_shorter(text);
     let length = compressed.as_ref().map_or(text.len(), Vec::len);
     if length <= threshold {

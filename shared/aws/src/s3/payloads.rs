@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::outcome::Outcome;
+use toolfleet_core::outcome::{Outcome, Payload};
 use toolfleet_core::payload::{ArgumentsRef, Encoding, ObjectAt, PayloadRef};
 use toolfleet_core::time::Timestamp;
 
@@ -48,7 +48,7 @@ impl Payloads {
     /// # Errors
     /// There is no bucket, and the result does not fit into a row; its size in bytes.
     pub async fn pack(&self, outcome: Outcome) -> Result<Packed, usize> {
-        let bytes = outcome.content.as_ref().map_or(0, |content| content.get().len());
+        let bytes = outcome.content().map_or(0, |content| content.get().len());
         if self.bucket.is_none() || bytes <= self.threshold {
             return Calls::fitting(outcome).await.map(Packed::Inline);
         }
@@ -61,15 +61,15 @@ impl Payloads {
         }
     }
 
-    /// Uploads a result; gives the outcome that refers to it.
+    /// Uploads a result; returns the outcome that refers to it.
     pub async fn store(&self, upload: &Upload, tenant: &Tenant, now: Timestamp) -> Result<Outcome, AwsError> {
         let key = keys::result_object(tenant, now, &upload.object().sha256);
         let stored = self.put(key, upload.object(), upload.plain_bytes()).await?;
         let (kind, error) = (upload.outcome().kind, upload.outcome().error.clone());
-        Ok(Outcome { kind, error, content: None, stored: Some(Box::new(stored)) })
+        Ok(Outcome { kind, error, payload: Some(Payload::Stored(Box::new(stored))) })
     }
 
-    /// Uploads arguments; gives what refers to them in a request.
+    /// Uploads arguments; returns the reference for a request.
     pub async fn store_arguments(
         &self,
         arguments: &RawValue,
@@ -111,14 +111,14 @@ impl Payloads {
     /// Reads the stored result of a finished row, if it has one, into the row.
     pub async fn fill(&self, row: &mut CallRow) -> Result<(), PayloadError> {
         if let Some(finished) = &mut row.finished
-            && let Some(stored) = &finished.outcome.stored
+            && let Some(stored) = finished.outcome.stored()
         {
-            finished.outcome.content = Some(self.content(stored).await?);
+            finished.outcome.payload = Some(Payload::Inline(self.content(stored).await?));
         }
         Ok(())
     }
 
-    /// The text of an object that another program stored, of at most `max` bytes both as it is stored and when it is read.
+    /// The text of an object that another program stored, of at most `max` bytes both as stored and decoded.
     pub async fn text(
         &self,
         at: &ObjectAt,

@@ -45,7 +45,7 @@ pub(crate) fn claim(id: &str, nonce: u128) -> CallRow {
     let event = Event::Claim {
         visit: visit(id, nonce),
         lease_ms: 1_000,
-        definition: Some("d".into()),
+        definition: Some(toolfleet_core::definition::ShortDefinitionDigest::from_stored("d")),
         answers: None,
     };
     written(None, &event)

@@ -3,11 +3,9 @@
 use toolfleet_aws::{Applied, AwsError, apply};
 use toolfleet_core::call::{CallRow, Event, Rejection};
 use toolfleet_core::ids::CallKey;
+use toolfleet_core::retention::RETENTION_MS;
 
 use crate::client::Client;
-
-/// How long a row that holds nothing but a cancellation is kept, in milliseconds: as long as any call's.
-const ROW_LIFE_MS: u64 = 60 * 24 * 60 * 60 * 1000;
 
 /// The effect of a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +22,7 @@ impl Client {
     /// Cancels a call, even one whose message was not received yet.
     pub async fn cancel(&self, key: &CallKey) -> Result<Cancelled, AwsError> {
         let now = (self.now)();
-        let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(ROW_LIFE_MS) };
+        let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(RETENTION_MS) };
         match apply(&self.calls, None, &event).await? {
             Applied::Stored { row, .. } => Ok(stored(Some(&row))),
             Applied::Rejected { rejection: Rejection::AlreadyRecorded, .. } => Ok(Cancelled::TooLate),

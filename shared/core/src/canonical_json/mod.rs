@@ -1,20 +1,24 @@
-//! The canonical form of a JSON text: what two texts share that say the same, whatever their white space, key order and spelling.
+//! The canonical form of a JSON text (RFC 8785, JCS): texts with equal values have equal canonical texts.
 //!
-//! RFC 8785 (JCS), with one difference: a number is kept as the decimal that was written, so that two numbers which one double
-//! stands for remain two. A number that survives a double (`1`, `1.0`, `1e0`, `0.1`) is written as RFC 8785 writes it. Keys are
-//! sorted by their UTF-8 bytes, and a key that stands twice keeps both values, in their order.
+//! It differs from RFC 8785 where that refuses or loses what a request may hold:
+//! * A number keeps the decimal that was written, so that two numbers that round to one double stay different. A number that a double
+//!   holds exactly (`1`, `1.0`, `1e0`, `0.1`) is written as RFC 8785 writes it.
+//! * A number beyond any double and an unpaired surrogate are kept.
+//! * A duplicate key keeps both values, in their order.
 //!
-//! A text is read without being converted: half a surrogate pair and a number beyond any double pass.
+//! The crates for RFC 8785 (`serde_jcs`, `serde_json_canonicalizer`) serialise through doubles and refuse the rest, so they cannot be used
+//! here (decision 0016).
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-/// Deeper texts are refused: whoever reads them next has a bound of about this, too.
+/// Deeper texts are refused; serde_json has the same bound.
 const MAX_DEPTH: usize = 128;
 /// A longer exponent is refused: no reader of JSON can use it, and it could not be added to.
 const MAX_EXPONENT_DIGITS: usize = 18;
 
-/// A JSON text, taken apart; leaves are slices of it.
+/// A parsed JSON text; leaves are slices of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node<'a> {
     Null,
@@ -38,7 +42,7 @@ pub(crate) enum Spelling {
 }
 
 impl<'a> Node<'a> {
-    /// Takes a text apart. The problem names the place and never repeats the text.
+    /// Parses a text. The error names the place and never repeats the text.
     pub(crate) fn parse(text: &'a str) -> Result<Self, String> {
         let mut scanner = Scanner { text, at: 0 };
         let node = scanner.node(0)?;
@@ -94,11 +98,22 @@ impl<'a> Node<'a> {
     }
 }
 
-/// The members in the order of their keys.
+/// The members in the order of their keys (RFC 8785 section 3.2.3).
 pub(crate) fn sorted<'n, 'a>(members: &'n [(&'a str, Node<'a>)]) -> Vec<(&'a str, &'n Node<'a>)> {
     let mut entries: Vec<_> = members.iter().map(|(key, item)| (*key, item)).collect();
-    entries.sort_by(|(a, _), (b, _)| plain(a).cmp(&plain(b)));
+    entries.sort_by(|(a, _), (b, _)| compare_keys(&plain(a), &plain(b)));
     entries
+}
+
+/// Compares by UTF-16 code units. They order as bytes of UTF-8 do, except that U+10000 and above (lead bytes from 0xF0) come before
+/// U+E000 to U+FFFF (lead bytes 0xEE and 0xEF).
+pub(crate) fn compare_keys(a: &str, b: &str) -> Ordering {
+    match a.bytes().zip(b.bytes()).find(|(a, b)| a != b) {
+        Some((0xEE | 0xEF, 0xF0..)) => Ordering::Greater,
+        Some((0xF0.., 0xEE | 0xEF)) => Ordering::Less,
+        Some((a, b)) => a.cmp(&b),
+        None => a.len().cmp(&b.len()),
+    }
 }
 
 /// The text that a JSON string means; half a surrogate pair is U+FFFD.

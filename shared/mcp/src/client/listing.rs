@@ -2,28 +2,29 @@
 //!
 //! **Invariant:** entries leave as the bytes that came, in the order they came; what the bounds leave out is named by `nextCursor`.
 
-use std::fmt;
-
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::fmt;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 
-use super::{Refused, Shared, Taken, answer, out_of_time, timed_out};
-use crate::answer::{Answer, AnswerKind, invalid, kind_of};
-use crate::classify::RequestError;
-use crate::client::McpClient;
-use crate::endpoint::ToolCall;
-use crate::exchange::AskedPage;
+use crate::answer::{Answer, AnswerKind, kind_of};
+use crate::client::call::{answer, out_of_time, timed_out};
+use crate::client::remedy::{Refused, Taken};
+use crate::client::state::{McpClient, Shared};
+use crate::error::invalid;
+use crate::tool_call::ToolCall;
 use crate::tools::{MAX_PAGES, MAX_TOOLS, Next};
-use crate::transport::Connection;
+use crate::transport::connection::Connection;
+use crate::transport::exchange::AskedPage;
+use crate::transport::request_error::RequestError;
 
-pub(super) const NEXT_CURSOR: &str = "nextCursor";
+pub(crate) const NEXT_CURSOR: &str = "nextCursor";
 
 /// The members of a result, in their order and as they came.
-pub(super) struct Members<'a>(pub(super) Vec<(String, &'a RawValue)>);
+pub(crate) struct Members<'a>(pub(crate) Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -48,15 +49,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn of(result: &'a RawValue) -> Result<Self, Fault> {
+    pub(crate) fn of(result: &'a RawValue) -> Result<Self, Fault> {
         serde_json::from_str(result.get()).map_err(|error| invalid("a listing", &error.to_string()))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
     }
 
-    pub(super) fn entries(&self, member: &str) -> Result<Vec<&'a RawValue>, Fault> {
+    pub(crate) fn entries(&self, member: &str) -> Result<Vec<&'a RawValue>, Fault> {
         let list = self.get(member).ok_or_else(|| invalid("a listing without its list", member))?;
         serde_json::from_str(list.get()).map_err(|error| invalid("a listing", &error.to_string()))
     }
@@ -207,7 +208,7 @@ fn empty(operation: Operation) -> Result<Box<RawValue>, Fault> {
 }
 
 /// The member of a listing's result that holds the list.
-pub(super) const fn member_of(operation: Operation) -> &'static str {
+pub(crate) const fn member_of(operation: Operation) -> &'static str {
     match operation {
         Operation::ResourcesList => "resources",
         Operation::PromptsList => "prompts",

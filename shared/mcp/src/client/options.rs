@@ -4,11 +4,10 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-
 use toolfleet_egress::{EgressPolicy, HttpOptions, Proxies};
 use url::Url;
 
-use crate::register::SessionStore;
+use crate::session_store::SessionStore;
 
 /// How the client behaves.
 #[derive(Debug, Clone)]

@@ -7,37 +7,38 @@
 use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
 
-use super::{Negotiated, Shared};
-use crate::classify::{Refusal, RequestError, before_call};
+use crate::client::state::{Negotiated, Shared};
 use crate::endpoint::Endpoint;
-use crate::era::ProtocolRevision;
-use crate::exchange::{Liveness, era_among};
-use crate::session::Session;
-use crate::wire::{HEADER_MISMATCH, VERSION_UNSUPPORTED};
+use crate::protocol::revision::ProtocolRevision;
+use crate::protocol::wire::{HEADER_MISMATCH, VERSION_UNSUPPORTED};
+use crate::transport::discovery::era_among;
+use crate::transport::exchange::Liveness;
+use crate::transport::http::session::Session;
+use crate::transport::request_error::{Refusal, RequestError, before_call};
 
 /// The remedies taken so far.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub(super) session: bool,
-    pub(super) era: bool,
-    pub(super) headers: bool,
+pub(crate) struct Taken {
+    pub(crate) session: bool,
+    pub(crate) era: bool,
+    pub(crate) headers: bool,
 }
 
 /// The request that was refused.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refused<'a> {
-    pub(super) endpoint: &'a Endpoint,
-    pub(super) conversation: Option<&'a str>,
-    pub(super) tongue: &'a Negotiated,
+pub(crate) struct Refused<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) conversation: Option<&'a str>,
+    pub(crate) tongue: &'a Negotiated,
     /// When its call began.
-    pub(super) begun: Instant,
+    pub(crate) begun: Instant,
     /// It runs no tool, or one that is safe to repeat.
-    pub(super) repeatable: bool,
+    pub(crate) repeatable: bool,
 }
 
 impl Shared {
     /// Prepares the one repetition that this refusal allows, or returns the fault.
-    pub(super) async fn remedy(
+    pub(crate) async fn remedy(
         &self,
         refused: Refused<'_>,
         mut error: RequestError,

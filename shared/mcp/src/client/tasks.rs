@@ -4,50 +4,22 @@
 //! **Invariant:** nothing here runs a tool, and a question of a task is answered once however often the answer comes, so every
 //! request of this file may be sent again.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
 use toolfleet_egress::sanitize_text_to;
 
-use super::{McpClient, Negotiated, Refused, Shared, Taken, answered};
-use crate::answer::{Answer, invalid, kind_of, result_without_echo};
-use crate::endpoint::Endpoint;
-use crate::frame::{error_of, text_in};
-use crate::heavy::{LARGE_BYTES, beside};
-use crate::notes::line;
-use crate::wire::{INVALID_PARAMS, METHOD_NOT_FOUND};
-
-/// A longer id is no handle but an attack on whoever stores it.
-const MAX_ID_BYTES: usize = 1024;
-
-/// The handle of work that goes on at the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskHandle {
-    /// The server's name for it.
-    pub id: String,
-    /// How long the server wants to be left alone before it is asked, in milliseconds, where it says so.
-    pub poll_interval_ms: Option<u64>,
-}
-
-/// A request about one task.
-#[derive(Debug, Clone, Copy)]
-pub struct TaskQuestion<'a> {
-    /// The server and the credentials.
-    pub endpoint: &'a Endpoint,
-    /// The conversation whose session it belongs to, with servers that have sessions.
-    pub conversation: Option<&'a str>,
-    /// The handle's id.
-    pub task: &'a str,
-    /// W3C trace context.
-    pub traceparent: Option<&'a str>,
-    /// The vendor's part of the trace context.
-    pub tracestate: Option<&'a str>,
-    /// When the question ends, whatever the server does.
-    pub deadline: Instant,
-}
+use crate::answer::{Answer, kind_of, result_without_echo};
+use crate::blocking::{LARGE_BYTES, beside};
+use crate::client::call::answered;
+use crate::client::remedy::{Refused, Taken};
+use crate::client::state::{McpClient, Negotiated, Shared};
+use crate::error::invalid;
+use crate::protocol::frame::error_of;
+use crate::protocol::task::{Told, text};
+use crate::protocol::wire::{INVALID_PARAMS, METHOD_NOT_FOUND};
+use crate::tool_call::TaskQuestion;
 
 /// Where a task stands.
 #[derive(Debug)]
@@ -87,53 +59,6 @@ pub enum TaskState {
     },
 }
 
-/// Members are raw, so that one of a wrong type spoils no other.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Told<'a> {
-    #[serde(borrow, default)]
-    task_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    status_message: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    poll_interval_ms: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    result: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-impl<'a> Told<'a> {
-    fn read(result: &'a RawValue) -> Result<Self, Fault> {
-        // A derived struct would also be read from an array.
-        let object = result.get().starts_with('{').then(|| serde_json::from_str(result.get()).ok());
-        object.flatten().ok_or_else(|| invalid("a task", result.get()))
-    }
-
-    fn id(&self) -> Option<Cow<'a, str>> {
-        text(self.task_id)
-    }
-
-    fn message(&self, endpoint: &Endpoint) -> String {
-        self.status_message
-            .and_then(text_in)
-            .map_or_else(String::new, |message| line(message.into_owned(), endpoint))
-    }
-
-    /// A server that asks for parts of milliseconds is heard as well.
-    fn poll_interval_ms(&self) -> Option<u64> {
-        let ms: f64 = serde_json::from_str(self.poll_interval_ms?.get()).ok()?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
-        ms.is_finite().then_some(ms as u64)
-    }
-}
-
-fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Cow<'_, str>>(raw?.get()).ok()
-}
-
 /// Reads the state beside the runtime where the answer is large.
 async fn state_beside(
     result: Box<RawValue>,
@@ -153,24 +78,6 @@ async fn state_beside(
         state_in(result, &question, tongue)
     };
     beside(read).await.unwrap_or_else(|| Err(invalid("a task", "it cannot be read")))
-}
-
-/// The handle in a result of the type `task`.
-pub(crate) fn handle_in(result: &RawValue) -> Result<TaskHandle, Fault> {
-    let told = Told::read(result)?;
-    let id = told.id().filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES);
-    let id = id.ok_or_else(|| invalid("a task without a usable taskId", result.get()))?.into_owned();
-    let working = text(told.status).is_none_or(|status| status == "working");
-    // What is over at once, or waits for us, need not be left alone.
-    let poll_interval_ms = if working { told.poll_interval_ms() } else { Some(0) };
-    Ok(TaskHandle { id, poll_interval_ms })
-}
-
-/// The id of the task that this result of `tasks/get` says asks for something.
-pub(crate) fn asking_task(result: &RawValue) -> Option<String> {
-    let told = Told::read(result).ok()?;
-    let asks = text(told.status).is_some_and(|status| status == "input_required");
-    told.id().filter(|id| asks && !id.is_empty()).map(Cow::into_owned)
 }
 
 fn state_in(
@@ -273,6 +180,8 @@ mod tests {
     use toolfleet_core::ids::ServerId;
 
     use super::*;
+    use crate::endpoint::Endpoint;
+    use crate::protocol::task::{MAX_ID_BYTES, handle_in};
 
     fn raw(text: &str) -> Box<RawValue> {
         RawValue::from_string(text.to_owned()).unwrap()

@@ -4,20 +4,19 @@
 //! until then is used, and said not to be all.
 
 use std::time::Duration;
-
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 
-use super::remedy::{Refused, Taken};
-use super::{Shared, out_of_time};
-use crate::classify::{RequestError, before_call};
-use crate::client::McpClient;
+use crate::blocking::{LARGE_BYTES, beside};
+use crate::client::call::out_of_time;
+use crate::client::remedy::{Refused, Taken};
+use crate::client::state::{McpClient, Shared};
 use crate::endpoint::Endpoint;
-use crate::exchange::AskedPage;
-use crate::heavy::{LARGE_BYTES, beside};
 use crate::tools::{Freshness, MAX_PAGES, MAX_TOOLS, Next, Page, RemoteTool, ToolList, page, sifted};
-use crate::transport::Connection;
+use crate::transport::connection::Connection;
+use crate::transport::exchange::AskedPage;
+use crate::transport::request_error::{RequestError, before_call};
 
 /// How long further pages are asked for.
 const FURTHER_WITHIN: Duration = Duration::from_secs(5);
@@ -70,7 +69,7 @@ impl Shared {
     }
 
     /// The list without the tools that cannot be used; which arguments the others mirror into headers is kept.
-    pub(super) async fn usable(&self, endpoint: &Endpoint, list: ToolList) -> Result<ToolList, Fault> {
+    pub(crate) async fn usable(&self, endpoint: &Endpoint, list: ToolList) -> Result<ToolList, Fault> {
         let ToolList { tools, freshness, whole } = list;
         let bytes: usize = tools.iter().map(|tool| tool.raw.get().len()).sum();
         let (tools, mirrors) = if bytes < LARGE_BYTES {
@@ -86,7 +85,7 @@ impl Shared {
         Ok(ToolList { tools, freshness, whole })
     }
 
-    pub(super) async fn pages(
+    pub(crate) async fn pages(
         &self,
         endpoint: &Endpoint,
         connection: Connection<'_>,

@@ -402,7 +402,7 @@ async fn a_document_that_speaks_for_another_resource_or_issuer_gets_no_secret() 
         let own = world.issuer.url().replace("/mcp", "");
         publish(&world, resource.unwrap_or(&world.server.url()), issuer.unwrap_or(&own));
         let fault = world.call(&to_be_found(&world)).await.unwrap_err();
-        assert!(fault.to_string().contains("speaks for"), "{fault}");
+        assert!(fault.to_string().contains("describes"), "{fault}");
         assert!(world.asked().is_empty());
     }
 }

@@ -1,6 +1,4 @@
-//! Owns `toolfleet call`: sends a call, waits for its result and shows it.
-//!
-//! **Invariant:** a wait that was too short is said as such, with the way to the result; it is never shown as a failure of the call.
+//! `toolfleet call`: sends a call, waits for its result and shows it. A wait that is too short is not an error of the call.
 
 use std::cell::Cell;
 use std::io::IsTerminal as _;
@@ -13,12 +11,12 @@ use toolfleet_client::system_clock;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
 
-use super::another;
 use super::request::{Ready, RequestArgs};
+use super::reused_id;
 use crate::connect::{ClientHandle, Connect};
-use crate::ending::{Ending, Failure, error};
+use crate::exit::{CommandError, Exit, error};
 use crate::output::Output;
-use crate::shell;
+use crate::shell_command;
 use crate::show::{self, span};
 
 /// Options of `call`.
@@ -32,11 +30,11 @@ pub(crate) struct CallArgs {
 }
 
 /// Sends, waits, shows.
-pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+pub(crate) async fn run(args: &CallArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let ready = args.request.request()?;
     let client = connect.client().await?;
     let shown = send_and_wait(args, &client, &ready, output).await;
-    shown.map_err(|failure| failure.of_call(&ready.request.key))
+    shown.map_err(|error| error.of_call(&ready.request.key))
 }
 
 async fn send_and_wait(
@@ -44,13 +42,13 @@ async fn send_and_wait(
     client: &ClientHandle,
     ready: &Ready,
     output: &Output,
-) -> Result<Ending, Failure> {
+) -> Result<Exit, CommandError> {
     let key = &ready.request.key;
     let spinner = spinner(key);
-    // Heard from before the message is sent: whoever stops waiting then is told of the call.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::Ours(e.into()))?;
+    // Listened for before the message is sent, so that an interruption prints the call's id.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| CommandError::Unavailable(e.into()))?;
     let sent = system_clock()();
-    let is_of_another =
+    let is_other_callers =
         |row: &CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
     output.note(&format!("call {} of tenant {}", key.call_id, key.tenant));
     let is_sent = Cell::new(false);
@@ -58,8 +56,8 @@ async fn send_and_wait(
         let message_id = client.send(ready).await?;
         is_sent.set(true);
         let see = |row: &CallRow| {
-            if !is_of_another(row) {
-                tell(&spinner, row);
+            if !is_other_callers(row) {
+                show_progress(&spinner, row);
             }
         };
         client.wait(key, &message_id, Duration::from_millis(args.wait_ms), see).await
@@ -71,57 +69,66 @@ async fn send_and_wait(
             return interrupted(output, key, is_sent.get());
         }
     };
-    let another =
-        |row: &&CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
-    if let Some(row) = row.as_ref().filter(another) {
+    if let Some(row) = row.as_ref().filter(|row| is_other_callers(row)) {
         let within = Duration::from_millis(args.wait_ms);
-        let ending = another::show(client, output, &ready.request, row, sent, within).await;
+        let shown = reused_id::show(client, output, &ready.request, row, sent, within).await;
         spinner.finish_and_clear();
-        return ending;
+        return shown;
     }
     spinner.finish_and_clear();
-    let asks_other = |row: &CallRow| {
+    show_row(args, ready, row.as_ref(), output)
+}
+
+/// Shows the result, or that there is none yet.
+fn show_row(
+    args: &CallArgs,
+    ready: &Ready,
+    row: Option<&CallRow>,
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    let key = &ready.request.key;
+    let is_other_question = |row: &CallRow| {
         row.digest.as_ref().is_some_and(|stored| !ready.request.is_of(stored, row.caller.as_deref()))
     };
-    if row.as_ref().is_some_and(asks_other) {
+    if row.is_some_and(is_other_question) {
         output.note(&format!(
-            "refused (idempotency_mismatch): the id {} was used before for another question; what follows is the result of \
+            "refused (idempotency_mismatch): the id {} was used before for another question; this is the result of \
              that call. Send this one under an id of its own.",
             key.call_id
         ));
-        show::call(output, key, row.as_ref())?;
-        return Ok(Ending::NotSucceeded);
+        show::call(output, key, row)?;
+        return Ok(Exit::NotSucceeded);
     }
-    let ending = show::call(output, key, row.as_ref())?;
-    if ending == Ending::NoResult {
+    let exit = show::call(output, key, row)?;
+    if exit == Exit::NoResult {
         let waited = span(args.wait_ms);
         output.note(&format!(
             "no result within {waited}; the call goes on. Read it later with: {}",
-            shell::result(key)
+            shell_command::result(key)
         ));
     }
-    Ok(ending)
+    Ok(exit)
 }
 
-/// What is said to whoever stops waiting.
-fn interrupted(output: &Output, key: &CallKey, is_sent: bool) -> Result<Ending, Failure> {
+/// Says how to read the result later.
+fn interrupted(output: &Output, key: &CallKey, is_sent: bool) -> Result<Exit, CommandError> {
     let goes_on = match is_sent {
         true => "stopped waiting; the call goes on",
-        false => "stopped before the queue had answered; if it took the message, the call goes on",
+        false => "stopped before the queue replied; if it has the message, the call goes on",
     };
     output.note(&format!(
-        "{goes_on}. Read it later with: {}\nor withdraw it with: {}",
-        shell::result(key),
-        shell::cancel(key)
+        "{goes_on}. Read it later with: {}\nor cancel it with: {}",
+        shell_command::result(key),
+        shell_command::cancel(key)
     ));
     if output.is_json() {
         output.document(&error("interrupted", goes_on, Some(key)))?;
     }
-    Ok(Ending::NoResult)
+    Ok(Exit::NoResult)
 }
 
-/// Shows what the server tells, and what the call waits for.
-fn tell(spinner: &ProgressBar, row: &CallRow) {
+/// Shows the progress, and what the call waits for.
+fn show_progress(spinner: &ProgressBar, row: &CallRow) {
     if let Some(progress) = row.notes.as_ref().and_then(|notes| notes.progress.as_ref()) {
         spinner.set_message(format!("call {}: {}", row.key.call_id, show::progress(progress)));
     }
@@ -130,7 +137,7 @@ fn tell(spinner: &ProgressBar, row: &CallRow) {
     }
 }
 
-/// A sign of life for people who wait at a terminal.
+/// The spinner of a terminal.
 fn spinner(key: &CallKey) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -139,7 +146,7 @@ fn spinner(key: &CallKey) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
         spinner.set_style(style);
     }
-    spinner.set_message(format!("call {} is on its way", key.call_id));
+    spinner.set_message(format!("call {} is sent", key.call_id));
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
 }

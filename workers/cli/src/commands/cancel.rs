@@ -1,6 +1,4 @@
-//! Owns `toolfleet cancel`: the caller's wish, noted where every worker sees it.
-//!
-//! **Invariant:** a wish is not an outcome; what became of the call is said by `result`.
+//! `toolfleet cancel`: stores the cancellation of a call. `result` shows how the call ends.
 
 use clap::Args;
 use serde_json::json;
@@ -8,9 +6,9 @@ use toolfleet_client::Cancelled;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
 
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
-use crate::shell;
+use crate::shell_command;
 use crate::show;
 
 /// Which call.
@@ -24,38 +22,39 @@ pub(crate) struct CancelArgs {
     call_id: CallId,
 }
 
-/// CallProgress the wish.
-pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+/// Stores the cancellation.
+pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let key = CallKey { tenant: args.tenant.clone(), call_id: args.call_id.clone() };
     let client = connect.client().await?;
     let document = |cancel: &str| {
-        let told = json!({"tenant": key.tenant, "call_id": key.call_id, "cancel": cancel});
-        if output.is_json() { output.document(&told) } else { Ok(()) }
+        let shown = json!({"tenant": key.tenant, "call_id": key.call_id, "cancel": cancel});
+        if output.is_json() { output.document(&shown) } else { Ok(()) }
     };
-    match client.cancel(&key).await.map_err(|failure| failure.of_call(&key))? {
+    match client.cancel(&key).await.map_err(|error| error.of_call(&key))? {
         Cancelled::Noted => {
             document("noted")?;
-            output
-                .line(&format!("noted: whoever holds call {} stops, and it will not start", key.call_id))?;
-            output.note(&format!("see how it ends with: {}", shell::result(&key)));
-            Ok(Ending::Done)
+            output.line(&format!(
+                "noted: a worker that runs call {} stops, and no worker starts it",
+                key.call_id
+            ))?;
+            output.note(&format!("see how it ends with: {}", shell_command::result(&key)));
+            Ok(Exit::Done)
         }
         Cancelled::Ahead => {
             document("noted_ahead")?;
             output.line(&format!(
-                "nothing is known of call {} of tenant {}: no worker has met it. The cancellation is noted: if its message still \
-                 waits in the queue, the call ends as cancelled when a worker meets it",
+                "nothing is known of call {} of tenant {}: no worker has received it. The cancellation is noted: if its message is \
+                 still in the queue, the call ends as cancelled when a worker receives it",
                 key.call_id, key.tenant
             ))?;
-            output
-                .note("if the call was sent long ago, look whether tenant and id are those it was sent with");
-            Ok(Ending::NoResult)
+            output.note("if the call was sent long ago, check that tenant and id are those it was sent with");
+            Ok(Exit::NoResult)
         }
         Cancelled::TooLate => {
             let row = client.read(&key).await?;
-            output.note(&format!("call {} had ended before; nothing is withdrawn", key.call_id));
+            output.note(&format!("call {} had ended before; nothing is cancelled", key.call_id));
             show::call(output, &key, row.as_ref())?;
-            Ok(Ending::NotSucceeded)
+            Ok(Exit::NotSucceeded)
         }
     }
 }

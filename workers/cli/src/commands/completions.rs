@@ -1,14 +1,11 @@
-//! Owns `toolfleet completions`: the script that makes a shell complete commands and options.
-//!
-//! **Invariant:** needs no connection.
+//! `toolfleet completions`: prints the script with which a shell completes commands and options.
 
 use std::io::{self, Write as _};
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::cli::Cli;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 
 /// Options of `completions`.
 #[derive(Debug, Args)]
@@ -17,10 +14,10 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the script.
-pub(crate) fn run(args: &CompletionsArgs) -> Result<Ending, Failure> {
+/// Prints the script for `command`.
+pub(crate) fn run(args: &CompletionsArgs, mut command: Command) -> Result<Exit, CommandError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "toolfleet", &mut script);
+    clap_complete::generate(args.shell, &mut command, "toolfleet", &mut script);
     io::stdout().write_all(&script)?;
-    Ok(Ending::Done)
+    Ok(Exit::Done)
 }

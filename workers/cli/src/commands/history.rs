@@ -1,6 +1,4 @@
-//! Owns `toolfleet history`: the audit records of a tenant, newest first.
-//!
-//! **Invariant:** a list that was cut is said to be cut.
+//! `toolfleet history`: lists the audit records of a tenant, newest first.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -12,37 +10,38 @@ use serde_json::json;
 use toolfleet_client::{RecordsOf, Span, system_clock};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::show;
 
 /// How long records and rows are kept.
-const KEPT_FOR: Duration = Duration::from_secs(60 * 86_400);
+const KEPT_FOR: Duration = Duration::from_millis(RETENTION_MS);
 /// Records of a table that are shown at once: its columns fit them.
 const ROWS_AT_ONCE: usize = 1_000;
 
 /// Which records.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
-    /// Whose calls; `_undecodable` and `_tenant_not_allowed` hold the messages that named none, or not theirs.
+    /// The tenant; `_undecodable` and `_tenant_not_allowed` hold the messages that named none, or one that their sender may not use.
     #[arg(long, value_name = "TENANT", value_parser = parse_tenant)]
     tenant: Tenant,
-    /// Of one conversation.
+    /// Only those of one session.
     #[arg(long, value_name = "ID", conflicts_with_all = ["failed", "call_id"])]
     session: Option<SessionId>,
-    /// Those that ended otherwise than succeeded.
+    /// Only those of calls that did not succeed.
     #[arg(long, conflicts_with = "call_id")]
     failed: bool,
-    /// Of one call.
+    /// Only those of one call.
     #[arg(long, value_name = "ID")]
     call_id: Option<CallId>,
-    /// From when on: an instant, or so long ago, as a number and s, m, h or d; records are kept for 60d.
+    /// The start: an instant, or a time before now as a number and s, m, h or d; records are kept for 60d.
     #[arg(long, value_name = "SPAN|INSTANT", default_value = "1h", value_parser = parse_when)]
     since: When,
-    /// Until when, both included; now unless given.
+    /// The end, included; now unless given.
     #[arg(long, value_name = "SPAN|INSTANT", value_parser = parse_when)]
     until: Option<When>,
     /// At most this many; all unless given.
@@ -51,6 +50,27 @@ pub(crate) struct HistoryArgs {
     /// Print each record as a JSON document on a line of its own, as it is read.
     #[arg(long, visible_alias = "jsonl", conflicts_with = "json")]
     json_lines: bool,
+}
+
+impl HistoryArgs {
+    fn which(&self) -> RecordsOf {
+        match (&self.session, &self.call_id) {
+            (Some(session), _) => RecordsOf::Session(session.clone()),
+            (None, Some(call)) => RecordsOf::Call(call.clone()),
+            (None, None) if self.failed => RecordsOf::Failures,
+            (None, None) => RecordsOf::Everything,
+        }
+    }
+
+    fn span(&self, now: Timestamp) -> Result<Span, CommandError> {
+        let (from, to) = (self.since.instant(now), self.until.map_or(now, |until| until.instant(now)));
+        if from > to {
+            let text = format!("--until: {to} is before --since, {from}; give a later one");
+            return Err(CommandError::usage(text));
+        }
+        // Older records have expired; their hours are not queried.
+        Ok(Span { from: from.max(When::Ago(KEPT_FOR).instant(now)), to })
+    }
 }
 
 /// An instant, or how long ago it was.
@@ -74,28 +94,19 @@ pub(crate) const HEADER: [&str; 9] =
     ["time", "call", "tool", "outcome", "code", "attempts", "worker", "duration", "message"];
 
 /// Reads and shows.
-pub(crate) async fn run(args: &HistoryArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
-    let which = match (&args.session, &args.call_id) {
-        (Some(session), _) => RecordsOf::Session(session.clone()),
-        (None, Some(call)) => RecordsOf::Call(call.clone()),
-        (None, None) if args.failed => RecordsOf::Failures,
-        (None, None) => RecordsOf::Everything,
-    };
-    let now = system_clock()();
-    let (from, until) = (args.since.instant(now), args.until.map_or(now, |until| until.instant(now)));
-    if from > until {
-        let text = format!("--until: {until} lies before --since, {from}; give a later one");
-        return Err(Failure::usage(text));
-    }
-    // Older records have expired; their hours are not queried.
-    let span = Span { from: from.max(When::Ago(KEPT_FOR).instant(now)), to: until };
+pub(crate) async fn run(
+    args: &HistoryArgs,
+    connect: &Connect,
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    let (which, span) = (args.which(), args.span(system_clock()())?);
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let client = connect.client().await?;
     let progress = progress();
     let mut parts = client.record_parts(&args.tenant, &which, span, limit.saturating_add(1));
     let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
-        // One more than is shown tells whether the list is cut.
+        // One more than the limit is read to know whether the list is cut.
         cut = records.len() > limit - shown;
         records.truncate(limit - shown);
         shown += records.len();
@@ -123,17 +134,17 @@ pub(crate) async fn run(args: &HistoryArgs, connect: &Connect, output: &Output) 
     }
     if shown == 0 {
         output.note(&format!(
-            "no records of tenant {} between {from} and {until}; look further back with --since",
-            args.tenant
+            "no records of tenant {} between {} and {}; look further back with --since",
+            args.tenant, span.from, span.to
         ));
     }
     if cut {
         output.note(&format!("there are more than {limit}; leave --limit out to see all"));
     }
-    Ok(Ending::Done)
+    Ok(Exit::Done)
 }
 
-/// A sign of life for people who wait at a terminal.
+/// The spinner of a terminal.
 fn progress() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

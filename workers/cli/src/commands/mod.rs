@@ -1,8 +1,5 @@
-//! Owns the way from a verb to its file.
-//!
-//! **Invariant:** one verb, one file (`another` and `request` belong to `call`).
+//! Runs the verb of the command line. Each verb is a file here; `request` and `reused_id` belong to `send` and `call`.
 
-pub(crate) mod another;
 pub(crate) mod call;
 pub(crate) mod cancel;
 pub(crate) mod completions;
@@ -11,16 +8,19 @@ pub(crate) mod history;
 pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod result;
+pub(crate) mod reused_id;
 pub(crate) mod send;
 pub(crate) mod sessions;
 pub(crate) mod tools;
 
+use clap::CommandFactory as _;
+
 use crate::cli::{Cli, Command};
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
-/// Does what was asked for.
-pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Ending, Failure> {
+/// Runs the verb.
+pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError> {
     let connect = &cli.connect;
     match cli.command {
         Command::Dev(args) => dev::run(args, output).await,
@@ -36,6 +36,6 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Ending, Failure> {
         }
         Command::Sessions(command) => sessions::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
-        Command::Completions(args) => completions::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
     }
 }

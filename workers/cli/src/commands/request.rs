@@ -1,9 +1,6 @@
-//! Owns the options that describe a call, and the request made of them.
+//! The options that describe a call, and the request that is made of them.
 //!
-//! The request is written as JSON and read back by the contract's own reader, so a wrong option gets the answer that a worker
-//! would give.
-//!
-//! **Invariant:** nothing leaves this file that a worker would not accept as a request.
+//! The request is written as JSON and decoded as a worker decodes it, so a wrong option gets the error that a worker would give.
 
 use std::io::Read;
 
@@ -13,18 +10,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use toolfleet_client::system_clock;
 use toolfleet_core::ids::{CallId, GroupId, ServerId, SessionId, Tenant, ToolId};
-use toolfleet_core::message::{
+use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
+use toolfleet_core::request::{
     CallRequest, Group, Operation, REQUEST_VERSION, Reply, Resume, RetryWish, User,
 };
-use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
 use toolfleet_core::time::Timestamp;
 
-use crate::ending::Failure;
+use crate::exit::CommandError;
 
-/// The largest request, in bytes: what a message does not carry is sent by reference.
-const MOST_BYTES: u64 = MAX_PAYLOAD_BYTES;
+/// The largest request, in bytes: arguments that do not fit a message are sent by reference.
+const MAX_BYTES: u64 = MAX_PAYLOAD_BYTES;
 
-/// What to call, for whom, with what.
+/// The options of a request.
 #[derive(Debug, Args)]
 pub(crate) struct RequestArgs {
     /// Who the call is for.
@@ -33,7 +30,7 @@ pub(crate) struct RequestArgs {
     /// The registered tool.
     #[arg(long, value_name = "ID", required_unless_present_any = ["body", "server"])]
     tool: Option<ToolId>,
-    /// The function of a tool that offers several.
+    /// The function of a tool that has several.
     #[arg(long, value_name = "NAME", requires = "tool")]
     function: Option<String>,
     /// The registered server, for a tool by the name it has there, or for another operation.
@@ -42,50 +39,50 @@ pub(crate) struct RequestArgs {
     /// The tool's name on that server.
     #[arg(long, value_name = "NAME", requires = "server")]
     name: Option<String>,
-    /// What to do: tools/call unless told; every other operation is asked of a --server.
+    /// The operation: tools/call unless given; every other one needs --server.
     #[arg(long, value_name = "METHOD", value_parser = operation(), requires = "server", conflicts_with = "name")]
     operation: Option<Operation>,
     /// A JSON object, @FILE, or - for stdin: the tool's arguments, {"uri"} for resources/read, {"name", "arguments"} for
     /// prompts/get, {} or {"cursor"} for a listing.
     #[arg(long, short, value_name = "JSON|@FILE|-", default_value = "{}")]
     arguments: String,
-    /// Goes on with an earlier call that ended as input_required: repeat its other options, and answer what was asked.
+    /// Resumes an earlier call that ended as input_required: repeat its other options, and give the answers.
     #[arg(long, value_name = "CALL_ID")]
     resume: Option<CallId>,
-    /// The answers for --resume, under the keys that were asked: a JSON object, @FILE, or - for stdin.
+    /// The answers for --resume, under the keys of the questions: a JSON object, @FILE, or - for stdin.
     #[arg(long, value_name = "JSON|@FILE|-", requires = "resume")]
     input_responses: Option<String>,
-    /// The call's id; made up unless given. The same id runs once.
+    /// The call's id; generated unless given. The same id runs once.
     #[arg(long, value_name = "ID", conflicts_with = "idempotency_key")]
     call_id: Option<CallId>,
-    /// Any text that names the call for you; the id is derived from it and the tenant.
+    /// A text that identifies the call; the id is derived from it and the tenant.
     #[arg(long, value_name = "TEXT")]
     idempotency_key: Option<String>,
-    /// The conversation the call belongs to.
+    /// The session the call belongs to.
     #[arg(long, value_name = "ID")]
     session: Option<SessionId>,
-    /// Who asks, for the tool's access rules.
+    /// The user, for the tool's access rules.
     #[arg(long, value_name = "ID[:TYPE[:ROLE,ROLE]]", value_parser = parse_user)]
     user: Option<User>,
-    /// The agent that asks.
+    /// The agent.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
     /// The calls of one agent turn: their common id, and how many there are.
     #[arg(long, value_name = "ID/SIZE", value_parser = parse_group)]
     group: Option<Group>,
-    /// After how many milliseconds the call is worth nothing.
+    /// The time-out of the call, in milliseconds after it was sent.
     #[arg(long, value_name = "MS", conflicts_with = "deadline")]
     timeout_ms: Option<u64>,
-    /// The instant after which the call is worth nothing, for example 2026-11-21T09:30:00Z.
+    /// The deadline of the call, for example 2026-11-21T09:30:00Z.
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     deadline: Option<Timestamp>,
     /// At most this many attempts; the tool's own limit stays the upper bound.
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
-    /// Your promise that running the call twice does no harm.
+    /// The call is safe to repeat: running it twice does no harm.
     #[arg(long)]
     idempotent: bool,
-    /// The URL of a queue that is told when the call ends; it must be on the fleet's list.
+    /// The URL of a queue that gets a notice when the call ends; the catalog must list it.
     #[arg(long, value_name = "URL")]
     reply_queue: Option<String>,
     /// A whole request instead of the options above: the JSON body, from a file or from stdin. It is checked before it is sent.
@@ -101,7 +98,7 @@ pub(crate) struct RequestArgs {
     body: Option<String>,
 }
 
-/// A request that a worker accepts, and the very text to send.
+/// A request that a worker accepts, and its text as it is sent.
 #[derive(Debug)]
 pub(crate) struct Ready {
     /// The request.
@@ -154,17 +151,17 @@ struct Body<'a> {
 
 impl RequestArgs {
     /// The request that the options describe.
-    pub(crate) fn request(&self) -> Result<Ready, Failure> {
+    pub(crate) fn request(&self) -> Result<Ready, CommandError> {
         if let Some(file) = &self.body {
             return checked(text_of("--body", file)?);
         }
         if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= system_clock()()) {
-            return Err(Failure::usage(format!(
-                "--deadline: {deadline} has passed, so the call could not run; give an instant to come, or --timeout-ms"
+            return Err(CommandError::usage(format!(
+                "--deadline: {deadline} has passed, so the call could not run; give an instant in the future, or --timeout-ms"
             )));
         }
-        let made_up = self.call_id.is_none() && self.idempotency_key.is_none();
-        let call_id = if made_up { Some(new_call_id()?) } else { self.call_id.clone() };
+        let generated = self.call_id.is_none() && self.idempotency_key.is_none();
+        let call_id = if generated { Some(new_call_id()?) } else { self.call_id.clone() };
         let resume = self.resumed()?;
         let body = Body {
             v: REQUEST_VERSION,
@@ -188,17 +185,17 @@ impl RequestArgs {
             reply: self.reply_queue.clone().map(Reply::SqsQueueUrl),
             resume,
         };
-        let text = serde_json::to_string(&body).map_err(|e| Failure::Ours(e.into()))?;
+        let text = serde_json::to_string(&body).map_err(|e| CommandError::Unavailable(e.into()))?;
         checked(text)
     }
 
-    fn resumed(&self) -> Result<Option<Resume>, Failure> {
+    fn resumed(&self) -> Result<Option<Resume>, CommandError> {
         let Some(call_id) = self.resume.clone() else {
             return Ok(None);
         };
         if self.arguments == "-" && self.input_responses.as_deref() == Some("-") {
             let text = "--input-responses: stdin is read once, and --arguments reads it; give one of the two as @FILE";
-            return Err(Failure::usage(text));
+            return Err(CommandError::usage(text));
         }
         let responses = self.input_responses.as_deref();
         let input_responses = responses.map(|text| object("--input-responses", text)).transpose()?;
@@ -206,19 +203,19 @@ impl RequestArgs {
     }
 }
 
-fn checked(body: String) -> Result<Ready, Failure> {
+fn checked(body: String) -> Result<Ready, CommandError> {
     match CallRequest::decode_large(&body) {
         Ok(request) => Ok(Ready { request, body }),
-        Err(malformed) => Err(Failure::usage(format!("the request is not valid: {}", malformed.error))),
+        Err(malformed) => Err(CommandError::usage(format!("the request is not valid: {}", malformed.error))),
     }
 }
 
-fn new_call_id() -> Result<CallId, Failure> {
-    CallId::parse(uuid::Uuid::now_v7().to_string()).map_err(|e| Failure::Ours(e.into()))
+fn new_call_id() -> Result<CallId, CommandError> {
+    CallId::parse(uuid::Uuid::now_v7().to_string()).map_err(|e| CommandError::Unavailable(e.into()))
 }
 
 /// The JSON object that an option gives.
-fn object(option: &str, given: &str) -> Result<Box<RawValue>, Failure> {
+fn object(option: &str, given: &str) -> Result<Box<RawValue>, CommandError> {
     let text = match given.strip_prefix('@') {
         Some(file) => text_of(option, file)?,
         None if given == "-" => text_of(option, "-")?,
@@ -226,24 +223,24 @@ fn object(option: &str, given: &str) -> Result<Box<RawValue>, Failure> {
     };
     let text = text.trim();
     if text.is_empty() {
-        return Err(Failure::usage(format!(
+        return Err(CommandError::usage(format!(
             "{option}: is empty; accepted is a JSON object, for example {{}}"
         )));
     }
     let not_json = |e: serde_json::Error| {
-        Failure::usage(format!("{option}: is not valid JSON: {e}\n{}", pointed_out(text, &e)))
+        CommandError::usage(format!("{option}: is not valid JSON: {e}\n{}", pointed_out(text, &e)))
     };
     let value: Box<RawValue> = serde_json::from_str(text).map_err(not_json)?;
     if !text.starts_with('{') {
         let found = if text.starts_with('[') { "an array" } else { "no object" };
-        return Err(Failure::usage(format!(
+        return Err(CommandError::usage(format!(
             "{option}: is {found}; accepted is a JSON object, for example '{{\"text\": \"hi\"}}'"
         )));
     }
     Ok(value)
 }
 
-/// The line of the text in which an error stands, with a mark below the place. Values are dots: a terminal's text is kept in logs.
+/// The line with the error, with a mark below the place. Values are shown as dots, because terminal output is kept in logs.
 fn pointed_out(text: &str, error: &serde_json::Error) -> String {
     let line = without_values(text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default());
     let column = error.column().saturating_sub(1);
@@ -252,12 +249,12 @@ fn pointed_out(text: &str, error: &serde_json::Error) -> String {
     format!("  {shown}\n  {}^", " ".repeat(column.saturating_sub(shown_from)))
 }
 
-/// The line with its keys and marks; every other character is a dot.
+/// The line with its keys and punctuation; every other character is a dot.
 fn without_values(line: &str) -> String {
     let mut shown = String::new();
     let mut rest = line;
     while let Some(c) = rest.chars().next() {
-        // The end of a text that begins here, its quotes included.
+        // The end of a string that begins here, its quotes included.
         let mut escaped = false;
         let end = rest.char_indices().skip(1).find(|(_, c)| {
             let ends = *c == '"' && !escaped;
@@ -279,26 +276,26 @@ fn without_values(line: &str) -> String {
     shown
 }
 
-fn text_of(option: &str, file: &str) -> Result<String, Failure> {
+fn text_of(option: &str, file: &str) -> Result<String, CommandError> {
     let from = if file == "-" { "stdin" } else { file };
-    let cannot_read = |e: std::io::Error| Failure::usage(format!("{option}: cannot read {from}: {e}"));
+    let cannot_read = |e: std::io::Error| CommandError::usage(format!("{option}: cannot read {from}: {e}"));
     let mut bytes = Vec::new();
     let read: Box<dyn Read> = match file {
         "-" => Box::new(std::io::stdin()),
         file => Box::new(std::fs::File::open(file).map_err(cannot_read)?),
     };
-    // One byte more than fits tells that it does not; nobody waits for a file without an end.
-    read.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        let text = format!("{option}: {from} has more than {MOST_BYTES} bytes, the most that a call takes");
-        return Err(Failure::usage(text));
+    // One byte more than allowed is enough to refuse it; a file without an end is not read on.
+    read.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let text = format!("{option}: {from} has more than {MAX_BYTES} bytes, the most that a call takes");
+        return Err(CommandError::usage(text));
     }
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Failure::usage(format!("{option}: {from} is not UTF-8 text (byte {}); accepted is JSON", at + 1))
+        CommandError::usage(format!("{option}: {from} is not UTF-8 text (byte {}); accepted is JSON", at + 1))
     })?;
     if text.trim().is_empty() {
-        return Err(Failure::usage(format!(
+        return Err(CommandError::usage(format!(
             "{option}: {from} is empty; accepted is a JSON object, for example {{}}"
         )));
     }
@@ -351,14 +348,16 @@ mod tests {
 
     #[test]
     fn arguments_that_are_not_json_point_at_the_place() {
-        let Err(Failure::Usage(text)) = object("--arguments", "{\"a\": nope}") else { panic!("accepted") };
+        let Err(CommandError::Usage(text)) = object("--arguments", "{\"a\": nope}") else {
+            panic!("accepted")
+        };
         assert!(text.contains("line 1 column 8") && text.ends_with("\n         ^"), "{text}");
     }
 
     #[test]
-    fn what_is_pointed_at_shows_keys_and_no_value() {
+    fn an_error_shows_keys_and_no_value() {
         let given = r#"{"a": "hunter2", "p\"w": hunter2, "b": ["hunter2" 77123], hunter2"#;
-        let Err(Failure::Usage(text)) = object("--arguments", given) else { panic!("accepted") };
+        let Err(CommandError::Usage(text)) = object("--arguments", given) else { panic!("accepted") };
         assert!(
             text.contains(r#"{"a": ·········, "p\"w": ·······, "b": [········· ·····], ·······"#),
             "{text}"
@@ -367,12 +366,12 @@ mod tests {
 
     #[test]
     fn arguments_that_are_no_object_say_what_is_accepted() {
-        let Err(Failure::Usage(text)) = object("--arguments", "[1]") else { panic!("accepted") };
+        let Err(CommandError::Usage(text)) = object("--arguments", "[1]") else { panic!("accepted") };
         assert!(text.contains("is an array") && text.contains("JSON object"), "{text}");
     }
 
     #[test]
-    fn arguments_travel_byte_for_byte() {
+    fn arguments_are_kept_byte_for_byte() {
         assert_eq!(object("--arguments", " {\"a\" :1.50} ").unwrap().get(), "{\"a\" :1.50}");
     }
 }

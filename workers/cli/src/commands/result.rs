@@ -1,13 +1,11 @@
-//! Owns `toolfleet result`: what became of a call.
-//!
-//! **Invariant:** reads, and changes nothing.
+//! `toolfleet result`: shows the result of a call, or its state.
 
 use clap::Args;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
 
 use super::history::parse_tenant;
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::show;
 
@@ -17,7 +15,7 @@ use crate::show;
     override_usage = "toolfleet result <TENANT> <CALL_ID>\n       toolfleet result --tenant <TENANT> --call-id <ID>"
 )]
 pub(crate) struct ResultArgs {
-    /// Who the call is for; `_message` for the answer to a message that was refused, with its MessageId as CALL_ID.
+    /// Who the call is for; `_message` for the result of a message that was refused, with its MessageId as CALL_ID.
     #[arg(value_name = "TENANT", requires = "call_id_at", value_parser = parse_tenant)]
     tenant_at: Option<Tenant>,
     /// The call's id.
@@ -32,11 +30,11 @@ pub(crate) struct ResultArgs {
 }
 
 /// Reads and shows.
-pub(crate) async fn run(args: &ResultArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+pub(crate) async fn run(args: &ResultArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let tenant = args.tenant.clone().or_else(|| args.tenant_at.clone());
     let call_id = args.call_id.clone().or_else(|| args.call_id_at.clone());
     let (Some(tenant), Some(call_id)) = (tenant, call_id) else {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "which call? Give its tenant and its id: toolfleet result TENANT CALL_ID",
         ));
     };

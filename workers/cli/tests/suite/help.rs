@@ -1,4 +1,4 @@
-//! The help texts: complete, the same everywhere, and independent of the environment.
+//! The help texts of all verbs.
 
 use crate::run::{is_golden, toolfleet};
 
@@ -10,7 +10,7 @@ fn the_help_lists_every_verb_and_the_exit_codes() {
 }
 
 #[test]
-fn every_verb_has_a_help_that_says_what_its_options_are_for() {
+fn every_verb_has_a_help_text() {
     let verbs: [&[&str]; 13] = [
         &["sessions", "create"],
         &["sessions", "show"],
@@ -37,7 +37,7 @@ fn every_verb_has_a_help_that_says_what_its_options_are_for() {
 }
 
 #[test]
-fn the_help_texts_are_as_agreed() {
+fn the_help_texts_are_golden() {
     for (name, args) in [
         ("help.txt", vec!["--help"]),
         ("help-call.txt", vec!["call", "--help"]),

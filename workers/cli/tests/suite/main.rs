@@ -1,6 +1,4 @@
-//! The `toolfleet` command as its users meet it: the built binary, its two streams and its exit code.
-//!
-//! **Invariant:** no test sleeps: each waits for a line, an end, or an answer.
+//! The tests of the `toolfleet` command: the built binary, stdout, stderr and the exit code. No test sleeps.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,11 +7,18 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod calls;
+mod cancel;
 mod configurations;
+mod connection;
+mod demo;
 mod dev;
 mod help;
+mod history;
 mod killed;
 mod pins;
+mod programs;
 mod run;
-mod tour;
+mod sessions;
+mod tools;
 mod wrong_input;

@@ -1,4 +1,4 @@
-//! Owns how the tests run the binary: with an environment of their own, and without waiting for time to pass.
+//! Runs the binary with an environment of its own, and `toolfleet dev` on free ports.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_toolfleet");
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -110,7 +110,7 @@ impl Dev {
         Self { child, ready, _stdout: stdout, stderr }
     }
 
-    /// Kills it as the kernel does that is out of memory.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -157,8 +157,8 @@ impl Dev {
         finish(child)
     }
 
-    /// Waits until every message is gone from the queue: then each call's audit record stands.
-    pub(crate) fn at_rest(&self) {
+    /// Waits until the queue is empty: then each call's audit record is stored.
+    pub(crate) fn wait_until_empty(&self) {
         loop {
             let status = self.toolfleet(&["queue", "status", "--json"]).exits(0).json();
             let calls = &status["queues"][0];

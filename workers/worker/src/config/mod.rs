@@ -16,10 +16,6 @@ use toolfleet_core::ids::WorkerId;
 
 use limits::Limits;
 
-/// How long a call's row and its audit record live: longer than 14 days in the queues and three redrives, each of which gives a
-/// message another 14, so that an expired row never reopens execution.
-pub const ROW_LIFE_MS: u64 = 60 * 24 * 60 * 60 * 1000;
-
 /// A message older than this is refused: its row may have expired.
 pub const OLDEST_MESSAGE_MS: u64 = 28 * 24 * 60 * 60 * 1000;
 

@@ -9,18 +9,19 @@ use toolfleet_aws::AwsError;
 use toolfleet_catalog::{
     Catalog, DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Executor, Function, NotExecutable, Pin, Server, Tool,
 };
-use toolfleet_core::binding::bind;
 use toolfleet_core::grants;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::{CallRequest, OperationParams, Priority, Reply, Target, User};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, OperationParams, Priority, Reply, Target, User};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
+use toolfleet_core::user_binding::bind;
 
 use super::arguments::check_arguments;
 use super::inbound::InboundCall;
 use super::resume::{self, Resumed};
-use crate::config::{OLDEST_MESSAGE_MS, ROW_LIFE_MS};
+use crate::config::OLDEST_MESSAGE_MS;
 use crate::context::WorkerContext;
 
 pub(super) enum Admitted {
@@ -450,7 +451,7 @@ async fn refused_by_session(
     }
 }
 
-/// CallError a session refuses a call.
+/// Why a session refuses a call.
 enum SessionRefusal {
     Ended { at: Timestamp },
     NotGranted { grants: String },
@@ -479,7 +480,7 @@ async fn opened(
 ) -> Result<Arc<SessionRow>, AwsError> {
     let key = (tenant.clone(), id.clone());
     let open = async {
-        let expires_at = context.now().plus_ms(ROW_LIFE_MS);
+        let expires_at = context.now().plus_ms(RETENTION_MS);
         let row = SessionRow { expires_at, grants: vec!["*".into()], user: None };
         Ok::<_, AwsError>(match context.sessions.create(tenant, id, &row).await? {
             true => Some(Arc::new(row)),

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use toolfleet_catalog::{Budget, InputSchema, Verdict};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::request::CallRequest;
 
 use crate::heavy::{LARGE_BYTES, beside};
 

@@ -3,13 +3,13 @@
 //! **Invariant:** equal facts give equal records; no value of an argument is in one unless the tool's registration lists it, and no
 //! text in the form of a secret.
 
+use toolfleet_core::argument_shape::{ShownArguments, shape};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::{CallRow, Caller, Finished};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::message::{CallRequest, Operation};
 use toolfleet_core::outcome::{CallError, Code, Outcome, OutcomeKind};
-use toolfleet_core::shape::{ShownArguments, shape};
+use toolfleet_core::request::{CallRequest, Operation};
 use toolfleet_core::time::Timestamp;
 use toolfleet_core::{redact, scrub};
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use toolfleet_catalog::{Catalog, Executor, Server};
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::failure::Refusal;
-use toolfleet_core::message::Target;
+use toolfleet_core::request::Target;
 use toolfleet_mcp::TaskQuestion;
 
 use super::inbound::InboundCall;

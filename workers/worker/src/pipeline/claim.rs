@@ -4,7 +4,7 @@
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 
 use super::apply::{Applied, apply};
 use super::inbound::InboundCall;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::failure::Failure;
-use toolfleet_core::message::OperationParams;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::request::OperationParams;
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::mcp::failure_of;
@@ -131,7 +131,7 @@ async fn race(
     let attempts = async {
         match work(context, inbound, ready, task, progress_buffer, state, deadline).await {
             // A large result takes a while to be compressed: the claim is held meanwhile, and nothing takes the answer away.
-            Executed::Finished(outcome) if outcome.content.is_some() => {
+            Executed::Finished(outcome) if outcome.content().is_some() => {
                 state.answered.store(true, Ordering::Release);
                 let outcome = pages::fitting(&ready.call, outcome, context.payloads.bucket().is_some()).await;
                 let hurried =
@@ -380,34 +380,19 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
                 how_to_answer(&answer.result)
             );
             let why = CallError::new(Code::InputRequired, text, MayHaveRun::Unknown);
-            Outcome {
-                kind: OutcomeKind::InputRequired,
-                error: Some(why),
-                content: Some(answer.result),
-                stored: None,
-            }
+            Outcome::answered(OutcomeKind::InputRequired, why, answer.result)
         }
         AnswerKind::Task(_) => {
             let text = "The server answered with the handle of a task where the tool's answer has to stand; the result is stored as it came.";
             let why = CallError::new(Code::UnknownResultType, text, MayHaveRun::Unknown);
-            Outcome {
-                kind: OutcomeKind::Failed,
-                error: Some(why),
-                content: Some(answer.result),
-                stored: None,
-            }
+            Outcome::answered(OutcomeKind::Failed, why, answer.result)
         }
         AnswerKind::Unknown(kind) => {
             let text = format!(
                 "The server's result has the type `{kind}`, which this fleet does not know; the result is stored as it came."
             );
             let why = CallError::new(Code::UnknownResultType, text, MayHaveRun::Yes);
-            Outcome {
-                kind: OutcomeKind::Failed,
-                error: Some(why),
-                content: Some(answer.result),
-                stored: None,
-            }
+            Outcome::answered(OutcomeKind::Failed, why, answer.result)
         }
     }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::message::{CallRequest, Malformed, RequestError};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::payload::{ArgumentsRef, Encoding, MAX_PAYLOAD_BYTES, ObjectAt};
+use toolfleet_core::request::{CallRequest, Malformed, RequestError};
 
 use super::admit;
 use super::decode::Decoded;

@@ -10,8 +10,8 @@ use toolfleet_aws::AwsError;
 use toolfleet_core::call::{Event, Held, HeldReason, Rejection};
 use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use super::apply::{Applied, apply};

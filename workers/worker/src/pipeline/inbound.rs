@@ -10,12 +10,12 @@ use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
-use toolfleet_core::message::{CallRequest, sns_attribute};
+use toolfleet_core::request::{CallRequest, sns_attribute};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use tracing::Span;
 
 use crate::backoff;
-use crate::config::ROW_LIFE_MS;
 use crate::context::WorkerContext;
 use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
 
@@ -37,8 +37,6 @@ pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
 /// What a call that leaves holds beside its message, in KiB.
 const STATE_KIB: u32 = 4;
-/// 60 days.
-const LONGEST_AGO_MS: i64 = 60 * 24 * 60 * 60 * 1000;
 
 /// From this receive on, even a short wait is a new message.
 pub(crate) const MANY_RECEIVES: u32 = 4;
@@ -78,11 +76,13 @@ impl InboundCall {
         let ours = catalog.is_fleet_sender(delivery.sender.as_deref());
         let told = |name: &str| delivery.attributes.get(name).filter(|_| ours);
         // Whatever an attribute says, no message was first sent after itself, or before any message that could still exist.
-        let sent_ms = delivery.sent_at.as_ms();
+        let possible =
+            |at: &Timestamp| *at <= delivery.sent_at && delivery.sent_at.ms_since(*at) <= RETENTION_MS;
         let enqueued_at = told(FIRST_SENT)
             .and_then(|ms| ms.parse::<i64>().ok())
-            .filter(|ms| (sent_ms.saturating_sub(LONGEST_AGO_MS)..=sent_ms).contains(ms))
-            .map_or(delivery.sent_at, Timestamp::from_ms);
+            .map(Timestamp::from_ms)
+            .filter(possible)
+            .unwrap_or(delivery.sent_at);
         let sender = told(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
         let parks = told(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
         let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
@@ -205,7 +205,7 @@ impl InboundCall {
             now: context.now(),
             skew_ms: context.limits.skew_ms(),
             repeatable,
-            expires_at: self.enqueued_at.plus_ms(ROW_LIFE_MS),
+            expires_at: self.enqueued_at.plus_ms(RETENTION_MS),
         }
     }
 }

@@ -90,7 +90,7 @@ pub(super) async fn store(
 fn too_large(bytes: usize) -> Outcome {
     let text = format!(
         "The tool ran, but its result of {bytes} bytes is larger than a record holds, even compressed, and this fleet has no bucket for \
-         larger ones. OperationParams the tool for less, for example in pages, or let an operator set TOOLFLEET_PAYLOAD_BUCKET."
+         larger ones. Ask the tool for less, for example in pages, or let an operator set TOOLFLEET_PAYLOAD_BUCKET."
     );
     Outcome::failed(CallError::new(Code::ResultTooLarge, text, MayHaveRun::Yes))
 }

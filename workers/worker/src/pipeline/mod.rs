@@ -47,7 +47,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 use tracing::Instrument as _;
 
 use crate::context::{Step, WorkerContext};

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use toolfleet_aws::calls::Calls;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::message::{CallRequest, OperationParams};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, OperationParams};
 use toolfleet_mcp::Entries;
 
 use super::admit::AdmittedCall;
@@ -101,7 +101,7 @@ pub(super) async fn fitting(call: &AdmittedCall, outcome: Outcome, has_bucket: b
         Err(refused) => return refused,
     };
     let is_short = |content: &RawValue| has_bucket || content.get().len() <= INLINE_BYTES;
-    match &outcome.content {
+    match outcome.content() {
         Some(content) if outcome.kind == OutcomeKind::Succeeded => {
             if place.given == 0 && (is_short(content) || Calls::fitting(outcome.clone()).await.is_ok()) {
                 return outcome;

@@ -187,12 +187,7 @@ fn meaning(
                 how_to_answer(&asks)
             );
             let why = CallError::new(Code::InputRequired, text, MayHaveRun::Unknown);
-            TaskPoll::Over(Outcome {
-                kind: OutcomeKind::InputRequired,
-                error: Some(why),
-                content: Some(asks),
-                stored: None,
-            })
+            TaskPoll::Over(Outcome::answered(OutcomeKind::InputRequired, why, asks))
         }
         TaskState::Failed { code, message } => {
             let text = format!(

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{Catalog, Server};
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, RetryClass};
 use toolfleet_core::fault::Fault;
-
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_core::request::CallRequest;
 use toolfleet_executors::mcp::failure_of;
 use toolfleet_mcp::Endpoint;
 
@@ -37,7 +37,7 @@ pub(super) enum Prepared {
 pub(super) struct ReadyCall {
     pub(super) call: AdmittedCall,
     pub(super) endpoint: Endpoint,
-    pub(super) definition: Option<String>,
+    pub(super) definition: Option<ShortDefinitionDigest>,
 }
 
 pub(super) async fn prepare(
@@ -56,7 +56,7 @@ pub(super) async fn prepare(
         Ok(endpoint) => endpoint,
         Err(fault) => return Ok(no_credential(context, inbound, call, &failure_of(&fault))),
     };
-    let mut definition = call.tool.as_ref().map(|t| t.definition.short(16).to_owned());
+    let mut definition = call.tool.as_ref().map(|t| t.definition.short());
     if needs_listing(&call) {
         let tools = match listed(context, &call, &endpoint, until).await {
             Ok(tools) => tools,
@@ -88,7 +88,7 @@ pub(super) async fn prepare(
             Some(tool) => {
                 call.repeatable |= call.server.trusted && tool.repeatable && call.resumed.is_none();
                 if !call.registered || call.pin.is_some() {
-                    definition = Some(tool.definition.digest().short(16).to_owned());
+                    definition = Some(tool.definition.digest().short());
                 }
                 if !call.registered
                     && let Some(schema) = &tool.schema
@@ -99,7 +99,7 @@ pub(super) async fn prepare(
             }
         }
     }
-    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_deref()))
+    if let Some(outcome) = call.resumed.as_ref().and_then(|earlier| earlier.changed(definition.as_ref()))
         && resume::task_under_way(context, &call.request.key).await?.is_none()
     {
         return Ok(Prepared::Over { request: call.request, outcome });

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_core::request::CallRequest;
 
 use super::complete::complete;
 use super::decode::{self, Decoded};

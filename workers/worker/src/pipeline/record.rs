@@ -9,9 +9,10 @@ use toolfleet_aws::AwsError;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::{CallRow, Event, Held, Rejection};
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::{CallRequest, Reply};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Reply};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use super::apply::{Applied, apply};
@@ -21,7 +22,6 @@ use super::disposition::{Disposition, RequeueReason};
 use super::inbound::InboundCall;
 use super::poll_task::Task;
 use crate::backoff;
-use crate::config::ROW_LIFE_MS;
 use crate::context::{Step, WorkerContext};
 use crate::telemetry::trace;
 
@@ -62,7 +62,7 @@ pub(super) async fn finish(
                 worker: Some(context.worker.clone()),
                 ..audit::of(AuditKind::LateAnswer, request.key.clone(), inbound, now, caller, Some(&request))
             };
-            context.history.insert(&record, now.plus_ms(ROW_LIFE_MS)).await?;
+            context.history.insert(&record, now.plus_ms(RETENTION_MS)).await?;
             context.meters.late_answer();
             tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
             Ok(Disposition::TakenOver)
@@ -202,7 +202,7 @@ pub(super) async fn record_finished(
     let record = audit::of_call(&row, finished, inbound, caller, &request);
     context.history.insert(&record, row.expires_at).await?;
     if caller.came_again(&own) {
-        let outcome = Outcome { content: None, stored: None, ..finished.outcome.clone() };
+        let outcome = Outcome { payload: None, ..finished.outcome.clone() };
         audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
     }
     // The task lives in the conversation of who asked first.
@@ -266,7 +266,7 @@ async fn audit_message(
     let (at, caller) = (inbound.enqueued_at, inbound.caller(request));
     let record = audit::of(kind, request.key.clone(), inbound, at, &caller, Some(request));
     let record = audit::described(record, outcome, inbound, Some(request));
-    context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
+    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await
 }
 
 /// What the sender of this message is told, where it wants to be: the names are its own.

@@ -8,9 +8,10 @@
 use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::ids::{CallId, CallKey};
-use toolfleet_core::message::{CallRequest, Resume};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Resume};
 use toolfleet_mcp::Questions;
 
 use crate::context::WorkerContext;
@@ -22,7 +23,7 @@ pub(super) struct Resumed {
     task: Option<String>,
     request_state: Option<String>,
     /// What the tool was when it asked.
-    definition: Option<String>,
+    definition: Option<ShortDefinitionDigest>,
 }
 
 impl Resumed {
@@ -40,8 +41,8 @@ impl Resumed {
     }
 
     /// A tool that has become another since it asked is not told what it was meant to hear.
-    pub(super) fn changed(&self, definition: Option<&str>) -> Option<Outcome> {
-        (self.definition.as_deref() != definition).then(|| {
+    pub(super) fn changed(&self, definition: Option<&ShortDefinitionDigest>) -> Option<Outcome> {
+        (self.definition.as_ref() != definition).then(|| {
             refused(format!(
                 "The tool's definition has changed since call `{}` asked. Send the call anew, without `resume`.",
                 self.call_id
@@ -117,7 +118,7 @@ fn judged(request: &CallRequest, resume: &Resume, earlier: Option<&CallRow>) -> 
             "Call `{id}` asked something else. Resume it with its own operation, tool or server, and arguments."
         ));
     }
-    let asked = finished.outcome.content.as_deref().and_then(Questions::of);
+    let asked = finished.outcome.content().and_then(Questions::of);
     let Some(asked) = asked else {
         return Err(format!(
             "What the server asked in call `{id}` cannot be read, so no later call can answer it. {anew}"

@@ -1,7 +1,7 @@
 //! Ends dead letters: every worker looks through the dead-letter queue, and what is due gets its end.
 //!
 //! A look goes through the whole queue: what is not due stays hidden until the look is over, so that it is not received again while
-//! something due lies behind it. Effect it is visible again, so that a message move task can take it back.
+//! something due lies behind it. Then it is visible again, so that a message move task can take it back.
 //!
 //! **Invariant:** it takes no slot from the calls, and what it meets ends in one of two ways: accounted for, or still there.
 

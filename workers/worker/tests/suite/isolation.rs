@@ -23,8 +23,8 @@ use toolfleet_aws::Tables;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::call::{CallRow, HeldReason};
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::User;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::request::User;
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, ScriptedProgram};
@@ -220,7 +220,7 @@ async fn one_call_id_of_two_tenants_is_two_calls_with_a_result_each() {
     }
     for (tenant, other) in [("acme", "globex"), ("globex", "acme")] {
         let outcome = rig.row_of(tenant, "c").await.unwrap().finished.unwrap().outcome;
-        let content = outcome.content.unwrap().get().to_owned();
+        let content = outcome.content().unwrap().get().to_owned();
         assert!(content.contains(tenant) && !content.contains(other), "{tenant}: {content}");
     }
     assert_eq!(rig.mcp.executions("safe"), 2);

@@ -5,9 +5,9 @@ use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::digest::sha256;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::payload::Sources;
+use toolfleet_core::request::CallRequest;
 use toolfleet_testkit::{Cut, Rule};
 use toolfleet_worker::context::Step;
 
@@ -295,7 +295,7 @@ async fn a_client_sends_by_reference_what_is_too_large_for_a_message() {
     client.send(&call, None).await.unwrap();
     rig.deliver(&context).await;
     let end = client.wait(&key("acme", "c1"), std::time::Duration::from_secs(5)).await.unwrap();
-    assert!(end.outcome.content.as_ref().unwrap().get().contains("2000000"), "{end:?}");
+    assert!(end.outcome.content().unwrap().get().contains("2000000"), "{end:?}");
     assert!(end.answers(&call));
     assert_eq!(rig.row("c1").await.unwrap().caller.unwrap().sender.as_deref(), Some(SENDER));
 }

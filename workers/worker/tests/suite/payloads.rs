@@ -56,8 +56,7 @@ fn roomy() -> Limits {
 
 async fn stored(rig: &Rig, id: &str) -> Option<PayloadRef> {
     let outcome = rig.row(id).await.unwrap().finished.unwrap().outcome;
-    assert!(outcome.stored.is_none() || outcome.content.is_none(), "one of the two");
-    outcome.stored.map(|stored| *stored)
+    outcome.stored().cloned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,7 +70,7 @@ async fn results_of_every_size_are_read_as_the_tool_gave_them() {
         assert_eq!(stored(&rig, &id).await.is_some(), bytes > 9_000, "{bytes}");
         let end = client(&rig).wait(&key("acme", &id), Duration::from_secs(5)).await.unwrap();
         assert_eq!(end.outcome.kind, OutcomeKind::Succeeded);
-        let read: Value = serde_json::from_str(end.outcome.content.unwrap().get()).unwrap();
+        let read: Value = serde_json::from_str(end.outcome.content().unwrap().get()).unwrap();
         assert!(read["content"] == result["content"], "{bytes} bytes come back");
     }
 }
@@ -105,7 +104,7 @@ async fn a_worker_that_dies_around_the_upload_leaves_one_end_and_nothing_danglin
             let lost = tool == "unsafe" && matches!(step, Step::PayloadStored | Step::Executed);
             let expected = if lost { OutcomeKind::OutcomeUnknown } else { OutcomeKind::Succeeded };
             assert_eq!(kind, expected, "{context}");
-            assert_eq!(end.outcome.content.is_some(), !lost, "{context}: what the row refers to is there");
+            assert_eq!(end.outcome.content().is_some(), !lost, "{context}: what the row refers to is there");
         }
     }
 }

@@ -51,7 +51,7 @@ async fn a_pinned_tool_runs_as_approved_and_is_refused_once_its_server_lists_it_
         assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
         let audit = rig.audit_of(id, AuditKind::Call).await;
         let pin = Pin::of_listed(entry);
-        assert_eq!(audit[0].definition.as_deref(), Some(pin.digest().short(16)), "{id}");
+        assert_eq!(audit[0].definition, Some(pin.digest().short()), "{id}");
     }
     let never = rig.outcome("c3").await;
     assert_eq!(never.code, Some("definition_changed"), "{}", never.message);

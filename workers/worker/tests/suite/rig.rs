@@ -259,7 +259,7 @@ impl Rig {
             code: outcome.error.as_ref().map(|t| t.code.as_str()),
             message: outcome.error.as_ref().map(|t| t.message.clone()).unwrap_or_default(),
             may_have_run: outcome.error.as_ref().map(|t| t.may_have_run),
-            content: outcome.content.map(|c| c.get().to_owned()),
+            content: outcome.content().map(|c| c.get().to_owned()),
             row,
         }
     }

@@ -6,12 +6,13 @@ use aws_sdk_dynamodb::types::AttributeValue as Value;
 use flate2::read::GzDecoder;
 use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{GroupId, Nonce, ServerId, SessionId, WorkerId};
-use toolfleet_core::message::{Group, User};
-use toolfleet_core::outcome::{CallError, Outcome};
+use toolfleet_core::outcome::{CallError, Outcome, Payload};
 use toolfleet_core::payload::{ObjectAt, PayloadRef};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress};
+use toolfleet_core::request::{Group, User};
 use toolfleet_core::time::Timestamp;
 
 use crate::dynamodb::attributes::Item;
@@ -46,7 +47,7 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, AwsError> {
         input_pending: row.flag("input_pending"),
         poll_at: row.optional_ms("poll_at_ms")?,
         held: row.held()?.map(Box::new),
-        definition: optional("definition")?.map(str::to_owned),
+        definition: optional("definition")?.map(ShortDefinitionDigest::from_stored),
         notes: row.notes()?.map(Box::new),
         finished,
         expires_at: Timestamp::from_ms(row.number::<i64>(EXPIRES_AT)?.saturating_mul(1000)),
@@ -107,8 +108,11 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
-        let stored = self.stored()?.map(Box::new);
-        Ok(Outcome { kind: self.word("outcome")?, error, content: self.content()?, stored })
+        let payload = match self.content()? {
+            Some(content) => Some(Payload::Inline(content)),
+            None => self.stored()?.map(|stored| Payload::Stored(Box::new(stored))),
+        };
+        Ok(Outcome { kind: self.word("outcome")?, error, payload })
     }
 
     fn caller(&self) -> Result<Option<Caller>, AwsError> {

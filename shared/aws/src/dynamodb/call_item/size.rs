@@ -14,7 +14,7 @@ pub(crate) const MAX_BYTES: usize = 380 * 1024;
 /// It does not; its size in bytes.
 pub(crate) fn check_fits(outcome: &Outcome) -> Result<(), usize> {
     let message = outcome.error.as_ref().map_or(0, |error| error.message.len());
-    let text = outcome.content.as_ref().map_or("", |content| content.get());
+    let text = outcome.content().map_or("", |content| content.get());
     if message.saturating_add(text.len()) <= MAX_BYTES {
         return Ok(());
     }

@@ -2,9 +2,9 @@ use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
-use toolfleet_core::message::{Group, User};
-use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind, Payload};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress, ProgressNote};
+use toolfleet_core::request::{Group, User};
 use toolfleet_core::time::Timestamp;
 
 use super::*;
@@ -43,8 +43,7 @@ fn row(content: Option<&str>, why: Option<CallError>) -> CallRow {
     let outcome = Outcome {
         kind: OutcomeKind::Succeeded,
         error: why,
-        content: content.map(|c| RawValue::from_string(c.to_owned()).unwrap()),
-        stored: None,
+        payload: content.map(|c| Payload::Inline(RawValue::from_string(c.to_owned()).unwrap())),
     };
     CallRow {
         key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c:1").unwrap() },
@@ -65,7 +64,7 @@ fn row(content: Option<&str>, why: Option<CallError>) -> CallRow {
         input_pending: true,
         poll_at: Some(Timestamp::from_ms(6)),
         held: Some(Box::new(held())),
-        definition: Some("d".into()),
+        definition: Some(toolfleet_core::definition::ShortDefinitionDigest::from_stored("d")),
         notes: Some(Box::new(notes())),
         finished: Some(Finished { outcome, at: Timestamp::from_ms(4) }),
         expires_at: Timestamp::from_ms(9_000),
@@ -165,7 +164,7 @@ fn an_errors_message_counts_like_a_result() {
     let outcome = |bytes: usize| {
         let content = RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap();
         let mut outcome = Outcome::tool_error(content, "");
-        // Larger than the core makes one: the row counts whatever it is given.
+        // Larger than the core makes a message: its size is counted anyway.
         outcome.error.as_mut().unwrap().message = "a".repeat(bytes);
         outcome
     };
@@ -192,7 +191,7 @@ fn results_of_every_size_are_read_back_byte_for_byte() {
         let row = row(Some(&text), None);
         let item = to_item(&row);
         let back = from_item(&item).unwrap();
-        assert_eq!(back.finished.unwrap().outcome.content.unwrap().get(), text);
+        assert_eq!(back.finished.unwrap().outcome.content().unwrap().get(), text);
         assert!(item.contains_key("result") != item.contains_key("result_gz"));
     }
 }
@@ -205,7 +204,7 @@ fn a_row_with_a_stored_result_is_read_back_equal() {
         let at = ObjectAt { version_id, ..ObjectAt::parse("bucket", "acme/2026-11/ab").unwrap() };
         let stored =
             PayloadRef { at, sha256: "ab".repeat(32), bytes: 20_000, encoding, plain_bytes: 300_000 };
-        row.finished.as_mut().unwrap().outcome.stored = Some(Box::new(stored));
+        row.finished.as_mut().unwrap().outcome.payload = Some(Payload::Stored(Box::new(stored)));
         let item = to_item(&row);
         assert_eq!(item.get("result_bytes").unwrap().as_n().unwrap(), "300000");
         assert!(!item.contains_key("result") && !item.contains_key("result_gz"));

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue as Value;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held};
-use toolfleet_core::message::{Group, User};
 use toolfleet_core::outcome::CallError;
 use toolfleet_core::payload::PayloadRef;
 use toolfleet_core::progress::CallProgress;
+use toolfleet_core::request::{Group, User};
 
 use crate::dynamodb::attributes::{Item, ms, number, text};
 use crate::gzip::compress_if_shorter;
@@ -102,7 +102,7 @@ fn put_finished(finished: &Finished, put: &mut impl FnMut(&str, Option<Value>)) 
     if let Some(error) = &outcome.error {
         put_error(error, put);
     }
-    if let Some(content) = &outcome.content {
+    if let Some(content) = outcome.content() {
         let plain = content.get();
         put("result_bytes", number(plain.len()));
         let long = Some(plain).filter(|plain| plain.len() > PLAIN_BYTES);
@@ -111,7 +111,7 @@ fn put_finished(finished: &Finished, put: &mut impl FnMut(&str, Option<Value>)) 
             None => put("result", text(plain)),
         }
     }
-    if let Some(stored) = &outcome.stored {
+    if let Some(stored) = outcome.stored() {
         put("result_bytes", number(stored.plain_bytes));
         put("result_ref", Some(reference(stored)));
     }

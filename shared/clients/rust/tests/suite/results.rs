@@ -15,15 +15,15 @@ async fn a_result_is_read_from_the_row_or_from_the_bucket() {
     world.end(&inline, "m1", answer("in the row")).await;
     world.end_stored(&stored, "m2").await;
     for (request, text) in [(&inline, "in the row"), (&stored, "in the bucket")] {
-        let expected = answer(text).content.unwrap();
+        let expected = answer(text);
         let CallStatus::Ended(result) = world.client.status(&request.key).await.unwrap() else {
             panic!("{text}")
         };
-        assert_eq!(result.outcome.content.as_ref().unwrap().get(), expected.get());
+        assert_eq!(result.outcome.content().unwrap().get(), expected.content().unwrap().get());
         let row = world.client.row(&request.key).await.unwrap().unwrap();
-        assert_eq!(row.finished.unwrap().outcome.content.unwrap().get(), expected.get());
+        assert_eq!(row.finished.unwrap().outcome.content().unwrap().get(), expected.content().unwrap().get());
         let waited = world.client.wait(&request.key, LONG).await.unwrap();
-        assert_eq!(waited.outcome.content.unwrap().get(), expected.get());
+        assert_eq!(waited.outcome.content().unwrap().get(), expected.content().unwrap().get());
     }
     assert_eq!(world.client.status(&key("unknown")).await.unwrap(), CallStatus::Unknown);
     assert!(world.client.row(&key("unknown")).await.unwrap().is_none());

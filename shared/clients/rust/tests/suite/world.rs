@@ -9,8 +9,8 @@ use toolfleet_aws::{Applied, apply};
 use toolfleet_client::{Aws, AwsOptions, Client, RequestBuilder, Tables};
 use toolfleet_core::call::{CallRow, Caller, Claim, DeliveryContext, Effect, Event};
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
-use toolfleet_core::message::CallRequest;
-use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::outcome::{Code, Outcome, Payload};
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 use toolfleet_local::{ACCOUNT_ID, Clock, LocalEndpoints, LocalOptions, REGION};
 
@@ -96,7 +96,7 @@ impl World {
     /// Ends the call with a result that was stored under `key` and has expired there.
     pub(crate) async fn end_expired(&self, request: &CallRequest, message_id: &str, key: &str) {
         let mut outcome = self.stored(request).await;
-        if let Some(stored) = &mut outcome.stored {
+        if let Some(Payload::Stored(stored)) = &mut outcome.payload {
             stored.at.key = key.to_owned();
         }
         self.end(request, message_id, outcome).await;
@@ -180,5 +180,5 @@ pub(crate) fn answer(text: &str) -> Outcome {
 }
 
 pub(crate) fn text_of(outcome: &Outcome) -> &str {
-    outcome.content.as_ref().map_or("", |content| content.get())
+    outcome.content().map_or("", |content| content.get())
 }

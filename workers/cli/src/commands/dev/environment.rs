@@ -1,21 +1,19 @@
-//! Owns the variables that let other programs join what `toolfleet dev` runs.
-//!
-//! **Invariant:** the printed lines are a shell script that only sets variables.
+//! The environment variables with which other programs use the fleet of `toolfleet dev`, as a shell script and as JSON.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use toolfleet_local::{ACCOUNT_ID, REGION};
 
-/// Port of SQS, Secrets Manager and S3 unless told otherwise.
+/// Port of SQS, Secrets Manager and S3 by default.
 pub(super) const SQS_PORT: u16 = 9324;
-/// Port of DynamoDB unless told otherwise.
+/// Port of DynamoDB by default.
 pub(super) const DYNAMODB_PORT: u16 = 8000;
-/// Port of the demo MCP server unless told otherwise.
+/// Port of the demo MCP server by default.
 pub(super) const MCP_PORT: u16 = 8931;
-/// The access key and its secret: any will do, and these say whose they are.
+/// The access key and its secret: the local endpoints accept any.
 pub(super) const CREDENTIAL: &str = "toolfleet";
-/// First part of the names of queues and tables.
+/// The prefix of the names of queues and tables.
 pub(super) const PREFIX: &str = "toolfleet";
 
 /// Variables and their values, in the order in which they are printed.
@@ -23,11 +21,11 @@ pub(super) const PREFIX: &str = "toolfleet";
 pub(crate) struct Environment(Vec<(&'static str, String)>);
 
 impl Environment {
-    /// What joins endpoints at these addresses; S3 and Secrets Manager are where SQS is.
+    /// The variables for endpoints at these addresses; S3 and Secrets Manager have the address of SQS.
     pub(super) fn new(sqs_url: &str, dynamodb_url: &str, queue_url: &str) -> Self {
         let pairs = [
             ("AWS_REGION", REGION),
-            // boto3 and the aws command before version 2 know this name alone.
+            // boto3 and the aws command before version 2 read only this name.
             ("AWS_DEFAULT_REGION", REGION),
             ("AWS_ACCESS_KEY_ID", CREDENTIAL),
             ("AWS_SECRET_ACCESS_KEY", CREDENTIAL),
@@ -40,14 +38,14 @@ impl Environment {
             ("TOOLFLEET_REAP_AFTER_MS", "0"),
             ("TOOLFLEET_TABLE_PREFIX", PREFIX),
             ("TOOLFLEET_PAYLOAD_BUCKET", &payload_bucket()),
-            // The demo server, and whatever else runs here.
+            // The demo server, and other servers on this machine.
             ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "127.0.0.0/8,::1/128"),
             ("TOOLFLEET_ALLOW_HTTP", "true"),
         ];
         Self(pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
     }
 
-    /// What joins a `toolfleet dev` on its default ports, if something listens there.
+    /// The variables for a `toolfleet dev` on its default ports, if something listens there.
     pub(crate) fn of_default_ports() -> Option<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, SQS_PORT));
         TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()?;
@@ -56,7 +54,7 @@ impl Environment {
         Some(Self::new(&sqs, &dynamodb, &format!("{sqs}/{ACCOUNT_ID}/{PREFIX}-calls")))
     }
 
-    /// The same with the catalog that a worker of its own needs.
+    /// The same with the catalog that a separate worker needs.
     pub(super) fn with_catalog(mut self, place: String) -> Self {
         self.0.push(("TOOLFLEET_CATALOG", place));
         self

@@ -1,27 +1,24 @@
-//! Owns `toolfleet dev`: its options, and the choice between running until told to stop and the guided tour.
-//!
-//! **Invariant:** listens on 127.0.0.1 alone.
+//! `toolfleet dev`: runs a fleet on this machine until it is stopped, or the demo. It listens on 127.0.0.1 only.
 
-mod environment;
-mod report;
+mod demo;
+mod demo_report;
+mod demo_result;
+mod demo_steps;
+pub(crate) mod environment;
+mod local_fleet;
 mod serve;
-mod stage;
-mod steps;
-mod tour;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-pub(crate) use environment::Environment;
-
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
 /// Options of `dev`.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
-    /// Take a short tour instead: send calls that end in different ways, show how, check that it is as expected, and stop.
+    /// Run a short demo instead: send calls that end in different ways, check that each ends as expected, and stop.
     #[arg(long, conflicts_with_all = ["port_base", "sqs_port", "dynamodb_port", "mcp_port", "data_dir", "no_worker", "catalog"])]
     pub(crate) demo: bool,
     /// First of three ports in a row: SQS, DynamoDB, MCP server; 0 takes any that are free.
@@ -36,13 +33,13 @@ pub(crate) struct DevArgs {
     /// Port of the demo MCP server; 0 takes any that is free [default: 8931].
     #[arg(long, value_name = "PORT")]
     mcp_port: Option<u16>,
-    /// Where queues, tables and secrets are kept; without it they are gone when it stops.
+    /// The folder for queues, tables and secrets; without it they are in memory only.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Start no worker: `toolfleet-worker` can then be started as a process of its own, as often as you like.
+    /// Start no worker: start `toolfleet-worker` as a process of its own, as often as you like.
     #[arg(long)]
     no_worker: bool,
-    /// A catalog of your own instead of the demo server's tools; changes to it are taken while it runs.
+    /// Your own catalog instead of the demo server's tools; it is reloaded when it changes.
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
     /// How many calls the worker runs at once.
@@ -51,15 +48,15 @@ pub(crate) struct DevArgs {
 }
 
 impl DevArgs {
-    fn ports(&self) -> Result<stage::Ports, Failure> {
+    fn ports(&self) -> Result<local_fleet::Ports, CommandError> {
         let based = |offset: u16, default: u16| match self.port_base {
             None => Ok(default),
             Some(0) => Ok(0),
-            Some(base) => base
-                .checked_add(offset)
-                .ok_or_else(|| Failure::usage(format!("--port-base: is {base}; accepted are 0 to 65533"))),
+            Some(base) => base.checked_add(offset).ok_or_else(|| {
+                CommandError::usage(format!("--port-base: is {base}; accepted are 0 to 65533"))
+            }),
         };
-        Ok(stage::Ports {
+        Ok(local_fleet::Ports {
             sqs: self.sqs_port.map_or_else(|| based(0, environment::SQS_PORT), Ok)?,
             dynamodb: self.dynamodb_port.map_or_else(|| based(1, environment::DYNAMODB_PORT), Ok)?,
             mcp: self.mcp_port.map_or_else(|| based(2, environment::MCP_PORT), Ok)?,
@@ -67,12 +64,12 @@ impl DevArgs {
     }
 }
 
-/// Runs until it is told to stop, or takes the tour.
-pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<Ending, Failure> {
+/// Runs until it is stopped, or runs the demo.
+pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<Exit, CommandError> {
     if args.demo {
-        return Box::pin(tour::run(args.slots, output)).await;
+        return Box::pin(demo::run(args.slots, output)).await;
     }
-    let options = stage::Options {
+    let options = local_fleet::Options {
         ports: args.ports()?,
         data_dir: args.data_dir,
         worker: !args.no_worker,

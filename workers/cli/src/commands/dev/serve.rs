@@ -1,64 +1,61 @@
-//! Owns `toolfleet dev` without the tour: start, say how to join, run until a signal, drain, stop.
-//!
-//! **Invariant:** signals are listened to before the first line says that it runs; the endpoints outlive the worker.
+//! `toolfleet dev` without the demo: start, print the variables, run until a signal, drain, stop.
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::stage::{Options, Stage};
-use crate::ending::{Ending, Failure};
+use super::local_fleet::{LocalFleet, Options};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
 /// Runs.
-pub(super) async fn run(options: Options, output: &Output) -> Result<Ending, Failure> {
-    let mut signals = Signals::listen().map_err(|e| Failure::Ours(e.into()))?;
-    let mut stage = Box::pin(Stage::start(options)).await?;
-    announce(&stage, output)?;
-    let told = tokio::select! {
+pub(super) async fn run(options: Options, output: &Output) -> Result<Exit, CommandError> {
+    let mut signals = Signals::listen().map_err(|e| CommandError::Unavailable(e.into()))?;
+    let mut fleet = Box::pin(LocalFleet::start(options)).await?;
+    announce(&fleet, output)?;
+    let signal = tokio::select! {
         name = signals.next() => Some(name),
-        () = stage.worker_ended() => None,
+        () = fleet.worker_ended() => None,
     };
-    match told {
-        Some(name) => {
-            output.note(&format!("{name}: the worker finishes what runs; once more to stop at once"))
-        }
+    match signal {
+        Some(name) => output
+            .note(&format!("{name}: the worker finishes its running calls; send it again to stop at once")),
         None => output.note("error: the worker has ended by itself; see the lines above"),
     }
     tokio::select! {
-        () = stage.stop() => {}
-        _ = signals.next() => output.note("stopped at once; the next start finds what was under way"),
+        () = fleet.stop() => {}
+        _ = signals.next() => output.note("stopped at once; running calls are continued after the next start"),
     }
-    match told {
-        Some(_) => Ok(Ending::Done),
-        None => Err(Failure::Ours(anyhow::anyhow!("the worker has ended by itself"))),
+    match signal {
+        Some(_) => Ok(Exit::Done),
+        None => Err(CommandError::Unavailable(anyhow::anyhow!("the worker has ended by itself"))),
     }
 }
 
-fn announce(stage: &Stage, output: &Output) -> Result<(), Failure> {
-    let environment = stage.environment();
+fn announce(fleet: &LocalFleet, output: &Output) -> Result<(), CommandError> {
+    let environment = fleet.environment();
     if output.is_json() {
         output.document(&json!({
             "ready": true,
-            "sqs_url": stage.sqs_url(),
-            "dynamodb_url": stage.dynamodb_url(),
-            "mcp_url": stage.mcp_url(),
-            "queue_url": stage.queue_url(),
-            "worker": stage.worker_id(),
+            "sqs_url": fleet.sqs_url(),
+            "dynamodb_url": fleet.dynamodb_url(),
+            "mcp_url": fleet.mcp_url(),
+            "queue_url": fleet.queue_url(),
+            "worker": fleet.worker_id(),
             "env": environment.to_json(),
         }))?;
     }
-    let who = match stage.worker_id() {
+    let who = match fleet.worker_id() {
         Some(id) => format!("worker {id} takes calls"),
         None => "no worker; start one with: toolfleet-worker".to_owned(),
     };
     let lines = [
-        format!("# SQS, Secrets Manager and S3 {}, DynamoDB {}", stage.sqs_url(), stage.dynamodb_url()),
-        format!("# demo MCP server {}; {who}", stage.mcp_url()),
+        format!("# SQS, Secrets Manager and S3 {}, DynamoDB {}", fleet.sqs_url(), fleet.dynamodb_url()),
+        format!("# demo MCP server {}; {who}", fleet.mcp_url()),
         "#".to_owned(),
-        "# Paste this into other terminals; the aws command, boto3, toolfleet and toolfleet-worker join with it:".to_owned(),
+        "# Paste this into other terminals; the aws command, boto3, toolfleet and toolfleet-worker use it:".to_owned(),
         environment.exports(),
         "#".to_owned(),
-        "# Effect try:".to_owned(),
+        "# Then try:".to_owned(),
         r#"#   toolfleet call --tenant demo --tool echo --arguments '{"text": "hello"}'"#.to_owned(),
         r#"#   toolfleet call --tenant demo --tool flaky --arguments '{"key": "k1", "failures": 2}' --json"#.to_owned(),
         "#   toolfleet history --tenant demo".to_owned(),
@@ -72,7 +69,7 @@ fn announce(stage: &Stage, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// SIGTERM and SIGINT, heard from the moment this exists.
+/// SIGTERM and SIGINT, listened for from the moment this exists: before `ready` is printed.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

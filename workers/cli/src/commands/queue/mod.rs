@@ -1,6 +1,4 @@
-//! Owns the noun `queue`.
-//!
-//! **Invariant:** looks, and changes nothing.
+//! `toolfleet queue`: the verbs about queues.
 
 pub(crate) mod status;
 
@@ -9,6 +7,6 @@ use clap::Subcommand;
 /// The verbs of `queue`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueCommand {
-    /// Show how many calls wait and run, and how many went to the dead-letter queue.
+    /// Show how many calls wait and run, and how many are in the dead-letter queue.
     Status,
 }

@@ -1,15 +1,14 @@
-//! Owns `toolfleet queue status`: how many calls wait, run or are delayed, and how many went to the dead-letter queue.
-//!
-//! **Invariant:** the numbers are what SQS says, and SQS says them approximately.
+//! `toolfleet queue status`: how many calls wait, run or are delayed, and how many are in the dead-letter queue. SQS counts
+//! approximately.
 
 use serde_json::{Value, json};
 
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
 /// Reads and shows.
-pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let queues = connect.client().await?.depths().await?;
     if output.is_json() {
         let queues: Vec<Value> = queues
@@ -33,7 +32,7 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Ending, Fa
     output.table(&["queue", "visible", "in flight", "delayed"], rows)?;
     let dead = queues.iter().filter(|q| q.dead_letter).map(|q| q.depth.visible).sum::<u64>();
     if dead > 0 {
-        output.note(&format!("{dead} messages were received too often and lie in the dead-letter queue; workers end them when they are due, or move them back first (docs/reference/runbook.md)"));
+        output.note(&format!("{dead} messages were received too often and are in the dead-letter queue; workers end them when they are due, or redrive them first (docs/reference/runbook.md)"));
     }
-    Ok(Ending::Done)
+    Ok(Exit::Done)
 }

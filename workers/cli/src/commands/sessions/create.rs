@@ -1,17 +1,16 @@
-//! Owns `toolfleet sessions create`: a conversation that is registered before its first call.
-//!
-//! **Invariant:** a conversation that exists is never overwritten.
+//! `toolfleet sessions create`: creates a session before its first call. A session that exists is never overwritten.
 
 use clap::Args;
 use toolfleet_client::SessionError;
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 
-use super::{End, Plan, Which, named, parse_grant};
+use super::options::{End, Which, parse_grant};
+use super::plan::{Plan, named};
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
-/// Which conversation, with what.
+/// Options of `sessions create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
@@ -19,8 +18,8 @@ pub(crate) struct CreateArgs {
     /// What it may call: `*` for all, a tool id, tool.function, server/name, or server/* (all of a server). May be repeated.
     #[arg(long = "grant", value_name = "GRANT", required = true, value_parser = parse_grant)]
     grants: Vec<String>,
-    /// Whose calls it makes: they act as this user, and those that name another one are refused. Without it each message's own
-    /// `user` counts.
+    /// The user of its calls: they act as this user, and calls that name another one are refused. Without it each message's own
+    /// `user` is used.
     #[arg(long, value_name = "ID")]
     user: Option<String>,
     /// The user's type, for access rules.
@@ -31,13 +30,13 @@ pub(crate) struct CreateArgs {
     roles: Vec<String>,
     #[command(flatten)]
     end: End,
-    /// Do it; without this, only show what would be done.
+    /// Apply the plan; without this, it is only shown.
     #[arg(long)]
     apply: bool,
 }
 
-/// Registers it.
-pub(crate) async fn run(args: &CreateArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+/// Creates it.
+pub(crate) async fn run(args: &CreateArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (which, ends_at) = (&args.which, args.end.at()?);
     let user =
         args.user.clone().map(|id| User { id, kind: args.user_type.clone(), roles: args.roles.clone() });
@@ -49,7 +48,7 @@ pub(crate) async fn run(args: &CreateArgs, connect: &Connect, output: &Output) -
         return Err(SessionError::Exists(which.session.clone()).into());
     }
     if !plan.show(output, args.apply)? {
-        return Ok(Ending::Done);
+        return Ok(Exit::Done);
     }
     client.sessions().create_for(&which.tenant, &which.session, &args.grants, ends_at, user).await?;
     plan.done(output)

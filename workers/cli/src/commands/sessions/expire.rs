@@ -1,29 +1,28 @@
-//! Owns `toolfleet sessions expire`: the instant at which a conversation ends.
-//!
-//! **Invariant:** a conversation that has ended is not opened again.
+//! `toolfleet sessions expire`: sets the end of a session. A session that has ended is not opened again.
 
 use clap::Args;
 use toolfleet_client::SessionError;
 
-use super::{End, Plan, Which};
+use super::options::{End, Which};
+use super::plan::Plan;
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
-/// Which conversation, and when.
+/// Options of `sessions expire`.
 #[derive(Debug, Args)]
 pub(crate) struct ExpireArgs {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
     end: End,
-    /// Do it; without this, only show what would be done.
+    /// Apply the plan; without this, it is only shown.
     #[arg(long)]
     apply: bool,
 }
 
 /// Sets its end.
-pub(crate) async fn run(args: &ExpireArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+pub(crate) async fn run(args: &ExpireArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (which, ends_at) = (&args.which, args.end.at()?);
     let client = connect.client().await?;
     let Some(before) = client.sessions().show(&which.tenant, &which.session).await? else {
@@ -35,7 +34,7 @@ pub(crate) async fn run(args: &ExpireArgs, connect: &Connect, output: &Output) -
     let changes = vec![("ends at", Some(before.ends_at.to_string()), ends_at.to_string())];
     let plan = Plan { which, verb: "expire", changes };
     if !plan.show(output, args.apply)? {
-        return Ok(Ending::Done);
+        return Ok(Exit::Done);
     }
     client.sessions().expire(&which.tenant, &which.session, ends_at).await?;
     plan.done(output)

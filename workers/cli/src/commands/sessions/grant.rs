@@ -1,33 +1,32 @@
-//! Owns `toolfleet sessions grant`: what a conversation may call, more or less than before.
-//!
-//! **Invariant:** what somebody else granted meanwhile is kept.
+//! `toolfleet sessions grant`: adds and removes grants of a session. Concurrent grants are kept.
 
 use clap::Args;
 use toolfleet_client::SessionError;
 
-use super::{Plan, Which, parse_grant};
+use super::options::{Which, parse_grant};
+use super::plan::Plan;
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
-/// Which conversation, and which grants.
+/// Options of `sessions grant`.
 #[derive(Debug, Args)]
 pub(crate) struct GrantArgs {
     #[command(flatten)]
     which: Which,
-    /// What it may call as well; see `sessions create`. May be repeated.
+    /// A grant to add; see `sessions create`. May be repeated.
     #[arg(long = "grant", value_name = "GRANT", required_unless_present = "withdraw", value_parser = parse_grant)]
     grants: Vec<String>,
-    /// What it may no longer call, as it was granted. May be repeated.
+    /// A grant to remove, as it was granted. May be repeated.
     #[arg(long, value_name = "GRANT", value_parser = parse_grant)]
     withdraw: Vec<String>,
-    /// Do it; without this, only show what would be done.
+    /// Apply the plan; without this, it is only shown.
     #[arg(long)]
     apply: bool,
 }
 
-/// Grants and withdraws.
-pub(crate) async fn run(args: &GrantArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+/// Adds and removes the grants.
+pub(crate) async fn run(args: &GrantArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let which = &args.which;
     let client = connect.client().await?;
     let Some(before) = client.sessions().show(&which.tenant, &which.session).await? else {
@@ -39,7 +38,7 @@ pub(crate) async fn run(args: &GrantArgs, connect: &Connect, output: &Output) ->
     if let Some(unknown) = args.withdraw.iter().find(|grant| !before.grants.contains(grant)) {
         let text =
             format!("--withdraw: `{unknown}` is not granted; granted are {}", before.grants.join(", "));
-        return Err(Failure::usage(text));
+        return Err(CommandError::usage(text));
     }
     let kept = before.grants.iter().filter(|grant| !args.withdraw.contains(grant));
     let new = args.grants.iter().filter(|grant| !before.grants.contains(grant));
@@ -50,7 +49,7 @@ pub(crate) async fn run(args: &GrantArgs, connect: &Connect, output: &Output) ->
     let change = |after: &[String]| vec![("grants", Some(before.grants.join(", ")), after.join(", "))];
     let plan = Plan { which, verb: "grant", changes: change(&after) };
     if !plan.show(output, args.apply)? {
-        return Ok(Ending::Done);
+        return Ok(Exit::Done);
     }
     let granted =
         client.sessions().grant(&which.tenant, &which.session, &args.grants, &args.withdraw).await?;

@@ -1,16 +1,17 @@
-//! Owns `toolfleet sessions show`: what a conversation may call, until when, and its MCP sessions.
+//! `toolfleet sessions show`: shows the grants and the end of a session, and its MCP sessions.
 //!
-//! **Invariant:** no MCP session's id is shown whole: whoever knows it could speak in it.
+//! **Invariant:** no id of an MCP session is shown in full: with it anybody could use that session.
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Which, named};
+use super::options::Which;
+use super::plan::named;
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
-/// Which conversation.
+/// Options of `sessions show`.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     #[command(flatten)]
@@ -18,7 +19,7 @@ pub(crate) struct ShowArgs {
 }
 
 /// Reads and shows.
-pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let which = &args.which;
     let Some(session) = connect.client().await?.sessions().show(&which.tenant, &which.session).await? else {
         if output.is_json() {
@@ -26,8 +27,8 @@ pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> 
                 "tenant": which.tenant, "session": which.session, "state": "unknown",
             }))?;
         }
-        output.note(&format!("unknown: nobody registered {}, and no worker has met it", which.name()));
-        return Ok(Ending::NoResult);
+        output.note(&format!("unknown: {} was never created, and no worker has registered it", which.name()));
+        return Ok(Exit::NoResult);
     };
     let state = if session.ended { "ended" } else { "open" };
     if output.is_json() {
@@ -52,14 +53,14 @@ pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> 
         which.name(),
         session.grants.join(", "),
         session.ends_at,
-        session.user.as_ref().map_or_else(|| "as each message says".to_owned(), named)
+        session.user.as_ref().map_or_else(|| "as in each message".to_owned(), named)
     ))?;
     if !session.mcp.is_empty() {
-        let row = |mcp: &toolfleet_client::McpSession| {
+        let row = |mcp: &toolfleet_client::ServerSession| {
             vec![mcp.server.to_string(), mcp.shortened(), mcp.version.clone(), mcp.opened_at.to_string()]
         };
         let rows = session.mcp.iter().map(row).collect();
         output.table(&["server", "mcp session", "protocol", "opened"], rows)?;
     }
-    Ok(Ending::Done)
+    Ok(Exit::Done)
 }

@@ -1,8 +1,8 @@
-//! Owns `toolfleet tools approve`: a plan of pins, and with `--apply` the pins in the catalog file.
+//! `toolfleet tools approve`: shows a plan of pins, and with `--apply` writes them into the catalog file.
 //!
-//! The file keeps its form: only the section `pins`, or a tool's own `pin`, is written anew.
+//! The file keeps its form: only the section `pins`, or a tool's own `pin`, is rewritten.
 //!
-//! **Invariant:** a file is replaced only by a catalog that is right and holds every approved pin.
+//! **Invariant:** a file is replaced only by a valid catalog that holds every approved pin.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use toolfleet_catalog::{Catalog, plain};
 
-use super::pinning::{Now, PinStatus, standings};
+use super::pin_status::{ListedNow, PinStatus, statuses};
 use super::{diff, source};
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
 /// Options of `tools approve`.
@@ -35,29 +35,33 @@ pub(crate) struct ApproveArgs {
     targets: Vec<String>,
 }
 
-/// Asks, plans, and writes if told to.
-pub(crate) async fn run(args: &ApproveArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+/// Lists, plans, and writes with `--apply`.
+pub(crate) async fn run(
+    args: &ApproveArgs,
+    connect: &Connect,
+    output: &Output,
+) -> Result<Exit, CommandError> {
     let (texts, catalog) = source::read(&args.catalog, connect).await?;
     let Some(path) = source::file(&args.catalog) else {
-        return Err(Failure::usage("--catalog: only a file is written by this command"));
+        return Err(CommandError::usage("--catalog: only a file is written by this command"));
     };
-    let standings = standings(&catalog, &args.targets, args.all).await?;
-    let missing = standings.iter().find(|s| !matches!(s.now, Now::Listed { .. }));
-    if let Some(standing) = missing.filter(|_| !args.all) {
-        let why = match &standing.now {
-            Now::Unknown(problem) => problem.as_str(),
-            Now::NotListed | Now::Listed { .. } => "its server does not list it",
+    let statuses = statuses(&catalog, &args.targets, args.all).await?;
+    let missing = statuses.iter().find(|s| !matches!(s.now, ListedNow::Listed { .. }));
+    if let Some(status) = missing.filter(|_| !args.all) {
+        let why = match &status.now {
+            ListedNow::Unknown(problem) => problem.as_str(),
+            ListedNow::NotListed | ListedNow::Listed { .. } => "its server does not list it",
         };
-        return Err(Failure::usage(format!("{}: cannot be approved: {why}", standing.target)));
+        return Err(CommandError::usage(format!("{}: cannot be approved: {why}", status.target)));
     }
-    let due: Vec<_> =
-        standings.into_iter().filter(|s| matches!(s.word(), "changed" | "not pinned")).collect();
+    let due: Vec<_> = statuses.into_iter().filter(|s| matches!(s.word(), "changed" | "not pinned")).collect();
     diff::show(&due, output)?;
     if !due.is_empty() {
         let text = pinned(&texts.text, &catalog, &due)?;
         verify(&text, &texts.sources, &due)?;
         if args.apply {
-            replace(&path, &text).map_err(|e| Failure::Ours(anyhow::anyhow!("{}: {e}", path.display())))?;
+            replace(&path, &text)
+                .map_err(|e| CommandError::Unavailable(anyhow::anyhow!("{}: {e}", path.display())))?;
         }
     }
     let written = args.apply && !due.is_empty();
@@ -67,35 +71,35 @@ pub(crate) async fn run(args: &ApproveArgs, connect: &Connect, output: &Output) 
     }
     output.line(match (due.is_empty(), args.apply) {
         (true, _) => "nothing to approve",
-        (false, true) => "approved; workers take it by themselves, at once after SIGHUP",
+        (false, true) => "approved; workers reload the catalog by themselves, at once after SIGHUP",
         (false, false) => "a plan; --apply writes it into the catalog file",
     })?;
-    Ok(Ending::Done)
+    Ok(Exit::Done)
 }
 
 /// The catalog's text with the new pins.
-fn pinned(text: &str, catalog: &Catalog, due: &[PinStatus]) -> Result<String, Failure> {
+fn pinned(text: &str, catalog: &Catalog, due: &[PinStatus]) -> Result<String, CommandError> {
     let mut text = text.to_owned();
     let mut section = BTreeMap::new();
-    for standing in due {
-        let Now::Listed { pin, entry } = &standing.now else {
+    for status in due {
+        let ListedNow::Listed { pin, entry } = &status.now else {
             continue;
         };
-        let old = standing.approved.as_ref().filter(|a| a.entry.is_none()).map(|a| a.pin.to_string());
+        let old = status.approved.as_ref().filter(|a| a.entry.is_none()).map(|a| a.pin.to_string());
         match old {
-            // A pin without its entry may be a tool's own: it is replaced where it stands.
+            // A pin without its entry may be a tool's own: it is replaced in place.
             Some(old) => {
                 if text.matches(&old).count() != 1 {
                     let text = format!(
-                        "{}: its pin {old} stands more than once; change it by hand to {pin}",
-                        standing.target
+                        "{}: its pin {old} is in the file more than once; change it by hand to {pin}",
+                        status.target
                     );
-                    return Err(Failure::usage(text));
+                    return Err(CommandError::usage(text));
                 }
                 text = text.replace(&old, &pin.to_string());
             }
             None => {
-                section.insert(standing.target.clone(), entry.clone());
+                section.insert(status.target.clone(), entry.clone());
             }
         }
     }
@@ -110,27 +114,27 @@ fn pinned(text: &str, catalog: &Catalog, due: &[PinStatus]) -> Result<String, Fa
     with_section(&text, section)
 }
 
-/// Writes the section `pins` anew, and leaves every other character of the text where it is.
-fn with_section(text: &str, entries: BTreeMap<String, Value>) -> Result<String, Failure> {
-    // Every byte of it stands where it stands in the text.
+/// Rewrites the section `pins`, and keeps every other character of the text.
+fn with_section(text: &str, entries: BTreeMap<String, Value>) -> Result<String, CommandError> {
+    // It has the same length as the text, and every value the same place.
     let json = plain(text);
     let top: BTreeMap<String, &RawValue> = serde_json::from_str(&json).map_err(|_| {
-        let text = "this catalog is an array by itself, which has no place for pins; put it under `pika` or `idp` of a catalog";
-        Failure::usage(text)
+        let text = "this catalog is an array by itself, which cannot hold pins; put it under `pika` or `idp` of a catalog";
+        CommandError::usage(text)
     })?;
     let mut section: BTreeMap<String, Value> = BTreeMap::new();
     if let Some(old) = top.get("pins") {
-        section = serde_json::from_str(old.get()).map_err(|e| Failure::Ours(e.into()))?;
+        section = serde_json::from_str(old.get()).map_err(|e| CommandError::Unavailable(e.into()))?;
     }
     section.extend(entries);
-    let pins = serde_json::to_string_pretty(&section).map_err(|e| Failure::Ours(e.into()))?;
+    let pins = serde_json::to_string_pretty(&section).map_err(|e| CommandError::Unavailable(e.into()))?;
     let pins = pins.replace('\n', "\n  ");
     let start_of = |raw: &RawValue| raw.get().as_ptr() as usize - json.as_ptr() as usize;
     let (before, after, pins) = match top.get("pins") {
         Some(old) => (start_of(old), start_of(old) + old.get().len(), pins),
         None => {
             let end = top.values().map(|raw| start_of(raw) + raw.get().len()).max();
-            let end = end.ok_or_else(|| Failure::usage("the catalog is empty"))?;
+            let end = end.ok_or_else(|| CommandError::usage("the catalog is empty"))?;
             (end, end, format!(",\n  \"pins\": {pins}"))
         }
     };
@@ -142,28 +146,28 @@ fn verify(
     text: &str,
     material: &toolfleet_catalog::CatalogSources,
     due: &[PinStatus],
-) -> Result<(), Failure> {
-    let catalog = Catalog::parse_with(text, material).map_err(|e| Failure::usage(e.to_string()))?;
-    for standing in due {
+) -> Result<(), CommandError> {
+    let catalog = Catalog::parse_with(text, material).map_err(|e| CommandError::usage(e.to_string()))?;
+    for status in due {
         let holds = |(server, name, approved): &(
             &toolfleet_core::ids::ServerId,
             &str,
             &toolfleet_catalog::Approved,
         )| {
-            format!("{server}/{name}") == standing.target
-                && matches!(&standing.now, Now::Listed { pin, .. } if approved.pin == *pin)
+            format!("{server}/{name}") == status.target
+                && matches!(&status.now, ListedNow::Listed { pin, .. } if approved.pin == *pin)
         };
         if !catalog.pinned().iter().any(holds) {
-            let text = format!("the pin of {} cannot be placed; write it by hand", standing.target);
-            return Err(Failure::Ours(anyhow::anyhow!(text)));
+            let text = format!("the pin of {} cannot be written; write it by hand", status.target);
+            return Err(CommandError::Unavailable(anyhow::anyhow!(text)));
         }
     }
     Ok(())
 }
 
-/// Whole or not at all: a worker that reads meanwhile finds the old text or the new one.
+/// Replaces the file atomically: a worker reads the old text or the new one.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    // Through a link to the file itself, which keeps its permissions.
+    // A link is followed, and the file keeps its permissions.
     let path = std::fs::canonicalize(path)?;
     let beside = path.with_extension(format!("{}.new", std::process::id()));
     std::fs::write(&beside, text)?;
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_section_of_pins_is_written_anew() {
+    fn only_the_section_of_pins_is_rewritten() {
         let text = "{ \"servers\" : [ ],   \"tenants\": {\"queue\":[\"*\"]} }\n";
         let first = with_section(text, section("a")).unwrap();
         assert!(

@@ -1,14 +1,12 @@
-//! Owns `toolfleet tools diff`: where servers list something else than was approved.
-//!
-//! **Invariant:** changes nothing.
+//! `toolfleet tools diff`: shows where servers list a tool otherwise than its approved pin.
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::pinning::{Now, PinStatus, standings};
-use super::{difference, source};
+use super::pin_status::{ListedNow, PinStatus, statuses};
+use super::{json_diff, source};
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
 /// Options of `tools diff`.
@@ -17,7 +15,7 @@ pub(crate) struct DiffArgs {
     /// The catalog: a file, secret://NAME or table://KEY.
     #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
     catalog: String,
-    /// Show what servers list beyond the pinned tools, too.
+    /// Also show the tools that are not pinned.
     #[arg(long)]
     all: bool,
     /// The tools to compare, as SERVER/NAME; every pinned one if none is named.
@@ -25,43 +23,43 @@ pub(crate) struct DiffArgs {
     targets: Vec<String>,
 }
 
-/// Asks, compares and shows.
-pub(crate) async fn run(args: &DiffArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+/// Lists, compares and shows.
+pub(crate) async fn run(args: &DiffArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (_, catalog) = source::read(&args.catalog, connect).await?;
-    let standings = standings(&catalog, &args.targets, args.all).await?;
-    let ending = if standings.iter().any(PinStatus::differs) { Ending::NotSucceeded } else { Ending::Done };
+    let statuses = statuses(&catalog, &args.targets, args.all).await?;
+    let exit = if statuses.iter().any(PinStatus::differs) { Exit::NotSucceeded } else { Exit::Done };
     if output.is_json() {
-        output.document(&json!({"tools": standings.iter().map(document).collect::<Vec<_>>()}))?;
-        return Ok(ending);
+        output.document(&json!({"tools": statuses.iter().map(document).collect::<Vec<_>>()}))?;
+        return Ok(exit);
     }
-    if standings.is_empty() {
+    if statuses.is_empty() {
         output.line("nothing is pinned; `toolfleet tools approve SERVER/NAME` pins a tool")?;
     }
-    show(&standings, output)?;
-    Ok(ending)
+    show(&statuses, output)?;
+    Ok(exit)
 }
 
 /// One line per tool, and what changed below it.
-pub(super) fn show(standings: &[PinStatus], output: &Output) -> Result<(), Failure> {
-    for standing in standings {
-        output.line(&format!("{}: {}", standing.target, standing.word()))?;
-        for line in changes(standing) {
+pub(super) fn show(statuses: &[PinStatus], output: &Output) -> Result<(), CommandError> {
+    for status in statuses {
+        output.line(&format!("{}: {}", status.target, status.word()))?;
+        for line in changes(status) {
             output.line(&format!("  {line}"))?;
         }
     }
     Ok(())
 }
 
-fn changes(standing: &PinStatus) -> Vec<String> {
-    let Some(approved) = &standing.approved else {
+fn changes(status: &PinStatus) -> Vec<String> {
+    let Some(approved) = &status.approved else {
         return Vec::new();
     };
-    match &standing.now {
-        Now::Unknown(problem) => vec![problem.clone()],
-        Now::NotListed => Vec::new(),
-        Now::Listed { pin, .. } if *pin == approved.pin => Vec::new(),
-        Now::Listed { pin, entry } => match &approved.entry {
-            Some(before) => difference::lines(before, entry),
+    match &status.now {
+        ListedNow::Unknown(problem) => vec![problem.clone()],
+        ListedNow::NotListed => Vec::new(),
+        ListedNow::Listed { pin, .. } if *pin == approved.pin => Vec::new(),
+        ListedNow::Listed { pin, entry } => match &approved.entry {
+            Some(before) => json_diff::lines(before, entry),
             None => vec![
                 format!("approved: {} (its entry was not kept, only its digest)", approved.pin),
                 format!("now:      {pin}"),
@@ -71,15 +69,15 @@ fn changes(standing: &PinStatus) -> Vec<String> {
     }
 }
 
-fn document(standing: &PinStatus) -> Value {
-    let (now, entry, problem) = match &standing.now {
-        Now::Listed { pin, entry } => (Some(pin.to_string()), Some(entry), None),
-        Now::NotListed => (None, None, None),
-        Now::Unknown(problem) => (None, None, Some(problem)),
+fn document(status: &PinStatus) -> Value {
+    let (now, entry, problem) = match &status.now {
+        ListedNow::Listed { pin, entry } => (Some(pin.to_string()), Some(entry), None),
+        ListedNow::NotListed => (None, None, None),
+        ListedNow::Unknown(problem) => (None, None, Some(problem)),
     };
-    let approved = standing.approved.as_ref();
+    let approved = status.approved.as_ref();
     json!({
-        "tool": standing.target, "state": standing.word(), "changes": changes(standing),
+        "tool": status.target, "state": status.word(), "changes": changes(status),
         "approved": approved.map(|a| a.pin.to_string()), "approved_entry": approved.and_then(|a| a.entry.as_ref()),
         "now": now, "entry": entry, "problem": problem,
     })

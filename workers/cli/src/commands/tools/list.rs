@@ -1,6 +1,4 @@
-//! Owns `toolfleet tools list`: what a catalog registers, what of it cannot be called and why, and what its servers say of themselves.
-//!
-//! **Invariant:** asks a server for its list only when told to, and calls no tool.
+//! `toolfleet tools list`: lists the tools of a catalog, its entries that cannot be executed, and with `--live` what servers list.
 
 use std::sync::Arc;
 
@@ -8,15 +6,15 @@ use clap::Args;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use toolfleet_catalog::{Catalog, Executor, NotExecutable, Server, Tool};
+use toolfleet_catalog::{Catalog, Executor, NotExecutable, Server, Tool, Transport};
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{Endpoint, RemoteTool};
 use url::Url;
 
-use super::asking::{Answer, Asker, LIST_WITHIN};
+use super::live_list::{LIST_TIME_OUT, ListResult, ToolLister};
 use super::source;
 use crate::connect::Connect;
-use crate::ending::{Ending, Failure};
+use crate::exit::{CommandError, Exit};
 use crate::network::client;
 use crate::output::Output;
 
@@ -26,21 +24,21 @@ pub(crate) struct ListArgs {
     /// The catalog: a file, secret://NAME or table://KEY.
     #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
     catalog: Option<String>,
-    /// List what the MCP server at this URL offers, instead of a catalog.
+    /// List the tools of the MCP server at this URL instead of a catalog.
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
-    /// Ask every server of the catalog what it offers, too; exits with 1 if one cannot be asked.
+    /// Also list the tools of every server of the catalog; exits with 1 if one cannot be reached.
     #[arg(long, conflicts_with = "url")]
     live: bool,
 }
 
 /// Reads and shows.
-pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> Result<Ending, Failure> {
+pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     if let Some(url) = &args.url {
         return of_url(url, output).await;
     }
     let Some(place) = &args.catalog else {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "give --catalog FILE (or TOOLFLEET_CATALOG) for the registered tools, or --url URL for those of an MCP server",
         ));
     };
@@ -48,13 +46,14 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
     for remark in catalog.remarks() {
         output.note(&format!("note: {}: {}", remark.entry, remark.text));
     }
-    let live = if args.live { ask_all(&catalog).await? } else { Vec::new() };
-    let in_the_way = args.live && catalog.not_executable_servers().any(|(_, found)| !found.is_switched_off());
-    let failed = in_the_way || live.iter().any(|(_, answer)| answer.is_err());
-    let ending = if failed { Ending::NotSucceeded } else { Ending::Done };
+    let live = if args.live { list_all(&catalog).await? } else { Vec::new() };
+    let unreachable =
+        args.live && catalog.not_executable_servers().any(|(_, found)| !found.is_switched_off());
+    let failed = unreachable || live.iter().any(|(_, answer)| answer.is_err());
+    let exit = if failed { Exit::NotSucceeded } else { Exit::Done };
     if output.is_json() {
         output.document(&document(&catalog, &live))?;
-        return Ok(ending);
+        return Ok(exit);
     }
     let rows = catalog.tools().into_iter().flat_map(|tool| rows_of(tool)).collect();
     output.table(&["tool", "function", "server", "safe to repeat", "timeout", "attempts", "paused"], rows)?;
@@ -82,7 +81,7 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
             }
         }
     }
-    Ok(ending)
+    Ok(exit)
 }
 
 /// How many tools of a server are registered by name.
@@ -167,7 +166,7 @@ fn lambda(tool: &Tool) -> Option<&str> {
     }
 }
 
-fn document(catalog: &Catalog, live: &[(Arc<Server>, Answer)]) -> Value {
+fn document(catalog: &Catalog, live: &[(Arc<Server>, ListResult)]) -> Value {
     let tool = |tool: &Tool| {
         let functions: Vec<Value> =
             tool.functions.iter().map(|f| json!({"name": f.name, "safe_to_repeat": f.idempotent})).collect();
@@ -179,11 +178,11 @@ fn document(catalog: &Catalog, live: &[(Arc<Server>, Answer)]) -> Value {
     };
     let known = |server: &Server| {
         json!({
-            "server": server.id, "url": shown(&server.url), "command": server.command, "name": server.name,
+            "server": server.id, "url": url_or_name(server), "command": server.stdio().map(|program| &program.command), "name": server.name,
             "description": server.description, "discover": server.discover, "registered": registered(catalog, server),
         })
     };
-    let asked = |(server, answer): &(Arc<Server>, Answer)| {
+    let live_json = |(server, answer): &(Arc<Server>, ListResult)| {
         let mut value = known(server);
         match answer {
             Ok(tools) => {
@@ -198,7 +197,7 @@ fn document(catalog: &Catalog, live: &[(Arc<Server>, Answer)]) -> Value {
     let servers: Vec<Value> = if live.is_empty() {
         catalog.servers().into_iter().map(|server| known(server)).collect()
     } else {
-        live.iter().map(asked).collect()
+        live.iter().map(live_json).collect()
     };
     json!({
         "tools": catalog.tools().into_iter().map(|t| tool(t)).collect::<Vec<_>>(),
@@ -221,28 +220,36 @@ fn shown(url: &Url) -> String {
     shown.to_string()
 }
 
-/// Where a server is, or what starts it. Arguments may be many and are left out.
-fn whereabouts(server: &Server) -> String {
-    server.command.as_ref().map_or_else(|| shown(&server.url), |command| format!("`{command}` (stdio)"))
+/// A server's address; of a program its name, as in `stdio:files`.
+fn url_or_name(server: &Server) -> String {
+    server.http().map_or_else(|| format!("stdio:{}", server.id), |http| shown(&http.url))
 }
 
-async fn ask_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, Answer)>, Failure> {
-    let asker = Asker::of(catalog).await?;
+/// Where a server is, or what starts it. Arguments may be many and are left out.
+fn whereabouts(server: &Server) -> String {
+    match &server.transport {
+        Transport::Http(http) => shown(&http.url),
+        Transport::Stdio(program) => format!("`{}` (stdio)", program.command),
+    }
+}
+
+async fn list_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, ListResult)>, CommandError> {
+    let lister = ToolLister::of(catalog).await?;
     let mut answers = Vec::new();
     for server in catalog.servers() {
-        answers.push((Arc::clone(server), asker.ask(server).await));
+        answers.push((Arc::clone(server), lister.list(server).await));
     }
-    asker.close().await;
+    lister.close().await;
     Ok(answers)
 }
 
-async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
+async fn of_url(url: &Url, output: &Output) -> Result<Exit, CommandError> {
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "--url: carries a user or password; register the server in a catalog, with its credential",
         ));
     }
-    let server = ServerId::parse("url").map_err(|e| Failure::Ours(e.into()))?;
+    let server = ServerId::parse("url").map_err(|e| CommandError::Unavailable(e.into()))?;
     let endpoint = Endpoint {
         server,
         url: url.clone(),
@@ -251,13 +258,14 @@ async fn of_url(url: &Url, output: &Output) -> Result<Ending, Failure> {
         tenant: None,
         program: None,
     };
-    let listed = client().await?.list_tools(&endpoint, None, Instant::now() + LIST_WITHIN).await;
-    let tools = listed.map_err(|fault| Failure::Ours(anyhow::anyhow!("{}: {fault}", shown(url))))?;
+    let listed = client().await?.list_tools(&endpoint, None, Instant::now() + LIST_TIME_OUT).await;
+    let tools =
+        listed.map_err(|fault| CommandError::Unavailable(anyhow::anyhow!("{}: {fault}", shown(url))))?;
     if output.is_json() {
         output.document(
             &json!({"url": shown(url), "tools": tools.iter().map(remote_json).collect::<Vec<_>>()}),
         )?;
     }
     output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
-    Ok(Ending::Done)
+    Ok(Exit::Done)
 }

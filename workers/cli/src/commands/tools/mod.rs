@@ -1,13 +1,11 @@
-//! Owns the noun `tools`.
-//!
-//! **Invariant:** no tool is called, and nothing but a catalog file is changed, that only with `--apply`.
+//! `toolfleet tools`: the verbs about tools. They call no tool, and change nothing but a catalog file, and that only with `--apply`.
 
 pub(crate) mod approve;
-mod asking;
 pub(crate) mod diff;
-mod difference;
+mod json_diff;
 pub(crate) mod list;
-mod pinning;
+mod live_list;
+mod pin_status;
 mod source;
 
 use clap::Subcommand;
@@ -15,9 +13,9 @@ use clap::Subcommand;
 /// The verbs of `tools`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolsCommand {
-    /// List the registered tools of a catalog, or what an MCP server offers.
+    /// List the registered tools of a catalog, or the tools of an MCP server.
     List(list::ListArgs),
-    /// Compare what servers list with what was approved; exits with 1 if anything differs.
+    /// Compare what servers list with the approved pins; exits with 1 if anything differs.
     Diff(diff::DiffArgs),
     /// Pin tools to what their servers list now: shows the plan, and writes the catalog file with --apply.
     Approve(approve::ApproveArgs),

@@ -1,6 +1,4 @@
-//! Owns the reading of a catalog for a command, from where a worker would read it.
-//!
-//! **Invariant:** AWS is asked only for what is no file.
+//! Reads the catalog of a command from a file, a secret or a table row, as a worker does. AWS is used only for the latter two.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +7,16 @@ use toolfleet_catalog::Catalog;
 use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
 
 use crate::connect::Connect;
-use crate::ending::Failure;
-use crate::network::laptop;
+use crate::exit::CommandError;
+use crate::network::local_environment;
 
 /// The texts of the catalog at `place`, and the catalog they make. A file is read as `toolfleet dev` reads it.
-pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), Failure> {
+pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), CommandError> {
     let stdio = connect.allow_stdio()?;
     let found = Place::of(place);
-    let laptop =
-        file(place).map(|path| laptop(std::path::absolute(path).ok().as_deref().and_then(Path::parent)));
-    let config = CatalogConfig { place: found, refresh: REFRESH, tenants: None, stdio, laptop };
+    let local_environment = file(place)
+        .map(|path| local_environment(std::path::absolute(path).ok().as_deref().and_then(Path::parent)));
+    let config = CatalogConfig { place: found, refresh: REFRESH, tenants: None, stdio, local_environment };
     let texts = match Texts::read(&config, None, false).await {
         Err(LoadError::OnlyFiles(_)) => {
             let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
@@ -39,12 +37,14 @@ pub(super) fn file(place: &str) -> Option<PathBuf> {
     }
 }
 
-fn failure(place: &str, error: LoadError) -> Failure {
+fn failure(place: &str, error: LoadError) -> CommandError {
     match error {
-        LoadError::Stored(trouble) => trouble.into(),
-        LoadError::File { .. } | LoadError::NoText { .. } => Failure::usage(format!("--catalog: {error}")),
+        LoadError::Stored(error) => error.into(),
+        LoadError::File { .. } | LoadError::NoText { .. } => {
+            CommandError::usage(format!("--catalog: {error}"))
+        }
         LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::OnlyFiles(_) => {
-            Failure::usage(format!("{place}: {error}"))
+            CommandError::usage(format!("{place}: {error}"))
         }
     }
 }

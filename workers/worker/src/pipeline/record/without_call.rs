@@ -7,12 +7,12 @@ use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::{Caller, Event};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Tenant};
-use toolfleet_core::message::{CallRequest, Malformed};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Malformed};
+use toolfleet_core::retention::RETENTION_MS;
 
 use super::recorded::Recorded;
 use super::{notice, reply_queue};
-use crate::config::ROW_LIFE_MS;
 use crate::context::{Step, WorkerContext};
 use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::audit;
@@ -116,7 +116,7 @@ async fn audit_stranger(
     let caller = Caller::unknown(inbound.sender.as_deref(), inbound.first_message.as_deref());
     let record = audit::of(kind, key, inbound, at, &caller, None);
     let record = audit::described(record, outcome, inbound, None);
-    context.history.insert(&record, at.plus_ms(ROW_LIFE_MS)).await
+    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await
 }
 
 /// A message without a call of its own is accounted for under the id that its sender was given.

@@ -1,0 +1,57 @@
+//! Owns the withdrawal of a legacy call: a caller that stops waiting tells the server so.
+//!
+//! A modern call needs none: its response stream is dropped with its future, which is the cancellation.
+//!
+//! **Invariant:** nothing is withdrawn that was not sent, or that has been answered.
+
+use crate::endpoint::Endpoint;
+use crate::protocol::wire::cancelled;
+use crate::transport::connection::Connection;
+use crate::transport::http::requests::Transport;
+use crate::transport::http::session::Session;
+use crate::transport::sent::Sent;
+
+/// Sends `notifications/cancelled` when dropped before the answer is there.
+pub(crate) struct Withdrawal<'a> {
+    transport: &'a Transport,
+    endpoint: &'a Endpoint,
+    session: Option<&'a Session>,
+    id: u64,
+    sent: Sent,
+}
+
+impl<'a> Withdrawal<'a> {
+    pub(crate) fn new(
+        transport: &'a Transport,
+        endpoint: &'a Endpoint,
+        connection: Connection<'a>,
+        id: u64,
+        sent: &Sent,
+    ) -> Self {
+        let session = match connection {
+            Connection::Legacy(session) => Some(session),
+            // What a child was asked, it withdraws itself.
+            Connection::Modern | Connection::Opening | Connection::Child(_) => None,
+        };
+        Self { transport, endpoint, session, id, sent: sent.clone() }
+    }
+
+    /// The call is over; there is nothing to withdraw.
+    pub(crate) fn disarm(mut self) {
+        self.session = None;
+    }
+}
+
+impl Drop for Withdrawal<'_> {
+    fn drop(&mut self) {
+        let (Some(session), true) = (self.session, self.sent.is_set()) else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (side, endpoint, session) = (self.transport.aside(), self.endpoint.clone(), session.clone());
+        let body = cancelled(self.id);
+        runtime.spawn(async move { side.post_aside(&endpoint, &session, body).await });
+    }
+}

@@ -1,0 +1,96 @@
+//! Begins the start of a child process, unless another caller has begun it, and publishes the result to all who wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
+
+use crate::protocol::revision::ProtocolRevision;
+use crate::transport::stdio::child::Child;
+use crate::transport::stdio::children::{Children, OfServer, Phase, Slot, closed, lock};
+use crate::transport::stdio::key::Key;
+use crate::transport::stdio::program::Program;
+use crate::transport::stdio::program::Ready;
+use crate::transport::stdio::start::{NotUp, Wanted};
+
+/// How long a start waits for a place among a server's children.
+const PLACE_WITHIN: Duration = Duration::from_secs(60);
+impl Children {
+    /// What stands under the key, if it is of that mark and not over.
+    pub(crate) fn usable(&self, key: &Key, mark: u64) -> Option<watch::Receiver<Phase>> {
+        let mut slots = lock(&self.slots);
+        let slot = slots.get(key)?;
+        // A start whose task is gone would be waited for in vain.
+        let lost = matches!(&*slot.phase.borrow(), Phase::Starting) && slot.phase.has_changed().is_err();
+        if slot.mark == mark && !lost {
+            return Some(slot.phase.clone());
+        }
+        if let Phase::Up(child) = &*slot.phase.borrow() {
+            child.retire();
+        }
+        slots.remove(key);
+        None
+    }
+
+    /// Begins a start, unless somebody else has just done so.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        key: &Key,
+        program: &Arc<Program>,
+        ready: Ready,
+    ) -> Result<watch::Receiver<Phase>, Fault> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        let mut slots = lock(&self.slots);
+        if let Some(slot) = slots.get(key).filter(|slot| slot.mark == ready.mark) {
+            return Ok(slot.phase.clone());
+        }
+        let (tell, phase) = watch::channel(Phase::Starting);
+        slots.insert(key.clone(), Slot { mark: ready.mark, phase: phase.clone() });
+        let of = self.of_server(&key.server);
+        let known = lock(&of.era).filter(|(mark, _)| *mark == ready.mark).map(|(_, era)| era);
+        let wanted = Wanted { key: key.clone(), program: Arc::clone(program), ready, known };
+        let children = Arc::clone(self);
+        tokio::spawn(async move {
+            let told = match children.bring_up(&of, wanted).await {
+                Ok(child) => Phase::Up(child),
+                Err(fault) => Phase::Failed(fault),
+            };
+            tell.send_replace(told);
+        });
+        Ok(phase)
+    }
+
+    async fn bring_up(self: &Arc<Self>, of: &OfServer, mut wanted: Wanted) -> Result<Arc<Child>, Fault> {
+        let mark = wanted.ready.mark;
+        let mut started = self.start_placed(of, &wanted).await;
+        if started.as_ref().is_err_and(|not_up| not_up.may_be_legacy) {
+            // Some older programs end, or are of no use any more, when they are asked for what they do not know.
+            wanted.known = Some(ProtocolRevision::Legacy);
+            started = self.start_placed(of, &wanted).await;
+        }
+        *lock(&of.era) = started.as_ref().ok().and_then(|child| Self::era_of(child)).map(|era| (mark, era));
+        let started = started.map_err(|not_up| wanted.program.scrub(not_up.fault));
+        if let Err(fault) = &started {
+            if fault.retry_class() != RetryClass::Permanent {
+                of.failed(&wanted.key.tenant, fault.to_string());
+            }
+            let mut slots = lock(&self.slots);
+            if slots.get(&wanted.key).is_some_and(|slot| slot.mark == mark) {
+                slots.remove(&wanted.key);
+            }
+            tracing::warn!(server = %wanted.key.server, %fault, code = "stdio_not_started", "a program cannot be started");
+        }
+        started
+    }
+
+    async fn start_placed(self: &Arc<Self>, of: &OfServer, wanted: &Wanted) -> Result<Arc<Child>, NotUp> {
+        let place = timeout(PLACE_WITHIN, self.place(of, &wanted.key)).await;
+        let in_use = format!("all {} children of the server are in use", self.limits.max_children);
+        let place = place.unwrap_or(Err(Fault::NotSent { detail: in_use, cause: NotSentCause::Place }));
+        self.start(wanted, place.map_err(|fault| NotUp { fault, may_be_legacy: false })?).await
+    }
+}

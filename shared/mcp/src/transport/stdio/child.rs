@@ -1,0 +1,381 @@
+//! Owns one child: who waits for which answer, who holds it, and why it ended.
+//!
+//! **Invariant:** a waiter is in the table, or has its answer or fault; once the child has ended the table is empty for ever.
+//! Whether a request was written and whether its waiter still waits is decided under one lock.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use toolfleet_core::fault::Fault;
+use toolfleet_core::ids::ServerId;
+
+use crate::protocol::wire::{MODERN, cancelled};
+use crate::transport::request_error::RequestError;
+use crate::transport::sent::Sent;
+use crate::transport::stdio::child_errors::{gone, not_sent, one_line, with_words};
+use crate::transport::stdio::key::Key;
+use crate::transport::stdio::program::Program;
+use crate::transport::stdio::stderr::Tail;
+
+/// Lines that may wait for a child to read on.
+const MAX_QUEUED: usize = 256;
+/// Notifications that may wait for their hearer; more are dropped.
+const MAX_NOTICES: usize = 64;
+/// Ids of requests that were given up, whose answers may still come.
+const MAX_GIVEN_UP: usize = 4096;
+
+/// Which protocol a child speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    Modern,
+    Legacy(&'static str),
+}
+
+/// What a server tells about a request before it answers.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    pub(crate) method: String,
+    pub(crate) params: Box<RawValue>,
+}
+
+/// A line on its way to a child.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) body: Bytes,
+    /// Whose request it is; a reply or a notification is nobody's.
+    pub(crate) of: Option<u64>,
+}
+
+type Answered = Result<Box<RawValue>, RequestError>;
+
+#[derive(Debug)]
+struct Waiter {
+    answer: oneshot::Sender<Answered>,
+    notices: mpsc::Sender<Notice>,
+    sent: Sent,
+}
+
+#[derive(Debug)]
+struct Table {
+    waiters: HashMap<u64, Waiter>,
+    given_up: VecDeque<u64>,
+    ended: Option<Fault>,
+    /// Nothing new begins with it; it is stopped when nobody holds it.
+    retiring: bool,
+    holders: u32,
+    used: Instant,
+}
+
+/// A child.
+pub(crate) struct Child {
+    pub(crate) server: ServerId,
+    /// Whose it is.
+    pub(crate) key: Key,
+    pub(crate) serial: u64,
+    pub(crate) program: Arc<Program>,
+    pub(crate) born: Instant,
+    pub(crate) handshake: OnceLock<Handshake>,
+    /// It has ended or is to end.
+    pub(crate) quit: CancellationToken,
+    /// Nothing of it is left.
+    pub(crate) gone: CancellationToken,
+    /// Something about its holders has changed.
+    pub(crate) turned: tokio::sync::Notify,
+    table: Mutex<Table>,
+    strays: AtomicU64,
+    stderr: Mutex<Tail>,
+    lines: mpsc::Sender<Outgoing>,
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child")
+            .field("server", &self.server.as_str())
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Child {
+    pub(crate) fn new(key: Key, serial: u64, program: Arc<Program>) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
+        let (lines, queued) = mpsc::channel(MAX_QUEUED);
+        let table = Table {
+            waiters: HashMap::new(),
+            given_up: VecDeque::new(),
+            ended: None,
+            retiring: false,
+            holders: 0,
+            used: Instant::now(),
+        };
+        let child = Self {
+            server: key.server.clone(),
+            stderr: Mutex::new(Tail::of(key.is_one_conversation())),
+            key,
+            serial,
+            program,
+            born: Instant::now(),
+            handshake: OnceLock::new(),
+            quit: CancellationToken::new(),
+            gone: CancellationToken::new(),
+            turned: tokio::sync::Notify::new(),
+            table: Mutex::new(table),
+            strays: AtomicU64::new(0),
+            lines,
+        };
+        (Arc::new(child), queued)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it speaks 2026-07-28.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.handshake.get() == Some(&Handshake::Modern)
+    }
+
+    /// The protocol version it speaks.
+    pub(crate) fn version(&self) -> &'static str {
+        match self.handshake.get() {
+            Some(Handshake::Legacy(version)) => version,
+            Some(Handshake::Modern) | None => MODERN,
+        }
+    }
+
+    /// Sends a request and waits for its answer; giving up withdraws it.
+    pub(crate) async fn ask(
+        &self,
+        id: u64,
+        body: Bytes,
+        sent: &Sent,
+        tell: &(dyn Fn(Notice) + Send + Sync),
+    ) -> Answered {
+        let (answer, mut answered) = oneshot::channel();
+        let (notices, mut noticed) = mpsc::channel(MAX_NOTICES);
+        let asking = self.enter(id, Waiter { answer, notices, sent: sent.clone() })?;
+        // The line's end is the message's end, and arguments come as their caller wrote them.
+        let body = one_line(body);
+        let queued = tokio::select! {
+            biased;
+            ended = &mut answered => return ended.unwrap_or_else(|_| Err(gone())),
+            queued = self.lines.send(Outgoing { body, of: Some(id) }) => queued,
+        };
+        if queued.is_err() {
+            return answered.await.unwrap_or_else(|_| Err(gone()));
+        }
+        loop {
+            tokio::select! {
+                biased;
+                Some(notice) = noticed.recv() => tell(notice),
+                answer = &mut answered => {
+                    drop(asking);
+                    return answer.unwrap_or_else(|_| Err(gone()));
+                }
+            }
+        }
+    }
+
+    fn enter(&self, id: u64, waiter: Waiter) -> Result<Asking<'_>, Fault> {
+        let mut table = self.table();
+        if let Some(fault) = &table.ended {
+            return Err(not_sent(fault));
+        }
+        table.waiters.insert(id, waiter);
+        Ok(Asking { child: self, id })
+    }
+
+    /// Sends what nobody waits for; where too much waits already, it is left out.
+    pub(crate) fn tell(&self, body: Bytes) {
+        if self.lines.try_send(Outgoing { body: one_line(body), of: None }).is_err() {
+            tracing::debug!(server = %self.server, "a notification or reply is left out: the program does not read");
+        }
+    }
+
+    /// Whether the line is still wanted, which from now on counts as written.
+    pub(crate) fn begins_to_leave(&self, of: Option<u64>) -> bool {
+        let Some(id) = of else { return true };
+        match self.table().waiters.get(&id) {
+            Some(waiter) => waiter.sent.set(),
+            None => false,
+        }
+    }
+
+    /// Not a byte of the line has left after all.
+    pub(crate) fn has_not_left(&self, of: Option<u64>) {
+        if let Some(waiter) =
+            of.and_then(|id| self.table().waiters.get(&id).map(|waiter| waiter.sent.clone()))
+        {
+            waiter.clear();
+        }
+    }
+
+    /// Gives an answer to its waiter. `false` where nobody ever asked with that id.
+    pub(crate) fn answer(&self, id: u64, answer: Answered) -> bool {
+        let mut table = self.table();
+        match table.waiters.remove(&id) {
+            Some(waiter) => {
+                // Who gave up a moment ago does not hear it.
+                let _heard = waiter.answer.send(answer);
+                true
+            }
+            None => table.given_up.contains(&id),
+        }
+    }
+
+    /// The id of the one request under way.
+    pub(crate) fn only_waiter(&self) -> Option<u64> {
+        let table = self.table();
+        let mut ids = table.waiters.keys();
+        ids.next().copied().filter(|_| ids.next().is_none())
+    }
+
+    pub(crate) fn notify(&self, id: u64, notice: Notice) {
+        if let Some(waiter) = self.table().waiters.get(&id) {
+            // What nobody can follow any more is left out.
+            let _followed = waiter.notices.try_send(notice);
+        }
+    }
+
+    /// How many lines of it were skipped, with this one.
+    pub(crate) fn count_stray(&self) -> u64 {
+        self.strays.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Ends every waiter: as a connection that was not there where its request was not written, else with `fault`.
+    pub(crate) fn end(&self, fault: Fault) {
+        let waiters = {
+            let mut table = self.table();
+            if table.ended.is_some() {
+                return;
+            }
+            table.ended = Some(fault.clone());
+            std::mem::take(&mut table.waiters)
+        };
+        self.quit.cancel();
+        for (id, waiter) in waiters {
+            let told = with_words(fault.clone(), &self.said_to(Some(id)));
+            let met = if waiter.sent.is_set() { told } else { not_sent(&told) };
+            let _heard = waiter.answer.send(Err(met.into()));
+        }
+    }
+
+    /// Holds it, unless it has ended or is about to.
+    pub(crate) fn hold(self: &Arc<Self>) -> Option<Lease> {
+        let mut table = self.table();
+        if table.ended.is_some() || table.retiring {
+            return None;
+        }
+        table.holders = table.holders.saturating_add(1);
+        Some(Lease(Arc::clone(self)))
+    }
+
+    /// How many hold it, unless nothing new begins with it.
+    pub(crate) fn holders(&self) -> Option<u32> {
+        let table = self.table();
+        (table.ended.is_none() && !table.retiring).then_some(table.holders)
+    }
+
+    /// Lets nothing new begin; it ends when nobody holds it.
+    pub(crate) fn retire(&self) {
+        self.table().retiring = true;
+        self.turned.notify_one();
+    }
+
+    /// Retires it if nobody holds it.
+    pub(crate) fn retire_idle(&self) -> bool {
+        let mut table = self.table();
+        let idle = table.holders == 0 && table.ended.is_none() && !table.retiring;
+        table.retiring |= idle;
+        drop(table);
+        self.turned.notify_one();
+        idle
+    }
+
+    /// Since when nobody holds it.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let table = self.table();
+        (table.holders == 0).then_some(table.used)
+    }
+
+    /// Whether it is to be stopped: nobody holds it, and it is retiring or has been unused for `idle`.
+    pub(crate) fn is_due(&self, idle: std::time::Duration) -> bool {
+        let mut table = self.table();
+        let due = table.holders == 0 && (table.retiring || table.used.elapsed() >= idle);
+        table.retiring |= due;
+        due
+    }
+
+    /// Remembers a line of its stderr, and of whose request it may tell.
+    pub(crate) fn remember_line(&self, line: String) {
+        let of = if self.handshake.get().is_none() { None } else { Some(self.only_waiter()) };
+        self.stderr().push(line, of);
+    }
+
+    /// The last lines of its stderr that the caller with that request may read, as a part of a sentence; empty where there is none.
+    pub(crate) fn said_to(&self, request: Option<u64>) -> String {
+        self.stderr().said_to(request)
+    }
+
+    fn stderr(&self) -> MutexGuard<'_, Tail> {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn scrubbed(&self, text: String) -> String {
+        self.program.scrub_words(text)
+    }
+}
+
+/// A request under way. Dropped before its answer, it is withdrawn.
+struct Asking<'a> {
+    child: &'a Child,
+    id: u64,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut table = self.child.table();
+        let Some(waiter) = table.waiters.remove(&self.id) else {
+            return;
+        };
+        if !waiter.sent.is_set() {
+            return;
+        }
+        table.given_up.push_back(self.id);
+        if table.given_up.len() > MAX_GIVEN_UP {
+            table.given_up.pop_front();
+        }
+        drop(table);
+        // The specification forbids to withdraw what opens a session.
+        if self.child.handshake.get().is_some() {
+            self.child.tell(cancelled(self.id));
+        }
+    }
+}
+
+/// The right to ask a child, which keeps it from being stopped as unused.
+#[derive(Debug)]
+pub(crate) struct Lease(Arc<Child>);
+
+impl std::ops::Deref for Lease {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut table = self.0.table();
+        table.holders = table.holders.saturating_sub(1);
+        table.used = Instant::now();
+        drop(table);
+        self.0.turned.notify_one();
+    }
+}

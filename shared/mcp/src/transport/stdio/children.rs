@@ -1,0 +1,172 @@
+//! The child processes of a client: the table of slots, and the state that the children of one server share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+use toolfleet_core::fault::{Fault, NotSentCause};
+use toolfleet_core::ids::{ServerId, Tenant};
+
+use crate::protocol::revision::ProtocolRevision;
+use crate::transport::stdio::child::Child;
+use crate::transport::stdio::handshake::Greeter;
+use crate::transport::stdio::key::Key;
+use crate::transport::stdio::restarts::Restarts;
+
+/// A program that ran for so long has not failed to start.
+const PROBATION: Duration = Duration::from_secs(10);
+
+/// How many children there may be, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_children: usize,
+    pub(crate) idle: Duration,
+    pub(crate) start_within: Duration,
+    pub(crate) max_line_bytes: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    Starting,
+    Up(Arc<Child>),
+    Failed(Fault),
+}
+
+/// What is known of one key.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) mark: u64,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+/// What the children of one server have in common.
+#[derive(Debug)]
+pub(crate) struct OfServer {
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) freed: Arc<Notify>,
+    /// How many starts of each tenant wait for a place.
+    pub(crate) waiting: Mutex<HashMap<Option<Tenant>, usize>>,
+    /// By tenant: a program that ends over one tenant's data may run well for another.
+    restarts: Mutex<HashMap<Option<Tenant>, Restarts>>,
+    /// What it speaks, of the program with that mark.
+    pub(crate) era: Mutex<Option<(u64, ProtocolRevision)>>,
+}
+
+/// All children of a client.
+#[derive(Debug)]
+pub(crate) struct Children {
+    pub(crate) limits: Limits,
+    pub(crate) greeter: Greeter,
+    pub(crate) serials: AtomicU64,
+    pub(crate) slots: Mutex<HashMap<Key, Slot>>,
+    pub(crate) servers: Mutex<HashMap<ServerId, Arc<OfServer>>>,
+    pub(crate) all: Mutex<HashMap<u64, Arc<Child>>>,
+    pub(crate) closed: AtomicBool,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl OfServer {
+    /// The pause that is left before that tenant's programs are started again.
+    pub(crate) fn pause(&self, tenant: &Option<Tenant>) -> Duration {
+        lock(&self.restarts).get(tenant).map(Restarts::pause).unwrap_or_default()
+    }
+
+    /// What a call is told that does not wait for the end of the pause; nothing where nothing failed.
+    pub(crate) fn away(&self, tenant: &Option<Tenant>) -> Option<String> {
+        let restarts = lock(&self.restarts);
+        let of_tenant = restarts.get(tenant)?;
+        let ((failures, why), s) = (of_tenant.failures(), of_tenant.pause().as_secs());
+        Some(format!(
+            "the program failed {failures} times in a row and is started again in {s} s; the last time: {why}"
+        ))
+    }
+
+    pub(crate) fn failed(&self, tenant: &Option<Tenant>, why: String) {
+        lock(&self.restarts).entry(tenant.clone()).or_default().failed(why);
+    }
+
+    fn went_well(&self, tenant: &Option<Tenant>) {
+        lock(&self.restarts).remove(tenant);
+    }
+}
+
+impl Children {
+    pub(crate) fn of_server(&self, server: &ServerId) -> Arc<OfServer> {
+        let mut servers = lock(&self.servers);
+        let fresh = || OfServer {
+            places: Arc::new(Semaphore::new(self.limits.max_children.max(1))),
+            freed: Arc::default(),
+            waiting: Mutex::default(),
+            restarts: Mutex::default(),
+            era: Mutex::default(),
+        };
+        Arc::clone(servers.entry(server.clone()).or_insert_with(|| Arc::new(fresh())))
+    }
+
+    /// Takes a started child into the list of those to be ended.
+    pub(crate) fn enlist(&self, child: &Arc<Child>) -> Result<(), Fault> {
+        let mut all = lock(&self.all);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        all.insert(child.serial, Arc::clone(child));
+        Ok(())
+    }
+
+    /// Forgets a child that is gone.
+    pub(crate) fn strike_off(&self, key: &Key, child: &Child, by_itself: bool) {
+        lock(&self.all).remove(&child.serial);
+        self.forget(key, child.serial);
+        let of = self.of_server(&key.server);
+        if child.handshake.get().is_some() {
+            let early = by_itself && child.born.elapsed() < PROBATION;
+            if early {
+                // What it wrote last may be of one caller's call, and all of the tenant are told this.
+                of.failed(&key.tenant, "it ended soon after its start".to_owned());
+            } else {
+                of.went_well(&key.tenant);
+            }
+        }
+        of.freed.notify_waiters();
+    }
+
+    pub(crate) fn forget(&self, key: &Key, serial: u64) {
+        let mut slots = lock(&self.slots);
+        let is_it = |slot: &Slot| matches!(&*slot.phase.borrow(), Phase::Up(child) if child.serial == serial);
+        if slots.get(key).is_some_and(is_it) {
+            slots.remove(key);
+        }
+    }
+
+    pub(crate) fn retire(&self, meant: impl Fn(&Key) -> bool) {
+        lock(&self.slots).retain(|key, slot| {
+            if !meant(key) {
+                return true;
+            }
+            if let Phase::Up(child) = &*slot.phase.borrow() {
+                child.retire();
+            }
+            false
+        });
+    }
+
+    pub(crate) fn end_all(&self) -> Vec<Arc<Child>> {
+        self.closed.store(true, Ordering::Release);
+        let all: Vec<_> = lock(&self.all).values().cloned().collect();
+        for child in &all {
+            child.end(Fault::AnswerLost { detail: "the worker stops its programs".to_owned() });
+        }
+        all
+    }
+}
+
+pub(crate) fn closed() -> Fault {
+    Fault::NotSent {
+        detail: "programs are not started any more: the worker ends".to_owned(),
+        cause: NotSentCause::Answer,
+    }
+}

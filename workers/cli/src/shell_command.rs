@@ -1,0 +1,39 @@
+//! Shell commands that are shown to the user. Ids are quoted: they may have characters with a meaning in a shell.
+
+use std::borrow::Cow;
+
+use toolfleet_core::ids::CallKey;
+
+/// The text as one word of a POSIX shell.
+pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/@+=%,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', "'\\''")))
+}
+
+/// The command that reads a call's result.
+pub(crate) fn result(key: &CallKey) -> String {
+    format!("toolfleet result {} {}", quoted(key.tenant.as_str()), quoted(key.call_id.as_str()))
+}
+
+/// The command that cancels a call.
+pub(crate) fn cancel(key: &CallKey) -> String {
+    let (tenant, call_id) = (quoted(key.tenant.as_str()), quoted(key.call_id.as_str()));
+    format!("toolfleet cancel --tenant {tenant} --call-id {call_id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_special_characters_of_a_shell_is_quoted() {
+        for (text, expected) in
+            [("c-1:a/b@c", "c-1:a/b@c"), ("a|b", "'a|b'"), ("$(rm)", "'$(rm)'"), ("~x", "'~x'"), ("", "''")]
+        {
+            assert_eq!(quoted(text), expected);
+        }
+    }
+}

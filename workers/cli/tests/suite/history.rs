@@ -1,0 +1,38 @@
+//! Reading audit records.
+
+use serde_json::Value;
+
+use crate::run::Dev;
+
+#[test]
+fn history_is_read_between_two_instants_and_as_json_lines() {
+    let dev = Dev::start(&[]);
+    for n in 0..3 {
+        let id = format!("c{n}");
+        let tool = if n == 1 { "ecko" } else { "echo" };
+        let call =
+            ["call", "--tenant", "acme", "--tool", tool, "--call-id", &id, "--arguments", r#"{"text":"x"}"#];
+        dev.toolfleet(&call).exits(i32::from(n == 1));
+    }
+    dev.wait_until_empty();
+    let history = |more: &[&str]| {
+        dev.toolfleet(&[&["history", "--tenant", "acme", "--since", "60d"], more].concat()).exits(0)
+    };
+    for jsonl in ["--json-lines", "--jsonl"] {
+        let ran = history(&[jsonl]);
+        let ids: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(ids.iter().map(|record| &record["call_id"]).collect::<Vec<_>>(), ["c2", "c1", "c0"]);
+    }
+    history(&[]).prints(&["MESSAGE", "No tool `ecko` is registered"]);
+    let all = history(&["--json"]).json();
+    let at = |n: usize| all["records"][n]["at"].as_str().unwrap().to_owned();
+    let one = history(&["--json", "--until", &at(1), "--limit", "1"]).json();
+    assert_eq!((&one["records"][0]["call_id"], &one["more"]), (&"c1".into(), &true.into()), "{one}");
+    history(&["--until", "1h"]).complains(&["no records of tenant acme between"]);
+    for which in [vec!["--call-id", "c1"], vec!["--failed"]] {
+        let found = history(&[&["--json"], &which[..]].concat()).json();
+        assert_eq!(found["records"].as_array().unwrap().len(), 1, "{which:?}: {found}");
+    }
+    let wrong = ["history", "--tenant", "acme", "--since", "1h", "--until", "2h"];
+    dev.toolfleet(&wrong).exits(2).complains(&["--until", "is before --since"]);
+}
