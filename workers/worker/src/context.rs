@@ -28,7 +28,7 @@ use toolfleet_mcp::McpClient;
 
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
-use crate::config::Limits;
+use crate::config::limits::Limits;
 use crate::ended_sessions::EndedSessions;
 use crate::gate::{Gate, Shares};
 use crate::intake_health::IntakeHealth;

@@ -21,5 +21,6 @@ pub mod shutdown;
 pub mod start;
 pub mod telemetry;
 
-pub use config::{Limits, WorkerConfig};
+pub use config::WorkerConfig;
+pub use config::limits::Limits;
 pub use start::{ServiceOptions, StartError, Worker};

@@ -28,7 +28,7 @@ use toolfleet_core::request::User;
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, ScriptedProgram};
-use toolfleet_worker::config::Limits;
+use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::services::intake::Intake;

@@ -44,6 +44,7 @@ mod stopping;
 mod task_answers;
 mod tasks;
 mod telemetry;
+mod telemetry_names;
 mod tls;
 mod tokens;
 mod unlisted;

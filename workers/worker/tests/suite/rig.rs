@@ -22,7 +22,7 @@ use toolfleet_egress::EgressPolicy;
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
 use toolfleet_mcp::{ClientOptions, McpClient};
 use toolfleet_testkit::{CuttingProxy, MockMcp, ProtocolRevision};
-use toolfleet_worker::config::Limits;
+use toolfleet_worker::Limits;
 use toolfleet_worker::context::{DeadLetters, Parts, WorkerContext};
 use toolfleet_worker::mcp_session_store::McpSessionStore;
 use toolfleet_worker::pipeline;
