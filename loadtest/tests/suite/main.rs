@@ -2,7 +2,11 @@
 //!
 //! The real load is a stage of CI (`toolfleet-loadtest run`).
 
-#![expect(clippy::unwrap_used, reason = "a test fails at the line of the unwrap")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do: loudly, at the line"
+)]
 
 mod command;
 mod distributions;

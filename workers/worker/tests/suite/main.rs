@@ -21,6 +21,7 @@ mod credentials;
 mod fifo;
 mod foreign_input;
 mod identities;
+mod import_circles;
 mod isolation;
 mod leaks;
 mod long_lists;
