@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schemas_complaint_names_the_place_and_no_value_and_no_key_that_may_be_one() {
+    fn schema_errors_name_the_place_and_no_value() {
         let schema = serde_json::json!({
             "type": "object", "required": ["n"], "properties": {
                 "n": {"type": "integer", "minimum": 10}, "mode": {"enum": ["a", "b"]}, "id": {"const": "x"},

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_can_open_nothing_is_refused_with_what_is_accepted() {
+    fn a_grant_that_can_open_nothing_is_refused() {
         for grant in ["*", "notes", "notes.read", "crm/find", "crm/*", "a:b/c"] {
             assert!(check(grant).is_ok(), "{grant}");
         }

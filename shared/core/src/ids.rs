@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_name_says_what_is_wrong_and_accepted_and_is_not_repeated() {
+    fn a_refused_name_is_explained_and_not_repeated() {
         for (text, wrong) in [
             ("hunter2#b", "has '#' at character 8"),
             ("hunter2 b", "has ' ' at character 8"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_tenant_is_read_back_but_never_accepted_from_outside() {
+    fn a_reserved_tenant_is_read_back_but_not_accepted() {
         assert_eq!(Tenant::from_stored("_undecodable").unwrap(), Tenant::undecodable());
         assert!(Tenant::parse("_undecodable").is_err());
     }

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registered_session_is_replaced_if_lost_or_at_another_address() {
+    fn a_session_is_replaced_if_lost_or_at_another_address() {
         let stored = session("one", "here");
         for (opened, lost, replaces) in [
             (session("two", "here"), None, false),

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_leave_its_user_out_or_name_the_bound_one_or_fewer_roles() {
+    fn a_message_may_omit_or_narrow_the_bound_user() {
         let bound = user("ann", Some("internal"), &["support", "admin"]);
         assert_eq!(bind(&bound, None).unwrap(), bound);
         assert_eq!(bind(&bound, Some(&user("ann", None, &[]))).unwrap(), bound);

@@ -80,7 +80,7 @@ fn every_products_map_of_servers_is_taken() {
 }
 
 #[test]
-fn what_of_an_entry_is_not_used_is_named_and_what_changes_its_meaning_is_kept() {
+fn unused_fields_of_an_entry_are_named() {
     let catalog = in_fleet(&json!({"mcpServers": {
         "s": {"url": "https://h.example/mcp", "autoApprove": ["a"], "colour": 1, "timeout": 45},
         "slow": {"url": "https://h.example/mcp", "timeout": 120_000},
@@ -165,7 +165,7 @@ fn names_become_ids_that_stay_apart() {
 }
 
 #[test]
-fn locally_a_secret_that_is_written_out_becomes_a_reference_and_is_never_printed() {
+fn locally_a_written_secret_becomes_a_reference() {
     let own = json!({"servers": [
         {"id": "h", "url": "https://h.example/mcp", "headers": {"Authorization": format!("Bearer {SECRET}"), "X-Team": "a"}},
         {"id": "p", "command": "uvx", "env": {"API_KEY": SECRET, "FROM": "${TOKEN}", "TOKEN": "${TOKEN}", "HOME2": "${HOME}"}},
@@ -224,7 +224,7 @@ fn locally_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
 }
 
 #[test]
-fn a_tool_and_a_pin_of_a_server_that_cannot_be_called_do_not_refuse_the_catalog() {
+fn an_uncallable_server_does_not_refuse_the_catalog() {
     let catalog = locally(&json!({
         "servers": [{"id": "s", "url": "https://${MISSING}/mcp"}, {"id": "off", "url": "https://h/mcp", "disabled": true}],
         "tools": [{"id": "t", "server": "s"}, {"id": "u", "server": "off"}],
@@ -261,7 +261,7 @@ fn our_own_form_keeps_its_strictness_in_a_fleet() {
 }
 
 #[test]
-fn comments_and_trailing_commas_are_taken_wherever_a_catalog_is_read() {
+fn comments_and_trailing_commas_are_accepted() {
     let text = "\u{feff}// mine\n{\"pika\": \"tools.json\", \"tenants\": {\"queue\": [\"*\"],},}";
     assert_eq!(Catalog::references(text).unwrap(), ["tools.json"]);
     let pika =

@@ -142,7 +142,7 @@ fn an_array_names_no_tenant_until_the_operator_does() {
 }
 
 #[test]
-fn sections_stand_beside_own_tools_and_may_be_named_instead_of_written() {
+fn sections_may_be_included_by_name() {
     let text = json!({
         "servers": [{"id": "own", "url": "https://own.example/mcp"}],
         "tools": [{"id": "x", "server": "own"}],
@@ -288,7 +288,7 @@ fn the_idp_secret_is_accepted_as_it_is() {
 }
 
 #[test]
-fn an_empty_array_means_none_and_a_single_object_is_refused_with_the_remedy() {
+fn an_empty_array_is_fine_and_a_single_object_is_refused() {
     let none = Catalog::parse("[]").unwrap();
     assert!(none.servers().is_empty() && none.tools().is_empty());
     let section = json!({"idp": [], "tenants": {"queue": ["acme"]}}).to_string();
@@ -304,7 +304,7 @@ fn an_empty_array_means_none_and_a_single_object_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_mistake_in_the_idp_secret_names_entry_and_field_and_repeats_no_value() {
+fn an_idp_mistake_names_the_field_and_no_value() {
     type Change = fn(&mut Value);
     let cases: [(Change, &str); 8] = [
         (

@@ -37,7 +37,7 @@ fn another_command_is_another_definition() {
 }
 
 #[test]
-fn a_mistake_about_a_program_names_server_and_field_and_no_value() {
+fn a_programs_mistake_names_the_field_and_no_value() {
     let with = |field: &str, value: Value| {
         let mut server = program();
         server[field] = value;
@@ -88,7 +88,7 @@ fn a_mistake_about_a_program_names_server_and_field_and_no_value() {
 }
 
 #[test]
-fn a_catalog_that_may_not_name_programs_is_refused_with_the_remedy() {
+fn a_program_where_none_is_allowed_is_refused() {
     let error = parse(program(), Programs::Refused).unwrap_err();
     assert!(error.starts_with("catalog: servers.s.command: starts a program"), "{error}");
     assert!(error.contains("TOOLFLEET_ALLOW_STDIO=true"), "{error}");

@@ -92,7 +92,7 @@ fn turned(value: &Value) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text_is_read_or_refused_without_a_panic(text in "\\PC{0,200}|[{}\\[\\]\",:0-9a-z ]{0,80}", value in value()) {

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_says_less_of_its_bound_user_asks_for_its_own_call() {
+    fn a_request_may_say_less_of_its_bound_user() {
         let bound = request(r#","user":{"id":"ann","type":"internal","roles":["support","admin"]}"#);
         let row = Caller::of(&bound, None, None);
         for own in [

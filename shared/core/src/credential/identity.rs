@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pem_in_the_catalog_itself_is_refused_by_field_and_never_repeated() {
+    fn a_written_pem_is_refused_by_field_and_not_repeated() {
         for value in [
             json!({"certificate": "-----BEGIN CERTIFICATE-----", "key": "secret://k"}),
             json!({"certificate": "secret://c", "key": "-----BEGIN PRIVATE KEY-----"}),

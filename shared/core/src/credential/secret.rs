@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_of_a_foreign_definition_is_neither_printed_nor_written_back() {
+    fn an_imported_secret_is_neither_printed_nor_serialised() {
         let value: Sensitive = serde_json::from_value(json!("hunter2")).unwrap();
         let secret = value.into_secret().unwrap();
         let setting = Setting::Secret(secret.clone());

@@ -38,7 +38,7 @@ fn a_redelivery_finds_in_each_state_what_that_state_means() {
 }
 
 #[test]
-fn another_question_under_the_same_id_is_a_mismatch_in_every_state() {
+fn another_question_under_one_id_is_a_mismatch_everywhere() {
     let other = DeliveryContext { digest: Digest::of_text("another"), ..visit(2, AFTER_LEASE) };
     for row in [pending(), claimed().0, released(false), waiting_task(), awaiting_approval(), done()] {
         assert_eq!(left(&row, &claim_by(other.clone())), Rejection::Mismatch, "{:?}", row.state);
@@ -48,7 +48,7 @@ fn another_question_under_the_same_id_is_a_mismatch_in_every_state() {
 }
 
 #[test]
-fn an_expired_lease_is_believed_only_after_the_allowance_for_clock_skew() {
+fn a_lease_expires_only_after_the_clock_skew_allowance() {
     let row = claimed().0;
     assert!(matches!(
         left(&row, &claim_by(safe(visit(2, LEASE_MS + SKEW_MS)))),
@@ -60,14 +60,14 @@ fn an_expired_lease_is_believed_only_after_the_allowance_for_clock_skew() {
 }
 
 #[test]
-fn an_expired_claim_on_an_unsafe_tool_ends_as_unknown_and_is_not_handed_out() {
+fn an_expired_claim_on_an_unsafe_tool_ends_as_unknown() {
     let (row, then) = stored(Some(&claimed().0), &claim_by(visit(2, AFTER_LEASE)));
     assert_eq!(then, Effect::Ended);
     assert_eq!(outcome(&row), (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown)));
 }
 
 #[test]
-fn a_released_call_that_may_have_run_is_not_handed_out_once_the_tool_counts_as_unsafe() {
+fn a_released_call_that_may_have_run_is_not_sent_if_unsafe() {
     let (row, then) = stored(Some(&released(true)), &claim_by(visit(2, 100)));
     assert_eq!((then, row.state), (Effect::Ended, State::Done));
     assert_eq!(outcome(&row).0, OutcomeKind::OutcomeUnknown);

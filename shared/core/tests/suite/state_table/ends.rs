@@ -37,7 +37,7 @@ fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
 }
 
 #[test]
-fn a_cancellation_after_the_end_changes_nothing_and_a_second_one_neither() {
+fn a_late_or_second_cancellation_changes_nothing() {
     let cancel = Event::Cancel { key: key(), now: at(5), expires_at: at(6) };
     assert_eq!(left(&done(), &cancel), Rejection::AlreadyRecorded);
     assert_eq!(left(&withdrawn(None), &cancel), Rejection::Nothing);
@@ -52,7 +52,7 @@ fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
 }
 
 #[test]
-fn a_refusal_ends_what_nobody_holds_and_says_what_may_have_happened_before() {
+fn a_refusal_ends_an_unclaimed_call_and_says_if_it_may_have_run() {
     let refuse = |outcome| Event::Conclude { visit: visit(2, AFTER_LEASE), outcome, definition: None };
     let ended = |row: Option<&CallRow>, event| outcome(&stored(row, &event).0);
     assert_eq!(ended(None, refuse(refusal())), (OutcomeKind::Refused, Some(MayHaveRun::No)));
@@ -75,7 +75,7 @@ fn a_refusal_ends_what_nobody_holds_and_says_what_may_have_happened_before() {
 }
 
 #[test]
-fn a_refused_call_keeps_the_definition_it_was_sent_by_and_else_gets_the_one_of_its_refusal() {
+fn a_refused_call_keeps_the_definition_it_was_sent_with() {
     let refuse = Event::Conclude {
         visit: visit(2, AFTER_LEASE),
         outcome: refusal(),
@@ -106,7 +106,7 @@ fn a_heartbeat_extends_the_lease_and_nothing_else() {
 }
 
 #[test]
-fn what_a_server_told_stays_until_its_holder_heard_more_and_outlasts_the_end() {
+fn progress_stays_in_the_row_until_newer_progress_comes() {
     let heard = |ms| Some(Box::new(CallProgress::none(at(ms))));
     let (row, claim) = claimed();
     let beat = |notes| Event::Heartbeat { claim: claim.clone(), lease_until: at(50_000), notes };
@@ -126,7 +126,7 @@ fn what_a_server_told_stays_until_its_holder_heard_more_and_outlasts_the_end() {
 }
 
 #[test]
-fn a_dead_letter_is_a_failure_until_something_was_sent_and_unknown_after_that() {
+fn a_dead_letter_that_may_have_run_ends_as_unknown() {
     let why = CallError::new(Code::DeadLettered, "received too often", MayHaveRun::No);
     let give_up = |now| Event::Conclude {
         visit: visit(2, now),

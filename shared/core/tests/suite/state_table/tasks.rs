@@ -5,7 +5,7 @@ use toolfleet_core::call::{CallRow, DeliveryContext, Effect, Event, Rejection, S
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 
 #[test]
-fn asking_after_a_task_is_safe_even_after_a_lost_claim_and_is_no_attempt() {
+fn polling_a_task_is_safe_and_no_attempt() {
     let (polling, _) = stored(Some(&waiting_task()), &claim_by(visit(2, 1_000)));
     let (again, then) = stored(Some(&polling), &claim_by(visit(3, 1_000 + AFTER_LEASE)));
     assert!(matches!(then, Effect::Execute(_)));
@@ -13,7 +13,7 @@ fn asking_after_a_task_is_safe_even_after_a_lost_claim_and_is_no_attempt() {
 }
 
 #[test]
-fn a_question_after_a_task_keeps_the_definition_that_the_call_was_sent_by() {
+fn a_poll_keeps_the_definition_that_the_call_was_sent_with() {
     let by = |visit, definition: &str| Event::Claim {
         visit,
         lease_ms: LEASE_MS,
@@ -27,7 +27,7 @@ fn a_question_after_a_task_keeps_the_definition_that_the_call_was_sent_by() {
 }
 
 #[test]
-fn a_duplicate_asks_after_a_task_no_earlier_than_its_server_wants() {
+fn a_duplicate_polls_no_earlier_than_the_server_wants() {
     let parked = CallRow { poll_at: Some(at(10_000)), ..waiting_task() };
     let early = 10_000 - SKEW_MS - 1;
     assert_eq!(left(&parked, &claim_by(visit(2, early))), Rejection::HeldElsewhere { retry_after_ms: 1 });
@@ -42,7 +42,7 @@ fn a_duplicate_asks_after_a_task_no_earlier_than_its_server_wants() {
 }
 
 #[test]
-fn a_call_that_ends_before_its_task_keeps_the_handle_and_one_that_ends_with_it_does_not() {
+fn only_a_call_that_ends_before_its_task_keeps_the_handle() {
     let parked = waiting_task();
     let expired = stored(
         Some(&parked),
@@ -69,7 +69,7 @@ fn a_call_that_ends_before_its_task_keeps_the_handle_and_one_that_ends_with_it_d
 }
 
 #[test]
-fn a_cancellation_that_comes_before_the_task_is_parked_ends_the_call_with_its_handle() {
+fn a_cancellation_before_parking_ends_with_the_task_handle() {
     let (row, claim) = claimed();
     let (ended, then) = stored(Some(&withdrawn(Some(&row))), &park(claim));
     assert_eq!((then, ended.task.as_deref()), (Effect::Ended, Some("t")));
@@ -77,7 +77,7 @@ fn a_cancellation_that_comes_before_the_task_is_parked_ends_the_call_with_its_ha
 }
 
 #[test]
-fn a_call_that_brings_a_task_its_answers_only_ever_speaks_to_the_task() {
+fn a_call_with_answers_for_a_task_only_uses_the_task() {
     let by = |visit: DeliveryContext| Event::Claim {
         visit: DeliveryContext { repeatable: false, ..visit },
         lease_ms: LEASE_MS,

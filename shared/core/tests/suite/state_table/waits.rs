@@ -23,7 +23,7 @@ fn a_held_call_has_a_row_that_says_why_and_when_it_goes_on() {
 }
 
 #[test]
-fn a_wait_is_written_into_no_row_that_somebody_holds_or_has_ended() {
+fn a_wait_changes_no_claimed_and_no_ended_row() {
     let hold = |now| hold_by(visit(9, now), HeldReason::ServerFailing);
     assert!(matches!(left(&claimed().0, &hold(10)), Rejection::HeldElsewhere { .. }));
     assert_eq!(left(&done(), &hold(10)), Rejection::AlreadyRecorded);
