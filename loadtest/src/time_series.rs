@@ -1,36 +1,36 @@
-//! Owns the state of a run over time: how many calls ended in each span, and how long they had taken.
+//! Throughput and latency of a run over time.
 //!
-//! **Invariant:** pure; a span in which nothing ended stands there with zeros.
+//! **Invariant:** pure; a span in which no call ended is in the series with zeros.
 
 use serde::{Deserialize, Serialize};
 use toolfleet_core::time::Timestamp;
 
-/// At most about so many spans.
+/// About how many spans there are at most.
 const SPANS: u64 = 120;
-/// No span is shorter.
+/// The shortest span.
 const SHORTEST_MS: u64 = 100;
 
 /// One span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the usual ones")]
 pub struct Span {
-    /// Its end, in seconds after the begin.
+    /// Its end, in seconds after the start.
     pub until_s: f64,
-    /// Calls that ended in it, by its length.
+    /// Calls that ended in it, divided by its length.
     pub calls_per_s: f64,
     pub p50_ms: u64,
     pub p95_ms: u64,
     pub p99_ms: u64,
 }
 
-/// The spans of a run, from each call's end and the time it took in milliseconds.
-pub fn of(begun: Timestamp, ends: &[(Timestamp, u64)]) -> Vec<Span> {
-    let Some(last) = ends.iter().map(|(at, _)| at.ms_since(begun)).max() else { return Vec::new() };
+/// The spans of a run, from the end of each call and its latency in milliseconds.
+pub fn of(started_at: Timestamp, ends: &[(Timestamp, u64)]) -> Vec<Span> {
+    let Some(last) = ends.iter().map(|(at, _)| at.ms_since(started_at)).max() else { return Vec::new() };
     let long_ms = last.div_ceil(SPANS).max(1).next_multiple_of(SHORTEST_MS);
     let count = usize::try_from(last / long_ms).unwrap_or(0) + 1;
     let mut spans = vec![Vec::new(); count];
     for (at, took_ms) in ends {
-        let span = usize::try_from(at.ms_since(begun) / long_ms).ok().and_then(|n| spans.get_mut(n));
+        let span = usize::try_from(at.ms_since(started_at) / long_ms).ok().and_then(|n| spans.get_mut(n));
         if let Some(span) = span {
             span.push(*took_ms);
         }

@@ -1,13 +1,19 @@
-//! What several operations check of their input, and the answer to a batch.
+//! Parts that all operations share: reading a request, and the rules of a batch.
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::names::queue_name_of_url;
 use crate::sqs::error::SqsError;
 
-/// The queue that the URL names.
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, SqsError> {
+    let text: &[u8] = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(text).map_err(|error| SqsError::Serialization(error.to_string()))
+}
+
 pub(super) fn queue_name(url: &str) -> Result<&str, SqsError> {
     match queue_name_of_url(url) {
         "" => Err(SqsError::MissingParameter("QueueUrl")),
@@ -15,7 +21,7 @@ pub(super) fn queue_name(url: &str) -> Result<&str, SqsError> {
     }
 }
 
-/// A number within its limits, given or not.
+/// Checks that an optional number is within its limits.
 pub(super) fn within(name: &str, value: Option<i64>, least: u64, most: u64) -> Result<Option<u64>, SqsError> {
     match value.map(|number| (number, u64::try_from(number))) {
         None => Ok(None),
@@ -28,7 +34,7 @@ pub(super) fn within(name: &str, value: Option<i64>, least: u64, most: u64) -> R
     }
 }
 
-/// Checks what holds for every batch: 1 to 10 entries, with ids that are well formed and distinct.
+/// Checks the rules of every batch: 1 to 10 entries, with ids that are well formed and distinct.
 pub(super) fn check_batch<'a>(
     ids: impl Iterator<Item = &'a str>,
     entry_kind: &'static str,
@@ -53,7 +59,7 @@ pub(super) fn check_batch<'a>(
     Ok(())
 }
 
-/// The answer to a batch: each entry's own result, in an HTTP 200.
+/// The answer to a batch: one result for each entry, in an HTTP 200.
 #[derive(Default)]
 pub(super) struct BatchAnswer {
     successful: Vec<Value>,

@@ -1,6 +1,6 @@
-//! Owns what a load runs on: embedded endpoints, the MCP server, the catalog and the environment of its workers.
+//! The test bed of a load: embedded endpoints, the MCP server, the catalog and the environment of the workers.
 //!
-//! **Invariant:** everything is of this run alone, and gone with it; only the folder stays, and only if asked to.
+//! **Invariant:** everything belongs to this run and is removed with it, except a folder that is kept on purpose.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,18 +19,18 @@ use crate::run_args::{CLOCK_SKEW_MS, RunArgs};
 use crate::server::LoadServer;
 use crate::tool::Tool;
 use crate::traffic::{Counts, Traffic};
-use crate::worker::Start;
+use crate::worker::WorkerCommand;
 
-/// Who all calls are for.
+/// The tenant of all calls.
 pub(crate) const TENANT: &str = "load";
 
-/// The stage of one run.
-pub(crate) struct Stage {
+/// The test bed of one run.
+pub(crate) struct TestBed {
     pub(crate) client: Client,
     pub(crate) clock: Now,
     pub(crate) server: LoadServer,
     pub(crate) folder: Folder,
-    /// Killed and started again from within the run, which holds the stage by reference.
+    /// A mutex, because the run kills and restarts them through a shared reference.
     endpoints: Mutex<Endpoints>,
     addresses: Addresses,
     counting: Option<Counting>,
@@ -42,14 +42,14 @@ struct Counting {
     dynamodb: CountingProxy,
 }
 
-impl Stage {
-    pub(crate) async fn set(args: &RunArgs) -> anyhow::Result<Self> {
+impl TestBed {
+    pub(crate) async fn create(args: &RunArgs) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
         let server = LoadServer::start(!args.hold).await?;
-        let (endpoints, addresses) = if args.faults.have(FaultKind::Endpoints) {
-            Endpoints::apart(&folder.data())?
+        let (endpoints, addresses) = if args.faults.contains(FaultKind::Endpoints) {
+            Endpoints::in_process(&folder.data())?
         } else {
-            Endpoints::here().await?
+            Endpoints::embedded().await?
         };
         let clock = system_clock();
         let client = client(&addresses, clock.clone()).await;
@@ -65,12 +65,12 @@ impl Stage {
         Ok(Self { client, clock, server, folder, endpoints: Mutex::new(endpoints), addresses, counting })
     }
 
-    /// How a worker of the load is started.
-    pub(crate) fn worker(&self, args: &RunArgs) -> anyhow::Result<Start> {
-        let binary = args.worker_bin.clone().map_or_else(beside_us, Ok)?;
+    /// The command that starts a worker of the load.
+    pub(crate) fn worker(&self, args: &RunArgs) -> anyhow::Result<WorkerCommand> {
+        let binary = args.worker_bin.clone().map_or_else(default_worker, Ok)?;
         if !binary.is_file() {
             bail!(
-                "there is no worker at {}; build it (cargo build -p toolfleet-worker, with --release if this program is) \
+                "there is no worker binary at {}; build it (cargo build -p toolfleet-worker, with --release if this program is) \
                  or name it with --worker-bin",
                 binary.display()
             );
@@ -95,38 +95,38 @@ impl Stage {
             ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.to_owned()),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.addresses.secrets.clone()),
         ];
-        Ok(Start {
+        Ok(WorkerCommand {
             binary,
             environment: variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             log: self.folder.log(),
         })
     }
 
-    /// The same on a queue that stays empty.
-    pub(crate) fn idle_worker(&self, args: &RunArgs) -> anyhow::Result<Start> {
-        let mut start = self.worker(args)?;
-        start.environment.push(("TOOLFLEET_QUEUE_URL".to_owned(), self.addresses.quiet_queue.clone()));
-        Ok(start)
+    /// The command of a worker on a queue that stays empty.
+    pub(crate) fn idle_worker(&self, args: &RunArgs) -> anyhow::Result<WorkerCommand> {
+        let mut command = self.worker(args)?;
+        command.environment.push(("TOOLFLEET_QUEUE_URL".to_owned(), self.addresses.idle_queue.clone()));
+        Ok(command)
     }
 
-    /// Kills queues and tables; they come back with what they have on disk.
+    /// Kills queues and tables. Their data stays on disk.
     pub(crate) fn kill_endpoints(&self) -> anyhow::Result<()> {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).kill()
     }
 
-    /// Starts them again where they were.
+    /// Starts them again on the same ports.
     pub(crate) fn start_endpoints_again(&self) -> anyhow::Result<()> {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).start_again()
     }
 
-    /// Requests are counted from now on.
-    pub(crate) fn begin_counting(&self) {
+    /// Starts to count requests.
+    pub(crate) fn start_counting(&self) {
         if let Some(counting) = &self.counting {
-            counting.counts.forget();
+            counting.counts.reset();
         }
     }
 
-    /// What the workers have asked AWS for so far, if it is counted.
+    /// The workers' requests to AWS so far, if they are counted.
     pub(crate) fn counted(&self) -> Option<Traffic> {
         self.counting.as_ref().map(|counting| counting.counts.now())
     }
@@ -134,9 +134,9 @@ impl Stage {
 
 fn catalog(url: &str, slow: &Distribution) -> String {
     let tool = |tool: &Tool| {
-        // An attempt that ended before its tool would make the load measure repeats.
+        // The attempt must last longer than its tool, or the load would measure repeats.
         let timeout_ms = DEFAULT_ATTEMPT_MS + if tool.is_slow() { slow.longest_ms() } else { 0 };
-        // A pause that a server asks for holds all its calls. Those of other tools are not to be counted as the paused one's.
+        // A pause that a server asks for delays all its calls, so this tool has a server of its own.
         let server = if *tool == Tool::Busy { "load-busy" } else { "load" };
         json!({"id": tool.name(), "server": server, "idempotent": tool.is_safe(), "timeout_ms": timeout_ms})
     };
@@ -153,7 +153,7 @@ async fn client(addresses: &Addresses, clock: Now) -> Client {
     Client::new(&aws, &addresses.calls_queue, &Tables::with_prefix("toolfleet"), clock)
 }
 
-/// How the endpoints of a load are reached.
+/// The AWS client options for the endpoints of a load.
 pub(crate) fn aws_options(addresses: &Addresses) -> AwsOptions {
     AwsOptions {
         region: Some("us-east-1".into()),
@@ -165,12 +165,12 @@ pub(crate) fn aws_options(addresses: &Addresses) -> AwsOptions {
     }
 }
 
-fn beside_us() -> anyhow::Result<PathBuf> {
-    let ours = std::env::current_exe().context("this program does not know where it is; use --worker-bin")?;
+fn default_worker() -> anyhow::Result<PathBuf> {
+    let ours = std::env::current_exe().context("the path of this program is unknown; use --worker-bin")?;
     Ok(ours.with_file_name("toolfleet-worker"))
 }
 
-/// A folder of this run, gone with it unless it is kept.
+/// The folder of this run. It is removed at the end unless it is kept.
 pub(crate) struct Folder {
     path: PathBuf,
     kept: bool,
@@ -191,17 +191,17 @@ impl Folder {
         self.path.join("catalog.json")
     }
 
-    /// Where endpoints keep what must survive them.
+    /// The folder of the endpoints' data.
     fn data(&self) -> PathBuf {
         self.path.join("data")
     }
 
-    /// What the workers write to stderr.
+    /// The file of the workers' stderr.
     fn log(&self) -> PathBuf {
         self.path.join("workers.log")
     }
 
-    /// Keeps the folder, and says where the workers' log is and how it ends.
+    /// Keeps the folder, and returns the path of the workers' log and its last lines.
     pub(crate) fn keep(&mut self) -> String {
         self.kept = true;
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
@@ -217,16 +217,17 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.kept {
-            // A folder that stays behind harms nobody.
-            let _stays = std::fs::remove_dir_all(&self.path);
+            // A folder that cannot be removed does no harm.
+            let _ignored = std::fs::remove_dir_all(&self.path);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
+
     use super::*;
-    use crate::rng::Rng;
 
     #[test]
     fn an_attempt_lasts_longer_than_the_slowest_tool() {
@@ -237,7 +238,7 @@ mod tests {
             let tools = catalog["tools"].as_array().unwrap();
             let timeout_ms =
                 |name: &str| tools.iter().find(|t| t["id"] == name).unwrap()["timeout_ms"].as_u64();
-            let mut rng = Rng::new(7);
+            let mut rng = Rng::with_seed(7);
             let longest_ms = (0..10_000).map(|_| slow.sample(&mut rng)).max().unwrap();
             assert!(timeout_ms("slow").unwrap() > longest_ms && timeout_ms("payment").unwrap() > longest_ms);
             assert_eq!(timeout_ms("echo"), Some(DEFAULT_ATTEMPT_MS));
