@@ -12,8 +12,8 @@ use hdrhistogram::Histogram;
 use toolfleet_client::{CallResult, CallStatus, Client};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use crate::payload::is_answer;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use toolfleet_client::RequestBuilder;
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 
 use crate::evidence::{self, Evidence, millis};
 use crate::plan::{Planned, plan};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError, Tables};
-use toolfleet_catalog::{Catalog, CatalogError, CatalogSources, Laptop, Literals, Programs, decode};
+use toolfleet_catalog::{
+    Catalog, CatalogError, CatalogSources, Literals, LocalEnvironment, Programs, decode,
+};
 use toolfleet_core::digest::Digest;
 
 /// How often a catalog is read again unless the configuration says otherwise.
@@ -45,7 +47,7 @@ pub struct CatalogConfig {
     /// Whether it may name programs to be started; unset, only a catalog in a file may.
     pub stdio: Option<bool>,
     /// A developer's machine: placeholders are filled in, and secrets that the catalog writes out are stored.
-    pub laptop: Option<Laptop>,
+    pub local_environment: Option<LocalEnvironment>,
 }
 
 impl CatalogConfig {
@@ -169,7 +171,13 @@ impl fmt::Display for Place {
 
 impl From<PathBuf> for CatalogConfig {
     fn from(path: PathBuf) -> Self {
-        Self { place: Place::File(path), refresh: REFRESH, tenants: None, stdio: None, laptop: None }
+        Self {
+            place: Place::File(path),
+            refresh: REFRESH,
+            tenants: None,
+            stdio: None,
+            local_environment: None,
+        }
     }
 }
 
@@ -193,7 +201,7 @@ impl Texts {
             tenants: config.tenants.clone(),
             programs: config.programs(),
             literals: config.literals(),
-            laptop: config.laptop.clone(),
+            local_environment: config.local_environment.clone(),
             ..CatalogSources::default()
         };
         for name in Catalog::references(&text)? {
@@ -231,7 +239,7 @@ pub async fn load(config: &CatalogConfig, stores: &Stores) -> Result<Catalog, Lo
     Ok(catalog)
 }
 
-/// Stores the secrets that a catalog on a laptop wrote out, before anything is called with them.
+/// Stores the secrets that a developer's catalog wrote out, before anything is called with them.
 pub async fn store_written(secrets: &Secrets, catalog: &mut Catalog) -> Result<(), AwsError> {
     for written in catalog.take_written_secrets() {
         secrets.store(&written.name, written.value.expose()).await?;

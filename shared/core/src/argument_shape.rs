@@ -1,5 +1,4 @@
-//! Owns what an audit record says of a call's arguments: their shape (keys, types, sizes), and the values that a tool's registration
-//! allows to be shown.
+//! What an audit record shows of a call's arguments: their shape (keys, types, sizes), and the values that a tool's registration allows.
 //!
 //! **Invariant:** equal arguments have equal shapes; no value is shown that is not allowed, and no allowed one that is a secret.
 
@@ -10,7 +9,7 @@ use crate::redact::{REDACTED, is_a_credential, key, names_a_secret, text};
 
 /// A shown text is cut to this many characters.
 const SHOWN_CHARS: usize = 64;
-/// How much is told: levels, and keys of one object. The first that fits is taken.
+/// How much is shown: levels, and keys of one object. The first that fits is taken.
 const BOUNDS: [(usize, usize); 4] = [(5, 24), (3, 12), (1, 12), (0, 0)];
 
 /// The arguments of a tool whose values audit records may hold, by path.

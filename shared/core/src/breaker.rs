@@ -21,7 +21,7 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// How soon a call that met a half-open breaker asks again, in milliseconds: its probe may end any moment.
+/// When a call that a half-open breaker refused asks again, in milliseconds: the probe may end any moment.
 const ASK_AGAIN_MS: u64 = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ const FIRST_PAUSE_MS: u64 = 1_000;
 /// The longest one that grows by itself.
 const LONGEST_PAUSE_MS: u64 = 60_000;
 
-/// A pause that a server asked for: it grows while the server goes on asking.
+/// A pause that a server asked for: it grows while the server keeps asking.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pause {
     until: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! Owns the names of things: tenants, calls, tools, servers, sessions. A name that exists is valid.
+//! The names of tenants, calls, tools, servers and sessions. A value of these types is valid.
 //!
 //! Names become parts of table keys (`tenant#call_id`), so `#` can never stand in one. A tenant is the `MessageGroupId` of its
 //! messages, which takes no space, and a part of IAM conditions, in which `*`, `?` and `$` have a meaning. A tenant that starts with
@@ -164,7 +164,7 @@ name!(
     ToolId, "tool id", 128, "_ - . : / @", false
 );
 name!(
-    /// An MCP endpoint with its credentials.
+    /// A registered server.
     ServerId, "server id", 64, "_ - .", false
 );
 name!(
@@ -229,7 +229,7 @@ impl Nonce {
     }
 }
 
-/// The key of a call: its tenant and its id, which is unique within that tenant alone.
+/// The key of a call: its tenant and its id, which is unique within that tenant only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallKey {
     /// Who the call is for.

@@ -12,7 +12,7 @@ pub const IN_PLACE_MS: u64 = 2_000;
 /// How often a delivery tries in the worker's slot to reach a server before it goes back to the queue.
 pub const QUICK_TRIES: u32 = 3;
 
-/// Where a call stands when an attempt has failed.
+/// The state of a call after a failed attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptState {
     /// Attempts made, the failed one included.
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(after(&refused_connection(), at), Next::Again { after_ms: 100, counted: false });
         let at = AttemptState { now: Timestamp::from_ms(10_000), ..at };
         assert_eq!(end(after(&refused_connection(), at)).kind, OutcomeKind::Failed);
-        // What may have run is bounded by its attempts alone.
+        // A call that may have run is bounded by its attempts only.
         assert!(matches!(after(&lost(), AttemptState { repeatable: true, ..at }), Next::Again { .. }));
     }
 

@@ -1,6 +1,6 @@
 //! The user that a session or a sender is bound to, against the user that a message names.
 //!
-//! **Invariant:** who is bound acts as nobody else, and with no role that it is not bound with; a refusal never names the bound user.
+//! A call acts as the bound user, with roles of that user only. A refusal never names the bound user.
 
 use crate::request::User;
 

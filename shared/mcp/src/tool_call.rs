@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_core::fault::Fault;
-use toolfleet_core::message::Operation;
 use toolfleet_core::progress::ProgressNote;
+use toolfleet_core::request::Operation;
 
 use crate::endpoint::Endpoint;
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::surrogate::mended;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 
 use crate::endpoint::Endpoint;
 use crate::error::invalid;
@@ -145,7 +145,7 @@ struct Hints {
 
 /// Reads one page. A tool that cannot be read is left out; its neighbours stay.
 pub(crate) fn page(result: &RawValue) -> Result<Page, Fault> {
-    let text = mended(result.get());
+    let text = replace_lone_surrogates(result.get());
     let wire: PageWire<'_> =
         serde_json::from_str(&text).map_err(|error| invalid("a tools/list result", &error.to_string()))?;
     let tools = wire.tools.into_iter().filter_map(|raw| match tool(raw) {

@@ -132,7 +132,7 @@ impl WorkerConfig {
                 refresh: Duration::from_millis(refresh_ms),
                 tenants,
                 stdio: flag(var, "TOOLFLEET_ALLOW_STDIO")?,
-                laptop: None,
+                local_environment: None,
             },
             worker,
             http: http_address(var)?,

@@ -47,7 +47,7 @@ fn a_mistake_is_named_with_its_entry_and_what_is_accepted() {
         let tool = c["tools"][0].clone();
         c["tools"].as_array_mut().unwrap().push(tool);
     });
-    assert!(twice.unwrap_err().contains("tools.t: stands twice"));
+    assert!(twice.unwrap_err().contains("tools.t: is duplicated"));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn of_two_values_under_one_key_none_is_chosen() {
     ];
     for text in cases {
         let error = Catalog::parse(text).unwrap_err().to_string();
-        assert!(error.contains("stands twice in one object at line 1"), "{error}");
+        assert!(error.contains("is duplicated in one object at line 1"), "{error}");
     }
 }
 
@@ -151,7 +151,7 @@ fn what_does_not_fit_a_schema_is_named_by_place_without_its_value() {
     assert!(found.contains("arguments/n") && !found.contains("secret-value"), "{found}");
     assert!(problems(schema, r#"{"n": 1}"#).is_empty());
     let twice = problems(schema, r#"{"n": "secret-value", "n": 1}"#).join(";");
-    assert!(twice.contains("`n` stands twice") && !twice.contains("secret-value"), "{twice}");
+    assert!(twice.contains("`n` is duplicated") && !twice.contains("secret-value"), "{twice}");
     assert!(problems(schema, &json!({}).to_string()).join(";").contains("\"n\" is a required property"));
 }
 

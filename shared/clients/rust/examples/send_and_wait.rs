@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(error) = &result.outcome.error {
         println!("{}: {}", error.code, error.message);
     }
-    if let Some(content) = &result.outcome.content {
+    if let Some(content) = result.outcome.content() {
         println!("{}", content.get());
     }
     Ok(())

@@ -1,6 +1,5 @@
-//! Why a call waits although its message was received: the reason, the server, the next try, the last fault.
-//!
-//! **Invariant:** holds no argument of the call and no credential.
+//! Why a call waits although its message was received: the reason, the server, the next try, the last error. It holds no argument of the
+//! call and no credential.
 
 use crate::ids::ServerId;
 use crate::outcome::{CallError, Outcome, OutcomeKind};
@@ -107,7 +106,7 @@ impl Held {
     }
 
     /// The end of a call that expired while it waited so, with what it waited for.
-    pub(super) fn told_in(&self, outcome: Outcome) -> Outcome {
+    pub(super) fn with_reason_of_wait(&self, outcome: Outcome) -> Outcome {
         if outcome.kind != OutcomeKind::Expired {
             return outcome;
         }
@@ -115,8 +114,8 @@ impl Held {
         let fault =
             self.last_fault.as_ref().map_or_else(String::new, |fault| format!(" Last fault: {fault}."));
         let waited = format!(" It waited because {}{server}.{fault}", self.reason.sentence());
-        let told = |why: CallError| CallError { message: format!("{}{waited}", why.message), ..why };
-        Outcome { error: outcome.error.map(told), ..outcome }
+        let explained = |why: CallError| CallError { message: format!("{}{waited}", why.message), ..why };
+        Outcome { error: outcome.error.map(explained), ..outcome }
     }
 
     /// The same, as the continuation of an earlier wait where it is one.

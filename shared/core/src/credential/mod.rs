@@ -1,4 +1,4 @@
-//! Owns what a catalog says about a server's credential: its kind, and where each secret is kept. Never a secret itself.
+//! A server's credential as a catalog describes it: its kind, and where each secret is kept, but no secret itself.
 //!
 //! **Invariant:** a field that is a secret holds a reference into Secrets Manager; a catalog with the value itself does not
 //! parse, and the error does not repeat the value.

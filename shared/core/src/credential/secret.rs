@@ -1,4 +1,4 @@
-//! Owns the texts of a credential: references into Secrets Manager, and values of definitions that are secrets as a whole.
+//! The texts of a credential: references into Secrets Manager, and values of definitions that are secrets as a whole.
 //!
 //! **Invariant:** a value is neither printed nor written back, and no error repeats it.
 
@@ -12,7 +12,7 @@ use super::reference::{SCHEME, SecretRef, text};
 use crate::literal_secret::{is_placeholder, unfilled};
 use crate::redact::REDACTED;
 
-/// A text of a foreign definition: the value itself, or `secret://name` for where it stands.
+/// A text of a foreign definition: the value itself, or `secret://name` for where it is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sensitive(String);
 
@@ -45,7 +45,7 @@ impl Sensitive {
         &self.0
     }
 
-    /// What it stands for. The error says what a reference looks like and does not repeat the text.
+    /// The reference or the value. The error says what a reference looks like and does not repeat the text.
     pub fn into_secret(self) -> Result<Secret, String> {
         if self.0.starts_with(SCHEME) {
             return SecretRef::parse(&self.0).map(Secret::Kept);

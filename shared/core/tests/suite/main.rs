@@ -11,6 +11,7 @@
 mod guide;
 mod request;
 mod request_envelopes;
+mod request_properties;
 mod state_properties;
 mod state_table;
 

@@ -86,7 +86,7 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
         (
             with(r#""resume":{"call_id":"c0","input_responses":{"who":{"action":"decline"},"who":{}}}"#),
             "resume.input_responses",
-            "`who` stands twice",
+            "`who` is duplicated",
         ),
         (
             with(r#""resume":{"call_id":"c0","input_responses":{"who":"Ann"}}"#),

@@ -4,7 +4,7 @@
 
 use serde_json::value::RawValue;
 use toolfleet_core::fault::Fault;
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 
 use crate::client::listing::{Members, NEXT_CURSOR, member_of};
 use crate::error::invalid;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use std::fmt;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fault::Fault;
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 
 use crate::answer::{Answer, AnswerKind, kind_of};
 use crate::client::call::{answer, out_of_time, timed_out};

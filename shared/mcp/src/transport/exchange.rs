@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use toolfleet_core::fault::Fault;
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 use toolfleet_egress::sanitize_text_to;
 
 use crate::endpoint::Endpoint;

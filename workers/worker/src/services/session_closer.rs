@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::mcp_session::McpSession;
+use toolfleet_core::server_session::ServerSession;
 
 use super::Service;
 use crate::context::WorkerContext;
@@ -92,7 +92,7 @@ async fn close(
     context: &WorkerContext,
     tenant: &Tenant,
     session: &SessionId,
-    mcp: &McpSession,
+    mcp: &ServerSession,
 ) -> Result<(), AwsError> {
     let Some(server) = context.catalog.current().server(&mcp.server).cloned() else {
         return Ok(());

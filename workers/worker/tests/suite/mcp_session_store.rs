@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use toolfleet_aws::Tables;
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::mcp_session::McpSession;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::server_session::ServerSession;
 use toolfleet_core::session::{SessionEvent, SessionRow};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, ProtocolRevision, Rule, SessionLoss};
@@ -85,7 +85,7 @@ fn table(rig: &Rig) -> Sessions {
     rig.direct.sessions(&Tables::with_prefix("toolfleet"))
 }
 
-async fn registered(rig: &Rig, tenant: &str, talk: &str) -> Vec<McpSession> {
+async fn registered(rig: &Rig, tenant: &str, talk: &str) -> Vec<ServerSession> {
     let (tenant, talk) = (Tenant::parse(tenant).unwrap(), SessionId::parse(talk).unwrap());
     table(rig).mcp_sessions(&tenant, &talk).await.unwrap()
 }
@@ -158,7 +158,7 @@ async fn a_worker_that_drains_leaves_the_conversation_to_the_others() {
 }
 
 /// Both of acme's conversations speak, then `red` is revoked.
-async fn revoked(rig: &Rig, worker: &Arc<WorkerContext>) -> McpSession {
+async fn revoked(rig: &Rig, worker: &Arc<WorkerContext>) -> ServerSession {
     for talk in TALKS {
         rig.send(call(&format!("in-{talk}"), "acme", talk).to_string()).await;
         rig.deliver(worker).await;
@@ -170,7 +170,7 @@ async fn revoked(rig: &Rig, worker: &Arc<WorkerContext>) -> McpSession {
     red
 }
 
-async fn assert_closed(rig: &Rig, worker: &Arc<WorkerContext>, red: &McpSession) {
+async fn assert_closed(rig: &Rig, worker: &Arc<WorkerContext>, red: &ServerSession) {
     let saying = tokio::spawn(run_service(SessionCloser::new(worker.clone()), worker.shutdown.clone()));
     rig.mcp.arrived("DELETE", 1).await;
     worker.shutdown.begin(Duration::ZERO);

@@ -168,7 +168,7 @@ async fn a_catalog_from_a_table_or_a_secret_starts_programs_only_where_the_opera
             refresh: REFRESH,
             tenants: None,
             stdio: None,
-            laptop: None,
+            local_environment: None,
         };
         let refused = load(&config, &stores).await.unwrap_err().to_string();
         assert!(refused.contains("servers.files.command: starts a program"), "{place}: {refused}");

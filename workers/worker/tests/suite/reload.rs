@@ -177,7 +177,7 @@ async fn an_array_is_a_catalog_once_somebody_may_speak() {
         refresh: REFRESH,
         tenants: None,
         stdio: None,
-        laptop: None,
+        local_environment: None,
     };
     let stores = Stores::new(&rig.direct, &Tables::with_prefix("toolfleet"));
     let nobody = load(&config, &stores).await;

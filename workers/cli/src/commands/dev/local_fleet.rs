@@ -20,7 +20,7 @@ use toolfleet_worker::{Limits, ServiceOptions, StartError, Worker, WorkerConfig}
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use crate::demo_catalog;
 use crate::exit::CommandError;
-use crate::network::{laptop, outbound, variable};
+use crate::network::{egress, local_environment, variable};
 
 /// The drain time after a signal; short, because a person waits for it.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ impl LocalFleet {
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| CommandError::Unavailable(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..limits()? },
-            egress_config: outbound()?.with_loopback(),
+            egress_config: egress()?.with_loopback(),
         };
         // The catalog is not reloaded at SIGHUP: a terminal that closes ends this command.
         let services = ServiceOptions { reload: Some((self.catalog.clone(), false)), http: None };
@@ -266,9 +266,9 @@ async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), CommandErr
 
 /// The configuration of a catalog that is reloaded each second and allows every tenant.
 fn watched(path: PathBuf) -> CatalogConfig {
-    let laptop = Some(laptop(path.parent()));
+    let local_environment = Some(local_environment(path.parent()));
     let tenants = Some(vec!["*".to_owned()]);
-    CatalogConfig { refresh: Duration::from_secs(1), tenants, laptop, ..path.into() }
+    CatalogConfig { refresh: Duration::from_secs(1), tenants, local_environment, ..path.into() }
 }
 
 fn endpoints_failed(error: LocalError) -> CommandError {

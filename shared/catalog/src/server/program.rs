@@ -1,12 +1,11 @@
-//! Owns what a catalog says of a server that is a program: who may register one, and what could not be started.
-//!
-//! **Invariant:** where commands are not allowed, no catalog with one is taken; no error repeats a variable's value.
+//! Checks the entry of a server that is a program: whether this catalog may start programs, and whether this one can be started.
+//! No error repeats a variable's value.
 
 use std::path::Path;
 
+use super::entry::{ServerEntry, without_transport};
 use crate::error::CatalogError;
 use crate::error::invalid;
-use crate::server::{NOWHERE, Server};
 use crate::sources::Programs;
 use toolfleet_core::credential::Credential;
 use toolfleet_core::literal_secret::{wrong_argument, wrong_in};
@@ -14,25 +13,24 @@ use toolfleet_core::literal_secret::{wrong_argument, wrong_in};
 /// The longest time that a program may be given to start, in milliseconds.
 const LONGEST_START_MS: u64 = 3_600_000;
 
-impl Server {
-    /// The server of a catalog's own form, with one place where it is; `entry` is the place to name in an error. On a laptop arguments may
-    /// hold secrets and names of variables, as they do for other programs there.
-    pub(crate) fn placed(
-        mut self,
+impl ServerEntry {
+    /// The entry, if it names one transport and the fields of that one only; `entry` is the place to name in an error. With a `local`
+    /// catalog arguments may hold secrets and names of variables, as they do for other programs on that machine.
+    pub(crate) fn with_one_transport(
+        self,
         entry: &str,
         programs: Programs,
-        on_laptop: bool,
+        local: bool,
     ) -> Result<Self, CatalogError> {
         let at = |field: &str| format!("{entry}.{field}");
         let Some(command) = &self.command else {
-            if self.url.as_str() == NOWHERE {
-                let text = "is missing; give `url` (streamable HTTP) or `command` (a program that speaks MCP on stdio)";
-                return Err(invalid(&at("url"), text));
+            if self.url.is_none() {
+                return Err(without_transport(entry));
             }
             return self.has_no_program_parts(entry).map(|()| self);
         };
-        if self.url.as_str() != NOWHERE {
-            return Err(invalid(&at("command"), "stands beside `url`; a server has one of them"));
+        if self.url.is_some() {
+            return Err(invalid(&at("command"), "is given beside `url`; a server has one of them"));
         }
         if programs == Programs::Refused {
             let text = "starts a program, which this catalog may not: only one in a file may, unless the operator sets \
@@ -42,13 +40,11 @@ impl Server {
         if command.trim().is_empty() || command.contains('\0') {
             return Err(invalid(&at("command"), "is no program; give a name in the PATH or a whole path"));
         }
-        self.check_program_parts(entry, on_laptop)?;
-        let address = format!("{NOWHERE}{}", self.id);
-        self.url = address.parse().map_err(|_| invalid(&at("id"), "cannot stand in an address"))?;
+        self.check_program_parts(entry, local)?;
         Ok(self)
     }
 
-    fn check_program_parts(&self, entry: &str, on_laptop: bool) -> Result<(), CatalogError> {
+    fn check_program_parts(&self, entry: &str, local: bool) -> Result<(), CatalogError> {
         for (i, arg) in self.args.iter().enumerate() {
             let text = match (arg.contains('\0'), arg.contains("secret://")) {
                 (true, _) => "has a NUL in it, which no argument can have",
@@ -59,7 +55,7 @@ impl Server {
             };
             return Err(invalid(&format!("{entry}.args[{i}]"), text));
         }
-        if let Some((i, text)) = wrong_argument(&self.args).filter(|_| !on_laptop) {
+        if let Some((i, text)) = wrong_argument(&self.args).filter(|_| !local) {
             return Err(invalid(&format!("{entry}.args[{i}]"), text));
         }
         for (name, value) in &self.env {

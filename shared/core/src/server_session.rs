@@ -1,4 +1,4 @@
-//! The row that says which MCP session a session has with a server, and its state table: one worker registers, all others reuse.
+//! The session that a server keeps for one of our sessions, its row and its state table: one worker registers it, all others reuse it.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use crate::ids::ServerId;
 use crate::state_table::{Decision, StateTable};
 use crate::time::Timestamp;
 
-/// The MCP session of a session with one server.
+/// The session that a server keeps (`Mcp-Session-Id`) for one of our sessions.
 #[derive(Clone, PartialEq, Eq)]
-pub struct McpSession {
+pub struct ServerSession {
     /// The server.
     pub server: ServerId,
     /// `Mcp-Session-Id`, as the server gave it.
@@ -23,7 +23,7 @@ pub struct McpSession {
     pub opened_at: Timestamp,
 }
 
-impl McpSession {
+impl ServerSession {
     /// The beginning of its id: enough to tell sessions apart, too little to use one.
     pub fn shortened(&self) -> String {
         let shown = (self.id.chars().count() / 2).min(8);
@@ -31,36 +31,36 @@ impl McpSession {
     }
 }
 
-impl fmt::Debug for McpSession {
+impl fmt::Debug for ServerSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "McpSession({} at {})", self.shortened(), self.server)
+        write!(f, "ServerSession({} at {})", self.shortened(), self.server)
     }
 }
 
-/// A worker has opened an MCP session.
+/// A worker has opened a session with the server.
 #[derive(Debug, Clone)]
 pub struct Register {
     /// The one that was opened.
-    pub opened: McpSession,
+    pub opened: ServerSession,
     /// The id of the one that the server no longer knows, where that was the reason to open another.
     pub lost: Option<String>,
 }
 
-/// Another MCP session is registered and usable.
+/// Another one is registered and usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registered;
 
-/// The state table of MCP sessions.
+/// The state table of servers' sessions.
 #[derive(Debug, Clone, Copy)]
-pub struct McpSessionTable;
+pub struct ServerSessionTable;
 
-impl StateTable for McpSessionTable {
-    type Row = McpSession;
+impl StateTable for ServerSessionTable {
+    type Row = ServerSession;
     type Event = Register;
     type Effect = ();
     type Rejection = Registered;
 
-    fn decide(seen: Option<&McpSession>, event: &Register) -> Decision<McpSession, (), Registered> {
+    fn decide(seen: Option<&ServerSession>, event: &Register) -> Decision<ServerSession, (), Registered> {
         let Register { opened, lost } = event;
         match seen {
             Some(row) if row == opened => Decision::Leave(Registered),
@@ -76,8 +76,8 @@ impl StateTable for McpSessionTable {
 mod tests {
     use super::*;
 
-    fn session(id: &str, address: &str) -> McpSession {
-        McpSession {
+    fn session(id: &str, address: &str) -> ServerSession {
+        ServerSession {
             server: ServerId::parse("s").unwrap(),
             id: id.to_owned(),
             version: "2025-11-25".into(),
@@ -106,7 +106,7 @@ mod tests {
             (session("one", "here"), Some("one"), false),
         ] {
             let event = Register { opened: opened.clone(), lost: lost.map(str::to_owned) };
-            let decision = McpSessionTable::decide(Some(&stored), &event);
+            let decision = ServerSessionTable::decide(Some(&stored), &event);
             let expected = match replaces {
                 true => Decision::Write { row: Box::new(opened), then: () },
                 false => Decision::Leave(Registered),

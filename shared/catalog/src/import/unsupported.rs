@@ -2,6 +2,18 @@
 
 use serde_json::Value;
 
+/// How blocks of Terraform begin.
+const TERRAFORM: [&str; 8] = [
+    "resource \"",
+    "module \"",
+    "variable \"",
+    "provider \"",
+    "data \"",
+    "terraform {",
+    "locals {",
+    "output \"",
+];
+
 /// What a text that is no JSON is, and the remedy.
 pub(crate) fn of_text(text: &str) -> Option<String> {
     let plain = crate::text::plain(text);
@@ -27,20 +39,7 @@ pub(crate) fn of_text(text: &str) -> Option<String> {
             "is HTML or XML; give the JSON file itself (of GitHub: the file behind `Raw`)".to_owned(),
         );
     }
-    if lines().any(|line| {
-        [
-            "resource \"",
-            "module \"",
-            "variable \"",
-            "provider \"",
-            "data \"",
-            "terraform {",
-            "locals {",
-            "output \"",
-        ]
-        .iter()
-        .any(|start| line.starts_with(start))
-    }) {
+    if lines().any(|line| TERRAFORM.iter().any(|start| line.starts_with(start))) {
         return Some(format!("is a Terraform file; {servers}"));
     }
     if is_table_line(first) || lines().all(|line| is_table_line(line) || line.contains('=')) && has("[") {
