@@ -1,17 +1,14 @@
 //! Calls that wait: pauses, parking, breakers, cancellation, sessions and notices.
 
-use std::collections::HashSet;
-
 use serde_json::json;
 use toolfleet_aws::{Store as _, Tables};
 use toolfleet_core::call::{Decision, Event, HeldReason, State, decide};
-use toolfleet_core::ids::{ServerId, SessionId, Tenant};
+use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
-use toolfleet_worker::gate::Paused;
 
 use crate::rig::{LEASE_MS, Rig, START_MS, key, request};
 
@@ -259,27 +256,4 @@ async fn an_ended_session_stays_ended_after_its_time_and_a_grant_opens_its_own_t
     rig.send(body.to_string()).await;
     rig.settle_with(&fresh).await;
     assert_eq!(rig.outcome("late").await.code, Some("session_invalid"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_holds_a_call_under_way_at_its_next_attempt() {
-    let rig = Rig::new().await;
-    rig.send(request("c1", "safe").to_string()).await;
-    let context = rig.context(None).await;
-    let delivery = rig.receive(&context).await.unwrap();
-    rig.mcp.next(MockFault::CloseBeforeAnswer);
-    let hold = rig.mcp.hold();
-    let running = tokio::spawn(toolfleet_worker::pipeline::run(context.clone(), delivery, ()));
-    rig.mcp.arrived("tools/call", 1).await;
-    let server = ServerId::parse("mock").unwrap();
-    context.gate.switches().set(HashSet::from([Paused { server, tenant: None }]));
-    drop(hold);
-    running.await.unwrap();
-    let row = rig.row("c1").await.unwrap();
-    assert_eq!(row.held().map(|held| held.reason), Some(HeldReason::Paused));
-    assert_eq!((rig.mcp.requests_of("tools/call").len(), row.attempts), (1, 1));
-    context.gate.switches().set(HashSet::new());
-    rig.clock.advance_ms(31_000);
-    rig.settle_with(&context).await;
-    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
 }
