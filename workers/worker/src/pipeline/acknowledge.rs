@@ -1,6 +1,4 @@
-//! Owns the last step: deleting the message.
-//!
-//! **Invariant:** cannot be called without the proof of a record.
+//! Last step: deletes the message. It takes the proof of a record, so no message is deleted without one.
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Queue;

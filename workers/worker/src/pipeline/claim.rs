@@ -1,6 +1,4 @@
-//! Owns the fourth step: the one conditional write that gives a worker the right to send.
-//!
-//! **Invariant:** the last thing before anything is sent to the tool.
+//! Fourth step: the one conditional write that gives this worker the right to send the call. It is the last write before anything is sent.
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection};

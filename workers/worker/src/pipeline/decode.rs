@@ -1,6 +1,4 @@
-//! Owns the first step: text in, a request or the exact reason why not out.
-//!
-//! **Invariant:** pure; a message that cannot be read harms no neighbour and costs nothing but its record.
+//! First step: reads a message as a request, or says exactly why it is none. It has no side effect.
 
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::request::{CallRequest, Malformed};
@@ -14,7 +12,7 @@ pub(super) enum Decoded {
         malformed: Box<Malformed>,
         key: CallKey,
     },
-    /// No request, and nobody's: whoever sent it finds the answer by the message's id, and an operator the body.
+    /// No request, and it names no such call: its sender finds the answer by the message's id, an operator finds the body.
     Unreadable(Box<Malformed>),
 }
 

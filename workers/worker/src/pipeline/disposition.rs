@@ -82,3 +82,33 @@ impl RequeueReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: [RequeueReason; 9] = [
+        RequeueReason::HeldElsewhere,
+        RequeueReason::WaitsForOther,
+        RequeueReason::ClaimTooSlow,
+        RequeueReason::LeaseLost,
+        RequeueReason::Draining,
+        RequeueReason::ResultNotStored,
+        RequeueReason::TaskWorking,
+        RequeueReason::AwsFailed,
+        RequeueReason::Unreadable,
+    ];
+
+    #[test]
+    fn labels_are_stable_distinct_words_and_sentences_are_for_people() {
+        let reasons = OWN.into_iter().chain(HeldReason::ALL.map(RequeueReason::Held));
+        let labels: Vec<_> = reasons.clone().map(RequeueReason::label).collect();
+        let expected = "held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working aws_failed \
+                        unreadable server_unreachable server_failing server_pause credential aws_error share back_off paused";
+        assert_eq!(labels.join(" "), expected);
+        for reason in reasons {
+            assert!(reason.label().chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{reason:?}");
+            assert!(reason.sentence().contains(' '), "{reason:?}");
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! Loads what a message only refers to: arguments in an object (`arguments_ref`), or the whole body (an SQS extended client's pointer).
 //!
-//! Between `decode` and `admit`. The message itself stays as it is: one that waits goes back to the queue with its reference.
+//! It runs between `decode` and `admit`. The message itself stays as it is: a call that waits is requeued with its reference.
 //!
-//! **Invariant:** no object is read that the message's tenant may not name, and none is passed on but the one whose digest was given.
+//! **Invariant:** no object is read that the message's tenant may not name, and arguments are used only if their digest is the one that the
+//! request gives.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(super) enum Fetched {
         malformed: Box<Malformed>,
         key: CallKey,
     },
-    /// No request, and nobody's.
+    /// No request, and it names no call that its sender may speak for.
     Unreadable(Box<Malformed>),
     /// What it refers to cannot be had, and waiting does not help.
     Refused {
@@ -102,7 +103,7 @@ async fn body(
     let read = context.payloads.text(&at, None, None, Encoding::Identity, MAX_PAYLOAD_BYTES).await;
     let text = match read {
         Ok(text) => text,
-        Err(PayloadError::Aws(trouble)) => return Err(told(trouble)),
+        Err(PayloadError::Aws(trouble)) => return Err(logged(trouble)),
         Err(error) => return refused(format!("is the pointer of an SQS extended client: {error}")),
     };
     let decode = move || CallRequest::decode_large(&text);
@@ -156,7 +157,7 @@ async fn arguments(
         // A call that is too late ends whether its arguments can be read or not.
         Err(trouble) => match checks::check_time(context, inbound, &request) {
             Err(outcome) => outcome,
-            Ok(()) => return Err(told(trouble)),
+            Ok(()) => return Err(logged(trouble)),
         },
     };
     refused(context, inbound, request, outcome).await
@@ -235,7 +236,7 @@ async fn large<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     run_blocking(WITHIN, work).await.ok_or_else(failed)
 }
 
-fn told(error: AwsError) -> AwsError {
+fn logged(error: AwsError) -> AwsError {
     tracing::error!(%error, code = "bucket_error", "a message waits for what it refers to");
     error
 }

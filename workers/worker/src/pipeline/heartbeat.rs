@@ -1,7 +1,7 @@
-//! Owns the heartbeat: one beat extends the claim's lease and the message's invisibility together, sees cancellation, and takes
-//! along what the server told. Where it told something, a beat for the row alone may come early.
+//! The heartbeat of a claimed call: it extends the claim's lease and the message's visibility time-out, sees a cancellation, and stores
+//! the progress that the server has reported. Where there is new progress, a beat for the row alone may come early.
 //!
-//! **Invariant:** it ends only when the lease is no longer sure or the caller has withdrawn the call.
+//! It ends only when the lease is no longer sure or the caller has cancelled the call.
 
 use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -12,12 +12,12 @@ use super::inbound::InboundCall;
 use super::progress_buffer::ProgressBuffer;
 use crate::context::WorkerContext;
 
-/// Why the heart stopped.
+/// Why the heartbeat stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
     /// Another worker may hold the call now: nothing more may be sent.
     LeaseLost,
-    /// The caller withdrew the call.
+    /// The caller has cancelled the call.
     Cancelled,
 }
 
@@ -45,8 +45,8 @@ pub(super) async fn keep(
         let lease_until = context.now().plus_ms(context.limits.lease_ms());
         let event = Event::Heartbeat { claim: claim.clone(), lease_until, notes };
         let beat = timeout_at(sure_until, apply(&context.calls, Some(row), &event));
-        // A beat that came early, for the notes' sake, leaves the message as it is.
-        let stay = OptionFuture::from(in_time.then(|| stay_invisible(context, inbound)));
+        // A beat that came early, to store progress, leaves the message as it is.
+        let stay = OptionFuture::from(in_time.then(|| extend_visibility(context, inbound)));
         let (beat, _) = tokio::join!(beat, stay);
         let Ok(beat) = beat else {
             tracing::warn!(call = %claim.key(), code = "lease_lost", "the lease ran out while it was being extended");
@@ -75,8 +75,8 @@ pub(super) async fn keep(
     }
 }
 
-/// Extends the message's invisibility. Without it the claim protects the call all the same: another delivery finds it held.
-async fn stay_invisible(context: &WorkerContext, inbound: &InboundCall) {
+/// Extends the message's visibility time-out. Without it the claim protects the call all the same: another delivery finds it held.
+async fn extend_visibility(context: &WorkerContext, inbound: &InboundCall) {
     // A call that runs for longer than SQS hides its message is protected by its claim alone.
     let seconds = context.limits.visibility_s().min(inbound.hideable_s());
     if seconds == 0 {
@@ -86,13 +86,13 @@ async fn stay_invisible(context: &WorkerContext, inbound: &InboundCall) {
     match tokio::time::timeout(context.limits.heartbeat() / 2, change).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(%error, message_id = inbound.message_id(), code = "heartbeat_failed", "cannot extend a message's invisibility");
+            tracing::warn!(%error, message_id = inbound.message_id(), code = "heartbeat_failed", "cannot extend a message's visibility time-out");
         }
         Err(_) => {
             tracing::warn!(
                 message_id = inbound.message_id(),
                 code = "heartbeat_failed",
-                "extending a message's invisibility takes too long"
+                "extending a message's visibility time-out takes too long"
             );
         }
     }

@@ -1,6 +1,6 @@
-//! Owns one delivery of one message: what the queue says of it, and the mark of this very visit.
+//! One delivery of one message: what SQS says of it, and the nonce of this delivery.
 //!
-//! **Invariant:** what a parked message says of its past is believed only if the fleet itself sent it.
+//! What a parked message says of its past counts only if a worker of the fleet has sent it.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 /// What a call that leaves holds beside its message, in KiB.
 const STATE_KIB: u32 = 4;
 
-/// From this receive on, even a short wait is a new message.
+/// From this receive on, even a short wait becomes a new message.
 pub(crate) const MANY_RECEIVES: u32 = 4;
 
 /// One delivery of one message.
@@ -74,27 +74,27 @@ impl InboundCall {
         }
         let catalog = context.catalog.current();
         let ours = catalog.is_fleet_sender(delivery.sender.as_deref());
-        let told = |name: &str| delivery.attributes.get(name).filter(|_| ours);
+        let of_fleet = |name: &str| delivery.attributes.get(name).filter(|_| ours);
         // Whatever an attribute says, no message was first sent after itself, or before any message that could still exist.
         let possible =
             |at: &Timestamp| *at <= delivery.sent_at && delivery.sent_at.ms_since(*at) <= RETENTION_MS;
-        let enqueued_at = told(FIRST_SENT)
+        let enqueued_at = of_fleet(FIRST_SENT)
             .and_then(|ms| ms.parse::<i64>().ok())
             .map(Timestamp::from_ms)
             .filter(possible)
             .unwrap_or(delivery.sent_at);
-        let sender = told(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
-        let parks = told(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let sender = of_fleet(FIRST_SENDER).cloned().or_else(|| delivery.sender.clone());
+        let parks = of_fleet(PARKS).and_then(|n| n.parse().ok()).unwrap_or(0);
         let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
-        let parked = told(PARKS).is_some() || told(FIRST_SENT).is_some();
+        let parked = of_fleet(PARKS).is_some() || of_fleet(FIRST_SENT).is_some();
         let first_message =
-            told(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
-        let kept = told(REASON).is_some();
+            of_fleet(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
+        let kept = of_fleet(REASON).is_some();
         let (received, span) = (Instant::now(), Span::none());
         Self { catalog, nonce, enqueued_at, sender, first_message, parks, kept, delivery, received, span }
     }
 
-    /// The catalog that stood when the message arrived, for all that is decided of it.
+    /// The catalog that was current when the message arrived; every step uses this one.
     pub(super) fn catalog(&self) -> &Catalog {
         &self.catalog
     }
@@ -103,7 +103,7 @@ impl InboundCall {
         &self.delivery.body
     }
 
-    /// Lets go of the body, once nobody will send it again.
+    /// Drops the body, once nothing will send it again.
     pub(super) fn forget_body(&mut self) {
         self.delivery.body = String::new();
     }
@@ -141,7 +141,7 @@ impl InboundCall {
         LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
     }
 
-    /// How often the call came by, parked messages included, for waits that grow.
+    /// How often the call was received, parked messages included: the input of the back-off.
     pub(super) const fn tries(&self) -> u32 {
         self.parks.saturating_mul(MANY_RECEIVES).saturating_add(self.delivery.receive_count)
     }

@@ -1,8 +1,7 @@
 //! Keeps a message that cannot be read: it goes to the dead-letter queue with its body, for an operator.
 //!
-//! The copy says when and by whom the message was sent, and never what its sender claims of that.
-//!
-//! **Invariant:** the message is deleted only after the dead-letter queue has taken its copy; a crash between the two leaves both.
+//! The copy says when and by whom the message was sent, as SQS knows it. The message is deleted only after the dead-letter queue has
+//! accepted its copy; a crash between the two leaves both.
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,8 @@
 //! Stores a large result in the bucket before its row says that the call has ended.
 //!
-//! Part of `execute`: the claim is held by heartbeats meanwhile. A worker that dies between the upload and the row leaves an object that
-//! no row refers to; the bucket's lifecycle rule ends it.
-//!
-//! **Invariant:** a row refers to an object that S3 has confirmed, and a bucket that is away takes no answer from its caller that a row
-//! can hold.
+//! It is a part of `execute`: heartbeats hold the claim meanwhile. A worker that dies between the upload and the row leaves an object that
+//! no row refers to, and the bucket's lifecycle rule deletes it. A row only refers to an object that S3 has confirmed. While the bucket
+//! does not answer, a result that fits into a row is stored there.
 
 use std::time::Duration;
 

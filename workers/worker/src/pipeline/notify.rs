@@ -1,6 +1,4 @@
-//! Owns the seventh step: the hint to whoever waits.
-//!
-//! **Invariant:** a notice that cannot be sent costs no call: the record is the truth.
+//! Sends the notice that a call has ended to its reply queue. A notice that cannot be sent changes nothing: the record is what counts.
 
 use toolfleet_aws::queue::Outgoing;
 

@@ -1,15 +1,15 @@
-//! Owns the way of a dead letter: a message that was received too often gets the end that its call would else never have.
+//! Ends a dead letter: a message that was received too often, whose call would have no end without this.
 //!
 //! ```text
-//! decode ─▶ is it due? ─▶ record ─▶ notify ─▶ acknowledge
+//! decode ─▶ is it due? ─▶ fetch ─▶ record ─▶ notify ─▶ acknowledge
 //! ```
 //!
-//! What cannot be read is never due: its record is written, and it lies there until an operator takes it or the queue's retention ends.
+//! A message that cannot be read is never due: its record is written, and it stays until an operator takes it or the queue's retention
+//! ends. The call's row decides the end: a call without a row ends as `dead_lettered`, one that may have reached its tool as
+//! `outcome_unknown`; one that ended before keeps its outcome and gets only what is missing of its record.
 //!
-//! The call's row decides what the end is: one that nobody met ends as `dead_lettered`, one that may have reached its tool as
-//! `outcome_unknown`, one that ended before keeps its end and only gets what is missing of its account.
-//!
-//! **Invariant:** no tool is called (a server that still works on the call as a task is asked to stop), and a dead letter is deleted with the proof of a record alone.
+//! No tool is called; a server that still works on the call as a task is asked to stop. A dead letter is deleted only with the proof of a
+//! record.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ const NEVER_MS: u64 = u64::MAX;
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaped {
-    /// Its account stands and it is gone, or comes again by itself.
+    /// Its record stands and it is deleted, or it is received again by itself.
     Met,
     /// It is not due yet: an operator may still move it back to the calls. Whoever received it makes it visible again.
     NotDue {
@@ -43,7 +43,7 @@ pub enum Reaped {
     },
 }
 
-/// Takes one dead letter to its end, unless it is not due.
+/// Ends one dead letter, unless it is not due.
 pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
     let inbound = InboundCall::new(&context, delivery);
     let decoded = decode::decode(&inbound);
@@ -65,11 +65,11 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
     match Box::pin(record_end(&context, &inbound, decoded)).await {
         Ok(Disposition::Completed(recorded)) => complete(&context, &dead.queue, &inbound, &recorded).await,
         Ok(Disposition::Requeued { after_ms, .. } | Disposition::Parked { after_ms, .. }) => {
-            keep(&dead, &inbound, after_ms).await;
+            requeue_dead_letter(&dead, &inbound, after_ms).await;
         }
         Ok(Disposition::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
         Ok(Disposition::TakenOver) => {}
-        // It comes again when its invisibility ends.
+        // It is visible again when its visibility time-out ends.
         Err(error) => {
             tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "a dead letter waits until AWS answers again");
         }
@@ -155,9 +155,9 @@ fn dead_lettered(request: &CallRequest) -> Outcome {
     Outcome::failed(CallError::new(Code::DeadLettered, text, MayHaveRun::No).retryable(None))
 }
 
-async fn keep(dead: &DeadLetters, inbound: &InboundCall, after_ms: u64) {
+async fn requeue_dead_letter(dead: &DeadLetters, inbound: &InboundCall, after_ms: u64) {
     let seconds = u32::try_from(after_ms.div_ceil(1000)).unwrap_or(u32::MAX);
     if let Err(error) = dead.queue.change_visibility(inbound.receipt(), seconds).await {
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a dead letter back early");
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot requeue a dead letter early");
     }
 }

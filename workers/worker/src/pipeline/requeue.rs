@@ -17,11 +17,11 @@ use crate::backoff;
 use crate::context::WorkerContext;
 use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
-/// The attributes of a message that its parked successor keeps.
+/// The attributes of a message that the new message keeps.
 const CARRIED: [&str; 2] = [TRACEPARENT, TRACESTATE];
 /// A longer attribute is not carried, so that there is room for all beside the largest body.
 const LONGEST_CARRIED: usize = 1_024;
-/// The longest wait by invisibility, in seconds.
+/// The longest wait by the visibility time-out, in seconds.
 const SHORT_S: u64 = 30;
 /// The longest time for which a message that cannot be read is hidden, in seconds.
 const LONGEST_UNREADABLE_S: u64 = 3_600;
@@ -45,16 +45,16 @@ pub(super) async fn requeue(
         reason.sentence()
     );
     let requeued = if context.queue.is_fifo() {
-        stay(context, inbound, in_order_s(inbound, wait_s)).await
-    } else if wait_s <= SHORT_S && inbound.receive_count() < MANY_RECEIVES {
+        stay(context, inbound, in_order_s(inbound.receive_count(), wait_s)).await
+    } else if stays(inbound.receive_count(), wait_s) {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         context.queue.change_visibility(inbound.receipt(), wait_s).await
     } else {
         park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
     };
     if let Err(error) = requeued {
-        // It comes back by itself when its invisibility ends.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a message back early");
+        // It is visible again by itself when its visibility time-out ends.
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot requeue a message early");
     }
 }
 
@@ -69,8 +69,8 @@ pub(super) async fn until_poll(
     context.meters.requeued(RequeueReason::TaskWorking.label());
     let parks = if poll_failed { inbound.parks.saturating_add(1) } else { 0 };
     if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
-        // It comes back by itself when its invisibility ends.
-        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot give a message back early");
+        // It is visible again by itself when its visibility time-out ends.
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot requeue a message early");
     }
 }
 
@@ -84,8 +84,8 @@ pub(super) async fn after_aws_error(context: &WorkerContext, inbound: &InboundCa
 /// How long a message of a FIFO queue waits. It cannot become a new one, which would come after the others of its group; so that its
 /// receives last, the waits grow: the eight receives of the template last for more than the hour that a call has by default. A worker that
 /// stops gives it back at once.
-fn in_order_s(inbound: &InboundCall, wait_s: u64) -> u64 {
-    let least_s = match inbound.receive_count() {
+const fn in_order_s(receive_count: u32, wait_s: u64) -> u64 {
+    let least_s = match receive_count {
         0 | 1 => 0,
         2 => 5,
         3 => 15,
@@ -95,22 +95,32 @@ fn in_order_s(inbound: &InboundCall, wait_s: u64) -> u64 {
         7 => 1_800,
         _ => 3_600,
     };
-    if wait_s == 0 { 0 } else { wait_s.max(least_s) }
+    if wait_s == 0 || wait_s > least_s { wait_s } else { least_s }
 }
 
 /// Hides a message that nobody can read, for longer at each receive: an hour at most, so that SQS moves it to the dead-letter queue
 /// where there is one.
 pub(super) async fn unreadable(context: &WorkerContext, inbound: &InboundCall) {
     context.meters.requeued(RequeueReason::Unreadable.label());
-    let doublings = inbound.receive_count().saturating_sub(1).min(7);
-    let wait_s = (SHORT_S << doublings).min(LONGEST_UNREADABLE_S);
+    let wait_s = unreadable_s(inbound.receive_count());
     if let Err(error) = stay(context, inbound, wait_s).await {
-        // It comes back by itself when its invisibility ends.
+        // It is visible again by itself when its visibility time-out ends.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot hide a message for longer");
     }
 }
 
-/// Hides the message for so long.
+/// How long a message that cannot be read is hidden at this receive, in seconds.
+fn unreadable_s(receive_count: u32) -> u64 {
+    let doublings = receive_count.saturating_sub(1).min(7);
+    (SHORT_S << doublings).min(LONGEST_UNREADABLE_S)
+}
+
+/// Whether the message itself stays in the queue, hidden; else a new message with a delay replaces it.
+const fn stays(receive_count: u32, wait_s: u64) -> bool {
+    wait_s <= SHORT_S && receive_count < MANY_RECEIVES
+}
+
+/// Hides the message for that many seconds, or for as long as SQS still allows.
 async fn stay(context: &WorkerContext, inbound: &InboundCall, wait_s: u64) -> Result<(), AwsError> {
     let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX).min(inbound.hideable_s());
     context.queue.change_visibility(inbound.receipt(), wait_s).await
@@ -123,7 +133,7 @@ async fn park(
     parks: u32,
 ) -> Result<(), AwsError> {
     if context.queue.is_fifo() {
-        return stay(context, inbound, in_order_s(inbound, wait_s)).await;
+        return stay(context, inbound, in_order_s(inbound.receive_count(), wait_s)).await;
     }
     let wait_s = wait_s.clamp(1, LONGEST_DELAY_S);
     // SQS takes ten attributes; what is not the fleet's or the trace's own stays behind.
@@ -152,4 +162,36 @@ async fn park(
     }
     context.steps.passed(Step::Reposted).await;
     context.queue.delete(inbound.receipt()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_wait_hides_the_message_until_it_was_received_often() {
+        for (receive_count, wait_s, expected) in [
+            (1, 0, true),
+            (1, SHORT_S, true),
+            (1, SHORT_S + 1, false),
+            (MANY_RECEIVES - 1, 1, true),
+            (MANY_RECEIVES, 1, false),
+        ] {
+            assert_eq!(stays(receive_count, wait_s), expected, "{receive_count} receives, {wait_s} s");
+        }
+    }
+
+    #[test]
+    fn a_fifo_message_waits_longer_at_each_receive_unless_it_is_due_now() {
+        let waits: Vec<_> = (1..=9).map(|receive_count| in_order_s(receive_count, 1)).collect();
+        assert_eq!(waits, [1, 5, 15, 60, 300, 900, 1_800, 3_600, 3_600]);
+        assert!((1..=9).all(|receive_count| in_order_s(receive_count, 0) == 0));
+        assert_eq!(in_order_s(2, 700), 700, "a wait that is asked for is not shortened");
+    }
+
+    #[test]
+    fn an_unreadable_message_is_hidden_for_an_hour_at_most() {
+        let waits: Vec<_> = [1, 2, 3, 7, 8, 100].map(unreadable_s).into();
+        assert_eq!(waits, [30, 60, 120, 1_920, 3_600, 3_600]);
+    }
 }

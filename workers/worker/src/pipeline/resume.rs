@@ -1,9 +1,9 @@
-//! Owns the way back to a call that ended as `input_required`: whether a request may go on with it, and by which state.
+//! Finds the call that a request goes on with (`resume`), which ended as `input_required`, and the state that its server wants back.
 //!
-//! Part of `admit`, which brings the outcome of a refusal to its end; the definition is judged once `prepare` knows it.
+//! `admit` refuses the request where it may not go on; the definition is compared once `prepare` knows it.
 //!
-//! **Invariant:** a state goes to the very question it was given for: the same tenant, operation, target, arguments and
-//! definition; the answers go with it and nowhere else.
+//! **Invariant:** a state goes only to the request that it was given for: the same tenant, operation, target, arguments and definition.
+//! The answers go with it and nowhere else.
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;

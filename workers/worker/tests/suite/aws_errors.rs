@@ -1,4 +1,4 @@
-//! Our own trouble with AWS: calls wait until it has passed, held visibly, and none ends because of it.
+//! Failed AWS requests: calls wait until AWS answers again, their rows say so, and no call ends because of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

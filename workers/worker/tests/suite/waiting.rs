@@ -1,4 +1,4 @@
-//! Later: pauses, parking, breakers, cancellation, sessions and notices.
+//! Calls that wait: pauses, parking, breakers, cancellation, sessions and notices.
 
 use serde_json::json;
 use toolfleet_aws::{Store as _, Tables};
