@@ -26,7 +26,7 @@ use toolfleet_aws::queue::Outgoing;
 use toolfleet_aws::{Store as _, Swap};
 use toolfleet_client::{Aws, Tables, system_clock};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::call::{CallRow, Decision, DeliveryContext, Effect, Event, decide};
+use toolfleet_core::call::{CallRow, Claim, Decision, DeliveryContext, Effect, Event, decide};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
@@ -203,7 +203,7 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
     let (claimed, then) =
         store(calls, None, &Event::Claim { visit, lease_ms: 30_000, definition: None, answers: None })
             .await?;
-    let Effect::Execute(claim) = then else { anyhow::bail!("a claim of a new call was not ours") };
+    let claim = check_claimed(then)?;
     let content =
         to_raw_value(&json!({"content": [{"type": "text", "text": arguments(n)?}], "isError": false}))?;
     let finish = Event::Finish {
@@ -225,8 +225,24 @@ async fn store(
     event: &Event,
 ) -> anyhow::Result<(Box<CallRow>, Effect)> {
     let Decision::Write { row, then } = decide(seen, event) else { anyhow::bail!("nothing is to be stored") };
-    match calls.swap(seen, &row).await? {
-        Swap::Stored => Ok((row, then)),
+    check_stored(&calls.swap(seen, &row).await?)?;
+    Ok((row, then))
+}
+
+/// Checks that the claim of a new call succeeded.
+fn check_claimed(effect: Effect) -> anyhow::Result<Claim> {
+    match effect {
+        Effect::Execute(claim) => Ok(claim),
+        Effect::Ended | Effect::Extended { .. } | Effect::Waits | Effect::Noted => {
+            anyhow::bail!("the claim of a new call failed")
+        }
+    }
+}
+
+/// Checks that no other process has changed the row.
+fn check_stored(swap: &Swap<CallRow>) -> anyhow::Result<()> {
+    match swap {
+        Swap::Stored => Ok(()),
         Swap::Found(_) => anyhow::bail!("another process changed a row of this measurement"),
     }
 }
@@ -299,6 +315,15 @@ impl fmt::Display for Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_claim_and_a_changed_row_are_errors() {
+        assert!(check_stored(&Swap::Stored).is_ok());
+        assert!(check_stored(&Swap::Found(None)).unwrap_err().to_string().contains("another process"));
+        for effect in [Effect::Ended, Effect::Extended { cancel: false }, Effect::Waits, Effect::Noted] {
+            assert!(check_claimed(effect).unwrap_err().to_string().contains("claim of a new call"));
+        }
+    }
 
     #[test]
     fn an_answer_to_another_call_is_an_error() {

@@ -36,7 +36,7 @@ fn checks(plan: &[Planned], observed: &Observed) -> Vec<Check> {
 /// Plants a violation of that check in an otherwise perfect run, and returns what must stand in its text.
 fn plant(check: Check, tool: &str) -> (Vec<Planned>, Observed, String) {
     let plan = calls(&format!("{tool}=1"));
-    let id = plan[3].id.clone();
+    let id = plan.get(3).unwrap().id.clone();
     let mut observed = perfect(&plan);
     let kind = |observed: &mut Observed, kind| observed.results.get_mut(&id).unwrap().kind = kind;
     let text = match check {
@@ -61,7 +61,7 @@ fn plant(check: Check, tool: &str) -> (Vec<Planned>, Observed, String) {
             "has 2 audit records"
         }
         Check::WrongAudit => {
-            observed.audits.get_mut(&id).unwrap()[0] = OutcomeKind::Failed;
+            observed.audits.insert(id.clone(), vec![OutcomeKind::Failed]);
             "is audited as failed"
         }
         Check::UnsafeRepeated | Check::SafeRepeated => {
@@ -77,6 +77,21 @@ fn plant(check: Check, tool: &str) -> (Vec<Planned>, Observed, String) {
             observed.other_audits.push((AuditKind::LateAnswer, id.clone()));
             "has 2 answers"
         }
+        Check::UnknownExecution
+        | Check::UnknownAudit
+        | Check::UnexpectedAudit
+        | Check::MessagesLeft
+        | Check::DeadLetters
+        | Check::WorkerExit
+        | Check::MessagesHidden
+        | Check::NotInTime => plant_outside_of_calls(check, &mut observed, &id),
+    };
+    (plan, observed, text.to_owned())
+}
+
+/// The same for the checks that look beyond the results of calls.
+fn plant_outside_of_calls(check: Check, observed: &mut Observed, id: &str) -> &'static str {
+    match check {
         Check::UnknownExecution => {
             observed.executions.insert("stranger".into(), 1);
             "`stranger` was executed"
@@ -86,7 +101,7 @@ fn plant(check: Check, tool: &str) -> (Vec<Planned>, Observed, String) {
             "`stranger` is audited"
         }
         Check::UnexpectedAudit => {
-            observed.other_audits.push((AuditKind::LateAnswer, id.clone()));
+            observed.other_audits.push((AuditKind::LateAnswer, id.to_owned()));
             "an audit record of kind late_answer"
         }
         Check::MessagesLeft => {
@@ -109,8 +124,17 @@ fn plant(check: Check, tool: &str) -> (Vec<Planned>, Observed, String) {
             observed.during_load.push(Violation::not_in_time(300, 19, 20));
             "given up after 300 s: 19 of 20 calls have ended"
         }
-    };
-    (plan, observed, text.to_owned())
+        Check::LostCall
+        | Check::WrongOutcome
+        | Check::WrongResult
+        | Check::MissingAudit
+        | Check::ExtraAudit
+        | Check::WrongAudit
+        | Check::UnsafeRepeated
+        | Check::SafeRepeated
+        | Check::NeverExecuted
+        | Check::TooManyAnswers => unreachable!("{check:?} is planted in a call"),
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::Queues;
+use super::change::Change;
 use super::message::Content;
 
 const QUEUE: &str = "q.fifo";
@@ -74,11 +75,17 @@ impl Model {
     }
 }
 
+/// The queues after a restart: the changes go through the text of a journal.
+fn replayed(changes: &[Change]) -> Queues {
+    let text = serde_json::to_string(changes).unwrap();
+    Queues::replay(serde_json::from_str::<Vec<_>>(&text).unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_group_is_handed_out_in_its_order_and_no_id_twice_in_five_minutes(
+    fn groups_keep_their_order_and_ids_are_unique_for_five_minutes(
         steps in prop::collection::vec(step(), 1..150)
     ) {
         let mut queues = Queues::default();
@@ -133,8 +140,7 @@ proptest! {
                 Step::Restart { from_snapshot } => {
                     journal.extend(queues.take_changes());
                     let kept = if from_snapshot { queues.snapshot() } else { journal.clone() };
-                    let text = serde_json::to_string(&kept).unwrap();
-                    queues = Queues::replay(serde_json::from_str::<Vec<_>>(&text).unwrap());
+                    queues = replayed(&kept);
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::change::Change;
 use super::message::{Content, Message};
 use super::{Delivery, Queues};
 use crate::sqs::error::SqsError;
@@ -83,6 +84,12 @@ struct Model {
     handles: Vec<(String, String, u32)>,
 }
 
+/// The queues after a restart: the changes go through the text of a journal.
+fn replayed(changes: &[Change]) -> Queues {
+    let text = serde_json::to_string(changes).unwrap();
+    Queues::replay(serde_json::from_str::<Vec<_>>(&text).unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -136,9 +143,7 @@ proptest! {
                 Step::Restart { from_snapshot } => {
                     journal.extend(queues.take_changes());
                     let kept = if from_snapshot { queues.snapshot() } else { journal.clone() };
-                    // Through the text that a journal holds.
-                    let text = serde_json::to_string(&kept).unwrap();
-                    queues = Queues::replay(serde_json::from_str::<Vec<_>>(&text).unwrap());
+                    queues = replayed(&kept);
                 }
             }
             let visible = count(&mut queues, "q", "ApproximateNumberOfMessages", now_ms);
