@@ -286,8 +286,8 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use toolfleet_core::fault::{Fault, NotSentCause};
     use toolfleet_executors::mcp::failure_of;
+    use toolfleet_mcp::{Fault, NotSentCause};
 
     use super::*;
 

@@ -9,10 +9,9 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::failure::{Failure, RetryClass};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_executors::mcp::failure_of;
-use toolfleet_mcp::{Questions, TaskQuestion, TaskState};
+use toolfleet_mcp::{Fault, Questions, TaskQuestion, TaskState};
 use tracing::Instrument as _;
 
 use super::audit;

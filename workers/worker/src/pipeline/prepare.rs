@@ -10,12 +10,11 @@ use toolfleet_aws::AwsError;
 use toolfleet_catalog::{Catalog, Server};
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, RetryClass};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_executors::mcp::failure_of;
-use toolfleet_mcp::Endpoint;
+use toolfleet_mcp::{Endpoint, Fault};
 
 use super::admit::AdmittedCall;
 use super::arguments::check_arguments;

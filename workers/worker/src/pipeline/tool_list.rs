@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use toolfleet_core::failure::{Failure, Refusal};
-use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_executors::mcp::failure_of;
-use toolfleet_mcp::Endpoint;
+use toolfleet_mcp::{Endpoint, Fault, NotSentCause};
 
 use super::admit::AdmittedCall;
 use crate::context::WorkerContext;
