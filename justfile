@@ -29,7 +29,7 @@ test *FILTER:
 dev *ARGS:
     cargo run -p toolfleet -- dev {{ARGS}}
 
-# The tour: calls that end in different ways, checked.
+# The demo: calls that end in different ways, checked.
 demo: build
     target/debug/toolfleet dev --demo
 
@@ -59,6 +59,7 @@ interop:
 
 # The examples of docs/examples (run `just interop` once before: it makes the Python environment).
 examples: build
+    cargo build -p toolfleet-client --examples --locked
     infra/interop/.interop/venv/bin/python docs/examples/run.py
 
 # Foreign AWS clients and emulators.

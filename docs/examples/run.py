@@ -1,6 +1,7 @@
 """Runs every example of this folder against `toolfleet dev`, and compares the README's copy of one with the file.
 
-Needs a debug build (`cargo build --workspace`) and a Python with boto3 and fastmcp: infra/interop/run.sh makes one.
+Needs a debug build (`cargo build --workspace`, `cargo build -p toolfleet-client --examples`) and a Python with boto3 and fastmcp:
+infra/interop/run.sh makes one.
 """
 
 import json
@@ -16,6 +17,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TOOLFLEET = pathlib.Path(os.environ.get("TOOLFLEET_BIN", ROOT / "target/debug/toolfleet"))
+RUST = TOOLFLEET.parent / "examples/send_and_wait"
 GIVE_UP_S = 60
 # How each request of requests/ ends on the demo server's tools: outcome, code, and a text of its result.
 ENDS = {
@@ -105,6 +107,9 @@ def main():
     with Dev() as dev:
         done = subprocess.run([sys.executable, HERE / "python_call.py"], env=dev.env, capture_output=True, text=True, timeout=GIVE_UP_S)
         check("python_call.py prints the result", done.stdout.startswith("succeeded") and "42" in done.stdout, done.stdout + done.stderr)
+        arguments = [dev.env["TOOLFLEET_QUEUE_URL"], "demo", "add", '{"a": 2, "b": 40}']
+        done = subprocess.run([RUST, *arguments], env=dev.env, capture_output=True, text=True, timeout=GIVE_UP_S)
+        check("the Rust example prints the result", done.stdout.startswith("succeeded") and "42" in done.stdout, done.stdout + done.stderr)
         requests(dev, ENDS)
     with Dev("--catalog", str(HERE / "catalog.json")) as dev:
         code, out, err = dev.toolfleet("call", "--tenant", "demo", "--tool", "quote", "--arguments", '{"item": "pen", "quantity": 3}')

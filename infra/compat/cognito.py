@@ -1,8 +1,8 @@
-"""Owns the second opinion on Cognito: a user pool of ministack, a server that verifies its tokens, calls through SQS and a worker.
+"""Checks Cognito with a second implementation: a user pool of ministack, a server that verifies its tokens, calls through SQS and a worker.
 
 The agent comes from the IDP accelerator's secret; a second server names the same user with an app client that has a secret.
-Workers reach Cognito through a gate here, which passes requests on as they are, and says of tokens that they live SHORT_S:
-real ones live five minutes at least.
+Workers reach Cognito through a proxy here, which forwards requests unchanged and changes the lifetime of tokens to SHORT_S: real
+tokens are valid for five minutes at least.
 Invariant: every token that a tool saw was signed by the pool and verified against its published keys.
 """
 
@@ -140,7 +140,7 @@ def run(running, folder, check):
 
 
 def who(fleet, server):
-    """What the tool was told by the token, and how the call ended."""
+    """The claims that the tool received, and the outcome of the call."""
     seen = fleet.call("who", {}, server)
     if seen["outcome"] != "succeeded":
         return {}, seen

@@ -1,6 +1,6 @@
-"""Owns what every test starts from: one running target, a client for it, and queues of the test's own.
+"""Fixtures of every test: one running target, a client for it, and queues for this test only.
 
-Invariant: a failure that is not listed fails the run, and so does a listed one that does not happen.
+Invariant: a failure that is not listed fails the run, and a listed failure that does not happen fails it too.
 """
 
 import itertools

@@ -1,7 +1,7 @@
-"""Owns the second opinion on the product itself: data.yaml deployed to ministack, a real worker, a real MCP server.
+"""Checks the product with a second implementation of AWS: data.yaml deployed to ministack, a real worker, a real MCP server.
 
 The stack is deployed by the aws CLI, as for an account; the calls are made by the `toolfleet` command and read back by it.
-Invariant: nothing here knows the names of queues and tables but the template, and its outputs.
+Names of queues and tables come from the template and its outputs only.
 """
 
 import contextlib

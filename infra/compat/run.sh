@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Foreign clients against our SQS, and our product against a foreign AWS. Fails loudly, never skips.
+# Third-party clients with our SQS, and our product with a third-party AWS. A missing part fails the run.
 # Installs pinned packages into folders that git ignores. Needs python3 (3.11 or later) with venv.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,6 +1,6 @@
-"""Owns starting the endpoints that the suite runs against, each on a free port of 127.0.0.1, and ending them.
+"""Starts and stops the endpoints under test, each on a free port of 127.0.0.1.
 
-Invariant: whatever was started ends with this program, and a target that does not answer fails the run.
+Invariant: every started process ends with this program, and a target that does not answer fails the run.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The batches: what fails alone, and what fails as a whole."""
+"""Batches: failures of one entry, and failures of the whole request."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The aws command line. Version 1 does not read AWS_ENDPOINT_URL_SQS, so it is told the endpoint each time."""
+"""The aws command line. Version 1 does not read AWS_ENDPOINT_URL_SQS, so every command names the endpoint."""
 
 import json
 import os

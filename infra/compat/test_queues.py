@@ -1,4 +1,4 @@
-"""The queues as such: attributes, tags, listing, purging."""
+"""Queues: attributes, tags, listing, purging."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Receiving, hiding and deleting: what a receiver may rely on."""
+"""Receive, visibility and delete: guarantees for a receiver."""
 
 import threading
 import time

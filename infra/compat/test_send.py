@@ -1,4 +1,4 @@
-"""Sending one message: digests, attributes, what is refused."""
+"""Send of one message: digests, attributes, refused requests."""
 
 import hashlib
 import struct

@@ -1,7 +1,7 @@
-"""Owns a FastMCP server to run our client against: `python fastmcp_server.py PORT`, then http://127.0.0.1:PORT/mcp.
+"""A FastMCP server for tests of our client: `python fastmcp_server.py PORT`, then http://127.0.0.1:PORT/mcp.
 
-It speaks both generations of the protocol. Invariant: `executions` tells how often `count` ran, so that a lost answer
-can be told from a call that never ran.
+It speaks both revisions of the protocol. `executions` returns how often `count` ran, which distinguishes a lost answer from a
+call that never ran.
 """
 
 import json

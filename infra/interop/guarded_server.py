@@ -1,4 +1,4 @@
-"""Owns a server on the reference package (PyPI mcp) that wants a token: `python guarded_server.py PORT ISSUER JWKS_URL AUDIENCE`.
+"""A server on the reference package (PyPI mcp) that requires a token: `python guarded_server.py PORT ISSUER JWKS_URL AUDIENCE`.
 
 It verifies RS256 tokens against the issuer's keys and publishes its protected-resource metadata (RFC 9728). AUDIENCE is the
 `aud` that tokens must have; `client:ID` instead is for Cognito, whose access tokens have none.

@@ -1,6 +1,6 @@
-"""Owns a server on the reference package (PyPI mcp) to run our client against: `python mcp_server.py PORT`.
+"""A server on the reference package (PyPI mcp) for tests of our client: `python mcp_server.py PORT`.
 
-It speaks both generations of the protocol. Invariant: it has no state but its counter.
+It speaks both revisions of the protocol. Its counter is its only state.
 """
 
 import sys

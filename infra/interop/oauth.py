@@ -1,7 +1,7 @@
-"""Owns the checks of OAuth 2 client credentials: npm oidc-provider gives tokens, a server on PyPI mcp verifies them.
+"""Checks OAuth 2 client credentials: npm oidc-provider issues tokens, a server on PyPI mcp verifies them.
 
-Each client proves itself in its own way: basic where all is found by metadata, post at a token URL, a signed assertion at an
-issuer. Invariant: what a call was told comes from the claims that the server verified.
+Each client authenticates differently: basic with discovered metadata, post with a token URL, a signed assertion with an issuer.
+Invariant: the answers of calls come from claims that the server verified.
 """
 
 import json
@@ -17,7 +17,7 @@ LIFE_S = 4
 
 
 class Guarded:
-    """An authorization server and the server that believes it, started; `servers` belong into the catalog."""
+    """Starts an authorization server and a server that trusts it; `servers` are the entries for the catalog."""
 
     def __init__(self, processes, python, node, free_port):
         port, mcp_port = free_port(), free_port()

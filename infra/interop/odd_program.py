@@ -1,7 +1,7 @@
-"""An MCP server on stdio that behaves as a public one does that gave trouble; the first argument says which.
+"""An MCP server on stdio that repeats an unusual behaviour of a public server; the first argument selects it.
 
 chroma: ends at a request before `initialize`. bridge: refuses `initialize` after another request, as a bridge before a server with sessions.
-network: tells on stderr of a network that it waits for, for some seconds. hello: prints lines on stdout that are no messages.
+network: reports on stderr for some seconds that it waits for a network. hello: prints lines on stdout that are not messages.
 """
 
 import json

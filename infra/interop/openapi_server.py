@@ -1,4 +1,4 @@
-"""FastMCP on stdio before an OpenAPI document as large as GitHub's: 1,224 operations, each of which becomes a tool."""
+"""FastMCP on stdio with an OpenAPI document as large as GitHub's: 1,224 operations, each of which becomes a tool."""
 
 from fastmcp import FastMCP
 

@@ -1,4 +1,4 @@
-"""Runs the product as a user would, against servers and clients that others wrote.
+"""Runs the product as a user does, against third-party servers and clients.
 
 One `toolfleet dev --no-worker`, one `toolfleet-worker`, five MCP servers from npm, PyPI and crates.io, boto3 and the aws CLI: every
 check sends a message and reads the result and the audit record back from the tables.

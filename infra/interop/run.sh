@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real MCP servers and real AWS clients against real binaries, as separate processes. Fails loudly, never skips.
+# Real MCP servers and AWS clients with the real binaries, as separate processes. A missing part fails the run.
 # Installs pinned packages into folders that git ignores. Needs python3 with venv, node and npm.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

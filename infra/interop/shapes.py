@@ -1,4 +1,4 @@
-"""Programs as the public ones that gave trouble: each is called through SQS and a worker, or fails with a sentence that says why."""
+"""Programs that behave unusually, as public ones do: each is called through SQS and a worker, or fails with the reason."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Servers that are programs: real ones, started by a real worker, killed, and gone when the worker is.
+"""MCP servers that are programs: a worker starts them, they are killed, and they end when the worker ends.
 
-`programs` gives their entries for the catalog, `stdio` calls them through SQS; `none_left` tells of processes that outlived
+`programs` gives their entries for the catalog, `stdio` calls them through SQS; `none_left` reports processes that outlived
 their worker.
 """
 

@@ -1,4 +1,4 @@
-"""Tasks of a foreign server (rmcp): handed over, asked after by delayed messages, across a worker's death, cancelled."""
+"""Tasks of a third-party server (rmcp): polled by delayed messages, continued after a worker was killed, cancelled."""
 
 import json
 import signal
@@ -6,7 +6,7 @@ import uuid
 
 
 def tasks(processes, check, worker, start_worker, peer, queue, sqs, read, until, toolfleet):
-    """Kills `worker` on its way; gives the one that took over. `read` gives a call's row, ended or not."""
+    """Kills `worker` during a task; returns the worker that continued. `read` returns a call's row, ended or not."""
 
     def send(label, ms, asks=None, **more):
         arguments = {"label": label, "ms": ms, "poll_ms": 1000} | ({"asks": asks} if asks else {})

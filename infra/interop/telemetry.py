@@ -1,7 +1,7 @@
-"""Owns the check of a worker's telemetry against a receiver that others wrote (PyPI oteltap): one trace from the sender to the tool,
-metrics, health; and a receiver that is frozen or killed, which must cost no call.
+"""Checks a worker's telemetry with a third-party receiver (PyPI oteltap): one trace from the sender to the tool, metrics, health; and
+that no call fails when the receiver is stopped or killed.
 
-Invariant: what is asserted is what the receiver printed, not what the worker said.
+Invariant: the checks read the output of the receiver, not of the worker.
 """
 
 import json

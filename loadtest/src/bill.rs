@@ -1,9 +1,9 @@
-//! Owns `bill`: each kind of call run by itself, its requests and units counted, and what a million of it costs.
+//! The command `bill`: runs each kind of call by itself, counts its requests and units, and computes the cost of a million calls.
 //!
-//! Every kind is a load of its own on endpoints of its own, verified like any other; a kind that needs others around it (a server
-//! that only ever fails would be left alone by its breaker) is the rare one of a mix, and what the rest takes is deducted.
+//! Every kind is a load of its own on its own endpoints, and verified like any other load. Some kinds need other calls beside them (the
+//! breaker would stop calls to a server that only fails): such a kind is the rare one of a mix, and the cost of the others is deducted.
 //!
-//! **Invariant:** a bill is printed only beside the verification of the calls it was counted on.
+//! **Invariant:** a bill is printed only with the result of the verification.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,19 +21,19 @@ use crate::run::measure;
 use crate::run_args::RunArgs;
 use crate::tool::Tool;
 
-/// A slow call takes so many leases: a minute with the usual lease of 30 s, and as many heartbeats with any other.
+/// How many leases a slow call takes: a minute with the default lease of 30 s, and as many heartbeats with any other lease.
 const SLOW_LEASES: u32 = 2;
 
-/// What to run.
+/// Arguments of `bill`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BillArgs {
     /// How many calls of each kind.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     pub calls: u32,
-    /// Calls a second; without it all calls are queued before the workers start, and requests are as full as they get.
+    /// Calls a second; without it all calls are queued before the workers start, so that batches are full.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: Option<u32>,
-    /// How long a claim holds, in milliseconds; a slow call takes two leases.
+    /// The lease of a claim, in milliseconds; a slow call takes two leases.
     #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1_000..=60_000))]
     pub lease_ms: u32,
     /// The size of arguments, in bytes.
@@ -42,7 +42,7 @@ pub struct BillArgs {
     /// How many calls belong to one session; 0 gives none a session.
     #[arg(long, default_value_t = 20)]
     pub session_calls: u32,
-    /// The worker's binary; without it, the one beside this program.
+    /// The worker's binary. The default is the one in this program's folder.
     #[arg(long, value_name = "FILE")]
     pub worker_bin: Option<PathBuf>,
     /// Write the bills as JSON to this file.
@@ -54,7 +54,7 @@ pub struct BillArgs {
 struct Kind {
     name: &'static str,
     mix: &'static str,
-    /// The rare tool whose bill is wanted, if the mix has others.
+    /// The tool to compute the bill of, if the mix has others.
     rare: Option<Tool>,
     result_bytes: u32,
     resend: bool,
@@ -63,7 +63,7 @@ struct Kind {
 const KINDS: [Kind; 7] = [
     Kind { name: "fast, small result", mix: "echo=1", rare: None, result_bytes: 200, resend: false },
     Kind { name: "fast, result of 2 KB", mix: "echo=1", rare: None, result_bytes: 2_048, resend: false },
-    Kind { name: "the tool says no", mix: "failing=1", rare: None, result_bytes: 200, resend: false },
+    Kind { name: "the tool fails", mix: "failing=1", rare: None, result_bytes: 200, resend: false },
     Kind { name: "slow: two leases", mix: "slow=1", rare: None, result_bytes: 200, resend: false },
     Kind {
         name: "retried at once",
@@ -85,33 +85,33 @@ const KINDS: [Kind; 7] = [
 /// The bill of one kind of call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// Which kind.
+    /// The kind.
     pub kind: String,
-    /// What one call of it takes.
+    /// The bill of one call.
     pub bill: Bill,
     /// USD for a million of them.
     pub usd_per_million: f64,
     /// Entries in a request, by operation.
     pub batches: BTreeMap<String, f64>,
-    /// Write units of a call by table and index; of a rare kind, those of its mix.
+    /// Write units of a call by table and index; for a rare kind those of its mix.
     pub write_units: BTreeMap<String, f64>,
-    /// Deviations that the verification found.
-    pub problems: usize,
+    /// Violations that the verification found.
+    pub violations: usize,
 }
 
 /// The bills of all kinds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bills {
-    /// How many calls of each kind were run, and how.
+    /// A description of the load.
     pub load: String,
     /// One for each kind.
     pub lines: Vec<Line>,
 }
 
-/// Runs every kind and prints the bills; true if every call of all of them is as it should be.
+/// Runs every kind and prints the bills; true if no check failed.
 ///
 /// # Errors
-/// What keeps a load from being run.
+/// A load cannot be run.
 pub async fn run(args: &BillArgs) -> anyhow::Result<bool> {
     let mut lines = Vec::new();
     let mut fast = Bill::default();
@@ -136,14 +136,21 @@ pub async fn run(args: &BillArgs) -> anyhow::Result<bool> {
         let text = serde_json::to_string_pretty(&bills)?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok(bills.lines.iter().all(|line| line.problems == 0))
+    Ok(bills.is_verified())
+}
+
+impl Bills {
+    /// Whether no check failed in any of the loads.
+    pub fn is_verified(&self) -> bool {
+        self.lines.iter().all(|line| line.violations == 0)
+    }
 }
 
 fn load(args: &BillArgs, kind: &Kind) -> anyhow::Result<RunArgs> {
     let mix: Mix = kind.mix.parse().map_err(anyhow::Error::msg)?;
     let slow_ms = args.lease_ms * SLOW_LEASES;
     let slow = kind.mix.starts_with("slow");
-    // All slow calls at once, so that they take their time together.
+    // All slow calls run at once.
     let slots = if slow { args.calls.min(10_000) } else { 64 };
     let load = RunArgs {
         calls: args.calls,
@@ -190,7 +197,7 @@ fn line(kind: &Kind, load: &RunArgs, report: &Report, fast: &Bill) -> anyhow::Re
             .iter()
             .map(|(place, units)| (place.clone(), units / calls))
             .collect(),
-        problems: report.problems,
+        violations: report.violations,
     })
 }
 
@@ -202,7 +209,7 @@ impl fmt::Display for Bills {
             "{:<30}{:>12}{:>12}{:>12}{:>14}  entries in a write, delete, receive",
             "one call", "write units", "read units", "SQS", "USD/million"
         )?;
-        for Line { kind, bill, usd_per_million, batches, problems, .. } in &self.lines {
+        for Line { kind, bill, usd_per_million, batches, violations, .. } in &self.lines {
             let entries =
                 ["BatchExecuteStatement", "DeleteMessageBatch", "ReceiveMessage"].map(|operation| {
                     batches.get(operation).map_or_else(|| "-".to_owned(), |n| format!("{n:.1}"))
@@ -210,16 +217,16 @@ impl fmt::Display for Bills {
             let mut row = String::new();
             write!(row, "{kind:<30}{:>12.3}{:>12.3}", bill.write_units, bill.read_units)?;
             write!(row, "{:>12.3}{usd_per_million:>14.2}  {}", bill.sqs_requests, entries.join(", "))?;
-            if *problems > 0 {
-                write!(row, "  {problems} DEVIATIONS")?;
+            if *violations > 0 {
+                write!(row, "  {violations} VIOLATIONS")?;
             }
             writeln!(f, "{row}")?;
         }
         writeln!(
             f,
-            "By {WRITE_UNITS} USD a million write units, {READ_UNITS} read units, {SQS_REQUESTS} SQS requests (on demand, \
-             us-east-1). The sender's own: {:.2} for sends in tens, {SQS_REQUESTS:.2} one by one; a look at a row of up \
-             to 4 KB {READ_UNITS:.3}.",
+            "Prices in USD: {WRITE_UNITS} a million write units, {READ_UNITS} read units, {SQS_REQUESTS} SQS requests (on demand, \
+             us-east-1). Not included, for the sender: {:.2} for sends in batches of ten, {SQS_REQUESTS:.2} for single sends; a \
+             read of a row of up to 4 KB {READ_UNITS:.3}.",
             SQS_REQUESTS / 10.0
         )
     }

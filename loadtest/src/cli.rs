@@ -1,4 +1,4 @@
-//! The command line: its subcommands and their arguments.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -10,29 +10,29 @@ use crate::mcp_cost::McpCostArgs;
 use crate::parts::PartsArgs;
 use crate::run_args::RunArgs;
 
-/// Load against a fleet of worker processes; every call is verified exactly once.
+/// Runs a load on a fleet of worker processes and verifies every call.
 #[derive(Debug, Parser)]
 #[command(
     name = "toolfleet-loadtest",
     version,
-    after_help = "Exit codes: 0 every call is as it should be, 1 one is not, 2 the load could not run, 130 a signal ended it"
+    after_help = "Exit codes: 0 every check passed, 1 a check failed, 2 the load could not run, 130 a signal ended it"
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program does.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a load, verify every call, print the figures. Exits with 1 if one call is not as it should be.
+    /// Run a load, verify every call, print the figures. Exits with 1 if a check failed.
     Run(RunArgs),
-    /// Run each kind of call by itself, count its requests and units, and print what a million of it costs.
+    /// Run each kind of call by itself, count its requests and units, and print the cost of a million calls.
     Bill(BillArgs),
-    /// Measure the CPU time of a call's parts, each alone, and what the rest of a worker takes.
+    /// Measure the CPU time of a call's parts, each alone, and of the rest of a worker.
     Parts(PartsArgs),
-    /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in turns.
+    /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in alternation.
     McpCost(McpCostArgs),
     /// Print the figures of two reports and their ratios.
     Compare {
@@ -41,16 +41,16 @@ pub enum Command {
         /// The report of the second run.
         second: PathBuf,
     },
-    /// Queues and tables as a process of their own, for loads that kill them.
+    /// Queues and tables as a separate process, for loads that kill it.
     #[command(hide = true)]
     Endpoints(EndpointsArgs),
-    /// The MCP server of a load as a process of its own.
+    /// The MCP server of a load as a separate process.
     #[command(hide = true)]
     Server,
-    /// rmcp's MCP server as a process of its own.
+    /// rmcp's MCP server as a separate process.
     #[command(hide = true)]
     Peer {
-        /// Speak the session-bound generations alone.
+        /// Speak the protocol versions with sessions only.
         #[arg(long)]
         sessions: bool,
     },

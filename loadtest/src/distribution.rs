@@ -1,13 +1,13 @@
-//! Owns how long a slow tool takes: a fixed time, a lognormal distribution, or percentiles as someone measured them.
+//! How long a slow tool takes: a fixed time, a lognormal distribution, or measured percentiles.
 //!
-//! **Invariant:** pure; the same rng gives the same times.
+//! **Invariant:** the same seed gives the same times.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::rng::Rng;
+use fastrand::Rng;
 
-/// No tool takes longer than this, whatever its distribution says: ten minutes.
+/// The maximum time of a tool, whatever its distribution: ten minutes.
 const LONGEST_MS: f64 = 600_000.0;
 
 /// How long a slow tool takes.
@@ -39,12 +39,12 @@ impl Distribution {
         let ms = match self {
             Self::Fixed(ms) => f64::from(*ms),
             Self::Lognormal { median_ms, sigma } => median_ms * (sigma * normal(rng)).exp(),
-            Self::Percentiles(points) => between(points, 100.0 * unit(rng)),
+            Self::Percentiles(points) => between(points, 100.0 * rng.f64()),
         };
         whole(ms)
     }
 
-    /// The longest time to be reckoned with, in milliseconds; of a lognormal one, what one sample in three million exceeds.
+    /// The longest time to expect, in milliseconds. One sample in three million of a lognormal distribution is longer.
     pub fn longest_ms(&self) -> u64 {
         whole(match self {
             Self::Fixed(ms) => f64::from(*ms),
@@ -60,15 +60,9 @@ fn whole(ms: f64) -> u64 {
     ms.clamp(0.0, LONGEST_MS) as u64
 }
 
-/// At least 0 and less than 1.
-fn unit(rng: &mut Rng) -> f64 {
-    const STEPS: u32 = 1 << 30;
-    u32::try_from(rng.below(u64::from(STEPS))).map_or(0.0, |n| f64::from(n) / f64::from(STEPS))
-}
-
-/// Box and Muller: two even chances make one normal one.
+/// A normal variate from two uniform ones (Box and Muller).
 fn normal(rng: &mut Rng) -> f64 {
-    let (a, b) = (1.0 - unit(rng), unit(rng));
+    let (a, b) = (1.0 - rng.f64(), rng.f64());
     (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
 }
 
@@ -92,7 +86,7 @@ impl FromStr for Distribution {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no distribution; {ACCEPTED}");
+        let wrong = || format!("`{text}` is not a distribution; {ACCEPTED}");
         let number = |text: &str| {
             text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && (0.0..=LONGEST_MS).contains(n))
         };

@@ -1,6 +1,6 @@
-//! Owns the endpoints of a load: within this process and in memory, or as a process of their own that can be killed.
+//! The endpoints of a load: in this process and in memory, or in a separate process that can be killed.
 //!
-//! **Invariant:** endpoints that come back are where they were.
+//! **Invariant:** endpoints that are started again have the same addresses.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,19 @@ use toolfleet_local::{LocalEndpoints, LocalOptions};
 
 use crate::helper::{self, Helper};
 
-/// The queue of calls, and one that stays empty.
+/// The queue of calls.
 const CALLS: &str = "toolfleet-calls";
-const QUIET: &str = "toolfleet-replies";
+/// A queue that stays empty, for measurements of an idle worker.
+const IDLE: &str = "toolfleet-replies";
 
-/// Where the endpoints are.
+/// The addresses of the endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Addresses {
     pub(crate) sqs: String,
     pub(crate) dynamodb: String,
     pub(crate) secrets: String,
     pub(crate) calls_queue: String,
-    pub(crate) quiet_queue: String,
+    pub(crate) idle_queue: String,
 }
 
 impl Addresses {
@@ -32,63 +33,76 @@ impl Addresses {
             dynamodb: local.dynamodb_url().into(),
             secrets: local.secretsmanager_url().into(),
             calls_queue: local.queue_url(CALLS),
-            quiet_queue: local.queue_url(QUIET),
+            idle_queue: local.queue_url(IDLE),
         }
+    }
+}
+
+impl Addresses {
+    /// Checks that restarted endpoints have the same addresses: the workers do not learn others.
+    fn check_same(&self, restarted: &Self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            restarted == self,
+            "the endpoints have other addresses after a restart: {restarted:?}"
+        );
+        Ok(())
     }
 }
 
 /// The running endpoints.
 pub(crate) enum Endpoints {
-    /// In memory, gone with this value.
-    Here { _local: LocalEndpoints },
-    /// A process with its data on disk.
-    Apart(Apart),
+    /// In this process and in memory; dropping this value stops them.
+    Embedded { _local: LocalEndpoints },
+    /// In a separate process with the data on disk.
+    Separate(EndpointProcess),
 }
 
 impl Endpoints {
-    pub(crate) async fn here() -> anyhow::Result<(Self, Addresses)> {
+    pub(crate) async fn embedded() -> anyhow::Result<(Self, Addresses)> {
         let local = LocalEndpoints::start(LocalOptions::default()).await?;
         let addresses = Addresses::of(&local);
-        Ok((Self::Here { _local: local }, addresses))
+        Ok((Self::Embedded { _local: local }, addresses))
     }
 
-    /// A process of its own with its data in that folder.
-    pub(crate) fn apart(data: &Path) -> anyhow::Result<(Self, Addresses)> {
+    /// Starts a separate process with its data in that folder.
+    pub(crate) fn in_process(data: &Path) -> anyhow::Result<(Self, Addresses)> {
         let (helper, addresses) = start(Some(data), [0, 0])?;
-        Ok((Self::Apart(Apart { helper, data: data.to_owned(), addresses: addresses.clone() }), addresses))
+        Ok((
+            Self::Separate(EndpointProcess { helper, data: data.to_owned(), addresses: addresses.clone() }),
+            addresses,
+        ))
     }
 
-    /// Kills the process with SIGKILL; what it had is on disk. Endpoints within this process stay.
+    /// Kills the process with SIGKILL. Embedded endpoints are not killed.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Here { .. } => Ok(()),
-            Self::Apart(apart) => apart.helper.kill(),
+            Self::Embedded { .. } => Ok(()),
+            Self::Separate(process) => process.helper.kill(),
         }
     }
 
-    /// Starts them again where they were.
+    /// Starts them again on the same ports.
     pub(crate) fn start_again(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Here { .. } => Ok(()),
-            Self::Apart(apart) => apart.start_again(),
+            Self::Embedded { .. } => Ok(()),
+            Self::Separate(process) => process.start_again(),
         }
     }
 }
 
-/// A process of endpoints.
-pub(crate) struct Apart {
+/// A process of endpoints and its data.
+pub(crate) struct EndpointProcess {
     helper: Helper,
     data: PathBuf,
     addresses: Addresses,
 }
 
-impl Apart {
+impl EndpointProcess {
     fn start_again(&mut self) -> anyhow::Result<()> {
         let ports = [port(&self.addresses.sqs)?, port(&self.addresses.dynamodb)?];
         let (helper, addresses) = start(Some(&self.data), ports)?;
         self.helper = helper;
-        anyhow::ensure!(addresses == self.addresses, "the endpoints came back elsewhere: {addresses:?}");
-        Ok(())
+        self.addresses.check_same(&addresses)
     }
 }
 
@@ -97,7 +111,7 @@ fn port(url: &str) -> anyhow::Result<u16> {
     port.with_context(|| format!("{url} names no port"))
 }
 
-/// Starts them as a process, with their data in that folder or in memory.
+/// Starts a process of endpoints with their data in that folder, or in memory.
 pub(crate) fn start(data: Option<&Path>, [sqs, dynamodb]: [u16; 2]) -> anyhow::Result<(Helper, Addresses)> {
     let (sqs, dynamodb) = (sqs.to_string(), dynamodb.to_string());
     let ports = ["endpoints", "--sqs-port", &sqs, "--dynamodb-port", &dynamodb].map(OsStr::new);
@@ -105,16 +119,16 @@ pub(crate) fn start(data: Option<&Path>, [sqs, dynamodb]: [u16; 2]) -> anyhow::R
     Helper::start(&[&ports[..], data.as_ref().map_or(&[], |data| &data[..])].concat())
 }
 
-/// Where a process of endpoints keeps its data and listens.
+/// Arguments of a process of endpoints.
 #[derive(Debug, Clone, clap::Args)]
 pub struct EndpointsArgs {
-    /// The folder of their data; without it they keep it in memory.
+    /// The folder of the data; without it the data is in memory.
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// The port of SQS and Secrets Manager; 0 takes any.
+    /// The port of SQS and Secrets Manager; 0 takes a free one.
     #[arg(long)]
     sqs_port: u16,
-    /// The port of DynamoDB; 0 takes any.
+    /// The port of DynamoDB; 0 takes a free one.
     #[arg(long)]
     dynamodb_port: u16,
 }
@@ -131,5 +145,24 @@ pub async fn serve(args: &EndpointsArgs) -> anyhow::Result<bool> {
         ..LocalOptions::default()
     };
     let local = LocalEndpoints::start(options).await?;
-    helper::serving(&Addresses::of(&local)).await
+    helper::serve_until_stdin_closes(&Addresses::of(&local)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarted_endpoints_with_another_address_are_an_error() {
+        let addresses = Addresses {
+            sqs: "http://127.0.0.1:1".into(),
+            dynamodb: "http://127.0.0.1:2".into(),
+            secrets: "http://127.0.0.1:1".into(),
+            calls_queue: "http://127.0.0.1:1/0/calls".into(),
+            idle_queue: "http://127.0.0.1:1/0/idle".into(),
+        };
+        assert!(addresses.check_same(&addresses.clone()).is_ok());
+        let moved = Addresses { dynamodb: "http://127.0.0.1:3".into(), ..addresses.clone() };
+        assert!(addresses.check_same(&moved).unwrap_err().to_string().contains("127.0.0.1:3"));
+    }
 }

@@ -1,83 +1,78 @@
-//! Owns what is read after a load: every call's row, every audit record, what is left in the queues, and the times.
+//! Reads the evidence of a load: every call's row, every audit record, the messages left in the queues, and the times.
 //!
-//! It reads what an orchestrator and an auditor read, through the client they use.
-//!
-//! **Invariant:** reads alone; what it found is judged elsewhere.
+//! It reads through the client that orchestrators and auditors use. `verify` checks what was read.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::bail;
 use hdrhistogram::Histogram;
 use toolfleet_client::{CallResult, CallStatus, Client};
-use toolfleet_core::audit::AuditKind;
+use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use crate::payload::is_answer;
 use crate::plan::Planned;
 use crate::report::Latency;
-use crate::server::Ran;
-use crate::stage::{Stage, TENANT};
-use crate::timeline::CallTimeline;
-use crate::verify::{End, Observed};
+use crate::server::Executions;
+use crate::testbed::{TENANT, TestBed};
+use crate::timeline::Timeline;
+use crate::verify::{CallEnd, Observed};
 
-/// How many rows are read in one go.
+/// How many rows are read in one request of the client.
 const ROWS: usize = 1_000;
 
-/// What a load has left.
+/// The evidence of a load.
 pub(crate) struct Evidence {
-    pub(crate) seen: Observed,
-    pub(crate) accounts: Vec<CallTimeline>,
+    pub(crate) observed: Observed,
+    pub(crate) timelines: Vec<Timeline>,
     /// When each call ended, and how long it took in milliseconds.
     pub(crate) ends: Vec<(Timestamp, u64)>,
     pub(crate) latency: Latency,
-    /// The same less the tools' own time.
+    /// The latency without the tools' own time.
     pub(crate) added: Latency,
 }
 
-/// Reads all of it; the workers are gone by then, so that nothing moves meanwhile.
+/// Reads the evidence. The workers have exited by then, so nothing changes while it reads.
 ///
-/// `intended` says when the n-th call was meant to be sent, where that was decided; elsewhere the queue's own
-/// time of sending counts.
+/// `intended` returns when the n-th call should have been sent; without such a time, the queue's send time counts.
 pub(crate) async fn read(
-    stage: &Stage,
+    testbed: &TestBed,
     calls: &[Planned],
     requests: &[CallRequest],
-    begun_at: Timestamp,
+    started_at: Timestamp,
     intended: impl Fn(u32) -> Option<Timestamp>,
 ) -> anyhow::Result<Evidence> {
-    let client = &stage.client;
-    let executions = stage.server.executions();
-    let mut seen = Observed::default();
+    let client = &testbed.client;
+    let executions = testbed.server.executions();
+    let mut observed = Observed::default();
     let mut times = Times::new()?;
     let keys: Vec<CallKey> = requests.iter().map(|request| request.key.clone()).collect();
     let mut planned = (0_u32..).zip(calls);
     for keys in keys.chunks(ROWS) {
-        for (standing, (n, call)) in client.status_many(keys).await?.into_iter().zip(&mut planned) {
-            let CallStatus::Ended(result) = standing else { continue };
+        for (status, (n, call)) in client.status_many(keys).await?.into_iter().zip(&mut planned) {
+            let CallStatus::Ended(result) = status else { continue };
             let sent_at = intended(n).unwrap_or(result.enqueued_at);
-            times.take(sent_at, result.finished_at, executions.get(&call.id));
-            seen.results.insert(call.id.clone(), end(call, &result));
+            times.record(sent_at, result.finished_at, executions.get(&call.id));
+            observed.results.insert(call.id.clone(), end(call, &result));
         }
     }
-    seen.left = left(client).await?;
+    observed.messages_left = messages_left(client).await?;
     if let Some(dead) = client.queue().dead_letter_queue().await? {
         let depth = dead.depth().await?;
-        seen.dead = depth.visible + depth.in_flight + depth.delayed;
+        observed.dead_letters = depth.visible + depth.in_flight + depth.delayed;
     }
-    let to = (stage.clock)().plus_ms(millis(Duration::from_secs(1)));
-    let accounts = audits(client, begun_at, to, requests.len(), &mut seen).await?;
-    seen.executions = executions.into_iter().map(|(id, ran)| (id, ran.times)).collect();
-    seen.executions.retain(|_, times| *times > 0);
+    let to = (testbed.clock)().plus_ms(millis(Duration::from_secs(1)));
+    let timelines = audits(client, started_at, to, requests.len(), &mut observed).await?;
+    observed.executions = executions.into_iter().map(|(id, execution)| (id, execution.times)).collect();
+    observed.executions.retain(|_, times| *times > 0);
     let (latency, added) = (Latency::of(&times.whole), Latency::of(&times.added));
-    Ok(Evidence { seen, accounts, ends: times.ends, latency, added })
+    Ok(Evidence { observed, timelines, ends: times.ends, latency, added })
 }
 
-/// How many messages the queue of calls holds, whatever their state.
-pub(crate) async fn left(client: &Client) -> anyhow::Result<u64> {
+/// How many messages the queue of calls holds, visible or not.
+pub(crate) async fn messages_left(client: &Client) -> anyhow::Result<u64> {
     let depth = client.queue().depth().await?;
     Ok(depth.visible + depth.in_flight + depth.delayed)
 }
@@ -87,6 +82,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The times of all calls.
 struct Times {
     whole: Histogram<u64>,
     added: Histogram<u64>,
@@ -99,19 +95,19 @@ impl Times {
         Ok(Self { whole: histogram.clone(), added: histogram, ends: Vec::new() })
     }
 
-    fn take(&mut self, sent_at: Timestamp, ended_at: Timestamp, ran: Option<&Ran>) {
+    fn record(&mut self, sent_at: Timestamp, ended_at: Timestamp, execution: Option<&Executions>) {
         let whole_ms = ended_at.ms_since(sent_at);
-        let tool_ms = ran.map_or(0, |ran| millis(ran.took));
+        let tool_ms = execution.map_or(0, |execution| millis(execution.took));
         self.whole.saturating_record(whole_ms.max(1));
         self.added.saturating_record(whole_ms.saturating_sub(tool_ms).max(1));
         self.ends.push((ended_at, whole_ms));
     }
 }
 
-fn end(call: &Planned, result: &CallResult) -> End {
+fn end(call: &Planned, result: &CallResult) -> CallEnd {
     let content = result.outcome.content();
     let own_answer = content.is_some_and(|content| is_answer(call.tool, &call.arguments, content.get()));
-    End { kind: result.outcome.kind, own_answer }
+    CallEnd { kind: result.outcome.kind, own_answer }
 }
 
 async fn audits(
@@ -119,37 +115,114 @@ async fn audits(
     from: Timestamp,
     to: Timestamp,
     calls: usize,
-    seen: &mut Observed,
-) -> anyhow::Result<Vec<CallTimeline>> {
-    // More than three for each call are not read: that there are so many is enough to know.
-    let most = calls.saturating_mul(3).max(100);
-    let records = client.history().by_hours(&Tenant::parse(TENANT)?, from, to, most).await?;
-    if records.len() >= most {
-        bail!("there are {most} audit records or more of {calls} calls");
-    }
-    let mut accounts = Vec::new();
-    let mut audits = HashMap::<String, Vec<OutcomeKind>>::new();
+    observed: &mut Observed,
+) -> anyhow::Result<Vec<Timeline>> {
+    let limit = records_limit(calls);
+    let records = client.history().by_hours(&Tenant::parse(TENANT)?, from, to, limit).await?;
+    check_count(records.len(), calls)?;
+    Ok(sort_records(records, observed))
+}
+
+/// Three records of each call are read at most: more are a failure, however many there are.
+fn records_limit(calls: usize) -> usize {
+    calls.saturating_mul(3).max(100)
+}
+
+fn check_count(records: usize, calls: usize) -> anyhow::Result<()> {
+    let limit = records_limit(calls);
+    anyhow::ensure!(records < limit, "there are {limit} audit records or more of {calls} calls");
+    Ok(())
+}
+
+/// Puts the outcomes of the records into `observed`, and returns the timelines of the calls.
+fn sort_records(records: Vec<AuditRecord>, observed: &mut Observed) -> Vec<Timeline> {
+    let mut timelines = Vec::new();
     for record in records {
         let id = record.call_id.to_string();
         match record.kind {
             AuditKind::Call => {
-                audits.entry(id).or_default().push(record.outcome);
-                accounts.push(CallTimeline {
+                observed.audits.entry(id).or_default().push(record.outcome);
+                timelines.push(Timeline {
                     sent_at: record.enqueued_at,
                     claimed_at: record.started_at,
                     ended_at: record.at,
                     fence: record.fence,
                     worker: record.worker.map(|worker| worker.to_string()),
-                    in_doubt: record.outcome == OutcomeKind::OutcomeUnknown,
+                    outcome_unknown: record.outcome == OutcomeKind::OutcomeUnknown,
                 });
             }
             kind @ (AuditKind::LateAnswer
             | AuditKind::IdempotencyMismatch
             | AuditKind::Duplicate
             | AuditKind::Undecodable
-            | AuditKind::TenantNotAllowed) => seen.other_audits.push((kind, id)),
+            | AuditKind::TenantNotAllowed) => observed.other_audits.push((kind, id)),
         }
     }
-    seen.audits = audits;
-    Ok(accounts)
+    timelines
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::digest::Digest;
+    use toolfleet_core::ids::CallId;
+
+    use super::*;
+
+    fn record(kind: AuditKind, id: &str, outcome: OutcomeKind) -> AuditRecord {
+        AuditRecord {
+            kind,
+            tenant: Tenant::parse(TENANT).unwrap(),
+            call_id: CallId::parse(id).unwrap(),
+            at: Timestamp::from_ms(3),
+            outcome,
+            code: None,
+            message: None,
+            may_have_run: None,
+            tool: None,
+            operation: None,
+            resumes: None,
+            definition: None,
+            session: None,
+            user: None,
+            agent: None,
+            group: None,
+            sender: None,
+            message_id: None,
+            arguments: None,
+            digest: Digest::of_text("x").to_string(),
+            attempts: 1,
+            fence: 2,
+            worker: None,
+            enqueued_at: Timestamp::from_ms(1),
+            started_at: Some(Timestamp::from_ms(2)),
+        }
+    }
+
+    #[test]
+    fn too_many_audit_records_are_an_error() {
+        assert!(check_count(2_999, 1_000).is_ok());
+        let error = check_count(3_000, 1_000).unwrap_err().to_string();
+        assert_eq!(error, "there are 3000 audit records or more of 1000 calls");
+    }
+
+    #[test]
+    fn every_audit_record_is_seen_by_the_verification() {
+        let other = [
+            AuditKind::LateAnswer,
+            AuditKind::IdempotencyMismatch,
+            AuditKind::Duplicate,
+            AuditKind::Undecodable,
+            AuditKind::TenantNotAllowed,
+        ];
+        let mut records: Vec<_> =
+            other.iter().map(|kind| record(*kind, "b", OutcomeKind::Succeeded)).collect();
+        records.push(record(AuditKind::Call, "a", OutcomeKind::OutcomeUnknown));
+        records.push(record(AuditKind::Call, "a", OutcomeKind::Succeeded));
+        let mut observed = Observed::default();
+        let timelines = sort_records(records, &mut observed);
+        assert_eq!(observed.other_audits, other.map(|kind| (kind, "b".to_owned())));
+        assert_eq!(observed.audits["a"], [OutcomeKind::OutcomeUnknown, OutcomeKind::Succeeded]);
+        assert_eq!(timelines.iter().map(|t| t.outcome_unknown).collect::<Vec<_>>(), [true, false]);
+        assert_eq!((timelines[0].fence, timelines[0].claimed_at), (2, Some(Timestamp::from_ms(2))));
+    }
 }

@@ -1,7 +1,7 @@
-//! Owns the deaths of a load: which process dies in which way, and when; what they excuse, and what each of them cost.
+//! Faults of a load: the plan of which process fails how and when, the anomalies that they allow, and the cost of each fault.
 //!
-//! **Invariant:** a death allowed a doubt that is said, a second run of a call that is safe to repeat, a late answer that is
-//! audited as one; never a lost call, a second result, or a second run of a call that is not safe to repeat.
+//! **Invariant:** a fault allows the outcome `outcome_unknown` of an unsafe call, a repeated execution of a safe call, and a late answer
+//! with its audit record. It never allows a lost call, a second result, or a repeated execution of an unsafe call.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,19 +9,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use toolfleet_core::time::Timestamp;
 
-use crate::timeline::CallTimeline;
+use crate::timeline::Timeline;
 
-/// How a process dies.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// A worker gets SIGKILL, and another is started.
     Kill,
-    /// A worker gets SIGTERM and must leave with code 0; another is started.
+    /// A worker gets SIGTERM and must exit with code 0; another is started.
     Term,
-    /// A worker gets SIGSTOP until its leases are over, then SIGCONT.
+    /// A worker gets SIGSTOP until its leases have expired, then SIGCONT.
     Stop,
-    /// Queues and tables get SIGKILL and come back on the same ports with what they had on disk.
+    /// Queues and tables get SIGKILL and are started again on the same ports with their data on disk.
     Endpoints,
 }
 
@@ -39,39 +39,39 @@ impl FaultKind {
     }
 }
 
-/// The deaths of a load, in order.
+/// The faults of a load, in order, each with the number of ended calls after which it is injected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultPlan(Vec<(FaultKind, Option<u32>)>);
 
-/// What may be seen after deaths, and not without them.
+/// Anomalies that the verification allows after faults.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AllowedAnomalies {
-    /// `outcome_unknown` for a call that is not safe to repeat, and a second run of one that is.
-    pub doubts: bool,
-    /// A late answer, audited as one.
+    /// `outcome_unknown` of a call that is not safe to repeat, and a second execution of one that is.
+    pub unknown_outcomes: bool,
+    /// A late answer that has its audit record.
     pub late_answers: bool,
 }
 
 impl FaultPlan {
-    /// Each death with the number of calls that have ended by then; those without a number are spread over the load.
+    /// Each fault with the number of ended calls after which it is injected. Faults without a number are spread over the load.
     pub fn schedule(&self, calls: u32) -> Vec<(FaultKind, u32)> {
         let parts = u32::try_from(self.0.len()).unwrap_or(u32::MAX).saturating_add(1);
         let spread = |n: u32| (calls / parts.max(1)).saturating_mul(n.saturating_add(1));
         let mut schedule: Vec<_> =
-            (0..).zip(&self.0).map(|(n, (way, at))| (*way, at.unwrap_or_else(|| spread(n)))).collect();
+            (0..).zip(&self.0).map(|(n, (kind, at))| (*kind, at.unwrap_or_else(|| spread(n)))).collect();
         schedule.sort_by_key(|(_, at)| *at);
         schedule
     }
 
-    /// Whether one of them is of that kind.
-    pub fn have(&self, way: FaultKind) -> bool {
-        self.0.iter().any(|(of, _)| *of == way)
+    /// Whether there is a fault of that kind.
+    pub fn contains(&self, kind: FaultKind) -> bool {
+        self.0.iter().any(|(of, _)| *of == kind)
     }
 
-    /// What they excuse. A worker that leaves when told to allowed nothing.
-    pub fn allowed(&self) -> AllowedAnomalies {
-        let late_answers = self.have(FaultKind::Stop) || self.have(FaultKind::Endpoints);
-        AllowedAnomalies { doubts: late_answers || self.have(FaultKind::Kill), late_answers }
+    /// The anomalies that they allow. A worker that gets SIGTERM allows none.
+    pub fn allowed_anomalies(&self) -> AllowedAnomalies {
+        let late_answers = self.contains(FaultKind::Stop) || self.contains(FaultKind::Endpoints);
+        AllowedAnomalies { unknown_outcomes: late_answers || self.contains(FaultKind::Kill), late_answers }
     }
 }
 
@@ -85,13 +85,15 @@ impl FromStr for FaultPlan {
                 Some((name, at)) => (name, Some(at)),
                 None => (part, None),
             };
-            let way = FaultKind::ALL.into_iter().find(|way| way.name() == name.trim());
-            let way = way.ok_or_else(|| format!("no fault `{name}`; there are {}", names()))?;
+            let kind = FaultKind::ALL.into_iter().find(|kind| kind.name() == name.trim());
+            let kind = kind.ok_or_else(|| format!("no fault `{name}`; there are {}", names()))?;
             let at = at.map(|at| at.trim().parse().ok().filter(|at| *at > 0).ok_or(at)).transpose();
             let at = at.map_err(|at| {
-                format!("`{at}` is no number of calls; accepted is a list such as kill@50,term or kill,stop")
+                format!(
+                    "`{at}` is not a number of calls; accepted is a list such as kill@50,term or kill,stop"
+                )
             })?;
-            Ok((way, at))
+            Ok((kind, at))
         };
         text.split(',').filter(|part| !part.is_empty()).map(parse).collect::<Result<_, String>>().map(Self)
     }
@@ -99,65 +101,65 @@ impl FromStr for FaultPlan {
 
 impl fmt::Display for FaultPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let one = |(way, at): &(FaultKind, Option<u32>)| match at {
-            Some(at) => format!("{}@{at}", way.name()),
-            None => way.name().to_owned(),
+        let one = |(kind, at): &(FaultKind, Option<u32>)| match at {
+            Some(at) => format!("{}@{at}", kind.name()),
+            None => kind.name().to_owned(),
         };
         f.write_str(&self.0.iter().map(one).collect::<Vec<_>>().join(","))
     }
 }
 
-/// A death as it happened.
+/// A fault that was injected.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InjectedFault {
-    pub(crate) way: FaultKind,
+    pub(crate) kind: FaultKind,
     pub(crate) at: Timestamp,
-    /// The name of the worker that died; none of the endpoints.
+    /// The worker, if it is a fault of a worker.
     pub(crate) worker: Option<String>,
-    /// When the worker left, the frozen one went on, the endpoints were back.
+    /// When the worker exited, the stopped worker was continued, or the endpoints were back.
     pub(crate) over_at: Option<Timestamp>,
 }
 
-/// What a death cost.
+/// The cost of a fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
-    /// How.
-    pub way: FaultKind,
-    /// When, in seconds after the begin of the load.
+pub struct FaultCost {
+    /// The kind.
+    pub kind: FaultKind,
+    /// When it was injected, in seconds after the start of the load.
     pub at_s: f64,
-    /// How long the worker took to leave or stood still, or the endpoints were away, in seconds.
+    /// How long the worker took to exit or was stopped, or the endpoints were away, in seconds.
     pub lasted_s: f64,
     /// Calls it interrupted: claimed before it, ended after it. Killed and frozen: by another claim or in doubt. Told to leave:
-    /// by the worker itself. Endpoints: all that were under way.
+    /// by the worker itself. Endpoints: all that were under kind.
     pub interrupted: u32,
-    /// From the death to the end of the last of them, in seconds; not there if there was none.
+    /// From the fault to the end of the last of them, in seconds; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_s: Option<f64>,
-    /// Calls that were sent before it and first claimed half a lease after it or later: messages in the hands of the worker, which
-    /// nobody had claimed. Told only of an open loop; in a drain all calls wait.
+    /// Calls that were sent before it and first claimed half a lease after it or later: messages that the worker had received and not
+    /// claimed. Only for an open loop; in a drain all calls wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<u32>,
-    /// From the death to the end of the last of those, in seconds.
+    /// From the fault to the end of the last of those, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_s: Option<f64>,
 }
 
 impl InjectedFault {
-    /// What it cost, told from the accounts of all calls; `open_loop` if calls did not wait for workers by themselves.
+    /// The cost, computed from the timelines of all calls. `open_loop`: calls arrive at a rate, whether or not workers keep up.
     pub(crate) fn cost(
         &self,
-        begun: Timestamp,
+        started_at: Timestamp,
         lease_ms: u64,
-        accounts: &[CallTimeline],
+        timelines: &[Timeline],
         open_loop: bool,
-    ) -> Cost {
+    ) -> FaultCost {
         let seconds = |until: Timestamp| until.ms_since(self.at) as f64 / 1_000.0;
-        let last = |calls: &[&CallTimeline]| calls.iter().map(|call| call.ended_at).max().map(seconds);
-        let count = |calls: &[&CallTimeline]| u32::try_from(calls.len()).unwrap_or(u32::MAX);
-        let claimed = |call: &CallTimeline| call.claimed_at.is_some_and(|claimed| claimed <= self.at);
-        let interrupted = |call: &&CallTimeline| {
-            let own = match self.way {
-                FaultKind::Kill | FaultKind::Stop => call.fence > 1 || call.in_doubt,
+        let last = |calls: &[&Timeline]| calls.iter().map(|call| call.ended_at).max().map(seconds);
+        let count = |calls: &[&Timeline]| u32::try_from(calls.len()).unwrap_or(u32::MAX);
+        let claimed = |call: &Timeline| call.claimed_at.is_some_and(|claimed| claimed <= self.at);
+        let interrupted = |call: &&Timeline| {
+            let own = match self.kind {
+                FaultKind::Kill | FaultKind::Stop => call.fence > 1 || call.outcome_unknown,
                 FaultKind::Term => call.worker.is_some() && call.worker == self.worker,
                 FaultKind::Endpoints => true,
             };
@@ -165,12 +167,12 @@ impl InjectedFault {
         };
         let late = self.at.plus_ms(lease_ms / 2);
         let hidden =
-            |call: &&CallTimeline| call.sent_at <= self.at && call.claimed_at.is_some_and(|at| at >= late);
-        let interrupted: Vec<_> = accounts.iter().filter(interrupted).collect();
-        let hidden: Option<Vec<_>> = open_loop.then(|| accounts.iter().filter(hidden).collect());
-        Cost {
-            way: self.way,
-            at_s: self.at.ms_since(begun) as f64 / 1_000.0,
+            |call: &&Timeline| call.sent_at <= self.at && call.claimed_at.is_some_and(|at| at >= late);
+        let interrupted: Vec<_> = timelines.iter().filter(interrupted).collect();
+        let hidden: Option<Vec<_>> = open_loop.then(|| timelines.iter().filter(hidden).collect());
+        FaultCost {
+            kind: self.kind,
+            at_s: self.at.ms_since(started_at) as f64 / 1_000.0,
             lasted_s: self.over_at.map_or(0.0, seconds),
             interrupted: count(&interrupted),
             recovery_s: last(&interrupted),
@@ -180,21 +182,21 @@ impl InjectedFault {
     }
 }
 
-impl fmt::Display for Cost {
+impl fmt::Display for FaultCost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lasted = match self.way {
+        let lasted = match self.kind {
             FaultKind::Kill => String::new(),
-            FaultKind::Term => format!(", left after {:.1} s", self.lasted_s),
-            FaultKind::Stop => format!(", stood still for {:.1} s", self.lasted_s),
+            FaultKind::Term => format!(", exited after {:.1} s", self.lasted_s),
+            FaultKind::Stop => format!(", stopped for {:.1} s", self.lasted_s),
             FaultKind::Endpoints => format!(", away for {:.1} s", self.lasted_s),
         };
-        write!(f, "{} at {:.1} s{lasted}; {} interrupted", self.way.name(), self.at_s, self.interrupted)?;
+        write!(f, "{} at {:.1} s{lasted}; {} interrupted", self.kind.name(), self.at_s, self.interrupted)?;
         if let Some(recovery_s) = self.recovery_s {
             write!(f, ", the last ended {recovery_s:.1} s after it")?;
         }
         match (self.hidden, self.hidden_s) {
             (Some(hidden), Some(hidden_s)) => {
-                write!(f, "; {hidden} stayed hidden, the last ended {hidden_s:.1} s after it")
+                write!(f, "; {hidden} stayed hidden, the last of them ended {hidden_s:.1} s after it")
             }
             _ => Ok(()),
         }
@@ -209,48 +211,48 @@ mod tests {
         Timestamp::from_ms(s * 1_000)
     }
 
-    fn account(claimed_s: i64, ended_s: i64, fence: u64) -> CallTimeline {
-        CallTimeline {
+    fn timeline(claimed_s: i64, ended_s: i64, fence: u64) -> Timeline {
+        Timeline {
             sent_at: at(0),
             claimed_at: Some(at(claimed_s)),
             ended_at: at(ended_s),
             fence,
             worker: Some("w".into()),
-            in_doubt: false,
+            outcome_unknown: false,
         }
     }
 
-    fn injected(way: FaultKind) -> InjectedFault {
-        InjectedFault { way, at: at(10), worker: Some("w".into()), over_at: Some(at(12)) }
+    fn injected(kind: FaultKind) -> InjectedFault {
+        InjectedFault { kind, at: at(10), worker: Some("w".into()), over_at: Some(at(12)) }
     }
 
     #[test]
-    fn a_kill_interrupted_what_another_claim_ended_and_nothing_else() {
-        let accounts = [
-            account(9, 15, 2),
-            // Ended before it, begun after it, ended by its first claim, retried long before.
-            account(9, 9, 2),
-            account(11, 18, 2),
-            account(9, 11, 1),
-            account(1, 3, 3),
-            CallTimeline { in_doubt: true, ..account(9, 16, 1) },
+    fn a_kill_interrupts_the_calls_that_another_claim_ends() {
+        let timelines = [
+            timeline(9, 15, 2),
+            // Ended before it, started_at after it, ended by its first claim, retried long before.
+            timeline(9, 9, 2),
+            timeline(11, 18, 2),
+            timeline(9, 11, 1),
+            timeline(1, 3, 3),
+            Timeline { outcome_unknown: true, ..timeline(9, 16, 1) },
         ];
-        let cost = injected(FaultKind::Kill).cost(at(0), 4_000, &accounts, false);
+        let cost = injected(FaultKind::Kill).cost(at(0), 4_000, &timelines, false);
         assert_eq!((cost.interrupted, cost.recovery_s, cost.hidden), (2, Some(6.0), None));
     }
 
     #[test]
-    fn a_worker_told_to_leave_is_judged_by_what_it_ended_itself() {
-        let other = CallTimeline { worker: Some("x".into()), ..account(9, 19, 1) };
-        let cost = injected(FaultKind::Term).cost(at(0), 4_000, &[account(9, 13, 1), other], false);
+    fn a_drained_worker_interrupts_the_calls_that_it_ends_itself() {
+        let other = Timeline { worker: Some("x".into()), ..timeline(9, 19, 1) };
+        let cost = injected(FaultKind::Term).cost(at(0), 4_000, &[timeline(9, 13, 1), other], false);
         assert_eq!((cost.interrupted, cost.recovery_s, cost.lasted_s), (1, Some(3.0), 2.0));
     }
 
     #[test]
-    fn a_message_in_a_dead_workers_hands_is_seen_by_its_late_claim_in_an_open_loop() {
-        let accounts =
-            [account(14, 15, 1), account(11, 11, 1), CallTimeline { sent_at: at(11), ..account(16, 17, 1) }];
-        let cost = injected(FaultKind::Kill).cost(at(0), 4_000, &accounts, true);
+    fn an_open_loop_counts_messages_hidden_by_a_killed_worker() {
+        let timelines =
+            [timeline(14, 15, 1), timeline(11, 11, 1), Timeline { sent_at: at(11), ..timeline(16, 17, 1) }];
+        let cost = injected(FaultKind::Kill).cost(at(0), 4_000, &timelines, true);
         assert_eq!((cost.interrupted, cost.hidden, cost.hidden_s), (0, Some(1), Some(5.0)));
     }
 }

@@ -1,6 +1,6 @@
-//! Owns helper processes: this program again, serving something for a load until its stdin closes.
+//! Helper processes: this program again with another command, which serves until its stdin closes.
 //!
-//! **Invariant:** a helper ends with the process that started it, whatever ends that.
+//! **Invariant:** a helper ends when the process that started it ends, because its stdin is closed then.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -11,15 +11,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt as _;
 
-/// A helper that runs; killed when dropped.
+/// A running helper. Dropping it kills it.
 pub(crate) struct Helper(Child);
 
 impl Helper {
-    /// Starts one and waits for what it says when it serves.
+    /// Starts a helper and waits for the line that it prints when it serves.
     pub(crate) fn start<T: DeserializeOwned>(args: &[&OsStr]) -> anyhow::Result<(Self, T)> {
-        let ours = std::env::current_exe().context("this program does not know where it is")?;
+        let program = std::env::current_exe().context("the path of this program is unknown")?;
         let what = args.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut child = Command::new(ours)
+        let mut child = Command::new(program)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -27,12 +27,12 @@ impl Helper {
             .with_context(|| format!("cannot start `{what}`"))?;
         let out = child.stdout.take();
         let mut helper = Self(child);
-        let mut said = String::new();
-        BufReader::new(out.context("a helper without stdout")?).read_line(&mut said)?;
-        match serde_json::from_str(&said) {
-            Ok(said) => Ok((helper, said)),
+        let mut line = String::new();
+        BufReader::new(out.context("a helper without stdout")?).read_line(&mut line)?;
+        match serde_json::from_str(&line) {
+            Ok(ready) => Ok((helper, ready)),
             Err(_) => {
-                // It has said on stderr why.
+                // The reason is on its stderr.
                 let status = helper.0.wait()?;
                 anyhow::bail!("`{what}` did not start: {status}")
             }
@@ -49,15 +49,15 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // One that has ended already needs no kill.
-        let _ended = self.kill();
+        // Killing fails if it has ended already.
+        let _ignored = self.kill();
     }
 }
 
-/// A helper's own side: says what it serves, and lasts until stdin closes.
-pub(crate) async fn serving(said: &impl Serialize) -> anyhow::Result<bool> {
-    println!("{}", serde_json::to_string(said)?);
-    // Whatever comes: only the end counts.
-    let _end = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
+/// In the helper process: prints what it serves, and waits until stdin closes.
+pub(crate) async fn serve_until_stdin_closes(ready: &impl Serialize) -> anyhow::Result<bool> {
+    println!("{}", serde_json::to_string(ready)?);
+    // Only the end of the input matters, not its content.
+    let _ignored = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
     Ok(true)
 }

@@ -1,10 +1,11 @@
-//! `toolfleet-loadtest` as a library, so that its plan, its verification and its reports can be tested without a load.
+//! `toolfleet-loadtest` as a library, so that plan, verification and reports can be tested without a load.
 //!
-//! **Invariant:** a figure is reported only beside the verification of every call that it was measured on.
+//! **Invariant:** figures of a load are reported only with the result of its verification.
 
 pub mod bill;
 pub mod cli;
 pub mod distribution;
+mod driver;
 pub mod endpoints;
 mod evidence;
 pub mod faults;
@@ -17,18 +18,14 @@ mod plot;
 pub mod prices;
 mod proxy;
 pub mod report;
-pub mod rng;
-mod run;
-mod run_args;
-pub mod series;
+pub mod run;
+pub mod run_args;
 pub mod server;
-mod stage;
-pub mod timeline;
+mod testbed;
+pub mod time_series;
+mod timeline;
 pub mod tool;
 pub mod traffic;
 mod usage;
 pub mod verify;
-mod watch;
 mod worker;
-
-pub use run::run;

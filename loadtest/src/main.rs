@@ -1,9 +1,9 @@
-//! `toolfleet-loadtest`: puts calls on a queue, lets worker processes execute them, verifies every call once, reports.
+//! `toolfleet-loadtest`: sends calls to a queue, starts worker processes that execute them, verifies every call, reports.
 //!
-//! Calls either all wait in the queue before the workers start (a drain), or arrive at a given rate whether or not the
-//! workers keep up (an open loop: a late send counts as latency).
+//! Either all calls are in the queue before the workers start (a drain), or they arrive at a given rate whether or not the workers keep up
+//! (an open loop; a late send counts as latency).
 //!
-//! **Invariant:** a signal ends the load by dropping it, and with it its workers; only `kill -9` leaves them behind.
+//! **Invariant:** a signal drops the load, which ends its workers; only `kill -9` leaves workers running.
 
 use std::process::ExitCode;
 
@@ -15,10 +15,10 @@ use toolfleet_loadtest::{bill, endpoints, mcp_cost, parts, report, run, server};
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = tokio::select! {
-        done = Box::pin(obey(Cli::parse().command)) => done,
+        done = Box::pin(execute(Cli::parse().command)) => done,
         signalled = signalled() => match signalled {
             Ok(name) => {
-                eprintln!("toolfleet-loadtest: {name}: the load is over, its workers are gone");
+                eprintln!("toolfleet-loadtest: {name}: the load and its workers have ended");
                 return ExitCode::from(130);
             }
             Err(error) => Err(error.into()),
@@ -34,9 +34,9 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn obey(command: Command) -> anyhow::Result<bool> {
+async fn execute(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run(args) => run(&args).await,
+        Command::Run(args) => run::run(&args).await,
         Command::Bill(args) => bill::run(&args).await,
         Command::Parts(args) => parts::run(&args).await,
         Command::McpCost(args) => mcp_cost::run(&args).await,
@@ -50,7 +50,7 @@ async fn obey(command: Command) -> anyhow::Result<bool> {
     }
 }
 
-/// Ends at the first signal that wants this program to end.
+/// Waits for the first signal that ends this program.
 async fn signalled() -> std::io::Result<&'static str> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

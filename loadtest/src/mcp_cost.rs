@@ -1,11 +1,11 @@
-//! Owns `mcp-cost`: the CPU time of one tool call in our MCP client next to rmcp's, on the same server, in turns.
+//! The command `mcp-cost`: CPU time of one tool call in our MCP client and in rmcp's, on the same server, in alternation.
 //!
-//! Both clients live in this process, on the same runtime and allocator, and keep their connections; rmcp's server is a process
-//! of its own. A round is so many calls of `echo` by one client, from tasks as a worker makes them, while the other is idle, and
-//! the rounds alternate, so whatever else the machine does befalls both. What a worker would have to do beside rmcp (arguments
-//! into a map, results back into JSON) is left out: the arguments are made before the round, and results are looked at and dropped.
+//! Both clients run in this process, on the same runtime and allocator, and keep their connections. rmcp's server is a separate process.
+//! A round is a number of calls of `echo` by one client, from tasks like those of a worker, while the other client is idle. Rounds
+//! alternate, so other load on the machine affects both. The conversions that a worker would need for rmcp (arguments into a map, results
+//! into JSON) are left out: arguments are made before the round, and results are checked and dropped.
 //!
-//! **Invariant:** a figure counts only if every answer was the call's own.
+//! **Invariant:** a figure is printed only if every answer belonged to its call.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -24,15 +24,16 @@ use tokio::time::Instant;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_egress::EgressPolicy;
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp_protocol::ProtocolVersion;
 use toolfleet_peer::Generation;
 use toolfleet_peer::client::RmcpClient;
 
 use crate::helper::{self, Helper};
 
-/// What our client is to take at most, in percent of rmcp's CPU time.
+/// The goal: our CPU time in percent of rmcp's, at most.
 const GOAL_PERCENT: f64 = 60.0;
 
-/// What to measure.
+/// Arguments of `mcp-cost`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct McpCostArgs {
     /// Calls of each client in a round.
@@ -55,9 +56,9 @@ pub struct McpCostArgs {
 /// CPU time of a call in each client, in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct McpCost {
-    /// One for each generation of the protocol.
-    pub eras: Vec<EraCost>,
-    /// Calls of each client in each generation.
+    /// One for each revision of the protocol.
+    pub revisions: Vec<RevisionCost>,
+    /// Calls of each client in each revision.
     pub calls: u32,
     /// Calls at once.
     pub slots: u32,
@@ -65,9 +66,9 @@ pub struct McpCost {
     pub debug_build: bool,
 }
 
-/// CPU time of a call in one generation of the protocol.
+/// CPU time of a call in one revision of the protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EraCost {
+pub struct RevisionCost {
     /// The newest version of it.
     pub version: String,
     /// In our client, in microseconds.
@@ -78,24 +79,27 @@ pub struct EraCost {
     pub percent: f64,
 }
 
-/// Measures and prints. Whether the goal is met is for the reader: a debug build or a busy machine says little.
+/// Measures and prints. It does not check the goal, because a debug build or a busy machine proves little.
 ///
 /// # Errors
-/// What keeps a call from being made, or an answer that is not the call's own.
+/// A call failed, or an answer belongs to another call.
 pub async fn run(args: &McpCostArgs) -> anyhow::Result<bool> {
-    let mut eras = Vec::new();
-    for (version, generation) in [("2026-07-28", Generation::Newest), ("2025-11-25", Generation::Sessions)] {
+    let mut revisions = Vec::new();
+    for (version, generation) in [
+        (ProtocolVersion::MODERN, Generation::Newest),
+        (ProtocolVersion::LATEST_LEGACY, Generation::Sessions),
+    ] {
         let (ours, rmcp) = Box::pin(measure(args, generation)).await?;
         let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / f64::from(args.calls * args.rounds);
-        eras.push(EraCost {
-            version: version.to_owned(),
+        revisions.push(RevisionCost {
+            version: version.to_string(),
             ours_us: per_call(ours),
             rmcp_us: per_call(rmcp),
             percent: 100.0 * ours.as_secs_f64() / rmcp.as_secs_f64(),
         });
     }
     let (calls, slots) = (args.calls * args.rounds, args.slots);
-    let cost = McpCost { eras, calls, slots, debug_build: cfg!(debug_assertions) };
+    let cost = McpCost { revisions, calls, slots, debug_build: cfg!(debug_assertions) };
     print!("{cost}");
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_string_pretty(&cost)? + "\n")
@@ -104,16 +108,16 @@ pub async fn run(args: &McpCostArgs) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// The server's own process: rmcp's, until stdin closes.
+/// Serves rmcp's server until stdin closes.
 ///
 /// # Errors
-/// What keeps it from listening.
+/// There is no free port.
 pub async fn serve(sessions: bool) -> anyhow::Result<bool> {
     let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port for rmcp's server")?;
     let url = format!("http://{}/mcp", listener.local_addr()?);
     let generation = if sessions { Generation::Sessions } else { Generation::Newest };
     tokio::spawn(toolfleet_peer::server::serve(listener, generation));
-    helper::serving(&url).await
+    helper::serve_until_stdin_closes(&url).await
 }
 
 async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(Duration, Duration)> {
@@ -135,13 +139,13 @@ async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(
         },
     });
     let rmcp = Arc::new(RmcpClient::connect(&url, generation).await?);
-    // Connections, sessions and caches are there before anything is counted.
+    // Connections, sessions and caches exist before anything is measured.
     let warm = McpCostArgs { calls: args.calls.min(200), ..args.clone() };
     round(&warm, &ours).await?;
     round(&warm, &rmcp).await?;
     let mut sums = (Duration::ZERO, Duration::ZERO);
     for turn in 0..args.rounds {
-        // Whoever comes second finds the machine as the first one left it: they change places.
+        // The order changes, because the first client affects the caches of the second.
         if turn % 2 == 0 {
             sums.0 += round(args, &ours).await?;
             sums.1 += round(args, &rmcp).await?;
@@ -155,12 +159,12 @@ async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(
 
 /// A client that is measured.
 trait Caller: Send + Sync + 'static {
-    /// A call with all that is made before anything is counted.
+    /// A call, prepared before the measurement.
     type Call: Send + 'static;
 
     fn prepared(mark: String, text: &str) -> anyhow::Result<Self::Call>;
 
-    /// Makes the call, and fails if the answer is another's.
+    /// Makes the call, and fails if the answer belongs to another call.
     fn make(&self, call: Self::Call) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
@@ -180,8 +184,7 @@ impl Caller for Ours {
         let deadline = Instant::now() + Duration::from_secs(30);
         let call = ToolCall::new(&self.endpoint, "echo", &arguments, deadline);
         let answer = self.client.call_tool(call).await?;
-        anyhow::ensure!(answer.result.get().contains(&mark), "not the call's own answer: {}", answer.result);
-        Ok(())
+        check_contains(&mark, answer.result.get())
     }
 }
 
@@ -193,13 +196,30 @@ impl Caller for RmcpClient {
     }
 
     async fn make(&self, (arguments, text): Self::Call) -> anyhow::Result<()> {
-        let said = self.echo(arguments).await?;
-        anyhow::ensure!(said.as_ref() == Some(&text), "not the call's own answer: {said:?}");
-        Ok(())
+        let answer = self.echo(arguments).await?;
+        check_equal(&text, answer.as_deref())
     }
 }
 
-/// Makes all calls, from as many tasks as there are slots, and gives what they took.
+/// Checks that an answer has the mark of its own call.
+fn check_contains(expected: &str, answer: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        answer.contains(expected),
+        "the answer to `{expected}` belongs to another call: {answer}"
+    );
+    Ok(())
+}
+
+/// Checks that an answer is the text of its own call.
+fn check_equal(expected: &str, answer: Option<&str>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        answer == Some(expected),
+        "the answer to `{expected}` belongs to another call: {answer:?}"
+    );
+    Ok(())
+}
+
+/// Makes all calls, from as many tasks as there are slots, and returns their CPU time.
 async fn round<C: Caller>(args: &McpCostArgs, caller: &Arc<C>) -> anyhow::Result<Duration> {
     let made = (0..args.calls).map(|n| C::prepared(mark(n), &text(args, n)));
     let made: Vec<C::Call> = made.collect::<anyhow::Result<_>>()?;
@@ -222,7 +242,7 @@ async fn round<C: Caller>(args: &McpCostArgs, caller: &Arc<C>) -> anyhow::Result
     Ok(cpu().saturating_sub(before))
 }
 
-/// What tells a call's text from all others; short, so that to look for it costs next to nothing.
+/// The start of a call's text, which no other call has. It is short, because searching for it is part of the measurement.
 fn mark(n: u32) -> String {
     format!("call-{n}-")
 }
@@ -245,12 +265,31 @@ impl fmt::Display for McpCost {
             self.slots,
             if self.debug_build { " (debug build: only the release figures count)" } else { "" }
         )?;
-        for EraCost { version, ours_us, rmcp_us, percent } in &self.eras {
+        for RevisionCost { version, ours_us, rmcp_us, percent } in &self.revisions {
             writeln!(
                 f,
                 "  {version}  toolfleet {ours_us:>6.1} us   rmcp {rmcp_us:>6.1} us   {percent:>5.1} % (goal: at most {GOAL_PERCENT:.0} %)"
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_another_call_is_an_error() {
+        assert!(check_contains(&mark(1), &format!("{}xxx", mark(1))).is_ok());
+        assert!(check_equal("call-1-x", Some("call-1-x")).is_ok());
+        assert!(check_equal("call-1-x", None).is_err());
+        for other in [mark(11), mark(21), String::new()] {
+            let contains = check_contains(&mark(1), &other).unwrap_err().to_string();
+            let equal = check_equal(&mark(1), Some(&other)).unwrap_err().to_string();
+            assert!(
+                contains.contains("belongs to another call") && equal.contains("belongs to another call")
+            );
+        }
     }
 }

@@ -1,12 +1,12 @@
-//! Owns `parts`: the CPU time of a call's three parts, each measured alone in this process, and what the rest of a worker takes.
+//! The command `parts`: CPU time of three parts of a call, each measured alone in this process, and of the rest of a worker.
 //!
-//! A profile of a worker cannot tell the parts apart: most of their time is spent in the same HTTP and runtime code. So each part
-//! is done alone as often as a worker would do it, with the same crates, in the same runtime, against servers in other processes;
-//! what a whole worker takes beyond their sum is the path itself: decoding, admission, the state table, tasks.
+//! A profile of a worker does not separate the parts, because they spend most of their time in the same HTTP and runtime code. So each
+//! part is repeated alone, with the same crates, in the same runtime, against servers in other processes. The CPU time of a whole worker
+//! minus their sum is the time of the pipeline: decoding, admission, the state table, tasks.
 //!
-//! This is the one place of the load test that reaches behind the client, since it measures what stands there.
+//! Only this file of the load test uses crates behind the client, because it measures them.
 //!
-//! **Invariant:** the servers' CPU time is never ours: they are processes of their own.
+//! **Invariant:** the servers are separate processes, so their CPU time is not part of the figures.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -37,24 +37,24 @@ use crate::endpoints;
 use crate::helper::Helper;
 use crate::run::measure;
 use crate::run_args::RunArgs;
-use crate::stage::aws_options;
+use crate::testbed::aws_options;
 use crate::usage::Usage;
 
 /// How long a row of this measurement may live, in milliseconds.
 const ROW_LIFE_MS: u64 = 60 * 60 * 1000;
-/// Messages of a receive, and for how long each hides them, in seconds.
+/// Messages of a receive, and their visibility timeout in seconds.
 const RECEIVE: (u32, u32) = (10, 600);
 
-/// What to measure.
+/// Arguments of `parts`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PartsArgs {
-    /// How often each part is done.
+    /// How often each part is repeated.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub calls: u32,
     /// How many at once.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub slots: u32,
-    /// The worker's binary; without it, the one beside this program.
+    /// The worker's binary. The default is the one in this program's folder.
     #[arg(long, value_name = "FILE")]
     pub worker_bin: Option<PathBuf>,
     /// Write the figures as JSON to this file.
@@ -65,30 +65,30 @@ pub struct PartsArgs {
 /// CPU time of a call's parts, in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parts {
-    /// How often each was done, and how many at once.
+    /// How often each part was repeated.
     pub calls: u32,
     /// How many at once.
     pub slots: u32,
     /// `tools/call` of `echo` on a loopback server.
     pub mcp_us: f64,
-    /// The claim, the result and the audit record, gathered.
+    /// The claim, the result and the audit record, batched.
     pub writes_us: f64,
     /// Writes in a request.
-    pub writes_in_a_request: f64,
-    /// Receiving in tens, and deleting, gathered.
+    pub writes_per_request: f64,
+    /// Receives of ten messages, and deletes, batched.
     pub queue_us: f64,
     /// A whole worker in a drain of `echo`.
     pub worker_us: f64,
-    /// What the worker takes beyond its parts.
+    /// The worker without its parts.
     pub rest_us: f64,
     /// Whether this program is a debug build.
     pub debug_build: bool,
 }
 
-/// Measures and prints; true if every call of the whole worker is as it should be.
+/// Measures and prints; true if no check of the whole worker's load failed.
 ///
 /// # Errors
-/// What keeps a part from being done.
+/// A part failed.
 pub async fn run(args: &PartsArgs) -> anyhow::Result<bool> {
     let mcp_us = mcp(args).await?;
     let (_endpoints, addresses) = endpoints::start(None, [0, 0])?;
@@ -111,7 +111,7 @@ pub async fn run(args: &PartsArgs) -> anyhow::Result<bool> {
         slots: args.slots,
         mcp_us,
         writes_us,
-        writes_in_a_request: (after.statements - before.statements) as f64
+        writes_per_request: (after.statements - before.statements) as f64
             / (after.requests - before.requests).max(1) as f64,
         queue_us,
         worker_us,
@@ -123,16 +123,16 @@ pub async fn run(args: &PartsArgs) -> anyhow::Result<bool> {
         let text = serde_json::to_string_pretty(&parts)?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok(whole.problems == 0)
+    Ok(whole.violations == 0)
 }
 
-/// Our own CPU time for one of so many pieces of work, `slots` at once, in microseconds.
+/// The CPU time of this process for one repetition, with `slots` at once, in microseconds.
 async fn cpu<W>(args: &PartsArgs, work: impl Fn(u32) -> W) -> anyhow::Result<f64>
 where
     W: Future<Output = anyhow::Result<()>>,
 {
     let at_once = usize::try_from(args.slots).unwrap_or(1);
-    // What is done first pays for connections and caches; that is no call's.
+    // The first repetitions open connections and fill caches, so they are not measured.
     let first = args.calls / 10;
     let some = |from, to| stream::iter(from..to).map(&work).buffer_unordered(at_once).try_collect::<()>();
     some(0, first).await?;
@@ -160,13 +160,16 @@ async fn mcp(args: &PartsArgs) -> anyhow::Result<f64> {
         let arguments = arguments(n)?;
         let call = ToolCall::new(endpoint, "echo", &arguments, Instant::now() + Duration::from_secs(30));
         let answer = client.call_tool(call).await?;
-        anyhow::ensure!(
-            answer.result.get().contains(&format!("parts-{n} ")),
-            "the answer to another call came back"
-        );
-        Ok(())
+        check_answer(n, answer.result.get())
     })
     .await
+}
+
+/// Checks that an answer has the text of its own call.
+fn check_answer(n: u32, answer: &str) -> anyhow::Result<()> {
+    let own = answer.contains(&format!("parts-{n} "));
+    anyhow::ensure!(own, "the answer to call {n} belongs to another call");
+    Ok(())
 }
 
 fn arguments(n: u32) -> anyhow::Result<Box<RawValue>> {
@@ -180,7 +183,7 @@ async fn writes(args: &PartsArgs, aws: &Aws) -> anyhow::Result<f64> {
     cpu(args, move |n| three_writes(n, calls, history)).await
 }
 
-/// What the path of a call stores: the claim, the result, the audit record.
+/// Stores what a call stores: the claim, the result, the audit record.
 async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Result<()> {
     let now = system_clock()();
     let key = CallKey { tenant: Tenant::parse("load")?, call_id: CallId::parse(format!("parts-{n}"))? };
@@ -224,7 +227,7 @@ async fn store(
     let Decision::Write { row, then } = decide(seen, event) else { anyhow::bail!("nothing is to be stored") };
     match calls.swap(seen, &row).await? {
         Swap::Stored => Ok((row, then)),
-        Swap::Found(_) => anyhow::bail!("a row of this measurement was changed by someone else"),
+        Swap::Found(_) => anyhow::bail!("another process changed a row of this measurement"),
     }
 }
 
@@ -260,7 +263,7 @@ fn record(key: CallKey, row: &CallRow) -> AuditRecord {
 
 async fn queue(args: &PartsArgs, aws: &Aws, url: &str) -> anyhow::Result<f64> {
     let queue = &aws.queue(url);
-    // A tenth more is received before the measurement begins.
+    // A tenth more is received before the measurement.
     let messages = (args.calls + args.calls / 10).next_multiple_of(RECEIVE.0);
     let body = arguments(0)?.get().to_owned();
     let send = |_| queue.send(Outgoing { body: body.clone(), ..Outgoing::default() });
@@ -281,14 +284,27 @@ impl fmt::Display for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let build = if self.debug_build { " (debug build)" } else { "" };
         writeln!(f, "CPU us of a call{build}, {} calls, {} at once", self.calls, self.slots)?;
-        let writes = format!("three writes, {:.1} in a request", self.writes_in_a_request);
+        let writes = format!("three writes, {:.1} per request", self.writes_per_request);
         let lines = [
             ("MCP call of echo", self.mcp_us),
             (writes.as_str(), self.writes_us),
-            ("receive in tens, delete", self.queue_us),
+            ("receive ten, delete", self.queue_us),
             ("the rest of the worker", self.rest_us),
             ("a whole worker", self.worker_us),
         ];
         lines.into_iter().try_for_each(|(name, us)| writeln!(f, "{name:<40}{us:>8.0}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_another_call_is_an_error() {
+        assert!(check_answer(1, "parts-1 lorem").is_ok());
+        for other in ["parts-11 lorem", "parts-2 lorem", ""] {
+            assert!(check_answer(1, other).unwrap_err().to_string().contains("belongs to another call"));
+        }
     }
 }

@@ -1,20 +1,20 @@
-//! Owns what calls carry: the arguments of each, and the answer that belongs to them and to no other call.
+//! Arguments of calls, and the answer that belongs to each of them.
 //!
-//! **Invariant:** pure; every answer begins with its call's id, so that an answer given to the wrong call is seen.
+//! **Invariant:** pure; every answer starts with the id of its call, so that an answer to another call is detected.
 
 use std::str::FromStr;
 
+use fastrand::Rng;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::distribution::Distribution;
-use crate::rng::Rng;
 use crate::tool::Tool;
 
-/// What `huge` gives: with what belongs to it a little less than 16 MiB.
+/// The size of the answer of `huge`: with its envelope a little less than 16 MiB.
 const HUGE_BYTES: usize = 16_000_000;
 
-/// What a call says to its tool; what a tool does not need stays out.
+/// Arguments of a call. A tool gets only those that it needs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Arguments {
@@ -22,20 +22,20 @@ pub struct Arguments {
     pub call: String,
     /// How long `slow` and `payment` wait.
     pub ms: u64,
-    /// How much text the tool gives, about; 0 leaves it to the tool.
+    /// About how many bytes of text the tool returns; 0 leaves it to the tool.
     pub bytes: usize,
-    /// What the others give back.
+    /// The text that the other tools return.
     pub text: String,
 }
 
-/// What the payloads of a load look like.
+/// Sizes of the payloads of a load.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Shape {
     /// How long slow tools take.
     pub slow: Distribution,
-    /// Arguments are padded to about so many bytes.
+    /// Arguments are padded to about that many bytes.
     pub argument_bytes: usize,
-    /// Every tool gives about so much text; 0 leaves it to the tools.
+    /// Every tool returns about that many bytes of text; 0 leaves it to the tools.
     pub result_bytes: usize,
 }
 
@@ -47,9 +47,9 @@ pub(crate) fn arguments(tool: Tool, id: &str, rng: &mut Rng, shape: &Shape) -> V
     } else if tool == Tool::Huge {
         arguments.insert("bytes".into(), json!(HUGE_BYTES));
     } else if tool == Tool::Large {
-        arguments.insert("bytes".into(), json!(1_000 + rng.below(20_000)));
+        arguments.insert("bytes".into(), json!(1_000 + rng.u64(..20_000)));
     } else {
-        let words = usize::try_from(1 + rng.below(20)).unwrap_or(1);
+        let words = rng.usize(1..=20);
         arguments.insert("text".into(), json!(format!("{id} {}", "lorem ipsum ".repeat(words))));
     }
     if shape.result_bytes > 0 {
@@ -70,9 +70,9 @@ pub fn answer(tool: Tool, arguments: &Arguments) -> String {
         return format!("{} {}", arguments.call, "x".repeat(HUGE_BYTES));
     }
     if arguments.bytes > 0 {
-        // Its own text for each call, as compressible as what tools list: 2 KB of it become 0.6 KB.
+        // Each call has its own text, which compresses like lists of records: 2 KB become 0.6 KB.
         let seed = arguments.call.bytes().fold(1, |seed: u64, byte| seed.rotate_left(7) ^ u64::from(byte));
-        return format!("{} {}", arguments.call, records(&mut Rng::new(seed), arguments.bytes));
+        return format!("{} {}", arguments.call, records(&mut Rng::with_seed(seed), arguments.bytes));
     }
     if tool.is_slow() { format!("{} waited", arguments.call) } else { arguments.text.clone() }
 }
@@ -97,8 +97,7 @@ const WORDS: [&str; 16] = [
 ];
 
 fn word(rng: &mut Rng) -> &'static str {
-    let pick = usize::try_from(rng.below(WORDS.len() as u64)).unwrap_or(0);
-    WORDS.get(pick).copied().unwrap_or_default()
+    rng.choice(WORDS).unwrap_or_default()
 }
 
 fn words(rng: &mut Rng, bytes: usize) -> String {
@@ -114,7 +113,7 @@ fn words(rng: &mut Rng, bytes: usize) -> String {
 fn records(rng: &mut Rng, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 128);
     while text.len() < bytes {
-        let (id, amount) = (rng.below(100_000), rng.below(100_000));
+        let (id, amount) = (rng.u32(..100_000), rng.u32(..100_000));
         let (customer, status, first, second) = (word(rng), word(rng), word(rng), word(rng));
         let record = format!(
             r#"{{"id":{id},"customer":"{customer}","status":"{status}","amount":{amount},"note":"{first} {second}"}},"#

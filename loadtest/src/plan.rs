@@ -1,14 +1,14 @@
-//! Owns the plan of a run: which call asks which tool with what, and how it must end. The same seed gives the same plan.
+//! The plan of a run: the calls, their tools and arguments. The same seed gives the same plan.
 //!
-//! **Invariant:** pure; no two calls of a plan share an id.
+//! **Invariant:** pure; no two calls of a plan have the same id.
 
 use std::fmt;
 use std::str::FromStr;
 
+use fastrand::Rng;
 use serde_json::Value;
 
 use crate::payload::{Shape, arguments};
-use crate::rng::Rng;
 use crate::tool::Tool;
 
 /// The share of each tool.
@@ -28,11 +28,11 @@ impl FromStr for Mix {
             let (name, share) = (name.trim(), share.trim());
             let tool = Tool::named(name).ok_or_else(|| format!("no tool `{name}`; there are {}", names()))?;
             if shares.iter().any(|(known, _)| *known == tool) {
-                return Err(format!("`{name}` stands twice; accepted is one share for each tool"));
+                return Err(format!("`{name}` is there twice; accepted is one share for each tool"));
             }
             let share = share.parse().map_err(|_| {
                 format!(
-                    "`{share}` of `{name}` is no share; accepted is a whole number from 0 to {}",
+                    "`{share}` of `{name}` is not a share; accepted is a whole number from 0 to {}",
                     u32::MAX
                 )
             })?;
@@ -57,18 +57,18 @@ impl fmt::Display for Mix {
 pub struct Planned {
     /// Its id.
     pub id: String,
-    /// The tool it asks.
+    /// The tool it calls.
     pub tool: Tool,
-    /// What it says to the tool.
+    /// Its arguments.
     pub arguments: Value,
 }
 
 /// The calls of a run.
 pub fn plan(calls: u32, mix: &Mix, seed: u64, shape: &Shape) -> Vec<Planned> {
-    let mut rng = Rng::new(seed);
+    let mut rng = Rng::with_seed(seed);
     let total: u64 = mix.0.iter().map(|(_, share)| u64::from(*share)).sum();
     let pick = |rng: &mut Rng| {
-        let mut left = rng.below(total.max(1));
+        let mut left = rng.u64(..total.max(1));
         for (tool, share) in &mix.0 {
             match left.checked_sub(u64::from(*share)) {
                 Some(rest) => left = rest,

@@ -1,6 +1,4 @@
-//! Owns the picture of a run: throughput and latency percentiles over time, as SVG.
-//!
-//! **Invariant:** draws what the report holds, nothing else.
+//! The plot of a run as SVG: throughput and latency percentiles over time.
 
 use std::path::Path;
 
@@ -8,14 +6,14 @@ use anyhow::Context as _;
 use plotters::prelude::*;
 
 use crate::report::Report;
-use crate::series::Span;
+use crate::time_series::Span;
 
 const SIZE: (u32, u32) = (1000, 700);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Line = (&'static str, RGBColor, fn(&Span) -> f64);
 
-/// Writes the picture.
+/// Writes the plot.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -60,10 +58,10 @@ fn chart(report: &Report, area: &Area<'_>, title: &str, unit: &str, lines: &[Lin
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour));
     }
-    // Each death is a line from top to bottom.
-    for death in &report.faults {
-        let line = [(death.at_s, 0.0), (death.at_s, highest)];
-        chart.draw_series(LineSeries::new(line, &BLACK))?.label(death.way.name());
+    // Each fault is a vertical line.
+    for fault in &report.faults {
+        let line = [(fault.at_s, 0.0), (fault.at_s, highest)];
+        chart.draw_series(LineSeries::new(line, &BLACK))?.label(fault.kind.name());
     }
     chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
     Ok(())

@@ -1,10 +1,8 @@
-//! Owns the prices, and what traffic costs by them.
+//! AWS prices, and the cost of traffic.
 //!
 //! On demand, us-east-1, from the public price lists of DynamoDB (aws.amazon.com/dynamodb/pricing/on-demand) and SQS
-//! (aws.amazon.com/sqs/pricing), standard tables and standard queues, as of November 2026, free tiers left out. Storage, logs,
-//! compute and data transfer are no part of it: they do not follow from requests.
-//!
-//! **Invariant:** no other file holds a price.
+//! (aws.amazon.com/sqs/pricing), standard tables and standard queues, as of November 2026, without free tiers. Storage, logs,
+//! compute and data transfer are not included: they do not depend on requests.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,19 +15,19 @@ pub const READ_UNITS: f64 = 0.125;
 /// USD for a million requests to SQS, each of up to 64 KiB.
 pub const SQS_REQUESTS: f64 = 0.40;
 
-/// What one call takes, in what AWS bills. A price for a million units times units for one call is USD for a million calls.
+/// The units of one call that AWS bills. The price of a million units times the units of one call is the price of a million calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bill {
     /// Write request units for a call.
     pub write_units: f64,
     /// Read request units for a call.
     pub read_units: f64,
-    /// Requests to SQS for a call, as they are billed.
+    /// Billed SQS requests for a call.
     pub sqs_requests: f64,
 }
 
 impl Bill {
-    /// The share of one of so many calls.
+    /// The bill of one call, from the traffic of that many calls.
     pub fn of(traffic: &Traffic, calls: u32) -> Self {
         let (all, calls) = (traffic.total(), f64::from(calls.max(1)));
         Self {
@@ -44,7 +42,7 @@ impl Bill {
         self.write_units * WRITE_UNITS + self.read_units * READ_UNITS + self.sqs_requests * SQS_REQUESTS
     }
 
-    /// What is left of a mix for the one of its kinds that makes up `share` of it, when `rest` is what each other call takes.
+    /// The bill of the kind that is `share` of a mix, if each of the other calls has the bill `rest`.
     #[must_use]
     pub fn without(&self, rest: &Self, share: f64) -> Self {
         let own = |mixed: f64, rest: f64| rest + (mixed - rest) / share;
@@ -62,7 +60,7 @@ mod tests {
     use crate::traffic::Count;
 
     #[test]
-    fn a_bill_is_units_and_requests_by_their_prices() {
+    fn a_bill_is_the_sum_of_units_times_prices() {
         let write = Count { write_units: 4_000.0, ..Count::default() };
         let receive = Count { billed: 300, read_units: 500.0, ..Count::default() };
         let mut traffic = Traffic::default();
@@ -73,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rare_kind_of_a_mix_is_what_the_mix_takes_beyond_the_rest() {
+    fn the_bill_of_a_rare_kind_is_the_mix_without_the_rest() {
         let rest = Bill { write_units: 4.0, read_units: 0.0, sqs_requests: 0.3 };
         let mixed = Bill { write_units: 4.2, read_units: 0.1, sqs_requests: 0.4 };
         let own = mixed.without(&rest, 0.1);

@@ -1,17 +1,17 @@
-//! Owns the counting proxy: it stands before an AWS endpoint, counts what passes, and hands it on.
+//! The counting proxy in front of an AWS endpoint: counts requests and forwards them.
 //!
-//! It speaks as much HTTP/1.1 as the SDKs do: one request at a time on a connection, bodies with their length.
+//! It supports the HTTP/1.1 that the SDKs use: one request at a time on a connection, bodies with a declared length.
 //!
-//! **Invariant:** a request is counted before it is handed on; when one side goes away, so does the other.
+//! **Invariant:** a request is counted before it is forwarded. When one side closes its connection, the other one is closed.
 
 use anyhow::Context as _;
 use tokio::io::{self, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::traffic::{Counts, asking_for_units};
+use crate::traffic::{Counts, with_return_capacity};
 
-/// A proxy on 127.0.0.1. It ends when dropped.
+/// A proxy on 127.0.0.1. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct CountingProxy {
     pub(crate) url: String,
@@ -19,7 +19,7 @@ pub(crate) struct CountingProxy {
 }
 
 impl CountingProxy {
-    /// Starts one before an endpoint such as `http://127.0.0.1:9324`.
+    /// Starts a proxy in front of an endpoint such as `http://127.0.0.1:9324`.
     pub(crate) async fn start(upstream: &str, counts: Counts) -> anyhow::Result<Self> {
         let upstream = upstream.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let listener =
@@ -27,13 +27,13 @@ impl CountingProxy {
         let url = format!("http://{}", listener.local_addr()?);
         let mut connections = JoinSet::new();
         connections.spawn(async move {
-            let mut carried = JoinSet::new();
+            let mut forwarding = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                while carried.try_join_next().is_some() {}
+                while forwarding.try_join_next().is_some() {}
                 let (upstream, counts) = (upstream.clone(), counts.clone());
-                carried.spawn(async move {
+                forwarding.spawn(async move {
                     // Either side may close at any time; the other one is closed with it.
-                    let _closed = carry(client, &upstream, &counts).await;
+                    let _closed = forward(client, &upstream, &counts).await;
                 });
             }
         });
@@ -43,44 +43,44 @@ impl CountingProxy {
 
 type Side = BufReader<TcpStream>;
 
-async fn carry(client: TcpStream, upstream: &str, counts: &Counts) -> io::Result<()> {
+async fn forward(client: TcpStream, upstream: &str, counts: &Counts) -> io::Result<()> {
     client.set_nodelay(true)?;
     let server = TcpStream::connect(upstream).await?;
     server.set_nodelay(true)?;
     let (mut client, mut server) = (BufReader::new(client), BufReader::new(server));
     while let Some(head) = Head::read(&mut client).await? {
         let Some(length) = head.length else {
-            counts.asked("(not counted: a connection without lengths)", b"");
-            return hand_on(head, client, server).await;
+            counts.request("(not counted: a connection without lengths)", b"");
+            return forward_rest(head, client, server).await;
         };
         let body = read_body(&mut client, length).await?;
-        counts.asked(&head.operation, &body);
-        let asked = asking_for_units(&head.operation, body);
-        server.write_all(&[head.with_length(asked.len()).as_bytes(), &asked].concat()).await?;
+        counts.request(&head.operation, &body);
+        let changed = with_return_capacity(&head.operation, body);
+        server.write_all(&[head.with_length(changed.len()).as_bytes(), &changed].concat()).await?;
 
         let answer = tokio::select! {
             answer = Head::read(&mut server) => answer?,
-            () = gone(&mut client) => return Ok(()),
+            () = closed(&mut client) => return Ok(()),
         };
         let Some(answer) = answer else { return Ok(()) };
         let Some(length) = answer.length else {
-            return hand_on(answer, server, client).await;
+            return forward_rest(answer, server, client).await;
         };
         let body = read_body(&mut server, length).await?;
-        counts.answered(&head.operation, &asked, &body);
+        counts.answer(&head.operation, &changed, &body);
         client.write_all(&[answer.text.as_bytes(), &body].concat()).await?;
     }
     Ok(())
 }
 
-/// What has no stated length ends where its connection ends, and so does the counting.
-async fn hand_on(head: Head, mut from: Side, mut to: Side) -> io::Result<()> {
+/// Forwards a body without a declared length: it ends with its connection, and is not counted.
+async fn forward_rest(head: Head, mut from: Side, mut to: Side) -> io::Result<()> {
     to.write_all(head.text.as_bytes()).await?;
     io::copy_bidirectional(&mut from, &mut to).await.map(|_bytes| ())
 }
 
-/// Ends when that side has closed its connection.
-async fn gone(side: &mut Side) {
+/// Returns when that side has closed its connection.
+async fn closed(side: &mut Side) {
     match side.fill_buf().await {
         Ok([]) | Err(_) => {}
         Ok(_) => std::future::pending().await,
@@ -102,7 +102,7 @@ struct Head {
 }
 
 impl Head {
-    /// The next head, or `None` where the connection ends.
+    /// Reads the next head; `None` if the connection ends.
     async fn read(side: &mut Side) -> io::Result<Option<Self>> {
         let mut text = Vec::new();
         let mut lines = 0;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_and_answers_on_one_connection_arrive_whole_and_counted() {
+    async fn requests_on_one_connection_are_forwarded_and_counted() {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let counts = Counts::default();
         let url = format!("http://{}", upstream.local_addr().unwrap());
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_goes_away_while_it_waits_takes_its_request_with_it() {
+    async fn a_client_that_hangs_up_closes_the_upstream_connection() {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", upstream.local_addr().unwrap());
         let proxy = CountingProxy::start(&url, Counts::default()).await.unwrap();

@@ -1,6 +1,6 @@
-//! Owns the report of a run: a table for people, JSON for programs, and two reports side by side.
+//! The report of a run: a table for people, JSON for programs, and a comparison of two reports.
 //!
-//! **Invariant:** a figure that was not measured is left out, not invented.
+//! **Invariant:** a figure that was not measured is left out.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::faults::Cost;
+use crate::faults::FaultCost;
 use crate::prices::Bill;
-use crate::series::Span;
+use crate::time_series::Span;
 use crate::traffic::Traffic;
 
 /// The figures of one run.
@@ -35,45 +35,48 @@ pub struct Report {
     pub slots: u32,
     /// How long a claim holds, in milliseconds.
     pub lease_ms: u32,
-    /// What died, and what it cost.
-    pub faults: Vec<Cost>,
-    /// Answers that came after their claim was lost, audited as such.
+    /// The cost of each fault.
+    #[serde(default)]
+    pub faults: Vec<FaultCost>,
+    /// Answers that came after their claim was lost, from their audit records.
     pub late_answers: usize,
-    /// From the begin (a drain: the workers' start; an open loop: the first send) to the last result.
+    /// From the start (a drain: the workers' start; an open loop: the first send) to the last result, in seconds.
     pub wall_s: f64,
-    /// Calls that ended, by that time.
+    /// Calls that ended, divided by that time.
     pub calls_per_s: f64,
-    /// User and system time of the worker processes less that of their start, in microseconds, by calls that ended.
+    /// User and system time of the worker processes without their start, divided by the calls that ended, in microseconds.
     pub worker_cpu_us_per_call: f64,
     /// User and system time of one worker's start and first idle second, in microseconds.
     pub worker_start_cpu_us: u64,
     /// Resident memory of an idle worker, in KiB.
     pub idle_kib: u64,
-    /// The most resident memory any worker of the load had, in KiB.
+    /// The peak resident memory of any worker, in KiB.
     pub peak_kib: u64,
-    /// What the largest worker had while the server held all answers.
+    /// Memory while the server held all answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
     /// How long calls took.
     pub latency: Latency,
-    /// The same less the tools' own time: what the fleet and its queue added.
+    /// The latency without the tools' own time: the latency of the fleet and its queue.
     pub added: Latency,
-    /// How many calls ended how.
+    /// Calls by outcome.
     pub outcomes: BTreeMap<String, u32>,
-    /// How often tools were executed in all.
+    /// Executions of all tools.
     pub executions: u64,
-    /// What the workers asked AWS for, if it was counted.
+    /// The workers' requests to AWS, if they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
-    /// What that costs, for one call.
+    /// The cost of one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bill: Option<Bill>,
-    /// The state over time.
+    /// Throughput and latency over time.
     pub series: Vec<Span>,
-    /// How many deviations the verification found.
-    pub problems: usize,
-    /// The first of them.
-    pub deviations: Vec<String>,
+    /// How many violations the verification found.
+    #[serde(alias = "problems")]
+    pub violations: usize,
+    /// The first violations.
+    #[serde(alias = "deviations")]
+    pub first_violations: Vec<String>,
     /// Whether this program is a debug build.
     pub debug_build: bool,
 }
@@ -127,9 +130,9 @@ impl fmt::Display for Report {
             format!("; {} late answers", self.late_answers)
         };
         let outcomes: Vec<_> = self.outcomes.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
-        let verified = match self.problems {
+        let verified = match self.violations {
             0 => format!("all {} calls, exactly once", self.calls),
-            n => format!("{n} DEVIATIONS"),
+            n => format!("{n} VIOLATIONS"),
         };
         let lines = [
             ("calls", format!("{} ({}), {}", self.calls, self.mode, self.mix)),
@@ -142,7 +145,7 @@ impl fmt::Display for Report {
             (
                 "worker CPU per call",
                 format!(
-                    "{:.0} us{build}, less {:.0} ms for each start",
+                    "{:.0} us{build}, without {:.0} ms for each start",
                     self.worker_cpu_us_per_call,
                     self.worker_start_cpu_us as f64 / 1_000.0
                 ),
@@ -152,23 +155,30 @@ impl fmt::Display for Report {
                 if self.mode.starts_with("drain") { "send to result" } else { "intended send to result" },
                 self.latency.to_string(),
             ),
-            ("less the tools' time", self.added.to_string()),
+            ("without the tools' time", self.added.to_string()),
             ("outcomes", format!("{}; {} executions{late}", outcomes.join(", "), self.executions)),
             ("verified", verified),
         ];
         for (name, value) in lines {
             writeln!(f, "{name:<26}{value}")?;
         }
-        for death in &self.faults {
+        for fault in &self.faults {
             let bound_s = f64::from(self.lease_ms) / 1_000.0 + 5.0;
-            writeln!(f, "{:<26}{death} (lease + 5 s: {bound_s:.1} s)", "death")?;
+            writeln!(f, "{:<26}{fault} (lease + 5 s: {bound_s:.1} s)", "fault")?;
         }
+        self.write_bill(f)
+    }
+}
+
+impl Report {
+    /// The requests to AWS and their cost, if they were counted.
+    fn write_bill(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Some(traffic), Some(bill)) = (&self.traffic, &self.bill) else { return Ok(()) };
         let calls = f64::from(self.calls);
         writeln!(
             f,
             "{:<26}{:>10}{:>10}{:>10}{:>12}",
-            "requests to AWS", "in all", "per call", "entries", "units/call"
+            "requests to AWS", "total", "per call", "entries", "units/call"
         )?;
         for (operation, count) in &traffic.operations {
             let each = count.entries as f64 / count.requests.max(1) as f64;
@@ -209,7 +219,7 @@ impl Report {
             .with_context(|| format!("{} is not a report of `run --json`", file.display()))
     }
 
-    /// What was run, for telling whether two reports may be compared.
+    /// A description of the load, to see whether two reports are comparable.
     fn load(&self) -> String {
         format!(
             "{} calls ({}), {}, {}, {} workers with {} slots{}",
@@ -244,12 +254,12 @@ impl Report {
                 figures.push((format!("{of}{name} ms"), *ms as f64));
             }
         }
-        for (n, death) in (1..).zip(&self.faults) {
-            let name = |what: &str| format!("fault {n} ({}) {what}", death.way.name());
-            figures.push((name("interrupted"), f64::from(death.interrupted)));
-            figures.push((name("lasted s"), death.lasted_s));
-            figures.extend(death.recovery_s.map(|s| (name("recovery s"), s)));
-            figures.extend(death.hidden_s.map(|s| (name("hidden s"), s)));
+        for (n, fault) in (1..).zip(&self.faults) {
+            let name = |what: &str| format!("fault {n} ({}) {what}", fault.kind.name());
+            figures.push((name("interrupted"), f64::from(fault.interrupted)));
+            figures.push((name("lasted s"), fault.lasted_s));
+            figures.extend(fault.recovery_s.map(|s| (name("recovery s"), s)));
+            figures.extend(fault.hidden_s.map(|s| (name("hidden s"), s)));
         }
         if let Some(bill) = &self.bill {
             figures.push(("USD per million calls".into(), bill.usd_per_million()));
@@ -276,14 +286,18 @@ pub fn compare(first: &Path, second: &Path) -> anyhow::Result<String> {
     let mut table = String::new();
     writeln!(table, "first: {}\nsecond: {}", a.load(), b.load())?;
     for (report, name) in [(&a, "first"), (&b, "second")] {
-        if report.problems != 0 {
-            writeln!(table, "The {name} run had {} deviations: its figures prove nothing.", report.problems)?;
+        if report.violations != 0 {
+            writeln!(
+                table,
+                "The {name} run had {} violations: its figures prove nothing.",
+                report.violations
+            )?;
         }
     }
     writeln!(table, "{:<40}{:>12}{:>12}{:>14}", "", "first", "second", "second/first")?;
     let theirs: BTreeMap<_, _> = b.figures().into_iter().collect();
     for (name, a) in a.figures() {
-        // What one of them did not measure has no ratio.
+        // A figure that only one of them has is left out.
         let Some(b) = theirs.get(&name) else { continue };
         let ratio = if a == 0.0 { "-".to_owned() } else { format!("{:.2}", b / a) };
         let fine = name.ends_with(" s") || name.contains(" per ") && !name.contains("CPU");

@@ -1,7 +1,6 @@
-//! Owns the MCP server of the load: answers at once, remembers nothing but how often and how long each call was executed, and can
-//! hold all answers back until it is told to give them.
+//! The MCP server of the load: counts the executions of each call and measures their time. It can hold all answers until it is released.
 //!
-//! **Invariant:** an execution is counted before it is answered, so a lost answer cannot hide it.
+//! **Invariant:** an execution is counted before it is answered, so a lost answer does not hide it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,16 +10,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use toolfleet_mcp_protocol::{
+    DiscoverResult, ErrorObject, ErrorResponse, Implementation, ProtocolVersion, Received,
+    ServerCapabilities, cache_scope, error_code, method, result_type,
+};
 
 use crate::helper;
 use crate::payload;
@@ -28,67 +32,59 @@ use crate::tool::Tool;
 
 /// The executions of one call.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ran {
+pub(crate) struct Executions {
     pub(crate) times: u32,
-    /// All of them together.
+    /// The total time.
     pub(crate) took: Duration,
-    /// Whether it was sent away once.
-    sent_away: bool,
+    /// Whether it was refused once.
+    refused: bool,
 }
 
-struct Work {
-    ran: Mutex<HashMap<String, Ran>>,
+/// The state of the server.
+struct State {
+    executions: Mutex<HashMap<String, Executions>>,
     /// Executions that have not been answered.
     in_flight: AtomicU32,
-    open: watch::Sender<bool>,
+    released: watch::Sender<bool>,
 }
 
-/// The server, which runs until the program ends.
+/// The server. It runs until the program ends.
 pub(crate) struct LoadServer {
-    work: Arc<Work>,
+    state: Arc<State>,
     pub(crate) url: String,
 }
 
 impl LoadServer {
-    /// Starts it; unless `open`, it answers no call before [`LoadServer::open`].
-    pub(crate) async fn start(open: bool) -> anyhow::Result<Self> {
+    /// Starts it; unless `released`, it answers no call before [`LoadServer::release`].
+    pub(crate) async fn start(released: bool) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind("127.0.0.1:0").await.context("no free port for the MCP server of the load")?;
         let url = format!("http://{}/mcp", listener.local_addr()?);
-        let (ran, in_flight) = (Mutex::default(), AtomicU32::new(0));
-        let work = Arc::new(Work { ran, in_flight, open: watch::Sender::new(open) });
-        let app = Router::new().route("/mcp", post(answer)).with_state(work.clone());
+        let (executions, in_flight) = (Mutex::default(), AtomicU32::new(0));
+        let state = Arc::new(State { executions, in_flight, released: watch::Sender::new(released) });
+        let app = Router::new().route("/mcp", post(answer)).with_state(state.clone());
         let listener = listener.tap_io(|stream| {
-            // Without it every answer on a pooled connection would take 40 ms; if it fails, figures are merely worse.
-            let _slower = stream.set_nodelay(true);
+            // Without it every answer on a pooled connection takes 40 ms; if it fails, only the figures are worse.
+            let _ignored = stream.set_nodelay(true);
         });
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Ok(Self { work, url })
+        Ok(Self { state, url })
     }
 
     /// How often and how long each call was executed.
-    pub(crate) fn executions(&self) -> HashMap<String, Ran> {
-        self.work.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn executions(&self) -> HashMap<String, Executions> {
+        self.state.executions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many calls are being executed.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.work.in_flight.load(Ordering::Acquire)
+        self.state.in_flight.load(Ordering::Acquire)
     }
 
-    /// Answers from now on.
-    pub(crate) fn open(&self) {
-        self.work.open.send_replace(true);
+    /// Releases the held answers, and holds none from now on.
+    pub(crate) fn release(&self) {
+        self.state.released.send_replace(true);
     }
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    method: String,
-    #[serde(default)]
-    params: Params,
 }
 
 #[derive(Default, Deserialize)]
@@ -98,40 +94,54 @@ struct Params {
     arguments: payload::Arguments,
 }
 
-const JSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
-
-const DISCOVERED: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"serverInfo":{"name":"load","version":"1"},"ttlMs":3600000,"cacheScope":"public"}"#;
-
-async fn answer(State(work): State<Arc<Work>>, body: Bytes) -> Response {
-    let Ok(message) = serde_json::from_slice::<Message<'_>>(&body) else {
+async fn answer(extract::State(state): extract::State<Arc<State>>, body: Bytes) -> Response {
+    let Ok(message) = serde_json::from_slice::<Received<'_, Params>>(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let Some(id) = message.id else { return StatusCode::ACCEPTED.into_response() };
-    let error = |code: i32, what: &str| {
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"{what}"}}}}"#)
-    };
-    let result = match message.method.as_str() {
-        "server/discover" => DISCOVERED.to_owned(),
-        "tools/call" => match Tool::named(&message.params.name) {
-            Some(tool) => match work.run(tool, message.params.arguments).await {
-                Ok(result) => result,
-                Err(refusal) => return refusal,
+    match message.method.as_str() {
+        method::DISCOVER => result(id, &discovered()),
+        method::TOOLS_CALL => match Tool::named(&message.params.name) {
+            Some(tool) => match state.run(tool, message.params.arguments).await {
+                Ok(answer) => result(id, &answer),
+                Err(refusal) => refusal,
             },
-            None => return (JSON, error(-32602, "Unknown tool")).into_response(),
+            None => error(StatusCode::OK, id, error_code::INVALID_PARAMS, "Unknown tool"),
         },
-        _ => return (StatusCode::NOT_FOUND, JSON, error(-32601, "Method not found")).into_response(),
-    };
-    (JSON, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)).into_response()
+        _ => error(StatusCode::NOT_FOUND, id, error_code::METHOD_NOT_FOUND, "Method not found"),
+    }
 }
 
-impl Work {
-    async fn run(&self, tool: Tool, arguments: payload::Arguments) -> Result<String, Response> {
-        let begun = Instant::now();
+const SUPPORTED: [&str; 1] = [ProtocolVersion::MODERN.as_str()];
+
+fn discovered() -> DiscoverResult<'static> {
+    DiscoverResult {
+        result_type: result_type::COMPLETE,
+        supported_versions: &SUPPORTED,
+        capabilities: ServerCapabilities::default(),
+        server_info: Some(Implementation { name: "load".to_owned(), version: "1".to_owned() }),
+        instructions: None,
+        ttl_ms: 3_600_000,
+        cache_scope: cache_scope::PUBLIC,
+    }
+}
+
+fn result(id: &RawValue, result: &impl Serialize) -> Response {
+    Json(toolfleet_mcp_protocol::Response::new(id, result)).into_response()
+}
+
+fn error(status: StatusCode, id: &RawValue, code: i64, message: &str) -> Response {
+    (status, Json(ErrorResponse::new(Some(id), ErrorObject::new(code, message)))).into_response()
+}
+
+impl State {
+    async fn run(&self, tool: Tool, arguments: payload::Arguments) -> Result<Value, Response> {
+        let start = Instant::now();
         let times = {
-            let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
-            let ran = ran.entry(arguments.call.clone()).or_default();
-            if tool == Tool::Busy && !ran.sent_away {
-                ran.sent_away = true;
+            let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
+            let ran = executions.entry(arguments.call.clone()).or_default();
+            if tool == Tool::Busy && !ran.refused {
+                ran.refused = true;
                 return Err((StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response());
             }
             ran.times += 1;
@@ -140,21 +150,21 @@ impl Work {
         if tool == Tool::Flaky && times == 1 {
             return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response());
         }
-        // Counted down also when its caller goes away.
+        // It is counted down also if the caller hangs up.
         let _in_flight = InFlight::new(&self.in_flight);
         // The sender lives as long as the server.
-        let _closed = self.open.subscribe().wait_for(|open| *open).await.is_err();
+        let _closed = self.released.subscribe().wait_for(|released| *released).await.is_err();
         if tool.is_slow() {
             tokio::time::sleep(Duration::from_millis(arguments.ms)).await;
         }
-        let result = serde_json::json!({
-            "resultType": "complete",
+        let result = json!({
+            "resultType": result_type::COMPLETE,
             "content": [{"type": "text", "text": payload::answer(tool, &arguments)}],
             "isError": tool == Tool::Failing,
         });
-        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
-        ran.entry(arguments.call).or_default().took += begun.elapsed();
-        Ok(result.to_string())
+        let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
+        executions.entry(arguments.call).or_default().took += start.elapsed();
+        Ok(result)
     }
 }
 
@@ -164,7 +174,7 @@ impl Work {
 /// There is no free port.
 pub async fn serve() -> anyhow::Result<bool> {
     let server = LoadServer::start(true).await?;
-    helper::serving(&server.url).await
+    helper::serve_until_stdin_closes(&server.url).await
 }
 
 struct InFlight<'a>(&'a AtomicU32);

@@ -1,20 +1,20 @@
-//! The times of one call, as its audit record states them.
+//! The times of one call, from its audit record.
 
 use toolfleet_core::time::Timestamp;
 
-/// When a call was sent, claimed and ended, and by whom.
+/// The times of one call, and who executed it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CallTimeline {
+pub(crate) struct Timeline {
     /// When its message was sent.
-    pub sent_at: Timestamp,
+    pub(crate) sent_at: Timestamp,
     /// When it was first claimed.
-    pub claimed_at: Option<Timestamp>,
+    pub(crate) claimed_at: Option<Timestamp>,
     /// When it ended.
-    pub ended_at: Timestamp,
-    /// How often it was claimed.
-    pub fence: u64,
-    /// Who ended it.
-    pub worker: Option<String>,
+    pub(crate) ended_at: Timestamp,
+    /// How many times it was claimed.
+    pub(crate) fence: u64,
+    /// The worker that ended it.
+    pub(crate) worker: Option<String>,
     /// Whether it ended as `outcome_unknown`.
-    pub in_doubt: bool,
+    pub(crate) outcome_unknown: bool,
 }

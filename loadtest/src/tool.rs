@@ -1,21 +1,21 @@
-//! The tools of a load: what each does, and how its calls must end.
+//! The tools of a load, and how often and how their calls end.
 
 use toolfleet_core::outcome::OutcomeKind;
 
 /// The tools of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tool {
-    /// Gives its text back.
+    /// Returns its text.
     Echo,
     /// The same, and not safe to repeat.
     Counter,
     /// Answers after a while.
     Slow,
-    /// Says that it failed.
+    /// Answers that it failed.
     Failing,
-    /// Gives some KiB.
+    /// Returns some KiB.
     Large,
-    /// Gives nearly as much as a worker takes, which compresses so well that it can be stored.
+    /// Returns nearly as much as a worker accepts. It compresses well enough to be stored.
     Huge,
     /// Answers after a while, and is not safe to repeat.
     Payment,
@@ -59,7 +59,7 @@ impl Tool {
         Self::ALL.into_iter().find(|tool| tool.name() == name)
     }
 
-    /// Whether running it twice does no harm.
+    /// Whether it is safe to repeat.
     pub const fn is_safe(self) -> bool {
         !matches!(self, Self::Counter | Self::Payment)
     }
@@ -69,12 +69,12 @@ impl Tool {
         matches!(self, Self::Slow | Self::Payment)
     }
 
-    /// How often a call of it is executed when nobody dies.
+    /// How often a call of it is executed without faults.
     pub const fn executions(self) -> u32 {
         if matches!(self, Self::Flaky) { 2 } else { 1 }
     }
 
-    /// How a call of it ends when nobody dies.
+    /// How a call of it ends without faults.
     pub const fn ending(self) -> OutcomeKind {
         match self {
             Self::Failing => OutcomeKind::ToolError,

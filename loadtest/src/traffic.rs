@@ -1,10 +1,10 @@
-//! Owns what is counted of the workers' requests to AWS: how many, with how many entries, and what DynamoDB says they consumed.
+//! Counts the workers' requests to AWS: requests, entries of batches, and the units that DynamoDB consumed.
 //!
-//! DynamoDB counts units itself when it is asked to, so every request to it is asked to here, on the way; the workers do not ask.
-//! What it charges for a write that was refused stands in a table's total and in no index; of a request whose writes were all refused
-//! it says nothing and charges them all the same, so these are sized here.
+//! DynamoDB reports units on request (`ReturnConsumedCapacity`). The workers do not request them, so the counting proxy adds the member.
+//! A refused write is in the total of its table and in no index. For a request whose writes were all refused DynamoDB reports nothing, but
+//! charges them, so their units are computed here.
 //!
-//! **Invariant:** an entry is never counted within a text, where quotation marks are escaped.
+//! **Invariant:** entries are not counted inside of strings, where quotation marks are escaped.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,22 +13,22 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// SQS bills a request once for each 64 KiB of what it carries.
+/// SQS bills each 64 KiB of a payload as one request.
 const SQS_CHUNK_BYTES: usize = 64 * 1024;
-/// A write unit holds so much.
+/// The size of a write unit.
 const WRITE_UNIT_BYTES: usize = 1024;
-/// What makes DynamoDB say what a request consumed, index by index.
-const ASKING: &[u8] = br#""ReturnConsumedCapacity":"INDEXES","#;
+/// Makes DynamoDB report the consumed units by index.
+const RETURN_CAPACITY: &[u8] = br#""ReturnConsumedCapacity":"INDEXES","#;
 
-/// How often an operation was asked for, and for how much.
+/// The requests of one operation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Count {
     /// Requests.
     pub requests: u64,
-    /// Entries of batches (statements, receipts, messages received); one for a request that is no batch.
+    /// Entries of batches (statements, receipts, received messages); 1 for a request that is not a batch.
     pub entries: u64,
-    /// As how many requests SQS bills them; 0 for DynamoDB, which bills units.
+    /// Requests that SQS bills; 0 for DynamoDB, which bills units.
     pub billed: u64,
     /// Write request units.
     pub write_units: f64,
@@ -36,7 +36,7 @@ pub struct Count {
     pub read_units: f64,
 }
 
-/// What the workers asked AWS for.
+/// The requests of all workers to AWS.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     /// By operation.
@@ -67,15 +67,15 @@ impl Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Begins anew: what was asked for before the load is not the load's.
-    pub(crate) fn forget(&self) {
+    /// Resets the counts: requests before the load do not count.
+    pub(crate) fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Traffic::default();
     }
 
-    /// A request that is about to be handed on.
-    pub(crate) fn asked(&self, operation: &str, body: &[u8]) {
+    /// Counts a request before it is forwarded.
+    pub(crate) fn request(&self, operation: &str, body: &[u8]) {
         let entries = match operation {
-            // What a receive brings stands in its answer.
+            // The messages of a receive are counted in its answer.
             "ReceiveMessage" => 0,
             "BatchExecuteStatement" => occurrences(body, b"\"Statement\":"),
             "BatchGetItem" => occurrences(body, b"\"pk\":"),
@@ -85,15 +85,15 @@ impl Counts {
         self.add(operation, |count| {
             count.requests += 1;
             count.entries += entries;
-            // An operation that says what it brought is billed by its answer.
+            // A receive is billed by the size of its answer.
             if is_of_sqs(operation) && operation != "ReceiveMessage" {
                 count.billed += chunks(body);
             }
         });
     }
 
-    /// Its answer.
-    pub(crate) fn answered(&self, operation: &str, asked: &[u8], body: &[u8]) {
+    /// Counts an answer.
+    pub(crate) fn answer(&self, operation: &str, request: &[u8], body: &[u8]) {
         if operation == "ReceiveMessage" {
             let messages = occurrences(body, b"\"ReceiptHandle\":");
             return self.add(operation, |count| {
@@ -107,7 +107,7 @@ impl Counts {
         let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return };
         let consumed = match answer.consumed_capacity {
             Some(consumed) => consumed.all(),
-            None => refused(asked, &answer.responses),
+            None => refused(request, &answer.responses),
         };
         let reads = matches!(operation, "GetItem" | "BatchGetItem" | "Query" | "Scan");
         for capacity in consumed {
@@ -129,14 +129,14 @@ impl Counts {
     }
 }
 
-/// The body of a request, asking for its units where that is known to be possible.
-pub(crate) fn asking_for_units(operation: &str, body: Vec<u8>) -> Vec<u8> {
+/// Adds the request for consumed units to the body, where the operation allows it.
+pub(crate) fn with_return_capacity(operation: &str, body: Vec<u8>) -> Vec<u8> {
     let counted = ["BatchExecuteStatement", "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem"];
     if !counted.contains(&operation) || occurrences(&body, b"\"ReturnConsumedCapacity\":") > 0 {
         return body;
     }
     match body.strip_prefix(b"{\"") {
-        Some(rest) => [b"{", ASKING, b"\"", rest].concat(),
+        Some(rest) => [b"{", RETURN_CAPACITY, b"\"", rest].concat(),
         None => body,
     }
 }
@@ -149,15 +149,15 @@ fn chunks(body: &[u8]) -> u64 {
     u64::try_from(body.len().div_ceil(SQS_CHUNK_BYTES)).unwrap_or(u64::MAX).max(1)
 }
 
-/// A quotation mark within a text is escaped, so a name with its marks is a member's name.
+/// Counts a member's name with its quotation marks. Inside of a string the marks are escaped, so it is not counted there.
 fn occurrences(body: &[u8], member: &[u8]) -> u64 {
     let found = body.windows(member.len()).filter(|window| *window == member).count();
     u64::try_from(found).unwrap_or(u64::MAX)
 }
 
-/// What DynamoDB charges for the writes of a request that it refused as a whole: what each would have written, a unit at least.
-fn refused(asked: &[u8], responses: &[Response]) -> Vec<Capacity> {
-    let Ok(Asked { statements }) = serde_json::from_slice(asked) else { return Vec::new() };
+/// The units that DynamoDB charges for a request whose writes were all refused: the size of each write, one unit at least.
+fn refused(request: &[u8], responses: &[Response]) -> Vec<Capacity> {
+    let Ok(Statements { statements }) = serde_json::from_slice(request) else { return Vec::new() };
     let charged = |response: &Response| {
         let code = response.error.as_ref().map(|error| error.code.as_str());
         matches!(code, Some("DuplicateItem" | "ConditionalCheckFailed"))
@@ -165,7 +165,7 @@ fn refused(asked: &[u8], responses: &[Response]) -> Vec<Capacity> {
     let refused = statements.iter().zip(responses).filter(|(_, response)| charged(response));
     let capacity = |(statement, _): (&Statement<'_>, _)| {
         let inserts = statement.text.starts_with("INSERT");
-        // Names stand in the text and values in the parameters, both with some marks around them: a little too much.
+        // Statement and parameters are a little larger than the item, so this is an upper bound.
         let bytes = if inserts { statement.text.len() + statement.parameters.get().len() } else { 0 };
         let table = statement.text.split('"').nth(1).unwrap_or("(no table)").to_owned();
         let units = bytes.div_ceil(WRITE_UNIT_BYTES).max(1) as f64;
@@ -175,7 +175,7 @@ fn refused(asked: &[u8], responses: &[Response]) -> Vec<Capacity> {
 }
 
 #[derive(Deserialize)]
-struct Asked<'a> {
+struct Statements<'a> {
     #[serde(rename = "Statements", borrow)]
     statements: Vec<Statement<'a>>,
 }
@@ -275,14 +275,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_counted_in_batches_alone_and_never_within_texts() {
+    fn entries_are_counted_in_batches_and_not_inside_of_strings() {
         let counts = Counts::default();
         let deletes = br#"{"Entries":[{"Id":"0","ReceiptHandle":"\"Id\":"},{"Id":"1"}]}"#;
-        counts.asked("DeleteMessageBatch", deletes);
-        counts.asked("BatchExecuteStatement", br#"{"Statements":[{"Statement":"x"}]}"#);
-        counts.asked("SendMessage", br#"{"Id":"0","Id":"1"}"#);
-        counts.asked("ReceiveMessage", b"{}");
-        counts.answered(
+        counts.request("DeleteMessageBatch", deletes);
+        counts.request("BatchExecuteStatement", br#"{"Statements":[{"Statement":"x"}]}"#);
+        counts.request("SendMessage", br#"{"Id":"0","Id":"1"}"#);
+        counts.request("ReceiveMessage", b"{}");
+        counts.answer(
             "ReceiveMessage",
             b"{}",
             br#"{"Messages":[{"ReceiptHandle":"a","Body":"\"ReceiptHandle\":"}]}"#,
@@ -297,19 +297,19 @@ mod tests {
     #[test]
     fn sqs_bills_every_64_kib_of_a_request_and_an_empty_receive() {
         let counts = Counts::default();
-        counts.asked("SendMessageBatch", &[b' '; 64 * 1024 + 1]);
-        counts.asked("ReceiveMessage", b"{}");
-        counts.answered("ReceiveMessage", b"{}", b"{}");
+        counts.request("SendMessageBatch", &[b' '; 64 * 1024 + 1]);
+        counts.request("ReceiveMessage", b"{}");
+        counts.answer("ReceiveMessage", b"{}", b"{}");
         assert_eq!(counts.now().operations.get("SendMessageBatch").map(|c| c.billed), Some(2));
         assert_eq!(counts.now().operations.get("ReceiveMessage").map(|c| c.billed), Some(1));
     }
 
     #[test]
-    fn units_are_told_apart_by_table_index_and_refusal() {
+    fn units_are_counted_by_table_index_and_refusal() {
         let counts = Counts::default();
         let answer = br#"{"Responses":[],"ConsumedCapacity":[{"TableName":"h","CapacityUnits":4.0,"Table":{"CapacityUnits":2.0},"GlobalSecondaryIndexes":{"by_session":{"CapacityUnits":1.0}}}]}"#;
-        counts.answered("BatchExecuteStatement", b"{}", answer);
-        counts.answered("GetItem", b"{}", br#"{"ConsumedCapacity":{"TableName":"h","CapacityUnits":0.5}}"#);
+        counts.answer("BatchExecuteStatement", b"{}", answer);
+        counts.answer("GetItem", b"{}", br#"{"ConsumedCapacity":{"TableName":"h","CapacityUnits":0.5}}"#);
         let traffic = counts.now();
         let expected =
             [("h".to_owned(), 2.0), ("h, refused".to_owned(), 1.0), ("h/by_session".to_owned(), 1.0)];
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_that_were_all_refused_are_charged_though_nothing_is_said_of_them() {
+    fn writes_that_were_all_refused_are_charged_without_a_report() {
         let counts = Counts::default();
         let long = "x".repeat(1_500);
         let asked = format!(
@@ -327,17 +327,17 @@ mod tests {
             {{"Statement":"INSERT INTO \"h\" VALUE {{'pk': ?}}","Parameters":[{{"S":"a"}}]}}]}}"#
         );
         let answer = br#"{"Responses":[{"Error":{"Code":"DuplicateItem"}},{"Error":{"Code":"ConditionalCheckFailed"}},{"Error":{"Code":"ThrottlingError"}}]}"#;
-        counts.answered("BatchExecuteStatement", asked.as_bytes(), answer);
+        counts.answer("BatchExecuteStatement", asked.as_bytes(), answer);
         assert_eq!(counts.now().write_units, BTreeMap::from([("calls, refused".to_owned(), 3.0)]));
         assert_eq!(counts.now().total().write_units, 3.0);
     }
 
     #[test]
-    fn only_dynamodb_is_asked_for_units_and_only_once() {
-        let asked = asking_for_units("GetItem", br#"{"TableName":"t"}"#.to_vec());
+    fn units_are_requested_of_dynamodb_only_and_once() {
+        let asked = with_return_capacity("GetItem", br#"{"TableName":"t"}"#.to_vec());
         assert_eq!(asked, br#"{"ReturnConsumedCapacity":"INDEXES","TableName":"t"}"#);
-        assert_eq!(asking_for_units("GetItem", asked.clone()), asked);
-        assert_eq!(asking_for_units("ReceiveMessage", b"{\"a\":1}".to_vec()), b"{\"a\":1}");
-        assert_eq!(asking_for_units("GetItem", b"{}".to_vec()), b"{}");
+        assert_eq!(with_return_capacity("GetItem", asked.clone()), asked);
+        assert_eq!(with_return_capacity("ReceiveMessage", b"{\"a\":1}".to_vec()), b"{\"a\":1}");
+        assert_eq!(with_return_capacity("GetItem", b"{}".to_vec()), b"{}");
     }
 }

@@ -1,6 +1,4 @@
-//! Owns what the kernel says of a process: its CPU time and its memory.
-//!
-//! **Invariant:** reads alone.
+//! CPU time and memory of a process, from `/proc`.
 
 use std::path::Path;
 
@@ -8,7 +6,7 @@ use std::path::Path;
 /// 100 on every architecture this runs on.
 const TICKS_PER_S: u64 = 100;
 
-/// What the kernel says of processes: CPU time of all in steps of 10 ms, memory of the largest.
+/// CPU time of one or several processes, in steps of 10 ms, and memory of the largest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) cpu_us: u64,
@@ -25,7 +23,7 @@ impl Usage {
         Self::parse(&read("stat"), &read("status"))
     }
 
-    /// Several processes together.
+    /// The usage of several processes.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             cpu_us: self.cpu_us + other.cpu_us,
@@ -34,8 +32,8 @@ impl Usage {
         }
     }
 
-    /// The same process at a later look: one that has ended says nothing of its memory, and a reaped one nothing at all.
-    pub(crate) fn seen_later(self, later: Self) -> Self {
+    /// The same process at a later measurement. A process that has ended has no memory figures, a reaped one none at all.
+    pub(crate) fn measured_later(self, later: Self) -> Self {
         Self {
             cpu_us: self.cpu_us.max(later.cpu_us),
             resident_kib: later.resident_kib,
@@ -61,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_figures_are_read_whatever_the_command_is_called() {
+    fn figures_are_read_whatever_the_command_is_called() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 100 1000 200";
         let status = "Name:\tx\nVmHWM:\t   4096 kB\nVmRSS:\t   2048 kB\n";
         let figures = Usage::parse(stat, status);
@@ -69,8 +67,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_of_a_process_outlives_it() {
-        let seen = Usage { cpu_us: 5, resident_kib: 2, peak_kib: 3 };
-        assert_eq!(seen.seen_later(Usage::NONE), Usage { cpu_us: 5, resident_kib: 0, peak_kib: 3 });
+    fn figures_of_an_ended_process_are_kept() {
+        let earlier = Usage { cpu_us: 5, resident_kib: 2, peak_kib: 3 };
+        assert_eq!(earlier.measured_later(Usage::NONE), Usage { cpu_us: 5, resident_kib: 0, peak_kib: 3 });
     }
 }

@@ -1,6 +1,6 @@
-//! Owns the worker processes: starting them, ending and freezing them, and what the kernel says of their CPU time and memory.
+//! Worker processes: starts, drains, stops and kills them, and measures their CPU time and memory.
 //!
-//! **Invariant:** no worker outlives the value that started it.
+//! **Invariant:** dropping [`Workers`] kills every worker that it started.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,21 +9,21 @@ use anyhow::{Context as _, bail};
 
 use crate::usage::Usage;
 
-/// How a worker is started.
-pub(crate) struct Start {
+/// The command that starts a worker.
+pub(crate) struct WorkerCommand {
     pub(crate) binary: PathBuf,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) log: PathBuf,
 }
 
-/// The running workers, and what those took that are gone.
+/// The workers, and the usage of those that have ended.
 pub(crate) struct Workers {
-    start: Start,
+    command: WorkerCommand,
     running: Vec<Worker>,
-    /// Told to leave, and still there.
-    leaving: Vec<Worker>,
-    frozen: Vec<Worker>,
-    gone: Usage,
+    /// They got SIGTERM and have not exited yet.
+    draining: Vec<Worker>,
+    stopped: Vec<Worker>,
+    ended: Usage,
     started: u32,
 }
 
@@ -34,12 +34,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn look(&mut self) {
-        // Of a process that has ended nothing can be read any more: what was last seen stands.
-        self.usage = self.usage.seen_later(Usage::of(self.child.id()));
+    fn measure(&mut self) {
+        // Nothing can be read of a process that has ended: the last measurement counts.
+        self.usage = self.usage.measured_later(Usage::of(self.child.id()));
     }
 
-    /// `kill(2)` by its command, which needs no unsafe code; only ever a process of ours, by its id.
+    /// Sends a signal with the command `kill`, which needs no unsafe code, to this process by its id.
     fn signal(&self, signal: &str) -> anyhow::Result<()> {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         anyhow::ensure!(
@@ -51,117 +51,117 @@ impl Worker {
     }
 }
 
-/// A worker that was told to leave, and left.
-pub(crate) struct Left {
+/// A drained worker that has exited.
+pub(crate) struct Exited {
     pub(crate) name: String,
     pub(crate) status: ExitStatus,
 }
 
 impl Workers {
-    pub(crate) const fn new(start: Start) -> Self {
+    pub(crate) const fn new(command: WorkerCommand) -> Self {
         Self {
-            start,
+            command,
             running: Vec::new(),
-            leaving: Vec::new(),
-            frozen: Vec::new(),
-            gone: Usage::NONE,
+            draining: Vec::new(),
+            stopped: Vec::new(),
+            ended: Usage::NONE,
             started: 0,
         }
     }
 
     pub(crate) fn start_one(&mut self) -> anyhow::Result<()> {
-        let log = std::fs::File::options().create(true).append(true).open(&self.start.log)?;
+        let log = std::fs::File::options().create(true).append(true).open(&self.command.log)?;
         self.started += 1;
         let name = format!("load-{}", self.started);
-        let child = Command::new(&self.start.binary)
-            .envs(self.start.environment.iter().map(|(name, value)| (name, value)))
+        let child = Command::new(&self.command.binary)
+            .envs(self.command.environment.iter().map(|(name, value)| (name, value)))
             .env("TOOLFLEET_WORKER_ID", &name)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .with_context(|| format!("cannot start {}", self.start.binary.display()))?;
+            .with_context(|| format!("cannot start {}", self.command.binary.display()))?;
         self.running.push(Worker { name, child, usage: Usage::NONE });
         Ok(())
     }
 
-    /// How many run, neither frozen nor told to leave.
+    /// How many workers run, without stopped and draining ones.
     pub(crate) const fn count(&self) -> usize {
         self.running.len()
     }
 
-    /// Kills the oldest one with SIGKILL and says which.
+    /// Kills the oldest worker with SIGKILL and returns its name.
     pub(crate) fn kill_one(&mut self) -> anyhow::Result<String> {
         let mut worker = self.oldest()?;
-        worker.look();
+        worker.measure();
         worker.child.kill()?;
         worker.child.wait()?;
-        self.gone = self.gone.and(worker.usage);
+        self.ended = self.ended.and(worker.usage);
         Ok(worker.name)
     }
 
-    /// Tells the oldest one to leave and says which.
-    pub(crate) fn tell_one_to_leave(&mut self) -> anyhow::Result<String> {
+    /// Sends SIGTERM to the oldest worker and returns its name.
+    pub(crate) fn drain_one(&mut self) -> anyhow::Result<String> {
         let worker = self.oldest()?;
         worker.signal("-TERM")?;
         let name = worker.name.clone();
-        self.leaving.push(worker);
+        self.draining.push(worker);
         Ok(name)
     }
 
-    /// Freezes the oldest one and says which.
-    pub(crate) fn freeze_one(&mut self) -> anyhow::Result<String> {
+    /// Sends SIGSTOP to the oldest worker and returns its name.
+    pub(crate) fn stop_one(&mut self) -> anyhow::Result<String> {
         let worker = self.oldest()?;
         worker.signal("-STOP")?;
         let name = worker.name.clone();
-        self.frozen.push(worker);
+        self.stopped.push(worker);
         Ok(name)
     }
 
-    /// Lets a frozen one go on.
-    pub(crate) fn thaw(&mut self, name: &str) -> anyhow::Result<()> {
-        if let Some(at) = self.frozen.iter().position(|worker| worker.name == name) {
-            let worker = self.frozen.remove(at);
+    /// Sends SIGCONT to a stopped worker.
+    pub(crate) fn continue_one(&mut self, name: &str) -> anyhow::Result<()> {
+        if let Some(at) = self.stopped.iter().position(|worker| worker.name == name) {
+            let worker = self.stopped.remove(at);
             worker.signal("-CONT")?;
             self.running.push(worker);
         }
         Ok(())
     }
 
-    /// Those that were told to leave and have left since the last look.
-    pub(crate) fn left(&mut self) -> anyhow::Result<Vec<Left>> {
-        let mut left = Vec::new();
-        let mut staying = Vec::new();
-        for mut worker in self.leaving.drain(..) {
-            worker.look();
+    /// The drained workers that have exited since the last call.
+    pub(crate) fn exited(&mut self) -> anyhow::Result<Vec<Exited>> {
+        let mut exited = Vec::new();
+        let mut running = Vec::new();
+        for mut worker in self.draining.drain(..) {
+            worker.measure();
             match worker.child.try_wait()? {
                 Some(status) => {
-                    self.gone = self.gone.and(worker.usage);
-                    left.push(Left { name: worker.name.clone(), status });
+                    self.ended = self.ended.and(worker.usage);
+                    exited.push(Exited { name: worker.name.clone(), status });
                 }
-                None => staying.push(worker),
+                None => running.push(worker),
             }
         }
-        self.leaving = staying;
-        Ok(left)
+        self.draining = running;
+        Ok(exited)
     }
 
-    /// Tells all that run to leave.
-    pub(crate) fn tell_all_to_leave(&mut self) -> anyhow::Result<()> {
+    /// Sends SIGTERM to all running workers.
+    pub(crate) fn drain_all(&mut self) -> anyhow::Result<()> {
         while !self.running.is_empty() {
-            self.tell_one_to_leave()?;
+            self.drain_one()?;
         }
         Ok(())
     }
 
-    /// Whether any was told to leave and is still there.
-    pub(crate) const fn are_leaving(&self) -> bool {
-        !self.leaving.is_empty()
+    /// Whether a draining worker has not exited yet.
+    pub(crate) const fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
     }
 
-    /// An error if a worker has ended by itself.
+    /// Fails if a worker has ended without a signal.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
-        for worker in self.running.iter_mut().chain(&mut self.frozen) {
+        for worker in self.running.iter_mut().chain(&mut self.stopped) {
             if let Some(status) = worker.child.try_wait()? {
                 bail!("worker {} ended by itself with {status}", worker.name);
             }
@@ -169,32 +169,54 @@ impl Workers {
         Ok(())
     }
 
-    /// What the workers have taken so far, those that are gone included.
+    /// The usage of all workers so far, including those that have ended.
     pub(crate) fn usage(&mut self) -> Usage {
-        let all = self.running.iter_mut().chain(&mut self.leaving).chain(&mut self.frozen);
-        all.fold(self.gone, |sum, worker| {
-            worker.look();
+        let all = self.running.iter_mut().chain(&mut self.draining).chain(&mut self.stopped);
+        all.fold(self.ended, |sum, worker| {
+            worker.measure();
             sum.and(worker.usage)
         })
     }
 
-    /// Kills them all; what they have taken is forgotten.
-    pub(crate) fn stop(&mut self) {
-        for mut worker in self.running.drain(..).chain(self.leaving.drain(..)).chain(self.frozen.drain(..)) {
-            // One that has ended already needs no kill.
-            let _ended = worker.child.kill();
-            let _ended = worker.child.wait();
+    /// Kills all workers.
+    pub(crate) fn kill_all(&mut self) {
+        for mut worker in self.running.drain(..).chain(self.draining.drain(..)).chain(self.stopped.drain(..))
+        {
+            // Killing fails if it has ended already.
+            let _ignored = worker.child.kill();
+            let _ignored = worker.child.wait();
         }
     }
 
     fn oldest(&mut self) -> anyhow::Result<Worker> {
-        anyhow::ensure!(!self.running.is_empty(), "no worker runs that could die; give more --workers");
+        anyhow::ensure!(!self.running.is_empty(), "no worker is running for this fault; give more --workers");
         Ok(self.running.remove(0))
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.stop();
+        self.kill_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_ends_by_itself_is_an_error() {
+        let command = WorkerCommand {
+            binary: "/bin/false".into(),
+            environment: Vec::new(),
+            log: std::env::temp_dir().join(format!("toolfleet-loadtest-{}.log", std::process::id())),
+        };
+        let log = command.log.clone();
+        let mut workers = Workers::new(command);
+        workers.start_one().unwrap();
+        workers.running[0].child.wait().unwrap();
+        let error = workers.check().unwrap_err().to_string();
+        std::fs::remove_file(log).unwrap();
+        assert!(error.contains("worker load-1 ended by itself with exit status: 1"), "{error}");
     }
 }

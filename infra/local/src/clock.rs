@@ -1,6 +1,6 @@
-//! Owns the time the endpoints live by: the system's, or one that a test sets and advances.
+//! The clock of the endpoints: the system's, or one that a test sets and advances.
 //!
-//! **Invariant:** the only place of this crate that reads the system's time; everything else is told.
+//! **Invariant:** this is the only file of the crate that reads the system's time.
 
 use std::future::Future;
 use std::time::{Duration, UNIX_EPOCH};
@@ -33,7 +33,7 @@ impl Clock {
         Self(Source::Manual(watch::Sender::new(start_ms)))
     }
 
-    /// Moves a manual time forward and wakes whoever waits for it. The system's time cannot be moved: nothing happens.
+    /// Advances a manual clock and wakes its waiters. It has no effect on the system's clock.
     pub fn advance_ms(&self, by_ms: u64) {
         match &self.0 {
             Source::System => {}

@@ -1,6 +1,6 @@
-//! Owns the DynamoDB endpoint: dynoxide in this process, its tables made from the template.
+//! The DynamoDB endpoint: dynoxide in this process, with the tables of the template.
 //!
-//! **Invariant:** an existing table is never changed; one whose keys differ from the template keeps the endpoint from starting.
+//! **Invariant:** an existing table is never changed. If its keys differ from the template, the endpoint does not start.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::LocalError;
-use crate::template::TableSpec;
+use crate::template::spec::TableSpec;
 
-/// Stands for the file of a database that has none.
+/// The path in error messages of a database that has no file.
 pub(crate) const IN_MEMORY: &str = ":memory:";
 
 /// How often rows past their time to live are deleted. DynamoDB itself takes up to some days.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Opens the database: in a file, or in memory, where it can live by a manual clock.
+/// Opens the database in a file, or in memory. Only a database in memory can use a manual clock.
 pub(crate) fn open(file: Option<&Path>, clock: &Clock) -> Result<Database, LocalError> {
     match file {
         Some(path) => {
             let failed =
                 |problem: DynoxideError| LocalError::Database { path: path.to_owned(), source: problem };
             let database = Database::new(&path.to_string_lossy()).map_err(failed)?;
-            // Named for what it follows, this sets SQLite's synchronous=NORMAL: with the write-ahead log a commit then survives
-            // kill -9 without an fsync for every item, which would be ten times slower.
+            // This sets SQLite's synchronous=NORMAL: with the write-ahead log a commit then survives kill -9 without an fsync
+            // for every item, which would be ten times slower.
             database.disable_bulk_loading().map_err(failed)?;
             Ok(database)
         }

@@ -1,6 +1,6 @@
-//! Owns the life of the endpoints: opening the data, creating what the template names, serving, and stopping.
+//! Starts and stops the endpoints: opens the data, creates the template's resources, serves.
 //!
-//! **Invariant:** when `start` returns, every queue and table exists and both ports answer; when it fails, nothing runs.
+//! **Invariant:** when `start` returns a value, every queue, table and bucket exists and both ports answer. When it fails, nothing runs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,13 +16,14 @@ use crate::clock::Clock;
 use crate::dynamodb;
 use crate::error::LocalError;
 use crate::http::{Services, router};
-use crate::s3::S3Service;
+use crate::s3::service::S3Service;
 use crate::secrets::SecretsService;
 use crate::server::{ServerThread, bind, url_of};
 use crate::sqs::service::SqsService;
-use crate::template::{DATA_YAML, Template, TemplateError};
+use crate::template::error::TemplateError;
+use crate::template::{DATA_YAML, Template};
 
-/// What to start. `LocalOptions::default()` is: any free ports, in memory, the system's clock, the product's own template.
+/// Options of the endpoints. The default: free ports, data in memory, the system's clock, the product's own template.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
     /// Port of SQS, Secrets Manager and S3 on 127.0.0.1; 0 takes any that is free.
@@ -31,7 +32,7 @@ pub struct LocalOptions {
     pub dynamodb_port: u16,
     /// Where data is kept; without it everything is gone when the endpoints stop.
     pub data_dir: Option<PathBuf>,
-    /// The time that queues, and tables in memory, live by.
+    /// The clock of queues, and of tables in memory.
     pub clock: Clock,
     /// First part of every queue's and table's name: the template's parameter `Prefix`.
     pub prefix: String,
@@ -72,7 +73,7 @@ pub struct LocalEndpoints {
     _data_dir_lock: Option<File>,
 }
 
-/// The database, and where it is for messages.
+/// The database, and its path for error messages.
 struct DatabaseHandle {
     database: Database,
     path: PathBuf,
@@ -90,7 +91,7 @@ impl LocalEndpoints {
     /// # Errors
     /// See [`LocalError`]: ports, the data directory, damaged files, the template.
     pub async fn start(options: LocalOptions) -> Result<Self, LocalError> {
-        // Opening files and creating tables blocks, so it is done where blocking is allowed.
+        // Opening files and creating tables blocks the thread.
         match tokio::task::spawn_blocking(move || Self::start_blocking(options)).await {
             Ok(started) => started,
             Err(error) => Err(LocalError::Thread { service: SQS, source: io::Error::other(error) }),
@@ -137,7 +138,7 @@ impl LocalEndpoints {
         Ok(Self { sqs, dynamodb, sqs_url, dynamodb_url, service, database, template, _data_dir_lock: lock })
     }
 
-    /// Endpoint URL of SQS. The same port serves Secrets Manager, told apart by `X-Amz-Target`, and S3.
+    /// Endpoint URL of SQS. The same port serves Secrets Manager, selected by `X-Amz-Target`, and S3.
     #[must_use]
     pub fn sqs_url(&self) -> &str {
         &self.sqs_url
@@ -173,7 +174,7 @@ impl LocalEndpoints {
         &self.template
     }
 
-    /// Deletes the rows whose time to live is over, as happens every minute by itself. Returns how many there were.
+    /// Deletes the rows whose time to live is over, and returns how many. The endpoints do this every minute by themselves.
     /// It blocks for some milliseconds.
     ///
     /// # Errors
@@ -196,7 +197,7 @@ fn read_template(options: &LocalOptions) -> Result<Template, TemplateError> {
     Template::parse(options.template.as_deref().unwrap_or(DATA_YAML), &parameters)
 }
 
-/// Creates the directory if need be and makes sure that no other process writes to it.
+/// Creates the directory if it does not exist, and locks it against other processes.
 fn claim_directory(path: &Path) -> Result<File, LocalError> {
     let failed = |source| LocalError::DataDir { path: path.to_owned(), source };
     let mut builder = std::fs::DirBuilder::new();
@@ -253,7 +254,7 @@ async fn serve(listener: std::net::TcpListener, services: Services, stopping: Ca
                 tracing::error!(%error, "the SQS endpoint ended");
             }
         }
-        // It ends when the endpoint stops; the server then still has requests to finish.
+        // The timekeeper ends when the endpoint stops; the server still finishes its requests then.
         () = async { service.keep_time().await; std::future::pending().await } => {}
     }
 }

@@ -1,4 +1,4 @@
-//! The error of endpoints that do not start: what is in the way, and the remedy.
+//! The errors of starting the endpoints.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dynoxide::DynoxideError;
 
 use crate::journal::JournalError;
-use crate::template::TemplateError;
+use crate::template::error::TemplateError;
 
 /// Why the endpoints did not start. Each message names the port, directory or resource, and the remedy.
 #[derive(Debug, thiserror::Error)]

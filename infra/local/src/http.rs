@@ -1,6 +1,6 @@
-//! Owns the HTTP face of SQS, Secrets Manager and S3: which of them a request is for, and how answers and refusals are written.
+//! HTTP of SQS, Secrets Manager and S3 on one port: selects the service, writes answers and errors.
 //!
-//! **Invariant:** nothing is decided here; signatures are not checked, only the access key id is read from them.
+//! Signatures are not checked; only the access key id is read from them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, head
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::s3::S3Service;
+use crate::s3::service::S3Service;
 use crate::secrets::SecretsService;
 use crate::sqs::error::SqsError;
 use crate::sqs::service::SqsService;

@@ -1,9 +1,9 @@
-//! Owns the append-only files that make queues and secrets survive: one line of JSON for each change.
+//! Append-only files that keep queues and secrets across restarts: one line of JSON for each change.
 //!
 //! A change is handed to the operating system before its request is answered, so an acknowledged send survives `kill -9`.
 //! It is not forced to the disk: after a power cut the last changes may be missing.
 //!
-//! **Invariant:** a line once written is never changed; a file is only ever replaced as a whole, by a rename.
+//! **Invariant:** a written line is never changed. A file is replaced as a whole, by a rename.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
@@ -80,7 +80,7 @@ impl<C: Serialize + DeserializeOwned> Journal<C> {
         Ok(changes)
     }
 
-    /// Replaces the file by one that holds `snapshot` alone, and leaves it open for more.
+    /// Replaces the file by one with `snapshot` only, and keeps it open for further changes.
     pub(crate) fn rewrite(path: &Path, snapshot: &[C]) -> Result<Self, JournalError> {
         let failed = |source| JournalError::Io { path: path.to_owned(), source };
         let lines = lines_of(snapshot).map_err(failed)?;

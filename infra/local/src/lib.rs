@@ -1,7 +1,7 @@
-//! AWS on one machine: SQS, DynamoDB, Secrets Manager and S3 for development and tests, spoken to by the official SDKs.
+//! SQS, DynamoDB, Secrets Manager and S3 on one machine, for development and tests with the official SDKs.
 //!
-//! The product's code does not know about this crate: it is given the endpoint URLs. The queues, tables and buckets come from
-//! `infra/cloudformation/data.yaml`, the file that also makes them in an account.
+//! The product's code does not depend on this crate: it gets the endpoint URLs. The queues, tables and buckets come from
+//! `infra/cloudformation/data.yaml`, the file that also creates them in an account.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), toolfleet_local::LocalError> {
@@ -11,13 +11,13 @@
 //! let options = LocalOptions { clock: clock.clone(), ..LocalOptions::default() };
 //! let endpoints = LocalEndpoints::start(options).await?;
 //! println!("calls are sent to {}", endpoints.queue_url("toolfleet-calls"));
-//! clock.advance_ms(30_000); // what was in flight is visible again, and whoever waits for it is woken
+//! clock.advance_ms(30_000); // messages in flight are visible again, and waiting receives return them
 //! endpoints.shutdown().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! **Invariant:** binds 127.0.0.1 only, and never reaches out to another machine.
+//! **Invariant:** it binds 127.0.0.1 only, and connects to no other machine.
 
 mod clock;
 pub mod demo;
@@ -38,4 +38,6 @@ pub use endpoints::{LocalEndpoints, LocalOptions};
 pub use error::LocalError;
 pub use journal::JournalError;
 pub use names::{ACCOUNT_ID, REGION};
-pub use template::{BucketSpec, DATA_YAML, QueueSpec, TableSpec, Template, TemplateError};
+pub use template::error::TemplateError;
+pub use template::spec::{BucketSpec, QueueSpec, TableSpec};
+pub use template::{DATA_YAML, Template};

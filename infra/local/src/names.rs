@@ -1,6 +1,6 @@
-//! Owns the account, the region and the ARNs that everything on this machine pretends to have.
+//! Account, region, ARNs and URLs of the local resources.
 //!
-//! **Invariant:** a queue is known by the last part of its URL or ARN; hosts, accounts and regions in a request are not checked.
+//! **Invariant:** a queue is identified by the last part of its URL or ARN; hosts, accounts and regions in a request are not checked.
 
 /// The account that every local resource belongs to.
 pub const ACCOUNT_ID: &str = "000000000000";

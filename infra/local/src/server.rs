@@ -1,6 +1,6 @@
-//! Owns the threads the endpoints run on: each has its own runtime, so that neither a caller's paused time nor its load is felt.
+//! The threads of the endpoints. Each has its own runtime, so a caller's paused time or load does not affect them.
 //!
-//! **Invariant:** when a `ServerThread` is gone, so are its sockets, its files and its tasks.
+//! **Invariant:** when a `ServerThread` is dropped, its sockets, files and tasks are closed.
 
 use std::future::Future;
 use std::io;
@@ -71,7 +71,7 @@ async fn grace_is_over(stopping: &CancellationToken) {
     tokio::time::sleep(GRACE).await;
 }
 
-/// Binds a port of this machine alone; 0 takes any that is free.
+/// Binds a port of 127.0.0.1; 0 takes a free one.
 pub(crate) fn bind(service: &'static str, port: u16) -> Result<TcpListener, LocalError> {
     let taken = |source| LocalError::Port { service, port, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(taken)?;

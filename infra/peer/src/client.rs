@@ -1,6 +1,6 @@
-//! Owns the client: one connection as rmcp makes it, its HTTP connections kept.
+//! A client on rmcp: one connection, with its HTTP connections kept alive.
 //!
-//! **Invariant:** nothing is done for a call that rmcp does not do itself.
+//! A call does nothing beyond what rmcp does.
 
 use anyhow::Context as _;
 use rmcp::model::{CallToolRequestParams, ContentBlock, JsonObject, ProtocolVersion};

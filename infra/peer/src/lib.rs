@@ -1,6 +1,6 @@
 //! MCP as rmcp speaks it, the protocol's own SDK for Rust: a server to run the product against, and a client to measure ours by.
 //!
-//! **Invariant:** nothing here is ours but the tools: the protocol on both sides is rmcp's.
+//! The protocol on both sides is rmcp's; only the tools are own code.
 
 pub mod client;
 pub mod server;

@@ -1,6 +1,6 @@
 //! `toolfleet-peer PORT`: the server of rmcp on 127.0.0.1, until it is killed.
 //!
-//! **Invariant:** listens on no other address.
+//! It listens on 127.0.0.1 only.
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;

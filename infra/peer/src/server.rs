@@ -1,6 +1,6 @@
-//! Owns the server: `echo`, and `build`, which is a task for every client that follows tasks.
+//! A server on rmcp with two tools: `echo`, and `build`, which becomes a task for clients that support tasks.
 //!
-//! **Invariant:** every execution is told on stderr when it begins, so a log is the truth about how often a tool ran.
+//! **Invariant:** every execution is logged on stderr when it starts, so the log shows how often a tool ran.
 
 use std::borrow::Cow;
 use std::sync::Arc;

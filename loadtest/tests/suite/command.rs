@@ -1,4 +1,4 @@
-//! The command as its users meet it: wrong arguments are answered with what is accepted, before anything is started.
+//! The command line: wrong arguments are refused with what is accepted, before anything is started.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,21 +1,21 @@
-//! The distributions of slow tools, and the state over time.
+//! The distributions of slow tools, and the time series of a run.
 
+use fastrand::Rng;
 use toolfleet_core::time::Timestamp;
 use toolfleet_loadtest::distribution::Distribution;
-use toolfleet_loadtest::rng::Rng;
-use toolfleet_loadtest::series;
+use toolfleet_loadtest::time_series;
 
 fn sorted(text: &str) -> Vec<u64> {
     let distribution: Distribution = text.parse().unwrap();
     assert_eq!(distribution.to_string(), text);
-    let mut rng = Rng::new(7);
+    let mut rng = Rng::with_seed(7);
     let mut times: Vec<_> = (0..10_000).map(|_| distribution.sample(&mut rng)).collect();
     times.sort_unstable();
     times
 }
 
 #[test]
-fn times_follow_the_percentiles_that_were_given() {
+fn times_follow_the_given_percentiles() {
     let times = sorted("p0=5,p50=20,p90=60,p100=100");
     assert!(times[0] >= 5 && times[9_999] <= 100);
     assert!(
@@ -40,7 +40,7 @@ fn a_fixed_time_is_always_the_same() {
 }
 
 #[test]
-fn what_is_no_distribution_says_what_is_accepted() {
+fn a_wrong_distribution_says_what_is_accepted() {
     for text in
         ["fast", "-1", "lognormal:50", "lognormal:x:1", "p50=20,p40=30", "p50=20,p60=10", "p101=1", "q50=1"]
     {
@@ -50,9 +50,9 @@ fn what_is_no_distribution_says_what_is_accepted() {
 }
 
 #[test]
-fn a_span_in_which_nothing_ended_stands_in_the_course_with_zeros() {
+fn a_span_in_which_no_call_ended_has_zeros() {
     let at = Timestamp::from_ms;
-    let spans = series::of(at(0), &[(at(10), 4), (at(20), 8), (at(250), 6)]);
+    let spans = time_series::of(at(0), &[(at(10), 4), (at(20), 8), (at(250), 6)]);
     assert_eq!(spans.len(), 3);
     assert_eq!((spans[0].p50_ms, spans[0].p99_ms, spans[0].calls_per_s), (4, 8, 20.0));
     assert_eq!((spans[1].p50_ms, spans[1].calls_per_s), (0, 0.0));

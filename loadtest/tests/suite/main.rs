@@ -1,8 +1,12 @@
-//! The load test without a load: its plan, its payloads, its verification, its reports, and its answers to wrong arguments.
+//! Tests of the load test without a load: plan, payloads, verification, reports, command line.
 //!
-//! **Invariant:** no test looks at a time; the real load is a stage of CI (`toolfleet-loadtest run`).
+//! The real load is a stage of CI (`toolfleet-loadtest run`).
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do: loudly, at the line")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do: loudly, at the line"
+)]
 
 mod command;
 mod distributions;

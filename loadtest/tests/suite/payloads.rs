@@ -6,7 +6,7 @@ use toolfleet_loadtest::payload::{Arguments, Shape, answer, is_answer};
 use toolfleet_loadtest::plan::{Mix, plan};
 
 #[test]
-fn an_answer_is_known_as_its_own_calls_and_no_others() {
+fn an_answer_belongs_to_one_call_only() {
     let mix: Mix = "echo=1,counter=1,slow=1,failing=1,large=1,payment=1,flaky=1,busy=1".parse().unwrap();
     let calls = plan(60, &mix, 3, &Shape::default());
     for call in &calls {
@@ -20,7 +20,7 @@ fn an_answer_is_known_as_its_own_calls_and_no_others() {
 }
 
 #[test]
-fn half_an_answer_and_no_answer_are_none() {
+fn a_cut_answer_and_no_answer_are_no_answers() {
     let call = &plan(1, &"large=1".parse::<Mix>().unwrap(), 1, &Shape::default())[0];
     let arguments = Arguments::deserialize(&call.arguments).unwrap();
     let whole = answer(call.tool, &arguments);
@@ -31,7 +31,7 @@ fn half_an_answer_and_no_answer_are_none() {
 }
 
 #[test]
-fn payloads_have_the_size_that_was_asked_for() {
+fn payloads_have_the_requested_size() {
     let mix: Mix = "echo=1,slow=1,large=1".parse().unwrap();
     let shape = Shape { argument_bytes: 1_024, result_bytes: 2_048, ..Shape::default() };
     for call in plan(60, &mix, 3, &shape) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use toolfleet_loadtest::faults::{Cost, FaultKind};
+use toolfleet_loadtest::bill::{Bills, Line};
+use toolfleet_loadtest::faults::{FaultCost, FaultKind};
 use toolfleet_loadtest::prices::Bill;
 use toolfleet_loadtest::report::{Latency, Report, compare};
 use toolfleet_loadtest::traffic::{Count, Traffic};
@@ -34,8 +35,8 @@ fn report() -> Report {
         traffic: None,
         bill: None,
         series: vec![],
-        problems: 0,
-        deviations: vec![],
+        violations: 0,
+        first_violations: vec![],
         debug_build: false,
     }
 }
@@ -52,7 +53,7 @@ fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn two_reports_stand_side_by_side_with_the_second_by_the_first() {
+fn two_reports_are_compared_with_ratios() {
     let first = file("compare-a.json", &report());
     let better = Report { calls_per_s: 1_000.0, worker_cpu_us_per_call: 100.0, ..report() };
     let table = compare(&first, &file("compare-b.json", &better)).unwrap();
@@ -63,7 +64,7 @@ fn two_reports_stand_side_by_side_with_the_second_by_the_first() {
 }
 
 #[test]
-fn requests_batches_and_the_bill_are_compared_where_both_runs_counted_them() {
+fn requests_and_the_bill_are_compared_if_both_runs_counted_them() {
     let counted = |requests, write_units| {
         let count = Count { requests, entries: 1_000, write_units, ..Count::default() };
         let operations = BTreeMap::from([("BatchExecuteStatement".to_owned(), count)]);
@@ -81,9 +82,9 @@ fn requests_batches_and_the_bill_are_compared_where_both_runs_counted_them() {
 }
 
 #[test]
-fn what_a_death_cost_stands_beside_the_lease_and_is_compared() {
-    let cost = |recovery_s| Cost {
-        way: FaultKind::Kill,
+fn the_cost_of_a_fault_is_shown_with_the_lease_and_compared() {
+    let cost = |recovery_s| FaultCost {
+        kind: FaultKind::Kill,
         at_s: 1.0,
         lasted_s: 0.0,
         interrupted: 7,
@@ -91,18 +92,36 @@ fn what_a_death_cost_stands_beside_the_lease_and_is_compared() {
         hidden: None,
         hidden_s: None,
     };
-    let died = |recovery_s| Report { faults: vec![cost(recovery_s)], ..report() };
-    let text = died(4.0).to_string();
+    let with_fault = |recovery_s| Report { faults: vec![cost(recovery_s)], ..report() };
+    let text = with_fault(4.0).to_string();
     assert!(text.contains("7 interrupted, the last ended 4.0 s after it (lease + 5 s: 8.0 s)"), "{text}");
-    let table = compare(&file("died-a.json", &died(4.0)), &file("died-b.json", &died(2.0))).unwrap();
+    let table =
+        compare(&file("died-a.json", &with_fault(4.0)), &file("died-b.json", &with_fault(2.0))).unwrap();
     assert_eq!(row(&table, "fault 1 (kill) recovery s"), ["4.000", "2.000", "0.50"]);
 }
 
 #[test]
-fn deviations_stand_in_the_table_and_beside_every_comparison() {
-    let wrong = Report { problems: 3, ..report() };
-    assert!(wrong.to_string().contains("3 DEVIATIONS"));
+fn violations_are_shown_in_a_report_and_in_every_comparison() {
+    let wrong = Report { violations: 3, ..report() };
+    assert!(wrong.to_string().contains("3 VIOLATIONS"));
     assert!(report().to_string().contains("all 1000 calls, exactly once"));
     let table = compare(&file("right.json", &report()), &file("wrong.json", &wrong)).unwrap();
-    assert!(table.contains("The second run had 3 deviations"), "{table}");
+    assert!(table.contains("The second run had 3 violations"), "{table}");
+}
+
+#[test]
+fn a_violation_in_one_load_of_a_bill_is_found_and_shown() {
+    let line = |kind: &str, violations| Line {
+        kind: kind.into(),
+        bill: Bill::default(),
+        usd_per_million: 0.0,
+        batches: BTreeMap::new(),
+        write_units: BTreeMap::new(),
+        violations,
+    };
+    let bills = |second| Bills { load: "10 calls each".into(), lines: vec![line("a", 0), line("b", second)] };
+    assert!(bills(0).is_verified() && !bills(0).to_string().contains("VIOLATIONS"));
+    assert!(!bills(2).is_verified());
+    let text = bills(2).to_string();
+    assert!(text.lines().any(|row| row.starts_with('b') && row.ends_with("2 VIOLATIONS")), "{text}");
 }

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 
-use toolfleet_core::machine::{Decision, StateTable};
+use toolfleet_core::state_table::{Decision, StateTable};
 
 use crate::error::AwsError;
 

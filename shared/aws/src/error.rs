@@ -110,7 +110,7 @@ impl AwsError {
                 let words = chain(error);
                 let kind = kind_without_reply(error, &words);
                 let remedy = remedy_of(kind);
-                // The chain of credential providers explains itself on many lines; the first one says enough.
+                // The chain of credential providers reports many lines; the first one is enough.
                 let words = words.lines().next().unwrap_or_default();
                 Self { what: format!("{operation} on {resource}: {remedy}{words}"), kind }
             }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn denied_access_can_be_waited_for_and_a_missing_resource_cannot() {
+    fn denied_access_can_be_waited_for_a_missing_resource_not() {
         let of = |code| AwsError::of_code("GetSecretValue", "secret `s`", code, "x");
         for code in [
             "ExpiredTokenException",

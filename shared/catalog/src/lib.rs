@@ -1,4 +1,4 @@
-//! The catalog: which servers and tools are registered, who may speak for which tenant, and who may call what.
+//! The catalog: which servers and tools are registered, which senders may send for which tenant, and who may call what.
 //!
 //! A catalog is parsed and cross-checked once; an error names the entry and the field. What cannot be called (no such server, a broken
 //! schema, a form that no worker runs) is kept apart, with the reason.
@@ -12,7 +12,7 @@ mod names;
 mod parse;
 mod parts;
 mod pins;
-mod program;
+mod placeholders;
 mod schema;
 mod server;
 mod snapshot;
@@ -24,10 +24,10 @@ mod unusable;
 
 pub use defaults::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS};
 pub use error::CatalogError;
-pub use import::mcp_servers::Laptop;
 pub use pins::{Approved, Pin};
+pub use placeholders::LocalEnvironment;
 pub use schema::{Budget, InputSchema, Verdict};
-pub use server::Server;
+pub use server::{HttpTransport, Server, StdioTransport, Transport};
 pub use snapshot::Catalog;
 pub use sources::{CatalogSources, Literals, Programs};
 pub use text::{decode, plain};

@@ -1,4 +1,4 @@
-//! Owns the refusal of names that could mean two things.
+//! Refuses names that could mean two tools.
 //!
 //! Grants, audit records and digests carry a target as text: `tool`, `tool.function`, `server/name`.
 //!

@@ -1,4 +1,4 @@
-//! Owns the forms of a catalog, and the order in which its parts are read and checked.
+//! Parses a catalog in any of its forms, and checks its parts in order.
 //!
 //! A catalog is an object in our own form, whose sections `pika` and `idp` hold (or name) what Pika and the GenAI IDP
 //! accelerator write; or such an array by itself; or the file in which another program keeps its MCP servers.
@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 
 use crate::error::CatalogError;
 use crate::error::invalid;
-use crate::import::clients::{self, Imported};
-use crate::import::foreign;
 use crate::import::idp;
+use crate::import::mcp_servers::{self, Imported};
 use crate::import::pika;
+use crate::import::unsupported;
 use crate::json;
 use crate::parts::{Checked, Parts};
 use crate::pins::Pins;
@@ -151,7 +151,7 @@ struct Sections {
 fn sections(text: &str) -> Result<Sections, CatalogError> {
     let value = match json::value("the text", text) {
         Ok(value) => value,
-        Err(error) => return Err(foreign::of_text(text).map_or(error, |text| invalid("the text", text))),
+        Err(error) => return Err(unsupported::of_text(text).map_or(error, |text| invalid("the text", text))),
     };
     let of_pika = |pika: Value| Sections {
         wire: WireCatalog { pika: Some(pika), ..WireCatalog::default() },
@@ -165,7 +165,7 @@ fn sections(text: &str) -> Result<Sections, CatalogError> {
         Value::Object(file) => file,
         Value::Array(_) => {
             let of_idp = value.get(0).is_some_and(|item| item.get("mcp_url").is_some());
-            return match foreign::of_value(&value).filter(|_| !of_idp) {
+            return match unsupported::of_value(&value).filter(|_| !of_idp) {
                 Some(text) => Err(invalid("the text", text)),
                 None if of_idp => Ok(Sections {
                     wire: WireCatalog { idp: Some(value), ..WireCatalog::default() },
@@ -187,12 +187,12 @@ fn sections(text: &str) -> Result<Sections, CatalogError> {
         let text = format!("is a single object, {what}; put it into an array: [{{..}}]");
         return Err(invalid("the text", text));
     }
-    let imported = clients::take(&mut file);
+    let imported = mcp_servers::take(&mut file);
     let is_foreign = imported.is_some();
-    let own = |key: &String| clients::SECTIONS.contains(&key.as_str()) && key != "tools";
+    let own = |key: &String| mcp_servers::SECTIONS.contains(&key.as_str()) && key != "tools";
     if !is_foreign && !file.keys().any(own) {
         let value = Value::Object(std::mem::take(&mut file));
-        if let Some(text) = foreign::of_value(&value) {
+        if let Some(text) = unsupported::of_value(&value) {
             return Err(invalid("the text", text));
         }
         json::typed::<WireCatalog>("", value)?;

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::entry::{self, Form, Normal};
+use crate::entry::{self, Form, NormalizedEntry};
 use crate::error::CatalogError;
 use crate::error::invalid;
-use crate::import::clients::{self, Imported};
-use crate::import::mcp_servers::{Filling, Laptop, Settled};
+use crate::import::mcp_servers::{self, Imported};
 use crate::json::{kind, typed};
 use crate::names;
-use crate::server::Server;
+use crate::placeholders::{EntryRemarks, LocalEnvironment, PlaceholderFiller};
+use crate::server::{Server, ServerEntry};
 use crate::snapshot::Offered;
 use crate::sources::Programs;
 use crate::sources::{CatalogSources, Literals};
@@ -30,16 +30,16 @@ pub(crate) struct Parts<'a> {
     servers: Vec<Part>,
     pub(crate) tools: Vec<(String, UnvalidatedTool)>,
     pub(crate) unusable: Unusable,
-    pub(crate) settled: Settled,
+    pub(crate) settled: EntryRemarks,
     pub(crate) programs: Programs,
-    pub(crate) laptop: Option<&'a Laptop>,
+    pub(crate) local_environment: Option<&'a LocalEnvironment>,
 }
 
 /// A server and its place.
 #[derive(Debug)]
 struct Part {
     entry: String,
-    server: Server,
+    server: ServerEntry,
     literals: Literals,
     form: Form,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Checked {
     pub(crate) tools: Tools,
     pub(crate) offered: HashMap<ServerId, Offered>,
     pub(crate) unusable: Unusable,
-    pub(crate) settled: Settled,
+    pub(crate) settled: EntryRemarks,
 }
 
 impl<'a> Parts<'a> {
@@ -62,20 +62,20 @@ impl<'a> Parts<'a> {
             servers: Vec::new(),
             tools: Vec::new(),
             unusable: Unusable::default(),
-            settled: Settled::default(),
+            settled: EntryRemarks::default(),
             programs: material.programs,
-            laptop: material.laptop.as_ref(),
+            local_environment: material.local_environment.as_ref(),
         }
     }
 
     /// A server of our own form.
     pub(crate) fn own_server(&mut self, entry: &str, value: Value) -> Result<(), CatalogError> {
         let Value::Object(fields) = value else {
-            return typed::<Server>(entry, value).map(|_| ());
+            return typed::<ServerEntry>(entry, value).map(|_| ());
         };
         let id = fields.get("id").and_then(Value::as_str).and_then(|id| ServerId::parse(id).ok());
         let Some(id) = id else {
-            return typed::<Server>(entry, Value::Object(fields)).map(|_| ());
+            return typed::<ServerEntry>(entry, Value::Object(fields)).map(|_| ());
         };
         let normal = entry::normal(entry, id.as_str(), fields, Form::Own);
         let (mut fields, _) = match self.normal(&id, entry, normal) {
@@ -86,8 +86,8 @@ impl<'a> Parts<'a> {
             self.unusable.add(Some(id), None, entry, reason);
             return Ok(());
         }
-        let server: Server = typed(entry, Value::Object(fields))?;
-        let server = server.placed(entry, self.programs, self.laptop.is_some())?;
+        let server: ServerEntry = typed(entry, Value::Object(fields))?;
+        let server = server.with_one_transport(entry, self.programs, self.local_environment.is_some())?;
         self.server(entry, server, Literals::Refused, Form::Own);
         Ok(())
     }
@@ -96,7 +96,7 @@ impl<'a> Parts<'a> {
     pub(crate) fn imported(&mut self, imported: Imported) {
         self.settled.remarks.extend(imported.remarks);
         let mut taken: Vec<String> = self.servers.iter().map(|part| part.server.id.to_string()).collect();
-        for clients::Entry { section, name, value } in imported.servers {
+        for mcp_servers::Entry { section, name, value } in imported.servers {
             let id = entry::id_of(&name, &taken);
             taken.push(id.clone());
             let entry = if section.is_empty() { id.clone() } else { format!("{section}.{id}") };
@@ -147,22 +147,24 @@ impl<'a> Parts<'a> {
         entry: &str,
         id: &ServerId,
         mut fields: Map<String, Value>,
-    ) -> Result<Server, String> {
+    ) -> Result<ServerEntry, String> {
         self.fill(id, entry, &mut fields)?;
-        let server: Server =
+        let server: ServerEntry =
             typed(entry, Value::Object(fields)).map_err(|error| error.reason_below(entry))?;
-        server.placed(entry, self.programs, self.laptop.is_some()).map_err(|error| error.reason_below(entry))
+        server
+            .with_one_transport(entry, self.programs, self.local_environment.is_some())
+            .map_err(|error| error.reason_below(entry))
     }
 
-    /// CallProgress what was said of an entry, and gives its fields, unless it cannot be called.
+    /// Keeps the remarks of an entry and gives its fields, unless it cannot be called.
     fn normal(
         &mut self,
         id: &ServerId,
         entry: &str,
-        normal: Normal,
+        normal: NormalizedEntry,
     ) -> Option<(Map<String, Value>, Vec<Value>)> {
         self.settled.remarks.extend(normal.remarks);
-        match normal.in_the_way {
+        match normal.not_callable {
             None => Some((normal.server, normal.tools)),
             Some(reason) => {
                 self.unusable.add(Some(id.clone()), None, entry, reason);
@@ -176,11 +178,16 @@ impl<'a> Parts<'a> {
     }
 
     /// What fills an entry in, where that is done.
-    pub(crate) fn filling<'b>(&'b mut self, id: &'b str, entry: &'b str) -> Option<Filling<'b>> {
-        self.laptop.map(|laptop| Filling { laptop, entry, id, settled: &mut self.settled })
+    pub(crate) fn filling<'b>(&'b mut self, id: &'b str, entry: &'b str) -> Option<PlaceholderFiller<'b>> {
+        self.local_environment.map(|local_environment| PlaceholderFiller {
+            local_environment,
+            entry,
+            id,
+            settled: &mut self.settled,
+        })
     }
 
-    pub(crate) fn server(&mut self, entry: &str, server: Server, literals: Literals, form: Form) {
+    pub(crate) fn server(&mut self, entry: &str, server: ServerEntry, literals: Literals, form: Form) {
         self.servers.push(Part { entry: entry.to_owned(), server, literals, form });
     }
 
@@ -193,17 +200,18 @@ impl<'a> Parts<'a> {
         let mut unusable = self.unusable;
         let mut servers = Servers::new();
         for Part { entry, server, literals, form } in self.servers {
-            match (server.check(&entry, literals), form) {
-                (Ok(()), _) => {}
+            let id = server.id.clone();
+            let server = match (server.check(&entry, literals), form) {
+                (Ok(server), _) => server,
                 (Err(error), Form::Own) => return Err(error),
                 (Err(error), Form::Foreign) => {
-                    unusable.add(Some(server.id), None, &entry, error.reason_below(&entry));
+                    unusable.add(Some(id), None, &entry, error.reason_below(&entry));
                     continue;
                 }
-            }
+            };
             let twice = unusable.servers.contains_key(&server.id);
             if servers.insert(server.id.clone(), Arc::new(server)).is_some() || twice {
-                return Err(invalid(&entry, "stands twice; give each server an id of its own"));
+                return Err(invalid(&entry, "is duplicated; give each server an id of its own"));
             }
         }
         let mut tools = Tools::new();
@@ -219,7 +227,7 @@ impl<'a> Parts<'a> {
             let tool = draft.check(&entry, &servers)?;
             let twice = unusable.tools.contains_key(&tool.id);
             if tools.insert(tool.id.clone(), Arc::new(tool)).is_some() || twice {
-                return Err(invalid(&entry, "stands twice; give each tool an id of its own"));
+                return Err(invalid(&entry, "is duplicated; give each tool an id of its own"));
             }
         }
         names::check(tools.values(), &servers)?;

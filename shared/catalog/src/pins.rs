@@ -1,6 +1,4 @@
-//! Owns pins: which definition of a server's tool was approved, so that another one is not called by the same name.
-//!
-//! **Invariant:** one name of one server has one pin.
+//! Pins: which definition of a server's tool was approved, so that no other one is called under the same name. A tool has one pin.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The checked catalog: the registered servers and tools, who may speak for which tenant, and what may be called.
+//! The checked catalog: the registered servers and tools, which senders may send for which tenant, and what may be called.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

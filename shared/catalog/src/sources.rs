@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::import::mcp_servers::Laptop;
+use crate::placeholders::LocalEnvironment;
 
 /// What a catalog needs beside its own text. A text may be a secret as a whole, so it does not print.
 #[derive(Clone, Default)]
@@ -16,7 +16,7 @@ pub struct CatalogSources {
     /// Whether the text itself may write out the secrets of Pika's and the IDP accelerator's forms.
     pub literals: Literals,
     /// The machine of somebody who tries it out; without it placeholders and secrets that are written out are refused.
-    pub laptop: Option<Laptop>,
+    pub local_environment: Option<LocalEnvironment>,
 }
 
 /// Whether Pika's and the IDP accelerator's forms may hold secrets themselves. Our own form never may.

@@ -1,6 +1,5 @@
-//! Owns who may speak for which tenant and as which user, whether its calls need a conversation, and where its notices may go.
-//!
-//! **Invariant:** who is not named speaks for nobody.
+//! Which senders may send for which tenant and as which user, whether its calls need a session, and where its notices may go.
+//! A sender that is not named may send for no tenant.
 
 use std::collections::{BTreeMap, HashMap};
 

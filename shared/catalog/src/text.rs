@@ -1,4 +1,4 @@
-//! Reads the text of a catalog as people write it: a byte order mark, comments and trailing commas are taken.
+//! Reads the text of a catalog as people write it: a byte order mark, comments and trailing commas are accepted.
 //!
 //! Blanks stand in their place, so that an error still names the line and column of the file.
 

@@ -1,6 +1,5 @@
-//! Owns a registered tool: its functions, whom it is open to, how long and how often it is tried.
-//!
-//! **Invariant:** a tool's server is in the same catalog, and its schemas compile.
+//! A registered tool: its functions, who may call it, how long and how often it is tried. Its server is in the same catalog, and its
+//! schemas compile.
 
 use std::collections::HashMap;
 use std::sync::Arc;

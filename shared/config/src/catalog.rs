@@ -1,14 +1,20 @@
 //! Catalog sources: where a catalog is (a file, a secret, a row), reading it with the sections it names, and checking it.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::{ArgAction, Args};
 use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError, Tables};
-use toolfleet_catalog::{Catalog, CatalogError, CatalogSources, Laptop, Literals, Programs, decode};
+use toolfleet_catalog::{
+    Catalog, CatalogError, CatalogSources, Literals, LocalEnvironment, Programs, decode,
+};
 use toolfleet_core::digest::Digest;
+
+use crate::settings::{ConfigError, milliseconds, true_or_false};
 
 /// How often a catalog is read again unless the configuration says otherwise.
 pub const REFRESH: Duration = Duration::from_secs(30);
@@ -45,7 +51,7 @@ pub struct CatalogConfig {
     /// Whether it may name programs to be started; unset, only a catalog in a file may.
     pub stdio: Option<bool>,
     /// A developer's machine: placeholders are filled in, and secrets that the catalog writes out are stored.
-    pub laptop: Option<Laptop>,
+    pub local_environment: Option<LocalEnvironment>,
 }
 
 impl CatalogConfig {
@@ -67,6 +73,64 @@ impl CatalogConfig {
             Place::Secret(_) | Place::Row(_) => Literals::Accepted,
         }
     }
+}
+
+/// The declarations of these settings.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Catalog")]
+pub struct CatalogArgs {
+    /// The catalog: the path of a file, secret://NAME or table://KEY (required).
+    #[arg(long, env = "TOOLFLEET_CATALOG", hide_env_values = true, value_name = "PLACE")]
+    catalog: Option<String>,
+    /// How often the catalog is read again, in milliseconds. SIGHUP reads it at once.
+    #[arg(
+        long = "catalog-refresh-ms",
+        env = "TOOLFLEET_CATALOG_REFRESH_MS",
+        hide_env_values = true,
+        value_name = "MS",
+        default_value = "30000",
+        value_parser = milliseconds(100, 86_400_000)
+    )]
+    catalog_refresh: Duration,
+    /// Whether the catalog may name programs to be started. Unset, only a catalog in a file may.
+    #[arg(
+        long,
+        env = "TOOLFLEET_ALLOW_STDIO",
+        hide_env_values = true,
+        value_name = "true|false",
+        action = ArgAction::Set,
+        value_parser = true_or_false
+    )]
+    allow_stdio: Option<bool>,
+    /// The tenants of a catalog that names none: a list separated by commas, or *.
+    #[arg(long, env = "TOOLFLEET_TENANTS", hide_env_values = true, value_name = "TENANTS", value_parser = tenants)]
+    tenants: Option<Tenants>,
+}
+
+impl CatalogConfig {
+    /// The settings of these arguments.
+    ///
+    /// # Errors
+    /// No catalog is named.
+    pub fn of(args: CatalogArgs) -> Result<Self, ConfigError> {
+        let needed = "is not set; give the path of the catalog file, secret://NAME or table://KEY (servers, tools, tenants)";
+        let place = args.catalog.ok_or_else(|| ConfigError::new("TOOLFLEET_CATALOG", needed))?;
+        Ok(Self {
+            place: Place::of(&place),
+            refresh: args.catalog_refresh,
+            tenants: args.tenants.map(|tenants| tenants.0),
+            stdio: args.allow_stdio,
+            local_environment: None,
+        })
+    }
+}
+
+/// The names of tenants.
+#[derive(Debug, Clone)]
+struct Tenants(Vec<String>);
+
+fn tenants(text: &str) -> Result<Tenants, Infallible> {
+    Ok(Tenants(text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()))
 }
 
 /// Why there is no catalog.
@@ -169,7 +233,13 @@ impl fmt::Display for Place {
 
 impl From<PathBuf> for CatalogConfig {
     fn from(path: PathBuf) -> Self {
-        Self { place: Place::File(path), refresh: REFRESH, tenants: None, stdio: None, laptop: None }
+        Self {
+            place: Place::File(path),
+            refresh: REFRESH,
+            tenants: None,
+            stdio: None,
+            local_environment: None,
+        }
     }
 }
 
@@ -193,7 +263,7 @@ impl Texts {
             tenants: config.tenants.clone(),
             programs: config.programs(),
             literals: config.literals(),
-            laptop: config.laptop.clone(),
+            local_environment: config.local_environment.clone(),
             ..CatalogSources::default()
         };
         for name in Catalog::references(&text)? {
@@ -231,7 +301,7 @@ pub async fn load(config: &CatalogConfig, stores: &Stores) -> Result<Catalog, Lo
     Ok(catalog)
 }
 
-/// Stores the secrets that a catalog on a laptop wrote out, before anything is called with them.
+/// Stores the secrets that a developer's catalog wrote out, before anything is called with them.
 pub async fn store_written(secrets: &Secrets, catalog: &mut Catalog) -> Result<(), AwsError> {
     for written in catalog.take_written_secrets() {
         secrets.store(&written.name, written.value.expose()).await?;

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use toolfleet_catalog::Server;
+use toolfleet_catalog::{HttpTransport, Server, StdioTransport, Transport};
 use toolfleet_core::credential::{Credential, Sensitive, Template};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_credentials::{Auth, Keyring};
 use toolfleet_mcp::{Endpoint, Fault, McpClient, Program};
+use url::Url;
 
 /// The most credentials that are kept; beyond it all are obtained again.
 const MAX: usize = 10_000;
@@ -27,6 +28,8 @@ pub struct Credentials {
 #[derive(Debug, Clone)]
 struct Known {
     server: Arc<Server>,
+    /// Its address; of a program its name, as in `stdio:files`.
+    url: Url,
     auth: Option<Arc<Auth>>,
     program: Option<Arc<Program>>,
 }
@@ -39,10 +42,10 @@ impl Credentials {
 
     /// The server as this tenant calls it, or as nobody in particular does. Nothing is read yet.
     pub fn endpoint(&self, server: &Arc<Server>, tenant: Option<&Tenant>) -> Result<Endpoint, Fault> {
-        let Known { auth, program, .. } = self.known(server, tenant)?;
+        let Known { url, auth, program, .. } = self.known(server, tenant)?;
         Ok(Endpoint {
             server: server.id.clone(),
-            url: server.url.clone(),
+            url,
             headers: HeaderMap::new(),
             auth,
             tenant: tenant.cloned(),
@@ -56,8 +59,12 @@ impl Credentials {
         if let Some(found) = known.get(&key).filter(|found| is_the_same(&found.server, server)) {
             return Ok(found.clone());
         }
-        let auth = self.build(server)?.map(Arc::new);
-        let fresh = Known { server: Arc::clone(server), auth, program: self.program(server).map(Arc::new) };
+        let (url, auth, program) = match &server.transport {
+            Transport::Http(http) => (http.url.clone(), self.auth(&server.id, http)?, None),
+            Transport::Stdio(stdio) => (program_url(&server.id)?, None, Some(self.program(stdio))),
+        };
+        let (auth, program) = (auth.map(Arc::new), program.map(Arc::new));
+        let fresh = Known { server: Arc::clone(server), url, auth, program };
         if known.len() >= MAX {
             known.clear();
         }
@@ -65,42 +72,45 @@ impl Credentials {
         Ok(fresh)
     }
 
-    fn program(&self, server: &Server) -> Option<Program> {
-        let env = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    fn program(&self, stdio: &StdioTransport) -> Program {
+        let env = stdio.env.iter().map(|(name, value)| (name.clone(), value.clone()));
         let keyring = Some(Arc::clone(&self.keyring));
-        let command = server.command.as_ref()?;
-        let program = Program::new(command, server.args.iter().cloned(), server.cwd.clone(), env, keyring);
-        let program = if server.stateless { program.keeping_nothing() } else { program };
-        Some(match server.start_timeout_ms {
+        let program =
+            Program::new(&stdio.command, stdio.args.iter().cloned(), stdio.cwd.clone(), env, keyring);
+        let program = if stdio.stateless { program.keeping_nothing() } else { program };
+        match stdio.start_timeout_ms {
             Some(ms) => program.starting_within(Duration::from_millis(ms)),
             None => program,
-        })
+        }
     }
 
-    fn build(&self, server: &Server) -> Result<Option<Auth>, Fault> {
-        let certificate = server.client_certificate.clone();
-        if server.auth == Credential::None && server.headers.is_empty() && certificate.is_none() {
+    fn auth(&self, server: &ServerId, http: &HttpTransport) -> Result<Option<Auth>, Fault> {
+        let certificate = http.client_certificate.clone();
+        if http.auth == Credential::None && http.headers.is_empty() && certificate.is_none() {
             return Ok(None);
         }
         let template = |(name, value): (&String, &Sensitive)| match Template::parse(value.expose()) {
             Ok(value) => Ok((name.clone(), value)),
             Err(problem) => {
-                let detail = format!("header `{name}` of server `{}` {problem}", server.id);
+                let detail = format!("header `{name}` of server `{server}` {problem}");
                 Err(Fault::Credential { detail })
             }
         };
-        let headers = server.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
-        let auth = self.mcp.auth(&server.auth, headers, &server.url, Arc::clone(&self.keyring));
+        let headers = http.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
+        let auth = self.mcp.auth(&http.auth, headers, &http.url, Arc::clone(&self.keyring));
         Ok(Some(auth.with_certificate(certificate)))
     }
 }
 
 /// Whether a server is still registered as it was when its credential was made.
 fn is_the_same(old: &Arc<Server>, new: &Arc<Server>) -> bool {
-    let parts = |server: &Server| {
-        let Server { headers, auth, env, client_certificate, stateless, start_timeout_ms, .. } =
-            server.clone();
-        (server.address(), headers, auth, env, client_certificate, stateless, start_timeout_ms)
-    };
-    Arc::ptr_eq(old, new) || parts(old) == parts(new)
+    Arc::ptr_eq(old, new) || old.transport == new.transport
+}
+
+/// The name of a program, as in `stdio:files`.
+fn program_url(server: &ServerId) -> Result<Url, Fault> {
+    Url::parse(&format!("stdio:{server}")).map_err(|error| {
+        let detail = format!("server `{server}` has an id that no address holds: {error}");
+        Fault::Credential { detail }
+    })
 }

@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::{ArgAction, Args};
 use toolfleet_egress::{BuildError, EgressPolicy, Network, Proxies};
 use toolfleet_mcp::{ClientOptions, McpClient};
 use url::Url;
 
-use crate::settings::{ConfigError, number};
+use crate::settings::{self, ConfigError, Variables, milliseconds, number};
 
 /// Why the client that calls servers cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -100,74 +101,138 @@ impl EgressConfig {
         })
     }
 
-    /// Reads what is said through `var`, which gives a variable's value if it is set.
-    pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let private = match var("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES") {
-            None => Vec::new(),
-            Some(list) => {
-                let networks = list.split(',').map(str::trim).filter(|text| !text.is_empty());
-                networks
-                    .map(str::parse::<Network>)
-                    .collect::<Result<_, _>>()
-                    .map_err(|text| ConfigError::new("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", text))?
-            }
-        };
-        let http = match var("TOOLFLEET_ALLOW_HTTP").as_deref() {
-            None | Some("" | "false") => false,
-            Some("true") => true,
-            Some(other) => {
-                let text = format!("is `{other}`; accepted are true and false (unset: false)");
-                return Err(ConfigError::new("TOOLFLEET_ALLOW_HTTP", text));
-            }
-        };
-        let proxies = Proxies {
-            https: proxy(var, ["HTTPS_PROXY", "https_proxy"])?,
-            http: proxy(var, ["HTTP_PROXY", "http_proxy"])?,
-            none: var("NO_PROXY").or_else(|| var("no_proxy")),
-        };
-        let standard = Self::default();
-        let max_children = number(var, "TOOLFLEET_STDIO_MAX_PROGRAMS", standard.max_children, 1, 10_000)?;
-        let idle_ms = number(var, "TOOLFLEET_STDIO_IDLE_MS", 600_000, 1_000, 86_400_000)?;
-        let child_idle = Duration::from_millis(idle_ms);
-        let start_ms = number(var, "TOOLFLEET_STDIO_START_MS", 60_000, 1_000, 3_600_000)?;
-        let extra_roots = var("TOOLFLEET_EXTRA_ROOTS").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let cognito_endpoint = cognito(var)?;
-        Ok(Self {
-            reach: EgressPolicy { private, http, ..EgressPolicy::default() },
-            proxies,
-            max_children,
-            child_idle,
-            child_start: Duration::from_millis(start_ms),
-            extra_roots,
-            cognito_endpoint,
-        })
+    /// Reads the settings through `variables`.
+    ///
+    /// # Errors
+    /// The first variable that is wrong.
+    pub fn read(variables: Variables<'_>) -> Result<Self, ConfigError> {
+        settings::read::<EgressArgs>(variables).map(Self::from)
     }
 }
 
-/// The proxy that a variable names; its value may hold a password, so that no error repeats it.
-fn proxy(var: &dyn Fn(&str) -> Option<String>, names: [&'static str; 2]) -> Result<Option<Url>, ConfigError> {
-    let Some((name, text)) =
-        names.into_iter().find_map(|name| var(name).filter(|text| !text.is_empty()).map(|text| (name, text)))
-    else {
-        return Ok(None);
-    };
-    let whole = if text.contains("://") { text } else { format!("http://{text}") };
-    match Url::parse(&whole) {
-        Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => Ok(Some(url)),
-        Ok(_) | Err(_) => Err(ConfigError::new(name, "is no proxy; give http://host:port".to_owned())),
+/// The declarations of these settings.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub struct EgressArgs {
+    /// Networks beside the public ones that may be called, separated by commas, for example 10.0.0.0/8,127.0.0.0/8.
+    #[arg(
+        long,
+        env = "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES",
+        hide_env_values = true,
+        value_name = "NETWORKS",
+        value_parser = networks
+    )]
+    allow_private_addresses: Option<Networks>,
+    /// Whether servers may be called without TLS.
+    #[arg(
+        long,
+        env = "TOOLFLEET_ALLOW_HTTP",
+        hide_env_values = true,
+        value_name = "true|false",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = allow_http
+    )]
+    allow_http: bool,
+    /// A PEM file of certificate authorities that are trusted beside the system's.
+    #[arg(long, env = "TOOLFLEET_EXTRA_ROOTS", hide_env_values = true, value_name = "FILE")]
+    extra_roots: Option<PathBuf>,
+    /// The proxy of requests to https servers: http://HOST:PORT. The variable may be in lower case, as that of the next two.
+    #[arg(long, env = "HTTPS_PROXY", hide_env_values = true, value_name = "URL", value_parser = proxy)]
+    https_proxy: Option<Url>,
+    /// The proxy of requests to http servers.
+    #[arg(long, env = "HTTP_PROXY", hide_env_values = true, value_name = "URL", value_parser = proxy)]
+    http_proxy: Option<Url>,
+    /// Hosts and networks that are called without a proxy, separated by commas.
+    #[arg(long, env = "NO_PROXY", hide_env_values = true, value_name = "HOSTS")]
+    no_proxy: Option<String>,
+    /// Cognito's address in place of each region's own, for example that of a VPC endpoint.
+    #[arg(
+        long,
+        env = "TOOLFLEET_COGNITO_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = cognito
+    )]
+    cognito_endpoint: Option<Url>,
+    /// The most programs of one stdio server on this worker.
+    #[arg(
+        long,
+        env = "TOOLFLEET_STDIO_MAX_PROGRAMS",
+        hide_env_values = true,
+        value_name = "COUNT",
+        default_value = "16",
+        value_parser = number(1_usize, 10_000)
+    )]
+    stdio_max_programs: usize,
+    /// How long a program may take from its start to its first answer, in milliseconds, unless its server's `start_timeout_ms` says
+    /// otherwise.
+    #[arg(
+        long = "stdio-start-ms",
+        env = "TOOLFLEET_STDIO_START_MS",
+        hide_env_values = true,
+        value_name = "MS",
+        default_value = "60000",
+        value_parser = milliseconds(1_000, 3_600_000)
+    )]
+    stdio_start: Duration,
+    /// How long an idle program is kept, in milliseconds.
+    #[arg(
+        long = "stdio-idle-ms",
+        env = "TOOLFLEET_STDIO_IDLE_MS",
+        hide_env_values = true,
+        value_name = "MS",
+        default_value = "600000",
+        value_parser = milliseconds(1_000, 86_400_000)
+    )]
+    stdio_idle: Duration,
+}
+
+impl From<EgressArgs> for EgressConfig {
+    fn from(args: EgressArgs) -> Self {
+        let private = args.allow_private_addresses.map(|networks| networks.0).unwrap_or_default();
+        Self {
+            reach: EgressPolicy { private, http: args.allow_http, ..EgressPolicy::default() },
+            proxies: Proxies { https: args.https_proxy, http: args.http_proxy, none: args.no_proxy },
+            max_children: args.stdio_max_programs,
+            child_idle: args.stdio_idle,
+            child_start: args.stdio_start,
+            extra_roots: args.extra_roots,
+            cognito_endpoint: args.cognito_endpoint,
+        }
     }
 }
 
-fn cognito(var: &dyn Fn(&str) -> Option<String>) -> Result<Option<Url>, ConfigError> {
-    let name = "TOOLFLEET_COGNITO_ENDPOINT";
-    match var(name).filter(|text| !text.is_empty()).map(|text| Url::parse(&text)) {
-        None => Ok(None),
-        Some(Ok(url)) if url.has_host() && matches!(url.scheme(), "http" | "https") => Ok(Some(url)),
-        Some(Ok(_) | Err(_)) => Err(ConfigError::new(
-            name,
-            "is no address; give https://host/ (unset: each region's own)".to_owned(),
-        )),
+/// Networks beside the public ones.
+#[derive(Debug, Clone)]
+struct Networks(Vec<Network>);
+
+fn networks(text: &str) -> Result<Networks, String> {
+    let networks = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+    networks.map(str::parse).collect::<Result<_, _>>().map(Networks)
+}
+
+fn allow_http(text: &str) -> Result<bool, String> {
+    match text {
+        "" | "false" => Ok(false),
+        "true" => Ok(true),
+        other => Err(format!("is `{other}`; accepted are true and false")),
     }
+}
+
+/// A proxy's address. It may hold a password, so no error repeats it.
+fn proxy(text: &str) -> Result<Url, String> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    http_url(&whole).ok_or_else(|| "is no proxy; give http://host:port".to_owned())
+}
+
+fn cognito(text: &str) -> Result<Url, String> {
+    http_url(text).ok_or_else(|| "is no address; give https://host/ (unset: each region's own)".to_owned())
+}
+
+fn http_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    (url.has_host() && matches!(url.scheme(), "http" | "https")).then_some(url)
 }
 
 #[cfg(test)]
@@ -180,8 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_the_strict_choice() {
+    fn the_default_is_the_strict_choice() {
         let egress_config = read(&[]).unwrap();
+        let standard = EgressConfig::default();
+        assert_eq!(
+            (egress_config.max_children, egress_config.child_idle, egress_config.child_start),
+            (standard.max_children, standard.child_idle, standard.child_start)
+        );
         assert!(
             !egress_config.reach.http
                 && egress_config.reach.private.is_empty()

@@ -1,5 +1,4 @@
-//! Owns what an audit record says of a call's arguments: their shape (keys, types, sizes), and the values that a tool's registration
-//! allows to be shown.
+//! What an audit record shows of a call's arguments: their shape (keys, types, sizes), and the values that a tool's registration allows.
 //!
 //! **Invariant:** equal arguments have equal shapes; no value is shown that is not allowed, and no allowed one that is a secret.
 
@@ -10,7 +9,7 @@ use crate::redact::{REDACTED, is_a_credential, key, names_a_secret, text};
 
 /// A shown text is cut to this many characters.
 const SHOWN_CHARS: usize = 64;
-/// How much is told: levels, and keys of one object. The first that fits is taken.
+/// How much is shown: levels, and keys of one object. The first that fits is taken.
 const BOUNDS: [(usize, usize); 4] = [(5, 24), (3, 12), (1, 12), (0, 0)];
 
 /// The arguments of a tool whose values audit records may hold, by path.
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registered_path_shows_its_value_through_arrays_unless_that_is_a_secret() {
+    fn a_registered_path_shows_its_value_unless_it_is_a_secret() {
         let text = r#"{"city":"Oslo","order":{"id":7,"note":"x","lines":[{"sku":"a"},{"sku":"b"}]},"memo":"use Bearer hunter2","link":"https://h/?k=hunter2"}"#;
         let seen =
             shape(text, &shown(&["city", "order.id", "order.lines.sku", "memo", "link"]), 400).unwrap();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_below_a_secret_or_without_a_name_is_refused_by_its_place() {
+    fn a_path_below_a_secret_is_refused_by_its_place() {
         let of = |path: &str| ShownArguments::parse(&["ok".to_owned(), path.to_owned()]).unwrap_err().0;
         assert_eq!([of("api_key"), of("login.password"), of(""), of("a..b")], [1, 1, 1, 1]);
         // Shown whole, a secret below it stays hidden.
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_may_be_values_are_counted_and_everything_is_bounded() {
+    fn keys_that_may_be_values_are_counted_and_sizes_bounded() {
         let map: serde_json::Map<_, _> =
             (0..500).map(|n| (format!("user{n}@example.com"), Value::from(n))).collect();
         let seen = shape(&Value::Object(map).to_string(), &ShownArguments::default(), 256).unwrap();

@@ -21,7 +21,7 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// How soon a call that met a half-open breaker asks again, in milliseconds: its probe may end any moment.
+/// When a call that a half-open breaker refused asks again, in milliseconds: the probe may end any moment.
 const ASK_AGAIN_MS: u64 = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ const FIRST_PAUSE_MS: u64 = 1_000;
 /// The longest one that grows by itself.
 const LONGEST_PAUSE_MS: u64 = 60_000;
 
-/// A pause that a server asked for: it grows while the server goes on asking.
+/// A pause that a server asked for: it grows while the server keeps asking.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pause {
     until: Option<Timestamp>,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_says_nothing_is_given_back_and_the_next_call_probes() {
+    fn after_an_inconclusive_probe_the_next_call_probes() {
         let mut breaker = opened();
         assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
         breaker.give_back(at(1_100));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_before_the_breaker_opened_does_not_end_the_probe() {
+    fn a_failure_from_before_the_opening_does_not_end_the_probe() {
         let mut breaker = opened();
         assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
         assert!(!breaker.report(false, false, at(1_001)));
@@ -234,14 +234,14 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_takes_long_keeps_the_next_one_waiting_for_a_cool_down_alone() {
+    fn a_slow_probe_delays_the_next_by_one_cool_down() {
         let mut breaker = opened();
         assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
         assert_eq!(breaker.ask(at(2_000)), Admission::Probe);
     }
 
     #[test]
-    fn a_pause_without_a_header_grows_each_time_it_is_asked_for_anew() {
+    fn a_pause_without_a_header_grows_with_each_request_for_it() {
         let mut pause = Pause::default();
         assert_eq!(pause.asked(None, at(0)), 1_000);
         assert_eq!(pause.asked(None, at(400)), 600, "calls under way together ask once");

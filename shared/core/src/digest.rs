@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_order_and_white_space_do_not_change_a_digest_but_a_value_does() {
+    fn key_order_and_white_space_do_not_change_a_digest() {
         let of = |text: &str| Digest::of_json(&serde_json::from_str(text).unwrap());
         assert_eq!(of(r#"{"a":1,"b":{"x":[1,2],"y":null}}"#), of(r#"{ "b": {"y":null, "x":[1, 2]}, "a":1}"#));
         assert_ne!(of(r#"{"a":[1,2]}"#), of(r#"{"a":[2,1]}"#));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_without_fractions_keep_the_digest_of_earlier_versions() {
+    fn arguments_without_fractions_keep_their_earlier_digest() {
         let text = r#"{"b":[1,-2,"x\u00e9\n"],"a":{"n":0.5,"z":null}}"#;
         let before = Digest::of_json(&serde_json::json!([
             "tools/call",
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_with_a_fraction_is_known_by_its_earlier_digest_too() {
+    fn a_whole_number_with_a_fraction_has_an_earlier_digest() {
         let before = Digest::of_text(r#"["tools/call","t",{"n":1.0},null]"#);
         let now = of(r#"{"n":1.0}"#, None);
         assert_eq!(now.digest, of(r#"{"n":1}"#, None).digest);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_a_double_cuts_is_known_by_its_earlier_digest_too() {
+    fn a_number_that_a_double_rounds_has_an_earlier_digest() {
         let before = Digest::of_json(&serde_json::json!(["tools/call", "t", {"n": 0.1}, null]));
         let now = of(r#"{"n":0.10000000000000000001}"#, None);
         assert_ne!(now.digest, of(r#"{"n":0.1}"#, None).digest);

@@ -1,4 +1,4 @@
-//! Owns what is told of an error of serde: the place and what is accepted, never the value that stood there.
+//! Texts for errors of serde and of JSON Schema: they name the place and what is accepted, and never repeat the value.
 
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
@@ -30,7 +30,7 @@ pub fn without_values(sentence: &str) -> String {
     format!("unknown field `{}`, {accepted}", key(name).unwrap_or(REDACTED))
 }
 
-/// The place of an error below `above`, in which keys that may be values do not stand.
+/// The place of an error below `above`, without keys that may be values.
 pub fn place(above: &str, path: &Path) -> String {
     let mut place = above.to_owned();
     for segment in path {
@@ -50,8 +50,7 @@ pub fn place(above: &str, path: &Path) -> String {
     place
 }
 
-/// What a schema finds wrong with arguments: the place below `arguments`, and what is wanted there. Keys that may be values do not stand
-/// in it.
+/// What a schema finds wrong with arguments: the place below `arguments`, and what is accepted there, without keys that may be values.
 pub fn of_arguments(error: &ValidationError<'_>) -> String {
     let mut place = "arguments".to_owned();
     for segment in error.instance_path() {
@@ -68,7 +67,7 @@ pub fn of_arguments(error: &ValidationError<'_>) -> String {
         let names: Vec<_> = unknown.iter().take(10).map(|name| quoted(name)).collect();
         return format!("{place}: has properties that the schema does not allow: {}", names.join(", "));
     }
-    // Its sentence would be that of the key, which stands in it.
+    // The validator's own text would repeat the key.
     if matches!(error.kind(), ValidationErrorKind::PropertyNames { .. }) {
         return format!("{place}: has a property whose name the schema does not allow");
     }
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schemas_complaint_names_the_place_and_no_value_and_no_key_that_may_be_one() {
+    fn schema_errors_name_the_place_and_no_value() {
         let schema = serde_json::json!({
             "type": "object", "required": ["n"], "properties": {
                 "n": {"type": "integer", "minimum": 10}, "mode": {"enum": ["a", "b"]}, "id": {"const": "x"},

@@ -1,9 +1,7 @@
-//! Owns what a session's grants open: `*` for all, a tool, a tool's function, a server's tool by name, or a whole server.
+//! What a session's grants open: `*` for all, a tool, a tool's function, a server's tool by name, or a whole server.
 //!
-//! What is asked of a server itself (its resources, prompts and lists) is open to `*` and `server/*` alone: a grant of a tool
-//! says nothing of the rest of its server.
-//!
-//! **Invariant:** a grant opens what it names and nothing else; a text that can open nothing is refused before it is stored.
+//! What is asked of a server itself (its resources, prompts and lists) is open to `*` and `server/*` only: a grant of a tool
+//! does not open the rest of its server. A text that can open nothing is refused before it is stored.
 
 use crate::ids::ServerId;
 use crate::request::Target;
@@ -89,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_can_open_nothing_is_refused_with_what_is_accepted() {
+    fn a_grant_that_can_open_nothing_is_refused() {
         for grant in ["*", "notes", "notes.read", "crm/find", "crm/*", "a:b/c"] {
             assert!(check(grant).is_ok(), "{grant}");
         }

@@ -1,4 +1,4 @@
-//! Owns the names of things: tenants, calls, tools, servers, sessions. A name that exists is valid.
+//! The names of tenants, calls, tools, servers and sessions. A value of these types is valid.
 //!
 //! Names become parts of table keys (`tenant#call_id`), so `#` can never stand in one. A tenant is the `MessageGroupId` of its
 //! messages, which takes no space, and a part of IAM conditions, in which `*`, `?` and `$` have a meaning. A tenant that starts with
@@ -164,7 +164,7 @@ name!(
     ToolId, "tool id", 128, "_ - . : / @", false
 );
 name!(
-    /// An MCP endpoint with its credentials.
+    /// A registered server.
     ServerId, "server id", 64, "_ - .", false
 );
 name!(
@@ -229,7 +229,7 @@ impl Nonce {
     }
 }
 
-/// The key of a call: its tenant and its id, which is unique within that tenant alone.
+/// The key of a call: its tenant and its id, which is unique within that tenant only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallKey {
     /// Who the call is for.
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_name_says_what_is_wrong_and_accepted_and_is_not_repeated() {
+    fn a_refused_name_is_explained_and_not_repeated() {
         for (text, wrong) in [
             ("hunter2#b", "has '#' at character 8"),
             ("hunter2 b", "has ' ' at character 8"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_tenant_is_read_back_but_never_accepted_from_outside() {
+    fn a_reserved_tenant_is_read_back_but_not_accepted() {
         assert_eq!(Tenant::from_stored("_undecodable").unwrap(), Tenant::undecodable());
         assert!(Tenant::parse("_undecodable").is_err());
     }

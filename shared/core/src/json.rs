@@ -1,4 +1,4 @@
-//! Reads JSON in which each key of an object stands once; of two values under one key none is chosen, the text is refused.
+//! Reads JSON and refuses an object with a duplicate key, instead of choosing one of its values.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::redact::quoted;
 
-/// The value of `text`, in whose objects each key stands once. An error names line and column.
+/// The value of `text`, unless an object in it has a duplicate key. An error names line and column.
 pub fn single(text: &str) -> Result<Value, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
     Single.deserialize(&mut json).and_then(|value| json.end().map(|()| value))
@@ -25,7 +25,7 @@ pub const fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Reads a value in whose objects each key stands once.
+/// Reads a value without duplicate keys.
 #[derive(Clone, Copy)]
 struct Single;
 
@@ -81,7 +81,7 @@ impl<'de> Visitor<'de> for Single {
         while let Some(key) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(self)?;
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("{} stands twice in one object", quoted(&key))));
+                return Err(A::Error::custom(format_args!("{} is duplicated in one object", quoted(&key))));
             }
             map.insert(key, value);
         }

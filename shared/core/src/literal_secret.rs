@@ -1,7 +1,7 @@
-//! Owns the refusal of secrets that a catalog writes out, and of placeholders that nothing fills in.
+//! Finds secrets that a catalog writes out, and placeholders that nothing fills in.
 //!
-//! What is a secret is told by its name (`Authorization`, `API_KEY`, `--token`) or by its form (a JWT, `Bearer ..`, a password in an
-//! address). Whatever is refused here is not repeated in the error.
+//! A secret is recognised by its name (`Authorization`, `API_KEY`, `--token`) or by its form (a JWT, `Bearer ..`, a password in an
+//! address). The error does not repeat the value.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ use crate::redact::is_a_credential;
 /// What to do about it.
 const STORE: &str = "store it in Secrets Manager and write `secret://name` or `secret://name#key`";
 
-/// Words that are a secret's name, alone or at the end of one.
+/// Words that name a secret, as the whole name or at its end.
 const ENDINGS: [&str; 16] = [
     "password",
     "passwd",
@@ -32,7 +32,7 @@ const ENDINGS: [&str; 16] = [
     "signature",
     "bearer",
 ];
-/// The same, where they stand alone.
+/// Words that name a secret only as the whole name.
 const WORDS: [&str; 9] = ["pwd", "pass", "auth", "key", "jwt", "pat", "sig", "otp", "cred"];
 /// Words before `key` that make it no secret.
 const OTHER_KEYS: [&str; 10] = [
@@ -79,7 +79,7 @@ pub fn is_secret_name(name: &str) -> bool {
     !other_key && (WORDS.contains(&last.as_str()) || ENDINGS.iter().any(|ending| last.ends_with(ending)))
 }
 
-/// Whether a value is a secret by its form alone.
+/// Whether a value is a secret by its form.
 fn is_secret_value(value: &str) -> bool {
     static FORM: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(r"(?i)://[^/@\s:]*:[^/@\s]+@|\b(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*[^;\s]+")

@@ -1,6 +1,4 @@
-//! Owns the notice: the hint sent when a call ends. The record is the truth; a notice may come twice or never.
-//!
-//! **Invariant:** a notice carries no content of the tool.
+//! The notice that is sent when a call ends. It may come twice or never; the row decides. It carries no content of the tool.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -31,7 +31,7 @@ pub enum OutcomeKind {
     Expired,
     /// Its deadline passed while it ran.
     TimedOut,
-    /// The caller withdrew it.
+    /// The caller cancelled it.
     Cancelled,
     /// The server asks for something before it goes on; a later request may resume it.
     InputRequired,
@@ -185,9 +185,9 @@ codes! {
     AddressRefused = "address_refused",
     /// The server redirects elsewhere.
     Redirected = "redirected",
-    /// The server speaks no protocol version of ours.
+    /// The server supports none of our protocol versions.
     VersionUnsupported = "version_unsupported",
-    /// The server speaks a transport that this fleet does not.
+    /// The server uses a transport that this fleet does not support.
     TransportUnsupported = "transport_unsupported",
     /// The server's result has a type this fleet does not know.
     UnknownResultType = "unknown_result_type",
@@ -201,7 +201,7 @@ codes! {
     AttemptTimedOut = "attempt_timed_out",
     /// The message was received too often and went to the dead-letter queue.
     DeadLettered = "dead_lettered",
-    /// Handling the call met a defect of the fleet itself.
+    /// A defect of the fleet itself ended the call.
     InternalError = "internal_error",
 }
 

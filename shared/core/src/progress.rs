@@ -1,6 +1,6 @@
-//! Owns what a server tells of a call while it runs: its latest progress and its last log lines.
+//! What a server reports about a running call: its latest progress and its last log lines.
 //!
-//! **Invariant:** bounded, whatever a server says: a number fits the tables, a text is one short line, the lines are few.
+//! It is bounded, whatever a server sends: a number fits the tables, a text is one short line, and few lines are kept.
 
 use std::fmt;
 
@@ -77,7 +77,7 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// One thing that a server told.
+/// One report of a server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProgressNote {
     /// How far it is.
@@ -86,10 +86,10 @@ pub enum ProgressNote {
     Log(LogLine),
 }
 
-/// What is kept of all that a server told.
+/// What is kept of all reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CallProgress {
-    /// When the latest of it was heard.
+    /// When the latest report came.
     pub at: Timestamp,
     /// The latest progress.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,7 +105,7 @@ impl CallProgress {
         Self { at, progress: None, log: Vec::new() }
     }
 
-    /// Keeps what was told.
+    /// Keeps a report.
     pub fn take(&mut self, note: ProgressNote, at: Timestamp) {
         self.at = at;
         match note {

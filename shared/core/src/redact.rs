@@ -1,4 +1,4 @@
-//! Owns what may stand in a log, a row or an audit record of texts that others wrote: where a secret stands, `[redacted]` does.
+//! Redacts secrets in texts that others wrote, before they go into a log, a row or an audit record.
 //!
 //! Two things never come from here: the value of a key that names a secret, and a text in the form of a credential.
 
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-/// What stands in the place of a secret.
+/// The replacement of a secret.
 pub const REDACTED: &str = "[redacted]";
 
 /// Parts of names whose values are secrets, without what is no letter or digit.

@@ -12,7 +12,7 @@ pub const IN_PLACE_MS: u64 = 2_000;
 /// How often a delivery tries in the worker's slot to reach a server before it goes back to the queue.
 pub const QUICK_TRIES: u32 = 3;
 
-/// Where a call stands when an attempt has failed.
+/// The state of a call after a failed attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptState {
     /// Attempts made, the failed one included.
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_answer_of_an_unsafe_tool_ends_as_unknown_and_of_a_safe_one_is_tried_again() {
+    fn a_lost_answer_is_retried_only_for_a_safe_tool() {
         let outcome = end(after(&lost(), standing()));
         assert_eq!(outcome.kind, OutcomeKind::OutcomeUnknown);
         assert_eq!(outcome.error.unwrap().may_have_run, MayHaveRun::Unknown);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_reached_the_tool_is_no_attempt_and_waits_until_the_deadline() {
+    fn what_never_reached_the_tool_is_no_attempt() {
         let used_up = AttemptState { attempts: 3, ..standing() };
         assert_eq!(after(&refused_connection(), used_up), Next::Again { after_ms: 200, counted: false });
         let tried = AttemptState { tries: QUICK_TRIES + 1, unreachable_backoff_ms: 1_600, ..used_up };
@@ -224,19 +224,19 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_never_answered_is_waited_for_no_longer_than_told() {
+    fn a_server_that_never_answered_has_a_bounded_wait() {
         let at = AttemptState { wait_until: Timestamp::from_ms(10_000), ..standing() };
         assert!(matches!(after(&refused_connection(), at), Next::Again { .. }));
         let at = AttemptState { now: Timestamp::from_ms(9_900), ..at };
         assert_eq!(after(&refused_connection(), at), Next::Again { after_ms: 100, counted: false });
         let at = AttemptState { now: Timestamp::from_ms(10_000), ..at };
         assert_eq!(end(after(&refused_connection(), at)).kind, OutcomeKind::Failed);
-        // What may have run is bounded by its attempts alone.
+        // A call that may have run is bounded by its attempts only.
         assert!(matches!(after(&lost(), AttemptState { repeatable: true, ..at }), Next::Again { .. }));
     }
 
     #[test]
-    fn a_busy_server_that_names_a_pause_is_no_attempt_for_what_is_safe_to_repeat() {
+    fn a_named_pause_is_no_attempt_of_a_safe_call() {
         let busy = failure(RetryClass::Pause { after_ms: Some(3_000) }, MayHaveRun::Unknown);
         let at = AttemptState { attempts: 3, repeatable: true, ..standing() };
         assert_eq!(after(&busy, at), Next::Requeue { after_ms: 3_000, counted: false });
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_wait_gives_the_call_back_and_a_pause_is_not_an_attempt() {
+    fn a_long_wait_requeues_and_a_pause_is_no_attempt() {
         let at = AttemptState { backoff_ms: 5_000, repeatable: true, ..standing() };
         assert_eq!(after(&lost(), at), Next::Requeue { after_ms: 5_000, counted: true });
         let pause = failure(RetryClass::Pause { after_ms: Some(7_000) }, MayHaveRun::No);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_past_the_deadline_ends_now_and_says_how_long_it_would_have_been() {
+    fn a_pause_past_the_deadline_ends_the_call_now() {
         let pause = failure(RetryClass::Pause { after_ms: Some(DEADLINE as u64) }, MayHaveRun::No);
         let outcome = end(after(&pause, standing()));
         assert_eq!(outcome.error.unwrap().retry_after_ms, Some(DEADLINE as u64));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_not_mcp_is_final_and_says_the_tool_may_have_run() {
+    fn an_invalid_answer_is_final_and_the_tool_may_have_run() {
         let garbage = failure(RetryClass::Permanent, MayHaveRun::Unknown);
         let outcome = end(after(&garbage, AttemptState { repeatable: true, ..standing() }));
         assert_eq!(outcome.kind, OutcomeKind::Failed);

@@ -1,5 +1,5 @@
-//! Owns what a server's words repeat of a call's arguments: secrets are taken out of every text, in an audit record all values that are
-//! not registered to be shown.
+//! Removes values of a call's arguments from a server's texts: secrets from every text, in audit records all values that are not
+//! registered to be shown.
 
 use crate::argument_shape::ShownArguments;
 use crate::canonical_json::{Node, plain};
@@ -9,7 +9,7 @@ use crate::redact::{self, REDACTED, is_a_credential, names_a_secret};
 const SECRET_BYTES: usize = 4;
 /// Shorter values are not looked for, for the same reason.
 const VALUE_BYTES: usize = 6;
-/// So many values of a kind are looked for at most; arguments with more are a document, which nobody repeats word by word.
+/// So many values of a kind are looked for at most; arguments with more are a document, which no server repeats word by word.
 const MOST_VALUES: usize = 2_000;
 
 /// The text without secrets of the arguments: values of keys that name one, and values in the form of a credential.

@@ -5,6 +5,9 @@ use crate::request::User;
 use crate::state_table::{Decision, StateTable};
 use crate::time::Timestamp;
 
+/// How long workers cache a session's row, in seconds: a change is effective everywhere after this time.
+pub const SESSION_CACHE_TTL_S: u64 = 60;
+
 /// What a session may do, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRow {

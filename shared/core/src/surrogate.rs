@@ -1,11 +1,11 @@
-//! Makes texts readable in which half a surrogate pair stands (`"\ud800"`): JSON allows to write it, no Unicode text can hold it.
+//! Replaces unpaired surrogates (`"\ud800"`) in JSON, which allows them although no Unicode text can hold them.
 //!
-//! It is for texts that are only looked at. What is delivered or sent stays as it came.
+//! It is for texts that are only read here. What is delivered or sent stays unchanged.
 
 use std::borrow::Cow;
 
 /// The JSON text with every half of a surrogate pair as U+FFFD.
-pub fn mended(json: &str) -> Cow<'_, str> {
+pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !json.contains("\\ud") && !json.contains("\\uD") {
         return Cow::Borrowed(json);
     }
@@ -69,8 +69,8 @@ mod tests {
             (r#"{"\udfff":"é\ud800"}"#, r#"{"\ufffd":"é\ufffd"}"#),
             ("\\", "\\"),
         ] {
-            assert_eq!(mended(text), expected, "{text}");
+            assert_eq!(replace_lone_surrogates(text), expected, "{text}");
         }
-        assert!(matches!(mended(r#""\ud83d\ude00 \u00e9""#), Cow::Borrowed(_)));
+        assert!(matches!(replace_lone_surrogates(r#""\ud83d\ude00 \u00e9""#), Cow::Borrowed(_)));
     }
 }

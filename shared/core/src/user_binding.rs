@@ -1,6 +1,6 @@
 //! The user that a session or a sender is bound to, against the user that a message names.
 //!
-//! **Invariant:** who is bound acts as nobody else, and with no role that it is not bound with; a refusal never names the bound user.
+//! A call acts as the bound user, with roles of that user only. A refusal never names the bound user.
 
 use crate::request::User;
 
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_leave_its_user_out_or_name_the_bound_one_or_fewer_roles() {
+    fn a_message_may_omit_or_narrow_the_bound_user() {
         let bound = user("ann", Some("internal"), &["support", "admin"]);
         assert_eq!(bind(&bound, None).unwrap(), bound);
         assert_eq!(bind(&bound, Some(&user("ann", None, &[]))).unwrap(), bound);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use toolfleet_core::surrogate::mended;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 use toolfleet_egress::{sanitize_text_to, shorten_text_to};
 
 use crate::blocking::{LARGE_BYTES, beside};
@@ -169,7 +169,7 @@ pub(crate) fn kind_of(result: &RawValue) -> Result<AnswerKind, Fault> {
     let no_object = || Fault::InvalidAnswer {
         detail: format!("expected an object as the result, found {}", sanitize_text_to(result.get(), 60)),
     };
-    let text = mended(result.get());
+    let text = replace_lone_surrogates(result.get());
     // A derived struct would also be read from an array.
     let object = text.starts_with('{').then(|| serde_json::from_str(&text).ok());
     let looked: Looked<'_> = object.flatten().ok_or_else(no_object)?;

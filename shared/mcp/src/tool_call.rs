@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_core::message::Operation;
 use toolfleet_core::progress::ProgressNote;
+use toolfleet_core::request::Operation;
 
 use crate::endpoint::Endpoint;
 use crate::fault::Fault;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::surrogate::mended;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 
 use crate::endpoint::Endpoint;
 use crate::fault::Fault;
@@ -144,7 +144,7 @@ struct Hints {
 
 /// Reads one page. A tool that cannot be read is left out; its neighbours stay.
 pub(crate) fn page(result: &RawValue) -> Result<Page, Fault> {
-    let text = mended(result.get());
+    let text = replace_lone_surrogates(result.get());
     let wire: PageWire<'_> =
         serde_json::from_str(&text).map_err(|error| invalid("a tools/list result", &error.to_string()))?;
     let tools = wire.tools.into_iter().filter_map(|raw| match tool(raw) {

@@ -1,6 +1,6 @@
-//! Owns the proxy that servers are reached through: `CONNECT` for https, absolute form for http, and a table of where names lead.
+//! A forward proxy: `CONNECT` for https, absolute form for http, and a table of host names and their targets.
 //!
-//! **Invariant:** a name that is not in its table is answered with 502 and led nowhere.
+//! **Invariant:** a host name that is not in the table is answered with 502.
 
 use std::collections::HashMap;
 use std::io;

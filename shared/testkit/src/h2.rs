@@ -1,8 +1,8 @@
-//! Owns a server that speaks HTTP/2 frame by frame, because a proper server cannot be told to refuse a stream or to break one.
+//! A server that writes HTTP/2 frame by frame, because a server library cannot refuse or reset a stream on demand.
 //!
 //! It answers 2026-07-28 and looks at bodies alone: what headers a request needs is the business of [`MockMcp`](crate::MockMcp).
 //!
-//! **Invariant:** an execution is counted before the first byte that says anything about it leaves.
+//! **Invariant:** an execution is counted before the first byte of its answer is written.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -62,7 +62,7 @@ pub struct H2Mcp {
 }
 
 impl H2Mcp {
-    /// Starts a server whose tools all echo their arguments. It offers `h2` and `http/1.1`, and whoever takes the second is hung up on.
+    /// Starts a server whose tools echo their arguments. It offers `h2` and `http/1.1`, and closes a connection that selects the second.
     #[expect(clippy::expect_used, reason = "a test without its server cannot go on")]
     pub async fn start(tls: &TlsSide) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");

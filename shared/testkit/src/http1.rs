@@ -1,9 +1,9 @@
-//! Owns HTTP/1.1 framing as plainly as tests need it: one message in, its exact bytes kept.
+//! HTTP/1.1 framing for tests: reads one message and keeps its exact bytes.
 //!
 //! It is our own because a test double has to do what a proper server never does: stop half way, drop the connection after
 //! running a tool, or promise more bytes than it sends.
 //!
-//! **Invariant:** `raw` is every byte of the message as it arrived, so that a proxy forwards what it read and nothing else.
+//! **Invariant:** `raw` has every byte of the message as it was received, so that a proxy forwards it unchanged.
 
 use std::io;
 

@@ -1,7 +1,7 @@
-//! Owns what tests need in place of the world: scripted MCP servers, over HTTP and as programs, and a proxy that cuts. Never part of a worker.
+//! Test doubles: scripted MCP servers over HTTP and as programs, proxies that cut connections, and TLS certificates.
 //!
-//! **Invariant:** nothing here depends on the crates it tests (aws, worker, local), so that a test double can never agree
-//! with its subject by sharing its code.
+//! Nothing here depends on a crate that it tests (aws, mcp, worker, local). A test double that shares code with its subject can agree
+//! with it in an error. Only the names and message shapes of MCP are shared (`mcp-protocol`), whose tests repeat them as literals.
 
 mod forward;
 mod h2;

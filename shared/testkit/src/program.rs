@@ -1,6 +1,6 @@
-//! Owns a scripted MCP server that is a program: what starts it, and what it wrote down.
+//! A scripted MCP server that is a program on stdio, and the files in which it records what it did.
 //!
-//! **Invariant:** its folder and nothing else is written to.
+//! **Invariant:** it writes to its folder only.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 

@@ -1,6 +1,6 @@
-//! Owns the proxy that cuts: it stands before an AWS endpoint and loses the requests or answers it is told to lose.
+//! A proxy in front of an AWS endpoint that drops chosen requests or answers.
 //!
-//! **Invariant:** a lost answer is lost after the whole answer was read from upstream, so its effect has certainly happened.
+//! **Invariant:** an answer is dropped after it was read completely from upstream, so its effect has happened.
 
 use std::collections::HashMap;
 use std::io;
@@ -97,7 +97,7 @@ impl CuttingProxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Adds a rule. Several may be active; the first that strikes decides.
+    /// Adds a rule. Several may be active; the first that matches is applied.
     pub fn cut(&self, rule: Rule) {
         lock(&self.state.rules).push(rule);
     }

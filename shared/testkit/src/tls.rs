@@ -1,6 +1,6 @@
-//! Owns the TLS of scripted servers: certificate authorities that live as long as a test, and what they issue.
+//! TLS for scripted servers: certificate authorities that exist for one test, and their certificates.
 //!
-//! **Invariant:** nothing here is trusted by anybody who was not handed its PEM.
+//! **Invariant:** a client trusts an authority only if it was given its PEM.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl fmt::Debug for Issued {
 
 #[expect(clippy::expect_used, reason = "a test without its certificates cannot go on")]
 impl Authority {
-    /// An authority of that name, known to nobody.
+    /// An authority of that name, trusted by no client yet.
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);

@@ -8,10 +8,11 @@ use toolfleet_client::{
     Aws, AwsError, AwsOptions, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Span, Tables, WaitError,
     system_clock,
 };
+use toolfleet_config::settings::{ConfigError, true_or_false};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallKey, Tenant};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use crate::commands::dev::environment::Environment;
@@ -63,9 +64,10 @@ pub(crate) struct Connect {
 impl Connect {
     /// Whether a catalog may name programs, if that is set.
     pub(crate) fn allow_stdio(&self) -> Result<Option<bool>, CommandError> {
-        let read = |_: &str| self.allow_stdio.clone();
-        toolfleet_config::settings::flag(&read, "TOOLFLEET_ALLOW_STDIO")
-            .map_err(|e| CommandError::usage(e.to_string()))
+        let set = self.allow_stdio.as_deref().filter(|text| !text.trim().is_empty());
+        let wrong =
+            |problem| CommandError::usage(ConfigError::new("TOOLFLEET_ALLOW_STDIO", problem).to_string());
+        set.map(true_or_false).transpose().map_err(wrong)
     }
 
     /// The fleet's tables.

@@ -36,7 +36,7 @@ async fn run() -> ExitCode {
         return failure.report(&output);
     }
     match Box::pin(commands::run(cli, &output)).await {
-        Ok(ending) => ending.code(),
+        Ok(exit) => exit.code(),
         Err(failure) => failure.report(&output),
     }
 }

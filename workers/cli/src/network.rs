@@ -1,12 +1,12 @@
-//! Owns what the commands that call servers themselves are told about the network: the variables that workers know.
+//! The network settings of commands that send requests to servers, read from the same environment variables as a worker's.
 //!
-//! **Invariant:** a wrong value is the command's error, named by its variable, before anything is sent.
+//! A wrong value is a usage error that names the variable, before anything is sent.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use toolfleet_catalog::Laptop;
+use toolfleet_catalog::LocalEnvironment;
 use toolfleet_config::egress::{EgressConfig, EgressError};
 use toolfleet_egress::EgressPolicy;
 use toolfleet_mcp::{ClientOptions, McpClient};
@@ -14,16 +14,13 @@ use toolfleet_mcp::{ClientOptions, McpClient};
 use crate::exit::CommandError;
 
 /// A variable of the environment.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the same variables as a worker's, read where a command wants them"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place where the command reads the environment itself")]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// This machine, for a catalog file in `folder` that names variables: its environment, and the folders that editors name.
-pub(crate) fn laptop(folder: Option<&Path>) -> Laptop {
+/// The values of the variables that a catalog file in `folder` may name: the environment, and the folders that editors define.
+pub(crate) fn local_environment(folder: Option<&Path>) -> LocalEnvironment {
     let of_text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     let mut variables: BTreeMap<String, String> = std::env::vars_os().filter_map(of_text).collect();
@@ -44,23 +41,23 @@ pub(crate) fn laptop(folder: Option<&Path>) -> Laptop {
     also("workspaceFolder", workspace.map(|folder| folder.display().to_string()));
     let name = workspace.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     also("workspaceFolderBasename", name);
-    Laptop { variables }
+    LocalEnvironment { variables }
 }
 
-/// Where requests may go, as a worker's environment says it.
-pub(crate) fn outbound() -> Result<EgressConfig, CommandError> {
+/// The egress configuration.
+pub(crate) fn egress() -> Result<EgressConfig, CommandError> {
     EgressConfig::read(&variable).map_err(|error| CommandError::usage(error.to_string()))
 }
 
-/// A client for servers that the operator names: at any address, through the environment's proxies, trusting its roots.
+/// A client for servers that the operator names: at any address, with the environment's proxies and TLS roots.
 pub(crate) async fn client() -> Result<McpClient, CommandError> {
-    let outbound = EgressConfig { reach: EgressPolicy::anywhere(), ..outbound()?.with_loopback() };
-    outbound.client(ClientOptions::default()).await.map_err(no_client)
+    let config = EgressConfig { reach: EgressPolicy::anywhere(), ..egress()?.with_loopback() };
+    config.client(ClientOptions::default()).await.map_err(no_client)
 }
 
-/// A client that reaches what a worker here would: a credential goes nowhere else.
+/// A client with a worker's egress policy: a credential is sent nowhere else.
 pub(crate) async fn client_as_worker() -> Result<McpClient, CommandError> {
-    outbound()?.with_loopback().client(ClientOptions::default()).await.map_err(no_client)
+    egress()?.with_loopback().client(ClientOptions::default()).await.map_err(no_client)
 }
 
 /// A wrong variable is a usage error.

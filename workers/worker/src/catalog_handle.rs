@@ -1,16 +1,15 @@
-//! Owns which catalog a worker goes by, and the moment at which it goes by another.
-//!
-//! **Invariant:** there is always a whole, checked catalog; a call keeps the one that stood when it arrived.
+//! The catalog in use, and its exchange for another one. There is always a whole, valid catalog; a call keeps the one it began with.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
 use toolfleet_catalog::Catalog;
 
 /// The catalog of a worker.
 #[derive(Debug)]
 pub struct CatalogHandle {
-    current: RwLock<Arc<Catalog>>,
+    current: ArcSwap<Catalog>,
     taken: AtomicU64,
     refused: AtomicU64,
 }
@@ -20,25 +19,25 @@ pub struct CatalogHandle {
 pub struct Reloads {
     /// Taken.
     pub taken: u64,
-    /// Refused, because it was wrong or could not be read.
+    /// Refused, because it was invalid or could not be read.
     pub refused: u64,
 }
 
 impl CatalogHandle {
-    /// A registry that begins with `catalog`.
+    /// A handle that begins with `catalog`.
     pub fn new(catalog: Catalog) -> Self {
         let (taken, refused) = Default::default();
-        Self { current: RwLock::new(Arc::new(catalog)), taken, refused }
+        Self { current: ArcSwap::from_pointee(catalog), taken, refused }
     }
 
-    /// The catalog as it stands now. Keep it for as long as one decision goes on.
+    /// The catalog now. Keep it while one decision goes on.
     pub fn current(&self) -> Arc<Catalog> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.load_full()
     }
 
-    /// Goes by `catalog` from now on.
+    /// Uses `catalog` from now on.
     pub(crate) fn take(&self, catalog: Catalog) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.current.store(Arc::new(catalog));
         self.taken.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -47,7 +46,7 @@ impl CatalogHandle {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it was changed, and how often it was not.
+    /// How often it was exchanged, and how often a version was refused.
     pub fn reloads(&self) -> Reloads {
         Reloads { taken: self.taken.load(Ordering::Relaxed), refused: self.refused.load(Ordering::Relaxed) }
     }

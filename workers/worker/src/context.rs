@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use toolfleet_aws::calls::Calls;
 use toolfleet_aws::history::History;
@@ -15,7 +14,7 @@ use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_aws::{Aws, Clock, Tables};
-use toolfleet_catalog::Catalog;
+use toolfleet_catalog::{Catalog, Server};
 use toolfleet_config::catalog::Stores;
 use toolfleet_config::credentials::Credentials;
 use toolfleet_config::keyring::AwsKeyring;
@@ -24,18 +23,17 @@ use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
+use toolfleet_executors::{Executors, McpExecutor};
 use toolfleet_mcp::McpClient;
 
-use crate::breakers::Breakers;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
-use crate::config::Limits;
-use crate::health::IntakeHealth;
-use crate::listing::Listings;
-use crate::pipeline::OnRecord;
-use crate::reachable::Reachable;
-use crate::session_closer::SessionCloser;
-use crate::shares::Shares;
+use crate::config::limits::Limits;
+use crate::ended_sessions::EndedSessions;
+use crate::gate::{Gate, Shares};
+use crate::intake_health::IntakeHealth;
+use crate::pipeline::steps::{Steps, Watch};
+use crate::recorded_messages::RecordedMessages;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
 
@@ -70,85 +68,32 @@ pub struct WorkerContext {
     pub sessions: Sessions,
     /// The secrets.
     pub secrets: Secrets,
-    /// The conversations to end at their servers.
-    pub session_closer: SessionCloser,
+    /// The sessions to close at their servers.
+    pub ended_sessions: EndedSessions,
     /// Where catalogs are, and what they name.
     pub stores: Stores,
     /// The MCP client.
     pub mcp: McpClient,
-    /// The breakers.
-    pub breakers: Breakers,
-    /// Which server and tenant hold how many of its slots.
-    pub shares: Shares,
-    /// Which servers have answered.
-    pub reachable: Reachable,
+    /// The gates of all servers.
+    pub gate: Arc<Gate>,
+    /// How calls are executed.
+    pub executors: Executors<Gate>,
     /// The wall clock.
     pub clock: Clock,
     /// The end.
     pub shutdown: Shutdown,
-    pub(crate) credentials: Credentials,
     /// What the worker counts with.
     pub meters: Meters,
     /// When its intake was last seen to work.
     pub intake_health: IntakeHealth,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
-    pub(crate) listings: Listings,
-    pub(crate) on_record: OnRecord,
+    pub(crate) recorded_messages: RecordedMessages,
     /// What leaves without a slot may hold so many KiB together.
     pub(crate) leaving: Arc<Semaphore>,
-    watch: Option<Arc<dyn Watch>>,
+    /// The test hooks of the pipeline.
+    pub(crate) steps: Steps,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
-}
-
-/// The places on a call's way where a crash would leave something half done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// The message was read.
-    Decoded,
-    /// It may run.
-    Admitted,
-    /// All it needs is at hand.
-    Prepared,
-    /// The claim is stored; nothing was sent yet.
-    Claimed,
-    /// A large result is in the bucket; nothing refers to it.
-    PayloadStored,
-    /// The outcome is known; nothing is stored of it.
-    Executed,
-    /// The result is stored, the audit record is not.
-    ResultStored,
-    /// Both are stored.
-    Recorded,
-    /// The notice is sent.
-    Notified,
-    /// The message is gone.
-    Acknowledged,
-    /// The task's handle is stored; the message that will ask after it is not sent.
-    Parked,
-    /// That message is sent; the one before it is not deleted.
-    Reposted,
-}
-
-impl Step {
-    /// Every step of a call that its server answers at once, in order.
-    pub const ALL: [Self; 9] = [
-        Self::Decoded,
-        Self::Admitted,
-        Self::Prepared,
-        Self::Claimed,
-        Self::Executed,
-        Self::ResultStored,
-        Self::Recorded,
-        Self::Notified,
-        Self::Acknowledged,
-    ];
-}
-
-/// Sees a call pass its steps, and may hold it there.
-pub trait Watch: Send + Sync {
-    /// A call has passed `step`.
-    fn passed(&self, step: Step) -> BoxFuture<'_, ()>;
 }
 
 /// The dead-letter queue, and when what lies there is ended.
@@ -212,6 +157,10 @@ impl WorkerContext {
             watch,
         } = parts;
         let credentials = Credentials::new(mcp.clone(), Arc::new(AwsKeyring::new(&aws, clock.clone())));
+        let gate = Arc::new(Gate::new(Shares::new(limits.slots, limits.reserve()), clock.clone()));
+        let endpoints =
+            Box::new(move |server: &Arc<Server>, tenant: &Tenant| credentials.endpoint(server, Some(tenant)));
+        let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate));
         Self {
             worker,
             limits,
@@ -227,20 +176,17 @@ impl WorkerContext {
             secrets: aws.secrets(),
             stores: Stores::new(&aws, &tables),
             mcp,
-            breakers: Breakers::default(),
-            shares: Shares::new(limits.slots, limits.reserve()),
-            reachable: Reachable::default(),
+            gate,
+            executors: Executors::new(executor),
             clock,
             shutdown: Shutdown::new(),
-            credentials,
             meters,
             intake_health: IntakeHealth::default(),
-            session_closer: SessionCloser::default(),
+            ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(BELIEVED_FOR, 10_000),
-            listings: Listings::default(),
-            on_record: OnRecord::default(),
+            recorded_messages: RecordedMessages::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
-            watch,
+            steps: Steps::new(watch),
             aws,
             reply_queues: Mutex::default(),
         }
@@ -259,18 +205,12 @@ impl WorkerContext {
     /// Goes by `catalog` from now on; what was listed of servers under the one before is asked anew.
     pub(crate) fn take_catalog(&self, catalog: Catalog) {
         self.catalog.take(catalog);
-        self.listings.clear();
+        self.executors.mcp().forget_lists();
     }
 
     /// The queue of that URL, so that notices of concurrent calls travel together.
     pub(crate) fn reply_queue(&self, url: &str) -> Queue {
         let mut queues = self.reply_queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.entry(url.to_owned()).or_insert_with(|| self.aws.queue(url)).clone()
-    }
-
-    pub(crate) async fn passed(&self, step: Step) {
-        if let Some(watch) = &self.watch {
-            watch.passed(step).await;
-        }
     }
 }

@@ -5,24 +5,22 @@
 //! **Invariant:** the worker keeps nothing that a crash would lose.
 
 pub mod backoff;
-pub mod breakers;
 mod cache;
 pub mod catalog_handle;
-pub mod catalog_reload;
 pub mod config;
 pub mod context;
-mod flights;
-pub mod health;
-mod heavy;
-pub mod intake;
-mod listing;
+mod ended_sessions;
+pub mod gate;
+mod intake_health;
 pub mod mcp_session_store;
 pub mod pipeline;
-pub mod reachable;
-pub mod reaper;
+mod recorded_messages;
+pub mod service_health;
 pub mod services;
-pub mod session_closer;
-pub mod shares;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;
+
+pub use config::WorkerConfig;
+pub use config::limits::Limits;
+pub use start::{ServiceOptions, StartError, Worker};

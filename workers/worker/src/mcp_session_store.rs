@@ -9,7 +9,7 @@ use toolfleet_aws::sessions::Sessions;
 use toolfleet_aws::{AwsError, Clock};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::mcp_session::McpSession;
+use toolfleet_core::server_session::ServerSession;
 use toolfleet_mcp::{Asked, Endpoint, OpenSession, SessionStore, SessionStoreUnavailable};
 
 /// The register of a fleet.
@@ -44,7 +44,7 @@ impl SessionStore for McpSessionStore {
     ) -> Asked<'a, OpenSession> {
         Box::pin(async move {
             let (tenant, session) = names(endpoint, conversation)?;
-            let opened = McpSession {
+            let opened = ServerSession {
                 server: endpoint.server.clone(),
                 id: opened.id,
                 version: opened.version,
@@ -59,7 +59,7 @@ impl SessionStore for McpSessionStore {
 }
 
 /// A session of the register, as the client takes it up.
-pub(crate) fn open(found: McpSession) -> OpenSession {
+pub(crate) fn open(found: ServerSession) -> OpenSession {
     OpenSession { id: found.id, version: found.version, cookies: found.cookies }
 }
 

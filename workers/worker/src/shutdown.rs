@@ -1,13 +1,19 @@
-//! Owns the end of a worker: stop receiving, give back what has not started, finish what runs, then leave.
+//! The end of a worker, in two signals: it drains (nothing new starts, running calls finish), then it is over (running calls are
+//! requeued).
 //!
-//! **Invariant:** `draining` comes before `over`, and neither is ever taken back.
+//! **Invariant:** `draining` comes before `over`, and neither is ever reset.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::services::ServiceFailed;
+/// A service of the worker failed too often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the worker's {0} has ended by a defect, so the worker has left; its platform should start another (see the log)"
+)]
+pub struct ServiceFailed(pub &'static str);
 
 /// The two signals of a worker's end.
 #[derive(Debug, Clone, Default)]
@@ -36,14 +42,14 @@ impl Shutdown {
         });
     }
 
-    /// The same because a service has ended by a defect: the process shall say so when it leaves.
+    /// The same because a service failed too often; the process then exits with that error.
     pub fn fail(&self, failed: ServiceFailed, drain: Duration) {
-        // The first one is the cause.
+        // The first failure is the cause.
         let _later = self.failed.set(failed);
         self.begin(drain);
     }
 
-    /// The service that ended by a defect, if one did.
+    /// The service that failed too often, if one did.
     pub fn failed(&self) -> Option<ServiceFailed> {
         self.failed.get().copied()
     }
@@ -53,18 +59,18 @@ impl Shutdown {
         self.draining.is_cancelled()
     }
 
-    /// Ends when nothing new may start.
+    /// Waits until nothing new may start.
     pub async fn draining(&self) {
         self.draining.cancelled().await;
     }
 
-    /// Ends when what runs must be given back.
+    /// Waits until running calls must be requeued.
     pub async fn over(&self) {
         self.over.cancelled().await;
     }
 }
 
-/// Ends at SIGTERM or SIGINT.
+/// Waits for SIGTERM or SIGINT.
 pub async fn signal() -> std::io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,13 +1,16 @@
-//! Owns the start of a worker: from a configuration to a fleet that has been seen to work.
+//! Starts a worker: builds its context, checks queue and tables, and starts its services.
 //!
-//! **Invariant:** a worker that cannot reach its queue or tables, or whose catalog is wrong, does not start.
+//! **Invariant:** a worker that cannot reach its queue or tables, or whose catalog is invalid, does not start.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use toolfleet_aws::{Aws, AwsError, AwsErrorKind, Clock, Tables};
 use toolfleet_catalog::Catalog;
-use toolfleet_config::catalog::{self, LoadError, Stores};
+use toolfleet_config::catalog::{self, CatalogConfig, LoadError, Stores};
 use toolfleet_config::egress::EgressError;
 use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
@@ -18,9 +21,15 @@ use crate::config::WorkerConfig;
 use crate::context::{DeadLetters, Parts, WorkerContext};
 use crate::mcp_session_store::McpSessionStore;
 use crate::pipeline::MANY_RECEIVES;
-use crate::services::{self, ServiceFailed};
+use crate::service_health::ServiceHealth;
+use crate::services::catalog_reload::CatalogReload;
+use crate::services::http::{HttpEndpoint, routes};
+use crate::services::intake::Intake;
+use crate::services::reaper::Reaper;
+use crate::services::session_closer::SessionCloser;
+use crate::services::supervisor::Supervisor;
+use crate::shutdown::ServiceFailed;
 use crate::telemetry::Meters;
-use crate::{intake, reaper, session_closer};
 
 /// The fewest receives after which a message may go to the dead-letter queue.
 const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
@@ -31,7 +40,7 @@ const BUCKET_CHECK: Duration = Duration::from_secs(5);
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no catalog to start with.
+    /// The catalog cannot be read or is invalid.
     #[error("TOOLFLEET_CATALOG: {place}: {why}")]
     Catalog {
         /// Where it was to be.
@@ -66,7 +75,7 @@ pub async fn read_catalog(config: &WorkerConfig, aws: &Aws) -> Result<Catalog, S
     loaded.map_err(|why| StartError::Catalog { place: config.catalog.place.to_string(), why })
 }
 
-/// Builds a fleet and sees that its queue and tables answer.
+/// Builds the context of a worker and checks that its queue and tables answer.
 pub async fn context(
     config: &WorkerConfig,
     aws: Aws,
@@ -100,11 +109,62 @@ pub async fn context(
     Ok(context)
 }
 
-/// Runs until the fleet is told to drain and nothing runs any more.
+/// The services that not every worker runs.
+#[derive(Default)]
+pub struct ServiceOptions {
+    /// The catalog to reload, and whether SIGHUP reloads it at once.
+    pub reload: Option<(CatalogConfig, bool)>,
+    /// Where health checks and Prometheus are answered, and the metrics.
+    pub http: Option<(TcpListener, Option<Registry>)>,
+}
+
+/// A worker that takes calls.
+pub struct Worker {
+    context: Arc<WorkerContext>,
+    running: JoinHandle<Result<(), ServiceFailed>>,
+}
+
+impl Worker {
+    /// Builds a worker, checks that its queue and tables answer, and starts its services.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        config: &WorkerConfig,
+        aws: Aws,
+        catalog: Catalog,
+        meters: Meters,
+        services: ServiceOptions,
+    ) -> Result<Self, StartError> {
+        let context = Arc::new(context(config, aws, catalog, meters).await?);
+        let running = tokio::spawn(run(context.clone(), services));
+        Ok(Self { context, running })
+    }
+
+    /// Its name in audit records.
+    pub fn id(&self) -> &str {
+        self.context.worker.as_str()
+    }
+
+    /// Takes no more calls and finishes those that run.
+    pub fn drain(&self) {
+        self.context.shutdown.begin(self.context.limits.drain);
+    }
+
+    /// Waits until it has drained. It ends by itself only when a service keeps failing.
+    ///
+    /// # Errors
+    /// The service that kept failing.
+    pub async fn ended(&mut self) -> Result<(), ServiceFailed> {
+        (&mut self.running).await.unwrap_or(Err(ServiceFailed("supervisor")))
+    }
+}
+
+/// Runs the services of a worker until it is told to drain and no call runs any more.
 ///
 /// # Errors
-/// A service ended by a defect, so the worker has drained by itself.
-pub async fn run(context: Arc<WorkerContext>) -> Result<(), ServiceFailed> {
+/// A service kept failing, so the worker has drained by itself.
+pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result<(), ServiceFailed> {
     tracing::info!(
         worker = %context.worker,
         queue = context.queue.url(),
@@ -113,24 +173,32 @@ pub async fn run(context: Arc<WorkerContext>) -> Result<(), ServiceFailed> {
         tools = context.catalog.current().tools().len(),
         "the worker takes calls"
     );
-    watch_numbers(&context);
-    tokio::join!(
-        service(&context, "intake", intake::run(context.clone())),
-        service(&context, "reaper", reaper::run(context.clone())),
-        service(&context, "session closer", session_closer::run(context.clone())),
-    );
+    observe(&context);
+    let health = ServiceHealth::default();
+    let mut supervisor = Supervisor::new(context.shutdown.clone(), context.limits.drain, health.clone());
+    if let Some((listener, registry)) = options.http {
+        match HttpEndpoint::new(listener, routes(context.clone(), health, registry)) {
+            Ok(endpoint) => supervisor.start_until_exit(endpoint),
+            Err(error) => {
+                tracing::error!(%error, code = "health_failed", "the HTTP endpoint has no address");
+                return Err(ServiceFailed("HTTP endpoint"));
+            }
+        }
+    }
+    supervisor.start(Intake::new(context.clone()));
+    supervisor.start(Reaper::new(context.clone()));
+    supervisor.start(SessionCloser::new(context.clone()));
+    if let Some((catalog, sighup)) = options.reload {
+        supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
+    }
+    let ended = supervisor.join().await;
     context.mcp.close().await;
-    tracing::info!(worker = %context.worker, "the worker has left nothing behind");
-    context.shutdown.failed().map_or(Ok(()), Err)
+    tracing::info!(worker = %context.worker, "the worker has drained");
+    ended
 }
 
-/// Runs a service of the worker; if it ends before the worker drains, the worker drains and fails.
-pub async fn service(context: &WorkerContext, name: &'static str, service: impl Future<Output = ()>) {
-    services::run(&context.shutdown, context.limits.drain, name, service).await;
-}
-
-/// Numbers that others keep and metrics only read.
-fn watch_numbers(context: &Arc<WorkerContext>) {
+/// Registers the metrics that are read when they are collected.
+fn observe(context: &Arc<WorkerContext>) {
     let slots = u64::from(context.limits.slots);
     context.meters.watch(
         "toolfleet.slots",
@@ -138,7 +206,7 @@ fn watch_numbers(context: &Arc<WorkerContext>) {
         move || slots,
     );
     let of = Arc::downgrade(context);
-    let open = move || of.upgrade().map_or(0, |context| context.breakers.open(context.now()));
+    let open = move || of.upgrade().map_or(0, |context| context.gate.open_breakers(context.now()));
     context.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
     let of = Arc::downgrade(context);
     let taken = move || of.upgrade().map_or(0, |context| context.catalog.reloads().taken);
@@ -165,7 +233,7 @@ fn watch_numbers(context: &Arc<WorkerContext>) {
     context.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
 }
 
-/// Whether queue and tables answer, and are set as the worker needs them; gives the largest body of a call.
+/// Checks that queue and tables answer and are configured as the worker needs them. Returns the largest body of a call.
 async fn check(context: &WorkerContext) -> Result<usize, StartError> {
     let settings = context.queue.settings().await?;
     if let Some(count) = settings.max_receives.filter(|count| *count < FEWEST_RECEIVES) {
@@ -185,8 +253,8 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
         context.sessions.read(&tenant, &session).await?;
     }
     let check = tokio::time::timeout(BUCKET_CHECK, context.payloads.check());
-    let silent = |_| Err(AwsError::passing("S3 did not answer in time"));
-    match check.await.unwrap_or_else(silent) {
+    let timed_out = |_| Err(AwsError::passing("S3 did not answer in time"));
+    match check.await.unwrap_or_else(timed_out) {
         Err(trouble) if trouble.kind() == AwsErrorKind::Configuration => return Err(trouble.into()),
         // Small results do not need it, and large ones wait for it.
         Err(trouble) => {

@@ -1,9 +1,7 @@
-//! Owns the bundled demo MCP server: a handful of honest tools to try the fleet with, in both protocol generations.
+//! The bundled demo MCP server: six tools to try the fleet with, in both revisions of the protocol.
 //!
-//! It listens on 127.0.0.1 alone, keeps its state in memory and its annotations to the truth: what says that it may be
-//! repeated may be, and `counter`, which says nothing, must not be.
-//!
-//! **Invariant:** an execution is counted exactly when a tool has its effect; a refused request is never counted.
+//! It listens on 127.0.0.1 only and keeps its state in memory. The annotations of its tools are correct: a tool with `readOnlyHint` or
+//! `idempotentHint` is safe to repeat, `counter` is not.
 
 mod progress;
 mod protocol;
@@ -21,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use state::Demo;
 
-/// The bound on a request, in bytes.
+/// The maximum size of a request, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The demo server cannot start.
@@ -33,7 +31,7 @@ pub struct DemoError {
     source: std::io::Error,
 }
 
-/// A running demo server. It ends when dropped.
+/// A running demo server. Dropping it stops it.
 #[derive(Debug)]
 pub struct DemoServer {
     demo: Arc<Demo>,
@@ -42,7 +40,10 @@ pub struct DemoServer {
 }
 
 impl DemoServer {
-    /// Starts it on that port of 127.0.0.1, or on any free one for 0.
+    /// Starts the server on that port of 127.0.0.1; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The port cannot be bound.
     pub async fn start(port: u16) -> Result<Self, DemoError> {
         let failed = |source| DemoError { port, source };
         let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(failed)?;
@@ -53,7 +54,7 @@ impl DemoServer {
             .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
             .with_state(Arc::clone(&demo));
         let serving = tokio::spawn(async move {
-            // Without TCP_NODELAY a call on a kept connection costs 40 ms.
+            // Without TCP_NODELAY a call on a kept-alive connection takes 40 ms.
             let listener = listener.tap_io(|stream| {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY cannot be set");
@@ -66,12 +67,12 @@ impl DemoServer {
         Ok(Self { demo, port, serving })
     }
 
-    /// Where it listens: `http://127.0.0.1:port/mcp`.
+    /// The address: `http://127.0.0.1:port/mcp`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/mcp", self.port)
     }
 
-    /// How often that tool had its effect.
+    /// How often that tool was executed. A refused call is not an execution.
     pub fn executions(&self, tool: &str) -> u64 {
         self.demo.tools().executions(tool)
     }

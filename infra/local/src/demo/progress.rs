@@ -1,6 +1,4 @@
-//! Owns the demo's answer to a call that waits and is asked how far it is: a notification each second, then the result.
-//!
-//! **Invariant:** the result is the last event of its stream.
+//! The event stream of a call that waits and whose client asked for progress: a notification each second, then the result.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,11 +7,13 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
+use serde::Serialize;
 use serde_json::{Value, json};
+use toolfleet_mcp_protocol::{Request, meta_key, method};
 
 const STEP: Duration = Duration::from_secs(1);
 
-/// An event stream that lasts as long as the wait.
+/// Answers with an event stream that lasts as long as the wait.
 pub(super) fn while_waiting(wait: Duration, token: Value, answer: Value) -> Response {
     let total = wait.as_secs_f64();
     let events = stream::unfold(Some(Duration::ZERO), move |waited| {
@@ -27,15 +27,17 @@ pub(super) fn while_waiting(wait: Duration, token: Value, answer: Value) -> Resp
                 return Some((event(&answer), None));
             }
             let params = json!({
-                "progressToken": token, "progress": waited.as_secs_f64(), "total": total, "message": "seconds waited",
+                meta_key::PROGRESS_TOKEN: token, "progress": waited.as_secs_f64(), "total": total, "message": "seconds waited",
             });
-            let told = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params });
-            Some((event(&told), Some(waited)))
+            let notification = Request::notification(method::PROGRESS, Some(params));
+            Some((event(&notification), Some(waited)))
         }
     });
     ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(events)).into_response()
 }
 
-fn event(message: &Value) -> Result<Bytes, Infallible> {
+fn event(message: &impl Serialize) -> Result<Bytes, Infallible> {
+    // Our own values have no maps with keys that are not strings, so serialising them cannot fail.
+    let message = serde_json::to_string(message).unwrap_or_default();
     Ok(format!("event: message\ndata: {message}\n\n").into())
 }

@@ -1,11 +1,14 @@
-//! The state of the demo server: its tools, and the sessions of older clients.
+//! State of the demo server: the tools' counters and the open sessions, in memory.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::tools::Tools;
 
-/// What the handlers share.
+/// Open sessions at most. Beyond it the oldest is removed, and its client has to initialize again.
+const MAX_SESSIONS: usize = 10_000;
+
+/// What the request handlers share.
 #[derive(Debug, Default)]
 pub(super) struct Demo {
     tools: Mutex<Tools>,
@@ -22,34 +25,32 @@ impl Demo {
     }
 }
 
-/// Sessions kept; beyond it the oldest is forgotten, and its client opens another.
-const MAX_SESSIONS: usize = 10_000;
-
-/// The sessions of older clients.
+/// Sessions of clients of the revision that has them.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    known: HashSet<String>,
+    open: HashSet<String>,
     order: VecDeque<String>,
 }
 
 impl Sessions {
     pub(super) fn open(&mut self) -> String {
         let id = uuid::Uuid::new_v4().to_string();
-        self.known.insert(id.clone());
+        self.open.insert(id.clone());
         self.order.push_back(id.clone());
         if self.order.len() > MAX_SESSIONS
             && let Some(oldest) = self.order.pop_front()
         {
-            self.known.remove(&oldest);
+            self.open.remove(&oldest);
         }
         id
     }
 
-    pub(super) fn knows(&self, id: &str) -> bool {
-        self.known.contains(id)
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.open.contains(id)
     }
 
-    pub(super) fn end(&mut self, id: &str) {
-        self.known.remove(id);
+    /// Ends a session; false if it was not open.
+    pub(super) fn end(&mut self, id: &str) -> bool {
+        self.open.remove(id)
     }
 }

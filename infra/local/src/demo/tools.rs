@@ -1,6 +1,6 @@
-//! Owns the demo's tools: what they are called, what they say about themselves, and what they do.
+//! The tools of the demo server: their listing and their execution.
 //!
-//! **Invariant:** a tool's annotations hold: one that says `readOnlyHint` or `idempotentHint` may be sent twice without harm.
+//! **Invariant:** a tool with `readOnlyHint` or `idempotentHint` is safe to call twice.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,26 +9,26 @@ use serde_json::{Value, json};
 
 /// The longest wait of `slow`, in milliseconds.
 const MAX_SLOW_MS: u64 = 60_000;
-/// Names kept by `counter` and keys kept by `flaky`, so that a long demo does not fill the memory.
+/// Names kept by `counter` and keys kept by `flaky`: a bound on memory.
 const MAX_NAMES: usize = 100_000;
 
-/// What a call comes to, once its arguments are read.
+/// The result of a call.
 #[derive(Debug)]
 pub(super) enum Run {
-    /// The tool ran; `isError` and its text.
+    /// The tool ran.
     Done {
-        /// Whether it failed.
+        /// The value of `isError`.
         failed: bool,
-        /// What it says.
+        /// The answer for people.
         text: String,
-        /// The same, for programs.
+        /// The answer for programs.
         structured: Value,
     },
-    /// It waits that long, and is done then.
+    /// The tool waits that long, then it has run.
     Wait(Duration),
     /// The server fails with HTTP 503; the tool did not run.
     Unavailable,
-    /// There is no such tool, or its arguments are wrong; nothing ran.
+    /// There is no such tool, or its arguments are wrong. The tool did not run.
     Refused(String),
 }
 
@@ -45,7 +45,7 @@ impl Tools {
         self.executions.get(tool).copied().unwrap_or(0)
     }
 
-    /// Runs a tool, as far as it can be run without waiting.
+    /// Runs a tool, up to the wait of `slow`.
     pub(super) fn run(&mut self, tool: &str, arguments: &Value) -> Run {
         let run = match tool {
             "echo" => echo(arguments),
@@ -122,7 +122,7 @@ fn fail(arguments: &Value) -> Run {
     Run::Done { failed: true, text: text.to_owned(), structured: Value::Null }
 }
 
-/// How the tools describe themselves in `tools/list`.
+/// The member `tools` of `tools/list`.
 pub(super) fn listing() -> Value {
     json!([
         entry(

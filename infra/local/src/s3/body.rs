@@ -1,6 +1,6 @@
-//! Owns the body of an upload: out of its chunks, and compared with the digests that came with it.
+//! Reads the body of an upload: joins its chunks and compares the digests of the request.
 //!
-//! **Invariant:** a body that was cut, or is not the one that was meant, is refused.
+//! **Invariant:** a body that is cut or has another digest is refused.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use md5::Digest as _;
 use sha2::Sha256;
 
-use super::exchange::{S3Error, S3Request};
+use super::exchange::{Asked, S3Error};
 
 /// A body, and the checksums that were given with it.
 pub(super) struct Sent {
@@ -21,7 +21,7 @@ pub(super) struct Sent {
 }
 
 /// The body of a request, checked.
-pub(super) fn read(asked: &S3Request<'_>) -> Result<Sent, S3Error> {
+pub(super) fn read(asked: &Asked<'_>) -> Result<Sent, S3Error> {
     let payload = asked.header("x-amz-content-sha256").unwrap_or_default();
     let (bytes, trailers) = if payload.starts_with("STREAMING-") {
         chunks(&asked.body)?

@@ -1,4 +1,4 @@
-//! A request to the S3 endpoint, its answer, and its error.
+//! Requests, answers and errors of the S3 endpoint.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 
 /// A request, its path and query decoded.
-pub(crate) struct S3Request<'a> {
+pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
     pub(super) bucket: String,
     pub(super) key: String,
@@ -15,7 +15,7 @@ pub(crate) struct S3Request<'a> {
     pub(super) body: Bytes,
 }
 
-impl S3Request<'_> {
+impl Asked<'_> {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -27,7 +27,7 @@ impl S3Request<'_> {
 
 /// What a request is answered by.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
+pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Bytes,
@@ -52,7 +52,7 @@ impl Answer {
 
 /// A refusal as S3 words it.
 #[derive(Debug)]
-pub(crate) struct S3Error {
+pub(super) struct S3Error {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) message: String,
@@ -81,7 +81,7 @@ impl S3Error {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
 pub(super) fn not_written(error: std::io::Error) -> S3Error {
     S3Error::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string())
 }

@@ -1,31 +1,26 @@
-//! Owns the S3 endpoint: what the SDKs, the aws command and toolfleet ask of buckets and objects, addressed by path.
+//! The S3 endpoint, with buckets in the path: the operations that the SDKs, the aws command and toolfleet use.
 //!
-//! Served are objects (put, get, head, delete, in parts too), listings and buckets. Lifecycle rules, policies and versions are not: what
-//! asks for one is told so.
+//! It serves objects (put, get, head, delete, multipart uploads), listings and buckets. Requests for lifecycle rules, policies and versions
+//! are refused.
 //!
-//! **Invariant:** an object is kept before its put is answered, whole or not at all.
+//! **Invariant:** an object is stored completely before its put is answered.
 
 mod body;
 mod exchange;
+mod multipart;
 mod objects;
-mod parts;
+pub(crate) mod service;
 mod store;
-mod uploads;
 mod xml;
-
-use std::path::PathBuf;
-use std::sync::Mutex;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 
-use crate::clock::Clock;
-use exchange::{Answer, S3Error, S3Request, not_written};
-use store::Store;
-use uploads::Uploads;
+use exchange::{Answer, Asked, S3Error, not_written};
+use service::S3Service;
 
-/// The parameters that ask for something of a bucket or an object that is not served here.
+/// Query parameters of operations that are not served.
 const NOT_SERVED: [&str; 18] = [
     "accelerate",
     "acl",
@@ -47,34 +42,7 @@ const NOT_SERVED: [&str; 18] = [
     "website",
 ];
 
-/// The objects, shared by all requests.
-#[derive(Debug)]
-pub(crate) struct S3Service {
-    store: Mutex<Store>,
-    parts: Mutex<Uploads>,
-    clock: Clock,
-}
-
 impl S3Service {
-    /// Opens the buckets kept in `directory`, or none that are kept nowhere.
-    pub(crate) fn open(directory: Option<PathBuf>, clock: Clock) -> std::io::Result<Self> {
-        let store = Mutex::new(Store::open(directory)?);
-        Ok(Self { store, parts: Mutex::default(), clock })
-    }
-
-    /// Creates a bucket unless it is there.
-    pub(crate) fn create_bucket(&self, name: &str) -> std::io::Result<()> {
-        self.store().create_bucket(name)
-    }
-
-    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn parts(&self) -> std::sync::MutexGuard<'_, Uploads> {
-        self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     /// The answer to one request.
     pub(crate) fn answer(
         &self,
@@ -88,7 +56,7 @@ impl S3Service {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let query = pairs.map(|(name, value)| (decoded(name), decoded(&value.replace('+', " ")))).collect();
-        let asked = S3Request { method, bucket: decoded(bucket), key: decoded(key), query, headers, body };
+        let asked = Asked { method, bucket: decoded(bucket), key: decoded(key), query, headers, body };
         let answer = self.answered(&asked).unwrap_or_else(|error| {
             let text = format!(
                 "<Error><Code>{}</Code><Message>{}</Message><Resource>{}</Resource></Error>",
@@ -101,7 +69,7 @@ impl S3Service {
         responded(answer)
     }
 
-    fn answered(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
+    fn answered(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
         if let Some(what) = NOT_SERVED.into_iter().find(|what| asks(asked, what)) {
             return Err(S3Error::not_served(what));
         }
@@ -112,14 +80,14 @@ impl S3Service {
         }
     }
 
-    fn list_buckets(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
+    fn list_buckets(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
         if asked.method != Method::GET {
             return Err(S3Error::not_served("what is asked without a bucket"));
         }
         Ok(Answer::xml(xml::buckets(self.store().buckets())))
     }
 
-    fn of_bucket(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
+    fn of_bucket(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
         let exists = self.store().has_bucket(&asked.bucket);
         match *asked.method {
             Method::PUT => {
@@ -155,7 +123,7 @@ impl S3Service {
         }
     }
 
-    fn of_object(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
+    fn of_object(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
         if !self.store().has_bucket(&asked.bucket) {
             return Err(S3Error::no_bucket(&asked.bucket));
         }
@@ -178,7 +146,7 @@ impl S3Service {
     }
 }
 
-fn asks(asked: &S3Request<'_>, what: &str) -> bool {
+fn asks(asked: &Asked<'_>, what: &str) -> bool {
     asked.query.contains_key(what)
 }
 
@@ -197,7 +165,7 @@ fn responded(answer: Answer) -> Response<Body> {
     response
 }
 
-/// The text without its percent-encoding.
+/// Decodes percent-encoding.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,6 +1,6 @@
-//! Owns what is done with objects: put, get, delete several, list.
+//! Operations on objects: put, get, delete several, list.
 //!
-//! **Invariant:** a put that must not overwrite does not.
+//! **Invariant:** a put with `If-None-Match` or `If-Match` changes nothing unless its condition holds.
 
 use axum::http::{Method, StatusCode};
 use base64::Engine as _;
@@ -8,11 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use md5::Digest as _;
 
-use super::exchange::{Answer, S3Error, S3Request, not_written};
+use super::exchange::{Answer, Asked, S3Error, not_written};
+use super::service::S3Service;
 use super::store::{About, Object, Store};
-use super::{S3Service, body, xml};
+use super::{body, xml};
 
-/// The headers that are kept with an object and given back with it.
+/// The headers that are stored with an object and returned with it.
 const KEPT: [&str; 6] = [
     "cache-control",
     "content-disposition",
@@ -25,7 +26,7 @@ const KEPT: [&str; 6] = [
 const MOST_KEYS: usize = 1_000;
 
 impl S3Service {
-    pub(super) fn put(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
+    pub(super) fn put(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
         let body::Sent { bytes, checksums } = body::read(asked)?;
         let etag = hex::encode(md5::Md5::digest(&bytes));
         let about =
@@ -33,8 +34,8 @@ impl S3Service {
         self.keep(asked, about, bytes)
     }
 
-    /// What is kept of an object beside its bytes.
-    pub(super) fn about(&self, asked: &S3Request<'_>, etag: String, length: usize) -> About {
+    /// The description of an object.
+    pub(super) fn about(&self, asked: &Asked<'_>, etag: String, length: usize) -> About {
         let kept = asked.headers.iter().filter_map(|(name, value)| {
             let name = name.as_str();
             let value = value.to_str().ok()?;
@@ -52,12 +53,12 @@ impl S3Service {
         }
     }
 
-    /// Keeps the object, if the request's conditions hold.
-    pub(super) fn keep(&self, asked: &S3Request<'_>, about: About, bytes: Bytes) -> Result<Answer, S3Error> {
+    /// Stores the object if the request's conditions hold.
+    pub(super) fn keep(&self, asked: &Asked<'_>, about: About, bytes: Bytes) -> Result<Answer, S3Error> {
         let mut store = self.store();
-        let stands = store.object(&asked.bucket, &asked.key).map(|object| object.about.etag.clone());
+        let current = store.object(&asked.bucket, &asked.key).map(|object| object.about.etag.clone());
         let matches = |etag: &str| {
-            stands.as_deref().is_some_and(|stands| etag == "*" || etag.trim_matches('"') == stands)
+            current.as_deref().is_some_and(|current| etag == "*" || etag.trim_matches('"') == current)
         };
         let (must_not, must) = (asked.header("if-none-match"), asked.header("if-match"));
         if must_not.is_some_and(matches) || must.is_some_and(|etag| !matches(etag)) {
@@ -69,7 +70,7 @@ impl S3Service {
         Ok(answer)
     }
 
-    pub(super) fn delete_many(&self, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
+    pub(super) fn delete_many(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
         let text = body::read(asked)?.bytes;
         let keys = xml::keys(&String::from_utf8_lossy(&text));
         let mut store = self.store();
@@ -92,7 +93,7 @@ fn without_chunks(encoding: &str) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
-pub(super) fn get(store: &Store, asked: &S3Request<'_>) -> Result<Answer, S3Error> {
+pub(super) fn get(store: &Store, asked: &Asked<'_>) -> Result<Answer, S3Error> {
     let object = store.object(&asked.bucket, &asked.key).ok_or_else(S3Error::no_key)?;
     if asked.asks("versionId").is_some_and(|version| version != "null") {
         let message = "The specified version does not exist; versions are not served by the local endpoints.";
@@ -107,7 +108,7 @@ pub(super) fn get(store: &Store, asked: &S3Request<'_>) -> Result<Answer, S3Erro
         return Ok(Answer::new(StatusCode::NOT_MODIFIED).with("etag", format!("\"{}\"", about.etag)));
     }
     let range = asked.header("range").map(|range| part_of(range, about.length)).transpose()?.flatten();
-    // What is asked for by HEAD is measured and not read.
+    // HEAD needs the length only, so the file is not read.
     let bytes = if asked.method == Method::HEAD { Bytes::from(vec![0; about.length]) } else { read(object)? };
     let answer = Answer::new(StatusCode::OK)
         .with("etag", format!("\"{}\"", about.etag))
@@ -135,7 +136,7 @@ fn read(object: &Object) -> Result<Bytes, S3Error> {
     object.bytes().map_err(not_written)
 }
 
-/// Begin and end of a range; none where it is of another form, which is passed over.
+/// Start and end of a range; none if it has another form, which is ignored.
 fn part_of(range: &str, length: usize) -> Result<Option<(usize, usize)>, S3Error> {
     let Some((from, to)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Ok(None);
@@ -153,8 +154,8 @@ fn part_of(range: &str, length: usize) -> Result<Option<(usize, usize)>, S3Error
     Ok(Some(part))
 }
 
-/// A listing, by version 1 or 2 of its form.
-pub(super) fn list(store: &Store, asked: &S3Request<'_>) -> Answer {
+/// A listing in version 1 or 2 of the operation.
+pub(super) fn list(store: &Store, asked: &Asked<'_>) -> Answer {
     let text = |name: &str| asked.asks(name).unwrap_or_default();
     let is_2 = text("list-type") == "2";
     let after = match (asked.asks("continuation-token"), is_2) {

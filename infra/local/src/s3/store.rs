@@ -1,9 +1,9 @@
-//! Owns the buckets and their objects, in memory or in a directory.
+//! The buckets and their objects, in memory or in a directory.
 //!
 //! In the directory each object is two files: its bytes under a name that is used once, and a description that names them. The description
 //! is replaced by a rename, so an object is the one before or the new one whenever the process dies.
 //!
-//! **Invariant:** what the directory describes is what is served.
+//! **Invariant:** the served objects are those that the directory describes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -160,7 +160,7 @@ impl Store {
             let rest = key.get(prefix.len()..).unwrap_or_default();
             let end = (!delimiter.is_empty()).then(|| rest.find(delimiter)).flatten();
             let common = end.and_then(|end| key.get(..prefix.len() + end + delimiter.len()));
-            // What is common to several keys is told once, and passed over where the part before told it.
+            // A common prefix is listed once, and skipped if the previous page listed it.
             if common.is_some_and(|common| {
                 after.starts_with(common) || listed.prefixes.iter().any(|told| told == common)
             }) {

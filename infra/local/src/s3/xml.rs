@@ -1,8 +1,8 @@
-//! Owns the XML that S3 speaks: what is written, and the one list that is read.
+//! The XML of S3: writes answers, and reads the keys of a request to delete several objects.
 //!
-//! **Invariant:** a text from a request stands escaped in an answer.
+//! **Invariant:** text from a request is escaped in an answer.
 
-use super::exchange::S3Request;
+use super::exchange::Asked;
 use super::store::{About, Listed};
 
 const DAY_MS: u64 = 86_400_000;
@@ -37,7 +37,7 @@ pub(super) fn buckets<'a>(names: impl Iterator<Item = &'a String>) -> String {
 }
 
 pub(super) fn listing(
-    asked: &S3Request<'_>,
+    asked: &Asked<'_>,
     listed: &Listed<'_>,
     token: Option<&str>,
     is_2: bool,

@@ -1,6 +1,6 @@
-//! Owns every way Secrets Manager refuses a request.
+//! The errors of Secrets Manager.
 //!
-//! **Invariant:** no refusal contains a secret's value.
+//! **Invariant:** no error contains a secret's value.
 
 /// A refusal as Secrets Manager words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Owns the Secrets Manager endpoint: the JSON 1.1 protocol, as far as storing and reading secrets goes.
+//! The Secrets Manager endpoint: the JSON 1.1 protocol, for the operations that store and read secrets.
 //!
 //! **Invariant:** a change is in the journal before it is answered; values are never logged.
 

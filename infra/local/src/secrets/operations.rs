@@ -1,6 +1,6 @@
-//! Owns the operations of Secrets Manager: each reads its request and returns an answer and at most one change.
+//! The operations of Secrets Manager: each reads its request and returns an answer and at most one change.
 //!
-//! **Invariant:** an operation changes nothing itself; what it returns is journalled first and applied then.
+//! **Invariant:** an operation changes nothing itself. Its change is written to the journal first and applied then.
 
 use std::collections::{BTreeMap, BTreeSet};
 

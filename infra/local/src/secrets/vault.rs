@@ -1,6 +1,6 @@
-//! Owns the secrets, their versions and the labels that say which version is current.
+//! The secrets, their versions and the labels of the versions.
 //!
-//! **Invariant:** each label stands on at most one version of a secret, and a version once written keeps its value.
+//! **Invariant:** each label is on at most one version of a secret, and the value of a version never changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,6 +1,6 @@
-//! Owns every way SQS refuses a request, with the names that the SDKs match on.
+//! The errors of SQS, with the names that the SDKs match on.
 //!
-//! **Invariant:** each refusal has both names, the JSON shape and the older query code, because SDKs match on the latter.
+//! **Invariant:** each error has both names, the JSON shape and the older query code, because SDKs match on the latter.
 
 /// A refusal as SQS words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Owns the MD5 digests by which SDKs check that SQS got what they sent.
+//! The MD5 digests with which SDKs check that SQS received what they sent.
 //!
 //! **Invariant:** the digest of attributes is the one described in the SQS developer guide, "Calculating the MD5 message digest
 //! for message attributes": sorted by name, every part preceded by its length as four bytes.

@@ -1,6 +1,6 @@
-//! Owns the SQS endpoint: the JSON 1.0 protocol of standard and FIFO queues.
+//! The SQS endpoint: the JSON 1.0 protocol of standard and FIFO queues.
 //!
-//! **Invariant:** what a message goes through is decided in `engine`; what it looks like on the wire, in `operations`.
+//! `engine` decides what happens to a message; `operations` reads requests and writes answers.
 
 pub(crate) mod engine;
 pub(crate) mod error;

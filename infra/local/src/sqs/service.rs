@@ -1,6 +1,6 @@
-//! Owns the queues while they are served: one lock around the engine, its journal, and the waking of receivers that wait.
+//! Serves the queues: one lock around the engine, its journal, and the wake-up of waiting receivers.
 //!
-//! **Invariant:** a change is in the journal before the request that made it is answered; the lock is never held over an await.
+//! **Invariant:** a change is in the journal before its request is answered; the lock is never held across an await.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -162,7 +162,7 @@ impl SqsService {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the engine between two changes, each of which is whole.
+        // A panic elsewhere leaves the engine between two complete changes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -187,7 +187,7 @@ impl State {
         Ok(Arc::clone(self.bells.entry(name.to_owned()).or_default()))
     }
 
-    /// Wakes one receiver, who wakes the next if it leaves something; all of them if the queue is gone.
+    /// Wakes one receiver, which wakes the next one if messages remain; all of them if the queue was deleted.
     fn ring(&mut self, name: &str) {
         match self.queues.queue(name) {
             Ok(queue) if queue.visible_count() > 0 => {

@@ -1,17 +1,19 @@
-//! Owns what the endpoints create at start: the queues and tables of `infra/cloudformation/data.yaml`, read from that file.
+//! Reads a CloudFormation template: the queues, tables and buckets that the endpoints create at start.
 //!
-//! **Invariant:** no queue or table of the product is described anywhere else in this crate.
+//! **Invariant:** this crate describes no queue, table or bucket of the product itself.
 
+pub(crate) mod error;
 mod resolve;
 mod sections;
-mod specs;
+pub(crate) mod spec;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use error::TemplateError;
 use resolve::Resolver;
-pub use specs::{BucketSpec, QueueSpec, TableSpec, TemplateError};
+use spec::{BucketSpec, QueueSpec, TableSpec};
 
 /// `infra/cloudformation/data.yaml` as it was when this crate was built.
 pub const DATA_YAML: &str = include_str!("../../../cloudformation/data.yaml");

@@ -1,12 +1,12 @@
-//! Owns the intrinsic functions of a template: `Ref`, `Fn::Sub` and `Fn::GetAtt`, and what parameters stand for.
+//! Resolves the parameters of a template and its intrinsic functions `Ref`, `Fn::Sub` and `Fn::GetAtt`.
 //!
-//! **Invariant:** a function that is not understood is an error, never passed on as text.
+//! **Invariant:** an unknown function is an error, never text.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::specs::TemplateError;
+use super::error::TemplateError;
 use crate::names::{ACCOUNT_ID, REGION, queue_arn, table_arn};
 
 pub(super) struct Resolver<'a> {

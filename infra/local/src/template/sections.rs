@@ -1,13 +1,14 @@
-//! Owns the step from a CloudFormation resource to the request that creates it.
+//! Turns a CloudFormation resource into the request that creates it.
 //!
-//! **Invariant:** a property that is not understood is an error: what a template asks for is never silently left out.
+//! **Invariant:** an unknown property is an error. Nothing in a template is silently ignored, except what has no effect on one machine.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::error::TemplateError;
 use super::resolve::{Resolver, plain_text, problem_of};
-use super::specs::{BucketSpec, QueueSpec, TableSpec, TemplateError};
+use super::spec::{BucketSpec, QueueSpec, TableSpec};
 
 /// Queue properties that are attributes of the same name.
 const QUEUE_ATTRIBUTES: [&str; 12] = [
@@ -46,7 +47,7 @@ pub(super) fn queue(resolver: &Resolver<'_>, logical: &str) -> Result<QueueSpec,
     Ok(QueueSpec { name, attributes })
 }
 
-/// A parameter given as text still has to become the number that `maxReceiveCount` is.
+/// Converts `maxReceiveCount` to a number: a parameter arrives as text.
 fn with_count(mut policy: Value, logical: &str, property: &str) -> Result<Value, TemplateError> {
     if let Some(count) = policy.get_mut("maxReceiveCount") {
         let number: u32 = plain_text(count).parse().map_err(|_not_a_number| {
@@ -57,7 +58,7 @@ fn with_count(mut policy: Value, logical: &str, property: &str) -> Result<Value,
     Ok(policy)
 }
 
-/// Encryption, access and lifecycle have no meaning on one machine.
+/// Encryption, access and lifecycle have no effect on one machine.
 pub(super) fn bucket(resolver: &Resolver<'_>, logical: &str) -> Result<BucketSpec, TemplateError> {
     const KNOWN: [&str; 7] = [
         "BucketName",
@@ -85,7 +86,7 @@ pub(super) fn table(resolver: &Resolver<'_>, logical: &str) -> Result<TableSpec,
     let mut ttl_attribute = None;
     for (property, value) in resolver.properties(logical)? {
         match property.as_str() {
-            // Recovery and tags have no meaning on one machine.
+            // Recovery and tags have no effect on one machine.
             "TableName" | "PointInTimeRecoverySpecification" | "Tags" => {}
             "TimeToLiveSpecification" => ttl_attribute = time_to_live(&value, logical)?,
             "SSESpecification" => {

@@ -101,7 +101,7 @@ async fn a_request_keeps_the_byte_limit_unless_one_item_exceeds_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_caller_affects_no_other_and_waiting_items_are_batched() {
+async fn a_dropped_caller_affects_no_other_caller() {
     let open = Arc::new(Notify::new());
     let gate = open.clone();
     let sizes: Arc<Mutex<Vec<usize>>> = Arc::default();

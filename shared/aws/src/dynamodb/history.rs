@@ -53,21 +53,20 @@ impl History {
     ) -> Result<Vec<AuditRecord>, AwsError> {
         let key = move |at, shard| Partition::of_hour(tenant, at, shard).between(from, to);
         let found = self.newest_periods(HOUR_MS, from, to, limit, key).await?;
-        let records = found.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
-        Ok(newest(records, limit))
+        Ok(newest(self.read_all(&found)?, limit))
     }
 
-    /// All records of a tenant between two instants, newest first, an hour at a time: the newest `most` of each.
+    /// All records of a tenant between two instants, newest first, an hour at a time: the newest `max` of each.
     pub fn hours<'a>(
         &'a self,
         tenant: &'a Tenant,
         from: Timestamp,
         to: Timestamp,
-        most: usize,
+        max: usize,
     ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
         let wanted = move |at, shard| Partition::of_hour(tenant, at, shard).between(from, to);
-        let hours = self.periods(HOUR_MS, from, to, most, (0..self.shards).collect(), wanted);
-        hours.map(move |items| Ok(newest(self.read_all(&items?)?, most))).boxed()
+        let hours = self.periods(HOUR_MS, from, to, max, (0..self.shards).collect(), wanted);
+        hours.map(move |items| Ok(newest(self.read_all(&items?)?, max))).boxed()
     }
 
     /// The same for failures, a day at a time.
@@ -76,12 +75,12 @@ impl History {
         tenant: &'a Tenant,
         from: Timestamp,
         to: Timestamp,
-        most: usize,
+        max: usize,
     ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
         let wanted = move |at, shard| Partition::of_failures(tenant, at, shard).between(from, to);
-        let days = self.periods(DAY_MS, from, to, most, (0..self.shards).collect(), wanted);
+        let days = self.periods(DAY_MS, from, to, max, (0..self.shards).collect(), wanted);
         // Keys carry the time, so only the newest of all shards are fetched.
-        days.and_then(move |keys| async move { Ok(newest(self.fetch(newest_keys(keys, most)).await?, most)) })
+        days.and_then(move |keys| async move { Ok(newest(self.fetch(newest_keys(keys, max)).await?, max)) })
             .boxed()
     }
 
@@ -143,8 +142,7 @@ impl History {
         let shard = keys::shard(call_id, self.shards);
         let wanted = Partition::of_hour(tenant, at, shard).of_call(call_id);
         let items = self.query(wanted, usize::MAX).await?;
-        let records = items.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
-        Ok(newest(records, usize::MAX))
+        self.read_all(&items)
     }
 
     /// The items of the periods between two instants, in all shards, from the newest period on until there are `limit`.

@@ -2,8 +2,8 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
-use toolfleet_core::mcp_session::{McpSession, McpSessionTable, Register};
 use toolfleet_core::retention::RETENTION_MS;
+use toolfleet_core::server_session::{Register, ServerSession, ServerSessionTable};
 use toolfleet_core::time::Timestamp;
 
 use super::attributes::{Item, item, number, text};
@@ -19,7 +19,7 @@ impl Sessions {
         &self,
         tenant: &Tenant,
         session: &SessionId,
-    ) -> Result<Vec<McpSession>, AwsError> {
+    ) -> Result<Vec<ServerSession>, AwsError> {
         let request = self
             .client
             .query()
@@ -47,7 +47,7 @@ impl Sessions {
         tenant: &Tenant,
         session: &SessionId,
         server: &ServerId,
-    ) -> Result<Option<McpSession>, AwsError> {
+    ) -> Result<Option<ServerSession>, AwsError> {
         let got = self
             .client
             .get_item()
@@ -67,9 +67,9 @@ impl Sessions {
         &self,
         tenant: &Tenant,
         session: &SessionId,
-        opened: &McpSession,
+        opened: &ServerSession,
         lost: Option<&str>,
-    ) -> Result<McpSession, AwsError> {
+    ) -> Result<ServerSession, AwsError> {
         let event = Register { opened: opened.clone(), lost: lost.map(str::to_owned) };
         let seen = self.mcp_session(tenant, session, &opened.server).await?;
         let store = McpSessionStore { sessions: self, tenant, session };
@@ -84,7 +84,7 @@ impl Sessions {
         &self,
         tenant: &Tenant,
         session: &SessionId,
-        ended: &McpSession,
+        ended: &ServerSession,
     ) -> Result<(), AwsError> {
         let partition = keys::session(tenant, session);
         let delete =
@@ -104,10 +104,14 @@ struct McpSessionStore<'a> {
 }
 
 impl Store for McpSessionStore<'_> {
-    type Table = McpSessionTable;
+    type Table = ServerSessionTable;
 
     /// The condition is on the id of the MCP session that was seen.
-    async fn swap(&self, seen: Option<&McpSession>, new: &McpSession) -> Result<Swap<McpSession>, AwsError> {
+    async fn swap(
+        &self,
+        seen: Option<&ServerSession>,
+        new: &ServerSession,
+    ) -> Result<Swap<ServerSession>, AwsError> {
         let Self { sessions, tenant, session } = *self;
         let partition = keys::session(tenant, session);
         let write = match seen {
@@ -124,13 +128,13 @@ impl Store for McpSessionStore<'_> {
     }
 }
 
-fn inserting(table: &str, partition: &str, opened: &McpSession) -> Statement {
+fn inserting(table: &str, partition: &str, opened: &ServerSession) -> Statement {
     let mut all = item([(PK, text(partition)), (SK, text(keys::mcp_session(&opened.server)))]);
     all.extend(item(attributes(opened)));
     Statement::insert(table, &format!("{partition}|{}", opened.server), all)
 }
 
-fn replacing(table: &str, partition: &str, seen: &McpSession, opened: &McpSession) -> Statement {
+fn replacing(table: &str, partition: &str, seen: &ServerSession, opened: &ServerSession) -> Statement {
     let mut update = format!(r#"UPDATE "{table}""#);
     let mut parameters = Vec::new();
     for (name, value) in attributes(opened) {
@@ -143,7 +147,7 @@ fn replacing(table: &str, partition: &str, seen: &McpSession, opened: &McpSessio
     Statement::new(table, &key, update, parameters.into_iter().flatten().collect())
 }
 
-fn attributes(opened: &McpSession) -> [(&'static str, Option<AttributeValue>); 6] {
+fn attributes(opened: &ServerSession) -> [(&'static str, Option<AttributeValue>); 6] {
     [
         ("mcp_session", text(&opened.id)),
         ("protocol", text(&opened.version)),
@@ -155,10 +159,10 @@ fn attributes(opened: &McpSession) -> [(&'static str, Option<AttributeValue>); 6
 }
 
 /// The MCP session of an item. A row that cannot be read counts as none.
-fn parse(item: &Item) -> Option<McpSession> {
+fn parse(item: &Item) -> Option<ServerSession> {
     let get = |name: &str| item.get(name).and_then(|v| v.as_s().ok()).cloned();
     let opened_at_ms = item.get("opened_at_ms")?.as_n().ok()?.parse().ok()?;
-    Some(McpSession {
+    Some(ServerSession {
         server: keys::server_of(&get(SK)?)?,
         id: get("mcp_session")?,
         version: get("protocol")?,

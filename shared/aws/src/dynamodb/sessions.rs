@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::session::{SessionEvent, SessionRow, SessionTable};
 use toolfleet_core::time::Timestamp;
@@ -93,7 +93,7 @@ impl Sessions {
     /// Ends a session at `now`, also one that has no row yet: the row it gets is kept as long as any call that could name it, so
     /// that no worker registers the session. Workers that cache the session act on it when their cached row has expired.
     pub async fn revoke(&self, tenant: &Tenant, session: &SessionId, now: Timestamp) -> Result<(), AwsError> {
-        // The end of a row that exists is set whatever else is in it, even if it cannot be read.
+        // The end of an existing row is set without reading it, so that an unreadable row can be revoked too.
         let end = self.end(keys::session(tenant, session), now);
         if matches!(self.writer.write(end).await?, Written::Done) {
             return Ok(());

@@ -12,7 +12,7 @@ use super::error::PayloadError;
 use crate::blocking::{self, LARGE_BYTES};
 use crate::error::AwsError;
 
-/// The text of an object, if it is the one that was referred to; at max `max` bytes.
+/// The text of an object, if it is the one that was referred to; at most `max` bytes.
 pub(crate) async fn checked(
     object: Vec<u8>,
     at: &ObjectAt,

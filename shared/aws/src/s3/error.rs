@@ -7,26 +7,26 @@ use crate::error::AwsError;
 /// Why a payload cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
-    /// There is no such object.
+    /// The object does not exist.
     #[error("payload_missing: the object {0} does not exist; it expired, or somebody deleted it")]
     Missing(ObjectAt),
-    /// The object is another one than was referred to.
+    /// The object is not the one that was stored under the reference.
     #[error("payload_altered: the object {at} is not the one that was stored: {how}")]
     Altered {
-        /// Where it is.
+        /// The object.
         at: ObjectAt,
-        /// In which way.
+        /// The difference.
         how: String,
     },
     /// The object has more bytes than are accepted.
     #[error("the object {at} has more than {max} bytes, the most that are accepted")]
     TooLarge {
-        /// Where it is.
+        /// The object.
         at: ObjectAt,
-        /// How many are accepted.
+        /// The most bytes that are accepted.
         max: u64,
     },
-    /// S3 did not answer, or does not let us.
+    /// S3 does not answer, or denies access.
     #[error(transparent)]
     Aws(#[from] AwsError),
 }

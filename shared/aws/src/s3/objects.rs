@@ -16,7 +16,7 @@ use super::packing::Encoded;
 use crate::error::AwsError;
 use crate::time_outs::{OBJECT_ATTEMPT, time_outs};
 
-/// How often an upload is repeated that met another upload of the same object.
+/// How often an upload is repeated that conflicts with a concurrent upload of the same object.
 const MAX_CONFLICTS: u32 = 3;
 
 /// The client of S3, made when it is first used: a fleet without a bucket has none.

@@ -61,7 +61,7 @@ impl Payloads {
         }
     }
 
-    /// Uploads a result; gives the outcome that refers to it.
+    /// Uploads a result; returns the outcome that refers to it.
     pub async fn store(&self, upload: &Upload, tenant: &Tenant, now: Timestamp) -> Result<Outcome, AwsError> {
         let key = keys::result_object(tenant, now, &upload.object().sha256);
         let stored = self.put(key, upload.object(), upload.plain_bytes()).await?;
@@ -69,7 +69,7 @@ impl Payloads {
         Ok(Outcome { kind, error, payload: Some(Payload::Stored(Box::new(stored))) })
     }
 
-    /// Uploads arguments; gives what refers to them in a request.
+    /// Uploads arguments; returns the reference for a request.
     pub async fn store_arguments(
         &self,
         arguments: &RawValue,
@@ -118,7 +118,7 @@ impl Payloads {
         Ok(())
     }
 
-    /// The text of an object that another program stored, of at most `max` bytes both as it is stored and when it is read.
+    /// The text of an object that another program stored, of at most `max` bytes both as stored and decoded.
     pub async fn text(
         &self,
         at: &ObjectAt,

@@ -173,7 +173,7 @@ fn send_part(
     }
 }
 
-/// One result per entry: its own error, or what `done` says of its success.
+/// One result per entry: its own error, or the result that `done` gives for its success.
 fn results_of<A>(
     operation: &str,
     url: &str,

@@ -13,7 +13,7 @@ pub(crate) const ATTRIBUTE_BYTES: usize = 4_096;
 /// The largest body of a call: with it a message still has room for the attributes that it carries while it waits.
 pub const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES - ATTRIBUTE_BYTES;
 
-/// The right to delete or keep one delivery of a message.
+/// The receipt handle of one delivery of a message: with it the message is deleted or hidden.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Receipt(pub(crate) String);
 
@@ -30,15 +30,15 @@ pub struct Delivery {
     pub body: String,
     /// The message's id.
     pub message_id: String,
-    /// The right to delete it.
+    /// Its receipt handle.
     pub receipt: Receipt,
     /// When it was sent.
     pub sent_at: Timestamp,
     /// How often it was received, this time included.
     pub receive_count: u32,
-    /// The SQS SenderId of whoever sent it.
+    /// The SQS SenderId of its sender.
     pub sender: Option<String>,
-    /// Its message attributes that are texts.
+    /// Its message attributes of type String.
     pub attributes: BTreeMap<String, String>,
     /// The AWSTraceHeader.
     pub trace_header: Option<String>,
@@ -55,7 +55,7 @@ pub struct Outgoing {
     pub delay_s: u32,
     /// The MessageGroupId: the tenant, for fair queues.
     pub group: Option<String>,
-    /// Message attributes, all of them texts.
+    /// Message attributes, all of type String.
     pub attributes: BTreeMap<String, String>,
     /// In a FIFO queue, the deduplication id; the digest of the body unless given.
     pub deduplication: Option<String>,

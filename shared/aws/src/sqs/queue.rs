@@ -14,7 +14,7 @@ use crate::error::AwsError;
 /// The settings of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueSettings {
-    /// How often a message is received before it goes to the dead-letter queue, where there is one.
+    /// How often a message is received before it is moved to the dead-letter queue, if there is one.
     pub max_receives: Option<u32>,
     /// The largest body of a call that leaves room for the attributes of a waiting message.
     pub max_body_bytes: usize,
@@ -31,7 +31,7 @@ pub struct Queue {
     sends: Batcher<Outgoing, Result<String, AwsError>>,
 }
 
-/// How many messages a queue holds, about.
+/// About how many messages a queue holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Depth {
     /// Ready to be received.
@@ -122,12 +122,12 @@ impl Queue {
             .unwrap_or_else(|| Err(self.batch_failed("ChangeMessageVisibilityBatch")))
     }
 
-    /// Sends a message; gives its id.
+    /// Sends a message; returns its id.
     pub async fn send(&self, message: Outgoing) -> Result<String, AwsError> {
         self.sends.send(message).await.unwrap_or_else(|| Err(self.batch_failed("SendMessageBatch")))
     }
 
-    /// How many messages it holds, about.
+    /// About how many messages it holds.
     pub async fn depth(&self) -> Result<Depth, AwsError> {
         let attributes = self.attributes().await?;
         let count = |name: QueueAttributeName| {

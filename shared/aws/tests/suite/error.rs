@@ -29,7 +29,7 @@ fn responses(body: &Value, wrong: impl Fn(&Value) -> Option<&'static str>) -> (u
 }
 
 #[tokio::test]
-async fn a_throttled_statement_is_sent_again_and_its_batch_does_not_wait() {
+async fn a_throttled_statement_is_sent_again_alone() {
     let stub = Stub::start(|n, body| {
         responses(body, |s| (n < 3 && is_about(s, "c2")).then_some("ProvisionedThroughputExceeded"))
     })

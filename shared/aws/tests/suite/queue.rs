@@ -30,7 +30,7 @@ async fn a_message_is_received_with_its_attributes() {
 }
 
 #[tokio::test]
-async fn concurrent_sends_and_deletes_are_batched_each_with_its_result() {
+async fn concurrent_sends_and_deletes_are_batched() {
     let world = world().await;
     let queue = world.aws.queue(world.local.queue_url("toolfleet-calls"));
     let send = |n: usize| {

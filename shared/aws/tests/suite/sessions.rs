@@ -4,7 +4,7 @@ use futures::future::join_all;
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_aws::{Applied, Store as _, Swap, Tables, apply};
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
-use toolfleet_core::mcp_session::McpSession;
+use toolfleet_core::server_session::ServerSession;
 use toolfleet_core::session::{SessionEvent, SessionRejection, SessionRow};
 use toolfleet_core::time::Timestamp;
 
@@ -26,8 +26,8 @@ fn id(text: &str) -> SessionId {
     SessionId::parse(text).unwrap()
 }
 
-fn opened(server: &str, id: &str) -> McpSession {
-    McpSession {
+fn opened(server: &str, id: &str) -> ServerSession {
+    ServerSession {
         server: ServerId::parse(server).unwrap(),
         id: id.into(),
         version: "2025-11-25".into(),
@@ -106,7 +106,7 @@ async fn a_revocation_is_final_for_whoever_saw_the_session_open() {
 }
 
 #[tokio::test]
-async fn only_a_session_that_exists_gets_an_end_and_ended_ones_are_listed() {
+async fn only_a_session_that_exists_gets_an_end() {
     let world = world().await;
     let sessions = table(&world);
     let unknown = sessions.apply(&acme(), &id("none"), &expire(now().plus_ms(5))).await.unwrap();
@@ -141,14 +141,14 @@ async fn a_lost_mcp_session_is_replaced_once_and_an_ended_one_removed() {
     let world = world().await;
     let sessions = table(&world);
     let (acme, talk) = (acme(), id("talk"));
-    let register = async |opened: &McpSession, lost: Option<&str>| {
+    let register = async |opened: &ServerSession, lost: Option<&str>| {
         sessions.register_mcp_session(&acme, &talk, opened, lost).await.unwrap().id
     };
     assert_eq!(register(&opened("crm", "one"), None).await, "one");
     assert_eq!(register(&opened("crm", "two"), Some("one")).await, "two");
     assert_eq!(register(&opened("crm", "three"), Some("one")).await, "two", "the successor is registered");
     assert_eq!(register(&opened("erp", "other"), None).await, "other", "each server has its own");
-    let moved = McpSession { address: "there".into(), ..opened("crm", "four") };
+    let moved = ServerSession { address: "there".into(), ..opened("crm", "four") };
     assert_eq!(register(&moved, None).await, "four", "an id never goes to another address");
 
     sessions.forget_mcp_session(&acme, &talk, &opened("crm", "two")).await.unwrap();

@@ -1,9 +1,9 @@
-//! Owns the form of the GenAI IDP accelerator's secret of external MCP agents: an array, one entry per server.
+//! Imports the GenAI IDP accelerator's secret of external MCP agents: an array with one entry per server.
 //!
 //! Names follow the accelerator: `agent_name`, or `External MCP Agent {N}` with N counted from 1; the id is the name in small
 //! letters with `_` for spaces, or `external-mcp-agent-{N}`.
 //!
-//! **Invariant:** no value of the secret stands in an error.
+//! No error repeats a value of the secret.
 
 use serde_json::{Map, Value};
 use url::Url;
@@ -13,7 +13,7 @@ use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::json::{kind, typed};
 use crate::parts::Parts;
-use crate::server::Server;
+use crate::server::ServerEntry;
 use crate::sources::Literals;
 use toolfleet_core::credential::{Cognito, Credential, Secret, Sensitive, Setting};
 use toolfleet_core::ids::{NameError, ServerId};
@@ -58,7 +58,7 @@ fn agent_server(
     number: usize,
     agent: Value,
     literals: Literals,
-) -> Result<Server, CatalogError> {
+) -> Result<ServerEntry, CatalogError> {
     let Value::Object(mut agent) = agent else {
         return Err(invalid(entry, format!("is {}; accepted is an object", kind(&agent))));
     };
@@ -82,7 +82,7 @@ fn server(
     number: usize,
     agent: &Map<String, Value>,
     literals: Literals,
-) -> Result<Server, CatalogError> {
+) -> Result<ServerEntry, CatalogError> {
     let place = |field: &str| format!("{entry}.{field}");
     for (key, value) in agent {
         if !KNOWN.contains(&key.as_str()) && (value.is_array() || value.is_object()) {
@@ -101,7 +101,7 @@ fn server(
     let id = id(&Value::Object(agent.clone()), number)
         .map_err(|e| invalid(&place("agent_name"), e.to_string()))?;
     let description = optional_text(entry, agent, "agent_description")?;
-    Ok(Server {
+    Ok(ServerEntry {
         discover: true,
         name: Some(name.unwrap_or_else(|| format!("External MCP Agent {number}"))),
         description: Some(description.unwrap_or_else(|| STANDARD_DESCRIPTION.to_owned())),
@@ -113,7 +113,7 @@ fn server(
             password: kept(entry, "cognito_password", secret(entry, agent, "cognito_password")?, literals)?,
             endpoint: None,
         }),
-        ..Server::at(id, url)
+        ..ServerEntry::at(id, url)
     })
 }
 

@@ -1,387 +1,167 @@
-//! Fills in the placeholders of a catalog from the environment, and takes the secrets out that it writes out: for `toolfleet dev`, whose
-//! catalogs are the files that people use with other programs.
-//!
-//! A fleet's worker has no [`Laptop`]: there both are refused (docs/decisions/0008).
-
-use std::collections::BTreeMap;
-use std::fmt;
+//! Finds the servers in the configuration files of other programs: Claude, Cursor, VS Code, Cline, Windsurf, Gemini CLI, Zed, opencode
+//! and whoever else keeps a map of names and servers. docs/guides/configuration.md lists them.
 
 use serde_json::{Map, Value};
 
-use crate::json::below;
-use crate::unusable::{Remark, WrittenSecret};
-use toolfleet_core::credential::{Sensitive, Template};
-use toolfleet_core::literal_secret::{is_placeholder, is_secret_name, wrong_in};
+use crate::unusable::Remark;
+use toolfleet_core::redact::quoted;
 
-/// The machine on which a catalog is tried out.
-#[derive(Clone, Default)]
-pub struct Laptop {
-    /// The variables that placeholders may name. Values may be secrets, so it does not print.
-    pub variables: BTreeMap<String, String>,
-}
+/// The sections of a catalog in our own form.
+pub(crate) const SECTIONS: [&str; 7] = ["servers", "tools", "pika", "idp", "tenants", "reply_queues", "pins"];
 
-impl fmt::Debug for Laptop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Laptop").field("variables", &self.variables.len()).finish()
-    }
-}
-
-/// What is wrong with a placeholder: the variable that is missing, or a form that nothing fills in.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unfilled(String);
-
-impl Unfilled {
-    fn of_variable(name: &str) -> Self {
-        Self(match name.strip_prefix("input:") {
-            Some(id) => format!(
-                "needs the input `{id}`, which VS Code asks a person for and nobody asks for here; write `${{env:NAME}}` and set that variable, or `secret://name`"
-            ),
-            None if name.starts_with("file:") => {
-                "names a file, which is not read here; write `${env:NAME}` and set that variable, or `secret://name`".to_owned()
-            }
-            None => format!("needs the variable `{name}`, which is not set"),
-        })
-    }
-}
-
-impl fmt::Display for Unfilled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What happened to an entry.
+/// The servers of another program's file.
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
+pub(crate) struct Imported {
+    /// By section and name, as the file has them.
+    pub(crate) servers: Vec<Entry>,
     pub(crate) remarks: Vec<Remark>,
-    pub(crate) secrets: Vec<WrittenSecret>,
-    /// What was left out of the credentials of a server, by its id.
-    pub(crate) left_out: BTreeMap<String, String>,
 }
 
-/// One entry that is being filled in.
-pub(crate) struct Filling<'a> {
-    pub(crate) laptop: &'a Laptop,
-    /// Its place.
-    pub(crate) entry: &'a str,
-    /// The id under which its secrets are kept.
-    pub(crate) id: &'a str,
-    pub(crate) settled: &'a mut Settled,
+/// One server as another program's file has it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Where it stands.
+    pub(crate) section: &'static str,
+    /// What the file calls it.
+    pub(crate) name: String,
+    /// What stands there.
+    pub(crate) value: Value,
 }
 
-impl Filling<'_> {
-    /// A server of our own form, or one that was put into it.
-    ///
-    /// # Errors
-    /// What cannot be left out needs something that is not there.
-    pub(crate) fn server(&mut self, server: &mut Map<String, Value>) -> Result<(), String> {
-        let own: Vec<String> =
-            server.get("env").and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned().collect();
-        for field in ["url", "command", "cwd"] {
-            if let Some(Value::String(text)) = server.get_mut(field) {
-                *text = self.laptop.fill(text).map_err(|unfilled| format!("`{field}` {unfilled}"))?;
-            }
-        }
-        // Other programs start a server in the folder that is open in them.
-        for field in ["cwd", "command"] {
-            if let Some(Value::String(path)) = server.get_mut(field)
-                && !path.starts_with('/')
-                && (field == "cwd" || path.starts_with('.'))
-                && let Some(folder) = self.laptop.variables.get("workspaceFolder")
-            {
-                *path = format!("{folder}/{path}");
-            }
-        }
-        if let Some(Value::Array(args)) = server.get_mut("args") {
-            for (i, arg) in args.iter_mut().enumerate() {
-                if let Value::String(text) = arg {
-                    *text = self.argument(i, text, &own)?;
-                }
-            }
-        }
-        for section in ["headers", "env"] {
-            if let Some(Value::Object(texts)) = server.get_mut(section) {
-                self.texts(section, texts);
-            }
-        }
-        self.credential(server, "auth");
-        self.credential(server, "client_certificate");
-        Ok(())
-    }
+/// Sections that are a map of servers wherever they stand.
+const MAPS: [&str; 6] =
+    ["mcpServers", "context_servers", "mcp_servers", "amp.mcpServers", "mcp.servers", "mcp-servers"];
 
-    /// An agent of the IDP accelerator's secret: nothing of it can be left out.
-    pub(crate) fn agent(&mut self, agent: &mut Map<String, Value>) -> Result<(), String> {
-        for (field, value) in agent.iter_mut() {
-            if let Value::String(text) = value {
-                let filled = self.laptop.fill(text).map_err(|unfilled| format!("`{field}` {unfilled}"))?;
-                let literal = filled == *text;
-                *text = if is_secret_name(field) {
-                    self.without_secret(field, field, literal, filled)
-                } else {
-                    filled
-                };
-            }
-        }
-        Ok(())
-    }
-
-    /// Headers or variables: one that cannot be filled in is left out.
-    pub(crate) fn texts(&mut self, section: &str, texts: &mut Map<String, Value>) {
-        let mut kept = Map::new();
-        for (name, value) in std::mem::take(texts) {
-            let field = below(section, &name);
-            let Value::String(value_text) = &value else {
-                kept.insert(name, value);
-                continue;
-            };
-            let filled = self.laptop.fill(value_text).and_then(|filled| {
-                if filled == *value_text && is_placeholder(&filled) {
-                    return Err(Unfilled("holds a placeholder that nothing fills in".to_owned()));
-                }
-                if filled.is_empty() && section == "headers" {
-                    return Err(Unfilled("is empty".to_owned()));
-                }
-                Ok(filled)
-            });
-            match filled {
-                Err(unfilled) => {
-                    self.leave_out(&field, &unfilled.to_string(), &format!("`{field}` {unfilled}"))
-                }
-                Ok(text) => {
-                    // A value is a secret also where its variable says so, under whatever name it goes on.
-                    let named = if names_secret_variable(value_text) { "secret" } else { name.as_str() };
-                    let text = self.without_secret(&field, named, text == *value_text, text);
-                    kept.insert(name, Value::String(text));
-                }
-            }
-        }
-        *texts = kept;
-    }
-
-    /// A credential as a whole: where something of it is missing, calls go without it.
-    pub(crate) fn credential(&mut self, of: &mut Map<String, Value>, section: &str) {
-        let Some(mut value) = of.remove(section) else {
-            return;
-        };
-        match self.within(section, &mut value) {
-            Ok(()) => {
-                of.insert(section.to_owned(), value);
-            }
-            Err(text) => self.leave_out(section, &text, &text),
+/// Takes the sections of other programs out of a file. What else stands in such a file is named and left out, unless it is a section of
+/// our own.
+pub(crate) fn take(file: &mut Map<String, Value>) -> Option<Imported> {
+    let mut imported = Imported::default();
+    let mut found = false;
+    for section in MAPS {
+        if let Some(value) = file.remove(section) {
+            found = true;
+            add(&mut imported, section, value);
         }
     }
-
-    /// All texts below a field; what is a secret by its name is taken out.
-    fn within(&mut self, field: &str, value: &mut Value) -> Result<(), String> {
-        match value {
-            Value::String(text) => {
-                let filled = self.laptop.fill(text).map_err(|unfilled| format!("`{field}` {unfilled}"))?;
-                if filled == *text && is_placeholder(&filled) {
-                    return Err(format!("`{field}` holds a placeholder that nothing fills in"));
-                }
-                let name = field.rsplit('.').next().unwrap_or(field);
-                // `value` is Pika's word for a key.
-                let named =
-                    (is_secret_name(name) && !["auth", "client_auth"].contains(&name)) || name == "value";
-                let in_header = field.contains("headers.");
-                let literal = filled == *text;
-                *text = if named || in_header {
-                    self.without_secret(field, name, literal, filled)
-                } else {
-                    filled
-                };
-                Ok(())
+    if let Some(Value::Object(mut mcp)) = file.remove("mcp") {
+        found = true;
+        match mcp.remove("servers") {
+            // VS Code's settings.json.
+            Some(servers) => {
+                mcp.remove("inputs");
+                add(&mut imported, "mcp.servers", servers);
+                others(&mut imported, "mcp", &mcp);
             }
-            Value::Array(items) => {
-                for (i, item) in items.iter_mut().enumerate() {
-                    self.within(&format!("{field}[{i}]"), item)?;
-                }
-                Ok(())
+            // opencode's; other programs keep their options there.
+            None => {
+                mcp.retain(|_, value| value.is_object());
+                add(&mut imported, "mcp", Value::Object(mcp));
             }
-            Value::Object(map) => {
-                for (key, value) in map.iter_mut() {
-                    self.within(&below(field, key), value)?;
-                }
-                Ok(())
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
         }
     }
+    if is_vs_codes(file)
+        && let Some(servers) = file.remove("servers")
+    {
+        found = true;
+        file.remove("inputs");
+        add(&mut imported, "servers", servers);
+    }
+    if !found && is_a_bare_map(file) {
+        found = true;
+        add(&mut imported, "", Value::Object(std::mem::take(file)));
+    }
+    if !found {
+        return None;
+    }
+    own_sections(&mut imported, file);
+    Some(imported)
+}
 
-    /// An argument of a program. A placeholder that names a variable of the program itself, and what a script says to its shell, stay.
-    fn argument(&mut self, i: usize, text: &str, own: &[String]) -> Result<String, String> {
-        let names_own = own.iter().any(|name| text.contains(&format!("${{{name}}}")));
-        let script = text.contains(char::is_whitespace);
-        match self.laptop.fill(text) {
-            _ if names_own => Ok(text.to_owned()),
-            Ok(filled) => {
-                if filled != text && is_secret_argument(&filled) {
-                    let text = "holds a secret once it is filled in, and every process of the machine can read it there; a fleet \
-                                refuses it: give the program a variable in `env`";
-                    self.remark(&format!("args[{i}]"), text.to_owned());
-                }
-                Ok(filled)
+/// VS Code's `mcp.json` has a section `servers` as our own form does; its map stands with `inputs` or by itself.
+fn is_vs_codes(file: &Map<String, Value>) -> bool {
+    // `toolfleet tools approve` adds `pins` to it.
+    let own = |key: &String| SECTIONS.contains(&key.as_str()) && key != "servers" && key != "pins";
+    file.get("servers").is_some_and(Value::is_object)
+        && (file.contains_key("inputs") || !file.keys().any(own))
+}
+
+/// A map of names and servers without anything around it, as LangChain's MCP adapters and Warp take it.
+fn is_a_bare_map(file: &Map<String, Value>) -> bool {
+    let is_server = |value: &Value| {
+        let has = |field: &str| value.get(field).is_some_and(|value| value.is_string() || value.is_array());
+        (has("command") || has("url") || has("serverUrl") || has("httpUrl"))
+            && !["executionType", "mcp_url", "image", "build"].iter().any(|field| value.get(field).is_some())
+    };
+    let own = |key: &String| SECTIONS.contains(&key.as_str());
+    !file.is_empty() && file.values().all(is_server) && !file.keys().any(own)
+}
+
+fn add(imported: &mut Imported, section: &'static str, value: Value) {
+    match value {
+        Value::Object(servers) => {
+            let entries = servers.into_iter().map(|(name, value)| Entry { section, name, value });
+            imported.servers.extend(entries);
+        }
+        // Continue's list of servers, each with a name.
+        Value::Array(servers) => {
+            for (i, mut value) in servers.into_iter().enumerate() {
+                let name = value.as_object_mut().and_then(|server| {
+                    let name = server.get("id").or_else(|| server.get("name"))?.as_str().map(str::to_owned);
+                    server.remove("id");
+                    name
+                });
+                let name = name.unwrap_or_else(|| format!("{section}-{}", i + 1));
+                imported.servers.push(Entry { section, name, value });
             }
-            Err(_) if script => Ok(text.to_owned()),
-            Err(unfilled) => Err(format!("`args[{i}]` {unfilled}")),
         }
-    }
-
-    /// The text with a reference in the place of a secret that it writes out (`literal`) or was filled in with.
-    fn without_secret(&mut self, field: &str, name: &str, literal: bool, text: String) -> String {
-        let Ok(Template { before, secret: None }) = Template::parse(&text) else {
-            return text;
-        };
-        if wrong_in(name, &before, false).is_none() {
-            return text;
+        Value::Null => {}
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            let text = format!("is {}; accepted is a map of names and servers", crate::json::kind(&other));
+            imported.remarks.push(Remark { entry: section.to_owned(), text });
         }
-        let scheme = ["Bearer ", "Basic ", "Token "]
-            .into_iter()
-            .find(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
-        let scheme_len = scheme.map_or(0, str::len);
-        let (scheme, secret) = text.split_at_checked(scheme_len).unwrap_or(("", &text));
-        let secret = secret.trim();
-        if secret.is_empty() {
-            return text;
-        }
-        let value = Sensitive::written(secret);
-        let fits = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '-' };
-        let name = format!("toolfleet-dev/{}/{}", self.id, field.chars().map(fits).collect::<String>());
-        let reference = format!("secret://{name}");
-        if literal {
-            let text = format!(
-                "holds a secret itself; `toolfleet dev` keeps it in its own Secrets Manager as `{reference}`. A fleet refuses it: \
-                 store it in Secrets Manager there and write the reference"
-            );
-            self.remark(field, text);
-        }
-        self.settled.secrets.push(WrittenSecret { name, value });
-        format!("{scheme}{reference}")
-    }
-
-    fn leave_out(&mut self, field: &str, why: &str, sentence: &str) {
-        self.remark(
-            field,
-            format!("{why}; it is left out, and the server decides what a call without it gets"),
-        );
-        self.settled.left_out.entry(self.id.to_owned()).or_insert_with(|| sentence.to_owned());
-    }
-
-    pub(crate) fn remark(&mut self, field: &str, text: String) {
-        self.settled.remarks.push(Remark { entry: below(self.entry, field), text });
     }
 }
 
-/// Whether a text is filled in from a variable that holds a secret by its name.
-fn names_secret_variable(text: &str) -> bool {
-    let mut rest = text;
-    let names = std::iter::from_fn(|| {
-        let (_, inner, after) = next_placeholder(rest)?;
-        rest = after;
-        inner.strip_prefix("env:").unwrap_or(inner).split(":-").next()
+/// Leaves the sections of our own form, and names what else there was.
+fn own_sections(imported: &mut Imported, file: &mut Map<String, Value>) {
+    // Amazon Q's agents and opencode say under `tools` which ones a model may use.
+    let own_tools = file.get("tools").and_then(Value::as_array).is_some_and(|tools| {
+        tools.iter().all(|tool| tool.get("server").is_some() && tool.get("id").is_some())
     });
-    let whole = text.rsplit(' ').next().and_then(|word| word.strip_prefix('$'));
-    names.chain(whole).any(is_secret_name)
-}
-
-fn is_secret_argument(text: &str) -> bool {
-    let value = text.split_once('=').map_or(text, |(_, value)| value);
-    wrong_in(text.split('=').next().unwrap_or_default().trim_start_matches('-'), value, false).is_some()
-}
-
-impl Laptop {
-    /// The text with `${VAR}`, `${env:VAR}`, `{env:VAR}`, `${VAR:-default}` and, as a whole, `$VAR` filled in.
-    pub(crate) fn fill(&self, text: &str) -> Result<String, Unfilled> {
-        let mut filled = String::new();
-        let mut rest = text;
-        while let Some((before, inner, after)) = next_placeholder(rest) {
-            filled.push_str(before);
-            filled.push_str(&self.value(inner)?);
-            rest = after;
-        }
-        filled.push_str(rest);
-        if filled != text {
-            return Ok(filled);
-        }
-        let (scheme, word) = text.rsplit_once(' ').map_or(("", text), |(scheme, word)| (scheme, word));
-        let name = word.strip_prefix('$').map(|name| name.strip_prefix("env:").unwrap_or(name));
-        match name.filter(|name| is_variable(name) && scheme.chars().all(|c| c.is_ascii_alphabetic())) {
-            Some(name) if scheme.is_empty() => self.value(name),
-            Some(name) => Ok(format!("{scheme} {}", self.value(name)?)),
-            None => Ok(filled),
+    let mut rest = Map::new();
+    for (key, value) in std::mem::take(file) {
+        if SECTIONS.contains(&key.as_str()) && (key != "tools" || own_tools) {
+            file.insert(key, value);
+        } else {
+            rest.insert(key, value);
         }
     }
-
-    fn value(&self, inner: &str) -> Result<String, Unfilled> {
-        let (name, default) =
-            inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
-        let name = name.trim();
-        let name = name.strip_prefix("env:").unwrap_or(name);
-        let set = self.variables.get(name).filter(|value| !value.is_empty());
-        set.cloned().or_else(|| default.map(str::to_owned)).ok_or_else(|| Unfilled::of_variable(name))
+    let elsewhere = rest.get("projects").and_then(Value::as_object).into_iter().flat_map(Map::values);
+    let elsewhere = elsewhere
+        .filter(|project| {
+            project.get("mcpServers").and_then(Value::as_object).is_some_and(|map| !map.is_empty())
+        })
+        .count();
+    if elsewhere > 0 {
+        let text = format!(
+            "holds servers of {elsewhere} folders, which are left out; copy the ones you mean into `mcpServers`"
+        );
+        imported.remarks.push(Remark { entry: "projects".to_owned(), text });
+        rest.remove("projects");
     }
+    rest.remove("$schema");
+    rest.remove("inputs");
+    others(imported, "", &rest);
 }
 
-/// What stands before a placeholder, within it, and after it.
-fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    let starts = ["${", "{env:", "{file:"];
-    let (at, start) = starts.iter().filter_map(|start| Some((text.find(start)?, *start))).min()?;
-    let (before, rest) = text.split_at_checked(at)?;
-    // `{env:VAR}` and `{file:path}` are opencode's; what they name stands within them.
-    let open = if start == "${" { 2 } else { 1 };
-    let (inner, after) = rest.get(open..)?.split_once('}')?;
-    Some((before, inner, after))
-}
-
-fn is_variable(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn laptop() -> Laptop {
-        let variables = [("TOKEN", "t0k"), ("EMPTY", ""), ("userHome", "/home/u")];
-        Laptop { variables: variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into() }
+fn others(imported: &mut Imported, section: &str, rest: &Map<String, Value>) {
+    if rest.is_empty() {
+        return;
     }
-
-    #[test]
-    fn placeholders_are_filled_in_all_their_forms() {
-        for (text, expected) in [
-            ("${TOKEN}", "t0k"),
-            ("Bearer ${env:TOKEN}", "Bearer t0k"),
-            ("${MISSING:-d}/${TOKEN}", "d/t0k"),
-            ("${EMPTY:-d}", "d"),
-            ("${MISSING:-}", ""),
-            ("$TOKEN", "t0k"),
-            ("Bearer $TOKEN", "Bearer t0k"),
-            ("$env:TOKEN", "t0k"),
-            ("Bearer {env:TOKEN}", "Bearer t0k"),
-            ("{\"a\": 1}", "{\"a\": 1}"),
-            ("${userHome}/x", "/home/u/x"),
-            ("costs $5", "costs $5"),
-            ("${open", "${open"),
-        ] {
-            assert_eq!(laptop().fill(text).unwrap(), expected, "{text}");
-        }
-        for (text, name) in [
-            ("${MISSING}", "variable `MISSING`, which is not set"),
-            ("${env:EMPTY}", "variable `EMPTY`"),
-            ("${input:key}", "input `key`"),
-            ("$MISSING", "variable `MISSING`"),
-            ("{env:MISSING}", "variable `MISSING`"),
-            ("{file:~/.key}", "names a file"),
-        ] {
-            let unfilled = laptop().fill(text).unwrap_err().to_string();
-            assert!(unfilled.contains(name), "{unfilled}");
-        }
-    }
-
-    #[test]
-    fn a_laptop_does_not_print_its_variables() {
-        assert!(!format!("{:?}", laptop()).contains("t0k"));
-    }
+    let names: Vec<String> = rest.keys().take(8).map(|key| quoted(key)).collect();
+    let more = rest.len().saturating_sub(names.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let entry = if section.is_empty() { "the file".to_owned() } else { section.to_owned() };
+    let text = format!("has settings that are not used here: {}{more}", names.join(", "));
+    imported.remarks.push(Remark { entry, text });
 }

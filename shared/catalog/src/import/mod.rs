@@ -1,7 +1,6 @@
 //! Catalogs and configurations that other products write.
 
-pub(crate) mod clients;
-pub(crate) mod foreign;
 pub(crate) mod idp;
 pub(crate) mod mcp_servers;
 pub(crate) mod pika;
+pub(crate) mod unsupported;

@@ -1,4 +1,4 @@
-//! Counts the work that a schema would make before it is done: of compiling, and of judging given arguments.
+//! Counts the work of a schema before it is done: of compiling it, and of checking given arguments.
 //!
 //! References make a tree of a schema: two to the same part, in each of 34 parts that refer to the next, are 2^34 visits of a text of
 //! 3 KB. The count follows them with a limit, so it costs no more than that itself.

@@ -1,7 +1,7 @@
 //! Checks arguments against a tool's JSON Schema, within a budget: schema and arguments are both written by others.
 //!
-//! **Invariant:** nothing is fetched while a schema compiles, no value of an argument stands in a complaint, and neither compiling nor
-//! judging does more work than its budget allows.
+//! **Invariant:** nothing is fetched while a schema compiles, no error repeats a value of an argument, and neither compiling nor
+//! checking does more work than its budget allows.
 
 mod cost;
 mod pattern;
@@ -19,7 +19,7 @@ use crate::error::CatalogError;
 use crate::error::invalid;
 use cost::Plan;
 use toolfleet_core::error_text::of_arguments;
-use toolfleet_core::surrogate::mended;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 
 /// A schema that needs backtracking is checked with at most this many steps for one match.
 const BACKTRACK_STEPS: usize = 10_000;
@@ -103,7 +103,7 @@ impl InputSchema {
 
     /// What it says of the text of `arguments`.
     ///
-    /// A key that stands twice does not fit: which of the two values its reader takes cannot be known.
+    /// A duplicate key does not fit: which of the two values its reader takes is not known.
     pub fn judge(&self, arguments: &str, budget: Budget) -> Verdict {
         let Some((validator, plan)) = &self.0.judge else {
             return Verdict::OverBudget;
@@ -111,7 +111,7 @@ impl InputSchema {
         if self.0.given_up.load(Ordering::Relaxed) {
             return Verdict::OverBudget;
         }
-        let parsed = match crate::json::single(&mended(arguments)) {
+        let parsed = match crate::json::single(&replace_lone_surrogates(arguments)) {
             Ok(parsed) => parsed,
             Err(error) => return Verdict::Problems(vec![format!("arguments: {error}")]),
         };

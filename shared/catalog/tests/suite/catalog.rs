@@ -47,7 +47,7 @@ fn a_mistake_is_named_with_its_entry_and_what_is_accepted() {
         let tool = c["tools"][0].clone();
         c["tools"].as_array_mut().unwrap().push(tool);
     });
-    assert!(twice.unwrap_err().contains("tools.t: stands twice"));
+    assert!(twice.unwrap_err().contains("tools.t: is duplicated"));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn of_two_values_under_one_key_none_is_chosen() {
     ];
     for text in cases {
         let error = Catalog::parse(text).unwrap_err().to_string();
-        assert!(error.contains("stands twice in one object at line 1"), "{error}");
+        assert!(error.contains("is duplicated in one object at line 1"), "{error}");
     }
 }
 
@@ -124,7 +124,7 @@ fn a_sender_speaks_for_its_own_tenants_and_no_other() {
 }
 
 #[test]
-fn access_wants_the_type_and_one_of_the_roles_of_an_enabled_rule() {
+fn access_needs_type_and_role_of_one_enabled_rule() {
     let opened = catalog(|_| ()).unwrap();
     let tool = opened.tool(&ToolId::parse("t").unwrap()).unwrap().clone();
     let user =
@@ -142,7 +142,7 @@ fn access_wants_the_type_and_one_of_the_roles_of_an_enabled_rule() {
 }
 
 #[test]
-fn what_does_not_fit_a_schema_is_named_by_place_without_its_value() {
+fn invalid_arguments_are_named_by_place_without_value() {
     let catalog = catalog(|_| ()).unwrap();
     let tool = catalog.tool(&ToolId::parse("t").unwrap()).unwrap();
     let schema = tool.functions[0].schema.as_ref().unwrap();
@@ -151,7 +151,7 @@ fn what_does_not_fit_a_schema_is_named_by_place_without_its_value() {
     assert!(found.contains("arguments/n") && !found.contains("secret-value"), "{found}");
     assert!(problems(schema, r#"{"n": 1}"#).is_empty());
     let twice = problems(schema, r#"{"n": "secret-value", "n": 1}"#).join(";");
-    assert!(twice.contains("`n` stands twice") && !twice.contains("secret-value"), "{twice}");
+    assert!(twice.contains("`n` is duplicated") && !twice.contains("secret-value"), "{twice}");
     assert!(problems(schema, &json!({}).to_string()).join(";").contains("\"n\" is a required property"));
 }
 
@@ -168,7 +168,7 @@ fn a_changed_definition_has_another_digest() {
 }
 
 #[test]
-fn a_tenants_conversations_open_by_themselves_unless_the_catalog_wants_them_registered() {
+fn sessions_need_registration_only_where_the_catalog_says_so() {
     let of = |sessions: &str| {
         let text = format!(r#"{{"servers": [], "tenants": {{"queue": ["*"], "sessions": {sessions}}}}}"#);
         Catalog::parse(&text)
@@ -187,7 +187,7 @@ fn a_tenants_conversations_open_by_themselves_unless_the_catalog_wants_them_regi
 }
 
 #[test]
-fn a_tenant_that_requires_or_registers_sessions_makes_them_obligatory() {
+fn a_tenant_may_require_or_register_sessions() {
     let text = r#"{"servers": [], "tenants": {"queue": ["*"], "sessions": {"*": "required", "acme": "registered", "globex": "open"}}}"#;
     let catalog = Catalog::parse(text).unwrap();
     let of = |tenant: &str| {
@@ -250,7 +250,7 @@ fn a_sender_may_be_bound_to_a_user() {
 }
 
 #[test]
-fn a_pin_is_the_digest_of_an_entry_whatever_the_order_of_its_keys() {
+fn a_pin_does_not_depend_on_the_order_of_keys() {
     let entry = json!({"name": "f", "inputSchema": {"type": "object"}});
     let pin = Pin::of_listed(&entry);
     let reordered: serde_json::Value =
@@ -298,7 +298,7 @@ fn a_pin_that_cannot_hold_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_tools_own_word_on_progress_wins_over_its_servers_and_pins_nothing() {
+fn a_tools_progress_setting_overrides_its_servers() {
     let asked = |server: serde_json::Value, tool: serde_json::Value| {
         let catalog = catalog(|c| {
             c["servers"][0]["progress"] = server;

@@ -3,27 +3,27 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use toolfleet_catalog::{Catalog, CatalogSources, Laptop, Programs};
+use toolfleet_catalog::{Catalog, CatalogSources, LocalEnvironment, Programs};
 use toolfleet_core::ids::{ServerId, ToolId};
 
 /// Never in what is printed.
 const SECRET: &str = "Zq7hunter2";
 
-fn on_laptop(value: &Value) -> Catalog {
+fn locally(value: &Value) -> Catalog {
     let variables = [("TOKEN", SECRET), ("HOME", "/home/u"), ("workspaceFolder", "/home/me")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    read(value, Some(Laptop { variables }))
+    read(value, Some(LocalEnvironment { variables }))
 }
 
 fn in_fleet(value: &Value) -> Catalog {
     read(value, None)
 }
 
-fn read(value: &Value, laptop: Option<Laptop>) -> Catalog {
+fn read(value: &Value, local_environment: Option<LocalEnvironment>) -> Catalog {
     let material = CatalogSources {
         programs: Programs::Allowed,
         tenants: Some(vec!["*".to_owned()]),
-        laptop,
+        local_environment,
         ..CatalogSources::default()
     };
     Catalog::parse_with(&value.to_string(), &material).unwrap_or_else(|error| panic!("{value}: {error}"))
@@ -80,7 +80,7 @@ fn every_products_map_of_servers_is_taken() {
 }
 
 #[test]
-fn what_of_an_entry_is_not_used_is_named_and_what_changes_its_meaning_is_kept() {
+fn unused_fields_of_an_entry_are_named() {
     let catalog = in_fleet(&json!({"mcpServers": {
         "s": {"url": "https://h.example/mcp", "autoApprove": ["a"], "colour": 1, "timeout": 45},
         "slow": {"url": "https://h.example/mcp", "timeout": 120_000},
@@ -165,19 +165,21 @@ fn names_become_ids_that_stay_apart() {
 }
 
 #[test]
-fn on_a_laptop_a_secret_that_is_written_out_becomes_a_reference_and_is_never_printed() {
+fn locally_a_written_secret_becomes_a_reference() {
     let own = json!({"servers": [
         {"id": "h", "url": "https://h.example/mcp", "headers": {"Authorization": format!("Bearer {SECRET}"), "X-Team": "a"}},
         {"id": "p", "command": "uvx", "env": {"API_KEY": SECRET, "FROM": "${TOKEN}", "TOKEN": "${TOKEN}", "HOME2": "${HOME}"}},
         {"id": "o", "url": "https://h.example/mcp", "auth": {"type": "oauth2_client_credentials", "client_id": "c", "client_secret": SECRET}},
     ]});
-    let mut catalog = on_laptop(&own);
+    let mut catalog = locally(&own);
     let of = |id: &str, pointer: &str| server(&catalog, id).pointer(pointer).cloned();
     assert_eq!(of("h", "/headers/X-Team"), Some(json!("[redacted]")), "headers do not print");
     assert_eq!(of("p", "/env/API_KEY"), Some(json!("secret://toolfleet-dev/p/env.API_KEY")));
     assert_eq!(of("p", "/env/HOME2"), Some(json!("/home/u")));
     assert_eq!(of("o", "/auth/client_secret"), Some(json!("secret://toolfleet-dev/o/auth.client_secret")));
-    let header = catalog.server(&ServerId::parse("h").unwrap()).unwrap().headers["Authorization"].clone();
+    let header =
+        catalog.server(&ServerId::parse("h").unwrap()).unwrap().http().unwrap().headers["Authorization"]
+            .clone();
     assert_eq!(header.expose(), "Bearer secret://toolfleet-dev/h/headers.Authorization");
     let remarks: Vec<_> = catalog.remarks().iter().map(|r| format!("{}: {}", r.entry, r.text)).collect();
     assert!(
@@ -193,8 +195,8 @@ fn on_a_laptop_a_secret_that_is_written_out_becomes_a_reference_and_is_never_pri
 }
 
 #[test]
-fn on_a_laptop_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
-    let catalog = on_laptop(&json!({"servers": {
+fn locally_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
+    let catalog = locally(&json!({"servers": {
         "h": {"url": "https://h.example/mcp", "headers": {"Authorization": "Bearer ${MISSING}", "X-Key": "${input:key}", "X-Team": "${MISSING:-a}"}},
         "u": {"url": "https://${MISSING}/mcp"},
         "a": {"command": "uvx", "args": ["${MISSING}"]},
@@ -203,7 +205,7 @@ fn on_a_laptop_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
         "own": {"command": "npx", "args": ["mcp-remote", "https://h/", "--header", "Authorization:${AUTH}"], "env": {"AUTH": "Bearer ${TOKEN}"}},
         "shell": {"command": "bash", "args": ["-c", "for i in 1; do echo ${i}; done"]},
     }, "inputs": [{"id": "key", "type": "promptString"}]}));
-    let headers = catalog.server(&ServerId::parse("h").unwrap()).unwrap().headers.clone();
+    let headers = catalog.server(&ServerId::parse("h").unwrap()).unwrap().http().unwrap().headers.clone();
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["X-Team"]);
     let remarks: Vec<_> = catalog.remarks().iter().map(|r| format!("{}: {}", r.entry, r.text)).collect();
     for expected in [
@@ -222,8 +224,8 @@ fn on_a_laptop_what_cannot_be_filled_in_is_left_out_or_in_the_way() {
 }
 
 #[test]
-fn a_tool_and_a_pin_of_a_server_that_cannot_be_called_do_not_refuse_the_catalog() {
-    let catalog = on_laptop(&json!({
+fn an_uncallable_server_does_not_refuse_the_catalog() {
+    let catalog = locally(&json!({
         "servers": [{"id": "s", "url": "https://${MISSING}/mcp"}, {"id": "off", "url": "https://h/mcp", "disabled": true}],
         "tools": [{"id": "t", "server": "s"}, {"id": "u", "server": "off"}],
         "pins": {"s/t": {"name": "t"}},
@@ -259,7 +261,7 @@ fn our_own_form_keeps_its_strictness_in_a_fleet() {
 }
 
 #[test]
-fn comments_and_trailing_commas_are_taken_wherever_a_catalog_is_read() {
+fn comments_and_trailing_commas_are_accepted() {
     let text = "\u{feff}// mine\n{\"pika\": \"tools.json\", \"tenants\": {\"queue\": [\"*\"],},}";
     assert_eq!(Catalog::references(text).unwrap(), ["tools.json"]);
     let pika =

@@ -56,7 +56,7 @@ fn pikas_definitions_are_accepted_as_they_are() {
     let crm = tool(&catalog, "crm-mcp-tool");
     let names: Vec<_> = crm.functions.iter().map(|f| f.name.as_str()).collect();
     assert_eq!((names, crm.open), (vec!["get_customer_info", "create_opportunity"], false));
-    let auth = serde_json::to_value(&crm.server().unwrap().auth).unwrap();
+    let auth = serde_json::to_value(&crm.server().unwrap().http().unwrap().auth).unwrap();
     let expected = json!({"type": "oauth2_client_credentials", "client_id": "secret://crm/client-id",
         "client_secret": "secret://crm/client-secret", "algorithm": "ES256", "resource": "none", "step_up": true,
         "token_url": "https://auth.internal.example/oauth/token", "scopes": ["read:customers", "write:opportunities"]});
@@ -64,7 +64,7 @@ fn pikas_definitions_are_accepted_as_they_are() {
 
     let api = tool(&catalog, "api-mcp-tool");
     assert!(api.open && api.functions.is_empty(), "without a functionSchema its server's list stands");
-    assert_eq!(api.server().unwrap().headers["X-API-Key"].expose(), "secret://api/key");
+    assert_eq!(api.server().unwrap().http().unwrap().headers["X-API-Key"].expose(), "secret://api/key");
 
     let lambda = tool(&catalog, "custom-business-logic");
     assert!(
@@ -106,7 +106,7 @@ fn pikas_tokens_and_keys_become_headers() {
         ),
     ] {
         let catalog = with("authentication", authentication).unwrap();
-        assert_eq!(tool(&catalog, "t").server().unwrap().headers[name].expose(), expected);
+        assert_eq!(tool(&catalog, "t").server().unwrap().http().unwrap().headers[name].expose(), expected);
     }
     for (authentication, expected) in [
         (json!({"type": "bearer"}), "pika.t: needs one of"),
@@ -142,7 +142,7 @@ fn an_array_names_no_tenant_until_the_operator_does() {
 }
 
 #[test]
-fn sections_stand_beside_own_tools_and_may_be_named_instead_of_written() {
+fn sections_may_be_included_by_name() {
     let text = json!({
         "servers": [{"id": "own", "url": "https://own.example/mcp"}],
         "tools": [{"id": "x", "server": "own"}],
@@ -277,7 +277,7 @@ fn the_idp_secret_is_accepted_as_it_is() {
         "Provides advanced mathematical calculations for document analysis The tools available are: add, divide."
     );
     assert_eq!(unnamed.description_with([]), unnamed.description.clone().unwrap());
-    let Credential::Cognito(cognito) = &unnamed.auth else { panic!("{unnamed:?}") };
+    let Credential::Cognito(cognito) = &unnamed.http().unwrap().auth else { panic!("{unnamed:?}") };
     let Secret::Inline(password) = &cognito.password else { panic!("{cognito:?}") };
     assert_eq!(password.expose(), "example-password-2");
     assert_eq!(cognito.user_pool_id, Setting::Plain("us-east-1_YYYYYYYYY".to_owned()));
@@ -288,7 +288,7 @@ fn the_idp_secret_is_accepted_as_it_is() {
 }
 
 #[test]
-fn an_empty_array_means_none_and_a_single_object_is_refused_with_the_remedy() {
+fn an_empty_array_is_fine_and_a_single_object_is_refused() {
     let none = Catalog::parse("[]").unwrap();
     assert!(none.servers().is_empty() && none.tools().is_empty());
     let section = json!({"idp": [], "tenants": {"queue": ["acme"]}}).to_string();
@@ -304,7 +304,7 @@ fn an_empty_array_means_none_and_a_single_object_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_mistake_in_the_idp_secret_names_entry_and_field_and_repeats_no_value() {
+fn an_idp_mistake_names_the_field_and_no_value() {
     type Change = fn(&mut Value);
     let cases: [(Change, &str); 8] = [
         (
@@ -316,7 +316,7 @@ fn a_mistake_in_the_idp_secret_names_entry_and_field_and_repeats_no_value() {
         (|a| a["cognito_user_pool_id"] = json!("1234567"), "idp[1].cognito_user_pool_id: is not a pool's id"),
         (|a| a["mcp_url"] = json!("1234567"), "idp[1].mcp_url: is not a URL"),
         (|a| a["transport"] = json!("sse"), "idp[1].transport: is `sse`; accepted is `http`"),
-        (|a| a["agent_name"] = json!("My custom Calculator agent"), "idp[1]: stands twice"),
+        (|a| a["agent_name"] = json!("My custom Calculator agent"), "idp[1]: is duplicated"),
         (|a| a["cognito"] = json!({"password": "1234567"}), "idp[1].cognito: is not a field of an agent"),
     ];
     for (change, expected) in cases {

@@ -22,9 +22,9 @@ fn program() -> Value {
 fn a_program_is_a_server_with_a_command_in_the_place_of_a_url() {
     let catalog = parse(program(), Programs::Allowed).unwrap();
     let server = catalog.server(&ServerId::parse("s").unwrap()).unwrap();
-    assert_eq!(server.url.as_str(), "stdio:s");
-    assert_eq!(server.command.as_deref(), Some("uvx"));
-    assert!(server.env["TOKEN"].secret.is_some() && server.trusted);
+    let program = server.stdio().unwrap();
+    assert_eq!(program.command, "uvx");
+    assert!(program.env["TOKEN"].secret.is_some() && server.trusted);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn another_command_is_another_definition() {
 }
 
 #[test]
-fn a_mistake_about_a_program_names_server_and_field_and_no_value() {
+fn a_programs_mistake_names_the_field_and_no_value() {
     let with = |field: &str, value: Value| {
         let mut server = program();
         server[field] = value;
@@ -46,7 +46,7 @@ fn a_mistake_about_a_program_names_server_and_field_and_no_value() {
     let url = "http://127.0.0.1/mcp";
     let cases = [
         (json!({"id": "s"}), "servers.s.url: is missing; give `url` (streamable HTTP) or `command`"),
-        (with("url", json!(url)), "servers.s.command: stands beside `url`"),
+        (with("url", json!(url)), "servers.s.command: is given beside `url`"),
         (
             json!({"id": "s", "url": url, "args": ["x"]}),
             "servers.s.args: belongs to a server with a `command`",
@@ -88,7 +88,7 @@ fn a_mistake_about_a_program_names_server_and_field_and_no_value() {
 }
 
 #[test]
-fn a_catalog_that_may_not_name_programs_is_refused_with_the_remedy() {
+fn a_program_where_none_is_allowed_is_refused() {
     let error = parse(program(), Programs::Refused).unwrap_err();
     assert!(error.starts_with("catalog: servers.s.command: starts a program"), "{error}");
     assert!(error.contains("TOOLFLEET_ALLOW_STDIO=true"), "{error}");

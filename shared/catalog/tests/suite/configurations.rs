@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toolfleet_catalog::{Catalog, CatalogSources, Laptop, Programs};
+use toolfleet_catalog::{Catalog, CatalogSources, LocalEnvironment, Programs};
 
 const GUIDE: &str = include_str!("../../../../docs/guides/configuration.md");
 
@@ -15,7 +15,7 @@ fn read(text: &str) -> Result<Catalog, String> {
     let material = CatalogSources {
         programs: Programs::Allowed,
         tenants: Some(vec!["*".to_owned()]),
-        laptop: Some(Laptop { variables: variables.into() }),
+        local_environment: Some(LocalEnvironment { variables: variables.into() }),
         ..CatalogSources::default()
     };
     Catalog::parse_with(text, &material).map_err(|error| error.to_string())

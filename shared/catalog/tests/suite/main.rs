@@ -12,5 +12,6 @@ mod catalog;
 mod catalog_clients;
 mod catalog_forms;
 mod catalog_programs;
+mod catalog_properties;
 mod catalog_secrets;
 mod configurations;

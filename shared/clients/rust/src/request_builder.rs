@@ -1,7 +1,7 @@
 //! Builds requests: the fields that an orchestrator sets, checked by the decoder that workers use.
 
 use serde_json::{Map, Value, json};
-use toolfleet_core::message::{CallRequest, Operation, REQUEST_VERSION, RequestError};
+use toolfleet_core::request::{CallRequest, Operation, REQUEST_VERSION, RequestError};
 
 /// A request that is being built.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
+use toolfleet_core::request::CallRequest;
 
 use crate::client::Client;
 

@@ -6,15 +6,12 @@ use toolfleet_aws::sessions::Sessions as Table;
 use toolfleet_aws::{Applied, AwsError};
 use toolfleet_core::grants::{self, GrantError};
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::mcp_session::McpSession;
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
+use toolfleet_core::server_session::ServerSession;
 use toolfleet_core::session::{SessionEvent, SessionRejection, SessionRow, check_grants, merged};
 use toolfleet_core::time::Timestamp;
 
 use crate::clock::Now;
-
-/// How long workers cache a session's row, in seconds.
-pub const SESSION_CACHE_TTL_S: u64 = 60;
 
 /// The sessions of a fleet.
 #[derive(Clone)]
@@ -35,7 +32,7 @@ pub struct Session {
     /// Whether it has ended.
     pub ended: bool,
     /// The MCP sessions that workers keep for it.
-    pub mcp: Vec<McpSession>,
+    pub mcp: Vec<ServerSession>,
 }
 
 /// Why a session was not created or changed.
@@ -49,7 +46,7 @@ pub enum SessionError {
         "grants: there is none; a session that opens nothing refuses every call. Name tools, or `*` for all"
     )]
     NoGrant,
-    /// The end lies in the past.
+    /// The end is in the past.
     #[error("ends_at: {0} has passed; give an instant to come, or revoke the session to end it now")]
     EndPassed(Timestamp),
     /// It exists already.
@@ -156,7 +153,7 @@ impl Sessions {
     }
 
     /// Ends a session now, also one that does not exist yet. Workers that cache it act on it within
-    /// [`SESSION_CACHE_TTL_S`].
+    /// [`SESSION_CACHE_TTL_S`](crate::SESSION_CACHE_TTL_S).
     pub async fn revoke(&self, tenant: &Tenant, session: &SessionId) -> Result<(), AwsError> {
         self.table.revoke(tenant, session, (self.now)()).await
     }

@@ -7,9 +7,9 @@ use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::{CallRow, Caller, Finished};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::progress::CallProgress;
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use crate::client::Client;

@@ -8,7 +8,7 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 
 use crate::client::Client;
 use crate::status::{CallResult, CallStatus, is_of};

@@ -1,6 +1,4 @@
-//! Owns who asked for a call, as its row keeps it from the first claim on.
-//!
-//! **Invariant:** a row's caller is that of the message that made the row, whoever brings later ones.
+//! The caller of a call, as its row keeps it: that of the message that made the row, whatever later messages say.
 
 use crate::digest::Digest;
 use crate::ids::SessionId;
@@ -65,17 +63,17 @@ impl Caller {
     /// Whether `other` is somebody else, who may not claim this one's call.
     ///
     /// The sender alone makes no difference: an operator who moves a dead letter back sends it under a role of its own, and
-    /// nobody else is left to finish the call then.
+    /// only that message can finish the call then.
     pub fn is_another(&self, other: &Self) -> bool {
         let who = |caller: &Self| (caller.session.clone(), caller.user.clone(), caller.agent.clone());
         self.message_id.as_ref().is_none_or(|first| other.message_id.as_ref() != Some(first))
             && who(self) != who(other)
     }
 
-    /// Whether `other` is somebody else, who may not be told, and may not decide, how this one's call ends.
+    /// Whether `other` is somebody else, who may neither learn nor decide how this one's call ends.
     ///
     /// A message can end its call before its user is bound (too old, too large, past its deadline, a dead letter), and its session
-    /// may be gone by then. It says less of its user than the row, and nobody else is left to end the call.
+    /// may be gone by then. It says less of its user than the row, and only it can end the call.
     pub fn may_not_be_ended_by(&self, other: &Self) -> bool {
         self.is_another(other)
             && !(self.session == other.session
@@ -115,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_says_less_of_its_bound_user_asks_for_its_own_call() {
+    fn a_request_may_say_less_of_its_bound_user() {
         let bound = request(r#","user":{"id":"ann","type":"internal","roles":["support","admin"]}"#);
         let row = Caller::of(&bound, None, None);
         for own in [

@@ -1,6 +1,4 @@
-//! Owns what is brought to the state table and what it answers: events, decisions, findings, and the claim.
-//!
-//! **Invariant:** a [`Claim`] is made by the table alone.
+//! The events of the state table, its effects and rejections, and the claim, which only the table makes.
 
 use super::caller::Caller;
 use super::held::Held;
@@ -13,14 +11,14 @@ use crate::progress::CallProgress;
 use crate::state_table;
 use crate::time::Timestamp;
 
-/// What a delivery brings to the table, whatever it wants there.
+/// The delivery of a message that an event comes from.
 #[derive(Debug, Clone)]
 pub struct DeliveryContext {
     /// Which call.
     pub key: CallKey,
-    /// What it asks.
+    /// The digest of its question.
     pub digest: Digest,
-    /// What earlier versions called that, where they called it otherwise.
+    /// The digest of earlier versions, where it differs.
     pub earlier_digest: Option<Digest>,
     /// Who asks.
     pub caller: Box<Caller>,
@@ -32,7 +30,7 @@ pub struct DeliveryContext {
     pub enqueued_at: Timestamp,
     /// Now.
     pub now: Timestamp,
-    /// Allowed difference between two workers' clocks, in milliseconds, before an expired lease is believed.
+    /// Allowed difference between two workers' clocks, in milliseconds, before a lease counts as expired.
     pub skew_ms: u64,
     /// Whether running it twice does no harm.
     pub repeatable: bool,
@@ -40,7 +38,7 @@ pub struct DeliveryContext {
     pub expires_at: Timestamp,
 }
 
-/// The right to execute one call and to write its row. Minted by a claim, here alone.
+/// The right to execute one call and to write its row. Only the table makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     key: CallKey,
@@ -68,10 +66,10 @@ impl Claim {
     }
 }
 
-/// What someone wants with a call.
+/// What happens to a call.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A delivery wants to execute it.
+    /// A delivery claims it.
     Claim {
         /// The delivery.
         visit: DeliveryContext,
@@ -104,10 +102,10 @@ pub enum Event {
         claim: Claim,
         /// The new end of the lease.
         lease_until: Timestamp,
-        /// What the server has told so far; none leaves what stands.
+        /// The server's reports so far; `None` keeps those of the row.
         notes: Option<Box<CallProgress>>,
     },
-    /// The holder gives it back for later.
+    /// The holder requeues it.
     Release {
         /// Its claim.
         claim: Claim,
@@ -134,7 +132,7 @@ pub enum Event {
         attempts: u32,
         /// Before which the server does not want to be asked.
         poll_at: Timestamp,
-        /// What the server told, where it told something since the claim.
+        /// The server's reports since the claim; `None` keeps those of the row.
         notes: Option<Box<CallProgress>>,
         /// Now.
         now: Timestamp,
@@ -147,11 +145,11 @@ pub enum Event {
         outcome: Outcome,
         /// Attempts made.
         attempts: u32,
-        /// The handle of a task that goes on at the server although the call is over.
+        /// The handle of a task that continues at the server although the call has ended.
         task: Option<String>,
         /// Now.
         now: Timestamp,
-        /// What the server told while it ran; none leaves what stands.
+        /// The server's reports; `None` keeps those of the row.
         notes: Option<Box<CallProgress>>,
     },
     /// A delivery finds that a person must allow it first.
@@ -161,13 +159,13 @@ pub enum Event {
     },
     /// A person allowed it.
     Approve,
-    /// The caller withdraws it.
+    /// The caller cancels it.
     Cancel {
         /// Which call.
         key: CallKey,
         /// Now.
         now: Timestamp,
-        /// When a row written for this alone may vanish.
+        /// When a row that holds only this cancellation may expire.
         expires_at: Timestamp,
     },
 }
@@ -175,28 +173,28 @@ pub enum Event {
 /// What follows: a row to store, or the reason why nothing is stored.
 pub type Decision = state_table::Decision<CallRow, Effect, Rejection>;
 
-/// What a stored write means to the one who asked for it.
+/// What a stored row means for the event's sender.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Execute it, with this right.
     Execute(Claim),
-    /// It is over; its outcome stands in the row.
+    /// It has ended; the row has its outcome.
     Ended,
-    /// The lease is longer; `cancel` if the caller has withdrawn the call.
+    /// The lease is longer; `cancel` if the caller has cancelled the call.
     Extended {
         /// Whether to stop.
         cancel: bool,
     },
     /// It waits: released, parked or for a person.
     Waits,
-    /// The wish is noted; whoever meets the row acts on it.
+    /// It is stored; the next event of the call acts on it.
     Noted,
 }
 
 /// Why nothing is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// It ended before; its outcome stands in the row.
+    /// It had ended before; the row has its outcome.
     AlreadyRecorded,
     /// Another delivery holds it for about this long.
     HeldElsewhere {
@@ -205,11 +203,11 @@ pub enum Rejection {
     },
     /// The same id was used for another question.
     Mismatch,
-    /// The same question was asked before by somebody else, whose call this visit may not end.
+    /// Another caller asked the same question before, and this delivery may not end that call.
     OfAnother,
     /// A person must allow it first.
     AwaitingApproval,
-    /// The claim is no longer ours: whatever we have comes late.
+    /// The claim is lost: the event comes too late.
     Lost,
     /// There is nothing to act on.
     Nothing,

@@ -1,6 +1,5 @@
-//! Why a call waits although its message was received: the reason, the server, the next try, the last fault.
-//!
-//! **Invariant:** holds no argument of the call and no credential.
+//! Why a call waits although its message was received: the reason, the server, the next try, the last error. It holds no argument of the
+//! call and no credential.
 
 use crate::ids::ServerId;
 use crate::outcome::{CallError, Outcome, OutcomeKind};
@@ -21,17 +20,19 @@ pub enum HeldReason {
     ServerPause,
     /// A secret or token cannot be had at the moment.
     Credential,
-    /// an AWS request fails.
+    /// An AWS request fails.
     AwsError,
     /// One server or one tenant has its share of the worker's slots.
     Share,
     /// An attempt failed, and the next one is not due.
     BackOff,
+    /// An operator has paused the server.
+    Paused,
 }
 
 impl HeldReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ServerUnreachable,
         Self::ServerFailing,
         Self::ServerPause,
@@ -39,6 +40,7 @@ impl HeldReason {
         Self::AwsError,
         Self::Share,
         Self::BackOff,
+        Self::Paused,
     ];
 
     /// The word in the table.
@@ -51,6 +53,7 @@ impl HeldReason {
             Self::AwsError => "aws_error",
             Self::Share => "share",
             Self::BackOff => "back_off",
+            Self::Paused => "paused",
         }
     }
 
@@ -69,6 +72,7 @@ impl HeldReason {
             Self::AwsError => "an AWS request fails",
             Self::Share => "the server or the tenant has its share of the worker's slots",
             Self::BackOff => "an attempt failed and the next one is not due",
+            Self::Paused => "an operator has paused the server for this tenant",
         }
     }
 }
@@ -102,7 +106,7 @@ impl Held {
     }
 
     /// The end of a call that expired while it waited so, with what it waited for.
-    pub(super) fn told_in(&self, outcome: Outcome) -> Outcome {
+    pub(super) fn with_reason_of_wait(&self, outcome: Outcome) -> Outcome {
         if outcome.kind != OutcomeKind::Expired {
             return outcome;
         }
@@ -110,8 +114,8 @@ impl Held {
         let fault =
             self.last_fault.as_ref().map_or_else(String::new, |fault| format!(" Last fault: {fault}."));
         let waited = format!(" It waited because {}{server}.{fault}", self.reason.sentence());
-        let told = |why: CallError| CallError { message: format!("{}{waited}", why.message), ..why };
-        Outcome { error: outcome.error.map(told), ..outcome }
+        let explained = |why: CallError| CallError { message: format!("{}{waited}", why.message), ..why };
+        Outcome { error: outcome.error.map(explained), ..outcome }
     }
 
     /// The same, as the continuation of an earlier wait where it is one.

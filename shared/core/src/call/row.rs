@@ -1,6 +1,4 @@
-//! Owns the row of a call: its states, and what the table remembers of it.
-//!
-//! **Invariant:** plain data; what may follow what is decided in the state table alone.
+//! The row of a call: plain data. The state table decides how it changes.
 
 use super::caller::Caller;
 use super::held::Held;
@@ -11,7 +9,7 @@ use crate::outcome::Outcome;
 use crate::progress::CallProgress;
 use crate::time::Timestamp;
 
-/// Where a stored call stands.
+/// The state of a stored call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Known, and nobody works on it: it is held before its first claim, a cancellation came before its message, or it was
@@ -19,13 +17,13 @@ pub enum State {
     Pending,
     /// A worker has the right to execute it until the lease ends.
     Claimed,
-    /// A worker gave it back with its attempts counted.
+    /// A worker requeued it with its attempts counted.
     Released,
-    /// The server works on it as a task; a delayed message will ask again.
+    /// The server works on it as a task; a delayed message will poll the task.
     WaitingTask,
     /// A person must allow it first.
     AwaitingApproval,
-    /// It ended; the outcome stands.
+    /// It has ended; the row has its outcome.
     Done,
 }
 
@@ -57,7 +55,7 @@ impl State {
 pub struct CallRow {
     /// Whose call it is.
     pub key: CallKey,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Grows with every write; the guard of the next one.
     pub rev: u64,
@@ -81,28 +79,28 @@ pub struct CallRow {
     pub enqueued_at: Timestamp,
     /// When it was first claimed.
     pub started_at: Option<Timestamp>,
-    /// When the caller withdrew it.
+    /// When the caller cancelled it.
     pub cancel_requested_at: Option<Timestamp>,
     /// The handle of the server's task; in a call that is over, of one that went on after it and is to be cancelled.
     pub task: Option<String>,
     /// Whether that task asked in an earlier call, and still has to be given the answers that this one brings.
     pub input_pending: bool,
-    /// Before which nobody asks after the task, so that duplicates of its message ask no more often than the server wants.
+    /// The earliest time of the next poll, so that duplicates of its message poll no more often than the server wants.
     pub poll_at: Option<Timestamp>,
     /// What it waits for, or waited for before the claim that holds it now.
     pub held: Option<Box<Held>>,
     /// The digest of the tool's definition it ran under.
     pub definition: Option<ShortDefinitionDigest>,
-    /// What the server told of it, where it was asked to.
+    /// The server's reports, where it was asked for them.
     pub notes: Option<Box<CallProgress>>,
     /// How it ended.
     pub finished: Option<Finished>,
-    /// When the row may vanish, to the second: the table keeps no more, and a row must equal what comes back of it.
+    /// When the row may expire, to the second: the table keeps no more, and a row must equal what comes back of it.
     pub expires_at: Timestamp,
 }
 
 impl CallRow {
-    /// What the call waits for, while nobody works on it.
+    /// What the call waits for, unless a worker holds it or it has ended.
     pub fn held(&self) -> Option<&Held> {
         match self.state {
             State::Pending | State::Released | State::WaitingTask => self.held.as_deref(),

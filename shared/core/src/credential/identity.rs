@@ -1,6 +1,6 @@
-//! Owns the credentials that are no header by themselves: a client certificate, and the keys that sign for AWS.
+//! The credentials that are not headers: a client certificate, and the keys that sign for AWS.
 //!
-//! **Invariant:** an error names the field and never repeats what stands there: a PEM in the wrong place stays unsaid.
+//! An error names the field and never repeats its value, which may be a PEM in the wrong place.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pem_in_the_catalog_itself_is_refused_by_field_and_never_repeated() {
+    fn a_written_pem_is_refused_by_field_and_not_repeated() {
         for value in [
             json!({"certificate": "-----BEGIN CERTIFICATE-----", "key": "secret://k"}),
             json!({"certificate": "secret://c", "key": "-----BEGIN PRIVATE KEY-----"}),

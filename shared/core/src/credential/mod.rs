@@ -1,4 +1,4 @@
-//! Owns what a catalog says about a server's credential: its kind, and where each secret is kept. Never a secret itself.
+//! A server's credential as a catalog describes it: its kind, and where each secret is kept, but no secret itself.
 //!
 //! **Invariant:** a field that is a secret holds a reference into Secrets Manager; a catalog with the value itself does not
 //! parse, and the error does not repeat the value.
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_the_catalog_itself_is_refused_by_field_and_never_repeated() {
+    fn a_written_secret_is_refused_by_field_and_not_repeated() {
         for auth in [
             json!({"type": "bearer", "token": "sk-live-1"}),
             json!({"type": "api_key", "key": "sk-live-1"}),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_picked_by_name_or_pointer_and_a_missing_one_is_said_without_a_value() {
+    fn a_secrets_member_is_picked_by_name_or_pointer() {
         let secret = r#"{"a": "1", "list": [{"b": "2"}], "n": 3}"#;
         let pick = |reference: &str| SecretRef::parse(reference).unwrap().pick(secret);
         assert_eq!(pick("secret://s#a").unwrap(), "1");

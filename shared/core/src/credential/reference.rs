@@ -95,7 +95,7 @@ impl Template {
     }
 }
 
-/// The fields of one kind; an error names the field and never repeats what stands there.
+/// The fields of one kind; an error names the field and never repeats its value.
 pub(super) fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, String> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
         let (place, text) = (place("", error.path()), without_values(&error.inner().to_string()));

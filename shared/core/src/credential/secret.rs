@@ -1,4 +1,4 @@
-//! Owns the texts of a credential: references into Secrets Manager, and values of definitions that are secrets as a whole.
+//! The texts of a credential: references into Secrets Manager, and values of definitions that are secrets as a whole.
 //!
 //! **Invariant:** a value is neither printed nor written back, and no error repeats it.
 
@@ -12,7 +12,7 @@ use super::reference::{SCHEME, SecretRef, text};
 use crate::literal_secret::{is_placeholder, unfilled};
 use crate::redact::REDACTED;
 
-/// A text of a foreign definition: the value itself, or `secret://name` for where it stands.
+/// A text of a foreign definition: the value itself, or `secret://name` for where it is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sensitive(String);
 
@@ -45,7 +45,7 @@ impl Sensitive {
         &self.0
     }
 
-    /// What it stands for. The error says what a reference looks like and does not repeat the text.
+    /// The reference or the value. The error says what a reference looks like and does not repeat the text.
     pub fn into_secret(self) -> Result<Secret, String> {
         if self.0.starts_with(SCHEME) {
             return SecretRef::parse(&self.0).map(Secret::Kept);
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_of_a_foreign_definition_is_neither_printed_nor_written_back() {
+    fn an_imported_secret_is_neither_printed_nor_serialised() {
         let value: Sensitive = serde_json::from_value(json!("hunter2")).unwrap();
         let secret = value.into_secret().unwrap();
         let setting = Setting::Secret(secret.clone());

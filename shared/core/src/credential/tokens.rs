@@ -1,6 +1,6 @@
-//! Owns the credentials that are tokens of somebody who gives them out: OAuth 2 client credentials and Cognito users.
+//! The credentials that are tokens from an authorization server: OAuth 2 client credentials and Cognito users.
 //!
-//! **Invariant:** what contradicts itself does not parse: a client proves itself in one way.
+//! A client authenticates in one way: an entry with two does not parse.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -35,7 +35,7 @@ pub struct ClientCredentials {
     /// Where tokens are to be had; found by itself if it is not given.
     #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
     pub token_url: Option<Url>,
-    /// The authorization server whose metadata are believed; the server's own word if it is not given.
+    /// The authorization server whose metadata are trusted; by default the one that the server names.
     #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
     pub issuer: Option<Url>,
     /// What the token is asked for: a list, or one text with blanks.

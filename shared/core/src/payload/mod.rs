@@ -15,7 +15,7 @@ use crate::ids::Tenant;
 pub const MAX_PAYLOAD_BYTES: u64 = 16 * 1024 * 1024;
 /// The longest key of an object in bytes (S3 quota).
 const LONGEST_KEY: usize = 1_024;
-/// What stands for the tenant in a source.
+/// The placeholder of the tenant in a source.
 const TENANT: &str = "{tenant}";
 
 /// How the bytes of an object are encoded.
@@ -46,7 +46,7 @@ pub struct ObjectAt {
     pub bucket: String,
     /// Its key.
     pub key: String,
-    /// Which of its versions; the latest unless told.
+    /// Which of its versions; the latest by default.
     pub version_id: Option<String>,
 }
 
@@ -136,7 +136,7 @@ impl From<&PayloadRef> for ArgumentsRef {
 }
 
 impl ObjectAt {
-    /// The object of that bucket and key, if there can be such. A key with `.` or `..` as a part is refused: what stands between may
+    /// The object of that bucket and key, if there can be such. A key with `.` or `..` as a part is refused: a proxy may
     /// resolve it, and so lead out of a prefix.
     pub fn parse(bucket: &str, key: &str) -> Result<Self, ReferenceError> {
         let of_a_bucket = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -212,7 +212,7 @@ pub struct Sources(Vec<Source>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
     bucket: String,
-    /// What stands before the tenant's name, or the whole prefix.
+    /// The prefix before the tenant's name, or the whole prefix.
     head: String,
     /// What follows the tenant's name, where it is a part.
     tail: Option<String>,

@@ -50,7 +50,7 @@ fn a_listed_bucket_opens_wholly_below_a_prefix_or_by_tenant() {
 }
 
 #[test]
-fn a_source_that_cannot_be_meant_is_refused_with_the_form_that_is_accepted() {
+fn a_payload_source_of_a_wrong_form_is_refused() {
     for wrong in
         ["x", "a b c", "bucket/{tenant}", "bucket/x{tenant}/", "bucket/{user}/", "bucket/{tenant}/{tenant}/"]
     {
@@ -101,7 +101,7 @@ fn a_digest_is_read_in_hex_and_in_base64() {
 }
 
 #[test]
-fn the_pointers_of_the_extended_clients_are_read_and_other_arrays_are_not() {
+fn pointers_of_sqs_extended_clients_are_recognised() {
     for class in POINTERS {
         let body = format!(r#" ["{class}",{{"s3BucketName":"bucket","s3Key":"a/b"}}]"#);
         assert_eq!(extended_pointer(&body), Some(Ok(at("bucket", "a/b"))));

@@ -1,4 +1,4 @@
-//! The request and its parts, as every rule of the contract leaves them, and the error of a message that breaks them.
+//! The decoded request and its parts, and the error of a message that is not a request.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
 use crate::payload::{ArgumentsRef, ObjectAt};
 use crate::time::Timestamp;
 
-/// The version of the request contract this fleet speaks.
+/// The version of the request contract that this fleet accepts.
 pub const REQUEST_VERSION: u32 = 1;
 
 /// The largest body in bytes: the SQS limit for one message (1 MiB).
@@ -30,8 +30,8 @@ pub struct CallRequest {
     pub operation: Operation,
     /// A JSON object, byte for byte as it was sent: the tool's, or what the operation needs, see [`OperationParams`].
     pub arguments: Box<RawValue>,
-    /// Where the arguments are until [`CallRequest::with_arguments`] has them: `arguments` is `{}` then, and `digest` that of a question
-    /// that nobody asks.
+    /// Where the arguments are until [`CallRequest::with_arguments`] loads them. Until then `arguments` is `{}` and `digest` is of the
+    /// reference.
     pub arguments_ref: Option<Box<ArgumentsRef>>,
     /// The conversation this call belongs to.
     pub session: Option<SessionId>,
@@ -57,8 +57,19 @@ pub struct CallRequest {
     pub resume: Option<Resume>,
     /// The digest of what is asked: operation, target and arguments, and of `resume`.
     pub digest: Digest,
-    /// What workers of earlier versions called the same, where they called it otherwise.
+    /// The digest that workers of earlier versions gave the same question, where it differs.
     pub earlier_digest: Option<Digest>,
+}
+
+impl CallRequest {
+    /// The instant after which this call is worth nothing, for a message sent at `enqueued_at`.
+    pub const fn deadline(&self, enqueued_at: Timestamp, default_ms: u64) -> Timestamp {
+        match self.time_limit {
+            Some(TimeLimit::Deadline(at)) => at,
+            Some(TimeLimit::TimeoutMs(ms)) => enqueued_at.plus_ms(ms),
+            None => enqueued_at.plus_ms(default_ms),
+        }
+    }
 }
 
 /// What a request wants to run.
@@ -132,12 +143,12 @@ impl Operation {
         Self::PromptsList,
     ];
 
-    /// The operation of that MCP method.
+    /// The operation of that name in the protocol.
     pub fn parse(method: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operation| operation.as_str() == method)
     }
 
-    /// The MCP method of the same name.
+    /// Its name, the protocol's.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ToolsCall => "tools/call",

@@ -1,6 +1,6 @@
 //! Finds the request in a body that something on its way has wrapped: SNS, EventBridge, a Lambda event, CloudEvents, base64, a JSON text.
 //!
-//! It is asked only about a body that is no request as it stands, so that the usual message pays nothing for it. A wrapper is opened
+//! It runs only for a body that is not a request itself, so that the usual message pays nothing for it. A wrapper is opened
 //! where exactly one text can be meant; every other body of a known kind is named, with what its sender does about it. Who sent the
 //! message is what SQS says, never what a wrapper says.
 //!
@@ -9,24 +9,16 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::base64_text::in_base64;
 use crate::payload::{ObjectAt, extended_pointer};
 
 /// So many wrappers around each other are opened.
 const MOST_WRAPPERS: usize = 3;
 /// A shorter text is not looked at as base64.
 const LEAST_BASE64: usize = 16;
-
-const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-    .with_decode_allow_trailing_bits(true);
-const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 /// What a body is that is no request.
 #[derive(Debug, PartialEq, Eq)]
@@ -297,7 +289,7 @@ fn celery(members: &Members<'_>) -> Layer {
     Layer::Within("the `body` of a kombu message", text)
 }
 
-/// What stands under a key: a text as it reads, else the JSON as it stands.
+/// The value of a key: the content of a text, else the JSON.
 fn inner(what: &'static str, members: &Members<'_>, key: &str) -> Layer {
     match (text_of(members, key), members.get(key)) {
         (Some(text), _) => Layer::Within(what, text),
@@ -379,17 +371,6 @@ fn other(text: &str) -> Layer {
         Ok(inner) if trimmed(&inner).starts_with(['{', '[', '"']) => Layer::Within("base64", inner),
         Ok(_) | Err(_) => Layer::Bare,
     }
-}
-
-/// The bytes that a text in base64 stands for, in either alphabet, padded or not.
-fn in_base64(text: &str) -> Option<Vec<u8>> {
-    let alphabet =
-        |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'-' | b'_' | b'=' | b'\r' | b'\n');
-    if !text.bytes().all(alphabet) {
-        return None;
-    }
-    let plain: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    STANDARD.decode(&plain).or_else(|_| URL_SAFE.decode(&plain)).ok()
 }
 
 fn text_of(members: &Members<'_>, key: &str) -> Option<String> {

@@ -6,17 +6,24 @@
 //! A body that a service on its way has wrapped is unwrapped where that is unambiguous (`envelope`). No field is ignored: an unknown one
 //! refuses the message.
 
+mod arguments;
+mod base64_text;
+mod call_id;
 mod call_request;
+mod decode;
+mod encode;
 mod envelope;
 mod error;
 mod lenient;
 mod not_json;
 mod params;
 mod resume;
+mod salvage;
 mod suggest;
 mod target;
 mod wire;
 
+pub use call_id::derive_call_id;
 pub use call_request::{
     CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RetryWish,
     Target, TimeLimit, User,
@@ -25,4 +32,4 @@ pub use envelope::sns_attribute;
 pub use error::RequestError;
 pub use params::OperationParams;
 pub use resume::Resume;
-pub use wire::{derive_call_id, request_schema};
+pub use wire::request_schema;

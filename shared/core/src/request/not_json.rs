@@ -1,5 +1,4 @@
-//! Says what stands where a text is no JSON, as far as it is a known habit of its writer: `NaN` and `True` of Python, single quotes, a
-//! text that was cut.
+//! Recognises common causes of invalid JSON: `NaN` and `True` from Python, single quotes, a truncated text.
 
 /// Words that other languages write, and what to do.
 const WORDS: [(&str, &str); 7] = [
@@ -21,7 +20,7 @@ const WORDS: [(&str, &str); 7] = [
     ("undefined", "JSON has no such value; send null, or leave the field out"),
 ];
 
-/// What a person does about an error of that text, where the text tells; it repeats nothing of it but such a word.
+/// The likely cause of an error in that text and its fix. It repeats nothing of the text but a known word.
 pub(super) fn likely_cause(text: &str, error: &serde_json::Error) -> Option<String> {
     if error.is_eof() {
         return Some("the text ends in the middle; it was cut before it was sent".to_owned());
@@ -32,16 +31,16 @@ pub(super) fn likely_cause(text: &str, error: &serde_json::Error) -> Option<Stri
     let near = (at.saturating_sub(2)..=at).filter_map(|start| line.get(start..));
     for rest in near {
         if let Some((word, remedy)) = WORDS.iter().find(|(word, _)| rest.starts_with(word)) {
-            return Some(format!("`{word}` stands there, but {remedy}"));
+            return Some(format!("`{word}` was found, but {remedy}"));
         }
     }
     let rest = line.get(at..)?;
     rest.starts_with('\'').then(|| {
-        "a single quote stands there, but JSON has double quotes (Python: json.dumps, not str)".to_owned()
+        "a single quote was found, but JSON has double quotes (Python: json.dumps, not str)".to_owned()
     })
 }
 
-/// The text with `null` for each number that JSON has not, if there is one: good enough to see whose call it is.
+/// The text with `null` for each number that JSON has not, if there is one: enough to read whose call it is.
 pub(super) fn nan_to_null(text: &str) -> Option<String> {
     let mut mended = String::new();
     let mut from = 0;
@@ -78,8 +77,8 @@ mod tests {
     #[test]
     fn what_other_writers_write_is_named_with_a_remedy() {
         for (text, expected) in [
-            (r#"{"a": NaN}"#, "`NaN` stands there"),
-            (r#"{"a": [1, -Infinity]}"#, "`-Infinity` stands there"),
+            (r#"{"a": NaN}"#, "`NaN` was found"),
+            (r#"{"a": [1, -Infinity]}"#, "`-Infinity` was found"),
             (r#"{"a": Infinity}"#, "allow_nan=False"),
             (r#"{"a": True}"#, "JSON writes true"),
             (r#"{"a": None}"#, "JSON writes null"),

@@ -1,8 +1,7 @@
-//! Owns what each operation needs of `arguments`: nothing but the tool's own, a resource's address, a prompt's name, a cursor.
+//! The parameters of each operation, read from `arguments`: a resource's address, a prompt's name, a cursor; a tool has its own.
 //!
-//! Shapes are those of MCP 2026-07-28, `ReadResourceRequest`, `GetPromptRequest` and the paginated requests.
-//!
-//! **Invariant:** a member that an operation does not know is refused, never ignored.
+//! The operations and their parameters are the protocol's (2026-07-28: `ReadResourceRequest`, `GetPromptRequest`, the paginated requests).
+//! A member that an operation does not know is refused.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -57,7 +56,7 @@ struct PageWire {
 }
 
 impl OperationParams {
-    /// Whether it may be sent again after an answer was lost: MCP defines all but a tool call as reading.
+    /// Whether it may be sent again after an answer was lost: the protocol defines all but a tool call as reading.
     pub const fn is_reading(&self) -> bool {
         match self {
             Self::Tool => false,
@@ -110,7 +109,7 @@ fn bounded(member: &str, text: String, max_bytes: usize) -> Result<String, Reque
     Err(RequestError { field: format!("arguments.{member}"), problem })
 }
 
-/// A prompt's arguments as they stand, `{}` where there are none; MCP has no other values than texts there.
+/// A prompt's arguments, `{}` where there are none. The protocol allows texts only.
 fn texts(arguments: Box<RawValue>) -> Result<Box<RawValue>, RequestError> {
     type Texts = std::collections::BTreeMap<String, String>;
     let problem = |problem: String| RequestError { field: "arguments.arguments".to_owned(), problem };

@@ -1,9 +1,7 @@
-//! Owns `resume`: which earlier call a request goes on with, and the answers to what that call's server asked.
+//! `resume`: the earlier call that a request continues, and the answers to what that call's server asked.
 //!
-//! Answers have the shapes of MCP 2026-07-28 (`InputResponses`): a JSON object for each key of `inputRequests`.
-//!
-//! **Invariant:** answers leave as the bytes that came; they stand in the message alone, in no row and no record, unless the server
-//! repeats them.
+//! Answers have the protocol's form (2026-07-28, `InputResponses`): a JSON object for each key of `inputRequests`. They are sent to the
+//! server byte for byte, and are stored in no row and no record.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +28,7 @@ pub struct Resume {
 }
 
 impl Resume {
-    /// The keys that it answers. A key that stands twice answers nothing: which of the two a server takes cannot be known.
+    /// The keys that it answers. A duplicate key is refused: which of the two values a server takes is not known.
     pub fn answered(&self) -> Result<Vec<String>, RequestError> {
         let wrong = |problem| RequestError { field: "resume.input_responses".to_owned(), problem };
         let Some(responses) = &self.input_responses else {

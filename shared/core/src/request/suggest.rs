@@ -1,6 +1,6 @@
-//! Says which field was meant where an unknown one stands: another spelling of it, another word for it, or a slip of the pen.
+//! Suggests the field that was meant by an unknown one: another spelling, a synonym, or a typing error.
 
-/// Other words for fields, without what is no letter or digit.
+/// Synonyms of fields, letters and digits only.
 const WORDS: [(&str, &[&str]); 14] = [
     ("arguments", &["args", "argument", "params", "parameters", "input", "inputs", "payload", "kwargs"]),
     ("call_id", &["id", "requestid", "messageid", "callid", "toolcallid", "tooluseid", "correlationid"]),
@@ -30,7 +30,7 @@ const WORDS: [(&str, &[&str]); 14] = [
     ("server", &["serverid", "servername", "mcpserver"]),
     ("operation", &["method", "action"]),
 ];
-/// Other words within `user`, `group`, `retry` and `reply`.
+/// Synonyms within `user`, `group`, `retry` and `reply`.
 const WITHIN: [(&str, &[&str]); 6] = [
     ("id", &["userid", "groupid", "name", "username"]),
     ("type", &["usertype", "kind"]),
@@ -39,16 +39,16 @@ const WITHIN: [(&str, &[&str]); 6] = [
     ("max_attempts", &["attempts", "retries", "maxretries"]),
     ("sqs_queue_url", &["queueurl", "queue", "url", "sqs"]),
 ];
-/// Slips in a name: longer names may have two.
+/// Names shorter than this may have one typing error, longer ones two.
 const SHORT: usize = 5;
 
-/// serde's sentence of an unknown field, with the field that was meant where that can be told.
+/// serde's text of an unknown field, with the field that was probably meant.
 pub(super) fn with_suggestion(sentence: String) -> String {
     let Some((found, rest)) = sentence.strip_prefix("unknown field `").and_then(|s| s.split_once("`, "))
     else {
         return sentence;
     };
-    // What is accepted stands between back-ticks.
+    // The accepted fields are between back-ticks.
     let accepted: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
     match meant(found, &accepted) {
         Some(meant) => format!("unknown field `{found}` (did you mean `{meant}`?), {rest}"),

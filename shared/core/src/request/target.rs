@@ -29,7 +29,7 @@ pub(super) fn target(
             None => Err(invalid("name", "is missing: beside `server`, `tools/call` needs the tool's `name`")),
         },
         (None, None) => Err(invalid("tool", "is missing: give `tool`, or `server` and `name`")),
-        (Some(_), Some(_)) => Err(invalid("server", "stands beside `tool`: give one of the two")),
+        (Some(_), Some(_)) => Err(invalid("server", "is given beside `tool`: give one of the two")),
     }
 }
 

@@ -11,7 +11,7 @@ fn refused(body: &str) -> Malformed {
 }
 
 #[test]
-fn the_smallest_request_is_enough_and_keeps_its_arguments_byte_for_byte() {
+fn the_smallest_request_keeps_its_arguments_byte_for_byte() {
     let body = SMALLEST.replace(r#"{"text":"hi"}"#, r#"{ "b" : 1.0,"a":1e2 }"#);
     let request = CallRequest::decode(&body).unwrap();
     assert_eq!(request.arguments.get(), r#"{ "b" : 1.0,"a":1e2 }"#);
@@ -36,7 +36,7 @@ fn every_field_is_read_and_written_back_the_same() {
 }
 
 #[test]
-fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted() {
+fn a_refusal_names_field_finding_and_what_is_accepted() {
     let with = |extra: &str| SMALLEST.replace(r#""v":1,"#, &format!(r#""v":1,{extra},"#));
     let cases = [
         ("not json".to_owned(), "body", "not a JSON object"),
@@ -86,7 +86,7 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
         (
             with(r#""resume":{"call_id":"c0","input_responses":{"who":{"action":"decline"},"who":{}}}"#),
             "resume.input_responses",
-            "`who` stands twice",
+            "`who` is duplicated",
         ),
         (
             with(r#""resume":{"call_id":"c0","input_responses":{"who":"Ann"}}"#),
@@ -105,7 +105,7 @@ fn a_wrong_request_is_refused_with_the_field_what_was_found_and_what_is_accepted
 }
 
 #[test]
-fn an_operation_is_asked_of_a_server_with_what_it_needs_and_nothing_else() {
+fn each_operation_accepts_its_own_parameters_only() {
     let asked = |operation: &str, rest: &str| {
         CallRequest::decode(&format!(
             r#"{{"v":1,"call_id":"c","tenant":"acme","operation":"{operation}",{rest}}}"#
@@ -155,7 +155,7 @@ fn an_operation_is_asked_of_a_server_with_what_it_needs_and_nothing_else() {
 }
 
 #[test]
-fn a_broken_request_still_says_whose_answer_it_was_if_that_much_can_be_read() {
+fn a_broken_request_is_addressed_if_its_id_can_be_read() {
     let broken = refused(&SMALLEST.replace("\"v\":1", "\"v\":9,\"reply\":{\"sqs_queue_url\":\"http://r\"}"));
     assert_eq!(broken.addressed.unwrap().to_string(), "acme#c1");
     assert_eq!(broken.reply, Some(Reply::SqsQueueUrl("http://r".into())));
@@ -197,7 +197,7 @@ fn the_committed_schema_is_the_one_the_code_gives() {
 }
 
 #[test]
-fn the_published_schema_accepts_what_is_accepted_and_refuses_what_is_refused() {
+fn the_published_schema_agrees_with_the_decoder() {
     let validator = jsonschema::validator_for(&request_schema()).unwrap();
     let accepts = |body: &str| validator.is_valid(&serde_json::from_str(body).unwrap());
     assert!(accepts(SMALLEST));

@@ -12,7 +12,7 @@ fn messages() -> Vec<Value> {
 }
 
 #[test]
-fn a_message_of_another_sender_is_a_request_or_its_error_says_what_it_is() {
+fn foreign_messages_are_decoded_or_named() {
     let mut counts = [0, 0];
     for row in messages() {
         let [from, id, ends, body] =
@@ -95,7 +95,7 @@ fn a_body_that_is_too_large_is_not_opened() {
 }
 
 #[test]
-fn one_question_has_one_digest_whether_its_arguments_are_a_text_or_not() {
+fn arguments_as_a_text_have_the_same_digest() {
     let of = |arguments: &str| {
         let body = format!(r#"{{"v":1,"call_id":"c","tenant":"acme","tool":"t"{arguments}}}"#);
         CallRequest::decode(&body).unwrap().digest

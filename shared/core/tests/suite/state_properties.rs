@@ -232,7 +232,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn in_any_order_there_is_one_end_and_an_unsafe_call_is_sent_once(
+    fn in_any_order_a_call_ends_once_and_unsafe_is_sent_once(
         acts in prop::collection::vec(act(), 1..60),
         repeatable in any::<bool>(),
     ) {
@@ -256,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn a_write_whose_answer_was_lost_is_recognised_and_a_rival_claim_is_not(first in 1..100_u128, second in 101..200_u128) {
+    fn a_write_with_a_lost_answer_is_recognised(first in 1..100_u128, second in 101..200_u128) {
         let mut world = World {
             row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: first, repeatable: true, handed_out: 0, ends: Vec::new(),
         };

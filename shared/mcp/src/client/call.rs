@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, sleep_until};
 use toolfleet_core::failure::RetryClass;
-use toolfleet_core::message::Operation;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::progress::ProgressNote;
+use toolfleet_core::request::Operation;
 
 use crate::answer::{Answer, AnswerKind, kind_beside, same_request_again};
 use crate::client::idle_timer::Heard;

@@ -3,7 +3,7 @@
 //! **Invariant:** entries and other members keep their bytes and their order.
 
 use serde_json::value::RawValue;
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 
 use crate::client::listing::{Members, NEXT_CURSOR, member_of};
 use crate::fault::Fault;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 
 use crate::answer::{Answer, AnswerKind, kind_of};
 use crate::client::call::{answer, out_of_time, timed_out};

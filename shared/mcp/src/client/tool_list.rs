@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 
 use crate::blocking::{LARGE_BYTES, beside};
 use crate::client::call::out_of_time;

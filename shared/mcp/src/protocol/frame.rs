@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
-use toolfleet_core::surrogate::mended;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 use toolfleet_egress::{sanitize_text, sanitize_text_to};
 
 /// A JSON-RPC error as far as we look at it.
@@ -156,7 +156,7 @@ pub(crate) fn text_in(raw: &RawValue) -> Option<Cow<'_, str>> {
         }
     }
     let read = |text| serde_json::Deserializer::from_str(text).deserialize_str(Text).ok();
-    match mended(raw.get()) {
+    match replace_lone_surrogates(raw.get()) {
         Cow::Borrowed(text) => read(text),
         Cow::Owned(text) => {
             let mut mended = serde_json::Deserializer::from_str(&text);
@@ -274,7 +274,7 @@ struct VersionData<'a> {
 
 /// A JSON-RPC error object, wherever it stood. Its members are read each for itself.
 pub(crate) fn error_of(raw: &RawValue, with_our_id: bool) -> RpcError {
-    let text = mended(raw.get());
+    let text = replace_lone_surrogates(raw.get());
     let members = serde_json::from_str::<ErrorMembers<'_>>(&text).ok();
     let read = members.and_then(|members| Some((members.code.and_then(integer_in)?, members)));
     let Some((code, members)) = read else {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use toolfleet_core::progress::{Amount, LEVEL_CHARS, LogLine, Progress, ProgressNote, TEXT_CHARS};
-use toolfleet_core::surrogate::mended;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 use toolfleet_egress::sanitize_text_to;
 
 use crate::endpoint::Endpoint;
@@ -48,7 +48,7 @@ pub(crate) fn note(method: &str, params: &RawValue, id: u64, endpoint: &Endpoint
 }
 
 fn progress(params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<ProgressNote> {
-    let params = mended(params.get());
+    let params = replace_lone_surrogates(params.get());
     let told: ProgressParams<'_> = serde_json::from_str(&params).ok()?;
     if number_in(told.progress_token) != Some(id) {
         return None;
@@ -59,7 +59,7 @@ fn progress(params: &RawValue, id: u64, endpoint: &Endpoint) -> Option<ProgressN
 }
 
 fn log(params: &RawValue, endpoint: &Endpoint) -> Option<ProgressNote> {
-    let params = mended(params.get());
+    let params = replace_lone_surrogates(params.get());
     let told: LogParams<'_> = serde_json::from_str(&params).ok()?;
     let data = serde_json::from_str(told.data.get()).unwrap_or_else(|_| told.data.get().to_owned());
     let text = match told.logger.filter(|logger| !logger.is_empty()) {

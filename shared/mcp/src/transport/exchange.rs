@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
-use toolfleet_core::message::Operation;
+use toolfleet_core::request::Operation;
 use toolfleet_egress::sanitize_text_to;
 
 use crate::endpoint::Endpoint;

@@ -1,4 +1,4 @@
-//! Owns the scripted MCP server: its tools, its counters, what it is told to do wrong next, and what it saw.
+//! The scripted MCP server: tests register tools, queue faults, and read counters and recorded requests.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -11,15 +11,19 @@
 //! # }
 //! ```
 //!
-//! **Invariant:** an execution is counted at the one place where a tool's closure runs, so a counter is the truth about
-//! how often a tool had its effect, whatever happened to the answer.
+//! **Invariant:** an execution is counted where the tool's closure runs and nowhere else, so a counter is exact whatever happens to
+//! the answer.
 
-mod asking;
+mod answer;
 mod connection;
-mod exchange;
+mod faults;
 mod protocol;
+mod recorded;
+mod reply;
+mod rounds;
 mod script;
 mod state;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -28,15 +32,17 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use toolfleet_mcp_protocol::method;
 
-use asking::Round;
-pub use exchange::{ProtocolRevision, Recorded, ToolAnswer};
-pub use script::{HELD, MockFault, SessionLoss};
+pub use answer::ToolAnswer;
+pub use recorded::Recorded;
+use rounds::Round;
+pub use script::{HELD, MockFault, ProtocolRevision, SessionLoss};
 use state::{Script, State, Tool};
 
 use crate::tls::TlsSide;
 
-/// A scripted MCP server on 127.0.0.1. It ends when dropped.
+/// A scripted MCP server on 127.0.0.1. Dropping it stops it.
 #[derive(Debug)]
 pub struct MockMcp {
     state: Arc<State>,
@@ -45,14 +51,14 @@ pub struct MockMcp {
     accepting: JoinHandle<()>,
 }
 
-/// A tool as it is registered; finish it with its attributes.
+/// A registered tool, to be given its attributes.
 #[derive(Debug)]
 pub struct PendingTool<'a> {
     server: &'a MockMcp,
     name: String,
 }
 
-/// While it lives, the server reads requests of one method (tool calls), and neither runs nor answers them.
+/// As long as this value lives, the server reads requests of one method and neither runs nor answers them.
 #[derive(Debug)]
 pub struct Hold {
     gate: watch::Sender<Option<String>>,
@@ -65,12 +71,12 @@ impl Drop for Hold {
 }
 
 impl MockMcp {
-    /// Starts a server of that revision with no tools.
+    /// Starts a server of that protocol revision without tools.
     pub async fn start(revision: ProtocolRevision) -> Self {
         Self::listen(revision, None).await
     }
 
-    /// The same over TLS, which offers HTTP/1.1 alone.
+    /// The same over TLS with HTTP/1.1 only.
     pub async fn start_tls(revision: ProtocolRevision, tls: &TlsSide) -> Self {
         Self::listen(revision, Some(tls.acceptor(&["http/1.1"]))).await
     }
@@ -84,7 +90,7 @@ impl MockMcp {
         Self { state, port, tls: is_tls, accepting: tokio::spawn(accepts) }
     }
 
-    /// Where it listens: `http://127.0.0.1:port/mcp`, over TLS `https://localhost:port/mcp`.
+    /// The address: `http://127.0.0.1:port/mcp`, over TLS `https://localhost:port/mcp`.
     pub fn url(&self) -> String {
         let origin = if self.tls { "https://localhost" } else { "http://127.0.0.1" };
         format!("{origin}:{}/mcp", self.port)
@@ -130,72 +136,72 @@ impl MockMcp {
         )
     }
 
-    /// A task of that id: each `tasks/get` is answered with the next of `told`, members of a task like `{"status":
-    /// "working"}`, and with the last one for ever. One with `inputRequests` is told until `tasks/update` has answered them all,
-    /// and once more. `tasks/cancel` makes it tell `cancelled`.
-    pub fn task(&self, id: &str, told: &[Value]) -> &Self {
-        self.state.lock().tasks.insert(id.to_owned(), told.iter().cloned().collect());
+    /// Registers a task of that id: each `tasks/get` is answered with the next of `states`, members of a task like `{"status":
+    /// "working"}`, and with the last one for ever. A state with `inputRequests` is repeated until `tasks/update` has answered them
+    /// all, and once more. `tasks/cancel` changes the state to `cancelled`.
+    pub fn task(&self, id: &str, states: &[Value]) -> &Self {
+        self.state.lock().tasks.insert(id.to_owned(), states.iter().cloned().collect());
         self
     }
 
-    /// Forgets every task, as after a restart.
+    /// Forgets every task, as a restart does.
     pub fn forget_tasks(&self) {
         self.state.lock().tasks.clear();
     }
 
-    /// What happens to the next tool call instead of a proper answer. Several queue up.
+    /// Queues a fault for the next tool call. Several are applied in order.
     pub fn next(&self, fault: MockFault) -> &Self {
-        self.next_for("tools/call", fault)
+        self.next_for(method::TOOLS_CALL, fault)
     }
 
-    /// What happens to the next request of that JSON-RPC method, or HTTP method for `GET` and `DELETE`.
+    /// Queues a fault for the next request of that JSON-RPC method, or HTTP method for `GET` and `DELETE`.
     pub fn next_for(&self, method: &str, fault: MockFault) -> &Self {
         self.state.lock().scripts.push_back(Script { method: method.to_owned(), fault, times: 1 });
         self
     }
 
-    /// The same for every request of that method from now on.
+    /// Applies a fault to every request of that method from now on.
     pub fn always_for(&self, method: &str, fault: MockFault) -> &Self {
         self.state.lock().scripts.push_back(Script { method: method.to_owned(), fault, times: u64::MAX });
         self
     }
 
-    /// From now on its lists are fresh for so long, for one caller (`private`) or for all (`public`).
+    /// Sets `ttlMs` and `cacheScope` (`private` or `public`) of its lists.
     pub fn lists_are_fresh(&self, ttl_ms: u64, scope: &'static str) {
         self.state.lock().freshness = (ttl_ms, scope);
     }
 
-    /// From now on its answers to that method set this cookie, as a sticky load balancer in front of it does.
+    /// Makes its answers to that method set this cookie, as a sticky load balancer does.
     pub fn sets_cookie(&self, method: &str, cookie: &str) -> &Self {
         self.state.lock().cookies.insert(method.to_owned(), cookie.to_owned());
         self
     }
 
-    /// Forgets every scripted fault.
+    /// Removes every queued fault.
     pub fn behave(&self) {
         self.state.lock().scripts.clear();
     }
 
-    /// From now on it speaks another generation, as after an upgrade. Sessions are gone.
+    /// Changes the protocol revision, as an upgrade does. All sessions are lost.
     pub fn become_era(&self, revision: ProtocolRevision) {
         let mut inner = self.state.lock();
-        inner.era = revision;
+        inner.revision = revision;
         inner.sessions.clear();
     }
 
-    /// Forgets its sessions, as after a restart, and says so in that shape.
-    pub fn lose_sessions(&self, shape: SessionLoss) {
+    /// Forgets its sessions, as a restart does, and refuses them in that form.
+    pub fn lose_sessions(&self, form: SessionLoss) {
         let mut inner = self.state.lock();
         inner.sessions.clear();
-        inner.session_loss = shape;
+        inner.session_loss = form;
     }
 
     /// Holds every tool call that arrives before its tool runs.
     pub fn hold(&self) -> Hold {
-        self.hold_for("tools/call")
+        self.hold_for(method::TOOLS_CALL)
     }
 
-    /// Holds every request of that method before it is looked at. One method is held at a time.
+    /// Holds every request of that method before it is read. One method is held at a time.
     pub fn hold_for(&self, method: &str) -> Hold {
         self.state.gate.send_replace(Some(method.to_owned()));
         Hold { gate: self.state.gate.clone() }
@@ -221,7 +227,7 @@ impl MockMcp {
         self.requests().into_iter().filter(|request| request.method() == method).collect()
     }
 
-    /// Sessions alive now.
+    /// The open sessions.
     pub fn sessions(&self) -> Vec<String> {
         self.state.lock().sessions.iter().cloned().collect()
     }
@@ -231,7 +237,7 @@ impl MockMcp {
         self.wait(&self.state.arrival, || self.requests_of(method).len() >= count).await;
     }
 
-    /// Waits until that many clients have hung up while the server owed them an answer.
+    /// Waits until that many clients have hung up before they were answered.
     pub async fn hung_up(&self, count: u64) {
         self.wait(&self.state.departure, || self.state.lock().hang_ups >= count).await;
     }
@@ -288,17 +294,17 @@ impl PendingTool<'_> {
         })
     }
 
-    /// It asks those questions (`inputRequests`) before it runs, and gives that state for them; several rounds follow each other.
+    /// Makes it ask those questions (`inputRequests`) under that `requestState` before it runs. Several rounds are asked in order.
     pub fn asks(self, questions: Value, state: &str) -> Self {
         self.change(|tool| tool.rounds.push(Round { questions, state: state.to_owned() }))
     }
 
-    /// It answers as an event stream.
+    /// Makes it answer as an event stream.
     pub fn streams(self) -> Self {
         self.change(|tool| tool.sse = true)
     }
 
-    /// It answers as an event stream and reports progress that often before its answer.
+    /// Makes it answer as an event stream with that many progress notifications.
     pub fn progress(self, times: u32) -> Self {
         self.change(|tool| (tool.sse, tool.progress) = (true, times))
     }

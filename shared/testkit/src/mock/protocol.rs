@@ -1,131 +1,120 @@
-//! Owns what a well-behaved MCP server answers, in both generations. Nothing goes wrong here.
+//! The answers of a well-behaved MCP server, in both revisions of the protocol. No fault is injected here.
 //!
-//! **Invariant:** a request that a real server would refuse before running a tool is refused here before running it.
-
-use std::collections::VecDeque;
+//! **Invariant:** a request that a real server would refuse before it runs a tool is refused here before a tool runs.
 
 use serde_json::{Value, json};
+use toolfleet_mcp_protocol::{
+    DiscoverResult, ErrorObject, ErrorResponse, Implementation, InitializeResult, ProtocolVersion,
+    ServerCapabilities, UnsupportedVersion, cache_scope, error_code, header, meta_key, method, result_type,
+};
 
-use super::exchange::{ProtocolRevision, Recorded, ToolAnswer};
-use super::script::SessionLoss;
+use super::recorded::Recorded;
+use super::reply::{Reply, frame, member};
+use super::script::{ProtocolRevision, SessionLoss};
 use super::state::Inner;
+use super::tasks;
 
-pub(super) const MODERN: &str = "2026-07-28";
-const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+const MODERN: &str = ProtocolVersion::MODERN.as_str();
+const LEGACY: [ProtocolVersion; 4] = ProtocolVersion::LEGACY;
+const LATEST: &str = ProtocolVersion::LATEST_LEGACY.as_str();
 
-/// What is written on the connection.
+/// The result of the checks of a request.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: String,
-}
-
-impl Reply {
-    pub(super) fn json(status: u16, body: String) -> Self {
-        Self { status, headers: vec![("content-type".to_owned(), "application/json".to_owned())], body }
-    }
-
-    pub(super) fn events(body: String) -> Self {
-        Self { status: 200, headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())], body }
-    }
-
-    fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new() }
-    }
-
-    pub(super) fn error(status: u16, id: &Value, code: i64, message: &str, data: &Value) -> Self {
-        let mut error = json!({ "code": code, "message": message });
-        if let (Some(object), false) = (error.as_object_mut(), data.is_null()) {
-            object.insert("data".to_owned(), data.clone());
-        }
-        Self::json(status, json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string())
-    }
-
-    fn result(id: &Value, result: &Value) -> Self {
-        Self::json(200, json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string())
-    }
-}
-
-/// What the request asks for, once it is known to be acceptable.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    /// Answered without a tool.
+pub(super) enum Checked {
+    /// The request is answered without running a tool.
     Reply(Reply),
-    /// A tool shall run.
+    /// The tool runs.
     Call,
 }
 
-/// Judges a request, before any tool runs.
-pub(super) fn judge(inner: &mut Inner, request: &Recorded) -> Verdict {
+/// Checks a request before its tool runs.
+pub(super) fn check(inner: &mut Inner, request: &Recorded) -> Checked {
     let id = request.body.get("id").cloned().unwrap_or(Value::Null);
-    let named = request.header("mcp-protocol-version").unwrap_or_default();
-    let modern = match inner.era {
+    let version_header = request.header(header::PROTOCOL_VERSION).unwrap_or_default();
+    let modern = match inner.revision {
         ProtocolRevision::Modern => true,
         ProtocolRevision::Legacy | ProtocolRevision::LegacyAt(_) => false,
-        ProtocolRevision::Both => !named.is_empty() && !LEGACY.contains(&named),
+        ProtocolRevision::Both => !version_header.is_empty() && !is_legacy(version_header),
     };
-    if modern { judge_modern(inner, request, &id) } else { judge_legacy(inner, request, &id) }
+    if modern { check_modern(inner, request, &id) } else { check_legacy(inner, request, &id) }
 }
 
-fn judge_modern(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
+fn check_modern(inner: &mut Inner, request: &Recorded, id: &Value) -> Checked {
     if request.http_method != "POST" {
-        return Verdict::Reply(Reply::empty(405));
+        return Checked::Reply(Reply::empty(405));
     }
     if id.is_null() {
-        return Verdict::Reply(Reply::empty(202));
+        return Checked::Reply(Reply::empty(202));
     }
     let meta = request.body.pointer("/params/_meta").cloned().unwrap_or(Value::Null);
-    let version = meta.get("io.modelcontextprotocol/protocolVersion").and_then(Value::as_str);
-    let header = request.header("mcp-protocol-version");
+    let version = meta.get(meta_key::PROTOCOL_VERSION).and_then(Value::as_str);
+    let header = request.header(header::PROTOCOL_VERSION);
     if version.is_none() && header != Some(MODERN) {
-        let data = json!({ "supported": [MODERN], "requested": header });
-        return Verdict::Reply(Reply::error(400, id, -32022, "Unsupported protocol version", &data));
+        return Checked::Reply(unsupported(id, header));
     }
-    if version.is_none() || meta.get("io.modelcontextprotocol/clientCapabilities").is_none() {
-        return Verdict::Reply(Reply::error(
+    if version.is_none() || meta.get(meta_key::CLIENT_CAPABILITIES).is_none() {
+        return Checked::Reply(Reply::error(
             400,
             id,
-            -32602,
+            error_code::INVALID_PARAMS,
             "params._meta lacks a required key",
             &Value::Null,
         ));
     }
-    if header != version || request.header("mcp-method") != Some(request.method()) {
-        return Verdict::Reply(Reply::error(400, id, -32020, "header does not match the body", &Value::Null));
+    if header != version || request.header(header::METHOD) != Some(request.method()) {
+        return Checked::Reply(Reply::error(
+            400,
+            id,
+            error_code::HEADER_MISMATCH,
+            "header does not match the body",
+            &Value::Null,
+        ));
     }
     if version != Some(MODERN) {
-        let data = json!({ "supported": [MODERN], "requested": version });
-        return Verdict::Reply(Reply::error(400, id, -32022, "Unsupported protocol version", &data));
+        return Checked::Reply(unsupported(id, version));
     }
     match request.method() {
-        "server/discover" => {
-            let result = json!({
-                "resultType": "complete", "supportedVersions": [MODERN], "capabilities": { "tools": {} },
-                "ttlMs": 0, "cacheScope": "private",
-            });
-            Verdict::Reply(Reply::result(id, &result))
+        method::DISCOVER => {
+            let result = DiscoverResult {
+                result_type: result_type::COMPLETE,
+                supported_versions: &[MODERN],
+                capabilities: ServerCapabilities::default(),
+                server_info: None,
+                instructions: None,
+                ttl_ms: 0,
+                cache_scope: cache_scope::PRIVATE,
+            };
+            Checked::Reply(Reply::result(id, &json!(result)))
         }
-        "tools/call" => judge_modern_call(inner, request, id),
-        "tools/list" => Verdict::Reply(list(inner, request, id)),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => {
-            Verdict::Reply(about_task(inner, request, id, &meta))
+        method::TOOLS_CALL => check_modern_call(inner, request, id),
+        method::TOOLS_LIST => Checked::Reply(list(inner, request, id)),
+        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => {
+            Checked::Reply(tasks::answer(inner, request, id, &meta))
         }
-        _ if !mirrors_its_name(request) => {
+        _ if !name_header_matches(request) => {
             let text = "mcp-name does not match the body";
-            Verdict::Reply(Reply::error(400, id, -32020, text, &Value::Null))
+            Checked::Reply(Reply::error(400, id, error_code::HEADER_MISMATCH, text, &Value::Null))
         }
-        _ => Verdict::Reply(other(inner, request, id, 404)),
+        _ => Checked::Reply(registered(inner, request, id, 404)),
     }
 }
 
-fn judge_modern_call(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
+fn unsupported(id: &Value, requested: Option<&str>) -> Reply {
+    let data = json!(UnsupportedVersion { supported: &[MODERN], requested });
+    Reply::error(400, id, error_code::UNSUPPORTED_VERSION, "Unsupported protocol version", &data)
+}
+
+fn is_legacy(version: &str) -> bool {
+    LEGACY.into_iter().any(|known| known.as_str() == version)
+}
+
+fn check_modern_call(inner: &Inner, request: &Recorded, id: &Value) -> Checked {
     let name = request.body.pointer("/params/name").and_then(Value::as_str).unwrap_or_default();
-    if !mirrors_its_name(request) {
-        return Verdict::Reply(Reply::error(
+    if !name_header_matches(request) {
+        return Checked::Reply(Reply::error(
             400,
             id,
-            -32020,
+            error_code::HEADER_MISMATCH,
             "mcp-name does not match the body",
             &Value::Null,
         ));
@@ -137,129 +126,103 @@ fn judge_modern_call(inner: &Inner, request: &Recorded, id: &Value) -> Verdict {
         };
         let argument = request.body.pointer(&format!("/params/arguments/{property}"));
         let expected = argument.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-        let header = request.header(&format!("mcp-param-{}", token.to_ascii_lowercase()));
+        let header = request.header(&format!("{}{}", header::PARAM_PREFIX, token.to_ascii_lowercase()));
         if header != expected.as_deref() {
-            return Verdict::Reply(Reply::error(400, id, -32020, "mcp-param header mismatch", &Value::Null));
+            return Checked::Reply(Reply::error(
+                400,
+                id,
+                error_code::HEADER_MISMATCH,
+                "mcp-param header mismatch",
+                &Value::Null,
+            ));
         }
     }
-    Verdict::Call
+    Checked::Call
 }
 
-fn about_task(inner: &mut Inner, request: &Recorded, id: &Value, meta: &Value) -> Reply {
-    let capability = "/io.modelcontextprotocol~1clientCapabilities/extensions/io.modelcontextprotocol~1tasks";
-    if meta.pointer(capability).is_none() {
-        return Reply::error(400, id, -32021, "Missing required client capability", &Value::Null);
-    }
-    let task = request.body.pointer("/params/taskId").and_then(Value::as_str).unwrap_or_default();
-    if request.header("mcp-name") != Some(task) {
-        return Reply::error(400, id, -32020, "mcp-name does not match the body", &Value::Null);
-    }
-    let Some(told) = inner.tasks.get_mut(task) else {
-        return Reply::error(200, id, -32602, "Failed to retrieve task: Task not found", &Value::Null);
-    };
-    if request.method() == "tasks/cancel" {
-        *told = [json!({ "status": "cancelled" })].into();
-        return Reply::result(id, &json!({ "resultType": "complete" }));
-    }
-    if request.method() == "tasks/update" {
-        take_answers(told, request.body.pointer("/params/inputResponses"));
-        return Reply::result(id, &json!({ "resultType": "complete" }));
-    }
-    let waits =
-        told.front().is_some_and(|state| state["inputRequests"].is_object() && state["answered"].is_null());
-    let next = if told.len() > 1 && !waits { told.pop_front() } else { told.front().cloned() };
-    let mut state = json!({ "resultType": "complete", "taskId": task, "ttlMs": null });
-    if let (Some(state), Some(Value::Object(next))) = (state.as_object_mut(), next) {
-        state.extend(next);
-    }
-    Reply::result(id, &state)
-}
-
-/// A task that has all its answers tells its question once more, as servers may that are eventually consistent.
-fn take_answers(told: &mut VecDeque<Value>, answers: Option<&Value>) {
-    let Some(Value::Object(state)) = told.front_mut() else { return };
-    let asked = state.get("inputRequests").and_then(Value::as_object);
-    let answered = |key: &String| answers.and_then(|answers| answers.get(key)).is_some();
-    if asked.is_some_and(|asked| asked.keys().all(answered)) {
-        state.insert("answered".to_owned(), json!(true));
-    }
-}
-
-/// `Mcp-Name` says what `params.name` or `params.uri` says, and is absent where the body has neither.
-fn mirrors_its_name(request: &Recorded) -> bool {
+/// Whether `Mcp-Name` is `params.name` or `params.uri`, and is absent where the body has neither.
+fn name_header_matches(request: &Recorded) -> bool {
     let named = ["/params/name", "/params/uri"].iter().find_map(|path| request.body.pointer(path)?.as_str());
-    let mirrored = request.header("mcp-name");
-    mirrored == named || mirrored.is_some_and(|mirrored| mirrored.starts_with("=?base64?"))
+    let shown = request.header(header::NAME);
+    shown == named || shown.is_some_and(|shown| shown.starts_with(header::BASE64_PREFIX))
 }
 
-/// A method that a test has given an answer to.
-fn other(inner: &mut Inner, request: &Recorded, id: &Value, unknown: u16) -> Reply {
+/// Answers a method that a test has registered.
+fn registered(inner: &mut Inner, request: &Recorded, id: &Value, unknown: u16) -> Reply {
     let params = request.body.get("params").cloned().unwrap_or(Value::Null);
     match inner.answer(request.method(), &params) {
         Some(answer) => Reply::json(200, frame(id, &member(Some(answer)))),
-        None => Reply::error(unknown, id, -32601, "Method not found", &Value::Null),
+        None => Reply::error(unknown, id, error_code::METHOD_NOT_FOUND, "Method not found", &Value::Null),
     }
 }
 
-fn judge_legacy(inner: &mut Inner, request: &Recorded, id: &Value) -> Verdict {
-    if request.method() == "initialize" {
-        return Verdict::Reply(initialize(inner, request, id));
+fn check_legacy(inner: &mut Inner, request: &Recorded, id: &Value) -> Checked {
+    if request.method() == method::INITIALIZE {
+        return Checked::Reply(initialize(inner, request, id));
     }
-    let Some(session) = request.header("mcp-session-id") else {
-        return Verdict::Reply(no_session(SessionLoss::BadRequest));
+    let Some(session) = request.header(header::SESSION_ID) else {
+        return Checked::Reply(no_session(SessionLoss::BadRequest));
     };
     if !inner.sessions.contains(session) {
-        return Verdict::Reply(no_session(inner.session_loss));
+        return Checked::Reply(no_session(inner.session_loss));
     }
     match request.http_method.as_str() {
-        "GET" => return Verdict::Reply(resume(inner, request)),
+        "GET" => return Checked::Reply(resume(inner, request)),
         "DELETE" => {
             let session = session.to_owned();
             inner.sessions.remove(&session);
-            return Verdict::Reply(Reply::empty(200));
+            return Checked::Reply(Reply::empty(200));
         }
         _ => {}
     }
     if id.is_null() || request.body.get("method").is_none() {
-        return Verdict::Reply(Reply::empty(202));
+        return Checked::Reply(Reply::empty(202));
     }
     match request.method() {
-        "tools/call" => Verdict::Call,
-        "tools/list" => Verdict::Reply(list(inner, request, id)),
-        "ping" => Verdict::Reply(Reply::result(id, &json!({}))),
-        _ => Verdict::Reply(other(inner, request, id, 200)),
+        method::TOOLS_CALL => Checked::Call,
+        method::TOOLS_LIST => Checked::Reply(list(inner, request, id)),
+        method::PING => Checked::Reply(Reply::result(id, &json!({}))),
+        _ => Checked::Reply(registered(inner, request, id, 200)),
     }
 }
 
 fn initialize(inner: &mut Inner, request: &Recorded, id: &Value) -> Reply {
-    let asked = request.body.pointer("/params/protocolVersion").and_then(Value::as_str).unwrap_or_default();
-    let version = match inner.era {
+    let requested =
+        request.body.pointer("/params/protocolVersion").and_then(Value::as_str).unwrap_or_default();
+    let version = match inner.revision {
         ProtocolRevision::LegacyAt(version) => version,
-        ProtocolRevision::Modern | ProtocolRevision::Legacy | ProtocolRevision::Both => {
-            LEGACY.into_iter().find(|known| *known == asked).unwrap_or("2025-11-25")
-        }
+        ProtocolRevision::Modern | ProtocolRevision::Legacy | ProtocolRevision::Both => LEGACY
+            .map(ProtocolVersion::as_str)
+            .into_iter()
+            .find(|known| *known == requested)
+            .unwrap_or(LATEST),
     };
-    let result = json!({
-        "protocolVersion": version, "capabilities": { "tools": {} },
-        "serverInfo": { "name": "mock", "version": "1" },
-    });
-    let mut reply = Reply::result(id, &result);
-    reply.headers.push(("mcp-session-id".to_owned(), inner.open_session()));
+    let result = InitializeResult {
+        protocol_version: version,
+        capabilities: ServerCapabilities::default(),
+        server_info: Implementation { name: "mock".to_owned(), version: "1".to_owned() },
+        instructions: None,
+    };
+    let mut reply = Reply::result(id, &json!(result));
+    reply.headers.push((header::SESSION_ID.to_owned(), inner.open_session()));
     reply
 }
 
 fn no_session(shape: SessionLoss) -> Reply {
     match shape {
-        SessionLoss::NotFound => Reply::error(404, &Value::Null, -32001, "Session not found", &Value::Null),
+        SessionLoss::NotFound => {
+            Reply::error(404, &Value::Null, error_code::SESSION_NOT_FOUND, "Session not found", &Value::Null)
+        }
         SessionLoss::BadRequest => {
-            let error = json!({ "code": -32000, "message": "Bad Request: No valid session ID provided" });
-            Reply::json(400, json!({ "jsonrpc": "2.0", "error": error }).to_string())
+            let text = "Bad Request: No valid session ID provided";
+            let error = ErrorResponse::new(None::<u64>, ErrorObject::new(error_code::NO_SESSION, text));
+            Reply::json(400, json!(error).to_string())
         }
     }
 }
 
 fn resume(inner: &Inner, request: &Recorded) -> Reply {
-    let last = request.header("last-event-id").unwrap_or_default();
+    let last = request.header(header::LAST_EVENT_ID).unwrap_or_default();
     inner.resumable.get(last).map_or_else(|| Reply::empty(405), |body| Reply::events(body.clone()))
 }
 
@@ -271,26 +234,10 @@ fn list(inner: &Inner, request: &Recorded, id: &Value) -> Reply {
     tools.sort_by_key(|(name, _)| (*name).clone());
     let page: Vec<_> = tools.iter().skip(from).take(10).map(|(_, tool)| tool.listing.clone()).collect();
     let (ttl_ms, scope) = inner.freshness;
-    let mut result = json!({ "resultType": "complete", "tools": page, "ttlMs": ttl_ms, "cacheScope": scope });
+    let mut result =
+        json!({ "resultType": result_type::COMPLETE, "tools": page, "ttlMs": ttl_ms, "cacheScope": scope });
     if let (Some(object), true) = (result.as_object_mut(), tools.len() > from.saturating_add(10)) {
         object.insert("nextCursor".to_owned(), Value::from(from.saturating_add(10).to_string()));
     }
     Reply::result(id, &result)
-}
-
-/// The `result` or `error` member of an answered call, ready to stand in a JSON-RPC frame.
-pub(super) fn member(answer: Option<ToolAnswer>) -> String {
-    match answer {
-        Some(ToolAnswer::Result(value)) => format!("\"result\":{value}"),
-        Some(ToolAnswer::Raw(text)) => format!("\"result\":{text}"),
-        Some(ToolAnswer::Error { code, message }) => {
-            format!("\"error\":{}", json!({ "code": code, "message": message }))
-        }
-        None => format!("\"error\":{}", json!({ "code": -32602, "message": "Unknown tool" })),
-    }
-}
-
-/// A JSON-RPC frame around such a member.
-pub(super) fn frame(id: &Value, member: &str) -> String {
-    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},{member}}}")
 }

@@ -1,8 +1,21 @@
-//! Owns the words of a script: what a server can be told to do wrong.
+//! The script of the server: the protocol revision that it speaks and the faults that tests can queue.
 //!
-//! **Invariant:** every fault says whether the tool runs, because that is what the tests are about.
+//! Every fault says whether the tool runs, because that is what the tests of the client are about.
 
 use serde_json::Value;
+
+/// The protocol revision that the server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolRevision {
+    /// 2026-07-28 alone.
+    Modern,
+    /// With sessions, in the version that the client requests, or 2025-11-25.
+    Legacy,
+    /// With sessions, in this version whatever the client requests.
+    LegacyAt(&'static str),
+    /// Both, selected by the protocol version header.
+    Both,
+}
 
 /// How a server says that it does not know a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

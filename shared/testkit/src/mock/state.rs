@@ -1,6 +1,6 @@
-//! Owns what a scripted server remembers.
+//! State of the scripted server.
 //!
-//! **Invariant:** one lock, never held across an await.
+//! **Invariant:** there is one lock, and it is never held across an await.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -8,17 +8,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use toolfleet_mcp_protocol::cache_scope;
 
-use super::asking::{Round, before_running};
-use super::exchange::{ProtocolRevision, Recorded, ToolAnswer};
-use super::script::{MockFault, SessionLoss};
+use super::answer::ToolAnswer;
+use super::recorded::Recorded;
+use super::rounds::{Round, before_running};
+use super::script::{MockFault, ProtocolRevision, SessionLoss};
 
 pub(super) type Run = Box<dyn FnMut(&Value) -> ToolAnswer + Send>;
 
 pub(super) struct Tool {
     pub(super) run: Run,
     pub(super) listing: Value,
-    /// What it asks before it runs.
+    /// The questions that it asks before it runs.
     pub(super) rounds: Vec<Round>,
     pub(super) progress: u32,
     pub(super) sse: bool,
@@ -31,9 +33,9 @@ pub(super) struct Script {
 }
 
 pub(super) struct Inner {
-    pub(super) era: ProtocolRevision,
+    pub(super) revision: ProtocolRevision,
     pub(super) tools: HashMap<String, Tool>,
-    /// What other methods than those of tools answer, by method; they take the request's `params`.
+    /// Answers to other methods than those of tools, by method. They take the request's `params`.
     pub(super) methods: HashMap<String, Run>,
     pub(super) scripts: VecDeque<Script>,
     pub(super) sessions: BTreeSet<String>,
@@ -48,7 +50,7 @@ pub(super) struct Inner {
     pub(super) freshness: (u64, &'static str),
     /// The `Set-Cookie` of its answers to a method.
     pub(super) cookies: HashMap<String, String>,
-    /// What each task tells next; the last of it is told for ever.
+    /// The next states of each task. The last one is repeated for ever.
     pub(super) tasks: HashMap<String, VecDeque<Value>>,
 }
 
@@ -67,9 +69,9 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    pub(super) fn new(era: ProtocolRevision) -> Self {
+    pub(super) fn new(revision: ProtocolRevision) -> Self {
         let inner = Inner {
-            era,
+            revision,
             tools: HashMap::new(),
             methods: HashMap::new(),
             scripts: VecDeque::new(),
@@ -81,7 +83,7 @@ impl State {
             requests: Vec::new(),
             resumable: HashMap::new(),
             hang_ups: 0,
-            freshness: (0, "private"),
+            freshness: (0, cache_scope::PRIVATE),
             cookies: HashMap::new(),
             tasks: HashMap::new(),
         };
@@ -118,11 +120,11 @@ impl Inner {
         Some(fault)
     }
 
-    /// Runs a tool, unless it asks first: the one place where an execution is counted.
+    /// Runs a tool, unless it asks first. Executions of tools are counted here and nowhere else.
     pub(super) fn execute(&mut self, name: &str, params: &Value) -> Option<ToolAnswer> {
         let tool = self.tools.get_mut(name)?;
-        if let Some(asked) = before_running(&tool.rounds, params) {
-            return Some(asked);
+        if let Some(question) = before_running(&tool.rounds, params) {
+            return Some(question);
         }
         let none = Value::Object(serde_json::Map::new());
         let arguments = params.get("arguments").unwrap_or(&none);
@@ -134,7 +136,7 @@ impl Inner {
         Some(answer)
     }
 
-    /// Runs what answers a method, counted under the method's name.
+    /// Answers a registered method and counts that under the method's name.
     pub(super) fn answer(&mut self, method: &str, params: &Value) -> Option<ToolAnswer> {
         let answer = (self.methods.get_mut(method)?)(params);
         *self.executions.entry(method.to_owned()).or_default() += 1;

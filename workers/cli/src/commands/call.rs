@@ -48,7 +48,7 @@ async fn send_and_wait(
     // Listened for before the message is sent, so that an interruption prints the call's id.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| CommandError::Unavailable(e.into()))?;
     let sent = system_clock()();
-    let is_of_another =
+    let is_other_callers =
         |row: &CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
     output.note(&format!("call {} of tenant {}", key.call_id, key.tenant));
     let is_sent = Cell::new(false);
@@ -56,7 +56,7 @@ async fn send_and_wait(
         let message_id = client.send(ready).await?;
         is_sent.set(true);
         let see = |row: &CallRow| {
-            if !is_of_another(row) {
+            if !is_other_callers(row) {
                 show_progress(&spinner, row);
             }
         };
@@ -69,36 +69,45 @@ async fn send_and_wait(
             return interrupted(output, key, is_sent.get());
         }
     };
-    let another =
-        |row: &&CallRow| row.caller.as_ref().is_some_and(|caller| !caller.could_ask(&ready.request));
-    if let Some(row) = row.as_ref().filter(another) {
+    if let Some(row) = row.as_ref().filter(|row| is_other_callers(row)) {
         let within = Duration::from_millis(args.wait_ms);
-        let ending = reused_id::show(client, output, &ready.request, row, sent, within).await;
+        let shown = reused_id::show(client, output, &ready.request, row, sent, within).await;
         spinner.finish_and_clear();
-        return ending;
+        return shown;
     }
     spinner.finish_and_clear();
-    let asks_other = |row: &CallRow| {
+    show_row(args, ready, row.as_ref(), output)
+}
+
+/// Shows the result, or that there is none yet.
+fn show_row(
+    args: &CallArgs,
+    ready: &Ready,
+    row: Option<&CallRow>,
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    let key = &ready.request.key;
+    let is_other_question = |row: &CallRow| {
         row.digest.as_ref().is_some_and(|stored| !ready.request.is_of(stored, row.caller.as_deref()))
     };
-    if row.as_ref().is_some_and(asks_other) {
+    if row.is_some_and(is_other_question) {
         output.note(&format!(
             "refused (idempotency_mismatch): the id {} was used before for another question; this is the result of \
              that call. Send this one under an id of its own.",
             key.call_id
         ));
-        show::call(output, key, row.as_ref())?;
+        show::call(output, key, row)?;
         return Ok(Exit::NotSucceeded);
     }
-    let ending = show::call(output, key, row.as_ref())?;
-    if ending == Exit::NoResult {
+    let exit = show::call(output, key, row)?;
+    if exit == Exit::NoResult {
         let waited = span(args.wait_ms);
         output.note(&format!(
             "no result within {waited}; the call goes on. Read it later with: {}",
             shell_command::result(key)
         ));
     }
-    Ok(ending)
+    Ok(exit)
 }
 
 /// Says how to read the result later.

@@ -52,6 +52,27 @@ pub(crate) struct HistoryArgs {
     json_lines: bool,
 }
 
+impl HistoryArgs {
+    fn which(&self) -> RecordsOf {
+        match (&self.session, &self.call_id) {
+            (Some(session), _) => RecordsOf::Session(session.clone()),
+            (None, Some(call)) => RecordsOf::Call(call.clone()),
+            (None, None) if self.failed => RecordsOf::Failures,
+            (None, None) => RecordsOf::Everything,
+        }
+    }
+
+    fn span(&self, now: Timestamp) -> Result<Span, CommandError> {
+        let (from, to) = (self.since.instant(now), self.until.map_or(now, |until| until.instant(now)));
+        if from > to {
+            let text = format!("--until: {to} is before --since, {from}; give a later one");
+            return Err(CommandError::usage(text));
+        }
+        // Older records have expired; their hours are not queried.
+        Ok(Span { from: from.max(When::Ago(KEPT_FOR).instant(now)), to })
+    }
+}
+
 /// An instant, or how long ago it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
@@ -78,27 +99,14 @@ pub(crate) async fn run(
     connect: &Connect,
     output: &Output,
 ) -> Result<Exit, CommandError> {
-    let which = match (&args.session, &args.call_id) {
-        (Some(session), _) => RecordsOf::Session(session.clone()),
-        (None, Some(call)) => RecordsOf::Call(call.clone()),
-        (None, None) if args.failed => RecordsOf::Failures,
-        (None, None) => RecordsOf::Everything,
-    };
-    let now = system_clock()();
-    let (from, until) = (args.since.instant(now), args.until.map_or(now, |until| until.instant(now)));
-    if from > until {
-        let text = format!("--until: {until} lies before --since, {from}; give a later one");
-        return Err(CommandError::usage(text));
-    }
-    // Older records have expired; their hours are not queried.
-    let span = Span { from: from.max(When::Ago(KEPT_FOR).instant(now)), to: until };
+    let (which, span) = (args.which(), args.span(system_clock()())?);
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let client = connect.client().await?;
     let progress = progress();
     let mut parts = client.record_parts(&args.tenant, &which, span, limit.saturating_add(1));
     let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
-        // One more than is shown tells whether the list is cut.
+        // One more than the limit is read to know whether the list is cut.
         cut = records.len() > limit - shown;
         records.truncate(limit - shown);
         shown += records.len();
@@ -126,8 +134,8 @@ pub(crate) async fn run(
     }
     if shown == 0 {
         output.note(&format!(
-            "no records of tenant {} between {from} and {until}; look further back with --since",
-            args.tenant
+            "no records of tenant {} between {} and {}; look further back with --since",
+            args.tenant, span.from, span.to
         ));
     }
     if cut {

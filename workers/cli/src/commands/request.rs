@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use toolfleet_client::system_clock;
 use toolfleet_core::ids::{CallId, GroupId, ServerId, SessionId, Tenant, ToolId};
-use toolfleet_core::message::{
+use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
+use toolfleet_core::request::{
     CallRequest, Group, Operation, REQUEST_VERSION, Reply, Resume, RetryWish, User,
 };
-use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
 use toolfleet_core::time::Timestamp;
 
 use crate::exit::CommandError;

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::call::{CallRow, Finished};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
 use crate::connect::ClientHandle;
@@ -62,6 +63,11 @@ pub(crate) async fn show(
     if allowed {
         return Ok(show::call(output, key, Some(row))?);
     }
+    Ok(show::call(output, key, Some(&own_row(row, record)))?)
+}
+
+/// The row of the call with the result of the message alone.
+fn own_row(row: &CallRow, record: AuditRecord) -> CallRow {
     let code = record.code.and_then(|code| serde_json::from_value::<Code>(code.into()).ok());
     let error = CallError::new(
         code.unwrap_or(Code::IdempotencyMismatch),
@@ -69,7 +75,7 @@ pub(crate) async fn show(
         record.may_have_run.unwrap_or(MayHaveRun::No),
     );
     let finished = Finished { outcome: Outcome::ended(record.outcome, error), at: record.at };
-    let own = CallRow {
+    CallRow {
         finished: Some(finished),
         attempts: 0,
         enqueued_at: record.enqueued_at,
@@ -78,6 +84,5 @@ pub(crate) async fn show(
         cancel_requested_at: None,
         notes: None,
         ..row.clone()
-    };
-    Ok(show::call(output, key, Some(&own))?)
+    }
 }

@@ -1,4 +1,4 @@
-//! The configuration files of other programs, given to `dev --catalog` and `tools list` as they are.
+//! Configuration files of other programs as catalogs of `dev --catalog` and `tools list`.
 
 use serde_json::json;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
@@ -9,7 +9,7 @@ const TOKEN: &str = "token-4b1d77c0e2";
 const OTHER: &str = "token-90ab12cd34";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
+async fn a_token_in_a_clients_file_is_sent_to_its_server_only() {
     let mcp = MockMcp::start(ProtocolRevision::Legacy).await;
     mcp.tool("find", |_| json!({ "content": [{"type": "text", "text": "found"}] }));
     let text = format!(
@@ -48,7 +48,7 @@ async fn a_token_in_a_clients_file_reaches_its_server_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_wants_a_credential_that_was_left_out_is_refused_with_the_variable() {
+async fn a_missing_credential_is_refused_with_its_variable() {
     let mcp = MockMcp::start(ProtocolRevision::Legacy).await;
     mcp.always_for("tools/list", MockFault::status(401));
     let text = json!({"mcpServers": {"crm": {"url": mcp.url(), "headers": {"Authorization": "Bearer ${CRM_TOKEN}"}}}});
@@ -68,7 +68,7 @@ async fn a_server_that_wants_a_credential_that_was_left_out_is_refused_with_the_
 }
 
 #[test]
-fn what_cannot_be_called_is_listed_with_its_reason_and_refused_with_it() {
+fn an_entry_that_cannot_be_called_is_listed_with_its_reason() {
     let text = json!({"mcpServers": {
         "off": {"url": "http://127.0.0.1:9/mcp", "disabled": true},
         "old": {"url": "http://127.0.0.1:9/sse", "type": "sse"},
@@ -123,7 +123,7 @@ fn what_cannot_be_called_is_listed_with_its_reason_and_refused_with_it() {
 }
 
 #[test]
-fn a_file_that_is_no_catalog_is_named_by_every_command_that_reads_one() {
+fn a_file_that_is_no_catalog_is_named_by_every_command() {
     let folder = directory("no-catalog");
     let utf_16: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let powershell = folder.join("utf16.json");

@@ -34,5 +34,5 @@ fn history_is_read_between_two_instants_and_as_json_lines() {
         assert_eq!(found["records"].as_array().unwrap().len(), 1, "{which:?}: {found}");
     }
     let wrong = ["history", "--tenant", "acme", "--since", "1h", "--until", "2h"];
-    dev.toolfleet(&wrong).exits(2).complains(&["--until", "lies before --since"]);
+    dev.toolfleet(&wrong).exits(2).complains(&["--until", "is before --since"]);
 }

@@ -37,7 +37,7 @@ fn a_changed_tool_is_shown_until_it_is_approved_again() {
     tools("diff", &[]).exits(0).prints(&["demo/counter: as approved"]);
     tools("approve", &["demo/counter", "--apply"]).exits(0).prints(&["nothing to approve"]);
 
-    // What was approved is no longer what is listed.
+    // The server lists another definition than the approved one.
     let mut catalog = read(&path);
     catalog["pins"]["demo/counter"]["description"] = json!("Something harmless.");
     std::fs::write(&path, catalog.to_string()).unwrap();
@@ -51,7 +51,7 @@ fn a_changed_tool_is_shown_until_it_is_approved_again() {
     tools("approve", &["--all", "--apply"]).exits(0);
     tools("diff", &[]).exits(0);
 
-    // A pin of the tool's own is replaced where it stands.
+    // A tool's own pin is replaced in place.
     catalog.as_object_mut().unwrap().remove("pins");
     catalog["tools"][0]["pin"] = json!(format!("sha256:{}", "0".repeat(64)));
     std::fs::write(&path, catalog.to_string()).unwrap();
@@ -63,7 +63,7 @@ fn a_changed_tool_is_shown_until_it_is_approved_again() {
 }
 
 #[test]
-fn what_cannot_be_approved_is_said_and_nothing_is_written() {
+fn a_tool_that_cannot_be_approved_leaves_the_file_unchanged() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = format!(
         "{{\"servers\": [{{\"id\": \"gone\", \"url\": \"http://{free}/mcp\"}}], \"tenants\": {{\"queue\": [\"*\"]}}, \
@@ -77,7 +77,7 @@ fn what_cannot_be_approved_is_said_and_nothing_is_written() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 
-/// Puts the token under that name into the Secrets Manager of a `dev`.
+/// Stores the token under that name in the Secrets Manager of a `dev`.
 async fn keep(dev: &Dev, name: &str) {
     let endpoint = dev.ready["env"]["AWS_ENDPOINT_URL_SECRETS_MANAGER"].as_str().unwrap();
     let config = aws_sdk_secretsmanager::Config::builder()
@@ -91,7 +91,7 @@ async fn keep(dev: &Dev, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_wants_a_credential_is_asked_with_it_and_pinned_and_the_secret_is_not_told() {
+async fn a_server_with_a_credential_is_pinned_without_its_secret() {
     let mcp = MockMcp::start(ProtocolRevision::Modern).await;
     mcp.tool("find", |_| json!({ "content": [] })).description("Finds.");
     mcp.tool("echoing", |_| json!({ "content": [] })).description(&format!("Yours is {TOKEN}."));

@@ -49,7 +49,7 @@ fn a_program_that_cannot_be_started_is_reported() {
     live.prints(&["`sh` (stdio): ", "secret `key`: no AWS credentials were found"]);
     let catalog = catalog_of_a_program(&directory, &serde_json::json!({"url": "http://127.0.0.1/mcp"}));
     let both = toolfleet(&["tools", "list", "--catalog", &catalog]).exits(2);
-    both.complains(&["servers.files.command: stands beside `url`"]);
+    both.complains(&["servers.files.command: is given beside `url`"]);
     let both = toolfleet(&["dev", "--catalog", &catalog]).exits(2);
-    both.complains(&["servers.files.command: stands beside `url`"]);
+    both.complains(&["servers.files.command: is given beside `url`"]);
 }

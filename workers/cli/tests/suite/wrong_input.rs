@@ -1,4 +1,4 @@
-//! What is typed wrongly: each answer names what was found and what is accepted, and nothing is sent.
+//! Wrong input: each error names what was found and what is accepted, and nothing is sent.
 
 use crate::run::{directory, file, toolfleet, toolfleet_of_bytes, toolfleet_with, toolfleet_within};
 
@@ -58,7 +58,7 @@ fn a_raw_body_is_checked_and_its_field_is_named() {
 }
 
 #[test]
-fn an_option_beside_a_raw_body_is_refused_and_not_passed_over() {
+fn an_option_beside_a_raw_body_is_refused() {
     for option in [["--session", "s"], ["--arguments", "{}"], ["--timeout-ms", "5"], ["--user", "u"]] {
         let args: Vec<_> = ["send", "--body", "-"].into_iter().chain(option).collect();
         toolfleet(&args).exits(2).complains(&["cannot be used with", option[0]]);
@@ -79,7 +79,7 @@ fn a_call_without_a_tool_says_which_options_name_one() {
 }
 
 #[test]
-fn a_resumption_that_cannot_be_read_names_the_option_or_the_field() {
+fn a_wrong_resumption_names_the_option_or_the_field() {
     let call = |more: &[&str]| {
         let call = ["call", "--tenant", "t", "--tool", "x", "--call-id", "c2"];
         toolfleet(&call.iter().chain(more).copied().collect::<Vec<_>>()).exits(2)
@@ -145,19 +145,19 @@ fn a_mistyped_verb_suggests_the_right_one() {
 }
 
 #[test]
-fn an_error_is_json_where_a_machine_reads() {
+fn an_error_is_json_with_json_output() {
     let ran = toolfleet(&["--json", "send", "--tenant", "t", "--tool", "echo", "--arguments", "{"]).exits(2);
     assert_eq!(ran.json()["error"]["kind"], "usage");
     ran.complains(&["error: --arguments"]);
 }
 
 #[test]
-fn a_log_filter_that_is_none_is_named() {
+fn a_wrong_log_filter_is_named() {
     toolfleet(&["--log", "a=b=c", "completions", "bash"]).exits(2).complains(&["TOOLFLEET_LOG", "`a=b=c`"]);
 }
 
 #[test]
-fn a_catalog_that_is_wrong_names_its_entry() {
+fn a_wrong_catalog_names_its_entry() {
     let directory = directory("wrong-catalog");
     let path = file(
         &directory,
@@ -172,7 +172,7 @@ fn a_catalog_that_is_wrong_names_its_entry() {
 }
 
 #[test]
-fn tools_list_without_a_source_says_which_there_are() {
+fn tools_list_without_a_source_names_the_options() {
     toolfleet(&["tools", "list"]).exits(2).complains(&["--catalog FILE", "TOOLFLEET_CATALOG", "--url URL"]);
 }
 
@@ -193,13 +193,13 @@ fn echo(arguments: &str) -> Vec<&str> {
 }
 
 #[test]
-fn an_argument_that_is_no_text_is_named_by_its_place() {
+fn an_argument_that_is_not_utf_8_is_named_by_its_place() {
     let ran = toolfleet_of_bytes(&ECHO, b"{\"text\": \"\xff\"}").exits(2);
     ran.complains(&["argument 7", "is not UTF-8 text", "@FILE"]);
 }
 
 #[test]
-fn a_binary_a_huge_and_an_empty_file_are_told_apart() {
+fn a_binary_a_huge_and_an_empty_file_have_their_own_errors() {
     let directory = directory("wrong-files");
     let path = |name: &str, bytes: &[u8]| {
         let path = directory.join(name);
@@ -219,25 +219,25 @@ fn a_binary_a_huge_and_an_empty_file_are_told_apart() {
 }
 
 #[test]
-fn nothing_at_all_on_stdin_or_as_arguments_says_what_is_accepted() {
+fn empty_stdin_or_arguments_say_what_is_accepted() {
     toolfleet(&echo("-")).exits(2).complains(&["--arguments: stdin is empty", "{}"]);
     toolfleet(&echo("")).exits(2).complains(&["--arguments: is empty", "{}"]);
 }
 
 #[test]
-fn a_deadline_that_has_passed_is_said_before_anything_is_sent() {
+fn a_past_deadline_is_refused_before_anything_is_sent() {
     let args = ["send", "--tenant", "t", "--tool", "x", "--deadline", "2020-01-01T00:00:00Z"];
     toolfleet(&args).exits(2).complains(&["--deadline: 2020-01-01T00:00:00.000Z has passed", "--timeout-ms"]);
 }
 
 #[test]
-fn a_call_id_with_a_blank_names_the_option_and_the_rule() {
+fn a_call_id_with_a_space_names_the_option_and_the_rule() {
     let ran = toolfleet(&["call", "--tenant", "t", "--tool", "x", "--call-id", "a b"]).exits(2);
     ran.complains(&["--call-id <ID>", "is not a valid call id", "1 to 128 characters"]);
 }
 
 #[test]
-fn a_grant_that_opens_nothing_and_an_end_that_has_passed_are_refused() {
+fn a_grant_without_effect_and_a_past_end_are_refused() {
     let create = ["sessions", "create", "--tenant", "t", "--session", "s", "--grant"];
     let with = |rest: &[&'static str]| create.into_iter().chain(rest.iter().copied()).collect::<Vec<_>>();
     toolfleet(&with(&["a b"])).exits(2).complains(&["--grant <GRANT>", "`a b` is not a grant", "server/*"]);
@@ -247,7 +247,7 @@ fn a_grant_that_opens_nothing_and_an_end_that_has_passed_are_refused() {
 }
 
 #[test]
-fn a_wrong_variable_of_the_network_is_named_before_anything_is_asked() {
+fn a_wrong_network_variable_is_named_before_any_request() {
     for args in [
         &["tools", "list", "--url", "http://127.0.0.1:9/mcp"][..],
         &["dev", "--demo"],

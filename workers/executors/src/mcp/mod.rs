@@ -1,5 +1,11 @@
 //! The executor of MCP servers, over streamable HTTP or as programs on stdio.
 
-mod failure;
-
-pub use failure::failure_of;
+pub(crate) mod executor;
+pub(crate) mod failure;
+mod list_pages;
+mod listing;
+mod outcome;
+pub(crate) mod questions;
+mod readiness;
+mod task;
+mod tool_list;

@@ -1,15 +1,15 @@
-//! Owns what an audit record says: who, what, how it ended; built from the row, and from the question that the row's digest names.
+//! Builds audit records: who called, what, and how it ended. They are built from the row, and from the request that the row's digest names.
 //!
-//! **Invariant:** equal facts give equal records; no value of an argument is in one unless the tool's registration lists it, and no
-//! text in the form of a secret.
+//! Equal facts give equal records, whoever builds them. A record holds no value of an argument unless the tool's registration lists it, and
+//! no text in the form of a secret.
 
+use toolfleet_core::argument_shape::shape;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::{CallRow, Caller, Finished};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::message::{CallRequest, Operation};
-use toolfleet_core::outcome::{CallError, Code, Outcome, OutcomeKind};
-use toolfleet_core::shape::{ShownArguments, shape};
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::{CallRequest, Operation};
 use toolfleet_core::time::Timestamp;
 use toolfleet_core::{redact, scrub};
 
@@ -82,21 +82,6 @@ pub(super) fn of(
         enqueued_at: inbound.enqueued_at,
         started_at: None,
     }
-}
-
-/// What a server said, without any value of the arguments: the log is read by whoever runs the fleet.
-pub(super) fn for_the_log(said: &impl ToString, request: &CallRequest) -> String {
-    scrub::without_values(said.to_string(), request.arguments.get(), &ShownArguments::none())
-}
-
-/// The outcome with a sentence that repeats no secret of the arguments. A tool's own sentence is a part of its content and stays.
-pub(super) fn without_secrets(outcome: Outcome, request: &CallRequest) -> Outcome {
-    let own = |why: &CallError| why.code == Code::ToolReportedError;
-    let error = outcome.error.map(|why| match own(&why) {
-        true => why,
-        false => CallError { message: scrub::without_secrets(why.message, request.arguments.get()), ..why },
-    });
-    Outcome { error, ..outcome }
 }
 
 /// The record with how it ended, and why.

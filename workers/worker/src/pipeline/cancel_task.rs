@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_catalog::{Catalog, Executor, Server};
+use toolfleet_catalog::{Catalog, Executor as ExecutorRef, Server};
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::failure::Refusal;
-use toolfleet_core::message::Target;
-use toolfleet_mcp::TaskQuestion;
+use toolfleet_core::request::Target;
+use toolfleet_executors::{Attempt, Executor as _};
 
 use super::inbound::InboundCall;
-use super::prepare::endpoint;
 use super::record::recorded::Recorded;
 use crate::context::WorkerContext;
 
@@ -31,32 +30,28 @@ pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, 
     };
     // A server that asked for a pause has less to do once it stops a task; one that cannot be reached is not asked.
     let unreachable = |refusal: Refusal| refusal.reason == HeldReason::ServerUnreachable;
-    if context.breakers.peek(&server.id, &task.tenant, context.now()).is_err_and(unreachable) {
+    if context.gate.check(&server.id, &task.tenant, context.now()).is_err_and(unreachable) {
         return;
     }
-    let asked = async {
-        let endpoint = endpoint(context, server, &task.tenant)?;
-        let onward = inbound.trace_context();
-        let question = TaskQuestion {
-            endpoint: &endpoint,
-            conversation: task.session.as_ref().map(|s| s.as_str()),
-            task: &task.handle,
-            traceparent: onward.traceparent.as_deref(),
-            tracestate: onward.tracestate.as_deref(),
-            deadline: Instant::now() + CANCEL_TASK_TIMEOUT,
-        };
-        context.mcp.cancel_task(question).await
+    let trace = inbound.trace_context();
+    let attempt = Attempt {
+        deadline: Instant::now() + CANCEL_TASK_TIMEOUT,
+        traceparent: trace.traceparent.as_deref(),
+        tracestate: trace.tracestate.as_deref(),
+        on_progress: None,
     };
-    if let Err(fault) = asked.await {
-        tracing::info!(message_id = inbound.message_id(), server = %server.id, fault = fault.summary(), "a task could not be cancelled");
+    let session = task.session.as_ref();
+    let cancelled = context.executors.cancel(server, &task.tenant, session, &task.handle, attempt).await;
+    if let Err(failure) = cancelled {
+        tracing::info!(message_id = inbound.message_id(), server = %server.id, fault = failure.summary, "a task could not be cancelled");
     }
 }
 
 fn server_of<'a>(catalog: &'a Catalog, target: &Target) -> Option<&'a Arc<Server>> {
     match target {
         Target::Tool { id, .. } => match &catalog.tool(id)?.executor {
-            Executor::Mcp(server) => Some(server),
-            Executor::Lambda(_) => None,
+            ExecutorRef::Mcp(server) => Some(server),
+            ExecutorRef::Lambda(_) => None,
         },
         Target::OnServer { server, .. } | Target::Server { server } => catalog.server(server),
     }

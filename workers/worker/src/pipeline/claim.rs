@@ -4,13 +4,13 @@
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 
 use super::apply::{Applied, apply};
 use super::inbound::InboundCall;
-use super::poll_task::Task;
 use super::prepare::ReadyCall;
 use super::progress_buffer::ProgressBuffer;
+use super::task::Task;
 use crate::context::WorkerContext;
 
 pub(super) enum Claimed {

@@ -6,8 +6,9 @@ use toolfleet_aws::queue::Queue;
 
 use super::inbound::InboundCall;
 use super::record::recorded::Recorded;
+use super::steps::Step;
 use super::{acknowledge, cancel_task, notify};
-use crate::context::{Step, WorkerContext};
+use crate::context::WorkerContext;
 
 /// How long sending a notice may take.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,7 +20,7 @@ pub(super) async fn complete(
     inbound: &InboundCall,
     recorded: &Recorded,
 ) {
-    context.passed(Step::Recorded).await;
+    context.steps.passed(Step::Recorded).await;
     // The notice goes first: if the worker dies after it, the next delivery sends it again; it is never lost.
     if tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await.is_err() {
         tracing::warn!(
@@ -28,12 +29,12 @@ pub(super) async fn complete(
             "a notice took too long; the result stands"
         );
     }
-    context.passed(Step::Notified).await;
+    context.steps.passed(Step::Notified).await;
     cancel_task::cancel_task(context, inbound, recorded).await;
     if let Err(error) = acknowledge::acknowledge(queue, inbound, recorded).await {
         // The record stands: the next delivery of the message finds it and deletes the message.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
         return;
     }
-    context.passed(Step::Acknowledged).await;
+    context.steps.passed(Step::Acknowledged).await;
 }

@@ -3,7 +3,7 @@
 //! **Invariant:** pure; a message that cannot be read harms no neighbour and costs nothing but its record.
 
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::message::{CallRequest, Malformed};
+use toolfleet_core::request::{CallRequest, Malformed};
 
 use super::inbound::InboundCall;
 

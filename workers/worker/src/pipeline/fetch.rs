@@ -9,15 +9,15 @@ use std::time::Duration;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::message::{CallRequest, Malformed, RequestError};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::payload::{ArgumentsRef, Encoding, MAX_PAYLOAD_BYTES, ObjectAt};
+use toolfleet_core::request::{CallRequest, Malformed, RequestError};
 
-use super::admit;
+use super::checks;
 use super::decode::Decoded;
 use super::inbound::InboundCall;
 use crate::context::WorkerContext;
-use crate::heavy::beside;
+use toolfleet_executors::blocking::run_blocking;
 
 /// How long reading large arguments may take beside the runtime.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ pub(super) async fn fetch(
             Ok(Fetched::Stranger { request })
         }
         // TaskPoll before S3 is: one that does not answer must keep no call beyond its deadline.
-        Some(_) if let Err(outcome) = admit::check_time(context, inbound, &request) => {
+        Some(_) if let Err(outcome) = checks::check_time(context, inbound, &request) => {
             refused(context, inbound, request, outcome).await
         }
         Some(reference) => Box::pin(arguments(context, inbound, request, &reference)).await,
@@ -154,7 +154,7 @@ async fn arguments(
         }
         Ok(Err(outcome)) => outcome,
         // A call that is too late ends whether its arguments can be read or not.
-        Err(trouble) => match admit::check_time(context, inbound, &request) {
+        Err(trouble) => match checks::check_time(context, inbound, &request) {
             Err(outcome) => outcome,
             Ok(()) => return Err(told(trouble)),
         },
@@ -232,7 +232,7 @@ async fn refused(
 /// Work on a text that may be large.
 async fn large<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AwsError> {
     let failed = || AwsError::passing("a payload took too long to be read");
-    beside(WITHIN, work).await.ok_or_else(failed)
+    run_blocking(WITHIN, work).await.ok_or_else(failed)
 }
 
 fn told(error: AwsError) -> AwsError {

@@ -37,7 +37,7 @@ pub(super) async fn keep(
         let in_time = tokio::select! {
             biased;
             () = sleep_until(next_beat) => true,
-            () = async { sleep_until(next_news).await; progress_buffer.news(written).await } => false,
+            () = async { sleep_until(next_news).await; progress_buffer.changed(written).await } => false,
         };
         let asked = Instant::now();
         next_news = asked + context.limits.notes_pace();

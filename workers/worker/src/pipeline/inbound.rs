@@ -10,7 +10,7 @@ use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce};
-use toolfleet_core::message::{CallRequest, sns_attribute};
+use toolfleet_core::request::{CallRequest, sns_attribute};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use tracing::Span;

@@ -4,8 +4,7 @@
 //!
 //! **Invariant:** the message is deleted only after the dead-letter queue has taken its copy; a crash between the two leaves both.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{MAX_MESSAGE_BYTES, Outgoing};
@@ -13,33 +12,13 @@ use toolfleet_core::outcome::Code;
 
 use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, OWN, REASON};
 use super::requeue;
-use crate::context::{DeadLetters, Step, WorkerContext};
+use super::steps::Step;
+use crate::context::{DeadLetters, WorkerContext};
 
 /// The most attributes that a message has (SQS quota).
 const MOST_ATTRIBUTES: usize = 10;
 /// What SQS counts of an attribute beside its name and value: its type.
 const TYPE_BYTES: usize = 8;
-/// So many messages are remembered to be on record.
-const MOST_REMEMBERED: usize = 10_000;
-
-/// The unreadable messages in the dead-letter queue whose record this worker has seen to.
-#[derive(Debug, Default)]
-pub(crate) struct OnRecord(Mutex<HashSet<String>>);
-
-impl OnRecord {
-    pub(super) fn has(&self, message_id: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(message_id)
-    }
-
-    pub(super) fn add(&self, message_id: &str) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_REMEMBERED {
-            known.clear();
-        }
-        known.insert(message_id.to_owned());
-    }
-}
-
 /// Moves the message to the dead-letter queue. Where none is named, or it does not answer, the message stays hidden: SQS gives it up
 /// after its receives, or keeps it for as long as its queue keeps messages.
 pub(super) async fn keep_unreadable(context: &WorkerContext, inbound: &InboundCall) {
@@ -67,9 +46,9 @@ async fn moved(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCal
         deduplication: Some(inbound.message_id().to_owned()),
     };
     dead.queue.send(copy).await?;
-    context.passed(Step::Reposted).await;
+    context.steps.passed(Step::Reposted).await;
     context.queue.delete(inbound.receipt()).await?;
-    context.passed(Step::Acknowledged).await;
+    context.steps.passed(Step::Acknowledged).await;
     Ok(true)
 }
 

@@ -14,8 +14,9 @@ use toolfleet_aws::payloads::Packed;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 
+use super::steps::Step;
 use crate::backoff;
-use crate::context::{Step, WorkerContext};
+use crate::context::WorkerContext;
 
 /// How long an answer that fits into no row waits for a bucket that is away.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -58,7 +59,7 @@ pub(super) async fn store(
         };
         let error = match stored {
             Ok(outcome) => {
-                context.passed(Step::PayloadStored).await;
+                context.steps.passed(Step::PayloadStored).await;
                 return Kept::Fit(outcome);
             }
             Err(error) => error,

@@ -16,55 +16,62 @@
 mod acknowledge;
 mod admit;
 mod apply;
-mod arguments;
+mod attempts;
 mod audit;
 mod cancel_task;
+mod check_session;
+mod checks;
 mod claim;
 mod complete;
 mod decode;
 mod disposition;
 mod execute;
+mod execution;
 mod fetch;
+mod find_target;
 mod heartbeat;
 mod hold;
 mod inbound;
 mod keep_unreadable;
 mod large_result;
 mod notify;
-mod pages;
 mod poll_task;
 mod prepare;
 mod progress_buffer;
 mod reap;
 mod record;
+mod redaction;
 mod requeue;
 mod resume;
+pub mod steps;
+mod task;
 mod time_limit;
-mod tool_list;
+mod wait;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
+use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 
-use crate::context::{Step, WorkerContext};
+use crate::context::WorkerContext;
 use crate::telemetry::trace;
 use admit::{Admitted, AdmittedCall};
 use claim::{Claimed, ClaimedCall};
 use decode::Decoded;
 use disposition::{Disposition, RequeueReason};
-use execute::Executed;
+use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
-pub(crate) use keep_unreadable::OnRecord;
-pub(crate) use prepare::endpoint;
 use prepare::{Prepared, ReadyCall};
 pub use reap::{Reaped, reap};
+use record::{claimed, finished, unexecuted, without_call};
+use steps::Step;
 use time_limit::within_lease;
-pub(crate) use tool_list::Unlisted;
+use wait::Wait;
 
 /// Why a delivery does not go on to its next step.
 enum Exit {
@@ -91,8 +98,9 @@ impl From<Disposition> for Exit {
 pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Send) {
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
-    inbound.span = trace::delivery(context.queue.name(), &inbound);
-    let lines = trace::lines(&inbound);
+    let sent = inbound.trace_context();
+    inbound.span = trace::delivery(context.queue.name(), inbound.message_id(), &sent);
+    let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
     let span = inbound.span.clone();
     let whole = async {
         let exit = match Box::pin(process(&context, &inbound)).await {
@@ -128,7 +136,7 @@ async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
             requeue::requeue(context, inbound, after_ms, reason).await;
         }
         Exit::Disposed(Disposition::Parked { after_ms, poll_failed }) => {
-            context.passed(Step::Parked).await;
+            context.steps.passed(Step::Parked).await;
             requeue::until_poll(context, inbound, after_ms, poll_failed).await;
         }
         Exit::Disposed(Disposition::TakenOver) => {
@@ -142,25 +150,25 @@ async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
 /// The steps of a delivery, in their order.
 async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Disposition, Exit> {
     let request = read_request(context, inbound).await?;
-    context.passed(Step::Decoded).await;
+    context.steps.passed(Step::Decoded).await;
 
     let call = admit_call(context, inbound, request).await?;
-    context.passed(Step::Admitted).await;
+    context.steps.passed(Step::Admitted).await;
 
     // Held until the call is out of the worker's hands, like its slot.
-    let seat = context.shares.enter(&call.server.id, &call.request.key.tenant).await;
+    let seat = context.gate.seat(&call.server.id, &call.request.key.tenant).await;
     if seat.is_none() {
-        let wait = hold::share(context, inbound, &call.server.id, call.deadline);
+        let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline);
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
     let ready = prepare_call(context, inbound, *call).await?;
-    context.passed(Step::Prepared).await;
+    context.steps.passed(Step::Prepared).await;
     if context.shutdown.is_draining() {
         return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
     }
 
     let claimed = claim_call(context, inbound, *ready).await?;
-    context.passed(Step::Claimed).await;
+    context.steps.passed(Step::Claimed).await;
 
     execute_and_record(context, inbound, claimed).await
 }
@@ -180,18 +188,18 @@ async fn read_request(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Re
     Err(match fetched {
         Fetched::Request(request) => return Ok(request),
         Fetched::Malformed { malformed, key } => {
-            Disposition::completed(record::malformed(context, inbound, *malformed, key).await?)
+            Disposition::completed(without_call::malformed(context, inbound, *malformed, key).await?)
         }
         Fetched::Unreadable(malformed) => {
-            record::unreadable(context, inbound, &malformed).await?;
-            context.passed(Step::Recorded).await;
+            without_call::unreadable(context, inbound, &malformed).await?;
+            context.steps.passed(Step::Recorded).await;
             Disposition::Unreadable
         }
         Fetched::Refused { request, outcome } => {
-            Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await?
+            Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
         Fetched::Stranger { request } => {
-            Disposition::completed(record::tenant_not_allowed(context, inbound, *request).await?)
+            Disposition::completed(without_call::tenant_not_allowed(context, inbound, *request).await?)
         }
     }
     .into())
@@ -206,10 +214,10 @@ async fn admit_call(
     Err(match within_lease(context, 3, admit::admit(context, inbound, request)).await? {
         Admitted::Call(call) => return Ok(call),
         Admitted::Refused { request, outcome } => {
-            Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await?
+            Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
         Admitted::Stranger { request } => {
-            Disposition::completed(record::tenant_not_allowed(context, inbound, *request).await?)
+            Disposition::completed(without_call::tenant_not_allowed(context, inbound, *request).await?)
         }
     }
     .into())
@@ -225,7 +233,7 @@ async fn prepare_call(
         Prepared::Ready(ready) => return Ok(ready),
         Prepared::Held { request, wait } => Box::pin(hold::hold(context, inbound, *request, wait)).await?,
         Prepared::Over { request, outcome } => {
-            Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await?
+            Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
     }
     .into())
@@ -237,13 +245,13 @@ async fn claim_call(
     inbound: &InboundCall,
     ready: ReadyCall,
 ) -> Result<Box<ClaimedCall>, Exit> {
-    Err(match claim::claim(context, inbound, ready).instrument(trace::step("claim")).await? {
+    Err(match claim::claim(context, inbound, ready).instrument(step("claim")).await? {
         Claimed::Ours(claimed) => return Ok(claimed),
         Claimed::Ended { request, row } => {
-            Disposition::completed(record::record_finished(context, inbound, *request, *row).await?)
+            Disposition::completed(finished::record_finished(context, inbound, *request, *row).await?)
         }
         Claimed::Mismatch { request } => {
-            Disposition::completed(record::mismatch(context, inbound, *request).await?)
+            Disposition::completed(finished::mismatch(context, inbound, *request).await?)
         }
         Claimed::Elsewhere { after_ms } => {
             Disposition::Requeued { after_ms, reason: RequeueReason::HeldElsewhere }
@@ -261,21 +269,21 @@ async fn execute_and_record(
     let executed = execute::execute(context, inbound, &mut claimed).await;
     Ok(match executed {
         Executed::Finished(outcome) => {
-            context.passed(Step::Executed).await;
-            let finished = Box::pin(record::finish(context, inbound, *claimed, outcome));
-            finished.instrument(trace::step("record")).await?
+            context.steps.passed(Step::Executed).await;
+            let finished = Box::pin(claimed::finish(context, inbound, *claimed, outcome));
+            finished.instrument(step("record")).await?
         }
         Executed::Requeue { after_ms, reason } => {
-            Box::pin(record::release(context, inbound, *claimed, after_ms, reason, None)).await?
+            Box::pin(claimed::release(context, inbound, *claimed, after_ms, reason, None)).await?
         }
         Executed::Held(wait) => {
             wait.log(&claimed.ready.call.request);
             let (after_ms, reason, held) = (wait.after_ms, wait.requeue_reason(), Some(wait.held));
-            Box::pin(record::release(context, inbound, *claimed, after_ms, reason, held)).await?
+            Box::pin(claimed::release(context, inbound, *claimed, after_ms, reason, held)).await?
         }
         Executed::Parked { task, after_ms, poll_failed } => {
-            context.passed(Step::Executed).await;
-            Box::pin(record::park(context, inbound, *claimed, task, after_ms, poll_failed)).await?
+            context.steps.passed(Step::Executed).await;
+            Box::pin(claimed::park(context, inbound, *claimed, task, after_ms, poll_failed)).await?
         }
     })
 }

@@ -15,16 +15,18 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_core::request::CallRequest;
 
+use super::checks;
 use super::complete::complete;
 use super::decode::{self, Decoded};
 use super::disposition::Disposition;
 use super::fetch::{self, Fetched};
 use super::inbound::InboundCall;
-use super::{admit, record};
-use crate::context::{DeadLetters, Step, WorkerContext};
+use super::record::{unexecuted, without_call};
+use super::steps::Step;
+use crate::context::{DeadLetters, WorkerContext};
 
 /// What is never due.
 const NEVER_MS: u64 = u64::MAX;
@@ -45,11 +47,11 @@ pub enum Reaped {
 pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
     let inbound = InboundCall::new(&context, delivery);
     let decoded = decode::decode(&inbound);
-    context.passed(Step::Decoded).await;
+    context.steps.passed(Step::Decoded).await;
     // What an extended client stored may be readable, unless it was found not to be.
     let unreadable = match &decoded {
         Decoded::Unreadable(malformed) => {
-            malformed.pointer.is_none() || context.on_record.has(inbound.message_id())
+            malformed.pointer.is_none() || context.recorded_messages.has(inbound.message_id())
         }
         Decoded::Request(_) | Decoded::Refused { .. } => false,
     };
@@ -93,10 +95,10 @@ fn due_in(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCall, de
 async fn left_to_operators(context: &WorkerContext, inbound: &InboundCall, decoded: &Decoded) -> Reaped {
     if let Decoded::Unreadable(malformed) = decoded
         && !inbound.kept
-        && !context.on_record.has(inbound.message_id())
+        && !context.recorded_messages.has(inbound.message_id())
     {
-        match record::unreadable(context, inbound, malformed).await {
-            Ok(()) => context.on_record.add(inbound.message_id()),
+        match without_call::unreadable(context, inbound, malformed).await {
+            Ok(()) => context.recorded_messages.add(inbound.message_id()),
             Err(error) => {
                 tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "the record of a dead letter waits until AWS answers again");
             }
@@ -114,26 +116,34 @@ async fn record_end(
     let request = match fetch::fetch(context, inbound, decoded).await? {
         Fetched::Request(request) => request,
         Fetched::Malformed { malformed, key } => {
-            return Ok(Disposition::completed(record::malformed(context, inbound, *malformed, key).await?));
+            return Ok(Disposition::completed(
+                without_call::malformed(context, inbound, *malformed, key).await?,
+            ));
         }
         Fetched::Unreadable(malformed) => {
             left_to_operators(context, inbound, &Decoded::Unreadable(malformed)).await;
             return Ok(Disposition::Unreadable);
         }
         Fetched::Refused { request, outcome } => {
-            return Box::pin(record::record_unexecuted(context, inbound, *request, outcome)).await;
+            return Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await;
         }
         Fetched::Stranger { request } => {
-            return Ok(Disposition::completed(record::tenant_not_allowed(context, inbound, *request).await?));
+            return Ok(Disposition::completed(
+                without_call::tenant_not_allowed(context, inbound, *request).await?,
+            ));
         }
     };
     if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) {
-        return Ok(Disposition::completed(record::tenant_not_allowed(context, inbound, *request).await?));
+        return Ok(Disposition::completed(
+            without_call::tenant_not_allowed(context, inbound, *request).await?,
+        ));
     }
     // The row of an older message may have expired, so that nothing can be said of what it did.
-    let outcome = admit::check_age(inbound, context.now()).err().unwrap_or_else(|| dead_lettered(&request));
+    let outcome = checks::check_age(inbound.enqueued_at, context.now())
+        .err()
+        .unwrap_or_else(|| dead_lettered(&request));
     tracing::warn!(call = %request.key, message_id = inbound.message_id(), code = "dead_lettered", "a call is ended whose message was received too often");
-    record::record_unexecuted(context, inbound, *request, outcome).await
+    unexecuted::record_unexecuted(context, inbound, *request, outcome).await
 }
 
 fn dead_lettered(request: &CallRequest) -> Outcome {

@@ -12,8 +12,9 @@ use toolfleet_aws::queue::Outgoing;
 
 use super::disposition::RequeueReason;
 use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, MANY_RECEIVES, PARKS};
+use super::steps::Step;
 use crate::backoff;
-use crate::context::{Step, WorkerContext};
+use crate::context::WorkerContext;
 use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
 /// The attributes of a message that its parked successor keeps.
@@ -149,6 +150,6 @@ async fn park(
         tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot park a message");
         return stay(context, inbound, wait_s).await;
     }
-    context.passed(Step::Reposted).await;
+    context.steps.passed(Step::Reposted).await;
     context.queue.delete(inbound.receipt()).await
 }

@@ -10,9 +10,9 @@ use toolfleet_aws::payloads::PayloadError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::ids::{CallId, CallKey};
-use toolfleet_core::message::{CallRequest, Resume};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
-use toolfleet_mcp::Questions;
+use toolfleet_core::request::{CallRequest, Resume};
+use toolfleet_executors::{ResumedCall, questions_in};
 
 use crate::context::WorkerContext;
 
@@ -27,12 +27,9 @@ pub(super) struct Resumed {
 }
 
 impl Resumed {
-    /// What the server wants to see again.
-    pub(super) fn again<'a>(&'a self, request: &'a CallRequest) -> toolfleet_mcp::Resume<'a> {
-        toolfleet_mcp::Resume {
-            request_state: self.request_state.as_deref(),
-            input_responses: request.resume.as_ref().and_then(|resume| resume.input_responses.as_deref()),
-        }
+    /// What an executor has to know of it.
+    pub(super) fn as_ref(&self) -> ResumedCall<'_> {
+        ResumedCall { task: self.task.as_deref(), request_state: self.request_state.as_deref() }
     }
 
     /// The task that waits for the answers, where it was a task that asked.
@@ -118,7 +115,7 @@ fn judged(request: &CallRequest, resume: &Resume, earlier: Option<&CallRow>) -> 
             "Call `{id}` asked something else. Resume it with its own operation, tool or server, and arguments."
         ));
     }
-    let asked = finished.outcome.content().and_then(Questions::of);
+    let asked = finished.outcome.content().and_then(questions_in);
     let Some(asked) = asked else {
         return Err(format!(
             "What the server asked in call `{id}` cannot be read, so no later call can answer it. {anew}"

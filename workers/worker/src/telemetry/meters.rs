@@ -9,8 +9,8 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 use toolfleet_core::ids::ServerId;
-use toolfleet_core::message::Operation;
 use toolfleet_core::outcome::{Code, OutcomeKind};
+use toolfleet_core::request::Operation;
 
 /// Seconds; a call may take milliseconds or hours.
 const SECONDS: [f64; 14] =

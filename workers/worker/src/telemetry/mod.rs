@@ -1,17 +1,18 @@
-//! Owns what a worker tells of itself: logs to stderr, traces and metrics to an OTLP receiver, metrics to Prometheus.
+//! Logs to stderr, traces and metrics to an OTLP receiver, metrics to Prometheus.
 //!
-//! What nobody receives is not made: without an OTLP endpoint there are no spans but the one that names a log line's call, and
-//! without a receiver of metrics nothing is counted.
-//!
-//! **Invariant:** telemetry never holds up a call. Queues are bounded and drop what does not fit; a receiver that is missing,
-//! slow or dead costs a worker at most [`FLUSH`] at its very end.
+//! What nobody receives is not made: without an OTLP endpoint there are no spans but the one that names a log line's call, and without a
+//! receiver of metrics nothing is counted. Telemetry never delays a call: its queues are bounded and drop what does not fit. A receiver
+//! that is missing, slow or unreachable costs a worker at most [`FLUSH`] at its very end.
 
 pub(crate) mod meters;
 pub(crate) mod trace;
 
+use std::convert::Infallible;
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::{ArgMatches, Args, FromArgMatches as _};
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{KeyValue, global};
@@ -20,6 +21,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use toolfleet_config::settings::{self, ConfigError, Variables};
+use toolfleet_executors::spans::TARGET;
 use tracing::Subscriber;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -28,19 +31,18 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 pub use meters::Meters;
-use toolfleet_config::settings::ConfigError;
 
-/// How long the last traces and metrics may take on their way when the worker leaves.
+/// How long the last traces and metrics may take when the worker ends.
 pub const FLUSH: Duration = Duration::from_secs(3);
 /// The scope of spans and metrics.
 const SCOPE: &str = "toolfleet-worker";
 
-/// What is told, and where to.
+/// What is logged, traced and counted, and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TelemetryConfig {
     /// The log filter, in the words of tracing's EnvFilter.
     pub log: String,
-    /// How log lines look.
+    /// The format of log lines.
     pub format: LogFormat,
     /// Traces go to an OTLP receiver.
     pub traces: bool,
@@ -52,7 +54,7 @@ pub struct TelemetryConfig {
     pub service: String,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object a line.
@@ -61,46 +63,125 @@ pub enum LogFormat {
     Text,
 }
 
-impl TelemetryConfig {
-    /// Reads the configuration through `var`. The exporters read the rest of the OTEL_ variables themselves: headers, time-outs,
-    /// intervals, sampler.
-    pub fn read(var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let set = |name: &str| var(name).is_some_and(|value| !value.trim().is_empty());
-        let format = match var("TOOLFLEET_LOG_FORMAT").as_deref() {
-            Some("json") => LogFormat::Json,
-            Some("text") => LogFormat::Text,
-            None | Some("") if std::io::stderr().is_terminal() => LogFormat::Text,
-            None | Some("") => LogFormat::Json,
-            Some(other) => {
-                let text = format!(
-                    "is `{other}`; accepted are json and text (unset: text on a terminal, else json)"
-                );
-                return Err(ConfigError::new("TOOLFLEET_LOG_FORMAT", text));
-            }
-        };
-        if let Some(protocol) = var("OTEL_EXPORTER_OTLP_PROTOCOL").filter(|p| p != "http/protobuf") {
-            let text =
-                format!("is `{protocol}`; accepted is http/protobuf, usually on port 4318 of the receiver");
-            return Err(ConfigError::new("OTEL_EXPORTER_OTLP_PROTOCOL", text));
+/// The declarations of these settings.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs, traces and metrics")]
+pub struct TelemetryArgs {
+    /// The log filter, for example warn,toolfleet_worker=debug.
+    #[arg(
+        long,
+        env = "TOOLFLEET_LOG",
+        hide_env_values = true,
+        value_name = "FILTER",
+        default_value = "info",
+        value_parser = log_filter
+    )]
+    log: String,
+    /// The format of log lines: json or text. Unset, text on a terminal, else json.
+    #[arg(
+        long,
+        env = "TOOLFLEET_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "json|text",
+        value_parser = log_format
+    )]
+    log_format: Option<LogFormat>,
+    /// The receiver of traces and metrics over http/protobuf.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// The receiver of traces, if another one.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    otlp_traces_endpoint: Option<String>,
+    /// The receiver of metrics, if another one.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    otlp_metrics_endpoint: Option<String>,
+    /// The protocol of the receiver. Accepted is http/protobuf.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_PROTOCOL",
+        hide_env_values = true,
+        value_name = "PROTOCOL",
+        value_parser = otlp_protocol
+    )]
+    otlp_protocol: Option<String>,
+    /// `none` sends no traces.
+    #[arg(long, env = "OTEL_TRACES_EXPORTER", hide_env_values = true, value_name = "EXPORTER")]
+    traces_exporter: Option<String>,
+    /// `none` sends no metrics.
+    #[arg(long, env = "OTEL_METRICS_EXPORTER", hide_env_values = true, value_name = "EXPORTER")]
+    metrics_exporter: Option<String>,
+    /// `true` sends neither traces nor metrics.
+    #[arg(long, env = "OTEL_SDK_DISABLED", hide_env_values = true, value_name = "true|false")]
+    otel_sdk_disabled: Option<String>,
+    /// The worker's name in traces and metrics. Unset, toolfleet-worker.
+    #[arg(long, env = "OTEL_SERVICE_NAME", hide_env_values = true, value_name = "NAME")]
+    otel_service_name: Option<String>,
+}
+
+fn log_filter(text: &str) -> Result<String, Infallible> {
+    Ok(if text.is_empty() { "info".to_owned() } else { text.to_owned() })
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        other => {
+            Err(format!("is `{other}`; accepted are json and text (unset: text on a terminal, else json)"))
         }
-        let on = !var("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let to_otlp = |signal: &str| {
-            let none = var(&format!("OTEL_{signal}_EXPORTER")).is_some_and(|value| value == "none");
-            let endpoint = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
-            on && !none && (set("OTEL_EXPORTER_OTLP_ENDPOINT") || set(&endpoint))
-        };
-        Ok(Self {
-            log: var("TOOLFLEET_LOG").filter(|log| !log.is_empty()).unwrap_or_else(|| "info".into()),
-            format,
-            traces: to_otlp("TRACES"),
-            metrics: to_otlp("METRICS"),
-            prometheus: set("TOOLFLEET_HTTP_ADDR"),
-            service: var("OTEL_SERVICE_NAME").filter(|n| !n.is_empty()).unwrap_or_else(|| SCOPE.into()),
-        })
     }
 }
 
-/// What runs on behalf of telemetry, until [`Telemetry::end`].
+fn otlp_protocol(text: &str) -> Result<String, String> {
+    match text {
+        "http/protobuf" => Ok(text.to_owned()),
+        other => {
+            Err(format!("is `{other}`; accepted is http/protobuf, usually on port 4318 of the receiver"))
+        }
+    }
+}
+
+impl TelemetryConfig {
+    /// Reads the settings through `variables`. The exporters read the other OTEL_ variables themselves: headers, time-outs, intervals,
+    /// sampler.
+    ///
+    /// # Errors
+    /// The first variable that is wrong.
+    pub fn read(variables: Variables<'_>) -> Result<Self, ConfigError> {
+        let prometheus = variables("TOOLFLEET_HTTP_ADDR").is_some_and(|value| !value.trim().is_empty());
+        Ok(Self::of(settings::read(variables)?, prometheus))
+    }
+
+    /// The settings of a command line.
+    ///
+    /// # Errors
+    /// The matches are not those of the worker's command.
+    pub fn of_matches(matches: &ArgMatches) -> Result<Self, ConfigError> {
+        let args = TelemetryArgs::from_arg_matches(matches);
+        let prometheus = matches!(matches.try_get_one::<SocketAddr>("http_addr"), Ok(Some(_)));
+        Ok(Self::of(args.map_err(|error| ConfigError::new("settings", error.to_string()))?, prometheus))
+    }
+
+    fn of(args: TelemetryArgs, prometheus: bool) -> Self {
+        let format = args.log_format.unwrap_or_else(|| {
+            if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json }
+        });
+        let on = !args.otel_sdk_disabled.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let to_otlp = |exporter: Option<&str>, endpoint: bool| {
+            on && exporter != Some("none") && (args.otlp_endpoint.is_some() || endpoint)
+        };
+        Self {
+            traces: to_otlp(args.traces_exporter.as_deref(), args.otlp_traces_endpoint.is_some()),
+            metrics: to_otlp(args.metrics_exporter.as_deref(), args.otlp_metrics_endpoint.is_some()),
+            log: args.log,
+            format,
+            prometheus,
+            service: args.otel_service_name.unwrap_or_else(|| SCOPE.into()),
+        }
+    }
+}
+
+/// The providers of traces and metrics, until [`Telemetry::end`].
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
@@ -131,7 +212,7 @@ impl Telemetry {
         });
         let (metrics, registry) = metrics(config, resource).map_err(|e| wrong(&e))?;
         let spans = traces.as_ref().map(spans);
-        let lines = lines(config.format).with_filter(log.and(filter_fn(|m| m.target() != trace::TARGET)));
+        let lines = lines(config.format).with_filter(log.and(filter_fn(|m| m.target() != TARGET)));
         let installed = tracing_subscriber::registry().with(spans).with(lines).try_init();
         installed.map_err(|e| wrong(&e))?;
         let meters = match &metrics {
@@ -154,7 +235,7 @@ impl Telemetry {
     /// Sends what is left, for [`FLUSH`] at most.
     pub async fn end(self) {
         let flush = tokio::task::spawn_blocking(move || {
-            // Whoever does not receive it has been told of in the log before.
+            // A receiver that fails has been logged before.
             let _traces = self.traces.map(|provider| provider.shutdown_with_timeout(FLUSH));
             let _metrics = self.metrics.map(|provider| provider.shutdown_with_timeout(FLUSH));
         });
@@ -169,10 +250,10 @@ where
 {
     global::set_text_map_propagator(TraceContextPropagator::new());
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(SCOPE));
-    // Places in our source say nothing to whoever reads a trace.
+    // Source locations are of no use in a trace.
     let layer =
         layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
-    layer.with_filter(filter_fn(|metadata| metadata.target() == trace::TARGET)).boxed()
+    layer.with_filter(filter_fn(|metadata| metadata.target() == TARGET)).boxed()
 }
 
 type Metrics = (Option<SdkMeterProvider>, Option<prometheus::Registry>);

@@ -6,20 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use opentelemetry::global;
 use opentelemetry::trace::TraceContextExt as _;
+use toolfleet_core::answer::{Answer, Meaning};
 use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::message::Operation;
-use toolfleet_core::outcome::Outcome;
-use toolfleet_mcp::{Answer, AnswerKind};
+use toolfleet_core::outcome::{Outcome, OutcomeKind};
+use toolfleet_core::request::Operation;
+use toolfleet_executors::spans::TARGET;
 use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use url::Url;
-
-use crate::pipeline::InboundCall;
-
-/// The target of spans that go to the receiver of traces and never into the log.
-pub(crate) const TARGET: &str = "toolfleet::trace";
 
 /// The names of W3C trace context, as message attributes and as headers.
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -34,20 +30,19 @@ pub(crate) struct Onward {
 }
 
 /// The span of one delivery, child of whatever the sender named.
-pub(crate) fn delivery(queue: &str, inbound: &InboundCall) -> Span {
+pub(crate) fn delivery(queue: &str, message_id: &str, sent: &Onward) -> Span {
     let span = tracing::info_span!(
         target: TARGET, parent: None, "process",
         otel.name = format_args!("process {queue}"), otel.kind = "consumer",
         messaging.system = "aws_sqs", messaging.operation.type = "process", messaging.operation.name = "process",
-        messaging.destination.name = queue, messaging.message.id = inbound.message_id(),
+        messaging.destination.name = queue, messaging.message.id = message_id,
         toolfleet.call_id = Empty, toolfleet.tenant = Empty, toolfleet.outcome = Empty, error.type = Empty,
     );
     if !span.is_disabled() {
-        let sent = inbound.trace_context();
         let carrier: HashMap<String, String> =
-            [(TRACEPARENT, sent.traceparent), (TRACESTATE, sent.tracestate)]
+            [(TRACEPARENT, &sent.traceparent), (TRACESTATE, &sent.tracestate)]
                 .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
                 .collect();
         let parent = global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
         let _started_before = span.set_parent(parent);
@@ -56,10 +51,10 @@ pub(crate) fn delivery(queue: &str, inbound: &InboundCall) -> Span {
 }
 
 /// The span that log lines of a delivery stand in: they name its message and its trace.
-pub(crate) fn lines(inbound: &InboundCall) -> Span {
-    let traceparent = onward(inbound.span()).or(inbound.trace_context()).traceparent;
+pub(crate) fn lines(delivery: &Span, message_id: &str, sent: Onward) -> Span {
+    let traceparent = onward(delivery).or(sent).traceparent;
     let trace_id = traceparent.as_deref().and_then(trace_id);
-    tracing::info_span!(parent: inbound.span(), "call", message_id = inbound.message_id(), trace_id)
+    tracing::info_span!(parent: delivery, "call", message_id, trace_id)
 }
 
 /// Whose delivery it is.
@@ -89,11 +84,6 @@ pub(crate) fn notice(queue_url: &str) -> Span {
     )
 }
 
-/// A step of a call.
-pub(crate) fn step(name: &'static str) -> Span {
-    tracing::info_span!(target: TARGET, "step", otel.name = name)
-}
-
 /// The span of one attempt at the server. The address of a resource stays out of it: there are too many, and one may hold a token.
 pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u32) -> Span {
     let method = operation.as_str();
@@ -115,22 +105,19 @@ pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u3
 /// What came of an attempt; gives its `error.type`, where it has one.
 pub(crate) fn ended(span: &Span, answer: &Result<Answer, Failure>) -> Option<&'static str> {
     let error = match answer {
-        Ok(answer) => match answer.kind {
-            AnswerKind::ToolError { .. } => Some("tool_error"),
-            AnswerKind::Complete
-            | AnswerKind::InputRequired
-            | AnswerKind::Task(_)
-            | AnswerKind::Unknown(_) => None,
-        },
+        Ok(Answer { meaning: Meaning::Ended(outcome), .. }) if outcome.kind == OutcomeKind::ToolError => {
+            Some("tool_error")
+        }
+        Ok(Answer { meaning: Meaning::Ended(_) | Meaning::Task { .. }, .. }) => None,
         Err(failure) => Some(failure.code.as_str()),
     };
     if span.is_disabled() {
         return error;
     }
     if let Ok(answer) = answer {
-        span.record("mcp.protocol.version", answer.protocol_version.as_str());
+        span.record("mcp.protocol.version", answer.connection.protocol_version.as_str());
         // Whoever knows a session's id could speak in it: its beginning tells sessions apart.
-        if let Some(session) = &answer.mcp_session {
+        if let Some(session) = &answer.connection.session {
             span.record("mcp.session.id", session.chars().take(8).collect::<String>());
         }
     }

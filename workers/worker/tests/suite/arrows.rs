@@ -178,5 +178,5 @@ fn the_cli_uses_the_worker_in_dev_alone() {
             }
         }
     }
-    assert_eq!(naming, [Path::new("commands/dev/stage.rs")]);
+    assert_eq!(naming, [Path::new("commands/dev/local_fleet.rs")]);
 }

@@ -83,7 +83,7 @@ async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succe
     }
     let twice = rig.outcome("twice").await;
     assert_eq!((twice.kind, twice.code), (OutcomeKind::Refused, Some("invalid_arguments")));
-    assert!(twice.message.contains("`n` stands twice"), "{}", twice.message);
+    assert!(twice.message.contains("`n` is duplicated"), "{}", twice.message);
     let late = rig.outcome("late").await;
     assert_eq!((late.kind, late.code), (OutcomeKind::Expired, Some("deadline_exceeded")));
     assert_eq!(rig.outcome("neighbour").await.kind, OutcomeKind::Succeeded);

@@ -9,7 +9,7 @@ use toolfleet_core::call::{Decision, Event, decide};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{MockFault, ProtocolRevision};
-use toolfleet_worker::config::Limits;
+use toolfleet_worker::Limits;
 use toolfleet_worker::pipeline;
 
 use crate::rig::{Rig, key, limits, request};

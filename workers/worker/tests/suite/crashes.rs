@@ -3,7 +3,7 @@
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::context::Step;
+use toolfleet_worker::pipeline::steps::Step;
 
 use crate::rig::{Rig, request};
 
@@ -129,7 +129,7 @@ async fn a_claim_whose_answer_took_longer_than_its_lease_sends_nothing() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
     // No answer comes within a nanosecond.
-    let limits = toolfleet_worker::config::Limits {
+    let limits = toolfleet_worker::Limits {
         lease: std::time::Duration::from_nanos(1),
         skew: std::time::Duration::ZERO,
         ..crate::rig::limits()

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
-use toolfleet_worker::intake;
+use toolfleet_worker::services::intake::Intake;
 
-use crate::rig::{CountAcknowledged, Rig, limits, request};
+use crate::rig::{CountAcknowledged, Rig, limits, request, run_service};
 
 async fn rig() -> Rig {
     let rig = Rig { queue_name: "calls.fifo", ..Rig::new().await };
@@ -35,7 +35,7 @@ async fn a_groups_next_call_starts_when_the_former_is_acknowledged() {
     let gone = Arc::new(CountAcknowledged::default());
     let context = rig.fleet_of(rig.catalog(), limits(), Some(gone.clone())).await;
     let hold = rig.mcp.hold();
-    let worker = tokio::spawn(intake::run(context.clone()));
+    let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
     rig.mcp.arrived("tools/call", 1).await;
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (2, 1), "the others stay in the queue");

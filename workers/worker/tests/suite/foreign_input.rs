@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use toolfleet_aws::queue::Delivery;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{MockFault, ProtocolRevision, ScriptedProgram};
-use toolfleet_worker::context::{Step, Watch, WorkerContext};
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::steps::{Step, Watch};
 
 use crate::rig::{Rig, limits, request};
 

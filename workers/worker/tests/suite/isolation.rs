@@ -23,17 +23,18 @@ use toolfleet_aws::Tables;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::call::{CallRow, HeldReason};
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::User;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::request::User;
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, ScriptedProgram};
-use toolfleet_worker::config::Limits;
+use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
-use toolfleet_worker::{intake, pipeline};
+use toolfleet_worker::pipeline;
+use toolfleet_worker::services::intake::Intake;
 
 use crate::credentials::store;
-use crate::rig::{CountAcknowledged, Rig, SENDER, START_MS, limits, request};
+use crate::rig::{CountAcknowledged, Rig, SENDER, START_MS, limits, request, run_service};
 
 fn catalog(rig: &Rig) -> Value {
     let mut catalog = rig.catalog();
@@ -298,7 +299,7 @@ async fn a_hanging_server_leaves_slots_to_other_servers_and_other_tenants() {
     for n in 0..24 {
         send(&rig, &of("acme", &format!("a{n}"), "unsafe")).await;
     }
-    let worker = tokio::spawn(intake::run(context.clone()));
+    let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
     rig.mcp.arrived("tools/call", 4).await;
     // The same tenant at another server, and another tenant at the hanging one.
     send(&rig, &of("acme", "well", "well")).await;
@@ -322,7 +323,7 @@ async fn one_tenant_at_one_server_uses_every_slot() {
     for n in 0..4 {
         send(&rig, &of("acme", &format!("a{n}"), "unsafe")).await;
     }
-    let worker = tokio::spawn(intake::run(context.clone()));
+    let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
     rig.mcp.arrived("tools/call", 4).await;
     drop(hold);
     gone.reached(4).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
-use toolfleet_worker::config::Limits;
+use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 
 use crate::rig::{Rig, Seen, limits};

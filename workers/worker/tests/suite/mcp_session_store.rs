@@ -9,15 +9,19 @@ use serde_json::{Value, json};
 use toolfleet_aws::Tables;
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::mcp_session::McpSession;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::server_session::ServerSession;
 use toolfleet_core::session::{SessionEvent, SessionRow};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, ProtocolRevision, Rule, SessionLoss};
-use toolfleet_worker::context::{Step, WorkerContext};
-use toolfleet_worker::{pipeline, session_closer, start};
+use toolfleet_worker::ServiceOptions;
+use toolfleet_worker::context::WorkerContext;
+use toolfleet_worker::pipeline::steps::Step;
+use toolfleet_worker::services::session_closer;
+use toolfleet_worker::services::session_closer::SessionCloser;
+use toolfleet_worker::{pipeline, start};
 
-use crate::rig::{Rig, SENDER, START_MS, limits, request};
+use crate::rig::{Rig, SENDER, START_MS, limits, request, run_service};
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
 const TALKS: [&str; 2] = ["red", "blue"];
@@ -81,7 +85,7 @@ fn table(rig: &Rig) -> Sessions {
     rig.direct.sessions(&Tables::with_prefix("toolfleet"))
 }
 
-async fn registered(rig: &Rig, tenant: &str, talk: &str) -> Vec<McpSession> {
+async fn registered(rig: &Rig, tenant: &str, talk: &str) -> Vec<ServerSession> {
     let (tenant, talk) = (Tenant::parse(tenant).unwrap(), SessionId::parse(talk).unwrap());
     table(rig).mcp_sessions(&tenant, &talk).await.unwrap()
 }
@@ -138,7 +142,7 @@ async fn a_worker_that_drains_leaves_the_conversation_to_the_others() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     for (n, id) in [(1, "c1"), (2, "c2")] {
         let worker = rig.fleet_direct(None).await;
-        let running = tokio::spawn(start::run(worker.clone()));
+        let running = tokio::spawn(start::run(worker.clone(), ServiceOptions::default()));
         rig.send(call(id, "acme", "red").to_string()).await;
         rig.mcp.arrived("tools/call", n).await;
         worker.shutdown.begin(Duration::from_secs(5));
@@ -154,7 +158,7 @@ async fn a_worker_that_drains_leaves_the_conversation_to_the_others() {
 }
 
 /// Both of acme's conversations speak, then `red` is revoked.
-async fn revoked(rig: &Rig, worker: &Arc<WorkerContext>) -> McpSession {
+async fn revoked(rig: &Rig, worker: &Arc<WorkerContext>) -> ServerSession {
     for talk in TALKS {
         rig.send(call(&format!("in-{talk}"), "acme", talk).to_string()).await;
         rig.deliver(worker).await;
@@ -166,8 +170,8 @@ async fn revoked(rig: &Rig, worker: &Arc<WorkerContext>) -> McpSession {
     red
 }
 
-async fn assert_closed(rig: &Rig, worker: &Arc<WorkerContext>, red: &McpSession) {
-    let saying = tokio::spawn(session_closer::run(worker.clone()));
+async fn assert_closed(rig: &Rig, worker: &Arc<WorkerContext>, red: &ServerSession) {
+    let saying = tokio::spawn(run_service(SessionCloser::new(worker.clone()), worker.shutdown.clone()));
     rig.mcp.arrived("DELETE", 1).await;
     worker.shutdown.begin(Duration::ZERO);
     saying.await.unwrap();

@@ -5,11 +5,11 @@ use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::digest::sha256;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::payload::Sources;
+use toolfleet_core::request::CallRequest;
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::context::Step;
+use toolfleet_worker::pipeline::steps::Step;
 
 use crate::rig::{Rig, SENDER, key};
 

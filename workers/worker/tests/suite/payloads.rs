@@ -10,8 +10,8 @@ use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 use toolfleet_core::payload::{PayloadRef, Sources};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, Rule};
-use toolfleet_worker::config::Limits;
-use toolfleet_worker::context::Step;
+use toolfleet_worker::Limits;
+use toolfleet_worker::pipeline::steps::Step;
 
 use crate::crashes::assert_settled;
 use crate::rig::{LEASE_MS, Rig, key, limits, request};

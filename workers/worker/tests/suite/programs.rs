@@ -8,6 +8,7 @@ use toolfleet_config::catalog::{CatalogConfig, Place, REFRESH, Stores, load};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{ScriptedProgram, is_there};
+use toolfleet_worker::ServiceOptions;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::start;
 
@@ -109,7 +110,7 @@ async fn a_worker_that_drains_leaves_no_process_behind() {
         call["session"] = json!(id);
         rig.send(call.to_string()).await;
     }
-    let worker = tokio::spawn(start::run(context.clone()));
+    let worker = tokio::spawn(start::run(context.clone(), ServiceOptions::default()));
     gone.reached(2).await;
     assert_eq!((script.count("start"), context.mcp.programs()), (2, 2));
     context.shutdown.begin(std::time::Duration::from_secs(5));
@@ -167,7 +168,7 @@ async fn a_catalog_from_a_table_or_a_secret_starts_programs_only_where_the_opera
             refresh: REFRESH,
             tenants: None,
             stdio: None,
-            laptop: None,
+            local_environment: None,
         };
         let refused = load(&config, &stores).await.unwrap_err().to_string();
         assert!(refused.contains("servers.files.command: starts a program"), "{place}: {refused}");

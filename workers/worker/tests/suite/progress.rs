@@ -8,7 +8,7 @@ use toolfleet_core::call::State;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::progress::CallProgress;
 use toolfleet_testkit::{HELD, MockFault, ProtocolRevision};
-use toolfleet_worker::config::Limits;
+use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 

@@ -8,11 +8,12 @@ use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_worker::context::{Step, WorkerContext};
+use toolfleet_worker::context::WorkerContext;
+use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::pipeline::{self, Reaped};
-use toolfleet_worker::reaper;
+use toolfleet_worker::services::reaper::Reaper;
 
-use crate::rig::{CrashAfter, LEASE_MS, Rig, SKEW_MS, request};
+use crate::rig::{CrashAfter, LEASE_MS, Rig, SKEW_MS, request, run_service};
 
 /// `MaxReceiveCount` of data.yaml.
 const MOST_RECEIVES: u32 = 8;
@@ -195,7 +196,7 @@ async fn a_dead_letter_that_is_not_due_stays_visible_and_can_be_moved_back_and_r
     rig.clock.advance_ms(LEASE_MS);
     // A look of the reaper ends when the queue has nothing more to give.
     let looks = rig.fleet_direct(None).await;
-    let reaping = tokio::spawn(reaper::run(looks.clone()));
+    let reaping = tokio::spawn(run_service(Reaper::new(looks.clone()), looks.shutdown.clone()));
     while dead(&rig).depth().await.unwrap().in_flight == 0 {
         tokio::task::yield_now().await;
     }
@@ -233,7 +234,7 @@ async fn the_reaper_of_a_worker_ends_dead_letters_beside_its_calls_until_it_drai
     rig.send(telling(&rig, "c1", "safe").to_string()).await;
     give_up(&rig).await;
     let context = rig.fleet_direct(None).await;
-    let reaping = tokio::spawn(reaper::run(context.clone()));
+    let reaping = tokio::spawn(run_service(Reaper::new(context.clone()), context.shutdown.clone()));
     let replies = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
     assert_eq!(replies.receive(1, 20, 30).await.unwrap().len(), 1, "the notice comes by itself");
     context.shutdown.begin(Duration::from_secs(5));
@@ -253,7 +254,7 @@ async fn a_dead_letter_that_is_due_does_not_starve_behind_those_that_are_not() {
     dead(&rig).send(Outgoing { body: due.to_string(), ..Outgoing::default() }).await.unwrap();
     rig.clock.advance_ms(10);
     let context = rig.fleet_direct(None).await;
-    let reaping = tokio::spawn(reaper::run(context.clone()));
+    let reaping = tokio::spawn(run_service(Reaper::new(context.clone()), context.shutdown.clone()));
     let replies = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
     assert_eq!(replies.receive(1, 20, 30).await.unwrap().len(), 1, "the due one is ended in the first look");
     context.shutdown.begin(Duration::from_secs(5));

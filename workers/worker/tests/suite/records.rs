@@ -59,7 +59,7 @@ fn is_of(record: &AuditRecord, name: &str, sender: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_record_of_a_call_names_who_asked_first_whoever_finishes_it() {
-    use toolfleet_worker::context::Step;
+    use toolfleet_worker::pipeline::steps::Step;
     for step in [Step::Claimed, Step::ResultStored] {
         let rig = Rig::new().await;
         rig.send(asked_by("ann", "c1", "safe").to_string()).await;
@@ -98,7 +98,7 @@ async fn a_row_that_a_refusal_or_a_passed_deadline_makes_keeps_who_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_comes_again_is_no_second_message() {
-    use toolfleet_worker::context::Step;
+    use toolfleet_worker::pipeline::steps::Step;
     for step in Step::ALL {
         let rig = Rig::new().await;
         rig.send(request("c1", "safe").to_string()).await;
@@ -136,7 +136,7 @@ async fn each_further_message_under_an_id_has_one_record_of_its_own() {
         rig.send(other_arguments.to_string()).await;
     }
     for _ in 0..4 {
-        rig.crash_after(toolfleet_worker::context::Step::Recorded).await;
+        rig.crash_after(toolfleet_worker::pipeline::steps::Step::Recorded).await;
     }
     rig.settle().await;
     assert_eq!(rig.audit_of("c1", AuditKind::Duplicate).await.len(), 2);
@@ -232,7 +232,7 @@ async fn a_row_that_an_earlier_version_wrote_is_the_same_call() {
     let mut body = request("c1", "safe");
     body["arguments"] = json!({"call": "c1", "n": 1.0});
     rig.send(body.to_string()).await;
-    rig.crash_after(toolfleet_worker::context::Step::Claimed).await;
+    rig.crash_after(toolfleet_worker::pipeline::steps::Step::Claimed).await;
     // As earlier versions named the question, and without a caller.
     let calls = rig.direct.calls(&Tables::with_prefix("toolfleet"));
     let mut row = rig.row("c1").await.unwrap();

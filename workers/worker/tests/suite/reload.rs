@@ -11,9 +11,9 @@ use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores
 use toolfleet_core::ids::ToolId;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_worker::catalog_handle::Reloads;
-use toolfleet_worker::catalog_reload::Watcher;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
+use toolfleet_worker::services::catalog_reload::Watcher;
 
 use crate::rig::{Rig, request};
 
@@ -177,7 +177,7 @@ async fn an_array_is_a_catalog_once_somebody_may_speak() {
         refresh: REFRESH,
         tenants: None,
         stdio: None,
-        laptop: None,
+        local_environment: None,
     };
     let stores = Stores::new(&rig.direct, &Tables::with_prefix("toolfleet"));
     let nobody = load(&config, &stores).await;

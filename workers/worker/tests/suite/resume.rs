@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{MockFault, ProtocolRevision, ToolAnswer};
-use toolfleet_worker::context::Step;
+use toolfleet_worker::pipeline::steps::Step;
 
 use crate::rig::{Rig, SENDER, Seen, limits, request};
 

@@ -22,17 +22,26 @@ use toolfleet_egress::EgressPolicy;
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
 use toolfleet_mcp::{ClientOptions, McpClient};
 use toolfleet_testkit::{CuttingProxy, MockMcp, ProtocolRevision};
-use toolfleet_worker::config::Limits;
-use toolfleet_worker::context::{DeadLetters, Parts, Step, Watch, WorkerContext};
+use toolfleet_worker::Limits;
+use toolfleet_worker::context::{DeadLetters, Parts, WorkerContext};
 use toolfleet_worker::mcp_session_store::McpSessionStore;
+use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::steps::{Step, Watch};
+use toolfleet_worker::services::Service;
+use toolfleet_worker::services::intake::Intake;
+use toolfleet_worker::shutdown::Shutdown;
 use toolfleet_worker::telemetry::Meters;
-use toolfleet_worker::{intake, pipeline};
 
 pub(crate) const START_MS: u64 = 1_795_000_000_123;
 pub(crate) const LEASE_MS: u64 = 30_000;
 pub(crate) const SKEW_MS: u64 = 2_000;
 /// The access key of the rig, which the local SQS gives as SenderId.
 pub(crate) const SENDER: &str = "AKIARIG";
+
+/// Runs a service as the supervisor does, without restarts.
+pub(crate) async fn run_service(service: impl Service, shutdown: Shutdown) {
+    service.run(&shutdown).await;
+}
 
 pub(crate) struct Rig {
     pub(crate) local: LocalEndpoints,
@@ -228,7 +237,7 @@ impl Rig {
         let gone = Arc::new(CountAcknowledged::default());
         let slots = u32::try_from(count).unwrap().max(limits().slots);
         let context = self.fleet_of(self.catalog(), Limits { slots, ..limits() }, Some(gone.clone())).await;
-        let worker = tokio::spawn(intake::run(context.clone()));
+        let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
         gone.reached(count).await;
         context.shutdown.begin(Duration::from_secs(5));
         worker.await.unwrap();

@@ -7,10 +7,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_worker::context::{Step, Watch};
-use toolfleet_worker::{intake, pipeline};
+use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::steps::{Step, Watch};
+use toolfleet_worker::services::intake::Intake;
 
-use crate::rig::{Rig, request};
+use crate::rig::{Rig, request, run_service};
 
 /// Holds every call at one step until it is told to go on.
 struct Gate {
@@ -43,7 +44,7 @@ async fn a_call_that_has_not_claimed_goes_back_at_once_when_the_worker_stops() {
     rig.send(request("c1", "unsafe").to_string()).await;
     let gate = Gate::at(Step::Prepared);
     let context = rig.fleet_direct(Some(gate.clone())).await;
-    let worker = tokio::spawn(intake::run(context.clone()));
+    let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
     gate.arrived.notified().await;
     context.shutdown.begin(Duration::from_secs(60));
     gate.open.notify_one();
@@ -61,7 +62,7 @@ async fn what_runs_is_finished_before_the_worker_leaves() {
     rig.send(request("c1", "unsafe").to_string()).await;
     let context = rig.fleet_direct(None).await;
     let hold = rig.mcp.hold();
-    let worker = tokio::spawn(intake::run(context.clone()));
+    let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
     rig.mcp.arrived("tools/call", 1).await;
     context.shutdown.begin(Duration::from_secs(60));
     drop(hold);
@@ -79,7 +80,7 @@ async fn what_outlasts_the_drain_is_given_back_if_safe_and_told_if_not() {
         rig.send(request("c1", tool).to_string()).await;
         let context = rig.fleet_direct(None).await;
         let hold = rig.mcp.hold();
-        let worker = tokio::spawn(intake::run(context.clone()));
+        let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
         rig.mcp.arrived("tools/call", 1).await;
         context.shutdown.begin(Duration::ZERO);
         worker.await.unwrap();
@@ -119,7 +120,7 @@ async fn a_panic_in_one_call_harms_no_other_and_its_message_comes_again() {
     let context = rig.context(Some(defect.clone())).await;
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.send(request("c2", "unsafe").to_string()).await;
-    let worker = tokio::spawn(intake::run(context.clone()));
+    let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
     defect.1.notified().await;
     context.shutdown.begin(Duration::from_secs(5));
     worker.await.unwrap();

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use toolfleet_core::call::State;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::MockFault;
-use toolfleet_worker::context::Step;
 use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::steps::Step;
 
 use crate::crashes::assert_settled;
 use crate::rig::{Rig, Seen, limits, request};

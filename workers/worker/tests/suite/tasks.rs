@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use toolfleet_core::call::State;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{Cut, MockFault, Rule};
-use toolfleet_worker::context::{Step, WorkerContext};
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::steps::Step;
 
 use crate::crashes::assert_settled;
 use crate::rig::{Rig, limits, request};

@@ -12,8 +12,11 @@ use tokio::net::TcpListener;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
+use toolfleet_worker::service_health::ServiceHealth;
+use toolfleet_worker::services::http;
+use toolfleet_worker::services::intake::Intake;
+use toolfleet_worker::services::supervisor::Supervisor;
 use toolfleet_worker::telemetry::{self, Meters};
-use toolfleet_worker::{health, intake};
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -170,19 +173,24 @@ async fn a_worker_says_whether_it_lives_and_is_ready_and_shows_its_metrics() {
     let context = rig.fleet_direct(Some(gone.clone())).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(health::serve(listener, context.clone(), Some(registry)));
+    let services = ServiceHealth::default();
+    let mut supervisor = Supervisor::new(context.shutdown.clone(), Duration::from_secs(5), services.clone());
+    let routes = http::routes(context.clone(), services, Some(registry));
+    supervisor.start_until_exit(http::HttpEndpoint::new(listener, routes).unwrap());
     assert_eq!(get(address, "/health/ready").await.0, 503, "it has received nothing yet");
-    assert!(health::ask(address).await.unwrap_err().contains("has not answered"));
+    assert!(http::ask(address).await.unwrap_err().contains("has not answered"));
 
     rig.mcp.next_for("tools/call", MockFault::status(503));
     rig.send(request("c1", "safe").to_string()).await;
     rig.send(request("c2", "no-such-tool").to_string()).await;
-    let worker = tokio::spawn(intake::run(context.clone()));
+    supervisor.start(Intake::new(context.clone()));
     gone.reached(2).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     assert_eq!(get(address, "/health/live").await, (200, "ok\n".into()));
     assert_eq!(get(address, "/health/ready").await, (200, "ok\n".into()));
-    health::ask(address).await.unwrap();
+    http::ask(address).await.unwrap();
+    let lines = "HTTP endpoint running\nintake running\n".to_owned();
+    assert_eq!(get(address, "/health/services").await, (200, lines));
     let (status, metrics) = get(address, "/metrics").await;
     assert_eq!(status, 200);
     for part in [
@@ -202,7 +210,7 @@ async fn a_worker_says_whether_it_lives_and_is_ready_and_shows_its_metrics() {
     }
     context.shutdown.begin(Duration::from_secs(5));
     assert_eq!(get(address, "/health/ready").await, (503, "the worker drains\n".into()));
-    worker.await.unwrap();
+    supervisor.join().await.unwrap();
 }
 
 #[tokio::test]

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, Recorded};
-use toolfleet_worker::catalog_reload::Watcher;
-use toolfleet_worker::config::Limits;
+use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
+use toolfleet_worker::services::catalog_reload::Watcher;
 
 use crate::credentials::{store, with_auth};
 use crate::reload::Folder;

@@ -8,7 +8,8 @@ use toolfleet_aws::Tables;
 use toolfleet_aws::queue::{Delivery, MAX_MESSAGE_BYTES, Outgoing, Queue};
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::outcome::{Code, OutcomeKind};
-use toolfleet_worker::context::{DeadLetters, Step, WorkerContext};
+use toolfleet_worker::context::{DeadLetters, WorkerContext};
+use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::pipeline::{self, Reaped};
 
 use crate::rig::{Rig, SENDER, connect, request};
@@ -128,7 +129,7 @@ async fn a_kept_message_says_who_sent_it_and_not_what_it_claims_of_that() {
     assert_eq!(told("toolfleet-first-sender"), Some("AKIASTRANGER"));
     assert_eq!(told("toolfleet-first-message"), Some(message_id.as_str()));
     assert_eq!((told("toolfleet-reason"), told("mine")), (Some("undecodable"), Some("kept")));
-    // No reaper takes it for the fleet's own, and no record stands twice.
+    // No reaper takes it for the fleet's own, and no record is written twice.
     let reaped = pipeline::reap(context.clone(), context.dead_letters.clone().unwrap(), letter.clone()).await;
     assert!(matches!(reaped, Reaped::NotDue { .. }), "{reaped:?}");
     assert!(rig.row("c1").await.is_none(), "nothing stands under a tenant of others");

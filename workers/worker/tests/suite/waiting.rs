@@ -132,7 +132,7 @@ async fn a_cancellation_that_overtakes_its_message_is_obeyed() {
 async fn a_cancellation_of_a_running_call_is_seen_by_its_heartbeat() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    let limits = toolfleet_worker::config::Limits {
+    let limits = toolfleet_worker::Limits {
         // A third of this is the pause between heartbeats, in real time.
         lease: std::time::Duration::from_millis(1_500),
         ..crate::rig::limits()
@@ -153,10 +153,8 @@ async fn a_cancellation_of_a_running_call_is_seen_by_its_heartbeat() {
 async fn a_heartbeat_keeps_a_long_call_from_every_other_worker() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
-    let limits = toolfleet_worker::config::Limits {
-        lease: std::time::Duration::from_millis(600),
-        ..crate::rig::limits()
-    };
+    let limits =
+        toolfleet_worker::Limits { lease: std::time::Duration::from_millis(600), ..crate::rig::limits() };
     let context = rig.fleet_of(rig.catalog(), limits, None).await;
     let delivery = rig.receive(&context).await.unwrap();
     let hold = rig.mcp.hold();

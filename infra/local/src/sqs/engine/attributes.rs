@@ -1,6 +1,6 @@
-//! Owns the attributes of a queue: their limits, their defaults and the redrive policy.
+//! The attributes of a queue: their limits, their defaults and the redrive policy.
 //!
-//! **Invariant:** an attribute that got in has been checked; the numbers used by the engine come from here.
+//! **Invariant:** a value of [`Attributes`] has been checked.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Owns the changes a set of queues can undergo, in the form in which the journal keeps them.
+//! The changes of a set of queues, as the journal stores them.
 //!
-//! **Invariant:** replaying the changes of a journal in order gives the same queues; nothing changes a queue but a change.
+//! **Invariant:** replaying the changes of a journal in order gives the same queues. Queues change by a `Change` only.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) enum Change {
         attributes: BTreeMap<String, String>,
         tags: BTreeMap<String, String>,
         at_ms: u64,
-        /// Above every number ever given out, so that an old receipt handle never fits a new message.
+        /// Above every number that was ever used, so that an old receipt handle never fits a new message.
         next_seq: u64,
     },
     AttributesSet {
@@ -67,7 +67,7 @@ pub(crate) enum Change {
         queue: String,
         seq: u64,
     },
-    /// A task that moves messages was started, or got on.
+    /// A task that moves messages was started or made progress.
     MoveSet {
         task: MoveTask,
     },

@@ -1,4 +1,4 @@
-//! Owns the order within a FIFO queue: which group may be received from, and which message was sent before.
+//! The order within a FIFO queue: which groups are ready, and which messages are duplicates.
 //!
 //! **Invariant:** a group is ready exactly when none of its messages is in flight and its oldest is visible.
 

@@ -1,6 +1,6 @@
-//! Owns the property of FIFO queues: whatever is done in whatever order, each group is handed out in the order it was sent.
+//! Property test of FIFO queues: after any operations in any order, each group is received in the order it was sent.
 //!
-//! **Invariant:** the model here is a list for each group; it knows nothing of how the engine finds its messages.
+//! The model is a list for each group and shares no code with the engine.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Owns a message: what was sent, which never changes, and where its delivery stands.
+//! A message: its immutable content, and the state of its delivery.
 //!
 //! **Invariant:** the content is shared, not copied, between the queue, the journal and the answers.
 

@@ -1,6 +1,6 @@
-//! Owns what SQS does with messages: a pure machine that is told the time and returns what happened.
+//! The behaviour of SQS queues as a pure state machine.
 //!
-//! **Invariant:** no clock, no network, no file and no waiting: every method takes `now_ms` and returns at once.
+//! **Invariant:** no clock, no network, no file and no waiting: a method that needs the time takes `now_ms`.
 
 pub(crate) mod attributes;
 pub(crate) mod change;
@@ -9,7 +9,7 @@ pub(crate) mod fifo;
 mod fifo_tests;
 pub(crate) mod message;
 pub(crate) mod move_task;
-pub(crate) mod moves;
+mod moves;
 pub(crate) mod queue;
 mod replay;
 mod settings;
@@ -50,7 +50,7 @@ pub(crate) struct Delivery {
     pub(crate) sequence_number: Option<String>,
 }
 
-/// What a sender is told of a message.
+/// The answer to the sender of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// That of the message stored before, if this one was a duplicate.
@@ -185,7 +185,7 @@ impl Queues {
         self.change(Change::Removed { queue: name.to_owned(), seq });
     }
 
-    /// Deletes what the handle's receive returned. A handle that a later receive superseded deletes nothing, and says so to nobody;
+    /// Deletes the message of that receipt handle. A handle that a later receive replaced deletes nothing, without an error;
     /// in a FIFO queue it is refused, and so is one whose visibility timeout is over.
     pub(crate) fn delete(&mut self, name: &str, handle: &str, now_ms: u64) -> Result<(), SqsError> {
         let (receipt, current) = self.resolve(name, handle, now_ms)?;

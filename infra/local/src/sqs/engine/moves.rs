@@ -1,32 +1,23 @@
-//! Owns the tasks that move dead letters back: starting, pacing, cancelling and listing them.
+//! Starts, paces, cancels and lists the tasks that move dead letters back.
 //!
-//! A moved message is a new message: new id, new time, no receives. It is stored before it is removed, so that a crash in
-//! between leaves it twice rather than not at all.
+//! A moved message is a new message: new id, new time, no receives. It is stored before it is removed, so a crash between the two
+//! duplicates it instead of losing it.
 //!
-//! **Invariant:** a queue has at most one running task; a task moves only messages that are visible when their turn comes.
+//! **Invariant:** a queue has at most one running task, and a task moves only messages that are visible when they are moved.
 
 use std::sync::Arc;
 
 use super::Queues;
 use super::change::Change;
 use super::message::{Content, Message};
-use super::move_task::{MoveStatus, MoveTask};
-use crate::names::{queue_arn, queue_name_of_arn};
+use super::move_task::{MoveOrder, MoveStatus, MoveTask};
+use crate::names::queue_name_of_arn;
 use crate::sqs::error::SqsError;
 
 /// The most tasks that are remembered for a queue (SQS quota of `ListMessageMoveTasks`).
 const MAX_TASKS: usize = 10;
-/// How many messages a task without a rate moves before others get their turn.
+/// How many messages a task without a rate moves before other requests are served.
 const SLICE: u64 = 500;
-
-/// What a caller wants moved.
-#[derive(Debug, Clone)]
-pub(crate) struct MoveOrder {
-    pub(crate) id: String,
-    pub(crate) source_arn: String,
-    pub(crate) destination_arn: Option<String>,
-    pub(crate) per_second: Option<u64>,
-}
 
 impl Queues {
     /// Starts a task. Its first messages move with the next [`Queues::advance_moves`].
@@ -113,14 +104,14 @@ impl Queues {
     }
 
     fn advance(&mut self, task: &mut MoveTask, now_ms: u64) {
-        // After a pause a task does not make up for more than a second of it.
+        // After a pause a task catches up on one second at most.
         task.next_ms = task.next_ms.max(now_ms.saturating_sub(1000));
         let pause_ms = task.per_second.map_or(0, |per_second| 1000_u64.div_ceil(per_second.max(1)));
         for _ in 0..SLICE {
             if task.next_ms > now_ms {
                 return;
             }
-            // Of what was there at the start; a message that comes back meanwhile is not moved in circles.
+            // Only the messages that were there at the start, so that a message that comes back is not moved in a loop.
             let next = if task.moved < task.to_move { self.next_to_move(task, now_ms) } else { Ok(None) };
             match next {
                 Ok(Some((seq, target))) => self.move_one(&task.source, seq, &target, now_ms),
@@ -139,13 +130,13 @@ impl Queues {
         }
     }
 
-    /// The next message and where it goes; none if nothing is visible any more.
+    /// The next message and where it goes; none if nothing is visible.
     fn next_to_move(&mut self, task: &MoveTask, now_ms: u64) -> Result<Option<(u64, String)>, &'static str> {
         const NO_QUEUE: &str = "AWS.SimpleQueueService.NonExistentQueue";
         let queue = self.settled(&task.source, now_ms).map_err(|_gone| NO_QUEUE)?;
         let Some(seq) = queue.next_receivable(None) else { return Ok(None) };
-        let given_up_by = queue.get(seq).and_then(|message| message.dead_letter_of.as_deref());
-        let target = match (&task.destination, given_up_by) {
+        let source_arn = queue.get(seq).and_then(|message| message.dead_letter_of.as_deref());
+        let target = match (&task.destination, source_arn) {
             (Some(destination), _) => destination.clone(),
             (None, Some(arn)) => queue_name_of_arn(arn).to_owned(),
             (None, None) => return Err("CouldNotDetermineMessageSource"),
@@ -157,8 +148,8 @@ impl Queues {
         let message = self.queues.get(source).and_then(|queue| queue.get(seq));
         if let Some(Message { content, .. }) = message {
             let message_id = uuid::Uuid::new_v4().to_string();
-            let anew = Content { message_id, ..content.as_ref().clone() };
-            self.store(target, Arc::new(anew), None, now_ms);
+            let copy = Content { message_id, ..content.as_ref().clone() };
+            self.store(target, Arc::new(copy), None, now_ms);
         }
         self.change(Change::Removed { queue: source.to_owned(), seq });
     }
@@ -169,7 +160,7 @@ impl Queues {
         running.map(|task| task.next_ms).min()
     }
 
-    /// Puts a task's state in the place of its last one, and forgets the oldest beyond what can be asked for.
+    /// Replaces the state of a task, and removes the oldest tasks beyond the quota.
     pub(super) fn set_move(&mut self, task: &MoveTask) {
         match self.moves.iter_mut().find(|known| known.id == task.id) {
             Some(known) => known.clone_from(task),
@@ -180,15 +171,5 @@ impl Queues {
             let Some(oldest) = self.moves.iter().position(of_source) else { return };
             self.moves.remove(oldest);
         }
-    }
-}
-
-impl MoveTask {
-    pub(crate) fn source_arn(&self) -> String {
-        queue_arn(&self.source)
-    }
-
-    pub(crate) fn destination_arn(&self) -> Option<String> {
-        self.destination.as_deref().map(queue_arn)
     }
 }

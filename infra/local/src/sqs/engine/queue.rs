@@ -1,4 +1,4 @@
-//! Owns one queue: which message is visible, hidden or too old, each found without a scan.
+//! One queue: finds visible, hidden and expired messages without a scan.
 //!
 //! **Invariant:** every message stands in exactly one of `visible` and `hidden`, under its own `due_ms`, and in `ages`.
 

@@ -1,6 +1,6 @@
-//! Owns what each change does to the queues, when it is decided and again when a journal is read.
+//! Applies changes to the queues, when they are decided and again when a journal is read.
 //!
-//! **Invariant:** a change that fits no queue or message is ignored: a journal never keeps the endpoint from starting.
+//! **Invariant:** a change to an unknown queue or message is ignored, so that the endpoint always starts.
 
 use super::Queues;
 use super::attributes::Attributes;

@@ -1,6 +1,6 @@
-//! Owns the receiving side: `ReceiveMessage`, `DeleteMessage`, `ChangeMessageVisibility` and their batches.
+//! The operations of receivers: `ReceiveMessage`, `DeleteMessage`, `ChangeMessageVisibility` and their batches.
 //!
-//! **Invariant:** a receiver gets the attributes it asked for, no others, and a digest of exactly these.
+//! **Invariant:** an answer has the requested attributes only, and the digest of exactly these.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::input::{BatchAnswer, check_batch, queue_name, within};
+use super::request::{BatchAnswer, check_batch, queue_name, within};
 use crate::sqs::engine::Delivery;
 use crate::sqs::error::SqsError;
 use crate::sqs::md5;

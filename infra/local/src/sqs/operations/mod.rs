@@ -1,17 +1,19 @@
-//! Sends a request to its operation; an operation that is not offered is an error.
+//! Dispatches a request to its operation.
+//!
+//! **Invariant:** an operation that does not exist is refused; none succeeds without doing its work.
 
 mod deliver;
-mod input;
 mod moves;
 mod queues;
+mod request;
 mod send;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::request::read;
 use super::error::SqsError;
 use super::service::SqsService;
 
@@ -49,9 +51,4 @@ pub(super) async fn dispatch(
         }
         _ => Err(SqsError::UnknownOperation(operation.to_owned())),
     }
-}
-
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, SqsError> {
-    let text: &[u8] = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(text).map_err(|error| SqsError::Serialization(error.to_string()))
 }

@@ -1,15 +1,14 @@
-//! Owns the operations on tasks that move dead letters, and the handle by which a task is named.
+//! The operations on tasks that move dead letters, and the handle of a task.
 //!
-//! **Invariant:** only a running task has a handle in a listing: nothing can be done with another.
+//! **Invariant:** only a running task has a handle in a listing, because only a running task can be cancelled.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::input::within;
-use crate::sqs::engine::move_task::{MoveStatus, MoveTask};
-use crate::sqs::engine::moves::MoveOrder;
+use super::request::within;
+use crate::sqs::engine::move_task::{MoveOrder, MoveStatus, MoveTask};
 use crate::sqs::error::SqsError;
 use crate::sqs::service::SqsService;
 

@@ -1,6 +1,6 @@
-//! Owns the operations on queues as such, and their paging.
+//! The operations on queues, and their paging.
 //!
-//! **Invariant:** a queue's URL is made here from its name; which host a caller used does not matter.
+//! **Invariant:** a queue's URL is built here from its name, whatever host the caller used.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::input::{queue_name, within};
+use super::request::{queue_name, within};
 use crate::sqs::error::SqsError;
 use crate::sqs::service::SqsService;
 

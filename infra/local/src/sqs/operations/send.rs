@@ -1,6 +1,6 @@
-//! Owns `SendMessage` and its batch: what a message may hold, and what the sender is told.
+//! `SendMessage` and its batch: checks a message, sends it, answers with its digests.
 //!
-//! **Invariant:** a message is checked whole before the queue sees it.
+//! **Invariant:** a message is checked completely before it is added to the queue.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::input::{BatchAnswer, check_batch, queue_name, within};
+use super::request::{BatchAnswer, check_batch, queue_name, within};
 use crate::sqs::engine::Queues;
 use crate::sqs::engine::attributes::{Fifo, MAX_MESSAGE_BYTES};
 use crate::sqs::engine::message::{AttributeValue, Content};
@@ -53,7 +53,7 @@ struct Entry {
     message_deduplication_id: Option<String>,
 }
 
-/// A checked message with what its sender is told.
+/// A checked message and the answer to its sender.
 struct Outgoing {
     content: Content,
     delay_ms: Option<u64>,

@@ -9,10 +9,10 @@ use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{GroupId, Nonce, ServerId, SessionId, WorkerId};
-use toolfleet_core::message::{Group, User};
 use toolfleet_core::outcome::{CallError, Outcome, Payload};
 use toolfleet_core::payload::{ObjectAt, PayloadRef};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress};
+use toolfleet_core::request::{Group, User};
 use toolfleet_core::time::Timestamp;
 
 use crate::dynamodb::attributes::Item;

@@ -2,9 +2,9 @@ use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
-use toolfleet_core::message::{Group, User};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind, Payload};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress, ProgressNote};
+use toolfleet_core::request::{Group, User};
 use toolfleet_core::time::Timestamp;
 
 use super::*;
@@ -164,7 +164,7 @@ fn an_errors_message_counts_like_a_result() {
     let outcome = |bytes: usize| {
         let content = RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap();
         let mut outcome = Outcome::tool_error(content, "");
-        // Larger than the core makes one: the row counts whatever it is given.
+        // Larger than the core makes a message: its size is counted anyway.
         outcome.error.as_mut().unwrap().message = "a".repeat(bytes);
         outcome
     };

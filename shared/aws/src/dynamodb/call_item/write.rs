@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue as Value;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held};
-use toolfleet_core::message::{Group, User};
 use toolfleet_core::outcome::CallError;
 use toolfleet_core::payload::PayloadRef;
 use toolfleet_core::progress::CallProgress;
+use toolfleet_core::request::{Group, User};
 
 use crate::dynamodb::attributes::{Item, ms, number, text};
 use crate::gzip::compress_if_shorter;

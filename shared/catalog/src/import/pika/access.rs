@@ -1,6 +1,6 @@
-//! Owns Pika's access rules: `enabled`, `userTypes`, `userRoles`, `applyRulesAs`.
+//! Imports Pika's access rules: `enabled`, `userTypes`, `userRoles`, `applyRulesAs`.
 //!
-//! **Invariant:** what a rule says beyond that refuses the catalog; a rule is never half understood.
+//! A rule with anything else refuses the catalog.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

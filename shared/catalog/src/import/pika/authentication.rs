@@ -1,6 +1,6 @@
-//! Owns Pika's ways to say how a server is to be convinced: `authentication` and the older `auth`.
+//! Imports Pika's credentials of a server: `authentication` and the older `auth`.
 //!
-//! **Invariant:** no value of a credential stands in an error.
+//! No error repeats a value of a credential.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub(super) fn read(
     match (authentication, auth) {
         (None, None) => Ok(Read::default()),
         (Some(_), Some(_)) => {
-            Err(invalid(&below(entry, "auth"), "stands beside `authentication`; give one of the two"))
+            Err(invalid(&below(entry, "auth"), "is given beside `authentication`; give one of the two"))
         }
         (Some(value), None) => typed_by_name(&below(entry, "authentication"), value, literals),
         // `token` is Pika's own cache of the last token.

@@ -1,9 +1,9 @@
-//! Owns the form of Pika's tool definitions: each becomes a tool, and a server of its own where it is an MCP tool.
+//! Imports Pika's tool definitions: each becomes a tool, and a server of its own where it is an MCP tool.
 //!
 //! Unknown fields with a plain value are for display and pass; a definition with an unknown object or array is not executable, because a
 //! misspelt `accessRules` must not open a tool. One definition that cannot be called does not refuse the others.
 //!
-//! **Invariant:** a rule or credential that is not understood is never passed over: its tool cannot be called.
+//! A tool whose rule or credential is not understood cannot be called.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ use crate::error::invalid;
 use crate::json::{below, kind, typed};
 use crate::parts::Parts;
 use crate::schema::compile;
-use crate::server::Server;
+use crate::server::ServerEntry;
 use crate::sources::Literals;
 use crate::tool::{ExecutorRef, Function, LambdaArn, UnvalidatedTool};
 use toolfleet_core::argument_shape::ShownArguments;
@@ -198,7 +198,7 @@ fn fill(parts: &mut Parts<'_>, entry: &str, value: &mut Value) -> Result<(), Cat
     for field in ["mcpServerUrl", "url"] {
         if let Some(Value::String(text)) = definition.get_mut(field) {
             *text = filling
-                .laptop
+                .local_environment
                 .fill(text)
                 .map_err(|unfilled| invalid(&below(entry, field), unfilled.to_string()))?;
         }
@@ -222,14 +222,17 @@ impl Definition {
         entry: &str,
         id: &ToolId,
         literals: Literals,
-    ) -> Result<Server, CatalogError> {
+    ) -> Result<ServerEntry, CatalogError> {
         let id = server_id(id)
             .map_err(|error| invalid(&below(entry, "toolId"), format!("as a server's id: {error}")))?;
         let mut server = match &self.mcp_server_config {
-            None => Server::at(id, self.address(entry)?),
+            None => ServerEntry::at(id, self.address(entry)?),
             Some(config) if self.mcp_server_url.is_some() || self.url.is_some() => {
                 let field = if config.is_empty() { "mcpServerConfig" } else { "url" };
-                return Err(invalid(&below(entry, field), "stands beside another address; give one of them"));
+                return Err(invalid(
+                    &below(entry, field),
+                    "is given beside another address; give one of them",
+                ));
             }
             Some(config) => configured(parts, &below(entry, "mcpServerConfig"), &id, config.clone())?,
         };
@@ -363,10 +366,10 @@ fn configured(
     place: &str,
     id: &ServerId,
     config: Map<String, Value>,
-) -> Result<Server, CatalogError> {
+) -> Result<ServerEntry, CatalogError> {
     let normal = entry::normal(place, id.as_str(), config, Form::Foreign);
     parts.settled.remarks.extend(normal.remarks);
-    if let Some(reason) = normal.in_the_way {
+    if let Some(reason) = normal.not_callable {
         return Err(invalid(place, reason));
     }
     let mut fields = normal.server;

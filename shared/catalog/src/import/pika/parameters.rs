@@ -81,6 +81,14 @@ fn property(
     if is_required.is_some() {
         parameter.remove("required");
     }
+    use_schema_type(entry, &mut parameter)?;
+    nested_properties(entry, &mut parameter, depth)?;
+    nested_items(entry, &mut parameter, depth)?;
+    Ok((Value::Object(parameter), is_required == Some(true)))
+}
+
+/// Replaces another word for a type by JSON Schema's.
+fn use_schema_type(entry: &str, parameter: &mut Map<String, Value>) -> Result<(), CatalogError> {
     match parameter.get("type").cloned() {
         Some(Value::String(word)) => {
             let (kind, format) = known(&word).ok_or_else(|| {
@@ -102,6 +110,14 @@ fn property(
             ));
         }
     }
+    Ok(())
+}
+
+fn nested_properties(
+    entry: &str,
+    parameter: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), CatalogError> {
     if let Some(Value::Object(properties)) = parameter.get("properties").cloned() {
         let mut required: Vec<Value> =
             parameter.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -123,6 +139,10 @@ fn property(
             parameter.insert("required".to_owned(), Value::Array(required));
         }
     }
+    Ok(())
+}
+
+fn nested_items(entry: &str, parameter: &mut Map<String, Value>, depth: usize) -> Result<(), CatalogError> {
     match parameter.remove("items") {
         Some(Value::Object(items)) => {
             let (items, _) = property(&below(entry, "items"), items, depth + 1)?;
@@ -139,7 +159,7 @@ fn property(
         }
         None => {}
     }
-    Ok((Value::Object(parameter), is_required == Some(true)))
+    Ok(())
 }
 
 const TYPES: &str =

@@ -72,7 +72,7 @@ async fn a_cancellation_is_stored_in_the_row_of_an_open_call() {
 }
 
 #[tokio::test]
-async fn a_cancellation_of_an_ended_call_is_too_late_and_changes_nothing() {
+async fn a_cancellation_of_an_ended_call_changes_nothing() {
     let world = World::start().await;
     let request = call("c1", "x");
     world.end(&request, "m1", answer("done")).await;

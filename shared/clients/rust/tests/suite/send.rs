@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use toolfleet_client::{AwsErrorKind, RequestBuilder};
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 
 use crate::world::{World, call};
 
@@ -61,7 +61,7 @@ async fn large_arguments_are_sent_by_reference_to_the_bucket() {
 }
 
 #[tokio::test]
-async fn a_body_is_sent_as_it_is_unless_no_worker_could_take_it() {
+async fn a_body_is_sent_unchecked_unless_it_is_too_large() {
     let world = World::start().await;
     world.client.send_body("{not json".into(), Some("acme")).await.unwrap();
     let delivery = world.client.queue().receive(1, 0, 30).await.unwrap().remove(0);

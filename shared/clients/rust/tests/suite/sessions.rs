@@ -1,9 +1,9 @@
 //! Sessions: create, show, grant, expire, revoke.
 
 use futures::future::join_all;
-use toolfleet_client::{McpSession, SessionError};
+use toolfleet_client::{ServerSession, SessionError};
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 
 use crate::world::{World, acme};
 
@@ -26,7 +26,7 @@ async fn a_session_is_created_once_and_shown_with_its_mcp_sessions() {
     sessions.create_for(&acme(), &id("s"), &grants, ends_at, Some(user.clone())).await.unwrap();
     let again = sessions.create(&acme(), &id("s"), &words("*"), ends_at).await.unwrap_err();
     assert!(matches!(&again, SessionError::Exists(session) if *session == id("s")), "{again}");
-    let opened = McpSession {
+    let opened = ServerSession {
         server: ServerId::parse("crm").unwrap(),
         id: "0123456789".into(),
         version: "2025-11-25".into(),

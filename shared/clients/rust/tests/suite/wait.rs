@@ -58,7 +58,7 @@ async fn a_sent_message_gets_the_result_of_its_call() {
 }
 
 #[tokio::test]
-async fn a_reused_id_gives_the_messages_own_refusal_not_the_earlier_result() {
+async fn a_reused_id_gives_the_refusal_not_the_earlier_result() {
     let world = World::start().await;
     let (first, second) = (call("c1", "one"), call("c1", "two"));
     world.end(&first, "m1", answer("one")).await;
@@ -111,7 +111,7 @@ async fn a_wait_for_many_returns_the_status_of_each_in_order() {
 }
 
 #[tokio::test]
-async fn a_result_that_cannot_be_read_is_the_status_of_its_call_alone() {
+async fn an_unreadable_result_is_the_status_of_its_call_alone() {
     let world = World::start().await;
     let (stored, inline, open) = (call("stored", "x"), call("inline", "x"), call("open", "x"));
     world.end_stored(&stored, "m1").await;

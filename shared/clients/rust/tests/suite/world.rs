@@ -9,8 +9,8 @@ use toolfleet_aws::{Applied, apply};
 use toolfleet_client::{Aws, AwsOptions, Client, RequestBuilder, Tables};
 use toolfleet_core::call::{CallRow, Caller, Claim, DeliveryContext, Effect, Event};
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
-use toolfleet_core::message::CallRequest;
 use toolfleet_core::outcome::{Code, Outcome, Payload};
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 use toolfleet_local::{ACCOUNT_ID, Clock, LocalEndpoints, LocalOptions, REGION};
 

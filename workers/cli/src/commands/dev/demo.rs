@@ -7,7 +7,7 @@ use toolfleet_client::RecordsOf;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::message::CallRequest;
+use toolfleet_core::request::CallRequest;
 
 use super::demo_report;
 use super::demo_result::StepResult;

@@ -124,7 +124,7 @@ pub(super) fn all() -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use toolfleet_core::message::CallRequest;
+    use toolfleet_core::request::CallRequest;
 
     #[test]
     fn every_step_sends_a_request_that_a_worker_accepts() {

@@ -4,7 +4,6 @@
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_aws::{Aws, AwsOptions};
@@ -15,17 +14,13 @@ use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
-use toolfleet_worker::catalog_reload::Watcher;
-use toolfleet_worker::config::{Limits, WorkerConfig};
-use toolfleet_worker::context::WorkerContext;
-use toolfleet_worker::services::ServiceFailed;
-use toolfleet_worker::start::{self, StartError};
 use toolfleet_worker::telemetry::Meters;
+use toolfleet_worker::{Limits, ServiceOptions, StartError, Worker, WorkerConfig};
 
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use crate::demo_catalog;
 use crate::exit::CommandError;
-use crate::network::{laptop, outbound, variable};
+use crate::network::{egress, local_environment, variable};
 
 /// The drain time after a signal; short, because a person waits for it.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -57,11 +52,6 @@ pub(super) struct LocalFleet {
     /// The demo's catalog as a file; its folder is removed with it, unless the fleet has a data directory.
     _demo_catalog: Option<CatalogFile>,
     worker: Option<Worker>,
-}
-
-struct Worker {
-    context: Arc<WorkerContext>,
-    running: tokio::task::JoinHandle<Result<(), ServiceFailed>>,
 }
 
 impl LocalFleet {
@@ -119,14 +109,12 @@ impl LocalFleet {
             worker: WorkerId::parse(format!("dev-{}", std::process::id()))
                 .map_err(|e| CommandError::Unavailable(e.into()))?,
             limits: Limits { slots, drain: DRAIN, ..limits()? },
-            egress_config: outbound()?.with_loopback(),
+            egress_config: egress()?.with_loopback(),
         };
-        let context =
-            start::context(&config, self.aws().await, catalog, Meters::none()).await.map_err(not_started)?;
-        let context = Arc::new(context);
-        let running = tokio::spawn(start::run(context.clone()));
-        tokio::spawn(reload(context.clone(), self.catalog.clone()));
-        Ok(Worker { context, running })
+        // The catalog is not reloaded at SIGHUP: a terminal that closes ends this command.
+        let services = ServiceOptions { reload: Some((self.catalog.clone(), false)), http: None };
+        let worker = Worker::start(&config, self.aws().await, catalog, Meters::none(), services).await;
+        worker.map_err(not_started)
     }
 
     /// A connection to the endpoints, through the same SDK as in an account.
@@ -175,14 +163,14 @@ impl LocalFleet {
 
     /// The worker's name, if one runs.
     pub(super) fn worker_id(&self) -> Option<&str> {
-        self.worker.as_ref().map(|worker| worker.context.worker.as_str())
+        self.worker.as_ref().map(Worker::id)
     }
 
     /// Ends when the worker has ended by itself, which is a defect.
     pub(super) async fn worker_ended(&mut self) {
         match &mut self.worker {
             Some(worker) => {
-                let ended = (&mut worker.running).await;
+                let ended = worker.ended().await;
                 tracing::error!(?ended, "the worker has ended");
                 self.worker = None;
             }
@@ -192,12 +180,10 @@ impl LocalFleet {
 
     /// Stops the worker after its running calls, then the endpoints.
     pub(super) async fn stop(self) {
-        if let Some(worker) = self.worker {
-            worker.context.shutdown.begin(worker.context.limits.drain);
-            match worker.running.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the worker ended with an error"),
-                Err(error) => tracing::error!(%error, "the worker ended with an error"),
+        if let Some(mut worker) = self.worker {
+            worker.drain();
+            if let Err(error) = worker.ended().await {
+                tracing::error!(%error, "the worker did not drain");
             }
         }
         self.local.shutdown().await;
@@ -280,21 +266,9 @@ async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), CommandErr
 
 /// The configuration of a catalog that is reloaded each second and allows every tenant.
 fn watched(path: PathBuf) -> CatalogConfig {
-    let laptop = Some(laptop(path.parent()));
+    let local_environment = Some(local_environment(path.parent()));
     let tenants = Some(vec!["*".to_owned()]);
-    CatalogConfig { refresh: Duration::from_secs(1), tenants, laptop, ..path.into() }
-}
-
-/// Reloads the catalog when it changes. SIGHUP does not reload it: a terminal that closes ends this command.
-async fn reload(context: Arc<WorkerContext>, config: CatalogConfig) {
-    let mut ticks = tokio::time::interval(config.refresh);
-    let mut watcher = Watcher::new(context.clone(), config);
-    loop {
-        tokio::select! {
-            () = context.shutdown.draining() => return,
-            _ = ticks.tick() => watcher.look(false).await,
-        }
-    }
+    CatalogConfig { refresh: Duration::from_secs(1), tenants, local_environment, ..path.into() }
 }
 
 fn endpoints_failed(error: LocalError) -> CommandError {

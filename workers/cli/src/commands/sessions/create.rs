@@ -2,7 +2,7 @@
 
 use clap::Args;
 use toolfleet_client::SessionError;
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 
 use super::options::{End, Which, parse_grant};
 use super::plan::{Plan, named};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use toolfleet_client::{SESSION_CACHE_TTL_S, SessionError};
-use toolfleet_core::message::User;
+use toolfleet_core::request::User;
 
 use super::options::Which;
 use crate::exit::{CommandError, Exit};

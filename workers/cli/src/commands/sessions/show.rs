@@ -56,7 +56,7 @@ pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> 
         session.user.as_ref().map_or_else(|| "as in each message".to_owned(), named)
     ))?;
     if !session.mcp.is_empty() {
-        let row = |mcp: &toolfleet_client::McpSession| {
+        let row = |mcp: &toolfleet_client::ServerSession| {
             vec![mcp.server.to_string(), mcp.shortened(), mcp.version.clone(), mcp.opened_at.to_string()]
         };
         let rows = session.mcp.iter().map(row).collect();

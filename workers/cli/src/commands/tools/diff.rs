@@ -27,16 +27,16 @@ pub(crate) struct DiffArgs {
 pub(crate) async fn run(args: &DiffArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (_, catalog) = source::read(&args.catalog, connect).await?;
     let statuses = statuses(&catalog, &args.targets, args.all).await?;
-    let ending = if statuses.iter().any(PinStatus::differs) { Exit::NotSucceeded } else { Exit::Done };
+    let exit = if statuses.iter().any(PinStatus::differs) { Exit::NotSucceeded } else { Exit::Done };
     if output.is_json() {
         output.document(&json!({"tools": statuses.iter().map(document).collect::<Vec<_>>()}))?;
-        return Ok(ending);
+        return Ok(exit);
     }
     if statuses.is_empty() {
         output.line("nothing is pinned; `toolfleet tools approve SERVER/NAME` pins a tool")?;
     }
     show(&statuses, output)?;
-    Ok(ending)
+    Ok(exit)
 }
 
 /// One line per tool, and what changed below it.

@@ -6,7 +6,7 @@ use clap::Args;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use toolfleet_catalog::{Catalog, Executor, NotExecutable, Server, Tool};
+use toolfleet_catalog::{Catalog, Executor, NotExecutable, Server, Tool, Transport};
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{Endpoint, RemoteTool};
 use url::Url;
@@ -50,10 +50,10 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
     let unreachable =
         args.live && catalog.not_executable_servers().any(|(_, found)| !found.is_switched_off());
     let failed = unreachable || live.iter().any(|(_, answer)| answer.is_err());
-    let ending = if failed { Exit::NotSucceeded } else { Exit::Done };
+    let exit = if failed { Exit::NotSucceeded } else { Exit::Done };
     if output.is_json() {
         output.document(&document(&catalog, &live))?;
-        return Ok(ending);
+        return Ok(exit);
     }
     let rows = catalog.tools().into_iter().flat_map(|tool| rows_of(tool)).collect();
     output.table(&["tool", "function", "server", "safe to repeat", "timeout", "attempts", "paused"], rows)?;
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
             }
         }
     }
-    Ok(ending)
+    Ok(exit)
 }
 
 /// How many tools of a server are registered by name.
@@ -178,7 +178,7 @@ fn document(catalog: &Catalog, live: &[(Arc<Server>, ListResult)]) -> Value {
     };
     let known = |server: &Server| {
         json!({
-            "server": server.id, "url": shown(&server.url), "command": server.command, "name": server.name,
+            "server": server.id, "url": url_or_name(server), "command": server.stdio().map(|program| &program.command), "name": server.name,
             "description": server.description, "discover": server.discover, "registered": registered(catalog, server),
         })
     };
@@ -220,9 +220,17 @@ fn shown(url: &Url) -> String {
     shown.to_string()
 }
 
+/// A server's address; of a program its name, as in `stdio:files`.
+fn url_or_name(server: &Server) -> String {
+    server.http().map_or_else(|| format!("stdio:{}", server.id), |http| shown(&http.url))
+}
+
 /// Where a server is, or what starts it. Arguments may be many and are left out.
 fn whereabouts(server: &Server) -> String {
-    server.command.as_ref().map_or_else(|| shown(&server.url), |command| format!("`{command}` (stdio)"))
+    match &server.transport {
+        Transport::Http(http) => shown(&http.url),
+        Transport::Stdio(program) => format!("`{}` (stdio)", program.command),
+    }
 }
 
 async fn list_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, ListResult)>, CommandError> {

@@ -46,7 +46,7 @@ impl ToolLister {
     }
 
     pub(super) async fn list(&self, server: &Arc<Server>) -> ListResult {
-        let within = if server.command.is_some() { START_TIME_OUT } else { LIST_TIME_OUT };
+        let within = if server.stdio().is_some() { START_TIME_OUT } else { LIST_TIME_OUT };
         self.listed(server, Instant::now() + within).await.map_err(|fault| fault.to_string())
     }
 

@@ -8,15 +8,15 @@ use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores
 
 use crate::connect::Connect;
 use crate::exit::CommandError;
-use crate::network::laptop;
+use crate::network::local_environment;
 
 /// The texts of the catalog at `place`, and the catalog they make. A file is read as `toolfleet dev` reads it.
 pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), CommandError> {
     let stdio = connect.allow_stdio()?;
     let found = Place::of(place);
-    let laptop =
-        file(place).map(|path| laptop(std::path::absolute(path).ok().as_deref().and_then(Path::parent)));
-    let config = CatalogConfig { place: found, refresh: REFRESH, tenants: None, stdio, laptop };
+    let local_environment = file(place)
+        .map(|path| local_environment(std::path::absolute(path).ok().as_deref().and_then(Path::parent)));
+    let config = CatalogConfig { place: found, refresh: REFRESH, tenants: None, stdio, local_environment };
     let texts = match Texts::read(&config, None, false).await {
         Err(LoadError::OnlyFiles(_)) => {
             let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());

@@ -1,8 +1,8 @@
 //! The proof that the result and the audit record of a delivery stand in the tables; only the record step makes it.
 
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::message::Target;
 use toolfleet_core::notice::Notice;
+use toolfleet_core::request::Target;
 
 /// The proof that the result and the audit record of a delivery stand in the tables.
 pub(in crate::pipeline) struct Recorded {

@@ -1,22 +1,21 @@
-//! Records what has no call of its own: a message that cannot be read, or whose sender may not speak for the tenant it names.
+//! Records what has no call of its own: a message that cannot be read, or whose sender may not speak for the tenant that it names.
 //!
-//! **Invariant:** nothing is stored under a tenant that the message's sender may not speak for.
+//! Nothing is stored under a tenant that the message's sender may not speak for.
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::audit::AuditKind;
-use toolfleet_core::call::{Caller, Event};
-use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, CallKey, Tenant};
-use toolfleet_core::message::{CallRequest, Malformed};
+use toolfleet_core::call::Event;
+use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
-use toolfleet_core::retention::RETENTION_MS;
+use toolfleet_core::request::{CallRequest, Malformed};
 
+use super::message_alone::{answer_message, audit_stranger, message_as_id};
+use super::notices::{notice, reply_queue};
 use super::recorded::Recorded;
-use super::{notice, reply_queue};
-use crate::context::{Step, WorkerContext};
+use crate::context::WorkerContext;
 use crate::pipeline::apply::{Applied, apply};
-use crate::pipeline::audit;
 use crate::pipeline::inbound::InboundCall;
+use crate::pipeline::steps::Step;
 
 /// A sender spoke for a tenant it may not speak for: nothing is written under that tenant.
 pub(in crate::pipeline) async fn tenant_not_allowed(
@@ -46,7 +45,7 @@ pub(in crate::pipeline) async fn malformed(
     // Whatever is found there stays: the message's own accounts follow in any case.
     let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
     match apply(&context.calls, None, &concluded).await? {
-        Applied::Stored { .. } => context.passed(Step::ResultStored).await,
+        Applied::Stored { .. } => context.steps.passed(Step::ResultStored).await,
         Applied::Rejected { .. } => {
             answer_message(context, inbound, malformed.digest.clone(), &outcome).await?
         }
@@ -86,40 +85,4 @@ fn undecodable(inbound: &InboundCall, malformed: &Malformed) -> Outcome {
         malformed.error
     );
     Outcome::refused(Code::Undecodable, text)
-}
-
-/// Stores the answer to a message that cannot be answered under the id it names, where its sender can look: SQS gave it the MessageId.
-/// Nothing is stored under a tenant that it may not speak for, or over another call's answer.
-pub(super) async fn answer_message(
-    context: &WorkerContext,
-    inbound: &InboundCall,
-    digest: Digest,
-    outcome: &Outcome,
-) -> Result<(), AwsError> {
-    let visit = inbound.visit_of(context, CallKey::of_message(inbound.first_id()), digest, false);
-    let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
-    apply(&context.calls, None, &concluded).await?;
-    context.passed(Step::ResultStored).await;
-    Ok(())
-}
-
-/// A record of a message that is no call.
-async fn audit_stranger(
-    context: &WorkerContext,
-    inbound: &InboundCall,
-    kind: AuditKind,
-    key: CallKey,
-    outcome: &Outcome,
-) -> Result<(), AwsError> {
-    // The message's own time, so that each of its deliveries, and a copy in the dead-letter queue, writes the same record.
-    let at = inbound.enqueued_at;
-    let caller = Caller::unknown(inbound.sender.as_deref(), inbound.first_message.as_deref());
-    let record = audit::of(kind, key, inbound, at, &caller, None);
-    let record = audit::described(record, outcome, inbound, None);
-    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await
-}
-
-/// A message without a call of its own is accounted for under the id that its sender was given.
-fn message_as_id(inbound: &InboundCall) -> CallId {
-    CallId::of_message(inbound.first_id())
 }

@@ -1,0 +1,184 @@
+//! The entry of a server as catalogs write it, and the checks that make it a [`Server`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use url::Url;
+
+use super::registered::{HttpTransport, Server, StdioTransport, Transport};
+use crate::error::CatalogError;
+use crate::error::invalid;
+use crate::sources::Literals;
+use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
+use toolfleet_core::ids::ServerId;
+use toolfleet_core::literal_secret::{is_placeholder, unfilled, wrong_in, wrong_in_address};
+
+/// A server as a catalog writes it: the fields of every transport beside each other.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerEntry {
+    /// Its id.
+    pub(crate) id: ServerId,
+    /// Its streamable HTTP endpoint.
+    #[serde(default)]
+    pub(crate) url: Option<Url>,
+    /// The program that it is, in the place of an address. It is looked for in the worker's PATH.
+    #[serde(default)]
+    pub(crate) command: Option<String>,
+    /// The program's arguments.
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
+    /// The program's variables. A value may be, or end in, `secret://name` or `secret://name#key`.
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, Template>,
+    /// Where the program is started; without it where the worker is.
+    #[serde(default)]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Whether the program keeps nothing of a conversation: then the conversations of one tenant share a few of it.
+    #[serde(default)]
+    pub(crate) stateless: bool,
+    /// How long the program may take from its start to its first answer, in milliseconds.
+    #[serde(default)]
+    pub(crate) start_timeout_ms: Option<u64>,
+    /// Whether its own annotations (`readOnlyHint`, `idempotentHint`) are trusted.
+    #[serde(default)]
+    pub(crate) trusted: bool,
+    /// Whether all it lists is open: tools by name without being registered one by one, resources, prompts, and the lists.
+    #[serde(default)]
+    pub(crate) discover: bool,
+    /// What people call it.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub(crate) description: Option<String>,
+    /// Headers sent with every request. A value may end in `secret://name` or `secret://name#key`.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, Sensitive>,
+    /// How workers prove who they are.
+    #[serde(default)]
+    pub(crate) auth: Credential,
+    /// The certificate that workers show.
+    #[serde(default)]
+    pub(crate) client_certificate: Option<ClientCertificate>,
+    /// How long one attempt may take, in milliseconds.
+    #[serde(default)]
+    pub(crate) timeout_ms: Option<u64>,
+    /// Whether workers ask it how far its calls are; a tool's own registration may say otherwise.
+    #[serde(default)]
+    pub(crate) progress: bool,
+}
+
+impl ServerEntry {
+    /// A server of which no more than its address is known.
+    pub(crate) const fn at(id: ServerId, url: Url) -> Self {
+        Self {
+            id,
+            url: Some(url),
+            command: None,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
+            stateless: false,
+            start_timeout_ms: None,
+            trusted: false,
+            discover: false,
+            name: None,
+            description: None,
+            headers: BTreeMap::new(),
+            auth: Credential::None,
+            client_certificate: None,
+            timeout_ms: None,
+            progress: false,
+        }
+    }
+
+    /// The server, if it can be called and writes out no secret; `entry` is the place to name in an error.
+    pub(crate) fn check(self, entry: &str, literals: Literals) -> Result<Server, CatalogError> {
+        if self.timeout_ms == Some(0) {
+            return Err(invalid(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
+        }
+        let transport = match (self.url, self.command) {
+            (_, Some(command)) => Transport::Stdio(StdioTransport {
+                command,
+                args: self.args,
+                env: self.env,
+                cwd: self.cwd,
+                stateless: self.stateless,
+                start_timeout_ms: self.start_timeout_ms,
+            }),
+            (Some(url), None) => {
+                check_url(entry, &url, self.client_certificate.is_some())?;
+                check_headers(entry, &self.headers, literals)?;
+                let (headers, auth, client_certificate) = (self.headers, self.auth, self.client_certificate);
+                Transport::Http(Box::new(HttpTransport { url, headers, auth, client_certificate }))
+            }
+            (None, None) => return Err(without_transport(entry)),
+        };
+        Ok(Server {
+            id: self.id,
+            transport,
+            trusted: self.trusted,
+            discover: self.discover,
+            name: self.name,
+            description: self.description,
+            timeout_ms: self.timeout_ms,
+            progress: self.progress,
+        })
+    }
+}
+
+/// The error of an entry that names neither an address nor a program.
+pub(super) fn without_transport(entry: &str) -> CatalogError {
+    let text = "is missing; give `url` (streamable HTTP) or `command` (a program that speaks MCP on stdio)";
+    invalid(&format!("{entry}.url"), text)
+}
+
+fn check_url(entry: &str, url: &Url, with_certificate: bool) -> Result<(), CatalogError> {
+    let at = format!("{entry}.url");
+    if !matches!(url.scheme(), "http" | "https") {
+        let scheme = url.scheme();
+        return Err(invalid(&at, format!("has the scheme `{scheme}`; accepted are http and https")));
+    }
+    if let Some(text) = wrong_in_address(url) {
+        return Err(invalid(&at, text));
+    }
+    if with_certificate && url.scheme() != "https" {
+        let text = "is shown over TLS alone; give the server a url with https";
+        return Err(invalid(&format!("{entry}.client_certificate"), text));
+    }
+    Ok(())
+}
+
+fn check_headers(
+    entry: &str,
+    headers: &BTreeMap<String, Sensitive>,
+    literals: Literals,
+) -> Result<(), CatalogError> {
+    let mut seen = Vec::new();
+    for (name, value) in headers {
+        let place = format!("{entry}.headers.{name}");
+        let fits = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(fits) {
+            return Err(invalid(&place, "is not a name that HTTP allows for a header"));
+        }
+        let lower = name.to_ascii_lowercase();
+        if seen.contains(&lower) {
+            return Err(invalid(
+                &place,
+                "is duplicated, in capitals and small letters; one header has one value",
+            ));
+        }
+        seen.push(lower);
+        let template = Template::parse(value.expose()).map_err(|text| invalid(&place, text))?;
+        let wrong = match literals {
+            Literals::Refused => wrong_in(name, &template.before, template.secret.is_some()),
+            Literals::Accepted => is_placeholder(&template.before).then(unfilled),
+        };
+        if let Some(text) = wrong {
+            return Err(invalid(&place, text));
+        }
+    }
+    Ok(())
+}

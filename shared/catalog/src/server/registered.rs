@@ -1,0 +1,111 @@
+//! A registered server: how it is reached, and what workers may assume of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
+use toolfleet_core::ids::ServerId;
+use url::Url;
+
+/// A registered server. It is serialised as the entry of a catalog.
+#[derive(Debug, Clone, Serialize)]
+pub struct Server {
+    /// Its id.
+    pub id: ServerId,
+    /// How it is reached.
+    #[serde(flatten)]
+    pub transport: Transport,
+    /// Whether its own annotations (`readOnlyHint`, `idempotentHint`) are trusted.
+    pub trusted: bool,
+    /// Whether all it lists is open: tools by name without being registered one by one, resources, prompts, and the lists.
+    pub discover: bool,
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Whether workers ask it how far its calls are; a tool's own registration may say otherwise.
+    pub progress: bool,
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Transport {
+    /// By streamable HTTP.
+    Http(Box<HttpTransport>),
+    /// As a program, on its stdin and stdout.
+    Stdio(StdioTransport),
+}
+
+/// A server at an address.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HttpTransport {
+    /// Its streamable HTTP endpoint, without user or password.
+    pub url: Url,
+    /// Headers sent with every request. A value may end in `secret://name` or `secret://name#key`.
+    pub headers: BTreeMap<String, Sensitive>,
+    /// How workers prove who they are.
+    pub auth: Credential,
+    /// The certificate that workers show.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A server that is a program on the worker's machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StdioTransport {
+    /// The program. It is looked for in the worker's PATH.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its variables. A value may be, or end in, `secret://name` or `secret://name#key`.
+    pub env: BTreeMap<String, Template>,
+    /// Where it is started; without it where the worker is.
+    pub cwd: Option<PathBuf>,
+    /// Whether it keeps nothing of a conversation: then the conversations of one tenant share a few of it.
+    pub stateless: bool,
+    /// How long it may take from its start to its first answer, in milliseconds.
+    pub start_timeout_ms: Option<u64>,
+}
+
+impl Server {
+    /// Its endpoint, if it is reached by HTTP.
+    pub fn http(&self) -> Option<&HttpTransport> {
+        match &self.transport {
+            Transport::Http(http) => Some(http),
+            Transport::Stdio(_) => None,
+        }
+    }
+
+    /// Its program, if it is one.
+    pub const fn stdio(&self) -> Option<&StdioTransport> {
+        match &self.transport {
+            Transport::Http(_) => None,
+            Transport::Stdio(program) => Some(program),
+        }
+    }
+
+    /// Its description with the tools it lists appended, for a language model.
+    pub fn description_with<'a>(&self, tools: impl IntoIterator<Item = &'a str>) -> String {
+        let tools: Vec<_> = tools.into_iter().collect();
+        let description = self.description.as_deref().unwrap_or_default();
+        let listed = if tools.is_empty() {
+            String::new()
+        } else {
+            format!(" The tools available are: {}.", tools.join(", "))
+        };
+        format!("{description}{listed}").trim_start().to_owned()
+    }
+
+    /// What identifies it: its address, or the command that starts it.
+    pub fn address(&self) -> String {
+        match &self.transport {
+            Transport::Http(http) => http.url.to_string(),
+            Transport::Stdio(StdioTransport { command, args, cwd, .. }) => {
+                serde_json::json!([command, args, cwd]).to_string()
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The end of a call that is not executed: a refusal, a passed deadline, a dead letter.
+
+use super::event::{Decision, DeliveryContext, Effect, Rejection};
+use super::row::{CallRow, State};
+use super::transition::{adopt, cancelled, differs, ended, lost_attempt, new_row, remaining_ms, write};
+use crate::definition::ShortDefinitionDigest;
+use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+
+pub(super) fn conclude(
+    seen: Option<&CallRow>,
+    visit: &DeliveryContext,
+    outcome: &Outcome,
+    definition: Option<&ShortDefinitionDigest>,
+) -> Decision {
+    let Some(row) = seen else {
+        let row = CallRow {
+            nonce: Some(visit.nonce.clone()),
+            worker: Some(visit.worker.clone()),
+            definition: definition.cloned(),
+            ..new_row(visit)
+        };
+        return write(ended(row, outcome.clone(), visit.now), Effect::Ended);
+    };
+    if differs(row, visit) {
+        return Decision::Leave(Rejection::Mismatch);
+    }
+    if row.caller.as_ref().is_some_and(|caller| caller.may_not_be_ended_by(&visit.caller)) {
+        return Decision::Leave(Rejection::OfAnother);
+    }
+    let row = match row.state {
+        State::Done => return Decision::Leave(Rejection::AlreadyRecorded),
+        State::Claimed => match remaining_ms(row, visit) {
+            Some(retry_after_ms) => return Decision::Leave(Rejection::HeldElsewhere { retry_after_ms }),
+            None => lost_attempt(row),
+        },
+        State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => adopt(row, visit),
+    };
+    // The definition that the call was sent with counts, not today's.
+    let row = CallRow { definition: row.definition.clone().or_else(|| definition.cloned()), ..row };
+    let outcome = if row.cancel_requested_at.is_some() {
+        cancelled(&row)
+    } else {
+        after_possible_execution(outcome, row.may_have_executed)
+    };
+    let outcome = match &row.held {
+        Some(held) => held.with_reason_of_wait(outcome),
+        None => outcome,
+    };
+    write(ended(row, outcome, visit.now), Effect::Ended)
+}
+
+/// The outcome for a call that may have reached its tool earlier.
+fn after_possible_execution(outcome: &Outcome, may_have_executed: bool) -> Outcome {
+    if !may_have_executed {
+        return outcome.clone();
+    }
+    let given_up = outcome.error.as_ref().is_some_and(|t| t.code == Code::DeadLettered);
+    let kind = match outcome.kind {
+        OutcomeKind::Failed if given_up => OutcomeKind::OutcomeUnknown,
+        OutcomeKind::Expired => OutcomeKind::TimedOut,
+        OutcomeKind::Refused => OutcomeKind::OutcomeUnknown,
+        OutcomeKind::Failed
+        | OutcomeKind::TimedOut
+        | OutcomeKind::Cancelled
+        | OutcomeKind::OutcomeUnknown
+        | OutcomeKind::Succeeded
+        | OutcomeKind::ToolError
+        | OutcomeKind::InputRequired => outcome.kind,
+    };
+    let sentence = |message: String| {
+        match outcome.kind {
+        OutcomeKind::Expired => {
+            "The deadline passed after the call had been sent and before its end was known; whether the tool had an effect \
+             is not known. Check before you send it again."
+                .to_owned()
+        }
+        OutcomeKind::Failed
+        | OutcomeKind::Refused
+        | OutcomeKind::TimedOut
+        | OutcomeKind::Cancelled
+        | OutcomeKind::OutcomeUnknown
+        | OutcomeKind::Succeeded
+        | OutcomeKind::ToolError
+        | OutcomeKind::InputRequired => {
+            format!("{message} The call had been sent before; whether the tool had an effect then is not known.")
+        }
+    }
+    };
+    let error = outcome.error.clone().map(|t| CallError {
+        may_have_run: MayHaveRun::Unknown,
+        message: sentence(t.message),
+        ..t
+    });
+    Outcome { kind, error, payload: outcome.payload.clone() }
+}

@@ -1,0 +1,137 @@
+//! The changes of a row that several events share, and the comparisons of a row with a delivery.
+
+use super::event::{Decision, DeliveryContext, Effect, Rejection};
+use super::held::Held;
+use super::row::{CallRow, Finished, State};
+use crate::digest::Digest;
+use crate::ids::CallKey;
+use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use crate::time::Timestamp;
+
+pub(super) fn write(row: CallRow, then: Effect) -> Decision {
+    Decision::Write { row: Box::new(CallRow { rev: row.rev + 1, ..row }), then }
+}
+
+pub(super) fn ended(row: CallRow, outcome: Outcome, at: Timestamp) -> CallRow {
+    // An end without a holder has a fence of its own, so that a late holder cannot match it.
+    let fence = if row.state == State::Claimed { row.fence } else { row.fence + 1 };
+    // A task that was certainly not answered waits for another call, and is not cancelled.
+    let task = row.task.filter(|_| !row.input_pending || row.may_have_executed);
+    let finished = Some(Finished { outcome, at });
+    let over = CallRow { state: State::Done, fence, task, finished, ..row };
+    CallRow { lease_until: None, input_pending: false, poll_at: None, held: None, ..over }
+}
+
+/// The row with what it waits for now; a wait that continues keeps its beginning.
+pub(super) fn waiting(row: CallRow, why: Option<Box<Held>>) -> CallRow {
+    let held = why.map(|why| Box::new(why.after(row.held.as_deref())));
+    CallRow { held, ..row }
+}
+
+pub(super) fn empty_row(key: CallKey, enqueued_at: Timestamp, expires_at: Timestamp) -> CallRow {
+    CallRow {
+        key,
+        state: State::Pending,
+        rev: 0,
+        fence: 0,
+        nonce: None,
+        worker: None,
+        lease_until: None,
+        attempts: 0,
+        may_have_executed: false,
+        digest: None,
+        caller: None,
+        enqueued_at,
+        started_at: None,
+        cancel_requested_at: None,
+        task: None,
+        input_pending: false,
+        poll_at: None,
+        held: None,
+        definition: None,
+        notes: None,
+        finished: None,
+        expires_at: expires_at.whole_s(),
+    }
+}
+
+pub(super) fn new_row(visit: &DeliveryContext) -> CallRow {
+    CallRow {
+        digest: Some(visit.digest.clone()),
+        caller: Some(visit.caller.clone()),
+        ..empty_row(visit.key.clone(), visit.enqueued_at, visit.expires_at)
+    }
+}
+
+/// A row that a cancellation made before the message came gets question, caller and time from the message.
+pub(super) fn adopt(row: &CallRow, visit: &DeliveryContext) -> CallRow {
+    let mut row = row.clone();
+    if row.digest.is_none() {
+        row.digest = Some(visit.digest.clone());
+        row.caller = Some(visit.caller.clone());
+        row.enqueued_at = visit.enqueued_at;
+    }
+    row.expires_at = row.expires_at.max(visit.expires_at.whole_s());
+    row
+}
+
+/// The row after its holder's lease expired, with one more attempt. A lost poll of a task is no attempt.
+pub(super) fn lost_attempt(row: &CallRow) -> CallRow {
+    CallRow {
+        state: State::Released,
+        attempts: row.attempts + u32::from(row.task.is_none()),
+        may_have_executed: true,
+        lease_until: None,
+        ..row.clone()
+    }
+}
+
+pub(super) fn differs(row: &CallRow, visit: &DeliveryContext) -> bool {
+    // Workers of earlier versions wrote no caller; only their rows hold the digest that they knew.
+    let earlier = visit.earlier_digest.as_ref().filter(|_| row.caller.is_none());
+    let same = |digest: &Digest| *digest == visit.digest || earlier == Some(digest);
+    row.digest.as_ref().is_some_and(|digest| !same(digest))
+}
+
+/// Another caller's call that has not ended: this delivery waits for its end.
+pub(super) fn held_by_another(
+    row: &CallRow,
+    visit: &DeliveryContext,
+    otherwise_ms: u64,
+) -> Option<Rejection> {
+    let held = row.state != State::Done && is_of_another(row, visit);
+    held.then(|| Rejection::HeldElsewhere {
+        retry_after_ms: remaining_ms(row, visit).unwrap_or(otherwise_ms),
+    })
+}
+
+fn is_of_another(row: &CallRow, visit: &DeliveryContext) -> bool {
+    row.caller.as_ref().is_some_and(|caller| caller.is_another(&visit.caller))
+}
+
+/// How long a claim still holds, the allowance for clock skew included; `None` once it may be taken over.
+pub(super) fn remaining_ms(row: &CallRow, visit: &DeliveryContext) -> Option<u64> {
+    let until = row.lease_until?.plus_ms(visit.skew_ms);
+    (visit.now <= until).then(|| until.ms_since(visit.now).max(1))
+}
+
+pub(super) fn cancelled(row: &CallRow) -> Outcome {
+    let (ran, sentence) = if row.may_have_executed {
+        (
+            MayHaveRun::Unknown,
+            "The caller cancelled this call after it had been sent; whether the tool ran is not known.",
+        )
+    } else {
+        (MayHaveRun::No, "The caller cancelled this call before it was sent to the tool.")
+    };
+    Outcome::ended(OutcomeKind::Cancelled, CallError::new(Code::CancelledByCaller, sentence, ran))
+}
+
+pub(super) fn worker_lost() -> Outcome {
+    let sentence = "The worker that ran this call stopped without a word after the call may have reached the tool. \
+                    The tool is not safe to repeat, so check its effect before you send the call again under a new id.";
+    Outcome::ended(
+        OutcomeKind::OutcomeUnknown,
+        CallError::new(Code::WorkerLost, sentence, MayHaveRun::Unknown),
+    )
+}

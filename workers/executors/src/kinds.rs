@@ -1,0 +1,100 @@
+//! All kinds of executors behind one: it sends each call to the executor of its target's kind.
+
+use std::sync::Arc;
+
+use toolfleet_catalog::Server;
+use toolfleet_core::answer::{Answer, TaskStatus};
+use toolfleet_core::failure::Failure;
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::outcome::Outcome;
+use toolfleet_mcp::Endpoint;
+use url::Url;
+
+use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
+use crate::gate::RequestGate;
+use crate::mcp::executor::McpExecutor;
+
+/// A target that is ready, of any kind.
+#[derive(Debug)]
+pub enum Target {
+    /// An MCP server.
+    Mcp(Endpoint),
+}
+
+/// The executors of a worker.
+pub struct Executors<G> {
+    mcp: McpExecutor<G>,
+}
+
+impl<G: RequestGate> Executors<G> {
+    /// One executor for each kind.
+    pub const fn new(mcp: McpExecutor<G>) -> Self {
+        Self { mcp }
+    }
+
+    /// The executor of MCP servers, for what only MCP has: its sessions, its programs.
+    pub const fn mcp(&self) -> &McpExecutor<G> {
+        &self.mcp
+    }
+}
+
+impl<G: RequestGate> Executor for Executors<G> {
+    type Target = Target;
+
+    async fn ready(&self, call: &Invocation<'_>, limits: ReadyLimits) -> Result<Ready<Target>, NotReady> {
+        let Ready { target, definition, repeatable } = self.mcp.ready(call, limits).await?;
+        Ok(Ready { target: Target::Mcp(target), definition, repeatable })
+    }
+
+    fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
+        self.mcp.check(call)
+    }
+
+    async fn attempt(
+        &self,
+        target: &Target,
+        call: &Invocation<'_>,
+        attempt: Attempt<'_>,
+    ) -> Result<Answer, Failure> {
+        match target {
+            Target::Mcp(endpoint) => self.mcp.attempt(endpoint, call, attempt).await,
+        }
+    }
+
+    async fn poll(
+        &self,
+        target: &Target,
+        call: &Invocation<'_>,
+        task: PolledTask<'_>,
+        attempt: Attempt<'_>,
+    ) -> Result<TaskStatus, Failure> {
+        match target {
+            Target::Mcp(endpoint) => self.mcp.poll(endpoint, call, task, attempt).await,
+        }
+    }
+
+    async fn cancel(
+        &self,
+        server: &Arc<Server>,
+        tenant: &Tenant,
+        session: Option<&SessionId>,
+        handle: &str,
+        attempt: Attempt<'_>,
+    ) -> Result<(), Failure> {
+        self.mcp.cancel(server, tenant, session, handle, attempt).await
+    }
+
+    async fn cut<F, Fut>(&self, call: &Invocation<'_>, outcome: Outcome, unbounded: bool, fit: F) -> Outcome
+    where
+        F: Fn(Outcome) -> Fut + Send + Sync,
+        Fut: Future<Output = Option<Outcome>> + Send,
+    {
+        self.mcp.cut(call, outcome, unbounded, fit).await
+    }
+
+    fn address(target: &Target) -> &Url {
+        match target {
+            Target::Mcp(endpoint) => McpExecutor::<G>::address(endpoint),
+        }
+    }
+}

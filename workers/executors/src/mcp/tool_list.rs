@@ -1,0 +1,111 @@
+//! Reads a server's list of tools: from the cache, or by the one request that is under way for all calls of its tenant.
+//!
+//! A request that fails is one failure of the server, however many calls wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_mcp::{Endpoint, McpClient};
+use toolfleet_mcp::{Fault, NotSentCause};
+
+use super::failure::failure_of;
+use super::listing::{ListKey, Listing, Listings, time_to_live};
+use crate::executor::{Invocation, ReadyLimits};
+use crate::gate::{RequestGate, Stopped};
+use crate::single_flight::SingleFlight;
+
+/// The lists of tools that a worker reads.
+#[derive(Debug)]
+pub(super) struct ToolLists<G> {
+    shared: Arc<Shared<G>>,
+    /// One call fetches for all.
+    flights: SingleFlight<ListKey, Result<Arc<Listing>, Stopped>>,
+}
+
+/// What a request for a list needs, whoever waits for it.
+#[derive(Debug)]
+struct Shared<G> {
+    client: McpClient,
+    gate: Arc<G>,
+    cache: Listings,
+}
+
+impl<G: RequestGate> ToolLists<G> {
+    pub(super) fn new(client: McpClient, gate: Arc<G>) -> Self {
+        let shared = Shared { client, gate, cache: Listings::default() };
+        Self { shared: Arc::new(shared), flights: SingleFlight::default() }
+    }
+
+    pub(super) fn forget(&self) {
+        self.shared.cache.clear();
+    }
+
+    /// The list that the call's server gives to its tenant.
+    pub(super) async fn get(
+        &self,
+        call: &Invocation<'_>,
+        endpoint: &Endpoint,
+        limits: &ReadyLimits,
+    ) -> Result<Arc<Listing>, Stopped> {
+        let own = (call.server.id.clone(), Some(call.tenant().clone()));
+        let public = (call.server.id.clone(), None);
+        if let Some(tools) = self.shared.cache.get(&own).or_else(|| self.shared.cache.get(&public)) {
+            return Ok(tools);
+        }
+        let now = Instant::now();
+        let longest_wait = limits.longest_wait.min(Duration::from_millis(call.attempt_ms));
+        let until = limits.until.min(limits.deadline).min(now + longest_wait);
+        let fetch = || {
+            let (shared, endpoint, fetch_time) =
+                (Arc::clone(&self.shared), endpoint.clone(), limits.fetch_time);
+            let (tenant, session) = (call.tenant().clone(), call.request.session.clone());
+            async move { shared.fetch(&endpoint, &tenant, session.as_ref(), fetch_time).await }
+        };
+        let wait = until.saturating_duration_since(now);
+        match timeout(wait, self.flights.join(own, fetch)).await {
+            Ok(Some(listed)) => listed,
+            Ok(None) => Err(not_sent("the server's list of tools could not be read".to_owned())),
+            Err(_) => {
+                let standing = self.shared.client.standing(endpoint, call.session());
+                let late = "the server's list of tools did not come in time";
+                Err(not_sent(if standing.is_empty() {
+                    late.to_owned()
+                } else {
+                    format!("{late}; {standing}")
+                }))
+            }
+        }
+    }
+}
+
+impl<G: RequestGate> Shared<G> {
+    /// Asks the server for its list, and caches it. `fetch_time` does not depend on the call that asked first.
+    async fn fetch(
+        &self,
+        endpoint: &Endpoint,
+        tenant: &Tenant,
+        session: Option<&SessionId>,
+        fetch_time: Duration,
+    ) -> Result<Arc<Listing>, Stopped> {
+        let request = async {
+            // Earlier than the waiting calls give up, so that they get to know the failure.
+            let deadline = Instant::now() + fetch_time;
+            let listed = self.client.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
+            listed.map_err(|fault| failure_of(&fault))
+        };
+        let server = &endpoint.server;
+        let list = self.gate.request(server, tenant, request).await?;
+        let freshness = list.freshness;
+        let read = self.cache.read(server, list).await;
+        let tools = Arc::new(read.map_err(|fault| Stopped::Failed(failure_of(&fault)))?);
+        let key = (server.clone(), (!freshness.public).then(|| tenant.clone()));
+        self.cache.keep(key, Arc::clone(&tools), time_to_live(freshness));
+        Ok(tools)
+    }
+}
+
+fn not_sent(detail: String) -> Stopped {
+    Stopped::Failed(failure_of(&Fault::NotSent { detail, cause: NotSentCause::Time }))
+}

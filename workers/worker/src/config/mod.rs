@@ -1,0 +1,219 @@
+//! The settings of a worker: declared with clap, read once, and checked together. A worker with wrong settings does not start; the error
+//! names the variable and the remedy.
+
+pub mod command_line;
+pub mod limits;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, FromArgMatches as _};
+use toolfleet_config::catalog::{CatalogArgs, CatalogConfig};
+use toolfleet_config::egress::{EgressArgs, EgressConfig};
+use toolfleet_config::payload::{PayloadArgs, PayloadConfig};
+use toolfleet_config::settings::{self, ConfigError, Variables, milliseconds, number};
+use toolfleet_core::ids::WorkerId;
+
+use limits::Limits;
+
+/// A message older than this is refused: its row may have expired.
+pub const OLDEST_MESSAGE_MS: u64 = 28 * 24 * 60 * 60 * 1000;
+
+/// The settings of a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The queue it reads.
+    pub queue_url: String,
+    /// The dead-letter queue whose calls it ends; without it they stay there for an operator.
+    pub dead_letter_queue_url: Option<String>,
+    /// How long after its first sending a dead letter is left to operators, unless its call's deadline passes before.
+    pub reap_after: Duration,
+    /// The prefix of its tables' names.
+    pub table_prefix: String,
+    /// Over how many partitions an hour of one tenant's history is spread.
+    pub history_shards: u32,
+    /// Where results and arguments by reference are.
+    pub payloads: PayloadConfig,
+    /// Where the catalog is, and how often it is read.
+    pub catalog: CatalogConfig,
+    /// The name it signs with.
+    pub worker: WorkerId,
+    /// Where it answers health checks and Prometheus, if anywhere.
+    pub http: Option<SocketAddr>,
+    /// Slots, lease, deadlines, sizes.
+    pub limits: Limits,
+    /// Where requests may go, and how.
+    pub egress_config: EgressConfig,
+}
+
+/// The declarations of the worker's own settings.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// The URL of the calls queue (output CallsQueueUrl of data.yaml; required).
+    #[arg(
+        long,
+        env = "TOOLFLEET_QUEUE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Queue and tables"
+    )]
+    queue_url: Option<String>,
+    /// The URL of the dead-letter queue whose calls the worker ends (output CallsDeadLetterQueueUrl of data.yaml).
+    #[arg(
+        long,
+        env = "TOOLFLEET_DEAD_LETTER_QUEUE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Queue and tables"
+    )]
+    dead_letter_queue_url: Option<String>,
+    /// How long a dead letter is left to operators after its call was sent, in milliseconds, unless its deadline passes before.
+    #[arg(
+        long = "reap-after-ms",
+        env = "TOOLFLEET_REAP_AFTER_MS",
+        hide_env_values = true,
+        value_name = "MS",
+        default_value = "900000",
+        value_parser = milliseconds(0, OLDEST_MESSAGE_MS / 2),
+        help_heading = "Queue and tables"
+    )]
+    reap_after: Duration,
+    /// The prefix of the tables' names.
+    #[arg(
+        long,
+        env = "TOOLFLEET_TABLE_PREFIX",
+        hide_env_values = true,
+        value_name = "PREFIX",
+        default_value = "toolfleet",
+        help_heading = "Queue and tables"
+    )]
+    table_prefix: String,
+    /// The partitions of one tenant's history per hour.
+    #[arg(
+        long,
+        env = "TOOLFLEET_HISTORY_SHARDS",
+        hide_env_values = true,
+        value_name = "COUNT",
+        default_value = "1",
+        value_parser = number(1_u32, 1_000),
+        help_heading = "Queue and tables"
+    )]
+    history_shards: u32,
+    #[command(flatten)]
+    catalog: CatalogArgs,
+    #[command(flatten)]
+    payloads: PayloadArgs,
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    egress: EgressArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+/// The declarations of the settings of the process.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Process")]
+struct ProcessArgs {
+    /// The worker's name in audit records. Unset, a random one.
+    #[arg(long, env = "TOOLFLEET_WORKER_ID", hide_env_values = true, value_name = "ID", value_parser = worker_id)]
+    worker_id: Option<WorkerId>,
+    /// Where /health/live, /health/ready, /health/services and /metrics are answered, for example 0.0.0.0:9464. Unset, nowhere.
+    #[arg(
+        long,
+        env = "TOOLFLEET_HTTP_ADDR",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        value_parser = socket_address
+    )]
+    http_addr: Option<SocketAddr>,
+}
+
+impl WorkerConfig {
+    /// Reads the settings through `variables`.
+    ///
+    /// # Errors
+    /// The first variable that is wrong, and the remedy.
+    pub fn read(variables: Variables<'_>) -> Result<Self, ConfigError> {
+        Self::of(settings::read(variables)?)
+    }
+
+    /// The settings of a command line.
+    ///
+    /// # Errors
+    /// The first setting that is wrong, and the remedy.
+    pub fn of_matches(matches: &ArgMatches) -> Result<Self, ConfigError> {
+        let args = WorkerArgs::from_arg_matches(matches);
+        Self::of(args.map_err(|error| ConfigError::new("settings", error.to_string()))?)
+    }
+
+    fn of(args: WorkerArgs) -> Result<Self, ConfigError> {
+        const QUEUE: &str = "TOOLFLEET_QUEUE_URL";
+        let WorkerArgs { queue_url, dead_letter_queue_url, limits, process, .. } = args;
+        let queue_url = queue_url.ok_or_else(|| {
+            ConfigError::new(
+                QUEUE,
+                "is not set; give the URL of the calls queue (output CallsQueueUrl of data.yaml)",
+            )
+        })?;
+        if !queue_url.starts_with("http") {
+            return Err(ConfigError::new(QUEUE, format!("is `{queue_url}`; give the whole URL, not a name")));
+        }
+        check_dead_letter_queue(dead_letter_queue_url.as_deref(), &queue_url)?;
+        limits.check()?;
+        let worker = match process.worker_id {
+            Some(id) => id,
+            None => WorkerId::parse(format!("w-{}", uuid::Uuid::new_v4().simple()))
+                .map_err(|error| ConfigError::new("TOOLFLEET_WORKER_ID", error.to_string()))?,
+        };
+        Ok(Self {
+            queue_url,
+            dead_letter_queue_url,
+            reap_after: args.reap_after,
+            table_prefix: args.table_prefix,
+            history_shards: args.history_shards,
+            payloads: PayloadConfig::of(args.payloads)?,
+            catalog: CatalogConfig::of(args.catalog)?,
+            worker,
+            http: process.http_addr,
+            limits,
+            egress_config: args.egress.into(),
+        })
+    }
+}
+
+/// Where the worker answers health checks and Prometheus.
+///
+/// # Errors
+/// The variable is no address.
+pub fn http_address(variables: Variables<'_>) -> Result<Option<SocketAddr>, ConfigError> {
+    settings::read::<ProcessArgs>(variables).map(|process| process.http_addr)
+}
+
+fn worker_id(text: &str) -> Result<WorkerId, String> {
+    WorkerId::parse(text).map_err(|error| error.to_string())
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let parsed = text.trim().parse();
+    parsed.map_err(|_| format!("is `{text}`; accepted is an address with a port, as in 0.0.0.0:9464"))
+}
+
+/// The calls queue as its own dead-letter queue would end every call unexecuted.
+fn check_dead_letter_queue(url: Option<&str>, queue_url: &str) -> Result<(), ConfigError> {
+    const VARIABLE: &str = "TOOLFLEET_DEAD_LETTER_QUEUE_URL";
+    let Some(url) = url else {
+        return Ok(());
+    };
+    if !url.starts_with("http") {
+        return Err(ConfigError::new(VARIABLE, format!("is `{url}`; give the whole URL, not a name")));
+    }
+    if url == queue_url {
+        let text = "is the calls queue itself; give the URL of its dead-letter queue (output CallsDeadLetterQueueUrl of data.yaml)";
+        return Err(ConfigError::new(VARIABLE, text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

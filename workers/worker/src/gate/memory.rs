@@ -1,0 +1,136 @@
+//! What the breakers remember: of each server its connections, of each server and tenant its answers and pauses.
+//!
+//! Only what differs from a new breaker is stored, and the number of entries is bounded.
+
+use std::collections::HashMap;
+
+use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy, Pause};
+use toolfleet_core::call::HeldReason;
+use toolfleet_core::failure::Refusal;
+use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::time::Timestamp;
+
+/// The most pairs of server and tenant; beyond it, those that refuse nothing now are forgotten.
+pub(super) const MAX_PAIRS: usize = 10_000;
+
+/// The servers that something is remembered of.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) servers: HashMap<ServerId, OfServer>,
+    pub(super) pairs: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct OfServer {
+    pub(super) connections: Breaker,
+    /// A summary without any word of the server, because other tenants and callers read it.
+    pub(super) last_failure: Option<String>,
+    pub(super) tenants: HashMap<Tenant, OfTenant>,
+}
+
+#[derive(Debug)]
+pub(super) struct OfTenant {
+    pub(super) answers: Breaker,
+    pub(super) pause: Pause,
+    pub(super) last_failure: Option<String>,
+}
+
+impl OfServer {
+    pub(super) fn peek(&self, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
+        let refuse = |reason, retry_after_ms, last_failure: &Option<String>| {
+            Err(Refusal { reason, retry_after_ms, last_failure: last_failure.clone() })
+        };
+        if let Admission::Refused { retry_after_ms } = self.connections.peek(now) {
+            return refuse(HeldReason::ServerUnreachable, retry_after_ms, &self.last_failure);
+        }
+        let Some(of_tenant) = self.tenants.get(tenant) else {
+            return Ok(());
+        };
+        if let Some(left_ms) = of_tenant.pause.left_ms(now) {
+            return refuse(HeldReason::ServerPause, left_ms, &of_tenant.last_failure);
+        }
+        match of_tenant.answers.peek(now) {
+            Admission::Refused { retry_after_ms } => {
+                refuse(HeldReason::ServerFailing, retry_after_ms, &of_tenant.last_failure)
+            }
+            Admission::Through | Admission::Probe => Ok(()),
+        }
+    }
+}
+
+impl OfTenant {
+    fn is_as_new(&self, now: Timestamp) -> bool {
+        self.answers.is_as_new() && self.pause.is_as_new(now)
+    }
+
+    fn refuses(&self, now: Timestamp) -> bool {
+        self.answers.peek(now) != Admission::Through || self.pause.left_ms(now).is_some()
+    }
+}
+
+impl Memory {
+    pub(super) fn server(&mut self, server: &ServerId, policy: BreakerPolicy) -> &mut OfServer {
+        self.servers.entry(server.clone()).or_insert_with(|| OfServer {
+            connections: Breaker::new(policy),
+            last_failure: None,
+            tenants: HashMap::new(),
+        })
+    }
+
+    pub(super) fn known_pair(&mut self, server: &ServerId, tenant: &Tenant) -> Option<&mut OfTenant> {
+        self.servers.get_mut(server)?.tenants.get_mut(tenant)
+    }
+
+    pub(super) fn pair(
+        &mut self,
+        server: &ServerId,
+        tenant: &Tenant,
+        policy: BreakerPolicy,
+        now: Timestamp,
+    ) -> &mut OfTenant {
+        if self.known_pair(server, tenant).is_none() {
+            if self.pairs >= MAX_PAIRS {
+                self.make_room(now);
+            }
+            self.pairs = self.pairs.saturating_add(1);
+        }
+        let fresh =
+            || OfTenant { answers: Breaker::new(policy), pause: Pause::default(), last_failure: None };
+        self.server(server, policy).tenants.entry(tenant.clone()).or_insert_with(fresh)
+    }
+
+    /// Forgets the pairs that refuse nothing now; if all refuse, those of the server that has most.
+    fn make_room(&mut self, now: Timestamp) {
+        for of_server in self.servers.values_mut() {
+            of_server.tenants.retain(|_, of_tenant| of_tenant.refuses(now));
+        }
+        let count = |servers: &HashMap<ServerId, OfServer>| servers.values().map(|s| s.tenants.len()).sum();
+        self.pairs = count(&self.servers);
+        if self.pairs >= MAX_PAIRS {
+            if let Some(largest) = self.servers.values_mut().max_by_key(|s| s.tenants.len()) {
+                largest.tenants.clear();
+            }
+            self.pairs = count(&self.servers);
+        }
+    }
+
+    /// A connection to the server was made.
+    pub(super) fn reached(&mut self, server: &ServerId, probe: bool, now: Timestamp) {
+        if let Some(of_server) = self.servers.get_mut(server) {
+            of_server.connections.report(true, probe, now);
+        }
+    }
+
+    pub(super) fn forget_as_new(&mut self, server: &ServerId, tenant: &Tenant, now: Timestamp) {
+        let Some(of_server) = self.servers.get_mut(server) else {
+            return;
+        };
+        if of_server.tenants.get(tenant).is_some_and(|of_tenant| of_tenant.is_as_new(now)) {
+            of_server.tenants.remove(tenant);
+            self.pairs = self.pairs.saturating_sub(1);
+        }
+        if of_server.tenants.is_empty() && of_server.connections.is_as_new() {
+            self.servers.remove(server);
+        }
+    }
+}

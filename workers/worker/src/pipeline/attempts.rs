@@ -1,0 +1,168 @@
+//! The attempts of a call: one after the other, each within its time, until an outcome or a reason to wait.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use toolfleet_core::answer::{Answer, Meaning};
+use toolfleet_core::failure::Failure;
+use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
+use toolfleet_executors::{Attempt, Executor as _, Executors};
+use tracing::Instrument as _;
+
+use super::disposition::RequeueReason;
+use super::execution::{Executed, ExecutionState};
+use super::inbound::InboundCall;
+use super::prepare::{ReadyCall, with_what_was_left_out};
+use super::progress_buffer::ProgressBuffer;
+use super::redaction;
+use super::task::{Task, poll_after_ms};
+use super::wait::{Wait, waits_until, within};
+use crate::backoff;
+use crate::context::WorkerContext;
+use crate::gate::Gate;
+use crate::telemetry::trace;
+
+/// A try to reach a server that takes longer is not repeated in the worker's slot.
+const SLOW_TRY: Duration = Duration::from_secs(2);
+
+/// What all attempts of one execution share.
+pub(super) struct Attempts<'a> {
+    pub(super) context: &'a WorkerContext,
+    pub(super) inbound: &'a InboundCall,
+    pub(super) ready: &'a ReadyCall,
+    pub(super) progress_buffer: &'a ProgressBuffer,
+    pub(super) state: &'a ExecutionState,
+    pub(super) deadline: Instant,
+}
+
+impl Attempts<'_> {
+    /// Runs attempts until one of them, or a reason to wait, ends the execution.
+    pub(super) async fn run(&self) -> Executed {
+        let (call, state) = (&self.ready.call, self.state);
+        if let Err(outcome) = self.context.executors.check(&call.invocation()) {
+            return Executed::Finished(outcome);
+        }
+        if state.attempts() >= call.max_attempts {
+            return Executed::Finished(state.worn_out(call.max_attempts));
+        }
+        let mut tries = 0;
+        loop {
+            if state.lease_lost.load(Ordering::Acquire) {
+                return Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost };
+            }
+            let begun = Instant::now();
+            let failure = match self.attempt().await {
+                Ok(executed) => return executed,
+                Err(failure) => failure,
+            };
+            tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
+            match self.after_failure(&failure, tries) {
+                Ok(executed) => return executed,
+                Err(pause_ms) => tokio::time::sleep(Duration::from_millis(pause_ms)).await,
+            }
+        }
+    }
+
+    /// One attempt, if the server's gate is open.
+    async fn attempt(&self) -> Result<Executed, Failure> {
+        let (context, call, state) = (self.context, &self.ready.call, self.state);
+        let (server, tenant) = (&call.server.id, &call.request.key.tenant);
+        let permit = match context.gate.enter(server, tenant, context.now()) {
+            Ok(permit) => permit,
+            Err(refusal) => return Ok(self.wait(Wait::refused(context, server, refusal))),
+        };
+        let number = state.attempts.fetch_add(1, Ordering::AcqRel) + 1;
+        state.sending.store(true, Ordering::Release);
+        let answer = self.send(number).await;
+        state.sending.store(false, Ordering::Release);
+        // An attempt that the caller's own deadline cut short says nothing of the server.
+        let cut_short = answer.is_err() && Instant::now() >= self.deadline;
+        let pause_ms = permit.record(&answer, cut_short, context.now());
+        match answer {
+            Ok(Answer { meaning: Meaning::Ended(outcome), .. }) => Ok(Executed::Finished(outcome)),
+            Ok(Answer { meaning: Meaning::Task { handle, poll_after_ms: asked_ms }, .. }) => {
+                state.mark_executed();
+                let (task, after_ms) = (Task { handle, input_pending: false }, poll_after_ms(asked_ms));
+                Ok(Executed::Parked { task, after_ms, poll_failed: false })
+            }
+            Err(failure) => {
+                let logged = redaction::for_the_log(&failure, &call.request);
+                tracing::info!(call = %call.request.key, attempt = number, server = %server, fault = logged, "an attempt failed");
+                if failure.may_have_run == MayHaveRun::Unknown {
+                    state.mark_executed();
+                }
+                Err(failure.paused_for(pause_ms))
+            }
+        }
+    }
+
+    /// Sends the call, with its span and its metrics.
+    async fn send(&self, number: u32) -> Result<Answer, Failure> {
+        let Self { context, inbound, ready, progress_buffer, deadline, .. } = *self;
+        let call = &ready.call;
+        let operation = call.request.operation;
+        let address = Executors::<Gate>::address(&ready.target);
+        let span = trace::attempt(operation, &call.name, address, number);
+        let begun = Instant::now();
+        let onward = trace::onward(&span).or(inbound.trace_context());
+        let add = |note| progress_buffer.add(note, context.now());
+        let attempt = Attempt {
+            deadline,
+            traceparent: onward.traceparent.as_deref(),
+            tracestate: onward.tracestate.as_deref(),
+            on_progress: Some(&add),
+        };
+        let invocation = call.invocation();
+        let sent = context.executors.attempt(&ready.target, &invocation, attempt);
+        let answer = sent.instrument(span.clone()).await;
+        let error = trace::ended(&span, &answer);
+        context.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
+        answer
+    }
+
+    /// What follows an attempt that failed; the pause before the next attempt, in milliseconds, where one follows in the worker's slot.
+    fn after_failure(&self, failure: &Failure, tries: u32) -> Result<Executed, u64> {
+        let (context, call, state) = (self.context, &self.ready.call, self.state);
+        let attempts = state.attempts();
+        let at = AttemptState {
+            attempts,
+            max_attempts: call.max_attempts,
+            repeatable: call.repeatable,
+            may_have_executed: state.may_have_executed.load(Ordering::Acquire),
+            // The two clocks may differ by a millisecond; at the deadline the one that ended the attempt is right.
+            now: if Instant::now() >= self.deadline { call.deadline } else { context.now() },
+            deadline: call.deadline,
+            backoff_ms: backoff::after_tries(attempts),
+            tries,
+            unreachable_backoff_ms: backoff::unreachable(self.inbound.tries(), tries),
+            wait_until: waits_until(context, &call.server.id, failure.held, state.started_at, call.deadline),
+        };
+        let (executed, counted) = match after(failure, at) {
+            Next::End(outcome) => {
+                let outcome = with_what_was_left_out(self.inbound.catalog(), &call.server, outcome);
+                return Ok(Executed::Finished(outcome));
+            }
+            Next::Requeue { after_ms, counted } => {
+                let wait = Wait::after_failure(context, &call.server.id, failure, after_ms);
+                (Ok(Executed::Held(wait)), counted)
+            }
+            Next::Again { after_ms, counted } => (Err(after_ms), counted),
+        };
+        if !counted {
+            state.attempts.fetch_sub(1, Ordering::AcqRel);
+        }
+        executed
+    }
+
+    /// The wait for a server whose gate is closed, or the end of a call that cannot wait.
+    fn wait(&self, wait: Wait) -> Executed {
+        let (call, state) = (&self.ready.call, self.state);
+        let ran = if state.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
+        match within(self.context, &call.server.id, wait, state.started_at, call.deadline, ran) {
+            Ok(wait) => Executed::Held(wait),
+            Err(outcome) => Executed::Finished(outcome),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Stores what became of a claimed call: its outcome, its release, or the task that its server works on.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use toolfleet_aws::AwsError;
+use toolfleet_core::audit::{AuditKind, AuditRecord};
+use toolfleet_core::call::{CallRow, Event, Held};
+use toolfleet_core::outcome::Outcome;
+
+use super::finished::{record_finished, stored};
+use crate::backoff;
+use crate::context::WorkerContext;
+use crate::pipeline::apply::{Applied, apply};
+use crate::pipeline::claim::ClaimedCall;
+use crate::pipeline::disposition::{Disposition, RequeueReason};
+use crate::pipeline::inbound::InboundCall;
+use crate::pipeline::task::Task;
+use crate::pipeline::{audit, redaction};
+use toolfleet_core::retention::RETENTION_MS;
+
+/// Stores the outcome of a call that was executed, which [`store`](super::super::large_result::store) has made fit.
+pub(in crate::pipeline) async fn finish(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    call: ClaimedCall,
+    outcome: Outcome,
+) -> Result<Disposition, AwsError> {
+    let ClaimedCall { ready, claim, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
+    let request = ready.call.request;
+    let now = context.now();
+    let notes = progress_buffer.since(0).map(|(notes, _)| notes);
+    // A task that was certainly not answered waits for another call.
+    let task = task.filter(|task| !task.input_pending || may_have_executed).map(|task| task.handle);
+    let (late, outcome) = (outcome.kind, redaction::without_secrets(outcome, &request));
+    let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
+    match persist(context, &row, &event).await? {
+        Applied::Stored { row, .. } => {
+            stored(context, inbound, &row).await;
+            Ok(Disposition::completed(record_finished(context, inbound, *request, *row).await?))
+        }
+        Applied::Rejected { .. } => {
+            let own = inbound.caller(&request);
+            let caller = row.caller.as_deref().unwrap_or(&own);
+            let record = AuditRecord {
+                outcome: late,
+                attempts,
+                fence: claim.fence(),
+                worker: Some(context.worker.clone()),
+                ..audit::of(AuditKind::LateAnswer, request.key.clone(), inbound, now, caller, Some(&request))
+            };
+            context.history.insert(&record, now.plus_ms(RETENTION_MS)).await?;
+            context.meters.late_answer();
+            tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
+            Ok(Disposition::TakenOver)
+        }
+    }
+}
+
+/// Tries for as long as a lease to store what only this worker knows: giving up would lose an answer that was paid for.
+/// If another worker takes the call over meanwhile, the fence says so.
+pub(in crate::pipeline) async fn persist(
+    context: &WorkerContext,
+    row: &CallRow,
+    event: &Event,
+) -> Result<Applied, AwsError> {
+    let give_up = Instant::now() + context.limits.lease;
+    let mut tries = 0;
+    loop {
+        match apply(&context.calls, Some(row), event).await {
+            Err(error) if Instant::now() < give_up => {
+                tries += 1;
+                tracing::warn!(%error, tries, code = "aws_error", "an outcome could not be stored yet; trying again");
+                tokio::time::sleep(Duration::from_millis(backoff::after_tries(tries).min(2_000))).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Gives a claim back, its attempts counted; the message follows it to the queue. `held` is what the call waits for.
+pub(in crate::pipeline) async fn release(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    call: ClaimedCall,
+    after_ms: u64,
+    reason: RequeueReason,
+    held: Option<Box<Held>>,
+) -> Result<Disposition, AwsError> {
+    let ClaimedCall { ready, claim, row, attempts, may_have_executed, .. } = call;
+    let event = Event::Release { claim, attempts, may_have_executed, held, now: context.now() };
+    match apply(&context.calls, Some(&row), &event).await? {
+        Applied::Stored { row, .. } if row.finished.is_some() => {
+            stored(context, inbound, &row).await;
+            Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))
+        }
+        Applied::Stored { .. } => Ok(Disposition::Requeued { after_ms, reason }),
+        Applied::Rejected { .. } => Ok(Disposition::TakenOver),
+    }
+}
+
+/// Leaves a call with its server as a task; the message comes again to ask after it.
+pub(in crate::pipeline) async fn park(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    call: ClaimedCall,
+    task: Task,
+    after_ms: u64,
+    poll_failed: bool,
+) -> Result<Disposition, AwsError> {
+    let ClaimedCall { ready, claim, row, attempts, may_have_executed, progress_buffer, .. } = call;
+    let Task { handle: task, input_pending } = task;
+    let now = context.now();
+    let notes = progress_buffer.since(0).map(|(notes, _)| notes);
+    // At the deadline it comes back even if the server wants to be left alone for longer.
+    let after_ms = after_ms.min(ready.call.deadline.ms_since(now));
+    let poll_at = now.plus_ms(after_ms);
+    let event = Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now };
+    match persist(context, &row, &event).await? {
+        Applied::Stored { row, .. } if row.finished.is_some() => {
+            stored(context, inbound, &row).await;
+            Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))
+        }
+        Applied::Stored { .. } => Ok(Disposition::Parked { after_ms, poll_failed }),
+        Applied::Rejected { .. } => Ok(Disposition::TakenOver),
+    }
+}

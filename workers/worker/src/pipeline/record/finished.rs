@@ -1,0 +1,95 @@
+//! Completes the record of a call that has ended: the audit record, the notice to send, the task that is still open.
+
+use toolfleet_aws::AwsError;
+use toolfleet_core::audit::AuditKind;
+use toolfleet_core::call::CallRow;
+use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::request::CallRequest;
+
+use super::message_alone::{answer_message, audit_message};
+use super::notices::notice_of;
+use super::recorded::{OpenTask, Recorded};
+use crate::context::WorkerContext;
+use crate::pipeline::audit;
+use crate::pipeline::inbound::InboundCall;
+use crate::pipeline::steps::Step;
+use crate::telemetry::trace;
+
+/// The end of a call was stored by this worker.
+pub(in crate::pipeline) async fn stored(context: &WorkerContext, inbound: &InboundCall, row: &CallRow) {
+    if let Some(finished) = &row.finished {
+        let outcome = &finished.outcome;
+        context.meters.ended(outcome.kind, outcome.error.as_ref().map(|why| why.code));
+        trace::outcome(inbound.span(), outcome);
+    }
+    context.steps.passed(Step::ResultStored).await;
+}
+
+/// The account of a call that has ended, by whoever: its audit record is inserted unless it stands. It names who asked first;
+/// another message with the same question has a record of its own.
+pub(in crate::pipeline) async fn record_finished(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+    row: CallRow,
+) -> Result<Recorded, AwsError> {
+    let Some(finished) = &row.finished else {
+        return Err(AwsError::passing("the call's row has ended without an outcome"));
+    };
+    let own = inbound.caller(&request);
+    let caller = row.caller.as_deref().unwrap_or(&own);
+    let record = audit::of_call(&row, finished, inbound, caller, &request);
+    context.history.insert(&record, row.expires_at).await?;
+    if caller.came_again(&own) {
+        let outcome = Outcome { payload: None, ..finished.outcome.clone() };
+        audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
+    }
+    // The task lives in the conversation of who asked first.
+    let session = caller.session.clone();
+    let open_task = row.task.clone().map(|handle| OpenTask {
+        tenant: row.key.tenant.clone(),
+        target: request.target.clone(),
+        session,
+        handle,
+    });
+    let code = finished.outcome.error.as_ref().map(|t| t.code);
+    let notice = notice_of(inbound, request, finished.outcome.kind, code, finished.at);
+    Ok(Recorded::new(notice, open_task))
+}
+
+/// A known id came with another question: the original stays untouched, the event is audited.
+pub(in crate::pipeline) async fn mismatch(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+) -> Result<Recorded, AwsError> {
+    let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
+    let outcome = Outcome::refused(Code::IdempotencyMismatch, text);
+    audit_message(context, inbound, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
+    of_message_alone(context, inbound, request, &outcome).await
+}
+
+/// Somebody else asked the same under a known id and may not have it: its message ends by itself, the call stays untouched and
+/// nothing is told of it.
+pub(in crate::pipeline) async fn second(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+    outcome: &Outcome,
+) -> Result<Recorded, AwsError> {
+    audit_message(context, inbound, AuditKind::Duplicate, &request, outcome).await?;
+    of_message_alone(context, inbound, request, outcome).await
+}
+
+/// The answer to a message that ended without its call.
+pub(in crate::pipeline) async fn of_message_alone(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+    outcome: &Outcome,
+) -> Result<Recorded, AwsError> {
+    answer_message(context, inbound, request.digest.clone(), outcome).await?;
+    let code = outcome.error.as_ref().map(|why| why.code);
+    let notice = notice_of(inbound, request, outcome.kind, code, inbound.sent_at());
+    Ok(Recorded::new(notice, None))
+}

@@ -1,0 +1,72 @@
+//! Test hooks of the pipeline: a test sees each call pass its steps, and may hold it there or let its worker die.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+/// The places on a call's way where a crash would leave something half done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The message was read.
+    Decoded,
+    /// It may run.
+    Admitted,
+    /// All it needs is at hand.
+    Prepared,
+    /// The claim is stored; nothing was sent yet.
+    Claimed,
+    /// A large result is in the bucket; nothing refers to it.
+    PayloadStored,
+    /// The outcome is known; nothing is stored of it.
+    Executed,
+    /// The result is stored, the audit record is not.
+    ResultStored,
+    /// Both are stored.
+    Recorded,
+    /// The notice is sent.
+    Notified,
+    /// The message is gone.
+    Acknowledged,
+    /// The task's handle is stored; the message that will ask after it is not sent.
+    Parked,
+    /// That message is sent; the one before it is not deleted.
+    Reposted,
+}
+
+impl Step {
+    /// Every step of a call that its server answers at once, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Decoded,
+        Self::Admitted,
+        Self::Prepared,
+        Self::Claimed,
+        Self::Executed,
+        Self::ResultStored,
+        Self::Recorded,
+        Self::Notified,
+        Self::Acknowledged,
+    ];
+}
+
+/// Sees a call pass its steps, and may hold it there.
+pub trait Watch: Send + Sync {
+    /// A call has passed `step`.
+    fn passed(&self, step: Step) -> BoxFuture<'_, ()>;
+}
+
+/// The hooks of a worker; none outside tests.
+#[derive(Clone)]
+pub(crate) struct Steps(Option<Arc<dyn Watch>>);
+
+impl Steps {
+    pub(crate) const fn new(watch: Option<Arc<dyn Watch>>) -> Self {
+        Self(watch)
+    }
+
+    /// A call has passed `step`.
+    pub(crate) async fn passed(&self, step: Step) {
+        if let Some(watch) = &self.0 {
+            watch.passed(step).await;
+        }
+    }
+}

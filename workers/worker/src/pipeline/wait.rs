@@ -1,0 +1,211 @@
+//! What a call waits for, for how long, and when it can wait no longer.
+
+use std::sync::Arc;
+
+use toolfleet_core::call::{Held, HeldReason};
+use toolfleet_core::failure::{Failure, Refusal};
+use toolfleet_core::ids::ServerId;
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
+use toolfleet_core::request::CallRequest;
+use toolfleet_core::time::Timestamp;
+
+use super::disposition::RequeueReason;
+use super::inbound::InboundCall;
+use super::redaction;
+use crate::backoff;
+use crate::context::WorkerContext;
+
+/// A shorter wait is not stored in the call's row.
+const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
+/// The longest wait for a seat: one may be free long before.
+const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
+
+/// A wait that the call's caller can read.
+#[derive(Debug)]
+pub(super) struct Wait {
+    pub(super) after_ms: u64,
+    pub(super) held: Box<Held>,
+}
+
+impl Wait {
+    fn new(reason: HeldReason, server: &ServerId, now: Timestamp, after_ms: u64) -> Self {
+        Self { after_ms, held: Box::new(Held::new(reason, Some(server.clone()), now, after_ms)) }
+    }
+
+    /// A wait for a server after a failure.
+    pub(super) fn after_failure(
+        context: &WorkerContext,
+        server: &ServerId,
+        failure: &Failure,
+        after_ms: u64,
+    ) -> Self {
+        Self::new(failure.held, server, context.now(), after_ms).with_fault(failure)
+    }
+
+    /// A wait for a server whose gate is closed.
+    pub(super) fn refused(context: &WorkerContext, server: &ServerId, refusal: Refusal) -> Self {
+        let wait = Self::new(refusal.reason, server, context.now(), refusal.retry_after_ms);
+        match refusal.last_failure {
+            Some(failure) => wait.with_fault(failure),
+            None => wait,
+        }
+    }
+
+    /// The wait of a call whose server or tenant has its share of this worker's slots. It ends at the deadline at the latest.
+    pub(super) fn for_a_seat(
+        context: &WorkerContext,
+        inbound: &InboundCall,
+        server: &ServerId,
+        deadline: Timestamp,
+    ) -> Self {
+        let now = context.now();
+        let grown_ms = backoff::after_tries(inbound.tries()).clamp(1_000, LONGEST_SHARE_WAIT_MS);
+        Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)))
+    }
+
+    fn with_fault(self, fault: impl ToString) -> Self {
+        Self { held: Box::new(self.held.with_fault(fault)), ..self }
+    }
+
+    /// Why the message goes back to its queue.
+    pub(super) const fn requeue_reason(&self) -> RequeueReason {
+        RequeueReason::Held(self.held.reason)
+    }
+
+    /// Whether the row says what the call waits for: a short wait writes nothing, so that the usual call costs no write more.
+    pub(super) const fn is_stored(&self, enqueued_at: Timestamp, now: Timestamp) -> bool {
+        self.after_ms >= SHORTEST_STORED_WAIT_MS || now.ms_since(enqueued_at) >= SHORTEST_STORED_WAIT_MS
+    }
+
+    /// Logs the server, the reason and the next try.
+    pub(super) fn log(&self, request: &CallRequest) {
+        let Held { reason, server, next_try_at, last_fault, .. } = &*self.held;
+        let server = server.as_ref().map(ServerId::as_str);
+        let fault = last_fault.as_ref().map(|fault| redaction::for_the_log(fault, request));
+        tracing::info!(
+            call = %request.key, server, reason = reason.as_str(), %next_try_at, fault, code = "held",
+            "a call waits: {}", reason.sentence()
+        );
+    }
+}
+
+/// Until when a call waits for a server after `since`.
+pub(super) fn waits_until(
+    context: &WorkerContext,
+    server: &ServerId,
+    reason: HeldReason,
+    since: Timestamp,
+    deadline: Timestamp,
+) -> Timestamp {
+    let has_answered = || context.gate.reachable().has_answered(server, context.now());
+    if reason != HeldReason::ServerUnreachable || has_answered() {
+        return deadline;
+    }
+    // It cannot be reached and has not answered this worker within the last hour: nobody gains from a misspelt address that is tried
+    // for long.
+    since.plus_ms(context.limits.unreachable_wait_ms()).min(deadline)
+}
+
+/// The wait, if the call can go on after it; the end of the call otherwise.
+pub(super) fn within(
+    context: &WorkerContext,
+    server: &ServerId,
+    wait: Wait,
+    since: Timestamp,
+    deadline: Timestamp,
+    ran: MayHaveRun,
+) -> Result<Wait, Outcome> {
+    let until = waits_until(context, server, wait.held.reason, since, deadline);
+    let wait = match bounded(wait, until, deadline, context.now()) {
+        Ok(wait) => return Ok(wait),
+        Err(wait) => wait,
+    };
+    let last_failure = || context.gate.reachable().last_failure(server);
+    let last = wait.held.last_fault.as_deref().map(Arc::from).or_else(last_failure);
+    Err(unavailable(server, &wait, last.as_deref(), ran))
+}
+
+/// The wait, if its call waits until `until`. Where that is before the deadline, the last try comes at its end. An error where no time is
+/// left.
+fn bounded(wait: Wait, until: Timestamp, deadline: Timestamp, now: Timestamp) -> Result<Wait, Wait> {
+    if wait.held.next_try_at < until {
+        return Ok(wait);
+    }
+    if until < deadline && now < until {
+        let after_ms = until.ms_since(now).max(1);
+        let held = Box::new(Held { next_try_at: now.plus_ms(after_ms), ..*wait.held });
+        return Ok(Wait { after_ms, held });
+    }
+    Err(wait)
+}
+
+/// The end of a call that can wait no longer.
+fn unavailable(server: &ServerId, wait: &Wait, last: Option<&str>, ran: MayHaveRun) -> Outcome {
+    let last = last.map_or_else(String::new, |last| format!(" The last try met: {last}."));
+    let text = format!(
+        "Server `{server}` is not available, and the call cannot wait any longer: {}.{last}{}",
+        wait.held.reason.sentence(),
+        if ran == MayHaveRun::No { " Nothing was sent to the tool." } else { "" }
+    );
+    Outcome::failed(CallError::new(code_of(wait.held.reason), text, ran).retryable(Some(wait.after_ms)))
+}
+
+/// The code of a call that can wait no longer.
+const fn code_of(reason: HeldReason) -> Code {
+    match reason {
+        HeldReason::ServerUnreachable | HeldReason::Share => Code::ServerUnreachable,
+        HeldReason::ServerFailing | HeldReason::BackOff => Code::ServerError,
+        HeldReason::ServerPause => Code::RateLimited,
+        HeldReason::Credential => Code::CredentialUnavailable,
+        HeldReason::AwsError => Code::InternalError,
+        HeldReason::Paused => Code::Paused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    fn wait(after_ms: u64) -> Wait {
+        Wait::new(HeldReason::ServerUnreachable, &ServerId::parse("crm").unwrap(), at(1_000), after_ms)
+    }
+
+    #[test]
+    fn a_wait_that_ends_in_time_stays_as_it_is() {
+        let kept = bounded(wait(500), at(2_000), at(9_000), at(1_000)).unwrap();
+        assert_eq!((kept.after_ms, kept.held.next_try_at), (500, at(1_500)));
+    }
+
+    #[test]
+    fn the_last_try_comes_at_the_end_of_a_bounded_wait() {
+        let last = bounded(wait(5_000), at(2_000), at(9_000), at(1_000)).unwrap();
+        assert_eq!((last.after_ms, last.held.next_try_at), (1_000, at(2_000)));
+        assert!(bounded(wait(5_000), at(2_000), at(9_000), at(2_000)).is_err(), "the bound has passed");
+        assert!(bounded(wait(9_000), at(9_000), at(9_000), at(1_000)).is_err(), "the deadline is the bound");
+    }
+
+    #[test]
+    fn only_a_long_wait_or_one_of_many_is_stored() {
+        let rows = [(2_999, 1_000, false), (3_000, 1_000, true), (10, 3_999, false), (10, 4_000, true)];
+        for (after_ms, now, stored) in rows {
+            assert_eq!(wait(after_ms).is_stored(at(1_000), at(now)), stored, "{after_ms} ms at {now}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_cannot_wait_ends_with_reason_and_last_failure() {
+        let server = ServerId::parse("crm").unwrap();
+        let error = unavailable(&server, &wait(500), Some("refused"), MayHaveRun::No).error.unwrap();
+        assert_eq!((error.code, error.retry_after_ms), (Code::ServerUnreachable, Some(500)));
+        assert!(error.retryable && error.message.contains("The last try met: refused. Nothing was sent"));
+        let error = unavailable(&server, &wait(500), None, MayHaveRun::Unknown).error.unwrap();
+        assert!(!error.message.contains("Nothing was sent"), "{}", error.message);
+        for reason in HeldReason::ALL {
+            assert!(!code_of(reason).as_str().is_empty());
+        }
+    }
+}

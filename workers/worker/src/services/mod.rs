@@ -1,0 +1,21 @@
+//! The background services of a worker: one file each, started and watched by the supervisor.
+
+pub mod catalog_reload;
+pub mod http;
+pub mod intake;
+pub mod reaper;
+pub mod session_closer;
+pub mod supervisor;
+
+use std::future::Future;
+
+use crate::shutdown::Shutdown;
+
+/// A background loop of the worker.
+pub trait Service: Send + Sync + 'static {
+    /// Its name in logs, in `/health/services` and in the worker's exit message.
+    fn name(&self) -> &'static str;
+
+    /// Runs until the worker drains. An earlier return and a panic are failures: the supervisor then calls it again.
+    fn run(&self, shutdown: &Shutdown) -> impl Future<Output = ()> + Send;
+}

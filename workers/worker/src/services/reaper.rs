@@ -1,0 +1,161 @@
+//! Ends dead letters: every worker looks through the dead-letter queue, and what is due gets its end.
+//!
+//! A look goes through the whole queue: what is not due stays hidden until the look is over, so that it is not received again while
+//! something due lies behind it. Then it is visible again, so that a message move task can take it back.
+//!
+//! **Invariant:** it takes no slot from the calls, and what it meets ends in one of two ways: accounted for, or still there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use toolfleet_aws::AwsError;
+use toolfleet_aws::queue::{Delivery, Receipt};
+
+use super::Service;
+use crate::backoff;
+use crate::context::{DeadLetters, WorkerContext};
+use crate::pipeline::{self, Reaped};
+use crate::shutdown::Shutdown;
+
+/// The most messages SQS hands out at once.
+const BATCH: u32 = 10;
+/// How long the first receive of a look waits for a message, in seconds: the most SQS allows.
+const WAIT_S: u32 = 20;
+/// How long the others wait: long enough for SQS to ask all of its servers.
+const NEXT_WAIT_S: u32 = 1;
+/// The longest pause between two looks at messages that are not due.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// The longest look, and for how long it hides what it meets.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
+const HIDDEN_S: u32 = 60;
+/// Messages of one look that are made visible again when it ends. If there are more, they stay hidden for [`BEHIND_S`], so that the next
+/// look meets what lies behind them.
+const MOST: usize = 5_000;
+const BEHIND_S: u64 = 300;
+
+/// The service that ends dead letters; without a dead-letter queue it does nothing.
+pub struct Reaper {
+    context: Arc<WorkerContext>,
+}
+
+impl Reaper {
+    /// The reaper of that worker.
+    pub const fn new(context: Arc<WorkerContext>) -> Self {
+        Self { context }
+    }
+}
+
+impl Service for Reaper {
+    fn name(&self) -> &'static str {
+        "reaper"
+    }
+
+    async fn run(&self, shutdown: &Shutdown) {
+        reap_until_drained(&self.context, shutdown).await;
+    }
+}
+
+async fn reap_until_drained(context: &Arc<WorkerContext>, shutdown: &Shutdown) {
+    let Some(dead) = context.dead_letters.clone() else {
+        shutdown.draining().await;
+        return;
+    };
+    let mut failures = 0;
+    while !shutdown.is_draining() {
+        let look = look(context, &dead).await;
+        let soonest_ms = look.undue.iter().map(|(_, after_ms)| *after_ms).min();
+        look.end(&dead).await;
+        let pause = if let Some(trouble) = &look.error {
+            failures += 1;
+            tracing::error!(%trouble, code = "receive_failed", failures, "cannot receive dead letters; trying again");
+            Duration::from_millis(backoff::after_tries(failures))
+        } else {
+            failures = 0;
+            soonest_ms.map_or(Duration::ZERO, Duration::from_millis).min(LOOK_AGAIN)
+        };
+        tokio::select! {
+            () = shutdown.draining() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// One look through the dead-letter queue.
+#[derive(Default)]
+struct Look {
+    /// What is not due, and in how many milliseconds it is.
+    undue: Vec<(Receipt, u64)>,
+    error: Option<AwsError>,
+}
+
+impl Look {
+    /// Makes visible again what is not due.
+    async fn end(&self, dead: &DeadLetters) {
+        let many = self.undue.len() >= MOST;
+        let seconds = |after_ms: u64| {
+            let behind = if many { after_ms.div_ceil(1000).min(BEHIND_S) } else { 0 };
+            u32::try_from(behind).unwrap_or(0)
+        };
+        let back = self
+            .undue
+            .iter()
+            .map(|(receipt, after_ms)| dead.queue.change_visibility(receipt, seconds(*after_ms)));
+        for trouble in join_all(back).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(%trouble, code = "requeue_failed", "cannot give a dead letter back early");
+        }
+    }
+}
+
+/// Reaps what is due until the queue has nothing more to give, and keeps what is not due out of the way meanwhile.
+async fn look(context: &Arc<WorkerContext>, dead: &Arc<DeadLetters>) -> Look {
+    let mut look = Look::default();
+    let until = Instant::now() + LONGEST_LOOK;
+    loop {
+        let wait_s = if look.undue.is_empty() { WAIT_S } else { NEXT_WAIT_S };
+        let hidden_s = context.limits.visibility_s().max(HIDDEN_S);
+        let received = tokio::select! {
+            () = context.shutdown.draining() => return look,
+            received = dead.queue.receive(BATCH, wait_s, hidden_s) => received,
+        };
+        match received {
+            Ok(deliveries) if deliveries.is_empty() => return look,
+            Ok(deliveries) => look.undue.extend(batch(context, dead, deliveries).await),
+            Err(trouble) => {
+                look.error = Some(trouble);
+                return look;
+            }
+        }
+        if look.undue.len() >= MOST || (Instant::now() >= until && !look.undue.is_empty()) {
+            return look;
+        }
+    }
+}
+
+/// Reaps what a receive brought; gives what of it is not due, and in how many milliseconds it is.
+async fn batch(
+    context: &Arc<WorkerContext>,
+    dead: &Arc<DeadLetters>,
+    deliveries: Vec<Delivery>,
+) -> Vec<(Receipt, u64)> {
+    let mut under_way = JoinSet::new();
+    for delivery in deliveries {
+        let receipt = delivery.receipt.clone();
+        let reaping = pipeline::reap(context.clone(), dead.clone(), delivery);
+        // A task of its own for each, so that a panic ends there.
+        under_way.spawn(async move { (receipt, reaping.await) });
+    }
+    let mut undue = Vec::new();
+    while let Some(reaped) = under_way.join_next().await {
+        match reaped {
+            Ok((receipt, Reaped::NotDue { after_ms })) => undue.push((receipt, after_ms)),
+            Ok((_, Reaped::Met)) => {}
+            Err(error) => {
+                tracing::error!(%error, code = "internal_error", "a dead letter met a defect of the worker; it stays where it is");
+            }
+        }
+    }
+    undue
+}
