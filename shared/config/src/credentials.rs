@@ -8,10 +8,9 @@ use std::time::Duration;
 use http::HeaderMap;
 use toolfleet_catalog::{HttpTransport, Server, StdioTransport, Transport};
 use toolfleet_core::credential::{Credential, Sensitive, Template};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_credentials::{Auth, Keyring};
-use toolfleet_mcp::{Endpoint, McpClient, Program};
+use toolfleet_mcp::{Endpoint, Fault, McpClient, Program};
 use url::Url;
 
 /// The most credentials that are kept; beyond it all are obtained again.

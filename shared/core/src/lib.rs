@@ -14,7 +14,6 @@ pub mod definition;
 pub mod digest;
 pub mod error_text;
 pub mod failure;
-pub mod fault;
 pub mod grants;
 pub mod ids;
 pub mod json;

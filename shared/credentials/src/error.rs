@@ -50,13 +50,3 @@ impl From<AddressRefused> for CredentialError {
         Self::AddressRefused { detail: refused.to_string() }
     }
 }
-
-impl From<CredentialError> for toolfleet_core::fault::Fault {
-    fn from(error: CredentialError) -> Self {
-        match error {
-            CredentialError::Unavailable { detail } => Self::Credential { detail },
-            CredentialError::Pending { detail } => Self::CredentialPending { detail },
-            CredentialError::AddressRefused { detail } => Self::AddressRefused { detail },
-        }
-    }
-}

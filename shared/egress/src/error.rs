@@ -121,15 +121,3 @@ fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'st
         None => error.source(),
     }
 }
-
-impl From<EgressError> for toolfleet_core::fault::Fault {
-    fn from(error: EgressError) -> Self {
-        match error {
-            EgressError::AddressRefused { detail } => Self::AddressRefused { detail },
-            EgressError::Connect { detail } => Self::Connect { detail },
-            EgressError::Interrupted { detail } => Self::AnswerLost { detail },
-            EgressError::Encoding { detail } => Self::InvalidAnswer { detail },
-            EgressError::BodyTooLarge { limit_bytes } => Self::AnswerTooLarge { limit_bytes },
-        }
-    }
-}

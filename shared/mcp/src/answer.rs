@@ -1,18 +1,19 @@
-//! Decides what a server's result means: finished, failed, asking, or unknown. It looks, and changes nothing.
+//! Classifies a `result`: complete, tool error, input required, task, or unknown.
 //!
-//! **Invariant:** the `result` member leaves as the bytes that came, whatever is in it, except our own credential.
+//! **Invariant:** the `result` keeps its bytes, except that our own credentials are scrubbed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::surrogate::replace_lone_surrogates;
 use toolfleet_egress::{sanitize_text_to, shorten_text_to};
 
 use crate::blocking::{LARGE_BYTES, beside};
 use crate::endpoint::Endpoint;
+use crate::fault::Fault;
 use crate::protocol::frame::text_in;
 use crate::protocol::task::{TaskHandle, asking_task, handle_in};
 

@@ -1,6 +1,6 @@
-//! Runs work on large foreign texts on threads of its own, so that reading 16 MiB holds up no heartbeat.
+//! Runs work on large texts on blocking threads, so that parsing 16 MiB delays no heartbeat.
 //!
-//! **Invariant:** no more of it runs at once than there are places, however many calls want it.
+//! **Invariant:** at most two of them run at once, however many calls want it.
 
 use tokio::sync::Semaphore;
 

@@ -1,17 +1,18 @@
-//! Owns what a caller hands in: where a server is, with which credentials, and the call itself.
+//! [`Endpoint`]: the address and credentials of a server.
 //!
-//! **Invariant:** no header value is ever printed by `Debug`, whether it is marked sensitive or not.
+//! **Invariant:** `Debug` prints no header value, whether it is marked as sensitive or not.
 
-use http::HeaderMap;
 use std::fmt;
 use std::sync::Arc;
-use toolfleet_core::fault::Fault;
+
+use http::HeaderMap;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::redact::REDACTED;
 use toolfleet_credentials::Auth;
 use toolfleet_egress::url_without_secrets;
 use url::Url;
 
+use crate::fault::Fault;
 use crate::transport::stdio::program::Program;
 
 /// An MCP server, with the credentials of one tenant: over streamable HTTP, or a program that is started here.

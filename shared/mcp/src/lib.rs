@@ -1,20 +1,20 @@
-//! The MCP client of the workers: one tool call in, one answer or one [`Fault`](toolfleet_core::fault::Fault) out.
+//! The MCP client of the workers: one tool call in, one [`Answer`] or one [`Fault`] out.
 //!
-//! It speaks 2026-07-28 (stateless) and the session-bound generations before it, learns which one a server speaks, and keeps
-//! sessions per conversation. Over HTTP there is no task and no waiter table per session: the response to a call is the answer.
-//! Servers that are programs are children of this process: `stdio`.
+//! It speaks 2026-07-28 (stateless) and the session-bound revisions before it, discovers which one a server speaks, and keeps
+//! sessions per conversation. Servers are called over streamable HTTP, or are child processes that are called over stdio.
 //!
-//! Where to look: [`client`] is the order of a call, `era` and `session` what is learned before it, `exchange` one request
-//! and its answer, `classify` what an HTTP answer means.
+//! Where to look: `client::call` is the order of a call, `client::negotiate` what happens before it, `client::remedy` what follows a
+//! refusal, `transport::exchange` one request and its answer, `transport::request_error` what an HTTP error means.
 //!
-//! **Invariant:** within one `call_tool` the tool is sent again only after the server has said, in a way that leaves no
-//! doubt, that it was not executed; everything else is returned as a fault for the caller to judge.
+//! **Invariant:** within one `call_tool` the tool is called again only after the server has proved that it did not run, or where the
+//! call is safe to repeat; every other error is returned to the caller.
 
 mod answer;
 mod blocking;
 mod client;
 mod endpoint;
-mod error;
+mod fault;
+mod fault_policy;
 #[cfg(test)]
 mod properties;
 mod protocol;
@@ -29,6 +29,8 @@ pub use client::options::ClientOptions;
 pub use client::state::McpClient;
 pub use client::tasks::TaskState;
 pub use endpoint::Endpoint;
+pub use fault::{Fault, NotSentCause};
+pub use fault_policy::{refuses_by_status, refuses_request};
 pub use protocol::task::TaskHandle;
 pub use session_store::{Asked, OpenSession, SessionStore, SessionStoreUnavailable};
 pub use tool_call::{OnNote, Resume, TaskQuestion, ToolCall};

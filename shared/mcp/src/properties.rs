@@ -1,5 +1,5 @@
-//! The properties of reading whatever a server sends: no panic, no answer that depends on how its bytes were cut, no memory without
-//! bound, no claim that nothing ran where that is not proved.
+//! Property tests of everything that reads a server's bytes: no panic, no dependence on how bytes are split, bounded memory, and no
+//! claim that nothing ran without proof.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use crate::endpoint::Endpoint;
 use crate::protocol::frame::{Heard, hear, readable};
 use crate::protocol::notifications::note;
 use crate::protocol::param_headers::Mirrors;
-use crate::protocol::wire::ClientInfo;
+use crate::protocol::wire::{CallParams, ClientInfo, Meta, request};
 use crate::tools::page;
 use crate::transport::connection::Connection;
 use crate::transport::http::requests::Transport;
@@ -330,4 +330,39 @@ proptest! {
             prop_assert!(fit, "{}", text);
         }
     }
+
+    #[test]
+    fn a_written_request_reads_back_with_the_same_bytes(id in any::<u64>(), name in ".{0,40}", text in json()) {
+        let arguments = RawValue::from_string(text).unwrap();
+        let params = CallParams {
+            name: Some(&name),
+            uri: None,
+            arguments: Some(&arguments),
+            request_state: None,
+            input_responses: None,
+            meta: Meta::legacy(),
+        };
+        let body = request(id, "tools/call", params);
+        let text = readable(&body);
+        let is_request = matches!(hear(&text, 7), Heard::Request { method, .. } if method == "tools/call");
+        prop_assert!(is_request, "{}", text);
+        let read: Written<'_> = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!((read.id, read.params.name), (id, name));
+        prop_assert_eq!(read.params.arguments.get(), arguments.get());
+    }
+}
+
+/// A request as a server reads it.
+#[derive(serde::Deserialize)]
+struct Written<'a> {
+    id: u64,
+    #[serde(borrow)]
+    params: WrittenParams<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct WrittenParams<'a> {
+    name: String,
+    #[serde(borrow)]
+    arguments: &'a RawValue,
 }

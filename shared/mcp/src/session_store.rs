@@ -1,6 +1,6 @@
-//! Owns what the client asks of whoever lets several clients share a conversation's session: find it, and register a new one.
+//! The trait through which several clients share the MCP session of a conversation.
 //!
-//! **Invariant:** an open session's id and cookies are never printed: whoever knows them could speak in it.
+//! **Invariant:** the id and the cookies of an open session are never printed: they give access to it.
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,14 +1,15 @@
 //! One attempt of a call, and a request about a task, as the caller hands them in.
 
-use serde_json::value::RawValue;
 use std::fmt;
 use std::time::Duration;
+
+use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::progress::ProgressNote;
 use toolfleet_core::request::Operation;
 
 use crate::endpoint::Endpoint;
+use crate::fault::Fault;
 
 /// Hears what the server tells while the call runs.
 pub type OnNote<'a> = &'a (dyn Fn(ProgressNote) + Send + Sync);

@@ -1,19 +1,18 @@
-//! Reads a page of a server's tools, and keeps which of them mirror arguments into headers.
-//!
-//! **Invariant:** a tool that cannot be read takes no other with it.
+//! Reads one page of a server's tool list, and caches which tools mirror arguments into headers. An invalid tool does not affect the others.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::surrogate::replace_lone_surrogates;
 
 use crate::endpoint::Endpoint;
-use crate::error::invalid;
+use crate::fault::Fault;
+use crate::fault::invalid;
 use crate::protocol::frame::text_in;
 use crate::protocol::param_headers::Mirrors;
 use crate::transport::connection::Connection;

@@ -1,13 +1,13 @@
-//! Owns the order of a call: learn the generation and have a session (`tongue`), send, and the one remedy that each refusal allows
-//! (`remedy`).
+//! The order of a call: negotiate, send, and one remedy for each kind of refusal.
 //!
-//! **Invariant:** a call ends by its deadline, and is sent again only after a refusal that proves that nothing ran, or where its
-//! server asks for just that.
+//! **Invariant:** a call ends by its deadline, and is sent again only after a refusal that proves that nothing ran, where the call is
+//! safe to repeat, or where the server asks for the same request again.
+
+use std::time::Duration;
 
 use serde_json::value::RawValue;
-use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
-use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
+use toolfleet_core::failure::RetryClass;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::progress::ProgressNote;
 use toolfleet_core::request::Operation;
@@ -16,6 +16,7 @@ use crate::answer::{Answer, AnswerKind, kind_beside, same_request_again};
 use crate::client::idle_timer::Heard;
 use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Negotiated, Shared};
+use crate::fault::{Fault, NotSentCause};
 use crate::tool_call::{Resume, ToolCall};
 use crate::transport::sent::Sent;
 

@@ -1,13 +1,13 @@
-//! Takes a listing's result apart into whole entries and writes a part of it.
+//! Splits a listing's result into its entries and writes a part of it.
 //!
-//! **Invariant:** entries and the other members leave as the bytes that came, in the order they came.
+//! **Invariant:** entries and other members keep their bytes and their order.
 
 use serde_json::value::RawValue;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::request::Operation;
 
 use crate::client::listing::{Members, NEXT_CURSOR, member_of};
-use crate::error::invalid;
+use crate::fault::Fault;
+use crate::fault::invalid;
 
 /// A listing's result whose entries can be given in parts.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
-//! Owns the patience with a server that reports progress: an attempt lasts as long as something is heard.
+//! The idle time-out of an attempt: it is reset by each progress notification.
 //!
-//! **Invariant:** never beyond the deadline, whatever is heard.
+//! **Invariant:** an attempt never lasts beyond its deadline.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,20 +1,21 @@
-//! Lists as an operation of its own: one page as the server gave it, or all pages as one result.
+//! Listings as operations: one page as the server sent it, or all pages merged into one result.
 //!
-//! **Invariant:** entries leave as the bytes that came, in the order they came; what the bounds leave out is named by `nextCursor`.
+//! **Invariant:** entries keep their bytes and their order; `nextCursor` says where a bounded listing goes on.
+
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::fmt;
 use tokio::time::{Instant, timeout_at};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::request::Operation;
 
 use crate::answer::{Answer, AnswerKind, kind_of};
 use crate::client::call::{answer, out_of_time, timed_out};
 use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Shared};
-use crate::error::invalid;
+use crate::fault::Fault;
+use crate::fault::invalid;
 use crate::tool_call::ToolCall;
 use crate::tools::{MAX_PAGES, MAX_TOOLS, Next};
 use crate::transport::connection::Connection;

@@ -1,13 +1,14 @@
-//! Owns what has to be known of a server before a request: its generation, and where it has sessions, the conversation's.
+//! What precedes a request: the server's protocol revision, and with session-bound servers the conversation's session.
 //!
-//! **Invariant:** a session is registered before anything is said in it; one that lost to another is closed at once.
+//! **Invariant:** a session is registered before the first request in it; one that another client's session wins over is closed at once.
 
 use std::sync::Arc;
+
 use tokio::time::Instant;
-use toolfleet_core::fault::Fault;
 
 use crate::client::state::{Negotiated, Shared};
 use crate::endpoint::Endpoint;
+use crate::fault::Fault;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{METHOD_NOT_FOUND, MODERN, VERSION_UNSUPPORTED};
 use crate::session_store::{OpenSession, SessionStoreUnavailable};

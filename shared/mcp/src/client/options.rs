@@ -1,6 +1,4 @@
-//! Owns how a client is told to behave.
-//!
-//! **Invariant:** what is not said is the strict choice: public addresses, https, the system's roots.
+//! The options of a client. The defaults are strict: public addresses, https, the system's TLS roots.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,14 +1,14 @@
-//! The remedies that a refusal allows: a session opened anew, a protocol version learned anew, a list read anew.
+//! The remedies after a refusal: a new session, another protocol revision, a fresh tool list.
 //!
-//! What a remedy repairs (the session, the version) is repaired after every refusal that it could cure, so that the next request
-//! finds it repaired. Whether the request at hand is sent again is another question: each remedy allows it once a call, and only
-//! where the refusal proves that nothing ran or the call is safe to repeat.
+//! The session or revision is repaired after every refusal that it may have caused, so that the next request finds it repaired. The
+//! refused request itself is sent again at most once per remedy, and only where the refusal proves that nothing ran or the call is safe to
+//! repeat.
 
 use tokio::time::Instant;
-use toolfleet_core::fault::Fault;
 
 use crate::client::state::{Negotiated, Shared};
 use crate::endpoint::Endpoint;
+use crate::fault::Fault;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{HEADER_MISMATCH, VERSION_UNSUPPORTED};
 use crate::transport::discovery::era_among;

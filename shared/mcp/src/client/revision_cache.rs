@@ -1,6 +1,8 @@
-//! Owns which generation each server speaks: learned once by one caller while the others wait, remembered, forgotten.
+//! Caches which protocol revision each server speaks, with a TTL.
 //!
-//! **Invariant:** one server is asked by one caller at a time; a caller that gives up leaves the question to the next.
+//! The cache is our own and not `moka`: its expiry follows tokio's clock, which tests pause, and moka's does not.
+//!
+//! **Invariant:** one caller at a time asks a server (single flight); if it gives up, the next caller asks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

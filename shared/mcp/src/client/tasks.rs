@@ -1,13 +1,11 @@
-//! Owns tasks (extension `io.modelcontextprotocol/tasks` of 2026-07-28): the handle of work that a server goes on with, and
-//! the requests about it, `tasks/get`, `tasks/update` and `tasks/cancel`.
+//! The requests about a task (extension `io.modelcontextprotocol/tasks` of 2026-07-28): `tasks/get`, `tasks/update`, `tasks/cancel`.
 //!
-//! **Invariant:** nothing here runs a tool, and a question of a task is answered once however often the answer comes, so every
-//! request of this file may be sent again.
+//! **Invariant:** none of them runs a tool, and a repeated update changes nothing, so each may be sent again.
+
+use std::borrow::Cow;
 
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use tokio::time::{Instant, timeout_at};
-use toolfleet_core::fault::Fault;
 use toolfleet_egress::sanitize_text_to;
 
 use crate::answer::{Answer, kind_of, result_without_echo};
@@ -15,7 +13,8 @@ use crate::blocking::{LARGE_BYTES, beside};
 use crate::client::call::answered;
 use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Negotiated, Shared};
-use crate::error::invalid;
+use crate::fault::Fault;
+use crate::fault::invalid;
 use crate::protocol::frame::error_of;
 use crate::protocol::task::{Told, text};
 use crate::protocol::wire::{INVALID_PARAMS, METHOD_NOT_FOUND};

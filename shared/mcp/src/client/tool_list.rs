@@ -1,11 +1,11 @@
 //! Lists a server's tools, page by page.
 //!
-//! **Invariant:** a listing ends: pages, tools, bytes and time are bounded, and a cursor that comes back is not followed. What was read
-//! until then is used, and said not to be all.
+//! **Invariant:** pages, tools, bytes and time are bounded, and a repeated cursor ends the listing. What was read until then is used and
+//! marked as incomplete.
 
 use std::time::Duration;
+
 use tokio::time::{Instant, timeout_at};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::request::Operation;
 
 use crate::blocking::{LARGE_BYTES, beside};
@@ -13,6 +13,7 @@ use crate::client::call::out_of_time;
 use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Shared};
 use crate::endpoint::Endpoint;
+use crate::fault::Fault;
 use crate::tools::{Freshness, MAX_PAGES, MAX_TOOLS, Next, Page, RemoteTool, ToolList, page, sifted};
 use crate::transport::connection::Connection;
 use crate::transport::exchange::AskedPage;

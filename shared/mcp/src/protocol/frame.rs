@@ -1,8 +1,8 @@
-//! Reads JSON-RPC messages of a server, whatever else it writes beside them.
+//! Parses the envelope of JSON-RPC messages and classifies them: result, error, request, notification, or not for this request.
 //!
-//! What is not for the request at hand is told apart from a wrong answer to it: the former costs nobody anything.
+//! A message for another request is told apart from an invalid answer to this one: the former is skipped.
 //!
-//! **Invariant:** a message is only looked at as far as its envelope; `result`, `params` and ids stay as they came.
+//! **Invariant:** only the envelope is parsed; `result`, `params` and ids keep their bytes.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;

@@ -1,4 +1,4 @@
-//! Tells of a message that is too long to be kept whose it is, from its first and its last bytes.
+//! Finds the id of a message that is too long to keep, from its first and its last bytes.
 
 use serde_json::value::RawValue;
 

@@ -1,6 +1,6 @@
-//! Owns the reading of what a server tells while a call runs: progress and log notifications, as short notes.
+//! Reads the notifications that a server sends during a call: progress and log messages.
 //!
-//! **Invariant:** no text leaves without having been freed of our credentials first and shortened after that.
+//! **Invariant:** each text is scrubbed of our credentials first and shortened after that.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

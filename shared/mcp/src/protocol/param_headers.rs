@@ -1,6 +1,5 @@
-//! Owns header values that mirror the body (2026-07-28): `Mcp-Name`, and `Mcp-Param-*` where a tool's schema asks for it.
-//!
-//! **Invariant:** a value that would not survive an HTTP header is sent in the base64 form of the specification, never as it is.
+//! The headers that mirror the body (2026-07-28): `Mcp-Name`, and `Mcp-Param-*` where a tool's schema asks for it. A value that HTTP
+//! does not allow in a header is sent in the specification's base64 form.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

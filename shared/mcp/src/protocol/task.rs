@@ -1,12 +1,13 @@
 //! Reads task results (extension `io.modelcontextprotocol/tasks` of 2026-07-28).
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-use toolfleet_core::fault::Fault;
 
 use crate::endpoint::Endpoint;
-use crate::error::invalid;
+use crate::fault::Fault;
+use crate::fault::invalid;
 use crate::protocol::frame::text_in;
 use crate::protocol::notifications::line;
 

@@ -1,4 +1,4 @@
-//! Writes JSON-RPC requests. What comes back is read by `frame`.
+//! Writes JSON-RPC requests and notifications; `frame` reads the answers.
 //!
 //! Names of 2026-07-28 as in the reference packages (PyPI `mcp` 2.3 `mcp_types`, npm `@modelcontextprotocol/server` 2).
 

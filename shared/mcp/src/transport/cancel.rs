@@ -1,8 +1,7 @@
-//! Owns the withdrawal of a legacy call: a caller that stops waiting tells the server so.
+//! Cancels a legacy request whose caller stops waiting, with `notifications/cancelled`. In 2026-07-28 dropping the response stream is the
+//! cancellation.
 //!
-//! A modern call needs none: its response stream is dropped with its future, which is the cancellation.
-//!
-//! **Invariant:** nothing is withdrawn that was not sent, or that has been answered.
+//! **Invariant:** a request that was not sent, or that has been answered, is not cancelled.
 
 use crate::endpoint::Endpoint;
 use crate::protocol::wire::cancelled;

@@ -1,9 +1,9 @@
 //! Reads from the answers to `server/discover` and `initialize` which protocol revision a server speaks.
 
 use serde::Deserialize;
-use toolfleet_core::fault::Fault;
 use toolfleet_egress::sanitize_text_to;
 
+use crate::fault::Fault;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{HEADER_MISMATCH, LEGACY, MODERN, VERSION_UNSUPPORTED};
 use crate::transport::request_error::RequestError;

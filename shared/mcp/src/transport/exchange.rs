@@ -1,20 +1,21 @@
-//! Owns one request and its answer, in either generation, and the three requests that come before a call.
+//! Sends one request and reads its answer, in either revision; also `server/discover`, `initialize` and `ping`.
 //!
-//! **Invariant:** every request has an id of its own; no id is used twice in a process.
+//! **Invariant:** every request has its own id; no id is used twice in a process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::time::{Instant, timeout};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::request::Operation;
 use toolfleet_egress::sanitize_text_to;
 
 use crate::endpoint::Endpoint;
-use crate::error::invalid;
+use crate::fault::Fault;
+use crate::fault::invalid;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{
     CallParams, LEGACY, Meta, PageParams, TaskParams, initialize, initialized, ping, request,

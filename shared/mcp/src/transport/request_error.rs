@@ -1,16 +1,19 @@
-//! Decides what an HTTP answer without a result means: the fault, and what a remedy may look at.
+//! Maps an HTTP or JSON-RPC error to a [`Fault`], and keeps what a remedy needs to know of the refusal.
 //!
-//! **Invariant:** a status or code that does not prove that nothing ran is never turned into a fault that says so.
+//! **Invariant:** a status or code that does not prove that nothing ran never becomes a fault that says so.
+
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use reqwest::Response;
-use std::time::Duration;
-use toolfleet_core::fault::{Fault, NotSentCause, RetryClass, refuses_by_status, refuses_request};
+use toolfleet_core::failure::RetryClass;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_credentials::Challenge;
 use toolfleet_egress::{ResponseBody, sanitize_text};
 
+use crate::fault::{Fault, NotSentCause};
+use crate::fault_policy::{refuses_by_status, refuses_request};
 use crate::protocol::frame::{InBody, RpcError, error_in};
 use crate::protocol::wire::{HEADER_MISMATCH, METHOD_NOT_FOUND, VERSION_UNSUPPORTED};
 use crate::transport::http::error_body::reason_in;

@@ -1,10 +1,10 @@
-//! Finds the answer in a message or a body that came whole; a large one is read beside the runtime.
+//! Finds the answer in a message or body that arrived whole; a large one is parsed on a blocking thread.
 
 use serde_json::value::RawValue;
-use toolfleet_core::fault::Fault;
 use toolfleet_egress::sanitize_text;
 
 use crate::blocking::{LARGE_BYTES, beside};
+use crate::fault::Fault;
 use crate::protocol::frame::{Heard, RpcError, hear, messages_in, readable};
 use crate::transport::request_error::RequestError;
 

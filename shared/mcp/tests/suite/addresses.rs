@@ -1,8 +1,8 @@
 //! Owns the tests of addresses: what may not be called is not, whatever way leads there.
 
-use toolfleet_core::fault::{Blame, Fault, RetryClass};
+use toolfleet_core::failure::{Blame, RetryClass};
 use toolfleet_egress::{EgressPolicy, Proxies};
-use toolfleet_mcp::{ClientOptions, McpClient, ToolCall};
+use toolfleet_mcp::{ClientOptions, Fault, McpClient, ToolCall};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use toolfleet_core::fault::{Fault, RetryClass};
-use toolfleet_mcp::ClientOptions;
+use toolfleet_core::failure::RetryClass;
+use toolfleet_mcp::{ClientOptions, Fault};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;

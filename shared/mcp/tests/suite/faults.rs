@@ -1,7 +1,8 @@
 //! Owns the tests of faults: one for every row of the table in MCP.md.
 
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::failure::RetryClass;
 use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_mcp::Fault;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;

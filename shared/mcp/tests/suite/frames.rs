@@ -4,8 +4,7 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use toolfleet_core::fault::Fault;
-use toolfleet_mcp::{Answer, AnswerKind};
+use toolfleet_mcp::{Answer, AnswerKind, Fault};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_core::fault::Fault;
-use toolfleet_mcp::AnswerKind;
+use toolfleet_mcp::{AnswerKind, Fault};
 use toolfleet_testkit::ScriptedProgram;
 
 use crate::programs::{call, call_until, client, endpoint};

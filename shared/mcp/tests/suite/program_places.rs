@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::Instant;
-use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::Tenant;
-use toolfleet_mcp::Endpoint;
+use toolfleet_mcp::{Endpoint, Fault, NotSentCause};
 use toolfleet_testkit::ScriptedProgram;
 
 use crate::programs::{call_until, client, client_with, endpoint, endpoint_of, program_of};

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::outcome::MayHaveRun;
-use toolfleet_mcp::Program;
+use toolfleet_mcp::{Fault, NotSentCause, Program};
 use toolfleet_testkit::ScriptedProgram;
 
 use crate::programs::{call, call_until, client, endpoint, endpoint_of, program_of};

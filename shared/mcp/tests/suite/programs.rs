@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_core::credential::Template;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::progress::{Amount, LogLine, Progress, ProgressNote};
-use toolfleet_mcp::{Answer, ClientOptions, Endpoint, McpClient, Program, ToolCall};
+use toolfleet_mcp::{Answer, ClientOptions, Endpoint, Fault, McpClient, Program, ToolCall};
 use toolfleet_testkit::{ScriptedProgram, is_there};
 
 use crate::support::{later, raw, soon};

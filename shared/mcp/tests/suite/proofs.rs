@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
-use toolfleet_core::fault::{refuses_by_status, refuses_request};
 use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_mcp::{refuses_by_status, refuses_request};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::failure::RetryClass;
 use toolfleet_core::outcome::MayHaveRun;
-use toolfleet_mcp::ToolCall;
+use toolfleet_mcp::{Fault, ToolCall};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, SessionLoss};
 
 use crate::support::*;

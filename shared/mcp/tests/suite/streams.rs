@@ -1,6 +1,6 @@
 //! Owns the tests of event streams: what is skipped, what is answered, and how a broken one is taken up.
 
-use toolfleet_core::fault::Fault;
+use toolfleet_mcp::Fault;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::*;

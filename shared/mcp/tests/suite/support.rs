@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_egress::EgressPolicy;
-use toolfleet_mcp::{Answer, ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{Answer, ClientOptions, Endpoint, Fault, McpClient, ToolCall};
 use toolfleet_testkit::MockMcp;
 
 /// What reaches servers of this machine.

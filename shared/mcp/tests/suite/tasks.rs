@@ -1,8 +1,7 @@
 //! Tasks of 2026-07-28: declared, handed over, asked after, cancelled.
 
 use serde_json::{Value, json};
-use toolfleet_core::fault::Fault;
-use toolfleet_mcp::{AnswerKind, TaskHandle, TaskQuestion, TaskState};
+use toolfleet_mcp::{AnswerKind, Fault, TaskHandle, TaskQuestion, TaskState};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};
 
 use crate::support::{client, echo, endpoint, later, soon};

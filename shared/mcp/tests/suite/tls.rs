@@ -1,8 +1,8 @@
 //! Owns the tests of TLS and HTTP/2: whom we believe, and what a refused or broken stream says about the tool.
 
-use toolfleet_core::fault::{Fault, RetryClass};
+use toolfleet_core::failure::RetryClass;
 use toolfleet_core::outcome::MayHaveRun;
-use toolfleet_mcp::{Answer, ClientOptions, McpClient, ToolCall};
+use toolfleet_mcp::{Answer, ClientOptions, Fault, McpClient, ToolCall};
 use toolfleet_testkit::{Authority, H2Fault, H2Mcp, MockMcp, ProtocolRevision, TlsSide};
 
 use crate::support::*;

@@ -7,9 +7,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use toolfleet_core::credential::{Credential, SecretRef};
-use toolfleet_core::fault::{Blame, Fault, RetryClass};
+use toolfleet_core::failure::{Blame, RetryClass};
 use toolfleet_credentials::{CredentialError, Keyring, SecretText};
-use toolfleet_mcp::{Answer, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{Answer, Endpoint, Fault, McpClient, ToolCall};
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, Recorded};
 
 use crate::support::*;

@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::{Code, MayHaveRun};
-use toolfleet_mcp::ToolCall;
+use toolfleet_mcp::{Fault, ToolCall};
 
 use crate::support::{client, endpoint, later, raw};
 

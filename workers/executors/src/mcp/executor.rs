@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use toolfleet_catalog::Server;
 use toolfleet_core::answer::{Answer, TaskStatus};
 use toolfleet_core::failure::Failure;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::OperationParams;
+use toolfleet_mcp::Fault;
 use toolfleet_mcp::{Endpoint, McpClient, Resume, TaskQuestion, ToolCall};
 use url::Url;
 

@@ -2,7 +2,7 @@
 
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::failure::{Evidence, Failure, Reachability, RetryClass};
-use toolfleet_core::fault::{Fault, NotSentCause};
+use toolfleet_mcp::{Fault, NotSentCause};
 
 /// What an error of the MCP client means to the pipeline.
 pub fn failure_of(fault: &Fault) -> Failure {

@@ -9,9 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 use toolfleet_catalog::{InputSchema, Pin};
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_mcp::{Freshness, RemoteTool, ToolList};
+use toolfleet_mcp::{Fault, Freshness, RemoteTool, ToolList};
 
 use crate::blocking::{LARGE_BYTES, run_blocking};
 

@@ -1,9 +1,9 @@
 //! What a call needs of its MCP server before it is claimed: the credential, and the tool as the server lists it.
 
 use tokio::time::Instant;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_mcp::Endpoint;
+use toolfleet_mcp::Fault;
 
 use super::listing::{ListedTool, Listing};
 use super::tool_list::ToolLists;

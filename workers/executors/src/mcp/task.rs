@@ -5,8 +5,8 @@
 use serde_json::value::RawValue;
 use toolfleet_core::answer::TaskStatus;
 use toolfleet_core::failure::RetryClass;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_mcp::Fault;
 use toolfleet_mcp::{Answer, McpClient, TaskQuestion, TaskState};
 use tracing::Instrument as _;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_mcp::{Endpoint, McpClient};
+use toolfleet_mcp::{Fault, NotSentCause};
 
 use super::failure::failure_of;
 use super::listing::{ListKey, Listing, Listings, time_to_live};

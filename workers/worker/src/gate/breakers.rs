@@ -161,8 +161,8 @@ impl Drop for Permit<'_> {
 
 #[cfg(test)]
 mod tests {
-    use toolfleet_core::fault::{Fault, NotSentCause};
     use toolfleet_executors::failure_of;
+    use toolfleet_mcp::{Fault, NotSentCause};
 
     use super::super::memory::MAX_PAIRS;
     use super::*;

@@ -101,8 +101,8 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
-    use toolfleet_core::fault::{Fault, NotSentCause};
     use toolfleet_executors::failure_of;
+    use toolfleet_mcp::{Fault, NotSentCause};
 
     use super::*;
 

@@ -1,8 +1,7 @@
-//! Keeps the cookies of one MCP session. Load balancers in front of stateful servers set them, so that the requests of a session
-//! reach the replica that opened it.
+//! The cookies of one MCP session. Load balancers set them so that all requests of a session reach the replica that opened it.
 //!
-//! **Invariant:** a cookie goes back only to the origin that set it: a session belongs to one address, redirects across origins
-//! are not followed, and `Path` and `Secure` are kept (RFC 6265, section 5.4). No cookie is printed.
+//! **Invariant:** a cookie is sent only to the origin that set it, and `Path` and `Secure` are respected (RFC 6265, section 5.4). No
+//! cookie is printed.
 
 use cookie::Cookie;
 use http::header::SET_COOKIE;

@@ -1,10 +1,8 @@
-//! Finds a server's reason in the body of a refusal: what a person would read there, whichever form it has.
+//! Extracts the server's reason from the body of an error response.
 //!
-//! Known are `{"message"}`, OAuth's `{"error", "error_description"}` (RFC 6749), problem details (RFC 9457), lists of errors, XML with a
-//! `<Message>`, the title of an HTML page, plain text; and `error_description` of `WWW-Authenticate` (RFC 6750). What has no known form is
-//! told from its start.
-//!
-//! **Invariant:** what is told is short and clean, as `words` makes it.
+//! Known forms are `{"message"}`, OAuth's `{"error", "error_description"}` (RFC 6749), problem details (RFC 9457), lists of errors, XML
+//! with a `<Message>`, the title of an HTML page, plain text; and `error_description` of `WWW-Authenticate` (RFC 6750). Of any other
+//! form the start is used. The reason is sanitised and short.
 
 use http::HeaderMap;
 use serde_json::Value;

@@ -1,14 +1,13 @@
-//! Owns the HTTP requests: headers, connections, one same-origin redirect, and whether anything was sent at all.
+//! The HTTP requests: headers, credentials, one same-origin redirect.
 //!
-//! **Invariant:** `Sent` is set no later than the first byte of a request's body leaves; while it is unset, no server can
-//! have run anything.
+//! **Invariant:** `Sent` is set before the first byte of a request's body is sent; while it is unset, no server can have run anything.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::Response;
-use std::sync::Arc;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_credentials::{AuthRetries, CertificateIdentity, CredentialVersion};
 use toolfleet_egress::{
@@ -18,6 +17,7 @@ use toolfleet_egress::{
 use url::Url;
 
 use crate::endpoint::Endpoint;
+use crate::fault::Fault;
 use crate::protocol::wire::{ClientInfo, MODERN};
 use crate::transport::connection::Connection;
 use crate::transport::http::session::Session;

@@ -1,6 +1,6 @@
-//! Owns MCP sessions: one per conversation, opened by one caller while the others wait.
+//! The table of MCP sessions: one per conversation, opened by one caller while the others wait (single flight).
 //!
-//! **Invariant:** two conversations, two tenants, or two addresses never share a session.
+//! **Invariant:** two conversations, two tenants or two addresses never share a session.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,10 @@
-//! Reads an answer: a JSON body, or an event stream up to the answer with our id.
+//! Reads the answer to a request: a JSON body, or an event stream up to the message with our id.
 //!
-//! What comes beside the answer is skipped and counted: events of other types, texts that are no JSON-RPC, answers to others.
+//! Other events, texts that are no JSON-RPC and answers to other requests are skipped and counted.
 //!
-//! **Invariant:** no more than `max_bytes` of one message are held, and nothing but our own answer ends the wait well.
+//! **Invariant:** at most `max_bytes` of one message are held, and only our own answer ends the wait with success.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -10,13 +12,12 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use reqwest::Response;
 use serde_json::value::RawValue;
-use std::time::Duration;
 use tokio::time::{sleep, timeout};
-use toolfleet_core::fault::Fault;
 use toolfleet_egress::{BodyError, ResponseBody, sanitize_text};
 
 use crate::blocking::LARGE_BYTES;
 use crate::endpoint::Endpoint;
+use crate::fault::Fault;
 use crate::protocol::frame::{Heard, hear, messages_in, readable};
 use crate::protocol::message_head::Beginning;
 use crate::protocol::notifications::note;

@@ -1,20 +1,19 @@
-//! Tells apart why a server refuses `initialize` with HTTP 404 or 405: it speaks the old HTTP+SSE transport, or nothing at that address
-//! speaks MCP.
+//! Finds out why a server refuses `initialize` with HTTP 404 or 405: it speaks the old HTTP+SSE transport, or no MCP at this address.
 //!
-//! One GET at the same address shows it: the transport of 2024-11-05 begins an event stream with an `endpoint` event. It runs no tool,
-//! and what it found is remembered, so that calls of a server that cannot be used do not cost a request each.
+//! One GET tells: the transport of 2024-11-05 starts an event stream with an `endpoint` event. It runs no tool, and its result is cached.
 
-use http::header::CONTENT_TYPE;
-use reqwest::Response;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use reqwest::Response;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
-use toolfleet_core::fault::Fault;
 use url::Url;
 
 use crate::endpoint::Endpoint;
+use crate::fault::Fault;
 use crate::transport::http::requests::Transport;
 use crate::transport::request_error::RequestError;
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::time::timeout;
-use toolfleet_core::fault::{Fault, NotSentCause, RetryClass};
+use toolfleet_core::failure::RetryClass;
 
+use crate::fault::{Fault, NotSentCause};
 use crate::protocol::revision::ProtocolRevision;
 use crate::transport::stdio::child::Child;
 use crate::transport::stdio::children::{Children, OfServer, Phase, Slot, closed, lock};

@@ -1,20 +1,21 @@
-//! Owns one child: who waits for which answer, who holds it, and why it ended.
+//! One child process: its pending requests, its leases, and why it ended.
 //!
-//! **Invariant:** a waiter is in the table, or has its answer or fault; once the child has ended the table is empty for ever.
-//! Whether a request was written and whether its waiter still waits is decided under one lock.
+//! **Invariant:** a pending request is in the table or has its result; once the child has ended the table stays empty. Whether a request
+//! was written and whether it is still pending is decided under one lock.
 
-use bytes::Bytes;
-use serde_json::value::RawValue;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::ServerId;
 
+use crate::fault::Fault;
 use crate::protocol::wire::{MODERN, cancelled};
 use crate::transport::request_error::RequestError;
 use crate::transport::sent::Sent;

@@ -1,8 +1,8 @@
 //! The errors of requests to a child process.
 
 use bytes::Bytes;
-use toolfleet_core::fault::{Fault, NotSentCause};
 
+use crate::fault::{Fault, NotSentCause};
 use crate::transport::request_error::RequestError;
 
 pub(crate) fn not_sent(fault: &Fault) -> Fault {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
 use tokio::sync::{Notify, Semaphore, watch};
-use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::{ServerId, Tenant};
 
+use crate::fault::{Fault, NotSentCause};
 use crate::protocol::revision::ProtocolRevision;
 use crate::transport::stdio::child::Child;
 use crate::transport::stdio::handshake::Greeter;

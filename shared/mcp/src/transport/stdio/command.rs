@@ -1,7 +1,5 @@
-//! Looks whether a command can be started at all, and says what is wrong with it where it cannot: `exec` answers "No such file" to a
-//! missing program, a missing folder and a missing interpreter alike.
-//!
-//! It is a look, no guarantee: what it passes over, the start itself finds.
+//! Checks whether a command can be started and says why not: `exec` reports a missing program, a missing folder and a missing interpreter
+//! all as "No such file". A command that passes the check may still fail to start.
 
 use std::ffi::OsStr;
 use std::fs::{File, metadata};

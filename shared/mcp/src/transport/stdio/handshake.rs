@@ -1,21 +1,22 @@
-//! Owns how a child is greeted: which generation it speaks, and the session that the older one opens.
+//! The handshake with a child process: which revision it speaks, and the session that the older revisions open.
 //!
-//! `server/discover` comes first, as the specification wants it. Any error but those of 2026-07-28 means the older generation. A
-//! program that takes long to start says nothing for a while, and some older ones never answer what they do not know: then
-//! `initialize` is sent too, and whichever is answered well decides. Others end, or are of no use after a request that came before
-//! `initialize`, as some bridges: [`super::pool`] starts them again, and this greets the fresh process with `initialize`.
+//! `server/discover` is sent first, as the specification demands. Any error but those of 2026-07-28 means an older revision. A slow
+//! program does not answer for a while, and some older ones never answer an unknown method: then `initialize` is sent too, and the first
+//! usable answer decides. Others exit or stop working after a request before `initialize`, as some bridges do: [`super::begin`] starts
+//! them again, and the fresh process gets `initialize` first.
 //!
-//! **Invariant:** silence alone never decides which generation a child speaks.
+//! **Invariant:** a time-out alone never decides which revision a child speaks.
 
-use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use serde_json::value::RawValue;
 use tokio::time::timeout;
-use toolfleet_core::fault::Fault;
 use toolfleet_egress::sanitize_text_to;
 
-use crate::error::invalid;
+use crate::fault::Fault;
+use crate::fault::invalid;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{ClientInfo, LEGACY, Meta, PageParams, initialize, initialized, request};
 use crate::transport::discovery::{Discovered, Initialized, era_among, era_despite};

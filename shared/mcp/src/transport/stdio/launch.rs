@@ -1,8 +1,8 @@
-//! Starts a program from a small process of its own, which ends it when the worker dies without having ended it (SIGKILL, out of memory).
+//! Starts a program through a small process that stops it when the worker dies without having stopped it (SIGKILL, out of memory).
 //!
-//! The worker starts its own binary again with [`WORD`]; that process is the leader of the program's group, starts the program, hands its
-//! pipes on, and watches both: it ends with the program and as the program did, and ends the group when the worker is gone. It is told
-//! of that by a pidfd, which belongs to a process and not, as a parent-death signal does, to one of its threads.
+//! The worker starts its own binary again with [`WORD`]. That process leads the program's process group, starts the program, hands its
+//! pipes on, and watches both: it exits when the program does, with the same status, and stops the group when the worker has died. A pidfd
+//! reports that; unlike a parent-death signal it belongs to a process and not to one of its threads.
 //!
 //! **Invariant:** a binary that does not begin with [`launched`] starts programs itself.
 

@@ -1,11 +1,13 @@
-//! Owns MCP servers that are programs: children of this process, spoken to over their stdin and stdout.
+//! The stdio transport: MCP servers that are child processes of this one.
 //!
-//! A child is a session, so each conversation of a tenant has a child of its own with each server, unless the catalog says that the
-//! program keeps nothing of it; calls without a conversation share one for each tenant. Where to look: [`pool`] and [`shared`] which child a call gets, [`places`] how many there are, [`command`] whether a command can be started at all,
-//! [`launch`] who ends it when the worker is killed, [`start`] from a command to a greeted child, [`stderr`] its last lines,
-//! [`child`] one child's table of waiters, [`pipes`] its three pipes, [`supervise`] its end.
+//! A child is a session, so each conversation of a tenant has its own child of each server, unless the catalog says that the program is
+//! stateless; calls without a conversation share one child per tenant.
 //!
-//! **Invariant:** no waiter outlives its child, and no child its client: whatever ends one ends the other.
+//! Where to look: [`pool`] and [`shared`] which child a call gets, [`places`] how many there are, [`command`] whether a command can be
+//! started, [`launch`] who stops it when the worker is killed, [`start`] and [`handshake`] from a command to a usable child, [`child`]
+//! its pending requests, [`pipes`] and [`reader`] its pipes, [`stderr`] its last lines, [`supervise`] its end.
+//!
+//! **Invariant:** no pending request outlives its child, and no child outlives its client.
 
 pub(crate) mod begin;
 pub(crate) mod child;

@@ -1,17 +1,18 @@
-//! Owns a child's three pipes: one task writes its stdin, one hears its stdout, one its stderr.
+//! The three pipes of a child: one task writes its stdin, one reads its stdout, one its stderr.
 //!
-//! **Invariant:** a line is written whole or the child is given up; a child that does not read holds up only its own callers.
+//! **Invariant:** a line is written whole or the child is stopped; a child that does not read delays only its own callers.
 
 use std::sync::Arc;
 use std::time::Duration;
+
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
-use toolfleet_core::fault::Fault;
 use toolfleet_egress::sanitize_text;
 
 use crate::blocking::{LARGE_BYTES, beside};
+use crate::fault::Fault;
 use crate::transport::stdio::child::{Child, Outgoing};
 use crate::transport::stdio::lines::{Line, Lines, Unfinished};
 

@@ -1,18 +1,19 @@
-//! Gives the places among a server's children to those who want to start one, a fair share to each tenant.
+//! Allots the places for a server's children, a fair share to each tenant.
 //!
-//! At the bound an unused child makes room: of the tenant that has the most of them the one that nobody has used for longest. While all are
-//! in use, who needs another waits, and the next place goes to the waiting tenant that has the fewest.
+//! At the limit an unused child is stopped: of the tenant with the most children the one that was unused for longest. While all are in
+//! use, starts wait, and the next place goes to the waiting tenant with the fewest children.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use toolfleet_core::fault::Fault;
 use toolfleet_core::ids::{ServerId, Tenant};
 
+use crate::fault::Fault;
 use crate::transport::stdio::child::Child;
 use crate::transport::stdio::children::{Children, OfServer, closed, lock};
 use crate::transport::stdio::key::Key;

@@ -1,20 +1,22 @@
-//! Owns which child a call gets: one for each server, tenant and conversation, started when it is first needed. Programs that keep
-//! nothing of a conversation are shared by those of one tenant ([`super::shared`]).
+//! Assigns a child process to each call: one for each server, tenant and conversation, started on first use. The conversations of one
+//! tenant share the children of a stateless program ([`super::shared`]).
 //!
-//! A server has a bounded number of children ([`super::places`]). A child whose registration or secrets have changed gets no new calls and ends when it is unused.
+//! A server has a limited number of children ([`super::places`]). A child whose registration or secrets have changed gets no new calls and
+//! is stopped once it is unused.
 //!
 //! **Invariant:** two tenants or two environments never share a child, nor do two conversations unless the catalog says that the program
-//! keeps nothing of them.
+//! is stateless.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
 use tokio::time::{sleep, timeout};
-use toolfleet_core::fault::{Fault, NotSentCause};
 use toolfleet_core::ids::{ServerId, Tenant};
 
 use crate::endpoint::Endpoint;
+use crate::fault::{Fault, NotSentCause};
 use crate::transport::stdio::child::Lease;
 use crate::transport::stdio::children::{Children, Limits, Phase, lock};
 use crate::transport::stdio::handshake::Greeter;

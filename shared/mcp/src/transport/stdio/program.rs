@@ -1,7 +1,7 @@
-//! Owns what a server that is a program is started with: its command, and an environment whose values may be secrets.
+//! A server that is a program: its command, and its environment, whose values may be secrets.
 //!
-//! **Invariant:** a child's environment is a short list of harmless variables and what its registration names, nothing else of
-//! ours; no value prints.
+//! **Invariant:** a child's environment holds a short list of harmless variables and those of its registration, no other of ours; no
+//! value prints.
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsString;
@@ -10,10 +10,11 @@ use std::hash::{Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
 use toolfleet_core::credential::Template;
-use toolfleet_core::fault::Fault;
 use toolfleet_credentials::{Keyring, SecretScrubber, Secrets};
 
+use crate::fault::Fault;
 use crate::transport::stdio::command::why_not;
 use crate::transport::stdio::launch::command_of;
 

@@ -1,14 +1,12 @@
-//! Decides what one line of a child means.
+//! Handles one line of a child's stdout. A line that is no message, or answers no pending request, is logged and skipped.
 //!
-//! A line that is no message, or an answer to nobody, costs nobody anything: it is logged and skipped.
-//!
-//! **Invariant:** a line is only looked at as far as its envelope; an answer is given to the waiter of its id and to no other.
+//! **Invariant:** only the envelope of a line is parsed; an answer goes to the pending request of its id and to no other.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use toolfleet_core::fault::Fault;
 use toolfleet_egress::sanitize_text;
 
+use crate::fault::Fault;
 use crate::protocol::frame::{Frame, Heard, messages_in, number_in, readable};
 use crate::protocol::message_head::Beginning;
 use crate::protocol::wire::reply;

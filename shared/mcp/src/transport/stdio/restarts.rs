@@ -1,6 +1,6 @@
-//! Owns how soon a program that ended too early is started again: the pause doubles, up to a bound.
+//! The back-off before a program that ended too early is started again: the pause doubles up to a limit.
 //!
-//! **Invariant:** a program that ran for a while, or has never failed, is started at once.
+//! **Invariant:** a program that ran for a while, or has never failed, is started without a pause.
 
 use std::time::Duration;
 use tokio::time::Instant;

@@ -1,7 +1,7 @@
-//! Chooses among the children that the conversations of one tenant share, where the catalog says that the program keeps nothing of them.
+//! Chooses among the children of a stateless program that the conversations of one tenant share.
 //!
-//! A call goes to the first child that is not busy. While all are, another one is started beside them, up to a quarter of the server's
-//! places, and until it is up calls go to the one that has the fewest.
+//! A call goes to the first child that is not busy. While all are busy another one is started, up to a quarter of the server's places, and
+//! until it is ready calls go to the child with the fewest leases.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

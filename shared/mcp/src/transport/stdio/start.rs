@@ -1,16 +1,17 @@
-//! Owns the start of a child: process, pipes, handshake, supervisor.
+//! Starts a child process: process, pipes, handshake, supervisor.
 //!
-//! **Invariant:** a start that fails leaves no process; that it failed is known before any tool was called.
+//! **Invariant:** a failed start leaves no process; its failure is known before any tool was called.
 
 use std::io::ErrorKind;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use toolfleet_core::fault::{Fault, NotSentCause};
 
+use crate::fault::{Fault, NotSentCause};
 use crate::protocol::revision::ProtocolRevision;
 use crate::transport::request_error::before_call;
 use crate::transport::stdio::child::{Child, Handshake, Lease};

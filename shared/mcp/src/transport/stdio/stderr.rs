@@ -1,9 +1,9 @@
-//! Keeps the last lines that a program wrote on stderr, and decides who may read them.
+//! Keeps the last lines of a program's stderr, and decides which caller may see them.
 //!
-//! A program that several conversations share may write one caller's data there. Lines from before its handshake are its own; a later
-//! line is shown to the caller whose request was the only one under way when it came. A program of one conversation shows all of them.
+//! A program that several conversations share may write one caller's data there. Lines from before the handshake are visible to all; a
+//! later line is visible to the caller whose request was the only pending one. A program of one conversation shows all lines to it.
 //!
-//! **Invariant:** no more than [`KEPT`] lines are kept, each as short and as clean as `words` makes it.
+//! **Invariant:** at most [`KEPT`] lines are kept, each of them sanitised and short.
 
 use std::collections::VecDeque;
 

@@ -1,19 +1,20 @@
-//! Owns the end of a child: noticing it, or bringing it about, for the whole group of its processes.
+//! Watches a child process and stops it, with its whole process group.
 //!
-//! stdin is closed first, as the specification wants it, then SIGTERM, then SIGKILL. The leader is left unreaped until the last
-//! signal has been sent, so that its number, which is the group's, belongs to nobody else meanwhile.
+//! stdin is closed first, as the specification demands, then SIGTERM is sent, then SIGKILL. The leader is reaped only after the last
+//! signal, so that no other process can have its pid, which is the group's id.
 //!
-//! **Invariant:** when a child is gone no process of its group is left, and none is a zombie.
+//! **Invariant:** once a child has exited, no process of its group is left, and none is a zombie.
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
 use tokio::process::Child as Process;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
-use toolfleet_core::fault::{Fault, NotSentCause};
 
+use crate::fault::{Fault, NotSentCause};
 use crate::transport::stdio::child::Child;
 
 /// How long a program may take to end by itself once its stdin is closed, and again once it has SIGTERM.

@@ -15,9 +15,8 @@ use toolfleet_catalog::{Catalog, Server, WrittenSecret};
 use toolfleet_config::credentials::Credentials;
 use toolfleet_config::keyring::AwsKeyring;
 use toolfleet_core::credential::SecretRef;
-use toolfleet_core::fault::Fault;
 use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, SecretText, Unsigned};
-use toolfleet_mcp::{McpClient, RemoteTool};
+use toolfleet_mcp::{Fault, McpClient, RemoteTool};
 
 use crate::exit::CommandError;
 use crate::network::{client, client_as_worker};
