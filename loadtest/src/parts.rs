@@ -187,7 +187,7 @@ async fn writes(args: &PartsArgs, aws: &Aws) -> anyhow::Result<f64> {
 async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Result<()> {
     let now = system_clock()();
     let key = CallKey { tenant: Tenant::parse("load")?, call_id: CallId::parse(format!("parts-{n}"))? };
-    let visit = DeliveryContext {
+    let delivery = DeliveryContext {
         key: key.clone(),
         digest: Digest::of_text("parts"),
         earlier_digest: None,
@@ -201,7 +201,7 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
         expires_at: now.plus_ms(ROW_LIFE_MS),
     };
     let (claimed, then) =
-        store(calls, None, &Event::Claim { visit, lease_ms: 30_000, definition: None, answers: None })
+        store(calls, None, &Event::Claim { delivery, lease_ms: 30_000, definition: None, answers: None })
             .await?;
     let claim = check_claimed(then)?;
     let content =

@@ -98,12 +98,12 @@ fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError>
         idp::read(&mut parts, section, literals)?;
     }
     let of_queue = material.tenants.as_deref().map(WireTenants::of_queue);
-    let (speakers, sessions) = match wire.tenants.or(of_queue) {
+    let (tenant_policy, sessions) = match wire.tenants.or(of_queue) {
         Some(tenants) => tenants.check()?,
         None if bare => WireTenants::default().check()?,
         None => return Err(invalid("tenants", "is missing; say who may speak for which tenant")),
     };
-    if speakers.are_nobody() && !bare {
+    if tenant_policy.is_empty() && !bare {
         let text = "names nobody; list tenants under `queue` or `senders`, or `\"queue\": [\"*\"]`";
         return Err(invalid("tenants", text));
     }
@@ -124,7 +124,7 @@ fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError>
         remarks: settled.remarks,
         written: settled.secrets,
         left_out: settled.left_out,
-        speakers,
+        tenant_policy,
         sessions,
         reply_queues: ReplyQueues::parse(wire.reply_queues)?,
         pins,

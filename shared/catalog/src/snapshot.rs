@@ -28,7 +28,7 @@ pub struct Catalog {
     pub(crate) remarks: Vec<Remark>,
     pub(crate) written: Vec<WrittenSecret>,
     pub(crate) left_out: BTreeMap<String, String>,
-    pub(crate) speakers: TenantPolicy,
+    pub(crate) tenant_policy: TenantPolicy,
     pub(crate) sessions: SessionRules,
     pub(crate) reply_queues: ReplyQueues,
     pub(crate) pins: Pins,
@@ -91,17 +91,17 @@ impl Catalog {
 
     /// Whether nobody may speak for any tenant: an array of tools does not say who may.
     pub fn names_nobody(&self) -> bool {
-        self.speakers.are_nobody()
+        self.tenant_policy.is_empty()
     }
 
     /// Whether a message from `sender` may speak for `tenant`.
     pub fn may_speak_for(&self, sender: Option<&str>, tenant: &Tenant) -> bool {
-        self.speakers.may_speak_for(sender, tenant)
+        self.tenant_policy.may_speak_for(sender, tenant)
     }
 
     /// Whether this sender is a worker of the fleet.
     pub fn is_fleet_sender(&self, sender: Option<&str>) -> bool {
-        self.speakers.is_fleet(sender)
+        self.tenant_policy.is_fleet(sender)
     }
 
     /// Whether a conversation of that tenant opens by itself when a worker first meets it.
@@ -116,7 +116,7 @@ impl Catalog {
 
     /// The user that a sender is bound to.
     pub fn bound_user(&self, sender: Option<&str>) -> Option<&User> {
-        self.speakers.bound_user(sender)
+        self.tenant_policy.bound_user(sender)
     }
 
     /// Whether that tenant's notices may go to this queue.

@@ -143,7 +143,7 @@ impl Sender {
 }
 
 impl TenantPolicy {
-    pub(crate) fn are_nobody(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.senders.is_empty() && self.queue == Tenants::These(Vec::new())
     }
 

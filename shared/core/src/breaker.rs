@@ -50,7 +50,7 @@ pub struct Breaker {
 pub enum Admission {
     /// It may.
     Through,
-    /// It may, and what becomes of it decides: it has to be reported, or given back.
+    /// It may, and what becomes of it decides: it has to be reported, or released.
     Probe,
     /// It may not, for about this long.
     Refused {
@@ -106,7 +106,7 @@ impl Breaker {
     }
 
     /// Gives a probe back that says nothing of the server: the next call may be the probe at once.
-    pub const fn give_back(&mut self, now: Timestamp) {
+    pub const fn release_probe(&mut self, now: Timestamp) {
         if let Position::HalfOpen { .. } = self.position {
             self.position = Position::Open { until: now };
         }
@@ -145,17 +145,17 @@ impl Pause {
     /// The server asks to slow down, for at least `floor_ms` where it says so. Calls that were under way together are one such
     /// question. Gives how long the pause lasts, in milliseconds.
     pub fn asked(&mut self, floor_ms: Option<u64>, now: Timestamp) -> u64 {
-        let standing = self.until.filter(|until| now < *until);
-        if standing.is_none() {
+        let current = self.until.filter(|until| now < *until);
+        if current.is_none() {
             self.asked = self.asked.saturating_add(1);
         }
         // A server that says how long is taken at its word; one that says nothing, or next to nothing, is asked ever more rarely.
         let grown_ms = (FIRST_PAUSE_MS << self.asked.saturating_sub(1).min(16)).min(LONGEST_PAUSE_MS);
-        let until = match (standing, floor_ms) {
+        let until = match (current, floor_ms) {
             (None, Some(floor_ms)) if floor_ms >= FIRST_PAUSE_MS => now.plus_ms(floor_ms),
             (None, Some(_) | None) => now.plus_ms(grown_ms),
-            (Some(standing), None) => standing,
-            (Some(standing), Some(floor_ms)) => standing.max(now.plus_ms(floor_ms)),
+            (Some(current), None) => current,
+            (Some(current), Some(floor_ms)) => current.max(now.plus_ms(floor_ms)),
         };
         self.until = Some(until);
         until.ms_since(now)
@@ -220,7 +220,7 @@ mod tests {
     fn after_an_inconclusive_probe_the_next_call_probes() {
         let mut breaker = opened();
         assert_eq!(breaker.ask(at(1_000)), Admission::Probe);
-        breaker.give_back(at(1_100));
+        breaker.release_probe(at(1_100));
         assert_eq!(breaker.ask(at(1_100)), Admission::Probe);
     }
 

@@ -223,9 +223,9 @@ impl CallId {
 }
 
 impl Nonce {
-    /// The nonce made of that chance.
-    pub fn from_random(chance: u128) -> Self {
-        Self(format!("{chance:032x}"))
+    /// The nonce of these random bits.
+    pub fn from_random(random: u128) -> Self {
+        Self(format!("{random:032x}"))
     }
 }
 

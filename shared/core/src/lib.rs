@@ -1,7 +1,7 @@
 //! The pure core of toolfleet: names, wire types, states, decisions. It returns data; others perform it.
 //!
-//! **Invariant:** no clock, no chance, no network, no AWS and no async runtime in this crate or its dependencies; time and
-//! chance enter as arguments.
+//! **Invariant:** no clock, no randomness, no network, no AWS and no async runtime in this crate or its dependencies; time and
+//! randomness are arguments.
 
 pub mod answer;
 pub mod argument_shape;

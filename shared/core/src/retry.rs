@@ -156,7 +156,7 @@ mod tests {
 
     const DEADLINE: i64 = 100_000;
 
-    fn standing() -> AttemptState {
+    fn attempt_state() -> AttemptState {
         AttemptState {
             attempts: 1,
             max_attempts: 3,
@@ -203,16 +203,16 @@ mod tests {
 
     #[test]
     fn a_lost_answer_is_retried_only_for_a_safe_tool() {
-        let outcome = end(after(&lost(), standing()));
+        let outcome = end(after(&lost(), attempt_state()));
         assert_eq!(outcome.kind, OutcomeKind::OutcomeUnknown);
         assert_eq!(outcome.error.unwrap().may_have_run, MayHaveRun::Unknown);
-        let safe = AttemptState { repeatable: true, ..standing() };
+        let safe = AttemptState { repeatable: true, ..attempt_state() };
         assert_eq!(after(&lost(), safe), Next::Again { after_ms: 100, counted: true });
     }
 
     #[test]
     fn what_never_reached_the_tool_is_no_attempt() {
-        let used_up = AttemptState { attempts: 3, ..standing() };
+        let used_up = AttemptState { attempts: 3, ..attempt_state() };
         assert_eq!(after(&refused_connection(), used_up), Next::Again { after_ms: 200, counted: false });
         let tried = AttemptState { tries: QUICK_TRIES + 1, unreachable_backoff_ms: 1_600, ..used_up };
         assert_eq!(after(&refused_connection(), tried), Next::Requeue { after_ms: 1_600, counted: false });
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_server_that_never_answered_has_a_bounded_wait() {
-        let at = AttemptState { wait_until: Timestamp::from_ms(10_000), ..standing() };
+        let at = AttemptState { wait_until: Timestamp::from_ms(10_000), ..attempt_state() };
         assert!(matches!(after(&refused_connection(), at), Next::Again { .. }));
         let at = AttemptState { now: Timestamp::from_ms(9_900), ..at };
         assert_eq!(after(&refused_connection(), at), Next::Again { after_ms: 100, counted: false });
@@ -238,9 +238,9 @@ mod tests {
     #[test]
     fn a_named_pause_is_no_attempt_of_a_safe_call() {
         let busy = failure(RetryClass::Pause { after_ms: Some(3_000) }, MayHaveRun::Unknown);
-        let at = AttemptState { attempts: 3, repeatable: true, ..standing() };
+        let at = AttemptState { attempts: 3, repeatable: true, ..attempt_state() };
         assert_eq!(after(&busy, at), Next::Requeue { after_ms: 3_000, counted: false });
-        assert_eq!(end(after(&busy, standing())).kind, OutcomeKind::OutcomeUnknown);
+        assert_eq!(end(after(&busy, attempt_state())).kind, OutcomeKind::OutcomeUnknown);
     }
 
     #[test]
@@ -254,37 +254,37 @@ mod tests {
         ];
         for class in classes {
             let failure = failure(class, MayHaveRun::Unknown);
-            assert_eq!(end(after(&failure, standing())).kind, OutcomeKind::OutcomeUnknown, "{class:?}");
+            assert_eq!(end(after(&failure, attempt_state())).kind, OutcomeKind::OutcomeUnknown, "{class:?}");
         }
     }
 
     #[test]
     fn an_earlier_exposed_attempt_is_remembered_in_the_final_word() {
         let now = Timestamp::from_ms(DEADLINE - 100);
-        let at = AttemptState { now, repeatable: true, may_have_executed: true, ..standing() };
+        let at = AttemptState { now, repeatable: true, may_have_executed: true, ..attempt_state() };
         let error = end(after(&refused_connection(), at)).error.unwrap();
         assert_eq!(error.may_have_run, MayHaveRun::Unknown);
     }
 
     #[test]
     fn a_long_wait_requeues_and_a_pause_is_no_attempt() {
-        let at = AttemptState { backoff_ms: 5_000, repeatable: true, ..standing() };
+        let at = AttemptState { backoff_ms: 5_000, repeatable: true, ..attempt_state() };
         assert_eq!(after(&lost(), at), Next::Requeue { after_ms: 5_000, counted: true });
         let pause = failure(RetryClass::Pause { after_ms: Some(7_000) }, MayHaveRun::No);
-        assert_eq!(after(&pause, standing()), Next::Requeue { after_ms: 7_000, counted: false });
+        assert_eq!(after(&pause, attempt_state()), Next::Requeue { after_ms: 7_000, counted: false });
     }
 
     #[test]
     fn a_pause_past_the_deadline_ends_the_call_now() {
         let pause = failure(RetryClass::Pause { after_ms: Some(DEADLINE as u64) }, MayHaveRun::No);
-        let outcome = end(after(&pause, standing()));
+        let outcome = end(after(&pause, attempt_state()));
         assert_eq!(outcome.error.unwrap().retry_after_ms, Some(DEADLINE as u64));
     }
 
     #[test]
     fn at_the_deadline_a_sent_call_is_timed_out_whether_safe_or_not() {
         for repeatable in [false, true] {
-            let at = AttemptState { repeatable, now: Timestamp::from_ms(DEADLINE), ..standing() };
+            let at = AttemptState { repeatable, now: Timestamp::from_ms(DEADLINE), ..attempt_state() };
             assert_eq!(end(after(&lost(), at)).kind, OutcomeKind::TimedOut);
         }
     }
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn an_invalid_answer_is_final_and_the_tool_may_have_run() {
         let garbage = failure(RetryClass::Permanent, MayHaveRun::Unknown);
-        let outcome = end(after(&garbage, AttemptState { repeatable: true, ..standing() }));
+        let outcome = end(after(&garbage, AttemptState { repeatable: true, ..attempt_state() }));
         assert_eq!(outcome.kind, OutcomeKind::Failed);
         assert_eq!(outcome.error.unwrap().may_have_run, MayHaveRun::Unknown);
     }

@@ -9,7 +9,7 @@ pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     if !json.contains("\\ud") && !json.contains("\\uD") {
         return Cow::Borrowed(json);
     }
-    let mut mended = String::new();
+    let mut replaced = String::new();
     // Where the part begins that is not yet written.
     let mut from = 0;
     let mut at = 0;
@@ -25,15 +25,15 @@ pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
             at = at.saturating_add(6);
             continue;
         }
-        mended.push_str(json.get(from..start).unwrap_or_default());
-        mended.push_str("\\ufffd");
+        replaced.push_str(json.get(from..start).unwrap_or_default());
+        replaced.push_str("\\ufffd");
         from = at;
     }
     if from == 0 {
         return Cow::Borrowed(json);
     }
-    mended.push_str(json.get(from..).unwrap_or_default());
-    Cow::Owned(mended)
+    replaced.push_str(json.get(from..).unwrap_or_default());
+    Cow::Owned(replaced)
 }
 
 /// The unit that an escape `\uXXXX` at that place stands for.

@@ -1,6 +1,6 @@
-//! Owns the instant: milliseconds since 1970 in UTC, as tables, messages and records carry it.
+//! An instant: milliseconds since 1970 in UTC, as tables, messages and records carry it.
 //!
-//! **Invariant:** nothing here asks what time it is; every `now` is an argument.
+//! **Invariant:** nothing here reads a clock; every `now` is an argument.
 
 use std::borrow::Cow;
 use std::fmt;

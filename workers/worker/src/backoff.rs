@@ -1,4 +1,4 @@
-//! Owns how long to wait before another try: the `backoff` crate's exponential policy with jitter.
+//! Computes the wait before another try: the `backoff` crate's exponential policy with jitter.
 //!
 //! The crate is marked unmaintained, so it is named here and nowhere else; see docs/decisions.
 //!

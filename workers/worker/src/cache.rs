@@ -1,4 +1,4 @@
-//! Owns a small cache with expiry, for what a worker may remember for a while: sessions, discovered tools.
+//! A bounded cache with a TTL: sessions and discovered tools.
 //!
 //! **Invariant:** it never holds more than its capacity, and never hands out what has expired.
 

@@ -1,6 +1,4 @@
-//! Owns what all calls of one worker share: tables, queue, MCP client, catalog, breakers, clock.
-//!
-//! **Invariant:** nothing in here belongs to one call.
+//! What all calls of one worker share: tables, queue, MCP client, catalog, breakers, clock. Nothing here belongs to one call.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +19,7 @@ use toolfleet_config::keyring::AwsKeyring;
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
-use toolfleet_core::session::SessionRow;
+use toolfleet_core::session::{SESSION_CACHE_TTL_S, SessionRow};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::{Executors, McpExecutor};
 use toolfleet_mcp::McpClient;
@@ -37,10 +35,10 @@ use crate::recorded_messages::RecordedMessages;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
 
-/// How many KiB of messages may still be in hand whose slots are free: to be deleted, given back or answered for.
+/// KiB of messages that are still to be deleted, requeued or answered although their slots are free again.
 const LEAVING_KIB: usize = 32 * 1024;
-/// How long a session is believed without looking again.
-const BELIEVED_FOR: Duration = Duration::from_secs(60);
+/// How long a session row is cached.
+const SESSION_CACHE_TTL: Duration = Duration::from_secs(SESSION_CACHE_TTL_S);
 
 /// What all calls of one worker share.
 pub struct WorkerContext {
@@ -183,7 +181,7 @@ impl WorkerContext {
             meters,
             intake_health: IntakeHealth::default(),
             ended_sessions: EndedSessions::default(),
-            session_cache: Cache::new(BELIEVED_FOR, 10_000),
+            session_cache: Cache::new(SESSION_CACHE_TTL, 10_000),
             recorded_messages: RecordedMessages::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             steps: Steps::new(watch),

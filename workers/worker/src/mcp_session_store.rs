@@ -1,9 +1,9 @@
-//! Owns how workers share the MCP sessions of a conversation: the sessions table is the register.
+//! Shares the MCP sessions of a conversation between workers: the sessions table holds their ids.
 //!
 //! Whichever worker runs a conversation's next call continues the same MCP session, also after a redelivery or a deployment.
 //!
-//! **Invariant:** a session's id is sent to the address it was opened at, for the tenant and conversation it was opened for, and to
-//! nobody else.
+//! **Invariant:** a session's id is sent to the address it was opened at, for the tenant and conversation it was opened for, and
+//! nowhere else.
 
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_aws::{AwsError, Clock};

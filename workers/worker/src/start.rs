@@ -255,10 +255,10 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
     let check = tokio::time::timeout(BUCKET_CHECK, context.payloads.check());
     let timed_out = |_| Err(AwsError::passing("S3 did not answer in time"));
     match check.await.unwrap_or_else(timed_out) {
-        Err(trouble) if trouble.kind() == AwsErrorKind::Configuration => return Err(trouble.into()),
+        Err(error) if error.kind() == AwsErrorKind::Configuration => return Err(error.into()),
         // Small results do not need it, and large ones wait for it.
-        Err(trouble) => {
-            tracing::error!(%trouble, code = "bucket_error", "the bucket of payloads does not answer")
+        Err(error) => {
+            tracing::error!(%error, code = "bucket_error", "the bucket of payloads does not answer")
         }
         Ok(()) => {}
     }

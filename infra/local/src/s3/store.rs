@@ -162,7 +162,7 @@ impl Store {
             let common = end.and_then(|end| key.get(..prefix.len() + end + delimiter.len()));
             // A common prefix is listed once, and skipped if the previous page listed it.
             if common.is_some_and(|common| {
-                after.starts_with(common) || listed.prefixes.iter().any(|told| told == common)
+                after.starts_with(common) || listed.prefixes.iter().any(|prefix| prefix == common)
             }) {
                 last.clone_from(key);
                 continue;

@@ -1,4 +1,4 @@
-//! Owns the batch operations: what fails as a whole, and what fails alone.
+//! Tests of the batch operations: what fails as a whole, and what fails alone.
 //!
 //! **Invariant:** a failed entry never harms its neighbours.
 

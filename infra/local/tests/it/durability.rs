@@ -1,4 +1,4 @@
-//! Owns the proof that what was acknowledged is there after the process is gone.
+//! Tests of durability: what was acknowledged is there after the process has ended.
 //!
 //! **Invariant:** endpoints are dropped, never shut down, except where a test says so.
 
@@ -122,9 +122,8 @@ async fn deletes_receives_and_handles_are_kept_too() {
         local.sqs.delete_message().queue_url(local.url(CALLS)).receipt_handle(handle).send().await.unwrap();
     };
     delete(&local, handle(0)).await;
-    let give_back =
-        local.sqs.change_message_visibility().queue_url(local.url(CALLS)).receipt_handle(handle(2));
-    give_back.visibility_timeout(0).send().await.unwrap();
+    let release = local.sqs.change_message_visibility().queue_url(local.url(CALLS)).receipt_handle(handle(2));
+    release.visibility_timeout(0).send().await.unwrap();
     drop(local);
 
     let local = Local::start_at(clock.clone(), scratch.options()).await;

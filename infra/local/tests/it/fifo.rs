@@ -1,4 +1,4 @@
-//! Owns the proof of FIFO queues: order within a group, deduplication by the clock, and what a restart keeps.
+//! Tests of FIFO queues: order within a group, deduplication by the clock, and what a restart keeps.
 //!
 //! **Invariant:** time passes only when a test advances the clock.
 

@@ -1,4 +1,4 @@
-//! Owns what every test starts from: endpoints on free ports, a clock that stands still, and SDK clients for them.
+//! What every test starts from: endpoints on free ports, a manual clock, and SDK clients for them.
 //!
 //! **Invariant:** each test has its own endpoints, so that tests run side by side.
 

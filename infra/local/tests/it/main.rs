@@ -1,4 +1,4 @@
-//! Owns the proof that the official SDKs cannot tell these endpoints from AWS, operation by operation.
+//! Tests of the local endpoints through the official SDKs, operation by operation.
 //!
 //! **Invariant:** no test sleeps: time is a manual clock, and waiting ends by an event.
 

@@ -1,4 +1,4 @@
-//! Owns what happens to messages: sending, waiting, receiving, hiding, deleting and giving up.
+//! Tests of messages: send, wait, receive, hide, delete, and move to the dead-letter queue.
 //!
 //! **Invariant:** time passes only when a test advances the clock.
 

@@ -1,4 +1,4 @@
-//! Owns the proof of message move tasks: what goes back where, at which rate, and that a restart goes on with it.
+//! Tests of message move tasks: which message moves where, at which rate, and that a task continues after a restart.
 //!
 //! **Invariant:** time passes only when a test advances the clock; what a task does meanwhile is waited for, not slept for.
 

@@ -1,4 +1,4 @@
-//! Owns the proof that objects are stored, found and refused as the SDK expects, and survive a restart.
+//! Tests of S3 objects: stored, found and refused as the SDK expects, and kept by a restart.
 //!
 //! **Invariant:** every refusal is seen as the SDK's own error code.
 

@@ -1,4 +1,4 @@
-//! Owns the proof of what the product's store needs of `BatchExecuteStatement`.
+//! Tests of what the worker's tables need of `BatchExecuteStatement`.
 //!
 //! **Invariant:** every rule that the store relies on is one test here, seen through the SDK.
 

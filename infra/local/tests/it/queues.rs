@@ -1,4 +1,4 @@
-//! Owns the operations on queues: what exists, under which attributes, and how it is refused.
+//! Tests of queue operations: what exists, with which attributes, and how it is refused.
 //!
 //! **Invariant:** every refusal is seen as the SDK's typed error.
 

@@ -1,4 +1,4 @@
-//! Owns the proof that secrets are stored, versioned, found and refused as the SDK expects.
+//! Tests of secrets: stored, versioned, found and refused as the SDK expects.
 //!
 //! **Invariant:** every refusal is seen as the SDK's typed error.
 

@@ -1,4 +1,4 @@
-//! Owns what is there after a start, and what keeps endpoints from starting.
+//! Tests of a start: what exists after it, and what makes it fail.
 //!
 //! **Invariant:** a start that fails says what to do, and leaves nothing running.
 

@@ -18,7 +18,7 @@ fn now() -> Timestamp {
     Timestamp::from_ms(i64::try_from(START_MS).unwrap())
 }
 
-fn visit(id: &str, nonce: u128) -> DeliveryContext {
+fn delivery(id: &str, nonce: u128) -> DeliveryContext {
     DeliveryContext {
         key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse(id).unwrap() },
         digest: Digest::of_text("q"),
@@ -43,7 +43,7 @@ fn written(seen: Option<&CallRow>, event: &Event) -> CallRow {
 
 pub(crate) fn claim(id: &str, nonce: u128) -> CallRow {
     let event = Event::Claim {
-        visit: visit(id, nonce),
+        delivery: delivery(id, nonce),
         lease_ms: 1_000,
         definition: Some(toolfleet_core::definition::ShortDefinitionDigest::from_stored("d")),
         answers: None,
@@ -68,10 +68,10 @@ async fn a_swap_of_an_outdated_row_returns_the_stored_one() {
     assert_eq!(calls.read(&mine.key).await.unwrap().unwrap(), mine);
 
     let refuse = |why: &str| {
-        let visit = DeliveryContext { now: now().plus_ms(5_000), ..visit("c1", 3) };
+        let delivery = DeliveryContext { now: now().plus_ms(5_000), ..delivery("c1", 3) };
         written(
             Some(&mine),
-            &Event::Conclude { visit, outcome: Outcome::refused(Code::Paused, why), definition: None },
+            &Event::Conclude { delivery, outcome: Outcome::refused(Code::Paused, why), definition: None },
         )
     };
     let (first, second) = (refuse("first"), refuse("second"));

@@ -10,18 +10,23 @@ use crate::definition::ShortDefinitionDigest;
 
 pub(super) fn claim(
     seen: Option<&CallRow>,
-    visit: &DeliveryContext,
+    delivery: &DeliveryContext,
     lease_ms: u64,
     definition: Option<&ShortDefinitionDigest>,
     answers: Option<&String>,
 ) -> Decision {
     let Some(row) = seen else {
-        return grant(with_task_to_answer(new_row(visit), definition, answers), visit, lease_ms, definition);
+        return grant(
+            with_task_to_answer(new_row(delivery), definition, answers),
+            delivery,
+            lease_ms,
+            definition,
+        );
     };
-    if differs(row, visit) {
+    if differs(row, delivery) {
         return Decision::Leave(Rejection::Mismatch);
     }
-    if let Some(rejection) = held_by_another(row, visit, lease_ms) {
+    if let Some(rejection) = held_by_another(row, delivery, lease_ms) {
         return Decision::Leave(rejection);
     }
     match row.state {
@@ -30,19 +35,21 @@ pub(super) fn claim(
             Decision::Leave(Rejection::AwaitingApproval)
         }
         // Our own claim, whose answer was lost, and a cancellation that came between: nothing was sent.
-        State::Claimed if row.nonce.as_ref() == Some(&visit.nonce) && row.cancel_requested_at.is_some() => {
-            write(ended(row.clone(), cancelled(row), visit.now), Effect::Ended)
+        State::Claimed
+            if row.nonce.as_ref() == Some(&delivery.nonce) && row.cancel_requested_at.is_some() =>
+        {
+            write(ended(row.clone(), cancelled(row), delivery.now), Effect::Ended)
         }
-        State::Claimed => match remaining_ms(row, visit) {
+        State::Claimed => match remaining_ms(row, delivery) {
             Some(retry_after_ms) => Decision::Leave(Rejection::HeldElsewhere { retry_after_ms }),
-            None => proceed(lost_attempt(row), visit, lease_ms, definition),
+            None => proceed(lost_attempt(row), delivery, lease_ms, definition),
         },
-        State::WaitingTask if row.cancel_requested_at.is_none() && too_early_ms(row, visit) > 0 => {
-            Decision::Leave(Rejection::HeldElsewhere { retry_after_ms: too_early_ms(row, visit) })
+        State::WaitingTask if row.cancel_requested_at.is_none() && too_early_ms(row, delivery) > 0 => {
+            Decision::Leave(Rejection::HeldElsewhere { retry_after_ms: too_early_ms(row, delivery) })
         }
         State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => {
-            let row = with_task_to_answer(adopt(row, visit), definition, answers);
-            proceed(row, visit, lease_ms, definition)
+            let row = with_task_to_answer(adopt(row, delivery), definition, answers);
+            proceed(row, delivery, lease_ms, definition)
         }
     }
 }
@@ -62,30 +69,30 @@ fn with_task_to_answer(
 }
 
 /// How much too early a poll of the task comes, allowing for clock skew: it is a duplicate message's.
-fn too_early_ms(row: &CallRow, visit: &DeliveryContext) -> u64 {
-    row.poll_at.map_or(0, |at| at.ms_since(visit.now.plus_ms(visit.skew_ms)))
+fn too_early_ms(row: &CallRow, delivery: &DeliveryContext) -> u64 {
+    row.poll_at.map_or(0, |at| at.ms_since(delivery.now.plus_ms(delivery.skew_ms)))
 }
 
 /// Grants the claim of a row that no worker holds, unless the call was cancelled or may not be sent again.
 /// Polling a task is always safe: the handle is sent, not the call.
 fn proceed(
     row: CallRow,
-    visit: &DeliveryContext,
+    delivery: &DeliveryContext,
     lease_ms: u64,
     definition: Option<&ShortDefinitionDigest>,
 ) -> Decision {
     if row.cancel_requested_at.is_some() {
-        return write(ended(row.clone(), cancelled(&row), visit.now), Effect::Ended);
+        return write(ended(row.clone(), cancelled(&row), delivery.now), Effect::Ended);
     }
-    if row.may_have_executed && row.task.is_none() && !visit.repeatable {
-        return write(ended(row, worker_lost(), visit.now), Effect::Ended);
+    if row.may_have_executed && row.task.is_none() && !delivery.repeatable {
+        return write(ended(row, worker_lost(), delivery.now), Effect::Ended);
     }
-    grant(row, visit, lease_ms, definition)
+    grant(row, delivery, lease_ms, definition)
 }
 
 fn grant(
     row: CallRow,
-    visit: &DeliveryContext,
+    delivery: &DeliveryContext,
     lease_ms: u64,
     definition: Option<&ShortDefinitionDigest>,
 ) -> Decision {
@@ -97,14 +104,14 @@ fn grant(
     let row = CallRow {
         state: State::Claimed,
         fence: row.fence + 1,
-        nonce: Some(visit.nonce.clone()),
-        worker: Some(visit.worker.clone()),
-        lease_until: Some(visit.now.plus_ms(lease_ms)),
+        nonce: Some(delivery.nonce.clone()),
+        worker: Some(delivery.worker.clone()),
+        lease_until: Some(delivery.now.plus_ms(lease_ms)),
         poll_at: None,
-        started_at: row.started_at.or(Some(visit.now)),
+        started_at: row.started_at.or(Some(delivery.now)),
         definition,
         ..row
     };
-    let claim = Claim::of(&row, visit.nonce.clone());
+    let claim = Claim::of(&row, delivery.nonce.clone());
     write(row, Effect::Execute(claim))
 }

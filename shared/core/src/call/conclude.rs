@@ -8,32 +8,34 @@ use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 
 pub(super) fn conclude(
     seen: Option<&CallRow>,
-    visit: &DeliveryContext,
+    delivery: &DeliveryContext,
     outcome: &Outcome,
     definition: Option<&ShortDefinitionDigest>,
 ) -> Decision {
     let Some(row) = seen else {
         let row = CallRow {
-            nonce: Some(visit.nonce.clone()),
-            worker: Some(visit.worker.clone()),
+            nonce: Some(delivery.nonce.clone()),
+            worker: Some(delivery.worker.clone()),
             definition: definition.cloned(),
-            ..new_row(visit)
+            ..new_row(delivery)
         };
-        return write(ended(row, outcome.clone(), visit.now), Effect::Ended);
+        return write(ended(row, outcome.clone(), delivery.now), Effect::Ended);
     };
-    if differs(row, visit) {
+    if differs(row, delivery) {
         return Decision::Leave(Rejection::Mismatch);
     }
-    if row.caller.as_ref().is_some_and(|caller| caller.may_not_be_ended_by(&visit.caller)) {
+    if row.caller.as_ref().is_some_and(|caller| caller.may_not_be_ended_by(&delivery.caller)) {
         return Decision::Leave(Rejection::OfAnother);
     }
     let row = match row.state {
         State::Done => return Decision::Leave(Rejection::AlreadyRecorded),
-        State::Claimed => match remaining_ms(row, visit) {
+        State::Claimed => match remaining_ms(row, delivery) {
             Some(retry_after_ms) => return Decision::Leave(Rejection::HeldElsewhere { retry_after_ms }),
             None => lost_attempt(row),
         },
-        State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => adopt(row, visit),
+        State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => {
+            adopt(row, delivery)
+        }
     };
     // The definition that the call was sent with counts, not today's.
     let row = CallRow { definition: row.definition.clone().or_else(|| definition.cloned()), ..row };
@@ -46,7 +48,7 @@ pub(super) fn conclude(
         Some(held) => held.with_reason_of_wait(outcome),
         None => outcome,
     };
-    write(ended(row, outcome, visit.now), Effect::Ended)
+    write(ended(row, outcome, delivery.now), Effect::Ended)
 }
 
 /// The outcome for a call that may have reached its tool earlier.

@@ -72,7 +72,7 @@ pub enum Event {
     /// A delivery claims it.
     Claim {
         /// The delivery.
-        visit: DeliveryContext,
+        delivery: DeliveryContext,
         /// How long the claim shall hold, in milliseconds.
         lease_ms: u64,
         /// The digest of the tool's definition.
@@ -83,7 +83,7 @@ pub enum Event {
     /// A delivery ends it without executing: a refusal, a passed deadline, a dead letter.
     Conclude {
         /// The delivery.
-        visit: DeliveryContext,
+        delivery: DeliveryContext,
         /// How it shall end if nothing was sent.
         outcome: Outcome,
         /// The digest of the tool's definition, where the tool is known.
@@ -92,7 +92,7 @@ pub enum Event {
     /// A delivery cannot execute it yet, and says why.
     Hold {
         /// The delivery.
-        visit: DeliveryContext,
+        delivery: DeliveryContext,
         /// What it waits for.
         held: Held,
     },
@@ -155,7 +155,7 @@ pub enum Event {
     /// A delivery finds that a person must allow it first.
     AwaitApproval {
         /// The delivery.
-        visit: DeliveryContext,
+        delivery: DeliveryContext,
     },
     /// A person allowed it.
     Approve,

@@ -71,16 +71,18 @@ impl StateTable for CallTable {
 /// The table. Total, pure, and the only place where a call changes state.
 pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
     match event {
-        Event::Claim { visit, lease_ms, definition, answers } => {
-            claim(seen, visit, *lease_ms, definition.as_ref(), answers.as_ref())
+        Event::Claim { delivery, lease_ms, definition, answers } => {
+            claim(seen, delivery, *lease_ms, definition.as_ref(), answers.as_ref())
         }
-        Event::Conclude { visit, outcome, definition } => conclude(seen, visit, outcome, definition.as_ref()),
+        Event::Conclude { delivery, outcome, definition } => {
+            conclude(seen, delivery, outcome, definition.as_ref())
+        }
         Event::Heartbeat { claim, lease_until, notes } => held(seen, claim, |row| {
             let cancel = row.cancel_requested_at.is_some();
             let row = with_reports(row, notes.clone());
             (CallRow { lease_until: Some(*lease_until), ..row }, Effect::Extended { cancel })
         }),
-        Event::Hold { visit, held } => hold(seen, visit, held),
+        Event::Hold { delivery, held } => hold(seen, delivery, held),
         Event::Release { claim, attempts, may_have_executed, held: why, now } => held(seen, claim, |row| {
             let row = CallRow {
                 attempts: *attempts,
@@ -119,7 +121,7 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
             let row = CallRow { attempts: *attempts, task: task.clone(), input_pending: false, ..row };
             (ended(row, outcome.clone(), *now), Effect::Ended)
         }),
-        Event::AwaitApproval { visit } => await_approval(seen, visit),
+        Event::AwaitApproval { delivery } => await_approval(seen, delivery),
         Event::Approve => match seen {
             Some(row) if row.state == State::AwaitingApproval => {
                 write(CallRow { state: State::Pending, ..row.clone() }, Effect::Noted)

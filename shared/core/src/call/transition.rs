@@ -55,23 +55,23 @@ pub(super) fn empty_row(key: CallKey, enqueued_at: Timestamp, expires_at: Timest
     }
 }
 
-pub(super) fn new_row(visit: &DeliveryContext) -> CallRow {
+pub(super) fn new_row(delivery: &DeliveryContext) -> CallRow {
     CallRow {
-        digest: Some(visit.digest.clone()),
-        caller: Some(visit.caller.clone()),
-        ..empty_row(visit.key.clone(), visit.enqueued_at, visit.expires_at)
+        digest: Some(delivery.digest.clone()),
+        caller: Some(delivery.caller.clone()),
+        ..empty_row(delivery.key.clone(), delivery.enqueued_at, delivery.expires_at)
     }
 }
 
 /// A row that a cancellation made before the message came gets question, caller and time from the message.
-pub(super) fn adopt(row: &CallRow, visit: &DeliveryContext) -> CallRow {
+pub(super) fn adopt(row: &CallRow, delivery: &DeliveryContext) -> CallRow {
     let mut row = row.clone();
     if row.digest.is_none() {
-        row.digest = Some(visit.digest.clone());
-        row.caller = Some(visit.caller.clone());
-        row.enqueued_at = visit.enqueued_at;
+        row.digest = Some(delivery.digest.clone());
+        row.caller = Some(delivery.caller.clone());
+        row.enqueued_at = delivery.enqueued_at;
     }
-    row.expires_at = row.expires_at.max(visit.expires_at.whole_s());
+    row.expires_at = row.expires_at.max(delivery.expires_at.whole_s());
     row
 }
 
@@ -86,33 +86,33 @@ pub(super) fn lost_attempt(row: &CallRow) -> CallRow {
     }
 }
 
-pub(super) fn differs(row: &CallRow, visit: &DeliveryContext) -> bool {
+pub(super) fn differs(row: &CallRow, delivery: &DeliveryContext) -> bool {
     // Workers of earlier versions wrote no caller; only their rows hold the digest that they knew.
-    let earlier = visit.earlier_digest.as_ref().filter(|_| row.caller.is_none());
-    let same = |digest: &Digest| *digest == visit.digest || earlier == Some(digest);
+    let earlier = delivery.earlier_digest.as_ref().filter(|_| row.caller.is_none());
+    let same = |digest: &Digest| *digest == delivery.digest || earlier == Some(digest);
     row.digest.as_ref().is_some_and(|digest| !same(digest))
 }
 
 /// Another caller's call that has not ended: this delivery waits for its end.
 pub(super) fn held_by_another(
     row: &CallRow,
-    visit: &DeliveryContext,
+    delivery: &DeliveryContext,
     otherwise_ms: u64,
 ) -> Option<Rejection> {
-    let held = row.state != State::Done && is_of_another(row, visit);
+    let held = row.state != State::Done && is_of_another(row, delivery);
     held.then(|| Rejection::HeldElsewhere {
-        retry_after_ms: remaining_ms(row, visit).unwrap_or(otherwise_ms),
+        retry_after_ms: remaining_ms(row, delivery).unwrap_or(otherwise_ms),
     })
 }
 
-fn is_of_another(row: &CallRow, visit: &DeliveryContext) -> bool {
-    row.caller.as_ref().is_some_and(|caller| caller.is_another(&visit.caller))
+fn is_of_another(row: &CallRow, delivery: &DeliveryContext) -> bool {
+    row.caller.as_ref().is_some_and(|caller| caller.is_another(&delivery.caller))
 }
 
 /// How long a claim still holds, the allowance for clock skew included; `None` once it may be taken over.
-pub(super) fn remaining_ms(row: &CallRow, visit: &DeliveryContext) -> Option<u64> {
-    let until = row.lease_until?.plus_ms(visit.skew_ms);
-    (visit.now <= until).then(|| until.ms_since(visit.now).max(1))
+pub(super) fn remaining_ms(row: &CallRow, delivery: &DeliveryContext) -> Option<u64> {
+    let until = row.lease_until?.plus_ms(delivery.skew_ms);
+    (delivery.now <= until).then(|| until.ms_since(delivery.now).max(1))
 }
 
 pub(super) fn cancelled(row: &CallRow) -> Outcome {

@@ -42,7 +42,7 @@ pub(super) fn likely_cause(text: &str, error: &serde_json::Error) -> Option<Stri
 
 /// The text with `null` for each number that JSON has not, if there is one: enough to read whose call it is.
 pub(super) fn nan_to_null(text: &str) -> Option<String> {
-    let mut mended = String::new();
+    let mut replaced = String::new();
     let mut from = 0;
     let mut in_text = false;
     let mut escaped = false;
@@ -58,16 +58,16 @@ pub(super) fn nan_to_null(text: &str) -> Option<String> {
         }
         let rest = text.get(at..).unwrap_or_default();
         if let Some(word) = ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| rest.starts_with(word)) {
-            mended.push_str(text.get(from..at).unwrap_or_default());
-            mended.push_str("null");
+            replaced.push_str(text.get(from..at).unwrap_or_default());
+            replaced.push_str("null");
             from = at.saturating_add(word.len());
         }
     }
     if from == 0 {
         return None;
     }
-    mended.push_str(text.get(from..).unwrap_or_default());
-    Some(mended)
+    replaced.push_str(text.get(from..).unwrap_or_default());
+    Some(replaced)
 }
 
 #[cfg(test)]
@@ -97,11 +97,11 @@ mod tests {
 
     #[test]
     fn numbers_that_json_has_not_become_null_outside_of_texts() {
-        let mended = |text: &str| nan_to_null(text);
+        let replaced = |text: &str| nan_to_null(text);
         assert_eq!(
-            mended(r#"{"a":NaN,"b":[-Infinity,Infinity],"c":"NaN \" NaN"}"#).unwrap(),
+            replaced(r#"{"a":NaN,"b":[-Infinity,Infinity],"c":"NaN \" NaN"}"#).unwrap(),
             r#"{"a":null,"b":[null,null],"c":"NaN \" NaN"}"#
         );
-        assert_eq!(mended(r#"{"a":-1,"NaN":"Infinity"}"#), None);
+        assert_eq!(replaced(r#"{"a":-1,"NaN":"Infinity"}"#), None);
     }
 }

@@ -48,17 +48,17 @@ fn delivery(now: Timestamp, nonce: u128, repeatable: bool) -> DeliveryContext {
 fn events(claim: Option<&Claim>, now: Timestamp, nonce: u128) -> Vec<Event> {
     let refusal = || Outcome::refused(Code::AccessDenied, "no");
     let mut events = vec![
-        Event::Conclude { visit: delivery(now, nonce, false), outcome: refusal(), definition: None },
+        Event::Conclude { delivery: delivery(now, nonce, false), outcome: refusal(), definition: None },
         Event::Hold {
-            visit: delivery(now, nonce, false),
+            delivery: delivery(now, nonce, false),
             held: Held::new(HeldReason::BackOff, None, now, 5_000),
         },
-        Event::AwaitApproval { visit: delivery(now, nonce, false) },
+        Event::AwaitApproval { delivery: delivery(now, nonce, false) },
         Event::Approve,
         Event::Cancel { key: key(), now, expires_at: Timestamp::from_ms(1_000_000_000) },
     ];
     events.extend([false, true].map(|repeatable| Event::Claim {
-        visit: delivery(now, nonce, repeatable),
+        delivery: delivery(now, nonce, repeatable),
         lease_ms: LEASE_MS,
         definition: None,
         answers: None,

@@ -77,7 +77,7 @@ struct World {
 }
 
 impl World {
-    fn visit(&mut self, question: &str) -> DeliveryContext {
+    fn delivery(&mut self, question: &str) -> DeliveryContext {
         self.nonces += 1;
         DeliveryContext {
             key: key(),
@@ -121,8 +121,8 @@ impl World {
     fn act(&mut self, act: &Act) {
         match *act {
             Act::Deliver { worker } => {
-                let visit = self.visit("question");
-                let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None, answers: None };
+                let delivery = self.delivery("question");
+                let event = Event::Claim { delivery, lease_ms: LEASE_MS, definition: None, answers: None };
                 let asks = self.row.as_ref().is_some_and(|row| row.task.is_some());
                 if let Some(Effect::Execute(claim)) = self.apply(&event) {
                     self.handed_out += u32::from(!asks);
@@ -186,14 +186,14 @@ impl World {
             }
             Act::Crash { worker } => self.claims[worker] = None,
             Act::Hold => {
-                let visit = self.visit("question");
+                let delivery = self.delivery("question");
                 let held = Held::new(HeldReason::ServerFailing, None, self.now, 500);
-                self.apply(&Event::Hold { visit, held });
+                self.apply(&Event::Hold { delivery, held });
             }
             Act::Refuse => {
-                let visit = self.visit("question");
+                let delivery = self.delivery("question");
                 self.apply(&Event::Conclude {
-                    visit,
+                    delivery,
                     outcome: Outcome::refused(Code::Paused, "paused"),
                     definition: None,
                 });
@@ -209,8 +209,8 @@ impl World {
             Act::Pass { ms } => self.now = self.now.plus_ms(ms),
             Act::OtherQuestion => {
                 let known = self.row.as_ref().is_some_and(|r| r.digest.is_some());
-                let visit = self.visit("another question");
-                let event = Event::Claim { visit, lease_ms: LEASE_MS, definition: None, answers: None };
+                let delivery = self.delivery("another question");
+                let event = Event::Claim { delivery, lease_ms: LEASE_MS, definition: None, answers: None };
                 if known {
                     assert!(self.apply(&event).is_none(), "another question never touches the row");
                 }
@@ -260,12 +260,12 @@ proptest! {
         let mut world = World {
             row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: first, repeatable: true, handed_out: 0, ends: Vec::new(),
         };
-        let event = Event::Claim { visit: world.visit("question"), lease_ms: LEASE_MS, definition: None, answers: None };
+        let event = Event::Claim { delivery: world.delivery("question"), lease_ms: LEASE_MS, definition: None, answers: None };
         let Decision::Write { row, .. } = decide(None, &event) else { panic!("a first claim is written") };
         let Decision::Write { row: again, .. } = decide(None, &event) else { panic!("the same claim, sent again") };
         prop_assert_eq!(&row, &again);
         world.nonces = second;
-        let rival = Event::Claim { visit: world.visit("question"), lease_ms: LEASE_MS, definition: None, answers: None };
+        let rival = Event::Claim { delivery: world.delivery("question"), lease_ms: LEASE_MS, definition: None, answers: None };
         let Decision::Write { row: other, .. } = decide(None, &rival) else { panic!("a rival's claim") };
         prop_assert_ne!(row, other);
     }

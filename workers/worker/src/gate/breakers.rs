@@ -4,7 +4,7 @@
 //! may fail where another's succeed. A tool that takes too long counts nowhere: other tools of its server may be well, and the call's own
 //! time-out bounds it. Failures of credentials or of the call's arguments move no breaker.
 //!
-//! **Invariant:** a call that was let through as a probe is reported or given back, also when its future is dropped.
+//! **Invariant:** a call that was let through as a probe is reported or released, also when its future is dropped.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -150,10 +150,10 @@ impl Drop for Permit<'_> {
         let mut known = self.breakers.known();
         if let Some(of_server) = known.servers.get_mut(self.server) {
             if self.probes_connection {
-                of_server.connections.give_back(self.at);
+                of_server.connections.release_probe(self.at);
             }
             if let Some(of_tenant) = of_server.tenants.get_mut(self.tenant).filter(|_| self.probes_answer) {
-                of_tenant.answers.give_back(self.at);
+                of_tenant.answers.release_probe(self.at);
             }
         }
     }
@@ -282,7 +282,7 @@ mod tests {
             pair.ends(&pair.acme, &fault, 0);
             pair.ends(&pair.acme, &fault, 0);
             drop(pair.ask(&pair.acme, 1_000).expect("a probe"));
-            let probe = pair.ask(&pair.acme, 1_001).expect("the dropped probe was given back");
+            let probe = pair.ask(&pair.acme, 1_001).expect("the dropped probe was released");
             assert!(pair.ask(&pair.acme, 1_001).is_err(), "one probe at a time");
             probe.record(
                 &Err::<(), _>(failure_of(&Fault::AttemptTimeout { after_ms: 1, detail: String::new() })),

@@ -13,7 +13,7 @@ use toolfleet_core::time::Timestamp;
 
 /// For how long an answer shows that the address is right.
 const ANSWER_COUNTS_MS: u64 = 60 * 60 * 1000;
-/// Servers remembered; beyond it those that were heard of longest ago are forgotten.
+/// Servers remembered; beyond it the ones with the oldest contact are forgotten.
 const MAX_SERVERS: usize = 20_000;
 
 /// The failures after the last answer.
@@ -24,20 +24,20 @@ struct Failing {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Heard {
+struct Contact {
     answered: Option<Timestamp>,
     failing: Option<Failing>,
 }
 
-impl Heard {
+impl Contact {
     fn latest(&self) -> Option<Timestamp> {
         self.answered.max(self.failing.as_ref().map(|failing| failing.since))
     }
 }
 
-/// What was heard of each server.
+/// The last contact with each server.
 #[derive(Debug, Default)]
-pub struct Reachable(Mutex<HashMap<ServerId, Heard>>);
+pub struct Reachable(Mutex<HashMap<ServerId, Contact>>);
 
 impl Reachable {
     /// Learns how an attempt, a listing or a poll ended.
@@ -51,40 +51,40 @@ impl Reachable {
             },
         };
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(heard) = servers.get_mut(server) {
-            heard.take(failure, now);
+        if let Some(contact) = servers.get_mut(server) {
+            contact.take(failure, now);
             return;
         }
         if servers.len() >= MAX_SERVERS {
-            let mut times: Vec<_> = servers.values().map(Heard::latest).collect();
+            let mut times: Vec<_> = servers.values().map(Contact::latest).collect();
             let (_, cut, _) = times.select_nth_unstable(MAX_SERVERS / 8);
             let cut = *cut;
-            servers.retain(|_, heard| heard.latest() > cut);
+            servers.retain(|_, contact| contact.latest() > cut);
         }
         servers.entry(server.clone()).or_default().take(failure, now);
     }
 
-    /// Whether the server has answered so lately that its address must be right.
+    /// Whether the server has answered recently enough to show that its address is right.
     pub fn has_answered(&self, server: &ServerId, now: Timestamp) -> bool {
-        self.heard(server).answered.is_some_and(|at| at.plus_ms(ANSWER_COUNTS_MS) > now)
+        self.contact(server).answered.is_some_and(|at| at.plus_ms(ANSWER_COUNTS_MS) > now)
     }
 
     /// Since when the server has failed without an answer, as far as this worker knows.
     pub fn failing_since(&self, server: &ServerId) -> Option<Timestamp> {
-        Some(self.heard(server).failing?.since)
+        Some(self.contact(server).failing?.since)
     }
 
-    /// What the last try to reach the server met, if it failed.
+    /// What the last try to reach the server ended with, if it failed.
     pub fn last_failure(&self, server: &ServerId) -> Option<Arc<str>> {
-        Some(self.heard(server).failing?.last)
+        Some(self.contact(server).failing?.last)
     }
 
-    fn heard(&self, server: &ServerId) -> Heard {
+    fn contact(&self, server: &ServerId) -> Contact {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(server).cloned().unwrap_or_default()
     }
 }
 
-impl Heard {
+impl Contact {
     fn take(&mut self, failure: Option<Arc<str>>, now: Timestamp) {
         self.failing = match failure {
             None => {

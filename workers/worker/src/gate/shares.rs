@@ -1,9 +1,9 @@
 //! Shares of the worker's slots: no server and no tenant holds all of them.
 //!
 //! A worker has `TOOLFLEET_SLOTS` slots for the calls of any one tenant to any one server. An eighth more (one at least) is left to other
-//! tenants of that server and to other servers of that tenant, and another eighth to all others. Nobody knows a message's tenant and
-//! server before it is read, so the worker goes on receiving while one of them has its share: what belongs to that one waits for a
-//! moment, then goes back to the queue; what belongs to another runs.
+//! tenants of that server and to other servers of that tenant, and another eighth to all others. A message's tenant and server
+//! are unknown before it is read, so the worker goes on receiving while one of them has its whole share: calls of that one wait for a
+//! moment and are then requeued; calls of others run.
 //!
 //! **Invariant:** a tenant has at most `TOOLFLEET_SLOTS` calls under way at one server; a call waits here no longer than
 //! two seconds.
@@ -49,7 +49,7 @@ struct OfServer {
     of_tenants: HashMap<Tenant, Arc<Semaphore>>,
 }
 
-/// A call's seats, given back when dropped.
+/// A call's places in the shares, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
     _of_pair: OwnedSemaphorePermit,

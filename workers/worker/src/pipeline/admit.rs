@@ -22,7 +22,7 @@ use crate::context::WorkerContext;
 pub(super) enum Admitted {
     Call(Box<AdmittedCall>),
     Refused { request: Box<CallRequest>, outcome: Outcome },
-    Stranger { request: Box<CallRequest> },
+    TenantNotAllowed { request: Box<CallRequest> },
 }
 
 /// A call that may run.
@@ -77,7 +77,7 @@ pub(super) async fn admit(
     mut request: Box<CallRequest>,
 ) -> Result<Admitted, AwsError> {
     if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) {
-        return Ok(Admitted::Stranger { request });
+        return Ok(Admitted::TenantNotAllowed { request });
     }
     let deadline = request.deadline(inbound.enqueued_at, context.limits.default_deadline_ms());
     let now = context.now();

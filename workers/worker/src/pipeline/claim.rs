@@ -43,7 +43,7 @@ pub(super) async fn claim(
 ) -> Result<Claimed, AwsError> {
     let since = tokio::time::Instant::now();
     let event = Event::Claim {
-        visit: inbound.visit(context, &ready.call.request, ready.call.repeatable),
+        delivery: inbound.delivery_context(context, &ready.call.request, ready.call.repeatable),
         lease_ms: context.limits.lease_ms(),
         definition: ready.definition.clone(),
         answers: ready.call.resumed.as_ref().and_then(|earlier| earlier.task()).map(str::to_owned),

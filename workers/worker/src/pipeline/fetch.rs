@@ -39,7 +39,7 @@ pub(super) enum Fetched {
         outcome: Outcome,
     },
     /// Its sender may not speak for its tenant, so nothing was read.
-    Stranger {
+    TenantNotAllowed {
         request: Box<CallRequest>,
     },
 }
@@ -68,7 +68,7 @@ pub(super) async fn fetch(
     match request.arguments_ref.clone() {
         None => Ok(Fetched::Request(request)),
         Some(_) if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) => {
-            Ok(Fetched::Stranger { request })
+            Ok(Fetched::TenantNotAllowed { request })
         }
         // TaskPoll before S3 is: one that does not answer must keep no call beyond its deadline.
         Some(_) if let Err(outcome) = checks::check_time(context, inbound, &request) => {
@@ -103,7 +103,7 @@ async fn body(
     let read = context.payloads.text(&at, None, None, Encoding::Identity, MAX_PAYLOAD_BYTES).await;
     let text = match read {
         Ok(text) => text,
-        Err(PayloadError::Aws(trouble)) => return Err(logged(trouble)),
+        Err(PayloadError::Aws(error)) => return Err(logged(error)),
         Err(error) => return refused(format!("is the pointer of an SQS extended client: {error}")),
     };
     let decode = move || CallRequest::decode_large(&text);
@@ -155,9 +155,9 @@ async fn arguments(
         }
         Ok(Err(outcome)) => outcome,
         // A call that is too late ends whether its arguments can be read or not.
-        Err(trouble) => match checks::check_time(context, inbound, &request) {
+        Err(error) => match checks::check_time(context, inbound, &request) {
             Err(outcome) => outcome,
-            Ok(()) => return Err(logged(trouble)),
+            Ok(()) => return Err(logged(error)),
         },
     };
     refused(context, inbound, request, outcome).await
@@ -191,7 +191,7 @@ async fn load(
         .await;
     match read {
         Ok(text) => Ok(Ok(text)),
-        Err(PayloadError::Aws(trouble)) => Err(trouble),
+        Err(PayloadError::Aws(error)) => Err(error),
         Err(error) => {
             let code = match &error {
                 PayloadError::Missing(_) => Code::PayloadMissing,

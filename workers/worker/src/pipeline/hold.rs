@@ -23,7 +23,8 @@ pub(super) async fn hold(
         return Ok(Disposition::Requeued { after_ms, reason });
     }
     wait.log(&request);
-    let event = Event::Hold { visit: inbound.visit(context, &request, false), held: *wait.held };
+    let event =
+        Event::Hold { delivery: inbound.delivery_context(context, &request, false), held: *wait.held };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             finished::stored(context, inbound, &row).await;

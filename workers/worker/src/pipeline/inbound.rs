@@ -168,7 +168,7 @@ impl InboundCall {
     }
 
     /// What this delivery brings to the state table.
-    pub(super) fn visit(
+    pub(super) fn delivery_context(
         &self,
         context: &WorkerContext,
         request: &CallRequest,
@@ -177,7 +177,7 @@ impl InboundCall {
         DeliveryContext {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
-            ..self.visit_of(context, request.key.clone(), request.digest.clone(), repeatable)
+            ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }
 
@@ -187,7 +187,7 @@ impl InboundCall {
     }
 
     /// The same for a call of which no more than this is known.
-    pub(super) fn visit_of(
+    pub(super) fn delivery_context_of(
         &self,
         context: &WorkerContext,
         key: CallKey,

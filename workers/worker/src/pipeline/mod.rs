@@ -198,7 +198,7 @@ async fn read_request(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Re
         Fetched::Refused { request, outcome } => {
             Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
-        Fetched::Stranger { request } => {
+        Fetched::TenantNotAllowed { request } => {
             Disposition::completed(without_call::tenant_not_allowed(context, inbound, *request).await?)
         }
     }
@@ -216,7 +216,7 @@ async fn admit_call(
         Admitted::Refused { request, outcome } => {
             Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
-        Admitted::Stranger { request } => {
+        Admitted::TenantNotAllowed { request } => {
             Disposition::completed(without_call::tenant_not_allowed(context, inbound, *request).await?)
         }
     }

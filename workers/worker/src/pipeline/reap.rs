@@ -127,7 +127,7 @@ async fn record_end(
         Fetched::Refused { request, outcome } => {
             return Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await;
         }
-        Fetched::Stranger { request } => {
+        Fetched::TenantNotAllowed { request } => {
             return Ok(Disposition::completed(
                 without_call::tenant_not_allowed(context, inbound, *request).await?,
             ));

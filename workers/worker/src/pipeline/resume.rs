@@ -62,7 +62,7 @@ pub(super) async fn of(
     if let Some(row) = &mut earlier {
         match context.payloads.fill(row).await {
             Ok(()) => {}
-            Err(PayloadError::Aws(trouble)) => return Err(trouble),
+            Err(PayloadError::Aws(error)) => return Err(error),
             Err(error) => {
                 let call = &key.call_id;
                 return Ok(Err(refused(format!(

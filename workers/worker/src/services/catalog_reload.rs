@@ -87,7 +87,7 @@ impl Watcher {
         let found = match found {
             Ok(mut catalog) => match store_written(&self.context.stores.secrets, &mut catalog).await {
                 Ok(()) => Ok(catalog),
-                Err(trouble) => Err(trouble.into()),
+                Err(error) => Err(error.into()),
             },
             Err(error) => Err(error),
         };

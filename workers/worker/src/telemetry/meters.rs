@@ -1,7 +1,7 @@
-//! Owns what a worker counts. Names follow OpenTelemetry's conventions where there are any; labels are few and bounded: no call, no
+//! The metrics of a worker. Names follow OpenTelemetry's conventions where there are any; labels are few and bounded: no call, no
 //! session, no tenant.
 //!
-//! **Invariant:** where nobody receives metrics, nothing is counted.
+//! **Invariant:** without a receiver of metrics, nothing is counted.
 
 use std::sync::Arc;
 use std::time::Duration;

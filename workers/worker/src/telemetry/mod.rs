@@ -1,6 +1,6 @@
 //! Logs to stderr, traces and metrics to an OTLP receiver, metrics to Prometheus.
 //!
-//! What nobody receives is not made: without an OTLP endpoint there are no spans but the one that names a log line's call, and without a
+//! Nothing is produced without a receiver: without an OTLP endpoint there are no spans but the one that names a log line's call, and without a
 //! receiver of metrics nothing is counted. Telemetry never delays a call: its queues are bounded and drop what does not fit. A receiver
 //! that is missing, slow or unreachable costs a worker at most [`FLUSH`] at its very end.
 

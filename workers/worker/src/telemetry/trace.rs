@@ -1,6 +1,6 @@
-//! Owns the spans of a call, by OpenTelemetry's conventions for messaging, GenAI and MCP; arguments and results are never in them.
+//! The spans of a call, by OpenTelemetry's conventions for messaging, GenAI and MCP; arguments and results are never in them.
 //!
-//! **Invariant:** where traces go nowhere, no span of these is made, and the sender's own context travels on unchanged.
+//! **Invariant:** without a receiver of traces, none of these spans is made, and the sender's trace context is passed on unchanged.
 
 use std::collections::{BTreeMap, HashMap};
 

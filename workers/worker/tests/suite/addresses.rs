@@ -1,4 +1,4 @@
-//! Where a worker calls and where it does not: through the queue, to the outcome, with the server's own word that nothing came.
+//! Which addresses a worker calls and which it refuses, through the queue, to the outcome.
 
 use std::process::Command;
 
@@ -30,7 +30,7 @@ fn authority(mcp: &MockMcp) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_that_may_not_be_called_ends_as_address_refused_and_nothing_is_sent() {
+async fn a_forbidden_address_ends_as_address_refused() {
     let mut rig = Rig::new().await;
     let port = authority(&rig.mcp).split(':').nth(1).unwrap().to_owned();
     let without_tls = EgressPolicy { http: false, ..EgressPolicy::with_loopback() };
@@ -99,7 +99,7 @@ async fn a_redirect_leads_to_no_other_address() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_is_gone_through_with_its_password_and_the_server_sees_none_of_it() {
+async fn a_proxy_gets_its_password_and_the_server_does_not() {
     let mut rig = Rig::new().await;
     let proxy = ForwardProxy::start(&[("mcp.example", &authority(&rig.mcp))]).await;
     rig.egress_config.reach = EgressPolicy { http: true, ..EgressPolicy::public() };
@@ -138,7 +138,7 @@ async fn what_no_proxy_names_is_reached_without_it() {
 }
 
 #[test]
-fn a_worker_with_a_wrong_value_does_not_start_and_names_the_variable_and_the_remedy() {
+fn a_wrong_setting_refuses_to_start_and_names_the_remedy() {
     let folder = std::env::temp_dir().join(format!("toolfleet-addresses-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let catalog = folder.join("catalog.json");

@@ -34,7 +34,7 @@ impl io::Write for Lines {
 
 /// Which lines are written at all is decided for a whole process: the hunt has a process of its own.
 #[test]
-fn no_value_of_an_argument_is_seen_in_logs_spans_rows_records_or_notices() {
+fn argument_values_are_in_no_log_span_row_record_or_notice() {
     let hunt = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["argument_leaks::the_hunt", "--exact", "--ignored", "--nocapture"])
         .output()

@@ -1,4 +1,4 @@
-//! The walls between crates, held: who may depend on whom, and what the core must never reach.
+//! The dependency rules between crates: which crate may depend on which, and what the core must not reach.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -82,7 +82,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// What the pure core may depend on: no clock, no chance, no network, no runtime, no SDK.
+/// What the pure core may depend on: no clock, no randomness, no network, no runtime, no SDK.
 const CORE: [&str; 12] = [
     "base64",
     "hex",
@@ -135,7 +135,7 @@ fn the_core_has_no_clock_no_chance_no_network_and_no_runtime() {
 }
 
 #[test]
-fn only_the_aws_crate_and_the_local_endpoints_tests_name_an_aws_sdk() {
+fn only_the_aws_crate_and_local_endpoint_tests_use_an_aws_sdk() {
     for (folder, name, _) in ARROWS.iter().filter(|(folder, ..)| *folder != "shared/aws") {
         let sdk: Vec<_> = dependencies(folder).into_iter().filter(|d| d.starts_with("aws-")).collect();
         assert!(sdk.is_empty(), "{name} names {sdk:?}: all access to AWS goes through toolfleet-aws");

@@ -38,7 +38,7 @@ async fn refusing(codes: &'static [&'static str]) -> String {
 }
 
 #[tokio::test]
-async fn trouble_with_our_own_aws_credentials_makes_calls_wait_and_ends_none() {
+async fn invalid_aws_credentials_of_the_worker_end_no_call() {
     for codes in [
         &["ExpiredTokenException"][..],
         &["UnrecognizedClientException"],

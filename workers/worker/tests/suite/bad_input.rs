@@ -17,7 +17,7 @@ fn with(mut request: Value, field: &str, value: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_refusable_request_is_refused_under_its_id_and_its_neighbour_succeeds() {
+async fn each_bad_request_is_refused_and_its_neighbour_succeeds() {
     let rig = Rig::new().await;
     let cases = [
         (with(request("v9", "safe"), "v", json!(9)), "undecodable", "v: is 9"),
@@ -127,7 +127,7 @@ async fn the_largest_body_that_is_taken_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_tenants_id_is_refused_without_a_trace_under_that_tenant() {
+async fn another_tenants_id_is_refused_and_leaves_no_row_there() {
     let rig = Rig::new().await;
     rig.send(with(request("c1", "safe"), "tenant", json!("globex")).to_string()).await;
     // Broken, too: not even the refusal may stand under a tenant the sender may not speak for.
@@ -146,7 +146,7 @@ async fn another_tenants_id_is_refused_without_a_trace_under_that_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_cannot_pass_for_the_fleet_with_a_forged_parked_message() {
+async fn a_forged_parked_message_of_another_sender_is_refused() {
     let rig = Rig::new().await;
     let stranger = connect(
         rig.local.sqs_url(),
@@ -165,7 +165,7 @@ async fn a_stranger_cannot_pass_for_the_fleet_with_a_forged_parked_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_id_with_other_arguments_is_refused_and_the_original_untouched() {
+async fn the_same_id_with_other_arguments_is_a_mismatch() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.settle().await;

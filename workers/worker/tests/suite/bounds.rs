@@ -41,7 +41,7 @@ async fn the_largest_body_that_is_taken_can_be_parked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_could_not_be_parked_is_refused_at_once_with_the_remedy() {
+async fn a_body_too_large_to_park_is_refused_with_the_remedy() {
     let rig = Rig::new().await;
     let context = rig.context(None).await;
     for (id, bytes) in [("one-more", MAX_BODY_BYTES + 1), ("all", 1_048_576)] {

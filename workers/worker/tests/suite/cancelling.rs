@@ -1,4 +1,4 @@
-//! Whoever stops waiting tells the server so: `notifications/cancelled` in a session, the dropped stream in 2026-07-28.
+//! A call that is given up is cancelled at its server: `notifications/cancelled` in a session, a dropped stream in 2026-07-28.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,7 @@ async fn given_up(era: ProtocolRevision, ending: Ending) -> Rig {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_in_a_session_that_is_given_up_is_withdrawn_under_its_id() {
+async fn an_abandoned_call_in_a_session_is_cancelled_by_its_id() {
     for ending in Ending::ALL {
         let rig = given_up(ProtocolRevision::Legacy, ending).await;
         rig.mcp.arrived("notifications/cancelled", 1).await;
@@ -94,7 +94,7 @@ async fn a_call_in_a_session_that_is_given_up_is_withdrawn_under_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_without_a_session_that_is_given_up_is_hung_up_on_and_nothing_is_sent() {
+async fn an_abandoned_call_without_a_session_drops_its_stream() {
     for ending in Ending::ALL {
         let rig = given_up(ProtocolRevision::Modern, ending).await;
         rig.mcp.hung_up(1).await;
@@ -114,7 +114,7 @@ async fn a_call_that_was_answered_is_never_withdrawn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_changes_its_generation_between_two_calls_runs_each_once() {
+async fn a_server_that_changes_its_revision_runs_each_call_once() {
     for (before, after) in [
         (ProtocolRevision::Legacy, ProtocolRevision::Modern),
         (ProtocolRevision::Modern, ProtocolRevision::Legacy),

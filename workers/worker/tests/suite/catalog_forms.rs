@@ -1,4 +1,4 @@
-//! Calls of tools that other systems' definitions registered: an open tool, a Lambda function, a credential that cannot be had.
+//! Calls of tools from other systems' definitions: an open tool, a Lambda function, a missing credential.
 
 use serde_json::{Value, json};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};

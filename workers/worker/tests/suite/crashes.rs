@@ -1,4 +1,4 @@
-//! A crash after every step and a lost answer of every write: the same end each time.
+//! A crash after every step, and a lost reply of every write: the same end each time.
 
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
@@ -21,7 +21,7 @@ pub(crate) async fn assert_settled(rig: &Rig, id: &str, context: &str) -> Outcom
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_after_any_step_leaves_one_result_one_record_and_no_message() {
+async fn a_crash_after_any_step_leaves_one_result_and_one_record() {
     for step in Step::ALL {
         for tool in ["safe", "unsafe"] {
             let context = format!("crash after {step:?} of a call of `{tool}`");
@@ -125,7 +125,7 @@ async fn a_call_sent_twice_and_a_message_delivered_twice_run_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_whose_answer_took_longer_than_its_lease_sends_nothing() {
+async fn a_claim_answered_after_its_lease_sends_nothing() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
     // No answer comes within a nanosecond.

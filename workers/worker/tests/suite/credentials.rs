@@ -1,4 +1,4 @@
-//! Credentials: each kind as the server sees it, rotation without a restart, and what an echo of a secret becomes.
+//! Credentials: each kind as the server sees it, rotation without a restart, redaction of an echoed secret.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ async fn each_kind_reaches_the_server_in_its_header_on_every_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotated_secret_is_read_anew_at_a_401_and_the_call_succeeds_without_a_restart() {
+async fn a_rotated_secret_is_read_again_at_a_401_without_a_restart() {
     let rig = Rig::new().await;
     store(&rig, "crm", "old-token").await;
     let catalog = with_auth(&rig, json!({"type": "bearer", "token": "secret://crm"}));
@@ -126,7 +126,7 @@ async fn a_missing_secret_or_member_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_a_server_echoes_reaches_neither_result_nor_row_nor_record() {
+async fn an_echoed_secret_is_in_no_result_row_or_record() {
     let rig = Rig::new().await;
     store(&rig, "crm", "echo-\"me\"-123").await;
     let auth = json!({"type": "api_key", "key": "secret://crm"});

@@ -69,7 +69,7 @@ async fn a_call_that_waits_keeps_its_place_in_the_group() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_short_wait_that_comes_often_does_not_reach_the_dead_letter_queue_soon() {
+async fn frequent_short_waits_do_not_dead_letter_a_message_early() {
     let rig = rig().await;
     let context = rig.fleet_of(rig.catalog(), limits(), None).await;
     rig.send(request("c1", "unsafe").to_string()).await;

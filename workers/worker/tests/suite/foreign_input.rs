@@ -1,4 +1,4 @@
-//! What servers and programs write, through SQS and a worker: it is read within bounds, and one bad frame harms nothing else.
+//! Malformed input from servers and programs is read within bounds, and one bad frame affects no other call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -56,7 +56,7 @@ async fn together(rig: &Rig, context: &Arc<WorkerContext>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listed_schema_that_doubles_is_left_to_its_server_and_stops_nobody() {
+async fn an_exponential_listed_schema_is_left_to_its_server() {
     let rig = Rig::new().await;
     rig.mcp.tool("bomb", |_| json!({"content": []})).schema(doubling());
     let context = rig.context(None).await;
@@ -112,7 +112,7 @@ async fn a_list_is_fetched_by_one_call_for_all_that_wait_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_that_fails_is_not_fetched_again_by_each_who_waited_for_it() {
+async fn a_failed_list_is_not_fetched_again_by_each_waiting_call() {
     let rig = Rig::new().await;
     let admitted = Arc::new(CountAdmitted::default());
     let context = rig.context(Some(admitted.clone())).await;
@@ -147,7 +147,7 @@ fn page(tools: &Value, next: &Value) -> MockFault {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_that_does_not_end_is_used_and_what_is_not_among_it_is_said_at_once() {
+async fn an_endless_list_is_used_and_a_missing_tool_fails_at_once() {
     for next in [json!("20"), json!(0), json!({"page": 2})] {
         let rig = Rig::new().await;
         rig.mcp.always_for("tools/list", page(&json!([{"name": "hinted"}]), &next));
@@ -165,7 +165,7 @@ async fn a_list_that_does_not_end_is_used_and_what_is_not_among_it_is_said_at_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_2026_07_28_the_page_behind_an_empty_cursor_is_read_and_before_it_is_none() {
+async fn an_empty_cursor_is_followed_only_since_2026_07_28() {
     for (era, reads) in [(ProtocolRevision::Modern, true), (ProtocolRevision::Legacy, false)] {
         let rig = Rig::with(era).await;
         rig.mcp.next_for("tools/list", page(&json!([{"name": "hinted"}]), &json!("")));
@@ -204,7 +204,7 @@ async fn a_heartbeat_on_the_stream_costs_no_call_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stray_line_of_a_program_costs_none_of_the_calls_that_it_works_on() {
+async fn a_stray_line_of_a_program_fails_none_of_its_calls() {
     let (rig, script) = (Rig::new().await, ScriptedProgram::new(&["garbage", "log-json"]));
     let mut catalog = rig.catalog();
     let server = json!({"id": "files", "command": script.command(), "args": script.args()});
@@ -225,7 +225,7 @@ async fn a_stray_line_of_a_program_costs_none_of_the_calls_that_it_works_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_a_surrogate_pair_passes_in_arguments_in_a_list_and_in_a_tool_error() {
+async fn unpaired_surrogates_pass_in_arguments_lists_and_errors() {
     let rig = Rig::new().await;
     let listed = r#"[{"name":"hinted","description":"x\ud83d","inputSchema":{"type":"object","properties":{"t":{"type":"string"}}}}]"#;
     let chunks =

@@ -50,7 +50,7 @@ async fn a_client_certificate_is_shown_beside_another_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_is_refused_is_read_anew_and_the_new_one_is_shown_without_a_restart() {
+async fn a_refused_client_certificate_is_reloaded_without_a_restart() {
     let mut rig = Rig::new().await;
     let authority = Authority::new("ours");
     let (server, catalog) = guarded(&mut rig, &authority).await;
@@ -160,7 +160,7 @@ fn signed(rig: &Rig, auth: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_request_is_signed_with_the_workers_own_identity_and_each_retry_anew() {
+async fn each_request_and_retry_is_signed_with_the_workers_identity() {
     let rig = Rig::new().await;
     let catalog =
         signed(&rig, json!({"type": "aws_sigv4", "service": "bedrock-agentcore", "region": "us-west-2"}));
@@ -188,7 +188,7 @@ async fn every_request_is_signed_with_the_workers_own_identity_and_each_retry_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_of_a_secret_sign_with_their_session_token_and_new_ones_are_read_at_a_403() {
+async fn keys_from_a_secret_sign_and_are_read_again_at_a_403() {
     let rig = Rig::new().await;
     let keys =
         |secret: &str| json!({"id": "AKIAOTHER", "secret": secret, "token": "tok+/123456=="}).to_string();

@@ -1,4 +1,4 @@
-//! No crate has a circle of files that import each other: whoever changes one of such files has to read them all.
+//! No crate has a circle of files that import each other.
 //!
 //! A file imports another where it names something of it by a path: in a `use`, or in the code. A `mod x;` is no import.
 

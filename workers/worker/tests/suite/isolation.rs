@@ -1,19 +1,19 @@
-//! Isolation: a second tenant at everything that tenants share.
+//! Tenant isolation: a second tenant at everything that tenants share.
 //!
 //! | shared | where |
 //! |---|---|
 //! | breakers, pauses, slots | here |
 //! | reply queues, session policies, sessions, users | here |
 //! | lists of tools that fail or hang | here |
-//! | lists that are private or public, and how long they are believed | `servers.rs`, `a_servers_list_is_asked_for_as_often_as_it_says_and_for_each_tenant_unless_it_is_public` |
-//! | MCP sessions that are open | `conversations.rs`, `two_conversations_of_two_tenants_never_share_a_session_and_each_has_one_through_all_workers` |
+//! | lists that are private or public, and their cache TTL | `servers.rs`, `a_tool_list_is_cached_for_its_ttl_per_tenant_unless_public` |
+//! | MCP sessions that are open | `mcp_session_store.rs`, `each_conversation_has_one_mcp_session_across_all_workers` |
 //! | MCP sessions that are lost, cookies | here |
 //! | processes of programs | `programs.rs` of the client, `conversations_and_tenants_never_share_a_program_and_calls_without_one_share_theirs` |
 //! | starts of programs | `programs.rs` of the client, `a_program_that_cannot_be_started_for_one_tenant_is_started_for_another_at_once`; through a worker here |
 //! | tokens | `tokens.rs`, `each_tenant_has_a_token_of_its_own_and_keeps_it`; refused ones here |
 //! | rows and results under one call id | here |
 //! | questions of a call, and their answers | `resume.rs`, `a_resumption_of_anything_else_is_refused_with_what_to_do` |
-//! | what a sender may learn of a call of a tenant that it may not use | `records.rs`, `who_may_not_call_is_told_nothing_of_anothers_call_and_cannot_end_it` |
+//! | what a sender may learn of a call of a tenant that it may not use | `records.rs`, `an_unauthorised_sender_learns_nothing_and_ends_no_call` |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,9 +67,9 @@ async fn ended(rig: &Rig, tenant: &str, id: &str) -> Option<(OutcomeKind, Option
 
 const SUCCEEDED: Option<(OutcomeKind, Option<String>)> = Some((OutcomeKind::Succeeded, None));
 
-/// Whatever befalls one tenant's calls, the other's go through at once.
+/// However one tenant's calls fail, the other tenant's calls succeed at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twelve_calls_of_one_tenant_that_go_wrong_close_the_server_to_no_other() {
+async fn one_tenants_failures_do_not_stop_another_tenants_calls() {
     let faults = [
         ("bad arguments", "unsafe", MockFault::rpc(-32_602, "no")),
         ("a slow tool", "hasty", MockFault::NeverAnswer),
@@ -100,7 +100,7 @@ async fn twelve_calls_of_one_tenant_that_go_wrong_close_the_server_to_no_other()
 
 /// What says nothing of the server does not even hold the tenant's own next call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_arguments_and_a_slow_tool_hold_no_other_call_of_their_tenant() {
+async fn bad_arguments_and_slow_tools_hold_no_other_call() {
     for (tool, fault) in [
         ("unsafe", MockFault::rpc(-32_602, "no")),
         ("hasty", MockFault::NeverAnswer),
@@ -121,7 +121,7 @@ async fn bad_arguments_and_a_slow_tool_hold_no_other_call_of_their_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_cannot_be_reached_is_left_alone_for_all_its_tenants() {
+async fn an_unreachable_server_opens_the_breaker_of_all_its_tenants() {
     let rig = Rig::new().await;
     let mut catalog = catalog(&rig);
     catalog["servers"].as_array_mut().unwrap().push(json!({"id": "away", "url": "http://127.0.0.1:9/mcp"}));
@@ -167,7 +167,7 @@ async fn a_list_that_one_tenant_does_not_get_is_fetched_for_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_that_hangs_for_one_tenant_is_fetched_for_another_meanwhile() {
+async fn a_list_that_hangs_for_one_tenant_is_fetched_for_another() {
     let rig = Rig::new().await;
     let context = context(&rig).await;
     rig.mcp.next_for("tools/list", MockFault::NeverAnswer);
@@ -183,7 +183,7 @@ async fn a_list_that_hangs_for_one_tenant_is_fetched_for_another_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_and_its_cookie_stay_as_they_are_when_another_tenant_loses_its_own() {
+async fn a_lost_session_does_not_affect_another_tenants_cookie() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     let context = context(&rig).await;
     let call = async |tenant: &str, id: &str| {
@@ -227,7 +227,7 @@ async fn one_call_id_of_two_tenants_is_two_calls_with_a_result_each() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_is_refused_a_token_for_one_tenant_keeps_that_of_another() {
+async fn a_refused_token_of_one_tenant_does_not_affect_another() {
     let (rig, issuer) = (Rig::new().await, MockMcp::start(ProtocolRevision::Modern).await);
     store(&rig, "client", "client-secret-1").await;
     let mut catalog = catalog(&rig);
@@ -258,7 +258,7 @@ async fn a_client_that_is_refused_a_token_for_one_tenant_keeps_that_of_another()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_keeps_ending_at_one_tenants_calls_is_started_for_another() {
+async fn a_program_that_crashes_for_one_tenant_starts_for_another() {
     let (rig, script) = (Rig::new().await, ScriptedProgram::new(&["crash-at-start-while-broken"]));
     let mut catalog = catalog(&rig);
     let server = json!({"id": "files", "command": script.command(), "args": script.args()});
@@ -291,7 +291,7 @@ async fn with_a_hanging_server(rig: &Rig, other: &MockMcp) -> (Arc<WorkerContext
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hanging_server_leaves_slots_to_other_servers_and_other_tenants() {
+async fn a_hanging_server_leaves_slots_to_other_servers_and_tenants() {
     let rig = Rig::new().await;
     let other = MockMcp::start(ProtocolRevision::Modern).await;
     let (context, gone) = with_a_hanging_server(&rig, &other).await;

@@ -362,7 +362,7 @@ async fn hunt(rig: &mut Rig, lines: &Lines, kind: &Kind, mcp: &MockMcp) {
 
 /// Which lines are written at all is decided for a whole process, by whoever listens in it: the hunt has a process of its own.
 #[test]
-fn no_secret_of_any_kind_is_seen_again_in_logs_spans_rows_records_notices_or_errors() {
+fn secrets_are_in_no_log_span_row_record_notice_or_error() {
     let hunt = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["leaks::the_hunt", "--exact", "--ignored", "--nocapture"])
         .output()

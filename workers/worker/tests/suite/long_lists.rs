@@ -41,7 +41,7 @@ async fn listed(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listing_larger_than_a_record_is_given_in_parts_by_any_worker() {
+async fn a_listing_too_large_for_a_record_is_paged_by_any_worker() {
     let rig = Rig::new().await;
     let first = Arc::new(AtomicUsize::new(0));
     let begin = Arc::clone(&first);

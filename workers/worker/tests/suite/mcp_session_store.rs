@@ -1,4 +1,4 @@
-//! McpSessionStore and their MCP sessions: shared by workers, by nobody else, and closed when the conversation is over.
+//! The MCP sessions of conversations: shared by all workers, by no other conversation, and closed when the conversation ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,7 +91,7 @@ async fn registered(rig: &Rig, tenant: &str, talk: &str) -> Vec<ServerSession> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_conversations_of_two_tenants_never_share_a_session_and_each_has_one_through_all_workers() {
+async fn each_conversation_has_one_mcp_session_across_all_workers() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     let workers = workers(&rig, 3).await;
     talk_all_at_once(&rig, &workers, "first").await;
@@ -111,7 +111,7 @@ async fn two_conversations_of_two_tenants_never_share_a_session_and_each_has_one
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_redelivered_to_another_worker_continues_its_conversations_session() {
+async fn a_redelivery_to_another_worker_continues_the_mcp_session() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     rig.send(call("c1", "acme", "red").to_string()).await;
     rig.crash_after(Step::Executed).await;
@@ -124,7 +124,7 @@ async fn a_call_redelivered_to_another_worker_continues_its_conversations_sessio
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_register_that_does_not_answer_means_later_and_never_a_second_session() {
+async fn an_unavailable_session_store_requeues_and_opens_no_session() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     let workers = workers(&rig, 2).await;
     rig.send(call("c1", "acme", "red").to_string()).await;
@@ -183,7 +183,7 @@ async fn assert_closed(rig: &Rig, worker: &Arc<WorkerContext>, red: &ServerSessi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_refused_because_its_session_was_revoked_closes_its_mcp_session() {
+async fn a_call_refused_for_a_revoked_session_closes_its_mcp_session() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     let first = workers(&rig, 1).await.remove(0);
     let red = revoked(&rig, &first).await;
@@ -196,7 +196,7 @@ async fn a_call_refused_because_its_session_was_revoked_closes_its_mcp_session()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_finds_among_its_own_conversations_the_one_that_ended_silently() {
+async fn a_worker_closes_its_own_sessions_that_expired_silently() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     let worker = workers(&rig, 1).await.remove(0);
     session_closer::look_for_ended(&worker).await;
@@ -207,7 +207,7 @@ async fn a_worker_finds_among_its_own_conversations_the_one_that_ended_silently(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_was_prolonged_meanwhile_is_neither_refused_nor_closed() {
+async fn a_prolonged_session_is_neither_refused_nor_closed() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     let worker = workers(&rig, 1).await.remove(0);
     let (acme, red) = (Tenant::parse("acme").unwrap(), SessionId::parse("red").unwrap());
@@ -233,7 +233,7 @@ async fn a_session_that_was_prolonged_meanwhile_is_neither_refused_nor_closed() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tenant_whose_conversations_must_be_registered_opens_none_by_itself() {
+async fn a_tenant_that_requires_registration_opens_no_session() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["tenants"]["sessions"] = json!({"acme": "registered"});

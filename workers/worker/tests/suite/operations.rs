@@ -1,4 +1,4 @@
-//! Every operation but a tool call goes the whole way: asked of a server, read-only, stored as it came, audited by its name.
+//! The operations other than `tools/call`: sent to a server, read-only, stored unchanged, audited by name.
 
 use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
@@ -57,7 +57,7 @@ async fn each_operation_is_answered_byte_for_byte_in_both_generations() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn headers_mirror_the_method_and_what_it_names_with_a_modern_server() {
+async fn since_2026_07_28_headers_mirror_method_and_name() {
     let rig = Rig::new().await;
     furnish(&rig.mcp);
     answered(&rig, &asked("get", "prompts/get", json!({"name": "greet"}))).await;
@@ -72,7 +72,7 @@ async fn headers_mirror_the_method_and_what_it_names_with_a_modern_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listing_is_all_pages_in_one_unless_a_cursor_asks_for_one_page() {
+async fn a_listing_has_all_pages_unless_a_cursor_asks_for_one() {
     let rig = Rig::new().await;
     furnish(&rig.mcp);
     let all = answered(&rig, &asked("all", "resources/list", json!({}))).await;
@@ -90,7 +90,7 @@ async fn a_listing_is_all_pages_in_one_unless_a_cursor_asks_for_one_page() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listing_beyond_the_bounds_or_without_an_end_says_where_to_go_on() {
+async fn a_truncated_listing_has_a_cursor_to_continue() {
     let rig = Rig::new().await;
     let big = "x".repeat(40_000);
     let page = move |params: &Value| {
@@ -173,7 +173,7 @@ async fn a_session_needs_the_grant_of_the_whole_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_open_to_its_registered_tools_alone_is_asked_nothing_else() {
+async fn a_server_without_discover_gets_only_registered_tool_calls() {
     let rig = Rig::new().await;
     furnish(&rig.mcp);
     let mut catalog = rig.catalog();

@@ -1,4 +1,4 @@
-//! Requests that refer to what they ask with: loaded, compared, fenced by tenant, and never an attempt where they cannot be had.
+//! Requests with referenced payloads: loaded, checked by digest, limited by tenant, and refused without an attempt if unavailable.
 
 use serde_json::{Value, json};
 use toolfleet_config::payload::PayloadConfig;
@@ -52,7 +52,7 @@ async fn nothing_left(rig: &Rig) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_question_is_the_same_whether_its_arguments_are_in_the_message_or_not() {
+async fn inline_and_referenced_arguments_have_the_same_digest() {
     let rig = rig().await;
     let context = rig.context(None).await;
     let text = r#" {"call": "c1", "n": 1.50}"#;
@@ -96,7 +96,7 @@ async fn compressed_arguments_and_a_digest_in_base64_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_had_is_refused_with_its_own_code_and_nothing_is_sent() {
+async fn an_unavailable_payload_is_refused_with_its_own_code() {
     let rig = rig().await;
     let context = rig.context(None).await;
     let text = r#"{"call": "c"}"#;
@@ -163,7 +163,7 @@ async fn a_stranger_makes_no_worker_read_an_object() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_that_is_away_makes_the_message_wait_until_its_deadline() {
+async fn an_unavailable_bucket_requeues_until_the_deadline() {
     let rig = rig().await;
     let context = rig.context(None).await;
     let text = r#"{"call": "c1"}"#;
@@ -231,7 +231,7 @@ async fn a_call_that_waits_goes_back_with_its_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_body_that_an_extended_client_stored_is_read_from_where_its_tenant_may() {
+async fn an_extended_clients_body_is_read_from_allowed_places() {
     let rig = rig().await;
     let context = rig.context(None).await;
     rig.mcp.tool("unsafe", |_| json!({"content": []}));
@@ -301,7 +301,7 @@ async fn a_client_sends_by_reference_what_is_too_large_for_a_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_that_refers_to_its_request_ends_its_call_or_is_kept() {
+async fn a_dead_letter_with_a_referenced_body_is_ended_or_kept() {
     let rig = rig().await;
     let context = rig.context(None).await;
     let dead = context.dead_letters.clone().unwrap();

@@ -1,4 +1,4 @@
-//! Large results: in the bucket before the row says done, read byte for byte, and never lost because the bucket is away.
+//! Large results: uploaded before the row says done, read byte for byte, and not lost while the bucket is unavailable.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn results_of_every_size_are_read_as_the_tool_gave_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_bucket_a_large_result_ends_with_a_code_that_names_the_remedy() {
+async fn without_a_bucket_a_large_result_ends_with_a_clear_code() {
     let rig = rig(None).await;
     let context = rig.fleet_of(rig.catalog(), roomy(), None).await;
     answers(&rig, "unsafe", noise(600_000));
@@ -89,7 +89,7 @@ async fn without_a_bucket_a_large_result_ends_with_a_code_that_names_the_remedy(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_dies_around_the_upload_leaves_one_end_and_nothing_dangling() {
+async fn a_crash_around_the_upload_leaves_one_end_and_no_dangling_ref() {
     for step in [Step::PayloadStored, Step::Executed, Step::ResultStored, Step::Recorded] {
         for tool in ["safe", "unsafe"] {
             let context = format!("crash after {step:?} of a call of `{tool}`");
@@ -99,8 +99,8 @@ async fn a_worker_that_dies_around_the_upload_leaves_one_end_and_nothing_danglin
             rig.crash_after(step).await;
             rig.settle().await;
             let kind = assert_settled(&rig, "c1", &context).await;
-            let standing = client(&rig).status(&key("acme", "c1")).await.unwrap();
-            let CallStatus::Ended(end) = standing else { panic!("{context}: {standing:?}") };
+            let status = client(&rig).status(&key("acme", "c1")).await.unwrap();
+            let CallStatus::Ended(end) = status else { panic!("{context}: {status:?}") };
             let lost = tool == "unsafe" && matches!(step, Step::PayloadStored | Step::Executed);
             let expected = if lost { OutcomeKind::OutcomeUnknown } else { OutcomeKind::Succeeded };
             assert_eq!(kind, expected, "{context}");
@@ -168,7 +168,7 @@ async fn a_result_that_fits_into_no_row_waits_in_hand_for_the_bucket() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_stops_without_the_bucket_says_what_became_of_the_result() {
+async fn a_drain_without_the_bucket_records_what_became_of_the_result() {
     for (tool, kind) in [("unsafe", Some(OutcomeKind::Failed)), ("safe", None)] {
         let rig = rig(Some("no-such-bucket")).await;
         let context = rig.fleet_of(rig.catalog(), roomy(), None).await;
@@ -191,7 +191,7 @@ async fn a_worker_that_stops_without_the_bucket_says_what_became_of_the_result()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_result_whose_object_is_gone_or_altered_is_named_and_never_passed_on() {
+async fn a_missing_or_altered_result_object_is_never_returned() {
     let rig = rig(Some(BUCKET)).await;
     let context = rig.context(None).await;
     for (id, code) in [("gone", "payload_missing"), ("altered", "payload_altered")] {
@@ -211,8 +211,8 @@ async fn a_result_whose_object_is_gone_or_altered_is_named_and_never_passed_on()
         let WaitError::Unreadable(error) = error else { panic!("{error:?}") };
         assert_eq!(error.code(), Some(code));
         assert!(client.row(&key("acme", id)).await.is_err_and(|error| error.code() == Some(code)));
-        let standings = client.status_many(&[key("acme", id), key("acme", "nobody")]).await.unwrap();
-        assert!(matches!(&standings[..], [CallStatus::Unreadable(_), CallStatus::Unknown]), "{standings:?}");
+        let statuses = client.status_many(&[key("acme", id), key("acme", "nobody")]).await.unwrap();
+        assert!(matches!(&statuses[..], [CallStatus::Unreadable(_), CallStatus::Unknown]), "{statuses:?}");
         assert!(matches!(*error, PayloadError::Missing(_) | PayloadError::Altered { .. }));
     }
     rig.clock.advance_ms(LEASE_MS);

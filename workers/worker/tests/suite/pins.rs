@@ -1,4 +1,4 @@
-//! Pinned tools: called while they are what was approved, refused when they are not, whoever registered them.
+//! Pinned tools: called while their definition is the approved one, refused otherwise.
 
 use serde_json::{Value, json};
 use toolfleet_catalog::Pin;
@@ -34,7 +34,7 @@ fn by_name(id: &str, name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pinned_tool_runs_as_approved_and_is_refused_once_its_server_lists_it_otherwise() {
+async fn a_pinned_tool_is_refused_when_its_listed_definition_changes() {
     let rig = Rig::new().await;
     let (safe, hinted) = (listed(&rig, "safe").await, listed(&rig, "hinted").await);
     let mut catalog = rig.catalog();
@@ -88,7 +88,7 @@ async fn a_pinned_tool_runs_as_approved_and_is_refused_once_its_server_lists_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pinned_tool_whose_server_cannot_be_asked_does_not_run_unseen() {
+async fn a_pinned_tool_does_not_run_when_its_server_gives_no_list() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["pins"] = json!({"mock/unsafe": listed(&rig, "unsafe").await});

@@ -1,4 +1,4 @@
-//! The rows of the policy table and the cases that prove them. How a case is run stands in `policy_table.rs`.
+//! The rows of the policy table and the cases that test them. `policy_table.rs` runs the cases.
 
 use serde_json::{Value, json};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};

@@ -1,4 +1,4 @@
-//! The policy table, proved: what each answer of a server means, through SQS and a worker, in each generation it exists in.
+//! The policy table: what each answer of a server means, through SQS and a worker, in each protocol revision.
 //!
 //! `policy_rows.rs` is the table, docs/reference/answers.md its words. Each case runs on a worker that knows nothing yet, and a neighbour's
 //! call on the same worker has to succeed after it.
@@ -203,7 +203,7 @@ async fn each_answer_of_a_legacy_server_means_what_the_table_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_answer_of_a_server_of_both_generations_means_what_the_table_says() {
+async fn each_answer_in_both_protocol_revisions_matches_the_table() {
     prove_all(ProtocolRevision::Both).await;
 }
 
@@ -212,7 +212,7 @@ const ELSEWHERE: [(&str, &str); 2] =
     [("`input_required` with questions", "suite/resume.rs"), ("`resultType: task`", "suite/tasks.rs")];
 
 #[test]
-fn every_row_of_the_document_is_proved_and_every_proof_is_documented() {
+fn documented_rows_and_tested_rows_are_the_same() {
     let document = include_str!("../../../../docs/reference/answers.md");
     let table = document.lines().filter(|line| line.starts_with("| ")).skip(1);
     let documented: BTreeSet<&str> =

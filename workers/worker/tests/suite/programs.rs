@@ -1,4 +1,4 @@
-//! Servers that are programs, through SQS and a worker: called, killed, drained, and kept apart.
+//! Servers that are programs, through SQS and a worker: called, killed, drained, and isolated.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ async fn a_call_runs_on_a_program_and_each_conversation_has_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_is_killed_in_the_middle_of_a_call_is_asked_again_only_where_that_is_safe() {
+async fn a_killed_program_is_called_again_only_if_that_is_safe() {
     for (tool, kind, calls) in [("read", OutcomeKind::Succeeded, 2), ("pay", OutcomeKind::OutcomeUnknown, 1)]
     {
         let (rig, script) = (Rig::new().await, ScriptedProgram::new(&["hang-once"]));
@@ -120,7 +120,7 @@ async fn a_worker_that_drains_leaves_no_process_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_gets_its_secrets_as_variables_and_an_echo_of_them_is_stored_nowhere() {
+async fn a_programs_secrets_are_variables_and_echoes_are_not_stored() {
     let (rig, script) = (Rig::new().await, ScriptedProgram::new(&["echo-env"]));
     store(&rig, "crm", r#"{"key": "sk-live-12345"}"#).await;
     let mut catalog = with_program(&rig, &script);
@@ -154,7 +154,7 @@ async fn a_program_gets_its_secrets_as_variables_and_an_echo_of_them_is_stored_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_catalog_from_a_table_or_a_secret_starts_programs_only_where_the_operator_says_so() {
+async fn remote_catalogs_start_programs_only_if_the_operator_allows() {
     let rig = Rig::new().await;
     let text = json!({
         "servers": [{"id": "files", "command": "sh"}], "tools": [], "tenants": {"queue": ["acme"]}

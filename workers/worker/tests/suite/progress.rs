@@ -1,4 +1,4 @@
-//! What a server tells while a call runs: kept with the call, free of secrets, at the cost of few writes or none.
+//! Progress of a running call: stored with the call, without secrets, in few writes or none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn notes(rig: &Rig, id: &str) -> CallProgress {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn progress_and_log_lines_stand_in_the_row_while_a_call_runs_and_stay_after_its_end() {
+async fn progress_and_log_lines_are_in_the_row_during_and_after_calls() {
     for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let rig = Rig::with(era).await;
         let context = context(&rig, true).await;
@@ -83,7 +83,7 @@ async fn progress_and_log_lines_stand_in_the_row_while_a_call_runs_and_stay_afte
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_notifications_are_one_write_and_those_of_a_quick_call_none() {
+async fn notifications_are_batched_into_one_write_or_none() {
     let rig = Rig::new().await;
     let context = context(&rig, true).await;
     let flood: String = (0..500).map(progress).collect();
@@ -106,7 +106,7 @@ async fn thousands_of_notifications_are_one_write_and_those_of_a_quick_call_none
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tool_that_is_not_registered_so_is_not_asked_and_what_its_server_says_is_not_kept() {
+async fn progress_is_neither_requested_nor_kept_unless_registered() {
     for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let rig = Rig::with(era).await;
         let context = context(&rig, false).await;
@@ -121,7 +121,7 @@ async fn a_tool_that_is_not_registered_so_is_not_asked_and_what_its_server_says_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_asked_and_stays_silent_ends_by_the_attempts_time_and_by_the_calls_deadline() {
+async fn a_silent_server_ends_by_attempt_time_out_and_call_deadline() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["servers"][0]["progress"] = json!(true);

@@ -1,4 +1,4 @@
-//! Dead letters: what was received too often gets one end, one audit record and a notice, whatever a reaper does in between.
+//! Dead letters: each gets one end, one audit record and a notice, also when a reaper crashes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +89,7 @@ const BEFORE: [(Option<Step>, &str, OutcomeKind, Option<MayHaveRun>); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_gets_its_end_record_and_notice_though_its_reaper_dies_after_any_step() {
+async fn a_dead_letter_ends_once_though_the_reaper_crashes_anywhere() {
     let steps = [Step::Decoded, Step::ResultStored, Step::Recorded, Step::Notified, Step::Acknowledged];
     for (before, tool, kind, may_have_run) in BEFORE {
         // What has ended is not stored a second time.
@@ -154,7 +154,7 @@ async fn a_call_that_a_live_worker_holds_is_left_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_that_is_no_request_is_recorded_once_and_left_to_operators() {
+async fn an_unreadable_dead_letter_is_recorded_once_and_kept() {
     let rig = Rig::new().await;
     rig.send("not json").await;
     give_up(&rig).await;
@@ -186,7 +186,7 @@ async fn a_dead_letter_of_a_stranger_is_written_under_no_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_that_is_not_due_stays_visible_and_can_be_moved_back_and_run() {
+async fn a_dead_letter_that_is_not_due_can_be_redriven_and_run() {
     let rig = Rig { reap_after: Duration::from_secs(1800), ..Rig::new().await };
     rig.send(request("c1", "safe").to_string()).await;
     give_up(&rig).await;
@@ -213,7 +213,7 @@ async fn a_dead_letter_that_is_not_due_stays_visible_and_can_be_moved_back_and_r
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_is_due_at_its_calls_deadline_and_sent_again_finds_its_end() {
+async fn a_dead_letter_is_due_at_the_deadline_of_its_call() {
     let rig = Rig { reap_after: Duration::from_secs(14 * 24 * 3600), ..Rig::new().await };
     let mut request = request("c1", "safe");
     request["timeout_ms"] = json!(120_000);
@@ -229,7 +229,7 @@ async fn a_dead_letter_is_due_at_its_calls_deadline_and_sent_again_finds_its_end
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_reaper_of_a_worker_ends_dead_letters_beside_its_calls_until_it_drains() {
+async fn the_reaper_ends_dead_letters_until_the_worker_drains() {
     let rig = Rig::new().await;
     rig.send(telling(&rig, "c1", "safe").to_string()).await;
     give_up(&rig).await;
@@ -243,7 +243,7 @@ async fn the_reaper_of_a_worker_ends_dead_letters_beside_its_calls_until_it_drai
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_that_is_due_does_not_starve_behind_those_that_are_not() {
+async fn a_due_dead_letter_does_not_starve_behind_others() {
     let rig = Rig { reap_after: Duration::from_secs(3600), ..Rig::new().await };
     for n in 0..40 {
         let body = request(&format!("undue{n}"), "safe").to_string();

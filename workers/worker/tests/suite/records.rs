@@ -1,4 +1,4 @@
-//! Records say who asked first, once for each message that asked, and hold no value of an argument.
+//! Audit records name the first caller, one record for each message, and show no value of an argument.
 
 use serde_json::{Value, json};
 use toolfleet_aws::Aws;
@@ -58,7 +58,7 @@ fn is_of(record: &AuditRecord, name: &str, sender: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_record_of_a_call_names_who_asked_first_whoever_finishes_it() {
+async fn the_record_of_a_call_names_its_first_sender() {
     use toolfleet_worker::pipeline::steps::Step;
     for step in [Step::Claimed, Step::ResultStored] {
         let rig = Rig::new().await;
@@ -81,7 +81,7 @@ async fn the_record_of_a_call_names_who_asked_first_whoever_finishes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_a_refusal_or_a_passed_deadline_makes_keeps_who_asked() {
+async fn a_row_made_by_a_refusal_or_an_expiry_keeps_its_caller() {
     let rig = Rig::new().await;
     rig.send(asked_by("ann", "refused", "paused").to_string()).await;
     let mut late = asked_by("ann", "late", "safe");
@@ -152,7 +152,7 @@ async fn notices(rig: &Rig) -> Vec<Notice> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_not_call_is_told_nothing_of_anothers_call_and_cannot_end_it() {
+async fn an_unauthorised_sender_learns_nothing_and_ends_no_call() {
     let rig = Rig::new().await;
     let sessions = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
     let narrow = SessionRow {
@@ -209,7 +209,7 @@ async fn who_may_not_call_is_told_nothing_of_anothers_call_and_cannot_end_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_numbers_that_a_double_cannot_tell_apart_are_two_questions() {
+async fn numbers_equal_as_doubles_are_different_questions() {
     let rig = Rig::new().await;
     let send = async |id: &str, number: &str| {
         let body = request(id, "unsafe")
@@ -247,7 +247,7 @@ async fn a_row_that_an_earlier_version_wrote_is_the_same_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_stand_in_a_record_where_the_registration_lists_them_alone() {
+async fn a_record_shows_only_the_values_that_the_tool_allows() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["tools"][0]["audit_arguments"] = json!(["city", "order.id"]);

@@ -1,4 +1,4 @@
-//! A catalog that changes under a running worker: taken when it is right, and nothing happens when it is wrong.
+//! Reload of the catalog in a running worker: a valid one is used, an invalid one changes nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ async fn ended(rig: &Rig, context: &Arc<WorkerContext>, id: &str, tool: &str) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_changed_catalog_is_taken_and_a_bad_one_leaves_the_one_before() {
+async fn a_changed_catalog_is_loaded_and_an_invalid_one_is_not() {
     let rig = Rig::new().await;
     let folder = Folder::new("reload");
     let path = folder.write("catalog.json", rig.catalog());
@@ -126,7 +126,7 @@ async fn a_call_keeps_the_catalog_it_arrived_under() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_catalog_and_its_sections_come_from_secrets_too_and_a_change_is_taken() {
+async fn catalogs_and_sections_from_secrets_are_reloaded() {
     let rig = Rig::new().await;
     let folder = Folder::new("secrets");
     let agent = |name: &str| {

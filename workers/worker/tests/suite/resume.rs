@@ -205,7 +205,7 @@ async fn a_tool_that_became_another_since_it_asked_is_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_resumption_twice_runs_once_and_another_under_its_id_is_a_mismatch() {
+async fn a_duplicate_resume_runs_once_and_a_different_one_mismatches() {
     let rig = asking().await;
     let first = request("c1", "unsafe");
     asked(&rig, &first).await;
@@ -220,7 +220,7 @@ async fn the_same_resumption_twice_runs_once_and_another_under_its_id_is_a_misma
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_while_resuming_sends_nothing_again_unless_the_caller_promised() {
+async fn a_crash_while_resuming_repeats_nothing_unless_idempotent() {
     for step in Step::ALL {
         for promised in [false, true] {
             let context = format!("crash after {step:?}, promised: {promised}");
@@ -328,7 +328,7 @@ async fn a_server_that_has_turned_to_sessions_is_not_told_the_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_question_in_the_middle_of_a_legacy_call_is_declined_and_the_call_goes_on() {
+async fn a_question_during_an_older_revisions_call_is_declined() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     let asks = json!({"jsonrpc": "2.0", "id": "ask-1", "method": "elicitation/create", "params": question()["params"]});
     let asks = format!("event: message\ndata: {asks}\n\n");

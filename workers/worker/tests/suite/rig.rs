@@ -1,4 +1,4 @@
-//! One worker's world: embedded endpoints behind cutting proxies, a scripted MCP server, a clock that tests set.
+//! The test rig: embedded endpoints behind cutting proxies, a scripted MCP server, a manual clock, one worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

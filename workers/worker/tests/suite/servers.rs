@@ -1,4 +1,4 @@
-//! What comes back of a server: bytes that stay, errors of tools, hints, and nothing of our credentials.
+//! Answers of servers: results kept byte for byte, tool errors, annotations, and redaction of our credentials.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_tool_error_is_the_tools_answer_and_is_never_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hint_of_a_trusted_server_makes_a_listed_tool_safe_to_repeat() {
+async fn a_trusted_servers_hint_makes_a_listed_tool_safe_to_repeat() {
     let rig = Rig::new().await;
     let body = |id: &str| {
         json!({"v":1,"call_id":id,"tenant":"acme","server":"mock","name":"hinted","arguments":{"call":id}})
@@ -64,7 +64,7 @@ async fn a_hint_of_a_trusted_server_makes_a_listed_tool_safe_to_repeat() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_come_from_secrets_and_a_missing_one_is_said_without_its_value() {
+async fn credentials_come_from_secrets_and_errors_show_no_value() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["servers"][0]["headers"] = json!({"Authorization": "Bearer secret://missing/token"});
@@ -78,7 +78,7 @@ async fn credentials_come_from_secrets_and_a_missing_one_is_said_without_its_val
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_credential_that_a_server_echoes_reaches_neither_row_nor_record() {
+async fn an_echoed_credential_is_in_neither_row_nor_record() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     store(&rig, "crm", "sk-live-12345").await;
@@ -98,7 +98,7 @@ async fn a_credential_that_a_server_echoes_reaches_neither_row_nor_record() {
 }
 
 #[tokio::test]
-async fn a_servers_list_is_asked_for_as_often_as_it_says_and_for_each_tenant_unless_it_is_public() {
+async fn a_tool_list_is_cached_for_its_ttl_per_tenant_unless_public() {
     for (ttl_ms, scope, asked) in [
         // (both tenants at once, after 30 s, after ten minutes): how often the list had been asked for by then.
         (60_000, "private", [2, 2, 4]),

@@ -1,4 +1,4 @@
-//! The end of a worker: what has not started goes back at once, what runs is finished or given back, a panic harms no other.
+//! Shutdown of a worker: unstarted calls are requeued at once, running ones finish or are requeued, a panic affects no other call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Watch for Gate {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_has_not_claimed_goes_back_at_once_when_the_worker_stops() {
+async fn an_unclaimed_call_is_requeued_when_the_worker_stops() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
     let gate = Gate::at(Step::Prepared);
@@ -72,7 +72,7 @@ async fn what_runs_is_finished_before_the_worker_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_outlasts_the_drain_is_given_back_if_safe_and_told_if_not() {
+async fn a_call_that_outlasts_the_drain_is_requeued_only_if_safe() {
     for (tool, kind, executions) in
         [("safe", OutcomeKind::Succeeded, 1), ("unsafe", OutcomeKind::OutcomeUnknown, 0)]
     {
@@ -114,7 +114,7 @@ impl Watch for Defect {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_in_one_call_harms_no_other_and_its_message_comes_again() {
+async fn a_panic_in_one_call_affects_no_other_and_is_redelivered() {
     let rig = Rig::new().await;
     let defect = Arc::new(Defect(std::sync::atomic::AtomicBool::new(false), Notify::new()));
     let context = rig.context(Some(defect.clone())).await;
@@ -132,7 +132,7 @@ async fn a_panic_in_one_call_harms_no_other_and_its_message_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_is_worked_off_each_call_once_with_writes_that_travel_together() {
+async fn a_burst_of_calls_runs_each_once_with_batched_writes() {
     let rig = Rig::new().await;
     const CALLS: usize = 150;
     let queue = rig.queue();
@@ -156,7 +156,7 @@ async fn a_flood_is_worked_off_each_call_once_with_writes_that_travel_together()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_past_its_deadline_holds_no_slot_whatever_its_server_does() {
+async fn a_call_past_its_deadline_holds_no_slot() {
     let rig = Rig::new().await;
     rig.mcp.next(toolfleet_testkit::MockFault::ExecuteAndNeverAnswer);
     let mut body = request("c1", "unsafe");

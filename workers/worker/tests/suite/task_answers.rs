@@ -94,7 +94,7 @@ async fn a_task_may_ask_again_and_each_round_answers_the_last_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_that_asks_under_a_key_that_the_call_answered_before_it_began_is_heard() {
+async fn a_task_may_ask_again_under_a_key_answered_before() {
     let rig = Rig::new().await;
     let handle = |_: &Value| json!({ "resultType": "task", "taskId": "t1", "status": "working" });
     rig.mcp
@@ -109,7 +109,7 @@ async fn a_task_that_asks_under_a_key_that_the_call_answered_before_it_began_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_after_any_step_of_an_answer_loses_nothing_and_leaves_no_doubt() {
+async fn a_crash_after_any_step_of_an_answer_loses_nothing() {
     let steps = [
         Step::Decoded,
         Step::Admitted,
@@ -148,7 +148,7 @@ async fn faults_of_answers_are_waited_out_and_leave_no_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_that_could_not_be_answered_in_time_waits_for_another_call() {
+async fn a_task_not_answered_in_time_waits_for_another_call() {
     let rig = asked(&[asks("who"), completed()]).await;
     rig.mcp.always_for("tasks/update", MockFault::status_with(429, "retry-after", "900"));
     let mut late = answering("who");
@@ -186,7 +186,7 @@ async fn a_task_that_may_have_its_answers_is_cancelled_with_its_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_changes_after_the_answers_were_taken_does_not_end_the_call() {
+async fn changes_after_the_answers_were_taken_do_not_end_the_call() {
     let rig =
         asked(&[asks("who"), json!({ "status": "working", "pollIntervalMs": 5_000 }), completed()]).await;
     rig.send(answering("who").to_string()).await;
@@ -204,7 +204,7 @@ async fn what_changes_after_the_answers_were_taken_does_not_end_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_of_the_answers_by_whatever_stands_between_leaves_the_task_to_another_call() {
+async fn answers_refused_by_a_proxy_leave_the_task_to_another_call() {
     let rig = asked(&[asks("who"), completed()]).await;
     rig.mcp.next_for("tasks/update", MockFault::status(413));
     let seen = ended(&rig, answering("who")).await;
@@ -214,7 +214,7 @@ async fn a_refusal_of_the_answers_by_whatever_stands_between_leaves_the_task_to_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_a_server_does_not_take_are_asked_for_once_more_with_its_reason() {
+async fn rejected_answers_are_asked_for_again_with_the_reason() {
     let rig = asked(&[asks("who"), completed()]).await;
     rig.mcp.next_for("tasks/update", MockFault::rpc(-32602, "who: not a name"));
     let seen = ended(&rig, answering("who")).await;
@@ -239,7 +239,7 @@ async fn a_task_that_its_server_forgot_is_not_begun_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_ends_before_or_after_its_answer_was_taken_cancels_the_task() {
+async fn a_call_that_ends_around_its_answer_cancels_the_task() {
     for method in ["tasks/update", "tasks/get"] {
         let rig = asked(&[asks("who"), completed()]).await;
         rig.send(answering("who").to_string()).await;

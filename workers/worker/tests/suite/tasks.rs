@@ -44,7 +44,7 @@ async fn deliver_in(rig: &Rig, context: &Arc<WorkerContext>, after_ms: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_is_waited_for_in_the_queue_and_ends_as_a_direct_answer_would() {
+async fn a_task_is_polled_from_the_queue_and_ends_like_an_answer() {
     let telling = json!({ "status": "working", "pollIntervalMs": 5_000, "statusMessage": "half of it" });
     let rig = rig("unsafe", &[telling, completed()]).await;
     let context = rig.context(None).await;
@@ -104,7 +104,7 @@ async fn each_end_of_a_task_is_the_end_of_its_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_after_any_step_of_a_question_loses_nothing_and_sends_nothing_twice() {
+async fn a_crash_after_any_step_of_a_poll_loses_and_repeats_nothing() {
     let in_every = [Step::Decoded, Step::Admitted, Step::Prepared, Step::Claimed, Step::Executed];
     let between = in_every.into_iter().chain([Step::Parked, Step::Reposted]);
     let at_the_end = Step::ALL;
@@ -127,7 +127,7 @@ async fn a_crash_after_any_step_of_a_question_loses_nothing_and_sends_nothing_tw
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_between_the_handle_and_its_message_loses_nothing_and_one_before_it_is_told() {
+async fn a_crash_between_task_handle_and_message_loses_no_call() {
     for (step, kind) in [
         (Step::Executed, OutcomeKind::OutcomeUnknown),
         (Step::Parked, OutcomeKind::Succeeded),
@@ -164,7 +164,7 @@ async fn the_lost_answer_of_any_write_of_a_task_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn duplicates_of_a_parked_message_do_not_ask_more_often_than_the_server_wants() {
+async fn duplicate_parked_messages_respect_the_poll_interval() {
     let rig = rig("unsafe", &[working()]).await;
     rig.mcp.tool("unsafe", |_| handle(20_000));
     rig.mcp.task("t1", &[json!({ "status": "working", "pollIntervalMs": 20_000 })]);
@@ -217,7 +217,7 @@ async fn faults_of_questions_are_waited_out_and_cost_no_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_that_its_server_forgot_is_unknown_or_sent_again_where_that_is_safe() {
+async fn a_forgotten_task_is_unknown_or_repeated_if_safe() {
     for (tool, kind, code, executions) in [
         ("unsafe", OutcomeKind::OutcomeUnknown, Some("task_lost"), 1),
         ("safe", OutcomeKind::Succeeded, None, 2),
@@ -237,7 +237,7 @@ async fn a_task_that_its_server_forgot_is_unknown_or_sent_again_where_that_is_sa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_can_never_be_learned_of_a_task_is_told_and_the_task_is_cancelled() {
+async fn a_task_whose_polls_are_forbidden_is_cancelled() {
     let rig = rig("unsafe", &[working()]).await;
     rig.mcp.next_for("tasks/get", MockFault::status(403));
     rig.settle().await;
@@ -257,7 +257,7 @@ async fn with_deadline(timeout_ms: u64) -> Rig {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_the_deadline_the_task_is_cancelled_and_the_call_has_timed_out() {
+async fn at_the_deadline_the_task_is_cancelled_and_the_call_timed_out() {
     let rig = with_deadline(12_000).await;
     let context = rig.context(None).await;
     rig.deliver(&context).await;
@@ -273,7 +273,7 @@ async fn at_the_deadline_the_task_is_cancelled_and_the_call_has_timed_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_dies_between_the_end_and_the_cancelling_of_a_task_leaves_both_done() {
+async fn a_crash_between_end_and_task_cancellation_leaves_both_done() {
     for step in [Step::ResultStored, Step::Recorded, Step::Notified] {
         let rig = with_deadline(12_000).await;
         let context = rig.context(None).await;
@@ -311,7 +311,7 @@ async fn a_cancelled_call_cancels_its_task_between_two_questions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancellation_during_the_call_or_a_question_cancels_the_task_too() {
+async fn cancelling_during_a_call_or_a_poll_cancels_the_task() {
     for method in ["tools/call", "tasks/get"] {
         let rig = rig("unsafe", &[working()]).await;
         let context = rig.context(None).await;
@@ -347,7 +347,7 @@ async fn a_call_that_is_refused_while_its_task_runs_cancels_the_task() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_question_that_outlasts_the_drain_goes_back_to_the_next_worker() {
+async fn a_poll_that_outlasts_the_drain_is_requeued() {
     let rig = rig("unsafe", &[completed()]).await;
     let context = rig.context(None).await;
     rig.deliver(&context).await;

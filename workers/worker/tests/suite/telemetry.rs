@@ -1,4 +1,4 @@
-//! What a worker tells of itself: one trace from the sender to the tool and the notice, metrics, health.
+//! Telemetry of a worker: one trace from the sender to the tool and the notice, metrics, health.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -62,7 +62,7 @@ fn attribute(span: &SpanData, name: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn the_attempt_of_another_operation_is_named_by_it_and_a_resources_address_is_in_no_span() {
+async fn attempt_spans_name_the_operation_and_no_resource_address() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c8031aa";
     assert!(spans_of(TRACE).is_empty());
     let rig = Rig::new().await;
@@ -88,7 +88,7 @@ async fn the_attempt_of_another_operation_is_named_by_it_and_a_resources_address
 }
 
 #[tokio::test]
-async fn one_trace_leads_from_the_sender_through_claim_and_attempt_to_the_tool_the_record_and_the_notice() {
+async fn one_trace_joins_sender_claim_attempt_tool_record_and_notice() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     assert!(spans_of(TRACE).is_empty());
     let rig = Rig::new().await;
@@ -144,7 +144,7 @@ async fn each_attempt_has_a_span_of_its_own_that_says_what_went_wrong() {
 }
 
 #[tokio::test]
-async fn where_traces_go_nowhere_the_senders_own_context_travels_on_unchanged() {
+async fn without_tracing_the_senders_context_is_passed_on_unchanged() {
     const TRACE: &str = "2af7651916cd43dd8448eb211c80319c";
     let _deaf = tracing::subscriber::set_default(NoSubscriber::default());
     let rig = Rig::new().await;
@@ -163,7 +163,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_says_whether_it_lives_and_is_ready_and_shows_its_metrics() {
+async fn a_worker_serves_liveness_readiness_and_metrics() {
     let registry = prometheus::Registry::new();
     let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
     let provider = SdkMeterProvider::builder().with_reader(exporter).build();

@@ -1,4 +1,4 @@
-//! TLS and HTTP/2 through a worker: how a call ends when the server is not believed, and when its stream is refused or broken.
+//! TLS and HTTP/2 through a worker: how a call ends when the certificate is not trusted, and when its stream is refused or broken.
 
 use serde_json::json;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
@@ -23,7 +23,7 @@ async fn served(authority: &Authority, name: &str) -> MockMcp {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_is_called_under_an_extra_root_and_otherwise_never_reached() {
+async fn a_server_is_called_only_under_a_trusted_root() {
     let mut rig = Rig::new().await;
     let authority = Authority::new("ours");
     let server = served(&authority, "localhost").await;

@@ -1,4 +1,4 @@
-//! Tokens: obtained once for each tenant, renewed and replaced under running calls, for our own catalog, Pika's and the IDP's.
+//! Tokens: obtained once for each tenant, renewed and replaced under running calls, for catalogs of all three formats.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,7 +143,7 @@ async fn fifty_calls_at_once_obtain_one_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_ended_is_obtained_anew_with_the_secret_as_it_is_now() {
+async fn an_expired_token_is_renewed_with_the_current_secret() {
     let world = World::new().await;
     let context = world.context().await;
     world.grants(1);
@@ -161,7 +161,7 @@ async fn a_token_that_has_ended_is_obtained_anew_with_the_secret_as_it_is_now() 
 }
 
 #[tokio::test]
-async fn a_client_secret_that_is_rotated_is_read_anew_when_it_is_not_accepted() {
+async fn a_rotated_client_secret_is_read_again_when_rejected() {
     let world = World::new().await;
     let context = world.context().await;
     world.says(200, json!({"access_token": "access-token-1", "expires_in": 10}));
@@ -175,7 +175,7 @@ async fn a_client_secret_that_is_rotated_is_read_anew_when_it_is_not_accepted() 
 }
 
 #[tokio::test]
-async fn a_client_that_is_not_accepted_at_all_ends_the_call_and_the_secret_is_in_no_text() {
+async fn a_rejected_client_ends_the_call_and_shows_no_secret() {
     let world = World::new().await;
     let context = world.context().await;
     for _ in 0..2 {
@@ -189,7 +189,7 @@ async fn a_client_that_is_not_accepted_at_all_ends_the_call_and_the_secret_is_in
 }
 
 #[tokio::test]
-async fn a_call_waits_while_the_authorization_server_is_away_and_then_succeeds() {
+async fn a_call_waits_for_an_unavailable_authorization_server() {
     let world = World::new().await;
     let context = world.context().await;
     world.says(503, json!({}));
@@ -205,7 +205,7 @@ async fn a_call_waits_while_the_authorization_server_is_away_and_then_succeeds()
 }
 
 #[tokio::test]
-async fn a_401_replaces_the_token_once_and_a_403_that_names_a_scope_widens_it_once() {
+async fn a_401_replaces_the_token_and_a_403_adds_the_scope_once() {
     let world = World::new().await;
     let context = world.context().await;
     (1..=3).for_each(|n| world.grants(n));
@@ -226,7 +226,7 @@ async fn a_401_replaces_the_token_once_and_a_403_that_names_a_scope_widens_it_on
 }
 
 #[tokio::test]
-async fn an_agent_of_the_idps_secret_is_called_with_a_token_from_cognito() {
+async fn an_idp_agent_is_called_with_a_cognito_token() {
     let mut world = World::new().await;
     world.rig.egress_config.cognito_endpoint = Some(world.issuer.url().parse().unwrap());
     let mut agents: Value = serde_json::from_str(IDP).unwrap();

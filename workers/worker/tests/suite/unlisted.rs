@@ -1,4 +1,4 @@
-//! Tools that nobody registered, on servers that cannot be asked for their list.
+//! Tools that are not registered, on servers that give no list.
 
 use serde_json::{Value, json};
 use toolfleet_core::call::HeldReason;
@@ -36,7 +36,7 @@ async fn an_unregistered_tool_of_a_missing_command_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unregistered_tool_waits_for_a_silent_server_as_long_as_a_registered_one() {
+async fn unregistered_tools_wait_for_a_silent_server_like_others() {
     let rig = Rig::new().await;
     let servers = [
         json!({"id": "away", "url": "http://127.0.0.1:9/mcp", "discover": true}),

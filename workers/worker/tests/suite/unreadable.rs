@@ -1,4 +1,4 @@
-//! What cannot be read is kept: its record stands, its sender finds an answer, and its body lies in the dead-letter queue.
+//! Unreadable messages: the record is stored, the sender finds an answer, and the body is kept in the dead-letter queue.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ async fn fleet_with(rig: &Rig, dead_letter_url: Option<String>) -> Arc<WorkerCon
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_of_other_senders_end_with_a_record_or_in_the_dead_letter_queue() {
+async fn foreign_messages_are_recorded_or_dead_lettered() {
     let rig = Rig::new().await;
     let messages: Vec<Value> = serde_json::from_str(MESSAGES).unwrap();
     let mut ids = Vec::new();
@@ -91,7 +91,7 @@ async fn messages_of_other_senders_end_with_a_record_or_in_the_dead_letter_queue
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unreadable_message_is_kept_though_its_worker_dies_after_any_step() {
+async fn an_unreadable_message_survives_a_crash_after_any_step() {
     for step in [Step::ResultStored, Step::Recorded, Step::Reposted] {
         let rig = Rig::new().await;
         let message_id = send(&rig.queue(), "not json", &[]).await;
@@ -108,7 +108,7 @@ async fn an_unreadable_message_is_kept_though_its_worker_dies_after_any_step() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kept_message_says_who_sent_it_and_not_what_it_claims_of_that() {
+async fn a_kept_message_names_its_real_sender_not_a_claimed_one() {
     let rig = Rig::new().await;
     let (sqs, dynamodb) = (rig.local.sqs_url(), rig.local.dynamodb_url());
     let stranger = connect(sqs, dynamodb, rig.local.secretsmanager_url(), "AKIASTRANGER").await;
@@ -148,7 +148,7 @@ async fn a_kept_message_says_who_sent_it_and_not_what_it_claims_of_that() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_dead_letter_queue_an_unreadable_message_stays_in_its_queue() {
+async fn without_a_dead_letter_queue_unreadable_messages_stay() {
     let rig = Rig::new().await;
     let missing = rig.local.queue_url("no-such-queue");
     for dead_letter_url in [None, Some(missing)] {
@@ -168,7 +168,7 @@ async fn without_a_dead_letter_queue_an_unreadable_message_stays_in_its_queue() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_the_full_size_and_ten_attributes_are_kept_as_far_as_sqs_takes_them() {
+async fn a_full_size_body_is_kept_with_the_attributes_that_fit() {
     let rig = Rig::new().await;
     let full = "x".repeat(MAX_MESSAGE_BYTES);
     send(&rig.queue(), &full, &[]).await;
@@ -184,7 +184,7 @@ async fn a_body_of_the_full_size_and_ten_attributes_are_kept_as_far_as_sqs_takes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unreadable_message_of_a_fifo_queue_keeps_its_group_and_returns_as_another() {
+async fn an_unreadable_fifo_message_keeps_its_group_under_a_new_id() {
     let rig = Rig { queue_name: "calls.fifo", ..Rig::new().await };
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     for name in ["calls.fifo", "calls-dlq.fifo"] {
@@ -212,7 +212,7 @@ async fn an_unreadable_message_of_a_fifo_queue_keeps_its_group_and_returns_as_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_that_may_not_be_answered_under_its_id_is_answered_under_its_message() {
+async fn a_sender_without_a_right_to_the_id_is_answered_by_message_id() {
     let rig = Rig::new().await;
     let mut foreign = request("c1", "safe");
     foreign["tenant"] = json!("globex");

@@ -13,7 +13,7 @@ use toolfleet_testkit::MockFault;
 use crate::rig::{LEASE_MS, Rig, START_MS, key, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_of_minutes_is_a_delayed_message_that_remembers_when_it_was_first_sent() {
+async fn a_long_pause_is_a_delayed_message_with_its_first_send_time() {
     let rig = Rig::new().await;
     rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
     rig.send(request("c1", "unsafe").to_string()).await;
@@ -48,7 +48,7 @@ async fn a_pause_of_seconds_is_the_messages_invisibility() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_timeout_counts_from_the_first_message_however_often_the_call_is_parked() {
+async fn the_deadline_counts_from_the_first_message_when_parked() {
     let rig = Rig::new().await;
     rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
     let mut body = request("c1", "unsafe");
@@ -79,7 +79,7 @@ async fn a_message_older_than_the_fleets_memory_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_keeps_failing_or_asks_for_a_pause_is_left_alone_and_calls_wait_visibly() {
+async fn calls_of_a_failing_or_paused_server_are_held_visibly() {
     let pause = MockFault::status_with(429, "retry-after", "300");
     for (fault, reason) in
         [(MockFault::status(503), HeldReason::ServerFailing), (pause, HeldReason::ServerPause)]
@@ -209,7 +209,7 @@ async fn a_session_is_kept_its_end_and_its_grants_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_notice_names_the_call_and_how_it_ended_and_carries_no_content() {
+async fn a_notice_names_call_and_outcome_and_has_no_content() {
     let rig = Rig::new().await;
     let reply = rig.local.queue_url("toolfleet-replies");
     let mut body = request("c1", "unsafe");
@@ -227,7 +227,7 @@ async fn a_notice_names_the_call_and_how_it_ended_and_carries_no_content() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ended_session_stays_ended_after_its_time_and_a_grant_opens_its_own_tool_alone() {
+async fn ended_sessions_stay_ended_and_a_grant_opens_only_its_tool() {
     let rig = Rig::new().await;
     let sessions = rig.direct.sessions(&Tables::with_prefix("toolfleet"));
     let acme = Tenant::parse("acme").unwrap();

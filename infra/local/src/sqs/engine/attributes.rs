@@ -28,7 +28,7 @@ const NUMBERS: [NumberRule; 5] = [
     NumberRule { name: "ReceiveMessageWaitTimeSeconds", least: 0, most: 20, default: 0 },
 ];
 
-/// Kept and given back, without effect on one machine.
+/// Stored and returned, without effect on one machine.
 const KEPT: [&str; 5] = [
     "Policy",
     "KmsMasterKeyId",

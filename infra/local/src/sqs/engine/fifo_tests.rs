@@ -97,15 +97,15 @@ proptest! {
         for (at, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Send { group, id } => {
-                    let told = queues.send(QUEUE, content(at, group, id), None, now_ms).unwrap();
+                    let receipt = queues.send(QUEUE, content(at, group, id), None, now_ms).unwrap();
                     let known = model.remembered.get(&id).filter(|(_, sent_ms)| sent_ms + 300_000 > now_ms);
                     if let Some((original, _)) = known {
-                        prop_assert_eq!(&told.message_id, original);
+                        prop_assert_eq!(&receipt.message_id, original);
                     } else {
-                        prop_assert_eq!(&told.message_id, &format!("m{at}"));
-                        let sent = Sent { id: told.message_id.clone(), hidden_until_ms: 0, handle: None };
+                        prop_assert_eq!(&receipt.message_id, &format!("m{at}"));
+                        let sent = Sent { id: receipt.message_id.clone(), hidden_until_ms: 0, handle: None };
                         model.groups.entry(group.to_string()).or_default().push(sent);
-                        model.remembered.insert(id, (told.message_id, now_ms));
+                        model.remembered.insert(id, (receipt.message_id, now_ms));
                     }
                 }
                 Step::Receive { max, visibility_ms } => {

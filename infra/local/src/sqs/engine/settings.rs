@@ -1,4 +1,4 @@
-//! Owns the queues as such: creating, listing, describing, changing and deleting them.
+//! Creates, lists, describes, changes and deletes queues.
 //!
 //! **Invariant:** a name that exists is never created a second time with other attributes.
 

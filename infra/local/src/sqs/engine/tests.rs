@@ -1,4 +1,4 @@
-//! Owns the properties of the engine: whatever is done in whatever order, no message is lost, doubled or early.
+//! Property tests of the queue engine: in any order of operations, no message is lost, duplicated or delivered early.
 //!
 //! **Invariant:** the model here knows nothing of how the engine finds its messages.
 

@@ -174,10 +174,10 @@ fn an_errors_message_counts_like_a_result() {
 
 #[test]
 fn results_of_every_size_are_read_back_byte_for_byte() {
-    let mut chance = 7_u64;
+    let mut random = 7_u64;
     let mut next = |below: u64| {
-        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (chance >> 33) % below
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
     };
     let pieces =
         [" ", "\n", "\\u0000", "\\\"", "é", "😀", "\\/", "1.50", "aaaaaaaa", "{", "]", "\\ud83d\\ude00"];

@@ -67,8 +67,8 @@ impl World {
 
     /// Claims the call, as a worker does before it executes it.
     pub(crate) async fn claim(&self, request: &CallRequest, message_id: &str) -> (CallRow, Claim) {
-        let visit = self.visit(request, message_id);
-        let event = Event::Claim { visit, lease_ms: 60_000, definition: None, answers: None };
+        let delivery = self.delivery(request, message_id);
+        let event = Event::Claim { delivery, lease_ms: 60_000, definition: None, answers: None };
         match self.apply(None, &event).await {
             (row, Effect::Execute(claim)) => (row, claim),
             (row, effect) => panic!("{effect:?}: {row:?}"),
@@ -83,8 +83,8 @@ impl World {
 
     /// Ends the call.
     pub(crate) async fn end(&self, request: &CallRequest, message_id: &str, outcome: Outcome) {
-        let visit = self.visit(request, message_id);
-        self.apply(None, &Event::Conclude { visit, outcome, definition: None }).await;
+        let delivery = self.delivery(request, message_id);
+        self.apply(None, &Event::Conclude { delivery, outcome, definition: None }).await;
     }
 
     /// Ends the call with a result that is stored in the bucket.
@@ -112,13 +112,13 @@ impl World {
 
     /// Ends the message by itself, as a worker does that finds the id used before.
     pub(crate) async fn refuse_message(&self, request: &CallRequest, message_id: &str) {
-        let visit =
-            DeliveryContext { key: CallKey::of_message(message_id), ..self.visit(request, message_id) };
+        let delivery =
+            DeliveryContext { key: CallKey::of_message(message_id), ..self.delivery(request, message_id) };
         let outcome = Outcome::refused(Code::IdempotencyMismatch, "used before");
-        self.apply(None, &Event::Conclude { visit, outcome, definition: None }).await;
+        self.apply(None, &Event::Conclude { delivery, outcome, definition: None }).await;
     }
 
-    fn visit(&self, request: &CallRequest, message_id: &str) -> DeliveryContext {
+    fn delivery(&self, request: &CallRequest, message_id: &str) -> DeliveryContext {
         let caller = Caller {
             session: request.session.clone(),
             user: request.user.clone(),

@@ -6,17 +6,17 @@ use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::SessionId;
 use toolfleet_core::request::User;
 
-/// A visit by the message `id` that `sender` sent for a session.
+/// A delivery by the message `id` that `sender` sent for a session.
 fn by(sender: &str, session: &str, id: &str, now_ms: u64) -> DeliveryContext {
     let caller = Caller {
         session: Some(SessionId::parse(session).unwrap()),
         ..Caller::unknown(Some(sender), Some(id))
     };
-    DeliveryContext { caller: Box::new(caller), ..visit(u128::from(now_ms) + 100, now_ms) }
+    DeliveryContext { caller: Box::new(caller), ..delivery(u128::from(now_ms) + 100, now_ms) }
 }
 
-fn conclude(visit: DeliveryContext) -> Event {
-    Event::Conclude { visit, outcome: refusal(), definition: None }
+fn conclude(delivery: DeliveryContext) -> Event {
+    Event::Conclude { delivery, outcome: refusal(), definition: None }
 }
 
 #[test]
@@ -34,10 +34,10 @@ fn a_row_keeps_who_asked_first_whatever_made_it() {
     // Another message of the same caller goes on with it, in the first one's name.
     let (again, _) = stored(Some(&released), &claim_by(by("A:other-process", "s1", "m2", 20)));
     assert_eq!(again.caller, caller);
-    for event in [conclude(first.clone()), Event::AwaitApproval { visit: first.clone() }] {
+    for event in [conclude(first.clone()), Event::AwaitApproval { delivery: first.clone() }] {
         assert_eq!(stored(None, &event).0.caller, caller);
     }
-    assert_eq!(stored(Some(&withdrawn(None)), &claim_by(first)).0.caller, caller, "learnt from the message");
+    assert_eq!(stored(Some(&cancelled(None)), &claim_by(first)).0.caller, caller, "learnt from the message");
 }
 
 #[test]
@@ -49,16 +49,16 @@ fn a_message_of_somebody_else_neither_claims_nor_ends_a_call() {
         &Event::Release { claim, attempts: 1, may_have_executed: false, held: None, now: at(10) },
     )
     .0;
-    for visit in [by("B", "s2", "m2", AFTER_LEASE), by("A", "s2", "m2", AFTER_LEASE)] {
+    for delivery in [by("B", "s2", "m2", AFTER_LEASE), by("A", "s2", "m2", AFTER_LEASE)] {
         for row in [&row, &released] {
-            assert!(matches!(left(row, &claim_by(visit.clone())), Rejection::HeldElsewhere { .. }));
-            assert_eq!(left(row, &conclude(visit.clone())), Rejection::OfAnother);
-            let hold = hold_by(visit.clone(), HeldReason::ServerPause);
+            assert!(matches!(left(row, &claim_by(delivery.clone())), Rejection::HeldElsewhere { .. }));
+            assert_eq!(left(row, &conclude(delivery.clone())), Rejection::OfAnother);
+            let hold = hold_by(delivery.clone(), HeldReason::ServerPause);
             assert!(matches!(left(row, &hold), Rejection::HeldElsewhere { .. }));
         }
         let ended = stored(Some(&released), &conclude(by("A", "s1", "m1", 20))).0;
-        assert_eq!(left(&ended, &claim_by(visit.clone())), Rejection::AlreadyRecorded);
-        assert_eq!(left(&ended, &conclude(visit)), Rejection::OfAnother);
+        assert_eq!(left(&ended, &claim_by(delivery.clone())), Rejection::AlreadyRecorded);
+        assert_eq!(left(&ended, &conclude(delivery)), Rejection::OfAnother);
     }
     // A dead letter that an operator sent back, under a role of its own: nobody else is left to finish the call.
     let redriven = by("OPERATOR", "s1", "m2", AFTER_LEASE);
@@ -76,10 +76,10 @@ fn user(id: &str, kind: Option<&str>, roles: &[&str]) -> User {
     User { id: id.to_owned(), kind: kind.map(str::to_owned), roles }
 }
 
-/// A visit of the user by a message of its own.
+/// A delivery of the user by a message of its own.
 fn as_user(user: Option<User>, session: &str, id: &str, now_ms: u64) -> DeliveryContext {
-    let visit = by("A", session, id, now_ms);
-    DeliveryContext { caller: Box::new(Caller { user, ..*visit.caller }), ..visit }
+    let delivery = by("A", session, id, now_ms);
+    DeliveryContext { caller: Box::new(Caller { user, ..*delivery.caller }), ..delivery }
 }
 
 #[test]
@@ -101,16 +101,16 @@ fn a_message_that_says_less_of_its_bound_user_ends_the_call() {
     let others =
         [(Some(user("eve", None, &[])), "s1"), (Some(user("ann", Some("guest"), &[])), "s1"), (None, "s2")];
     for (said, session) in others {
-        let visit = as_user(said.clone(), session, "m2", AFTER_LEASE);
-        assert_eq!(left(&released, &conclude(visit)), Rejection::OfAnother, "{said:?} {session}");
+        let delivery = as_user(said.clone(), session, "m2", AFTER_LEASE);
+        assert_eq!(left(&released, &conclude(delivery)), Rejection::OfAnother, "{said:?} {session}");
     }
-    let visit = as_user(None, "s1", "m2", AFTER_LEASE);
-    let agent = Caller { agent: Some("other".to_owned()), ..*visit.caller.clone() };
-    let visit = DeliveryContext { caller: Box::new(agent), ..visit };
-    assert_eq!(left(&released, &conclude(visit)), Rejection::OfAnother, "another agent");
+    let delivery = as_user(None, "s1", "m2", AFTER_LEASE);
+    let agent = Caller { agent: Some("other".to_owned()), ..*delivery.caller.clone() };
+    let delivery = DeliveryContext { caller: Box::new(agent), ..delivery };
+    assert_eq!(left(&released, &conclude(delivery)), Rejection::OfAnother, "another agent");
     // Before a claim every user is bound: who has none then is another one.
-    let visit = as_user(None, "s1", "m2", AFTER_LEASE);
-    assert!(matches!(left(&released, &claim_by(visit)), Rejection::HeldElsewhere { .. }));
+    let delivery = as_user(None, "s1", "m2", AFTER_LEASE);
+    assert!(matches!(left(&released, &claim_by(delivery)), Rejection::HeldElsewhere { .. }));
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn a_row_of_an_earlier_version_is_met_as_before() {
     let earlier = Digest::of_text("as earlier versions wrote it");
     let older = CallRow { digest: Some(earlier.clone()), ..older };
     assert_eq!(left(&older, &claim_by(by("A", "s1", "m1", 1))), Rejection::Mismatch);
-    let visit = DeliveryContext { earlier_digest: Some(earlier), ..by("A", "s1", "m1", 1) };
-    assert!(matches!(stored(Some(&older), &claim_by(visit.clone())).1, Effect::Execute(_)));
-    let newer = CallRow { caller: Some(visit.caller.clone()), ..older };
-    assert_eq!(left(&newer, &claim_by(visit)), Rejection::Mismatch, "no earlier version wrote this row");
+    let delivery = DeliveryContext { earlier_digest: Some(earlier), ..by("A", "s1", "m1", 1) };
+    assert!(matches!(stored(Some(&older), &claim_by(delivery.clone())).1, Effect::Execute(_)));
+    let newer = CallRow { caller: Some(delivery.caller.clone()), ..older };
+    assert_eq!(left(&newer, &claim_by(delivery)), Rejection::Mismatch, "no earlier version wrote this row");
 }

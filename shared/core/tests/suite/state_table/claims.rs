@@ -24,7 +24,7 @@ fn a_first_delivery_claims_with_lease_fence_and_nonce() {
 
 #[test]
 fn a_redelivery_finds_in_each_state_what_that_state_means() {
-    let again = claim_by(visit(2, 1_000));
+    let again = claim_by(delivery(2, 1_000));
     for row in [pending(), released(false), waiting_task()] {
         let (next, then) = stored(Some(&row), &again);
         assert!(matches!(then, Effect::Execute(_)), "{:?}", row.state);
@@ -39,10 +39,10 @@ fn a_redelivery_finds_in_each_state_what_that_state_means() {
 
 #[test]
 fn another_question_under_one_id_is_a_mismatch_everywhere() {
-    let other = DeliveryContext { digest: Digest::of_text("another"), ..visit(2, AFTER_LEASE) };
+    let other = DeliveryContext { digest: Digest::of_text("another"), ..delivery(2, AFTER_LEASE) };
     for row in [pending(), claimed().0, released(false), waiting_task(), awaiting_approval(), done()] {
         assert_eq!(left(&row, &claim_by(other.clone())), Rejection::Mismatch, "{:?}", row.state);
-        let refuse = Event::Conclude { visit: other.clone(), outcome: refusal(), definition: None };
+        let refuse = Event::Conclude { delivery: other.clone(), outcome: refusal(), definition: None };
         assert_eq!(left(&row, &refuse), Rejection::Mismatch, "{:?}", row.state);
     }
 }
@@ -51,24 +51,24 @@ fn another_question_under_one_id_is_a_mismatch_everywhere() {
 fn a_lease_expires_only_after_the_clock_skew_allowance() {
     let row = claimed().0;
     assert!(matches!(
-        left(&row, &claim_by(safe(visit(2, LEASE_MS + SKEW_MS)))),
+        left(&row, &claim_by(safe(delivery(2, LEASE_MS + SKEW_MS)))),
         Rejection::HeldElsewhere { .. }
     ));
-    let (next, then) = stored(Some(&row), &claim_by(safe(visit(2, AFTER_LEASE))));
+    let (next, then) = stored(Some(&row), &claim_by(safe(delivery(2, AFTER_LEASE))));
     assert!(matches!(then, Effect::Execute(_)));
     assert_eq!((next.fence, next.attempts, next.may_have_executed), (2, 1, true));
 }
 
 #[test]
 fn an_expired_claim_on_an_unsafe_tool_ends_as_unknown() {
-    let (row, then) = stored(Some(&claimed().0), &claim_by(visit(2, AFTER_LEASE)));
+    let (row, then) = stored(Some(&claimed().0), &claim_by(delivery(2, AFTER_LEASE)));
     assert_eq!(then, Effect::Ended);
     assert_eq!(outcome(&row), (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown)));
 }
 
 #[test]
 fn a_released_call_that_may_have_run_is_not_sent_if_unsafe() {
-    let (row, then) = stored(Some(&released(true)), &claim_by(visit(2, 100)));
+    let (row, then) = stored(Some(&released(true)), &claim_by(delivery(2, 100)));
     assert_eq!((then, row.state), (Effect::Ended, State::Done));
     assert_eq!(outcome(&row).0, OutcomeKind::OutcomeUnknown);
 }
@@ -76,7 +76,7 @@ fn a_released_call_that_may_have_run_is_not_sent_if_unsafe() {
 #[test]
 fn a_late_worker_can_write_nothing_in_any_state() {
     let (row, old) = claimed();
-    let (taken, _) = stored(Some(&row), &claim_by(safe(visit(2, AFTER_LEASE))));
+    let (taken, _) = stored(Some(&row), &claim_by(safe(delivery(2, AFTER_LEASE))));
     for row in [pending(), released(false), waiting_task(), awaiting_approval(), done(), taken] {
         for event in [
             Event::Finish {

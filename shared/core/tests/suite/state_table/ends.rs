@@ -7,24 +7,24 @@ use toolfleet_core::progress::CallProgress;
 
 #[test]
 fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
-    let by_message = claim_by(visit(2, 100));
+    let by_message = claim_by(delivery(2, 100));
     for (row, ran) in [
-        (withdrawn(None), MayHaveRun::No),
-        (withdrawn(Some(&pending())), MayHaveRun::No),
-        (withdrawn(Some(&released(false))), MayHaveRun::No),
-        (withdrawn(Some(&released(true))), MayHaveRun::Unknown),
-        (withdrawn(Some(&waiting_task())), MayHaveRun::Unknown),
-        (withdrawn(Some(&awaiting_approval())), MayHaveRun::No),
+        (cancelled(None), MayHaveRun::No),
+        (cancelled(Some(&pending())), MayHaveRun::No),
+        (cancelled(Some(&released(false))), MayHaveRun::No),
+        (cancelled(Some(&released(true))), MayHaveRun::Unknown),
+        (cancelled(Some(&waiting_task())), MayHaveRun::Unknown),
+        (cancelled(Some(&awaiting_approval())), MayHaveRun::No),
     ] {
         let (ended, then) = stored(Some(&row), &by_message);
         assert_eq!(then, Effect::Ended, "{:?}", row.state);
         assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(ran)), "{:?}", row.state);
     }
-    let held = withdrawn(Some(&claimed().0));
+    let held = cancelled(Some(&claimed().0));
     assert!(matches!(left(&held, &by_message), Rejection::HeldElsewhere { .. }));
     let beat = Event::Heartbeat { claim: claimed().1, lease_until: at(LEASE_MS + 100), notes: None };
     assert_eq!(stored(Some(&held), &beat).1, Effect::Extended { cancel: true });
-    let (ended, _) = stored(Some(&held), &claim_by(safe(visit(2, AFTER_LEASE))));
+    let (ended, _) = stored(Some(&held), &claim_by(safe(delivery(2, AFTER_LEASE))));
     assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
     let release = Event::Release {
         claim: claimed().1,
@@ -40,7 +40,7 @@ fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
 fn a_late_or_second_cancellation_changes_nothing() {
     let cancel = Event::Cancel { key: key(), now: at(5), expires_at: at(6) };
     assert_eq!(left(&done(), &cancel), Rejection::AlreadyRecorded);
-    assert_eq!(left(&withdrawn(None), &cancel), Rejection::Nothing);
+    assert_eq!(left(&cancelled(None), &cancel), Rejection::Nothing);
 }
 
 #[test]
@@ -48,12 +48,12 @@ fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
     let (row, claim) = claimed();
     let finish =
         Event::Finish { claim, outcome: success(), attempts: 1, task: None, now: at(10), notes: None };
-    assert_eq!(outcome(&stored(Some(&withdrawn(Some(&row))), &finish).0).0, OutcomeKind::Succeeded);
+    assert_eq!(outcome(&stored(Some(&cancelled(Some(&row))), &finish).0).0, OutcomeKind::Succeeded);
 }
 
 #[test]
 fn a_refusal_ends_an_unclaimed_call_and_says_if_it_may_have_run() {
-    let refuse = |outcome| Event::Conclude { visit: visit(2, AFTER_LEASE), outcome, definition: None };
+    let refuse = |outcome| Event::Conclude { delivery: delivery(2, AFTER_LEASE), outcome, definition: None };
     let ended = |row: Option<&CallRow>, event| outcome(&stored(row, &event).0);
     assert_eq!(ended(None, refuse(refusal())), (OutcomeKind::Refused, Some(MayHaveRun::No)));
     assert_eq!(ended(Some(&released(false)), refuse(expiry())), (OutcomeKind::Expired, Some(MayHaveRun::No)));
@@ -70,14 +70,14 @@ fn a_refusal_ends_an_unclaimed_call_and_says_if_it_may_have_run() {
         (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown))
     );
     assert_eq!(left(&done(), &refuse(refusal())), Rejection::AlreadyRecorded);
-    let early = Event::Conclude { visit: visit(2, 10), outcome: refusal(), definition: None };
+    let early = Event::Conclude { delivery: delivery(2, 10), outcome: refusal(), definition: None };
     assert!(matches!(left(&claimed().0, &early), Rejection::HeldElsewhere { .. }));
 }
 
 #[test]
 fn a_refused_call_keeps_the_definition_it_was_sent_with() {
     let refuse = Event::Conclude {
-        visit: visit(2, AFTER_LEASE),
+        delivery: delivery(2, AFTER_LEASE),
         outcome: refusal(),
         definition: Some(definition("of the refusal")),
     };
@@ -91,7 +91,7 @@ fn approval_lets_a_waiting_call_run_and_nothing_else() {
     assert_eq!(pending().state, State::Pending);
     assert_eq!(left(&done(), &Event::Approve), Rejection::Nothing);
     assert_eq!(decide(None, &Event::Approve), Decision::Leave(Rejection::Nothing));
-    let ask = Event::AwaitApproval { visit: visit(2, 10) };
+    let ask = Event::AwaitApproval { delivery: delivery(2, 10) };
     assert_eq!(left(&awaiting_approval(), &ask), Rejection::AwaitingApproval);
     assert_eq!(left(&done(), &ask), Rejection::AlreadyRecorded);
     assert_eq!(left(&pending(), &ask), Rejection::Nothing);
@@ -129,7 +129,7 @@ fn progress_stays_in_the_row_until_newer_progress_comes() {
 fn a_dead_letter_that_may_have_run_ends_as_unknown() {
     let why = CallError::new(Code::DeadLettered, "received too often", MayHaveRun::No);
     let give_up = |now| Event::Conclude {
-        visit: visit(2, now),
+        delivery: delivery(2, now),
         outcome: Outcome::failed(why.clone()),
         definition: None,
     };

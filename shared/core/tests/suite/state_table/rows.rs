@@ -19,7 +19,7 @@ pub(super) fn key() -> CallKey {
     CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c1").unwrap() }
 }
 
-pub(super) fn visit(nonce: u128, now_ms: u64) -> DeliveryContext {
+pub(super) fn delivery(nonce: u128, now_ms: u64) -> DeliveryContext {
     DeliveryContext {
         key: key(),
         digest: Digest::of_text("question"),
@@ -39,12 +39,12 @@ pub(super) fn definition(text: &str) -> ShortDefinitionDigest {
     ShortDefinitionDigest::from_stored(text)
 }
 
-pub(super) fn safe(visit: DeliveryContext) -> DeliveryContext {
-    DeliveryContext { repeatable: true, ..visit }
+pub(super) fn safe(delivery: DeliveryContext) -> DeliveryContext {
+    DeliveryContext { repeatable: true, ..delivery }
 }
 
-pub(super) fn claim_by(visit: DeliveryContext) -> Event {
-    Event::Claim { visit, lease_ms: LEASE_MS, definition: None, answers: None }
+pub(super) fn claim_by(delivery: DeliveryContext) -> Event {
+    Event::Claim { delivery, lease_ms: LEASE_MS, definition: None, answers: None }
 }
 
 pub(super) fn refusal() -> Outcome {
@@ -75,7 +75,7 @@ pub(super) fn left(seen: &CallRow, event: &Event) -> Rejection {
 }
 
 pub(super) fn claimed() -> (CallRow, Claim) {
-    match stored(None, &claim_by(visit(1, 0))) {
+    match stored(None, &claim_by(delivery(1, 0))) {
         (row, Effect::Execute(claim)) => (row, claim),
         (_, other) => panic!("expected a claim, got {other:?}"),
     }
@@ -114,14 +114,14 @@ pub(super) fn park(claim: Claim) -> Event {
 }
 
 pub(super) fn awaiting_approval() -> CallRow {
-    stored(None, &Event::AwaitApproval { visit: visit(1, 0) }).0
+    stored(None, &Event::AwaitApproval { delivery: delivery(1, 0) }).0
 }
 
 pub(super) fn pending() -> CallRow {
     stored(Some(&awaiting_approval()), &Event::Approve).0
 }
 
-pub(super) fn withdrawn(row: Option<&CallRow>) -> CallRow {
+pub(super) fn cancelled(row: Option<&CallRow>) -> CallRow {
     stored(row, &Event::Cancel { key: key(), now: at(5), expires_at: at(1_000_000) }).0
 }
 
@@ -132,8 +132,8 @@ pub(super) fn outcome(row: &CallRow) -> (OutcomeKind, Option<MayHaveRun>) {
 
 pub(super) const AFTER_LEASE: u64 = LEASE_MS + SKEW_MS + 1;
 
-pub(super) fn hold_by(visit: DeliveryContext, reason: HeldReason) -> Event {
+pub(super) fn hold_by(delivery: DeliveryContext, reason: HeldReason) -> Event {
     let server = toolfleet_core::ids::ServerId::parse("crm").unwrap();
-    let held = Held::new(reason, Some(server), visit.now, 5_000).with_fault("refused");
-    Event::Hold { visit, held }
+    let held = Held::new(reason, Some(server), delivery.now, 5_000).with_fault("refused");
+    Event::Hold { delivery, held }
 }

@@ -7,47 +7,47 @@ use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 
 #[test]
 fn a_held_call_has_a_row_that_says_why_and_when_it_goes_on() {
-    let (row, then) = stored(None, &hold_by(visit(1, 0), HeldReason::ServerUnreachable));
+    let (row, then) = stored(None, &hold_by(delivery(1, 0), HeldReason::ServerUnreachable));
     assert_eq!((row.state, then), (State::Pending, Effect::Waits));
     let held = row.held().unwrap();
     assert_eq!((held.next_try_at, held.last_fault.as_deref()), (at(5_000), Some("refused")));
     // The same wait goes on: it keeps its beginning.
-    let (again, _) = stored(Some(&row), &hold_by(visit(2, 5_000), HeldReason::ServerUnreachable));
+    let (again, _) = stored(Some(&row), &hold_by(delivery(2, 5_000), HeldReason::ServerUnreachable));
     assert_eq!((again.held().unwrap().since, again.held().unwrap().next_try_at), (at(0), at(10_000)));
-    let (other, _) = stored(Some(&again), &hold_by(visit(3, 9_000), HeldReason::ServerPause));
+    let (other, _) = stored(Some(&again), &hold_by(delivery(3, 9_000), HeldReason::ServerPause));
     assert_eq!(other.held().unwrap().since, at(9_000));
     // Whoever claims it runs it; its end says nothing of waits.
-    let (claimed, then) = stored(Some(&other), &claim_by(visit(4, 10_000)));
+    let (claimed, then) = stored(Some(&other), &claim_by(delivery(4, 10_000)));
     assert!(matches!(then, Effect::Execute(_)) && claimed.held().is_none());
     assert_eq!((claimed.attempts, claimed.fence), (0, 1));
 }
 
 #[test]
 fn a_wait_changes_no_claimed_and_no_ended_row() {
-    let hold = |now| hold_by(visit(9, now), HeldReason::ServerFailing);
+    let hold = |now| hold_by(delivery(9, now), HeldReason::ServerFailing);
     assert!(matches!(left(&claimed().0, &hold(10)), Rejection::HeldElsewhere { .. }));
     assert_eq!(left(&done(), &hold(10)), Rejection::AlreadyRecorded);
     assert_eq!(left(&awaiting_approval(), &hold(10)), Rejection::AwaitingApproval);
-    let mut other = visit(9, 10);
+    let mut other = delivery(9, 10);
     other.digest = Digest::of_text("another question");
     assert_eq!(left(&released(false), &hold_by(other, HeldReason::ServerFailing)), Rejection::Mismatch);
-    let (row, then) = stored(Some(&withdrawn(None)), &hold(10));
+    let (row, then) = stored(Some(&cancelled(None)), &hold(10));
     assert_eq!((row.state, then), (State::Done, Effect::Ended), "a withdrawn call does not wait");
 }
 
 #[test]
 fn a_lost_claim_that_is_held_stays_a_lost_attempt() {
     let late = LEASE_MS + SKEW_MS + 1;
-    let (row, _) = stored(Some(&claimed().0), &hold_by(visit(2, late), HeldReason::ServerFailing));
+    let (row, _) = stored(Some(&claimed().0), &hold_by(delivery(2, late), HeldReason::ServerFailing));
     assert_eq!((row.state, row.attempts, row.may_have_executed), (State::Released, 1, true));
-    let (ended, _) = stored(Some(&row), &claim_by(visit(3, late + 1)));
+    let (ended, _) = stored(Some(&row), &claim_by(delivery(3, late + 1)));
     assert_eq!(ended.finished.unwrap().outcome.kind, OutcomeKind::OutcomeUnknown);
 }
 
 #[test]
 fn a_call_that_expires_while_it_waits_says_for_what_it_waited() {
-    let (row, _) = stored(None, &hold_by(visit(1, 0), HeldReason::ServerUnreachable));
-    let event = Event::Conclude { visit: visit(2, 9_000), outcome: expiry(), definition: None };
+    let (row, _) = stored(None, &hold_by(delivery(1, 0), HeldReason::ServerUnreachable));
+    let event = Event::Conclude { delivery: delivery(2, 9_000), outcome: expiry(), definition: None };
     let outcome = stored(Some(&row), &event).0.finished.unwrap().outcome;
     let why = outcome.error.unwrap();
     assert_eq!((outcome.kind, why.may_have_run), (OutcomeKind::Expired, MayHaveRun::No));

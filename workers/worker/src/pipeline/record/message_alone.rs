@@ -23,8 +23,9 @@ pub(in crate::pipeline) async fn answer_message(
     digest: Digest,
     outcome: &Outcome,
 ) -> Result<(), AwsError> {
-    let visit = inbound.visit_of(context, CallKey::of_message(inbound.first_id()), digest, false);
-    let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
+    let delivery =
+        inbound.delivery_context_of(context, CallKey::of_message(inbound.first_id()), digest, false);
+    let concluded = Event::Conclude { delivery, outcome: outcome.clone(), definition: None };
     apply(&context.calls, None, &concluded).await?;
     context.steps.passed(Step::ResultStored).await;
     Ok(())
@@ -45,7 +46,7 @@ pub(in crate::pipeline) async fn audit_message(
 }
 
 /// A record of a message that is no call.
-pub(in crate::pipeline) async fn audit_stranger(
+pub(in crate::pipeline) async fn audit_without_call(
     context: &WorkerContext,
     inbound: &InboundCall,
     kind: AuditKind,

@@ -19,10 +19,10 @@ pub(in crate::pipeline) async fn record_unexecuted(
     request: CallRequest,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
-    let visit = inbound.visit(context, &request, false);
+    let delivery = inbound.delivery_context(context, &request, false);
     let definition = inbound.catalog().definition(&request.target);
     let outcome = redaction::without_secrets(outcome, &request);
-    let event = Event::Conclude { visit, outcome: outcome.clone(), definition };
+    let event = Event::Conclude { delivery, outcome: outcome.clone(), definition };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } => {
             stored(context, inbound, &row).await;

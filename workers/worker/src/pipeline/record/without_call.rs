@@ -9,7 +9,7 @@ use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::request::{CallRequest, Malformed};
 
-use super::message_alone::{answer_message, audit_stranger, message_as_id};
+use super::message_alone::{answer_message, audit_without_call, message_as_id};
 use super::notices::{notice, reply_queue};
 use super::recorded::Recorded;
 use crate::context::WorkerContext;
@@ -29,7 +29,7 @@ pub(in crate::pipeline) async fn tenant_not_allowed(
     let key = CallKey { tenant: Tenant::tenant_not_allowed(), call_id: message_as_id(inbound) };
     let outcome = Outcome::refused(Code::TenantNotAllowed, text);
     answer_message(context, inbound, request.digest, &outcome).await?;
-    audit_stranger(context, inbound, AuditKind::TenantNotAllowed, key, &outcome).await?;
+    audit_without_call(context, inbound, AuditKind::TenantNotAllowed, key, &outcome).await?;
     Ok(Recorded::new(None, None))
 }
 
@@ -41,9 +41,9 @@ pub(in crate::pipeline) async fn malformed(
     key: CallKey,
 ) -> Result<Recorded, AwsError> {
     let outcome = undecodable(inbound, &malformed);
-    let visit = inbound.visit_of(context, key.clone(), malformed.digest.clone(), false);
+    let delivery = inbound.delivery_context_of(context, key.clone(), malformed.digest.clone(), false);
     // Whatever is found there stays: the message's own accounts follow in any case.
-    let concluded = Event::Conclude { visit, outcome: outcome.clone(), definition: None };
+    let concluded = Event::Conclude { delivery, outcome: outcome.clone(), definition: None };
     match apply(&context.calls, None, &concluded).await? {
         Applied::Stored { .. } => context.steps.passed(Step::ResultStored).await,
         Applied::Rejected { .. } => {
@@ -52,7 +52,7 @@ pub(in crate::pipeline) async fn malformed(
     }
     let of_message = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(inbound) };
     for key in [key.clone(), of_message] {
-        audit_stranger(context, inbound, AuditKind::Undecodable, key, &outcome).await?;
+        audit_without_call(context, inbound, AuditKind::Undecodable, key, &outcome).await?;
     }
     let notice = reply_queue(inbound, &key.tenant, malformed.reply).map(|queue| {
         (notice(&key, OutcomeKind::Refused, Some(Code::Undecodable), inbound.enqueued_at), queue)
@@ -70,7 +70,7 @@ pub(in crate::pipeline) async fn unreadable(
     let outcome = undecodable(inbound, malformed);
     answer_message(context, inbound, malformed.digest.clone(), &outcome).await?;
     let key = CallKey { tenant: Tenant::undecodable(), call_id: message_as_id(inbound) };
-    audit_stranger(context, inbound, AuditKind::Undecodable, key, &outcome).await
+    audit_without_call(context, inbound, AuditKind::Undecodable, key, &outcome).await
 }
 
 fn undecodable(inbound: &InboundCall, malformed: &Malformed) -> Outcome {

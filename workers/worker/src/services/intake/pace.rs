@@ -1,7 +1,7 @@
-//! Owns the pause between two receives: when messages come one by one but often, waiting a few milliseconds lets one request bring
-//! several, whose claims and results then travel together as well. When they come seldom, nobody waits.
+//! Computes the pause between two receives. When messages are frequent but come one at a time, a pause of a few milliseconds lets one
+//! receive return several, whose claims and results then share batches too. When messages are rare, there is no pause.
 //!
-//! **Invariant:** pure in its time; a pause is never longer than [`LONGEST`].
+//! **Invariant:** a pause is never longer than [`LONGEST`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
