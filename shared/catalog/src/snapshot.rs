@@ -89,7 +89,7 @@ impl Catalog {
         &self.digest
     }
 
-    /// Whether nobody may speak for any tenant: an array of tools does not say who may.
+    /// Whether no sender may send for any tenant: a catalog that is an array of tools names no senders.
     pub fn names_nobody(&self) -> bool {
         self.tenant_policy.is_empty()
     }

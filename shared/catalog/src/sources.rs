@@ -22,7 +22,7 @@ pub struct CatalogSources {
 /// Whether Pika's and the IDP accelerator's forms may hold secrets themselves. Our own form never may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Literals {
-    /// They may not: whoever can read the file has them.
+    /// They may not: everyone who can read the file could read them.
     #[default]
     Refused,
     /// They may: the text comes from Secrets Manager or the catalog table.
@@ -40,7 +40,7 @@ impl Literals {
 /// Whether a catalog may name programs, which the workers then start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Programs {
-    /// It may not: whoever can write the catalog could run anything on the workers.
+    /// It may not: a writer of the catalog could run any program on the workers.
     #[default]
     Refused,
     /// It may.

@@ -46,10 +46,10 @@ pub(crate) struct WireTenants {
     /// Tenants by the SQS SenderId of the producing role, or an object with the user that the role is bound to.
     #[serde(default)]
     senders: BTreeMap<String, Value>,
-    /// The SQS SenderIds of the workers themselves: what their parked messages say of the first sender is believed.
+    /// The SQS SenderIds of the workers themselves: what their parked messages say about the first sender is trusted.
     #[serde(default)]
     fleet: Vec<String>,
-    /// What becomes of a conversation that nobody registered, by tenant; `*` for all that are not named.
+    /// The rule for conversations that are not registered, by tenant; `*` for all that are not named.
     #[serde(default)]
     sessions: BTreeMap<String, SessionRule>,
 }
@@ -158,7 +158,7 @@ impl TenantPolicy {
     }
 
     pub(crate) fn is_fleet(&self, sender: Option<&str>) -> bool {
-        // Where the queue itself speaks for its tenants, whoever may write to it could send the first message as well.
+        // Where the queue itself speaks for its tenants, a sender that may write to it could send the first message too.
         self.fleet.is_empty() || sender.is_some_and(|s| self.fleet.iter().any(|f| f == role_of(s)))
     }
 }

@@ -40,7 +40,7 @@ impl Credentials {
         Self { mcp, keyring, known: Mutex::default() }
     }
 
-    /// The server as this tenant calls it, or as nobody in particular does. Nothing is read yet.
+    /// The endpoint of the server for this tenant, or for no tenant. No secret is read yet.
     pub fn endpoint(&self, server: &Arc<Server>, tenant: Option<&Tenant>) -> Result<Endpoint, Fault> {
         let Known { url, auth, program, .. } = self.known(server, tenant)?;
         Ok(Endpoint {

@@ -31,7 +31,7 @@ pub struct EgressConfig {
     pub proxies: Proxies,
     /// How many programs one server may have running, where it is a program.
     pub max_children: usize,
-    /// How long a program that nobody uses is kept.
+    /// How long an unused program is kept.
     pub child_idle: Duration,
     /// How long a program may take from its start to its first answer, where its server says nothing else.
     pub child_start: Duration,

@@ -1,6 +1,6 @@
-//! Runs work on large or expensive texts on threads of their own: compiling schemas, checking against them, hashing, compressing.
+//! Runs work on large or expensive texts on blocking threads: compiling schemas, checking against them, hashing, compressing.
 //!
-//! The number of such threads is bounded, and nobody waits longer than asked for.
+//! The number of such threads is bounded, and a caller waits at most as long as it asked for.
 
 use std::time::Duration;
 

@@ -33,7 +33,7 @@ pub struct Invocation<'a> {
     pub registered: bool,
     /// What the tool's definition has to be, where it is pinned.
     pub pin: Option<&'a Pin>,
-    /// The earlier call that it goes on with.
+    /// The earlier call that it resumes.
     pub resumed: Option<ResumedCall<'a>>,
     /// Whether running it twice does no harm.
     pub repeatable: bool,
@@ -65,12 +65,12 @@ impl<'a> Invocation<'a> {
     }
 }
 
-/// What an earlier call that ended as `input_required` left for the one that goes on with it.
+/// What an earlier call that ended as `input_required` left for the one that resumes it.
 #[derive(Debug, Clone, Copy)]
 pub struct ResumedCall<'a> {
     /// The task that asked, where a task did.
     pub task: Option<&'a str>,
-    /// The state that the server wants to see again.
+    /// The state to return to the server.
     pub request_state: Option<&'a str>,
 }
 
@@ -83,7 +83,7 @@ pub struct ReadyLimits {
     pub deadline: Instant,
     /// The longest wait for a credential, or for a list of tools.
     pub longest_wait: Duration,
-    /// How long a request for a list of tools may take, whoever waits for it.
+    /// How long a request for a list of tools may take, whichever calls wait for it.
     pub fetch_time: Duration,
     /// Whether the call may go on without hints of its server that cannot be had now.
     pub first_try: bool,
@@ -158,7 +158,7 @@ pub trait Executor {
         attempt: Attempt<'_>,
     ) -> impl Future<Output = Result<Answer, Failure>> + Send;
 
-    /// Gives the call's task the answers that it still waits for, or asks how far it is. It may be repeated.
+    /// Gives the call's task the answers that it still waits for, or polls it. It may be repeated.
     fn poll(
         &self,
         target: &Self::Target,

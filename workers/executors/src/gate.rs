@@ -1,4 +1,4 @@
-//! The gate in front of a target, as executors see it: asked before a request of their own, and told how it ended.
+//! The gate of a target, as executors use it: they ask it before a request of their own, and report how the request ended.
 
 use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::ids::{ServerId, Tenant};
@@ -14,7 +14,7 @@ pub enum Stopped {
 
 /// Lets requests to targets through. The worker implements it by its switch, breakers and pauses.
 pub trait RequestGate: Send + Sync + 'static {
-    /// Runs `request` if the gate is open for this server and tenant, and learns how it ended.
+    /// Runs `request` if the gate is open for this server and tenant, and records how it ended.
     fn request<T: Send>(
         &self,
         server: &ServerId,

@@ -1,4 +1,4 @@
-//! Single flight: one caller fetches what many want at once, and all of them get its result, also where that is a failure.
+//! Single flight: one caller fetches, callers with the same key wait, and all of them get its result, also a failure.
 //!
 //! **Invariant:** at most one fetch per key is under way, and it continues when its first caller gives up.
 
@@ -57,7 +57,7 @@ where
                     let (listed, fetch) = (Listed { key, flights: Arc::clone(&self.0) }, fetch());
                     let flight = async move {
                         let fetched = fetch.await;
-                        // Off the list first: who comes from now on begins anew, or finds what was kept.
+                        // Removed first: later callers start a new fetch, or find the cached value.
                         drop(listed);
                         tell.send_replace(Some(fetched));
                     };

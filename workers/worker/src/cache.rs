@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Values that are good for a while.
+/// Values with a TTL.
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
     good_for: Duration,
     capacity: usize,
     entries: Mutex<HashMap<K, (Instant, V)>>,
-    /// Who learns something takes a turn; keys that share one by chance wait for each other for a moment.
+    /// Locks by hash of the key while its value is loaded; two keys with one lock wait for each other briefly.
     turns: Vec<tokio::sync::Mutex<()>>,
     hasher: RandomState,
 }
 
-/// How many keys can be learned at once.
+/// How many keys can be loaded at once.
 const TURNS: usize = 256;
 
 impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
@@ -32,14 +32,14 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         Self { good_for, capacity, entries: Mutex::default(), turns, hasher: RandomState::new() }
     }
 
-    /// What is remembered of `key`.
+    /// The cached value of `key`.
     pub(crate) fn get(&self, key: &K) -> Option<V> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.get(key).filter(|(until, _)| *until > Instant::now()).map(|(_, value)| value.clone())
     }
 
-    /// What `learn` finds out of `key`, from now on remembered if there is anything. A turn's calls of one conversation arrive
-    /// together: the first learns, the others wait for it instead of asking too.
+    /// The cached value of `key`, or else that which `learn` loads; it is cached if there is one. The calls of one agent turn arrive
+    /// together: the first loads, the others wait for it instead of loading too.
     pub(crate) async fn learn<E>(
         &self,
         key: &K,

@@ -42,9 +42,9 @@ const SESSION_CACHE_TTL: Duration = Duration::from_secs(SESSION_CACHE_TTL_S);
 
 /// What all calls of one worker share.
 pub struct WorkerContext {
-    /// The name it signs with.
+    /// The id of this worker in rows and records.
     pub worker: WorkerId,
-    /// The numbers it works by.
+    /// Its limits.
     pub limits: Limits,
     /// The largest body of a call that its queue can park.
     pub max_body_bytes: usize,
@@ -121,9 +121,9 @@ pub struct Parts {
     pub tables: Tables,
     /// Where payloads are.
     pub payloads: PayloadConfig,
-    /// The name it signs with.
+    /// The id of this worker in rows and records.
     pub worker: WorkerId,
-    /// The numbers it works by.
+    /// Its limits.
     pub limits: Limits,
     /// What is registered.
     pub catalog: Catalog,
@@ -200,13 +200,13 @@ impl WorkerContext {
         self.aws.clone()
     }
 
-    /// Goes by `catalog` from now on; what was listed of servers under the one before is asked anew.
+    /// Uses `catalog` from now on, and drops the tool lists that were cached under the previous one.
     pub(crate) fn take_catalog(&self, catalog: Catalog) {
         self.catalog.take(catalog);
         self.executors.mcp().forget_lists();
     }
 
-    /// The queue of that URL, so that notices of concurrent calls travel together.
+    /// The queue of that URL, so that notices of concurrent calls share batches.
     pub(crate) fn reply_queue(&self, url: &str) -> Queue {
         let mut queues = self.reply_queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.entry(url.to_owned()).or_insert_with(|| self.aws.queue(url)).clone()

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-/// The most messages that are remembered; beyond it all are forgotten and recorded again.
+/// The most messages kept; beyond it the set is cleared, and messages are recorded again.
 const MAX_MESSAGES: usize = 10_000;
 
 /// A bounded set of message ids.

@@ -151,7 +151,7 @@ impl Worker {
         self.context.shutdown.begin(self.context.limits.drain);
     }
 
-    /// Waits until it has drained. It ends by itself only when a service keeps failing.
+    /// Waits until it has drained. It ends without a signal only when a service keeps failing.
     ///
     /// # Errors
     /// The service that kept failing.
@@ -160,10 +160,10 @@ impl Worker {
     }
 }
 
-/// Runs the services of a worker until it is told to drain and no call runs any more.
+/// Runs the services of a worker until it is asked to drain and no call runs any more.
 ///
 /// # Errors
-/// A service kept failing, so the worker has drained by itself.
+/// A service kept failing, so the worker has drained.
 pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result<(), ServiceFailed> {
     tracing::info!(
         worker = %context.worker,

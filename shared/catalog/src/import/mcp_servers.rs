@@ -1,5 +1,5 @@
 //! Finds the servers in the configuration files of other programs: Claude, Cursor, VS Code, Cline, Windsurf, Gemini CLI, Zed, opencode
-//! and whoever else keeps a map of names and servers. docs/guides/configuration.md lists them.
+//! and others that keep a map of names and servers. docs/guides/configuration.md lists them.
 
 use serde_json::{Map, Value};
 

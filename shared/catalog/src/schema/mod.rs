@@ -96,7 +96,7 @@ impl InputSchema {
         !self.is_too_large() && !self.0.given_up.load(Ordering::Relaxed)
     }
 
-    /// True the first time: whoever logs that a schema is left to its server logs it once.
+    /// True the first time, so that a schema that is left to its server is logged once.
     pub fn says_first(&self) -> bool {
         !self.0.said.swap(true, Ordering::Relaxed)
     }

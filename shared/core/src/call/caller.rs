@@ -134,7 +134,7 @@ mod tests {
         }
         assert!(!row.could_ask(&CallRequest { session: None, ..request("") }));
         assert!(!row.could_ask(&CallRequest { agent: None, ..request("") }));
-        let nobody = Caller::of(&request(""), None, None);
-        assert!(nobody.could_ask(&request("")) && !nobody.could_ask(&bound));
+        let anonymous = Caller::of(&request(""), None, None);
+        assert!(anonymous.could_ask(&request("")) && !anonymous.could_ask(&bound));
     }
 }

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// The state of a stored call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Known, and nobody works on it: it is held before its first claim, a cancellation came before its message, or it was
+    /// Known, and not claimed: it is held before its first claim, a cancellation came before its message, or it was
     /// approved.
     Pending,
     /// A worker has the right to execute it until the lease ends.

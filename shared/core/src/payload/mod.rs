@@ -88,10 +88,10 @@ pub struct ArgumentsRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16_777_216))]
     pub bytes: Option<u64>,
-    /// How the bytes are encoded; `identity` unless told.
+    /// How the bytes are encoded; `identity` by default.
     #[serde(default, skip_serializing_if = "is_identity")]
     pub encoding: Encoding,
-    /// Which version of the object; the latest unless told.
+    /// Which version of the object; the latest by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub version_id: Option<String>,
@@ -247,7 +247,7 @@ impl Sources {
         self.0.iter().any(|source| source.opens(tenant, at))
     }
 
-    /// Whether a sender may name the object that may speak for those tenants: one of them may, or whoever sends.
+    /// Whether a sender may name the object that may speak for those tenants: one of those tenants may, or the place is open to every sender.
     pub fn open_to_sender(&self, at: &ObjectAt, may_speak_for: impl Fn(&Tenant) -> bool) -> bool {
         self.open(&Tenant::undecodable(), at)
             || at

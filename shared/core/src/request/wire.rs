@@ -73,7 +73,7 @@ pub(super) struct WireRequest {
     /// `TENANT/`, and those that its operator lists.
     #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
     pub(super) arguments_ref: Option<ArgumentsRef>,
-    /// What to do; `tools/call` unless told.
+    /// What to do; `tools/call` by default.
     #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "is_default")]
     #[schemars(with = "Option<Operation>")]
     pub(super) operation: Operation,

@@ -162,7 +162,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
     }
 }
 
-/// What the server wants to see again of the call that this one goes on with.
+/// The state to return to the server, from the call that this one resumes.
 fn resume_of<'a>(call: &Invocation<'a>) -> Resume<'a> {
     match call.resumed {
         Some(earlier) => {

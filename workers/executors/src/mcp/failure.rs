@@ -19,7 +19,7 @@ pub fn failure_of(fault: &Fault) -> Failure {
     }
 }
 
-/// What the breakers learn: only what the server itself did wrong, or asked for, counts against it.
+/// What counts for the breakers: only what the server itself did wrong, or asked for, counts against it.
 const fn evidence(fault: &Fault) -> Evidence {
     match fault {
         Fault::Connect { .. } => Evidence::NotConnected,

@@ -1,6 +1,6 @@
 //! The cache of servers' lists of tools: each list is read once and looked up by every call.
 //!
-//! A tool's definition is the digest of its whole entry, so that no change of it goes unseen.
+//! A tool's definition is the digest of its whole entry, so that every change of it is seen.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +14,9 @@ use toolfleet_mcp::{Fault, Freshness, RemoteTool, ToolList};
 
 use crate::blocking::{LARGE_BYTES, run_blocking};
 
-/// The cache TTL of a list whose server says nothing of that.
+/// The cache TTL of a list whose server gives none.
 const LIST_CACHE_TTL: Duration = Duration::from_mins(5);
-/// The shortest one: a server that wants to be asked at every call (`ttlMs` 0, which some send by default) would double its own load.
+/// The shortest one: a server that wants to be asked at every call (`ttlMs` 0, the default of some) would double its own load.
 const SHORTEST_TTL: Duration = Duration::from_secs(10);
 /// The longest one: a longer time, which is the server's own choice, would hide for too long that a pinned tool has changed.
 const LONGEST_TTL: Duration = LIST_CACHE_TTL;

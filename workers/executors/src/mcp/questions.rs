@@ -2,12 +2,12 @@
 
 use serde_json::value::RawValue;
 
-/// What a server that answered `input_required` wants before it goes on.
+/// What a server that answered `input_required` asks for before it continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Questions {
     /// The task that asks, where one does.
     pub task: Option<String>,
-    /// The state that the server wants to see again.
+    /// The state to return to the server.
     pub request_state: Option<String>,
     /// The keys to answer, in order.
     pub keys: Vec<String>,

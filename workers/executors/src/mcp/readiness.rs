@@ -115,7 +115,7 @@ fn not_listed(call: &Invocation<'_>, tools: &Listing) -> Outcome {
 fn not_among_those_read(call: &Invocation<'_>, tools: &Listing) -> Outcome {
     let text = format!(
         "Server `{}` gives a list of tools that is too long or does not end, and `{}` is not among the {} tools that were read. Nothing \
-         was sent. An operator can register the tool, or have the server's list mended.",
+         was sent. An operator can register the tool, or have the server's list fixed.",
         call.server.id,
         call.name,
         tools.len()

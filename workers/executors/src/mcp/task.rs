@@ -1,4 +1,4 @@
-//! Requests about the task of a call: the answers that it waits for, how far it is.
+//! Requests about the task of a call: the answers that it waits for, and polls.
 //!
 //! The call itself is not sent here, and each of these requests may be repeated.
 
@@ -15,7 +15,7 @@ use super::questions::{how_to_answer, questions_in};
 use crate::executor::Invocation;
 use crate::spans::step;
 
-/// Gives the task the answers that are still to be given, or asks how far it is.
+/// Gives the task the answers that are still to be given, or polls it.
 pub(super) async fn poll(
     client: &McpClient,
     call: &Invocation<'_>,

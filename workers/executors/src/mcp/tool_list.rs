@@ -24,7 +24,7 @@ pub(super) struct ToolLists<G> {
     flights: SingleFlight<ListKey, Result<Arc<Listing>, Stopped>>,
 }
 
-/// What a request for a list needs, whoever waits for it.
+/// What a request for a list needs, whichever calls wait for it.
 #[derive(Debug)]
 struct Shared<G> {
     client: McpClient,
@@ -68,13 +68,9 @@ impl<G: RequestGate> ToolLists<G> {
             Ok(Some(listed)) => listed,
             Ok(None) => Err(not_sent("the server's list of tools could not be read".to_owned())),
             Err(_) => {
-                let standing = self.shared.client.standing(endpoint, call.session());
+                let state = self.shared.client.standing(endpoint, call.session());
                 let late = "the server's list of tools did not come in time";
-                Err(not_sent(if standing.is_empty() {
-                    late.to_owned()
-                } else {
-                    format!("{late}; {standing}")
-                }))
+                Err(not_sent(if state.is_empty() { late.to_owned() } else { format!("{late}; {state}") }))
             }
         }
     }
@@ -90,7 +86,7 @@ impl<G: RequestGate> Shared<G> {
         fetch_time: Duration,
     ) -> Result<Arc<Listing>, Stopped> {
         let request = async {
-            // Earlier than the waiting calls give up, so that they get to know the failure.
+            // Shorter than the time of the waiting calls, so that they receive the failure.
             let deadline = Instant::now() + fetch_time;
             let listed = self.client.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
             listed.map_err(|fault| failure_of(&fault))

@@ -36,7 +36,7 @@ pub struct WorkerConfig {
     pub payloads: PayloadConfig,
     /// Where the catalog is, and how often it is read.
     pub catalog: CatalogConfig,
-    /// The name it signs with.
+    /// The id of this worker in rows and records.
     pub worker: WorkerId,
     /// Where it answers health checks and Prometheus, if anywhere.
     pub http: Option<SocketAddr>,

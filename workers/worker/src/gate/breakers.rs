@@ -1,7 +1,7 @@
 //! The circuit breakers of a worker, and the pauses that servers ask for.
 //!
 //! Connections count for each server: all tenants share its address. Answers count for each server and tenant, because one tenant's calls
-//! may fail where another's succeed. A tool that takes too long counts nowhere: other tools of its server may be well, and the call's own
+//! may fail where another's succeed. A tool that takes too long does not count: other tools of its server may work, and the call's own
 //! time-out bounds it. Failures of credentials or of the call's arguments move no breaker.
 //!
 //! **Invariant:** a call that was let through as a probe is reported or released, also when its future is dropped.
@@ -22,7 +22,7 @@ pub struct Breakers {
     known: Mutex<Memory>,
 }
 
-/// The right to ask a server once. Dropped without a report, it gives back what it held.
+/// The right to ask a server once. Dropped without a report, it releases the probe.
 #[derive(Debug)]
 #[must_use]
 pub struct Permit<'a> {

@@ -1,4 +1,4 @@
-//! What the breakers remember: of each server its connections, of each server and tenant its answers and pauses.
+//! The state of the breakers: connections for each server, answers and pauses for each server and tenant.
 //!
 //! Only what differs from a new breaker is stored, and the number of entries is bounded.
 
@@ -13,7 +13,7 @@ use toolfleet_core::time::Timestamp;
 /// The most pairs of server and tenant; beyond it, those that refuse nothing now are forgotten.
 pub(super) const MAX_PAIRS: usize = 10_000;
 
-/// The servers that something is remembered of.
+/// The servers with a state.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) servers: HashMap<ServerId, OfServer>,

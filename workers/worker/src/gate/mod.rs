@@ -36,7 +36,7 @@ pub struct Gate {
     clock: Clock,
 }
 
-/// The right to send one request to a server. A permit that is dropped without a report leaves no trace.
+/// The right to send one request to a server. A permit that is dropped without a report changes nothing.
 #[derive(Debug)]
 #[must_use]
 pub struct Permit<'a> {
@@ -69,7 +69,7 @@ impl Gate {
         Ok(Permit { gate: self, server, breakers: self.breakers.ask(server, tenant, now)? })
     }
 
-    /// A seat among the worker's slots, unless that server or that tenant has its share of them and none comes free soon.
+    /// A place among the worker's slots, unless that server or that tenant holds its whole share and none is released soon.
     pub(crate) async fn seat(&self, server: &ServerId, tenant: &Tenant) -> Option<Seat> {
         self.shares.enter(server, tenant).await
     }

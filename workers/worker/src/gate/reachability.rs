@@ -1,4 +1,4 @@
-//! Remembers which servers have answered this worker, so that a call waits for a server that is away and not for a misspelt address.
+//! Remembers which servers have answered this worker, so that a call waits for an unavailable server, but not for a misspelt address.
 //!
 //! A server that has answered within the last hour is waited for until the call's deadline. One that never did is waited for as
 //! long as `TOOLFLEET_UNREACHABLE_WAIT_MS` says, counted from the call or from the first failure that this worker saw, whichever

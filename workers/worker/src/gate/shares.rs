@@ -21,12 +21,12 @@ use toolfleet_core::ids::{ServerId, Tenant};
 /// the worker looks for calls of others behind them. Calls that take milliseconds free a seat in that time.
 const FIRST_WAIT: Duration = Duration::from_millis(40);
 const LONGEST_FIRST_WAIT: Duration = Duration::from_millis(250);
-/// After so many calls that found no seat, and no call of another in between, the wait is doubled, so that a worker whose calls are
-/// merely slow does not send them to and fro.
+/// After this many calls without a place, and no call of another server or tenant in between, the wait is doubled, so that slow calls
+/// are not requeued again and again.
 const PATIENCE: u32 = 64;
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// So many servers and tenants are remembered without a look at which of them are in use.
+/// Above this number of servers and tenants, those without calls are removed.
 const MANY: usize = 1_000;
 
 /// The shares of a worker.
@@ -71,7 +71,7 @@ impl Shares {
         }
     }
 
-    /// A seat for a call, unless its server or tenant has its share and none of their calls ends soon.
+    /// A place for a call, unless its server or tenant holds its whole share and none of their calls ends soon.
     pub(crate) async fn enter(&self, server: &ServerId, tenant: &Tenant) -> Option<Seat> {
         let refused = self.refused.load(Ordering::Relaxed);
         let until = Instant::now() + (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT);

@@ -1,6 +1,6 @@
 //! Second step: whether a call may run at all. It checks sender, age, user, tool, access, arguments and session.
 //!
-//! Nothing is sent, and nothing is written but the row of a session that is met first. A refusal says what to change.
+//! Nothing is sent, and nothing is written but the row of a new session. A refusal says what to change.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) enum Admitted {
 pub(super) struct AdmittedCall {
     pub(super) request: Box<CallRequest>,
     pub(super) ask: OperationParams,
-    /// The call that it goes on with.
+    /// The call that it resumes.
     pub(super) resumed: Option<Resumed>,
     pub(super) server: Arc<Server>,
     /// The registered tool, unless it is called by its name on a server that is open to that, or no tool is called.
@@ -44,7 +44,7 @@ pub(super) struct AdmittedCall {
     pub(super) attempt_ms: u64,
     pub(super) max_attempts: u32,
     pub(super) repeatable: bool,
-    /// Whether the server is asked how far it is.
+    /// Whether the server is asked for progress.
     pub(super) progress: bool,
 }
 
@@ -121,7 +121,7 @@ fn admitted(
     let attempt_ms =
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let progress = found.tool.as_ref().map_or(found.server.progress, |t| t.progress);
-    // A server may take a state once: what is known of the tool says nothing of that, only the caller's promise does.
+    // A server may accept a state only once. The tool's registration does not cover that, only the caller's promise does.
     let reads = found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
     let repeatable = request.idempotent || (resumed.is_none() && reads);
     AdmittedCall {

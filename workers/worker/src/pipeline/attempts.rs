@@ -156,7 +156,7 @@ impl Attempts<'_> {
         executed
     }
 
-    /// The wait for a server whose gate is closed, or the end of a call that cannot wait.
+    /// The wait for a server whose gate refuses the call, or the end of a call that cannot wait.
     fn wait(&self, wait: Wait) -> Executed {
         let (call, state) = (&self.ready.call, self.state);
         let ran = if state.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };

@@ -1,6 +1,6 @@
 //! Builds audit records: who called, what, and how it ended. They are built from the row, and from the request that the row's digest names.
 //!
-//! Equal facts give equal records, whoever builds them. A record holds no value of an argument unless the tool's registration lists it, and
+//! Equal facts give equal records, on every worker. A record holds no value of an argument unless the tool's registration lists it, and
 //! no text in the form of a secret.
 
 use toolfleet_core::argument_shape::shape;
@@ -15,7 +15,7 @@ use toolfleet_core::{redact, scrub};
 
 use super::inbound::InboundCall;
 
-/// A longer shape of arguments is told with less detail, so that a record is one write unit (1 KiB).
+/// A longer shape of arguments is recorded with less detail, so that a record is one write unit (1 KiB).
 const ARGUMENT_BYTES: usize = 256;
 /// Sentences are cut to this many characters in the record; the row holds them whole.
 const SENTENCE_CHARS: usize = 200;
@@ -92,7 +92,7 @@ pub(super) fn described(
     request: Option<&CallRequest>,
 ) -> AuditRecord {
     let why = outcome.error.as_ref();
-    // What a tool says in an error is its content, and content stays out of the account.
+    // What a tool says in an error is its content, and records hold no content.
     let sentence = why.filter(|why| why.code != Code::ToolReportedError).map(|why| {
         let sentence = redact::text(&why.message).into_owned();
         let Some(request) = request else {

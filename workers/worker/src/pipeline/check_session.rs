@@ -70,7 +70,7 @@ fn bind_to(bound: &User, whom: &str, request: &mut CallRequest) -> Result<(), Ou
     }
 }
 
-/// Refuses the call where its session has ended or does not grant it. A session that is met first is opened, where its tenant allows
+/// Refuses the call where its session has ended or does not grant it. A new session is opened if its tenant allows
 /// that.
 pub(super) async fn refused_by_session(
     context: &WorkerContext,
@@ -141,7 +141,7 @@ fn session_refuses(
     None
 }
 
-/// The row of a conversation that nobody registered: it grants all and lasts as long as its calls.
+/// The row of a conversation that was not registered: it grants all and lasts as long as its calls.
 async fn opened(
     context: &WorkerContext,
     tenant: &Tenant,
@@ -153,7 +153,7 @@ async fn opened(
         let row = SessionRow { expires_at, grants: vec!["*".into()], user: None };
         Ok::<_, AwsError>(match context.sessions.create(tenant, id, &row).await? {
             true => Some(Arc::new(row)),
-            // Another worker met the conversation at the same moment.
+            // Another worker opened the session at the same moment.
             false => context.sessions.read(tenant, id).await?.map(Arc::new),
         })
     };

@@ -32,7 +32,7 @@ pub(super) struct ClaimedCall {
     pub(super) may_have_executed: bool,
     /// The task that the server works on, as far as is known.
     pub(super) task: Option<Task>,
-    /// What the server tells of it.
+    /// The server's reports about it.
     pub(super) progress_buffer: ProgressBuffer,
 }
 

@@ -1,4 +1,4 @@
-//! Completes a delivery whose record stands: sends the notice, cancels an open task at the server, and deletes the message.
+//! Completes a delivery whose record is stored: sends the notice, cancels an open task at the server, and deletes the message.
 
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ pub(super) async fn complete(
         tracing::warn!(
             message_id = inbound.message_id(),
             code = "notice_failed",
-            "a notice took too long; the result stands"
+            "a notice took too long; the result is stored"
         );
     }
     context.steps.passed(Step::Notified).await;
     cancel_task::cancel_task(context, inbound, recorded).await;
     if let Err(error) = acknowledge::acknowledge(queue, inbound, recorded).await {
-        // The record stands: the next delivery of the message finds it and deletes the message.
+        // The record is stored: the next delivery of the message finds it and deletes the message.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
         return;
     }

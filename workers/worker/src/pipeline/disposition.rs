@@ -14,7 +14,7 @@ pub(super) enum Disposition {
     Parked { after_ms: u64, poll_failed: bool },
     /// Another worker has taken the call over; its own delivery deletes the message.
     TakenOver,
-    /// The message is no request. Its record stands, and it moves to the dead-letter queue for an operator.
+    /// The message is no request. Its record is stored, and it moves to the dead-letter queue for an operator.
     Unreadable,
 }
 

@@ -109,7 +109,7 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
     }
 }
 
-/// Polls the task. Nothing where the server does not know it any more and the call may be sent again.
+/// Polls the task. `None` if the server no longer knows it and the call may be sent again.
 async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
     let Attempts { context, inbound, ready, progress_buffer, state, deadline } = *attempts;
     // Answers that are under way may have been accepted.
@@ -146,8 +146,7 @@ fn after_poll(ready: &ReadyCall, task: &Task, state: &ExecutionState, polled: Ta
     })
 }
 
-/// Makes a result fit for its row. A large one takes a while to be compressed: the claim is held meanwhile, and nothing takes the answer
-/// away.
+/// Packs a result for its row. Compressing a large one takes a while: the claim is held during that time, and the answer is not lost.
 async fn store_result(attempts: &Attempts<'_>, outcome: Outcome) -> Executed {
     let Attempts { context, ready, state, .. } = *attempts;
     let call = &ready.call;

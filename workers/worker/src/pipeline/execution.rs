@@ -34,10 +34,10 @@ pub(super) struct ExecutionState {
     pub(super) lease_lost: AtomicBool,
     /// Whether the task that the claim found has ended or is unknown.
     pub(super) task_over: AtomicBool,
-    /// Whether the answer is there; it is being made fit for its row.
+    /// Whether the answer has arrived and is being packed for its row.
     pub(super) answered: AtomicBool,
-    /// Whether the caller has cancelled the call, or its lease is over, while its answer was being stored: then nobody waits for a
-    /// bucket.
+    /// Whether the caller has cancelled the call, or its lease is over, while its answer was being stored: then it does not
+    /// wait for the bucket.
     pub(super) hurried: AtomicBool,
     /// When the call was claimed first.
     pub(super) started_at: Timestamp,

@@ -89,7 +89,7 @@ async fn body(
         let error = RequestError { field: "body".to_owned(), problem };
         Ok(Decoded::Unreadable(Box::new(Malformed { error, pointer: None, ..(*malformed).clone() })))
     };
-    // Nothing is read for a sender that may speak for no tenant which may name the object: an answer would tell of others' objects.
+    // Nothing is read for a sender that may speak for no tenant which may name the object: the answer would reveal other tenants' objects.
     let sender = inbound.sender.as_deref();
     if !context.sources.open_to_sender(&at, |tenant| inbound.catalog().may_speak_for(sender, tenant)) {
         return Ok(Decoded::Unreadable(malformed));
@@ -111,7 +111,7 @@ async fn body(
         Ok(request) if context.sources.open(&request.key.tenant, &at) => {
             Ok(Decoded::Request(Box::new(request)))
         }
-        // Nothing is said of what stands there: it is another tenant's.
+        // The text does not say what is stored there: it belongs to another tenant.
         Ok(_) => refused(
             "is the pointer of an SQS extended client to an object that its tenant may not name".to_owned(),
         ),
@@ -213,7 +213,7 @@ fn not_arguments(error: &RequestError) -> Outcome {
     )
 }
 
-/// The end of a request whose arguments cannot be had. Where the same message was met with them before, its row knows the question.
+/// The end of a request whose arguments cannot be read. If the same message was read with them before, its row has the digest.
 async fn refused(
     context: &WorkerContext,
     inbound: &InboundCall,

@@ -84,14 +84,14 @@ pub(super) fn find_target(catalog: &Catalog, request: &CallRequest) -> Result<Fo
 /// What the catalog names but cannot have called.
 fn not_executable(what: &str, found: &NotExecutable) -> Outcome {
     let text = format!(
-        "{what} is registered but cannot be called: {}. Nothing was sent. An operator must mend `{}` of the catalog.",
+        "{what} is registered but cannot be called: {}. Nothing was sent. An operator must fix `{}` of the catalog.",
         found.reason, found.entry
     );
     Outcome::refused(Code::NotExecutable, text)
 }
 
-/// What is asked of a server itself is open where all it lists is: who registers single tools has opened those alone. A tool
-/// that stands for all of them lends its rules.
+/// Operations of a server itself are allowed if everything that it lists is allowed: a server with single registered tools allows only
+/// those. A registered tool that stands for all of them gives its access rules.
 fn of_server(catalog: &Catalog, server: &Arc<Server>, request: &CallRequest) -> Result<Found, Outcome> {
     let operation = request.operation.as_str();
     if let Some(tool) = catalog.tool_of_all(&server.id) {
@@ -138,7 +138,7 @@ fn registered(
     }
 }
 
-/// Whether its access rules open the tool to who asks, and no operator has paused it.
+/// Whether its access rules allow the caller, and no operator has paused it.
 fn usable(tool: &Tool, request: &CallRequest) -> Result<(), Outcome> {
     if !tool.is_open_to(request.user.as_ref()) {
         let who =

@@ -1,5 +1,5 @@
 //! The heartbeat of a claimed call: it extends the claim's lease and the message's visibility time-out, sees a cancellation, and stores
-//! the progress that the server has reported. Where there is new progress, a beat for the row alone may come early.
+//! the progress that the server has reported. New progress may cause an early heartbeat that writes only the row.
 //!
 //! It ends only when the lease is no longer sure or the caller has cancelled the call.
 
@@ -45,7 +45,7 @@ pub(super) async fn keep(
         let lease_until = context.now().plus_ms(context.limits.lease_ms());
         let event = Event::Heartbeat { claim: claim.clone(), lease_until, notes };
         let beat = timeout_at(sure_until, apply(&context.calls, Some(row), &event));
-        // A beat that came early, to store progress, leaves the message as it is.
+        // An early heartbeat, to store progress, does not extend the visibility time-out.
         let stay = OptionFuture::from(in_time.then(|| extend_visibility(context, inbound)));
         let (beat, _) = tokio::join!(beat, stay);
         let Ok(beat) = beat else {

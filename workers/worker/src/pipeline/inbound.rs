@@ -35,7 +35,7 @@ const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
 /// Message attribute: the MessageId of a parked call's first message.
 pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
-/// What a call that leaves holds beside its message, in KiB.
+/// What a call holds beside its message while it is completed, in KiB.
 const STATE_KIB: u32 = 4;
 
 /// From this receive on, even a short wait becomes a new message.

@@ -1,6 +1,6 @@
 //! Keeps a message that cannot be read: it goes to the dead-letter queue with its body, for an operator.
 //!
-//! The copy says when and by whom the message was sent, as SQS knows it. The message is deleted only after the dead-letter queue has
+//! The copy says when and by whom the message was sent, as SQS reports it. The message is deleted only after the dead-letter queue has
 //! accepted its copy; a crash between the two leaves both.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::context::{DeadLetters, WorkerContext};
 const MOST_ATTRIBUTES: usize = 10;
 /// What SQS counts of an attribute beside its name and value: its type.
 const TYPE_BYTES: usize = 8;
-/// Moves the message to the dead-letter queue. Where none is named, or it does not answer, the message stays hidden: SQS gives it up
+/// Moves the message to the dead-letter queue. If there is none, or it does not answer, the message stays hidden: SQS moves it
 /// after its receives, or keeps it for as long as its queue keeps messages.
 pub(super) async fn keep_unreadable(context: &WorkerContext, inbound: &InboundCall) {
     let moved = match &context.dead_letters {
@@ -51,7 +51,7 @@ async fn moved(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCal
     Ok(true)
 }
 
-/// The fleet's own attributes, then the sender's, as far as SQS takes them beside the body.
+/// The fleet's own attributes, then as many of the sender's as SQS accepts beside the body.
 fn attributes(inbound: &InboundCall) -> BTreeMap<String, String> {
     let own = [
         (FIRST_SENT, Some(inbound.enqueued_at.as_ms().to_string())),

@@ -1,6 +1,6 @@
 //! Stores a large result in the bucket before its row says that the call has ended.
 //!
-//! It is a part of `execute`: heartbeats hold the claim meanwhile. A worker that dies between the upload and the row leaves an object that
+//! It is a part of `execute`: heartbeats extend the claim during that time. A worker that dies between the upload and the row leaves an object that
 //! no row refers to, and the bucket's lifecycle rule deletes it. A row only refers to an object that S3 has confirmed. While the bucket
 //! does not answer, a result that fits into a row is stored there.
 
@@ -16,7 +16,7 @@ use super::steps::Step;
 use crate::backoff;
 use crate::context::WorkerContext;
 
-/// How long an answer that fits into no row waits for a bucket that is away.
+/// How long an answer that fits into no row waits for an unavailable bucket.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long an upload may still take when the worker's time is over.
 const LAST_UPLOAD: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ pub(super) enum Kept {
     Lost(Outcome),
 }
 
-/// The outcome as its row holds it: with its result, with what refers to it, or with why there is none. It tries while the bucket is away;
+/// The outcome as its row holds it: with its result, with what refers to it, or with why there is none. It retries while the bucket is unavailable;
 /// once `hurried`, no more.
 pub(super) async fn store(
     context: &WorkerContext,
@@ -65,7 +65,7 @@ pub(super) async fn store(
         tries += 1;
         upload = match upload.into_row() {
             Ok(outcome) => {
-                tracing::warn!(%error, %tenant, code = "bucket_error", "a large result stands in its row, because the bucket did not take it");
+                tracing::warn!(%error, %tenant, code = "bucket_error", "a large result is stored in its row, because the bucket did not accept it");
                 return Kept::Fit(outcome);
             }
             Err(upload) => upload,

@@ -6,7 +6,7 @@
 //!
 //! Before `claim`, the only write for a call is `hold`: its row then says what the call waits for. `claim` is the last write before a
 //! request is sent to the tool, so a crash before it has no effect, and a crash after it shows in the row. After `claim` the call runs
-//! (`execute`, with its heartbeat), and `record` stores the result first and the audit record second. A delivery that goes on to its
+//! (`execute`, with its heartbeat), and `record` stores the result first and the audit record second. A delivery that continues to its
 //! next step carries a type that only the step before can make. The large steps are boxed: a worker holds thousands of calls whose
 //! tools run. The state table that decides what each state of a row means is `toolfleet_core::call`.
 //!
@@ -73,7 +73,7 @@ use steps::Step;
 use time_limit::within_lease;
 use wait::Wait;
 
-/// Why a delivery does not go on to its next step.
+/// Why a delivery does not continue to its next step.
 enum Exit {
     /// It leaves the worker.
     Disposed(Disposition),

@@ -21,6 +21,6 @@ pub(super) async fn notify(context: &WorkerContext, inbound: &InboundCall, recor
     let attributes = trace::onward(&span).or(inbound.trace_context()).attributes();
     let message = Outgoing { body, group, attributes, ..Outgoing::default() };
     if let Err(error) = context.reply_queue(queue).send(message).instrument(span).await {
-        tracing::warn!(%error, call_id = %notice.call_id, code = "notice_failed", "a notice could not be sent; the result stands");
+        tracing::warn!(%error, call_id = %notice.call_id, code = "notice_failed", "a notice could not be sent; the result is stored");
     }
 }

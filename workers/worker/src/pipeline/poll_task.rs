@@ -29,7 +29,7 @@ pub(super) enum TaskPoll {
     Unknown { message: String },
 }
 
-/// Gives the task the answers that are still to be given, or asks how far it is.
+/// Gives the task the answers that are still to be given, or polls it.
 pub(super) async fn poll_task(
     context: &WorkerContext,
     inbound: &InboundCall,

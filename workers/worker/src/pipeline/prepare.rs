@@ -1,4 +1,4 @@
-//! Third step: what a call needs before it may be claimed. The gate of its server must be open, its credential at hand, and the tool as
+//! Third step: what a call needs before it may be claimed. The gate of its server must be open, its credential available, and the tool as
 //! the call expects it.
 
 use std::time::Duration;
@@ -87,7 +87,7 @@ fn no_credential(
         let wait = Wait::after_failure(context, &call.server.id, failure, after_ms);
         return Prepared::Held { request: call.request, wait };
     }
-    let text = format!("{failure}. An operator must mend the server's configuration.");
+    let text = format!("{failure}. An operator must fix the server's configuration.");
     let why = CallError::new(failure.code, text, MayHaveRun::No).retryable(None);
     Prepared::Over { request: call.request, outcome: Outcome::failed(why) }
 }
@@ -132,7 +132,7 @@ pub(super) fn with_what_was_left_out(catalog: &Catalog, server: &Server, mut out
     outcome
 }
 
-/// Waits, unless the call could not go on in time.
+/// Waits, unless the call could not continue in time.
 fn wait_or_end(context: &WorkerContext, inbound: &InboundCall, call: AdmittedCall, wait: Wait) -> Prepared {
     let server = &call.server.id;
     // A call that lay in a backlog has not been tried yet: its wait begins with the first failure that was seen.

@@ -34,7 +34,7 @@ const NEVER_MS: u64 = u64::MAX;
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaped {
-    /// Its record stands and it is deleted, or it is received again by itself.
+    /// Its record is stored and it is deleted, or it becomes visible again.
     Met,
     /// It is not due yet: an operator may still move it back to the calls. Whoever received it makes it visible again.
     NotDue {
@@ -91,7 +91,7 @@ fn due_in(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCall, de
 }
 
 /// A message that cannot be read, or could not when a worker moved it here. A worker that moved it has written its record before; of one
-/// that SQS moved, it is written once by each worker, and stands once.
+/// that SQS moved, each worker writes it once, and it is stored once.
 async fn left_to_operators(context: &WorkerContext, inbound: &InboundCall, decoded: &Decoded) -> Reaped {
     if let Decoded::Unreadable(malformed) = decoded
         && !inbound.kept
@@ -138,7 +138,7 @@ async fn record_end(
             without_call::tenant_not_allowed(context, inbound, *request).await?,
         ));
     }
-    // The row of an older message may have expired, so that nothing can be said of what it did.
+    // The row of an older message may have expired, so that its effect is unknown.
     let outcome = checks::check_age(inbound.enqueued_at, context.now())
         .err()
         .unwrap_or_else(|| dead_lettered(&request));

@@ -1,7 +1,7 @@
-//! Sixth step: stores what became of a call, and gives the proof that its record stands ([`recorded::Recorded`]).
+//! Sixth step: stores what became of a call, and gives the proof that its record is stored ([`recorded::Recorded`]).
 //!
-//! The result goes into the call's row first, the audit record second, and the message is deleted last. A worker that meets the row in
-//! between inserts the missing audit record: it is built from the row and the request alone, so it is the same whoever builds it.
+//! The result goes into the call's row first, the audit record second, and the message is deleted last. A worker that finds the row in
+//! between inserts the missing audit record: it is built from the row and the request alone, so every worker builds the same.
 
 pub(super) mod claimed;
 pub(super) mod finished;

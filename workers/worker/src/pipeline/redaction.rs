@@ -5,7 +5,7 @@ use toolfleet_core::outcome::{CallError, Code, Outcome};
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::scrub;
 
-/// What a server said, without any value of the arguments: the log is read by whoever runs the fleet.
+/// A server's text without any value of the arguments, because operators read the log.
 pub(super) fn for_the_log(said: &impl ToString, request: &CallRequest) -> String {
     scrub::without_values(said.to_string(), request.arguments.get(), &ShownArguments::none())
 }

@@ -53,7 +53,7 @@ pub(super) async fn requeue(
         park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
     };
     if let Err(error) = requeued {
-        // It is visible again by itself when its visibility time-out ends.
+        // It becomes visible again when its visibility time-out ends.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot requeue a message early");
     }
 }
@@ -69,7 +69,7 @@ pub(super) async fn until_poll(
     context.meters.requeued(RequeueReason::TaskWorking.label());
     let parks = if poll_failed { inbound.parks.saturating_add(1) } else { 0 };
     if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
-        // It is visible again by itself when its visibility time-out ends.
+        // It becomes visible again when its visibility time-out ends.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot requeue a message early");
     }
 }
@@ -83,7 +83,7 @@ pub(super) async fn after_aws_error(context: &WorkerContext, inbound: &InboundCa
 
 /// How long a message of a FIFO queue waits. It cannot become a new one, which would come after the others of its group; so that its
 /// receives last, the waits grow: the eight receives of the template last for more than the hour that a call has by default. A worker that
-/// stops gives it back at once.
+/// stops requeues it at once.
 const fn in_order_s(receive_count: u32, wait_s: u64) -> u64 {
     let least_s = match receive_count {
         0 | 1 => 0,
@@ -98,13 +98,13 @@ const fn in_order_s(receive_count: u32, wait_s: u64) -> u64 {
     if wait_s == 0 || wait_s > least_s { wait_s } else { least_s }
 }
 
-/// Hides a message that nobody can read, for longer at each receive: an hour at most, so that SQS moves it to the dead-letter queue
+/// Hides an unreadable message, for longer at each receive: an hour at most, so that SQS moves it to the dead-letter queue
 /// where there is one.
 pub(super) async fn unreadable(context: &WorkerContext, inbound: &InboundCall) {
     context.meters.requeued(RequeueReason::Unreadable.label());
     let wait_s = unreadable_s(inbound.receive_count());
     if let Err(error) = stay(context, inbound, wait_s).await {
-        // It is visible again by itself when its visibility time-out ends.
+        // It becomes visible again when its visibility time-out ends.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot hide a message for longer");
     }
 }

@@ -1,6 +1,6 @@
-//! Finds the call that a request goes on with (`resume`), which ended as `input_required`, and the state that its server wants back.
+//! Finds the call that a request resumes (`resume`), which ended as `input_required`, and the state to return to its server.
 //!
-//! `admit` refuses the request where it may not go on; the definition is compared once `prepare` knows it.
+//! `admit` refuses a request that may not resume; the definition is compared once `prepare` knows it.
 //!
 //! **Invariant:** a state goes only to the request that it was given for: the same tenant, operation, target, arguments and definition.
 //! The answers go with it and nowhere else.
@@ -19,7 +19,7 @@ use crate::context::WorkerContext;
 /// An earlier call that waits for answers.
 pub(super) struct Resumed {
     call_id: CallId,
-    /// The task that asked, which goes on by itself once it has its answers.
+    /// The task that asked; it continues once it has its answers.
     task: Option<String>,
     request_state: Option<String>,
     /// What the tool was when it asked.
@@ -27,7 +27,7 @@ pub(super) struct Resumed {
 }
 
 impl Resumed {
-    /// What an executor has to know of it.
+    /// What an executor needs of it.
     pub(super) fn as_ref(&self) -> ResumedCall<'_> {
         ResumedCall { task: self.task.as_deref(), request_state: self.request_state.as_deref() }
     }
@@ -37,7 +37,7 @@ impl Resumed {
         self.task.as_deref()
     }
 
-    /// A tool that has become another since it asked is not told what it was meant to hear.
+    /// A refusal if the tool's definition has changed since it asked: the answers were meant for the other definition.
     pub(super) fn changed(&self, definition: Option<&ShortDefinitionDigest>) -> Option<Outcome> {
         (self.definition.as_ref() != definition).then(|| {
             refused(format!(
@@ -48,7 +48,7 @@ impl Resumed {
     }
 }
 
-/// The call that the request goes on with, if it names one and may.
+/// The call that the request resumes, if it names one and may.
 pub(super) async fn of(
     context: &WorkerContext,
     request: &CallRequest,
@@ -84,8 +84,8 @@ pub(super) async fn of(
     })
 }
 
-/// The task that the call itself has become, or has given its answers to. What it goes on with is not judged any more then: it
-/// only asks how that stands.
+/// The task that the call itself has become, or has given its answers to. The resumed call is not checked again then: the task
+/// is only polled.
 pub(super) async fn task_under_way(
     context: &WorkerContext,
     key: &CallKey,
@@ -127,7 +127,7 @@ fn judged(request: &CallRequest, resume: &Resume, earlier: Option<&CallRow>) -> 
     Ok(Resumed { call_id: id.clone(), task: asked.task, request_state, definition })
 }
 
-/// Every question is answered and nothing else, as MCP wants it of a client.
+/// Every question is answered and nothing else, as MCP requires of a client.
 fn fits(id: &CallId, asked: &[String], answered: &[String]) -> Result<(), String> {
     let list = |keys: &[String]| {
         let shown: Vec<_> = keys.iter().take(20).map(|key| format!("`{key}`")).collect();

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-/// The places on a call's way where a crash would leave something half done.
+/// The steps of a call after which a crash would leave something half done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
     /// The message was read.
     Decoded,
     /// It may run.
     Admitted,
-    /// All it needs is at hand.
+    /// All it needs is available.
     Prepared,
     /// The claim is stored; nothing was sent yet.
     Claimed,

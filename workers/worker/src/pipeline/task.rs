@@ -20,7 +20,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// The task that the call's row knows.
+    /// The task in the call's row.
     pub(super) fn of(row: &CallRow) -> Option<Self> {
         Some(Self { handle: row.task.clone()?, input_pending: row.input_pending })
     }

@@ -42,7 +42,7 @@ impl Wait {
         Self::new(failure.held, server, context.now(), after_ms).with_fault(failure)
     }
 
-    /// A wait for a server whose gate is closed.
+    /// A wait for a server whose gate refuses the call.
     pub(super) fn refused(context: &WorkerContext, server: &ServerId, refusal: Refusal) -> Self {
         let wait = Self::new(refusal.reason, server, context.now(), refusal.retry_after_ms);
         match refusal.last_failure {
@@ -101,12 +101,12 @@ pub(super) fn waits_until(
     if reason != HeldReason::ServerUnreachable || has_answered() {
         return deadline;
     }
-    // It cannot be reached and has not answered this worker within the last hour: nobody gains from a misspelt address that is tried
-    // for long.
+    // It cannot be reached and has not answered this worker within the last hour: a misspelt address is not
+    // tried for long.
     since.plus_ms(context.limits.unreachable_wait_ms()).min(deadline)
 }
 
-/// The wait, if the call can go on after it; the end of the call otherwise.
+/// The wait, if the call can continue after it; the end of the call otherwise.
 pub(super) fn within(
     context: &WorkerContext,
     server: &ServerId,

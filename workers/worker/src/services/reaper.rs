@@ -1,9 +1,9 @@
-//! Ends dead letters: every worker looks through the dead-letter queue, and what is due gets its end.
+//! Ends dead letters: every worker scans the dead-letter queue, and ends the calls that are due.
 //!
-//! A look goes through the whole queue: what is not due stays hidden until the look is over, so that it is not received again while
-//! something due lies behind it. Then it is visible again, so that a message move task can take it back.
+//! A scan goes through the whole queue: messages that are not due stay hidden until the scan ends, so that they are not received again
+//! before the due ones behind them. Then they are visible again, so that a message move task can redrive them.
 //!
-//! **Invariant:** it takes no slot from the calls, and what it meets ends in one of two ways: accounted for, or still there.
+//! **Invariant:** it takes no slot from the calls; a dead letter is either recorded and deleted, or still in the queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +28,11 @@ const WAIT_S: u32 = 20;
 const NEXT_WAIT_S: u32 = 1;
 /// The longest pause between two looks at messages that are not due.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// The longest look, and for how long it hides what it meets.
+/// The longest scan, and how long it hides what it receives.
 const LONGEST_LOOK: Duration = Duration::from_secs(30);
 const HIDDEN_S: u32 = 60;
 /// Messages of one look that are made visible again when it ends. If there are more, they stay hidden for [`BEHIND_S`], so that the next
-/// look meets what lies behind them.
+/// scan receives what is behind them.
 const MOST: usize = 5_000;
 const BEHIND_S: u64 = 300;
 
@@ -104,12 +104,12 @@ impl Look {
             .iter()
             .map(|(receipt, after_ms)| dead.queue.change_visibility(receipt, seconds(*after_ms)));
         for error in join_all(back).await.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, code = "requeue_failed", "cannot give a dead letter back early");
+            tracing::warn!(%error, code = "requeue_failed", "cannot make a dead letter visible again");
         }
     }
 }
 
-/// Reaps what is due until the queue has nothing more to give, and keeps what is not due out of the way meanwhile.
+/// Reaps what is due until the queue is empty, and hides what is not due until then.
 async fn look(context: &Arc<WorkerContext>, dead: &Arc<DeadLetters>) -> Look {
     let mut look = Look::default();
     let until = Instant::now() + LONGEST_LOOK;

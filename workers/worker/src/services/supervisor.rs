@@ -51,7 +51,7 @@ impl Supervisor {
     /// Waits until the worker has drained and all services have ended.
     ///
     /// # Errors
-    /// A service kept failing, so the worker has drained by itself.
+    /// A service kept failing, so the worker has drained.
     pub async fn join(mut self) -> Result<(), ServiceFailed> {
         while self.services.join_next().await.is_some() {}
         self.until_exit.shutdown().await;
@@ -97,7 +97,7 @@ async fn supervise(service: impl Service, shutdown: Shutdown, drain: Duration, h
         restarts += 1;
         health.set(name, ServiceState::Restarting { restarts });
         let tries = u32::try_from(failures.len()).unwrap_or(u32::MAX);
-        // A worker that drains meanwhile runs the service once more: the intake waits for the calls under way.
+        // A worker that drains in the meantime runs the service once more: the intake waits for the calls under way.
         tokio::select! {
             () = shutdown.draining() => {}
             () = tokio::time::sleep(Duration::from_millis(backoff::after_tries(tries))) => {}

@@ -49,7 +49,7 @@ impl Meters {
         Self(Some(Arc::new(Instruments {
             processed: seconds(
                 "messaging.process.duration",
-                "From receiving a message until it is deleted or given back.",
+                "From receiving a message until it is deleted or requeued.",
             ),
             attempts: seconds("mcp.client.operation.duration", "One attempt at an MCP server."),
             ended: count("toolfleet.calls.ended", "Calls that this worker ended, by outcome and code."),
@@ -125,7 +125,7 @@ impl Meters {
         }
     }
 
-    /// A number that is asked for when it is collected.
+    /// A number that is read when metrics are collected.
     pub(crate) fn watch(
         &self,
         name: &'static str,

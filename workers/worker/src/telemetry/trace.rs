@@ -116,7 +116,7 @@ pub(crate) fn ended(span: &Span, answer: &Result<Answer, Failure>) -> Option<&'s
     }
     if let Ok(answer) = answer {
         span.record("mcp.protocol.version", answer.connection.protocol_version.as_str());
-        // Whoever knows a session's id could speak in it: its beginning tells sessions apart.
+        // A session's id is a credential, so only its first characters are shown; they tell sessions apart.
         if let Some(session) = &answer.connection.session {
             span.record("mcp.session.id", session.chars().take(8).collect::<String>());
         }

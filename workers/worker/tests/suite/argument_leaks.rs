@@ -1,5 +1,5 @@
-//! The hunt for values of arguments: every way to refuse a call or to fail, with a secret in its arguments that the server repeats; and
-//! rows, records, notices, spans and the fleet's own log searched for it.
+//! Redaction of argument values: calls are refused or fail in every way, with a secret in the arguments that the server repeats. Rows,
+//! records, notices, spans and logs are searched for it.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -201,7 +201,7 @@ async fn the_hunt() {
     for id in ids {
         let row = format!("{:?}", rig.row(id).await);
         assert!(row.contains("finished: Some"), "{id}: {row}");
-        // A row is read by whoever sent the call, and a server's sentence may name what was wrong in it; a secret it may not.
+        // The sender of a call reads its row, so a server's text may name the wrong value; it may not show a secret.
         let by_server = betrayals().iter().any(|(name, _)| *name == id);
         let leaked = secrets.iter().any(|secret| row.contains(secret)) || (!by_server && row.contains(MARK));
         assert!(!leaked, "{id}: {row}");

@@ -148,7 +148,7 @@ async fn another_tenants_id_is_refused_and_leaves_no_row_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_parked_message_of_another_sender_is_refused() {
     let rig = Rig::new().await;
-    let stranger = connect(
+    let other_sender = connect(
         rig.local.sqs_url(),
         rig.local.dynamodb_url(),
         rig.local.secretsmanager_url(),
@@ -157,7 +157,7 @@ async fn a_forged_parked_message_of_another_sender_is_refused() {
     .await;
     let attributes = BTreeMap::from([("toolfleet-first-sender".to_owned(), crate::rig::SENDER.to_owned())]);
     let body = request("forged", "safe").to_string();
-    let queue = stranger.queue(rig.local.queue_url("toolfleet-calls"));
+    let queue = other_sender.queue(rig.local.queue_url("toolfleet-calls"));
     queue.send(Outgoing { body, attributes, ..Outgoing::default() }).await.unwrap();
     rig.work_off(1).await;
     assert!(rig.row("forged").await.is_none());

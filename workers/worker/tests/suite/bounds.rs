@@ -1,4 +1,4 @@
-//! What SQS can park and hide bounds bodies, receives and leases: what does not fit is refused with the remedy.
+//! Limits of bodies, receives and leases that follow from SQS: what does not fit is refused with the remedy.
 
 use std::collections::BTreeMap;
 

@@ -58,7 +58,7 @@ async fn a_call_that_waits_keeps_its_place_in_the_group() {
     rig.deliver(&context).await;
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.in_flight, depth.delayed), (1, 0), "it is not sent anew");
-    assert!(rig.receive(&context).await.is_none(), "and nobody overtakes it");
+    assert!(rig.receive(&context).await.is_none(), "and no message overtakes it");
     rig.clock.advance_ms(301_000);
     rig.deliver(&context).await;
     rig.deliver(&context).await;

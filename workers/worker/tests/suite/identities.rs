@@ -174,7 +174,7 @@ async fn each_request_and_retry_is_signed_with_the_workers_identity() {
     let calls = rig.mcp.requests_of("tools/call");
     assert_ne!(calls[0].header("authorization"), calls[1].header("authorization"));
 
-    // The region of the worker's own configuration where none is given; no service of AWS that nobody names.
+    // The region of the worker's own configuration where none is given; and no AWS service that is not named.
     let seen =
         call(&rig, signed(&rig, json!({"type": "aws_sigv4", "service": "lambda"})), "c2", "safe").await;
     assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);

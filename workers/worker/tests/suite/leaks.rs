@@ -1,7 +1,7 @@
-//! The leak hunt: every kind of credential through success and every failure that could repeat it, with all logs of all crates at
-//! TRACE, all spans, rows, records, notices and error texts kept, and all of that searched for every secret in every form.
+//! Redaction of secrets: every kind of credential through success and every failure that could repeat it. Logs of all crates at TRACE,
+//! spans, rows, records, notices and error texts are searched for every secret in every encoding.
 //!
-//! A new kind is a row in `kinds`, a new way to betray one a row in `betrayals`.
+//! A new kind is a row in `kinds`, a new way to leak one a row in `betrayals`.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,7 @@ struct Kind {
     server: Value,
     /// What must never be seen again.
     secrets: Vec<String>,
-    /// The same of what no server is ever told, and none can betray.
+    /// The same for what is sent to no server, so that none can leak it.
     untold: Vec<String>,
     /// What shows that the server got the credential.
     arrived: fn(&Recorded) -> bool,
@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// A secret that every way of writing it has to escape, as far as a header allows.
+/// A secret that every encoding has to escape, within what a header allows.
 fn secret(name: &str) -> String {
     format!("{MARK}{name}/\"+&=% tail9")
 }
@@ -161,7 +161,7 @@ fn kinds(tls: &Issued, issuer: &MockMcp) -> Vec<Kind> {
     ]
 }
 
-/// A way in which a server betrays what it was told.
+/// A way in which a server leaks what it received.
 type Betrayal = (&'static str, Box<dyn Fn(&MockMcp)>);
 
 fn next(name: &'static str, fault: MockFault) -> Betrayal {
@@ -360,7 +360,7 @@ async fn hunt(rig: &mut Rig, lines: &Lines, kind: &Kind, mcp: &MockMcp) {
     }
 }
 
-/// Which lines are written at all is decided for a whole process, by whoever listens in it: the hunt has a process of its own.
+/// Which lines are written at all is decided for a whole process, by its subscribers: this test has a process of its own.
 #[test]
 fn secrets_are_in_no_log_span_row_record_notice_or_error() {
     let hunt = std::process::Command::new(std::env::current_exe().unwrap())
@@ -371,7 +371,7 @@ fn secrets_are_in_no_log_span_row_record_notice_or_error() {
     assert!(hunt.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// From now on whoever asks gets the kind's token.
+/// From now on every request gets the kind's token.
 fn grant(issuer: &MockMcp, kind: &Kind) {
     issuer.behave();
     if let Some(grant) = &kind.grant {
@@ -380,9 +380,9 @@ fn grant(issuer: &MockMcp, kind: &Kind) {
     }
 }
 
-/// Who gives tokens betrays what it was told.
+/// The authorization server leaks what it received.
 async fn hunt_issuer(rig: &Rig, lines: &Lines, kind: &Kind, mcp: &MockMcp, issuer: &MockMcp) {
-    // A token that was never given is nobody's secret: what it was told is what it can betray.
+    // No token was issued: only the secrets that were sent can leak.
     let told = &kind.untold[..1];
     let all = forms(&told[0]).join(" | ");
     let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
@@ -455,7 +455,7 @@ async fn the_hunt() {
         let mcp = if kind.name == "client_certificate" { &guarded } else { &plain };
         grant(&issuer, kind);
         hunt(&mut rig, &lines, kind, mcp).await;
-        // A key that signs is told to nobody.
+        // A signing key is sent to no server.
         if kind.grant.is_some() && kind.name != "oauth2 by key" {
             hunt_issuer(&rig, &lines, kind, mcp, &issuer).await;
         }

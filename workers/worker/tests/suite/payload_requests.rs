@@ -151,7 +151,7 @@ async fn an_unavailable_payload_is_refused_with_its_own_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_makes_no_worker_read_an_object() {
+async fn an_unknown_sender_makes_no_worker_read_an_object() {
     let rig = rig().await;
     let context = rig.context(None).await;
     let body =

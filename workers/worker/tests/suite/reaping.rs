@@ -174,7 +174,7 @@ async fn an_unreadable_dead_letter_is_recorded_once_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_of_a_stranger_is_written_under_no_tenant() {
+async fn a_dead_letter_of_an_unknown_sender_is_under_no_tenant() {
     let rig = Rig::new().await;
     let mut foreign = request("c1", "safe");
     foreign["tenant"] = json!("globex");
@@ -205,7 +205,7 @@ async fn a_dead_letter_that_is_not_due_can_be_redriven_and_run() {
     }
     looks.shutdown.begin(Duration::ZERO);
     reaping.await.unwrap();
-    let moved = dead_letter(&context).await.expect("it is visible for whoever moves it");
+    let moved = dead_letter(&context).await.expect("it is visible for a message move task");
     rig.send(moved.body.clone()).await;
     dead(&rig).delete(&moved.receipt).await.unwrap();
     rig.settle().await;

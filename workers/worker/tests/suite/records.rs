@@ -166,7 +166,7 @@ async fn an_unauthorised_sender_learns_nothing_and_ends_no_call() {
     second["reply"] = json!({"sqs_queue_url": rig.local.queue_url("toolfleet-replies")});
     let context = rig.fleet_of(catalog(&rig), limits(), None).await;
 
-    // While the call waits for its server, and nobody holds it.
+    // While the call waits for its server and is not claimed.
     rig.mcp.next(MockFault::status_with(429, "retry-after", "20"));
     rig.send(asked_by("ann", "c1", "unsafe").to_string()).await;
     rig.deliver(&context).await;

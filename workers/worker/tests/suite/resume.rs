@@ -1,5 +1,5 @@
-//! A call that its server answers by questions, and the later one that goes on with it: the same question, the state as it was
-//! given, the answers once, and never a second time without a promise.
+//! Resuming a call that ended as `input_required`: the same question, the server's state unchanged, and the answers sent once unless the
+//! caller promised that repeating is safe.
 
 use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;

@@ -324,7 +324,7 @@ async fn connect_with(sqs: &str, dynamodb: &str, secrets: &str, s3: &str, access
     .await
 }
 
-/// Holds a call for ever right after a step: whoever drops it then has killed it there.
+/// Holds a call for ever right after a step: dropping it then kills it there.
 pub(crate) struct CrashAfter {
     step: Step,
     pub(crate) reached: Notify,

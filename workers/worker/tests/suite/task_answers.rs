@@ -1,5 +1,5 @@
-//! A task that asks in the middle of its work: the call ends as `input_required`, a later one brings the answers, and goes on with
-//! the same task. What was answered is not asked again, and the tool runs once.
+//! A task that asks in the middle of its work: the call ends as `input_required`, a later one sends the answers and continues
+//! the same task. Answered questions are not asked again, and the tool runs once.
 
 use serde_json::{Value, json};
 use toolfleet_core::call::State;

@@ -307,7 +307,7 @@ async fn a_cancelled_call_cancels_its_task_between_two_questions() {
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.code, seen.may_have_run), (Some("cancelled_by_caller"), Some(MayHaveRun::Unknown)));
     assert_eq!(rig.mcp.requests_of("tasks/cancel").len(), 1);
-    assert!(rig.mcp.requests_of("tasks/get").is_empty(), "nobody wants to know any more");
+    assert!(rig.mcp.requests_of("tasks/get").is_empty(), "no poll after the end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -149,7 +149,7 @@ async fn an_expired_token_is_renewed_with_the_current_secret() {
     world.grants(1);
     world.succeeds(&context, "c1").await;
     store(&world.rig, "client", "client-secret-2").await;
-    // While the token holds, nobody is asked.
+    // While the token is valid, no new one is requested.
     pass(30).await;
     world.succeeds(&context, "c2").await;
     assert_eq!(world.asked().len(), 1);

@@ -111,7 +111,7 @@ async fn an_unreadable_message_survives_a_crash_after_any_step() {
 async fn a_kept_message_names_its_real_sender_not_a_claimed_one() {
     let rig = Rig::new().await;
     let (sqs, dynamodb) = (rig.local.sqs_url(), rig.local.dynamodb_url());
-    let stranger = connect(sqs, dynamodb, rig.local.secretsmanager_url(), "AKIASTRANGER").await;
+    let other_sender = connect(sqs, dynamodb, rig.local.secretsmanager_url(), "AKIASTRANGER").await;
     let mut wrong = request("c1", "safe");
     wrong["colour"] = json!(1);
     let forged = [
@@ -120,7 +120,7 @@ async fn a_kept_message_names_its_real_sender_not_a_claimed_one() {
         ("mine", "kept"),
         ("traceparent", "00-a"),
     ];
-    let queue = stranger.queue(rig.local.queue_url("toolfleet-calls"));
+    let queue = other_sender.queue(rig.local.queue_url("toolfleet-calls"));
     let message_id = send(&queue, &wrong.to_string(), &forged).await;
     rig.work_off(1).await;
     let context = rig.context(None).await;

@@ -42,7 +42,7 @@ pub(super) fn rules(entry: &str, rules: Vec<Map<String, Value>>) -> Result<Vec<A
 
 fn ours(place: &str, rule: Rule) -> Result<Vec<AccessRule>, CatalogError> {
     for (field, list) in [("userTypes", &rule.user_types), ("userRoles", &rule.user_roles)] {
-        // To Pika an empty list fits nobody, to us it would fit everybody.
+        // In Pika an empty list allows no one; here it would allow everyone.
         if list.as_ref().is_some_and(Vec::is_empty) {
             let text = "is empty; leave it out if it is to fit everybody, or disable the tool";
             return Err(invalid(&below(place, field), text));

@@ -60,7 +60,7 @@ fn a_message_of_somebody_else_neither_claims_nor_ends_a_call() {
         assert_eq!(left(&ended, &claim_by(delivery.clone())), Rejection::AlreadyRecorded);
         assert_eq!(left(&ended, &conclude(delivery)), Rejection::OfAnother);
     }
-    // A dead letter that an operator sent back, under a role of its own: nobody else is left to finish the call.
+    // A dead letter that an operator sent back, under a role of its own: no other sender can finish the call.
     let redriven = by("OPERATOR", "s1", "m2", AFTER_LEASE);
     for row in [&row, &released] {
         let (finished, _) = stored(Some(row), &claim_by(safe(redriven.clone())));

@@ -57,8 +57,8 @@ pub(in crate::pipeline) async fn finish(
     }
 }
 
-/// Tries for as long as a lease to store what only this worker knows: giving up would lose an answer that was paid for.
-/// If another worker takes the call over meanwhile, the fence says so.
+/// Tries for as long as a lease to store an outcome that only this worker has: giving up would lose the answer of an executed call.
+/// If another worker has claimed the call in between, the write fails by its fence.
 pub(in crate::pipeline) async fn persist(
     context: &WorkerContext,
     row: &CallRow,
@@ -99,7 +99,7 @@ pub(in crate::pipeline) async fn release(
     }
 }
 
-/// Leaves a call with its server as a task; the message comes again to ask after it.
+/// Leaves a call with its server as a task; a delayed message will poll it.
 pub(in crate::pipeline) async fn park(
     context: &WorkerContext,
     inbound: &InboundCall,
@@ -112,7 +112,7 @@ pub(in crate::pipeline) async fn park(
     let Task { handle: task, input_pending } = task;
     let now = context.now();
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
-    // At the deadline it comes back even if the server wants to be left alone for longer.
+    // It is tried again at the deadline, even if the server asked for a longer pause.
     let after_ms = after_ms.min(ready.call.deadline.ms_since(now));
     let poll_at = now.plus_ms(after_ms);
     let event = Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now };

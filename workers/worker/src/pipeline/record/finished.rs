@@ -25,7 +25,7 @@ pub(in crate::pipeline) async fn stored(context: &WorkerContext, inbound: &Inbou
     context.steps.passed(Step::ResultStored).await;
 }
 
-/// The account of a call that has ended, by whoever: its audit record is inserted unless it stands. It names who asked first;
+/// Completes the record of a call that has ended: inserts its audit record unless it exists. The record names the first caller;
 /// another message with the same question has a record of its own.
 pub(in crate::pipeline) async fn record_finished(
     context: &WorkerContext,
@@ -44,7 +44,7 @@ pub(in crate::pipeline) async fn record_finished(
         let outcome = Outcome { payload: None, ..finished.outcome.clone() };
         audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
     }
-    // The task lives in the conversation of who asked first.
+    // The task belongs to the first caller's conversation.
     let session = caller.session.clone();
     let open_task = row.task.clone().map(|handle| OpenTask {
         tenant: row.key.tenant.clone(),
@@ -69,8 +69,8 @@ pub(in crate::pipeline) async fn mismatch(
     of_message_alone(context, inbound, request, &outcome).await
 }
 
-/// Somebody else asked the same under a known id and may not have it: its message ends by itself, the call stays untouched and
-/// nothing is told of it.
+/// Another caller sent the same question under a known id, and may not read its result: only its message ends, and the answer
+/// says nothing about the call.
 pub(in crate::pipeline) async fn second(
     context: &WorkerContext,
     inbound: &InboundCall,

@@ -61,7 +61,7 @@ pub(in crate::pipeline) async fn audit_without_call(
     context.history.insert(&record, at.plus_ms(RETENTION_MS)).await
 }
 
-/// A message without a call of its own is accounted for under the id that its sender was given.
+/// A message without a call of its own is recorded under the message id that its sender received.
 pub(in crate::pipeline) fn message_as_id(inbound: &InboundCall) -> CallId {
     CallId::of_message(inbound.first_id())
 }

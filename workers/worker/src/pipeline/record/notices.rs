@@ -8,7 +8,7 @@ use toolfleet_core::time::Timestamp;
 
 use crate::pipeline::inbound::InboundCall;
 
-/// What the sender of this message is told, where it wants to be: the names are its own.
+/// The notice to the sender of this message, if it asked for one; call id and queue are those of the message.
 pub(in crate::pipeline) fn notice_of(
     inbound: &InboundCall,
     request: CallRequest,

@@ -1,10 +1,10 @@
-//! The proof that the result and the audit record of a delivery stand in the tables; only the record step makes it.
+//! The proof that the result and the audit record of a delivery are stored in the tables; only the record step makes it.
 
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::request::Target;
 
-/// The proof that the result and the audit record of a delivery stand in the tables.
+/// The proof that the result and the audit record of a delivery are stored in the tables.
 pub(in crate::pipeline) struct Recorded {
     notice: Option<(Notice, String)>,
     open_task: Option<OpenTask>,

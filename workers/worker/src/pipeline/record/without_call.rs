@@ -60,7 +60,7 @@ pub(in crate::pipeline) async fn malformed(
     Ok(Recorded::new(notice, None))
 }
 
-/// A message that is not a request, and names no call that its sender may speak for. Its body is not accounted for by this: it has to
+/// A message that is not a request, and names no call that its sender may speak for. Its body is not recorded by this: it has to
 /// be kept.
 pub(in crate::pipeline) async fn unreadable(
     context: &WorkerContext,

@@ -1,6 +1,6 @@
 //! Receives messages: it takes free slots first, then receives at most as many messages, and runs each in a task of its own.
 //!
-//! One receiver polls while the queue has little to give. A receive that comes back full starts another receiver; one that does not ends
+//! One receiver polls while the queue has few messages. A full receive starts another receiver; one that does not ends
 //! its receiver, except the last. So a quiet worker sends one request in twenty seconds, and a busy one as many as its slots can use.
 //!
 //! **Invariant:** a message is received only when a slot for it is held; a panic in one call does not affect another.
@@ -219,7 +219,7 @@ impl Receivers {
 }
 
 impl Slots {
-    /// One slot at least, and as many as a receive can use if they come free soon.
+    /// One slot at least, and as many as a receive can use if they are released soon.
     async fn take(&self) -> Option<Vec<OwnedSemaphorePermit>> {
         let _turn = self.turn.lock().await;
         let mut slots = vec![self.free.clone().acquire_owned().await.ok()?];

@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_millis(8);
 /// Over how many seconds the rate is averaged.
 const MEMORY_S: f64 = 1.0;
 
-/// How fast messages have come lately.
+/// The recent rate of messages.
 #[derive(Debug)]
 pub(super) struct Pace(Mutex<Option<Lately>>);
 
