@@ -191,8 +191,7 @@ pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result
     if let Some((catalog, sighup)) = options.reload {
         supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
     }
-    let ended = supervisor.join().await;
-    context.mcp.close().await;
+    let ended = supervisor.join(context.mcp.close()).await;
     tracing::info!(worker = %context.worker, "the worker has drained");
     ended
 }
@@ -257,8 +256,8 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
     match check.await.unwrap_or_else(timed_out) {
         Err(trouble) if trouble.kind() == AwsErrorKind::Configuration => return Err(trouble.into()),
         // Small results do not need it, and large ones wait for it.
-        Err(trouble) => {
-            tracing::error!(%trouble, code = "bucket_error", "the bucket of payloads does not answer")
+        Err(error) => {
+            tracing::error!(%error, code = "bucket_error", "the bucket of payloads does not answer")
         }
         Ok(()) => {}
     }

@@ -68,9 +68,9 @@ async fn reap_until_drained(context: &Arc<WorkerContext>, shutdown: &Shutdown) {
         let look = look(context, &dead).await;
         let soonest_ms = look.undue.iter().map(|(_, after_ms)| *after_ms).min();
         look.end(&dead).await;
-        let pause = if let Some(trouble) = &look.error {
+        let pause = if let Some(error) = &look.error {
             failures += 1;
-            tracing::error!(%trouble, code = "receive_failed", failures, "cannot receive dead letters; trying again");
+            tracing::error!(%error, code = "receive_failed", failures, "cannot receive dead letters; trying again");
             Duration::from_millis(backoff::after_tries(failures))
         } else {
             failures = 0;
@@ -103,8 +103,8 @@ impl Look {
             .undue
             .iter()
             .map(|(receipt, after_ms)| dead.queue.change_visibility(receipt, seconds(*after_ms)));
-        for trouble in join_all(back).await.into_iter().filter_map(Result::err) {
-            tracing::warn!(%trouble, code = "requeue_failed", "cannot give a dead letter back early");
+        for error in join_all(back).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, code = "requeue_failed", "cannot give a dead letter back early");
         }
     }
 }
@@ -123,8 +123,8 @@ async fn look(context: &Arc<WorkerContext>, dead: &Arc<DeadLetters>) -> Look {
         match received {
             Ok(deliveries) if deliveries.is_empty() => return look,
             Ok(deliveries) => look.undue.extend(batch(context, dead, deliveries).await),
-            Err(trouble) => {
-                look.error = Some(trouble);
+            Err(error) => {
+                look.error = Some(error);
                 return look;
             }
         }

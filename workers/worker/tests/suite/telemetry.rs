@@ -210,7 +210,7 @@ async fn a_worker_says_whether_it_lives_and_is_ready_and_shows_its_metrics() {
     }
     context.shutdown.begin(Duration::from_secs(5));
     assert_eq!(get(address, "/health/ready").await, (503, "the worker drains\n".into()));
-    supervisor.join().await.unwrap();
+    supervisor.join(std::future::ready(())).await.unwrap();
 }
 
 #[tokio::test]
