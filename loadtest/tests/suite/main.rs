@@ -2,11 +2,7 @@
 //!
 //! The real load is a stage of CI (`toolfleet-loadtest run`).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail as tests do: loudly, at the line"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do: loudly, at the line")]
 
 mod command;
 mod distributions;

@@ -191,8 +191,7 @@ pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result
     if let Some((catalog, sighup)) = options.reload {
         supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
     }
-    let ended = supervisor.join().await;
-    context.mcp.close().await;
+    let ended = supervisor.join(context.mcp.close()).await;
     tracing::info!(worker = %context.worker, "the worker has drained");
     ended
 }

@@ -70,7 +70,7 @@ pub(super) async fn fetch(
         Some(_) if !inbound.catalog().may_speak_for(inbound.sender.as_deref(), &request.key.tenant) => {
             Ok(Fetched::TenantNotAllowed { request })
         }
-        // TaskPoll before S3 is: one that does not answer must keep no call beyond its deadline.
+        // The deadline is checked before S3 is asked: a bucket that does not answer must keep no call beyond it.
         Some(_) if let Err(outcome) = checks::check_time(context, inbound, &request) => {
             refused(context, inbound, request, outcome).await
         }

@@ -18,4 +18,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Runs until the worker drains. An earlier return and a panic are failures: the supervisor then calls it again.
     fn run(&self, shutdown: &Shutdown) -> impl Future<Output = ()> + Send;
+
+    /// Waits for the work under way of a service that has failed for good. The worker drains meanwhile.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }

@@ -22,16 +22,16 @@ use crate::shutdown::Shutdown;
 
 /// The most messages SQS hands out at once.
 const BATCH: u32 = 10;
-/// How long the first receive of a look waits for a message, in seconds: the most SQS allows.
+/// How long the first receive of a scan waits for a message, in seconds: the most SQS allows.
 const WAIT_S: u32 = 20;
 /// How long the others wait: long enough for SQS to ask all of its servers.
 const NEXT_WAIT_S: u32 = 1;
 /// The longest pause between two looks at messages that are not due.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const SCAN_AGAIN: Duration = Duration::from_secs(30);
 /// The longest scan, and how long it hides what it receives.
-const LONGEST_LOOK: Duration = Duration::from_secs(30);
+const LONGEST_SCAN: Duration = Duration::from_secs(30);
 const HIDDEN_S: u32 = 60;
-/// Messages of one look that are made visible again when it ends. If there are more, they stay hidden for [`BEHIND_S`], so that the next
+/// Messages of one scan that are made visible again when it ends. If there are more, they stay hidden for [`BEHIND_S`], so that the next
 /// scan receives what is behind them.
 const MOST: usize = 5_000;
 const BEHIND_S: u64 = 300;
@@ -65,16 +65,16 @@ async fn reap_until_drained(context: &Arc<WorkerContext>, shutdown: &Shutdown) {
     };
     let mut failures = 0;
     while !shutdown.is_draining() {
-        let look = look(context, &dead).await;
-        let soonest_ms = look.undue.iter().map(|(_, after_ms)| *after_ms).min();
-        look.end(&dead).await;
-        let pause = if let Some(error) = &look.error {
+        let scan = scan(context, &dead).await;
+        let soonest_ms = scan.undue.iter().map(|(_, after_ms)| *after_ms).min();
+        scan.end(&dead).await;
+        let pause = if let Some(error) = &scan.error {
             failures += 1;
             tracing::error!(%error, code = "receive_failed", failures, "cannot receive dead letters; trying again");
             Duration::from_millis(backoff::after_tries(failures))
         } else {
             failures = 0;
-            soonest_ms.map_or(Duration::ZERO, Duration::from_millis).min(LOOK_AGAIN)
+            soonest_ms.map_or(Duration::ZERO, Duration::from_millis).min(SCAN_AGAIN)
         };
         tokio::select! {
             () = shutdown.draining() => return,
@@ -83,15 +83,15 @@ async fn reap_until_drained(context: &Arc<WorkerContext>, shutdown: &Shutdown) {
     }
 }
 
-/// One look through the dead-letter queue.
+/// One scan through the dead-letter queue.
 #[derive(Default)]
-struct Look {
+struct Scan {
     /// What is not due, and in how many milliseconds it is.
     undue: Vec<(Receipt, u64)>,
     error: Option<AwsError>,
 }
 
-impl Look {
+impl Scan {
     /// Makes visible again what is not due.
     async fn end(&self, dead: &DeadLetters) {
         let many = self.undue.len() >= MOST;
@@ -110,26 +110,26 @@ impl Look {
 }
 
 /// Reaps what is due until the queue is empty, and hides what is not due until then.
-async fn look(context: &Arc<WorkerContext>, dead: &Arc<DeadLetters>) -> Look {
-    let mut look = Look::default();
-    let until = Instant::now() + LONGEST_LOOK;
+async fn scan(context: &Arc<WorkerContext>, dead: &Arc<DeadLetters>) -> Scan {
+    let mut scan = Scan::default();
+    let until = Instant::now() + LONGEST_SCAN;
     loop {
-        let wait_s = if look.undue.is_empty() { WAIT_S } else { NEXT_WAIT_S };
+        let wait_s = if scan.undue.is_empty() { WAIT_S } else { NEXT_WAIT_S };
         let hidden_s = context.limits.visibility_s().max(HIDDEN_S);
         let received = tokio::select! {
-            () = context.shutdown.draining() => return look,
+            () = context.shutdown.draining() => return scan,
             received = dead.queue.receive(BATCH, wait_s, hidden_s) => received,
         };
         match received {
-            Ok(deliveries) if deliveries.is_empty() => return look,
-            Ok(deliveries) => look.undue.extend(batch(context, dead, deliveries).await),
+            Ok(deliveries) if deliveries.is_empty() => return scan,
+            Ok(deliveries) => scan.undue.extend(batch(context, dead, deliveries).await),
             Err(error) => {
-                look.error = Some(error);
-                return look;
+                scan.error = Some(error);
+                return scan;
             }
         }
-        if look.undue.len() >= MOST || (Instant::now() >= until && !look.undue.is_empty()) {
-            return look;
+        if scan.undue.len() >= MOST || (Instant::now() >= until && !scan.undue.is_empty()) {
+            return scan;
         }
     }
 }

@@ -48,12 +48,17 @@ impl Supervisor {
         self.until_exit.spawn(supervise(service, self.shutdown.clone(), self.drain, self.health.clone()));
     }
 
-    /// Waits until the worker has drained and all services have ended.
+    /// Waits until the worker has drained and all services have ended, then for `last`, and ends the services that run until the exit.
     ///
     /// # Errors
     /// A service kept failing, so the worker has drained.
-    pub async fn join(mut self) -> Result<(), ServiceFailed> {
-        while self.services.join_next().await.is_some() {}
+    pub async fn join(mut self, last: impl Future<Output = ()>) -> Result<(), ServiceFailed> {
+        while let Some(ended) = self.services.join_next().await {
+            if ended.is_err() {
+                self.shutdown.fail(ServiceFailed("supervisor"), self.drain);
+            }
+        }
+        last.await;
         self.until_exit.shutdown().await;
         self.shutdown.failed().map_or(Ok(()), Err)
     }
@@ -92,6 +97,14 @@ async fn supervise(service: impl Service, shutdown: Shutdown, drain: Duration, h
         if draining || failures.len() > MAX_RESTARTS {
             health.set(name, ServiceState::Failed);
             shutdown.fail(ServiceFailed(name), drain);
+            // The calls under way keep their time to drain.
+            if AssertUnwindSafe(service.finish()).catch_unwind().await.is_err() {
+                tracing::error!(
+                    service = name,
+                    code = "service_failed",
+                    "a service of the worker has panicked"
+                );
+            }
             return;
         }
         restarts += 1;
@@ -114,8 +127,11 @@ async fn supervise(service: impl Service, shutdown: Shutdown, drain: Duration, h
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -143,11 +159,30 @@ mod tests {
         }
     }
 
+    /// Always panics, while calls of it are under way.
+    struct Broken {
+        calls: Arc<Semaphore>,
+    }
+
+    impl Service for Broken {
+        fn name(&self) -> &'static str {
+            "intake"
+        }
+
+        async fn run(&self, _: &Shutdown) {
+            panic!("a defect, made for this test");
+        }
+
+        async fn finish(&self) {
+            let _all_ended = self.calls.acquire().await;
+        }
+    }
+
     async fn run(service: Scripted, shutdown: &Shutdown) -> (Result<(), ServiceFailed>, String) {
         let health = ServiceHealth::default();
         let mut supervisor = Supervisor::new(shutdown.clone(), DRAIN, health.clone());
         supervisor.start(service);
-        (supervisor.join().await, health.lines())
+        (supervisor.join(ready(())).await, health.lines())
     }
 
     fn scripted(name: &'static str, panics: bool, failures: usize) -> (Scripted, Arc<AtomicUsize>) {
@@ -197,7 +232,7 @@ mod tests {
             assert_eq!(runs.load(Ordering::SeqCst), 2);
             assert_eq!(health.lines(), "intake running, 1 restarts\n");
             shutdown.begin(DRAIN);
-            assert_eq!(supervisor.join().await, Ok(()));
+            assert_eq!(supervisor.join(ready(())).await, Ok(()));
         }
     }
 
@@ -207,5 +242,24 @@ mod tests {
         shutdown.begin(DRAIN);
         let (service, _) = scripted("intake", true, usize::MAX);
         assert_eq!(run(service, &shutdown).await.0, Err(ServiceFailed("intake")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_under_way_end_before_a_worker_that_failed_exits() {
+        for draining in [false, true] {
+            let shutdown = Shutdown::new();
+            if draining {
+                shutdown.begin(DRAIN);
+            }
+            let calls = Arc::new(Semaphore::new(0));
+            let mut supervisor = Supervisor::new(shutdown.clone(), DRAIN, ServiceHealth::default());
+            supervisor.start(Broken { calls: calls.clone() });
+            let join = tokio::spawn(supervisor.join(ready(())));
+            shutdown.draining().await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(!join.is_finished(), "a call is still under way");
+            calls.add_permits(1);
+            assert_eq!(join.await.unwrap(), Err(ServiceFailed("intake")));
+        }
     }
 }

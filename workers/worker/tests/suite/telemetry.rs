@@ -210,7 +210,7 @@ async fn a_worker_serves_liveness_readiness_and_metrics() {
     }
     context.shutdown.begin(Duration::from_secs(5));
     assert_eq!(get(address, "/health/ready").await, (503, "the worker drains\n".into()));
-    supervisor.join().await.unwrap();
+    supervisor.join(std::future::ready(())).await.unwrap();
 }
 
 #[tokio::test]

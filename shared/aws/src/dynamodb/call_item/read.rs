@@ -37,7 +37,8 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, AwsError> {
         worker: optional("worker")?.map(WorkerId::parse).transpose().map_err(|_| broken("worker"))?,
         lease_until: row.optional_ms("lease_until_ms")?,
         attempts: row.number("attempts")?,
-        may_have_executed: row.flag("may_have_executed"),
+        // Builds before 0.1.0 wrote `exposed`: a call that may have run must not run again.
+        may_have_executed: row.flag("may_have_executed") || row.flag("exposed"),
         digest: optional("digest")?.map(Digest::from_stored),
         caller: row.caller()?.map(Box::new),
         enqueued_at: Timestamp::from_ms(row.number("enqueued_at_ms")?),
@@ -145,11 +146,14 @@ impl<'a> Reader<'a> {
         if !self.0.contains_key("held_reason") {
             return Ok(None);
         }
+        // A reason that this build does not know must not make the row unreadable.
+        let Some(reason) = HeldReason::from_stored(self.text("held_reason")?) else {
+            return Ok(None);
+        };
         let optional = |name: &'static str| self.0.get(name).map(|_| self.text(name)).transpose();
         let server = optional("held_server")?.map(ServerId::parse).transpose();
         Ok(Some(Held {
-            reason: HeldReason::from_stored(self.text("held_reason")?)
-                .ok_or_else(|| broken("held_reason"))?,
+            reason,
             server: server.map_err(|_| broken("held_server"))?,
             since: Timestamp::from_ms(self.number("held_since_ms")?),
             next_try_at: Timestamp::from_ms(self.number("next_try_at_ms")?),

@@ -7,6 +7,8 @@ use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress, Progress
 use toolfleet_core::request::{Group, User};
 use toolfleet_core::time::Timestamp;
 
+use aws_sdk_dynamodb::types::AttributeValue;
+
 use super::*;
 use crate::dynamodb::attributes::bytes_of;
 
@@ -210,4 +212,20 @@ fn a_row_with_a_stored_result_is_read_back_equal() {
         assert!(!item.contains_key("result") && !item.contains_key("result_gz"));
         assert_eq!(from_item(&item).unwrap(), row);
     }
+}
+
+#[test]
+fn a_row_of_an_earlier_build_still_says_that_its_call_may_have_run() {
+    let mut item = to_item(&CallRow { may_have_executed: false, ..row(None, None) });
+    assert!(!from_item(&item).unwrap().may_have_executed);
+    item.insert("exposed".into(), AttributeValue::Bool(true));
+    assert!(from_item(&item).unwrap().may_have_executed);
+}
+
+#[test]
+fn a_held_reason_that_is_not_known_leaves_the_row_readable() {
+    let mut item = to_item(&row(None, None));
+    item.insert("held_reason".into(), AttributeValue::S("of_a_later_build".into()));
+    let read = from_item(&item).unwrap();
+    assert_eq!((read.held, read.rev), (None, 3));
 }

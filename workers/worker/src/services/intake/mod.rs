@@ -21,7 +21,7 @@ use toolfleet_aws::queue::Delivery;
 
 use super::Service;
 use crate::context::WorkerContext;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{ServiceFailed, Shutdown};
 use crate::{backoff, pipeline};
 use pace::Pace;
 
@@ -77,7 +77,7 @@ impl Intake {
                 turn: Mutex::new(()),
             },
             pace: Pace::new(),
-            receiving: AtomicU32::new(1),
+            receiving: AtomicU32::new(0),
             receivers,
             running,
             panicked: Notify::new(),
@@ -94,21 +94,22 @@ impl Service for Intake {
     /// Receives until the worker drains, then waits for the calls under way. Returns early when a receiver has panicked; the next run
     /// then starts a receiver in its place.
     async fn run(&self, shutdown: &Shutdown) {
-        let Receivers { receivers, running, panicked, .. } = &*self.0;
+        let Receivers { receivers, receiving, panicked, .. } = &*self.0;
+        receiving.fetch_add(1, Ordering::AcqRel);
         self.0.spawn();
         tokio::select! {
             biased;
-            () = panicked.notified() => {
-                if !shutdown.is_draining() {
-                    return;
-                }
-                receivers.wait().await;
-            }
+            () = panicked.notified() => {}
             () = receivers.wait() => {}
         }
-        if !shutdown.is_draining() {
-            return;
+        if shutdown.is_draining() {
+            self.finish().await;
         }
+    }
+
+    async fn finish(&self) {
+        let Receivers { receivers, running, .. } = &*self.0;
+        receivers.wait().await;
         running.close();
         if !running.is_empty() {
             tracing::info!(calls = running.len(), "waiting for the calls that run");
@@ -196,9 +197,16 @@ impl Receivers {
         let intake = self.clone();
         self.receivers.spawn(async move {
             // A receiver shares nothing with the others but what its own steps keep consistent.
-            if AssertUnwindSafe(receive(intake.clone())).catch_unwind().await.is_err() {
-                intake.panicked.notify_one();
+            if AssertUnwindSafe(receive(intake.clone())).catch_unwind().await.is_ok() {
+                return;
             }
+            intake.receiving.fetch_sub(1, Ordering::AcqRel);
+            let drain = intake.context.limits.drain;
+            if intake.context.shutdown.is_draining() {
+                tracing::error!(service = "intake", code = "service_failed", "a receiver has panicked");
+                intake.context.shutdown.fail(ServiceFailed("intake"), drain);
+            }
+            intake.panicked.notify_one();
         });
     }
 
