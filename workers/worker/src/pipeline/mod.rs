@@ -11,15 +11,15 @@
 //! heartbeat. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
-//! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use: core's `Claim`, without
-//! which a claimed row cannot be written, and `Recorded`, without which `acknowledge` cannot delete a message. Two
-//! other places delete a message after a queue has accepted a copy of it: `requeue` and `keep_unreadable`. The state table that decides
-//! what each state of a row means is `toolfleet_core::call`.
+//! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
+//! execution (heartbeat, release, park, finish) need core's `Claim`. `acknowledge` needs a `Recorded`. Two other places delete a message,
+//! after a queue has accepted a copy of it: `requeue` and `keep_unreadable`. The state table that decides what each state of a row means
+//! is `toolfleet_core::call`.
 //!
 //! A delivery leaves the worker in one of the ways of [`Disposition`]: completed, requeued, parked as a task, taken over by another
 //! worker, or kept for an operator because it cannot be read. If an AWS request fails before the record is stored, the message is
 //! requeued and the call has no outcome yet. One failure does end a call: `result_not_stored`, when S3 does not accept a large result
-//! within ten minutes. After the record is stored, a notice or a delete that fails is only logged.
+//! within ten minutes, or before the worker stops or the call is cancelled. After the record is stored, a notice or a delete that fails is only logged.
 
 mod acknowledge;
 mod admit;
