@@ -46,7 +46,7 @@ pub(crate) struct WireTenants {
     /// Tenants by the SQS SenderId of the producing role, or an object with the user that the role is bound to.
     #[serde(default)]
     senders: BTreeMap<String, Value>,
-    /// The SQS SenderIds of the workers themselves: what their parked messages say about the first sender is trusted.
+    /// The SQS SenderIds of the workers themselves: what their delayed messages say about the first sender is trusted.
     #[serde(default)]
     fleet: Vec<String>,
     /// The rule for conversations that are not registered, by tenant; `*` for all that are not named.

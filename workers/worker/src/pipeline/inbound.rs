@@ -1,6 +1,6 @@
 //! One delivery of one message: what SQS says of it, and the nonce of this delivery.
 //!
-//! What a parked message says of its past counts only if a worker of the fleet has sent it.
+//! What a delayed message says about the message that it replaced counts only if a worker of the fleet has sent it.
 
 use std::sync::Arc;
 
@@ -141,7 +141,7 @@ impl InboundCall {
         LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
     }
 
-    /// How often the call was received, parked messages included: the input of the back-off.
+    /// How often the call was received, the receives of replaced messages included: the input of the back-off.
     pub(super) const fn tries(&self) -> u32 {
         self.parks.saturating_mul(MANY_RECEIVES).saturating_add(self.delivery.receive_count)
     }
