@@ -19,15 +19,17 @@
 //! The row is replaced by compare-and-swap on `rev`. On a conflict the row is read and the event decided again. If the stored row equals
 //! the intended one, an earlier swap succeeded and its response was lost: that is a success.
 //!
-//! A call that its server works on as a task is `waiting_task` between two polls. The call itself is never sent again, also after a lost
-//! claim: a claim of it only polls the task. A call that ends before its task keeps the handle, and the worker that acknowledges the
-//! message cancels the task. A call that brings answers to a task (`resume`) has the handle from its first claim on; answers may be sent
-//! again, so a lost claim leaves no doubt.
+//! A call that its server works on as a task is `waiting_task` between two polls. A claim of it polls the task, also after a lost claim.
+//! The call itself is sent again only if its server does not know the task any more, the call is safe to repeat, attempts are left, and
+//! it brings no answers to a task. A call that ends before its task keeps the handle, and the worker that acknowledges the message cancels
+//! the task. A call that brings answers to a task (`resume`) has the handle from its first claim on. Answers may be sent again, so after
+//! a lost claim the next claim sends them.
 //!
 //! The row keeps the first caller. The same question in a message of another caller waits until the call has ended, and then ends only its
 //! own message: it neither claims nor ends the call.
 //!
-//! **Invariant:** `done` is final; `fence` and `rev` never decrease; a call that is not safe to repeat is sent once.
+//! **Invariant:** `done` is final; `fence` and `rev` never decrease; a call that is not safe to repeat and may have been sent is claimed
+//! again only to poll its task.
 
 mod caller;
 mod cancel;

@@ -1,4 +1,4 @@
-//! Last step: deletes the message. It takes the proof of a record, so no message is deleted without one.
+//! The step `acknowledge`: deletes the message. It takes the proof that the record is stored (`Recorded`).
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Queue;

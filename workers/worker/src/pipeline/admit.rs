@@ -1,4 +1,4 @@
-//! Second step: whether a call may run at all. It checks sender, age, user, tool, access, arguments and session.
+//! The step `admit`: whether a call may run at all. It checks sender, age, user, tool, access, arguments and session.
 //!
 //! Nothing is sent, and nothing is written but the row of a new session. A refusal says what to change.
 

@@ -1,4 +1,4 @@
-//! Fourth step: the one conditional write that gives this worker the right to send the call. It is the last write before anything is sent.
+//! The step `claim`: the conditional write that gives this worker the right to send the call. Nothing of the call is sent to its tool before.
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection};

@@ -21,7 +21,7 @@ pub(super) async fn complete(
     recorded: &Recorded,
 ) {
     context.steps.passed(Step::Recorded).await;
-    // The notice goes first: if the worker dies after it, the next delivery sends it again; it is never lost.
+    // The notice goes before the delete: after a crash in between, the next delivery sends it again. One that cannot be sent is logged.
     if tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await.is_err() {
         tracing::warn!(
             message_id = inbound.message_id(),

@@ -1,4 +1,4 @@
-//! First step: reads a message as a request, or says exactly why it is none. It has no side effect.
+//! The step `decode`: reads a message as a request, or says exactly why it is none. It has no side effect.
 
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::request::{CallRequest, Malformed};

@@ -1,7 +1,8 @@
-//! Fifth step: runs a claimed call until an outcome or a reason to wait.
+//! The step `execute`: runs a claimed call until an outcome or a reason to wait.
 //!
 //! The work (attempts, or polls of the call's task) runs beside the heartbeat, the deadline and the worker's shutdown, each of which can
-//! end it. So it ends by the deadline whatever the server does, and sends nothing once the lease is unsure.
+//! end it. So no server can keep it past the deadline, and it begins no attempt once the lease is lost. Only storing a result that has
+//! arrived may take longer.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

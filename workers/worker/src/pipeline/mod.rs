@@ -4,14 +4,22 @@
 //! decode ─▶ fetch ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
-//! Before `claim`, the only write for a call is `hold`: its row then says what the call waits for. `claim` is the last write before a
-//! request is sent to the tool, so a crash before it has no effect, and a crash after it shows in the row. After `claim` the call runs
-//! (`execute`, with its heartbeat), and `record` stores the result first and the audit record second. A delivery that continues to its
-//! next step carries a type that only the step before can make. The large steps are boxed: a worker holds thousands of calls whose
-//! tools run. The state table that decides what each state of a row means is `toolfleet_core::call`.
+//! Nothing of a call is sent to its tool before `claim`. These writes may come earlier: the session's row at the session's first call
+//! (`admit`), an MCP session if the server is asked for its tool list (`prepare`), and the call's row if the call has to wait (`hold`) or
+//! ends without being executed. `claim` writes into the call's row that this worker may send the call, so a crash after it shows in the
+//! row. After it, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
+//! heartbeat. `record` stores the result first and the audit record second.
+//!
+//! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
+//! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use: core's `Claim`, without
+//! which a claimed row cannot be written, and `Recorded`, without which `acknowledge` cannot delete a message. Two
+//! other places delete a message after a queue has accepted a copy of it: `requeue` and `keep_unreadable`. The state table that decides
+//! what each state of a row means is `toolfleet_core::call`.
 //!
 //! A delivery leaves the worker in one of the ways of [`Disposition`]: completed, requeued, parked as a task, taken over by another
-//! worker, or kept for an operator because it cannot be read. A failed AWS request is never an outcome: the message is requeued.
+//! worker, or kept for an operator because it cannot be read. If an AWS request fails before the record is stored, the message is
+//! requeued and the call has no outcome yet. One failure does end a call: `result_not_stored`, when S3 does not accept a large result
+//! within ten minutes. After the record is stored, a notice or a delete that fails is only logged.
 
 mod acknowledge;
 mod admit;

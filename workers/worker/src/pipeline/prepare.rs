@@ -1,4 +1,4 @@
-//! Third step: what a call needs before it may be claimed. The gate of its server must be open, its credential available, and the tool as
+//! The step `prepare`: what a call needs before it may be claimed. The gate of its server must be open, its credential available, and the tool as
 //! the call expects it.
 
 use std::time::Duration;

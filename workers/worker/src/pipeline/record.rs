@@ -1,4 +1,4 @@
-//! Sixth step: stores what became of a call, and gives the proof that its record is stored ([`recorded::Recorded`]).
+//! The step `record`: stores what became of a call, and gives the proof that its record is stored ([`recorded::Recorded`]).
 //!
 //! The result goes into the call's row first, the audit record second, and the message is deleted last. A worker that finds the row in
 //! between inserts the missing audit record: it is built from the row and the request alone, so every worker builds the same.
