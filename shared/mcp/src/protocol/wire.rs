@@ -5,18 +5,19 @@
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use toolfleet_mcp_protocol::{ProtocolVersion, error_code, method};
 
 /// The stateless generation.
-pub(crate) const MODERN: &str = "2026-07-28";
+pub(crate) const MODERN: &str = ProtocolVersion::MODERN.as_str();
 /// The session-bound versions over streamable HTTP, newest first. The last one is accepted, not offered.
 pub(crate) const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 /// What `initialize` offers.
-pub(crate) const LEGACY_OFFER: &str = "2025-11-25";
+pub(crate) const LEGACY_OFFER: &str = ProtocolVersion::LATEST_LEGACY.as_str();
 
-pub(crate) const HEADER_MISMATCH: i64 = -32020;
-pub(crate) const VERSION_UNSUPPORTED: i64 = -32022;
-pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
-pub(crate) const INVALID_PARAMS: i64 = -32602;
+pub(crate) const HEADER_MISMATCH: i64 = error_code::HEADER_MISMATCH;
+pub(crate) const VERSION_UNSUPPORTED: i64 = error_code::UNSUPPORTED_VERSION;
+pub(crate) const METHOD_NOT_FOUND: i64 = error_code::METHOD_NOT_FOUND;
+pub(crate) const INVALID_PARAMS: i64 = error_code::INVALID_PARAMS;
 
 /// Who we say we are.
 #[derive(Debug, Clone, Serialize)]
@@ -205,23 +206,23 @@ pub(crate) fn request<P: Serialize>(id: u64, method: &str, params: P) -> Bytes {
 pub(crate) fn initialize(id: u64, client: &ClientInfo) -> Bytes {
     let params =
         InitializeParams { protocol_version: LEGACY_OFFER, capabilities: Nothing {}, client_info: client };
-    request(id, "initialize", params)
+    request(id, method::INITIALIZE, params)
 }
 
 /// `notifications/initialized`.
 pub(crate) fn initialized() -> Bytes {
-    write(&Request::<Nothing> { jsonrpc: "2.0", id: None, method: "notifications/initialized", params: None })
+    write(&Request::<Nothing> { jsonrpc: "2.0", id: None, method: method::INITIALIZED, params: None })
 }
 
 /// `ping` of the versions that have sessions.
 pub(crate) fn ping(id: u64) -> Bytes {
-    write(&Request::<Nothing> { jsonrpc: "2.0", id: Some(id), method: "ping", params: None })
+    write(&Request::<Nothing> { jsonrpc: "2.0", id: Some(id), method: method::PING, params: None })
 }
 
 /// `notifications/cancelled`.
 pub(crate) fn cancelled(request_id: u64) -> Bytes {
     let params = CancelParams { request_id, reason: "the caller no longer waits" };
-    write(&Request { jsonrpc: "2.0", id: None, method: "notifications/cancelled", params: Some(params) })
+    write(&Request { jsonrpc: "2.0", id: None, method: method::CANCELLED, params: Some(params) })
 }
 
 /// Our answer to a server's own request: a ping is answered, everything else is not offered. Nobody waits beside a call whose

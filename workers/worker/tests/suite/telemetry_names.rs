@@ -70,7 +70,7 @@ const LABELS: [&str; 9] = [
 ];
 
 /// The values of the label `toolfleet.reason`.
-const REASONS: [&str; 16] = [
+const REASONS: [&str; 17] = [
     "aws_error",
     "aws_failed",
     "back_off",
@@ -79,6 +79,7 @@ const REASONS: [&str; 16] = [
     "draining",
     "held_elsewhere",
     "lease_lost",
+    "paused",
     "result_not_stored",
     "server_failing",
     "server_pause",
