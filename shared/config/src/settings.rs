@@ -1,6 +1,6 @@
 //! Reads settings that are declared with clap: from the command line, else from variables, which are injected as strings.
 //!
-//! The declarations are the one source of names, defaults and help; [`reference`] prints them as the table of docs/reference/settings.md.
+//! The declarations are the one source of names, defaults and help; [`reference()`] prints them as the table of docs/reference/settings.md.
 //! An error names the variable, its value and what is accepted.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! SHA-256 digests of JSON: of a call's question, of a catalog, of a definition. Equal values have equal digests.
 //!
-//! A digest is taken of the canonical form ([`canonical_json`](crate::canonical_json)): white space, the order of keys and the way a
+//! A digest is taken of the canonical form (`canonical_json`): white space, the order of keys and the way a
 //! number is written do not change it.
 
 use std::fmt;

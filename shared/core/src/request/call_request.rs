@@ -28,7 +28,7 @@ pub struct CallRequest {
     pub target: Target,
     /// What to do with it.
     pub operation: Operation,
-    /// A JSON object, byte for byte as it was sent: the tool's, or what the operation needs, see [`OperationParams`].
+    /// A JSON object, byte for byte as it was sent: the tool's, or what the operation needs, see [`OperationParams`](crate::request::OperationParams).
     pub arguments: Box<RawValue>,
     /// Where the arguments are until [`CallRequest::with_arguments`] loads them. Until then `arguments` is `{}` and `digest` is of the
     /// reference.

@@ -1,7 +1,7 @@
 //! The gate of each server: the operator's switch, the circuit breakers with the pauses that servers ask for, and the shares of the
 //! worker's slots.
 //!
-//! The pipeline asks it before a call is claimed ([`Gate::check`], [`Gate::seat`]) and again before each attempt and each request about a
+//! The pipeline asks it before a call is claimed ([`Gate::check`], `Gate::seat`) and again before each attempt and each request about a
 //! task ([`Gate::enter`]). So a pause has effect on calls that are already under way, at their next attempt.
 
 mod breakers;
