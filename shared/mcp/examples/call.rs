@@ -1,4 +1,4 @@
-//! Owns a call from the command line, to try the client against a real server:
+//! Calls a tool from the command line, to try the client against a real server:
 //! `cargo run -p toolfleet-mcp --example call -- URL TOOL JSON [TOOL JSON ...]`, or `URL` alone to list the tools.
 //!
 //! Between two calls it waits for a line on stdin when `-` stands in place of a tool.

@@ -1,4 +1,4 @@
-//! Owns the client that `@modelcontextprotocol/conformance` drives: it lists the tools and calls each of them.
+//! The client that `@modelcontextprotocol/conformance` drives: it lists the tools and calls each of them.
 //!
 //! `conformance client --command target/debug/examples/conformance --scenario tools_call --spec-version 2026-07-28`
 //!

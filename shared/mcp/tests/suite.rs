@@ -1,4 +1,4 @@
-//! Owns the behaviour of the MCP client against a scripted server: one test for every row of the policy.
+//! The MCP client against a scripted server.
 //!
 //! **Invariant:** every test that says "not executed" or "once" asks the server's own counter.
 

@@ -1,4 +1,4 @@
-//! Owns the tests of the cutting proxy: what upstream sees, and what the client does not.
+//! The cutting proxy: what the upstream server receives and the client does not.
 //!
 //! **Invariant:** no crate that the testkit serves is used here.
 

@@ -1,4 +1,4 @@
-//! Owns the tests of addresses: what may not be called is not, whatever way leads there.
+//! Addresses: an address that the egress policy refuses is not called.
 
 use toolfleet_core::failure::{Blame, RetryClass};
 use toolfleet_egress::{EgressPolicy, Proxies};

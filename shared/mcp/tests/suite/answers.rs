@@ -1,4 +1,4 @@
-//! Owns the tests of answers: what they mean, and that their bytes stay.
+//! Answers: what each means, and that its bytes are kept.
 
 use serde_json::json;
 use toolfleet_core::progress::ProgressNote;

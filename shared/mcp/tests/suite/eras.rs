@@ -1,4 +1,4 @@
-//! Owns the tests of how a server's generation is learned, remembered and learned anew.
+//! Protocol revisions: how a server's revision is found, cached and found again.
 
 use std::time::Duration;
 

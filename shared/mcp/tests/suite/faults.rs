@@ -1,4 +1,4 @@
-//! Owns the tests of faults: one for every row of the table in MCP.md.
+//! Faults: what each failure of a server means for retry and for `may_have_run`; see docs/reference/answers.md.
 
 use toolfleet_core::failure::RetryClass;
 use toolfleet_core::outcome::MayHaveRun;

@@ -1,4 +1,4 @@
-//! Owns the tests of sessions: whose they are, how they are lost, and how a call is withdrawn.
+//! MCP sessions: who shares one, how one is lost, and how a call is cancelled.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Owns the tests of event streams: what is skipped, what is answered, and how a broken one is taken up.
+//! Event streams: what is skipped, what is answered, and how a broken stream is resumed.
 
 use toolfleet_mcp::Fault;
 use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision};

@@ -1,4 +1,4 @@
-//! Owns what the tests share: a client, an endpoint, a call.
+//! What the tests share: a client, an endpoint, a call.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Owns the tests of TLS and HTTP/2: whom we believe, and what a refused or broken stream says about the tool.
+//! TLS and HTTP/2: which certificates are trusted, and what a refused or broken stream says about the tool.
 
 use toolfleet_core::failure::RetryClass;
 use toolfleet_core::outcome::MayHaveRun;

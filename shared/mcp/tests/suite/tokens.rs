@@ -1,4 +1,4 @@
-//! Owns the tests of tokens: OAuth client credentials and Cognito against scripted authorization servers.
+//! Tokens: OAuth client credentials and Cognito against scripted authorization servers.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -59,7 +59,7 @@ impl Children {
                 Ok(child)
             }
             Ok(Err(trouble)) => {
-                let mut fault = before_call(trouble.fault, "handshake the program");
+                let mut fault = before_call(trouble.fault, "the handshake with the program");
                 if !child.quit.is_cancelled() {
                     let _ended = timeout(WORDS_WITHIN, child.quit.cancelled()).await;
                     fault = with_words(fault, &child.said_to(None));
