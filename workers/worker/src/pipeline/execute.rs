@@ -16,7 +16,7 @@ use super::attempts::Attempts;
 use super::claim::ClaimedCall;
 use super::disposition::RequeueReason;
 use super::execution::{Executed, ExecutionState};
-use super::heartbeat::{self, Stopped};
+use super::heartbeat::{self, Beating, Stopped};
 use super::inbound::InboundCall;
 use super::large_result::{self, Kept};
 use super::poll_task::{self, TaskPoll};
@@ -59,18 +59,22 @@ async fn race(
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(context.now()));
     let attempts = Attempts { context, inbound, ready, progress_buffer, state, deadline };
     let mut work = Box::pin(work(&attempts, task));
-    let mut heartbeat = Box::pin(heartbeat::keep(context, inbound, claim, row, *since, progress_buffer));
+    let beating = Beating { inbound, call: &ready.call, claim, claimed_at: *since };
+    let mut heartbeat = Box::pin(heartbeat::keep(context, beating, row, progress_buffer));
     let mut beating = true;
     loop {
         tokio::select! {
             biased;
             executed = &mut work => return executed,
             stopped = &mut heartbeat, if beating => match stopped {
-                Stopped::Cancelled if state.has_answer() => {
+                Stopped::Cancelled | Stopped::CancelledByOperator(_) if state.has_answer() => {
                     state.hurried.store(true, Ordering::Release);
                     beating = false;
                 }
                 Stopped::Cancelled => return Executed::Finished(state.cancelled()),
+                Stopped::CancelledByOperator(rule) => {
+                    return Executed::Finished(state.cancelled_by_operator(&rule));
+                }
                 Stopped::LeaseLost => {
                     // A request under way may still be answered; the fence decides whether the answer counts.
                     state.lease_lost.store(true, Ordering::Release);

@@ -7,29 +7,40 @@ use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Effect, Event};
 
+use super::admit::AdmittedCall;
 use super::apply::{Applied, apply};
 use super::inbound::InboundCall;
 use super::progress_buffer::ProgressBuffer;
 use crate::context::WorkerContext;
 
 /// Why the heartbeat stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stopped {
     /// Another worker may hold the call now: nothing more may be sent.
     LeaseLost,
     /// The caller has cancelled the call.
     Cancelled,
+    /// An operator's rule has cancelled it: which rule.
+    CancelledByOperator(String),
+}
+
+/// The call whose heartbeat it is.
+#[derive(Clone, Copy)]
+pub(super) struct Beating<'a> {
+    pub(super) inbound: &'a InboundCall,
+    pub(super) call: &'a AdmittedCall,
+    pub(super) claim: &'a Claim,
+    pub(super) claimed_at: Instant,
 }
 
 /// Beats until something ends it. `row` is always the row as last seen.
 pub(super) async fn keep(
     context: &WorkerContext,
-    inbound: &InboundCall,
-    claim: &Claim,
+    beating: Beating<'_>,
     row: &mut CallRow,
-    claimed_at: Instant,
     progress_buffer: &ProgressBuffer,
 ) -> Stopped {
+    let Beating { inbound, call, claim, claimed_at } = beating;
     let mut sure_until = claimed_at + context.limits.lease;
     let mut next_beat = Instant::now() + context.limits.heartbeat();
     let (mut next_news, mut written) = (claimed_at + context.limits.notes_pace(), 0);
@@ -39,6 +50,13 @@ pub(super) async fn keep(
             () = sleep_until(next_beat) => true,
             () = async { sleep_until(next_news).await; progress_buffer.changed(written).await } => false,
         };
+        let control = context.gate.control().current();
+        let rule = control
+            .as_ref()
+            .and_then(|control| control.cancelled_by(&call.facts(inbound.enqueued_at), context.now()));
+        if let Some(rule) = rule {
+            return Stopped::CancelledByOperator(rule.detail());
+        }
         let asked = Instant::now();
         next_news = asked + context.limits.notes_pace();
         let (notes, version) = progress_buffer.since(written).unzip();

@@ -71,6 +71,18 @@ impl Wait {
         Self { held: Box::new(self.held.with_fault(fault)), ..self }
     }
 
+    /// The same, for at most `most_ms`.
+    fn at_most(self, most_ms: u64) -> Self {
+        if self.after_ms <= most_ms {
+            return self;
+        }
+        let earlier = self.after_ms - most_ms;
+        let next_try_at = Timestamp::from_ms(
+            self.held.next_try_at.as_ms().saturating_sub(i64::try_from(earlier).unwrap_or(i64::MAX)),
+        );
+        Self { after_ms: most_ms, held: Box::new(Held { next_try_at, ..*self.held }) }
+    }
+
     /// Why the message goes back to its queue.
     pub(super) const fn requeue_reason(&self) -> RequeueReason {
         RequeueReason::Held(self.held.reason)
@@ -119,6 +131,10 @@ pub(super) fn within(
     deadline: Timestamp,
     ran: MayHaveRun,
 ) -> Result<Wait, Outcome> {
+    // What an operator, a limit or a time set by the caller holds is held until the deadline: it may go on any moment.
+    if wait.requeue_reason().parks_at_once() {
+        return Ok(wait.at_most(deadline.ms_since(context.now()).max(1)));
+    }
     let until = waits_until(context, server, wait.held.reason, since, deadline);
     let wait = match bounded(wait, until, deadline, context.now()) {
         Ok(wait) => return Ok(wait),

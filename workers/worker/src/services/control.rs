@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use toolfleet_aws::AwsError;
+use toolfleet_core::time::Timestamp;
 
 use super::Service;
 use crate::context::WorkerContext;
@@ -21,6 +22,7 @@ const WHOLE: Duration = Duration::from_secs(30);
 /// The service that reads the control entries.
 pub struct ControlReader {
     context: Arc<WorkerContext>,
+    started_at: Timestamp,
 }
 
 /// When the entries were last read, and whether the last reading failed.
@@ -32,8 +34,8 @@ struct Readings {
 
 impl ControlReader {
     /// The reader of that worker.
-    pub const fn new(context: Arc<WorkerContext>) -> Self {
-        Self { context }
+    pub fn new(context: Arc<WorkerContext>) -> Self {
+        Self { started_at: context.now(), context }
     }
 
     async fn look(&self, readings: &mut Readings) {
@@ -49,7 +51,7 @@ impl ControlReader {
     }
 
     async fn read(&self, readings: &mut Readings) -> Result<(), AwsError> {
-        let Self { context } = self;
+        let Self { context, started_at } = self;
         let now = Instant::now();
         let due = readings.whole.is_none_or(|at| now.duration_since(at) >= WHOLE);
         if !due && context.fleet.control_version().await? == context.gate.control().version() {
@@ -66,7 +68,7 @@ impl ControlReader {
                 "pauses, limits or weights have changed"
             );
         }
-        if control.drains.contains(&context.worker) && !context.shutdown.is_draining() {
+        if control.drains(&context.worker, *started_at) && !context.shutdown.is_draining() {
             tracing::info!(worker = %context.worker, "an operator asked this worker to drain");
             context.shutdown.begin(context.limits.drain);
         }
