@@ -23,6 +23,7 @@ pub mod notice;
 pub mod outcome;
 pub mod payload;
 pub mod progress;
+pub mod queue_shares;
 pub mod redact;
 pub mod request;
 pub mod retention;
