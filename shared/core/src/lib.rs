@@ -15,6 +15,7 @@ pub mod definition;
 pub mod digest;
 pub mod error_text;
 pub mod failure;
+pub mod fairness;
 pub mod grants;
 pub mod ids;
 pub mod json;

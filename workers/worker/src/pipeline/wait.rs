@@ -12,7 +12,6 @@ use toolfleet_core::time::Timestamp;
 use super::disposition::RequeueReason;
 use super::inbound::InboundCall;
 use super::redaction;
-use crate::backoff;
 use crate::context::WorkerContext;
 
 /// A shorter wait is not stored in the call's row.
@@ -55,16 +54,19 @@ impl Wait {
         }
     }
 
-    /// The wait of a call whose server or tenant has its share of this worker's slots. It ends at the deadline at the latest.
+    /// The wait of a call whose server or tenant has its share of this worker's slots; `full` says what holds them. It grows with each
+    /// time that the call was parked and ends at the deadline at the latest.
     pub(super) fn for_a_seat(
         context: &WorkerContext,
         inbound: &InboundCall,
         server: &ServerId,
         deadline: Timestamp,
+        full: &str,
     ) -> Self {
         let now = context.now();
-        let grown_ms = backoff::after_tries(inbound.tries()).clamp(1_000, LONGEST_SHARE_WAIT_MS);
-        Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)))
+        let grown_ms = share_wait_ms(inbound.parks, fastrand::u64(0..250));
+        let wait = Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)));
+        Self { held: Box::new(wait.held.with_detail(full)), ..wait }
     }
 
     fn with_fault(self, fault: impl ToString) -> Self {
@@ -103,6 +105,12 @@ impl Wait {
             "a call waits: {}", reason.sentence()
         );
     }
+}
+
+/// The wait for a seat of a call that was parked so often: 1 s, then twice as long each time. `jitter` is at most a quarter of a second in
+/// milliseconds, times the doublings.
+fn share_wait_ms(parks: u32, jitter: u64) -> u64 {
+    (1_000_u64.saturating_add(jitter) << parks.min(5)).min(LONGEST_SHARE_WAIT_MS)
 }
 
 /// Until when a call waits for a server after `since`.
@@ -202,6 +210,13 @@ mod tests {
     fn a_wait_that_ends_in_time_stays_as_it_is() {
         let kept = bounded(wait(500), at(2_000), at(9_000), at(1_000)).unwrap();
         assert_eq!((kept.after_ms, kept.held.next_try_at), (500, at(1_500)));
+    }
+
+    #[test]
+    fn the_wait_for_a_seat_doubles_up_to_15_s() {
+        let waits: Vec<_> = (0..6).map(|parks| share_wait_ms(parks, 0)).collect();
+        assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
+        assert_eq!((share_wait_ms(1, 250), share_wait_ms(u32::MAX, 250)), (2_500, 15_000));
     }
 
     #[test]
