@@ -34,3 +34,4 @@ pub mod state_table;
 pub mod surrogate;
 pub mod time;
 pub mod user_binding;
+pub mod why;
