@@ -82,7 +82,7 @@ async fn extend_visibility(context: &WorkerContext, inbound: &InboundCall) {
     if seconds == 0 {
         return;
     }
-    let change = context.queue.change_visibility(inbound.receipt(), seconds);
+    let change = inbound.queue().change_visibility(inbound.receipt(), seconds);
     match tokio::time::timeout(context.limits.heartbeat() / 2, change).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

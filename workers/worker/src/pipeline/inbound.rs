@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use toolfleet_aws::queue::{Delivery, Receipt};
+use toolfleet_aws::queue::{Delivery, Queue, Receipt};
 use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
@@ -126,6 +126,11 @@ impl InboundCall {
 
     pub(crate) const fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// The queue that the message came from: it is deleted there, hidden there, and sent on to it.
+    pub(super) const fn queue(&self) -> &Queue {
+        &self.delivery.queue
     }
 
     pub(super) const fn receipt(&self) -> &Receipt {
