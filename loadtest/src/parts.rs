@@ -195,6 +195,7 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
         nonce: Nonce::from_random(u128::from(n)),
         worker: WorkerId::parse("parts")?,
         enqueued_at: now,
+        deadline: Some(now.plus_ms(3_600_000)),
         now,
         skew_ms: 0,
         repeatable: true,

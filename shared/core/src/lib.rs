@@ -36,3 +36,4 @@ pub mod state_table;
 pub mod surrogate;
 pub mod time;
 pub mod user_binding;
+pub mod why;

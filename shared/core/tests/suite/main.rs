@@ -15,6 +15,7 @@ mod request_properties;
 mod state_diagram;
 mod state_properties;
 mod state_table;
+mod why;
 
 #[test]
 fn the_runbook_explains_exactly_the_outcome_codes() {

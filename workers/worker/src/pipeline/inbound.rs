@@ -208,6 +208,7 @@ impl InboundCall {
         DeliveryContext {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
+            deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
             ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }
@@ -233,6 +234,7 @@ impl InboundCall {
             nonce: self.nonce.clone(),
             worker: context.worker.clone(),
             enqueued_at: self.enqueued_at,
+            deadline: None,
             now: context.now(),
             skew_ms: context.limits.skew_ms(),
             repeatable,
