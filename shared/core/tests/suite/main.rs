@@ -12,6 +12,7 @@ mod guide;
 mod request;
 mod request_envelopes;
 mod request_properties;
+mod simulation;
 mod state_diagram;
 mod state_properties;
 mod state_table;
