@@ -9,6 +9,7 @@ use toolfleet_core::call::{CallRow, Claim, Effect, Event};
 
 use super::apply::{Applied, apply};
 use super::inbound::InboundCall;
+use super::lease::Lease;
 use super::progress_buffer::ProgressBuffer;
 use crate::context::WorkerContext;
 
@@ -27,12 +28,11 @@ pub(super) async fn keep(
     inbound: &InboundCall,
     claim: &Claim,
     row: &mut CallRow,
-    claimed_at: Instant,
+    lease: &Lease,
     progress_buffer: &ProgressBuffer,
 ) -> Stopped {
-    let mut sure_until = claimed_at + context.limits.lease;
     let mut next_beat = Instant::now() + context.limits.heartbeat();
-    let (mut next_news, mut written) = (claimed_at + context.limits.notes_pace(), 0);
+    let (mut next_news, mut written) = (Instant::now() + context.limits.notes_pace(), 0);
     loop {
         let in_time = tokio::select! {
             biased;
@@ -44,7 +44,7 @@ pub(super) async fn keep(
         let (notes, version) = progress_buffer.since(written).unzip();
         let lease_until = context.now().plus_ms(context.limits.lease_ms());
         let event = Event::Heartbeat { claim: claim.clone(), lease_until, notes };
-        let beat = timeout_at(sure_until, apply(&context.calls, Some(row), &event));
+        let beat = timeout_at(lease.sure_until(), apply(&context.calls, Some(row), &event));
         // An early heartbeat, to store progress, does not extend the visibility time-out.
         let stay = OptionFuture::from(in_time.then(|| extend_visibility(context, inbound)));
         let (beat, _) = tokio::join!(beat, stay);
@@ -58,14 +58,14 @@ pub(super) async fn keep(
                 if then == (Effect::Extended { cancel: true }) {
                     return Stopped::Cancelled;
                 }
-                sure_until = asked + context.limits.lease;
+                lease.renew(asked);
                 written = version.unwrap_or(written);
                 if in_time {
                     next_beat = asked + context.limits.heartbeat();
                 }
             }
             Ok(Applied::Rejected { .. }) => return Stopped::LeaseLost,
-            Err(error) if Instant::now() >= sure_until => {
+            Err(error) if lease.is_over() => {
                 tracing::warn!(%error, call = %claim.key(), code = "lease_lost", "the lease ran out before it could be extended");
                 return Stopped::LeaseLost;
             }
