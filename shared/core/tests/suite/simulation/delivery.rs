@@ -28,8 +28,15 @@ const UNREACHABLE_WAIT_MS: u64 = 120_000;
 /// How a delivery leaves the worker.
 pub(crate) enum Disposition {
     Completed,
-    Requeued { after_ms: u64 },
-    Parked { after_ms: u64, poll_failed: bool },
+    Requeued {
+        after_ms: u64,
+        /// Whether even a short wait becomes a new message.
+        parks: bool,
+    },
+    Parked {
+        after_ms: u64,
+        poll_failed: bool,
+    },
     TakenOver,
 }
 
@@ -75,12 +82,12 @@ pub(crate) async fn run(world: Rc<World>, process: Rc<Process>, message: Receive
     delivery.process.slots_used.set(delivery.process.slots_used.get() - 1);
     match exit {
         Exit::Disposed(Disposition::Completed) => delivery.complete(&delivery.world.queue).await,
-        Exit::Disposed(Disposition::Requeued { after_ms }) => delivery.requeue(after_ms).await,
+        Exit::Disposed(Disposition::Requeued { after_ms, parks }) => delivery.requeue(after_ms, parks).await,
         Exit::Disposed(Disposition::Parked { after_ms, poll_failed }) => {
             delivery.until_poll(after_ms, poll_failed).await;
         }
         Exit::Disposed(Disposition::TakenOver) => {}
-        Exit::Failed => delivery.requeue(after_tries(&delivery.world, delivery.tries())).await,
+        Exit::Failed => delivery.requeue(after_tries(&delivery.world, delivery.tries()), false).await,
     }
     delivery.process.deliveries.set(delivery.process.deliveries.get() - 1);
     drop(under_way);
@@ -100,6 +107,9 @@ impl Delivery {
         }
         self.world.sleep(self.world.random.below(3)).await;
         // prepare
+        if let Err(refusal) = self.stopped() {
+            return self.hold(refusal).await;
+        }
         if let Err(refusal) = self.process.gate.check(self.spec().server, self.spec().tenant, self.now()) {
             return self.hold(refusal).await;
         }
@@ -110,7 +120,7 @@ impl Delivery {
         }
         self.world.sleep(self.world.random.below(3)).await;
         if self.process.draining.get() {
-            return Ok(Disposition::Requeued { after_ms: 0 });
+            return Ok(Disposition::Requeued { after_ms: 0, parks: false });
         }
         let mut claimed = match self.claim().await? {
             Ok(claimed) => claimed,
@@ -150,9 +160,9 @@ impl Delivery {
                 Err(self.record_finished().await?)
             }
             Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
-                Err(Disposition::Requeued { after_ms: self.wait_for_holder_ms(retry_after_ms) })
+                Err(Disposition::Requeued { after_ms: self.wait_for_holder_ms(retry_after_ms), parks: false })
             }
-            Applied::Rejected { .. } => Err(Disposition::Requeued { after_ms: LEASE_MS }),
+            Applied::Rejected { .. } => Err(Disposition::Requeued { after_ms: LEASE_MS, parks: false }),
         })
     }
 
@@ -181,10 +191,11 @@ impl Delivery {
             Ok(held) => held,
             Err(outcome) => return self.record_unexecuted(outcome).await,
         };
+        let parks = parks_at_once(held.reason);
         let after_ms = held.next_try_at.ms_since(self.now());
         let age_ms = self.now().ms_since(self.enqueued_at());
         if after_ms < SHORTEST_STORED_WAIT_MS && age_ms < SHORTEST_STORED_WAIT_MS {
-            return Ok(Disposition::Requeued { after_ms });
+            return Ok(Disposition::Requeued { after_ms, parks });
         }
         let event = Event::Hold { delivery: self.context(false), held };
         Ok(match self.world.apply(self.by(), self.call(), None, &event).await? {
@@ -194,9 +205,9 @@ impl Delivery {
             }
             Applied::Rejected { rejection: Rejection::Mismatch, .. } => self.record_message().await?,
             Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
-                Disposition::Requeued { after_ms: self.wait_for_holder_ms(retry_after_ms) }
+                Disposition::Requeued { after_ms: self.wait_for_holder_ms(retry_after_ms), parks: false }
             }
-            Applied::Stored { .. } | Applied::Rejected { .. } => Disposition::Requeued { after_ms },
+            Applied::Stored { .. } | Applied::Rejected { .. } => Disposition::Requeued { after_ms, parks },
         })
     }
 
@@ -208,6 +219,13 @@ impl Delivery {
         ran: MayHaveRun,
     ) -> Result<Held, Outcome> {
         let (now, deadline) = (self.now(), self.deadline());
+        let gives_up = self.world.is_planted(Planted::GiveUpPaused);
+        if refusal.reason == HeldReason::Paused && now < deadline && !gives_up {
+            // A paused call waits until its deadline, and looks again before.
+            let left_ms = deadline.ms_since(now);
+            let after_ms = refusal.retry_after_ms.min((left_ms / 2).max(1_000)).min(left_ms);
+            return Ok(Held::new(refusal.reason, None, now, after_ms));
+        }
         let until = self.waits_until(refusal.reason, since);
         let held = Held::new(refusal.reason, None, now, refusal.retry_after_ms);
         if held.next_try_at < until {
@@ -218,6 +236,8 @@ impl Delivery {
         }
         let code = if refusal.reason == HeldReason::ServerPause {
             Code::RateLimited
+        } else if refusal.reason == HeldReason::Paused {
+            Code::Paused
         } else if refusal.reason == HeldReason::ServerFailing {
             Code::ServerError
         } else {
@@ -289,6 +309,18 @@ impl Delivery {
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
         }
     }
+}
+
+/// Whether even a short wait for that reason becomes a new message, as in `disposition.rs`.
+pub(crate) fn parks_at_once(reason: HeldReason) -> bool {
+    [
+        HeldReason::Paused,
+        HeldReason::RateLimit,
+        HeldReason::ConcurrencyLimit,
+        HeldReason::RetryBudget,
+        HeldReason::NotBefore,
+    ]
+    .contains(&reason)
 }
 
 fn expired() -> Outcome {

@@ -190,7 +190,10 @@ impl Delivery {
     /// One attempt, if the server's gate is open.
     async fn attempt(&self, state: &ExecutionState, fence: u64) -> Result<Executed, Failure> {
         let (world, call) = (&self.world, self.call());
-        let permit = match self.process.gate.enter(self.spec().server, self.spec().tenant, self.now()) {
+        let stopped = if world.is_planted(Planted::PauseBeforeClaimOnly) { Ok(()) } else { self.stopped() };
+        let entered = stopped
+            .and_then(|()| self.process.gate.enter(self.spec().server, self.spec().tenant, self.now()));
+        let permit = match entered {
             Ok(permit) => permit,
             Err(refusal) => {
                 return Ok(match self.within(&refusal, state.started_at, state.ran()) {
@@ -265,7 +268,9 @@ impl Delivery {
                 poll_failed: true,
             })
         };
-        let permit = match self.process.gate.enter(spec.server, spec.tenant, self.now()) {
+        let entered =
+            self.stopped().and_then(|()| self.process.gate.enter(spec.server, spec.tenant, self.now()));
+        let permit = match entered {
             Ok(permit) => permit,
             Err(refusal) => return failed(refusal.retry_after_ms),
         };

@@ -14,6 +14,7 @@
 //! SIMULATION_CASES=20000 cargo test -p toolfleet-core --test suite simulation
 //! ```
 
+mod control;
 mod delivery;
 mod execution;
 mod gate;
@@ -47,13 +48,16 @@ struct Ran {
 
 /// Runs the schedule of that scenario. `chance` decides everything that the scenario leaves open.
 fn run(scenario: Scenario, chance: Random, planted: Option<Planted>, writes: bool) -> Ran {
-    let (workers, calls) = (scenario.workers, scenario.calls.len());
+    let (workers, calls, pauses) = (scenario.workers, scenario.calls.len(), scenario.pauses.len());
     let world = Rc::new(World::new(scenario, chance, planted, Journal::new(writes)));
     for _ in 0..workers {
         services::start(&world);
     }
     for call in 0..calls {
         services::call(&world, call);
+    }
+    for pause in 0..pauses {
+        control::operator(&world, pause);
     }
     while !world.journal.is_broken() && !world.is_settled() && world.now_ms() < HORIZON_MS {
         let Some((task, owner)) = world.scheduler.next() else { break };
@@ -163,6 +167,11 @@ fn a_frozen_worker_does_no_harm_when_it_continues() {
 }
 
 #[test]
+fn a_pause_stops_new_starts_within_5_s_and_waits_cost_nothing() {
+    run_theme(Theme::Switches, 600);
+}
+
+#[test]
 fn a_death_at_every_step_leaves_one_honest_end() {
     let one = |manners| Manners { ..manners };
     let manners = [
@@ -191,12 +200,8 @@ fn a_death_at_every_step_leaves_one_honest_end() {
 #[test]
 fn each_planted_defect_is_found() {
     for planted in Planted::ALL {
-        let mut seeds = 1..=400;
-        let found = seeds.find(|seed| {
-            Theme::ALL
-                .into_iter()
-                .any(|theme| of_seed(theme, *seed, Some(planted), false).violation.is_some())
-        });
+        let breaks = |theme, seed| of_seed(theme, seed, Some(planted), false).violation;
+        let found = (1..=400).find_map(|seed| Theme::ALL.into_iter().find_map(|theme| breaks(theme, seed)));
         assert!(found.is_some(), "{planted:?} breaks no rule in 400 schedules of each theme");
     }
 }

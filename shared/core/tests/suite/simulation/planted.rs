@@ -29,13 +29,23 @@ pub(crate) enum Planted {
     DenyRun,
     /// A worker that was frozen begins an attempt without a look at its lease.
     ForgetLease,
+    /// Pauses are not looked at.
+    IgnorePause,
+    /// A pause is looked at once, before the claim.
+    PauseBeforeClaimOnly,
+    /// A worker that drains no longer reads what operators set.
+    ReadNoPauseInDrain,
+    /// A paused call ends when it would look again after its deadline.
+    GiveUpPaused,
+    /// A new worker takes calls before it has read what operators set.
+    StartBeforeControl,
     /// Every wait hides the message, so that waiting counts as receives.
     WaitByVisibility,
 }
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -49,6 +59,11 @@ impl Planted {
         Self::EndCallOfAnother,
         Self::DenyRun,
         Self::ForgetLease,
+        Self::IgnorePause,
+        Self::PauseBeforeClaimOnly,
+        Self::ReadNoPauseInDrain,
+        Self::GiveUpPaused,
+        Self::StartBeforeControl,
         Self::WaitByVisibility,
     ];
 }

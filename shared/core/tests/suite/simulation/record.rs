@@ -3,7 +3,7 @@
 use toolfleet_core::call::{CallRow, Event, Rejection};
 use toolfleet_core::outcome::Outcome;
 
-use super::delivery::{ClaimedCall, Delivery, Disposition, Exit, MANY_RECEIVES, after_tries};
+use super::delivery::{ClaimedCall, Delivery, Disposition, Exit, MANY_RECEIVES, after_tries, parks_at_once};
 use super::execution::Executed;
 use super::planted::Planted;
 use super::queue::{Body, Queue};
@@ -91,13 +91,14 @@ impl Delivery {
         after_ms: u64,
         held: Option<Box<toolfleet_core::call::Held>>,
     ) -> Result<Disposition, Exit> {
+        let parks = held.as_ref().is_some_and(|held| parks_at_once(held.reason));
         let may_have_executed = call.may_have_executed && !self.world.is_planted(Planted::ForgetMayHaveRun);
         let (claim, attempts, now) = (call.claim.clone(), call.attempts, self.now());
         let event = Event::Release { claim, attempts, may_have_executed, held, now };
         let applied = self.world.apply(self.by(), self.call(), Some(&call.row), &event).await;
         Ok(match applied.inspect_err(|_| self.may_be_lost())? {
             Applied::Stored { row, .. } if row.finished.is_some() => self.record_finished().await?,
-            Applied::Stored { .. } => Disposition::Requeued { after_ms },
+            Applied::Stored { .. } => Disposition::Requeued { after_ms, parks },
             Applied::Rejected { .. } => Disposition::TakenOver,
         })
     }
@@ -139,12 +140,12 @@ impl Delivery {
                 self.record_message().await?
             }
             Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
-                Disposition::Requeued { after_ms: self.wait_for_holder_ms(retry_after_ms) }
+                Disposition::Requeued { after_ms: self.wait_for_holder_ms(retry_after_ms), parks: false }
             }
             Applied::Rejected {
                 rejection: Rejection::AwaitingApproval | Rejection::Lost | Rejection::Nothing,
                 ..
-            } => Disposition::Requeued { after_ms: LEASE_MS },
+            } => Disposition::Requeued { after_ms: LEASE_MS, parks: false },
         })
     }
 
@@ -190,9 +191,9 @@ impl Delivery {
     }
 
     /// Puts the message back into its queue.
-    pub(crate) async fn requeue(&self, after_ms: u64) {
+    pub(crate) async fn requeue(&self, after_ms: u64, parks: bool) {
         let wait_s = after_ms.div_ceil(1_000);
-        let stays = wait_s <= SHORT_S && self.message.receives < MANY_RECEIVES;
+        let stays = !parks && wait_s <= SHORT_S && self.message.receives < MANY_RECEIVES;
         if stays || self.world.is_planted(Planted::WaitByVisibility) {
             self.hide(wait_s).await;
         } else {

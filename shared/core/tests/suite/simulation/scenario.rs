@@ -1,5 +1,6 @@
 //! What a seed stands for: the calls, how servers answer them, and what fails when.
 
+use super::control::Pause;
 use super::queue::{Asks, Oddities};
 use super::random::Random;
 
@@ -25,11 +26,13 @@ pub(crate) enum Theme {
     Tasks,
     /// Calls of servers that accept few connections, in workers that are often frozen.
     Freezes,
+    /// Calls that operators pause.
+    Switches,
 }
 
 impl Theme {
     /// Every theme.
-    pub(crate) const ALL: [Self; 4] = [Self::Faults, Self::Calm, Self::Tasks, Self::Freezes];
+    pub(crate) const ALL: [Self; 5] = [Self::Faults, Self::Calm, Self::Tasks, Self::Freezes, Self::Switches];
 }
 
 /// One call.
@@ -91,6 +94,8 @@ pub(crate) struct Scenario {
     pub(crate) down_ms: Option<(u64, u64)>,
     pub(crate) faults: Faults,
     pub(crate) oddities: Oddities,
+    /// What operators pause.
+    pub(crate) pauses: Vec<Pause>,
     /// The worker that runs the n-th step of all deliveries dies at it.
     pub(crate) die_at_step: Option<u64>,
 }
@@ -111,6 +116,7 @@ impl Scenario {
             down_ms: random.chance(300).then(|| (from_ms, from_ms + random.below(200_000))),
             faults: faults(theme, random),
             oddities: Oddities { duplicate: random.below(60), undead: random.below(60) },
+            pauses: if theme == Theme::Switches { pauses(random) } else { Vec::new() },
             die_at_step: None,
         }
     }
@@ -141,6 +147,7 @@ impl Scenario {
             down_ms: None,
             faults: Faults::default(),
             oddities: Oddities::default(),
+            pauses: Vec::new(),
             die_at_step,
         }
     }
@@ -166,9 +173,27 @@ fn call(random: &Random) -> CallSpec {
     }
 }
 
+fn pauses(random: &Random) -> Vec<Pause> {
+    let pause = |_| {
+        let from_ms = random.below(60_000);
+        let names = ["server:server-0", "tenant:acme", "tool:tool-1"];
+        Pause {
+            target: names[random.index(3)].to_owned(),
+            from_ms,
+            to_ms: from_ms + random.between(1_000, 300_000),
+            expires: random.chance(300),
+            forgets_version: random.chance(200),
+        }
+    };
+    (0..random.between(1, 2)).map(pause).collect()
+}
+
 fn manners(theme: Theme, random: &Random) -> Manners {
     if theme == Theme::Freezes {
         return Manners { answers: 1, refuses_connection: 3, runs_then_drops: 1, ..Manners::default() };
+    }
+    if theme == Theme::Switches && random.chance(500) {
+        return Manners { answers: 3, runs_then_drops: 3, hangs: 3, ..Manners::default() };
     }
     let some = |most: u64| if random.chance(400) { random.below(most) } else { 0 };
     Manners {
@@ -188,6 +213,11 @@ fn faults(theme: Theme, random: &Random) -> Faults {
     match theme {
         Theme::Calm => return Faults::default(),
         Theme::Freezes => return Faults { freeze: 60, ..Faults::default() },
+        Theme::Switches if random.chance(500) => return Faults::default(),
+        Theme::Switches => {
+            let (death, freeze, drain) = (random.below(15), random.below(10), random.below(15));
+            return Faults { death, freeze, drain, ..Faults::default() };
+        }
         Theme::Faults | Theme::Tasks => {}
     }
     let some = |most: u64| if random.chance(500) { random.below(most) } else { 0 };

@@ -7,7 +7,9 @@ use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::retention::RETENTION_MS;
 
+use super::control;
 use super::delivery::{Delivery, Disposition, run};
+use super::planted::Planted;
 use super::queue::{Body, MAX_RECEIVES, Queue};
 use super::scenario::{LEASE_MS, REAP_AFTER_MS};
 use super::world::{Process, UnderWay, World};
@@ -24,11 +26,18 @@ pub(crate) fn start(world: &Rc<World>) {
     let process = world.new_process();
     let owner = Some(process.index);
     world.spawn(owner, intake(Rc::clone(world), Rc::clone(&process)));
+    if !world.scenario.pauses.is_empty() {
+        world.spawn(owner, control::reader(Rc::clone(world), Rc::clone(&process)));
+    }
     world.spawn(owner, reaper(Rc::clone(world), process));
 }
 
 /// Receives messages while slots are free.
 async fn intake(world: Rc<World>, process: Rc<Process>) {
+    let reads = !world.scenario.pauses.is_empty() && !world.is_planted(Planted::StartBeforeControl);
+    while reads && !process.has_read_control.get() && !process.draining.get() {
+        world.sleep(20).await;
+    }
     while !process.draining.get() {
         let free = world.scenario.slots.saturating_sub(process.slots_used.get());
         if free == 0 {

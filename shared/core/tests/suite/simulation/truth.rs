@@ -2,8 +2,9 @@
 
 use toolfleet_core::call::{CallRow, State};
 use toolfleet_core::ids::Nonce;
-use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
+use super::control;
 use super::scenario::Theme;
 use super::world::{Process, Record, World};
 
@@ -93,6 +94,7 @@ fn claimed(world: &World, call: usize, before: Option<&CallRow>, after: &CallRow
 
 /// A worker is about to send the call.
 pub(crate) fn sending(world: &World, call: usize, process: usize, fence: u64) {
+    control::starts(world, call, process);
     let mut truths = world.truth.borrow_mut();
     let truth = &mut truths[call];
     world.note(Some(call), || format!("worker {process} sends the call under fence {fence}"));
@@ -180,6 +182,11 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
         let own = (1..=truth.runs.len()).any(|run| content.get() == super::server::content(call, run));
         world.check(own, call, "a result is what the tool answered to this call", detail);
     }
+    let sent_ms = world.scenario.calls[call].sends[0].0;
+    let deadline = world.true_time(sent_ms + world.scenario.calls[call].deadline_ms);
+    let early = finished.at < deadline;
+    let paused = early && outcome.error.as_ref().is_some_and(|why| why.code == Code::Paused);
+    world.check(!paused, call, "a paused call is held until its deadline", detail);
     let cancelled = outcome.kind == OutcomeKind::Cancelled;
     let asked = truth.cancelled_ms.is_some();
     world.check(!cancelled || asked, call, "only a caller cancels", detail);

@@ -6,15 +6,16 @@ use std::rc::Rc;
 
 use toolfleet_core::call::CallRow;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
+use toolfleet_core::ids::{CallId, CallKey, ServerId, Tenant, WorkerId};
 use toolfleet_core::time::Timestamp;
 
+use super::control::{ControlTable, Snapshot};
 use super::gate::Gate;
 use super::journal::{Journal, Violation};
 use super::planted::Planted;
 use super::queue::Queue;
 use super::random::Random;
-use super::scenario::{CALM_MS, SKEW_MS, Scenario};
+use super::scenario::{CALM_MS, SKEW_MS, Scenario, Theme};
 use super::scheduler::Scheduler;
 use super::server::Tasks;
 use super::truth::Truth;
@@ -37,6 +38,9 @@ pub(crate) struct Process {
     /// Deliveries that have not left it.
     pub(crate) deliveries: Cell<usize>,
     pub(crate) gate: Rc<Gate>,
+    /// What operators have set, as this process last read it.
+    pub(crate) control: Snapshot,
+    pub(crate) has_read_control: Cell<bool>,
 }
 
 impl Process {
@@ -72,9 +76,13 @@ pub(crate) struct World {
     pub(crate) truth: RefCell<Vec<Truth>>,
     pub(crate) processes: RefCell<Vec<Rc<Process>>>,
     pub(crate) tasks: RefCell<Tasks>,
+    pub(crate) control: RefCell<ControlTable>,
     pub(crate) keys: Vec<CallKey>,
     pub(crate) digests: Vec<[Digest; 2]>,
     pub(crate) tenants: Vec<Tenant>,
+    pub(crate) server_ids: Vec<ServerId>,
+    /// The tool of each server.
+    pub(crate) tools: Vec<String>,
     /// Deliveries and requests that have not ended.
     pub(crate) under_way: Cell<usize>,
     /// Messages that callers have still to send.
@@ -98,11 +106,13 @@ impl World {
         };
         let digest =
             |at: usize| [Digest::of_text(&format!("q{at}")), Digest::of_text(&format!("other {at}"))];
-        let oddities = scenario.oddities;
+        let (oddities, servers) = (scenario.oddities, scenario.servers.len());
         Self {
             keys: scenario.calls.iter().enumerate().map(key).collect(),
             digests: (0..scenario.calls.len()).map(digest).collect(),
             tenants,
+            server_ids: (0..servers).map(|n| ServerId::parse(format!("server-{n}")).unwrap()).collect(),
+            tools: (0..servers).map(|n| format!("tool-{n}")).collect(),
             truth: RefCell::new(scenario.calls.iter().map(|_| Truth::default()).collect()),
             to_send: Cell::new(scenario.calls.iter().map(|call| call.sends.len()).sum()),
             queue: Queue::new(oddities),
@@ -116,6 +126,7 @@ impl World {
             history: RefCell::default(),
             processes: RefCell::default(),
             tasks: RefCell::default(),
+            control: RefCell::default(),
             under_way: Cell::new(0),
             steps: Cell::new(0),
             replaced: RefCell::default(),
@@ -187,7 +198,9 @@ impl World {
 
     /// The time that a request or an answer takes on the way to AWS.
     async fn hop(&self) {
-        let slow = self.random.chance(5) && !self.is_calm();
+        // Where effects are timed, AWS answers as fast as it usually does.
+        let may_be_slow = !matches!(self.scenario.theme, Theme::Switches) && !self.is_calm();
+        let slow = may_be_slow && self.random.chance(5);
         self.sleep(if slow { self.random.below(5_000) } else { self.random.between(1, 8) }).await;
     }
 
@@ -231,6 +244,8 @@ impl World {
             over_ms: Cell::new(None),
             slots_used: Cell::new(0),
             deliveries: Cell::new(0),
+            control: Snapshot::default(),
+            has_read_control: Cell::new(false),
             gate: Rc::new(Gate::new(self.scenario.servers.len(), self.tenants.len())),
         });
         processes.push(Rc::clone(&process));
