@@ -18,6 +18,7 @@ pub mod failure;
 pub mod grants;
 pub mod ids;
 pub mod json;
+pub mod limits;
 pub mod literal_secret;
 pub mod notice;
 pub mod outcome;

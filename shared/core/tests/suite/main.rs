@@ -9,6 +9,7 @@
 )]
 
 mod guide;
+mod limits;
 mod request;
 mod request_envelopes;
 mod request_properties;
