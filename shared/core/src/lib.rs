@@ -19,6 +19,7 @@ pub mod fairness;
 pub mod grants;
 pub mod ids;
 pub mod json;
+pub mod limits;
 pub mod literal_secret;
 pub mod notice;
 pub mod outcome;

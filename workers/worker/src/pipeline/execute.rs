@@ -19,6 +19,7 @@ use super::execution::{Executed, ExecutionState};
 use super::heartbeat::{self, Beating, Stopped};
 use super::inbound::InboundCall;
 use super::large_result::{self, Kept};
+use super::lease::Lease;
 use super::poll_task::{self, TaskPoll};
 use super::prepare::ReadyCall;
 use super::task::Task;
@@ -57,9 +58,10 @@ async fn race(
     let ClaimedCall { ready, claim, row, since, task, progress_buffer, .. } = call;
     let (ready, task, progress_buffer) = (&*ready, task.as_ref(), &*progress_buffer);
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(context.now()));
-    let attempts = Attempts { context, inbound, ready, progress_buffer, state, deadline };
+    let lease = Lease::new(*since, context.limits.lease);
+    let attempts = Attempts { context, inbound, ready, progress_buffer, state, lease: &lease, deadline };
     let mut work = Box::pin(work(&attempts, task));
-    let beating = Beating { inbound, call: &ready.call, claim, claimed_at: *since };
+    let beating = Beating { inbound, call: &ready.call, claim, lease: &lease };
     let mut heartbeat = Box::pin(heartbeat::keep(context, beating, row, progress_buffer));
     let mut beating = true;
     loop {
@@ -116,7 +118,7 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
 
 /// Polls the task. `None` if the server no longer knows it and the call may be sent again.
 async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
-    let Attempts { context, inbound, ready, progress_buffer, state, deadline } = *attempts;
+    let Attempts { context, inbound, ready, progress_buffer, state, deadline, .. } = *attempts;
     // Answers that are under way may have been accepted.
     state.sending.store(task.input_pending, Ordering::Release);
     let polled = poll_task::poll_task(context, inbound, ready, progress_buffer, task, deadline).await;

@@ -10,6 +10,7 @@ use toolfleet_core::call::{CallRow, Claim, Effect, Event};
 use super::admit::AdmittedCall;
 use super::apply::{Applied, apply};
 use super::inbound::InboundCall;
+use super::lease::Lease;
 use super::progress_buffer::ProgressBuffer;
 use crate::context::WorkerContext;
 
@@ -30,7 +31,7 @@ pub(super) struct Beating<'a> {
     pub(super) inbound: &'a InboundCall,
     pub(super) call: &'a AdmittedCall,
     pub(super) claim: &'a Claim,
-    pub(super) claimed_at: Instant,
+    pub(super) lease: &'a Lease,
 }
 
 /// Beats until something ends it. `row` is always the row as last seen.
@@ -40,10 +41,9 @@ pub(super) async fn keep(
     row: &mut CallRow,
     progress_buffer: &ProgressBuffer,
 ) -> Stopped {
-    let Beating { inbound, call, claim, claimed_at } = beating;
-    let mut sure_until = claimed_at + context.limits.lease;
+    let Beating { inbound, call, claim, lease } = beating;
     let mut next_beat = Instant::now() + context.limits.heartbeat();
-    let (mut next_news, mut written) = (claimed_at + context.limits.notes_pace(), 0);
+    let (mut next_news, mut written) = (Instant::now() + context.limits.notes_pace(), 0);
     loop {
         let in_time = tokio::select! {
             biased;
@@ -62,7 +62,7 @@ pub(super) async fn keep(
         let (notes, version) = progress_buffer.since(written).unzip();
         let lease_until = context.now().plus_ms(context.limits.lease_ms());
         let event = Event::Heartbeat { claim: claim.clone(), lease_until, notes };
-        let beat = timeout_at(sure_until, apply(&context.calls, Some(row), &event));
+        let beat = timeout_at(lease.sure_until(), apply(&context.calls, Some(row), &event));
         // An early heartbeat, to store progress, does not extend the visibility time-out.
         let stay = OptionFuture::from(in_time.then(|| extend_visibility(context, inbound)));
         let (beat, _) = tokio::join!(beat, stay);
@@ -76,14 +76,14 @@ pub(super) async fn keep(
                 if then == (Effect::Extended { cancel: true }) {
                     return Stopped::Cancelled;
                 }
-                sure_until = asked + context.limits.lease;
+                lease.renew(asked);
                 written = version.unwrap_or(written);
                 if in_time {
                     next_beat = asked + context.limits.heartbeat();
                 }
             }
             Ok(Applied::Rejected { .. }) => return Stopped::LeaseLost,
-            Err(error) if Instant::now() >= sure_until => {
+            Err(error) if lease.is_over() => {
                 tracing::warn!(%error, call = %claim.key(), code = "lease_lost", "the lease ran out before it could be extended");
                 return Stopped::LeaseLost;
             }

@@ -42,6 +42,7 @@ mod hold;
 mod inbound;
 mod keep_unreadable;
 mod large_result;
+mod lease;
 mod notify;
 mod poll_task;
 mod prepare;

@@ -11,6 +11,7 @@ use toolfleet_aws::AwsError;
 use toolfleet_core::time::Timestamp;
 
 use super::Service;
+use crate::backoff;
 use crate::context::WorkerContext;
 use crate::shutdown::Shutdown;
 
@@ -36,6 +37,28 @@ impl ControlReader {
     /// The reader of that worker.
     pub fn new(context: Arc<WorkerContext>) -> Self {
         Self { started_at: context.now(), context }
+    }
+
+    /// Reads the entries before the worker takes calls, so that it starts none that is paused. It tries until it has read them, the
+    /// worker drains, or another try will not help.
+    pub async fn read_first(&self, shutdown: &Shutdown) {
+        let mut tries = 0;
+        while !shutdown.is_draining() {
+            let Err(error) = self.read(&mut Readings::default()).await else {
+                return;
+            };
+            tries += 1;
+            if tries == 1 {
+                tracing::error!(%error, code = "control_unread", "pauses and limits cannot be read before the worker takes calls");
+            }
+            if error.is_permanent() {
+                return;
+            }
+            tokio::select! {
+                () = shutdown.draining() => {}
+                () = tokio::time::sleep(Duration::from_millis(backoff::after_tries(tries)).min(BEAT)) => {}
+            }
+        }
     }
 
     async fn look(&self, readings: &mut Readings) {
@@ -82,16 +105,14 @@ impl Service for ControlReader {
         "control reader"
     }
 
-    /// Also while the worker drains: the calls under way still make attempts.
-    async fn run(&self, shutdown: &Shutdown) {
+    /// Reads until the process exits, also while the worker drains: the calls under way still make attempts.
+    async fn run(&self, _: &Shutdown) {
         let mut ticks = tokio::time::interval(BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut readings = Readings::default();
         loop {
-            tokio::select! {
-                () = shutdown.draining() => return,
-                _ = ticks.tick() => self.look(&mut readings).await,
-            }
+            ticks.tick().await;
+            self.look(&mut readings).await;
         }
     }
 }

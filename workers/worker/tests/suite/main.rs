@@ -17,6 +17,7 @@ mod bounds;
 mod cancelling;
 mod catalog_forms;
 mod control;
+mod control_reading;
 mod crashes;
 mod credentials;
 mod fifo;
