@@ -14,6 +14,7 @@ pub mod definition;
 pub mod digest;
 pub mod error_text;
 pub mod failure;
+pub mod fleet;
 pub mod grants;
 pub mod ids;
 pub mod json;
