@@ -155,7 +155,8 @@ fn sort_records(records: Vec<AuditRecord>, observed: &mut Observed) -> Vec<Timel
             | AuditKind::IdempotencyMismatch
             | AuditKind::Duplicate
             | AuditKind::Undecodable
-            | AuditKind::TenantNotAllowed) => observed.other_audits.push((kind, id)),
+            | AuditKind::TenantNotAllowed
+            | AuditKind::Switch) => observed.other_audits.push((kind, id)),
         }
     }
     timelines
@@ -213,6 +214,7 @@ mod tests {
             AuditKind::Duplicate,
             AuditKind::Undecodable,
             AuditKind::TenantNotAllowed,
+            AuditKind::Switch,
         ];
         let mut records: Vec<_> =
             other.iter().map(|kind| record(*kind, "b", OutcomeKind::Succeeded)).collect();

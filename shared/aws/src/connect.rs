@@ -8,6 +8,7 @@ use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamP
 
 use crate::dynamodb::calls::Calls;
 use crate::dynamodb::catalogs::Catalogs;
+use crate::dynamodb::fleet::Fleet;
 use crate::dynamodb::history::History;
 use crate::dynamodb::sessions::Sessions;
 use crate::dynamodb::{BatchWriter, Batching};
@@ -60,6 +61,8 @@ pub struct Tables {
     pub catalogs: String,
     /// The audit records.
     pub history: String,
+    /// What operators set and workers report.
+    pub fleet: String,
     /// Over how many partitions an hour of one tenant's history is spread.
     pub history_shards: u32,
 }
@@ -72,6 +75,7 @@ impl Tables {
             sessions: format!("{prefix}-sessions"),
             catalogs: format!("{prefix}-catalogs"),
             history: format!("{prefix}-history"),
+            fleet: format!("{prefix}-fleet"),
             history_shards: 1,
         }
     }
@@ -160,6 +164,11 @@ impl Aws {
     /// The catalog table.
     pub fn catalogs(&self, tables: &Tables) -> Catalogs {
         Catalogs { client: self.dynamodb.clone(), table: tables.catalogs.clone() }
+    }
+
+    /// The fleet table.
+    pub fn fleet(&self, tables: &Tables) -> Fleet {
+        Fleet { client: self.dynamodb.clone(), writer: self.writer.clone(), table: tables.fleet.clone() }
     }
 
     /// Secrets Manager.

@@ -27,6 +27,12 @@ pub(crate) const SESSION_SORT: &str = "meta";
 /// The beginning of the sort keys of a session's MCP sessions.
 pub(crate) const MCP_SESSION_PREFIX: &str = "mcp#";
 
+/// The fleet table: the partition of the control entries.
+pub(crate) const CONTROL: &str = "control";
+/// The fleet table: the partition of the version of the control entries, an item of its own, and its sort key.
+pub(crate) const CONTROL_VERSION: &str = "control#version";
+pub(crate) const VERSION_SORT: &str = "-";
+
 /// The partition key of a call: `tenant#call_id`.
 pub(crate) fn call(key: &CallKey) -> String {
     format!("{}#{}", key.tenant, key.call_id)
@@ -81,7 +87,11 @@ pub(crate) fn record_sort(record: &AuditRecord) -> String {
             Some(message_id) => format!("{key}#{message_id}"),
             None => key,
         },
-        AuditKind::Call | AuditKind::LateAnswer | AuditKind::Undecodable | AuditKind::TenantNotAllowed => key,
+        AuditKind::Call
+        | AuditKind::LateAnswer
+        | AuditKind::Undecodable
+        | AuditKind::TenantNotAllowed
+        | AuditKind::Switch => key,
     }
 }
 

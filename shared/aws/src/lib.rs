@@ -24,7 +24,7 @@ mod time_outs;
 pub use clock::Clock;
 pub use compare_and_swap::{Applied, EventOf, RowOf, Store, Swap, apply};
 pub use connect::{Aws, AwsOptions, Tables};
-pub use dynamodb::{Batching, calls, catalogs, history, mcp_sessions, sessions};
+pub use dynamodb::{Batching, calls, catalogs, fleet, history, mcp_sessions, sessions};
 pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;
 pub use sqs::queue;

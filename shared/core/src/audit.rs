@@ -24,6 +24,8 @@ pub enum AuditKind {
     Undecodable,
     /// A sender spoke for a tenant it may not speak for.
     TenantNotAllowed,
+    /// An operator changed a switch, a limit, a weight or a rule of the fleet.
+    Switch,
 }
 
 impl AuditKind {
@@ -36,6 +38,7 @@ impl AuditKind {
             Self::Duplicate => "duplicate",
             Self::Undecodable => "undecodable",
             Self::TenantNotAllowed => "tenant_not_allowed",
+            Self::Switch => "switch",
         }
     }
 }

@@ -116,6 +116,8 @@ pub struct Refusal {
     pub retry_after_ms: u64,
     /// The summary of the last failure.
     pub last_failure: Option<String>,
+    /// What exactly refuses it: which limit, or who paused what and why.
+    pub detail: Option<String>,
 }
 
 #[cfg(test)]

@@ -200,6 +200,11 @@ impl Tenant {
         Self("_message".into())
     }
 
+    /// Where changes that operators make to the fleet are audited.
+    pub fn of_fleet() -> Self {
+        Self("_fleet".into())
+    }
+
     /// Whether it is one of the fleet's own.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with('_')
@@ -207,7 +212,7 @@ impl Tenant {
 
     /// A tenant as it is read back from a table key, where the reserved ones stand too.
     pub fn from_stored(text: &str) -> Result<Self, NameError> {
-        [Self::undecodable(), Self::tenant_not_allowed(), Self::of_messages()]
+        [Self::undecodable(), Self::tenant_not_allowed(), Self::of_messages(), Self::of_fleet()]
             .into_iter()
             .find(|reserved| reserved.0 == text)
             .map_or_else(|| Self::parse(text), Ok)

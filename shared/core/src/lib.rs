@@ -9,6 +9,7 @@ pub mod audit;
 pub mod breaker;
 pub mod call;
 mod canonical_json;
+pub mod control;
 pub mod credential;
 pub mod definition;
 pub mod digest;

@@ -55,6 +55,8 @@ struct HeldView<'a> {
     next_try_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_fault: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
 }
 
 impl<'a> HeldView<'a> {
@@ -65,6 +67,7 @@ impl<'a> HeldView<'a> {
             since: held.since,
             next_try_at: held.next_try_at,
             last_fault: held.last_fault.as_deref(),
+            detail: held.detail.as_deref(),
         }
     }
 }
@@ -127,8 +130,9 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
 pub(crate) fn held(held: &Held) -> String {
     let server = held.server.as_ref().map_or_else(String::new, |server| format!(" (server {server})"));
     let fault = held.last_fault.as_ref().map_or_else(String::new, |fault| format!("; last fault: {fault}"));
+    let detail = held.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
     format!(
-        "held since {}: {}{server}; next try at {}{fault}",
+        "held since {}: {}{server}{detail}; next try at {}{fault}",
         held.since,
         held.reason.sentence(),
         held.next_try_at

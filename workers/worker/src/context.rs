@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use toolfleet_aws::calls::Calls;
+use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
@@ -64,6 +65,8 @@ pub struct WorkerContext {
     pub sources: Sources,
     /// The sessions.
     pub sessions: Sessions,
+    /// What operators set and workers report.
+    pub fleet: Fleet,
     /// The secrets.
     pub secrets: Secrets,
     /// The sessions to close at their servers.
@@ -171,6 +174,7 @@ impl WorkerContext {
             payloads: aws.payloads(payloads.bucket, payloads.threshold),
             sources: payloads.sources,
             sessions: aws.sessions(&tables),
+            fleet: aws.fleet(&tables),
             secrets: aws.secrets(),
             stores: Stores::new(&aws, &tables),
             mcp,

@@ -23,6 +23,7 @@ use crate::mcp_session_store::McpSessionStore;
 use crate::pipeline::MANY_RECEIVES;
 use crate::service_health::ServiceHealth;
 use crate::services::catalog_reload::CatalogReload;
+use crate::services::control::ControlReader;
 use crate::services::http::{HttpEndpoint, routes};
 use crate::services::intake::Intake;
 use crate::services::reaper::Reaper;
@@ -186,6 +187,7 @@ pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result
         }
     }
     supervisor.start(Intake::new(context.clone()));
+    supervisor.start(ControlReader::new(context.clone()));
     supervisor.start(Reaper::new(context.clone()));
     supervisor.start(SessionCloser::new(context.clone()));
     if let Some((catalog, sighup)) = options.reload {
@@ -251,6 +253,8 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
     if let Ok(session) = SessionId::parse("start") {
         context.sessions.read(&tenant, &session).await?;
     }
+    // A pause that was set before the start holds from its first call on.
+    context.gate.control().take(context.fleet.control(context.now()).await?);
     let check = tokio::time::timeout(BUCKET_CHECK, context.payloads.check());
     let timed_out = |_| Err(AwsError::passing("S3 did not answer in time"));
     match check.await.unwrap_or_else(timed_out) {

@@ -85,7 +85,10 @@ mod tests {
         let queues: Vec<_> = template.queues.iter().map(|queue| queue.name.as_str()).collect();
         let tables: Vec<_> = template.tables.iter().map(|table| table.name.as_str()).collect();
         assert_eq!(queues, ["fleet7-calls-dlq", "fleet7-replies", "fleet7-calls"]);
-        assert_eq!(tables, ["fleet7-calls", "fleet7-catalogs", "fleet7-history", "fleet7-sessions"]);
+        assert_eq!(
+            tables,
+            ["fleet7-calls", "fleet7-catalogs", "fleet7-fleet", "fleet7-history", "fleet7-sessions"]
+        );
         // A catalog stays until it is replaced; everything else goes when its time is over.
         let lasting =
             template.tables.iter().filter(|table| table.ttl_attribute.as_deref() != Some("expires_at"));

@@ -14,7 +14,13 @@ async fn the_queues_and_tables_of_the_template_are_there_after_the_start() {
     let wanted = ["toolfleet-calls", "toolfleet-calls-dlq", "toolfleet-replies"].map(|name| local.url(name));
     assert_eq!(queues.queue_urls(), wanted);
     let tables = local.dynamodb.list_tables().send().await.unwrap();
-    let expected = ["toolfleet-calls", "toolfleet-catalogs", "toolfleet-history", "toolfleet-sessions"];
+    let expected = [
+        "toolfleet-calls",
+        "toolfleet-catalogs",
+        "toolfleet-fleet",
+        "toolfleet-history",
+        "toolfleet-sessions",
+    ];
     assert_eq!(tables.table_names(), expected);
     for table in tables.table_names() {
         let ttl = local.dynamodb.describe_time_to_live().table_name(table).send().await.unwrap();

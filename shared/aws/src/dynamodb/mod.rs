@@ -6,6 +6,7 @@ mod batch_write;
 mod call_item;
 pub mod calls;
 pub mod catalogs;
+pub mod fleet;
 pub mod history;
 mod history_query;
 pub mod mcp_sessions;

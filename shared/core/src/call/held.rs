@@ -26,13 +26,21 @@ pub enum HeldReason {
     Share,
     /// An attempt failed, and the next one is not due.
     BackOff,
-    /// An operator has paused the server.
+    /// An operator has paused the server, the tool or the tenant.
     Paused,
+    /// A rate limit has no turn for it yet.
+    RateLimit,
+    /// A concurrency limit is used up.
+    ConcurrencyLimit,
+    /// The server's retry budget is used up.
+    RetryBudget,
+    /// Its own `not_before` has not come.
+    NotBefore,
 }
 
 impl HeldReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::ServerUnreachable,
         Self::ServerFailing,
         Self::ServerPause,
@@ -41,6 +49,10 @@ impl HeldReason {
         Self::Share,
         Self::BackOff,
         Self::Paused,
+        Self::RateLimit,
+        Self::ConcurrencyLimit,
+        Self::RetryBudget,
+        Self::NotBefore,
     ];
 
     /// The word in the table.
@@ -54,6 +66,10 @@ impl HeldReason {
             Self::Share => "share",
             Self::BackOff => "back_off",
             Self::Paused => "paused",
+            Self::RateLimit => "rate_limit",
+            Self::ConcurrencyLimit => "concurrency_limit",
+            Self::RetryBudget => "retry_budget",
+            Self::NotBefore => "not_before",
         }
     }
 
@@ -72,7 +88,11 @@ impl HeldReason {
             Self::AwsError => "an AWS request fails",
             Self::Share => "the server or the tenant has its share of the worker's slots",
             Self::BackOff => "an attempt failed and the next one is not due",
-            Self::Paused => "an operator has paused the server for this tenant",
+            Self::Paused => "an operator has paused what it needs",
+            Self::RateLimit => "a rate limit has no turn for it yet",
+            Self::ConcurrencyLimit => "a concurrency limit is used up",
+            Self::RetryBudget => "the server's retry budget is used up",
+            Self::NotBefore => "its `not_before` has not come",
         }
     }
 }
@@ -90,12 +110,15 @@ pub struct Held {
     pub next_try_at: Timestamp,
     /// The last fault, shortened.
     pub last_fault: Option<String>,
+    /// What exactly it waits for: which limit, or who paused what and why.
+    pub detail: Option<String>,
 }
 
 impl Held {
     /// A wait that begins at `now` and ends `after_ms` later.
     pub const fn new(reason: HeldReason, server: Option<ServerId>, now: Timestamp, after_ms: u64) -> Self {
-        Self { reason, server, since: now, next_try_at: now.plus_ms(after_ms), last_fault: None }
+        let next_try_at = now.plus_ms(after_ms);
+        Self { reason, server, since: now, next_try_at, last_fault: None, detail: None }
     }
 
     /// The same with the last fault's text, shortened.
@@ -103,6 +126,12 @@ impl Held {
     pub fn with_fault(self, fault: impl ToString) -> Self {
         let text = redact::text(&fault.to_string()).chars().take(FAULT_CHARS).collect();
         Self { last_fault: Some(text), ..self }
+    }
+
+    /// The same with what exactly it waits for, shortened.
+    #[must_use]
+    pub fn with_detail(self, detail: &str) -> Self {
+        Self { detail: Some(detail.chars().take(FAULT_CHARS).collect()), ..self }
     }
 
     /// The end of a call that expired while it waited so, with what it waited for.
@@ -113,7 +142,8 @@ impl Held {
         let server = self.server.as_ref().map_or_else(String::new, |server| format!(" (server `{server}`)"));
         let fault =
             self.last_fault.as_ref().map_or_else(String::new, |fault| format!(" Last fault: {fault}."));
-        let waited = format!(" It waited because {}{server}.{fault}", self.reason.sentence());
+        let detail = self.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
+        let waited = format!(" It waited because {}{server}{detail}.{fault}", self.reason.sentence());
         let explained = |why: CallError| CallError { message: format!("{}{waited}", why.message), ..why };
         Outcome { error: outcome.error.map(explained), ..outcome }
     }

@@ -162,7 +162,8 @@ pub(crate) fn row(record: &AuditRecord) -> Vec<String> {
         | AuditKind::IdempotencyMismatch
         | AuditKind::Duplicate
         | AuditKind::Undecodable
-        | AuditKind::TenantNotAllowed) => format!("{} ({})", record.outcome, kind.as_str()),
+        | AuditKind::TenantNotAllowed
+        | AuditKind::Switch) => format!("{} ({})", record.outcome, kind.as_str()),
     };
     vec![
         record.at.to_string(),

@@ -38,7 +38,7 @@ pub(super) struct OfTenant {
 impl OfServer {
     pub(super) fn peek(&self, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
         let refuse = |reason, retry_after_ms, last_failure: &Option<String>| {
-            Err(Refusal { reason, retry_after_ms, last_failure: last_failure.clone() })
+            Err(Refusal { reason, retry_after_ms, last_failure: last_failure.clone(), detail: None })
         };
         if let Admission::Refused { retry_after_ms } = self.connections.peek(now) {
             return refuse(HeldReason::ServerUnreachable, retry_after_ms, &self.last_failure);

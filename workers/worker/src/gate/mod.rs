@@ -1,35 +1,32 @@
-//! The gate of each server: the operator's switch, the circuit breakers with the pauses that servers ask for, and the shares of the
+//! The gate of each server: what operators have paused, the circuit breakers with the pauses that servers ask for, and the shares of the
 //! worker's slots.
 //!
 //! The pipeline asks it before a call is claimed ([`Gate::check`], `Gate::seat`) and again before each attempt and each request about a
 //! task ([`Gate::enter`]). So a pause has effect on calls that are already under way, at their next attempt.
 
 mod breakers;
+mod control;
 mod memory;
 mod reachability;
 mod shares;
-mod switches;
 
-use toolfleet_core::call::HeldReason;
+use toolfleet_core::control::Subject;
 use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::{RequestGate, Stopped};
 
 pub use breakers::Breakers;
+pub use control::ControlHandle;
 pub use reachability::Reachable;
 pub(crate) use shares::Seat;
 pub use shares::Shares;
-pub use switches::{Paused, Switches};
 use toolfleet_aws::Clock;
-
-/// How long a call waits for an operator's pause to end before it looks again, in milliseconds.
-const PAUSE_CHECK_MS: u64 = 30_000;
 
 /// The gates of all servers.
 #[derive(Debug)]
 pub struct Gate {
-    switches: Switches,
+    control: ControlHandle,
     breakers: Breakers,
     shares: Shares,
     reachable: Reachable,
@@ -48,24 +45,20 @@ pub struct Permit<'a> {
 impl Gate {
     /// Open gates, with these shares of the slots.
     pub fn new(shares: Shares, clock: Clock) -> Self {
-        let (switches, breakers) = (Switches::default(), Breakers::default());
-        Self { switches, breakers, shares, reachable: Reachable::default(), clock }
+        let (control, breakers) = (ControlHandle::default(), Breakers::default());
+        Self { control, breakers, shares, reachable: Reachable::default(), clock }
     }
 
-    /// Whether a call of that tenant may go to that server now. It sends nothing, so it never counts as a breaker's probe.
-    pub fn check(&self, server: &ServerId, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
-        self.check_switch(server, tenant)?;
-        self.breakers.peek(server, tenant, now)
+    /// Whether such a call may go to its server now. It sends nothing, so it never counts as a breaker's probe.
+    pub fn check(&self, subject: Subject<'_>, now: Timestamp) -> Result<(), Refusal> {
+        self.control.check(subject, now)?;
+        self.breakers.peek(subject.server, subject.tenant, now)
     }
 
     /// The same before a request that is sent now.
-    pub fn enter<'a>(
-        &'a self,
-        server: &'a ServerId,
-        tenant: &'a Tenant,
-        now: Timestamp,
-    ) -> Result<Permit<'a>, Refusal> {
-        self.check_switch(server, tenant)?;
+    pub fn enter<'a>(&'a self, subject: Subject<'a>, now: Timestamp) -> Result<Permit<'a>, Refusal> {
+        self.control.check(subject, now)?;
+        let Subject { server, tenant, .. } = subject;
         Ok(Permit { gate: self, server, breakers: self.breakers.ask(server, tenant, now)? })
     }
 
@@ -74,9 +67,9 @@ impl Gate {
         self.shares.enter(server, tenant).await
     }
 
-    /// The operator's switches.
-    pub const fn switches(&self) -> &Switches {
-        &self.switches
+    /// What operators have set.
+    pub const fn control(&self) -> &ControlHandle {
+        &self.control
     }
 
     /// Which servers have answered this worker.
@@ -87,13 +80,6 @@ impl Gate {
     /// How many breakers are open.
     pub fn open_breakers(&self, now: Timestamp) -> u64 {
         self.breakers.open(now)
-    }
-
-    fn check_switch(&self, server: &ServerId, tenant: &Tenant) -> Result<(), Refusal> {
-        if !self.switches.is_paused(server, tenant) {
-            return Ok(());
-        }
-        Err(Refusal { reason: HeldReason::Paused, retry_after_ms: PAUSE_CHECK_MS, last_failure: None })
     }
 }
 
@@ -113,7 +99,8 @@ impl RequestGate for Gate {
         tenant: &Tenant,
         request: impl Future<Output = Result<T, Failure>> + Send,
     ) -> Result<T, Stopped> {
-        let permit = self.enter(server, tenant, self.clock.now()).map_err(Stopped::Refused)?;
+        let subject = Subject { server, tenant, tool: None, digest: None };
+        let permit = self.enter(subject, self.clock.now()).map_err(Stopped::Refused)?;
         let ended = request.await;
         let pause_ms = permit.record(&ended, false, self.clock.now());
         ended.map_err(|failure| Stopped::Failed(failure.paused_for(pause_ms)))
@@ -122,7 +109,8 @@ impl RequestGate for Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use toolfleet_core::call::HeldReason;
+    use toolfleet_core::control::{Control, ControlEntry, Switch, SwitchTarget};
 
     use super::*;
 
@@ -130,15 +118,23 @@ mod tests {
     fn a_pause_stops_calls_under_way_at_their_next_attempt() {
         let gate = Gate::new(Shares::new(1, 1), Clock::System);
         let (server, tenant) = (ServerId::parse("crm").unwrap(), Tenant::parse("acme").unwrap());
+        let subject = Subject { server: &server, tenant: &tenant, tool: Some("crm.find"), digest: None };
         let now = Timestamp::from_ms(0);
-        assert!(gate.check(&server, &tenant, now).is_ok());
-        let first = gate.enter(&server, &tenant, now).expect("an open gate");
-        gate.switches().set(HashSet::from([Paused { server: server.clone(), tenant: None }]));
+        assert!(gate.check(subject, now).is_ok());
+        let first = gate.enter(subject, now).expect("an open gate");
+        let pause = ControlEntry::Pause(Switch {
+            target: SwitchTarget::Tool("crm.find".into()),
+            tenant: None,
+            by: "ann".into(),
+            why: "it drops orders".into(),
+            since: now,
+            until: None,
+        });
+        gate.control().take(Control::new(1, [pause], now));
         assert_eq!(first.record(&Ok(()), false, now), None, "the attempt under way ends by itself");
-        let refusal = gate.enter(&server, &tenant, now).unwrap_err();
-        assert_eq!((refusal.reason, refusal.retry_after_ms), (HeldReason::Paused, PAUSE_CHECK_MS));
-        assert!(gate.check(&server, &tenant, now).is_err());
-        gate.switches().set(HashSet::new());
-        assert!(gate.enter(&server, &tenant, now).is_ok());
+        assert_eq!(gate.enter(subject, now).unwrap_err().reason, HeldReason::Paused);
+        assert!(gate.check(subject, now).is_err());
+        gate.control().take(Control::default());
+        assert!(gate.enter(subject, now).is_ok());
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Pin, Server, Tool};
+use toolfleet_core::control::Subject;
 use toolfleet_core::outcome::Outcome;
-use toolfleet_core::request::{CallRequest, OperationParams};
+use toolfleet_core::request::{CallRequest, Operation, OperationParams};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::Invocation;
 use toolfleet_executors::arguments::check_arguments;
@@ -34,6 +35,8 @@ pub(super) struct AdmittedCall {
     pub(super) server: Arc<Server>,
     /// The registered tool, unless it is called by its name on a server that is open to that, or no tool is called.
     pub(super) tool: Option<Arc<Tool>>,
+    /// `server/name`, where no registered tool is called.
+    pub(super) unregistered: Option<String>,
     /// Whether the function itself is registered; else it has to be on the server's own list.
     pub(super) registered: bool,
     /// The tool's or prompt's name on the server, or the resource's address; empty for listings.
@@ -49,6 +52,17 @@ pub(super) struct AdmittedCall {
 }
 
 impl AdmittedCall {
+    /// The call as switches and limits match it.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        let registered = self.tool.as_ref().map(|tool| tool.id.as_str());
+        Subject {
+            server: &self.server.id,
+            tenant: &self.request.key.tenant,
+            tool: registered.or(self.unregistered.as_deref()),
+            digest: Some(&self.request.digest),
+        }
+    }
+
     /// The call as its executor sees it.
     pub(super) fn invocation(&self) -> Invocation<'_> {
         Invocation {
@@ -124,7 +138,10 @@ fn admitted(
     // A server may accept a state only once. The tool's registration does not cover that, only the caller's promise does.
     let reads = found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
     let repeatable = request.idempotent || (resumed.is_none() && reads);
+    let calls_a_tool = request.operation == Operation::ToolsCall;
+    let unregistered = found.tool.is_none() && calls_a_tool;
     AdmittedCall {
+        unregistered: unregistered.then(|| format!("{}/{}", found.server.id, found.name)),
         registered: found.function.is_some(),
         pin: found.pin(inbound.catalog()),
         ask: found.ask,

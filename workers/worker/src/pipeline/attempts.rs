@@ -68,8 +68,8 @@ impl Attempts<'_> {
     /// One attempt, if the server's gate is open.
     async fn attempt(&self) -> Result<Executed, Failure> {
         let (context, call, state) = (self.context, &self.ready.call, self.state);
-        let (server, tenant) = (&call.server.id, &call.request.key.tenant);
-        let permit = match context.gate.enter(server, tenant, context.now()) {
+        let server = &call.server.id;
+        let permit = match context.gate.enter(call.subject(), context.now()) {
             Ok(permit) => permit,
             Err(refusal) => return Ok(self.wait(Wait::refused(context, server, refusal))),
         };

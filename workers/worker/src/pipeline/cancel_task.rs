@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_catalog::{Catalog, Executor as ExecutorRef, Server};
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::control::Subject;
 use toolfleet_core::failure::Refusal;
 use toolfleet_core::request::Target;
 use toolfleet_executors::{Attempt, Executor as _};
@@ -30,7 +31,8 @@ pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, 
     };
     // A server that asked for a pause has less to do once it stops a task; one that cannot be reached is not asked.
     let unreachable = |refusal: Refusal| refusal.reason == HeldReason::ServerUnreachable;
-    if context.gate.check(&server.id, &task.tenant, context.now()).is_err_and(unreachable) {
+    let subject = Subject { server: &server.id, tenant: &task.tenant, tool: None, digest: None };
+    if context.gate.check(subject, context.now()).is_err_and(unreachable) {
         return;
     }
     let trace = inbound.trace_context();

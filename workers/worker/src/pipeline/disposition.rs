@@ -66,6 +66,37 @@ impl RequeueReason {
         }
     }
 
+    /// Whether even a short wait becomes a new message with a delay, because it is no failure and may be long.
+    pub(crate) const fn parks_at_once(self) -> bool {
+        match self {
+            Self::Held(
+                HeldReason::Paused
+                | HeldReason::RateLimit
+                | HeldReason::ConcurrencyLimit
+                | HeldReason::RetryBudget
+                | HeldReason::NotBefore,
+            ) => true,
+            Self::Held(
+                HeldReason::ServerUnreachable
+                | HeldReason::ServerFailing
+                | HeldReason::ServerPause
+                | HeldReason::Credential
+                | HeldReason::AwsError
+                | HeldReason::Share
+                | HeldReason::BackOff,
+            )
+            | Self::HeldElsewhere
+            | Self::WaitsForOther
+            | Self::ClaimTooSlow
+            | Self::LeaseLost
+            | Self::Draining
+            | Self::ResultNotStored
+            | Self::TaskWorking
+            | Self::AwsFailed
+            | Self::Unreadable => false,
+        }
+    }
+
     /// The same as a part of a sentence, for logs.
     pub(super) const fn sentence(self) -> &'static str {
         match self {
@@ -104,7 +135,8 @@ mod tests {
         let reasons = OWN.into_iter().chain(HeldReason::ALL.map(RequeueReason::Held));
         let labels: Vec<_> = reasons.clone().map(RequeueReason::label).collect();
         let expected = "held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working aws_failed \
-                        unreadable server_unreachable server_failing server_pause credential aws_error share back_off paused";
+                        unreadable server_unreachable server_failing server_pause credential aws_error share back_off paused rate_limit \
+                        concurrency_limit retry_budget not_before";
         assert_eq!(labels.join(" "), expected);
         for reason in reasons {
             assert!(reason.label().chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{reason:?}");

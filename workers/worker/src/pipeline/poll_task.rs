@@ -39,7 +39,7 @@ pub(super) async fn poll_task(
     deadline: Instant,
 ) -> TaskPoll {
     let (call, request) = (&ready.call, &ready.call.request);
-    let permit = match context.gate.enter(&call.server.id, &request.key.tenant, context.now()) {
+    let permit = match context.gate.enter(call.subject(), context.now()) {
         Ok(permit) => permit,
         Err(refusal) => {
             let after_ms = poll_after_ms(Some(refusal.retry_after_ms));

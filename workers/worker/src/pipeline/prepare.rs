@@ -38,7 +38,7 @@ pub(super) async fn prepare(
     mut call: AdmittedCall,
 ) -> Result<Prepared, AwsError> {
     let limits = limits(context, inbound, &call);
-    if let Err(refusal) = context.gate.check(&call.server.id, &call.request.key.tenant, context.now()) {
+    if let Err(refusal) = context.gate.check(call.subject(), context.now()) {
         let wait = Wait::refused(context, &call.server.id, refusal);
         return Ok(wait_or_end(context, inbound, call, wait));
     }

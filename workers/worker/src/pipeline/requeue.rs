@@ -1,6 +1,7 @@
 //! Puts a message back into its queue.
 //!
-//! For a wait of seconds the message stays hidden (visibility time-out). For a longer wait, or after many, a new message with a delay
+//! A wait for an operator, a limit or a time set by the caller is a new message with a delay at once: a hidden message counts as in flight,
+//! which moves it towards the dead-letter queue and makes its tenant look busy. Otherwise, for a wait of seconds the message stays hidden (visibility time-out). For a longer wait, or after many, a new message with a delay
 //! replaces it and carries when and by whom the first one was sent: so it does not count as in flight, and its receive count starts
 //! again. The old message is deleted only after the queue has accepted the new one; a worker that dies in between leaves a duplicate,
 //! which the claim absorbs.
@@ -46,7 +47,7 @@ pub(super) async fn requeue(
     );
     let requeued = if context.queue.is_fifo() {
         stay(context, inbound, in_order_s(inbound.receive_count(), wait_s)).await
-    } else if stays(inbound.receive_count(), wait_s) {
+    } else if !reason.parks_at_once() && stays(inbound.receive_count(), wait_s) {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         context.queue.change_visibility(inbound.receipt(), wait_s).await
     } else {

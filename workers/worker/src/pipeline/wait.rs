@@ -45,6 +45,10 @@ impl Wait {
     /// A wait for a server whose gate refuses the call.
     pub(super) fn refused(context: &WorkerContext, server: &ServerId, refusal: Refusal) -> Self {
         let wait = Self::new(refusal.reason, server, context.now(), refusal.retry_after_ms);
+        let wait = match refusal.detail {
+            Some(detail) => Self { held: Box::new(wait.held.with_detail(&detail)), ..wait },
+            None => wait,
+        };
         match refusal.last_failure {
             Some(failure) => wait.with_fault(failure),
             None => wait,
@@ -155,7 +159,11 @@ const fn code_of(reason: HeldReason) -> Code {
     match reason {
         HeldReason::ServerUnreachable | HeldReason::Share => Code::ServerUnreachable,
         HeldReason::ServerFailing | HeldReason::BackOff => Code::ServerError,
-        HeldReason::ServerPause => Code::RateLimited,
+        HeldReason::ServerPause
+        | HeldReason::RateLimit
+        | HeldReason::ConcurrencyLimit
+        | HeldReason::RetryBudget => Code::RateLimited,
+        HeldReason::NotBefore => Code::DeadlineExceeded,
         HeldReason::Credential => Code::CredentialUnavailable,
         HeldReason::AwsError => Code::InternalError,
         HeldReason::Paused => Code::Paused,

@@ -1,6 +1,7 @@
 //! The background services of a worker: one file each, started and watched by the supervisor.
 
 pub mod catalog_reload;
+pub mod control;
 pub mod http;
 pub mod intake;
 pub mod reaper;

@@ -158,6 +158,7 @@ impl<'a> Reader<'a> {
             since: Timestamp::from_ms(self.number("held_since_ms")?),
             next_try_at: Timestamp::from_ms(self.number("next_try_at_ms")?),
             last_fault: optional("held_fault")?.map(str::to_owned),
+            detail: optional("held_detail")?.map(str::to_owned),
         }))
     }
 

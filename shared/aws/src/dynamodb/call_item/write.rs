@@ -81,6 +81,7 @@ fn put_held(held: &Held, put: &mut impl FnMut(&str, Option<Value>)) {
     put("held_server", held.server.as_ref().and_then(text));
     put("held_since_ms", ms(held.since));
     put("held_fault", held.last_fault.as_ref().and_then(text));
+    put("held_detail", held.detail.as_ref().and_then(text));
     put("next_try_at_ms", ms(held.next_try_at));
 }
 

@@ -1,0 +1,120 @@
+//! The control entries: one row each, and one row with the version that grows with every change.
+//!
+//! A change is stored before the version grows. A writer that dies in between leaves a change that workers see at their next whole read.
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use toolfleet_core::control::{Control, ControlEntry};
+use toolfleet_core::time::Timestamp;
+
+use super::Fleet;
+use crate::dynamodb::attributes::Item;
+use crate::error::AwsError;
+use crate::keys::{CONTROL, CONTROL_VERSION, EXPIRES_AT, PK, SK, VERSION_SORT};
+
+/// An entry that has ended is kept for so long, so that operators see it in the table. In seconds.
+const KEPT_S: i64 = 24 * 60 * 60;
+
+impl Fleet {
+    /// The version of the control entries now; 0 if nothing was ever set. It costs half a read unit.
+    pub async fn control_version(&self) -> Result<u64, AwsError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(PK, AttributeValue::S(CONTROL_VERSION.into()))
+            .key(SK, AttributeValue::S(VERSION_SORT.into()))
+            .send()
+            .await
+            .map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?;
+        Ok(got.item.as_ref().and_then(version_of).unwrap_or(0))
+    }
+
+    /// Everything that operators have set, as of `now`. The version is read first: a change in between is read twice, and never missed.
+    pub async fn control(&self, now: Timestamp) -> Result<Control, AwsError> {
+        let version = self.control_version().await?;
+        Ok(Control::new(version, self.control_entries().await?, now))
+    }
+
+    /// All entries that are stored, those that have ended included. A row of a later version that cannot be read is left out.
+    pub async fn control_entries(&self) -> Result<Vec<ControlEntry>, AwsError> {
+        let request = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression(format!("{PK} = :pk"))
+            .expression_attribute_values(":pk", AttributeValue::S(CONTROL.into()))
+            .consistent_read(true);
+        let mut entries = Vec::new();
+        let mut start = None;
+        loop {
+            let page = request.clone().set_exclusive_start_key(start).send().await;
+            let page = page.map_err(|e| AwsError::of_sdk("Query", &self.table, &e))?;
+            entries.extend(page.items.iter().flatten().filter_map(entry_of));
+            start = page.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// Stores an entry and replaces an earlier one of its key. Returns the new version.
+    pub async fn set_control(&self, entry: &ControlEntry) -> Result<u64, AwsError> {
+        let text = serde_json::to_string(entry).map_err(|e| AwsError::configuration(e.to_string()))?;
+        let mut put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item(PK, AttributeValue::S(CONTROL.into()))
+            .item(SK, AttributeValue::S(entry.key()))
+            .item("entry", AttributeValue::S(text));
+        if let Some(until) = entry.until() {
+            let expires_at = until.as_s().saturating_add(KEPT_S);
+            put = put.item(EXPIRES_AT, AttributeValue::N(expires_at.to_string()));
+        }
+        put.send().await.map_err(|e| AwsError::of_sdk("PutItem", &self.table, &e))?;
+        self.next_version().await
+    }
+
+    /// Removes the entry of that key. Returns it if there was one.
+    pub async fn clear_control(&self, key: &str) -> Result<Option<ControlEntry>, AwsError> {
+        let removed = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key(PK, AttributeValue::S(CONTROL.into()))
+            .key(SK, AttributeValue::S(key.to_owned()))
+            .return_values(ReturnValue::AllOld)
+            .send()
+            .await
+            .map_err(|e| AwsError::of_sdk("DeleteItem", &self.table, &e))?;
+        let Some(removed) = removed.attributes.as_ref().and_then(entry_of) else {
+            return Ok(None);
+        };
+        self.next_version().await?;
+        Ok(Some(removed))
+    }
+
+    async fn next_version(&self) -> Result<u64, AwsError> {
+        let updated = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(PK, AttributeValue::S(CONTROL_VERSION.into()))
+            .key(SK, AttributeValue::S(VERSION_SORT.into()))
+            .update_expression("ADD version :one")
+            .expression_attribute_values(":one", AttributeValue::N("1".into()))
+            .return_values(ReturnValue::UpdatedNew)
+            .send()
+            .await
+            .map_err(|e| AwsError::of_sdk("UpdateItem", &self.table, &e))?;
+        Ok(updated.attributes.as_ref().and_then(version_of).unwrap_or(0))
+    }
+}
+
+fn version_of(item: &Item) -> Option<u64> {
+    item.get("version")?.as_n().ok()?.parse().ok()
+}
+
+fn entry_of(item: &Item) -> Option<ControlEntry> {
+    serde_json::from_str(item.get("entry")?.as_s().ok()?).ok()
+}

@@ -1,0 +1,16 @@
+//! The fleet table: what operators set for all workers, and what workers report. It holds no call.
+
+mod control;
+
+use aws_sdk_dynamodb::Client;
+
+use super::batch_write::BatchWriter;
+
+/// The fleet table.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    pub(crate) client: Client,
+    #[expect(dead_code, reason = "the conditional writes of limits and rows use it")]
+    pub(crate) writer: BatchWriter,
+    pub(crate) table: String,
+}

@@ -1,0 +1,203 @@
+//! What operators have set for the whole fleet: pauses, strikes, drains, live limits, weights, and rules that cancel calls.
+//!
+//! A [`Control`] is one immutable snapshot of the control table. Workers read it and ask it before they send anything. `now` is an argument
+//! everywhere: what has expired has no effect, whether or not its row is still stored.
+
+mod cancel_rule;
+mod entry;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::digest::Digest;
+use crate::ids::{ServerId, Tenant, WorkerId};
+use crate::time::Timestamp;
+
+pub use cancel_rule::{CallFacts, CallFilter, CancelRule};
+pub use entry::{ControlEntry, LimitChange, Rate, RateError, Strike, Switch};
+pub use target::{SwitchTarget, TargetError};
+
+/// The weight of a tenant for which none is set.
+pub const DEFAULT_WEIGHT: u32 = 1;
+
+/// What a switch or a limit can match of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The server that runs it.
+    pub server: &'a ServerId,
+    /// Whose call it is.
+    pub tenant: &'a Tenant,
+    /// The tool: the registered id, else `server/name`. Absent for requests of the worker's own, such as `tools/list`.
+    pub tool: Option<&'a str>,
+    /// The digest of what the call asks for.
+    pub digest: Option<&'a Digest>,
+}
+
+/// All that operators have set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Grows with every change.
+    pub version: u64,
+    /// The pauses.
+    pub switches: Vec<Switch>,
+    /// Calls that are struck: one tool with one digest of arguments.
+    pub strikes: Vec<Strike>,
+    /// Workers that drain.
+    pub drains: BTreeSet<WorkerId>,
+    /// Limits that were changed live, by the limit's text, such as `server:crm`.
+    pub limits: BTreeMap<String, LimitChange>,
+    /// Weights of tenants; [`DEFAULT_WEIGHT`] for the others.
+    pub weights: BTreeMap<Tenant, u32>,
+    /// Rules that cancel calls.
+    pub cancel_rules: Vec<CancelRule>,
+}
+
+impl Control {
+    /// The snapshot of these entries. An entry that has expired by `now` is left out.
+    pub fn new(version: u64, entries: impl IntoIterator<Item = ControlEntry>, now: Timestamp) -> Self {
+        let mut control = Self { version, ..Self::default() };
+        for entry in entries {
+            if entry.is_over(now) {
+                continue;
+            }
+            match entry {
+                ControlEntry::Pause(switch) => control.switches.push(switch),
+                ControlEntry::Strike(strike) => control.strikes.push(strike),
+                ControlEntry::Drain { worker, .. } => {
+                    control.drains.insert(worker);
+                }
+                ControlEntry::Limit { limit, change, .. } => {
+                    control.limits.insert(limit, change);
+                }
+                ControlEntry::Weight { tenant, weight, .. } => {
+                    control.weights.insert(tenant, weight);
+                }
+                ControlEntry::Cancel(rule) => control.cancel_rules.push(rule),
+            }
+        }
+        control
+    }
+
+    /// Whether it stops or changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.switches.is_empty()
+            && self.strikes.is_empty()
+            && self.drains.is_empty()
+            && self.limits.is_empty()
+            && self.weights.is_empty()
+            && self.cancel_rules.is_empty()
+    }
+
+    /// The pause that stops such a call now; of several the one that lasts longest.
+    pub fn pause_of(&self, subject: Subject<'_>, now: Timestamp) -> Option<&Switch> {
+        let open_end = Timestamp::from_ms(i64::MAX);
+        let matching = self.switches.iter().filter(|switch| switch.is_on(now) && switch.matches(subject));
+        matching.max_by_key(|switch| switch.until.unwrap_or(open_end))
+    }
+
+    /// The pause of a whole queue (`high`, `default`, `low`) now.
+    pub fn pause_of_queue(&self, queue: &str, now: Timestamp) -> Option<&Switch> {
+        let of_queue =
+            |switch: &&Switch| matches!(&switch.target, SwitchTarget::Queue(name) if name == queue);
+        self.switches.iter().filter(of_queue).find(|switch| switch.is_on(now))
+    }
+
+    /// The strike that stops such a call now.
+    pub fn strike_of(&self, subject: Subject<'_>, now: Timestamp) -> Option<&Strike> {
+        let (tool, digest) = (subject.tool?, subject.digest?);
+        self.strikes.iter().find(|strike| strike.is_on(now) && strike.matches(tool, digest))
+    }
+
+    /// Until when a pause or a strike stops such a call, and the sentence for people.
+    pub fn stop_of(&self, subject: Subject<'_>, now: Timestamp) -> Option<(Option<Timestamp>, String)> {
+        let paused = self.pause_of(subject, now).map(|switch| (switch.until, switch.detail()));
+        paused.or_else(|| self.strike_of(subject, now).map(|strike| (strike.until, strike.detail())))
+    }
+
+    /// The rule that cancels such a call now.
+    pub fn cancelled_by(&self, call: &CallFacts<'_>, now: Timestamp) -> Option<&CancelRule> {
+        self.cancel_rules.iter().find(|rule| rule.is_on(now) && rule.filter.matches(call))
+    }
+
+    /// The weight of a tenant.
+    pub fn weight_of(&self, tenant: &Tenant) -> u32 {
+        self.weights.get(tenant).copied().unwrap_or(DEFAULT_WEIGHT).max(1)
+    }
+
+    /// When the next of its entries expires.
+    pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
+        let switches = self.switches.iter().filter_map(|switch| switch.until);
+        let rules = self.cancel_rules.iter().map(|rule| rule.until);
+        let strikes = self.strikes.iter().filter_map(|strike| strike.until);
+        switches.chain(rules).chain(strikes).filter(|end| *end > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    fn pause(target: &str, tenant: Option<&str>, until: Option<i64>) -> ControlEntry {
+        ControlEntry::Pause(Switch {
+            target: SwitchTarget::parse(target).unwrap(),
+            tenant: tenant.map(|tenant| Tenant::parse(tenant).unwrap()),
+            by: "ann".into(),
+            why: "it drops orders".into(),
+            since: at(0),
+            until: until.map(at),
+        })
+    }
+
+    #[test]
+    fn a_pause_matches_its_server_tool_or_tenant_and_no_other() {
+        let entries = [
+            pause("server:crm", Some("acme"), None),
+            pause("tool:erp.delete", None, None),
+            pause("tenant:globex", None, None),
+        ];
+        let control = Control::new(1, entries, at(0));
+        let (crm, erp) = (ServerId::parse("crm").unwrap(), ServerId::parse("erp").unwrap());
+        let tenant = |name: &str| Tenant::parse(name).unwrap();
+        let paused = |server, tenant: &Tenant, tool| {
+            control.pause_of(Subject { server, tenant, tool, digest: None }, at(1)).is_some()
+        };
+        assert!(paused(&crm, &tenant("acme"), Some("crm.find")));
+        assert!(paused(&crm, &tenant("acme"), None), "the worker's own requests for that tenant too");
+        assert!(!paused(&crm, &tenant("initech"), Some("crm.find")));
+        assert!(paused(&erp, &tenant("initech"), Some("erp.delete")));
+        assert!(!paused(&erp, &tenant("initech"), Some("erp.read")));
+        assert!(!paused(&erp, &tenant("initech"), None));
+        assert!(paused(&erp, &tenant("globex"), Some("erp.read")));
+    }
+
+    #[test]
+    fn what_has_expired_has_no_effect() {
+        let (server, tenant) = (ServerId::parse("crm").unwrap(), Tenant::parse("acme").unwrap());
+        let subject = Subject { server: &server, tenant: &tenant, tool: None, digest: None };
+        let control = Control::new(1, [pause("server:crm", None, Some(5_000))], at(0));
+        assert!(control.pause_of(subject, at(4_999)).is_some());
+        assert!(control.pause_of(subject, at(5_000)).is_none());
+        assert_eq!(control.next_end(at(0)), Some(at(5_000)));
+        assert!(Control::new(1, [pause("server:crm", None, Some(5_000))], at(5_000)).is_empty());
+    }
+
+    #[test]
+    fn of_several_pauses_the_longest_is_named() {
+        let (server, tenant) = (ServerId::parse("crm").unwrap(), Tenant::parse("acme").unwrap());
+        let subject = Subject { server: &server, tenant: &tenant, tool: None, digest: None };
+        let entries = [pause("server:crm", None, Some(5_000)), pause("tenant:acme", None, None)];
+        let control = Control::new(1, entries, at(0));
+        assert_eq!(control.pause_of(subject, at(0)).unwrap().until, None);
+    }
+
+    #[test]
+    fn a_paused_queue_is_named_by_its_priority() {
+        let control = Control::new(1, [pause("queue:low", None, None)], at(0));
+        assert!(control.pause_of_queue("low", at(0)).is_some());
+        assert!(control.pause_of_queue("high", at(0)).is_none());
+    }
+}

@@ -1,0 +1,90 @@
+//! What operators have set, as this worker last read it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use toolfleet_core::call::HeldReason;
+use toolfleet_core::control::{Control, Subject};
+use toolfleet_core::failure::Refusal;
+use toolfleet_core::time::Timestamp;
+
+/// The shortest and the longest time for which a paused call waits before it looks again, in milliseconds. They differ from call to call, so
+/// that calls that were paused together do not all come back together.
+const PAUSE_CHECK_MS: std::ops::Range<u64> = 30_000..60_000;
+
+/// The control entries in use.
+#[derive(Debug, Default)]
+pub struct ControlHandle {
+    /// Whether anything is set: without it, a check is one load.
+    any: AtomicBool,
+    current: ArcSwap<Control>,
+}
+
+impl ControlHandle {
+    /// Uses `control` from now on. Calls under way meet it at their next attempt.
+    pub fn take(&self, control: Control) {
+        let any = !control.is_empty();
+        self.current.store(Arc::new(control));
+        self.any.store(any, Ordering::Release);
+    }
+
+    /// What is set; nothing where nothing is.
+    pub fn current(&self) -> Option<Arc<Control>> {
+        self.any.load(Ordering::Acquire).then(|| self.current.load_full())
+    }
+
+    /// The version of the entries in use.
+    pub fn version(&self) -> u64 {
+        self.current.load().version
+    }
+
+    /// Whether a pause stops such a call now.
+    pub(super) fn check(&self, subject: Subject<'_>, now: Timestamp) -> Result<(), Refusal> {
+        let Some(control) = self.current() else {
+            return Ok(());
+        };
+        let Some((until, detail)) = control.stop_of(subject, now) else {
+            return Ok(());
+        };
+        let look_again_ms = fastrand::u64(PAUSE_CHECK_MS);
+        let retry_after_ms =
+            until.map_or(look_again_ms, |until| until.ms_since(now).clamp(1_000, look_again_ms));
+        Err(Refusal { reason: HeldReason::Paused, retry_after_ms, last_failure: None, detail: Some(detail) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
+    use toolfleet_core::ids::{ServerId, Tenant};
+
+    use super::*;
+
+    #[test]
+    fn a_paused_call_looks_again_at_the_end_of_the_pause_or_within_a_minute() {
+        let (server, tenant) = (ServerId::parse("crm").unwrap(), Tenant::parse("acme").unwrap());
+        let subject = Subject { server: &server, tenant: &tenant, tool: None, digest: None };
+        let now = Timestamp::from_ms(0);
+        let handle = ControlHandle::default();
+        assert!(handle.check(subject, now).is_ok());
+        for (until_ms, expected) in
+            [(None, 30_000..60_000), (Some(9_000), 9_000..9_001), (Some(5), 1_000..1_001)]
+        {
+            let pause = ControlEntry::Pause(Switch {
+                target: SwitchTarget::Server(server.clone()),
+                tenant: None,
+                by: "ann".into(),
+                why: "it is down".into(),
+                since: now,
+                until: until_ms.map(Timestamp::from_ms),
+            });
+            handle.take(Control::new(1, [pause], now));
+            let refusal = handle.check(subject, now).unwrap_err();
+            assert!(expected.contains(&refusal.retry_after_ms), "{until_ms:?}: {}", refusal.retry_after_ms);
+            assert!(refusal.detail.unwrap().contains("paused by ann"));
+        }
+        handle.take(Control::default());
+        assert!(handle.check(subject, now).is_ok());
+    }
+}

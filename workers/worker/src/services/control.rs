@@ -1,0 +1,95 @@
+//! Reads what operators have set: the version every two seconds, and the entries when it has changed.
+//!
+//! A reading takes a few milliseconds, so that a pause stops new starts everywhere within five seconds. The entries are also read every
+//! half minute whatever the version says: a writer may have died between its change and the version.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+use toolfleet_aws::AwsError;
+
+use super::Service;
+use crate::context::WorkerContext;
+use crate::shutdown::Shutdown;
+
+/// How often the version is read.
+const BEAT: Duration = Duration::from_secs(2);
+/// How often the entries are read without a new version.
+const WHOLE: Duration = Duration::from_secs(30);
+
+/// The service that reads the control entries.
+pub struct ControlReader {
+    context: Arc<WorkerContext>,
+}
+
+/// When the entries were last read, and whether the last reading failed.
+#[derive(Default)]
+struct Readings {
+    whole: Option<Instant>,
+    failing: bool,
+}
+
+impl ControlReader {
+    /// The reader of that worker.
+    pub const fn new(context: Arc<WorkerContext>) -> Self {
+        Self { context }
+    }
+
+    async fn look(&self, readings: &mut Readings) {
+        match self.read(readings).await {
+            Ok(()) => readings.failing = false,
+            // What was read before stays in use. It is logged once.
+            Err(error) if !readings.failing => {
+                readings.failing = true;
+                tracing::error!(%error, code = "control_unread", "pauses and limits cannot be read; those known stay in force");
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn read(&self, readings: &mut Readings) -> Result<(), AwsError> {
+        let Self { context } = self;
+        let now = Instant::now();
+        let due = readings.whole.is_none_or(|at| now.duration_since(at) >= WHOLE);
+        if !due && context.fleet.control_version().await? == context.gate.control().version() {
+            return Ok(());
+        }
+        let control = context.fleet.control(context.now()).await?;
+        readings.whole = Some(now);
+        if control.version != context.gate.control().version() {
+            tracing::info!(
+                version = control.version,
+                pauses = control.switches.len(),
+                limits = control.limits.len(),
+                code = "control_taken",
+                "pauses, limits or weights have changed"
+            );
+        }
+        if control.drains.contains(&context.worker) && !context.shutdown.is_draining() {
+            tracing::info!(worker = %context.worker, "an operator asked this worker to drain");
+            context.shutdown.begin(context.limits.drain);
+        }
+        context.gate.control().take(control);
+        Ok(())
+    }
+}
+
+impl Service for ControlReader {
+    fn name(&self) -> &'static str {
+        "control reader"
+    }
+
+    /// Also while the worker drains: the calls under way still make attempts.
+    async fn run(&self, shutdown: &Shutdown) {
+        let mut ticks = tokio::time::interval(BEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut readings = Readings::default();
+        loop {
+            tokio::select! {
+                () = shutdown.draining() => return,
+                _ = ticks.tick() => self.look(&mut readings).await,
+            }
+        }
+    }
+}
