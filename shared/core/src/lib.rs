@@ -16,6 +16,7 @@ pub mod digest;
 pub mod error_text;
 pub mod failure;
 pub mod fairness;
+pub mod fleet;
 pub mod grants;
 pub mod ids;
 pub mod json;
