@@ -10,7 +10,7 @@ const MOST: u32 = 1_000_000;
 /// The longest period of a rate, in seconds.
 const LONGEST_S: u32 = 86_400;
 
-/// At most `count` calls in any `seconds` seconds. Its text is `20/s`, `100/min`, `500/h` or `3/10s`.
+/// At most `count` calls in any `seconds` seconds. Its text is `20/s`, `100/m`, `500/h` or `3/10s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RateLimit {
     count: u32,
@@ -20,7 +20,7 @@ pub struct RateLimit {
 /// A text that is no rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is no rate: accepted is a whole number from 1 to {MOST}, a slash and a period of 1 to {LONGEST_S} seconds, for example 20/s, 100/min, 500/h or 3/10s; \
+    "is no rate: accepted is a whole number from 1 to {MOST}, a slash and a period of 1 to {LONGEST_S} seconds, for example 20/s, 100/m, 500/h or 3/10s; \
      a rate below one call a second needs a longer period"
 )]
 pub struct RateLimitError;
@@ -59,7 +59,7 @@ impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.seconds {
             1 => write!(f, "{}/s", self.count),
-            60 => write!(f, "{}/min", self.count),
+            60 => write!(f, "{}/m", self.count),
             3_600 => write!(f, "{}/h", self.count),
             seconds => write!(f, "{}/{seconds}s", self.count),
         }
@@ -71,14 +71,18 @@ impl FromStr for RateLimit {
 
     fn from_str(text: &str) -> Result<Self, RateLimitError> {
         let (count, period) = text.split_once('/').ok_or(RateLimitError)?;
-        let whole = |text: &str| text.trim().parse::<u32>().map_err(|_| RateLimitError);
-        let seconds = match period.trim() {
-            "s" | "sec" | "second" => 1,
-            "m" | "min" | "minute" => 60,
-            "h" | "hour" => 3_600,
-            "d" | "day" => LONGEST_S,
-            other => whole(other.strip_suffix('s').ok_or(RateLimitError)?)?,
+        let whole = |text: &str| text.parse::<u32>().map_err(|_| RateLimitError);
+        let digits = period.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = period.split_at_checked(digits).ok_or(RateLimitError)?;
+        let unit_s = match unit {
+            "s" | "sec" => 1,
+            "m" | "min" => 60,
+            "h" => 3_600,
+            "d" => LONGEST_S,
+            _ => return Err(RateLimitError),
         };
+        let number = if number.is_empty() { 1 } else { whole(number)? };
+        let seconds = number.checked_mul(unit_s).ok_or(RateLimitError)?;
         Self::new(whole(count)?, seconds)
     }
 }
@@ -96,7 +100,7 @@ impl<'de> Deserialize<'de> for RateLimit {
             type Value = RateLimit;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate as a text, for example \"20/s\", \"100/min\" or \"3/10s\"")
+                f.write_str("a rate as a text, for example \"20/s\", \"100/m\" or \"3/10s\"")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RateLimit, E> {
@@ -221,9 +225,9 @@ mod tests {
     fn a_rate_is_written_as_people_say_it() {
         for (text, count, seconds, written) in [
             ("20/s", 20, 1, "20/s"),
-            ("100/min", 100, 60, "100/min"),
-            ("100/60s", 100, 60, "100/min"),
-            ("5/m", 5, 60, "5/min"),
+            ("100/min", 100, 60, "100/m"),
+            ("100/60s", 100, 60, "100/m"),
+            ("5/2m", 5, 120, "5/120s"),
             ("500/h", 500, 3_600, "500/h"),
             ("3/10s", 3, 10, "3/10s"),
             ("1000/d", 1_000, 86_400, "1000/86400s"),
