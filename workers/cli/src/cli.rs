@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{call, cancel, completions, dev, history, queue, result, send, sessions, tools};
+use crate::commands::{
+    call, cancel, completions, dev, dlq, history, queue, result, send, sessions, tools, why,
+};
 use crate::connect::Connect;
 
 const EXIT_CODES: &str = "\
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Call(call::CallArgs),
     /// Print the result of a call, or its state.
     Result(result::ResultArgs),
+    /// Say where a call is, what it waits for, and when it goes on.
+    Why(why::WhyArgs),
     /// Cancel a call.
     Cancel(cancel::CancelArgs),
     /// List the audit records of a tenant, newest first.
@@ -61,6 +65,9 @@ pub(crate) enum Command {
     /// Show the queues.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// List dead letters, show one, and move them back to the calls.
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Print the completions of a shell, for example `toolfleet completions bash > /etc/bash_completion.d/toolfleet`.
     Completions(completions::CompletionsArgs),
 }
@@ -74,11 +81,13 @@ impl Command {
             | Self::Send(_)
             | Self::Call(_)
             | Self::Result(_)
+            | Self::Why(_)
             | Self::Cancel(_)
             | Self::History(_)
             | Self::Sessions(_)
             | Self::Tools(_)
             | Self::Queue(_)
+            | Self::Dlq(_)
             | Self::Completions(_) => "error",
         }
     }
