@@ -122,7 +122,6 @@ fn found(letter: &DeadLetter) -> DeadLetterFound {
     DeadLetterFound {
         reason: Some(letter.reason()).filter(|reason| *reason != RECEIVED_TOO_OFTEN).map(str::to_owned),
         first_sent: letter.first_sent(),
-        received: letter.received(),
         deadline: letter.named_deadline(),
     }
 }
