@@ -319,7 +319,6 @@ impl Delivery {
             now: self.now(),
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
             repeatable,
-            deadline: None,
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
             deadline: Some(self.deadline()),
         }
