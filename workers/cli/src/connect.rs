@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use futures::stream::BoxStream;
 use toolfleet_client::{
-    Aws, AwsError, AwsOptions, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Span, Tables, WaitError,
-    system_clock,
+    Aws, AwsError, AwsOptions, Cancelled, Client, Controls, QueueDepth, RecordsOf, Sessions, Span, Tables,
+    WaitError, system_clock,
 };
 use toolfleet_config::settings::{ConfigError, true_or_false};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
@@ -210,6 +210,11 @@ impl ClientHandle {
     /// The depths of the calls queue and its dead-letter queue.
     pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, CommandError> {
         Ok(self.client.depths().await?)
+    }
+
+    /// What operators set for the whole fleet.
+    pub(crate) fn controls(&self) -> Controls {
+        self.client.controls()
     }
 
     /// The sessions.

@@ -12,6 +12,7 @@ use toolfleet_core::ids::{CallId, CallKey, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{CallError, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::progress::{CallProgress, Progress};
 use toolfleet_core::time::Timestamp;
+pub(crate) use toolfleet_core::time::span;
 
 use crate::exit::Exit;
 use crate::output::Output;
@@ -249,16 +250,6 @@ fn block(block: &Value) -> String {
     }
 }
 
-/// A span of time as text.
-pub(crate) fn span(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
-        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use toolfleet_core::call::HeldReason;
@@ -326,11 +317,5 @@ mod tests {
         assert_eq!(progress(&bare), "0.5");
         let whole = Progress { total: Some(amount(10.0)), message: Some("rows".into()), ..bare };
         assert_eq!(progress(&whole), "0.5 of 10, rows");
-    }
-
-    #[test]
-    fn a_span_is_shown_in_fitting_units() {
-        let shown: Vec<_> = [5, 1_250, 61_000, 3_720_000].into_iter().map(span).collect();
-        assert_eq!(shown, ["5 ms", "1.2 s", "1 min 1 s", "1 h 2 min"]);
     }
 }

@@ -15,6 +15,7 @@
 mod cancel;
 mod client;
 mod clock;
+mod control;
 mod queue_depths;
 mod records;
 mod request_builder;
@@ -26,6 +27,7 @@ mod wait;
 pub use cancel::Cancelled;
 pub use client::Client;
 pub use clock::{Now, system_clock};
+pub use control::Controls;
 pub use queue_depths::QueueDepth;
 pub use records::{RecordsOf, Span};
 pub use request_builder::RequestBuilder;

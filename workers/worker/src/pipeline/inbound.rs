@@ -2,14 +2,14 @@
 //!
 //! What a delayed message says about the message that it replaced counts only if a worker of the fleet has sent it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
-use toolfleet_aws::queue::{Delivery, Receipt};
+use toolfleet_aws::queue::{Delivery, Queue, Receipt};
 use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallKey, Nonce};
+use toolfleet_core::ids::{CallKey, Nonce, Tenant};
 use toolfleet_core::request::{CallRequest, sns_attribute};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
@@ -60,6 +60,8 @@ pub(crate) struct InboundCall {
     pub(super) parks: u32,
     /// Whether a worker has moved it to the dead-letter queue, to be left to an operator.
     pub(super) kept: bool,
+    /// Whose call it is, once it is decoded.
+    tenant: OnceLock<Tenant>,
 }
 
 impl InboundCall {
@@ -91,7 +93,20 @@ impl InboundCall {
             of_fleet(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
         let kept = of_fleet(REASON).is_some();
         let (received, span) = (Instant::now(), Span::none());
-        Self { catalog, nonce, enqueued_at, sender, first_message, parks, kept, delivery, received, span }
+        let tenant = OnceLock::new();
+        Self {
+            catalog,
+            nonce,
+            enqueued_at,
+            sender,
+            first_message,
+            parks,
+            kept,
+            tenant,
+            delivery,
+            received,
+            span,
+        }
     }
 
     /// The catalog that was current when the message arrived; every step uses this one.
@@ -128,6 +143,11 @@ impl InboundCall {
         &self.span
     }
 
+    /// The queue that the message came from: it is deleted there, hidden there, and sent on to it.
+    pub(super) const fn queue(&self) -> &Queue {
+        &self.delivery.queue
+    }
+
     pub(super) const fn receipt(&self) -> &Receipt {
         &self.delivery.receipt
     }
@@ -156,6 +176,17 @@ impl InboundCall {
         self.delivery.sent_at
     }
 
+    /// Notes whose call it is.
+    pub(super) fn is_of(&self, tenant: &Tenant) {
+        self.tenant.get_or_init(|| tenant.clone());
+    }
+
+    /// The `MessageGroupId` of a message that replaces this one in a standard queue: the tenant, whatever its sender has set, so that fair
+    /// queues know whose message it is.
+    pub(super) fn group(&self) -> Option<String> {
+        self.tenant.get().map(ToString::to_string).or_else(|| self.delivery.group.clone())
+    }
+
     pub(super) const fn delivery(&self) -> &Delivery {
         &self.delivery
     }
@@ -177,6 +208,7 @@ impl InboundCall {
         DeliveryContext {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
+            deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
             ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }
@@ -202,6 +234,7 @@ impl InboundCall {
             nonce: self.nonce.clone(),
             worker: context.worker.clone(),
             enqueued_at: self.enqueued_at,
+            deadline: None,
             now: context.now(),
             skew_ms: context.limits.skew_ms(),
             repeatable,
