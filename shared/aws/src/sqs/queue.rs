@@ -1,13 +1,16 @@
 //! One SQS queue: receive, delete, change the visibility time-out, send. Requests of concurrent callers are batched in tens.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{MessageSystemAttributeName as System, QueueAttributeName};
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName as System, QueueAttributeName};
+use toolfleet_core::time::Timestamp;
 
 use super::batches::{DELETE_RULES, RULES, Visibility, change_batch, delete_batch, send_batch};
-use super::messages::{ATTRIBUTE_BYTES, delivery};
-pub use super::messages::{Delivery, MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
+use super::messages::ATTRIBUTE_BYTES;
+pub use super::messages::{MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
 use crate::batch::Batcher;
 use crate::error::AwsError;
 
@@ -20,15 +23,44 @@ pub struct QueueSettings {
     pub max_body_bytes: usize,
 }
 
-/// One queue.
-#[derive(Debug, Clone)]
-pub struct Queue {
+/// One queue. A clone is the same queue: it shares the batches.
+#[derive(Clone)]
+pub struct Queue(Arc<Inner>);
+
+struct Inner {
     client: Client,
     receiving: Client,
     url: String,
     deletes: Batcher<Receipt, Result<(), AwsError>>,
     visibilities: Batcher<Visibility, Result<(), AwsError>>,
     sends: Batcher<Outgoing, Result<String, AwsError>>,
+}
+
+/// One delivery of one message.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The queue that it was received from: its receipt handle is one of that queue.
+    pub queue: Queue,
+    /// The body.
+    pub body: String,
+    /// The message's id.
+    pub message_id: String,
+    /// Its receipt handle.
+    pub receipt: Receipt,
+    /// When it was sent.
+    pub sent_at: Timestamp,
+    /// How often it was received, this time included.
+    pub receive_count: u32,
+    /// The SQS SenderId of its sender.
+    pub sender: Option<String>,
+    /// Its message attributes of type String.
+    pub attributes: BTreeMap<String, String>,
+    /// The AWSTraceHeader.
+    pub trace_header: Option<String>,
+    /// The MessageGroupId.
+    pub group: Option<String>,
+    /// The name of the queue that gave it up, where SQS moved it to a dead-letter queue.
+    pub given_up_by: Option<String>,
 }
 
 /// About how many messages a queue holds.
@@ -42,6 +74,12 @@ pub struct Depth {
     pub delayed: u64,
 }
 
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Queue({})", self.0.url)
+    }
+}
+
 impl Queue {
     pub(crate) fn new(client: Client, receiving: Client, url: String) -> Self {
         let bind = || (client.clone(), url.clone());
@@ -51,22 +89,22 @@ impl Queue {
         let visibilities = Batcher::new(RULES, move |batch| change_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
         let sends = Batcher::new(RULES, move |batch| send_batch(c.clone(), u.clone(), batch));
-        Self { client, receiving, url, deletes, visibilities, sends }
+        Self(Arc::new(Inner { client, receiving, url, deletes, visibilities, sends }))
     }
 
     /// Its name: the last part of its URL.
     pub fn name(&self) -> &str {
-        self.url.rsplit('/').next().unwrap_or(&self.url)
+        self.0.url.rsplit('/').next().unwrap_or(&self.0.url)
     }
 
     /// Its URL.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.0.url
     }
 
     /// Whether it keeps the order of the messages of a group. Such a queue takes no delay for a single message.
     pub fn is_fifo(&self) -> bool {
-        self.url.ends_with(".fifo")
+        self.0.url.ends_with(".fifo")
     }
 
     /// Its settings.
@@ -91,9 +129,10 @@ impl Queue {
     pub async fn receive(&self, max: u32, wait_s: u32, visibility_s: u32) -> Result<Vec<Delivery>, AwsError> {
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         let got = self
+            .0
             .receiving
             .receive_message()
-            .queue_url(&self.url)
+            .queue_url(&self.0.url)
             .max_number_of_messages(number(max.clamp(1, 10)))
             .wait_time_seconds(number(wait_s))
             .visibility_timeout(number(visibility_s))
@@ -101,13 +140,14 @@ impl Queue {
             .message_attribute_names("All")
             .send()
             .await
-            .map_err(|e| AwsError::of_sdk("ReceiveMessage", &self.url, &e))?;
-        Ok(got.messages.unwrap_or_default().into_iter().map(delivery).collect())
+            .map_err(|e| AwsError::of_sdk("ReceiveMessage", &self.0.url, &e))?;
+        Ok(got.messages.unwrap_or_default().into_iter().map(|message| delivery(self, message)).collect())
     }
 
     /// Deletes the message of a delivery.
     pub async fn delete(&self, receipt: &Receipt) -> Result<(), AwsError> {
-        self.deletes
+        self.0
+            .deletes
             .send(receipt.clone())
             .await
             .unwrap_or_else(|| Err(self.batch_failed("DeleteMessageBatch")))
@@ -116,7 +156,8 @@ impl Queue {
     /// Hides the message of a delivery for `seconds` from now; 0 makes it visible at once.
     pub async fn change_visibility(&self, receipt: &Receipt, seconds: u32) -> Result<(), AwsError> {
         let visibility = Visibility { receipt: receipt.clone(), seconds };
-        self.visibilities
+        self.0
+            .visibilities
             .send(visibility)
             .await
             .unwrap_or_else(|| Err(self.batch_failed("ChangeMessageVisibilityBatch")))
@@ -124,7 +165,7 @@ impl Queue {
 
     /// Sends a message; returns its id.
     pub async fn send(&self, message: Outgoing) -> Result<String, AwsError> {
-        self.sends.send(message).await.unwrap_or_else(|| Err(self.batch_failed("SendMessageBatch")))
+        self.0.sends.send(message).await.unwrap_or_else(|| Err(self.batch_failed("SendMessageBatch")))
     }
 
     /// About how many messages it holds.
@@ -145,7 +186,13 @@ impl Queue {
         let attributes = self.attributes().await?;
         let policy = redrive_policy(&attributes);
         let arn = policy.as_ref().and_then(|p| p.get("deadLetterTargetArn")).and_then(|a| a.as_str());
-        Ok(arn.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned))
+        Ok(arn.and_then(name_of_arn))
+    }
+
+    /// The queue of that name in the same account and region.
+    pub async fn sibling(&self, name: &str) -> Result<Self, AwsError> {
+        let url = url_of(&self.0.client, name).await?;
+        Ok(Self::new(self.0.client.clone(), self.0.receiving.clone(), url))
     }
 
     /// Its dead-letter queue, if it has one.
@@ -153,19 +200,31 @@ impl Queue {
         let Some(name) = self.dead_letter_name().await? else {
             return Ok(None);
         };
-        let url = url_of(&self.client, &name).await?;
-        Ok(Some(Self::new(self.client.clone(), self.receiving.clone(), url)))
+        Ok(Some(self.sibling(&name).await?))
+    }
+
+    /// Starts a task of SQS that moves all visible messages of this dead-letter queue back to the queues that gave them up, at most
+    /// `per_second` (1 to 500) a second. SQS gives each a new id and a new time. Returns the task's handle.
+    pub async fn start_message_move(&self, per_second: Option<u32>) -> Result<String, AwsError> {
+        let attributes = self.attributes().await?;
+        let arn = attributes.get(QueueAttributeName::QueueArn.as_str()).cloned();
+        let rate = per_second.map(|rate| i32::try_from(rate.clamp(1, 500)).unwrap_or(500));
+        let started = self.0.client.start_message_move_task().set_source_arn(arn);
+        let started = started.set_max_number_of_messages_per_second(rate).send().await;
+        let started = started.map_err(|e| AwsError::of_sdk("StartMessageMoveTask", &self.0.url, &e))?;
+        Ok(started.task_handle.unwrap_or_default())
     }
 
     async fn attributes(&self) -> Result<BTreeMap<String, String>, AwsError> {
         let got = self
+            .0
             .client
             .get_queue_attributes()
-            .queue_url(&self.url)
+            .queue_url(&self.0.url)
             .attribute_names(QueueAttributeName::All)
             .send()
             .await
-            .map_err(|e| AwsError::of_sdk("GetQueueAttributes", &self.url, &e))?;
+            .map_err(|e| AwsError::of_sdk("GetQueueAttributes", &self.0.url, &e))?;
         Ok(got
             .attributes
             .into_iter()
@@ -177,13 +236,39 @@ impl Queue {
     fn batch_failed(&self, operation: &str) -> AwsError {
         AwsError::passing(format!(
             "{operation} on {} failed: the task that sent its batch panicked",
-            self.url
+            self.0.url
         ))
+    }
+}
+
+fn delivery(queue: &Queue, message: Message) -> Delivery {
+    let system = message.attributes.unwrap_or_default();
+    let read = |name: System| system.get(&name).cloned();
+    let number = |name: System| read(name).and_then(|n| n.parse::<i64>().ok());
+    let texts = message.message_attributes.into_iter().flatten();
+    Delivery {
+        queue: queue.clone(),
+        body: message.body.unwrap_or_default(),
+        message_id: message.message_id.unwrap_or_default(),
+        receipt: Receipt(message.receipt_handle.unwrap_or_default()),
+        sent_at: Timestamp::from_ms(number(System::SentTimestamp).unwrap_or(0)),
+        receive_count: number(System::ApproximateReceiveCount)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(1),
+        sender: read(System::SenderId),
+        attributes: texts.filter_map(|(name, value)| Some((name, value.string_value?))).collect(),
+        trace_header: read(System::AwsTraceHeader),
+        group: read(System::MessageGroupId),
+        given_up_by: read(System::DeadLetterQueueSourceArn).and_then(|arn| name_of_arn(&arn)),
     }
 }
 
 fn redrive_policy(attributes: &BTreeMap<String, String>) -> Option<serde_json::Value> {
     serde_json::from_str(attributes.get(QueueAttributeName::RedrivePolicy.as_str())?).ok()
+}
+
+fn name_of_arn(arn: &str) -> Option<String> {
+    arn.rsplit(':').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// The URL of the queue of that name in this account and region.

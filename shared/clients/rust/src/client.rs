@@ -1,6 +1,7 @@
 //! The client: the queue, the tables and the bucket of one fleet.
 
 use toolfleet_aws::calls::Calls;
+use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::Queue;
@@ -15,6 +16,7 @@ pub struct Client {
     pub(crate) queue: Queue,
     pub(crate) calls: Calls,
     pub(crate) history: History,
+    pub(crate) fleet: Fleet,
     pub(crate) sessions: Sessions,
     pub(crate) payloads: Payloads,
     aws: Aws,
@@ -34,6 +36,7 @@ impl Client {
             queue: aws.queue(queue_url),
             calls: aws.calls(tables),
             history: aws.history(tables),
+            fleet: aws.fleet(tables),
             sessions,
             payloads: aws.payloads(None, THRESHOLD_BYTES),
             aws: aws.clone(),
@@ -55,6 +58,11 @@ impl Client {
     /// The audit records.
     pub const fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The SenderId that the queue gives to messages of this process.
+    pub async fn sender_id(&self) -> Result<String, toolfleet_aws::AwsError> {
+        self.aws.sender_id(&self.queue).await
     }
 
     /// The queue of calls.

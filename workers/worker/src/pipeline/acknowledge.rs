@@ -1,15 +1,10 @@
 //! The step `acknowledge`: deletes the message. It takes the proof that the record is stored (`Recorded`).
 
 use toolfleet_aws::AwsError;
-use toolfleet_aws::queue::Queue;
 
 use super::inbound::InboundCall;
 use super::record::recorded::Recorded;
 
-pub(super) async fn acknowledge(
-    queue: &Queue,
-    inbound: &InboundCall,
-    _proof: &Recorded,
-) -> Result<(), AwsError> {
-    queue.delete(inbound.receipt()).await
+pub(super) async fn acknowledge(inbound: &InboundCall, _proof: &Recorded) -> Result<(), AwsError> {
+    inbound.queue().delete(inbound.receipt()).await
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use toolfleet_aws::queue::Queue;
-
 use super::inbound::InboundCall;
 use super::record::recorded::Recorded;
 use super::steps::Step;
@@ -13,13 +11,8 @@ use crate::context::WorkerContext;
 /// How long sending a notice may take.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends the notice, cancels the call's task where one is open, then deletes the message from `queue`, where it came from.
-pub(super) async fn complete(
-    context: &WorkerContext,
-    queue: &Queue,
-    inbound: &InboundCall,
-    recorded: &Recorded,
-) {
+/// Sends the notice, cancels the call's task where one is open, then deletes the message from the queue that it came from.
+pub(super) async fn complete(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
     context.steps.passed(Step::Recorded).await;
     // The notice goes before the delete: after a crash in between, the next delivery sends it again. One that cannot be sent is logged.
     if tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await.is_err() {
@@ -31,7 +24,7 @@ pub(super) async fn complete(
     }
     context.steps.passed(Step::Notified).await;
     cancel_task::cancel_task(context, inbound, recorded).await;
-    if let Err(error) = acknowledge::acknowledge(queue, inbound, recorded).await {
+    if let Err(error) = acknowledge::acknowledge(inbound, recorded).await {
         // The record is stored: the next delivery of the message finds it and deletes the message.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
         return;

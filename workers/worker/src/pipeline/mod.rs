@@ -42,6 +42,7 @@ mod hold;
 mod inbound;
 mod keep_unreadable;
 mod large_result;
+mod lease;
 mod notify;
 mod poll_task;
 mod prepare;
@@ -107,7 +108,7 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Sen
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
     let sent = inbound.trace_context();
-    inbound.span = trace::delivery(context.queue.name(), inbound.message_id(), &sent);
+    inbound.span = trace::delivery(inbound.queue().name(), inbound.message_id(), &sent);
     let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
     let span = inbound.span.clone();
     let whole = async {
@@ -131,14 +132,14 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Sen
         drop((slot, place));
     };
     whole.instrument(lines).instrument(span).await;
-    context.meters.processed(context.queue.name(), begun.elapsed());
+    context.meters.processed(inbound.queue().name(), begun.elapsed());
 }
 
 /// Does with the message what its disposition says.
 async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
     match exit {
         Exit::Disposed(Disposition::Completed(recorded)) => {
-            complete::complete(context, &context.queue, inbound, &recorded).await;
+            complete::complete(context, inbound, &recorded).await;
         }
         Exit::Disposed(Disposition::Requeued { after_ms, reason }) => {
             requeue::requeue(context, inbound, after_ms, reason).await;

@@ -63,9 +63,9 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
         return Reaped::NotDue { after_ms };
     }
     match Box::pin(record_end(&context, &inbound, decoded)).await {
-        Ok(Disposition::Completed(recorded)) => complete(&context, &dead.queue, &inbound, &recorded).await,
+        Ok(Disposition::Completed(recorded)) => complete(&context, &inbound, &recorded).await,
         Ok(Disposition::Requeued { after_ms, .. } | Disposition::Parked { after_ms, .. }) => {
-            requeue_dead_letter(&dead, &inbound, after_ms).await;
+            requeue_dead_letter(&inbound, after_ms).await;
         }
         Ok(Disposition::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
         Ok(Disposition::TakenOver) => {}
@@ -155,9 +155,9 @@ fn dead_lettered(request: &CallRequest) -> Outcome {
     Outcome::failed(CallError::new(Code::DeadLettered, text, MayHaveRun::No).retryable(None))
 }
 
-async fn requeue_dead_letter(dead: &DeadLetters, inbound: &InboundCall, after_ms: u64) {
+async fn requeue_dead_letter(inbound: &InboundCall, after_ms: u64) {
     let seconds = u32::try_from(after_ms.div_ceil(1000)).unwrap_or(u32::MAX);
-    if let Err(error) = dead.queue.change_visibility(inbound.receipt(), seconds).await {
+    if let Err(error) = inbound.queue().change_visibility(inbound.receipt(), seconds).await {
         tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot requeue a dead letter early");
     }
 }

@@ -45,11 +45,11 @@ pub(super) async fn requeue(
         "a call goes back to its queue: {}",
         reason.sentence()
     );
-    let requeued = if context.queue.is_fifo() {
-        stay(context, inbound, in_order_s(inbound.receive_count(), wait_s)).await
+    let requeued = if inbound.queue().is_fifo() {
+        stay(inbound, in_order_s(inbound.receive_count(), wait_s)).await
     } else if !reason.parks_at_once() && stays(inbound.receive_count(), wait_s) {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
-        context.queue.change_visibility(inbound.receipt(), wait_s).await
+        inbound.queue().change_visibility(inbound.receipt(), wait_s).await
     } else {
         park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
     };
@@ -104,7 +104,7 @@ const fn in_order_s(receive_count: u32, wait_s: u64) -> u64 {
 pub(super) async fn unreadable(context: &WorkerContext, inbound: &InboundCall) {
     context.meters.requeued(RequeueReason::Unreadable.label());
     let wait_s = unreadable_s(inbound.receive_count());
-    if let Err(error) = stay(context, inbound, wait_s).await {
+    if let Err(error) = stay(inbound, wait_s).await {
         // It becomes visible again when its visibility time-out ends.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot hide a message for longer");
     }
@@ -122,9 +122,9 @@ const fn stays(receive_count: u32, wait_s: u64) -> bool {
 }
 
 /// Hides the message for that many seconds, or for as long as SQS still allows.
-async fn stay(context: &WorkerContext, inbound: &InboundCall, wait_s: u64) -> Result<(), AwsError> {
+async fn stay(inbound: &InboundCall, wait_s: u64) -> Result<(), AwsError> {
     let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX).min(inbound.hideable_s());
-    context.queue.change_visibility(inbound.receipt(), wait_s).await
+    inbound.queue().change_visibility(inbound.receipt(), wait_s).await
 }
 
 async fn park(
@@ -133,8 +133,8 @@ async fn park(
     wait_s: u64,
     parks: u32,
 ) -> Result<(), AwsError> {
-    if context.queue.is_fifo() {
-        return stay(context, inbound, in_order_s(inbound.receive_count(), wait_s)).await;
+    if inbound.queue().is_fifo() {
+        return stay(inbound, in_order_s(inbound.receive_count(), wait_s)).await;
     }
     let wait_s = wait_s.clamp(1, LONGEST_DELAY_S);
     // SQS takes ten attributes; what is not the fleet's or the trace's own stays behind.
@@ -156,13 +156,13 @@ async fn park(
         attributes,
         deduplication: None,
     };
-    if let Err(error) = context.queue.send(parked).await {
+    if let Err(error) = inbound.queue().send(parked).await {
         // It waits in flight then.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "requeue_failed", "cannot park a message");
-        return stay(context, inbound, wait_s).await;
+        return stay(inbound, wait_s).await;
     }
     context.steps.passed(Step::Reposted).await;
-    context.queue.delete(inbound.receipt()).await
+    inbound.queue().delete(inbound.receipt()).await
 }
 
 #[cfg(test)]

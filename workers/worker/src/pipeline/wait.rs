@@ -18,6 +18,8 @@ use crate::context::WorkerContext;
 const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
 /// The longest wait for a seat: one may be free long before.
 const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
+/// The shortest wait of a paused call.
+const SHORTEST_PAUSE_CHECK_MS: u64 = 1_000;
 
 /// A wait that the call's caller can read.
 #[derive(Debug)]
@@ -127,6 +129,10 @@ pub(super) fn within(
     deadline: Timestamp,
     ran: MayHaveRun,
 ) -> Result<Wait, Outcome> {
+    // What an operator, a limit or a time set by the caller holds is held until the deadline: it may go on any moment.
+    if wait.requeue_reason().parks_at_once() && context.now() < deadline {
+        return Ok(until_deadline(wait, deadline, context.now()));
+    }
     let until = waits_until(context, server, wait.held.reason, since, deadline);
     let wait = match bounded(wait, until, deadline, context.now()) {
         Ok(wait) => return Ok(wait),
@@ -135,6 +141,14 @@ pub(super) fn within(
     let last_failure = || context.gate.reachable().last_failure(server);
     let last = wait.held.last_fault.as_deref().map(Arc::from).or_else(last_failure);
     Err(unavailable(server, &wait, last.as_deref(), ran))
+}
+
+/// The wait of a paused call, which lasts until the deadline: before it the call looks again, each time after half of what is left.
+fn until_deadline(wait: Wait, deadline: Timestamp, now: Timestamp) -> Wait {
+    let left_ms = deadline.ms_since(now);
+    let after_ms = wait.after_ms.min((left_ms / 2).max(SHORTEST_PAUSE_CHECK_MS)).min(left_ms);
+    let held = Box::new(Held { next_try_at: now.plus_ms(after_ms), ..*wait.held });
+    Wait { after_ms, held }
 }
 
 /// The wait, if its call waits until `until`. Where that is before the deadline, the last try comes at its end. An error where no time is
@@ -209,6 +223,16 @@ mod tests {
         assert_eq!((last.after_ms, last.held.next_try_at), (1_000, at(2_000)));
         assert!(bounded(wait(5_000), at(2_000), at(9_000), at(2_000)).is_err(), "the bound has passed");
         assert!(bounded(wait(9_000), at(9_000), at(9_000), at(1_000)).is_err(), "the deadline is the bound");
+    }
+
+    #[test]
+    fn a_paused_call_waits_until_its_deadline() {
+        let looks = [(60_000, 30_000), (20_000, 10_000), (1_500, 1_000), (400, 400)];
+        for (left_ms, after_ms) in looks {
+            let kept = until_deadline(wait(30_000), at(1_000 + left_ms), at(1_000));
+            let next_ms = i64::try_from(after_ms).unwrap();
+            assert_eq!((kept.after_ms, kept.held.next_try_at), (after_ms, at(1_000 + next_ms)), "{left_ms}");
+        }
     }
 
     #[test]
