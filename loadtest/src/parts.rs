@@ -33,11 +33,11 @@ use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_egress::EgressPolicy;
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
 
+use crate::bed::aws_options;
 use crate::endpoints;
 use crate::helper::Helper;
 use crate::run::measure;
 use crate::run_args::RunArgs;
-use crate::testbed::aws_options;
 use crate::usage::Usage;
 
 /// How long a row of this measurement may live, in milliseconds.

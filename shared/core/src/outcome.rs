@@ -153,6 +153,8 @@ codes! {
     DeadlineExceeded = "deadline_exceeded",
     /// The caller cancelled.
     CancelledByCaller = "cancelled_by_caller",
+    /// An operator's rule cancelled it.
+    CancelledByOperator = "cancelled_by_operator",
     /// The server itself gave the call's task up.
     TaskCancelled = "task_cancelled",
     /// The server no longer knows the call's task.

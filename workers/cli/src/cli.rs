@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::{
     call, cancel, completions, dev, dlq, history, queue, result, send, sessions, tools, why,
 };
@@ -52,8 +53,23 @@ pub(crate) enum Command {
     Result(result::ResultArgs),
     /// Say where a call is, what it waits for, and when it goes on.
     Why(why::WhyArgs),
-    /// Cancel a call.
+    /// Cancel a call by its id, or calls by a filter.
     Cancel(cancel::CancelArgs),
+    /// Stop new starts of a server, a tool, a tenant or a queue; its calls wait.
+    Pause(pause::PauseArgs),
+    /// Continue what was paused.
+    Resume(pause::ResumeArgs),
+    /// Change limits of the running fleet.
+    #[command(subcommand)]
+    Limit(limit::LimitCommand),
+    /// Let one worker finish its calls and exit.
+    Drain(drain::DrainArgs),
+    /// Hold the calls of one tool with one digest, such as a request that breaks a server each time.
+    Strike(strike::StrikeArgs),
+    /// Set the share of a tenant against the others.
+    Weight(weight::WeightArgs),
+    /// List what operators have set: pauses, strikes, drains, limits, weights, cancel rules.
+    Switches,
     /// List the audit records of a tenant, newest first.
     History(history::HistoryArgs),
     /// Create sessions, change their grants, end them.
@@ -83,6 +99,13 @@ impl Command {
             | Self::Result(_)
             | Self::Why(_)
             | Self::Cancel(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Limit(_)
+            | Self::Drain(_)
+            | Self::Strike(_)
+            | Self::Weight(_)
+            | Self::Switches
             | Self::History(_)
             | Self::Sessions(_)
             | Self::Tools(_)

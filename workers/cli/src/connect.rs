@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use futures::stream::BoxStream;
 use toolfleet_client::{
-    Aws, AwsError, AwsOptions, Cancelled, Client, DeadLetters, QueueDepth, RecordsOf, Sessions, Span, Tables,
-    WaitError, Why, system_clock,
+    Aws, AwsError, AwsOptions, Cancelled, Client, Controls, DeadLetters, QueueDepth, RecordsOf, Sessions,
+    Span, Tables, WaitError, Why, system_clock,
 };
 use toolfleet_config::settings::{ConfigError, true_or_false};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
@@ -154,7 +154,7 @@ impl ClientHandle {
 
     /// Why a call is not running.
     pub(crate) async fn why(&self, key: &CallKey) -> Result<Why, CommandError> {
-        Ok(Box::pin(self.client.why(key)).await?)
+        Ok(self.client.why(key).await?)
     }
 
     /// The dead-letter queue, and the SenderId of messages that this process sends.
@@ -230,6 +230,11 @@ impl ClientHandle {
     /// The depths of the calls queue and its dead-letter queue.
     pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, CommandError> {
         Ok(self.client.depths().await?)
+    }
+
+    /// What operators set for the whole fleet.
+    pub(crate) fn controls(&self) -> Controls {
+        self.client.controls()
     }
 
     /// The sessions.

@@ -15,6 +15,7 @@
 mod cancel;
 mod client;
 mod clock;
+mod control;
 mod dead_letters;
 mod queue_depths;
 mod records;
@@ -28,6 +29,7 @@ mod why;
 pub use cancel::Cancelled;
 pub use client::Client;
 pub use clock::{Now, system_clock};
+pub use control::Controls;
 pub use dead_letters::{
     DeadLetter, DeadLetters, Judged, LetterFilter, Look, RECEIVED_TOO_OFTEN, Redrive, RedriveError,
     RedriveReport, RedriveRules, Redriven, RedrivenAs, Stop,

@@ -9,9 +9,11 @@
 )]
 
 mod guide;
+mod limits;
 mod request;
 mod request_envelopes;
 mod request_properties;
+mod simulation;
 mod state_diagram;
 mod state_properties;
 mod state_table;

@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 use super::disposition::RequeueReason;
 use super::execution::{Executed, ExecutionState};
 use super::inbound::InboundCall;
+use super::lease::Lease;
 use super::prepare::{ReadyCall, with_what_was_left_out};
 use super::progress_buffer::ProgressBuffer;
 use super::redaction;
@@ -34,6 +35,7 @@ pub(super) struct Attempts<'a> {
     pub(super) ready: &'a ReadyCall,
     pub(super) progress_buffer: &'a ProgressBuffer,
     pub(super) state: &'a ExecutionState,
+    pub(super) lease: &'a Lease,
     pub(super) deadline: Instant,
 }
 
@@ -49,7 +51,8 @@ impl Attempts<'_> {
         }
         let mut tries = 0;
         loop {
-            if state.lease_lost.load(Ordering::Acquire) {
+            // After a freeze (SIGSTOP) this runs before the heartbeat can find the lease lost.
+            if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {
                 return Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost };
             }
             let begun = Instant::now();

@@ -74,7 +74,8 @@ impl RequeueReason {
                 | HeldReason::RateLimit
                 | HeldReason::ConcurrencyLimit
                 | HeldReason::RetryBudget
-                | HeldReason::NotBefore,
+                | HeldReason::NotBefore
+                | HeldReason::Share,
             ) => true,
             Self::Held(
                 HeldReason::ServerUnreachable
@@ -82,7 +83,6 @@ impl RequeueReason {
                 | HeldReason::ServerPause
                 | HeldReason::Credential
                 | HeldReason::AwsError
-                | HeldReason::Share
                 | HeldReason::BackOff,
             )
             | Self::HeldElsewhere

@@ -16,9 +16,10 @@ use super::attempts::Attempts;
 use super::claim::ClaimedCall;
 use super::disposition::RequeueReason;
 use super::execution::{Executed, ExecutionState};
-use super::heartbeat::{self, Stopped};
+use super::heartbeat::{self, Beating, Stopped};
 use super::inbound::InboundCall;
 use super::large_result::{self, Kept};
+use super::lease::Lease;
 use super::poll_task::{self, TaskPoll};
 use super::prepare::ReadyCall;
 use super::task::Task;
@@ -57,20 +58,25 @@ async fn race(
     let ClaimedCall { ready, claim, row, since, task, progress_buffer, .. } = call;
     let (ready, task, progress_buffer) = (&*ready, task.as_ref(), &*progress_buffer);
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(context.now()));
-    let attempts = Attempts { context, inbound, ready, progress_buffer, state, deadline };
+    let lease = Lease::new(*since, context.limits.lease);
+    let attempts = Attempts { context, inbound, ready, progress_buffer, state, lease: &lease, deadline };
     let mut work = Box::pin(work(&attempts, task));
-    let mut heartbeat = Box::pin(heartbeat::keep(context, inbound, claim, row, *since, progress_buffer));
+    let beating = Beating { inbound, call: &ready.call, claim, lease: &lease };
+    let mut heartbeat = Box::pin(heartbeat::keep(context, beating, row, progress_buffer));
     let mut beating = true;
     loop {
         tokio::select! {
             biased;
             executed = &mut work => return executed,
             stopped = &mut heartbeat, if beating => match stopped {
-                Stopped::Cancelled if state.has_answer() => {
+                Stopped::Cancelled | Stopped::CancelledByOperator(_) if state.has_answer() => {
                     state.hurried.store(true, Ordering::Release);
                     beating = false;
                 }
                 Stopped::Cancelled => return Executed::Finished(state.cancelled()),
+                Stopped::CancelledByOperator(rule) => {
+                    return Executed::Finished(state.cancelled_by_operator(&rule));
+                }
                 Stopped::LeaseLost => {
                     // A request under way may still be answered; the fence decides whether the answer counts.
                     state.lease_lost.store(true, Ordering::Release);
@@ -112,7 +118,7 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
 
 /// Polls the task. `None` if the server no longer knows it and the call may be sent again.
 async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
-    let Attempts { context, inbound, ready, progress_buffer, state, deadline } = *attempts;
+    let Attempts { context, inbound, ready, progress_buffer, state, deadline, .. } = *attempts;
     // Answers that are under way may have been accepted.
     state.sending.store(task.input_pending, Ordering::Release);
     let polled = poll_task::poll_task(context, inbound, ready, progress_buffer, task, deadline).await;

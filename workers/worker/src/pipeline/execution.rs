@@ -94,6 +94,16 @@ impl ExecutionState {
         Outcome::ended(OutcomeKind::Cancelled, CallError::new(Code::CancelledByCaller, text, ran))
     }
 
+    /// The end of a call that an operator's rule has cancelled.
+    pub(super) fn cancelled_by_operator(&self, rule: &str) -> Outcome {
+        let (ran, text) = if self.may_have_run() {
+            (MayHaveRun::Unknown, "while it ran; whether the tool had an effect is not known")
+        } else {
+            (MayHaveRun::No, "before the tool was executed")
+        };
+        by_operator(rule, text, ran)
+    }
+
     /// The end of a call whose deadline has passed.
     pub(super) fn out_of_time(&self) -> Outcome {
         if self.may_have_run() {
@@ -129,6 +139,12 @@ impl ExecutionState {
         let error = CallError::new(Code::WorkerLost, text, MayHaveRun::Unknown);
         Executed::Finished(Outcome::ended(OutcomeKind::OutcomeUnknown, error))
     }
+}
+
+/// The end of a call that an operator's rule has cancelled; `when` says what is known of its execution.
+pub(super) fn by_operator(rule: &str, when: &str, ran: MayHaveRun) -> Outcome {
+    let text = format!("An operator cancelled this call {when} ({rule}).");
+    Outcome::ended(OutcomeKind::Cancelled, CallError::new(Code::CancelledByOperator, text, ran))
 }
 
 #[cfg(test)]

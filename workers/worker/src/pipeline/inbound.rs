@@ -2,14 +2,14 @@
 //!
 //! What a delayed message says about the message that it replaced counts only if a worker of the fleet has sent it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 use toolfleet_aws::queue::{Delivery, Queue, Receipt};
 use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallKey, Nonce};
+use toolfleet_core::ids::{CallKey, Nonce, Tenant};
 pub(super) use toolfleet_core::message_attributes::{
     FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON,
 };
@@ -50,6 +50,8 @@ pub(crate) struct InboundCall {
     pub(super) parks: u32,
     /// Whether a worker has moved it to the dead-letter queue, to be left to an operator.
     pub(super) kept: bool,
+    /// Whose call it is, once it is decoded.
+    tenant: OnceLock<Tenant>,
 }
 
 impl InboundCall {
@@ -82,7 +84,20 @@ impl InboundCall {
         // One that SQS has given up since was moved back to the calls: its call ends as any other.
         let kept = of_fleet(REASON).is_some() && delivery.given_up_by.is_none();
         let (received, span) = (Instant::now(), Span::none());
-        Self { catalog, nonce, enqueued_at, sender, first_message, parks, kept, delivery, received, span }
+        let tenant = OnceLock::new();
+        Self {
+            catalog,
+            nonce,
+            enqueued_at,
+            sender,
+            first_message,
+            parks,
+            kept,
+            tenant,
+            delivery,
+            received,
+            span,
+        }
     }
 
     /// The catalog that was current when the message arrived; every step uses this one.
@@ -150,6 +165,17 @@ impl InboundCall {
     /// When this very message was sent: the same at each of its deliveries.
     pub(super) const fn sent_at(&self) -> Timestamp {
         self.delivery.sent_at
+    }
+
+    /// Notes whose call it is.
+    pub(super) fn is_of(&self, tenant: &Tenant) {
+        self.tenant.get_or_init(|| tenant.clone());
+    }
+
+    /// The `MessageGroupId` of a message that replaces this one in a standard queue: the tenant, whatever its sender has set, so that fair
+    /// queues know whose message it is.
+    pub(super) fn group(&self) -> Option<String> {
+        self.tenant.get().map(ToString::to_string).or_else(|| self.delivery.group.clone())
     }
 
     pub(super) const fn delivery(&self) -> &Delivery {

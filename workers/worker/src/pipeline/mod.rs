@@ -42,6 +42,7 @@ mod hold;
 mod inbound;
 mod keep_unreadable;
 mod large_result;
+mod lease;
 mod notify;
 mod poll_task;
 mod prepare;
@@ -158,17 +159,20 @@ async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
 /// The steps of a delivery, in their order.
 async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Disposition, Exit> {
     let request = read_request(context, inbound).await?;
+    inbound.is_of(&request.key.tenant);
     context.steps.passed(Step::Decoded).await;
 
     let call = admit_call(context, inbound, request).await?;
     context.steps.passed(Step::Admitted).await;
 
     // Held until the call is out of the worker's hands, like its slot.
-    let seat = context.gate.seat(&call.server.id, &call.request.key.tenant).await;
-    if seat.is_none() {
-        let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline);
-        return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
-    }
+    let _seat = match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
+        Ok(seat) => seat,
+        Err(full) => {
+            let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
+            return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+        }
+    };
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
     if context.shutdown.is_draining() {

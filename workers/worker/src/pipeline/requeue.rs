@@ -152,7 +152,7 @@ async fn park(
     let parked = Outgoing {
         body: inbound.body().to_owned(),
         delay_s: u32::try_from(wait_s).unwrap_or(u32::MAX),
-        group: inbound.delivery().group.clone(),
+        group: inbound.group(),
         attributes,
         deduplication: None,
     };

@@ -12,13 +12,14 @@ use toolfleet_core::time::Timestamp;
 use super::disposition::RequeueReason;
 use super::inbound::InboundCall;
 use super::redaction;
-use crate::backoff;
 use crate::context::WorkerContext;
 
 /// A shorter wait is not stored in the call's row.
 const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
 /// The longest wait for a seat: one may be free long before.
 const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
+/// The shortest wait of a paused call.
+const SHORTEST_PAUSE_CHECK_MS: u64 = 1_000;
 
 /// A wait that the call's caller can read.
 #[derive(Debug)]
@@ -55,16 +56,19 @@ impl Wait {
         }
     }
 
-    /// The wait of a call whose server or tenant has its share of this worker's slots. It ends at the deadline at the latest.
+    /// The wait of a call whose server or tenant has its share of this worker's slots; `full` says what holds them. It grows with each
+    /// time that the call was parked and ends at the deadline at the latest.
     pub(super) fn for_a_seat(
         context: &WorkerContext,
         inbound: &InboundCall,
         server: &ServerId,
         deadline: Timestamp,
+        full: &str,
     ) -> Self {
         let now = context.now();
-        let grown_ms = backoff::after_tries(inbound.tries()).clamp(1_000, LONGEST_SHARE_WAIT_MS);
-        Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)))
+        let grown_ms = share_wait_ms(inbound.parks, fastrand::u64(0..250));
+        let wait = Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)));
+        Self { held: Box::new(wait.held.with_detail(full)), ..wait }
     }
 
     fn with_fault(self, fault: impl ToString) -> Self {
@@ -93,6 +97,12 @@ impl Wait {
     }
 }
 
+/// The wait for a seat of a call that was parked so often: 1 s, then twice as long each time. `jitter` is at most a quarter of a second in
+/// milliseconds, times the doublings.
+fn share_wait_ms(parks: u32, jitter: u64) -> u64 {
+    (1_000_u64.saturating_add(jitter) << parks.min(5)).min(LONGEST_SHARE_WAIT_MS)
+}
+
 /// Until when a call waits for a server after `since`.
 pub(super) fn waits_until(
     context: &WorkerContext,
@@ -119,6 +129,10 @@ pub(super) fn within(
     deadline: Timestamp,
     ran: MayHaveRun,
 ) -> Result<Wait, Outcome> {
+    // What an operator, a limit or a time set by the caller holds is held until the deadline: it may go on any moment.
+    if wait.requeue_reason().parks_at_once() && context.now() < deadline {
+        return Ok(until_deadline(wait, deadline, context.now()));
+    }
     let until = waits_until(context, server, wait.held.reason, since, deadline);
     let wait = match bounded(wait, until, deadline, context.now()) {
         Ok(wait) => return Ok(wait),
@@ -127,6 +141,14 @@ pub(super) fn within(
     let last_failure = || context.gate.reachable().last_failure(server);
     let last = wait.held.last_fault.as_deref().map(Arc::from).or_else(last_failure);
     Err(unavailable(server, &wait, last.as_deref(), ran))
+}
+
+/// The wait of a paused call, which lasts until the deadline: before it the call looks again, each time after half of what is left.
+fn until_deadline(wait: Wait, deadline: Timestamp, now: Timestamp) -> Wait {
+    let left_ms = deadline.ms_since(now);
+    let after_ms = wait.after_ms.min((left_ms / 2).max(SHORTEST_PAUSE_CHECK_MS)).min(left_ms);
+    let held = Box::new(Held { next_try_at: now.plus_ms(after_ms), ..*wait.held });
+    Wait { after_ms, held }
 }
 
 /// The wait, if its call waits until `until`. Where that is before the deadline, the last try comes at its end. An error where no time is
@@ -189,11 +211,28 @@ mod tests {
     }
 
     #[test]
+    fn the_wait_for_a_seat_doubles_up_to_15_s() {
+        let waits: Vec<_> = (0..6).map(|parks| share_wait_ms(parks, 0)).collect();
+        assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
+        assert_eq!((share_wait_ms(1, 250), share_wait_ms(u32::MAX, 250)), (2_500, 15_000));
+    }
+
+    #[test]
     fn the_last_try_comes_at_the_end_of_a_bounded_wait() {
         let last = bounded(wait(5_000), at(2_000), at(9_000), at(1_000)).unwrap();
         assert_eq!((last.after_ms, last.held.next_try_at), (1_000, at(2_000)));
         assert!(bounded(wait(5_000), at(2_000), at(9_000), at(2_000)).is_err(), "the bound has passed");
         assert!(bounded(wait(9_000), at(9_000), at(9_000), at(1_000)).is_err(), "the deadline is the bound");
+    }
+
+    #[test]
+    fn a_paused_call_waits_until_its_deadline() {
+        let looks = [(60_000, 30_000), (20_000, 10_000), (1_500, 1_000), (400, 400)];
+        for (left_ms, after_ms) in looks {
+            let kept = until_deadline(wait(30_000), at(1_000 + left_ms), at(1_000));
+            let next_ms = i64::try_from(after_ms).unwrap();
+            assert_eq!((kept.after_ms, kept.held.next_try_at), (after_ms, at(1_000 + next_ms)), "{left_ms}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod bad_input;
 mod bounds;
 mod cancelling;
 mod catalog_forms;
+mod control;
+mod control_reading;
 mod crashes;
 mod credentials;
 mod fifo;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 30] = [
+const LOG_CODES: [&str; 32] = [
     "acknowledge_failed",
     "aws_error",
     "breaker_opened",
@@ -13,6 +13,8 @@ const LOG_CODES: [&str; 30] = [
     "catalog_reload_failed",
     "catalog_remark",
     "catalog_taken",
+    "control_taken",
+    "control_unread",
     "dead_lettered",
     "health_failed",
     "heartbeat_failed",
@@ -70,17 +72,21 @@ const LABELS: [&str; 9] = [
 ];
 
 /// The values of the label `toolfleet.reason`.
-const REASONS: [&str; 17] = [
+const REASONS: [&str; 21] = [
     "aws_error",
     "aws_failed",
     "back_off",
     "claim_too_slow",
+    "concurrency_limit",
     "credential",
     "draining",
     "held_elsewhere",
     "lease_lost",
+    "not_before",
     "paused",
+    "rate_limit",
     "result_not_stored",
+    "retry_budget",
     "server_failing",
     "server_pause",
     "server_unreachable",

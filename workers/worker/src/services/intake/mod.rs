@@ -125,7 +125,7 @@ async fn receive(intake: Arc<Receivers>) {
         let waiting = context.intake_health.begin_receive();
         let slots = tokio::select! {
             () = context.shutdown.draining() => return,
-            slots = intake.slots.take() => slots,
+            slots = intake.due_slots() => slots,
         };
         drop(waiting);
         let Some(slots) = slots else { return };
@@ -147,9 +147,10 @@ async fn receive(intake: Arc<Receivers>) {
                 let got = u32::try_from(deliveries.len()).unwrap_or(BATCH);
                 context.intake_health.received();
                 context.meters.received(got);
+                context.gate.shares().received(slots.len(), Some(deliveries.len()));
                 intake.start(deliveries, slots);
                 let pause = intake.pace.after(got, Instant::now());
-                if got == count {
+                if got == count && !context.gate.shares().is_full() {
                     intake.add_receiver();
                     Duration::ZERO
                 } else if intake.may_end() {
@@ -159,6 +160,7 @@ async fn receive(intake: Arc<Receivers>) {
                 }
             }
             Err(error) => {
+                context.gate.shares().received(slots.len(), None);
                 drop(slots);
                 failures += 1;
                 tracing::error!(%error, code = "receive_failed", failures, "cannot receive messages; trying again");
@@ -175,10 +177,18 @@ async fn receive(intake: Arc<Receivers>) {
 }
 
 impl Receivers {
+    /// Slots for the next receive. Where one tenant's calls fill the worker, as many as that receive may ask for, when it is due.
+    async fn due_slots(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+        let mut slots = self.slots.take().await?;
+        slots.truncate(self.context.gate.shares().pace(slots.len()).await);
+        Some(slots)
+    }
+
     /// A task of its own for each message, with the slot that was held for it.
     fn start(&self, deliveries: Vec<Delivery>, slots: Vec<OwnedSemaphorePermit>) {
         for (delivery, slot) in deliveries.into_iter().zip(slots) {
             let context = self.context.clone();
+            let slot = (slot, context.gate.shares().in_hand());
             self.running.spawn(async move {
                 let message_id = delivery.message_id.clone();
                 // A call shares nothing with the others but what its own steps keep consistent. Its message is received again.
