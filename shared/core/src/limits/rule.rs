@@ -10,7 +10,7 @@ const MOST: u32 = 1_000_000;
 /// The longest period of a rate, in seconds.
 const LONGEST_S: u32 = 86_400;
 
-/// At most `count` calls in any `seconds` seconds. Its text is `20/s`, `100/min`, `500/h` or `3/10s`.
+/// At most `count` calls in any `seconds` seconds. Its text is `20/s`, `100/m`, `500/h` or `3/10s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RateLimit {
     count: u32,
@@ -20,7 +20,7 @@ pub struct RateLimit {
 /// A text that is no rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is no rate: accepted is a whole number from 1 to {MOST}, a slash and a period of 1 to {LONGEST_S} seconds, for example 20/s, 100/min, 500/h or 3/10s; \
+    "is no rate: accepted is a whole number from 1 to {MOST}, a slash and a period of 1 to {LONGEST_S} seconds, for example 20/s, 100/m, 500/h or 3/10s; \
      a rate below one call a second needs a longer period"
 )]
 pub struct RateLimitError;
@@ -59,7 +59,7 @@ impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.seconds {
             1 => write!(f, "{}/s", self.count),
-            60 => write!(f, "{}/min", self.count),
+            60 => write!(f, "{}/m", self.count),
             3_600 => write!(f, "{}/h", self.count),
             seconds => write!(f, "{}/{seconds}s", self.count),
         }
@@ -71,14 +71,18 @@ impl FromStr for RateLimit {
 
     fn from_str(text: &str) -> Result<Self, RateLimitError> {
         let (count, period) = text.split_once('/').ok_or(RateLimitError)?;
-        let whole = |text: &str| text.trim().parse::<u32>().map_err(|_| RateLimitError);
-        let seconds = match period.trim() {
-            "s" | "sec" | "second" => 1,
-            "m" | "min" | "minute" => 60,
-            "h" | "hour" => 3_600,
-            "d" | "day" => LONGEST_S,
-            other => whole(other.strip_suffix('s').ok_or(RateLimitError)?)?,
+        let whole = |text: &str| text.parse::<u32>().map_err(|_| RateLimitError);
+        let digits = period.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = period.split_at_checked(digits).ok_or(RateLimitError)?;
+        let unit_s = match unit {
+            "s" | "sec" => 1,
+            "m" | "min" => 60,
+            "h" => 3_600,
+            "d" => LONGEST_S,
+            _ => return Err(RateLimitError),
         };
+        let number = if number.is_empty() { 1 } else { whole(number)? };
+        let seconds = number.checked_mul(unit_s).ok_or(RateLimitError)?;
         Self::new(whole(count)?, seconds)
     }
 }
@@ -96,7 +100,7 @@ impl<'de> Deserialize<'de> for RateLimit {
             type Value = RateLimit;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate as a text, for example \"20/s\", \"100/min\" or \"3/10s\"")
+                f.write_str("a rate as a text, for example \"20/s\", \"100/m\" or \"3/10s\"")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RateLimit, E> {
@@ -119,8 +123,7 @@ pub enum OnLoss {
 }
 
 /// At most `limit` open requests at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "WireConcurrency")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct ConcurrencyLimit {
     /// The most open requests.
     pub limit: Positive,
@@ -150,17 +153,8 @@ impl Positive {
 impl<'de> Deserialize<'de> for Positive {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = u32::deserialize(deserializer)?;
-        let wrong =
-            || serde::de::Error::custom(format!("is no limit: accepted is a whole number from 1 to {MOST}"));
-        Self::new(number).ok_or_else(wrong)
+        Self::new(number).ok_or_else(wrong_limit)
     }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WireConcurrency {
-    Number(Positive),
-    Whole(WholeConcurrency),
 }
 
 #[derive(Deserialize)]
@@ -173,15 +167,33 @@ struct WholeConcurrency {
     count_tasks: bool,
 }
 
-impl From<WireConcurrency> for ConcurrencyLimit {
-    fn from(wire: WireConcurrency) -> Self {
-        match wire {
-            WireConcurrency::Number(limit) => Self::of(limit),
-            WireConcurrency::Whole(WholeConcurrency { limit, on_loss, count_tasks }) => {
-                Self { limit, on_loss, count_tasks }
+impl<'de> Deserialize<'de> for ConcurrencyLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrObject;
+        impl<'de> serde::de::Visitor<'de> for NumberOrObject {
+            type Value = ConcurrencyLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 1, or an object {\"limit\", \"on_loss\", \"count_tasks\"}")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<ConcurrencyLimit, E> {
+                let limit = u32::try_from(number).ok().and_then(Positive::new).ok_or_else(wrong_limit)?;
+                Ok(ConcurrencyLimit::of(limit))
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<ConcurrencyLimit, A::Error> {
+                let whole = WholeConcurrency::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                let WholeConcurrency { limit, on_loss, count_tasks } = whole;
+                Ok(ConcurrencyLimit { limit, on_loss, count_tasks })
             }
         }
+        deserializer.deserialize_any(NumberOrObject)
     }
+}
+
+fn wrong_limit<E: serde::de::Error>() -> E {
+    E::custom(format!("is no limit: accepted is a whole number from 1 to {MOST}"))
 }
 
 impl ConcurrencyLimit {
@@ -207,6 +219,11 @@ pub struct LimitRules {
 }
 
 impl LimitRules {
+    /// No limits.
+    pub const fn none() -> Self {
+        Self { rate: None, concurrency: None, adaptive: false }
+    }
+
     /// Whether nothing is limited.
     pub const fn is_empty(&self) -> bool {
         self.rate.is_none() && self.concurrency.is_none() && !self.adaptive
@@ -221,9 +238,9 @@ mod tests {
     fn a_rate_is_written_as_people_say_it() {
         for (text, count, seconds, written) in [
             ("20/s", 20, 1, "20/s"),
-            ("100/min", 100, 60, "100/min"),
-            ("100/60s", 100, 60, "100/min"),
-            ("5/m", 5, 60, "5/min"),
+            ("100/min", 100, 60, "100/m"),
+            ("100/60s", 100, 60, "100/m"),
+            ("5/2m", 5, 120, "5/120s"),
             ("500/h", 500, 3_600, "500/h"),
             ("3/10s", 3, 10, "3/10s"),
             ("1000/d", 1_000, 86_400, "1000/86400s"),
@@ -266,12 +283,12 @@ mod tests {
             (r#"{"rate": 20}"#, "a rate as a text"),
             (r#"{"rate": "20"}"#, "is no rate"),
             (r#"{"rates": "20/s"}"#, "unknown field"),
+            (r#"{"concurrency": 0}"#, "a whole number from 1 to"),
+            (r#"{"concurrency": "5"}"#, "or an object"),
+            (r#"{"concurrency": {"limit": 5, "onloss": "free"}}"#, "unknown field"),
         ] {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(why), "{wrong}: {error}");
-        }
-        for wrong in [r#"{"concurrency": 0}"#, r#"{"concurrency": {"limit": 5, "onloss": "free"}}"#] {
-            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

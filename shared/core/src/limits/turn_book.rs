@@ -31,6 +31,9 @@ const MAX_TENANTS: usize = 32;
 pub struct TurnRow {
     /// Grows with each write; the condition of the next one.
     pub rev: u64,
+    /// The mark of the write that stored it: two workers that ask the same at the same time would else store the same row, and each would
+    /// take it for its own.
+    pub mark: u64,
     /// The number of the limit's setting: a turn of another number is void.
     pub epoch: u64,
     /// The limit that it works by.
@@ -95,6 +98,8 @@ pub enum Grant {
 pub struct Reserve {
     /// Now, in microseconds.
     pub now_us: i64,
+    /// A random number, the mark of this write.
+    pub mark: u64,
     /// The limit, as this worker knows it.
     pub rate: RateLimit,
     /// The version of the control table that set it; 0 for the catalog's.
@@ -130,6 +135,7 @@ impl StateTable for TurnTable {
             return Decision::Leave(grants);
         }
         row.rev = row.rev.saturating_add(1);
+        row.mark = event.mark;
         Decision::Write { row: Box::new(row), then: grants }
     }
 }
@@ -152,6 +158,7 @@ impl TurnRow {
     fn new(event: &Reserve) -> Self {
         Self {
             rev: 0,
+            mark: event.mark,
             epoch: 1,
             rate: event.rate,
             version: event.version,

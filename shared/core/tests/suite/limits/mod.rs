@@ -42,6 +42,7 @@ impl Book {
         };
         let event = Reserve {
             now_us,
+            mark: 0,
             rate: self.rate,
             version: self.version,
             shared: self.shared,

@@ -194,7 +194,7 @@ fn a_changed_limit_voids_turns_that_all_workers_can_know_of() {
 
 #[test]
 fn a_limit_that_nobody_used_gives_a_turn_at_once() {
-    let mut book = Book::new("1/min", true);
+    let mut book = Book::new("1/m", true);
     assert_eq!(turn(book.one(START_US, "acme", Wish::Next)).at_us, START_US);
     let later_us = START_US + 3_600_000_000;
     assert_eq!(turn(book.one(later_us, "acme", Wish::Next)).at_us, later_us);
@@ -202,7 +202,7 @@ fn a_limit_that_nobody_used_gives_a_turn_at_once() {
 
 #[test]
 fn a_slow_limit_gives_its_turns_in_order() {
-    let mut book = Book::new("1/min", true);
+    let mut book = Book::new("1/m", true);
     let at: Vec<_> = (0..3).map(|_| turn(book.one(START_US, "acme", Wish::Next)).at_us - START_US).collect();
     assert_eq!(at, [0, 63_000_001, 126_000_002]);
 }

@@ -1,5 +1,6 @@
 //! One delivery in a worker, with the steps of `workers/worker/src/pipeline/mod.rs` in their order.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use toolfleet_core::call::{
@@ -12,6 +13,7 @@ use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use super::gate::refusal;
+use super::limits::OwnTurn;
 use super::planted::Planted;
 use super::queue::{Asks, Received};
 use super::scenario::{CallSpec, LEASE_MS, SKEW_MS};
@@ -58,6 +60,8 @@ pub(crate) struct Delivery {
     pub(crate) process: Rc<Process>,
     pub(crate) message: Received,
     nonce: Nonce,
+    /// The turns of the next request.
+    pub(crate) turns: RefCell<Vec<OwnTurn>>,
 }
 
 /// A call that this worker may execute.
@@ -74,7 +78,7 @@ pub(crate) struct ClaimedCall {
 pub(crate) async fn run(world: Rc<World>, process: Rc<Process>, message: Received) {
     let under_way = UnderWay::new(&world);
     let random = u128::from(world.random.next()) << 64 | u128::from(world.random.next());
-    let delivery = Delivery { world, process, message, nonce: Nonce::from_random(random) };
+    let delivery = Delivery::new(&world, &process, message, Nonce::from_random(random));
     let exit = match delivery.process().await {
         Ok(disposition) => Exit::Disposed(disposition),
         Err(exit) => exit,
@@ -95,7 +99,8 @@ pub(crate) async fn run(world: Rc<World>, process: Rc<Process>, message: Receive
 
 impl Delivery {
     pub(crate) fn new(world: &Rc<World>, process: &Rc<Process>, message: Received, nonce: Nonce) -> Self {
-        Self { world: Rc::clone(world), process: Rc::clone(process), message, nonce }
+        let turns = RefCell::new(message.body.turns.clone());
+        Self { world: Rc::clone(world), process: Rc::clone(process), message, nonce, turns }
     }
 
     async fn process(&self) -> Result<Disposition, Exit> {
@@ -121,6 +126,9 @@ impl Delivery {
         self.world.sleep(self.world.random.below(3)).await;
         if self.process.draining.get() {
             return Ok(Disposition::Requeued { after_ms: 0, parks: false });
+        }
+        if let Some(held) = self.take_turns().await? {
+            return self.store_wait(held).await;
         }
         let mut claimed = match self.claim().await? {
             Ok(claimed) => claimed,
@@ -191,6 +199,11 @@ impl Delivery {
             Ok(held) => held,
             Err(outcome) => return self.record_unexecuted(outcome).await,
         };
+        self.store_wait(held).await
+    }
+
+    /// Stores a wait that is long enough to be read.
+    async fn store_wait(&self, held: Held) -> Result<Disposition, Exit> {
         let parks = parks_at_once(held.reason);
         let after_ms = held.next_try_at.ms_since(self.now());
         let age_ms = self.now().ms_since(self.enqueued_at());
@@ -220,7 +233,7 @@ impl Delivery {
     ) -> Result<Held, Outcome> {
         let (now, deadline) = (self.now(), self.deadline());
         let gives_up = self.world.is_planted(Planted::GiveUpPaused);
-        if refusal.reason == HeldReason::Paused && now < deadline && !gives_up {
+        if parks_at_once(refusal.reason) && now < deadline && !gives_up {
             // A paused call waits until its deadline, and looks again before.
             let left_ms = deadline.ms_since(now);
             let after_ms = refusal.retry_after_ms.min((left_ms / 2).max(1_000)).min(left_ms);
@@ -308,6 +321,7 @@ impl Delivery {
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
             repeatable,
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
+            deadline: Some(self.deadline()),
         }
     }
 }

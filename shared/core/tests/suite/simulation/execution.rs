@@ -4,19 +4,21 @@ use std::cell::Cell;
 use std::task::Poll;
 
 use toolfleet_core::answer::{Meaning, TaskStatus};
-use toolfleet_core::call::{Effect, Event, Held};
+use toolfleet_core::call::{Effect, Event, Held, HeldReason};
 use toolfleet_core::failure::{Failure, RetryClass};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 
 use super::delivery::{ClaimedCall, Delivery, after_tries};
+use super::limits::{self, Permit};
 use super::planted::Planted;
 use super::scenario::LEASE_MS;
 use super::scheduler::{Either, join, race};
 use super::server::{Ask, Said, request};
 use super::table::Applied;
 use super::truth;
+use super::world::AwsFailed;
 
 /// A try to reach a server that takes longer is not repeated in the worker's slot.
 const SLOW_TRY_MS: u64 = 2_000;
@@ -156,7 +158,6 @@ impl Delivery {
 
     /// A poll of the call's task, or attempts.
     async fn work(&self, state: &ExecutionState, task: Option<String>, fence: u64) -> Executed {
-        let world = &self.world;
         if let Some(task) = task
             && let Some(executed) = self.poll(state, task).await
         {
@@ -169,10 +170,6 @@ impl Delivery {
         }
         let mut tries = 0;
         loop {
-            let over = world.now_ms() >= state.sure_until_ms.get() && !world.is_planted(Planted::ForgetLease);
-            if state.lease_lost.get() || over {
-                return Executed::Requeue { after_ms: 0 };
-            }
             let begun_ms = self.world.now_ms();
             let failure = match self.attempt(state, fence).await {
                 Ok(executed) => return executed,
@@ -187,26 +184,44 @@ impl Delivery {
         }
     }
 
-    /// One attempt, if the server's gate is open.
+    /// One attempt, in its turn, if the server's gate is open.
     async fn attempt(&self, state: &ExecutionState, fence: u64) -> Result<Executed, Failure> {
         let (world, call) = (&self.world, self.call());
+        let limited = match self.limits_of_attempt(state).await {
+            Ok(limited) => limited,
+            Err(executed) => return Ok(executed),
+        };
         let stopped = if world.is_planted(Planted::PauseBeforeClaimOnly) { Ok(()) } else { self.stopped() };
-        let entered = stopped
-            .and_then(|()| self.process.gate.enter(self.spec().server, self.spec().tenant, self.now()));
+        let (server, tenant) = (self.spec().server, self.spec().tenant);
+        let entered = stopped.and_then(|()| self.process.gate.enter(server, tenant, self.now()));
         let permit = match entered {
             Ok(permit) => permit,
             Err(refusal) => {
+                self.release_permit(limited).await;
                 return Ok(match self.within(&refusal, state.started_at, state.ran()) {
                     Ok(held) => Executed::Held(held),
                     Err(outcome) => Executed::Finished(outcome),
                 });
             }
         };
+        if self.lease_is_over(state) {
+            self.release_permit(limited).await;
+            return Ok(Executed::Requeue { after_ms: 0 });
+        }
         state.attempts.set(state.attempts.get() + 1);
         state.sending.set(true);
         truth::sending(world, call, self.process.index, fence);
-        let until_ms = (world.now_ms() + self.spec().attempt_ms).min(state.deadline_ms);
+        let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
+        let until_ms = attempt_until_ms.min(state.deadline_ms);
+        let number = limits::sent(self, attempt_until_ms);
         let answer = request(world, Ask::Call { call, fence }, until_ms).await;
+        if world.now_ms() < until_ms {
+            limits::ended(world, number);
+        }
+        // A request that was given up may still be open at the server: its permit ends by itself.
+        if world.now_ms() < until_ms {
+            self.release_permit(limited).await;
+        }
         state.sending.set(false);
         let cut_short = answer.is_err() && world.now_ms() >= state.deadline_ms;
         let pause_ms = permit.record(answer.as_ref().err(), cut_short, self.now());
@@ -227,6 +242,44 @@ impl Delivery {
                 Err(failure.paused_for(pause_ms))
             }
         }
+    }
+
+    /// Waits for the turns of an attempt and takes its permit. A call that would wait for long is requeued, and holds neither.
+    async fn limits_of_attempt(&self, state: &ExecutionState) -> Result<Option<Permit>, Executed> {
+        let wait = |held| Err(Executed::Held(held));
+        let aws_fails = || {
+            Err(Executed::Held(self.limited(HeldReason::AwsError, after_tries(&self.world, self.tries()))))
+        };
+        loop {
+            match self.take_turns().await {
+                Ok(None) => {}
+                Ok(Some(held)) => return wait(held),
+                Err(AwsFailed) => return aws_fails(),
+            }
+            let permit = match self.take_permit().await {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(after_ms)) => {
+                    let turns = self.turns.take();
+                    self.give_back(turns).await;
+                    return wait(self.limited(HeldReason::ConcurrencyLimit, after_ms));
+                }
+                Err(AwsFailed) => return aws_fails(),
+            };
+            let in_time = self.await_turns().await;
+            let lasts = |permit: &Permit| self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
+            if in_time && permit.as_ref().is_none_or(lasts) {
+                return Ok(permit);
+            }
+            self.release_permit(permit).await;
+            if self.lease_is_over(state) {
+                return Err(Executed::Requeue { after_ms: 0 });
+            }
+        }
+    }
+
+    fn lease_is_over(&self, state: &ExecutionState) -> bool {
+        let over = self.world.now_ms() >= state.sure_until_ms.get();
+        state.lease_lost.get() || (over && !self.world.is_planted(Planted::ForgetLease))
     }
 
     /// What follows an attempt that failed: the core decides.

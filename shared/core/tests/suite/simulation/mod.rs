@@ -19,6 +19,7 @@ mod delivery;
 mod execution;
 mod gate;
 mod journal;
+mod limits;
 mod planted;
 mod queue;
 mod random;
@@ -169,6 +170,11 @@ fn a_frozen_worker_does_no_harm_when_it_continues() {
 #[test]
 fn a_pause_stops_new_starts_within_5_s_and_waits_cost_nothing() {
     run_theme(Theme::Switches, 600);
+}
+
+#[test]
+fn no_limit_is_exceeded_under_deaths_and_freezes() {
+    run_theme(Theme::Limits, 600);
 }
 
 #[test]

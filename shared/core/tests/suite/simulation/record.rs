@@ -223,6 +223,7 @@ impl Delivery {
             first_sent_ms: Some(message.body.first_sent_ms.unwrap_or(message.sent_ms)),
             first_message: Some(message.first_id()),
             parks,
+            turns: self.turns.borrow().clone(),
             ..message.body.clone()
         };
         if world.is_planted(Planted::DeleteBeforeCopy) {
