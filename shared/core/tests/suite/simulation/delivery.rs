@@ -316,6 +316,7 @@ impl Delivery {
             nonce: self.nonce.clone(),
             worker: self.process.id.clone(),
             enqueued_at: self.enqueued_at(),
+            deadline: Some(self.deadline()),
             now: self.now(),
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
             repeatable,
