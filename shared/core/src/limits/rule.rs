@@ -123,8 +123,7 @@ pub enum OnLoss {
 }
 
 /// At most `limit` open requests at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "WireConcurrency")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct ConcurrencyLimit {
     /// The most open requests.
     pub limit: Positive,
@@ -154,17 +153,8 @@ impl Positive {
 impl<'de> Deserialize<'de> for Positive {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = u32::deserialize(deserializer)?;
-        let wrong =
-            || serde::de::Error::custom(format!("is no limit: accepted is a whole number from 1 to {MOST}"));
-        Self::new(number).ok_or_else(wrong)
+        Self::new(number).ok_or_else(wrong_limit)
     }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WireConcurrency {
-    Number(Positive),
-    Whole(WholeConcurrency),
 }
 
 #[derive(Deserialize)]
@@ -177,15 +167,33 @@ struct WholeConcurrency {
     count_tasks: bool,
 }
 
-impl From<WireConcurrency> for ConcurrencyLimit {
-    fn from(wire: WireConcurrency) -> Self {
-        match wire {
-            WireConcurrency::Number(limit) => Self::of(limit),
-            WireConcurrency::Whole(WholeConcurrency { limit, on_loss, count_tasks }) => {
-                Self { limit, on_loss, count_tasks }
+impl<'de> Deserialize<'de> for ConcurrencyLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrObject;
+        impl<'de> serde::de::Visitor<'de> for NumberOrObject {
+            type Value = ConcurrencyLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 1, or an object {\"limit\", \"on_loss\", \"count_tasks\"}")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<ConcurrencyLimit, E> {
+                let limit = u32::try_from(number).ok().and_then(Positive::new).ok_or_else(wrong_limit)?;
+                Ok(ConcurrencyLimit::of(limit))
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<ConcurrencyLimit, A::Error> {
+                let whole = WholeConcurrency::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                let WholeConcurrency { limit, on_loss, count_tasks } = whole;
+                Ok(ConcurrencyLimit { limit, on_loss, count_tasks })
             }
         }
+        deserializer.deserialize_any(NumberOrObject)
     }
+}
+
+fn wrong_limit<E: serde::de::Error>() -> E {
+    E::custom(format!("is no limit: accepted is a whole number from 1 to {MOST}"))
 }
 
 impl ConcurrencyLimit {
@@ -211,6 +219,11 @@ pub struct LimitRules {
 }
 
 impl LimitRules {
+    /// No limits.
+    pub const fn none() -> Self {
+        Self { rate: None, concurrency: None, adaptive: false }
+    }
+
     /// Whether nothing is limited.
     pub const fn is_empty(&self) -> bool {
         self.rate.is_none() && self.concurrency.is_none() && !self.adaptive
@@ -270,12 +283,12 @@ mod tests {
             (r#"{"rate": 20}"#, "a rate as a text"),
             (r#"{"rate": "20"}"#, "is no rate"),
             (r#"{"rates": "20/s"}"#, "unknown field"),
+            (r#"{"concurrency": 0}"#, "a whole number from 1 to"),
+            (r#"{"concurrency": "5"}"#, "or an object"),
+            (r#"{"concurrency": {"limit": 5, "onloss": "free"}}"#, "unknown field"),
         ] {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(why), "{wrong}: {error}");
-        }
-        for wrong in [r#"{"concurrency": 0}"#, r#"{"concurrency": {"limit": 5, "onloss": "free"}}"#] {
-            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -10,6 +10,9 @@ use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce, Tenant};
+pub(super) use toolfleet_core::message_attributes::{
+    FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON,
+};
 use toolfleet_core::request::{CallRequest, sns_attribute};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
@@ -19,21 +22,8 @@ use crate::backoff;
 use crate::context::WorkerContext;
 use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
 
-/// Message attribute: when the first message of a parked call was sent, in ms since 1970.
-pub(super) const FIRST_SENT: &str = "toolfleet-first-sent-ms";
-/// Message attribute: why a worker moved a message to the dead-letter queue, the code of its record.
-pub(super) const REASON: &str = "toolfleet-reason";
-/// What the names of the fleet's own attributes begin with.
-pub(super) const OWN: &str = "toolfleet-";
-/// Message attribute: how often a call was parked.
-pub(super) const PARKS: &str = "toolfleet-parks";
-/// Message attribute: the SenderId of a parked call's first message.
-pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
-
 /// The longest time for which SQS hides a delivery, in seconds, less a minute for the way there.
 const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
-/// Message attribute: the MessageId of a parked call's first message.
-pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
 /// What a call holds beside its message while it is completed, in KiB.
 const STATE_KIB: u32 = 4;
@@ -91,7 +81,8 @@ impl InboundCall {
         let parked = of_fleet(PARKS).is_some() || of_fleet(FIRST_SENT).is_some();
         let first_message =
             of_fleet(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
-        let kept = of_fleet(REASON).is_some();
+        // One that SQS has given up since was moved back to the calls: its call ends as any other.
+        let kept = of_fleet(REASON).is_some() && delivery.given_up_by.is_none();
         let (received, span) = (Instant::now(), Span::none());
         let tenant = OnceLock::new();
         Self {
