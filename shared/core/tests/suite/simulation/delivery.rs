@@ -321,7 +321,6 @@ impl Delivery {
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
             repeatable,
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
-            deadline: Some(self.deadline()),
         }
     }
 }
