@@ -309,11 +309,11 @@ impl Delivery {
             nonce: self.nonce.clone(),
             worker: self.process.id.clone(),
             enqueued_at: self.enqueued_at(),
+            deadline: Some(self.deadline()),
             now: self.now(),
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
             repeatable,
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
-            deadline: Some(self.deadline()),
         }
     }
 }

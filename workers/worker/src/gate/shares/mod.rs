@@ -11,6 +11,8 @@
 //!
 //! **Invariant:** a tenant has at most `TOOLFLEET_SLOTS` calls under way at one server; a call waits here no longer than two seconds.
 
+#[cfg(test)]
+mod flood_tests;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -123,7 +125,7 @@ impl Shares {
         };
         let wait = match full {
             None => Duration::ZERO,
-            Some(Full::OfOwnTenant) => LONGEST_WAIT,
+            Some(Full::OfOwnTenant | Full::OfOthers) => LONGEST_WAIT,
             Some(Full::OfServer) => (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT),
         };
         let _elapsed = timeout_at(Instant::now() + wait, granted).await.is_err();
@@ -131,7 +133,7 @@ impl Shares {
             return Ok(self.seat(server, tenant));
         }
         self.refused.store(refused.saturating_add(1), Ordering::Relaxed);
-        let own_tenant = full != Some(Full::OfServer);
+        let own_tenant = matches!(full, None | Some(Full::OfOwnTenant));
         Err(self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms()))
     }
 
