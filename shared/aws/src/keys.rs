@@ -4,7 +4,8 @@
 
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, CallKey, ServerId, SessionId, Tenant};
+use toolfleet_core::fleet::Minute;
+use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, SessionId, Tenant, WorkerId};
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::payload::tenant_prefix;
 use toolfleet_core::time::Timestamp;
@@ -41,6 +42,67 @@ pub(crate) const PERMITS_SORT: &str = "permits";
 /// The partition key of a limit, an item of its own for its turns and for its permits: `limit#server:crm`.
 pub(crate) fn limit(limit: &LimitKey) -> String {
     format!("limit#{limit}")
+}
+
+/// The fleet table: over how many partitions the rows of workers are spread.
+pub(crate) const WORKER_SHARDS: u32 = 16;
+/// The fleet table: the summary of all worker rows, an item of its own with the lease of the worker that writes it.
+pub(crate) const SUMMARY: &str = "summary";
+pub(crate) const SUMMARY_SORT: &str = "-";
+/// The fleet table: over how many partitions the rollups of one tool and day are spread.
+pub(crate) const ROLLUP_SHARDS: u32 = 4;
+/// The fleet table: the partition of the hours whose rollups are added up.
+pub(crate) const COMPACTED: &str = "rollups#compacted";
+
+/// The partition key of a worker's row: `worker#shard`. The shard is taken from the worker's id, so that no partition holds all rows.
+pub(crate) fn worker(id: &WorkerId) -> String {
+    worker_shard(Digest::of_text(id.as_str()).bucket(WORKER_SHARDS))
+}
+
+/// The partition key of one shard of the worker rows.
+pub(crate) fn worker_shard(shard: u32) -> String {
+    format!("worker#{shard:02}")
+}
+
+/// The sort key of a worker's row: `id#boot`, so that a restarted worker does not overwrite the row of the process before it.
+pub(crate) fn worker_sort(id: &WorkerId, boot: &Nonce) -> String {
+    format!("{id}#{boot}")
+}
+
+/// The shard of the rollups of one worker process.
+pub(crate) fn rollup_shard(boot: &Nonce) -> u32 {
+    Digest::of_text(boot.as_str()).bucket(ROLLUP_SHARDS)
+}
+
+/// The partition key of the minutes of one tool on the day of `minute`: `rollup#tool#day#shard`.
+pub(crate) fn rollups(tool: &str, minute: Minute, shard: u32) -> String {
+    format!("rollup#{tool}#{}#{shard}", minute.day())
+}
+
+/// The sort key of a rollup: `time#boot`.
+pub(crate) fn rollup_sort(minute: Minute, boot: &Nonce) -> String {
+    format!("{}#{boot}", minute.time())
+}
+
+/// The bounds of the sort keys of the rollups between two minutes of a day, both included.
+pub(crate) fn rollup_sorts(from: Minute, to: Minute) -> (String, String) {
+    // `$` is the character after `#`.
+    (from.time(), format!("{}$", to.time()))
+}
+
+/// The partition key of the hours of one tool on the day of `hour`: `rollup#tool#day#hours`. The sort key is the hour's first minute.
+pub(crate) fn rollup_hours(tool: &str, hour: Minute) -> String {
+    format!("rollup#{tool}#{}#hours", hour.day())
+}
+
+/// The partition key of the tools that have rollups on the day of `minute`: `rollups#tools#day`. The sort key is the tool.
+pub(crate) fn rolled_up_tools(minute: Minute) -> String {
+    format!("rollups#tools#{}", minute.day())
+}
+
+/// The partition key of the minutes that dead workers lost on the day of `minute`: `rollups#lost#day`. The sort key is `id#boot`.
+pub(crate) fn lost_minutes(minute: Minute) -> String {
+    format!("rollups#lost#{}", minute.day())
 }
 
 /// The partition key of a call: `tenant#call_id`.
@@ -174,6 +236,29 @@ mod tests {
         assert_eq!(failures(&tenant(), at(), 3), "acme#2026-11-21#3");
         let server = ServerId::parse("crm").unwrap();
         assert_eq!(server_of(&mcp_session(&server)), Some(server));
+    }
+
+    /// One partition for the rows of all workers would be read by all of them (complaint: "one partition for all rows").
+    #[test]
+    fn one_partition_for_all_rows_is_avoided_by_16_shards() {
+        let mut rows = std::collections::BTreeMap::<String, u32>::new();
+        for n in 0..1_000 {
+            *rows.entry(worker(&WorkerId::parse(format!("w-{n}")).unwrap())).or_default() += 1;
+        }
+        let shards: Vec<_> = (0..WORKER_SHARDS).map(worker_shard).collect();
+        assert_eq!(rows.keys().cloned().collect::<Vec<_>>(), shards);
+        assert!(rows.values().all(|count| (30..=100).contains(count)), "{rows:?}");
+    }
+
+    #[test]
+    fn rollups_of_a_tool_are_kept_by_day_and_sorted_by_minute() {
+        let (minute, boot) = (Minute::of(at()), Nonce::parse("b1").unwrap());
+        assert_eq!(rollups("crm.find", minute, 3), "rollup#crm.find#2026-11-21#3");
+        assert_eq!(rollup_sort(minute, &boot), "09:30#b1");
+        let (from, to) = rollup_sorts(minute, minute);
+        assert!(from < rollup_sort(minute, &boot) && rollup_sort(minute, &boot) < to);
+        assert!(rollup_sort(minute.plus(1), &boot) > to && rollup_sort(minute.plus(-1), &boot) < from);
+        assert!(rollup_shard(&boot) < ROLLUP_SHARDS);
     }
 
     #[test]

@@ -18,17 +18,19 @@ use toolfleet_config::catalog::Stores;
 use toolfleet_config::credentials::Credentials;
 use toolfleet_config::keyring::AwsKeyring;
 use toolfleet_config::payload::PayloadConfig;
-use toolfleet_core::ids::{SessionId, Tenant, WorkerId};
+use toolfleet_core::ids::{Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::{SESSION_CACHE_TTL_S, SessionRow};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::{Executors, McpExecutor};
 use toolfleet_mcp::McpClient;
 
+use crate::activity::Activity;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
 use crate::config::limits::Limits;
 use crate::ended_sessions::EndedSessions;
+use crate::fleet_view::FleetView;
 use crate::gate::{Gate, Shares};
 use crate::intake_health::IntakeHealth;
 use crate::pipeline::steps::{Steps, Watch};
@@ -85,6 +87,10 @@ pub struct WorkerContext {
     pub shutdown: Shutdown,
     /// What the worker counts with.
     pub meters: Meters,
+    /// What it does, for its row and the rollups.
+    pub activity: Activity,
+    /// The summary of the fleet that this worker read last.
+    pub fleet_view: FleetView,
     /// When its intake was last seen to work.
     pub intake_health: IntakeHealth,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
@@ -180,9 +186,11 @@ impl WorkerContext {
             mcp,
             gate,
             executors: Executors::new(executor),
-            clock,
             shutdown: Shutdown::new(),
             meters,
+            activity: Activity::new(Nonce::from_random(uuid::Uuid::new_v4().as_u128()), clock.now()),
+            fleet_view: FleetView::default(),
+            clock,
             intake_health: IntakeHealth::default(),
             ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(SESSION_CACHE_TTL, 10_000),

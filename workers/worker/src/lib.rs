@@ -4,12 +4,14 @@
 //!
 //! **Invariant:** the worker keeps nothing that a crash would lose.
 
+pub mod activity;
 pub mod backoff;
 mod cache;
 pub mod catalog_handle;
 pub mod config;
 pub mod context;
 mod ended_sessions;
+mod fleet_view;
 pub mod gate;
 mod intake_health;
 pub mod mcp_session_store;

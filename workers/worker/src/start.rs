@@ -22,11 +22,13 @@ use crate::context::{DeadLetters, Parts, WorkerContext};
 use crate::mcp_session_store::McpSessionStore;
 use crate::pipeline::MANY_RECEIVES;
 use crate::service_health::ServiceHealth;
+use crate::services::aggregator::Aggregator;
 use crate::services::catalog_reload::CatalogReload;
 use crate::services::control::ControlReader;
 use crate::services::http::{HttpEndpoint, routes};
 use crate::services::intake::Intake;
 use crate::services::reaper::Reaper;
+use crate::services::reporter::Reporter;
 use crate::services::session_closer::SessionCloser;
 use crate::services::supervisor::Supervisor;
 use crate::shutdown::ServiceFailed;
@@ -192,10 +194,17 @@ pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result
     supervisor.start(Intake::new(context.clone()));
     supervisor.start(Reaper::new(context.clone()));
     supervisor.start(SessionCloser::new(context.clone()));
+    supervisor.start(Aggregator::new(context.clone()));
+    let reporter = Reporter::new(context.clone());
+    supervisor.start_until_exit(reporter.clone());
     if let Some((catalog, sighup)) = options.reload {
         supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
     }
-    let ended = supervisor.join(context.mcp.close()).await;
+    let last = async {
+        context.mcp.close().await;
+        reporter.report_last().await;
+    };
+    let ended = supervisor.join(last).await;
     tracing::info!(worker = %context.worker, "the worker has drained");
     ended
 }

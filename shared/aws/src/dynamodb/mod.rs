@@ -2,6 +2,7 @@
 
 mod attributes;
 mod batch_get;
+mod batch_put;
 mod batch_write;
 mod call_item;
 pub mod calls;

@@ -48,6 +48,12 @@ impl Minute {
         Self(self.0.div_euclid(60).saturating_mul(60))
     }
 
+    /// The first minute of the day after.
+    #[must_use]
+    pub const fn next_day(self) -> Self {
+        Self(self.0.div_euclid(1_440).saturating_add(1).saturating_mul(1_440))
+    }
+
     /// Its day as `2026-11-21`.
     pub fn day(self) -> String {
         self.start().to_string().chars().take(10).collect()

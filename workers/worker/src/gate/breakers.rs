@@ -6,10 +6,12 @@
 //!
 //! **Invariant:** a call that was let through as a probe is reported or released, also when its future is dropped.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy};
 use toolfleet_core::failure::{Evidence, Failure, Refusal};
+use toolfleet_core::fleet::{BreakerState, ServerSeen};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
@@ -81,6 +83,15 @@ impl Breakers {
             refuses(&known.connections).saturating_add(tenants.sum::<u64>())
         };
         self.known().servers.values().map(of_server).sum()
+    }
+
+    /// The servers that refuse calls now, or refuse those of some tenant, and what is known of them. At most `most` servers, and as many
+    /// tenants of each.
+    pub fn not_open(&self, now: Timestamp, most: usize) -> BTreeMap<ServerId, ServerSeen> {
+        let known = self.known();
+        let seen = known.servers.iter().map(|(server, known)| (server, known.seen(now, most)));
+        let seen = seen.filter(|(_, seen)| seen.breaker != BreakerState::Closed || !seen.tenants.is_empty());
+        seen.take(most).map(|(server, seen)| (server.clone(), seen)).collect()
     }
 
     fn known(&self) -> MutexGuard<'_, Memory> {
@@ -226,6 +237,26 @@ mod tests {
             assert_eq!(refusal.last_failure, Some(fault.summary()));
             assert!(pair.ask(&pair.globex, 0).is_ok(), "{fault}");
         }
+    }
+
+    #[test]
+    fn servers_that_refuse_calls_are_reported_with_the_reason() {
+        let pair = Pair::new();
+        assert!(pair.breakers.not_open(at(0), 9).is_empty());
+        pair.ends(&pair.acme, &lost(), 0);
+        assert!(pair.breakers.not_open(at(0), 9).is_empty(), "one failure closes nothing");
+        pair.ends(&pair.acme, &lost(), 0);
+        pair.ends(&pair.globex, &Fault::RateLimited { retry_after_ms: Some(5_000) }, 0);
+        let seen = pair.breakers.not_open(at(0), 9).remove(&pair.server).unwrap();
+        assert_eq!((seen.breaker, seen.last_failure), (BreakerState::Closed, None));
+        assert_eq!(seen.tenants[&pair.acme].breaker, BreakerState::Open);
+        assert_eq!(seen.tenants[&pair.acme].last_failure, Some(lost().summary()));
+        assert_eq!(seen.tenants[&pair.globex].paused_until, Some(at(5_000)));
+        pair.ends(&pair.globex, &away(), 5_000);
+        pair.ends(&pair.globex, &away(), 5_000);
+        let seen = pair.breakers.not_open(at(5_000), 9).remove(&pair.server).unwrap();
+        assert_eq!((seen.breaker, seen.last_failure), (BreakerState::Open, Some(away().summary())));
+        assert_eq!(seen.tenants[&pair.acme].breaker, BreakerState::HalfOpen);
     }
 
     #[test]

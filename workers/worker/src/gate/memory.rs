@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy, Pause};
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::failure::Refusal;
+use toolfleet_core::fleet::{BreakerState, ServerSeen, TenantAtServer};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
@@ -58,7 +59,26 @@ impl OfServer {
     }
 }
 
+impl OfServer {
+    /// What operators see of it: the breaker of its connections, and the tenants for which it is not open, at most `most`.
+    pub(super) fn seen(&self, now: Timestamp, most: usize) -> ServerSeen {
+        let breaker = self.connections.state(now);
+        let differing = self.tenants.iter().filter(|(_, of_tenant)| of_tenant.refuses(now)).take(most);
+        let tenants = differing.map(|(tenant, of_tenant)| (tenant.clone(), of_tenant.seen(now))).collect();
+        let last_failure = self.last_failure.clone().filter(|_| breaker != BreakerState::Closed);
+        ServerSeen { breaker, last_failure, tenants, ..ServerSeen::default() }
+    }
+}
+
 impl OfTenant {
+    fn seen(&self, now: Timestamp) -> TenantAtServer {
+        TenantAtServer {
+            breaker: self.answers.state(now),
+            paused_until: self.pause.left_ms(now).map(|left_ms| now.plus_ms(left_ms)),
+            last_failure: self.last_failure.clone(),
+        }
+    }
+
     fn is_as_new(&self, now: Timestamp) -> bool {
         self.answers.is_as_new() && self.pause.is_as_new(now)
     }

@@ -10,8 +10,11 @@ mod memory;
 mod reachability;
 mod shares;
 
+use std::collections::BTreeMap;
+
 use toolfleet_core::control::{DEFAULT_WEIGHT, Subject};
 use toolfleet_core::failure::{Failure, Refusal};
+use toolfleet_core::fleet::ServerSeen;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::{RequestGate, Stopped};
@@ -84,6 +87,11 @@ impl Gate {
     /// Which servers have answered this worker.
     pub const fn reachable(&self) -> &Reachable {
         &self.reachable
+    }
+
+    /// The servers that are not open to all calls now, at most `most`, with as many tenants of each.
+    pub fn not_open(&self, now: Timestamp, most: usize) -> BTreeMap<ServerId, ServerSeen> {
+        self.breakers.not_open(now, most)
     }
 
     /// How many breakers are open.

@@ -118,9 +118,11 @@ impl Attempts<'_> {
             on_progress: Some(&add),
         };
         let invocation = call.invocation();
+        let under_way = context.activity.request(&call.server.id);
         let sent = context.executors.attempt(&ready.target, &invocation, attempt);
         let answer = sent.instrument(span.clone()).await;
         let error = trace::ended(&span, &answer);
+        under_way.ended(answer.is_err(), context.now());
         context.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
         answer
     }

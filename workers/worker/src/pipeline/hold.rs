@@ -27,7 +27,7 @@ pub(super) async fn hold(
         Event::Hold { delivery: inbound.delivery_context(context, &request, false), held: *wait.held };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
-            finished::stored(context, inbound, &row).await;
+            finished::stored(context, inbound, &request, &row).await;
             let recorded = finished::record_finished(context, inbound, request, *row).await?;
             Ok(Disposition::completed(recorded))
         }

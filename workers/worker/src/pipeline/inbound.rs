@@ -151,6 +151,13 @@ impl InboundCall {
         LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
     }
 
+    /// How long the message had waited in its queue, in milliseconds, if this is the first receive of a call that was never parked.
+    pub(super) fn first_wait_ms(&self, now: Timestamp) -> Option<u64> {
+        let first =
+            self.parks == 0 && self.delivery.receive_count <= 1 && self.enqueued_at == self.delivery.sent_at;
+        first.then(|| now.ms_since(self.enqueued_at))
+    }
+
     /// How often the call was received, the receives of replaced messages included: the input of the back-off.
     pub(super) const fn tries(&self) -> u32 {
         self.parks.saturating_mul(MANY_RECEIVES).saturating_add(self.delivery.receive_count)

@@ -110,6 +110,8 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Sen
     let begun = Instant::now();
     let sent = inbound.trace_context();
     inbound.span = trace::delivery(inbound.queue().name(), inbound.message_id(), &sent);
+    context.activity.received(inbound.queue().name(), inbound.first_wait_ms(context.now()));
+    let (_delivery, slot) = (context.activity.delivery(), (slot, context.activity.slot()));
     let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
     let span = inbound.span.clone();
     let whole = async {
@@ -174,6 +176,7 @@ async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<
             return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
         }
     };
+    let _slot_time = context.activity.working(&call.request.key.tenant);
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
     if context.shutdown.is_draining() {

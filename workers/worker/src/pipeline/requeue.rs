@@ -35,6 +35,7 @@ pub(super) async fn requeue(
 ) {
     let wait_s = after_ms.div_ceil(1000);
     context.meters.requeued(reason.label());
+    context.activity.requeued(reason.label());
     tracing::debug!(
         message_id = inbound.message_id(),
         wait_s,

@@ -1,10 +1,12 @@
 //! The background services of a worker: one file each, started and watched by the supervisor.
 
+pub mod aggregator;
 pub mod catalog_reload;
 pub mod control;
 pub mod http;
 pub mod intake;
 pub mod reaper;
+pub mod reporter;
 pub mod session_closer;
 pub mod supervisor;
 

@@ -21,6 +21,7 @@ mod control_reading;
 mod crashes;
 mod credentials;
 mod fifo;
+mod fleet_rows;
 mod foreign_input;
 mod identities;
 mod import_circles;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 32] = [
+const LOG_CODES: [&str; 35] = [
     "acknowledge_failed",
     "aws_error",
     "breaker_opened",
@@ -26,6 +26,7 @@ const LOG_CODES: [&str; 32] = [
     "not_executable",
     "notice_failed",
     "receive_failed",
+    "report_failed",
     "requeue_failed",
     "schema_over_budget",
     "service_failed",
@@ -35,8 +36,10 @@ const LOG_CODES: [&str; 32] = [
     "stdio_ended",
     "stdio_not_started",
     "stdio_stray_line",
+    "summary_failed",
     "tenant_not_allowed",
     "undecodable",
+    "worker_lost",
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.

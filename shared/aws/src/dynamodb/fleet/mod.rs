@@ -2,6 +2,8 @@
 
 mod control;
 pub mod limits;
+pub mod rollups;
+mod workers;
 
 use aws_sdk_dynamodb::Client;
 

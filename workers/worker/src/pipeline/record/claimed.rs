@@ -36,7 +36,7 @@ pub(in crate::pipeline) async fn finish(
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(context, &row, &event).await? {
         Applied::Stored { row, .. } => {
-            stored(context, inbound, &row).await;
+            stored(context, inbound, &request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *request, *row).await?))
         }
         Applied::Rejected { .. } => {
@@ -91,7 +91,7 @@ pub(in crate::pipeline) async fn release(
     let event = Event::Release { claim, attempts, may_have_executed, held, now: context.now() };
     match apply(&context.calls, Some(&row), &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
-            stored(context, inbound, &row).await;
+            stored(context, inbound, &ready.call.request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))
         }
         Applied::Stored { .. } => Ok(Disposition::Requeued { after_ms, reason }),
@@ -118,7 +118,7 @@ pub(in crate::pipeline) async fn park(
     let event = Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now };
     match persist(context, &row, &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
-            stored(context, inbound, &row).await;
+            stored(context, inbound, &ready.call.request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))
         }
         Applied::Stored { .. } => Ok(Disposition::Parked { after_ms, poll_failed }),

@@ -16,7 +16,13 @@ use crate::pipeline::steps::Step;
 use crate::telemetry::trace;
 
 /// The end of a call was stored by this worker.
-pub(in crate::pipeline) async fn stored(context: &WorkerContext, inbound: &InboundCall, row: &CallRow) {
+pub(in crate::pipeline) async fn stored(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: &CallRequest,
+    row: &CallRow,
+) {
+    context.activity.ended(inbound.catalog(), &request.target, row, context.now());
     if let Some(finished) = &row.finished {
         let outcome = &finished.outcome;
         context.meters.ended(outcome.kind, outcome.error.as_ref().map(|why| why.code));

@@ -25,7 +25,7 @@ pub(in crate::pipeline) async fn record_unexecuted(
     let event = Event::Conclude { delivery, outcome: outcome.clone(), definition };
     match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, .. } => {
-            stored(context, inbound, &row).await;
+            stored(context, inbound, &request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, request, *row).await?))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {

@@ -1,0 +1,197 @@
+//! Makes the summary of all worker rows where this worker holds the lease, and reads the summary where it does not.
+//!
+//! The lease lasts for three beats. A worker that finds it over takes it by a conditional write before it reads any row, so that the death
+//! of the holder makes one worker read them and not all.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use toolfleet_aws::AwsError;
+use toolfleet_aws::fleet::rollups::ToolRollup;
+use toolfleet_core::fairness::TenantUse;
+use toolfleet_core::fleet::{FleetSummary, LostMinutes, MISSED_BEATS, Minute, Rollup, WorkerRow};
+use toolfleet_core::ids::Nonce;
+use toolfleet_core::time::Timestamp;
+
+use super::Service;
+use crate::context::WorkerContext;
+use crate::shutdown::Shutdown;
+
+/// The row of a worker that has exited or died is removed after so long, in milliseconds.
+const GONE_KEPT_MS: u64 = 10 * 60 * 1000;
+/// The rollups of an hour are added up so many minutes after its end: its last rollups are written by then.
+const COMPACT_AFTER_MINUTES: i64 = 30;
+/// How many hours back it is checked whether their rollups are added up. The rollups of minutes are kept for longer.
+const COMPACT_HOURS: i64 = 48;
+
+/// The service that keeps the fleet's summary.
+pub struct Aggregator {
+    context: Arc<WorkerContext>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The worker holds the lease.
+    leads: bool,
+    failing: bool,
+    /// The dead processes whose lost minutes are written.
+    flagged: BTreeSet<Nonce>,
+    /// The hour up to which it was checked that rollups are added up.
+    compacted: Option<Minute>,
+}
+
+impl Aggregator {
+    /// The aggregator of that worker.
+    pub fn new(context: Arc<WorkerContext>) -> Self {
+        Self { context, state: Mutex::default() }
+    }
+
+    /// Makes the summary, or reads it. Returns whether this worker holds the lease.
+    pub async fn beat(&self) -> bool {
+        let mut state = self.state.lock().await;
+        match self.look(&mut state).await {
+            Ok(()) => state.failing = false,
+            Err(error) if !state.failing => {
+                state.failing = true;
+                tracing::error!(%error, code = "summary_failed", "the fleet's summary cannot be read or written; calls are not affected");
+            }
+            Err(_) => {}
+        }
+        state.leads
+    }
+
+    /// Gives the lease back, so that another worker takes it at its next beat.
+    pub async fn resign(&self) {
+        let mut state = self.state.lock().await;
+        if std::mem::take(&mut state.leads)
+            && let Err(error) = self.context.fleet.resign_summary(&self.context.activity.boot).await
+        {
+            tracing::warn!(%error, code = "summary_failed", "the lease of the fleet's summary ends by itself");
+        }
+    }
+
+    async fn look(&self, state: &mut State) -> Result<(), AwsError> {
+        let (context, now) = (&self.context, self.context.now());
+        if !state.leads {
+            let (summary, lease_until) = context.fleet.summary().await?;
+            if let Some(summary) = summary {
+                self.take(summary);
+            }
+            if lease_until.is_some_and(|until| now <= until) {
+                return Ok(());
+            }
+        }
+        let until = now.plus_ms(context.fleet_view.beat_ms(now).saturating_mul(MISSED_BEATS));
+        state.leads = context.fleet.lease_summary(&context.activity.boot, now, until).await?;
+        if !state.leads {
+            return Ok(());
+        }
+        let rows = context.fleet.worker_rows().await?;
+        let summary = FleetSummary::of(&rows, now, context.worker.clone());
+        state.leads = context.fleet.put_summary(&summary, &context.activity.boot, until).await?;
+        self.take(summary);
+        self.bury(state, &rows, now).await?;
+        self.compact(state, now).await
+    }
+
+    fn take(&self, summary: FleetSummary) {
+        // The reserve is kept free: a fleet whose other slots are all taken is full.
+        let eighth = summary.workers.slots / 8;
+        let capacity_slot_ms = summary.workers.slots.saturating_sub(eighth).saturating_mul(60_000);
+        let slot_ms = summary.slot_ms_a_minute.clone();
+        if !summary.is_stale(self.context.now()) {
+            self.context.gate.shares().take_fleet_use(TenantUse { slot_ms, capacity_slot_ms });
+        }
+        self.context.fleet_view.take(summary);
+    }
+
+    /// Writes which minutes dead workers lost, and removes rows of workers that are long gone.
+    async fn bury(&self, state: &mut State, rows: &[WorkerRow], now: Timestamp) -> Result<(), AwsError> {
+        let fleet = &self.context.fleet;
+        for row in rows.iter().filter(|row| row.is_dead(now)) {
+            if !state.flagged.contains(&row.boot) {
+                fleet.put_lost_minutes(&lost(row)).await?;
+                state.flagged.insert(row.boot.clone());
+                tracing::warn!(worker = %row.id, last_row = %row.reported_at, code = "worker_lost", "a worker has died: it did not renew its row for three beats");
+            }
+        }
+        for row in rows.iter().filter(|row| !row.is_alive(now)) {
+            if now.ms_since(row.reported_at) > GONE_KEPT_MS {
+                fleet.remove_worker_row(row).await?;
+                state.flagged.remove(&row.boot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds up the rollups of hours that have ended, once for each hour. Doing it again writes the same.
+    async fn compact(&self, state: &mut State, now: Timestamp) -> Result<(), AwsError> {
+        let last = Minute::of(now).plus(-COMPACT_AFTER_MINUTES - 60).hour();
+        if state.compacted.is_some_and(|hour| hour >= last) {
+            return Ok(());
+        }
+        let first = state.compacted.map_or_else(|| last.plus(-COMPACT_HOURS * 60), |hour| hour.plus(60));
+        let done: BTreeSet<_> = self.context.fleet.compacted(first, last).await?.into_iter().collect();
+        let mut hour = first;
+        while hour <= last {
+            if !done.contains(&hour) {
+                self.compact_hour(hour).await?;
+                // One at a beat: the summary and the lease must not wait.
+                state.compacted = Some(hour);
+                return Ok(());
+            }
+            hour = hour.plus(60);
+        }
+        state.compacted = Some(last);
+        Ok(())
+    }
+
+    async fn compact_hour(&self, hour: Minute) -> Result<(), AwsError> {
+        let fleet = &self.context.fleet;
+        let mut sums = Vec::new();
+        for tool in fleet.rolled_up_tools(hour).await? {
+            let mut sum = Rollup::default();
+            for (_, rollup) in fleet.rollups(&tool.tool, hour, hour.plus(59)).await? {
+                sum.merge(&rollup);
+            }
+            if !sum.calls.is_empty() {
+                sums.push(ToolRollup { tool: tool.tool, server: tool.server, minute: hour, rollup: sum });
+            }
+        }
+        fleet.put_rollup_hours(&sums).await?;
+        fleet.put_compacted(hour).await
+    }
+}
+
+impl Service for Aggregator {
+    fn name(&self) -> &'static str {
+        "aggregator"
+    }
+
+    async fn run(&self, shutdown: &Shutdown) {
+        while !shutdown.is_draining() {
+            self.beat().await;
+            let pause = Duration::from_millis(self.context.fleet_view.beat_ms(self.context.now()));
+            tokio::select! {
+                () = shutdown.draining() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.resign().await;
+    }
+}
+
+/// What a dead worker lost: the minutes from its first call without a rollup until the beat that it missed.
+fn lost(row: &WorkerRow) -> LostMinutes {
+    let (from, calls) = row.pending.unwrap_or((Minute::of(row.reported_at), 0));
+    LostMinutes {
+        worker: row.id.clone(),
+        boot: row.boot.clone(),
+        from,
+        to: Minute::of(row.reported_at.plus_ms(row.beat_ms)).max(from),
+        calls,
+    }
+}

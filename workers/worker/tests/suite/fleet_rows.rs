@@ -1,0 +1,188 @@
+//! What workers report: their rows, the summary of one aggregator, and rollups whose counts equal those of the history.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use toolfleet_aws::Tables;
+use toolfleet_aws::fleet::Fleet;
+use toolfleet_core::audit::AuditKind;
+use toolfleet_core::fleet::{Minute, OTHER_TOOLS, Rollup, WorkerRow};
+use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::time::Timestamp;
+use toolfleet_worker::context::WorkerContext;
+use toolfleet_worker::services::aggregator::Aggregator;
+use toolfleet_worker::services::reporter::Reporter;
+
+use crate::rig::{Rig, request};
+
+fn fleet(rig: &Rig) -> Fleet {
+    rig.direct.fleet(&Tables::with_prefix("toolfleet"))
+}
+
+fn now(rig: &Rig) -> Timestamp {
+    Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap())
+}
+
+async fn alive(rig: &Rig) -> Vec<WorkerRow> {
+    let mut rows = fleet(rig).worker_rows().await.unwrap();
+    rows.retain(|row| row.is_alive(now(rig)));
+    rows
+}
+
+async fn run_calls(rig: &Rig, context: &Arc<WorkerContext>, calls: &[(&str, &str)]) {
+    for (id, tool) in calls {
+        rig.send(request(id, tool).to_string()).await;
+        rig.deliver(context).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workers_row_appears_and_goes_away_after_its_death() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    rig.clock.advance_ms(5_000);
+    run_calls(&rig, &context, &[("c1", "safe"), ("c2", "paused")]).await;
+    Reporter::new(context.clone()).beat().await;
+    let rows = alive(&rig).await;
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((row.id.as_str(), row.slots, row.busy, row.in_hand), ("w-test", 24, 0, 0));
+    assert_eq!((row.calls.total(), row.ended_calls, row.window_ms), (2, 2, 5_000));
+    assert_eq!(row.pending, Some((Minute::of(now(&rig)), 2)));
+    assert_eq!(row.queues["toolfleet-calls"].received, 2);
+    assert_eq!(row.queues["toolfleet-calls"].oldest_ms, Some(0));
+    let server = &row.servers[&ServerId::parse("mock").unwrap()];
+    assert_eq!((server.attempts, server.failures, server.in_flight, server.latency.count()), (1, 0, 0, 1));
+    assert_eq!((row.tools["safe"].calls, row.tools["paused"].failures), (1, 1));
+
+    rig.clock.advance_ms(15_001);
+    assert!(alive(&rig).await.is_empty());
+    let other = rig.context(None).await;
+    Reporter::new(other.clone()).beat().await;
+    let aggregator = Aggregator::new(other.clone());
+    assert!(aggregator.beat().await);
+    let (summary, _) = fleet(&rig).summary().await.unwrap();
+    let workers = summary.unwrap().workers;
+    assert_eq!((workers.alive, workers.dead, workers.slots), (1, 1, 24));
+    let minute = Minute::of(now(&rig));
+    let lost = fleet(&rig).lost_minutes(minute.plus(-2), minute).await.unwrap();
+    assert_eq!(
+        (lost.len(), lost[0].calls, &lost[0].boot),
+        (1, 2, &context.activity.boot),
+        "its minutes are flagged"
+    );
+
+    rig.clock.advance_ms(11 * 60_000);
+    Reporter::new(other).beat().await;
+    aggregator.beat().await;
+    assert_eq!(fleet(&rig).worker_rows().await.unwrap().len(), 1, "the dead worker's row is removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_aggregators_death_hands_the_summary_over() {
+    let rig = Rig::new().await;
+    let (first, second) = (rig.context(None).await, rig.context(None).await);
+    for context in [&first, &second] {
+        Reporter::new(context.clone()).beat().await;
+    }
+    let (a, b) = (Aggregator::new(first.clone()), Aggregator::new(second.clone()));
+    assert!(a.beat().await && !b.beat().await);
+    assert_eq!(second.fleet_view.current(now(&rig)).unwrap().workers.alive, 2, "the other one reads it");
+    rig.clock.advance_ms(5_000);
+    assert!(a.beat().await && !b.beat().await, "the lease is renewed");
+    rig.clock.advance_ms(15_001);
+    assert!(b.beat().await, "its lease is over");
+    assert!(!a.beat().await, "it may be alive after all, and does not overwrite");
+    b.resign().await;
+    rig.clock.advance_ms(1);
+    assert!(a.beat().await, "a worker that drains hands over at once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_row_and_the_last_rollups_are_written_at_the_exit() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    run_calls(&rig, &context, &[("c1", "safe")]).await;
+    context.shutdown.begin(std::time::Duration::ZERO);
+    let reporter = Reporter::new(context.clone());
+    reporter.beat().await;
+    let draining = alive(&rig).await;
+    assert!(draining[0].draining && !draining[0].ended && draining[0].pending.is_some());
+    reporter.report_last().await;
+    reporter.beat().await;
+    let rows = fleet(&rig).worker_rows().await.unwrap();
+    assert!(rows[0].ended && rows[0].pending.is_none(), "{rows:?}");
+    assert!(alive(&rig).await.is_empty());
+    let minute = Minute::of(now(&rig));
+    let rollups = fleet(&rig).rollups("safe", minute, minute).await.unwrap();
+    assert_eq!(rollups.iter().map(|(_, rollup)| rollup.calls.total()).sum::<u64>(), 1);
+}
+
+/// The rollups of each tool, by minutes and by hours.
+async fn rolled_up(rig: &Rig, from: Minute, to: Minute) -> [BTreeMap<String, Rollup>; 2] {
+    let (fleet, mut minutes, mut hours) = (fleet(rig), BTreeMap::new(), BTreeMap::new());
+    for tool in fleet.rolled_up_tools(from).await.unwrap() {
+        for (_, rollup) in fleet.rollups(&tool.tool, from, to).await.unwrap() {
+            minutes.entry(tool.tool.clone()).or_insert_with(Rollup::default).merge(&rollup);
+        }
+        for (_, rollup) in fleet.rollup_hours(&tool.tool, from.hour(), to).await.unwrap() {
+            hours.entry(tool.tool.clone()).or_insert_with(Rollup::default).merge(&rollup);
+        }
+    }
+    [minutes, hours]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_counts_of_rollups_equal_those_of_the_history() {
+    let rig = Rig::new().await;
+    let (first, second) = (rig.context(None).await, rig.context(None).await);
+    let from = Minute::of(now(&rig));
+    run_calls(
+        &rig,
+        &first,
+        &[("c1", "safe"), ("c2", "safe"), ("c3", "unsafe"), ("c4", "paused"), ("c5", "nosuch")],
+    )
+    .await;
+    rig.clock.advance_ms(60_000);
+    run_calls(&rig, &second, &[("c6", "safe"), ("c7", "strict")]).await;
+    // A redelivery of an ended call is counted nowhere.
+    rig.send(request("c1", "safe").to_string()).await;
+    rig.deliver(&second).await;
+    let mut listing =
+        json!({"v": 1, "call_id": "c8", "tenant": "acme", "server": "mock", "operation": "tools/list"});
+    rig.send(listing.take().to_string()).await;
+    rig.deliver(&second).await;
+    for context in [&first, &second] {
+        let reporter = Reporter::new(context.clone());
+        // Written twice, counted once.
+        rig.clock.advance_ms(120_000);
+        reporter.beat().await;
+        reporter.report_last().await;
+    }
+    let to = Minute::of(now(&rig));
+    let records = rig.audit(&Tenant::parse("acme").unwrap()).await;
+    let calls: Vec<_> = records.iter().filter(|record| record.kind == AuditKind::Call).collect();
+    assert_eq!(calls.len(), 8);
+    let mut expected = BTreeMap::new();
+    for record in &calls {
+        let tool = record.tool.clone().unwrap();
+        let tool = if tool == "nosuch" { OTHER_TOOLS.to_owned() } else { tool };
+        let duration_us = record.started_at.map(|at| record.at.ms_since(at) * 1_000);
+        expected.entry(tool).or_insert_with(Rollup::default).add(
+            record.outcome,
+            record.attempts,
+            duration_us,
+        );
+    }
+    assert_eq!(rolled_up(&rig, from, to).await[0], expected);
+
+    // The hours are added up once they are over, and say the same.
+    rig.clock.advance_ms(3 * 60 * 60_000);
+    let aggregator = Aggregator::new(first);
+    for _ in 0..60 {
+        aggregator.beat().await;
+    }
+    assert_eq!(rolled_up(&rig, from, to).await[1], expected);
+    let compacted = fleet(&rig).compacted(from.hour(), to).await.unwrap();
+    assert!(compacted.contains(&from.hour()), "{compacted:?}");
+}
