@@ -33,6 +33,14 @@ pub(crate) const CONTROL: &str = "control";
 pub(crate) const CONTROL_VERSION: &str = "control#version";
 pub(crate) const VERSION_SORT: &str = "-";
 
+/// The sort key of the row of a `supersede` key.
+pub(crate) const SUPERSEDE_SORT: &str = "newest";
+
+/// The partition key of the newest call of a `supersede` key: `supersede#tenant#key`.
+pub(crate) fn supersede(tenant: &Tenant, key: &str) -> String {
+    format!("supersede#{tenant}#{key}")
+}
+
 /// The partition key of a call: `tenant#call_id`.
 pub(crate) fn call(key: &CallKey) -> String {
     format!("{}#{}", key.tenant, key.call_id)

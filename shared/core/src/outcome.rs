@@ -153,6 +153,8 @@ codes! {
     DeadlineExceeded = "deadline_exceeded",
     /// The caller cancelled.
     CancelledByCaller = "cancelled_by_caller",
+    /// A newer call of the same `supersede` key replaced it before it was started.
+    Superseded = "superseded",
     /// The server itself gave the call's task up.
     TaskCancelled = "task_cancelled",
     /// The server no longer knows the call's task.

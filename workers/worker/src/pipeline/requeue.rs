@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
+use toolfleet_core::call::HeldReason;
 
 use super::disposition::RequeueReason;
 use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, MANY_RECEIVES, PARKS};
@@ -51,7 +52,9 @@ pub(super) async fn requeue(
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         inbound.queue().change_visibility(inbound.receipt(), wait_s).await
     } else {
-        park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
+        // A wait for a time that the caller named is no try: it makes no back-off grow.
+        let tries = u32::from(reason != RequeueReason::Held(HeldReason::NotBefore));
+        park(context, inbound, wait_s, inbound.parks.saturating_add(tries)).await
     };
     if let Err(error) = requeued {
         // It becomes visible again when its visibility time-out ends.

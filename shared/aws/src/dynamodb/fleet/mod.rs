@@ -1,6 +1,7 @@
 //! The fleet table: what operators set for all workers, and what workers report. It holds no call.
 
 mod control;
+mod supersede;
 
 use aws_sdk_dynamodb::Client;
 
@@ -10,7 +11,6 @@ use super::batch_write::BatchWriter;
 #[derive(Debug, Clone)]
 pub struct Fleet {
     pub(crate) client: Client,
-    #[expect(dead_code, reason = "the conditional writes of limits and rows use it")]
     pub(crate) writer: BatchWriter,
     pub(crate) table: String,
 }
