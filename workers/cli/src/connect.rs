@@ -154,7 +154,7 @@ impl ClientHandle {
 
     /// Why a call is not running.
     pub(crate) async fn why(&self, key: &CallKey) -> Result<Why, CommandError> {
-        Ok(Box::pin(self.client.why(key)).await?)
+        Ok(self.client.why(key).await?)
     }
 
     /// The dead-letter queue, and the SenderId of messages that this process sends.

@@ -11,6 +11,7 @@ mod calls;
 mod cancel;
 mod configurations;
 mod connection;
+mod control;
 mod demo;
 mod dev;
 mod dlq;

@@ -76,6 +76,7 @@ use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
 use prepare::{Prepared, ReadyCall};
+pub(crate) use reap::NEVER_MS;
 pub use reap::{Reaped, reap};
 use record::{claimed, finished, unexecuted, without_call};
 use steps::Step;

@@ -39,6 +39,7 @@ mod programs;
 mod progress;
 mod reaping;
 mod records;
+mod redrive;
 mod reload;
 mod resume;
 mod rig;

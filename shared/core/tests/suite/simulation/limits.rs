@@ -41,6 +41,16 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// A rate and a concurrency limit of server 0, and a rate of tenant 0.
+    pub(crate) fn of_one_server() -> Self {
+        Self {
+            rates: vec![Some(RateLimit::new(2, 1).unwrap())],
+            tenant_rate: Some(RateLimit::new(3, 1).unwrap()),
+            concurrency: vec![Some(1)],
+            change: None,
+        }
+    }
+
     /// Whether nothing is limited.
     pub(crate) fn is_empty(&self) -> bool {
         self.rates.iter().all(Option::is_none)
@@ -273,7 +283,13 @@ impl Delivery {
         let name = format!("c{}-{:x}", self.call(), world.random.next());
         let lasts_ms = self.spec().attempt_ms + PERMIT_SLACK_MS;
         let until_ms = world.now_ms() + lasts_ms;
-        let counted_ms = if world.is_planted(Planted::ShortPermit) { 1_000 } else { lasts_ms };
+        let counted_ms = if world.is_planted(Planted::ShortPermit) {
+            1_000
+        } else if world.is_planted(Planted::EndlessPermit) {
+            10_000_000
+        } else {
+            lasts_ms
+        };
         let take = vec![Take { name: name.clone(), until: self.now().plus_ms(counted_ms) }];
         let event =
             Change { now: self.now(), limit, skew_ms: SKEW_MS, release: Vec::new(), take, block: None };

@@ -47,6 +47,8 @@ pub(crate) enum Planted {
     OverAdmit,
     /// A permit counts for a second, however long its request may take.
     ShortPermit,
+    /// The permit of a lost worker never ends.
+    EndlessPermit,
     /// A limit's row is stored whatever is stored.
     UnconditionalLimit,
     /// Workers that ask at the same time write rows that cannot be told apart.
@@ -57,7 +59,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -80,6 +82,7 @@ impl Planted {
         Self::ForgetLateness,
         Self::OverAdmit,
         Self::ShortPermit,
+        Self::EndlessPermit,
         Self::UnconditionalLimit,
         Self::ForgetMark,
         Self::WaitByVisibility,

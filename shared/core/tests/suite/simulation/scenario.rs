@@ -136,12 +136,7 @@ impl Scenario {
     }
 
     /// The scenario without faults in which a single worker process runs one call, for deaths at each of its steps.
-    pub(crate) fn of_one_call(
-        theme: Theme,
-        repeatable: bool,
-        manners: Manners,
-        die_at_step: Option<u64>,
-    ) -> Self {
+    pub(crate) fn of_one_call(theme: Theme, repeatable: bool, manners: Manners) -> Self {
         let call = CallSpec {
             tenant: 0,
             server: 0,
@@ -163,8 +158,14 @@ impl Scenario {
             oddities: Oddities::default(),
             pauses: Vec::new(),
             limits: Limits::default(),
-            die_at_step,
+            die_at_step: None,
         }
+    }
+
+    /// The same with so many such calls.
+    pub(crate) fn with_calls(self, count: usize) -> Self {
+        let calls = self.calls.iter().cycle().take(count).cloned().collect();
+        Self { calls, slots: 4, ..self }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct RedriveArgs {
     #[command(flatten)]
     catalog: CatalogArgs,
     /// Move the messages. Without it nothing is changed.
-    #[arg(long)]
+    #[arg(long, visible_alias = "apply")]
     yes: bool,
     /// Also move calls that may have run and are not safe to repeat. They are not sent again: their claims end them as outcome_unknown.
     #[arg(long)]
