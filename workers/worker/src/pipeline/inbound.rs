@@ -28,8 +28,7 @@ const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
 /// What a call holds beside its message while it is completed, in KiB.
 const STATE_KIB: u32 = 4;
 
-/// From this receive on, even a short wait becomes a new message.
-pub(crate) const MANY_RECEIVES: u32 = 4;
+pub(crate) use toolfleet_core::requeue::MANY_RECEIVES;
 
 /// One delivery of one message.
 pub(crate) struct InboundCall {

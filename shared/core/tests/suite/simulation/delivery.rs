@@ -9,6 +9,7 @@ use toolfleet_core::call::{
 use toolfleet_core::failure::Refusal;
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::requeue::MANY_RECEIVES;
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
@@ -20,8 +21,6 @@ use super::scenario::{CallSpec, LEASE_MS, SKEW_MS};
 use super::table::Applied;
 use super::world::{AwsFailed, Process, UnderWay, World};
 
-/// From this receive on, even a short wait becomes a new message.
-pub(crate) const MANY_RECEIVES: u32 = 4;
 /// A shorter wait is not stored in the call's row.
 const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
 /// How long a call waits for a server that never answered.
@@ -204,7 +203,7 @@ impl Delivery {
 
     /// Stores a wait that is long enough to be read.
     async fn store_wait(&self, held: Held) -> Result<Disposition, Exit> {
-        let parks = parks_at_once(held.reason);
+        let parks = held.reason.parks_at_once();
         let after_ms = held.next_try_at.ms_since(self.now());
         let age_ms = self.now().ms_since(self.enqueued_at());
         if after_ms < SHORTEST_STORED_WAIT_MS && age_ms < SHORTEST_STORED_WAIT_MS {
@@ -233,19 +232,13 @@ impl Delivery {
     ) -> Result<Held, Outcome> {
         let (now, deadline) = (self.now(), self.deadline());
         let gives_up = self.world.is_planted(Planted::GiveUpPaused);
-        if parks_at_once(refusal.reason) && now < deadline && !gives_up {
-            // A paused call waits until its deadline, and looks again before.
-            let left_ms = deadline.ms_since(now);
-            let after_ms = refusal.retry_after_ms.min((left_ms / 2).max(1_000)).min(left_ms);
-            return Ok(Held::new(refusal.reason, None, now, after_ms));
+        let held = Held::new(refusal.reason, None, now, refusal.retry_after_ms);
+        if refusal.reason.parks_at_once() && now < deadline && !gives_up {
+            return Ok(held.until_deadline(deadline, now));
         }
         let until = self.waits_until(refusal.reason, since);
-        let held = Held::new(refusal.reason, None, now, refusal.retry_after_ms);
-        if held.next_try_at < until {
+        if let Some(held) = held.within(until, deadline, now) {
             return Ok(held);
-        }
-        if until < deadline && now < until {
-            return Ok(Held { next_try_at: now.plus_ms(until.ms_since(now).max(1)), ..held });
         }
         let code = if refusal.reason == HeldReason::ServerPause {
             Code::RateLimited
@@ -323,18 +316,6 @@ impl Delivery {
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
         }
     }
-}
-
-/// Whether even a short wait for that reason becomes a new message, as in `disposition.rs`.
-pub(crate) fn parks_at_once(reason: HeldReason) -> bool {
-    [
-        HeldReason::Paused,
-        HeldReason::RateLimit,
-        HeldReason::ConcurrencyLimit,
-        HeldReason::RetryBudget,
-        HeldReason::NotBefore,
-    ]
-    .contains(&reason)
 }
 
 fn expired() -> Outcome {

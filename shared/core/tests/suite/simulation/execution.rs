@@ -5,8 +5,9 @@ use std::task::Poll;
 
 use toolfleet_core::answer::{Meaning, TaskStatus};
 use toolfleet_core::call::{Effect, Event, Held, HeldReason};
+use toolfleet_core::execution::{self, Stop};
 use toolfleet_core::failure::{Failure, RetryClass};
-use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::outcome::{MayHaveRun, Outcome};
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 
@@ -61,28 +62,19 @@ impl ExecutionState {
         if self.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No }
     }
 
-    fn cancelled(&self) -> Outcome {
-        let why = CallError::new(Code::CancelledByCaller, "the caller cancelled this call", self.ran());
-        Outcome::ended(OutcomeKind::Cancelled, why)
-    }
-
-    fn out_of_time(&self) -> Outcome {
-        let kind = if self.may_have_run() { OutcomeKind::TimedOut } else { OutcomeKind::Expired };
-        Outcome::ended(kind, CallError::new(Code::DeadlineExceeded, "the deadline passed", self.ran()))
-    }
-
     fn stopped_with_worker(&self, repeatable: bool, task: Option<&String>) -> Executed {
-        let give_up = || self.may_have_executed.set(self.may_have_run());
-        if let Some(task) = task.filter(|_| !self.task_over.get()) {
-            give_up();
-            return Executed::Parked { task: task.clone(), after_ms: 0, poll_failed: false };
+        let task = task.filter(|_| !self.task_over.get());
+        match (execution::stopped_with_worker(repeatable, task.is_some(), self.may_have_run()), task) {
+            (Stop::LeaveTask, Some(task)) => {
+                self.may_have_executed.set(self.may_have_run());
+                Executed::Parked { task: task.clone(), after_ms: 0, poll_failed: false }
+            }
+            (Stop::LeaveTask, None) | (Stop::Requeue, _) => {
+                self.may_have_executed.set(self.may_have_run());
+                Executed::Requeue { after_ms: 0 }
+            }
+            (Stop::End(outcome), _) => Executed::Finished(outcome),
         }
-        if repeatable || !self.may_have_run() {
-            give_up();
-            return Executed::Requeue { after_ms: 0 };
-        }
-        let why = CallError::new(Code::WorkerLost, "the worker had to stop", MayHaveRun::Unknown);
-        Executed::Finished(Outcome::ended(OutcomeKind::OutcomeUnknown, why))
     }
 }
 
@@ -130,7 +122,7 @@ impl Delivery {
                 match stopped {
                     Stopped::Cancelled => {
                         self.mark_cut(state);
-                        return Poll::Ready(Executed::Finished(state.cancelled()));
+                        return Poll::Ready(Executed::Finished(execution::cancelled(state.may_have_run())));
                     }
                     Stopped::LeaseLost => {
                         self.world.truth.borrow_mut()[self.call()].cut = true;
@@ -141,7 +133,7 @@ impl Delivery {
             }
             if deadline.as_mut().poll(cx).is_ready() {
                 self.mark_cut(state);
-                return Poll::Ready(Executed::Finished(state.out_of_time()));
+                return Poll::Ready(Executed::Finished(execution::out_of_time(state.may_have_run())));
             }
             if self.process.over_ms.get().is_some_and(|over_ms| self.world.now_ms() >= over_ms) {
                 self.mark_cut(state);
@@ -164,9 +156,7 @@ impl Delivery {
             return executed;
         }
         if state.attempts.get() >= self.spec().max_attempts {
-            let why =
-                CallError::new(Code::WorkerLost, "all attempts are used up", state.ran()).retryable(None);
-            return Executed::Finished(Outcome::failed(why));
+            return Executed::Finished(execution::worn_out(self.spec().max_attempts, state.may_have_run()));
         }
         let mut tries = 0;
         loop {
@@ -342,11 +332,11 @@ impl Delivery {
             }
             Ok(Said::Status(TaskStatus::Unknown { message })) => {
                 state.task_over.set(true);
-                if spec.repeatable && state.attempts.get() < spec.max_attempts {
+                let (attempts, max_attempts) = (state.attempts.get(), spec.max_attempts);
+                if execution::repeats_lost_task(spec.repeatable, false, attempts, max_attempts) {
                     return None;
                 }
-                let why = CallError::new(Code::TaskLost, message, MayHaveRun::Unknown);
-                Some(Executed::Finished(Outcome::ended(OutcomeKind::OutcomeUnknown, why)))
+                Some(Executed::Finished(execution::task_lost(&message)))
             }
             Ok(Said::Meaning(_)) => panic!("a poll is not answered as a call"),
             Err(failure) => {
