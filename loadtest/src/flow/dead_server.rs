@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::CommonArgs;
+use super::args::CommonArgs;
 use super::calls::FlowCall;
 use super::counts::median;
 use super::report::{FlowReport, Goal};

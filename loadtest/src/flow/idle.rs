@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::CommonArgs;
+use super::args::CommonArgs;
 use super::report::{FlowReport, Goal};
 use super::rig::{Rig, Setup};
 use crate::prices::Bill;

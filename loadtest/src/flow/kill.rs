@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::CommonArgs;
+use super::args::CommonArgs;
 use super::calls::FlowCall;
 use super::counts::quantile;
 use super::report::{FlowReport, Goal};

@@ -10,7 +10,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::CommonArgs;
+use super::args::CommonArgs;
 use super::calls::{FlowCall, Stream, together};
 use super::counts::{busy_between, count_between, most_at_once, most_in_window, over, quantile};
 use super::report::{FlowReport, Goal};

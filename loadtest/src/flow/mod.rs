@@ -2,6 +2,7 @@
 //!
 //! Each scenario prints a table with its goals, and fails if one is missed or a call was lost.
 
+mod args;
 pub mod calls;
 pub mod counts;
 mod dead_server;
@@ -12,8 +13,6 @@ mod noisy_tenant;
 pub mod report;
 mod rig;
 mod server;
-
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -37,23 +36,6 @@ enum Scenario {
     Kill(kill::KillArgs),
     /// Workers without calls: their requests to SQS and DynamoDB.
     Idle(idle::IdleArgs),
-}
-
-/// Arguments of every scenario.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct CommonArgs {
-    /// The seed of arrivals and of what is killed when.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// The lease of a claim, in milliseconds.
-    #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(1_000..=600_000))]
-    pub(crate) lease_ms: u32,
-    /// The worker's binary. The default is the one in this program's folder.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) worker_bin: Option<PathBuf>,
-    /// Write the figures as JSON to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
 }
 
 /// Runs the scenario and prints its report; true if no goal was missed and no call was lost.

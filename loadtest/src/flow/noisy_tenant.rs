@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::CommonArgs;
+use super::args::CommonArgs;
 use super::calls::{FlowCall, Stream, together};
 use super::counts::{median, quantile};
 use super::report::{FlowReport, Goal};

@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::control::{drain, limit, pause, strike, weight};
-use crate::commands::{call, cancel, completions, dev, history, queue, result, send, sessions, tools};
+use crate::commands::{
+    call, cancel, completions, dev, dlq, history, queue, result, send, sessions, tools, why,
+};
 use crate::connect::Connect;
 
 const EXIT_CODES: &str = "\
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     Call(call::CallArgs),
     /// Print the result of a call, or its state.
     Result(result::ResultArgs),
+    /// Say where a call is, what it waits for, and when it goes on.
+    Why(why::WhyArgs),
     /// Cancel a call by its id, or calls by a filter.
     Cancel(cancel::CancelArgs),
     /// Stop new starts of a server, a tool, a tenant or a queue; its calls wait.
@@ -77,6 +81,9 @@ pub(crate) enum Command {
     /// Show the queues.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// List dead letters, show one, and move them back to the calls.
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Print the completions of a shell, for example `toolfleet completions bash > /etc/bash_completion.d/toolfleet`.
     Completions(completions::CompletionsArgs),
 }
@@ -90,6 +97,7 @@ impl Command {
             | Self::Send(_)
             | Self::Call(_)
             | Self::Result(_)
+            | Self::Why(_)
             | Self::Cancel(_)
             | Self::Pause(_)
             | Self::Resume(_)
@@ -102,6 +110,7 @@ impl Command {
             | Self::Sessions(_)
             | Self::Tools(_)
             | Self::Queue(_)
+            | Self::Dlq(_)
             | Self::Completions(_) => "error",
         }
     }

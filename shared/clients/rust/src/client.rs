@@ -60,6 +60,11 @@ impl Client {
         &self.history
     }
 
+    /// The SenderId that the queue gives to messages of this process.
+    pub async fn sender_id(&self) -> Result<String, toolfleet_aws::AwsError> {
+        self.aws.sender_id(&self.queue).await
+    }
+
     /// The queue of calls.
     pub const fn queue(&self) -> &Queue {
         &self.queue

@@ -10,5 +10,5 @@ mod looks;
 mod share;
 
 pub use accounts::{Accounts, SEEN_MS};
-pub use looks::{LONGEST_LOOK_GAP_MS, LookBudget};
+pub use looks::{LONGEST_LOOK_GAP_MS, LookBudget, Room};
 pub use share::{Load, TenantUse, is_above_share};

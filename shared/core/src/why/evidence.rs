@@ -111,8 +111,6 @@ pub struct DeadLetterFound {
     pub reason: Option<String>,
     /// When the call's first message was sent.
     pub first_sent: Timestamp,
-    /// How often it was received.
-    pub received: u32,
     /// The deadline that its request names.
     pub deadline: Option<Timestamp>,
 }

@@ -8,6 +8,7 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod dead_letter;
 mod guide;
 mod limits;
 mod request;

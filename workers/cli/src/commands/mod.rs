@@ -5,6 +5,7 @@ pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod control;
 pub(crate) mod dev;
+pub(crate) mod dlq;
 pub(crate) mod history;
 pub(crate) mod queue;
 pub(crate) mod request;
@@ -13,6 +14,7 @@ pub(crate) mod reused_id;
 pub(crate) mod send;
 pub(crate) mod sessions;
 pub(crate) mod tools;
+pub(crate) mod why;
 
 use clap::CommandFactory as _;
 
@@ -43,6 +45,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
             tools::approve::run(&args, connect, output).await
         }
         Command::Sessions(command) => sessions::run(&command, connect, output).await,
+        Command::Why(args) => why::run(&args, connect, output).await,
+        Command::Dlq(command) => dlq::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }

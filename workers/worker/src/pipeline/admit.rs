@@ -7,7 +7,8 @@ use std::sync::Arc;
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Pin, Server, Tool};
 use toolfleet_core::control::{CallFacts, CancelRule, Subject};
-use toolfleet_core::outcome::{MayHaveRun, Outcome};
+use toolfleet_core::execution::cancelled_by_operator;
+use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::{CallRequest, Operation, OperationParams};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::Invocation;
@@ -15,7 +16,6 @@ use toolfleet_executors::arguments::check_arguments;
 
 use super::check_session::{act_as_bound, refused_by_session};
 use super::checks::check;
-use super::execution::by_operator;
 use super::find_target::{Found, find_target};
 use super::inbound::InboundCall;
 use super::resume::{self, Resumed};
@@ -127,7 +127,7 @@ pub(super) async fn admit(
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
     if let Some(rule) = cancelled_by(context, inbound, &request, &found) {
-        let outcome = by_operator(&rule, "before the tool was executed", MayHaveRun::No);
+        let outcome = cancelled_by_operator(&rule, false);
         return Ok(Admitted::Refused { request, outcome });
     }
     if let Some(schema) = found.function.as_ref().and_then(|function| function.schema.as_ref())

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::calls::Calls;
+use toolfleet_core::execution::{repeats_lost_task, task_lost};
 use toolfleet_core::outcome::{MayHaveRun, Outcome};
 use toolfleet_executors::Executor as _;
 
@@ -163,11 +164,11 @@ fn after_poll(ready: &ReadyCall, task: &Task, state: &ExecutionState, polled: Ta
         TaskPoll::Ended(outcome) | TaskPoll::Unanswerable(outcome) => Executed::Finished(outcome),
         TaskPoll::Unknown { message } => {
             let call = &ready.call;
-            let again = call.repeatable && !call.answers_a_task() && state.attempts() < call.max_attempts;
-            if again {
+            if repeats_lost_task(call.repeatable, call.answers_a_task(), state.attempts(), call.max_attempts)
+            {
                 return None;
             }
-            Executed::Finished(poll_task::task_lost(&message))
+            Executed::Finished(task_lost(&message))
         }
     })
 }

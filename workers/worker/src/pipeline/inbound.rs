@@ -11,6 +11,9 @@ use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce, Tenant};
 use toolfleet_core::limits::CarriedTurn;
+pub(super) use toolfleet_core::message_attributes::{
+    FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON, TURN,
+};
 use toolfleet_core::request::{CallRequest, sns_attribute};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
@@ -20,31 +23,15 @@ use crate::backoff;
 use crate::context::WorkerContext;
 use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
 
-/// Message attribute: when the first message of a parked call was sent, in ms since 1970.
-pub(super) const FIRST_SENT: &str = "toolfleet-first-sent-ms";
-/// Message attribute: why a worker moved a message to the dead-letter queue, the code of its record.
-pub(super) const REASON: &str = "toolfleet-reason";
-/// What the names of the fleet's own attributes begin with.
-pub(super) const OWN: &str = "toolfleet-";
-/// Message attribute: how often a call was parked.
-pub(super) const PARKS: &str = "toolfleet-parks";
-/// Message attribute: the turn of a call that waits for one, or that the message polls a task and needs none.
-pub(super) const TURN: &str = "toolfleet-turn";
-/// The value of a message that polls a task.
+/// The turn of a message that polls a task.
 const POLL: &str = "poll";
-/// Message attribute: the SenderId of a parked call's first message.
-pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
-
 /// The longest time for which SQS hides a delivery, in seconds, less a minute for the way there.
 const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
-/// Message attribute: the MessageId of a parked call's first message.
-pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
 /// What a call holds beside its message while it is completed, in KiB.
 const STATE_KIB: u32 = 4;
 
-/// From this receive on, even a short wait becomes a new message.
-pub(crate) const MANY_RECEIVES: u32 = 4;
+pub(crate) use toolfleet_core::requeue::MANY_RECEIVES;
 
 /// One delivery of one message.
 pub(crate) struct InboundCall {
@@ -129,7 +116,8 @@ impl InboundCall {
         let parked = of_fleet(PARKS).is_some() || of_fleet(FIRST_SENT).is_some();
         let first_message =
             of_fleet(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
-        let kept = of_fleet(REASON).is_some();
+        // One that SQS has given up since was moved back to the calls: its call ends as any other.
+        let kept = of_fleet(REASON).is_some() && delivery.given_up_by.is_none();
         let (received, span) = (Instant::now(), Span::none());
         let carried = of_fleet(TURN).map_or(Carried::Nothing, |text| Carried::read(text));
         let tenant = OnceLock::new();

@@ -81,6 +81,7 @@ use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
 use passes::Passes;
 use prepare::{Prepared, ReadyCall};
+pub(crate) use reap::NEVER_MS;
 pub use reap::{Reaped, reap};
 use record::{claimed, finished, unexecuted, without_call};
 use slot::Slot;

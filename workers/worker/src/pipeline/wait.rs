@@ -20,8 +20,6 @@ const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
 const LONGEST_RETRY_SPREAD_MS: u64 = 3_000;
 /// The longest wait for a seat: one may be free long before.
 const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
-/// The shortest wait of a paused call.
-const SHORTEST_PAUSE_CHECK_MS: u64 = 1_000;
 
 /// A wait that the call's caller can read.
 #[derive(Debug)]
@@ -31,6 +29,11 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    /// That wait from `now` on.
+    fn of(held: Held, now: Timestamp) -> Self {
+        Self { after_ms: held.next_try_at.ms_since(now), held: Box::new(held) }
+    }
+
     fn new(reason: HeldReason, server: &ServerId, now: Timestamp, after_ms: u64) -> Self {
         Self { after_ms, held: Box::new(Held::new(reason, Some(server.clone()), now, after_ms)) }
     }
@@ -146,38 +149,15 @@ pub(super) fn within(
 ) -> Result<Wait, Outcome> {
     // What an operator, a limit or a time set by the caller holds is held until the deadline: it may go on any moment.
     if wait.requeue_reason().parks_at_once() && context.now() < deadline {
-        return Ok(until_deadline(wait, deadline, context.now()));
+        return Ok(Wait::of(wait.held.until_deadline(deadline, context.now()), context.now()));
     }
     let until = waits_until(context, server, wait.held.reason, since, deadline);
-    let wait = match bounded(wait, until, deadline, context.now()) {
-        Ok(wait) => return Ok(wait),
-        Err(wait) => wait,
-    };
+    if let Some(held) = wait.held.clone().within(until, deadline, context.now()) {
+        return Ok(Wait::of(held, context.now()));
+    }
     let last_failure = || context.gate.reachable().last_failure(server);
     let last = wait.held.last_fault.as_deref().map(Arc::from).or_else(last_failure);
     Err(unavailable(server, &wait, last.as_deref(), ran))
-}
-
-/// The wait of a paused call, which lasts until the deadline: before it the call looks again, each time after half of what is left.
-fn until_deadline(wait: Wait, deadline: Timestamp, now: Timestamp) -> Wait {
-    let left_ms = deadline.ms_since(now);
-    let after_ms = wait.after_ms.min((left_ms / 2).max(SHORTEST_PAUSE_CHECK_MS)).min(left_ms);
-    let held = Box::new(Held { next_try_at: now.plus_ms(after_ms), ..*wait.held });
-    Wait { after_ms, held }
-}
-
-/// The wait, if its call waits until `until`. Where that is before the deadline, the last try comes at its end. An error where no time is
-/// left.
-fn bounded(wait: Wait, until: Timestamp, deadline: Timestamp, now: Timestamp) -> Result<Wait, Wait> {
-    if wait.held.next_try_at < until {
-        return Ok(wait);
-    }
-    if until < deadline && now < until {
-        let after_ms = until.ms_since(now).max(1);
-        let held = Box::new(Held { next_try_at: now.plus_ms(after_ms), ..*wait.held });
-        return Ok(Wait { after_ms, held });
-    }
-    Err(wait)
 }
 
 /// The end of a call that can wait no longer.
@@ -220,34 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_ends_in_time_stays_as_it_is() {
-        let kept = bounded(wait(500), at(2_000), at(9_000), at(1_000)).unwrap();
-        assert_eq!((kept.after_ms, kept.held.next_try_at), (500, at(1_500)));
-    }
-
-    #[test]
     fn the_wait_for_a_seat_doubles_up_to_15_s() {
         let waits: Vec<_> = (0..6).map(|parks| share_wait_ms(parks, 0)).collect();
         assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
         assert_eq!((share_wait_ms(1, 250), share_wait_ms(u32::MAX, 250)), (2_500, 15_000));
-    }
-
-    #[test]
-    fn the_last_try_comes_at_the_end_of_a_bounded_wait() {
-        let last = bounded(wait(5_000), at(2_000), at(9_000), at(1_000)).unwrap();
-        assert_eq!((last.after_ms, last.held.next_try_at), (1_000, at(2_000)));
-        assert!(bounded(wait(5_000), at(2_000), at(9_000), at(2_000)).is_err(), "the bound has passed");
-        assert!(bounded(wait(9_000), at(9_000), at(9_000), at(1_000)).is_err(), "the deadline is the bound");
-    }
-
-    #[test]
-    fn a_paused_call_waits_until_its_deadline() {
-        let looks = [(60_000, 30_000), (20_000, 10_000), (1_500, 1_000), (400, 400)];
-        for (left_ms, after_ms) in looks {
-            let kept = until_deadline(wait(30_000), at(1_000 + left_ms), at(1_000));
-            let next_ms = i64::try_from(after_ms).unwrap();
-            assert_eq!((kept.after_ms, kept.held.next_try_at), (after_ms, at(1_000 + next_ms)), "{left_ms}");
-        }
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod programs;
 mod progress;
 mod reaping;
 mod records;
+mod redrive;
 mod reload;
 mod resume;
 mod rig;

@@ -33,6 +33,14 @@ pub(crate) struct Pause {
     pub(crate) forgets_version: bool,
 }
 
+impl Pause {
+    /// A pause of server 0 that an operator ends.
+    pub(crate) fn of_server_0(from_ms: u64, to_ms: u64) -> Self {
+        let target = "server:server-0".to_owned();
+        Self { target, from_ms, to_ms, expires: false, forgets_version: false }
+    }
+}
+
 /// The control table.
 #[derive(Default)]
 pub(crate) struct ControlTable {

@@ -1,5 +1,6 @@
 //! One delivery in a worker, with the steps of `workers/worker/src/pipeline/mod.rs` in their order.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use toolfleet_core::call::{
@@ -8,18 +9,18 @@ use toolfleet_core::call::{
 use toolfleet_core::failure::Refusal;
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::requeue::MANY_RECEIVES;
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use super::gate::refusal;
+use super::limits::OwnTurn;
 use super::planted::Planted;
 use super::queue::{Asks, Received};
 use super::scenario::{CallSpec, LEASE_MS, SKEW_MS};
 use super::table::Applied;
 use super::world::{AwsFailed, Process, UnderWay, World};
 
-/// From this receive on, even a short wait becomes a new message.
-pub(crate) const MANY_RECEIVES: u32 = 4;
 /// A shorter wait is not stored in the call's row.
 const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
 /// How long a call waits for a server that never answered.
@@ -58,6 +59,8 @@ pub(crate) struct Delivery {
     pub(crate) process: Rc<Process>,
     pub(crate) message: Received,
     nonce: Nonce,
+    /// The turns of the next request.
+    pub(crate) turns: RefCell<Vec<OwnTurn>>,
 }
 
 /// A call that this worker may execute.
@@ -74,7 +77,7 @@ pub(crate) struct ClaimedCall {
 pub(crate) async fn run(world: Rc<World>, process: Rc<Process>, message: Received) {
     let under_way = UnderWay::new(&world);
     let random = u128::from(world.random.next()) << 64 | u128::from(world.random.next());
-    let delivery = Delivery { world, process, message, nonce: Nonce::from_random(random) };
+    let delivery = Delivery::new(&world, &process, message, Nonce::from_random(random));
     let exit = match delivery.process().await {
         Ok(disposition) => Exit::Disposed(disposition),
         Err(exit) => exit,
@@ -95,7 +98,8 @@ pub(crate) async fn run(world: Rc<World>, process: Rc<Process>, message: Receive
 
 impl Delivery {
     pub(crate) fn new(world: &Rc<World>, process: &Rc<Process>, message: Received, nonce: Nonce) -> Self {
-        Self { world: Rc::clone(world), process: Rc::clone(process), message, nonce }
+        let turns = RefCell::new(message.body.turns.clone());
+        Self { world: Rc::clone(world), process: Rc::clone(process), message, nonce, turns }
     }
 
     async fn process(&self) -> Result<Disposition, Exit> {
@@ -121,6 +125,9 @@ impl Delivery {
         self.world.sleep(self.world.random.below(3)).await;
         if self.process.draining.get() {
             return Ok(Disposition::Requeued { after_ms: 0, parks: false });
+        }
+        if let Some(held) = self.take_turns().await? {
+            return self.store_wait(held).await;
         }
         let mut claimed = match self.claim().await? {
             Ok(claimed) => claimed,
@@ -191,7 +198,12 @@ impl Delivery {
             Ok(held) => held,
             Err(outcome) => return self.record_unexecuted(outcome).await,
         };
-        let parks = parks_at_once(held.reason);
+        self.store_wait(held).await
+    }
+
+    /// Stores a wait that is long enough to be read.
+    async fn store_wait(&self, held: Held) -> Result<Disposition, Exit> {
+        let parks = held.reason.parks_at_once();
         let after_ms = held.next_try_at.ms_since(self.now());
         let age_ms = self.now().ms_since(self.enqueued_at());
         if after_ms < SHORTEST_STORED_WAIT_MS && age_ms < SHORTEST_STORED_WAIT_MS {
@@ -220,19 +232,13 @@ impl Delivery {
     ) -> Result<Held, Outcome> {
         let (now, deadline) = (self.now(), self.deadline());
         let gives_up = self.world.is_planted(Planted::GiveUpPaused);
-        if refusal.reason == HeldReason::Paused && now < deadline && !gives_up {
-            // A paused call waits until its deadline, and looks again before.
-            let left_ms = deadline.ms_since(now);
-            let after_ms = refusal.retry_after_ms.min((left_ms / 2).max(1_000)).min(left_ms);
-            return Ok(Held::new(refusal.reason, None, now, after_ms));
+        let held = Held::new(refusal.reason, None, now, refusal.retry_after_ms);
+        if refusal.reason.parks_at_once() && now < deadline && !gives_up {
+            return Ok(held.until_deadline(deadline, now));
         }
         let until = self.waits_until(refusal.reason, since);
-        let held = Held::new(refusal.reason, None, now, refusal.retry_after_ms);
-        if held.next_try_at < until {
+        if let Some(held) = held.within(until, deadline, now) {
             return Ok(held);
-        }
-        if until < deadline && now < until {
-            return Ok(Held { next_try_at: now.plus_ms(until.ms_since(now).max(1)), ..held });
         }
         let code = if refusal.reason == HeldReason::ServerPause {
             Code::RateLimited
@@ -303,24 +309,13 @@ impl Delivery {
             nonce: self.nonce.clone(),
             worker: self.process.id.clone(),
             enqueued_at: self.enqueued_at(),
+            deadline: Some(self.deadline()),
             now: self.now(),
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
             repeatable,
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
         }
     }
-}
-
-/// Whether even a short wait for that reason becomes a new message, as in `disposition.rs`.
-pub(crate) fn parks_at_once(reason: HeldReason) -> bool {
-    [
-        HeldReason::Paused,
-        HeldReason::RateLimit,
-        HeldReason::ConcurrencyLimit,
-        HeldReason::RetryBudget,
-        HeldReason::NotBefore,
-    ]
-    .contains(&reason)
 }
 
 fn expired() -> Outcome {

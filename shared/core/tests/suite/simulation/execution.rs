@@ -4,19 +4,22 @@ use std::cell::Cell;
 use std::task::Poll;
 
 use toolfleet_core::answer::{Meaning, TaskStatus};
-use toolfleet_core::call::{Effect, Event, Held};
+use toolfleet_core::call::{Effect, Event, Held, HeldReason};
+use toolfleet_core::execution::{self, Stop};
 use toolfleet_core::failure::{Failure, RetryClass};
-use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::outcome::{MayHaveRun, Outcome};
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 
 use super::delivery::{ClaimedCall, Delivery, after_tries};
+use super::limits::{self, Permit};
 use super::planted::Planted;
 use super::scenario::LEASE_MS;
 use super::scheduler::{Either, join, race};
 use super::server::{Ask, Said, request};
 use super::table::Applied;
 use super::truth;
+use super::world::AwsFailed;
 
 /// A try to reach a server that takes longer is not repeated in the worker's slot.
 const SLOW_TRY_MS: u64 = 2_000;
@@ -59,28 +62,19 @@ impl ExecutionState {
         if self.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No }
     }
 
-    fn cancelled(&self) -> Outcome {
-        let why = CallError::new(Code::CancelledByCaller, "the caller cancelled this call", self.ran());
-        Outcome::ended(OutcomeKind::Cancelled, why)
-    }
-
-    fn out_of_time(&self) -> Outcome {
-        let kind = if self.may_have_run() { OutcomeKind::TimedOut } else { OutcomeKind::Expired };
-        Outcome::ended(kind, CallError::new(Code::DeadlineExceeded, "the deadline passed", self.ran()))
-    }
-
     fn stopped_with_worker(&self, repeatable: bool, task: Option<&String>) -> Executed {
-        let give_up = || self.may_have_executed.set(self.may_have_run());
-        if let Some(task) = task.filter(|_| !self.task_over.get()) {
-            give_up();
-            return Executed::Parked { task: task.clone(), after_ms: 0, poll_failed: false };
+        let task = task.filter(|_| !self.task_over.get());
+        match (execution::stopped_with_worker(repeatable, task.is_some(), self.may_have_run()), task) {
+            (Stop::LeaveTask, Some(task)) => {
+                self.may_have_executed.set(self.may_have_run());
+                Executed::Parked { task: task.clone(), after_ms: 0, poll_failed: false }
+            }
+            (Stop::LeaveTask, None) | (Stop::Requeue, _) => {
+                self.may_have_executed.set(self.may_have_run());
+                Executed::Requeue { after_ms: 0 }
+            }
+            (Stop::End(outcome), _) => Executed::Finished(outcome),
         }
-        if repeatable || !self.may_have_run() {
-            give_up();
-            return Executed::Requeue { after_ms: 0 };
-        }
-        let why = CallError::new(Code::WorkerLost, "the worker had to stop", MayHaveRun::Unknown);
-        Executed::Finished(Outcome::ended(OutcomeKind::OutcomeUnknown, why))
     }
 }
 
@@ -128,7 +122,7 @@ impl Delivery {
                 match stopped {
                     Stopped::Cancelled => {
                         self.mark_cut(state);
-                        return Poll::Ready(Executed::Finished(state.cancelled()));
+                        return Poll::Ready(Executed::Finished(execution::cancelled(state.may_have_run())));
                     }
                     Stopped::LeaseLost => {
                         self.world.truth.borrow_mut()[self.call()].cut = true;
@@ -139,7 +133,7 @@ impl Delivery {
             }
             if deadline.as_mut().poll(cx).is_ready() {
                 self.mark_cut(state);
-                return Poll::Ready(Executed::Finished(state.out_of_time()));
+                return Poll::Ready(Executed::Finished(execution::out_of_time(state.may_have_run())));
             }
             if self.process.over_ms.get().is_some_and(|over_ms| self.world.now_ms() >= over_ms) {
                 self.mark_cut(state);
@@ -156,23 +150,16 @@ impl Delivery {
 
     /// A poll of the call's task, or attempts.
     async fn work(&self, state: &ExecutionState, task: Option<String>, fence: u64) -> Executed {
-        let world = &self.world;
         if let Some(task) = task
             && let Some(executed) = self.poll(state, task).await
         {
             return executed;
         }
         if state.attempts.get() >= self.spec().max_attempts {
-            let why =
-                CallError::new(Code::WorkerLost, "all attempts are used up", state.ran()).retryable(None);
-            return Executed::Finished(Outcome::failed(why));
+            return Executed::Finished(execution::worn_out(self.spec().max_attempts, state.may_have_run()));
         }
         let mut tries = 0;
         loop {
-            let over = world.now_ms() >= state.sure_until_ms.get() && !world.is_planted(Planted::ForgetLease);
-            if state.lease_lost.get() || over {
-                return Executed::Requeue { after_ms: 0 };
-            }
             let begun_ms = self.world.now_ms();
             let failure = match self.attempt(state, fence).await {
                 Ok(executed) => return executed,
@@ -187,26 +174,44 @@ impl Delivery {
         }
     }
 
-    /// One attempt, if the server's gate is open.
+    /// One attempt, in its turn, if the server's gate is open.
     async fn attempt(&self, state: &ExecutionState, fence: u64) -> Result<Executed, Failure> {
         let (world, call) = (&self.world, self.call());
+        let limited = match self.limits_of_attempt(state).await {
+            Ok(limited) => limited,
+            Err(executed) => return Ok(executed),
+        };
         let stopped = if world.is_planted(Planted::PauseBeforeClaimOnly) { Ok(()) } else { self.stopped() };
-        let entered = stopped
-            .and_then(|()| self.process.gate.enter(self.spec().server, self.spec().tenant, self.now()));
+        let (server, tenant) = (self.spec().server, self.spec().tenant);
+        let entered = stopped.and_then(|()| self.process.gate.enter(server, tenant, self.now()));
         let permit = match entered {
             Ok(permit) => permit,
             Err(refusal) => {
+                self.release_permit(limited).await;
                 return Ok(match self.within(&refusal, state.started_at, state.ran()) {
                     Ok(held) => Executed::Held(held),
                     Err(outcome) => Executed::Finished(outcome),
                 });
             }
         };
+        if self.lease_is_over(state) {
+            self.release_permit(limited).await;
+            return Ok(Executed::Requeue { after_ms: 0 });
+        }
         state.attempts.set(state.attempts.get() + 1);
         state.sending.set(true);
         truth::sending(world, call, self.process.index, fence);
-        let until_ms = (world.now_ms() + self.spec().attempt_ms).min(state.deadline_ms);
+        let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
+        let until_ms = attempt_until_ms.min(state.deadline_ms);
+        let number = limits::sent(self, attempt_until_ms);
         let answer = request(world, Ask::Call { call, fence }, until_ms).await;
+        if world.now_ms() < until_ms {
+            limits::ended(world, number);
+        }
+        // A request that was given up may still be open at the server: its permit ends by itself.
+        if world.now_ms() < until_ms {
+            self.release_permit(limited).await;
+        }
         state.sending.set(false);
         let cut_short = answer.is_err() && world.now_ms() >= state.deadline_ms;
         let pause_ms = permit.record(answer.as_ref().err(), cut_short, self.now());
@@ -227,6 +232,44 @@ impl Delivery {
                 Err(failure.paused_for(pause_ms))
             }
         }
+    }
+
+    /// Waits for the turns of an attempt and takes its permit. A call that would wait for long is requeued, and holds neither.
+    async fn limits_of_attempt(&self, state: &ExecutionState) -> Result<Option<Permit>, Executed> {
+        let wait = |held| Err(Executed::Held(held));
+        let aws_fails = || {
+            Err(Executed::Held(self.limited(HeldReason::AwsError, after_tries(&self.world, self.tries()))))
+        };
+        loop {
+            match self.take_turns().await {
+                Ok(None) => {}
+                Ok(Some(held)) => return wait(held),
+                Err(AwsFailed) => return aws_fails(),
+            }
+            let permit = match self.take_permit().await {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(after_ms)) => {
+                    let turns = self.turns.take();
+                    self.give_back(turns).await;
+                    return wait(self.limited(HeldReason::ConcurrencyLimit, after_ms));
+                }
+                Err(AwsFailed) => return aws_fails(),
+            };
+            let in_time = self.await_turns().await;
+            let lasts = |permit: &Permit| self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
+            if in_time && permit.as_ref().is_none_or(lasts) {
+                return Ok(permit);
+            }
+            self.release_permit(permit).await;
+            if self.lease_is_over(state) {
+                return Err(Executed::Requeue { after_ms: 0 });
+            }
+        }
+    }
+
+    fn lease_is_over(&self, state: &ExecutionState) -> bool {
+        let over = self.world.now_ms() >= state.sure_until_ms.get();
+        state.lease_lost.get() || (over && !self.world.is_planted(Planted::ForgetLease))
     }
 
     /// What follows an attempt that failed: the core decides.
@@ -289,11 +332,11 @@ impl Delivery {
             }
             Ok(Said::Status(TaskStatus::Unknown { message })) => {
                 state.task_over.set(true);
-                if spec.repeatable && state.attempts.get() < spec.max_attempts {
+                let (attempts, max_attempts) = (state.attempts.get(), spec.max_attempts);
+                if execution::repeats_lost_task(spec.repeatable, false, attempts, max_attempts) {
                     return None;
                 }
-                let why = CallError::new(Code::TaskLost, message, MayHaveRun::Unknown);
-                Some(Executed::Finished(Outcome::ended(OutcomeKind::OutcomeUnknown, why)))
+                Some(Executed::Finished(execution::task_lost(&message)))
             }
             Ok(Said::Meaning(_)) => panic!("a poll is not answered as a call"),
             Err(failure) => {

@@ -19,6 +19,7 @@ mod delivery;
 mod execution;
 mod gate;
 mod journal;
+mod limits;
 mod planted;
 mod queue;
 mod random;
@@ -33,7 +34,9 @@ mod world;
 
 use std::rc::Rc;
 
+use control::Pause;
 use journal::{Journal, Violation};
+use limits::Limits;
 use planted::Planted;
 use random::Random;
 use scenario::{HORIZON_MS, Manners, Scenario, Theme};
@@ -148,50 +151,80 @@ fn told(name: &str, violation: &Violation, trace: &str) -> String {
 
 #[test]
 fn calls_end_once_under_every_fault() {
-    run_theme(Theme::Faults, 1_500);
+    run_theme(Theme::Faults, 3_000);
 }
 
 #[test]
 fn calls_without_faults_keep_every_promise() {
-    run_theme(Theme::Calm, 600);
+    run_theme(Theme::Calm, 1_500);
 }
 
 #[test]
 fn tasks_end_once_under_every_fault() {
-    run_theme(Theme::Tasks, 600);
+    run_theme(Theme::Tasks, 1_200);
 }
 
 #[test]
 fn a_frozen_worker_does_no_harm_when_it_continues() {
-    run_theme(Theme::Freezes, 600);
+    run_theme(Theme::Freezes, 1_500);
 }
 
 #[test]
 fn a_pause_stops_new_starts_within_5_s_and_waits_cost_nothing() {
-    run_theme(Theme::Switches, 600);
+    run_theme(Theme::Switches, 1_500);
+}
+
+#[test]
+fn no_limit_is_exceeded_under_deaths_and_freezes() {
+    run_theme(Theme::Limits, 1_200);
+}
+
+/// The scenarios of one worker process in which a death at each step is tried.
+fn deaths() -> Vec<(&'static str, Scenario)> {
+    let of = |theme, repeatable, manners| Scenario::of_one_call(theme, repeatable, manners);
+    let none = Manners::default();
+    let manners = [
+        ("answers", Manners { answers: 1, ..none }),
+        ("drops the answer", Manners { runs_then_drops: 1, ..none }),
+        ("refuses connections", Manners { refuses_connection: 1, answers: 1, ..none }),
+        ("asks for pauses", Manners { asks_for_pause: 1, answers: 1, ..none }),
+        ("makes tasks", Manners { makes_task: 1, ..none }),
+    ];
+    let mut scenarios = Vec::new();
+    for (name, manners) in manners {
+        for repeatable in [false, true] {
+            scenarios.push((name, of(Theme::Faults, repeatable, manners)));
+        }
+        let limited = of(Theme::Limits, true, manners);
+        scenarios.push((name, Scenario { limits: Limits::of_one_server(), ..limited.with_calls(3) }));
+        let paused = of(Theme::Switches, false, manners);
+        let pauses = vec![Pause::of_server_0(100, 90_000)];
+        scenarios.push((name, Scenario { pauses, ..paused.with_calls(2) }));
+    }
+    scenarios
 }
 
 #[test]
 fn a_death_at_every_step_leaves_one_honest_end() {
-    let one = |manners| Manners { ..manners };
-    let manners = [
-        one(Manners { answers: 1, ..Manners::default() }),
-        one(Manners { runs_then_drops: 1, ..Manners::default() }),
-        one(Manners { refuses_connection: 1, answers: 1, ..Manners::default() }),
-        one(Manners { asks_for_pause: 1, answers: 1, ..Manners::default() }),
-        one(Manners { makes_task: 1, ..Manners::default() }),
-    ];
-    for (number, manners) in manners.into_iter().enumerate() {
-        for repeatable in [false, true] {
-            let scenario = |step| Scenario::of_one_call(Theme::Faults, repeatable, manners, step);
-            let chance = || Random::new(number as u64);
-            let steps = run(scenario(None), chance(), None, false).steps;
-            assert!(steps > 10, "{steps} steps");
-            for step in 1..=steps {
-                if let Some(violation) = run(scenario(Some(step)), chance(), None, false).violation {
-                    let trace = run(scenario(Some(step)), chance(), None, true).trace;
-                    panic!("{}", told(&format!("a death at step {step} of {manners:?}"), &violation, &trace));
-                }
+    for (number, (name, scenario)) in deaths().into_iter().enumerate() {
+        let dies = |step, writes| {
+            let scenario = Scenario { die_at_step: step, ..scenario.clone() };
+            run(scenario, Random::new(number as u64), None, writes)
+        };
+        let steps = dies(None, false).steps;
+        assert!(steps > 10, "{steps} steps");
+        for step in 1..=steps {
+            if let Some(violation) = dies(Some(step), false).violation {
+                let trace = dies(Some(step), true).trace;
+                let theme = scenario.theme;
+                panic!(
+                    "{}",
+                    told(
+                        &format!("a death at step {step}, the server {name} ({theme:?})"),
+                        &violation,
+                        &trace
+                    )
+                );
             }
         }
     }

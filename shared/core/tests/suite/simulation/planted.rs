@@ -39,13 +39,27 @@ pub(crate) enum Planted {
     GiveUpPaused,
     /// A new worker takes calls before it has read what operators set.
     StartBeforeControl,
+    /// Rate limits are not looked at.
+    IgnoreRate,
+    /// A request is sent although its turn has passed.
+    ForgetLateness,
+    /// One request more than the limit gets a permit.
+    OverAdmit,
+    /// A permit counts for a second, however long its request may take.
+    ShortPermit,
+    /// The permit of a lost worker never ends.
+    EndlessPermit,
+    /// A limit's row is stored whatever is stored.
+    UnconditionalLimit,
+    /// Workers that ask at the same time write rows that cannot be told apart.
+    ForgetMark,
     /// Every wait hides the message, so that waiting counts as receives.
     WaitByVisibility,
 }
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -64,6 +78,13 @@ impl Planted {
         Self::ReadNoPauseInDrain,
         Self::GiveUpPaused,
         Self::StartBeforeControl,
+        Self::IgnoreRate,
+        Self::ForgetLateness,
+        Self::OverAdmit,
+        Self::ShortPermit,
+        Self::EndlessPermit,
+        Self::UnconditionalLimit,
+        Self::ForgetMark,
         Self::WaitByVisibility,
     ];
 }

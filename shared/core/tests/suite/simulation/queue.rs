@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::limits::OwnTurn;
 use super::random::Random;
 use super::scheduler::TaskId;
 
@@ -21,6 +22,8 @@ pub(crate) struct Body {
     pub(crate) first_message: Option<u64>,
     /// How often the call was parked.
     pub(crate) parks: u32,
+    /// The turns of its next request.
+    pub(crate) turns: Vec<OwnTurn>,
 }
 
 /// The kinds of messages that name a call.

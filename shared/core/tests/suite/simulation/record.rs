@@ -2,8 +2,9 @@
 
 use toolfleet_core::call::{CallRow, Event, Rejection};
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::requeue::{LONGEST_DELAY_S, stays};
 
-use super::delivery::{ClaimedCall, Delivery, Disposition, Exit, MANY_RECEIVES, after_tries, parks_at_once};
+use super::delivery::{ClaimedCall, Delivery, Disposition, Exit, after_tries};
 use super::execution::Executed;
 use super::planted::Planted;
 use super::queue::{Body, Queue};
@@ -11,11 +12,6 @@ use super::scenario::LEASE_MS;
 use super::table::Applied;
 use super::truth;
 use super::world::{AwsFailed, Record};
-
-/// The longest wait by the visibility time-out, in seconds.
-const SHORT_S: u64 = 30;
-/// The longest delay of a new message, in seconds.
-const LONGEST_DELAY_S: u64 = 900;
 
 impl Delivery {
     pub(crate) async fn execute_and_record(&self, call: &mut ClaimedCall) -> Result<Disposition, Exit> {
@@ -91,7 +87,7 @@ impl Delivery {
         after_ms: u64,
         held: Option<Box<toolfleet_core::call::Held>>,
     ) -> Result<Disposition, Exit> {
-        let parks = held.as_ref().is_some_and(|held| parks_at_once(held.reason));
+        let parks = held.as_ref().is_some_and(|held| held.reason.parks_at_once());
         let may_have_executed = call.may_have_executed && !self.world.is_planted(Planted::ForgetMayHaveRun);
         let (claim, attempts, now) = (call.claim.clone(), call.attempts, self.now());
         let event = Event::Release { claim, attempts, may_have_executed, held, now };
@@ -193,8 +189,7 @@ impl Delivery {
     /// Puts the message back into its queue.
     pub(crate) async fn requeue(&self, after_ms: u64, parks: bool) {
         let wait_s = after_ms.div_ceil(1_000);
-        let stays = !parks && wait_s <= SHORT_S && self.message.receives < MANY_RECEIVES;
-        if stays || self.world.is_planted(Planted::WaitByVisibility) {
+        if stays(parks, self.message.receives, wait_s) || self.world.is_planted(Planted::WaitByVisibility) {
             self.hide(wait_s).await;
         } else {
             self.park(wait_s, self.message.body.parks.saturating_add(1)).await;
@@ -223,6 +218,7 @@ impl Delivery {
             first_sent_ms: Some(message.body.first_sent_ms.unwrap_or(message.sent_ms)),
             first_message: Some(message.first_id()),
             parks,
+            turns: self.turns.borrow().clone(),
             ..message.body.clone()
         };
         if world.is_planted(Planted::DeleteBeforeCopy) {

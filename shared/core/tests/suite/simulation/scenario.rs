@@ -1,6 +1,9 @@
 //! What a seed stands for: the calls, how servers answer them, and what fails when.
 
+use toolfleet_core::limits::RateLimit;
+
 use super::control::Pause;
+use super::limits::Limits;
 use super::queue::{Asks, Oddities};
 use super::random::Random;
 
@@ -28,11 +31,14 @@ pub(crate) enum Theme {
     Freezes,
     /// Calls that operators pause.
     Switches,
+    /// Calls under rate and concurrency limits.
+    Limits,
 }
 
 impl Theme {
     /// Every theme.
-    pub(crate) const ALL: [Self; 5] = [Self::Faults, Self::Calm, Self::Tasks, Self::Freezes, Self::Switches];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Faults, Self::Calm, Self::Tasks, Self::Freezes, Self::Switches, Self::Limits];
 }
 
 /// One call.
@@ -96,6 +102,7 @@ pub(crate) struct Scenario {
     pub(crate) oddities: Oddities,
     /// What operators pause.
     pub(crate) pauses: Vec<Pause>,
+    pub(crate) limits: Limits,
     /// The worker that runs the n-th step of all deliveries dies at it.
     pub(crate) die_at_step: Option<u64>,
 }
@@ -104,7 +111,12 @@ impl Scenario {
     /// The scenario of that theme and chance.
     pub(crate) fn of(theme: Theme, random: &Random) -> Self {
         let servers = (0..2).map(|_| manners(theme, random)).collect();
-        let calls = (0..random.between(2, 6)).map(|_| call(random)).collect();
+        let calls = match theme {
+            Theme::Limits => limited_calls(random),
+            Theme::Faults | Theme::Calm | Theme::Tasks | Theme::Freezes | Theme::Switches => {
+                (0..random.between(2, 6)).map(|_| call(random)).collect()
+            }
+        };
         let calm = theme == Theme::Calm;
         let from_ms = random.below(60_000);
         Self {
@@ -113,21 +125,18 @@ impl Scenario {
             slots: random.index(3) + 1 + if calm { 10 * random.index(2) } else { 0 },
             calls,
             servers,
-            down_ms: random.chance(300).then(|| (from_ms, from_ms + random.below(200_000))),
+            down_ms: (theme != Theme::Limits && random.chance(300))
+                .then(|| (from_ms, from_ms + random.below(200_000))),
             faults: faults(theme, random),
             oddities: Oddities { duplicate: random.below(60), undead: random.below(60) },
+            limits: if theme == Theme::Limits { limits(random) } else { Limits::default() },
             pauses: if theme == Theme::Switches { pauses(random) } else { Vec::new() },
             die_at_step: None,
         }
     }
 
     /// The scenario without faults in which a single worker process runs one call, for deaths at each of its steps.
-    pub(crate) fn of_one_call(
-        theme: Theme,
-        repeatable: bool,
-        manners: Manners,
-        die_at_step: Option<u64>,
-    ) -> Self {
+    pub(crate) fn of_one_call(theme: Theme, repeatable: bool, manners: Manners) -> Self {
         let call = CallSpec {
             tenant: 0,
             server: 0,
@@ -148,8 +157,15 @@ impl Scenario {
             faults: Faults::default(),
             oddities: Oddities::default(),
             pauses: Vec::new(),
-            die_at_step,
+            limits: Limits::default(),
+            die_at_step: None,
         }
+    }
+
+    /// The same with so many such calls.
+    pub(crate) fn with_calls(self, count: usize) -> Self {
+        let calls = self.calls.iter().cycle().take(count).cloned().collect();
+        Self { calls, slots: 4, ..self }
     }
 }
 
@@ -173,6 +189,35 @@ fn call(random: &Random) -> CallSpec {
     }
 }
 
+/// Calls that come together, so that they wait for each other.
+fn limited_calls(random: &Random) -> Vec<CallSpec> {
+    let from_ms = random.below(5_000);
+    let of_burst = |_| CallSpec {
+        deadline_ms: 900_000,
+        sends: vec![(from_ms + random.below(2_000), Asks::Question)],
+        cancel_ms: None,
+        attempt_ms: [2_000, 10_000][random.index(2)],
+        max_attempts: 3,
+        ..call(random)
+    };
+    (0..random.between(4, 14)).map(of_burst).collect()
+}
+
+fn limits(random: &Random) -> Limits {
+    let rate = || {
+        let (count, seconds) = [(1, 1), (2, 1), (5, 1), (20, 1), (3, 10), (1, 5)][random.index(6)];
+        RateLimit::new(count, seconds).unwrap()
+    };
+    Limits {
+        rates: (0..2).map(|_| random.chance(600).then(rate)).collect(),
+        tenant_rate: random.chance(300).then(rate),
+        concurrency: (0..2)
+            .map(|_| random.chance(500).then(|| u32::try_from(random.between(1, 3)).unwrap()))
+            .collect(),
+        change: random.chance(200).then(|| (random.between(3_000, 30_000), rate())),
+    }
+}
+
 fn pauses(random: &Random) -> Vec<Pause> {
     let pause = |_| {
         let from_ms = random.below(60_000);
@@ -191,6 +236,16 @@ fn pauses(random: &Random) -> Vec<Pause> {
 fn manners(theme: Theme, random: &Random) -> Manners {
     if theme == Theme::Freezes {
         return Manners { answers: 1, refuses_connection: 3, runs_then_drops: 1, ..Manners::default() };
+    }
+    if theme == Theme::Limits {
+        return Manners {
+            answers: 12,
+            runs_then_drops: 2,
+            refuses_connection: 1,
+            hangs: 2,
+            asks_for_pause: 1,
+            ..Manners::default()
+        };
     }
     if theme == Theme::Switches && random.chance(500) {
         return Manners { answers: 3, runs_then_drops: 3, hangs: 3, ..Manners::default() };
@@ -213,6 +268,12 @@ fn faults(theme: Theme, random: &Random) -> Faults {
     match theme {
         Theme::Calm => return Faults::default(),
         Theme::Freezes => return Faults { freeze: 60, ..Faults::default() },
+        Theme::Limits if random.chance(400) => return Faults::default(),
+        Theme::Limits => {
+            let (death, freeze, drain) = (random.below(10), random.below(8), random.below(3));
+            let (request_lost, answer_lost) = (random.below(30), random.below(30));
+            return Faults { death, freeze, drain, request_lost, answer_lost, ..Faults::default() };
+        }
         Theme::Switches if random.chance(500) => return Faults::default(),
         Theme::Switches => {
             let (death, freeze, drain) = (random.below(15), random.below(10), random.below(15));

@@ -134,7 +134,8 @@ pub(crate) fn call(world: &Rc<World>, call: usize) {
         let sender = Rc::clone(world);
         world.spawn(None, async move {
             sender.sleep_until(at_ms).await;
-            let body = Body { call, asks, first_sent_ms: None, first_message: None, parks: 0 };
+            let body =
+                Body { call, asks, first_sent_ms: None, first_message: None, parks: 0, turns: Vec::new() };
             let id = sender.queue.send(body, sender.now_ms(), 0);
             sender.to_send.set(sender.to_send.get() - 1);
             sender.note(Some(call), || format!("the caller sends message {id}, {asks:?}"));

@@ -187,6 +187,15 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     let early = finished.at < deadline;
     let paused = early && outcome.error.as_ref().is_some_and(|why| why.code == Code::Paused);
     world.check(!paused, call, "a paused call is held until its deadline", detail);
+    let starved = world.scenario.theme == Theme::Limits
+        && outcome.kind == OutcomeKind::Expired
+        && truth.sent.is_empty();
+    world.check(
+        !starved,
+        call,
+        "a limited call runs before its deadline: permits of lost workers come back",
+        detail,
+    );
     let cancelled = outcome.kind == OutcomeKind::Cancelled;
     let asked = truth.cancelled_ms.is_some();
     world.check(!cancelled || asked, call, "only a caller cancels", detail);

@@ -12,6 +12,7 @@ use toolfleet_core::time::Timestamp;
 use super::control::{ControlTable, Snapshot};
 use super::gate::Gate;
 use super::journal::{Journal, Violation};
+use super::limits::LimitTables;
 use super::planted::Planted;
 use super::queue::Queue;
 use super::random::Random;
@@ -77,6 +78,7 @@ pub(crate) struct World {
     pub(crate) processes: RefCell<Vec<Rc<Process>>>,
     pub(crate) tasks: RefCell<Tasks>,
     pub(crate) control: RefCell<ControlTable>,
+    pub(crate) limits: LimitTables,
     pub(crate) keys: Vec<CallKey>,
     pub(crate) digests: Vec<[Digest; 2]>,
     pub(crate) tenants: Vec<Tenant>,
@@ -127,6 +129,7 @@ impl World {
             processes: RefCell::default(),
             tasks: RefCell::default(),
             control: RefCell::default(),
+            limits: LimitTables::default(),
             under_way: Cell::new(0),
             steps: Cell::new(0),
             replaced: RefCell::default(),
@@ -199,7 +202,7 @@ impl World {
     /// The time that a request or an answer takes on the way to AWS.
     async fn hop(&self) {
         // Where effects are timed, AWS answers as fast as it usually does.
-        let may_be_slow = !matches!(self.scenario.theme, Theme::Switches) && !self.is_calm();
+        let may_be_slow = !matches!(self.scenario.theme, Theme::Switches | Theme::Limits) && !self.is_calm();
         let slow = may_be_slow && self.random.chance(5);
         self.sleep(if slow { self.random.below(5_000) } else { self.random.between(1, 8) }).await;
     }
@@ -233,7 +236,9 @@ impl World {
     pub(crate) fn new_process(&self) -> Rc<Process> {
         let mut processes = self.processes.borrow_mut();
         let index = processes.len();
-        let offset_ms = i64::try_from(self.random.below(SKEW_MS)).unwrap();
+        // Turns are exact as far as clocks are: within some milliseconds, as NTP keeps them.
+        let error_ms = if self.scenario.limits.is_empty() { SKEW_MS } else { 12 };
+        let offset_ms = i64::try_from(self.random.below(error_ms)).unwrap();
         let process = Rc::new(Process {
             index,
             id: WorkerId::parse(format!("w{index}")).unwrap(),

@@ -5,22 +5,24 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio::sync::oneshot;
-use toolfleet_core::fairness::{Accounts, LookBudget, TenantUse, is_above_share};
+use toolfleet_core::fairness::{Accounts, Load, LookBudget, Room, TenantUse, is_above_share};
 use toolfleet_core::ids::{ServerId, Tenant};
 
 /// The figures of the fleet are not used when they are older than this, in milliseconds.
 const FLEET_USE_MS: u64 = 60_000;
-/// So many calls wait for a seat, or as many as start within `SOON_MS`, before others go back to the queue at once.
-const SHORT_LINE: usize = 2;
+/// While a tenant fills the worker, so many of its calls may wait for a seat as start within this time, in milliseconds: from half the
+/// reserve to all of it, so that slots stay free for calls of others.
 const SOON_MS: f64 = 50.0;
 
 /// Why a call has no seat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     /// Its own tenant has its share while other tenants need theirs.
-    OfOwnTenant,
+    Tenant,
     /// Its server has its share, or its tenant and no other tenant was seen.
-    OfServer,
+    Server,
+    /// Others hold more of its server than it does, so one of their seats is for it when it is released.
+    Others,
 }
 
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl Table {
                 Ok(())
             }
             Some(full) => {
-                if full == Full::OfOwnTenant {
+                if full == Full::Tenant {
                     self.looks.full(now_ms);
                     self.filling = Some((server.clone(), tenant.clone()));
                 }
@@ -115,15 +117,18 @@ impl Table {
         number
     }
 
-    /// Whether more calls wait than will start soon.
+    /// Whether more calls wait than should.
     pub(super) fn line_is_long(&self) -> bool {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the number of starts within 50 ms is positive and small"
-        )]
-        let soon = self.looks.starts_within(SOON_MS) as usize;
-        self.line.len() > SHORT_LINE.max(soon)
+        wide(self.line.len()) > self.longest_line()
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the number of starts within 50 ms is positive and small"
+    )]
+    fn longest_line(&self) -> u64 {
+        (self.looks.starts_within(SOON_MS) as u64).clamp((self.reserve / 2).max(1), self.reserve)
     }
 
     /// Takes a call out of the line. False if it was given a seat before.
@@ -195,19 +200,41 @@ impl Table {
     /// Why a call of that tenant cannot have a seat at that server.
     fn full(&self, server: &ServerId, tenant: &Tenant, now_ms: u64) -> Option<Full> {
         let has_others = self.others_seen(tenant, now_ms);
-        let own = || if has_others { Full::OfOwnTenant } else { Full::OfServer };
+        let own = || if has_others { Full::Tenant } else { Full::Server };
         if self.held_by_pair(server, tenant) >= self.of_pair {
             return Some(own());
         }
         if self.accounts.held_by(tenant) >= self.most_of_tenant(has_others) {
             return Some(own());
         }
-        if self.held_at(server) >= self.of_server {
-            return Some(Full::OfServer);
+        let (at_server, of_server) = (self.held_at(server).saturating_add(1), self.of_server);
+        if at_server > of_server.saturating_sub(self.reserve) && has_others {
+            let above = self.is_above_share_at(server, tenant);
+            if at_server > of_server {
+                return Some(if above { Full::Server } else { Full::Others });
+            }
+            if above {
+                return Some(Full::Tenant);
+            }
+        } else if at_server > of_server {
+            return Some(Full::Server);
         }
         let would_hold = self.accounts.held().saturating_add(1);
         let free_is_left = would_hold <= self.all.saturating_sub(self.reserve);
-        (has_others && !free_is_left && self.is_above_share(tenant, now_ms)).then_some(Full::OfOwnTenant)
+        (has_others && !free_is_left && self.is_above_share(tenant, now_ms)).then_some(Full::Tenant)
+    }
+
+    /// Whether one more call would bring a tenant above its share of a server's seats without the reserve.
+    fn is_above_share_at(&self, server: &ServerId, tenant: &Tenant) -> bool {
+        let weight = |tenant: &Tenant| self.accounts.with_one_more(tenant).weight;
+        let held = self.held_by_pair(server, tenant).saturating_add(1);
+        let tenants = self.servers.get(server).into_iter().flatten();
+        let others = tenants.filter(|(other, _)| *other != tenant);
+        is_above_share(
+            Load { held, weight: weight(tenant) },
+            others.map(|(other, held)| Load { held: *held, weight: weight(other) }),
+            self.of_server.saturating_sub(self.reserve),
+        )
     }
 
     /// The most calls of one tenant.
@@ -241,7 +268,7 @@ impl Table {
 
     /// How many messages to receive now; an error is when to ask again.
     pub(super) fn receive(&mut self, wanted: usize, now_ms: u64) -> Result<usize, u64> {
-        let room = if self.is_full(now_ms) { self.room(now_ms) } else { 0 };
+        let room = if self.is_full(now_ms) { self.room(now_ms) } else { Room::default() };
         let count = self.looks.receive(wanted, room, now_ms)?;
         self.asked = self.asked.saturating_add(wide(count));
         Ok(count)
@@ -258,9 +285,9 @@ impl Table {
         self.looks.is_full(now_ms)
     }
 
-    /// How many more messages of the pair that fills the worker could have a seat at once.
-    fn room(&self, now_ms: u64) -> usize {
-        let Some((server, tenant)) = &self.filling else { return 0 };
+    /// How many more messages of the pair that fills the worker could have a seat at once, or wait for one.
+    fn room(&self, now_ms: u64) -> Room {
+        let Some((server, tenant)) = &self.filling else { return Room::default() };
         let held = self.accounts.held();
         let has_others = self.others_seen(tenant, now_ms);
         let free = self.all.saturating_sub(held);
@@ -272,10 +299,20 @@ impl Table {
         let of_tenant = self.most_of_tenant(has_others).saturating_sub(self.accounts.held_by(tenant));
         let of_pair = self.of_pair.saturating_sub(self.held_by_pair(server, tenant));
         let of_server = self.of_server.saturating_sub(self.held_at(server));
+        let of_server = if has_others && self.is_above_share_at(server, tenant) {
+            of_server.saturating_sub(self.reserve)
+        } else {
+            of_server
+        };
         let seats = of_share.min(of_tenant).min(of_pair).min(of_server);
         // Messages that are on their way to a seat, or wait for one.
         let coming = self.asked.saturating_add(self.in_hand).saturating_sub(held);
-        usize::try_from(seats.saturating_sub(coming)).unwrap_or(usize::MAX)
+        let narrow = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let with_line = seats.saturating_add(self.longest_line());
+        Room {
+            seats: narrow(seats.saturating_sub(coming)),
+            in_line: narrow(with_line.saturating_sub(coming.max(seats))),
+        }
     }
 
     fn give(&mut self, server: &ServerId, tenant: &Tenant, now_ms: u64) {
