@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bill::BillArgs;
 use crate::endpoints::EndpointsArgs;
+use crate::flow::FlowArgs;
 use crate::mcp_cost::McpCostArgs;
 use crate::parts::PartsArgs;
 use crate::run_args::RunArgs;
@@ -30,6 +31,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run each kind of call by itself, count its requests and units, and print the cost of a million calls.
     Bill(BillArgs),
+    /// Run a scenario of limits, fairness, priority or switches with worker processes. Exits with 1 if a goal was missed.
+    Flow(FlowArgs),
     /// Measure the CPU time of a call's parts, each alone, and of the rest of a worker.
     Parts(PartsArgs),
     /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in alternation.

@@ -94,7 +94,7 @@ impl Driver<'_> {
             self.supervise(workers, &progress, state).await?;
         }
         if self.args.resend {
-            self.testbed.start_counting();
+            self.testbed.bed.start_counting();
             self.send_all(&progress).await?;
             self.supervise(workers, &progress, state).await?;
         }
@@ -108,9 +108,9 @@ impl Driver<'_> {
     }
 
     fn start(&self, cpu_us: u64) {
-        self.testbed.start_counting();
+        self.testbed.bed.start_counting();
         // It is called once.
-        let _first = self.start.set(Start { at: (self.testbed.clock)(), cpu_us });
+        let _first = self.start.set(Start { at: (self.testbed.bed.clock)(), cpu_us });
     }
 
     fn start_all(&self, workers: &mut Workers) -> anyhow::Result<()> {
@@ -119,7 +119,7 @@ impl Driver<'_> {
 
     async fn send_all(&self, progress: &Progress) -> anyhow::Result<()> {
         for round in self.requests.chunks(SENDERS) {
-            for sent in self.testbed.client.send_many(round).await {
+            for sent in self.testbed.bed.client.send_many(round).await {
                 sent?;
             }
         }
@@ -134,7 +134,7 @@ impl Driver<'_> {
         let mut sends = JoinSet::new();
         for (n, request) in (0_u32..).zip(self.requests) {
             tokio::time::sleep_until(start + offset(n, rate)).await;
-            sends.spawn(send(self.testbed.client.clone(), request.clone()));
+            sends.spawn(send(self.testbed.bed.client.clone(), request.clone()));
             while let Some(sent) = sends.try_join_next() {
                 sent??;
                 progress.sent.fetch_add(1, Ordering::AcqRel);
@@ -165,7 +165,7 @@ impl Driver<'_> {
             // Read in this order, so that no call counts as ended before it was sent.
             let all_sent = progress.all_sent.load(Ordering::Acquire);
             let sent = progress.sent.load(Ordering::Acquire);
-            let left = match messages_left(&self.testbed.client).await {
+            let left = match messages_left(&self.testbed.bed.client).await {
                 Ok(left) => left,
                 // Killed endpoints answer again when they are restarted.
                 Err(error) if is_transient(&error) => {
@@ -194,7 +194,7 @@ impl Driver<'_> {
         workers: &mut Workers,
         state: &mut RunState,
     ) -> anyhow::Result<()> {
-        let at = (self.testbed.clock)();
+        let at = (self.testbed.bed.clock)();
         let mut fault = InjectedFault { kind, at, worker: None, over_at: None };
         match kind {
             FaultKind::Kill => {
@@ -216,10 +216,10 @@ impl Driver<'_> {
                 }
             }
             FaultKind::Endpoints => {
-                self.testbed.kill_endpoints()?;
+                self.testbed.bed.kill_endpoints()?;
                 tokio::time::sleep(ENDPOINTS_AWAY).await;
-                self.testbed.start_endpoints_again()?;
-                fault.over_at = Some((self.testbed.clock)());
+                self.testbed.bed.start_endpoints_again()?;
+                fault.over_at = Some((self.testbed.bed.clock)());
             }
         }
         state.faults.push(fault);
@@ -232,10 +232,10 @@ impl Driver<'_> {
             state.violations.extend(Violation::of_exit(&exited.name, exited.status));
             let fault = state.faults.iter_mut().find(|fault| fault.worker.as_deref() == Some(&exited.name));
             let Some(fault) = fault.filter(|fault| fault.kind == FaultKind::Term) else { continue };
-            fault.over_at = Some((self.testbed.clock)());
+            fault.over_at = Some((self.testbed.bed.clock)());
             if workers.count() == 0 {
                 let depth =
-                    self.testbed.client.queue().depth().await.context("cannot read the queue's depth")?;
+                    self.testbed.bed.client.queue().depth().await.context("cannot read the queue's depth")?;
                 let hidden = Violation::of_hidden_messages(&exited.name, depth.in_flight, depth.visible);
                 state.violations.extend(hidden);
                 workers.start_one()?;
@@ -246,7 +246,7 @@ impl Driver<'_> {
 
     /// Continues stopped workers whose leases have expired.
     fn continue_stopped(&self, workers: &mut Workers, state: &mut RunState) -> anyhow::Result<()> {
-        let now = (self.testbed.clock)();
+        let now = (self.testbed.bed.clock)();
         let stopped_ms = self.args.lease_and_skew_ms() + millis(STOPPED_BEYOND_LEASE);
         let stopped = |fault: &&mut InjectedFault| fault.kind == FaultKind::Stop && fault.over_at.is_none();
         for fault in state.faults.iter_mut().filter(stopped) {

@@ -44,7 +44,7 @@ pub(crate) async fn read(
     started_at: Timestamp,
     intended: impl Fn(u32) -> Option<Timestamp>,
 ) -> anyhow::Result<Evidence> {
-    let client = &testbed.client;
+    let client = &testbed.bed.client;
     let executions = testbed.server.executions();
     let mut observed = Observed::default();
     let mut times = Times::new()?;
@@ -63,7 +63,7 @@ pub(crate) async fn read(
         let depth = dead.depth().await?;
         observed.dead_letters = depth.visible + depth.in_flight + depth.delayed;
     }
-    let to = (testbed.clock)().plus_ms(millis(Duration::from_secs(1)));
+    let to = (testbed.bed.clock)().plus_ms(millis(Duration::from_secs(1)));
     let timelines = audits(client, started_at, to, requests.len(), &mut observed).await?;
     observed.executions = executions.into_iter().map(|(id, execution)| (id, execution.times)).collect();
     observed.executions.retain(|_, times| *times > 0);

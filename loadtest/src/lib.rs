@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** figures of a load are reported only with the result of its verification.
 
+mod bed;
 pub mod bill;
 pub mod cli;
 pub mod distribution;
@@ -9,6 +10,7 @@ mod driver;
 pub mod endpoints;
 mod evidence;
 pub mod faults;
+pub mod flow;
 mod helper;
 pub mod mcp_cost;
 pub mod parts;
@@ -17,6 +19,7 @@ pub mod plan;
 mod plot;
 pub mod prices;
 mod proxy;
+mod receives;
 pub mod report;
 pub mod run;
 pub mod run_args;

@@ -33,11 +33,11 @@ use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_egress::EgressPolicy;
 use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
 
+use crate::bed::aws_options;
 use crate::endpoints;
 use crate::helper::Helper;
 use crate::run::measure;
 use crate::run_args::RunArgs;
-use crate::testbed::aws_options;
 use crate::usage::Usage;
 
 /// How long a row of this measurement may live, in milliseconds.
@@ -195,6 +195,7 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
         nonce: Nonce::from_random(u128::from(n)),
         worker: WorkerId::parse("parts")?,
         enqueued_at: now,
+        deadline: Some(now.plus_ms(3_600_000)),
         now,
         skew_ms: 0,
         repeatable: true,

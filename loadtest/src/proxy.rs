@@ -68,6 +68,9 @@ async fn forward(client: TcpStream, upstream: &str, counts: &Counts) -> io::Resu
         };
         let body = read_body(&mut server, length).await?;
         counts.answer(&head.operation, &changed, &body);
+        if head.operation == "ReceiveMessage" {
+            counts.received(&head.application, &body);
+        }
         client.write_all(&[answer.text.as_bytes(), &body].concat()).await?;
     }
     Ok(())
@@ -98,6 +101,8 @@ async fn read_body(side: &mut Side, length: u64) -> io::Result<Vec<u8>> {
 struct Head {
     text: String,
     operation: String,
+    /// The application's name in the SDK's user agent (`AWS_SDK_UA_APP_ID`).
+    application: String,
     length: Option<u64>,
 }
 
@@ -125,7 +130,14 @@ impl Head {
             Some(_) => None,
             None => header("content-length").map_or(Some(0), |length| length.parse().ok()),
         };
-        Self { operation: operation.unwrap_or("(no operation)").to_owned(), length, text: text.to_owned() }
+        let agent = header("x-amz-user-agent").or_else(|| header("user-agent")).unwrap_or_default();
+        let application = agent.split(' ').find_map(|part| part.strip_prefix("app/")).unwrap_or_default();
+        Self {
+            operation: operation.unwrap_or("(no operation)").to_owned(),
+            application: application.to_owned(),
+            length,
+            text: text.to_owned(),
+        }
     }
 
     /// The same head before a body of that length.
@@ -149,7 +161,11 @@ mod tests {
         assert_eq!((head.operation.as_str(), head.length), ("GetItem", Some(7)));
         assert_eq!(head.with_length(7), text);
         assert!(head.with_length(40).contains("Content-Length: 40\r\n"));
-        let chunked = Head::parse("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(head.application, "");
+        let chunked = Head::parse(
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nx-amz-user-agent: aws-sdk-rust/1 app/load-3 os/linux\r\n\r\n",
+        );
+        assert_eq!(chunked.application, "load-3");
         assert_eq!(chunked.length, None);
     }
 

@@ -55,13 +55,13 @@ pub(crate) async fn measure(args: &RunArgs) -> anyhow::Result<Report> {
     let mut workers = Workers::new(testbed.worker(args)?);
     let done = Box::pin(load(args, &testbed, &mut workers)).await;
     drop(workers);
-    let (report, found) = done.inspect_err(|_| eprintln!("{}", testbed.folder.keep()))?;
+    let (report, found) = done.inspect_err(|_| eprintln!("{}", testbed.bed.folder.keep()))?;
     if !found.is_empty() {
         eprintln!("{} violations, the first {}:", found.len(), found.len().min(LISTED));
         for violation in found.iter().take(LISTED) {
             eprintln!("  {violation}");
         }
-        eprintln!("{}", testbed.folder.keep());
+        eprintln!("{}", testbed.bed.folder.keep());
     }
     Ok(report)
 }
@@ -85,7 +85,7 @@ async fn load(
     let idle = idle(args, testbed).await?;
     let bar = progress(args.calls);
     let driver = Driver { args, testbed, requests: &requests, bar: &bar, start: OnceLock::new() };
-    let started_at = (testbed.clock)();
+    let started_at = (testbed.bed.clock)();
     let mut state = RunState::default();
     let driven = tokio::time::timeout(args.give_up_after, driver.run(workers, idle, &mut state)).await;
     let in_time = match driven {
@@ -97,7 +97,7 @@ async fn load(
         state.usage = workers.usage();
     }
     workers.kill_all();
-    let traffic = testbed.counted();
+    let traffic = testbed.bed.counted();
     let start = driver.start.get().copied().unwrap_or(Start { at: started_at, cpu_us: 0 });
 
     let intended = |n| args.rate.map(|rate| start.at.plus_ms(millis(offset(n, rate))));

@@ -114,7 +114,7 @@ async fn answer(extract::State(state): extract::State<Arc<State>>, body: Bytes) 
 
 const SUPPORTED: [&str; 1] = [ProtocolVersion::MODERN.as_str()];
 
-fn discovered() -> DiscoverResult<'static> {
+pub(crate) fn discovered() -> DiscoverResult<'static> {
     DiscoverResult {
         result_type: result_type::COMPLETE,
         supported_versions: &SUPPORTED,
@@ -126,11 +126,11 @@ fn discovered() -> DiscoverResult<'static> {
     }
 }
 
-fn result(id: &RawValue, result: &impl Serialize) -> Response {
+pub(crate) fn result(id: &RawValue, result: &impl Serialize) -> Response {
     Json(toolfleet_mcp_protocol::Response::new(id, result)).into_response()
 }
 
-fn error(status: StatusCode, id: &RawValue, code: i64, message: &str) -> Response {
+pub(crate) fn error(status: StatusCode, id: &RawValue, code: i64, message: &str) -> Response {
     (status, Json(ErrorResponse::new(Some(id), ErrorObject::new(code, message)))).into_response()
 }
 

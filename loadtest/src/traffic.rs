@@ -13,6 +13,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::receives::{self, Receive};
+
 /// SQS bills each 64 KiB of a payload as one request.
 const SQS_CHUNK_BYTES: usize = 64 * 1024;
 /// The size of a write unit.
@@ -60,16 +62,39 @@ impl Traffic {
 
 /// The traffic of a run, shared by its proxies.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Counts(Arc<Mutex<Traffic>>);
+pub(crate) struct Counts {
+    traffic: Arc<Mutex<Traffic>>,
+    /// Every receive in order, where they are recorded.
+    receives: Option<Arc<Mutex<Vec<Receive>>>>,
+}
 
 impl Counts {
-    pub(crate) fn now(&self) -> Traffic {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Counts that also record which worker received which call.
+    pub(crate) fn with_receives() -> Self {
+        Self { receives: Some(Arc::default()), ..Self::default() }
     }
 
-    /// Resets the counts: requests before the load do not count.
+    pub(crate) fn now(&self) -> Traffic {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The receives so far; none where they are not recorded.
+    pub(crate) fn receives(&self) -> Vec<Receive> {
+        let receives = self.receives.as_ref();
+        receives.map_or_else(Vec::new, |all| all.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Resets the counts: requests before the load do not count. Receives are kept.
     pub(crate) fn reset(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Traffic::default();
+        *self.traffic.lock().unwrap_or_else(PoisonError::into_inner) = Traffic::default();
+    }
+
+    /// Records the messages in the answer to a receive of that worker.
+    pub(crate) fn received(&self, worker: &str, answer: &[u8]) {
+        if let Some(receives) = &self.receives {
+            let got = receives::in_answer(worker, answer);
+            receives.lock().unwrap_or_else(PoisonError::into_inner).extend(got);
+        }
     }
 
     /// Counts a request before it is forwarded.
@@ -116,7 +141,7 @@ impl Counts {
                 continue;
             }
             self.add(operation, |count| count.write_units += capacity.units);
-            let mut traffic = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
             for (place, units) in capacity.places() {
                 *traffic.write_units.entry(place).or_default() += units;
             }
@@ -124,7 +149,7 @@ impl Counts {
     }
 
     fn add(&self, operation: &str, add: impl FnOnce(&mut Count)) {
-        let mut traffic = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         add(traffic.operations.entry(operation.to_owned()).or_default());
     }
 }

@@ -76,6 +76,8 @@ impl Workers {
         let child = Command::new(&self.command.binary)
             .envs(self.command.environment.iter().map(|(name, value)| (name, value)))
             .env("TOOLFLEET_WORKER_ID", &name)
+            // The SDK's user agent names it, so that the counting proxy can tell the workers apart.
+            .env("AWS_SDK_UA_APP_ID", &name)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -92,7 +94,12 @@ impl Workers {
 
     /// Kills the oldest worker with SIGKILL and returns its name.
     pub(crate) fn kill_one(&mut self) -> anyhow::Result<String> {
-        let mut worker = self.oldest()?;
+        self.kill_at(0)
+    }
+
+    /// Kills the worker at that position, the oldest being 0, with SIGKILL and returns its name.
+    pub(crate) fn kill_at(&mut self, position: usize) -> anyhow::Result<String> {
+        let mut worker = self.take(position)?;
         worker.measure();
         worker.child.kill()?;
         worker.child.wait()?;
@@ -102,7 +109,7 @@ impl Workers {
 
     /// Sends SIGTERM to the oldest worker and returns its name.
     pub(crate) fn drain_one(&mut self) -> anyhow::Result<String> {
-        let worker = self.oldest()?;
+        let worker = self.take(0)?;
         worker.signal("-TERM")?;
         let name = worker.name.clone();
         self.draining.push(worker);
@@ -111,7 +118,7 @@ impl Workers {
 
     /// Sends SIGSTOP to the oldest worker and returns its name.
     pub(crate) fn stop_one(&mut self) -> anyhow::Result<String> {
-        let worker = self.oldest()?;
+        let worker = self.take(0)?;
         worker.signal("-STOP")?;
         let name = worker.name.clone();
         self.stopped.push(worker);
@@ -188,9 +195,12 @@ impl Workers {
         }
     }
 
-    fn oldest(&mut self) -> anyhow::Result<Worker> {
-        anyhow::ensure!(!self.running.is_empty(), "no worker is running for this fault; give more --workers");
-        Ok(self.running.remove(0))
+    fn take(&mut self, position: usize) -> anyhow::Result<Worker> {
+        anyhow::ensure!(
+            position < self.running.len(),
+            "no worker is running for this fault; give more --workers"
+        );
+        Ok(self.running.remove(position))
     }
 }
 

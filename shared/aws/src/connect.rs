@@ -92,6 +92,7 @@ pub struct Aws {
     objects: Objects,
     writer: BatchWriter,
     identity: Identity,
+    sts: aws_sdk_sts::Client,
 }
 
 impl Aws {
@@ -100,6 +101,7 @@ impl Aws {
         let config = load(&options).await;
         let identity = Identity::new(config.credentials_provider(), config.region().map(ToString::to_string));
         // Where no endpoint is given, the SDK reads its own variables (AWS_ENDPOINT_URL_SQS, ..).
+        let sts = aws_sdk_sts::Client::new(&config);
         let mut sqs = aws_sdk_sqs::config::Builder::from(&config);
         if options.sqs_endpoint.is_some() {
             sqs.set_endpoint_url(options.sqs_endpoint);
@@ -120,6 +122,7 @@ impl Aws {
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
             writer: BatchWriter::new(dynamodb.clone()),
             identity,
+            sts,
             objects,
             dynamodb,
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::from_conf(secrets.build())),
@@ -187,6 +190,18 @@ impl Aws {
         self.identity.clone()
     }
 
+    /// The SenderId that the queue gives to messages of this process: the unique id of its role and session, or of its user. A queue on this
+    /// machine takes the access key for it.
+    pub async fn sender_id(&self, queue: &Queue) -> Result<String, AwsError> {
+        if is_loopback(queue.url()) {
+            return Ok(self.identity.keys(false).await?.access_key_id);
+        }
+        let caller = self.sts.get_caller_identity().send().await;
+        let caller = caller.map_err(|e| AwsError::of_sdk("GetCallerIdentity", "STS", &e))?;
+        let missing = || AwsError::passing("GetCallerIdentity on STS: the reply has no user id");
+        caller.user_id.ok_or_else(missing)
+    }
+
     /// How many writes were sent in how many requests so far.
     pub fn batching(&self) -> Batching {
         self.writer.batching()
@@ -207,4 +222,10 @@ async fn load(options: &AwsOptions) -> SdkConfig {
         loader = loader.credentials_provider(SharedCredentialsProvider::new(credentials));
     }
     loader.load().await
+}
+
+/// Whether that is a URL on this machine.
+fn is_loopback(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local))
 }

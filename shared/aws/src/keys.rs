@@ -5,6 +5,7 @@
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, ServerId, SessionId, Tenant};
+use toolfleet_core::limits::LimitKey;
 use toolfleet_core::payload::tenant_prefix;
 use toolfleet_core::time::Timestamp;
 
@@ -39,6 +40,15 @@ pub(crate) const SUPERSEDE_SORT: &str = "newest";
 /// The partition key of the newest call of a `supersede` key: `supersede#tenant#key`.
 pub(crate) fn supersede(tenant: &Tenant, key: &str) -> String {
     format!("supersede#{tenant}#{key}")
+}
+
+/// The fleet table: the sort keys of a limit's two items.
+pub(crate) const TURNS_SORT: &str = "turns";
+pub(crate) const PERMITS_SORT: &str = "permits";
+
+/// The partition key of a limit, an item of its own for its turns and for its permits: `limit#server:crm`.
+pub(crate) fn limit(limit: &LimitKey) -> String {
+    format!("limit#{limit}")
 }
 
 /// The partition key of a call: `tenant#call_id`.

@@ -98,7 +98,7 @@ fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError>
         idp::read(&mut parts, section, literals)?;
     }
     let of_queue = material.tenants.as_deref().map(WireTenants::of_queue);
-    let (tenant_policy, sessions) = match wire.tenants.or(of_queue) {
+    let (tenant_policy, sessions, tenant_limits) = match wire.tenants.or(of_queue) {
         Some(tenants) => tenants.check()?,
         None if bare => WireTenants::default().check()?,
         None => return Err(invalid("tenants", "is missing; say who may speak for which tenant")),
@@ -126,6 +126,7 @@ fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError>
         left_out: settled.left_out,
         tenant_policy,
         sessions,
+        tenant_limits,
         reply_queues: ReplyQueues::parse(wire.reply_queues)?,
         pins,
         digest: material.digest_with(text),

@@ -7,11 +7,12 @@ use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
+use toolfleet_core::limits::LimitRules;
 use toolfleet_core::request::{Target, User};
 
 use crate::pins::{Approved, Pins};
 use crate::server::Server;
-use crate::tenants::{ReplyQueues, SessionRules, TenantPolicy};
+use crate::tenants::{ReplyQueues, SessionRules, TenantLimits, TenantPolicy};
 use crate::tool::Tool;
 use crate::unusable::{NotExecutable, Remark, Unusable, WrittenSecret};
 
@@ -30,6 +31,7 @@ pub struct Catalog {
     pub(crate) left_out: BTreeMap<String, String>,
     pub(crate) tenant_policy: TenantPolicy,
     pub(crate) sessions: SessionRules,
+    pub(crate) tenant_limits: TenantLimits,
     pub(crate) reply_queues: ReplyQueues,
     pub(crate) pins: Pins,
     pub(crate) digest: Digest,
@@ -112,6 +114,16 @@ impl Catalog {
     /// Whether a call of that tenant needs a conversation.
     pub fn requires_session(&self, tenant: &Tenant) -> bool {
         self.sessions.require(tenant)
+    }
+
+    /// What limits all calls of that tenant.
+    pub fn tenant_limits(&self, tenant: &Tenant) -> LimitRules {
+        self.tenant_limits.of_tenant(tenant)
+    }
+
+    /// What limits the calls of that tenant to that tool: a registered tool's id, or `server/name`.
+    pub fn tenant_tool_limits(&self, tenant: &Tenant, tool: &str) -> LimitRules {
+        self.tenant_limits.of_tool(tenant, tool)
     }
 
     /// The user that a sender is bound to.

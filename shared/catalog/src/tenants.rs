@@ -10,6 +10,7 @@ use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::json;
 use toolfleet_core::ids::Tenant;
+use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, LimitRules, RateLimit};
 use toolfleet_core::request::User;
 
 /// Which tenants a queue or sender may speak for.
@@ -52,6 +53,31 @@ pub(crate) struct WireTenants {
     /// The rule for conversations that are not registered, by tenant; `*` for all that are not named.
     #[serde(default)]
     sessions: BTreeMap<String, SessionRule>,
+    /// What limits the calls of a tenant, by tenant; `*` for each that is not named.
+    #[serde(default)]
+    limits: BTreeMap<String, WireTenantLimits>,
+}
+
+/// The limits of one tenant as they are written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireTenantLimits {
+    #[serde(default)]
+    rate: Option<RateLimit>,
+    #[serde(default)]
+    concurrency: Option<ConcurrencyLimit>,
+    /// The limits of its calls to one tool, by the tool's id or `server/name`.
+    #[serde(default)]
+    tools: BTreeMap<String, WireToolLimits>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireToolLimits {
+    #[serde(default)]
+    rate: Option<RateLimit>,
+    #[serde(default)]
+    concurrency: Option<ConcurrencyLimit>,
 }
 
 /// A sender that is bound to a user.
@@ -94,6 +120,20 @@ pub(crate) struct SessionRules {
     others: SessionRule,
 }
 
+/// What limits the calls of which tenant.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TenantLimits {
+    by_tenant: HashMap<Tenant, OfTenant>,
+    /// Of each tenant that is not named.
+    others: OfTenant,
+}
+
+#[derive(Debug, Clone, Default)]
+struct OfTenant {
+    all: LimitRules,
+    by_tool: HashMap<String, LimitRules>,
+}
+
 /// Where the notices of which tenant may go.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReplyQueues {
@@ -108,7 +148,7 @@ impl WireTenants {
         Self { queue: tenants.to_vec(), ..Self::default() }
     }
 
-    pub(crate) fn check(self) -> Result<(TenantPolicy, SessionRules), CatalogError> {
+    pub(crate) fn check(self) -> Result<(TenantPolicy, SessionRules, TenantLimits), CatalogError> {
         let mut senders = HashMap::new();
         for (sender, value) in self.senders {
             let parsed = Sender::parse(&format!("tenants.senders.{sender}"), value)?;
@@ -121,7 +161,8 @@ impl WireTenants {
             return Err(invalid("tenants.fleet", text));
         }
         let sessions = SessionRules::parse(&self.sessions)?;
-        Ok((TenantPolicy { queue, senders, fleet: self.fleet }, sessions))
+        let limits = TenantLimits::parse(self.limits)?;
+        Ok((TenantPolicy { queue, senders, fleet: self.fleet }, sessions, limits))
     }
 }
 
@@ -195,6 +236,44 @@ impl SessionRules {
             SessionRule::Open => false,
             SessionRule::Required | SessionRule::Registered => true,
         }
+    }
+}
+
+impl TenantLimits {
+    fn parse(written: BTreeMap<String, WireTenantLimits>) -> Result<Self, CatalogError> {
+        let mut parsed = Self::default();
+        for (tenant, WireTenantLimits { rate, concurrency, tools }) in written {
+            let entry = format!("tenants.limits.{tenant}");
+            let mut by_tool = HashMap::new();
+            for (tool, WireToolLimits { rate, concurrency }) in tools {
+                if let Err(error) = format!("tool:{tool}").parse::<LimitKey>() {
+                    return Err(invalid(&format!("{entry}.tools"), error.to_string()));
+                }
+                by_tool.insert(tool, LimitRules { rate, concurrency, adaptive: false });
+            }
+            let of_tenant = OfTenant { all: LimitRules { rate, concurrency, adaptive: false }, by_tool };
+            if tenant == "*" {
+                parsed.others = of_tenant;
+                continue;
+            }
+            let tenant = Tenant::parse(tenant).map_err(|e| invalid("tenants.limits", e.to_string()))?;
+            parsed.by_tenant.insert(tenant, of_tenant);
+        }
+        Ok(parsed)
+    }
+
+    fn of(&self, tenant: &Tenant) -> &OfTenant {
+        self.by_tenant.get(tenant).unwrap_or(&self.others)
+    }
+
+    /// What limits all calls of that tenant.
+    pub(crate) fn of_tenant(&self, tenant: &Tenant) -> LimitRules {
+        self.of(tenant).all
+    }
+
+    /// What limits its calls to that tool.
+    pub(crate) fn of_tool(&self, tenant: &Tenant, tool: &str) -> LimitRules {
+        self.of(tenant).by_tool.get(tool).copied().unwrap_or_default()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::server::Server;
 use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::definition::DefinitionDigest;
 use toolfleet_core::ids::{ServerId, ToolId};
+use toolfleet_core::limits::LimitRules;
 use toolfleet_core::request::User;
 
 /// A registered tool, checked.
@@ -36,6 +37,8 @@ pub struct Tool {
     pub timeout_ms: u64,
     /// Whether workers ask its server how far a call is.
     pub progress: bool,
+    /// What limits its calls, besides its server's limits.
+    pub limits: LimitRules,
     /// How many attempts a call has.
     pub max_attempts: u32,
     /// Whether an operator stopped it.
@@ -179,6 +182,7 @@ pub(crate) struct UnvalidatedTool {
     pub(crate) open: bool,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) progress: Option<bool>,
+    pub(crate) limits: LimitRules,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) paused: bool,
     pub(crate) access: Vec<AccessRule>,
@@ -230,6 +234,7 @@ impl UnvalidatedTool {
             open: self.open,
             timeout_ms,
             progress: self.progress.unwrap_or(of_server),
+            limits: self.limits,
             max_attempts,
             paused: self.paused,
             access: self.access,
@@ -272,6 +277,8 @@ pub(crate) struct WireTool {
     #[serde(default)]
     progress: Option<bool>,
     #[serde(default)]
+    limits: LimitRules,
+    #[serde(default)]
     max_attempts: Option<u32>,
     #[serde(default)]
     paused: bool,
@@ -308,6 +315,7 @@ impl WireTool {
             open: false,
             timeout_ms: self.timeout_ms,
             progress: self.progress,
+            limits: self.limits,
             max_attempts: self.max_attempts,
             paused: self.paused,
             access: self.access,

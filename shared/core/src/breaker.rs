@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** time is an argument; while open or half-open at most one call is under way as the probe.
 
+use crate::fleet::BreakerState;
 use crate::time::Timestamp;
 
 /// When a breaker opens and for how long.
@@ -105,6 +106,15 @@ impl Breaker {
         }
     }
 
+    /// Its state for operators. An open breaker whose time is over is half-open: the next call is its probe.
+    pub fn state(&self, now: Timestamp) -> BreakerState {
+        match self.position {
+            Position::Closed => BreakerState::Closed,
+            Position::Open { until } if now < until => BreakerState::Open,
+            Position::Open { .. } | Position::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+
     /// Gives a probe back that says nothing of the server: the next call may be the probe at once.
     pub const fn release_probe(&mut self, now: Timestamp) {
         if let Position::HalfOpen { .. } = self.position {
@@ -192,6 +202,8 @@ mod tests {
     fn enough_failures_among_the_latest_results_open_it() {
         let mut breaker = opened();
         assert_eq!(breaker.ask(at(400)), Admission::Refused { retry_after_ms: 600 });
+        let states = [400, 1_000].map(|ms| breaker.state(at(ms)));
+        assert_eq!(states, [BreakerState::Open, BreakerState::HalfOpen]);
     }
 
     #[test]
@@ -209,6 +221,7 @@ mod tests {
         assert_eq!(breaker.ask(at(1_001)), Admission::Refused { retry_after_ms: 999 });
         breaker.report(true, true, at(1_002));
         assert_eq!(breaker.ask(at(1_003)), Admission::Through);
+        assert_eq!(breaker.state(at(1_003)), BreakerState::Closed);
 
         let mut breaker = opened();
         assert_eq!(breaker.ask(at(1_000)), Admission::Probe);

@@ -155,6 +155,8 @@ codes! {
     CancelledByCaller = "cancelled_by_caller",
     /// A newer call of the same `supersede` key replaced it before it was started.
     Superseded = "superseded",
+    /// An operator's rule cancelled it.
+    CancelledByOperator = "cancelled_by_operator",
     /// The server itself gave the call's task up.
     TaskCancelled = "task_cancelled",
     /// The server no longer knows the call's task.

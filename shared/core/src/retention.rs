@@ -8,3 +8,6 @@ pub const RETENTION_DAYS: u64 = 60;
 
 /// The same in milliseconds.
 pub const RETENTION_MS: u64 = RETENTION_DAYS * DAY_MS;
+
+/// A message older than this is refused, in milliseconds: its row may have expired.
+pub const OLDEST_MESSAGE_MS: u64 = 28 * DAY_MS;

@@ -65,6 +65,16 @@ impl Timestamp {
     }
 }
 
+/// A span of time for people.
+pub fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
+    }
+}
+
 /// [`jiff::Timestamp`] ends with 9999-12-30, so that each instant has a civil time everywhere: later ones are taken so many days
 /// earlier.
 const LATE_DAYS: i64 = 3;
@@ -173,6 +183,12 @@ mod tests {
             let error = serde_json::from_str::<Timestamp>(number).unwrap_err().to_string();
             assert!(error.contains("RFC 3339 with an offset"), "{number}: {error}");
         }
+    }
+
+    #[test]
+    fn a_span_is_shown_in_fitting_units() {
+        let shown: Vec<_> = [5, 1_250, 61_000, 3_720_000].into_iter().map(span).collect();
+        assert_eq!(shown, ["5 ms", "1.2 s", "1 min 1 s", "1 h 2 min"]);
     }
 
     #[test]

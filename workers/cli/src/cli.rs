@@ -2,7 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{call, cancel, completions, dev, history, queue, result, send, sessions, tools};
+use crate::commands::control::{drain, limit, pause, strike, weight};
+use crate::commands::{
+    call, cancel, completions, dev, dlq, history, queue, result, send, sessions, tools, why,
+};
 use crate::connect::Connect;
 
 const EXIT_CODES: &str = "\
@@ -48,8 +51,25 @@ pub(crate) enum Command {
     Call(call::CallArgs),
     /// Print the result of a call, or its state.
     Result(result::ResultArgs),
-    /// Cancel a call.
+    /// Say where a call is, what it waits for, and when it goes on.
+    Why(why::WhyArgs),
+    /// Cancel a call by its id, or calls by a filter.
     Cancel(cancel::CancelArgs),
+    /// Stop new starts of a server, a tool, a tenant or a queue; its calls wait.
+    Pause(pause::PauseArgs),
+    /// Continue what was paused.
+    Resume(pause::ResumeArgs),
+    /// Change limits of the running fleet.
+    #[command(subcommand)]
+    Limit(limit::LimitCommand),
+    /// Let one worker finish its calls and exit.
+    Drain(drain::DrainArgs),
+    /// Hold the calls of one tool with one digest, such as a request that breaks a server each time.
+    Strike(strike::StrikeArgs),
+    /// Set the share of a tenant against the others.
+    Weight(weight::WeightArgs),
+    /// List what operators have set: pauses, strikes, drains, limits, weights, cancel rules.
+    Switches,
     /// List the audit records of a tenant, newest first.
     History(history::HistoryArgs),
     /// Create sessions, change their grants, end them.
@@ -61,6 +81,9 @@ pub(crate) enum Command {
     /// Show the queues.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// List dead letters, show one, and move them back to the calls.
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Print the completions of a shell, for example `toolfleet completions bash > /etc/bash_completion.d/toolfleet`.
     Completions(completions::CompletionsArgs),
 }
@@ -74,11 +97,20 @@ impl Command {
             | Self::Send(_)
             | Self::Call(_)
             | Self::Result(_)
+            | Self::Why(_)
             | Self::Cancel(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Limit(_)
+            | Self::Drain(_)
+            | Self::Strike(_)
+            | Self::Weight(_)
+            | Self::Switches
             | Self::History(_)
             | Self::Sessions(_)
             | Self::Tools(_)
             | Self::Queue(_)
+            | Self::Dlq(_)
             | Self::Completions(_) => "error",
         }
     }

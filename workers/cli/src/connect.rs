@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use futures::stream::BoxStream;
 use toolfleet_client::{
-    Aws, AwsError, AwsOptions, Cancelled, Client, QueueDepth, RecordsOf, Sessions, Span, Tables, WaitError,
-    system_clock,
+    Aws, AwsError, AwsOptions, Cancelled, Client, Controls, DeadLetters, QueueDepth, RecordsOf, Sessions,
+    Span, Tables, WaitError, Why, system_clock,
 };
 use toolfleet_config::settings::{ConfigError, true_or_false};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
@@ -168,6 +168,26 @@ impl ClientHandle {
         }
     }
 
+    /// Why a call is not running.
+    pub(crate) async fn why(&self, key: &CallKey) -> Result<Why, CommandError> {
+        Ok(self.client.why(key).await?)
+    }
+
+    /// The dead-letter queue, and the SenderId of messages that this process sends.
+    pub(crate) async fn dead_letters(&self) -> Result<DeadLetters, CommandError> {
+        let none = || {
+            CommandError::usage(
+                "the calls queue has no dead-letter queue; deploy infra/cloudformation/data.yaml",
+            )
+        };
+        self.client.dead_letters().await?.ok_or_else(none)
+    }
+
+    /// The SenderId that the queue gives to messages of this process.
+    pub(crate) async fn sender_id(&self) -> Result<String, CommandError> {
+        Ok(self.client.sender_id().await?)
+    }
+
     /// Cancels a call.
     pub(crate) async fn cancel(&self, key: &CallKey) -> Result<Cancelled, CommandError> {
         Ok(self.client.cancel(key).await?)
@@ -226,6 +246,11 @@ impl ClientHandle {
     /// The depths of the queues of calls and their dead-letter queues.
     pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, CommandError> {
         Ok(self.client.depths().await?)
+    }
+
+    /// What operators set for the whole fleet.
+    pub(crate) fn controls(&self) -> Controls {
+        self.client.controls()
     }
 
     /// The sessions.

@@ -18,6 +18,11 @@ pub(crate) fn result(key: &CallKey) -> String {
     format!("toolfleet result {} {}", quoted(key.tenant.as_str()), quoted(key.call_id.as_str()))
 }
 
+/// The command that says why a call is not running.
+pub(crate) fn why(key: &CallKey) -> String {
+    format!("toolfleet why {} {}", quoted(key.tenant.as_str()), quoted(key.call_id.as_str()))
+}
+
 /// The command that cancels a call.
 pub(crate) fn cancel(key: &CallKey) -> String {
     let (tenant, call_id) = (quoted(key.tenant.as_str()), quoted(key.call_id.as_str()));

@@ -7,14 +7,19 @@ use std::io;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use toolfleet_core::call::{CallRow, Held, State};
+use toolfleet_client::system_clock;
+use toolfleet_core::call::{CallRow, Held};
 use toolfleet_core::ids::{CallId, CallKey, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{CallError, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::progress::{CallProgress, Progress};
 use toolfleet_core::time::Timestamp;
+pub(crate) use toolfleet_core::time::span;
+
+use toolfleet_core::why::{Evidence, explain};
 
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::shell_command;
 
 /// A call as JSON.
 #[derive(Debug, Serialize)]
@@ -102,10 +107,8 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
         output.document(&CallView::new(key, row))?;
     }
     let Some(finished) = row.and_then(|row| row.finished.as_ref()) else {
-        output.note(&state(key, row));
-        if let Some(waits) = row.and_then(CallRow::held) {
-            output.note(&format!("  {}", held(waits)));
-        }
+        output.note(&waiting(key, row));
+        output.note(&format!("  more is said by: {}", shell_command::why(key)));
         show_notes(output, row);
         return Ok(Exit::NoResult);
     };
@@ -159,34 +162,21 @@ pub(crate) fn progress(progress: &Progress) -> String {
     format!("{}{total}{message}", progress.progress)
 }
 
-/// The state of a call without a result, as a sentence.
-fn state(key: &CallKey, row: Option<&CallRow>) -> String {
-    let call = format!("call {} of tenant {}", key.call_id, key.tenant);
-    let Some(row) = row else {
-        return format!("unknown: no worker has received {call}; it waits in the queue, or was never sent");
+/// The state of a call without a result: where it is, what it waits for, and when it goes on, as far as its row says it.
+fn waiting(key: &CallKey, row: Option<&CallRow>) -> String {
+    let now = system_clock()();
+    let explained = explain(&Evidence::of_row(key, row, now));
+    let cancel = match row.and_then(|row| row.cancel_requested_at) {
+        Some(_) => "; its cancellation is noted",
+        None => "",
     };
-    // The row of a claimed call does not count the current attempt.
-    let earlier =
-        if row.attempts > 0 { format!("; attempts before: {}", row.attempts) } else { String::new() };
-    let tries = match row.attempts {
-        0 => "no attempt made".to_owned(),
-        1 => "1 attempt made".to_owned(),
-        n => format!("{n} attempts made"),
-    };
-    let cancel = if row.cancel_requested_at.is_some() { "; its cancellation is noted" } else { "" };
-    let worker = row.worker.as_ref().map_or("a worker", WorkerId::as_str);
-    let text = match row.state {
-        State::Pending if row.digest.is_none() => {
-            return format!("pending: no worker has received {call}{cancel}");
-        }
-        State::Pending => "waits for a worker".to_owned(),
-        State::Claimed => format!("runs on {worker}{earlier}"),
-        State::Released => format!("waits for its next attempt, {tries}"),
-        State::WaitingTask => format!("is a task of its server, {tries}"),
-        State::AwaitingApproval => "waits for a person's approval".to_owned(),
-        State::Done => "has ended, but its outcome is missing".to_owned(),
-    };
-    format!("{}: {call} {text}{cancel}", row.state.as_str())
+    format!(
+        "{}: call {} of tenant {}: {}{cancel}",
+        explained.state,
+        key.call_id,
+        key.tenant,
+        explained.line(now)
+    )
 }
 
 /// The error of an outcome as text.
@@ -249,16 +239,6 @@ fn block(block: &Value) -> String {
     }
 }
 
-/// A span of time as text.
-pub(crate) fn span(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
-        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use toolfleet_core::call::HeldReason;
@@ -304,7 +284,7 @@ mod tests {
         let view = serde_json::to_value(CallView::new(&key, None)).unwrap();
         assert_eq!(view["state"], "unknown");
         assert!(view.get("outcome").is_none());
-        assert!(state(&key, None).contains("never sent"));
+        assert!(waiting(&key, None).contains("never sent"));
     }
 
     #[test]
@@ -326,11 +306,5 @@ mod tests {
         assert_eq!(progress(&bare), "0.5");
         let whole = Progress { total: Some(amount(10.0)), message: Some("rows".into()), ..bare };
         assert_eq!(progress(&whole), "0.5 of 10, rows");
-    }
-
-    #[test]
-    fn a_span_is_shown_in_fitting_units() {
-        let shown: Vec<_> = [5, 1_250, 61_000, 3_720_000].into_iter().map(span).collect();
-        assert_eq!(shown, ["5 ms", "1.2 s", "1 min 1 s", "1 h 2 min"]);
     }
 }

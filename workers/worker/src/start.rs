@@ -189,8 +189,10 @@ pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result
             }
         }
     }
+    let control = ControlReader::new(context.clone());
+    control.read_first(&context.shutdown).await;
+    supervisor.start_until_exit(control);
     supervisor.start(Intake::new(context.clone()));
-    supervisor.start(ControlReader::new(context.clone()));
     supervisor.start(Reaper::new(context.clone()));
     supervisor.start(SessionCloser::new(context.clone()));
     if let Some((catalog, sighup)) = options.reload {

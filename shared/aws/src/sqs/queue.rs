@@ -59,6 +59,8 @@ pub struct Delivery {
     pub trace_header: Option<String>,
     /// The MessageGroupId.
     pub group: Option<String>,
+    /// The name of the queue that gave it up, where SQS moved it to a dead-letter queue.
+    pub given_up_by: Option<String>,
 }
 
 /// About how many messages a queue holds.
@@ -184,7 +186,13 @@ impl Queue {
         let attributes = self.attributes().await?;
         let policy = redrive_policy(&attributes);
         let arn = policy.as_ref().and_then(|p| p.get("deadLetterTargetArn")).and_then(|a| a.as_str());
-        Ok(arn.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned))
+        Ok(arn.and_then(name_of_arn))
+    }
+
+    /// The queue of that name in the same account and region.
+    pub async fn sibling(&self, name: &str) -> Result<Self, AwsError> {
+        let url = url_of(&self.0.client, name).await?;
+        Ok(Self::new(self.0.client.clone(), self.0.receiving.clone(), url))
     }
 
     /// Its dead-letter queue, if it has one.
@@ -192,8 +200,19 @@ impl Queue {
         let Some(name) = self.dead_letter_name().await? else {
             return Ok(None);
         };
-        let url = url_of(&self.0.client, &name).await?;
-        Ok(Some(Self::new(self.0.client.clone(), self.0.receiving.clone(), url)))
+        Ok(Some(self.sibling(&name).await?))
+    }
+
+    /// Starts a task of SQS that moves all visible messages of this dead-letter queue back to the queues that gave them up, at most
+    /// `per_second` (1 to 500) a second. SQS gives each a new id and a new time. Returns the task's handle.
+    pub async fn start_message_move(&self, per_second: Option<u32>) -> Result<String, AwsError> {
+        let attributes = self.attributes().await?;
+        let arn = attributes.get(QueueAttributeName::QueueArn.as_str()).cloned();
+        let rate = per_second.map(|rate| i32::try_from(rate.clamp(1, 500)).unwrap_or(500));
+        let started = self.0.client.start_message_move_task().set_source_arn(arn);
+        let started = started.set_max_number_of_messages_per_second(rate).send().await;
+        let started = started.map_err(|e| AwsError::of_sdk("StartMessageMoveTask", &self.0.url, &e))?;
+        Ok(started.task_handle.unwrap_or_default())
     }
 
     async fn attributes(&self) -> Result<BTreeMap<String, String>, AwsError> {
@@ -240,11 +259,16 @@ fn delivery(queue: &Queue, message: Message) -> Delivery {
         attributes: texts.filter_map(|(name, value)| Some((name, value.string_value?))).collect(),
         trace_header: read(System::AwsTraceHeader),
         group: read(System::MessageGroupId),
+        given_up_by: read(System::DeadLetterQueueSourceArn).and_then(|arn| name_of_arn(&arn)),
     }
 }
 
 fn redrive_policy(attributes: &BTreeMap<String, String>) -> Option<serde_json::Value> {
     serde_json::from_str(attributes.get(QueueAttributeName::RedrivePolicy.as_str())?).ok()
+}
+
+fn name_of_arn(arn: &str) -> Option<String> {
+    arn.rsplit(':').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// The URL of the queue of that name in this account and region.

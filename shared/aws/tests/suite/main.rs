@@ -8,6 +8,7 @@
 )]
 
 mod error;
+mod limits;
 mod queue;
 mod sessions;
 mod stub;

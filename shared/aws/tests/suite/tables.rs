@@ -27,6 +27,7 @@ fn delivery(id: &str, nonce: u128) -> DeliveryContext {
         nonce: Nonce::from_random(nonce),
         worker: WorkerId::parse("w").unwrap(),
         enqueued_at: now(),
+        deadline: None,
         now: now(),
         skew_ms: 0,
         repeatable: false,

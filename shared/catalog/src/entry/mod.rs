@@ -15,7 +15,7 @@ pub(crate) use id::id_of;
 use toolfleet_core::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 17] = [
+const OWN: [&str; 18] = [
     "id",
     "url",
     "command",
@@ -31,6 +31,7 @@ const OWN: [&str; 17] = [
     "client_certificate",
     "timeout_ms",
     "progress",
+    "limits",
     "stateless",
     "start_timeout_ms",
 ];

@@ -12,6 +12,7 @@ use crate::error::invalid;
 use crate::sources::Literals;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
+use toolfleet_core::limits::LimitRules;
 use toolfleet_core::literal_secret::{is_placeholder, unfilled, wrong_in, wrong_in_address};
 
 /// A server as a catalog writes it: the fields of every transport beside each other.
@@ -68,6 +69,9 @@ pub(crate) struct ServerEntry {
     /// Whether workers ask it how far its calls are; a tool's own registration may say otherwise.
     #[serde(default)]
     pub(crate) progress: bool,
+    /// What limits its calls.
+    #[serde(default)]
+    pub(crate) limits: LimitRules,
 }
 
 impl ServerEntry {
@@ -91,6 +95,7 @@ impl ServerEntry {
             client_certificate: None,
             timeout_ms: None,
             progress: false,
+            limits: LimitRules::none(),
         }
     }
 
@@ -125,6 +130,7 @@ impl ServerEntry {
             description: self.description,
             timeout_ms: self.timeout_ms,
             progress: self.progress,
+            limits: self.limits,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
+use toolfleet_core::limits::LimitRules;
 use url::Url;
 
 /// A registered server. It is serialised as the entry of a catalog.
@@ -28,6 +29,9 @@ pub struct Server {
     pub timeout_ms: Option<u64>,
     /// Whether workers ask it how far its calls are; a tool's own registration may say otherwise.
     pub progress: bool,
+    /// What limits its calls.
+    #[serde(skip_serializing_if = "LimitRules::is_empty")]
+    pub limits: LimitRules,
 }
 
 /// How a server is reached.

@@ -3,6 +3,7 @@
 use serde_json::json;
 use toolfleet_catalog::{Budget, Catalog, CatalogError, InputSchema, Pin, Verdict};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
+use toolfleet_core::limits::{OnLoss, RateLimit};
 use toolfleet_core::request::User;
 
 fn catalog(change: impl FnOnce(&mut serde_json::Value)) -> Result<Catalog, String> {
@@ -340,5 +341,54 @@ pub(crate) fn problems(schema: &InputSchema, arguments: &str) -> Vec<String> {
         Verdict::Fits => Vec::new(),
         Verdict::Problems(problems) => problems,
         Verdict::OverBudget => panic!("a small schema is within the budget"),
+    }
+}
+
+#[test]
+fn limits_stand_at_servers_tools_and_tenants() {
+    let text = r#"{
+        "servers": [{"id": "crm", "url": "https://crm.example/mcp", "limits": {"rate": "20/s", "adaptive": true}}],
+        "tools": [{"id": "crm.find", "server": "crm", "name": "find", "limits": {"concurrency": {"limit": 5, "on_loss": "free"}}}],
+        "tenants": {"queue": ["*"], "limits": {
+            "acme": {"rate": "100/m", "tools": {"crm.find": {"concurrency": 2}}},
+            "*": {"rate": "10/m"}
+        }}
+    }"#;
+    let catalog = Catalog::parse(text).unwrap();
+    let tenant = |name: &str| Tenant::parse(name).unwrap();
+    let rate = |text: &str| Some(text.parse::<RateLimit>().unwrap());
+    let server = catalog.server(&ServerId::parse("crm").unwrap()).unwrap();
+    assert_eq!((server.limits.rate, server.limits.adaptive), (rate("20/s"), true));
+    let tool = catalog.tool(&ToolId::parse("crm.find").unwrap()).unwrap();
+    assert_eq!(tool.limits.concurrency.unwrap().on_loss, OnLoss::Free);
+    assert_eq!(catalog.tenant_limits(&tenant("acme")).rate, rate("100/m"));
+    assert_eq!(catalog.tenant_limits(&tenant("globex")).rate, rate("10/m"));
+    let of_tool = catalog.tenant_tool_limits(&tenant("acme"), "crm.find");
+    assert_eq!(of_tool.concurrency.unwrap().limit.get(), 2);
+    assert!(catalog.tenant_tool_limits(&tenant("globex"), "crm.find").is_empty());
+}
+
+#[test]
+fn a_wrong_limit_is_named_with_its_place_and_the_remedy() {
+    for (limits, tenants, place, why) in [
+        (r#"{"rate": "20"}"#, "{}", "servers.crm.limits.rate", "20/s, 100/m"),
+        (r#"{"rate": 20}"#, "{}", "servers.crm.limits.rate", "a rate as a text"),
+        (r#"{"concurrency": 0}"#, "{}", "servers.crm.limits.concurrency", "whole number from 1"),
+        (
+            r#"{"concurrency": {"limit": 1, "on_los": "free"}}"#,
+            "{}",
+            "servers.crm.limits.concurrency.on_los",
+            "on_loss",
+        ),
+        (r#"{"speed": 1}"#, "{}", "servers.crm.limits.speed", "unknown field"),
+        ("{}", r#"{"acme": {"rate": "0/s"}}"#, "tenants.limits.acme.rate", "is no rate"),
+        ("{}", r#"{"acme": {"tools": {"": {}}}}"#, "tenants.limits.acme.tools", "neither the id"),
+    ] {
+        let text = format!(
+            r#"{{"servers": [{{"id": "crm", "url": "https://crm.example/mcp", "limits": {limits}}}],
+                "tenants": {{"queue": ["*"], "limits": {tenants}}}}}"#
+        );
+        let error = Catalog::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains(why), "{limits} {tenants}: {error}");
     }
 }

@@ -10,7 +10,9 @@ use crate::client::Client;
 /// The effect of a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
-    /// It is stored: a worker ends the call.
+    /// The call has ended by it.
+    Ended,
+    /// It is stored: the worker that runs the call ends it at its next heartbeat.
     Noted,
     /// The call is unknown: the cancellation is stored for its message, should that still arrive.
     Ahead,
@@ -43,6 +45,7 @@ impl Client {
 /// The meaning of a stored cancellation. A row without a digest was made by a cancellation alone.
 fn stored(row: Option<&CallRow>) -> Cancelled {
     match row {
+        Some(CallRow { finished: Some(_), .. }) => Cancelled::Ended,
         Some(CallRow { digest: Some(_), .. }) => Cancelled::Noted,
         Some(_) | None => Cancelled::Ahead,
     }

@@ -1,6 +1,7 @@
 //! The client: the queue, the tables and the bucket of one fleet.
 
 use toolfleet_aws::calls::Calls;
+use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::Queue;
@@ -18,6 +19,7 @@ pub struct Client {
     pub(crate) low: Option<Queue>,
     pub(crate) calls: Calls,
     pub(crate) history: History,
+    pub(crate) fleet: Fleet,
     pub(crate) sessions: Sessions,
     pub(crate) payloads: Payloads,
     aws: Aws,
@@ -39,6 +41,7 @@ impl Client {
             low: None,
             calls: aws.calls(tables),
             history: aws.history(tables),
+            fleet: aws.fleet(tables),
             sessions,
             payloads: aws.payloads(None, THRESHOLD_BYTES),
             aws: aws.clone(),
@@ -77,6 +80,11 @@ impl Client {
             Priority::Normal => Some(&self.queue),
             Priority::Low => self.low.as_ref(),
         }
+    }
+
+    /// The SenderId that the queue gives to messages of this process.
+    pub async fn sender_id(&self) -> Result<String, toolfleet_aws::AwsError> {
+        self.aws.sender_id(&self.queue).await
     }
 
     /// The default queue of calls.

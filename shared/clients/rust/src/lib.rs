@@ -15,6 +15,8 @@
 mod cancel;
 mod client;
 mod clock;
+mod control;
+mod dead_letters;
 mod queue_depths;
 mod records;
 mod request_builder;
@@ -22,10 +24,16 @@ mod send;
 mod sessions;
 mod status;
 mod wait;
+mod why;
 
 pub use cancel::Cancelled;
 pub use client::Client;
 pub use clock::{Now, system_clock};
+pub use control::Controls;
+pub use dead_letters::{
+    DeadLetter, DeadLetters, Judged, LetterFilter, Look, RECEIVED_TOO_OFTEN, Redrive, RedriveError,
+    RedriveReport, RedriveRules, Redriven, RedrivenAs, Stop,
+};
 pub use queue_depths::QueueDepth;
 pub use records::{RecordsOf, Span};
 pub use request_builder::RequestBuilder;
@@ -36,3 +44,4 @@ pub use toolfleet_aws::{Aws, AwsError, AwsErrorKind, AwsOptions, Tables};
 pub use toolfleet_core::server_session::ServerSession;
 pub use toolfleet_core::session::SESSION_CACHE_TTL_S;
 pub use wait::WaitError;
+pub use why::Why;

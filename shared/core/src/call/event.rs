@@ -28,6 +28,8 @@ pub struct DeliveryContext {
     pub worker: WorkerId,
     /// When its first message was sent.
     pub enqueued_at: Timestamp,
+    /// After which instant the call is worth nothing, where the message says it.
+    pub deadline: Option<Timestamp>,
     /// Now.
     pub now: Timestamp,
     /// Allowed difference between two workers' clocks, in milliseconds, before a lease counts as expired.

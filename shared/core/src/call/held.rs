@@ -9,6 +9,9 @@ use crate::time::Timestamp;
 /// A fault's text is cut to this many characters.
 const FAULT_CHARS: usize = 300;
 
+/// The shortest wait of a call that may go on any moment.
+const SHORTEST_CHECK_MS: u64 = 1_000;
+
 /// Why a call waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HeldReason {
@@ -70,6 +73,22 @@ impl HeldReason {
             Self::ConcurrencyLimit => "concurrency_limit",
             Self::RetryBudget => "retry_budget",
             Self::NotBefore => "not_before",
+        }
+    }
+
+    /// Whether even a short wait becomes a new message with a delay, because it is no failure and may be long.
+    pub const fn parks_at_once(self) -> bool {
+        match self {
+            Self::Paused | Self::RateLimit | Self::ConcurrencyLimit | Self::RetryBudget | Self::NotBefore => {
+                true
+            }
+            Self::ServerUnreachable
+            | Self::ServerFailing
+            | Self::ServerPause
+            | Self::Credential
+            | Self::AwsError
+            | Self::Share
+            | Self::BackOff => false,
         }
     }
 
@@ -148,6 +167,25 @@ impl Held {
         Outcome { error: outcome.error.map(explained), ..outcome }
     }
 
+    /// The wait of a call that may go on any moment, which lasts until the deadline: before it the call looks again, each time after half of
+    /// what is left.
+    #[must_use]
+    pub fn until_deadline(self, deadline: Timestamp, now: Timestamp) -> Self {
+        let left_ms = deadline.ms_since(now);
+        let after_ms = self.next_try_at.ms_since(now).min((left_ms / 2).max(SHORTEST_CHECK_MS)).min(left_ms);
+        Self { next_try_at: now.plus_ms(after_ms), ..self }
+    }
+
+    /// The wait, if its call waits until `until`. Where that is before the deadline, the last try comes at its end. Nothing where no time is
+    /// left.
+    pub fn within(self, until: Timestamp, deadline: Timestamp, now: Timestamp) -> Option<Self> {
+        if self.next_try_at < until {
+            return Some(self);
+        }
+        let last = until < deadline && now < until;
+        last.then(|| Self { next_try_at: now.plus_ms(until.ms_since(now).max(1)), ..self })
+    }
+
     /// The same, as the continuation of an earlier wait where it is one.
     pub(super) fn after(self, earlier: Option<&Self>) -> Self {
         match earlier {
@@ -157,6 +195,40 @@ impl Held {
                 ..self
             },
             Some(_) | None => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    fn held(after_ms: u64) -> Held {
+        Held::new(HeldReason::ServerUnreachable, None, at(1_000), after_ms)
+    }
+
+    #[test]
+    fn a_wait_that_ends_in_time_stays_as_it_is() {
+        assert_eq!(held(500).within(at(2_000), at(9_000), at(1_000)), Some(held(500)));
+    }
+
+    #[test]
+    fn the_last_try_comes_at_the_end_of_a_bounded_wait() {
+        let last = held(5_000).within(at(2_000), at(9_000), at(1_000)).unwrap();
+        assert_eq!(last.next_try_at, at(2_000));
+        assert!(held(5_000).within(at(2_000), at(9_000), at(2_000)).is_none(), "the bound has passed");
+        assert!(held(9_000).within(at(9_000), at(9_000), at(1_000)).is_none(), "the deadline is the bound");
+    }
+
+    #[test]
+    fn a_paused_call_waits_until_its_deadline() {
+        for (left_ms, after_ms) in [(60_000, 30_000), (20_000, 10_000), (1_500, 1_000), (400, 400)] {
+            let kept = held(30_000).until_deadline(at(1_000 + left_ms), at(1_000));
+            assert_eq!(kept.next_try_at, at(1_000 + after_ms), "{left_ms}");
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct CallRow {
     pub caller: Option<Box<Caller>>,
     /// When its first message was sent.
     pub enqueued_at: Timestamp,
+    /// After which instant the call is worth nothing; absent while only a cancellation is known, and in rows of earlier versions.
+    pub deadline: Option<Timestamp>,
     /// When it was first claimed.
     pub started_at: Option<Timestamp>,
     /// When the caller cancelled it.

@@ -42,6 +42,7 @@ pub(super) fn empty_row(key: CallKey, enqueued_at: Timestamp, expires_at: Timest
         digest: None,
         caller: None,
         enqueued_at,
+        deadline: None,
         started_at: None,
         cancel_requested_at: None,
         task: None,
@@ -59,6 +60,7 @@ pub(super) fn new_row(delivery: &DeliveryContext) -> CallRow {
     CallRow {
         digest: Some(delivery.digest.clone()),
         caller: Some(delivery.caller.clone()),
+        deadline: delivery.deadline,
         ..empty_row(delivery.key.clone(), delivery.enqueued_at, delivery.expires_at)
     }
 }
@@ -71,6 +73,7 @@ pub(super) fn adopt(row: &CallRow, delivery: &DeliveryContext) -> CallRow {
         row.caller = Some(delivery.caller.clone());
         row.enqueued_at = delivery.enqueued_at;
     }
+    row.deadline = row.deadline.or(delivery.deadline);
     row.expires_at = row.expires_at.max(delivery.expires_at.whole_s());
     row
 }

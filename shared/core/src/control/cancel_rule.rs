@@ -1,5 +1,7 @@
 //! A rule that cancels calls by a filter. Queued calls have no rows that could be listed, so the rule meets each call when it is received.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{SessionId, Tenant};
@@ -46,6 +48,21 @@ impl CallFilter {
     }
 }
 
+impl fmt::Display for CallFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(tenant) = &self.tenant {
+            write!(f, "tenant:{tenant} ")?;
+        }
+        if let Some(tool) = &self.tool {
+            write!(f, "tool:{tool} ")?;
+        }
+        if let Some(session) = &self.session {
+            write!(f, "session:{session} ")?;
+        }
+        write!(f, "sent before {}", self.sent_before)
+    }
+}
+
 /// A rule that cancels calls until it expires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRule {
@@ -64,6 +81,11 @@ pub struct CancelRule {
 }
 
 impl CancelRule {
+    /// Which rule of whom, and why, as a part of a sentence for people.
+    pub fn detail(&self) -> String {
+        format!("rule {} of {}: {}", self.id, self.by, self.why)
+    }
+
     /// Whether it has an effect now.
     pub fn is_on(&self, now: Timestamp) -> bool {
         now < self.until

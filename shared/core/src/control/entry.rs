@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Subject;
 use super::cancel_rule::CancelRule;
+use super::subject::Subject;
 use super::target::SwitchTarget;
 use crate::digest::Digest;
 use crate::ids::{Tenant, WorkerId};

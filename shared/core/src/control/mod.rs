@@ -5,33 +5,21 @@
 
 mod cancel_rule;
 mod entry;
+mod subject;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::digest::Digest;
-use crate::ids::{ServerId, Tenant, WorkerId};
+use crate::ids::{Tenant, WorkerId};
 use crate::time::Timestamp;
 
 pub use cancel_rule::{CallFacts, CallFilter, CancelRule};
 pub use entry::{ControlEntry, LimitChange, Rate, RateError, Strike, Switch};
-pub use target::{SwitchTarget, TargetError};
+pub use subject::Subject;
+pub use target::{LimitTextError, SwitchTarget, TargetError, check_limit};
 
 /// The weight of a tenant for which none is set.
 pub const DEFAULT_WEIGHT: u32 = 1;
-
-/// What a switch or a limit can match of a call.
-#[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
-    /// The server that runs it.
-    pub server: &'a ServerId,
-    /// Whose call it is.
-    pub tenant: &'a Tenant,
-    /// The tool: the registered id, else `server/name`. Absent for requests of the worker's own, such as `tools/list`.
-    pub tool: Option<&'a str>,
-    /// The digest of what the call asks for.
-    pub digest: Option<&'a Digest>,
-}
 
 /// All that operators have set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +30,8 @@ pub struct Control {
     pub switches: Vec<Switch>,
     /// Calls that are struck: one tool with one digest of arguments.
     pub strikes: Vec<Strike>,
-    /// Workers that drain.
-    pub drains: BTreeSet<WorkerId>,
+    /// Workers that drain, each with the time since when: a later worker of the same id does not.
+    pub drains: BTreeMap<WorkerId, Timestamp>,
     /// Limits that were changed live, by the limit's text, such as `server:crm`.
     pub limits: BTreeMap<String, LimitChange>,
     /// Weights of tenants; [`DEFAULT_WEIGHT`] for the others.
@@ -63,8 +51,8 @@ impl Control {
             match entry {
                 ControlEntry::Pause(switch) => control.switches.push(switch),
                 ControlEntry::Strike(strike) => control.strikes.push(strike),
-                ControlEntry::Drain { worker, .. } => {
-                    control.drains.insert(worker);
+                ControlEntry::Drain { worker, since, .. } => {
+                    control.drains.insert(worker, since);
                 }
                 ControlEntry::Limit { limit, change, .. } => {
                     control.limits.insert(limit, change);
@@ -119,6 +107,11 @@ impl Control {
         self.cancel_rules.iter().find(|rule| rule.is_on(now) && rule.filter.matches(call))
     }
 
+    /// Whether a worker that started then is to drain.
+    pub fn drains(&self, worker: &WorkerId, started_at: Timestamp) -> bool {
+        self.drains.get(worker).is_some_and(|since| started_at < *since)
+    }
+
     /// The weight of a tenant.
     pub fn weight_of(&self, tenant: &Tenant) -> u32 {
         self.weights.get(tenant).copied().unwrap_or(DEFAULT_WEIGHT).max(1)
@@ -135,6 +128,8 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use crate::ids::ServerId;
+
     use super::*;
 
     fn at(ms: i64) -> Timestamp {
@@ -192,6 +187,17 @@ mod tests {
         let entries = [pause("server:crm", None, Some(5_000)), pause("tenant:acme", None, None)];
         let control = Control::new(1, entries, at(0));
         assert_eq!(control.pause_of(subject, at(0)).unwrap().until, None);
+    }
+
+    #[test]
+    fn a_drain_is_for_the_worker_that_runs_and_not_for_its_successor() {
+        let worker = WorkerId::parse("w1").unwrap();
+        let (by, why) = ("ann".to_owned(), "deploy".to_owned());
+        let drain = ControlEntry::Drain { worker: worker.clone(), by, why, since: at(100), until: at(900) };
+        let control = Control::new(1, [drain], at(100));
+        assert!(control.drains(&worker, at(99)));
+        assert!(!control.drains(&worker, at(100)));
+        assert!(!control.drains(&WorkerId::parse("w2").unwrap(), at(0)));
     }
 
     #[test]

@@ -8,13 +8,17 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod dead_letter;
 mod guide;
+mod limits;
 mod request;
 mod request_envelopes;
 mod request_properties;
+mod simulation;
 mod state_diagram;
 mod state_properties;
 mod state_table;
+mod why;
 
 #[test]
 fn the_runbook_explains_exactly_the_outcome_codes() {

@@ -37,6 +37,7 @@ fn delivery(now: Timestamp, nonce: u128, repeatable: bool) -> DeliveryContext {
         nonce: Nonce::from_random(nonce),
         worker: WorkerId::parse("w1").unwrap(),
         enqueued_at: Timestamp::from_ms(0),
+        deadline: None,
         now,
         skew_ms: 0,
         repeatable,

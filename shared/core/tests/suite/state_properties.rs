@@ -87,6 +87,7 @@ impl World {
             nonce: Nonce::from_random(self.nonces),
             worker: WorkerId::parse("w").unwrap(),
             enqueued_at: Timestamp::from_ms(0),
+            deadline: None,
             now: self.now,
             skew_ms: 100,
             repeatable: self.repeatable,

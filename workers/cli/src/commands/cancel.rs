@@ -1,36 +1,136 @@
-//! `toolfleet cancel`: stores the cancellation of a call. `result` shows how the call ends.
+//! `toolfleet cancel`: cancels a call by its id, or stores a rule that cancels the calls that fit a filter.
+//!
+//! Calls that are still in the queue have no rows that could be listed. So a rule meets each call when a worker receives it, and calls under
+//! way at their next heartbeat, until the rule expires.
+
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 use toolfleet_client::Cancelled;
-use toolfleet_core::ids::{CallId, CallKey, Tenant};
+use toolfleet_core::control::{CallFilter, CancelRule, ControlEntry};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
+use toolfleet_core::time::Timestamp;
 
+use crate::commands::control::reason::{Reason, now};
+use crate::commands::history::parse_span;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::shell_command;
 use crate::show;
 
-/// Which call.
+/// Which call, or which calls.
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
-    /// Who the call is for.
-    #[arg(long, value_name = "TENANT")]
-    tenant: Tenant,
+    /// Who the call is for, or whose calls.
+    #[arg(long, value_name = "TENANT", required_unless_present_any = ["tool", "session"])]
+    tenant: Option<Tenant>,
     /// The call's id.
-    #[arg(long, value_name = "ID")]
-    call_id: CallId,
+    #[arg(long, value_name = "ID", requires = "tenant")]
+    call_id: Option<CallId>,
+    #[command(flatten)]
+    matching: Matching,
 }
 
-/// Stores the cancellation.
+/// A filter of calls.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "By a filter (without --call-id)")]
+pub(crate) struct Matching {
+    /// Calls of this tool: its registered id, or SERVER/NAME.
+    #[arg(long, value_name = "TOOL", conflicts_with = "call_id")]
+    tool: Option<String>,
+    /// Calls of this session.
+    #[arg(long, value_name = "ID", conflicts_with = "call_id")]
+    session: Option<SessionId>,
+    /// Calls that were sent longer ago than this; later ones are never meant.
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with = "call_id")]
+    older_than: Option<Duration>,
+    /// How long the rule stays: as long as such calls may still be in the queue.
+    #[arg(long = "for", value_name = "SPAN", default_value = "1d", value_parser = parse_span)]
+    lasting: Duration,
+    /// Why; it stands in the calls' outcomes and in the audit record.
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+    /// Who you are; without it TOOLFLEET_OPERATOR, then the user of this machine.
+    #[arg(long, value_name = "NAME", env = "TOOLFLEET_OPERATOR", hide_env_values = true)]
+    by: Option<String>,
+    /// Store the rule; without this, it is only shown.
+    #[arg(long, conflicts_with = "call_id")]
+    apply: bool,
+}
+
+/// Cancels.
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let key = CallKey { tenant: args.tenant.clone(), call_id: args.call_id.clone() };
+    match (&args.tenant, &args.call_id) {
+        (Some(tenant), Some(call_id)) => {
+            one(CallKey { tenant: tenant.clone(), call_id: call_id.clone() }, connect, output).await
+        }
+        (tenant, _) => by_filter(tenant.clone(), &args.matching, connect, output).await,
+    }
+}
+
+/// Shows the rule and what is known of the calls that it would meet; stores it with `--apply`.
+async fn by_filter(
+    tenant: Option<Tenant>,
+    matching: &Matching,
+    connect: &Connect,
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    let why = matching
+        .why
+        .clone()
+        .ok_or_else(|| CommandError::usage("--why: say why; callers and auditors read it"))?;
+    let (by, why) = Reason::new(why, matching.by.clone()).read()?;
+    let since = now();
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let age_ms = i64::try_from(matching.older_than.map_or(0, ms)).unwrap_or(i64::MAX);
+    let filter = CallFilter {
+        tenant,
+        tool: matching.tool.clone(),
+        session: matching.session.clone(),
+        sent_before: Timestamp::from_ms(since.as_ms().saturating_sub(age_ms)),
+    };
+    let digest = Digest::of_text(&format!("{filter} {since} {by}"));
+    let until = since.plus_ms(ms(matching.lasting)).whole_s();
+    let rule = CancelRule { id: digest.short(12).to_string(), filter, by, why, since, until };
+    let client = connect.client().await?;
+    let depths = client.depths().await?;
+    let waiting: u64 =
+        depths.iter().filter(|d| !d.dead_letter).map(|d| d.depth.visible + d.depth.delayed).sum();
+    if matching.apply {
+        client.controls().set(&ControlEntry::Cancel(rule.clone())).await?;
+    }
+    if output.is_json() {
+        let shown = json!({"rule": rule, "applied": matching.apply, "messages_in_queues": waiting});
+        output.document(&shown)?;
+    }
+    let verb = if matching.apply { "cancels" } else { "would cancel" };
+    output.line(&format!("rule {} {verb} calls of {} until {until}", rule.id, rule.filter))?;
+    output.note(&format!(
+        "about {waiting} messages of all calls are in the queues; each is compared when a worker receives it, calls under way at \
+         their next heartbeat"
+    ));
+    if !matching.apply {
+        output.note("nothing is changed; add --apply to store the rule");
+    }
+    Ok(Exit::Done)
+}
+
+/// Stores the cancellation of one call.
+async fn one(key: CallKey, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let client = connect.client().await?;
     let document = |cancel: &str| {
         let shown = json!({"tenant": key.tenant, "call_id": key.call_id, "cancel": cancel});
         if output.is_json() { output.document(&shown) } else { Ok(()) }
     };
     match client.cancel(&key).await.map_err(|error| error.of_call(&key))? {
+        Cancelled::Ended => {
+            document("ended")?;
+            output.line(&format!("cancelled: call {} has ended, and no worker starts it", key.call_id))?;
+            Ok(Exit::Done)
+        }
         Cancelled::Noted => {
             document("noted")?;
             output.line(&format!(

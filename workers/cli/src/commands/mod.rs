@@ -3,7 +3,9 @@
 pub(crate) mod call;
 pub(crate) mod cancel;
 pub(crate) mod completions;
+pub(crate) mod control;
 pub(crate) mod dev;
+pub(crate) mod dlq;
 pub(crate) mod history;
 pub(crate) mod queue;
 pub(crate) mod request;
@@ -12,6 +14,7 @@ pub(crate) mod reused_id;
 pub(crate) mod send;
 pub(crate) mod sessions;
 pub(crate) mod tools;
+pub(crate) mod why;
 
 use clap::CommandFactory as _;
 
@@ -28,6 +31,13 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Call(args) => call::run(&args, connect, output).await,
         Command::Result(args) => result::run(&args, connect, output).await,
         Command::Cancel(args) => cancel::run(&args, connect, output).await,
+        Command::Pause(args) => control::pause::pause(&args, connect, output).await,
+        Command::Resume(args) => control::pause::resume(&args, connect, output).await,
+        Command::Limit(command) => control::limit::run(&command, connect, output).await,
+        Command::Drain(args) => control::drain::run(&args, connect, output).await,
+        Command::Strike(args) => control::strike::run(&args, connect, output).await,
+        Command::Weight(args) => control::weight::run(&args, connect, output).await,
+        Command::Switches => control::switches::run(connect, output).await,
         Command::History(args) => history::run(&args, connect, output).await,
         Command::Tools(tools::ToolsCommand::List(args)) => tools::list::run(&args, connect, output).await,
         Command::Tools(tools::ToolsCommand::Diff(args)) => tools::diff::run(&args, connect, output).await,
@@ -35,6 +45,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
             tools::approve::run(&args, connect, output).await
         }
         Command::Sessions(command) => sessions::run(&command, connect, output).await,
+        Command::Why(args) => why::run(&args, connect, output).await,
+        Command::Dlq(command) => dlq::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }

@@ -174,7 +174,11 @@ fn without_a_worker_a_sent_call_is_shown_as_waiting() {
     sent.complains(&[&format!("toolfleet result acme {id}")]);
 
     let unknown = dev.toolfleet(&["result", "acme", &id]).exits(3);
-    unknown.complains(&["unknown: no worker has received call", "waits in the queue, or was never sent"]);
+    unknown.complains(&[
+        "unknown: call",
+        "no worker has received it; it waits in the queue, or was never sent",
+        "toolfleet why acme",
+    ]);
     let json = dev.toolfleet(&["result", "acme", &id, "--json"]).exits(3).json();
     assert_eq!(json["state"], "unknown");
 

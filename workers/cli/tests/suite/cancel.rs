@@ -12,7 +12,10 @@ fn a_cancellation_without_a_call_is_noted_and_shown() {
     let json = dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", "c2", "--json"]).exits(3).json();
     assert_eq!(json["cancel"], "noted_ahead");
     let ran = dev.toolfleet(&["result", "acme", "c1"]).exits(3);
-    ran.complains(&["pending: no worker has received call c1 of tenant acme; its cancellation is noted"]);
+    ran.complains(&[
+        "pending: call c1 of tenant acme: no worker has received it",
+        "its cancellation is noted",
+    ]);
     let json = dev.toolfleet(&["result", "acme", "c1", "--json"]).exits(3).json();
     assert_eq!(json["state"], "pending");
     assert!(json["cancel_requested_at"].is_string(), "{json}");

@@ -11,7 +11,11 @@ fn the_help_lists_every_verb_and_the_exit_codes() {
 
 #[test]
 fn every_verb_has_a_help_text() {
-    let verbs: [&[&str]; 13] = [
+    let verbs: [&[&str]; 17] = [
+        &["why"],
+        &["dlq", "list"],
+        &["dlq", "show"],
+        &["dlq", "redrive"],
         &["sessions", "create"],
         &["sessions", "show"],
         &["dev"],

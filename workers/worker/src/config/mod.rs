@@ -18,8 +18,7 @@ use toolfleet_core::request::Priority;
 use crate::queues::{QueueUrls, variable};
 use limits::Limits;
 
-/// A message older than this is refused: its row may have expired.
-pub const OLDEST_MESSAGE_MS: u64 = 28 * 24 * 60 * 60 * 1000;
+pub use toolfleet_core::retention::OLDEST_MESSAGE_MS;
 
 /// The settings of a worker.
 #[derive(Debug, Clone)]

@@ -6,11 +6,12 @@
 
 mod breakers;
 mod control;
+mod limits;
 mod memory;
 mod reachability;
 mod shares;
 
-use toolfleet_core::control::Subject;
+use toolfleet_core::control::{DEFAULT_WEIGHT, Subject};
 use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
@@ -18,9 +19,13 @@ use toolfleet_executors::{RequestGate, Stopped};
 
 pub use breakers::Breakers;
 pub use control::ControlHandle;
+pub use limits::Limiter;
+pub(crate) use limits::{
+    ActiveLimit, AdaptivePermit, HeldTurn, Limited, Permit as LimitPermit, PermitWish, TurnAnswer, limits_of,
+};
 pub use reachability::Reachable;
-pub(crate) use shares::Seat;
 pub use shares::Shares;
+pub(crate) use shares::{InHand, Seat};
 use toolfleet_aws::Clock;
 
 /// The gates of all servers.
@@ -63,8 +68,17 @@ impl Gate {
     }
 
     /// A place among the worker's slots, unless that server or that tenant holds its whole share and none is released soon.
-    pub(crate) async fn seat(&self, server: &ServerId, tenant: &Tenant) -> Option<Seat> {
-        self.shares.enter(server, tenant).await
+    ///
+    /// # Errors
+    /// What holds the seats, as a sentence.
+    pub(crate) async fn seat(&self, server: &ServerId, tenant: &Tenant) -> Result<Seat, String> {
+        let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
+        self.shares.enter(server, tenant, weight).await
+    }
+
+    /// The shares of the worker's slots.
+    pub const fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// What operators have set.

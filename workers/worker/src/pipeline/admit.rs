@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Pin, Server, Tool};
-use toolfleet_core::control::Subject;
+use toolfleet_core::control::{CallFacts, CancelRule, Subject};
+use toolfleet_core::execution::cancelled_by_operator;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::{CallRequest, Operation, OperationParams};
 use toolfleet_core::time::Timestamp;
@@ -54,12 +55,31 @@ pub(super) struct AdmittedCall {
 impl AdmittedCall {
     /// The call as switches and limits match it.
     pub(super) fn subject(&self) -> Subject<'_> {
-        let registered = self.tool.as_ref().map(|tool| tool.id.as_str());
         Subject {
             server: &self.server.id,
             tenant: &self.request.key.tenant,
-            tool: registered.or(self.unregistered.as_deref()),
+            tool: self.tool_name(),
             digest: Some(&self.request.digest),
+        }
+    }
+
+    /// The registered id of the tool, else `server/name`; none for an operation that calls no tool.
+    pub(super) fn tool_name(&self) -> Option<&str> {
+        self.tool.as_ref().map(|tool| tool.id.as_str()).or(self.unregistered.as_deref())
+    }
+
+    /// Whether the worker's open requests adapt to the answers of its tool.
+    pub(super) fn adapts(&self) -> bool {
+        self.server.limits.adaptive || self.tool.as_ref().is_some_and(|tool| tool.limits.adaptive)
+    }
+
+    /// The call as the filters of cancel rules match it.
+    pub(super) fn facts(&self, enqueued_at: Timestamp) -> CallFacts<'_> {
+        CallFacts {
+            tenant: &self.request.key.tenant,
+            tool: self.tool_name().unwrap_or_default(),
+            session: self.request.session.as_ref(),
+            enqueued_at,
         }
     }
 
@@ -106,6 +126,10 @@ pub(super) async fn admit(
         Ok(found) => found,
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
+    if let Some(rule) = cancelled_by(context, inbound, &request, &found) {
+        let outcome = cancelled_by_operator(&rule, false);
+        return Ok(Admitted::Refused { request, outcome });
+    }
     if let Some(schema) = found.function.as_ref().and_then(|function| function.schema.as_ref())
         && let Err(outcome) = check_arguments(schema, &request).await
     {
@@ -120,6 +144,25 @@ pub(super) async fn admit(
         Err(outcome) => return Ok(Admitted::Refused { request, outcome }),
     };
     Ok(Admitted::Call(Box::new(admitted(inbound, request, found, resumed, deadline))))
+}
+
+/// The operator's rule that cancels the call, if there is one.
+fn cancelled_by(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: &CallRequest,
+    found: &Found,
+) -> Option<String> {
+    let control = context.gate.control().current()?;
+    let by_name = || format!("{}/{}", found.server.id, found.name);
+    let tool = found.tool.as_ref().map_or_else(by_name, |tool| tool.id.to_string());
+    let facts = CallFacts {
+        tenant: &request.key.tenant,
+        tool: &tool,
+        session: request.session.as_ref(),
+        enqueued_at: inbound.enqueued_at,
+    };
+    control.cancelled_by(&facts, context.now()).map(CancelRule::detail)
 }
 
 /// The call with the bounds of its tool and its server.

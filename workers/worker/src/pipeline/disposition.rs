@@ -69,23 +69,8 @@ impl RequeueReason {
     /// Whether even a short wait becomes a new message with a delay, because it is no failure and may be long.
     pub(crate) const fn parks_at_once(self) -> bool {
         match self {
-            Self::Held(
-                HeldReason::Paused
-                | HeldReason::RateLimit
-                | HeldReason::ConcurrencyLimit
-                | HeldReason::RetryBudget
-                | HeldReason::NotBefore,
-            ) => true,
-            Self::Held(
-                HeldReason::ServerUnreachable
-                | HeldReason::ServerFailing
-                | HeldReason::ServerPause
-                | HeldReason::Credential
-                | HeldReason::AwsError
-                | HeldReason::Share
-                | HeldReason::BackOff,
-            )
-            | Self::HeldElsewhere
+            Self::Held(reason) => reason.parks_at_once(),
+            Self::HeldElsewhere
             | Self::WaitsForOther
             | Self::ClaimTooSlow
             | Self::LeaseLost

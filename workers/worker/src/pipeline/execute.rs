@@ -4,11 +4,13 @@
 //! end it. So no server can keep it past the deadline, and it begins no attempt once the lease is lost. Only storing a result that has
 //! arrived may take longer.
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::calls::Calls;
+use toolfleet_core::execution::{repeats_lost_task, task_lost};
 use toolfleet_core::outcome::{MayHaveRun, Outcome};
 use toolfleet_executors::Executor as _;
 
@@ -16,18 +18,22 @@ use super::attempts::Attempts;
 use super::claim::ClaimedCall;
 use super::disposition::RequeueReason;
 use super::execution::{Executed, ExecutionState};
-use super::heartbeat::{self, Stopped};
+use super::heartbeat::{self, Beating, Stopped};
 use super::inbound::InboundCall;
 use super::large_result::{self, Kept};
+use super::lease::Lease;
+use super::passes::Passes;
 use super::poll_task::{self, TaskPoll};
 use super::prepare::ReadyCall;
 use super::task::Task;
+use super::turn::Limits;
 use crate::context::WorkerContext;
 
 pub(super) async fn execute(
     context: &WorkerContext,
     inbound: &InboundCall,
     call: &mut ClaimedCall,
+    passes: Option<Passes>,
 ) -> Executed {
     let started_at = call.row.started_at.unwrap_or_else(|| context.now());
     let state = ExecutionState::new(call.attempts, call.may_have_executed, started_at);
@@ -38,7 +44,7 @@ pub(super) async fn execute(
         // The claim's own answer took so long that another worker may hold the call by now.
         return Executed::Requeue { after_ms: 0, reason: RequeueReason::ClaimTooSlow };
     }
-    let executed = race(context, inbound, call, &state).await;
+    let executed = race(context, inbound, call, &state, passes).await;
     call.attempts = state.attempts();
     call.may_have_executed = state.may_have_run();
     if state.task_over.load(Ordering::Acquire) {
@@ -53,24 +59,32 @@ async fn race(
     inbound: &InboundCall,
     call: &mut ClaimedCall,
     state: &ExecutionState,
+    passes: Option<Passes>,
 ) -> Executed {
     let ClaimedCall { ready, claim, row, since, task, progress_buffer, .. } = call;
     let (ready, task, progress_buffer) = (&*ready, task.as_ref(), &*progress_buffer);
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(context.now()));
-    let attempts = Attempts { context, inbound, ready, progress_buffer, state, deadline };
+    let lease = Lease::new(*since, context.limits.lease);
+    let passes = Mutex::new(passes);
+    let attempts =
+        Attempts { context, inbound, ready, progress_buffer, state, lease: &lease, deadline, passes };
     let mut work = Box::pin(work(&attempts, task));
-    let mut heartbeat = Box::pin(heartbeat::keep(context, inbound, claim, row, *since, progress_buffer));
+    let beating = Beating { inbound, call: &ready.call, claim, lease: &lease };
+    let mut heartbeat = Box::pin(heartbeat::keep(context, beating, row, progress_buffer));
     let mut beating = true;
     loop {
         tokio::select! {
             biased;
             executed = &mut work => return executed,
             stopped = &mut heartbeat, if beating => match stopped {
-                Stopped::Cancelled if state.has_answer() => {
+                Stopped::Cancelled | Stopped::CancelledByOperator(_) if state.has_answer() => {
                     state.hurried.store(true, Ordering::Release);
                     beating = false;
                 }
                 Stopped::Cancelled => return Executed::Finished(state.cancelled()),
+                Stopped::CancelledByOperator(rule) => {
+                    return Executed::Finished(state.cancelled_by_operator(&rule));
+                }
                 Stopped::LeaseLost => {
                     // A request under way may still be answered; the fence decides whether the answer counts.
                     state.lease_lost.store(true, Ordering::Release);
@@ -112,12 +126,24 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
 
 /// Polls the task. `None` if the server no longer knows it and the call may be sent again.
 async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
-    let Attempts { context, inbound, ready, progress_buffer, state, deadline } = *attempts;
+    let Attempts { context, inbound, ready, progress_buffer, state, deadline, .. } = *attempts;
     // Answers that are under way may have been accepted.
     state.sending.store(task.input_pending, Ordering::Release);
     let polled = poll_task::poll_task(context, inbound, ready, progress_buffer, task, deadline).await;
     state.sending.store(false, Ordering::Release);
+    if matches!(polled, TaskPoll::Ended(_) | TaskPoll::Unknown { .. }) {
+        release_task(context, inbound, ready);
+    }
     after_poll(ready, task, state, polled)
+}
+
+/// The task is over: limits that count tasks have its permit again.
+fn release_task(context: &WorkerContext, inbound: &InboundCall, ready: &ReadyCall) {
+    if let Some(limits) = Limits::of(context, inbound, &ready.call) {
+        for limit in limits.count_tasks() {
+            context.limiter.permits.release(limit, limits.task_entry());
+        }
+    }
 }
 
 /// What follows a poll. Nothing where the call may be sent again.
@@ -138,11 +164,11 @@ fn after_poll(ready: &ReadyCall, task: &Task, state: &ExecutionState, polled: Ta
         TaskPoll::Ended(outcome) | TaskPoll::Unanswerable(outcome) => Executed::Finished(outcome),
         TaskPoll::Unknown { message } => {
             let call = &ready.call;
-            let again = call.repeatable && !call.answers_a_task() && state.attempts() < call.max_attempts;
-            if again {
+            if repeats_lost_task(call.repeatable, call.answers_a_task(), state.attempts(), call.max_attempts)
+            {
                 return None;
             }
-            Executed::Finished(poll_task::task_lost(&message))
+            Executed::Finished(task_lost(&message))
         }
     })
 }

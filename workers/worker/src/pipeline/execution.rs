@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::execution::{self, Stop};
+use toolfleet_core::outcome::Outcome;
 use toolfleet_core::time::Timestamp;
 
 use super::disposition::RequeueReason;
@@ -83,78 +84,52 @@ impl ExecutionState {
 
     /// The end of a call that its caller has cancelled.
     pub(super) fn cancelled(&self) -> Outcome {
-        let (ran, text) = if self.may_have_run() {
-            (
-                MayHaveRun::Unknown,
-                "The caller cancelled this call while it ran; whether the tool had an effect is not known.",
-            )
-        } else {
-            (MayHaveRun::No, "The caller cancelled this call before the tool was executed.")
-        };
-        Outcome::ended(OutcomeKind::Cancelled, CallError::new(Code::CancelledByCaller, text, ran))
+        execution::cancelled(self.may_have_run())
+    }
+
+    /// The end of a call that an operator's rule has cancelled.
+    pub(super) fn cancelled_by_operator(&self, rule: &str) -> Outcome {
+        execution::cancelled_by_operator(rule, self.may_have_run())
     }
 
     /// The end of a call whose deadline has passed.
     pub(super) fn out_of_time(&self) -> Outcome {
-        if self.may_have_run() {
-            let text = "The deadline passed while the tool ran. Whether it had an effect is not known; check before you send it again.";
-            let error = CallError::new(Code::DeadlineExceeded, text, MayHaveRun::Unknown);
-            return Outcome::ended(OutcomeKind::TimedOut, error);
-        }
-        let text = "The deadline passed before the tool could be executed.";
-        let error = CallError::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
-        Outcome::ended(OutcomeKind::Expired, error)
+        execution::out_of_time(self.may_have_run())
     }
 
     /// The end of a call whose attempts are used up.
     pub(super) fn worn_out(&self, max_attempts: u32) -> Outcome {
-        let ran = if self.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
-        let text =
-            format!("All {max_attempts} attempts are used up; workers were lost while they ran the call.");
-        Outcome::failed(CallError::new(Code::WorkerLost, text, ran).retryable(None))
+        execution::worn_out(max_attempts, self.may_have_run())
     }
 
-    /// What happens to a call whose worker must stop: a task is polled by another worker, a call that is safe to repeat is requeued, and
-    /// any other ends now, so that its caller need not wait for the lease to learn that its effect is unknown.
+    /// What happens to a call whose worker must stop.
     pub(super) fn stopped_with_worker(&self, repeatable: bool, task: Option<&Task>) -> Executed {
-        if let Some(task) = task.filter(|_| !self.task_over.load(Ordering::Acquire)) {
-            self.give_up_request();
-            return Executed::Parked { task: task.clone(), after_ms: 0, poll_failed: false };
+        let task = task.filter(|_| !self.task_over.load(Ordering::Acquire));
+        let stop = execution::stopped_with_worker(repeatable, task.is_some(), self.may_have_run());
+        match (stop, task) {
+            (Stop::LeaveTask, Some(task)) => {
+                self.give_up_request();
+                Executed::Parked { task: task.clone(), after_ms: 0, poll_failed: false }
+            }
+            (Stop::LeaveTask, None) | (Stop::Requeue, _) => {
+                self.give_up_request();
+                Executed::Requeue { after_ms: 0, reason: RequeueReason::Draining }
+            }
+            (Stop::End(outcome), _) => Executed::Finished(outcome),
         }
-        if repeatable || !self.may_have_run() {
-            self.give_up_request();
-            return Executed::Requeue { after_ms: 0, reason: RequeueReason::Draining };
-        }
-        let text = "The worker had to stop while the tool ran, and the tool is not safe to repeat. Check its effect before you send the call again under a new id.";
-        let error = CallError::new(Code::WorkerLost, text, MayHaveRun::Unknown);
-        Executed::Finished(Outcome::ended(OutcomeKind::OutcomeUnknown, error))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::outcome::OutcomeKind;
+
     use super::*;
 
     fn state(may_have_executed: bool, sending: bool) -> ExecutionState {
         let state = ExecutionState::new(1, may_have_executed, Timestamp::from_ms(0));
         state.sending.store(sending, Ordering::Release);
         state
-    }
-
-    #[test]
-    fn an_end_from_outside_says_whether_the_tool_may_have_run() {
-        for (executed, sending) in [(false, false), (true, false), (false, true)] {
-            let (state, ran) = (state(executed, sending), executed || sending);
-            let expected = if ran { MayHaveRun::Unknown } else { MayHaveRun::No };
-            let late = if ran { OutcomeKind::TimedOut } else { OutcomeKind::Expired };
-            for (outcome, kind) in [
-                (state.cancelled(), OutcomeKind::Cancelled),
-                (state.out_of_time(), late),
-                (state.worn_out(3), OutcomeKind::Failed),
-            ] {
-                assert_eq!((outcome.kind, outcome.error.unwrap().may_have_run), (kind, expected));
-            }
-        }
     }
 
     #[test]

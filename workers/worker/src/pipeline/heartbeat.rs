@@ -7,44 +7,62 @@ use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Effect, Event};
 
+use super::admit::AdmittedCall;
 use super::apply::{Applied, apply};
 use super::inbound::InboundCall;
+use super::lease::Lease;
 use super::progress_buffer::ProgressBuffer;
 use crate::context::WorkerContext;
 
 /// Why the heartbeat stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stopped {
     /// Another worker may hold the call now: nothing more may be sent.
     LeaseLost,
     /// The caller has cancelled the call.
     Cancelled,
+    /// An operator's rule has cancelled it: which rule.
+    CancelledByOperator(String),
+}
+
+/// The call whose heartbeat it is.
+#[derive(Clone, Copy)]
+pub(super) struct Beating<'a> {
+    pub(super) inbound: &'a InboundCall,
+    pub(super) call: &'a AdmittedCall,
+    pub(super) claim: &'a Claim,
+    pub(super) lease: &'a Lease,
 }
 
 /// Beats until something ends it. `row` is always the row as last seen.
 pub(super) async fn keep(
     context: &WorkerContext,
-    inbound: &InboundCall,
-    claim: &Claim,
+    beating: Beating<'_>,
     row: &mut CallRow,
-    claimed_at: Instant,
     progress_buffer: &ProgressBuffer,
 ) -> Stopped {
-    let mut sure_until = claimed_at + context.limits.lease;
+    let Beating { inbound, call, claim, lease } = beating;
     let mut next_beat = Instant::now() + context.limits.heartbeat();
-    let (mut next_news, mut written) = (claimed_at + context.limits.notes_pace(), 0);
+    let (mut next_news, mut written) = (Instant::now() + context.limits.notes_pace(), 0);
     loop {
         let in_time = tokio::select! {
             biased;
             () = sleep_until(next_beat) => true,
             () = async { sleep_until(next_news).await; progress_buffer.changed(written).await } => false,
         };
+        let control = context.gate.control().current();
+        let rule = control
+            .as_ref()
+            .and_then(|control| control.cancelled_by(&call.facts(inbound.enqueued_at), context.now()));
+        if let Some(rule) = rule {
+            return Stopped::CancelledByOperator(rule.detail());
+        }
         let asked = Instant::now();
         next_news = asked + context.limits.notes_pace();
         let (notes, version) = progress_buffer.since(written).unzip();
         let lease_until = context.now().plus_ms(context.limits.lease_ms());
         let event = Event::Heartbeat { claim: claim.clone(), lease_until, notes };
-        let beat = timeout_at(sure_until, apply(&context.calls, Some(row), &event));
+        let beat = timeout_at(lease.sure_until(), apply(&context.calls, Some(row), &event));
         // An early heartbeat, to store progress, does not extend the visibility time-out.
         let stay = OptionFuture::from(in_time.then(|| extend_visibility(context, inbound)));
         let (beat, _) = tokio::join!(beat, stay);
@@ -58,14 +76,14 @@ pub(super) async fn keep(
                 if then == (Effect::Extended { cancel: true }) {
                     return Stopped::Cancelled;
                 }
-                sure_until = asked + context.limits.lease;
+                lease.renew(asked);
                 written = version.unwrap_or(written);
                 if in_time {
                     next_beat = asked + context.limits.heartbeat();
                 }
             }
             Ok(Applied::Rejected { .. }) => return Stopped::LeaseLost,
-            Err(error) if Instant::now() >= sure_until => {
+            Err(error) if lease.is_over() => {
                 tracing::warn!(%error, call = %claim.key(), code = "lease_lost", "the lease ran out before it could be extended");
                 return Stopped::LeaseLost;
             }

@@ -2,14 +2,18 @@
 //!
 //! What a delayed message says about the message that it replaced counts only if a worker of the fleet has sent it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 use toolfleet_aws::queue::{Delivery, Queue, Receipt};
 use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallKey, Nonce};
+use toolfleet_core::ids::{CallKey, Nonce, Tenant};
+use toolfleet_core::limits::CarriedTurn;
+pub(super) use toolfleet_core::message_attributes::{
+    FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON, TURN,
+};
 use toolfleet_core::request::{CallRequest, sns_attribute};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
@@ -19,27 +23,15 @@ use crate::backoff;
 use crate::context::WorkerContext;
 use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
 
-/// Message attribute: when the first message of a parked call was sent, in ms since 1970.
-pub(super) const FIRST_SENT: &str = "toolfleet-first-sent-ms";
-/// Message attribute: why a worker moved a message to the dead-letter queue, the code of its record.
-pub(super) const REASON: &str = "toolfleet-reason";
-/// What the names of the fleet's own attributes begin with.
-pub(super) const OWN: &str = "toolfleet-";
-/// Message attribute: how often a call was parked.
-pub(super) const PARKS: &str = "toolfleet-parks";
-/// Message attribute: the SenderId of a parked call's first message.
-pub(super) const FIRST_SENDER: &str = "toolfleet-first-sender";
-
+/// The turn of a message that polls a task.
+const POLL: &str = "poll";
 /// The longest time for which SQS hides a delivery, in seconds, less a minute for the way there.
 const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
-/// Message attribute: the MessageId of a parked call's first message.
-pub(super) const FIRST_MESSAGE: &str = "toolfleet-first-message";
 
 /// What a call holds beside its message while it is completed, in KiB.
 const STATE_KIB: u32 = 4;
 
-/// From this receive on, even a short wait becomes a new message.
-pub(crate) const MANY_RECEIVES: u32 = 4;
+pub(crate) use toolfleet_core::requeue::MANY_RECEIVES;
 
 /// One delivery of one message.
 pub(crate) struct InboundCall {
@@ -60,6 +52,41 @@ pub(crate) struct InboundCall {
     pub(super) parks: u32,
     /// Whether a worker has moved it to the dead-letter queue, to be left to an operator.
     pub(super) kept: bool,
+    /// What the message carries of its call's limits.
+    carried: Carried,
+    /// What the message that replaces it carries.
+    carries_on: OnceLock<Carried>,
+    /// Whose call it is, once it is decoded.
+    tenant: OnceLock<Tenant>,
+}
+
+/// What a message carries of its call's limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// Nothing.
+    Nothing,
+    /// A turn, or the time by which the call may ask for one.
+    Turn(CarriedTurn),
+    /// It polls a task: polls are not limited.
+    Poll,
+}
+
+impl Carried {
+    /// The value of the attribute; nothing has none.
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Turn(turn) => Some(turn.to_string()),
+            Self::Poll => Some(POLL.to_owned()),
+        }
+    }
+
+    fn read(text: &str) -> Self {
+        if text == POLL {
+            return Self::Poll;
+        }
+        text.parse().map_or(Self::Nothing, Self::Turn)
+    }
 }
 
 impl InboundCall {
@@ -89,9 +116,26 @@ impl InboundCall {
         let parked = of_fleet(PARKS).is_some() || of_fleet(FIRST_SENT).is_some();
         let first_message =
             of_fleet(FIRST_MESSAGE).cloned().or_else(|| (!parked).then(|| delivery.message_id.clone()));
-        let kept = of_fleet(REASON).is_some();
+        // One that SQS has given up since was moved back to the calls: its call ends as any other.
+        let kept = of_fleet(REASON).is_some() && delivery.given_up_by.is_none();
         let (received, span) = (Instant::now(), Span::none());
-        Self { catalog, nonce, enqueued_at, sender, first_message, parks, kept, delivery, received, span }
+        let carried = of_fleet(TURN).map_or(Carried::Nothing, |text| Carried::read(text));
+        let tenant = OnceLock::new();
+        Self {
+            catalog,
+            nonce,
+            enqueued_at,
+            sender,
+            first_message,
+            parks,
+            kept,
+            carried,
+            carries_on: OnceLock::new(),
+            tenant,
+            delivery,
+            received,
+            span,
+        }
     }
 
     /// The catalog that was current when the message arrived; every step uses this one.
@@ -156,9 +200,40 @@ impl InboundCall {
         lease_left_ms.min(backoff::after_tries(self.tries()).max(1_000))
     }
 
+    /// What the message carries of its call's limits.
+    pub(super) const fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    /// Lets the message that replaces it carry that.
+    pub(super) fn carry(&self, carried: Carried) {
+        self.carries_on.get_or_init(|| carried);
+    }
+
+    /// What the message that replaces it carries.
+    pub(super) fn carries_on(&self) -> Option<String> {
+        self.carries_on.get()?.text()
+    }
+
+    /// The mark of this delivery.
+    pub(super) const fn nonce(&self) -> &Nonce {
+        &self.nonce
+    }
+
     /// When this very message was sent: the same at each of its deliveries.
     pub(super) const fn sent_at(&self) -> Timestamp {
         self.delivery.sent_at
+    }
+
+    /// Notes whose call it is.
+    pub(super) fn is_of(&self, tenant: &Tenant) {
+        self.tenant.get_or_init(|| tenant.clone());
+    }
+
+    /// The `MessageGroupId` of a message that replaces this one in a standard queue: the tenant, whatever its sender has set, so that fair
+    /// queues know whose message it is.
+    pub(super) fn group(&self) -> Option<String> {
+        self.tenant.get().map(ToString::to_string).or_else(|| self.delivery.group.clone())
     }
 
     pub(super) const fn delivery(&self) -> &Delivery {
@@ -182,6 +257,7 @@ impl InboundCall {
         DeliveryContext {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
+            deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
             ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }
@@ -207,6 +283,7 @@ impl InboundCall {
             nonce: self.nonce.clone(),
             worker: context.worker.clone(),
             enqueued_at: self.enqueued_at,
+            deadline: None,
             now: context.now(),
             skew_ms: context.limits.skew_ms(),
             repeatable,

@@ -1,13 +1,14 @@
 //! The pipeline: the steps of one delivery, from an SQS message to a stored result. Read this file first.
 //!
 //! ```text
-//! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
+//! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
 //! Nothing of a call is sent to its tool before `claim`. These writes may come earlier: the session's row at the session's first call
-//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row if the call has to wait (`hold`) or
+//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's
+//! row if the call has to wait (`hold`) or
 //! ends without being executed. `claim` writes into the call's row that this worker may send the call, so a crash after it shows in the
-//! row. After it, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
+//! row. A call that has limits gets its turn and its permits before it is claimed (`turn`). After the claim, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
 //! heartbeat. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
@@ -42,7 +43,9 @@ mod hold;
 mod inbound;
 mod keep_unreadable;
 mod large_result;
+mod lease;
 mod notify;
+mod passes;
 mod poll_task;
 mod prepare;
 mod progress_buffer;
@@ -52,11 +55,14 @@ mod redaction;
 mod requeue;
 mod resume;
 mod schedule;
+pub mod slot;
 pub mod steps;
 mod supersede;
 mod task;
 mod time_limit;
+mod turn;
 mod wait;
+mod wait_for_turn;
 
 use std::sync::Arc;
 
@@ -76,13 +82,17 @@ use disposition::{Disposition, RequeueReason};
 use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
+use passes::Passes;
 use prepare::{Prepared, ReadyCall};
+pub(crate) use reap::NEVER_MS;
 pub use reap::{Reaped, reap};
 use record::{claimed, finished, unexecuted, without_call};
+use slot::Slot;
 use steps::Step;
 use supersede::Superseded;
 use time_limit::within_lease;
 use wait::Wait;
+use wait_for_turn::{Turned, wait_for_turn};
 
 /// Why a delivery does not continue to its next step.
 enum Exit {
@@ -106,7 +116,7 @@ impl From<Disposition> for Exit {
 
 /// Takes one delivery through the worker. The worker's `slot` is free again once the call has ended: a message that has only to be
 /// deleted, requeued or answered for keeps no other call waiting.
-pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Send) {
+pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl Slot) {
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
     let sent = inbound.trace_context();
@@ -114,7 +124,7 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Sen
     let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
     let span = inbound.span.clone();
     let whole = async {
-        let exit = match Box::pin(process(&context, &inbound)).await {
+        let exit = match Box::pin(process(&context, &inbound, &mut slot)).await {
             Ok(disposition) => Exit::Disposed(disposition),
             Err(exit) => exit,
         };
@@ -159,8 +169,13 @@ async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
 }
 
 /// The steps of a delivery, in their order.
-async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Disposition, Exit> {
+async fn process(
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
+    slot: &mut impl Slot,
+) -> Result<Disposition, Exit> {
     let request = read_request(context, inbound).await?;
+    inbound.is_of(&request.key.tenant);
     context.steps.passed(Step::Decoded).await;
 
     let call = admit_call(context, inbound, request).await?;
@@ -173,21 +188,33 @@ async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
     // Held until the call is out of the worker's hands, like its slot.
-    let seat = context.gate.seat(&call.server.id, &call.request.key.tenant).await;
-    if seat.is_none() {
-        let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline);
-        return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
-    }
+    let mut seat = match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
+        Ok(seat) => Some(seat),
+        Err(full) => {
+            let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
+            return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+        }
+    };
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
     if context.shutdown.is_draining() {
         return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
     }
 
+    let turned = Box::pin(wait_for_turn(context, inbound, &ready.call, slot, &mut seat)).await;
+    let passes = match turned {
+        Turned::Now(passes) => passes,
+        Turned::Wait(wait) => {
+            return Ok(Box::pin(hold::hold(context, inbound, *ready.call.request, wait)).await?);
+        }
+        Turned::Draining => {
+            return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
+        }
+    };
     let claimed = claim_call(context, inbound, *ready).await?;
     context.steps.passed(Step::Claimed).await;
 
-    execute_and_record(context, inbound, claimed).await
+    execute_and_record(context, inbound, claimed, passes).await
 }
 
 /// Decode and fetch: the request, with its arguments.
@@ -297,8 +324,9 @@ async fn execute_and_record(
     context: &WorkerContext,
     inbound: &InboundCall,
     mut claimed: Box<ClaimedCall>,
+    passes: Option<Passes>,
 ) -> Result<Disposition, Exit> {
-    let executed = execute::execute(context, inbound, &mut claimed).await;
+    let executed = execute::execute(context, inbound, &mut claimed, passes).await;
     Ok(match executed {
         Executed::Finished(outcome) => {
             context.steps.passed(Step::Executed).await;

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use toolfleet_core::answer::TaskStatus;
 use toolfleet_core::failure::{Failure, RetryClass};
-use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
+use toolfleet_core::outcome::{CallError, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_executors::{Attempt, Executor as _};
 
 use super::inbound::InboundCall;
@@ -86,19 +86,11 @@ fn unanswerable(failure: &Failure) -> Outcome {
     Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(failure.code, text, MayHaveRun::Unknown))
 }
 
-/// The end of a call whose task is gone, and that is not safe to repeat or may not be sent again.
-pub(super) fn task_lost(message: &str) -> Outcome {
-    let text = format!(
-        "The server no longer knows the task it made of the call ({message}); it may have been restarted. Check the tool's \
-         effect before you send the call again under a new id."
-    );
-    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(Code::TaskLost, text, MayHaveRun::Unknown))
-}
-
 #[cfg(test)]
 mod tests {
     use toolfleet_core::call::HeldReason;
     use toolfleet_core::failure::{Blame, Evidence, Reachability};
+    use toolfleet_core::outcome::Code;
 
     use super::*;
 

@@ -28,8 +28,8 @@ use super::record::{unexecuted, without_call};
 use super::steps::Step;
 use crate::context::{DeadLetters, WorkerContext};
 
-/// What is never due.
-const NEVER_MS: u64 = u64::MAX;
+/// The wait of what is never due.
+pub(crate) const NEVER_MS: u64 = u64::MAX;
 
 /// What became of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

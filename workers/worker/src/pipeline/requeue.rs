@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::requeue::{LONGEST_DELAY_S, SHORT_S, in_order_s, stays};
 
 use super::disposition::RequeueReason;
-use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, MANY_RECEIVES, PARKS};
+use super::inbound::{Carried, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, PARKS, TURN};
 use super::steps::Step;
 use crate::backoff;
 use crate::context::WorkerContext;
@@ -23,12 +24,8 @@ use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 const CARRIED: [&str; 2] = [TRACEPARENT, TRACESTATE];
 /// A longer attribute is not carried, so that there is room for all beside the largest body.
 const LONGEST_CARRIED: usize = 1_024;
-/// The longest wait by the visibility time-out, in seconds.
-const SHORT_S: u64 = 30;
 /// The longest time for which a message that cannot be read is hidden, in seconds.
 const LONGEST_UNREADABLE_S: u64 = 3_600;
-/// The longest delay of a new message, in seconds (SQS quota).
-const LONGEST_DELAY_S: u64 = 900;
 
 /// Puts the message back into its queue for `after_ms` milliseconds.
 pub(super) async fn requeue(
@@ -48,7 +45,7 @@ pub(super) async fn requeue(
     );
     let requeued = if inbound.queue().is_fifo() {
         stay(inbound, in_order_s(inbound.receive_count(), wait_s)).await
-    } else if !reason.parks_at_once() && stays(inbound.receive_count(), wait_s) {
+    } else if stays(reason.parks_at_once(), inbound.receive_count(), wait_s) {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         inbound.queue().change_visibility(inbound.receipt(), wait_s).await
     } else {
@@ -71,6 +68,7 @@ pub(super) async fn until_poll(
     poll_failed: bool,
 ) {
     context.meters.requeued(RequeueReason::TaskWorking.label());
+    inbound.carry(Carried::Poll);
     let parks = if poll_failed { inbound.parks.saturating_add(1) } else { 0 };
     if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
         // It becomes visible again when its visibility time-out ends.
@@ -83,23 +81,6 @@ pub(super) async fn after_aws_error(context: &WorkerContext, inbound: &InboundCa
     let tries = inbound.tries();
     tracing::error!(%error, message_id = inbound.message_id(), tries, code = "aws_error", "a call waits until AWS answers again");
     requeue(context, inbound, backoff::after_tries(tries), RequeueReason::AwsFailed).await;
-}
-
-/// How long a message of a FIFO queue waits. It cannot become a new one, which would come after the others of its group; so that its
-/// receives last, the waits grow: the eight receives of the template last for more than the hour that a call has by default. A worker that
-/// stops requeues it at once.
-const fn in_order_s(receive_count: u32, wait_s: u64) -> u64 {
-    let least_s = match receive_count {
-        0 | 1 => 0,
-        2 => 5,
-        3 => 15,
-        4 => 60,
-        5 => 300,
-        6 => 900,
-        7 => 1_800,
-        _ => 3_600,
-    };
-    if wait_s == 0 || wait_s > least_s { wait_s } else { least_s }
 }
 
 /// Hides an unreadable message, for longer at each receive: an hour at most, so that SQS moves it to the dead-letter queue
@@ -117,11 +98,6 @@ pub(super) async fn unreadable(context: &WorkerContext, inbound: &InboundCall) {
 fn unreadable_s(receive_count: u32) -> u64 {
     let doublings = receive_count.saturating_sub(1).min(7);
     (SHORT_S << doublings).min(LONGEST_UNREADABLE_S)
-}
-
-/// Whether the message itself stays in the queue, hidden; else a new message with a delay replaces it.
-const fn stays(receive_count: u32, wait_s: u64) -> bool {
-    wait_s <= SHORT_S && receive_count < MANY_RECEIVES
 }
 
 /// Hides the message for that many seconds, or for as long as SQS still allows.
@@ -146,6 +122,7 @@ async fn park(
     let mut attributes: BTreeMap<_, _> = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.insert(FIRST_SENT.into(), inbound.enqueued_at.as_ms().to_string());
     attributes.insert(PARKS.into(), parks.to_string());
+    attributes.extend(inbound.carries_on().map(|turn| (TURN.to_owned(), turn)));
     if let Some(sender) = &inbound.sender {
         attributes.insert(FIRST_SENDER.into(), sender.clone());
     }
@@ -155,7 +132,7 @@ async fn park(
     let parked = Outgoing {
         body: inbound.body().to_owned(),
         delay_s: u32::try_from(wait_s).unwrap_or(u32::MAX),
-        group: inbound.delivery().group.clone(),
+        group: inbound.group(),
         attributes,
         deduplication: None,
     };
@@ -171,27 +148,6 @@ async fn park(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_short_wait_hides_the_message_until_it_was_received_often() {
-        for (receive_count, wait_s, expected) in [
-            (1, 0, true),
-            (1, SHORT_S, true),
-            (1, SHORT_S + 1, false),
-            (MANY_RECEIVES - 1, 1, true),
-            (MANY_RECEIVES, 1, false),
-        ] {
-            assert_eq!(stays(receive_count, wait_s), expected, "{receive_count} receives, {wait_s} s");
-        }
-    }
-
-    #[test]
-    fn a_fifo_message_waits_longer_at_each_receive_unless_it_is_due_now() {
-        let waits: Vec<_> = (1..=9).map(|receive_count| in_order_s(receive_count, 1)).collect();
-        assert_eq!(waits, [1, 5, 15, 60, 300, 900, 1_800, 3_600, 3_600]);
-        assert!((1..=9).all(|receive_count| in_order_s(receive_count, 0) == 0));
-        assert_eq!(in_order_s(2, 700), 700, "a wait that is asked for is not shortened");
-    }
 
     #[test]
     fn an_unreadable_message_is_hidden_for_an_hour_at_most() {

@@ -12,11 +12,12 @@ use toolfleet_core::time::Timestamp;
 use super::disposition::RequeueReason;
 use super::inbound::InboundCall;
 use super::redaction;
-use crate::backoff;
 use crate::context::WorkerContext;
 
 /// A shorter wait is not stored in the call's row.
 const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
+/// Over how long retries that wait for the budget are spread, in milliseconds.
+const LONGEST_RETRY_SPREAD_MS: u64 = 3_000;
 /// The longest wait for a seat: one may be free long before.
 const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
 
@@ -28,6 +29,11 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    /// That wait from `now` on.
+    fn of(held: Held, now: Timestamp) -> Self {
+        Self { after_ms: held.next_try_at.ms_since(now), held: Box::new(held) }
+    }
+
     fn new(reason: HeldReason, server: &ServerId, now: Timestamp, after_ms: u64) -> Self {
         Self { after_ms, held: Box::new(Held::new(reason, Some(server.clone()), now, after_ms)) }
     }
@@ -55,16 +61,32 @@ impl Wait {
         }
     }
 
-    /// The wait of a call whose server or tenant has its share of this worker's slots. It ends at the deadline at the latest.
+    /// The wait of a call whose server or tenant has its share of this worker's slots; `full` says what holds them. It grows with each
+    /// time that the call was parked and ends at the deadline at the latest.
     pub(super) fn for_a_seat(
         context: &WorkerContext,
         inbound: &InboundCall,
         server: &ServerId,
         deadline: Timestamp,
+        full: &str,
     ) -> Self {
         let now = context.now();
-        let grown_ms = backoff::after_tries(inbound.tries()).clamp(1_000, LONGEST_SHARE_WAIT_MS);
-        Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)))
+        let grown_ms = share_wait_ms(inbound.parks, fastrand::u64(0..250));
+        let wait = Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)));
+        Self { held: Box::new(wait.held.with_detail(full)), ..wait }
+    }
+
+    /// The wait of a retry that is not within its server's budget.
+    pub(super) fn for_retry_budget(context: &WorkerContext, server: &ServerId, after_ms: u64) -> Self {
+        let after_ms = after_ms.saturating_add(fastrand::u64(0..LONGEST_RETRY_SPREAD_MS));
+        let wait = Self::new(HeldReason::RetryBudget, server, context.now(), after_ms);
+        Self { held: Box::new(wait.held.with_detail(&format!("retries at server:{server}"))), ..wait }
+    }
+
+    /// The wait of a call whose turns came while the worker could not send it.
+    pub(super) fn after_missed_turns(context: &WorkerContext, server: &ServerId) -> Self {
+        let wait = Self::new(HeldReason::RateLimit, server, context.now(), 1_000);
+        Self { held: Box::new(wait.held.with_detail("the worker was too slow for its turns")), ..wait }
     }
 
     fn with_fault(self, fault: impl ToString) -> Self {
@@ -93,6 +115,12 @@ impl Wait {
     }
 }
 
+/// The wait for a seat of a call that was parked so often: 1 s, then twice as long each time. `jitter` is at most a quarter of a second in
+/// milliseconds, times the doublings.
+fn share_wait_ms(parks: u32, jitter: u64) -> u64 {
+    (1_000_u64.saturating_add(jitter) << parks.min(5)).min(LONGEST_SHARE_WAIT_MS)
+}
+
 /// Until when a call waits for a server after `since`.
 pub(super) fn waits_until(
     context: &WorkerContext,
@@ -119,28 +147,17 @@ pub(super) fn within(
     deadline: Timestamp,
     ran: MayHaveRun,
 ) -> Result<Wait, Outcome> {
+    // What an operator, a limit or a time set by the caller holds is held until the deadline: it may go on any moment.
+    if wait.requeue_reason().parks_at_once() && context.now() < deadline {
+        return Ok(Wait::of(wait.held.until_deadline(deadline, context.now()), context.now()));
+    }
     let until = waits_until(context, server, wait.held.reason, since, deadline);
-    let wait = match bounded(wait, until, deadline, context.now()) {
-        Ok(wait) => return Ok(wait),
-        Err(wait) => wait,
-    };
+    if let Some(held) = wait.held.clone().within(until, deadline, context.now()) {
+        return Ok(Wait::of(held, context.now()));
+    }
     let last_failure = || context.gate.reachable().last_failure(server);
     let last = wait.held.last_fault.as_deref().map(Arc::from).or_else(last_failure);
     Err(unavailable(server, &wait, last.as_deref(), ran))
-}
-
-/// The wait, if its call waits until `until`. Where that is before the deadline, the last try comes at its end. An error where no time is
-/// left.
-fn bounded(wait: Wait, until: Timestamp, deadline: Timestamp, now: Timestamp) -> Result<Wait, Wait> {
-    if wait.held.next_try_at < until {
-        return Ok(wait);
-    }
-    if until < deadline && now < until {
-        let after_ms = until.ms_since(now).max(1);
-        let held = Box::new(Held { next_try_at: now.plus_ms(after_ms), ..*wait.held });
-        return Ok(Wait { after_ms, held });
-    }
-    Err(wait)
 }
 
 /// The end of a call that can wait no longer.
@@ -183,17 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_ends_in_time_stays_as_it_is() {
-        let kept = bounded(wait(500), at(2_000), at(9_000), at(1_000)).unwrap();
-        assert_eq!((kept.after_ms, kept.held.next_try_at), (500, at(1_500)));
-    }
-
-    #[test]
-    fn the_last_try_comes_at_the_end_of_a_bounded_wait() {
-        let last = bounded(wait(5_000), at(2_000), at(9_000), at(1_000)).unwrap();
-        assert_eq!((last.after_ms, last.held.next_try_at), (1_000, at(2_000)));
-        assert!(bounded(wait(5_000), at(2_000), at(9_000), at(2_000)).is_err(), "the bound has passed");
-        assert!(bounded(wait(9_000), at(9_000), at(9_000), at(1_000)).is_err(), "the deadline is the bound");
+    fn the_wait_for_a_seat_doubles_up_to_15_s() {
+        let waits: Vec<_> = (0..6).map(|parks| share_wait_ms(parks, 0)).collect();
+        assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
+        assert_eq!((share_wait_ms(1, 250), share_wait_ms(u32::MAX, 250)), (2_500, 15_000));
     }
 
     #[test]

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use toolfleet_aws::AwsError;
+use toolfleet_core::time::Timestamp;
 
 use super::Service;
+use crate::backoff;
 use crate::context::WorkerContext;
 use crate::shutdown::Shutdown;
 
@@ -21,6 +23,7 @@ const WHOLE: Duration = Duration::from_secs(30);
 /// The service that reads the control entries.
 pub struct ControlReader {
     context: Arc<WorkerContext>,
+    started_at: Timestamp,
 }
 
 /// When the entries were last read, and whether the last reading failed.
@@ -32,8 +35,30 @@ struct Readings {
 
 impl ControlReader {
     /// The reader of that worker.
-    pub const fn new(context: Arc<WorkerContext>) -> Self {
-        Self { context }
+    pub fn new(context: Arc<WorkerContext>) -> Self {
+        Self { started_at: context.now(), context }
+    }
+
+    /// Reads the entries before the worker takes calls, so that it starts none that is paused. It tries until it has read them, the
+    /// worker drains, or another try will not help.
+    pub async fn read_first(&self, shutdown: &Shutdown) {
+        let mut tries = 0;
+        while !shutdown.is_draining() {
+            let Err(error) = self.read(&mut Readings::default()).await else {
+                return;
+            };
+            tries += 1;
+            if tries == 1 {
+                tracing::error!(%error, code = "control_unread", "pauses and limits cannot be read before the worker takes calls");
+            }
+            if error.is_permanent() {
+                return;
+            }
+            tokio::select! {
+                () = shutdown.draining() => {}
+                () = tokio::time::sleep(Duration::from_millis(backoff::after_tries(tries)).min(BEAT)) => {}
+            }
+        }
     }
 
     async fn look(&self, readings: &mut Readings) {
@@ -49,7 +74,7 @@ impl ControlReader {
     }
 
     async fn read(&self, readings: &mut Readings) -> Result<(), AwsError> {
-        let Self { context } = self;
+        let Self { context, started_at } = self;
         let now = Instant::now();
         let due = readings.whole.is_none_or(|at| now.duration_since(at) >= WHOLE);
         if !due && context.fleet.control_version().await? == context.gate.control().version() {
@@ -66,11 +91,12 @@ impl ControlReader {
                 "pauses, limits or weights have changed"
             );
         }
-        if control.drains.contains(&context.worker) && !context.shutdown.is_draining() {
+        let drains = control.drains(&context.worker, *started_at);
+        context.gate.control().take(control);
+        if drains && !context.shutdown.is_draining() {
             tracing::info!(worker = %context.worker, "an operator asked this worker to drain");
             context.shutdown.begin(context.limits.drain);
         }
-        context.gate.control().take(control);
         Ok(())
     }
 }
@@ -80,16 +106,14 @@ impl Service for ControlReader {
         "control reader"
     }
 
-    /// Also while the worker drains: the calls under way still make attempts.
-    async fn run(&self, shutdown: &Shutdown) {
+    /// Reads until the process exits, also while the worker drains: the calls under way still make attempts.
+    async fn run(&self, _: &Shutdown) {
         let mut ticks = tokio::time::interval(BEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut readings = Readings::default();
         loop {
-            tokio::select! {
-                () = shutdown.draining() => return,
-                _ = ticks.tick() => self.look(&mut readings).await,
-            }
+            ticks.tick().await;
+            self.look(&mut readings).await;
         }
     }
 }

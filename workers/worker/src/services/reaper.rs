@@ -17,7 +17,7 @@ use toolfleet_aws::queue::{Delivery, Receipt};
 use super::Service;
 use crate::backoff;
 use crate::context::{DeadLetters, WorkerContext};
-use crate::pipeline::{self, Reaped};
+use crate::pipeline::{self, NEVER_MS, Reaped};
 use crate::shutdown::Shutdown;
 
 /// The most messages SQS hands out at once.
@@ -28,6 +28,8 @@ const WAIT_S: u32 = 20;
 const NEXT_WAIT_S: u32 = 1;
 /// The longest pause between two looks at messages that are not due.
 const SCAN_AGAIN: Duration = Duration::from_secs(30);
+/// The longest pause while the queue holds only messages that are never due: each look at those is in vain.
+const SCAN_AGAIN_IN_VAIN: Duration = Duration::from_secs(300);
 /// The longest scan, and how long it hides what it receives.
 const LONGEST_SCAN: Duration = Duration::from_secs(30);
 const HIDDEN_S: u32 = 60;
@@ -63,7 +65,7 @@ async fn reap_until_drained(context: &Arc<WorkerContext>, shutdown: &Shutdown) {
         shutdown.draining().await;
         return;
     };
-    let mut failures = 0;
+    let (mut failures, mut in_vain) = (0, 0);
     while !shutdown.is_draining() {
         let scan = scan(context, &dead).await;
         let soonest_ms = scan.undue.iter().map(|(_, after_ms)| *after_ms).min();
@@ -74,13 +76,21 @@ async fn reap_until_drained(context: &Arc<WorkerContext>, shutdown: &Shutdown) {
             Duration::from_millis(backoff::after_tries(failures))
         } else {
             failures = 0;
-            soonest_ms.map_or(Duration::ZERO, Duration::from_millis).min(SCAN_AGAIN)
+            in_vain = if soonest_ms == Some(NEVER_MS) { in_vain + 1 } else { 0 };
+            pause(soonest_ms, in_vain)
         };
         tokio::select! {
             () = shutdown.draining() => return,
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// The pause after a scan whose soonest message is due in `soonest_ms`, the last of `in_vain` scans that found only messages that are
+/// never due.
+fn pause(soonest_ms: Option<u64>, in_vain: u32) -> Duration {
+    let again = SCAN_AGAIN.saturating_mul(1 << in_vain.saturating_sub(1).min(8)).min(SCAN_AGAIN_IN_VAIN);
+    soonest_ms.map_or(Duration::ZERO, Duration::from_millis).min(again)
 }
 
 /// One scan through the dead-letter queue.
@@ -158,4 +168,18 @@ async fn batch(
         }
     }
     undue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_of_messages_that_are_never_due_is_read_ever_less_often() {
+        let seconds = |soonest_ms, in_vain| pause(soonest_ms, in_vain).as_secs();
+        assert_eq!((seconds(None, 0), seconds(Some(7_000), 0), seconds(Some(90_000), 0)), (0, 7, 30));
+        let pauses: Vec<_> = (1..=6).map(|in_vain| seconds(Some(NEVER_MS), in_vain)).collect();
+        assert_eq!(pauses, [30, 60, 120, 240, 300, 300]);
+        assert_eq!(seconds(Some(NEVER_MS), u32::MAX), 300);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 30] = [
+const LOG_CODES: [&str; 33] = [
     "acknowledge_failed",
     "aws_error",
     "breaker_opened",
@@ -13,6 +13,8 @@ const LOG_CODES: [&str; 30] = [
     "catalog_reload_failed",
     "catalog_remark",
     "catalog_taken",
+    "control_taken",
+    "control_unread",
     "dead_lettered",
     "health_failed",
     "heartbeat_failed",
@@ -20,6 +22,7 @@ const LOG_CODES: [&str; 30] = [
     "internal_error",
     "late_answer",
     "lease_lost",
+    "limit_unread",
     "list_cut",
     "not_executable",
     "notice_failed",
@@ -38,7 +41,7 @@ const LOG_CODES: [&str; 30] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 15] = [
+const METRICS: [&str; 16] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -49,6 +52,7 @@ const METRICS: [&str; 15] = [
     "toolfleet.catalog.refused",
     "toolfleet.catalog.taken",
     "toolfleet.late_answers",
+    "toolfleet.limits.missed_turns",
     "toolfleet.receives",
     "toolfleet.slots",
     "toolfleet.stdio.programs",
@@ -70,17 +74,21 @@ const LABELS: [&str; 9] = [
 ];
 
 /// The values of the label `toolfleet.reason`.
-const REASONS: [&str; 17] = [
+const REASONS: [&str; 21] = [
     "aws_error",
     "aws_failed",
     "back_off",
     "claim_too_slow",
+    "concurrency_limit",
     "credential",
     "draining",
     "held_elsewhere",
     "lease_lost",
+    "not_before",
     "paused",
+    "rate_limit",
     "result_not_stored",
+    "retry_budget",
     "server_failing",
     "server_pause",
     "server_unreachable",

@@ -4,6 +4,9 @@
 
 pub(crate) mod attributes;
 pub(crate) mod change;
+mod fair;
+#[cfg(test)]
+mod fair_tests;
 pub(crate) mod fifo;
 #[cfg(test)]
 mod fifo_tests;
@@ -126,7 +129,7 @@ impl Queues {
         while deliveries.len() < max {
             let queue = self.queue(name)?;
             let held = deliveries.last().and_then(|delivery| delivery.message.content.group_id.as_deref());
-            let Some(seq) = queue.next_receivable(held) else { break };
+            let Some(seq) = queue.next_receivable(held, now_ms) else { break };
             if queue.in_flight_count() >= MAX_IN_FLIGHT {
                 // A full FIFO queue answers nothing instead of an error.
                 if deliveries.is_empty() && !is_fifo {
@@ -197,6 +200,7 @@ impl Queues {
             return Err(SqsError::InvalidParameterValue(problem));
         }
         if is_current {
+            self.note_processed(name, receipt.seq, now_ms);
             self.change(Change::Removed { queue: name.to_owned(), seq: receipt.seq });
         }
         Ok(())
@@ -225,12 +229,21 @@ impl Queues {
             return Err(SqsError::InvalidParameterValue(problem.to_owned()));
         }
         let (queue, seq) = (name.to_owned(), receipt.seq);
+        if timeout_ms == 0 {
+            self.note_processed(name, seq, now_ms);
+        }
         self.change(if timeout_ms == 0 {
             Change::Released { queue, seq, at_ms: now_ms }
         } else {
             Change::Hidden { queue, seq, due_ms }
         });
         Ok(())
+    }
+
+    fn note_processed(&mut self, name: &str, seq: u64, now_ms: u64) {
+        if let Some(queue) = self.queues.get_mut(name) {
+            queue.note_processed(seq, now_ms);
+        }
     }
 
     fn resolve(

@@ -134,7 +134,7 @@ impl Queues {
     fn next_to_move(&mut self, task: &MoveTask, now_ms: u64) -> Result<Option<(u64, String)>, &'static str> {
         const NO_QUEUE: &str = "AWS.SimpleQueueService.NonExistentQueue";
         let queue = self.settled(&task.source, now_ms).map_err(|_gone| NO_QUEUE)?;
-        let Some(seq) = queue.next_receivable(None) else { return Ok(None) };
+        let Some(seq) = queue.next_receivable(None, now_ms) else { return Ok(None) };
         let source_arn = queue.get(seq).and_then(|message| message.dead_letter_of.as_deref());
         let target = match (&task.destination, source_arn) {
             (Some(destination), _) => destination.clone(),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::attributes::Attributes;
+use super::fair::Fair;
 use super::fifo::{Groups, Memory};
 use super::message::{Message, Place};
 
@@ -24,15 +25,24 @@ pub(crate) struct Queue {
     hidden: BTreeSet<(u64, u64)>,
     ages: BTreeSet<(u64, u64)>,
     in_flight: usize,
-    /// The order of a FIFO queue; None for a standard queue.
-    groups: Option<Groups>,
+    order: Order,
     pub(crate) memory: Memory,
+}
+
+/// What decides which message is handed out next.
+#[derive(Debug)]
+enum Order {
+    Fifo(Groups),
+    Standard(Fair),
 }
 
 impl Queue {
     pub(crate) fn new(attributes: Attributes, tags: BTreeMap<String, String>, now_ms: u64) -> Self {
         Self {
-            groups: attributes.fifo.map(|_| Groups::default()),
+            order: match attributes.fifo {
+                Some(_) => Order::Fifo(Groups::default()),
+                None => Order::Standard(Fair::default()),
+            },
             attributes,
             tags,
             created_ms: now_ms,
@@ -53,6 +63,7 @@ impl Queue {
             if due_ms > now_ms {
                 break;
             }
+            self.note_processed(seq, due_ms);
             self.put(seq, Place::Visible, due_ms);
         }
         while let Some(&(sent_ms, seq)) = self.ages.first() {
@@ -62,6 +73,9 @@ impl Queue {
             self.remove(seq);
         }
         self.memory.forget_old(now_ms);
+        if let Order::Standard(fair) = &mut self.order {
+            fair.begin_window(now_ms);
+        }
     }
 
     pub(crate) fn insert(&mut self, seq: u64, message: Message) {
@@ -69,7 +83,10 @@ impl Queue {
         self.next_seq = self.next_seq.max(seq.saturating_add(1));
         self.ages.insert((message.sent_ms, seq));
         self.file(seq, message.place, message.due_ms);
-        self.regroup(&message, seq, Some(message.place));
+        if let Order::Standard(fair) = &mut self.order {
+            fair.sent(message.content.group_id.as_deref(), message.sent_ms);
+        }
+        self.reorder(&message, seq, None, Some((message.place, message.due_ms)));
         self.messages.insert(seq, message);
     }
 
@@ -77,27 +94,38 @@ impl Queue {
         let message = self.messages.remove(&seq)?;
         self.ages.remove(&(message.sent_ms, seq));
         self.unfile(seq, message.place, message.due_ms);
-        self.regroup(&message, seq, None);
+        self.reorder(&message, seq, Some((message.place, message.due_ms)), None);
         Some(message)
     }
 
-    fn regroup(&mut self, message: &Message, seq: u64, place: Option<Place>) {
-        if let (Some(groups), Some(group)) = (&mut self.groups, &message.content.group_id) {
-            groups.place(group, seq, place);
+    /// Tells the order of this queue that a message went from one place to another.
+    fn reorder(&mut self, message: &Message, seq: u64, from: Option<(Place, u64)>, to: Option<(Place, u64)>) {
+        let group = message.content.group_id.as_deref();
+        match (&mut self.order, group) {
+            (Order::Fifo(groups), Some(group)) => groups.place(group, seq, to.map(|(place, _)| place)),
+            (Order::Fifo(_), None) => {}
+            (Order::Standard(fair), group) => fair.moved(group, seq, from, to),
         }
     }
 
     /// Moves a message to another place.
     pub(crate) fn put(&mut self, seq: u64, place: Place, due_ms: u64) {
-        if let Some(message) = self.messages.get_mut(&seq) {
-            let (old_place, old_due_ms) = (message.place, message.due_ms);
-            message.place = place;
-            message.due_ms = due_ms;
-            if let (Some(groups), Some(group)) = (&mut self.groups, &message.content.group_id) {
-                groups.place(group, seq, Some(place));
-            }
-            self.unfile(seq, old_place, old_due_ms);
-            self.file(seq, place, due_ms);
+        let Some(mut message) = self.messages.remove(&seq) else { return };
+        let from = (message.place, message.due_ms);
+        (message.place, message.due_ms) = (place, due_ms);
+        self.reorder(&message, seq, Some(from), Some((place, due_ms)));
+        self.unfile(seq, from.0, from.1);
+        self.file(seq, place, due_ms);
+        self.messages.insert(seq, message);
+    }
+
+    /// Counts the time for which a message was in flight until `until_ms`. A restart forgets it, as it forgets deletes' times.
+    pub(crate) fn note_processed(&mut self, seq: u64, until_ms: u64) {
+        if let (Order::Standard(fair), Some(message)) = (&mut self.order, self.messages.get(&seq))
+            && message.place == Place::InFlight
+        {
+            let spent_ms = until_ms.saturating_sub(message.last_received_ms);
+            fair.processed(message.content.group_id.as_deref(), spent_ms, until_ms);
         }
     }
 
@@ -118,7 +146,10 @@ impl Queue {
         self.hidden.clear();
         self.ages.clear();
         self.in_flight = 0;
-        self.groups.iter_mut().for_each(Groups::clear);
+        match &mut self.order {
+            Order::Fifo(groups) => groups.clear(),
+            Order::Standard(fair) => fair.clear(),
+        }
     }
 
     pub(crate) fn get(&self, seq: u64) -> Option<&Message> {
@@ -129,12 +160,20 @@ impl Queue {
         self.messages.iter().map(|(seq, message)| (*seq, message))
     }
 
-    /// The next message to hand out: the one that has been visible longest, or in a FIFO queue what its order allows.
-    /// `held` is the group that this very request already takes from.
-    pub(crate) fn next_receivable(&self, held: Option<&str>) -> Option<u64> {
-        match &self.groups {
-            Some(groups) => groups.next(held),
-            None => self.visible.first().map(|(_, seq)| *seq),
+    /// The next message to hand out: in a standard queue the one that has been visible longest, those of noisy groups last; in a FIFO
+    /// queue what its order allows. `held` is the group that this very request already takes from.
+    pub(crate) fn next_receivable(&self, held: Option<&str>, now_ms: u64) -> Option<u64> {
+        match &self.order {
+            Order::Fifo(groups) => groups.next(held),
+            Order::Standard(fair) => fair.next(now_ms),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn noisy_count(&self, now_ms: u64) -> usize {
+        match &self.order {
+            Order::Fifo(_) => 0,
+            Order::Standard(fair) => fair.noisy_count(now_ms),
         }
     }
 

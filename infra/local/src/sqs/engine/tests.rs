@@ -15,13 +15,17 @@ use crate::sqs::error::SqsError;
 const VISIBILITY_MS: u64 = 30_000;
 
 fn content(id: usize) -> Arc<Content> {
+    content_of(id, None)
+}
+
+fn content_of(id: usize, group: Option<u8>) -> Arc<Content> {
     Arc::new(Content {
         message_id: format!("m{id}"),
         body: "x".to_owned(),
         body_md5: String::new(),
         attributes: BTreeMap::new(),
         trace_header: None,
-        group_id: None,
+        group_id: group.map(|group| group.to_string()),
         deduplication_id: None,
         sender_id: String::new(),
     })
@@ -57,7 +61,7 @@ fn count(queues: &mut Queues, name: &str, attribute: &str, now_ms: u64) -> usize
 
 #[derive(Debug, Clone)]
 enum Step {
-    Send { delay_ms: Option<u64> },
+    Send { delay_ms: Option<u64>, group: Option<u8> },
     Receive { max: usize, visibility_ms: Option<u64> },
     Delete { at: usize },
     Hide { at: usize, timeout_ms: u64 },
@@ -67,7 +71,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => prop::option::of(0_u64..5_000).prop_map(|delay_ms| Step::Send { delay_ms }),
+        3 => (prop::option::of(0_u64..5_000), prop::option::of(0_u8..3))
+            .prop_map(|(delay_ms, group)| Step::Send { delay_ms, group }),
         4 => (1_usize..=10, prop::option::of(0_u64..5_000))
             .prop_map(|(max, visibility_ms)| Step::Receive { max, visibility_ms }),
         2 => any::<usize>().prop_map(|at| Step::Delete { at }),
@@ -101,8 +106,8 @@ proptest! {
         let mut now_ms = 0;
         for (at, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Send { delay_ms } => {
-                    queues.send("q", content(at), delay_ms, now_ms).unwrap();
+                Step::Send { delay_ms, group } => {
+                    queues.send("q", content_of(at, group), delay_ms, now_ms).unwrap();
                     model.alive.insert(format!("m{at}"), (0, now_ms + delay_ms.unwrap_or(0)));
                 }
                 Step::Receive { max, visibility_ms } => {

@@ -42,6 +42,7 @@ pub(crate) fn from_item(item: &Item) -> Result<CallRow, AwsError> {
         digest: optional("digest")?.map(Digest::from_stored),
         caller: row.caller()?.map(Box::new),
         enqueued_at: Timestamp::from_ms(row.number("enqueued_at_ms")?),
+        deadline: row.optional_ms("deadline_ms")?,
         started_at: row.optional_ms("started_at_ms")?,
         cancel_requested_at: row.optional_ms("cancel_requested_at_ms")?,
         task: optional("task")?.map(str::to_owned),

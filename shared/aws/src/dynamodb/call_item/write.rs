@@ -39,6 +39,7 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
         put_caller(caller, &mut put);
     }
     put("enqueued_at_ms", ms(row.enqueued_at));
+    put("deadline_ms", row.deadline.and_then(ms));
     put("started_at_ms", row.started_at.and_then(ms));
     put("cancel_requested_at_ms", row.cancel_requested_at.and_then(ms));
     put("task", row.task.as_ref().and_then(text));

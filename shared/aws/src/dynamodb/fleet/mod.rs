@@ -1,6 +1,7 @@
 //! The fleet table: what operators set for all workers, and what workers report. It holds no call.
 
 mod control;
+pub mod limits;
 mod supersede;
 
 use aws_sdk_dynamodb::Client;

@@ -21,6 +21,7 @@ use crate::tool::{ExecutorRef, Function, LambdaArn, UnvalidatedTool};
 use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::credential::Credential;
 use toolfleet_core::ids::{ServerId, ToolId};
+use toolfleet_core::limits::LimitRules;
 use toolfleet_core::redact::quoted;
 
 mod access;
@@ -174,6 +175,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
         open,
         timeout_ms: definition.timeout_ms(entry)?,
         progress: None,
+        limits: LimitRules::none(),
         max_attempts: None,
         paused: status != Status::Enabled,
         access: access::rules(&below(entry, "accessRules"), definition.access_rules.unwrap_or_default())?,

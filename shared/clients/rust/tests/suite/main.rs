@@ -8,9 +8,11 @@
 )]
 
 mod cancel;
+mod dead_letters;
 mod records;
 mod results;
 mod send;
 mod sessions;
 mod wait;
+mod why;
 mod world;

@@ -139,6 +139,7 @@ impl World {
             nonce: Nonce::from_random(7),
             worker: WorkerId::parse("w").unwrap(),
             enqueued_at: self.now(),
+            deadline: Some(self.now().plus_ms(3_600_000)),
             now: self.now(),
             skew_ms: 0,
             repeatable: false,

@@ -9,17 +9,25 @@ use toolfleet_core::progress::CallProgress;
 fn a_cancellation_is_obeyed_wherever_it_meets_the_call() {
     let by_message = claim_by(delivery(2, 100));
     for (row, ran) in [
-        (cancelled(None), MayHaveRun::No),
-        (cancelled(Some(&pending())), MayHaveRun::No),
-        (cancelled(Some(&released(false))), MayHaveRun::No),
-        (cancelled(Some(&released(true))), MayHaveRun::Unknown),
-        (cancelled(Some(&waiting_task())), MayHaveRun::Unknown),
-        (cancelled(Some(&awaiting_approval())), MayHaveRun::No),
+        (pending(), MayHaveRun::No),
+        (released(false), MayHaveRun::No),
+        (released(true), MayHaveRun::Unknown),
+        (waiting_task(), MayHaveRun::Unknown),
+        (awaiting_approval(), MayHaveRun::No),
     ] {
-        let (ended, then) = stored(Some(&row), &by_message);
-        assert_eq!(then, Effect::Ended, "{:?}", row.state);
+        // No worker holds it: the cancellation itself ends it.
+        let ended = cancelled(Some(&row));
         assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(ran)), "{:?}", row.state);
+        assert_eq!(left(&ended, &by_message), Rejection::AlreadyRecorded, "{:?}", row.state);
+        // A worker of an earlier version only noted it.
+        let noted = CallRow { cancel_requested_at: Some(at(5)), ..row };
+        assert_eq!(outcome(&cancelled(Some(&noted))), (OutcomeKind::Cancelled, Some(ran)));
+        let (ended, then) = stored(Some(&noted), &by_message);
+        assert_eq!(then, Effect::Ended, "{:?}", noted.state);
+        assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(ran)), "{:?}", noted.state);
     }
+    let (ended, then) = stored(Some(&cancelled(None)), &by_message);
+    assert_eq!((then, outcome(&ended)), (Effect::Ended, (OutcomeKind::Cancelled, Some(MayHaveRun::No))));
     let held = cancelled(Some(&claimed().0));
     assert!(matches!(left(&held, &by_message), Rejection::HeldElsewhere { .. }));
     let beat = Event::Heartbeat { claim: claimed().1, lease_until: at(LEASE_MS + 100), notes: None };

@@ -28,6 +28,7 @@ pub(super) fn delivery(nonce: u128, now_ms: u64) -> DeliveryContext {
         nonce: Nonce::from_random(nonce),
         worker: WorkerId::parse("w1").unwrap(),
         enqueued_at: at(0),
+        deadline: Some(at(500_000)),
         now: at(now_ms),
         skew_ms: SKEW_MS,
         repeatable: false,

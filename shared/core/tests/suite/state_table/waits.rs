@@ -1,7 +1,7 @@
 //! Calls that wait before they are claimed.
 
 use super::rows::*;
-use toolfleet_core::call::{Effect, Event, HeldReason, Rejection, State};
+use toolfleet_core::call::{DeliveryContext, Effect, Event, HeldReason, Rejection, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 
@@ -20,6 +20,22 @@ fn a_held_call_has_a_row_that_says_why_and_when_it_goes_on() {
     let (claimed, then) = stored(Some(&other), &claim_by(delivery(4, 10_000)));
     assert!(matches!(then, Effect::Execute(_)) && claimed.held().is_none());
     assert_eq!((claimed.attempts, claimed.fence), (0, 1));
+}
+
+#[test]
+fn a_row_keeps_the_deadline_of_its_first_message() {
+    let later = |nonce| DeliveryContext { deadline: Some(at(900_000)), ..delivery(nonce, 5_000) };
+    let (row, _) = stored(None, &hold_by(delivery(1, 0), HeldReason::Share));
+    assert_eq!(row.deadline, Some(at(500_000)));
+    assert_eq!(stored(Some(&row), &claim_by(later(2))).0.deadline, Some(at(500_000)));
+    // A row that only a cancellation made, and one of an earlier version, take it from the message.
+    let mut noted = cancelled(None);
+    assert_eq!(noted.deadline, None);
+    noted.cancel_requested_at = None;
+    assert_eq!(stored(Some(&noted), &claim_by(later(3))).0.deadline, Some(at(900_000)));
+    let (mut earlier, _) = stored(None, &hold_by(delivery(4, 0), HeldReason::Share));
+    earlier.deadline = None;
+    assert_eq!(stored(Some(&earlier), &claim_by(later(5))).0.deadline, Some(at(900_000)));
 }
 
 #[test]

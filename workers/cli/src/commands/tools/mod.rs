@@ -6,7 +6,7 @@ mod json_diff;
 pub(crate) mod list;
 mod live_list;
 mod pin_status;
-mod source;
+pub(crate) mod source;
 
 use clap::Subcommand;
 

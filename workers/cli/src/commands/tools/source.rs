@@ -11,7 +11,10 @@ use crate::exit::CommandError;
 use crate::network::local_environment;
 
 /// The texts of the catalog at `place`, and the catalog they make. A file is read as `toolfleet dev` reads it.
-pub(super) async fn read(place: &str, connect: &Connect) -> Result<(Texts, Catalog), CommandError> {
+pub(in crate::commands) async fn read(
+    place: &str,
+    connect: &Connect,
+) -> Result<(Texts, Catalog), CommandError> {
     let stdio = connect.allow_stdio()?;
     let found = Place::of(place);
     let local_environment = file(place)

@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** a message is received only when a slot for it is held; a panic in one call does not affect another.
 
+mod held_slot;
 mod pace;
 mod slots;
 
@@ -27,6 +28,7 @@ use crate::config::limits::Limits;
 use crate::context::WorkerContext;
 use crate::shutdown::{ServiceFailed, Shutdown};
 use crate::{backoff, pipeline};
+use held_slot::HeldSlot;
 use pace::Pace;
 use slots::{Slot, Slots};
 
@@ -81,7 +83,7 @@ impl Intake {
         let in_hand = move || in_hand.len() as u64;
         context.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
         receivers.close();
-        let (panicked, pool) = (Arc::new(Notify::new()), Slots::new(all));
+        let (panicked, pool) = (Arc::new(Notify::new()), Slots::new(all, context.limits.reserve()));
         let queues = context.queues.all().map(|(priority, queue)| {
             Arc::new(Receivers {
                 queue: queue.clone(),
@@ -151,7 +153,7 @@ async fn receive(intake: Arc<Receivers>) {
         let waiting = context.intake_health.begin_receive(intake.priority);
         let slots = tokio::select! {
             () = context.shutdown.draining() => return,
-            slots = intake.take_slots() => slots,
+            slots = intake.due_slots() => slots,
         };
         drop(waiting);
         let count = u32::try_from(slots.len()).unwrap_or(BATCH);
@@ -169,6 +171,7 @@ async fn receive(intake: Arc<Receivers>) {
         let wait = match received {
             // Paused while the poll was under way.
             Ok(deliveries) if intake.is_paused() => {
+                context.gate.shares().received(slots.len(), None);
                 make_visible(deliveries).await;
                 Duration::ZERO
             }
@@ -180,6 +183,7 @@ async fn receive(intake: Arc<Receivers>) {
                 }
             }
             Err(error) => {
+                context.gate.shares().received(slots.len(), None);
                 drop(slots);
                 failures += 1;
                 let queue = intake.queue.name();
@@ -213,8 +217,11 @@ impl Receivers {
         control.is_some_and(|control| control.pause_of_queue(name, self.context.now()).is_some())
     }
 
-    async fn take_slots(&self) -> Vec<Slot> {
-        self.slots.take(self.priority, self.wanted()).await
+    /// Slots for the next receive. Where one tenant's calls fill the worker, as many as that receive may ask for, when it is due.
+    async fn due_slots(&self) -> Vec<Slot> {
+        let mut slots = self.slots.take(self.priority, self.wanted()).await;
+        slots.truncate(self.context.gate.shares().pace(slots.len()).await);
+        slots
     }
 
     /// How many slots the next receive takes if they are free.
@@ -229,9 +236,10 @@ impl Receivers {
         self.context.intake_health.received(self.priority);
         self.context.meters.received(messages);
         self.slots.received(self.priority, messages);
+        self.context.gate.shares().received(count, Some(got));
         self.start(deliveries, slots);
         let pause = self.pace.after(messages, Instant::now());
-        if got < count {
+        if got < count || self.context.gate.shares().is_full() {
             return if self.may_end() { None } else { Some(pause) };
         }
         // The poll of an empty queue takes one message: whether more are there, the next receive shows.
@@ -245,6 +253,8 @@ impl Receivers {
     fn start(&self, deliveries: Vec<Delivery>, slots: Vec<Slot>) {
         for (delivery, slot) in deliveries.into_iter().zip(slots) {
             let context = self.context.clone();
+            let in_hand = context.gate.shares().in_hand();
+            let slot = HeldSlot::new(slot, in_hand);
             self.running.spawn(async move {
                 let message_id = delivery.message_id.clone();
                 // A call shares nothing with the others but what its own steps keep consistent. Its message is received again.

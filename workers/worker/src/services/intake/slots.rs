@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::queue_shares::QueueShares;
 use toolfleet_core::request::Priority;
@@ -27,6 +27,15 @@ pub(super) struct Slots {
     all: u32,
     created: Instant,
     state: Mutex<State>,
+    /// A few more, for calls whose turn has come.
+    for_turns: Arc<Semaphore>,
+}
+
+/// The slots of a worker, as the calls of one queue take them.
+#[derive(Debug)]
+pub(super) struct PoolOf {
+    slots: Arc<Slots>,
+    queue: Priority,
 }
 
 #[derive(Debug)]
@@ -53,10 +62,11 @@ const fn index(queue: Priority) -> usize {
 }
 
 impl Slots {
-    /// So many slots.
-    pub(super) fn new(all: u32) -> Arc<Self> {
+    /// So many slots, and some more for calls whose turn has come.
+    pub(super) fn new(all: u32, for_turns: u32) -> Arc<Self> {
         let state = State { free: all, shares: QueueShares::default(), waiting: Default::default() };
-        Arc::new(Self { all, created: Instant::now(), state: Mutex::new(state) })
+        let for_turns = Arc::new(Semaphore::new(for_turns as usize));
+        Arc::new(Self { all, created: Instant::now(), state: Mutex::new(state), for_turns })
     }
 
     /// One slot at least for a receive of that queue, and up to `most` if they are free soon.
@@ -125,6 +135,31 @@ impl Slots {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PoolOf {
+    /// A slot, if one is free.
+    pub(super) fn free_slot(&self) -> Option<Slot> {
+        let mut state = self.slots.state();
+        (state.free > 0).then(|| self.slots.granted(&mut state, self.queue))
+    }
+
+    /// The next slot that is free for this queue.
+    pub(super) async fn next_slot(&self) -> Option<Slot> {
+        self.slots.take(self.queue, 1).await.pop()
+    }
+
+    /// The slots that are kept for turns.
+    pub(super) fn for_turns(&self) -> &Arc<Semaphore> {
+        &self.slots.for_turns
+    }
+}
+
+impl Slot {
+    /// The slots that it is one of.
+    pub(super) fn pool(&self) -> PoolOf {
+        PoolOf { slots: self.slots.clone(), queue: self.queue }
     }
 }
 
@@ -210,7 +245,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn queues_with_a_backlog_share_slot_seconds_12_to_4_to_1() {
-        let slots = Slots::new(82);
+        let slots = Slots::new(82, 1);
         let call = Duration::from_millis(100);
         let used = Priority::ALL.map(|queue| flood(&slots, queue, 7, call));
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -227,7 +262,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_queue_alone_uses_all_slots_beside_the_polls_of_the_others() {
         for queue in Priority::ALL {
-            let slots = Slots::new(22);
+            let slots = Slots::new(22, 1);
             let mut polls = Vec::new();
             for other in Priority::ALL.into_iter().filter(|other| *other != queue) {
                 polls.extend(slots.take(other, slots.poll_size(other)).await);
@@ -243,8 +278,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn high_waits_under_a_flood_of_low_at_most_half_as_long_again() {
         let every = Duration::from_millis(15);
-        let idle = waits_of_high(&Slots::new(82), 2_000, every).await.0;
-        let slots = Slots::new(82);
+        let idle = waits_of_high(&Slots::new(82, 1), 2_000, every).await.0;
+        let slots = Slots::new(82, 1);
         let low = flood(&slots, Priority::Low, 7, Duration::from_millis(200));
         tokio::time::sleep(Duration::from_secs(5)).await;
         let (flooded, longest) = waits_of_high(&slots, 2_000, every).await;
@@ -255,7 +290,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receive_that_stops_waiting_keeps_no_slot() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, 1);
         let held = slots.take(Priority::Low, 10).await;
         let stopped = tokio::time::timeout(Duration::from_secs(1), slots.take(Priority::High, 1)).await;
         assert!(stopped.is_err());

@@ -1,0 +1,208 @@
+//! What every kind of load needs: embedded endpoints, a client, the folder of the run, and the command that starts a worker.
+//!
+//! **Invariant:** everything belongs to this run and is removed with it, except a folder that is kept on purpose.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, bail};
+use toolfleet_client::{Aws, AwsOptions, Client, Now, Tables, system_clock};
+
+use crate::endpoints::{Addresses, Endpoints};
+use crate::proxy::CountingProxy;
+use crate::receives::Receive;
+use crate::run_args::CLOCK_SKEW_MS;
+use crate::traffic::{Counts, Traffic};
+use crate::worker::WorkerCommand;
+
+/// The endpoints of a run and everything that its workers need.
+pub(crate) struct Bed {
+    pub(crate) client: Client,
+    pub(crate) clock: Now,
+    pub(crate) folder: Folder,
+    pub(crate) addresses: Addresses,
+    /// A mutex, because the run kills and restarts them through a shared reference.
+    endpoints: Mutex<Endpoints>,
+    counting: Option<Counting>,
+}
+
+/// The settings of a worker that differ between loads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkerSettings<'a> {
+    /// The binary; the default is the one in this program's folder.
+    pub(crate) binary: Option<&'a Path>,
+    pub(crate) slots: u32,
+    pub(crate) lease_ms: u32,
+}
+
+struct Counting {
+    counts: Counts,
+    sqs: CountingProxy,
+    dynamodb: CountingProxy,
+}
+
+impl Bed {
+    /// Starts endpoints in memory, or in a process that can be killed. With `counts`, the workers' requests are counted there.
+    pub(crate) async fn create(in_process: bool, counts: Option<Counts>) -> anyhow::Result<Self> {
+        let folder = Folder::new()?;
+        let (endpoints, addresses) =
+            if in_process { Endpoints::in_process(&folder.data())? } else { Endpoints::embedded().await? };
+        let clock = system_clock();
+        let client = client(&addresses, clock.clone()).await;
+        let counting = match counts {
+            Some(counts) => {
+                let sqs = CountingProxy::start(&addresses.sqs, counts.clone()).await?;
+                let dynamodb = CountingProxy::start(&addresses.dynamodb, counts.clone()).await?;
+                Some(Counting { counts, sqs, dynamodb })
+            }
+            None => None,
+        };
+        Ok(Self { client, clock, folder, addresses, endpoints: Mutex::new(endpoints), counting })
+    }
+
+    /// Writes the catalog of the workers.
+    pub(crate) fn write_catalog(&self, catalog: &str) -> anyhow::Result<()> {
+        let file = self.folder.catalog();
+        std::fs::write(&file, catalog).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// The command that starts a worker on the queue of calls.
+    pub(crate) fn worker(&self, settings: WorkerSettings<'_>) -> anyhow::Result<WorkerCommand> {
+        let binary = settings.binary.map_or_else(default_worker, |binary| Ok(binary.to_owned()))?;
+        if !binary.is_file() {
+            bail!(
+                "there is no worker binary at {}; build it (cargo build -p toolfleet-worker, with --release if this program is) \
+                 or name it with --worker-bin",
+                binary.display()
+            );
+        }
+        let (sqs, dynamodb) = match &self.counting {
+            Some(counting) => (counting.sqs.url.as_str(), counting.dynamodb.url.as_str()),
+            None => (self.addresses.sqs.as_str(), self.addresses.dynamodb.as_str()),
+        };
+        let variables = [
+            ("TOOLFLEET_QUEUE_URL", self.addresses.calls_queue.clone()),
+            ("TOOLFLEET_CATALOG", self.folder.catalog().display().to_string()),
+            ("TOOLFLEET_SLOTS", settings.slots.to_string()),
+            ("TOOLFLEET_LEASE_MS", settings.lease_ms.to_string()),
+            ("TOOLFLEET_CLOCK_SKEW_MS", CLOCK_SKEW_MS.to_string()),
+            ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "127.0.0.0/8".to_owned()),
+            ("TOOLFLEET_ALLOW_HTTP", "true".to_owned()),
+            ("TOOLFLEET_LOG", "warn".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "loadtest".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "loadtest".to_owned()),
+            ("AWS_ENDPOINT_URL_SQS", sqs.to_owned()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.to_owned()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.addresses.secrets.clone()),
+        ];
+        Ok(WorkerCommand {
+            binary,
+            environment: variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            log: self.folder.log(),
+        })
+    }
+
+    /// Kills queues and tables. Their data stays on disk.
+    pub(crate) fn kill_endpoints(&self) -> anyhow::Result<()> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).kill()
+    }
+
+    /// Starts them again on the same ports.
+    pub(crate) fn start_endpoints_again(&self) -> anyhow::Result<()> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).start_again()
+    }
+
+    /// Starts to count requests.
+    pub(crate) fn start_counting(&self) {
+        if let Some(counting) = &self.counting {
+            counting.counts.reset();
+        }
+    }
+
+    /// The workers' requests to AWS so far, if they are counted.
+    pub(crate) fn counted(&self) -> Option<Traffic> {
+        self.counting.as_ref().map(|counting| counting.counts.now())
+    }
+
+    /// The receives so far, if they are recorded.
+    pub(crate) fn receives(&self) -> Vec<Receive> {
+        self.counting.as_ref().map_or_else(Vec::new, |counting| counting.counts.receives())
+    }
+}
+
+async fn client(addresses: &Addresses, clock: Now) -> Client {
+    let aws = Aws::connect(aws_options(addresses)).await;
+    Client::new(&aws, &addresses.calls_queue, &Tables::with_prefix("toolfleet"), clock)
+}
+
+/// The AWS client options for the endpoints of a load.
+pub(crate) fn aws_options(addresses: &Addresses) -> AwsOptions {
+    AwsOptions {
+        region: Some("us-east-1".into()),
+        sqs_endpoint: Some(addresses.sqs.clone()),
+        dynamodb_endpoint: Some(addresses.dynamodb.clone()),
+        secrets_endpoint: Some(addresses.secrets.clone()),
+        s3_endpoint: None,
+        static_credentials: Some(("loadtest".into(), "loadtest".into())),
+    }
+}
+
+fn default_worker() -> anyhow::Result<PathBuf> {
+    let ours = std::env::current_exe().context("the path of this program is unknown; use --worker-bin")?;
+    Ok(ours.with_file_name("toolfleet-worker"))
+}
+
+/// The folder of this run. It is removed at the end unless it is kept.
+pub(crate) struct Folder {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        static FOLDERS: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("toolfleet-loadtest-{}-{}", std::process::id(), FOLDERS.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot create the folder {}", path.display()))?;
+        Ok(Self { path, kept: false })
+    }
+
+    pub(crate) fn catalog(&self) -> PathBuf {
+        self.path.join("catalog.json")
+    }
+
+    /// The folder of the endpoints' data.
+    fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    /// The file of the workers' stderr.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join("workers.log")
+    }
+
+    /// Keeps the folder, and returns the path of the workers' log and its last lines.
+    pub(crate) fn keep(&mut self) -> String {
+        self.kept = true;
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        if log.is_empty() {
+            return format!("the workers logged nothing ({})", self.log().display());
+        }
+        let lines: Vec<_> = log.lines().collect();
+        let end = lines.get(lines.len().saturating_sub(10)..).unwrap_or_default().join("\n  ");
+        format!("the workers logged {} lines ({}), the last:\n  {end}", lines.len(), self.log().display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept {
+            // A folder that cannot be removed does no harm.
+            let _ignored = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}

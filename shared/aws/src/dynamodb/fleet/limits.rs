@@ -1,0 +1,287 @@
+//! The rows of rate and concurrency limits: one item with a partition of its own for the turns of a limit, and one for its permits.
+//!
+//! Each is replaced by compare-and-swap on its revision. A row is no larger than a few KiB, and is deleted a day after its last write.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use toolfleet_core::ids::Tenant;
+use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::holders::{Block, HolderRow, HolderTable};
+use toolfleet_core::limits::turn_book::{TenantClock, TurnRow, TurnTable};
+use toolfleet_core::time::Timestamp;
+
+use super::Fleet;
+use crate::compare_and_swap::{Store, Swap};
+use crate::dynamodb::attributes::{Item, item, number, text};
+use crate::dynamodb::statement::{Statement, Written};
+use crate::error::AwsError;
+use crate::keys::{self, EXPIRES_AT, PERMITS_SORT, PK, REV, SK, TURNS_SORT};
+
+/// A row is kept for so long after all that it says is past, in seconds.
+const KEPT_S: i64 = 24 * 60 * 60;
+
+/// The turns of one rate limit.
+#[derive(Debug, Clone)]
+pub struct Turns(LimitItem);
+
+/// The permits of one concurrency limit.
+#[derive(Debug, Clone)]
+pub struct Permits(LimitItem);
+
+#[derive(Debug, Clone)]
+struct LimitItem {
+    fleet: Fleet,
+    partition: String,
+    sort: &'static str,
+}
+
+impl Fleet {
+    /// The turns of that limit.
+    pub fn turns(&self, limit: &LimitKey) -> Turns {
+        Turns(LimitItem { fleet: self.clone(), partition: keys::limit(limit), sort: TURNS_SORT })
+    }
+
+    /// The permits of that limit.
+    pub fn permits(&self, limit: &LimitKey) -> Permits {
+        Permits(LimitItem { fleet: self.clone(), partition: keys::limit(limit), sort: PERMITS_SORT })
+    }
+}
+
+impl Turns {
+    /// The row, by a consistent read.
+    pub async fn read(&self) -> Result<Option<TurnRow>, AwsError> {
+        self.0.read(turns_of).await
+    }
+}
+
+impl Permits {
+    /// The row, by a consistent read.
+    pub async fn read(&self) -> Result<Option<HolderRow>, AwsError> {
+        self.0.read(permits_of).await
+    }
+}
+
+impl Store for Turns {
+    type Table = TurnTable;
+
+    async fn swap(&self, seen: Option<&TurnRow>, new: &TurnRow) -> Result<Swap<TurnRow>, AwsError> {
+        self.0.swap(seen.map(|seen| seen.rev), turns_item(new), turns_of).await
+    }
+}
+
+impl Store for Permits {
+    type Table = HolderTable;
+
+    async fn swap(&self, seen: Option<&HolderRow>, new: &HolderRow) -> Result<Swap<HolderRow>, AwsError> {
+        self.0.swap(seen.map(|seen| seen.rev), permits_item(new), permits_of).await
+    }
+}
+
+impl LimitItem {
+    async fn read<Row>(&self, parse: fn(&Item) -> Option<Row>) -> Result<Option<Row>, AwsError> {
+        let request = self
+            .fleet
+            .client
+            .get_item()
+            .table_name(&self.fleet.table)
+            .key(PK, AttributeValue::S(self.partition.clone()))
+            .key(SK, AttributeValue::S(self.sort.to_owned()))
+            .consistent_read(true);
+        // Kilobytes of state that every call in flight would carry for a read that few of them make.
+        let got = Box::pin(request.send()).await;
+        let got = got.map_err(|e| AwsError::of_sdk("GetItem", &self.fleet.table, &e))?;
+        got.item.as_ref().map(|item| self.parsed(item, parse)).transpose()
+    }
+
+    async fn swap<Row>(
+        &self,
+        seen_rev: Option<u64>,
+        attributes: Item,
+        parse: fn(&Item) -> Option<Row>,
+    ) -> Result<Swap<Row>, AwsError> {
+        let written = self.fleet.writer.write(self.statement(seen_rev, attributes)).await?;
+        Ok(match written {
+            Written::Done => Swap::Stored,
+            // INSERT does not return the row that it found.
+            Written::Exists => Swap::Found(self.read(parse).await?.map(Box::new)),
+            Written::ConditionFailed(Some(item)) => Swap::Found(Some(Box::new(self.parsed(&item, parse)?))),
+            Written::ConditionFailed(None) => Swap::Found(None),
+        })
+    }
+
+    fn statement(&self, seen_rev: Option<u64>, attributes: Item) -> Statement {
+        let key = format!("{}|{}", self.partition, self.sort);
+        let Some(rev) = seen_rev else {
+            let mut whole = attributes;
+            whole.extend(item([(PK, text(&self.partition)), (SK, text(self.sort))]));
+            return Statement::insert(&self.fleet.table, &key, whole);
+        };
+        let mut update = format!("UPDATE \"{}\"", self.fleet.table);
+        let mut attributes: Vec<_> = attributes.into_iter().collect();
+        attributes.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut parameters = Vec::new();
+        for (name, value) in attributes {
+            update.push_str(&format!(" SET \"{name}\"=?"));
+            parameters.push(value);
+        }
+        update.push_str(&format!(" WHERE \"{PK}\"=? AND \"{SK}\"=? AND \"{REV}\"=?"));
+        parameters.extend([text(&self.partition), text(self.sort), number(rev)].into_iter().flatten());
+        Statement::new(&self.fleet.table, &key, update, parameters)
+    }
+
+    /// A row that cannot be read is an error: taken for a missing one, it would give its turns or permits away again.
+    fn parsed<Row>(&self, item: &Item, parse: fn(&Item) -> Option<Row>) -> Result<Row, AwsError> {
+        parse(item).ok_or_else(|| {
+            let Self { partition, sort, fleet } = self;
+            AwsError::configuration(format!("the row {partition} ({sort}) of {} cannot be read", fleet.table))
+        })
+    }
+}
+
+fn turns_item(row: &TurnRow) -> Item {
+    let last_us = row.ahead.last().copied().unwrap_or_default().max(row.floor_us);
+    let clock = |(tenant, clock): (&Tenant, &TenantClock)| {
+        let TenantClock { next_us, tail_us, weight } = clock;
+        (tenant.to_string(), AttributeValue::S(format!("{next_us} {tail_us} {weight}")))
+    };
+    item([
+        (REV, number(row.rev)),
+        ("mark", number(row.mark)),
+        ("epoch", number(row.epoch)),
+        ("rate", text(row.rate)),
+        ("version", number(row.version)),
+        ("floor_us", number(row.floor_us)),
+        ("ahead", Some(AttributeValue::B(Blob::new(packed(&row.ahead))))),
+        ("clocks", Some(AttributeValue::M(row.clocks.iter().map(clock).collect()))),
+        (EXPIRES_AT, number(last_us / 1_000_000 + KEPT_S)),
+    ])
+}
+
+fn turns_of(item: &Item) -> Option<TurnRow> {
+    let number = |name: &str| item.get(name)?.as_n().ok()?.parse::<u64>().ok();
+    let clock = |(tenant, clock): (&String, &AttributeValue)| {
+        let mut numbers = clock.as_s().ok()?.splitn(3, ' ');
+        let clock = TenantClock {
+            next_us: numbers.next()?.parse().ok()?,
+            tail_us: numbers.next()?.parse().ok()?,
+            weight: numbers.next()?.parse().ok()?,
+        };
+        Some((Tenant::from_stored(tenant).ok()?, clock))
+    };
+    Some(TurnRow {
+        rev: number(REV)?,
+        mark: number("mark")?,
+        epoch: number("epoch")?,
+        rate: item.get("rate")?.as_s().ok()?.parse().ok()?,
+        version: number("version")?,
+        floor_us: item.get("floor_us")?.as_n().ok()?.parse().ok()?,
+        ahead: unpacked(item.get("ahead")?.as_b().ok()?.as_ref())?,
+        clocks: item.get("clocks")?.as_m().ok()?.iter().map(clock).collect::<Option<_>>()?,
+    })
+}
+
+fn permits_item(row: &HolderRow) -> Item {
+    let entry =
+        |(name, until): (&String, &Timestamp)| (name.clone(), AttributeValue::N(until.as_ms().to_string()));
+    let block = |(worker, block): (&String, &Block)| {
+        (worker.clone(), AttributeValue::S(format!("{} {}", block.permits, block.until.as_ms())))
+    };
+    let ends = row.entries.values().chain(row.blocks.values().map(|block| &block.until));
+    let last_s = ends.map(|until| until.as_s()).max();
+    item([
+        (REV, number(row.rev)),
+        ("entries", Some(AttributeValue::M(row.entries.iter().map(entry).collect()))),
+        ("blocks", Some(AttributeValue::M(row.blocks.iter().map(block).collect()))),
+        (EXPIRES_AT, last_s.and_then(|last_s| number(last_s.saturating_add(KEPT_S)))),
+    ])
+}
+
+fn permits_of(item: &Item) -> Option<HolderRow> {
+    let entry = |(name, until): (&String, &AttributeValue)| {
+        Some((name.clone(), Timestamp::from_ms(until.as_n().ok()?.parse().ok()?)))
+    };
+    let block = |(worker, block): (&String, &AttributeValue)| {
+        let (permits, until) = block.as_s().ok()?.split_once(' ')?;
+        let until = Timestamp::from_ms(until.parse().ok()?);
+        Some((worker.clone(), Block { permits: permits.parse().ok()?, until }))
+    };
+    Some(HolderRow {
+        rev: item.get(REV)?.as_n().ok()?.parse().ok()?,
+        entries: item.get("entries")?.as_m().ok()?.iter().map(entry).collect::<Option<BTreeMap<_, _>>>()?,
+        blocks: item.get("blocks")?.as_m().ok()?.iter().map(block).collect::<Option<BTreeMap<_, _>>>()?,
+    })
+}
+
+/// Times in order as their differences, seven bits in a byte: three bytes for most.
+fn packed(times: &[i64]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(times.len() * 3 + 8);
+    let mut before = 0_i64;
+    for time in times {
+        let mut step = time.saturating_sub(before).max(0).unsigned_abs();
+        before = *time;
+        loop {
+            let low = (step & 0x7f) as u8;
+            step >>= 7;
+            if step == 0 {
+                bytes.push(low);
+                break;
+            }
+            bytes.push(low | 0x80);
+        }
+    }
+    bytes
+}
+
+fn unpacked(bytes: &[u8]) -> Option<Vec<i64>> {
+    let (mut times, mut before, mut step, mut shift) = (Vec::new(), 0_i64, 0_u64, 0_u32);
+    for byte in bytes {
+        step |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            before = before.checked_add(i64::try_from(step).ok()?)?;
+            times.push(before);
+            (step, shift) = (0, 0);
+        }
+    }
+    (shift == 0).then_some(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_ahead_are_read_back_and_take_few_bytes() {
+        let times: Vec<i64> = (0..200).map(|n| 1_795_000_000_123_456 + n * 52_501).collect();
+        let bytes = packed(&times);
+        assert!(bytes.len() < 620, "{}", bytes.len());
+        assert_eq!(unpacked(&bytes), Some(times));
+        assert_eq!(unpacked(&packed(&[])), Some(Vec::new()));
+        assert_eq!(unpacked(&[0x80]), None, "a cut text is no row");
+    }
+
+    #[test]
+    fn rows_of_limits_are_read_back_whole() {
+        let clock = TenantClock { next_us: 9, tail_us: 8, weight: 3 };
+        let row = TurnRow {
+            rev: 4,
+            mark: u64::MAX,
+            epoch: 2,
+            rate: "20/s".parse().unwrap(),
+            version: 7,
+            floor_us: i64::MIN,
+            ahead: vec![5, 60_000],
+            clocks: BTreeMap::from([(Tenant::parse("acme").unwrap(), clock)]),
+        };
+        assert_eq!(turns_of(&turns_item(&row)), Some(row));
+        let until = Timestamp::from_ms(1_795_000_000_123);
+        let row = HolderRow {
+            rev: 4,
+            entries: BTreeMap::from([("a".to_owned(), until)]),
+            blocks: BTreeMap::from([("w-1".to_owned(), Block { permits: 3, until })]),
+        };
+        assert_eq!(permits_of(&permits_item(&row)), Some(row));
+    }
+}

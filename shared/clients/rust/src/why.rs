@@ -1,0 +1,163 @@
+//! Reads what is known of a call and explains why it is not running. It changes nothing; messages of the dead-letter queue that it reads
+//! are hidden for a moment.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use toolfleet_aws::AwsError;
+use toolfleet_core::call::CallRow;
+use toolfleet_core::ids::CallKey;
+use toolfleet_core::time::Timestamp;
+use toolfleet_core::why::{
+    DeadLetterFound, DeadLetterSeen, Evidence, Explanation, QueueState, WorkersSeen, explain,
+};
+
+use crate::client::Client;
+use crate::dead_letters::{DeadLetter, DeadLetters, RECEIVED_TOO_OFTEN};
+
+/// The longest reading of the dead-letter queue, and the most messages that are read there.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+const MOST_LETTERS: usize = 500;
+
+/// Why a call is not running, and what could not be read.
+#[derive(Debug)]
+pub struct Why {
+    /// When it was read.
+    pub now: Timestamp,
+    /// The row of the call.
+    pub row: Option<CallRow>,
+    /// The explanation.
+    pub explanation: Explanation,
+    /// What could not be read, and why.
+    pub failures: Vec<(&'static str, AwsError)>,
+}
+
+impl Client {
+    /// Explains why a call is not running.
+    ///
+    /// # Errors
+    /// The row could not be read. What else cannot be read is said in the explanation.
+    pub async fn why(&self, key: &CallKey) -> Result<Why, AwsError> {
+        // Four requests at once are kilobytes of state.
+        Box::pin(self.read_why(key)).await
+    }
+
+    async fn read_why(&self, key: &CallKey) -> Result<Why, AwsError> {
+        let row = self.calls.read(key).await?;
+        let now = (self.now)();
+        let mut failures = Vec::new();
+        let has_ended = row.as_ref().is_some_and(|row| row.finished.is_some());
+        if has_ended {
+            let explanation = explain(&Evidence::of_row(key, row.as_ref(), now));
+            return Ok(Why { now, row, explanation, failures });
+        }
+        let (control, workers, queues, dead_letter) = tokio::join!(
+            self.fleet.control(now),
+            self.workers_seen(key, row.as_ref(), now),
+            self.depths(),
+            self.dead_letter_of(key),
+        );
+        let control = noted(control, "the fleet table", &mut failures);
+        let workers = noted(workers, "the summary of the workers", &mut failures).flatten();
+        let queues = noted(queues, "the queues", &mut failures).unwrap_or_default();
+        let queues: Vec<_> = queues.iter().filter(|queue| !queue.dead_letter).map(state_of).collect();
+        let dead_letter = noted(dead_letter, "the dead-letter queue", &mut failures);
+        let explanation = explain(&Evidence {
+            key,
+            row: row.as_ref(),
+            now,
+            control: control.as_ref(),
+            workers: workers.as_ref(),
+            queues: &queues,
+            dead_letter: &dead_letter.unwrap_or(DeadLetterSeen::NotRead),
+            row_only: false,
+        });
+        Ok(Why { now, row, explanation, failures })
+    }
+
+    /// The workers, as they report; none if no worker has ever reported.
+    async fn workers_seen(
+        &self,
+        _key: &CallKey,
+        _row: Option<&CallRow>,
+        _now: Timestamp,
+    ) -> Result<Option<WorkersSeen>, AwsError> {
+        Ok(None)
+    }
+
+    /// Whether the dead-letter queue holds the call's message. The queue is read for a few seconds at most.
+    async fn dead_letter_of(&self, key: &CallKey) -> Result<DeadLetterSeen, AwsError> {
+        let Some(dead) = self.dead_letters().await? else {
+            return Ok(DeadLetterSeen::NoQueue);
+        };
+        let depth = dead.depth().await?;
+        if depth.visible == 0 && depth.in_flight == 0 {
+            return Ok(DeadLetterSeen::NotFound { looked_at: 0, all: true });
+        }
+        find(&dead, |letter| letter.key() == Some(key)).await
+    }
+}
+
+/// Looks for the letter, and makes all that it has read visible again.
+async fn find(dead: &DeadLetters, is_it: impl Fn(&DeadLetter) -> bool) -> Result<DeadLetterSeen, AwsError> {
+    let (mut look, until) = (dead.look(), Instant::now() + LONGEST_LOOK);
+    let seen = loop {
+        match look.next().await {
+            Err(error) => break Err(error),
+            Ok(letters) if letters.is_empty() => break Ok(not_found(&look, look.missed() == 0)),
+            Ok(letters) => match letters.iter().find(|letter| is_it(letter)) {
+                Some(letter) => break Ok(DeadLetterSeen::Found(found(letter))),
+                None if look.read() >= MOST_LETTERS || Instant::now() >= until => {
+                    break Ok(not_found(&look, false));
+                }
+                None => {}
+            },
+        }
+    };
+    // What stays hidden is visible again in half a minute.
+    let _hidden = look.release().await;
+    seen
+}
+
+fn not_found(look: &crate::dead_letters::Look, all: bool) -> DeadLetterSeen {
+    DeadLetterSeen::NotFound { looked_at: u64::try_from(look.read()).unwrap_or(u64::MAX), all }
+}
+
+fn found(letter: &DeadLetter) -> DeadLetterFound {
+    DeadLetterFound {
+        reason: Some(letter.reason()).filter(|reason| *reason != RECEIVED_TOO_OFTEN).map(str::to_owned),
+        first_sent: letter.first_sent(),
+        deadline: letter.named_deadline(),
+    }
+}
+
+fn state_of(queue: &crate::queue_depths::QueueDepth) -> QueueState {
+    let priority = match queue.name.strip_suffix(".fifo").unwrap_or(&queue.name).rsplit('-').next() {
+        Some("high") => "high",
+        Some("low") => "low",
+        Some(_) | None => "default",
+    };
+    QueueState {
+        name: queue.name.clone(),
+        priority: priority.to_owned(),
+        visible: queue.depth.visible,
+        in_flight: queue.depth.in_flight,
+        delayed: queue.depth.delayed,
+        wait_ms: None,
+    }
+}
+
+/// The value, or a note of what could not be read.
+fn noted<T>(
+    read: Result<T, AwsError>,
+    what: &'static str,
+    failures: &mut Vec<(&'static str, AwsError)>,
+) -> Option<T> {
+    match read {
+        Ok(value) => Some(value),
+        Err(error) => {
+            failures.push((what, error));
+            None
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The accounts of the tenants of a worker: slots held, slot-seconds used, and who was seen lately.
+//!
+//! **Invariant:** the virtual time of a tenant never goes back, and one that joins is not behind the floor.
+
+use std::collections::HashMap;
+
+use super::share::Load;
+use crate::ids::Tenant;
+
+/// For how long after its last call a tenant counts as one that may send more, in milliseconds.
+pub const SEEN_MS: u64 = 60_000;
+/// Units of virtual time in a slot-millisecond of weight 1, so that large weights do not round to nothing.
+const UNITS: u64 = 1_000;
+/// Above this number of tenants, those without calls are forgotten.
+const MANY: usize = 1_000;
+
+/// The tenants of a worker. Times are milliseconds of a clock that does not go back.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    tenants: HashMap<Tenant, Account>,
+    floor: u64,
+    held: u64,
+    /// The last two tenants that were seen, and when.
+    seen: [Option<(Tenant, u64)>; 2],
+}
+
+#[derive(Debug)]
+struct Account {
+    held: u64,
+    waiting: u64,
+    weight: u32,
+    virtual_time: u64,
+    /// Until when `virtual_time` has been counted.
+    counted_ms: u64,
+}
+
+impl Account {
+    fn count(&mut self, now_ms: u64) {
+        let spent = self.held.saturating_mul(now_ms.saturating_sub(self.counted_ms));
+        let units = spent.saturating_mul(UNITS) / u64::from(self.weight.max(1));
+        self.virtual_time = self.virtual_time.saturating_add(units);
+        self.counted_ms = self.counted_ms.max(now_ms);
+    }
+
+    const fn is_idle(&self) -> bool {
+        self.held == 0 && self.waiting == 0
+    }
+}
+
+impl Accounts {
+    /// Notes a call that wants a slot. A tenant without calls joins at the floor.
+    pub fn arrive(&mut self, tenant: &Tenant, weight: u32, now_ms: u64) {
+        self.see(tenant, now_ms);
+        let floor = self.floor(now_ms);
+        if self.tenants.len() >= MANY && !self.tenants.contains_key(tenant) {
+            self.tenants.retain(|_, account| !account.is_idle());
+        }
+        let account = self.tenants.entry(tenant.clone()).or_insert(Account {
+            held: 0,
+            waiting: 0,
+            weight,
+            virtual_time: floor,
+            counted_ms: now_ms,
+        });
+        account.count(now_ms);
+        if account.is_idle() {
+            account.virtual_time = account.virtual_time.max(floor);
+        }
+        account.weight = weight;
+        account.waiting = account.waiting.saturating_add(1);
+    }
+
+    /// Notes that a call that wanted a slot has one.
+    pub fn start(&mut self, tenant: &Tenant, now_ms: u64) {
+        self.leave(tenant, now_ms);
+        if let Some(account) = self.tenants.get_mut(tenant) {
+            account.held = account.held.saturating_add(1);
+            self.held = self.held.saturating_add(1);
+        }
+    }
+
+    /// Notes that a call wants a slot no longer.
+    pub fn leave(&mut self, tenant: &Tenant, now_ms: u64) {
+        if let Some(account) = self.tenants.get_mut(tenant) {
+            account.count(now_ms);
+            account.waiting = account.waiting.saturating_sub(1);
+        }
+    }
+
+    /// Notes that a call has released its slot.
+    pub fn end(&mut self, tenant: &Tenant, now_ms: u64) {
+        if let Some(account) = self.tenants.get_mut(tenant) {
+            account.count(now_ms);
+            account.held = account.held.saturating_sub(1);
+            self.held = self.held.saturating_sub(1);
+        }
+        self.see(tenant, now_ms);
+    }
+
+    /// The slots that all tenants hold.
+    pub const fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// The slots that a tenant holds.
+    pub fn held_by(&self, tenant: &Tenant) -> u64 {
+        self.tenants.get(tenant).map_or(0, |account| account.held)
+    }
+
+    /// What a tenant would hold with one slot more.
+    pub fn with_one_more(&self, tenant: &Tenant) -> Load {
+        let account = self.tenants.get(tenant);
+        let held = account.map_or(0, |account| account.held).saturating_add(1);
+        Load { held, weight: account.map_or(1, |account| account.weight) }
+    }
+
+    /// What the other tenants hold.
+    pub fn others(&self, tenant: &Tenant) -> impl Iterator<Item = Load> {
+        let others = self.tenants.iter().filter(move |(other, account)| *other != tenant && account.held > 0);
+        others.map(|(_, account)| Load { held: account.held, weight: account.weight })
+    }
+
+    /// The virtual time of a tenant: of those that wait, the one with the smallest is next.
+    pub fn virtual_time(&self, tenant: &Tenant, now_ms: u64) -> u64 {
+        self.tenants.get(tenant).map_or(self.floor, |account| {
+            let spent = account.held.saturating_mul(now_ms.saturating_sub(account.counted_ms));
+            account
+                .virtual_time
+                .saturating_add(spent.saturating_mul(UNITS) / u64::from(account.weight.max(1)))
+        })
+    }
+
+    /// Whether a tenant other than this one had a call within the last minute.
+    pub fn others_seen(&self, tenant: &Tenant, now_ms: u64) -> bool {
+        let others = self.seen.iter().flatten().filter(|(other, _)| other != tenant);
+        others.into_iter().any(|(_, at_ms)| now_ms.saturating_sub(*at_ms) < SEEN_MS)
+            || self.tenants.iter().any(|(other, account)| other != tenant && !account.is_idle())
+    }
+
+    /// How many tenants are remembered.
+    pub fn len(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// Whether no tenant is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.tenants.is_empty()
+    }
+
+    /// The smallest virtual time of the tenants with calls. It never goes back.
+    fn floor(&mut self, now_ms: u64) -> u64 {
+        let with_calls = self.tenants.iter().filter(|(_, account)| !account.is_idle());
+        let least = with_calls.map(|(tenant, _)| self.virtual_time(tenant, now_ms)).min();
+        self.floor = self.floor.max(least.unwrap_or(self.floor));
+        self.floor
+    }
+
+    fn see(&mut self, tenant: &Tenant, now_ms: u64) {
+        match &mut self.seen {
+            [Some((last, at_ms)), _] if last == tenant => *at_ms = now_ms,
+            [last, before] => {
+                std::mem::swap(last, before);
+                *last = Some((tenant.clone(), now_ms));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tenant(name: &str) -> Tenant {
+        Tenant::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_tenant_that_was_idle_joins_at_the_floor_without_credit() {
+        let (mut accounts, a, b) = (Accounts::default(), tenant("a"), tenant("b"));
+        accounts.arrive(&b, 1, 0);
+        accounts.start(&b, 0);
+        accounts.end(&b, 10);
+        accounts.arrive(&a, 1, 0);
+        accounts.start(&a, 0);
+        // An hour of a alone; b used ten milliseconds before it.
+        accounts.arrive(&b, 1, 3_600_000);
+        assert_eq!(accounts.virtual_time(&b, 3_600_000), accounts.virtual_time(&a, 3_600_000));
+    }
+
+    #[test]
+    fn slot_seconds_count_by_weight() {
+        let (mut accounts, a, b) = (Accounts::default(), tenant("a"), tenant("b"));
+        for (tenant, weight) in [(&a, 1), (&b, 4)] {
+            accounts.arrive(tenant, weight, 0);
+            accounts.start(tenant, 0);
+        }
+        assert_eq!(accounts.virtual_time(&a, 1_000), 4 * accounts.virtual_time(&b, 1_000));
+        accounts.end(&a, 1_000);
+        assert_eq!(accounts.virtual_time(&a, 9_000), 1_000 * UNITS, "nothing is held, nothing is counted");
+        assert_eq!((accounts.held(), accounts.held_by(&b)), (1, 1));
+    }
+
+    #[test]
+    fn another_tenant_is_seen_for_a_minute_after_its_last_call() {
+        let (mut accounts, a, b) = (Accounts::default(), tenant("a"), tenant("b"));
+        accounts.arrive(&a, 1, 0);
+        assert!(!accounts.others_seen(&a, 0));
+        accounts.arrive(&b, 1, 0);
+        accounts.start(&b, 0);
+        for now_ms in [1, 100_000] {
+            accounts.arrive(&a, 1, now_ms);
+            assert!(accounts.others_seen(&a, now_ms), "it runs");
+        }
+        accounts.end(&b, 200_000);
+        assert!(accounts.others_seen(&a, 259_999) && !accounts.others_seen(&a, 260_000));
+        assert!(!accounts.others_seen(&b, 260_001) || accounts.tenants[&a].waiting > 0);
+    }
+
+    #[test]
+    fn tenants_without_calls_are_forgotten_when_there_are_many() {
+        let mut accounts = Accounts::default();
+        for n in 0..3 * MANY {
+            let tenant = tenant(&format!("t{n}"));
+            accounts.arrive(&tenant, 1, 0);
+            accounts.start(&tenant, 0);
+            accounts.end(&tenant, 0);
+        }
+        assert!(accounts.len() <= MANY && !accounts.is_empty());
+    }
+
+    proptest! {
+        /// Tenants that always have a call waiting get slot-seconds by their weights, whatever the lengths of their calls.
+        #[test]
+        fn backlogged_tenants_share_by_weight(
+            lengths in prop::collection::vec(1_u64..50, 3..4), weights in prop::collection::vec(1_u32..5, 3..4)
+        ) {
+            let names = [tenant("a"), tenant("b"), tenant("c")];
+            let mut accounts = Accounts::default();
+            let mut used = [0_u64; 3];
+            for (name, weight) in names.iter().zip(&weights) {
+                accounts.arrive(name, *weight, 0);
+            }
+            let mut now_ms = 0;
+            for _ in 0..5_000 {
+                let next = (0..3).min_by_key(|at| accounts.virtual_time(&names[*at], now_ms)).unwrap();
+                accounts.start(&names[next], now_ms);
+                now_ms += lengths[next];
+                used[next] += lengths[next];
+                accounts.arrive(&names[next], weights[next], now_ms);
+                accounts.end(&names[next], now_ms);
+            }
+            for (one, other) in [(0, 1), (1, 2)] {
+                let difference = (used[one] / u64::from(weights[one])).abs_diff(used[other] / u64::from(weights[other]));
+                prop_assert!(difference <= 100, "{used:?} by {weights:?}");
+            }
+        }
+    }
+}

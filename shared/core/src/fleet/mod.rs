@@ -1,0 +1,20 @@
+//! What workers report: a row of each worker, the summary of all rows, and rollups of the calls of each minute.
+//!
+//! The rows and the rollups are a fast view. The call rows and the audit records are the truth.
+
+mod histogram;
+mod outcomes;
+mod rollup;
+mod row;
+mod summary;
+mod top;
+
+pub use histogram::{Histogram, HistogramError, LONGEST_US, QUANTILE_ERROR};
+pub use outcomes::OutcomeCounts;
+pub use rollup::{LostMinutes, Minute, OTHER_TOOLS, Rollup};
+pub use row::{
+    BEAT_MS, BreakerState, LARGE_FLEET, LARGE_FLEET_BEAT_MS, MISSED_BEATS, QueueSeen, ServerSeen,
+    TenantAtServer, ToolSeen, WINDOW_MS, WorkerRow, beat_ms,
+};
+pub use summary::{FleetSummary, ServerSummary, WorkerCounts};
+pub use top::busiest;

@@ -1,0 +1,154 @@
+//! The permits of one concurrency limit: who has a request open, given to many workers by one row.
+//!
+//! A small limit has an entry for each open request. Of a large one, each worker leases a block of permits and gives them out itself.
+//! An entry ends when its request is answered; the entry of a lost worker ends by itself at its own time.
+//!
+//! **Invariant:** entries and blocks together never hold more than the limit that the write which added one knew.
+
+use std::collections::BTreeMap;
+
+use crate::state_table::{Decision, StateTable};
+use crate::time::Timestamp;
+
+/// A worker leases blocks where the limit is above so many times the number of workers.
+const BLOCKS_ABOVE: u32 = 4;
+/// The longest name of an entry or block.
+const NAME_CHARS: usize = 64;
+
+/// The row of a concurrency limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HolderRow {
+    /// Grows with each write; the condition of the next one.
+    pub rev: u64,
+    /// The open requests, by a name of call and attempt: until when each counts unless it is answered.
+    pub entries: BTreeMap<String, Timestamp>,
+    /// The blocks, by worker.
+    pub blocks: BTreeMap<String, Block>,
+}
+
+/// The permits that one worker gives out itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// How many.
+    pub permits: u32,
+    /// Until when they count unless the worker renews them.
+    pub until: Timestamp,
+}
+
+/// A request that asks for a permit, or keeps it for longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    /// The name of its entry.
+    pub name: String,
+    /// Until when it counts unless it is answered.
+    pub until: Timestamp,
+}
+
+/// What one worker changes together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Now.
+    pub now: Timestamp,
+    /// The most open requests.
+    pub limit: u32,
+    /// The allowed difference of two clocks, in milliseconds: an entry counts for so long after its time.
+    pub skew_ms: u64,
+    /// Requests that were answered.
+    pub release: Vec<String>,
+    /// Requests that ask, in the order in which they are served. One that has an entry keeps it until the new time.
+    pub take: Vec<Take>,
+    /// The block that the worker wants to have from now on.
+    pub block: Option<(String, Block)>,
+}
+
+/// What a change brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Granted {
+    /// For each request that asked: whether it has a permit.
+    pub taken: Vec<bool>,
+    /// The permits of the worker's block.
+    pub block: u32,
+    /// How many permits are held by all.
+    pub held: u32,
+}
+
+/// The state table of a concurrency limit's row.
+#[derive(Debug, Clone, Copy)]
+pub struct HolderTable;
+
+impl StateTable for HolderTable {
+    type Row = HolderRow;
+    type Event = Change;
+    type Effect = Granted;
+    type Rejection = Granted;
+
+    fn decide(seen: Option<&HolderRow>, event: &Change) -> Decision<HolderRow, Granted, Granted> {
+        let mut row = seen.cloned().unwrap_or_default();
+        row.forget_lost(event);
+        for name in &event.release {
+            row.entries.remove(name);
+        }
+        let block =
+            event.block.as_ref().map_or(0, |(worker, block)| row.take_block(worker, *block, event.limit));
+        let taken: Vec<_> = event.take.iter().map(|take| row.take(take, event.limit)).collect();
+        let granted = Granted { taken, block, held: row.held() };
+        if seen.is_some_and(|seen| seen.entries == row.entries && seen.blocks == row.blocks) {
+            return Decision::Leave(granted);
+        }
+        row.rev = row.rev.saturating_add(1);
+        Decision::Write { row: Box::new(row), then: granted }
+    }
+}
+
+impl HolderRow {
+    /// How many permits are held.
+    pub fn held(&self) -> u32 {
+        let blocks = self.blocks.values().map(|block| block.permits);
+        let entries = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        blocks.fold(entries, u32::saturating_add)
+    }
+
+    fn forget_lost(&mut self, event: &Change) {
+        let lost = |until: Timestamp| until.plus_ms(event.skew_ms) <= event.now;
+        self.entries.retain(|_, until| !lost(*until));
+        self.blocks.retain(|_, block| !lost(block.until));
+    }
+
+    fn take(&mut self, take: &Take, limit: u32) -> bool {
+        let known = self.entries.contains_key(&take.name);
+        if !known && (self.held() >= limit || take.name.len() > NAME_CHARS) {
+            return false;
+        }
+        let until = self.entries.get(&take.name).copied().unwrap_or(take.until).max(take.until);
+        self.entries.insert(take.name.clone(), until);
+        true
+    }
+
+    /// A block can always be kept or made smaller; it grows by what is free.
+    fn take_block(&mut self, worker: &str, wanted: Block, limit: u32) -> u32 {
+        let had = self.blocks.remove(worker).map_or(0, |block| block.permits);
+        let free = limit.saturating_sub(self.held());
+        let permits = wanted.permits.min(free.max(had));
+        if permits > 0 {
+            self.blocks.insert(worker.to_owned(), Block { permits, until: wanted.until });
+        }
+        permits
+    }
+}
+
+/// Whether workers lease blocks of that limit.
+pub const fn by_blocks(limit: u32, workers: u32) -> bool {
+    limit > workers.saturating_mul(BLOCKS_ABOVE)
+}
+
+/// How many permits a worker that uses `used` of them wants in its block: half as many again, a quarter of its even share at least, and not
+/// more than its even share while all are wanted.
+pub fn block_size(limit: u32, workers: u32, used: u32) -> u32 {
+    let share = (limit / workers.max(1)).max(1);
+    used.saturating_add(used / 2).saturating_add(1).clamp(share.div_ceil(4), share)
+}
+
+/// How long a call that found no permit stays away, in milliseconds: a quarter of the estimate, a second at least.
+pub fn away_ms(estimate_ms: u64) -> u64 {
+    (estimate_ms / 4).max(1_000)
+}

@@ -1,0 +1,105 @@
+//! The retries that one worker allows itself at one server, so that a server in trouble is not met with more requests than usual.
+//!
+//! Within ten seconds, retries are at most a fifth of the first attempts, and this worker's part of ten a second for the whole fleet on top
+//! of it, so that a server with few calls can be retried too.
+
+use crate::time::Timestamp;
+
+/// Over how many seconds attempts are counted.
+const SECONDS: usize = 10;
+/// Retries for each hundred first attempts.
+const PERCENT: u32 = 20;
+/// Retries a second that the whole fleet has in any case.
+const FLEET_PER_SECOND: u32 = 10;
+
+/// The attempts of the last ten seconds.
+#[derive(Debug, Clone, Default)]
+pub struct RetryBudget {
+    /// First attempts and retries, by second.
+    counts: [(u32, u32); SECONDS],
+    /// The second of the latest count.
+    second: i64,
+}
+
+impl RetryBudget {
+    /// Counts a first attempt.
+    pub fn first(&mut self, now: Timestamp) {
+        if let Some((first, _)) = self.current(now) {
+            *first = first.saturating_add(1);
+        }
+    }
+
+    /// Counts a retry, if it is within the budget of a worker of a fleet of that many.
+    ///
+    /// # Errors
+    /// It is not; milliseconds until the oldest count is forgotten.
+    pub fn retry(&mut self, workers: u32, now: Timestamp) -> Result<(), u64> {
+        self.current(now);
+        let sum = |of: fn(&(u32, u32)) -> u32| self.counts.iter().map(of).fold(0_u32, u32::saturating_add);
+        let (firsts, retries) = (sum(|count| count.0), sum(|count| count.1));
+        let own = FLEET_PER_SECOND * SECONDS as u32 / workers.max(1);
+        let allowed = (firsts.saturating_mul(PERCENT) / 100).saturating_add(own.max(1));
+        if retries >= allowed {
+            return Err(1_000_u64.saturating_sub(now.as_ms().rem_euclid(1_000).unsigned_abs()).max(1));
+        }
+        if let Some((_, retry)) = self.current(now) {
+            *retry = retry.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// The count of this second; those that are older than the window are forgotten.
+    fn current(&mut self, now: Timestamp) -> Option<&mut (u32, u32)> {
+        let second = now.as_s();
+        let passed = second.saturating_sub(self.second).clamp(0, SECONDS as i64);
+        for back in 0..passed {
+            let place = second.saturating_sub(back).rem_euclid(SECONDS as i64);
+            if let Some(count) = self.counts.get_mut(usize::try_from(place).ok()?) {
+                *count = (0, 0);
+            }
+        }
+        self.second = self.second.max(second);
+        self.counts.get_mut(usize::try_from(self.second.rem_euclid(SECONDS as i64)).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(1_795_000_000_000 + ms)
+    }
+
+    /// How many of `asked` retries at one moment are allowed after so many first attempts.
+    fn allowed(firsts: u32, workers: u32, asked: u32) -> u32 {
+        let mut budget = RetryBudget::default();
+        (0..firsts).for_each(|_| budget.first(at(0)));
+        (0..asked).map(|_| u32::from(budget.retry(workers, at(0)).is_ok())).sum()
+    }
+
+    #[test]
+    fn retries_are_a_fifth_of_first_attempts_and_a_part_of_ten_a_second() {
+        assert_eq!(allowed(1_000, 10, 1_000), 200 + 10);
+        assert_eq!(allowed(0, 1, 1_000), 100);
+        assert_eq!(allowed(0, 1_000, 1_000), 1, "every worker has one");
+    }
+
+    #[test]
+    fn the_budget_comes_back_within_ten_seconds() {
+        let mut budget = RetryBudget::default();
+        while budget.retry(100, at(0)).is_ok() {}
+        let wait_ms = budget.retry(100, at(250)).unwrap_err();
+        assert_eq!(wait_ms, 750);
+        assert!(budget.retry(100, at(9_999)).is_err());
+        assert!(budget.retry(100, at(10_000)).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_forgets_nothing() {
+        let mut budget = RetryBudget::default();
+        while budget.retry(100, at(5_000)).is_ok() {}
+        assert!(budget.retry(100, at(0)).is_err());
+        assert!(budget.retry(100, at(5_000)).is_err());
+    }
+}

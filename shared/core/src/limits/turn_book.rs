@@ -1,0 +1,285 @@
+//! The turns of one rate limit: absolute times, none nearer to another than the limit's spacing, given to many workers by one row.
+//!
+//! A worker asks for several turns in one write. A turn lies at most [`REACH_US`] ahead; a call that gets none waits by an estimate,
+//! in no order. Where tenants share the limit, a tenant far ahead takes every second turn at most (more rarely, the more weight
+//! others have), so that another tenant finds a free one. What is still free shortly before its time goes to whoever asks.
+//!
+//! **Invariant:** two turns of one book are at least a spacing apart, whatever the clocks of those who ask say.
+
+use std::collections::BTreeMap;
+
+use super::rule::RateLimit;
+use super::turn::Turn;
+use crate::ids::Tenant;
+use crate::state_table::{Decision, StateTable};
+
+/// How far ahead turns are given, in microseconds; four spacings, where that is more.
+pub const REACH_US: i64 = 10_000_000;
+/// How far ahead a turn is given to whoever asks first; one and a half spacings, where that is more.
+const SHORT_NOTICE_US: i64 = 1_000_000;
+/// A changed limit keeps the turns of so long, in microseconds: workers may not know of the change yet.
+pub const CHANGE_KNOWN_US: i64 = 5_000_000;
+/// How late a request may be sent after its turn, in microseconds.
+pub const LATE_US: i64 = 20_000;
+/// The most turns ahead.
+const MAX_AHEAD: usize = 200;
+/// The most tenants whose clocks are kept.
+const MAX_TENANTS: usize = 32;
+
+/// The row of a rate limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnRow {
+    /// Grows with each write; the condition of the next one.
+    pub rev: u64,
+    /// The mark of the write that stored it: two workers that ask the same at the same time would else store the same row, and each would
+    /// take it for its own.
+    pub mark: u64,
+    /// The number of the limit's setting: a turn of another number is void.
+    pub epoch: u64,
+    /// The limit that it works by.
+    pub rate: RateLimit,
+    /// The version of the control table that set this limit; 0 for the catalog's.
+    pub version: u64,
+    /// No turn is given before this time: it follows the past turns.
+    pub floor_us: i64,
+    /// The turns given that are not past, in order.
+    pub ahead: Vec<i64>,
+    /// The tenants with turns ahead.
+    pub clocks: BTreeMap<Tenant, TenantClock>,
+}
+
+/// Where a tenant stands in a shared limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantClock {
+    /// Its next turn is not earlier than this, unless it is due shortly.
+    pub next_us: i64,
+    /// The end of its calls that wait by an estimate.
+    pub tail_us: i64,
+    /// Its weight.
+    pub weight: u32,
+}
+
+/// One call that asks for a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Whose call it is.
+    pub tenant: Tenant,
+    /// The tenant's weight, from 1.
+    pub weight: u32,
+    /// Which turn it wants.
+    pub wish: Wish,
+}
+
+/// Which turn a call wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// The earliest that its tenant may have.
+    Next,
+    /// The earliest of all: the call had a turn, and missed it through no fault of its own.
+    Again,
+    /// A turn at that time, or so shortly after it that one request serves both, in microseconds: the call has a turn of another limit
+    /// then.
+    At(i64),
+}
+
+/// What a call gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// A turn.
+    Turn(Turn),
+    /// None. The call would get one at about this time, in microseconds.
+    Later(i64),
+    /// None at the wished time. The next would be this one, in microseconds; it is not taken.
+    Taken(i64),
+}
+
+/// Calls that ask together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserve {
+    /// Now, in microseconds.
+    pub now_us: i64,
+    /// A random number, the mark of this write.
+    pub mark: u64,
+    /// The limit, as this worker knows it.
+    pub rate: RateLimit,
+    /// The version of the control table that set it; 0 for the catalog's.
+    pub version: u64,
+    /// Whether tenants share the limit.
+    pub shared: bool,
+    /// Turns ahead that their calls cannot use.
+    pub give_back: Vec<Turn>,
+    /// The calls, in the order in which they are served.
+    pub asks: Vec<Ask>,
+}
+
+/// The state table of a rate limit's row.
+#[derive(Debug, Clone, Copy)]
+pub struct TurnTable;
+
+impl StateTable for TurnTable {
+    type Row = TurnRow;
+    type Event = Reserve;
+    type Effect = Vec<Grant>;
+    type Rejection = Vec<Grant>;
+
+    fn decide(seen: Option<&TurnRow>, event: &Reserve) -> Decision<TurnRow, Vec<Grant>, Vec<Grant>> {
+        let mut row = seen.cloned().unwrap_or_else(|| TurnRow::new(event));
+        row.take_rule(event);
+        row.forget_past(event.now_us);
+        let before = (row.ahead.clone(), row.clocks.clone());
+        row.take_back(&event.give_back);
+        let grants: Vec<_> = event.asks.iter().map(|ask| row.serve(ask, event)).collect();
+        let unchanged = seen.is_some_and(|seen| seen.epoch == row.epoch)
+            && before == (row.ahead.clone(), row.clocks.clone());
+        if unchanged {
+            return Decision::Leave(grants);
+        }
+        row.rev = row.rev.saturating_add(1);
+        row.mark = event.mark;
+        Decision::Write { row: Box::new(row), then: grants }
+    }
+}
+
+/// How far ahead turns of that limit are given, in microseconds.
+pub const fn reach_us(rate: RateLimit) -> i64 {
+    longer(REACH_US, rate.spacing_us().saturating_mul(4))
+}
+
+/// When a call that is to have its turn at about `estimate_us` asks for it: early enough to find one ahead.
+pub const fn wake_us(rate: RateLimit, now_us: i64, estimate_us: i64) -> i64 {
+    longer(now_us.saturating_add(1_000_000), estimate_us.saturating_sub(reach_us(rate) / 2))
+}
+
+const fn longer(a: i64, b: i64) -> i64 {
+    if a > b { a } else { b }
+}
+
+impl TurnRow {
+    fn new(event: &Reserve) -> Self {
+        Self {
+            rev: 0,
+            mark: event.mark,
+            epoch: 1,
+            rate: event.rate,
+            version: event.version,
+            floor_us: i64::MIN,
+            ahead: Vec::new(),
+            clocks: BTreeMap::new(),
+        }
+    }
+
+    /// A worker that knows a newer limit changes the row's. Turns that lie further ahead than all workers need to learn of it are void.
+    fn take_rule(&mut self, event: &Reserve) {
+        if event.version < self.version || event.rate == self.rate {
+            return;
+        }
+        self.rate = event.rate;
+        self.version = event.version;
+        self.epoch = self.epoch.saturating_add(1);
+        let known_us = event.now_us.saturating_add(CHANGE_KNOWN_US);
+        self.ahead.retain(|at_us| *at_us <= known_us);
+        self.clocks.clear();
+    }
+
+    fn forget_past(&mut self, now_us: i64) {
+        let past = self.ahead.partition_point(|at_us| *at_us < now_us);
+        if let Some(last_us) = self.ahead.drain(..past).next_back() {
+            self.floor_us = self.floor_us.max(last_us.saturating_add(self.rate.spacing_us()));
+        }
+        self.clocks.retain(|_, clock| clock.next_us > now_us || clock.tail_us > now_us);
+    }
+
+    fn take_back(&mut self, turns: &[Turn]) {
+        let epoch = self.epoch;
+        self.ahead.retain(|at_us| !turns.contains(&Turn { epoch, at_us: *at_us }));
+    }
+
+    /// The first time from `from_us` on that is a spacing away from every turn.
+    fn first_free_us(&self, from_us: i64) -> i64 {
+        let spacing_us = self.rate.spacing_us();
+        let mut at_us = from_us.max(self.floor_us);
+        for taken_us in &self.ahead {
+            if at_us.saturating_add(spacing_us) <= *taken_us {
+                break;
+            }
+            at_us = at_us.max(taken_us.saturating_add(spacing_us));
+        }
+        at_us
+    }
+
+    fn serve(&mut self, ask: &Ask, event: &Reserve) -> Grant {
+        let now_us = event.now_us;
+        let first_us = self.first_free_us(match ask.wish {
+            Wish::Next | Wish::Again => now_us,
+            Wish::At(at_us) => at_us.max(now_us),
+        });
+        if let Wish::At(at_us) = ask.wish {
+            return if first_us <= at_us.saturating_add(LATE_US / 2) && self.ahead.len() < MAX_AHEAD {
+                self.give(first_us)
+            } else {
+                Grant::Taken(first_us)
+            };
+        }
+        let within = |ahead_us: i64, at_us: i64| at_us <= now_us.saturating_add(ahead_us);
+        let reach_us = reach_us(self.rate);
+        let short_us = longer(SHORT_NOTICE_US, self.rate.spacing_us().saturating_mul(3) / 2);
+        let earliest = ask.wish == Wish::Again || !event.shared;
+        if self.ahead.len() >= MAX_AHEAD {
+            return Grant::Later(self.estimate_us(ask, event));
+        }
+        if within(short_us, first_us) || (earliest && within(reach_us, first_us)) {
+            return self.give(first_us);
+        }
+        if !event.shared {
+            return Grant::Later(self.estimate_us(ask, event));
+        }
+        let stride_us = self.stride_us(ask);
+        let clock_us = self.clocks.get(&ask.tenant).map_or(now_us, |clock| clock.next_us.max(now_us));
+        let own_us = self.first_free_us(clock_us);
+        if !within(reach_us, own_us) {
+            return Grant::Later(self.estimate_us(ask, event));
+        }
+        self.clock(ask, now_us).next_us = own_us.saturating_add(stride_us);
+        self.give(own_us)
+    }
+
+    fn give(&mut self, at_us: i64) -> Grant {
+        let place = self.ahead.partition_point(|taken_us| *taken_us < at_us);
+        self.ahead.insert(place, at_us);
+        Grant::Turn(Turn { epoch: self.epoch, at_us })
+    }
+
+    /// How far apart the turns of a tenant lie that are not due shortly.
+    fn stride_us(&self, ask: &Ask) -> i64 {
+        let weight = i64::from(ask.weight.max(1));
+        let others = self.clocks.iter().filter(|(tenant, _)| **tenant != ask.tenant);
+        let others: i64 = others.map(|(_, clock)| i64::from(clock.weight.max(1))).sum();
+        let share = others.saturating_add(weight - 1) / weight;
+        self.rate.spacing_us().saturating_mul(1 + share.max(1))
+    }
+
+    /// When a call would get a turn that gets none now: after the turns ahead and its tenant's calls that wait already.
+    fn estimate_us(&mut self, ask: &Ask, event: &Reserve) -> i64 {
+        let spacing_us = self.rate.spacing_us();
+        let stride_us =
+            if event.shared { (self.stride_us(ask) - spacing_us).max(spacing_us) } else { spacing_us };
+        let horizon_us = self.ahead.last().copied().unwrap_or(event.now_us);
+        let clock = self.clock(ask, event.now_us);
+        clock.tail_us = clock.tail_us.max(horizon_us).saturating_add(stride_us);
+        clock.tail_us
+    }
+
+    fn clock(&mut self, ask: &Ask, now_us: i64) -> &mut TenantClock {
+        if !self.clocks.contains_key(&ask.tenant) && self.clocks.len() >= MAX_TENANTS {
+            let least = |(_, clock): &(&Tenant, &TenantClock)| clock.next_us.max(clock.tail_us);
+            let first = self.clocks.iter().min_by_key(least).map(|(tenant, _)| tenant.clone());
+            if let Some(first) = first {
+                self.clocks.remove(&first);
+            }
+        }
+        let new = TenantClock { next_us: now_us, tail_us: now_us, weight: ask.weight };
+        let clock = self.clocks.entry(ask.tenant.clone()).or_insert(new);
+        clock.weight = ask.weight;
+        clock
+    }
+}

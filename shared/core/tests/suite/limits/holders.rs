@@ -1,0 +1,148 @@
+//! Permits: never more than the limit, and free again after a crash by their own bound.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use toolfleet_core::limits::holders::{
+    Block, Change, Granted, HolderRow, HolderTable, Take, away_ms, block_size, by_blocks,
+};
+use toolfleet_core::state_table::{Decision, StateTable as _};
+use toolfleet_core::time::Timestamp;
+
+const SKEW_MS: u64 = 2_000;
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_ms(1_795_000_000_000).plus_ms(ms)
+}
+
+fn change(now_ms: u64, limit: u32) -> Change {
+    Change { now: at(now_ms), limit, skew_ms: SKEW_MS, release: Vec::new(), take: Vec::new(), block: None }
+}
+
+fn apply(row: &mut Option<HolderRow>, change: &Change) -> Granted {
+    match HolderTable::decide(row.as_ref(), change) {
+        Decision::Write { row: new, then } => {
+            *row = Some(*new);
+            then
+        }
+        Decision::Leave(granted) => granted,
+    }
+}
+
+fn take(name: &str, until_ms: u64) -> Take {
+    Take { name: name.to_owned(), until: at(until_ms) }
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Take { call: u8, attempt_ms: u64 },
+    Answer { call: u8 },
+    Block { worker: u8, permits: u32 },
+    Pass { ms: u64 },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (0..12_u8, 1..5_000_u64).prop_map(|(call, attempt_ms)| Act::Take { call, attempt_ms }),
+        3 => (0..12_u8).prop_map(|call| Act::Answer { call }),
+        1 => (0..3_u8, 0..4_u32).prop_map(|(worker, permits)| Act::Block { worker, permits }),
+        2 => (0..3_000_u64).prop_map(|ms| Act::Pass { ms }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn open_requests_never_exceed_the_limit(limit in 1..6_u32, acts in prop::collection::vec(act(), 1..80)) {
+        let (mut row, mut now_ms) = (None, 0);
+        // What is open at the server: a request ends by its answer; without one, as where its worker is lost, at its time-out.
+        let mut open: BTreeMap<u8, u64> = BTreeMap::new();
+        let mut blocks: BTreeMap<u8, (u32, u64)> = BTreeMap::new();
+        for act in acts {
+            open.retain(|_, until_ms| *until_ms > now_ms);
+            blocks.retain(|_, (_, until_ms)| *until_ms > now_ms);
+            match act {
+                Act::Take { call, attempt_ms } => {
+                    if open.contains_key(&call) {
+                        continue;
+                    }
+                    let until_ms = now_ms + attempt_ms;
+                    let take = take(&format!("c{call}-{now_ms}"), until_ms);
+                    let granted = apply(&mut row, &Change { take: vec![take], ..change(now_ms, limit) });
+                    if granted.taken == [true] {
+                        open.insert(call, until_ms);
+                    }
+                }
+                Act::Answer { call } => {
+                    open.remove(&call);
+                    let names = row.iter().flat_map(|row| row.entries.keys());
+                    let of_call: Vec<_> =
+                        names.filter(|name| name.starts_with(&format!("c{call}-"))).cloned().collect();
+                    apply(&mut row, &Change { release: of_call, ..change(now_ms, limit) });
+                }
+                Act::Block { worker, permits } => {
+                    let until_ms = now_ms + 2_000;
+                    let block = Block { permits, until: at(until_ms) };
+                    let block = Some((format!("w{worker}"), block));
+                    let granted = apply(&mut row, &Change { block, ..change(now_ms, limit) });
+                    prop_assert!(granted.block <= permits);
+                    blocks.insert(worker, (granted.block, until_ms));
+                }
+                Act::Pass { ms } => now_ms += ms,
+            }
+            let leased: u32 = blocks.values().map(|(permits, _)| permits).sum();
+            prop_assert!(open.len() as u32 + leased <= limit, "{open:?} {blocks:?} {row:?}");
+        }
+    }
+}
+
+/// A crashed holder keeps its permit.
+#[test]
+fn a_crashed_holders_permit_is_free_after_its_time_out() {
+    let mut row = None;
+    let first = Change { take: vec![take("lost", 10_000)], ..change(0, 1) };
+    assert_eq!(apply(&mut row, &first).taken, [true]);
+    let next = |now_ms| Change { take: vec![take("next", now_ms + 5_000)], ..change(now_ms, 1) };
+    let bound_ms = 10_000 + SKEW_MS;
+    assert_eq!(apply(&mut row, &next(bound_ms - 1)).taken, [false], "the server may still work on it");
+    assert_eq!(apply(&mut row, &next(bound_ms)).taken, [true]);
+}
+
+#[test]
+fn a_permit_that_is_answered_passes_to_the_next_call_in_one_write() {
+    let mut row = None;
+    apply(&mut row, &Change { take: vec![take("a", 9_000)], ..change(0, 1) });
+    let both =
+        Change { release: vec!["a".into()], take: vec![take("b", 9_000), take("c", 9_000)], ..change(1, 1) };
+    let granted = apply(&mut row, &both);
+    assert_eq!((granted.taken, granted.held), (vec![true, false], 1));
+    assert_eq!(row.as_ref().unwrap().rev, 2);
+}
+
+#[test]
+fn a_lowered_limit_lets_open_requests_end_and_admits_none() {
+    let mut row = None;
+    let two = vec![take("a", 9_000), take("b", 9_000)];
+    assert_eq!(apply(&mut row, &Change { take: two, ..change(0, 2) }).taken, [true, true]);
+    let lowered = Change { release: vec!["a".into()], take: vec![take("c", 9_000)], ..change(1, 1) };
+    assert_eq!(apply(&mut row, &lowered).taken, [false]);
+    let kept = Change { take: vec![take("b", 20_000)], ..change(2, 1) };
+    assert_eq!(apply(&mut row, &kept).taken, [true], "an open request may keep its permit for longer");
+    assert_eq!(row.unwrap().entries["b"], at(20_000));
+}
+
+#[test]
+fn a_full_limit_is_told_without_a_write() {
+    let mut row = None;
+    apply(&mut row, &Change { take: vec![take("a", 9_000)], ..change(0, 1) });
+    let refused = HolderTable::decide(row.as_ref(), &Change { take: vec![take("b", 9_000)], ..change(1, 1) });
+    assert_eq!(refused, Decision::Leave(Granted { taken: vec![false], block: 0, held: 1 }));
+}
+
+#[test]
+fn blocks_are_for_limits_far_above_the_number_of_workers() {
+    assert!(!by_blocks(40, 10) && by_blocks(41, 10));
+    assert_eq!([0, 2, 40, 1_000].map(|used| block_size(100, 10, used)), [3, 4, 10, 10]);
+    assert_eq!([0, 3_000, 100_000].map(away_ms), [1_000, 1_000, 25_000]);
+}

@@ -1,0 +1,90 @@
+//! Defects that a test plants into the model of the worker or of AWS. The simulation must find each of them.
+
+/// A planted defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Planted {
+    /// A worker executes a call although another one holds its claim.
+    SkipClaim,
+    /// A late worker stores its outcome over whatever is stored.
+    ForgetFence,
+    /// The message is deleted before the end of the call is stored.
+    DeleteBeforeRecord,
+    /// A message is deleted before the queue has accepted its replacement.
+    DeleteBeforeCopy,
+    /// No audit record is inserted.
+    SkipAuditRecord,
+    /// A failed attempt of a call that is not safe to repeat is followed by another.
+    RepeatUnsafe,
+    /// A release does not say that an attempt may have run.
+    ForgetMayHaveRun,
+    /// Leases are compared without the allowance for clock skew.
+    ForgetSkew,
+    /// A running call stores no heartbeat.
+    SkipHeartbeat,
+    /// The table stores a row whatever is stored.
+    UnconditionalWrite,
+    /// The loser of a claim ends the call.
+    EndCallOfAnother,
+    /// The answer is stored as the outcome `expired` of a call that was not sent.
+    DenyRun,
+    /// A worker that was frozen begins an attempt without a look at its lease.
+    ForgetLease,
+    /// Pauses are not looked at.
+    IgnorePause,
+    /// A pause is looked at once, before the claim.
+    PauseBeforeClaimOnly,
+    /// A worker that drains no longer reads what operators set.
+    ReadNoPauseInDrain,
+    /// A paused call ends when it would look again after its deadline.
+    GiveUpPaused,
+    /// A new worker takes calls before it has read what operators set.
+    StartBeforeControl,
+    /// Rate limits are not looked at.
+    IgnoreRate,
+    /// A request is sent although its turn has passed.
+    ForgetLateness,
+    /// One request more than the limit gets a permit.
+    OverAdmit,
+    /// A permit counts for a second, however long its request may take.
+    ShortPermit,
+    /// The permit of a lost worker never ends.
+    EndlessPermit,
+    /// A limit's row is stored whatever is stored.
+    UnconditionalLimit,
+    /// Workers that ask at the same time write rows that cannot be told apart.
+    ForgetMark,
+    /// Every wait hides the message, so that waiting counts as receives.
+    WaitByVisibility,
+}
+
+impl Planted {
+    /// Every planted defect.
+    pub(crate) const ALL: [Self; 26] = [
+        Self::SkipClaim,
+        Self::ForgetFence,
+        Self::DeleteBeforeRecord,
+        Self::DeleteBeforeCopy,
+        Self::SkipAuditRecord,
+        Self::RepeatUnsafe,
+        Self::ForgetMayHaveRun,
+        Self::ForgetSkew,
+        Self::SkipHeartbeat,
+        Self::UnconditionalWrite,
+        Self::EndCallOfAnother,
+        Self::DenyRun,
+        Self::ForgetLease,
+        Self::IgnorePause,
+        Self::PauseBeforeClaimOnly,
+        Self::ReadNoPauseInDrain,
+        Self::GiveUpPaused,
+        Self::StartBeforeControl,
+        Self::IgnoreRate,
+        Self::ForgetLateness,
+        Self::OverAdmit,
+        Self::ShortPermit,
+        Self::EndlessPermit,
+        Self::UnconditionalLimit,
+        Self::ForgetMark,
+        Self::WaitByVisibility,
+    ];
+}

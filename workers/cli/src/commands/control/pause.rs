@@ -1,0 +1,126 @@
+//! `toolfleet pause` and `toolfleet resume`: stop and continue new starts of a server, a tool, a tenant or a queue.
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
+use toolfleet_core::ids::Tenant;
+
+use super::reason::{Lasting, Reason, now};
+use crate::connect::Connect;
+use crate::exit::{CommandError, Exit};
+use crate::output::Output;
+
+/// The kinds of things that can be paused.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Kind {
+    /// All calls of a server.
+    Server,
+    /// All calls of a tool: its registered id, or SERVER/NAME.
+    Tool,
+    /// All calls of a tenant.
+    Tenant,
+    /// All messages of a queue: high, default or low.
+    Queue,
+}
+
+/// What is paused.
+#[derive(Debug, Args)]
+pub(crate) struct What {
+    /// The kind.
+    #[arg(value_name = "KIND")]
+    kind: Kind,
+    /// Its name.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Only for this tenant.
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<Tenant>,
+}
+
+/// Options of `pause`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    reason: Reason,
+    #[command(flatten)]
+    lasting: Lasting,
+}
+
+/// Options of `resume`.
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    reason: Reason,
+}
+
+impl What {
+    fn target(&self) -> Result<SwitchTarget, CommandError> {
+        let kind = match self.kind {
+            Kind::Server => "server",
+            Kind::Tool => "tool",
+            Kind::Tenant => "tenant",
+            Kind::Queue => "queue",
+        };
+        let target = SwitchTarget::of(kind, &self.name)
+            .map_err(|e| CommandError::usage(format!("{kind} `{}` {e}", self.name)))?;
+        if self.tenant.is_some() && matches!(target, SwitchTarget::Tenant(_) | SwitchTarget::Queue(_)) {
+            return Err(CommandError::usage("--tenant: narrows the pause of a server or a tool only"));
+        }
+        Ok(target)
+    }
+
+    fn switch(&self, (by, why): (String, String)) -> Result<Switch, CommandError> {
+        let (target, tenant) = (self.target()?, self.tenant.clone());
+        Ok(Switch { target, tenant, by, why, since: now(), until: None })
+    }
+}
+
+/// Pauses.
+pub(crate) async fn pause(
+    args: &PauseArgs,
+    connect: &Connect,
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    let switch = Switch { until: args.lasting.until(), ..args.what.switch(args.reason.read()?)? };
+    let client = connect.client().await?;
+    let entry = ControlEntry::Pause(switch.clone());
+    client.controls().set(&entry).await?;
+    if output.is_json() {
+        output.document(&entry)?;
+    }
+    output.line(&switch.detail())?;
+    output.note("no worker starts such a call later than five seconds from now; calls under way end, the others wait until their deadlines");
+    Ok(Exit::Done)
+}
+
+/// Resumes.
+pub(crate) async fn resume(
+    args: &ResumeArgs,
+    connect: &Connect,
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    let switch = args.what.switch(args.reason.read()?)?;
+    let client = connect.client().await?;
+    let key = ControlEntry::Pause(switch.clone()).key();
+    let ended = client.controls().clear(&key, &switch.by, &switch.why).await?;
+    let tenant = switch.tenant.as_ref().map_or_else(String::new, |tenant| format!(" for tenant {tenant}"));
+    if output.is_json() {
+        output.document(
+            &json!({"target": switch.target, "tenant": switch.tenant, "resumed": ended.is_some()}),
+        )?;
+    }
+    if ended.is_none() {
+        output.note(&format!(
+            "{}{tenant} was not paused; `toolfleet switches` lists what is set, each with the tenant it is narrowed to",
+            switch.target
+        ));
+        return Ok(Exit::NoResult);
+    }
+    output.line(&format!("{}{tenant} is resumed", switch.target))?;
+    output.note("calls that wait for it are tried within a minute");
+    Ok(Exit::Done)
+}

@@ -1,0 +1,75 @@
+//! Who changes something, why, and for how long: the options that all of these verbs share.
+
+use std::time::Duration;
+
+use clap::Args;
+use toolfleet_client::system_clock;
+use toolfleet_core::time::Timestamp;
+
+use crate::commands::history::parse_span;
+use crate::exit::CommandError;
+use crate::network::variable;
+
+/// The longest text of who and why, in characters.
+const LONGEST: usize = 200;
+
+/// Who and why.
+#[derive(Debug, Args)]
+pub(crate) struct Reason {
+    /// Why; it is shown to whoever asks why a call waits, and stands in the audit record.
+    #[arg(long, value_name = "TEXT")]
+    why: String,
+    /// Who you are; without it TOOLFLEET_OPERATOR, then the user of this machine.
+    #[arg(long, value_name = "NAME", env = "TOOLFLEET_OPERATOR", hide_env_values = true)]
+    by: Option<String>,
+}
+
+/// How long it lasts.
+#[derive(Debug, Args)]
+pub(crate) struct Lasting {
+    /// How long it lasts: a number and s, m, h or d. Without it, until it is ended.
+    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
+    lasting: Option<Duration>,
+}
+
+impl Reason {
+    /// Who and why, as other options gave them.
+    pub(crate) const fn new(why: String, by: Option<String>) -> Self {
+        Self { why, by }
+    }
+
+    /// Who and why, checked.
+    pub(crate) fn read(&self) -> Result<(String, String), CommandError> {
+        let by = self.by.clone().or_else(|| variable("USER")).filter(|by| !by.trim().is_empty());
+        let by = by.ok_or_else(|| {
+            CommandError::usage(
+                "--by: say who you are with it or TOOLFLEET_OPERATOR; the audit record needs it",
+            )
+        })?;
+        Ok((checked("--by", &by)?, checked("--why", &self.why)?))
+    }
+}
+
+impl Lasting {
+    /// When it ends by itself.
+    pub(crate) fn until(&self) -> Option<Timestamp> {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.lasting.map(|span| now().plus_ms(ms(span)).whole_s())
+    }
+}
+
+/// The machine's clock.
+pub(crate) fn now() -> Timestamp {
+    system_clock()()
+}
+
+fn checked(option: &str, text: &str) -> Result<String, CommandError> {
+    let text = text.trim();
+    let count = text.chars().count();
+    if text.is_empty() || count > LONGEST || text.chars().any(char::is_control) {
+        return Err(CommandError::usage(format!(
+            "{option}: has {count} characters; accepted are 1 to {LONGEST} without control characters"
+        )));
+    }
+    Ok(text.to_owned())
+}

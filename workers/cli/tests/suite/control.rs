@@ -1,0 +1,127 @@
+//! Pausing, resuming, limits, strikes, weights and cancel rules, against a running fleet.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::run::{Dev, Ran};
+
+const WHO: [&str; 4] = ["--why", "it drops orders", "--by", "ann"];
+
+fn run(dev: &Dev, args: &[&str]) -> Ran {
+    dev.toolfleet(&args.iter().copied().chain(WHO).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_paused_tool_waits_says_why_and_runs_when_resumed() {
+    let dev = Dev::start(&[]);
+    run(&dev, &["pause", "tool", "echo"])
+        .exits(0)
+        .complains(&["later than five seconds", "wait until their deadlines"]);
+    let shown = dev.toolfleet(&["switches"]).exits(0).stdout;
+    assert!(
+        shown.contains("tool:echo") && shown.contains("ann") && shown.contains("it drops orders"),
+        "{shown}"
+    );
+
+    // The worker reads the switch within five seconds.
+    let call = |id: &str| {
+        dev.toolfleet(&[
+            "send",
+            "--tenant",
+            "acme",
+            "--tool",
+            "echo",
+            "--call-id",
+            id,
+            "--arguments",
+            r#"{"text": "x"}"#,
+        ])
+        .exits(0);
+    };
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut held = None;
+    for n in 0.. {
+        assert!(Instant::now() < until, "no call was held");
+        let id = format!("c{n}");
+        call(&id);
+        let row = loop {
+            assert!(Instant::now() < until, "the call has no row");
+            let row = dev.toolfleet(&["result", "--tenant", "acme", "--call-id", &id, "--json"]).json();
+            if row["state"] != "unknown" {
+                break row;
+            }
+        };
+        if row["held"]["reason"] == "paused" {
+            held = Some((id, row));
+            break;
+        }
+    }
+    let (id, row) = held.unwrap();
+    let detail = row["held"]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("tool:echo paused by ann since") && detail.ends_with("it drops orders"),
+        "{detail}"
+    );
+
+    // Cancelled while it waits: it has ended at once.
+    dev.toolfleet(&["cancel", "--tenant", "acme", "--call-id", &id]).exits(0);
+    let row = dev.toolfleet(&["result", "--tenant", "acme", "--call-id", &id, "--json"]).json();
+    assert_eq!((&row["outcome"], &row["error"]["may_have_run"]), (&"cancelled".into(), &"no".into()));
+
+    run(&dev, &["resume", "tool", "echo"]).exits(0).complains(&["tried within a minute"]);
+    run(&dev, &["resume", "tool", "echo"]).exits(3).complains(&["was not paused"]);
+    dev.toolfleet(&["switches"]).exits(0);
+    let records = dev.toolfleet(&["history", "--tenant", "_fleet", "--json"]).exits(0).json();
+    let changes: Vec<_> =
+        records["records"].as_array().unwrap_or(&Vec::new()).iter().map(|r| r["tool"].clone()).collect();
+    assert_eq!(changes, [Value::from("pause#tool:echo#*"), Value::from("pause#tool:echo#*")], "{records}");
+}
+
+#[test]
+fn limits_strikes_and_weights_are_set_listed_and_ended() {
+    let dev = Dev::start(&["--no-worker"]);
+    run(&dev, &["limit", "set", "server:demo", "--rate", "20/s", "--concurrency", "5", "--for", "1h"])
+        .exits(0);
+    run(&dev, &["strike", "echo", "--digest", "0123456789abcdef"]).exits(0);
+    run(&dev, &["weight", "acme", "3"]).exits(0);
+    run(&dev, &["drain", "w-1"]).exits(0);
+    let set = dev.toolfleet(&["switches", "--json"]).exits(0).json();
+    let kinds: Vec<_> =
+        set.as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kinds, ["drain", "limit", "strike", "weight"]);
+    let limits = dev.toolfleet(&["limit", "list"]).exits(0).stdout;
+    assert!(limits.contains("server:demo: rate 20/s, at most 5 at once"), "{limits}");
+
+    run(&dev, &["limit", "clear", "server:demo"]).exits(0);
+    run(&dev, &["limit", "clear", "server:demo"]).exits(3).complains(&["the catalog's limit holds"]);
+    run(&dev, &["strike", "echo", "--digest", "0123456789abcdef", "--lift"]).exits(0);
+    run(&dev, &["weight", "acme", "1"]).exits(0);
+    let set = dev.toolfleet(&["switches", "--json"]).exits(0).json();
+    assert_eq!(set.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_cancel_rule_is_shown_first_and_stored_with_apply() {
+    let dev = Dev::start(&["--no-worker"]);
+    let rule = ["cancel", "--tenant", "acme", "--tool", "echo", "--older-than", "10m"];
+    run(&dev, &rule).exits(0).complains(&["nothing is changed; add --apply"]);
+    assert_eq!(dev.toolfleet(&["switches", "--json"]).exits(0).json(), Value::Array(Vec::new()));
+    let apply: Vec<_> = rule.into_iter().chain(["--apply"]).collect();
+    run(&dev, &apply).exits(0);
+    let set = dev.toolfleet(&["switches", "--json"]).exits(0).json();
+    assert_eq!((&set[0]["kind"], &set[0]["filter"]["tool"]), (&"cancel".into(), &"echo".into()));
+}
+
+#[test]
+fn a_wrong_switch_says_what_is_accepted() {
+    let dev = Dev::start(&["--no-worker"]);
+    run(&dev, &["pause", "queue", "fast"]).exits(2).complains(&["high, default and low"]);
+    run(&dev, &["pause", "tenant", "acme", "--tenant", "globex"]).exits(2).complains(&["--tenant: narrows"]);
+    run(&dev, &["limit", "set", "demo", "--rate", "1/s"]).exits(2).complains(&["accepted are server:ID"]);
+    run(&dev, &["limit", "set", "server:demo", "--rate", "fast"]).exits(2).complains(&["20/s"]);
+    run(&dev, &["strike", "echo", "--digest", "012"]).exits(2).complains(&["at least 8"]);
+    dev.toolfleet(&["pause", "tool", "echo", "--why", " ", "--by", "ann"])
+        .exits(2)
+        .complains(&["--why: has 0 characters"]);
+}

@@ -1,0 +1,223 @@
+//! Shares of the worker's slots: no server and no tenant holds all of them, and a part stays free for tenants below their share.
+//!
+//! A worker has `TOOLFLEET_SLOTS` slots for the calls of any one tenant to any one server, and a quarter more for others: an eighth (the
+//! reserve, one slot at least) for other tenants of that server and other servers of that tenant, and another eighth for all others. A
+//! tenant above its max-min fair share may not take the last free slots, as many as the reserve. A message's tenant and server are unknown
+//! before it is read, so these slots must be free before another tenant's call comes. Only where no other tenant was seen for a minute, in
+//! this worker or in the fleet's summary, a tenant may take them all.
+//!
+//! A call without a seat waits for a moment. Of those that wait, the call of the tenant with the smallest virtual time is next. A call
+//! whose own tenant fills the worker goes back to the queue within a budget ([`LookBudget`]), which also paces the receives then.
+//!
+//! **Invariant:** a tenant has at most `TOOLFLEET_SLOTS` calls under way at one server; a call waits here no longer than two seconds.
+
+#[cfg(test)]
+mod flood_tests;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
+use toolfleet_core::fairness::TenantUse;
+use toolfleet_core::ids::{ServerId, Tenant};
+
+use table::{Full, Table};
+
+/// How long a call waits at first for a seat, for each slot of the reserve: so that about fifty calls a second go back to the queue while
+/// the worker looks for calls of others behind them. Calls that take milliseconds free a seat in that time.
+const FIRST_WAIT: Duration = Duration::from_millis(40);
+const LONGEST_FIRST_WAIT: Duration = Duration::from_millis(250);
+/// After this many calls without a place, and no call of another server or tenant in between, the wait is doubled, so that slow calls
+/// are not requeued again and again.
+const PATIENCE: u32 = 64;
+/// The longest wait. A message that waits hidden counts as in flight, and its tenant as noisy, so it is short.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// The shares of a worker.
+#[derive(Debug)]
+pub struct Shares {
+    inner: Arc<Inner>,
+    first_wait: Duration,
+    /// Calls that found no seat since one found it free.
+    refused: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Inner {
+    table: Mutex<Table>,
+    begun: Instant,
+    /// Rung when a receive may be due earlier than it was told.
+    released: Notify,
+}
+
+/// A call's places in the shares, released when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    inner: Arc<Inner>,
+    server: ServerId,
+    tenant: Tenant,
+}
+
+/// A message in the worker's hands.
+#[derive(Debug)]
+pub(crate) struct InHand {
+    inner: Arc<Inner>,
+}
+
+/// A call in the line for a seat; it leaves the line when dropped.
+struct InLine<'a> {
+    inner: &'a Arc<Inner>,
+    number: u64,
+    server: &'a ServerId,
+    tenant: &'a Tenant,
+    over: bool,
+}
+
+impl Shares {
+    /// Shares of a worker with that many slots for one tenant at one server, and twice the reserve more for others.
+    pub fn new(slots: u32, reserve: u32) -> Self {
+        let table = Mutex::new(Table::new(slots, reserve));
+        Self {
+            inner: Arc::new(Inner { table, begun: Instant::now(), released: Notify::new() }),
+            first_wait: (FIRST_WAIT * reserve).min(LONGEST_FIRST_WAIT),
+            refused: AtomicU32::new(0),
+        }
+    }
+
+    /// A place for a call of a tenant of that weight, unless its server or tenant holds its whole share and none of their calls ends soon.
+    ///
+    /// # Errors
+    /// What holds the seats that the call needs, as a sentence.
+    pub(crate) async fn enter(
+        &self,
+        server: &ServerId,
+        tenant: &Tenant,
+        weight: u32,
+    ) -> Result<Seat, String> {
+        let refused = self.refused.load(Ordering::Relaxed);
+        let (mut line, granted, full) = {
+            let now_ms = self.inner.now_ms();
+            let mut table = self.inner.lock();
+            match table.arrive(server, tenant, weight, now_ms) {
+                Ok(()) => {
+                    drop(table);
+                    if refused > 0 {
+                        // It was free: this call is none of those that wait for each other.
+                        self.refused.store(0, Ordering::Relaxed);
+                    }
+                    self.inner.released.notify_waiters();
+                    return Ok(self.seat(server, tenant));
+                }
+                Err(full) => {
+                    let (sender, granted) = oneshot::channel();
+                    let number = table.wait(server, tenant, sender);
+                    let line = InLine { inner: &self.inner, number, server, tenant, over: false };
+                    let full = if full == Full::Tenant && table.line_is_long() { None } else { Some(full) };
+                    (line, granted, full)
+                }
+            }
+        };
+        let wait = match full {
+            None => Duration::ZERO,
+            Some(Full::Tenant | Full::Others) => LONGEST_WAIT,
+            Some(Full::Server) => (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT),
+        };
+        let _elapsed = timeout_at(Instant::now() + wait, granted).await.is_err();
+        if line.take() {
+            return Ok(self.seat(server, tenant));
+        }
+        self.refused.store(refused.saturating_add(1), Ordering::Relaxed);
+        let own_tenant = matches!(full, None | Some(Full::Tenant));
+        Err(self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms()))
+    }
+
+    /// How many messages to receive now, of `wanted`. It waits until at least one is due. While no tenant fills the worker, it is all of
+    /// them at once. [`Shares::received`] has to follow.
+    pub(crate) async fn pace(&self, wanted: usize) -> usize {
+        loop {
+            let mut released = std::pin::pin!(self.inner.released.notified());
+            released.as_mut().enable();
+            let now_ms = self.inner.now_ms();
+            let due_ms = match self.inner.lock().receive(wanted, now_ms) {
+                Ok(count) => return count,
+                Err(due_ms) => due_ms,
+            };
+            let until = self.inner.begun + Duration::from_millis(due_ms.max(now_ms.saturating_add(1)));
+            let _elapsed = timeout_at(until, released).await.is_err();
+        }
+    }
+
+    /// Learns how many messages a receive returned, of those it asked for; none where it failed.
+    pub(crate) fn received(&self, asked: usize, got: Option<usize>) {
+        self.inner.lock().received(asked, got);
+    }
+
+    /// Counts a received message as one on its way to a seat, until the guard is dropped.
+    pub(crate) fn in_hand(&self) -> InHand {
+        self.inner.lock().in_hand += 1;
+        InHand { inner: self.inner.clone() }
+    }
+
+    /// Whether one tenant's calls fill the worker.
+    pub(crate) fn is_full(&self) -> bool {
+        self.inner.lock().is_full(self.inner.now_ms())
+    }
+
+    /// Uses these figures of the fleet from now on.
+    pub fn take_fleet_use(&self, used: TenantUse) {
+        self.inner.lock().take_fleet_use(used, self.inner.now_ms());
+    }
+
+    fn seat(&self, server: &ServerId, tenant: &Tenant) -> Seat {
+        Seat { inner: self.inner.clone(), server: server.clone(), tenant: tenant.clone() }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn release(&self, server: &ServerId, tenant: &Tenant) {
+        self.lock().release(server, tenant, self.now_ms());
+        self.released.notify_waiters();
+    }
+}
+
+impl InLine<'_> {
+    /// Leaves the line. True where the call was given a seat.
+    fn take(&mut self) -> bool {
+        self.over = true;
+        !self.inner.lock().leave(self.number, self.tenant, self.inner.now_ms())
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        if !self.over && self.take() {
+            self.inner.release(self.server, self.tenant);
+        }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let mut table = self.inner.lock();
+        table.in_hand = table.in_hand.saturating_sub(1);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.inner.release(&self.server, &self.tenant);
+    }
+}

@@ -1,0 +1,347 @@
+//! Who holds the seats, who waits for one, and to whom the next goes.
+//!
+//! **Invariant:** a call that waits cannot have a seat: whenever one is released, all that can have one get it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use tokio::sync::oneshot;
+use toolfleet_core::fairness::{Accounts, Load, LookBudget, Room, TenantUse, is_above_share};
+use toolfleet_core::ids::{ServerId, Tenant};
+
+/// The figures of the fleet are not used when they are older than this, in milliseconds.
+const FLEET_USE_MS: u64 = 60_000;
+/// While a tenant fills the worker, so many of its calls may wait for a seat as start within this time, in milliseconds: from half the
+/// reserve to all of it, so that slots stay free for calls of others.
+const SOON_MS: f64 = 50.0;
+
+/// Why a call has no seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Its own tenant has its share while other tenants need theirs.
+    Tenant,
+    /// Its server has its share, or its tenant and no other tenant was seen.
+    Server,
+    /// Others hold more of its server than it does, so one of their seats is for it when it is released.
+    Others,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    server: ServerId,
+    tenant: Tenant,
+    granted: oneshot::Sender<()>,
+}
+
+/// The seats of a worker.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// The most calls of one tenant at one server.
+    of_pair: u64,
+    /// The most calls of one server.
+    of_server: u64,
+    /// What tenants above their share leave free.
+    reserve: u64,
+    all: u64,
+    accounts: Accounts,
+    servers: HashMap<ServerId, HashMap<Tenant, u64>>,
+    line: BTreeMap<u64, Waiting>,
+    next_number: u64,
+    fleet: Option<(TenantUse, u64)>,
+    weights: HashMap<Tenant, u32>,
+    looks: LookBudget,
+    /// Messages that receives under way have asked for.
+    asked: u64,
+    /// Messages received and not yet out of the worker's hands.
+    pub(super) in_hand: u64,
+    /// Server and tenant of the last call that found the worker full of its own tenant's calls.
+    filling: Option<(ServerId, Tenant)>,
+}
+
+impl Table {
+    pub(super) fn new(slots: u32, reserve: u32) -> Self {
+        let (slots, reserve) = (slots.max(1), reserve.max(1));
+        let all = u64::from(slots) + 2 * u64::from(reserve);
+        Self {
+            of_pair: u64::from(slots),
+            of_server: u64::from(slots) + u64::from(reserve),
+            reserve: u64::from(reserve),
+            all,
+            accounts: Accounts::default(),
+            servers: HashMap::new(),
+            line: BTreeMap::new(),
+            next_number: 0,
+            fleet: None,
+            weights: HashMap::new(),
+            looks: LookBudget::new(slots / 2),
+            asked: 0,
+            in_hand: 0,
+            filling: None,
+        }
+    }
+
+    /// Gives a call a seat, or says why not. The call counts as one that wants a seat until [`Table::leave`].
+    pub(super) fn arrive(
+        &mut self,
+        server: &ServerId,
+        tenant: &Tenant,
+        weight: u32,
+        now_ms: u64,
+    ) -> Result<(), Full> {
+        self.accounts.arrive(tenant, weight, now_ms);
+        if self.fleet.is_some() {
+            self.weights.insert(tenant.clone(), weight);
+        }
+        match self.full(server, tenant, now_ms) {
+            None => {
+                self.give(server, tenant, now_ms);
+                let is_other = self.filling.as_ref().is_none_or(|(_, filling)| filling != tenant);
+                self.looks.started(is_other, now_ms);
+                Ok(())
+            }
+            Some(full) => {
+                if full == Full::Tenant {
+                    self.looks.full(now_ms);
+                    self.filling = Some((server.clone(), tenant.clone()));
+                }
+                Err(full)
+            }
+        }
+    }
+
+    /// Puts a call into the line.
+    pub(super) fn wait(&mut self, server: &ServerId, tenant: &Tenant, granted: oneshot::Sender<()>) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        let waiting = Waiting { server: server.clone(), tenant: tenant.clone(), granted };
+        self.line.insert(number, waiting);
+        number
+    }
+
+    /// Whether more calls wait than should.
+    pub(super) fn line_is_long(&self) -> bool {
+        wide(self.line.len()) > self.longest_line()
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the number of starts within 50 ms is positive and small"
+    )]
+    fn longest_line(&self) -> u64 {
+        (self.looks.starts_within(SOON_MS) as u64).clamp((self.reserve / 2).max(1), self.reserve)
+    }
+
+    /// Takes a call out of the line. False if it was given a seat before.
+    pub(super) fn leave(&mut self, number: u64, tenant: &Tenant, now_ms: u64) -> bool {
+        let waited = self.line.remove(&number).is_some();
+        if waited {
+            self.accounts.leave(tenant, now_ms);
+        }
+        waited
+    }
+
+    /// Notes that a call goes back to the queue, and says what holds its seats.
+    pub(super) fn goes_back(
+        &mut self,
+        server: &ServerId,
+        tenant: &Tenant,
+        own_tenant: bool,
+        now_ms: u64,
+    ) -> String {
+        if own_tenant {
+            self.looks.full(now_ms);
+            self.looks.went_back();
+        }
+        let (held, all) = (self.accounts.held_by(tenant), self.all);
+        let at_server = self.held_at(server);
+        format!(
+            "tenant {tenant} holds {held} of this worker's {all} slots, {} of them at server {server}, which has {at_server} in all; \
+             at most {} are for one tenant at one server, and {} stay free for tenants below their share",
+            self.held_by_pair(server, tenant),
+            self.of_pair,
+            self.reserve
+        )
+    }
+
+    /// Takes a seat back and gives it to those that can have it, the tenant with the smallest virtual time first.
+    pub(super) fn release(&mut self, server: &ServerId, tenant: &Tenant, now_ms: u64) {
+        self.accounts.end(tenant, now_ms);
+        if let Some(tenants) = self.servers.get_mut(server) {
+            if let Some(held) = tenants.get_mut(tenant) {
+                *held = held.saturating_sub(1);
+                if *held == 0 {
+                    tenants.remove(tenant);
+                }
+            }
+            if tenants.is_empty() {
+                self.servers.remove(server);
+            }
+        }
+        while let Some(number) = self.next_in_line(now_ms)
+            && let Some(Waiting { server, tenant, granted }) = self.line.remove(&number)
+        {
+            self.give(&server, &tenant, now_ms);
+            self.looks.started(false, now_ms);
+            // Where nobody receives this, `leave` finds the call out of the line and gives the seat back.
+            let _gone = granted.send(()).is_err();
+        }
+    }
+
+    /// The waiting call that is next: of the tenant with the smallest virtual time, the one that came first.
+    fn next_in_line(&self, now_ms: u64) -> Option<u64> {
+        let mut asked = HashSet::new();
+        let firsts = self.line.iter().filter(|(_, waiting)| asked.insert((&waiting.server, &waiting.tenant)));
+        let can = firsts.filter(|(_, waiting)| self.full(&waiting.server, &waiting.tenant, now_ms).is_none());
+        let next = can
+            .min_by_key(|(number, waiting)| (self.accounts.virtual_time(&waiting.tenant, now_ms), **number));
+        next.map(|(number, _)| *number)
+    }
+
+    /// Why a call of that tenant cannot have a seat at that server.
+    fn full(&self, server: &ServerId, tenant: &Tenant, now_ms: u64) -> Option<Full> {
+        let has_others = self.others_seen(tenant, now_ms);
+        let own = || if has_others { Full::Tenant } else { Full::Server };
+        if self.held_by_pair(server, tenant) >= self.of_pair {
+            return Some(own());
+        }
+        if self.accounts.held_by(tenant) >= self.most_of_tenant(has_others) {
+            return Some(own());
+        }
+        let (at_server, of_server) = (self.held_at(server).saturating_add(1), self.of_server);
+        if at_server > of_server.saturating_sub(self.reserve) && has_others {
+            let above = self.is_above_share_at(server, tenant);
+            if at_server > of_server {
+                return Some(if above { Full::Server } else { Full::Others });
+            }
+            if above {
+                return Some(Full::Tenant);
+            }
+        } else if at_server > of_server {
+            return Some(Full::Server);
+        }
+        let would_hold = self.accounts.held().saturating_add(1);
+        let free_is_left = would_hold <= self.all.saturating_sub(self.reserve);
+        (has_others && !free_is_left && self.is_above_share(tenant, now_ms)).then_some(Full::Tenant)
+    }
+
+    /// Whether one more call would bring a tenant above its share of a server's seats without the reserve.
+    fn is_above_share_at(&self, server: &ServerId, tenant: &Tenant) -> bool {
+        let weight = |tenant: &Tenant| self.accounts.with_one_more(tenant).weight;
+        let held = self.held_by_pair(server, tenant).saturating_add(1);
+        let tenants = self.servers.get(server).into_iter().flatten();
+        let others = tenants.filter(|(other, _)| *other != tenant);
+        is_above_share(
+            Load { held, weight: weight(tenant) },
+            others.map(|(other, held)| Load { held: *held, weight: weight(other) }),
+            self.of_server.saturating_sub(self.reserve),
+        )
+    }
+
+    /// The most calls of one tenant.
+    const fn most_of_tenant(&self, has_others: bool) -> u64 {
+        if has_others { self.all.saturating_sub(self.reserve) } else { self.all }
+    }
+
+    fn others_seen(&self, tenant: &Tenant, now_ms: u64) -> bool {
+        self.accounts.others_seen(tenant, now_ms)
+            || self.fleet_use(now_ms).is_some_and(|used| used.has_others(tenant))
+    }
+
+    fn is_above_share(&self, tenant: &Tenant, now_ms: u64) -> bool {
+        let own = self.accounts.with_one_more(tenant);
+        let capacity = self.all.saturating_sub(self.reserve);
+        is_above_share(own, self.accounts.others(tenant), capacity)
+            || self.fleet_use(now_ms).is_some_and(|used| {
+                used.is_above_share(tenant, |tenant| self.weights.get(tenant).copied().unwrap_or(1))
+            })
+    }
+
+    fn fleet_use(&self, now_ms: u64) -> Option<&TenantUse> {
+        let (used, at_ms) = self.fleet.as_ref()?;
+        (now_ms.saturating_sub(*at_ms) < FLEET_USE_MS).then_some(used)
+    }
+
+    pub(super) fn take_fleet_use(&mut self, used: TenantUse, now_ms: u64) {
+        self.weights.retain(|tenant, _| used.slot_ms.contains_key(tenant));
+        self.fleet = Some((used, now_ms));
+    }
+
+    /// How many messages to receive now; an error is when to ask again.
+    pub(super) fn receive(&mut self, wanted: usize, now_ms: u64) -> Result<usize, u64> {
+        let room = if self.is_full(now_ms) { self.room(now_ms) } else { Room::default() };
+        let count = self.looks.receive(wanted, room, now_ms)?;
+        self.asked = self.asked.saturating_add(wide(count));
+        Ok(count)
+    }
+
+    pub(super) fn received(&mut self, asked: usize, got: Option<usize>) {
+        self.asked = self.asked.saturating_sub(wide(asked));
+        if let Some(count) = got {
+            self.looks.received(count);
+        }
+    }
+
+    pub(super) fn is_full(&self, now_ms: u64) -> bool {
+        self.looks.is_full(now_ms)
+    }
+
+    /// How many more messages of the pair that fills the worker could have a seat at once, or wait for one.
+    fn room(&self, now_ms: u64) -> Room {
+        let Some((server, tenant)) = &self.filling else { return Room::default() };
+        let held = self.accounts.held();
+        let has_others = self.others_seen(tenant, now_ms);
+        let free = self.all.saturating_sub(held);
+        let of_share = if has_others && self.is_above_share(tenant, now_ms) {
+            free.saturating_sub(self.reserve)
+        } else {
+            free
+        };
+        let of_tenant = self.most_of_tenant(has_others).saturating_sub(self.accounts.held_by(tenant));
+        let of_pair = self.of_pair.saturating_sub(self.held_by_pair(server, tenant));
+        let of_server = self.of_server.saturating_sub(self.held_at(server));
+        let of_server = if has_others && self.is_above_share_at(server, tenant) {
+            of_server.saturating_sub(self.reserve)
+        } else {
+            of_server
+        };
+        let seats = of_share.min(of_tenant).min(of_pair).min(of_server);
+        // Messages that are on their way to a seat, or wait for one.
+        let coming = self.asked.saturating_add(self.in_hand).saturating_sub(held);
+        let narrow = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let with_line = seats.saturating_add(self.longest_line());
+        Room {
+            seats: narrow(seats.saturating_sub(coming)),
+            in_line: narrow(with_line.saturating_sub(coming.max(seats))),
+        }
+    }
+
+    fn give(&mut self, server: &ServerId, tenant: &Tenant, now_ms: u64) {
+        self.accounts.start(tenant, now_ms);
+        if let Some(tenants) = self.servers.get_mut(server) {
+            if let Some(held) = tenants.get_mut(tenant) {
+                *held += 1;
+            } else {
+                tenants.insert(tenant.clone(), 1);
+            }
+        } else {
+            self.servers.insert(server.clone(), HashMap::from([(tenant.clone(), 1)]));
+        }
+    }
+
+    fn held_by_pair(&self, server: &ServerId, tenant: &Tenant) -> u64 {
+        self.servers.get(server).and_then(|tenants| tenants.get(tenant)).copied().unwrap_or(0)
+    }
+
+    fn held_at(&self, server: &ServerId) -> u64 {
+        self.servers.get(server).map_or(0, |tenants| tenants.values().sum())
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize, u64, usize) {
+        (self.accounts.len(), self.servers.len(), self.accounts.held(), self.line.len())
+    }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

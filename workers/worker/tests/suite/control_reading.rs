@@ -1,0 +1,54 @@
+//! When a worker reads what operators have set: before it takes calls, and until it exits.
+
+use std::time::Duration;
+
+use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
+use toolfleet_core::time::Timestamp;
+use toolfleet_testkit::{Cut, Rule};
+use toolfleet_worker::pipeline::steps::Step;
+use toolfleet_worker::services::control::ControlReader;
+use toolfleet_worker::start::{self, ServiceOptions};
+
+use crate::rig::{CrashAfter, Rig, request, run_service};
+
+fn pause() -> ControlEntry {
+    ControlEntry::Pause(Switch {
+        target: SwitchTarget::parse("server:mock").unwrap(),
+        tenant: None,
+        by: "ann".to_owned(),
+        why: "it drops orders".to_owned(),
+        since: Timestamp::from_ms(0),
+        until: None,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_worker_reads_pauses_before_it_takes_calls() {
+    let rig = Rig::new().await;
+    let parked = CrashAfter::new(Step::Reposted);
+    let context = rig.context(Some(parked.clone())).await;
+    context.fleet.set_control(&pause()).await.unwrap();
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "GetItem", 1).with_body("control#version").times(6));
+    let worker = tokio::spawn(start::run(context.clone(), ServiceOptions::default()));
+    parked.reached.notified().await;
+    assert_eq!((rig.mcp.executions("unsafe"), rig.dynamodb.cuts()), (0, 6));
+    worker.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_drains_still_reads_pauses() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    context.shutdown.begin(Duration::from_secs(60));
+    let reading = tokio::spawn(run_service(ControlReader::new(context.clone()), context.shutdown.clone()));
+    context.fleet.set_control(&pause()).await.unwrap();
+    let taken = async {
+        while context.gate.control().version() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.expect("the calls under way meet the pause");
+    assert!(!reading.is_finished());
+    reading.abort();
+}
