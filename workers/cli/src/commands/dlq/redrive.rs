@@ -8,8 +8,8 @@ use toolfleet_client::{
 use toolfleet_core::control::Rate;
 use toolfleet_core::dead_letter::RedriveClass;
 
+use super::options::{CatalogArgs, FilterArgs, note_hidden, note_missed, stop_at_signals};
 use super::rules::Rules;
-use super::{CatalogArgs, FilterArgs, note_hidden, note_missed, stop_at_signals};
 use crate::connect::{ClientHandle, Connect};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
@@ -22,7 +22,7 @@ pub(crate) struct RedriveArgs {
     #[command(flatten)]
     catalog: CatalogArgs,
     /// Move the messages. Without it nothing is changed.
-    #[arg(long)]
+    #[arg(long, visible_alias = "apply")]
     yes: bool,
     /// Also move calls that may have run and are not safe to repeat. They are not sent again: their claims end them as outcome_unknown.
     #[arg(long)]

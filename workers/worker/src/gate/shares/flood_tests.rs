@@ -177,7 +177,7 @@ async fn one_way() {
 }
 
 thread_local! {
-    static RANDOM: std::cell::RefCell<fastrand::Rng> = std::cell::RefCell::new(fastrand::Rng::with_seed(9));
+    static RANDOM: std::cell::RefCell<fastrand::Rng> = const { std::cell::RefCell::new(fastrand::Rng::with_seed(9)) };
 }
 
 fn exponential(random: &mut fastrand::Rng, mean: f64) -> f64 {

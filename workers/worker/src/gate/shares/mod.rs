@@ -117,23 +117,22 @@ impl Shares {
                     let (sender, granted) = oneshot::channel();
                     let number = table.wait(server, tenant, sender);
                     let line = InLine { inner: &self.inner, number, server, tenant, over: false };
-                    let full =
-                        if full == Full::OfOwnTenant && table.line_is_long() { None } else { Some(full) };
+                    let full = if full == Full::Tenant && table.line_is_long() { None } else { Some(full) };
                     (line, granted, full)
                 }
             }
         };
         let wait = match full {
             None => Duration::ZERO,
-            Some(Full::OfOwnTenant | Full::OfOthers) => LONGEST_WAIT,
-            Some(Full::OfServer) => (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT),
+            Some(Full::Tenant | Full::Others) => LONGEST_WAIT,
+            Some(Full::Server) => (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT),
         };
         let _elapsed = timeout_at(Instant::now() + wait, granted).await.is_err();
         if line.take() {
             return Ok(self.seat(server, tenant));
         }
         self.refused.store(refused.saturating_add(1), Ordering::Relaxed);
-        let own_tenant = matches!(full, None | Some(Full::OfOwnTenant));
+        let own_tenant = matches!(full, None | Some(Full::Tenant));
         Err(self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms()))
     }
 

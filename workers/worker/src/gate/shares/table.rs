@@ -18,11 +18,11 @@ const SOON_MS: f64 = 50.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     /// Its own tenant has its share while other tenants need theirs.
-    OfOwnTenant,
+    Tenant,
     /// Its server has its share, or its tenant and no other tenant was seen.
-    OfServer,
+    Server,
     /// Others hold more of its server than it does, so one of their seats is for it when it is released.
-    OfOthers,
+    Others,
 }
 
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Table {
                 Ok(())
             }
             Some(full) => {
-                if full == Full::OfOwnTenant {
+                if full == Full::Tenant {
                     self.looks.full(now_ms);
                     self.filling = Some((server.clone(), tenant.clone()));
                 }
@@ -200,7 +200,7 @@ impl Table {
     /// Why a call of that tenant cannot have a seat at that server.
     fn full(&self, server: &ServerId, tenant: &Tenant, now_ms: u64) -> Option<Full> {
         let has_others = self.others_seen(tenant, now_ms);
-        let own = || if has_others { Full::OfOwnTenant } else { Full::OfServer };
+        let own = || if has_others { Full::Tenant } else { Full::Server };
         if self.held_by_pair(server, tenant) >= self.of_pair {
             return Some(own());
         }
@@ -211,17 +211,17 @@ impl Table {
         if at_server > of_server.saturating_sub(self.reserve) && has_others {
             let above = self.is_above_share_at(server, tenant);
             if at_server > of_server {
-                return Some(if above { Full::OfServer } else { Full::OfOthers });
+                return Some(if above { Full::Server } else { Full::Others });
             }
             if above {
-                return Some(Full::OfOwnTenant);
+                return Some(Full::Tenant);
             }
         } else if at_server > of_server {
-            return Some(Full::OfServer);
+            return Some(Full::Server);
         }
         let would_hold = self.accounts.held().saturating_add(1);
         let free_is_left = would_hold <= self.all.saturating_sub(self.reserve);
-        (has_others && !free_is_left && self.is_above_share(tenant, now_ms)).then_some(Full::OfOwnTenant)
+        (has_others && !free_is_left && self.is_above_share(tenant, now_ms)).then_some(Full::Tenant)
     }
 
     /// Whether one more call would bring a tenant above its share of a server's seats without the reserve.
