@@ -17,7 +17,7 @@ use toolfleet_core::request::{
 };
 use toolfleet_core::time::Timestamp;
 
-use super::history::parse_span;
+use super::span::parse_span;
 use crate::exit::CommandError;
 
 /// The largest request, in bytes: arguments that do not fit a message are sent by reference.
