@@ -57,7 +57,8 @@ impl<'a> Limits<'a> {
         let (tool, tool_name) = (call.tool.as_deref(), call.tool_name());
         let limited = Limited { server: &call.server, tool, tool_name, tenant };
         let control = context.gate.control().current();
-        let limits = limits_of(inbound.catalog(), control.as_deref(), limited);
+        let version = context.gate.control().version();
+        let limits = limits_of(inbound.catalog(), control.as_deref(), version, limited);
         let adaptive = call.adapts();
         (adaptive || !limits.is_empty()).then_some(Self { context, inbound, call, limits })
     }
@@ -207,9 +208,11 @@ impl<'a> Limits<'a> {
                 OnLoss::Hold => self.call.attempt_ms.saturating_add(HOLD_MARGIN_MS),
                 OnLoss::Free => self.context.limits.lease_ms(),
             };
-            let wish = PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms };
-            let workers = self.context.limiter.workers();
-            match self.context.limiter.permits.take(&limit.key, wish, workers).await {
+            let limiter = &self.context.limiter;
+            // A permit that passes to a task has an entry of its own.
+            let workers = if most.count_tasks { None } else { limiter.known_workers() };
+            let wish = PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms, workers };
+            match limiter.permits.take(&limit.key, wish).await {
                 Ok(permit) => passes.add_permit(permit, most),
                 Err(Some(away_ms)) => {
                     passes.release();
