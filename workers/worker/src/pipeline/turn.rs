@@ -84,6 +84,7 @@ impl<'a> Limits<'a> {
         if rates.is_empty() {
             return Ok(passes);
         }
+        self.check_lately_full()?;
         let mut first = if missed { None } else { self.carried(&rates).await? };
         let (mut next, mut wish) = (0, if missed { Wish::Again } else { Wish::Next });
         for _ in 0..MOST_ROUNDS {
@@ -106,6 +107,18 @@ impl<'a> Limits<'a> {
             }
         }
         Err(self.wait(HeldReason::RateLimit, 1_000, self.names()))
+    }
+
+    /// A turn is not taken for a call that would find no permit.
+    fn check_lately_full(&self) -> Result<(), Wait> {
+        let limiter = &self.context.limiter;
+        for limit in &self.limits {
+            let Some(most) = limit.concurrency.map(|most| most.limit.get()) else { continue };
+            if let Some(away_ms) = limiter.permits.full_lately(&limit.key, most, limiter.workers()) {
+                return Err(self.no_permit(&limit.key, most, away_ms));
+            }
+        }
+        Ok(())
     }
 
     /// The turn that the message carries, where it is still one.
@@ -216,8 +229,7 @@ impl<'a> Limits<'a> {
                 Ok(permit) => passes.add_permit(permit, most),
                 Err(Some(away_ms)) => {
                     passes.release();
-                    let detail = format!("{} ({} at once)", limit.key, most.limit.get());
-                    return Err(self.wait(HeldReason::ConcurrencyLimit, away_ms, detail));
+                    return Err(self.no_permit(&limit.key, most.limit.get(), away_ms));
                 }
                 Err(None) => {
                     passes.release();
@@ -226,6 +238,10 @@ impl<'a> Limits<'a> {
             }
         }
         Ok(())
+    }
+
+    fn no_permit(&self, limit: &LimitKey, most: u32, away_ms: u64) -> Wait {
+        self.wait(HeldReason::ConcurrencyLimit, away_ms, format!("{limit} ({most} at once)"))
     }
 
     /// The name of this delivery's entry in a concurrency limit.

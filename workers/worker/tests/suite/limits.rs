@@ -212,6 +212,30 @@ async fn two_workers_share_the_permits_of_one_limit() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_takes_no_turn_while_no_permit_is_free() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"concurrency": 1, "rate": "50/s"}));
+    let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&first).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.deliver(&second).await;
+    let given = turns(&rig).await;
+    rig.send(request("c2", "unsafe").to_string()).await;
+    rig.deliver(&second).await;
+    assert_eq!(turns(&rig).await.rev, given.rev, "the limit had no permit a moment ago");
+    drop(hold);
+    running.await.unwrap();
+    rig.settle_with(&second).await;
+    for id in ["c0", "c1", "c2"] {
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+    }
+}
+
 /// A crashed holder keeps its permit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_permit_of_a_killed_worker_is_free_after_its_time_out() {

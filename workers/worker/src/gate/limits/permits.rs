@@ -22,6 +22,8 @@ use super::block::{BlockWish, LocalBlock};
 const MANY: usize = 10_000;
 /// How long a permit is taken to be held before any was released, in milliseconds.
 const FIRST_HOLD_MS: u64 = 1_000;
+/// For so long a limit that had no permit is taken to have none.
+const FULL_LATELY: Duration = Duration::from_millis(200);
 /// How long nothing is written after a failed write.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -67,6 +69,8 @@ struct BookState {
     seen: Option<HolderRow>,
     /// How long permits of this worker were held lately, in milliseconds.
     hold_ms: Option<u64>,
+    /// When a call last found no permit; none once this worker has released one.
+    refused_at: Option<Instant>,
     /// When the last of this worker's calls that wait would find a permit.
     tail: Option<Timestamp>,
 }
@@ -172,9 +176,19 @@ impl PermitBooks {
                 let of_block = by_blocks.is_some();
                 Ok(Permit { book, wish, since: Instant::now(), under_way: false, of_block })
             }
-            Some(false) => Err(Some(book.away_ms(wish.limit, wish.workers.unwrap_or(1)))),
+            Some(false) => {
+                book.state().refused_at = Some(Instant::now());
+                Err(Some(book.away_ms(wish.limit, wish.workers.unwrap_or(1))))
+            }
             None => Err(None),
         }
+    }
+
+    /// How long a call stays away of a limit that a moment ago had no permit, in milliseconds: it need not take a turn first.
+    pub(crate) fn full_lately(&self, key: &LimitKey, limit: u32, workers: u32) -> Option<u64> {
+        let book = self.book(key);
+        let full = book.state().refused_at.is_some_and(|at| at.elapsed() < FULL_LATELY);
+        full.then(|| book.away_ms(limit, workers))
     }
 
     /// Releases the entry of that name.
@@ -253,6 +267,7 @@ impl Book {
         {
             let mut state = self.state();
             state.releases.push(name);
+            state.refused_at = None;
             if let Some(held_ms) = held_ms {
                 let before_ms = state.hold_ms.unwrap_or(held_ms);
                 state.hold_ms = Some(before_ms.saturating_mul(7).saturating_add(held_ms) / 8);
