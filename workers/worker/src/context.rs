@@ -166,6 +166,7 @@ impl WorkerContext {
         let endpoints =
             Box::new(move |server: &Arc<Server>, tenant: &Tenant| credentials.endpoint(server, Some(tenant)));
         let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate));
+        let limiter = Limiter::new(&aws.fleet(&tables), &clock, &worker, limits.slots, limits.skew);
         Self {
             worker,
             limits,
@@ -183,7 +184,7 @@ impl WorkerContext {
             secrets: aws.secrets(),
             stores: Stores::new(&aws, &tables),
             mcp,
-            limiter: Limiter::new(&aws.fleet(&tables), &clock, limits.slots, limits.skew),
+            limiter,
             gate,
             executors: Executors::new(executor),
             clock,
