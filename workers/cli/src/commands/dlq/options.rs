@@ -6,9 +6,10 @@ use toolfleet_client::{DeadLetter, Judged, LetterFilter, Stop};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::time::{Timestamp, span};
 
-use crate::commands::history::{parse_span, parse_tenant};
+use crate::commands::history::parse_tenant;
 use crate::exit::CommandError;
 use crate::output::Output;
+use crate::span_of_time::parse_span;
 
 /// Which dead letters.
 #[derive(Debug, Args)]
