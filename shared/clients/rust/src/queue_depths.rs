@@ -22,10 +22,10 @@ pub struct QueueDepth {
 }
 
 impl Client {
-    /// The depths of the queues of calls, the most urgent first, and of their dead-letter queues.
+    /// The depths of the queues of calls, the default one first, and of their dead-letter queues.
     pub async fn depths(&self) -> Result<Vec<QueueDepth>, AwsError> {
         let (mut depths, mut dead) = (Vec::new(), Vec::<QueueDepth>::new());
-        for priority in Priority::ALL {
+        for priority in [Priority::Normal, Priority::High, Priority::Low] {
             let Some(queue) = self.queue_of(priority) else { continue };
             depths.push(depth(queue, Some(priority)).await?);
             if let Some(letters) = queue.dead_letter_queue().await?

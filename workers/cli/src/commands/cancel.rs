@@ -14,12 +14,12 @@ use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use crate::commands::control::reason::{Reason, now};
-use crate::commands::span::parse_span;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::shell_command;
 use crate::show;
+use crate::span_of_time::parse_span;
 
 /// Which call, or which calls.
 #[derive(Debug, Args)]

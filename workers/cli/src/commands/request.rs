@@ -17,8 +17,8 @@ use toolfleet_core::request::{
 };
 use toolfleet_core::time::Timestamp;
 
-use super::span::parse_span;
 use crate::exit::CommandError;
+use crate::span_of_time::parse_span;
 
 /// The largest request, in bytes: arguments that do not fit a message are sent by reference.
 const MAX_BYTES: u64 = MAX_PAYLOAD_BYTES;

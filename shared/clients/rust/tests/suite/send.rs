@@ -43,8 +43,8 @@ async fn a_call_goes_to_the_queue_of_its_priority() {
     let depths = client.depths().await.unwrap();
     let shown: Vec<_> = depths.iter().map(|q| (q.name.as_str(), q.priority, q.depth.visible)).collect();
     let expected = [
-        ("toolfleet-calls-high", Some(Priority::High), 1),
         ("toolfleet-calls", Some(Priority::Normal), 1),
+        ("toolfleet-calls-high", Some(Priority::High), 1),
         ("toolfleet-calls-low", Some(Priority::Low), 1),
         ("toolfleet-calls-dlq", None, 0),
     ];

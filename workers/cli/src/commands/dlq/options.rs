@@ -7,9 +7,9 @@ use toolfleet_core::ids::Tenant;
 use toolfleet_core::time::{Timestamp, span};
 
 use crate::commands::history::parse_tenant;
-use crate::commands::span::parse_span;
 use crate::exit::CommandError;
 use crate::output::Output;
+use crate::span_of_time::parse_span;
 
 /// Which dead letters.
 #[derive(Debug, Args)]

@@ -8,8 +8,8 @@ use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use crate::commands::request::parse_instant;
-use crate::commands::span::parse_span;
 use crate::exit::CommandError;
+use crate::span_of_time::parse_span;
 
 /// The session.
 #[derive(Debug, Args)]

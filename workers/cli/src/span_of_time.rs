@@ -1,13 +1,12 @@
-//! Spans of time on the command line: a number and s, m, h or d.
+//! Reads a span of time as an option gives it, for example 30m.
 
 use std::time::Duration;
 
 use toolfleet_core::retention::RETENTION_MS;
 
-/// The longest span: how long records are kept.
+/// How long records and rows are kept: the longest span.
 pub(crate) const KEPT_FOR: Duration = Duration::from_millis(RETENTION_MS);
 
-/// Reads a span.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     let wanted = || {
         format!(
@@ -25,4 +24,20 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     let number: u64 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wanted())?;
     let span = number.checked_mul(seconds).filter(|s| *s > 0 && *s <= KEPT_FOR.as_secs());
     span.map(Duration::from_secs).ok_or_else(|| format!("{}; at most 60d", wanted()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time_are_read() {
+        assert_eq!(parse_span("30m"), Ok(Duration::from_secs(1_800)));
+        assert_eq!(parse_span("2d"), Ok(Duration::from_secs(172_800)));
+        assert_eq!(parse_span("60d"), Ok(KEPT_FOR));
+        for wrong in ["", "h", "1", "1 h", "-1h", "0h", "1w", "400d", "1µ"] {
+            let error = parse_span(wrong).unwrap_err();
+            assert!(error.contains("30m, 1h or 2d"), "{wrong}: {error}");
+        }
+    }
 }
