@@ -339,7 +339,7 @@ fn add_pauses(seen: &Evidence<'_>, explained: &mut Explanation) {
         if last.flatten().is_none() {
             explained.next_at = None;
         }
-        let remedy = "end the pause with `toolfleet resume`".to_owned();
+        let remedy = "end the pause with `toolfleet resume`, a strike with `toolfleet strike --lift` (`toolfleet switches` lists both)".to_owned();
         if !explained.remedies.contains(&remedy) {
             explained.remedies.push(remedy);
         }

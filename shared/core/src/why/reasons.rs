@@ -57,7 +57,7 @@ pub(super) fn remedy(held: &Held) -> String {
             "start more workers, or raise TOOLFLEET_SLOTS; `toolfleet status` shows who has the slots".into()
         }
         HeldReason::BackOff => "look at the last fault; it goes on by itself".into(),
-        HeldReason::Paused => "end the pause with `toolfleet resume`".into(),
+        HeldReason::Paused => "end the pause with `toolfleet resume`, a strike with `toolfleet strike --lift` (`toolfleet switches` lists both)".into(),
         HeldReason::RateLimit | HeldReason::ConcurrencyLimit => {
             "it goes on by itself; `toolfleet limit set` changes the limit".into()
         }

@@ -251,7 +251,6 @@ fn a_pause_that_concerns_the_call_is_named_and_one_that_may_too() {
     let key = key();
     let digest = Digest::of_text("question").to_string().chars().take(12).collect();
     let strike = ControlEntry::Strike(Strike {
-        tool: "crm.find".into(),
         digest,
         by: "ann".into(),
         why: "poison".into(),

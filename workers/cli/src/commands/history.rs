@@ -10,16 +10,14 @@ use serde_json::json;
 use toolfleet_client::{RecordsOf, Span, system_clock};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
-use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
+use crate::commands::span::{KEPT_FOR, parse_span};
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::show;
 
-/// How long records and rows are kept.
-const KEPT_FOR: Duration = Duration::from_millis(RETENTION_MS);
 /// Records of a table that are shown at once: its columns fit them.
 const ROWS_AT_ONCE: usize = 1_000;
 
@@ -189,25 +187,6 @@ fn parse_when(text: &str) -> Result<When, String> {
 /// A tenant, or one of the fleet's own.
 pub(crate) fn parse_tenant(text: &str) -> Result<Tenant, String> {
     Tenant::from_stored(text).map_err(|e| e.to_string())
-}
-
-pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
-    let wanted = || {
-        format!(
-            "`{text}` is not a span of time: accepted is a number and s, m, h or d, for example 30m, 1h or 2d"
-        )
-    };
-    let unit = text.chars().last().ok_or_else(wanted)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wanted()),
-    };
-    let number: u64 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wanted())?;
-    let span = number.checked_mul(seconds).filter(|s| *s > 0 && *s <= KEPT_FOR.as_secs());
-    span.map(Duration::from_secs).ok_or_else(|| format!("{}; at most 60d", wanted()))
 }
 
 #[cfg(test)]

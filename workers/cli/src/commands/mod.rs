@@ -13,6 +13,7 @@ pub(crate) mod result;
 pub(crate) mod reused_id;
 pub(crate) mod send;
 pub(crate) mod sessions;
+pub(crate) mod span;
 pub(crate) mod tools;
 pub(crate) mod why;
 

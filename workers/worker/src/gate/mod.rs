@@ -124,7 +124,7 @@ impl RequestGate for Gate {
 #[cfg(test)]
 mod tests {
     use toolfleet_core::call::HeldReason;
-    use toolfleet_core::control::{Control, ControlEntry, Switch, SwitchTarget};
+    use toolfleet_core::control::{Control, ControlEntry, Switch, SwitchTarget, ToolNames};
 
     use super::*;
 
@@ -132,7 +132,8 @@ mod tests {
     fn a_pause_stops_calls_under_way_at_their_next_attempt() {
         let gate = Gate::new(Shares::new(1, 1), Clock::System);
         let (server, tenant) = (ServerId::parse("crm").unwrap(), Tenant::parse("acme").unwrap());
-        let subject = Subject { server: &server, tenant: &tenant, tool: Some("crm.find"), digest: None };
+        let tool = ToolNames { registered: Some("crm.find"), server: "crm", name: "find" };
+        let subject = Subject { server: &server, tenant: &tenant, tool: Some(tool), digest: None };
         let now = Timestamp::from_ms(0);
         assert!(gate.check(subject, now).is_ok());
         let first = gate.enter(subject, now).expect("an open gate");

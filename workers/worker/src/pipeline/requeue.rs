@@ -48,7 +48,9 @@ pub(super) async fn requeue(
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         inbound.queue().change_visibility(inbound.receipt(), wait_s).await
     } else {
-        park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
+        // A wait for an operator, a limit or a time that the caller named is no try: it makes no back-off grow.
+        let tries = u32::from(!reason.is_no_try());
+        park(context, inbound, wait_s, inbound.parks.saturating_add(tries)).await
     };
     if let Err(error) = requeued {
         // It becomes visible again when its visibility time-out ends.

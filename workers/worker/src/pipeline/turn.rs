@@ -57,7 +57,8 @@ impl<'a> Limits<'a> {
         let (tool, tool_name) = (call.tool.as_deref(), call.tool_name());
         let limited = Limited { server: &call.server, tool, tool_name, tenant };
         let control = context.gate.control().current();
-        let limits = limits_of(inbound.catalog(), control.as_deref(), limited);
+        let version = context.gate.control().version();
+        let limits = limits_of(inbound.catalog(), control.as_deref(), version, limited);
         let adaptive = call.adapts();
         (adaptive || !limits.is_empty()).then_some(Self { context, inbound, call, limits })
     }
@@ -83,6 +84,7 @@ impl<'a> Limits<'a> {
         if rates.is_empty() {
             return Ok(passes);
         }
+        self.check_lately_full()?;
         let mut first = if missed { None } else { self.carried(&rates).await? };
         let (mut next, mut wish) = (0, if missed { Wish::Again } else { Wish::Next });
         for _ in 0..MOST_ROUNDS {
@@ -105,6 +107,18 @@ impl<'a> Limits<'a> {
             }
         }
         Err(self.wait(HeldReason::RateLimit, 1_000, self.names()))
+    }
+
+    /// A turn is not taken for a call that would find no permit.
+    fn check_lately_full(&self) -> Result<(), Wait> {
+        let limiter = &self.context.limiter;
+        for limit in &self.limits {
+            let Some(most) = limit.concurrency.map(|most| most.limit.get()) else { continue };
+            if let Some(away_ms) = limiter.permits.full_lately(&limit.key, most, limiter.workers()) {
+                return Err(self.no_permit(&limit.key, most, away_ms));
+            }
+        }
+        Ok(())
     }
 
     /// The turn that the message carries, where it is still one.
@@ -207,14 +221,15 @@ impl<'a> Limits<'a> {
                 OnLoss::Hold => self.call.attempt_ms.saturating_add(HOLD_MARGIN_MS),
                 OnLoss::Free => self.context.limits.lease_ms(),
             };
-            let wish = PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms };
-            let workers = self.context.limiter.workers();
-            match self.context.limiter.permits.take(&limit.key, wish, workers).await {
+            let limiter = &self.context.limiter;
+            // A permit that passes to a task has an entry of its own.
+            let workers = if most.count_tasks { None } else { limiter.known_workers() };
+            let wish = PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms, workers };
+            match limiter.permits.take(&limit.key, wish).await {
                 Ok(permit) => passes.add_permit(permit, most),
                 Err(Some(away_ms)) => {
                     passes.release();
-                    let detail = format!("{} ({} at once)", limit.key, most.limit.get());
-                    return Err(self.wait(HeldReason::ConcurrencyLimit, away_ms, detail));
+                    return Err(self.no_permit(&limit.key, most.limit.get(), away_ms));
                 }
                 Err(None) => {
                     passes.release();
@@ -223,6 +238,10 @@ impl<'a> Limits<'a> {
             }
         }
         Ok(())
+    }
+
+    fn no_permit(&self, limit: &LimitKey, most: u32, away_ms: u64) -> Wait {
+        self.wait(HeldReason::ConcurrencyLimit, away_ms, format!("{limit} ({most} at once)"))
     }
 
     /// The name of this delivery's entry in a concurrency limit.

@@ -70,6 +70,7 @@ async fn two_workers_share_the_turns_of_one_limit() {
     assert!(row.ahead.len() >= 6 && apart.iter().all(|us| *us >= 52_500), "{apart:?}");
 }
 
+/// A message that is hidden while its call waits counts as in flight and makes its tenant noisy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_is_carried_to_another_worker() {
     let rig = Rig::new().await;
@@ -182,6 +183,7 @@ async fn several_rate_limits_give_one_turn() {
     }
 }
 
+/// Over-admission (bullmq #3210: limit 1 ran 2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_share_the_permits_of_one_limit() {
     let rig = Rig::new().await;
@@ -207,6 +209,30 @@ async fn two_workers_share_the_permits_of_one_limit() {
     }
     while !permits(&rig).await.entries.is_empty() {
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_takes_no_turn_while_no_permit_is_free() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"concurrency": 1, "rate": "50/s"}));
+    let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&first).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.deliver(&second).await;
+    let given = turns(&rig).await;
+    rig.send(request("c2", "unsafe").to_string()).await;
+    rig.deliver(&second).await;
+    assert_eq!(turns(&rig).await.rev, given.rev, "the limit had no permit a moment ago");
+    drop(hold);
+    running.await.unwrap();
+    rig.settle_with(&second).await;
+    for id in ["c0", "c1", "c2"] {
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
     }
 }
 
@@ -292,4 +318,64 @@ async fn a_call_without_limits_touches_no_row_of_a_limit() {
     let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));
     assert_eq!(fleet.turns(&server()).read().await.unwrap(), None);
     assert_eq!(fleet.permits(&server()).read().await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_limit_is_leased_in_blocks() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 100}))).await;
+    context.limiter.learn_workers(10);
+    for n in 0..4 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
+    }
+    let row = permits(&rig).await;
+    let block = row.blocks.get(context.worker.as_str()).copied().unwrap();
+    assert_eq!((row.rev, row.entries.len(), block.permits), (1, 0, 3), "one write for all of them");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_catalogs_limit_holds_again_after_a_live_one_ends() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"rate": "50/s"}))).await;
+    let change = LimitChange { rate: Some(Rate { count: 40, per_s: 1 }), concurrency: None };
+    let live = BTreeMap::from([("server:mock".to_owned(), change)]);
+    let rates = [(3, live), (4, BTreeMap::new())];
+    for ((version, limits), expected) in rates.into_iter().zip(["40/s", "50/s"]) {
+        context.gate.control().take(Control { version, limits, ..Control::default() });
+        rig.clock.advance_ms(6_000);
+        rig.send(request(&format!("c{version}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        let row = turns(&rig).await;
+        assert_eq!((row.rate.to_string().as_str(), row.version), (expected, version));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_keeps_its_permit_where_tasks_count_and_polls_need_none() {
+    for counts in [true, false] {
+        let rig = Rig::new().await;
+        let of_server = json!({"rate": "50/s", "concurrency": {"limit": 1, "count_tasks": counts}});
+        let context = worker(&rig, &limited(&rig, of_server)).await;
+        rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
+        let done = json!({ "status": "completed", "result": { "content": [] } });
+        rig.mcp.task("t1", &[json!({ "status": "working", "pollIntervalMs": 5_000 }), done]);
+        rig.send(request("c1", "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        let given = turns(&rig).await;
+        rig.clock.advance_ms(5_000);
+        rig.deliver(&context).await;
+        assert_eq!(turns(&rig).await.rev, given.rev, "a poll takes no turn");
+        rig.send(request("other", "safe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.mcp.executions_of("other") == 0, counts);
+        rig.settle_with(&context).await;
+        for id in ["c1", "other"] {
+            assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+        }
+        while !permits(&rig).await.entries.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
 }

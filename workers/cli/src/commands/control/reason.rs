@@ -6,7 +6,7 @@ use clap::Args;
 use toolfleet_client::system_clock;
 use toolfleet_core::time::Timestamp;
 
-use crate::commands::history::parse_span;
+use crate::commands::span::parse_span;
 use crate::exit::CommandError;
 use crate::network::variable;
 

@@ -6,7 +6,8 @@ use toolfleet_client::{DeadLetter, Judged, LetterFilter, Stop};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::time::{Timestamp, span};
 
-use crate::commands::history::{parse_span, parse_tenant};
+use crate::commands::history::parse_tenant;
+use crate::commands::span::parse_span;
 use crate::exit::CommandError;
 use crate::output::Output;
 

@@ -7,8 +7,8 @@ use toolfleet_client::system_clock;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
-use crate::commands::history::parse_span;
 use crate::commands::request::parse_instant;
+use crate::commands::span::parse_span;
 use crate::exit::CommandError;
 
 /// The session.

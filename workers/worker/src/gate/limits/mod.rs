@@ -4,6 +4,7 @@
 //! Turns and permits are shared by all workers through rows of the fleet table; the decisions are in `toolfleet_core::limits`. Calls of
 //! one worker that wait together are served by one write.
 
+mod block;
 mod local;
 mod permits;
 mod rules;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use toolfleet_aws::Clock;
 use toolfleet_aws::fleet::Fleet;
+use toolfleet_core::ids::WorkerId;
 
 pub(crate) use local::{AdaptivePermit, Local};
 pub(crate) use permits::{Permit, PermitBooks, PermitWish};
@@ -31,13 +33,13 @@ pub struct Limiter {
 
 impl Limiter {
     /// The limits of a worker with that many slots and that allowance for the difference of two clocks.
-    pub fn new(fleet: &Fleet, clock: &Clock, slots: u32, skew: Duration) -> Self {
+    pub fn new(fleet: &Fleet, clock: &Clock, worker: &WorkerId, slots: u32, skew: Duration) -> Self {
         let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
         Self {
             turns: TurnBooks::new(fleet.clone(), clock.clone()),
-            permits: PermitBooks::new(fleet.clone(), clock.clone(), skew_ms),
+            permits: PermitBooks::new(fleet.clone(), clock.clone(), worker, skew_ms),
             local: Local::new(slots),
-            workers: AtomicU32::new(1),
+            workers: AtomicU32::new(0),
         }
     }
 
@@ -46,8 +48,13 @@ impl Limiter {
         self.workers.store(alive.max(1), Ordering::Relaxed);
     }
 
-    /// How many workers are alive, as far as is known.
+    /// How many workers are alive; one where it is not known.
     pub fn workers(&self) -> u32 {
-        self.workers.load(Ordering::Relaxed)
+        self.known_workers().unwrap_or(1)
+    }
+
+    /// The same; none where it is not known.
+    pub(crate) fn known_workers(&self) -> Option<u32> {
+        Some(self.workers.load(Ordering::Relaxed)).filter(|workers| *workers > 0)
     }
 }

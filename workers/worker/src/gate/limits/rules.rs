@@ -11,7 +11,7 @@ pub(crate) struct ActiveLimit {
     pub(crate) key: LimitKey,
     pub(crate) rate: Option<RateLimit>,
     pub(crate) concurrency: Option<ConcurrencyLimit>,
-    /// The version of the control table that has set it; 0 for the catalog's.
+    /// The version of the control table that this worker knows: of two settings, the one with the higher version holds.
     pub(crate) version: u64,
 }
 
@@ -25,8 +25,14 @@ pub(crate) struct Limited<'a> {
     pub(crate) tenant: &'a Tenant,
 }
 
-/// The limits of a call, from narrow to wide. Without limits it allocates nothing.
-pub(crate) fn limits_of(catalog: &Catalog, control: Option<&Control>, call: Limited<'_>) -> Vec<ActiveLimit> {
+/// The limits of a call, from narrow to wide. Without limits it allocates nothing. `version` is that of the control table, also where it
+/// changes nothing: after the end of a live limit it is newer than the limit.
+pub(crate) fn limits_of(
+    catalog: &Catalog,
+    control: Option<&Control>,
+    version: u64,
+    call: Limited<'_>,
+) -> Vec<ActiveLimit> {
     let control = control.filter(|control| !control.limits.is_empty());
     let tool_rules = call.tool.map_or_else(LimitRules::none, |tool| tool.limits);
     let tenant_rules = catalog.tenant_limits(call.tenant);
@@ -36,7 +42,7 @@ pub(crate) fn limits_of(catalog: &Catalog, control: Option<&Control>, call: Limi
     let mut add = |rules: LimitRules, key: &dyn Fn() -> LimitKey| {
         let has_rules = rules.rate.is_some() || rules.concurrency.is_some();
         if has_rules || control.is_some() {
-            limits.extend(active(rules, key(), control));
+            limits.extend(active(rules, key(), control, version));
         }
     };
     if let Some(tool) = call.tool_name {
@@ -49,11 +55,9 @@ pub(crate) fn limits_of(catalog: &Catalog, control: Option<&Control>, call: Limi
 }
 
 /// The limit with what operators have changed; none where nothing is limited.
-fn active(rules: LimitRules, key: LimitKey, control: Option<&Control>) -> Option<ActiveLimit> {
-    let changed = control.and_then(|control| Some((control.version, control.limits.get(&key.to_string())?)));
-    // A worker without the change has version 0; after its end the rule of the catalog has the version of the table without it.
-    let version = control.map_or(0, |control| control.version);
-    let LimitChange { rate, concurrency } = changed.map(|(_, change)| *change).unwrap_or_default();
+fn active(rules: LimitRules, key: LimitKey, control: Option<&Control>, version: u64) -> Option<ActiveLimit> {
+    let changed = control.and_then(|control| control.limits.get(&key.to_string()));
+    let LimitChange { rate, concurrency } = changed.copied().unwrap_or_default();
     let rate = rate.and_then(|rate| RateLimit::new(rate.count, rate.per_s).ok()).or(rules.rate);
     let concurrency = match (concurrency.and_then(Positive::new), rules.concurrency) {
         (Some(limit), Some(of_catalog)) => Some(ConcurrencyLimit { limit, ..of_catalog }),
@@ -95,7 +99,10 @@ mod tests {
                 .map_or_else(String::new, |most| format!(" {:?} {}", most.on_loss, most.limit.get()));
             format!("{}{rate}{most} v{}", limit.key, limit.version)
         };
-        limits_of(catalog, control, call).into_iter().map(text).collect()
+        limits_of(catalog, control, control.map_or(0, |control| control.version), call)
+            .into_iter()
+            .map(text)
+            .collect()
     }
 
     #[test]
