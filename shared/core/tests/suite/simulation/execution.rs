@@ -254,7 +254,9 @@ impl Delivery {
                 Err(AwsFailed) => return aws_fails(),
             };
             let in_time = self.await_turns().await;
-            let lasts = |permit: &Permit| self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
+            let any_age = self.world.is_planted(Planted::StalePermit);
+            let lasts =
+                |permit: &Permit| any_age || self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
             if in_time && permit.as_ref().is_none_or(lasts) {
                 return Ok(permit);
             }

@@ -53,6 +53,8 @@ pub(crate) enum Planted {
     FreePermitEarly,
     /// All attempts of a delivery have one permit.
     PermitPerDelivery,
+    /// A permit is used that was taken before a freeze.
+    StalePermit,
     /// A turn that a message carries goes back when another delivery of that message has the call.
     GiveBackCarried,
     /// A limit's row is stored whatever is stored.
@@ -65,7 +67,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -91,6 +93,7 @@ impl Planted {
         Self::EndlessPermit,
         Self::FreePermitEarly,
         Self::PermitPerDelivery,
+        Self::StalePermit,
         Self::GiveBackCarried,
         Self::UnconditionalLimit,
         Self::ForgetMark,

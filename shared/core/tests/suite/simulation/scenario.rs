@@ -273,7 +273,7 @@ fn faults(theme: Theme, random: &Random) -> Faults {
         Theme::Freezes => return Faults { freeze: 60, ..Faults::default() },
         Theme::Limits if random.chance(400) => return Faults::default(),
         Theme::Limits => {
-            let (death, freeze, drain) = (random.below(10), random.below(8), random.below(3));
+            let (death, freeze, drain) = (random.below(10), random.below(40), random.below(3));
             let (request_lost, answer_lost) = (random.below(30), random.below(30));
             return Faults { death, freeze, drain, request_lost, answer_lost, ..Faults::default() };
         }

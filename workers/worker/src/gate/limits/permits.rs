@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -80,6 +81,11 @@ impl Permit {
         self.under_way = false;
     }
 
+    /// Whether it was taken so lately that it counts for a whole attempt that begins now.
+    pub(crate) fn is_fresh(&self, margin: Duration) -> bool {
+        self.since.elapsed() <= margin
+    }
+
     /// How long it counts from its last renewal, in milliseconds.
     pub(crate) const fn hold_ms(&self) -> u64 {
         self.wish.hold_ms
@@ -128,9 +134,10 @@ impl PermitBooks {
         workers: u32,
     ) -> Result<Permit, Option<u64>> {
         let book = self.book(key);
+        let since = Instant::now();
         let take = Take { name: wish.name.clone(), until: self.clock.now().plus_ms(wish.hold_ms) };
         match book.take(take, wish.limit).await {
-            Some(true) => Ok(Permit { book, wish, since: Instant::now(), under_way: false }),
+            Some(true) => Ok(Permit { book, wish, since, under_way: false }),
             Some(false) => Err(Some(book.away_ms(wish.limit, workers))),
             None => Err(None),
         }
