@@ -17,6 +17,7 @@ use super::planted::Planted;
 use super::scenario::LEASE_MS;
 use super::scheduler::{Either, join, race};
 use super::server::{Ask, Said, request};
+use super::supersede;
 use super::table::Applied;
 use super::truth;
 use super::world::AwsFailed;
@@ -200,6 +201,7 @@ impl Delivery {
         }
         state.attempts.set(state.attempts.get() + 1);
         state.sending.set(true);
+        supersede::starts(world, call, fence == 1, self.received_ms);
         truth::sending(world, call, self.process.index, fence);
         let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
         let until_ms = attempt_until_ms.min(state.deadline_ms);

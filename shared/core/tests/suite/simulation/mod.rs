@@ -28,6 +28,7 @@ mod scenario;
 mod scheduler;
 mod server;
 mod services;
+mod supersede;
 mod table;
 mod truth;
 mod world;
@@ -172,6 +173,11 @@ fn a_frozen_worker_does_no_harm_when_it_continues() {
 #[test]
 fn a_pause_stops_new_starts_within_5_s_and_waits_cost_nothing() {
     run_theme(Theme::Switches, 1_500);
+}
+
+#[test]
+fn of_the_calls_of_one_key_the_newest_wins() {
+    run_theme(Theme::Supersede, 1_200);
 }
 
 #[test]

@@ -61,13 +61,17 @@ pub(crate) enum Planted {
     UnconditionalLimit,
     /// Workers that ask at the same time write rows that cannot be told apart.
     ForgetMark,
+    /// No call is replaced by a newer one.
+    IgnoreSupersede,
+    /// The call that was received last counts as the newest.
+    SupersedeByReceipt,
     /// Every wait hides the message, so that waiting counts as receives.
     WaitByVisibility,
 }
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -97,6 +101,8 @@ impl Planted {
         Self::GiveBackCarried,
         Self::UnconditionalLimit,
         Self::ForgetMark,
+        Self::IgnoreSupersede,
+        Self::SupersedeByReceipt,
         Self::WaitByVisibility,
     ];
 }
