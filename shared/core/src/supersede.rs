@@ -168,9 +168,9 @@ mod tests {
             }
             let newest = (0..sent.len()).max_by_key(|n| (sent[*n], id(*n))).unwrap();
             // What each is told at its next delivery.
-            for (n, ms) in sent.iter().enumerate() {
+            for (n, sent_ms) in sent.iter().enumerate() {
                 let expected = if n == newest { Standing::Newest } else { Standing::SupersededBy(id(newest)) };
-                prop_assert_eq!(apply(&mut row, &offer(n, *ms)), expected);
+                prop_assert_eq!(apply(&mut row, &offer(n, *sent_ms)), expected);
             }
             prop_assert_eq!(told.get(&newest), Some(&false));
         }

@@ -58,10 +58,6 @@ impl Attempts<'_> {
         }
         let mut tries = 0;
         loop {
-            // After a freeze (SIGSTOP) this runs before the heartbeat can find the lease lost.
-            if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {
-                return Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost };
-            }
             let begun = Instant::now();
             let failure = match Box::pin(self.attempt(tries > 0)).await {
                 Ok(executed) => return executed,
@@ -87,6 +83,10 @@ impl Attempts<'_> {
             Ok(permit) => permit,
             Err(refusal) => return Ok(self.wait(Wait::refused(context, server, refusal))),
         };
+        // After a freeze (SIGSTOP) this runs before the heartbeat can find the lease lost.
+        if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {
+            return Ok(Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost });
+        }
         let number = state.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         state.sending.store(true, Ordering::Release);
         passes.sent(context.now());
@@ -139,9 +139,14 @@ impl Attempts<'_> {
                     None => return Ok(Passes::default()),
                 },
             };
-            let Some(due) = passes.due else { return Ok(passes) };
+            let Some(due) = passes.due else {
+                if passes.are_fresh() {
+                    return Ok(passes);
+                }
+                continue;
+            };
             tokio::time::sleep_until(due).await;
-            if is_in_time(due) {
+            if is_in_time(due) && passes.are_fresh() {
                 return Ok(passes);
             }
             missed = true;

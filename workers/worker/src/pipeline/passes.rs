@@ -11,6 +11,9 @@ use toolfleet_core::time::Timestamp;
 
 use crate::gate::{AdaptivePermit, HeldTurn, LimitPermit as Permit};
 
+/// How much longer than its attempt an entry of a concurrency limit counts, in milliseconds: for what lies between the two.
+pub(super) const HOLD_MARGIN_MS: u64 = 2_000;
+
 /// What a call holds of its limits. Dropped before its request is sent, the turns go back and the permits are released. Dropped while
 /// the request is under way, the permits end by their own time: the server may go on working.
 #[derive(Debug, Default)]
@@ -26,6 +29,11 @@ pub(super) struct Passes {
 impl Passes {
     pub(super) fn add_permit(&mut self, permit: Permit, limit: ConcurrencyLimit) {
         self.permits.push((permit, limit));
+    }
+
+    /// Whether the permits were taken so lately that they count for a whole attempt that begins now: not before a freeze or a slow claim.
+    pub(super) fn are_fresh(&self) -> bool {
+        self.permits.iter().all(|(permit, _)| permit.is_fresh(Duration::from_millis(HOLD_MARGIN_MS)))
     }
 
     /// Releases the permits.

@@ -18,7 +18,7 @@ use toolfleet_core::time::Timestamp;
 
 use super::admit::AdmittedCall;
 use super::inbound::{Carried, InboundCall};
-use super::passes::Passes;
+use super::passes::{HOLD_MARGIN_MS, Passes};
 use super::wait::Wait;
 use crate::context::WorkerContext;
 use crate::gate::{ActiveLimit, HeldTurn, Limited, PermitWish, TurnAnswer, limits_of};
@@ -35,8 +35,6 @@ const AHEAD: Duration = Duration::from_millis(200);
 const MOST_ROUNDS: u32 = 4;
 /// How long a call waits whose limits cannot be read, in milliseconds.
 const UNKNOWN_MS: u64 = 2_000;
-/// How much longer than its attempt an entry of a concurrency limit counts, in milliseconds: for what lies between the two.
-const HOLD_MARGIN_MS: u64 = 2_000;
 
 /// What limits one call, and who asks.
 pub(super) struct Limits<'a> {
@@ -244,10 +242,11 @@ impl<'a> Limits<'a> {
         self.wait(HeldReason::ConcurrencyLimit, away_ms, format!("{limit} ({most} at once)"))
     }
 
-    /// The name of this delivery's entry in a concurrency limit.
+    /// The name of a new entry in a concurrency limit. Each attempt has its own: the server may go on working on an earlier one whose answer
+    /// was lost.
     fn entry(&self) -> String {
         let key = &self.call.request.key;
-        Digest::of_text(&format!("{key}#{}", self.inbound.nonce())).short(16).to_owned()
+        Digest::of_text(&format!("{key}#{}#{}", self.inbound.nonce(), fastrand::u64(..))).short(16).to_owned()
     }
 
     /// The name of the entry of the call while it is a task.

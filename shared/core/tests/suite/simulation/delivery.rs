@@ -59,6 +59,7 @@ pub(crate) struct Delivery {
     pub(crate) process: Rc<Process>,
     pub(crate) message: Received,
     nonce: Nonce,
+    pub(crate) received_ms: u64,
     /// The turns of the next request.
     pub(crate) turns: RefCell<Vec<OwnTurn>>,
     /// Whether they are those that the message carries.
@@ -102,7 +103,8 @@ impl Delivery {
     pub(crate) fn new(world: &Rc<World>, process: &Rc<Process>, message: Received, nonce: Nonce) -> Self {
         let turns = RefCell::new(message.body.turns.clone());
         let (world, process) = (Rc::clone(world), Rc::clone(process));
-        Self { world, process, message, nonce, turns, carries: Cell::new(true) }
+        let received_ms = world.now_ms();
+        Self { world, process, message, nonce, received_ms, turns, carries: Cell::new(true) }
     }
 
     async fn process(&self) -> Result<Disposition, Exit> {
@@ -113,6 +115,10 @@ impl Delivery {
             return self.record_unexecuted(expired()).await;
         }
         self.world.sleep(self.world.random.below(3)).await;
+        // supersede
+        if let Some(disposition) = self.supersede().await? {
+            return Ok(disposition);
+        }
         // prepare
         if let Err(refusal) = self.stopped() {
             return self.hold(refusal).await;

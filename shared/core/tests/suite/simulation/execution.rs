@@ -17,6 +17,7 @@ use super::planted::Planted;
 use super::scenario::LEASE_MS;
 use super::scheduler::{Either, join, race};
 use super::server::{Ask, Said, request};
+use super::supersede;
 use super::table::Applied;
 use super::truth;
 use super::world::AwsFailed;
@@ -200,6 +201,7 @@ impl Delivery {
         }
         state.attempts.set(state.attempts.get() + 1);
         state.sending.set(true);
+        supersede::starts(world, call, fence == 1, self.received_ms);
         truth::sending(world, call, self.process.index, fence);
         let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
         let until_ms = attempt_until_ms.min(state.deadline_ms);
@@ -254,7 +256,9 @@ impl Delivery {
                 Err(AwsFailed) => return aws_fails(),
             };
             let in_time = self.await_turns().await;
-            let lasts = |permit: &Permit| self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
+            let any_age = self.world.is_planted(Planted::StalePermit);
+            let lasts =
+                |permit: &Permit| any_age || self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
             if in_time && permit.as_ref().is_none_or(lasts) {
                 return Ok(permit);
             }

@@ -100,7 +100,7 @@ pub(crate) struct Permit {
 
 impl World {
     /// Applies an event to a row of the fleet's table, by compare-and-swap.
-    async fn apply_limit<T>(
+    pub(crate) async fn apply_limit<T>(
         &self,
         rows: &RefCell<BTreeMap<usize, T::Row>>,
         key: usize,

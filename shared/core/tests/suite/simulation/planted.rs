@@ -53,19 +53,25 @@ pub(crate) enum Planted {
     FreePermitEarly,
     /// All attempts of a delivery have one permit.
     PermitPerDelivery,
+    /// A permit is used that was taken before a freeze.
+    StalePermit,
     /// A turn that a message carries goes back when another delivery of that message has the call.
     GiveBackCarried,
     /// A limit's row is stored whatever is stored.
     UnconditionalLimit,
     /// Workers that ask at the same time write rows that cannot be told apart.
     ForgetMark,
+    /// No call is replaced by a newer one.
+    IgnoreSupersede,
+    /// The call that was received last counts as the newest.
+    SupersedeByReceipt,
     /// Every wait hides the message, so that waiting counts as receives.
     WaitByVisibility,
 }
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -91,9 +97,12 @@ impl Planted {
         Self::EndlessPermit,
         Self::FreePermitEarly,
         Self::PermitPerDelivery,
+        Self::StalePermit,
         Self::GiveBackCarried,
         Self::UnconditionalLimit,
         Self::ForgetMark,
+        Self::IgnoreSupersede,
+        Self::SupersedeByReceipt,
         Self::WaitByVisibility,
     ];
 }

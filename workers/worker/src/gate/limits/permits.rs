@@ -116,6 +116,11 @@ impl Permit {
         self.under_way = false;
     }
 
+    /// Whether it was taken so lately that it counts for a whole attempt that begins now.
+    pub(crate) fn is_fresh(&self, margin: Duration) -> bool {
+        self.since.elapsed() <= margin
+    }
+
     /// How long it counts from its last renewal, in milliseconds.
     pub(crate) const fn hold_ms(&self) -> u64 {
         self.wish.hold_ms
@@ -165,6 +170,7 @@ impl PermitBooks {
     /// None is free: how long the call stays away, in milliseconds; nothing where the table does not answer.
     pub(crate) async fn take(&self, key: &LimitKey, wish: PermitWish) -> Result<Permit, Option<u64>> {
         let book = self.book(key);
+        let since = Instant::now();
         let until = self.clock.now().plus_ms(wish.hold_ms);
         let by_blocks = wish.by_blocks();
         let taken = match by_blocks {
@@ -174,7 +180,7 @@ impl PermitBooks {
         match taken {
             Some(true) => {
                 let of_block = by_blocks.is_some();
-                Ok(Permit { book, wish, since: Instant::now(), under_way: false, of_block })
+                Ok(Permit { book, wish, since, under_way: false, of_block })
             }
             Some(false) => {
                 book.state().refused_at = Some(Instant::now());

@@ -162,9 +162,11 @@ impl TurnBooks {
                 setting
             }
         };
+        // Another delivery of the same message may use the turn, so this one never gives it back.
+        let held = HeldTurn { book, turn, keep: true };
         // A worker that knows a newer limit gives the row its setting when it asks: that voids the turn.
         let is_newer = rate != setting.rate && version >= setting.version;
-        (setting.epoch == turn.epoch && !is_newer).then_some(HeldTurn { book, turn, keep: false })
+        (setting.epoch == turn.epoch && !is_newer).then_some(held)
     }
 
     fn book(&self, key: &LimitKey) -> Arc<Book> {
