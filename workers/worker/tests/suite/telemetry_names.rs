@@ -40,7 +40,7 @@ const LOG_CODES: [&str; 32] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 15] = [
+const METRICS: [&str; 16] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -50,6 +50,7 @@ const METRICS: [&str; 15] = [
     "toolfleet.calls.requeued",
     "toolfleet.catalog.refused",
     "toolfleet.catalog.taken",
+    "toolfleet.flooded",
     "toolfleet.late_answers",
     "toolfleet.receives",
     "toolfleet.slots",
