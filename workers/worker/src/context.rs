@@ -29,7 +29,7 @@ use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
 use crate::config::limits::Limits;
 use crate::ended_sessions::EndedSessions;
-use crate::gate::{Gate, Shares};
+use crate::gate::{Gate, Limiter, Shares};
 use crate::intake_health::IntakeHealth;
 use crate::pipeline::steps::{Steps, Watch};
 use crate::recorded_messages::RecordedMessages;
@@ -77,6 +77,8 @@ pub struct WorkerContext {
     pub mcp: McpClient,
     /// The gates of all servers.
     pub gate: Arc<Gate>,
+    /// The limits of calls.
+    pub limiter: Limiter,
     /// How calls are executed.
     pub executors: Executors<Gate>,
     /// The wall clock.
@@ -178,6 +180,7 @@ impl WorkerContext {
             secrets: aws.secrets(),
             stores: Stores::new(&aws, &tables),
             mcp,
+            limiter: Limiter::new(&aws.fleet(&tables), &clock, limits.slots, limits.skew),
             gate,
             executors: Executors::new(executor),
             clock,

@@ -79,15 +79,17 @@ impl HeldReason {
     /// Whether even a short wait becomes a new message with a delay, because it is no failure and may be long.
     pub const fn parks_at_once(self) -> bool {
         match self {
-            Self::Paused | Self::RateLimit | Self::ConcurrencyLimit | Self::RetryBudget | Self::NotBefore => {
-                true
-            }
+            Self::Share
+            | Self::Paused
+            | Self::RateLimit
+            | Self::ConcurrencyLimit
+            | Self::RetryBudget
+            | Self::NotBefore => true,
             Self::ServerUnreachable
             | Self::ServerFailing
             | Self::ServerPause
             | Self::Credential
             | Self::AwsError
-            | Self::Share
             | Self::BackOff => false,
         }
     }

@@ -6,6 +6,7 @@
 
 mod breakers;
 mod control;
+mod limits;
 mod memory;
 mod reachability;
 mod shares;
@@ -18,9 +19,13 @@ use toolfleet_executors::{RequestGate, Stopped};
 
 pub use breakers::Breakers;
 pub use control::ControlHandle;
+pub use limits::Limiter;
+pub(crate) use limits::{
+    ActiveLimit, AdaptivePermit, HeldTurn, Limited, Permit as LimitPermit, PermitWish, TurnAnswer, limits_of,
+};
 pub use reachability::Reachable;
-pub(crate) use shares::Seat;
 pub use shares::Shares;
+pub(crate) use shares::{InHand, Seat};
 use toolfleet_aws::Clock;
 
 /// The gates of all servers.

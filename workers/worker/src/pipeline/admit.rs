@@ -64,8 +64,13 @@ impl AdmittedCall {
     }
 
     /// The registered id of the tool, else `server/name`; none for an operation that calls no tool.
-    fn tool_name(&self) -> Option<&str> {
+    pub(super) fn tool_name(&self) -> Option<&str> {
         self.tool.as_ref().map(|tool| tool.id.as_str()).or(self.unregistered.as_deref())
+    }
+
+    /// Whether the worker's open requests adapt to the answers of its tool.
+    pub(super) fn adapts(&self) -> bool {
+        self.server.limits.adaptive || self.tool.as_ref().is_some_and(|tool| tool.limits.adaptive)
     }
 
     /// The call as the filters of cancel rules match it.

@@ -13,7 +13,7 @@ use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::requeue::{LONGEST_DELAY_S, SHORT_S, in_order_s, stays};
 
 use super::disposition::RequeueReason;
-use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, PARKS};
+use super::inbound::{Carried, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, PARKS, TURN};
 use super::steps::Step;
 use crate::backoff;
 use crate::context::WorkerContext;
@@ -65,6 +65,7 @@ pub(super) async fn until_poll(
     poll_failed: bool,
 ) {
     context.meters.requeued(RequeueReason::TaskWorking.label());
+    inbound.carry(Carried::Poll);
     let parks = if poll_failed { inbound.parks.saturating_add(1) } else { 0 };
     if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
         // It becomes visible again when its visibility time-out ends.
@@ -118,6 +119,7 @@ async fn park(
     let mut attributes: BTreeMap<_, _> = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.insert(FIRST_SENT.into(), inbound.enqueued_at.as_ms().to_string());
     attributes.insert(PARKS.into(), parks.to_string());
+    attributes.extend(inbound.carries_on().map(|turn| (TURN.to_owned(), turn)));
     if let Some(sender) = &inbound.sender {
         attributes.insert(FIRST_SENDER.into(), sender.clone());
     }

@@ -91,11 +91,12 @@ impl ControlReader {
                 "pauses, limits or weights have changed"
             );
         }
-        if control.drains(&context.worker, *started_at) && !context.shutdown.is_draining() {
+        let drains = control.drains(&context.worker, *started_at);
+        context.gate.control().take(control);
+        if drains && !context.shutdown.is_draining() {
             tracing::info!(worker = %context.worker, "an operator asked this worker to drain");
             context.shutdown.begin(context.limits.drain);
         }
-        context.gate.control().take(control);
         Ok(())
     }
 }

@@ -26,6 +26,7 @@ mod identities;
 mod import_circles;
 mod isolation;
 mod leaks;
+mod limits;
 mod long_lists;
 mod mcp_session_store;
 mod operations;

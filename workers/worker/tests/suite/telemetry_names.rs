@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 32] = [
+const LOG_CODES: [&str; 33] = [
     "acknowledge_failed",
     "aws_error",
     "breaker_opened",
@@ -22,6 +22,7 @@ const LOG_CODES: [&str; 32] = [
     "internal_error",
     "late_answer",
     "lease_lost",
+    "limit_unread",
     "list_cut",
     "not_executable",
     "notice_failed",
@@ -40,7 +41,7 @@ const LOG_CODES: [&str; 32] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 16] = [
+const METRICS: [&str; 17] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -52,6 +53,7 @@ const METRICS: [&str; 16] = [
     "toolfleet.catalog.taken",
     "toolfleet.flooded",
     "toolfleet.late_answers",
+    "toolfleet.limits.missed_turns",
     "toolfleet.receives",
     "toolfleet.slots",
     "toolfleet.stdio.programs",

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** a message is received only when a slot for it is held; a panic in one call does not affect another.
 
+mod held_slot;
 mod pace;
 
 use std::panic::AssertUnwindSafe;
@@ -23,6 +24,7 @@ use super::Service;
 use crate::context::WorkerContext;
 use crate::shutdown::{ServiceFailed, Shutdown};
 use crate::{backoff, pipeline};
+use held_slot::HeldSlot;
 use pace::Pace;
 
 /// The most messages SQS hands out at once.
@@ -53,6 +55,8 @@ struct Receivers {
 /// The slots of a worker, handed out to one receive at a time so that the free ones are not spread over many small receives.
 struct Slots {
     free: Arc<Semaphore>,
+    /// A few more, for calls whose turn has come.
+    for_turns: Arc<Semaphore>,
     /// How many one receive can use.
     most: usize,
     turn: Mutex<()>,
@@ -74,6 +78,7 @@ impl Intake {
         Self(Arc::new(Receivers {
             slots: Slots {
                 free: Arc::new(Semaphore::new(slots as usize)),
+                for_turns: Arc::new(Semaphore::new(context.limits.reserve() as usize)),
                 // A FIFO queue hands out several messages of a group at once, and the next of a group only when the former is deleted
                 // or visible again: one message in a receive is one of its group at a time.
                 most: if context.queue.is_fifo() { 1 } else { BATCH.min(slots) as usize },
@@ -191,7 +196,8 @@ impl Receivers {
     fn start(&self, deliveries: Vec<Delivery>, slots: Vec<OwnedSemaphorePermit>) {
         for (delivery, slot) in deliveries.into_iter().zip(slots) {
             let context = self.context.clone();
-            let slot = (slot, context.gate.shares().in_hand());
+            let in_hand = context.gate.shares().in_hand();
+            let slot = HeldSlot::new(slot, in_hand, &self.slots.free, &self.slots.for_turns);
             self.running.spawn(async move {
                 let message_id = delivery.message_id.clone();
                 // A call shares nothing with the others but what its own steps keep consistent. Its message is received again.
