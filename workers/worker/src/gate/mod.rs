@@ -123,6 +123,8 @@ impl RequestGate for Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use toolfleet_core::call::HeldReason;
     use toolfleet_core::control::{Control, ControlEntry, Switch, SwitchTarget, ToolNames};
 
@@ -151,5 +153,27 @@ mod tests {
         assert!(gate.check(subject, now).is_err());
         gate.control().take(Control::default());
         assert!(gate.enter(subject, now).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_weight_that_an_operator_has_set_counts() {
+        let (crm, acme, globex) = (
+            ServerId::parse("crm").unwrap(),
+            Tenant::parse("acme").unwrap(),
+            Tenant::parse("globex").unwrap(),
+        );
+        // With four calls each, the server has one seat left, for a tenant below its share.
+        for (weight, expected) in [(1, (4, 8)), (3, (5, 9))] {
+            let gate = Gate::new(Shares::new(8, 1), Clock::System);
+            let weights = BTreeMap::from([(acme.clone(), weight)]);
+            gate.control().take(Control { weights, ..Control::default() });
+            let mut held = Vec::new();
+            // Two tenants that want all that they can have.
+            for tenant in [&globex, &acme].into_iter().cycle().take(40) {
+                held.extend(gate.seat(&crm, tenant).await.ok().map(|seat| (tenant.clone(), seat)));
+            }
+            let of_acme = held.iter().filter(|(tenant, _)| *tenant == acme).count();
+            assert_eq!((of_acme, held.len()), expected, "weight {weight}");
+        }
     }
 }

@@ -41,7 +41,7 @@ const LOG_CODES: [&str; 33] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 16] = [
+const METRICS: [&str; 17] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -51,6 +51,7 @@ const METRICS: [&str; 16] = [
     "toolfleet.calls.requeued",
     "toolfleet.catalog.refused",
     "toolfleet.catalog.taken",
+    "toolfleet.flooded",
     "toolfleet.late_answers",
     "toolfleet.limits.missed_turns",
     "toolfleet.receives",

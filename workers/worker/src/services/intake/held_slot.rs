@@ -14,18 +14,19 @@ pub(super) struct HeldSlot {
     slot: Option<slots::Slot>,
     /// One of the slots that are kept for turns, in place of `slot`.
     kept: Option<OwnedSemaphorePermit>,
-    _in_hand: InHand,
+    in_hand: InHand,
 }
 
 impl HeldSlot {
     pub(super) fn new(slot: slots::Slot, in_hand: InHand) -> Self {
-        Self { pool: slot.pool(), slot: Some(slot), kept: None, _in_hand: in_hand }
+        Self { pool: slot.pool(), slot: Some(slot), kept: None, in_hand }
     }
 }
 
 impl Slot for HeldSlot {
     fn set_down(&mut self) {
         (self.slot, self.kept) = (None, None);
+        self.in_hand.uncount();
     }
 
     /// Where no slot is free, one of those that are kept for turns.
@@ -38,5 +39,6 @@ impl Slot for HeldSlot {
                 slot = self.pool.next_slot() => self.slot = slot,
             }
         }
+        self.in_hand.count();
     }
 }

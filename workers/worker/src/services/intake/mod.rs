@@ -82,6 +82,9 @@ impl Intake {
         let in_hand = running.clone();
         let in_hand = move || in_hand.len() as u64;
         context.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
+        let gate = Arc::clone(&context.gate);
+        let flooded = move || u64::from(gate.shares().is_full());
+        context.meters.watch("toolfleet.flooded", "1 while one tenant's calls fill the worker.", flooded);
         receivers.close();
         let (panicked, pool) = (Arc::new(Notify::new()), Slots::new(all, context.limits.reserve()));
         let queues = context.queues.all().map(|(priority, queue)| {
