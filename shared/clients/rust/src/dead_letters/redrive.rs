@@ -227,16 +227,20 @@ impl DeadLetters {
         RedrivenAs::Moved { message_id, keeps_origin }
     }
 
-    /// The queue that gave the letter up, or the calls queue.
+    /// The queue that gave the letter up. One that a worker kept goes to the queue of its priority, if the client knows it.
     async fn queue_of(
         &self,
         queues: &mut HashMap<String, Queue>,
         letter: &DeadLetter,
     ) -> Result<Queue, AwsError> {
         let calls = &self.client.queue;
-        let Some(name) = letter.queue().filter(|name| *name != calls.name()) else {
-            return Ok(calls.clone());
+        let Some(name) = letter.queue() else {
+            let priority = letter.request().map(|request| request.priority).unwrap_or_default();
+            return Ok(self.client.queue_of(priority).unwrap_or(calls).clone());
         };
+        if name == calls.name() {
+            return Ok(calls.clone());
+        }
         if let Some(queue) = queues.get(name) {
             return Ok(queue.clone());
         }
