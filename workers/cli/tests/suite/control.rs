@@ -1,7 +1,5 @@
 //! Pausing, resuming, limits, strikes, weights and cancel rules, against a running fleet.
 
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 
 use crate::run::{Dev, Ran};
@@ -39,14 +37,12 @@ fn a_paused_tool_waits_says_why_and_runs_when_resumed() {
         ])
         .exits(0);
     };
-    let until = Instant::now() + Duration::from_secs(30);
     let mut held = None;
-    for n in 0.. {
-        assert!(Instant::now() < until, "no call was held");
+    // Each round starts three processes: far more rounds than five seconds have.
+    for n in 0..1_000 {
         let id = format!("c{n}");
         call(&id);
         let row = loop {
-            assert!(Instant::now() < until, "the call has no row");
             let row = dev.toolfleet(&["result", "--tenant", "acme", "--call-id", &id, "--json"]).json();
             if row["state"] != "unknown" {
                 break row;
@@ -57,7 +53,7 @@ fn a_paused_tool_waits_says_why_and_runs_when_resumed() {
             break;
         }
     }
-    let (id, row) = held.unwrap();
+    let (id, row) = held.expect("a call that is held");
     let detail = row["held"]["detail"].as_str().unwrap();
     assert!(
         detail.starts_with("tool:echo paused by ann since") && detail.ends_with("it drops orders"),
