@@ -32,6 +32,7 @@ use crate::ended_sessions::EndedSessions;
 use crate::gate::{Gate, Limiter, Shares};
 use crate::intake_health::IntakeHealth;
 use crate::pipeline::steps::{Steps, Watch};
+use crate::queues::{QueueUrls, Queues};
 use crate::recorded_messages::RecordedMessages;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
@@ -51,8 +52,8 @@ pub struct WorkerContext {
     pub max_body_bytes: usize,
     /// What is registered.
     pub catalog: CatalogHandle,
-    /// The queue it reads.
-    pub queue: Queue,
+    /// The queues it reads.
+    pub queues: Queues,
     /// The queue of messages that were received too often, where this worker reaps it.
     pub dead_letters: Option<Arc<DeadLetters>>,
     /// The calls.
@@ -118,8 +119,8 @@ impl DeadLetters {
 pub struct Parts {
     /// The connection to AWS.
     pub aws: Aws,
-    /// The queue's URL.
-    pub queue_url: String,
+    /// The URLs of the queues.
+    pub queue_urls: QueueUrls,
     /// The dead-letter queue to reap, if any.
     pub dead_letters: Option<DeadLetters>,
     /// The tables.
@@ -147,7 +148,7 @@ impl WorkerContext {
     pub fn new(parts: Parts) -> Self {
         let Parts {
             aws,
-            queue_url,
+            queue_urls,
             dead_letters,
             tables,
             payloads,
@@ -159,6 +160,7 @@ impl WorkerContext {
             meters,
             watch,
         } = parts;
+        let queues = Queues::new(&aws, queue_urls);
         let credentials = Credentials::new(mcp.clone(), Arc::new(AwsKeyring::new(&aws, clock.clone())));
         let gate = Arc::new(Gate::new(Shares::new(limits.slots, limits.reserve()), clock.clone()));
         let endpoints =
@@ -169,7 +171,8 @@ impl WorkerContext {
             limits,
             max_body_bytes: MAX_BODY_BYTES,
             catalog: CatalogHandle::new(catalog),
-            queue: aws.queue(queue_url),
+            intake_health: IntakeHealth::of(queues.all().map(|(priority, _)| priority)),
+            queues,
             dead_letters: dead_letters.map(Arc::new),
             calls: aws.calls(&tables),
             history: aws.history(&tables),
@@ -186,7 +189,6 @@ impl WorkerContext {
             clock,
             shutdown: Shutdown::new(),
             meters,
-            intake_health: IntakeHealth::default(),
             ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(SESSION_CACHE_TTL, 10_000),
             recorded_messages: RecordedMessages::default(),

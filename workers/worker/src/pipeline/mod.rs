@@ -1,11 +1,12 @@
 //! The pipeline: the steps of one delivery, from an SQS message to a stored result. Read this file first.
 //!
 //! ```text
-//! decode ─▶ fetch ─▶ admit ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
+//! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
 //! Nothing of a call is sent to its tool before `claim`. These writes may come earlier: the session's row at the session's first call
-//! (`admit`), an MCP session if the server is asked for its tool list (`prepare`), and the call's row if the call has to wait (`hold`) or
+//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's
+//! row if the call has to wait (`hold`) or
 //! ends without being executed. `claim` writes into the call's row that this worker may send the call, so a crash after it shows in the
 //! row. A call that has limits gets its turn and its permits before it is claimed (`turn`). After the claim, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
 //! heartbeat. `record` stores the result first and the audit record second.
@@ -53,8 +54,10 @@ mod record;
 mod redaction;
 mod requeue;
 mod resume;
+mod schedule;
 pub mod slot;
 pub mod steps;
+mod supersede;
 mod task;
 mod time_limit;
 mod turn;
@@ -86,6 +89,7 @@ pub use reap::{Reaped, reap};
 use record::{claimed, finished, unexecuted, without_call};
 use slot::Slot;
 use steps::Step;
+use supersede::Superseded;
 use time_limit::within_lease;
 use wait::Wait;
 use wait_for_turn::{Turned, wait_for_turn};
@@ -177,6 +181,12 @@ async fn process(
     let call = admit_call(context, inbound, request).await?;
     context.steps.passed(Step::Admitted).await;
 
+    let call = supersede_call(context, inbound, call).await?;
+    if let Some(wait) =
+        schedule::wait_until(call.request.not_before, context.now(), inbound.queue().is_fifo())
+    {
+        return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+    }
     // Held until the call is out of the worker's hands, like its slot.
     let mut seat = match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
         Ok(seat) => Some(seat),
@@ -255,6 +265,21 @@ async fn admit_call(
         }
     }
     .into())
+}
+
+/// Supersede: the call, unless a newer one replaces it.
+async fn supersede_call(
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
+    call: Box<AdmittedCall>,
+) -> Result<Box<AdmittedCall>, Exit> {
+    if call.request.supersede.is_none() {
+        return Ok(call);
+    }
+    match Box::pin(supersede::supersede(context, inbound, call)).await? {
+        Superseded::GoesOn(call) => Ok(call),
+        Superseded::Over(disposition) => Err(disposition.into()),
+    }
 }
 
 /// Prepare: the call with its server's credential, and the tool as the server lists it.

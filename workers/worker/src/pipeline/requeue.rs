@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
+use toolfleet_core::call::HeldReason;
 use toolfleet_core::requeue::{LONGEST_DELAY_S, SHORT_S, in_order_s, stays};
 
 use super::disposition::RequeueReason;
@@ -48,7 +49,9 @@ pub(super) async fn requeue(
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         inbound.queue().change_visibility(inbound.receipt(), wait_s).await
     } else {
-        park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
+        // A wait for a time that the caller named is no try: it makes no back-off grow.
+        let tries = u32::from(reason != RequeueReason::Held(HeldReason::NotBefore));
+        park(context, inbound, wait_s, inbound.parks.saturating_add(tries)).await
     };
     if let Err(error) = requeued {
         // It becomes visible again when its visibility time-out ends.

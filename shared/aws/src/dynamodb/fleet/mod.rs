@@ -2,6 +2,7 @@
 
 mod control;
 pub mod limits;
+mod supersede;
 
 use aws_sdk_dynamodb::Client;
 

@@ -204,12 +204,10 @@ impl Delivery {
         let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
         let until_ms = attempt_until_ms.min(state.deadline_ms);
         let number = limits::sent(self, attempt_until_ms);
-        let answer = request(world, Ask::Call { call, fence }, until_ms).await;
-        if world.now_ms() < until_ms {
-            limits::ended(world, number);
-        }
-        // A request that was given up may still be open at the server: its permit ends by itself.
-        if world.now_ms() < until_ms {
+        let answer = request(world, Ask::Call { call, fence, number }, until_ms).await;
+        // A server may go on working on a request whose answer was lost or not waited for: its permit ends by itself.
+        let done = answer.as_ref().err().is_none_or(|failure| failure.may_have_run == MayHaveRun::No);
+        if done || world.is_planted(Planted::FreePermitEarly) {
             self.release_permit(limited).await;
         }
         state.sending.set(false);

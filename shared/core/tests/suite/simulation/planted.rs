@@ -49,6 +49,12 @@ pub(crate) enum Planted {
     ShortPermit,
     /// The permit of a lost worker never ends.
     EndlessPermit,
+    /// The permit of a request whose answer was lost is free at once.
+    FreePermitEarly,
+    /// All attempts of a delivery have one permit.
+    PermitPerDelivery,
+    /// A turn that a message carries goes back when another delivery of that message has the call.
+    GiveBackCarried,
     /// A limit's row is stored whatever is stored.
     UnconditionalLimit,
     /// Workers that ask at the same time write rows that cannot be told apart.
@@ -59,7 +65,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -83,6 +89,9 @@ impl Planted {
         Self::OverAdmit,
         Self::ShortPermit,
         Self::EndlessPermit,
+        Self::FreePermitEarly,
+        Self::PermitPerDelivery,
+        Self::GiveBackCarried,
         Self::UnconditionalLimit,
         Self::ForgetMark,
         Self::WaitByVisibility,

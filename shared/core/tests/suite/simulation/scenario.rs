@@ -128,7 +128,10 @@ impl Scenario {
             down_ms: (theme != Theme::Limits && random.chance(300))
                 .then(|| (from_ms, from_ms + random.below(200_000))),
             faults: faults(theme, random),
-            oddities: Oddities { duplicate: random.below(60), undead: random.below(60) },
+            oddities: Oddities {
+                duplicate: random.below(if theme == Theme::Limits { 200 } else { 60 }),
+                undead: random.below(60),
+            },
             limits: if theme == Theme::Limits { limits(random) } else { Limits::default() },
             pauses: if theme == Theme::Switches { pauses(random) } else { Vec::new() },
             die_at_step: None,
@@ -240,7 +243,7 @@ fn manners(theme: Theme, random: &Random) -> Manners {
     if theme == Theme::Limits {
         return Manners {
             answers: 12,
-            runs_then_drops: 2,
+            runs_then_drops: 4,
             refuses_connection: 1,
             hangs: 2,
             asks_for_pause: 1,
@@ -276,7 +279,7 @@ fn faults(theme: Theme, random: &Random) -> Faults {
         }
         Theme::Switches if random.chance(500) => return Faults::default(),
         Theme::Switches => {
-            let (death, freeze, drain) = (random.below(15), random.below(10), random.below(15));
+            let (death, freeze, drain) = (random.below(10), random.below(8), random.below(60));
             return Faults { death, freeze, drain, ..Faults::default() };
         }
         Theme::Faults | Theme::Tasks => {}

@@ -2,50 +2,43 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::slots;
 use crate::gate::InHand;
 use crate::pipeline::slot::Slot;
 
 /// The slot of a call.
 pub(super) struct HeldSlot {
-    permit: Option<OwnedSemaphorePermit>,
+    pool: slots::PoolOf,
+    slot: Option<slots::Slot>,
+    /// One of the slots that are kept for turns, in place of `slot`.
+    kept: Option<OwnedSemaphorePermit>,
     in_hand: InHand,
-    free: Arc<Semaphore>,
-    for_turns: Arc<Semaphore>,
 }
 
 impl HeldSlot {
-    pub(super) fn new(
-        permit: OwnedSemaphorePermit,
-        in_hand: InHand,
-        free: &Arc<Semaphore>,
-        for_turns: &Arc<Semaphore>,
-    ) -> Self {
-        let (free, for_turns) = (Arc::clone(free), Arc::clone(for_turns));
-        Self { permit: Some(permit), in_hand, free, for_turns }
+    pub(super) fn new(slot: slots::Slot, in_hand: InHand) -> Self {
+        Self { pool: slot.pool(), slot: Some(slot), kept: None, in_hand }
     }
 }
 
 impl Slot for HeldSlot {
     fn set_down(&mut self) {
-        self.permit = None;
+        (self.slot, self.kept) = (None, None);
         self.in_hand.uncount();
     }
 
     /// Where no slot is free, one of those that are kept for turns.
     async fn take_up(&mut self) {
-        let kept = Arc::clone(&self.for_turns);
-        let free = Arc::clone(&self.free);
-        let permit = match Arc::clone(&free).try_acquire_owned() {
-            Ok(permit) => Ok(permit),
-            Err(_) => tokio::select! {
+        self.slot = self.pool.free_slot();
+        if self.slot.is_none() {
+            tokio::select! {
                 biased;
-                permit = kept.acquire_owned() => permit,
-                permit = free.acquire_owned() => permit,
-            },
-        };
-        self.permit = permit.ok();
+                kept = Arc::clone(self.pool.for_turns()).acquire_owned() => self.kept = kept.ok(),
+                slot = self.pool.next_slot() => self.slot = slot,
+            }
+        }
         self.in_hand.count();
     }
 }
