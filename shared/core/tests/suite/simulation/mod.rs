@@ -202,7 +202,7 @@ fn deaths() -> Vec<(&'static str, Scenario)> {
             scenarios.push((name, of(Theme::Faults, repeatable, manners)));
         }
         let limited = of(Theme::Limits, true, manners);
-        scenarios.push((name, Scenario { limits: Limits::of_one_server(), ..limited.with_calls(3) }));
+        scenarios.push((name, Scenario { limits: Limits::of_one_server(), ..limited.with_calls(2) }));
         let paused = of(Theme::Switches, false, manners);
         let pauses = vec![Pause::of_server_0(100, 90_000)];
         scenarios.push((name, Scenario { pauses, ..paused.with_calls(2) }));
@@ -219,7 +219,9 @@ fn a_death_at_every_step_leaves_one_honest_end() {
         };
         let steps = dies(None, false).steps;
         assert!(steps > 10, "{steps} steps");
-        for step in 1..=steps {
+        // Every step of the first calls; where calls wait and try again for long, the later rounds are like the first.
+        let stride = (steps / 100).max(1);
+        for step in (1..=steps).filter(|step| *step <= 150 || step % stride == 0) {
             if let Some(violation) = dies(Some(step), false).violation {
                 let trace = dies(Some(step), true).trace;
                 let theme = scenario.theme;
