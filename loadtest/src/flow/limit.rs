@@ -215,7 +215,7 @@ fn catalog(args: &LimitArgs, server: &FlowServer) -> Value {
     let mut narrow = json!({"id": NARROW, "url": server.url(NARROW)});
     if !args.planted {
         for (server, limits) in [
-            (&mut rated, json!({"rate": args.rate})),
+            (&mut rated, json!({"rate": format!("{}/s", args.rate)})),
             (&mut narrow, json!({"concurrency": args.concurrency})),
         ] {
             server.as_object_mut().map(|server| server.insert("limits".to_owned(), limits));

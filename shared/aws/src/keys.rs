@@ -35,6 +35,14 @@ pub(crate) const CONTROL: &str = "control";
 pub(crate) const CONTROL_VERSION: &str = "control#version";
 pub(crate) const VERSION_SORT: &str = "-";
 
+/// The sort key of the row of a `supersede` key.
+pub(crate) const SUPERSEDE_SORT: &str = "newest";
+
+/// The partition key of the newest call of a `supersede` key: `supersede#tenant#key`.
+pub(crate) fn supersede(tenant: &Tenant, key: &str) -> String {
+    format!("supersede#{tenant}#{key}")
+}
+
 /// The fleet table: the sort keys of a limit's two items.
 pub(crate) const TURNS_SORT: &str = "turns";
 pub(crate) const PERMITS_SORT: &str = "permits";

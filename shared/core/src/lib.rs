@@ -39,6 +39,7 @@ pub mod scrub;
 pub mod server_session;
 pub mod session;
 pub mod state_table;
+pub mod supersede;
 pub mod surrogate;
 pub mod time;
 pub mod user_binding;

@@ -8,6 +8,8 @@ pub const FIRST_SENDER: &str = "toolfleet-first-sender";
 pub const FIRST_MESSAGE: &str = "toolfleet-first-message";
 /// How often the call was parked.
 pub const PARKS: &str = "toolfleet-parks";
+/// The turn of a call that waits for one, or that the message polls a task and needs none.
+pub const TURN: &str = "toolfleet-turn";
 /// Why a worker moved a message to the dead-letter queue: the code of its record.
 pub const REASON: &str = "toolfleet-reason";
 /// What the names of the fleet's own attributes begin with.

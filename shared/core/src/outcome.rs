@@ -153,6 +153,8 @@ codes! {
     DeadlineExceeded = "deadline_exceeded",
     /// The caller cancelled.
     CancelledByCaller = "cancelled_by_caller",
+    /// A newer call of the same `supersede` key replaced it before it was started.
+    Superseded = "superseded",
     /// An operator's rule cancelled it.
     CancelledByOperator = "cancelled_by_operator",
     /// The server itself gave the call's task up.

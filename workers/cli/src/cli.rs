@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Limit(limit::LimitCommand),
     /// Let one worker finish its calls and exit.
     Drain(drain::DrainArgs),
-    /// Hold the calls of one tool with one digest, such as a request that breaks a server each time.
+    /// Hold the calls of one digest, such as a request that breaks a server each time.
     Strike(strike::StrikeArgs),
     /// Set the share of a tenant against the others.
     Weight(weight::WeightArgs),

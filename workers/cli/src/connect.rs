@@ -27,6 +27,12 @@ pub(crate) struct Connect {
     /// The URL of the calls queue (output CallsQueueUrl of data.yaml).
     #[arg(long, global = true, value_name = "URL", env = "TOOLFLEET_QUEUE_URL", hide_env_values = true)]
     queue_url: Option<String>,
+    /// The URL of the queue of calls of high priority (output HighCallsQueueUrl of data.yaml).
+    #[arg(long, global = true, value_name = "URL", env = "TOOLFLEET_QUEUE_URL_HIGH", hide_env_values = true)]
+    queue_url_high: Option<String>,
+    /// The URL of the queue of calls of low priority (output LowCallsQueueUrl of data.yaml).
+    #[arg(long, global = true, value_name = "URL", env = "TOOLFLEET_QUEUE_URL_LOW", hide_env_values = true)]
+    queue_url_low: Option<String>,
     /// The prefix of the tables' names.
     #[arg(
         long,
@@ -78,22 +84,32 @@ impl Connect {
     /// A client of the fleet that the options and the environment name.
     pub(crate) async fn client(&self) -> Result<ClientHandle, CommandError> {
         let queue_url = self.queue_url.clone().filter(|url| !url.is_empty()).ok_or_else(not_configured)?;
-        let whole = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.path().len() > 1;
-        if !url::Url::parse(&queue_url).is_ok_and(|url| whole(&url)) {
-            return Err(CommandError::usage(format!(
-                "--queue-url: is `{queue_url}`; give the whole URL, not a name, for example \
-                 https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
-            )));
-        }
+        let optional = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
+        let (high, low) = (optional(&self.queue_url_high), optional(&self.queue_url_low));
+        check_url("--queue-url", &queue_url)?;
+        high.iter().try_for_each(|url| check_url("--queue-url-high", url))?;
+        low.iter().try_for_each(|url| check_url("--queue-url-low", url))?;
         // As a worker reads it: with path-style addressing.
         let s3_endpoint = variable("AWS_ENDPOINT_URL_S3").filter(|url| !url.is_empty());
         let aws = Aws::connect(AwsOptions { s3_endpoint, ..AwsOptions::default() }).await;
-        let mut client = Client::new(&aws, queue_url, &self.tables(), system_clock());
+        let mut client = Client::new(&aws, queue_url, &self.tables(), system_clock())
+            .with_priority_queues(high.as_deref(), low.as_deref());
         if let Some(bucket) = self.payload_bucket.as_ref().filter(|bucket| !bucket.is_empty()) {
             client = client.with_payload_bucket(bucket);
         }
         Ok(ClientHandle { client })
     }
+}
+
+fn check_url(option: &str, given: &str) -> Result<(), CommandError> {
+    let whole = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.path().len() > 1;
+    if url::Url::parse(given).is_ok_and(|url| whole(&url)) {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!(
+        "{option}: is `{given}`; give the whole URL, not a name, for example \
+         https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls"
+    )))
 }
 
 fn not_configured() -> CommandError {
@@ -227,7 +243,7 @@ impl ClientHandle {
         Ok(newest)
     }
 
-    /// The depths of the calls queue and its dead-letter queue.
+    /// The depths of the queues of calls and their dead-letter queues.
     pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, CommandError> {
         Ok(self.client.depths().await?)
     }

@@ -11,6 +11,7 @@ mod network;
 mod output;
 mod shell_command;
 mod show;
+mod span_of_time;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

@@ -31,9 +31,10 @@ use crate::catalog_handle::CatalogHandle;
 use crate::config::limits::Limits;
 use crate::ended_sessions::EndedSessions;
 use crate::fleet_view::FleetView;
-use crate::gate::{Gate, Shares};
+use crate::gate::{Gate, Limiter, Shares};
 use crate::intake_health::IntakeHealth;
 use crate::pipeline::steps::{Steps, Watch};
+use crate::queues::{QueueUrls, Queues};
 use crate::recorded_messages::RecordedMessages;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Meters;
@@ -53,8 +54,8 @@ pub struct WorkerContext {
     pub max_body_bytes: usize,
     /// What is registered.
     pub catalog: CatalogHandle,
-    /// The queue it reads.
-    pub queue: Queue,
+    /// The queues it reads.
+    pub queues: Queues,
     /// The queue of messages that were received too often, where this worker reaps it.
     pub dead_letters: Option<Arc<DeadLetters>>,
     /// The calls.
@@ -79,6 +80,8 @@ pub struct WorkerContext {
     pub mcp: McpClient,
     /// The gates of all servers.
     pub gate: Arc<Gate>,
+    /// The limits of calls.
+    pub limiter: Limiter,
     /// How calls are executed.
     pub executors: Executors<Gate>,
     /// The wall clock.
@@ -122,8 +125,8 @@ impl DeadLetters {
 pub struct Parts {
     /// The connection to AWS.
     pub aws: Aws,
-    /// The queue's URL.
-    pub queue_url: String,
+    /// The URLs of the queues.
+    pub queue_urls: QueueUrls,
     /// The dead-letter queue to reap, if any.
     pub dead_letters: Option<DeadLetters>,
     /// The tables.
@@ -151,7 +154,7 @@ impl WorkerContext {
     pub fn new(parts: Parts) -> Self {
         let Parts {
             aws,
-            queue_url,
+            queue_urls,
             dead_letters,
             tables,
             payloads,
@@ -163,17 +166,20 @@ impl WorkerContext {
             meters,
             watch,
         } = parts;
+        let queues = Queues::new(&aws, queue_urls);
         let credentials = Credentials::new(mcp.clone(), Arc::new(AwsKeyring::new(&aws, clock.clone())));
         let gate = Arc::new(Gate::new(Shares::new(limits.slots, limits.reserve()), clock.clone()));
         let endpoints =
             Box::new(move |server: &Arc<Server>, tenant: &Tenant| credentials.endpoint(server, Some(tenant)));
         let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate));
+        let limiter = Limiter::new(&aws.fleet(&tables), &clock, &worker, limits.slots, limits.skew);
         Self {
             worker,
             limits,
             max_body_bytes: MAX_BODY_BYTES,
             catalog: CatalogHandle::new(catalog),
-            queue: aws.queue(queue_url),
+            intake_health: IntakeHealth::of(queues.all().map(|(priority, _)| priority)),
+            queues,
             dead_letters: dead_letters.map(Arc::new),
             calls: aws.calls(&tables),
             history: aws.history(&tables),
@@ -184,6 +190,7 @@ impl WorkerContext {
             secrets: aws.secrets(),
             stores: Stores::new(&aws, &tables),
             mcp,
+            limiter,
             gate,
             executors: Executors::new(executor),
             shutdown: Shutdown::new(),
@@ -191,7 +198,6 @@ impl WorkerContext {
             activity: Activity::new(Nonce::from_random(uuid::Uuid::new_v4().as_u128()), clock.now()),
             fleet_view: FleetView::default(),
             clock,
-            intake_health: IntakeHealth::default(),
             ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(SESSION_CACHE_TTL, 10_000),
             recorded_messages: RecordedMessages::default(),

@@ -16,6 +16,7 @@ pub mod gate;
 mod intake_health;
 pub mod mcp_session_store;
 pub mod pipeline;
+pub mod queues;
 mod recorded_messages;
 pub mod service_health;
 pub mod services;

@@ -8,12 +8,14 @@ use std::time::Duration;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::{Aws, AwsError, AwsErrorKind, Clock, Tables};
 use toolfleet_catalog::Catalog;
 use toolfleet_config::catalog::{self, CatalogConfig, LoadError, Stores};
 use toolfleet_config::egress::EgressError;
 use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
+use toolfleet_core::request::Priority;
 use toolfleet_egress::BuildError;
 use toolfleet_mcp::ClientOptions;
 
@@ -21,6 +23,7 @@ use crate::config::WorkerConfig;
 use crate::context::{DeadLetters, Parts, WorkerContext};
 use crate::mcp_session_store::McpSessionStore;
 use crate::pipeline::MANY_RECEIVES;
+use crate::queues;
 use crate::service_health::ServiceHealth;
 use crate::services::aggregator::Aggregator;
 use crate::services::catalog_reload::CatalogReload;
@@ -97,7 +100,7 @@ pub async fn context(
     let mut context = WorkerContext::new(Parts {
         aws,
         dead_letters,
-        queue_url: config.queue_url.clone(),
+        queue_urls: config.queue_urls.clone(),
         tables,
         payloads: config.payloads.clone(),
         worker: config.worker.clone(),
@@ -170,7 +173,7 @@ impl Worker {
 pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result<(), ServiceFailed> {
     tracing::info!(
         worker = %context.worker,
-        queue = context.queue.url(),
+        queues = ?context.queues.all().map(|(_, queue)| queue.url()).collect::<Vec<_>>(),
         slots = context.limits.slots,
         servers = context.catalog.current().servers().len(),
         tools = context.catalog.current().tools().len(),
@@ -245,15 +248,24 @@ fn observe(context: &Arc<WorkerContext>) {
     context.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
 }
 
-/// Checks that queue and tables answer and are configured as the worker needs them. Returns the largest body of a call.
-async fn check(context: &WorkerContext) -> Result<usize, StartError> {
-    let settings = context.queue.settings().await?;
+/// Checks that a queue answers and does not give calls up before they are parked. Returns the largest body that it can park.
+async fn check_queue(priority: Priority, queue: &Queue) -> Result<usize, StartError> {
+    let settings = queue.settings().await?;
     if let Some(count) = settings.max_receives.filter(|count| *count < FEWEST_RECEIVES) {
         let text = format!(
             "the queue's redrive policy gives a message up after {count} receives; accepted is {FEWEST_RECEIVES} or more, because a \
              call that waits is received {MANY_RECEIVES} times before its wait becomes a new message. Set MaxReceiveCount in data.yaml"
         );
-        return Err(ConfigError::new("TOOLFLEET_QUEUE_URL", text).into());
+        return Err(ConfigError::new(queues::variable(priority), text).into());
+    }
+    Ok(settings.max_body_bytes)
+}
+
+/// Checks that queues and tables answer and are configured as the worker needs them. Returns the largest body of a call.
+async fn check(context: &WorkerContext) -> Result<usize, StartError> {
+    let mut max_body_bytes = MAX_BODY_BYTES;
+    for (priority, queue) in context.queues.all() {
+        max_body_bytes = max_body_bytes.min(check_queue(priority, queue).await?);
     }
     if let Some(dead) = &context.dead_letters {
         dead.queue.depth().await?;
@@ -276,5 +288,5 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
         }
         Ok(()) => {}
     }
-    Ok(settings.max_body_bytes)
+    Ok(max_body_bytes)
 }

@@ -52,6 +52,9 @@ impl Template {
         let mut tables = Vec::new();
         let mut buckets = Vec::new();
         for (logical, resource) in resolver.resources() {
+            if !resolver.is_created(logical, resource)? {
+                continue;
+            }
             match resource.get("Type").and_then(Value::as_str) {
                 Some("AWS::SQS::Queue") => queues.push(sections::queue(&resolver, logical)?),
                 Some("AWS::S3::Bucket") => buckets.push(sections::bucket(&resolver, logical)?),
@@ -93,6 +96,40 @@ mod tests {
         let lasting =
             template.tables.iter().filter(|table| table.ttl_attribute.as_deref() != Some("expires_at"));
         assert_eq!(lasting.map(|table| table.name.as_str()).collect::<Vec<_>>(), ["fleet7-catalogs"]);
+    }
+
+    #[test]
+    fn the_queues_of_high_and_low_priority_exist_where_they_are_asked_for() {
+        let parameters = BTreeMap::from([("PriorityQueues".to_owned(), "true".to_owned())]);
+        let template = Template::parse(DATA_YAML, &parameters).unwrap();
+        let calls: Vec<_> =
+            template.queues.iter().filter(|q| q.attributes.contains_key("RedrivePolicy")).collect();
+        let names: Vec<_> = calls.iter().map(|queue| queue.name.as_str()).collect();
+        assert_eq!(names, ["toolfleet-calls", "toolfleet-calls-high", "toolfleet-calls-low"]);
+        assert!(calls.iter().all(|queue| queue.attributes == calls[0].attributes), "{calls:#?}");
+    }
+
+    #[test]
+    fn a_condition_that_cannot_be_read_is_named() {
+        let queue = |condition: &str| {
+            format!(
+                "Parameters: {{P: {{Default: 'a'}}}}\nConditions: {{C: {condition}}}\n\
+                 Resources: {{Q: {{Type: 'AWS::SQS::Queue', Condition: C, Properties: {{QueueName: q}}}}}}"
+            )
+        };
+        let count =
+            |condition: &str| Template::parse(&queue(condition), &BTreeMap::new()).map(|t| t.queues.len());
+        assert_eq!(count("{'Fn::Equals': [{Ref: P}, 'a']}").unwrap(), 1);
+        assert_eq!(count("{'Fn::Equals': [{Ref: P}, 'b']}").unwrap(), 0);
+        assert_eq!(count("{'Fn::Not': [{'Fn::Equals': [{Ref: P}, 'b']}]}").unwrap(), 1);
+        let error = count("{'Fn::And': []}").unwrap_err().to_string();
+        assert!(
+            error.starts_with("resource Q, property Condition: ") && error.contains("Fn::Equals"),
+            "{error}"
+        );
+        let unknown = queue("{'Fn::Equals': [1, 1]}").replace("Condition: C", "Condition: D");
+        let error = Template::parse(&unknown, &BTreeMap::new()).unwrap_err().to_string();
+        assert_eq!(error, "resource Q, property Condition: names D, which the section Conditions has not");
     }
 
     #[test]

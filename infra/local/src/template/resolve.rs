@@ -1,4 +1,5 @@
-//! Resolves the parameters of a template and its intrinsic functions `Ref`, `Fn::Sub` and `Fn::GetAtt`.
+//! Resolves the parameters of a template, its intrinsic functions `Ref`, `Fn::Sub` and `Fn::GetAtt`, and conditions of `Fn::Equals` and
+//! `Fn::Not`.
 //!
 //! **Invariant:** an unknown function is an error, never text.
 
@@ -12,6 +13,7 @@ use crate::names::{ACCOUNT_ID, REGION, queue_arn, table_arn};
 pub(super) struct Resolver<'a> {
     parameters: BTreeMap<String, Value>,
     resources: &'a Map<String, Value>,
+    conditions: Option<&'a Map<String, Value>>,
 }
 
 impl<'a> Resolver<'a> {
@@ -36,12 +38,45 @@ impl<'a> Resolver<'a> {
         }
         match given.keys().find(|name| !parameters.contains_key(*name)) {
             Some(name) => Err(parameter_problem(format!("has no {name}"))),
-            None => Ok(Self { parameters, resources }),
+            None => {
+                let conditions = document.get("Conditions").and_then(Value::as_object);
+                Ok(Self { parameters, resources, conditions })
+            }
         }
     }
 
     pub(super) fn resources(&self) -> &'a Map<String, Value> {
         self.resources
+    }
+
+    /// Whether a resource's condition holds; one without a condition is always created.
+    pub(super) fn is_created(&self, logical: &str, resource: &Value) -> Result<bool, TemplateError> {
+        let Some(name) = resource.get("Condition").and_then(Value::as_str) else {
+            return Ok(true);
+        };
+        match self.conditions.and_then(|conditions| conditions.get(name)) {
+            Some(condition) => self.holds(logical, condition),
+            None => {
+                let problem = format!("names {name}, which the section Conditions has not");
+                Err(problem_of(logical, "Condition", problem))
+            }
+        }
+    }
+
+    fn holds(&self, logical: &str, condition: &Value) -> Result<bool, TemplateError> {
+        const PROPERTY: &str = "Condition";
+        let function = condition.as_object().and_then(single_function);
+        match function.map(|(name, argument)| (name, argument.as_array().map(Vec::as_slice))) {
+            Some(("Fn::Equals", Some([one, other]))) => {
+                let one = self.value(logical, PROPERTY, one)?;
+                Ok(plain_text(&one) == plain_text(&self.value(logical, PROPERTY, other)?))
+            }
+            Some(("Fn::Not", Some([inner]))) => self.holds(logical, inner).map(|holds| !holds),
+            Some(_) | None => {
+                let problem = "needs a condition of Fn::Equals or Fn::Not; others are not read";
+                Err(problem_of(logical, PROPERTY, problem.to_owned()))
+            }
+        }
     }
 
     /// The resolved properties of a resource.

@@ -3,6 +3,7 @@
 use toolfleet_aws::{Applied, AwsError, apply};
 use toolfleet_core::call::{CallRow, Event, Rejection};
 use toolfleet_core::ids::CallKey;
+use toolfleet_core::outcome::Code;
 use toolfleet_core::retention::RETENTION_MS;
 
 use crate::client::Client;
@@ -27,6 +28,12 @@ impl Client {
         let event = Event::Cancel { key: key.clone(), now, expires_at: now.plus_ms(RETENTION_MS) };
         match apply(&self.calls, None, &event).await? {
             Applied::Stored { row, .. } => Ok(stored(Some(&row))),
+            // Also a second cancellation, or one whose answer was lost.
+            Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded }
+                if by_caller(&row) =>
+            {
+                Ok(Cancelled::Ended)
+            }
             Applied::Rejected { rejection: Rejection::AlreadyRecorded, .. } => Ok(Cancelled::TooLate),
             Applied::Rejected {
                 row,
@@ -40,6 +47,12 @@ impl Client {
             } => Ok(stored(row.as_deref())),
         }
     }
+}
+
+/// Whether the call has ended by its caller's cancellation.
+fn by_caller(row: &CallRow) -> bool {
+    let error = row.finished.as_ref().and_then(|finished| finished.outcome.error.as_ref());
+    error.is_some_and(|error| error.code == Code::CancelledByCaller)
 }
 
 /// The meaning of a stored cancellation. A row without a digest was made by a cancellation alone.

@@ -6,6 +6,7 @@ use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::Queue;
 use toolfleet_aws::{Aws, AwsOptions, Tables};
+use toolfleet_core::request::Priority;
 
 use crate::clock::{Now, system_clock};
 use crate::sessions::Sessions;
@@ -14,6 +15,8 @@ use crate::sessions::Sessions;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) queue: Queue,
+    pub(crate) high: Option<Queue>,
+    pub(crate) low: Option<Queue>,
     pub(crate) calls: Calls,
     pub(crate) history: History,
     pub(crate) fleet: Fleet,
@@ -34,6 +37,8 @@ impl Client {
         let sessions = Sessions { table: aws.sessions(tables), now: now.clone() };
         Self {
             queue: aws.queue(queue_url),
+            high: None,
+            low: None,
             calls: aws.calls(tables),
             history: aws.history(tables),
             fleet: aws.fleet(tables),
@@ -42,6 +47,14 @@ impl Client {
             aws: aws.clone(),
             now,
         }
+    }
+
+    /// The same client, which sends calls of high and of low priority to those queues. Without the queue of its priority a call is not sent.
+    #[must_use]
+    pub fn with_priority_queues(self, high: Option<&str>, low: Option<&str>) -> Self {
+        let queue = |url: &str| self.aws.queue(url);
+        let (high, low) = (high.map(queue), low.map(queue));
+        Self { high, low, ..self }
     }
 
     /// The same client, which stores arguments that are too large for a message in that bucket. Results are read from any bucket.
@@ -60,12 +73,21 @@ impl Client {
         &self.history
     }
 
+    /// The queue of that priority, if the client knows it.
+    pub const fn queue_of(&self, priority: Priority) -> Option<&Queue> {
+        match priority {
+            Priority::High => self.high.as_ref(),
+            Priority::Normal => Some(&self.queue),
+            Priority::Low => self.low.as_ref(),
+        }
+    }
+
     /// The SenderId that the queue gives to messages of this process.
     pub async fn sender_id(&self) -> Result<String, toolfleet_aws::AwsError> {
         self.aws.sender_id(&self.queue).await
     }
 
-    /// The queue of calls.
+    /// The default queue of calls.
     pub const fn queue(&self) -> &Queue {
         &self.queue
     }

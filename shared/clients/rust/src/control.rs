@@ -52,18 +52,31 @@ impl Controls {
         Ok(entries)
     }
 
-    /// Sets an entry and replaces an earlier one of its key. Workers take it within five seconds.
+    /// The entry of that key, if one is set and has not ended.
     ///
     /// # Errors
-    /// The history or the fleet table failed. Nothing is set then, or it is set without the new version, and taken within half a minute.
-    pub async fn set(&self, entry: &ControlEntry) -> Result<(), AwsError> {
+    /// The fleet table failed.
+    pub async fn entry(&self, key: &str) -> Result<Option<ControlEntry>, AwsError> {
+        Ok(self.entries().await?.into_iter().find(|entry| entry.key() == key))
+    }
+
+    /// Sets an entry and replaces an earlier one of its key, which it returns. Workers take it within five seconds.
+    ///
+    /// # Errors
+    /// The history or the fleet table failed. Nothing is set then.
+    pub async fn set(&self, entry: &ControlEntry) -> Result<Option<ControlEntry>, AwsError> {
+        let replaced = self.entry(&entry.key()).await?;
         let (by, why) = entry.by();
-        let text = match entry.until() {
+        let mut text = match entry.until() {
             Some(until) => format!("set until {until}: {why}"),
             None => format!("set: {why}"),
         };
+        if let Some((by, why)) = replaced.as_ref().map(ControlEntry::by) {
+            text.push_str(&format!(" (replaces that of {by}: {why})"));
+        }
         self.record("set", &entry.key(), by, text).await?;
-        self.fleet.set_control(entry).await.map(|_| ())
+        self.fleet.set_control(entry).await?;
+        Ok(replaced)
     }
 
     /// Ends what was set under that key. Returns it if there was something.
@@ -71,12 +84,12 @@ impl Controls {
     /// # Errors
     /// The history or the fleet table failed.
     pub async fn clear(&self, key: &str, by: &str, why: &str) -> Result<Option<ControlEntry>, AwsError> {
-        let stored = self.fleet.control_entries().await?;
-        if !stored.iter().any(|entry| entry.key() == key) {
+        let Some(ended) = self.entry(key).await? else {
             return Ok(None);
-        }
+        };
         self.record("clear", key, by, format!("cleared: {why}")).await?;
-        self.fleet.clear_control(key).await
+        self.fleet.clear_control(key).await?;
+        Ok(Some(ended))
     }
 
     async fn record(&self, verb: &str, key: &str, by: &str, text: String) -> Result<(), AwsError> {

@@ -2,6 +2,7 @@
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{Depth, Queue};
+use toolfleet_core::request::Priority;
 
 use crate::client::Client;
 
@@ -12,26 +13,35 @@ pub struct QueueDepth {
     pub name: String,
     /// Its URL.
     pub url: String,
-    /// Whether it is the dead-letter queue.
+    /// The priority of its calls; `None` for a dead-letter queue.
+    pub priority: Option<Priority>,
+    /// Whether it is a dead-letter queue.
     pub dead_letter: bool,
     /// How many messages.
     pub depth: Depth,
 }
 
 impl Client {
-    /// The depth of the calls queue, and of its dead-letter queue if it has one.
+    /// The depths of the queues of calls, the default one first, and of their dead-letter queues.
     pub async fn depths(&self) -> Result<Vec<QueueDepth>, AwsError> {
-        let mut depths = vec![depth(&self.queue, false).await?];
-        if let Some(dead) = self.queue.dead_letter_queue().await? {
-            depths.push(depth(&dead, true).await?);
+        let (mut depths, mut dead) = (Vec::new(), Vec::<QueueDepth>::new());
+        for priority in [Priority::Normal, Priority::High, Priority::Low] {
+            let Some(queue) = self.queue_of(priority) else { continue };
+            depths.push(depth(queue, Some(priority)).await?);
+            if let Some(letters) = queue.dead_letter_queue().await?
+                && dead.iter().all(|known| known.url != letters.url())
+            {
+                dead.push(depth(&letters, None).await?);
+            }
         }
+        depths.extend(dead);
         Ok(depths)
     }
 }
 
-async fn depth(queue: &Queue, dead_letter: bool) -> Result<QueueDepth, AwsError> {
+async fn depth(queue: &Queue, priority: Option<Priority>) -> Result<QueueDepth, AwsError> {
     let depth = queue.depth().await?;
     let url = queue.url().to_owned();
     let name = url.rsplit('/').next().unwrap_or(&url).to_owned();
-    Ok(QueueDepth { name, url, dead_letter, depth })
+    Ok(QueueDepth { name, url, priority, dead_letter: priority.is_none(), depth })
 }

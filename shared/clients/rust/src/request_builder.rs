@@ -1,7 +1,8 @@
 //! Builds requests: the fields that an orchestrator sets, checked by the decoder that workers use.
 
 use serde_json::{Map, Value, json};
-use toolfleet_core::request::{CallRequest, Operation, REQUEST_VERSION, RequestError};
+use toolfleet_core::request::{CallRequest, Operation, Priority, REQUEST_VERSION, RequestError};
+use toolfleet_core::time::Timestamp;
 
 /// A request that is being built.
 #[derive(Debug, Clone)]
@@ -61,6 +62,24 @@ impl RequestBuilder {
     #[must_use]
     pub fn resume(self, call_id: &str, input_responses: Value) -> Self {
         self.set("resume", json!({"call_id": call_id, "input_responses": input_responses}))
+    }
+
+    /// How urgent it is; [`Client::with_priority_queues`](crate::Client::with_priority_queues) names the queue.
+    #[must_use]
+    pub fn priority(self, priority: Priority) -> Self {
+        self.set("priority", priority.as_str())
+    }
+
+    /// The instant before which the call is not started.
+    #[must_use]
+    pub fn not_before(self, at: Timestamp) -> Self {
+        self.set("not_before", at.to_string())
+    }
+
+    /// Of the tenant's calls with this text that were not started yet, only the newest runs.
+    #[must_use]
+    pub fn supersede(self, key: &str) -> Self {
+        self.set("supersede", key)
     }
 
     /// Any other field of the contract, see docs/reference/call-request.schema.json.

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
+use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 use toolfleet_core::why::{
     DeadLetterFound, DeadLetterSeen, Evidence, Explanation, QueueState, WorkersSeen, explain,
@@ -132,10 +133,11 @@ fn found(letter: &DeadLetter) -> DeadLetterFound {
 }
 
 fn state_of(queue: &crate::queue_depths::QueueDepth) -> QueueState {
-    let priority = match queue.name.strip_suffix(".fifo").unwrap_or(&queue.name).rsplit('-').next() {
-        Some("high") => "high",
-        Some("low") => "low",
-        Some(_) | None => "default",
+    // The names that switches have for them.
+    let priority = match queue.priority {
+        Some(Priority::High) => "high",
+        Some(Priority::Low) => "low",
+        Some(Priority::Normal) | None => "default",
     };
     QueueState {
         name: queue.name.clone(),

@@ -27,6 +27,11 @@ pub(super) fn conclude(
     if row.caller.as_ref().is_some_and(|caller| caller.may_not_be_ended_by(&delivery.caller)) {
         return Decision::Leave(Rejection::OfAnother);
     }
+    // A newer call replaces one that was not started, and no other.
+    let superseded = outcome.error.as_ref().is_some_and(|why| why.code == Code::Superseded);
+    if superseded && row.state != State::Done && row.started_at.is_some() {
+        return Decision::Leave(Rejection::Nothing);
+    }
     let row = match row.state {
         State::Done => return Decision::Leave(Rejection::AlreadyRecorded),
         State::Claimed => match remaining_ms(row, delivery) {

@@ -8,6 +8,8 @@ use crate::time::Timestamp;
 
 /// A fault's text is cut to this many characters.
 const FAULT_CHARS: usize = 300;
+/// What exactly a call waits for is cut to this many characters: a target, who and why fit.
+const DETAIL_CHARS: usize = 800;
 
 /// The shortest wait of a call that may go on any moment.
 const SHORTEST_CHECK_MS: u64 = 1_000;
@@ -79,15 +81,17 @@ impl HeldReason {
     /// Whether even a short wait becomes a new message with a delay, because it is no failure and may be long.
     pub const fn parks_at_once(self) -> bool {
         match self {
-            Self::Paused | Self::RateLimit | Self::ConcurrencyLimit | Self::RetryBudget | Self::NotBefore => {
-                true
-            }
+            Self::Share
+            | Self::Paused
+            | Self::RateLimit
+            | Self::ConcurrencyLimit
+            | Self::RetryBudget
+            | Self::NotBefore => true,
             Self::ServerUnreachable
             | Self::ServerFailing
             | Self::ServerPause
             | Self::Credential
             | Self::AwsError
-            | Self::Share
             | Self::BackOff => false,
         }
     }
@@ -150,7 +154,7 @@ impl Held {
     /// The same with what exactly it waits for, shortened.
     #[must_use]
     pub fn with_detail(self, detail: &str) -> Self {
-        Self { detail: Some(detail.chars().take(FAULT_CHARS).collect()), ..self }
+        Self { detail: Some(detail.chars().take(DETAIL_CHARS).collect()), ..self }
     }
 
     /// The end of a call that expired while it waited so, with what it waited for.

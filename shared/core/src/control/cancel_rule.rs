@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::subject::ToolNames;
 use crate::ids::{SessionId, Tenant};
 use crate::time::Timestamp;
 
@@ -13,7 +14,7 @@ pub struct CallFilter {
     /// Calls of this tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<Tenant>,
-    /// Calls of this tool.
+    /// Calls of this tool, by one of its names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
     /// Calls of this session.
@@ -28,8 +29,8 @@ pub struct CallFilter {
 pub struct CallFacts<'a> {
     /// Whose it is.
     pub tenant: &'a Tenant,
-    /// The tool: the registered id, else `server/name`.
-    pub tool: &'a str,
+    /// Its tool; none for other operations.
+    pub tool: Option<ToolNames<'a>>,
     /// Its session.
     pub session: Option<&'a SessionId>,
     /// When its first message was sent.
@@ -42,7 +43,7 @@ impl CallFilter {
         let narrow = self.tenant.is_some() || self.tool.is_some() || self.session.is_some();
         narrow
             && self.tenant.as_ref().is_none_or(|tenant| tenant == call.tenant)
-            && self.tool.as_ref().is_none_or(|tool| tool == call.tool)
+            && self.tool.as_ref().is_none_or(|tool| call.tool.is_some_and(|names| names.include(tool)))
             && self.session.as_ref().is_none_or(|session| Some(session) == call.session)
             && call.enqueued_at < self.sent_before
     }
@@ -102,7 +103,7 @@ mod tests {
         let session = SessionId::parse("s-1").unwrap();
         let call = |tenant, tool, session, ms| CallFacts {
             tenant,
-            tool,
+            tool: Some(ToolNames { registered: Some(tool), server: "srv", name: "f" }),
             session,
             enqueued_at: Timestamp::from_ms(ms),
         };

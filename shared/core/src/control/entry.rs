@@ -50,12 +50,10 @@ impl Switch {
     }
 }
 
-/// Calls of one tool with one digest, which are held.
+/// Requests of one digest, which are held. The digest covers the tool and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strike {
-    /// The tool.
-    pub tool: String,
-    /// The digest of the call, or a beginning of it of at least eight characters.
+    /// The digest of the request, or a beginning of it of at least eight characters.
     pub digest: String,
     /// Who struck it.
     pub by: String,
@@ -79,16 +77,14 @@ impl Strike {
 
     /// Who struck what, since when and why, as a part of a sentence for people.
     pub fn detail(&self) -> String {
-        let Self { tool, digest, by, why, since, until } = self;
+        let Self { digest, by, why, since, until } = self;
         let until = until.map_or_else(String::new, |until| format!(", until {until}"));
-        format!("tool:{tool} with digest {digest} struck by {by} since {since}{until}: {why}")
+        format!("digest {digest} struck by {by} since {since}{until}: {why}")
     }
 
-    /// Whether it stops a call of `tool` that asks for `digest`.
-    pub fn matches(&self, tool: &str, digest: &Digest) -> bool {
-        self.tool == tool
-            && self.digest.len() >= Self::SHORTEST_DIGEST
-            && digest.to_string().starts_with(&self.digest)
+    /// Whether it stops a call that asks for `digest`.
+    pub fn matches(&self, digest: &Digest) -> bool {
+        self.digest.len() >= Self::SHORTEST_DIGEST && digest.to_string().starts_with(&self.digest)
     }
 }
 
@@ -225,7 +221,7 @@ impl ControlEntry {
                 let tenant = switch.tenant.as_ref().map_or("*", Tenant::as_str);
                 format!("pause#{}#{tenant}", switch.target)
             }
-            Self::Strike(strike) => format!("strike#{}#{}", strike.tool, strike.digest),
+            Self::Strike(strike) => format!("strike#{}", strike.digest),
             Self::Drain { worker, .. } => format!("drain#{worker}"),
             Self::Limit { limit, .. } => format!("limit#{limit}"),
             Self::Weight { tenant, .. } => format!("weight#{tenant}"),
@@ -306,16 +302,14 @@ mod tests {
         let digest = Digest::of_text("x");
         let start = |n| digest.to_string().chars().take(n).collect::<String>();
         let strike = |digest| Strike {
-            tool: "crm.find".into(),
             digest,
             by: "ann".into(),
             why: "poison".into(),
             since: Timestamp::from_ms(0),
             until: None,
         };
-        assert!(strike(start(8)).matches("crm.find", &digest));
-        assert!(!strike(start(8)).matches("crm.read", &digest));
-        assert!(!strike(start(7)).matches("crm.find", &digest));
-        assert!(!strike("00000000".into()).matches("crm.find", &digest));
+        assert!(strike(start(8)).matches(&digest));
+        assert!(!strike(start(7)).matches(&digest));
+        assert!(!strike("00000000".into()).matches(&digest));
     }
 }

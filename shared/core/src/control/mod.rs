@@ -15,8 +15,8 @@ use crate::time::Timestamp;
 
 pub use cancel_rule::{CallFacts, CallFilter, CancelRule};
 pub use entry::{ControlEntry, LimitChange, Rate, RateError, Strike, Switch};
-pub use subject::Subject;
-pub use target::{LimitTextError, SwitchTarget, TargetError, check_limit};
+pub use subject::{Subject, ToolNames};
+pub use target::{LimitTextError, SwitchTarget, TargetError, check_limit, is_tool};
 
 /// The weight of a tenant for which none is set.
 pub const DEFAULT_WEIGHT: u32 = 1;
@@ -26,14 +26,18 @@ pub const DEFAULT_WEIGHT: u32 = 1;
 pub struct Control {
     /// Grows with every change.
     pub version: u64,
+    /// Rows that this version cannot read, and that have no effect here.
+    pub unreadable: usize,
     /// The pauses.
     pub switches: Vec<Switch>,
-    /// Calls that are struck: one tool with one digest of arguments.
+    /// Requests that are struck, by their digest.
     pub strikes: Vec<Strike>,
     /// Workers that drain, each with the time since when: a later worker of the same id does not.
     pub drains: BTreeMap<WorkerId, Timestamp>,
     /// Limits that were changed live, by the limit's text, such as `server:crm`.
     pub limits: BTreeMap<String, LimitChange>,
+    /// When those end by themselves that do.
+    pub limit_ends: Vec<Timestamp>,
     /// Weights of tenants; [`DEFAULT_WEIGHT`] for the others.
     pub weights: BTreeMap<Tenant, u32>,
     /// Rules that cancel calls.
@@ -54,7 +58,8 @@ impl Control {
                 ControlEntry::Drain { worker, since, .. } => {
                     control.drains.insert(worker, since);
                 }
-                ControlEntry::Limit { limit, change, .. } => {
+                ControlEntry::Limit { limit, change, until, .. } => {
+                    control.limit_ends.extend(until);
                     control.limits.insert(limit, change);
                 }
                 ControlEntry::Weight { tenant, weight, .. } => {
@@ -92,8 +97,8 @@ impl Control {
 
     /// The strike that stops such a call now.
     pub fn strike_of(&self, subject: Subject<'_>, now: Timestamp) -> Option<&Strike> {
-        let (tool, digest) = (subject.tool?, subject.digest?);
-        self.strikes.iter().find(|strike| strike.is_on(now) && strike.matches(tool, digest))
+        let digest = subject.digest?;
+        self.strikes.iter().find(|strike| strike.is_on(now) && strike.matches(digest))
     }
 
     /// Until when a pause or a strike stops such a call, and the sentence for people.
@@ -117,12 +122,13 @@ impl Control {
         self.weights.get(tenant).copied().unwrap_or(DEFAULT_WEIGHT).max(1)
     }
 
-    /// When the next of its entries expires.
+    /// When the next of its entries expires, the limits included.
     pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
         let switches = self.switches.iter().filter_map(|switch| switch.until);
         let rules = self.cancel_rules.iter().map(|rule| rule.until);
         let strikes = self.strikes.iter().filter_map(|strike| strike.until);
-        switches.chain(rules).chain(strikes).filter(|end| *end > now).min()
+        let limits = self.limit_ends.iter().copied();
+        switches.chain(rules).chain(strikes).chain(limits).filter(|end| *end > now).min()
     }
 }
 
@@ -157,7 +163,9 @@ mod tests {
         let control = Control::new(1, entries, at(0));
         let (crm, erp) = (ServerId::parse("crm").unwrap(), ServerId::parse("erp").unwrap());
         let tenant = |name: &str| Tenant::parse(name).unwrap();
-        let paused = |server, tenant: &Tenant, tool| {
+        let paused = |server: &ServerId, tenant: &Tenant, tool: Option<&str>| {
+            let names = |tool| ToolNames { registered: Some(tool), server: server.as_str(), name: "f" };
+            let tool = tool.map(names);
             control.pause_of(Subject { server, tenant, tool, digest: None }, at(1)).is_some()
         };
         assert!(paused(&crm, &tenant("acme"), Some("crm.find")));

@@ -10,14 +10,14 @@ use crate::ids::{ServerId, Tenant};
 /// The queues that can be paused, by priority.
 const QUEUES: [&str; 3] = ["high", "default", "low"];
 /// The longest name of a tool in a switch: a server's id, a slash and the server's own name for the tool.
-const LONGEST_TOOL: usize = 512;
+const LONGEST_TOOL: usize = 256;
 
 /// What a switch stops. Written as `server:crm`, `tool:crm.find`, `tenant:acme` or `queue:low`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SwitchTarget {
     /// All calls of a server.
     Server(ServerId),
-    /// All calls of a tool: the registered id, else `server/name`.
+    /// All calls of a tool, by one of its names: the registered id, `id.function`, or `server/name`.
     Tool(String),
     /// All calls of a tenant.
     Tenant(Tenant),
@@ -65,14 +65,15 @@ impl SwitchTarget {
     pub fn matches(&self, subject: Subject<'_>) -> bool {
         match self {
             Self::Server(server) => server == subject.server,
-            Self::Tool(tool) => subject.tool == Some(tool),
+            Self::Tool(tool) => subject.tool.is_some_and(|names| names.include(tool)),
             Self::Tenant(tenant) => tenant == subject.tenant,
             Self::Queue(_) => false,
         }
     }
 }
 
-fn is_tool(name: &str) -> bool {
+/// Whether a text can be the name of a tool.
+pub fn is_tool(name: &str) -> bool {
     !name.is_empty() && name.len() <= LONGEST_TOOL && !name.chars().any(|c| c.is_control() || c == '#')
 }
 

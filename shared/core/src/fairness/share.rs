@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fleet::FleetSummary;
 use crate::ids::Tenant;
 
 /// What a tenant holds, in slots or slot-milliseconds, and its weight.
@@ -22,7 +23,18 @@ pub struct TenantUse {
     pub capacity_slot_ms: u64,
 }
 
+/// The milliseconds of the window of a summary's figures.
+const MINUTE_MS: u64 = 60_000;
+
 impl TenantUse {
+    /// The use that a summary shows; an eighth of the slots is kept free. Tenants that the summary does not list are those that use least, so
+    /// they are below their share.
+    pub fn of(summary: &FleetSummary) -> Self {
+        let slots = summary.workers.slots;
+        let capacity_slot_ms = slots.saturating_sub(slots / 8).saturating_mul(MINUTE_MS);
+        Self { slot_ms: summary.slot_ms_a_minute.clone(), capacity_slot_ms }
+    }
+
     /// Whether the tenant used more than its share of the fleet. `weight_of` gives the weights.
     pub fn is_above_share(&self, tenant: &Tenant, weight_of: impl Fn(&Tenant) -> u32) -> bool {
         let Some(held) = self.slot_ms.get(tenant) else { return false };

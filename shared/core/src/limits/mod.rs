@@ -15,5 +15,5 @@ mod turn;
 pub mod turn_book;
 
 pub use key::{LimitKey, LimitKeyError};
-pub use rule::{ConcurrencyLimit, LimitRules, OnLoss, RateLimit, RateLimitError};
+pub use rule::{ConcurrencyLimit, LimitRules, OnLoss, Positive, RateLimit, RateLimitError};
 pub use turn::{CarriedTurn, Turn};

@@ -41,6 +41,10 @@ pub struct CallRequest {
     pub agent: Option<String>,
     /// The group of one agent turn.
     pub group: Option<Group>,
+    /// Before which it is not started. It is a part of neither the digest nor the id.
+    pub not_before: Option<Timestamp>,
+    /// Of the calls of this key that were not started, the newest replaces the others.
+    pub supersede: Option<String>,
     /// Until when the call is worth anything.
     pub time_limit: Option<TimeLimit>,
     /// How urgent it is.
@@ -63,11 +67,13 @@ pub struct CallRequest {
 
 impl CallRequest {
     /// The instant after which this call is worth nothing, for a message sent at `enqueued_at`.
-    pub const fn deadline(&self, enqueued_at: Timestamp, default_ms: u64) -> Timestamp {
+    /// A time-out counts from `not_before` where that is later.
+    pub fn deadline(&self, enqueued_at: Timestamp, default_ms: u64) -> Timestamp {
+        let begin = self.not_before.map_or(enqueued_at, |at| at.max(enqueued_at));
         match self.time_limit {
             Some(TimeLimit::Deadline(at)) => at,
-            Some(TimeLimit::TimeoutMs(ms)) => enqueued_at.plus_ms(ms),
-            None => enqueued_at.plus_ms(default_ms),
+            Some(TimeLimit::TimeoutMs(ms)) => begin.plus_ms(ms),
+            None => begin.plus_ms(default_ms),
         }
     }
 }
@@ -193,7 +199,7 @@ pub struct Group {
 pub enum TimeLimit {
     /// At this instant.
     Deadline(Timestamp),
-    /// This many milliseconds after the message was sent.
+    /// This many milliseconds after the message was sent, or after `not_before` where that is later.
     TimeoutMs(u64),
 }
 

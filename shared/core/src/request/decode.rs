@@ -22,6 +22,7 @@ use crate::error_text::{place, without_values};
 use crate::ids::{CallId, CallKey, Tenant};
 use crate::json::kind;
 use crate::payload::MAX_PAYLOAD_BYTES;
+use crate::supersede::MAX_KEY_BYTES;
 use crate::time::Timestamp;
 
 impl CallRequest {
@@ -98,6 +99,8 @@ impl CallRequest {
             check_resume(resume, &call_id, wire.operation)?;
         }
         let time_limit = time_limit_of(wire.deadline, wire.timeout_ms)?;
+        check_not_before(wire.not_before, time_limit)?;
+        check_supersede(wire.supersede.as_deref())?;
         check_bounds(wire.retry, wire.group.as_ref(), wire.agent.as_deref(), wire.user.as_ref())?;
         let resume = wire.resume.as_ref().map(serde_json::to_string).transpose();
         let resume = resume.map_err(|e| invalid("resume", without_values(&e.to_string())))?;
@@ -115,6 +118,8 @@ impl CallRequest {
             user: wire.user,
             agent: wire.agent,
             group: wire.group,
+            not_before: wire.not_before,
+            supersede: wire.supersede,
             time_limit,
             priority: wire.priority,
             retry: wire.retry,
@@ -158,6 +163,27 @@ fn time_limit_of(
         (None, Some(0)) => Err(invalid("timeout_ms", "is 0; accepted is a whole number from 1")),
         (None, Some(ms)) => Ok(Some(TimeLimit::TimeoutMs(ms))),
         (Some(_), Some(_)) => Err(invalid("timeout_ms", "is given beside `deadline`: give one of the two")),
+    }
+}
+
+/// A call that may start only when its time is over could never run.
+fn check_not_before(not_before: Option<Timestamp>, limit: Option<TimeLimit>) -> Result<(), RequestError> {
+    match (not_before, limit) {
+        (Some(at), Some(TimeLimit::Deadline(deadline))) if at >= deadline => Err(invalid(
+            "not_before",
+            format!("is {at}, not before `deadline` ({deadline}); give an earlier one"),
+        )),
+        (_, Some(TimeLimit::Deadline(_) | TimeLimit::TimeoutMs(_)) | None) => Ok(()),
+    }
+}
+
+fn check_supersede(key: Option<&str>) -> Result<(), RequestError> {
+    match key.map(str::len) {
+        Some(bytes) if bytes == 0 || bytes > MAX_KEY_BYTES => {
+            let text = format!("has {bytes} bytes; accepted is a text of 1 to {MAX_KEY_BYTES}");
+            Err(invalid("supersede", text))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -42,6 +42,8 @@ impl CallRequest {
             user: self.user.clone(),
             agent: self.agent.clone(),
             group: self.group.clone(),
+            not_before: self.not_before,
+            supersede: self.supersede.clone(),
             deadline,
             timeout_ms,
             priority: self.priority,

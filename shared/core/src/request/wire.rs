@@ -90,10 +90,18 @@ pub(super) struct WireRequest {
     /// The calls of one agent turn.
     #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
     pub(super) group: Option<Group>,
+    /// The instant before which the call is not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) not_before: Option<Timestamp>,
+    /// Of the tenant's calls with this text that were not started yet, only the one that was sent last runs. The others end as
+    /// `cancelled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub(super) supersede: Option<String>,
     /// The instant after which the call is worth nothing. Give this or `timeout_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) deadline: Option<Timestamp>,
-    /// The same as milliseconds after the message was sent.
+    /// The same as milliseconds after the message was sent, or after `not_before` where that is later.
     #[serde(default, deserialize_with = "lenient::whole", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub(super) timeout_ms: Option<u64>,

@@ -4,7 +4,7 @@ use super::evidence::{DeadLetterFound, DeadLetterSeen, Evidence, HolderSeen, Que
 use super::explanation::{Explanation, Place, WaitsFor, WaitsForKind, when};
 use super::pauses::pauses;
 use super::reasons;
-use crate::call::{CallRow, Finished, Held, State};
+use crate::call::{CallRow, Finished, Held, HeldReason, State};
 use crate::ids::WorkerId;
 use crate::outcome::{MayHaveRun, OutcomeKind};
 use crate::time::{Timestamp, span};
@@ -165,8 +165,11 @@ fn held_call(seen: &Evidence<'_>, row: &CallRow, held: &Held) -> Explanation {
     };
     let task = if row.state == State::WaitingTask { "; its server works on it as a task" } else { "" };
     let mut explained = blank(seen, Place::Held, format!("it is held; {tried}{task}"));
-    let held_for = reasons::waits_for(held);
-    explained.waits_for.push(WaitsFor { until: None, ..held_for });
+    let mut held_for = reasons::waits_for(held);
+    if held.reason == HeldReason::Share && held_for.detail.is_none() {
+        held_for.detail = share(seen);
+    }
+    explained.waits_for.push(held_for);
     explained.next_at = Some(held.next_try_at);
     explained.next = reasons::next(held.reason).into();
     explained.remedies.push(reasons::remedy(held));
@@ -257,10 +260,8 @@ fn for_a_worker(seen: &Evidence<'_>, since: Option<Timestamp>) -> WaitsFor {
         Some(WorkersSeen { alive, draining, .. }) if draining >= alive => {
             format!("a worker that receives it: all {alive} that report drain")
         }
-        Some(workers @ WorkersSeen { alive, busy, slots, .. }) => {
-            let share = workers.tenant_share.map_or_else(String::new, |share| {
-                format!("; its tenant had {:.0} % of their time within a minute", share * 100.0)
-            });
+        Some(WorkersSeen { alive, busy, slots, .. }) => {
+            let share = share(seen).map_or_else(String::new, |share| format!("; {share}"));
             format!("a worker that receives it: {alive} report, {busy} of {slots} slots are taken{share}")
         }
     };
@@ -271,6 +272,12 @@ fn for_a_worker(seen: &Evidence<'_>, since: Option<Timestamp>) -> WaitsFor {
         ));
     }
     WaitsFor { since, ..WaitsFor::new(WaitsForKind::Worker, text) }
+}
+
+/// The tenant's share of the workers' time.
+fn share(seen: &Evidence<'_>) -> Option<String> {
+    let share = seen.workers?.tenant_share?;
+    Some(format!("its tenant had {:.0} % of the workers' time within a minute", share * 100.0))
 }
 
 fn start_workers(seen: &Evidence<'_>) -> Option<String> {
@@ -332,7 +339,7 @@ fn add_pauses(seen: &Evidence<'_>, explained: &mut Explanation) {
         if last.flatten().is_none() {
             explained.next_at = None;
         }
-        let remedy = "end the pause with `toolfleet resume`".to_owned();
+        let remedy = "end the pause with `toolfleet resume`, a strike with `toolfleet strike --lift` (`toolfleet switches` lists both)".to_owned();
         if !explained.remedies.contains(&remedy) {
             explained.remedies.push(remedy);
         }

@@ -8,6 +8,7 @@ mod explain;
 mod explanation;
 mod pauses;
 mod reasons;
+mod workers;
 
 pub use evidence::{DeadLetterFound, DeadLetterSeen, Evidence, HolderSeen, QueueState, WorkersSeen};
 pub use explain::explain;

@@ -83,8 +83,8 @@ fn stops(seen: &Evidence<'_>, switch: &Switch) -> Stops {
     }
 }
 
-/// A digest is that of the tool and its arguments: equal beginnings are no chance.
+/// A digest covers the tool and its arguments: equal beginnings are no chance.
 fn strikes(seen: &Evidence<'_>, strike: &Strike) -> bool {
     let digest = seen.row.and_then(|row| row.digest.as_ref());
-    digest.is_some_and(|digest| strike.matches(&strike.tool, digest))
+    digest.is_some_and(|digest| strike.matches(digest))
 }

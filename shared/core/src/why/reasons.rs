@@ -25,7 +25,7 @@ pub(super) const fn next(reason: HeldReason) -> &'static str {
         HeldReason::Share => "it asks for a slot again at",
         HeldReason::BackOff => "its next attempt starts at",
         HeldReason::Paused => "whether the pause is over is looked up at",
-        HeldReason::RateLimit => "its turn comes at",
+        HeldReason::RateLimit => "its turn, or its next try to get one, comes at",
         HeldReason::ConcurrencyLimit => "it asks for a free place again at",
         HeldReason::RetryBudget => "its next attempt is asked for again at",
         HeldReason::NotBefore => "it starts at the earliest at",
@@ -57,7 +57,7 @@ pub(super) fn remedy(held: &Held) -> String {
             "start more workers, or raise TOOLFLEET_SLOTS; `toolfleet status` shows who has the slots".into()
         }
         HeldReason::BackOff => "look at the last fault; it goes on by itself".into(),
-        HeldReason::Paused => "end the pause with `toolfleet resume`".into(),
+        HeldReason::Paused => "end the pause with `toolfleet resume`, a strike with `toolfleet strike --lift` (`toolfleet switches` lists both)".into(),
         HeldReason::RateLimit | HeldReason::ConcurrencyLimit => {
             "it goes on by itself; `toolfleet limit set` changes the limit".into()
         }

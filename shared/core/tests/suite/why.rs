@@ -1,10 +1,12 @@
 //! Why a call is not running: every state and every reason has a sentence, and what is not known is said.
 
+use serde_json::json;
 use toolfleet_core::call::{
     CallRow, Decision, DeliveryContext, Event, Finished, Held, HeldReason, State, decide,
 };
 use toolfleet_core::control::{Control, ControlEntry, Strike, Switch, SwitchTarget};
 use toolfleet_core::digest::Digest;
+use toolfleet_core::fleet::{FleetSummary, WorkerRow};
 use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::time::Timestamp;
@@ -249,7 +251,6 @@ fn a_pause_that_concerns_the_call_is_named_and_one_that_may_too() {
     let key = key();
     let digest = Digest::of_text("question").to_string().chars().take(12).collect();
     let strike = ControlEntry::Strike(Strike {
-        tool: "crm.find".into(),
         digest,
         by: "ann".into(),
         why: "poison".into(),
@@ -347,6 +348,44 @@ fn a_cancelled_call_says_that_it_ends_as_cancelled() {
     let mut row = row(State::Released, Some(HeldReason::Share));
     row.cancel_requested_at = Some(at(5));
     assert!(by_row(Some(&row), at(10)).at_deadline.unwrap().contains("cancelled"));
+}
+
+fn worker_row(id: &str, reported_ms: u64) -> WorkerRow {
+    let row = json!({
+        "id": id, "boot": Nonce::from_random(3).to_string(), "version": "0.1.0", "started_at": at(0),
+        "reported_at": at(reported_ms), "beat_ms": 5_000, "slots": 64, "busy": 3, "window_ms": 60_000,
+        "slot_ms": {"acme": 3_000, "globex": 1_000},
+    });
+    serde_json::from_value(row).unwrap()
+}
+
+#[test]
+fn the_workers_are_those_of_the_summary_while_it_is_renewed() {
+    let (tenant, call) = (key().tenant, row(State::Claimed, None));
+    let rows = [worker_row("w1", 1_000), worker_row("w2", 1_000)];
+    let by = WorkerId::parse("w2").unwrap();
+    let summary = FleetSummary::of(&rows, at(2_000), by);
+    let seen = |rows, call, now_ms| WorkersSeen::of(&summary, rows, &tenant, call, at(now_ms));
+    let now = seen(Some(&rows[..]), Some(&call), 3_000);
+    assert_eq!((now.alive, now.slots, now.busy, now.tenant_share), (2, 128, 6, Some(0.75)));
+    assert_eq!(now.holder, HolderSeen::Reports(at(1_000)));
+    assert_eq!(seen(Some(&rows[..]), Some(&call), 20_000).holder, HolderSeen::SilentSince(at(1_000)));
+    assert_eq!(seen(Some(&rows[1..]), Some(&call), 3_000).holder, HolderSeen::Absent);
+    assert_eq!(seen(None, Some(&call), 3_000).holder, HolderSeen::NotKnown);
+    let released = row(State::Released, None);
+    assert_eq!(seen(Some(&rows[..]), Some(&released), 3_000).holder, HolderSeen::NotKnown);
+    assert_eq!(seen(None, None, 30_000).alive, 0, "a summary that nobody renews says that no worker lives");
+}
+
+#[test]
+fn a_call_that_waits_for_its_share_names_the_share() {
+    let (key, row) = (key(), row(State::Released, Some(HeldReason::Share)));
+    let mut row = row;
+    row.held.as_mut().unwrap().detail = None;
+    let seen = workers(3, HolderSeen::NotKnown);
+    let evidence = Evidence { workers: Some(&seen), ..Evidence::of_row(&key, Some(&row), at(10)) };
+    let line = explain(&evidence).line(at(10));
+    assert!(line.contains("its tenant had 42 % of the workers' time"), "{line}");
 }
 
 #[test]

@@ -8,24 +8,24 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use toolfleet_client::Cancelled;
-use toolfleet_core::control::{CallFilter, CancelRule, ControlEntry};
+use toolfleet_core::control::{CallFilter, CancelRule, ControlEntry, is_tool};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use crate::commands::control::reason::{Reason, now};
-use crate::commands::history::parse_span;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::shell_command;
 use crate::show;
+use crate::span_of_time::parse_span;
 
 /// Which call, or which calls.
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
     /// Who the call is for, or whose calls.
-    #[arg(long, value_name = "TENANT", required_unless_present_any = ["tool", "session"])]
+    #[arg(long, value_name = "TENANT", required_unless_present_any = ["tool", "session", "lift"])]
     tenant: Option<Tenant>,
     /// The call's id.
     #[arg(long, value_name = "ID", requires = "tenant")]
@@ -38,8 +38,8 @@ pub(crate) struct CancelArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "By a filter (without --call-id)")]
 pub(crate) struct Matching {
-    /// Calls of this tool: its registered id, or SERVER/NAME.
-    #[arg(long, value_name = "TOOL", conflicts_with = "call_id")]
+    /// Calls of this tool: its registered id, ID.FUNCTION, or SERVER/NAME.
+    #[arg(long, value_name = "TOOL", value_parser = parse_tool, conflicts_with = "call_id")]
     tool: Option<String>,
     /// Calls of this session.
     #[arg(long, value_name = "ID", conflicts_with = "call_id")]
@@ -48,14 +48,17 @@ pub(crate) struct Matching {
     #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with = "call_id")]
     older_than: Option<Duration>,
     /// How long the rule stays: as long as such calls may still be in the queue.
-    #[arg(long = "for", value_name = "SPAN", default_value = "1d", value_parser = parse_span)]
+    #[arg(long = "for", value_name = "SPAN", default_value = "1d", value_parser = parse_span, conflicts_with = "call_id")]
     lasting: Duration,
     /// Why; it stands in the calls' outcomes and in the audit record.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "call_id")]
     why: Option<String>,
     /// Who you are; without it TOOLFLEET_OPERATOR, then the user of this machine.
     #[arg(long, value_name = "NAME", env = "TOOLFLEET_OPERATOR", hide_env_values = true)]
     by: Option<String>,
+    /// End the rule of that id, as `toolfleet switches` shows it.
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["call_id", "tenant", "tool", "session", "older_than", "apply"])]
+    lift: Option<String>,
     /// Store the rule; without this, it is only shown.
     #[arg(long, conflicts_with = "call_id")]
     apply: bool,
@@ -83,6 +86,9 @@ async fn by_filter(
         .clone()
         .ok_or_else(|| CommandError::usage("--why: say why; callers and auditors read it"))?;
     let (by, why) = Reason::new(why, matching.by.clone()).read()?;
+    if let Some(rule) = &matching.lift {
+        return lift(rule, (&by, &why), connect, output).await;
+    }
     let since = now();
     let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let age_ms = i64::try_from(matching.older_than.map_or(0, ms)).unwrap_or(i64::MAX);
@@ -116,6 +122,32 @@ async fn by_filter(
         output.note("nothing is changed; add --apply to store the rule");
     }
     Ok(Exit::Done)
+}
+
+/// Ends a rule. Calls that it has cancelled stay cancelled.
+async fn lift(
+    rule: &str,
+    (by, why): (&str, &str),
+    connect: &Connect,
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    let ended = connect.client().await?.controls().clear(&format!("cancel#{rule}"), by, why).await?;
+    if output.is_json() {
+        output.document(&json!({"rule": rule, "lifted": ended.is_some()}))?;
+    }
+    if ended.is_none() {
+        output.note(&format!("there is no rule {rule}; `toolfleet switches` lists them"));
+        return Ok(Exit::NoResult);
+    }
+    output.line(&format!("rule {rule} has ended; the calls that it has cancelled stay cancelled"))?;
+    Ok(Exit::Done)
+}
+
+fn parse_tool(text: &str) -> Result<String, String> {
+    if is_tool(text) {
+        return Ok(text.to_owned());
+    }
+    Err("is no name of a tool: accepted are 1 to 256 characters without control characters and #".to_owned())
 }
 
 /// Stores the cancellation of one call.

@@ -10,16 +10,14 @@ use serde_json::json;
 use toolfleet_client::{RecordsOf, Span, system_clock};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
-use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::show;
+use crate::span_of_time::{KEPT_FOR, parse_span};
 
-/// How long records and rows are kept.
-const KEPT_FOR: Duration = Duration::from_millis(RETENTION_MS);
 /// Records of a table that are shown at once: its columns fit them.
 const ROWS_AT_ONCE: usize = 1_000;
 
@@ -191,41 +189,15 @@ pub(crate) fn parse_tenant(text: &str) -> Result<Tenant, String> {
     Tenant::from_stored(text).map_err(|e| e.to_string())
 }
 
-pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
-    let wanted = || {
-        format!(
-            "`{text}` is not a span of time: accepted is a number and s, m, h or d, for example 30m, 1h or 2d"
-        )
-    };
-    let unit = text.chars().last().ok_or_else(wanted)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wanted()),
-    };
-    let number: u64 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wanted())?;
-    let span = number.checked_mul(seconds).filter(|s| *s > 0 && *s <= KEPT_FOR.as_secs());
-    span.map(Duration::from_secs).ok_or_else(|| format!("{}; at most 60d", wanted()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn spans_of_time_are_read() {
-        assert_eq!(parse_span("30m"), Ok(Duration::from_secs(1_800)));
-        assert_eq!(parse_span("2d"), Ok(Duration::from_secs(172_800)));
-        assert_eq!(parse_span("60d"), Ok(KEPT_FOR));
+    fn an_instant_or_a_span_before_now_is_read() {
         let at = Timestamp::parse("2026-11-21T09:30:00Z").unwrap();
         assert_eq!(parse_when("2026-11-21T10:30:00+01:00"), Ok(When::At(at)));
         assert_eq!(parse_when("1h").unwrap().instant(at).to_string(), "2026-11-21T08:30:00.000Z");
         assert!(parse_when("yesterday").unwrap_err().contains("or an instant"));
-        for wrong in ["", "h", "1", "1 h", "-1h", "0h", "1w", "400d", "1µ"] {
-            let error = parse_span(wrong).unwrap_err();
-            assert!(error.contains("30m, 1h or 2d"), "{wrong}: {error}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! The request is written as JSON and decoded as a worker decodes it, so a wrong option gets the error that a worker would give.
 
 use std::io::Read;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -12,11 +13,12 @@ use toolfleet_client::system_clock;
 use toolfleet_core::ids::{CallId, GroupId, ServerId, SessionId, Tenant, ToolId};
 use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
 use toolfleet_core::request::{
-    CallRequest, Group, Operation, REQUEST_VERSION, Reply, Resume, RetryWish, User,
+    CallRequest, Group, Operation, Priority, REQUEST_VERSION, Reply, Resume, RetryWish, User,
 };
 use toolfleet_core::time::Timestamp;
 
 use crate::exit::CommandError;
+use crate::span_of_time::parse_span;
 
 /// The largest request, in bytes: arguments that do not fit a message are sent by reference.
 const MAX_BYTES: u64 = MAX_PAYLOAD_BYTES;
@@ -76,6 +78,18 @@ pub(crate) struct RequestArgs {
     /// The deadline of the call, for example 2026-11-21T09:30:00Z.
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     deadline: Option<Timestamp>,
+    /// The call is not started before this instant, for example 2026-11-21T09:30:00Z.
+    #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+    not_before: Option<Timestamp>,
+    /// The call is not started before that time has passed, for example 20m.
+    #[arg(long = "in", value_name = "SPAN", value_parser = parse_span, conflicts_with = "not_before")]
+    start_in: Option<Duration>,
+    /// Replaces the tenant's earlier calls of this key that were not started yet.
+    #[arg(long, value_name = "KEY")]
+    supersede: Option<String>,
+    /// How urgent it is: high and low have queues of their own.
+    #[arg(long, value_name = "PRIORITY", value_parser = priority())]
+    priority: Option<Priority>,
     /// At most this many attempts; the tool's own limit stays the upper bound.
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
@@ -91,7 +105,7 @@ pub(crate) struct RequestArgs {
         value_name = "FILE|-",
         conflicts_with_all = [
             "tenant", "tool", "function", "server", "name", "operation", "arguments", "call_id", "idempotency_key", "session", "user",
-            "agent", "group", "timeout_ms", "deadline", "max_attempts", "idempotent", "reply_queue", "resume",
+            "agent", "group", "timeout_ms", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "reply_queue", "resume",
             "input_responses",
         ]
     )]
@@ -140,6 +154,12 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supersede: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<Priority>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     retry: Option<RetryWish>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     idempotent: bool,
@@ -180,6 +200,9 @@ impl RequestArgs {
             group: self.group.as_ref(),
             timeout_ms: self.timeout_ms,
             deadline: self.deadline,
+            not_before: self.not_before.or_else(|| self.start_in.map(after)),
+            supersede: self.supersede.as_deref(),
+            priority: self.priority,
             retry: self.max_attempts.map(|max_attempts| RetryWish { max_attempts }),
             idempotent: self.idempotent,
             reply: self.reply_queue.clone().map(Reply::SqsQueueUrl),
@@ -208,6 +231,10 @@ fn checked(body: String) -> Result<Ready, CommandError> {
         Ok(request) => Ok(Ready { request, body }),
         Err(malformed) => Err(CommandError::usage(format!("the request is not valid: {}", malformed.error))),
     }
+}
+
+fn after(span: Duration) -> Timestamp {
+    system_clock()().plus_ms(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn new_call_id() -> Result<CallId, CommandError> {
@@ -306,6 +333,12 @@ fn operation() -> impl TypedValueParser<Value = Operation> {
     let methods = Operation::ALL.map(Operation::as_str);
     let unknown = || "no such operation".to_owned();
     PossibleValuesParser::new(methods).try_map(move |method| Operation::parse(&method).ok_or_else(unknown))
+}
+
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    let words = Priority::ALL.map(Priority::as_str);
+    let known = |word: String| Priority::ALL.into_iter().find(|priority| priority.as_str() == word);
+    PossibleValuesParser::new(words).try_map(move |word| known(word).ok_or("no such priority"))
 }
 
 fn parse_user(text: &str) -> Result<User, String> {

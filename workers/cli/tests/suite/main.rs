@@ -19,6 +19,7 @@ mod help;
 mod history;
 mod killed;
 mod pins;
+mod priorities;
 mod programs;
 mod run;
 mod sessions;

@@ -64,3 +64,22 @@ fn a_held_call_says_so_in_result_and_in_why() {
 fn a_call_without_its_id_is_a_usage_error() {
     toolfleet(&["why"]).exits(2).complains(&["toolfleet why TENANT CALL_ID"]);
 }
+
+#[test]
+fn a_pause_is_named_with_who_set_it_and_why() {
+    let dev = Dev::start(&["--no-worker"]);
+    let who = ["--why", "it drops orders", "--by", "ann"];
+    dev.toolfleet(&[&["pause", "tenant", "acme"][..], &who].concat()).exits(0);
+    dev.toolfleet(&[&["pause", "tool", "echo"][..], &who].concat()).exits(0);
+    let why = dev.toolfleet(&["why", "acme", "c1"]).exits(3);
+    why.prints(&[
+        "the end of a pause: tenant:acme paused by ann since",
+        "perhaps a pause (the row does not say whether it concerns this call): tool:echo",
+        "it goes on when the pause is ended",
+        "end the pause with `toolfleet resume`",
+    ]);
+    let other = dev.toolfleet(&["why", "globex", "c1", "--json"]).exits(3).json();
+    let kinds: Vec<_> =
+        other["waits_for"].as_array().unwrap().iter().map(|waits| waits["for"].clone()).collect();
+    assert_eq!(kinds, ["worker", "possible_pause"], "{other}");
+}

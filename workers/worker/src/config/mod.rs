@@ -13,7 +13,9 @@ use toolfleet_config::egress::{EgressArgs, EgressConfig};
 use toolfleet_config::payload::{PayloadArgs, PayloadConfig};
 use toolfleet_config::settings::{self, ConfigError, Variables, milliseconds, number};
 use toolfleet_core::ids::WorkerId;
+use toolfleet_core::request::Priority;
 
+use crate::queues::{QueueUrls, variable};
 use limits::Limits;
 
 pub use toolfleet_core::retention::OLDEST_MESSAGE_MS;
@@ -21,8 +23,8 @@ pub use toolfleet_core::retention::OLDEST_MESSAGE_MS;
 /// The settings of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// The queue it reads.
-    pub queue_url: String,
+    /// The queues it reads.
+    pub queue_urls: QueueUrls,
     /// The dead-letter queue whose calls it ends; without it they stay there for an operator.
     pub dead_letter_queue_url: Option<String>,
     /// How long after its first sending a dead letter is left to operators, unless its call's deadline passes before.
@@ -57,6 +59,24 @@ pub struct WorkerArgs {
         help_heading = "Queue and tables"
     )]
     queue_url: Option<String>,
+    /// The URL of the queue of calls with the priority high (output HighCallsQueueUrl of data.yaml). Unset, such calls are refused.
+    #[arg(
+        long,
+        env = "TOOLFLEET_QUEUE_URL_HIGH",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Queue and tables"
+    )]
+    queue_url_high: Option<String>,
+    /// The URL of the queue of calls with the priority low (output LowCallsQueueUrl of data.yaml). Unset, such calls are refused.
+    #[arg(
+        long,
+        env = "TOOLFLEET_QUEUE_URL_LOW",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Queue and tables"
+    )]
+    queue_url_low: Option<String>,
     /// The URL of the dead-letter queue whose calls the worker ends (output CallsDeadLetterQueueUrl of data.yaml).
     #[arg(
         long,
@@ -148,17 +168,16 @@ impl WorkerConfig {
 
     fn of(args: WorkerArgs) -> Result<Self, ConfigError> {
         const QUEUE: &str = "TOOLFLEET_QUEUE_URL";
-        let WorkerArgs { queue_url, dead_letter_queue_url, limits, process, .. } = args;
+        let WorkerArgs { queue_url, queue_url_high, queue_url_low, dead_letter_queue_url, .. } = args;
+        let WorkerArgs { limits, process, .. } = args;
         let queue_url = queue_url.ok_or_else(|| {
             ConfigError::new(
                 QUEUE,
                 "is not set; give the URL of the calls queue (output CallsQueueUrl of data.yaml)",
             )
         })?;
-        if !queue_url.starts_with("http") {
-            return Err(ConfigError::new(QUEUE, format!("is `{queue_url}`; give the whole URL, not a name")));
-        }
-        check_dead_letter_queue(dead_letter_queue_url.as_deref(), &queue_url)?;
+        let queue_urls = QueueUrls { normal: queue_url, high: queue_url_high, low: queue_url_low };
+        check_queues(&queue_urls, dead_letter_queue_url.as_deref())?;
         limits.check()?;
         let worker = match process.worker_id {
             Some(id) => id,
@@ -166,7 +185,7 @@ impl WorkerConfig {
                 .map_err(|error| ConfigError::new("TOOLFLEET_WORKER_ID", error.to_string()))?,
         };
         Ok(Self {
-            queue_url,
+            queue_urls,
             dead_letter_queue_url,
             reap_after: args.reap_after,
             table_prefix: args.table_prefix,
@@ -198,18 +217,35 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
     parsed.map_err(|_| format!("is `{text}`; accepted is an address with a port, as in 0.0.0.0:9464"))
 }
 
-/// The calls queue as its own dead-letter queue would end every call unexecuted.
-fn check_dead_letter_queue(url: Option<&str>, queue_url: &str) -> Result<(), ConfigError> {
-    const VARIABLE: &str = "TOOLFLEET_DEAD_LETTER_QUEUE_URL";
-    let Some(url) = url else {
-        return Ok(());
-    };
-    if !url.starts_with("http") {
-        return Err(ConfigError::new(VARIABLE, format!("is `{url}`; give the whole URL, not a name")));
-    }
-    if url == queue_url {
-        let text = "is the calls queue itself; give the URL of its dead-letter queue (output CallsDeadLetterQueueUrl of data.yaml)";
-        return Err(ConfigError::new(VARIABLE, text));
+/// Each URL is whole, and no queue has two roles: a calls queue as its own dead-letter queue would end every call unexecuted, and one queue
+/// under two priorities would have two shares of the slots.
+fn check_queues(urls: &QueueUrls, dead_letters: Option<&str>) -> Result<(), ConfigError> {
+    const DEAD_LETTERS: &str = "TOOLFLEET_DEAD_LETTER_QUEUE_URL";
+    let QueueUrls { normal, high, low } = urls;
+    let named = [
+        (variable(Priority::Normal), Some(normal.as_str())),
+        (variable(Priority::High), high.as_deref()),
+        (variable(Priority::Low), low.as_deref()),
+        (DEAD_LETTERS, dead_letters),
+    ];
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for (variable, url) in named.into_iter().filter_map(|(variable, url)| Some((variable, url?))) {
+        if !url.starts_with("http") {
+            return Err(ConfigError::new(variable, format!("is `{url}`; give the whole URL, not a name")));
+        }
+        match seen.iter().find(|(_, other)| *other == url) {
+            Some(_) if variable == DEAD_LETTERS => {
+                let text = "is the calls queue itself; give the URL of its dead-letter queue (output CallsDeadLetterQueueUrl of data.yaml)";
+                return Err(ConfigError::new(variable, text));
+            }
+            Some((other, _)) => {
+                let text = format!(
+                    "is the queue of {other} too; give each priority a queue of its own, or leave it unset"
+                );
+                return Err(ConfigError::new(variable, text));
+            }
+            None => seen.push((variable, url)),
+        }
     }
     Ok(())
 }

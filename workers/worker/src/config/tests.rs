@@ -37,6 +37,29 @@ fn the_calls_queue_is_not_taken_for_its_own_dead_letter_queue() {
 }
 
 #[test]
+fn each_priority_has_a_queue_of_its_own() {
+    let pairs = |url| {
+        [
+            NEEDED[0],
+            NEEDED[1],
+            ("TOOLFLEET_QUEUE_URL_HIGH", "http://127.0.0.1:1/0/h"),
+            ("TOOLFLEET_QUEUE_URL_LOW", url),
+        ]
+    };
+    let config = read(&pairs("http://127.0.0.1:1/0/l")).unwrap();
+    assert_eq!(config.queue_urls.high.as_deref(), Some("http://127.0.0.1:1/0/h"));
+    assert_eq!(config.queue_urls.low.as_deref(), Some("http://127.0.0.1:1/0/l"));
+    let error = read(&pairs("http://127.0.0.1:1/0/h")).unwrap_err().to_string();
+    assert!(
+        error.contains("TOOLFLEET_QUEUE_URL_LOW: is the queue of TOOLFLEET_QUEUE_URL_HIGH too"),
+        "{error}"
+    );
+    let error = read(&pairs("low")).unwrap_err().to_string();
+    assert!(error.contains("TOOLFLEET_QUEUE_URL_LOW") && error.contains("whole URL"), "{error}");
+    assert_eq!(read(&NEEDED).unwrap().queue_urls, QueueUrls::only(NEEDED[0].1.into()));
+}
+
+#[test]
 fn a_number_out_of_range_names_what_is_accepted() {
     let error = read(&[NEEDED[0], NEEDED[1], ("TOOLFLEET_SLOTS", "many")]).unwrap_err().to_string();
     assert!(error.contains("TOOLFLEET_SLOTS: is `many`") && error.contains("1 to 10000"), "{error}");

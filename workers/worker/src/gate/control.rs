@@ -13,6 +13,9 @@ use toolfleet_core::time::Timestamp;
 /// that calls that were paused together do not all come back together.
 const PAUSE_CHECK_MS: std::ops::Range<u64> = 30_000..60_000;
 
+/// Within so many milliseconds after a pause has ended by itself its calls come back.
+const END_MS: std::ops::Range<u64> = 0..2_000;
+
 /// The control entries in use.
 #[derive(Debug, Default)]
 pub struct ControlHandle {
@@ -48,8 +51,9 @@ impl ControlHandle {
             return Ok(());
         };
         let look_again_ms = fastrand::u64(PAUSE_CHECK_MS);
-        let retry_after_ms =
-            until.map_or(look_again_ms, |until| until.ms_since(now).clamp(1_000, look_again_ms));
+        let at_the_end =
+            |until: Timestamp| until.ms_since(now).max(1_000).saturating_add(fastrand::u64(END_MS));
+        let retry_after_ms = until.map_or(look_again_ms, |until| at_the_end(until).min(look_again_ms));
         Err(Refusal { reason: HeldReason::Paused, retry_after_ms, last_failure: None, detail: Some(detail) })
     }
 }
@@ -69,7 +73,7 @@ mod tests {
         let handle = ControlHandle::default();
         assert!(handle.check(subject, now).is_ok());
         for (until_ms, expected) in
-            [(None, 30_000..60_000), (Some(9_000), 9_000..9_001), (Some(5), 1_000..1_001)]
+            [(None, 30_000..60_000), (Some(9_000), 9_000..11_000), (Some(5), 1_000..3_000)]
         {
             let pause = ControlEntry::Pause(Switch {
                 target: SwitchTarget::Server(server.clone()),

@@ -6,6 +6,7 @@
 
 mod breakers;
 mod control;
+mod limits;
 mod memory;
 mod reachability;
 mod shares;
@@ -21,9 +22,13 @@ use toolfleet_executors::{RequestGate, Stopped};
 
 pub use breakers::Breakers;
 pub use control::ControlHandle;
+pub use limits::Limiter;
+pub(crate) use limits::{
+    ActiveLimit, AdaptivePermit, HeldTurn, Limited, Permit as LimitPermit, PermitWish, TurnAnswer, limits_of,
+};
 pub use reachability::Reachable;
-pub(crate) use shares::Seat;
 pub use shares::Shares;
+pub(crate) use shares::{InHand, Seat};
 use toolfleet_aws::Clock;
 
 /// The gates of all servers.
@@ -126,8 +131,10 @@ impl RequestGate for Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use toolfleet_core::call::HeldReason;
-    use toolfleet_core::control::{Control, ControlEntry, Switch, SwitchTarget};
+    use toolfleet_core::control::{Control, ControlEntry, Switch, SwitchTarget, ToolNames};
 
     use super::*;
 
@@ -135,7 +142,8 @@ mod tests {
     fn a_pause_stops_calls_under_way_at_their_next_attempt() {
         let gate = Gate::new(Shares::new(1, 1), Clock::System);
         let (server, tenant) = (ServerId::parse("crm").unwrap(), Tenant::parse("acme").unwrap());
-        let subject = Subject { server: &server, tenant: &tenant, tool: Some("crm.find"), digest: None };
+        let tool = ToolNames { registered: Some("crm.find"), server: "crm", name: "find" };
+        let subject = Subject { server: &server, tenant: &tenant, tool: Some(tool), digest: None };
         let now = Timestamp::from_ms(0);
         assert!(gate.check(subject, now).is_ok());
         let first = gate.enter(subject, now).expect("an open gate");
@@ -153,5 +161,27 @@ mod tests {
         assert!(gate.check(subject, now).is_err());
         gate.control().take(Control::default());
         assert!(gate.enter(subject, now).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_weight_that_an_operator_has_set_counts() {
+        let (crm, acme, globex) = (
+            ServerId::parse("crm").unwrap(),
+            Tenant::parse("acme").unwrap(),
+            Tenant::parse("globex").unwrap(),
+        );
+        // With four calls each, the server has one seat left, for a tenant below its share.
+        for (weight, expected) in [(1, (4, 8)), (3, (5, 9))] {
+            let gate = Gate::new(Shares::new(8, 1), Clock::System);
+            let weights = BTreeMap::from([(acme.clone(), weight)]);
+            gate.control().take(Control { weights, ..Control::default() });
+            let mut held = Vec::new();
+            // Two tenants that want all that they can have.
+            for tenant in [&globex, &acme].into_iter().cycle().take(40) {
+                held.extend(gate.seat(&crm, tenant).await.ok().map(|seat| (tenant.clone(), seat)));
+            }
+            let of_acme = held.iter().filter(|(tenant, _)| *tenant == acme).count();
+            assert_eq!((of_acme, held.len()), expected, "weight {weight}");
+        }
     }
 }

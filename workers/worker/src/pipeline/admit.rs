@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Pin, Server, Tool};
-use toolfleet_core::control::{CallFacts, CancelRule, Subject};
+use toolfleet_core::control::{CallFacts, CancelRule, Subject, ToolNames};
 use toolfleet_core::execution::cancelled_by_operator;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::{CallRequest, Operation, OperationParams};
@@ -58,21 +58,31 @@ impl AdmittedCall {
         Subject {
             server: &self.server.id,
             tenant: &self.request.key.tenant,
-            tool: self.tool_name(),
+            tool: self.tool_names(),
             digest: Some(&self.request.digest),
         }
     }
 
     /// The registered id of the tool, else `server/name`; none for an operation that calls no tool.
-    fn tool_name(&self) -> Option<&str> {
+    pub(super) fn tool_name(&self) -> Option<&str> {
         self.tool.as_ref().map(|tool| tool.id.as_str()).or(self.unregistered.as_deref())
+    }
+
+    /// Whether the worker's open requests adapt to the answers of its tool.
+    pub(super) fn adapts(&self) -> bool {
+        self.server.limits.adaptive || self.tool.as_ref().is_some_and(|tool| tool.limits.adaptive)
+    }
+
+    /// All names of the tool; none for an operation that calls no tool.
+    fn tool_names(&self) -> Option<ToolNames<'_>> {
+        names(&self.server, self.tool.as_deref(), &self.name, &self.request)
     }
 
     /// The call as the filters of cancel rules match it.
     pub(super) fn facts(&self, enqueued_at: Timestamp) -> CallFacts<'_> {
         CallFacts {
             tenant: &self.request.key.tenant,
-            tool: self.tool_name().unwrap_or_default(),
+            tool: self.tool_names(),
             session: self.request.session.as_ref(),
             enqueued_at,
         }
@@ -141,6 +151,18 @@ pub(super) async fn admit(
     Ok(Admitted::Call(Box::new(admitted(inbound, request, found, resumed, deadline))))
 }
 
+/// All names of the tool that is called; none for an operation that calls no tool.
+fn names<'a>(
+    server: &'a Server,
+    tool: Option<&'a Tool>,
+    name: &'a str,
+    request: &CallRequest,
+) -> Option<ToolNames<'a>> {
+    let registered = tool.map(|tool| tool.id.as_str());
+    let names = ToolNames { registered, server: server.id.as_str(), name };
+    (request.operation == Operation::ToolsCall).then_some(names)
+}
+
 /// The operator's rule that cancels the call, if there is one.
 fn cancelled_by(
     context: &WorkerContext,
@@ -149,11 +171,9 @@ fn cancelled_by(
     found: &Found,
 ) -> Option<String> {
     let control = context.gate.control().current()?;
-    let by_name = || format!("{}/{}", found.server.id, found.name);
-    let tool = found.tool.as_ref().map_or_else(by_name, |tool| tool.id.to_string());
     let facts = CallFacts {
         tenant: &request.key.tenant,
-        tool: &tool,
+        tool: names(&found.server, found.tool.as_deref(), &found.name, request),
         session: request.session.as_ref(),
         enqueued_at: inbound.enqueued_at,
     };

@@ -1,6 +1,7 @@
 //! The attempts of a call: one after the other, each within its time, until an outcome or a reason to wait.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,10 +16,12 @@ use super::disposition::RequeueReason;
 use super::execution::{Executed, ExecutionState};
 use super::inbound::InboundCall;
 use super::lease::Lease;
+use super::passes::Passes;
 use super::prepare::{ReadyCall, with_what_was_left_out};
 use super::progress_buffer::ProgressBuffer;
 use super::redaction;
 use super::task::{Task, poll_after_ms};
+use super::turn::{Limits, is_in_time};
 use super::wait::{Wait, waits_until, within};
 use crate::backoff;
 use crate::context::WorkerContext;
@@ -27,6 +30,8 @@ use crate::telemetry::trace;
 
 /// A try to reach a server that takes longer is not repeated in the worker's slot.
 const SLOW_TRY: Duration = Duration::from_secs(2);
+/// How many turns an attempt may miss before its call goes back to the queue.
+const MOST_TURNS: u32 = 3;
 
 /// What all attempts of one execution share.
 pub(super) struct Attempts<'a> {
@@ -37,6 +42,8 @@ pub(super) struct Attempts<'a> {
     pub(super) state: &'a ExecutionState,
     pub(super) lease: &'a Lease,
     pub(super) deadline: Instant,
+    /// What the first attempt holds of the call's limits.
+    pub(super) passes: Mutex<Option<Passes>>,
 }
 
 impl Attempts<'_> {
@@ -51,12 +58,8 @@ impl Attempts<'_> {
         }
         let mut tries = 0;
         loop {
-            // After a freeze (SIGSTOP) this runs before the heartbeat can find the lease lost.
-            if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {
-                return Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost };
-            }
             let begun = Instant::now();
-            let failure = match self.attempt().await {
+            let failure = match Box::pin(self.attempt(tries > 0)).await {
                 Ok(executed) => return executed,
                 Err(failure) => failure,
             };
@@ -69,16 +72,29 @@ impl Attempts<'_> {
     }
 
     /// One attempt, if the server's gate is open.
-    async fn attempt(&self) -> Result<Executed, Failure> {
+    async fn attempt(&self, again: bool) -> Result<Executed, Failure> {
         let (context, call, state) = (self.context, &self.ready.call, self.state);
         let server = &call.server.id;
+        let mut passes = match self.take_passes(again || state.attempts() > 0).await {
+            Ok(passes) => passes,
+            Err(wait) => return Ok(self.wait(wait)),
+        };
         let permit = match context.gate.enter(call.subject(), context.now()) {
             Ok(permit) => permit,
             Err(refusal) => return Ok(self.wait(Wait::refused(context, server, refusal))),
         };
+        // After a freeze (SIGSTOP) this runs before the heartbeat can find the lease lost.
+        if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {
+            return Ok(Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost });
+        }
         let number = state.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         state.sending.store(true, Ordering::Release);
-        let answer = self.send(number).await;
+        passes.sent(context.now());
+        let answer = tokio::select! {
+            answer = self.send(number) => answer,
+            never = passes.keep(call.progress) => match never {},
+        };
+        passes.record(&answer, context.now());
         state.sending.store(false, Ordering::Release);
         // An attempt that the caller's own deadline cut short says nothing of the server.
         let cut_short = answer.is_err() && Instant::now() >= self.deadline;
@@ -87,6 +103,9 @@ impl Attempts<'_> {
             Ok(Answer { meaning: Meaning::Ended(outcome), .. }) => Ok(Executed::Finished(outcome)),
             Ok(Answer { meaning: Meaning::Task { handle, poll_after_ms: asked_ms }, .. }) => {
                 state.mark_executed();
+                if let Some(limits) = Limits::of(context, self.inbound, call) {
+                    passes.becomes_task(&limits.task_entry(), call.deadline).await;
+                }
                 let (task, after_ms) = (Task { handle, input_pending: false }, poll_after_ms(asked_ms));
                 Ok(Executed::Parked { task, after_ms, poll_failed: false })
             }
@@ -99,6 +118,41 @@ impl Attempts<'_> {
                 Err(failure.paused_for(pause_ms))
             }
         }
+    }
+
+    /// What the attempt needs of the call's limits, with the turn come. A first attempt holds it already; a retry asks anew, within the
+    /// retry budget of its server.
+    async fn take_passes(&self, retry: bool) -> Result<Passes, Wait> {
+        let Self { context, inbound, .. } = *self;
+        let call = &self.ready.call;
+        let (limiter, server) = (&context.limiter, &call.server.id);
+        if let Err(after_ms) = limiter.local.attempt(server, retry, limiter.workers(), context.now()) {
+            return Err(Wait::for_retry_budget(context, server, after_ms));
+        }
+        let mut held = self.passes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut missed = false;
+        for _ in 0..MOST_TURNS {
+            let passes = match held.take() {
+                Some(passes) => passes,
+                None => match Limits::of(context, inbound, call) {
+                    Some(limits) => limits.again(missed).await?,
+                    None => return Ok(Passes::default()),
+                },
+            };
+            let Some(due) = passes.due else {
+                if passes.are_fresh() {
+                    return Ok(passes);
+                }
+                continue;
+            };
+            tokio::time::sleep_until(due).await;
+            if is_in_time(due) && passes.are_fresh() {
+                return Ok(passes);
+            }
+            missed = true;
+            context.meters.turn_missed();
+        }
+        Err(Wait::after_missed_turns(context, server))
     }
 
     /// Sends the call, with its span and its metrics.

@@ -6,8 +6,10 @@ use toolfleet_core::request::{CallRequest, Priority, Reply};
 use toolfleet_core::time::Timestamp;
 
 use super::inbound::InboundCall;
+use super::schedule::check_not_before;
 use crate::config::OLDEST_MESSAGE_MS;
 use crate::context::WorkerContext;
+use crate::queues::{Queues, variable};
 
 /// All of these checks.
 pub(super) fn check(
@@ -19,6 +21,8 @@ pub(super) fn check(
 ) -> Result<(), Outcome> {
     check_age(inbound.enqueued_at, now)?;
     check_size(inbound.body().len(), context.max_body_bytes)?;
+    check_priority(&context.queues, request.priority)?;
+    check_not_before(request.not_before, inbound.enqueued_at, inbound.queue().is_fifo())?;
     check_support(inbound.catalog(), request)?;
     check_deadline(deadline, now)
 }
@@ -67,14 +71,20 @@ fn check_deadline(deadline: Timestamp, now: Timestamp) -> Result<(), Outcome> {
     Err(Outcome::ended(OutcomeKind::Expired, why))
 }
 
+/// A fleet with a queue of that priority accepts it in every message: the queue decides, not the field.
+fn check_priority(queues: &Queues, priority: Priority) -> Result<(), Outcome> {
+    if queues.of(priority).is_some() {
+        return Ok(());
+    }
+    let text = format!(
+        "priority: this fleet has no queue of priority `{priority}`. Leave the field out, or let an operator set {} for the workers.",
+        variable(priority)
+    );
+    Err(Outcome::refused(Code::Unsupported, text))
+}
+
 /// What the contract can say but this fleet does not do is refused by name, not passed over.
 fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome> {
-    let unsupported = |text: String| Err(Outcome::refused(Code::Unsupported, text));
-    if request.priority != Priority::Normal {
-        return unsupported(
-            "priority: only `normal` is supported on this queue; leave the field out.".into(),
-        );
-    }
     match &request.reply {
         None => Ok(()),
         Some(Reply::SqsQueueUrl(url)) if catalog.allows_reply_queue(&request.key.tenant, url) => Ok(()),

@@ -82,6 +82,20 @@ impl RequeueReason {
         }
     }
 
+    /// Whether the wait says nothing of whether another try helps: an operator, a limit or the caller's own time holds the call.
+    pub(crate) const fn is_no_try(self) -> bool {
+        matches!(
+            self,
+            Self::Held(
+                HeldReason::Paused
+                    | HeldReason::RateLimit
+                    | HeldReason::ConcurrencyLimit
+                    | HeldReason::RetryBudget
+                    | HeldReason::NotBefore
+            )
+        )
+    }
+
     /// The same as a part of a sentence, for logs.
     pub(super) const fn sentence(self) -> &'static str {
         match self {

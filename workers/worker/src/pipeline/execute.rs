@@ -4,6 +4,7 @@
 //! end it. So no server can keep it past the deadline, and it begins no attempt once the lease is lost. Only storing a result that has
 //! arrived may take longer.
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -21,15 +22,18 @@ use super::heartbeat::{self, Beating, Stopped};
 use super::inbound::InboundCall;
 use super::large_result::{self, Kept};
 use super::lease::Lease;
+use super::passes::Passes;
 use super::poll_task::{self, TaskPoll};
 use super::prepare::ReadyCall;
 use super::task::Task;
+use super::turn::Limits;
 use crate::context::WorkerContext;
 
 pub(super) async fn execute(
     context: &WorkerContext,
     inbound: &InboundCall,
     call: &mut ClaimedCall,
+    passes: Option<Passes>,
 ) -> Executed {
     let started_at = call.row.started_at.unwrap_or_else(|| context.now());
     let state = ExecutionState::new(call.attempts, call.may_have_executed, started_at);
@@ -40,7 +44,7 @@ pub(super) async fn execute(
         // The claim's own answer took so long that another worker may hold the call by now.
         return Executed::Requeue { after_ms: 0, reason: RequeueReason::ClaimTooSlow };
     }
-    let executed = race(context, inbound, call, &state).await;
+    let executed = race(context, inbound, call, &state, passes).await;
     call.attempts = state.attempts();
     call.may_have_executed = state.may_have_run();
     if state.task_over.load(Ordering::Acquire) {
@@ -55,12 +59,15 @@ async fn race(
     inbound: &InboundCall,
     call: &mut ClaimedCall,
     state: &ExecutionState,
+    passes: Option<Passes>,
 ) -> Executed {
     let ClaimedCall { ready, claim, row, since, task, progress_buffer, .. } = call;
     let (ready, task, progress_buffer) = (&*ready, task.as_ref(), &*progress_buffer);
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(context.now()));
     let lease = Lease::new(*since, context.limits.lease);
-    let attempts = Attempts { context, inbound, ready, progress_buffer, state, lease: &lease, deadline };
+    let passes = Mutex::new(passes);
+    let attempts =
+        Attempts { context, inbound, ready, progress_buffer, state, lease: &lease, deadline, passes };
     let mut work = Box::pin(work(&attempts, task));
     let beating = Beating { inbound, call: &ready.call, claim, lease: &lease };
     let mut heartbeat = Box::pin(heartbeat::keep(context, beating, row, progress_buffer));
@@ -124,7 +131,19 @@ async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
     state.sending.store(task.input_pending, Ordering::Release);
     let polled = poll_task::poll_task(context, inbound, ready, progress_buffer, task, deadline).await;
     state.sending.store(false, Ordering::Release);
+    if matches!(polled, TaskPoll::Ended(_) | TaskPoll::Unknown { .. }) {
+        release_task(context, inbound, ready);
+    }
     after_poll(ready, task, state, polled)
+}
+
+/// The task is over: limits that count tasks have its permit again.
+fn release_task(context: &WorkerContext, inbound: &InboundCall, ready: &ReadyCall) {
+    if let Some(limits) = Limits::of(context, inbound, &ready.call) {
+        for limit in limits.count_tasks() {
+            context.limiter.permits.release(limit, limits.task_entry());
+        }
+    }
 }
 
 /// What follows a poll. Nothing where the call may be sent again.

@@ -10,8 +10,9 @@ use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce, Tenant};
+use toolfleet_core::limits::CarriedTurn;
 pub(super) use toolfleet_core::message_attributes::{
-    FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON,
+    FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON, TURN,
 };
 use toolfleet_core::request::{CallRequest, sns_attribute};
 use toolfleet_core::retention::RETENTION_MS;
@@ -22,6 +23,8 @@ use crate::backoff;
 use crate::context::WorkerContext;
 use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
 
+/// The turn of a message that polls a task.
+const POLL: &str = "poll";
 /// The longest time for which SQS hides a delivery, in seconds, less a minute for the way there.
 const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
 
@@ -49,8 +52,41 @@ pub(crate) struct InboundCall {
     pub(super) parks: u32,
     /// Whether a worker has moved it to the dead-letter queue, to be left to an operator.
     pub(super) kept: bool,
+    /// What the message carries of its call's limits.
+    carried: Carried,
+    /// What the message that replaces it carries.
+    carries_on: OnceLock<Carried>,
     /// Whose call it is, once it is decoded.
     tenant: OnceLock<Tenant>,
+}
+
+/// What a message carries of its call's limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// Nothing.
+    Nothing,
+    /// A turn, or the time by which the call may ask for one.
+    Turn(CarriedTurn),
+    /// It polls a task: polls are not limited.
+    Poll,
+}
+
+impl Carried {
+    /// The value of the attribute; nothing has none.
+    pub(super) fn text(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Turn(turn) => Some(turn.to_string()),
+            Self::Poll => Some(POLL.to_owned()),
+        }
+    }
+
+    fn read(text: &str) -> Self {
+        if text == POLL {
+            return Self::Poll;
+        }
+        text.parse().map_or(Self::Nothing, Self::Turn)
+    }
 }
 
 impl InboundCall {
@@ -83,6 +119,7 @@ impl InboundCall {
         // One that SQS has given up since was moved back to the calls: its call ends as any other.
         let kept = of_fleet(REASON).is_some() && delivery.given_up_by.is_none();
         let (received, span) = (Instant::now(), Span::none());
+        let carried = of_fleet(TURN).map_or(Carried::Nothing, |text| Carried::read(text));
         let tenant = OnceLock::new();
         Self {
             catalog,
@@ -92,6 +129,8 @@ impl InboundCall {
             first_message,
             parks,
             kept,
+            carried,
+            carries_on: OnceLock::new(),
             tenant,
             delivery,
             received,
@@ -166,6 +205,26 @@ impl InboundCall {
     /// How long to wait for a call that another delivery holds: its holder may end any moment, so not for its whole lease.
     pub(super) fn wait_for_holder_ms(&self, lease_left_ms: u64) -> u64 {
         lease_left_ms.min(backoff::after_tries(self.tries()).max(1_000))
+    }
+
+    /// What the message carries of its call's limits.
+    pub(super) const fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    /// Lets the message that replaces it carry that.
+    pub(super) fn carry(&self, carried: Carried) {
+        self.carries_on.get_or_init(|| carried);
+    }
+
+    /// What the message that replaces it carries.
+    pub(super) fn carries_on(&self) -> Option<String> {
+        self.carries_on.get()?.text()
+    }
+
+    /// The mark of this delivery.
+    pub(super) const fn nonce(&self) -> &Nonce {
+        &self.nonce
     }
 
     /// When this very message was sent: the same at each of its deliveries.

@@ -1,13 +1,14 @@
 //! The pipeline: the steps of one delivery, from an SQS message to a stored result. Read this file first.
 //!
 //! ```text
-//! decode ─▶ fetch ─▶ admit ─▶ prepare ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
+//! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
 //! Nothing of a call is sent to its tool before `claim`. These writes may come earlier: the session's row at the session's first call
-//! (`admit`), an MCP session if the server is asked for its tool list (`prepare`), and the call's row if the call has to wait (`hold`) or
+//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's
+//! row if the call has to wait (`hold`) or
 //! ends without being executed. `claim` writes into the call's row that this worker may send the call, so a crash after it shows in the
-//! row. After it, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
+//! row. A call that has limits gets its turn and its permits before it is claimed (`turn`). After the claim, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
 //! heartbeat. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
@@ -44,6 +45,7 @@ mod keep_unreadable;
 mod large_result;
 mod lease;
 mod notify;
+mod passes;
 mod poll_task;
 mod prepare;
 mod progress_buffer;
@@ -52,10 +54,15 @@ mod record;
 mod redaction;
 mod requeue;
 mod resume;
+mod schedule;
+pub mod slot;
 pub mod steps;
+mod supersede;
 mod task;
 mod time_limit;
+mod turn;
 mod wait;
+mod wait_for_turn;
 
 use std::sync::Arc;
 
@@ -75,13 +82,17 @@ use disposition::{Disposition, RequeueReason};
 use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
+use passes::Passes;
 use prepare::{Prepared, ReadyCall};
 pub(crate) use reap::NEVER_MS;
 pub use reap::{Reaped, reap};
 use record::{claimed, finished, unexecuted, without_call};
+use slot::Slot;
 use steps::Step;
+use supersede::Superseded;
 use time_limit::within_lease;
 use wait::Wait;
+use wait_for_turn::{Turned, wait_for_turn};
 
 /// Why a delivery does not continue to its next step.
 enum Exit {
@@ -105,17 +116,17 @@ impl From<Disposition> for Exit {
 
 /// Takes one delivery through the worker. The worker's `slot` is free again once the call has ended: a message that has only to be
 /// deleted, requeued or answered for keeps no other call waiting.
-pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Send) {
+pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl Slot) {
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
     let sent = inbound.trace_context();
     inbound.span = trace::delivery(inbound.queue().name(), inbound.message_id(), &sent);
     context.activity.received(inbound.queue().name(), inbound.first_wait_ms(context.now()));
-    let (_delivery, slot) = (context.activity.delivery(), (slot, context.activity.slot()));
+    let (_delivery, busy) = (context.activity.delivery(), context.activity.slot());
     let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
     let span = inbound.span.clone();
     let whole = async {
-        let exit = match Box::pin(process(&context, &inbound)).await {
+        let exit = match Box::pin(process(&context, &inbound, &mut slot)).await {
             Ok(disposition) => Exit::Disposed(disposition),
             Err(exit) => exit,
         };
@@ -126,10 +137,10 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Sen
         let place = Arc::clone(&context.leaving).try_acquire_many_owned(inbound.kib()).ok();
         let slot = match &place {
             Some(_) => {
-                drop(slot);
+                drop((slot, busy));
                 None
             }
-            None => Some(slot),
+            None => Some((slot, busy)),
         };
         dispose(&context, &inbound, exit).await;
         drop((slot, place));
@@ -160,7 +171,11 @@ async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
 }
 
 /// The steps of a delivery, in their order.
-async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<Disposition, Exit> {
+async fn process(
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
+    slot: &mut impl Slot,
+) -> Result<Disposition, Exit> {
     let request = read_request(context, inbound).await?;
     inbound.is_of(&request.key.tenant);
     context.steps.passed(Step::Decoded).await;
@@ -168,9 +183,15 @@ async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<
     let call = admit_call(context, inbound, request).await?;
     context.steps.passed(Step::Admitted).await;
 
+    let call = supersede_call(context, inbound, call).await?;
+    if let Some(wait) =
+        schedule::wait_until(call.request.not_before, context.now(), inbound.queue().is_fifo())
+    {
+        return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+    }
     // Held until the call is out of the worker's hands, like its slot.
-    let _seat = match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
-        Ok(seat) => seat,
+    let mut seat = match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
+        Ok(seat) => Some(seat),
         Err(full) => {
             let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
             return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
@@ -183,10 +204,20 @@ async fn process(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Result<
         return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
     }
 
+    let turned = Box::pin(wait_for_turn(context, inbound, &ready.call, slot, &mut seat)).await;
+    let passes = match turned {
+        Turned::Now(passes) => passes,
+        Turned::Wait(wait) => {
+            return Ok(Box::pin(hold::hold(context, inbound, *ready.call.request, wait)).await?);
+        }
+        Turned::Draining => {
+            return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
+        }
+    };
     let claimed = claim_call(context, inbound, *ready).await?;
     context.steps.passed(Step::Claimed).await;
 
-    execute_and_record(context, inbound, claimed).await
+    execute_and_record(context, inbound, claimed, passes).await
 }
 
 /// Decode and fetch: the request, with its arguments.
@@ -239,6 +270,21 @@ async fn admit_call(
     .into())
 }
 
+/// Supersede: the call, unless a newer one replaces it.
+async fn supersede_call(
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
+    call: Box<AdmittedCall>,
+) -> Result<Box<AdmittedCall>, Exit> {
+    if call.request.supersede.is_none() {
+        return Ok(call);
+    }
+    match Box::pin(supersede::supersede(context, inbound, call)).await? {
+        Superseded::GoesOn(call) => Ok(call),
+        Superseded::Over(disposition) => Err(disposition.into()),
+    }
+}
+
 /// Prepare: the call with its server's credential, and the tool as the server lists it.
 async fn prepare_call(
     context: &Arc<WorkerContext>,
@@ -281,8 +327,9 @@ async fn execute_and_record(
     context: &WorkerContext,
     inbound: &InboundCall,
     mut claimed: Box<ClaimedCall>,
+    passes: Option<Passes>,
 ) -> Result<Disposition, Exit> {
-    let executed = execute::execute(context, inbound, &mut claimed).await;
+    let executed = execute::execute(context, inbound, &mut claimed, passes).await;
     Ok(match executed {
         Executed::Finished(outcome) => {
             context.steps.passed(Step::Executed).await;

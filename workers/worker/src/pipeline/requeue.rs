@@ -13,7 +13,7 @@ use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::requeue::{LONGEST_DELAY_S, SHORT_S, in_order_s, stays};
 
 use super::disposition::RequeueReason;
-use super::inbound::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, PARKS};
+use super::inbound::{Carried, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, PARKS, TURN};
 use super::steps::Step;
 use crate::backoff;
 use crate::context::WorkerContext;
@@ -49,7 +49,9 @@ pub(super) async fn requeue(
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         inbound.queue().change_visibility(inbound.receipt(), wait_s).await
     } else {
-        park(context, inbound, wait_s, inbound.parks.saturating_add(1)).await
+        // A wait for an operator, a limit or a time that the caller named is no try: it makes no back-off grow.
+        let tries = u32::from(!reason.is_no_try());
+        park(context, inbound, wait_s, inbound.parks.saturating_add(tries)).await
     };
     if let Err(error) = requeued {
         // It becomes visible again when its visibility time-out ends.
@@ -66,6 +68,7 @@ pub(super) async fn until_poll(
     poll_failed: bool,
 ) {
     context.meters.requeued(RequeueReason::TaskWorking.label());
+    inbound.carry(Carried::Poll);
     let parks = if poll_failed { inbound.parks.saturating_add(1) } else { 0 };
     if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
         // It becomes visible again when its visibility time-out ends.
@@ -119,6 +122,7 @@ async fn park(
     let mut attributes: BTreeMap<_, _> = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.insert(FIRST_SENT.into(), inbound.enqueued_at.as_ms().to_string());
     attributes.insert(PARKS.into(), parks.to_string());
+    attributes.extend(inbound.carries_on().map(|turn| (TURN.to_owned(), turn)));
     if let Some(sender) = &inbound.sender {
         attributes.insert(FIRST_SENDER.into(), sender.clone());
     }

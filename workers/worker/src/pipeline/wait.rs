@@ -16,6 +16,8 @@ use crate::context::WorkerContext;
 
 /// A shorter wait is not stored in the call's row.
 const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
+/// Over how long retries that wait for the budget are spread, in milliseconds.
+const LONGEST_RETRY_SPREAD_MS: u64 = 3_000;
 /// The longest wait for a seat: one may be free long before.
 const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
 
@@ -72,6 +74,19 @@ impl Wait {
         let grown_ms = share_wait_ms(inbound.parks, fastrand::u64(0..250));
         let wait = Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)));
         Self { held: Box::new(wait.held.with_detail(full)), ..wait }
+    }
+
+    /// The wait of a retry that is not within its server's budget.
+    pub(super) fn for_retry_budget(context: &WorkerContext, server: &ServerId, after_ms: u64) -> Self {
+        let after_ms = after_ms.saturating_add(fastrand::u64(0..LONGEST_RETRY_SPREAD_MS));
+        let wait = Self::new(HeldReason::RetryBudget, server, context.now(), after_ms);
+        Self { held: Box::new(wait.held.with_detail(&format!("retries at server:{server}"))), ..wait }
+    }
+
+    /// The wait of a call whose turns came while the worker could not send it.
+    pub(super) fn after_missed_turns(context: &WorkerContext, server: &ServerId) -> Self {
+        let wait = Self::new(HeldReason::RateLimit, server, context.now(), 1_000);
+        Self { held: Box::new(wait.held.with_detail("the worker was too slow for its turns")), ..wait }
     }
 
     fn with_fault(self, fault: impl ToString) -> Self {

@@ -1,7 +1,7 @@
 //! Reads what operators have set: the version every two seconds, and the entries when it has changed.
 //!
 //! A reading takes a few milliseconds, so that a pause stops new starts everywhere within five seconds. The entries are also read every
-//! half minute whatever the version says: a writer may have died between its change and the version.
+//! half minute whatever the version says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub struct ControlReader {
 #[derive(Default)]
 struct Readings {
     whole: Option<Instant>,
+    /// When the next entry ends by itself.
+    next_end: Option<Timestamp>,
     failing: bool,
 }
 
@@ -76,12 +78,14 @@ impl ControlReader {
     async fn read(&self, readings: &mut Readings) -> Result<(), AwsError> {
         let Self { context, started_at } = self;
         let now = Instant::now();
-        let due = readings.whole.is_none_or(|at| now.duration_since(at) >= WHOLE);
+        let ended = readings.next_end.is_some_and(|end| end <= context.now());
+        let due = ended || readings.whole.is_none_or(|at| now.duration_since(at) >= WHOLE);
         if !due && context.fleet.control_version().await? == context.gate.control().version() {
             return Ok(());
         }
         let control = context.fleet.control(context.now()).await?;
         readings.whole = Some(now);
+        readings.next_end = control.next_end(context.now());
         if control.version != context.gate.control().version() {
             tracing::info!(
                 version = control.version,
@@ -91,11 +95,19 @@ impl ControlReader {
                 "pauses, limits or weights have changed"
             );
         }
-        if control.drains(&context.worker, *started_at) && !context.shutdown.is_draining() {
+        if control.unreadable > 0 && control.version != context.gate.control().version() {
+            tracing::error!(
+                entries = control.unreadable,
+                code = "control_unread",
+                "pauses or limits of a later version cannot be read; they have no effect in this worker"
+            );
+        }
+        let drains = control.drains(&context.worker, *started_at);
+        context.gate.control().take(control);
+        if drains && !context.shutdown.is_draining() {
             tracing::info!(worker = %context.worker, "an operator asked this worker to drain");
             context.shutdown.begin(context.limits.drain);
         }
-        context.gate.control().take(control);
         Ok(())
     }
 }

@@ -30,6 +30,7 @@ struct Instruments {
     received: Counter<u64>,
     receives: Counter<u64>,
     late_answers: Counter<u64>,
+    missed_turns: Counter<u64>,
 }
 
 impl Meters {
@@ -59,6 +60,10 @@ impl Meters {
             late_answers: count(
                 "toolfleet.late_answers",
                 "Answers that came after another worker had taken the call over.",
+            ),
+            missed_turns: count(
+                "toolfleet.limits.missed_turns",
+                "Turns of rate limits that came while the worker could not send the call.",
             ),
             meter: meter.clone(),
         })))
@@ -122,6 +127,13 @@ impl Meters {
     pub(crate) fn late_answer(&self) {
         if let Some(on) = &self.0 {
             on.late_answers.add(1, &[]);
+        }
+    }
+
+    /// A turn was missed.
+    pub(crate) fn turn_missed(&self) {
+        if let Some(on) = &self.0 {
+            on.missed_turns.add(1, &[]);
         }
     }
 

@@ -65,7 +65,7 @@ fn rule(rig: &Rig, tool: Option<&str>) -> ControlEntry {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_call_waits_without_an_attempt_and_runs_when_resumed() {
-    for target in ["server:mock", "tool:unsafe", "tenant:acme"] {
+    for target in ["server:mock", "tool:unsafe", "tool:unsafe.unsafe", "tool:mock/unsafe", "tenant:acme"] {
         let rig = Rig::new().await;
         let context = rig.context(None).await;
         let entry = pause(&rig, target, None);
@@ -84,7 +84,7 @@ async fn a_paused_call_waits_without_an_attempt_and_runs_when_resumed() {
         let detail = held.detail.as_deref().unwrap();
         assert!(detail.starts_with(target) && detail.ends_with("it drops orders"), "{detail}");
         assert_eq!(rig.mcp.executions_of("c1"), 0);
-        fleet(&rig).clear_control(&entry.key()).await.unwrap().expect("the pause was set");
+        fleet(&rig).clear_control(&entry.key()).await.unwrap();
         take(&rig, &context).await;
         rig.settle_with(&context).await;
         assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
@@ -115,7 +115,7 @@ async fn a_pause_that_expires_ends_by_itself() {
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.deliver(&context).await;
     assert_eq!(rig.mcp.executions_of("c1"), 0);
-    rig.clock.advance_ms(5_001);
+    rig.clock.advance_ms(7_001);
     // No worker has read the table again.
     rig.deliver(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
@@ -141,7 +141,7 @@ async fn a_call_that_is_paused_past_its_deadline_says_who_paused_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_strike_holds_equal_requests_of_its_tool_alone() {
+async fn a_strike_holds_equal_requests_alone() {
     let rig = Rig::new().await;
     let context = rig.context(None).await;
     let body = |id: &str, value: u32| {
@@ -153,7 +153,6 @@ async fn a_strike_holds_equal_requests_of_its_tool_alone() {
     rig.deliver(&context).await;
     let digest = rig.row("first").await.unwrap().digest.unwrap().to_string();
     let strike = Strike {
-        tool: "unsafe".into(),
         digest: digest[..16].into(),
         by: "ann".into(),
         why: "it breaks the server".into(),

@@ -27,6 +27,7 @@ use toolfleet_worker::context::{DeadLetters, Parts, WorkerContext};
 use toolfleet_worker::mcp_session_store::McpSessionStore;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::steps::{Step, Watch};
+use toolfleet_worker::queues::QueueUrls;
 use toolfleet_worker::services::Service;
 use toolfleet_worker::services::intake::Intake;
 use toolfleet_worker::shutdown::Shutdown;
@@ -61,6 +62,8 @@ pub(crate) struct Rig {
     pub(crate) egress_config: ClientOptions,
     /// The queue of its calls.
     pub(crate) queue_name: &'static str,
+    /// Whether its workers read the queues of high and low priority too.
+    pub(crate) priorities: bool,
     /// Secrets Manager for its workers, where it is not the local one.
     pub(crate) secrets: Option<String>,
 }
@@ -72,7 +75,11 @@ impl Rig {
 
     pub(crate) async fn with(era: ProtocolRevision) -> Self {
         let clock = Clock::manual(START_MS);
-        let options = LocalOptions { clock: clock.clone(), ..LocalOptions::default() };
+        let options = LocalOptions {
+            clock: clock.clone(),
+            parameters: [("PriorityQueues".to_owned(), "true".to_owned())].into(),
+            ..LocalOptions::default()
+        };
         let local = LocalEndpoints::start(options).await.expect("the local endpoints start");
         let sqs = CuttingProxy::start(local.sqs_url()).await;
         let dynamodb = CuttingProxy::start(local.dynamodb_url()).await;
@@ -99,6 +106,7 @@ impl Rig {
             meters,
             egress_config,
             queue_name: "toolfleet-calls",
+            priorities: false,
             secrets: None,
         }
     }
@@ -159,7 +167,11 @@ impl Rig {
                 reap_after: self.reap_after,
             }),
             aws,
-            queue_url: self.local.queue_url(self.queue_name),
+            queue_urls: QueueUrls {
+                normal: self.local.queue_url(self.queue_name),
+                high: self.priorities.then(|| self.local.queue_url("toolfleet-calls-high")),
+                low: self.priorities.then(|| self.local.queue_url("toolfleet-calls-low")),
+            },
             tables: Tables::with_prefix("toolfleet"),
             payloads: self.payloads.clone(),
             worker: WorkerId::parse("w-test").unwrap(),
@@ -189,7 +201,7 @@ impl Rig {
     }
 
     pub(crate) async fn receive(&self, context: &WorkerContext) -> Option<Delivery> {
-        context.queue.receive(1, 0, context.limits.visibility_s()).await.ok()?.pop()
+        context.queues.normal().receive(1, 0, context.limits.visibility_s()).await.ok()?.pop()
     }
 
     /// Takes one delivery through a worker, to its end.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 35] = [
+const LOG_CODES: [&str; 36] = [
     "acknowledge_failed",
     "aws_error",
     "breaker_opened",
@@ -22,6 +22,7 @@ const LOG_CODES: [&str; 35] = [
     "internal_error",
     "late_answer",
     "lease_lost",
+    "limit_unread",
     "list_cut",
     "not_executable",
     "notice_failed",
@@ -43,7 +44,7 @@ const LOG_CODES: [&str; 35] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 15] = [
+const METRICS: [&str; 17] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -53,7 +54,9 @@ const METRICS: [&str; 15] = [
     "toolfleet.calls.requeued",
     "toolfleet.catalog.refused",
     "toolfleet.catalog.taken",
+    "toolfleet.flooded",
     "toolfleet.late_answers",
+    "toolfleet.limits.missed_turns",
     "toolfleet.receives",
     "toolfleet.slots",
     "toolfleet.stdio.programs",

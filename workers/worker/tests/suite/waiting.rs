@@ -1,6 +1,7 @@
 //! Calls that wait: pauses, parking, breakers, cancellation, sessions and notices.
 
 use serde_json::json;
+use toolfleet_aws::queue::Outgoing;
 use toolfleet_aws::{Store as _, Tables};
 use toolfleet_core::call::{Decision, Event, HeldReason, State, decide};
 use toolfleet_core::ids::{SessionId, Tenant};
@@ -9,8 +10,9 @@ use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
+use toolfleet_worker::{Limits, pipeline};
 
-use crate::rig::{LEASE_MS, Rig, START_MS, key, request};
+use crate::rig::{LEASE_MS, Rig, START_MS, key, limits, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_pause_is_a_delayed_message_with_its_first_send_time() {
@@ -45,6 +47,49 @@ async fn a_pause_of_seconds_is_the_messages_invisibility() {
     rig.clock.advance_ms(5_000);
     rig.deliver(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+}
+
+/// Fair queues know a message's tenant by its group, whatever its sender has set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_replaces_another_has_its_tenant_as_group() {
+    for group in [None, Some("a-group-of-its-sender".to_owned())] {
+        let rig = Rig::new().await;
+        rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
+        let body = request("c1", "unsafe").to_string();
+        rig.queue().send(Outgoing { body, group, ..Outgoing::default() }).await.unwrap();
+        let context = rig.context(None).await;
+        rig.deliver(&context).await;
+        rig.clock.advance_ms(300_000);
+        let parked = rig.receive(&context).await.unwrap();
+        assert_eq!(parked.group.as_deref(), Some("acme"));
+    }
+}
+
+/// A hidden message counts as in flight: it would make its tenant noisy, and be received towards the dead-letter queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_without_a_seat_is_a_delayed_message_and_says_why() {
+    let rig = Rig::new().await;
+    let context = rig.fleet_of(rig.catalog(), Limits { slots: 1, ..limits() }, None).await;
+    let hold = rig.mcp.hold();
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let first = rig.receive(&context).await.unwrap();
+    let running = tokio::spawn(pipeline::run(context.clone(), first, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c2", "unsafe").to_string()).await;
+    rig.clock.advance_ms(4_000);
+    rig.deliver(&context).await;
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight, depth.delayed), (0, 1, 1), "one runs, one is delayed");
+    let row = rig.row("c2").await.unwrap();
+    let held = row.held().expect("it is held visibly");
+    assert_eq!((held.reason, row.attempts), (HeldReason::Share, 0));
+    let detail = held.detail.as_deref().unwrap();
+    assert!(detail.starts_with("tenant acme holds 1 of this worker's 3 slots"), "{detail}");
+    drop(hold);
+    running.await.unwrap();
+    rig.clock.advance_ms(15_000);
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -159,7 +159,7 @@ fn a_noisy_group_of_one_queue_is_quiet_in_another() {
     assert_eq!(first[0].message.content.group_id.as_deref(), Some("a"));
 }
 
-/// FLOW's complaint: messages that only wait, hidden, make their tenant noisy, since SQS counts them as in flight.
+/// Complaint: invisible messages make a tenant noisy. SQS counts messages that only wait, hidden, as in flight.
 #[test]
 fn hidden_messages_make_their_group_noisy_delayed_ones_do_not() {
     for (hidden, expected) in [(true, "ba"), (false, "ab")] {

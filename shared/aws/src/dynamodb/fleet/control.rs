@@ -1,8 +1,6 @@
-//! The control entries: one row each, and one row with the version that grows with every change.
-//!
-//! A change is stored before the version grows. A writer that dies in between leaves a change that workers see at their next whole read.
+//! The control entries: one row each, and one row with the version that grows with every change, in one transaction.
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use toolfleet_core::control::{Control, ControlEntry};
 use toolfleet_core::time::Timestamp;
 
@@ -32,11 +30,17 @@ impl Fleet {
     /// Everything that operators have set, as of `now`. The version is read first: a change in between is read twice, and never missed.
     pub async fn control(&self, now: Timestamp) -> Result<Control, AwsError> {
         let version = self.control_version().await?;
-        Ok(Control::new(version, self.control_entries().await?, now))
+        let (entries, unreadable) = self.all_entries().await?;
+        Ok(Control { unreadable, ..Control::new(version, entries, now) })
     }
 
-    /// All entries that are stored, those that have ended included. A row of a later version that cannot be read is left out.
+    /// All entries that are stored, those that have ended included. A row that this version cannot read is left out.
     pub async fn control_entries(&self) -> Result<Vec<ControlEntry>, AwsError> {
+        Ok(self.all_entries().await?.0)
+    }
+
+    /// The entries, and how many rows this version cannot read.
+    async fn all_entries(&self) -> Result<(Vec<ControlEntry>, usize), AwsError> {
         let request = self
             .client
             .query()
@@ -44,25 +48,28 @@ impl Fleet {
             .key_condition_expression(format!("{PK} = :pk"))
             .expression_attribute_values(":pk", AttributeValue::S(CONTROL.into()))
             .consistent_read(true);
-        let mut entries = Vec::new();
+        let (mut entries, mut unreadable) = (Vec::new(), 0);
         let mut start = None;
         loop {
             let page = request.clone().set_exclusive_start_key(start).send().await;
             let page = page.map_err(|e| AwsError::of_sdk("Query", &self.table, &e))?;
-            entries.extend(page.items.iter().flatten().filter_map(entry_of));
+            for item in page.items.iter().flatten() {
+                match entry_of(item) {
+                    Some(entry) => entries.push(entry),
+                    None => unreadable += 1,
+                }
+            }
             start = page.last_evaluated_key.filter(|key| !key.is_empty());
             if start.is_none() {
-                return Ok(entries);
+                return Ok((entries, unreadable));
             }
         }
     }
 
-    /// Stores an entry and replaces an earlier one of its key. Returns the new version.
-    pub async fn set_control(&self, entry: &ControlEntry) -> Result<u64, AwsError> {
+    /// Stores an entry and replaces an earlier one of its key.
+    pub async fn set_control(&self, entry: &ControlEntry) -> Result<(), AwsError> {
         let text = serde_json::to_string(entry).map_err(|e| AwsError::configuration(e.to_string()))?;
-        let mut put = self
-            .client
-            .put_item()
+        let mut put = Put::builder()
             .table_name(&self.table)
             .item(PK, AttributeValue::S(CONTROL.into()))
             .item(SK, AttributeValue::S(entry.key()))
@@ -71,43 +78,35 @@ impl Fleet {
             let expires_at = until.as_s().saturating_add(KEPT_S);
             put = put.item(EXPIRES_AT, AttributeValue::N(expires_at.to_string()));
         }
-        put.send().await.map_err(|e| AwsError::of_sdk("PutItem", &self.table, &e))?;
-        self.next_version().await
+        let put = put.build().map_err(|e| AwsError::configuration(e.to_string()))?;
+        self.change(TransactWriteItem::builder().put(put).build()).await
     }
 
-    /// Removes the entry of that key. Returns it if there was one.
-    pub async fn clear_control(&self, key: &str) -> Result<Option<ControlEntry>, AwsError> {
-        let removed = self
-            .client
-            .delete_item()
+    /// Removes the entry of that key.
+    pub async fn clear_control(&self, key: &str) -> Result<(), AwsError> {
+        let delete = Delete::builder()
             .table_name(&self.table)
             .key(PK, AttributeValue::S(CONTROL.into()))
             .key(SK, AttributeValue::S(key.to_owned()))
-            .return_values(ReturnValue::AllOld)
-            .send()
-            .await
-            .map_err(|e| AwsError::of_sdk("DeleteItem", &self.table, &e))?;
-        let Some(removed) = removed.attributes.as_ref().and_then(entry_of) else {
-            return Ok(None);
-        };
-        self.next_version().await?;
-        Ok(Some(removed))
+            .build()
+            .map_err(|e| AwsError::configuration(e.to_string()))?;
+        self.change(TransactWriteItem::builder().delete(delete).build()).await
     }
 
-    async fn next_version(&self) -> Result<u64, AwsError> {
-        let updated = self
-            .client
-            .update_item()
+    /// One change together with the growth of the version: workers see both or none.
+    async fn change(&self, change: TransactWriteItem) -> Result<(), AwsError> {
+        let version = Update::builder()
             .table_name(&self.table)
             .key(PK, AttributeValue::S(CONTROL_VERSION.into()))
             .key(SK, AttributeValue::S(VERSION_SORT.into()))
             .update_expression("ADD version :one")
             .expression_attribute_values(":one", AttributeValue::N("1".into()))
-            .return_values(ReturnValue::UpdatedNew)
-            .send()
-            .await
-            .map_err(|e| AwsError::of_sdk("UpdateItem", &self.table, &e))?;
-        Ok(updated.attributes.as_ref().and_then(version_of).unwrap_or(0))
+            .build()
+            .map_err(|e| AwsError::configuration(e.to_string()))?;
+        let version = TransactWriteItem::builder().update(version).build();
+        let transaction = self.client.transact_write_items().transact_items(change).transact_items(version);
+        let sent = transaction.send().await;
+        sent.map(|_| ()).map_err(|e| AwsError::of_sdk("TransactWriteItems", &self.table, &e))
     }
 }
 

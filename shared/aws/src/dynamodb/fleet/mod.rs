@@ -3,6 +3,7 @@
 mod control;
 pub mod limits;
 pub mod rollups;
+mod supersede;
 mod workers;
 
 use aws_sdk_dynamodb::Client;

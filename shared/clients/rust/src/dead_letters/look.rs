@@ -104,7 +104,10 @@ impl Look {
     async fn is_over(&mut self) -> Result<bool, AwsError> {
         let hidden = self.seen.values().flatten().count();
         let depth = self.queue.depth().await?;
-        self.missed = depth.in_flight.saturating_sub(u64::try_from(hidden).unwrap_or(u64::MAX));
+        // In a FIFO queue a hidden message hides those behind it in its group.
+        let behind = if self.queue.is_fifo() { depth.visible } else { 0 };
+        let of_others = depth.in_flight.saturating_sub(u64::try_from(hidden).unwrap_or(u64::MAX));
+        self.missed = of_others.saturating_add(behind);
         let until = *self.until.get_or_insert_with(|| Instant::now() + PATIENCE);
         Ok(self.missed == 0 || Instant::now() >= until)
     }

@@ -13,9 +13,9 @@ use toolfleet_core::dead_letter::RedriveClass;
 use toolfleet_core::message_attributes::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN};
 
 use super::letter::{DeadLetter, LetterFilter};
-use super::look::{BATCH, Look};
+use super::letters::{DeadLetters, Judged};
+use super::look::{BATCH, HIDDEN_S, Look};
 use super::origin::{Copy, NotKnown, RedriveRules, copy_of};
-use super::{DeadLetters, Judged};
 
 /// The most attributes that a message has (SQS quota).
 const MOST_ATTRIBUTES: usize = 10;
@@ -206,7 +206,7 @@ impl DeadLetters {
         read_at: Instant,
     ) -> RedrivenAs {
         // Half of the time is left for the copy and the delete.
-        let lapsed = read_at.elapsed() > Duration::from_secs(u64::from(super::HIDDEN_S) / 2);
+        let lapsed = read_at.elapsed() > Duration::from_secs(u64::from(HIDDEN_S) / 2);
         let Some(receipt) = look.receipt(letter.message_id()).cloned().filter(|_| !lapsed) else {
             return RedrivenAs::Failed(RedriveError::Lapsed);
         };
@@ -227,16 +227,20 @@ impl DeadLetters {
         RedrivenAs::Moved { message_id, keeps_origin }
     }
 
-    /// The queue that gave the letter up, or the calls queue.
+    /// The queue that gave the letter up. One that a worker kept goes to the queue of its priority, if the client knows it.
     async fn queue_of(
         &self,
         queues: &mut HashMap<String, Queue>,
         letter: &DeadLetter,
     ) -> Result<Queue, AwsError> {
         let calls = &self.client.queue;
-        let Some(name) = letter.queue().filter(|name| *name != calls.name()) else {
-            return Ok(calls.clone());
+        let Some(name) = letter.queue() else {
+            let priority = letter.request().map(|request| request.priority).unwrap_or_default();
+            return Ok(self.client.queue_of(priority).unwrap_or(calls).clone());
         };
+        if name == calls.name() {
+            return Ok(calls.clone());
+        }
         if let Some(queue) = queues.get(name) {
             return Ok(queue.clone());
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use toolfleet_client::{AwsErrorKind, RequestBuilder};
-use toolfleet_core::request::CallRequest;
+use toolfleet_core::request::{CallRequest, Priority};
 
 use crate::world::{World, call};
 
@@ -17,6 +17,38 @@ async fn a_sent_call_is_the_request_that_a_worker_decodes() {
     assert_eq!(delivery.attributes.get("traceparent").map(String::as_str), Some(trace));
     let decoded = CallRequest::decode(&delivery.body).unwrap();
     assert_eq!((&decoded.key, &decoded.digest), (&request.key, &request.digest));
+}
+
+#[tokio::test]
+async fn a_call_goes_to_the_queue_of_its_priority() {
+    let world = World::start().await;
+    let of = |priority| {
+        RequestBuilder::tool("acme", "echo")
+            .call_id(&format!("c-{priority}"))
+            .priority(priority)
+            .build()
+            .unwrap()
+    };
+    let error = world.client.send(&of(Priority::High), None).await.unwrap_err();
+    assert_eq!(error.kind(), AwsErrorKind::Rejection);
+    assert!(error.to_string().contains("TOOLFLEET_QUEUE_URL_HIGH"), "{error}");
+    let (high, low) =
+        (world.local.queue_url("toolfleet-calls-high"), world.local.queue_url("toolfleet-calls-low"));
+    let client = world.client.clone().with_priority_queues(Some(&high), Some(&low));
+    for priority in Priority::ALL {
+        client.send(&of(priority), None).await.unwrap();
+        let delivery = client.queue_of(priority).unwrap().receive(10, 0, 0).await.unwrap().remove(0);
+        assert_eq!(CallRequest::decode(&delivery.body).unwrap().priority, priority);
+    }
+    let depths = client.depths().await.unwrap();
+    let shown: Vec<_> = depths.iter().map(|q| (q.name.as_str(), q.priority, q.depth.visible)).collect();
+    let expected = [
+        ("toolfleet-calls", Some(Priority::Normal), 1),
+        ("toolfleet-calls-high", Some(Priority::High), 1),
+        ("toolfleet-calls-low", Some(Priority::Low), 1),
+        ("toolfleet-calls-dlq", None, 0),
+    ];
+    assert_eq!(shown, expected);
 }
 
 #[tokio::test]

@@ -26,7 +26,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn start() -> Self {
         let clock = Clock::manual(u64::try_from(START_MS).unwrap());
-        let options = LocalOptions { clock: clock.clone(), ..LocalOptions::default() };
+        let options = LocalOptions {
+            clock: clock.clone(),
+            parameters: [("PriorityQueues".to_owned(), "true".to_owned())].into(),
+            ..LocalOptions::default()
+        };
         let local = LocalEndpoints::start(options).await.expect("the local endpoints start");
         let aws = connect(&local, local.s3_url()).await;
         let client = client(&aws, &local, &clock);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use toolfleet_core::call::HeldReason;
-use toolfleet_core::control::{Control, ControlEntry, Subject, Switch, SwitchTarget};
+use toolfleet_core::control::{Control, ControlEntry, Subject, Switch, SwitchTarget, ToolNames};
 use toolfleet_core::failure::Refusal;
 
 use super::delivery::Delivery;
@@ -129,7 +129,11 @@ fn subject(world: &World, call: usize) -> Subject<'_> {
     Subject {
         server: &world.server_ids[spec.server],
         tenant: &world.keys[call].tenant,
-        tool: Some(&world.tools[spec.server]),
+        tool: Some(ToolNames {
+            registered: Some(&world.tools[spec.server]),
+            server: world.server_ids[spec.server].as_str(),
+            name: "f",
+        }),
         digest: None,
     }
 }

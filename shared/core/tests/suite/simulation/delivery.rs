@@ -1,6 +1,6 @@
 //! One delivery in a worker, with the steps of `workers/worker/src/pipeline/mod.rs` in their order.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use toolfleet_core::call::{
@@ -59,8 +59,11 @@ pub(crate) struct Delivery {
     pub(crate) process: Rc<Process>,
     pub(crate) message: Received,
     nonce: Nonce,
+    pub(crate) received_ms: u64,
     /// The turns of the next request.
     pub(crate) turns: RefCell<Vec<OwnTurn>>,
+    /// Whether they are those that the message carries.
+    pub(crate) carries: Cell<bool>,
 }
 
 /// A call that this worker may execute.
@@ -99,7 +102,9 @@ pub(crate) async fn run(world: Rc<World>, process: Rc<Process>, message: Receive
 impl Delivery {
     pub(crate) fn new(world: &Rc<World>, process: &Rc<Process>, message: Received, nonce: Nonce) -> Self {
         let turns = RefCell::new(message.body.turns.clone());
-        Self { world: Rc::clone(world), process: Rc::clone(process), message, nonce, turns }
+        let (world, process) = (Rc::clone(world), Rc::clone(process));
+        let received_ms = world.now_ms();
+        Self { world, process, message, nonce, received_ms, turns, carries: Cell::new(true) }
     }
 
     async fn process(&self) -> Result<Disposition, Exit> {
@@ -110,6 +115,10 @@ impl Delivery {
             return self.record_unexecuted(expired()).await;
         }
         self.world.sleep(self.world.random.below(3)).await;
+        // supersede
+        if let Some(disposition) = self.supersede().await? {
+            return Ok(disposition);
+        }
         // prepare
         if let Err(refusal) = self.stopped() {
             return self.hold(refusal).await;
@@ -167,6 +176,7 @@ impl Delivery {
                 Err(self.record_finished().await?)
             }
             Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
+                self.give_back_own().await;
                 Err(Disposition::Requeued { after_ms: self.wait_for_holder_ms(retry_after_ms), parks: false })
             }
             Applied::Rejected { .. } => Err(Disposition::Requeued { after_ms: LEASE_MS, parks: false }),

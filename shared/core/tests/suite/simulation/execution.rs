@@ -17,6 +17,7 @@ use super::planted::Planted;
 use super::scenario::LEASE_MS;
 use super::scheduler::{Either, join, race};
 use super::server::{Ask, Said, request};
+use super::supersede;
 use super::table::Applied;
 use super::truth;
 use super::world::AwsFailed;
@@ -200,16 +201,15 @@ impl Delivery {
         }
         state.attempts.set(state.attempts.get() + 1);
         state.sending.set(true);
+        supersede::starts(world, call, fence == 1, self.received_ms);
         truth::sending(world, call, self.process.index, fence);
         let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
         let until_ms = attempt_until_ms.min(state.deadline_ms);
         let number = limits::sent(self, attempt_until_ms);
-        let answer = request(world, Ask::Call { call, fence }, until_ms).await;
-        if world.now_ms() < until_ms {
-            limits::ended(world, number);
-        }
-        // A request that was given up may still be open at the server: its permit ends by itself.
-        if world.now_ms() < until_ms {
+        let answer = request(world, Ask::Call { call, fence, number }, until_ms).await;
+        // A server may go on working on a request whose answer was lost or not waited for: its permit ends by itself.
+        let done = answer.as_ref().err().is_none_or(|failure| failure.may_have_run == MayHaveRun::No);
+        if done || world.is_planted(Planted::FreePermitEarly) {
             self.release_permit(limited).await;
         }
         state.sending.set(false);
@@ -256,7 +256,9 @@ impl Delivery {
                 Err(AwsFailed) => return aws_fails(),
             };
             let in_time = self.await_turns().await;
-            let lasts = |permit: &Permit| self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
+            let any_age = self.world.is_planted(Planted::StalePermit);
+            let lasts =
+                |permit: &Permit| any_age || self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
             if in_time && permit.as_ref().is_none_or(lasts) {
                 return Ok(permit);
             }

@@ -100,7 +100,7 @@ pub(crate) struct Permit {
 
 impl World {
     /// Applies an event to a row of the fleet's table, by compare-and-swap.
-    async fn apply_limit<T>(
+    pub(crate) async fn apply_limit<T>(
         &self,
         rows: &RefCell<BTreeMap<usize, T::Row>>,
         key: usize,
@@ -230,6 +230,14 @@ impl Delivery {
         Ok(Err(self.now_us() + 1_000_000))
     }
 
+    /// Gives back the turns of a delivery that has lost the claim. Those that its message carries may be in use by another delivery of it.
+    pub(crate) async fn give_back_own(&self) {
+        let turns = self.turns.take();
+        if !self.carries.get() || self.world.is_planted(Planted::GiveBackCarried) {
+            self.give_back(turns).await;
+        }
+    }
+
     /// Waits for the turns of the next request. Gives the wait of a call whose turn is too far away.
     pub(crate) async fn take_turns(&self) -> Result<Option<Held>, AwsFailed> {
         let world = &self.world;
@@ -242,7 +250,10 @@ impl Delivery {
         }
         if self.turns.borrow().is_empty() {
             match self.find_turns(missed).await? {
-                Ok(turns) => *self.turns.borrow_mut() = turns,
+                Ok(turns) => {
+                    self.carries.set(false);
+                    *self.turns.borrow_mut() = turns;
+                }
                 Err(wake_us) => return Ok(Some(self.limited(HeldReason::RateLimit, self.until_ms(wake_us)))),
             }
         }
@@ -280,7 +291,9 @@ impl Delivery {
             return Ok(Ok(None));
         };
         let limit = limit + u32::from(world.is_planted(Planted::OverAdmit));
-        let name = format!("c{}-{:x}", self.call(), world.random.next());
+        let attempt = world.random.next();
+        let mark = if world.is_planted(Planted::PermitPerDelivery) { self.message.receipt } else { attempt };
+        let name = format!("c{}-{mark:x}", self.call());
         let lasts_ms = self.spec().attempt_ms + PERMIT_SLACK_MS;
         let until_ms = world.now_ms() + lasts_ms;
         let counted_ms = if world.is_planted(Planted::ShortPermit) {

@@ -49,17 +49,29 @@ pub(crate) enum Planted {
     ShortPermit,
     /// The permit of a lost worker never ends.
     EndlessPermit,
+    /// The permit of a request whose answer was lost is free at once.
+    FreePermitEarly,
+    /// All attempts of a delivery have one permit.
+    PermitPerDelivery,
+    /// A permit is used that was taken before a freeze.
+    StalePermit,
+    /// A turn that a message carries goes back when another delivery of that message has the call.
+    GiveBackCarried,
     /// A limit's row is stored whatever is stored.
     UnconditionalLimit,
     /// Workers that ask at the same time write rows that cannot be told apart.
     ForgetMark,
+    /// No call is replaced by a newer one.
+    IgnoreSupersede,
+    /// The call that was received last counts as the newest.
+    SupersedeByReceipt,
     /// Every wait hides the message, so that waiting counts as receives.
     WaitByVisibility,
 }
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -83,8 +95,14 @@ impl Planted {
         Self::OverAdmit,
         Self::ShortPermit,
         Self::EndlessPermit,
+        Self::FreePermitEarly,
+        Self::PermitPerDelivery,
+        Self::StalePermit,
+        Self::GiveBackCarried,
         Self::UnconditionalLimit,
         Self::ForgetMark,
+        Self::IgnoreSupersede,
+        Self::SupersedeByReceipt,
         Self::WaitByVisibility,
     ];
 }

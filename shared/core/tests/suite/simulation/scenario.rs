@@ -33,12 +33,14 @@ pub(crate) enum Theme {
     Switches,
     /// Calls under rate and concurrency limits.
     Limits,
+    /// Calls of one `supersede` key.
+    Supersede,
 }
 
 impl Theme {
     /// Every theme.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Faults, Self::Calm, Self::Tasks, Self::Freezes, Self::Switches, Self::Limits];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Faults, Self::Calm, Self::Tasks, Self::Freezes, Self::Switches, Self::Limits, Self::Supersede];
 }
 
 /// One call.
@@ -103,6 +105,8 @@ pub(crate) struct Scenario {
     /// What operators pause.
     pub(crate) pauses: Vec<Pause>,
     pub(crate) limits: Limits,
+    /// Whether all calls have one `supersede` key.
+    pub(crate) supersedes: bool,
     /// The worker that runs the n-th step of all deliveries dies at it.
     pub(crate) die_at_step: Option<u64>,
 }
@@ -113,6 +117,7 @@ impl Scenario {
         let servers = (0..2).map(|_| manners(theme, random)).collect();
         let calls = match theme {
             Theme::Limits => limited_calls(random),
+            Theme::Supersede => superseding_calls(random),
             Theme::Faults | Theme::Calm | Theme::Tasks | Theme::Freezes | Theme::Switches => {
                 (0..random.between(2, 6)).map(|_| call(random)).collect()
             }
@@ -128,7 +133,11 @@ impl Scenario {
             down_ms: (theme != Theme::Limits && random.chance(300))
                 .then(|| (from_ms, from_ms + random.below(200_000))),
             faults: faults(theme, random),
-            oddities: Oddities { duplicate: random.below(60), undead: random.below(60) },
+            oddities: Oddities {
+                duplicate: random.below(if theme == Theme::Limits { 200 } else { 60 }),
+                undead: random.below(60),
+            },
+            supersedes: theme == Theme::Supersede,
             limits: if theme == Theme::Limits { limits(random) } else { Limits::default() },
             pauses: if theme == Theme::Switches { pauses(random) } else { Vec::new() },
             die_at_step: None,
@@ -158,6 +167,7 @@ impl Scenario {
             oddities: Oddities::default(),
             pauses: Vec::new(),
             limits: Limits::default(),
+            supersedes: false,
             die_at_step: None,
         }
     }
@@ -187,6 +197,15 @@ fn call(random: &Random) -> CallSpec {
         sends,
         cancel_ms,
     }
+}
+
+/// Calls of one tenant, each sent once, of which some wait.
+fn superseding_calls(random: &Random) -> Vec<CallSpec> {
+    let one = |_| {
+        let sends = vec![(random.below(40_000), Asks::Question)];
+        CallSpec { tenant: 0, sends, cancel_ms: None, deadline_ms: 300_000, ..call(random) }
+    };
+    (0..random.between(2, 6)).map(one).collect()
 }
 
 /// Calls that come together, so that they wait for each other.
@@ -240,7 +259,7 @@ fn manners(theme: Theme, random: &Random) -> Manners {
     if theme == Theme::Limits {
         return Manners {
             answers: 12,
-            runs_then_drops: 2,
+            runs_then_drops: 4,
             refuses_connection: 1,
             hangs: 2,
             asks_for_pause: 1,
@@ -270,16 +289,16 @@ fn faults(theme: Theme, random: &Random) -> Faults {
         Theme::Freezes => return Faults { freeze: 60, ..Faults::default() },
         Theme::Limits if random.chance(400) => return Faults::default(),
         Theme::Limits => {
-            let (death, freeze, drain) = (random.below(10), random.below(8), random.below(3));
+            let (death, freeze, drain) = (random.below(10), random.below(40), random.below(3));
             let (request_lost, answer_lost) = (random.below(30), random.below(30));
             return Faults { death, freeze, drain, request_lost, answer_lost, ..Faults::default() };
         }
         Theme::Switches if random.chance(500) => return Faults::default(),
         Theme::Switches => {
-            let (death, freeze, drain) = (random.below(15), random.below(10), random.below(15));
+            let (death, freeze, drain) = (random.below(10), random.below(8), random.below(60));
             return Faults { death, freeze, drain, ..Faults::default() };
         }
-        Theme::Faults | Theme::Tasks => {}
+        Theme::Faults | Theme::Tasks | Theme::Supersede => {}
     }
     let some = |most: u64| if random.chance(500) { random.below(most) } else { 0 };
     let from_ms = random.below(120_000);

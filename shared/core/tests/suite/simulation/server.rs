@@ -11,6 +11,7 @@ use toolfleet_core::call::HeldReason;
 use toolfleet_core::failure::{Blame, Evidence, Failure, Reachability, RetryClass};
 use toolfleet_core::outcome::{Code, MayHaveRun, Outcome};
 
+use super::limits;
 use super::scenario::Manners;
 use super::scheduler::{Either, race};
 use super::truth;
@@ -30,8 +31,8 @@ pub(crate) type Tasks = BTreeMap<String, ServerTask>;
 /// A request to a server.
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
-    /// Run the tool of the call, for the claim with that fence.
-    Call { call: usize, fence: u64 },
+    /// Run the tool of the call, for the claim with that fence, as the open request of that number.
+    Call { call: usize, fence: u64, number: u64 },
     /// How far is the task?
     Poll { call: usize, handle: String },
 }
@@ -52,8 +53,8 @@ pub(crate) fn content(call: usize, run: usize) -> String {
 /// Sends a request and waits for its answer until `until_ms`.
 pub(crate) async fn request(world: &Rc<World>, ask: Ask, until_ms: u64) -> Result<Said, Failure> {
     let slot: Slot = Rc::default();
-    let (work, task) =
-        (serve(Rc::clone(world), ask, Rc::clone(&slot), world.scheduler.current()), Rc::clone(&slot));
+    let reply = Reply { slot: Rc::clone(&slot), asker: world.scheduler.current() };
+    let (work, task) = (serve(Rc::clone(world), ask, reply), slot);
     world.spawn(None, work);
     let answer = std::future::poll_fn(move |_| match task.borrow_mut().take() {
         Some(answer) => std::task::Poll::Ready(answer),
@@ -65,25 +66,40 @@ pub(crate) async fn request(world: &Rc<World>, ask: Ask, until_ms: u64) -> Resul
     }
 }
 
-/// Serves one request; whether anybody still waits for the answer makes no difference.
-async fn serve(world: Rc<World>, ask: Ask, slot: Slot, asker: usize) {
+/// The way back to the worker that asked. Whether it still waits makes no difference.
+struct Reply {
+    slot: Slot,
+    asker: usize,
+}
+
+impl Reply {
+    fn send(&self, world: &World, answer: Result<Said, Failure>) {
+        *self.slot.borrow_mut() = Some(answer);
+        world.scheduler.wake(self.asker, world.now_ms(), world.random.next());
+    }
+}
+
+/// Serves one request.
+async fn serve(world: Rc<World>, ask: Ask, reply: Reply) {
     let under_way = UnderWay::new(&world);
     let late = world.random.chance(20) && !world.is_calm();
     world.sleep(if late { world.random.below(8_000) } else { world.random.between(1, 60) }).await;
     let answer = match &ask {
-        Ask::Call { call, fence } => run(&world, *call, *fence).await,
+        Ask::Call { call, fence, .. } => run(&world, *call, *fence, &reply).await,
         Ask::Poll { call, handle } => Some(poll(&world, *call, handle)),
     };
+    if let (Ask::Call { number, .. }, true) = (&ask, answer.is_some()) {
+        limits::ended(&world, *number);
+    }
     if let Some(answer) = answer {
         world.sleep(world.random.between(1, 60)).await;
-        *slot.borrow_mut() = Some(answer);
-        world.scheduler.wake(asker, world.now_ms(), world.random.next());
+        reply.send(&world, answer);
     }
     drop(under_way);
 }
 
 /// What happens at the server. Nothing where no answer will come.
-async fn run(world: &Rc<World>, call: usize, fence: u64) -> Option<Result<Said, Failure>> {
+async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Option<Result<Said, Failure>> {
     let server = world.scenario.calls[call].server;
     if is_down(world, server) {
         return Some(Err(not_connected()));
@@ -99,6 +115,11 @@ async fn run(world: &Rc<World>, call: usize, fence: u64) -> Option<Result<Said, 
     let work_ms =
         if world.random.chance(100) { world.random.below(50_000) } else { world.random.below(1_500) };
     let early = world.random.chance(500);
+    if manner == Manner::RunsThenDrops && world.random.chance(500) {
+        // The connection breaks while the tool runs on.
+        world.sleep(world.random.below(200)).await;
+        reply.send(world, Err(lost()));
+    }
     if manner.runs() && !early {
         world.sleep(work_ms).await;
     }

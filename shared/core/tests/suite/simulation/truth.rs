@@ -6,6 +6,7 @@ use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
 use super::control;
 use super::scenario::Theme;
+use super::supersede;
 use super::world::{Process, Record, World};
 
 /// What really happened to a call.
@@ -136,6 +137,7 @@ pub(crate) fn deleting(world: &World, call: usize, message: u64, first: u64) {
 
 /// The rules of a schedule's end.
 pub(crate) fn at_the_end(world: &World) {
+    supersede::at_the_end(world, &world.truth.borrow());
     for (call, truth) in world.truth.borrow().iter().enumerate() {
         let Some(row) = &truth.ended else {
             let lost = !world.queue.has(call) && !world.dead.has(call);
@@ -196,7 +198,8 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
         "a limited call runs before its deadline: permits of lost workers come back",
         detail,
     );
-    let cancelled = outcome.kind == OutcomeKind::Cancelled;
+    let replaced = outcome.error.as_ref().is_some_and(|why| why.code == Code::Superseded);
+    let cancelled = outcome.kind == OutcomeKind::Cancelled && !replaced;
     let asked = truth.cancelled_ms.is_some();
     world.check(!cancelled || asked, call, "only a caller cancels", detail);
 }

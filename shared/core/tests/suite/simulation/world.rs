@@ -19,6 +19,7 @@ use super::random::Random;
 use super::scenario::{CALM_MS, SKEW_MS, Scenario, Theme};
 use super::scheduler::Scheduler;
 use super::server::Tasks;
+use super::supersede::SupersedeTables;
 use super::truth::Truth;
 
 /// Wall time at the beginning of virtual time.
@@ -79,6 +80,7 @@ pub(crate) struct World {
     pub(crate) tasks: RefCell<Tasks>,
     pub(crate) control: RefCell<ControlTable>,
     pub(crate) limits: LimitTables,
+    pub(crate) supersede: SupersedeTables,
     pub(crate) keys: Vec<CallKey>,
     pub(crate) digests: Vec<[Digest; 2]>,
     pub(crate) tenants: Vec<Tenant>,
@@ -130,6 +132,7 @@ impl World {
             tasks: RefCell::default(),
             control: RefCell::default(),
             limits: LimitTables::default(),
+            supersede: SupersedeTables::default(),
             under_way: Cell::new(0),
             steps: Cell::new(0),
             replaced: RefCell::default(),

@@ -52,6 +52,25 @@ fn a_late_or_second_cancellation_changes_nothing() {
 }
 
 #[test]
+fn a_newer_call_replaces_only_one_that_was_not_started() {
+    let replaced = |delivery| {
+        let why = CallError::new(Code::Superseded, "replaced by `c2`", MayHaveRun::No);
+        Event::Conclude { delivery, outcome: Outcome::ended(OutcomeKind::Cancelled, why), definition: None }
+    };
+    for row in [None, Some(pending())] {
+        let (ended, _) = stored(row.as_ref(), &replaced(delivery(2, 100)));
+        assert_eq!(outcome(&ended), (OutcomeKind::Cancelled, Some(MayHaveRun::No)));
+    }
+    let (claimed, _) = claimed();
+    for (row, now) in
+        [(claimed.clone(), 100), (claimed, AFTER_LEASE), (released(false), 100), (waiting_task(), 100)]
+    {
+        assert_eq!(left(&row, &replaced(delivery(2, now))), Rejection::Nothing, "{:?}", row.state);
+    }
+    assert_eq!(left(&done(), &replaced(delivery(2, 100))), Rejection::AlreadyRecorded);
+}
+
+#[test]
 fn an_answer_that_came_before_its_cancellation_was_seen_stands() {
     let (row, claim) = claimed();
     let finish =

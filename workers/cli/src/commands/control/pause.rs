@@ -46,6 +46,9 @@ pub(crate) struct PauseArgs {
     reason: Reason,
     #[command(flatten)]
     lasting: Lasting,
+    /// Replace another operator's pause of the same thing, also if this one ends earlier.
+    #[arg(long)]
+    replace: bool,
 }
 
 /// Options of `resume`.
@@ -88,13 +91,32 @@ pub(crate) async fn pause(
     let switch = Switch { until: args.lasting.until(), ..args.what.switch(args.reason.read()?)? };
     let client = connect.client().await?;
     let entry = ControlEntry::Pause(switch.clone());
-    client.controls().set(&entry).await?;
+    let controls = client.controls();
+    if let Some(ControlEntry::Pause(earlier)) = controls.entry(&entry.key()).await? {
+        if !args.replace && earlier.by != switch.by && ends_before(&switch, &earlier) {
+            return Err(CommandError::usage(format!(
+                "{}: your pause would end before that one; add --replace if it may",
+                earlier.detail()
+            )));
+        }
+        output.note(&format!("replaces: {}", earlier.detail()));
+    }
+    controls.set(&entry).await?;
     if output.is_json() {
         output.document(&entry)?;
     }
     output.line(&switch.detail())?;
     output.note("no worker starts such a call later than five seconds from now; calls under way end, the others wait until their deadlines");
     Ok(Exit::Done)
+}
+
+/// Whether a pause ends before another one.
+fn ends_before(pause: &Switch, other: &Switch) -> bool {
+    match (pause.until, other.until) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(until), Some(other)) => until < other,
+    }
 }
 
 /// Resumes.

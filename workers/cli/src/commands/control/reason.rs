@@ -6,9 +6,9 @@ use clap::Args;
 use toolfleet_client::system_clock;
 use toolfleet_core::time::Timestamp;
 
-use crate::commands::history::parse_span;
 use crate::exit::CommandError;
 use crate::network::variable;
+use crate::span_of_time::parse_span;
 
 /// The longest text of who and why, in characters.
 const LONGEST: usize = 200;

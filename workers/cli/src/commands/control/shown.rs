@@ -14,9 +14,7 @@ pub(super) fn row(entry: &ControlEntry) -> Vec<String> {
             let tenant = for_tenant(switch.tenant.as_ref().map(|tenant| tenant.as_str()));
             ("pause", format!("{}{tenant}", switch.target), switch.since)
         }
-        ControlEntry::Strike(strike) => {
-            ("strike", format!("tool:{} digest {}", strike.tool, strike.digest), strike.since)
-        }
+        ControlEntry::Strike(strike) => ("strike", format!("digest {}", strike.digest), strike.since),
         ControlEntry::Drain { worker, since, .. } => ("drain", worker.to_string(), *since),
         ControlEntry::Limit { limit, change, since, .. } => {
             ("limit", format!("{limit}: {}", self::change(change)), *since)
@@ -24,7 +22,7 @@ pub(super) fn row(entry: &ControlEntry) -> Vec<String> {
         ControlEntry::Weight { tenant, weight, since, .. } => {
             ("weight", format!("tenant:{tenant} {weight}"), *since)
         }
-        ControlEntry::Cancel(rule) => ("cancel", rule.filter.to_string(), rule.since),
+        ControlEntry::Cancel(rule) => ("cancel", format!("rule {}: {}", rule.id, rule.filter), rule.since),
     };
     let (by, why) = entry.by();
     let until = entry.until().as_ref().map_or_else(|| "ended by hand".to_owned(), Timestamp::to_string);

@@ -1,4 +1,4 @@
-//! `toolfleet strike`: holds the calls of one tool with one digest, such as a request that breaks a server each time.
+//! `toolfleet strike`: holds the calls of one digest (one tool with the same arguments), such as a request that breaks a server each time.
 
 use clap::Args;
 use serde_json::json;
@@ -13,9 +13,6 @@ use crate::output::Output;
 /// Options of `strike`.
 #[derive(Debug, Args)]
 pub(crate) struct StrikeArgs {
-    /// The tool: its registered id, or SERVER/NAME.
-    #[arg(value_name = "TOOL")]
-    tool: String,
     /// The digest of the request as audit records have it, or a beginning of it of at least 8 characters.
     #[arg(long, value_name = "DIGEST", conflicts_with = "like", required_unless_present = "like")]
     digest: Option<String>,
@@ -36,8 +33,7 @@ pub(crate) async fn run(args: &StrikeArgs, connect: &Connect, output: &Output) -
     let (by, why) = args.reason.read()?;
     let client = connect.client().await?;
     let digest = digest(args, &client).await?;
-    let strike =
-        Strike { tool: args.tool.clone(), digest, by, why, since: now(), until: args.lasting.until() };
+    let strike = Strike { digest, by, why, since: now(), until: args.lasting.until() };
     if args.lift {
         return lift(strike, &client, output).await;
     }
@@ -55,14 +51,13 @@ async fn lift(strike: Strike, client: &ClientHandle, output: &Output) -> Result<
     let key = ControlEntry::Strike(strike.clone()).key();
     let lifted = client.controls().clear(&key, &strike.by, &strike.why).await?;
     if output.is_json() {
-        output
-            .document(&json!({"tool": strike.tool, "digest": strike.digest, "lifted": lifted.is_some()}))?;
+        output.document(&json!({"digest": strike.digest, "lifted": lifted.is_some()}))?;
     }
     if lifted.is_none() {
         output.note("there is no such strike; `toolfleet switches` lists what is set");
         return Ok(Exit::NoResult);
     }
-    output.line(&format!("calls of {} with digest {} run again", strike.tool, strike.digest))?;
+    output.line(&format!("calls with digest {} run again", strike.digest))?;
     Ok(Exit::Done)
 }
 
@@ -78,7 +73,7 @@ async fn digest(args: &StrikeArgs, client: &ClientHandle) -> Result<String, Comm
                 Strike::SHORTEST_DIGEST
             )));
         }
-        return Ok(digest.clone());
+        return Ok(digest.to_ascii_lowercase());
     }
     let [tenant, call_id] = args.like.as_deref().unwrap_or_default() else {
         return Err(CommandError::usage("--like: takes the tenant and the id of a call"));

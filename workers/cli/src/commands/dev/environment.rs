@@ -34,6 +34,8 @@ impl Environment {
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", sqs_url),
             ("AWS_ENDPOINT_URL_S3", sqs_url),
             ("TOOLFLEET_QUEUE_URL", queue_url),
+            ("TOOLFLEET_QUEUE_URL_HIGH", &format!("{queue_url}-high")),
+            ("TOOLFLEET_QUEUE_URL_LOW", &format!("{queue_url}-low")),
             ("TOOLFLEET_DEAD_LETTER_QUEUE_URL", &format!("{queue_url}-dlq")),
             ("TOOLFLEET_REAP_AFTER_MS", "0"),
             ("TOOLFLEET_TABLE_PREFIX", PREFIX),

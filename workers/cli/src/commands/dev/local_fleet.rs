@@ -14,6 +14,7 @@ use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_local::demo::DemoServer;
 use toolfleet_local::{LocalEndpoints, LocalError, LocalOptions, REGION};
+use toolfleet_worker::queues::QueueUrls;
 use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{Limits, ServiceOptions, StartError, Worker, WorkerConfig};
 
@@ -70,6 +71,7 @@ impl LocalFleet {
             dynamodb_port: options.ports.dynamodb,
             data_dir: options.data_dir.clone(),
             prefix: PREFIX.to_owned(),
+            parameters: [("PriorityQueues".to_owned(), "true".to_owned())].into(),
             ..LocalOptions::default()
         })
         .await
@@ -98,7 +100,11 @@ impl LocalFleet {
     async fn start_worker(&self, catalog: Catalog, slots: u32) -> Result<Worker, CommandError> {
         let config = WorkerConfig {
             http: None,
-            queue_url: self.queue_url.clone(),
+            queue_urls: QueueUrls {
+                normal: self.queue_url.clone(),
+                high: Some(format!("{}-high", self.queue_url)),
+                low: Some(format!("{}-low", self.queue_url)),
+            },
             dead_letter_queue_url: Some(self.local.queue_url(&format!("{PREFIX}-calls-dlq"))),
             // Nobody redrives messages here, so a dead-lettered call ends at once.
             reap_after: Duration::ZERO,

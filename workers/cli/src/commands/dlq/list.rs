@@ -4,8 +4,10 @@ use clap::Args;
 use serde_json::json;
 use toolfleet_client::{DeadLetter, Judged, system_clock};
 
+use super::options::{
+    CatalogArgs, FilterArgs, HEADER, document, note_hidden, note_missed, row, stop_at_signals,
+};
 use super::rules::Rules;
-use super::{CatalogArgs, FilterArgs, HEADER, document, note_hidden, note_missed, row, stop_at_signals};
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;

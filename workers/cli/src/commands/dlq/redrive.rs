@@ -8,8 +8,8 @@ use toolfleet_client::{
 use toolfleet_core::control::Rate;
 use toolfleet_core::dead_letter::RedriveClass;
 
+use super::options::{CatalogArgs, FilterArgs, note_hidden, note_missed, stop_at_signals};
 use super::rules::Rules;
-use super::{CatalogArgs, FilterArgs, note_hidden, note_missed, stop_at_signals};
 use crate::connect::{ClientHandle, Connect};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;

@@ -5,7 +5,7 @@ use toolfleet_client::RedriveRules;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::request::{CallRequest, Operation, Target};
 
-use super::CatalogArgs;
+use super::options::CatalogArgs;
 use crate::commands::tools::source;
 use crate::connect::Connect;
 use crate::exit::CommandError;

@@ -4,8 +4,8 @@ use clap::Args;
 use toolfleet_client::{DeadLetter, Judged, system_clock};
 use toolfleet_core::time::{Timestamp, span};
 
+use super::options::{CatalogArgs, document, note_hidden, note_missed, stop_at_signals};
 use super::rules::Rules;
-use super::{CatalogArgs, document, note_hidden, note_missed, stop_at_signals};
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;

@@ -1,4 +1,4 @@
-//! `toolfleet queue status`: how many calls wait, run or are delayed, and how many are in the dead-letter queue. SQS counts
+//! `toolfleet queue status`: how many calls wait, run or are delayed in each queue, and how many are in the dead-letter queue. SQS counts
 //! approximately.
 
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, Comm
             .iter()
             .map(|q| {
                 json!({
-                    "queue": q.name, "url": q.url, "dead_letter": q.dead_letter,
+                    "queue": q.name, "url": q.url, "priority": q.priority, "dead_letter": q.dead_letter,
                     "visible": q.depth.visible, "in_flight": q.depth.in_flight, "delayed": q.depth.delayed,
                 })
             })

@@ -7,9 +7,9 @@ use toolfleet_client::system_clock;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
-use crate::commands::history::parse_span;
 use crate::commands::request::parse_instant;
 use crate::exit::CommandError;
+use crate::span_of_time::parse_span;
 
 /// The session.
 #[derive(Debug, Args)]

@@ -320,7 +320,7 @@ fn compare(workers: usize, slots: u32, tenants: usize, others_per_s: f64) -> [u6
     [alone.p99_ms(), flooded.p99_ms()]
 }
 
-/// FLOW's promise: one tenant with 90 % of the traffic and ten times longer calls, and the p99 wait of the others is at most twice what it
+/// Complaint: one tenant floods the fleet and all others wait. The promise: one tenant with 90 % of the traffic and ten times longer calls, and the p99 wait of the others is at most twice what it
 /// is without it.
 #[test]
 fn a_flood_at_most_doubles_the_p99_wait_of_the_others() {

@@ -67,6 +67,7 @@ pub(crate) struct Seat {
 #[derive(Debug)]
 pub(crate) struct InHand {
     inner: Arc<Inner>,
+    counted: bool,
 }
 
 /// A call in the line for a seat; it leaves the line when dropped.
@@ -159,8 +160,9 @@ impl Shares {
 
     /// Counts a received message as one on its way to a seat, until the guard is dropped.
     pub(crate) fn in_hand(&self) -> InHand {
-        self.inner.lock().in_hand += 1;
-        InHand { inner: self.inner.clone() }
+        let mut in_hand = InHand { inner: self.inner.clone(), counted: false };
+        in_hand.count();
+        in_hand
     }
 
     /// Whether one tenant's calls fill the worker.
@@ -209,10 +211,28 @@ impl Drop for InLine<'_> {
     }
 }
 
+impl InHand {
+    /// Counts the message as one that has a seat or will ask for one.
+    pub(crate) fn count(&mut self) {
+        if !self.counted {
+            self.inner.lock().in_hand += 1;
+            self.counted = true;
+        }
+    }
+
+    /// Counts it no longer, while it waits for something else than a seat.
+    pub(crate) fn uncount(&mut self) {
+        if self.counted {
+            let mut table = self.inner.lock();
+            table.in_hand = table.in_hand.saturating_sub(1);
+            self.counted = false;
+        }
+    }
+}
+
 impl Drop for InHand {
     fn drop(&mut self) {
-        let mut table = self.inner.lock();
-        table.in_hand = table.in_hand.saturating_sub(1);
+        self.uncount();
     }
 }
 

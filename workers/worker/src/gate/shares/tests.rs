@@ -212,7 +212,7 @@ async fn looks_for_others_become_rarer_while_none_comes() {
     assert_eq!(shares.refused.load(Ordering::Relaxed), 0);
 }
 
-/// FLOW's complaint: a message that waits hidden counts as in flight and makes its tenant noisy.
+/// Complaint: invisible messages make a tenant noisy.
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_hidden_for_two_seconds_at_most() {
     let shares = Arc::new(Shares::new(8, 1));

@@ -1,11 +1,14 @@
 //! Receives messages: it takes free slots first, then receives at most as many messages, and runs each in a task of its own.
 //!
-//! One receiver polls while the queue has few messages. A full receive starts another receiver; one that does not ends
-//! its receiver, except the last. So a quiet worker sends one request in twenty seconds, and a busy one as many as its slots can use.
+//! Each queue has receivers of its own. One polls while its queue has few messages. A full receive starts another receiver; one that does not
+//! ends its receiver, except the last. So a quiet worker sends one request in twenty seconds for each queue, and a busy one as many as its
+//! slots can use. Where several queues have a backlog, they share the slots (`slots`).
 //!
 //! **Invariant:** a message is received only when a slot for it is held; a panic in one call does not affect another.
 
+mod held_slot;
 mod pace;
+mod slots;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,75 +17,94 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use toolfleet_aws::queue::Delivery;
+use toolfleet_aws::queue::{Delivery, Queue};
+use toolfleet_core::request::Priority;
 
 use super::Service;
+use crate::config::limits::Limits;
 use crate::context::WorkerContext;
 use crate::shutdown::{ServiceFailed, Shutdown};
 use crate::{backoff, pipeline};
+use held_slot::HeldSlot;
 use pace::Pace;
+use slots::{Slot, Slots};
 
 /// The most messages SQS hands out at once.
 const BATCH: u32 = 10;
 /// How long a receive waits for a message, in seconds: the most SQS allows.
 const WAIT_S: u32 = 20;
-/// How long a receive waits for more slots than its first, so that a busy worker still receives in tens.
-const GATHER: Duration = Duration::from_millis(5);
 /// How long a receive that is under way when the worker drains may still come back. SQS would hide what it has just handed over
 /// for a whole lease; a busy queue answers within this time, and an idle one has nothing to hand over.
 const DRAIN_RECEIVE: Duration = Duration::from_millis(300);
 
-/// The service that receives messages and runs their calls.
-pub struct Intake(Arc<Receivers>);
+/// How often a receiver looks whether its queue is still paused.
+const PAUSE_CHECK: Duration = Duration::from_secs(1);
 
-/// What all receivers of a worker share. It outlives a restart of the service: calls under way keep their slots.
+/// The service that receives messages and runs their calls.
+pub struct Intake {
+    /// Those of each queue, the most urgent first.
+    queues: Vec<Arc<Receivers>>,
+    context: Arc<WorkerContext>,
+    receivers: TaskTracker,
+    running: TaskTracker,
+    /// A receiver has panicked.
+    panicked: Arc<Notify>,
+}
+
+/// What the receivers of one queue share. It outlives a restart of the service: calls under way keep their slots.
 struct Receivers {
     context: Arc<WorkerContext>,
-    slots: Slots,
+    queue: Queue,
+    priority: Priority,
+    slots: Arc<Slots>,
+    /// The most slots that one receive can use.
+    most: u32,
+    /// Whether the worker reads other queues too, so that a poll of an empty queue holds one slot only.
+    shared: bool,
     pace: Pace,
     receiving: AtomicU32,
     receivers: TaskTracker,
     running: TaskTracker,
-    /// A receiver has panicked.
-    panicked: Notify,
-}
-
-/// The slots of a worker, handed out to one receive at a time so that the free ones are not spread over many small receives.
-struct Slots {
-    free: Arc<Semaphore>,
-    /// How many one receive can use.
-    most: usize,
-    turn: Mutex<()>,
+    panicked: Arc<Notify>,
 }
 
 impl Intake {
     /// The intake of that worker.
     pub fn new(context: Arc<WorkerContext>) -> Self {
-        let slots = context.limits.slots.saturating_add(context.limits.reserve().saturating_mul(2));
-        let running = TaskTracker::new();
+        let Limits { slots, .. } = context.limits;
+        let optional = context.queues.optional();
+        // One more for each optional queue: the poll of an empty one takes no slot from the calls.
+        let all = slots.saturating_add(context.limits.reserve().saturating_mul(2)).saturating_add(optional);
+        let (receivers, running) = (TaskTracker::new(), TaskTracker::new());
         let in_hand = running.clone();
         let in_hand = move || in_hand.len() as u64;
         context.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
-        let receivers = TaskTracker::new();
+        let gate = Arc::clone(&context.gate);
+        let flooded = move || u64::from(gate.shares().is_full());
+        context.meters.watch("toolfleet.flooded", "1 while one tenant's calls fill the worker.", flooded);
         receivers.close();
-        Self(Arc::new(Receivers {
-            slots: Slots {
-                free: Arc::new(Semaphore::new(slots as usize)),
+        let (panicked, pool) = (Arc::new(Notify::new()), Slots::new(all, context.limits.reserve()));
+        let queues = context.queues.all().map(|(priority, queue)| {
+            Arc::new(Receivers {
+                queue: queue.clone(),
+                priority,
+                slots: pool.clone(),
                 // A FIFO queue hands out several messages of a group at once, and the next of a group only when the former is deleted
                 // or visible again: one message in a receive is one of its group at a time.
-                most: if context.queue.is_fifo() { 1 } else { BATCH.min(slots) as usize },
-                turn: Mutex::new(()),
-            },
-            pace: Pace::new(),
-            receiving: AtomicU32::new(0),
-            receivers,
-            running,
-            panicked: Notify::new(),
-            context,
-        }))
+                most: if queue.is_fifo() { 1 } else { BATCH.min(slots) },
+                shared: optional > 0,
+                pace: Pace::new(),
+                receiving: AtomicU32::new(0),
+                receivers: receivers.clone(),
+                running: running.clone(),
+                panicked: panicked.clone(),
+                context: context.clone(),
+            })
+        });
+        Self { queues: queues.collect(), context, receivers, running, panicked }
     }
 }
 
@@ -94,13 +116,15 @@ impl Service for Intake {
     /// Receives until the worker drains, then waits for the calls under way. Returns early when a receiver has panicked; the next run
     /// then starts a receiver in its place.
     async fn run(&self, shutdown: &Shutdown) {
-        let Receivers { receivers, receiving, panicked, .. } = &*self.0;
-        receiving.fetch_add(1, Ordering::AcqRel);
-        self.0.spawn();
+        for queue in &self.queues {
+            if queue.receiving.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                queue.spawn();
+            }
+        }
         tokio::select! {
             biased;
-            () = panicked.notified() => {}
-            () = receivers.wait() => {}
+            () = self.panicked.notified() => {}
+            () = self.receivers.wait() => {}
         }
         if shutdown.is_draining() {
             self.finish().await;
@@ -108,11 +132,11 @@ impl Service for Intake {
     }
 
     async fn finish(&self) {
-        let Receivers { receivers, running, .. } = &*self.0;
+        let Self { receivers, running, .. } = self;
         receivers.wait().await;
         running.close();
         if !running.is_empty() {
-            tracing::info!(calls = running.len(), "waiting for the calls that run");
+            tracing::info!(calls = running.len(), worker = %self.context.worker, "waiting for the calls that run");
         }
         running.wait().await;
     }
@@ -122,73 +146,118 @@ async fn receive(intake: Arc<Receivers>) {
     let context = &intake.context;
     let mut failures = 0;
     while !context.shutdown.is_draining() {
-        let waiting = context.intake_health.begin_receive();
+        if intake.is_paused() {
+            context.intake_health.paused(intake.priority);
+            if !pause(context, PAUSE_CHECK).await {
+                return;
+            }
+            continue;
+        }
+        let waiting = context.intake_health.begin_receive(intake.priority);
         let slots = tokio::select! {
             () = context.shutdown.draining() => return,
             slots = intake.due_slots() => slots,
         };
         drop(waiting);
-        let Some(slots) = slots else { return };
         let count = u32::try_from(slots.len()).unwrap_or(BATCH);
-        let received = context.queue.receive(count, WAIT_S, context.limits.visibility_s());
+        let received = intake.queue.receive(count, WAIT_S, context.limits.visibility_s());
         let mut received = std::pin::pin!(received);
         let received = tokio::select! {
             received = &mut received => received,
             () = context.shutdown.draining() => {
                 if let Ok(Ok(deliveries)) = tokio::time::timeout(DRAIN_RECEIVE, received).await {
-                    make_visible(context, deliveries).await;
+                    make_visible(deliveries).await;
                 }
                 return;
             }
         };
-        let pause = match received {
+        let wait = match received {
+            // Paused while the poll was under way.
+            Ok(deliveries) if intake.is_paused() => {
+                context.gate.shares().received(slots.len(), None);
+                make_visible(deliveries).await;
+                Duration::ZERO
+            }
             Ok(deliveries) => {
                 failures = 0;
-                let got = u32::try_from(deliveries.len()).unwrap_or(BATCH);
-                context.intake_health.received();
-                context.meters.received(got);
-                context.gate.shares().received(slots.len(), Some(deliveries.len()));
-                intake.start(deliveries, slots);
-                let pause = intake.pace.after(got, Instant::now());
-                if got == count && !context.gate.shares().is_full() {
-                    intake.add_receiver();
-                    Duration::ZERO
-                } else if intake.may_end() {
-                    return;
-                } else {
-                    pause
+                match intake.took(deliveries, slots) {
+                    Some(wait) => wait,
+                    None => return,
                 }
             }
             Err(error) => {
                 context.gate.shares().received(slots.len(), None);
                 drop(slots);
                 failures += 1;
-                tracing::error!(%error, code = "receive_failed", failures, "cannot receive messages; trying again");
+                let queue = intake.queue.name();
+                tracing::error!(%error, queue, code = "receive_failed", failures, "cannot receive messages; trying again");
                 Duration::from_millis(backoff::after_tries(failures).min(10_000))
             }
         };
-        if !pause.is_zero() {
-            tokio::select! {
-                () = context.shutdown.draining() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
+        if !wait.is_zero() && !pause(context, wait).await {
+            return;
         }
     }
 }
 
+/// Waits; `false` if the worker drains.
+async fn pause(context: &WorkerContext, wait: Duration) -> bool {
+    tokio::select! {
+        () = context.shutdown.draining() => false,
+        () = tokio::time::sleep(wait) => true,
+    }
+}
+
 impl Receivers {
+    /// Whether an operator has paused this queue.
+    fn is_paused(&self) -> bool {
+        let name = match self.priority {
+            Priority::High => "high",
+            Priority::Normal => "default",
+            Priority::Low => "low",
+        };
+        let control = self.context.gate.control().current();
+        control.is_some_and(|control| control.pause_of_queue(name, self.context.now()).is_some())
+    }
+
     /// Slots for the next receive. Where one tenant's calls fill the worker, as many as that receive may ask for, when it is due.
-    async fn due_slots(&self) -> Option<Vec<OwnedSemaphorePermit>> {
-        let mut slots = self.slots.take().await?;
+    async fn due_slots(&self) -> Vec<Slot> {
+        let mut slots = self.slots.take(self.priority, self.wanted()).await;
         slots.truncate(self.context.gate.shares().pace(slots.len()).await);
-        Some(slots)
+        slots
+    }
+
+    /// How many slots the next receive takes if they are free.
+    fn wanted(&self) -> u32 {
+        if self.shared { self.slots.poll_size(self.priority).min(self.most) } else { self.most }
+    }
+
+    /// Runs the calls of a receive. Returns how long to wait before the next one, or `None` if this receiver ends.
+    fn took(self: &Arc<Self>, deliveries: Vec<Delivery>, slots: Vec<Slot>) -> Option<Duration> {
+        let (got, count) = (deliveries.len(), slots.len());
+        let messages = u32::try_from(got).unwrap_or(BATCH);
+        self.context.intake_health.received(self.priority);
+        self.context.meters.received(messages);
+        self.slots.received(self.priority, messages);
+        self.context.gate.shares().received(count, Some(got));
+        self.start(deliveries, slots);
+        let pause = self.pace.after(messages, Instant::now());
+        if got < count || self.context.gate.shares().is_full() {
+            return if self.may_end() { None } else { Some(pause) };
+        }
+        // The poll of an empty queue takes one message: whether more are there, the next receive shows.
+        if !self.shared || count > 1 || self.most == 1 {
+            self.add_receiver();
+        }
+        Some(Duration::ZERO)
     }
 
     /// A task of its own for each message, with the slot that was held for it.
-    fn start(&self, deliveries: Vec<Delivery>, slots: Vec<OwnedSemaphorePermit>) {
+    fn start(&self, deliveries: Vec<Delivery>, slots: Vec<Slot>) {
         for (delivery, slot) in deliveries.into_iter().zip(slots) {
             let context = self.context.clone();
-            let slot = (slot, context.gate.shares().in_hand());
+            let in_hand = context.gate.shares().in_hand();
+            let slot = HeldSlot::new(slot, in_hand);
             self.running.spawn(async move {
                 let message_id = delivery.message_id.clone();
                 // A call shares nothing with the others but what its own steps keep consistent. Its message is received again.
@@ -236,25 +305,9 @@ impl Receivers {
     }
 }
 
-impl Slots {
-    /// One slot at least, and as many as a receive can use if they are released soon.
-    async fn take(&self) -> Option<Vec<OwnedSemaphorePermit>> {
-        let _turn = self.turn.lock().await;
-        let mut slots = vec![self.free.clone().acquire_owned().await.ok()?];
-        let until = Instant::now() + GATHER;
-        while slots.len() < self.most {
-            match tokio::time::timeout_at(until, self.free.clone().acquire_owned()).await {
-                Ok(slot) => slots.push(slot.ok()?),
-                Err(_) => break,
-            }
-        }
-        Some(slots)
-    }
-}
-
-/// Makes messages visible again that were received while the worker drains.
-async fn make_visible(context: &WorkerContext, deliveries: Vec<Delivery>) {
-    let back = deliveries.iter().map(|delivery| context.queue.change_visibility(&delivery.receipt, 0));
+/// Makes messages visible again that were received while the worker drains, or while their queue is paused.
+async fn make_visible(deliveries: Vec<Delivery>) {
+    let back = deliveries.iter().map(|delivery| delivery.queue.change_visibility(&delivery.receipt, 0));
     for error in join_all(back).await.into_iter().filter_map(Result::err) {
         tracing::warn!(%error, code = "requeue_failed", "cannot make a message visible again early");
     }

@@ -1,0 +1,60 @@
+//! The limits of calls, as one worker keeps them: turns of rate limits, permits of concurrency limits, retry budgets, and the concurrency that
+//! adapts to a tool's answers.
+//!
+//! Turns and permits are shared by all workers through rows of the fleet table; the decisions are in `toolfleet_core::limits`. Calls of
+//! one worker that wait together are served by one write.
+
+mod block;
+mod local;
+mod permits;
+mod rules;
+mod turns;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use toolfleet_aws::Clock;
+use toolfleet_aws::fleet::Fleet;
+use toolfleet_core::ids::WorkerId;
+
+pub(crate) use local::{AdaptivePermit, Local};
+pub(crate) use permits::{Permit, PermitBooks, PermitWish};
+pub(crate) use rules::{ActiveLimit, Limited, limits_of};
+pub(crate) use turns::{HeldTurn, TurnAnswer, TurnBooks};
+
+/// The limits of one worker.
+#[derive(Debug)]
+pub struct Limiter {
+    pub(crate) turns: TurnBooks,
+    pub(crate) permits: PermitBooks,
+    pub(crate) local: Local,
+    workers: AtomicU32,
+}
+
+impl Limiter {
+    /// The limits of a worker with that many slots and that allowance for the difference of two clocks.
+    pub fn new(fleet: &Fleet, clock: &Clock, worker: &WorkerId, slots: u32, skew: Duration) -> Self {
+        let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            turns: TurnBooks::new(fleet.clone(), clock.clone()),
+            permits: PermitBooks::new(fleet.clone(), clock.clone(), worker, skew_ms),
+            local: Local::new(slots),
+            workers: AtomicU32::new(0),
+        }
+    }
+
+    /// Learns how many workers are alive.
+    pub fn learn_workers(&self, alive: u32) {
+        self.workers.store(alive.max(1), Ordering::Relaxed);
+    }
+
+    /// How many workers are alive; one where it is not known.
+    pub fn workers(&self) -> u32 {
+        self.known_workers().unwrap_or(1)
+    }
+
+    /// The same; none where it is not known.
+    pub(crate) fn known_workers(&self) -> Option<u32> {
+        Some(self.workers.load(Ordering::Relaxed)).filter(|workers| *workers > 0)
+    }
+}

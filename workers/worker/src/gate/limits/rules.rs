@@ -1,0 +1,135 @@
+//! Which limits hold for a call: those of the catalog, with what operators have changed live.
+
+use toolfleet_catalog::{Catalog, Server, Tool};
+use toolfleet_core::control::{Control, LimitChange};
+use toolfleet_core::ids::Tenant;
+use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, LimitRules, Positive, RateLimit};
+
+/// A limit that holds for a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ActiveLimit {
+    pub(crate) key: LimitKey,
+    pub(crate) rate: Option<RateLimit>,
+    pub(crate) concurrency: Option<ConcurrencyLimit>,
+    /// The version of the control table that this worker knows: of two settings, the one with the higher version holds.
+    pub(crate) version: u64,
+}
+
+/// What of a call limits can match.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limited<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) tool: Option<&'a Tool>,
+    /// The registered tool's id, else `server/name`; none for an operation that calls no tool.
+    pub(crate) tool_name: Option<&'a str>,
+    pub(crate) tenant: &'a Tenant,
+}
+
+/// The limits of a call, from narrow to wide. Without limits it allocates nothing. `version` is that of the control table, also where it
+/// changes nothing: after the end of a live limit it is newer than the limit.
+pub(crate) fn limits_of(
+    catalog: &Catalog,
+    control: Option<&Control>,
+    version: u64,
+    call: Limited<'_>,
+) -> Vec<ActiveLimit> {
+    let control = control.filter(|control| !control.limits.is_empty());
+    let tool_rules = call.tool.map_or_else(LimitRules::none, |tool| tool.limits);
+    let tenant_rules = catalog.tenant_limits(call.tenant);
+    let pair_rules =
+        call.tool_name.map_or_else(LimitRules::none, |tool| catalog.tenant_tool_limits(call.tenant, tool));
+    let mut limits = Vec::new();
+    let mut add = |rules: LimitRules, key: &dyn Fn() -> LimitKey| {
+        let has_rules = rules.rate.is_some() || rules.concurrency.is_some();
+        if has_rules || control.is_some() {
+            limits.extend(active(rules, key(), control, version));
+        }
+    };
+    if let Some(tool) = call.tool_name {
+        add(pair_rules, &|| LimitKey::TenantTool(call.tenant.clone(), tool.to_owned()));
+        add(tool_rules, &|| LimitKey::Tool(tool.to_owned()));
+    }
+    add(tenant_rules, &|| LimitKey::Tenant(call.tenant.clone()));
+    add(call.server.limits, &|| LimitKey::Server(call.server.id.clone()));
+    limits
+}
+
+/// The limit with what operators have changed; none where nothing is limited.
+fn active(rules: LimitRules, key: LimitKey, control: Option<&Control>, version: u64) -> Option<ActiveLimit> {
+    let changed = control.and_then(|control| control.limits.get(&key.to_string()));
+    let LimitChange { rate, concurrency } = changed.copied().unwrap_or_default();
+    let rate = rate.and_then(|rate| RateLimit::new(rate.count, rate.per_s).ok()).or(rules.rate);
+    let concurrency = match (concurrency.and_then(Positive::new), rules.concurrency) {
+        (Some(limit), Some(of_catalog)) => Some(ConcurrencyLimit { limit, ..of_catalog }),
+        (Some(limit), None) => Some(ConcurrencyLimit::of(limit)),
+        (None, of_catalog) => of_catalog,
+    };
+    (rate.is_some() || concurrency.is_some()).then_some(ActiveLimit { key, rate, concurrency, version })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use toolfleet_core::control::Rate;
+    use toolfleet_core::ids::{ServerId, ToolId};
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        Catalog::parse(
+            r#"{"servers": [{"id": "crm", "url": "https://crm.example/mcp", "limits": {"rate": "20/s"}},
+                            {"id": "free", "url": "https://free.example/mcp"}],
+                "tools": [{"id": "find", "server": "crm", "limits": {"concurrency": {"limit": 5, "on_loss": "free"}}},
+                          {"id": "open", "server": "free"}],
+                "tenants": {"queue": ["*"], "limits": {"acme": {"tools": {"find": {"rate": "1/s"}}}}}}"#,
+        )
+        .unwrap()
+    }
+
+    fn limits(catalog: &Catalog, control: Option<&Control>, tool: &str, tenant: &str) -> Vec<String> {
+        let tool = catalog.tool(&ToolId::parse(tool).unwrap()).unwrap();
+        let tenant = Tenant::parse(tenant).unwrap();
+        let server = catalog.server(&tool.server().unwrap().id).unwrap();
+        let call = Limited { server, tool: Some(tool), tool_name: Some(tool.id.as_str()), tenant: &tenant };
+        let text = |limit: ActiveLimit| {
+            let rate = limit.rate.map_or_else(String::new, |rate| format!(" {rate}"));
+            let most = limit
+                .concurrency
+                .map_or_else(String::new, |most| format!(" {:?} {}", most.on_loss, most.limit.get()));
+            format!("{}{rate}{most} v{}", limit.key, limit.version)
+        };
+        limits_of(catalog, control, control.map_or(0, |control| control.version), call)
+            .into_iter()
+            .map(text)
+            .collect()
+    }
+
+    #[test]
+    fn a_call_has_its_limits_from_narrow_to_wide() {
+        let catalog = catalog();
+        assert_eq!(
+            limits(&catalog, None, "find", "acme"),
+            ["tenant:acme/tool:find 1/s v0", "tool:find Free 5 v0", "server:crm 20/s v0"]
+        );
+        assert_eq!(limits(&catalog, None, "find", "globex").len(), 2);
+        assert!(limits(&catalog, None, "open", "acme").is_empty());
+        assert!(catalog.server(&ServerId::parse("free").unwrap()).unwrap().limits.is_empty());
+    }
+
+    #[test]
+    fn a_live_limit_replaces_the_part_that_it_names() {
+        let catalog = catalog();
+        let change = |rate, concurrency| LimitChange { rate, concurrency };
+        let limits_now = BTreeMap::from([
+            ("server:crm".to_owned(), change(Some(Rate { count: 5, per_s: 1 }), None)),
+            ("tool:find".to_owned(), change(None, Some(9))),
+            ("tenant:globex".to_owned(), change(None, Some(3))),
+        ]);
+        let control = Control { version: 7, limits: limits_now, ..Control::default() };
+        assert_eq!(
+            limits(&catalog, Some(&control), "find", "globex"),
+            ["tool:find Free 9 v7", "tenant:globex Hold 3 v7", "server:crm 5/s v7"]
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! What a call holds of its limits: the turns for its next request, and the permits until its answer.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use toolfleet_core::failure::{Evidence, Failure, Reachability};
+use toolfleet_core::limits::{ConcurrencyLimit, OnLoss};
+use toolfleet_core::outcome::MayHaveRun;
+use toolfleet_core::time::Timestamp;
+
+use crate::gate::{AdaptivePermit, HeldTurn, LimitPermit as Permit};
+
+/// How much longer than its attempt an entry of a concurrency limit counts, in milliseconds: for what lies between the two.
+pub(super) const HOLD_MARGIN_MS: u64 = 2_000;
+
+/// What a call holds of its limits. Dropped before its request is sent, the turns go back and the permits are released. Dropped while
+/// the request is under way, the permits end by their own time: the server may go on working.
+#[derive(Debug, Default)]
+pub(super) struct Passes {
+    /// The turns, all at one time.
+    pub(super) turns: Vec<HeldTurn>,
+    /// Their time.
+    pub(super) due: Option<Instant>,
+    pub(super) adaptive: Option<AdaptivePermit>,
+    permits: Vec<(Permit, ConcurrencyLimit)>,
+}
+
+impl Passes {
+    pub(super) fn add_permit(&mut self, permit: Permit, limit: ConcurrencyLimit) {
+        self.permits.push((permit, limit));
+    }
+
+    /// Whether the permits were taken so lately that they count for a whole attempt that begins now: not before a freeze or a slow claim.
+    pub(super) fn are_fresh(&self) -> bool {
+        self.permits.iter().all(|(permit, _)| permit.is_fresh(Duration::from_millis(HOLD_MARGIN_MS)))
+    }
+
+    /// Releases the permits.
+    pub(super) fn release(&mut self) {
+        self.permits.clear();
+        self.adaptive = None;
+    }
+
+    /// The request is sent now.
+    pub(super) fn sent(&mut self, now: Timestamp) {
+        for turn in self.turns.drain(..) {
+            let _used = turn.keep();
+        }
+        for (permit, _) in &mut self.permits {
+            permit.sent();
+        }
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.sent(now);
+        }
+    }
+
+    /// Keeps the permits of a request under way: where the attempt's time restarts with progress, and where a permit is free soon after its
+    /// worker is lost.
+    pub(super) async fn keep(&self, progress: bool) -> Infallible {
+        let renewed = |(_, limit): &&(Permit, ConcurrencyLimit)| progress || limit.on_loss == OnLoss::Free;
+        let shortest_ms = self.permits.iter().filter(renewed).map(|(permit, _)| permit.hold_ms()).min();
+        let Some(shortest_ms) = shortest_ms else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(Duration::from_millis(shortest_ms / 3)).await;
+            for (permit, _) in self.permits.iter().filter(renewed) {
+                permit.renew().await;
+            }
+        }
+    }
+
+    /// Learns how the request ended. Permits are released if the server is done with it.
+    pub(super) fn record<T>(&mut self, ended: &Result<T, Failure>, now: Timestamp) {
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.record(ended, now);
+        }
+        let done = ended.as_ref().err().is_none_or(is_done);
+        if done {
+            for (permit, _) in &mut self.permits {
+                permit.answered();
+            }
+        }
+    }
+
+    /// The call has become a task of its server: limits that count tasks keep a permit of that name until then.
+    pub(super) async fn becomes_task(self, name: &str, until: Timestamp) {
+        for (permit, limit) in self.permits {
+            if limit.count_tasks {
+                permit.becomes(name.to_owned(), until).await;
+            }
+        }
+    }
+}
+
+/// Whether the server certainly does no more work for a request that failed so.
+fn is_done(failure: &Failure) -> bool {
+    let answered =
+        failure.reachability == Reachability::Answered && !matches!(failure.evidence, Evidence::Nothing);
+    answered || failure.may_have_run == MayHaveRun::No
+}

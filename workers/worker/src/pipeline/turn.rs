@@ -1,0 +1,336 @@
+//! The step `turn`: a call that has limits gets a turn of each rate limit, and then a permit of each concurrency limit, before it is claimed.
+//!
+//! A call whose turn lies seconds ahead goes back to the queue with its turn. It comes back a second early and waits here without a slot.
+//! Where several rate limits hold, one turn comes first, and the others are asked for turns at the same time. All permits are taken after the
+//! turn has come, and none is held while another is waited for. A retry asks again for everything.
+//!
+//! A turn is checked by a monotonic clock right before the request is sent: one that is later than 20 ms is replaced by a new one.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use toolfleet_core::call::{Held, HeldReason};
+use toolfleet_core::control::DEFAULT_WEIGHT;
+use toolfleet_core::digest::Digest;
+use toolfleet_core::limits::turn_book::{Ask, LATE_US, Wish, wake_us};
+use toolfleet_core::limits::{CarriedTurn, LimitKey, OnLoss, RateLimit};
+use toolfleet_core::time::Timestamp;
+
+use super::admit::AdmittedCall;
+use super::inbound::{Carried, InboundCall};
+use super::passes::{HOLD_MARGIN_MS, Passes};
+use super::wait::Wait;
+use crate::context::WorkerContext;
+use crate::gate::{ActiveLimit, HeldTurn, Limited, PermitWish, TurnAnswer, limits_of};
+
+/// A turn nearer than this is waited for in the worker, in milliseconds.
+const NEAR_MS: u64 = 3_000;
+/// The same for a queue that keeps its order, whose messages cannot carry a turn.
+const NEAR_IN_ORDER_MS: u64 = 12_000;
+/// The same for a retry, which waits in its slot.
+const NEAR_IN_SLOT_MS: u64 = 2_000;
+/// So long before its turn a call takes its slot and is claimed.
+const AHEAD: Duration = Duration::from_millis(200);
+/// How often turns of several limits at one time are looked for, before the call goes back to the queue.
+const MOST_ROUNDS: u32 = 4;
+/// How long a call waits whose limits cannot be read, in milliseconds.
+const UNKNOWN_MS: u64 = 2_000;
+
+/// What limits one call, and who asks.
+pub(super) struct Limits<'a> {
+    context: &'a WorkerContext,
+    inbound: &'a InboundCall,
+    call: &'a AdmittedCall,
+    limits: Vec<ActiveLimit>,
+}
+
+impl<'a> Limits<'a> {
+    /// The limits of the call now; none where nothing limits it.
+    pub(super) fn of(
+        context: &'a WorkerContext,
+        inbound: &'a InboundCall,
+        call: &'a AdmittedCall,
+    ) -> Option<Self> {
+        let tenant = &call.request.key.tenant;
+        let (tool, tool_name) = (call.tool.as_deref(), call.tool_name());
+        let limited = Limited { server: &call.server, tool, tool_name, tenant };
+        let control = context.gate.control().current();
+        let version = context.gate.control().version();
+        let limits = limits_of(inbound.catalog(), control.as_deref(), version, limited);
+        let adaptive = call.adapts();
+        (adaptive || !limits.is_empty()).then_some(Self { context, inbound, call, limits })
+    }
+
+    /// The limits whose permit a call keeps while it is a task of its server.
+    pub(super) fn count_tasks(&self) -> impl Iterator<Item = &LimitKey> {
+        let counts = |limit: &&ActiveLimit| limit.concurrency.is_some_and(|most| most.count_tasks);
+        self.limits.iter().filter(counts).map(|limit| &limit.key)
+    }
+
+    /// How long a turn may be waited for without its message going back.
+    pub(super) fn near_ms(&self) -> u64 {
+        if self.inbound.queue().is_fifo() { NEAR_IN_ORDER_MS } else { NEAR_MS }
+    }
+
+    /// A turn of each rate limit, all at one time, that lies at most `near_ms` ahead. `missed` says that the call had one.
+    ///
+    /// # Errors
+    /// What the call waits for; its message carries its turn.
+    pub(super) async fn turns(&self, near_ms: u64, missed: bool) -> Result<Passes, Wait> {
+        let rates: Vec<_> = self.limits.iter().filter_map(|limit| Some((limit, limit.rate?))).collect();
+        let mut passes = Passes::default();
+        if rates.is_empty() {
+            return Ok(passes);
+        }
+        self.check_lately_full()?;
+        let mut first = if missed { None } else { self.carried(&rates).await? };
+        let (mut next, mut wish) = (0, if missed { Wish::Again } else { Wish::Next });
+        for _ in 0..MOST_ROUNDS {
+            let turn = match first.take() {
+                Some(turn) => turn,
+                None => self.ask_first(&rates, next, wish).await?,
+            };
+            let left_ms = turn.turn.at().ms_since(self.context.now());
+            if left_ms > near_ms {
+                return Err(self.wait_with(turn, left_ms));
+            }
+            match self.others(&rates, &turn).await {
+                Ok(others) => {
+                    passes.turns = others;
+                    passes.turns.push(turn);
+                    passes.due = Some(self.due(&passes.turns));
+                    return Ok(passes);
+                }
+                Err(taken) => (next, wish) = (taken, Wish::Again),
+            }
+        }
+        Err(self.wait(HeldReason::RateLimit, 1_000, self.names()))
+    }
+
+    /// A turn is not taken for a call that would find no permit.
+    fn check_lately_full(&self) -> Result<(), Wait> {
+        let limiter = &self.context.limiter;
+        for limit in &self.limits {
+            let Some(most) = limit.concurrency.map(|most| most.limit.get()) else { continue };
+            if let Some(away_ms) = limiter.permits.full_lately(&limit.key, most, limiter.workers()) {
+                return Err(self.no_permit(&limit.key, most, away_ms));
+            }
+        }
+        Ok(())
+    }
+
+    /// The turn that the message carries, where it is still one.
+    async fn carried(&self, rates: &[(&ActiveLimit, RateLimit)]) -> Result<Option<HeldTurn>, Wait> {
+        let Carried::Turn(carried) = self.inbound.carried() else { return Ok(None) };
+        let now = self.context.now();
+        let Some((limit, rate)) = rates.iter().find(|(limit, _)| limit.key == carried.limit) else {
+            return Ok(None);
+        };
+        match carried.turn {
+            Some(turn) if turn.at_us >= us(now) => {
+                Ok(self.context.limiter.turns.carried(&limit.key, *rate, limit.version, turn).await)
+            }
+            None if carried.wake_at.ms_since(now) > 1_000 => {
+                Err(self.wait_by_estimate(&limit.key, *rate, carried.wake_at, None))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    async fn ask_first(
+        &self,
+        rates: &[(&ActiveLimit, RateLimit)],
+        index: usize,
+        wish: Wish,
+    ) -> Result<HeldTurn, Wait> {
+        let Some((limit, rate)) = rates.get(index) else {
+            return Err(self.wait(HeldReason::RateLimit, 1_000, self.names()));
+        };
+        // Whoever comes back with a turn that it has missed is served first.
+        let had_one = matches!(self.inbound.carried(), Carried::Turn(CarriedTurn { turn: Some(_), .. }));
+        let wish = if had_one { Wish::Again } else { wish };
+        match self.ask(limit, *rate, wish).await {
+            TurnAnswer::Turn(turn) => Ok(turn),
+            TurnAnswer::Later(at) => {
+                let now_us = us(self.context.now());
+                let wake_at = Timestamp::from_ms(wake_us(*rate, now_us, us(at)) / 1_000);
+                Err(self.wait_by_estimate(&limit.key, *rate, wake_at, Some(at)))
+            }
+            TurnAnswer::Taken => Err(self.wait(HeldReason::RateLimit, 1_000, named(&limit.key, *rate))),
+            TurnAnswer::Unknown => Err(self.unread(&limit.key)),
+        }
+    }
+
+    async fn ask(&self, limit: &ActiveLimit, rate: RateLimit, wish: Wish) -> TurnAnswer {
+        let tenant = self.call.request.key.tenant.clone();
+        let control = self.context.gate.control().current();
+        let weight = control.map_or(DEFAULT_WEIGHT, |control| control.weight_of(&tenant));
+        let ask = Ask { tenant, weight, wish };
+        self.context.limiter.turns.ask(&limit.key, rate, limit.version, ask).await
+    }
+
+    /// Turns of the other limits at the time of the first.
+    ///
+    /// # Errors
+    /// The limit that has none then. The turns go back.
+    async fn others(
+        &self,
+        rates: &[(&ActiveLimit, RateLimit)],
+        first: &HeldTurn,
+    ) -> Result<Vec<HeldTurn>, usize> {
+        let mut turns = Vec::new();
+        for (index, (limit, rate)) in rates.iter().enumerate() {
+            if &limit.key == first.limit() {
+                continue;
+            }
+            match self.ask(limit, *rate, Wish::At(first.turn.at_us)).await {
+                TurnAnswer::Turn(turn) => turns.push(turn),
+                TurnAnswer::Later(_) | TurnAnswer::Taken | TurnAnswer::Unknown => return Err(index),
+            }
+        }
+        Ok(turns)
+    }
+
+    /// The time of the last of the turns, by the monotonic clock.
+    fn due(&self, turns: &[HeldTurn]) -> Instant {
+        let at_us = turns.iter().map(|turn| turn.turn.at_us).max().unwrap_or_default();
+        let left_us = at_us.saturating_sub(us(self.context.now())).max(0);
+        Instant::now() + Duration::from_micros(left_us.unsigned_abs())
+    }
+
+    /// A permit of each concurrency limit. On the first that has none, those that were taken are released.
+    ///
+    /// # Errors
+    /// What the call waits for.
+    pub(super) async fn permits(&self, passes: &mut Passes) -> Result<(), Wait> {
+        let now = self.context.now();
+        if self.call.adapts()
+            && let Some(tool) = self.call.tool_name()
+        {
+            let Some(permit) = self.context.limiter.local.enter(tool, now) else {
+                let detail = format!("tool:{tool} (adaptive)");
+                return Err(self.wait(HeldReason::ConcurrencyLimit, 1_000, detail));
+            };
+            passes.adaptive = Some(permit);
+        }
+        for limit in &self.limits {
+            let Some(most) = limit.concurrency else { continue };
+            let hold_ms = match most.on_loss {
+                OnLoss::Hold => self.call.attempt_ms.saturating_add(HOLD_MARGIN_MS),
+                OnLoss::Free => self.context.limits.lease_ms(),
+            };
+            let limiter = &self.context.limiter;
+            // A permit that passes to a task has an entry of its own.
+            let workers = if most.count_tasks { None } else { limiter.known_workers() };
+            let wish = PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms, workers };
+            match limiter.permits.take(&limit.key, wish).await {
+                Ok(permit) => passes.add_permit(permit, most),
+                Err(Some(away_ms)) => {
+                    passes.release();
+                    return Err(self.no_permit(&limit.key, most.limit.get(), away_ms));
+                }
+                Err(None) => {
+                    passes.release();
+                    return Err(self.unread(&limit.key));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn no_permit(&self, limit: &LimitKey, most: u32, away_ms: u64) -> Wait {
+        self.wait(HeldReason::ConcurrencyLimit, away_ms, format!("{limit} ({most} at once)"))
+    }
+
+    /// The name of a new entry in a concurrency limit. Each attempt has its own: the server may go on working on an earlier one whose answer
+    /// was lost.
+    fn entry(&self) -> String {
+        let key = &self.call.request.key;
+        Digest::of_text(&format!("{key}#{}#{}", self.inbound.nonce(), fastrand::u64(..))).short(16).to_owned()
+    }
+
+    /// The name of the entry of the call while it is a task.
+    pub(super) fn task_entry(&self) -> String {
+        Digest::of_text(&format!("{}#task", self.call.request.key)).short(16).to_owned()
+    }
+
+    fn names(&self) -> String {
+        let rates = self.limits.iter().filter_map(|limit| Some(named(&limit.key, limit.rate?)));
+        rates.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The wait for a turn that is far: the message carries it, and comes back a second or two before.
+    fn wait_with(&self, turn: HeldTurn, left_ms: u64) -> Wait {
+        let limit = turn.limit().clone();
+        let at = turn.turn.at();
+        if at >= self.call.deadline || self.inbound.queue().is_fifo() {
+            // It cannot be used; it goes back.
+            let after_ms = left_ms.min(self.call.deadline.ms_since(self.context.now()));
+            return self.wait(HeldReason::RateLimit, after_ms, format!("{limit}, turn at {at}"));
+        }
+        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn.keep()), wake_at: at };
+        self.inbound.carry(Carried::Turn(carried));
+        let after_ms = left_ms.saturating_sub(1_000) / 1_000 * 1_000;
+        self.wait(HeldReason::RateLimit, after_ms, format!("{limit}, turn at {at}"))
+    }
+
+    fn wait_by_estimate(
+        &self,
+        limit: &LimitKey,
+        rate: RateLimit,
+        wake_at: Timestamp,
+        at: Option<Timestamp>,
+    ) -> Wait {
+        self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit.clone(), turn: None, wake_at }));
+        let left_ms = wake_at.ms_since(self.context.now()).max(1_000);
+        let until_deadline_ms = self.call.deadline.ms_since(self.context.now());
+        let at = at.map_or_else(String::new, |at| format!(", about {at}"));
+        self.wait(
+            HeldReason::RateLimit,
+            left_ms.min(until_deadline_ms),
+            format!("{}{at}", named(limit, rate)),
+        )
+    }
+
+    fn unread(&self, limit: &LimitKey) -> Wait {
+        let detail = format!("the row of the limit {limit} cannot be read");
+        self.wait(HeldReason::AwsError, UNKNOWN_MS, detail)
+    }
+
+    pub(super) fn wait(&self, reason: HeldReason, after_ms: u64, detail: String) -> Wait {
+        let held = Held::new(reason, Some(self.call.server.id.clone()), self.context.now(), after_ms);
+        Wait { after_ms, held: Box::new(held.with_detail(&detail)) }
+    }
+
+    /// For a retry, or a call whose turn was missed: everything anew, in its slot.
+    ///
+    /// # Errors
+    /// What the call waits for.
+    pub(super) async fn again(&self, missed: bool) -> Result<Passes, Wait> {
+        let mut passes = self.turns(NEAR_IN_SLOT_MS, missed).await?;
+        if let Some(due) = passes.due {
+            sleep_until(due - AHEAD.min(due.saturating_duration_since(Instant::now()))).await;
+        }
+        self.permits(&mut passes).await?;
+        Ok(passes)
+    }
+}
+
+/// When a call that waits without a slot takes one again.
+pub(super) fn wake_at(passes: &Passes) -> Option<Instant> {
+    let wake = passes.due?.checked_sub(AHEAD)?;
+    (wake > Instant::now()).then_some(wake)
+}
+
+/// Whether a request whose turn was due then may still be sent.
+pub(super) fn is_in_time(due: Instant) -> bool {
+    Instant::now().saturating_duration_since(due) <= Duration::from_micros(LATE_US.unsigned_abs())
+}
+
+fn named(limit: &LimitKey, rate: RateLimit) -> String {
+    format!("{limit} ({rate})")
+}
+
+const fn us(at: Timestamp) -> i64 {
+    at.as_ms().saturating_mul(1_000)
+}

@@ -1,0 +1,301 @@
+//! The slots of a worker. A free one goes to a receive of the waiting queue whose turn it is by `QueueShares`.
+//!
+//! **Invariant:** no slot is free while a receive waits for one.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, timeout_at};
+use toolfleet_core::queue_shares::QueueShares;
+use toolfleet_core::request::Priority;
+
+/// How long a receive waits for more slots than its first, so that a busy worker still receives in tens.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// A slot, free again when dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    queue: Priority,
+}
+
+/// The slots of a worker.
+#[derive(Debug)]
+pub(super) struct Slots {
+    all: u32,
+    created: Instant,
+    state: Mutex<State>,
+    /// A few more, for calls whose turn has come.
+    for_turns: Arc<Semaphore>,
+}
+
+/// The slots of a worker, as the calls of one queue take them.
+#[derive(Debug)]
+pub(super) struct PoolOf {
+    slots: Arc<Slots>,
+    queue: Priority,
+}
+
+#[derive(Debug)]
+struct State {
+    free: u32,
+    shares: QueueShares,
+    waiting: [VecDeque<Waiting>; 3],
+}
+
+/// A receive that waits for slots. The first of a queue is served before the next, so that the free slots are not spread over many small
+/// receives.
+#[derive(Debug)]
+struct Waiting {
+    missing: u32,
+    sender: mpsc::UnboundedSender<Slot>,
+}
+
+const fn index(queue: Priority) -> usize {
+    match queue {
+        Priority::High => 0,
+        Priority::Normal => 1,
+        Priority::Low => 2,
+    }
+}
+
+impl Slots {
+    /// So many slots, and some more for calls whose turn has come.
+    pub(super) fn new(all: u32, for_turns: u32) -> Arc<Self> {
+        let state = State { free: all, shares: QueueShares::default(), waiting: Default::default() };
+        let for_turns = Arc::new(Semaphore::new(for_turns as usize));
+        Arc::new(Self { all, created: Instant::now(), state: Mutex::new(state), for_turns })
+    }
+
+    /// One slot at least for a receive of that queue, and up to `most` if they are free soon.
+    pub(super) async fn take(self: &Arc<Self>, queue: Priority, most: u32) -> Vec<Slot> {
+        let (mut slots, mut waiting) = self.ask(queue, most.max(1));
+        while slots.is_empty() {
+            // The sender is kept until all slots are there.
+            slots.extend(waiting.recv().await);
+        }
+        let until = Instant::now() + GATHER;
+        while slots.len() < most as usize {
+            match timeout_at(until, waiting.recv()).await {
+                Ok(Some(slot)) => slots.push(slot),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        slots
+    }
+
+    /// How many slots the next receive of that queue may hold.
+    pub(super) fn poll_size(&self, queue: Priority) -> u32 {
+        self.state().shares.poll_size(queue, self.all)
+    }
+
+    /// A receive of that queue brought so many messages.
+    pub(super) fn received(&self, queue: Priority, messages: u32) {
+        self.state().shares.received(queue, messages);
+    }
+
+    /// The slots that are free, and where the missing ones will arrive.
+    fn ask(self: &Arc<Self>, queue: Priority, most: u32) -> (Vec<Slot>, mpsc::UnboundedReceiver<Slot>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.state();
+        let mut slots = Vec::with_capacity(most as usize);
+        while state.free > 0 && slots.len() < most as usize {
+            slots.push(self.granted(&mut state, queue));
+        }
+        let missing = most.saturating_sub(u32::try_from(slots.len()).unwrap_or(most));
+        if let Some(waiting) = state.waiting.get_mut(index(queue)).filter(|_| missing > 0) {
+            waiting.push_back(Waiting { missing, sender });
+        }
+        (slots, receiver)
+    }
+
+    fn granted(self: &Arc<Self>, state: &mut State, queue: Priority) -> Slot {
+        state.free = state.free.saturating_sub(1);
+        state.shares.granted(queue, self.created.elapsed());
+        Slot { slots: self.clone(), queue }
+    }
+
+    fn release(self: &Arc<Self>, queue: Priority) {
+        // Slots whose receive has stopped waiting; each is released when dropped, after the lock.
+        let mut refused = Vec::new();
+        let mut state = self.state();
+        state.free = state.free.saturating_add(1);
+        state.shares.released(queue, self.created.elapsed());
+        while state.free > 0
+            && let Some((queue, sender)) = state.next(self.created.elapsed())
+        {
+            let slot = self.granted(&mut state, queue);
+            refused.extend(sender.send(slot).map_err(|refused| refused.0).err());
+        }
+        drop(state);
+        drop(refused);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PoolOf {
+    /// A slot, if one is free.
+    pub(super) fn free_slot(&self) -> Option<Slot> {
+        let mut state = self.slots.state();
+        (state.free > 0).then(|| self.slots.granted(&mut state, self.queue))
+    }
+
+    /// The next slot that is free for this queue.
+    pub(super) async fn next_slot(&self) -> Option<Slot> {
+        self.slots.take(self.queue, 1).await.pop()
+    }
+
+    /// The slots that are kept for turns.
+    pub(super) fn for_turns(&self) -> &Arc<Semaphore> {
+        &self.slots.for_turns
+    }
+}
+
+impl Slot {
+    /// The slots that it is one of.
+    pub(super) fn pool(&self) -> PoolOf {
+        PoolOf { slots: self.slots.clone(), queue: self.queue }
+    }
+}
+
+impl State {
+    /// The receive that the next free slot goes to.
+    fn next(&mut self, now: Duration) -> Option<(Priority, mpsc::UnboundedSender<Slot>)> {
+        for waiting in &mut self.waiting {
+            while waiting.front().is_some_and(|first| first.missing == 0 || first.sender.is_closed()) {
+                waiting.pop_front();
+            }
+        }
+        let Self { shares, waiting, .. } = self;
+        let waits = |queue| waiting.get(index(queue)).is_some_and(|w| !w.is_empty());
+        let queue = shares.next(waits, now)?;
+        let first = waiting.get_mut(index(queue))?.front_mut()?;
+        first.missing = first.missing.saturating_sub(1);
+        Some((queue, first.sender.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.release(self.queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// What a receive takes on its way to SQS and back.
+    const RECEIVE: Duration = Duration::from_millis(4);
+
+    /// Receives from a queue with a backlog of calls of that length, with so many receivers, and counts slot-milliseconds.
+    fn flood(slots: &Arc<Slots>, queue: Priority, receivers: u32, call: Duration) -> Arc<AtomicU64> {
+        let used = Arc::new(AtomicU64::new(0));
+        for _ in 0..receivers {
+            let (slots, used) = (slots.clone(), used.clone());
+            tokio::spawn(async move {
+                loop {
+                    let taken = slots.take(queue, slots.poll_size(queue)).await;
+                    tokio::time::sleep(RECEIVE).await;
+                    slots.received(queue, u32::try_from(taken.len()).unwrap());
+                    for slot in taken {
+                        let used = used.clone();
+                        tokio::spawn(async move {
+                            tokio::time::sleep(call).await;
+                            used.fetch_add(u64::try_from(call.as_millis()).unwrap(), Ordering::Relaxed);
+                            drop(slot);
+                        });
+                    }
+                }
+            });
+        }
+        used
+    }
+
+    /// The mean and the longest wait of calls that come to the high queue one at a time, `every` so often: from sending to the start.
+    async fn waits_of_high(slots: &Arc<Slots>, calls: u32, every: Duration) -> (Duration, Duration) {
+        let (send, mut queue) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            for _ in 0..calls {
+                tokio::time::sleep(every).await;
+                send.send(Instant::now()).unwrap();
+            }
+        });
+        let (mut sum, mut longest) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..calls {
+            let slot = slots.take(Priority::High, 1).await.remove(0);
+            let sent = queue.recv().await.unwrap();
+            tokio::time::sleep(RECEIVE).await;
+            let wait = sent.elapsed();
+            (sum, longest) = (sum + wait, longest.max(wait));
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                drop(slot);
+            });
+        }
+        (sum / calls, longest)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn queues_with_a_backlog_share_slot_seconds_12_to_4_to_1() {
+        let slots = Slots::new(82, 1);
+        let call = Duration::from_millis(100);
+        let used = Priority::ALL.map(|queue| flood(&slots, queue, 7, call));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let used = used.map(|ms| ms.load(Ordering::Relaxed) as f64 / 60_000.0);
+        let all: f64 = used.iter().sum();
+        assert!(all > 75.0, "{used:?} of 82 slots are used");
+        for (used, weight) in used.iter().zip([12.0, 4.0, 1.0]) {
+            let share = used / all * 17.0;
+            assert!((share - weight).abs() / weight < 0.2, "{share} of 17, not {weight}");
+        }
+        assert!(used[2] / all >= 0.05, "{used:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_alone_uses_all_slots_beside_the_polls_of_the_others() {
+        for queue in Priority::ALL {
+            let slots = Slots::new(22, 1);
+            let mut polls = Vec::new();
+            for other in Priority::ALL.into_iter().filter(|other| *other != queue) {
+                polls.extend(slots.take(other, slots.poll_size(other)).await);
+            }
+            assert_eq!(polls.len(), 2);
+            let used = flood(&slots, queue, 2, Duration::from_millis(100));
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let used = used.load(Ordering::Relaxed) as f64 / 30_000.0;
+            assert!(used > 18.0, "{queue}: {used} of 20 slots");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn high_waits_under_a_flood_of_low_at_most_half_as_long_again() {
+        let every = Duration::from_millis(15);
+        let idle = waits_of_high(&Slots::new(82, 1), 2_000, every).await.0;
+        let slots = Slots::new(82, 1);
+        let low = flood(&slots, Priority::Low, 7, Duration::from_millis(200));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (flooded, longest) = waits_of_high(&slots, 2_000, every).await;
+        assert!(flooded <= idle.mul_f64(1.5), "{flooded:?} under the flood, {idle:?} idle");
+        assert!(longest < Duration::from_millis(50), "{longest:?}");
+        assert!(low.load(Ordering::Relaxed) > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receive_that_stops_waiting_keeps_no_slot() {
+        let slots = Slots::new(1, 1);
+        let held = slots.take(Priority::Low, 10).await;
+        let stopped = tokio::time::timeout(Duration::from_secs(1), slots.take(Priority::High, 1)).await;
+        assert!(stopped.is_err());
+        drop(held);
+        assert_eq!(slots.take(Priority::Normal, 10).await.len(), 1);
+        assert_eq!(slots.state().free, 1);
+    }
+}

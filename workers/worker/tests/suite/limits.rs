@@ -1,0 +1,381 @@
+//! Rate and concurrency limits: turns that messages carry, permits that outlive their worker, changes by operators, and retry budgets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use toolfleet_aws::Tables;
+use toolfleet_aws::queue::Outgoing;
+use toolfleet_core::call::{HeldReason, State};
+use toolfleet_core::control::{Control, LimitChange, Rate};
+use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::holders::HolderRow;
+use toolfleet_core::limits::turn_book::TurnRow;
+use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_testkit::MockFault;
+use toolfleet_worker::context::WorkerContext;
+use toolfleet_worker::pipeline;
+
+use crate::rig::{Rig, SKEW_MS, START_MS, connect, limits, request};
+
+fn start_us() -> i64 {
+    i64::try_from(START_MS).unwrap() * 1_000
+}
+
+/// The rig's catalog with limits of its server.
+fn limited(rig: &Rig, of_server: Value) -> Value {
+    let mut catalog = rig.catalog();
+    catalog["servers"][0]["limits"] = of_server;
+    catalog
+}
+
+async fn worker(rig: &Rig, catalog: &Value) -> Arc<WorkerContext> {
+    rig.fleet_of(catalog.clone(), limits(), None).await
+}
+
+fn server() -> LimitKey {
+    "server:mock".parse().unwrap()
+}
+
+async fn turns(rig: &Rig) -> TurnRow {
+    rig.direct.fleet(&Tables::with_prefix("toolfleet")).turns(&server()).read().await.unwrap().unwrap()
+}
+
+async fn permits(rig: &Rig) -> HolderRow {
+    rig.direct.fleet(&Tables::with_prefix("toolfleet")).permits(&server()).read().await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_share_the_turns_of_one_limit() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"rate": "20/s"}));
+    let workers = [worker(&rig, &catalog).await, worker(&rig, &catalog).await];
+    for n in 0..6 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+    }
+    let mut runs = Vec::new();
+    for n in 0..6 {
+        let context = &workers[n % 2];
+        let delivery = rig.receive(context).await.unwrap();
+        runs.push(pipeline::run(Arc::clone(context), delivery, ()));
+    }
+    join_all(runs).await;
+    for n in 0..6 {
+        let seen = rig.outcome(&format!("c{n}")).await;
+        assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1));
+    }
+    let row = turns(&rig).await;
+    let apart: Vec<_> = row.ahead.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(row.ahead.len() >= 6 && apart.iter().all(|us| *us >= 52_500), "{apart:?}");
+}
+
+/// A message that is hidden while its call waits counts as in flight and makes its tenant noisy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_is_carried_to_another_worker() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"rate": "1/10s"}));
+    let first = worker(&rig, &catalog).await;
+    for id in ["c0", "c1"] {
+        rig.send(request(id, "unsafe").to_string()).await;
+        rig.deliver(&first).await;
+    }
+    assert_eq!(rig.outcome("c0").await.kind, OutcomeKind::Succeeded);
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.in_flight, depth.delayed), (0, 1), "it is a delayed message and does not look busy");
+    let row = rig.row("c1").await.unwrap();
+    let held = row.held().unwrap();
+    assert_eq!((row.state, row.attempts, held.reason), (State::Pending, 0, HeldReason::RateLimit));
+    assert!(held.detail.as_ref().unwrap().contains("server:mock, turn at"), "{held:?}");
+
+    let given = turns(&rig).await;
+    rig.clock.advance_ms(10_400);
+    let second = worker(&rig, &catalog).await;
+    rig.deliver(&second).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    assert_eq!(turns(&rig).await.rev, given.rev, "it used the turn that its message carried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_beyond_the_reach_waits_by_an_estimate() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"rate": "1/10s"}));
+    let context = worker(&rig, &catalog).await;
+    for n in 0..6 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+    }
+    let held = rig.row("c5").await.unwrap();
+    let detail = held.held().unwrap().detail.clone().unwrap();
+    assert!(detail.contains("server:mock (1/10s), about"), "{detail}");
+    for _ in 0..100 {
+        rig.clock.advance_ms(1_000);
+        while let Some(delivery) = rig.receive(&context).await {
+            pipeline::run(Arc::clone(&context), delivery, ()).await;
+        }
+    }
+    for n in 0..6 {
+        let seen = rig.outcome(&format!("c{n}")).await;
+        assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "c{n}");
+    }
+    assert_eq!(rig.queue().depth().await.unwrap().delayed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_of_a_foreign_sender_is_not_used() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"rate": "20/s"}));
+    catalog["tenants"]["senders"]["AKIAOTHER"] = json!(["acme"]);
+    let context = worker(&rig, &catalog).await;
+    rig.send(request("own", "unsafe").to_string()).await;
+    rig.deliver(&context).await;
+    let before = turns(&rig).await;
+    let local = &rig.local;
+    let other = connect(local.sqs_url(), local.dynamodb_url(), local.secretsmanager_url(), "AKIAOTHER").await;
+    let turn = format!("turn {} {} server:mock", before.epoch, start_us() + 1_000_000);
+    let message = Outgoing {
+        body: request("forged", "unsafe").to_string(),
+        attributes: BTreeMap::from([("toolfleet-turn".to_owned(), turn)]),
+        ..Outgoing::default()
+    };
+    other.queue(local.queue_url(rig.queue_name)).send(message).await.unwrap();
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("forged").await.kind, OutcomeKind::Succeeded);
+    assert_eq!(turns(&rig).await.rev, before.rev + 1, "it asked for a turn of its own");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_is_changed_live_voids_the_turns_of_the_old_one() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"rate": "1/10s"}));
+    let context = worker(&rig, &catalog).await;
+    for id in ["c0", "c1"] {
+        rig.send(request(id, "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+    }
+    let old = turns(&rig).await;
+    let change = LimitChange { rate: Some(Rate { count: 50, per_s: 1 }), concurrency: None };
+    let limits = BTreeMap::from([("server:mock".to_owned(), change)]);
+    context.gate.control().take(Control { version: 1, limits, ..Control::default() });
+    rig.clock.advance_ms(10_000);
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    let new = turns(&rig).await;
+    assert_eq!((new.epoch, new.rate.to_string().as_str(), new.version), (old.epoch + 1, "50/s", 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_rate_limits_give_one_turn() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"rate": "20/s"}));
+    catalog["tools"][1]["limits"] = json!({"rate": "10/s"});
+    catalog["tenants"]["limits"] = json!({"acme": {"rate": "15/s", "tools": {"unsafe": {"rate": "12/s"}}}});
+    let context = worker(&rig, &catalog).await;
+    let mut runs = Vec::new();
+    for n in 0..4 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        runs.push(pipeline::run(Arc::clone(&context), delivery, ()));
+    }
+    join_all(runs).await;
+    for n in 0..4 {
+        assert_eq!(rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded, "c{n}");
+    }
+}
+
+/// Over-admission (bullmq #3210: limit 1 ran 2).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_share_the_permits_of_one_limit() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"concurrency": 1}));
+    let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&first).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.deliver(&second).await;
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 1, "one request is open, and the limit is one");
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.in_flight, depth.delayed), (1, 1), "c0 runs, c1 is a delayed message");
+    drop(hold);
+    running.await.unwrap();
+    rig.settle_with(&second).await;
+    for id in ["c0", "c1"] {
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{id}");
+    }
+    while !permits(&rig).await.entries.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_takes_no_turn_while_no_permit_is_free() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"concurrency": 1, "rate": "50/s"}));
+    let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&first).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.deliver(&second).await;
+    let given = turns(&rig).await;
+    rig.send(request("c2", "unsafe").to_string()).await;
+    rig.deliver(&second).await;
+    assert_eq!(turns(&rig).await.rev, given.rev, "the limit had no permit a moment ago");
+    drop(hold);
+    running.await.unwrap();
+    rig.settle_with(&second).await;
+    for id in ["c0", "c1", "c2"] {
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+    }
+}
+
+/// A crashed holder keeps its permit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_permit_of_a_killed_worker_is_free_after_its_time_out() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"concurrency": 1}));
+    let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
+    rig.send(request("lost", "unsafe").to_string()).await;
+    let delivery = rig.receive(&first).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    drop(hold);
+
+    rig.send(request("next", "safe").to_string()).await;
+    rig.deliver(&second).await;
+    assert_eq!(rig.mcp.executions_of("next"), 0, "the server may still work on the lost request");
+    assert_eq!(permits(&rig).await.entries.len(), 1);
+    // The time-out of the tool, what lies between permit and request, and the difference of two clocks.
+    rig.clock.advance_ms(2_000 + 2_000 + SKEW_MS);
+    rig.deliver(&second).await;
+    assert_eq!(rig.outcome("next").await.kind, OutcomeKind::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_request_releases_its_permit_only_where_the_server_is_done() {
+    for (fault, released) in [(MockFault::status(400), true), (MockFault::NeverAnswer, false)] {
+        let rig = Rig::new().await;
+        let mut catalog = limited(&rig, json!({"concurrency": 1}));
+        catalog["tools"][1]["timeout_ms"] = json!(100);
+        let context = worker(&rig, &catalog).await;
+        rig.mcp.always_for("tools/call", fault);
+        rig.send(request("c0", "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        assert!(rig.row("c0").await.unwrap().finished.is_some());
+        rig.mcp.behave();
+        rig.send(request("c1", "safe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.mcp.executions_of("c1") == 1, released);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_beyond_the_budget_wait_and_are_no_attempt() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    // A worker of so many has one retry in ten seconds.
+    context.limiter.learn_workers(1_000);
+    rig.mcp.always_for("tools/call", MockFault::status(500));
+    rig.send(request("c0", "safe").to_string()).await;
+    rig.deliver(&context).await;
+    let row = rig.row("c0").await.unwrap();
+    assert_eq!((row.state, row.attempts), (State::Released, 2), "a first attempt and one retry");
+    assert_eq!(row.held().map(|held| held.reason), Some(HeldReason::RetryBudget));
+    rig.mcp.behave();
+    rig.clock.advance_ms(20_000);
+    rig.settle_with(&context).await;
+    assert_eq!(rig.outcome("c0").await.kind, OutcomeKind::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adaptive_limit_lets_a_healthy_tool_run() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"adaptive": true}))).await;
+    for n in 0..5 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_without_limits_touches_no_row_of_a_limit() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    rig.send(request("c0", "unsafe").to_string()).await;
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c0").await.kind, OutcomeKind::Succeeded);
+    let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));
+    assert_eq!(fleet.turns(&server()).read().await.unwrap(), None);
+    assert_eq!(fleet.permits(&server()).read().await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_limit_is_leased_in_blocks() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 100}))).await;
+    context.limiter.learn_workers(10);
+    for n in 0..4 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
+    }
+    let row = permits(&rig).await;
+    let block = row.blocks.get(context.worker.as_str()).copied().unwrap();
+    assert_eq!((row.rev, row.entries.len(), block.permits), (1, 0, 3), "one write for all of them");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_catalogs_limit_holds_again_after_a_live_one_ends() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"rate": "50/s"}))).await;
+    let change = LimitChange { rate: Some(Rate { count: 40, per_s: 1 }), concurrency: None };
+    let live = BTreeMap::from([("server:mock".to_owned(), change)]);
+    let rates = [(3, live), (4, BTreeMap::new())];
+    for ((version, limits), expected) in rates.into_iter().zip(["40/s", "50/s"]) {
+        context.gate.control().take(Control { version, limits, ..Control::default() });
+        rig.clock.advance_ms(6_000);
+        rig.send(request(&format!("c{version}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        let row = turns(&rig).await;
+        assert_eq!((row.rate.to_string().as_str(), row.version), (expected, version));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_keeps_its_permit_where_tasks_count_and_polls_need_none() {
+    for counts in [true, false] {
+        let rig = Rig::new().await;
+        let of_server = json!({"rate": "50/s", "concurrency": {"limit": 1, "count_tasks": counts}});
+        let context = worker(&rig, &limited(&rig, of_server)).await;
+        rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
+        let done = json!({ "status": "completed", "result": { "content": [] } });
+        rig.mcp.task("t1", &[json!({ "status": "working", "pollIntervalMs": 5_000 }), done]);
+        rig.send(request("c1", "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        let given = turns(&rig).await;
+        rig.clock.advance_ms(5_000);
+        rig.deliver(&context).await;
+        assert_eq!(turns(&rig).await.rev, given.rev, "a poll takes no turn");
+        rig.send(request("other", "safe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.mcp.executions_of("other") == 0, counts);
+        rig.settle_with(&context).await;
+        for id in ["c1", "other"] {
+            assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+        }
+        while !permits(&rig).await.entries.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
