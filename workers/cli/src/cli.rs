@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::control::{drain, limit, pause, strike, weight};
+use crate::commands::fleet::stats;
 use crate::commands::{
     call, cancel, completions, dev, dlq, history, queue, result, send, sessions, tools, why,
 };
@@ -55,6 +56,14 @@ pub(crate) enum Command {
     Why(why::WhyArgs),
     /// Cancel a call by its id, or calls by a filter.
     Cancel(cancel::CancelArgs),
+    /// Show the fleet on one screen: queues, rates, workers, breakers, pauses, noisy tenants, failing tools.
+    Status,
+    /// List the workers: version, slots, busy, draining, since when. One that missed three beats is dead.
+    Workers,
+    /// List the servers: breaker, pause, limit, requests under way, failures, latency.
+    Servers,
+    /// Count calls by tool over a period: success and error rates, attempts, p50 and p95.
+    Stats(stats::StatsArgs),
     /// Stop new starts of a server, a tool, a tenant or a queue; its calls wait.
     Pause(pause::PauseArgs),
     /// Continue what was paused.
@@ -99,6 +108,10 @@ impl Command {
             | Self::Result(_)
             | Self::Why(_)
             | Self::Cancel(_)
+            | Self::Status
+            | Self::Workers
+            | Self::Servers
+            | Self::Stats(_)
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Limit(_)

@@ -6,11 +6,12 @@ use clap::Args;
 use futures::stream::BoxStream;
 use toolfleet_client::{
     Aws, AwsError, AwsOptions, Cancelled, Client, Controls, DeadLetters, QueueDepth, RecordsOf, Sessions,
-    Span, Tables, WaitError, Why, system_clock,
+    Span, Stats, StatsOf, Tables, WaitError, Why, system_clock,
 };
 use toolfleet_config::settings::{ConfigError, true_or_false};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
+use toolfleet_core::fleet::{FleetSummary, WorkerRow};
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
@@ -246,6 +247,26 @@ impl ClientHandle {
     /// The depths of the queues of calls and their dead-letter queues.
     pub(crate) async fn depths(&self) -> Result<Vec<QueueDepth>, CommandError> {
         Ok(self.client.depths().await?)
+    }
+
+    /// The rows of all workers.
+    pub(crate) async fn workers(&self) -> Result<Vec<WorkerRow>, CommandError> {
+        Ok(self.client.workers().await?)
+    }
+
+    /// The summary of the fleet.
+    pub(crate) async fn summary(&self) -> Result<Option<FleetSummary>, CommandError> {
+        Ok(self.client.summary().await?)
+    }
+
+    /// The calls that ended between two instants, by tool.
+    pub(crate) async fn stats(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        which: &StatsOf,
+    ) -> Result<Stats, CommandError> {
+        Ok(self.client.stats(from, to, which).await?)
     }
 
     /// What operators set for the whole fleet.

@@ -17,6 +17,7 @@ mod client;
 mod clock;
 mod control;
 mod dead_letters;
+mod fleet;
 mod queue_depths;
 mod records;
 mod request_builder;
@@ -34,6 +35,7 @@ pub use dead_letters::{
     DeadLetter, DeadLetters, Judged, LetterFilter, Look, RECEIVED_TOO_OFTEN, Redrive, RedriveError,
     RedriveReport, RedriveRules, Redriven, RedrivenAs, Stop,
 };
+pub use fleet::{Stats, StatsOf, ToolStats};
 pub use queue_depths::QueueDepth;
 pub use records::{RecordsOf, Span};
 pub use request_builder::RequestBuilder;

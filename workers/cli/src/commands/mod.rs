@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod control;
 pub(crate) mod dev;
 pub(crate) mod dlq;
+pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod queue;
 pub(crate) mod request;
@@ -31,6 +32,10 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Call(args) => call::run(&args, connect, output).await,
         Command::Result(args) => result::run(&args, connect, output).await,
         Command::Cancel(args) => cancel::run(&args, connect, output).await,
+        Command::Workers => fleet::workers::run(connect, output).await,
+        Command::Servers => fleet::servers::run(connect, output).await,
+        Command::Status => fleet::status::run(connect, output).await,
+        Command::Stats(args) => fleet::stats::run(&args, connect, output).await,
         Command::Pause(args) => control::pause::pause(&args, connect, output).await,
         Command::Resume(args) => control::pause::resume(&args, connect, output).await,
         Command::Limit(command) => control::limit::run(&command, connect, output).await,

@@ -37,9 +37,15 @@ fn send(dev: &Dev, id: &str, tool: &str) {
     dev.toolfleet(&args).exits(0);
 }
 
-fn queue(dev: &Dev, place: usize) -> Value {
-    dev.toolfleet(&["queue", "status", "--json"]).exits(0).json()["queues"][place].clone()
+/// The calls queue, or the dead-letter queue.
+fn queue(dev: &Dev, name: &str) -> Value {
+    let status = dev.toolfleet(&["queue", "status", "--json"]).exits(0).json();
+    let queues = status["queues"].as_array().unwrap();
+    queues.iter().find(|queue| queue["queue"] == name).unwrap_or_else(|| panic!("{name}: {status}")).clone()
 }
+
+const CALLS: &str = "toolfleet-calls";
+const DEAD: &str = "toolfleet-calls-dlq";
 
 #[test]
 fn dead_letters_are_listed_and_shown_without_values() {
@@ -69,7 +75,7 @@ fn dead_letters_are_listed_and_shown_without_values() {
         assert!(!shown.stdout.contains("value-of-ann"), "{}", shown.stdout);
     }
     dev.toolfleet(&["dlq", "show", "c9"]).exits(3).complains(&["c9 is not among the 2 messages"]);
-    let dead = queue(&dev, 1);
+    let dead = queue(&dev, DEAD);
     assert_eq!((&dead["visible"], &dead["in_flight"]), (&2.into(), &0.into()), "{dead}");
     dev.toolfleet(&["why", "acme", "c1"])
         .exits(0)
@@ -85,7 +91,7 @@ fn a_redrive_is_planned_first_and_moves_with_yes() {
     let plan = dev.toolfleet(&["dlq", "redrive"]).exits(0);
     plan.prints(&["not_run", "2 messages would be moved, 0 failed"]);
     plan.complains(&["nothing was changed; move them with --yes"]);
-    assert_eq!((&queue(&dev, 0)["visible"], &queue(&dev, 1)["visible"]), (&0.into(), &2.into()));
+    assert_eq!((&queue(&dev, CALLS)["visible"], &queue(&dev, DEAD)["visible"]), (&0.into(), &2.into()));
 
     let moved = dev.toolfleet(&["dlq", "redrive", "--tool", "counter", "--yes", "--json"]).exits(0).json();
     assert_eq!((&moved["moved"], &moved["failed"], &moved["dry_run"]), (&1.into(), &0.into(), &false.into()));
@@ -93,7 +99,7 @@ fn a_redrive_is_planned_first_and_moves_with_yes() {
         (&moved["messages"][0]["call_id"], &moved["messages"][0]["done"]),
         (&"c2".into(), &"moved".into())
     );
-    assert_eq!((&queue(&dev, 0)["visible"], &queue(&dev, 1)["visible"]), (&1.into(), &1.into()));
+    assert_eq!((&queue(&dev, CALLS)["visible"], &queue(&dev, DEAD)["visible"]), (&1.into(), &1.into()));
     dev.toolfleet(&["dlq", "redrive", "--tenant", "globex", "--yes"])
         .exits(3)
         .complains(&["there is no dead letter that fits"]);
@@ -110,7 +116,7 @@ fn a_move_task_of_sqs_moves_all() {
     dev.toolfleet(&["dlq", "redrive", "--move-task"]).exits(0).prints(&["1 messages would be moved"]);
     let started = dev.toolfleet(&["dlq", "redrive", "--move-task", "--yes", "--rate", "100/s"]).exits(0);
     started.prints(&["SQS moves about 1 messages, 100 a second"]);
-    assert!((0..1_000).any(|_| queue(&dev, 0)["visible"] == 1), "the task has moved it");
+    assert!((0..1_000).any(|_| queue(&dev, CALLS)["visible"] == 1), "the task has moved it");
 }
 
 #[test]
@@ -121,10 +127,10 @@ fn an_interrupted_list_makes_messages_visible_again() {
     }
     give_up(&dev, 12, true);
     // It waits for the one that another reader has hidden.
-    let reads = || queue(&dev, 1)["in_flight"] == 12;
+    let reads = || queue(&dev, DEAD)["in_flight"] == 12;
     let ran = dev.interrupt(&["dlq", "list"], reads).exits(1);
     ran.complains(&["interrupted: the list is not complete"]);
-    let dead = queue(&dev, 1);
+    let dead = queue(&dev, DEAD);
     assert_eq!((&dead["visible"], &dead["in_flight"]), (&11.into(), &1.into()), "{dead}");
 }
 

@@ -15,6 +15,7 @@ mod control;
 mod demo;
 mod dev;
 mod dlq;
+mod fleet;
 mod help;
 mod history;
 mod killed;

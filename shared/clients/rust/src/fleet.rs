@@ -1,0 +1,171 @@
+//! Reads what workers report: their rows, the summary that one of them makes, and the rollups of calls by tool.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::try_join_all;
+use toolfleet_aws::AwsError;
+use toolfleet_core::fleet::{FleetSummary, LostMinutes, Minute, Rollup, WorkerRow};
+use toolfleet_core::ids::ServerId;
+use toolfleet_core::time::Timestamp;
+
+use crate::client::Client;
+
+/// Which tools are counted. Without a part all fit.
+#[derive(Debug, Clone, Default)]
+pub struct StatsOf {
+    /// This tool alone: its registered id, else `server/name`.
+    pub tool: Option<String>,
+    /// The tools of this server.
+    pub server: Option<ServerId>,
+}
+
+/// The calls of one tool that ended within a period.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolStats {
+    /// The tool; `other` for those beyond the busiest of a worker.
+    pub tool: String,
+    /// Its server, where it is known.
+    pub server: Option<ServerId>,
+    /// Its calls.
+    pub rollup: Rollup,
+}
+
+/// The calls that ended within a period, by tool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// The first minute that is counted.
+    pub from: Minute,
+    /// The last one.
+    pub to: Minute,
+    /// The tools, those with most calls first.
+    pub tools: Vec<ToolStats>,
+    /// Minutes of which a worker that died could not write its counts.
+    pub lost: Vec<LostMinutes>,
+}
+
+impl Client {
+    /// The rows of all workers, those that died or exited lately included.
+    ///
+    /// # Errors
+    /// The fleet table failed.
+    pub async fn workers(&self) -> Result<Vec<WorkerRow>, AwsError> {
+        let mut rows = self.fleet.worker_rows().await?;
+        rows.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(rows)
+    }
+
+    /// The summary that one worker makes of all; none where no worker has ever reported.
+    ///
+    /// # Errors
+    /// The fleet table failed.
+    pub async fn summary(&self) -> Result<Option<FleetSummary>, AwsError> {
+        Ok(self.fleet.summary().await?.0)
+    }
+
+    /// The calls that ended between two instants, by tool, in whole minutes. Workers write a minute's counts within the two minutes after it.
+    ///
+    /// # Errors
+    /// The fleet table failed.
+    pub async fn stats(&self, from: Timestamp, to: Timestamp, which: &StatsOf) -> Result<Stats, AwsError> {
+        let (from, to) = (Minute::of(from), Minute::of(to));
+        let hours: BTreeSet<_> = self.fleet.compacted(from.hour(), to).await?.into_iter().collect();
+        let pieces = pieces(from, to, &hours);
+        let mut tools = BTreeMap::new();
+        let mut day = from;
+        while day <= to {
+            for one in self.fleet.rolled_up_tools(day).await? {
+                let fits = which.tool.as_ref().is_none_or(|tool| *tool == one.tool)
+                    && which.server.as_ref().is_none_or(|server| Some(server) == one.server.as_ref());
+                if fits {
+                    tools.insert(one.tool, one.server);
+                }
+            }
+            day = day.next_day();
+        }
+        let mut counted = Vec::new();
+        for (tool, server) in tools {
+            let rollup = self.rollup(&tool, &pieces).await?;
+            if !rollup.calls.is_empty() {
+                counted.push(ToolStats { tool, server, rollup });
+            }
+        }
+        counted.sort_by(|a, b| {
+            b.rollup.calls.total().cmp(&a.rollup.calls.total()).then_with(|| a.tool.cmp(&b.tool))
+        });
+        let lost = self.fleet.lost_minutes(from, to).await?;
+        Ok(Stats { from, to, tools: counted, lost })
+    }
+
+    async fn rollup(&self, tool: &str, pieces: &[Piece]) -> Result<Rollup, AwsError> {
+        let parts = pieces.iter().map(|piece| async move {
+            match *piece {
+                Piece::Minutes(first, last) => self.fleet.rollups(tool, first, last).await,
+                Piece::Hours(first, last) => self.fleet.rollup_hours(tool, first, last).await,
+            }
+        });
+        let mut sum = Rollup::default();
+        for (_, rollup) in try_join_all(parts).await?.into_iter().flatten() {
+            sum.merge(&rollup);
+        }
+        Ok(sum)
+    }
+}
+
+/// A part of a period that is read as minutes, or as hours that are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Minutes(Minute, Minute),
+    Hours(Minute, Minute),
+}
+
+/// The whole period in pieces that do not overlap: hours where they are added up and lie within it, minutes elsewhere.
+fn pieces(from: Minute, to: Minute, hours: &BTreeSet<Minute>) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut at = from;
+    while at <= to {
+        let hour_ends = at.hour().plus(59);
+        let whole = at == at.hour() && hour_ends <= to && hours.contains(&at);
+        let last = hour_ends.min(to);
+        match (pieces.last_mut(), whole) {
+            (Some(Piece::Hours(_, end)), true) => *end = at,
+            (Some(Piece::Minutes(_, end)), false) => *end = last,
+            (_, true) => pieces.push(Piece::Hours(at, at)),
+            (_, false) => pieces.push(Piece::Minutes(at, last)),
+        }
+        at = last.plus(1);
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minute(text: &str) -> Minute {
+        Minute::of(Timestamp::parse(&format!("2026-11-29T{text}:00Z")).unwrap())
+    }
+
+    #[test]
+    fn a_period_is_read_in_pieces_that_cover_each_minute_once() {
+        let hours = BTreeSet::from([minute("10:00"), minute("11:00"), minute("13:00")]);
+        assert_eq!(
+            pieces(minute("09:40"), minute("14:05"), &hours),
+            [
+                Piece::Minutes(minute("09:40"), minute("09:59")),
+                Piece::Hours(minute("10:00"), minute("11:00")),
+                Piece::Minutes(minute("12:00"), minute("12:59")),
+                Piece::Hours(minute("13:00"), minute("13:00")),
+                Piece::Minutes(minute("14:00"), minute("14:05")),
+            ]
+        );
+        // An hour that is cut by the period is read as minutes.
+        assert_eq!(
+            pieces(minute("10:01"), minute("11:30"), &hours),
+            [Piece::Minutes(minute("10:01"), minute("11:30"))]
+        );
+        assert_eq!(
+            pieces(minute("10:00"), minute("10:00"), &hours),
+            [Piece::Minutes(minute("10:00"), minute("10:00"))]
+        );
+    }
+}

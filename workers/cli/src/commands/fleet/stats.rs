@@ -1,0 +1,99 @@
+//! `toolfleet stats`: calls, success rate, error rate and latency by tool over any period, from the counts that workers write each minute.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use toolfleet_client::{StatsOf, ToolStats};
+use toolfleet_core::fleet::Rollup;
+use toolfleet_core::ids::ServerId;
+use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::time::Timestamp;
+
+use super::numbers::{percent, quantile};
+use crate::commands::control::reason::now;
+use crate::connect::Connect;
+use crate::exit::{CommandError, Exit};
+use crate::output::Output;
+use crate::span_of_time::parse_span;
+
+/// Options of `stats`.
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// One tool: its registered id, else SERVER/NAME.
+    #[arg(long, value_name = "TOOL")]
+    tool: Option<String>,
+    /// The tools of this server.
+    #[arg(long, value_name = "SERVER")]
+    server: Option<ServerId>,
+    /// The period up to now: a number and s, m, h or d.
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = parse_span)]
+    last: Duration,
+}
+
+/// Shows them.
+pub(crate) async fn run(args: &StatsArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
+    let client = connect.client().await?;
+    let to = now();
+    let ms = i64::try_from(args.last.as_millis()).unwrap_or(i64::MAX);
+    let from = Timestamp::from_ms(to.as_ms().saturating_sub(ms));
+    let which = StatsOf { tool: args.tool.clone(), server: args.server.clone() };
+    let stats = client.stats(from, to, &which).await?;
+    if output.is_json() {
+        let tools: Vec<_> = stats.tools.iter().map(tool_json).collect();
+        let (from, to) = (stats.from.start(), stats.to.end());
+        output.document(&json!({"from": from, "to": to, "tools": tools, "lost_minutes": stats.lost}))?;
+    }
+    for lost in &stats.lost {
+        output.note(&format!(
+            "worker {} died: its counts of {} to {} are missing, {} calls at least (`toolfleet history` has them)",
+            lost.worker, lost.from, lost.to, lost.calls
+        ));
+    }
+    if stats.tools.is_empty() {
+        output.note(
+            "no call is counted in that period; workers write a minute's counts within two minutes after it",
+        );
+        return Ok(Exit::NoResult);
+    }
+    let header = ["tool", "server", "calls", "succeeded", "tool errors", "failed", "attempts", "p50", "p95"];
+    let mut rows: Vec<_> = stats.tools.iter().map(row).collect();
+    if stats.tools.len() > 1 {
+        let mut all = Rollup::default();
+        stats.tools.iter().for_each(|tool| all.merge(&tool.rollup));
+        rows.push(row(&ToolStats { tool: "all".to_owned(), server: None, rollup: all }));
+    }
+    output.table(&header, rows)?;
+    output.note(&format!(
+        "from {} to {}; p50 and p95 are from a call's first claim to its end",
+        stats.from, stats.to
+    ));
+    Ok(Exit::Done)
+}
+
+fn row(stats: &ToolStats) -> Vec<String> {
+    let calls = &stats.rollup.calls;
+    let (all, of_tool) = (calls.total(), calls.of(OutcomeKind::ToolError));
+    let failed = calls.failures().saturating_sub(of_tool);
+    vec![
+        stats.tool.clone(),
+        stats.server.as_ref().map(ToString::to_string).unwrap_or_default(),
+        all.to_string(),
+        percent(calls.of(OutcomeKind::Succeeded), all),
+        percent(of_tool, all),
+        percent(failed, all),
+        stats.rollup.attempts.to_string(),
+        quantile(&stats.rollup.duration, 50),
+        quantile(&stats.rollup.duration, 95),
+    ]
+}
+
+fn tool_json(stats: &ToolStats) -> serde_json::Value {
+    let outcomes: serde_json::Map<_, _> =
+        stats.rollup.calls.iter().map(|(kind, count)| (kind.as_str().to_owned(), count.into())).collect();
+    json!({
+        "tool": stats.tool, "server": stats.server, "calls": stats.rollup.calls.total(), "outcomes": outcomes,
+        "attempts": stats.rollup.attempts, "p50_us": stats.rollup.duration.quantile_us(50),
+        "p95_us": stats.rollup.duration.quantile_us(95),
+    })
+}
