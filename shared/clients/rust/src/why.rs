@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
-use toolfleet_core::call::CallRow;
+use toolfleet_core::call::{CallRow, State};
+use toolfleet_core::fleet::FleetSummary;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
@@ -61,14 +62,16 @@ impl Client {
         let control = noted(control, "the fleet table", &mut failures);
         let workers = noted(workers, "the summary of the workers", &mut failures).flatten();
         let queues = noted(queues, "the queues", &mut failures).unwrap_or_default();
-        let queues: Vec<_> = queues.iter().filter(|queue| !queue.dead_letter).map(state_of).collect();
+        let summary = workers.as_ref().map(|(_, summary)| summary).filter(|summary| !summary.is_stale(now));
+        let queues = queues.iter().filter(|queue| !queue.dead_letter);
+        let queues: Vec<_> = queues.map(|queue| state_of(queue, summary)).collect();
         let dead_letter = noted(dead_letter, "the dead-letter queue", &mut failures);
         let explanation = explain(&Evidence {
             key,
             row: row.as_ref(),
             now,
             control: control.as_ref(),
-            workers: workers.as_ref(),
+            workers: workers.as_ref().map(|(seen, _)| seen),
             queues: &queues,
             dead_letter: &dead_letter.unwrap_or(DeadLetterSeen::NotRead),
             row_only: false,
@@ -79,11 +82,20 @@ impl Client {
     /// The workers, as they report; none if no worker has ever reported.
     async fn workers_seen(
         &self,
-        _key: &CallKey,
-        _row: Option<&CallRow>,
-        _now: Timestamp,
-    ) -> Result<Option<WorkersSeen>, AwsError> {
-        Ok(None)
+        key: &CallKey,
+        row: Option<&CallRow>,
+        now: Timestamp,
+    ) -> Result<Option<(WorkersSeen, FleetSummary)>, AwsError> {
+        let Some(summary) = self.summary().await? else {
+            return Ok(None);
+        };
+        // Only a claim has a holder whose own row matters.
+        let rows = match row {
+            Some(row) if row.state == State::Claimed => Some(self.workers().await?),
+            Some(_) | None => None,
+        };
+        let seen = WorkersSeen::of(&summary, rows.as_deref(), &key.tenant, row, now);
+        Ok(Some((seen, summary)))
     }
 
     /// Whether the dead-letter queue holds the call's message. The queue is read for a few seconds at most.
@@ -132,7 +144,7 @@ fn found(letter: &DeadLetter) -> DeadLetterFound {
     }
 }
 
-fn state_of(queue: &crate::queue_depths::QueueDepth) -> QueueState {
+fn state_of(queue: &crate::queue_depths::QueueDepth, summary: Option<&FleetSummary>) -> QueueState {
     // The names that switches have for them.
     let priority = match queue.priority {
         Some(Priority::High) => "high",
@@ -145,7 +157,7 @@ fn state_of(queue: &crate::queue_depths::QueueDepth) -> QueueState {
         visible: queue.depth.visible,
         in_flight: queue.depth.in_flight,
         delayed: queue.depth.delayed,
-        wait_ms: None,
+        wait_ms: summary.and_then(|summary| summary.queues.get(&queue.name)?.oldest_ms),
     }
 }
 

@@ -103,6 +103,7 @@ impl Aggregator {
         let capacity_slot_ms = summary.workers.slots.saturating_sub(eighth).saturating_mul(60_000);
         let slot_ms = summary.slot_ms_a_minute.clone();
         if !summary.is_stale(self.context.now()) {
+            self.context.limiter.learn_workers(summary.workers.alive);
             self.context.gate.shares().take_fleet_use(TenantUse { slot_ms, capacity_slot_ms });
         }
         self.context.fleet_view.take(summary);
