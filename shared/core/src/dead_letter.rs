@@ -115,7 +115,9 @@ impl RedriveClass {
     /// What a redrive does, for people.
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::NotRun => "surely not run; it runs when a worker receives it",
+            Self::NotRun => {
+                "surely not run; it runs when a worker receives it, unless the workers' default deadline has passed"
+            }
             Self::Safe => "may have run and is safe to repeat; it goes on",
             Self::MayHaveRun => {
                 "may have run and is not safe to repeat; it ends as outcome_unknown, nothing is sent"
@@ -126,7 +128,9 @@ impl RedriveClass {
             Self::Ended => "has ended; its end stands, nothing runs again",
             Self::OtherQuestion => "its id was used for another question; it would be refused",
             Self::TooOld => "older than 28 days; it would be refused",
-            Self::Unreadable => "no request; a worker of a later version may read it",
+            Self::Unreadable => {
+                "cannot be read by this version; a worker of a later version may read it, others refuse or keep it again"
+            }
         }
     }
 

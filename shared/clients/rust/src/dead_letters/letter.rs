@@ -4,7 +4,7 @@ use toolfleet_aws::queue::Delivery;
 use toolfleet_core::argument_shape::{ShownArguments, shape};
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::message_attributes::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, REASON};
-use toolfleet_core::request::{CallRequest, Malformed};
+use toolfleet_core::request::{CallRequest, Malformed, TimeLimit};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
@@ -109,6 +109,12 @@ impl DeadLetter {
     pub fn named_deadline(&self) -> Option<Timestamp> {
         let request = self.request()?;
         request.time_limit.map(|_| request.deadline(self.first_sent(), u64::MAX))
+    }
+
+    /// Whether its deadline counts from its sending: a copy that counts as sent now would have it again.
+    pub fn deadline_begins_again(&self) -> bool {
+        let limit = self.request().map(|request| request.time_limit);
+        matches!(limit, Some(None | Some(TimeLimit::TimeoutMs(_))))
     }
 
     /// Whether it says anything about an earlier message of its call.

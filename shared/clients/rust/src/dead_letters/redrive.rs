@@ -73,6 +73,11 @@ pub enum RedriveError {
     /// Its copy could not say what it has to.
     #[error("{0}")]
     Origin(String),
+    /// Its deadline has passed, and would begin again with a copy that counts as sent now.
+    #[error(
+        "its deadline has passed, and would begin again: your copy counts as sent now, because your sender id is not in `tenants.fleet` of the catalog; a worker ends it where it is"
+    )]
+    BeginsAgain,
     /// SQS did not take the copy; the letter stays where it is.
     #[error("the copy was not sent, and the message stays where it is: {0}")]
     NotSent(AwsError),
@@ -147,6 +152,10 @@ fn plan(redrive: &Redrive<'_>, letter: &DeadLetter, class: RedriveClass, row: Op
     };
     match copy_of(letter, row, own, redrive.rules) {
         Err(error) => Plan::Done(RedrivenAs::Failed(error.into())),
+        // A call whose deadline has passed must not run because its copy is younger than it.
+        Ok(Copy::Anew) if class == RedriveClass::Expired && letter.deadline_begins_again() => {
+            Plan::Done(RedrivenAs::Failed(RedriveError::BeginsAgain))
+        }
         Ok(copy) if redrive.act => Plan::Move(copy),
         Ok(_) => Plan::Done(RedrivenAs::Planned),
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_client::{
-    DeadLetters, LetterFilter, RECEIVED_TOO_OFTEN, Redrive, RedriveReport, RedriveRules, Redriven, RedrivenAs,
+    DeadLetters, LetterFilter, RECEIVED_TOO_OFTEN, Redrive, RedriveError, RedriveReport, RedriveRules,
+    Redriven, RedrivenAs,
 };
 use toolfleet_core::call::Event;
 use toolfleet_core::control::Rate;
@@ -342,6 +343,23 @@ async fn an_operator_whom_workers_would_refuse_moves_nothing() {
     assert!(matches!(moves[0].done, RedrivenAs::Moved { keeps_origin: false, .. }), "{:?}", moves[0].done);
     let copy = taken(&world).await.pop().unwrap();
     assert!(copy.attributes.keys().all(|name| !name.starts_with("toolfleet-")), "{:?}", copy.attributes);
+}
+
+#[tokio::test]
+async fn an_expired_call_is_not_moved_by_a_copy_that_counts_as_new() {
+    let world = World::start().await;
+    let body = r#"{"v":1,"call_id":"c1","tenant":"acme","tool":"echo","arguments":{},"timeout_ms":3000}"#;
+    give_up(&world, &CallRequest::decode(body).unwrap()).await;
+    world.clock.advance_ms(60_000);
+    let sender = Rules { fleet: Some(&["AROAWORKER"]), senders: &[OWN] };
+    for act in [false, true] {
+        let (report, moves) = run(&world, &redrive(&sender, act)).await;
+        assert_eq!((report.moved, report.failed), (0, 1), "its deadline would begin again");
+        assert_eq!(moves[0].done, RedrivenAs::Failed(RedriveError::BeginsAgain));
+    }
+    // A copy that keeps the age ends as expired.
+    let (_, moves) = run(&world, &redrive(&FLEET, true)).await;
+    assert!(matches!(moves[0].done, RedrivenAs::Moved { keeps_origin: true, .. }), "{:?}", moves[0].done);
 }
 
 #[tokio::test]

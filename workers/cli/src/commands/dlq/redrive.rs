@@ -123,11 +123,14 @@ async fn move_by_sqs(
     stopped: bool,
     output: &Output,
 ) -> Result<Exit, CommandError> {
-    let stay = moves.iter().filter(|one| one.done == RedrivenAs::Left || !one.letter.is_given_up()).count();
+    // SQS makes everything count as sent now.
+    let again = |one: &Redriven| one.class == RedriveClass::Expired && one.letter.deadline_begins_again();
+    let stays = |one: &&Redriven| one.done == RedrivenAs::Left || !one.letter.is_given_up() || again(one);
+    let stay = moves.iter().filter(stays).count();
     if stay > 0 || report.missed > 0 || stopped {
         show(args, &LetterFilter::default(), report, moves, stopped, output)?;
         let text = format!(
-            "--move-task: {stay} messages are to stay, or were not moved here by SQS, and {} were not read; leave --move-task out",
+            "--move-task: {stay} messages are to stay, were not moved here by SQS, or would get their passed deadline again, and {} were not read; leave --move-task out",
             report.missed
         );
         return Err(CommandError::usage(text));
