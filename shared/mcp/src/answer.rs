@@ -247,16 +247,24 @@ mod tests {
         assert_eq!(kind(r#"{"content":[{"text":"\ud800"}]}"#), AnswerKind::Complete);
     }
 
-    #[tokio::test]
-    async fn what_a_large_result_means_is_found_beside_the_runtime() {
+    #[test]
+    fn what_a_large_result_means_is_found_beside_the_runtime() {
         let raw = |bytes: usize| {
             RawValue::from_string(format!("{{\"isError\":true,\"x\":\"{}\"}}", "x".repeat(bytes))).unwrap()
         };
-        let mut small = Box::pin(kind_beside(raw(1)));
-        assert!(futures::poll!(small.as_mut()).is_ready());
-        let mut large = Box::pin(kind_beside(raw(LARGE_BYTES)));
-        assert!(futures::poll!(large.as_mut()).is_pending());
-        assert!(matches!(large.await, (Ok(AnswerKind::ToolError { .. }), _)));
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let mut small = Box::pin(kind_beside(raw(1)));
+            assert!(futures::poll!(small.as_mut()).is_ready());
+            // The only thread beside the runtime is busy until the large result has been asked for.
+            let (free, busy) = std::sync::mpsc::channel::<()>();
+            let first = tokio::task::spawn_blocking(move || busy.recv());
+            let mut large = Box::pin(kind_beside(raw(LARGE_BYTES)));
+            assert!(futures::poll!(large.as_mut()).is_pending());
+            free.send(()).unwrap();
+            assert!(matches!(large.await, (Ok(AnswerKind::ToolError { .. }), _)));
+            first.await.unwrap().unwrap();
+        });
     }
 
     #[test]

@@ -75,15 +75,23 @@ fn answer_of(body: &[u8], id: u64) -> Result<Box<RawValue>, RequestError> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_large_body_is_read_beside_the_runtime_and_a_small_one_where_it_is_met() {
+    #[test]
+    fn a_large_body_is_read_beside_the_runtime_and_a_small_one_where_it_is_met() {
         let body = |bytes: usize| {
             format!("{{\"id\":7,\"result\":{{\"x\":\"{}\"}}}}", "x".repeat(bytes)).into_bytes()
         };
-        let mut small = Box::pin(answer_in(body(100), 7));
-        assert!(futures::poll!(small.as_mut()).is_ready());
-        let mut large = Box::pin(answer_in(body(LARGE_BYTES), 7));
-        assert!(futures::poll!(large.as_mut()).is_pending());
-        assert!(large.await.is_ok());
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let mut small = Box::pin(answer_in(body(100), 7));
+            assert!(futures::poll!(small.as_mut()).is_ready());
+            // The only thread beside the runtime is busy until the large body has been handed over.
+            let (free, busy) = std::sync::mpsc::channel::<()>();
+            let first = tokio::task::spawn_blocking(move || busy.recv());
+            let mut large = Box::pin(answer_in(body(LARGE_BYTES), 7));
+            assert!(futures::poll!(large.as_mut()).is_pending());
+            free.send(()).unwrap();
+            assert!(large.await.is_ok());
+            first.await.unwrap().unwrap();
+        });
     }
 }

@@ -151,16 +151,24 @@ fn a_result_too_large_even_when_compressed_does_not_fit() {
     assert!(check_fits(&row.finished.unwrap().outcome).is_err());
 }
 
-#[tokio::test]
-async fn a_large_result_is_compressed_on_a_blocking_thread() {
+#[test]
+fn a_large_result_is_compressed_on_a_blocking_thread() {
     let outcome = |bytes: usize| {
         Outcome::succeeded(RawValue::from_string(format!("\"{}\"", "a".repeat(bytes))).unwrap())
     };
-    let mut small = Box::pin(crate::calls::Calls::fitting(outcome(1_000)));
-    assert!(futures::poll!(small.as_mut()).is_ready());
-    let mut large = Box::pin(crate::calls::Calls::fitting(outcome(16 * 1024 * 1024)));
-    assert!(futures::poll!(large.as_mut()).is_pending());
-    assert!(large.await.is_ok());
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let mut small = Box::pin(crate::calls::Calls::fitting(outcome(1_000)));
+        assert!(futures::poll!(small.as_mut()).is_ready());
+        // The only blocking thread is busy until the large result has been asked for.
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let first = tokio::task::spawn_blocking(move || busy.recv());
+        let mut large = Box::pin(crate::calls::Calls::fitting(outcome(16 * 1024 * 1024)));
+        assert!(futures::poll!(large.as_mut()).is_pending());
+        free.send(()).unwrap();
+        assert!(large.await.is_ok());
+        first.await.unwrap().unwrap();
+    });
 }
 
 #[test]
