@@ -249,5 +249,4 @@ async fn the_reader_takes_changes_and_drains_its_worker() {
     // It reads on for the calls under way.
     running.abort();
     assert_eq!(context.gate.control().current().unwrap().switches.len(), 1);
-    assert_eq!(context.gate.control().version(), 2);
 }
