@@ -52,7 +52,7 @@ def run(running, folder, check):
     }
     outputs = deploy(env, endpoint)
     check("data.yaml is deployed by `aws cloudformation deploy`", outputs["CallsTableName"] == f"{PREFIX}-calls", outputs)
-    check("time to live is set as the template says", set_time_to_live(env) == 3)
+    check("time to live is set as the template says", set_time_to_live(env) == 4)
 
     start_mcp_server(running, mcp_port)
     catalog = folder / "catalog.json"

@@ -1,7 +1,7 @@
 //! Open requests of one worker at one tool that adapt to the server's answers: fewer after time-outs and refusals, and about as many as the
 //! tool answers without becoming slower.
 //!
-//! Two rules work together. A refusal for load (429, 503) or a time-out multiplies the limit by [`DECREASE`], once for the requests that were
+//! Two rules work together. A refusal for load (429, 503) or a time-out multiplies the limit by `DECREASE`, once for the requests that were
 //! open together. Otherwise the limit moves towards the number of requests that the tool answers at its usual speed, plus a headroom: the
 //! usual speed is the median of its own answers over a longer time, not a measured idle server. So no requests are held back to measure,
 //! and the floor of one request is not a probe.
