@@ -148,7 +148,41 @@ pub fn block_size(limit: u32, workers: u32, used: u32) -> u32 {
     used.saturating_add(used / 2).saturating_add(1).clamp(share.div_ceil(4), share)
 }
 
+/// How often a call asks until it finds a permit, about: it stays away for that part of the estimate.
+const ASKS: u64 = 4;
+
 /// How long a call that found no permit stays away, in milliseconds: a quarter of the estimate, a second at least.
 pub fn away_ms(estimate_ms: u64) -> u64 {
-    (estimate_ms / 4).max(1_000)
+    (estimate_ms / ASKS).max(1_000)
+}
+
+/// When the last of the calls that wait would find a permit, after one more asked in vain. A permit comes free every `each_ms`
+/// milliseconds. A call asks about four times, so each time it adds a quarter of its place.
+pub fn tail_after_ask(tail: Option<Timestamp>, now: Timestamp, each_ms: u64) -> Timestamp {
+    tail.map_or(now, |tail| tail.max(now)).plus_ms(each_ms / ASKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_ask_again_do_not_lengthen_the_estimate() {
+        const EACH_MS: u64 = 320;
+        for waiting in [10_u64, 100] {
+            let at = |ms: u64| Timestamp::from_ms(i64::try_from(ms).unwrap());
+            let mut next_asks: Vec<u64> = (0..waiting).collect();
+            let (mut tail, mut longest_ms) = (None, 0);
+            for now_ms in 0..120_000 {
+                for ask in next_asks.iter_mut().filter(|ask| **ask == now_ms) {
+                    let after = tail_after_ask(tail, at(now_ms), EACH_MS);
+                    let estimate_ms = after.ms_since(at(now_ms));
+                    (tail, longest_ms) = (Some(after), longest_ms.max(estimate_ms));
+                    *ask = now_ms + away_ms(estimate_ms);
+                }
+            }
+            // None of them ever finds a permit, and the estimate is still about that of their number.
+            assert!(longest_ms <= 2 * waiting * EACH_MS, "{waiting} waiting: {longest_ms} ms");
+        }
+    }
 }

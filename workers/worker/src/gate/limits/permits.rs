@@ -13,7 +13,7 @@ use toolfleet_aws::fleet::limits::Permits;
 use toolfleet_aws::{Applied, AwsError, Clock, apply};
 use toolfleet_core::ids::WorkerId;
 use toolfleet_core::limits::LimitKey;
-use toolfleet_core::limits::holders::{Change, Granted, HolderRow, Take, away_ms, by_blocks};
+use toolfleet_core::limits::holders::{Change, Granted, HolderRow, Take, away_ms, by_blocks, tail_after_ask};
 use toolfleet_core::time::Timestamp;
 
 use super::block::{BlockWish, LocalBlock};
@@ -296,7 +296,7 @@ impl Book {
         let mut state = self.state();
         let each_ms = state.hold_ms.unwrap_or(FIRST_HOLD_MS).saturating_mul(u64::from(workers))
             / u64::from(limit.max(1));
-        let tail = state.tail.map_or(now, |tail| tail.max(now)).plus_ms(each_ms);
+        let tail = tail_after_ask(state.tail, now, each_ms);
         state.tail = Some(tail);
         away_ms(tail.ms_since(now))
     }
