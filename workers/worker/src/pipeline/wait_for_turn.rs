@@ -104,7 +104,10 @@ impl<S: Slot> Waiting<'_, S> {
             never = heartbeat::keep_invisible(context, inbound) => match never {},
         };
         if place.is_some() {
-            self.slot.take_up().await;
+            tokio::select! {
+                () = self.slot.take_up() => {}
+                never = heartbeat::keep_invisible(context, inbound) => match never {},
+            }
             *self.seat = Some(context.gate.seat_in_turn(&call.server.id, &call.request.key.tenant));
         }
         waited.ok_or(Drains)
