@@ -297,7 +297,12 @@ impl<'a> Limits<'a> {
 
     fn patience(&self, most: Duration) -> Patience {
         let most_calls = self.context.limits.slots;
-        Patience { most, most_calls, is_back: self.inbound.parks > 0, workers: self.context.limiter.workers() }
+        Patience {
+            most,
+            most_calls,
+            is_back: self.inbound.parks > 0,
+            workers: self.context.limiter.workers(),
+        }
     }
 
     /// The name of a new entry in a concurrency limit. Each attempt has its own: the server may go on working on an earlier one whose answer
