@@ -39,6 +39,7 @@ pub(super) async fn wait_for_turn<S: Slot>(
         Err(wait) => return Turned::Wait(wait),
     };
     if let Some(wake_at) = wake_at(&passes) {
+        limits.waits_here(&passes);
         // The slot and the seat are for calls that run.
         slot.set_down();
         *seat = None;

@@ -19,7 +19,7 @@ use toolfleet_core::ids::WorkerId;
 
 pub(crate) use local::{AdaptivePermit, Local};
 pub(crate) use permits::{Permit, PermitBooks, PermitWish};
-pub(crate) use rules::{ActiveLimit, Limited, limits_of};
+pub(crate) use rules::{ActiveLimit, Limited, configured_limits, limits_of};
 pub(crate) use turns::{HeldTurn, TurnAnswer, TurnBooks};
 
 /// The limits of one worker.
