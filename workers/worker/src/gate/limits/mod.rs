@@ -22,7 +22,7 @@ use toolfleet_core::limits::LimitKey;
 pub(crate) use local::{AdaptivePermit, Local};
 pub(crate) use permit_book::{NoPermit, Patience, Permit, PermitWish};
 pub(crate) use permits::PermitBooks;
-pub(crate) use rules::{ActiveLimit, Limited, limits_of};
+pub(crate) use rules::{ActiveLimit, Limited, configured_limits, limits_of};
 pub(crate) use turns::{HeldTurn, TurnAnswer, TurnBooks};
 
 /// The limits of one worker.
