@@ -20,7 +20,7 @@ const GOAL: f64 = 0.95;
 const DEAD: &str = "s-0";
 const TENANT: &str = "load";
 
-/// How a server is dead.
+/// How a server is dead. A silent one costs more: its calls hold slots until their attempts have timed out, and time-outs move no breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Death {
     /// It accepts connections and answers nothing.
@@ -48,7 +48,7 @@ pub(crate) struct DeadServerArgs {
     #[arg(long, default_value_t = 100, value_name = "MS")]
     ms: u64,
     /// How the server is dead.
-    #[arg(long, value_enum, default_value = "silent")]
+    #[arg(long, value_enum, default_value = "refused")]
     dead: Death,
     /// How long an attempt may take, in milliseconds.
     #[arg(long, default_value_t = 10_000, value_name = "MS")]
