@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use super::counts::{busy_between, count_between, most_at_once, most_in_window, o
 use super::report::{FlowReport, Goal};
 use super::rig::{Rig, Setup, send_to};
 use super::server::{Execution, FlowServer, micros};
+use super::turns::{self, UsedTurn};
 use crate::receives;
 use crate::run_args::CLOCK_SKEW_MS;
 
@@ -28,14 +30,27 @@ const DEMAND: f64 = 1.25;
 /// How long a call takes at each server, in milliseconds.
 const RATED_MS: u64 = 50;
 const NARROW_MS: u64 = 400;
-/// How long an attempt at the narrow server may take; a killed worker's call counts as open for as long, and for the clock skew.
+/// The delays between turn and server may differ by so much without a start over the rate at the server.
+const DELAY_VARIATION_US: u64 = 50_000;
+/// How long an attempt at the narrow server may take; a killed worker's call counts as open for as long, for two
+/// seconds more, and for the clock skew.
 const NARROW_TIMEOUT_MS: u64 = 2_000;
+const HOLD_MARGIN_MS: u64 = 2_000;
 /// How much of a limit is used at least.
 const USED: f64 = 0.9;
 /// How often a call is received at most, at p99.
 const RECEIVES: f64 = 3.0;
 /// What belongs to the start: workers connect, and the first calls come.
 const WARM_UP: Duration = Duration::from_secs(2);
+
+/// The limit that is measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// The limit of starts in a second.
+    Rate,
+    /// The limit of open requests.
+    Concurrency,
+}
 
 /// Arguments of `flow limit`.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,6 +73,9 @@ pub(crate) struct LimitArgs {
     /// A worker is killed with -9 and started again about every so many seconds; 0: none is.
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     kill_every: u64,
+    /// Send calls to one of the servers only.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
     /// Configure no limit. The run must fail: it shows that a limit that does not hold is found.
     #[arg(long)]
     planted: bool,
@@ -73,9 +91,13 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
         lease_ms: args.common.lease_ms,
         silent: &[],
         counted: true,
-        environment: &[],
+        environment: &[
+            ("TOOLFLEET_LOG", turns::LOG_FILTER.to_owned()),
+            ("TOOLFLEET_LOG_FORMAT", "json".to_owned()),
+        ],
     };
     let mut rig = Rig::start(&setup, |server| catalog(args, server)).await?;
+    let clock_start_us = clock_start_us(&rig);
     let calls = calls(args);
     let start = Instant::now();
     let start_us = micros(start.duration_since(rig.server.start_of_clock()));
@@ -90,8 +112,13 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
     report.violations.extend(rig.verify(&calls, args.kill_every > 0).await?);
     let period = (start_us + micros(WARM_UP), start_us + micros(length));
     let executions = rig.server.executions();
-    count_rated(&mut report, args.rate, &executions, period);
-    count_narrow(&mut report, args.concurrency, &executions, period, rig.server.now_us());
+    let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
+    if args.only != Some(Only::Concurrency) {
+        count_rated(&mut report, args.rate, &executions, &turns::in_log(&log, clock_start_us), period);
+    }
+    if args.only != Some(Only::Rate) {
+        count_narrow(&mut report, args.concurrency, &executions, period, rig.server.now_us());
+    }
     count_receives(&mut report, &rig);
     report.figure("workers killed with -9", rig.killed.len() as f64, "");
     report.bill(rig.bed.counted(), u32::try_from(calls.len()).unwrap_or(u32::MAX));
@@ -134,7 +161,11 @@ fn calls(args: &LimitArgs) -> Vec<FlowCall> {
         ms: NARROW_MS,
         ..to_rated.clone()
     };
-    together([to_rated.calls(args.common.seed), to_narrow.calls(args.common.seed)])
+    let of = |limit: Only, stream: &Stream<'_>| match args.only {
+        Some(only) if only != limit => Vec::new(),
+        Some(_) | None => stream.calls(args.common.seed),
+    };
+    together([of(Only::Rate, &to_rated), of(Only::Concurrency, &to_narrow)])
 }
 
 /// Kills workers at random times until the last call was sent, and starts another one within a second after each.
@@ -161,16 +192,45 @@ fn of_server<'a>(executions: &'a [Execution], server: &'a str) -> impl Iterator<
     executions.iter().filter(move |execution| execution.server == server)
 }
 
-/// The starts at the server with a rate limit.
-fn count_rated(report: &mut FlowReport, rate: u32, executions: &[Execution], (from, to): (u64, u64)) {
+/// The start of the servers' clock, in microseconds since 1970, to a millisecond.
+fn clock_start_us(rig: &Rig) -> u64 {
+    let now_ms = u64::try_from((rig.bed.clock)().as_ms()).unwrap_or(0);
+    (now_ms * 1_000).saturating_sub(rig.server.now_us())
+}
+
+/// The starts at the server with a rate limit, by turn and by when they came.
+fn count_rated(
+    report: &mut FlowReport,
+    rate: u32,
+    executions: &[Execution],
+    used: &[UsedTurn],
+    (from, to): (u64, u64),
+) {
     let times: Vec<u64> = of_server(executions, RATED).map(|execution| execution.at_us).collect();
     let limit = usize::try_from(rate).unwrap_or(usize::MAX);
+    let turn_times: Vec<u64> = used.iter().map(|turn| turn.at_us).collect();
+    let late = over(&times, limit);
     report.figure("starts at the rated server", times.len() as f64, "calls");
     report.figure("most starts in any second", most_in_window(&times) as f64, "calls");
-    report.goal("starts over the rate limit", over(&times, limit).len() as f64, "calls", Goal::AtMost(0.0));
+    report.goal("over the rate by turn", over(&turn_times, limit).len() as f64, "calls", Goal::AtMost(0.0));
+    let delays = turns::delays(used, of_server(executions, RATED));
+    let known: Vec<u64> = delays.iter().flatten().copied().collect();
+    report.goal("starts without a turn", (delays.len() - known.len()) as f64, "calls", Goal::AtMost(0.0));
+    for (label, q) in [("p50", 0.50), ("p99", 0.99), ("longest", 1.0)] {
+        report.figure(format!("from turn to server, {label}"), quantile(&known, q) as f64 / 1_000.0, "ms");
+    }
+    // A start is over only if it and the `limit` starts before it came within a second.
+    let unexplained = late.iter().filter(|last| {
+        let window = delays.get(last.saturating_sub(limit)..=**last).unwrap_or_default();
+        turns::variation(window).is_none_or(|variation| variation <= DELAY_VARIATION_US)
+    });
+    let unexplained = unexplained.count() as f64;
+    report.figure("over the rate at the server", late.len() as f64, "calls");
+    let name = "of them with delays that differ by 50 ms or less";
+    report.goal(name, unexplained, "calls", Goal::AtMost(0.0));
     let possible = f64::from(rate) * to.saturating_sub(from) as f64 / 1_000_000.0;
-    let used = count_between(&times, from, to) as f64 / possible;
-    report.goal("rate used", used, "of the limit", Goal::AtLeast(USED));
+    let share = count_between(&times, from, to) as f64 / possible;
+    report.goal("rate used", share, "of the limit", Goal::AtLeast(USED));
 }
 
 /// The open requests at the server with a concurrency limit.
@@ -187,8 +247,8 @@ fn count_narrow(
     report.goal("most requests open at once", most, "requests", Goal::AtMost(f64::from(concurrency)));
     let possible = f64::from(concurrency) * to.saturating_sub(from) as f64;
     let busy = busy_between(&spans, from, to) as f64;
-    // What a killed worker had open counts as open until its attempt's time-out and the clock skew have passed.
-    let held_us = (NARROW_TIMEOUT_MS + CLOCK_SKEW_MS) * 1_000;
+    // What a killed worker had open counts as open until its attempt's time-out, the margin and the clock skew have passed.
+    let held_us = (NARROW_TIMEOUT_MS + HOLD_MARGIN_MS + CLOCK_SKEW_MS) * 1_000;
     let lost: Vec<_> = of_server(executions, NARROW)
         .filter(|execution| execution.abandoned)
         .map(|execution| (execution.span(now_us).1, execution.at_us + held_us))
@@ -246,11 +306,24 @@ mod tests {
         }
     }
 
-    fn rated(starts_ms: impl IntoIterator<Item = u64>) -> Vec<String> {
-        let executions: Vec<_> = starts_ms.into_iter().map(|at| execution(RATED, at, 1, false)).collect();
+    /// Starts with their turns, both in milliseconds.
+    fn rated(starts: impl IntoIterator<Item = (u64, u64)>) -> Vec<String> {
+        let (mut executions, mut turns) = (Vec::new(), Vec::new());
+        for (n, (turn_ms, at_ms)) in starts.into_iter().enumerate() {
+            let call = format!("c-{n}");
+            executions.push(Execution { call: call.clone(), ..execution(RATED, at_ms, 1, false) });
+            turns.push(UsedTurn { call, at_us: turn_ms * 1_000 });
+        }
+        executions.sort_by_key(|execution| execution.at_us);
+        turns.sort_by_key(|turn| turn.at_us);
         let mut report = FlowReport::new("limit", String::new());
-        count_rated(&mut report, 20, &executions, (0, 10_000_000));
+        count_rated(&mut report, 20, &executions, &turns, (0, 10_000_000));
         report.violations
+    }
+
+    /// The turns of 20 a second, each request a millisecond after its turn.
+    fn regular() -> impl Iterator<Item = (u64, u64)> {
+        (0..190).map(|n| (n * 52, n * 52 + 1))
     }
 
     fn narrow(executions: &[Execution]) -> Vec<String> {
@@ -260,18 +333,29 @@ mod tests {
     }
 
     #[test]
-    fn one_start_more_in_a_second_is_found() {
-        let regular = || (0..190).map(|n| n * 52);
-        assert!(rated(regular()).is_empty());
-        let mut more: Vec<u64> = regular().chain([5_000, 5_001]).collect();
-        more.sort_unstable();
-        assert!(rated(more).iter().any(|found| found.starts_with("starts over the rate limit")));
+    fn one_turn_more_in_a_second_is_found() {
+        assert!(rated(regular()).is_empty(), "{:?}", rated(regular()));
+        let found = rated(regular().chain([(5_000, 5_001), (5_001, 5_002)]));
+        assert!(found[0].starts_with("over the rate by turn"), "{found:?}");
+        assert!(found[1].starts_with("of them with delays that differ by 50 ms or less"), "{found:?}");
+    }
+
+    #[test]
+    fn starts_over_the_rate_are_allowed_only_by_delays_that_differ_more() {
+        let delayed = |ms: u64| {
+            regular().map(move |(turn, at)| if turn == 5_200 { (turn, at + ms) } else { (turn, at) })
+        };
+        assert!(rated(delayed(0)).is_empty());
+        assert!(rated(delayed(900)).is_empty(), "{:?}", rated(delayed(900)));
+        // The request is sent at another time than its turn says: a turn of its own would have been needed.
+        let without = regular().map(|(turn, at)| if turn == 5_200 { (turn + 900, at) } else { (turn, at) });
+        assert!(rated(without).iter().any(|found| found.starts_with("starts without a turn")));
     }
 
     #[test]
     fn a_limit_that_is_not_used_is_found() {
-        assert_eq!(rated((0..170).map(|n| n * 58)).len(), 1);
-        assert!(rated((0..170).map(|n| n * 58))[0].starts_with("rate used"));
+        let found = rated((0..170).map(|n| (n * 58, n * 58 + 1)));
+        assert!(found.len() == 1 && found[0].starts_with("rate used"), "{found:?}");
     }
 
     #[test]

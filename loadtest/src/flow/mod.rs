@@ -13,6 +13,7 @@ mod noisy_tenant;
 pub mod report;
 mod rig;
 mod server;
+mod turns;
 
 use clap::{Args, Subcommand};
 

@@ -11,6 +11,9 @@ use serde::Serialize;
 use crate::prices::Bill;
 use crate::traffic::Traffic;
 
+/// How many violations are listed, the last ones: those of goals come after those of calls.
+const LISTED: usize = 20;
+
 /// What a figure must be.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -146,10 +149,13 @@ impl fmt::Display for FlowReport {
                 bill.sqs_requests
             )?;
         }
-        for violation in &self.violations {
+        for violation in self.violations.iter().rev().take(LISTED) {
             writeln!(f, "  VIOLATION {violation}")?;
         }
-        Ok(())
+        match self.violations.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} VIOLATIONS more"),
+        }
     }
 }
 
