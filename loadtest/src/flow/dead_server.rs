@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolfleet_core::request::Priority;
 
 use super::args::CommonArgs;
 use super::calls::FlowCall;
@@ -71,7 +72,7 @@ pub(super) async fn run(args: &DeadServerArgs) -> anyhow::Result<bool> {
         "{} servers with {} calls of {} ms each, {} workers with {} slots, attempts of {} ms, dead: {:?}, {} rounds",
         args.servers, args.calls, args.ms, args.workers, args.slots, args.timeout_ms, args.dead, args.rounds
     );
-    let mut report = FlowReport::new("dead-server", load);
+    let mut report = FlowReport::new("dead-server", load, args.common.strict);
     let (mut all_alive, mut one_dead) = (Vec::new(), Vec::new());
     for n in 0..args.rounds {
         for (dead, of) in [(false, &mut all_alive), (true, &mut one_dead)] {
@@ -99,6 +100,7 @@ async fn round(args: &DeadServerArgs, n: u64, dead: bool) -> anyhow::Result<Roun
         lease_ms: args.common.lease_ms.max(10_000),
         silent: if dead && args.dead == Death::Silent { &[DEAD] } else { &[] },
         counted: false,
+        priority_queues: false,
         environment: &[],
     };
     let refused = if dead && args.dead == Death::Refused { Some(unused_url().await?) } else { None };
@@ -138,6 +140,7 @@ fn calls(args: &DeadServerArgs, round: u64) -> Vec<FlowCall> {
         tool: format!("s-{server}"),
         ms: args.ms,
         at: Duration::ZERO,
+        priority: Priority::Normal,
     };
     (0..args.calls).flat_map(turn).map(call).collect()
 }

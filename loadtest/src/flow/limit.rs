@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use toolfleet_core::request::Priority;
 
 use super::args::CommonArgs;
 use super::calls::{FlowCall, Stream, together};
@@ -35,7 +36,7 @@ const DELAY_VARIATION_US: u64 = 50_000;
 /// How long an attempt at the narrow server may take; a killed worker's call counts as open for as long, for two
 /// seconds more, and for the clock skew.
 const NARROW_TIMEOUT_MS: u64 = 2_000;
-const HOLD_MARGIN_MS: u64 = 2_000;
+pub(super) const HOLD_MARGIN_MS: u64 = 2_000;
 /// How much of a limit is used at least.
 const USED: f64 = 0.9;
 /// How often a call is received at most, at p99.
@@ -73,6 +74,9 @@ pub(crate) struct LimitArgs {
     /// A worker is killed with -9 and started again about every so many seconds; 0: none is.
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     kill_every: u64,
+    /// Fail if less than this share of a limit is used, such as 0.6: a floor that holds on a slow machine too.
+    #[arg(long, value_name = "SHARE")]
+    floor: Option<f64>,
     /// Send calls to one of the servers only.
     #[arg(long, value_enum)]
     only: Option<Only>,
@@ -91,6 +95,7 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
         lease_ms: args.common.lease_ms,
         silent: &[],
         counted: true,
+        priority_queues: false,
         environment: &[
             ("TOOLFLEET_LOG", turns::LOG_FILTER.to_owned()),
             ("TOOLFLEET_LOG_FORMAT", "json".to_owned()),
@@ -104,7 +109,7 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
     let client = rig.bed.client.clone();
     tokio::try_join!(send_to(&client, &calls, start), kill_workers(args, &mut rig, start))?;
     let length = Duration::from_secs(args.seconds);
-    let mut report = FlowReport::new("limit", load(args));
+    let mut report = FlowReport::new("limit", load(args), args.common.strict);
     let most = length * 2 + Duration::from_secs(60);
     if !rig.until_empty(most).await? {
         report.violations.push(format!("calls were left {} s after the last was sent", most.as_secs()));
@@ -114,10 +119,13 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
     let executions = rig.server.executions();
     let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
     if args.only != Some(Only::Concurrency) {
-        count_rated(&mut report, args.rate, &executions, &turns::in_log(&log, clock_start_us), period);
+        let used =
+            count_rated(&mut report, args.rate, &executions, &turns::in_log(&log, clock_start_us), period);
+        judge(&mut report, "rate used", used, args.floor);
     }
     if args.only != Some(Only::Rate) {
-        count_narrow(&mut report, args.concurrency, &executions, period, rig.server.now_us());
+        let used = count_narrow(&mut report, args.concurrency, &executions, period, rig.server.now_us());
+        judge(&mut report, "concurrency used of what was not held", used, args.floor);
     }
     count_receives(&mut report, &rig);
     report.figure("workers killed with -9", rig.killed.len() as f64, "");
@@ -152,6 +160,7 @@ fn calls(args: &LimitArgs) -> Vec<FlowCall> {
         rate: f64::from(args.rate) * DEMAND,
         ms: RATED_MS,
         length,
+        priority: Priority::Normal,
     };
     let most_narrow = f64::from(args.concurrency) * 1_000.0 / NARROW_MS as f64;
     let to_narrow = Stream {
@@ -198,24 +207,24 @@ fn clock_start_us(rig: &Rig) -> u64 {
     (now_ms * 1_000).saturating_sub(rig.server.now_us())
 }
 
-/// The starts at the server with a rate limit, by turn and by when they came.
+/// The starts at the server with a rate limit, by turn and by when they came. Returns the share of the limit that was used.
 fn count_rated(
     report: &mut FlowReport,
     rate: u32,
     executions: &[Execution],
     used: &[UsedTurn],
     (from, to): (u64, u64),
-) {
+) -> f64 {
     let times: Vec<u64> = of_server(executions, RATED).map(|execution| execution.at_us).collect();
     let limit = usize::try_from(rate).unwrap_or(usize::MAX);
     let turn_times: Vec<u64> = used.iter().map(|turn| turn.at_us).collect();
     let late = over(&times, limit);
     report.figure("starts at the rated server", times.len() as f64, "calls");
     report.figure("most starts in any second", most_in_window(&times) as f64, "calls");
-    report.goal("over the rate by turn", over(&turn_times, limit).len() as f64, "calls", Goal::AtMost(0.0));
+    report.rule("over the rate by turn", over(&turn_times, limit).len() as f64, "calls", Goal::AtMost(0.0));
     let delays = turns::delays(used, of_server(executions, RATED));
     let known: Vec<u64> = delays.iter().flatten().copied().collect();
-    report.goal("starts without a turn", (delays.len() - known.len()) as f64, "calls", Goal::AtMost(0.0));
+    report.rule("starts without a turn", (delays.len() - known.len()) as f64, "calls", Goal::AtMost(0.0));
     for (label, q) in [("p50", 0.50), ("p99", 0.99), ("longest", 1.0)] {
         report.figure(format!("from turn to server, {label}"), quantile(&known, q) as f64 / 1_000.0, "ms");
     }
@@ -227,24 +236,23 @@ fn count_rated(
     let unexplained = unexplained.count() as f64;
     report.figure("over the rate at the server", late.len() as f64, "calls");
     let name = "of them with delays that differ by 50 ms or less";
-    report.goal(name, unexplained, "calls", Goal::AtMost(0.0));
+    report.rule(name, unexplained, "calls", Goal::AtMost(0.0));
     let possible = f64::from(rate) * to.saturating_sub(from) as f64 / 1_000_000.0;
-    let share = count_between(&times, from, to) as f64 / possible;
-    report.goal("rate used", share, "of the limit", Goal::AtLeast(USED));
+    count_between(&times, from, to) as f64 / possible
 }
 
-/// The open requests at the server with a concurrency limit.
+/// The open requests at the server with a concurrency limit. Returns the share that was used of what killed workers did not hold.
 fn count_narrow(
     report: &mut FlowReport,
     concurrency: u32,
     executions: &[Execution],
     (from, to): (u64, u64),
     now_us: u64,
-) {
+) -> f64 {
     let spans: Vec<_> = of_server(executions, NARROW).map(|execution| execution.span(now_us)).collect();
     let most = most_at_once(&spans) as f64;
     report.figure("starts at the narrow server", spans.len() as f64, "calls");
-    report.goal("most requests open at once", most, "requests", Goal::AtMost(f64::from(concurrency)));
+    report.rule("most requests open at once", most, "requests", Goal::AtMost(f64::from(concurrency)));
     let possible = f64::from(concurrency) * to.saturating_sub(from) as f64;
     let busy = busy_between(&spans, from, to) as f64;
     // What a killed worker had open counts as open until its attempt's time-out, the margin and the clock skew have passed.
@@ -256,8 +264,15 @@ fn count_narrow(
     let lost = busy_between(&lost, from, to) as f64;
     report.figure("concurrency used", busy / possible, "of the limit");
     report.figure("held for requests of killed workers", lost / possible, "of the limit");
-    let used = busy / (possible - lost).max(1.0);
-    report.goal("concurrency used of what was not held", used, "of it", Goal::AtLeast(USED));
+    busy / (possible - lost).max(1.0)
+}
+
+/// Adds the share of a limit that was used, with its goal, and its floor if there is one.
+fn judge(report: &mut FlowReport, name: &str, used: f64, floor: Option<f64>) {
+    report.goal(name, used, "of it", Goal::AtLeast(USED));
+    if let Some(floor) = floor {
+        report.rule(format!("{name}, the floor"), used, "of it", Goal::AtLeast(floor));
+    }
 }
 
 /// How often a call was received, first messages and those that replaced them.
@@ -316,8 +331,9 @@ mod tests {
         }
         executions.sort_by_key(|execution| execution.at_us);
         turns.sort_by_key(|turn| turn.at_us);
-        let mut report = FlowReport::new("limit", String::new());
-        count_rated(&mut report, 20, &executions, &turns, (0, 10_000_000));
+        let mut report = FlowReport::new("limit", String::new(), true);
+        let used = count_rated(&mut report, 20, &executions, &turns, (0, 10_000_000));
+        judge(&mut report, "rate used", used, Some(0.8));
         report.violations
     }
 
@@ -327,8 +343,9 @@ mod tests {
     }
 
     fn narrow(executions: &[Execution]) -> Vec<String> {
-        let mut report = FlowReport::new("limit", String::new());
-        count_narrow(&mut report, 2, executions, (0, 10_000_000), 10_000_000);
+        let mut report = FlowReport::new("limit", String::new(), true);
+        let used = count_narrow(&mut report, 2, executions, (0, 10_000_000), 10_000_000);
+        judge(&mut report, "concurrency used", used, Some(0.8));
         report.violations
     }
 
@@ -355,7 +372,9 @@ mod tests {
     #[test]
     fn a_limit_that_is_not_used_is_found() {
         let found = rated((0..170).map(|n| (n * 58, n * 58 + 1)));
-        assert!(found.len() == 1 && found[0].starts_with("rate used"), "{found:?}");
+        assert!(found.len() == 1 && found[0].starts_with("rate used: 0.850"), "{found:?}");
+        let found = rated((0..150).map(|n| (n * 66, n * 66 + 1)));
+        assert!(found.len() == 2 && found[1].starts_with("rate used, the floor: 0.750"), "{found:?}");
     }
 
     #[test]
@@ -375,6 +394,6 @@ mod tests {
         let held = (0..4).map(|n| execution(NARROW, n * 2_500, 1, true));
         let all: Vec<_> = busy.chain(held).collect();
         assert!(narrow(&all).is_empty(), "{:?}", narrow(&all));
-        assert_eq!(narrow(&all[..25]).len(), 1, "without them half was unused");
+        assert_eq!(narrow(&all[..25]).len(), 2, "without them half was unused: the goal and the floor");
     }
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolfleet_core::request::Priority;
 
 use super::args::CommonArgs;
 use super::calls::{FlowCall, Stream, together};
@@ -69,7 +70,7 @@ pub(super) async fn run(args: &NoisyTenantArgs) -> anyhow::Result<bool> {
         args.rounds,
         args.seconds
     );
-    let mut report = FlowReport::new("noisy-tenant", load);
+    let mut report = FlowReport::new("noisy-tenant", load, args.common.strict);
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for n in 0..args.rounds {
         for (with_noise, of) in [(false, &mut alone), (true, &mut beside)] {
@@ -112,6 +113,7 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
         lease_ms: args.common.lease_ms.max(10_000),
         silent: &[],
         counted: false,
+        priority_queues: false,
         environment: &[],
     };
     let mut rig = Rig::start(&setup, catalog).await?;
@@ -125,6 +127,7 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
         rate: args.rate,
         ms: args.ms,
         length,
+        priority: Priority::Normal,
     };
     let noisy = Stream {
         name: NOISY,
