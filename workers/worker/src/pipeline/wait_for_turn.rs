@@ -50,7 +50,7 @@ pub(super) async fn wait_for_turn<S: Slot>(
         if drains {
             return Turned::Draining;
         }
-        match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
+        match context.gate.seat(&call.server.id, &call.request.key.tenant, call.request.priority).await {
             Ok(again) => *seat = Some(again),
             Err(full) => {
                 let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
