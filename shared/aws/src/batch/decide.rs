@@ -1,6 +1,6 @@
 //! Decides when a batcher starts a request for the items that wait, and whether that request waits for more items first.
 
-use super::Rules;
+use super::rules::Rules;
 
 /// With fewer requests in flight an item is sent at once. At this number or more it goes with the next request.
 pub(super) const AT_ONCE: usize = 2;

@@ -8,6 +8,7 @@
 //! **Invariant:** two items with the same key are never in one request. A caller that is dropped affects no other caller.
 
 mod decide;
+mod rules;
 mod run_queue;
 
 use std::collections::{HashSet, VecDeque};
@@ -15,7 +16,6 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
@@ -23,24 +23,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use decide::{Gather, Senders};
+pub(crate) use rules::Rules;
 pub use run_queue::RunQueue;
 
 use crate::error::AwsError;
-
-/// The limits of a request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
-    /// The most items in one request.
-    pub(crate) max_items: usize,
-    /// The most bytes in one request.
-    pub(crate) max_bytes: usize,
-    /// How long the first item of a batch waits for others while the runtime lags.
-    pub(crate) linger: Duration,
-    /// Whether it always waits.
-    pub(crate) always_linger: bool,
-    /// The most requests in flight at once.
-    pub(crate) max_in_flight: usize,
-}
 
 /// An item that can share a request with others.
 pub(crate) trait BatchItem: Send + 'static {
