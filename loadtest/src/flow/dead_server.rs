@@ -99,6 +99,7 @@ async fn round(args: &DeadServerArgs, n: u64, dead: bool) -> anyhow::Result<Roun
         lease_ms: args.common.lease_ms.max(10_000),
         silent: if dead && args.dead == Death::Silent { &[DEAD] } else { &[] },
         counted: false,
+        stored: None,
         environment: &[],
     };
     let refused = if dead && args.dead == Death::Refused { Some(unused_url().await?) } else { None };

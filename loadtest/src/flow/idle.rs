@@ -37,6 +37,7 @@ pub(super) async fn run(args: &IdleArgs) -> anyhow::Result<bool> {
         lease_ms: args.common.lease_ms,
         silent: &[],
         counted: true,
+        stored: None,
         environment: &[],
     };
     let mut rig = Rig::start(&setup, |server| {

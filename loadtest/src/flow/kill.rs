@@ -56,6 +56,7 @@ async fn redelivery(args: &KillArgs, report: &mut FlowReport) -> anyhow::Result<
         lease_ms: args.common.lease_ms,
         silent: &[],
         counted: false,
+        stored: None,
         environment: &[],
     };
     let mut rig = Rig::start(&setup, catalog).await?;

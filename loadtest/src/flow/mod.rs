@@ -11,7 +11,7 @@ mod kill;
 mod limit;
 mod noisy_tenant;
 pub mod report;
-mod rig;
+pub(crate) mod rig;
 mod server;
 
 use clap::{Args, Subcommand};

@@ -112,6 +112,7 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
         lease_ms: args.common.lease_ms.max(10_000),
         silent: &[],
         counted: false,
+        stored: None,
         environment: &[],
     };
     let mut rig = Rig::start(&setup, catalog).await?;
