@@ -45,6 +45,10 @@ bill: build
 parts: build
     target/debug/toolfleet-loadtest parts --calls 300
 
+# The worker beside a plain worker: every call verified, requests and write units counted.
+peer: build
+    target/debug/toolfleet-loadtest peer --rounds 1 --seconds 1 --drain-calls 200 --rates 50 --counts-only
+
 # CPU of the MCP step beside rmcp's client.
 mcp-cost: build
     target/debug/toolfleet-loadtest mcp-cost --calls 100 --rounds 2

@@ -104,6 +104,7 @@ async fn round(args: &DeadServerArgs, n: u64, dead: bool) -> anyhow::Result<Roun
         silent: if dead && args.dead == Death::Silent { &[DEAD] } else { &[] },
         counted: false,
         priority_queues: false,
+        stored: None,
         environment: &[],
     };
     let refused = if dead && args.dead == Death::Refused { Some(unused_url().await?) } else { None };

@@ -37,6 +37,7 @@ pub(super) async fn measure(common: &CommonArgs, slots: u32, report: &mut FlowRe
         lease_ms: common.lease_ms,
         silent: &[],
         priority_queues: false,
+        stored: None,
         counted: false,
         environment: &[],
     };

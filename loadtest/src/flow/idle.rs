@@ -38,6 +38,7 @@ pub(super) async fn run(args: &IdleArgs) -> anyhow::Result<bool> {
         silent: &[],
         counted: true,
         priority_queues: false,
+        stored: None,
         environment: &[],
     };
     let mut rig = Rig::start(&setup, |server| {

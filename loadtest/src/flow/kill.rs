@@ -59,6 +59,7 @@ async fn redelivery(args: &KillArgs, report: &mut FlowReport) -> anyhow::Result<
         silent: &[],
         counted: false,
         priority_queues: false,
+        stored: None,
         environment: &[],
     };
     let mut rig = Rig::start(&setup, catalog).await?;

@@ -96,6 +96,7 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
         silent: &[],
         counted: true,
         priority_queues: false,
+        stored: None,
         environment: &[
             ("TOOLFLEET_LOG", turns::LOG_FILTER.to_owned()),
             ("TOOLFLEET_LOG_FORMAT", "json".to_owned()),

@@ -15,7 +15,7 @@ mod noisy_tenant;
 mod pause;
 mod priority;
 pub mod report;
-mod rig;
+pub(crate) mod rig;
 mod server;
 mod turns;
 

@@ -116,6 +116,7 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
         silent: &[],
         counted: false,
         priority_queues: false,
+        stored: None,
         environment: &[],
     };
     let mut rig = Rig::start(&setup, catalog).await?;

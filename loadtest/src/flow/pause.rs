@@ -82,6 +82,7 @@ pub(super) async fn run(args: &PauseArgs) -> anyhow::Result<bool> {
         lease_ms: args.common.lease_ms.max(10_000),
         silent: &[],
         priority_queues: false,
+        stored: None,
         counted: false,
         environment: &[],
     };

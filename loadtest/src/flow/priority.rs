@@ -113,6 +113,7 @@ async fn start(args: &PriorityArgs) -> anyhow::Result<Rig> {
         lease_ms: args.common.lease_ms.max(10_000),
         silent: &[],
         priority_queues: true,
+        stored: None,
         counted: false,
         environment: &[],
     };

@@ -4,7 +4,7 @@
 //! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
-//! Nothing of a call is sent to its tool before `claim`. These writes may come earlier: the session's row at the session's first call
+//! Nothing of a call is sent to its tool before `claim`. Some calls that are safe to repeat are executed without a claim (`claimless`). These writes may come earlier: the session's row at the session's first call
 //! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's
 //! row if the call has to wait (`hold`) or
 //! ends without being executed. `claim` writes into the call's row that this worker may send the call, so a crash after it shows in the
@@ -31,6 +31,7 @@ mod cancel_task;
 mod check_session;
 mod checks;
 mod claim;
+mod claimless;
 mod complete;
 mod decode;
 mod disposition;
@@ -55,6 +56,7 @@ mod redaction;
 mod requeue;
 mod resume;
 mod schedule;
+mod skip_claim;
 pub mod slot;
 pub mod steps;
 mod supersede;
@@ -215,8 +217,10 @@ async fn process(
             return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
         }
     };
-    let claimed = claim_call(context, inbound, *ready).await?;
-    context.steps.passed(Step::Claimed).await;
+    let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
+        true => skip_claim::begin(context, inbound, *ready),
+        false => claim_call(context, inbound, *ready).await?,
+    };
 
     execute_and_record(context, inbound, claimed, passes).await
 }
@@ -309,7 +313,10 @@ async fn claim_call(
     ready: ReadyCall,
 ) -> Result<Box<ClaimedCall>, Exit> {
     Err(match claim::claim(context, inbound, ready).instrument(step("claim")).await? {
-        Claimed::Ours(claimed) => return Ok(claimed),
+        Claimed::Ours(claimed) => {
+            context.steps.passed(Step::Claimed).await;
+            return Ok(claimed);
+        }
         Claimed::Ended { request, row } => {
             Disposition::completed(finished::record_finished(context, inbound, *request, *row).await?)
         }
