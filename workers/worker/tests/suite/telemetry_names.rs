@@ -44,7 +44,7 @@ const LOG_CODES: [&str; 36] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 20] = [
+const METRICS: [&str; 21] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -65,6 +65,7 @@ const METRICS: [&str; 20] = [
     "toolfleet.stdio.programs",
     "toolfleet.store.requests",
     "toolfleet.store.writes",
+    "toolfleet.run_queue.lag_us",
 ];
 
 /// The labels of metrics.
