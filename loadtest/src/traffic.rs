@@ -167,7 +167,16 @@ impl Counts {
 
 /// Adds the request for consumed units to the body, where the operation allows it.
 pub(crate) fn with_return_capacity(operation: &str, body: Vec<u8>) -> Vec<u8> {
-    let counted = ["BatchExecuteStatement", "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem"];
+    let counted = [
+        "BatchExecuteStatement",
+        "BatchGetItem",
+        "DeleteItem",
+        "GetItem",
+        "PutItem",
+        "Query",
+        "TransactWriteItems",
+        "UpdateItem",
+    ];
     if !counted.contains(&operation) || occurrences(&body, b"\"ReturnConsumedCapacity\":") > 0 {
         return body;
     }

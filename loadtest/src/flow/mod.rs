@@ -8,7 +8,7 @@ pub mod calls;
 pub mod counts;
 mod dead_server;
 mod freed_permits;
-mod idle;
+pub(crate) mod idle;
 mod kill;
 mod limit;
 mod noisy_tenant;
