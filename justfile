@@ -59,7 +59,7 @@ faults: build
 
 # A rate limit and a concurrency limit under four workers, counted at the servers.
 flow: build
-    target/debug/toolfleet-loadtest flow limit --workers 4 --seconds 30 --kill-every 0 --floor 0.6
+    target/debug/toolfleet-loadtest flow limit --workers 4 --seconds 30 --kill-every 0 --floor 0.5
 
 # Real MCP servers from PyPI and npm, boto3 and the aws CLI.
 interop:
