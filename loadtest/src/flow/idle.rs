@@ -50,17 +50,7 @@ pub(super) async fn run(args: &IdleArgs) -> anyhow::Result<bool> {
 
 /// The report of that many workers without calls.
 pub(crate) async fn measure(binary: Option<&Path>, workers: u32, seconds: u64) -> anyhow::Result<FlowReport> {
-    let setup = Setup {
-        binary,
-        workers,
-        slots: 64,
-        lease_ms: 30_000,
-        silent: &[],
-        counted: true,
-        priority_queues: false,
-        stored: None,
-        environment: &[],
-    };
+    let setup = Setup { binary, workers, slots: 64, lease_ms: 30_000, counted: true, ..Setup::default() };
     let mut rig = Rig::start(&setup, |server| {
         json!({
             "servers": [{"id": "s", "url": server.url("s")}],

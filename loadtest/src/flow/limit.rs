@@ -93,14 +93,12 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms,
-        silent: &[],
         counted: true,
-        priority_queues: false,
-        stored: None,
         environment: &[
             ("TOOLFLEET_LOG", turns::LOG_FILTER.to_owned()),
             ("TOOLFLEET_LOG_FORMAT", "json".to_owned()),
         ],
+        ..Setup::default()
     };
     let mut rig = Rig::start(&setup, |server| catalog(args, server)).await?;
     let clock_start_us = clock_start_us(&rig);

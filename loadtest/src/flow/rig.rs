@@ -30,6 +30,7 @@ const ROWS: usize = 1_000;
 const SENDERS: usize = 500;
 
 /// What the scenarios start differently.
+#[derive(Default)]
 pub(crate) struct Setup<'a> {
     pub(crate) binary: Option<&'a Path>,
     pub(crate) workers: u32,

@@ -100,15 +100,13 @@ pub(super) async fn round(
     let binary = contender.binary(args)?;
     let stored = StoredTimes::of(TENANT);
     let setup = Setup {
-        priority_queues: false,
         binary: Some(&binary),
         workers: 1,
         slots: args.slots,
         lease_ms: LEASE_MS,
-        silent: &[],
         counted: true,
         stored: Some(stored.clone()),
-        environment: &[],
+        ..Setup::default()
     };
     let claimless = contender == Contender::Claimless;
     let mut rig = Rig::start(&setup, |server| {
