@@ -4,12 +4,13 @@
 //! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
-//! Nothing of a call is sent to its tool before `claim`. Some calls that are safe to repeat are executed without a claim (`claimless`). These writes may come earlier: the session's row at the session's first call
-//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's
-//! row if the call has to wait (`hold`) or
-//! ends without being executed. `claim` writes into the call's row that this worker may send the call, so a crash after it shows in the
-//! row. A call that has limits gets its turn and its permits before it is claimed (`turn`). After the claim, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
-//! heartbeat. `record` stores the result first and the audit record second.
+//! Nothing of a call is sent to its tool before `claim`, with one exception: a call that is safe to repeat may be executed without a claim
+//! (`skip_claim`), and is claimed by its first heartbeat. These writes may come earlier: the session's row at the session's first call
+//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row
+//! if the call has to wait (`hold`) or ends without being executed. `claim` writes into the call's row that this worker may send the call, so
+//! a crash after it shows in the row. A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
+//! without a slot where it takes longer than a moment (`wait_for_turn`). After the claim, the MCP client may still store a new MCP session
+//! before it sends the request. `execute` runs the call beside its heartbeat. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
