@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use crate::defaults::DEFAULT_ATTEMPT_MS;
 use crate::defaults::DEFAULT_MAX_ATTEMPTS;
 use crate::error::CatalogError;
-use crate::error::invalid;
+use crate::error::{cache_rule, invalid};
 use crate::pins::{Approved, Pin, Pins};
 use crate::schema::{InputSchema, compile};
 use crate::server::Server;
 use toolfleet_core::argument_shape::ShownArguments;
+use toolfleet_core::cache::CacheRule;
 use toolfleet_core::definition::DefinitionDigest;
 use toolfleet_core::ids::{ServerId, ToolId};
 use toolfleet_core::limits::LimitRules;
@@ -39,6 +40,8 @@ pub struct Tool {
     pub progress: bool,
     /// What limits its calls, besides its server's limits.
     pub limits: LimitRules,
+    /// Whether its answers may be stored, where the registration says so.
+    pub cache: Option<CacheRule>,
     /// How many attempts a call has.
     pub max_attempts: u32,
     /// Whether an operator stopped it.
@@ -183,6 +186,7 @@ pub(crate) struct UnvalidatedTool {
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) progress: Option<bool>,
     pub(crate) limits: LimitRules,
+    pub(crate) cache: Option<CacheRule>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) paused: bool,
     pub(crate) access: Vec<AccessRule>,
@@ -235,6 +239,7 @@ impl UnvalidatedTool {
             timeout_ms,
             progress: self.progress.unwrap_or(of_server),
             limits: self.limits,
+            cache: self.cache,
             max_attempts,
             paused: self.paused,
             access: self.access,
@@ -279,6 +284,8 @@ pub(crate) struct WireTool {
     #[serde(default)]
     limits: LimitRules,
     #[serde(default)]
+    cache: Value,
+    #[serde(default)]
     max_attempts: Option<u32>,
     #[serde(default)]
     paused: bool,
@@ -306,6 +313,7 @@ impl WireTool {
     pub(crate) fn draft(self, entry: &str) -> Result<UnvalidatedTool, CatalogError> {
         let shown = ShownArguments::parse(&self.audit_arguments)
             .map_err(|(i, text)| invalid(&format!("{entry}.audit_arguments[{i}]"), text))?;
+        let cache = cache_rule(entry, &self.cache)?;
         Ok(UnvalidatedTool {
             definition: self.definition(),
             functions: self.functions(entry)?,
@@ -316,6 +324,7 @@ impl WireTool {
             timeout_ms: self.timeout_ms,
             progress: self.progress,
             limits: self.limits,
+            cache,
             max_attempts: self.max_attempts,
             paused: self.paused,
             access: self.access,

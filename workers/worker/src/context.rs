@@ -18,6 +18,7 @@ use toolfleet_config::catalog::Stores;
 use toolfleet_config::credentials::Credentials;
 use toolfleet_config::keyring::AwsKeyring;
 use toolfleet_config::payload::PayloadConfig;
+use toolfleet_core::cache::Bounds;
 use toolfleet_core::ids::{Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::{SESSION_CACHE_TTL_S, SessionRow};
@@ -26,6 +27,7 @@ use toolfleet_executors::{Executors, McpExecutor};
 use toolfleet_mcp::McpClient;
 
 use crate::activity::Activity;
+use crate::answers::Answers;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
 use crate::config::limits::Limits;
@@ -96,6 +98,8 @@ pub struct WorkerContext {
     pub fleet_view: FleetView,
     /// When its intake was last seen to work.
     pub intake_health: IntakeHealth,
+    /// Stored answers.
+    pub(crate) answers: Answers,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) recorded_messages: RecordedMessages,
     /// What leaves without a slot may hold so many KiB together.
@@ -173,7 +177,9 @@ impl WorkerContext {
             Box::new(move |server: &Arc<Server>, tenant: &Tenant| credentials.endpoint(server, Some(tenant)));
         let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate));
         let limiter = Limiter::new(&aws.fleet(&tables), &clock, &worker, limits.slots, limits.skew);
+        let bounds = Bounds { entries: limits.cache_entries, bytes: limits.cache_bytes };
         Self {
+            answers: Answers::new(bounds),
             worker,
             limits,
             max_body_bytes: MAX_BODY_BYTES,
@@ -218,10 +224,11 @@ impl WorkerContext {
         self.aws.clone()
     }
 
-    /// Uses `catalog` from now on, and drops the tool lists that were cached under the previous one.
+    /// Uses `catalog` from now on, and drops the tool lists and answers that were cached under the previous one.
     pub(crate) fn take_catalog(&self, catalog: Catalog) {
         self.catalog.take(catalog);
         self.executors.mcp().forget_lists();
+        self.answers.clear();
     }
 
     /// The queue of that URL, so that notices of concurrent calls share batches.

@@ -5,6 +5,7 @@
 //! **Invariant:** the worker keeps nothing that a crash would lose.
 
 pub mod activity;
+mod answers;
 pub mod backoff;
 mod cache;
 pub mod catalog_handle;

@@ -240,6 +240,12 @@ fn observe(context: &Arc<WorkerContext>) {
     let of = Arc::downgrade(context);
     let programs = move || of.upgrade().map_or(0, |context| context.mcp.programs() as u64);
     context.meters.watch("toolfleet.stdio.programs", "Servers that are programs and run now.", programs);
+    let of = Arc::downgrade(context);
+    let entries = move || of.upgrade().map_or(0, |context| context.answers.size().0);
+    context.meters.watch("toolfleet.cache.entries", "Stored answers.", entries);
+    let of = Arc::downgrade(context);
+    let bytes = move || of.upgrade().map_or(0, |context| context.answers.size().1);
+    context.meters.watch("toolfleet.cache.bytes", "Bytes that the stored answers take.", bytes);
     let aws = context.aws();
     let requests = move || aws.batching().requests;
     context.meters.watch_count("toolfleet.store.requests", "Write requests sent to the tables.", requests);

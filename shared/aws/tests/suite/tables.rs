@@ -140,6 +140,7 @@ fn record(id: &str, outcome: OutcomeKind, session: Option<&str>) -> AuditRecord 
         attempts: 1,
         fence: 1,
         worker: None,
+        cached_from: None,
         enqueued_at: now(),
         started_at: Some(now()),
     }

@@ -120,6 +120,7 @@ impl Controls {
             attempts: 0,
             fence: 0,
             worker: None,
+            cached_from: None,
             enqueued_at: now,
             started_at: None,
         };

@@ -80,9 +80,19 @@ pub struct Rollup {
     /// Their attempts.
     #[serde(rename = "a", default)]
     pub attempts: u64,
+    /// Calls that were given a stored answer.
+    #[serde(rename = "h", default, skip_serializing_if = "is_zero")]
+    pub cached: u64,
+    /// Calls that asked for a stored answer and were not given one.
+    #[serde(rename = "m", default, skip_serializing_if = "is_zero")]
+    pub cache_misses: u64,
     /// From a call's first claim to its end, waits between attempts included. A call that was never claimed is not in it.
     #[serde(rename = "l", default, skip_serializing_if = "Histogram::is_empty")]
     pub duration: Histogram,
+}
+
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Rollup {
@@ -95,10 +105,18 @@ impl Rollup {
         }
     }
 
+    /// Counts whether a call that asked for a stored answer was given one.
+    pub const fn add_cache_use(&mut self, given: bool) {
+        let count = if given { &mut self.cached } else { &mut self.cache_misses };
+        *count = count.saturating_add(1);
+    }
+
     /// Adds the calls of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.calls.merge(&other.calls);
         self.attempts = self.attempts.saturating_add(other.attempts);
+        self.cached = self.cached.saturating_add(other.cached);
+        self.cache_misses = self.cache_misses.saturating_add(other.cache_misses);
         self.duration.merge(&other.duration);
     }
 }
@@ -131,6 +149,7 @@ mod tests {
             for (kind, attempts, duration_us) in calls {
                 let kind = [OutcomeKind::Succeeded, OutcomeKind::Failed, OutcomeKind::ToolError][kind];
                 rollup.add(kind, attempts, duration_us);
+                rollup.add_cache_use(attempts == 1);
             }
             rollup
         })
@@ -155,6 +174,13 @@ mod tests {
             let text = serde_json::to_string(&a).unwrap();
             prop_assert_eq!(serde_json::from_str::<Rollup>(&text).unwrap(), a);
         }
+    }
+
+    #[test]
+    fn a_rollup_of_an_earlier_version_has_no_cache_counts() {
+        let earlier: Rollup = serde_json::from_str(r#"{"o":{"succeeded":2},"a":2}"#).unwrap();
+        assert_eq!((earlier.calls.total(), earlier.cached, earlier.cache_misses), (2, 0, 0));
+        assert_eq!(serde_json::to_string(&earlier).unwrap(), r#"{"o":{"succeeded":2},"a":2}"#);
     }
 
     #[test]

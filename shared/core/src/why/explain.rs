@@ -71,6 +71,10 @@ fn blank(seen: &Evidence<'_>, place: Place, text: impl Into<String>) -> Explanat
 fn ended(seen: &Evidence<'_>, Finished { outcome, at }: &Finished) -> Explanation {
     let code = outcome.error.as_ref().map_or_else(String::new, |error| format!(" ({})", error.code));
     let text = format!("it ended as {}{code} at {}", outcome.kind, when(*at, seen.now));
+    let text = match outcome.source.cached_from() {
+        Some(call) => format!("{text}; it was given the stored answer of {call}, and its tool was not asked"),
+        None => text,
+    };
     let mut explained = blank(seen, Place::Ended, text);
     if let Some(error) = &outcome.error {
         explained.remedies.push(match error.may_have_run {

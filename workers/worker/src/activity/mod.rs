@@ -113,15 +113,28 @@ impl Activity {
         *count = count.saturating_add(1);
     }
 
-    /// The worker has stored the end of a call.
-    pub(crate) fn ended(&self, catalog: &Catalog, target: &Target, row: &CallRow, now: Timestamp) {
+    /// The worker has stored the end of a call, which asked for a stored answer or not.
+    pub(crate) fn ended(
+        &self,
+        catalog: &Catalog,
+        target: &Target,
+        (row, asked): (&CallRow, bool),
+        now: Timestamp,
+    ) {
         let Some(finished) = &row.finished else {
             return;
         };
         let outcome = finished.outcome.kind;
         lock(&self.calls).add(outcome);
         let duration_us = row.started_at.map(|at| finished.at.ms_since(at).saturating_mul(1_000));
-        let ended = Ended { outcome, attempts: row.attempts, duration_us, at: finished.at, now };
+        let ended = Ended {
+            outcome,
+            attempts: row.attempts,
+            duration_us,
+            cached: asked.then(|| finished.outcome.source.cached_from().is_some()),
+            at: finished.at,
+            now,
+        };
         self.tools.ended(catalog, target, ended);
     }
 

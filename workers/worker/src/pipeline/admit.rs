@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Pin, Server, Tool};
+use toolfleet_core::cache::CacheRule;
 use toolfleet_core::control::{CallFacts, CancelRule, Subject, ToolNames};
 use toolfleet_core::execution::cancelled_by_operator;
 use toolfleet_core::outcome::Outcome;
@@ -53,6 +54,11 @@ pub(super) struct AdmittedCall {
 }
 
 impl AdmittedCall {
+    /// What the catalog says about storing its answer.
+    pub(super) fn cache_rule(&self) -> Option<CacheRule> {
+        self.tool.as_ref().and_then(|tool| tool.cache).or(self.server.cache)
+    }
+
     /// The call as switches and limits match it.
     pub(super) fn subject(&self) -> Subject<'_> {
         Subject {

@@ -25,6 +25,7 @@ use super::lease::Lease;
 use super::passes::Passes;
 use super::poll_task::{self, TaskPoll};
 use super::prepare::ReadyCall;
+use super::reuse;
 use super::task::Task;
 use super::turn::Limits;
 use crate::context::WorkerContext;
@@ -105,8 +106,11 @@ async fn race(
     }
 }
 
-/// A poll of the call's task, or attempts; then the result is made fit for its row.
+/// The answer of an equal call, a poll of the call's task, or attempts; then the result is made fit for its row.
 async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
+    if let Some(outcome) = reuse::wait(attempts.context, attempts.ready).await {
+        return store_result(attempts, outcome).await;
+    }
     let polled = match task {
         Some(task) => poll(attempts, task).await,
         None => None,

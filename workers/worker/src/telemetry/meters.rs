@@ -31,6 +31,28 @@ struct Instruments {
     receives: Counter<u64>,
     late_answers: Counter<u64>,
     missed_turns: Counter<u64>,
+    cache: Counter<u64>,
+}
+
+/// How a call that may be given a stored answer got its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheUse {
+    /// It was stored.
+    Hit,
+    /// An equal call was under way, and its answer served both.
+    Coalesced,
+    /// It was sent to its server.
+    Miss,
+}
+
+impl CacheUse {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Coalesced => "coalesced",
+            Self::Miss => "miss",
+        }
+    }
 }
 
 impl Meters {
@@ -65,6 +87,7 @@ impl Meters {
                 "toolfleet.limits.missed_turns",
                 "Turns of rate limits that came while the worker could not send the call.",
             ),
+            cache: count("toolfleet.cache.calls", "Calls that asked for a stored answer and may have one."),
             meter: meter.clone(),
         })))
     }
@@ -134,6 +157,13 @@ impl Meters {
     pub(crate) fn turn_missed(&self) {
         if let Some(on) = &self.0 {
             on.missed_turns.add(1, &[]);
+        }
+    }
+
+    /// A call that may be given a stored answer was given one, or was sent.
+    pub(crate) fn cache(&self, what: CacheUse) {
+        if let Some(on) = &self.0 {
+            on.cache.add(1, &[KeyValue::new("toolfleet.cache", what.as_str())]);
         }
     }
 

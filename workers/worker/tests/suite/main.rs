@@ -14,6 +14,7 @@ mod arrows;
 mod aws_errors;
 mod bad_input;
 mod bounds;
+mod cache;
 mod cancelling;
 mod catalog_forms;
 mod control;

@@ -44,11 +44,14 @@ const LOG_CODES: [&str; 36] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 17] = [
+const METRICS: [&str; 20] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
     "toolfleet.breakers.open",
+    "toolfleet.cache.bytes",
+    "toolfleet.cache.calls",
+    "toolfleet.cache.entries",
     "toolfleet.calls.ended",
     "toolfleet.calls.in_hand",
     "toolfleet.calls.requeued",
@@ -65,12 +68,13 @@ const METRICS: [&str; 17] = [
 ];
 
 /// The labels of metrics.
-const LABELS: [&str; 9] = [
+const LABELS: [&str; 10] = [
     "error.type",
     "mcp.method.name",
     "messaging.destination.name",
     "messaging.operation.name",
     "messaging.system",
+    "toolfleet.cache",
     "toolfleet.code",
     "toolfleet.outcome",
     "toolfleet.reason",

@@ -2,7 +2,7 @@ use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
-use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind, Payload};
+use toolfleet_core::outcome::{AnswerSource, CallError, Code, MayHaveRun, Outcome, OutcomeKind, Payload};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress, ProgressNote};
 use toolfleet_core::request::{Group, User};
 use toolfleet_core::time::Timestamp;
@@ -46,6 +46,7 @@ fn row(content: Option<&str>, why: Option<CallError>) -> CallRow {
         kind: OutcomeKind::Succeeded,
         error: why,
         payload: content.map(|c| Payload::Inline(RawValue::from_string(c.to_owned()).unwrap())),
+        source: AnswerSource::Cache("c0".into()),
     };
     CallRow {
         key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c:1").unwrap() },

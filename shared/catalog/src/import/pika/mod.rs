@@ -176,6 +176,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
         timeout_ms: definition.timeout_ms(entry)?,
         progress: None,
         limits: LimitRules::none(),
+        cache: None,
         max_attempts: None,
         paused: status != Status::Enabled,
         access: access::rules(&below(entry, "accessRules"), definition.access_rules.unwrap_or_default())?,

@@ -42,6 +42,7 @@ fn record(minute: u64) -> AuditRecord {
         attempts: 1,
         fence: 1,
         worker: None,
+        cached_from: None,
         enqueued_at: start(),
         started_at: None,
     }

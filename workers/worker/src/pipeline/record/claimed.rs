@@ -1,5 +1,6 @@
 //! Stores what became of a claimed call: its outcome, its release, or the task that its server works on.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ pub(in crate::pipeline) async fn finish(
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
     let ClaimedCall { ready, claim, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
+    let (reuse, rule) =
+        (ready.reuse.into_inner().unwrap_or_else(PoisonError::into_inner), ready.call.cache_rule());
     let request = ready.call.request;
     let now = context.now();
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
@@ -36,6 +39,7 @@ pub(in crate::pipeline) async fn finish(
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(context, &row, &event).await? {
         Applied::Stored { row, .. } => {
+            reuse.settle(&context.answers, rule.as_ref(), &row, context.now());
             stored(context, inbound, &request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *request, *row).await?))
         }

@@ -2,6 +2,7 @@
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{Event, Rejection};
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
 
@@ -19,8 +20,19 @@ pub(in crate::pipeline) async fn record_unexecuted(
     request: CallRequest,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
-    let delivery = inbound.delivery_context(context, &request, false);
     let definition = inbound.catalog().definition(&request.target);
+    conclude(context, inbound, request, outcome, definition).await
+}
+
+/// Ends a call that is not sent, with the definition that it was checked against.
+pub(in crate::pipeline) async fn conclude(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+    outcome: Outcome,
+    definition: Option<ShortDefinitionDigest>,
+) -> Result<Disposition, AwsError> {
+    let delivery = inbound.delivery_context(context, &request, false);
     let outcome = redaction::without_secrets(outcome, &request);
     let event = Event::Conclude { delivery, outcome: outcome.clone(), definition };
     match apply(&context.calls, None, &event).await? {
