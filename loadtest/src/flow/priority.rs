@@ -21,7 +21,8 @@ const TENANT: &str = "load";
 const GOAL: f64 = 1.5;
 /// The share of the slot time that low priority keeps beside full queues of high and normal priority.
 const LOW_KEEPS: f64 = 0.05;
-/// The flood has filled the slots after this time.
+/// The flood has filled the slots after this time, and the workers have seen calls of high priority. What was sent before is not counted: slots are
+/// kept free only for priorities that have been seen.
 const FILL: Duration = Duration::from_secs(2);
 /// A backlog is this times what all slots can execute in its time.
 const BACKLOG: f64 = 1.5;
@@ -132,7 +133,7 @@ async fn round(
         tools: &tools,
         rate: args.rate,
         ms: args.ms,
-        length: Duration::from_secs(args.seconds),
+        length: FILL + Duration::from_secs(args.seconds),
         priority: Priority::High,
     };
     let high = high.calls(args.common.seed + seed);
@@ -141,7 +142,6 @@ async fn round(
         let seconds = args.seconds as f64 + FILL.as_secs_f64();
         all = backlog("low", possible(args, seconds), &flood_call(args, Priority::Low));
         send_all(&rig.bed.client, &all).await?;
-        tokio::time::sleep(FILL).await;
     }
     let from_us = rig.send(&high).await?;
     let executions = rig.server.executions();
@@ -157,7 +157,14 @@ async fn round(
     all.extend(high.iter().cloned());
     until_ended(&mut rig, report, &all, args.seconds).await?;
     let executions = rig.server.executions();
-    Ok(Round { latencies: latencies(&high, from_us, &executions), waits: waits(&high, from_us, &executions) })
+    let (first, counted): (Vec<_>, Vec<_>) = high.into_iter().partition(|call| call.at < FILL);
+    if flood {
+        let longest = quantile(&waits(&first, from_us, &executions), 1.0) as f64 / 1_000.0;
+        report.figure("longest wait of high priority while the flood begins", longest, "ms");
+    }
+    let (latencies, waits) =
+        (latencies(&counted, from_us, &executions), waits(&counted, from_us, &executions));
+    Ok(Round { latencies, waits })
 }
 
 /// Waits for the calls and adds what was wrong with them.

@@ -25,7 +25,8 @@ pub use breakers::Breakers;
 pub use control::ControlHandle;
 pub use limits::Limiter;
 pub(crate) use limits::{
-    ActiveLimit, AdaptivePermit, HeldTurn, Limited, Permit as LimitPermit, PermitWish, TurnAnswer, limits_of,
+    ActiveLimit, AdaptivePermit, HeldTurn, Limited, NoPermit, Patience, Permit as LimitPermit, PermitWish,
+    TurnAnswer, limits_of,
 };
 pub use reachability::Reachable;
 pub use shares::Shares;
@@ -83,6 +84,12 @@ impl Gate {
     ) -> Result<Seat, String> {
         let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
         self.shares.enter(server, tenant, weight, priority).await
+    }
+
+    /// The seat of a call whose turn has come.
+    pub(crate) fn seat_in_turn(&self, server: &ServerId, tenant: &Tenant, priority: Priority) -> Seat {
+        let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
+        self.shares.enter_in_turn(server, tenant, weight, priority)
     }
 
     /// The shares of the worker's slots.

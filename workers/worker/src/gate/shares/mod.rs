@@ -150,8 +150,21 @@ impl Shares {
         Err(self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms()))
     }
 
-    /// How many messages to receive now from the queue of that priority, of `wanted`. It waits until at least one is due. While no tenant fills the worker, it is all of
-    /// them at once. [`Shares::received`] has to follow.
+    /// A place for a call whose turn has come: beyond the shares too. The worker's slots bound how many there are.
+    pub(crate) fn enter_in_turn(
+        &self,
+        server: &ServerId,
+        tenant: &Tenant,
+        weight: u32,
+        priority: Priority,
+    ) -> Seat {
+        let caller = Caller { server, tenant, priority };
+        self.inner.lock().enter_in_turn(caller, weight, self.inner.now_ms());
+        self.seat(caller)
+    }
+
+    /// How many messages to receive now from the queue of that priority, of `wanted`. It waits until at least one is due. While no tenant
+    /// fills the worker, or only one with less urgent calls, it is all of them at once. [`Shares::received`] has to follow.
     pub(crate) async fn pace(&self, wanted: usize, priority: Priority) -> usize {
         loop {
             let mut released = std::pin::pin!(self.inner.released.notified());

@@ -124,6 +124,13 @@ impl Table {
         }
     }
 
+    /// Gives a call a seat, whether or not one is free.
+    pub(super) fn enter_in_turn(&mut self, caller: Caller<'_>, weight: u32, now_ms: u64) {
+        self.accounts.arrive(caller.tenant, weight, now_ms);
+        self.urgency.arrived(caller.priority, now_ms);
+        self.give(caller, now_ms);
+    }
+
     /// Puts a call into the line.
     pub(super) fn wait(&mut self, caller: Caller<'_>, granted: oneshot::Sender<()>) -> u64 {
         let Caller { server, tenant, priority } = caller;
