@@ -109,7 +109,11 @@ impl<S: Slot> Waiting<'_, S> {
                 () = self.slot.take_up() => {}
                 never = heartbeat::keep_invisible(context, inbound) => match never {},
             }
-            *self.seat = Some(context.gate.seat_in_turn(&call.server.id, &call.request.key.tenant));
+            *self.seat = Some(context.gate.seat_in_turn(
+                &call.server.id,
+                &call.request.key.tenant,
+                call.request.priority,
+            ));
         }
         waited.ok_or(Drains)
     }
