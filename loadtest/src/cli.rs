@@ -31,7 +31,7 @@ pub enum Command {
     Run(RunArgs),
     /// Run each kind of call by itself, count its requests and units, and print the cost of a million calls.
     Bill(BillArgs),
-    /// Run a scenario of limits, fairness, priority or switches with worker processes. Exits with 1 if a goal was missed.
+    /// Run a scenario of limits, fairness, priority or switches with worker processes. Exits with 1 if a rule was broken.
     Flow(FlowArgs),
     /// Measure the CPU time of a call's parts, each alone, and of the rest of a worker.
     Parts(PartsArgs),

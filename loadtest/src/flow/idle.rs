@@ -37,6 +37,7 @@ pub(super) async fn run(args: &IdleArgs) -> anyhow::Result<bool> {
         lease_ms: args.common.lease_ms,
         silent: &[],
         counted: true,
+        priority_queues: false,
         environment: &[],
     };
     let mut rig = Rig::start(&setup, |server| {
@@ -57,7 +58,7 @@ pub(super) async fn run(args: &IdleArgs) -> anyhow::Result<bool> {
 
 /// The figures of each worker.
 fn report(load: String, traffic: &Traffic, workers: u32, seconds: f64) -> FlowReport {
-    let mut report = FlowReport::new("idle", load);
+    let mut report = FlowReport::new("idle", load, true);
     let worker_s = f64::from(workers) * seconds;
     for (operation, count) in &traffic.operations {
         let Count { requests, read_units, write_units, .. } = *count;
@@ -74,7 +75,7 @@ fn report(load: String, traffic: &Traffic, workers: u32, seconds: f64) -> FlowRe
     }
     let all = traffic.total();
     let to_sqs = all.billed as f64 * SQS_GOAL_S / worker_s;
-    report.goal("SQS, a worker in 90 s", to_sqs, "requests", Goal::AtMost(SQS_GOAL));
+    report.rule("SQS, a worker in 90 s", to_sqs, "requests", Goal::AtMost(SQS_GOAL));
     // A million times what a worker uses in a second, as the price list counts.
     let second = Bill {
         write_units: all.write_units / worker_s,
@@ -97,7 +98,7 @@ mod tests {
         traffic.operations.insert("ReceiveMessage".into(), receives);
         assert!(report(String::new(), &traffic, 2, 90.0).violations.is_empty());
         let found = report(String::new(), &traffic, 1, 90.0).violations;
-        assert_eq!(found, ["SQS, a worker in 90 s: 16 requests, and the goal is at most 8"]);
+        assert_eq!(found, ["SQS, a worker in 90 s: 16 requests, and it must be at most 8"]);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) lease_ms: u32,
     /// Servers that accept connections and answer nothing.
     pub(crate) silent: &'a [&'a str],
+    /// Whether there are queues for calls of high and of low priority.
+    pub(crate) priority_queues: bool,
     /// Whether requests to AWS are counted; the proxy that counts makes other figures worse.
     pub(crate) counted: bool,
     /// Other variables of the workers.
@@ -57,12 +59,18 @@ impl Rig {
         catalog: impl FnOnce(&FlowServer) -> Value,
     ) -> anyhow::Result<Self> {
         let server = FlowServer::start(setup.silent).await?;
-        let bed = Bed::create(false, setup.counted.then(Counts::with_receives)).await?;
+        let mut bed = Bed::create(false, setup.counted.then(Counts::with_receives)).await?;
         bed.write_catalog(&catalog(&server).to_string())?;
         let settings = WorkerSettings { binary: setup.binary, slots: setup.slots, lease_ms: setup.lease_ms };
         let mut command = bed.worker(settings)?;
         let more = setup.environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         command.environment.extend(more);
+        if setup.priority_queues {
+            let (high, low) = (bed.addresses.high_queue.clone(), bed.addresses.low_queue.clone());
+            bed.client = bed.client.clone().with_priority_queues(Some(&high), Some(&low));
+            let queues = [("TOOLFLEET_QUEUE_URL_HIGH", high), ("TOOLFLEET_QUEUE_URL_LOW", low)];
+            command.environment.extend(queues.map(|(name, url)| (name.to_owned(), url)));
+        }
         let mut workers = Workers::new(command);
         (0..setup.workers).try_for_each(|_| workers.start_one())?;
         tokio::time::sleep(SETTLE).await;
@@ -85,7 +93,7 @@ impl Rig {
         Ok(micros(start.duration_since(self.server.start_of_clock())))
     }
 
-    /// Waits until the queue of calls is empty; false if it is not within that time.
+    /// Waits until the queues of calls are empty; false if it is not within that time.
     pub(crate) async fn until_empty(&mut self, most: Duration) -> anyhow::Result<bool> {
         let until = Instant::now() + most;
         while messages_left(&self.bed.client).await? > 0 {
@@ -96,6 +104,16 @@ impl Rig {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(true)
+    }
+
+    /// Waits until that many requests are open at the servers.
+    pub(crate) async fn until_open(&self, wanted: usize) -> anyhow::Result<()> {
+        let until = Instant::now() + Duration::from_secs(30);
+        while self.server.executions().iter().filter(|e| e.end_us.is_none()).count() < wanted {
+            anyhow::ensure!(Instant::now() < until, "the workers did not start {wanted} calls within 30 s");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// How each call ended; a call that has not is left out.
@@ -193,13 +211,36 @@ pub(crate) fn waits(calls: &[FlowCall], sent_from_us: u64, executions: &[Executi
     calls.iter().filter_map(wait).collect()
 }
 
+/// How long each call took from its intended send to the end of its first execution, in microseconds. Calls without one are left out.
+pub(crate) fn latencies(calls: &[FlowCall], sent_from_us: u64, executions: &[Execution]) -> Vec<u64> {
+    let mut first: HashMap<&str, u64> = HashMap::new();
+    for execution in executions {
+        if let Some(end_us) = execution.end_us {
+            first.entry(execution.call.as_str()).or_insert(end_us);
+        }
+    }
+    let latency = |call: &FlowCall| {
+        first.get(call.id.as_str()).map(|end| end.saturating_sub(sent_from_us + micros(call.at)))
+    };
+    calls.iter().filter_map(latency).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::request::Priority;
+
     use super::*;
 
     fn call(id: &str) -> FlowCall {
         let at = Duration::from_millis(10);
-        FlowCall { id: id.into(), tenant: "t".into(), tool: "s".into(), ms: 1, at }
+        FlowCall {
+            id: id.into(),
+            tenant: "t".into(),
+            tool: "s".into(),
+            ms: 1,
+            at,
+            priority: Priority::Normal,
+        }
     }
 
     fn execution(call: &str, at_us: u64) -> Execution {
@@ -230,5 +271,6 @@ mod tests {
     fn a_wait_ends_with_the_first_execution() {
         let executions = [execution("a", 15_000), execution("a", 99_000)];
         assert_eq!(waits(&[call("a"), call("b")], 1_000, &executions), [4_000]);
+        assert_eq!(latencies(&[call("a"), call("b")], 1_000, &executions), [4_001]);
     }
 }

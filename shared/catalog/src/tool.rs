@@ -1,5 +1,5 @@
 //! A registered tool: its functions, who may call it, how long and how often it is tried. Its server is in the same catalog, and its
-//! schemas compile.
+//! schemas are checked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::defaults::DEFAULT_MAX_ATTEMPTS;
 use crate::error::CatalogError;
 use crate::error::{cache_rule, invalid};
 use crate::pins::{Approved, Pin, Pins};
-use crate::schema::{InputSchema, compile};
+use crate::schema::{InputSchema, KnownSchemas};
 use crate::server::Server;
 use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::cache::CacheRule;
@@ -102,7 +102,7 @@ impl LambdaArn {
 pub struct Function {
     /// Its name on the server.
     pub name: String,
-    /// What its arguments must fit.
+    /// What its arguments must fit. It is compiled when a call first needs it.
     pub schema: Option<InputSchema>,
     /// Whether running it twice does no harm.
     pub idempotent: bool,
@@ -310,13 +310,13 @@ struct WireFunction {
 }
 
 impl WireTool {
-    pub(crate) fn draft(self, entry: &str) -> Result<UnvalidatedTool, CatalogError> {
+    pub(crate) fn draft(self, entry: &str, known: &KnownSchemas) -> Result<UnvalidatedTool, CatalogError> {
         let shown = ShownArguments::parse(&self.audit_arguments)
             .map_err(|(i, text)| invalid(&format!("{entry}.audit_arguments[{i}]"), text))?;
         let cache = cache_rule(entry, &self.cache)?;
         Ok(UnvalidatedTool {
             definition: self.definition(),
-            functions: self.functions(entry)?,
+            functions: self.functions(entry, known)?,
             id: self.id,
             description: self.description,
             runs_on: ExecutorRef::Server(self.server),
@@ -338,9 +338,9 @@ impl WireTool {
         vec![json!(self.name), json!(self.input_schema), json!(self.idempotent), Value::Array(functions)]
     }
 
-    fn functions(&self, entry: &str) -> Result<Vec<Function>, CatalogError> {
+    fn functions(&self, entry: &str, known: &KnownSchemas) -> Result<Vec<Function>, CatalogError> {
         if self.functions.is_empty() {
-            let schema = compile(&format!("{entry}.input_schema"), self.input_schema.as_ref())?;
+            let schema = known.read(&format!("{entry}.input_schema"), self.input_schema.as_ref())?;
             let name = self.name.clone().unwrap_or_else(|| self.id.to_string());
             return Ok(vec![Function { name, schema, idempotent: self.idempotent, pin: self.pin.clone() }]);
         }
@@ -352,7 +352,7 @@ impl WireTool {
         }
         let check = |f: &WireFunction| {
             let place = format!("{entry}.functions.{}.input_schema", f.name);
-            let schema = compile(&place, f.input_schema.as_ref())?;
+            let schema = known.read(&place, f.input_schema.as_ref())?;
             let idempotent = f.idempotent.unwrap_or(self.idempotent);
             Ok(Function { name: f.name.clone(), schema, idempotent, pin: f.pin.clone() })
         };

@@ -23,7 +23,7 @@ use toolfleet_core::ids::{Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::{SESSION_CACHE_TTL_S, SessionRow};
 use toolfleet_core::time::Timestamp;
-use toolfleet_executors::{Executors, McpExecutor};
+use toolfleet_executors::{CompiledSchemas, Executors, McpExecutor};
 use toolfleet_mcp::McpClient;
 
 use crate::activity::Activity;
@@ -86,6 +86,8 @@ pub struct WorkerContext {
     pub limiter: Limiter,
     /// How calls are executed.
     pub executors: Executors<Gate>,
+    /// The compiled schemas of the catalog and of servers' lists.
+    pub schemas: CompiledSchemas,
     /// The wall clock.
     pub clock: Clock,
     /// The end.
@@ -175,7 +177,9 @@ impl WorkerContext {
         let gate = Arc::new(Gate::new(Shares::new(limits.slots, limits.reserve()), clock.clone()));
         let endpoints =
             Box::new(move |server: &Arc<Server>, tenant: &Tenant| credentials.endpoint(server, Some(tenant)));
-        let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate));
+        let schema_cache_bytes = usize::try_from(limits.schema_cache_bytes).unwrap_or(usize::MAX);
+        let schemas = CompiledSchemas::new(schema_cache_bytes);
+        let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate), schemas.clone());
         let limiter = Limiter::new(&aws.fleet(&tables), &clock, &worker, limits.slots, limits.skew);
         let bounds = Bounds { entries: limits.cache_entries, bytes: limits.cache_bytes };
         Self {
@@ -199,6 +203,7 @@ impl WorkerContext {
             limiter,
             gate,
             executors: Executors::new(executor),
+            schemas,
             shutdown: Shutdown::new(),
             meters,
             activity: Activity::new(Nonce::from_random(uuid::Uuid::new_v4().as_u128()), clock.now()),
@@ -224,11 +229,12 @@ impl WorkerContext {
         self.aws.clone()
     }
 
-    /// Uses `catalog` from now on, and drops the tool lists and answers that were cached under the previous one.
-    pub(crate) fn take_catalog(&self, catalog: Catalog) {
-        self.catalog.take(catalog);
+    /// Uses `catalog` from now on, and drops the tool lists and answers that were cached under the previous one. Returns the previous one.
+    pub(crate) fn take_catalog(&self, catalog: Catalog) -> Arc<Catalog> {
+        let previous = self.catalog.take(catalog);
         self.executors.mcp().forget_lists();
         self.answers.clear();
+        previous
     }
 
     /// The queue of that URL, so that notices of concurrent calls share batches.

@@ -102,6 +102,16 @@ pub struct Limits {
         value_parser = number(0_u64, 1_099_511_627_776)
     )]
     pub cache_bytes: u64,
+    /// About how many bytes the compiled schemas of tools take. The one unused for the longest time is dropped first.
+    #[arg(
+        long,
+        env = "TOOLFLEET_SCHEMA_CACHE_BYTES",
+        hide_env_values = true,
+        value_name = "BYTES",
+        default_value = "33554432",
+        value_parser = number(1_048_576_u64, 1_073_741_824)
+    )]
+    pub schema_cache_bytes: u64,
 }
 
 impl Default for Limits {
@@ -116,6 +126,7 @@ impl Default for Limits {
             unreachable_wait: Duration::from_secs(120),
             cache_entries: 1_000,
             cache_bytes: 64 * 1024 * 1024,
+            schema_cache_bytes: 32 * 1024 * 1024,
         }
     }
 }

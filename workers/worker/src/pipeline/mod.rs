@@ -194,13 +194,14 @@ async fn process(
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
     // Held until the call is out of the worker's hands, like its slot.
-    let mut seat = match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
-        Ok(seat) => Some(seat),
-        Err(full) => {
-            let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
-            return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
-        }
-    };
+    let mut seat =
+        match context.gate.seat(&call.server.id, &call.request.key.tenant, call.request.priority).await {
+            Ok(seat) => Some(seat),
+            Err(full) => {
+                let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
+                return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+            }
+        };
     let _slot_time = context.activity.working(&call.request.key.tenant);
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;

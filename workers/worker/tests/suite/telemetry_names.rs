@@ -44,7 +44,7 @@ const LOG_CODES: [&str; 36] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 20] = [
+const METRICS: [&str; 23] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -61,6 +61,9 @@ const METRICS: [&str; 20] = [
     "toolfleet.late_answers",
     "toolfleet.limits.missed_turns",
     "toolfleet.receives",
+    "toolfleet.schemas.bytes",
+    "toolfleet.schemas.compiled",
+    "toolfleet.schemas.dropped",
     "toolfleet.slots",
     "toolfleet.stdio.programs",
     "toolfleet.store.requests",
