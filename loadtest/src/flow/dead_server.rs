@@ -102,9 +102,7 @@ async fn round(args: &DeadServerArgs, n: u64, dead: bool) -> anyhow::Result<Roun
         slots: args.slots,
         lease_ms: args.common.lease_ms.max(10_000),
         silent: if dead && args.dead == Death::Silent { &[DEAD] } else { &[] },
-        counted: false,
-        priority_queues: false,
-        environment: &[],
+        ..Setup::default()
     };
     let refused = if dead && args.dead == Death::Refused { Some(unused_url().await?) } else { None };
     let mut rig = Rig::start(&setup, |server| catalog(args, server, refused.as_deref())).await?;

@@ -35,10 +35,7 @@ pub(super) async fn measure(common: &CommonArgs, slots: u32, report: &mut FlowRe
         workers: KILLED,
         slots,
         lease_ms: common.lease_ms,
-        silent: &[],
-        priority_queues: false,
-        counted: false,
-        environment: &[],
+        ..Setup::default()
     };
     let mut rig = Rig::start(&setup, catalog).await?;
     let holders = calls("holder", 1, HOLDER_MS);

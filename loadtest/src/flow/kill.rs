@@ -56,10 +56,7 @@ async fn redelivery(args: &KillArgs, report: &mut FlowReport) -> anyhow::Result<
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms,
-        silent: &[],
-        counted: false,
-        priority_queues: false,
-        environment: &[],
+        ..Setup::default()
     };
     let mut rig = Rig::start(&setup, catalog).await?;
     let calls: Vec<_> = (0..args.workers * args.slots)

@@ -8,14 +8,14 @@ pub mod calls;
 pub mod counts;
 mod dead_server;
 mod freed_permits;
-mod idle;
+pub(crate) mod idle;
 mod kill;
 mod limit;
 mod noisy_tenant;
 mod pause;
 mod priority;
 pub mod report;
-mod rig;
+pub(crate) mod rig;
 mod server;
 mod turns;
 

@@ -113,10 +113,7 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms.max(10_000),
-        silent: &[],
-        counted: false,
-        priority_queues: false,
-        environment: &[],
+        ..Setup::default()
     };
     let mut rig = Rig::start(&setup, catalog).await?;
     let quiet_tenants: Vec<String> = (1..args.tenants).map(|n| format!("quiet-{n}")).collect();

@@ -80,10 +80,7 @@ pub(super) async fn run(args: &PauseArgs) -> anyhow::Result<bool> {
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms.max(10_000),
-        silent: &[],
-        priority_queues: false,
-        counted: false,
-        environment: &[],
+        ..Setup::default()
     };
     let mut rig = Rig::start(&setup, catalog).await?;
     let calls = calls(args);

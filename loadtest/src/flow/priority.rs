@@ -111,10 +111,8 @@ async fn start(args: &PriorityArgs) -> anyhow::Result<Rig> {
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms.max(10_000),
-        silent: &[],
         priority_queues: true,
-        counted: false,
-        environment: &[],
+        ..Setup::default()
     };
     Rig::start(&setup, catalog).await
 }

@@ -16,6 +16,7 @@ use super::calls::FlowCall;
 use super::server::{Execution, FlowServer, micros};
 use crate::bed::{Bed, WorkerSettings};
 use crate::evidence::messages_left;
+use crate::stored::StoredTimes;
 use crate::traffic::Counts;
 use crate::worker::Workers;
 
@@ -29,6 +30,7 @@ const ROWS: usize = 1_000;
 const SENDERS: usize = 500;
 
 /// What the scenarios start differently.
+#[derive(Default)]
 pub(crate) struct Setup<'a> {
     pub(crate) binary: Option<&'a Path>,
     pub(crate) workers: u32,
@@ -40,8 +42,19 @@ pub(crate) struct Setup<'a> {
     pub(crate) priority_queues: bool,
     /// Whether requests to AWS are counted; the proxy that counts makes other figures worse.
     pub(crate) counted: bool,
+    /// Where it is recorded when each result was stored, if it is.
+    pub(crate) stored: Option<StoredTimes>,
     /// Other variables of the workers.
     pub(crate) environment: &'a [(&'a str, String)],
+}
+
+impl Setup<'_> {
+    fn counts(&self) -> Option<Counts> {
+        match &self.stored {
+            Some(stored) => Some(Counts::with_stored(stored.clone())),
+            None => self.counted.then(Counts::with_receives),
+        }
+    }
 }
 
 /// Running endpoints, servers and workers. Dropping it kills the workers.
@@ -59,7 +72,7 @@ impl Rig {
         catalog: impl FnOnce(&FlowServer) -> Value,
     ) -> anyhow::Result<Self> {
         let server = FlowServer::start(setup.silent).await?;
-        let mut bed = Bed::create(false, setup.counted.then(Counts::with_receives)).await?;
+        let mut bed = Bed::create(false, setup.counts()).await?;
         bed.write_catalog(&catalog(&server).to_string())?;
         let settings = WorkerSettings { binary: setup.binary, slots: setup.slots, lease_ms: setup.lease_ms };
         let mut command = bed.worker(settings)?;

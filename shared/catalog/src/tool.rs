@@ -46,6 +46,8 @@ pub struct Tool {
     pub max_attempts: u32,
     /// Whether an operator stopped it.
     pub paused: bool,
+    /// Whether its calls are executed without a claim, which saves a write. All its functions are idempotent.
+    pub claimless: bool,
     /// Whom it is open to.
     pub access: Vec<AccessRule>,
     /// The arguments whose values audit records may hold.
@@ -189,6 +191,7 @@ pub(crate) struct UnvalidatedTool {
     pub(crate) cache: Option<CacheRule>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) paused: bool,
+    pub(crate) claimless: bool,
     pub(crate) access: Vec<AccessRule>,
     pub(crate) shown: ShownArguments,
     /// What of it counts as its definition, besides the address of what runs it.
@@ -226,6 +229,11 @@ impl UnvalidatedTool {
         if timeout_ms == 0 {
             return Err(invalid(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
+        if self.claimless && !self.functions.iter().all(|function| function.idempotent) {
+            let text = "is true for a function that is not `idempotent`; a call without a claim may be executed twice, so register it as \
+                        `idempotent` or leave `claimless` out";
+            return Err(invalid(&format!("{entry}.claimless"), text));
+        }
         let of_server = executor.server().is_some_and(|server| server.progress);
         let mut definition = vec![Value::from(address)];
         definition.extend(self.definition);
@@ -242,6 +250,7 @@ impl UnvalidatedTool {
             cache: self.cache,
             max_attempts,
             paused: self.paused,
+            claimless: self.claimless,
             access: self.access,
             shown: self.shown,
         })
@@ -290,6 +299,8 @@ pub(crate) struct WireTool {
     #[serde(default)]
     paused: bool,
     #[serde(default)]
+    claimless: bool,
+    #[serde(default)]
     access: Vec<AccessRule>,
     #[serde(default)]
     audit_arguments: Vec<String>,
@@ -327,6 +338,7 @@ impl WireTool {
             cache,
             max_attempts: self.max_attempts,
             paused: self.paused,
+            claimless: self.claimless,
             access: self.access,
             shown,
         })

@@ -12,7 +12,7 @@ use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::Sessions;
-use toolfleet_aws::{Aws, Clock, Tables};
+use toolfleet_aws::{Aws, Clock, RunQueue, Tables};
 use toolfleet_catalog::{Catalog, Server};
 use toolfleet_config::catalog::Stores;
 use toolfleet_config::credentials::Credentials;
@@ -108,6 +108,8 @@ pub struct WorkerContext {
     pub(crate) leaving: Arc<Semaphore>,
     /// The test hooks of the pipeline.
     pub(crate) steps: Steps,
+    /// Whether the worker lags behind its calls.
+    pub(crate) run_queue: RunQueue,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
 }
@@ -214,6 +216,7 @@ impl WorkerContext {
             recorded_messages: RecordedMessages::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             steps: Steps::new(watch),
+            run_queue: aws.run_queue(),
             aws,
             reply_queues: Mutex::default(),
         }

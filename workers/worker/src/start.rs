@@ -248,6 +248,12 @@ fn observe(context: &Arc<WorkerContext>) {
     let aws = context.aws();
     let statements = move || aws.batching().statements;
     context.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
+    let run_queue = context.run_queue.clone();
+    context.meters.watch(
+        "toolfleet.run_queue.lag_us",
+        "How long a task waited for a thread lately, in microseconds; above 1,000 requests wait for company.",
+        move || run_queue.lag_us(),
+    );
 }
 
 fn observe_schemas(context: &Arc<WorkerContext>) {

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::cost::Plan;
-use super::judge::options;
+use super::options::options;
 
 /// An expression for which no automaton is built.
 const LITERAL: &str = "^a";

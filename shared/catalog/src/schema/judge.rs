@@ -4,21 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
-use jsonschema::{FancyRegex, PatternOptions, Validator};
 use serde_json::Value;
 
 use super::check::check;
 use super::cost::Plan;
+use super::options::{options, patterns};
 use toolfleet_core::error_text::of_arguments;
 use toolfleet_core::surrogate::replace_lone_surrogates;
-
-/// A schema that needs backtracking is checked with at most this many steps for one match.
-const BACKTRACK_STEPS: usize = 10_000;
-/// The most bytes that one regular expression may compile to. One that needs more is left to the server.
-const PATTERN_BYTES: usize = 1024 * 1024;
-/// The most bytes of states that matching keeps for one regular expression.
-const MATCHING_BYTES: usize = 128 * 1024;
 
 /// Where arguments of so many bytes spend the whole budget, it is the schema that costs too much.
 const SMALL_ARGUMENTS: usize = 4 * 1024;
@@ -68,20 +62,6 @@ pub enum Verdict {
     Problems(Vec<String>),
     /// To say it would take more work than the budget allows.
     OverBudget,
-}
-
-/// How every schema is compiled.
-pub(super) fn options() -> jsonschema::ValidationOptions<'static> {
-    // An argument that is a regular expression itself would be compiled at each call.
-    jsonschema::options().with_format("regex", |_| true)
-}
-
-/// How regular expressions are compiled.
-fn patterns() -> PatternOptions<FancyRegex> {
-    PatternOptions::fancy_regex()
-        .backtrack_limit(BACKTRACK_STEPS)
-        .size_limit(PATTERN_BYTES)
-        .dfa_size_limit(MATCHING_BYTES)
 }
 
 impl Judge {

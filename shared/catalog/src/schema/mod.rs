@@ -9,6 +9,7 @@
 mod check;
 mod cost;
 mod judge;
+mod options;
 mod pattern;
 mod reference;
 

@@ -4,13 +4,14 @@
 //! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ reuse ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
-//! Nothing of a call is sent to its tool before `claim`. These writes may come earlier: the session's row at the session's first call
-//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's
-//! row if the call has to wait (`hold`) or
-//! ends without being executed. `claim` writes into the call's row that this worker may send the call, so a crash after it shows in the
-//! row. A call that asks for a stored answer and finds one ends before its turn; one whose
-//! equal is under way is claimed without a turn and waits for that answer (`reuse`). A call that has limits gets its turn and its permits before it is claimed (`turn`). After the claim, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
-//! heartbeat. `record` stores the result first and the audit record second.
+//! Nothing of a call is sent to its tool before `claim`, with one exception: a call that is safe to repeat may be executed without a claim
+//! (`skip_claim`), and is claimed by its first heartbeat. These writes may come earlier: the session's row at the session's first call
+//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row
+//! if the call has to wait (`hold`) or ends without being executed. `claim` writes into the call's row that this worker may send the call, so
+//! a crash after it shows in the row. A call that asks for a stored answer and finds one ends before its turn; one whose equal is under way
+//! takes no turn and waits for that answer (`reuse`). A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
+//! without a slot where it takes longer than a moment (`wait_for_turn`). After the claim, the MCP client may still store a new MCP session
+//! before it sends the request. `execute` runs the call beside its heartbeat. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
@@ -32,6 +33,7 @@ mod cancel_task;
 mod check_session;
 mod checks;
 mod claim;
+mod claimless;
 mod complete;
 mod decode;
 mod disposition;
@@ -57,6 +59,7 @@ mod requeue;
 mod resume;
 mod reuse;
 mod schedule;
+mod skip_claim;
 pub mod slot;
 pub mod steps;
 mod supersede;
@@ -210,8 +213,10 @@ async fn process(
     }
 
     let (ready, passes) = Box::pin(take_turn(context, inbound, ready, slot, &mut seat)).await?;
-    let claimed = claim_call(context, inbound, *ready).await?;
-    context.steps.passed(Step::Claimed).await;
+    let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
+        true => skip_claim::begin(context, inbound, *ready),
+        false => claim_call(context, inbound, *ready).await?,
+    };
 
     execute_and_record(context, inbound, claimed, passes).await
 }
@@ -335,7 +340,7 @@ async fn conclude(
     ready: ReadyCall,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
-    unexecuted::conclude(context, inbound, *ready.call.request, outcome, ready.definition).await
+    unexecuted::record_cached(context, inbound, *ready.call.request, outcome, ready.definition).await
 }
 
 /// Claim: the right to send the call to its tool.
@@ -345,7 +350,10 @@ async fn claim_call(
     ready: ReadyCall,
 ) -> Result<Box<ClaimedCall>, Exit> {
     Err(match claim::claim(context, inbound, ready).instrument(step("claim")).await? {
-        Claimed::Ours(claimed) => return Ok(claimed),
+        Claimed::Ours(claimed) => {
+            context.steps.passed(Step::Claimed).await;
+            return Ok(claimed);
+        }
         Claimed::Ended { request, row } => {
             Disposition::completed(finished::record_finished(context, inbound, *request, *row).await?)
         }

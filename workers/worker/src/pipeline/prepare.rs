@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{Catalog, Server};
+use toolfleet_core::cache::CacheRule;
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, RetryClass};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
@@ -40,6 +41,12 @@ impl ReadyCall {
     /// Whether it waits for the answer of an equal call.
     pub(super) fn follows(&mut self) -> bool {
         self.reuse.get_mut().unwrap_or_else(PoisonError::into_inner).follows()
+    }
+
+    /// What it has to do with the answers of equal calls, and what the catalog says about storing its answer.
+    pub(super) fn take_reuse(&mut self) -> (Reuse, Option<CacheRule>) {
+        let reuse = std::mem::take(self.reuse.get_mut().unwrap_or_else(PoisonError::into_inner));
+        (reuse, self.call.cache_rule())
     }
 }
 

@@ -104,6 +104,7 @@ impl<S: Slot> Waiting<'_, S> {
             waited = wait => Some(waited),
             never = heartbeat::keep_invisible(context, inbound) => match never {},
         };
+        let waited = waited.ok_or(Drains)?;
         if place.is_some() {
             tokio::select! {
                 () = self.slot.take_up() => {}
@@ -115,6 +116,6 @@ impl<S: Slot> Waiting<'_, S> {
                 call.request.priority,
             ));
         }
-        waited.ok_or(Drains)
+        Ok(waited)
     }
 }

@@ -17,6 +17,7 @@ mod bounds;
 mod cache;
 mod cancelling;
 mod catalog_forms;
+mod claimless;
 mod control;
 mod control_reading;
 mod crashes;

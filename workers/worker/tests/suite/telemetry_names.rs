@@ -44,7 +44,7 @@ const LOG_CODES: [&str; 36] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 23] = [
+const METRICS: [&str; 24] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -68,6 +68,7 @@ const METRICS: [&str; 23] = [
     "toolfleet.stdio.programs",
     "toolfleet.store.requests",
     "toolfleet.store.writes",
+    "toolfleet.run_queue.lag_us",
 ];
 
 /// The labels of metrics.

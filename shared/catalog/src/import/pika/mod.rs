@@ -179,6 +179,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
         cache: None,
         max_attempts: None,
         paused: status != Status::Enabled,
+        claimless: false,
         access: access::rules(&below(entry, "accessRules"), definition.access_rules.unwrap_or_default())?,
         shown: ShownArguments::default(),
         definition: vec![json!(definition.function_schema)],

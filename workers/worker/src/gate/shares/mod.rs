@@ -12,7 +12,10 @@
 //! A call without a seat waits for a moment. Of those that wait, the call of the tenant with the smallest virtual time is next. A call
 //! whose own tenant fills the worker goes back to the queue within a budget ([`LookBudget`]), which also paces the receives then.
 //!
-//! **Invariant:** a tenant has at most `TOOLFLEET_SLOTS` calls under way at one server; a call waits here no longer than two seconds.
+//! A call whose turn of a limit has come has a seat at once, beyond the shares too: its turn would pass.
+//!
+//! **Invariant:** calls that are in no turn have at most `TOOLFLEET_SLOTS` seats of one tenant at one server; a call waits here no longer than
+//! two seconds.
 
 #[cfg(test)]
 mod flood_tests;

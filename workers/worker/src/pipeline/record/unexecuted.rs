@@ -1,7 +1,7 @@
 //! Stores the end of a call that was not executed.
 
 use toolfleet_aws::AwsError;
-use toolfleet_core::call::{Event, Rejection};
+use toolfleet_core::call::{DeliveryContext, Event, Rejection};
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
@@ -11,7 +11,7 @@ use crate::context::WorkerContext;
 use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::disposition::{Disposition, RequeueReason};
 use crate::pipeline::inbound::InboundCall;
-use crate::pipeline::redaction;
+use crate::pipeline::{redaction, skip_claim};
 
 /// Ends a call that was not executed: a refusal, a passed deadline, a server that cannot be reached.
 pub(in crate::pipeline) async fn record_unexecuted(
@@ -20,19 +20,34 @@ pub(in crate::pipeline) async fn record_unexecuted(
     request: CallRequest,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
+    let delivery = DeliveryContext {
+        may_have_run_unclaimed: skip_claim::may_have_run(inbound, &request, &outcome),
+        ..inbound.delivery_context(context, &request, false)
+    };
     let definition = inbound.catalog().definition(&request.target);
-    conclude(context, inbound, request, outcome, definition).await
+    conclude(context, inbound, (request, delivery), outcome, definition).await
 }
 
-/// Ends a call that is not sent, with the definition that it was checked against.
-pub(in crate::pipeline) async fn conclude(
+/// Ends a call with the stored answer of an equal one, with the definition that it was checked against.
+pub(in crate::pipeline) async fn record_cached(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
     outcome: Outcome,
     definition: Option<ShortDefinitionDigest>,
 ) -> Result<Disposition, AwsError> {
+    // That a copy of it may have run does not matter: the call is safe to repeat, and has its answer.
     let delivery = inbound.delivery_context(context, &request, false);
+    conclude(context, inbound, (request, delivery), outcome, definition).await
+}
+
+async fn conclude(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    (request, delivery): (CallRequest, DeliveryContext),
+    outcome: Outcome,
+    definition: Option<ShortDefinitionDigest>,
+) -> Result<Disposition, AwsError> {
     let outcome = redaction::without_secrets(outcome, &request);
     let event = Event::Conclude { delivery, outcome: outcome.clone(), definition };
     match apply(&context.calls, None, &event).await? {

@@ -243,7 +243,8 @@ impl Receivers {
         self.slots.received(self.priority, messages);
         self.context.gate.shares().received(count, Some(got), self.priority);
         self.start(deliveries, slots);
-        let pause = self.pace.after(messages, Instant::now());
+        let is_behind = self.context.run_queue.is_behind();
+        let pause = self.pace.after(messages, Instant::now(), is_behind);
         if got < count || self.context.gate.shares().is_full() {
             return if self.may_end() { None } else { Some(pause) };
         }
