@@ -199,6 +199,7 @@ mod tests {
             fence: 2,
             worker: None,
             cached_from: None,
+            batch: None,
             enqueued_at: Timestamp::from_ms(1),
             started_at: Some(Timestamp::from_ms(2)),
         }

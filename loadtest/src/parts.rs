@@ -275,6 +275,7 @@ fn record(key: CallKey, row: &CallRow) -> AuditRecord {
         fence: row.fence,
         worker: row.worker.clone(),
         cached_from: None,
+        batch: None,
         enqueued_at: row.enqueued_at,
         started_at: row.started_at,
     }

@@ -1,6 +1,7 @@
 //! The error of a catalog: the place of the entry, what is wrong there, and the remedy.
 
 use serde_json::Value;
+use toolfleet_core::batch::BatchRule;
 use toolfleet_core::cache::CacheRule;
 
 /// What is wrong with a catalog: the entry, its field, and the remedy.
@@ -20,4 +21,10 @@ pub(crate) fn invalid(entry: &str, text: impl Into<String>) -> CatalogError {
 pub(crate) fn cache_rule(entry: &str, written: &Value) -> Result<Option<CacheRule>, CatalogError> {
     CacheRule::parse(written)
         .map_err(|wrong| invalid(&format!("{entry}.cache{}", wrong.place), wrong.problem))
+}
+
+/// The rule that the field `batch` of an entry writes.
+pub(crate) fn batch_rule(entry: &str, written: &Value) -> Result<Option<BatchRule>, CatalogError> {
+    BatchRule::parse(written)
+        .map_err(|wrong| invalid(&format!("{entry}.batch{}", wrong.place), wrong.problem))
 }

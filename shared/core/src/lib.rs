@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod argument_shape;
 pub mod audit;
+pub mod batch;
 pub mod breaker;
 pub mod cache;
 pub mod call;

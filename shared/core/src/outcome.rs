@@ -255,6 +255,8 @@ pub enum AnswerSource {
     Server,
     /// It is the stored answer of an equal call: that call's id, or [`OTHER_TENANT`].
     Cache(String),
+    /// The call was sent in a batch: the batch's id. Its answer is a part of the batch's, or the batch has none.
+    Batch(String),
 }
 
 /// In the place of a call's id where the call is another tenant's. No id can be this text.
@@ -264,8 +266,16 @@ impl AnswerSource {
     /// The call whose stored answer it is.
     pub fn cached_from(&self) -> Option<&str> {
         match self {
-            Self::Server => None,
+            Self::Server | Self::Batch(_) => None,
             Self::Cache(call) => Some(call),
+        }
+    }
+
+    /// The batch that the call was sent in.
+    pub fn batch(&self) -> Option<&str> {
+        match self {
+            Self::Server | Self::Cache(_) => None,
+            Self::Batch(id) => Some(id),
         }
     }
 }

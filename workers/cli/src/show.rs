@@ -37,6 +37,8 @@ pub(crate) struct CallView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cached_from: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<&'a WorkerId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     enqueued_at: Option<Timestamp>,
@@ -92,6 +94,7 @@ impl<'a> CallView<'a> {
             content: outcome.and_then(Outcome::content),
             error: outcome.and_then(|o| o.error.as_ref()),
             cached_from: outcome.and_then(|o| o.source.cached_from()),
+            batch: outcome.and_then(|o| o.source.batch()),
             attempts: row.map_or(0, |row| row.attempts),
             worker: row.and_then(|row| row.worker.as_ref()),
             enqueued_at: row.map(|row| row.enqueued_at),

@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use toolfleet_core::cache::{AnswerStore, Bounds, CacheKey, CacheKeys, CacheRule, Freshness, StoredAnswer};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
-use toolfleet_core::outcome::{AnswerSource, Outcome, OutcomeKind};
+use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 
 /// Above so many keys the dead ones are removed.
@@ -146,7 +146,7 @@ impl Lead {
         (call, outcome): (&CallKey, &Outcome),
         now: Timestamp,
     ) {
-        if outcome.kind != OutcomeKind::Succeeded || outcome.source != AnswerSource::Server {
+        if outcome.kind != OutcomeKind::Succeeded || outcome.source.cached_from().is_some() {
             return;
         }
         let stored = outcome.content().is_some_and(|content| {

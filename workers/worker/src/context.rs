@@ -28,6 +28,7 @@ use toolfleet_mcp::McpClient;
 
 use crate::activity::Activity;
 use crate::answers::Answers;
+use crate::batches::Batches;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
 use crate::config::limits::Limits;
@@ -102,6 +103,8 @@ pub struct WorkerContext {
     pub intake_health: IntakeHealth,
     /// Stored answers.
     pub(crate) answers: Answers,
+    /// Calls that wait for others to be sent with.
+    pub(crate) batches: Batches,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) recorded_messages: RecordedMessages,
     /// What leaves without a slot may hold so many KiB together.
@@ -186,6 +189,7 @@ impl WorkerContext {
         let bounds = Bounds { entries: limits.cache_entries, bytes: limits.cache_bytes };
         Self {
             answers: Answers::new(bounds),
+            batches: Batches::default(),
             worker,
             limits,
             max_body_bytes: MAX_BODY_BYTES,

@@ -7,6 +7,7 @@
 pub mod activity;
 mod answers;
 pub mod backoff;
+mod batches;
 mod cache;
 pub mod catalog_handle;
 pub mod config;

@@ -142,6 +142,7 @@ fn record(id: &str, outcome: OutcomeKind, session: Option<&str>) -> AuditRecord 
         fence: 1,
         worker: None,
         cached_from: None,
+        batch: None,
         enqueued_at: now(),
         started_at: Some(now()),
     }

@@ -121,6 +121,7 @@ impl Controls {
             fence: 0,
             worker: None,
             cached_from: None,
+            batch: None,
             enqueued_at: now,
             started_at: None,
         };

@@ -155,9 +155,10 @@ fn progress() -> ProgressBar {
 /// One record for people.
 pub(crate) fn row(record: &AuditRecord) -> Vec<String> {
     let outcome = match record.kind {
-        AuditKind::Call => match &record.cached_from {
-            Some(call) => format!("{} (cached from {call})", record.outcome),
-            None => record.outcome.to_string(),
+        AuditKind::Call => match (&record.cached_from, &record.batch) {
+            (Some(call), _) => format!("{} (cached from {call})", record.outcome),
+            (None, Some(id)) => format!("{} (in batch {id})", record.outcome),
+            (None, None) => record.outcome.to_string(),
         },
         kind @ (AuditKind::LateAnswer
         | AuditKind::IdempotencyMismatch

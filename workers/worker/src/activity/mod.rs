@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use toolfleet_catalog::Catalog;
+use toolfleet_core::batch::leads_batch;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::fleet::OutcomeCounts;
 use toolfleet_core::ids::{Nonce, ServerId, Tenant};
@@ -136,6 +137,7 @@ impl Activity {
             outcome,
             attempts: row.attempts,
             duration_us,
+            batched: finished.outcome.source.batch().map(|id| leads_batch(id, &row.key.call_id)),
             cached: asked.then(|| finished.outcome.source.cached_from().is_some()),
             at: finished.at,
             now,

@@ -76,6 +76,8 @@ pub(super) struct Ended {
     pub(super) duration_us: Option<u64>,
     /// Whether it was given a stored answer, if it asked for one.
     pub(super) cached: Option<bool>,
+    /// If it was sent in a batch, whether it led that.
+    pub(super) batched: Option<bool>,
     pub(super) at: Timestamp,
     pub(super) now: Timestamp,
 }
@@ -203,7 +205,7 @@ impl Name {
 
 impl OfTool {
     fn ended(&self, ended: Ended) {
-        let Ended { outcome, attempts, duration_us, cached, at, now } = ended;
+        let Ended { outcome, attempts, duration_us, cached, batched, at, now } = ended;
         let (minute, current) = (Minute::of(at), Minute::of(now));
         // A much older minute may have been forgotten; counting it anew would replace its rollup.
         let minute = if minute < current.plus(-LATEST_MINUTES) { current } else { minute };
@@ -215,6 +217,9 @@ impl OfTool {
             one.rollup.add(outcome, attempts, duration_us);
             if let Some(given) = cached {
                 one.rollup.add_cache_use(given);
+            }
+            if let Some(led) = batched {
+                one.rollup.add_batched(led);
             }
         }
     }

@@ -11,7 +11,7 @@
 //! a crash after it shows in the row. A call that asks for a stored answer and finds one ends before its turn; one whose equal is under way
 //! takes no turn and waits for that answer (`reuse`). A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
 //! without a slot where it takes longer than a moment (`wait_for_turn`). After the claim, the MCP client may still store a new MCP session
-//! before it sends the request. `execute` runs the call beside its heartbeat. `record` stores the result first and the audit record second.
+//! before it sends the request. `execute` runs the call beside its heartbeat, alone or in a `batch`. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
@@ -29,6 +29,7 @@ mod admit;
 mod apply;
 mod attempts;
 mod audit;
+mod batch;
 mod cancel_task;
 mod check_session;
 mod checks;
@@ -59,6 +60,8 @@ mod requeue;
 mod resume;
 mod reuse;
 mod schedule;
+mod send;
+mod send_batch;
 mod skip_claim;
 pub mod slot;
 pub mod steps;
@@ -369,7 +372,7 @@ async fn claim_call(
 
 /// Execute and record: the attempts, and what they came to in the tables.
 async fn execute_and_record(
-    context: &WorkerContext,
+    context: &Arc<WorkerContext>,
     inbound: &InboundCall,
     mut claimed: Box<ClaimedCall>,
     passes: Option<Passes>,

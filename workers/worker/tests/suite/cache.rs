@@ -1,19 +1,23 @@
 //! Stored answers: which calls are answered from an equal one, what is kept apart, and what a crash leaves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use toolfleet_aws::Tables;
 use toolfleet_core::audit::AuditKind;
-use toolfleet_core::outcome::{OTHER_TENANT, OutcomeKind};
+use toolfleet_core::call::HeldReason;
+use toolfleet_core::limits::LimitKey;
+use toolfleet_core::outcome::{MayHaveRun, OTHER_TENANT, OutcomeKind};
+use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::steps::{Step, Watch};
 
 use crate::rig::{LEASE_MS, Rig, SENDER, SKEW_MS, limits, request};
+use crate::step_watch::At;
+use crate::waiting::cancel;
 
 /// A request that asks for a stored answer; its arguments do not name it.
 fn asks(id: &str) -> Value {
@@ -42,46 +46,6 @@ async fn run(rig: &Rig, context: &Arc<WorkerContext>, bodies: &[Value]) {
 async fn cached_from(rig: &Rig, id: &str) -> Option<String> {
     let row = rig.outcome(id).await.row;
     row.finished.unwrap().outcome.source.cached_from().map(str::to_owned)
-}
-
-/// Counts the calls that pass a step; once armed, it holds them there.
-struct At {
-    step: Step,
-    holds: AtomicBool,
-    count: AtomicUsize,
-    changed: Notify,
-}
-
-impl At {
-    fn new(step: Step) -> Arc<Self> {
-        let (holds, count) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Arc::new(Self { step, holds, count, changed: Notify::new() })
-    }
-
-    async fn reached(&self, count: usize) {
-        loop {
-            let changed = self.changed.notified();
-            if self.count.load(Ordering::SeqCst) >= count {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
-impl Watch for At {
-    fn passed(&self, step: Step) -> BoxFuture<'_, ()> {
-        async move {
-            if step == self.step {
-                self.count.fetch_add(1, Ordering::SeqCst);
-                self.changed.notify_waiters();
-                if self.holds.load(Ordering::SeqCst) {
-                    std::future::pending::<()>().await;
-                }
-            }
-        }
-        .boxed()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,4 +249,137 @@ async fn a_crash_at_any_step_of_a_cached_call_loses_and_doubles_nothing() {
         let stored = !matches!(step, Decoded | Admitted | Prepared);
         assert_eq!(rig.mcp.executions("safe"), if stored { 1 } else { 2 }, "{step:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_without_a_claim_lead_follow_and_are_answered() {
+    let rig = Rig::new().await;
+    // A third of the lease is the pause between heartbeats, in real time.
+    let limits = Limits { lease: Duration::from_millis(600), ..limits() };
+    let mut catalog = rig.catalog();
+    catalog["tools"][0] = json!({
+        "id": "safe", "server": "mock", "idempotent": true, "claimless": true, "cache": true, "timeout_ms": 60_000
+    });
+    let context = rig.fleet_of(catalog, limits, None).await;
+    let hold = rig.mcp.hold();
+    let mut calls = vec![begin(&rig, &context, "c1").await];
+    rig.mcp.arrived("tools/call", 1).await;
+    calls.push(begin(&rig, &context, "c2").await);
+    // The heartbeat of the follower claims it: it waits for the leader.
+    while rig.row("c2").await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    for call in calls {
+        call.await.unwrap();
+    }
+    run(&rig, &context, &[asks("c3")]).await;
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 1);
+    for (id, from) in [("c1", None), ("c2", Some("c1")), ("c3", Some("c1"))] {
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+        assert_eq!(cached_from(&rig, id).await.as_deref(), from, "{id}");
+    }
+    assert_eq!(rig.row("c3").await.unwrap().rev, 1, "one write");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stored_answer_uses_no_turn_and_no_permit() {
+    let rig = Rig::new().await;
+    let mut catalog = rig.catalog();
+    catalog["tools"][0]["cache"] = json!(true);
+    catalog["tools"][0]["limits"] = json!({"rate": "1/10s", "concurrency": 1});
+    let context = rig.fleet_of(catalog, limits(), None).await;
+    run(&rig, &context, &[asks("c1")]).await;
+    let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));
+    let limit: LimitKey = "tool:safe".parse().unwrap();
+    let turns = fleet.turns(&limit).read().await.unwrap().unwrap().rev;
+    run(&rig, &context, &[asks("c2"), asks("c3")]).await;
+    for id in ["c2", "c3"] {
+        assert_eq!(cached_from(&rig, id).await.as_deref(), Some("c1"), "{id}");
+    }
+    assert_eq!(fleet.turns(&limit).read().await.unwrap().unwrap().rev, turns);
+    let mut other = asks("c4");
+    other["arguments"] = json!({"call": "other"});
+    run(&rig, &context, &[other]).await;
+    assert_eq!(rig.row("c4").await.unwrap().held().unwrap().reason, HeldReason::RateLimit);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_the_leader_is_its_own_and_the_next_one_leads() {
+    let rig = Rig::new().await;
+    let asked = AtomicUsize::new(0);
+    rig.mcp
+        .tool("safe", move |_| json!({"isError": asked.fetch_add(1, Ordering::SeqCst) == 0, "content": []}));
+    let claimed = At::new(Step::Claimed);
+    let context = context(&rig, json!(true), Some(claimed.clone())).await;
+    let hold = rig.mcp.hold();
+    let mut calls = vec![begin(&rig, &context, "c1").await];
+    rig.mcp.arrived("tools/call", 1).await;
+    for id in ["c2", "c3"] {
+        calls.push(begin(&rig, &context, id).await);
+    }
+    claimed.reached(3).await;
+    drop(hold);
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::ToolError);
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 2);
+    let given = [cached_from(&rig, "c2").await, cached_from(&rig, "c3").await];
+    assert!(given == [None, Some("c2".into())] || given == [Some("c3".into()), None], "{given:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_follower_has_not_run_and_a_cancelled_leader_passes_on() {
+    let rig = Rig::new().await;
+    let limits = Limits { lease: Duration::from_millis(600), ..limits() };
+    let mut catalog = rig.catalog();
+    catalog["tools"][0]["cache"] = json!(true);
+    catalog["tools"][0]["timeout_ms"] = json!(60_000);
+    let claimed = At::new(Step::Claimed);
+    let context = rig.fleet_of(catalog, limits, Some(claimed.clone())).await;
+    let hold = rig.mcp.hold();
+    let leader = begin(&rig, &context, "c1").await;
+    rig.mcp.arrived("tools/call", 1).await;
+    let follower = begin(&rig, &context, "c2").await;
+    claimed.reached(2).await;
+    cancel(&rig, "c2").await;
+    follower.await.unwrap();
+    let second = begin(&rig, &context, "c3").await;
+    claimed.reached(3).await;
+    cancel(&rig, "c1").await;
+    leader.await.unwrap();
+    rig.mcp.arrived("tools/call", 2).await;
+    drop(hold);
+    second.await.unwrap();
+    for (id, kind, ran) in [
+        ("c1", OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)),
+        ("c2", OutcomeKind::Cancelled, Some(MayHaveRun::No)),
+        ("c3", OutcomeKind::Succeeded, None),
+    ] {
+        let outcome = rig.outcome(id).await.row.finished.unwrap().outcome;
+        assert_eq!((outcome.kind, outcome.error.map(|why| why.may_have_run)), (kind, ran), "{id}");
+    }
+    assert_eq!(cached_from(&rig, "c3").await, None);
+}
+
+#[tokio::test]
+async fn a_changed_definition_gets_no_answer_of_the_one_before() {
+    let rig = Rig::new().await;
+    rig.mcp.lists_are_fresh(10_000, "public");
+    let mut catalog = rig.catalog();
+    catalog["servers"][0]["cache"] = json!({"ttl_ms": 3_600_000});
+    let context = rig.fleet_of(catalog, limits(), None).await;
+    let listed = |id: &str| json!({"v": 1, "call_id": id, "tenant": "acme", "server": "mock", "name": "hinted", "arguments": {}, "cache": true});
+    run(&rig, &context, &[listed("c1"), listed("c2")]).await;
+    assert_eq!(cached_from(&rig, "c2").await.as_deref(), Some("c1"));
+    let described = rig.mcp.tool("hinted", |_| json!({"content": []}));
+    described.annotations(json!({"readOnlyHint": true})).description("It means something else now");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    tokio::time::resume();
+    run(&rig, &context, &[listed("c3"), listed("c4")]).await;
+    assert_eq!(cached_from(&rig, "c3").await, None);
+    assert_eq!(cached_from(&rig, "c4").await.as_deref(), Some("c3"));
+    assert_eq!(rig.mcp.executions("hinted"), 2);
 }

@@ -114,9 +114,10 @@ impl<'a> Reader<'a> {
             Some(content) => Some(Payload::Inline(content)),
             None => self.stored()?.map(|stored| Payload::Stored(Box::new(stored))),
         };
-        let source = match self.0.get("cached_from") {
-            Some(_) => AnswerSource::Cache(self.text("cached_from")?.to_owned()),
-            None => AnswerSource::Server,
+        let source = match (self.0.get("cached_from"), self.0.get("batch")) {
+            (Some(_), _) => AnswerSource::Cache(self.text("cached_from")?.to_owned()),
+            (None, Some(_)) => AnswerSource::Batch(self.text("batch")?.to_owned()),
+            (None, None) => AnswerSource::Server,
         };
         Ok(Outcome { kind: self.word("outcome")?, error, payload, source })
     }

@@ -81,8 +81,12 @@ fn a_row_is_read_back_equal_its_result_byte_for_byte() {
     let long = format!(r#"{{ "a" : 1.50, "text":"{}" }}"#, "lorem ipsum ".repeat(500));
     for content in [None, Some(r#"{ "b":1,"a": [ 1e3 ] }"#), Some(long.as_str())] {
         for why in [None, Some(why.clone())] {
-            let row = row(content, why);
+            let mut row = row(content, why);
             assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+            for source in [AnswerSource::Server, AnswerSource::Batch("c1#2".into())] {
+                row.finished.as_mut().unwrap().outcome.source = source;
+                assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+            }
         }
     }
     let bare = CallRow {

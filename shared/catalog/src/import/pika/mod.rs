@@ -177,6 +177,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
         progress: None,
         limits: LimitRules::none(),
         cache: None,
+        batch: None,
         max_attempts: None,
         paused: status != Status::Enabled,
         claimless: false,

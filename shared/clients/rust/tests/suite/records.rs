@@ -43,6 +43,7 @@ fn record(minute: u64) -> AuditRecord {
         fence: 1,
         worker: None,
         cached_from: None,
+        batch: None,
         enqueued_at: start(),
         started_at: None,
     }
