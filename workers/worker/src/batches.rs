@@ -48,6 +48,8 @@ pub(crate) struct Member {
     pub(crate) element: Box<RawValue>,
     /// Its deadline.
     pub(crate) deadline: Instant,
+    /// Whether its message carries a turn of a rate limit. Then it leads, and no other such call joins: each turn is used.
+    pub(crate) carries_turn: bool,
     /// Counts its attempt in the batch of that id, unless the call has ended or its lease is over.
     pub(crate) begin: Box<dyn FnOnce(&str) -> bool + Send>,
     /// Takes what it is given; closed once it has left.
@@ -115,6 +117,12 @@ impl Batches {
     }
 }
 
+impl Forming {
+    fn has_turn(&self) -> bool {
+        self.members.iter().any(|member| member.carries_turn && !member.given.is_closed())
+    }
+}
+
 impl Batch {
     /// A batch that no other call joins.
     pub(crate) fn alone(member: Member) -> Arc<Self> {
@@ -150,11 +158,17 @@ impl Batch {
         }
     }
 
+    /// Whether the message of a member carries a turn.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.forming().has_turn()
+    }
+
     /// Adds a member, unless the batch is closed or full.
     fn add(&self, member: Member, wait: Duration) -> Result<(), Member> {
         let mut forming = self.forming();
         forming.members.retain(|member| !member.given.is_closed());
-        if forming.closed || forming.members.len() >= self.max {
+        let second_turn = member.carries_turn && forming.has_turn();
+        if forming.closed || second_turn || forming.members.len() >= self.max {
             return Err(member);
         }
         let until = waits_until(&member, wait);
@@ -205,6 +219,7 @@ mod tests {
         let member = Member {
             element: RawValue::from_string("1".to_owned()).unwrap(),
             deadline: Instant::now() + Duration::from_millis(left_ms),
+            carries_turn: false,
             begin: Box::new(|_| true),
             given,
         };
@@ -258,6 +273,21 @@ mod tests {
         let (third, _third) = member(60_000);
         assert!(Arc::ptr_eq(&batch, &batches.join(&key, third)), "the place is free again");
         assert_eq!(batches.close(&key, &batch).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_has_one_member_whose_message_carries_a_turn() {
+        let (batches, key) = (Batches::default(), key("acme", 10));
+        let carrier = || {
+            let (member, receiver) = member(60_000);
+            (Member { carries_turn: true, ..member }, receiver)
+        };
+        let ((first, left), (second, _second)) = (carrier(), carrier());
+        let batch = batches.join(&key, first);
+        let other = batches.join(&key, second);
+        assert!(batch.has_turn() && other.has_turn() && !Arc::ptr_eq(&batch, &other));
+        drop(left);
+        assert!(!batch.has_turn(), "it has left");
     }
 
     #[tokio::test(start_paused = true)]

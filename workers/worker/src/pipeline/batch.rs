@@ -39,17 +39,26 @@ impl Attempts<'_> {
         };
         let key = self.batch_key(rule, &others);
         let (member, mut given) = self.member(element);
+        let carries_turn = member.carries_turn;
         // What is not safe to repeat is not sent again because of others.
         let batch = match call.repeatable {
             true => context.batches.join(&key, member),
             false => Batch::alone(member),
         };
-        let lead = tokio::select! {
-            biased;
-            given = &mut given => return self.given(given),
-            lead = batch.lead() => lead,
+        let lead = loop {
+            let lead = tokio::select! {
+                biased;
+                given = &mut given => return self.given(given),
+                lead = batch.lead() => lead,
+            };
+            batch.filled().await;
+            // The member whose message carries a turn leads; the lead is passed on until it has it.
+            if carries_turn || !batch.has_turn() {
+                break lead;
+            }
+            drop(lead);
+            tokio::task::yield_now().await;
         };
-        batch.filled().await;
         let passes = self.take_passes(again).await;
         let members = context.batches.close(&key, &batch);
         match passes {
@@ -92,7 +101,8 @@ impl Attempts<'_> {
         let (state, lease) = (Arc::clone(self.state), Arc::clone(self.lease));
         let begin = Box::new(move |id: &str| !lease.is_over() && state.begin_in_batch(id));
         let (sender, given) = oneshot::channel();
-        (Member { element, deadline: self.deadline, begin, given: sender }, given)
+        let carries_turn = self.inbound.carries_turn(self.context.now());
+        (Member { element, deadline: self.deadline, carries_turn, begin, given: sender }, given)
     }
 
     /// What follows from what the batch gives.

@@ -260,6 +260,16 @@ async fn a_batch_takes_one_turn_and_one_permit() {
         let row = rig.row(&format!("c{n}")).await.unwrap();
         assert_eq!((row.attempts, row.held().unwrap().reason), (0, HeldReason::RateLimit), "c{n}");
     }
+    // They come back together, and the one whose message carries the turn leads, whichever is received first.
+    let given = fleet.turns(&limit).read().await.unwrap().unwrap().rev;
+    rig.clock.advance_ms(10_400);
+    let mut calls = Vec::new();
+    while let Some(delivery) = rig.receive(&context).await {
+        calls.push(tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ())));
+    }
+    join_all(calls).await;
+    assert_eq!(requests(&rig)[1..], [["city 3", "city 4", "city 5"]]);
+    assert_eq!(fleet.turns(&limit).read().await.unwrap().unwrap().rev, given, "the carried turn is used");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -338,4 +348,42 @@ async fn parts_of_an_answer_are_stored_and_members_need_no_claim() {
     }
     let source = rig.row("c3").await.unwrap().finished.unwrap().outcome.source;
     assert_eq!(source.cached_from(), Some("c2"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_or_a_question_for_a_batch_is_no_answer() {
+    let task = json!({"resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000});
+    let question = json!({"resultType": "input_required", "inputRequests": {}, "requestState": "s"});
+    for (answer, says, cancelled) in [(task, "answers with a task", 1), (question, "asks for input", 0)] {
+        let rig = rig().await;
+        rig.mcp.tool("weather", move |_| answer.clone());
+        rig.mcp.task("t1", &[json!({"status": "working", "pollIntervalMs": 5_000})]);
+        let context = worker(&rig, 2, None).await;
+        run(&rig, &context, &[weather("c1", "Paris"), weather("c2", "Rome")]).await;
+        for id in ["c1", "c2"] {
+            let why = error(&rig, id).await;
+            assert_eq!(why.code, Code::InvalidAnswer, "{says}");
+            assert!(why.message.contains(says), "{}", why.message);
+        }
+        assert_eq!(rig.mcp.requests_of("tasks/cancel").len(), cancelled, "{says}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_all_members_have_left_is_given_up() {
+    let rig = rig().await;
+    rig.mcp.next(MockFault::ExecuteAndNeverAnswer);
+    let context = worker(&rig, 2, None).await;
+    let bodies = [("c1", "Paris"), ("c2", "Rome")].map(|(id, city)| {
+        let mut body = weather(id, city);
+        body["timeout_ms"] = json!(900);
+        body
+    });
+    run(&rig, &context, &bodies).await;
+    rig.mcp.hung_up(1).await;
+    for id in ["c1", "c2"] {
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::TimedOut, "{id}");
+        assert_eq!(error(&rig, id).await.may_have_run, MayHaveRun::Unknown, "{id}");
+        assert!(batch_of(&rig, id).await.is_some(), "{id}: the record names the batch");
+    }
 }
