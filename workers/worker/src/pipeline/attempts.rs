@@ -28,7 +28,7 @@ use crate::context::WorkerContext;
 use crate::gate::Gate;
 use crate::telemetry::trace;
 
-/// A try to reach a server that takes longer is not repeated in the worker's slot.
+/// An attempt that takes longer is not repeated in the worker's slot.
 const SLOW_TRY: Duration = Duration::from_secs(2);
 /// How many turns an attempt may miss before its call goes back to the queue.
 const MOST_TURNS: u32 = 3;
@@ -63,8 +63,9 @@ impl Attempts<'_> {
                 Ok(executed) => return executed,
                 Err(failure) => failure,
             };
-            tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
-            match self.after_failure(&failure, tries) {
+            let slow = begun.elapsed() >= SLOW_TRY;
+            tries = if slow { QUICK_TRIES + 1 } else { tries + 1 };
+            match self.after_failure(&failure, tries, slow) {
                 Ok(executed) => return executed,
                 Err(pause_ms) => tokio::time::sleep(Duration::from_millis(pause_ms)).await,
             }
@@ -164,7 +165,10 @@ impl Attempts<'_> {
         let span = trace::attempt(operation, &call.name, address, number);
         let begun = Instant::now();
         let onward = trace::onward(&span).or(inbound.trace_context());
-        let add = |note| progress_buffer.add(note, context.now());
+        let add = |note| {
+            context.gate.heard(call.subject());
+            progress_buffer.add(note, context.now());
+        };
         let attempt = Attempt {
             deadline,
             traceparent: onward.traceparent.as_deref(),
@@ -182,7 +186,7 @@ impl Attempts<'_> {
     }
 
     /// What follows an attempt that failed; the pause before the next attempt, in milliseconds, where one follows in the worker's slot.
-    fn after_failure(&self, failure: &Failure, tries: u32) -> Result<Executed, u64> {
+    fn after_failure(&self, failure: &Failure, tries: u32, slow: bool) -> Result<Executed, u64> {
         let (context, call, state) = (self.context, &self.ready.call, self.state);
         let attempts = state.attempts();
         let at = AttemptState {
@@ -196,6 +200,7 @@ impl Attempts<'_> {
             backoff_ms: backoff::after_tries(attempts),
             tries,
             unreachable_backoff_ms: backoff::unreachable(self.inbound.tries(), tries),
+            slow,
             wait_until: waits_until(context, &call.server.id, failure.held, state.started_at, call.deadline),
         };
         let (executed, counted) = match after(failure, at) {

@@ -239,7 +239,7 @@ fn failure(class: RetryClass, may_have_run: MayHaveRun, code: Code, evidence: Ev
     let reachability = match evidence {
         Evidence::NotConnected => Reachability::NotReached,
         Evidence::Paused(_) | Evidence::Reached => Reachability::Answered,
-        Evidence::AnswerFailed | Evidence::Nothing => Reachability::Unknown,
+        Evidence::AnswerFailed | Evidence::Nothing | Evidence::TimedOut => Reachability::Unknown,
     };
     Failure {
         class,
@@ -263,7 +263,7 @@ fn lost() -> Failure {
 }
 
 fn timed_out() -> Failure {
-    failure(RetryClass::Ambiguous, MayHaveRun::Unknown, Code::AttemptTimedOut, Evidence::Nothing)
+    failure(RetryClass::Ambiguous, MayHaveRun::Unknown, Code::AttemptTimedOut, Evidence::TimedOut)
 }
 
 fn rate_limited(after_ms: Option<u64>) -> Failure {

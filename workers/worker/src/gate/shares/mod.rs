@@ -6,7 +6,7 @@
 //! before it is read, so these slots must be free before another tenant's call comes. Only where no other tenant was seen for a minute, in
 //! this worker or in the fleet's summary, a tenant may take them all.
 //!
-//! A call without a seat waits for a moment. Of those that wait, the call of the tenant with the smallest virtual time is next. A call
+//! A call without a seat waits for a moment, or longer where no other tenant was seen and few calls wait. Of those that wait, the call of the tenant with the smallest virtual time is next. A call
 //! whose own tenant fills the worker goes back to the queue within a budget ([`LookBudget`]), which also paces the receives then.
 //!
 //! **Invariant:** a tenant has at most `TOOLFLEET_SLOTS` calls under way at one server; a call waits here no longer than two seconds.
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
-use toolfleet_core::fairness::TenantUse;
+use toolfleet_core::fairness::{SlotUse, TenantUse};
 use toolfleet_core::ids::{ServerId, Tenant};
 
 use table::{Full, Table};
@@ -70,6 +70,15 @@ pub(crate) struct InHand {
     counted: bool,
 }
 
+/// Why a call has no seat.
+#[derive(Debug)]
+pub(crate) struct NoSeat {
+    /// What holds the seats that it needs, as a sentence.
+    pub(crate) detail: String,
+    /// No other tenant was seen, so the call waits for nothing but the end of calls of its own tenant.
+    pub(crate) alone: bool,
+}
+
 /// A call in the line for a seat; it leaves the line when dropped.
 struct InLine<'a> {
     inner: &'a Arc<Inner>,
@@ -93,13 +102,13 @@ impl Shares {
     /// A place for a call of a tenant of that weight, unless its server or tenant holds its whole share and none of their calls ends soon.
     ///
     /// # Errors
-    /// What holds the seats that the call needs, as a sentence.
+    /// What holds the seats that the call needs.
     pub(crate) async fn enter(
         &self,
         server: &ServerId,
         tenant: &Tenant,
         weight: u32,
-    ) -> Result<Seat, String> {
+    ) -> Result<Seat, NoSeat> {
         let refused = self.refused.load(Ordering::Relaxed);
         let (mut line, granted, full) = {
             let now_ms = self.inner.now_ms();
@@ -118,23 +127,25 @@ impl Shares {
                     let (sender, granted) = oneshot::channel();
                     let number = table.wait(server, tenant, sender);
                     let line = InLine { inner: &self.inner, number, server, tenant, over: false };
-                    let full = if full == Full::Tenant && table.line_is_long() { None } else { Some(full) };
-                    (line, granted, full)
+                    (line, granted, (full, table.line_is_long(), table.line_fills_reserve()))
                 }
             }
         };
         let wait = match full {
-            None => Duration::ZERO,
-            Some(Full::Tenant | Full::Others) => LONGEST_WAIT,
-            Some(Full::Server) => (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT),
+            (Full::Tenant, true, _) => Duration::ZERO,
+            (Full::Tenant, false, _) | (Full::Others, ..) | (Full::Alone, _, false) => LONGEST_WAIT,
+            (Full::Server, ..) | (Full::Alone, _, true) => {
+                (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT)
+            }
         };
         let _elapsed = timeout_at(Instant::now() + wait, granted).await.is_err();
         if line.take() {
             return Ok(self.seat(server, tenant));
         }
         self.refused.store(refused.saturating_add(1), Ordering::Relaxed);
-        let own_tenant = matches!(full, None | Some(Full::Tenant));
-        Err(self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms()))
+        let (own_tenant, alone) = (full.0 == Full::Tenant, full.0 == Full::Alone);
+        let detail = self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms());
+        Err(NoSeat { detail, alone })
     }
 
     /// How many messages to receive now, of `wanted`. It waits until at least one is due. While no tenant fills the worker, it is all of
@@ -168,6 +179,12 @@ impl Shares {
     /// Whether one tenant's calls fill the worker.
     pub(crate) fn is_full(&self) -> bool {
         self.inner.lock().is_full(self.inner.now_ms())
+    }
+
+    /// The slots of the worker, as they are for a call of that tenant to that server; all of them free where `open` is false.
+    pub(crate) fn slots(&self, server: &ServerId, tenant: &Tenant, open: bool) -> SlotUse {
+        let slots = self.inner.lock().slots(server, tenant);
+        if open { slots } else { SlotUse { free: slots.all, ..slots } }
     }
 
     /// Uses these figures of the fleet from now on.

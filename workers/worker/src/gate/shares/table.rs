@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio::sync::oneshot;
-use toolfleet_core::fairness::{Accounts, Load, LookBudget, Room, TenantUse, is_above_share};
+use toolfleet_core::fairness::{Accounts, Load, LookBudget, Room, SlotUse, TenantUse, is_above_share};
 use toolfleet_core::ids::{ServerId, Tenant};
 
 /// The figures of the fleet are not used when they are older than this, in milliseconds.
@@ -19,8 +19,10 @@ const SOON_MS: f64 = 50.0;
 pub(super) enum Full {
     /// Its own tenant has its share while other tenants need theirs.
     Tenant,
-    /// Its server has its share, or its tenant and no other tenant was seen.
+    /// Its server has its share.
     Server,
+    /// Its tenant has its share, and no other tenant was seen.
+    Alone,
     /// Others hold more of its server than it does, so one of their seats is for it when it is released.
     Others,
 }
@@ -117,9 +119,20 @@ impl Table {
         number
     }
 
+    /// The seats: how many are free, and how many that tenant holds at that server.
+    pub(super) fn slots(&self, server: &ServerId, tenant: &Tenant) -> SlotUse {
+        let free = self.all.saturating_sub(self.accounts.held());
+        SlotUse { all: self.all, reserve: self.reserve, free, of_tenant: self.held_by_pair(server, tenant) }
+    }
+
     /// Whether more calls wait than should.
     pub(super) fn line_is_long(&self) -> bool {
         wide(self.line.len()) > self.longest_line()
+    }
+
+    /// Whether as many calls wait as the reserve: the rest of the slots that no seat is for looks for calls of others.
+    pub(super) fn line_fills_reserve(&self) -> bool {
+        wide(self.line.len()) > self.reserve
     }
 
     #[expect(
@@ -200,7 +213,7 @@ impl Table {
     /// Why a call of that tenant cannot have a seat at that server.
     fn full(&self, server: &ServerId, tenant: &Tenant, now_ms: u64) -> Option<Full> {
         let has_others = self.others_seen(tenant, now_ms);
-        let own = || if has_others { Full::Tenant } else { Full::Server };
+        let own = || if has_others { Full::Tenant } else { Full::Alone };
         if self.held_by_pair(server, tenant) >= self.of_pair {
             return Some(own());
         }
@@ -217,7 +230,7 @@ impl Table {
                 return Some(Full::Tenant);
             }
         } else if at_server > of_server {
-            return Some(Full::Server);
+            return Some(own());
         }
         let would_hold = self.accounts.held().saturating_add(1);
         let free_is_left = would_hold <= self.all.saturating_sub(self.reserve);
