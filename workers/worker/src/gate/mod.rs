@@ -25,7 +25,8 @@ pub use breakers::Breakers;
 pub use control::ControlHandle;
 pub use limits::Limiter;
 pub(crate) use limits::{
-    ActiveLimit, AdaptivePermit, HeldTurn, Limited, Permit as LimitPermit, PermitWish, TurnAnswer, limits_of,
+    ActiveLimit, AdaptivePermit, HeldTurn, Limited, NoPermit, Patience, Permit as LimitPermit, PermitWish, TurnAnswer,
+    limits_of,
 };
 pub use reachability::Reachable;
 pub use shares::Shares;
@@ -102,6 +103,12 @@ impl Gate {
     pub(crate) async fn seat(&self, server: &ServerId, tenant: &Tenant) -> Result<Seat, NoSeat> {
         let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
         self.shares.enter(server, tenant, weight).await
+    }
+
+    /// The seat of a call whose turn has come.
+    pub(crate) fn seat_in_turn(&self, server: &ServerId, tenant: &Tenant) -> Seat {
+        let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
+        self.shares.enter_in_turn(server, tenant, weight)
     }
 
     /// The shares of the worker's slots.

@@ -3,6 +3,8 @@
 //!
 //! It ends only when the lease is no longer sure or the caller has cancelled the call.
 
+use std::convert::Infallible;
+
 use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Effect, Event};
@@ -90,6 +92,16 @@ pub(super) async fn keep(
             Err(_) if in_time => next_beat = Instant::now() + context.limits.heartbeat() / 4,
             Err(_) => {}
         }
+    }
+}
+
+/// Keeps the message of a call that is not claimed invisible while its worker waits with it.
+pub(super) async fn keep_invisible(context: &WorkerContext, inbound: &InboundCall) -> Infallible {
+    let mut next_beat = inbound.received() + context.limits.heartbeat();
+    loop {
+        sleep_until(next_beat).await;
+        extend_visibility(context, inbound).await;
+        next_beat = Instant::now() + context.limits.heartbeat();
     }
 }
 

@@ -190,6 +190,11 @@ impl InboundCall {
         LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
     }
 
+    /// When the worker received the message.
+    pub(super) const fn received(&self) -> Instant {
+        self.received
+    }
+
     /// How long the message had waited in its queue, in milliseconds, if this is the first receive of a call that was never parked.
     pub(super) fn first_wait_ms(&self, now: Timestamp) -> Option<u64> {
         let first =

@@ -36,9 +36,14 @@ impl Passes {
         self.permits.iter().all(|(permit, _)| permit.is_fresh(Duration::from_millis(HOLD_MARGIN_MS)))
     }
 
-    /// Releases the permits.
-    pub(super) fn release(&mut self) {
+    /// Releases the permits of the shared limits.
+    pub(super) fn release_permits(&mut self) {
         self.permits.clear();
+    }
+
+    /// Releases all permits.
+    pub(super) fn release(&mut self) {
+        self.release_permits();
         self.adaptive = None;
     }
 

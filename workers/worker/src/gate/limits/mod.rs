@@ -6,6 +6,7 @@
 
 mod block;
 mod local;
+mod permit_book;
 mod permits;
 mod rules;
 mod turns;
@@ -18,7 +19,8 @@ use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::ids::WorkerId;
 
 pub(crate) use local::{AdaptivePermit, Local};
-pub(crate) use permits::{Permit, PermitBooks, PermitWish};
+pub(crate) use permit_book::{NoPermit, Patience, Permit, PermitWish};
+pub(crate) use permits::PermitBooks;
 pub(crate) use rules::{ActiveLimit, Limited, limits_of};
 pub(crate) use turns::{HeldTurn, TurnAnswer, TurnBooks};
 

@@ -148,6 +148,12 @@ impl Shares {
         Err(NoSeat { detail, alone })
     }
 
+    /// A place for a call whose turn has come: beyond the shares too. The worker's slots bound how many there are.
+    pub(crate) fn enter_in_turn(&self, server: &ServerId, tenant: &Tenant, weight: u32) -> Seat {
+        self.inner.lock().enter_in_turn(server, tenant, weight, self.inner.now_ms());
+        self.seat(server, tenant)
+    }
+
     /// How many messages to receive now, of `wanted`. It waits until at least one is due. While no tenant fills the worker, it is all of
     /// them at once. [`Shares::received`] has to follow.
     pub(crate) async fn pace(&self, wanted: usize) -> usize {

@@ -110,6 +110,12 @@ impl Table {
         }
     }
 
+    /// Gives a call a seat, whether or not one is free.
+    pub(super) fn enter_in_turn(&mut self, server: &ServerId, tenant: &Tenant, weight: u32, now_ms: u64) {
+        self.accounts.arrive(tenant, weight, now_ms);
+        self.give(server, tenant, now_ms);
+    }
+
     /// Puts a call into the line.
     pub(super) fn wait(&mut self, server: &ServerId, tenant: &Tenant, granted: oneshot::Sender<()>) -> u64 {
         let number = self.next_number;

@@ -4,7 +4,7 @@
 //! ends its receiver, except the last. So a quiet worker sends one request in twenty seconds for each queue, and a busy one as many as its
 //! slots can use. Where several queues have a backlog, they share the slots (`slots`).
 //!
-//! **Invariant:** a message is received only when a slot for it is held; a panic in one call does not affect another.
+//! **Invariant:** a receive holds a slot for each message that it may bring when it begins; a panic in one call does not affect another.
 
 mod held_slot;
 mod pace;
@@ -160,6 +160,7 @@ async fn receive(intake: Arc<Receivers>) {
         };
         drop(waiting);
         let count = u32::try_from(slots.len()).unwrap_or(BATCH);
+        let polled = intake.slots.polled(count);
         let received = intake.queue.receive(count, WAIT_S, context.limits.visibility_s());
         let mut received = std::pin::pin!(received);
         let received = tokio::select! {
@@ -171,6 +172,7 @@ async fn receive(intake: Arc<Receivers>) {
                 return;
             }
         };
+        drop(polled);
         let wait = match received {
             // Paused while the poll was under way.
             Ok(deliveries) if intake.is_paused() => {
