@@ -7,7 +7,7 @@ use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
-use toolfleet_core::limits::LimitRules;
+use toolfleet_core::limits::{LimitKey, LimitRules};
 use toolfleet_core::request::{Target, User};
 
 use crate::pins::{Approved, Pins};
@@ -124,6 +124,17 @@ impl Catalog {
     /// What limits the calls of that tenant to that tool: a registered tool's id, or `server/name`.
     pub fn tenant_tool_limits(&self, tenant: &Tenant, tool: &str) -> LimitRules {
         self.tenant_limits.of_tool(tenant, tool)
+    }
+
+    /// All limits by their texts, such as `server:crm`, in their order. What is limited for each tenant that is not named has the text
+    /// `tenant:*`.
+    pub fn limits(&self) -> BTreeMap<String, LimitRules> {
+        let servers =
+            self.servers.values().map(|one| (LimitKey::Server(one.id.clone()).to_string(), one.limits));
+        let tools =
+            self.tools.values().map(|one| (LimitKey::Tool(one.id.to_string()).to_string(), one.limits));
+        let all = servers.chain(tools).chain(self.tenant_limits.all());
+        all.filter(|(_, rules)| !rules.is_empty()).collect()
     }
 
     /// The user that a sender is bound to.

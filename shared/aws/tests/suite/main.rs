@@ -8,6 +8,7 @@
 )]
 
 mod error;
+mod fleet;
 mod limits;
 mod queue;
 mod sessions;

@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 
 /// A worker leases blocks where the limit is above so many times the number of workers.
 const BLOCKS_ABOVE: u32 = 4;
+/// There may be more workers than are known, so there are taken to be as many at least: else one that starts first leases most of a small limit.
+const LEAST_WORKERS: u32 = 8;
 /// The longest name of an entry or block.
 const NAME_CHARS: usize = 64;
 
@@ -150,6 +152,7 @@ impl HolderRow {
 
 /// Whether workers lease blocks of that limit.
 pub const fn by_blocks(limit: u32, workers: u32) -> bool {
+    let workers = if workers < LEAST_WORKERS { LEAST_WORKERS } else { workers };
     limit > workers.saturating_mul(BLOCKS_ABOVE)
 }
 

@@ -25,8 +25,8 @@ pub use breakers::Breakers;
 pub use control::ControlHandle;
 pub use limits::Limiter;
 pub(crate) use limits::{
-    ActiveLimit, AdaptivePermit, HeldTurn, Limited, NoPermit, Patience, Permit as LimitPermit, PermitWish, TurnAnswer,
-    limits_of,
+    ActiveLimit, AdaptivePermit, HeldTurn, Limited, NoPermit, Patience, Permit as LimitPermit, PermitWish,
+    TurnAnswer, configured_limits, limits_of,
 };
 pub use reachability::Reachable;
 pub use shares::Shares;

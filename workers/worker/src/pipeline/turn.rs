@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::control::DEFAULT_WEIGHT;
 use toolfleet_core::digest::Digest;
+use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::limits::turn_book::{Ask, LATE_US, Wish, wake_us};
 use toolfleet_core::limits::{CarriedTurn, ConcurrencyLimit, LimitKey, OnLoss, RateLimit};
 use toolfleet_core::time::Timestamp;
@@ -20,6 +21,7 @@ use super::admit::AdmittedCall;
 use super::inbound::{Carried, InboundCall};
 use super::passes::{HOLD_MARGIN_MS, Passes};
 use super::wait::Wait;
+use crate::activity::LimitMet;
 use crate::context::WorkerContext;
 use crate::gate::{ActiveLimit, HeldTurn, Limited, NoPermit, Patience, PermitWish, TurnAnswer, limits_of};
 
@@ -115,6 +117,9 @@ impl<'a> Limits<'a> {
                 Err(taken) => (next, wish) = (taken, Wish::Again),
             }
         }
+        if let Some((limit, _)) = rates.get(next) {
+            self.met(&limit.key, LimitPart::Rate, true);
+        }
         Err(self.wait(HeldReason::RateLimit, 1_000, self.names()))
     }
 
@@ -166,7 +171,10 @@ impl<'a> Limits<'a> {
                 let wake_at = Timestamp::from_ms(wake_us(*rate, now_us, us(at)) / 1_000);
                 Err(self.wait_by_estimate(&limit.key, *rate, wake_at, Some(at)))
             }
-            TurnAnswer::Taken => Err(self.wait(HeldReason::RateLimit, 1_000, named(&limit.key, *rate))),
+            TurnAnswer::Taken => {
+                self.met(&limit.key, LimitPart::Rate, true);
+                Err(self.wait(HeldReason::RateLimit, 1_000, named(&limit.key, *rate)))
+            }
             TurnAnswer::Unknown => Err(self.unread(&limit.key)),
         }
     }
@@ -275,10 +283,13 @@ impl<'a> Limits<'a> {
                 let permits = &self.context.limiter.permits;
                 let away_ms = permits.park(&limit.key, most, self.patience(Duration::ZERO));
                 let detail = format!("{} ({most} at once)", limit.key);
+                self.met(&limit.key, LimitPart::Concurrency, true);
                 self.wait(HeldReason::ConcurrencyLimit, away_ms, detail)
             }
             Lack::Adaptive => {
-                let detail = format!("tool:{} (adaptive)", self.call.tool_name().unwrap_or_default());
+                let tool = self.call.tool_name().unwrap_or_default();
+                let detail = format!("tool:{tool} (adaptive)");
+                self.met(&LimitKey::Tool(tool.to_owned()), LimitPart::Adaptive, true);
                 self.wait(HeldReason::ConcurrencyLimit, 1_000, detail)
             }
             Lack::Row(limit) => self.unread(&limit.key),
@@ -297,7 +308,12 @@ impl<'a> Limits<'a> {
 
     fn patience(&self, most: Duration) -> Patience {
         let most_calls = self.context.limits.slots;
-        Patience { most, most_calls, is_back: self.inbound.parks > 0, workers: self.context.limiter.workers() }
+        Patience {
+            most,
+            most_calls,
+            is_back: self.inbound.parks > 0,
+            workers: self.context.limiter.workers(),
+        }
     }
 
     /// The name of a new entry in a concurrency limit. Each attempt has its own: the server may go on working on an earlier one whose answer
@@ -312,6 +328,27 @@ impl<'a> Limits<'a> {
         Digest::of_text(&format!("{}#task", self.call.request.key)).short(16).to_owned()
     }
 
+    /// Counts that the call waits for that part of the limit, in its queue or in the worker.
+    fn met(&self, limit: &LimitKey, part: LimitPart, requeued: bool) {
+        let active = self.limits.iter().find(|active| active.key == *limit);
+        let value = active.and_then(|active| match part {
+            LimitPart::Rate => active.rate.map(|rate| rate.to_string()),
+            LimitPart::Concurrency => active.concurrency.map(|most| most.limit.get().to_string()),
+            LimitPart::Adaptive | LimitPart::RetryBudget => None,
+        });
+        let tenant = &self.call.request.key.tenant;
+        let met = LimitMet { key: limit.to_string(), part, value, tenant, requeued };
+        self.context.activity.limit_met(met, self.context.now());
+    }
+
+    /// Counts that the call waits in the worker for the last of its turns, if it does.
+    pub(super) fn waits_here(&self, passes: &Passes) {
+        let last = passes.turns.iter().max_by_key(|turn| turn.turn.at_us);
+        if let Some(turn) = last.filter(|_| wake_at(passes).is_some()) {
+            self.met(turn.limit(), LimitPart::Rate, false);
+        }
+    }
+
     fn names(&self) -> String {
         let rates = self.limits.iter().filter_map(|limit| Some(named(&limit.key, limit.rate?)));
         rates.collect::<Vec<_>>().join(", ")
@@ -320,6 +357,7 @@ impl<'a> Limits<'a> {
     /// The wait for a turn that is far: the message carries it, and comes back a second or two before.
     fn wait_with(&self, turn: HeldTurn, left_ms: u64) -> Wait {
         let limit = turn.limit().clone();
+        self.met(&limit, LimitPart::Rate, true);
         let at = turn.turn.at();
         if at >= self.call.deadline || self.inbound.queue().is_fifo() {
             // It cannot be used; it goes back.
@@ -339,6 +377,7 @@ impl<'a> Limits<'a> {
         wake_at: Timestamp,
         at: Option<Timestamp>,
     ) -> Wait {
+        self.met(limit, LimitPart::Rate, true);
         self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit.clone(), turn: None, wake_at }));
         let left_ms = wake_at.ms_since(self.context.now()).max(1_000);
         let until_deadline_ms = self.call.deadline.ms_since(self.context.now());
@@ -367,6 +406,7 @@ impl<'a> Limits<'a> {
     pub(super) async fn again(&self, missed: bool) -> Result<Passes, Wait> {
         let mut passes = self.turns(NEAR_IN_SLOT_MS, missed).await?;
         if let Some(due) = passes.due {
+            self.waits_here(&passes);
             sleep_until(due - AHEAD.min(due.saturating_duration_since(Instant::now()))).await;
         }
         let permits = self.permits(&mut passes, Duration::ZERO).await;

@@ -64,6 +64,7 @@ pub(super) async fn wait_for_turn<S: Slot>(
         Ok(Err(wait)) => return Turned::Wait(wait),
         Err(Drains) => return Turned::Draining,
     };
+    limits.waits_here(&passes);
     if let Some(wake_at) = wake_at(&passes)
         && let Err(Drains) = waiting.without_slot(sleep_until(wake_at)).await
     {

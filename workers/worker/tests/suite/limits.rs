@@ -196,13 +196,15 @@ async fn two_workers_share_the_permits_of_one_limit() {
     rig.mcp.arrived("tools/call", 1).await;
 
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.deliver(&second).await;
+    let delivery = rig.receive(&second).await.unwrap();
+    let waiting = tokio::spawn(pipeline::run(Arc::clone(&second), delivery, ()));
+    while second.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(rig.mcp.requests_of("tools/call").len(), 1, "one request is open, and the limit is one");
-    let depth = rig.queue().depth().await.unwrap();
-    assert_eq!((depth.in_flight, depth.delayed), (1, 1), "c0 runs, c1 is a delayed message");
     drop(hold);
     running.await.unwrap();
-    rig.settle_with(&second).await;
+    waiting.await.unwrap();
     for id in ["c0", "c1"] {
         let seen = rig.outcome(id).await;
         assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{id}");
@@ -210,6 +212,38 @@ async fn two_workers_share_the_permits_of_one_limit() {
     while !permits(&rig).await.entries.is_empty() {
         tokio::task::yield_now().await;
     }
+}
+
+/// A released permit passes to the call that waits in the worker's hands, in the same write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_in_hand_gets_the_next_permit() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let first = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let second = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let before = permits(&rig).await;
+    drop(hold);
+    first.await.unwrap();
+    second.await.unwrap();
+    for id in ["c0", "c1"] {
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{id}");
+    }
+    while !permits(&rig).await.entries.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(permits(&rig).await.rev, before.rev + 2, "one write passed the permit on, one released it");
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight, depth.delayed), (0, 0, 0), "c1 did not go back to the queue");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,6 +51,11 @@ impl PermitBooks {
         self.book(key).park(limit, patience)
     }
 
+    /// How many calls wait in the worker's hands.
+    pub(super) fn waiting(&self, key: &LimitKey) -> usize {
+        self.book(key).waiting()
+    }
+
     /// Releases the entry of that name.
     pub(crate) fn release(&self, key: &LimitKey, name: String) {
         self.book(key).release(name, None);
@@ -65,8 +70,7 @@ impl PermitBooks {
             books.retain(|_, book| Arc::strong_count(book) > 1);
         }
         let store = self.fleet.permits(key);
-        let book =
-            PermitBook::new(store, key.clone(), self.clock.clone(), self.worker.clone(), self.skew_ms);
+        let book = PermitBook::new(store, key.clone(), self.clock.clone(), self.worker.clone(), self.skew_ms);
         let book = Arc::new(book);
         books.insert(key.clone(), Arc::clone(&book));
         book
