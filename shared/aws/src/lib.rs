@@ -21,6 +21,7 @@ pub mod secrets;
 mod sqs;
 mod time_outs;
 
+pub use batch::RunQueue;
 pub use clock::Clock;
 pub use compare_and_swap::{Applied, EventOf, RowOf, Store, Swap, apply, apply_in_rounds};
 pub use connect::{Aws, AwsOptions, Tables};

@@ -11,6 +11,7 @@ use toolfleet_core::limits::{LimitKey, LimitRules};
 use toolfleet_core::request::{Target, User};
 
 use crate::pins::{Approved, Pins};
+use crate::schema::KnownSchemas;
 use crate::server::Server;
 use crate::tenants::{ReplyQueues, SessionRules, TenantLimits, TenantPolicy};
 use crate::tool::Tool;
@@ -194,6 +195,12 @@ impl Catalog {
     /// Every pinned tool: its server, its name there, and what was approved.
     pub fn pinned(&self) -> Vec<(&ServerId, &str, &Approved)> {
         self.pins.all()
+    }
+
+    /// The schemas of its tools.
+    pub fn known_schemas(&self) -> KnownSchemas {
+        let functions = self.tools.values().flat_map(|tool| &tool.functions);
+        KnownSchemas::of(functions.filter_map(|function| function.schema.as_ref()))
     }
 
     /// Every tool, by id.

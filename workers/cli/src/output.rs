@@ -87,7 +87,7 @@ fn printable(text: &str) -> String {
 }
 
 /// Whether a character shows nothing and changes how others are shown: control characters, line separators and directions of text.
-const fn is_hidden(c: char) -> bool {
+fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Only what differs from a new breaker is stored, and the number of entries is bounded.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy, Pause};
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::control::ToolNames;
 use toolfleet_core::failure::Refusal;
 use toolfleet_core::fleet::{BreakerState, ServerSeen, TenantAtServer};
 use toolfleet_core::ids::{ServerId, Tenant};
@@ -41,8 +43,18 @@ pub(super) struct OfTenant {
     pub(super) tools: HashMap<Box<str>, Breaker>,
 }
 
+/// The name under which the time-outs of a tool count: tools that are registered for one function of a server may have other time-outs.
+pub(super) fn tool_key<'a>(ToolNames { registered, name, .. }: ToolNames<'a>) -> Cow<'a, str> {
+    registered.map_or(Cow::Borrowed(name), |id| Cow::Owned(format!("{id} {name}")))
+}
+
 impl OfServer {
-    pub(super) fn peek(&self, tenant: &Tenant, tool: Option<&str>, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn peek(
+        &self,
+        tenant: &Tenant,
+        tool: Option<ToolNames<'_>>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let refuse = |reason, retry_after_ms, last_failure: &Option<String>| {
             Err(Refusal { reason, retry_after_ms, last_failure: last_failure.clone(), detail: None })
         };
@@ -55,7 +67,8 @@ impl OfServer {
         if let Some(left_ms) = of_tenant.pause.left_ms(now) {
             return refuse(HeldReason::ServerPause, left_ms, &of_tenant.last_failure);
         }
-        let of_tool = tool.and_then(|tool| of_tenant.tools.get(tool));
+        let tool = tool.filter(|_| !of_tenant.tools.is_empty());
+        let of_tool = tool.and_then(|tool| of_tenant.tools.get(tool_key(tool).as_ref()));
         for breaker in [Some(&of_tenant.answers), of_tool].into_iter().flatten() {
             if let Admission::Refused { retry_after_ms } = breaker.peek(now) {
                 return refuse(HeldReason::ServerFailing, retry_after_ms, &of_tenant.last_failure);
@@ -86,11 +99,17 @@ impl OfTenant {
     }
 
     /// The breaker of a tool's time-outs.
-    pub(super) fn tool(&mut self, tool: &str) -> &mut Breaker {
-        if self.tools.len() >= MAX_TOOLS && !self.tools.contains_key(tool) {
+    pub(super) fn tool(&mut self, tool: ToolNames<'_>) -> &mut Breaker {
+        let key = tool_key(tool);
+        if self.tools.len() >= MAX_TOOLS && !self.tools.contains_key(key.as_ref()) {
             self.tools.clear();
         }
-        self.tools.entry(tool.into()).or_insert_with(|| Breaker::new(BreakerPolicy::TIME_OUTS))
+        self.tools.entry(key.into()).or_insert_with(|| Breaker::new(BreakerPolicy::TIME_OUTS))
+    }
+
+    /// The same, where time-outs of the tool were counted.
+    pub(super) fn known_tool(&mut self, tool: Option<ToolNames<'_>>) -> Option<&mut Breaker> {
+        if self.tools.is_empty() { None } else { self.tools.get_mut(tool_key(tool?).as_ref()) }
     }
 
     fn is_as_new(&self, now: Timestamp) -> bool {

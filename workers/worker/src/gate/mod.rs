@@ -18,6 +18,7 @@ use toolfleet_core::control::{DEFAULT_WEIGHT, Subject};
 use toolfleet_core::failure::{Failure, Reachability, Refusal};
 use toolfleet_core::fleet::ServerSeen;
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::{RequestGate, Stopped};
 
@@ -67,16 +68,16 @@ impl Gate {
     /// Whether such a call may go to its server now. It sends nothing, so it never counts as a breaker's probe.
     pub fn check(&self, subject: Subject<'_>, now: Timestamp) -> Result<(), Refusal> {
         self.control.check(subject, now)?;
-        self.breakers.peek(subject.server, subject.tenant, subject.tool.map(|tool| tool.name), now)
+        self.breakers.peek(subject.server, subject.tenant, subject.tool, now)
     }
 
     /// The same before a request that is sent now.
     pub fn enter<'a>(&'a self, subject: Subject<'a>, now: Timestamp) -> Result<Permit<'a>, Refusal> {
         self.control.check(subject, now)?;
         let Subject { server, tenant, tool, .. } = subject;
-        let tool = tool.map(|tool| tool.name);
         let breakers = self.breakers.ask(server, tenant, tool, now)?;
-        Ok(Permit { gate: self, server, breakers, request: self.silence.sent(server, tool) })
+        let request = self.silence.sent(server, tool.map(|tool| tool.name));
+        Ok(Permit { gate: self, server, breakers, request })
     }
 
     /// A place at the call's server and tool, unless they are silent and their calls hold as many slots as they may.
@@ -100,15 +101,20 @@ impl Gate {
     ///
     /// # Errors
     /// What holds the seats.
-    pub(crate) async fn seat(&self, server: &ServerId, tenant: &Tenant) -> Result<Seat, NoSeat> {
+    pub(crate) async fn seat(
+        &self,
+        server: &ServerId,
+        tenant: &Tenant,
+        priority: Priority,
+    ) -> Result<Seat, NoSeat> {
         let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
-        self.shares.enter(server, tenant, weight).await
+        self.shares.enter(server, tenant, weight, priority).await
     }
 
     /// The seat of a call whose turn has come.
-    pub(crate) fn seat_in_turn(&self, server: &ServerId, tenant: &Tenant) -> Seat {
+    pub(crate) fn seat_in_turn(&self, server: &ServerId, tenant: &Tenant, priority: Priority) -> Seat {
         let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
-        self.shares.enter_in_turn(server, tenant, weight)
+        self.shares.enter_in_turn(server, tenant, weight, priority)
     }
 
     /// The shares of the worker's slots.
@@ -212,7 +218,9 @@ mod tests {
             let mut held = Vec::new();
             // Two tenants that want all that they can have.
             for tenant in [&globex, &acme].into_iter().cycle().take(40) {
-                held.extend(gate.seat(&crm, tenant).await.ok().map(|seat| (tenant.clone(), seat)));
+                held.extend(
+                    gate.seat(&crm, tenant, Priority::Normal).await.ok().map(|seat| (tenant.clone(), seat)),
+                );
             }
             let of_acme = held.iter().filter(|(tenant, _)| *tenant == acme).count();
             assert_eq!((of_acme, held.len()), expected, "weight {weight}");

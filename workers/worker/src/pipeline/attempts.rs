@@ -93,7 +93,7 @@ impl Attempts<'_> {
         }
         let number = state.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         state.sending.store(true, Ordering::Release);
-        passes.sent(context.now());
+        passes.sent(&call.request.key, context.now());
         let answer = tokio::select! {
             answer = self.send(number) => answer,
             never = passes.keep(call.progress) => match never {},

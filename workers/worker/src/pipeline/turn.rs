@@ -33,6 +33,8 @@ const NEAR_IN_ORDER_MS: u64 = 12_000;
 const NEAR_IN_SLOT_MS: u64 = 2_000;
 /// So long before its turn a call takes its slot and is claimed.
 const AHEAD: Duration = Duration::from_millis(200);
+/// A permit that is there sooner is counted as no wait: its row is written within this time.
+const COUNTED_WAIT: Duration = Duration::from_millis(150);
 /// How often turns of several limits at one time are looked for, before the call goes back to the queue.
 const MOST_ROUNDS: u32 = 4;
 /// How long a call waits whose limits cannot be read, in milliseconds.
@@ -243,8 +245,12 @@ impl<'a> Limits<'a> {
     async fn adaptive_permit(&self, passes: &mut Passes, until: Instant) -> Result<(), Lack<'_>> {
         let Some(tool) = self.call.tool_name().filter(|_| self.call.adapts()) else { return Ok(()) };
         let local = &self.context.limiter.local;
+        let asked = Instant::now();
         let permit = local.enter(tool, &self.context.clock, until).await;
         passes.adaptive = Some(permit.ok_or(Lack::Adaptive)?);
+        if asked.elapsed() >= COUNTED_WAIT {
+            self.met(&LimitKey::Tool(tool.to_owned()), LimitPart::Adaptive, false);
+        }
         Ok(())
     }
 
@@ -264,10 +270,16 @@ impl<'a> Limits<'a> {
             let Some(&(limit, most)) = limits.get(position) else { continue };
             let left = until.saturating_duration_since(Instant::now());
             let left = if position == waited_for { left } else { Duration::ZERO };
+            let asked = Instant::now();
             let taken =
                 self.context.limiter.permits.take(&limit.key, self.wish(most), self.patience(left)).await;
             match taken {
-                Ok(permit) => passes.add_permit(permit, most),
+                Ok(permit) => {
+                    if asked.elapsed() >= COUNTED_WAIT {
+                        self.met(&limit.key, LimitPart::Concurrency, false);
+                    }
+                    passes.add_permit(permit, most);
+                }
                 Err(NoPermit::Full) => return Err((position, Lack::Permit(limit, most))),
                 Err(NoPermit::Unknown) => return Err((waited_for, Lack::Row(limit))),
             }

@@ -104,13 +104,18 @@ impl<S: Slot> Waiting<'_, S> {
             waited = wait => Some(waited),
             never = heartbeat::keep_invisible(context, inbound) => match never {},
         };
+        let waited = waited.ok_or(Drains)?;
         if place.is_some() {
             tokio::select! {
                 () = self.slot.take_up() => {}
                 never = heartbeat::keep_invisible(context, inbound) => match never {},
             }
-            *self.seat = Some(context.gate.seat_in_turn(&call.server.id, &call.request.key.tenant));
+            *self.seat = Some(context.gate.seat_in_turn(
+                &call.server.id,
+                &call.request.key.tenant,
+                call.request.priority,
+            ));
         }
-        waited.ok_or(Drains)
+        Ok(waited)
     }
 }

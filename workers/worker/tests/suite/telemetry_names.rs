@@ -44,7 +44,7 @@ const LOG_CODES: [&str; 36] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 17] = [
+const METRICS: [&str; 21] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -58,10 +58,14 @@ const METRICS: [&str; 17] = [
     "toolfleet.late_answers",
     "toolfleet.limits.missed_turns",
     "toolfleet.receives",
+    "toolfleet.schemas.bytes",
+    "toolfleet.schemas.compiled",
+    "toolfleet.schemas.dropped",
     "toolfleet.slots",
     "toolfleet.stdio.programs",
     "toolfleet.store.requests",
     "toolfleet.store.writes",
+    "toolfleet.run_queue.lag_us",
 ];
 
 /// The labels of metrics.
@@ -121,7 +125,7 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
             }
         } else if path.extension().is_some_and(|e| e == "rs") && name != "tests.rs" {
             let text = std::fs::read_to_string(&path).expect("a source");
-            let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             found.push(text.to_owned());
         }
     }

@@ -142,11 +142,18 @@ impl Answers {
     }
 
     const fn is_seen(&self, now_ms: u64) -> bool {
-        self.held > 0 || (self.seen_ms > 0 && now_ms.saturating_sub(self.seen_ms) < SEEN_MS)
+        self.held > 0 || now_ms.saturating_sub(self.seen_ms) < SEEN_MS
     }
 
     const fn is_used(&self) -> bool {
         self.held > 0 || self.under_way > 0
+    }
+}
+
+impl OfServer {
+    /// Whether calls of another tool were seen lately.
+    fn other_tools(&self, tool: &str, now_ms: u64) -> bool {
+        self.tools.iter().any(|(name, other)| **name != *tool && other.is_seen(now_ms))
     }
 }
 
@@ -181,7 +188,7 @@ impl Silences {
         };
         for answers in [&mut of_server.own, of_tool] {
             answers.held = answers.held.saturating_add(1);
-            answers.seen_ms = now_ms.max(1);
+            answers.seen_ms = now_ms;
         }
         Ok(placed)
     }
@@ -190,14 +197,14 @@ impl Silences {
     pub fn leave(&mut self, server: &ServerId, tool: &str, placed: Placed, now_ms: u64) {
         for answers in self.of(server, Some(tool)).into_iter().flatten() {
             answers.held = answers.held.saturating_sub(1);
-            answers.seen_ms = now_ms.max(1);
+            answers.seen_ms = now_ms;
         }
         self.lent = self.lent.saturating_sub(u64::from(placed.lent));
         self.extra = self.extra.saturating_sub(u64::from(placed.extra));
     }
 
-    /// Whether a call lends its slot to others while it waits for an answer: its server or tool is silent, and fewer calls than twice the
-    /// reserve have lent theirs.
+    /// Whether a call lends its slot to others while it waits for an answer: its server or tool is silent, calls of others were seen, and
+    /// fewer calls than twice the reserve have lent theirs.
     pub fn lend(
         &mut self,
         server: &ServerId,
@@ -207,7 +214,7 @@ impl Silences {
         now_ms: u64,
     ) -> bool {
         let is_room = self.lent < reserve.max(1).saturating_mul(2);
-        let lends = !placed.lent && is_room && self.is_silent(server, Some(tool), now_ms);
+        let lends = !placed.lent && is_room && self.is_silent_to_others(server, tool, now_ms);
         if lends {
             self.lent = self.lent.saturating_add(1);
             placed.lent = true;
@@ -247,9 +254,9 @@ impl Silences {
 
     /// Whether a server has answered, and answers.
     pub fn answers(&self, server: &ServerId, tool: &str, now_ms: u64) -> bool {
-        let known = self.servers.get(server).and_then(|known| known.tools.get(tool));
-        known.is_some_and(|answers| answers.longest_ms.is_some())
-            && !self.is_silent(server, Some(tool), now_ms)
+        let known = self.servers.get(server);
+        let answers = |answers: &Answers| answers.longest_ms.is_some() && answers.silent_ms(now_ms).is_none();
+        known.is_some_and(|known| answers(&known.own) && known.tools.get(tool).is_some_and(answers))
     }
 
     /// How many servers, and tools of them, are remembered.
@@ -262,11 +269,14 @@ impl Silences {
         self.servers.is_empty()
     }
 
-    fn is_silent(&self, server: &ServerId, tool: Option<&str>, now_ms: u64) -> bool {
-        self.servers.get(server).is_some_and(|known| {
-            let of_tool = tool.and_then(|tool| known.tools.get(tool));
-            known.own.silent_ms(now_ms).is_some() || of_tool.is_some_and(|a| a.silent_ms(now_ms).is_some())
-        })
+    /// Whether a call to a server or a tool waits for silence while calls of others may need its slot.
+    fn is_silent_to_others(&self, server: &ServerId, tool: &str, now_ms: u64) -> bool {
+        let Some(known) = self.servers.get(server) else { return false };
+        let tool_is_silent =
+            || known.tools.get(tool).is_some_and(|of_tool| of_tool.silent_ms(now_ms).is_some());
+        let server_is_silent = known.own.silent_ms(now_ms).is_some();
+        (server_is_silent || tool_is_silent()) && self.other_servers(server, now_ms)
+            || !server_is_silent && tool_is_silent() && known.other_tools(tool, now_ms)
     }
 
     fn refuses(&self, server: &ServerId, tool: &str, slots: SlotUse, now_ms: u64) -> Option<Silent> {
@@ -274,18 +284,21 @@ impl Silences {
             return None;
         }
         let known = self.servers.get(server)?;
-        let other_servers =
-            || self.servers.iter().any(|(id, other)| id != server && other.own.is_seen(now_ms));
         if let Some((most, silent)) = known.own.limit(slots, false, now_ms)
             && (known.own.held >= most
                 || self.held_in_silence(now_ms) >= slots.reserve.max(1).saturating_mul(2))
         {
-            return other_servers().then_some(silent);
+            return self.other_servers(server, now_ms).then_some(silent);
         }
         let of_tool = known.tools.get(tool)?;
-        let other_tools = || known.tools.iter().any(|(name, other)| **name != *tool && other.is_seen(now_ms));
         let (most, silent) = of_tool.limit(slots, true, now_ms)?;
-        (of_tool.held >= most && (other_servers() || other_tools())).then_some(silent)
+        let others = || self.other_servers(server, now_ms) || known.other_tools(tool, now_ms);
+        (of_tool.held >= most && others()).then_some(silent)
+    }
+
+    /// Whether calls of another server were seen lately.
+    fn other_servers(&self, server: &ServerId, now_ms: u64) -> bool {
+        self.servers.iter().any(|(id, other)| id != server && other.own.is_seen(now_ms))
     }
 
     /// The slots that calls of silent servers hold.
@@ -312,7 +325,7 @@ fn entry<'a>(
         if servers.len() >= MANY {
             forget(servers, |of_server| &of_server.own);
         }
-        let own = Answers { seen_ms: now_ms.max(1), ..Answers::default() };
+        let own = Answers { seen_ms: now_ms, ..Answers::default() };
         servers.insert(server.clone(), OfServer { own, tools: HashMap::new() });
     }
     servers.entry(server.clone()).or_default()

@@ -86,9 +86,9 @@ fn a_server_that_reports_progress_is_not_silent() {
     assert!(begin(&mut silences, &slow, "report", 0) && begin(&mut silences, &slow, "report", 0));
     for now_ms in (0..10_000).step_by(900) {
         silences.heard(&slow, Some("report"), now_ms);
-        assert!(!silences.is_silent(&slow, Some("report"), now_ms + 899));
+        assert!(!silences.is_silent_to_others(&slow, "report", now_ms + 899));
     }
-    assert!(silences.is_silent(&slow, Some("report"), 11_000));
+    assert!(silences.is_silent_to_others(&slow, "report", 11_000));
 }
 
 #[test]
@@ -132,6 +132,19 @@ fn calls_to_a_silent_server_lend_their_slots() {
     assert_eq!(lent, 4, "twice the reserve");
     silences.leave(&dead, "find", placed[0], 1_001);
     assert!(silences.lend(&dead, "find", &mut placed[5], 2, 1_002));
+}
+
+#[test]
+fn a_call_lends_its_slot_only_where_others_were_seen() {
+    let (mut silences, dead) = (Silences::default(), server("dead"));
+    let mut placed = silences.enter(&dead, "find", SLOTS, 0).unwrap();
+    silences.sent(&dead, Some("find"), 0);
+    assert!(
+        !silences.lend(&dead, "find", &mut placed, 2, 5_000),
+        "more of its calls would hang in its place"
+    );
+    silences.enter(&server("live"), "find", SLOTS, 6_000).unwrap();
+    assert!(silences.lend(&dead, "find", &mut placed, 2, 6_000));
 }
 
 #[test]

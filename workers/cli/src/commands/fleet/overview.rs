@@ -19,26 +19,22 @@ const MOST: usize = 5;
 
 /// The lines on the workers, the calls of a minute, and how old that is if nobody renews it.
 pub(super) fn head(view: &FleetView, now: Timestamp, width: usize) -> Vec<Line> {
-    let lines = match &view.summary {
-        None => vec![
-            labelled(Tone::Alarm, "workers", "none has ever reported: start one (toolfleet-worker)"),
-            labelled(Tone::Faint, "a minute", "not known without a worker"),
-        ],
-        Some(summary) if summary.is_stale(now) => vec![
-            labelled(
-                Tone::Alarm,
-                "workers",
-                &format!("none has reported for {}; all below is older", age(summary.at, now)),
-            ),
-            labelled(Tone::Faint, "a minute", &rates(summary)),
-        ],
-        Some(summary) => {
-            vec![
-                labelled(tone_of_workers(summary), "workers", &workers(summary)),
-                labelled(Tone::Plain, "a minute", &rates(summary)),
-            ]
+    let mut lines = Vec::new();
+    match &view.summary {
+        None => {
+            let remedy = "none has ever reported: start one (toolfleet-worker)";
+            lines.push(labelled(Tone::Alarm, "workers", remedy));
         }
-    };
+        Some(summary) if summary.is_stale(now) => {
+            let text = format!("none has reported for {}; all below is older", age(summary.at, now));
+            lines.push(labelled(Tone::Alarm, "workers", &text));
+            lines.extend(rates(summary));
+        }
+        Some(summary) => {
+            lines.push(labelled(tone_of_workers(summary), "workers", &workers(summary)));
+            lines.extend(rates(summary));
+        }
+    }
     within(lines, width)
 }
 
@@ -109,9 +105,8 @@ fn breakers(view: &FleetView, now: Timestamp) -> Group {
     for (id, server) in view.summary.iter().flat_map(|summary| &summary.servers) {
         let seen = &server.seen;
         if seen.breaker != BreakerState::Closed {
-            let workers = if server.open_in == 1 { "worker" } else { "workers" };
             let why = because(&seen.last_failure);
-            let text = format!("{id} {} in {} {workers}{why}", word(seen.breaker), server.open_in);
+            let text = format!("{id} {}{why}", seen_by(seen.breaker, server.open_in));
             lines.push((Reverse(seen.breaker), Tone::Alarm, text));
         }
         for (tenant, at) in &seen.tenants {
@@ -246,13 +241,22 @@ fn workers(summary: &FleetSummary) -> String {
     )
 }
 
-fn rates(summary: &FleetSummary) -> String {
+fn rates(summary: &FleetSummary) -> Vec<Line> {
+    let text = format!("{} received, {} ended", summary.received_a_minute, summary.ended_a_minute);
     let held = summary.held_a_minute.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+    if held == 0 {
+        return vec![labelled(Tone::Plain, "a minute", &format!("{text}, none went back to the queue"))];
+    }
     let mut reasons: Vec<_> = summary.held_a_minute.iter().collect();
     reasons.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
     let reasons: Vec<_> = reasons.into_iter().map(|(why, count)| format!("{count} {why}")).collect();
-    let back = if held == 0 { String::new() } else { format!(", {held} went back ({})", reasons.join(", ")) };
-    format!("{} received, {} ended{back}", summary.received_a_minute, summary.ended_a_minute)
+    let back = format!("{held} a minute: {}", reasons.join(", "));
+    vec![labelled(Tone::Plain, "a minute", &text), labelled(Tone::Plain, "went back", &back)]
+}
+
+/// The state of a breaker and how many workers see it so.
+pub(super) fn seen_by(state: BreakerState, workers: u64) -> String {
+    format!("{} in {workers} worker{}", word(state), if workers == 1 { "" } else { "s" })
 }
 
 fn labelled(tone: Tone, label: &str, text: &str) -> Line {

@@ -8,7 +8,7 @@ use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use super::numbers::{percent, quantile};
-use super::overview::{stop, word};
+use super::overview::{seen_by, stop, word};
 use super::status::{note_stale, summary};
 use super::view::{LimitShown, limits};
 use crate::commands::control::reason::now;
@@ -111,9 +111,7 @@ fn row(
     let seen = &server.seen;
     let breaker = match seen.breaker {
         BreakerState::Closed => "closed".to_owned(),
-        state @ (BreakerState::HalfOpen | BreakerState::Open) => {
-            format!("{} in {} workers", word(state), server.open_in)
-        }
+        state @ (BreakerState::HalfOpen | BreakerState::Open) => seen_by(state, server.open_in),
     };
     let key = format!("server:{id}");
     let own = |limit: &&LimitShown| {

@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use toolfleet_core::breaker::{Admission, BreakerPolicy};
+use toolfleet_core::control::ToolNames;
 use toolfleet_core::failure::{Evidence, Failure, Refusal};
 use toolfleet_core::fleet::{BreakerState, ServerSeen};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
-use super::memory::{Memory, OfServer};
+use super::memory::{Memory, OfServer, tool_key};
 
 /// The breakers and pauses of a worker.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ pub struct Permit<'a> {
     breakers: &'a Breakers,
     server: &'a ServerId,
     tenant: &'a Tenant,
-    tool: Option<&'a str>,
+    tool: Option<ToolNames<'a>>,
     at: Timestamp,
     probes_connection: bool,
     probes_answer: bool,
@@ -52,7 +53,7 @@ impl Breakers {
         &self,
         server: &ServerId,
         tenant: &Tenant,
-        tool: Option<&str>,
+        tool: Option<ToolNames<'_>>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         match self.known().servers.get(server) {
@@ -66,7 +67,7 @@ impl Breakers {
         &'a self,
         server: &'a ServerId,
         tenant: &'a Tenant,
-        tool: Option<&'a str>,
+        tool: Option<ToolNames<'a>>,
         now: Timestamp,
     ) -> Result<Permit<'a>, Refusal> {
         let mut permit = Permit {
@@ -84,7 +85,7 @@ impl Breakers {
             permit.probes_connection = known.connections.ask(now) == Admission::Probe;
             if let Some(of_tenant) = known.tenants.get_mut(tenant) {
                 permit.probes_answer = of_tenant.answers.ask(now) == Admission::Probe;
-                if let Some(of_tool) = tool.and_then(|tool| of_tenant.tools.get_mut(tool)) {
+                if let Some(of_tool) = of_tenant.known_tool(tool) {
                     permit.probes_tool = of_tool.ask(now) == Admission::Probe;
                 }
             }
@@ -176,7 +177,7 @@ impl Permit<'_> {
             let of_tenant = known.pair(self.server, self.tenant, self.breakers.policy, now);
             of_tenant.last_failure = summary;
             if of_tenant.tool(tool).report(false, self.probes_tool, now) {
-                tracing::warn!(server = %self.server, tenant = %self.tenant, tool, code = "breaker_opened", "the tool does not answer a tenant's calls in time: its breaker is open for that tenant");
+                tracing::warn!(server = %self.server, tenant = %self.tenant, tool = tool.name, code = "breaker_opened", "the tool does not answer a tenant's calls in time: its breaker is open for that tenant");
             }
         }
         self.probes_tool = false;
@@ -186,11 +187,11 @@ impl Permit<'_> {
     fn tool_was_in_time(&mut self, known: &mut Memory, now: Timestamp) {
         if let Some(tool) = self.tool
             && let Some(of_tenant) = known.known_pair(self.server, self.tenant)
-            && let Some(of_tool) = of_tenant.tools.get_mut(tool)
+            && let Some(of_tool) = of_tenant.known_tool(Some(tool))
         {
             of_tool.report(true, self.probes_tool, now);
             if of_tool.is_as_new() {
-                of_tenant.tools.remove(tool);
+                of_tenant.tools.remove(tool_key(tool).as_ref());
             }
             self.probes_tool = false;
         }
@@ -211,7 +212,7 @@ impl Drop for Permit<'_> {
                 if self.probes_answer {
                     of_tenant.answers.release_probe(self.at);
                 }
-                let of_tool = self.tool.and_then(|tool| of_tenant.tools.get_mut(tool));
+                let of_tool = of_tenant.known_tool(self.tool);
                 if let Some(of_tool) = of_tool.filter(|_| self.probes_tool) {
                     of_tool.release_probe(self.at);
                 }

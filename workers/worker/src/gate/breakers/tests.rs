@@ -6,6 +6,7 @@ use toolfleet_mcp::{Fault, NotSentCause};
 use super::super::memory::MAX_PAIRS;
 use super::*;
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::control::ToolNames;
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_ms(ms)
@@ -34,6 +35,7 @@ impl Pair {
     }
 
     fn ask_tool<'a>(&'a self, tenant: &'a Tenant, tool: &'a str, now: i64) -> Result<Permit<'a>, Refusal> {
+        let tool = ToolNames { registered: Some(tool), server: "crm", name: "find" };
         self.breakers.ask(&self.server, tenant, Some(tool), at(now))
     }
 

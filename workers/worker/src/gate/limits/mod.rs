@@ -7,6 +7,7 @@
 mod block;
 mod local;
 mod permit_book;
+mod permit_wish;
 mod permits;
 mod rules;
 mod turns;
@@ -20,7 +21,8 @@ use toolfleet_core::ids::WorkerId;
 use toolfleet_core::limits::LimitKey;
 
 pub(crate) use local::{AdaptivePermit, Local};
-pub(crate) use permit_book::{NoPermit, Patience, Permit, PermitWish};
+pub(crate) use permit_book::Permit;
+pub(crate) use permit_wish::{NoPermit, Patience, PermitWish};
 pub(crate) use permits::PermitBooks;
 pub(crate) use rules::{ActiveLimit, Limited, configured_limits, limits_of};
 pub(crate) use turns::{HeldTurn, TurnAnswer, TurnBooks};

@@ -18,6 +18,7 @@ use toolfleet_core::limits::waits::{Ahead, ParkedCalls};
 use toolfleet_core::time::Timestamp;
 
 use super::block::{BlockWish, LocalBlock};
+use super::permit_wish::{NoPermit, Patience, PermitWish};
 
 /// How long a permit is taken to be held before any was released, in milliseconds.
 const FIRST_HOLD_MS: u64 = 1_000;
@@ -65,41 +66,6 @@ struct BookState {
     refused_at: Option<Instant>,
     /// When the row was last read or written.
     looked_at: Option<Instant>,
-}
-
-/// What a call asks for.
-#[derive(Debug, Clone)]
-pub(crate) struct PermitWish {
-    /// The name of its entry.
-    pub(crate) name: String,
-    /// The most permits.
-    pub(crate) limit: u32,
-    /// How long the entry counts without an answer, in milliseconds.
-    pub(crate) hold_ms: u64,
-    /// How many workers are alive, where the permit may come of a block.
-    pub(crate) workers: Option<u32>,
-}
-
-/// How a call waits for a permit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
-    /// How long it may wait in the worker's hands; zero where it goes back to the queue at once.
-    pub(crate) most: Duration,
-    /// The most calls of this limit that wait so.
-    pub(crate) most_calls: u32,
-    /// Whether it has waited in the queue before: it goes before those that have not.
-    pub(crate) is_back: bool,
-    /// How many workers are alive.
-    pub(crate) workers: u32,
-}
-
-/// Why a call has no permit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoPermit {
-    /// None is free.
-    Full,
-    /// The table does not answer.
-    Unknown,
 }
 
 /// A request for an entry, and who learns of the answer.

@@ -8,7 +8,8 @@ use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::ids::WorkerId;
 use toolfleet_core::limits::LimitKey;
 
-use super::permit_book::{NoPermit, Patience, Permit, PermitBook, PermitWish};
+use super::permit_book::{Permit, PermitBook};
+use super::permit_wish::{NoPermit, Patience, PermitWish};
 
 /// The most limits with a state; beyond it those that are not in use are forgotten.
 const MANY: usize = 10_000;

@@ -6,16 +6,26 @@
 //! before it is read, so these slots must be free before another tenant's call comes. Only where no other tenant was seen for a minute, in
 //! this worker or in the fleet's summary, a tenant may take them all.
 //!
-//! A call without a seat waits for a moment, or longer where no other tenant was seen and few calls wait. Of those that wait, the call of the tenant with the smallest virtual time is next. A call
-//! whose own tenant fills the worker goes back to the queue within a budget ([`LookBudget`]), which also paces the receives then.
+//! The calls of one tenant share its seats by their priority, as the queues share the slots; while more urgent calls come, less urgent ones
+//! leave as many seats free as the reserve (`urgency`).
 //!
-//! **Invariant:** a tenant has at most `TOOLFLEET_SLOTS` calls under way at one server; a call waits here no longer than two seconds.
+//! A call without a seat waits for a moment, or longer where no other tenant was seen and few calls wait. Of those that wait, the call of
+//! the tenant with the smallest virtual time is next. A call whose own tenant fills the worker goes back to the queue within a budget
+//! ([`LookBudget`]), which also paces the receives then.
+//!
+//! A call whose turn of a limit has come has a seat at once, beyond the shares too: its turn would pass.
+//!
+//! **Invariant:** calls that are in no turn have at most `TOOLFLEET_SLOTS` seats of one tenant at one server; a call waits here no longer than
+//! two seconds.
 
 #[cfg(test)]
 mod flood_tests;
 mod table;
 #[cfg(test)]
 mod tests;
+mod urgency;
+#[cfg(test)]
+mod urgency_tests;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,8 +35,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fairness::{SlotUse, TenantUse};
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::request::Priority;
 
-use table::{Full, Table};
+use table::{Caller, Full, Line, Table};
 
 /// How long a call waits at first for a seat, for each slot of the reserve: so that about fifty calls a second go back to the queue while
 /// the worker looks for calls of others behind them. Calls that take milliseconds free a seat in that time.
@@ -61,6 +72,7 @@ pub(crate) struct Seat {
     inner: Arc<Inner>,
     server: ServerId,
     tenant: Tenant,
+    priority: Priority,
 }
 
 /// A message in the worker's hands.
@@ -83,8 +95,7 @@ pub(crate) struct NoSeat {
 struct InLine<'a> {
     inner: &'a Arc<Inner>,
     number: u64,
-    server: &'a ServerId,
-    tenant: &'a Tenant,
+    caller: Caller<'a>,
     over: bool,
 }
 
@@ -108,12 +119,14 @@ impl Shares {
         server: &ServerId,
         tenant: &Tenant,
         weight: u32,
+        priority: Priority,
     ) -> Result<Seat, NoSeat> {
+        let caller = Caller { server, tenant, priority };
         let refused = self.refused.load(Ordering::Relaxed);
         let (mut line, granted, full) = {
             let now_ms = self.inner.now_ms();
             let mut table = self.inner.lock();
-            match table.arrive(server, tenant, weight, now_ms) {
+            match table.arrive(caller, weight, now_ms) {
                 Ok(()) => {
                     drop(table);
                     if refused > 0 {
@@ -121,26 +134,26 @@ impl Shares {
                         self.refused.store(0, Ordering::Relaxed);
                     }
                     self.inner.released.notify_waiters();
-                    return Ok(self.seat(server, tenant));
+                    return Ok(self.seat(caller));
                 }
                 Err(full) => {
                     let (sender, granted) = oneshot::channel();
-                    let number = table.wait(server, tenant, sender);
-                    let line = InLine { inner: &self.inner, number, server, tenant, over: false };
-                    (line, granted, (full, table.line_is_long(), table.line_fills_reserve()))
+                    let number = table.wait(caller, sender);
+                    let line = InLine { inner: &self.inner, number, caller, over: false };
+                    (line, granted, (full, table.line_of(full, caller)))
                 }
             }
         };
         let wait = match full {
-            (Full::Tenant, true, _) => Duration::ZERO,
-            (Full::Tenant, false, _) | (Full::Others, ..) | (Full::Alone, _, false) => LONGEST_WAIT,
-            (Full::Server, ..) | (Full::Alone, _, true) => {
+            (Full::Tenant, Line::Long) => Duration::ZERO,
+            (Full::Tenant | Full::Others, _) | (Full::Server | Full::Alone, Line::Short) => LONGEST_WAIT,
+            (Full::Server | Full::Alone, Line::Long) => {
                 (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT)
             }
         };
         let _elapsed = timeout_at(Instant::now() + wait, granted).await.is_err();
         if line.take() {
-            return Ok(self.seat(server, tenant));
+            return Ok(self.seat(caller));
         }
         self.refused.store(refused.saturating_add(1), Ordering::Relaxed);
         let (own_tenant, alone) = (full.0 == Full::Tenant, full.0 == Full::Alone);
@@ -149,19 +162,26 @@ impl Shares {
     }
 
     /// A place for a call whose turn has come: beyond the shares too. The worker's slots bound how many there are.
-    pub(crate) fn enter_in_turn(&self, server: &ServerId, tenant: &Tenant, weight: u32) -> Seat {
-        self.inner.lock().enter_in_turn(server, tenant, weight, self.inner.now_ms());
-        self.seat(server, tenant)
+    pub(crate) fn enter_in_turn(
+        &self,
+        server: &ServerId,
+        tenant: &Tenant,
+        weight: u32,
+        priority: Priority,
+    ) -> Seat {
+        let caller = Caller { server, tenant, priority };
+        self.inner.lock().enter_in_turn(caller, weight, self.inner.now_ms());
+        self.seat(caller)
     }
 
-    /// How many messages to receive now, of `wanted`. It waits until at least one is due. While no tenant fills the worker, it is all of
-    /// them at once. [`Shares::received`] has to follow.
-    pub(crate) async fn pace(&self, wanted: usize) -> usize {
+    /// How many messages to receive now from the queue of that priority, of `wanted`. It waits until at least one is due. While no tenant
+    /// fills the worker, or only one with less urgent calls, it is all of them at once. [`Shares::received`] has to follow.
+    pub(crate) async fn pace(&self, wanted: usize, priority: Priority) -> usize {
         loop {
             let mut released = std::pin::pin!(self.inner.released.notified());
             released.as_mut().enable();
             let now_ms = self.inner.now_ms();
-            let due_ms = match self.inner.lock().receive(wanted, now_ms) {
+            let due_ms = match self.inner.lock().receive(wanted, priority, now_ms) {
                 Ok(count) => return count,
                 Err(due_ms) => due_ms,
             };
@@ -171,8 +191,8 @@ impl Shares {
     }
 
     /// Learns how many messages a receive returned, of those it asked for; none where it failed.
-    pub(crate) fn received(&self, asked: usize, got: Option<usize>) {
-        self.inner.lock().received(asked, got);
+    pub(crate) fn received(&self, asked: usize, got: Option<usize>, priority: Priority) {
+        self.inner.lock().received(asked, got, priority);
     }
 
     /// Counts a received message as one on its way to a seat, until the guard is dropped.
@@ -198,8 +218,8 @@ impl Shares {
         self.inner.lock().take_fleet_use(used, self.inner.now_ms());
     }
 
-    fn seat(&self, server: &ServerId, tenant: &Tenant) -> Seat {
-        Seat { inner: self.inner.clone(), server: server.clone(), tenant: tenant.clone() }
+    fn seat(&self, Caller { server, tenant, priority }: Caller<'_>) -> Seat {
+        Seat { inner: self.inner.clone(), server: server.clone(), tenant: tenant.clone(), priority }
     }
 }
 
@@ -212,8 +232,8 @@ impl Inner {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn release(&self, server: &ServerId, tenant: &Tenant) {
-        self.lock().release(server, tenant, self.now_ms());
+    fn release(&self, caller: Caller<'_>) {
+        self.lock().release(caller, self.now_ms());
         self.released.notify_waiters();
     }
 }
@@ -222,14 +242,14 @@ impl InLine<'_> {
     /// Leaves the line. True where the call was given a seat.
     fn take(&mut self) -> bool {
         self.over = true;
-        !self.inner.lock().leave(self.number, self.tenant, self.inner.now_ms())
+        !self.inner.lock().leave(self.number, self.caller.tenant, self.inner.now_ms())
     }
 }
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
         if !self.over && self.take() {
-            self.inner.release(self.server, self.tenant);
+            self.inner.release(self.caller);
         }
     }
 }
@@ -261,6 +281,7 @@ impl Drop for InHand {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.inner.release(&self.server, &self.tenant);
+        let Self { server, tenant, priority, .. } = self;
+        self.inner.release(Caller { server, tenant, priority: *priority });
     }
 }

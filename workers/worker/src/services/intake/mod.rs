@@ -176,7 +176,7 @@ async fn receive(intake: Arc<Receivers>) {
         let wait = match received {
             // Paused while the poll was under way.
             Ok(deliveries) if intake.is_paused() => {
-                context.gate.shares().received(slots.len(), None);
+                context.gate.shares().received(slots.len(), None, intake.priority);
                 make_visible(deliveries).await;
                 Duration::ZERO
             }
@@ -188,7 +188,7 @@ async fn receive(intake: Arc<Receivers>) {
                 }
             }
             Err(error) => {
-                context.gate.shares().received(slots.len(), None);
+                context.gate.shares().received(slots.len(), None, intake.priority);
                 drop(slots);
                 failures += 1;
                 let queue = intake.queue.name();
@@ -225,7 +225,7 @@ impl Receivers {
     /// Slots for the next receive. Where one tenant's calls fill the worker, as many as that receive may ask for, when it is due.
     async fn due_slots(&self) -> Vec<Slot> {
         let mut slots = self.slots.take(self.priority, self.wanted()).await;
-        slots.truncate(self.context.gate.shares().pace(slots.len()).await);
+        slots.truncate(self.context.gate.shares().pace(slots.len(), self.priority).await);
         slots
     }
 
@@ -241,9 +241,10 @@ impl Receivers {
         self.context.intake_health.received(self.priority);
         self.context.meters.received(messages);
         self.slots.received(self.priority, messages);
-        self.context.gate.shares().received(count, Some(got));
+        self.context.gate.shares().received(count, Some(got), self.priority);
         self.start(deliveries, slots);
-        let pause = self.pace.after(messages, Instant::now());
+        let is_behind = self.context.run_queue.is_behind();
+        let pause = self.pace.after(messages, Instant::now(), is_behind);
         if got < count || self.context.gate.shares().is_full() {
             return if self.may_end() { None } else { Some(pause) };
         }
