@@ -5,6 +5,7 @@
 
 mod args;
 pub mod calls;
+mod catalog;
 pub mod counts;
 mod dead_server;
 mod freed_permits;
@@ -16,8 +17,8 @@ mod pause;
 mod priority;
 pub mod report;
 pub(crate) mod rig;
-mod server;
-mod turns;
+pub(crate) mod server;
+pub(crate) mod turns;
 
 use clap::{Args, Subcommand};
 
@@ -45,6 +46,8 @@ enum Scenario {
     Kill(kill::KillArgs),
     /// Workers without calls: their requests to SQS and DynamoDB.
     Idle(idle::IdleArgs),
+    /// A large catalog: its memory, and how long a reload stops the worker.
+    Catalog(catalog::CatalogCostArgs),
 }
 
 /// Runs the scenario and prints its report; true if no rule was broken (with `--strict`, also no goal missed).
@@ -60,5 +63,6 @@ pub async fn run(args: &FlowArgs) -> anyhow::Result<bool> {
         Scenario::Pause(args) => Box::pin(pause::run(args)).await,
         Scenario::Kill(args) => Box::pin(kill::run(args)).await,
         Scenario::Idle(args) => Box::pin(idle::run(args)).await,
+        Scenario::Catalog(args) => Box::pin(catalog::run(args)).await,
     }
 }

@@ -88,7 +88,7 @@ pub struct Limits {
         env = "TOOLFLEET_SCHEMA_CACHE_BYTES",
         hide_env_values = true,
         value_name = "BYTES",
-        default_value = "33554432",
+        default_value = "25165824",
         value_parser = number(1_048_576_u64, 1_073_741_824)
     )]
     pub schema_cache_bytes: u64,
@@ -104,7 +104,7 @@ impl Default for Limits {
             drain: Duration::from_secs(100),
             max_answer_bytes: 16 * 1024 * 1024,
             unreachable_wait: Duration::from_secs(120),
-            schema_cache_bytes: 32 * 1024 * 1024,
+            schema_cache_bytes: 24 * 1024 * 1024,
         }
     }
 }
