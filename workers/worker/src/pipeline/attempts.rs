@@ -29,7 +29,7 @@ use crate::activity::LimitMet;
 use crate::backoff;
 use crate::context::WorkerContext;
 
-/// A try to reach a server that takes longer is not repeated in the worker's slot.
+/// An attempt that takes longer is not repeated in the worker's slot.
 const SLOW_TRY: Duration = Duration::from_secs(2);
 /// How many turns an attempt may miss before its call goes back to the queue.
 const MOST_TURNS: u32 = 3;
@@ -64,8 +64,9 @@ impl Attempts<'_> {
                 Ok(executed) => return executed,
                 Err(failure) => failure,
             };
-            tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
-            match self.after_failure(&failure, tries) {
+            let slow = begun.elapsed() >= SLOW_TRY;
+            tries = if slow { QUICK_TRIES + 1 } else { tries + 1 };
+            match self.after_failure(&failure, tries, slow) {
                 Ok(executed) => return executed,
                 Err(pause_ms) => tokio::time::sleep(Duration::from_millis(pause_ms)).await,
             }
@@ -167,7 +168,10 @@ impl Attempts<'_> {
     /// Sends the call.
     async fn send(&self, number: u32) -> Result<Answer, Failure> {
         let Self { context, inbound, ready, progress_buffer, deadline, .. } = *self;
-        let add = |note| progress_buffer.add(note, context.now());
+        let add = |note| {
+            context.gate.heard(ready.call.subject());
+            progress_buffer.add(note, context.now());
+        };
         let request = Request {
             target: &ready.target,
             invocation: ready.call.invocation(),
@@ -180,7 +184,7 @@ impl Attempts<'_> {
     }
 
     /// What follows an attempt that failed; the pause before the next attempt, in milliseconds, where one follows in the worker's slot.
-    fn after_failure(&self, failure: &Failure, tries: u32) -> Result<Executed, u64> {
+    fn after_failure(&self, failure: &Failure, tries: u32, slow: bool) -> Result<Executed, u64> {
         let (context, call, state) = (self.context, &self.ready.call, self.state);
         let attempts = state.attempts();
         let at = AttemptState {
@@ -194,6 +198,7 @@ impl Attempts<'_> {
             backoff_ms: backoff::after_tries(attempts),
             tries,
             unreachable_backoff_ms: backoff::unreachable(self.inbound.tries(), tries),
+            slow,
             wait_until: waits_until(context, &call.server.id, failure.held, state.started_at, call.deadline),
         };
         let (executed, counted) = match after(failure, at) {

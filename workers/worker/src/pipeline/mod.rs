@@ -83,7 +83,7 @@ use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 
 use crate::context::WorkerContext;
-use crate::gate::Seat;
+use crate::gate::{Place, Seat};
 use crate::telemetry::trace;
 use admit::{Admitted, AdmittedCall};
 use claim::{Claimed, ClaimedCall};
@@ -199,6 +199,13 @@ async fn process(
     {
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
+    let mut place = match context.gate.place(call.subject(), context.now()).await {
+        Ok(place) => place,
+        Err(silent) => {
+            let wait = Wait::for_a_silent_server(context, inbound, &call.server.id, call.deadline, &silent);
+            return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+        }
+    };
     // Held until the call is out of the worker's hands, like its slot.
     let mut seat =
         match context.gate.seat(&call.server.id, &call.request.key.tenant, call.request.priority).await {
@@ -208,7 +215,7 @@ async fn process(
                 return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
             }
         };
-    let _slot_time = context.activity.working(&call.request.key.tenant);
+    let slot_time = context.activity.working(&call.request.key.tenant);
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
     if context.shutdown.is_draining() {
@@ -221,7 +228,26 @@ async fn process(
         false => claim_call(context, inbound, *ready).await?,
     };
 
-    execute_and_record(context, inbound, claimed, passes).await
+    let executed = Box::pin(execute_and_record(context, inbound, claimed, passes));
+    while_silent(executed, &mut place, slot, || drop((seat.take(), slot_time))).await
+}
+
+/// Runs the rest of a call. While it only waits for a server that answers nothing, its slot and its seat are for other calls.
+async fn while_silent<T>(
+    executed: impl Future<Output = T>,
+    place: &mut Place,
+    slot: &mut impl Slot,
+    leave: impl FnOnce(),
+) -> T {
+    let mut executed = std::pin::pin!(executed);
+    tokio::select! {
+        biased;
+        done = &mut executed => return done,
+        () = place.lends() => {}
+    }
+    slot.set_down();
+    leave();
+    executed.await
 }
 
 /// Decode and fetch: the request, with its arguments.
@@ -358,7 +384,7 @@ async fn claim_call(
             return Ok(claimed);
         }
         Claimed::Ended { request, row } => {
-            Disposition::completed(finished::record_finished(context, inbound, *request, *row).await?)
+            Disposition::completed(finished::record_ended_before(context, inbound, *request, *row).await?)
         }
         Claimed::Mismatch { request } => {
             Disposition::completed(finished::mismatch(context, inbound, *request).await?)

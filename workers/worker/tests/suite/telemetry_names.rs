@@ -131,7 +131,7 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
             }
         } else if path.extension().is_some_and(|e| e == "rs") && name != "tests.rs" {
             let text = std::fs::read_to_string(&path).expect("a source");
-            let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             found.push(text.to_owned());
         }
     }

@@ -69,7 +69,10 @@ async fn a_message_that_replaces_another_has_its_tenant_as_group() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_without_a_seat_is_a_delayed_message_and_says_why() {
     let rig = Rig::new().await;
-    let context = rig.fleet_of(rig.catalog(), Limits { slots: 1, ..limits() }, None).await;
+    // The first call runs for longer than the second waits in the worker.
+    let mut catalog = rig.catalog();
+    catalog["tools"][1]["timeout_ms"] = json!(60_000);
+    let context = rig.fleet_of(catalog, Limits { slots: 1, ..limits() }, None).await;
     let hold = rig.mcp.hold();
     rig.send(request("c1", "unsafe").to_string()).await;
     let first = rig.receive(&context).await.unwrap();

@@ -31,6 +31,26 @@ pub(in crate::pipeline) async fn stored(
     context.steps.passed(Step::ResultStored).await;
 }
 
+/// Completes the record of a call that has ended before this delivery. One that its caller has cancelled before any worker claimed it counts
+/// as ended here, because no worker has stored its end.
+pub(in crate::pipeline) async fn record_ended_before(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+    row: CallRow,
+) -> Result<Recorded, AwsError> {
+    if let Some(finished) = &row.finished {
+        let outcome = &finished.outcome;
+        let code = outcome.error.as_ref().map(|why| why.code);
+        let own = inbound.caller(&request);
+        let first = row.caller.as_deref().is_none_or(|caller| !caller.came_again(&own));
+        if code == Some(Code::CancelledByCaller) && row.started_at.is_none() && first {
+            context.meters.ended(outcome.kind, code);
+        }
+    }
+    record_finished(context, inbound, request, row).await
+}
+
 /// Completes the record of a call that has ended: inserts its audit record unless it exists. The record names the first caller;
 /// another message with the same question has a record of its own.
 pub(in crate::pipeline) async fn record_finished(

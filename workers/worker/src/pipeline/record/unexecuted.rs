@@ -6,7 +6,7 @@ use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
 
-use super::finished::{mismatch, record_finished, second, stored};
+use super::finished::{mismatch, record_ended_before, record_finished, second, stored};
 use crate::context::WorkerContext;
 use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::disposition::{Disposition, RequeueReason};
@@ -56,7 +56,7 @@ async fn conclude(
             Ok(Disposition::completed(record_finished(context, inbound, request, *row).await?))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
-            Ok(Disposition::completed(record_finished(context, inbound, request, *row).await?))
+            Ok(Disposition::completed(record_ended_before(context, inbound, request, *row).await?))
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
             Ok(Disposition::completed(mismatch(context, inbound, request).await?))
