@@ -24,18 +24,19 @@ use crate::snapshot::Catalog;
 use crate::sources::{CatalogSources, Literals};
 use crate::tenants::{ReplyQueues, WireTenants};
 use crate::tool::WireTool;
+use crate::written::Written;
 use crate::yaml;
 use toolfleet_core::digest::Digest;
 
 impl Catalog {
     /// Reads and checks a catalog that names no other text.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
-        parse(text, &CatalogSources::default())
+        parse(text, &CatalogSources::default(), None)
     }
 
     /// Reads and checks a catalog together with what it names.
     pub fn parse_with(text: &str, material: &CatalogSources) -> Result<Self, CatalogError> {
-        parse(text, material)
+        parse(text, material, None)
     }
 
     /// The texts that a catalog names instead of containing them: files, or `secret://name`.
@@ -77,10 +78,19 @@ struct WireCatalog {
     pins: BTreeMap<String, Value>,
 }
 
-/// Reads and checks a catalog.
-fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError> {
+/// Reads and checks a catalog. What it says in our own form is kept in `written`.
+pub(crate) fn parse(
+    text: &str,
+    material: &CatalogSources,
+    written: Option<&mut Written>,
+) -> Result<Catalog, CatalogError> {
     let Sections { wire, bare, imported } = sections(text)?;
-    let mut parts = Parts::new(material);
+    let mut parts = Parts::new(material, written);
+    if let Some(written) = &mut parts.written {
+        written.pika.clone_from(&wire.pika);
+        written.idp.clone_from(&wire.idp);
+        written.tools.clone_from(&wire.tools);
+    }
     for (entry, server) in own_servers(wire.servers)? {
         parts.own_server(&entry, server)?;
     }
@@ -156,7 +166,7 @@ struct Sections {
 }
 
 /// The value of a text that is JSON or YAML. What it is otherwise is named.
-fn value(text: &str) -> Result<Value, CatalogError> {
+pub(crate) fn value(text: &str) -> Result<Value, CatalogError> {
     let error = match json::value("the text", text) {
         Ok(value) => return Ok(value),
         Err(error) => error,

@@ -23,6 +23,7 @@ use crate::sources::{CatalogSources, Literals};
 use crate::tool::Tool;
 use crate::tool::{ExecutorRef, UnvalidatedTool, WireTool};
 use crate::unusable::{Remark, Unusable};
+use crate::written::Written;
 use toolfleet_core::ids::{ServerId, ToolId};
 
 /// What the sections give, each with its place for errors.
@@ -35,6 +36,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) programs: Programs,
     pub(crate) local_environment: Option<&'a LocalEnvironment>,
     pub(crate) known: &'a KnownSchemas,
+    /// Where the servers are kept as they are written, if somebody asks.
+    pub(crate) written: Option<&'a mut Written>,
 }
 
 /// A server and its place.
@@ -59,7 +62,7 @@ pub(crate) struct Checked {
 }
 
 impl<'a> Parts<'a> {
-    pub(crate) fn new(material: &'a CatalogSources) -> Self {
+    pub(crate) fn new(material: &'a CatalogSources, written: Option<&'a mut Written>) -> Self {
         Self {
             servers: Vec::new(),
             tools: Vec::new(),
@@ -68,6 +71,7 @@ impl<'a> Parts<'a> {
             programs: material.programs,
             local_environment: material.local_environment.as_ref(),
             known: &material.known,
+            written,
         }
     }
 
@@ -85,6 +89,7 @@ impl<'a> Parts<'a> {
             Some(normal) => normal,
             None => return Ok(()),
         };
+        self.keep(&id, &fields);
         if let Err(reason) = self.fill(&id, entry, &mut fields) {
             self.unusable.add(Some(id), None, entry, reason);
             return Ok(());
@@ -136,6 +141,10 @@ impl<'a> Parts<'a> {
         if name != id.as_str() {
             fields.entry("name").or_insert_with(|| Value::from(name));
         }
+        self.keep(id, &fields);
+        if let Some(written) = &mut self.written {
+            written.tools.extend(tools.iter().cloned());
+        }
         let server = self.read(entry, id, fields)?;
         let reason = |error: CatalogError| error.reason_below(entry);
         let mut drafts = Vec::new();
@@ -161,6 +170,12 @@ impl<'a> Parts<'a> {
         server
             .with_one_transport(entry, self.programs, self.local_environment.is_some())
             .map_err(|error| error.reason_below(entry))
+    }
+
+    fn keep(&mut self, id: &ServerId, fields: &Map<String, Value>) {
+        if let Some(written) = &mut self.written {
+            written.servers.insert(id.clone(), fields.clone());
+        }
     }
 
     /// Keeps the remarks of an entry and gives its fields, unless it cannot be called.

@@ -86,7 +86,7 @@ pub(crate) enum Command {
     /// Create sessions, change their grants, end them.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// List, compare and pin the tools of a catalog or of a server.
+    /// List, compare, pin and import the tools of a catalog or of a server.
     #[command(subcommand)]
     Tools(tools::ToolsCommand),
     /// Show the queues.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::placeholders::variable_name;
+
 /// The placeholders of one server, and the remarks about its fields.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
@@ -38,17 +40,5 @@ impl Asked {
 
     pub(super) fn remark(&mut self, field: &str, text: impl Into<String>) {
         self.remarks.push((field.to_owned(), text.into()));
-    }
-}
-
-/// A name that a variable can have: capitals, digits and `_`.
-pub(super) fn variable_name(name: &str) -> String {
-    let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    let name: String = name.trim().chars().map(fits).collect();
-    let name = name.trim_matches('_');
-    match name.chars().next() {
-        None => "VALUE".to_owned(),
-        Some(first) if first.is_ascii_digit() => format!("_{name}"),
-        Some(_) => name.to_owned(),
     }
 }

@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::asked::{Asked, variable_name};
+use super::asked::Asked;
 use super::mcp_servers::{Entry, Imported};
+use crate::placeholders::variable_name;
 
 /// The arguments with which a container is started whose stdin and stdout are used; other words for the same are left out.
 pub(super) const RUN: [&str; 6] = ["run", "-i", "--rm", "--interactive", "-it", "-t"];

@@ -50,6 +50,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Tools(tools::ToolsCommand::Approve(args)) => {
             tools::approve::run(&args, connect, output).await
         }
+        Command::Tools(tools::ToolsCommand::Import(args)) => tools::import::run(&args, connect, output).await,
         Command::Sessions(command) => sessions::run(&command, connect, output).await,
         Command::Why(args) => why::run(&args, connect, output).await,
         Command::Dlq(command) => dlq::run(&command, connect, output).await,

@@ -11,7 +11,7 @@ fn the_help_lists_every_verb_and_the_exit_codes() {
 
 #[test]
 fn every_verb_has_a_help_text() {
-    let verbs: [&[&str]; 17] = [
+    let verbs: [&[&str]; 18] = [
         &["why"],
         &["dlq", "list"],
         &["dlq", "show"],
@@ -27,6 +27,7 @@ fn every_verb_has_a_help_text() {
         &["tools", "list"],
         &["tools", "diff"],
         &["tools", "approve"],
+        &["tools", "import"],
         &["queue", "status"],
         &["completions"],
     ];

@@ -25,5 +25,6 @@ mod programs;
 mod run;
 mod sessions;
 mod tools;
+mod tools_import;
 mod why;
 mod wrong_input;
