@@ -9,6 +9,7 @@ use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamP
 use crate::dynamodb::calls::Calls;
 use crate::dynamodb::catalogs::Catalogs;
 use crate::dynamodb::fleet::Fleet;
+use crate::dynamodb::fleet::groups::MemberCounter;
 use crate::dynamodb::history::History;
 use crate::dynamodb::sessions::Sessions;
 use crate::dynamodb::{BatchWriter, Batching};
@@ -91,6 +92,7 @@ pub struct Aws {
     secrets: Secrets,
     objects: Objects,
     writer: BatchWriter,
+    counter: MemberCounter,
     identity: Identity,
     sts: aws_sdk_sts::Client,
 }
@@ -121,6 +123,7 @@ impl Aws {
             receiving: aws_sdk_sqs::Client::from_conf(receiving.build()),
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
             writer: BatchWriter::new(dynamodb.clone()),
+            counter: MemberCounter::new(dynamodb.clone()),
             identity,
             sts,
             objects,
@@ -171,7 +174,12 @@ impl Aws {
 
     /// The fleet table.
     pub fn fleet(&self, tables: &Tables) -> Fleet {
-        Fleet { client: self.dynamodb.clone(), writer: self.writer.clone(), table: tables.fleet.clone() }
+        Fleet {
+            client: self.dynamodb.clone(),
+            writer: self.writer.clone(),
+            counter: self.counter.clone(),
+            table: tables.fleet.clone(),
+        }
     }
 
     /// Secrets Manager.

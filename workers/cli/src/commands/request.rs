@@ -69,8 +69,8 @@ pub(crate) struct RequestArgs {
     /// The agent.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// The calls of one agent turn: their common id, and how many there are.
-    #[arg(long, value_name = "ID/SIZE", value_parser = parse_group)]
+    /// The call's place in a group: the group's id, the call's index from 0, how many there are, and when the group is decided.
+    #[arg(long, value_name = "ID/INDEX/SIZE[/POLICY]", value_parser = parse_group)]
     group: Option<Group>,
     /// The time-out of the call, in milliseconds after it was sent.
     #[arg(long, value_name = "MS", conflicts_with = "deadline")]
@@ -354,11 +354,16 @@ fn parse_user(text: &str) -> Result<User, String> {
 }
 
 fn parse_group(text: &str) -> Result<Group, String> {
-    let wanted = "accepted is ID/SIZE, for example turn-7/3";
-    let (id, size) = text.rsplit_once('/').ok_or_else(|| wanted.to_owned())?;
+    let wanted = "accepted is ID/INDEX/SIZE or ID/INDEX/SIZE/POLICY, for example turn-7/0/3 or turn-7/0/3/first_success";
+    let last = text.rsplit('/').next().unwrap_or_default();
+    let has_policy = last.parse::<u32>().is_err();
+    let (place, policy) = if has_policy { text.rsplit_once('/').ok_or(wanted)? } else { (text, "all") };
+    let policy = policy.parse().map_err(|error| format!("{error}; {wanted}"))?;
+    let (place, size) = place.rsplit_once('/').ok_or(wanted)?;
+    let (id, index) = place.rsplit_once('/').ok_or(wanted)?;
     let id = GroupId::parse(id).map_err(|e| e.to_string())?;
-    let size = size.parse().map_err(|_| wanted.to_owned())?;
-    Ok(Group { id, size })
+    let whole = |text: &str| text.parse().map_err(|_| wanted.to_owned());
+    Ok(Group { id, index: whole(index)?, size: whole(size)?, round: 1, policy, deadline: None, reply: None })
 }
 
 /// Reads an instant as an option gives it.

@@ -259,7 +259,7 @@ async fn a_notice_names_call_and_outcome_and_has_no_content() {
     let reply = rig.local.queue_url("toolfleet-replies");
     let mut body = request("c1", "unsafe");
     body["reply"] = json!({"sqs_queue_url": reply});
-    body["group"] = json!({"id": "turn-1", "size": 1});
+    body["group"] = json!({"id": "turn-1", "index": 0, "size": 1});
     rig.send(body.to_string()).await;
     rig.settle().await;
     let replies = rig.direct.queue(reply);

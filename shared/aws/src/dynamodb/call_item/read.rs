@@ -12,7 +12,7 @@ use toolfleet_core::ids::{GroupId, Nonce, ServerId, SessionId, WorkerId};
 use toolfleet_core::outcome::{CallError, Outcome, Payload};
 use toolfleet_core::payload::{ObjectAt, PayloadRef};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress};
-use toolfleet_core::request::{Group, User};
+use toolfleet_core::request::{Membership, User};
 use toolfleet_core::time::Timestamp;
 
 use crate::dynamodb::attributes::Item;
@@ -127,9 +127,11 @@ impl<'a> Reader<'a> {
         let kind = optional("user_type")?.map(str::to_owned);
         let user = optional("user")?.map(|id| User { id: id.to_owned(), kind, roles });
         let group = optional("group")?.map(|id| {
-            Ok::<_, AwsError>(Group {
+            Ok::<_, AwsError>(Membership {
                 id: self.named("group", GroupId::parse(id))?,
+                index: optional("group_index")?.map(|_| self.number("group_index")).transpose()?,
                 size: self.number("group_size")?,
+                round: if optional("group_round")?.is_some() { self.number("group_round")? } else { 1 },
             })
         });
         let session = optional("session")?.map(|id| self.named("session", SessionId::parse(id)));
