@@ -6,6 +6,8 @@
 use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Effect, Event};
+use toolfleet_core::group::GroupResult;
+use toolfleet_core::request::GroupKey;
 
 use super::admit::AdmittedCall;
 use super::apply::{Applied, apply};
@@ -23,6 +25,8 @@ pub(super) enum Stopped {
     Cancelled,
     /// An operator's rule has cancelled it: which rule.
     CancelledByOperator(String),
+    /// Its group is decided.
+    GroupDecided(GroupKey, GroupResult),
 }
 
 /// The call whose heartbeat it is.
@@ -56,6 +60,9 @@ pub(super) async fn keep(
             .and_then(|control| control.cancelled_by(&call.facts(inbound.enqueued_at), context.now()));
         if let Some(rule) = rule {
             return Stopped::CancelledByOperator(rule.detail());
+        }
+        if in_time && let Some((group, result)) = group_decision(context, call).await {
+            return Stopped::GroupDecided(group, result);
         }
         let asked = Instant::now();
         next_news = asked + context.limits.notes_pace();
@@ -91,6 +98,14 @@ pub(super) async fn keep(
             Err(_) => {}
         }
     }
+}
+
+/// The decision of the call's group. One that cannot be read now is read at the next heartbeat.
+async fn group_decision(context: &WorkerContext, call: &AdmittedCall) -> Option<(GroupKey, GroupResult)> {
+    let key = call.request.group.as_deref()?.key(&call.request.key.tenant);
+    let read = Box::pin(context.fleet.group(&key));
+    let row = tokio::time::timeout(context.limits.heartbeat() / 4, read).await.ok()?.ok()??;
+    row.decision.map(|decision| (key, decision.result))
 }
 
 /// Extends the message's visibility time-out. Without it the claim protects the call all the same: another delivery finds it held.
