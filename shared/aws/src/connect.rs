@@ -9,8 +9,8 @@ use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamP
 use crate::dynamodb::calls::Calls;
 use crate::dynamodb::catalogs::Catalogs;
 use crate::dynamodb::fleet::Fleet;
-use crate::dynamodb::fleet::groups::MemberCounter;
 use crate::dynamodb::history::History;
+use crate::dynamodb::member_counter::MemberCounter;
 use crate::dynamodb::sessions::Sessions;
 use crate::dynamodb::{BatchWriter, Batching};
 use crate::error::AwsError;

@@ -8,6 +8,7 @@
 )]
 
 mod error;
+mod groups;
 mod limits;
 mod queue;
 mod sessions;

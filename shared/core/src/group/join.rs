@@ -27,6 +27,8 @@ pub enum Binding {
 pub enum Join {
     /// The group has no row: the call makes it, and sends the timer.
     Create,
+    /// The call made the row and has not sent the timer: it does, member or not.
+    SendTimer,
     /// The call takes its index.
     Bind,
     /// The call has its index, and its group is open.
@@ -40,6 +42,10 @@ pub enum Join {
 /// What a call is to its group, where `row` and `binding` are stored.
 pub fn join(row: Option<&GroupRow>, binding: &Binding, place: Place<'_>) -> Join {
     let Some(row) = row else { return Join::Create };
+    // Another call may have taken the index of the one that made the row.
+    if row.needs_timer_of(place.call) {
+        return Join::SendTimer;
+    }
     if let Some(text) = mismatch(row, binding, place) {
         return Join::Mismatch(text);
     }
@@ -116,6 +122,7 @@ mod tests {
             ok: BTreeSet::new(),
             failed: BTreeSet::new(),
             decision: None,
+            notified: false,
             expires_at: Timestamp::from_ms(9_000),
         }
     }
@@ -131,6 +138,19 @@ mod tests {
             panic!("joined")
         };
         assert!(text.starts_with("group.index: 1 of group `turn-1` is call `c`. Give each call"), "{text}");
+    }
+
+    /// Found by the simulation: without its timer, a group with a missing member would never be decided.
+    #[test]
+    fn the_call_that_made_the_row_sends_the_timer_even_if_it_is_no_member() {
+        let (id, group) = (call("a"), group());
+        let place = Place { call: &id, group: &group };
+        for binding in [Binding::Free, Binding::Of(call("c"))] {
+            assert_eq!(join(Some(&row()), &binding, place), Join::SendTimer);
+        }
+        let sent = GroupRow { timer_sent: true, ..row() };
+        assert!(matches!(join(Some(&sent), &Binding::Of(call("c")), place), Join::Mismatch(_)));
+        assert_eq!(join(Some(&sent), &Binding::Of(call("a")), place), Join::Member);
     }
 
     #[test]

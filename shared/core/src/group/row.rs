@@ -43,6 +43,8 @@ pub struct GroupRow {
     pub failed: BTreeSet<u32>,
     /// How it was decided.
     pub decision: Option<Decision>,
+    /// Whether the notice of the decision was sent.
+    pub notified: bool,
     /// When the row may expire, to the second.
     pub expires_at: Timestamp,
 }
@@ -141,8 +143,15 @@ impl GroupRow {
         self.terms.size.saturating_sub(ended)
     }
 
-    /// Whether that call's message must send the timer before it is deleted.
+    /// Whether that message has to send the notice: the one that decided, again until the row says that it was sent. The timer does it too:
+    /// of two deliveries of one message, one can delete it while the other dies before it sends.
+    pub fn owes_notice(&self, own: Decider) -> bool {
+        let decided = |decision: Decision| decision.by == own || own == Decider::Timer;
+        !self.notified && self.terms.reply.is_some() && self.decision.is_some_and(decided)
+    }
+
+    /// Whether that call's message must send the timer before it is deleted. A decided group needs it too, until its notice was sent.
     pub fn needs_timer_of(&self, call: &CallId) -> bool {
-        !self.timer_sent && self.decision.is_none() && self.made_by == *call
+        !self.timer_sent && !self.notified && self.made_by == *call
     }
 }

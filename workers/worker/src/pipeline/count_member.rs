@@ -28,9 +28,7 @@ pub(super) async fn count_member(
         let entrant = Entrant { key, group, reply: reply.as_ref(), deadline: *deadline };
         match enter(context, inbound, entrant).await? {
             Entered::Member => {}
-            Entered::Decided(row, decision) => {
-                return notify_decided(context, &row, decision, own(group)).await;
-            }
+            Entered::Decided(row, _) => return notify_decided(context, &row, own(group)).await,
             Entered::Mismatch(text) => {
                 tracing::info!(call = %key, code = "group_mismatch", "a call is not counted in its group: {text}");
                 return Ok(());
@@ -43,8 +41,8 @@ pub(super) async fn count_member(
         return Ok(());
     };
     context.steps.passed(Step::MemberCounted).await;
-    if let Some(decision) = counted.row.decision {
-        return notify_decided(context, &counted.row, decision, own(group)).await;
+    if counted.row.decision.is_some() {
+        return notify_decided(context, &counted.row, own(group)).await;
     }
     match decide(&counted.row, Occasion::Counted(group.index), context.now()).filter(|_| counted.leads) {
         Some(due) => write_decision(context, &counted.row, due).await,
@@ -72,17 +70,16 @@ pub(super) async fn write_decision(
     if decision == due {
         context.meters.group_decided(decision.result);
     }
-    notify_decided(context, &row, decision, due.by).await
+    notify_decided(context, &row, due.by).await
 }
 
-/// Sends the notice of a decision, if `own` has decided. One that cannot be sent for now keeps its message in the queue.
+/// Sends the notice of a decision, if that is for `own` to do. One that cannot be sent for now keeps its message in the queue.
 pub(super) async fn notify_decided(
     context: &WorkerContext,
     row: &GroupRow,
-    decision: Decision,
     own: Decider,
 ) -> Result<(), AwsError> {
-    if decision.by != own {
+    if !row.owes_notice(own) {
         return Ok(());
     }
     let Some((notice, queue)) = row.notice() else { return Ok(()) };
@@ -102,5 +99,5 @@ pub(super) async fn notify_decided(
         Err(error) => return Err(error),
     }
     context.steps.passed(Step::GroupNotified).await;
-    Ok(())
+    context.fleet.note_notice(&row.key).await
 }

@@ -21,8 +21,8 @@ use crate::context::WorkerContext;
 
 /// The default of a group's deadline after that of the member that comes first: storing its end may take a lease longer.
 const AFTER_FIRST_MS: u64 = 60_000;
-/// A row changes at most twice while a call joins: another call makes it, and another one takes the index or decides.
-const MAX_ROUNDS: u32 = 5;
+/// A call makes the row, sends the timer and takes its index, and another one may be faster each time.
+const MAX_ROUNDS: u32 = 8;
 
 /// What the call of a message is to its group, as far as that has a row.
 pub(super) enum Entered {
@@ -60,15 +60,13 @@ pub(super) async fn enter(
                 }
             }
             (Join::Decided(decision), Some(row)) => return Ok(Entered::Decided(Box::new(row), decision)),
+            (Join::SendTimer, Some(row)) => send_timer(context, inbound, &row).await?,
             (Join::Bind, Some(_)) => {
                 if context.fleet.bind_member(&key, group.index, call_id, expires_at).await? {
                     context.steps.passed(Step::MemberBound).await;
                 }
             }
-            (Join::Member, Some(row)) => {
-                if row.needs_timer_of(call_id) {
-                    send_timer(context, inbound, &row).await?;
-                }
+            (Join::Member, Some(_)) => {
                 inbound.joined();
                 return Ok(Entered::Member);
             }
@@ -96,6 +94,7 @@ fn first_row(inbound: &InboundCall, entrant: Entrant<'_>, expires_at: Timestamp)
         ok: BTreeSet::new(),
         failed: BTreeSet::new(),
         decision: None,
+        notified: false,
         expires_at,
     }
 }

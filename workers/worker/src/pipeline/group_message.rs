@@ -40,7 +40,7 @@ pub(super) async fn handle(
         return Ok(Disposition::GroupHandled);
     };
     match (row.decision, decide(&row, message.occasion(), now)) {
-        (Some(decision), _) => notify_decided(context, &row, decision, message.decider()).await?,
+        (Some(_), _) => notify_decided(context, &row, message.decider()).await?,
         (None, Some(due)) => write_decision(context, &row, due).await?,
         // The row's deadline counts, not the message's.
         (None, None) => {

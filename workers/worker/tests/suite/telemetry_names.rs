@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 36] = [
+const LOG_CODES: [&str; 38] = [
     "acknowledge_failed",
     "aws_error",
     "breaker_opened",
@@ -16,6 +16,8 @@ const LOG_CODES: [&str; 36] = [
     "control_taken",
     "control_unread",
     "dead_lettered",
+    "group_mismatch",
+    "group_notice_failed",
     "health_failed",
     "heartbeat_failed",
     "held",
@@ -44,7 +46,7 @@ const LOG_CODES: [&str; 36] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 17] = [
+const METRICS: [&str; 18] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -55,6 +57,7 @@ const METRICS: [&str; 17] = [
     "toolfleet.catalog.refused",
     "toolfleet.catalog.taken",
     "toolfleet.flooded",
+    "toolfleet.groups.decided",
     "toolfleet.late_answers",
     "toolfleet.limits.missed_turns",
     "toolfleet.receives",
@@ -65,7 +68,7 @@ const METRICS: [&str; 17] = [
 ];
 
 /// The labels of metrics.
-const LABELS: [&str; 9] = [
+const LABELS: [&str; 10] = [
     "error.type",
     "mcp.method.name",
     "messaging.destination.name",
@@ -74,11 +77,12 @@ const LABELS: [&str; 9] = [
     "toolfleet.code",
     "toolfleet.outcome",
     "toolfleet.reason",
+    "toolfleet.result",
     "toolfleet.server",
 ];
 
 /// The values of the label `toolfleet.reason`.
-const REASONS: [&str; 21] = [
+const REASONS: [&str; 22] = [
     "aws_error",
     "aws_failed",
     "back_off",
@@ -86,6 +90,7 @@ const REASONS: [&str; 21] = [
     "concurrency_limit",
     "credential",
     "draining",
+    "group_timer",
     "held_elsewhere",
     "lease_lost",
     "not_before",

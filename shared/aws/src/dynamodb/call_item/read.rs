@@ -126,12 +126,14 @@ impl<'a> Reader<'a> {
         let roles = roles.unwrap_or_default().iter().filter_map(|role| role.as_s().ok().cloned()).collect();
         let kind = optional("user_type")?.map(str::to_owned);
         let user = optional("user")?.map(|id| User { id: id.to_owned(), kind, roles });
+        let whole =
+            |name: &str| if self.0.contains_key(name) { self.number(name).map(Some) } else { Ok(None) };
         let group = optional("group")?.map(|id| {
             Ok::<_, AwsError>(Membership {
                 id: self.named("group", GroupId::parse(id))?,
-                index: optional("group_index")?.map(|_| self.number("group_index")).transpose()?,
+                index: whole("group_index")?,
                 size: self.number("group_size")?,
-                round: if optional("group_round")?.is_some() { self.number("group_round")? } else { 1 },
+                round: whole("group_round")?.unwrap_or(1),
             })
         });
         let session = optional("session")?.map(|id| self.named("session", SessionId::parse(id)));

@@ -10,7 +10,7 @@ mod workers;
 use aws_sdk_dynamodb::Client;
 
 use super::batch_write::BatchWriter;
-use groups::MemberCounter;
+use super::member_counter::MemberCounter;
 
 /// The fleet table.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use toolfleet_core::group::GroupRow;
 use toolfleet_core::request::GroupKey;
 
-use super::item::parsed;
+use super::group_item::parsed;
 use crate::batch::{BatchItem, Batcher, Rules};
 use crate::dynamodb::attributes::{item, text};
 use crate::error::AwsError;
@@ -81,7 +81,7 @@ impl MemberCounter {
         Self(Batcher::new(RULES, move |batch| add_all(client.clone(), batch)))
     }
 
-    pub(super) async fn count(&self, table: &str, count: Count) -> CountResult {
+    pub(crate) async fn count(&self, table: &str, count: Count) -> CountResult {
         let sent = self.0.send(Item { table: table.to_owned(), count }).await;
         sent.unwrap_or_else(|| Err(AwsError::passing("the task that counts members of groups panicked")))
     }

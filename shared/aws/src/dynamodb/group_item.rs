@@ -13,7 +13,7 @@ use crate::error::AwsError;
 use crate::keys::EXPIRES_AT;
 
 /// The attributes of a new group, without its key.
-pub(super) fn to_item(row: &GroupRow) -> Item {
+pub(crate) fn to_item(row: &GroupRow) -> Item {
     let Terms { size, policy, deadline, reply } = &row.terms;
     item([
         ("size", number(size)),
@@ -22,12 +22,13 @@ pub(super) fn to_item(row: &GroupRow) -> Item {
         ("reply", reply.as_ref().and_then(text)),
         ("made_by", text(&row.made_by)),
         ("timer_sent", Some(AttributeValue::Bool(row.timer_sent))),
+        ("notified", Some(AttributeValue::Bool(row.notified))),
         (EXPIRES_AT, number(row.expires_at.as_s())),
     ])
 }
 
 /// A decision, as one attribute.
-pub(super) fn decision(decision: &Decision) -> AttributeValue {
+pub(crate) fn decision_value(decision: &Decision) -> AttributeValue {
     let Decision { result, by, at, succeeded, failed } = decision;
     AttributeValue::M(item([
         ("result", text(result)),
@@ -39,7 +40,7 @@ pub(super) fn decision(decision: &Decision) -> AttributeValue {
 }
 
 /// The row of an item. One that cannot be read is an error: taken for a missing one, the group would be decided twice.
-pub(super) fn parsed(key: &GroupKey, item: &Item) -> Result<GroupRow, AwsError> {
+pub(crate) fn parsed(key: &GroupKey, item: &Item) -> Result<GroupRow, AwsError> {
     row(key, item).ok_or_else(|| AwsError::configuration(format!("the row of group {key} cannot be read")))
 }
 
@@ -62,6 +63,7 @@ fn row(key: &GroupKey, item: &Item) -> Option<GroupRow> {
         ok: numbers(item, "ok")?,
         failed: numbers(item, "failed")?,
         decision,
+        notified: *item.get("notified")?.as_bool().ok()?,
         expires_at: Timestamp::from_ms(whole::<i64>(item, EXPIRES_AT)?.saturating_mul(1_000)),
     })
 }

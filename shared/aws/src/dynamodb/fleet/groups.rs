@@ -2,25 +2,21 @@
 //!
 //! The group's item is inserted once, its sets only grow, and its decision is written once, under the condition that there is none.
 
-mod counter;
-mod item;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::group::{Binding, Decision, GroupRow};
 use toolfleet_core::ids::CallId;
 use toolfleet_core::request::GroupKey;
 use toolfleet_core::time::Timestamp;
 
-pub(crate) use counter::MemberCounter;
-pub use counter::{Count, Counted};
+pub use crate::dynamodb::member_counter::{Count, Counted};
 
 use super::Fleet;
 use crate::dynamodb::attributes::{Item, item, number, text};
 use crate::dynamodb::batch_get::by_keys;
+use crate::dynamodb::group_item::{decision_value, parsed, to_item};
 use crate::dynamodb::statement::{Statement, Written};
 use crate::error::AwsError;
 use crate::keys::{self, EXPIRES_AT, GROUP_SORT, MEMBER_PREFIX, PK, SK};
-use item::{parsed, to_item};
 
 /// The attribute of a member's item that names its call.
 const CALL_ID: &str = "call_id";
@@ -77,13 +73,26 @@ impl Fleet {
 
     /// Notes that the timer was sent.
     pub async fn note_timer(&self, key: &GroupKey) -> Result<(), AwsError> {
+        self.note(key, "timer_sent").await
+    }
+
+    /// Notes that the notice was sent.
+    pub async fn note_notice(&self, key: &GroupKey) -> Result<(), AwsError> {
+        self.note(key, "notified").await
+    }
+
+    async fn note(&self, key: &GroupKey, what: &str) -> Result<(), AwsError> {
         let partition = keys::group(key);
-        let update = format!(r#"UPDATE "{}" SET "timer_sent"=? WHERE "{PK}"=? AND "{SK}"=?"#, self.table);
+        let update = format!(r#"UPDATE "{}" SET "{what}"=? WHERE "{PK}"=? AND "{SK}"=?"#, self.table);
         let parameters = [Some(AttributeValue::Bool(true)), text(&partition), text(GROUP_SORT)];
-        let statement =
-            Statement::new(&self.table, &partition, update, parameters.into_iter().flatten().collect());
+        let statement = Statement::new(
+            &self.table,
+            &row_key(key, GROUP_SORT),
+            update,
+            parameters.into_iter().flatten().collect(),
+        );
         match self.writer.write(statement).await? {
-            // A group that has expired in between needs no timer.
+            // A group that has expired in between needs neither.
             Written::Done | Written::Exists | Written::ConditionFailed(_) => Ok(()),
         }
     }
@@ -107,7 +116,7 @@ impl Fleet {
             .set_key(Some(self.group_key(key, GROUP_SORT)))
             .update_expression("SET decision = :decision")
             .condition_expression("attribute_exists(pk) AND attribute_not_exists(decision)")
-            .expression_attribute_values(":decision", item::decision(decision));
+            .expression_attribute_values(":decision", decision_value(decision));
         match Box::pin(request.send()).await {
             Ok(_) => {}
             Err(error)
@@ -145,7 +154,7 @@ impl Fleet {
     async fn insert(&self, key: &GroupKey, sort: &str, attributes: Item) -> Result<bool, AwsError> {
         let mut whole = self.group_key(key, sort);
         whole.extend(attributes);
-        let statement = Statement::insert(&self.table, &format!("{}|{sort}", keys::group(key)), whole);
+        let statement = Statement::insert(&self.table, &row_key(key, sort), whole);
         Ok(match self.writer.write(statement).await? {
             Written::Done => true,
             Written::Exists | Written::ConditionFailed(_) => false,
@@ -160,4 +169,9 @@ impl Fleet {
             AwsError::configuration(format!("a member of group {key} in {} cannot be read", self.table))
         })
     }
+}
+
+/// The row of a statement: no two statements for one row share a request.
+fn row_key(key: &GroupKey, sort: &str) -> String {
+    format!("{}|{sort}", keys::group(key))
 }
