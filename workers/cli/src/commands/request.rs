@@ -69,8 +69,8 @@ pub(crate) struct RequestArgs {
     /// The agent.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// The call's place in a group: the group's id, the call's index from 0, how many there are, and when the group is decided.
-    #[arg(long, value_name = "ID/INDEX/SIZE[/POLICY]", value_parser = parse_group)]
+    /// Its place in a group: ID/INDEX/SIZE[/POLICY], for example turn-7/0/3.
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
     group: Option<Group>,
     /// The time-out of the call, in milliseconds after it was sent.
     #[arg(long, value_name = "MS", conflicts_with = "deadline")]
@@ -374,6 +374,17 @@ pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_in_a_group_is_read_with_and_without_its_policy() {
+        let place =
+            |text: &str| parse_group(text).map(|g| (g.id.to_string(), g.index, g.size, g.policy.to_string()));
+        assert_eq!(place("turn/7/0/3"), Ok(("turn/7".to_owned(), 0, 3, "all".to_owned())));
+        assert_eq!(place("t/2/3/tolerate:10%"), Ok(("t".to_owned(), 2, 3, "tolerate:10%".to_owned())));
+        for wrong in ["t", "t/3", "t/x/3", "t/0/3/most", ""] {
+            assert!(parse_group(wrong).unwrap_err().contains("turn-7/0/3"), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_user_is_read_with_type_and_roles() {
