@@ -45,6 +45,10 @@ bill: build
 parts: build
     target/debug/toolfleet-loadtest parts --calls 300
 
+# The worker beside a plain worker: every call verified, requests and write units counted.
+peer: build
+    target/debug/toolfleet-loadtest peer --rounds 1 --seconds 1 --drain-calls 200 --rates 50 --counts-only
+
 # CPU of the MCP step beside rmcp's client.
 mcp-cost: build
     target/debug/toolfleet-loadtest mcp-cost --calls 100 --rounds 2
@@ -52,6 +56,10 @@ mcp-cost: build
 # Load with faults: workers killed, stopped and frozen, endpoints killed.
 faults: build
     target/debug/toolfleet-loadtest run --calls 900 --workers 2 --slots 32 --lease-ms 3000 --mix echo=40,counter=20,slow=20,payment=20 --slow lognormal:100:0.5 --faults kill,term,stop,endpoints
+
+# A rate limit and a concurrency limit under four workers, counted at the servers.
+flow: build
+    target/debug/toolfleet-loadtest flow limit --workers 4 --seconds 30 --kill-every 0 --floor 0.5
 
 # Real MCP servers from PyPI and npm, boto3 and the aws CLI.
 interop:

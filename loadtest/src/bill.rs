@@ -3,6 +3,8 @@
 //! Every kind is a load of its own on its own endpoints, and verified like any other load. Some kinds need other calls beside them (the
 //! breaker would stop calls to a server that only fails): such a kind is the rare one of a mix, and the cost of the others is deducted.
 //!
+//! A worker also sends requests without calls. They are in the counts of every load, and measured alone at the end.
+//!
 //! **Invariant:** a bill is printed only with the result of the verification.
 
 use std::collections::BTreeMap;
@@ -14,6 +16,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::Distribution;
+use crate::flow::idle;
 use crate::plan::{Mix, plan};
 use crate::prices::{Bill, READ_UNITS, SQS_REQUESTS, WRITE_UNITS};
 use crate::report::Report;
@@ -42,6 +45,9 @@ pub struct BillArgs {
     /// How many calls belong to one session; 0 gives none a session.
     #[arg(long, default_value_t = 20)]
     pub session_calls: u32,
+    /// For how long the requests of a worker without calls are counted, in seconds; 0 leaves it out.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub idle_seconds: u64,
     /// The worker's binary. The default is the one in this program's folder.
     #[arg(long, value_name = "FILE")]
     pub worker_bin: Option<PathBuf>,
@@ -136,7 +142,16 @@ pub async fn run(args: &BillArgs) -> anyhow::Result<bool> {
         let text = serde_json::to_string_pretty(&bills)?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok(bills.is_verified())
+    Ok(bills.is_verified() && idle_is_as_expected(args).await?)
+}
+
+/// Prints what a worker costs whether or not calls come; false if it sends more requests than it should.
+async fn idle_is_as_expected(args: &BillArgs) -> anyhow::Result<bool> {
+    if args.idle_seconds == 0 {
+        return Ok(true);
+    }
+    let report = Box::pin(idle::measure(args.worker_bin.as_deref(), 1, args.idle_seconds)).await?;
+    report.publish(None)
 }
 
 impl Bills {

@@ -9,6 +9,7 @@ use crate::endpoints::EndpointsArgs;
 use crate::flow::FlowArgs;
 use crate::mcp_cost::McpCostArgs;
 use crate::parts::PartsArgs;
+use crate::peer::PeerArgs;
 use crate::run_args::RunArgs;
 
 /// Runs a load on a fleet of worker processes and verifies every call.
@@ -31,12 +32,15 @@ pub enum Command {
     Run(RunArgs),
     /// Run each kind of call by itself, count its requests and units, and print the cost of a million calls.
     Bill(BillArgs),
-    /// Run a scenario of limits, fairness, priority or switches with worker processes. Exits with 1 if a goal was missed.
+    /// Run a scenario of limits, fairness, priority or switches with worker processes. Exits with 1 if a rule was broken.
     Flow(FlowArgs),
     /// Measure the CPU time of a call's parts, each alone, and of the rest of a worker.
     Parts(PartsArgs),
     /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in alternation.
     McpCost(McpCostArgs),
+    /// Measure the worker beside a plain Rust worker that does the same durable job, by turns in one run. Exits with 1 if a call was lost
+    /// or executed twice, or if it cost other write units than it must.
+    Peer(PeerArgs),
     /// Print the figures of two reports and their ratios.
     Compare {
         /// The report of the first run (`run --json FILE`).
@@ -52,7 +56,7 @@ pub enum Command {
     Server,
     /// rmcp's MCP server as a separate process.
     #[command(hide = true)]
-    Peer {
+    RmcpServer {
         /// Speak the protocol versions with sessions only.
         #[arg(long)]
         sessions: bool,

@@ -13,6 +13,9 @@ use crate::helper::{self, Helper};
 
 /// The queue of calls.
 const CALLS: &str = "toolfleet-calls";
+/// The queues of calls of high and of low priority.
+const HIGH: &str = "toolfleet-calls-high";
+const LOW: &str = "toolfleet-calls-low";
 /// A queue that stays empty, for measurements of an idle worker.
 const IDLE: &str = "toolfleet-replies";
 
@@ -23,6 +26,8 @@ pub(crate) struct Addresses {
     pub(crate) dynamodb: String,
     pub(crate) secrets: String,
     pub(crate) calls_queue: String,
+    pub(crate) high_queue: String,
+    pub(crate) low_queue: String,
     pub(crate) idle_queue: String,
 }
 
@@ -33,6 +38,8 @@ impl Addresses {
             dynamodb: local.dynamodb_url().into(),
             secrets: local.secretsmanager_url().into(),
             calls_queue: local.queue_url(CALLS),
+            high_queue: local.queue_url(HIGH),
+            low_queue: local.queue_url(LOW),
             idle_queue: local.queue_url(IDLE),
         }
     }
@@ -59,7 +66,7 @@ pub(crate) enum Endpoints {
 
 impl Endpoints {
     pub(crate) async fn embedded() -> anyhow::Result<(Self, Addresses)> {
-        let local = LocalEndpoints::start(LocalOptions::default()).await?;
+        let local = LocalEndpoints::start(options()).await?;
         let addresses = Addresses::of(&local);
         Ok((Self::Embedded { _local: local }, addresses))
     }
@@ -133,6 +140,12 @@ pub struct EndpointsArgs {
     dynamodb_port: u16,
 }
 
+/// Endpoints with the queues of all priorities.
+fn options() -> LocalOptions {
+    let parameters = [("PriorityQueues".to_owned(), "true".to_owned())].into();
+    LocalOptions { parameters, ..LocalOptions::default() }
+}
+
 /// Serves until stdin closes.
 ///
 /// # Errors
@@ -142,7 +155,7 @@ pub async fn serve(args: &EndpointsArgs) -> anyhow::Result<bool> {
         sqs_port: args.sqs_port,
         dynamodb_port: args.dynamodb_port,
         data_dir: args.data_dir.clone(),
-        ..LocalOptions::default()
+        ..options()
     };
     let local = LocalEndpoints::start(options).await?;
     helper::serve_until_stdin_closes(&Addresses::of(&local)).await
@@ -159,6 +172,8 @@ mod tests {
             dynamodb: "http://127.0.0.1:2".into(),
             secrets: "http://127.0.0.1:1".into(),
             calls_queue: "http://127.0.0.1:1/0/calls".into(),
+            high_queue: "http://127.0.0.1:1/0/high".into(),
+            low_queue: "http://127.0.0.1:1/0/low".into(),
             idle_queue: "http://127.0.0.1:1/0/idle".into(),
         };
         assert!(addresses.check_same(&addresses.clone()).is_ok());

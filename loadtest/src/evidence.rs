@@ -9,7 +9,7 @@ use toolfleet_client::{CallResult, CallStatus, Client};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_core::request::CallRequest;
+use toolfleet_core::request::{CallRequest, Priority};
 use toolfleet_core::time::Timestamp;
 
 use crate::payload::is_answer;
@@ -71,10 +71,14 @@ pub(crate) async fn read(
     Ok(Evidence { observed, timelines, ends: times.ends, latency, added })
 }
 
-/// How many messages the queue of calls holds, visible or not.
+/// How many messages the client's queues of calls hold, visible or not.
 pub(crate) async fn messages_left(client: &Client) -> anyhow::Result<u64> {
-    let depth = client.queue().depth().await?;
-    Ok(depth.visible + depth.in_flight + depth.delayed)
+    let mut left = 0;
+    for queue in Priority::ALL.into_iter().filter_map(|priority| client.queue_of(priority)) {
+        let depth = queue.depth().await?;
+        left += depth.visible + depth.in_flight + depth.delayed;
+    }
+    Ok(left)
 }
 
 /// A duration in whole milliseconds.

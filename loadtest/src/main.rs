@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use toolfleet_loadtest::cli::{Cli, Command};
-use toolfleet_loadtest::{bill, endpoints, flow, mcp_cost, parts, report, run, server};
+use toolfleet_loadtest::{bill, endpoints, flow, mcp_cost, parts, peer, report, run, server};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -42,7 +42,8 @@ async fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Parts(args) => parts::run(&args).await,
         Command::McpCost(args) => mcp_cost::run(&args).await,
         Command::Server => server::serve().await,
-        Command::Peer { sessions } => mcp_cost::serve(sessions).await,
+        Command::Peer(args) => Box::pin(peer::run(&args)).await,
+        Command::RmcpServer { sessions } => mcp_cost::serve(sessions).await,
         Command::Endpoints(args) => endpoints::serve(&args).await,
         Command::Compare { first, second } => {
             print!("{}", report::compare(&first, &second)?);

@@ -122,7 +122,7 @@ pub async fn serve(sessions: bool) -> anyhow::Result<bool> {
 
 async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(Duration, Duration)> {
     let flag = (generation == Generation::Sessions).then_some("--sessions");
-    let arguments: Vec<&OsStr> = ["peer"].into_iter().chain(flag).map(OsStr::new).collect();
+    let arguments: Vec<&OsStr> = ["rmcp-server"].into_iter().chain(flag).map(OsStr::new).collect();
     let (_server, url): (Helper, String) = Helper::start(&arguments)?;
     let ours = Arc::new(Ours {
         client: McpClient::new(ClientOptions {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::receives::{self, Receive};
+use crate::stored::StoredTimes;
 
 /// SQS bills each 64 KiB of a payload as one request.
 const SQS_CHUNK_BYTES: usize = 64 * 1024;
@@ -36,6 +37,8 @@ pub struct Count {
     pub write_units: f64,
     /// Read request units.
     pub read_units: f64,
+    /// The most write request units of one request to one table.
+    pub most_write_units: f64,
 }
 
 /// The requests of all workers to AWS.
@@ -56,6 +59,7 @@ impl Traffic {
             billed: all.billed + one.billed,
             write_units: all.write_units + one.write_units,
             read_units: all.read_units + one.read_units,
+            most_write_units: all.most_write_units.max(one.most_write_units),
         })
     }
 }
@@ -66,12 +70,19 @@ pub(crate) struct Counts {
     traffic: Arc<Mutex<Traffic>>,
     /// Every receive in order, where they are recorded.
     receives: Option<Arc<Mutex<Vec<Receive>>>>,
+    /// When each result was stored, where that is recorded.
+    stored: Option<StoredTimes>,
 }
 
 impl Counts {
     /// Counts that also record which worker received which call.
     pub(crate) fn with_receives() -> Self {
         Self { receives: Some(Arc::default()), ..Self::default() }
+    }
+
+    /// Counts that also record when the result of each call was stored.
+    pub(crate) fn with_stored(stored: StoredTimes) -> Self {
+        Self { stored: Some(stored), ..Self::default() }
     }
 
     pub(crate) fn now(&self) -> Traffic {
@@ -119,6 +130,9 @@ impl Counts {
 
     /// Counts an answer.
     pub(crate) fn answer(&self, operation: &str, request: &[u8], body: &[u8]) {
+        if let Some(stored) = &self.stored {
+            stored.answered(operation, request);
+        }
         if operation == "ReceiveMessage" {
             let messages = occurrences(body, b"\"ReceiptHandle\":");
             return self.add(operation, |count| {
@@ -140,7 +154,10 @@ impl Counts {
                 self.add(operation, |count| count.read_units += capacity.units);
                 continue;
             }
-            self.add(operation, |count| count.write_units += capacity.units);
+            self.add(operation, |count| {
+                count.write_units += capacity.units;
+                count.most_write_units = count.most_write_units.max(capacity.units);
+            });
             let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
             for (place, units) in capacity.places() {
                 *traffic.write_units.entry(place).or_default() += units;
@@ -156,7 +173,16 @@ impl Counts {
 
 /// Adds the request for consumed units to the body, where the operation allows it.
 pub(crate) fn with_return_capacity(operation: &str, body: Vec<u8>) -> Vec<u8> {
-    let counted = ["BatchExecuteStatement", "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem"];
+    let counted = [
+        "BatchExecuteStatement",
+        "BatchGetItem",
+        "DeleteItem",
+        "GetItem",
+        "PutItem",
+        "Query",
+        "TransactWriteItems",
+        "UpdateItem",
+    ];
     if !counted.contains(&operation) || occurrences(&body, b"\"ReturnConsumedCapacity\":") > 0 {
         return body;
     }

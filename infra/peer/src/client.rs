@@ -42,4 +42,13 @@ impl RmcpClient {
         let result = self.0.call_tool(CallToolRequestParams::new("echo").with_arguments(arguments)).await?;
         Ok(result.content.first().and_then(ContentBlock::as_text).map(|block| block.text.clone()))
     }
+
+    /// Calls a tool and gives its whole result as JSON.
+    ///
+    /// # Errors
+    /// What rmcp says.
+    pub async fn call(&self, tool: &str, arguments: JsonObject) -> anyhow::Result<String> {
+        let call = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        Ok(serde_json::to_string(&self.0.call_tool(call).await?)?)
+    }
 }

@@ -16,6 +16,10 @@ pub(crate) struct CommonArgs {
     /// The worker's binary. The default is the one in this program's folder.
     #[arg(long, value_name = "FILE")]
     pub(crate) worker_bin: Option<PathBuf>,
+    /// Fail if a goal was missed that depends on the machine, such as a ratio of waits. Without it only a broken rule fails: a lost call, a
+    /// start too many.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Write the figures as JSON to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::json;
 use toolfleet_client::RequestBuilder;
-use toolfleet_core::request::CallRequest;
+use toolfleet_core::request::{CallRequest, Priority};
 
 /// One call to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct FlowCall {
     pub ms: u64,
     /// When it is sent, after the start of the load.
     pub at: Duration,
+    /// Its priority, which names its queue.
+    pub priority: Priority,
 }
 
 impl FlowCall {
@@ -31,6 +33,7 @@ impl FlowCall {
         RequestBuilder::tool(&self.tenant, &self.tool)
             .call_id(&self.id)
             .arguments(json!({"call": self.id, "ms": self.ms}))
+            .priority(self.priority)
             .build()
             .map_err(|error| anyhow::anyhow!("{error}"))
     }
@@ -51,6 +54,8 @@ pub struct Stream<'a> {
     pub ms: u64,
     /// For how long calls are sent.
     pub length: Duration,
+    /// Their priority.
+    pub priority: Priority,
 }
 
 impl Stream<'_> {
@@ -68,9 +73,21 @@ impl Stream<'_> {
             let pick = |rng: &mut Rng, of: &[String]| rng.choice(of).cloned().unwrap_or_default();
             let (tenant, tool) = (pick(&mut rng, self.tenants), pick(&mut rng, self.tools));
             let id = format!("{}-{seed}-{n}", self.name);
-            calls.push(FlowCall { id, tenant, tool, ms: self.ms, at: Duration::from_secs_f64(at_s) });
+            calls.push(FlowCall {
+                id,
+                tenant,
+                tool,
+                ms: self.ms,
+                at: Duration::from_secs_f64(at_s),
+                priority: self.priority,
+            });
         }
     }
+}
+
+/// Calls that are all sent at once, `n` of them, with ids that begin with `name`.
+pub fn backlog(name: &str, n: u32, call: &FlowCall) -> Vec<FlowCall> {
+    (0..n).map(|n| FlowCall { id: format!("{name}-{n}"), ..call.clone() }).collect()
 }
 
 /// Streams together, in the order of sending.
@@ -94,6 +111,7 @@ mod tests {
             rate: 100.0,
             ms: 5,
             length: Duration::from_secs(50),
+            priority: Priority::Low,
         };
         let calls = stream.calls(7);
         assert_eq!(calls, stream.calls(7));
@@ -101,6 +119,6 @@ mod tests {
         assert!(calls.is_sorted_by_key(|call| call.at) && calls.iter().all(|call| call.at < stream.length));
         let of_a = calls.iter().filter(|call| call.tenant == "a").count();
         assert!((2_300..2_700).contains(&of_a), "{of_a}");
-        assert!(calls.iter().all(|call| call.request().is_ok()));
+        assert!(calls.iter().all(|call| call.request().unwrap().priority == Priority::Low));
     }
 }

@@ -1,5 +1,10 @@
 //! Workers without calls: how many requests do they send to SQS and DynamoDB, and what does that cost?
+//!
+//! Counted at the endpoints: the polls, the control table every two seconds, the workers' rows, and the summary of the one that aggregates. Each kind
+//! of request has a most, so that a service that asks more often is found. Rollups are written only of
+//! minutes with calls.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,6 +18,14 @@ use crate::traffic::{Count, Traffic};
 /// The most requests to SQS of an idle worker with one queue in 90 s.
 const SQS_GOAL: f64 = 8.0;
 const SQS_GOAL_S: f64 = 90.0;
+/// What workers without calls ask of DynamoDB in a second: each of them, and the one that aggregates beside it. A worker reads the version of the
+/// control table every 2 s and the summary every 5 s, writes its row every 5 s, and reads the whole control table every 30 s. The one that aggregates
+/// renews its lease, reads the 16 shards of rows and writes the summary every 5 s.
+const BACKGROUND: [(&str, f64, f64); 4] =
+    [("GetItem", 0.7, 0.0), ("PutItem", 0.2, 0.0), ("Query", 0.1, 3.2), ("UpdateItem", 0.0, 0.4)];
+/// A count may be this part larger, and so many requests, since a beat does not begin with the measurement.
+const LARGER: f64 = 1.1;
+const REQUESTS_MORE: f64 = 4.0;
 /// Hours of a month of 30 days.
 const HOURS_A_MONTH: f64 = 720.0;
 
@@ -30,15 +43,14 @@ pub(crate) struct IdleArgs {
 }
 
 pub(super) async fn run(args: &IdleArgs) -> anyhow::Result<bool> {
-    let setup = Setup {
-        binary: args.common.worker_bin.as_deref(),
-        workers: args.workers,
-        slots: 64,
-        lease_ms: args.common.lease_ms,
-        silent: &[],
-        counted: true,
-        environment: &[],
-    };
+    let CommonArgs { worker_bin, json, .. } = &args.common;
+    let report = measure(worker_bin.as_deref(), args.workers, args.seconds).await?;
+    report.publish(json.as_deref())
+}
+
+/// The report of that many workers without calls.
+pub(crate) async fn measure(binary: Option<&Path>, workers: u32, seconds: u64) -> anyhow::Result<FlowReport> {
+    let setup = Setup { binary, workers, slots: 64, lease_ms: 30_000, counted: true, ..Setup::default() };
     let mut rig = Rig::start(&setup, |server| {
         json!({
             "servers": [{"id": "s", "url": server.url("s")}],
@@ -47,17 +59,16 @@ pub(super) async fn run(args: &IdleArgs) -> anyhow::Result<bool> {
         })
     })
     .await?;
-    tokio::time::sleep(Duration::from_secs(args.seconds)).await;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
     rig.workers.check()?;
     let traffic = rig.bed.counted().unwrap_or_default();
-    let load = format!("{} workers without calls, {} s", args.workers, args.seconds);
-    let report = report(load, &traffic, args.workers, args.seconds as f64);
-    report.publish(args.common.json.as_deref())
+    let load = format!("{workers} workers without calls, {seconds} s");
+    Ok(report(load, &traffic, workers, seconds as f64))
 }
 
 /// The figures of each worker.
 fn report(load: String, traffic: &Traffic, workers: u32, seconds: f64) -> FlowReport {
-    let mut report = FlowReport::new("idle", load);
+    let mut report = FlowReport::new("idle", load, true);
     let worker_s = f64::from(workers) * seconds;
     for (operation, count) in &traffic.operations {
         let Count { requests, read_units, write_units, .. } = *count;
@@ -72,9 +83,20 @@ fn report(load: String, traffic: &Traffic, workers: u32, seconds: f64) -> FlowRe
     for (place, units) in &traffic.write_units {
         report.figure(format!("written to {place}, a worker in a second"), units / worker_s, "write units");
     }
+    for (operation, of_each, of_fleet) in BACKGROUND {
+        let requests = traffic.operations.get(operation).map_or(0, |count| count.requests);
+        let expected = f64::from(workers).mul_add(of_each, of_fleet) * seconds;
+        let name = format!("{operation}, all workers");
+        report.rule(
+            name,
+            requests as f64,
+            "requests",
+            Goal::AtMost(expected.mul_add(LARGER, REQUESTS_MORE).floor()),
+        );
+    }
     let all = traffic.total();
     let to_sqs = all.billed as f64 * SQS_GOAL_S / worker_s;
-    report.goal("SQS, a worker in 90 s", to_sqs, "requests", Goal::AtMost(SQS_GOAL));
+    report.rule("SQS, a worker in 90 s", to_sqs, "requests", Goal::AtMost(SQS_GOAL));
     // A million times what a worker uses in a second, as the price list counts.
     let second = Bill {
         write_units: all.write_units / worker_s,
@@ -97,7 +119,25 @@ mod tests {
         traffic.operations.insert("ReceiveMessage".into(), receives);
         assert!(report(String::new(), &traffic, 2, 90.0).violations.is_empty());
         let found = report(String::new(), &traffic, 1, 90.0).violations;
-        assert_eq!(found, ["SQS, a worker in 90 s: 16 requests, and the goal is at most 8"]);
+        assert_eq!(found, ["SQS, a worker in 90 s: 16 requests, and it must be at most 8"]);
+    }
+
+    #[test]
+    fn a_service_that_asks_dynamodb_more_often_is_found() {
+        let traffic = |reads, puts, queries, updates| {
+            let counts = [("GetItem", reads), ("PutItem", puts), ("Query", queries), ("UpdateItem", updates)];
+            let count = |requests| Count { requests, ..Count::default() };
+            let operations = counts.map(|(name, requests)| (name.to_owned(), count(requests))).into();
+            Traffic { operations, ..Traffic::default() }
+        };
+        // Ten workers in 30 s: control 15 each, the summary 6, a row 6; 16 shards, a lease and a summary six times.
+        let found = |traffic| report(String::new(), &traffic, 10, 30.0).violations;
+        assert!(found(traffic(210, 60, 96 + 10, 12)).is_empty());
+        for more in
+            [traffic(420, 0, 0, 0), traffic(0, 120, 0, 0), traffic(0, 0, 240, 0), traffic(0, 0, 0, 24)]
+        {
+            assert_eq!(found(more).len(), 1);
+        }
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use toolfleet_core::request::Priority;
 
 use super::args::CommonArgs;
 use super::calls::FlowCall;
 use super::counts::quantile;
+use super::freed_permits;
 use super::report::{FlowReport, Goal};
 use super::rig::{Rig, Setup, send_all};
 use super::server::{Execution, FlowServer};
@@ -42,8 +43,9 @@ pub(super) async fn run(args: &KillArgs) -> anyhow::Result<bool> {
         "{} workers with {} slots, {kills} of them killed with all slots busy, calls of {} ms, leases of {} ms",
         args.workers, args.slots, args.ms, args.common.lease_ms
     );
-    let mut report = FlowReport::new("kill", load);
+    let mut report = FlowReport::new("kill", load, args.common.strict);
     redelivery(args, &mut report).await?;
+    freed_permits::measure(&args.common, args.slots, &mut report).await?;
     report.publish(args.common.json.as_deref())
 }
 
@@ -54,9 +56,7 @@ async fn redelivery(args: &KillArgs, report: &mut FlowReport) -> anyhow::Result<
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms,
-        silent: &[],
-        counted: false,
-        environment: &[],
+        ..Setup::default()
     };
     let mut rig = Rig::start(&setup, catalog).await?;
     let calls: Vec<_> = (0..args.workers * args.slots)
@@ -66,10 +66,11 @@ async fn redelivery(args: &KillArgs, report: &mut FlowReport) -> anyhow::Result<
             tool: SERVER.to_owned(),
             ms: args.ms,
             at: Duration::ZERO,
+            priority: Priority::Normal,
         })
         .collect();
     send_all(&rig.bed.client, &calls).await?;
-    until_open(&rig, calls.len() / 2).await?;
+    rig.until_open(calls.len() / 2).await?;
     let killed_at_us = rig.server.now_us();
     for _ in 0..args.workers / 2 {
         rig.kill(0)?;
@@ -95,16 +96,6 @@ async fn redelivery(args: &KillArgs, report: &mut FlowReport) -> anyhow::Result<
     }
     if !report.violations.is_empty() {
         rig.keep_log();
-    }
-    Ok(())
-}
-
-/// Waits until that many requests are open at the server.
-async fn until_open(rig: &Rig, wanted: usize) -> anyhow::Result<()> {
-    let until = Instant::now() + Duration::from_secs(30);
-    while rig.server.executions().iter().filter(|e| e.end_us.is_none()).count() < wanted {
-        anyhow::ensure!(Instant::now() < until, "the workers did not start {wanted} calls within 30 s");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }

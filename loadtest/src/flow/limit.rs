@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use toolfleet_core::request::Priority;
 
 use super::args::CommonArgs;
 use super::calls::{FlowCall, Stream, together};
@@ -16,6 +18,7 @@ use super::counts::{busy_between, count_between, most_at_once, most_in_window, o
 use super::report::{FlowReport, Goal};
 use super::rig::{Rig, Setup, send_to};
 use super::server::{Execution, FlowServer, micros};
+use super::turns::{self, UsedTurn};
 use crate::receives;
 use crate::run_args::CLOCK_SKEW_MS;
 
@@ -28,14 +31,27 @@ const DEMAND: f64 = 1.25;
 /// How long a call takes at each server, in milliseconds.
 const RATED_MS: u64 = 50;
 const NARROW_MS: u64 = 400;
-/// How long an attempt at the narrow server may take; a killed worker's call counts as open for as long, and for the clock skew.
+/// The delays between turn and server may differ by so much without a start over the rate at the server.
+const DELAY_VARIATION_US: u64 = 50_000;
+/// How long an attempt at the narrow server may take; a killed worker's call counts as open for as long, for two
+/// seconds more, and for the clock skew.
 const NARROW_TIMEOUT_MS: u64 = 2_000;
+pub(super) const HOLD_MARGIN_MS: u64 = 2_000;
 /// How much of a limit is used at least.
 const USED: f64 = 0.9;
 /// How often a call is received at most, at p99.
 const RECEIVES: f64 = 3.0;
 /// What belongs to the start: workers connect, and the first calls come.
 const WARM_UP: Duration = Duration::from_secs(2);
+
+/// The limit that is measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// The limit of starts in a second.
+    Rate,
+    /// The limit of open requests.
+    Concurrency,
+}
 
 /// Arguments of `flow limit`.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,6 +74,12 @@ pub(crate) struct LimitArgs {
     /// A worker is killed with -9 and started again about every so many seconds; 0: none is.
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     kill_every: u64,
+    /// Fail if less than this share of a limit is used, such as 0.6: a floor that holds on a slow machine too.
+    #[arg(long, value_name = "SHARE")]
+    floor: Option<f64>,
+    /// Send calls to one of the servers only.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
     /// Configure no limit. The run must fail: it shows that a limit that does not hold is found.
     #[arg(long)]
     planted: bool,
@@ -71,18 +93,22 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms,
-        silent: &[],
         counted: true,
-        environment: &[],
+        environment: &[
+            ("TOOLFLEET_LOG", turns::LOG_FILTER.to_owned()),
+            ("TOOLFLEET_LOG_FORMAT", "json".to_owned()),
+        ],
+        ..Setup::default()
     };
     let mut rig = Rig::start(&setup, |server| catalog(args, server)).await?;
+    let clock_start_us = clock_start_us(&rig);
     let calls = calls(args);
     let start = Instant::now();
     let start_us = micros(start.duration_since(rig.server.start_of_clock()));
     let client = rig.bed.client.clone();
     tokio::try_join!(send_to(&client, &calls, start), kill_workers(args, &mut rig, start))?;
     let length = Duration::from_secs(args.seconds);
-    let mut report = FlowReport::new("limit", load(args));
+    let mut report = FlowReport::new("limit", load(args), args.common.strict);
     let most = length * 2 + Duration::from_secs(60);
     if !rig.until_empty(most).await? {
         report.violations.push(format!("calls were left {} s after the last was sent", most.as_secs()));
@@ -90,8 +116,16 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
     report.violations.extend(rig.verify(&calls, args.kill_every > 0).await?);
     let period = (start_us + micros(WARM_UP), start_us + micros(length));
     let executions = rig.server.executions();
-    count_rated(&mut report, args.rate, &executions, period);
-    count_narrow(&mut report, args.concurrency, &executions, period, rig.server.now_us());
+    let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
+    if args.only != Some(Only::Concurrency) {
+        let used =
+            count_rated(&mut report, args.rate, &executions, &turns::in_log(&log, clock_start_us), period);
+        judge(&mut report, "rate used", used, args.floor);
+    }
+    if args.only != Some(Only::Rate) {
+        let used = count_narrow(&mut report, args.concurrency, &executions, period, rig.server.now_us());
+        judge(&mut report, "concurrency used of what was not held", used, args.floor);
+    }
     count_receives(&mut report, &rig);
     report.figure("workers killed with -9", rig.killed.len() as f64, "");
     report.bill(rig.bed.counted(), u32::try_from(calls.len()).unwrap_or(u32::MAX));
@@ -125,6 +159,7 @@ fn calls(args: &LimitArgs) -> Vec<FlowCall> {
         rate: f64::from(args.rate) * DEMAND,
         ms: RATED_MS,
         length,
+        priority: Priority::Normal,
     };
     let most_narrow = f64::from(args.concurrency) * 1_000.0 / NARROW_MS as f64;
     let to_narrow = Stream {
@@ -134,7 +169,11 @@ fn calls(args: &LimitArgs) -> Vec<FlowCall> {
         ms: NARROW_MS,
         ..to_rated.clone()
     };
-    together([to_rated.calls(args.common.seed), to_narrow.calls(args.common.seed)])
+    let of = |limit: Only, stream: &Stream<'_>| match args.only {
+        Some(only) if only != limit => Vec::new(),
+        Some(_) | None => stream.calls(args.common.seed),
+    };
+    together([of(Only::Rate, &to_rated), of(Only::Concurrency, &to_narrow)])
 }
 
 /// Kills workers at random times until the last call was sent, and starts another one within a second after each.
@@ -161,34 +200,62 @@ fn of_server<'a>(executions: &'a [Execution], server: &'a str) -> impl Iterator<
     executions.iter().filter(move |execution| execution.server == server)
 }
 
-/// The starts at the server with a rate limit.
-fn count_rated(report: &mut FlowReport, rate: u32, executions: &[Execution], (from, to): (u64, u64)) {
-    let times: Vec<u64> = of_server(executions, RATED).map(|execution| execution.at_us).collect();
-    let limit = usize::try_from(rate).unwrap_or(usize::MAX);
-    report.figure("starts at the rated server", times.len() as f64, "calls");
-    report.figure("most starts in any second", most_in_window(&times) as f64, "calls");
-    report.goal("starts over the rate limit", over(&times, limit).len() as f64, "calls", Goal::AtMost(0.0));
-    let possible = f64::from(rate) * to.saturating_sub(from) as f64 / 1_000_000.0;
-    let used = count_between(&times, from, to) as f64 / possible;
-    report.goal("rate used", used, "of the limit", Goal::AtLeast(USED));
+/// The start of the servers' clock, in microseconds since 1970, to a millisecond.
+fn clock_start_us(rig: &Rig) -> u64 {
+    let now_ms = u64::try_from((rig.bed.clock)().as_ms()).unwrap_or(0);
+    (now_ms * 1_000).saturating_sub(rig.server.now_us())
 }
 
-/// The open requests at the server with a concurrency limit.
+/// The starts at the server with a rate limit, by turn and by when they came. Returns the share of the limit that was used.
+fn count_rated(
+    report: &mut FlowReport,
+    rate: u32,
+    executions: &[Execution],
+    used: &[UsedTurn],
+    (from, to): (u64, u64),
+) -> f64 {
+    let times: Vec<u64> = of_server(executions, RATED).map(|execution| execution.at_us).collect();
+    let limit = usize::try_from(rate).unwrap_or(usize::MAX);
+    let turn_times: Vec<u64> = used.iter().map(|turn| turn.at_us).collect();
+    let late = over(&times, limit);
+    report.figure("starts at the rated server", times.len() as f64, "calls");
+    report.figure("most starts in any second", most_in_window(&times) as f64, "calls");
+    report.rule("over the rate by turn", over(&turn_times, limit).len() as f64, "calls", Goal::AtMost(0.0));
+    let delays = turns::delays(used, of_server(executions, RATED));
+    let known: Vec<u64> = delays.iter().flatten().copied().collect();
+    report.rule("starts without a turn", (delays.len() - known.len()) as f64, "calls", Goal::AtMost(0.0));
+    for (label, q) in [("p50", 0.50), ("p99", 0.99), ("longest", 1.0)] {
+        report.figure(format!("from turn to server, {label}"), quantile(&known, q) as f64 / 1_000.0, "ms");
+    }
+    // A start is over only if it and the `limit` starts before it came within a second.
+    let unexplained = late.iter().filter(|last| {
+        let window = delays.get(last.saturating_sub(limit)..=**last).unwrap_or_default();
+        turns::variation(window).is_none_or(|variation| variation <= DELAY_VARIATION_US)
+    });
+    let unexplained = unexplained.count() as f64;
+    report.figure("over the rate at the server", late.len() as f64, "calls");
+    let name = "of them with delays that differ by 50 ms or less";
+    report.rule(name, unexplained, "calls", Goal::AtMost(0.0));
+    let possible = f64::from(rate) * to.saturating_sub(from) as f64 / 1_000_000.0;
+    count_between(&times, from, to) as f64 / possible
+}
+
+/// The open requests at the server with a concurrency limit. Returns the share that was used of what killed workers did not hold.
 fn count_narrow(
     report: &mut FlowReport,
     concurrency: u32,
     executions: &[Execution],
     (from, to): (u64, u64),
     now_us: u64,
-) {
+) -> f64 {
     let spans: Vec<_> = of_server(executions, NARROW).map(|execution| execution.span(now_us)).collect();
     let most = most_at_once(&spans) as f64;
     report.figure("starts at the narrow server", spans.len() as f64, "calls");
-    report.goal("most requests open at once", most, "requests", Goal::AtMost(f64::from(concurrency)));
+    report.rule("most requests open at once", most, "requests", Goal::AtMost(f64::from(concurrency)));
     let possible = f64::from(concurrency) * to.saturating_sub(from) as f64;
     let busy = busy_between(&spans, from, to) as f64;
-    // What a killed worker had open counts as open until its attempt's time-out and the clock skew have passed.
-    let held_us = (NARROW_TIMEOUT_MS + CLOCK_SKEW_MS) * 1_000;
+    // What a killed worker had open counts as open until its attempt's time-out, the margin and the clock skew have passed.
+    let held_us = (NARROW_TIMEOUT_MS + HOLD_MARGIN_MS + CLOCK_SKEW_MS) * 1_000;
     let lost: Vec<_> = of_server(executions, NARROW)
         .filter(|execution| execution.abandoned)
         .map(|execution| (execution.span(now_us).1, execution.at_us + held_us))
@@ -196,18 +263,35 @@ fn count_narrow(
     let lost = busy_between(&lost, from, to) as f64;
     report.figure("concurrency used", busy / possible, "of the limit");
     report.figure("held for requests of killed workers", lost / possible, "of the limit");
-    let used = busy / (possible - lost).max(1.0);
-    report.goal("concurrency used of what was not held", used, "of it", Goal::AtLeast(USED));
+    busy / (possible - lost).max(1.0)
 }
 
-/// How often a call was received, first messages and those that replaced them.
-fn count_receives(report: &mut FlowReport, rig: &Rig) {
-    let (all, kept) = receives::by_call(&rig.bed.receives(), &rig.killed);
-    for (label, q) in [("p50", 0.50), ("p99", 0.99)] {
-        report.figure(format!("receives of a call, {label}"), quantile(&all, q) as f64, "");
+/// Adds the share of a limit that was used, with its goal, and its floor if there is one.
+fn judge(report: &mut FlowReport, name: &str, used: f64, floor: Option<f64>) {
+    report.goal(name, used, "of it", Goal::AtLeast(USED));
+    if let Some(floor) = floor {
+        report.rule(format!("{name}, the floor"), used, "of it", Goal::AtLeast(floor));
     }
-    let p99 = quantile(&kept, 0.99) as f64;
-    report.goal("the same without calls lost by killed workers, p99", p99, "", Goal::AtMost(RECEIVES));
+}
+
+/// How often a call was received, first messages and those that replaced them. Only the rate limit promises a number.
+fn count_receives(report: &mut FlowReport, rig: &Rig) {
+    let (rated, narrow): (Vec<_>, Vec<_>) =
+        rig.bed.receives().into_iter().partition(|receive| receive.call.starts_with(RATED));
+    for (server, receives) in [(RATED, &rated), (NARROW, &narrow)] {
+        let (all, kept) = receives::by_call(receives, &rig.killed);
+        for (label, q) in [("p50", 0.50), ("p99", 0.99)] {
+            let name = format!("receives of a call to the {server} server, {label}");
+            report.figure(name, quantile(&all, q) as f64, "");
+        }
+        let (name, p99) =
+            ("the same without calls lost by killed workers, p99", quantile(&kept, 0.99) as f64);
+        if server == RATED {
+            report.goal(name, p99, "", Goal::AtMost(RECEIVES));
+        } else {
+            report.figure(name, p99, "");
+        }
+    }
 }
 
 fn catalog(args: &LimitArgs, server: &FlowServer) -> Value {
@@ -246,32 +330,60 @@ mod tests {
         }
     }
 
-    fn rated(starts_ms: impl IntoIterator<Item = u64>) -> Vec<String> {
-        let executions: Vec<_> = starts_ms.into_iter().map(|at| execution(RATED, at, 1, false)).collect();
-        let mut report = FlowReport::new("limit", String::new());
-        count_rated(&mut report, 20, &executions, (0, 10_000_000));
+    /// Starts with their turns, both in milliseconds.
+    fn rated(starts: impl IntoIterator<Item = (u64, u64)>) -> Vec<String> {
+        let (mut executions, mut turns) = (Vec::new(), Vec::new());
+        for (n, (turn_ms, at_ms)) in starts.into_iter().enumerate() {
+            let call = format!("c-{n}");
+            executions.push(Execution { call: call.clone(), ..execution(RATED, at_ms, 1, false) });
+            turns.push(UsedTurn { call, at_us: turn_ms * 1_000 });
+        }
+        executions.sort_by_key(|execution| execution.at_us);
+        turns.sort_by_key(|turn| turn.at_us);
+        let mut report = FlowReport::new("limit", String::new(), true);
+        let used = count_rated(&mut report, 20, &executions, &turns, (0, 10_000_000));
+        judge(&mut report, "rate used", used, Some(0.8));
         report.violations
     }
 
+    /// The turns of 20 a second, each request a millisecond after its turn.
+    fn regular() -> impl Iterator<Item = (u64, u64)> {
+        (0..190).map(|n| (n * 52, n * 52 + 1))
+    }
+
     fn narrow(executions: &[Execution]) -> Vec<String> {
-        let mut report = FlowReport::new("limit", String::new());
-        count_narrow(&mut report, 2, executions, (0, 10_000_000), 10_000_000);
+        let mut report = FlowReport::new("limit", String::new(), true);
+        let used = count_narrow(&mut report, 2, executions, (0, 10_000_000), 10_000_000);
+        judge(&mut report, "concurrency used", used, Some(0.8));
         report.violations
     }
 
     #[test]
-    fn one_start_more_in_a_second_is_found() {
-        let regular = || (0..190).map(|n| n * 52);
-        assert!(rated(regular()).is_empty());
-        let mut more: Vec<u64> = regular().chain([5_000, 5_001]).collect();
-        more.sort_unstable();
-        assert!(rated(more).iter().any(|found| found.starts_with("starts over the rate limit")));
+    fn one_turn_more_in_a_second_is_found() {
+        assert!(rated(regular()).is_empty(), "{:?}", rated(regular()));
+        let found = rated(regular().chain([(5_000, 5_001), (5_001, 5_002)]));
+        assert!(found[0].starts_with("over the rate by turn"), "{found:?}");
+        assert!(found[1].starts_with("of them with delays that differ by 50 ms or less"), "{found:?}");
+    }
+
+    #[test]
+    fn starts_over_the_rate_are_allowed_only_by_delays_that_differ_more() {
+        let delayed = |ms: u64| {
+            regular().map(move |(turn, at)| if turn == 5_200 { (turn, at + ms) } else { (turn, at) })
+        };
+        assert!(rated(delayed(0)).is_empty());
+        assert!(rated(delayed(900)).is_empty(), "{:?}", rated(delayed(900)));
+        // The request is sent at another time than its turn says: a turn of its own would have been needed.
+        let without = regular().map(|(turn, at)| if turn == 5_200 { (turn + 900, at) } else { (turn, at) });
+        assert!(rated(without).iter().any(|found| found.starts_with("starts without a turn")));
     }
 
     #[test]
     fn a_limit_that_is_not_used_is_found() {
-        assert_eq!(rated((0..170).map(|n| n * 58)).len(), 1);
-        assert!(rated((0..170).map(|n| n * 58))[0].starts_with("rate used"));
+        let found = rated((0..170).map(|n| (n * 58, n * 58 + 1)));
+        assert!(found.len() == 1 && found[0].starts_with("rate used: 0.850"), "{found:?}");
+        let found = rated((0..150).map(|n| (n * 66, n * 66 + 1)));
+        assert!(found.len() == 2 && found[1].starts_with("rate used, the floor: 0.750"), "{found:?}");
     }
 
     #[test]
@@ -291,6 +403,6 @@ mod tests {
         let held = (0..4).map(|n| execution(NARROW, n * 2_500, 1, true));
         let all: Vec<_> = busy.chain(held).collect();
         assert!(narrow(&all).is_empty(), "{:?}", narrow(&all));
-        assert_eq!(narrow(&all[..25]).len(), 1, "without them half was unused");
+        assert_eq!(narrow(&all[..25]).len(), 2, "without them half was unused: the goal and the floor");
     }
 }

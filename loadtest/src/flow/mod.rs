@@ -1,18 +1,25 @@
-//! The command `flow`: scenarios with worker processes that measure limits, fairness, priority and switches.
+//! The command `flow`: scenarios with worker processes that measure limits, fairness, priority, switches and groups.
 //!
-//! Each scenario prints a table with its goals, and fails if one is missed or a call was lost.
+//! Each scenario accounts for every call and prints its figures beside their goals. It fails if a rule was broken (a lost call, a start too
+//! many); with `--strict` also if a goal was missed that depends on the machine.
 
 mod args;
 pub mod calls;
 pub mod counts;
 mod dead_server;
-mod idle;
+mod freed_permits;
+mod group_cost;
+mod groups;
+pub(crate) mod idle;
 mod kill;
 mod limit;
 mod noisy_tenant;
+mod pause;
+mod priority;
 pub mod report;
-mod rig;
+pub(crate) mod rig;
 mod server;
+mod turns;
 
 use clap::{Args, Subcommand};
 
@@ -32,13 +39,21 @@ enum Scenario {
     DeadServer(dead_server::DeadServerArgs),
     /// One tenant with most of the traffic and long calls: the waits of the others.
     NoisyTenant(noisy_tenant::NoisyTenantArgs),
-    /// Kill -9: how long until another worker executes the calls of the killed one.
+    /// High priority under a flood of low: what a call of high priority takes, and what low priority keeps.
+    Priority(priority::PriorityArgs),
+    /// A pause while calls run: how long until no call starts, and after the resume until all have.
+    Pause(pause::PauseArgs),
+    /// Kill -9: how long until another worker executes the calls of the killed one, and until its concurrency permits are free.
     Kill(kill::KillArgs),
+    /// Groups while workers are killed: one decision each, which never changes, and a notice.
+    Groups(groups::GroupsArgs),
+    /// The write units of the members of a large group, beside those of the same calls without a group.
+    GroupCost(group_cost::GroupCostArgs),
     /// Workers without calls: their requests to SQS and DynamoDB.
     Idle(idle::IdleArgs),
 }
 
-/// Runs the scenario and prints its report; true if no goal was missed and no call was lost.
+/// Runs the scenario and prints its report; true if no rule was broken (with `--strict`, also no goal missed).
 ///
 /// # Errors
 /// The scenario cannot run, or a worker ended by itself.
@@ -47,7 +62,11 @@ pub async fn run(args: &FlowArgs) -> anyhow::Result<bool> {
         Scenario::Limit(args) => Box::pin(limit::run(args)).await,
         Scenario::DeadServer(args) => Box::pin(dead_server::run(args)).await,
         Scenario::NoisyTenant(args) => Box::pin(noisy_tenant::run(args)).await,
+        Scenario::Priority(args) => Box::pin(priority::run(args)).await,
+        Scenario::Pause(args) => Box::pin(pause::run(args)).await,
         Scenario::Kill(args) => Box::pin(kill::run(args)).await,
+        Scenario::Groups(args) => Box::pin(groups::run(args)).await,
+        Scenario::GroupCost(args) => Box::pin(group_cost::run(args)).await,
         Scenario::Idle(args) => Box::pin(idle::run(args)).await,
     }
 }

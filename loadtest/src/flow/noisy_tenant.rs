@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolfleet_core::request::Priority;
 
 use super::args::CommonArgs;
 use super::calls::{FlowCall, Stream, together};
@@ -19,6 +20,8 @@ const NOISY: &str = "noisy";
 /// The noisy tenant sends nine times as much as the others together, and its calls take ten times longer.
 const NOISY_TIMES_RATE: f64 = 9.0;
 const NOISY_TIMES_MS: u64 = 10;
+/// The noisy tenant begins so long after the others: a part of the slots is kept free only for tenants that have been seen.
+const BEFORE_NOISE: Duration = Duration::from_secs(2);
 /// The p99 wait of the others may be this times what it is alone.
 const GOAL: f64 = 2.0;
 
@@ -69,7 +72,7 @@ pub(super) async fn run(args: &NoisyTenantArgs) -> anyhow::Result<bool> {
         args.rounds,
         args.seconds
     );
-    let mut report = FlowReport::new("noisy-tenant", load);
+    let mut report = FlowReport::new("noisy-tenant", load, args.common.strict);
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for n in 0..args.rounds {
         for (with_noise, of) in [(false, &mut alone), (true, &mut beside)] {
@@ -110,9 +113,7 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms.max(10_000),
-        silent: &[],
-        counted: false,
-        environment: &[],
+        ..Setup::default()
     };
     let mut rig = Rig::start(&setup, catalog).await?;
     let quiet_tenants: Vec<String> = (1..args.tenants).map(|n| format!("quiet-{n}")).collect();
@@ -124,17 +125,21 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
         tools: &tools,
         rate: args.rate,
         ms: args.ms,
-        length,
+        length: BEFORE_NOISE + length,
+        priority: Priority::Normal,
     };
     let noisy = Stream {
         name: NOISY,
         tenants: &noisy_tenants,
         rate: args.rate * NOISY_TIMES_RATE,
         ms: args.ms * NOISY_TIMES_MS,
+        length,
         ..quiet.clone()
     };
     let quiet = quiet.calls(seed);
-    let noise: Vec<FlowCall> = if with_noise { noisy.calls(seed) } else { Vec::new() };
+    let later = |call: FlowCall| FlowCall { at: call.at + BEFORE_NOISE, ..call };
+    let noise: Vec<FlowCall> =
+        if with_noise { noisy.calls(seed).into_iter().map(later).collect() } else { Vec::new() };
     let all = together([quiet.clone(), noise]);
     let start_us = rig.send(&all).await?;
     // What the noisy tenant has sent beyond what the fleet can execute comes last.
@@ -147,7 +152,8 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
     if !violations.is_empty() {
         rig.keep_log();
     }
-    Ok(Round { waits: waits(&quiet, start_us, &rig.server.executions()), violations })
+    let beside: Vec<FlowCall> = quiet.into_iter().filter(|call| call.at >= BEFORE_NOISE).collect();
+    Ok(Round { waits: waits(&beside, start_us, &rig.server.executions()), violations })
 }
 
 fn catalog(server: &FlowServer) -> Value {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use toolfleet_client::{AwsError, CallStatus, Client};
@@ -16,6 +16,7 @@ use super::calls::FlowCall;
 use super::server::{Execution, FlowServer, micros};
 use crate::bed::{Bed, WorkerSettings};
 use crate::evidence::messages_left;
+use crate::stored::StoredTimes;
 use crate::traffic::Counts;
 use crate::worker::Workers;
 
@@ -29,6 +30,7 @@ const ROWS: usize = 1_000;
 const SENDERS: usize = 500;
 
 /// What the scenarios start differently.
+#[derive(Default)]
 pub(crate) struct Setup<'a> {
     pub(crate) binary: Option<&'a Path>,
     pub(crate) workers: u32,
@@ -36,10 +38,25 @@ pub(crate) struct Setup<'a> {
     pub(crate) lease_ms: u32,
     /// Servers that accept connections and answer nothing.
     pub(crate) silent: &'a [&'a str],
+    /// Whether there are queues for calls of high and of low priority.
+    pub(crate) priority_queues: bool,
+    /// Whether the catalog allows notices to the queue that is else empty.
+    pub(crate) reply_queue: bool,
     /// Whether requests to AWS are counted; the proxy that counts makes other figures worse.
     pub(crate) counted: bool,
+    /// Where it is recorded when each result was stored, if it is.
+    pub(crate) stored: Option<StoredTimes>,
     /// Other variables of the workers.
     pub(crate) environment: &'a [(&'a str, String)],
+}
+
+impl Setup<'_> {
+    fn counts(&self) -> Option<Counts> {
+        match &self.stored {
+            Some(stored) => Some(Counts::with_stored(stored.clone())),
+            None => self.counted.then(Counts::with_receives),
+        }
+    }
 }
 
 /// Running endpoints, servers and workers. Dropping it kills the workers.
@@ -57,12 +74,22 @@ impl Rig {
         catalog: impl FnOnce(&FlowServer) -> Value,
     ) -> anyhow::Result<Self> {
         let server = FlowServer::start(setup.silent).await?;
-        let bed = Bed::create(false, setup.counted.then(Counts::with_receives)).await?;
-        bed.write_catalog(&catalog(&server).to_string())?;
+        let mut bed = Bed::create(false, setup.counts()).await?;
+        let mut catalog = catalog(&server);
+        if let Some(catalog) = catalog.as_object_mut().filter(|_| setup.reply_queue) {
+            catalog.insert("reply_queues".to_owned(), json!([bed.addresses.idle_queue]));
+        }
+        bed.write_catalog(&catalog.to_string())?;
         let settings = WorkerSettings { binary: setup.binary, slots: setup.slots, lease_ms: setup.lease_ms };
         let mut command = bed.worker(settings)?;
         let more = setup.environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         command.environment.extend(more);
+        if setup.priority_queues {
+            let (high, low) = (bed.addresses.high_queue.clone(), bed.addresses.low_queue.clone());
+            bed.client = bed.client.clone().with_priority_queues(Some(&high), Some(&low));
+            let queues = [("TOOLFLEET_QUEUE_URL_HIGH", high), ("TOOLFLEET_QUEUE_URL_LOW", low)];
+            command.environment.extend(queues.map(|(name, url)| (name.to_owned(), url)));
+        }
         let mut workers = Workers::new(command);
         (0..setup.workers).try_for_each(|_| workers.start_one())?;
         tokio::time::sleep(SETTLE).await;
@@ -85,7 +112,7 @@ impl Rig {
         Ok(micros(start.duration_since(self.server.start_of_clock())))
     }
 
-    /// Waits until the queue of calls is empty; false if it is not within that time.
+    /// Waits until the queues of calls are empty; false if it is not within that time.
     pub(crate) async fn until_empty(&mut self, most: Duration) -> anyhow::Result<bool> {
         let until = Instant::now() + most;
         while messages_left(&self.bed.client).await? > 0 {
@@ -96,6 +123,16 @@ impl Rig {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(true)
+    }
+
+    /// Waits until that many requests are open at the servers.
+    pub(crate) async fn until_open(&self, wanted: usize) -> anyhow::Result<()> {
+        let until = Instant::now() + Duration::from_secs(30);
+        while self.server.executions().iter().filter(|e| e.end_us.is_none()).count() < wanted {
+            anyhow::ensure!(Instant::now() < until, "the workers did not start {wanted} calls within 30 s");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// How each call ended; a call that has not is left out.
@@ -193,13 +230,36 @@ pub(crate) fn waits(calls: &[FlowCall], sent_from_us: u64, executions: &[Executi
     calls.iter().filter_map(wait).collect()
 }
 
+/// How long each call took from its intended send to the end of its first execution, in microseconds. Calls without one are left out.
+pub(crate) fn latencies(calls: &[FlowCall], sent_from_us: u64, executions: &[Execution]) -> Vec<u64> {
+    let mut first: HashMap<&str, u64> = HashMap::new();
+    for execution in executions {
+        if let Some(end_us) = execution.end_us {
+            first.entry(execution.call.as_str()).or_insert(end_us);
+        }
+    }
+    let latency = |call: &FlowCall| {
+        first.get(call.id.as_str()).map(|end| end.saturating_sub(sent_from_us + micros(call.at)))
+    };
+    calls.iter().filter_map(latency).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::request::Priority;
+
     use super::*;
 
     fn call(id: &str) -> FlowCall {
         let at = Duration::from_millis(10);
-        FlowCall { id: id.into(), tenant: "t".into(), tool: "s".into(), ms: 1, at }
+        FlowCall {
+            id: id.into(),
+            tenant: "t".into(),
+            tool: "s".into(),
+            ms: 1,
+            at,
+            priority: Priority::Normal,
+        }
     }
 
     fn execution(call: &str, at_us: u64) -> Execution {
@@ -230,5 +290,6 @@ mod tests {
     fn a_wait_ends_with_the_first_execution() {
         let executions = [execution("a", 15_000), execution("a", 99_000)];
         assert_eq!(waits(&[call("a"), call("b")], 1_000, &executions), [4_000]);
+        assert_eq!(latencies(&[call("a"), call("b")], 1_000, &executions), [4_001]);
     }
 }

@@ -3,13 +3,16 @@
 //! Calls, cancellations, sessions and MCP sessions all change by this loop. The state table decides, the store checks the condition.
 
 use std::future::Future;
+use std::time::Duration;
 
 use toolfleet_core::state_table::{Decision, StateTable};
 
 use crate::error::AwsError;
 
 /// A row has few writers at a time, so losing more rounds than this is a defect.
-const MAX_ROUNDS: u32 = 16;
+const MAX_ROUNDS: u32 = 24;
+/// So many rounds follow each other at once; before each later one is a pause, so that many writers of one row do not meet again and again.
+const ROUNDS_AT_ONCE: u32 = 3;
 
 /// The result of a conditional write.
 #[derive(Debug)]
@@ -67,8 +70,25 @@ pub async fn apply<S: Store + Sync>(
     seen: Option<&RowOf<S>>,
     event: &EventOf<S>,
 ) -> Result<Applied<S::Table>, AwsError> {
+    let (applied, _lost) = apply_in_rounds(store, seen, event, MAX_ROUNDS).await?;
+    applied.ok_or_else(|| AwsError::passing("the row changed in every round of compare-and-swap; try again"))
+}
+
+/// The same in at most so many rounds. Returns also how many rounds other writers won; nothing is applied if they won all.
+///
+/// # Errors
+/// The store failed.
+pub async fn apply_in_rounds<S: Store + Sync>(
+    store: &S,
+    seen: Option<&RowOf<S>>,
+    event: &EventOf<S>,
+    rounds: u32,
+) -> Result<(Option<Applied<S::Table>>, u32), AwsError> {
     let mut found: Option<Option<Box<RowOf<S>>>> = None;
-    for _ in 0..MAX_ROUNDS {
+    for round in 0..rounds {
+        if round >= ROUNDS_AT_ONCE {
+            tokio::time::sleep(pause(round)).await;
+        }
         let current = match &found {
             Some(found) => found.as_deref(),
             None => seen,
@@ -77,17 +97,24 @@ pub async fn apply<S: Store + Sync>(
             Decision::Write { row, then } => (row, then),
             Decision::Leave(rejection) => {
                 let row = found.unwrap_or_else(|| seen.cloned().map(Box::new));
-                return Ok(Applied::Rejected { row, rejection });
+                return Ok((Some(Applied::Rejected { row, rejection }), round));
             }
         };
         match store.swap(current, &row).await? {
-            Swap::Stored => return Ok(Applied::Stored { row, then }),
+            Swap::Stored => return Ok((Some(Applied::Stored { row, then }), round)),
             // The reply to an earlier try of this very write was lost: the row is ours.
-            Swap::Found(Some(other)) if other == row => return Ok(Applied::Stored { row, then }),
+            Swap::Found(Some(other)) if other == row => {
+                return Ok((Some(Applied::Stored { row, then }), round));
+            }
             Swap::Found(other) => found = Some(other),
         }
     }
-    Err(AwsError::passing("the row changed in every round of compare-and-swap; try again"))
+    Ok((None, rounds))
+}
+
+/// A pause of random length, longer with each round, and 50 ms at most.
+fn pause(round: u32) -> Duration {
+    Duration::from_millis(fastrand::u64(0..=u64::from(round * 4).min(50)))
 }
 
 #[cfg(test)]
@@ -157,11 +184,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rounds_that_others_won_are_counted() {
+        let store = Memory { rivals: Mutex::new(vec![8, 5, 2]), ..Memory::default() };
+        let (applied, lost) = apply_in_rounds(&store, None, &9, 2).await.unwrap();
+        assert!(applied.is_none() && lost == 2, "nothing is stored: {applied:?}");
+        assert_eq!(*store.row.lock().unwrap(), Some(5));
+        let (applied, lost) = apply_in_rounds(&store, Some(&5), &9, 2).await.unwrap();
+        assert!(matches!(applied, Some(Applied::Stored { row, .. }) if *row == 9) && lost == 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_row_that_changes_in_every_round_is_a_passing_error() {
         let store =
-            Memory { rivals: Mutex::new((1..=20).rev().map(|n| n * 2).collect()), ..Memory::default() };
+            Memory { rivals: Mutex::new((1..=40).rev().map(|n| n * 2).collect()), ..Memory::default() };
         let error = apply(&store, None, &99).await.unwrap_err();
         assert!(!error.is_permanent(), "{error}");
-        assert_eq!(*store.row.lock().unwrap(), Some(32));
+        assert_eq!(*store.row.lock().unwrap(), Some(48));
     }
 }

@@ -6,6 +6,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
 
+use crate::batch::RunQueue;
 use crate::dynamodb::calls::Calls;
 use crate::dynamodb::catalogs::Catalogs;
 use crate::dynamodb::fleet::Fleet;
@@ -93,6 +94,7 @@ pub struct Aws {
     objects: Objects,
     writer: BatchWriter,
     counter: MemberCounter,
+    run_queue: RunQueue,
     identity: Identity,
     sts: aws_sdk_sts::Client,
 }
@@ -118,12 +120,14 @@ impl Aws {
         }
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
         let objects = Objects::new(config.clone(), options.s3_endpoint);
+        let run_queue = RunQueue::default();
         let receiving = sqs.clone().timeout_config(time_outs(RECEIVE_ATTEMPT));
         Self {
             receiving: aws_sdk_sqs::Client::from_conf(receiving.build()),
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
-            writer: BatchWriter::new(dynamodb.clone()),
-            counter: MemberCounter::new(dynamodb.clone()),
+            counter: MemberCounter::new(dynamodb.clone(), run_queue.clone()),
+            writer: BatchWriter::new(dynamodb.clone(), run_queue.clone()),
+            run_queue,
             identity,
             sts,
             objects,
@@ -135,7 +139,7 @@ impl Aws {
     /// The queue of that URL. Keep and clone it: clones share batches, two queues made of one URL do not. Call this within a
     /// tokio runtime; the queue belongs to it.
     pub fn queue(&self, url: impl Into<String>) -> Queue {
-        Queue::new(self.sqs.clone(), self.receiving.clone(), url.into())
+        Queue::new(self.sqs.clone(), self.receiving.clone(), url.into(), self.run_queue.clone())
     }
 
     /// The URL of the queue of that name.
@@ -208,6 +212,11 @@ impl Aws {
         let caller = caller.map_err(|e| AwsError::of_sdk("GetCallerIdentity", "STS", &e))?;
         let missing = || AwsError::passing("GetCallerIdentity on STS: the reply has no user id");
         caller.user_id.ok_or_else(missing)
+    }
+
+    /// How far the runtime lags behind its tasks, as the batches of this connection measure it.
+    pub fn run_queue(&self) -> RunQueue {
+        self.run_queue.clone()
     }
 
     /// How many writes were sent in how many requests so far.

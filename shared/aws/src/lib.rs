@@ -21,8 +21,9 @@ pub mod secrets;
 mod sqs;
 mod time_outs;
 
+pub use batch::RunQueue;
 pub use clock::Clock;
-pub use compare_and_swap::{Applied, EventOf, RowOf, Store, Swap, apply};
+pub use compare_and_swap::{Applied, EventOf, RowOf, Store, Swap, apply, apply_in_rounds};
 pub use connect::{Aws, AwsOptions, Tables};
 pub use dynamodb::{Batching, calls, catalogs, fleet, history, mcp_sessions, sessions};
 pub use error::{AwsError, AwsErrorKind};

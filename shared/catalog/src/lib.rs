@@ -26,7 +26,7 @@ pub use defaults::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS};
 pub use error::CatalogError;
 pub use pins::{Approved, Pin};
 pub use placeholders::LocalEnvironment;
-pub use schema::{Budget, InputSchema, Verdict};
+pub use schema::{Budget, InputSchema, Judge, KnownSchemas, NotCompiled, Verdict};
 pub use server::{HttpTransport, Server, StdioTransport, Transport};
 pub use snapshot::Catalog;
 pub use sources::{CatalogSources, Literals, Programs};

@@ -86,7 +86,8 @@ fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError>
         let entry = entry_of("tools", i, &tool);
         let tool: WireTool = json::typed(&entry, tool)?;
         let entry = format!("tools.{}", tool.id);
-        parts.tools.push((entry.clone(), tool.draft(&entry)?));
+        let draft = tool.draft(&entry, parts.known)?;
+        parts.tools.push((entry, draft));
     }
     parts.imported(imported);
     if let Some(section) = wire.pika {
@@ -133,8 +134,11 @@ fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError>
     })
 }
 
-/// The texts that the sections name.
+/// The texts that the sections name. A text without the name of such a section, which may be large, is not parsed for it.
 fn references(text: &str) -> Result<Vec<String>, CatalogError> {
+    if !["pika", "idp", "\\u"].iter().any(|part| text.contains(part)) {
+        return Ok(Vec::new());
+    }
     let Sections { wire, .. } = sections(text)?;
     let named = [wire.pika, wire.idp].into_iter().flatten();
     Ok(named.filter_map(|section| section.as_str().map(str::to_owned)).collect())

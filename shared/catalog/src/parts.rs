@@ -15,6 +15,7 @@ use crate::import::mcp_servers::{self, Imported};
 use crate::json::{kind, typed};
 use crate::names;
 use crate::placeholders::{EntryRemarks, LocalEnvironment, PlaceholderFiller};
+use crate::schema::KnownSchemas;
 use crate::server::{Server, ServerEntry};
 use crate::snapshot::Offered;
 use crate::sources::Programs;
@@ -33,6 +34,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) settled: EntryRemarks,
     pub(crate) programs: Programs,
     pub(crate) local_environment: Option<&'a LocalEnvironment>,
+    pub(crate) known: &'a KnownSchemas,
 }
 
 /// A server and its place.
@@ -65,6 +67,7 @@ impl<'a> Parts<'a> {
             settled: EntryRemarks::default(),
             programs: material.programs,
             local_environment: material.local_environment.as_ref(),
+            known: &material.known,
         }
     }
 
@@ -134,7 +137,7 @@ impl<'a> Parts<'a> {
         let mut drafts = Vec::new();
         for tool in tools {
             let tool: WireTool = typed(entry, tool).map_err(below)?;
-            drafts.push((entry.to_owned(), tool.draft(entry).map_err(below)?));
+            drafts.push((entry.to_owned(), tool.draft(entry, self.known).map_err(below)?));
         }
         self.tools.extend(drafts);
         self.server(entry, server, Literals::Refused, Form::Foreign);

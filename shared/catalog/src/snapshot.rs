@@ -7,10 +7,11 @@ use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
-use toolfleet_core::limits::LimitRules;
+use toolfleet_core::limits::{LimitKey, LimitRules};
 use toolfleet_core::request::{Target, User};
 
 use crate::pins::{Approved, Pins};
+use crate::schema::KnownSchemas;
 use crate::server::Server;
 use crate::tenants::{ReplyQueues, SessionRules, TenantLimits, TenantPolicy};
 use crate::tool::Tool;
@@ -126,6 +127,17 @@ impl Catalog {
         self.tenant_limits.of_tool(tenant, tool)
     }
 
+    /// All limits by their texts, such as `server:crm`, in their order. What is limited for each tenant that is not named has the text
+    /// `tenant:*`.
+    pub fn limits(&self) -> BTreeMap<String, LimitRules> {
+        let servers =
+            self.servers.values().map(|one| (LimitKey::Server(one.id.clone()).to_string(), one.limits));
+        let tools =
+            self.tools.values().map(|one| (LimitKey::Tool(one.id.to_string()).to_string(), one.limits));
+        let all = servers.chain(tools).chain(self.tenant_limits.all());
+        all.filter(|(_, rules)| !rules.is_empty()).collect()
+    }
+
     /// The user that a sender is bound to.
     pub fn bound_user(&self, sender: Option<&str>) -> Option<&User> {
         self.tenant_policy.bound_user(sender)
@@ -183,6 +195,12 @@ impl Catalog {
     /// Every pinned tool: its server, its name there, and what was approved.
     pub fn pinned(&self) -> Vec<(&ServerId, &str, &Approved)> {
         self.pins.all()
+    }
+
+    /// The schemas of its tools.
+    pub fn known_schemas(&self) -> KnownSchemas {
+        let functions = self.tools.values().flat_map(|tool| &tool.functions);
+        KnownSchemas::of(functions.filter_map(|function| function.schema.as_ref()))
     }
 
     /// Every tool, by id.

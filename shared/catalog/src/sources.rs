@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::placeholders::LocalEnvironment;
+use crate::schema::KnownSchemas;
 
 /// What a catalog needs beside its own text. A text may be a secret as a whole, so it does not print.
 #[derive(Clone, Default)]
@@ -17,6 +18,8 @@ pub struct CatalogSources {
     pub literals: Literals,
     /// The machine of somebody who tries it out; without it placeholders and secrets that are written out are refused.
     pub local_environment: Option<LocalEnvironment>,
+    /// The schemas of the version before, which are not checked again.
+    pub known: KnownSchemas,
 }
 
 /// Whether Pika's and the IDP accelerator's forms may hold secrets themselves. Our own form never may.

@@ -271,6 +271,21 @@ impl TenantLimits {
         self.of(tenant).all
     }
 
+    /// All rules with the texts of their limits; those of each tenant that is not named are those of the tenant `*`.
+    pub(crate) fn all(&self) -> Vec<(String, LimitRules)> {
+        let mut all = Vec::new();
+        let mut add = |tenant: &str, of: &OfTenant, pair: &dyn Fn(&str) -> String| {
+            all.push((tenant.to_owned(), of.all));
+            all.extend(of.by_tool.iter().map(|(tool, rules)| (pair(tool), *rules)));
+        };
+        for (tenant, of) in &self.by_tenant {
+            let pair = |tool: &str| LimitKey::TenantTool(tenant.clone(), tool.to_owned()).to_string();
+            add(&LimitKey::Tenant(tenant.clone()).to_string(), of, &pair);
+        }
+        add("tenant:*", &self.others, &|tool| format!("tenant:*/tool:{tool}"));
+        all
+    }
+
     /// What limits its calls to that tool.
     pub(crate) fn of_tool(&self, tenant: &Tenant, tool: &str) -> LimitRules {
         self.of(tenant).by_tool.get(tool).copied().unwrap_or_default()

@@ -1,5 +1,5 @@
 //! A registered tool: its functions, who may call it, how long and how often it is tried. Its server is in the same catalog, and its
-//! schemas compile.
+//! schemas are checked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::defaults::DEFAULT_MAX_ATTEMPTS;
 use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::pins::{Approved, Pin, Pins};
-use crate::schema::{InputSchema, compile};
+use crate::schema::{InputSchema, KnownSchemas};
 use crate::server::Server;
 use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::definition::DefinitionDigest;
@@ -43,6 +43,8 @@ pub struct Tool {
     pub max_attempts: u32,
     /// Whether an operator stopped it.
     pub paused: bool,
+    /// Whether its calls are executed without a claim, which saves a write. All its functions are idempotent.
+    pub claimless: bool,
     /// Whom it is open to.
     pub access: Vec<AccessRule>,
     /// The arguments whose values audit records may hold.
@@ -99,7 +101,7 @@ impl LambdaArn {
 pub struct Function {
     /// Its name on the server.
     pub name: String,
-    /// What its arguments must fit.
+    /// What its arguments must fit. It is compiled when a call first needs it.
     pub schema: Option<InputSchema>,
     /// Whether running it twice does no harm.
     pub idempotent: bool,
@@ -185,6 +187,7 @@ pub(crate) struct UnvalidatedTool {
     pub(crate) limits: LimitRules,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) paused: bool,
+    pub(crate) claimless: bool,
     pub(crate) access: Vec<AccessRule>,
     pub(crate) shown: ShownArguments,
     /// What of it counts as its definition, besides the address of what runs it.
@@ -222,6 +225,11 @@ impl UnvalidatedTool {
         if timeout_ms == 0 {
             return Err(invalid(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
+        if self.claimless && !self.functions.iter().all(|function| function.idempotent) {
+            let text = "is true for a function that is not `idempotent`; a call without a claim may be executed twice, so register it as \
+                        `idempotent` or leave `claimless` out";
+            return Err(invalid(&format!("{entry}.claimless"), text));
+        }
         let of_server = executor.server().is_some_and(|server| server.progress);
         let mut definition = vec![Value::from(address)];
         definition.extend(self.definition);
@@ -237,6 +245,7 @@ impl UnvalidatedTool {
             limits: self.limits,
             max_attempts,
             paused: self.paused,
+            claimless: self.claimless,
             access: self.access,
             shown: self.shown,
         })
@@ -283,6 +292,8 @@ pub(crate) struct WireTool {
     #[serde(default)]
     paused: bool,
     #[serde(default)]
+    claimless: bool,
+    #[serde(default)]
     access: Vec<AccessRule>,
     #[serde(default)]
     audit_arguments: Vec<String>,
@@ -303,12 +314,12 @@ struct WireFunction {
 }
 
 impl WireTool {
-    pub(crate) fn draft(self, entry: &str) -> Result<UnvalidatedTool, CatalogError> {
+    pub(crate) fn draft(self, entry: &str, known: &KnownSchemas) -> Result<UnvalidatedTool, CatalogError> {
         let shown = ShownArguments::parse(&self.audit_arguments)
             .map_err(|(i, text)| invalid(&format!("{entry}.audit_arguments[{i}]"), text))?;
         Ok(UnvalidatedTool {
             definition: self.definition(),
-            functions: self.functions(entry)?,
+            functions: self.functions(entry, known)?,
             id: self.id,
             description: self.description,
             runs_on: ExecutorRef::Server(self.server),
@@ -318,6 +329,7 @@ impl WireTool {
             limits: self.limits,
             max_attempts: self.max_attempts,
             paused: self.paused,
+            claimless: self.claimless,
             access: self.access,
             shown,
         })
@@ -329,9 +341,9 @@ impl WireTool {
         vec![json!(self.name), json!(self.input_schema), json!(self.idempotent), Value::Array(functions)]
     }
 
-    fn functions(&self, entry: &str) -> Result<Vec<Function>, CatalogError> {
+    fn functions(&self, entry: &str, known: &KnownSchemas) -> Result<Vec<Function>, CatalogError> {
         if self.functions.is_empty() {
-            let schema = compile(&format!("{entry}.input_schema"), self.input_schema.as_ref())?;
+            let schema = known.read(&format!("{entry}.input_schema"), self.input_schema.as_ref())?;
             let name = self.name.clone().unwrap_or_else(|| self.id.to_string());
             return Ok(vec![Function { name, schema, idempotent: self.idempotent, pin: self.pin.clone() }]);
         }
@@ -343,7 +355,7 @@ impl WireTool {
         }
         let check = |f: &WireFunction| {
             let place = format!("{entry}.functions.{}.input_schema", f.name);
-            let schema = compile(&place, f.input_schema.as_ref())?;
+            let schema = known.read(&place, f.input_schema.as_ref())?;
             let idempotent = f.idempotent.unwrap_or(self.idempotent);
             Ok(Function { name: f.name.clone(), schema, idempotent, pin: f.pin.clone() })
         };

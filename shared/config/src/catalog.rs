@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
@@ -161,6 +162,9 @@ pub enum LoadError {
     /// It is invalid.
     #[error(transparent)]
     Wrong(#[from] CatalogError),
+    /// The thread that parsed it has ended.
+    #[error("the parsing of the catalog has ended without a result")]
+    Interrupted,
     /// It allows no tenant.
     #[error(
         "catalog: tenants: an array of tools, and another program's file, do not say who may speak for whom; set TOOLFLEET_TENANTS \
@@ -266,7 +270,12 @@ impl Texts {
             local_environment: config.local_environment.clone(),
             ..CatalogSources::default()
         };
-        for name in Catalog::references(&text)? {
+        let (text, names) = beside_runtime(move || {
+            let names = Catalog::references(&text);
+            (text, names)
+        })
+        .await?;
+        for name in names? {
             let included = config.place.beside(&name).read(stores, refresh).await?;
             sources.included.insert(name, included);
         }
@@ -276,6 +285,21 @@ impl Texts {
     /// Tells one version of the texts from another.
     pub fn digest(&self) -> Digest {
         self.sources.digest_with(&self.text)
+    }
+
+    /// The catalog, unless it is that of `current`; parsed and checked on a blocking thread. Schemas of `current` are not checked again.
+    ///
+    /// # Errors
+    /// The texts are no valid catalog, or one that allows no tenant.
+    pub async fn parse_changed(mut self, current: Arc<Catalog>) -> Result<Option<Catalog>, LoadError> {
+        beside_runtime(move || {
+            if self.digest() == *current.digest() {
+                return Ok(None);
+            }
+            self.sources.known = current.known_schemas();
+            self.parse().map(Some)
+        })
+        .await?
     }
 
     /// The catalog, whatever its tenants are.
@@ -293,9 +317,17 @@ impl Texts {
     }
 }
 
+/// What `work` gives, done on a blocking thread.
+async fn beside_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| LoadError::Interrupted)
+}
+
 /// Reads and checks the catalog.
 pub async fn load(config: &CatalogConfig, stores: &Stores) -> Result<Catalog, LoadError> {
-    let mut catalog = Texts::read(config, Some(stores), false).await?.parse()?;
+    let texts = Texts::read(config, Some(stores), false).await?;
+    let mut catalog = beside_runtime(move || texts.parse()).await??;
     store_written(&stores.secrets, &mut catalog).await?;
     report(&catalog);
     Ok(catalog)

@@ -51,12 +51,15 @@ impl QueueShares {
     /// The waiting queue that the next free slot goes to, if any waits.
     pub fn next(&mut self, waits: impl Fn(Priority) -> bool, now: Duration) -> Option<Priority> {
         self.advance(now);
-        let use_of = |queue: &Priority| {
-            let used = self.of(*queue);
-            (used.lately + f64::from(used.slots)) / f64::from(weight(*queue))
-        };
         // Of equal ones the first: that of the higher priority.
-        Priority::ALL.into_iter().filter(|queue| waits(*queue)).min_by(|a, b| use_of(a).total_cmp(&use_of(b)))
+        let waiting = Priority::ALL.into_iter().filter(|queue| waits(*queue));
+        waiting.min_by(|a, b| self.use_of(*a).total_cmp(&self.use_of(*b)))
+    }
+
+    /// What that queue used for its weight when a slot was last handed out or released.
+    pub fn use_of(&self, queue: Priority) -> f64 {
+        let used = self.of(queue);
+        (used.lately + f64::from(used.slots)) / f64::from(weight(queue))
     }
 
     /// A slot was handed to that queue.

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::control::{drain, limit, pause, strike, weight};
-use crate::commands::fleet::stats;
+use crate::commands::fleet::{stats, top};
 use crate::commands::{
     call, cancel, completions, dev, dlq, group, history, queue, result, send, sessions, tools, why,
 };
@@ -56,11 +56,13 @@ pub(crate) enum Command {
     Why(why::WhyArgs),
     /// Cancel a call by its id, or calls by a filter.
     Cancel(cancel::CancelArgs),
-    /// Show the fleet on one screen: queues, rates, workers, breakers, pauses, noisy tenants, failing tools.
+    /// Show the fleet on one screen: queues, rates, workers, breakers, limits that bind, pauses, noisy tenants, failing tools.
     Status,
+    /// Show the same live, with panes for servers, limits, tenants, tools and switches.
+    Top(top::TopArgs),
     /// List the workers: version, slots, busy, draining, since when. One that missed three beats is dead.
     Workers,
-    /// List the servers: breaker, pause, limit, requests under way, failures, latency.
+    /// List the servers (breaker, pause, limit, requests under way, failures, latency), all limits and all pauses.
     Servers,
     /// Count calls by tool over a period: success and error rates, attempts, p50 and p95.
     Stats(stats::StatsArgs),
@@ -112,6 +114,7 @@ impl Command {
             | Self::Why(_)
             | Self::Cancel(_)
             | Self::Status
+            | Self::Top(_)
             | Self::Workers
             | Self::Servers
             | Self::Stats(_)

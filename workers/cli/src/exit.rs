@@ -57,6 +57,16 @@ impl CommandError {
         Self::OfCall(key.clone(), Box::new(self))
     }
 
+    /// What went wrong, without the call that it concerns.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Usage(message) | Self::Unreadable(_, message) => message.clone(),
+            Self::Unavailable(error) => format!("{error:#}"),
+            Self::Output(error) => format!("cannot write to stdout: {error}"),
+            Self::OfCall(_, failure) => failure.message(),
+        }
+    }
+
     /// Prints the error; returns the exit code.
     pub(crate) fn report(self, output: &Output) -> ExitCode {
         let (call, failure) = match self {
@@ -69,14 +79,15 @@ impl CommandError {
             Self::Unreadable(code, _) => Some(*code),
             Self::Usage(_) | Self::Unavailable(_) | Self::Output(_) | Self::OfCall(..) => None,
         };
-        let (kind, message, code) = match failure {
+        let message = failure.message();
+        let (kind, code) = match failure {
             Self::OfCall(_, failure) => return failure.report(output),
-            Self::Usage(message) => ("usage", message, 2),
-            Self::Unavailable(error) => ("unavailable", format!("{error:#}"), 4),
-            Self::Unreadable(_, message) => ("unreadable", message, 4),
+            Self::Usage(_) => ("usage", 2),
+            Self::Unavailable(_) => ("unavailable", 4),
+            Self::Unreadable(..) => ("unreadable", 4),
             // The reader of stdout has closed it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-            Self::Output(error) => ("output", format!("cannot write to stdout: {error}"), 4),
+            Self::Output(_) => ("output", 4),
         };
         output.note(&format!("error: {message}"));
         if let Some(key) = &call {

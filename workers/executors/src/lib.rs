@@ -6,6 +6,7 @@
 
 pub mod arguments;
 pub mod blocking;
+mod compiled_schemas;
 mod executor;
 mod gate;
 mod kinds;
@@ -13,6 +14,7 @@ mod mcp;
 mod single_flight;
 pub mod spans;
 
+pub use compiled_schemas::{CompiledFigures, CompiledSchemas};
 pub use executor::{
     Attempt, Executor, Invocation, NotReady, OnProgress, PolledTask, Ready, ReadyLimits, ResumedCall,
 };

@@ -35,10 +35,11 @@ impl CatalogHandle {
         self.current.load_full()
     }
 
-    /// Uses `catalog` from now on.
-    pub(crate) fn take(&self, catalog: Catalog) {
-        self.current.store(Arc::new(catalog));
+    /// Uses `catalog` from now on, and returns the previous one.
+    pub(crate) fn take(&self, catalog: Catalog) -> Arc<Catalog> {
+        let previous = self.current.swap(Arc::new(catalog));
         self.taken.fetch_add(1, Ordering::Relaxed);
+        previous
     }
 
     /// Counts a version that was not taken.

@@ -12,7 +12,7 @@ use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::Sessions;
-use toolfleet_aws::{Aws, Clock, Tables};
+use toolfleet_aws::{Aws, Clock, RunQueue, Tables};
 use toolfleet_catalog::{Catalog, Server};
 use toolfleet_config::catalog::Stores;
 use toolfleet_config::credentials::Credentials;
@@ -22,7 +22,7 @@ use toolfleet_core::ids::{Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::{SESSION_CACHE_TTL_S, SessionRow};
 use toolfleet_core::time::Timestamp;
-use toolfleet_executors::{Executors, McpExecutor};
+use toolfleet_executors::{CompiledSchemas, Executors, McpExecutor};
 use toolfleet_mcp::McpClient;
 
 use crate::activity::Activity;
@@ -84,6 +84,8 @@ pub struct WorkerContext {
     pub limiter: Limiter,
     /// How calls are executed.
     pub executors: Executors<Gate>,
+    /// The compiled schemas of the catalog and of servers' lists.
+    pub schemas: CompiledSchemas,
     /// The wall clock.
     pub clock: Clock,
     /// The end.
@@ -102,6 +104,8 @@ pub struct WorkerContext {
     pub(crate) leaving: Arc<Semaphore>,
     /// The test hooks of the pipeline.
     pub(crate) steps: Steps,
+    /// Whether the worker lags behind its calls.
+    pub(crate) run_queue: RunQueue,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
 }
@@ -171,7 +175,9 @@ impl WorkerContext {
         let gate = Arc::new(Gate::new(Shares::new(limits.slots, limits.reserve()), clock.clone()));
         let endpoints =
             Box::new(move |server: &Arc<Server>, tenant: &Tenant| credentials.endpoint(server, Some(tenant)));
-        let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate));
+        let schema_cache_bytes = usize::try_from(limits.schema_cache_bytes).unwrap_or(usize::MAX);
+        let schemas = CompiledSchemas::new(schema_cache_bytes);
+        let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate), schemas.clone());
         let limiter = Limiter::new(&aws.fleet(&tables), &clock, &worker, limits.slots, limits.skew);
         Self {
             worker,
@@ -193,6 +199,7 @@ impl WorkerContext {
             limiter,
             gate,
             executors: Executors::new(executor),
+            schemas,
             shutdown: Shutdown::new(),
             meters,
             activity: Activity::new(Nonce::from_random(uuid::Uuid::new_v4().as_u128()), clock.now()),
@@ -203,6 +210,7 @@ impl WorkerContext {
             recorded_messages: RecordedMessages::default(),
             leaving: Arc::new(Semaphore::new(LEAVING_KIB)),
             steps: Steps::new(watch),
+            run_queue: aws.run_queue(),
             aws,
             reply_queues: Mutex::default(),
         }
@@ -218,10 +226,11 @@ impl WorkerContext {
         self.aws.clone()
     }
 
-    /// Uses `catalog` from now on, and drops the tool lists that were cached under the previous one.
-    pub(crate) fn take_catalog(&self, catalog: Catalog) {
-        self.catalog.take(catalog);
+    /// Uses `catalog` from now on, and drops the tool lists that were cached under the previous one. Returns the previous one.
+    pub(crate) fn take_catalog(&self, catalog: Catalog) -> Arc<Catalog> {
+        let previous = self.catalog.take(catalog);
         self.executors.mcp().forget_lists();
+        previous
     }
 
     /// The queue of that URL, so that notices of concurrent calls share batches.

@@ -240,12 +240,35 @@ fn observe(context: &Arc<WorkerContext>) {
     let of = Arc::downgrade(context);
     let programs = move || of.upgrade().map_or(0, |context| context.mcp.programs() as u64);
     context.meters.watch("toolfleet.stdio.programs", "Servers that are programs and run now.", programs);
+    observe_schemas(context);
     let aws = context.aws();
     let requests = move || aws.batching().requests;
     context.meters.watch_count("toolfleet.store.requests", "Write requests sent to the tables.", requests);
     let aws = context.aws();
     let statements = move || aws.batching().statements;
     context.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
+    let run_queue = context.run_queue.clone();
+    context.meters.watch(
+        "toolfleet.run_queue.lag_us",
+        "How long a task waited for a thread lately, in microseconds; above 1,000 requests wait for company.",
+        move || run_queue.lag_us(),
+    );
+}
+
+fn observe_schemas(context: &Arc<WorkerContext>) {
+    let schemas = context.schemas.clone();
+    let compiled = move || schemas.figures().compiled;
+    context.meters.watch_count("toolfleet.schemas.compiled", "Schemas of tools compiled.", compiled);
+    let schemas = context.schemas.clone();
+    let dropped = move || schemas.figures().dropped;
+    context.meters.watch_count(
+        "toolfleet.schemas.dropped",
+        "Compiled schemas dropped to stay within the bound.",
+        dropped,
+    );
+    let schemas = context.schemas.clone();
+    let bytes = move || schemas.figures().bytes;
+    context.meters.watch("toolfleet.schemas.bytes", "About what the compiled schemas take.", bytes);
 }
 
 /// Checks that a queue answers and does not give calls up before they are parked. Returns the largest body that it can park.

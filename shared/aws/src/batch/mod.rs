@@ -1,36 +1,32 @@
 //! Batching: the items of concurrent callers go out in one request, and each caller gets its own reply.
 //!
-//! While no request is in flight, an item is sent at once. While requests are in flight, the next batch waits up to `linger` for
-//! more items. Items with `always_linger` wait in any case, because no caller waits for them. The number of requests in flight is
-//! bounded; items that arrive meanwhile fill the next batches.
+//! An item is sent at once while fewer than [`decide::AT_ONCE`] requests are in flight; otherwise it goes with the next request, which is sent
+//! when one of them returns or the batch is full. So items share requests without a timer. Only while the runtime lags (`run_queue`)
+//! does a batch wait up to `linger` for more items. Items with `always_linger` wait in any case, because no caller waits for them. The
+//! number of requests in flight is bounded.
 //!
 //! **Invariant:** two items with the same key are never in one request. A caller that is dropped affects no other caller.
 
-use std::collections::{HashSet, VecDeque};
-use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
+mod decide;
+mod rules;
+mod run_queue;
 
-use futures::future::join_all;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use decide::{Gather, Senders};
+pub(crate) use rules::Rules;
+pub use run_queue::RunQueue;
 
 use crate::error::AwsError;
-
-/// The limits of a request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
-    /// The most items in one request.
-    pub(crate) max_items: usize,
-    /// The most bytes in one request.
-    pub(crate) max_bytes: usize,
-    /// How long the first item of a batch waits for others.
-    pub(crate) linger: Duration,
-    /// Whether it waits even if no request is in flight.
-    pub(crate) always_linger: bool,
-    /// The most requests in flight at once.
-    pub(crate) max_in_flight: usize,
-}
 
 /// An item that can share a request with others.
 pub(crate) trait BatchItem: Send + 'static {
@@ -47,104 +43,146 @@ struct Pending<I, R> {
 }
 
 /// Collects items and sends them in batches.
-#[derive(Debug)]
-pub(crate) struct Batcher<I, R> {
-    items: mpsc::UnboundedSender<Pending<I, R>>,
+pub(crate) struct Batcher<I, R>(Arc<Shared<I, R>>);
+
+impl<I, R> fmt::Debug for Batcher<I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Batcher")
+    }
 }
 
 impl<I, R> Clone for Batcher<I, R> {
     fn clone(&self) -> Self {
-        Self { items: self.items.clone() }
+        Self(self.0.clone())
     }
 }
 
+/// Sends a batch; one reply per item, in order.
+type Request<I, R> = Box<dyn Fn(Vec<I>) -> BoxFuture<'static, Vec<R>> + Send + Sync>;
+
+struct Shared<I, R> {
+    rules: Rules,
+    run_queue: RunQueue,
+    request: Request<I, R>,
+    state: Mutex<State<I, R>>,
+    /// The items that wait fill a request.
+    full: Notify,
+}
+
+struct State<I, R> {
+    waiting: VecDeque<Pending<I, R>>,
+    bytes: usize,
+    senders: Senders,
+}
+
 impl<I: BatchItem, R: Send + 'static> Batcher<I, R> {
-    /// A batcher that gives its batches to `send`, which returns one reply per item, in order. It ends with its last clone and
-    /// belongs to the tokio runtime in which it is made.
-    pub(crate) fn new<F, S>(rules: Rules, send: S) -> Self
+    /// A batcher that gives its batches to `send`, which returns one reply per item, in order.
+    pub(crate) fn new<F, S>(rules: Rules, run_queue: RunQueue, send: S) -> Self
     where
         S: Fn(Vec<I>) -> F + Send + Sync + 'static,
         F: Future<Output = Vec<R>> + Send + 'static,
     {
-        let (items, incoming) = mpsc::unbounded_channel();
-        tokio::spawn(run(rules, incoming, Arc::new(send)));
-        Self { items }
+        let request: Request<I, R> = Box::new(move |items| send(items).boxed());
+        let state = State { waiting: VecDeque::new(), bytes: 0, senders: Senders::default() };
+        let (state, full) = (Mutex::new(state), Notify::new());
+        Self(Arc::new(Shared { rules, run_queue, request, state, full }))
     }
 
-    /// The reply for `item`; `None` if the sending of its batch panicked.
+    /// The reply for `item`; `None` if the sending of its batch panicked. Call this within a tokio runtime.
     pub(crate) async fn send(&self, item: I) -> Option<R> {
         let (reply, received) = oneshot::channel();
-        self.items.send(Pending { item, reply }).ok()?;
+        {
+            let mut state = self.0.state();
+            state.bytes = state.bytes.saturating_add(item.bytes());
+            state.waiting.push_back(Pending { item, reply });
+            self.0.start_sender(&mut state);
+        }
         received.await.ok()
     }
 }
 
-async fn run<I, R, F, S>(rules: Rules, mut incoming: mpsc::UnboundedReceiver<Pending<I, R>>, send: Arc<S>)
-where
-    I: BatchItem,
-    R: Send + 'static,
-    S: Fn(Vec<I>) -> F + Send + Sync + 'static,
-    F: Future<Output = Vec<R>> + Send + 'static,
-{
-    let slots = Arc::new(Semaphore::new(rules.max_in_flight));
-    let mut deferred = VecDeque::new();
-    loop {
-        if deferred.is_empty() {
-            match incoming.recv().await {
-                Some(first) => deferred.push_back(first),
-                None => return,
-            }
+impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
+    fn state(&self) -> MutexGuard<'_, State<I, R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_full(&self, state: &State<I, R>) -> bool {
+        state.waiting.len() >= self.rules.max_items || state.bytes >= self.rules.max_bytes
+    }
+
+    /// Starts a sender for the items that wait, if one is due.
+    fn start_sender(self: &Arc<Self>, state: &mut State<I, R>) {
+        let is_full = self.is_full(state);
+        if let Some(gather) = self.due(state, is_full) {
+            tokio::spawn(Self::run(self.clone(), gather));
+        } else if is_full && state.senders.is_gathering() {
+            self.full.notify_one();
         }
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let is_idle =
-            || !rules.always_linger && slots.available_permits().saturating_add(1) == rules.max_in_flight;
-        let mut batch = Batch::new(rules);
-        batch.take_from(&mut deferred);
-        fill(&mut batch, &mut incoming, &mut deferred, is_idle).await;
-        let (items, replies) = batch.split();
-        if items.is_empty() {
-            continue;
+    }
+
+    fn due(&self, state: &mut State<I, R>, is_full: bool) -> Option<Gather> {
+        if state.waiting.is_empty() {
+            None
+        } else {
+            state.senders.due(&self.rules, is_full, self.run_queue.is_behind())
         }
-        let send = send.clone();
-        tokio::spawn(async move {
-            let results = send(items).await;
-            // Released before the callers go on, and also if `send` panics.
-            drop(slot);
-            for (reply, result) in replies.into_iter().zip(results) {
+    }
+
+    /// Sends batches until none is due.
+    async fn run(self: Arc<Self>, mut gather: Gather) {
+        loop {
+            self.gather(gather).await;
+            let (items, replies) = self.next_batch();
+            // If it panics, the replies are dropped, which tells the callers.
+            let results = if items.is_empty() {
+                Ok(Vec::new())
+            } else {
+                AssertUnwindSafe(async { (self.request)(items).await }).catch_unwind().await
+            };
+            let next = {
+                let mut state = self.state();
+                state.senders.returned();
+                let is_full = self.is_full(&state);
+                self.due(&mut state, is_full)
+            };
+            for (reply, result) in replies.into_iter().zip(results.into_iter().flatten()) {
                 // A caller that was dropped needs no reply.
                 let _dropped = reply.send(result);
             }
-        });
-    }
-}
-
-/// Adds incoming items until the batch is full, the linger time is over, or nothing is incoming while no request is in flight.
-async fn fill<I: BatchItem, R>(
-    batch: &mut Batch<I, R>,
-    incoming: &mut mpsc::UnboundedReceiver<Pending<I, R>>,
-    deferred: &mut VecDeque<Pending<I, R>>,
-    is_idle: impl Fn() -> bool,
-) {
-    let send_at = Instant::now() + batch.rules.linger;
-    while !batch.is_full() {
-        match incoming.try_recv() {
-            Ok(next) => batch.take(next, deferred),
-            Err(mpsc::error::TryRecvError::Disconnected) => return,
-            Err(mpsc::error::TryRecvError::Empty) if is_idle() => {
-                // Callers that are ready at this moment can still add their items.
-                tokio::task::yield_now().await;
-                match incoming.try_recv() {
-                    Ok(next) => batch.take(next, deferred),
-                    Err(_) => return,
-                }
-            }
-            Err(mpsc::error::TryRecvError::Empty) => {
-                match tokio::time::timeout_at(send_at, incoming.recv()).await {
-                    Ok(Some(next)) => batch.take(next, deferred),
-                    Ok(None) | Err(_) => return,
-                }
+            match next {
+                Some(next) => gather = next,
+                None => return,
             }
         }
+    }
+
+    /// Waits as long as the decision says, so that other callers add their items.
+    async fn gather(&self, gather: Gather) {
+        self.run_queue.let_others_run().await;
+        if gather == Gather::Ready {
+            return;
+        }
+        let send_at = Instant::now() + self.rules.linger;
+        while !self.is_full(&self.state()) {
+            if timeout_at(send_at, self.full.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes what fits of the waiting items, in order, and starts a sender for the rest if one is due.
+    fn next_batch(self: &Arc<Self>) -> (Vec<I>, Vec<oneshot::Sender<R>>) {
+        let mut state = self.state();
+        let mut batch = Batch::new(self.rules);
+        for next in std::mem::take(&mut state.waiting) {
+            if let Some(left) = batch.take(next) {
+                state.waiting.push_back(left);
+            }
+        }
+        state.bytes = state.waiting.iter().map(|pending| pending.item.bytes()).sum();
+        state.senders.sent();
+        self.start_sender(&mut state);
+        batch.split()
     }
 }
 
@@ -180,35 +218,22 @@ impl<I: BatchItem, R> Batch<I, R> {
         Self { rules, keys: HashSet::new(), bytes: 0, pending: Vec::new(), full: false }
     }
 
-    fn is_full(&self) -> bool {
-        self.full || self.pending.len() >= self.rules.max_items
-    }
-
-    /// Takes what fits of the deferred items, in order, and leaves the rest.
-    fn take_from(&mut self, deferred: &mut VecDeque<Pending<I, R>>) {
-        for _ in 0..deferred.len() {
-            if let Some(next) = deferred.pop_front() {
-                self.take(next, deferred);
-            }
-        }
-    }
-
-    fn take(&mut self, next: Pending<I, R>, deferred: &mut VecDeque<Pending<I, R>>) {
+    /// Takes an item, or gives it back if it does not fit. An item whose caller was dropped is neither sent nor given back.
+    fn take(&mut self, next: Pending<I, R>) -> Option<Pending<I, R>> {
         if next.reply.is_closed() {
-            // Its caller was dropped before it was sent.
-            return;
+            return None;
         }
         let bytes = next.item.bytes();
         let fits = self.pending.is_empty() || self.bytes.saturating_add(bytes) <= self.rules.max_bytes;
         let is_new = next.item.key().is_none_or(|key| !self.keys.contains(key));
-        if self.is_full() || !fits || !is_new {
-            self.full |= !fits;
-            deferred.push_back(next);
-            return;
+        self.full |= !fits || self.pending.len() >= self.rules.max_items;
+        if self.full || !is_new {
+            return Some(next);
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.keys.extend(next.item.key().map(str::to_owned));
         self.pending.push(next);
+        None
     }
 
     fn split(self) -> (Vec<I>, Vec<oneshot::Sender<R>>) {

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::*;
 
@@ -27,7 +28,7 @@ type Sent = Arc<Mutex<Vec<Vec<String>>>>;
 fn post(rules: Rules) -> (Batcher<Letter, String>, Sent) {
     let sent: Sent = Arc::default();
     let seen = sent.clone();
-    let batcher = Batcher::new(rules, move |letters: Vec<Letter>| {
+    let batcher = Batcher::new(rules, RunQueue::default(), move |letters: Vec<Letter>| {
         let names: Vec<_> = letters.into_iter().map(|l| l.to).collect();
         seen.lock().unwrap().push(names.clone());
         async move { names }
@@ -60,6 +61,85 @@ async fn an_item_alone_is_sent_at_once() {
     let started = Instant::now();
     batcher.send(letter(1)).await.unwrap();
     assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+/// A batcher whose requests return one by one, each with a permit of the semaphore.
+fn held_post(run_queue: RunQueue) -> (Batcher<Letter, String>, Sent, Arc<Semaphore>) {
+    let (sent, returns) = (Sent::default(), Arc::new(Semaphore::new(0)));
+    let (seen, open) = (sent.clone(), returns.clone());
+    let batcher = Batcher::new(RULES, run_queue, move |letters: Vec<Letter>| {
+        let names: Vec<_> = letters.into_iter().map(|l| l.to).collect();
+        seen.lock().unwrap().push(names.clone());
+        let open = open.clone();
+        async move {
+            open.acquire().await.unwrap().forget();
+            names
+        }
+    });
+    (batcher, sent, returns)
+}
+
+/// Sends letters in tasks of their own, and lets everything run that is ready.
+async fn send_letters(batcher: &Batcher<Letter, String>, letters: std::ops::Range<usize>) {
+    for n in letters {
+        let batcher = batcher.clone();
+        tokio::spawn(async move { batcher.send(letter(n)).await });
+    }
+    settle().await;
+}
+
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn sizes(sent: &Sent) -> Vec<usize> {
+    sent.lock().unwrap().iter().map(Vec::len).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_two_requests_in_flight_items_go_when_one_returns() {
+    let (batcher, sent, returns) = held_post(RunQueue::default());
+    for n in 0..2 {
+        send_letters(&batcher, n..n + 1).await;
+    }
+    assert_eq!(sizes(&sent), [1, 1]);
+    send_letters(&batcher, 2..9).await;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    settle().await;
+    assert_eq!(sizes(&sent), [1, 1], "they wait for a reply, not for a time");
+    returns.add_permits(1);
+    settle().await;
+    assert_eq!(sizes(&sent), [1, 1, 7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_batch_is_sent_whatever_is_in_flight() {
+    let (batcher, sent, _returns) = held_post(RunQueue::default());
+    for n in 0..2 {
+        send_letters(&batcher, n..n + 1).await;
+    }
+    send_letters(&batcher, 2..30).await;
+    assert_eq!(sizes(&sent), [1, 1, 25]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_runtime_lags_items_wait_for_others() {
+    let run_queue = RunQueue::default();
+    let (batcher, sent, _returns) = held_post(run_queue.clone());
+    send_letters(&batcher, 0..1).await;
+    for _ in 0..10 {
+        run_queue.measured(Duration::from_millis(20), Instant::now());
+    }
+    assert!(run_queue.is_behind());
+    send_letters(&batcher, 1..2).await;
+    tokio::time::advance(Duration::from_millis(1)).await;
+    send_letters(&batcher, 2..4).await;
+    assert_eq!(sizes(&sent), [1]);
+    tokio::time::advance(Duration::from_millis(2)).await;
+    settle().await;
+    assert_eq!(sizes(&sent), [1, 3]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +186,7 @@ async fn a_dropped_caller_affects_no_other_caller() {
     let gate = open.clone();
     let sizes: Arc<Mutex<Vec<usize>>> = Arc::default();
     let seen = sizes.clone();
-    let batcher = Batcher::new(RULES, move |letters: Vec<Letter>| {
+    let batcher = Batcher::new(RULES, RunQueue::default(), move |letters: Vec<Letter>| {
         let (gate, seen) = (gate.clone(), seen.clone());
         async move {
             seen.lock().unwrap().push(letters.len());
@@ -141,19 +221,23 @@ async fn a_dropped_caller_affects_no_other_caller() {
 async fn requests_in_flight_are_bounded_and_all_items_get_a_reply() {
     let now: Arc<Mutex<(usize, usize)>> = Arc::default();
     let seen = now.clone();
-    let batcher = Batcher::new(Rules { max_in_flight: 3, ..RULES }, move |letters: Vec<Letter>| {
-        let seen = seen.clone();
-        async move {
-            {
-                let mut seen = seen.lock().unwrap();
-                seen.0 += 1;
-                seen.1 = seen.1.max(seen.0);
+    let batcher = Batcher::new(
+        Rules { max_in_flight: 3, ..RULES },
+        RunQueue::default(),
+        move |letters: Vec<Letter>| {
+            let seen = seen.clone();
+            async move {
+                {
+                    let mut seen = seen.lock().unwrap();
+                    seen.0 += 1;
+                    seen.1 = seen.1.max(seen.0);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                seen.lock().unwrap().0 -= 1;
+                letters
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            seen.lock().unwrap().0 -= 1;
-            letters
-        }
-    });
+        },
+    );
     let answers = join_all((0..1_000).map(|n| batcher.send(letter(n)))).await;
     assert!(answers.iter().all(Option::is_some));
     assert_eq!(now.lock().unwrap().1, 3);
@@ -161,10 +245,14 @@ async fn requests_in_flight_are_bounded_and_all_items_get_a_reply() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panicking_request_frees_its_slot_and_its_callers_get_none() {
-    let batcher = Batcher::new(Rules { max_in_flight: 1, ..RULES }, |letters: Vec<Letter>| async {
-        assert!(letters.iter().all(|l| l.to != "7"), "scripted");
-        letters
-    });
+    let batcher = Batcher::new(
+        Rules { max_in_flight: 1, ..RULES },
+        RunQueue::default(),
+        |letters: Vec<Letter>| async {
+            assert!(letters.iter().all(|l| l.to != "7"), "scripted");
+            letters
+        },
+    );
     assert!(batcher.send(letter(7)).await.is_none());
     assert!(batcher.send(letter(8)).await.is_some());
 }

@@ -16,11 +16,11 @@ use aws_sdk_dynamodb::types::{
 };
 
 use super::statement::{Statement, Written};
-use crate::batch::{Batcher, Rules, send_or_split};
+use crate::batch::{Batcher, Rules, RunQueue, send_or_split};
 use crate::error::AwsError;
 use crate::retry_pause::retry_pause;
 
-/// The service's limits of one request, and how long a statement waits for others.
+/// The service's limits of one request, and how long a statement waits for others while the runtime lags.
 const RULES: Rules = Rules {
     max_items: 25,
     max_bytes: 4 * 1024 * 1024,
@@ -70,10 +70,11 @@ pub(crate) struct BatchWriter {
 }
 
 impl BatchWriter {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, run_queue: RunQueue) -> Self {
         let counts = Arc::<Counts>::default();
         let counted = counts.clone();
-        let batcher = Batcher::new(RULES, move |batch| send(client.clone(), counted.clone(), batch));
+        let batcher =
+            Batcher::new(RULES, run_queue, move |batch| send(client.clone(), counted.clone(), batch));
         Self { batcher, counts }
     }
 

@@ -13,7 +13,7 @@ use toolfleet_core::group::GroupRow;
 use toolfleet_core::request::GroupKey;
 
 use super::group_item::parsed;
-use crate::batch::{BatchItem, Batcher, Rules};
+use crate::batch::{BatchItem, Batcher, Rules, RunQueue};
 use crate::dynamodb::attributes::{item, text};
 use crate::error::AwsError;
 use crate::keys::{self, GROUP_SORT, PK, SK};
@@ -77,8 +77,8 @@ impl std::fmt::Debug for Item {
 }
 
 impl MemberCounter {
-    pub(crate) fn new(client: Client) -> Self {
-        Self(Batcher::new(RULES, move |batch| add_all(client.clone(), batch)))
+    pub(crate) fn new(client: Client, run_queue: RunQueue) -> Self {
+        Self(Batcher::new(RULES, run_queue, move |batch| add_all(client.clone(), batch)))
     }
 
     pub(crate) async fn count(&self, table: &str, count: Count) -> CountResult {

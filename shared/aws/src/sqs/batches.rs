@@ -15,7 +15,7 @@ use super::messages::{Outgoing, Receipt};
 use crate::batch::{BatchItem, Rules, send_or_split};
 use crate::error::AwsError;
 
-/// The service's limits of one batch: ten entries, 1 MiB. Requests of concurrent calls wait two milliseconds at most.
+/// The service's limits of one batch: ten entries, 1 MiB. While the runtime lags, a request waits two milliseconds at most.
 pub(crate) const RULES: Rules = Rules {
     max_items: 10,
     max_bytes: 1_048_576,

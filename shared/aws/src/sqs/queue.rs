@@ -11,7 +11,7 @@ use toolfleet_core::time::Timestamp;
 use super::batches::{DELETE_RULES, RULES, Visibility, change_batch, delete_batch, send_batch};
 use super::messages::ATTRIBUTE_BYTES;
 pub use super::messages::{MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
-use crate::batch::Batcher;
+use crate::batch::{Batcher, RunQueue};
 use crate::error::AwsError;
 
 /// The settings of a queue.
@@ -31,6 +31,7 @@ struct Inner {
     client: Client,
     receiving: Client,
     url: String,
+    run_queue: RunQueue,
     deletes: Batcher<Receipt, Result<(), AwsError>>,
     visibilities: Batcher<Visibility, Result<(), AwsError>>,
     sends: Batcher<Outgoing, Result<String, AwsError>>,
@@ -81,15 +82,16 @@ impl fmt::Debug for Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(client: Client, receiving: Client, url: String) -> Self {
+    pub(crate) fn new(client: Client, receiving: Client, url: String, run_queue: RunQueue) -> Self {
         let bind = || (client.clone(), url.clone());
+        let r = || run_queue.clone();
         let (c, u) = bind();
-        let deletes = Batcher::new(DELETE_RULES, move |batch| delete_batch(c.clone(), u.clone(), batch));
+        let deletes = Batcher::new(DELETE_RULES, r(), move |batch| delete_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
-        let visibilities = Batcher::new(RULES, move |batch| change_batch(c.clone(), u.clone(), batch));
+        let visibilities = Batcher::new(RULES, r(), move |batch| change_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
-        let sends = Batcher::new(RULES, move |batch| send_batch(c.clone(), u.clone(), batch));
-        Self(Arc::new(Inner { client, receiving, url, deletes, visibilities, sends }))
+        let sends = Batcher::new(RULES, r(), move |batch| send_batch(c.clone(), u.clone(), batch));
+        Self(Arc::new(Inner { client, receiving, url, deletes, visibilities, sends, run_queue }))
     }
 
     /// Its name: the last part of its URL.
@@ -192,7 +194,7 @@ impl Queue {
     /// The queue of that name in the same account and region.
     pub async fn sibling(&self, name: &str) -> Result<Self, AwsError> {
         let url = url_of(&self.0.client, name).await?;
-        Ok(Self::new(self.0.client.clone(), self.0.receiving.clone(), url))
+        Ok(Self::new(self.0.client.clone(), self.0.receiving.clone(), url, self.0.run_queue.clone()))
     }
 
     /// Its dead-letter queue, if it has one.

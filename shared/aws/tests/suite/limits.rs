@@ -54,6 +54,7 @@ async fn workers_that_take_permits_together_never_exceed_the_limit() {
         limit: 3,
         skew_ms: 0,
         release: Vec::new(),
+        held_ms: None,
         take: vec![Take { name, until: now.plus_ms(1_000) }],
         block: None,
     };

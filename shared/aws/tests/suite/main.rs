@@ -8,6 +8,7 @@
 )]
 
 mod error;
+mod fleet;
 mod groups;
 mod limits;
 mod queue;

@@ -24,6 +24,9 @@ const MOST_EXPANDED: u64 = 20_000;
 const GOES_BACK: u64 = 2_000;
 /// States that one step of a match can follow at once.
 const STATES_AT_ONCE: u64 = 32;
+/// What a byte of a schema's text, and a state of its regular expressions, take once they are compiled: an assumption, which was not measured.
+const TEXT_BYTES: usize = 10;
+const STATE_BYTES: usize = 100;
 /// What equal items are looked for with: pairs of up to 15, hashes of more.
 const PAIRS: u64 = 16;
 
@@ -33,6 +36,8 @@ pub(super) struct Plan {
     schema: Value,
     names: Names,
     cost: Cost,
+    /// States of all regular expressions together.
+    states: u64,
 }
 
 /// The work of one part with all that it leads to.
@@ -70,7 +75,14 @@ impl Plan {
         let mut survey = Survey { root: schema, names: &names, known: HashMap::new(), states: 0 };
         let cost = survey.part(Part { schema, base: schema }, 0)?;
         let scopes_multiply = names.has_embedded() && cost.expanded > MOST_EXPANDED;
-        (!scopes_multiply).then(|| Self { schema: schema.clone(), names, cost })
+        let states = survey.states;
+        (!scopes_multiply).then(|| Self { schema: schema.clone(), names, cost, states })
+    }
+
+    /// About how many bytes the compiled schema takes whose text has so many bytes.
+    pub(super) fn bytes(&self, text: usize) -> usize {
+        let states = usize::try_from(self.states).unwrap_or(usize::MAX);
+        text.saturating_mul(TEXT_BYTES).saturating_add(states.saturating_mul(STATE_BYTES))
     }
 
     /// Whether judging `arguments`, a text of so many bytes, stays within so many units.

@@ -1,146 +1,108 @@
-//! Checks arguments against a tool's JSON Schema, within a budget: schema and arguments are both written by others.
+//! The JSON Schema of a tool's arguments: read and checked with its catalog, compiled when a call first needs it.
+//!
+//! A compiled schema takes about ten times the memory of its text, so a schema is kept as a text. Whoever compiles it keeps the
+//! [`Judge`] in a bounded cache.
 //!
 //! **Invariant:** nothing is fetched while a schema compiles, no error repeats a value of an argument, and neither compiling nor
 //! checking does more work than its budget allows.
 
+mod check;
 mod cost;
+mod judge;
+mod options;
 mod pattern;
 mod reference;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use crate::error::CatalogError;
 use crate::error::invalid;
-use cost::Plan;
-use toolfleet_core::error_text::of_arguments;
-use toolfleet_core::surrogate::replace_lone_surrogates;
+use toolfleet_core::digest::Digest;
 
-/// A schema that needs backtracking is checked with at most this many steps for one match.
-const BACKTRACK_STEPS: usize = 10_000;
+pub use judge::{Budget, Judge, NotCompiled, Verdict};
 
-/// Where arguments of so many bytes spend the whole budget, it is the schema that costs too much.
-const SMALL_ARGUMENTS: usize = 4 * 1024;
+/// The JSON Schema of a tool's arguments (2020-12 unless it names another draft), not compiled. Remote references are not fetched; a
+/// schema with one does not compile.
+#[derive(Clone)]
+pub struct InputSchema(Arc<Text>);
 
-/// How many units of work one judgement may take. A unit is the visit of one keyword at one value, about 100 ns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget(u64);
-
-impl Budget {
-    /// What may be done in the middle of other work: a few milliseconds.
-    pub const INLINE: Self = Self(50_000);
-    /// What may be done beside it, on a thread of its own: about a tenth of a second.
-    pub const MOST: Self = Self(1_000_000);
+struct Text {
+    text: Box<str>,
+    digest: Digest,
 }
 
-/// A compiled JSON Schema of a tool's arguments. Remote references are not fetched; a schema with one does not compile.
-#[derive(Debug, Clone)]
-pub struct InputSchema(Arc<Compiled>);
+/// The schemas of a catalog, by the digest of their texts. The next version of the catalog does not check them again.
+#[derive(Debug, Clone, Default)]
+pub struct KnownSchemas(Arc<HashMap<Digest, InputSchema>>);
 
-struct Compiled {
-    /// `None` where compiling it would take more than its budget.
-    judge: Option<(Validator, Plan)>,
-    /// Whether small arguments were enough to spend the whole budget: it is not tried again.
-    given_up: AtomicBool,
-    /// Whether it was said already that its server alone judges what the budget does not allow.
-    said: AtomicBool,
-}
-
-impl fmt::Debug for Compiled {
+impl fmt::Debug for InputSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Compiled").field("too_large", &self.judge.is_none()).finish_non_exhaustive()
+        f.debug_tuple("InputSchema").field(&self.0.digest.short(12)).finish()
     }
-}
-
-/// What a schema says of arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// They fit.
-    Fits,
-    /// They do not: sentences that name the place.
-    Problems(Vec<String>),
-    /// To say it would take more work than the budget allows.
-    OverBudget,
 }
 
 impl InputSchema {
-    /// Compiles a schema (JSON Schema 2020-12 unless it names another draft).
+    /// The schema as it is written, whether it compiles or not.
+    pub fn unchecked(schema: &Value) -> Self {
+        let text = schema.to_string().into_boxed_str();
+        let digest = Digest::of_text(&text);
+        Self(Arc::new(Text { text, digest }))
+    }
+
+    /// The schema, checked: everything but its regular expressions is compiled and dropped, and those are parsed.
     ///
-    /// One that is over the budget of compiling is not an error: it judges nothing ([`Verdict::OverBudget`]).
-    pub fn compile(schema: &Value) -> Result<Self, String> {
-        let judge = match Plan::of(schema) {
-            Some(plan) => {
-                let patterns = PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_STEPS);
-                // An argument that is a regular expression itself would be compiled at each call.
-                let options =
-                    jsonschema::options().with_pattern_options(patterns).with_format("regex", |_| true);
-                Some((options.build(schema).map_err(|error| error.to_string())?, plan))
-            }
-            None => None,
-        };
-        Ok(Self(Arc::new(Compiled { judge, given_up: AtomicBool::new(false), said: AtomicBool::new(false) })))
-    }
-
-    /// Whether it is over the budget of compiling, so that it judges nothing.
-    pub fn is_too_large(&self) -> bool {
-        self.0.judge.is_none()
-    }
-
-    /// Whether it judges anything: not if it is over the budget of compiling, or was too costly with small arguments before.
-    pub fn is_judging(&self) -> bool {
-        !self.is_too_large() && !self.0.given_up.load(Ordering::Relaxed)
-    }
-
-    /// True the first time, so that a schema that is left to its server is logged once.
-    pub fn says_first(&self) -> bool {
-        !self.0.said.swap(true, Ordering::Relaxed)
-    }
-
-    /// What it says of the text of `arguments`.
+    /// One that is over the budget of compiling is not an error: it judges nothing ([`NotCompiled::TooLarge`]).
     ///
-    /// A duplicate key does not fit: which of the two values its reader takes is not known.
-    pub fn judge(&self, arguments: &str, budget: Budget) -> Verdict {
-        let Some((validator, plan)) = &self.0.judge else {
-            return Verdict::OverBudget;
-        };
-        if self.0.given_up.load(Ordering::Relaxed) {
-            return Verdict::OverBudget;
-        }
-        let parsed = match crate::json::single(&replace_lone_surrogates(arguments)) {
-            Ok(parsed) => parsed,
-            Err(error) => return Verdict::Problems(vec![format!("arguments: {error}")]),
-        };
-        if !plan.allows(&parsed, arguments.len(), budget.0) {
-            if budget == Budget::MOST && arguments.len() <= SMALL_ARGUMENTS {
-                self.0.given_up.store(true, Ordering::Relaxed);
-            }
-            return Verdict::OverBudget;
-        }
-        let mut problems = Vec::new();
-        for error in validator.iter_errors(&parsed).take(5) {
-            // Neither yes nor no: the match was given up.
-            if matches!(
-                error.kind(),
-                ValidationErrorKind::BacktrackLimitExceeded { .. }
-                    | ValidationErrorKind::RegexEngineFailure { .. }
-            ) {
-                continue;
-            }
-            problems.push(of_arguments(&error));
-        }
-        if problems.is_empty() { Verdict::Fits } else { Verdict::Problems(problems) }
+    /// # Errors
+    /// Why it does not compile.
+    pub fn checked(schema: &Value) -> Result<Self, String> {
+        check::check(schema)?;
+        Ok(Self::unchecked(schema))
+    }
+
+    /// The digest of its text. Two schemas with one digest are the same.
+    pub fn digest(&self) -> &Digest {
+        &self.0.digest
+    }
+
+    /// Compiles it. This takes up to a second: it belongs on a blocking thread.
+    ///
+    /// # Errors
+    /// It is too large, or it is invalid.
+    pub fn compile(&self) -> Result<Judge, NotCompiled> {
+        let invalid = |error: serde_json::Error| NotCompiled::Invalid(error.to_string().into());
+        let schema: Value = serde_json::from_str(&self.0.text).map_err(invalid)?;
+        Judge::of(&schema, self.0.text.len())
     }
 }
 
-/// Compiles the schema that stands at `entry`, if there is one.
-pub(crate) fn compile(entry: &str, schema: Option<&Value>) -> Result<Option<InputSchema>, CatalogError> {
-    let compiled = schema.map(InputSchema::compile).transpose();
-    compiled.map_err(|e| invalid(entry, format!("is not a usable JSON Schema: {e}")))
+impl KnownSchemas {
+    /// Those schemas.
+    pub(crate) fn of<'a>(schemas: impl Iterator<Item = &'a InputSchema>) -> Self {
+        Self(Arc::new(schemas.map(|schema| (schema.digest().clone(), schema.clone())).collect()))
+    }
+
+    /// The schema that stands at `entry`, checked, if there is one.
+    pub(crate) fn read(
+        &self,
+        entry: &str,
+        schema: Option<&Value>,
+    ) -> Result<Option<InputSchema>, CatalogError> {
+        let Some(schema) = schema else {
+            return Ok(None);
+        };
+        if !self.0.is_empty()
+            && let Some(known) = self.0.get(InputSchema::unchecked(schema).digest())
+        {
+            return Ok(Some(known.clone()));
+        }
+        let checked = InputSchema::checked(schema).map(Some);
+        checked.map_err(|error| invalid(entry, format!("is not a usable JSON Schema: {error}")))
+    }
 }
 
 #[cfg(test)]

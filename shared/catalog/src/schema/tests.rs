@@ -2,12 +2,24 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn compiled(schema: &Value) -> InputSchema {
-    InputSchema::compile(schema).unwrap()
+fn compiled(schema: &Value) -> Result<Judge, NotCompiled> {
+    InputSchema::checked(schema).map_err(|error| NotCompiled::Invalid(error.into()))?.compile()
 }
 
 fn judged(schema: &Value, arguments: &str) -> Verdict {
-    compiled(schema).judge(arguments, Budget::MOST)
+    judged_within(schema, arguments, Budget::MOST)
+}
+
+fn judged_within(schema: &Value, arguments: &str, budget: Budget) -> Verdict {
+    match compiled(schema) {
+        Ok(judge) => judge.judge(arguments, budget),
+        Err(NotCompiled::TooLarge) => Verdict::OverBudget,
+        Err(NotCompiled::Invalid(error)) => panic!("{schema}: {error}"),
+    }
+}
+
+fn is_too_large(schema: &Value) -> bool {
+    matches!(compiled(schema), Err(NotCompiled::TooLarge))
 }
 
 /// Each of `levels` parts refers to the next one twice, by `keyword`.
@@ -77,7 +89,7 @@ fn a_circle_at_one_value_is_left_to_the_server() {
         json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } } }),
         json!({ "not": { "$dynamicRef": "#me" }, "$dynamicAnchor": "me" }),
     ] {
-        let verdict = InputSchema::compile(&schema).map(|schema| schema.judge("{}", Budget::MOST));
+        let verdict = compiled(&schema).map(|judge| judge.judge("{}", Budget::MOST));
         assert!(matches!(verdict, Ok(Verdict::OverBudget) | Err(_)), "{schema}: {verdict:?}");
     }
 }
@@ -89,7 +101,7 @@ fn a_chain_of_references_too_long_for_the_stack_is_not_compiled() {
         parts.insert(format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n + 1) }));
     }
     parts.insert("d5000".to_owned(), json!({}));
-    assert!(compiled(&json!({ "$ref": "#/$defs/d0", "$defs": parts })).is_too_large());
+    assert!(is_too_large(&json!({ "$ref": "#/$defs/d0", "$defs": parts })));
 }
 
 #[test]
@@ -125,12 +137,12 @@ fn a_pattern_that_goes_back_for_ever_is_no_complaint() {
 #[test]
 fn a_pattern_with_too_many_states_is_not_compiled() {
     for pattern in ["((a{1,200}){1,200}){1,200}", "[a-z]{1,100000}", "(((x{50}){50}){50}){50}"] {
-        assert!(compiled(&json!({ "pattern": pattern })).is_too_large(), "{pattern}");
+        assert!(is_too_large(&json!({ "pattern": pattern })), "{pattern}");
     }
     for pattern in
         ["^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", "^\\d{4}-\\d{2}-\\d{2}$", "^.{1,1000}$"]
     {
-        assert!(!compiled(&json!({ "pattern": pattern })).is_too_large(), "{pattern}");
+        assert!(!is_too_large(&json!({ "pattern": pattern })), "{pattern}");
     }
 }
 
@@ -138,18 +150,16 @@ fn a_pattern_with_too_many_states_is_not_compiled() {
 fn large_arguments_are_not_checked_by_a_costly_schema() {
     let numbers = format!("[{}]", vec!["1"; 50_000].join(","));
     assert_eq!(judged(&json!({ "items": { "type": "integer" } }), &numbers), Verdict::Fits);
-    let schema = compiled(&json!({ "items": { "enum": (0..5_000).collect::<Vec<_>>() } }));
-    assert_eq!(schema.judge(&numbers, Budget::MOST), Verdict::OverBudget);
-    assert_eq!(
-        compiled(&json!({ "items": { "type": "integer" } })).judge(&numbers, Budget::INLINE),
-        Verdict::OverBudget
-    );
+    let schema = json!({ "items": { "enum": (0..5_000).collect::<Vec<_>>() } });
+    assert_eq!(judged(&schema, &numbers), Verdict::OverBudget);
+    let integers = json!({ "items": { "type": "integer" } });
+    assert_eq!(judged_within(&integers, &numbers, Budget::INLINE), Verdict::OverBudget);
 }
 
 #[test]
 fn a_schema_of_very_many_parts_is_not_compiled() {
     let properties: serde_json::Map<_, _> = (0..30_000).map(|n| (n.to_string(), json!({}))).collect();
-    assert!(compiled(&json!({ "properties": properties })).is_too_large());
+    assert!(is_too_large(&json!({ "properties": properties })));
 }
 
 #[test]
@@ -171,7 +181,7 @@ fn references_by_anchor_id_and_escaped_pointer_are_followed() {
 
 #[test]
 fn a_reference_out_of_the_document_is_not_followed() {
-    assert!(InputSchema::compile(&json!({ "$ref": "https://example.com/other" })).is_err());
+    assert!(InputSchema::checked(&json!({ "$ref": "https://example.com/other" })).is_err());
     let of_schemas = json!({ "$ref": "https://json-schema.org/draft/2020-12/schema" });
     assert_eq!(judged(&of_schemas, "{}"), Verdict::OverBudget);
 }
@@ -184,7 +194,53 @@ fn half_a_surrogate_pair_in_arguments_is_judged_as_a_character() {
 }
 
 #[test]
-fn that_a_schema_is_left_to_its_server_is_said_once() {
-    let schema = compiled(&json!({}));
-    assert!(schema.says_first() && !schema.clone().says_first());
+fn what_does_not_compile_is_found_when_the_catalog_is_loaded() {
+    for schema in [
+        json!({ "type": "objekt" }),
+        json!({ "properties": { "a": { "minLength": "two" } } }),
+        json!({ "properties": { "pattern": "a text is no schema" } }),
+        json!({ "properties": { "a": { "$ref": "#/$defs/none" } } }),
+        json!({ "properties": { "a": { "pattern": "[z-a]" } } }),
+        json!({ "properties": { "a": { "pattern": "(?=open" } } }),
+        json!({ "patternProperties": { "(": {} } }),
+        json!({ "allOf": [{ "items": { "pattern": "a{2,1}" } }] }),
+    ] {
+        assert!(InputSchema::checked(&schema).is_err(), "{schema}");
+        let compiled = InputSchema::unchecked(&schema).compile();
+        assert!(matches!(compiled, Err(NotCompiled::Invalid(_))), "{schema}: {compiled:?}");
+    }
+}
+
+#[test]
+fn expressions_of_every_dialect_pass_the_check() {
+    for pattern in [
+        "^(?=.*[A-Z]).{8,64}$",
+        "(a)\\1",
+        "^\\cA$",
+        "\\u0041",
+        "^[\\w.-]+@[\\w-]+$",
+        "\\p{Letter}",
+        "^[^/]*$",
+    ] {
+        let schema = json!({ "properties": { "pattern": { "pattern": pattern } } });
+        assert_eq!(InputSchema::checked(&schema).err(), None, "{pattern}");
+        assert!(compiled(&schema).is_ok(), "{pattern}");
+    }
+}
+
+#[test]
+fn an_expression_over_the_limit_of_bytes_is_left_to_the_server() {
+    let schema = json!({ "pattern": "^(\\p{L}\\p{N}){500}$" });
+    assert!(is_too_large(&schema));
+}
+
+#[test]
+fn a_schema_that_is_known_is_not_read_again() {
+    let schema = json!({ "properties": { "a": { "type": "string" } } });
+    let first = KnownSchemas::default().read("e", Some(&schema)).unwrap().unwrap();
+    let known = KnownSchemas::of(std::iter::once(&first));
+    let second = known.read("e", Some(&schema)).unwrap().unwrap();
+    assert!(Arc::ptr_eq(&first.0, &second.0));
+    let other = known.read("e", Some(&json!({ "type": "object" }))).unwrap().unwrap();
+    assert_ne!(other.digest(), first.digest());
 }

@@ -337,7 +337,7 @@ pub(crate) fn all_executable(found: Result<Catalog, CatalogError>) -> Result<Cat
 
 /// What a schema says of a text, where it says anything.
 pub(crate) fn problems(schema: &InputSchema, arguments: &str) -> Vec<String> {
-    match schema.judge(arguments, Budget::MOST) {
+    match schema.compile().unwrap().judge(arguments, Budget::MOST) {
         Verdict::Fits => Vec::new(),
         Verdict::Problems(problems) => problems,
         Verdict::OverBudget => panic!("a small schema is within the budget"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::call::CallRow;
+use toolfleet_core::digest::Digest;
 use toolfleet_core::group::{self, Fate, GroupMessage, GroupRow, Skipped};
 use toolfleet_core::ids::{CallId, CallKey};
 use toolfleet_core::message_attributes::GROUP;
@@ -109,10 +110,16 @@ impl Client {
     /// Cancels a group: a message of its own, so that a worker decides and sends the notice. Members that have not started end as cancelled,
     /// those that run at their next heartbeat. Returns the message's id.
     pub async fn cancel_group(&self, key: &GroupKey) -> Result<String, AwsError> {
+        let body = GroupMessage::cancel(key.clone()).encode();
+        // In a FIFO queue it must not wait behind the tenant's calls, and a second one is no copy of one that came too early.
+        let of_its_own = format!("cancel-{}", Digest::of_text(&key.to_string()).short(32));
+        let deduplication = format!("{of_its_own}-{}", (self.now)().as_ms());
+        let group = if self.queue.is_fifo() { of_its_own } else { key.tenant.to_string() };
         let message = Outgoing {
-            body: GroupMessage::cancel(key.clone()).encode(),
-            group: Some(key.tenant.to_string()),
+            body,
+            group: Some(group),
             attributes: BTreeMap::from([(GROUP.to_owned(), "cancel".to_owned())]),
+            deduplication: Some(deduplication),
             ..Outgoing::default()
         };
         self.queue.send(message).await

@@ -16,12 +16,8 @@ pub(super) fn claim(
     answers: Option<&String>,
 ) -> Decision {
     let Some(row) = seen else {
-        return grant(
-            with_task_to_answer(new_row(delivery), definition, answers),
-            delivery,
-            lease_ms,
-            definition,
-        );
+        let row = with_task_to_answer(new_row(delivery), definition, answers);
+        return proceed(row, delivery, lease_ms, definition);
     };
     if differs(row, delivery) {
         return Decision::Leave(Rejection::Mismatch);
@@ -39,6 +35,10 @@ pub(super) fn claim(
             if row.nonce.as_ref() == Some(&delivery.nonce) && row.cancel_requested_at.is_some() =>
         {
             write(ended(row.clone(), cancelled(row), delivery.now), Effect::Ended)
+        }
+        // The same without a cancellation: this delivery claims it late, and has not seen the answer to an earlier try.
+        State::Claimed if row.nonce.as_ref() == Some(&delivery.nonce) => {
+            proceed(row.clone(), delivery, lease_ms, definition)
         }
         State::Claimed => match remaining_ms(row, delivery) {
             Some(retry_after_ms) => Decision::Leave(Rejection::HeldElsewhere { retry_after_ms }),

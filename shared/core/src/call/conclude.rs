@@ -19,7 +19,8 @@ pub(super) fn conclude(
             definition: definition.cloned(),
             ..new_row(delivery)
         };
-        return write(ended(row, outcome.clone(), delivery.now), Effect::Ended);
+        let outcome = after_possible_execution(outcome, row.may_have_executed);
+        return write(ended(row, outcome, delivery.now), Effect::Ended);
     };
     if differs(row, delivery) {
         return Decision::Leave(Rejection::Mismatch);

@@ -36,6 +36,8 @@ pub struct DeliveryContext {
     pub skew_ms: u64,
     /// Whether running it twice does no harm.
     pub repeatable: bool,
+    /// Whether another delivery may have executed it without a claim: then the absence of a row does not mean that nothing was sent.
+    pub may_have_run_unclaimed: bool,
     /// When the row may vanish.
     pub expires_at: Timestamp,
 }
@@ -66,6 +68,23 @@ impl Claim {
     pub(super) fn holds(&self, row: &CallRow) -> bool {
         row.state == State::Claimed && row.fence == self.fence && row.nonce.as_ref() == Some(&self.nonce)
     }
+}
+
+/// A delivery that executed the call without a claim, and what it came to.
+#[derive(Debug, Clone)]
+pub struct Unclaimed {
+    /// The delivery.
+    pub delivery: DeliveryContext,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// The digest of the tool's definition.
+    pub definition: Option<ShortDefinitionDigest>,
+    /// The server's handle of the call, if it has made it a task.
+    pub task: Option<String>,
+    /// The server's reports.
+    pub notes: Option<Box<CallProgress>>,
 }
 
 /// What happens to a call.
@@ -153,6 +172,20 @@ pub enum Event {
         now: Timestamp,
         /// The server's reports; `None` keeps those of the row.
         notes: Option<Box<CallProgress>>,
+    },
+    /// A delivery that executed it without a claim has the outcome.
+    FinishUnclaimed {
+        /// The delivery and its execution.
+        execution: Box<Unclaimed>,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A delivery that executed it without a claim leaves it with the server as a task.
+    ParkUnclaimed {
+        /// The delivery and its execution, with the task.
+        execution: Box<Unclaimed>,
+        /// Before which the server does not want to be asked.
+        poll_at: Timestamp,
     },
     /// A delivery finds that a person must allow it first.
     AwaitApproval {

@@ -10,7 +10,8 @@
 //!    │  awaiting_approval  released                 │
 //!    │          claimed ◀──claim── waiting_task     │
 //!    │             └───────park───────▶┘            │
-//!    └── conclude (refusal, expiry, dead letter) ───┘
+//!    ├── conclude (refusal, expiry, dead letter) ───┤
+//!    └── finish_unclaimed ──────────────────────────┘
 //! ```
 //!
 //! `hold` stores why an unclaimed call waits, and makes a `pending` row if there is none; `release` does the same for a claimed call.
@@ -24,6 +25,11 @@
 //! it brings no answers to a task. A call that ends before its task keeps the handle, and the worker that acknowledges the message cancels
 //! the task. A call that brings answers to a task (`resume`) has the handle from its first claim on. Answers may be sent again, so after
 //! a lost claim the next claim sends them.
+//!
+//! A call that is safe to repeat may be executed without a claim, which saves a write. It has no row while it runs. `finish_unclaimed`
+//! or `park_unclaimed` (to `waiting_task`) writes its first row, unless another delivery has claimed or ended the call meanwhile: then
+//! nothing is stored. An execution that takes long claims the call late, like any delivery. For every other event of such a call no row
+//! means that it may have been executed (`may_have_run_unclaimed`).
 //!
 //! The row keeps the first caller. The same question in a message of another caller waits until the call has ended, and then ends only its
 //! own message: it neither claims nor ends the call.
@@ -40,18 +46,21 @@ mod held;
 mod holder;
 mod row;
 mod transition;
+mod unclaimed;
 mod wait;
 
 pub use caller::Caller;
-pub use event::{Claim, Decision, DeliveryContext, Effect, Event, Rejection};
+pub use event::{Claim, Decision, DeliveryContext, Effect, Event, Rejection, Unclaimed};
 pub use held::{Held, HeldReason};
 pub use row::{CallRow, Finished, State};
+pub use unclaimed::unclaimed_row;
 
 use self::cancel::cancel;
 use self::claim::claim;
 use self::conclude::conclude;
 use self::holder::{held, with_reports};
 use self::transition::{cancelled, ended, waiting, write};
+use self::unclaimed::{finish_unclaimed, park_unclaimed};
 use self::wait::{await_approval, hold};
 use crate::state_table::StateTable;
 
@@ -123,6 +132,8 @@ pub fn decide(seen: Option<&CallRow>, event: &Event) -> Decision {
             let row = CallRow { attempts: *attempts, task: task.clone(), input_pending: false, ..row };
             (ended(row, outcome.clone(), *now), Effect::Ended)
         }),
+        Event::FinishUnclaimed { execution, outcome } => finish_unclaimed(seen, execution, outcome),
+        Event::ParkUnclaimed { execution, poll_at } => park_unclaimed(seen, execution, *poll_at),
         Event::AwaitApproval { delivery } => await_approval(seen, delivery),
         Event::Approve => match seen {
             Some(row) if row.state == State::AwaitingApproval => {

@@ -61,6 +61,7 @@ pub(super) fn new_row(delivery: &DeliveryContext) -> CallRow {
         digest: Some(delivery.digest.clone()),
         caller: Some(delivery.caller.clone()),
         deadline: delivery.deadline,
+        may_have_executed: delivery.may_have_run_unclaimed,
         ..empty_row(delivery.key.clone(), delivery.enqueued_at, delivery.expires_at)
     }
 }
@@ -72,6 +73,7 @@ pub(super) fn adopt(row: &CallRow, delivery: &DeliveryContext) -> CallRow {
         row.digest = Some(delivery.digest.clone());
         row.caller = Some(delivery.caller.clone());
         row.enqueued_at = delivery.enqueued_at;
+        row.may_have_executed |= delivery.may_have_run_unclaimed;
     }
     row.deadline = row.deadline.or(delivery.deadline);
     row.expires_at = row.expires_at.max(delivery.expires_at.whole_s());

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** the virtual time of a tenant never goes back, and one that joins is not behind the floor.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::share::Load;
 use crate::ids::Tenant;
@@ -23,6 +23,9 @@ pub struct Accounts {
     idle: HashMap<Tenant, u64>,
     floor: u64,
     held: u64,
+    /// The accounts of those with calls by slots held and weight. The virtual times of a class grow alike, so its first account stays its
+    /// smallest, and the floor is found among few.
+    classes: BTreeMap<(u64, u32), BTreeMap<i128, u32>>,
     /// The last two tenants that were seen, and when.
     seen: [Option<(Tenant, u64)>; 2],
 }
@@ -45,6 +48,17 @@ impl Account {
         self.counted_ms = self.counted_ms.max(now_ms);
     }
 
+    fn class(&self) -> (u64, u32) {
+        (self.held, self.weight.max(1))
+    }
+
+    /// Its place in its class: its virtual time at the beginning of the clock, times its weight.
+    fn place(&self) -> i128 {
+        let (held, weight) = self.class();
+        i128::from(self.virtual_time) * i128::from(weight)
+            - i128::from(held) * i128::from(UNITS) * i128::from(self.counted_ms)
+    }
+
     const fn is_idle(&self) -> bool {
         self.held == 0 && self.waiting == 0
     }
@@ -54,44 +68,70 @@ impl Accounts {
     /// Notes a call that wants a slot. A tenant without calls joins at the floor.
     pub fn arrive(&mut self, tenant: &Tenant, weight: u32, now_ms: u64) {
         self.see(tenant, now_ms);
-        if let Some(account) = self.tenants.get_mut(tenant) {
-            account.count(now_ms);
+        let again = self.change(tenant, now_ms, |account| {
             account.weight = weight;
             account.waiting = account.waiting.saturating_add(1);
+        });
+        if again {
             return;
         }
         let floor = self.floor(now_ms);
         let virtual_time = self.idle.remove(tenant).map_or(floor, |earlier| earlier.max(floor));
         let account = Account { held: 0, waiting: 1, weight, virtual_time, counted_ms: now_ms };
+        self.enlist(&account);
         self.tenants.insert(tenant.clone(), account);
+    }
+
+    /// Changes the account of a tenant with calls. False where it has none.
+    fn change(&mut self, tenant: &Tenant, now_ms: u64, change: impl FnOnce(&mut Account)) -> bool {
+        let Some(account) = self.tenants.get_mut(tenant) else { return false };
+        let (class, place) = (account.class(), account.place());
+        account.count(now_ms);
+        change(account);
+        let (new_class, new_place) = (account.class(), account.place());
+        if (class, place) != (new_class, new_place) {
+            self.strike(class, place);
+            *self.classes.entry(new_class).or_default().entry(new_place).or_default() += 1;
+        }
+        true
+    }
+
+    fn enlist(&mut self, account: &Account) {
+        *self.classes.entry(account.class()).or_default().entry(account.place()).or_default() += 1;
+    }
+
+    fn strike(&mut self, class: (u64, u32), place: i128) {
+        let Some(places) = self.classes.get_mut(&class) else { return };
+        if let Some(count) = places.get_mut(&place) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                places.remove(&place);
+            }
+        }
+        if places.is_empty() {
+            self.classes.remove(&class);
+        }
     }
 
     /// Notes that a call that wanted a slot has one.
     pub fn start(&mut self, tenant: &Tenant, now_ms: u64) {
-        if let Some(account) = self.tenants.get_mut(tenant) {
-            account.count(now_ms);
+        let started = self.change(tenant, now_ms, |account| {
             account.waiting = account.waiting.saturating_sub(1);
             account.held = account.held.saturating_add(1);
-            self.held = self.held.saturating_add(1);
-        }
+        });
+        self.held = self.held.saturating_add(u64::from(started));
     }
 
     /// Notes that a call wants a slot no longer.
     pub fn leave(&mut self, tenant: &Tenant, now_ms: u64) {
-        if let Some(account) = self.tenants.get_mut(tenant) {
-            account.count(now_ms);
-            account.waiting = account.waiting.saturating_sub(1);
-        }
+        self.change(tenant, now_ms, |account| account.waiting = account.waiting.saturating_sub(1));
         self.rest(tenant, now_ms);
     }
 
     /// Notes that a call has released its slot.
     pub fn end(&mut self, tenant: &Tenant, now_ms: u64) {
-        if let Some(account) = self.tenants.get_mut(tenant) {
-            account.count(now_ms);
-            account.held = account.held.saturating_sub(1);
-            self.held = self.held.saturating_sub(1);
-        }
+        let ended = self.change(tenant, now_ms, |account| account.held = account.held.saturating_sub(1));
+        self.held = self.held.saturating_sub(u64::from(ended));
         self.see(tenant, now_ms);
         self.rest(tenant, now_ms);
     }
@@ -101,9 +141,9 @@ impl Accounts {
         if !self.tenants.get(tenant).is_some_and(Account::is_idle) {
             return;
         }
-        if let Some((tenant, account)) = self.tenants.remove_entry(tenant)
-            && account.virtual_time > self.floor(now_ms)
-        {
+        let Some((tenant, account)) = self.tenants.remove_entry(tenant) else { return };
+        self.strike(account.class(), account.place());
+        if account.virtual_time > self.floor(now_ms) {
             if self.idle.len() >= MANY {
                 self.idle.clear();
             }
@@ -163,7 +203,13 @@ impl Accounts {
 
     /// The smallest virtual time of the tenants with calls. It never goes back.
     fn floor(&mut self, now_ms: u64) -> u64 {
-        let least = self.tenants.keys().map(|tenant| self.virtual_time(tenant, now_ms)).min();
+        let firsts =
+            self.classes.iter().filter_map(|(class, places)| Some((class, places.first_key_value()?.0)));
+        let times = firsts.map(|((held, weight), place)| {
+            let grown = i128::from(*held) * i128::from(UNITS) * i128::from(now_ms);
+            (place + grown) / i128::from(*weight)
+        });
+        let least = times.min().map(|time| u64::try_from(time).unwrap_or(0));
         self.floor = self.floor.max(least.unwrap_or(self.floor));
         self.floor
     }
@@ -257,7 +303,64 @@ mod tests {
         assert!(accounts.len() <= MANY, "{}", accounts.len());
     }
 
+    /// The floor by the old rule: of all tenants with calls.
+    fn scanned_floor(accounts: &Accounts, now_ms: u64) -> u64 {
+        let least = accounts.tenants.keys().map(|tenant| accounts.virtual_time(tenant, now_ms)).min();
+        accounts.floor.max(least.unwrap_or(accounts.floor))
+    }
+
+    #[test]
+    fn a_hundred_thousand_tenants_need_few_classes_and_little_memory() {
+        let mut accounts = Accounts::default();
+        let names: Vec<_> = (0..100_000).map(|n| tenant(&format!("t{n}"))).collect();
+        for (now_ms, name) in (0..).zip(&names) {
+            accounts.arrive(name, 1, now_ms);
+            accounts.start(name, now_ms);
+        }
+        assert_eq!(accounts.classes.len(), 1, "one place is compared, not 100,000");
+        for name in &names {
+            accounts.end(name, 200_000);
+        }
+        assert!(accounts.len() <= MANY && accounts.classes.is_empty(), "{}", accounts.len());
+    }
+
     proptest! {
+        /// The floor is that of a scan over all tenants, whatever happens.
+        #[test]
+        fn the_floor_is_the_smallest_virtual_time(
+            steps in prop::collection::vec((0_usize..6, 0_u8..4, 1_u32..4, 0_u64..50), 1..300)
+        ) {
+            let names: Vec<_> = (0..6).map(|n| tenant(&format!("t{n}"))).collect();
+            let mut accounts = Accounts::default();
+            let (mut waiting, mut held, mut now_ms) = ([0_u32; 6], [0_u32; 6], 0);
+            for (at, step, weight, pause_ms) in steps {
+                now_ms += pause_ms;
+                match step {
+                    0 => {
+                        accounts.arrive(&names[at], weight, now_ms);
+                        waiting[at] += 1;
+                    }
+                    1 if waiting[at] > 0 => {
+                        accounts.start(&names[at], now_ms);
+                        (waiting[at], held[at]) = (waiting[at] - 1, held[at] + 1);
+                    }
+                    2 if waiting[at] > 0 => {
+                        accounts.leave(&names[at], now_ms);
+                        waiting[at] -= 1;
+                    }
+                    3 if held[at] > 0 => {
+                        accounts.end(&names[at], now_ms);
+                        held[at] -= 1;
+                    }
+                    _ => {}
+                }
+                let expected = scanned_floor(&accounts, now_ms);
+                prop_assert_eq!(accounts.floor(now_ms), expected);
+                let listed: u32 = accounts.classes.values().flat_map(BTreeMap::values).sum();
+                prop_assert_eq!(listed as usize, accounts.tenants.len());
+            }
+        }
+
         /// Tenants that always have a call waiting get slot-seconds by their weights, whatever the lengths of their calls.
         #[test]
         fn backlogged_tenants_share_by_weight(

@@ -3,18 +3,23 @@
 //! The rows and the rollups are a fast view. The call rows and the audit records are the truth.
 
 mod histogram;
+mod limits;
+mod omit;
 mod outcomes;
 mod rollup;
 mod row;
+mod server_summary;
 mod summary;
 mod top;
 
 pub use histogram::{Histogram, HistogramError, LONGEST_US, QUANTILE_ERROR};
+pub use limits::{LimitPart, LimitSeen, MOST_TENANTS_AT_LIMIT, OTHER_LIMITS, keep_busiest_limits};
 pub use outcomes::OutcomeCounts;
 pub use rollup::{LostMinutes, Minute, OTHER_TOOLS, Rollup};
 pub use row::{
     BEAT_MS, BreakerState, LARGE_FLEET, LARGE_FLEET_BEAT_MS, MISSED_BEATS, QueueSeen, ServerSeen,
     TenantAtServer, ToolSeen, WINDOW_MS, WorkerRow, beat_ms,
 };
-pub use summary::{FleetSummary, ServerSummary, WorkerCounts};
+pub use server_summary::ServerSummary;
+pub use summary::{FleetSummary, WorkerCounts};
 pub use top::busiest;

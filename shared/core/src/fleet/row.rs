@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
+use super::limits::LimitSeen;
+use super::omit::{is_false, is_zero};
 use super::outcomes::OutcomeCounts;
 use super::rollup::Minute;
 use crate::ids::{Nonce, ServerId, Tenant, WorkerId};
@@ -88,6 +90,9 @@ pub struct WorkerRow {
     /// The tools of which calls ended in the last minutes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tools: BTreeMap<String, ToolSeen>,
+    /// The limits that made calls wait in the last minutes, by their names ([`LimitPart::of`](super::LimitPart::of)).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, LimitSeen>,
 }
 
 impl WorkerRow {
@@ -203,14 +208,6 @@ impl TenantAtServer {
         self.paused_until = self.paused_until.max(other.paused_until);
         self.last_failure = self.last_failure.take().max(other.last_failure.clone());
     }
-}
-
-pub(super) const fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-pub(super) const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::histogram::Histogram;
-use super::row::{
-    BreakerState, QueueSeen, ServerSeen, TenantAtServer, ToolSeen, WorkerRow, beat_ms, is_zero,
-};
+use super::limits::{LimitSeen, keep_busiest_limits};
+use super::omit::is_zero;
+use super::row::{QueueSeen, TenantAtServer, ToolSeen, WorkerRow, beat_ms};
+use super::server_summary::{ServerSummary, add};
 use super::top::busiest;
 use crate::ids::{ServerId, Tenant, WorkerId};
 use crate::time::Timestamp;
@@ -17,6 +17,7 @@ const MOST_SERVERS: usize = 300;
 const MOST_TENANTS: usize = 300;
 const MOST_TENANTS_AT_SERVER: usize = 20;
 const MOST_TOOLS: usize = 100;
+const MOST_LIMITS: usize = 200;
 
 /// The fleet as its rows show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,12 @@ pub struct FleetSummary {
     /// The tools, those with most failures in the last minutes first to be kept.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tools: BTreeMap<String, ToolSeen>,
+    /// The limits, also those that made no call wait, by their names ([`LimitPart::of`](super::LimitPart::of)).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, LimitSeen>,
+    /// How many limits are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unlisted_limits: u64,
 }
 
 /// How many workers there are, and what they have to give.
@@ -80,17 +87,6 @@ pub struct WorkerCounts {
     pub versions: BTreeMap<String, u32>,
 }
 
-/// A server as all workers see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerSummary {
-    /// The sum of what the workers saw. The breaker is the worst that any of them has.
-    #[serde(flatten)]
-    pub seen: ServerSeen,
-    /// Workers for which its connections are not let through.
-    #[serde(rename = "open", default, skip_serializing_if = "is_zero")]
-    pub open_in: u64,
-}
-
 impl FleetSummary {
     /// The summary of these rows; rows of dead workers count as deaths only.
     pub fn of(rows: &[WorkerRow], now: Timestamp, by: WorkerId) -> Self {
@@ -109,6 +105,8 @@ impl FleetSummary {
             slot_ms_a_minute: BTreeMap::new(),
             other_slot_ms_a_minute: 0,
             tools: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            unlisted_limits: 0,
         };
         let dead = rows.iter().filter(|row| row.is_dead(now)).count();
         summary.workers.dead = u32::try_from(dead).unwrap_or(u32::MAX);
@@ -119,6 +117,23 @@ impl FleetSummary {
         }
         summary.bound();
         summary
+    }
+
+    /// Adds the limits that are configured, each with its value; those of the rows know what made calls wait only.
+    pub fn configured(&mut self, limits: impl IntoIterator<Item = (String, String)>) {
+        for (name, value) in limits {
+            self.limits.entry(name).or_default().value = Some(value);
+        }
+        self.unlisted_limits =
+            self.unlisted_limits.saturating_add(keep_busiest_limits(&mut self.limits, MOST_LIMITS));
+    }
+
+    /// The limits that made calls wait in the last minutes, the most often met first.
+    pub fn binding_limits(&self) -> Vec<(&str, &LimitSeen)> {
+        let mut limits: Vec<_> = self.limits.iter().map(|(name, seen)| (name.as_str(), seen)).collect();
+        limits.retain(|(_, seen)| seen.times() > 0);
+        limits.sort_by_key(|(name, seen)| (std::cmp::Reverse(seen.times()), *name));
+        limits
     }
 
     /// Whether it is so old that no worker renews it any more.
@@ -184,6 +199,9 @@ impl FleetSummary {
             add(&mut sum.calls, seen.calls);
             add(&mut sum.failures, seen.failures);
         }
+        for (limit, seen) in &row.limits {
+            self.limits.entry(limit.clone()).or_default().merge(seen);
+        }
     }
 
     /// Keeps what matters most.
@@ -196,36 +214,11 @@ impl FleetSummary {
             (server.seen.breaker, server.seen.failures, server.seen.in_flight, server.seen.attempts)
         };
         busiest(&mut self.servers, MOST_SERVERS, weight);
+        self.unlisted_limits = keep_busiest_limits(&mut self.limits, MOST_LIMITS);
         busiest(&mut self.tools, MOST_TOOLS, |tool| (tool.failures, tool.calls));
         let rest = busiest(&mut self.slot_ms_a_minute, MOST_TENANTS, |ms| *ms);
         rest.values().for_each(|ms| add(&mut self.other_slot_ms_a_minute, *ms));
     }
-}
-
-impl ServerSummary {
-    /// The latency of attempts in the last minutes.
-    pub const fn latency(&self) -> &Histogram {
-        &self.seen.latency
-    }
-
-    fn add(&mut self, seen: &ServerSeen) {
-        let sum = &mut self.seen;
-        add(&mut sum.in_flight, seen.in_flight);
-        add(&mut sum.attempts, seen.attempts);
-        add(&mut sum.failures, seen.failures);
-        sum.latency.merge(&seen.latency);
-        sum.breaker = sum.breaker.max(seen.breaker);
-        // Which of several texts is shown does not depend on the order of the rows.
-        sum.last_failure = sum.last_failure.take().max(seen.last_failure.clone());
-        for (tenant, at_server) in &seen.tenants {
-            sum.tenants.entry(tenant.clone()).or_default().merge(at_server);
-        }
-        add(&mut self.open_in, u64::from(seen.breaker != BreakerState::Closed));
-    }
-}
-
-fn add(sum: &mut u64, more: u64) {
-    *sum = sum.saturating_add(more);
 }
 
 /// A count within `window_ms` as a count within a minute, rounded up: what happened is not shown as nothing.
@@ -247,6 +240,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::fleet::{BreakerState, ServerSeen};
 
     const NOW_MS: i64 = 1_795_000_000_000;
 

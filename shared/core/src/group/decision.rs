@@ -107,7 +107,8 @@ mod tests {
     fn each_policy_decides_at_its_moment() {
         use GroupResult::{Failed, Succeeded};
         let tolerate = |n| Policy::Tolerate(Tolerance::Count(n));
-        let cases: [(Policy, &[u32], &[u32], Option<GroupResult>); 14] = [
+        type Case<'a> = (Policy, &'a [u32], &'a [u32], Option<GroupResult>);
+        let cases: [Case<'_>; 14] = [
             (Policy::All, &[0, 1], &[], None),
             (Policy::All, &[0, 1, 2], &[], Some(Succeeded)),
             (Policy::All, &[0, 1], &[2], Some(Failed)),

@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 
 /// A worker leases blocks where the limit is above so many times the number of workers.
 const BLOCKS_ABOVE: u32 = 4;
+/// There may be more workers than are known, so there are taken to be as many at least: else one that starts first leases most of a small limit.
+const LEAST_WORKERS: u32 = 8;
 /// The longest name of an entry or block.
 const NAME_CHARS: usize = 64;
 
@@ -24,6 +26,8 @@ pub struct HolderRow {
     pub entries: BTreeMap<String, Timestamp>,
     /// The blocks, by worker.
     pub blocks: BTreeMap<String, Block>,
+    /// How long permits were held lately, in milliseconds.
+    pub hold_ms: Option<u64>,
 }
 
 /// The permits that one worker gives out itself.
@@ -55,6 +59,8 @@ pub struct Change {
     pub skew_ms: u64,
     /// Requests that were answered.
     pub release: Vec<String>,
+    /// How long they held their permits, in milliseconds: the mean.
+    pub held_ms: Option<u64>,
     /// Requests that ask, in the order in which they are served. One that has an entry keeps it until the new time.
     pub take: Vec<Take>,
     /// The block that the worker wants to have from now on.
@@ -88,6 +94,7 @@ impl StateTable for HolderTable {
         for name in &event.release {
             row.entries.remove(name);
         }
+        row.learn_hold(event.held_ms);
         let block =
             event.block.as_ref().map_or(0, |(worker, block)| row.take_block(worker, *block, event.limit));
         let taken: Vec<_> = event.take.iter().map(|take| row.take(take, event.limit)).collect();
@@ -114,6 +121,13 @@ impl HolderRow {
         self.blocks.retain(|_, block| !lost(block.until));
     }
 
+    fn learn_hold(&mut self, held_ms: Option<u64>) {
+        if let Some(held_ms) = held_ms {
+            let before_ms = self.hold_ms.unwrap_or(held_ms);
+            self.hold_ms = Some(before_ms.saturating_mul(7).saturating_add(held_ms) / 8);
+        }
+    }
+
     fn take(&mut self, take: &Take, limit: u32) -> bool {
         let known = self.entries.contains_key(&take.name);
         if !known && (self.held() >= limit || take.name.len() > NAME_CHARS) {
@@ -138,6 +152,7 @@ impl HolderRow {
 
 /// Whether workers lease blocks of that limit.
 pub const fn by_blocks(limit: u32, workers: u32) -> bool {
+    let workers = if workers < LEAST_WORKERS { LEAST_WORKERS } else { workers };
     limit > workers.saturating_mul(BLOCKS_ABOVE)
 }
 
@@ -146,43 +161,4 @@ pub const fn by_blocks(limit: u32, workers: u32) -> bool {
 pub fn block_size(limit: u32, workers: u32, used: u32) -> u32 {
     let share = (limit / workers.max(1)).max(1);
     used.saturating_add(used / 2).saturating_add(1).clamp(share.div_ceil(4), share)
-}
-
-/// How often a call asks until it finds a permit, about: it stays away for that part of the estimate.
-const ASKS: u64 = 4;
-
-/// How long a call that found no permit stays away, in milliseconds: a quarter of the estimate, a second at least.
-pub fn away_ms(estimate_ms: u64) -> u64 {
-    (estimate_ms / ASKS).max(1_000)
-}
-
-/// When the last of the calls that wait would find a permit, after one more asked in vain. A permit comes free every `each_ms`
-/// milliseconds. A call asks about four times, so each time it adds a quarter of its place.
-pub fn tail_after_ask(tail: Option<Timestamp>, now: Timestamp, each_ms: u64) -> Timestamp {
-    tail.map_or(now, |tail| tail.max(now)).plus_ms(each_ms / ASKS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_that_ask_again_do_not_lengthen_the_estimate() {
-        const EACH_MS: u64 = 320;
-        for waiting in [10_u64, 100] {
-            let at = |ms: u64| Timestamp::from_ms(i64::try_from(ms).unwrap());
-            let mut next_asks: Vec<u64> = (0..waiting).collect();
-            let (mut tail, mut longest_ms) = (None, 0);
-            for now_ms in 0..120_000 {
-                for ask in next_asks.iter_mut().filter(|ask| **ask == now_ms) {
-                    let after = tail_after_ask(tail, at(now_ms), EACH_MS);
-                    let estimate_ms = after.ms_since(at(now_ms));
-                    (tail, longest_ms) = (Some(after), longest_ms.max(estimate_ms));
-                    *ask = now_ms + away_ms(estimate_ms);
-                }
-            }
-            // None of them ever finds a permit, and the estimate is still about that of their number.
-            assert!(longest_ms <= 2 * waiting * EACH_MS, "{waiting} waiting: {longest_ms} ms");
-        }
-    }
 }

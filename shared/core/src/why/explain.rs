@@ -125,7 +125,7 @@ fn dead_letter(seen: &Evidence<'_>, letter: &DeadLetterFound) -> Explanation {
 }
 
 fn not_received(seen: &Evidence<'_>) -> Explanation {
-    let text = "no worker has received it; it waits in the queue, or was never sent";
+    let text = "no worker has received it, or one runs it without a claim: it is queued or running, or was never sent";
     let mut explained = blank(seen, Place::NotReceived, text);
     explained.waits_for.push(for_a_worker(seen, None));
     explained.next = "it goes on when a worker receives it; when that is, is not known".into();
@@ -135,8 +135,11 @@ fn not_received(seen: &Evidence<'_>) -> Explanation {
 }
 
 fn cancelled_ahead(seen: &Evidence<'_>) -> Explanation {
-    let mut explained =
-        blank(seen, Place::CancelledAhead, "no worker has received it, and its caller cancelled it");
+    let mut explained = blank(
+        seen,
+        Place::CancelledAhead,
+        "no worker has received it, or one runs it without a claim, and its caller cancelled it",
+    );
     explained.waits_for.push(for_a_worker(seen, explained.cancel_requested_at));
     explained.next = "it ends as cancelled when a worker receives its message".into();
     explained.remedies.extend(start_workers(seen));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use toolfleet_core::call::{
-    CallRow, Claim, Decision, DeliveryContext, Effect, Event, Held, HeldReason, decide,
+    CallRow, Claim, Decision, DeliveryContext, Effect, Event, Held, HeldReason, Unclaimed, decide,
 };
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
@@ -40,6 +40,7 @@ fn delivery(now: Timestamp, nonce: u128, repeatable: bool) -> DeliveryContext {
         deadline: None,
         now,
         skew_ms: 0,
+        may_have_run_unclaimed: false,
         repeatable,
         expires_at: Timestamp::from_ms(1_000_000_000),
     }
@@ -64,6 +65,18 @@ fn events(claim: Option<&Claim>, now: Timestamp, nonce: u128) -> Vec<Event> {
         definition: None,
         answers: None,
     }));
+    let execution = |task: Option<&str>| {
+        Box::new(Unclaimed {
+            delivery: delivery(now, nonce, true),
+            attempts: 1,
+            started_at: now,
+            definition: None,
+            task: task.map(str::to_owned),
+            notes: None,
+        })
+    };
+    events.push(Event::FinishUnclaimed { execution: execution(None), outcome: refusal() });
+    events.push(Event::ParkUnclaimed { execution: execution(Some("t")), poll_at: now });
     let Some(claim) = claim.cloned() else {
         return events;
     };

@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 use toolfleet_core::call::{
-    CallRow, Claim, Decision, DeliveryContext, Effect, Event, Held, HeldReason, State, decide,
+    CallRow, Claim, Decision, DeliveryContext, Effect, Event, Held, HeldReason, State, Unclaimed, decide,
 };
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, Tenant, WorkerId};
-use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::outcome::{Code, MayHaveRun, Outcome};
 use toolfleet_core::progress::CallProgress;
 use toolfleet_core::time::Timestamp;
 
@@ -47,6 +47,22 @@ enum Act {
     },
     /// A duplicate asks something else.
     OtherQuestion,
+    /// A worker executes the call without a claim, if the row allows it.
+    BeginUnclaimed {
+        worker: usize,
+    },
+    /// A worker that executes it without a claim stores the end.
+    FinishUnclaimed {
+        worker: usize,
+    },
+    /// A worker that executes it without a claim leaves it with the server as a task.
+    ParkUnclaimed {
+        worker: usize,
+    },
+    /// The first heartbeat of a worker that executes it without a claim.
+    ClaimLate {
+        worker: usize,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -57,7 +73,11 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (worker.clone(), any::<bool>()).prop_map(|(worker, may_have_executed)| Act::Release { worker, may_have_executed }),
         1 => worker.clone().prop_map(|worker| Act::Heartbeat { worker }),
         1 => worker.clone().prop_map(|worker| Act::Park { worker }),
-        1 => worker.prop_map(|worker| Act::Crash { worker }),
+        1 => worker.clone().prop_map(|worker| Act::Crash { worker }),
+        2 => worker.clone().prop_map(|worker| Act::BeginUnclaimed { worker }),
+        2 => worker.clone().prop_map(|worker| Act::FinishUnclaimed { worker }),
+        1 => worker.clone().prop_map(|worker| Act::ParkUnclaimed { worker }),
+        1 => worker.prop_map(|worker| Act::ClaimLate { worker }),
         1 => Just(Act::Hold),
         1 => Just(Act::Refuse),
         1 => Just(Act::Cancel),
@@ -72,6 +92,10 @@ struct World {
     claims: [Option<Claim>; 3],
     nonces: u128,
     repeatable: bool,
+    /// Executions without a claim that run.
+    unclaimed: [Option<DeliveryContext>; 3],
+    /// Whether one was ever begun.
+    ran_unclaimed: bool,
     handed_out: u32,
     ends: Vec<CallRow>,
 }
@@ -90,6 +114,8 @@ impl World {
             deadline: None,
             now: self.now,
             skew_ms: 100,
+            // Calls that are safe to repeat may be executed without a claim.
+            may_have_run_unclaimed: self.repeatable,
             repeatable: self.repeatable,
             expires_at: Timestamp::from_ms(1_000_000_000),
         }
@@ -185,7 +211,37 @@ impl World {
                     });
                 }
             }
-            Act::Crash { worker } => self.claims[worker] = None,
+            Act::Crash { worker } => {
+                self.claims[worker] = None;
+                self.unclaimed[worker] = None;
+            }
+            Act::BeginUnclaimed { worker } => {
+                if self.repeatable && self.row.is_none() {
+                    self.unclaimed[worker] = Some(self.delivery("question"));
+                    self.ran_unclaimed = true;
+                }
+            }
+            Act::FinishUnclaimed { worker } => {
+                if let Some(execution) = self.unclaimed[worker].take().map(|of| executed(of, None)) {
+                    let outcome = Outcome::refused(Code::AccessDenied, "executed");
+                    self.apply(&Event::FinishUnclaimed { execution, outcome });
+                }
+            }
+            Act::ParkUnclaimed { worker } => {
+                if let Some(execution) = self.unclaimed[worker].take().map(|of| executed(of, Some("t"))) {
+                    self.apply(&Event::ParkUnclaimed { execution, poll_at: self.now.plus_ms(300) });
+                }
+            }
+            Act::ClaimLate { worker } => {
+                if let Some(delivery) = self.unclaimed[worker].take() {
+                    let delivery = DeliveryContext { now: self.now, ..delivery };
+                    let event =
+                        Event::Claim { delivery, lease_ms: LEASE_MS, definition: None, answers: None };
+                    if let Some(Effect::Execute(claim)) = self.apply(&event) {
+                        self.claims[worker] = Some(claim);
+                    }
+                }
+            }
             Act::Hold => {
                 let delivery = self.delivery("question");
                 let held = Held::new(HeldReason::ServerFailing, None, self.now, 500);
@@ -220,6 +276,11 @@ impl World {
     }
 }
 
+fn executed(delivery: DeliveryContext, task: Option<&str>) -> Box<Unclaimed> {
+    let (started_at, task) = (delivery.now, task.map(str::to_owned));
+    Box::new(Unclaimed { delivery, attempts: 1, started_at, definition: None, task, notes: None })
+}
+
 /// What the holder of that fence heard.
 fn noted(fence: u64) -> Option<Box<CallProgress>> {
     Some(Box::new(CallProgress::none(Timestamp::from_ms(i64::try_from(fence).unwrap()))))
@@ -238,7 +299,7 @@ proptest! {
         repeatable in any::<bool>(),
     ) {
         let mut world = World {
-            row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: 0, repeatable, handed_out: 0, ends: Vec::new(),
+            row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: 0, repeatable, unclaimed: [None, None, None], ran_unclaimed: false, handed_out: 0, ends: Vec::new(),
         };
         for act in &acts {
             world.act(act);
@@ -254,12 +315,16 @@ proptest! {
         }
         prop_assert_eq!(world.ends.len(), 1);
         prop_assert_eq!(world.row.as_ref(), world.ends.first());
+        let error = world.row.as_ref().and_then(|row| row.finished.as_ref()).and_then(|end| end.outcome.error.clone());
+        if let Some(why) = error.filter(|why| world.ran_unclaimed && why.code != Code::AccessDenied) {
+            prop_assert_eq!(why.may_have_run, MayHaveRun::Unknown, "after {:?}", acts);
+        }
     }
 
     #[test]
     fn a_write_with_a_lost_answer_is_recognised(first in 1..100_u128, second in 101..200_u128) {
         let mut world = World {
-            row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: first, repeatable: true, handed_out: 0, ends: Vec::new(),
+            row: None, now: Timestamp::from_ms(1), claims: [None, None, None], nonces: first, repeatable: true, unclaimed: [None, None, None], ran_unclaimed: false, handed_out: 0, ends: Vec::new(),
         };
         let event = Event::Claim { delivery: world.delivery("question"), lease_ms: LEASE_MS, definition: None, answers: None };
         let Decision::Write { row, .. } = decide(None, &event) else { panic!("a first claim is written") };

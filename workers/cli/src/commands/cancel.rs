@@ -175,7 +175,7 @@ async fn one(key: CallKey, connect: &Connect, output: &Output) -> Result<Exit, C
         Cancelled::Ahead => {
             document("noted_ahead")?;
             output.line(&format!(
-                "nothing is known of call {} of tenant {}: no worker has received it. The cancellation is noted: if its message is \
+                "nothing is known of call {} of tenant {}: no worker has received it, or one runs it without a claim. The cancellation is noted: if its message is \
                  still in the queue, the call ends as cancelled when a worker receives it",
                 key.call_id, key.tenant
             ))?;

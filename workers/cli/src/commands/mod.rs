@@ -36,6 +36,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Workers => fleet::workers::run(connect, output).await,
         Command::Servers => fleet::servers::run(connect, output).await,
         Command::Status => fleet::status::run(connect, output).await,
+        Command::Top(args) => fleet::top::run(&args, connect, output).await,
         Command::Stats(args) => fleet::stats::run(&args, connect, output).await,
         Command::Pause(args) => control::pause::pause(&args, connect, output).await,
         Command::Resume(args) => control::pause::resume(&args, connect, output).await,

@@ -176,7 +176,7 @@ fn without_a_worker_a_sent_call_is_shown_as_waiting() {
     let unknown = dev.toolfleet(&["result", "acme", &id]).exits(3);
     unknown.complains(&[
         "unknown: call",
-        "no worker has received it; it waits in the queue, or was never sent",
+        "no worker has received it, or one runs it without a claim: it is queued or running, or was never sent",
         "toolfleet why acme",
     ]);
     let json = dev.toolfleet(&["result", "acme", &id, "--json"]).exits(3).json();

@@ -20,6 +20,7 @@ use super::list_pages::{self, Place};
 use super::outcome::answer_of;
 use super::tool_list::ToolLists;
 use super::{readiness, task};
+use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::gate::RequestGate;
 
@@ -31,6 +32,7 @@ pub struct McpExecutor<G> {
     client: McpClient,
     endpoints: EndpointSource,
     lists: ToolLists<G>,
+    schemas: CompiledSchemas,
 }
 
 impl<G> fmt::Debug for McpExecutor<G> {
@@ -40,9 +42,10 @@ impl<G> fmt::Debug for McpExecutor<G> {
 }
 
 impl<G: RequestGate> McpExecutor<G> {
-    /// An executor that calls these endpoints by `client`. Its requests for lists of tools pass the gate.
-    pub fn new(client: McpClient, endpoints: EndpointSource, gate: Arc<G>) -> Self {
-        Self { lists: ToolLists::new(client.clone(), gate), client, endpoints }
+    /// An executor that calls these endpoints by `client`. Its requests for lists of tools pass the gate; the schemas that servers list
+    /// are compiled into `schemas`.
+    pub fn new(client: McpClient, endpoints: EndpointSource, gate: Arc<G>, schemas: CompiledSchemas) -> Self {
+        Self { lists: ToolLists::new(client.clone(), gate), client, endpoints, schemas }
     }
 
     /// The MCP client.
@@ -70,7 +73,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
         readiness::obtain_credential(&endpoint, &limits)
             .await
             .map_err(|fault| NotReady::Credential(failure_of(&fault)))?;
-        readiness::check_definition(&self.lists, call, endpoint, limits).await
+        readiness::check_definition((&self.lists, &self.schemas), call, endpoint, limits).await
     }
 
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {

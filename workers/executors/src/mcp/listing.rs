@@ -2,7 +2,7 @@
 //!
 //! A tool's definition is the digest of its whole entry, so that every change of it is seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,13 +26,11 @@ pub(super) fn time_to_live(freshness: Freshness) -> Duration {
     freshness.for_ms.map_or(LIST_CACHE_TTL, |ms| Duration::from_millis(ms).clamp(SHORTEST_TTL, LONGEST_TTL))
 }
 
-/// The most lists, and the most bytes of their texts together. Compiled they take about ten times as much.
+/// The most lists, and the most bytes of their texts together.
 const MOST_LISTS: usize = 1_000;
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// How long reading a list may take.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// How many schemas are remembered as left to their servers.
-const MOST_SAID: usize = 10_000;
 
 /// Whose list it is: of a server for one tenant, or for all.
 pub(super) type ListKey = (ServerId, Option<Tenant>);
@@ -41,8 +39,6 @@ pub(super) type ListKey = (ServerId, Option<Tenant>);
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     kept: Mutex<Kept>,
-    /// The definitions of which it was said that their schemas are too large.
-    said: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +80,8 @@ impl Listings {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
     }
 
-    /// Reads a server's answer, off the runtime where it is large. A schema that is too expensive to compile is logged once.
-    pub(super) async fn read(&self, server: &ServerId, list: ToolList) -> Result<Listing, Fault> {
+    /// Reads a server's answer, off the runtime where it is large. No schema is compiled.
+    pub(super) async fn read(list: ToolList) -> Result<Listing, Fault> {
         let ToolList { tools, whole, .. } = list;
         let bytes: usize = tools.iter().map(|tool| tool.raw.get().len()).sum();
         let read = if bytes < LARGE_BYTES {
@@ -93,28 +89,9 @@ impl Listings {
         } else {
             run_blocking(READ_WITHIN, move || Listing::of(&tools, whole)).await
         };
-        let listing = read.ok_or_else(|| Fault::InvalidAnswer {
+        read.ok_or_else(|| Fault::InvalidAnswer {
             detail: format!("the list of tools takes more than {} s to read", READ_WITHIN.as_secs()),
-        })?;
-        for (name, tool) in &listing.tools {
-            if tool.schema.as_ref().is_some_and(InputSchema::is_too_large)
-                && self.says_first(&tool.definition)
-            {
-                let (server, tool) = (server.as_str(), name.chars().take(100).collect::<String>());
-                tracing::warn!(
-                    server,
-                    tool,
-                    code = "schema_over_budget",
-                    "a listed schema is too large to be checked here: its server judges arguments alone"
-                );
-            }
-        }
-        Ok(listing)
-    }
-
-    fn says_first(&self, definition: &Pin) -> bool {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.len() < MOST_SAID && said.insert(definition.to_string())
+        })
     }
 }
 
@@ -154,7 +131,7 @@ impl Listing {
             let listed = ListedTool {
                 definition: Pin::of_listed(&entry),
                 repeatable: tool.read_only || tool.idempotent,
-                schema: InputSchema::compile(&tool.input_schema).ok(),
+                schema: (!tool.input_schema.is_null()).then(|| InputSchema::unchecked(&tool.input_schema)),
             };
             listing.names.push(tool.name.clone());
             listing.tools.insert(tool.name.clone(), listed);

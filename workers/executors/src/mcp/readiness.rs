@@ -7,7 +7,8 @@ use toolfleet_mcp::Fault;
 
 use super::listing::{ListedTool, Listing};
 use super::tool_list::ToolLists;
-use crate::arguments::check_arguments;
+use crate::arguments::{SchemaOf, check_arguments};
+use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Invocation, NotReady, Ready, ReadyLimits};
 use crate::gate::{RequestGate, Stopped};
 
@@ -25,7 +26,7 @@ pub(super) async fn obtain_credential(endpoint: &Endpoint, limits: &ReadyLimits)
 
 /// Looks at the server's own list of tools, where the call depends on it.
 pub(super) async fn check_definition<G: RequestGate>(
-    lists: &ToolLists<G>,
+    (lists, schemas): (&ToolLists<G>, &CompiledSchemas),
     call: &Invocation<'_>,
     endpoint: Endpoint,
     limits: ReadyLimits,
@@ -58,7 +59,7 @@ pub(super) async fn check_definition<G: RequestGate>(
             }
             if !call.registered
                 && let Some(schema) = &tool.schema
-                && let Err(outcome) = check_arguments(schema, call.request).await
+                && let Err(outcome) = check_arguments(schemas, schema, SchemaOf::Listing, call.request).await
             {
                 return Err(NotReady::Ended(outcome));
             }

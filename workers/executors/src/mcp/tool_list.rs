@@ -94,7 +94,7 @@ impl<G: RequestGate> Shared<G> {
         let server = &endpoint.server;
         let list = self.gate.request(server, tenant, request).await?;
         let freshness = list.freshness;
-        let read = self.cache.read(server, list).await;
+        let read = Listings::read(list).await;
         let tools = Arc::new(read.map_err(|fault| Stopped::Failed(failure_of(&fault)))?);
         let key = (server.clone(), (!freshness.public).then(|| tenant.clone()));
         self.cache.keep(key, Arc::clone(&tools), time_to_live(freshness));

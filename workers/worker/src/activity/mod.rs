@@ -3,6 +3,7 @@
 //! A call costs a few uncontended locks, and no allocation where its tool, server and tenant were seen before. Everything here has a bound
 //! and is lost with the process.
 
+mod limits;
 mod lock;
 mod rollups;
 mod servers;
@@ -20,6 +21,8 @@ use toolfleet_core::ids::{Nonce, ServerId, Tenant};
 use toolfleet_core::request::Target;
 use toolfleet_core::time::Timestamp;
 
+pub(crate) use limits::LimitMet;
+use limits::Limits;
 use lock::lock;
 pub(crate) use rollups::{DueRollup, Places};
 pub(crate) use servers::Request;
@@ -43,6 +46,7 @@ pub struct Activity {
     pub(crate) tools: Tools,
     pub(crate) servers: Servers,
     pub(crate) tenants: Tenants,
+    pub(crate) limits: Limits,
 }
 
 /// What was received from one queue since the start, and the longest wait since it was last asked for.
@@ -66,6 +70,7 @@ impl Activity {
             tools: Tools::default(),
             servers: Servers::default(),
             tenants: Tenants::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -133,6 +138,11 @@ impl Activity {
     /// A request to a server is under way until the guard is told how it ended, or dropped.
     pub(crate) fn request(&self, server: &ServerId) -> Request {
         self.servers.request(server)
+    }
+
+    /// A limit makes a call wait.
+    pub(crate) fn limit_met(&self, met: LimitMet<'_>, now: Timestamp) {
+        self.limits.met(met, now);
     }
 
     /// Calls that ended since the start.

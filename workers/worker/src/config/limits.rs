@@ -82,6 +82,16 @@ pub struct Limits {
         value_parser = milliseconds(0, 1_209_600_000)
     )]
     pub unreachable_wait: Duration,
+    /// About how many bytes the compiled schemas of tools take. The one unused for the longest time is dropped first.
+    #[arg(
+        long,
+        env = "TOOLFLEET_SCHEMA_CACHE_BYTES",
+        hide_env_values = true,
+        value_name = "BYTES",
+        default_value = "33554432",
+        value_parser = number(1_048_576_u64, 1_073_741_824)
+    )]
+    pub schema_cache_bytes: u64,
 }
 
 impl Default for Limits {
@@ -94,6 +104,7 @@ impl Default for Limits {
             drain: Duration::from_secs(100),
             max_answer_bytes: 16 * 1024 * 1024,
             unreachable_wait: Duration::from_secs(120),
+            schema_cache_bytes: 32 * 1024 * 1024,
         }
     }
 }

@@ -17,6 +17,7 @@ use toolfleet_core::control::{DEFAULT_WEIGHT, Subject};
 use toolfleet_core::failure::{Failure, Refusal};
 use toolfleet_core::fleet::ServerSeen;
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::{RequestGate, Stopped};
 
@@ -24,7 +25,8 @@ pub use breakers::Breakers;
 pub use control::ControlHandle;
 pub use limits::Limiter;
 pub(crate) use limits::{
-    ActiveLimit, AdaptivePermit, HeldTurn, Limited, Permit as LimitPermit, PermitWish, TurnAnswer, limits_of,
+    ActiveLimit, AdaptivePermit, HeldTurn, Limited, NoPermit, Patience, Permit as LimitPermit, PermitWish,
+    TurnAnswer, configured_limits, limits_of,
 };
 pub use reachability::Reachable;
 pub use shares::Shares;
@@ -74,9 +76,20 @@ impl Gate {
     ///
     /// # Errors
     /// What holds the seats, as a sentence.
-    pub(crate) async fn seat(&self, server: &ServerId, tenant: &Tenant) -> Result<Seat, String> {
+    pub(crate) async fn seat(
+        &self,
+        server: &ServerId,
+        tenant: &Tenant,
+        priority: Priority,
+    ) -> Result<Seat, String> {
         let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
-        self.shares.enter(server, tenant, weight).await
+        self.shares.enter(server, tenant, weight, priority).await
+    }
+
+    /// The seat of a call whose turn has come.
+    pub(crate) fn seat_in_turn(&self, server: &ServerId, tenant: &Tenant, priority: Priority) -> Seat {
+        let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
+        self.shares.enter_in_turn(server, tenant, weight, priority)
     }
 
     /// The shares of the worker's slots.
@@ -178,7 +191,9 @@ mod tests {
             let mut held = Vec::new();
             // Two tenants that want all that they can have.
             for tenant in [&globex, &acme].into_iter().cycle().take(40) {
-                held.extend(gate.seat(&crm, tenant).await.ok().map(|seat| (tenant.clone(), seat)));
+                held.extend(
+                    gate.seat(&crm, tenant, Priority::Normal).await.ok().map(|seat| (tenant.clone(), seat)),
+                );
             }
             let of_acme = held.iter().filter(|(tenant, _)| *tenant == acme).count();
             assert_eq!((of_acme, held.len()), expected, "weight {weight}");

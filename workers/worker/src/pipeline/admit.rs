@@ -12,7 +12,7 @@ use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::{CallRequest, Operation, OperationParams};
 use toolfleet_core::time::Timestamp;
 use toolfleet_executors::Invocation;
-use toolfleet_executors::arguments::check_arguments;
+use toolfleet_executors::arguments::{SchemaOf, check_arguments};
 
 use super::check_session::{act_as_bound, refused_by_session};
 use super::checks::check;
@@ -136,7 +136,7 @@ pub(super) async fn admit(
         return Ok(Admitted::Refused { request, outcome });
     }
     if let Some(schema) = found.function.as_ref().and_then(|function| function.schema.as_ref())
-        && let Err(outcome) = check_arguments(schema, &request).await
+        && let Err(outcome) = check_arguments(&context.schemas, schema, SchemaOf::Catalog, &request).await
     {
         return Ok(Admitted::Refused { request, outcome });
     }

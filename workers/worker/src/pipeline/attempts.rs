@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_core::answer::{Answer, Meaning};
 use toolfleet_core::failure::Failure;
+use toolfleet_core::fleet::LimitPart;
+use toolfleet_core::limits::LimitKey;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_executors::{Attempt, Executor as _, Executors};
@@ -23,6 +25,7 @@ use super::redaction;
 use super::task::{Task, poll_after_ms};
 use super::turn::{Limits, is_in_time};
 use super::wait::{Wait, waits_until, within};
+use crate::activity::LimitMet;
 use crate::backoff;
 use crate::context::WorkerContext;
 use crate::gate::Gate;
@@ -89,7 +92,7 @@ impl Attempts<'_> {
         }
         let number = state.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         state.sending.store(true, Ordering::Release);
-        passes.sent(context.now());
+        passes.sent(&call.request.key, context.now());
         let answer = tokio::select! {
             answer = self.send(number) => answer,
             never = passes.keep(call.progress) => match never {},
@@ -127,6 +130,10 @@ impl Attempts<'_> {
         let call = &self.ready.call;
         let (limiter, server) = (&context.limiter, &call.server.id);
         if let Err(after_ms) = limiter.local.attempt(server, retry, limiter.workers(), context.now()) {
+            let key = LimitKey::Server(server.clone()).to_string();
+            let tenant = &call.request.key.tenant;
+            let met = LimitMet { key, part: LimitPart::RetryBudget, value: None, tenant, requeued: true };
+            context.activity.limit_met(met, context.now());
             return Err(Wait::for_retry_budget(context, server, after_ms));
         }
         let mut held = self.passes.lock().unwrap_or_else(PoisonError::into_inner).take();

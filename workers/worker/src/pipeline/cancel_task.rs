@@ -15,7 +15,7 @@ use toolfleet_core::request::Target;
 use toolfleet_executors::{Attempt, Executor as _};
 
 use super::inbound::InboundCall;
-use super::record::recorded::Recorded;
+use super::record::recorded::{OpenTask, Recorded};
 use crate::context::WorkerContext;
 
 /// How long the server may take to answer.
@@ -23,9 +23,13 @@ const CANCEL_TASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the server to stop the task of a call that has ended.
 pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
-    let Some(task) = recorded.open_task() else {
-        return;
-    };
+    if let Some(task) = recorded.open_task() {
+        cancel_open_task(context, inbound, task).await;
+    }
+}
+
+/// Asks the server to stop a task that nobody waits for.
+pub(super) async fn cancel_open_task(context: &WorkerContext, inbound: &InboundCall, task: &OpenTask) {
     let Some(server) = server_of(inbound.catalog(), &task.target) else {
         return;
     };

@@ -1,7 +1,7 @@
 //! The step `claim`: the conditional write that gives this worker the right to send the call. Nothing of the call is sent to its tool before.
 
 use toolfleet_aws::AwsError;
-use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection};
+use toolfleet_core::call::{CallRow, Claim, DeliveryContext, Effect, Event, Rejection};
 use toolfleet_core::request::CallRequest;
 
 use super::apply::{Applied, apply};
@@ -18,10 +18,11 @@ pub(super) enum Claimed {
     Elsewhere { after_ms: u64 },
 }
 
-/// A call that this worker may execute.
+/// A call that this worker executes.
 pub(super) struct ClaimedCall {
     pub(super) ready: ReadyCall,
-    pub(super) claim: Claim,
+    /// Its claim; none while it is executed without one and has no row.
+    pub(super) claim: Option<Claim>,
     /// The row as last seen.
     pub(super) row: CallRow,
     /// When the claim was asked for: the lease is counted from here by a clock that never jumps.
@@ -55,7 +56,7 @@ pub(super) async fn claim(
             let progress_buffer = ProgressBuffer::after(row.notes.as_deref());
             Claimed::Ours(Box::new(ClaimedCall {
                 ready,
-                claim,
+                claim: Some(claim),
                 row: *row,
                 since,
                 attempts,
@@ -87,4 +88,20 @@ pub(super) async fn claim(
             ..
         } => Claimed::Elsewhere { after_ms: context.limits.lease_ms() },
     })
+}
+
+/// The claim of a call that this delivery executes without one. `may_have_run`: something may have been sent.
+pub(super) fn late(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    ready: &ReadyCall,
+    may_have_run: bool,
+) -> Event {
+    let delivery = inbound.delivery_context(context, &ready.call.request, ready.call.repeatable);
+    Event::Claim {
+        delivery: DeliveryContext { may_have_run_unclaimed: may_have_run, ..delivery },
+        lease_ms: context.limits.lease_ms(),
+        definition: ready.definition.clone(),
+        answers: None,
+    }
 }

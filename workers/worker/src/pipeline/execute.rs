@@ -69,8 +69,8 @@ async fn race(
     let attempts =
         Attempts { context, inbound, ready, progress_buffer, state, lease: &lease, deadline, passes };
     let mut work = Box::pin(work(&attempts, task));
-    let beating = Beating { inbound, call: &ready.call, claim, lease: &lease };
-    let mut heartbeat = Box::pin(heartbeat::keep(context, beating, row, progress_buffer));
+    let beating = Beating { inbound, ready, lease: &lease };
+    let mut heartbeat = Box::pin(heartbeat::keep(context, beating, claim, row, progress_buffer));
     let mut beating = true;
     loop {
         tokio::select! {

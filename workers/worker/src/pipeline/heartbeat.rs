@@ -3,16 +3,20 @@
 //!
 //! It ends only when the lease is no longer sure or the caller has cancelled the call.
 
+use std::convert::Infallible;
+
 use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Effect, Event};
 use toolfleet_core::group::GroupResult;
+use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::GroupKey;
 
-use super::admit::AdmittedCall;
 use super::apply::{Applied, apply};
+use super::claim;
 use super::inbound::InboundCall;
 use super::lease::Lease;
+use super::prepare::ReadyCall;
 use super::progress_buffer::ProgressBuffer;
 use crate::context::WorkerContext;
 
@@ -33,19 +37,20 @@ pub(super) enum Stopped {
 #[derive(Clone, Copy)]
 pub(super) struct Beating<'a> {
     pub(super) inbound: &'a InboundCall,
-    pub(super) call: &'a AdmittedCall,
-    pub(super) claim: &'a Claim,
+    pub(super) ready: &'a ReadyCall,
     pub(super) lease: &'a Lease,
 }
 
-/// Beats until something ends it. `row` is always the row as last seen.
+/// Beats until something ends it. `row` is always the row as last seen. The first heartbeat of a call without a claim claims it.
 pub(super) async fn keep(
     context: &WorkerContext,
     beating: Beating<'_>,
+    claim: &mut Option<Claim>,
     row: &mut CallRow,
     progress_buffer: &ProgressBuffer,
 ) -> Stopped {
-    let Beating { inbound, call, claim, lease } = beating;
+    let Beating { inbound, ready, lease } = beating;
+    let key = &ready.call.request.key;
     let mut next_beat = Instant::now() + context.limits.heartbeat();
     let (mut next_news, mut written) = (Instant::now() + context.limits.notes_pace(), 0);
     loop {
@@ -57,41 +62,45 @@ pub(super) async fn keep(
         let control = context.gate.control().current();
         let rule = control
             .as_ref()
-            .and_then(|control| control.cancelled_by(&call.facts(inbound.enqueued_at), context.now()));
+            .and_then(|control| control.cancelled_by(&ready.call.facts(inbound.enqueued_at), context.now()));
         if let Some(rule) = rule {
             return Stopped::CancelledByOperator(rule.detail());
         }
-        if in_time && let Some((group, result)) = group_decision(context, call).await {
+        if in_time && let Some((group, result)) = group_decision(context, ready).await {
             return Stopped::GroupDecided(group, result);
         }
         let asked = Instant::now();
         next_news = asked + context.limits.notes_pace();
         let (notes, version) = progress_buffer.since(written).unzip();
-        let lease_until = context.now().plus_ms(context.limits.lease_ms());
-        let event = Event::Heartbeat { claim: claim.clone(), lease_until, notes };
-        let beat = timeout_at(lease.sure_until(), apply(&context.calls, Some(row), &event));
+        let event = event(context, inbound, ready, claim.as_ref(), notes);
+        let seen = claim.is_some().then_some(&*row);
+        let beat = timeout_at(lease.sure_until(), apply(&context.calls, seen, &event));
         // An early heartbeat, to store progress, does not extend the visibility time-out.
         let stay = OptionFuture::from(in_time.then(|| extend_visibility(context, inbound)));
         let (beat, _) = tokio::join!(beat, stay);
         let Ok(beat) = beat else {
-            tracing::warn!(call = %claim.key(), code = "lease_lost", "the lease ran out while it was being extended");
+            tracing::warn!(call = %key, code = "lease_lost", "the lease ran out while it was being extended");
             return Stopped::LeaseLost;
         };
         match beat {
             Ok(Applied::Stored { row: seen, then }) => {
                 *row = *seen;
-                if then == (Effect::Extended { cancel: true }) {
-                    return Stopped::Cancelled;
+                match then {
+                    // The reports are stored by the next heartbeat.
+                    Effect::Execute(new) => *claim = Some(new),
+                    Effect::Extended { cancel: true } | Effect::Ended => return Stopped::Cancelled,
+                    Effect::Extended { cancel: false } | Effect::Waits | Effect::Noted => {
+                        written = version.unwrap_or(written);
+                    }
                 }
                 lease.renew(asked);
-                written = version.unwrap_or(written);
                 if in_time {
                     next_beat = asked + context.limits.heartbeat();
                 }
             }
             Ok(Applied::Rejected { .. }) => return Stopped::LeaseLost,
             Err(error) if lease.is_over() => {
-                tracing::warn!(%error, call = %claim.key(), code = "lease_lost", "the lease ran out before it could be extended");
+                tracing::warn!(%error, call = %key, code = "lease_lost", "the lease ran out before it could be extended");
                 return Stopped::LeaseLost;
             }
             Err(_) if in_time => next_beat = Instant::now() + context.limits.heartbeat() / 4,
@@ -101,11 +110,39 @@ pub(super) async fn keep(
 }
 
 /// The decision of the call's group. One that cannot be read now is read at the next heartbeat.
-async fn group_decision(context: &WorkerContext, call: &AdmittedCall) -> Option<(GroupKey, GroupResult)> {
-    let key = call.request.group.as_deref()?.key(&call.request.key.tenant);
+async fn group_decision(context: &WorkerContext, ready: &ReadyCall) -> Option<(GroupKey, GroupResult)> {
+    let request = &ready.call.request;
+    let key = request.group.as_deref()?.key(&request.key.tenant);
     let read = Box::pin(context.fleet.group(&key));
     let row = tokio::time::timeout(context.limits.heartbeat() / 4, read).await.ok()?.ok()??;
     row.decision.map(|decision| (key, decision.result))
+}
+
+/// Keeps the message of a call that is not claimed invisible while its worker waits with it.
+pub(super) async fn keep_invisible(context: &WorkerContext, inbound: &InboundCall) -> Infallible {
+    let mut next_beat = inbound.received() + context.limits.heartbeat();
+    loop {
+        sleep_until(next_beat).await;
+        extend_visibility(context, inbound).await;
+        next_beat = Instant::now() + context.limits.heartbeat();
+    }
+}
+
+/// What a heartbeat stores: a longer lease, or the claim of a call that is executed without one.
+fn event(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    ready: &ReadyCall,
+    claim: Option<&Claim>,
+    notes: Option<Box<CallProgress>>,
+) -> Event {
+    match claim {
+        Some(claim) => {
+            let lease_until = context.now().plus_ms(context.limits.lease_ms());
+            Event::Heartbeat { claim: claim.clone(), lease_until, notes }
+        }
+        None => claim::late(context, inbound, ready, true),
+    }
 }
 
 /// Extends the message's visibility time-out. Without it the claim protects the call all the same: another delivery finds it held.

@@ -20,6 +20,7 @@ use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use tracing::Span;
 
+use super::claimless::may_be_claimless;
 use crate::backoff;
 use crate::context::WorkerContext;
 use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
@@ -194,11 +195,23 @@ impl InboundCall {
         LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
     }
 
+    /// When the worker received the message.
+    pub(super) const fn received(&self) -> Instant {
+        self.received
+    }
+
     /// How long the message had waited in its queue, in milliseconds, if this is the first receive of a call that was never parked.
     pub(super) fn first_wait_ms(&self, now: Timestamp) -> Option<u64> {
-        let first =
-            self.parks == 0 && self.delivery.receive_count <= 1 && self.enqueued_at == self.delivery.sent_at;
-        first.then(|| now.ms_since(self.enqueued_at))
+        self.is_first_receive().then(|| now.ms_since(self.enqueued_at))
+    }
+
+    /// Whether this is the first receive of a message that its caller sent: it was neither parked, nor given up, nor redriven.
+    pub(super) fn is_first_receive(&self) -> bool {
+        self.parks == 0
+            && self.delivery.receive_count <= 1
+            && self.enqueued_at == self.delivery.sent_at
+            && self.delivery.given_up_by.is_none()
+            && self.first_message.as_deref() == Some(self.message_id())
     }
 
     /// How often the call was received, the receives of replaced messages included: the input of the back-off.
@@ -279,6 +292,7 @@ impl InboundCall {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
             deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
+            may_have_run_unclaimed: !self.is_first_receive() && may_be_claimless(&self.catalog, request),
             ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }
@@ -307,6 +321,7 @@ impl InboundCall {
             deadline: None,
             now: context.now(),
             skew_ms: context.limits.skew_ms(),
+            may_have_run_unclaimed: false,
             repeatable,
             expires_at: self.enqueued_at.plus_ms(RETENTION_MS),
         }

@@ -4,12 +4,13 @@
 //! decode ─▶ fetch ─▶ admit ─▶ join_group ─▶ supersede ─▶ schedule ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ count_member ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
-//! Nothing of a call is sent to its tool before `claim`. These writes may come earlier: the session's row at the session's first call
-//! (`admit`), the rows of the call's group and its `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's
-//! row if the call has to wait (`hold`) or
-//! ends without being executed. `claim` writes into the call's row that this worker may send the call, so a crash after it shows in the
-//! row. A call that has limits gets its turn and its permits before it is claimed (`turn`). After the claim, the MCP client may still store a new MCP session before it sends the request. `execute` runs the call beside its
-//! heartbeat. `record` stores the result first and the audit record second.
+//! Nothing of a call is sent to its tool before `claim`, with one exception: a call that is safe to repeat may be executed without a claim
+//! (`skip_claim`), and is claimed by its first heartbeat. These writes may come earlier: the session's row at the session's first call
+//! (`admit`), the rows of the call's group and of its `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row
+//! if the call has to wait (`hold`) or ends without being executed. `claim` writes into the call's row that this worker may send the call, so
+//! a crash after it shows in the row. A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
+//! without a slot where it takes longer than a moment (`wait_for_turn`). After the claim, the MCP client may still store a new MCP session
+//! before it sends the request. `execute` runs the call beside its heartbeat. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
@@ -32,6 +33,7 @@ mod cancel_task;
 mod check_session;
 mod checks;
 mod claim;
+mod claimless;
 mod complete;
 mod count_member;
 mod decode;
@@ -61,6 +63,7 @@ mod redaction;
 mod requeue;
 mod resume;
 mod schedule;
+mod skip_claim;
 pub mod slot;
 pub mod steps;
 mod supersede;
@@ -216,13 +219,14 @@ async fn process(
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
     // Held until the call is out of the worker's hands, like its slot.
-    let mut seat = match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
-        Ok(seat) => Some(seat),
-        Err(full) => {
-            let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
-            return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
-        }
-    };
+    let mut seat =
+        match context.gate.seat(&call.server.id, &call.request.key.tenant, call.request.priority).await {
+            Ok(seat) => Some(seat),
+            Err(full) => {
+                let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
+                return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+            }
+        };
     let _slot_time = context.activity.working(&call.request.key.tenant);
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
@@ -240,8 +244,10 @@ async fn process(
             return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
         }
     };
-    let claimed = claim_call(context, inbound, *ready).await?;
-    context.steps.passed(Step::Claimed).await;
+    let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
+        true => skip_claim::begin(context, inbound, *ready),
+        false => claim_call(context, inbound, *ready).await?,
+    };
 
     execute_and_record(context, inbound, claimed, passes).await
 }
@@ -349,7 +355,10 @@ async fn claim_call(
     ready: ReadyCall,
 ) -> Result<Box<ClaimedCall>, Exit> {
     Err(match claim::claim(context, inbound, ready).instrument(step("claim")).await? {
-        Claimed::Ours(claimed) => return Ok(claimed),
+        Claimed::Ours(claimed) => {
+            context.steps.passed(Step::Claimed).await;
+            return Ok(claimed);
+        }
         Claimed::Ended { request, row } => {
             Disposition::completed(finished::record_finished(context, inbound, *request, *row).await?)
         }

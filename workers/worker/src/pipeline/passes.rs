@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_core::failure::{Evidence, Failure, Reachability};
+use toolfleet_core::ids::CallKey;
 use toolfleet_core::limits::{ConcurrencyLimit, OnLoss};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::time::Timestamp;
@@ -36,15 +37,22 @@ impl Passes {
         self.permits.iter().all(|(permit, _)| permit.is_fresh(Duration::from_millis(HOLD_MARGIN_MS)))
     }
 
-    /// Releases the permits.
-    pub(super) fn release(&mut self) {
+    /// Releases the permits of the shared limits.
+    pub(super) fn release_permits(&mut self) {
         self.permits.clear();
+    }
+
+    /// Releases all permits.
+    pub(super) fn release(&mut self) {
+        self.release_permits();
         self.adaptive = None;
     }
 
-    /// The request is sent now.
-    pub(super) fn sent(&mut self, now: Timestamp) {
+    /// The request of that call is sent now.
+    pub(super) fn sent(&mut self, call: &CallKey, now: Timestamp) {
         for turn in self.turns.drain(..) {
+            // The load test compares these times with those at the server.
+            tracing::debug!(call = %call.call_id, limit = %turn.limit(), turn_us = turn.turn.at_us, "a request is sent at its turn");
             let _used = turn.keep();
         }
         for (permit, _) in &mut self.permits {

@@ -7,6 +7,8 @@ pub(super) mod claimed;
 pub(super) mod finished;
 mod message_alone;
 mod notices;
+mod persist;
 pub(super) mod recorded;
+mod unclaimed;
 pub(super) mod unexecuted;
 pub(super) mod without_call;

@@ -12,16 +12,18 @@ use tokio::time::{Instant, sleep_until};
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::control::DEFAULT_WEIGHT;
 use toolfleet_core::digest::Digest;
+use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::limits::turn_book::{Ask, LATE_US, Wish, wake_us};
-use toolfleet_core::limits::{CarriedTurn, LimitKey, OnLoss, RateLimit};
+use toolfleet_core::limits::{CarriedTurn, ConcurrencyLimit, LimitKey, OnLoss, RateLimit};
 use toolfleet_core::time::Timestamp;
 
 use super::admit::AdmittedCall;
 use super::inbound::{Carried, InboundCall};
 use super::passes::{HOLD_MARGIN_MS, Passes};
 use super::wait::Wait;
+use crate::activity::LimitMet;
 use crate::context::WorkerContext;
-use crate::gate::{ActiveLimit, HeldTurn, Limited, PermitWish, TurnAnswer, limits_of};
+use crate::gate::{ActiveLimit, HeldTurn, Limited, NoPermit, Patience, PermitWish, TurnAnswer, limits_of};
 
 /// A turn nearer than this is waited for in the worker, in milliseconds.
 const NEAR_MS: u64 = 3_000;
@@ -31,10 +33,23 @@ const NEAR_IN_ORDER_MS: u64 = 12_000;
 const NEAR_IN_SLOT_MS: u64 = 2_000;
 /// So long before its turn a call takes its slot and is claimed.
 const AHEAD: Duration = Duration::from_millis(200);
+/// A permit that is there sooner is counted as no wait: its row is written within this time.
+const COUNTED_WAIT: Duration = Duration::from_millis(150);
 /// How often turns of several limits at one time are looked for, before the call goes back to the queue.
 const MOST_ROUNDS: u32 = 4;
 /// How long a call waits whose limits cannot be read, in milliseconds.
 const UNKNOWN_MS: u64 = 2_000;
+
+/// What a call lacks of its limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lack<'a> {
+    /// No permit of that limit is free.
+    Permit(&'a ActiveLimit, ConcurrencyLimit),
+    /// The tool's adaptive limit is reached.
+    Adaptive,
+    /// The limit's row cannot be read.
+    Row(&'a ActiveLimit),
+}
 
 /// What limits one call, and who asks.
 pub(super) struct Limits<'a> {
@@ -104,16 +119,18 @@ impl<'a> Limits<'a> {
                 Err(taken) => (next, wish) = (taken, Wish::Again),
             }
         }
+        if let Some((limit, _)) = rates.get(next) {
+            self.met(&limit.key, LimitPart::Rate, true);
+        }
         Err(self.wait(HeldReason::RateLimit, 1_000, self.names()))
     }
 
     /// A turn is not taken for a call that would find no permit.
     fn check_lately_full(&self) -> Result<(), Wait> {
-        let limiter = &self.context.limiter;
         for limit in &self.limits {
-            let Some(most) = limit.concurrency.map(|most| most.limit.get()) else { continue };
-            if let Some(away_ms) = limiter.permits.full_lately(&limit.key, most, limiter.workers()) {
-                return Err(self.no_permit(&limit.key, most, away_ms));
+            let Some(most) = limit.concurrency else { continue };
+            if self.context.limiter.permits.is_full_lately(&limit.key) {
+                return Err(self.away(Lack::Permit(limit, most)));
             }
         }
         Ok(())
@@ -156,7 +173,10 @@ impl<'a> Limits<'a> {
                 let wake_at = Timestamp::from_ms(wake_us(*rate, now_us, us(at)) / 1_000);
                 Err(self.wait_by_estimate(&limit.key, *rate, wake_at, Some(at)))
             }
-            TurnAnswer::Taken => Err(self.wait(HeldReason::RateLimit, 1_000, named(&limit.key, *rate))),
+            TurnAnswer::Taken => {
+                self.met(&limit.key, LimitPart::Rate, true);
+                Err(self.wait(HeldReason::RateLimit, 1_000, named(&limit.key, *rate)))
+            }
             TurnAnswer::Unknown => Err(self.unread(&limit.key)),
         }
     }
@@ -198,48 +218,114 @@ impl<'a> Limits<'a> {
         Instant::now() + Duration::from_micros(left_us.unsigned_abs())
     }
 
-    /// A permit of each concurrency limit. On the first that has none, those that were taken are released.
+    /// A permit of each concurrency limit. Where one has none, those that were taken are released, and that limit is waited for first, for
+    /// `most` in all. A call with a turn does not wait: its turn would pass.
     ///
     /// # Errors
-    /// What the call waits for.
-    pub(super) async fn permits(&self, passes: &mut Passes) -> Result<(), Wait> {
-        let now = self.context.now();
-        if self.call.adapts()
-            && let Some(tool) = self.call.tool_name()
-        {
-            let Some(permit) = self.context.limiter.local.enter(tool, now) else {
-                let detail = format!("tool:{tool} (adaptive)");
-                return Err(self.wait(HeldReason::ConcurrencyLimit, 1_000, detail));
+    /// What has none.
+    pub(super) async fn permits(&self, passes: &mut Passes, most: Duration) -> Result<(), Lack<'_>> {
+        let until = Instant::now() + if passes.due.is_some() { Duration::ZERO } else { most };
+        self.adaptive_permit(passes, until).await?;
+        let limits: Vec<_> =
+            self.limits.iter().filter_map(|limit| Some((limit, limit.concurrency?))).collect();
+        let mut waited_for = 0;
+        loop {
+            let Err((lacking, lack)) = self.all_permits(passes, &limits, waited_for, until).await else {
+                return Ok(());
             };
-            passes.adaptive = Some(permit);
+            passes.release_permits();
+            if lacking == waited_for || Instant::now() >= until {
+                passes.release();
+                return Err(lack);
+            }
+            waited_for = lacking;
         }
-        for limit in &self.limits {
-            let Some(most) = limit.concurrency else { continue };
-            let hold_ms = match most.on_loss {
-                OnLoss::Hold => self.call.attempt_ms.saturating_add(HOLD_MARGIN_MS),
-                OnLoss::Free => self.context.limits.lease_ms(),
-            };
-            let limiter = &self.context.limiter;
-            // A permit that passes to a task has an entry of its own.
-            let workers = if most.count_tasks { None } else { limiter.known_workers() };
-            let wish = PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms, workers };
-            match limiter.permits.take(&limit.key, wish).await {
-                Ok(permit) => passes.add_permit(permit, most),
-                Err(Some(away_ms)) => {
-                    passes.release();
-                    return Err(self.no_permit(&limit.key, most.limit.get(), away_ms));
+    }
+
+    async fn adaptive_permit(&self, passes: &mut Passes, until: Instant) -> Result<(), Lack<'_>> {
+        let Some(tool) = self.call.tool_name().filter(|_| self.call.adapts()) else { return Ok(()) };
+        let local = &self.context.limiter.local;
+        let asked = Instant::now();
+        let permit = local.enter(tool, &self.context.clock, until).await;
+        passes.adaptive = Some(permit.ok_or(Lack::Adaptive)?);
+        if asked.elapsed() >= COUNTED_WAIT {
+            self.met(&LimitKey::Tool(tool.to_owned()), LimitPart::Adaptive, false);
+        }
+        Ok(())
+    }
+
+    /// The permits of all limits: first the one that may be waited for, then the others as they are.
+    ///
+    /// # Errors
+    /// The position of the limit that has none.
+    async fn all_permits<'b>(
+        &self,
+        passes: &mut Passes,
+        limits: &[(&'b ActiveLimit, ConcurrencyLimit)],
+        waited_for: usize,
+        until: Instant,
+    ) -> Result<(), (usize, Lack<'b>)> {
+        let others = (0..limits.len()).filter(|position| *position != waited_for);
+        for position in std::iter::once(waited_for).chain(others) {
+            let Some(&(limit, most)) = limits.get(position) else { continue };
+            let left = until.saturating_duration_since(Instant::now());
+            let left = if position == waited_for { left } else { Duration::ZERO };
+            let asked = Instant::now();
+            let taken =
+                self.context.limiter.permits.take(&limit.key, self.wish(most), self.patience(left)).await;
+            match taken {
+                Ok(permit) => {
+                    if asked.elapsed() >= COUNTED_WAIT {
+                        self.met(&limit.key, LimitPart::Concurrency, false);
+                    }
+                    passes.add_permit(permit, most);
                 }
-                Err(None) => {
-                    passes.release();
-                    return Err(self.unread(&limit.key));
-                }
+                Err(NoPermit::Full) => return Err((position, Lack::Permit(limit, most))),
+                Err(NoPermit::Unknown) => return Err((waited_for, Lack::Row(limit))),
             }
         }
         Ok(())
     }
 
-    fn no_permit(&self, limit: &LimitKey, most: u32, away_ms: u64) -> Wait {
-        self.wait(HeldReason::ConcurrencyLimit, away_ms, format!("{limit} ({most} at once)"))
+    /// The wait in the queue of a call that lacks something of its limits.
+    pub(super) fn away(&self, lack: Lack<'_>) -> Wait {
+        match lack {
+            Lack::Permit(limit, most) => {
+                let most = most.limit.get();
+                let permits = &self.context.limiter.permits;
+                let away_ms = permits.park(&limit.key, most, self.patience(Duration::ZERO));
+                let detail = format!("{} ({most} at once)", limit.key);
+                self.met(&limit.key, LimitPart::Concurrency, true);
+                self.wait(HeldReason::ConcurrencyLimit, away_ms, detail)
+            }
+            Lack::Adaptive => {
+                let tool = self.call.tool_name().unwrap_or_default();
+                let detail = format!("tool:{tool} (adaptive)");
+                self.met(&LimitKey::Tool(tool.to_owned()), LimitPart::Adaptive, true);
+                self.wait(HeldReason::ConcurrencyLimit, 1_000, detail)
+            }
+            Lack::Row(limit) => self.unread(&limit.key),
+        }
+    }
+
+    fn wish(&self, most: ConcurrencyLimit) -> PermitWish {
+        let hold_ms = match most.on_loss {
+            OnLoss::Hold => self.call.attempt_ms.saturating_add(HOLD_MARGIN_MS),
+            OnLoss::Free => self.context.limits.lease_ms(),
+        };
+        // A permit that passes to a task has an entry of its own.
+        let workers = if most.count_tasks { None } else { self.context.limiter.known_workers() };
+        PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms, workers }
+    }
+
+    fn patience(&self, most: Duration) -> Patience {
+        let most_calls = self.context.limits.slots;
+        Patience {
+            most,
+            most_calls,
+            is_back: self.inbound.parks > 0,
+            workers: self.context.limiter.workers(),
+        }
     }
 
     /// The name of a new entry in a concurrency limit. Each attempt has its own: the server may go on working on an earlier one whose answer
@@ -254,6 +340,27 @@ impl<'a> Limits<'a> {
         Digest::of_text(&format!("{}#task", self.call.request.key)).short(16).to_owned()
     }
 
+    /// Counts that the call waits for that part of the limit, in its queue or in the worker.
+    fn met(&self, limit: &LimitKey, part: LimitPart, requeued: bool) {
+        let active = self.limits.iter().find(|active| active.key == *limit);
+        let value = active.and_then(|active| match part {
+            LimitPart::Rate => active.rate.map(|rate| rate.to_string()),
+            LimitPart::Concurrency => active.concurrency.map(|most| most.limit.get().to_string()),
+            LimitPart::Adaptive | LimitPart::RetryBudget => None,
+        });
+        let tenant = &self.call.request.key.tenant;
+        let met = LimitMet { key: limit.to_string(), part, value, tenant, requeued };
+        self.context.activity.limit_met(met, self.context.now());
+    }
+
+    /// Counts that the call waits in the worker for the last of its turns, if it does.
+    pub(super) fn waits_here(&self, passes: &Passes) {
+        let last = passes.turns.iter().max_by_key(|turn| turn.turn.at_us);
+        if let Some(turn) = last.filter(|_| wake_at(passes).is_some()) {
+            self.met(turn.limit(), LimitPart::Rate, false);
+        }
+    }
+
     fn names(&self) -> String {
         let rates = self.limits.iter().filter_map(|limit| Some(named(&limit.key, limit.rate?)));
         rates.collect::<Vec<_>>().join(", ")
@@ -262,6 +369,7 @@ impl<'a> Limits<'a> {
     /// The wait for a turn that is far: the message carries it, and comes back a second or two before.
     fn wait_with(&self, turn: HeldTurn, left_ms: u64) -> Wait {
         let limit = turn.limit().clone();
+        self.met(&limit, LimitPart::Rate, true);
         let at = turn.turn.at();
         if at >= self.call.deadline || self.inbound.queue().is_fifo() {
             // It cannot be used; it goes back.
@@ -281,6 +389,7 @@ impl<'a> Limits<'a> {
         wake_at: Timestamp,
         at: Option<Timestamp>,
     ) -> Wait {
+        self.met(limit, LimitPart::Rate, true);
         self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit.clone(), turn: None, wake_at }));
         let left_ms = wake_at.ms_since(self.context.now()).max(1_000);
         let until_deadline_ms = self.call.deadline.ms_since(self.context.now());
@@ -309,9 +418,11 @@ impl<'a> Limits<'a> {
     pub(super) async fn again(&self, missed: bool) -> Result<Passes, Wait> {
         let mut passes = self.turns(NEAR_IN_SLOT_MS, missed).await?;
         if let Some(due) = passes.due {
+            self.waits_here(&passes);
             sleep_until(due - AHEAD.min(due.saturating_duration_since(Instant::now()))).await;
         }
-        self.permits(&mut passes).await?;
+        let permits = self.permits(&mut passes, Duration::ZERO).await;
+        permits.map_err(|lack| self.away(lack))?;
         Ok(passes)
     }
 }

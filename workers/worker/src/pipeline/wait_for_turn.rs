@@ -1,8 +1,13 @@
-//! Waits for a call's turn in the worker, without a slot and without a seat, when the turn is near.
+//! Waits for a call's turn and for its permits in the worker, without a slot and without a seat, where they are near.
 
-use tokio::time::sleep_until;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep_until, timeout};
 
 use super::admit::AdmittedCall;
+use super::heartbeat;
 use super::inbound::{Carried, InboundCall};
 use super::passes::Passes;
 use super::slot::Slot;
@@ -10,6 +15,15 @@ use super::turn::{Limits, wake_at};
 use super::wait::Wait;
 use crate::context::WorkerContext;
 use crate::gate::Seat;
+
+/// So long a call waits for a permit.
+const PERMIT_WAIT: Duration = Duration::from_secs(3);
+
+/// For so long a call keeps its slot while it waits: most turns and permits are there by then.
+const A_MOMENT: Duration = Duration::from_millis(150);
+
+/// The worker drains.
+struct Drains;
 
 /// What became of the wait.
 pub(super) enum Turned {
@@ -19,6 +33,15 @@ pub(super) enum Turned {
     Wait(Wait),
     /// The worker drains.
     Draining,
+}
+
+/// Whose wait it is.
+struct Waiting<'a, S> {
+    context: &'a WorkerContext,
+    inbound: &'a InboundCall,
+    call: &'a AdmittedCall,
+    slot: &'a mut S,
+    seat: &'a mut Option<Seat>,
 }
 
 pub(super) async fn wait_for_turn<S: Slot>(
@@ -34,32 +57,65 @@ pub(super) async fn wait_for_turn<S: Slot>(
     if *inbound.carried() == Carried::Poll || call.answers_a_task() {
         return Turned::Now(None);
     }
-    let mut passes = match limits.turns(limits.near_ms(), false).await {
-        Ok(passes) => passes,
-        Err(wait) => return Turned::Wait(wait),
+    let mut waiting = Waiting { context, inbound, call, slot, seat };
+    let turns = Box::pin(limits.turns(limits.near_ms(), false));
+    let mut passes = match waiting.in_hand(turns).await {
+        Ok(Ok(passes)) => passes,
+        Ok(Err(wait)) => return Turned::Wait(wait),
+        Err(Drains) => return Turned::Draining,
     };
-    if let Some(wake_at) = wake_at(&passes) {
-        // The slot and the seat are for calls that run.
-        slot.set_down();
-        *seat = None;
-        let drains = tokio::select! {
-            () = sleep_until(wake_at) => false,
-            () = context.shutdown.draining() => true,
-        };
-        slot.take_up().await;
-        if drains {
-            return Turned::Draining;
-        }
-        match context.gate.seat(&call.server.id, &call.request.key.tenant).await {
-            Ok(again) => *seat = Some(again),
-            Err(full) => {
-                let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
-                return Turned::Wait(wait);
-            }
+    limits.waits_here(&passes);
+    if let Some(wake_at) = wake_at(&passes)
+        && let Err(Drains) = waiting.without_slot(sleep_until(wake_at)).await
+    {
+        return Turned::Draining;
+    }
+    // Its turn would pass while it waits for a permit.
+    let most = if passes.due.is_some() { Duration::ZERO } else { PERMIT_WAIT };
+    let permits = Box::pin(limits.permits(&mut passes, most));
+    match waiting.in_hand(permits).await {
+        Ok(Ok(())) => Turned::Now(Some(passes)),
+        Ok(Err(lack)) => Turned::Wait(limits.away(lack)),
+        Err(Drains) => Turned::Draining,
+    }
+}
+
+impl<S: Slot> Waiting<'_, S> {
+    /// Waits, without a slot and a seat where it takes longer than a moment.
+    async fn in_hand<T>(&mut self, wait: impl Future<Output = T> + Unpin) -> Result<T, Drains> {
+        let mut wait = wait;
+        match timeout(A_MOMENT, &mut wait).await {
+            Ok(waited) => Ok(waited),
+            Err(_) => self.without_slot(wait).await,
         }
     }
-    match limits.permits(&mut passes).await {
-        Ok(()) => Turned::Now(Some(passes)),
-        Err(wait) => Turned::Wait(wait),
+
+    /// Waits without a slot and a seat, which are for calls that run; with them where too many messages are without a slot.
+    async fn without_slot<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, Drains> {
+        let Self { context, inbound, call, .. } = *self;
+        let place = Arc::clone(&context.leaving).try_acquire_many_owned(inbound.kib()).ok();
+        if place.is_some() {
+            self.slot.set_down();
+            *self.seat = None;
+        }
+        let waited = tokio::select! {
+            biased;
+            () = context.shutdown.draining() => None,
+            waited = wait => Some(waited),
+            never = heartbeat::keep_invisible(context, inbound) => match never {},
+        };
+        let waited = waited.ok_or(Drains)?;
+        if place.is_some() {
+            tokio::select! {
+                () = self.slot.take_up() => {}
+                never = heartbeat::keep_invisible(context, inbound) => match never {},
+            }
+            *self.seat = Some(context.gate.seat_in_turn(
+                &call.server.id,
+                &call.request.key.tenant,
+                call.request.priority,
+            ));
+        }
+        Ok(waited)
     }
 }

@@ -17,6 +17,7 @@ use toolfleet_core::time::Timestamp;
 
 use super::Service;
 use crate::context::WorkerContext;
+use crate::gate::configured_limits;
 use crate::shutdown::Shutdown;
 
 /// The row of a worker that has exited or died is removed after so long, in milliseconds.
@@ -90,7 +91,9 @@ impl Aggregator {
             return Ok(());
         }
         let rows = context.fleet.worker_rows().await?;
-        let summary = FleetSummary::of(&rows, now, context.worker.clone());
+        let mut summary = FleetSummary::of(&rows, now, context.worker.clone());
+        let control = context.gate.control().current();
+        summary.configured(configured_limits(&context.catalog.current(), control.as_deref()));
         state.leads = context.fleet.put_summary(&summary, &context.activity.boot, until).await?;
         self.take(summary);
         self.bury(state, &rows, now).await?;

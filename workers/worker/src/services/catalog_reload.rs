@@ -1,5 +1,5 @@
 //! Reloads the catalog: at an interval and at SIGHUP. A version that is invalid or cannot be read is logged and counted, and the one
-//! before stays in use.
+//! before stays in use. Texts are parsed and checked on a blocking thread, so calls go on meanwhile.
 
 use std::sync::Arc;
 
@@ -77,15 +77,15 @@ impl Watcher {
     /// Takes the catalog if it has changed and is valid. `refresh` reads secrets again that are in the cache.
     pub async fn look(&mut self, refresh: bool) {
         let found = match Texts::read(&self.config, Some(&self.context.stores), refresh).await {
-            Ok(texts) if texts.digest() == *self.context.catalog.current().digest() => {
-                self.logged = None;
-                return;
-            }
-            Ok(texts) => texts.parse(),
+            Ok(texts) => texts.parse_changed(self.context.catalog.current()).await,
             Err(error) => Err(error),
         };
         let found = match found {
-            Ok(mut catalog) => match store_written(&self.context.stores.secrets, &mut catalog).await {
+            Ok(None) => {
+                self.logged = None;
+                return;
+            }
+            Ok(Some(mut catalog)) => match store_written(&self.context.stores.secrets, &mut catalog).await {
                 Ok(()) => Ok(catalog),
                 Err(error) => Err(error.into()),
             },
@@ -101,7 +101,9 @@ impl Watcher {
         self.logged = None;
         report(&catalog);
         let (servers, tools) = (catalog.servers().len(), catalog.tools().len());
-        self.context.take_catalog(catalog);
+        let previous = self.context.take_catalog(catalog);
+        // Its memory is freed here unless a call still uses it, which takes milliseconds for thousands of tools.
+        drop(tokio::task::spawn_blocking(move || drop(previous)));
         tracing::info!(catalog = %self.config.place, servers, tools, code = "catalog_taken", "the catalog has changed");
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::fleet::rollups::{RolledUpTool, ToolRollup};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::fleet::{Minute, QueueSeen, WorkerRow, busiest};
+use toolfleet_core::fleet::{Minute, QueueSeen, WorkerRow, busiest, keep_busiest_limits};
 use toolfleet_core::time::Timestamp;
 
 use super::Service;
@@ -21,11 +21,12 @@ use crate::shutdown::Shutdown;
 
 /// Rates are those of about so long.
 const WINDOW: Duration = Duration::from_secs(60);
-/// The most servers, tenants of a server that differ, tools and tenants in a row.
+/// The most servers, tenants of a server that differ, tools, tenants and limits in a row.
 const MOST_SERVERS: usize = 50;
 const MOST_DIFFERING: usize = 20;
 const MOST_TOOLS: usize = 50;
 const MOST_TENANTS: usize = 100;
+const MOST_LIMITS: usize = 30;
 /// The rollups of a minute are written 5 to 55 seconds after it: not all workers write at once, and late calls are in them.
 const EARLIEST_ROLLUP_MS: u32 = 5_000;
 const ROLLUP_SPREAD_MS: u32 = 50_000;
@@ -176,6 +177,8 @@ impl Reporter {
         });
         let mut tools = activity.tools.seen(now);
         busiest(&mut tools, MOST_TOOLS, |seen| (seen.failures, seen.calls));
+        let mut limits = activity.limits.seen(now);
+        keep_busiest_limits(&mut limits, MOST_LIMITS);
         let (mut slot_ms, others_ms) = activity.tenants.slot_ms(instant);
         let rest = busiest(&mut slot_ms, MOST_TENANTS, |ms| *ms);
         WorkerRow {
@@ -207,6 +210,7 @@ impl Reporter {
                 .collect(),
             servers,
             tools,
+            limits,
         }
     }
 

@@ -277,8 +277,14 @@ async fn calls_that_end_without_the_pipeline_are_counted() {
     let dead = rig.direct.queue(rig.local.queue_url("toolfleet-calls-dlq"));
     let body = of("dead", "unsafe", 4).to_string();
     dead.send(Outgoing { body, group: Some("acme".into()), ..Outgoing::default() }).await.unwrap();
-    rig.settle().await;
+    for _ in 0..2 {
+        rig.deliver(&context).await;
+    }
+    rig.clock.advance_ms(60_000);
+    rig.deliver(&context).await;
     assert_eq!(row(&rig).await.failed.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
+    // The dead letter's deadline passes, and the group's comes a minute later.
+    rig.clock.advance_ms(3_550_000);
     let letters = context.dead_letters.clone().unwrap();
     let delivery = letters.queue.receive(1, 0, 30).await.unwrap().pop().unwrap();
     toolfleet_worker::pipeline::reap(context, letters, delivery).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::slot::Slot;
 
 use crate::rig::{Rig, SKEW_MS, START_MS, connect, limits, request};
 
@@ -196,13 +198,15 @@ async fn two_workers_share_the_permits_of_one_limit() {
     rig.mcp.arrived("tools/call", 1).await;
 
     rig.send(request("c1", "unsafe").to_string()).await;
-    rig.deliver(&second).await;
+    let delivery = rig.receive(&second).await.unwrap();
+    let waiting = tokio::spawn(pipeline::run(Arc::clone(&second), delivery, ()));
+    while second.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(rig.mcp.requests_of("tools/call").len(), 1, "one request is open, and the limit is one");
-    let depth = rig.queue().depth().await.unwrap();
-    assert_eq!((depth.in_flight, depth.delayed), (1, 1), "c0 runs, c1 is a delayed message");
     drop(hold);
     running.await.unwrap();
-    rig.settle_with(&second).await;
+    waiting.await.unwrap();
     for id in ["c0", "c1"] {
         let seen = rig.outcome(id).await;
         assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{id}");
@@ -210,6 +214,72 @@ async fn two_workers_share_the_permits_of_one_limit() {
     while !permits(&rig).await.entries.is_empty() {
         tokio::task::yield_now().await;
     }
+}
+
+/// A released permit passes to the call that waits in the worker's hands, in the same write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_in_hand_gets_the_next_permit() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let first = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let second = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let before = permits(&rig).await;
+    drop(hold);
+    first.await.unwrap();
+    second.await.unwrap();
+    for id in ["c0", "c1"] {
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{id}");
+    }
+    while !permits(&rig).await.entries.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(permits(&rig).await.rev, before.rev + 2, "one write passed the permit on, one released it");
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight, depth.delayed), (0, 0, 0), "c1 did not go back to the queue");
+}
+
+/// The slots of a worker that runs as many calls as it can.
+struct NoSlot;
+
+impl Slot for NoSlot {
+    fn set_down(&mut self) {}
+
+    fn take_up(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_in_hand_goes_back_when_its_worker_drains() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let first = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let second = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, NoSlot));
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    context.shutdown.begin(Duration::from_secs(60));
+    second.await.unwrap();
+    assert_eq!(rig.queue().depth().await.unwrap().visible, 1, "for the next worker, at once");
+    drop(hold);
+    first.await.unwrap();
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 1, "c1 was not sent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

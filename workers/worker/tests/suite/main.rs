@@ -16,6 +16,7 @@ mod bad_input;
 mod bounds;
 mod cancelling;
 mod catalog_forms;
+mod claimless;
 mod control;
 mod control_reading;
 mod crashes;

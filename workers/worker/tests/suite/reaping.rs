@@ -263,3 +263,15 @@ async fn a_due_dead_letter_does_not_starve_behind_others() {
     assert!(rig.row("undue0").await.is_none());
     assert_eq!(dead(&rig).depth().await.unwrap().visible, 40, "the others are visible again");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_may_have_run_without_a_claim_is_unknown() {
+    let rig = Rig::new().await;
+    let mut idempotent = telling(&rig, "c1", "unsafe");
+    idempotent["idempotent"] = json!(true);
+    rig.send(idempotent.to_string()).await;
+    give_up(&rig).await;
+    settle(&rig).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!((seen.kind, seen.may_have_run), (OutcomeKind::OutcomeUnknown, Some(MayHaveRun::Unknown)));
+}

@@ -98,6 +98,43 @@ async fn a_changed_catalog_is_loaded_and_an_invalid_one_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schemas_are_compiled_at_first_use_and_kept_over_a_reload() {
+    let rig = Rig::new().await;
+    let folder = Folder::new("schemas");
+    let schema = |pattern: &str| json!({"properties": {"x": {"type": "string", "pattern": pattern}}});
+    let catalog = |changed: &str| {
+        let mut catalog = rig.catalog();
+        for (id, pattern) in [("same", "^[a-z]+$"), ("changes", changed)] {
+            let tool = json!({"id": id, "server": "mock", "name": "safe", "input_schema": schema(pattern)});
+            catalog["tools"].as_array_mut().unwrap().push(tool);
+        }
+        catalog
+    };
+    let context = rig.context(None).await;
+    let path = folder.write("catalog.json", catalog("^1+$"));
+    let mut watcher = Watcher::new(context.clone(), path.into());
+    watcher.look(false).await;
+    let compiled = || context.schemas.figures().compiled;
+    assert_eq!((context.catalog.reloads(), compiled()), (reloads(1, 0), 0), "nothing is compiled at load");
+    for (id, tool, sum) in [("a1", "same", 1), ("a2", "changes", 2), ("a3", "same", 2)] {
+        assert_eq!(ended(&rig, &context, id, tool).await, OutcomeKind::Succeeded);
+        assert_eq!(compiled(), sum, "{id}");
+    }
+
+    folder.write("catalog.json", catalog("^2+$"));
+    watcher.look(false).await;
+    for (id, tool, sum) in [("b1", "same", 2), ("b2", "changes", 3)] {
+        assert_eq!(ended(&rig, &context, id, tool).await, OutcomeKind::Succeeded);
+        assert_eq!(compiled(), sum, "{id}");
+    }
+
+    // A mistake in a schema is found at load, and the version before stays.
+    folder.write("catalog.json", catalog("[z-a]"));
+    watcher.look(false).await;
+    assert_eq!(context.catalog.reloads(), reloads(2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_keeps_the_catalog_it_arrived_under() {
     let rig = Rig::new().await;
     let folder = Folder::new("keeps");

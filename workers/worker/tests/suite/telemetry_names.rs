@@ -46,7 +46,7 @@ const LOG_CODES: [&str; 38] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 18] = [
+const METRICS: [&str; 22] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -61,10 +61,14 @@ const METRICS: [&str; 18] = [
     "toolfleet.late_answers",
     "toolfleet.limits.missed_turns",
     "toolfleet.receives",
+    "toolfleet.schemas.bytes",
+    "toolfleet.schemas.compiled",
+    "toolfleet.schemas.dropped",
     "toolfleet.slots",
     "toolfleet.stdio.programs",
     "toolfleet.store.requests",
     "toolfleet.store.writes",
+    "toolfleet.run_queue.lag_us",
 ];
 
 /// The labels of metrics.

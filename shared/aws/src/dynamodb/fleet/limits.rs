@@ -194,6 +194,7 @@ fn permits_item(row: &HolderRow) -> Item {
         (REV, number(row.rev)),
         ("entries", Some(AttributeValue::M(row.entries.iter().map(entry).collect()))),
         ("blocks", Some(AttributeValue::M(row.blocks.iter().map(block).collect()))),
+        ("hold_ms", row.hold_ms.and_then(number)),
         (EXPIRES_AT, last_s.and_then(|last_s| number(last_s.saturating_add(KEPT_S)))),
     ])
 }
@@ -211,6 +212,7 @@ fn permits_of(item: &Item) -> Option<HolderRow> {
         rev: item.get(REV)?.as_n().ok()?.parse().ok()?,
         entries: item.get("entries")?.as_m().ok()?.iter().map(entry).collect::<Option<BTreeMap<_, _>>>()?,
         blocks: item.get("blocks")?.as_m().ok()?.iter().map(block).collect::<Option<BTreeMap<_, _>>>()?,
+        hold_ms: item.get("hold_ms").and_then(|hold| hold.as_n().ok()?.parse().ok()),
     })
 }
 
@@ -281,6 +283,7 @@ mod tests {
             rev: 4,
             entries: BTreeMap::from([("a".to_owned(), until)]),
             blocks: BTreeMap::from([("w-1".to_owned(), Block { permits: 3, until })]),
+            hold_ms: Some(412),
         };
         assert_eq!(permits_of(&permits_item(&row)), Some(row));
     }

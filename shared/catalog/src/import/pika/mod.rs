@@ -14,7 +14,7 @@ use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::json::{below, kind, typed};
 use crate::parts::Parts;
-use crate::schema::compile;
+use crate::schema::KnownSchemas;
 use crate::server::ServerEntry;
 use crate::sources::Literals;
 use crate::tool::{ExecutorRef, Function, LambdaArn, UnvalidatedTool};
@@ -160,7 +160,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
             return Err(invalid(&below(entry, "executionType"), text));
         }
     };
-    let functions = definition.functions(entry)?;
+    let functions = definition.functions(entry, parts.known)?;
     let open = functions.is_none();
     if open && matches!(runs_on, ExecutorRef::Lambda(_)) {
         let text = "is missing; a Lambda function does not list its functions itself";
@@ -178,6 +178,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
         limits: LimitRules::none(),
         max_attempts: None,
         paused: status != Status::Enabled,
+        claimless: false,
         access: access::rules(&below(entry, "accessRules"), definition.access_rules.unwrap_or_default())?,
         shown: ShownArguments::default(),
         definition: vec![json!(definition.function_schema)],
@@ -345,7 +346,7 @@ impl Definition {
     }
 
     /// The functions, or none where the server's own list stands for them.
-    fn functions(&self, entry: &str) -> Result<Option<Vec<Function>>, CatalogError> {
+    fn functions(&self, entry: &str, known: &KnownSchemas) -> Result<Option<Vec<Function>>, CatalogError> {
         let schemas = self.schemas(entry)?;
         if schemas.is_empty() {
             return Ok(None);
@@ -356,7 +357,7 @@ impl Definition {
                 None => format!("{entry}.functionSchema[{i}]"),
             };
             known_fields(&place, value, &["name", "description", "parameters", "requireConfirmation"])?;
-            function(&place, typed(&place, value.clone())?)
+            function(&place, typed(&place, value.clone())?, known)
         };
         schemas.iter().enumerate().map(read).collect::<Result<_, _>>().map(Some)
     }
@@ -381,13 +382,13 @@ fn configured(
     parts.read(place, id, fields).map_err(|reason| invalid(place, reason))
 }
 
-fn function(place: &str, wire: WireFunction) -> Result<Function, CatalogError> {
+fn function(place: &str, wire: WireFunction, known: &KnownSchemas) -> Result<Function, CatalogError> {
     if wire.require_confirmation.as_deref().is_some_and(|word| word != "DISABLED") {
         let text = "asks a person before the tool runs, which the fleet cannot; leave it out or say DISABLED";
         return Err(invalid(&below(place, "requireConfirmation"), text));
     }
     let place = below(place, "parameters");
     let schema = wire.parameters.map(|value| parameters::schema(&place, value)).transpose()?;
-    let schema = compile(&place, schema.as_ref())?;
+    let schema = known.read(&place, schema.as_ref())?;
     Ok(Function { name: wire.name, schema, idempotent: false, pin: None })
 }

@@ -322,6 +322,7 @@ impl Delivery {
             deadline: Some(self.deadline()),
             now: self.now(),
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
+            may_have_run_unclaimed: false,
             repeatable,
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
         }

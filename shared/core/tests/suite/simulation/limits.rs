@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable, Take, away_ms};
+use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable, Take};
 use toolfleet_core::limits::turn_book::{Ask, Grant, LATE_US, Reserve, TurnRow, TurnTable, Wish, wake_us};
+use toolfleet_core::limits::waits::Ahead;
 use toolfleet_core::limits::{RateLimit, Turn};
 use toolfleet_core::state_table::{Decision, StateTable};
 
@@ -304,14 +305,22 @@ impl Delivery {
             lasts_ms
         };
         let take = vec![Take { name: name.clone(), until: self.now().plus_ms(counted_ms) }];
-        let event =
-            Change { now: self.now(), limit, skew_ms: SKEW_MS, release: Vec::new(), take, block: None };
+        let event = Change {
+            now: self.now(),
+            limit,
+            skew_ms: SKEW_MS,
+            release: Vec::new(),
+            held_ms: None,
+            take,
+            block: None,
+        };
         let granted: Granted =
             world.apply_limit::<HolderTable>(&world.limits.holders, server, &event).await?;
         if granted.taken == [true] {
             return Ok(Ok(Some(Permit { name, until_ms })));
         }
-        Ok(Err(away_ms(2_000 + world.random.below(2_000))))
+        let ahead = Ahead { in_hand: 0, parked: world.random.below(4), hold_ms: 1_000, workers: 1, limit };
+        Ok(Err(ahead.away_ms()))
     }
 
     /// The request was answered.
@@ -320,7 +329,8 @@ impl Delivery {
         let Some(permit) = permit else { return };
         let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else { return };
         let (release, take) = (vec![permit.name], Vec::new());
-        let event = Change { now: self.now(), limit, skew_ms: SKEW_MS, release, take, block: None };
+        let event =
+            Change { now: self.now(), limit, skew_ms: SKEW_MS, release, held_ms: None, take, block: None };
         let _ = world.apply_limit::<HolderTable>(&world.limits.holders, server, &event).await;
     }
 }

@@ -5,4 +5,5 @@ mod claims;
 mod ends;
 mod rows;
 mod tasks;
+mod unclaimed;
 mod waits;

@@ -263,6 +263,7 @@ async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), CommandErr
         LoadError::File { .. }
         | LoadError::Stored(_)
         | LoadError::OnlyFiles(_)
+        | LoadError::Interrupted
         | LoadError::Wrong(_)
         | LoadError::NamesNobody => CommandError::usage(format!("--catalog: {}: {error}", path.display())),
     })?;

@@ -21,6 +21,9 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
         return "-".to_owned();
     }
     let tenths = u128::from(part).saturating_mul(1_000) / u128::from(whole);
+    if tenths == 0 && part > 0 {
+        return "<0.1 %".to_owned();
+    }
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
@@ -32,6 +35,7 @@ mod tests {
     fn a_part_of_nothing_is_a_dash() {
         assert_eq!(percent(0, 0), "-");
         assert_eq!(percent(1, 3), "33.3 %");
+        assert_eq!((percent(1, 1_200), percent(0, 1_200)), ("<0.1 %".to_owned(), "0.0 %".to_owned()));
         assert_eq!(percent(u64::MAX, u64::MAX), "100.0 %");
         assert_eq!(quantile(&Histogram::default(), 50), "-");
     }

@@ -1,12 +1,16 @@
-//! `toolfleet servers`: each server as the workers see it: breaker, pauses, requests under way, failures, latency; by tenant where it differs.
+//! `toolfleet servers`: each server as the workers see it: breaker, pauses, limits, requests under way, failures, latency; by tenant where it
+//! differs. Below them all limits and pauses of the fleet.
 
-use toolfleet_core::control::{Control, Subject};
-use toolfleet_core::fleet::{BreakerState, ServerSummary, TenantAtServer};
+use serde_json::json;
+use toolfleet_core::control::{Control, ControlEntry, Subject, Switch};
+use toolfleet_core::fleet::{BreakerState, FleetSummary, LimitPart, ServerSummary, TenantAtServer};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use super::numbers::{percent, quantile};
+use super::overview::{seen_by, stop, word};
 use super::status::{note_stale, summary};
+use super::view::{LimitShown, limits};
 use crate::commands::control::reason::now;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
@@ -18,17 +22,41 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, Comm
     let Some(summary) = summary(&client, output).await? else {
         return Ok(Exit::NoResult);
     };
-    let control = client.controls().current().await?;
+    let entries = client.controls().entries().await?;
     let now = now();
     if output.is_json() {
-        output.document(&summary.servers)?;
+        output.document(&json!({
+            "at": summary.at, "servers": summary.servers, "limits": summary.limits, "set": entries,
+        }))?;
         return Ok(Exit::Done);
     }
     note_stale(&summary, now, output);
+    let limits = limits(&summary, &entries);
+    of_servers(&summary, &limits, &entries, now, output)?;
+    of_limits(&limits, summary.unlisted_limits, output)?;
+    let stops: Vec<_> =
+        entries.iter().filter(|entry| !entry.is_over(now)).filter_map(|entry| stop(entry, now)).collect();
+    if !stops.is_empty() {
+        output.line("")?;
+    }
+    for stop in stops {
+        output.line(&stop)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn of_servers(
+    summary: &FleetSummary,
+    limits: &[LimitShown],
+    entries: &[ControlEntry],
+    now: Timestamp,
+    output: &Output,
+) -> Result<(), CommandError> {
     if summary.servers.is_empty() {
         output.line("no server was called in the last five minutes, and every breaker is closed")?;
-        return Ok(Exit::Done);
+        return Ok(());
     }
+    let control = Control::new(0, entries.iter().cloned(), now);
     let header = [
         "server",
         "breaker",
@@ -43,38 +71,58 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, Comm
     ];
     let mut rows = Vec::new();
     for (id, server) in &summary.servers {
-        rows.push(row(id, server, &control, now));
+        rows.push(row(id, server, limits, &control, now));
         rows.extend(server.seen.tenants.iter().map(|(tenant, at)| tenant_row(tenant, at, now)));
     }
     output.table(&header, rows)?;
     output.note(
         "attempts, failures and latency are those of the last five minutes; p50 and p95 are of attempts",
     );
-    Ok(Exit::Done)
+    Ok(())
 }
 
-fn row(id: &ServerId, server: &ServerSummary, control: &Control, now: Timestamp) -> Vec<String> {
+fn of_limits(limits: &[LimitShown], unlisted: u64, output: &Output) -> Result<(), CommandError> {
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let rows = limits.iter().map(|limit| {
+        let LimitShown { seen, by, .. } = limit;
+        let by = by.as_ref().map_or_else(|| "catalog".to_owned(), |by| format!("live by {by}"));
+        let counts = [seen.waited, seen.requeued].map(|count| count.to_string());
+        let ends = [seen.last.map(|at| at.to_string()).unwrap_or_default(), limit.tenants()];
+        [limit.target(), limit.value(), by].into_iter().chain(counts).chain(ends).collect()
+    });
+    output.line("")?;
+    output.table(&["limit", "value", "set", "waited", "went back", "last met", "tenants"], rows.collect())?;
+    if unlisted > 0 {
+        output.note(&format!("{unlisted} more limits, met less often than these, are not listed"));
+    }
+    output.note("waited and went back count the calls of the last five minutes that the limit made wait in a worker or in their queue");
+    Ok(())
+}
+
+fn row(
+    id: &ServerId,
+    server: &ServerSummary,
+    limits: &[LimitShown],
+    control: &Control,
+    now: Timestamp,
+) -> Vec<String> {
     let seen = &server.seen;
     let breaker = match seen.breaker {
         BreakerState::Closed => "closed".to_owned(),
-        state @ (BreakerState::HalfOpen | BreakerState::Open) => {
-            format!("{} in {} workers", state.as_str(), server.open_in)
-        }
+        state @ (BreakerState::HalfOpen | BreakerState::Open) => seen_by(state, server.open_in),
     };
-    let limit = control.limits.get(&format!("server:{id}"));
-    let limit = limit.map_or_else(
-        || "-".to_owned(),
-        |change| {
-            let rate = change.rate.map(|rate| rate.to_string());
-            let most = change.concurrency.map(|most| format!("{most} at once"));
-            rate.into_iter().chain(most).collect::<Vec<_>>().join(", ")
-        },
-    );
+    let key = format!("server:{id}");
+    let own = |limit: &&LimitShown| {
+        limit.key.as_ref().is_some_and(|(limit, part)| *limit == key && *part != LimitPart::RetryBudget)
+    };
+    let values: Vec<_> = limits.iter().filter(own).map(LimitShown::value).collect();
     vec![
         id.to_string(),
         breaker,
-        paused(id, control, now),
-        limit,
+        dash(paused(id, control, now)),
+        dash(values.join(", ")),
         seen.in_flight.to_string(),
         seen.attempts.to_string(),
         percent(seen.failures, seen.attempts),
@@ -84,29 +132,32 @@ fn row(id: &ServerId, server: &ServerSummary, control: &Control, now: Timestamp)
     ]
 }
 
-/// Who paused the whole server, and for which tenants it is paused.
+fn dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// Who paused the whole server, until when, and for which tenants it is paused.
 fn paused(id: &ServerId, control: &Control, now: Timestamp) -> String {
-    let of_server = control.switches.iter().filter(|switch| switch.is_on(now)).filter(|switch| {
+    let of_server = |switch: &&Switch| {
         let tenant = switch.tenant.clone().or_else(|| Tenant::parse("-").ok());
         tenant.is_some_and(|tenant| {
             switch.target.matches(Subject { server: id, tenant: &tenant, tool: None, digest: None })
         })
+    };
+    let shown = control.switches.iter().filter(|switch| switch.is_on(now)).filter(of_server).map(|switch| {
+        let tenant = switch.tenant.as_ref().map_or_else(String::new, |tenant| format!("for {tenant} "));
+        let until = switch.until.map_or_else(String::new, |until| format!(" until {until}"));
+        format!("{tenant}by {}{until}", switch.by)
     });
-    let shown: Vec<_> = of_server
-        .map(|switch| match &switch.tenant {
-            Some(tenant) => format!("for {tenant} by {}", switch.by),
-            None => format!("by {}", switch.by),
-        })
-        .collect();
-    if shown.is_empty() { "-".to_owned() } else { shown.join(", ") }
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// What differs for one tenant.
 fn tenant_row(tenant: &Tenant, at: &TenantAtServer, now: Timestamp) -> Vec<String> {
     let asked = at.paused_until.filter(|until| *until > now);
-    let asked = asked.map_or_else(|| "-".to_owned(), |until| format!("asked for a pause until {until}"));
-    let failure = at.last_failure.clone().unwrap_or_default();
-    let none = || String::new();
-    let name = format!("  tenant {tenant}");
-    vec![name, at.breaker.as_str().to_owned(), asked, none(), none(), none(), none(), none(), none(), failure]
+    let asked = asked.map_or_else(|| "-".to_owned(), |until| format!("asks to pause until {until}"));
+    let mut cells = vec![format!("  tenant {tenant}"), word(at.breaker).to_owned(), asked];
+    cells.extend(std::iter::repeat_n(String::new(), 6));
+    cells.push(at.last_failure.clone().unwrap_or_default());
+    cells
 }

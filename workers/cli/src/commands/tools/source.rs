@@ -46,7 +46,7 @@ fn failure(place: &str, error: LoadError) -> CommandError {
         LoadError::File { .. } | LoadError::NoText { .. } => {
             CommandError::usage(format!("--catalog: {error}"))
         }
-        LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::OnlyFiles(_) => {
+        LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::OnlyFiles(_) | LoadError::Interrupted => {
             CommandError::usage(format!("{place}: {error}"))
         }
     }

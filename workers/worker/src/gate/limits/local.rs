@@ -1,8 +1,11 @@
 //! What one worker limits alone: retries at a server, and the open requests at a tool that adapt to the tool's answers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use toolfleet_aws::Clock;
 use toolfleet_core::failure::{Evidence, Failure};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::adaptive::{AdaptiveLimit, Answered};
@@ -18,13 +21,21 @@ const MANY: usize = 10_000;
 pub(crate) struct Local {
     slots: u32,
     budgets: Mutex<HashMap<ServerId, RetryBudget>>,
-    adaptive: Mutex<HashMap<String, Arc<Mutex<AdaptiveLimit>>>>,
+    adaptive: Mutex<HashMap<String, Arc<Adaptive>>>,
+}
+
+/// The adaptive limit of one tool.
+#[derive(Debug)]
+struct Adaptive {
+    limit: Mutex<AdaptiveLimit>,
+    /// A place is free again.
+    left: Notify,
 }
 
 /// A place among the open requests of an adaptive limit, released when dropped.
 #[derive(Debug)]
 pub(crate) struct AdaptivePermit {
-    limit: Arc<Mutex<AdaptiveLimit>>,
+    adaptive: Arc<Adaptive>,
     sent: Timestamp,
     answered: Option<(Answered, Timestamp)>,
 }
@@ -60,18 +71,35 @@ impl Local {
         Ok(())
     }
 
-    /// A place among the open requests of that tool; none where the limit is reached.
-    pub(crate) fn enter(&self, tool: &str, now: Timestamp) -> Option<AdaptivePermit> {
-        let limit = {
-            let mut limits = self.adaptive.lock().unwrap_or_else(PoisonError::into_inner);
-            if limits.len() >= MANY && !limits.contains_key(tool) {
-                limits.retain(|_, limit| Arc::strong_count(limit) > 1);
+    /// A place among the open requests of that tool, now or once one is left; none where there is none until then.
+    pub(crate) async fn enter(&self, tool: &str, clock: &Clock, until: Instant) -> Option<AdaptivePermit> {
+        let adaptive = self.adaptive_of(tool);
+        loop {
+            let mut left = std::pin::pin!(adaptive.left.notified());
+            left.as_mut().enable();
+            let now = clock.now();
+            if adaptive.limit().enter(now) {
+                return Some(AdaptivePermit { adaptive: Arc::clone(&adaptive), sent: now, answered: None });
             }
-            let new = || Arc::new(Mutex::new(AdaptiveLimit::new(self.slots)));
-            Arc::clone(limits.entry(tool.to_owned()).or_insert_with(new))
-        };
-        let entered = limit.lock().unwrap_or_else(PoisonError::into_inner).enter(now);
-        entered.then(|| AdaptivePermit { limit, sent: now, answered: None })
+            if Instant::now() >= until || timeout_at(until, left).await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    fn adaptive_of(&self, tool: &str) -> Arc<Adaptive> {
+        let mut limits = self.adaptive.lock().unwrap_or_else(PoisonError::into_inner);
+        if limits.len() >= MANY && !limits.contains_key(tool) {
+            limits.retain(|_, limit| Arc::strong_count(limit) > 1);
+        }
+        let new = || Adaptive { limit: Mutex::new(AdaptiveLimit::new(self.slots)), left: Notify::new() };
+        Arc::clone(limits.entry(tool.to_owned()).or_insert_with(|| Arc::new(new())))
+    }
+}
+
+impl Adaptive {
+    fn limit(&self) -> MutexGuard<'_, AdaptiveLimit> {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +122,9 @@ impl AdaptivePermit {
 impl Drop for AdaptivePermit {
     fn drop(&mut self) {
         let (answered, now) = self.answered.unwrap_or((Answered::Other, self.sent));
-        self.limit.lock().unwrap_or_else(PoisonError::into_inner).leave(answered, self.sent, now);
+        self.adaptive.limit().leave(answered, self.sent, now);
+        // The limit may have grown by more than one place.
+        self.adaptive.left.notify_waiters();
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod block;
 mod local;
+mod permit_book;
+mod permit_wish;
 mod permits;
 mod rules;
 mod turns;
@@ -16,10 +18,13 @@ use std::time::Duration;
 use toolfleet_aws::Clock;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::ids::WorkerId;
+use toolfleet_core::limits::LimitKey;
 
 pub(crate) use local::{AdaptivePermit, Local};
-pub(crate) use permits::{Permit, PermitBooks, PermitWish};
-pub(crate) use rules::{ActiveLimit, Limited, limits_of};
+pub(crate) use permit_book::Permit;
+pub(crate) use permit_wish::{NoPermit, Patience, PermitWish};
+pub(crate) use permits::PermitBooks;
+pub(crate) use rules::{ActiveLimit, Limited, configured_limits, limits_of};
 pub(crate) use turns::{HeldTurn, TurnAnswer, TurnBooks};
 
 /// The limits of one worker.
@@ -32,6 +37,11 @@ pub struct Limiter {
 }
 
 impl Limiter {
+    /// How many calls wait in the worker's hands for a permit of that limit.
+    pub fn waiting(&self, limit: &LimitKey) -> usize {
+        self.permits.waiting(limit)
+    }
+
     /// The limits of a worker with that many slots and that allowance for the difference of two clocks.
     pub fn new(fleet: &Fleet, clock: &Clock, worker: &WorkerId, slots: u32, skew: Duration) -> Self {
         let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);

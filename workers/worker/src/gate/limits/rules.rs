@@ -2,6 +2,7 @@
 
 use toolfleet_catalog::{Catalog, Server, Tool};
 use toolfleet_core::control::{Control, LimitChange};
+use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, LimitRules, Positive, RateLimit};
 
@@ -57,14 +58,39 @@ pub(crate) fn limits_of(
 /// The limit with what operators have changed; none where nothing is limited.
 fn active(rules: LimitRules, key: LimitKey, control: Option<&Control>, version: u64) -> Option<ActiveLimit> {
     let changed = control.and_then(|control| control.limits.get(&key.to_string()));
-    let LimitChange { rate, concurrency } = changed.copied().unwrap_or_default();
+    let (rate, concurrency) = changed_rules(rules, changed.copied().unwrap_or_default());
+    (rate.is_some() || concurrency.is_some()).then_some(ActiveLimit { key, rate, concurrency, version })
+}
+
+/// The parts of a limit, after a live change.
+fn changed_rules(rules: LimitRules, change: LimitChange) -> (Option<RateLimit>, Option<ConcurrencyLimit>) {
+    let LimitChange { rate, concurrency } = change;
     let rate = rate.and_then(|rate| RateLimit::new(rate.count, rate.per_s).ok()).or(rules.rate);
     let concurrency = match (concurrency.and_then(Positive::new), rules.concurrency) {
         (Some(limit), Some(of_catalog)) => Some(ConcurrencyLimit { limit, ..of_catalog }),
         (Some(limit), None) => Some(ConcurrencyLimit::of(limit)),
         (None, of_catalog) => of_catalog,
     };
-    (rate.is_some() || concurrency.is_some()).then_some(ActiveLimit { key, rate, concurrency, version })
+    (rate, concurrency)
+}
+
+/// The names and values of all limits of the catalog and of those that operators have set.
+pub(crate) fn configured_limits(catalog: &Catalog, control: Option<&Control>) -> Vec<(String, String)> {
+    let mut limits = catalog.limits();
+    let live = control.into_iter().flat_map(|control| &control.limits);
+    for (key, _) in live.clone() {
+        limits.entry(key.clone()).or_default();
+    }
+    let mut configured = Vec::new();
+    for (key, rules) in limits {
+        let change = control.and_then(|control| control.limits.get(&key)).copied().unwrap_or_default();
+        let (rate, concurrency) = changed_rules(rules, change);
+        let rate = rate.map(|rate| (LimitPart::Rate.of(&key), rate.to_string()));
+        let most = concurrency.map(|most| (LimitPart::Concurrency.of(&key), most.limit.get().to_string()));
+        let adaptive = rules.adaptive.then(|| (LimitPart::Adaptive.of(&key), "adaptive".to_owned()));
+        configured.extend(rate.into_iter().chain(most).chain(adaptive));
+    }
+    configured
 }
 
 #[cfg(test)]
@@ -115,6 +141,31 @@ mod tests {
         assert_eq!(limits(&catalog, None, "find", "globex").len(), 2);
         assert!(limits(&catalog, None, "open", "acme").is_empty());
         assert!(catalog.server(&ServerId::parse("free").unwrap()).unwrap().limits.is_empty());
+    }
+
+    #[test]
+    fn all_limits_are_listed_with_what_was_changed_live() {
+        let change = LimitChange { rate: Some(Rate { count: 5, per_s: 1 }), concurrency: None };
+        let mine = LimitChange { rate: None, concurrency: Some(3) };
+        let live = BTreeMap::from([("server:crm".to_owned(), change), ("tenant:globex".to_owned(), mine)]);
+        let control = Control { version: 7, limits: live, ..Control::default() };
+        let listed = |control| {
+            let all = configured_limits(&catalog(), control);
+            all.into_iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            listed(None),
+            ["server:crm rate 20/s", "tenant:acme/tool:find rate 1/s", "tool:find concurrency 5"]
+        );
+        assert_eq!(
+            listed(Some(&control)),
+            [
+                "server:crm rate 5/s",
+                "tenant:acme/tool:find rate 1/s",
+                "tenant:globex concurrency 3",
+                "tool:find concurrency 5"
+            ]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The turns of rate limits, asked for together: one write for all calls of this worker that wait for the same limit, ten a second at most.
+//! Where other workers are often faster, there are fewer writes, each for more calls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,15 +9,20 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::fleet::limits::Turns;
-use toolfleet_aws::{Applied, AwsError, Clock, apply};
+use toolfleet_aws::{Applied, AwsError, Clock, apply_in_rounds};
 use toolfleet_core::limits::turn_book::{Ask, Grant, Reserve, TurnRow};
 use toolfleet_core::limits::{LimitKey, RateLimit, Turn};
 use toolfleet_core::time::Timestamp;
 
-/// The shortest time between two writes to one limit.
+/// The shortest time between two writes to one limit, and the longest: it doubles with a write that others were faster than, and else shrinks.
 const PACE: Duration = Duration::from_millis(100);
+const SLOWEST_PACE: Duration = Duration::from_secs(2);
+/// So many rounds one write has; after that its calls wait for the next.
+const ROUNDS: u32 = 4;
 /// The most calls in one write.
 const MOST_ASKS: usize = 100;
+/// By how much the time to the next write differs at random, in percent.
+const PACE_SPREAD: u32 = 25;
 /// For so long what was read of a limit's setting counts.
 const SETTING_KNOWN: Duration = Duration::from_secs(2);
 /// The most limits with a state; beyond it those that are not in use are forgotten.
@@ -46,6 +52,8 @@ struct BookState {
     /// Whether a task writes for those who ask.
     writing: bool,
     written_at: Option<Instant>,
+    /// How much longer than [`PACE`] is between two writes.
+    slower: Duration,
     seen: Option<TurnRow>,
     setting: Option<Setting>,
 }
@@ -184,6 +192,33 @@ impl TurnBooks {
     }
 }
 
+impl BookState {
+    fn next_write(&self) -> Option<Instant> {
+        Some(self.written_at? + PACE + self.slower)
+    }
+
+    /// Learns how many rounds others were faster in.
+    fn paced(&mut self, lost: u32) {
+        self.slower = slower(self.slower, lost, fastrand::u32(0..PACE_SPREAD));
+    }
+
+    /// Those who asked are served by the next write, before others.
+    fn again(&mut self, senders: Vec<oneshot::Sender<Option<Grant>>>, reserve: Reserve) {
+        let asks: Vec<_> = reserve.asks.into_iter().zip(senders).collect();
+        self.asks.splice(..0, asks);
+        self.give_back.extend(reserve.give_back);
+    }
+}
+
+/// How much longer than [`PACE`] is until the next write, after one that lost so many rounds. `spread` keeps workers apart.
+fn slower(before: Duration, lost: u32, spread: u32) -> Duration {
+    if lost == 0 {
+        return before * 4 / 5;
+    }
+    let longer = (before + PACE / 2) * (100 + lost * PACE_SPREAD + spread) / 100;
+    longer.min(SLOWEST_PACE - PACE)
+}
+
 impl Book {
     fn state(&self) -> MutexGuard<'_, BookState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -192,24 +227,34 @@ impl Book {
     /// Writes for those who ask until nobody does.
     async fn write(self: Arc<Self>) {
         loop {
-            let due = self.state().written_at.map(|at| at + PACE);
+            let due = self.state().next_write();
             if let Some(due) = due {
                 tokio::time::sleep_until(due).await;
             }
             let Some((senders, reserve, seen)) = self.next() else { return };
             let asked = Instant::now();
-            let applied = apply(&self.store, seen.as_ref(), &reserve).await;
+            let applied = apply_in_rounds(&self.store, seen.as_ref(), &reserve, ROUNDS).await;
             let mut state = self.state();
             state.written_at = Some(asked);
             let grants = match applied {
-                Ok(Applied::Stored { row, then }) => {
-                    state.setting = Some(Setting::of(&row, asked));
-                    state.seen = Some(*row);
-                    then
-                }
-                Ok(Applied::Rejected { row, rejection }) => {
-                    state.seen = row.map(|row| *row);
-                    rejection
+                Ok((applied, lost)) => {
+                    state.paced(lost);
+                    match applied {
+                        Some(Applied::Stored { row, then }) => {
+                            state.setting = Some(Setting::of(&row, asked));
+                            state.seen = Some(*row);
+                            then
+                        }
+                        Some(Applied::Rejected { row, rejection }) => {
+                            state.seen = row.map(|row| *row);
+                            rejection
+                        }
+                        None => {
+                            state.seen = None;
+                            state.again(senders, reserve);
+                            continue;
+                        }
+                    }
                 }
                 Err(error) => {
                     // The row may have changed: it is read again.
@@ -253,5 +298,23 @@ impl Book {
 
     fn failed(&self, error: &AwsError) {
         tracing::warn!(%error, limit = %self.key, code = "limit_unread", "a limit's row cannot be read or written; its calls wait");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_others_win_become_fewer_and_recover() {
+        let mut pause = Duration::ZERO;
+        for _ in 0..20 {
+            pause = slower(pause, 4, 0);
+        }
+        assert_eq!(PACE + pause, SLOWEST_PACE);
+        for _ in 0..30 {
+            pause = slower(pause, 0, 9);
+        }
+        assert!(pause < Duration::from_millis(3), "{pause:?}");
     }
 }

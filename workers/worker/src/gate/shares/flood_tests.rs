@@ -199,9 +199,9 @@ impl Worker {
             {
                 slots.push(slot);
             }
-            slots.truncate(self.shares.pace(slots.len()).await);
+            slots.truncate(self.shares.pace(slots.len(), Priority::Normal).await);
             let messages = self.world.receive(slots.len()).await;
-            self.shares.received(slots.len(), Some(messages.len()));
+            self.shares.received(slots.len(), Some(messages.len()), Priority::Normal);
             let full = messages.len() == slots.len();
             for (message, slot) in messages.into_iter().zip(slots) {
                 let (worker, in_hand) = (self.clone(), self.shares.in_hand());
@@ -225,7 +225,7 @@ impl Worker {
         let group = message.group.as_deref().unwrap();
         let tenant = Tenant::parse(group).unwrap();
         tokio::time::sleep(ADMIT).await;
-        let seat = self.shares.enter(&ServerId::parse("crm").unwrap(), &tenant, 1).await;
+        let seat = self.shares.enter(&ServerId::parse("crm").unwrap(), &tenant, 1, Priority::Normal).await;
         let hidden_ms = u64::try_from(received.elapsed().as_millis()).unwrap();
         world.longest_hidden_ms.fetch_max(hidden_ms, Ordering::Relaxed);
         if let Ok(seat) = seat {

@@ -6,16 +6,25 @@
 //! before it is read, so these slots must be free before another tenant's call comes. Only where no other tenant was seen for a minute, in
 //! this worker or in the fleet's summary, a tenant may take them all.
 //!
+//! The calls of one tenant share its seats by their priority, as the queues share the slots; while more urgent calls come, less urgent ones
+//! leave as many seats free as the reserve (`urgency`).
+//!
 //! A call without a seat waits for a moment. Of those that wait, the call of the tenant with the smallest virtual time is next. A call
 //! whose own tenant fills the worker goes back to the queue within a budget ([`LookBudget`]), which also paces the receives then.
 //!
-//! **Invariant:** a tenant has at most `TOOLFLEET_SLOTS` calls under way at one server; a call waits here no longer than two seconds.
+//! A call whose turn of a limit has come has a seat at once, beyond the shares too: its turn would pass.
+//!
+//! **Invariant:** calls that are in no turn have at most `TOOLFLEET_SLOTS` seats of one tenant at one server; a call waits here no longer than
+//! two seconds.
 
 #[cfg(test)]
 mod flood_tests;
 mod table;
 #[cfg(test)]
 mod tests;
+mod urgency;
+#[cfg(test)]
+mod urgency_tests;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,8 +34,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::fairness::TenantUse;
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::request::Priority;
 
-use table::{Full, Table};
+use table::{Caller, Full, Table};
 
 /// How long a call waits at first for a seat, for each slot of the reserve: so that about fifty calls a second go back to the queue while
 /// the worker looks for calls of others behind them. Calls that take milliseconds free a seat in that time.
@@ -61,6 +71,7 @@ pub(crate) struct Seat {
     inner: Arc<Inner>,
     server: ServerId,
     tenant: Tenant,
+    priority: Priority,
 }
 
 /// A message in the worker's hands.
@@ -74,8 +85,7 @@ pub(crate) struct InHand {
 struct InLine<'a> {
     inner: &'a Arc<Inner>,
     number: u64,
-    server: &'a ServerId,
-    tenant: &'a Tenant,
+    caller: Caller<'a>,
     over: bool,
 }
 
@@ -99,12 +109,14 @@ impl Shares {
         server: &ServerId,
         tenant: &Tenant,
         weight: u32,
+        priority: Priority,
     ) -> Result<Seat, String> {
+        let caller = Caller { server, tenant, priority };
         let refused = self.refused.load(Ordering::Relaxed);
         let (mut line, granted, full) = {
             let now_ms = self.inner.now_ms();
             let mut table = self.inner.lock();
-            match table.arrive(server, tenant, weight, now_ms) {
+            match table.arrive(caller, weight, now_ms) {
                 Ok(()) => {
                     drop(table);
                     if refused > 0 {
@@ -112,39 +124,56 @@ impl Shares {
                         self.refused.store(0, Ordering::Relaxed);
                     }
                     self.inner.released.notify_waiters();
-                    return Ok(self.seat(server, tenant));
+                    return Ok(self.seat(caller));
                 }
                 Err(full) => {
                     let (sender, granted) = oneshot::channel();
-                    let number = table.wait(server, tenant, sender);
-                    let line = InLine { inner: &self.inner, number, server, tenant, over: false };
-                    let full = if full == Full::Tenant && table.line_is_long() { None } else { Some(full) };
+                    let number = table.wait(caller, sender);
+                    let line = InLine { inner: &self.inner, number, caller, over: false };
+                    let is_long = full == Full::Tenant && table.line_is_long(priority);
+                    let full = if is_long { None } else { Some(full) };
+                    let full = full.map(|full| (full, table.is_before_others(caller)));
                     (line, granted, full)
                 }
             }
         };
         let wait = match full {
             None => Duration::ZERO,
-            Some(Full::Tenant | Full::Others) => LONGEST_WAIT,
-            Some(Full::Server) => (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT),
+            Some((Full::Tenant | Full::Others, _) | (Full::Server, true)) => LONGEST_WAIT,
+            Some((Full::Server, false)) => {
+                (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT)
+            }
         };
         let _elapsed = timeout_at(Instant::now() + wait, granted).await.is_err();
         if line.take() {
-            return Ok(self.seat(server, tenant));
+            return Ok(self.seat(caller));
         }
         self.refused.store(refused.saturating_add(1), Ordering::Relaxed);
-        let own_tenant = matches!(full, None | Some(Full::Tenant));
+        let own_tenant = matches!(full, None | Some((Full::Tenant, _)));
         Err(self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms()))
     }
 
-    /// How many messages to receive now, of `wanted`. It waits until at least one is due. While no tenant fills the worker, it is all of
-    /// them at once. [`Shares::received`] has to follow.
-    pub(crate) async fn pace(&self, wanted: usize) -> usize {
+    /// A place for a call whose turn has come: beyond the shares too. The worker's slots bound how many there are.
+    pub(crate) fn enter_in_turn(
+        &self,
+        server: &ServerId,
+        tenant: &Tenant,
+        weight: u32,
+        priority: Priority,
+    ) -> Seat {
+        let caller = Caller { server, tenant, priority };
+        self.inner.lock().enter_in_turn(caller, weight, self.inner.now_ms());
+        self.seat(caller)
+    }
+
+    /// How many messages to receive now from the queue of that priority, of `wanted`. It waits until at least one is due. While no tenant
+    /// fills the worker, or only one with less urgent calls, it is all of them at once. [`Shares::received`] has to follow.
+    pub(crate) async fn pace(&self, wanted: usize, priority: Priority) -> usize {
         loop {
             let mut released = std::pin::pin!(self.inner.released.notified());
             released.as_mut().enable();
             let now_ms = self.inner.now_ms();
-            let due_ms = match self.inner.lock().receive(wanted, now_ms) {
+            let due_ms = match self.inner.lock().receive(wanted, priority, now_ms) {
                 Ok(count) => return count,
                 Err(due_ms) => due_ms,
             };
@@ -154,8 +183,8 @@ impl Shares {
     }
 
     /// Learns how many messages a receive returned, of those it asked for; none where it failed.
-    pub(crate) fn received(&self, asked: usize, got: Option<usize>) {
-        self.inner.lock().received(asked, got);
+    pub(crate) fn received(&self, asked: usize, got: Option<usize>, priority: Priority) {
+        self.inner.lock().received(asked, got, priority);
     }
 
     /// Counts a received message as one on its way to a seat, until the guard is dropped.
@@ -175,8 +204,8 @@ impl Shares {
         self.inner.lock().take_fleet_use(used, self.inner.now_ms());
     }
 
-    fn seat(&self, server: &ServerId, tenant: &Tenant) -> Seat {
-        Seat { inner: self.inner.clone(), server: server.clone(), tenant: tenant.clone() }
+    fn seat(&self, Caller { server, tenant, priority }: Caller<'_>) -> Seat {
+        Seat { inner: self.inner.clone(), server: server.clone(), tenant: tenant.clone(), priority }
     }
 }
 
@@ -189,8 +218,8 @@ impl Inner {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn release(&self, server: &ServerId, tenant: &Tenant) {
-        self.lock().release(server, tenant, self.now_ms());
+    fn release(&self, caller: Caller<'_>) {
+        self.lock().release(caller, self.now_ms());
         self.released.notify_waiters();
     }
 }
@@ -199,14 +228,14 @@ impl InLine<'_> {
     /// Leaves the line. True where the call was given a seat.
     fn take(&mut self) -> bool {
         self.over = true;
-        !self.inner.lock().leave(self.number, self.tenant, self.inner.now_ms())
+        !self.inner.lock().leave(self.number, self.caller.tenant, self.inner.now_ms())
     }
 }
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
         if !self.over && self.take() {
-            self.inner.release(self.server, self.tenant);
+            self.inner.release(self.caller);
         }
     }
 }
@@ -238,6 +267,7 @@ impl Drop for InHand {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.inner.release(&self.server, &self.tenant);
+        let Self { server, tenant, priority, .. } = self;
+        self.inner.release(Caller { server, tenant, priority: *priority });
     }
 }

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tokio::sync::oneshot;
 use toolfleet_core::fairness::{Accounts, Load, LookBudget, Room, TenantUse, is_above_share};
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::request::Priority;
+
+use super::urgency::{ByPriority, Urgency, is_more_urgent};
 
 /// The figures of the fleet are not used when they are older than this, in milliseconds.
 const FLEET_USE_MS: u64 = 60_000;
@@ -29,7 +32,16 @@ pub(super) enum Full {
 struct Waiting {
     server: ServerId,
     tenant: Tenant,
+    priority: Priority,
     granted: oneshot::Sender<()>,
+}
+
+/// Whose call wants a seat.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) server: &'a ServerId,
+    pub(super) tenant: &'a Tenant,
+    pub(super) priority: Priority,
 }
 
 /// The seats of a worker.
@@ -43,7 +55,8 @@ pub(super) struct Table {
     reserve: u64,
     all: u64,
     accounts: Accounts,
-    servers: HashMap<ServerId, HashMap<Tenant, u64>>,
+    servers: HashMap<ServerId, HashMap<Tenant, ByPriority>>,
+    urgency: Urgency,
     line: BTreeMap<u64, Waiting>,
     next_number: u64,
     fleet: Option<(TenantUse, u64)>,
@@ -55,6 +68,8 @@ pub(super) struct Table {
     pub(super) in_hand: u64,
     /// Server and tenant of the last call that found the worker full of its own tenant's calls.
     filling: Option<(ServerId, Tenant)>,
+    /// The most urgent of the calls that found the worker full.
+    filled_by: Priority,
 }
 
 impl Table {
@@ -68,6 +83,7 @@ impl Table {
             all,
             accounts: Accounts::default(),
             servers: HashMap::new(),
+            urgency: Urgency::default(),
             line: BTreeMap::new(),
             next_number: 0,
             fleet: None,
@@ -76,30 +92,30 @@ impl Table {
             asked: 0,
             in_hand: 0,
             filling: None,
+            filled_by: Priority::High,
         }
     }
 
     /// Gives a call a seat, or says why not. The call counts as one that wants a seat until [`Table::leave`].
-    pub(super) fn arrive(
-        &mut self,
-        server: &ServerId,
-        tenant: &Tenant,
-        weight: u32,
-        now_ms: u64,
-    ) -> Result<(), Full> {
+    pub(super) fn arrive(&mut self, caller: Caller<'_>, weight: u32, now_ms: u64) -> Result<(), Full> {
+        let Caller { server, tenant, priority } = caller;
+        self.urgency.arrived(priority, now_ms);
         self.accounts.arrive(tenant, weight, now_ms);
         if self.fleet.is_some() {
             self.weights.insert(tenant.clone(), weight);
         }
-        match self.full(server, tenant, now_ms) {
+        match self.full(caller, now_ms) {
             None => {
-                self.give(server, tenant, now_ms);
+                self.give(caller, now_ms);
                 let is_other = self.filling.as_ref().is_none_or(|(_, filling)| filling != tenant);
                 self.looks.started(is_other, now_ms);
                 Ok(())
             }
             Some(full) => {
                 if full == Full::Tenant {
+                    if !self.is_full(now_ms) || is_more_urgent(priority, self.filled_by) {
+                        self.filled_by = priority;
+                    }
                     self.looks.full(now_ms);
                     self.filling = Some((server.clone(), tenant.clone()));
                 }
@@ -108,18 +124,35 @@ impl Table {
         }
     }
 
+    /// Gives a call a seat, whether or not one is free.
+    pub(super) fn enter_in_turn(&mut self, caller: Caller<'_>, weight: u32, now_ms: u64) {
+        self.accounts.arrive(caller.tenant, weight, now_ms);
+        self.urgency.arrived(caller.priority, now_ms);
+        self.give(caller, now_ms);
+    }
+
     /// Puts a call into the line.
-    pub(super) fn wait(&mut self, server: &ServerId, tenant: &Tenant, granted: oneshot::Sender<()>) -> u64 {
+    pub(super) fn wait(&mut self, caller: Caller<'_>, granted: oneshot::Sender<()>) -> u64 {
+        let Caller { server, tenant, priority } = caller;
         let number = self.next_number;
         self.next_number += 1;
-        let waiting = Waiting { server: server.clone(), tenant: tenant.clone(), granted };
+        let waiting = Waiting { server: server.clone(), tenant: tenant.clone(), priority, granted };
         self.line.insert(number, waiting);
         number
     }
 
-    /// Whether more calls wait than should.
-    pub(super) fn line_is_long(&self) -> bool {
-        wide(self.line.len()) > self.longest_line()
+    /// Whether more calls wait than should, without those that are less urgent.
+    pub(super) fn line_is_long(&self, priority: Priority) -> bool {
+        let before = self.line.values().filter(|waiting| !is_more_urgent(priority, waiting.priority));
+        wide(before.count()) > self.longest_line()
+    }
+
+    /// Whether less urgent calls of that tenant hold seats at that server: the next of them that is released is for this call.
+    pub(super) fn is_before_others(&self, caller: Caller<'_>) -> bool {
+        let held = self.servers.get(caller.server).and_then(|tenants| tenants.get(caller.tenant));
+        let is_less_urgent = |priority: &Priority| is_more_urgent(caller.priority, *priority);
+        let first_less_urgent = Priority::ALL.into_iter().find(is_less_urgent);
+        first_less_urgent.is_some_and(|priority| held.is_some_and(|held| held.not_before(priority) > 0))
     }
 
     #[expect(
@@ -164,12 +197,14 @@ impl Table {
     }
 
     /// Takes a seat back and gives it to those that can have it, the tenant with the smallest virtual time first.
-    pub(super) fn release(&mut self, server: &ServerId, tenant: &Tenant, now_ms: u64) {
+    pub(super) fn release(&mut self, caller: Caller<'_>, now_ms: u64) {
+        let Caller { server, tenant, priority } = caller;
         self.accounts.end(tenant, now_ms);
+        self.urgency.ended(priority, now_ms);
         if let Some(tenants) = self.servers.get_mut(server) {
             if let Some(held) = tenants.get_mut(tenant) {
-                *held = held.saturating_sub(1);
-                if *held == 0 {
+                held.remove(priority);
+                if held.all() == 0 {
                     tenants.remove(tenant);
                 }
             }
@@ -178,30 +213,56 @@ impl Table {
             }
         }
         while let Some(number) = self.next_in_line(now_ms)
-            && let Some(Waiting { server, tenant, granted }) = self.line.remove(&number)
+            && let Some(Waiting { server, tenant, priority, granted }) = self.line.remove(&number)
         {
-            self.give(&server, &tenant, now_ms);
+            self.give(Caller { server: &server, tenant: &tenant, priority }, now_ms);
             self.looks.started(false, now_ms);
             // Where nobody receives this, `leave` finds the call out of the line and gives the seat back.
             let _gone = granted.send(()).is_err();
         }
     }
 
-    /// The waiting call that is next: of the tenant with the smallest virtual time, the one that came first.
+    /// The waiting call that is next: of the tenant with the smallest virtual time, and of its calls the first of the priority that uses the
+    /// least for its weight.
     fn next_in_line(&self, now_ms: u64) -> Option<u64> {
         let mut asked = HashSet::new();
-        let firsts = self.line.iter().filter(|(_, waiting)| asked.insert((&waiting.server, &waiting.tenant)));
-        let can = firsts.filter(|(_, waiting)| self.full(&waiting.server, &waiting.tenant, now_ms).is_none());
-        let next = can
-            .min_by_key(|(number, waiting)| (self.accounts.virtual_time(&waiting.tenant, now_ms), **number));
+        let firsts = self.line.iter().filter(|(_, Waiting { server, tenant, priority, .. })| {
+            asked.insert((server, tenant, priority.as_str()))
+        });
+        let can = firsts.filter(|(_, Waiting { server, tenant, priority, .. })| {
+            self.full(Caller { server, tenant, priority: *priority }, now_ms).is_none()
+        });
+        let virtual_time = |waiting: &Waiting| self.accounts.virtual_time(&waiting.tenant, now_ms);
+        let use_of = |waiting: &Waiting| self.urgency.use_of(waiting.priority);
+        let next = can.min_by(|(one_number, one), (other_number, other)| {
+            let by_tenant = virtual_time(one).cmp(&virtual_time(other));
+            by_tenant.then_with(|| use_of(one).total_cmp(&use_of(other))).then(one_number.cmp(other_number))
+        });
         next.map(|(number, _)| *number)
     }
 
-    /// Why a call of that tenant cannot have a seat at that server.
-    fn full(&self, server: &ServerId, tenant: &Tenant, now_ms: u64) -> Option<Full> {
+    /// How many more calls of that priority may have a seat, beside those that stay free for more urgent ones.
+    fn left_by_urgency(&self, Caller { server, tenant, priority }: Caller<'_>, now_ms: u64) -> u64 {
+        if !self.urgency.more_urgent_seen(priority, now_ms) {
+            return u64::MAX;
+        }
+        let tenants = self.servers.get(server);
+        let at_server =
+            tenants.map_or(0, |tenants| tenants.values().map(|held| held.not_before(priority)).sum());
+        let of_pair =
+            tenants.and_then(|tenants| tenants.get(tenant)).map_or(0, |held| held.not_before(priority));
+        let left = |all: u64, held: u64| all.saturating_sub(self.reserve).max(1).saturating_sub(held);
+        left(self.of_pair, of_pair)
+            .min(left(self.of_server, at_server))
+            .min(left(self.all, self.urgency.held().not_before(priority)))
+    }
+
+    /// Why a call cannot have a seat.
+    fn full(&self, caller: Caller<'_>, now_ms: u64) -> Option<Full> {
+        let Caller { server, tenant, .. } = caller;
         let has_others = self.others_seen(tenant, now_ms);
         let own = || if has_others { Full::Tenant } else { Full::Server };
-        if self.held_by_pair(server, tenant) >= self.of_pair {
+        if self.held_by_pair(server, tenant) >= self.of_pair || self.left_by_urgency(caller, now_ms) == 0 {
             return Some(own());
         }
         if self.accounts.held_by(tenant) >= self.most_of_tenant(has_others) {
@@ -232,7 +293,7 @@ impl Table {
         let others = tenants.filter(|(other, _)| *other != tenant);
         is_above_share(
             Load { held, weight: weight(tenant) },
-            others.map(|(other, held)| Load { held: *held, weight: weight(other) }),
+            others.map(|(other, held)| Load { held: held.all(), weight: weight(other) }),
             self.of_server.saturating_sub(self.reserve),
         )
     }
@@ -266,17 +327,22 @@ impl Table {
         self.fleet = Some((used, now_ms));
     }
 
-    /// How many messages to receive now; an error is when to ask again.
-    pub(super) fn receive(&mut self, wanted: usize, now_ms: u64) -> Result<usize, u64> {
+    /// How many messages of that priority to receive now; an error is when to ask again. Calls that are less urgent do not delay it.
+    pub(super) fn receive(&mut self, wanted: usize, priority: Priority, now_ms: u64) -> Result<usize, u64> {
+        if is_more_urgent(priority, self.filled_by) {
+            self.asked = self.asked.saturating_add(wide(wanted));
+            return Ok(wanted);
+        }
         let room = if self.is_full(now_ms) { self.room(now_ms) } else { Room::default() };
         let count = self.looks.receive(wanted, room, now_ms)?;
         self.asked = self.asked.saturating_add(wide(count));
         Ok(count)
     }
 
-    pub(super) fn received(&mut self, asked: usize, got: Option<usize>) {
+    pub(super) fn received(&mut self, asked: usize, got: Option<usize>, priority: Priority) {
         self.asked = self.asked.saturating_sub(wide(asked));
-        if let Some(count) = got {
+        // An empty queue of more urgent calls says nothing about the calls that fill the worker.
+        if let Some(count) = got.filter(|_| !is_more_urgent(priority, self.filled_by)) {
             self.looks.received(count);
         }
     }
@@ -304,7 +370,8 @@ impl Table {
         } else {
             of_server
         };
-        let seats = of_share.min(of_tenant).min(of_pair).min(of_server);
+        let of_urgency = self.left_by_urgency(Caller { server, tenant, priority: self.filled_by }, now_ms);
+        let seats = of_share.min(of_tenant).min(of_pair).min(of_server).min(of_urgency);
         // Messages that are on their way to a seat, or wait for one.
         let coming = self.asked.saturating_add(self.in_hand).saturating_sub(held);
         let narrow = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
@@ -315,25 +382,24 @@ impl Table {
         }
     }
 
-    fn give(&mut self, server: &ServerId, tenant: &Tenant, now_ms: u64) {
+    fn give(&mut self, Caller { server, tenant, priority }: Caller<'_>, now_ms: u64) {
         self.accounts.start(tenant, now_ms);
-        if let Some(tenants) = self.servers.get_mut(server) {
-            if let Some(held) = tenants.get_mut(tenant) {
-                *held += 1;
-            } else {
-                tenants.insert(tenant.clone(), 1);
-            }
-        } else {
-            self.servers.insert(server.clone(), HashMap::from([(tenant.clone(), 1)]));
+        self.urgency.started(priority, now_ms);
+        if let Some(held) = self.servers.get_mut(server).and_then(|tenants| tenants.get_mut(tenant)) {
+            held.add(priority);
+            return;
         }
+        let mut held = ByPriority::default();
+        held.add(priority);
+        self.servers.entry(server.clone()).or_default().insert(tenant.clone(), held);
     }
 
     fn held_by_pair(&self, server: &ServerId, tenant: &Tenant) -> u64 {
-        self.servers.get(server).and_then(|tenants| tenants.get(tenant)).copied().unwrap_or(0)
+        self.servers.get(server).and_then(|tenants| tenants.get(tenant)).map_or(0, ByPriority::all)
     }
 
     fn held_at(&self, server: &ServerId) -> u64 {
-        self.servers.get(server).map_or(0, |tenants| tenants.values().sum())
+        self.servers.get(server).map_or(0, |tenants| tenants.values().map(ByPriority::all).sum())
     }
 
     #[cfg(test)]

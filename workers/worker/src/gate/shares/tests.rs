@@ -13,7 +13,7 @@ fn tenant(id: &str) -> Tenant {
 }
 
 async fn enter(shares: &Shares, server: &ServerId, tenant: &Tenant) -> Option<Seat> {
-    shares.enter(server, tenant, 1).await.ok()
+    shares.enter(server, tenant, 1, Priority::Normal).await.ok()
 }
 
 async fn enter_many(shares: &Shares, server: &ServerId, tenant: &Tenant, count: usize) -> Vec<Seat> {
@@ -110,13 +110,13 @@ async fn a_weight_makes_a_share_larger() {
     let (crm, erp, acme, globex) = (server("crm"), server("erp"), tenant("acme"), tenant("globex"));
     let mut held = Vec::new();
     for _ in 0..8 {
-        held.extend(shares.enter(&crm, &acme, 3).await.ok());
+        held.extend(shares.enter(&crm, &acme, 3, Priority::Normal).await.ok());
     }
     held.extend(enter_many(&shares, &erp, &globex, 1).await);
     assert_eq!(held.len(), 9);
     // Nine of ten are taken. By weight acme has 6.75 of nine, so its next call is above its share, and two more of globex are not.
-    assert!(shares.enter(&erp, &acme, 3).await.is_err());
-    assert!(shares.enter(&erp, &globex, 1).await.is_ok());
+    assert!(shares.enter(&erp, &acme, 3, Priority::Normal).await.is_err());
+    assert!(shares.enter(&erp, &globex, 1, Priority::Normal).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +149,7 @@ async fn of_calls_that_wait_the_tenant_with_the_least_slot_time_is_next() {
         .map(|name| {
             let (shares, order, crm) = (shares.clone(), order.clone(), crm.clone());
             tokio::spawn(async move {
-                let seat = shares.enter(&crm, &tenant(name), 1).await;
+                let seat = shares.enter(&crm, &tenant(name), 1, Priority::Normal).await;
                 order.lock().unwrap().push((name, seat.is_ok()));
                 tokio::time::sleep(Duration::from_millis(1)).await;
             })
@@ -185,7 +185,7 @@ async fn a_seat_given_to_a_call_that_went_away_is_given_back() {
     let (crm, acme) = (server("crm"), tenant("acme"));
     let seat = enter(&shares, &crm, &acme).await.unwrap();
     {
-        let mut waiting = Box::pin(shares.enter(&crm, &acme, 1));
+        let mut waiting = Box::pin(shares.enter(&crm, &acme, 1, Priority::Normal));
         assert!(futures::poll!(&mut waiting).is_pending());
         // It is given to the call that waits, which is dropped before it takes it.
         drop(seat);
@@ -224,7 +224,7 @@ async fn a_call_waits_hidden_for_two_seconds_at_most() {
         let (shares, crm, acme) = (shares.clone(), crm.clone(), acme.clone());
         waiting.spawn(async move {
             let begun = Instant::now();
-            let refused = shares.enter(&crm, &acme, 1).await.unwrap_err();
+            let refused = shares.enter(&crm, &acme, 1, Priority::Normal).await.unwrap_err();
             (begun.elapsed(), refused)
         });
     }
@@ -241,11 +241,15 @@ async fn receives_are_not_paced_unless_a_tenant_fills_the_worker() {
     let (crm, acme) = (server("crm"), tenant("acme"));
     let _alone = enter_many(&shares, &crm, &acme, 9).await;
     let begun = Instant::now();
-    assert_eq!(shares.pace(10).await, 10, "no other tenant was seen");
+    assert_eq!(shares.pace(10, Priority::Normal).await, 10, "no other tenant was seen");
     drop(enter(&shares, &crm, &tenant("globex")).await);
     assert!(enter(&shares, &crm, &acme).await.is_none());
     let full_since = begun.elapsed();
-    assert_eq!((shares.pace(10).await, full_since), (1, LONGEST_WAIT), "one message, to look for others");
+    assert_eq!(
+        (shares.pace(10, Priority::Normal).await, full_since),
+        (1, LONGEST_WAIT),
+        "one message, to look for others"
+    );
     assert!(!begun.elapsed().is_zero());
 }
 

@@ -1,15 +1,13 @@
 //! Stores what became of a claimed call: its outcome, its release, or the task that its server works on.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::call::{CallRow, Event, Held};
+use toolfleet_core::call::{Event, Held};
 use toolfleet_core::outcome::Outcome;
 
 use super::finished::{record_finished, stored};
-use crate::backoff;
+use super::persist::persist;
+use super::unclaimed;
 use crate::context::WorkerContext;
 use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::claim::ClaimedCall;
@@ -26,7 +24,10 @@ pub(in crate::pipeline) async fn finish(
     call: ClaimedCall,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
-    let ClaimedCall { ready, claim, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
+    let Some(claim) = call.claim.clone() else {
+        return unclaimed::finish(context, inbound, call, outcome).await;
+    };
+    let ClaimedCall { ready, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
     let request = ready.call.request;
     let now = context.now();
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
@@ -34,7 +35,7 @@ pub(in crate::pipeline) async fn finish(
     let task = task.filter(|task| !task.input_pending || may_have_executed).map(|task| task.handle);
     let (late, outcome) = (outcome.kind, redaction::without_secrets(outcome, &request));
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
-    match persist(context, &row, &event).await? {
+    match persist(context, Some(&row), &event).await? {
         Applied::Stored { row, .. } => {
             stored(context, inbound, &request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *request, *row).await?))
@@ -57,27 +58,6 @@ pub(in crate::pipeline) async fn finish(
     }
 }
 
-/// Tries for as long as a lease to store an outcome that only this worker has: giving up would lose the answer of an executed call.
-/// If another worker has claimed the call in between, the write fails by its fence.
-pub(in crate::pipeline) async fn persist(
-    context: &WorkerContext,
-    row: &CallRow,
-    event: &Event,
-) -> Result<Applied, AwsError> {
-    let give_up = Instant::now() + context.limits.lease;
-    let mut tries = 0;
-    loop {
-        match apply(&context.calls, Some(row), event).await {
-            Err(error) if Instant::now() < give_up => {
-                tries += 1;
-                tracing::warn!(%error, tries, code = "aws_error", "an outcome could not be stored yet; trying again");
-                tokio::time::sleep(Duration::from_millis(backoff::after_tries(tries).min(2_000))).await;
-            }
-            answer => return answer,
-        }
-    }
-}
-
 /// Gives a claim back, its attempts counted; the message follows it to the queue. `held` is what the call waits for.
 pub(in crate::pipeline) async fn release(
     context: &WorkerContext,
@@ -87,7 +67,10 @@ pub(in crate::pipeline) async fn release(
     reason: RequeueReason,
     held: Option<Box<Held>>,
 ) -> Result<Disposition, AwsError> {
-    let ClaimedCall { ready, claim, row, attempts, may_have_executed, .. } = call;
+    let Some((claim, row)) = unclaimed::claim_of(context, inbound, &call).await? else {
+        return Ok(Disposition::TakenOver);
+    };
+    let ClaimedCall { ready, attempts, may_have_executed, .. } = call;
     let event = Event::Release { claim, attempts, may_have_executed, held, now: context.now() };
     match apply(&context.calls, Some(&row), &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
@@ -108,7 +91,10 @@ pub(in crate::pipeline) async fn park(
     after_ms: u64,
     poll_failed: bool,
 ) -> Result<Disposition, AwsError> {
-    let ClaimedCall { ready, claim, row, attempts, may_have_executed, progress_buffer, .. } = call;
+    let Some(claim) = call.claim.clone() else {
+        return unclaimed::park(context, inbound, call, task, after_ms).await;
+    };
+    let ClaimedCall { ready, row, attempts, may_have_executed, progress_buffer, .. } = call;
     let Task { handle: task, input_pending } = task;
     let now = context.now();
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
@@ -116,7 +102,7 @@ pub(in crate::pipeline) async fn park(
     let after_ms = after_ms.min(ready.call.deadline.ms_since(now));
     let poll_at = now.plus_ms(after_ms);
     let event = Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now };
-    match persist(context, &row, &event).await? {
+    match persist(context, Some(&row), &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             stored(context, inbound, &ready.call.request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))

@@ -3,7 +3,7 @@
 use toolfleet_aws::AwsError;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::CallRow;
-use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::request::CallRequest;
 
 use super::message_alone::{answer_message, audit_message};
@@ -73,6 +73,20 @@ pub(in crate::pipeline) async fn mismatch(
 ) -> Result<Recorded, AwsError> {
     let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
     let outcome = Outcome::refused(Code::IdempotencyMismatch, text);
+    audit_message(context, inbound, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
+    of_message_alone(context, inbound, request, &outcome).await
+}
+
+/// The same for a question that was executed without a claim: its id was compared only after it had been sent.
+pub(in crate::pipeline) async fn mismatch_after_execution(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+) -> Result<Recorded, AwsError> {
+    let text = "The id was used before for another question; the first call stands. This one was sent to its tool before that was found, \
+                and its result is not kept. Send it under an id of its own.";
+    let why = CallError::new(Code::IdempotencyMismatch, text, MayHaveRun::Unknown);
+    let outcome = Outcome::ended(OutcomeKind::OutcomeUnknown, why);
     audit_message(context, inbound, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
     of_message_alone(context, inbound, request, &outcome).await
 }

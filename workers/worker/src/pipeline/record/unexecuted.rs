@@ -1,7 +1,7 @@
 //! Stores the end of a call that was not executed.
 
 use toolfleet_aws::AwsError;
-use toolfleet_core::call::{Event, Rejection};
+use toolfleet_core::call::{DeliveryContext, Event, Rejection};
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
 
@@ -10,7 +10,7 @@ use crate::context::WorkerContext;
 use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::disposition::{Disposition, RequeueReason};
 use crate::pipeline::inbound::InboundCall;
-use crate::pipeline::redaction;
+use crate::pipeline::{redaction, skip_claim};
 
 /// Ends a call that was not executed: a refusal, a passed deadline, a server that cannot be reached.
 pub(in crate::pipeline) async fn record_unexecuted(
@@ -19,7 +19,10 @@ pub(in crate::pipeline) async fn record_unexecuted(
     request: CallRequest,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
-    let delivery = inbound.delivery_context(context, &request, false);
+    let delivery = DeliveryContext {
+        may_have_run_unclaimed: skip_claim::may_have_run(inbound, &request, &outcome),
+        ..inbound.delivery_context(context, &request, false)
+    };
     let definition = inbound.catalog().definition(&request.target);
     let outcome = redaction::without_secrets(outcome, &request);
     let event = Event::Conclude { delivery, outcome: outcome.clone(), definition };

@@ -29,9 +29,9 @@ impl Slot for HeldSlot {
         self.in_hand.uncount();
     }
 
-    /// Where no slot is free, one of those that are kept for turns.
+    /// Where no slot is free or can be borrowed, one of those that are kept for turns.
     async fn take_up(&mut self) {
-        self.slot = self.pool.free_slot();
+        self.slot = self.pool.slot_now();
         if self.slot.is_none() {
             tokio::select! {
                 biased;

@@ -4,7 +4,7 @@
 //! ends its receiver, except the last. So a quiet worker sends one request in twenty seconds for each queue, and a busy one as many as its
 //! slots can use. Where several queues have a backlog, they share the slots (`slots`).
 //!
-//! **Invariant:** a message is received only when a slot for it is held; a panic in one call does not affect another.
+//! **Invariant:** a receive holds a slot for each message that it may bring when it begins; a panic in one call does not affect another.
 
 mod held_slot;
 mod pace;
@@ -160,6 +160,7 @@ async fn receive(intake: Arc<Receivers>) {
         };
         drop(waiting);
         let count = u32::try_from(slots.len()).unwrap_or(BATCH);
+        let polled = intake.slots.polled(count);
         let received = intake.queue.receive(count, WAIT_S, context.limits.visibility_s());
         let mut received = std::pin::pin!(received);
         let received = tokio::select! {
@@ -171,10 +172,11 @@ async fn receive(intake: Arc<Receivers>) {
                 return;
             }
         };
+        drop(polled);
         let wait = match received {
             // Paused while the poll was under way.
             Ok(deliveries) if intake.is_paused() => {
-                context.gate.shares().received(slots.len(), None);
+                context.gate.shares().received(slots.len(), None, intake.priority);
                 make_visible(deliveries).await;
                 Duration::ZERO
             }
@@ -186,7 +188,7 @@ async fn receive(intake: Arc<Receivers>) {
                 }
             }
             Err(error) => {
-                context.gate.shares().received(slots.len(), None);
+                context.gate.shares().received(slots.len(), None, intake.priority);
                 drop(slots);
                 failures += 1;
                 let queue = intake.queue.name();
@@ -223,7 +225,7 @@ impl Receivers {
     /// Slots for the next receive. Where one tenant's calls fill the worker, as many as that receive may ask for, when it is due.
     async fn due_slots(&self) -> Vec<Slot> {
         let mut slots = self.slots.take(self.priority, self.wanted()).await;
-        slots.truncate(self.context.gate.shares().pace(slots.len()).await);
+        slots.truncate(self.context.gate.shares().pace(slots.len(), self.priority).await);
         slots
     }
 
@@ -239,9 +241,10 @@ impl Receivers {
         self.context.intake_health.received(self.priority);
         self.context.meters.received(messages);
         self.slots.received(self.priority, messages);
-        self.context.gate.shares().received(count, Some(got));
+        self.context.gate.shares().received(count, Some(got), self.priority);
         self.start(deliveries, slots);
-        let pause = self.pace.after(messages, Instant::now());
+        let is_behind = self.context.run_queue.is_behind();
+        let pause = self.pace.after(messages, Instant::now(), is_behind);
         if got < count || self.context.gate.shares().is_full() {
             return if self.may_end() { None } else { Some(pause) };
         }

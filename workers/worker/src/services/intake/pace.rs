@@ -1,5 +1,5 @@
-//! Computes the pause between two receives. When messages are frequent but come one at a time, a pause of a few milliseconds lets one
-//! receive return several, whose claims and results then share batches too. When messages are rare, there is no pause.
+//! Computes the pause between two receives. While the runtime lags and messages are frequent but come one at a time, a pause of a few
+//! milliseconds lets one receive return several, whose claims and results then share batches too. Otherwise there is no pause.
 //!
 //! **Invariant:** a pause is never longer than [`LONGEST`].
 
@@ -32,14 +32,14 @@ impl Pace {
         Self(Mutex::new(None))
     }
 
-    /// How long to wait before the next receive, now that one brought `got` messages.
-    pub(super) fn after(&self, got: u32, now: Instant) -> Duration {
+    /// How long to wait before the next receive, now that one brought `got` messages. `is_behind`: the runtime lags behind its tasks.
+    pub(super) fn after(&self, got: u32, now: Instant, is_behind: bool) -> Duration {
         let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = lately.unwrap_or(Lately { a_second: 0.0, at: now });
         let faded = (-now.duration_since(before.at).as_secs_f64() / MEMORY_S).exp();
         let a_second = before.a_second.mul_add(faded, f64::from(got) / MEMORY_S);
         *lately = Some(Lately { a_second, at: now });
-        if a_second * LONGEST.as_secs_f64() < TOO_FEW {
+        if !is_behind || a_second * LONGEST.as_secs_f64() < TOO_FEW {
             return Duration::ZERO;
         }
         Duration::from_secs_f64(WORTH / a_second).min(LONGEST)
@@ -55,12 +55,12 @@ mod tests {
         let pace = Pace::new();
         let begun = Instant::now();
         let step = Duration::from_secs_f64(2.0 / f64::from(a_second));
-        (0..a_second * 5 / 2).map(|n| pace.after(2, begun + step * n)).last().unwrap_or_default()
+        (0..a_second * 5 / 2).map(|n| pace.after(2, begun + step * n, true)).last().unwrap_or_default()
     }
 
     #[test]
     fn messages_that_come_seldom_are_not_waited_for() {
-        assert_eq!(Pace::new().after(1, Instant::now()), Duration::ZERO);
+        assert_eq!(Pace::new().after(1, Instant::now(), true), Duration::ZERO);
         assert_eq!(settled(200), Duration::ZERO);
     }
 
@@ -72,12 +72,22 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_keeps_up_receives_without_a_pause() {
+        let pace = Pace::new();
+        let begun = Instant::now();
+        for n in 0..1_000 {
+            assert_eq!(pace.after(2, begun + Duration::from_millis(n), false), Duration::ZERO);
+        }
+        assert!(pace.after(2, begun + Duration::from_secs(1), true) > Duration::ZERO);
+    }
+
+    #[test]
     fn a_rush_is_forgotten_within_seconds() {
         let pace = Pace::new();
         let begun = Instant::now();
         for n in 0..1_000 {
-            pace.after(10, begun + Duration::from_millis(n));
+            pace.after(10, begun + Duration::from_millis(n), true);
         }
-        assert_eq!(pace.after(1, begun + Duration::from_secs(8)), Duration::ZERO);
+        assert_eq!(pace.after(1, begun + Duration::from_secs(8), true), Duration::ZERO);
     }
 }

@@ -1,6 +1,10 @@
 //! The slots of a worker. A free one goes to a receive of the waiting queue whose turn it is by `QueueShares`.
 //!
-//! **Invariant:** no slot is free while a receive waits for one.
+//! A receive holds a slot for each message that it may bring, for up to 20 seconds. A call whose turn has come does not wait for that: where
+//! no slot is free, it borrows one that a receive holds. If the receive then brings so many messages that it needs the slot, more calls run
+//! than the worker has slots, until one of them ends.
+//!
+//! **Invariant:** no slot is free while a receive waits for one; no more slots are borrowed than receives held at that moment.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +45,10 @@ pub(super) struct PoolOf {
 #[derive(Debug)]
 struct State {
     free: u32,
+    /// Slots that receives under way hold.
+    polled: u32,
+    /// How many of them calls have borrowed. They are given back before another is free.
+    borrowed: u32,
     shares: QueueShares,
     waiting: [VecDeque<Waiting>; 3],
 }
@@ -51,6 +59,27 @@ struct State {
 struct Waiting {
     missing: u32,
     sender: mpsc::UnboundedSender<Slot>,
+}
+
+/// Where a request for slots waits among those of its queue.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    First,
+    Last,
+}
+
+/// The slots that a receive under way holds.
+#[derive(Debug)]
+pub(super) struct Polled {
+    slots: Arc<Slots>,
+    count: u32,
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        let mut state = self.slots.state();
+        state.polled = state.polled.saturating_sub(self.count);
+    }
 }
 
 const fn index(queue: Priority) -> usize {
@@ -64,14 +93,15 @@ const fn index(queue: Priority) -> usize {
 impl Slots {
     /// So many slots, and some more for calls whose turn has come.
     pub(super) fn new(all: u32, for_turns: u32) -> Arc<Self> {
-        let state = State { free: all, shares: QueueShares::default(), waiting: Default::default() };
+        let (shares, waiting) = (QueueShares::default(), Default::default());
+        let state = State { free: all, polled: 0, borrowed: 0, shares, waiting };
         let for_turns = Arc::new(Semaphore::new(for_turns as usize));
         Arc::new(Self { all, created: Instant::now(), state: Mutex::new(state), for_turns })
     }
 
     /// One slot at least for a receive of that queue, and up to `most` if they are free soon.
     pub(super) async fn take(self: &Arc<Self>, queue: Priority, most: u32) -> Vec<Slot> {
-        let (mut slots, mut waiting) = self.ask(queue, most.max(1));
+        let (mut slots, mut waiting) = self.ask(queue, most.max(1), Place::Last);
         while slots.is_empty() {
             // The sender is kept until all slots are there.
             slots.extend(waiting.recv().await);
@@ -86,6 +116,14 @@ impl Slots {
         slots
     }
 
+    /// A receive begins that holds so many slots, until the guard is dropped.
+    pub(super) fn polled(self: &Arc<Self>, count: u32) -> Polled {
+        let mut state = self.state();
+        state.polled = state.polled.saturating_add(count);
+        drop(state);
+        Polled { slots: self.clone(), count }
+    }
+
     /// How many slots the next receive of that queue may hold.
     pub(super) fn poll_size(&self, queue: Priority) -> u32 {
         self.state().shares.poll_size(queue, self.all)
@@ -97,7 +135,12 @@ impl Slots {
     }
 
     /// The slots that are free, and where the missing ones will arrive.
-    fn ask(self: &Arc<Self>, queue: Priority, most: u32) -> (Vec<Slot>, mpsc::UnboundedReceiver<Slot>) {
+    fn ask(
+        self: &Arc<Self>,
+        queue: Priority,
+        most: u32,
+        place: Place,
+    ) -> (Vec<Slot>, mpsc::UnboundedReceiver<Slot>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut state = self.state();
         let mut slots = Vec::with_capacity(most as usize);
@@ -106,7 +149,10 @@ impl Slots {
         }
         let missing = most.saturating_sub(u32::try_from(slots.len()).unwrap_or(most));
         if let Some(waiting) = state.waiting.get_mut(index(queue)).filter(|_| missing > 0) {
-            waiting.push_back(Waiting { missing, sender });
+            match place {
+                Place::First => waiting.push_front(Waiting { missing, sender }),
+                Place::Last => waiting.push_back(Waiting { missing, sender }),
+            }
         }
         (slots, receiver)
     }
@@ -121,8 +167,12 @@ impl Slots {
         // Slots whose receive has stopped waiting; each is released when dropped, after the lock.
         let mut refused = Vec::new();
         let mut state = self.state();
-        state.free = state.free.saturating_add(1);
         state.shares.released(queue, self.created.elapsed());
+        if state.borrowed > 0 {
+            state.borrowed -= 1;
+            return;
+        }
+        state.free = state.free.saturating_add(1);
         while state.free > 0
             && let Some((queue, sender)) = state.next(self.created.elapsed())
         {
@@ -139,15 +189,27 @@ impl Slots {
 }
 
 impl PoolOf {
-    /// A slot, if one is free.
-    pub(super) fn free_slot(&self) -> Option<Slot> {
+    /// A slot, if one is free or held by a receive.
+    pub(super) fn slot_now(&self) -> Option<Slot> {
         let mut state = self.slots.state();
-        (state.free > 0).then(|| self.slots.granted(&mut state, self.queue))
+        if state.free > 0 {
+            return Some(self.slots.granted(&mut state, self.queue));
+        }
+        if state.polled <= state.borrowed {
+            return None;
+        }
+        state.borrowed += 1;
+        state.shares.granted(self.queue, self.slots.created.elapsed());
+        Some(Slot { slots: self.slots.clone(), queue: self.queue })
     }
 
-    /// The next slot that is free for this queue.
+    /// The next slot that is free for this queue, before those that receives wait for.
     pub(super) async fn next_slot(&self) -> Option<Slot> {
-        self.slots.take(self.queue, 1).await.pop()
+        let (mut slots, mut waiting) = self.slots.ask(self.queue, 1, Place::First);
+        match slots.pop() {
+            Some(slot) => Some(slot),
+            None => waiting.recv().await,
+        }
     }
 
     /// The slots that are kept for turns.
@@ -286,6 +348,43 @@ mod tests {
         assert!(flooded <= idle.mul_f64(1.5), "{flooded:?} under the flood, {idle:?} idle");
         assert!(longest < Duration::from_millis(50), "{longest:?}");
         assert!(low.load(Ordering::Relaxed) > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_turn_has_come_borrows_the_slot_of_a_receive() {
+        let slots = Slots::new(2, 1);
+        let running = slots.take(Priority::Normal, 1).await.remove(0);
+        let pool = running.pool();
+        let held = slots.take(Priority::Normal, 1).await;
+        assert!(pool.slot_now().is_none(), "both slots run calls");
+        let polled = slots.polled(1);
+        let borrowed = pool.slot_now().unwrap();
+        assert!(pool.slot_now().is_none(), "it is borrowed once");
+        // The receive brings a message, so one call more than slots is under way.
+        drop(polled);
+        assert!(pool.slot_now().is_none());
+        drop(running);
+        assert_eq!(slots.state().borrowed, 0, "it was given back");
+        assert_eq!(slots.state().free, 0);
+        drop((borrowed, held));
+        assert_eq!(slots.state().free, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_turn_has_come_goes_before_receives() {
+        let slots = Slots::new(1, 1);
+        let running = slots.take(Priority::Normal, 1).await.remove(0);
+        let pool = running.pool();
+        let receive = tokio::spawn({
+            let slots = slots.clone();
+            async move { slots.take(Priority::Normal, 10).await }
+        });
+        tokio::task::yield_now().await;
+        let next = tokio::spawn(async move { pool.next_slot().await });
+        tokio::task::yield_now().await;
+        drop(running);
+        drop(next.await.unwrap().unwrap());
+        assert_eq!(receive.await.unwrap().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

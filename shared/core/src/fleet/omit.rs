@@ -1,0 +1,9 @@
+//! Which fields a stored row leaves out.
+
+pub(super) const fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+pub(super) const fn is_false(flag: &bool) -> bool {
+    !*flag
+}

@@ -1,0 +1,484 @@
+//! The permits of one concurrency limit, as one worker takes and releases them: one write for all that it changes at a time.
+//!
+//! A call that finds no permit may wait in the worker's hands. The write that releases a permit takes it for the call that waits longest, so
+//! a permit is passed on without a pause. While permits of other workers are waited for, the row is read again about as often as one is
+//! released.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
+use toolfleet_aws::fleet::limits::Permits;
+use toolfleet_aws::{Applied, AwsError, Clock, apply};
+use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::holders::{Change, Granted, HolderRow, Take, by_blocks};
+use toolfleet_core::limits::waits::{Ahead, ParkedCalls};
+use toolfleet_core::time::Timestamp;
+
+use super::block::{BlockWish, LocalBlock};
+use super::permit_wish::{NoPermit, Patience, PermitWish};
+
+/// How long a permit is taken to be held before any was released, in milliseconds.
+const FIRST_HOLD_MS: u64 = 1_000;
+/// For so long a limit that had no permit is taken to have none.
+const FULL_LATELY: Duration = Duration::from_millis(200);
+/// How long nothing is written after a failed write.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// How often the row is looked at for calls in hand: the shortest and the longest pause, in milliseconds.
+const LOOK_MS: (u64, u64) = (100, 1_000);
+/// The most calls in hand that one write takes permits for.
+const MOST_OF_LINE: usize = 100;
+
+/// The permits of one limit.
+#[derive(Debug)]
+pub(super) struct PermitBook {
+    store: Permits,
+    key: LimitKey,
+    clock: Clock,
+    worker: String,
+    skew_ms: u64,
+    state: Mutex<BookState>,
+    /// Wakes the task that writes from its pause.
+    changed: Notify,
+    /// A permit of the block is free again.
+    block_left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct BookState {
+    asks: Vec<Ask>,
+    /// Calls that wait in the worker's hands, the first first.
+    line: VecDeque<Ask>,
+    parked: ParkedCalls,
+    releases: Vec<String>,
+    held_ms: Vec<u64>,
+    limit: u32,
+    block: LocalBlock,
+    /// Those who wait for the block to be leased anew, and the lease that they need.
+    block_asks: Vec<oneshot::Sender<()>>,
+    block_wish: Option<BlockWish>,
+    /// Whether a task writes for those who ask.
+    writing: bool,
+    seen: Option<HolderRow>,
+    /// When a call last found no permit; none once this worker has released one.
+    refused_at: Option<Instant>,
+    /// When the row was last read or written.
+    looked_at: Option<Instant>,
+}
+
+/// A request for an entry, and who learns of the answer.
+#[derive(Debug)]
+struct Ask {
+    take: Take,
+    reply: Reply,
+}
+
+#[derive(Debug)]
+enum Reply {
+    /// A new entry. A permit that nobody receives is released.
+    Permit(PermitWish, oneshot::Sender<Option<Permit>>),
+    /// An entry that is kept for longer.
+    Kept(oneshot::Sender<()>),
+}
+
+/// One write, and who waits for it.
+struct Next {
+    asks: Vec<Ask>,
+    /// How many of them are of the line.
+    of_line: usize,
+    block_asks: Vec<oneshot::Sender<()>>,
+    change: Change,
+    seen: Option<HolderRow>,
+    begun: Instant,
+}
+
+/// What the task that writes does next.
+enum Step {
+    Write(Box<Next>),
+    Pause(Instant),
+    End,
+}
+
+/// A permit. It is released when it is dropped, unless its request is under way: then it ends by its own time.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    book: Arc<PermitBook>,
+    wish: PermitWish,
+    since: Instant,
+    under_way: bool,
+    of_block: bool,
+}
+
+impl Permit {
+    /// The request is sent: from now on only an answer releases the permit.
+    pub(crate) const fn sent(&mut self) {
+        self.under_way = true;
+    }
+
+    /// The request is answered, or did not reach the server.
+    pub(crate) const fn answered(&mut self) {
+        self.under_way = false;
+    }
+
+    /// Whether it was taken so lately that it counts for a whole attempt that begins now.
+    pub(crate) fn is_fresh(&self, margin: Duration) -> bool {
+        self.since.elapsed() <= margin
+    }
+
+    /// How long it counts from its last renewal, in milliseconds.
+    pub(crate) const fn hold_ms(&self) -> u64 {
+        self.wish.hold_ms
+    }
+
+    /// Makes it count for its whole time from now on.
+    pub(crate) async fn renew(&self) {
+        let until = self.book.clock.now().plus_ms(self.wish.hold_ms);
+        if self.of_block {
+            return self.book.lease(self.wish.limit, self.wish.workers.unwrap_or(1), until).await;
+        }
+        self.book.keep(Take { name: self.wish.name.clone(), until }, self.wish.limit).await;
+    }
+
+    /// The request has become a task of its server: an entry of that name takes the place of this permit.
+    pub(crate) async fn becomes(mut self, name: String, until: Timestamp) {
+        self.under_way = false;
+        let book = Arc::clone(&self.book);
+        let limit = self.wish.limit;
+        drop(self);
+        book.keep(Take { name, until }, limit).await;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.of_block {
+            return self.book.leave_block(self.under_way.then_some(self.wish.hold_ms));
+        }
+        if self.under_way {
+            return;
+        }
+        let held_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.book.release(std::mem::take(&mut self.wish.name), Some(held_ms));
+    }
+}
+
+impl PermitBook {
+    pub(super) fn new(store: Permits, key: LimitKey, clock: Clock, worker: String, skew_ms: u64) -> Self {
+        let (state, changed, block_left) = (Mutex::default(), Notify::new(), Notify::new());
+        Self { store, key, clock, worker, skew_ms, state, changed, block_left }
+    }
+
+    fn state(&self) -> MutexGuard<'_, BookState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a permit, now or after a wait in the worker's hands.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        wish: PermitWish,
+        patience: Patience,
+    ) -> Result<Permit, NoPermit> {
+        let until = Instant::now() + patience.most;
+        if let Some(workers) = wish.workers.filter(|workers| by_blocks(wish.limit, *workers)) {
+            return self.take_of_block(wish, workers, patience, until).await;
+        }
+        // Where calls wait in hand, the next permit is for them.
+        if patience.most.is_zero() || self.waiting() == 0 {
+            match self.ask(wish.clone(), false).await {
+                Ok(None) => self.state().refused_at = Some(Instant::now()),
+                Ok(Some(permit)) => return Ok(permit),
+                Err(no_permit) => return Err(no_permit),
+            }
+        }
+        if self.may_wait(&wish, patience)
+            && let Ok(waited) = timeout_at(until, self.ask(wish.clone(), true)).await
+        {
+            return match waited {
+                Ok(Some(permit)) => Ok(permit),
+                Ok(None) | Err(_) => Err(NoPermit::Unknown),
+            };
+        }
+        Err(NoPermit::Full)
+    }
+
+    /// A permit; none where none is free. In the line it waits until it has one.
+    async fn ask(self: &Arc<Self>, wish: PermitWish, in_line: bool) -> Result<Option<Permit>, NoPermit> {
+        let (sender, receiver) = oneshot::channel();
+        let (limit, take) = (wish.limit, Take { name: wish.name.clone(), until: self.clock.now() });
+        let ask = Ask { take, reply: Reply::Permit(wish, sender) };
+        {
+            let mut state = self.state();
+            state.limit = limit;
+            if in_line { state.line.push_back(ask) } else { state.asks.push(ask) }
+        }
+        self.begin();
+        receiver.await.map_err(|_gone| NoPermit::Unknown)
+    }
+
+    /// Keeps an entry until that time.
+    async fn keep(self: &Arc<Self>, take: Take, limit: u32) {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.limit = limit;
+            state.asks.push(Ask { take, reply: Reply::Kept(sender) });
+        }
+        self.begin();
+        let _kept = receiver.await;
+    }
+
+    /// How many calls wait in the worker's hands.
+    pub(super) fn waiting(&self) -> usize {
+        let mut state = self.state();
+        state.line.retain(|ask| !ask.is_over());
+        state.line.len()
+    }
+
+    /// Whether the call is served soon enough to wait in the worker's hands.
+    fn may_wait(&self, wish: &PermitWish, patience: Patience) -> bool {
+        let most_ms = u64::try_from(patience.most.as_millis()).unwrap_or(u64::MAX);
+        let ahead = self.ahead(wish.limit, patience);
+        ahead.in_hand < u64::from(patience.most_calls) && ahead.estimate_ms() <= most_ms
+    }
+
+    fn ahead(&self, limit: u32, patience: Patience) -> Ahead {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.line.retain(|ask| !ask.is_over());
+        let in_hand = u64::try_from(state.line.len()).unwrap_or(u64::MAX);
+        let parked = if patience.is_back { 0 } else { state.parked.count(now) };
+        Ahead { in_hand, parked, hold_ms: state.hold_ms(), workers: patience.workers, limit }
+    }
+
+    /// How long a call that goes to the queue now stays there, in milliseconds.
+    pub(super) fn park(&self, limit: u32, patience: Patience) -> u64 {
+        let away_ms = self.ahead(limit, patience).away_ms();
+        let back_at = self.clock.now().plus_ms(away_ms);
+        self.state().parked.add(back_at);
+        away_ms
+    }
+
+    /// Whether a moment ago no permit was free.
+    pub(super) fn is_full_lately(&self) -> bool {
+        self.state().refused_at.is_some_and(|at| at.elapsed() < FULL_LATELY)
+    }
+
+    /// A permit of this worker's block, which is leased anew where it is used up or ends too early.
+    async fn take_of_block(
+        self: &Arc<Self>,
+        wish: PermitWish,
+        workers: u32,
+        patience: Patience,
+        wait_until: Instant,
+    ) -> Result<Permit, NoPermit> {
+        loop {
+            let mut left = std::pin::pin!(self.block_left.notified());
+            left.as_mut().enable();
+            let (since, until) = (Instant::now(), self.clock.now().plus_ms(wish.hold_ms));
+            let mut taken = self.state().block.take(until);
+            if !taken {
+                self.lease(wish.limit, workers, until).await;
+                taken = self.state().block.take(until);
+            }
+            if taken {
+                let book = Arc::clone(self);
+                return Ok(Permit { book, wish, since, under_way: false, of_block: true });
+            }
+            self.state().refused_at = Some(Instant::now());
+            if Instant::now() >= wait_until || !self.may_wait(&wish, patience) {
+                return Err(NoPermit::Full);
+            }
+            let look = Instant::now() + Duration::from_millis(LOOK_MS.1);
+            let _elapsed = timeout_at(look.min(wait_until), left).await.is_err();
+        }
+    }
+
+    /// Leases the block for longer, and larger where more is wanted.
+    async fn lease(self: &Arc<Self>, limit: u32, workers: u32, until: Timestamp) {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.limit = limit;
+            state.block_asks.push(sender);
+            let before = state.block_wish.map_or(until, |wish| wish.until);
+            state.block_wish = Some(BlockWish { workers, until: until.max(before) });
+        }
+        self.begin();
+        let _leased = receiver.await;
+    }
+
+    /// A permit of the block is free again; one whose request is lost when the request ends by itself.
+    fn leave_block(self: &Arc<Self>, lost_for_ms: Option<u64>) {
+        let book = Arc::clone(self);
+        let leave = move || {
+            book.state().block.leave();
+            book.block_left.notify_one();
+        };
+        let Some(lost_for_ms) = lost_for_ms else { return leave() };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(lost_for_ms)).await;
+                leave();
+            });
+        }
+    }
+
+    /// Releases the entry of that name.
+    pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) {
+        {
+            let mut state = self.state();
+            state.releases.push(name);
+            state.refused_at = None;
+            state.held_ms.extend(held_ms);
+        }
+        self.begin();
+    }
+
+    /// Starts the task that writes, or wakes it. Where the runtime has ended, entries end by their own time.
+    fn begin(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if std::mem::replace(&mut self.state().writing, true) {
+            self.changed.notify_one();
+        } else {
+            runtime.spawn(Arc::clone(self).write());
+        }
+    }
+
+    /// Writes what is to be changed until nothing is and nobody waits.
+    async fn write(self: Arc<Self>) {
+        loop {
+            match self.next() {
+                Step::End => return,
+                Step::Pause(until) => {
+                    let _elapsed = timeout_at(until, self.changed.notified()).await.is_err();
+                }
+                Step::Write(next) => self.write_one(*next).await,
+            }
+        }
+    }
+
+    async fn write_one(self: &Arc<Self>, next: Next) {
+        let Next { asks, of_line, block_asks, change, seen, begun } = next;
+        let granted = match self.apply(seen, &change).await {
+            Ok(granted) => granted,
+            Err(error) => {
+                tracing::warn!(%error, limit = %self.key, code = "limit_unread", "a limit's row cannot be read or written; its calls wait");
+                self.write_failed(change.release);
+                // Those who asked learn of it now.
+                drop((asks, block_asks));
+                return tokio::time::sleep(AFTER_ERROR).await;
+            }
+        };
+        if let Some((_, block)) = &change.block {
+            self.state().block.leased(granted.block, block.until);
+        }
+        drop(block_asks);
+        let mut in_line = Vec::new();
+        for (position, (ask, taken)) in asks.into_iter().zip(granted.taken).enumerate() {
+            if !taken && position < of_line {
+                in_line.push(ask);
+                continue;
+            }
+            match ask.reply {
+                Reply::Kept(sender) => drop(sender.send(())),
+                Reply::Permit(wish, sender) => {
+                    let book = Arc::clone(self);
+                    let new = || Permit { book, wish, since: begun, under_way: false, of_block: false };
+                    // Where nobody receives the permit, it is dropped and so released.
+                    drop(sender.send(taken.then(new)));
+                }
+            }
+        }
+        let mut state = self.state();
+        in_line.into_iter().rev().for_each(|ask| state.line.push_front(ask));
+    }
+
+    /// What could not be released is released later.
+    fn write_failed(&self, releases: Vec<String>) {
+        let mut state = self.state();
+        state.seen = None;
+        state.releases.extend(releases);
+    }
+
+    /// A refusal counts only by a row that was read or written now.
+    async fn apply(&self, seen: Option<HolderRow>, change: &Change) -> Result<Granted, AwsError> {
+        let mut applied = apply(&self.store, seen.as_ref(), change).await?;
+        if matches!(applied, Applied::Rejected { .. }) {
+            let row = self.store.read().await?;
+            applied = apply(&self.store, row.as_ref(), change).await?;
+        }
+        let (row, granted) = match applied {
+            Applied::Stored { row, then } => (Some(row), then),
+            Applied::Rejected { row, rejection } => (row, rejection),
+        };
+        let mut state = self.state();
+        state.seen = row.map(|row| *row);
+        state.looked_at = Some(Instant::now());
+        Ok(granted)
+    }
+
+    fn next(&self) -> Step {
+        let mut state = self.state();
+        state.line.retain(|ask| !ask.is_over());
+        if state.asks.is_empty() && state.releases.is_empty() && state.block_asks.is_empty() {
+            if state.line.is_empty() {
+                state.writing = false;
+                return Step::End;
+            }
+            if let Some(look_at) = state.look_at().filter(|at| *at > Instant::now()) {
+                return Step::Pause(look_at);
+            }
+        }
+        let (begun, now) = (Instant::now(), self.clock.now());
+        let of_line = state.line.len().min(MOST_OF_LINE);
+        let mut asks: Vec<Ask> = state.line.drain(..of_line).collect();
+        asks.append(&mut state.asks);
+        let take = asks.iter().map(|ask| ask.take_from(now)).collect();
+        let block_asks = std::mem::take(&mut state.block_asks);
+        let wish = state.block_wish.take();
+        let block = wish.map(|wish| {
+            let block = state.block.wanted(state.limit, wish, block_asks.len());
+            (self.worker.clone(), block)
+        });
+        let held: Vec<u64> = std::mem::take(&mut state.held_ms);
+        let held_ms = held.iter().sum::<u64>().checked_div(u64::try_from(held.len()).unwrap_or(u64::MAX));
+        let release = std::mem::take(&mut state.releases);
+        let change = Change { now, limit: state.limit, skew_ms: self.skew_ms, release, held_ms, take, block };
+        let seen = state.seen.clone();
+        Step::Write(Box::new(Next { asks, of_line, block_asks, change, seen, begun }))
+    }
+}
+
+impl BookState {
+    fn hold_ms(&self) -> u64 {
+        self.seen.as_ref().and_then(|row| row.hold_ms).unwrap_or(FIRST_HOLD_MS)
+    }
+
+    /// When the row is read again for those in the line: about as often as a permit is released.
+    fn look_at(&self) -> Option<Instant> {
+        let each_ms = self.hold_ms() / u64::from(self.limit.max(1));
+        let pause_ms = each_ms.clamp(LOOK_MS.0, LOOK_MS.1);
+        Some(self.looked_at? + Duration::from_millis(pause_ms))
+    }
+}
+
+impl Ask {
+    /// Whether nobody waits for the answer any more.
+    fn is_over(&self) -> bool {
+        match &self.reply {
+            Reply::Permit(_, sender) => sender.is_closed(),
+            Reply::Kept(_) => false,
+        }
+    }
+
+    /// The entry that it asks for now: a new one counts from now on.
+    fn take_from(&self, now: Timestamp) -> Take {
+        let until = match &self.reply {
+            Reply::Permit(wish, _) => now.plus_ms(wish.hold_ms),
+            Reply::Kept(_) => self.take.until,
+        };
+        Take { name: self.take.name.clone(), until }
+    }
+}
