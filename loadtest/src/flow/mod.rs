@@ -5,6 +5,7 @@
 
 mod args;
 pub mod calls;
+mod catalog;
 pub mod counts;
 mod dead_server;
 mod freed_permits;
@@ -51,6 +52,8 @@ enum Scenario {
     GroupCost(group_cost::GroupCostArgs),
     /// Workers without calls: their requests to SQS and DynamoDB.
     Idle(idle::IdleArgs),
+    /// A large catalog: its memory, and how long a reload stops the worker.
+    Catalog(catalog::CatalogCostArgs),
 }
 
 /// Runs the scenario and prints its report; true if no rule was broken (with `--strict`, also no goal missed).
@@ -68,5 +71,6 @@ pub async fn run(args: &FlowArgs) -> anyhow::Result<bool> {
         Scenario::Groups(args) => Box::pin(groups::run(args)).await,
         Scenario::GroupCost(args) => Box::pin(group_cost::run(args)).await,
         Scenario::Idle(args) => Box::pin(idle::run(args)).await,
+        Scenario::Catalog(args) => Box::pin(catalog::run(args)).await,
     }
 }

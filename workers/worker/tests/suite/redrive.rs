@@ -8,9 +8,9 @@ use toolfleet_aws::Tables;
 use toolfleet_aws::queue::{Outgoing, Queue};
 use toolfleet_client::{Client, LetterFilter, Redrive, RedriveReport, RedriveRules, Redriven, RedrivenAs};
 use toolfleet_core::audit::AuditKind;
-use toolfleet_core::control::Rate;
 use toolfleet_core::dead_letter::RedriveClass;
 use toolfleet_core::ids::Tenant;
+use toolfleet_core::limits::RateLimit;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
@@ -71,7 +71,7 @@ async fn redrive(rig: &Rig, may_have_run: bool) -> (RedriveReport, Vec<Redriven>
         filter: LetterFilter::default(),
         may_have_run,
         act: true,
-        rate: Rate { count: 1_000, per_s: 1 },
+        rate: RateLimit::new(1_000, 1).unwrap(),
         rules: &Rules,
         own_sender: Some(SENDER),
     };
