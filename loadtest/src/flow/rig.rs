@@ -137,18 +137,7 @@ impl Rig {
 
     /// How each call ended; a call that has not is left out.
     pub(crate) async fn outcomes(&self, calls: &[FlowCall]) -> anyhow::Result<HashMap<String, OutcomeKind>> {
-        let keys = calls.iter().map(|call| Ok(call.request()?.key));
-        let keys: Vec<CallKey> = keys.collect::<anyhow::Result<_>>()?;
-        let mut outcomes = HashMap::new();
-        for (keys, calls) in keys.chunks(ROWS).zip(calls.chunks(ROWS)) {
-            let statuses = self.bed.client.status_many(keys).await?;
-            for (status, call) in statuses.into_iter().zip(calls) {
-                if let CallStatus::Ended(result) = status {
-                    outcomes.insert(call.id.clone(), result.outcome.kind);
-                }
-            }
-        }
-        Ok(outcomes)
+        outcomes(&self.bed.client, calls).await
     }
 
     /// The violations of calls that must all succeed. `repeats`: a worker was killed, so a call may be executed again.
@@ -161,6 +150,25 @@ impl Rig {
     pub(crate) fn keep_log(&mut self) {
         eprintln!("{}", self.bed.folder.keep());
     }
+}
+
+/// How each call ended; a call that has not is left out.
+pub(crate) async fn outcomes(
+    client: &Client,
+    calls: &[FlowCall],
+) -> anyhow::Result<HashMap<String, OutcomeKind>> {
+    let keys = calls.iter().map(|call| Ok(call.request()?.key));
+    let keys: Vec<CallKey> = keys.collect::<anyhow::Result<_>>()?;
+    let mut outcomes = HashMap::new();
+    for (keys, calls) in keys.chunks(ROWS).zip(calls.chunks(ROWS)) {
+        let statuses = client.status_many(keys).await?;
+        for (status, call) in statuses.into_iter().zip(calls) {
+            if let CallStatus::Ended(result) = status {
+                outcomes.insert(call.id.clone(), result.outcome.kind);
+            }
+        }
+    }
+    Ok(outcomes)
 }
 
 /// Puts all calls into the queue at once.

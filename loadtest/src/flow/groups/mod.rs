@@ -9,11 +9,13 @@ mod verdict;
 use std::time::Duration;
 
 use fastrand::Rng;
+use futures::future::try_join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::queue::Queue;
-use toolfleet_client::{Aws, Tables};
+use toolfleet_client::{Aws, Client, Tables};
 use toolfleet_core::group::{GroupNotice, GroupResult};
 use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
@@ -23,12 +25,14 @@ use self::verdict::{Seen, violations};
 use super::args::CommonArgs;
 use super::calls::FlowCall;
 use super::report::{FlowReport, Goal};
-use super::rig::{Rig, Setup};
+use super::rig::{Rig, Setup, outcomes};
 use super::server::FlowServer;
 use crate::bed::aws_options;
 
 /// How often the rows are read.
 const LOOK: Duration = Duration::from_millis(250);
+/// How many rows are read at once.
+const READS: usize = 16;
 /// Groups that lack a member are decided so long after the last call was sent, the others long after the run.
 const SOON_MS: u64 = 2_000;
 const LATER_MS: u64 = 600_000;
@@ -74,26 +78,22 @@ pub(super) async fn run(args: &GroupsArgs) -> anyhow::Result<bool> {
     let mut watch = Watch::start(&rig).await;
     let start = Instant::now();
     let sender = Sender::new(args, &rig, &planned, start);
-    let sending = tokio::spawn(async move { sender.send_all().await });
     let until = start + Duration::from_secs(args.seconds) + Duration::from_millis(SOON_MS) + GIVE_UP;
-    let mut kills = Kills::new(args, start);
-    let mut settled = None;
-    while settled.is_none_or(|since: Instant| since.elapsed() < still(args)) && Instant::now() < until {
-        kills.due(&mut rig)?;
-        rig.workers.check()?;
-        watch.look(&rig, &planned).await?;
-        let over = planned.iter().all(|group| watch.seen.is_over(group));
-        // What comes later must change nothing: it is watched for a while.
-        settled = if over { settled.or_else(|| Some(Instant::now())) } else { None };
-        tokio::time::sleep(LOOK).await;
-    }
-    sending.await??;
+    tokio::try_join!(
+        sender.send_all(),
+        watch.until_over(&planned, until, still(args)),
+        kill_workers(args, &mut rig, start)
+    )?;
+    rig.workers.check()?;
     let mut report = FlowReport::new("groups", load(args), args.common.strict);
     for execution in rig.server.executions() {
         *watch.seen.executions.entry(execution.call).or_default() += 1;
     }
     report.violations.extend(violations(&planned, &watch.seen));
-    figures(&mut report, &planned, &watch.seen, rig.killed.len());
+    figures(&mut report, &planned, &watch);
+    let killed = rig.killed.len() as f64;
+    let wanted = if args.kill_every > 0 { 1.0 } else { 0.0 };
+    report.rule("workers killed with -9", killed, "", Goal::AtLeast(wanted));
     if !report.violations.is_empty() {
         rig.keep_log();
     }
@@ -112,12 +112,13 @@ fn load(args: &GroupsArgs) -> String {
     )
 }
 
-fn figures(report: &mut FlowReport, planned: &[PlannedGroup], seen: &Seen, killed: usize) {
+fn figures(report: &mut FlowReport, planned: &[PlannedGroup], watch: &Watch) {
+    let seen = &watch.seen;
     let members: usize = planned.iter().map(|group| group.members.len()).sum();
     let again = planned.iter().flat_map(|group| &group.members).filter(|member| member.again_at.is_some());
     report.figure("members sent", members as f64, "calls");
     report.figure("of them sent twice", again.count() as f64, "calls");
-    report.figure("workers killed with -9", killed as f64, "");
+    report.figure("times that all rows were read", f64::from(watch.looks), "");
     for result in GroupResult::ALL {
         let decided = seen.first.values().filter(|decision| decision.result == result).count();
         report.figure(format!("groups decided as {result}"), decided as f64, "groups");
@@ -132,9 +133,11 @@ fn figures(report: &mut FlowReport, planned: &[PlannedGroup], seen: &Seen, kille
 
 /// Reads rows, notices and results.
 struct Watch {
+    client: Client,
     fleet: Fleet,
     replies: Queue,
     seen: Seen,
+    looks: u32,
 }
 
 impl Watch {
@@ -142,29 +145,46 @@ impl Watch {
         let aws = Aws::connect(aws_options(&rig.bed.addresses)).await;
         let fleet = aws.fleet(&Tables::with_prefix("toolfleet"));
         let replies = aws.queue(&rig.bed.addresses.idle_queue);
-        Self { fleet, replies, seen: Seen::default() }
+        Self { client: rig.bed.client.clone(), fleet, replies, seen: Seen::default(), looks: 0 }
     }
 
-    async fn look(&mut self, rig: &Rig, planned: &[PlannedGroup]) -> anyhow::Result<()> {
-        for group in planned {
-            if let Some(row) = self.fleet.group(&group.key).await? {
-                self.seen.read(row);
-            }
+    /// Looks again and again until all groups are over, and `still` longer: what comes later must change nothing.
+    async fn until_over(
+        &mut self,
+        planned: &[PlannedGroup],
+        until: Instant,
+        still: Duration,
+    ) -> anyhow::Result<()> {
+        let mut over_since = None;
+        while over_since.is_none_or(|since: Instant| since.elapsed() < still) && Instant::now() < until {
+            self.look(planned).await?;
+            let over = planned.iter().all(|group| self.seen.is_over(group));
+            over_since = if over { over_since.or_else(|| Some(Instant::now())) } else { None };
+            tokio::time::sleep(LOOK).await;
         }
+        Ok(())
+    }
+
+    async fn look(&mut self, planned: &[PlannedGroup]) -> anyhow::Result<()> {
+        self.looks += 1;
+        let reads = planned.iter().map(|group| self.fleet.group(&group.key));
+        let rows: Vec<_> = stream::iter(reads).buffered(READS).try_collect().await?;
+        rows.into_iter().flatten().for_each(|row| self.seen.read(row));
         loop {
             let got = self.replies.receive(10, 0, 30).await?;
             if got.is_empty() {
                 break;
             }
-            for delivery in got {
+            for delivery in &got {
                 self.seen.notices.push(serde_json::from_str::<GroupNotice>(&delivery.body)?);
-                self.replies.delete(&delivery.receipt).await?;
             }
+            let deletes = got.iter().map(|delivery| self.replies.delete(&delivery.receipt));
+            try_join_all(deletes).await?;
         }
         let known = |id: &str| self.seen.outcomes.contains_key(id);
         let open = planned.iter().flat_map(|group| &group.members).filter(|member| !known(&member.id));
         let open: Vec<FlowCall> = open.map(|member| as_call(&member.id)).collect();
-        self.seen.outcomes.extend(rig.outcomes(&open).await?);
+        self.seen.outcomes.extend(outcomes(&self.client, &open).await?);
         Ok(())
     }
 }
@@ -180,46 +200,29 @@ fn as_call(id: &str) -> FlowCall {
     }
 }
 
-/// Kills workers at random times while calls are sent, and starts another one for each.
-struct Kills {
-    rng: Rng,
-    every: f64,
-    next: Option<Instant>,
-    until: Instant,
-    start_at: Option<Instant>,
-}
-
-impl Kills {
-    fn new(args: &GroupsArgs, start: Instant) -> Self {
-        let until = start + Duration::from_secs(args.seconds);
-        let (rng, every) = (Rng::with_seed(args.common.seed), args.kill_every as f64);
-        let mut kills = Self { rng, every, next: None, until, start_at: None };
-        kills.next = (args.kill_every > 0).then(|| start + kills.pause());
-        kills
+/// Kills workers at random times while calls are sent, and starts another one within a second after each.
+async fn kill_workers(args: &GroupsArgs, rig: &mut Rig, start: Instant) -> anyhow::Result<()> {
+    if args.kill_every == 0 {
+        return Ok(());
     }
-
-    fn pause(&mut self) -> Duration {
-        Duration::from_secs_f64(self.every * (0.5 + self.rng.f64()))
-    }
-
-    fn due(&mut self, rig: &mut Rig) -> anyhow::Result<()> {
-        let now = Instant::now();
-        if self.start_at.is_some_and(|at| at <= now) {
-            self.start_at = None;
-            rig.workers.start_one()?;
+    let mut rng = Rng::with_seed(args.common.seed);
+    let until = start + Duration::from_secs(args.seconds);
+    loop {
+        let pause = Duration::from_secs_f64(args.kill_every as f64 * (0.5 + rng.f64()));
+        if Instant::now() + pause >= until {
+            return Ok(());
         }
-        if self.start_at.is_none() && self.next.is_some_and(|at| at <= now) && now < self.until {
-            rig.kill(self.rng.usize(..rig.workers.count()))?;
-            self.start_at = Some(now + Duration::from_millis(self.rng.u64(..1_000)));
-            self.next = Some(now + self.pause());
-        }
-        Ok(())
+        tokio::time::sleep(pause).await;
+        rig.workers.check()?;
+        rig.kill(rng.usize(..rig.workers.count()))?;
+        tokio::time::sleep(Duration::from_millis(rng.u64(..1_000))).await;
+        rig.workers.start_one()?;
     }
 }
 
 /// Sends all messages at their times, and the cancellations.
 struct Sender {
-    client: toolfleet_client::Client,
+    client: Client,
     planned: Vec<PlannedGroup>,
     start: Instant,
     length: Duration,

@@ -173,6 +173,8 @@ impl Client {
         requests: Vec<CallRequest>,
         deadline: Option<Timestamp>,
     ) -> Result<GroupRedrive, GroupError> {
+        // Whatever stands against it is said before a member is cancelled.
+        self.plan_group_redrive(key, requests.clone(), deadline).await?;
         for request in &requests {
             let own = request.group.as_deref().is_some_and(|group| group.key(&request.key.tenant) == *key);
             if !own || self.calls.read(&request.key).await?.is_some_and(|row| row.digest.is_some()) {

@@ -62,6 +62,6 @@ fn a_group_is_cancelled_with_apply_only() {
     group(&dev, "cancel", &[]).exits(0).complains(&["nothing is changed; add --apply to cancel it"]);
     let json = group(&dev, "cancel", &["--apply", "--json"]).exits(0).json();
     assert_eq!((&json["applied"], &json["open"]), (&true.into(), &1.into()));
-    group(&dev, "wait", &[]).exits(1).prints(&["group demo/turn: cancelled at", "not received"]);
+    group(&dev, "wait", &[]).exits(1).prints(&["group demo/turn: cancelled at", "not started"]);
     group(&dev, "cancel", &["--apply"]).exits(1).complains(&["was decided before; nothing is cancelled"]);
 }

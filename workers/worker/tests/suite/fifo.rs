@@ -98,10 +98,14 @@ fn lone_member(rig: &Rig, deadline_ms: u64) -> Value {
     body
 }
 
-async fn decision(rig: &Rig) -> Option<GroupResult> {
+fn group_key() -> GroupKey {
     let (tenant, id) = (Tenant::parse("acme").unwrap(), GroupId::parse("turn").unwrap());
+    GroupKey { tenant, id, round: 1 }
+}
+
+async fn decision(rig: &Rig) -> Option<GroupResult> {
     let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));
-    let row = fleet.group(&GroupKey { tenant, id, round: 1 }).await.unwrap();
+    let row = fleet.group(&group_key()).await.unwrap();
     row.expect("the group has a row").decision.map(|decision| decision.result)
 }
 
@@ -139,4 +143,32 @@ async fn a_deadline_beyond_what_a_fifo_queue_can_hide_is_refused() {
     assert!(seen.message.starts_with("group.deadline: "), "{}", seen.message);
     assert!(seen.message.contains("at most 11 hours, in a FIFO queue"), "{}", seen.message);
     assert!(rig.mcp.requests_of("tools/call").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_groups_cancellation_overtakes_the_tenants_calls() {
+    let rig = rig().await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
+    let clock = rig.clock.clone();
+    let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
+    let (tables, queue) = (Tables::with_prefix("toolfleet"), rig.local.queue_url("calls.fifo"));
+    let client = toolfleet_client::Client::new(&rig.direct, queue, &tables, Arc::new(now));
+    let key = group_key();
+    // Too early: nothing is known of the group, and the message is dropped.
+    client.cancel_group(&key).await.unwrap();
+    rig.deliver(&context).await;
+    rig.clock.advance_ms(1_000);
+    rig.send(lone_member(&rig, 3_600_000).to_string()).await;
+    rig.deliver(&context).await;
+    rig.deliver(&context).await;
+    // The tenant's next call waits for its server, and so do all after it.
+    rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
+    for id in ["c2", "c3"] {
+        rig.send(request(id, "unsafe").to_string()).await;
+    }
+    rig.deliver(&context).await;
+    client.cancel_group(&key).await.unwrap();
+    rig.deliver(&context).await;
+    assert_eq!(decision(&rig).await, Some(GroupResult::Cancelled));
+    assert_eq!(seen(&rig), ["c1", "c2"]);
 }

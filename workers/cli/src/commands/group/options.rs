@@ -63,9 +63,10 @@ pub(crate) fn show(status: &GroupStatus, output: &Output) -> Result<Exit, Comman
     let (size, policy) = (row.terms.size, row.terms.policy);
     let (ok, failed, open) = (row.ok.len(), row.failed.len(), row.open());
     output.line(&format!("policy {policy}, {size} members: {ok} succeeded, {failed} failed, {open} open"))?;
+    let decided = row.decision.is_some();
     let lines = members.iter().map(|member| {
         let call = member.call_id.as_ref().map_or("-", |id| id.as_str());
-        vec![member.index.to_string(), call.to_owned(), state(member), message(member)]
+        vec![member.index.to_string(), call.to_owned(), state(member, decided), message(member)]
     });
     output.table(&["INDEX", "CALL", "STATE", "WHY"], lines.collect())?;
     Ok(match row.decision.map(|decision| decision.result) {
@@ -81,11 +82,12 @@ fn document(status: &GroupStatus) -> Value {
         json!({"result": decision.result, "by": decision.by.to_string(), "at": decision.at,
             "succeeded": decision.succeeded, "failed": decision.failed})
     });
+    let decided = row.decision.is_some();
     let members: Vec<_> = members
         .iter()
         .map(|member| {
             let error = outcome(member).and_then(|outcome| outcome.error.as_ref());
-            json!({"index": member.index, "call_id": member.call_id, "state": state(member),
+            json!({"index": member.index, "call_id": member.call_id, "state": state(member, decided),
                 "code": error.map(|error| error.code), "may_have_run": error.map(|error| error.may_have_run),
                 "message": error.map(|error| &error.message)})
         })
@@ -100,11 +102,13 @@ fn outcome(member: &GroupMember) -> Option<&Outcome> {
 }
 
 /// The outcome of a member, or its state.
-fn state(member: &GroupMember) -> String {
+fn state(member: &GroupMember, decided: bool) -> String {
     match (outcome(member), &member.call) {
         (Some(outcome), _) => outcome.kind.as_str().to_owned(),
         (None, Some(row)) => row.state.as_str().to_owned(),
         (None, None) if member.call_id.is_some() => "received".to_owned(),
+        // After the decision no call takes its index any more; what came late is found by its id.
+        (None, None) if decided => "not started".to_owned(),
         (None, None) => "not received".to_owned(),
     }
 }
