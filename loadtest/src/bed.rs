@@ -175,6 +175,11 @@ impl Folder {
         self.path.join("catalog.json")
     }
 
+    /// The file of the catalog of one worker, for loads whose workers have catalogs of their own.
+    pub(crate) fn catalog_of(&self, worker: &str) -> PathBuf {
+        self.path.join(format!("catalog-{worker}.json"))
+    }
+
     /// The folder of the endpoints' data.
     fn data(&self) -> PathBuf {
         self.path.join("data")

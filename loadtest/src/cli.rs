@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::bill::BillArgs;
+use crate::chaos::ChaosArgs;
 use crate::endpoints::EndpointsArgs;
 use crate::flow::FlowArgs;
 use crate::mcp_cost::McpCostArgs;
@@ -34,6 +35,8 @@ pub enum Command {
     Bill(BillArgs),
     /// Run a scenario of limits, fairness, priority or switches with worker processes. Exits with 1 if a rule was broken.
     Flow(FlowArgs),
+    /// Run calls under faults of every kind, all drawn from a seed, and account for each call. Exits with 1 if a rule was broken.
+    Chaos(ChaosArgs),
     /// Measure the CPU time of a call's parts, each alone, and of the rest of a worker.
     Parts(PartsArgs),
     /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in alternation.

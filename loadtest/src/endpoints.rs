@@ -18,6 +18,8 @@ const HIGH: &str = "toolfleet-calls-high";
 const LOW: &str = "toolfleet-calls-low";
 /// A queue that stays empty, for measurements of an idle worker.
 const IDLE: &str = "toolfleet-replies";
+/// The queue of messages that were received too often.
+const DEAD: &str = "toolfleet-calls-dlq";
 
 /// The addresses of the endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub(crate) struct Addresses {
     pub(crate) high_queue: String,
     pub(crate) low_queue: String,
     pub(crate) idle_queue: String,
+    pub(crate) dead_queue: String,
+    pub(crate) bucket: String,
 }
 
 impl Addresses {
@@ -41,6 +45,8 @@ impl Addresses {
             high_queue: local.queue_url(HIGH),
             low_queue: local.queue_url(LOW),
             idle_queue: local.queue_url(IDLE),
+            dead_queue: local.queue_url(DEAD),
+            bucket: local.template().buckets.first().map_or_else(String::new, |bucket| bucket.name.clone()),
         }
     }
 }
@@ -175,6 +181,8 @@ mod tests {
             high_queue: "http://127.0.0.1:1/0/high".into(),
             low_queue: "http://127.0.0.1:1/0/low".into(),
             idle_queue: "http://127.0.0.1:1/0/idle".into(),
+            dead_queue: "http://127.0.0.1:1/0/dead".into(),
+            bucket: "payloads".into(),
         };
         assert!(addresses.check_same(&addresses.clone()).is_ok());
         let moved = Addresses { dynamodb: "http://127.0.0.1:3".into(), ..addresses.clone() };

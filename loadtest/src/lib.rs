@@ -4,6 +4,7 @@
 
 mod bed;
 pub mod bill;
+pub mod chaos;
 pub mod cli;
 pub mod distribution;
 mod driver;

@@ -41,7 +41,8 @@ impl CountingProxy {
     }
 }
 
-type Side = BufReader<TcpStream>;
+/// One side of a connection.
+pub(crate) type Side = BufReader<TcpStream>;
 
 async fn forward(client: TcpStream, upstream: &str, counts: &Counts) -> io::Result<()> {
     client.set_nodelay(true)?;
@@ -77,20 +78,21 @@ async fn forward(client: TcpStream, upstream: &str, counts: &Counts) -> io::Resu
 }
 
 /// Forwards a body without a declared length: it ends with its connection, and is not counted.
-async fn forward_rest(head: Head, mut from: Side, mut to: Side) -> io::Result<()> {
+pub(crate) async fn forward_rest(head: Head, mut from: Side, mut to: Side) -> io::Result<()> {
     to.write_all(head.text.as_bytes()).await?;
     io::copy_bidirectional(&mut from, &mut to).await.map(|_bytes| ())
 }
 
 /// Returns when that side has closed its connection.
-async fn closed(side: &mut Side) {
+pub(crate) async fn closed(side: &mut Side) {
     match side.fill_buf().await {
         Ok([]) | Err(_) => {}
         Ok(_) => std::future::pending().await,
     }
 }
 
-async fn read_body(side: &mut Side, length: u64) -> io::Result<Vec<u8>> {
+/// Reads a body of that many bytes; it is shorter if the connection ends.
+pub(crate) async fn read_body(side: &mut Side, length: u64) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     side.take(length).read_to_end(&mut body).await?;
     Ok(body)
@@ -98,17 +100,18 @@ async fn read_body(side: &mut Side, length: u64) -> io::Result<Vec<u8>> {
 
 /// The head of a request or of an answer.
 #[derive(Debug, PartialEq, Eq)]
-struct Head {
-    text: String,
-    operation: String,
+pub(crate) struct Head {
+    pub(crate) text: String,
+    pub(crate) operation: String,
     /// The application's name in the SDK's user agent (`AWS_SDK_UA_APP_ID`).
-    application: String,
-    length: Option<u64>,
+    pub(crate) application: String,
+    /// The length of the body; none if it is not declared.
+    pub(crate) length: Option<u64>,
 }
 
 impl Head {
     /// Reads the next head; `None` if the connection ends.
-    async fn read(side: &mut Side) -> io::Result<Option<Self>> {
+    pub(crate) async fn read(side: &mut Side) -> io::Result<Option<Self>> {
         let mut text = Vec::new();
         let mut lines = 0;
         while !(lines > 0 && text.ends_with(b"\r\n\r\n")) {
@@ -120,11 +123,13 @@ impl Head {
         Ok(Some(Self::parse(&String::from_utf8_lossy(&text))))
     }
 
+    /// The value of that header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.text, name)
+    }
+
     fn parse(text: &str) -> Self {
-        let header = |name: &str| {
-            let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-            lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-        };
+        let header = |name: &str| header(text, name);
         let operation = header("x-amz-target").and_then(|target| target.rsplit('.').next());
         let length = match header("transfer-encoding") {
             Some(_) => None,
@@ -141,13 +146,18 @@ impl Head {
     }
 
     /// The same head before a body of that length.
-    fn with_length(&self, length: usize) -> String {
+    pub(crate) fn with_length(&self, length: usize) -> String {
         let lines = self.text.lines().map(|line| match line.split_once(':') {
             Some((name, _)) if name.eq_ignore_ascii_case("content-length") => format!("{name}: {length}\r\n"),
             Some(_) | None => format!("{line}\r\n"),
         });
         lines.collect()
     }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use anyhow::{Context as _, bail};
 
 use crate::usage::Usage;
 
+/// Stands for the worker's name in the value of a variable.
+pub(crate) const NAME: &str = "{worker}";
+
 /// The command that starts a worker.
 pub(crate) struct WorkerCommand {
     pub(crate) binary: PathBuf,
@@ -71,10 +74,11 @@ impl Workers {
 
     pub(crate) fn start_one(&mut self) -> anyhow::Result<()> {
         let log = std::fs::File::options().create(true).append(true).open(&self.command.log)?;
+        let name = self.next_name();
         self.started += 1;
-        let name = format!("load-{}", self.started);
+        let environment = self.command.environment.iter();
         let child = Command::new(&self.command.binary)
-            .envs(self.command.environment.iter().map(|(name, value)| (name, value)))
+            .envs(environment.map(|(variable, value)| (variable, value.replace(NAME, &name))))
             .env("TOOLFLEET_WORKER_ID", &name)
             // The SDK's user agent names it, so that the counting proxy can tell the workers apart.
             .env("AWS_SDK_UA_APP_ID", &name)
@@ -85,6 +89,11 @@ impl Workers {
             .with_context(|| format!("cannot start {}", self.command.binary.display()))?;
         self.running.push(Worker { name, child, usage: Usage::NONE });
         Ok(())
+    }
+
+    /// The name of the worker that is started next.
+    pub(crate) fn next_name(&self) -> String {
+        format!("load-{}", self.started + 1)
     }
 
     /// How many workers run, without stopped and draining ones.
@@ -156,6 +165,22 @@ impl Workers {
         }
         self.draining = running;
         Ok(exited)
+    }
+
+    /// The running workers that have ended without a signal since the last call.
+    pub(crate) fn ended_by_themselves(&mut self) -> anyhow::Result<Vec<Exited>> {
+        let (mut ended, mut running) = (Vec::new(), Vec::new());
+        for mut worker in self.running.drain(..) {
+            match worker.child.try_wait()? {
+                Some(status) => {
+                    self.ended = self.ended.and(worker.usage);
+                    ended.push(Exited { name: worker.name, status });
+                }
+                None => running.push(worker),
+            }
+        }
+        self.running = running;
+        Ok(ended)
     }
 
     /// Sends SIGTERM to all running workers.

@@ -19,8 +19,8 @@ mod pause;
 mod priority;
 pub mod report;
 pub(crate) mod rig;
-mod server;
-mod turns;
+pub(crate) mod server;
+pub(crate) mod turns;
 
 use clap::{Args, Subcommand};
 

@@ -21,6 +21,7 @@ mod tenants;
 mod text;
 mod tool;
 mod unusable;
+mod yaml;
 
 pub use defaults::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS};
 pub use error::CatalogError;

@@ -12,7 +12,7 @@ use crate::entry::{self, Form, NormalizedEntry};
 use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::import::mcp_servers::{self, Imported};
-use crate::json::{kind, typed};
+use crate::json::{below, kind, typed};
 use crate::names;
 use crate::placeholders::{EntryRemarks, LocalEnvironment, PlaceholderFiller};
 use crate::schema::KnownSchemas;
@@ -99,7 +99,7 @@ impl<'a> Parts<'a> {
     pub(crate) fn imported(&mut self, imported: Imported) {
         self.settled.remarks.extend(imported.remarks);
         let mut taken: Vec<String> = self.servers.iter().map(|part| part.server.id.to_string()).collect();
-        for mcp_servers::Entry { section, name, value } in imported.servers {
+        for mcp_servers::Entry { section, name, value, remarks } in imported.servers {
             let id = entry::id_of(&name, &taken);
             taken.push(id.clone());
             let entry = if section.is_empty() { id.clone() } else { format!("{section}.{id}") };
@@ -107,7 +107,11 @@ impl<'a> Parts<'a> {
                 self.remark(&entry, "is left out: no id can be made of its name");
                 continue;
             };
-            if let Err(reason) = self.foreign_server(&entry, &id, &name, value) {
+            for (field, text) in remarks {
+                self.remark(&below(&entry, &field), text);
+            }
+            let read = value.and_then(|value| self.foreign_server(&entry, &id, &name, value));
+            if let Err(reason) = read {
                 self.unusable.add(Some(id), None, &entry, reason);
             }
         }
@@ -133,11 +137,11 @@ impl<'a> Parts<'a> {
             fields.entry("name").or_insert_with(|| Value::from(name));
         }
         let server = self.read(entry, id, fields)?;
-        let below = |error: CatalogError| error.reason_below(entry);
+        let reason = |error: CatalogError| error.reason_below(entry);
         let mut drafts = Vec::new();
         for tool in tools {
-            let tool: WireTool = typed(entry, tool).map_err(below)?;
-            drafts.push((entry.to_owned(), tool.draft(entry, self.known).map_err(below)?));
+            let tool: WireTool = typed(entry, tool).map_err(reason)?;
+            drafts.push((entry.to_owned(), tool.draft(entry, self.known).map_err(reason)?));
         }
         self.tools.extend(drafts);
         self.server(entry, server, Literals::Refused, Form::Foreign);

@@ -15,3 +15,4 @@ mod catalog_programs;
 mod catalog_properties;
 mod catalog_secrets;
 mod configurations;
+mod registries;

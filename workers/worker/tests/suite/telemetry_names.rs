@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 38] = [
+const LOG_CODES: [&str; 39] = [
     "acknowledge_failed",
     "aws_error",
+    "batch_not_divided",
     "breaker_opened",
     "bucket_error",
     "catalog_refused",
@@ -46,11 +47,15 @@ const LOG_CODES: [&str; 38] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 22] = [
+const METRICS: [&str; 26] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
+    "toolfleet.batch.size",
     "toolfleet.breakers.open",
+    "toolfleet.cache.bytes",
+    "toolfleet.cache.calls",
+    "toolfleet.cache.entries",
     "toolfleet.calls.ended",
     "toolfleet.calls.in_hand",
     "toolfleet.calls.requeued",
@@ -72,12 +77,13 @@ const METRICS: [&str; 22] = [
 ];
 
 /// The labels of metrics.
-const LABELS: [&str; 10] = [
+const LABELS: [&str; 11] = [
     "error.type",
     "mcp.method.name",
     "messaging.destination.name",
     "messaging.operation.name",
     "messaging.system",
+    "toolfleet.cache",
     "toolfleet.code",
     "toolfleet.outcome",
     "toolfleet.reason",
@@ -172,7 +178,7 @@ fn every_log_code_is_listed_and_explained() {
 fn every_metric_and_label_is_listed_and_explained() {
     let sources = all_sources();
     let mut metrics = BTreeSet::new();
-    for before in ["seconds(", "count(", ".watch(", ".watch_count("] {
+    for before in ["seconds(", "count(", ".u64_histogram(", ".watch(", ".watch_count("] {
         metrics.extend(literals(&sources, before).into_iter().filter(|name| name.contains('.')));
     }
     assert_eq!(metrics, set(&METRICS));

@@ -1,0 +1,169 @@
+//! What a scripted server does with a request for a tool: a pure function of the server, the seed, the call and how often it came.
+
+use fastrand::Rng;
+
+use super::plan::Server;
+
+/// How long an attempt may take, in the catalog.
+pub(crate) const ATTEMPT_MS: u64 = 3_000;
+/// Within an attempt's time.
+const QUICK_MS: std::ops::Range<u64> = 2..40;
+/// Longer than an attempt may take ([`ATTEMPT_MS`]).
+const TOO_LATE_MS: std::ops::Range<u64> = 3_400..5_000;
+/// How long calls take under the concurrency limit.
+const NARROW_MS: u64 = 300;
+
+/// An answer that does not say whether the tool ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unclear {
+    /// An HTTP status without a JSON-RPC message.
+    Status(u16),
+    /// 503 with Retry-After.
+    Later,
+    /// A JSON-RPC error with the request's id.
+    Rpc(i64),
+    /// HTTP 200 with a text that is not MCP.
+    NotMcp,
+}
+
+/// What the server does with the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Runs the tool for so long and answers; the tool may say that it failed.
+    Answer {
+        /// How long the tool takes.
+        ms: u64,
+        /// Whether the tool says that it failed.
+        is_error: bool,
+    },
+    /// Runs the tool, and gives an answer that does not say so.
+    Lie {
+        /// How long the tool takes.
+        ms: u64,
+        /// The answer.
+        answer: Unclear,
+    },
+    /// Resets the connection, and the tool does not run.
+    ResetBefore,
+    /// Runs the tool and resets the connection.
+    ResetAfter {
+        /// How long the tool takes.
+        ms: u64,
+    },
+    /// Runs the tool and resets the connection within the answer.
+    ResetWithin {
+        /// How long the tool takes.
+        ms: u64,
+    },
+    /// Answers 429 with Retry-After, and the tool does not run.
+    Refuse,
+    /// Never answers; the tool may run.
+    Silent {
+        /// Whether the tool runs.
+        runs: bool,
+    },
+}
+
+/// What the server does with the `nth` request of a call.
+pub(crate) fn decide(server: Server, seed: u64, call: &str, nth: u32) -> Act {
+    let mut rng = Rng::with_seed(of_call(seed, call, nth));
+    let ms = rng.u64(QUICK_MS);
+    let answer = Act::Answer { ms, is_error: rng.u32(..100) < 3 };
+    let of_hundred = rng.u32(..100);
+    match server {
+        Server::Steady | Server::Dead | Server::Flapping | Server::Forgetful | Server::Rated => answer,
+        Server::Narrow => Act::Answer { ms: NARROW_MS, is_error: false },
+        Server::Slow => match of_hundred {
+            0..10 => Act::Answer { ms: rng.u64(TOO_LATE_MS), is_error: false },
+            10..14 => Act::Silent { runs: rng.bool() },
+            _ => Act::Answer { ms: rng.u64(100..1_500), is_error: false },
+        },
+        Server::Lying if of_hundred < 40 => Act::Lie { ms, answer: unclear(&mut rng) },
+        Server::Limiting if of_hundred < 30 => Act::Refuse,
+        Server::Resetting => match of_hundred {
+            0..12 => Act::ResetBefore,
+            12..24 => Act::ResetAfter { ms },
+            24..32 => Act::ResetWithin { ms },
+            _ => answer,
+        },
+        Server::Lying | Server::Limiting => answer,
+    }
+}
+
+fn unclear(rng: &mut Rng) -> Unclear {
+    match rng.u32(..8) {
+        0 => Unclear::Status(500),
+        1 => Unclear::Status(502),
+        2 => Unclear::Status(408),
+        3 => Unclear::Status(409),
+        4 => Unclear::Later,
+        5 => Unclear::Rpc(-32_603),
+        6 => Unclear::Rpc(-32_000),
+        _ => Unclear::NotMcp,
+    }
+}
+
+/// A seed of its own for each request.
+fn of_call(seed: u64, call: &str, nth: u32) -> u64 {
+    let bytes = call.bytes().chain(nth.to_le_bytes());
+    bytes.fold(seed ^ 0x9E37_79B9_7F4A_7C15, |hash, byte| {
+        (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x517C_C1B7_2722_0A95)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Is = fn(&Act) -> bool;
+
+    fn acts(server: Server) -> Vec<Act> {
+        (0..500).map(|n| decide(server, 1, &format!("c-{n}"), n % 3)).collect()
+    }
+
+    #[test]
+    fn the_same_request_is_always_treated_alike() {
+        assert_eq!(acts(Server::Resetting), acts(Server::Resetting));
+        assert_ne!(decide(Server::Lying, 1, "a", 0), decide(Server::Lying, 1, "a", 1));
+    }
+
+    #[test]
+    fn every_server_fails_in_its_own_way_and_answers_too() {
+        let some = |server, of: Is| acts(server).iter().any(of);
+        let failures: [(Server, &[Is]); 4] = [
+            (
+                Server::Slow,
+                &[
+                    |a| matches!(a, Act::Silent { runs: true }),
+                    |a| matches!(a, Act::Silent { runs: false }),
+                    |a| matches!(a, Act::Answer { ms: ATTEMPT_MS.., .. }),
+                ],
+            ),
+            (
+                Server::Lying,
+                &[
+                    |a| matches!(a, Act::Lie { answer: Unclear::Status(500), .. }),
+                    |a| matches!(a, Act::Lie { answer: Unclear::Later, .. }),
+                    |a| matches!(a, Act::Lie { answer: Unclear::Rpc(_), .. }),
+                    |a| matches!(a, Act::Lie { answer: Unclear::NotMcp, .. }),
+                ],
+            ),
+            (Server::Limiting, &[|a| matches!(a, Act::Refuse)]),
+            (
+                Server::Resetting,
+                &[
+                    |a| matches!(a, Act::ResetBefore),
+                    |a| matches!(a, Act::ResetAfter { .. }),
+                    |a| matches!(a, Act::ResetWithin { .. }),
+                ],
+            ),
+        ];
+        for (server, ways) in failures {
+            assert!(some(server, |act| matches!(act, Act::Answer { .. })), "{server:?}");
+            assert!(ways.iter().all(|way| some(server, *way)), "{server:?}");
+        }
+        for server in [Server::Steady, Server::Rated, Server::Narrow, Server::Forgetful] {
+            assert!(acts(server).iter().all(|act| matches!(act, Act::Answer { .. })));
+        }
+    }
+}

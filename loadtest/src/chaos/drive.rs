@@ -1,0 +1,293 @@
+//! Drives a chaos run: injects the faults of the plan at their times, ends them, and waits until every queue is empty.
+//!
+//! **Invariant:** every fault that was begun is ended, also after the last call was sent.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::Instant;
+use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
+use toolfleet_core::ids::{ServerId, Tenant};
+
+use super::fault_proxy::Rates;
+use super::plan::{Event, Fault, Server, TENANTS};
+use super::rig::{Rig, Thaw};
+use crate::evidence::messages_left;
+use crate::run_args::CLOCK_SKEW_MS;
+
+/// The interval of looks at workers and queues.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the queues must stay empty: a message may be on its way between two of them.
+const EMPTY_FOR: Duration = Duration::from_millis(1_500);
+/// How long workers may take to exit at the end.
+const EXIT: Duration = Duration::from_secs(30);
+/// Servers that are paused, by turns.
+const PAUSED: [Server; 3] = [Server::Steady, Server::Narrow, Server::Lying];
+/// Who set the pauses.
+const BY: &str = "chaos";
+
+/// What is to be done at a time.
+#[derive(Debug, Clone)]
+enum Action {
+    Begin(Event),
+    StartWorker,
+    /// SIGCONT to that worker.
+    Continue(String),
+    StartEndpoints,
+    EndOf(Fault),
+    /// Clears the pause of that key.
+    Resume(String),
+}
+
+/// The faults of a run.
+pub(crate) struct Faults {
+    start: Instant,
+    lease_ms: u64,
+    actions: BTreeMap<(Instant, u64), Action>,
+    planned: u64,
+    /// The faults that last now and change the rates of the proxies.
+    active: HashSet<Fault>,
+    /// How often each kind was injected.
+    pub(crate) injected: BTreeMap<Fault, u64>,
+    /// Drained workers that exited with another code than 0.
+    pub(crate) bad_exits: Vec<String>,
+    /// Workers that ended without a signal, with their status.
+    pub(crate) own_ends: Vec<String>,
+}
+
+impl Faults {
+    pub(crate) fn new(events: &[Event], lease_ms: u32, start: Instant) -> Self {
+        let mut faults = Self {
+            start,
+            lease_ms: u64::from(lease_ms),
+            actions: BTreeMap::new(),
+            planned: 0,
+            active: HashSet::new(),
+            injected: events.iter().map(|event| (event.fault, 0)).collect(),
+            bad_exits: Vec::new(),
+            own_ends: Vec::new(),
+        };
+        for event in events {
+            faults.plan(start + event.at, Action::Begin(*event));
+        }
+        faults
+    }
+
+    fn plan(&mut self, at: Instant, action: Action) {
+        self.planned += 1;
+        self.actions.insert((at, self.planned), action);
+    }
+
+    /// Injects all faults, and returns when the last of them has ended.
+    pub(crate) async fn inject(&mut self, rig: &mut Rig) -> anyhow::Result<()> {
+        rig.proxies.sqs.set_rates(queue_rates(&self.active));
+        rig.proxies.dynamodb.set_rates(table_rates(&self.active));
+        while let Some(due) = self.actions.first_key_value().map(|((at, _), _)| *at) {
+            while Instant::now() < due {
+                self.look_after_workers(rig)?;
+                tokio::time::sleep_until(due.min(Instant::now() + LOOK)).await;
+            }
+            if let Some((_, action)) = self.actions.pop_first() {
+                self.act(action, rig).await?;
+            }
+        }
+        // Now everything settles.
+        rig.proxies.sqs.set_rates(Rates::default());
+        rig.proxies.dynamodb.set_rates(Rates::default());
+        Ok(())
+    }
+
+    /// Notes drained workers that have exited, and replaces workers that ended by themselves.
+    pub(crate) fn look_after_workers(&mut self, rig: &mut Rig) -> anyhow::Result<()> {
+        for exited in rig.workers.exited()? {
+            if !exited.status.success() {
+                self.bad_exits
+                    .push(format!("worker {} got SIGTERM and exited with {}", exited.name, exited.status));
+            }
+        }
+        for ended in rig.workers.ended_by_themselves()? {
+            rig.lost(ended.name.clone());
+            self.own_ends.push(format!("worker {} ended by itself with {}", ended.name, ended.status));
+            rig.start_worker()?;
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, action: Action, rig: &mut Rig) -> anyhow::Result<()> {
+        match action {
+            Action::Begin(event) => return self.begin(event, rig).await,
+            Action::StartWorker => rig.start_worker()?,
+            Action::Continue(worker) => {
+                rig.workers.continue_one(&worker)?;
+                rig.thaws.push(Thaw { worker, at_us: rig.servers.ledger().now_us() });
+            }
+            Action::StartEndpoints => rig.bed.start_endpoints_again()?,
+            Action::EndOf(fault) => {
+                self.active.remove(&fault);
+                self.apply(rig);
+            }
+            Action::Resume(key) => self.resume(key, rig).await,
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, event: Event, rig: &mut Rig) -> anyhow::Result<()> {
+        let Event { fault, length, pick, .. } = event;
+        let now = Instant::now();
+        match fault {
+            Fault::Kill => {
+                self.keep_another(rig)?;
+                let name = rig.workers.kill_at(pick % rig.workers.count().max(1))?;
+                rig.lost(name);
+                self.plan(now + length, Action::StartWorker);
+            }
+            Fault::Term => {
+                self.keep_another(rig)?;
+                rig.workers.drain_one()?;
+                rig.start_worker()?;
+            }
+            Fault::Freeze => {
+                self.keep_another(rig)?;
+                let name = rig.workers.stop_one()?;
+                rig.lost(name.clone());
+                let frozen_for = Duration::from_millis(self.lease_ms + CLOCK_SKEW_MS) + length;
+                self.plan(now + frozen_for, Action::Continue(name));
+            }
+            Fault::Endpoints => {
+                rig.bed.kill_endpoints()?;
+                self.plan(now + length, Action::StartEndpoints);
+            }
+            Fault::Throttled
+            | Fault::Failing
+            | Fault::AnswersLost
+            | Fault::QueueFailing
+            | Fault::BucketAway => {
+                self.active.insert(fault);
+                self.apply(rig);
+                self.plan(now + length, Action::EndOf(fault));
+            }
+            Fault::SessionsLost => rig.servers.lose_sessions(),
+            Fault::PauseServer | Fault::PauseTenant => {
+                let Some(key) = pause(fault, pick, rig).await? else {
+                    // The endpoints are away: an operator tries again.
+                    self.plan(now + Duration::from_secs(1), Action::Begin(event));
+                    return Ok(());
+                };
+                self.plan(now + length, Action::Resume(key));
+            }
+        }
+        *self.injected.entry(fault).or_default() += 1;
+        Ok(())
+    }
+
+    /// Starts another worker where a fault would take the only one.
+    fn keep_another(&mut self, rig: &mut Rig) -> anyhow::Result<()> {
+        if rig.workers.count() < 2 { rig.start_worker() } else { Ok(()) }
+    }
+
+    fn apply(&self, rig: &Rig) {
+        rig.proxies.sqs.set_rates(queue_rates(&self.active));
+        rig.proxies.dynamodb.set_rates(table_rates(&self.active));
+        rig.proxies.s3.set_away(self.active.contains(&Fault::BucketAway));
+    }
+
+    async fn resume(&mut self, key: String, rig: &Rig) {
+        if rig.client.controls().clear(&key, BY, "it lasted as planned").await.is_err() {
+            // The endpoints are away: an operator tries again.
+            self.plan(Instant::now() + Duration::from_secs(1), Action::Resume(key));
+        }
+    }
+
+    /// Waits until the queues are empty for a while; false if they are not within that time.
+    pub(crate) async fn settle(&mut self, rig: &mut Rig, most: Duration) -> anyhow::Result<bool> {
+        let until = Instant::now() + most;
+        let mut empty_since = None;
+        loop {
+            self.look_after_workers(rig)?;
+            let now = Instant::now();
+            // Endpoints that were just restarted may not answer yet.
+            match all_messages(rig).await {
+                Ok((0, 0)) => {
+                    if now - *empty_since.get_or_insert(now) >= EMPTY_FOR {
+                        return Ok(true);
+                    }
+                }
+                Ok(_) | Err(_) => empty_since = None,
+            }
+            if now >= until {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Ends all workers by SIGTERM.
+    pub(crate) async fn end_workers(&mut self, rig: &mut Rig) -> anyhow::Result<()> {
+        rig.workers.drain_all()?;
+        let until = Instant::now() + EXIT;
+        while rig.workers.is_draining() && Instant::now() < until {
+            self.look_after_workers(rig)?;
+            tokio::time::sleep(LOOK).await;
+        }
+        if rig.workers.is_draining() {
+            self.bad_exits.push(format!("a worker had not exited {} s after SIGTERM", EXIT.as_secs()));
+        }
+        rig.workers.kill_all();
+        Ok(())
+    }
+
+    /// How long the run has lasted.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// How many messages the queues of calls and the dead-letter queue hold, visible or not.
+pub(crate) async fn all_messages(rig: &Rig) -> anyhow::Result<(u64, u64)> {
+    let left = messages_left(&rig.client).await?;
+    let dead = rig.client.queue().dead_letter_queue().await?.context("the queue has no dead-letter queue")?;
+    let depth = dead.depth().await?;
+    Ok((left, depth.visible + depth.in_flight + depth.delayed))
+}
+
+/// Sets a pause and returns its key; none if the tables cannot be reached.
+async fn pause(fault: Fault, pick: usize, rig: &Rig) -> anyhow::Result<Option<String>> {
+    let target = if fault == Fault::PauseTenant {
+        let tenant = TENANTS.get(pick % TENANTS.len()).copied().unwrap_or_default();
+        SwitchTarget::Tenant(Tenant::parse(tenant)?)
+    } else {
+        let server = PAUSED.get(pick % PAUSED.len()).copied().unwrap_or(Server::Steady);
+        SwitchTarget::Server(ServerId::parse(server.name())?)
+    };
+    let entry = ControlEntry::Pause(Switch {
+        target,
+        tenant: None,
+        by: BY.to_owned(),
+        why: "a pause of the plan".to_owned(),
+        since: (rig.bed.clock)(),
+        until: None,
+    });
+    Ok(rig.client.controls().set(&entry).await.ok().map(|_replaced| entry.key()))
+}
+
+/// A few of a thousand requests fail at any time, many while a fault lasts.
+fn table_rates(active: &HashSet<Fault>) -> Rates {
+    let share = |fault, usual, while_it_lasts| if active.contains(&fault) { while_it_lasts } else { usual };
+    Rates {
+        failed: share(Fault::Failing, 1, 500),
+        throttled: share(Fault::Throttled, 3, 300),
+        lost: share(Fault::AnswersLost, 2, 150),
+        redelivered: 0,
+    }
+}
+
+fn queue_rates(active: &HashSet<Fault>) -> Rates {
+    let fails = active.contains(&Fault::QueueFailing);
+    Rates {
+        failed: if fails { 300 } else { 1 },
+        throttled: 0,
+        lost: if fails { 100 } else { 3 },
+        redelivered: 25,
+    }
+}

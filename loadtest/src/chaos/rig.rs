@@ -1,0 +1,171 @@
+//! The rig of a chaos run: endpoints in a process of their own, faulty proxies before them, scripted servers, worker processes.
+//!
+//! **Invariant:** senders, auditors and readers reach the endpoints directly; only workers go through the proxies.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use toolfleet_client::{Aws, AwsOptions, Client, Tables};
+
+use super::behaviour::ATTEMPT_MS;
+use super::fault_proxy::FaultProxy;
+use super::plan::{Repeats, Server, TENANTS, tool};
+use super::servers::{Servers, WORKER_HEADER};
+use super::writes::{Loss, Writes};
+use crate::bed::{Bed, WorkerSettings, aws_options};
+use crate::flow::turns;
+use crate::worker::{NAME, Workers};
+
+/// How long a dead letter is left to operators.
+const REAP_AFTER_MS: u64 = 4_000;
+/// How long a call waits for a server that never answered.
+const UNREACHABLE_WAIT_MS: u64 = 5_000;
+
+/// What a run starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) binary: Option<&'a Path>,
+    pub(crate) seed: u64,
+    pub(crate) workers: u32,
+    pub(crate) slots: u32,
+    pub(crate) lease_ms: u32,
+    /// The limits of the rated and of the narrow server.
+    pub(crate) rate: u32,
+    pub(crate) concurrency: u32,
+}
+
+/// The faulty proxies before the endpoints.
+pub(crate) struct Proxies {
+    pub(crate) sqs: FaultProxy,
+    pub(crate) dynamodb: FaultProxy,
+    pub(crate) s3: FaultProxy,
+}
+
+/// A frozen worker that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Thaw {
+    pub(crate) worker: String,
+    /// When, on the servers' clock in microseconds.
+    pub(crate) at_us: u64,
+}
+
+/// Everything that runs. Dropping it kills the workers.
+pub(crate) struct Rig {
+    pub(crate) bed: Bed,
+    pub(crate) client: Client,
+    pub(crate) servers: Servers,
+    pub(crate) proxies: Proxies,
+    pub(crate) writes: Arc<Writes>,
+    pub(crate) workers: Workers,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) thaws: Vec<Thaw>,
+    limits: [(Server, Value); 2],
+}
+
+impl Rig {
+    pub(crate) async fn start(setup: Setup<'_>) -> anyhow::Result<Self> {
+        let servers = Servers::start(setup.seed).await?;
+        let bed = Bed::create(true, None).await?;
+        let client = client(&bed).await;
+        let writes = Arc::new(Writes::default());
+        let start = servers.ledger().start_of_clock();
+        let proxy = |url: &str, n: u64| {
+            let (url, writes) = (url.to_owned(), writes.clone());
+            async move { FaultProxy::start(&url, setup.seed ^ n, writes, start).await }
+        };
+        let proxies = Proxies {
+            sqs: proxy(&bed.addresses.sqs, 1).await?,
+            dynamodb: proxy(&bed.addresses.dynamodb, 2).await?,
+            s3: proxy(&bed.addresses.sqs, 3).await?,
+        };
+        let settings = WorkerSettings { binary: setup.binary, slots: setup.slots, lease_ms: setup.lease_ms };
+        let mut command = bed.worker(settings)?;
+        command.environment.extend(environment(&bed, &proxies));
+        let limits = [
+            (Server::Rated, json!({"rate": format!("{}/s", setup.rate)})),
+            (Server::Narrow, json!({"concurrency": setup.concurrency})),
+        ];
+        let workers = Workers::new(command);
+        let (losses, thaws) = (Vec::new(), Vec::new());
+        let mut rig = Self { bed, client, servers, proxies, writes, workers, losses, thaws, limits };
+        (0..setup.workers).try_for_each(|_| rig.start_worker())?;
+        Ok(rig)
+    }
+
+    /// Starts a worker. Its catalog gives its requests a header with its name.
+    pub(crate) fn start_worker(&mut self) -> anyhow::Result<()> {
+        let name = self.workers.next_name();
+        let file = self.bed.folder.catalog_of(&name);
+        let catalog = self.catalog(&name).to_string();
+        std::fs::write(&file, catalog).with_context(|| format!("cannot write {}", file.display()))?;
+        self.workers.start_one()
+    }
+
+    /// Notes that a worker was killed or frozen now.
+    pub(crate) fn lost(&mut self, worker: String) {
+        let at_us = self.servers.ledger().now_us();
+        self.losses.push(Loss { worker, at_us });
+    }
+
+    fn catalog(&self, worker: &str) -> Value {
+        let server = |server: &Server| {
+            let (id, url, headers) =
+                (server.name(), self.servers.url(*server), json!({WORKER_HEADER: worker}));
+            match self.limits.iter().find(|(of, _)| of == server) {
+                Some((_, limits)) => json!({"id": id, "url": url, "headers": headers, "limits": limits}),
+                None => json!({"id": id, "url": url, "headers": headers}),
+            }
+        };
+        let of_server = |server: &Server| {
+            let server = *server;
+            Repeats::ALL.map(|repeats| {
+                json!({
+                    "id": tool(server, repeats),
+                    "server": server.name(),
+                    "name": repeats.name(),
+                    "idempotent": repeats != Repeats::Once,
+                    "claimless": repeats == Repeats::Claimless,
+                    "timeout_ms": ATTEMPT_MS,
+                })
+            })
+        };
+        json!({
+            "servers": Server::ALL.iter().map(server).collect::<Vec<_>>(),
+            "tools": Server::ALL.iter().flat_map(of_server).collect::<Vec<_>>(),
+            "tenants": {"queue": TENANTS},
+            "reply_queues": [self.bed.addresses.idle_queue],
+        })
+    }
+}
+
+/// The client of senders and auditors, with all queues and the bucket.
+async fn client(bed: &Bed) -> Client {
+    let addresses = &bed.addresses;
+    let options = AwsOptions { s3_endpoint: Some(addresses.sqs.clone()), ..aws_options(addresses) };
+    let aws = Aws::connect(options).await;
+    Client::new(&aws, &addresses.calls_queue, &Tables::with_prefix("toolfleet"), bed.clock.clone())
+        .with_priority_queues(Some(&addresses.high_queue), Some(&addresses.low_queue))
+        .with_payload_bucket(&addresses.bucket)
+}
+
+/// The variables of the workers beside those of every load.
+fn environment(bed: &Bed, proxies: &Proxies) -> Vec<(String, String)> {
+    let addresses = &bed.addresses;
+    let variables = [
+        ("AWS_ENDPOINT_URL_SQS", proxies.sqs.url.clone()),
+        ("AWS_ENDPOINT_URL_DYNAMODB", proxies.dynamodb.url.clone()),
+        ("AWS_ENDPOINT_URL_S3", proxies.s3.url.clone()),
+        ("TOOLFLEET_CATALOG", bed.folder.catalog_of(NAME).display().to_string()),
+        ("TOOLFLEET_QUEUE_URL_HIGH", addresses.high_queue.clone()),
+        ("TOOLFLEET_QUEUE_URL_LOW", addresses.low_queue.clone()),
+        ("TOOLFLEET_DEAD_LETTER_QUEUE_URL", addresses.dead_queue.clone()),
+        ("TOOLFLEET_REAP_AFTER_MS", REAP_AFTER_MS.to_string()),
+        ("TOOLFLEET_UNREACHABLE_WAIT_MS", UNREACHABLE_WAIT_MS.to_string()),
+        ("TOOLFLEET_PAYLOAD_BUCKET", addresses.bucket.clone()),
+        ("TOOLFLEET_LOG", turns::LOG_FILTER.to_owned()),
+        ("TOOLFLEET_LOG_FORMAT", "json".to_owned()),
+    ];
+    variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
