@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::ShortDefinitionDigest;
 use crate::ids::{CallId, SessionId, Tenant, WorkerId};
 use crate::outcome::{MayHaveRun, OutcomeKind};
-use crate::request::{Group, User};
+use crate::request::{Membership, User};
 use crate::time::Timestamp;
 
 /// What a record tells of.
@@ -87,9 +87,9 @@ pub struct AuditRecord {
     /// The agent that asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The group it belonged to.
+    /// Its place in a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<Group>,
+    pub group: Option<Membership>,
     /// The SQS SenderId of its message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,

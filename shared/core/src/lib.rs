@@ -22,6 +22,7 @@ pub mod failure;
 pub mod fairness;
 pub mod fleet;
 pub mod grants;
+pub mod group;
 pub mod ids;
 pub mod json;
 pub mod limits;

@@ -125,6 +125,8 @@ codes! {
     ReplyNotAllowed = "reply_not_allowed",
     /// The same id was sent before with other arguments.
     IdempotencyMismatch = "idempotency_mismatch",
+    /// What it says of its group differs from what the group's first member said, or another call has its index.
+    GroupMismatch = "group_mismatch",
     /// The message is older than the fleet remembers calls for.
     TooOld = "too_old",
     /// The message is so large that its call could not wait in the queue.
@@ -155,6 +157,8 @@ codes! {
     CancelledByCaller = "cancelled_by_caller",
     /// A newer call of the same `supersede` key replaced it before it was started.
     Superseded = "superseded",
+    /// Its group was decided before it ended.
+    GroupDecided = "group_decided",
     /// An operator's rule cancelled it.
     CancelledByOperator = "cancelled_by_operator",
     /// The server itself gave the call's task up.

@@ -1,7 +1,7 @@
 //! Builds requests: the fields that an orchestrator sets, checked by the decoder that workers use.
 
 use serde_json::{Map, Value, json};
-use toolfleet_core::request::{CallRequest, Operation, Priority, REQUEST_VERSION, RequestError};
+use toolfleet_core::request::{CallRequest, Operation, Policy, Priority, REQUEST_VERSION, RequestError};
 use toolfleet_core::time::Timestamp;
 
 /// A request that is being built.
@@ -86,6 +86,13 @@ impl RequestBuilder {
     #[must_use]
     pub fn supersede(self, key: &str) -> Self {
         self.set("supersede", key)
+    }
+
+    /// Its place in a group: the group's id, this call's index from 0, how many calls the group has, and when it is decided.
+    /// Other fields of `group` are given by [`set`](Self::set).
+    #[must_use]
+    pub fn group(self, id: &str, index: u32, size: u32, policy: Policy) -> Self {
+        self.set("group", json!({"id": id, "index": index, "size": size, "policy": policy}))
     }
 
     /// Any other field of the contract, see docs/reference/call-request.schema.json.

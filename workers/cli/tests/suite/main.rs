@@ -16,6 +16,7 @@ mod demo;
 mod dev;
 mod dlq;
 mod fleet;
+mod groups;
 mod help;
 mod history;
 mod killed;

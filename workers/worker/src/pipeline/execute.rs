@@ -84,13 +84,18 @@ async fn race(
             biased;
             executed = &mut work => return executed,
             stopped = &mut heartbeat, if beating => match stopped {
-                Stopped::Cancelled | Stopped::CancelledByOperator(_) if state.has_answer() => {
+                Stopped::Cancelled | Stopped::CancelledByOperator(_) | Stopped::GroupDecided(..)
+                    if state.has_answer() =>
+                {
                     state.hurried.store(true, Ordering::Release);
                     beating = false;
                 }
                 Stopped::Cancelled => return Executed::Finished(state.cancelled()),
                 Stopped::CancelledByOperator(rule) => {
                     return Executed::Finished(state.cancelled_by_operator(&rule));
+                }
+                Stopped::GroupDecided(group, result) => {
+                    return Executed::Finished(state.ended_by_group(&group, result));
                 }
                 Stopped::LeaseLost => {
                     // A request under way may still be answered; the fence decides whether the answer counts.

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use toolfleet_core::execution::{self, Stop};
+use toolfleet_core::group::{GroupResult, ended_by_decision};
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::request::GroupKey;
 use toolfleet_core::time::Timestamp;
 
 use super::disposition::RequeueReason;
@@ -151,6 +153,11 @@ impl ExecutionState {
     pub(super) fn cancelled_by_operator(&self, rule: &str) -> Outcome {
         self.close();
         execution::cancelled_by_operator(rule, self.may_have_run())
+    }
+
+    /// The end of a call whose group was decided.
+    pub(super) fn ended_by_group(&self, group: &GroupKey, result: GroupResult) -> Outcome {
+        ended_by_decision(group, result, self.may_have_run())
     }
 
     /// The end of a call whose deadline has passed.

@@ -1,12 +1,12 @@
 //! The pipeline: the steps of one delivery, from an SQS message to a stored result. Read this file first.
 //!
 //! ```text
-//! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ reuse ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
+//! decode ─▶ fetch ─▶ admit ─▶ join_group ─▶ supersede ─▶ schedule ─▶ prepare ─▶ reuse ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ count_member ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
 //! Nothing of a call is sent to its tool before `claim`, with one exception: a call that is safe to repeat may be executed without a claim
 //! (`skip_claim`), and is claimed by its first heartbeat. These writes may come earlier: the session's row at the session's first call
-//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row
+//! (`admit`), the rows of the call's group and of its `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row
 //! if the call has to wait (`hold`) or ends without being executed. `claim` writes into the call's row that this worker may send the call, so
 //! a crash after it shows in the row. A call that asks for a stored answer and finds one ends before its turn; one whose equal is under way
 //! takes no turn and waits for that answer (`reuse`). A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
@@ -16,7 +16,8 @@
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
 //! execution (heartbeat, release, park, finish) need core's `Claim`. `acknowledge` needs a `Recorded`. Two other places delete a message,
-//! after a queue has accepted a copy of it: `requeue` and `keep_unreadable`. The state table that decides what each state of a row means
+//! after a queue has accepted a copy of it: `requeue` and `keep_unreadable`. `group_message` handles messages that are no calls, the timer
+//! and the cancellation of a group, and such a message is deleted once its group is decided. The state table that decides what each state of a row means
 //! is `toolfleet_core::call`.
 //!
 //! A delivery leaves the worker in one of the ways of `Disposition`: completed, requeued, parked as a task, taken over by another
@@ -36,15 +37,20 @@ mod checks;
 mod claim;
 mod claimless;
 mod complete;
+mod count_member;
 mod decode;
 mod disposition;
+mod ended_member;
+mod enter_group;
 mod execute;
 mod execution;
 mod fetch;
 mod find_target;
+mod group_message;
 mod heartbeat;
 mod hold;
 mod inbound;
+mod join_group;
 mod keep_unreadable;
 mod large_result;
 mod lease;
@@ -92,6 +98,7 @@ use disposition::{Disposition, RequeueReason};
 use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
+use join_group::Joined;
 use passes::Passes;
 use prepare::{Prepared, ReadyCall};
 pub(crate) use reap::NEVER_MS;
@@ -140,7 +147,7 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
             Ok(disposition) => Exit::Disposed(disposition),
             Err(exit) => exit,
         };
-        if matches!(exit, Exit::Disposed(Disposition::Completed(_) | Disposition::TakenOver)) {
+        if is_over(&exit) {
             inbound.forget_body();
         }
         // Where SQS is slow, messages without a slot pile up: beyond a bound they keep their slots, and no others are received.
@@ -159,11 +166,25 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
     context.meters.processed(inbound.queue().name(), begun.elapsed());
 }
 
+/// Whether nothing will send the body again. The message of a group's member may go back to its queue until the member is counted.
+fn is_over(exit: &Exit) -> bool {
+    match exit {
+        Exit::Disposed(Disposition::Completed(recorded)) => recorded.member().is_none(),
+        Exit::Disposed(Disposition::TakenOver | Disposition::GroupHandled) => true,
+        Exit::Disposed(
+            Disposition::Requeued { .. } | Disposition::Parked { .. } | Disposition::Unreadable,
+        )
+        | Exit::Failed(_) => false,
+    }
+}
+
 /// Does with the message what its disposition says.
 async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
     match exit {
         Exit::Disposed(Disposition::Completed(recorded)) => {
-            complete::complete(context, inbound, &recorded).await;
+            if let Err(error) = complete::complete(context, inbound, &recorded).await {
+                requeue::after_aws_error(context, inbound, &error).await;
+            }
         }
         Exit::Disposed(Disposition::Requeued { after_ms, reason }) => {
             requeue::requeue(context, inbound, after_ms, reason).await;
@@ -175,6 +196,7 @@ async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
         Exit::Disposed(Disposition::TakenOver) => {
             tracing::info!(message_id = inbound.message_id(), "another worker has taken the call over");
         }
+        Exit::Disposed(Disposition::GroupHandled) => complete::group_handled(inbound).await,
         Exit::Disposed(Disposition::Unreadable) => keep_unreadable::keep_unreadable(context, inbound).await,
         Exit::Failed(error) => requeue::after_aws_error(context, inbound, &error).await,
     }
@@ -186,6 +208,9 @@ async fn process(
     inbound: &InboundCall,
     slot: &mut impl Slot,
 ) -> Result<Disposition, Exit> {
+    if let Some(message) = group_message::of(inbound) {
+        return Ok(Box::pin(group_message::handle(context, inbound, &message)).await?);
+    }
     let request = read_request(context, inbound).await?;
     inbound.is_of(&request.key.tenant);
     context.steps.passed(Step::Decoded).await;
@@ -193,6 +218,7 @@ async fn process(
     let call = admit_call(context, inbound, request).await?;
     context.steps.passed(Step::Admitted).await;
 
+    let call = join_its_group(context, inbound, call).await?;
     let call = supersede_call(context, inbound, call).await?;
     if let Some(wait) =
         schedule::wait_until(call.request.not_before, context.now(), inbound.queue().is_fifo())
@@ -298,6 +324,21 @@ async fn admit_call(
         }
     }
     .into())
+}
+
+/// Join group: the call, if it has no group or its group is open and has this place for it.
+async fn join_its_group(
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
+    call: Box<AdmittedCall>,
+) -> Result<Box<AdmittedCall>, Exit> {
+    if call.request.group.is_none() {
+        return Ok(call);
+    }
+    match Box::pin(join_group::join_group(context, inbound, call)).await? {
+        Joined::GoesOn(call) => Ok(call),
+        Joined::Over(disposition) => Err(disposition.into()),
+    }
 }
 
 /// Supersede: the call, unless a newer one replaces it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
+use toolfleet_core::group::GroupResult;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::outcome::{Code, OutcomeKind};
 use toolfleet_core::request::Operation;
@@ -34,6 +35,7 @@ struct Instruments {
     receives: Counter<u64>,
     late_answers: Counter<u64>,
     missed_turns: Counter<u64>,
+    decided_groups: Counter<u64>,
     cache: Counter<u64>,
     batches: Histogram<u64>,
 }
@@ -86,6 +88,10 @@ impl Meters {
             late_answers: count(
                 "toolfleet.late_answers",
                 "Answers that came after another worker had taken the call over.",
+            ),
+            decided_groups: count(
+                "toolfleet.groups.decided",
+                "Groups of calls that this worker decided, by their result.",
             ),
             missed_turns: count(
                 "toolfleet.limits.missed_turns",
@@ -159,6 +165,13 @@ impl Meters {
     pub(crate) fn late_answer(&self) {
         if let Some(on) = &self.0 {
             on.late_answers.add(1, &[]);
+        }
+    }
+
+    /// A group was decided here.
+    pub(crate) fn group_decided(&self, result: GroupResult) {
+        if let Some(on) = &self.0 {
+            on.decided_groups.add(1, &[KeyValue::new("toolfleet.result", result.as_str())]);
         }
     }
 

@@ -26,6 +26,7 @@ mod credentials;
 mod fifo;
 mod fleet_rows;
 mod foreign_input;
+mod groups;
 mod identities;
 mod import_circles;
 mod isolation;

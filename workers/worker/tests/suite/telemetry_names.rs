@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 37] = [
+const LOG_CODES: [&str; 39] = [
     "acknowledge_failed",
     "aws_error",
     "batch_not_divided",
@@ -17,6 +17,8 @@ const LOG_CODES: [&str; 37] = [
     "control_taken",
     "control_unread",
     "dead_lettered",
+    "group_mismatch",
+    "group_notice_failed",
     "health_failed",
     "heartbeat_failed",
     "held",
@@ -45,7 +47,7 @@ const LOG_CODES: [&str; 37] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 25] = [
+const METRICS: [&str; 26] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -60,6 +62,7 @@ const METRICS: [&str; 25] = [
     "toolfleet.catalog.refused",
     "toolfleet.catalog.taken",
     "toolfleet.flooded",
+    "toolfleet.groups.decided",
     "toolfleet.late_answers",
     "toolfleet.limits.missed_turns",
     "toolfleet.receives",
@@ -74,7 +77,7 @@ const METRICS: [&str; 25] = [
 ];
 
 /// The labels of metrics.
-const LABELS: [&str; 10] = [
+const LABELS: [&str; 11] = [
     "error.type",
     "mcp.method.name",
     "messaging.destination.name",
@@ -84,11 +87,12 @@ const LABELS: [&str; 10] = [
     "toolfleet.code",
     "toolfleet.outcome",
     "toolfleet.reason",
+    "toolfleet.result",
     "toolfleet.server",
 ];
 
 /// The values of the label `toolfleet.reason`.
-const REASONS: [&str; 21] = [
+const REASONS: [&str; 22] = [
     "aws_error",
     "aws_failed",
     "back_off",
@@ -96,6 +100,7 @@ const REASONS: [&str; 21] = [
     "concurrency_limit",
     "credential",
     "draining",
+    "group_timer",
     "held_elsewhere",
     "lease_lost",
     "not_before",

@@ -4,7 +4,7 @@ use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
 use toolfleet_core::outcome::{AnswerSource, CallError, Code, MayHaveRun, Outcome, OutcomeKind, Payload};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress, ProgressNote};
-use toolfleet_core::request::{Group, User};
+use toolfleet_core::request::{Membership, User};
 use toolfleet_core::time::Timestamp;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -30,7 +30,7 @@ fn caller() -> Caller {
         session: Some(SessionId::parse("s:1").unwrap()),
         user: Some(user),
         agent: Some("planner".into()),
-        group: Some(Group { id: GroupId::parse("g").unwrap(), size: 3 }),
+        group: Some(Membership { id: GroupId::parse("g").unwrap(), index: Some(2), size: 3, round: 2 }),
         sender: Some("AROA:w".into()),
         message_id: Some("m-1".into()),
     }

@@ -11,6 +11,7 @@ use super::notices::notice_of;
 use super::recorded::{OpenTask, Recorded};
 use crate::context::WorkerContext;
 use crate::pipeline::audit;
+use crate::pipeline::ended_member::EndedMember;
 use crate::pipeline::inbound::InboundCall;
 use crate::pipeline::steps::Step;
 use crate::telemetry::trace;
@@ -79,8 +80,9 @@ pub(in crate::pipeline) async fn record_finished(
         handle,
     });
     let code = finished.outcome.error.as_ref().map(|t| t.code);
+    let member = EndedMember::of(context, inbound, &request, finished.outcome.kind, code);
     let notice = notice_of(inbound, request, finished.outcome.kind, code, finished.at);
-    Ok(Recorded::new(notice, open_task))
+    Ok(Recorded::new(notice, open_task).of_member(member))
 }
 
 /// A known id came with another question: the original stays untouched, the event is audited.
