@@ -108,6 +108,12 @@ pub struct AuditRecord {
     /// The worker that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
+    /// The call whose stored answer it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_from: Option<String>,
+    /// The batch that it was sent in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
     /// When its message was sent.
     pub enqueued_at: Timestamp,
     /// When it was first claimed.

@@ -6,7 +6,9 @@
 pub mod answer;
 pub mod argument_shape;
 pub mod audit;
+pub mod batch;
 pub mod breaker;
+pub mod cache;
 pub mod call;
 mod canonical_json;
 pub mod control;

@@ -64,6 +64,12 @@ impl RequestBuilder {
         self.set("resume", json!({"call_id": call_id, "input_responses": input_responses}))
     }
 
+    /// A stored answer of an equal call will do, where the tool or its server allows that.
+    #[must_use]
+    pub fn cache(self) -> Self {
+        self.set("cache", true)
+    }
+
     /// How urgent it is; [`Client::with_priority_queues`](crate::Client::with_priority_queues) names the queue.
     #[must_use]
     pub fn priority(self, priority: Priority) -> Self {
@@ -114,6 +120,7 @@ mod tests {
         assert!(RequestBuilder::resource("acme", "s", "file:///x").call_id("c").build().is_ok());
         assert!(RequestBuilder::of_server("acme", "s", Operation::ToolsList).call_id("c").build().is_ok());
         assert!(RequestBuilder::on_server("acme", "s", "t").idempotency_key("k").build().is_ok());
+        assert!(RequestBuilder::tool("acme", "t").call_id("c").cache().build().unwrap().cache);
         let resumed = |answer: Value| {
             RequestBuilder::tool("acme", "t").call_id("c2").resume("c1", json!({"who": answer})).build()
         };

@@ -96,6 +96,9 @@ pub(crate) struct RequestArgs {
     /// The call is safe to repeat: running it twice does no harm.
     #[arg(long)]
     idempotent: bool,
+    /// A stored answer of an equal call will do, where the tool or its server allows that.
+    #[arg(long)]
+    cache: bool,
     /// The URL of a queue that gets a notice when the call ends; the catalog must list it.
     #[arg(long, value_name = "URL")]
     reply_queue: Option<String>,
@@ -105,7 +108,7 @@ pub(crate) struct RequestArgs {
         value_name = "FILE|-",
         conflicts_with_all = [
             "tenant", "tool", "function", "server", "name", "operation", "arguments", "call_id", "idempotency_key", "session", "user",
-            "agent", "group", "timeout_ms", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "reply_queue", "resume",
+            "agent", "group", "timeout_ms", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "cache", "reply_queue", "resume",
             "input_responses",
         ]
     )]
@@ -163,6 +166,8 @@ struct Body<'a> {
     retry: Option<RetryWish>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     idempotent: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cache: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<Reply>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,6 +210,7 @@ impl RequestArgs {
             priority: self.priority,
             retry: self.max_attempts.map(|max_attempts| RetryWish { max_attempts }),
             idempotent: self.idempotent,
+            cache: self.cache,
             reply: self.reply_queue.clone().map(Reply::SqsQueueUrl),
             resume,
         };

@@ -1,6 +1,7 @@
 //! Checks of a request that need no server: its age, its size, its deadline, and what this fleet supports.
 
 use toolfleet_catalog::Catalog;
+use toolfleet_core::batch::{BatchRule, Parted};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::request::{CallRequest, Priority, Reply};
 use toolfleet_core::time::Timestamp;
@@ -25,6 +26,21 @@ pub(super) fn check(
     check_not_before(request.not_before, inbound.enqueued_at, inbound.queue().is_fifo())?;
     check_support(inbound.catalog(), request)?;
     check_deadline(deadline, now)
+}
+
+/// Whether a call of a tool that takes batches has the argument that becomes a list.
+pub(super) fn check_batch_argument(rule: &BatchRule, request: &CallRequest) -> Result<(), Outcome> {
+    let parted = Parted::of(&request.arguments, &rule.argument);
+    parted.map(|_| ()).ok_or_else(|| lacks_argument(&rule.argument))
+}
+
+/// The end of a call without that argument.
+pub(super) fn lacks_argument(argument: &str) -> Outcome {
+    let text = format!(
+        "The argument `{argument}` is missing. Calls of this tool are sent together, with a list of it (`batch` in the catalog). Add it and \
+         send a new call."
+    );
+    Outcome::refused(Code::InvalidArguments, text)
 }
 
 /// Whether there is still time for the call.

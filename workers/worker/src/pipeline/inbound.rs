@@ -225,6 +225,14 @@ impl InboundCall {
         &self.carried
     }
 
+    /// Whether the message carries a turn that is still to come.
+    pub(super) fn carries_turn(&self, now: Timestamp) -> bool {
+        match &self.carried {
+            Carried::Turn(CarriedTurn { turn: Some(turn), .. }) => turn.at() >= now,
+            Carried::Turn(CarriedTurn { turn: None, .. }) | Carried::Nothing | Carried::Poll => false,
+        }
+    }
+
     /// Lets the message that replaces it carry that.
     pub(super) fn carry(&self, carried: Carried) {
         self.carries_on.get_or_init(|| carried);

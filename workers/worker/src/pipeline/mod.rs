@@ -1,16 +1,17 @@
 //! The pipeline: the steps of one delivery, from an SQS message to a stored result. Read this file first.
 //!
 //! ```text
-//! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
+//! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ reuse ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
 //! Nothing of a call is sent to its tool before `claim`, with one exception: a call that is safe to repeat may be executed without a claim
 //! (`skip_claim`), and is claimed by its first heartbeat. These writes may come earlier: the session's row at the session's first call
 //! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row
 //! if the call has to wait (`hold`) or ends without being executed. `claim` writes into the call's row that this worker may send the call, so
-//! a crash after it shows in the row. A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
+//! a crash after it shows in the row. A call that asks for a stored answer and finds one ends before its turn; one whose equal is under way
+//! takes no turn and waits for that answer (`reuse`). A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
 //! without a slot where it takes longer than a moment (`wait_for_turn`). After the claim, the MCP client may still store a new MCP session
-//! before it sends the request. `execute` runs the call beside its heartbeat. `record` stores the result first and the audit record second.
+//! before it sends the request. `execute` runs the call beside its heartbeat, alone or in a `batch`. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
@@ -28,6 +29,7 @@ mod admit;
 mod apply;
 mod attempts;
 mod audit;
+mod batch;
 mod cancel_task;
 mod check_session;
 mod checks;
@@ -56,7 +58,10 @@ mod record;
 mod redaction;
 mod requeue;
 mod resume;
+mod reuse;
 mod schedule;
+mod send;
+mod send_batch;
 mod skip_claim;
 pub mod slot;
 pub mod steps;
@@ -72,12 +77,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
+use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
 use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 
 use crate::context::WorkerContext;
-use crate::gate::Place;
+use crate::gate::{Place, Seat};
 use crate::telemetry::trace;
 use admit::{Admitted, AdmittedCall};
 use claim::{Claimed, ClaimedCall};
@@ -216,16 +222,7 @@ async fn process(
         return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
     }
 
-    let turned = Box::pin(wait_for_turn(context, inbound, &ready.call, slot, &mut seat)).await;
-    let passes = match turned {
-        Turned::Now(passes) => passes,
-        Turned::Wait(wait) => {
-            return Ok(Box::pin(hold::hold(context, inbound, *ready.call.request, wait)).await?);
-        }
-        Turned::Draining => {
-            return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
-        }
-    };
+    let (ready, passes) = Box::pin(take_turn(context, inbound, ready, slot, &mut seat)).await?;
     let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
         true => skip_claim::begin(context, inbound, *ready),
         false => claim_call(context, inbound, *ready).await?,
@@ -334,6 +331,47 @@ async fn prepare_call(
     .into())
 }
 
+/// Turn: the call with what it holds of its limits, unless it is given a stored answer.
+async fn take_turn(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    mut ready: Box<ReadyCall>,
+    slot: &mut impl Slot,
+    seat: &mut Option<Seat>,
+) -> Result<(Box<ReadyCall>, Option<Passes>), Exit> {
+    if let Some(outcome) = reuse::before_turn(context, &mut ready) {
+        return Err(conclude(context, inbound, *ready, outcome).await?.into());
+    }
+    if ready.follows() {
+        return Ok((ready, None));
+    }
+    let passes = match wait_for_turn(context, inbound, &ready.call, slot, seat).await {
+        Turned::Now(passes) => passes,
+        Turned::Wait(wait) => {
+            return Err(hold::hold(context, inbound, *ready.call.request, wait).await?.into());
+        }
+        Turned::Draining => {
+            return Err(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining }.into());
+        }
+    };
+    if let Some(outcome) = reuse::after_turn(context, &mut ready) {
+        return Err(conclude(context, inbound, *ready, outcome).await?.into());
+    }
+    // What follows another call takes no permit from it.
+    let passes = passes.filter(|_| !ready.follows());
+    Ok((ready, passes))
+}
+
+/// Ends a call that is given a stored answer.
+async fn conclude(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    ready: ReadyCall,
+    outcome: Outcome,
+) -> Result<Disposition, AwsError> {
+    unexecuted::record_cached(context, inbound, *ready.call.request, outcome, ready.definition).await
+}
+
 /// Claim: the right to send the call to its tool.
 async fn claim_call(
     context: &WorkerContext,
@@ -360,7 +398,7 @@ async fn claim_call(
 
 /// Execute and record: the attempts, and what they came to in the tables.
 async fn execute_and_record(
-    context: &WorkerContext,
+    context: &Arc<WorkerContext>,
     inbound: &InboundCall,
     mut claimed: Box<ClaimedCall>,
     passes: Option<Passes>,

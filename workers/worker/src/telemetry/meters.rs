@@ -16,6 +16,9 @@ use toolfleet_core::request::Operation;
 const SECONDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0];
 
+/// Calls in a batch.
+const CALLS: [f64; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
+
 /// What a worker counts with. Clones count together.
 #[derive(Debug, Clone)]
 pub struct Meters(Option<Arc<Instruments>>);
@@ -31,6 +34,29 @@ struct Instruments {
     receives: Counter<u64>,
     late_answers: Counter<u64>,
     missed_turns: Counter<u64>,
+    cache: Counter<u64>,
+    batches: Histogram<u64>,
+}
+
+/// How a call that may be given a stored answer got its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheUse {
+    /// It was stored.
+    Hit,
+    /// An equal call was under way, and its answer served both.
+    Coalesced,
+    /// It was sent to its server.
+    Miss,
+}
+
+impl CacheUse {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Coalesced => "coalesced",
+            Self::Miss => "miss",
+        }
+    }
 }
 
 impl Meters {
@@ -65,6 +91,12 @@ impl Meters {
                 "toolfleet.limits.missed_turns",
                 "Turns of rate limits that came while the worker could not send the call.",
             ),
+            cache: count("toolfleet.cache.calls", "Calls that asked for a stored answer and may have one."),
+            batches: meter
+                .u64_histogram("toolfleet.batch.size")
+                .with_description("Calls in each batch that was sent.")
+                .with_boundaries(CALLS.to_vec())
+                .build(),
             meter: meter.clone(),
         })))
     }
@@ -134,6 +166,20 @@ impl Meters {
     pub(crate) fn turn_missed(&self) {
         if let Some(on) = &self.0 {
             on.missed_turns.add(1, &[]);
+        }
+    }
+
+    /// A call that may be given a stored answer was given one, or was sent.
+    pub(crate) fn cache(&self, what: CacheUse) {
+        if let Some(on) = &self.0 {
+            on.cache.add(1, &[KeyValue::new("toolfleet.cache", what.as_str())]);
+        }
+    }
+
+    /// A batch of so many calls is sent.
+    pub(crate) fn batch(&self, calls: usize) {
+        if let Some(on) = &self.0 {
+            on.batches.record(u64::try_from(calls).unwrap_or(u64::MAX), &[]);
         }
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 36] = [
+const LOG_CODES: [&str; 37] = [
     "acknowledge_failed",
     "aws_error",
+    "batch_not_divided",
     "breaker_opened",
     "bucket_error",
     "catalog_refused",
@@ -44,11 +45,15 @@ const LOG_CODES: [&str; 36] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 21] = [
+const METRICS: [&str; 25] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
+    "toolfleet.batch.size",
     "toolfleet.breakers.open",
+    "toolfleet.cache.bytes",
+    "toolfleet.cache.calls",
+    "toolfleet.cache.entries",
     "toolfleet.calls.ended",
     "toolfleet.calls.in_hand",
     "toolfleet.calls.requeued",
@@ -69,12 +74,13 @@ const METRICS: [&str; 21] = [
 ];
 
 /// The labels of metrics.
-const LABELS: [&str; 9] = [
+const LABELS: [&str; 10] = [
     "error.type",
     "mcp.method.name",
     "messaging.destination.name",
     "messaging.operation.name",
     "messaging.system",
+    "toolfleet.cache",
     "toolfleet.code",
     "toolfleet.outcome",
     "toolfleet.reason",
@@ -167,7 +173,7 @@ fn every_log_code_is_listed_and_explained() {
 fn every_metric_and_label_is_listed_and_explained() {
     let sources = all_sources();
     let mut metrics = BTreeSet::new();
-    for before in ["seconds(", "count(", ".watch(", ".watch_count("] {
+    for before in ["seconds(", "count(", ".u64_histogram(", ".watch(", ".watch_count("] {
         metrics.extend(literals(&sources, before).into_iter().filter(|name| name.contains('.')));
     }
     assert_eq!(metrics, set(&METRICS));

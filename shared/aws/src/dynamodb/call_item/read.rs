@@ -9,7 +9,7 @@ use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{GroupId, Nonce, ServerId, SessionId, WorkerId};
-use toolfleet_core::outcome::{CallError, Outcome, Payload};
+use toolfleet_core::outcome::{AnswerSource, CallError, Outcome, Payload};
 use toolfleet_core::payload::{ObjectAt, PayloadRef};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress};
 use toolfleet_core::request::{Group, User};
@@ -114,7 +114,12 @@ impl<'a> Reader<'a> {
             Some(content) => Some(Payload::Inline(content)),
             None => self.stored()?.map(|stored| Payload::Stored(Box::new(stored))),
         };
-        Ok(Outcome { kind: self.word("outcome")?, error, payload })
+        let source = match (self.0.get("cached_from"), self.0.get("batch")) {
+            (Some(_), _) => AnswerSource::Cache(self.text("cached_from")?.to_owned()),
+            (None, Some(_)) => AnswerSource::Batch(self.text("batch")?.to_owned()),
+            (None, None) => AnswerSource::Server,
+        };
+        Ok(Outcome { kind: self.word("outcome")?, error, payload, source })
     }
 
     fn caller(&self) -> Result<Option<Caller>, AwsError> {

@@ -101,6 +101,8 @@ fn put_finished(finished: &Finished, put: &mut impl FnMut(&str, Option<Value>)) 
     let outcome = &finished.outcome;
     put("finished_at_ms", ms(finished.at));
     put("outcome", text(outcome.kind.as_str()));
+    put("cached_from", outcome.source.cached_from().and_then(text));
+    put("batch", outcome.source.batch().and_then(text));
     if let Some(error) = &outcome.error {
         put_error(error, put);
     }

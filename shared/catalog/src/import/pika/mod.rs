@@ -176,6 +176,8 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
         timeout_ms: definition.timeout_ms(entry)?,
         progress: None,
         limits: LimitRules::none(),
+        cache: None,
+        batch: None,
         max_attempts: None,
         paused: status != Status::Enabled,
         claimless: false,

@@ -22,7 +22,7 @@ pub(in crate::pipeline) async fn stored(
     request: &CallRequest,
     row: &CallRow,
 ) {
-    context.activity.ended(inbound.catalog(), &request.target, row, context.now());
+    context.activity.ended(inbound.catalog(), &request.target, (row, request.cache), context.now());
     if let Some(finished) = &row.finished {
         let outcome = &finished.outcome;
         context.meters.ended(outcome.kind, outcome.error.as_ref().map(|why| why.code));
