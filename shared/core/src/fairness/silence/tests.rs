@@ -103,6 +103,57 @@ fn long_answers_are_waited_for() {
     assert!(silences.enter(&slow, "report", SLOTS, 90_000).is_err(), "twice as long as its longest answer");
 }
 
+/// Begins a call each 100 ms for two minutes after the first answer. `length` gives how long the n-th request takes, and whether it is
+/// answered. Gives how many of the `counted` calls were refused, of how many.
+fn refused_of_many(length: impl Fn(u64) -> (u64, bool), counted: impl Fn(u64) -> bool) -> (u64, u64) {
+    let (mut silences, _) = with_a_live_server();
+    let (crm, live) = (server("crm"), server("live"));
+    let mut under_way: Vec<(u64, u64, bool)> = Vec::new();
+    let (mut refused, mut all, mut answered_once) = (0, 0, false);
+    for n in 0..1_300 {
+        let now_ms = 200 + n * 100;
+        for (begun_ms, end_ms, answered) in under_way.extract_if(.., |(_, end_ms, _)| *end_ms <= now_ms) {
+            end(&mut silences, &crm, "find", answered, (begun_ms, end_ms));
+            answered_once |= answered;
+        }
+        assert!(begin(&mut silences, &live, "find", now_ms));
+        end(&mut silences, &live, "find", true, (now_ms, now_ms + 10));
+        let begun = begin(&mut silences, &crm, "find", now_ms);
+        if begun {
+            let (ms, answered) = length(n);
+            under_way.push((now_ms, now_ms + ms, answered));
+        }
+        if answered_once && counted(n) {
+            all += 1;
+            refused += u64::from(!begun);
+        }
+    }
+    (refused, all)
+}
+
+#[test]
+fn a_slow_server_that_always_answers_is_not_bounded() {
+    let (refused, all) = refused_of_many(|_| (5_000, true), |_| true);
+    assert!(refused == 0 && all > 1_200, "{refused} of {all}");
+    let (refused, all) = refused_of_many(|n| (2_500 + n * 7_919 % 5_000, true), |_| true);
+    assert!(refused == 0 && all > 1_200, "{refused} of {all}");
+}
+
+#[test]
+fn a_server_that_answers_some_calls_late_is_not_starved() {
+    // Of four requests one is answered, after eight seconds; the others time out after ten.
+    let some_late = |n: u64| if n.is_multiple_of(4) { (8_000, true) } else { (10_000, false) };
+    let (refused, all) = refused_of_many(some_late, |_| true);
+    assert!(refused == 0 && all > 1_000, "{refused} of {all}");
+    // It answers nothing for twenty seconds of each forty. When it answers again, the calls sent before have to time out first.
+    let answers = |n: u64| (n / 200).is_multiple_of(2);
+    let in_turns = |n| if answers(n) { (1_000, true) } else { (10_000, false) };
+    let (refused, all) = refused_of_many(in_turns, |n| answers(n) && n % 200 >= 120);
+    assert!(refused == 0 && all > 200, "{refused} of {all}");
+    let (refused, all) = refused_of_many(in_turns, |n| !answers(n) && n % 200 >= 30);
+    assert!(refused > all * 9 / 10, "{refused} of {all}");
+}
+
 #[test]
 fn many_silent_servers_hold_twice_the_reserve_together() {
     let (mut silences, live) = with_a_live_server();
