@@ -55,7 +55,7 @@ pub(super) async fn send_batch(
     };
     let (mut elements, mut givens, mut deadline) = (Vec::new(), Vec::new(), Instant::now());
     for member in members {
-        if (member.begin)(&batch.id) {
+        if !member.given.is_closed() && (member.begin)(&batch.id) {
             elements.push(member.element);
             givens.push(member.given);
             deadline = deadline.max(member.deadline);

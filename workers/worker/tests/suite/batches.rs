@@ -10,13 +10,16 @@ use tokio::task::JoinHandle;
 use toolfleet_aws::Tables;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::fleet::Minute;
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, OutcomeKind};
+use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::steps::{Step, Watch};
+use toolfleet_worker::services::reporter::Reporter;
 
 use crate::rig::{LEASE_MS, Rig, SENDER, SKEW_MS, limits, request};
 use crate::step_watch::At;
@@ -327,7 +330,7 @@ async fn a_call_without_the_argument_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn parts_of_an_answer_are_stored_and_members_need_no_claim() {
+async fn parts_are_stored_counted_and_need_no_claim() {
     let rig = rig().await;
     let mut catalog = catalog(&rig, 2, 5_000);
     let tool = catalog["tools"].as_array_mut().unwrap().last_mut().unwrap();
@@ -348,6 +351,13 @@ async fn parts_of_an_answer_are_stored_and_members_need_no_claim() {
     }
     let source = rig.row("c3").await.unwrap().finished.unwrap().outcome.source;
     assert_eq!(source.cached_from(), Some("c2"));
+    // One request for three calls: the counts of `toolfleet stats`.
+    Reporter::new(Arc::clone(&context)).report_last().await;
+    let minute = Minute::of(Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap()));
+    let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));
+    let rollup = fleet.rollups("weather", minute, minute).await.unwrap().remove(0).1;
+    assert_eq!((rollup.calls.total(), rollup.batched, rollup.batches), (3, 2, 1));
+    assert_eq!((rollup.cached, rollup.cache_misses, rollup.saved()), (1, 2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
