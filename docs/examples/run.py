@@ -107,6 +107,8 @@ def main():
     with Dev() as dev:
         done = subprocess.run([sys.executable, HERE / "python_call.py"], env=dev.env, capture_output=True, text=True, timeout=GIVE_UP_S)
         check("python_call.py prints the result", done.stdout.startswith("succeeded") and "42" in done.stdout, done.stdout + done.stderr)
+        done = subprocess.run([sys.executable, HERE / "python_group.py"], env=dev.env, capture_output=True, text=True, timeout=GIVE_UP_S)
+        check("python_group.py prints the decision", done.stdout == "succeeded 3 of 3 succeeded\n", done.stdout + done.stderr)
         arguments = [dev.env["TOOLFLEET_QUEUE_URL"], "demo", "add", '{"a": 2, "b": 40}']
         done = subprocess.run([RUST, *arguments], env=dev.env, capture_output=True, text=True, timeout=GIVE_UP_S)
         check("the Rust example prints the result", done.stdout.startswith("succeeded") and "42" in done.stdout, done.stdout + done.stderr)

@@ -198,6 +198,8 @@ mod tests {
             attempts: 1,
             fence: 2,
             worker: None,
+            cached_from: None,
+            batch: None,
             enqueued_at: Timestamp::from_ms(1),
             started_at: Some(Timestamp::from_ms(2)),
         }

@@ -274,6 +274,8 @@ fn record(key: CallKey, row: &CallRow) -> AuditRecord {
         attempts: row.attempts,
         fence: row.fence,
         worker: row.worker.clone(),
+        cached_from: None,
+        batch: None,
         enqueued_at: row.enqueued_at,
         started_at: row.started_at,
     }

@@ -37,6 +37,8 @@ pub struct Count {
     pub write_units: f64,
     /// Read request units.
     pub read_units: f64,
+    /// The most write request units of one request to one table.
+    pub most_write_units: f64,
 }
 
 /// The requests of all workers to AWS.
@@ -57,6 +59,7 @@ impl Traffic {
             billed: all.billed + one.billed,
             write_units: all.write_units + one.write_units,
             read_units: all.read_units + one.read_units,
+            most_write_units: all.most_write_units.max(one.most_write_units),
         })
     }
 }
@@ -151,7 +154,10 @@ impl Counts {
                 self.add(operation, |count| count.read_units += capacity.units);
                 continue;
             }
-            self.add(operation, |count| count.write_units += capacity.units);
+            self.add(operation, |count| {
+                count.write_units += capacity.units;
+                count.most_write_units = count.most_write_units.max(capacity.units);
+            });
             let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
             for (place, units) in capacity.places() {
                 *traffic.write_units.entry(place).or_default() += units;

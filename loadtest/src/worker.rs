@@ -125,6 +125,11 @@ impl Workers {
         Ok(name)
     }
 
+    /// Sends SIGHUP to all running workers, which reload their catalog.
+    pub(crate) fn hang_up(&self) -> anyhow::Result<()> {
+        self.running.iter().try_for_each(|worker| worker.signal("-HUP"))
+    }
+
     /// Sends SIGSTOP to the oldest worker and returns its name.
     pub(crate) fn stop_one(&mut self) -> anyhow::Result<String> {
         let worker = self.take(0)?;

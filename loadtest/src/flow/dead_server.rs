@@ -24,7 +24,7 @@ const MEASURED: f64 = 0.95;
 const DEAD: &str = "s-0";
 const TENANT: &str = "load";
 
-/// How a server is dead. A silent one costs more: its calls hold slots until their attempts have timed out, and time-outs move no breaker.
+/// How a server is dead. A silent one costs more: its first calls hold slots until a second has passed without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Death {
     /// It accepts connections and answers nothing.

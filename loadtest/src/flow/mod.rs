@@ -1,13 +1,16 @@
-//! The command `flow`: scenarios with worker processes that measure limits, fairness, priority and switches.
+//! The command `flow`: scenarios with worker processes that measure limits, fairness, priority, switches and groups.
 //!
 //! Each scenario accounts for every call and prints its figures beside their goals. It fails if a rule was broken (a lost call, a start too
 //! many); with `--strict` also if a goal was missed that depends on the machine.
 
 mod args;
 pub mod calls;
+mod catalog;
 pub mod counts;
 mod dead_server;
 mod freed_permits;
+mod group_cost;
+mod groups;
 pub(crate) mod idle;
 mod kill;
 mod limit;
@@ -43,8 +46,14 @@ enum Scenario {
     Pause(pause::PauseArgs),
     /// Kill -9: how long until another worker executes the calls of the killed one, and until its concurrency permits are free.
     Kill(kill::KillArgs),
+    /// Groups while workers are killed: one decision each, which never changes, and a notice.
+    Groups(groups::GroupsArgs),
+    /// The write units of the members of a large group, beside those of the same calls without a group.
+    GroupCost(group_cost::GroupCostArgs),
     /// Workers without calls: their requests to SQS and DynamoDB.
     Idle(idle::IdleArgs),
+    /// A large catalog: its memory, and how long a reload stops the worker.
+    Catalog(catalog::CatalogCostArgs),
 }
 
 /// Runs the scenario and prints its report; true if no rule was broken (with `--strict`, also no goal missed).
@@ -59,6 +68,9 @@ pub async fn run(args: &FlowArgs) -> anyhow::Result<bool> {
         Scenario::Priority(args) => Box::pin(priority::run(args)).await,
         Scenario::Pause(args) => Box::pin(pause::run(args)).await,
         Scenario::Kill(args) => Box::pin(kill::run(args)).await,
+        Scenario::Groups(args) => Box::pin(groups::run(args)).await,
+        Scenario::GroupCost(args) => Box::pin(group_cost::run(args)).await,
         Scenario::Idle(args) => Box::pin(idle::run(args)).await,
+        Scenario::Catalog(args) => Box::pin(catalog::run(args)).await,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use toolfleet_client::{AwsError, CallStatus, Client};
@@ -40,6 +40,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) silent: &'a [&'a str],
     /// Whether there are queues for calls of high and of low priority.
     pub(crate) priority_queues: bool,
+    /// Whether the catalog allows notices to the queue that is else empty.
+    pub(crate) reply_queue: bool,
     /// Whether requests to AWS are counted; the proxy that counts makes other figures worse.
     pub(crate) counted: bool,
     /// Where it is recorded when each result was stored, if it is.
@@ -73,7 +75,11 @@ impl Rig {
     ) -> anyhow::Result<Self> {
         let server = FlowServer::start(setup.silent).await?;
         let mut bed = Bed::create(false, setup.counts()).await?;
-        bed.write_catalog(&catalog(&server).to_string())?;
+        let mut catalog = catalog(&server);
+        if let Some(catalog) = catalog.as_object_mut().filter(|_| setup.reply_queue) {
+            catalog.insert("reply_queues".to_owned(), json!([bed.addresses.idle_queue]));
+        }
+        bed.write_catalog(&catalog.to_string())?;
         let settings = WorkerSettings { binary: setup.binary, slots: setup.slots, lease_ms: setup.lease_ms };
         let mut command = bed.worker(settings)?;
         let more = setup.environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
@@ -131,18 +137,7 @@ impl Rig {
 
     /// How each call ended; a call that has not is left out.
     pub(crate) async fn outcomes(&self, calls: &[FlowCall]) -> anyhow::Result<HashMap<String, OutcomeKind>> {
-        let keys = calls.iter().map(|call| Ok(call.request()?.key));
-        let keys: Vec<CallKey> = keys.collect::<anyhow::Result<_>>()?;
-        let mut outcomes = HashMap::new();
-        for (keys, calls) in keys.chunks(ROWS).zip(calls.chunks(ROWS)) {
-            let statuses = self.bed.client.status_many(keys).await?;
-            for (status, call) in statuses.into_iter().zip(calls) {
-                if let CallStatus::Ended(result) = status {
-                    outcomes.insert(call.id.clone(), result.outcome.kind);
-                }
-            }
-        }
-        Ok(outcomes)
+        outcomes(&self.bed.client, calls).await
     }
 
     /// The violations of calls that must all succeed. `repeats`: a worker was killed, so a call may be executed again.
@@ -155,6 +150,25 @@ impl Rig {
     pub(crate) fn keep_log(&mut self) {
         eprintln!("{}", self.bed.folder.keep());
     }
+}
+
+/// How each call ended; a call that has not is left out.
+pub(crate) async fn outcomes(
+    client: &Client,
+    calls: &[FlowCall],
+) -> anyhow::Result<HashMap<String, OutcomeKind>> {
+    let keys = calls.iter().map(|call| Ok(call.request()?.key));
+    let keys: Vec<CallKey> = keys.collect::<anyhow::Result<_>>()?;
+    let mut outcomes = HashMap::new();
+    for (keys, calls) in keys.chunks(ROWS).zip(calls.chunks(ROWS)) {
+        let statuses = client.status_many(keys).await?;
+        for (status, call) in statuses.into_iter().zip(calls) {
+            if let CallStatus::Ended(result) = status {
+                outcomes.insert(call.id.clone(), result.outcome.kind);
+            }
+        }
+    }
+    Ok(outcomes)
 }
 
 /// Puts all calls into the queue at once.

@@ -11,6 +11,7 @@ use crate::dynamodb::calls::Calls;
 use crate::dynamodb::catalogs::Catalogs;
 use crate::dynamodb::fleet::Fleet;
 use crate::dynamodb::history::History;
+use crate::dynamodb::member_counter::MemberCounter;
 use crate::dynamodb::sessions::Sessions;
 use crate::dynamodb::{BatchWriter, Batching};
 use crate::error::AwsError;
@@ -92,6 +93,7 @@ pub struct Aws {
     secrets: Secrets,
     objects: Objects,
     writer: BatchWriter,
+    counter: MemberCounter,
     run_queue: RunQueue,
     identity: Identity,
     sts: aws_sdk_sts::Client,
@@ -123,6 +125,7 @@ impl Aws {
         Self {
             receiving: aws_sdk_sqs::Client::from_conf(receiving.build()),
             sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
+            counter: MemberCounter::new(dynamodb.clone(), run_queue.clone()),
             writer: BatchWriter::new(dynamodb.clone(), run_queue.clone()),
             run_queue,
             identity,
@@ -175,7 +178,12 @@ impl Aws {
 
     /// The fleet table.
     pub fn fleet(&self, tables: &Tables) -> Fleet {
-        Fleet { client: self.dynamodb.clone(), writer: self.writer.clone(), table: tables.fleet.clone() }
+        Fleet {
+            client: self.dynamodb.clone(),
+            writer: self.writer.clone(),
+            counter: self.counter.clone(),
+            table: tables.fleet.clone(),
+        }
     }
 
     /// Secrets Manager.

@@ -8,6 +8,7 @@ use toolfleet_core::fleet::Minute;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, SessionId, Tenant, WorkerId};
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::payload::tenant_prefix;
+use toolfleet_core::request::GroupKey;
 use toolfleet_core::time::Timestamp;
 
 /// The partition key of every table.
@@ -41,6 +42,20 @@ pub(crate) const SUPERSEDE_SORT: &str = "newest";
 /// The partition key of the newest call of a `supersede` key: `supersede#tenant#key`.
 pub(crate) fn supersede(tenant: &Tenant, key: &str) -> String {
     format!("supersede#{tenant}#{key}")
+}
+
+/// The fleet table: the sort key of a group, and the beginning of those of its members.
+pub(crate) const GROUP_SORT: &str = "group";
+pub(crate) const MEMBER_PREFIX: &str = "member#";
+
+/// The partition key of a group and its members: `group#tenant#group#round`.
+pub(crate) fn group(key: &GroupKey) -> String {
+    format!("group#{}#{}#{}", key.tenant, key.id, key.round)
+}
+
+/// The sort key of the member of that index: `member#0007`.
+pub(crate) fn member(index: u32) -> String {
+    format!("{MEMBER_PREFIX}{index:04}")
 }
 
 /// The fleet table: the sort keys of a limit's two items.

@@ -21,6 +21,9 @@ pub(crate) fn typed<T: DeserializeOwned>(entry: &str, value: Value) -> Result<T,
 
 /// The place of `field` below `entry`.
 pub(crate) fn below(entry: &str, field: &str) -> String {
+    if field.is_empty() {
+        return entry.to_owned();
+    }
     match (entry.is_empty(), field.starts_with('[')) {
         (true, _) => field.to_owned(),
         (false, true) => format!("{entry}{field}"),

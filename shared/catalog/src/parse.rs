@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::error::CatalogError;
 use crate::error::invalid;
+use crate::import;
 use crate::import::idp;
 use crate::import::mcp_servers::{self, Imported};
 use crate::import::pika;
@@ -23,17 +24,19 @@ use crate::snapshot::Catalog;
 use crate::sources::{CatalogSources, Literals};
 use crate::tenants::{ReplyQueues, WireTenants};
 use crate::tool::WireTool;
+use crate::written::Written;
+use crate::yaml;
 use toolfleet_core::digest::Digest;
 
 impl Catalog {
     /// Reads and checks a catalog that names no other text.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
-        parse(text, &CatalogSources::default())
+        parse(text, &CatalogSources::default(), None)
     }
 
     /// Reads and checks a catalog together with what it names.
     pub fn parse_with(text: &str, material: &CatalogSources) -> Result<Self, CatalogError> {
-        parse(text, material)
+        parse(text, material, None)
     }
 
     /// The texts that a catalog names instead of containing them: files, or `secret://name`.
@@ -75,10 +78,19 @@ struct WireCatalog {
     pins: BTreeMap<String, Value>,
 }
 
-/// Reads and checks a catalog.
-fn parse(text: &str, material: &CatalogSources) -> Result<Catalog, CatalogError> {
+/// Reads and checks a catalog. What it says in our own form is kept in `written`.
+pub(crate) fn parse(
+    text: &str,
+    material: &CatalogSources,
+    written: Option<&mut Written>,
+) -> Result<Catalog, CatalogError> {
     let Sections { wire, bare, imported } = sections(text)?;
-    let mut parts = Parts::new(material);
+    let mut parts = Parts::new(material, written);
+    if let Some(written) = &mut parts.written {
+        written.pika.clone_from(&wire.pika);
+        written.idp.clone_from(&wire.idp);
+        written.tools.clone_from(&wire.tools);
+    }
     for (entry, server) in own_servers(wire.servers)? {
         parts.own_server(&entry, server)?;
     }
@@ -153,11 +165,23 @@ struct Sections {
     imported: Imported,
 }
 
-fn sections(text: &str) -> Result<Sections, CatalogError> {
-    let value = match json::value("the text", text) {
-        Ok(value) => value,
-        Err(error) => return Err(unsupported::of_text(text).map_or(error, |text| invalid("the text", text))),
+/// The value of a text that is JSON or YAML. What it is otherwise is named.
+pub(crate) fn value(text: &str) -> Result<Value, CatalogError> {
+    let error = match json::value("the text", text) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
     };
+    if let Some(what) = unsupported::of_text(text) {
+        return Err(invalid("the text", what));
+    }
+    if !unsupported::is_yaml(text) {
+        return Err(error);
+    }
+    yaml::value("the text", text)
+}
+
+fn sections(text: &str) -> Result<Sections, CatalogError> {
+    let value = value(text)?;
     let of_pika = |pika: Value| Sections {
         wire: WireCatalog { pika: Some(pika), ..WireCatalog::default() },
         bare: true,
@@ -170,6 +194,9 @@ fn sections(text: &str) -> Result<Sections, CatalogError> {
         Value::Object(file) => file,
         Value::Array(_) => {
             let of_idp = value.get(0).is_some_and(|item| item.get("mcp_url").is_some());
+            if let Some(imported) = value.as_array().and_then(|items| import::take_list(items)) {
+                return Ok(Sections { bare: true, imported, ..Sections::default() });
+            }
             return match unsupported::of_value(&value).filter(|_| !of_idp) {
                 Some(text) => Err(invalid("the text", text)),
                 None if of_idp => Ok(Sections {
@@ -192,7 +219,7 @@ fn sections(text: &str) -> Result<Sections, CatalogError> {
         let text = format!("is a single object, {what}; put it into an array: [{{..}}]");
         return Err(invalid("the text", text));
     }
-    let imported = mcp_servers::take(&mut file);
+    let imported = import::take(&mut file);
     let is_foreign = imported.is_some();
     let own = |key: &String| mcp_servers::SECTIONS.contains(&key.as_str()) && key != "tools";
     if !is_foreign && !file.keys().any(own) {

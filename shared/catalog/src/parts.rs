@@ -12,7 +12,7 @@ use crate::entry::{self, Form, NormalizedEntry};
 use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::import::mcp_servers::{self, Imported};
-use crate::json::{kind, typed};
+use crate::json::{below, kind, typed};
 use crate::names;
 use crate::placeholders::{EntryRemarks, LocalEnvironment, PlaceholderFiller};
 use crate::schema::KnownSchemas;
@@ -23,6 +23,7 @@ use crate::sources::{CatalogSources, Literals};
 use crate::tool::Tool;
 use crate::tool::{ExecutorRef, UnvalidatedTool, WireTool};
 use crate::unusable::{Remark, Unusable};
+use crate::written::Written;
 use toolfleet_core::ids::{ServerId, ToolId};
 
 /// What the sections give, each with its place for errors.
@@ -35,6 +36,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) programs: Programs,
     pub(crate) local_environment: Option<&'a LocalEnvironment>,
     pub(crate) known: &'a KnownSchemas,
+    /// Where the servers are kept as they are written, if somebody asks.
+    pub(crate) written: Option<&'a mut Written>,
 }
 
 /// A server and its place.
@@ -59,7 +62,7 @@ pub(crate) struct Checked {
 }
 
 impl<'a> Parts<'a> {
-    pub(crate) fn new(material: &'a CatalogSources) -> Self {
+    pub(crate) fn new(material: &'a CatalogSources, written: Option<&'a mut Written>) -> Self {
         Self {
             servers: Vec::new(),
             tools: Vec::new(),
@@ -68,6 +71,7 @@ impl<'a> Parts<'a> {
             programs: material.programs,
             local_environment: material.local_environment.as_ref(),
             known: &material.known,
+            written,
         }
     }
 
@@ -85,6 +89,7 @@ impl<'a> Parts<'a> {
             Some(normal) => normal,
             None => return Ok(()),
         };
+        self.keep(&id, &fields);
         if let Err(reason) = self.fill(&id, entry, &mut fields) {
             self.unusable.add(Some(id), None, entry, reason);
             return Ok(());
@@ -99,7 +104,7 @@ impl<'a> Parts<'a> {
     pub(crate) fn imported(&mut self, imported: Imported) {
         self.settled.remarks.extend(imported.remarks);
         let mut taken: Vec<String> = self.servers.iter().map(|part| part.server.id.to_string()).collect();
-        for mcp_servers::Entry { section, name, value } in imported.servers {
+        for mcp_servers::Entry { section, name, value, remarks } in imported.servers {
             let id = entry::id_of(&name, &taken);
             taken.push(id.clone());
             let entry = if section.is_empty() { id.clone() } else { format!("{section}.{id}") };
@@ -107,7 +112,11 @@ impl<'a> Parts<'a> {
                 self.remark(&entry, "is left out: no id can be made of its name");
                 continue;
             };
-            if let Err(reason) = self.foreign_server(&entry, &id, &name, value) {
+            for (field, text) in remarks {
+                self.remark(&below(&entry, &field), text);
+            }
+            let read = value.and_then(|value| self.foreign_server(&entry, &id, &name, value));
+            if let Err(reason) = read {
                 self.unusable.add(Some(id), None, &entry, reason);
             }
         }
@@ -132,12 +141,16 @@ impl<'a> Parts<'a> {
         if name != id.as_str() {
             fields.entry("name").or_insert_with(|| Value::from(name));
         }
+        self.keep(id, &fields);
+        if let Some(written) = &mut self.written {
+            written.tools.extend(tools.iter().cloned());
+        }
         let server = self.read(entry, id, fields)?;
-        let below = |error: CatalogError| error.reason_below(entry);
+        let reason = |error: CatalogError| error.reason_below(entry);
         let mut drafts = Vec::new();
         for tool in tools {
-            let tool: WireTool = typed(entry, tool).map_err(below)?;
-            drafts.push((entry.to_owned(), tool.draft(entry, self.known).map_err(below)?));
+            let tool: WireTool = typed(entry, tool).map_err(reason)?;
+            drafts.push((entry.to_owned(), tool.draft(entry, self.known).map_err(reason)?));
         }
         self.tools.extend(drafts);
         self.server(entry, server, Literals::Refused, Form::Foreign);
@@ -157,6 +170,12 @@ impl<'a> Parts<'a> {
         server
             .with_one_transport(entry, self.programs, self.local_environment.is_some())
             .map_err(|error| error.reason_below(entry))
+    }
+
+    fn keep(&mut self, id: &ServerId, fields: &Map<String, Value>) {
+        if let Some(written) = &mut self.written {
+            written.servers.insert(id.clone(), fields.clone());
+        }
     }
 
     /// Keeps the remarks of an entry and gives its fields, unless it cannot be called.

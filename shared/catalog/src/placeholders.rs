@@ -326,7 +326,7 @@ impl LocalEnvironment {
 }
 
 /// What stands before a placeholder, within it, and after it.
-fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
+pub(crate) fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let starts = ["${", "{env:", "{file:"];
     let (at, start) = starts.iter().filter_map(|start| Some((text.find(start)?, *start))).min()?;
     let (before, rest) = text.split_at_checked(at)?;
@@ -340,6 +340,37 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// A name that a variable can have: capitals, digits and `_`.
+pub(crate) fn variable_name(name: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let name: String = name.trim().chars().map(fits).collect();
+    let name = name.trim_matches('_');
+    match name.chars().next() {
+        None => "VALUE".to_owned(),
+        Some(first) if first.is_ascii_digit() => format!("_{name}"),
+        Some(_) => name.to_owned(),
+    }
+}
+
+/// The variables that the placeholders of a text name.
+pub(crate) fn names_in(text: &str) -> Vec<&str> {
+    let mut rest = text;
+    let inner = std::iter::from_fn(|| {
+        let (_, inner, after) = next_placeholder(rest)?;
+        rest = after;
+        let name = inner.split(":-").next()?.trim();
+        Some(name.strip_prefix("env:").unwrap_or(name))
+    });
+    let mut names: Vec<_> = inner.collect();
+    if names.is_empty() {
+        let word = text.rsplit(' ').next().and_then(|word| word.strip_prefix('$'));
+        names.extend(
+            word.map(|word| word.strip_prefix("env:").unwrap_or(word)).filter(|word| is_variable(word)),
+        );
+    }
+    names
 }
 
 #[cfg(test)]

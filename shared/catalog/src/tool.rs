@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use crate::defaults::DEFAULT_ATTEMPT_MS;
 use crate::defaults::DEFAULT_MAX_ATTEMPTS;
 use crate::error::CatalogError;
-use crate::error::invalid;
+use crate::error::{batch_rule, cache_rule, invalid};
 use crate::pins::{Approved, Pin, Pins};
 use crate::schema::{InputSchema, KnownSchemas};
 use crate::server::Server;
 use toolfleet_core::argument_shape::ShownArguments;
+use toolfleet_core::batch::BatchRule;
+use toolfleet_core::cache::CacheRule;
 use toolfleet_core::definition::DefinitionDigest;
 use toolfleet_core::ids::{ServerId, ToolId};
 use toolfleet_core::limits::LimitRules;
@@ -39,6 +41,10 @@ pub struct Tool {
     pub progress: bool,
     /// What limits its calls, besides its server's limits.
     pub limits: LimitRules,
+    /// Whether its answers may be stored, where the registration says so.
+    pub cache: Option<CacheRule>,
+    /// Whether its calls are sent in batches. It has one function then.
+    pub batch: Option<BatchRule>,
     /// How many attempts a call has.
     pub max_attempts: u32,
     /// Whether an operator stopped it.
@@ -185,6 +191,8 @@ pub(crate) struct UnvalidatedTool {
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) progress: Option<bool>,
     pub(crate) limits: LimitRules,
+    pub(crate) cache: Option<CacheRule>,
+    pub(crate) batch: Option<BatchRule>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) paused: bool,
     pub(crate) claimless: bool,
@@ -230,6 +238,9 @@ impl UnvalidatedTool {
                         `idempotent` or leave `claimless` out";
             return Err(invalid(&format!("{entry}.claimless"), text));
         }
+        if self.batch.is_some() {
+            check_batch(entry, &self.functions, executor.server())?;
+        }
         let of_server = executor.server().is_some_and(|server| server.progress);
         let mut definition = vec![Value::from(address)];
         definition.extend(self.definition);
@@ -243,6 +254,8 @@ impl UnvalidatedTool {
             timeout_ms,
             progress: self.progress.unwrap_or(of_server),
             limits: self.limits,
+            cache: self.cache,
+            batch: self.batch,
             max_attempts,
             paused: self.paused,
             claimless: self.claimless,
@@ -250,6 +263,29 @@ impl UnvalidatedTool {
             shown: self.shown,
         })
     }
+}
+
+/// A request for several calls may be repeated for one of them, and its list is in the arguments of one function.
+fn check_batch(
+    entry: &str,
+    functions: &[Function],
+    server: Option<&Arc<Server>>,
+) -> Result<(), CatalogError> {
+    let place = format!("{entry}.batch");
+    let [function] = functions else {
+        let text = format!(
+            "is set for a tool with {} functions; register each function that takes a list as a tool of its own",
+            functions.len()
+        );
+        return Err(invalid(&place, text));
+    };
+    let says_itself = server.is_some_and(|server| server.trusted && server.discover);
+    if function.idempotent || says_itself {
+        return Ok(());
+    }
+    let text = "is set for a tool that is not known to be read-only; register it as `idempotent`, or set `trusted` and `discover` of its \
+                server, so that the annotations in its tool list count";
+    Err(invalid(&place, text))
 }
 
 fn known(
@@ -288,6 +324,10 @@ pub(crate) struct WireTool {
     #[serde(default)]
     limits: LimitRules,
     #[serde(default)]
+    cache: Value,
+    #[serde(default)]
+    batch: Value,
+    #[serde(default)]
     max_attempts: Option<u32>,
     #[serde(default)]
     paused: bool,
@@ -317,6 +357,8 @@ impl WireTool {
     pub(crate) fn draft(self, entry: &str, known: &KnownSchemas) -> Result<UnvalidatedTool, CatalogError> {
         let shown = ShownArguments::parse(&self.audit_arguments)
             .map_err(|(i, text)| invalid(&format!("{entry}.audit_arguments[{i}]"), text))?;
+        let cache = cache_rule(entry, &self.cache)?;
+        let batch = batch_rule(entry, &self.batch)?;
         Ok(UnvalidatedTool {
             definition: self.definition(),
             functions: self.functions(entry, known)?,
@@ -327,6 +369,8 @@ impl WireTool {
             timeout_ms: self.timeout_ms,
             progress: self.progress,
             limits: self.limits,
+            cache,
+            batch,
             max_attempts: self.max_attempts,
             paused: self.paused,
             claimless: self.claimless,

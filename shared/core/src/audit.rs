@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::ShortDefinitionDigest;
 use crate::ids::{CallId, SessionId, Tenant, WorkerId};
 use crate::outcome::{MayHaveRun, OutcomeKind};
-use crate::request::{Group, User};
+use crate::request::{Membership, User};
 use crate::time::Timestamp;
 
 /// What a record tells of.
@@ -87,9 +87,9 @@ pub struct AuditRecord {
     /// The agent that asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The group it belonged to.
+    /// Its place in a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<Group>,
+    pub group: Option<Membership>,
     /// The SQS SenderId of its message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
@@ -108,6 +108,12 @@ pub struct AuditRecord {
     /// The worker that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
+    /// The call whose stored answer it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_from: Option<String>,
+    /// The batch that it was sent in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
     /// When its message was sent.
     pub enqueued_at: Timestamp,
     /// When it was first claimed.

@@ -22,6 +22,11 @@ impl Default for BreakerPolicy {
     }
 }
 
+impl BreakerPolicy {
+    /// The policy for a tool whose answers do not come in time. A time-out is noticed late, so few of them open the breaker.
+    pub const TIME_OUTS: Self = Self { window: 8, failures: 5, cool_down_ms: 10_000 };
+}
+
 /// When a call that a half-open breaker refused asks again, in milliseconds: the probe may end any moment.
 const ASK_AGAIN_MS: u64 = 1_000;
 

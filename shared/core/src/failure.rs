@@ -45,6 +45,8 @@ pub enum Evidence {
     AnswerFailed,
     /// The server was reached, and asks this tenant to slow down, for at least so many milliseconds where it says so.
     Paused(Option<u64>),
+    /// The answer did not come within the attempt's time.
+    TimedOut,
     /// The server was reached; the caller or an operator has to fix the rest.
     Reached,
     /// Nothing.

@@ -6,7 +6,9 @@
 pub mod answer;
 pub mod argument_shape;
 pub mod audit;
+pub mod batch;
 pub mod breaker;
+pub mod cache;
 pub mod call;
 mod canonical_json;
 pub mod control;
@@ -20,6 +22,7 @@ pub mod failure;
 pub mod fairness;
 pub mod fleet;
 pub mod grants;
+pub mod group;
 pub mod ids;
 pub mod json;
 pub mod limits;

@@ -10,6 +10,8 @@ pub const FIRST_MESSAGE: &str = "toolfleet-first-message";
 pub const PARKS: &str = "toolfleet-parks";
 /// The turn of a call that waits for one, or that the message polls a task and needs none.
 pub const TURN: &str = "toolfleet-turn";
+/// That the message is of a group itself and is no call: its event.
+pub const GROUP: &str = "toolfleet-group";
 /// Why a worker moved a message to the dead-letter queue: the code of its record.
 pub const REASON: &str = "toolfleet-reason";
 /// What the names of the fleet's own attributes begin with.

@@ -125,6 +125,8 @@ codes! {
     ReplyNotAllowed = "reply_not_allowed",
     /// The same id was sent before with other arguments.
     IdempotencyMismatch = "idempotency_mismatch",
+    /// What it says of its group differs from what the group's first member said, or another call has its index.
+    GroupMismatch = "group_mismatch",
     /// The message is older than the fleet remembers calls for.
     TooOld = "too_old",
     /// The message is so large that its call could not wait in the queue.
@@ -155,6 +157,8 @@ codes! {
     CancelledByCaller = "cancelled_by_caller",
     /// A newer call of the same `supersede` key replaced it before it was started.
     Superseded = "superseded",
+    /// Its group was decided before it ended.
+    GroupDecided = "group_decided",
     /// An operator's rule cancelled it.
     CancelledByOperator = "cancelled_by_operator",
     /// The server itself gave the call's task up.
@@ -243,6 +247,41 @@ pub struct Outcome {
     pub error: Option<CallError>,
     /// The server's `result`, where there is one.
     pub payload: Option<Payload>,
+    /// Where the answer is from.
+    pub source: AnswerSource,
+}
+
+/// Where the answer of a call is from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AnswerSource {
+    /// The server answered the call, or there is no answer.
+    #[default]
+    Server,
+    /// It is the stored answer of an equal call: that call's id, or [`OTHER_TENANT`].
+    Cache(String),
+    /// The call was sent in a batch: the batch's id. Its answer is a part of the batch's, or the batch has none.
+    Batch(String),
+}
+
+/// In the place of a call's id where the call is another tenant's. No id can be this text.
+pub const OTHER_TENANT: &str = "(a call of another tenant)";
+
+impl AnswerSource {
+    /// The call whose stored answer it is.
+    pub fn cached_from(&self) -> Option<&str> {
+        match self {
+            Self::Server | Self::Batch(_) => None,
+            Self::Cache(call) => Some(call),
+        }
+    }
+
+    /// The batch that the call was sent in.
+    pub fn batch(&self) -> Option<&str> {
+        match self {
+            Self::Server | Self::Cache(_) => None,
+            Self::Batch(id) => Some(id),
+        }
+    }
 }
 
 /// A result: its text, or the object that holds it.
@@ -267,7 +306,17 @@ impl PartialEq for Payload {
 impl Outcome {
     /// The tool ran and answered.
     pub const fn succeeded(content: Box<RawValue>) -> Self {
-        Self { kind: OutcomeKind::Succeeded, error: None, payload: Some(Payload::Inline(content)) }
+        Self {
+            kind: OutcomeKind::Succeeded,
+            error: None,
+            payload: Some(Payload::Inline(content)),
+            source: AnswerSource::Server,
+        }
+    }
+
+    /// The same answer that `call` had from its server.
+    pub fn from_cache(content: Box<RawValue>, call: impl Into<String>) -> Self {
+        Self { source: AnswerSource::Cache(call.into()), ..Self::succeeded(content) }
     }
 
     /// The tool ran and said `isError`; `sentence` is its own text where it gave one.
@@ -288,12 +337,17 @@ impl Outcome {
 
     /// It ended as `kind`, without content.
     pub const fn ended(kind: OutcomeKind, error: CallError) -> Self {
-        Self { kind, error: Some(error), payload: None }
+        Self { kind, error: Some(error), payload: None, source: AnswerSource::Server }
     }
 
     /// It ended as `kind`, with what the server answered.
     pub const fn answered(kind: OutcomeKind, error: CallError, content: Box<RawValue>) -> Self {
-        Self { kind, error: Some(error), payload: Some(Payload::Inline(content)) }
+        Self {
+            kind,
+            error: Some(error),
+            payload: Some(Payload::Inline(content)),
+            source: AnswerSource::Server,
+        }
     }
 
     /// The result's text, unless there is none or it is in the bucket.

@@ -33,6 +33,8 @@ pub struct AttemptState {
     pub tries: u32,
     /// What the back-off policy proposes to wait after all such tries, in milliseconds.
     pub unreachable_backoff_ms: u64,
+    /// Whether the failed attempt took so long that the next one does not keep the worker's slot.
+    pub slow: bool,
     /// Until when a call waits for a server that executes nothing: its deadline, or earlier for a server that never answered.
     pub wait_until: Timestamp,
 }
@@ -95,7 +97,7 @@ pub fn after(failure: &Failure, at: AttemptState) -> Next {
             if at.attempts >= at.max_attempts || at.now.plus_ms(at.backoff_ms) >= at.deadline {
                 return Next::End(failed(failure, may_have_executed, true));
             }
-            if at.backoff_ms > IN_PLACE_MS {
+            if at.slow || at.backoff_ms > IN_PLACE_MS {
                 return Next::Requeue { after_ms: at.backoff_ms, counted: true };
             }
             Next::Again { after_ms: at.backoff_ms, counted: true }
@@ -167,6 +169,7 @@ mod tests {
             backoff_ms: 100,
             tries: 1,
             unreachable_backoff_ms: 200,
+            slow: false,
             wait_until: Timestamp::from_ms(DEADLINE),
         }
     }
@@ -208,6 +211,14 @@ mod tests {
         assert_eq!(outcome.error.unwrap().may_have_run, MayHaveRun::Unknown);
         let safe = AttemptState { repeatable: true, ..attempt_state() };
         assert_eq!(after(&lost(), safe), Next::Again { after_ms: 100, counted: true });
+    }
+
+    #[test]
+    fn an_attempt_after_a_slow_one_does_not_keep_the_slot() {
+        let slow = AttemptState { repeatable: true, slow: true, ..attempt_state() };
+        assert_eq!(after(&lost(), slow), Next::Requeue { after_ms: 100, counted: true });
+        let worn_out = AttemptState { attempts: 3, ..slow };
+        assert!(end(after(&lost(), worn_out)).error.unwrap().retryable);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
-    call, cancel, completions, dev, dlq, history, queue, result, send, sessions, tools, why,
+    call, cancel, completions, dev, dlq, group, history, queue, result, send, sessions, tools, why,
 };
 use crate::connect::Connect;
 
@@ -86,12 +86,15 @@ pub(crate) enum Command {
     /// Create sessions, change their grants, end them.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// List, compare and pin the tools of a catalog or of a server.
+    /// List, compare, pin and import the tools of a catalog or of a server.
     #[command(subcommand)]
     Tools(tools::ToolsCommand),
     /// Show the queues.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Show a group of calls, wait for it, cancel it, and send again what did not succeed.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// List dead letters, show one, and move them back to the calls.
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -126,6 +129,7 @@ impl Command {
             | Self::Sessions(_)
             | Self::Tools(_)
             | Self::Queue(_)
+            | Self::Group(_)
             | Self::Dlq(_)
             | Self::Completions(_) => "error",
         }

@@ -274,6 +274,11 @@ impl ClientHandle {
         self.client.controls()
     }
 
+    /// The client, for the verbs about groups, whose errors are their own.
+    pub(crate) const fn groups(&self) -> &Client {
+        &self.client
+    }
+
     /// The sessions.
     pub(crate) const fn sessions(&self) -> &Sessions {
         self.client.sessions()

@@ -14,7 +14,7 @@ use crate::output::Output;
 pub(crate) enum Exit {
     /// Successful.
     Done,
-    /// The call did not succeed, a tool differs from its pin, or a step of the demo did not end as expected.
+    /// The call did not succeed, a tool differs from its pin, an entry cannot be imported, or a step of the demo did not end as expected.
     NotSucceeded,
     /// There is no such call or session, or no result yet.
     NoResult,

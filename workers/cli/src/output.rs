@@ -1,6 +1,7 @@
 //! Prints tables and text for people, or one JSON document per command with `--json`.
 //!
-//! **Invariant:** with `--json`, stdout holds only JSON; control characters of a tool or a caller never reach the terminal.
+//! **Invariant:** with `--json`, stdout holds only JSON; text for people has no control characters of a tool or a caller, on a terminal, in
+//! a file or in a pipe. The exact text is in the JSON.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -30,7 +31,10 @@ impl Output {
     /// One JSON document on a line of its own, on stdout.
     pub(crate) fn document(&self, value: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string(value).map_err(io::Error::other)?;
-        print(&text)
+        let mut stdout = io::stdout().lock();
+        let text = if stdout.is_terminal() { printable(&text) } else { text };
+        writeln!(stdout, "{text}")?;
+        stdout.flush()
     }
 
     /// A line for people on stdout; nothing with `--json`.
@@ -45,19 +49,14 @@ impl Output {
 
     /// A line on stderr.
     pub(crate) fn note(&self, text: &str) {
-        let text = if io::stderr().is_terminal() { printable(text) } else { text.to_owned() };
         // A closed stderr cannot be reported.
-        let _lost = writeln!(io::stderr().lock(), "{text}");
+        let _lost = writeln!(io::stderr().lock(), "{}", printable(text));
     }
 }
 
 fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    if stdout.is_terminal() {
-        writeln!(stdout, "{}", printable(text))?;
-    } else {
-        writeln!(stdout, "{text}")?;
-    }
+    writeln!(stdout, "{}", printable(text))?;
     stdout.flush()
 }
 
@@ -79,12 +78,17 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect()
 }
 
-/// The text without the control characters of a terminal.
+/// The text without the characters that control a terminal or the direction of text.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    text.chars().filter(|c| !is_hidden(*c) || matches!(c, '\n' | '\t')).collect()
+}
+
+/// Whether a character shows nothing and changes how others are shown: control characters, line separators and directions of text.
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -93,7 +97,8 @@ mod tests {
 
     #[test]
     fn control_characters_are_removed() {
-        assert_eq!(printable("a\u{1b}[2Jb\n\tc\u{9b}d"), "a[2Jb\n\tcd");
+        assert_eq!(printable("a\u{1b}[2Jb\n\tc\u{9b}d\u{202e}e\u{2066}"), "a[2Jb\n\tcde");
+        assert_eq!(one_line("a\u{2028}b\r\n"), "a b  ");
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub(crate) struct CallView<'a> {
     error: Option<&'a CallError>,
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cached_from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<&'a WorkerId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     enqueued_at: Option<Timestamp>,
@@ -89,6 +93,8 @@ impl<'a> CallView<'a> {
             outcome: outcome.map(|o| o.kind),
             content: outcome.and_then(Outcome::content),
             error: outcome.and_then(|o| o.error.as_ref()),
+            cached_from: outcome.and_then(|o| o.source.cached_from()),
+            batch: outcome.and_then(|o| o.source.batch()),
             attempts: row.map_or(0, |row| row.attempts),
             worker: row.and_then(|row| row.worker.as_ref()),
             enqueued_at: row.map(|row| row.enqueued_at),
@@ -114,6 +120,11 @@ pub(crate) fn call(output: &Output, key: &CallKey, row: Option<&CallRow>) -> io:
     };
     if let Some(content) = finished.outcome.content() {
         output.line(&readable(content))?;
+    }
+    if let Some(call) = finished.outcome.source.cached_from() {
+        output.note(&format!(
+            "this is the stored answer of {call}; the tool was not asked (docs/reference/cache.md)"
+        ));
     }
     if finished.outcome.kind == OutcomeKind::Succeeded {
         return Ok(Exit::Done);

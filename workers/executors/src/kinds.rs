@@ -15,7 +15,7 @@ use crate::gate::RequestGate;
 use crate::mcp::executor::McpExecutor;
 
 /// A target that is ready, of any kind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Target {
     /// An MCP server.
     Mcp(Endpoint),

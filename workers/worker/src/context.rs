@@ -18,6 +18,7 @@ use toolfleet_config::catalog::Stores;
 use toolfleet_config::credentials::Credentials;
 use toolfleet_config::keyring::AwsKeyring;
 use toolfleet_config::payload::PayloadConfig;
+use toolfleet_core::cache::Bounds;
 use toolfleet_core::ids::{Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::{SESSION_CACHE_TTL_S, SessionRow};
@@ -26,6 +27,8 @@ use toolfleet_executors::{CompiledSchemas, Executors, McpExecutor};
 use toolfleet_mcp::McpClient;
 
 use crate::activity::Activity;
+use crate::answers::Answers;
+use crate::batches::Batches;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
 use crate::config::limits::Limits;
@@ -98,6 +101,10 @@ pub struct WorkerContext {
     pub fleet_view: FleetView,
     /// When its intake was last seen to work.
     pub intake_health: IntakeHealth,
+    /// Stored answers.
+    pub(crate) answers: Answers,
+    /// Calls that wait for others to be sent with.
+    pub(crate) batches: Batches,
     pub(crate) session_cache: Cache<(Tenant, SessionId), Arc<SessionRow>>,
     pub(crate) recorded_messages: RecordedMessages,
     /// What leaves without a slot may hold so many KiB together.
@@ -179,7 +186,10 @@ impl WorkerContext {
         let schemas = CompiledSchemas::new(schema_cache_bytes);
         let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate), schemas.clone());
         let limiter = Limiter::new(&aws.fleet(&tables), &clock, &worker, limits.slots, limits.skew);
+        let bounds = Bounds { entries: limits.cache_entries, bytes: limits.cache_bytes };
         Self {
+            answers: Answers::new(bounds),
+            batches: Batches::default(),
             worker,
             limits,
             max_body_bytes: MAX_BODY_BYTES,
@@ -226,10 +236,11 @@ impl WorkerContext {
         self.aws.clone()
     }
 
-    /// Uses `catalog` from now on, and drops the tool lists that were cached under the previous one. Returns the previous one.
+    /// Uses `catalog` from now on, and drops the tool lists and answers that were cached under the previous one. Returns the previous one.
     pub(crate) fn take_catalog(&self, catalog: Catalog) -> Arc<Catalog> {
         let previous = self.catalog.take(catalog);
         self.executors.mcp().forget_lists();
+        self.answers.clear();
         previous
     }
 

@@ -5,7 +5,9 @@
 //! **Invariant:** the worker keeps nothing that a crash would lose.
 
 pub mod activity;
+mod answers;
 pub mod backoff;
+mod batches;
 mod cache;
 pub mod catalog_handle;
 pub mod config;

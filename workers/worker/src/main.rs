@@ -3,10 +3,12 @@
 //! It links no local endpoint: it uses AWS, or what the SDK's endpoint variables name.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ArgMatches;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_config::settings::{ConfigError, SettingsError};
 use toolfleet_worker::config::command_line::{Invocation, reference};
@@ -20,11 +22,26 @@ use toolfleet_worker::{ServiceOptions, Worker, WorkerConfig, start};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// So long a thread for blocking work waits for more. What it has freed, such as a catalog's text, returns to the system when it ends.
+const BLOCKING_THREAD: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
-    toolfleet_mcp::launched().unwrap_or_else(invoked)
+    toolfleet_mcp::launched().unwrap_or_else(|| match runtime() {
+        Ok(runtime) => runtime.block_on(invoked()),
+        Err(error) => {
+            eprintln!("toolfleet-worker cannot start its runtime: {error}");
+            ExitCode::FAILURE
+        }
+    })
 }
 
-#[tokio::main]
+/// A thread for each core of this process. With one core, tasks run on the main thread: no other has to be woken for them.
+fn runtime() -> std::io::Result<Runtime> {
+    let one_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = if one_core { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().thread_keep_alive(BLOCKING_THREAD).build()
+}
+
 async fn invoked() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     match Invocation::read(&arguments, &variable) {

@@ -240,6 +240,7 @@ fn observe(context: &Arc<WorkerContext>) {
     let of = Arc::downgrade(context);
     let programs = move || of.upgrade().map_or(0, |context| context.mcp.programs() as u64);
     context.meters.watch("toolfleet.stdio.programs", "Servers that are programs and run now.", programs);
+    observe_answers(context);
     observe_schemas(context);
     let aws = context.aws();
     let requests = move || aws.batching().requests;
@@ -269,6 +270,16 @@ fn observe_schemas(context: &Arc<WorkerContext>) {
     let schemas = context.schemas.clone();
     let bytes = move || schemas.figures().bytes;
     context.meters.watch("toolfleet.schemas.bytes", "About what the compiled schemas take.", bytes);
+}
+
+/// The metrics of the stored answers.
+fn observe_answers(context: &Arc<WorkerContext>) {
+    let of = Arc::downgrade(context);
+    let entries = move || of.upgrade().map_or(0, |context| context.answers.size().0);
+    context.meters.watch("toolfleet.cache.entries", "Stored answers.", entries);
+    let of = Arc::downgrade(context);
+    let bytes = move || of.upgrade().map_or(0, |context| context.answers.size().1);
+    context.meters.watch("toolfleet.cache.bytes", "Bytes that the stored answers take.", bytes);
 }
 
 /// Checks that a queue answers and does not give calls up before they are parked. Returns the largest body that it can park.

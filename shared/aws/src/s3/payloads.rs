@@ -65,8 +65,8 @@ impl Payloads {
     pub async fn store(&self, upload: &Upload, tenant: &Tenant, now: Timestamp) -> Result<Outcome, AwsError> {
         let key = keys::result_object(tenant, now, &upload.object().sha256);
         let stored = self.put(key, upload.object(), upload.plain_bytes()).await?;
-        let (kind, error) = (upload.outcome().kind, upload.outcome().error.clone());
-        Ok(Outcome { kind, error, payload: Some(Payload::Stored(Box::new(stored))) })
+        let (whole, payload) = (upload.outcome(), Some(Payload::Stored(Box::new(stored))));
+        Ok(Outcome { kind: whole.kind, error: whole.error.clone(), payload, source: whole.source.clone() })
     }
 
     /// Uploads arguments; returns the reference for a request.

@@ -9,6 +9,7 @@
 
 mod error;
 mod fleet;
+mod groups;
 mod limits;
 mod queue;
 mod sessions;

@@ -141,6 +141,8 @@ fn record(id: &str, outcome: OutcomeKind, session: Option<&str>) -> AuditRecord 
         attempts: 1,
         fence: 1,
         worker: None,
+        cached_from: None,
+        batch: None,
         enqueued_at: now(),
         started_at: Some(now()),
     }

@@ -15,7 +15,7 @@ pub(crate) use id::id_of;
 use toolfleet_core::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 18] = [
+const OWN: [&str; 19] = [
     "id",
     "url",
     "command",
@@ -32,6 +32,7 @@ const OWN: [&str; 18] = [
     "timeout_ms",
     "progress",
     "limits",
+    "cache",
     "stateless",
     "start_timeout_ms",
 ];

@@ -24,8 +24,10 @@ pub(crate) struct Entry {
     pub(crate) section: &'static str,
     /// What the file calls it.
     pub(crate) name: String,
-    /// What stands there.
-    pub(crate) value: Value,
+    /// What stands there, or why it cannot be called.
+    pub(crate) value: Result<Value, String>,
+    /// What the reading says of its fields: the field, and the text.
+    pub(crate) remarks: Vec<(String, String)>,
 }
 
 /// Sections that are a map of servers wherever they stand.
@@ -99,7 +101,12 @@ fn is_a_bare_map(file: &Map<String, Value>) -> bool {
 fn add(imported: &mut Imported, section: &'static str, value: Value) {
     match value {
         Value::Object(servers) => {
-            let entries = servers.into_iter().map(|(name, value)| Entry { section, name, value });
+            let entries = servers.into_iter().map(|(name, value)| Entry {
+                section,
+                name,
+                value: Ok(value),
+                remarks: Vec::new(),
+            });
             imported.servers.extend(entries);
         }
         // Continue's list of servers, each with a name.
@@ -111,7 +118,7 @@ fn add(imported: &mut Imported, section: &'static str, value: Value) {
                     name
                 });
                 let name = name.unwrap_or_else(|| format!("{section}-{}", i + 1));
-                imported.servers.push(Entry { section, name, value });
+                imported.servers.push(Entry { section, name, value: Ok(value), remarks: Vec::new() });
             }
         }
         Value::Null => {}
@@ -123,7 +130,7 @@ fn add(imported: &mut Imported, section: &'static str, value: Value) {
 }
 
 /// Leaves the sections of our own form, and names what else there was.
-fn own_sections(imported: &mut Imported, file: &mut Map<String, Value>) {
+pub(super) fn own_sections(imported: &mut Imported, file: &mut Map<String, Value>) {
     // Amazon Q's agents and opencode say under `tools` which ones a model may use.
     let own_tools = file.get("tools").and_then(Value::as_array).is_some_and(|tools| {
         tools.iter().all(|tool| tool.get("server").is_some() && tool.get("id").is_some())

@@ -63,48 +63,27 @@ pub(crate) fn of_text(text: &str) -> Option<String> {
     {
         return Some(format!("is a program; {servers}"));
     }
-    of_yaml(text, servers)
-}
-
-/// YAML, or lines with commas.
-fn of_yaml(text: &str, servers: &str) -> Option<String> {
-    let lines: Vec<&str> =
-        text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')).collect();
-    let key = |name: &str| lines.iter().any(|line| line.starts_with(&format!("{name}:")));
-    let within = |name: &str| lines.iter().any(|line| line.trim_start().starts_with(&format!("{name}:")));
-    let yaml = "YAML is not read here";
-    if key("openapi") || key("swagger") {
-        return Some(openapi());
-    }
-    if key("services") || key("registry") && within("image") {
-        let what =
-            if key("services") { "a Docker Compose file" } else { "a catalog of Docker's MCP Toolkit" };
-        return Some(format!(
-            "is {what}, and {yaml}; start the gateway or the container, and write {{\"mcpServers\": {{\"NAME\": {{\"command\": \"docker\", \"args\": [\"run\", \"-i\", \"--rm\", IMAGE]}}}}}} or its address as `url`"
-        ));
-    }
-    if key("extensions") {
-        return Some(format!("is Goose's config.yaml, and {yaml}; {servers}"));
-    }
-    if key("mcpServers") {
-        return Some(format!("is YAML with `mcpServers` (Continue), and {yaml}; {servers}"));
-    }
-    if key("apiVersion") && key("kind") {
-        return Some(format!("is a Kubernetes manifest; {servers}"));
-    }
-    if key("AWSTemplateFormatVersion") || key("Resources") {
-        return Some(format!("is a CloudFormation template; {servers}"));
-    }
+    let lines = content(text);
     let commas = |line: &str| line.matches(',').count();
     let columns = lines.first().map_or(0, |line| commas(line));
-    if columns > 0 && lines.len() > 1 && lines.iter().all(|line| commas(line) >= columns) {
-        return Some(format!("is a table of comma-separated values (CSV); {servers}"));
-    }
-    let is_yaml = lines.iter().all(|line| {
-        let line = line.trim_start();
-        line.starts_with("- ") || line.starts_with("---") || line.contains(": ") || line.ends_with(':')
-    });
-    is_yaml.then(|| format!("is YAML, which is not read here; {servers}"))
+    let is_table =
+        !is_yaml(text) && columns > 0 && lines.len() > 1 && lines.iter().all(|line| commas(line) >= columns);
+    is_table.then(|| format!("is a table of comma-separated values (CSV); {servers}"))
+}
+
+/// The lines that say something.
+fn content(text: &str) -> Vec<&str> {
+    let says = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    text.lines().filter(says).collect()
+}
+
+/// Whether a text that is no JSON is meant as YAML: its first line has a key or is an item of a list.
+pub(crate) fn is_yaml(text: &str) -> bool {
+    let trimmed = text.trim_start();
+    let first =
+        content(text).into_iter().map(str::trim).find(|line| !line.starts_with(['%', '/']) && *line != "---");
+    !trimmed.starts_with(['{', '[', '"'])
+        && first.is_some_and(|line| line.starts_with("- ") || line.contains(": ") || line.ends_with(':'))
 }
 
 fn of_broken_json(text: &str) -> Option<String> {
@@ -192,13 +171,7 @@ fn of_object(value: &Value) -> Option<String> {
         return Some(openapi());
     }
     let servers = "name its servers: {\"mcpServers\": {\"NAME\": {\"url\": ..}}}";
-    let what = if has("packages") && has("name") && has("version") || has("remotes") {
-        return Some(
-            "is a server's description for the MCP registry (server.json); write {\"mcpServers\": {\"NAME\": {\"url\": ..}}} with the \
-             address under `remotes`, or the package of `packages` as a `command` (`npx`, `uvx`)"
-                .to_owned(),
-        );
-    } else if has("dxt_version") || at("/server/mcp_config").is_some() {
+    let what = if has("dxt_version") || at("/server/mcp_config").is_some() {
         return Some(
             "is the manifest of a desktop extension (MCPB); copy `server.mcp_config` to {\"mcpServers\": {\"NAME\": {\"command\": .., \"args\": [..]}}}"
                 .to_owned(),
@@ -208,9 +181,15 @@ fn of_object(value: &Value) -> Option<String> {
     } else if has("compilerOptions") {
         "is a tsconfig.json"
     } else if has("AWSTemplateFormatVersion") || (has("Resources") && !has("servers")) {
-        "is a CloudFormation template"
+        "is a CloudFormation template without targets of an AgentCore gateway"
     } else if has("services") {
-        "is a Docker Compose file"
+        return Some(
+            "is a Docker Compose file; start the gateway or the container, and write {\"mcpServers\": {\"NAME\": {\"command\": \
+             \"docker\", \"args\": [\"run\", \"-i\", \"--rm\", IMAGE]}}} or its address as `url`"
+                .to_owned(),
+        );
+    } else if has("apiVersion") && has("kind") {
+        "is a Kubernetes manifest"
     } else if at("/experimental/modelContextProtocolServers").is_some() {
         "is Continue's config.json in its older form (`experimental.modelContextProtocolServers`)"
     } else if at("/info/schema").is_some() && has("item") {
@@ -245,13 +224,6 @@ mod tests {
             (" // nothing\n", "is empty"),
             ("model = \"o3\"\n\n[mcp_servers.git]\ncommand = \"uvx\"\n", "Codex's config.toml"),
             ("[package]\nname = \"x\"\n", "is a TOML file"),
-            ("services:\n  git:\n    image: mcp/git\n", "a Docker Compose file"),
-            ("version: 2\nregistry:\n  git:\n    image: mcp/git\n", "Docker's MCP Toolkit"),
-            ("extensions:\n  git:\n    cmd: uvx\n", "Goose's config.yaml"),
-            ("name: x\nmcpServers:\n  - name: git\n    command: uvx\n", "(Continue)"),
-            ("openapi: 3.1.0\ninfo:\n  title: x\n", "OpenAPI"),
-            ("a: 1\nb:\n  - 2\n", "is YAML"),
-            ("apiVersion: v1\nkind: Secret\n", "Kubernetes"),
             ("# keys\nTOKEN=abc\nexport B=\"c d\"\n", "(.env)"),
             ("id,url\na,http://h/mcp\n", "(CSV)"),
             ("resource \"aws_sqs_queue\" \"q\" {\n  name = \"x\"\n}\n", "Terraform"),
@@ -262,6 +234,10 @@ mod tests {
             let found = of_text(text).unwrap_or_else(|| panic!("{text}"));
             assert!(found.contains(expected), "{found}");
         }
+        for yaml in ["services:\n  git:\n    image: mcp/git\n", "a: 1\nb:\n  - 2\n", "# x\n---\n- a: 1\n"] {
+            assert!(of_text(yaml).is_none() && is_yaml(yaml), "{yaml}");
+        }
+        assert!(!is_yaml("hello\n") && !is_yaml("{\"a\": 1"));
         assert_eq!(of_text("{\"servers\": [}"), None, "a mistake in JSON is named by its line and column");
     }
 
@@ -278,7 +254,8 @@ mod tests {
             (r#"{"url": "https://h/mcp"}"#, "one server by itself"),
             (r#"{"openapi": "3.1.0", "paths": {}}"#, "OpenAPI"),
             (r#"{"name": "x", "version": "1", "dependencies": {}}"#, "package.json"),
-            (r#"{"name": "x", "version": "1", "packages": []}"#, "MCP registry"),
+            (r#"{"services": {"git": {"image": "mcp/git"}}}"#, "a Docker Compose file"),
+            (r#"{"apiVersion": "v1", "kind": "Secret"}"#, "Kubernetes"),
             (r#"{"dxt_version": "0.1", "server": {}}"#, "desktop extension"),
             (r#"{"projects": {"/x": {"mcpServers": {}}}}"#, "single folders"),
         ] {

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::registered::{HttpTransport, Server, StdioTransport, Transport};
 use crate::error::CatalogError;
-use crate::error::invalid;
+use crate::error::{cache_rule, invalid};
 use crate::sources::Literals;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
@@ -72,6 +72,9 @@ pub(crate) struct ServerEntry {
     /// What limits its calls.
     #[serde(default)]
     pub(crate) limits: LimitRules,
+    /// Whether its answers may be stored.
+    #[serde(default)]
+    pub(crate) cache: serde_json::Value,
 }
 
 impl ServerEntry {
@@ -96,6 +99,7 @@ impl ServerEntry {
             timeout_ms: None,
             progress: false,
             limits: LimitRules::none(),
+            cache: serde_json::Value::Null,
         }
     }
 
@@ -104,6 +108,7 @@ impl ServerEntry {
         if self.timeout_ms == Some(0) {
             return Err(invalid(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
+        let cache = cache_rule(entry, &self.cache)?;
         let transport = match (self.url, self.command) {
             (_, Some(command)) => Transport::Stdio(StdioTransport {
                 command,
@@ -131,6 +136,7 @@ impl ServerEntry {
             timeout_ms: self.timeout_ms,
             progress: self.progress,
             limits: self.limits,
+            cache,
         })
     }
 }

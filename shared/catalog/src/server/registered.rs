@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use toolfleet_core::cache::CacheRule;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::LimitRules;
@@ -32,6 +33,9 @@ pub struct Server {
     /// What limits its calls.
     #[serde(skip_serializing_if = "LimitRules::is_empty")]
     pub limits: LimitRules,
+    /// Whether its answers may be stored; a tool's own registration counts before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheRule>,
 }
 
 /// How a server is reached.

@@ -23,7 +23,22 @@ fn catalog(change: impl FnOnce(&mut serde_json::Value)) -> Result<Catalog, Strin
 #[test]
 fn a_mistake_is_named_with_its_entry_and_what_is_accepted() {
     type Change = fn(&mut serde_json::Value);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 15] = [
+        (|c| c["tools"][0]["cache"] = json!("yes"), "tools.t.cache: is neither true, false nor an object"),
+        (|c| c["tools"][0]["cache"] = json!({"ttl_ms": 0}), "tools.t.cache.ttl_ms: is no time to live"),
+        (|c| c["servers"][0]["cache"] = json!({"scope": "all"}), "servers.s.cache.scope: is no scope"),
+        (|c| c["tools"][0]["batch"] = json!({"max": 5}), "tools.t.batch.argument: is missing; give the name"),
+        (
+            |c| c["tools"][0]["batch"] = json!({"argument": "n"}),
+            "tools.t.batch: is set for a tool that is not known to be read-only; register it as `idempotent`",
+        ),
+        (
+            |c| {
+                let functions = json!([{"name": "a"}, {"name": "b"}]);
+                c["tools"][0] = json!({"id": "t", "server": "s", "idempotent": true, "functions": functions, "batch": {"argument": "n"}});
+            },
+            "tools.t.batch: is set for a tool with 2 functions; register each",
+        ),
         (|c| c["tools"][0]["server"] = json!("x"), "tools.t.server: `x` is not among the servers (s)"),
         (|c| c["tools"][0]["colour"] = json!(1), "unknown field `colour`"),
         (|c| c["tools"][0]["max_attempts"] = json!(0), "tools.t.max_attempts: is 0; accepted are 1 to 100"),

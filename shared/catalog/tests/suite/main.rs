@@ -15,3 +15,5 @@ mod catalog_programs;
 mod catalog_properties;
 mod catalog_secrets;
 mod configurations;
+mod own_form;
+mod registries;

@@ -120,6 +120,8 @@ impl Controls {
             attempts: 0,
             fence: 0,
             worker: None,
+            cached_from: None,
+            batch: None,
             enqueued_at: now,
             started_at: None,
         };

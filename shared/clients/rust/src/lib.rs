@@ -18,6 +18,7 @@ mod clock;
 mod control;
 mod dead_letters;
 mod fleet;
+mod groups;
 mod queue_depths;
 mod records;
 mod request_builder;
@@ -36,6 +37,7 @@ pub use dead_letters::{
     RedriveReport, RedriveRules, Redriven, RedrivenAs, Stop,
 };
 pub use fleet::{Stats, StatsOf, ToolStats};
+pub use groups::{GroupError, GroupMember, GroupRedrive, GroupStatus};
 pub use queue_depths::QueueDepth;
 pub use records::{RecordsOf, Span};
 pub use request_builder::RequestBuilder;

@@ -1,7 +1,7 @@
 //! Builds requests: the fields that an orchestrator sets, checked by the decoder that workers use.
 
 use serde_json::{Map, Value, json};
-use toolfleet_core::request::{CallRequest, Operation, Priority, REQUEST_VERSION, RequestError};
+use toolfleet_core::request::{CallRequest, Operation, Policy, Priority, REQUEST_VERSION, RequestError};
 use toolfleet_core::time::Timestamp;
 
 /// A request that is being built.
@@ -64,6 +64,12 @@ impl RequestBuilder {
         self.set("resume", json!({"call_id": call_id, "input_responses": input_responses}))
     }
 
+    /// A stored answer of an equal call will do, where the tool or its server allows that.
+    #[must_use]
+    pub fn cache(self) -> Self {
+        self.set("cache", true)
+    }
+
     /// How urgent it is; [`Client::with_priority_queues`](crate::Client::with_priority_queues) names the queue.
     #[must_use]
     pub fn priority(self, priority: Priority) -> Self {
@@ -80,6 +86,13 @@ impl RequestBuilder {
     #[must_use]
     pub fn supersede(self, key: &str) -> Self {
         self.set("supersede", key)
+    }
+
+    /// Its place in a group: the group's id, this call's index from 0, how many calls the group has, and when it is decided.
+    /// Other fields of `group` are given by [`set`](Self::set).
+    #[must_use]
+    pub fn group(self, id: &str, index: u32, size: u32, policy: Policy) -> Self {
+        self.set("group", json!({"id": id, "index": index, "size": size, "policy": policy}))
     }
 
     /// Any other field of the contract, see docs/reference/call-request.schema.json.
@@ -114,6 +127,7 @@ mod tests {
         assert!(RequestBuilder::resource("acme", "s", "file:///x").call_id("c").build().is_ok());
         assert!(RequestBuilder::of_server("acme", "s", Operation::ToolsList).call_id("c").build().is_ok());
         assert!(RequestBuilder::on_server("acme", "s", "t").idempotency_key("k").build().is_ok());
+        assert!(RequestBuilder::tool("acme", "t").call_id("c").cache().build().unwrap().cache);
         let resumed = |answer: Value| {
             RequestBuilder::tool("acme", "t").call_id("c2").resume("c1", json!({"who": answer})).build()
         };

@@ -38,13 +38,13 @@ pub enum WaitError {
 }
 
 /// The times of the polls: at once, then after growing pauses, and a last one when the time is over.
-struct Polls {
+pub(crate) struct Polls {
     until: Instant,
     pause: Duration,
 }
 
 impl Polls {
-    fn new(time_out: Duration) -> Self {
+    pub(crate) fn new(time_out: Duration) -> Self {
         let now = Instant::now();
         // A century stands for a time-out that the clock cannot hold.
         let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -52,7 +52,7 @@ impl Polls {
     }
 
     /// Waits for the next poll; false after the last one.
-    async fn next(&mut self) -> bool {
+    pub(crate) async fn next(&mut self) -> bool {
         let now = Instant::now();
         if now >= self.until {
             return false;
@@ -63,12 +63,12 @@ impl Polls {
     }
 
     /// The result of a poll, unless the time was over first.
-    async fn within<T>(&self, poll: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn within<T>(&self, poll: impl Future<Output = T>) -> Option<T> {
         tokio::time::timeout_at(self.until, poll).await.ok()
     }
 
     /// Ignores an error that passes by itself, unless it comes with the last poll.
-    fn tolerate(&self, error: AwsError) -> Result<(), AwsError> {
+    pub(crate) fn tolerate(&self, error: AwsError) -> Result<(), AwsError> {
         if error.is_permanent() || Instant::now() >= self.until { Err(error) } else { Ok(()) }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 use crate::ids::SessionId;
-use crate::request::{CallRequest, Group, User};
+use crate::request::{CallRequest, Group, Membership, User};
 use crate::user_binding::bind;
 
 /// Who asked for a call.
@@ -14,8 +14,8 @@ pub struct Caller {
     pub user: Option<User>,
     /// The agent, as the message says.
     pub agent: Option<String>,
-    /// The group of one agent turn.
-    pub group: Option<Group>,
+    /// Its place in a group.
+    pub group: Option<Membership>,
     /// The SQS SenderId of the first message.
     pub sender: Option<String>,
     /// The SQS MessageId of the first message; unknown where an earlier version of a worker sent the message on.
@@ -29,7 +29,7 @@ impl Caller {
             session: request.session.clone(),
             user: request.user.clone(),
             agent: request.agent.clone(),
-            group: request.group.clone(),
+            group: request.group.as_deref().map(Group::membership),
             ..Self::unknown(sender, message_id)
         }
     }

@@ -99,5 +99,5 @@ fn after_possible_execution(outcome: &Outcome, may_have_executed: bool) -> Outco
         message: sentence(t.message),
         ..t
     });
-    Outcome { kind, error, payload: outcome.payload.clone() }
+    Outcome { kind, error, payload: outcome.payload.clone(), source: outcome.source.clone() }
 }

@@ -1,15 +1,13 @@
 //! The entries of the control table: one row for each switch, strike, drain, live limit, weight and cancel rule.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::cancel_rule::CancelRule;
 use super::subject::Subject;
 use super::target::SwitchTarget;
 use crate::digest::Digest;
 use crate::ids::{Tenant, WorkerId};
+use crate::limits::{Positive, RateLimit};
 use crate::time::Timestamp;
 
 /// A pause that an operator has set.
@@ -88,75 +86,15 @@ impl Strike {
     }
 }
 
-/// A rate: so many calls in so many seconds. Written as `20/s`, `100/m`, `1000/h` or `5/30s`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// How many.
-    pub count: u32,
-    /// In how many seconds.
-    pub per_s: u32,
-}
-
-/// Why a text is not a rate.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "is no rate; accepted is COUNT/PERIOD with whole numbers from 1, for example 20/s, 100/m, 1000/h or 5/30s"
-)]
-pub struct RateError;
-
-impl FromStr for Rate {
-    type Err = RateError;
-
-    fn from_str(text: &str) -> Result<Self, RateError> {
-        let (count, period) = text.split_once('/').ok_or(RateError)?;
-        let (number, unit_s) = match period.char_indices().last().ok_or(RateError)? {
-            (at, 's') => (period.get(..at), 1),
-            (at, 'm') => (period.get(..at), 60),
-            (at, 'h') => (period.get(..at), 3_600),
-            _ => return Err(RateError),
-        };
-        let number = match number.ok_or(RateError)? {
-            "" => 1,
-            number => number.parse::<u32>().map_err(|_| RateError)?,
-        };
-        let count = count.trim().parse::<u32>().map_err(|_| RateError)?;
-        let per_s = number.checked_mul(unit_s).ok_or(RateError)?;
-        if count == 0 || per_s == 0 { Err(RateError) } else { Ok(Self { count, per_s }) }
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.per_s {
-            1 => write!(f, "{}/s", self.count),
-            60 => write!(f, "{}/m", self.count),
-            3_600 => write!(f, "{}/h", self.count),
-            seconds => write!(f, "{}/{seconds}s", self.count),
-        }
-    }
-}
-
-impl Serialize for Rate {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Rate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// What replaces a limit of the catalog. A part that is absent stays as the catalog says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitChange {
     /// The rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
+    pub rate: Option<RateLimit>,
     /// The most calls at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<Positive>,
 }
 
 /// One row of the control table.
@@ -264,17 +202,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_read_back_from_its_text() {
-        for text in ["20/s", "100/m", "1000/h", "5/30s"] {
-            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
-        }
-        assert_eq!("5/2m".parse::<Rate>(), Ok(Rate { count: 5, per_s: 120 }));
-        for text in ["20", "0/s", "20/0s", "20/", "20/d", "-1/s", "1.5/s", "20/s/s", "9/99999999999s"] {
-            assert_eq!(text.parse::<Rate>(), Err(RateError), "{text}");
-        }
-    }
-
-    #[test]
     fn an_entry_is_read_back_from_its_json_and_has_one_key() {
         let at = Timestamp::from_ms(1_000);
         let switch = Switch {
@@ -285,7 +212,7 @@ mod tests {
             since: at,
             until: None,
         };
-        let change = LimitChange { rate: Some(Rate { count: 20, per_s: 1 }), concurrency: None };
+        let change = LimitChange { rate: RateLimit::new(20, 1).ok(), concurrency: Positive::new(5) };
         let (by, why) = ("ann".to_owned(), "x".to_owned());
         let limit =
             ControlEntry::Limit { limit: "server:crm".into(), change, by, why, since: at, until: None };

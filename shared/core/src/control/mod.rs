@@ -14,7 +14,7 @@ use crate::ids::{Tenant, WorkerId};
 use crate::time::Timestamp;
 
 pub use cancel_rule::{CallFacts, CallFilter, CancelRule};
-pub use entry::{ControlEntry, LimitChange, Rate, RateError, Strike, Switch};
+pub use entry::{ControlEntry, LimitChange, Strike, Switch};
 pub use subject::{Subject, ToolNames};
 pub use target::{LimitTextError, SwitchTarget, TargetError, check_limit, is_tool};
 

@@ -80,9 +80,25 @@ pub struct Rollup {
     /// Their attempts.
     #[serde(rename = "a", default)]
     pub attempts: u64,
+    /// Calls that were given a stored answer.
+    #[serde(rename = "h", default, skip_serializing_if = "is_zero")]
+    pub cached: u64,
+    /// Calls that asked for a stored answer and were not given one.
+    #[serde(rename = "m", default, skip_serializing_if = "is_zero")]
+    pub cache_misses: u64,
+    /// Calls that were sent in a batch.
+    #[serde(rename = "b", default, skip_serializing_if = "is_zero")]
+    pub batched: u64,
+    /// Batches in which they were sent.
+    #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
+    pub batches: u64,
     /// From a call's first claim to its end, waits between attempts included. A call that was never claimed is not in it.
     #[serde(rename = "l", default, skip_serializing_if = "Histogram::is_empty")]
     pub duration: Histogram,
+}
+
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Rollup {
@@ -95,10 +111,31 @@ impl Rollup {
         }
     }
 
+    /// Counts whether a call that asked for a stored answer was given one.
+    pub const fn add_cache_use(&mut self, given: bool) {
+        let count = if given { &mut self.cached } else { &mut self.cache_misses };
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts a call that was sent in a batch; each batch is counted with its first call.
+    pub const fn add_batched(&mut self, first: bool) {
+        self.batched = self.batched.saturating_add(1);
+        self.batches = self.batches.saturating_add(if first { 1 } else { 0 });
+    }
+
+    /// Calls that needed no request of their own: stored answers, and all but the first of each batch.
+    pub const fn saved(&self) -> u64 {
+        self.cached.saturating_add(self.batched.saturating_sub(self.batches))
+    }
+
     /// Adds the calls of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.calls.merge(&other.calls);
         self.attempts = self.attempts.saturating_add(other.attempts);
+        self.cached = self.cached.saturating_add(other.cached);
+        self.cache_misses = self.cache_misses.saturating_add(other.cache_misses);
+        self.batched = self.batched.saturating_add(other.batched);
+        self.batches = self.batches.saturating_add(other.batches);
         self.duration.merge(&other.duration);
     }
 }
@@ -131,6 +168,8 @@ mod tests {
             for (kind, attempts, duration_us) in calls {
                 let kind = [OutcomeKind::Succeeded, OutcomeKind::Failed, OutcomeKind::ToolError][kind];
                 rollup.add(kind, attempts, duration_us);
+                rollup.add_cache_use(attempts == 1);
+                rollup.add_batched(attempts == 2);
             }
             rollup
         })
@@ -155,6 +194,24 @@ mod tests {
             let text = serde_json::to_string(&a).unwrap();
             prop_assert_eq!(serde_json::from_str::<Rollup>(&text).unwrap(), a);
         }
+    }
+
+    #[test]
+    fn a_rollup_of_an_earlier_version_has_no_cache_counts() {
+        let earlier: Rollup = serde_json::from_str(r#"{"o":{"succeeded":2},"a":2}"#).unwrap();
+        assert_eq!((earlier.calls.total(), earlier.cache_misses, earlier.saved()), (2, 0, 0));
+        assert_eq!(serde_json::to_string(&earlier).unwrap(), r#"{"o":{"succeeded":2},"a":2}"#);
+    }
+
+    #[test]
+    fn all_but_the_first_call_of_a_batch_and_stored_answers_are_saved() {
+        let mut rollup = Rollup::default();
+        rollup.add_cache_use(true);
+        rollup.add_cache_use(false);
+        for first in [true, false, false] {
+            rollup.add_batched(first);
+        }
+        assert_eq!((rollup.batched, rollup.batches, rollup.saved()), (3, 1, 3));
     }
 
     #[test]

@@ -16,5 +16,5 @@ pub mod turn_book;
 pub mod waits;
 
 pub use key::{LimitKey, LimitKeyError};
-pub use rule::{ConcurrencyLimit, LimitRules, OnLoss, Positive, RateLimit, RateLimitError};
+pub use rule::{ConcurrencyLimit, LimitRules, OnLoss, Positive, PositiveError, RateLimit, RateLimitError};
 pub use turn::{CarriedTurn, Turn};

@@ -150,6 +150,25 @@ impl Positive {
     }
 }
 
+/// A number or a text that is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no limit: accepted is a whole number from 1 to {MOST}")]
+pub struct PositiveError;
+
+impl fmt::Display for Positive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Positive {
+    type Err = PositiveError;
+
+    fn from_str(text: &str) -> Result<Self, PositiveError> {
+        text.parse().ok().and_then(Self::new).ok_or(PositiveError)
+    }
+}
+
 impl<'de> Deserialize<'de> for Positive {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = u32::deserialize(deserializer)?;
@@ -193,7 +212,7 @@ impl<'de> Deserialize<'de> for ConcurrencyLimit {
 }
 
 fn wrong_limit<E: serde::de::Error>() -> E {
-    E::custom(format!("is no limit: accepted is a whole number from 1 to {MOST}"))
+    E::custom(PositiveError)
 }
 
 impl ConcurrencyLimit {

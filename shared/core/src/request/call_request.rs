@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::RequestError;
+use super::group::Group;
+use super::reply::Reply;
 use super::resume::Resume;
 use crate::digest::Digest;
-use crate::ids::{CallKey, GroupId, ServerId, SessionId, ToolId};
+use crate::ids::{CallKey, ServerId, SessionId, ToolId};
 use crate::payload::{ArgumentsRef, ObjectAt};
 use crate::time::Timestamp;
 
@@ -39,8 +41,8 @@ pub struct CallRequest {
     pub user: Option<User>,
     /// The agent that asks.
     pub agent: Option<String>,
-    /// The group of one agent turn.
-    pub group: Option<Group>,
+    /// Its place in a group.
+    pub group: Option<Box<Group>>,
     /// Before which it is not started. It is a part of neither the digest nor the id.
     pub not_before: Option<Timestamp>,
     /// Of the calls of this key that were not started, the newest replaces the others.
@@ -182,18 +184,6 @@ pub struct User {
     pub roles: Vec<String>,
 }
 
-/// The calls of one agent turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Group {
-    /// The group's id within the tenant.
-    pub id: GroupId,
-    /// How many calls it has.
-    #[serde(deserialize_with = "super::lenient::needed_whole")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub size: u32,
-}
-
 /// Until when a call is worth anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeLimit {
@@ -248,20 +238,6 @@ pub struct RetryWish {
     pub max_attempts: u32,
 }
 
-/// Where the notice goes when the call ends; exactly one of its fields.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reply {
-    /// The URL of an SQS queue on the fleet's list.
-    SqsQueueUrl(String),
-    /// The ARN of an SNS topic on the fleet's list.
-    SnsTopicArn(String),
-    /// The name or ARN of an EventBridge bus on the fleet's list.
-    EventBridgeBus(String),
-    /// The id of a registered webhook.
-    WebhookId(String),
-}
-
 /// A message that is not a request, with as much of it as can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {
@@ -271,6 +247,8 @@ pub struct Malformed {
     pub addressed: Option<CallKey>,
     /// Where it wants its notice, where that could be read.
     pub reply: Option<Reply>,
+    /// Its place in a group, where that could be read.
+    pub group: Option<Box<Group>>,
     /// The digest of the whole text.
     pub digest: Digest,
     /// The object in which an SQS extended client put the body, where the text is its pointer.

@@ -7,13 +7,14 @@ use serde::Deserialize;
 use super::arguments::{arguments_of, check_reference, object};
 use super::call_id::derive_call_id;
 use super::call_request::{
-    CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, REQUEST_VERSION, RetryWish, TimeLimit, User,
+    CallRequest, MAX_BODY_BYTES, Malformed, Operation, REQUEST_VERSION, RetryWish, TimeLimit, User,
 };
 use super::envelope::{self, Found};
 use super::error::{RequestError, invalid};
+use super::group::Group;
 use super::not_json;
 use super::resume::Resume;
-use super::salvage::salvage;
+use super::salvage::{Salvaged, salvage};
 use super::suggest::with_suggestion;
 use super::target::target;
 use super::wire::WireRequest;
@@ -43,14 +44,14 @@ impl CallRequest {
         };
         let found = if body.len() > most { Found::Nothing } else { envelope::open(body) };
         let mut pointer = None;
-        let (error, (addressed, reply)) = match found {
+        let (error, salvaged) = match found {
             Found::Nothing => (error, salvage(body)),
-            Found::Named(sentence) => (invalid("body", sentence), (None, None)),
+            Found::Named(sentence) => (invalid("body", sentence), Salvaged::default()),
             Found::Elsewhere(at) => {
                 pointer = Some(at);
                 let text = "is the pointer of an SQS extended client to a body in S3 that this fleet does not read; let an operator list \
                             its bucket in TOOLFLEET_PAYLOAD_SOURCES, or send the request itself as the body";
-                (invalid("body", text), (None, None))
+                (invalid("body", text), Salvaged::default())
             }
             Found::Inside(text, through) => match Self::read(&text, most) {
                 Ok(request) => return Ok(request),
@@ -59,7 +60,8 @@ impl CallRequest {
                 }
             },
         };
-        Err(Box::new(Malformed { error, addressed, reply, digest: Digest::of_text(body), pointer }))
+        let Salvaged { addressed, reply, group } = salvaged;
+        Err(Box::new(Malformed { error, addressed, reply, group, digest: Digest::of_text(body), pointer }))
     }
 
     fn read(body: &str, most: usize) -> Result<Self, RequestError> {
@@ -101,7 +103,7 @@ impl CallRequest {
         let time_limit = time_limit_of(wire.deadline, wire.timeout_ms)?;
         check_not_before(wire.not_before, time_limit)?;
         check_supersede(wire.supersede.as_deref())?;
-        check_bounds(wire.retry, wire.group.as_ref(), wire.agent.as_deref(), wire.user.as_ref())?;
+        check_bounds(wire.retry, wire.group.as_deref(), wire.agent.as_deref(), wire.user.as_ref())?;
         let resume = wire.resume.as_ref().map(serde_json::to_string).transpose();
         let resume = resume.map_err(|e| invalid("resume", without_values(&e.to_string())))?;
         let resume = resume.as_deref().map(|text| object("resume", text)).transpose()?;
@@ -194,7 +196,7 @@ fn check_bounds(
     user: Option<&User>,
 ) -> Result<(), RequestError> {
     bounded("retry.max_attempts", retry.map(|r| r.max_attempts), 100)?;
-    bounded("group.size", group.map(|g| g.size), 1000)?;
+    group.map_or(Ok(()), Group::check)?;
     if agent.is_some_and(|a| a.len() > 256) {
         return Err(invalid("agent", "is longer than 256 bytes"));
     }

@@ -14,9 +14,12 @@ mod decode;
 mod encode;
 mod envelope;
 mod error;
+mod group;
 mod lenient;
 mod not_json;
 mod params;
+mod policy;
+mod reply;
 mod resume;
 mod salvage;
 mod suggest;
@@ -25,11 +28,14 @@ mod wire;
 
 pub use call_id::derive_call_id;
 pub use call_request::{
-    CallRequest, Group, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, Reply, RetryWish,
-    Target, TimeLimit, User,
+    CallRequest, MAX_BODY_BYTES, Malformed, Operation, Priority, REQUEST_VERSION, RetryWish, Target,
+    TimeLimit, User,
 };
 pub use envelope::sns_attribute;
 pub use error::RequestError;
+pub use group::{Group, GroupKey, MAX_MEMBERS, MAX_ROUNDS, Membership};
 pub use params::OperationParams;
+pub use policy::{Policy, Tolerance};
+pub use reply::Reply;
 pub use resume::Resume;
 pub use wire::request_schema;

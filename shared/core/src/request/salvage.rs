@@ -3,11 +3,23 @@
 use serde::Deserialize;
 
 use super::call_id::derive_call_id;
-use super::call_request::Reply;
+use super::group::Group;
 use super::not_json;
+use super::reply::Reply;
 use crate::ids::{CallId, CallKey, Tenant};
 
-pub(super) fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
+/// What can be read of a message that cannot be decoded.
+#[derive(Debug, Default)]
+pub(super) struct Salvaged {
+    /// The call.
+    pub(super) addressed: Option<CallKey>,
+    /// Where its notice goes.
+    pub(super) reply: Option<Reply>,
+    /// Its place in a group.
+    pub(super) group: Option<Box<Group>>,
+}
+
+pub(super) fn salvage(body: &str) -> Salvaged {
     // Whoever wrote these names, or a number, looks for the answer under that very id.
     #[derive(Deserialize)]
     struct Address {
@@ -21,14 +33,15 @@ pub(super) fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
         #[serde(rename = "idempotencyKey")]
         misspelt_key: Option<serde_json::Value>,
         reply: Option<serde_json::Value>,
+        group: Option<serde_json::Value>,
     }
     // serde reads a struct from an array, too.
     if !body.trim_start().starts_with('{') {
-        return (None, None);
+        return Salvaged::default();
     }
     let repaired = || not_json::nan_to_null(body).and_then(|text| serde_json::from_str(&text).ok());
     let Some(address) = serde_json::from_str::<Address>(body).ok().or_else(repaired) else {
-        return (None, None);
+        return Salvaged::default();
     };
     let text = |value: &Option<serde_json::Value>| match value {
         Some(serde_json::Value::String(text)) => Some(text.clone()),
@@ -53,5 +66,10 @@ pub(super) fn salvage(body: &str) -> (Option<CallKey>, Option<Reply>) {
         };
         Some(CallKey { tenant, call_id })
     });
-    (key, address.reply.and_then(|r| serde_json::from_value(r).ok()))
+    let group = address.group.and_then(|group| serde_json::from_value::<Box<Group>>(group).ok());
+    Salvaged {
+        addressed: key,
+        reply: address.reply.and_then(|r| serde_json::from_value(r).ok()),
+        group: group.filter(|group| group.check().is_ok()),
+    }
 }

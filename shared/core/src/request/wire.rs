@@ -4,8 +4,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::call_request::{Group, Operation, Priority, Reply, RetryWish, User};
+use super::call_request::{Operation, Priority, RetryWish, User};
+use super::group::Group;
 use super::lenient;
+use super::reply::Reply;
 use super::resume::Resume;
 use crate::ids::{CallId, ServerId, SessionId, Tenant, ToolId};
 use crate::payload::ArgumentsRef;
@@ -87,9 +89,9 @@ pub(super) struct WireRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub(super) agent: Option<String>,
-    /// The calls of one agent turn.
+    /// Its place in a group: calls of one tenant that are decided together, with one notice.
     #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
-    pub(super) group: Option<Group>,
+    pub(super) group: Option<Box<Group>>,
     /// The instant before which the call is not started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) not_before: Option<Timestamp>,

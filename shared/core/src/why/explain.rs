@@ -6,7 +6,7 @@ use super::pauses::pauses;
 use super::reasons;
 use crate::call::{CallRow, Finished, Held, HeldReason, State};
 use crate::ids::WorkerId;
-use crate::outcome::{MayHaveRun, OutcomeKind};
+use crate::outcome::{AnswerSource, MayHaveRun, OutcomeKind};
 use crate::time::{Timestamp, span};
 
 /// A try that is later than this is overdue: its message waits for a worker. Delays of SQS and of batches are shorter.
@@ -71,6 +71,13 @@ fn blank(seen: &Evidence<'_>, place: Place, text: impl Into<String>) -> Explanat
 fn ended(seen: &Evidence<'_>, Finished { outcome, at }: &Finished) -> Explanation {
     let code = outcome.error.as_ref().map_or_else(String::new, |error| format!(" ({})", error.code));
     let text = format!("it ended as {}{code} at {}", outcome.kind, when(*at, seen.now));
+    let text = match &outcome.source {
+        AnswerSource::Server => text,
+        AnswerSource::Cache(call) => {
+            format!("{text}; it was given the stored answer of {call}, and its tool was not asked")
+        }
+        AnswerSource::Batch(id) => format!("{text}; it was sent with others in the batch {id}"),
+    };
     let mut explained = blank(seen, Place::Ended, text);
     if let Some(error) = &outcome.error {
         explained.remedies.push(match error.may_have_run {

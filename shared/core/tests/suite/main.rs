@@ -9,6 +9,7 @@
 )]
 
 mod dead_letter;
+mod groups;
 mod guide;
 mod limits;
 mod request;

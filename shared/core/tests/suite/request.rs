@@ -22,7 +22,7 @@ fn the_smallest_request_keeps_its_arguments_byte_for_byte() {
 fn every_field_is_read_and_written_back_the_same() {
     let body = r#"{"v":1,"idempotency_key":"order 7","tenant":"acme","server":"crm","name":"find","arguments":{},
         "operation":"tools/call","session":"s-1","user":{"id":"u","type":"internal","roles":["admin"]},"agent":"planner",
-        "group":{"id":"g","size":3},"deadline":"2026-11-21T09:30:00Z","priority":"high","retry":{"max_attempts":2},
+        "group":{"id":"g","index":2,"size":3},"deadline":"2026-11-21T09:30:00Z","priority":"high","retry":{"max_attempts":2},
         "idempotent":true,"cache":true,"reply":{"sqs_queue_url":"http://127.0.0.1/0/r"},"resume":{"call_id":"c0","input_responses":{"who":{"action":"accept"}}}}"#;
     let request = CallRequest::decode(body).unwrap();
     assert_eq!(request.target.to_string(), "crm/find");
@@ -71,10 +71,31 @@ fn a_refusal_names_field_finding_and_what_is_accepted() {
             "exactly one of `sqs_queue_url`",
         ),
         (with(r#""reply":{}"#), "reply", "exactly one of"),
-        (with(r#""group":{"id":"g","size":2,"colour":1}"#), "group.colour", "unknown field `colour`"),
+        (
+            with(r#""group":{"id":"g","index":0,"size":2,"colour":1}"#),
+            "group.colour",
+            "unknown field `colour`",
+        ),
         (with(r#""retry":{"max_attempts":2,"colour":1}"#), "retry.colour", "unknown field `colour`"),
         (with(r#""operation":"tools/run""#), "operation", "expected one of `tools/call`"),
-        (with(r#""group":{"id":"g","size":0}"#), "group.size", "accepted are 1 to 1000"),
+        (with(r#""group":{"id":"g","index":0,"size":0}"#), "group.size", "accepted are 1 to 1000"),
+        (with(r#""group":{"id":"g","size":2}"#), "group", "missing field `index`"),
+        (
+            with(r#""group":{"id":"g","index":2,"size":2}"#),
+            "group.index",
+            "accepted are 0 to 1 in a group of size 2",
+        ),
+        (with(r#""group":{"id":"g","index":0,"size":2,"round":0}"#), "group.round", "accepted are 1 to 100"),
+        (
+            with(r#""group":{"id":"g","index":0,"size":2,"policy":"most"}"#),
+            "group.policy",
+            "accepted are \"all\"",
+        ),
+        (
+            with(r#""group":{"id":"g","index":0,"size":2,"policy":{"tolerate":"x%"}}"#),
+            "group.policy",
+            "\"N%\"",
+        ),
         (with(r#""resume":{}"#), "resume", "missing field `call_id`"),
         (with(r#""resume":{"call_id":"c0","answer":1}"#), "resume.answer", "unknown field `answer`"),
         (with(r#""resume":{"call_id":"c1"}"#), "resume.call_id", "names this very call"),
@@ -275,7 +296,9 @@ fn no_error_of_a_request_repeats_a_value() {
         with(&format!(r#""user":"{secret}""#)),
         with(&format!(r#""user":{{"id":"u","{secret}-4111111111111111":1}}"#)),
         with(&format!(r#""user":{{"id":"u","roles":"{secret}"}}"#)),
-        with(&format!(r#""group":{{"id":"g","size":"{secret}"}}"#)),
+        with(&format!(r#""group":{{"id":"g","index":0,"size":"{secret}"}}"#)),
+        with(&format!(r#""group":{{"id":"g","index":0,"size":1,"policy":"{secret}"}}"#)),
+        with(&format!(r#""group":{{"id":"g","index":0,"size":1,"policy":{{"{secret}":1}}}}"#)),
         with(&format!(r#""retry":{{"max_attempts":"{secret}"}}"#)),
         with(r#""retry":{"max_attempts":-77123}"#),
         with(&format!(r#""reply":{{"{secret}":"x"}}"#)),

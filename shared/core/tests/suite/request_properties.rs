@@ -43,7 +43,14 @@ fn request() -> impl Strategy<Value = Map<String, Value>> {
         ("session", "[a-z0-9-]{1,20}".prop_map(Value::from).boxed()),
         ("user", user.boxed()),
         ("agent", "\\PC{0,20}".prop_map(Value::from).boxed()),
-        ("group", (1..=1000_u32).prop_map(|size| json!({"id": "g", "size": size})).boxed()),
+        (
+            "group",
+            (1..=1000_u32)
+                .prop_map(
+                    |size| json!({"id": "g", "index": size / 2, "size": size, "policy": {"tolerate": "5%"}}),
+                )
+                .boxed(),
+        ),
         ("timeout_ms", (1..=u64::from(u32::MAX)).prop_map(Value::from).boxed()),
         ("priority", prop_oneof![Just("high"), Just("normal"), Just("low")].prop_map(Value::from).boxed()),
         ("retry", (1..=100_u32).prop_map(|most| json!({"max_attempts": most})).boxed()),

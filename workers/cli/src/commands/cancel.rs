@@ -25,7 +25,7 @@ use crate::span_of_time::parse_span;
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
     /// Who the call is for, or whose calls.
-    #[arg(long, value_name = "TENANT", required_unless_present_any = ["tool", "session", "lift"])]
+    #[arg(long, value_name = "TENANT")]
     tenant: Option<Tenant>,
     /// The call's id.
     #[arg(long, value_name = "ID", requires = "tenant")]
@@ -81,6 +81,12 @@ async fn by_filter(
     connect: &Connect,
     output: &Output,
 ) -> Result<Exit, CommandError> {
+    if tenant.is_none() && matching.tool.is_none() && matching.session.is_none() && matching.lift.is_none() {
+        return Err(CommandError::usage(
+            "--older-than, --for and --why only narrow a filter: give --tenant, --tool or --session, several of them where all have to \
+             fit; or --tenant with --call-id for one call, or --lift to end a rule",
+        ));
+    }
     let why = matching
         .why
         .clone()

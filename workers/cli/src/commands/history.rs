@@ -155,7 +155,11 @@ fn progress() -> ProgressBar {
 /// One record for people.
 pub(crate) fn row(record: &AuditRecord) -> Vec<String> {
     let outcome = match record.kind {
-        AuditKind::Call => record.outcome.to_string(),
+        AuditKind::Call => match (&record.cached_from, &record.batch) {
+            (Some(call), _) => format!("{} (cached from {call})", record.outcome),
+            (None, Some(id)) => format!("{} (in batch {id})", record.outcome),
+            (None, None) => record.outcome.to_string(),
+        },
         kind @ (AuditKind::LateAnswer
         | AuditKind::IdempotencyMismatch
         | AuditKind::Duplicate

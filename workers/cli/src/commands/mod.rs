@@ -7,6 +7,7 @@ pub(crate) mod control;
 pub(crate) mod dev;
 pub(crate) mod dlq;
 pub(crate) mod fleet;
+pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod queue;
 pub(crate) mod request;
@@ -50,8 +51,10 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Tools(tools::ToolsCommand::Approve(args)) => {
             tools::approve::run(&args, connect, output).await
         }
+        Command::Tools(tools::ToolsCommand::Import(args)) => tools::import::run(&args, connect, output).await,
         Command::Sessions(command) => sessions::run(&command, connect, output).await,
         Command::Why(args) => why::run(&args, connect, output).await,
+        Command::Group(command) => group::run(&command, connect, output).await,
         Command::Dlq(command) => dlq::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
         Command::Completions(args) => completions::run(&args, Cli::command()),

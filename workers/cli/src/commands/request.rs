@@ -69,8 +69,8 @@ pub(crate) struct RequestArgs {
     /// The agent.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// The calls of one agent turn: their common id, and how many there are.
-    #[arg(long, value_name = "ID/SIZE", value_parser = parse_group)]
+    /// Its place in a group: ID/INDEX/SIZE[/POLICY], for example turn-7/0/3.
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
     group: Option<Group>,
     /// The time-out of the call, in milliseconds after it was sent.
     #[arg(long, value_name = "MS", conflicts_with = "deadline")]
@@ -96,6 +96,9 @@ pub(crate) struct RequestArgs {
     /// The call is safe to repeat: running it twice does no harm.
     #[arg(long)]
     idempotent: bool,
+    /// A stored answer of an equal call will do, where the tool or its server allows that.
+    #[arg(long)]
+    cache: bool,
     /// The URL of a queue that gets a notice when the call ends; the catalog must list it.
     #[arg(long, value_name = "URL")]
     reply_queue: Option<String>,
@@ -105,7 +108,7 @@ pub(crate) struct RequestArgs {
         value_name = "FILE|-",
         conflicts_with_all = [
             "tenant", "tool", "function", "server", "name", "operation", "arguments", "call_id", "idempotency_key", "session", "user",
-            "agent", "group", "timeout_ms", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "reply_queue", "resume",
+            "agent", "group", "timeout_ms", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "cache", "reply_queue", "resume",
             "input_responses",
         ]
     )]
@@ -163,6 +166,8 @@ struct Body<'a> {
     retry: Option<RetryWish>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     idempotent: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cache: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<Reply>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,6 +210,7 @@ impl RequestArgs {
             priority: self.priority,
             retry: self.max_attempts.map(|max_attempts| RetryWish { max_attempts }),
             idempotent: self.idempotent,
+            cache: self.cache,
             reply: self.reply_queue.clone().map(Reply::SqsQueueUrl),
             resume,
         };
@@ -354,11 +360,16 @@ fn parse_user(text: &str) -> Result<User, String> {
 }
 
 fn parse_group(text: &str) -> Result<Group, String> {
-    let wanted = "accepted is ID/SIZE, for example turn-7/3";
-    let (id, size) = text.rsplit_once('/').ok_or_else(|| wanted.to_owned())?;
+    let wanted = "accepted is ID/INDEX/SIZE or ID/INDEX/SIZE/POLICY, for example turn-7/0/3 or turn-7/0/3/first_success";
+    let last = text.rsplit('/').next().unwrap_or_default();
+    let has_policy = last.parse::<u32>().is_err();
+    let (place, policy) = if has_policy { text.rsplit_once('/').ok_or(wanted)? } else { (text, "all") };
+    let policy = policy.parse().map_err(|error| format!("{error}; {wanted}"))?;
+    let (place, size) = place.rsplit_once('/').ok_or(wanted)?;
+    let (id, index) = place.rsplit_once('/').ok_or(wanted)?;
     let id = GroupId::parse(id).map_err(|e| e.to_string())?;
-    let size = size.parse().map_err(|_| wanted.to_owned())?;
-    Ok(Group { id, size })
+    let whole = |text: &str| text.parse().map_err(|_| wanted.to_owned());
+    Ok(Group { id, index: whole(index)?, size: whole(size)?, round: 1, policy, deadline: None, reply: None })
 }
 
 /// Reads an instant as an option gives it.
@@ -369,6 +380,17 @@ pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_in_a_group_is_read_with_and_without_its_policy() {
+        let place =
+            |text: &str| parse_group(text).map(|g| (g.id.to_string(), g.index, g.size, g.policy.to_string()));
+        assert_eq!(place("turn/7/0/3"), Ok(("turn/7".to_owned(), 0, 3, "all".to_owned())));
+        assert_eq!(place("t/2/3/tolerate:10%"), Ok(("t".to_owned(), 2, 3, "tolerate:10%".to_owned())));
+        for wrong in ["t", "t/3", "t/x/3", "t/0/3/most", ""] {
+            assert!(parse_group(wrong).unwrap_err().contains("turn-7/0/3"), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_user_is_read_with_type_and_roles() {

@@ -11,8 +11,12 @@ fn the_help_lists_every_verb_and_the_exit_codes() {
 
 #[test]
 fn every_verb_has_a_help_text() {
-    let verbs: [&[&str]; 17] = [
+    let verbs: [&[&str]; 22] = [
         &["why"],
+        &["group", "show"],
+        &["group", "wait"],
+        &["group", "cancel"],
+        &["group", "redrive"],
         &["dlq", "list"],
         &["dlq", "show"],
         &["dlq", "redrive"],
@@ -27,6 +31,7 @@ fn every_verb_has_a_help_text() {
         &["tools", "list"],
         &["tools", "diff"],
         &["tools", "approve"],
+        &["tools", "import"],
         &["queue", "status"],
         &["completions"],
     ];

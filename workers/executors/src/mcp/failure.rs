@@ -24,6 +24,7 @@ const fn evidence(fault: &Fault) -> Evidence {
     match fault {
         Fault::Connect { .. } => Evidence::NotConnected,
         Fault::NotSent { cause: NotSentCause::Answer, .. } => Evidence::AnswerFailed,
+        Fault::AttemptTimeout { .. } => Evidence::TimedOut,
         Fault::RateLimited { retry_after_ms } => Evidence::Paused(*retry_after_ms),
         Fault::ServerStatus { status: 429 | 503, retry_after_ms: Some(ms), .. } => {
             Evidence::Paused(Some(*ms))
@@ -51,7 +52,6 @@ const fn evidence(fault: &Fault) -> Evidence {
         | Fault::Credential { .. }
         | Fault::CredentialPending { .. }
         | Fault::NotResumable { .. }
-        | Fault::AttemptTimeout { .. }
         | Fault::AddressRefused { .. } => Evidence::Nothing,
     }
 }
@@ -133,6 +133,7 @@ mod tests {
             backoff_ms: 100,
             tries: 1,
             unreachable_backoff_ms: 200,
+            slow: false,
             wait_until: Timestamp::from_ms(100_000),
         };
         for fault in faults {

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use toolfleet_catalog::Catalog;
+use toolfleet_core::batch::leads_batch;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::fleet::OutcomeCounts;
 use toolfleet_core::ids::{Nonce, ServerId, Tenant};
@@ -118,15 +119,29 @@ impl Activity {
         *count = count.saturating_add(1);
     }
 
-    /// The worker has stored the end of a call.
-    pub(crate) fn ended(&self, catalog: &Catalog, target: &Target, row: &CallRow, now: Timestamp) {
+    /// The worker has stored the end of a call, which asked for a stored answer or not.
+    pub(crate) fn ended(
+        &self,
+        catalog: &Catalog,
+        target: &Target,
+        (row, asked): (&CallRow, bool),
+        now: Timestamp,
+    ) {
         let Some(finished) = &row.finished else {
             return;
         };
         let outcome = finished.outcome.kind;
         lock(&self.calls).add(outcome);
         let duration_us = row.started_at.map(|at| finished.at.ms_since(at).saturating_mul(1_000));
-        let ended = Ended { outcome, attempts: row.attempts, duration_us, at: finished.at, now };
+        let ended = Ended {
+            outcome,
+            attempts: row.attempts,
+            duration_us,
+            batched: finished.outcome.source.batch().map(|id| leads_batch(id, &row.key.call_id)),
+            cached: asked.then(|| finished.outcome.source.cached_from().is_some()),
+            at: finished.at,
+            now,
+        };
         self.tools.ended(catalog, target, ended);
     }
 

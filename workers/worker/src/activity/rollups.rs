@@ -175,7 +175,15 @@ mod tests {
         tools.ended(
             catalog,
             &target,
-            Ended { outcome, attempts: 1, duration_us, at: at(minute), now: at(now) },
+            Ended {
+                outcome,
+                attempts: 1,
+                duration_us,
+                cached: None,
+                batched: None,
+                at: at(minute),
+                now: at(now),
+            },
         );
     }
 

@@ -74,6 +74,10 @@ pub(super) struct Ended {
     pub(super) outcome: OutcomeKind,
     pub(super) attempts: u32,
     pub(super) duration_us: Option<u64>,
+    /// Whether it was given a stored answer, if it asked for one.
+    pub(super) cached: Option<bool>,
+    /// If it was sent in a batch, whether it led that.
+    pub(super) batched: Option<bool>,
     pub(super) at: Timestamp,
     pub(super) now: Timestamp,
 }
@@ -201,7 +205,7 @@ impl Name {
 
 impl OfTool {
     fn ended(&self, ended: Ended) {
-        let Ended { outcome, attempts, duration_us, at, now } = ended;
+        let Ended { outcome, attempts, duration_us, cached, batched, at, now } = ended;
         let (minute, current) = (Minute::of(at), Minute::of(now));
         // A much older minute may have been forgotten; counting it anew would replace its rollup.
         let minute = if minute < current.plus(-LATEST_MINUTES) { current } else { minute };
@@ -211,6 +215,12 @@ impl OfTool {
         }
         if let Some(one) = minutes.iter_mut().rev().find(|one| one.minute == minute) {
             one.rollup.add(outcome, attempts, duration_us);
+            if let Some(given) = cached {
+                one.rollup.add_cache_use(given);
+            }
+            if let Some(led) = batched {
+                one.rollup.add_batched(led);
+            }
         }
     }
 

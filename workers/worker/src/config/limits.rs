@@ -82,13 +82,33 @@ pub struct Limits {
         value_parser = milliseconds(0, 1_209_600_000)
     )]
     pub unreachable_wait: Duration,
+    /// How many answers are stored for calls that ask with `cache`; 0 stores none.
+    #[arg(
+        long,
+        env = "TOOLFLEET_CACHE_ENTRIES",
+        hide_env_values = true,
+        value_name = "COUNT",
+        default_value = "1000",
+        value_parser = number(0_usize, 1_000_000)
+    )]
+    pub cache_entries: usize,
+    /// How many bytes the stored answers may take.
+    #[arg(
+        long,
+        env = "TOOLFLEET_CACHE_BYTES",
+        hide_env_values = true,
+        value_name = "BYTES",
+        default_value = "67108864",
+        value_parser = number(0_u64, 1_099_511_627_776)
+    )]
+    pub cache_bytes: u64,
     /// About how many bytes the compiled schemas of tools take. The one unused for the longest time is dropped first.
     #[arg(
         long,
         env = "TOOLFLEET_SCHEMA_CACHE_BYTES",
         hide_env_values = true,
         value_name = "BYTES",
-        default_value = "33554432",
+        default_value = "25165824",
         value_parser = number(1_048_576_u64, 1_073_741_824)
     )]
     pub schema_cache_bytes: u64,
@@ -104,7 +124,9 @@ impl Default for Limits {
             drain: Duration::from_secs(100),
             max_answer_bytes: 16 * 1024 * 1024,
             unreachable_wait: Duration::from_secs(120),
-            schema_cache_bytes: 32 * 1024 * 1024,
+            cache_entries: 1_000,
+            cache_bytes: 64 * 1024 * 1024,
+            schema_cache_bytes: 24 * 1024 * 1024,
         }
     }
 }

@@ -1,11 +1,13 @@
-//! The state of the breakers: connections for each server, answers and pauses for each server and tenant.
+//! The state of the breakers: connections for each server, answers, time-outs of tools and pauses for each server and tenant.
 //!
 //! Only what differs from a new breaker is stored, and the number of entries is bounded.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use toolfleet_core::breaker::{Admission, Breaker, BreakerPolicy, Pause};
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::control::ToolNames;
 use toolfleet_core::failure::Refusal;
 use toolfleet_core::fleet::{BreakerState, ServerSeen, TenantAtServer};
 use toolfleet_core::ids::{ServerId, Tenant};
@@ -13,6 +15,9 @@ use toolfleet_core::time::Timestamp;
 
 /// The most pairs of server and tenant; beyond it, those that refuse nothing now are forgotten.
 pub(super) const MAX_PAIRS: usize = 10_000;
+
+/// The most tools of a pair whose time-outs are counted.
+const MAX_TOOLS: usize = 100;
 
 /// The servers with a state.
 #[derive(Debug, Default)]
@@ -34,10 +39,22 @@ pub(super) struct OfTenant {
     pub(super) answers: Breaker,
     pub(super) pause: Pause,
     pub(super) last_failure: Option<String>,
+    /// The tools whose answers did not come in time.
+    pub(super) tools: HashMap<Box<str>, Breaker>,
+}
+
+/// The name under which the time-outs of a tool count: tools that are registered for one function of a server may have other time-outs.
+pub(super) fn tool_key<'a>(ToolNames { registered, name, .. }: ToolNames<'a>) -> Cow<'a, str> {
+    registered.map_or(Cow::Borrowed(name), |id| Cow::Owned(format!("{id} {name}")))
 }
 
 impl OfServer {
-    pub(super) fn peek(&self, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn peek(
+        &self,
+        tenant: &Tenant,
+        tool: Option<ToolNames<'_>>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let refuse = |reason, retry_after_ms, last_failure: &Option<String>| {
             Err(Refusal { reason, retry_after_ms, last_failure: last_failure.clone(), detail: None })
         };
@@ -50,12 +67,14 @@ impl OfServer {
         if let Some(left_ms) = of_tenant.pause.left_ms(now) {
             return refuse(HeldReason::ServerPause, left_ms, &of_tenant.last_failure);
         }
-        match of_tenant.answers.peek(now) {
-            Admission::Refused { retry_after_ms } => {
-                refuse(HeldReason::ServerFailing, retry_after_ms, &of_tenant.last_failure)
+        let tool = tool.filter(|_| !of_tenant.tools.is_empty());
+        let of_tool = tool.and_then(|tool| of_tenant.tools.get(tool_key(tool).as_ref()));
+        for breaker in [Some(&of_tenant.answers), of_tool].into_iter().flatten() {
+            if let Admission::Refused { retry_after_ms } = breaker.peek(now) {
+                return refuse(HeldReason::ServerFailing, retry_after_ms, &of_tenant.last_failure);
             }
-            Admission::Through | Admission::Probe => Ok(()),
         }
+        Ok(())
     }
 }
 
@@ -73,18 +92,39 @@ impl OfServer {
 impl OfTenant {
     fn seen(&self, now: Timestamp) -> TenantAtServer {
         TenantAtServer {
-            breaker: self.answers.state(now),
+            breaker: self.refusing(now).next().map_or(BreakerState::Closed, |breaker| breaker.state(now)),
             paused_until: self.pause.left_ms(now).map(|left_ms| now.plus_ms(left_ms)),
             last_failure: self.last_failure.clone(),
         }
     }
 
-    fn is_as_new(&self, now: Timestamp) -> bool {
-        self.answers.is_as_new() && self.pause.is_as_new(now)
+    /// The breaker of a tool's time-outs.
+    pub(super) fn tool(&mut self, tool: ToolNames<'_>) -> &mut Breaker {
+        let key = tool_key(tool);
+        if self.tools.len() >= MAX_TOOLS && !self.tools.contains_key(key.as_ref()) {
+            self.tools.clear();
+        }
+        self.tools.entry(key.into()).or_insert_with(|| Breaker::new(BreakerPolicy::TIME_OUTS))
     }
 
+    /// The same, where time-outs of the tool were counted.
+    pub(super) fn known_tool(&mut self, tool: Option<ToolNames<'_>>) -> Option<&mut Breaker> {
+        if self.tools.is_empty() { None } else { self.tools.get_mut(tool_key(tool?).as_ref()) }
+    }
+
+    fn is_as_new(&self, now: Timestamp) -> bool {
+        self.answers.is_as_new() && self.pause.is_as_new(now) && self.tools.is_empty()
+    }
+
+    /// Whether it refuses calls now, of one tool at least.
     fn refuses(&self, now: Timestamp) -> bool {
-        self.answers.peek(now) != Admission::Through || self.pause.left_ms(now).is_some()
+        self.refusing(now).next().is_some() || self.pause.left_ms(now).is_some()
+    }
+
+    /// The breakers that are not closed.
+    pub(super) fn refusing(&self, now: Timestamp) -> impl Iterator<Item = &Breaker> {
+        let all = std::iter::once(&self.answers).chain(self.tools.values());
+        all.filter(move |breaker| breaker.peek(now) != Admission::Through)
     }
 }
 
@@ -114,8 +154,12 @@ impl Memory {
             }
             self.pairs = self.pairs.saturating_add(1);
         }
-        let fresh =
-            || OfTenant { answers: Breaker::new(policy), pause: Pause::default(), last_failure: None };
+        let fresh = || OfTenant {
+            answers: Breaker::new(policy),
+            pause: Pause::default(),
+            last_failure: None,
+            tools: HashMap::new(),
+        };
         self.server(server, policy).tenants.entry(tenant.clone()).or_insert_with(fresh)
     }
 

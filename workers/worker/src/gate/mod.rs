@@ -10,11 +10,12 @@ mod limits;
 mod memory;
 mod reachability;
 mod shares;
+mod silence;
 
 use std::collections::BTreeMap;
 
 use toolfleet_core::control::{DEFAULT_WEIGHT, Subject};
-use toolfleet_core::failure::{Failure, Refusal};
+use toolfleet_core::failure::{Failure, Reachability, Refusal};
 use toolfleet_core::fleet::ServerSeen;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::request::Priority;
@@ -30,7 +31,9 @@ pub(crate) use limits::{
 };
 pub use reachability::Reachable;
 pub use shares::Shares;
-pub(crate) use shares::{InHand, Seat};
+pub(crate) use shares::{InHand, NoSeat, Seat};
+pub(crate) use silence::Place;
+use silence::{Request, Silence};
 use toolfleet_aws::Clock;
 
 /// The gates of all servers.
@@ -39,6 +42,7 @@ pub struct Gate {
     control: ControlHandle,
     breakers: Breakers,
     shares: Shares,
+    silence: Silence,
     reachable: Reachable,
     clock: Clock,
 }
@@ -50,38 +54,59 @@ pub struct Permit<'a> {
     gate: &'a Gate,
     server: &'a ServerId,
     breakers: breakers::Permit<'a>,
+    request: Request<'a>,
 }
 
 impl Gate {
     /// Open gates, with these shares of the slots.
     pub fn new(shares: Shares, clock: Clock) -> Self {
         let (control, breakers) = (ControlHandle::default(), Breakers::default());
-        Self { control, breakers, shares, reachable: Reachable::default(), clock }
+        let (silence, reachable) = (Silence::new(), Reachable::default());
+        Self { control, breakers, shares, silence, reachable, clock }
     }
 
     /// Whether such a call may go to its server now. It sends nothing, so it never counts as a breaker's probe.
     pub fn check(&self, subject: Subject<'_>, now: Timestamp) -> Result<(), Refusal> {
         self.control.check(subject, now)?;
-        self.breakers.peek(subject.server, subject.tenant, now)
+        self.breakers.peek(subject.server, subject.tenant, subject.tool, now)
     }
 
     /// The same before a request that is sent now.
     pub fn enter<'a>(&'a self, subject: Subject<'a>, now: Timestamp) -> Result<Permit<'a>, Refusal> {
         self.control.check(subject, now)?;
-        let Subject { server, tenant, .. } = subject;
-        Ok(Permit { gate: self, server, breakers: self.breakers.ask(server, tenant, now)? })
+        let Subject { server, tenant, tool, .. } = subject;
+        let breakers = self.breakers.ask(server, tenant, tool, now)?;
+        let request = self.silence.sent(server, tool.map(|tool| tool.name));
+        Ok(Permit { gate: self, server, breakers, request })
+    }
+
+    /// A place at the call's server and tool, unless they are silent and their calls hold as many slots as they may.
+    ///
+    /// # Errors
+    /// What is silent, as a sentence.
+    pub(crate) async fn place(&self, subject: Subject<'_>, now: Timestamp) -> Result<Place, String> {
+        // A call that the gate refuses leaves its slot at once, so it waits for nothing here.
+        let open = self.check(subject, now).is_ok();
+        let tool = subject.tool.map_or("", |tool| tool.name);
+        let slots = || self.shares.slots(subject.server, subject.tenant, open);
+        self.silence.enter(subject.server, tool, slots).await
+    }
+
+    /// The server reported progress of a request under way.
+    pub(crate) fn heard(&self, subject: Subject<'_>) {
+        self.silence.heard(subject.server, subject.tool.map(|tool| tool.name));
     }
 
     /// A place among the worker's slots, unless that server or that tenant holds its whole share and none is released soon.
     ///
     /// # Errors
-    /// What holds the seats, as a sentence.
+    /// What holds the seats.
     pub(crate) async fn seat(
         &self,
         server: &ServerId,
         tenant: &Tenant,
         priority: Priority,
-    ) -> Result<Seat, String> {
+    ) -> Result<Seat, NoSeat> {
         let weight = self.control.current().map_or(DEFAULT_WEIGHT, |control| control.weight_of(tenant));
         self.shares.enter(server, tenant, weight, priority).await
     }
@@ -122,6 +147,8 @@ impl Permit<'_> {
     /// Learns how the request ended. Gives the pause that the server asked for, in milliseconds. A request that the call's own deadline
     /// has cut short says nothing to the breakers.
     pub fn record<T>(self, ended: &Result<T, Failure>, cut_short: bool, now: Timestamp) -> Option<u64> {
+        let answered = ended.as_ref().err().is_none_or(|f| f.reachability == Reachability::Answered);
+        self.request.ended(answered);
         self.gate.reachable.learn(self.server, ended, now);
         if cut_short { None } else { self.breakers.record(ended, now) }
     }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Pin, Server, Tool};
+use toolfleet_core::batch::BatchRule;
+use toolfleet_core::cache::CacheRule;
 use toolfleet_core::control::{CallFacts, CancelRule, Subject, ToolNames};
 use toolfleet_core::execution::cancelled_by_operator;
 use toolfleet_core::outcome::Outcome;
@@ -15,7 +17,7 @@ use toolfleet_executors::Invocation;
 use toolfleet_executors::arguments::{SchemaOf, check_arguments};
 
 use super::check_session::{act_as_bound, refused_by_session};
-use super::checks::check;
+use super::checks::{check, check_batch_argument};
 use super::find_target::{Found, find_target};
 use super::inbound::InboundCall;
 use super::resume::{self, Resumed};
@@ -53,6 +55,17 @@ pub(super) struct AdmittedCall {
 }
 
 impl AdmittedCall {
+    /// What the catalog says about storing its answer.
+    pub(super) fn cache_rule(&self) -> Option<CacheRule> {
+        self.tool.as_ref().and_then(|tool| tool.cache).or(self.server.cache)
+    }
+
+    /// How it is sent with others, where its tool is registered so. A call that resumes another is sent by itself.
+    pub(super) fn batch(&self) -> Option<&BatchRule> {
+        let in_batches = self.resumed.is_none() && self.request.operation == Operation::ToolsCall;
+        self.tool.as_ref().filter(|_| in_batches)?.batch.as_ref()
+    }
+
     /// The call as switches and limits match it.
     pub(super) fn subject(&self) -> Subject<'_> {
         Subject {
@@ -137,6 +150,11 @@ pub(super) async fn admit(
     }
     if let Some(schema) = found.function.as_ref().and_then(|function| function.schema.as_ref())
         && let Err(outcome) = check_arguments(&context.schemas, schema, SchemaOf::Catalog, &request).await
+    {
+        return Ok(Admitted::Refused { request, outcome });
+    }
+    if let Some(rule) = found.tool.as_ref().and_then(|tool| tool.batch.as_ref())
+        && let Err(outcome) = check_batch_argument(rule, &request)
     {
         return Ok(Admitted::Refused { request, outcome });
     }

@@ -1,7 +1,7 @@
 //! The attempts of a call: one after the other, each within its time, until an outcome or a reason to wait.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,8 +11,7 @@ use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
-use toolfleet_executors::{Attempt, Executor as _, Executors};
-use tracing::Instrument as _;
+use toolfleet_executors::Executor as _;
 
 use super::disposition::RequeueReason;
 use super::execution::{Executed, ExecutionState};
@@ -22,28 +21,27 @@ use super::passes::Passes;
 use super::prepare::{ReadyCall, with_what_was_left_out};
 use super::progress_buffer::ProgressBuffer;
 use super::redaction;
+use super::send::{Request, send};
 use super::task::{Task, poll_after_ms};
 use super::turn::{Limits, is_in_time};
 use super::wait::{Wait, waits_until, within};
 use crate::activity::LimitMet;
 use crate::backoff;
 use crate::context::WorkerContext;
-use crate::gate::Gate;
-use crate::telemetry::trace;
 
-/// A try to reach a server that takes longer is not repeated in the worker's slot.
+/// An attempt that takes longer is not repeated in the worker's slot.
 const SLOW_TRY: Duration = Duration::from_secs(2);
 /// How many turns an attempt may miss before its call goes back to the queue.
 const MOST_TURNS: u32 = 3;
 
 /// What all attempts of one execution share.
 pub(super) struct Attempts<'a> {
-    pub(super) context: &'a WorkerContext,
+    pub(super) context: &'a Arc<WorkerContext>,
     pub(super) inbound: &'a InboundCall,
     pub(super) ready: &'a ReadyCall,
     pub(super) progress_buffer: &'a ProgressBuffer,
-    pub(super) state: &'a ExecutionState,
-    pub(super) lease: &'a Lease,
+    pub(super) state: &'a Arc<ExecutionState>,
+    pub(super) lease: &'a Arc<Lease>,
     pub(super) deadline: Instant,
     /// What the first attempt holds of the call's limits.
     pub(super) passes: Mutex<Option<Passes>>,
@@ -66,8 +64,9 @@ impl Attempts<'_> {
                 Ok(executed) => return executed,
                 Err(failure) => failure,
             };
-            tries = if begun.elapsed() < SLOW_TRY { tries + 1 } else { QUICK_TRIES + 1 };
-            match self.after_failure(&failure, tries) {
+            let slow = begun.elapsed() >= SLOW_TRY;
+            tries = if slow { QUICK_TRIES + 1 } else { tries + 1 };
+            match self.after_failure(&failure, tries, slow) {
                 Ok(executed) => return executed,
                 Err(pause_ms) => tokio::time::sleep(Duration::from_millis(pause_ms)).await,
             }
@@ -77,8 +76,12 @@ impl Attempts<'_> {
     /// One attempt, if the server's gate is open.
     async fn attempt(&self, again: bool) -> Result<Executed, Failure> {
         let (context, call, state) = (self.context, &self.ready.call, self.state);
+        let again = again || state.attempts() > 0;
+        if let Some(rule) = call.batch() {
+            return Box::pin(self.attempt_in_batch(rule, again)).await;
+        }
         let server = &call.server.id;
-        let mut passes = match self.take_passes(again || state.attempts() > 0).await {
+        let mut passes = match self.take_passes(again).await {
             Ok(passes) => passes,
             Err(wait) => return Ok(self.wait(wait)),
         };
@@ -90,15 +93,15 @@ impl Attempts<'_> {
         if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {
             return Ok(Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost });
         }
-        let number = state.attempts.fetch_add(1, Ordering::AcqRel) + 1;
-        state.sending.store(true, Ordering::Release);
+        let number = state.count_attempt();
+        state.begin_request();
         passes.sent(&call.request.key, context.now());
         let answer = tokio::select! {
             answer = self.send(number) => answer,
             never = passes.keep(call.progress) => match never {},
         };
         passes.record(&answer, context.now());
-        state.sending.store(false, Ordering::Release);
+        state.end_request();
         // An attempt that the caller's own deadline cut short says nothing of the server.
         let cut_short = answer.is_err() && Instant::now() >= self.deadline;
         let pause_ms = permit.record(&answer, cut_short, context.now());
@@ -125,7 +128,7 @@ impl Attempts<'_> {
 
     /// What the attempt needs of the call's limits, with the turn come. A first attempt holds it already; a retry asks anew, within the
     /// retry budget of its server.
-    async fn take_passes(&self, retry: bool) -> Result<Passes, Wait> {
+    pub(super) async fn take_passes(&self, retry: bool) -> Result<Passes, Wait> {
         let Self { context, inbound, .. } = *self;
         let call = &self.ready.call;
         let (limiter, server) = (&context.limiter, &call.server.id);
@@ -162,34 +165,26 @@ impl Attempts<'_> {
         Err(Wait::after_missed_turns(context, server))
     }
 
-    /// Sends the call, with its span and its metrics.
+    /// Sends the call.
     async fn send(&self, number: u32) -> Result<Answer, Failure> {
         let Self { context, inbound, ready, progress_buffer, deadline, .. } = *self;
-        let call = &ready.call;
-        let operation = call.request.operation;
-        let address = Executors::<Gate>::address(&ready.target);
-        let span = trace::attempt(operation, &call.name, address, number);
-        let begun = Instant::now();
-        let onward = trace::onward(&span).or(inbound.trace_context());
-        let add = |note| progress_buffer.add(note, context.now());
-        let attempt = Attempt {
+        let add = |note| {
+            context.gate.heard(ready.call.subject());
+            progress_buffer.add(note, context.now());
+        };
+        let request = Request {
+            target: &ready.target,
+            invocation: ready.call.invocation(),
+            number,
             deadline,
-            traceparent: onward.traceparent.as_deref(),
-            tracestate: onward.tracestate.as_deref(),
+            sent: inbound.trace_context(),
             on_progress: Some(&add),
         };
-        let invocation = call.invocation();
-        let under_way = context.activity.request(&call.server.id);
-        let sent = context.executors.attempt(&ready.target, &invocation, attempt);
-        let answer = sent.instrument(span.clone()).await;
-        let error = trace::ended(&span, &answer);
-        under_way.ended(answer.is_err(), context.now());
-        context.meters.attempted(operation, &call.server.id, begun.elapsed(), error);
-        answer
+        send(context, request).await
     }
 
     /// What follows an attempt that failed; the pause before the next attempt, in milliseconds, where one follows in the worker's slot.
-    fn after_failure(&self, failure: &Failure, tries: u32) -> Result<Executed, u64> {
+    fn after_failure(&self, failure: &Failure, tries: u32, slow: bool) -> Result<Executed, u64> {
         let (context, call, state) = (self.context, &self.ready.call, self.state);
         let attempts = state.attempts();
         let at = AttemptState {
@@ -203,6 +198,7 @@ impl Attempts<'_> {
             backoff_ms: backoff::after_tries(attempts),
             tries,
             unreachable_backoff_ms: backoff::unreachable(self.inbound.tries(), tries),
+            slow,
             wait_until: waits_until(context, &call.server.id, failure.held, state.started_at, call.deadline),
         };
         let (executed, counted) = match after(failure, at) {
@@ -217,13 +213,13 @@ impl Attempts<'_> {
             Next::Again { after_ms, counted } => (Err(after_ms), counted),
         };
         if !counted {
-            state.attempts.fetch_sub(1, Ordering::AcqRel);
+            state.uncount_attempt();
         }
         executed
     }
 
     /// The wait for a server whose gate refuses the call, or the end of a call that cannot wait.
-    fn wait(&self, wait: Wait) -> Executed {
+    pub(super) fn wait(&self, wait: Wait) -> Executed {
         let (call, state) = (&self.ready.call, self.state);
         let ran = if state.may_have_run() { MayHaveRun::Unknown } else { MayHaveRun::No };
         match within(self.context, &call.server.id, wait, state.started_at, call.deadline, ran) {

@@ -79,6 +79,8 @@ pub(super) fn of(
         attempts: 0,
         fence: 0,
         worker: None,
+        cached_from: None,
+        batch: None,
         enqueued_at: inbound.enqueued_at,
         started_at: None,
     }
@@ -103,6 +105,8 @@ pub(super) fn described(
     });
     AuditRecord {
         outcome: outcome.kind,
+        cached_from: outcome.source.cached_from().map(str::to_owned),
+        batch: outcome.source.batch().map(str::to_owned),
         code: why.map(|why| why.code.to_string()),
         message: sentence.map(|sentence| sentence.chars().take(SENTENCE_CHARS).collect()),
         may_have_run: why.map(|why| why.may_have_run),

@@ -1,12 +1,14 @@
 //! Checks of a request that need no server: its age, its size, its deadline, and what this fleet supports.
 
 use toolfleet_catalog::Catalog;
+use toolfleet_core::batch::{BatchRule, Parted};
+use toolfleet_core::group::LATEST_DEADLINE_MS;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::request::{CallRequest, Priority, Reply};
 use toolfleet_core::time::Timestamp;
 
 use super::inbound::InboundCall;
-use super::schedule::check_not_before;
+use super::schedule::{LATEST_FIFO_MS, check_not_before};
 use crate::config::OLDEST_MESSAGE_MS;
 use crate::context::WorkerContext;
 use crate::queues::{Queues, variable};
@@ -24,7 +26,23 @@ pub(super) fn check(
     check_priority(&context.queues, request.priority)?;
     check_not_before(request.not_before, inbound.enqueued_at, inbound.queue().is_fifo())?;
     check_support(inbound.catalog(), request)?;
+    check_group(inbound.catalog(), request, inbound.enqueued_at, inbound.queue().is_fifo())?;
     check_deadline(deadline, now)
+}
+
+/// Whether a call of a tool that takes batches has the argument that becomes a list.
+pub(super) fn check_batch_argument(rule: &BatchRule, request: &CallRequest) -> Result<(), Outcome> {
+    let parted = Parted::of(&request.arguments, &rule.argument);
+    parted.map(|_| ()).ok_or_else(|| lacks_argument(&rule.argument))
+}
+
+/// The end of a call without that argument.
+pub(super) fn lacks_argument(argument: &str) -> Outcome {
+    let text = format!(
+        "The argument `{argument}` is missing. Calls of this tool are sent together, with a list of it (`batch` in the catalog). Add it and \
+         send a new call."
+    );
+    Outcome::refused(Code::InvalidArguments, text)
 }
 
 /// Whether there is still time for the call.
@@ -99,6 +117,39 @@ fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome
         Some(Reply::SnsTopicArn(_) | Reply::EventBridgeBus(_) | Reply::WebhookId(_)) => {
             let text =
                 "reply: only `sqs_queue_url` is supported; name a reply queue, or poll for the result.";
+            Err(Outcome::refused(Code::ReplyNotAllowed, text))
+        }
+    }
+}
+
+/// The deadline and the reply queue of the call's group.
+fn check_group(
+    catalog: &Catalog,
+    request: &CallRequest,
+    enqueued_at: Timestamp,
+    is_fifo: bool,
+) -> Result<(), Outcome> {
+    let Some(group) = request.group.as_deref() else { return Ok(()) };
+    let (most, span) =
+        if is_fifo { (LATEST_FIFO_MS, "11 hours, in a FIFO queue") } else { (LATEST_DEADLINE_MS, "14 days") };
+    if let Some(deadline) = group.deadline.filter(|deadline| deadline.ms_since(enqueued_at) > most) {
+        let text = format!(
+            "group.deadline: {deadline} is too late; accepted is at most {span}, after the message was sent ({enqueued_at}). Give an \
+             earlier one."
+        );
+        return Err(Outcome::refused(Code::Unsupported, text));
+    }
+    match &group.reply {
+        None => Ok(()),
+        Some(Reply::SqsQueueUrl(url)) if catalog.allows_reply_queue(&request.key.tenant, url) => Ok(()),
+        Some(
+            Reply::SqsQueueUrl(_) | Reply::SnsTopicArn(_) | Reply::EventBridgeBus(_) | Reply::WebhookId(_),
+        ) => {
+            let text = format!(
+                "group.reply: is no `sqs_queue_url` on the list of reply queues of tenant `{}`; ask an operator to add it, or look at the \
+                 group's row.",
+                request.key.tenant
+            );
             Err(Outcome::refused(Code::ReplyNotAllowed, text))
         }
     }

@@ -1,7 +1,10 @@
-//! Completes a delivery whose record is stored: sends the notice, cancels an open task at the server, and deletes the message.
+//! Completes a delivery whose record is stored: counts the call in its group, sends the notice, cancels an open task at the server, and deletes the message.
 
 use std::time::Duration;
 
+use toolfleet_aws::AwsError;
+
+use super::count_member::count_member;
 use super::inbound::InboundCall;
 use super::record::recorded::Recorded;
 use super::steps::Step;
@@ -11,9 +14,20 @@ use crate::context::WorkerContext;
 /// How long sending a notice may take.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends the notice, cancels the call's task where one is open, then deletes the message from the queue that it came from.
-pub(super) async fn complete(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
+/// Counts the call in its group, sends the notice, cancels the call's task where one is open, then deletes the message from the queue that it
+/// came from.
+///
+/// # Errors
+/// The call could not be counted in its group. Nothing else was done, and the message is still there.
+pub(super) async fn complete(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    recorded: &Recorded,
+) -> Result<(), AwsError> {
     context.steps.passed(Step::Recorded).await;
+    if let Some(member) = recorded.member() {
+        Box::pin(count_member(context, inbound, member)).await?;
+    }
     // The notice goes before the delete: after a crash in between, the next delivery sends it again.
     let noticed = tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await;
     let noticed = noticed.unwrap_or_else(|_| {
@@ -28,12 +42,21 @@ pub(super) async fn complete(context: &WorkerContext, inbound: &InboundCall, rec
     cancel_task::cancel_task(context, inbound, recorded).await;
     if !noticed {
         // The record is stored: the next delivery of the message finds it and sends the notice.
-        return;
+        return Ok(());
     }
     if let Err(error) = acknowledge::acknowledge(inbound, recorded).await {
         // The record is stored: the next delivery of the message finds it and deletes the message.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
-        return;
+        return Ok(());
     }
     context.steps.passed(Step::Acknowledged).await;
+    Ok(())
+}
+
+/// Deletes a message of a group, whose decision is stored.
+pub(super) async fn group_handled(inbound: &InboundCall) {
+    if let Err(error) = inbound.queue().delete(inbound.receipt()).await {
+        // The next delivery finds the decision and deletes the message.
+        tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
+    }
 }

@@ -16,6 +16,8 @@ pub(super) enum Disposition {
     TakenOver,
     /// The message is no request. Its record is stored, and it moves to the dead-letter queue for an operator.
     Unreadable,
+    /// The message is of a group itself, which is decided: the message is deleted.
+    GroupHandled,
 }
 
 impl Disposition {
@@ -43,6 +45,8 @@ pub(crate) enum RequeueReason {
     ResultNotStored,
     /// The server works on the call as a task.
     TaskWorking,
+    /// It is the timer of a group, whose deadline has not come.
+    GroupTimer,
     /// A table, a queue or a bucket did not do what was asked.
     AwsFailed,
     /// The message is no request, and could not be moved to a dead-letter queue.
@@ -61,6 +65,7 @@ impl RequeueReason {
             Self::Draining => "draining",
             Self::ResultNotStored => "result_not_stored",
             Self::TaskWorking => "task_working",
+            Self::GroupTimer => "group_timer",
             Self::AwsFailed => "aws_failed",
             Self::Unreadable => "unreadable",
         }
@@ -70,6 +75,7 @@ impl RequeueReason {
     pub(crate) const fn parks_at_once(self) -> bool {
         match self {
             Self::Held(reason) => reason.parks_at_once(),
+            Self::GroupTimer => true,
             Self::HeldElsewhere
             | Self::WaitsForOther
             | Self::ClaimTooSlow
@@ -86,13 +92,14 @@ impl RequeueReason {
     pub(crate) const fn is_no_try(self) -> bool {
         matches!(
             self,
-            Self::Held(
-                HeldReason::Paused
-                    | HeldReason::RateLimit
-                    | HeldReason::ConcurrencyLimit
-                    | HeldReason::RetryBudget
-                    | HeldReason::NotBefore
-            )
+            Self::GroupTimer
+                | Self::Held(
+                    HeldReason::Paused
+                        | HeldReason::RateLimit
+                        | HeldReason::ConcurrencyLimit
+                        | HeldReason::RetryBudget
+                        | HeldReason::NotBefore
+                )
         )
     }
 
@@ -107,6 +114,7 @@ impl RequeueReason {
             Self::Draining => "the worker is stopping",
             Self::ResultNotStored => "the worker stops, and the bucket did not take the result",
             Self::TaskWorking => "the server works on it as a task",
+            Self::GroupTimer => "it is the timer of a group, whose deadline has not come",
             Self::AwsFailed => "an AWS request failed",
             Self::Unreadable => "it cannot be read",
         }
@@ -117,7 +125,7 @@ impl RequeueReason {
 mod tests {
     use super::*;
 
-    const OWN: [RequeueReason; 9] = [
+    const OWN: [RequeueReason; 10] = [
         RequeueReason::HeldElsewhere,
         RequeueReason::WaitsForOther,
         RequeueReason::ClaimTooSlow,
@@ -125,6 +133,7 @@ mod tests {
         RequeueReason::Draining,
         RequeueReason::ResultNotStored,
         RequeueReason::TaskWorking,
+        RequeueReason::GroupTimer,
         RequeueReason::AwsFailed,
         RequeueReason::Unreadable,
     ];
@@ -133,7 +142,7 @@ mod tests {
     fn labels_are_stable_distinct_words_and_sentences_are_for_people() {
         let reasons = OWN.into_iter().chain(HeldReason::ALL.map(RequeueReason::Held));
         let labels: Vec<_> = reasons.clone().map(RequeueReason::label).collect();
-        let expected = "held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working aws_failed \
+        let expected = "held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working group_timer aws_failed \
                         unreadable server_unreachable server_failing server_pause credential aws_error share back_off paused rate_limit \
                         concurrency_limit retry_budget not_before";
         assert_eq!(labels.join(" "), expected);

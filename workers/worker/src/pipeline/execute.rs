@@ -4,14 +4,14 @@
 //! end it. So no server can keep it past the deadline, and it begins no attempt once the lease is lost. Only storing a result that has
 //! arrived may take longer.
 
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::calls::Calls;
 use toolfleet_core::execution::{repeats_lost_task, task_lost};
-use toolfleet_core::outcome::{MayHaveRun, Outcome};
+use toolfleet_core::outcome::{AnswerSource, MayHaveRun, Outcome};
 use toolfleet_executors::Executor as _;
 
 use super::attempts::Attempts;
@@ -25,18 +25,19 @@ use super::lease::Lease;
 use super::passes::Passes;
 use super::poll_task::{self, TaskPoll};
 use super::prepare::ReadyCall;
+use super::reuse;
 use super::task::Task;
 use super::turn::Limits;
 use crate::context::WorkerContext;
 
 pub(super) async fn execute(
-    context: &WorkerContext,
+    context: &Arc<WorkerContext>,
     inbound: &InboundCall,
     call: &mut ClaimedCall,
     passes: Option<Passes>,
 ) -> Executed {
     let started_at = call.row.started_at.unwrap_or_else(|| context.now());
-    let state = ExecutionState::new(call.attempts, call.may_have_executed, started_at);
+    let state = Arc::new(ExecutionState::new(call.attempts, call.may_have_executed, started_at));
     if call.since.elapsed() >= context.limits.lease {
         if let Some(task) = call.task.clone() {
             return Executed::Parked { task, after_ms: 0, poll_failed: true };
@@ -44,27 +45,33 @@ pub(super) async fn execute(
         // The claim's own answer took so long that another worker may hold the call by now.
         return Executed::Requeue { after_ms: 0, reason: RequeueReason::ClaimTooSlow };
     }
-    let executed = race(context, inbound, call, &state, passes).await;
+    let mut executed = race(context, inbound, call, &state, passes).await;
     call.attempts = state.attempts();
     call.may_have_executed = state.may_have_run();
     if state.task_over.load(Ordering::Acquire) {
         call.task = None;
+    }
+    if let Executed::Finished(outcome) = &mut executed
+        && outcome.source == AnswerSource::Server
+        && let Some(id) = state.take_batch()
+    {
+        outcome.source = AnswerSource::Batch(id);
     }
     executed
 }
 
 /// The work against everything that may end it: the heartbeat, the deadline, the worker's shutdown.
 async fn race(
-    context: &WorkerContext,
+    context: &Arc<WorkerContext>,
     inbound: &InboundCall,
     call: &mut ClaimedCall,
-    state: &ExecutionState,
+    state: &Arc<ExecutionState>,
     passes: Option<Passes>,
 ) -> Executed {
     let ClaimedCall { ready, claim, row, since, task, progress_buffer, .. } = call;
     let (ready, task, progress_buffer) = (&*ready, task.as_ref(), &*progress_buffer);
     let deadline = Instant::now() + Duration::from_millis(ready.call.deadline.ms_since(context.now()));
-    let lease = Lease::new(*since, context.limits.lease);
+    let lease = Arc::new(Lease::new(*since, context.limits.lease));
     let passes = Mutex::new(passes);
     let attempts =
         Attempts { context, inbound, ready, progress_buffer, state, lease: &lease, deadline, passes };
@@ -77,13 +84,18 @@ async fn race(
             biased;
             executed = &mut work => return executed,
             stopped = &mut heartbeat, if beating => match stopped {
-                Stopped::Cancelled | Stopped::CancelledByOperator(_) if state.has_answer() => {
+                Stopped::Cancelled | Stopped::CancelledByOperator(_) | Stopped::GroupDecided(..)
+                    if state.has_answer() =>
+                {
                     state.hurried.store(true, Ordering::Release);
                     beating = false;
                 }
                 Stopped::Cancelled => return Executed::Finished(state.cancelled()),
                 Stopped::CancelledByOperator(rule) => {
                     return Executed::Finished(state.cancelled_by_operator(&rule));
+                }
+                Stopped::GroupDecided(group, result) => {
+                    return Executed::Finished(state.ended_by_group(&group, result));
                 }
                 Stopped::LeaseLost => {
                     // A request under way may still be answered; the fence decides whether the answer counts.
@@ -105,8 +117,11 @@ async fn race(
     }
 }
 
-/// A poll of the call's task, or attempts; then the result is made fit for its row.
+/// The answer of an equal call, a poll of the call's task, or attempts; then the result is made fit for its row.
 async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
+    if let Some(outcome) = reuse::wait(attempts.context, attempts.ready).await {
+        return store_result(attempts, outcome).await;
+    }
     let polled = match task {
         Some(task) => poll(attempts, task).await,
         None => None,
@@ -128,9 +143,11 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
 async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
     let Attempts { context, inbound, ready, progress_buffer, state, deadline, .. } = *attempts;
     // Answers that are under way may have been accepted.
-    state.sending.store(task.input_pending, Ordering::Release);
+    if task.input_pending {
+        state.begin_request();
+    }
     let polled = poll_task::poll_task(context, inbound, ready, progress_buffer, task, deadline).await;
-    state.sending.store(false, Ordering::Release);
+    state.end_request();
     if matches!(polled, TaskPoll::Ended(_) | TaskPoll::Unknown { .. }) {
         release_task(context, inbound, ready);
     }

@@ -1,9 +1,12 @@
 //! The state of one execution, and how it ends where something outside the attempts ends it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use toolfleet_core::execution::{self, Stop};
+use toolfleet_core::group::{GroupResult, ended_by_decision};
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::request::GroupKey;
 use toolfleet_core::time::Timestamp;
 
 use super::disposition::RequeueReason;
@@ -23,14 +26,23 @@ pub(super) enum Executed {
     Parked { task: Task, after_ms: u64, poll_failed: bool },
 }
 
+/// No request is under way.
+const IDLE: u8 = 0;
+/// A request is under way.
+const UNDER_WAY: u8 = 1;
+/// The execution has ended, and no request may begin.
+const CLOSED: u8 = 2;
+
 /// What the attempts have done so far. It outlives them, also where they are stopped in the middle.
 pub(super) struct ExecutionState {
     /// Attempts made, earlier claims included.
-    pub(super) attempts: AtomicU32,
+    attempts: AtomicU32,
     /// Whether an attempt may have had an effect.
     pub(super) may_have_executed: AtomicBool,
-    /// Whether a request is under way.
-    pub(super) sending: AtomicBool,
+    /// Whether a request is under way, or may begin.
+    request: AtomicU8,
+    /// The batch that the call was sent in last.
+    batch: Mutex<Option<String>>,
     /// Whether the lease is no longer sure.
     pub(super) lease_lost: AtomicBool,
     /// Whether the task that the claim found has ended or is unknown.
@@ -45,11 +57,12 @@ pub(super) struct ExecutionState {
 }
 
 impl ExecutionState {
-    pub(super) const fn new(attempts: u32, may_have_executed: bool, started_at: Timestamp) -> Self {
+    pub(super) fn new(attempts: u32, may_have_executed: bool, started_at: Timestamp) -> Self {
         Self {
             attempts: AtomicU32::new(attempts),
             may_have_executed: AtomicBool::new(may_have_executed),
-            sending: AtomicBool::new(false),
+            request: AtomicU8::new(IDLE),
+            batch: Mutex::default(),
             lease_lost: AtomicBool::new(false),
             task_over: AtomicBool::new(false),
             answered: AtomicBool::new(false),
@@ -59,7 +72,55 @@ impl ExecutionState {
     }
 
     pub(super) fn may_have_run(&self) -> bool {
-        self.may_have_executed.load(Ordering::Acquire) || self.sending.load(Ordering::Acquire)
+        self.may_have_executed.load(Ordering::Acquire) || self.is_sending()
+    }
+
+    /// A request begins, unless the execution has ended.
+    pub(super) fn begin_request(&self) -> bool {
+        self.pass(IDLE, UNDER_WAY)
+    }
+
+    /// The request under way has ended, if there was one.
+    pub(super) fn end_request(&self) -> bool {
+        self.pass(UNDER_WAY, IDLE)
+    }
+
+    /// An attempt in that batch begins, unless the execution has ended.
+    pub(super) fn begin_in_batch(&self, id: &str) -> bool {
+        let may_begin = !self.lease_lost.load(Ordering::Acquire) && self.begin_request();
+        if may_begin {
+            self.count_attempt();
+            *self.batch.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.to_owned());
+        }
+        may_begin
+    }
+
+    /// The batch that the call was sent in last.
+    pub(super) fn take_batch(&self) -> Option<String> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Counts an attempt, and gives its number.
+    pub(super) fn count_attempt(&self) -> u32 {
+        self.attempts.fetch_add(1, Ordering::AcqRel).saturating_add(1)
+    }
+
+    /// The last attempt does not count.
+    pub(super) fn uncount_attempt(&self) {
+        self.attempts.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// No request begins any more: a batch that the call waits in goes without it, or the call is in it.
+    fn close(&self) {
+        self.pass(IDLE, CLOSED);
+    }
+
+    fn is_sending(&self) -> bool {
+        self.request.load(Ordering::Acquire) == UNDER_WAY
+    }
+
+    fn pass(&self, from: u8, to: u8) -> bool {
+        self.request.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     pub(super) fn has_answer(&self) -> bool {
@@ -77,23 +138,31 @@ impl ExecutionState {
 
     /// A request that is given up while it is under way may have had an effect.
     fn give_up_request(&self) {
-        if self.sending.load(Ordering::Acquire) {
+        if self.is_sending() {
             self.mark_executed();
         }
     }
 
     /// The end of a call that its caller has cancelled.
     pub(super) fn cancelled(&self) -> Outcome {
+        self.close();
         execution::cancelled(self.may_have_run())
     }
 
     /// The end of a call that an operator's rule has cancelled.
     pub(super) fn cancelled_by_operator(&self, rule: &str) -> Outcome {
+        self.close();
         execution::cancelled_by_operator(rule, self.may_have_run())
+    }
+
+    /// The end of a call whose group was decided.
+    pub(super) fn ended_by_group(&self, group: &GroupKey, result: GroupResult) -> Outcome {
+        ended_by_decision(group, result, self.may_have_run())
     }
 
     /// The end of a call whose deadline has passed.
     pub(super) fn out_of_time(&self) -> Outcome {
+        self.close();
         execution::out_of_time(self.may_have_run())
     }
 
@@ -104,6 +173,7 @@ impl ExecutionState {
 
     /// What happens to a call whose worker must stop.
     pub(super) fn stopped_with_worker(&self, repeatable: bool, task: Option<&Task>) -> Executed {
+        self.close();
         let task = task.filter(|_| !self.task_over.load(Ordering::Acquire));
         let stop = execution::stopped_with_worker(repeatable, task.is_some(), self.may_have_run());
         match (stop, task) {
@@ -122,13 +192,13 @@ impl ExecutionState {
 
 #[cfg(test)]
 mod tests {
-    use toolfleet_core::outcome::OutcomeKind;
+    use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 
     use super::*;
 
     fn state(may_have_executed: bool, sending: bool) -> ExecutionState {
         let state = ExecutionState::new(1, may_have_executed, Timestamp::from_ms(0));
-        state.sending.store(sending, Ordering::Release);
+        assert!(!sending || state.begin_request());
         state
     }
 
@@ -155,5 +225,17 @@ mod tests {
         assert!(state.may_have_run(), "the answers that were under way may have been accepted");
         state.task_over.store(true, Ordering::Release);
         assert!(matches!(state.stopped_with_worker(false, Some(&task)), Executed::Finished(_)));
+    }
+
+    #[test]
+    fn a_call_that_has_ended_is_not_sent_in_a_batch() {
+        let ended = state(false, false);
+        assert!(!ended.cancelled().error.is_some_and(|why| why.may_have_run != MayHaveRun::No));
+        assert!(!ended.begin_in_batch("c1#1"));
+        assert_eq!((ended.attempts(), ended.take_batch()), (1, None));
+        let sent = state(false, false);
+        assert!(sent.begin_in_batch("c1#1"));
+        assert!(sent.cancelled().error.is_some_and(|why| why.may_have_run == MayHaveRun::Unknown));
+        assert_eq!((sent.attempts(), sent.take_batch().as_deref()), (2, Some("c1#1")));
     }
 }

@@ -8,7 +8,9 @@ use std::convert::Infallible;
 use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Effect, Event};
+use toolfleet_core::group::GroupResult;
 use toolfleet_core::progress::CallProgress;
+use toolfleet_core::request::GroupKey;
 
 use super::apply::{Applied, apply};
 use super::claim;
@@ -27,6 +29,8 @@ pub(super) enum Stopped {
     Cancelled,
     /// An operator's rule has cancelled it: which rule.
     CancelledByOperator(String),
+    /// Its group is decided.
+    GroupDecided(GroupKey, GroupResult),
 }
 
 /// The call whose heartbeat it is.
@@ -61,6 +65,9 @@ pub(super) async fn keep(
             .and_then(|control| control.cancelled_by(&ready.call.facts(inbound.enqueued_at), context.now()));
         if let Some(rule) = rule {
             return Stopped::CancelledByOperator(rule.detail());
+        }
+        if in_time && let Some((group, result)) = group_decision(context, ready).await {
+            return Stopped::GroupDecided(group, result);
         }
         let asked = Instant::now();
         next_news = asked + context.limits.notes_pace();
@@ -100,6 +107,15 @@ pub(super) async fn keep(
             Err(_) => {}
         }
     }
+}
+
+/// The decision of the call's group. One that cannot be read now is read at the next heartbeat.
+async fn group_decision(context: &WorkerContext, ready: &ReadyCall) -> Option<(GroupKey, GroupResult)> {
+    let request = &ready.call.request;
+    let key = request.group.as_deref()?.key(&request.key.tenant);
+    let read = Box::pin(context.fleet.group(&key));
+    let row = tokio::time::timeout(context.limits.heartbeat() / 4, read).await.ok()?.ok()??;
+    row.decision.map(|decision| (key, decision.result))
 }
 
 /// Keeps the message of a call that is not claimed invisible while its worker waits with it.

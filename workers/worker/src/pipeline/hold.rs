@@ -32,7 +32,7 @@ pub(super) async fn hold(
             Ok(Disposition::completed(recorded))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
-            let recorded = finished::record_finished(context, inbound, request, *row).await?;
+            let recorded = finished::record_ended_before(context, inbound, request, *row).await?;
             Ok(Disposition::completed(recorded))
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {

@@ -2,6 +2,7 @@
 //!
 //! What a delayed message says about the message that it replaced counts only if a worker of the fleet has sent it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
@@ -59,6 +60,8 @@ pub(crate) struct InboundCall {
     carries_on: OnceLock<Carried>,
     /// Whose call it is, once it is decoded.
     tenant: OnceLock<Tenant>,
+    /// Whether the call has its index in its group, which was open when this delivery looked.
+    joined: AtomicBool,
 }
 
 /// What a message carries of its call's limits.
@@ -133,6 +136,7 @@ impl InboundCall {
             carried,
             carries_on: OnceLock::new(),
             tenant,
+            joined: AtomicBool::new(false),
             delivery,
             received,
             span,
@@ -225,6 +229,14 @@ impl InboundCall {
         &self.carried
     }
 
+    /// Whether the message carries a turn that is still to come.
+    pub(super) fn carries_turn(&self, now: Timestamp) -> bool {
+        match &self.carried {
+            Carried::Turn(CarriedTurn { turn: Some(turn), .. }) => turn.at() >= now,
+            Carried::Turn(CarriedTurn { turn: None, .. }) | Carried::Nothing | Carried::Poll => false,
+        }
+    }
+
     /// Lets the message that replaces it carry that.
     pub(super) fn carry(&self, carried: Carried) {
         self.carries_on.get_or_init(|| carried);
@@ -243,6 +255,16 @@ impl InboundCall {
     /// When this very message was sent: the same at each of its deliveries.
     pub(super) const fn sent_at(&self) -> Timestamp {
         self.delivery.sent_at
+    }
+
+    /// Notes that the call has its index in its group, which is open.
+    pub(super) fn joined(&self) {
+        self.joined.store(true, Ordering::Release);
+    }
+
+    /// Whether it has.
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
     }
 
     /// Notes whose call it is.

@@ -1,21 +1,23 @@
 //! The pipeline: the steps of one delivery, from an SQS message to a stored result. Read this file first.
 //!
 //! ```text
-//! decode ─▶ fetch ─▶ admit ─▶ supersede ─▶ schedule ─▶ prepare ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ notify ─▶ cancel_task ─▶ acknowledge
+//! decode ─▶ fetch ─▶ admit ─▶ join_group ─▶ supersede ─▶ schedule ─▶ prepare ─▶ reuse ─▶ turn ─▶ claim ─▶ execute ─▶ record ─▶ count_member ─▶ notify ─▶ cancel_task ─▶ acknowledge
 //! ```
 //!
 //! Nothing of a call is sent to its tool before `claim`, with one exception: a call that is safe to repeat may be executed without a claim
 //! (`skip_claim`), and is claimed by its first heartbeat. These writes may come earlier: the session's row at the session's first call
-//! (`admit`), the row of the call's `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row
+//! (`admit`), the rows of the call's group and of its `supersede` key, an MCP session if the server is asked for its tool list (`prepare`), and the call's row
 //! if the call has to wait (`hold`) or ends without being executed. `claim` writes into the call's row that this worker may send the call, so
-//! a crash after it shows in the row. A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
+//! a crash after it shows in the row. A call that asks for a stored answer and finds one ends before its turn; one whose equal is under way
+//! takes no turn and waits for that answer (`reuse`). A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
 //! without a slot where it takes longer than a moment (`wait_for_turn`). After the claim, the MCP client may still store a new MCP session
-//! before it sends the request. `execute` runs the call beside its heartbeat. `record` stores the result first and the audit record second.
+//! before it sends the request. `execute` runs the call beside its heartbeat, alone or in a `batch`. `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
 //! execution (heartbeat, release, park, finish) need core's `Claim`. `acknowledge` needs a `Recorded`. Two other places delete a message,
-//! after a queue has accepted a copy of it: `requeue` and `keep_unreadable`. The state table that decides what each state of a row means
+//! after a queue has accepted a copy of it: `requeue` and `keep_unreadable`. `group_message` handles messages that are no calls, the timer
+//! and the cancellation of a group, and such a message is deleted once its group is decided. The state table that decides what each state of a row means
 //! is `toolfleet_core::call`.
 //!
 //! A delivery leaves the worker in one of the ways of `Disposition`: completed, requeued, parked as a task, taken over by another
@@ -28,21 +30,27 @@ mod admit;
 mod apply;
 mod attempts;
 mod audit;
+mod batch;
 mod cancel_task;
 mod check_session;
 mod checks;
 mod claim;
 mod claimless;
 mod complete;
+mod count_member;
 mod decode;
 mod disposition;
+mod ended_member;
+mod enter_group;
 mod execute;
 mod execution;
 mod fetch;
 mod find_target;
+mod group_message;
 mod heartbeat;
 mod hold;
 mod inbound;
+mod join_group;
 mod keep_unreadable;
 mod large_result;
 mod lease;
@@ -56,7 +64,10 @@ mod record;
 mod redaction;
 mod requeue;
 mod resume;
+mod reuse;
 mod schedule;
+mod send;
+mod send_batch;
 mod skip_claim;
 pub mod slot;
 pub mod steps;
@@ -72,11 +83,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
+use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
 use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 
 use crate::context::WorkerContext;
+use crate::gate::{Place, Seat};
 use crate::telemetry::trace;
 use admit::{Admitted, AdmittedCall};
 use claim::{Claimed, ClaimedCall};
@@ -85,6 +98,7 @@ use disposition::{Disposition, RequeueReason};
 use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
+use join_group::Joined;
 use passes::Passes;
 use prepare::{Prepared, ReadyCall};
 pub(crate) use reap::NEVER_MS;
@@ -133,7 +147,7 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
             Ok(disposition) => Exit::Disposed(disposition),
             Err(exit) => exit,
         };
-        if matches!(exit, Exit::Disposed(Disposition::Completed(_) | Disposition::TakenOver)) {
+        if is_over(&exit) {
             inbound.forget_body();
         }
         // Where SQS is slow, messages without a slot pile up: beyond a bound they keep their slots, and no others are received.
@@ -152,11 +166,25 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
     context.meters.processed(inbound.queue().name(), begun.elapsed());
 }
 
+/// Whether nothing will send the body again. The message of a group's member may go back to its queue until the member is counted.
+fn is_over(exit: &Exit) -> bool {
+    match exit {
+        Exit::Disposed(Disposition::Completed(recorded)) => recorded.member().is_none(),
+        Exit::Disposed(Disposition::TakenOver | Disposition::GroupHandled) => true,
+        Exit::Disposed(
+            Disposition::Requeued { .. } | Disposition::Parked { .. } | Disposition::Unreadable,
+        )
+        | Exit::Failed(_) => false,
+    }
+}
+
 /// Does with the message what its disposition says.
 async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
     match exit {
         Exit::Disposed(Disposition::Completed(recorded)) => {
-            complete::complete(context, inbound, &recorded).await;
+            if let Err(error) = complete::complete(context, inbound, &recorded).await {
+                requeue::after_aws_error(context, inbound, &error).await;
+            }
         }
         Exit::Disposed(Disposition::Requeued { after_ms, reason }) => {
             requeue::requeue(context, inbound, after_ms, reason).await;
@@ -168,6 +196,7 @@ async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
         Exit::Disposed(Disposition::TakenOver) => {
             tracing::info!(message_id = inbound.message_id(), "another worker has taken the call over");
         }
+        Exit::Disposed(Disposition::GroupHandled) => complete::group_handled(inbound).await,
         Exit::Disposed(Disposition::Unreadable) => keep_unreadable::keep_unreadable(context, inbound).await,
         Exit::Failed(error) => requeue::after_aws_error(context, inbound, &error).await,
     }
@@ -179,6 +208,9 @@ async fn process(
     inbound: &InboundCall,
     slot: &mut impl Slot,
 ) -> Result<Disposition, Exit> {
+    if let Some(message) = group_message::of(inbound) {
+        return Ok(Box::pin(group_message::handle(context, inbound, &message)).await?);
+    }
     let request = read_request(context, inbound).await?;
     inbound.is_of(&request.key.tenant);
     context.steps.passed(Step::Decoded).await;
@@ -186,12 +218,20 @@ async fn process(
     let call = admit_call(context, inbound, request).await?;
     context.steps.passed(Step::Admitted).await;
 
+    let call = join_its_group(context, inbound, call).await?;
     let call = supersede_call(context, inbound, call).await?;
     if let Some(wait) =
         schedule::wait_until(call.request.not_before, context.now(), inbound.queue().is_fifo())
     {
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
+    let mut place = match context.gate.place(call.subject(), context.now()).await {
+        Ok(place) => place,
+        Err(silent) => {
+            let wait = Wait::for_a_silent_server(context, inbound, &call.server.id, call.deadline, &silent);
+            return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
+        }
+    };
     // Held until the call is out of the worker's hands, like its slot.
     let mut seat =
         match context.gate.seat(&call.server.id, &call.request.key.tenant, call.request.priority).await {
@@ -201,29 +241,39 @@ async fn process(
                 return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
             }
         };
-    let _slot_time = context.activity.working(&call.request.key.tenant);
+    let slot_time = context.activity.working(&call.request.key.tenant);
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
     if context.shutdown.is_draining() {
         return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
     }
 
-    let turned = Box::pin(wait_for_turn(context, inbound, &ready.call, slot, &mut seat)).await;
-    let passes = match turned {
-        Turned::Now(passes) => passes,
-        Turned::Wait(wait) => {
-            return Ok(Box::pin(hold::hold(context, inbound, *ready.call.request, wait)).await?);
-        }
-        Turned::Draining => {
-            return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
-        }
-    };
+    let (ready, passes) = Box::pin(take_turn(context, inbound, ready, slot, &mut seat)).await?;
     let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
         true => skip_claim::begin(context, inbound, *ready),
         false => claim_call(context, inbound, *ready).await?,
     };
 
-    execute_and_record(context, inbound, claimed, passes).await
+    let executed = Box::pin(execute_and_record(context, inbound, claimed, passes));
+    while_silent(executed, &mut place, slot, || drop((seat.take(), slot_time))).await
+}
+
+/// Runs the rest of a call. While it only waits for a server that answers nothing, its slot and its seat are for other calls.
+async fn while_silent<T>(
+    executed: impl Future<Output = T>,
+    place: &mut Place,
+    slot: &mut impl Slot,
+    leave: impl FnOnce(),
+) -> T {
+    let mut executed = std::pin::pin!(executed);
+    tokio::select! {
+        biased;
+        done = &mut executed => return done,
+        () = place.lends() => {}
+    }
+    slot.set_down();
+    leave();
+    executed.await
 }
 
 /// Decode and fetch: the request, with its arguments.
@@ -276,6 +326,21 @@ async fn admit_call(
     .into())
 }
 
+/// Join group: the call, if it has no group or its group is open and has this place for it.
+async fn join_its_group(
+    context: &Arc<WorkerContext>,
+    inbound: &InboundCall,
+    call: Box<AdmittedCall>,
+) -> Result<Box<AdmittedCall>, Exit> {
+    if call.request.group.is_none() {
+        return Ok(call);
+    }
+    match Box::pin(join_group::join_group(context, inbound, call)).await? {
+        Joined::GoesOn(call) => Ok(call),
+        Joined::Over(disposition) => Err(disposition.into()),
+    }
+}
+
 /// Supersede: the call, unless a newer one replaces it.
 async fn supersede_call(
     context: &Arc<WorkerContext>,
@@ -307,6 +372,47 @@ async fn prepare_call(
     .into())
 }
 
+/// Turn: the call with what it holds of its limits, unless it is given a stored answer.
+async fn take_turn(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    mut ready: Box<ReadyCall>,
+    slot: &mut impl Slot,
+    seat: &mut Option<Seat>,
+) -> Result<(Box<ReadyCall>, Option<Passes>), Exit> {
+    if let Some(outcome) = reuse::before_turn(context, &mut ready) {
+        return Err(conclude(context, inbound, *ready, outcome).await?.into());
+    }
+    if ready.follows() {
+        return Ok((ready, None));
+    }
+    let passes = match wait_for_turn(context, inbound, &ready.call, slot, seat).await {
+        Turned::Now(passes) => passes,
+        Turned::Wait(wait) => {
+            return Err(hold::hold(context, inbound, *ready.call.request, wait).await?.into());
+        }
+        Turned::Draining => {
+            return Err(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining }.into());
+        }
+    };
+    if let Some(outcome) = reuse::after_turn(context, &mut ready) {
+        return Err(conclude(context, inbound, *ready, outcome).await?.into());
+    }
+    // What follows another call takes no permit from it.
+    let passes = passes.filter(|_| !ready.follows());
+    Ok((ready, passes))
+}
+
+/// Ends a call that is given a stored answer.
+async fn conclude(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    ready: ReadyCall,
+    outcome: Outcome,
+) -> Result<Disposition, AwsError> {
+    unexecuted::record_cached(context, inbound, *ready.call.request, outcome, ready.definition).await
+}
+
 /// Claim: the right to send the call to its tool.
 async fn claim_call(
     context: &WorkerContext,
@@ -319,7 +425,7 @@ async fn claim_call(
             return Ok(claimed);
         }
         Claimed::Ended { request, row } => {
-            Disposition::completed(finished::record_finished(context, inbound, *request, *row).await?)
+            Disposition::completed(finished::record_ended_before(context, inbound, *request, *row).await?)
         }
         Claimed::Mismatch { request } => {
             Disposition::completed(finished::mismatch(context, inbound, *request).await?)
@@ -333,7 +439,7 @@ async fn claim_call(
 
 /// Execute and record: the attempts, and what they came to in the tables.
 async fn execute_and_record(
-    context: &WorkerContext,
+    context: &Arc<WorkerContext>,
     inbound: &InboundCall,
     mut claimed: Box<ClaimedCall>,
     passes: Option<Passes>,

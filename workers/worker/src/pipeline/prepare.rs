@@ -1,11 +1,13 @@
 //! The step `prepare`: what a call needs before it may be claimed. The gate of its server must be open, its credential available, and the tool as
 //! the call expects it.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{Catalog, Server};
+use toolfleet_core::cache::CacheRule;
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, RetryClass};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
@@ -16,6 +18,7 @@ use super::admit::AdmittedCall;
 use super::inbound::InboundCall;
 use super::resume;
 use super::wait::{Wait, within};
+use crate::answers::Reuse;
 use crate::backoff;
 use crate::context::WorkerContext;
 
@@ -30,6 +33,21 @@ pub(super) struct ReadyCall {
     pub(super) call: AdmittedCall,
     pub(super) target: Target,
     pub(super) definition: Option<ShortDefinitionDigest>,
+    /// What it has to do with the answers of equal calls.
+    pub(super) reuse: Mutex<Reuse>,
+}
+
+impl ReadyCall {
+    /// Whether it waits for the answer of an equal call.
+    pub(super) fn follows(&mut self) -> bool {
+        self.reuse.get_mut().unwrap_or_else(PoisonError::into_inner).follows()
+    }
+
+    /// What it has to do with the answers of equal calls, and what the catalog says about storing its answer.
+    pub(super) fn take_reuse(&mut self) -> (Reuse, Option<CacheRule>) {
+        let reuse = std::mem::take(self.reuse.get_mut().unwrap_or_else(PoisonError::into_inner));
+        (reuse, self.call.cache_rule())
+    }
 }
 
 pub(super) async fn prepare(
@@ -60,7 +78,12 @@ pub(super) async fn prepare(
     {
         return Ok(Prepared::Over { request: call.request, outcome });
     }
-    Ok(Prepared::Ready(Box::new(ReadyCall { call, target: ready.target, definition })))
+    Ok(Prepared::Ready(Box::new(ReadyCall {
+        call,
+        target: ready.target,
+        definition,
+        reuse: Mutex::default(),
+    })))
 }
 
 /// Less than the step may take, so that a call whose credential and list are both slow is held with a reason.

@@ -15,14 +15,16 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
+use toolfleet_core::group::GroupMessage;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::request::CallRequest;
 
 use super::checks;
-use super::complete::complete;
+use super::complete::{complete, group_handled};
 use super::decode::{self, Decoded};
 use super::disposition::Disposition;
 use super::fetch::{self, Fetched};
+use super::group_message;
 use super::inbound::InboundCall;
 use super::record::{unexecuted, without_call};
 use super::steps::Step;
@@ -46,6 +48,9 @@ pub enum Reaped {
 /// Ends one dead letter, unless it is not due.
 pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
     let inbound = InboundCall::new(&context, delivery);
+    if let Some(message) = group_message::of(&inbound) {
+        return reap_group_message(&context, &inbound, &message).await;
+    }
     let decoded = decode::decode(&inbound);
     context.steps.passed(Step::Decoded).await;
     // What an extended client stored may be readable, unless it was found not to be.
@@ -63,13 +68,45 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
         return Reaped::NotDue { after_ms };
     }
     match Box::pin(record_end(&context, &inbound, decoded)).await {
-        Ok(Disposition::Completed(recorded)) => complete(&context, &inbound, &recorded).await,
+        Ok(Disposition::Completed(recorded)) => {
+            if let Err(error) = complete(&context, &inbound, &recorded).await {
+                // It is visible again when its visibility time-out ends.
+                tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "a dead letter waits until AWS answers again");
+            }
+        }
         Ok(Disposition::Requeued { after_ms, .. } | Disposition::Parked { after_ms, .. }) => {
             requeue_dead_letter(&inbound, after_ms).await;
         }
         Ok(Disposition::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
-        Ok(Disposition::TakenOver) => {}
+        Ok(Disposition::TakenOver | Disposition::GroupHandled) => {}
         // It is visible again when its visibility time-out ends.
+        Err(error) => {
+            tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "a dead letter waits until AWS answers again");
+        }
+    }
+    Reaped::Met
+}
+
+/// Decides a group whose timer or cancellation was received too often. A timer waits here until it is due.
+async fn reap_group_message(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    message: &GroupMessage,
+) -> Reaped {
+    let after_ms = message.due_in_ms(context.now());
+    if after_ms > 0 {
+        return Reaped::NotDue { after_ms };
+    }
+    match Box::pin(group_message::handle(context, inbound, message)).await {
+        Ok(Disposition::GroupHandled) => group_handled(inbound).await,
+        Ok(Disposition::Completed(recorded)) => {
+            // It is no call and has no group to count in.
+            let _counted = complete(context, inbound, &recorded).await;
+        }
+        Ok(Disposition::Requeued { after_ms, .. } | Disposition::Parked { after_ms, .. }) => {
+            requeue_dead_letter(inbound, after_ms).await;
+        }
+        Ok(Disposition::TakenOver | Disposition::Unreadable) => {}
         Err(error) => {
             tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "a dead letter waits until AWS answers again");
         }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
+use toolfleet_core::message_attributes::GROUP;
 use toolfleet_core::requeue::{LONGEST_DELAY_S, SHORT_S, in_order_s, stays};
 
 use super::disposition::RequeueReason;
@@ -20,7 +21,7 @@ use crate::context::WorkerContext;
 use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
 
 /// The attributes of a message that the new message keeps.
-const CARRIED: [&str; 2] = [TRACEPARENT, TRACESTATE];
+const CARRIED: [&str; 3] = [TRACEPARENT, TRACESTATE, GROUP];
 /// A longer attribute is not carried, so that there is room for all beside the largest body.
 const LONGEST_CARRIED: usize = 1_024;
 /// The longest time for which a message that cannot be read is hidden, in seconds.

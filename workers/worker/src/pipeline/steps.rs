@@ -31,9 +31,31 @@ pub enum Step {
     Parked,
     /// That message is sent; the one before it is not deleted.
     Reposted,
+    /// The row of the call's group is made; its timer is not sent.
+    GroupMade,
+    /// The call has its index in its group.
+    MemberBound,
+    /// The timer of the group is sent; its row does not say so yet.
+    TimerSent,
+    /// The call is counted in its group.
+    MemberCounted,
+    /// The group is decided; its notice is not sent.
+    GroupDecided,
+    /// The notice of the group is sent.
+    GroupNotified,
 }
 
 impl Step {
+    /// The steps of the calls of a group beyond those of any call, in order.
+    pub const OF_GROUPS: [Self; 6] = [
+        Self::GroupMade,
+        Self::MemberBound,
+        Self::TimerSent,
+        Self::MemberCounted,
+        Self::GroupDecided,
+        Self::GroupNotified,
+    ];
+
     /// Every step of a call that its server answers at once, in order.
     pub const ALL: [Self; 9] = [
         Self::Decoded,

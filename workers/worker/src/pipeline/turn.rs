@@ -33,6 +33,8 @@ const NEAR_IN_ORDER_MS: u64 = 12_000;
 const NEAR_IN_SLOT_MS: u64 = 2_000;
 /// So long before its turn a call takes its slot and is claimed.
 const AHEAD: Duration = Duration::from_millis(200);
+/// So long a batch waits for a permit.
+const BATCH_PERMIT_WAIT: Duration = Duration::from_secs(3);
 /// A permit that is there sooner is counted as no wait: its row is written within this time.
 const COUNTED_WAIT: Duration = Duration::from_millis(150);
 /// How often turns of several limits at one time are looked for, before the call goes back to the queue.
@@ -126,7 +128,7 @@ impl<'a> Limits<'a> {
     }
 
     /// A turn is not taken for a call that would find no permit.
-    fn check_lately_full(&self) -> Result<(), Wait> {
+    pub(super) fn check_lately_full(&self) -> Result<(), Wait> {
         for limit in &self.limits {
             let Some(most) = limit.concurrency else { continue };
             if self.context.limiter.permits.is_full_lately(&limit.key) {
@@ -411,7 +413,7 @@ impl<'a> Limits<'a> {
         Wait { after_ms, held: Box::new(held.with_detail(&detail)) }
     }
 
-    /// For a retry, or a call whose turn was missed: everything anew, in its slot.
+    /// For a retry, a call whose turn was missed, or a batch: everything anew, in its slot.
     ///
     /// # Errors
     /// What the call waits for.
@@ -421,7 +423,8 @@ impl<'a> Limits<'a> {
             self.waits_here(&passes);
             sleep_until(due - AHEAD.min(due.saturating_duration_since(Instant::now()))).await;
         }
-        let permits = self.permits(&mut passes, Duration::ZERO).await;
+        let most = if self.call.batch().is_some() { BATCH_PERMIT_WAIT } else { Duration::ZERO };
+        let permits = self.permits(&mut passes, most).await;
         permits.map_err(|lack| self.away(lack))?;
         Ok(passes)
     }

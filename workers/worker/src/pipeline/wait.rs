@@ -13,6 +13,7 @@ use super::disposition::RequeueReason;
 use super::inbound::InboundCall;
 use super::redaction;
 use crate::context::WorkerContext;
+use crate::gate::NoSeat;
 
 /// A shorter wait is not stored in the call's row.
 const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
@@ -20,6 +21,8 @@ const SHORTEST_STORED_WAIT_MS: u64 = 3_000;
 const LONGEST_RETRY_SPREAD_MS: u64 = 3_000;
 /// The longest wait for a seat: one may be free long before.
 const LONGEST_SHARE_WAIT_MS: u64 = 15_000;
+/// The same where no other tenant was seen: no call goes back to make room for others, so it is tried again soon.
+const LONGEST_WAIT_ALONE_MS: u64 = 3_000;
 
 /// A wait that the call's caller can read.
 #[derive(Debug)]
@@ -68,12 +71,28 @@ impl Wait {
         inbound: &InboundCall,
         server: &ServerId,
         deadline: Timestamp,
-        full: &str,
+        full: &NoSeat,
     ) -> Self {
         let now = context.now();
-        let grown_ms = share_wait_ms(inbound.parks, fastrand::u64(0..250));
+        let longest_ms = if full.alone { LONGEST_WAIT_ALONE_MS } else { LONGEST_SHARE_WAIT_MS };
+        let grown_ms = share_wait_ms(inbound.parks, fastrand::u64(0..250)).min(longest_ms);
         let wait = Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)));
-        Self { held: Box::new(wait.held.with_detail(full)), ..wait }
+        Self { held: Box::new(wait.held.with_detail(&full.detail)), ..wait }
+    }
+
+    /// The wait of a call whose server or tool is silent: as one for a seat that has waited twice before, because an answer is not expected
+    /// soon.
+    pub(super) fn for_a_silent_server(
+        context: &WorkerContext,
+        inbound: &InboundCall,
+        server: &ServerId,
+        deadline: Timestamp,
+        silent: &str,
+    ) -> Self {
+        let now = context.now();
+        let after_ms = share_wait_ms(inbound.parks.saturating_add(2), fastrand::u64(0..250));
+        let wait = Self::new(HeldReason::Share, server, now, after_ms.min(deadline.ms_since(now)));
+        Self { held: Box::new(wait.held.with_detail(silent)), ..wait }
     }
 
     /// The wait of a retry that is not within its server's budget.

@@ -57,6 +57,10 @@ pub(super) async fn wait_for_turn<S: Slot>(
     if *inbound.carried() == Carried::Poll || call.answers_a_task() {
         return Turned::Now(None);
     }
+    if call.batch().is_some() {
+        // The leader of its batch asks for turns and permits when the batch is sent.
+        return limits.check_lately_full().map_or_else(Turned::Wait, |()| Turned::Now(None));
+    }
     let mut waiting = Waiting { context, inbound, call, slot, seat };
     let turns = Box::pin(limits.turns(limits.near_ms(), false));
     let mut passes = match waiting.in_hand(turns).await {

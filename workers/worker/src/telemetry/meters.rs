@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
+use toolfleet_core::group::GroupResult;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::outcome::{Code, OutcomeKind};
 use toolfleet_core::request::Operation;
@@ -15,6 +16,9 @@ use toolfleet_core::request::Operation;
 /// Seconds; a call may take milliseconds or hours.
 const SECONDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0];
+
+/// Calls in a batch.
+const CALLS: [f64; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 
 /// What a worker counts with. Clones count together.
 #[derive(Debug, Clone)]
@@ -31,6 +35,30 @@ struct Instruments {
     receives: Counter<u64>,
     late_answers: Counter<u64>,
     missed_turns: Counter<u64>,
+    decided_groups: Counter<u64>,
+    cache: Counter<u64>,
+    batches: Histogram<u64>,
+}
+
+/// How a call that may be given a stored answer got its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheUse {
+    /// It was stored.
+    Hit,
+    /// An equal call was under way, and its answer served both.
+    Coalesced,
+    /// It was sent to its server.
+    Miss,
+}
+
+impl CacheUse {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Coalesced => "coalesced",
+            Self::Miss => "miss",
+        }
+    }
 }
 
 impl Meters {
@@ -61,10 +89,20 @@ impl Meters {
                 "toolfleet.late_answers",
                 "Answers that came after another worker had taken the call over.",
             ),
+            decided_groups: count(
+                "toolfleet.groups.decided",
+                "Groups of calls that this worker decided, by their result.",
+            ),
             missed_turns: count(
                 "toolfleet.limits.missed_turns",
                 "Turns of rate limits that came while the worker could not send the call.",
             ),
+            cache: count("toolfleet.cache.calls", "Calls that asked for a stored answer and may have one."),
+            batches: meter
+                .u64_histogram("toolfleet.batch.size")
+                .with_description("Calls in each batch that was sent.")
+                .with_boundaries(CALLS.to_vec())
+                .build(),
             meter: meter.clone(),
         })))
     }
@@ -130,10 +168,31 @@ impl Meters {
         }
     }
 
+    /// A group was decided here.
+    pub(crate) fn group_decided(&self, result: GroupResult) {
+        if let Some(on) = &self.0 {
+            on.decided_groups.add(1, &[KeyValue::new("toolfleet.result", result.as_str())]);
+        }
+    }
+
     /// A turn was missed.
     pub(crate) fn turn_missed(&self) {
         if let Some(on) = &self.0 {
             on.missed_turns.add(1, &[]);
+        }
+    }
+
+    /// A call that may be given a stored answer was given one, or was sent.
+    pub(crate) fn cache(&self, what: CacheUse) {
+        if let Some(on) = &self.0 {
+            on.cache.add(1, &[KeyValue::new("toolfleet.cache", what.as_str())]);
+        }
+    }
+
+    /// A batch of so many calls is sent.
+    pub(crate) fn batch(&self, calls: usize) {
+        if let Some(on) = &self.0 {
+            on.batches.record(u64::try_from(calls).unwrap_or(u64::MAX), &[]);
         }
     }
 

@@ -30,6 +30,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+pub(crate) use meters::CacheUse;
 pub use meters::Meters;
 
 /// How long the last traces and metrics may take when the worker ends.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use toolfleet_aws::Tables;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::audit::AuditKind;
@@ -13,6 +15,7 @@ use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::services::control::ControlReader;
+use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{Limits, pipeline};
 
 use crate::rig::{Rig, limits, request, run_service};
@@ -211,7 +214,10 @@ async fn a_rule_meets_a_running_call_at_its_next_heartbeat() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_waits_ends_by_its_cancellation_before_its_message_returns() {
-    let rig = Rig::new().await;
+    let registry = prometheus::Registry::new();
+    let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
+    let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+    let rig = Rig { meters: Meters::new(&provider.meter("test")), ..Rig::new().await };
     let context = rig.context(None).await;
     set(&rig, &context, &pause(&rig, "server:mock", None)).await;
     rig.send(request("c1", "unsafe").to_string()).await;
@@ -225,6 +231,12 @@ async fn a_call_that_waits_ends_by_its_cancellation_before_its_message_returns()
     let records = rig.audit_of("c1", AuditKind::Call).await;
     assert_eq!(records.iter().map(|r| r.outcome).collect::<Vec<_>>(), [OutcomeKind::Cancelled]);
     assert_eq!(rig.mcp.executions_of("c1"), 0);
+    let metrics = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let ended: Vec<_> = metrics.lines().filter(|l| l.starts_with("toolfleet_calls_ended_total{")).collect();
+    assert!(
+        ended.len() == 1 && ended[0].contains("cancelled_by_caller") && ended[0].ends_with(" 1"),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

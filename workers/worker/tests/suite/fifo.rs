@@ -4,7 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolfleet_aws::Tables;
+use toolfleet_core::group::GroupResult;
+use toolfleet_core::ids::{GroupId, Tenant};
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::request::GroupKey;
+use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::services::intake::Intake;
 
@@ -83,4 +88,87 @@ async fn frequent_short_waits_do_not_dead_letter_a_message_early() {
         rig.clock.advance_ms(1_000);
     }
     assert!(receives < 8, "{receives} receives in a quarter of an hour");
+}
+
+/// A group of two, of which the other member is never sent.
+fn lone_member(rig: &Rig, deadline_ms: u64) -> Value {
+    let mut body = request("c1", "unsafe");
+    let deadline = Timestamp::from_ms(i64::try_from(rig.clock.now_ms() + deadline_ms).unwrap());
+    body["group"] = json!({"id": "turn", "index": 0, "size": 2, "deadline": deadline});
+    body
+}
+
+fn group_key() -> GroupKey {
+    let (tenant, id) = (Tenant::parse("acme").unwrap(), GroupId::parse("turn").unwrap());
+    GroupKey { tenant, id, round: 1 }
+}
+
+async fn decision(rig: &Rig) -> Option<GroupResult> {
+    let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));
+    let row = fleet.group(&group_key()).await.unwrap();
+    row.expect("the group has a row").decision.map(|decision| decision.result)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_groups_timer_waits_for_hours_and_holds_up_no_call() {
+    let rig = rig().await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
+    rig.send(lone_member(&rig, 10 * 3_600_000).to_string()).await;
+    rig.deliver(&context).await;
+    // The timer: a FIFO queue takes no delay, so it is received at once and hidden until the deadline.
+    rig.deliver(&context).await;
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (0, 1));
+    rig.send(request("c2", "unsafe").to_string()).await;
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Succeeded, "the tenant's calls go on");
+    rig.clock.advance_ms(10 * 3_600_000 - 60_000);
+    assert!(rig.receive(&context).await.is_none(), "it was hidden for as long as was left");
+    assert_eq!(decision(&rig).await, None);
+    rig.clock.advance_ms(61_000);
+    rig.deliver(&context).await;
+    assert_eq!(decision(&rig).await, Some(GroupResult::Incomplete));
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_beyond_what_a_fifo_queue_can_hide_is_refused() {
+    let rig = rig().await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
+    rig.send(lone_member(&rig, 12 * 3_600_000).to_string()).await;
+    rig.deliver(&context).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some("unsupported")));
+    assert!(seen.message.starts_with("group.deadline: "), "{}", seen.message);
+    assert!(seen.message.contains("at most 11 hours, in a FIFO queue"), "{}", seen.message);
+    assert!(rig.mcp.requests_of("tools/call").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_groups_cancellation_overtakes_the_tenants_calls() {
+    let rig = rig().await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
+    let clock = rig.clock.clone();
+    let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
+    let (tables, queue) = (Tables::with_prefix("toolfleet"), rig.local.queue_url("calls.fifo"));
+    let client = toolfleet_client::Client::new(&rig.direct, queue, &tables, Arc::new(now));
+    let key = group_key();
+    // Too early: nothing is known of the group, and the message is dropped.
+    client.cancel_group(&key).await.unwrap();
+    rig.deliver(&context).await;
+    rig.clock.advance_ms(1_000);
+    rig.send(lone_member(&rig, 3_600_000).to_string()).await;
+    rig.deliver(&context).await;
+    rig.deliver(&context).await;
+    // The tenant's next call waits for its server, and so do all after it.
+    rig.mcp.next(MockFault::status_with(429, "retry-after", "300"));
+    for id in ["c2", "c3"] {
+        rig.send(request(id, "unsafe").to_string()).await;
+    }
+    rig.deliver(&context).await;
+    client.cancel_group(&key).await.unwrap();
+    rig.deliver(&context).await;
+    assert_eq!(decision(&rig).await, Some(GroupResult::Cancelled));
+    assert_eq!(seen(&rig), ["c1", "c2"]);
 }

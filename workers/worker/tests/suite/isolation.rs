@@ -314,6 +314,47 @@ async fn a_hanging_server_leaves_slots_to_other_servers_and_tenants() {
     assert_eq!(ended(&rig, "globex", "g").await, SUCCEEDED);
 }
 
+/// A server accepts requests and answers none. Its calls leave the slots to other servers of the same tenant, also those that were sent
+/// before anything was known of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_leaves_its_slots_to_other_servers() {
+    let rig = Rig::new().await;
+    let other = MockMcp::start(ProtocolRevision::Modern).await;
+    let (context, gone) = with_a_hanging_server(&rig, &other).await;
+    send(&rig, &of("acme", "first", "well")).await;
+    let worker = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
+    gone.reached(1).await;
+    let hold = rig.mcp.hold();
+    for n in 0..3 {
+        send(&rig, &of("acme", &format!("silent-{n}"), "unsafe")).await;
+    }
+    rig.mcp.arrived("tools/call", 3).await;
+    // As many calls at once as the worker has slots: each waits until all have come, so none of the slots is the silent server's.
+    let hold_other = other.hold();
+    for n in 0..4 {
+        send(&rig, &of("acme", &format!("well-{n}"), "well")).await;
+    }
+    other.arrived("tools/call", 5).await;
+    // The next call to the silent server goes back to its queue, and says why.
+    send(&rig, &of("acme", "late", "unsafe")).await;
+    let held = loop {
+        if let Some(held) = rig.row_of("acme", "late").await.and_then(|row| row.held) {
+            break held;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(held.detail.as_deref().is_some_and(|text| text.contains("answered no request")), "{held:?}");
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 3);
+    drop(hold_other);
+    gone.reached(5).await;
+    context.shutdown.begin(Duration::from_secs(10));
+    drop(hold);
+    worker.await.unwrap();
+    for n in 0..3 {
+        assert_eq!(ended(&rig, "acme", &format!("silent-{n}")).await, SUCCEEDED);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_tenant_at_one_server_uses_every_slot() {
     let rig = Rig::new().await;

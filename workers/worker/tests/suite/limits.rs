@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use toolfleet_aws::Tables;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::call::{HeldReason, State};
-use toolfleet_core::control::{Control, LimitChange, Rate};
+use toolfleet_core::control::{Control, LimitChange};
 use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::RateLimit;
 use toolfleet_core::limits::holders::HolderRow;
 use toolfleet_core::limits::turn_book::TurnRow;
 use toolfleet_core::outcome::OutcomeKind;
@@ -156,7 +157,7 @@ async fn a_limit_that_is_changed_live_voids_the_turns_of_the_old_one() {
         rig.deliver(&context).await;
     }
     let old = turns(&rig).await;
-    let change = LimitChange { rate: Some(Rate { count: 50, per_s: 1 }), concurrency: None };
+    let change = LimitChange { rate: RateLimit::new(50, 1).ok(), concurrency: None };
     let limits = BTreeMap::from([("server:mock".to_owned(), change)]);
     context.gate.control().take(Control { version: 1, limits, ..Control::default() });
     rig.clock.advance_ms(10_000);
@@ -409,7 +410,7 @@ async fn a_large_limit_is_leased_in_blocks() {
 async fn the_catalogs_limit_holds_again_after_a_live_one_ends() {
     let rig = Rig::new().await;
     let context = worker(&rig, &limited(&rig, json!({"rate": "50/s"}))).await;
-    let change = LimitChange { rate: Some(Rate { count: 40, per_s: 1 }), concurrency: None };
+    let change = LimitChange { rate: RateLimit::new(40, 1).ok(), concurrency: None };
     let live = BTreeMap::from([("server:mock".to_owned(), change)]);
     let rates = [(3, live), (4, BTreeMap::new())];
     for ((version, limits), expected) in rates.into_iter().zip(["40/s", "50/s"]) {

@@ -38,7 +38,7 @@ fn asked_by(who: &str, id: &str, tool: &str) -> Value {
     body["session"] = json!(format!("session-{who}"));
     body["user"] = json!({"id": format!("user-{who}"), "type": "staff", "roles": [who]});
     body["agent"] = json!(format!("agent-{who}"));
-    body["group"] = json!({"id": format!("group-{who}"), "size": 2});
+    body["group"] = json!({"id": format!("group-{who}"), "index": 0, "size": 2});
     body
 }
 

@@ -8,11 +8,11 @@ use toolfleet_aws::Tables;
 use toolfleet_aws::queue::{Outgoing, Queue};
 use toolfleet_client::{Client, LetterFilter, Redrive, RedriveReport, RedriveRules, Redriven, RedrivenAs};
 use toolfleet_core::audit::AuditKind;
-use toolfleet_core::control::Rate;
 use toolfleet_core::dead_letter::RedriveClass;
 use toolfleet_core::ids::Tenant;
+use toolfleet_core::limits::RateLimit;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_core::request::CallRequest;
+use toolfleet_core::request::{CallRequest, Priority};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, Rule};
 use toolfleet_worker::pipeline::steps::Step;
@@ -71,7 +71,7 @@ async fn redrive(rig: &Rig, may_have_run: bool) -> (RedriveReport, Vec<Redriven>
         filter: LetterFilter::default(),
         may_have_run,
         act: true,
-        rate: Rate { count: 1_000, per_s: 1 },
+        rate: RateLimit::new(1_000, 1).unwrap(),
         rules: &Rules,
         own_sender: Some(SENDER),
     };
@@ -203,4 +203,31 @@ async fn a_kept_message_that_is_redriven_and_readable_runs() {
     rig.settle().await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     assert_eq!(dead(&rig).depth().await.unwrap().visible, 1, "it is still no request");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_goes_back_to_the_queue_it_came_from() {
+    for (priority, name) in [(Priority::High, "toolfleet-calls-high"), (Priority::Low, "toolfleet-calls-low")]
+    {
+        let rig = Rig { priorities: true, ..rig().await };
+        let from = rig.direct.queue(rig.local.queue_url(name));
+        let body = request("c1", "unsafe").to_string();
+        from.send(Outgoing { body, group: Some("acme".into()), ..Outgoing::default() }).await.unwrap();
+        for _ in 0..=MOST_RECEIVES {
+            rig.clock.advance_ms(LEASE_MS + SKEW_MS + 1);
+            for delivery in from.receive(10, 0, 1).await.unwrap() {
+                from.change_visibility(&delivery.receipt, 0).await.unwrap();
+            }
+        }
+        assert_eq!(dead(&rig).depth().await.unwrap().visible, 1, "{name}");
+        let (report, _) = redrive(&rig, false).await;
+        assert_eq!((report.moved, report.failed), (1, 0));
+        assert_eq!(from.depth().await.unwrap().visible, 1, "{name}");
+        assert_eq!(rig.queue().depth().await.unwrap().visible, 0, "not in the default queue");
+        let context = rig.context(None).await;
+        let queue = context.queues.of(priority).unwrap();
+        let delivery = queue.receive(1, 0, 30).await.unwrap().remove(0);
+        pipeline::run(context.clone(), delivery, ()).await;
+        assert_eq!((rig.outcome("c1").await.kind, rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1));
+    }
 }

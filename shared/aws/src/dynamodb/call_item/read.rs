@@ -9,10 +9,10 @@ use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{GroupId, Nonce, ServerId, SessionId, WorkerId};
-use toolfleet_core::outcome::{CallError, Outcome, Payload};
+use toolfleet_core::outcome::{AnswerSource, CallError, Outcome, Payload};
 use toolfleet_core::payload::{ObjectAt, PayloadRef};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress};
-use toolfleet_core::request::{Group, User};
+use toolfleet_core::request::{Membership, User};
 use toolfleet_core::time::Timestamp;
 
 use crate::dynamodb::attributes::Item;
@@ -114,7 +114,12 @@ impl<'a> Reader<'a> {
             Some(content) => Some(Payload::Inline(content)),
             None => self.stored()?.map(|stored| Payload::Stored(Box::new(stored))),
         };
-        Ok(Outcome { kind: self.word("outcome")?, error, payload })
+        let source = match (self.0.get("cached_from"), self.0.get("batch")) {
+            (Some(_), _) => AnswerSource::Cache(self.text("cached_from")?.to_owned()),
+            (None, Some(_)) => AnswerSource::Batch(self.text("batch")?.to_owned()),
+            (None, None) => AnswerSource::Server,
+        };
+        Ok(Outcome { kind: self.word("outcome")?, error, payload, source })
     }
 
     fn caller(&self) -> Result<Option<Caller>, AwsError> {
@@ -126,10 +131,14 @@ impl<'a> Reader<'a> {
         let roles = roles.unwrap_or_default().iter().filter_map(|role| role.as_s().ok().cloned()).collect();
         let kind = optional("user_type")?.map(str::to_owned);
         let user = optional("user")?.map(|id| User { id: id.to_owned(), kind, roles });
+        let whole =
+            |name: &str| if self.0.contains_key(name) { self.number(name).map(Some) } else { Ok(None) };
         let group = optional("group")?.map(|id| {
-            Ok::<_, AwsError>(Group {
+            Ok::<_, AwsError>(Membership {
                 id: self.named("group", GroupId::parse(id))?,
+                index: whole("group_index")?,
                 size: self.number("group_size")?,
+                round: whole("group_round")?.unwrap_or(1),
             })
         });
         let session = optional("session")?.map(|id| self.named("session", SessionId::parse(id)));

@@ -2,9 +2,9 @@ use serde_json::value::RawValue;
 use toolfleet_core::call::{CallRow, Caller, Finished, Held, HeldReason, State};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, GroupId, Nonce, ServerId, SessionId, Tenant, WorkerId};
-use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind, Payload};
+use toolfleet_core::outcome::{AnswerSource, CallError, Code, MayHaveRun, Outcome, OutcomeKind, Payload};
 use toolfleet_core::progress::{Amount, CallProgress, LogLine, Progress, ProgressNote};
-use toolfleet_core::request::{Group, User};
+use toolfleet_core::request::{Membership, User};
 use toolfleet_core::time::Timestamp;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -30,7 +30,7 @@ fn caller() -> Caller {
         session: Some(SessionId::parse("s:1").unwrap()),
         user: Some(user),
         agent: Some("planner".into()),
-        group: Some(Group { id: GroupId::parse("g").unwrap(), size: 3 }),
+        group: Some(Membership { id: GroupId::parse("g").unwrap(), index: Some(2), size: 3, round: 2 }),
         sender: Some("AROA:w".into()),
         message_id: Some("m-1".into()),
     }
@@ -46,6 +46,7 @@ fn row(content: Option<&str>, why: Option<CallError>) -> CallRow {
         kind: OutcomeKind::Succeeded,
         error: why,
         payload: content.map(|c| Payload::Inline(RawValue::from_string(c.to_owned()).unwrap())),
+        source: AnswerSource::Cache("c0".into()),
     };
     CallRow {
         key: CallKey { tenant: Tenant::parse("acme").unwrap(), call_id: CallId::parse("c:1").unwrap() },
@@ -80,8 +81,12 @@ fn a_row_is_read_back_equal_its_result_byte_for_byte() {
     let long = format!(r#"{{ "a" : 1.50, "text":"{}" }}"#, "lorem ipsum ".repeat(500));
     for content in [None, Some(r#"{ "b":1,"a": [ 1e3 ] }"#), Some(long.as_str())] {
         for why in [None, Some(why.clone())] {
-            let row = row(content, why);
+            let mut row = row(content, why);
             assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+            for source in [AnswerSource::Server, AnswerSource::Batch("c1#2".into())] {
+                row.finished.as_mut().unwrap().outcome.source = source;
+                assert_eq!(from_item(&to_item(&row)).unwrap(), row);
+            }
         }
     }
     let bare = CallRow {

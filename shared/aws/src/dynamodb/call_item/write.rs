@@ -8,7 +8,7 @@ use toolfleet_core::call::{CallRow, Caller, Finished, Held};
 use toolfleet_core::outcome::CallError;
 use toolfleet_core::payload::PayloadRef;
 use toolfleet_core::progress::CallProgress;
-use toolfleet_core::request::{Group, User};
+use toolfleet_core::request::{Membership, User};
 
 use crate::dynamodb::attributes::{Item, ms, number, text};
 use crate::gzip::compress_if_shorter;
@@ -71,9 +71,11 @@ fn put_caller(caller: &Caller, put: &mut impl FnMut(&str, Option<Value>)) {
         let roles: Vec<_> = roles.iter().map(|role| Value::S(role.clone())).collect();
         put("user_roles", Some(roles).filter(|roles| !roles.is_empty()).map(Value::L));
     }
-    if let Some(Group { id, size }) = &caller.group {
+    if let Some(Membership { id, index, size, round }) = &caller.group {
         put("group", text(id));
+        put("group_index", index.and_then(number));
         put("group_size", number(size));
+        put("group_round", (*round > 1).then(|| number(round)).flatten());
     }
 }
 
@@ -101,6 +103,8 @@ fn put_finished(finished: &Finished, put: &mut impl FnMut(&str, Option<Value>)) 
     let outcome = &finished.outcome;
     put("finished_at_ms", ms(finished.at));
     put("outcome", text(outcome.kind.as_str()));
+    put("cached_from", outcome.source.cached_from().and_then(text));
+    put("batch", outcome.source.batch().and_then(text));
     if let Some(error) = &outcome.error {
         put_error(error, put);
     }

@@ -21,7 +21,7 @@ pub(crate) fn is_whole(value: &Value) -> bool {
 }
 
 /// The definitions, as plain values.
-pub(super) fn definitions(section: Value) -> Result<Vec<Value>, CatalogError> {
+pub(crate) fn definitions(section: Value) -> Result<Vec<Value>, CatalogError> {
     match section {
         Value::Array(items) => {
             let of_item = |item: Value| match &item {

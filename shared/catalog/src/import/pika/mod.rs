@@ -29,11 +29,11 @@ mod authentication;
 mod forms;
 mod parameters;
 
-pub(crate) use forms::is_whole;
+pub(crate) use forms::{definitions, is_whole};
 
 /// Adds what the definitions say.
 pub(crate) fn read(parts: &mut Parts<'_>, section: Value, literals: Literals) -> Result<(), CatalogError> {
-    for (i, definition) in forms::definitions(section)?.into_iter().enumerate() {
+    for (i, definition) in definitions(section)?.into_iter().enumerate() {
         let name = |field: &str| definition.get(field).and_then(Value::as_str);
         let id = name("toolId").or_else(|| name("name"));
         let entry = id.map_or_else(|| format!("pika[{i}]"), |id| format!("pika.{id}"));
@@ -50,7 +50,7 @@ pub(crate) fn read(parts: &mut Parts<'_>, section: Value, literals: Literals) ->
 }
 
 /// The id under which a definition that cannot be called is known.
-fn id_of(definition: &Value) -> Option<ToolId> {
+pub(crate) fn id_of(definition: &Value) -> Option<ToolId> {
     let text = |field: &str| definition.get(field).and_then(Value::as_str);
     let address = text("mcpServerUrl").or_else(|| text("url")).and_then(|url| Url::parse(url).ok());
     let id = text("toolId").or_else(|| text("name")).map(str::to_owned);
@@ -176,6 +176,8 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
         timeout_ms: definition.timeout_ms(entry)?,
         progress: None,
         limits: LimitRules::none(),
+        cache: None,
+        batch: None,
         max_attempts: None,
         paused: status != Status::Enabled,
         claimless: false,

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{MAX_MESSAGE_BYTES, Outgoing, Queue};
 use toolfleet_core::call::CallRow;
-use toolfleet_core::control::Rate;
 use toolfleet_core::dead_letter::RedriveClass;
+use toolfleet_core::limits::RateLimit;
 use toolfleet_core::message_attributes::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN};
 
 use super::letter::{DeadLetter, LetterFilter};
@@ -31,7 +31,7 @@ pub struct Redrive<'a> {
     /// Whether to act; otherwise it is only said what would be done.
     pub act: bool,
     /// The most messages to move in a time.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// What the workers' catalog says.
     pub rules: &'a dyn RedriveRules,
     /// The SenderId of this process. It is needed to act; without it nothing is said of what would fail.
@@ -301,8 +301,8 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: Rate) -> Self {
-        let spacing = Duration::from_secs(u64::from(rate.per_s)) / rate.count.max(1);
+    fn new(rate: RateLimit) -> Self {
+        let spacing = Duration::from_secs(u64::from(rate.seconds())) / rate.count();
         Self { spacing, next: None }
     }
 
@@ -331,7 +331,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn messages_are_spaced_by_the_rate() {
-        let mut pace = Pace::new(Rate { count: 5, per_s: 1 });
+        let mut pace = Pace::new(RateLimit::new(5, 1).unwrap());
         let began = Instant::now();
         for _ in 0..11 {
             pace.next().await;
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn no_message_is_hidden_for_long_before_it_is_moved() {
-        let batch = |count, per_s| Pace::new(Rate { count, per_s }).batch();
+        let batch = |count, per_s| Pace::new(RateLimit::new(count, per_s).unwrap()).batch();
         assert_eq!([batch(20, 1), batch(1, 1), batch(1, 5), batch(1, 60)], [10, 10, 2, 1]);
     }
 }

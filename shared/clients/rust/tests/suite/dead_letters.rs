@@ -8,9 +8,9 @@ use toolfleet_client::{
     Redriven, RedrivenAs,
 };
 use toolfleet_core::call::Event;
-use toolfleet_core::control::Rate;
 use toolfleet_core::dead_letter::RedriveClass;
 use toolfleet_core::ids::Tenant;
+use toolfleet_core::limits::RateLimit;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
@@ -72,7 +72,7 @@ fn redrive(rules: &dyn RedriveRules, act: bool) -> Redrive<'_> {
         filter: LetterFilter::default(),
         may_have_run: false,
         act,
-        rate: Rate { count: 1_000, per_s: 1 },
+        rate: RateLimit::new(1_000, 1).unwrap(),
         rules,
         own_sender: Some(OWN),
     }

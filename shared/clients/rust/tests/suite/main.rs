@@ -9,6 +9,7 @@
 
 mod cancel;
 mod dead_letters;
+mod groups;
 mod records;
 mod results;
 mod send;

@@ -42,6 +42,8 @@ fn record(minute: u64) -> AuditRecord {
         attempts: 1,
         fence: 1,
         worker: None,
+        cached_from: None,
+        batch: None,
         enqueued_at: start(),
         started_at: None,
     }

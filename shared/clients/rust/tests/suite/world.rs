@@ -127,7 +127,7 @@ impl World {
             session: request.session.clone(),
             user: request.user.clone(),
             agent: request.agent.clone(),
-            group: request.group.clone(),
+            group: request.group.as_deref().map(toolfleet_core::request::Group::membership),
             sender: None,
             message_id: Some(message_id.to_owned()),
         };

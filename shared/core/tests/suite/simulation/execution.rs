@@ -168,7 +168,7 @@ impl Delivery {
             };
             let quick = self.world.now_ms() - begun_ms < SLOW_TRY_MS;
             tries = if quick { tries + 1 } else { QUICK_TRIES + 1 };
-            match self.after_failure(state, &failure, tries) {
+            match self.after_failure(state, &failure, tries, !quick) {
                 Ok(executed) => return executed,
                 Err(pause_ms) => self.world.sleep(pause_ms).await,
             }
@@ -275,7 +275,13 @@ impl Delivery {
     }
 
     /// What follows an attempt that failed: the core decides.
-    fn after_failure(&self, state: &ExecutionState, failure: &Failure, tries: u32) -> Result<Executed, u64> {
+    fn after_failure(
+        &self,
+        state: &ExecutionState,
+        failure: &Failure,
+        tries: u32,
+        slow: bool,
+    ) -> Result<Executed, u64> {
         let (world, spec) = (&self.world, self.spec());
         let unreachable = if self.tries() <= 1 { tries } else { tries + self.tries() + 2 };
         let at = AttemptState {
@@ -287,6 +293,7 @@ impl Delivery {
             deadline: self.deadline(),
             backoff_ms: after_tries(world, state.attempts.get()),
             tries,
+            slow,
             unreachable_backoff_ms: after_tries(world, unreachable).min(30_000),
             wait_until: self.waits_until(failure.held, state.started_at),
         };

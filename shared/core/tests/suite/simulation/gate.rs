@@ -127,9 +127,9 @@ impl Permit {
                 pair.pause.answered();
                 self.probes_answer = false;
             }
-            Some(Evidence::Reached | Evidence::Nothing) => {}
+            Some(Evidence::Reached | Evidence::Nothing | Evidence::TimedOut) => {}
         }
-        if !matches!(evidence, Some(Evidence::NotConnected | Evidence::Nothing)) {
+        if !matches!(evidence, Some(Evidence::NotConnected | Evidence::Nothing | Evidence::TimedOut)) {
             of_server.connections.report(true, self.probes_connection, now);
             self.probes_connection = false;
         }

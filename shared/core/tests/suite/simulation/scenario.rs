@@ -64,6 +64,7 @@ pub(crate) struct Manners {
     pub(crate) answers: u64,
     pub(crate) tool_error: u64,
     pub(crate) runs_then_drops: u64,
+    pub(crate) drops_late: u64,
     pub(crate) drops_unrun: u64,
     pub(crate) refuses_connection: u64,
     pub(crate) asks_for_pause: u64,
@@ -118,7 +119,8 @@ impl Scenario {
         let calls = match theme {
             Theme::Limits => limited_calls(random),
             Theme::Supersede => superseding_calls(random),
-            Theme::Faults | Theme::Calm | Theme::Tasks | Theme::Freezes | Theme::Switches => {
+            Theme::Switches => (0..random.between(2, 6)).map(|_| retried_call(random)).collect(),
+            Theme::Faults | Theme::Calm | Theme::Tasks | Theme::Freezes => {
                 (0..random.between(2, 6)).map(|_| call(random)).collect()
             }
         };
@@ -128,7 +130,6 @@ impl Scenario {
             theme,
             workers: random.index(3) + 1 + usize::from(!calm),
             slots: random.index(3) + 1 + if calm { 10 * random.index(2) } else { 0 },
-            calls,
             servers,
             down_ms: (theme != Theme::Limits && random.chance(300))
                 .then(|| (from_ms, from_ms + random.below(200_000))),
@@ -139,7 +140,8 @@ impl Scenario {
             },
             supersedes: theme == Theme::Supersede,
             limits: if theme == Theme::Limits { limits(random) } else { Limits::default() },
-            pauses: if theme == Theme::Switches { pauses(random) } else { Vec::new() },
+            pauses: if theme == Theme::Switches { pauses(random, &calls) } else { Vec::new() },
+            calls,
             die_at_step: None,
         }
     }
@@ -199,6 +201,11 @@ fn call(random: &Random) -> CallSpec {
     }
 }
 
+/// A call whose attempts in one slot may take longer than a pause has for its effect.
+fn retried_call(random: &Random) -> CallSpec {
+    CallSpec { max_attempts: 6, repeatable: random.chance(800), ..call(random) }
+}
+
 /// Calls of one tenant, each sent once, of which some wait.
 fn superseding_calls(random: &Random) -> Vec<CallSpec> {
     let one = |_| {
@@ -237,9 +244,11 @@ fn limits(random: &Random) -> Limits {
     }
 }
 
-fn pauses(random: &Random) -> Vec<Pause> {
+/// Half of the pauses begin just after a call was sent, so that they meet its first attempts.
+fn pauses(random: &Random, calls: &[CallSpec]) -> Vec<Pause> {
     let pause = |_| {
-        let from_ms = random.below(60_000);
+        let sent_ms = calls[random.index(calls.len())].sends[0].0;
+        let from_ms = if random.chance(500) { sent_ms + random.below(2_000) } else { random.below(60_000) };
         let names = ["server:server-0", "tenant:acme", "tool:tool-1"];
         Pause {
             target: names[random.index(3)].to_owned(),
@@ -267,13 +276,14 @@ fn manners(theme: Theme, random: &Random) -> Manners {
         };
     }
     if theme == Theme::Switches && random.chance(500) {
-        return Manners { answers: 3, runs_then_drops: 3, hangs: 3, ..Manners::default() };
+        return Manners { answers: 2, runs_then_drops: 1, drops_late: 16, hangs: 1, ..Manners::default() };
     }
     let some = |most: u64| if random.chance(400) { random.below(most) } else { 0 };
     Manners {
         answers: 10,
         tool_error: some(2),
         runs_then_drops: some(8),
+        drops_late: 0,
         drops_unrun: some(4),
         refuses_connection: some(8),
         asks_for_pause: some(6),

@@ -17,6 +17,9 @@ use super::scheduler::{Either, race};
 use super::truth;
 use super::world::{UnderWay, World};
 
+/// When a server drops a request late: an attempt that takes longer would not be repeated in its slot.
+const DROPS_LATE_MS: u64 = 1_900;
+
 /// A task at a server.
 #[derive(Debug)]
 pub(crate) struct ServerTask {
@@ -106,7 +109,8 @@ async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Optio
     }
     let manners = world.scenario.servers[server];
     let manner = draw(world, manners);
-    let cuts = matches!(manner, Manner::RunsThenDrops | Manner::DropsUnrun | Manner::Hangs);
+    let cuts =
+        matches!(manner, Manner::RunsThenDrops | Manner::DropsLate | Manner::DropsUnrun | Manner::Hangs);
     world.note(Some(call), || format!("server: {manner:?}"));
     if cuts {
         world.truth.borrow_mut()[call].cut = true;
@@ -120,6 +124,7 @@ async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Optio
         world.sleep(world.random.below(200)).await;
         reply.send(world, Err(lost()));
     }
+    let work_ms = if manner == Manner::DropsLate { DROPS_LATE_MS } else { work_ms };
     if manner.runs() && !early {
         world.sleep(work_ms).await;
     }
@@ -132,7 +137,7 @@ async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Optio
     match manner {
         Manner::Answers => said(Meaning::Ended(Outcome::succeeded(raw()))),
         Manner::ToolError => said(Meaning::Ended(Outcome::tool_error(raw(), "the tool reported an error"))),
-        Manner::RunsThenDrops | Manner::DropsUnrun => Some(Err(lost())),
+        Manner::RunsThenDrops | Manner::DropsLate | Manner::DropsUnrun => Some(Err(lost())),
         Manner::RefusesConnection => Some(Err(not_connected())),
         Manner::AsksForPause => {
             let after_ms = world.random.chance(500).then(|| world.random.between(500, 40_000));
@@ -188,6 +193,7 @@ enum Manner {
     Answers,
     ToolError,
     RunsThenDrops,
+    DropsLate,
     DropsUnrun,
     RefusesConnection,
     AsksForPause,
@@ -199,7 +205,12 @@ enum Manner {
 impl Manner {
     const fn runs(self) -> bool {
         match self {
-            Self::Answers | Self::ToolError | Self::RunsThenDrops | Self::Hangs | Self::MakesTask => true,
+            Self::Answers
+            | Self::ToolError
+            | Self::RunsThenDrops
+            | Self::DropsLate
+            | Self::Hangs
+            | Self::MakesTask => true,
             Self::DropsUnrun | Self::RefusesConnection | Self::AsksForPause | Self::RefusesRequest => false,
         }
     }
@@ -210,6 +221,7 @@ fn draw(world: &World, manners: Manners) -> Manner {
         (Manner::Answers, manners.answers),
         (Manner::ToolError, manners.tool_error),
         (Manner::RunsThenDrops, manners.runs_then_drops),
+        (Manner::DropsLate, manners.drops_late),
         (Manner::DropsUnrun, manners.drops_unrun),
         (Manner::RefusesConnection, manners.refuses_connection),
         (Manner::AsksForPause, manners.asks_for_pause),
@@ -239,7 +251,7 @@ fn failure(class: RetryClass, may_have_run: MayHaveRun, code: Code, evidence: Ev
     let reachability = match evidence {
         Evidence::NotConnected => Reachability::NotReached,
         Evidence::Paused(_) | Evidence::Reached => Reachability::Answered,
-        Evidence::AnswerFailed | Evidence::Nothing => Reachability::Unknown,
+        Evidence::AnswerFailed | Evidence::Nothing | Evidence::TimedOut => Reachability::Unknown,
     };
     Failure {
         class,
@@ -263,7 +275,7 @@ fn lost() -> Failure {
 }
 
 fn timed_out() -> Failure {
-    failure(RetryClass::Ambiguous, MayHaveRun::Unknown, Code::AttemptTimedOut, Evidence::Nothing)
+    failure(RetryClass::Ambiguous, MayHaveRun::Unknown, Code::AttemptTimedOut, Evidence::TimedOut)
 }
 
 fn rate_limited(after_ms: Option<u64>) -> Failure {

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use toolfleet_core::control::{ControlEntry, LimitChange, Rate};
+use toolfleet_core::control::{ControlEntry, LimitChange};
+use toolfleet_core::limits::{Positive, RateLimit};
 
 use super::reason::{Lasting, Reason, now};
 use super::shown;
@@ -29,10 +30,10 @@ pub(crate) struct SetArgs {
     limit: String,
     /// The rate, for example 20/s, 100/m or 5/30s.
     #[arg(long, value_name = "RATE", required_unless_present = "concurrency")]
-    rate: Option<Rate>,
+    rate: Option<RateLimit>,
     /// The most calls at once.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    concurrency: Option<u32>,
+    #[arg(long, value_name = "N")]
+    concurrency: Option<Positive>,
     #[command(flatten)]
     reason: Reason,
     #[command(flatten)]

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use toolfleet_client::{
     DeadLetters, LetterFilter, Redrive, RedriveReport, Redriven, RedrivenAs, system_clock,
 };
-use toolfleet_core::control::Rate;
 use toolfleet_core::dead_letter::RedriveClass;
+use toolfleet_core::limits::RateLimit;
 
 use super::options::{CatalogArgs, FilterArgs, note_hidden, note_missed, stop_at_signals};
 use super::rules::Rules;
@@ -29,7 +29,7 @@ pub(crate) struct RedriveArgs {
     may_have_run: bool,
     /// The most messages to move: COUNT/PERIOD, for example 20/s or 100/m.
     #[arg(long, value_name = "N/s", default_value = "10/s")]
-    rate: Rate,
+    rate: RateLimit,
     /// Let SQS move all messages by a message move task. They count as sent anew: their deadlines begin again.
     #[arg(long)]
     move_task: bool,
@@ -138,7 +138,7 @@ async fn move_by_sqs(
     if !args.yes || report.moved == 0 {
         return show(args, &LetterFilter::default(), report, moves, stopped, output);
     }
-    let per_second = (args.rate.count / args.rate.per_s.max(1)).max(1);
+    let per_second = (args.rate.count() / args.rate.seconds()).max(1);
     let task = dead.queue().start_message_move(Some(per_second)).await?;
     if output.is_json() {
         output.document(&json!({"move_task": task, "messages": report.moved}))?;

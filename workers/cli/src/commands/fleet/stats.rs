@@ -56,7 +56,19 @@ pub(crate) async fn run(args: &StatsArgs, connect: &Connect, output: &Output) ->
         );
         return Ok(Exit::NoResult);
     }
-    let header = ["tool", "server", "calls", "succeeded", "tool errors", "failed", "attempts", "p50", "p95"];
+    let header = [
+        "tool",
+        "server",
+        "calls",
+        "succeeded",
+        "tool errors",
+        "failed",
+        "attempts",
+        "cached",
+        "saved",
+        "p50",
+        "p95",
+    ];
     let mut rows: Vec<_> = stats.tools.iter().map(row).collect();
     if stats.tools.len() > 1 {
         let mut all = Rollup::default();
@@ -83,6 +95,8 @@ fn row(stats: &ToolStats) -> Vec<String> {
         percent(of_tool, all),
         percent(failed, all),
         stats.rollup.attempts.to_string(),
+        percent(stats.rollup.cached, all),
+        percent(stats.rollup.saved(), all),
         quantile(&stats.rollup.duration, 50),
         quantile(&stats.rollup.duration, 95),
     ]
@@ -93,7 +107,9 @@ fn tool_json(stats: &ToolStats) -> serde_json::Value {
         stats.rollup.calls.iter().map(|(kind, count)| (kind.as_str().to_owned(), count.into())).collect();
     json!({
         "tool": stats.tool, "server": stats.server, "calls": stats.rollup.calls.total(), "outcomes": outcomes,
-        "attempts": stats.rollup.attempts, "p50_us": stats.rollup.duration.quantile_us(50),
+        "attempts": stats.rollup.attempts, "cached": stats.rollup.cached,
+        "cache_misses": stats.rollup.cache_misses, "batched": stats.rollup.batched, "batches": stats.rollup.batches,
+        "saved": stats.rollup.saved(), "p50_us": stats.rollup.duration.quantile_us(50),
         "p95_us": stats.rollup.duration.quantile_us(95),
     })
 }

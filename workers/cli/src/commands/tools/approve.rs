@@ -119,6 +119,10 @@ fn with_section(text: &str, entries: BTreeMap<String, Value>) -> Result<String, 
     // It has the same length as the text, and every value the same place.
     let json = plain(text);
     let top: BTreeMap<String, &RawValue> = serde_json::from_str(&json).map_err(|_| {
+        if !json.trim_start().starts_with('[') {
+            let text = "this catalog is YAML, which is not rewritten; write it as JSON with `toolfleet tools import FILE --out catalog.json`";
+            return CommandError::usage(text);
+        }
         let text = "this catalog is an array by itself, which cannot hold pins; put it under `pika` or `idp` of a catalog";
         CommandError::usage(text)
     })?;

@@ -1,7 +1,8 @@
-//! `toolfleet tools`: the verbs about tools. They call no tool, and change nothing but a catalog file, and that only with `--apply`.
+//! `toolfleet tools`: the verbs about tools. They call no tool, and change nothing but a catalog file: an existing one only with `--apply`.
 
 pub(crate) mod approve;
 pub(crate) mod diff;
+pub(crate) mod import;
 mod json_diff;
 pub(crate) mod list;
 mod live_list;
@@ -19,4 +20,6 @@ pub(crate) enum ToolsCommand {
     Diff(diff::DiffArgs),
     /// Pin tools to what their servers list now: shows the plan, and writes the catalog file with --apply.
     Approve(approve::ApproveArgs),
+    /// Print another program's configuration, or a registry's description, as a catalog; exits with 1 if an entry is left out.
+    Import(import::ImportArgs),
 }

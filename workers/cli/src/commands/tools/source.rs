@@ -15,6 +15,13 @@ pub(in crate::commands) async fn read(
     place: &str,
     connect: &Connect,
 ) -> Result<(Texts, Catalog), CommandError> {
+    let texts = texts("--catalog", place, connect).await?;
+    let catalog = texts.catalog().map_err(|error| failure("--catalog", place, error.into()))?;
+    Ok((texts, catalog))
+}
+
+/// The texts of the catalog at `place`, which the command calls `option`.
+pub(super) async fn texts(option: &str, place: &str, connect: &Connect) -> Result<Texts, CommandError> {
     let stdio = connect.allow_stdio()?;
     let found = Place::of(place);
     let local_environment = file(place)
@@ -27,9 +34,7 @@ pub(in crate::commands) async fn read(
         }
         read => read,
     };
-    let texts = texts.map_err(|error| failure(place, error))?;
-    let catalog = texts.catalog().map_err(|error| failure(place, error.into()))?;
-    Ok((texts, catalog))
+    texts.map_err(|error| failure(option, place, error))
 }
 
 /// The file to write, where the catalog is one.
@@ -40,11 +45,11 @@ pub(super) fn file(place: &str) -> Option<PathBuf> {
     }
 }
 
-fn failure(place: &str, error: LoadError) -> CommandError {
+fn failure(option: &str, place: &str, error: LoadError) -> CommandError {
     match error {
         LoadError::Stored(error) => error.into(),
         LoadError::File { .. } | LoadError::NoText { .. } => {
-            CommandError::usage(format!("--catalog: {error}"))
+            CommandError::usage(format!("{option}: {error}"))
         }
         LoadError::Wrong(_) | LoadError::NamesNobody | LoadError::OnlyFiles(_) | LoadError::Interrupted => {
             CommandError::usage(format!("{place}: {error}"))

@@ -4,7 +4,7 @@ use toolfleet_catalog::{Catalog, Server, Tool};
 use toolfleet_core::control::{Control, LimitChange};
 use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, LimitRules, Positive, RateLimit};
+use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, LimitRules, RateLimit};
 
 /// A limit that holds for a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +65,12 @@ fn active(rules: LimitRules, key: LimitKey, control: Option<&Control>, version: 
 /// The parts of a limit, after a live change.
 fn changed_rules(rules: LimitRules, change: LimitChange) -> (Option<RateLimit>, Option<ConcurrencyLimit>) {
     let LimitChange { rate, concurrency } = change;
-    let rate = rate.and_then(|rate| RateLimit::new(rate.count, rate.per_s).ok()).or(rules.rate);
-    let concurrency = match (concurrency.and_then(Positive::new), rules.concurrency) {
+    let concurrency = match (concurrency, rules.concurrency) {
         (Some(limit), Some(of_catalog)) => Some(ConcurrencyLimit { limit, ..of_catalog }),
         (Some(limit), None) => Some(ConcurrencyLimit::of(limit)),
         (None, of_catalog) => of_catalog,
     };
-    (rate, concurrency)
+    (rate.or(rules.rate), concurrency)
 }
 
 /// The names and values of all limits of the catalog and of those that operators have set.
@@ -97,8 +96,8 @@ pub(crate) fn configured_limits(catalog: &Catalog, control: Option<&Control>) ->
 mod tests {
     use std::collections::BTreeMap;
 
-    use toolfleet_core::control::Rate;
     use toolfleet_core::ids::{ServerId, ToolId};
+    use toolfleet_core::limits::Positive;
 
     use super::*;
 
@@ -145,8 +144,8 @@ mod tests {
 
     #[test]
     fn all_limits_are_listed_with_what_was_changed_live() {
-        let change = LimitChange { rate: Some(Rate { count: 5, per_s: 1 }), concurrency: None };
-        let mine = LimitChange { rate: None, concurrency: Some(3) };
+        let change = LimitChange { rate: RateLimit::new(5, 1).ok(), concurrency: None };
+        let mine = LimitChange { rate: None, concurrency: Positive::new(3) };
         let live = BTreeMap::from([("server:crm".to_owned(), change), ("tenant:globex".to_owned(), mine)]);
         let control = Control { version: 7, limits: live, ..Control::default() };
         let listed = |control| {
@@ -173,9 +172,9 @@ mod tests {
         let catalog = catalog();
         let change = |rate, concurrency| LimitChange { rate, concurrency };
         let limits_now = BTreeMap::from([
-            ("server:crm".to_owned(), change(Some(Rate { count: 5, per_s: 1 }), None)),
-            ("tool:find".to_owned(), change(None, Some(9))),
-            ("tenant:globex".to_owned(), change(None, Some(3))),
+            ("server:crm".to_owned(), change(RateLimit::new(5, 1).ok(), None)),
+            ("tool:find".to_owned(), change(None, Positive::new(9))),
+            ("tenant:globex".to_owned(), change(None, Positive::new(3))),
         ]);
         let control = Control { version: 7, limits: limits_now, ..Control::default() };
         assert_eq!(

@@ -9,8 +9,9 @@
 //! The calls of one tenant share its seats by their priority, as the queues share the slots; while more urgent calls come, less urgent ones
 //! leave as many seats free as the reserve (`urgency`).
 //!
-//! A call without a seat waits for a moment. Of those that wait, the call of the tenant with the smallest virtual time is next. A call
-//! whose own tenant fills the worker goes back to the queue within a budget ([`LookBudget`]), which also paces the receives then.
+//! A call without a seat waits for a moment, or longer where no other tenant was seen and few calls wait. Of those that wait, the call of
+//! the tenant with the smallest virtual time is next. A call whose own tenant fills the worker goes back to the queue within a budget
+//! ([`LookBudget`]), which also paces the receives then.
 //!
 //! A call whose turn of a limit has come has a seat at once, beyond the shares too: its turn would pass.
 //!
@@ -32,11 +33,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
-use toolfleet_core::fairness::TenantUse;
+use toolfleet_core::fairness::{SlotUse, TenantUse};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::request::Priority;
 
-use table::{Caller, Full, Table};
+use table::{Caller, Full, Line, Table};
 
 /// How long a call waits at first for a seat, for each slot of the reserve: so that about fifty calls a second go back to the queue while
 /// the worker looks for calls of others behind them. Calls that take milliseconds free a seat in that time.
@@ -81,6 +82,15 @@ pub(crate) struct InHand {
     counted: bool,
 }
 
+/// Why a call has no seat.
+#[derive(Debug)]
+pub(crate) struct NoSeat {
+    /// What holds the seats that it needs, as a sentence.
+    pub(crate) detail: String,
+    /// No other tenant was seen, so the call waits for nothing but the end of calls of its own tenant.
+    pub(crate) alone: bool,
+}
+
 /// A call in the line for a seat; it leaves the line when dropped.
 struct InLine<'a> {
     inner: &'a Arc<Inner>,
@@ -103,14 +113,14 @@ impl Shares {
     /// A place for a call of a tenant of that weight, unless its server or tenant holds its whole share and none of their calls ends soon.
     ///
     /// # Errors
-    /// What holds the seats that the call needs, as a sentence.
+    /// What holds the seats that the call needs.
     pub(crate) async fn enter(
         &self,
         server: &ServerId,
         tenant: &Tenant,
         weight: u32,
         priority: Priority,
-    ) -> Result<Seat, String> {
+    ) -> Result<Seat, NoSeat> {
         let caller = Caller { server, tenant, priority };
         let refused = self.refused.load(Ordering::Relaxed);
         let (mut line, granted, full) = {
@@ -130,17 +140,14 @@ impl Shares {
                     let (sender, granted) = oneshot::channel();
                     let number = table.wait(caller, sender);
                     let line = InLine { inner: &self.inner, number, caller, over: false };
-                    let is_long = full == Full::Tenant && table.line_is_long(priority);
-                    let full = if is_long { None } else { Some(full) };
-                    let full = full.map(|full| (full, table.is_before_others(caller)));
-                    (line, granted, full)
+                    (line, granted, (full, table.line_of(full, caller)))
                 }
             }
         };
         let wait = match full {
-            None => Duration::ZERO,
-            Some((Full::Tenant | Full::Others, _) | (Full::Server, true)) => LONGEST_WAIT,
-            Some((Full::Server, false)) => {
+            (Full::Tenant, Line::Long) => Duration::ZERO,
+            (Full::Tenant | Full::Others, _) | (Full::Server | Full::Alone, Line::Short) => LONGEST_WAIT,
+            (Full::Server | Full::Alone, Line::Long) => {
                 (self.first_wait * (1 << (refused / PATIENCE).min(6))).min(LONGEST_WAIT)
             }
         };
@@ -149,8 +156,9 @@ impl Shares {
             return Ok(self.seat(caller));
         }
         self.refused.store(refused.saturating_add(1), Ordering::Relaxed);
-        let own_tenant = matches!(full, None | Some((Full::Tenant, _)));
-        Err(self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms()))
+        let (own_tenant, alone) = (full.0 == Full::Tenant, full.0 == Full::Alone);
+        let detail = self.inner.lock().goes_back(server, tenant, own_tenant, self.inner.now_ms());
+        Err(NoSeat { detail, alone })
     }
 
     /// A place for a call whose turn has come: beyond the shares too. The worker's slots bound how many there are.
@@ -197,6 +205,12 @@ impl Shares {
     /// Whether one tenant's calls fill the worker.
     pub(crate) fn is_full(&self) -> bool {
         self.inner.lock().is_full(self.inner.now_ms())
+    }
+
+    /// The slots of the worker, as they are for a call of that tenant to that server; all of them free where `open` is false.
+    pub(crate) fn slots(&self, server: &ServerId, tenant: &Tenant, open: bool) -> SlotUse {
+        let slots = self.inner.lock().slots(server, tenant);
+        if open { slots } else { SlotUse { free: slots.all, ..slots } }
     }
 
     /// Uses these figures of the fleet from now on.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio::sync::oneshot;
-use toolfleet_core::fairness::{Accounts, Load, LookBudget, Room, TenantUse, is_above_share};
+use toolfleet_core::fairness::{Accounts, Load, LookBudget, Room, SlotUse, TenantUse, is_above_share};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::request::Priority;
 
@@ -22,10 +22,21 @@ const SOON_MS: f64 = 50.0;
 pub(super) enum Full {
     /// Its own tenant has its share while other tenants need theirs.
     Tenant,
-    /// Its server has its share, or its tenant and no other tenant was seen.
+    /// Its server has its share.
     Server,
+    /// Its tenant has its share, and no other tenant was seen.
+    Alone,
     /// Others hold more of its server than it does, so one of their seats is for it when it is released.
     Others,
+}
+
+/// How many calls wait before a call that has no seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Few, or it goes before them.
+    Short,
+    /// As many as should at most.
+    Long,
 }
 
 #[derive(Debug)]
@@ -141,14 +152,34 @@ impl Table {
         number
     }
 
-    /// Whether more calls wait than should, without those that are less urgent.
-    pub(super) fn line_is_long(&self, priority: Priority) -> bool {
+    /// The seats: how many are free, and how many that tenant holds at that server.
+    pub(super) fn slots(&self, server: &ServerId, tenant: &Tenant) -> SlotUse {
+        let free = self.all.saturating_sub(self.accounts.held());
+        SlotUse { all: self.all, reserve: self.reserve, free, of_tenant: self.held_by_pair(server, tenant) }
+    }
+
+    /// Whether a call that has no seat for that reason finds the line long. Less urgent calls do not count, nor those before which a call
+    /// gets the next seat.
+    pub(super) fn line_of(&self, full: Full, caller: Caller<'_>) -> Line {
+        let is_long = match full {
+            Full::Tenant => self.line_is_longer_than(self.longest_line(), caller.priority),
+            // The rest of the slots that no seat is for looks for calls of others.
+            Full::Alone => {
+                self.line_is_longer_than(self.reserve, caller.priority) && !self.is_before_others(caller)
+            }
+            Full::Server => !self.is_before_others(caller),
+            Full::Others => false,
+        };
+        if is_long { Line::Long } else { Line::Short }
+    }
+
+    fn line_is_longer_than(&self, most: u64, priority: Priority) -> bool {
         let before = self.line.values().filter(|waiting| !is_more_urgent(priority, waiting.priority));
-        wide(before.count()) > self.longest_line()
+        wide(before.count()) > most
     }
 
     /// Whether less urgent calls of that tenant hold seats at that server: the next of them that is released is for this call.
-    pub(super) fn is_before_others(&self, caller: Caller<'_>) -> bool {
+    fn is_before_others(&self, caller: Caller<'_>) -> bool {
         let held = self.servers.get(caller.server).and_then(|tenants| tenants.get(caller.tenant));
         let is_less_urgent = |priority: &Priority| is_more_urgent(caller.priority, *priority);
         let first_less_urgent = Priority::ALL.into_iter().find(is_less_urgent);
@@ -261,7 +292,7 @@ impl Table {
     fn full(&self, caller: Caller<'_>, now_ms: u64) -> Option<Full> {
         let Caller { server, tenant, .. } = caller;
         let has_others = self.others_seen(tenant, now_ms);
-        let own = || if has_others { Full::Tenant } else { Full::Server };
+        let own = || if has_others { Full::Tenant } else { Full::Alone };
         if self.held_by_pair(server, tenant) >= self.of_pair || self.left_by_urgency(caller, now_ms) == 0 {
             return Some(own());
         }
@@ -278,7 +309,7 @@ impl Table {
                 return Some(Full::Tenant);
             }
         } else if at_server > of_server {
-            return Some(Full::Server);
+            return Some(own());
         }
         let would_hold = self.accounts.held().saturating_add(1);
         let free_is_left = would_hold <= self.all.saturating_sub(self.reserve);

@@ -27,7 +27,8 @@ pub(in crate::pipeline) async fn finish(
     let Some(claim) = call.claim.clone() else {
         return unclaimed::finish(context, inbound, call, outcome).await;
     };
-    let ClaimedCall { ready, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
+    let ClaimedCall { mut ready, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
+    let (reuse, rule) = ready.take_reuse();
     let request = ready.call.request;
     let now = context.now();
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
@@ -37,6 +38,7 @@ pub(in crate::pipeline) async fn finish(
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(context, Some(&row), &event).await? {
         Applied::Stored { row, .. } => {
+            reuse.settle(&context.answers, rule.as_ref(), &row, context.now());
             stored(context, inbound, &request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *request, *row).await?))
         }

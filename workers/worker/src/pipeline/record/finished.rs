@@ -11,6 +11,7 @@ use super::notices::notice_of;
 use super::recorded::{OpenTask, Recorded};
 use crate::context::WorkerContext;
 use crate::pipeline::audit;
+use crate::pipeline::ended_member::EndedMember;
 use crate::pipeline::inbound::InboundCall;
 use crate::pipeline::steps::Step;
 use crate::telemetry::trace;
@@ -22,13 +23,33 @@ pub(in crate::pipeline) async fn stored(
     request: &CallRequest,
     row: &CallRow,
 ) {
-    context.activity.ended(inbound.catalog(), &request.target, row, context.now());
+    context.activity.ended(inbound.catalog(), &request.target, (row, request.cache), context.now());
     if let Some(finished) = &row.finished {
         let outcome = &finished.outcome;
         context.meters.ended(outcome.kind, outcome.error.as_ref().map(|why| why.code));
         trace::outcome(inbound.span(), outcome);
     }
     context.steps.passed(Step::ResultStored).await;
+}
+
+/// Completes the record of a call that has ended before this delivery. One that its caller has cancelled before any worker claimed it counts
+/// as ended here, because no worker has stored its end.
+pub(in crate::pipeline) async fn record_ended_before(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+    row: CallRow,
+) -> Result<Recorded, AwsError> {
+    if let Some(finished) = &row.finished {
+        let outcome = &finished.outcome;
+        let code = outcome.error.as_ref().map(|why| why.code);
+        let own = inbound.caller(&request);
+        let first = row.caller.as_deref().is_none_or(|caller| !caller.came_again(&own));
+        if code == Some(Code::CancelledByCaller) && row.started_at.is_none() && first {
+            context.meters.ended(outcome.kind, code);
+        }
+    }
+    record_finished(context, inbound, request, row).await
 }
 
 /// Completes the record of a call that has ended: inserts its audit record unless it exists. The record names the first caller;
@@ -59,8 +80,9 @@ pub(in crate::pipeline) async fn record_finished(
         handle,
     });
     let code = finished.outcome.error.as_ref().map(|t| t.code);
+    let member = EndedMember::of(context, inbound, &request, finished.outcome.kind, code);
     let notice = notice_of(inbound, request, finished.outcome.kind, code, finished.at);
-    Ok(Recorded::new(notice, open_task))
+    Ok(Recorded::new(notice, open_task).of_member(member))
 }
 
 /// A known id came with another question: the original stays untouched, the event is audited.

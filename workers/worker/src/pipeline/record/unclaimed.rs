@@ -101,13 +101,15 @@ fn execution(
 async fn after_write(
     context: &WorkerContext,
     inbound: &InboundCall,
-    call: ClaimedCall,
+    mut call: ClaimedCall,
     applied: Applied,
     waits: Disposition,
 ) -> Result<Disposition, AwsError> {
+    let (reuse, rule) = call.ready.take_reuse();
     let request = call.ready.call.request;
     Ok(match applied {
         Applied::Stored { row, .. } if row.finished.is_some() => {
+            reuse.settle(&context.answers, rule.as_ref(), &row, context.now());
             stored(context, inbound, &request, &row).await;
             Disposition::completed(record_finished(context, inbound, *request, *row).await?)
         }

@@ -2,10 +2,11 @@
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{DeliveryContext, Event, Rejection};
+use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
 
-use super::finished::{mismatch, record_finished, second, stored};
+use super::finished::{mismatch, record_ended_before, record_finished, second, stored};
 use crate::context::WorkerContext;
 use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::disposition::{Disposition, RequeueReason};
@@ -24,6 +25,29 @@ pub(in crate::pipeline) async fn record_unexecuted(
         ..inbound.delivery_context(context, &request, false)
     };
     let definition = inbound.catalog().definition(&request.target);
+    conclude(context, inbound, (request, delivery), outcome, definition).await
+}
+
+/// Ends a call with the stored answer of an equal one, with the definition that it was checked against.
+pub(in crate::pipeline) async fn record_cached(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+    outcome: Outcome,
+    definition: Option<ShortDefinitionDigest>,
+) -> Result<Disposition, AwsError> {
+    // That a copy of it may have run does not matter: the call is safe to repeat, and has its answer.
+    let delivery = inbound.delivery_context(context, &request, false);
+    conclude(context, inbound, (request, delivery), outcome, definition).await
+}
+
+async fn conclude(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    (request, delivery): (CallRequest, DeliveryContext),
+    outcome: Outcome,
+    definition: Option<ShortDefinitionDigest>,
+) -> Result<Disposition, AwsError> {
     let outcome = redaction::without_secrets(outcome, &request);
     let event = Event::Conclude { delivery, outcome: outcome.clone(), definition };
     match apply(&context.calls, None, &event).await? {
@@ -32,7 +56,7 @@ pub(in crate::pipeline) async fn record_unexecuted(
             Ok(Disposition::completed(record_finished(context, inbound, request, *row).await?))
         }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
-            Ok(Disposition::completed(record_finished(context, inbound, request, *row).await?))
+            Ok(Disposition::completed(record_ended_before(context, inbound, request, *row).await?))
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
             Ok(Disposition::completed(mismatch(context, inbound, request).await?))

@@ -1,0 +1,207 @@
+//! Groups: what was decided, what became of each member, wait for the decision, cancel, and send again what did not succeed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toolfleet_aws::AwsError;
+use toolfleet_aws::queue::Outgoing;
+use toolfleet_core::call::CallRow;
+use toolfleet_core::digest::Digest;
+use toolfleet_core::group::{self, Fate, GroupMessage, GroupRow, Skipped};
+use toolfleet_core::ids::{CallId, CallKey};
+use toolfleet_core::message_attributes::GROUP;
+use toolfleet_core::request::{CallRequest, GroupKey};
+use toolfleet_core::time::Timestamp;
+
+use crate::cancel::Cancelled;
+use crate::client::Client;
+use crate::wait::Polls;
+
+/// A group as it is now.
+#[derive(Debug, Clone)]
+pub struct GroupStatus {
+    /// Its row: terms, members that have ended, decision.
+    pub row: GroupRow,
+    /// Its members, by index; one that no worker has received has no call.
+    pub members: Vec<GroupMember>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone)]
+pub struct GroupMember {
+    /// Its index.
+    pub index: u32,
+    /// Its call.
+    pub call_id: Option<CallId>,
+    /// The row of its call.
+    pub call: Option<CallRow>,
+}
+
+/// A redrive of a group: what is or would be sent.
+#[derive(Debug, Clone)]
+pub struct GroupRedrive {
+    /// The next round.
+    pub key: GroupKey,
+    /// Its requests.
+    pub requests: Vec<CallRequest>,
+    /// The members that are not sent again, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Why a group could not be read, waited for or sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// No worker has received a member of it, or it has expired.
+    #[error("nothing is known of group {0}: no worker has received a member of it, or it has expired")]
+    Unknown(GroupKey),
+    /// The time is over; the group goes on.
+    #[error("the group was not decided within {waited_ms} ms; it goes on, look again later")]
+    TimeOut {
+        /// How long was waited.
+        waited_ms: u128,
+    },
+    /// It cannot be sent again as asked; the text says what to change.
+    #[error("{0}")]
+    Redrive(String),
+    /// A table or a queue failed.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+}
+
+impl Client {
+    /// A group and its members; `None` if no worker has received one.
+    pub async fn group(&self, key: &GroupKey) -> Result<Option<GroupStatus>, AwsError> {
+        let Some(row) = self.fleet.group(key).await? else { return Ok(None) };
+        let mut calls: BTreeMap<u32, CallId> = self.fleet.group_members(key).await?.into_iter().collect();
+        let keys: Vec<_> = calls
+            .values()
+            .map(|call_id| CallKey { tenant: key.tenant.clone(), call_id: call_id.clone() })
+            .collect();
+        let rows = self.calls.read_many(&keys).await?.into_iter().flatten();
+        let mut rows: BTreeMap<CallId, CallRow> = rows.map(|row| (row.key.call_id.clone(), row)).collect();
+        let member = |index| {
+            let call_id = calls.remove(&index);
+            let call = call_id.as_ref().and_then(|id| rows.remove(id));
+            GroupMember { index, call_id, call }
+        };
+        Ok(Some(GroupStatus { members: (0..row.terms.size).map(member).collect(), row }))
+    }
+
+    /// Waits until the group is decided; polls every 20 ms at first and every second in the end.
+    pub async fn wait_for_group(
+        &self,
+        key: &GroupKey,
+        time_out: Duration,
+    ) -> Result<GroupStatus, GroupError> {
+        let mut polls = Polls::new(time_out);
+        loop {
+            match polls.within(self.fleet.group(key)).await {
+                Some(Ok(Some(row))) if row.decision.is_some() => break,
+                Some(Ok(_)) | None => {}
+                Some(Err(error)) => polls.tolerate(error)?,
+            }
+            if !polls.next().await {
+                return Err(GroupError::TimeOut { waited_ms: time_out.as_millis() });
+            }
+        }
+        self.group(key).await?.ok_or_else(|| GroupError::Unknown(key.clone()))
+    }
+
+    /// Cancels a group: a message of its own, so that a worker decides and sends the notice. Members that have not started end as cancelled,
+    /// those that run at their next heartbeat. Returns the message's id.
+    pub async fn cancel_group(&self, key: &GroupKey) -> Result<String, AwsError> {
+        let body = GroupMessage::cancel(key.clone()).encode();
+        // In a FIFO queue it must not wait behind the tenant's calls, and a second one is no copy of one that came too early.
+        let of_its_own = format!("cancel-{}", Digest::of_text(&key.to_string()).short(32));
+        let deduplication = format!("{of_its_own}-{}", (self.now)().as_ms());
+        let group = if self.queue.is_fifo() { of_its_own } else { key.tenant.to_string() };
+        let message = Outgoing {
+            body,
+            group: Some(group),
+            attributes: BTreeMap::from([(GROUP.to_owned(), "cancel".to_owned())]),
+            deduplication: Some(deduplication),
+            ..Outgoing::default()
+        };
+        self.queue.send(message).await
+    }
+
+    /// What a redrive of a decided group would send: its requests are those that its members were sent with, because the fleet stores no
+    /// arguments. Requests of other groups are left out. Nothing is sent.
+    pub async fn plan_group_redrive(
+        &self,
+        key: &GroupKey,
+        requests: Vec<CallRequest>,
+        deadline: Option<Timestamp>,
+    ) -> Result<GroupRedrive, GroupError> {
+        let Some(GroupStatus { row, members }) = self.group(key).await? else {
+            return Err(GroupError::Unknown(key.clone()));
+        };
+        let mut fates = Vec::new();
+        for request in requests {
+            let own = request.group.as_deref().filter(|group| group.key(&request.key.tenant) == *key);
+            let Some(index) = own.map(|group| group.index) else { continue };
+            let member = members.iter().find(|member| member.index == index);
+            let bound = member.and_then(|member| member.call_id.as_ref());
+            if let Some(other) = bound.filter(|call| **call != request.key.call_id) {
+                return Err(GroupError::Redrive(format!(
+                    "call {} says index {index} of group {key}, which is call {other}; give the request that the member was sent with",
+                    request.key.call_id
+                )));
+            }
+            let call = match member.and_then(|member| member.call.clone()) {
+                Some(call) => Some(call),
+                None => self.calls.read(&request.key).await?,
+            };
+            fates.push((request, fate(call)));
+        }
+        if fates.is_empty() {
+            return Err(GroupError::Redrive(format!(
+                "none of the requests is of group {key}; give the requests that its members were sent with"
+            )));
+        }
+        let planned = group::redrive(&row, fates, deadline).map_err(GroupError::Redrive)?;
+        let round = key.round.saturating_add(1);
+        let (requests, skipped) = (planned.requests, planned.skipped);
+        Ok(GroupRedrive { key: GroupKey { round, ..key.clone() }, requests, skipped })
+    }
+
+    /// Sends what [`Client::plan_group_redrive`] plans. A member that no worker had received is cancelled first, so that it never runs; one
+    /// that has started in between makes the redrive fail before anything is sent. To repeat it is safe: ids follow from the old ones.
+    pub async fn redrive_group(
+        &self,
+        key: &GroupKey,
+        requests: Vec<CallRequest>,
+        deadline: Option<Timestamp>,
+    ) -> Result<GroupRedrive, GroupError> {
+        // Whatever stands against it is said before a member is cancelled.
+        self.plan_group_redrive(key, requests.clone(), deadline).await?;
+        for request in &requests {
+            let own = request.group.as_deref().is_some_and(|group| group.key(&request.key.tenant) == *key);
+            if !own || self.calls.read(&request.key).await?.is_some_and(|row| row.digest.is_some()) {
+                continue;
+            }
+            match self.cancel(&request.key).await? {
+                Cancelled::Ended | Cancelled::Ahead => {}
+                Cancelled::Noted | Cancelled::TooLate => {
+                    let id = &request.key.call_id;
+                    let text = format!("call {id} was received in between; plan the redrive again");
+                    return Err(GroupError::Redrive(text));
+                }
+            }
+        }
+        let planned = self.plan_group_redrive(key, requests, deadline).await?;
+        for sent in self.send_many(&planned.requests).await {
+            sent?;
+        }
+        Ok(planned)
+    }
+}
+
+/// What became of a member, by the row of its call. A row without a digest was made by a cancellation of a call that was never received.
+fn fate(call: Option<CallRow>) -> Fate {
+    match call {
+        None | Some(CallRow { digest: None, .. }) => Fate::Unseen,
+        Some(CallRow { finished: Some(finished), .. }) => Fate::Ended(Box::new(finished.outcome)),
+        Some(CallRow { finished: None, .. }) => Fate::Open,
+    }
+}

@@ -1,0 +1,130 @@
+//! Redrive: the calls of a decided group that did not succeed become the members of its next round, under new ids.
+
+use super::row::GroupRow;
+use crate::digest::Digest;
+use crate::ids::CallId;
+use crate::outcome::{MayHaveRun, Outcome, OutcomeKind};
+use crate::request::{CallRequest, Group, MAX_ROUNDS, TimeLimit};
+use crate::time::Timestamp;
+
+/// The longest call id, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// What became of a member.
+#[derive(Debug, Clone)]
+pub enum Fate {
+    /// It has ended.
+    Ended(Box<Outcome>),
+    /// It has a row and has not ended.
+    Open,
+    /// No worker has received it. Whoever sends it again cancels this one first, so that it never runs.
+    Unseen,
+}
+
+/// A redrive: what is sent, and what is not.
+#[derive(Debug, Clone)]
+pub struct Redriven {
+    /// The requests of the next round.
+    pub requests: Vec<CallRequest>,
+    /// The members that are not sent again, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A member that is not sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its index.
+    pub index: u32,
+    /// Its call.
+    pub call_id: CallId,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// The next round of a group from the requests of its members, each with its outcome, if it has ended. Ids follow from the old ones, so
+/// that a redrive that is repeated runs nothing twice.
+///
+/// # Errors
+/// The group is not decided, or has had its last round.
+pub fn redrive(
+    row: &GroupRow,
+    members: Vec<(CallRequest, Fate)>,
+    deadline: Option<Timestamp>,
+) -> Result<Redriven, String> {
+    let round = row.key.round.saturating_add(1);
+    if row.decision.is_none() {
+        return Err(format!(
+            "group {} is not decided yet; wait for it, or cancel it first, then redrive",
+            row.key
+        ));
+    }
+    if round > MAX_ROUNDS {
+        return Err(format!(
+            "group {} has had {MAX_ROUNDS} rounds; send the calls as a group of a new id",
+            row.key
+        ));
+    }
+    let mut redriven = Redriven { requests: Vec::new(), skipped: Vec::new() };
+    let mut again = Vec::new();
+    for (request, fate) in members {
+        let Some(index) = request.group.as_deref().map(|group| group.index) else { continue };
+        match kept_back(&request, &fate) {
+            Some(why) => {
+                redriven.skipped.push(Skipped { index, call_id: request.key.call_id.clone(), why });
+            }
+            None => again.push(request),
+        }
+    }
+    let size = u32::try_from(again.len()).unwrap_or(u32::MAX);
+    let next = |(index, request)| next(request, row, round, (index, size), deadline);
+    redriven.requests = (0..).zip(again).map(next).collect::<Result<_, _>>()?;
+    Ok(redriven)
+}
+
+/// Why a member is not sent again.
+fn kept_back(request: &CallRequest, fate: &Fate) -> Option<&'static str> {
+    let outcome = match fate {
+        Fate::Unseen => return None,
+        Fate::Open => return Some("it has not ended; wait for it or cancel it"),
+        Fate::Ended(outcome) => outcome,
+    };
+    let ran = outcome.error.as_ref().is_none_or(|error| error.may_have_run != MayHaveRun::No);
+    match outcome.kind {
+        OutcomeKind::Succeeded => Some("it succeeded"),
+        OutcomeKind::InputRequired => Some("its server asks for input; resume it"),
+        OutcomeKind::ToolError
+        | OutcomeKind::Failed
+        | OutcomeKind::Refused
+        | OutcomeKind::Expired
+        | OutcomeKind::TimedOut
+        | OutcomeKind::Cancelled
+        | OutcomeKind::OutcomeUnknown => (ran && !request.idempotent)
+            .then_some("it may have run, and its request does not say `idempotent`"),
+    }
+}
+
+/// The member's call of the next round.
+fn next(
+    request: CallRequest,
+    row: &GroupRow,
+    round: u32,
+    (index, size): (u32, u32),
+    deadline: Option<Timestamp>,
+) -> Result<CallRequest, String> {
+    let mut next = request;
+    next.key.call_id = next_id(&next.key.call_id, round)?;
+    next.idempotency_key = None;
+    // A deadline of the last round has passed, and so may the start.
+    next.time_limit = next.time_limit.filter(|limit| matches!(limit, TimeLimit::TimeoutMs(_)));
+    next.not_before = None;
+    let policy = row.terms.policy;
+    next.group = next.group.map(|group| Box::new(Group { index, size, round, policy, deadline, ..*group }));
+    Ok(next)
+}
+
+/// The id of a member in that round: the old one with the round, or a digest of it where that is too long.
+fn next_id(id: &CallId, round: u32) -> Result<CallId, String> {
+    let text = format!("{id}.r{round}");
+    let text = if text.len() <= LONGEST_ID { text } else { Digest::of_text(&text).to_string() };
+    CallId::parse(text).map_err(|error| error.to_string())
+}

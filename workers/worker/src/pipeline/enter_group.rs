@@ -1,0 +1,120 @@
+//! Lets a call take its index in its group.
+//!
+//! The call that comes first makes the group's row and sends the group's timer. Its message is deleted only after the row says that the
+//! timer was sent, so each group has one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toolfleet_aws::AwsError;
+use toolfleet_aws::queue::Outgoing;
+use toolfleet_core::digest::Digest;
+use toolfleet_core::group::{Decision, GroupMessage, GroupRow, Join, LONGEST_HOP_MS, Place, Terms, join};
+use toolfleet_core::ids::CallKey;
+use toolfleet_core::message_attributes::GROUP;
+use toolfleet_core::request::{Group, Reply};
+use toolfleet_core::retention::RETENTION_MS;
+use toolfleet_core::time::Timestamp;
+
+use super::inbound::InboundCall;
+use super::steps::Step;
+use crate::context::WorkerContext;
+
+/// The default of a group's deadline after that of the member that comes first: storing its end may take a lease longer.
+const AFTER_FIRST_MS: u64 = 60_000;
+/// A call makes the row, sends the timer and takes its index, and another one may be faster each time.
+const MAX_ROUNDS: u32 = 8;
+
+/// What the call of a message is to its group, as far as that has a row.
+pub(super) enum Entered {
+    Member,
+    Decided(Box<GroupRow>, Decision),
+    Mismatch(String),
+}
+
+/// A call, its place, and what it would make of its group.
+#[derive(Clone, Copy)]
+pub(super) struct Entrant<'a> {
+    pub(super) key: &'a CallKey,
+    pub(super) group: &'a Group,
+    pub(super) reply: Option<&'a Reply>,
+    pub(super) deadline: Timestamp,
+}
+
+/// Lets the call take its index. A delivery that has joined is not asked again.
+pub(super) async fn enter(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    entrant: Entrant<'_>,
+) -> Result<Entered, AwsError> {
+    let Entrant { key: CallKey { tenant, call_id }, group, .. } = entrant;
+    let (key, place) = (group.key(tenant), Place { call: call_id, group });
+    let expires_at = inbound.enqueued_at.plus_ms(RETENTION_MS).whole_s();
+    for _ in 0..MAX_ROUNDS {
+        let (row, binding) = context.fleet.group_at(&key, group.index).await?;
+        match (join(row.as_ref(), &binding, place), row) {
+            (Join::Mismatch(text), _) => return Ok(Entered::Mismatch(text)),
+            (Join::Create, _) | (_, None) => {
+                let row = first_row(inbound, entrant, expires_at);
+                if context.fleet.make_group(&row).await? {
+                    context.steps.passed(Step::GroupMade).await;
+                }
+            }
+            (Join::Decided(decision), Some(row)) => return Ok(Entered::Decided(Box::new(row), decision)),
+            (Join::SendTimer, Some(row)) => send_timer(context, inbound, &row).await?,
+            (Join::Bind, Some(_)) => {
+                if context.fleet.bind_member(&key, group.index, call_id, expires_at).await? {
+                    context.steps.passed(Step::MemberBound).await;
+                }
+            }
+            (Join::Member, Some(_)) => {
+                inbound.joined();
+                return Ok(Entered::Member);
+            }
+        }
+    }
+    Err(AwsError::passing(format!("the row of group {key} changes at each look")))
+}
+
+/// The row that the first member makes.
+fn first_row(inbound: &InboundCall, entrant: Entrant<'_>, expires_at: Timestamp) -> GroupRow {
+    let Entrant { key: CallKey { tenant, call_id }, group, reply, deadline } = entrant;
+    let allowed = |url: &&str| inbound.catalog().allows_reply_queue(tenant, url);
+    let reply = group.reply.as_ref().or(reply).and_then(Reply::sqs_queue_url).filter(allowed);
+    let terms = Terms {
+        size: group.size,
+        policy: group.policy,
+        deadline: group.deadline.unwrap_or_else(|| deadline.plus_ms(AFTER_FIRST_MS)),
+        reply: reply.map(str::to_owned),
+    };
+    GroupRow {
+        key: group.key(tenant),
+        terms,
+        made_by: call_id.clone(),
+        timer_sent: false,
+        ok: BTreeSet::new(),
+        failed: BTreeSet::new(),
+        decision: None,
+        notified: false,
+        expires_at,
+    }
+}
+
+/// Sends the timer, then notes it. After a crash in between, a second timer is sent: the decision is written once all the same.
+async fn send_timer(context: &WorkerContext, inbound: &InboundCall, row: &GroupRow) -> Result<(), AwsError> {
+    let deadline = row.terms.deadline;
+    let timer = GroupMessage::timer(row.key.clone(), deadline);
+    let left_ms = deadline.ms_since(context.now()).min(LONGEST_HOP_MS);
+    let fifo = inbound.queue().is_fifo();
+    // In a FIFO queue the timer is hidden until it is due, and must not hide the tenant's calls.
+    let of_its_own = || format!("timer-{}", Digest::of_text(&row.key.to_string()).short(32));
+    let message = Outgoing {
+        body: timer.encode(),
+        delay_s: u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX),
+        group: Some(if fifo { of_its_own() } else { row.key.tenant.to_string() }),
+        attributes: BTreeMap::from([(GROUP.to_owned(), "timer".to_owned())]),
+        deduplication: None,
+    };
+    inbound.queue().send(message).await?;
+    context.steps.passed(Step::TimerSent).await;
+    context.fleet.note_timer(&row.key).await
+}
