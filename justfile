@@ -57,6 +57,10 @@ mcp-cost: build
 faults: build
     target/debug/toolfleet-loadtest run --calls 900 --workers 2 --slots 32 --lease-ms 3000 --mix echo=40,counter=20,slow=20,payment=20 --slow lognormal:100:0.5 --faults kill,term,stop,endpoints
 
+# Faults of every kind, drawn from a seed, and an account of every call.
+chaos: build
+    target/debug/toolfleet-loadtest chaos --seconds 45 --calls 1500
+
 # A rate limit and a concurrency limit under four workers, counted at the servers.
 flow: build
     target/debug/toolfleet-loadtest flow limit --workers 4 --seconds 30 --kill-every 0 --floor 0.5

@@ -1,7 +1,7 @@
 //! The accounting of a chaos run: evidence in, violations out.
 //!
 //! A call is *cut* if it was sent or claimed, and what became of it did not get from its server into the table: the server gave no clear
-//! answer, its worker was killed or frozen, or a write of its row failed. Only of such a call may nobody know whether it ran.
+//! answer, its worker was killed or frozen, its lease ran out, or a write of its row failed. Only of such a call may nobody know whether it ran.
 //!
 //! **Invariant:** pure. Every kind of violation has a plant (`plant`), and the tests see each of them found.
 
@@ -186,7 +186,9 @@ fn account_end(call: &CallSeen, ended: Ended, account: &mut Account) {
     if kind == OutcomeKind::OutcomeUnknown {
         account.unknown.push(id.clone());
         if !call.answer_cut() {
-            let detail = format!("`{id}` is unknown: {} requests, each with a clear answer", call.requests);
+            let code = ended.code.unwrap_or_default();
+            let detail =
+                format!("`{id}` is unknown ({code}): {} requests, each with a clear answer", call.requests);
             account.violation(Kind::UnknownNotCut, detail);
         }
     }

@@ -43,6 +43,8 @@ pub(crate) async fn collect(plan: &Plan, rig: &Rig, left: &Left<'_>) -> anyhow::
     seen.audits(plan.calls.len(), rig, left.started_at).await?;
     seen.executions(&requests);
     seen.writes(rig);
+    let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
+    let lost_leases = seen.lost_leases(&log);
     let calls = plan.calls.iter().filter_map(|call| seen.calls.remove(&call.id)).collect();
     let mut strangers: Vec<_> = seen.strangers.into_iter().collect();
     strangers.sort_unstable();
@@ -50,12 +52,13 @@ pub(crate) async fn collect(plan: &Plan, rig: &Rig, left: &Left<'_>) -> anyhow::
     Ok(Evidence {
         calls,
         strangers,
-        rated: rated(&requests, rig, left.rate)?,
+        rated: rated(&requests, rig, &log, left.rate),
         narrow: narrow(&requests, rig, left.concurrency),
         messages_left,
         dead_letters,
         bad_exits: Vec::new(),
         injected: BTreeMap::new(),
+        lost_leases,
     })
 }
 
@@ -136,6 +139,18 @@ impl Seen {
         }
     }
 
+    /// Marks the calls whose leases ran out in a living worker, because its tables did not answer in time. Returns how many there were.
+    fn lost_leases(&mut self, log: &str) -> u64 {
+        let mut lost = 0;
+        for id in log.lines().filter_map(lost_lease) {
+            lost += 1;
+            if let Some(call) = self.call(&id) {
+                call.cut_at_worker = true;
+            }
+        }
+        lost
+    }
+
     fn writes(&mut self, rig: &Rig) {
         for (id, row) in rig.writes.take() {
             if row.is_cut(&rig.losses)
@@ -147,6 +162,17 @@ impl Seen {
     }
 }
 
+/// The call whose lease a worker says that it has lost, in a line of its log.
+fn lost_lease(line: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        call: String,
+        code: String,
+    }
+    let Line { call, code } = serde_json::from_str(line).ok()?;
+    (code == "lease_lost").then(|| call.rsplit('#').next().unwrap_or_default().to_owned())
+}
+
 fn ended(call: &ChaosCall, result: &CallResult) -> Ended {
     let text = result.outcome.content().and_then(|content| {
         let content: serde_json::Value = serde_json::from_str(content.get()).ok()?;
@@ -154,6 +180,7 @@ fn ended(call: &ChaosCall, result: &CallResult) -> Ended {
     });
     Ended {
         kind: result.outcome.kind,
+        code: result.outcome.error.as_ref().map(|error| error.code.as_str()),
         may_have_run: result.outcome.error.as_ref().map(|error| error.may_have_run),
         own_answer: text.is_some_and(|text| text == answer_text(&call.id, call.bytes)),
     }
@@ -172,20 +199,19 @@ fn of_server(requests: &[Request], server: Server, now_us: u64) -> Vec<Execution
     of_it.map(execution).collect()
 }
 
-fn rated(requests: &[Request], rig: &Rig, rate: u32) -> anyhow::Result<Rated> {
+fn rated(requests: &[Request], rig: &Rig, log: &str, rate: u32) -> Rated {
     let ledger = rig.servers.ledger();
-    let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
     // The start of the servers' clock since 1970, to a millisecond.
     let now_ms = u64::try_from((rig.bed.clock)().as_ms()).unwrap_or(0);
-    let used = turns::in_log(&log, (now_ms * 1_000).saturating_sub(ledger.now_us()));
+    let used = turns::in_log(log, (now_ms * 1_000).saturating_sub(ledger.now_us()));
     let executions = of_server(requests, Server::Rated, ledger.now_us());
     let delays = turns::delays(&used, executions.iter());
     let start = |(execution, delay_us): (&Execution, Option<u64>)| Start { at_us: execution.at_us, delay_us };
-    Ok(Rated {
+    Rated {
         limit: usize::try_from(rate).unwrap_or(usize::MAX),
         turns: used.iter().map(|turn| turn.at_us).collect(),
         starts: executions.iter().zip(delays).map(start).collect(),
-    })
+    }
 }
 
 fn narrow(requests: &[Request], rig: &Rig, concurrency: u32) -> Narrow {

@@ -10,6 +10,8 @@ use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 pub struct Ended {
     /// The outcome.
     pub kind: OutcomeKind,
+    /// The code, which a success does not have.
+    pub code: Option<&'static str>,
     /// Whether it says that the tool may have run; absent for a success.
     pub may_have_run: Option<MayHaveRun>,
     /// Whether the stored answer, if there is one, is the answer to this call.
@@ -35,7 +37,7 @@ pub struct CallSeen {
     pub executions: u32,
     /// Whether its server answered one of its requests in no way that says whether the tool ran.
     pub cut_at_server: bool,
-    /// Whether a worker that had claimed it was killed or frozen before the end was stored, or a write of its row failed.
+    /// Whether a worker that had claimed it was killed or frozen before the end was stored, its lease ran out, or a write of its row failed.
     pub cut_at_worker: bool,
     /// How it ended, if it did.
     pub ended: Option<Ended>,
@@ -111,6 +113,8 @@ pub struct Evidence {
     pub dead_letters: u64,
     /// Workers that got SIGTERM and exited with another code than 0, with their status.
     pub bad_exits: Vec<String>,
+    /// Leases that ran out in living workers.
+    pub lost_leases: u64,
     /// How often each kind of fault was injected, those that never were included.
     pub injected: BTreeMap<&'static str, u64>,
 }

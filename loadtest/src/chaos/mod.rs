@@ -71,6 +71,9 @@ pub struct ChaosArgs {
     /// How long calls may take to end after the last fault, in seconds.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(10..=7_200))]
     settle: u64,
+    /// What the workers log beside warnings, as a filter such as toolfleet_worker=info. The log is kept if a rule was broken.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
     /// Change what was seen so that this rule is broken. The run must fail: it shows that such a violation is found.
     #[arg(long, value_enum, value_name = "RULE")]
     plant: Option<Kind>,
@@ -104,6 +107,7 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
         lease_ms: args.lease_ms,
         rate,
         concurrency,
+        log: args.log.as_deref(),
     })
     .await?;
     let started_at = (rig.bed.clock)();

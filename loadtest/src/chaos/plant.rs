@@ -64,7 +64,9 @@ fn plant_start(kind: Kind, evidence: &mut Evidence) {
 }
 
 fn plant_call(kind: Kind, call: &mut CallSeen) {
-    let told = |kind, may_have_run| Some(Ended { kind, may_have_run: Some(may_have_run), own_answer: false });
+    let told = |kind, may_have_run| {
+        Some(Ended { kind, code: None, may_have_run: Some(may_have_run), own_answer: false })
+    };
     let mut ends_as = |kind, may_have_run| {
         call.ended = told(kind, may_have_run);
         call.audits = vec![kind];
@@ -118,7 +120,12 @@ mod tests {
             notice: true,
             requests: 1,
             executions: 1,
-            ended: Some(Ended { kind: OutcomeKind::Succeeded, may_have_run: None, own_answer: true }),
+            ended: Some(Ended {
+                kind: OutcomeKind::Succeeded,
+                code: None,
+                may_have_run: None,
+                own_answer: true,
+            }),
             audits: vec![OutcomeKind::Succeeded],
             notices: vec![OutcomeKind::Succeeded],
             ..CallSeen::default()
@@ -128,7 +135,8 @@ mod tests {
     /// What faults do to calls, and what is no violation.
     fn evidence() -> Evidence {
         let unknown = OutcomeKind::OutcomeUnknown;
-        let ended = Ended { kind: unknown, may_have_run: Some(MayHaveRun::Unknown), own_answer: false };
+        let ended =
+            Ended { kind: unknown, code: None, may_have_run: Some(MayHaveRun::Unknown), own_answer: false };
         let cut = |id: &str| CallSeen {
             ended: Some(ended),
             audits: vec![unknown],

@@ -34,6 +34,7 @@ pub(crate) struct ChaosReport {
     late_starts: u64,
     after_freeze: u64,
     notices: usize,
+    lost_leases: u64,
     own_ends: Vec<String>,
     injected: BTreeMap<&'static str, u64>,
     outcomes: BTreeMap<&'static str, BTreeMap<&'static str, u32>>,
@@ -74,6 +75,7 @@ impl ChaosReport {
             late_starts: account.late_starts,
             after_freeze: account.after_freeze,
             notices: evidence.calls.iter().map(|call| call.notices.len()).sum(),
+            lost_leases: evidence.lost_leases,
             own_ends: own_ends.to_vec(),
             injected: evidence.injected.clone(),
             outcomes: account.outcomes,
@@ -123,6 +125,7 @@ impl fmt::Display for ChaosReport {
             ("notices", self.notices as u64),
             ("starts over the rate that delays after turns explain", self.late_starts),
             ("open requests over the limit right after a freeze", self.after_freeze),
+            ("leases that ran out in living workers", self.lost_leases),
             ("workers that ended by themselves", self.own_ends.len() as u64),
         ];
         for (name, count) in counts {

@@ -34,6 +34,8 @@ pub(crate) struct Setup<'a> {
     /// The limits of the rated and of the narrow server.
     pub(crate) rate: u32,
     pub(crate) concurrency: u32,
+    /// What the workers log beside what the run needs.
+    pub(crate) log: Option<&'a str>,
 }
 
 /// The faulty proxies before the endpoints.
@@ -83,6 +85,8 @@ impl Rig {
         let settings = WorkerSettings { binary: setup.binary, slots: setup.slots, lease_ms: setup.lease_ms };
         let mut command = bed.worker(settings)?;
         command.environment.extend(environment(&bed, &proxies));
+        let log = setup.log.map_or_else(String::new, |log| format!(",{log}"));
+        command.environment.push(("TOOLFLEET_LOG".to_owned(), format!("{}{log}", turns::LOG_FILTER)));
         let limits = [
             (Server::Rated, json!({"rate": format!("{}/s", setup.rate)})),
             (Server::Narrow, json!({"concurrency": setup.concurrency})),
@@ -164,7 +168,6 @@ fn environment(bed: &Bed, proxies: &Proxies) -> Vec<(String, String)> {
         ("TOOLFLEET_REAP_AFTER_MS", REAP_AFTER_MS.to_string()),
         ("TOOLFLEET_UNREACHABLE_WAIT_MS", UNREACHABLE_WAIT_MS.to_string()),
         ("TOOLFLEET_PAYLOAD_BUCKET", addresses.bucket.clone()),
-        ("TOOLFLEET_LOG", turns::LOG_FILTER.to_owned()),
         ("TOOLFLEET_LOG_FORMAT", "json".to_owned()),
     ];
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

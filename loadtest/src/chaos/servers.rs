@@ -25,7 +25,7 @@ pub(crate) const WORKER_HEADER: &str = "x-load-worker";
 /// The flapping server answers for so long, then resets connections for so long, in microseconds.
 const UP_US: u64 = 4_000_000;
 const DOWN_US: u64 = 1_500_000;
-/// A session may have been opened for the call that it is used for, if that worker opened it so recently.
+/// A session may have been opened for the call that it is used for, if it was opened so recently.
 const OPENED_FOR_US: u64 = 10_000_000;
 
 /// The servers. Dropping them ends every connection.
@@ -48,14 +48,9 @@ struct Shared {
 #[derive(Default)]
 struct Sessions {
     opened: u64,
-    open: HashMap<String, Opened>,
-    lost: HashMap<String, Opened>,
-}
-
-#[derive(Debug, Clone)]
-struct Opened {
-    at_us: u64,
-    worker: String,
+    /// When each was opened.
+    open: HashMap<String, u64>,
+    lost: HashMap<String, u64>,
 }
 
 /// What becomes of a connection after a request.
@@ -324,14 +319,11 @@ impl Exchange<'_> {
     }
 
     fn open_session(&self) -> String {
-        let opened = Opened {
-            at_us: self.shared.ledger.now_us(),
-            worker: self.head.header(WORKER_HEADER).unwrap_or_default().to_owned(),
-        };
+        let opened_us = self.shared.ledger.now_us();
         let mut sessions = self.shared.sessions();
         sessions.opened += 1;
         let session = format!("session-{}", sessions.opened);
-        sessions.open.insert(session.clone(), opened);
+        sessions.open.insert(session.clone(), opened_us);
         session
     }
 
@@ -341,10 +333,10 @@ impl Exchange<'_> {
         if sessions.open.contains_key(session) {
             return Session::Open;
         }
-        let worker = self.head.header(WORKER_HEADER).unwrap_or_default();
-        let now_us = self.shared.ledger.now_us();
-        let for_this = |opened: &Opened| opened.worker == worker && now_us - opened.at_us < OPENED_FOR_US;
-        Session::Lost { existed_before: sessions.lost.get(session).is_some_and(|opened| !for_this(opened)) }
+        // It may have been opened for this call, and by any worker.
+        let opened_us = sessions.lost.get(session).copied();
+        let age_us = opened_us.map(|opened| self.shared.ledger.now_us() - opened);
+        Session::Lost { existed_before: age_us.is_some_and(|age| age > OPENED_FOR_US) }
     }
 
     async fn session_not_found(&mut self) -> io::Result<Next> {
@@ -458,8 +450,8 @@ mod tests {
         let head = Head::read(&mut side).await.unwrap().unwrap();
         assert!(head.text.starts_with("HTTP/1.1 404"));
         let request = servers.ledger().requests().pop().unwrap();
-        // Another worker than the one that opened it: the session existed before the call.
-        assert_eq!((request.ran, request.fate), (false, Fate::Refused));
+        // It was opened just now, perhaps for this call: then the answer proves nothing.
+        assert_eq!((request.ran, request.fate), (false, Fate::Unclear));
         assert_eq!(servers.lost_answers(), 1);
     }
 }

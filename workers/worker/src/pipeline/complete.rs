@@ -28,16 +28,22 @@ pub(super) async fn complete(
     if let Some(member) = recorded.member() {
         Box::pin(count_member(context, inbound, member)).await?;
     }
-    // The notice goes before the delete: after a crash in between, the next delivery sends it again. One that cannot be sent is logged.
-    if tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await.is_err() {
+    // The notice goes before the delete: after a crash in between, the next delivery sends it again.
+    let noticed = tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await;
+    let noticed = noticed.unwrap_or_else(|_| {
         tracing::warn!(
             message_id = inbound.message_id(),
             code = "notice_failed",
             "a notice took too long; the result is stored"
         );
-    }
+        false
+    });
     context.steps.passed(Step::Notified).await;
     cancel_task::cancel_task(context, inbound, recorded).await;
+    if !noticed {
+        // The record is stored: the next delivery of the message finds it and sends the notice.
+        return Ok(());
+    }
     if let Err(error) = acknowledge::acknowledge(inbound, recorded).await {
         // The record is stored: the next delivery of the message finds it and deletes the message.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");

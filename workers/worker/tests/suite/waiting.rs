@@ -3,16 +3,17 @@
 use serde_json::json;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_aws::{Store as _, Tables};
+use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::{Decision, Event, HeldReason, State, decide};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::session::SessionRow;
 use toolfleet_core::time::Timestamp;
-use toolfleet_testkit::MockFault;
+use toolfleet_testkit::{Cut, MockFault, Rule};
 use toolfleet_worker::{Limits, pipeline};
 
-use crate::rig::{LEASE_MS, Rig, START_MS, key, limits, request};
+use crate::rig::{LEASE_MS, Rig, SKEW_MS, START_MS, key, limits, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_pause_is_a_delayed_message_with_its_first_send_time() {
@@ -274,6 +275,43 @@ async fn a_notice_names_call_and_outcome_and_has_no_content() {
     assert_eq!((notice.call_id.as_str(), notice.outcome), ("c1", OutcomeKind::Succeeded));
     assert_eq!(notice.group.unwrap().as_str(), "turn-1");
     assert!(!notices[0].body.contains("content"));
+}
+
+/// `toolfleet-loadtest chaos` found it: a notice was lost for good if SQS failed when it was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_that_sqs_did_not_take_is_sent_at_the_next_delivery() {
+    let rig = Rig::new().await;
+    let reply = rig.local.queue_url("toolfleet-replies");
+    let mut body = request("c1", "unsafe");
+    body["reply"] = json!({"sqs_queue_url": reply});
+    rig.send(body.to_string()).await;
+    // As often as the SDK tries.
+    rig.sqs.cut(Rule::new(Cut::BeforeRequest, "SendMessage", 1).times(3));
+    let context = rig.context(None).await;
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    let replies = rig.direct.queue(reply);
+    assert!(replies.receive(10, 0, 0).await.unwrap().is_empty());
+    rig.clock.advance_ms(LEASE_MS + SKEW_MS + 1);
+    rig.settle_with(&context).await;
+    assert_eq!(replies.receive(10, 0, 30).await.unwrap().len(), 1);
+    assert_eq!((rig.mcp.executions_of("c1"), rig.audit_of("c1", AuditKind::Call).await.len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_to_a_queue_that_is_gone_is_given_up() {
+    let rig = Rig::new().await;
+    let gone = rig.local.queue_url("gone");
+    let mut catalog = rig.catalog();
+    catalog["reply_queues"] = json!([gone]);
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    let mut body = request("c1", "unsafe");
+    body["reply"] = json!({"sqs_queue_url": gone});
+    rig.send(body.to_string()).await;
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    let depth = rig.direct.queue(rig.local.queue_url("toolfleet-calls")).depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
