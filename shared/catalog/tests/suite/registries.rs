@@ -307,6 +307,16 @@ config:
 }
 
 #[test]
+fn containers_that_do_not_speak_mcp_are_named() {
+    let text =
+        "name: curl\ntype: poci\nabout: {title: Curl}\ntools: [{name: curl, container: {image: curl}}]\n";
+    assert!(
+        reason(&read_with(text, &[]).unwrap(), "curl")
+            .contains("a container of its own that does not speak MCP")
+    );
+}
+
+#[test]
 fn agentcore_targets_that_are_mcp_servers_are_taken_with_their_credentials() {
     let target = |provider: Value| {
         json!({"name": "t", "targetConfiguration": {"mcp": {"mcpServer": {"endpoint": "https://t.example/mcp"}}},
@@ -423,6 +433,21 @@ fn gooses_extensions_are_taken_with_the_variables_they_name() {
     assert_eq!((&git["timeout_ms"], &git["discover"]), (&json!(7_200_000), &json!(false)));
     assert_eq!(catalog.tools().into_iter().map(|tool| tool.id.to_string()).collect::<Vec<_>>(), ["git.log"]);
     assert!(reason(&catalog, "memory").contains("a part of Goose itself"));
+}
+
+#[test]
+fn a_description_of_the_whole_command_line_is_not_doubled() {
+    // After server.json of github.com/github/github-mcp-server (MIT).
+    let named = |name: &str| json!({"type": "named", "name": name, "value": "true", "format": "boolean"});
+    let package = json!({
+        "registryType": "oci", "identifier": "ghcr.io/github/github-mcp-server:1.0.0",
+        "runtimeArguments": [
+            {"type": "positional", "value": "run", "isRequired": true}, named("-i"), named("--rm"),
+            {"type": "named", "name": "-e", "value": "GITHUB_HOST={host}", "variables": {"host": {"default": "github.com"}}},
+            {"type": "positional", "valueHint": "image_name", "value": "ghcr.io/github/github-mcp-server", "isRequired": true}
+        ]
+    });
+    assert_eq!(line(package), "docker run -i --rm -e GITHUB_HOST ghcr.io/github/github-mcp-server:1.0.0");
 }
 
 #[test]

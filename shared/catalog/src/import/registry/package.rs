@@ -131,6 +131,9 @@ fn image(package: &Value, hint: &str, described: Vec<String>, env: &mut Map<Stri
         host => format!("{host}/{image}"),
     };
     let mut args = crate::import::docker::run();
+    let untagged = identifier.rsplit_once([':', '@']).map_or(identifier, |(name, _)| name);
+    // Some describe the whole command line.
+    let described = described.into_iter().filter(|arg| arg != identifier && arg != untagged).collect();
     args.extend(without_variables(described, env));
     for name in env.keys() {
         args.extend(["-e".to_owned(), name.clone()]);
@@ -209,9 +212,9 @@ fn arguments(package: &Value, field: &str, asked: &mut Asked) -> Result<Vec<Stri
             let field = variable.map_or_else(|| "args".to_owned(), |(variable, _)| format!("env.{variable}"));
             Braces { input: argument, undeclared: false }.filled(asked, &field, &value)
         });
-        if is_named && given.is_none() && is_switch(argument) {
-            let default = get(argument, "default").and_then(text_of);
-            if default.map_or_else(|| is_required(argument), |default| default == "true") {
+        if is_named && is_switch(argument) {
+            let set = given.or_else(|| get(argument, "default").and_then(text_of));
+            if set.map_or_else(|| is_required(argument), |set| set == "true") {
                 words.push(name.to_owned());
             }
             continue;
@@ -236,7 +239,7 @@ fn arguments(package: &Value, field: &str, asked: &mut Asked) -> Result<Vec<Stri
     Ok(words)
 }
 
-/// An option that is given or not.
+/// An option that is given or not: its value is no word of its own.
 fn is_switch(argument: &Value) -> bool {
     get(argument, "format").and_then(Value::as_str) == Some("boolean")
 }
