@@ -34,7 +34,7 @@ pub(crate) fn take(file: &mut Map<String, Value>) -> Option<Imported> {
         return Some(Imported { servers, remarks: Vec::new() });
     }
     let of_collection = file.get("name").is_some_and(Value::is_string)
-        && is_server(&Value::Object(file.clone()))
+        && (is_server(&Value::Object(file.clone())) || file.get("type").is_some_and(|kind| kind == "poci"))
         && ["about", "meta", "source"].iter().any(|field| file.get(*field).is_some_and(Value::is_object));
     of_collection.then(|| {
         let server = flat(std::mem::take(file));

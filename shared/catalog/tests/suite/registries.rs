@@ -119,7 +119,7 @@ fn what_a_package_asks_for_is_a_variable_with_a_remark() {
     let text = json!({"name": "io.example/db", "version": "3.1.0", "packages": [package]}).to_string();
     let unset = read_with(&text, &[]).unwrap();
     assert!(
-        reason(&unset, "io.example-db").contains("needs the variable `IO_EXAMPLE_DB_DB_TYPE`"),
+        reason(&unset, "io.example-db").contains("needs the variable `IO_EXAMPLE_DB_DATABASE_NAME`"),
         "{unset:?}"
     );
     let set =
@@ -127,6 +127,7 @@ fn what_a_package_asks_for_is_a_variable_with_a_remark() {
     let server = server(&set, "io.example-db");
     assert_eq!(server["env"]["DB_PASSWORD"], "secret://toolfleet-dev/io.example-db/env.DB_PASSWORD");
     assert_eq!(server["env"]["SSL_MODE"], "prefer");
+    assert_eq!(server["env"]["DB_TYPE"], "value-of-IO_EXAMPLE_DB_DB_TYPE");
     assert_eq!(
         server["args"],
         json!([
@@ -134,9 +135,9 @@ fn what_a_package_asks_for_is_a_variable_with_a_remark() {
             "-i",
             "--rm",
             "-e",
-            "DB_TYPE=value-of-IO_EXAMPLE_DB_DB_TYPE",
-            "-e",
             "DB_PASSWORD",
+            "-e",
+            "DB_TYPE",
             "-e",
             "SSL_MODE",
             "example/db:3.1.0",
@@ -306,6 +307,16 @@ config:
 }
 
 #[test]
+fn containers_that_do_not_speak_mcp_are_named() {
+    let text =
+        "name: curl\ntype: poci\nabout: {title: Curl}\ntools: [{name: curl, container: {image: curl}}]\n";
+    assert!(
+        reason(&read_with(text, &[]).unwrap(), "curl")
+            .contains("a container of its own that does not speak MCP")
+    );
+}
+
+#[test]
 fn agentcore_targets_that_are_mcp_servers_are_taken_with_their_credentials() {
     let target = |provider: Value| {
         json!({"name": "t", "targetConfiguration": {"mcp": {"mcpServer": {"endpoint": "https://t.example/mcp"}}},
@@ -422,4 +433,46 @@ fn gooses_extensions_are_taken_with_the_variables_they_name() {
     assert_eq!((&git["timeout_ms"], &git["discover"]), (&json!(7_200_000), &json!(false)));
     assert_eq!(catalog.tools().into_iter().map(|tool| tool.id.to_string()).collect::<Vec<_>>(), ["git.log"]);
     assert!(reason(&catalog, "memory").contains("a part of Goose itself"));
+}
+
+#[test]
+fn a_description_of_the_whole_command_line_is_not_doubled() {
+    // After server.json of github.com/github/github-mcp-server (MIT).
+    let named = |name: &str| json!({"type": "named", "name": name, "value": "true", "format": "boolean"});
+    let package = json!({
+        "registryType": "oci", "identifier": "ghcr.io/github/github-mcp-server:1.0.0",
+        "runtimeArguments": [
+            {"type": "positional", "value": "run", "isRequired": true}, named("-i"), named("--rm"),
+            {"type": "named", "name": "-e", "value": "GITHUB_HOST={host}", "variables": {"host": {"default": "github.com"}}},
+            {"type": "positional", "valueHint": "image_name", "value": "ghcr.io/github/github-mcp-server", "isRequired": true}
+        ]
+    });
+    assert_eq!(line(package), "docker run -i --rm -e GITHUB_HOST ghcr.io/github/github-mcp-server:1.0.0");
+}
+
+#[test]
+fn a_secret_of_docker_run_goes_to_the_programs_variables() {
+    // After the entry io.github.github/github-mcp-server of the MCP registry (MIT).
+    let text = json!({"name": "io.github.github/github-mcp-server", "version": "1.12.2", "packages": [{
+        "registryType": "oci", "identifier": "ghcr.io/github/github-mcp-server:1.12.2", "transport": {"type": "stdio"},
+        "runtimeArguments": [
+            {"name": "-e", "value": "GITHUB_OAUTH_CALLBACK_PORT=8085", "type": "named"},
+            {"name": "-e", "value": "GITHUB_PERSONAL_ACCESS_TOKEN={token}", "type": "named",
+                "variables": {"token": {"format": "string", "isSecret": true}}}
+        ]
+    }]})
+    .to_string();
+    let id = "io.github.github-github-mcp-server";
+    let unset = server(&read_with(&text, &[]).unwrap(), id);
+    assert_eq!(
+        unset["env"],
+        json!({"GITHUB_OAUTH_CALLBACK_PORT": "8085"}),
+        "what is optional is not in the way"
+    );
+    let set = server(&read_with(&text, &["IO_GITHUB_GITHUB_GITHUB_MCP_SERVER_TOKEN"]).unwrap(), id);
+    let secret = "secret://toolfleet-dev/io.github.github-github-mcp-server/env.GITHUB_PERSONAL_ACCESS_TOKEN";
+    assert_eq!(set["env"]["GITHUB_PERSONAL_ACCESS_TOKEN"], secret);
+    let words = ["GITHUB_OAUTH_CALLBACK_PORT", "GITHUB_PERSONAL_ACCESS_TOKEN"];
+    let image = "ghcr.io/github/github-mcp-server:1.12.2";
+    assert_eq!(set["args"], json!(["run", "-i", "--rm", "-e", words[0], "-e", words[1], image]));
 }

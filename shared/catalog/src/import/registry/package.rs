@@ -22,14 +22,14 @@ pub(super) fn fields(package: &Value, scoped: bool, asked: &mut Asked) -> Result
         return Err("has no `identifier`, or none that names a package".to_owned());
     }
     speaks_stdio(package)?;
-    let env = variables(package, scoped, asked)?;
+    let mut env = variables(package, scoped, asked)?;
     let runtime = arguments(package, "runtimeArguments", asked)?;
     let own = arguments(package, "packageArguments", asked)?;
     let hint = text("runtimeHint");
     let mut runner = match kind {
         "npm" => npm(package, hint, runtime),
         "pypi" => runner("uvx", &[], runtime, &versioned(package, "@")),
-        "oci" => image(package, hint, runtime, env.keys()),
+        "oci" => image(package, hint, runtime, &mut env),
         "nuget" => nuget(package, runtime, !own.is_empty()),
         other => return Err(not_started(other)),
     };
@@ -117,12 +117,7 @@ fn nuget(package: &Value, described: Vec<String>, more: bool) -> Runner {
     Runner { command: "dnx", args }
 }
 
-fn image<'a>(
-    package: &Value,
-    hint: &str,
-    described: Vec<String>,
-    variables: impl Iterator<Item = &'a String>,
-) -> Runner {
+fn image(package: &Value, hint: &str, described: Vec<String>, env: &mut Map<String, Value>) -> Runner {
     let command = if hint == "podman" { "podman" } else { "docker" };
     let text = |field: &str| get(package, field).and_then(Value::as_str).unwrap_or_default();
     let identifier = text("identifier");
@@ -136,12 +131,36 @@ fn image<'a>(
         host => format!("{host}/{image}"),
     };
     let mut args = crate::import::docker::run();
-    args.extend(described.into_iter().filter(|arg| !crate::import::docker::RUN.contains(&arg.as_str())));
-    for name in variables {
+    let untagged = identifier.rsplit_once([':', '@']).map_or(identifier, |(name, _)| name);
+    // Some describe the whole command line.
+    let described = described.into_iter().filter(|arg| arg != identifier && arg != untagged).collect();
+    args.extend(without_variables(described, env));
+    for name in env.keys() {
         args.extend(["-e".to_owned(), name.clone()]);
     }
     args.push(image);
     Runner { command, args }
+}
+
+/// The arguments of `docker run` without variables that they give a value, `-e NAME=VALUE`: those go to `env`, because every process of
+/// the machine can read arguments.
+fn without_variables(described: Vec<String>, env: &mut Map<String, Value>) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
+    for arg in described {
+        let option = args.last().is_some_and(|last| last == "-e" || last == "--env");
+        let given = if option { Some(arg.as_str()) } else { arg.strip_prefix("--env=") };
+        match given.and_then(|given| given.split_once('=')) {
+            Some((name, value)) => {
+                env.entry(name).or_insert_with(|| Value::from(value));
+                if option {
+                    args.pop();
+                }
+            }
+            None if option || !crate::import::docker::RUN.contains(&arg.as_str()) => args.push(arg),
+            None => {}
+        }
+    }
+    args
 }
 
 /// The variables of the program. One that is asked for by name is filled in from the variable of that name; in a list of servers its
@@ -188,12 +207,14 @@ fn arguments(package: &Value, field: &str, asked: &mut Asked) -> Result<Vec<Stri
         let name = argument.get("name").and_then(Value::as_str).unwrap_or_default();
         let hint = get(argument, "valueHint").and_then(Value::as_str).unwrap_or_default();
         let is_named = argument.get("type").and_then(Value::as_str) == Some("named");
-        let given = get(argument, "value")
-            .and_then(text_of)
-            .map(|value| Braces { input: argument, undeclared: false }.filled(asked, "args", &value));
-        if is_named && given.is_none() && is_switch(argument) {
-            let default = get(argument, "default").and_then(text_of);
-            if default.map_or_else(|| is_required(argument), |default| default == "true") {
+        let given = get(argument, "value").and_then(text_of).map(|value| {
+            let variable = value.split_once('=').filter(|_| name == "-e" || name == "--env");
+            let field = variable.map_or_else(|| "args".to_owned(), |(variable, _)| format!("env.{variable}"));
+            Braces { input: argument, undeclared: false }.filled(asked, &field, &value)
+        });
+        if is_named && is_switch(argument) {
+            let set = given.or_else(|| get(argument, "default").and_then(text_of));
+            if set.map_or_else(|| is_required(argument), |set| set == "true") {
                 words.push(name.to_owned());
             }
             continue;
@@ -218,7 +239,7 @@ fn arguments(package: &Value, field: &str, asked: &mut Asked) -> Result<Vec<Stri
     Ok(words)
 }
 
-/// An option that is given or not.
+/// An option that is given or not: its value is no word of its own.
 fn is_switch(argument: &Value) -> bool {
     get(argument, "format").and_then(Value::as_str) == Some("boolean")
 }
