@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::ChaosArgs;
 use super::account::{Account, Violation};
+use super::args::ChaosArgs;
 use super::evidence::Evidence;
 
 /// How many ids of a set, and how many violations, are printed; the JSON has them all.
