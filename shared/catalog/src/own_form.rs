@@ -14,6 +14,7 @@ use crate::snapshot::Catalog;
 use crate::sources::{CatalogSources, Literals, Programs};
 use crate::unusable::{NotExecutable, Remark};
 use crate::written::Written;
+pub use secrets::MovedSecret;
 use secrets::SecretMover;
 use toolfleet_core::literal_secret::is_secret_name;
 
@@ -28,17 +29,6 @@ pub struct OwnForm {
     pub left_out: Vec<(String, NotExecutable)>,
     /// The secrets in whose place a placeholder stands.
     pub secrets: Vec<MovedSecret>,
-}
-
-/// A secret that the text writes out, and the variable that the catalog names in its place. It has no value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MovedSecret {
-    /// The variable.
-    pub variable: String,
-    /// The server or tool by its id.
-    pub id: String,
-    /// The field of it.
-    pub field: String,
 }
 
 /// The fields of a server and of its credentials that hold an address.

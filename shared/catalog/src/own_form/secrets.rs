@@ -4,12 +4,22 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::MovedSecret;
 use crate::entry::{self, Form};
 use crate::json::below;
 use crate::placeholders::{next_placeholder, variable_name};
 use toolfleet_core::credential::Template;
 use toolfleet_core::literal_secret::{is_placeholder, is_secret_name, wrong_argument, wrong_in};
+
+/// A secret that the text writes out, and the variable that the catalog names in its place. It has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedSecret {
+    /// The variable.
+    pub variable: String,
+    /// The server or tool by its id.
+    pub id: String,
+    /// The field of it.
+    pub field: String,
+}
 
 /// The scheme of a header that stands before its secret.
 const SCHEMES: [&str; 3] = ["Bearer ", "Basic ", "Token "];

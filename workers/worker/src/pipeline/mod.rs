@@ -56,6 +56,7 @@ mod large_result;
 mod lease;
 mod notify;
 mod passes;
+mod places;
 mod poll_task;
 mod prepare;
 mod progress_buffer;
@@ -89,7 +90,7 @@ use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 
 use crate::context::WorkerContext;
-use crate::gate::{Place, Seat};
+use crate::gate::Seat;
 use crate::telemetry::trace;
 use admit::{Admitted, AdmittedCall};
 use claim::{Claimed, ClaimedCall};
@@ -100,6 +101,7 @@ use fetch::Fetched;
 pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
 use join_group::Joined;
 use passes::Passes;
+use places::{place_and_seat, while_silent};
 use prepare::{Prepared, ReadyCall};
 pub(crate) use reap::NEVER_MS;
 pub use reap::{Reaped, reap};
@@ -108,7 +110,6 @@ use slot::Slot;
 use steps::Step;
 use supersede::Superseded;
 use time_limit::within_lease;
-use wait::Wait;
 use wait_for_turn::{Turned, wait_for_turn};
 
 /// Why a delivery does not continue to its next step.
@@ -225,22 +226,12 @@ async fn process(
     {
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
-    let mut place = match context.gate.place(call.subject(), context.now()).await {
-        Ok(place) => place,
-        Err(silent) => {
-            let wait = Wait::for_a_silent_server(context, inbound, &call.server.id, call.deadline, &silent);
-            return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
-        }
-    };
     // Held until the call is out of the worker's hands, like its slot.
-    let mut seat =
-        match context.gate.seat(&call.server.id, &call.request.key.tenant, call.request.priority).await {
-            Ok(seat) => Some(seat),
-            Err(full) => {
-                let wait = Wait::for_a_seat(context, inbound, &call.server.id, call.deadline, &full);
-                return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
-            }
-        };
+    let (mut place, seat) = match place_and_seat(context, inbound, &call).await {
+        Ok(entered) => entered,
+        Err(wait) => return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?),
+    };
+    let mut seat = Some(seat);
     let slot_time = context.activity.working(&call.request.key.tenant);
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
@@ -256,24 +247,6 @@ async fn process(
 
     let executed = Box::pin(execute_and_record(context, inbound, claimed, passes));
     while_silent(executed, &mut place, slot, || drop((seat.take(), slot_time))).await
-}
-
-/// Runs the rest of a call. While it only waits for a server that answers nothing, its slot and its seat are for other calls.
-async fn while_silent<T>(
-    executed: impl Future<Output = T>,
-    place: &mut Place,
-    slot: &mut impl Slot,
-    leave: impl FnOnce(),
-) -> T {
-    let mut executed = std::pin::pin!(executed);
-    tokio::select! {
-        biased;
-        done = &mut executed => return done,
-        () = place.lends() => {}
-    }
-    slot.set_down();
-    leave();
-    executed.await
 }
 
 /// Decode and fetch: the request, with its arguments.

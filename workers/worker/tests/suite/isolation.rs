@@ -329,12 +329,6 @@ async fn a_silent_server_leaves_its_slots_to_other_servers() {
         send(&rig, &of("acme", &format!("silent-{n}"), "unsafe")).await;
     }
     rig.mcp.arrived("tools/call", 3).await;
-    // As many calls at once as the worker has slots: each waits until all have come, so none of the slots is the silent server's.
-    let hold_other = other.hold();
-    for n in 0..4 {
-        send(&rig, &of("acme", &format!("well-{n}"), "well")).await;
-    }
-    other.arrived("tools/call", 5).await;
     // The next call to the silent server goes back to its queue, and says why.
     send(&rig, &of("acme", "late", "unsafe")).await;
     let held = loop {
@@ -343,6 +337,12 @@ async fn a_silent_server_leaves_its_slots_to_other_servers() {
         }
         tokio::task::yield_now().await;
     };
+    // As many calls at once as the worker has slots: each waits until all have come, so none of the slots is the silent server's.
+    let hold_other = other.hold();
+    for n in 0..4 {
+        send(&rig, &of("acme", &format!("well-{n}"), "well")).await;
+    }
+    other.arrived("tools/call", 5).await;
     assert!(held.detail.as_deref().is_some_and(|text| text.contains("answered no request")), "{held:?}");
     assert_eq!(rig.mcp.requests_of("tools/call").len(), 3);
     drop(hold_other);

@@ -72,6 +72,8 @@ pub enum Silent {
 struct Answers {
     /// Calls that hold a slot, or have lent it.
     held: u64,
+    /// Those of them that have lent it.
+    lent: u64,
     under_way: u64,
     /// When the first request was sent after the last answer.
     since_ms: Option<u64>,
@@ -197,6 +199,7 @@ impl Silences {
     pub fn leave(&mut self, server: &ServerId, tool: &str, placed: Placed, now_ms: u64) {
         for answers in self.of(server, Some(tool)).into_iter().flatten() {
             answers.held = answers.held.saturating_sub(1);
+            answers.lent = answers.lent.saturating_sub(u64::from(placed.lent));
             answers.seen_ms = now_ms;
         }
         self.lent = self.lent.saturating_sub(u64::from(placed.lent));
@@ -218,6 +221,9 @@ impl Silences {
         if lends {
             self.lent = self.lent.saturating_add(1);
             placed.lent = true;
+            for answers in self.of(server, Some(tool)).into_iter().flatten() {
+                answers.lent = answers.lent.saturating_add(1);
+            }
         }
         lends
     }
@@ -280,10 +286,11 @@ impl Silences {
     }
 
     fn refuses(&self, server: &ServerId, tool: &str, slots: SlotUse, now_ms: u64) -> Option<Silent> {
-        if slots.free.saturating_sub(1) >= slots.all.div_ceil(2) {
+        let known = self.servers.get(server)?;
+        // Slots that its calls have lent are for calls of others.
+        if known.own.lent == 0 && slots.free.saturating_sub(1) >= slots.all.div_ceil(2) {
             return None;
         }
-        let known = self.servers.get(server)?;
         if let Some((most, silent)) = known.own.limit(slots, false, now_ms)
             && (known.own.held >= most
                 || self.held_in_silence(now_ms) >= slots.reserve.max(1).saturating_mul(2))

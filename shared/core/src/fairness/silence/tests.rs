@@ -199,6 +199,19 @@ fn a_call_lends_its_slot_only_where_others_were_seen() {
 }
 
 #[test]
+fn a_lent_slot_is_not_for_more_calls_to_what_is_silent() {
+    let (mut silences, live) = with_a_live_server();
+    let dead = server("dead");
+    let half_free = SlotUse { free: 11, ..SLOTS };
+    let mut placed: Vec<_> = (0..4).map(|_| silences.enter(&dead, "find", half_free, 200).unwrap()).collect();
+    silences.sent(&dead, Some("find"), 200);
+    assert!(silences.enter(&dead, "find", half_free, 5_000).is_ok(), "half of the slots are free");
+    assert!(silences.lend(&dead, "find", &mut placed[0], 2, 5_000));
+    assert!(silences.enter(&dead, "find", half_free, 5_001).is_err());
+    assert!(silences.enter(&live, "find", half_free, 5_001).is_ok());
+}
+
+#[test]
 fn a_tenant_without_a_call_at_a_silent_server_may_have_one() {
     let (mut silences, _) = with_a_live_server();
     let dead = server("dead");
