@@ -11,7 +11,8 @@
 //! a crash after it shows in the row. A call that asks for a stored answer and finds one ends before its turn; one whose equal is under way
 //! takes no turn and waits for that answer (`reuse`). A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
 //! without a slot where it takes longer than a moment (`wait_for_turn`). After the claim, the MCP client may still store a new MCP session
-//! before it sends the request. `execute` runs the call beside its heartbeat, alone or in a `batch`. `record` stores the result first and the audit record second.
+//! before it sends the request. `execute` runs the call beside its heartbeat, alone or in a `batch`; a call that only waits for a silent server leaves
+//! its slot to others (`places`). `record` stores the result first and the audit record second.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
@@ -23,7 +24,8 @@
 //! A delivery leaves the worker in one of the ways of `Disposition`: completed, requeued, parked as a task, taken over by another
 //! worker, or kept for an operator because it cannot be read. If an AWS request fails before the record is stored, the message is
 //! requeued and the call has no outcome yet. One failure does end a call: `result_not_stored`, when S3 does not accept a large result
-//! within ten minutes, or before the worker stops or the call is cancelled. After the record is stored, a notice or a delete that fails is only logged.
+//! within ten minutes, or before the worker stops or the call is cancelled. After the record is stored, a notice that SQS does not take is sent by the
+//! next delivery of the message, and a delete that fails is only logged.
 
 mod acknowledge;
 mod admit;

@@ -12,7 +12,7 @@ use super::wait::Wait;
 use crate::context::WorkerContext;
 use crate::gate::{Place, Seat};
 
-/// A server does not become silent within this time.
+/// After a longer wait for a seat it is asked again whether the server is silent.
 const SOON: Duration = Duration::from_millis(50);
 
 /// A place at the call's server and a seat among the worker's slots.
@@ -36,7 +36,7 @@ pub(super) async fn place_and_seat(
     if asked.elapsed() < SOON {
         return Ok((first, seat));
     }
-    // Its server may have become silent while it waited for the seat, which such a server's call may have left.
+    // The server may have become silent meanwhile, and the seat may be one that another call to it has left.
     drop(first);
     Ok((place().await?, seat))
 }
