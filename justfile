@@ -65,6 +65,10 @@ chaos: build
 flow: build
     target/debug/toolfleet-loadtest flow limit --workers 4 --seconds 30 --kill-every 0 --floor 0.5
 
+# 200 groups of calls while workers are killed with -9: each is decided once.
+groups: build
+    target/debug/toolfleet-loadtest flow groups
+
 # Real MCP servers from PyPI and npm, boto3 and the aws CLI.
 interop:
     bash infra/interop/run.sh
