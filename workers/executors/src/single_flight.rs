@@ -47,10 +47,10 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut receiver = {
+        let (mut receiver, flight) = {
             let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(&key) {
-                Some(receiver) => receiver.clone(),
+                Some(receiver) => (receiver.clone(), None),
                 None => {
                     let (tell, receiver) = watch::channel(None);
                     flights.insert(key.clone(), receiver.clone());
@@ -61,11 +61,14 @@ where
                         drop(listed);
                         tell.send_replace(Some(fetched));
                     };
-                    tokio::spawn(flight.in_current_span());
-                    receiver
+                    (receiver, Some(flight))
                 }
             }
         };
+        // After the lock: a runtime that ends drops the flight at once, which takes it off the list.
+        if let Some(flight) = flight {
+            tokio::spawn(flight.in_current_span());
+        }
         receiver.wait_for(Option::is_some).await.ok()?.clone()
     }
 }

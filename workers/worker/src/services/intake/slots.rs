@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::queue_shares::QueueShares;
 use toolfleet_core::request::Priority;
@@ -51,14 +51,27 @@ struct State {
     borrowed: u32,
     shares: QueueShares,
     waiting: [VecDeque<Waiting>; 3],
+    last_number: u64,
 }
 
 /// A receive that waits for slots. The first of a queue is served before the next, so that the free slots are not spread over many small
 /// receives.
 #[derive(Debug)]
 struct Waiting {
+    number: u64,
     missing: u32,
-    sender: mpsc::UnboundedSender<Slot>,
+    /// Slots that are its own and that it has not taken yet.
+    given: u32,
+    notify: Arc<Notify>,
+}
+
+/// The place of a receive among those that wait. Dropped, it gives back what it was given and has not taken.
+#[derive(Debug)]
+struct InLine {
+    slots: Arc<Slots>,
+    queue: Priority,
+    number: u64,
+    notify: Arc<Notify>,
 }
 
 /// Where a request for slots waits among those of its queue.
@@ -94,21 +107,20 @@ impl Slots {
     /// So many slots, and some more for calls whose turn has come.
     pub(super) fn new(all: u32, for_turns: u32) -> Arc<Self> {
         let (shares, waiting) = (QueueShares::default(), Default::default());
-        let state = State { free: all, polled: 0, borrowed: 0, shares, waiting };
+        let state = State { free: all, polled: 0, borrowed: 0, shares, waiting, last_number: 0 };
         let for_turns = Arc::new(Semaphore::new(for_turns as usize));
         Arc::new(Self { all, created: Instant::now(), state: Mutex::new(state), for_turns })
     }
 
     /// One slot at least for a receive of that queue, and up to `most` if they are free soon.
     pub(super) async fn take(self: &Arc<Self>, queue: Priority, most: u32) -> Vec<Slot> {
-        let (mut slots, mut waiting) = self.ask(queue, most.max(1), Place::Last);
+        let (mut slots, line) = self.ask(queue, most.max(1), Place::Last);
         while slots.is_empty() {
-            // The sender is kept until all slots are there.
-            slots.extend(waiting.recv().await);
+            slots.extend(line.next().await);
         }
         let until = Instant::now() + GATHER;
         while slots.len() < most as usize {
-            match timeout_at(until, waiting.recv()).await {
+            match timeout_at(until, line.next()).await {
                 Ok(Some(slot)) => slots.push(slot),
                 Ok(None) | Err(_) => break,
             }
@@ -135,26 +147,25 @@ impl Slots {
     }
 
     /// The slots that are free, and where the missing ones will arrive.
-    fn ask(
-        self: &Arc<Self>,
-        queue: Priority,
-        most: u32,
-        place: Place,
-    ) -> (Vec<Slot>, mpsc::UnboundedReceiver<Slot>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    fn ask(self: &Arc<Self>, queue: Priority, most: u32, place: Place) -> (Vec<Slot>, InLine) {
+        let notify = Arc::new(Notify::new());
         let mut state = self.state();
+        state.last_number += 1;
+        let number = state.last_number;
         let mut slots = Vec::with_capacity(most as usize);
         while state.free > 0 && slots.len() < most as usize {
             slots.push(self.granted(&mut state, queue));
         }
         let missing = most.saturating_sub(u32::try_from(slots.len()).unwrap_or(most));
         if let Some(waiting) = state.waiting.get_mut(index(queue)).filter(|_| missing > 0) {
+            let receive = Waiting { number, missing, given: 0, notify: Arc::clone(&notify) };
             match place {
-                Place::First => waiting.push_front(Waiting { missing, sender }),
-                Place::Last => waiting.push_back(Waiting { missing, sender }),
+                Place::First => waiting.push_front(receive),
+                Place::Last => waiting.push_back(receive),
             }
         }
-        (slots, receiver)
+        drop(state);
+        (slots, InLine { slots: self.clone(), queue, number, notify })
     }
 
     fn granted(self: &Arc<Self>, state: &mut State, queue: Priority) -> Slot {
@@ -164,23 +175,15 @@ impl Slots {
     }
 
     fn release(self: &Arc<Self>, queue: Priority) {
-        // Slots whose receive has stopped waiting; each is released when dropped, after the lock.
-        let mut refused = Vec::new();
+        let now = self.created.elapsed();
         let mut state = self.state();
-        state.shares.released(queue, self.created.elapsed());
+        state.shares.released(queue, now);
         if state.borrowed > 0 {
             state.borrowed -= 1;
             return;
         }
         state.free = state.free.saturating_add(1);
-        while state.free > 0
-            && let Some((queue, sender)) = state.next(self.created.elapsed())
-        {
-            let slot = self.granted(&mut state, queue);
-            refused.extend(sender.send(slot).map_err(|refused| refused.0).err());
-        }
-        drop(state);
-        drop(refused);
+        while state.free > 0 && state.give_next(now) {}
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -205,10 +208,10 @@ impl PoolOf {
 
     /// The next slot that is free for this queue, before those that receives wait for.
     pub(super) async fn next_slot(&self) -> Option<Slot> {
-        let (mut slots, mut waiting) = self.slots.ask(self.queue, 1, Place::First);
+        let (mut slots, line) = self.slots.ask(self.queue, 1, Place::First);
         match slots.pop() {
             Some(slot) => Some(slot),
-            None => waiting.recv().await,
+            None => line.next().await,
         }
     }
 
@@ -226,19 +229,67 @@ impl Slot {
 }
 
 impl State {
-    /// The receive that the next free slot goes to.
-    fn next(&mut self, now: Duration) -> Option<(Priority, mpsc::UnboundedSender<Slot>)> {
-        for waiting in &mut self.waiting {
-            while waiting.front().is_some_and(|first| first.missing == 0 || first.sender.is_closed()) {
-                waiting.pop_front();
-            }
-        }
+    /// Gives a free slot to the receive whose turn it is; false if none waits.
+    fn give_next(&mut self, now: Duration) -> bool {
         let Self { shares, waiting, .. } = self;
-        let waits = |queue| waiting.get(index(queue)).is_some_and(|w| !w.is_empty());
-        let queue = shares.next(waits, now)?;
-        let first = waiting.get_mut(index(queue))?.front_mut()?;
-        first.missing = first.missing.saturating_sub(1);
-        Some((queue, first.sender.clone()))
+        let wants = |receive: &Waiting| receive.missing > 0;
+        let waits = |queue| waiting.get(index(queue)).is_some_and(|line| line.iter().any(wants));
+        let Some(queue) = shares.next(waits, now) else { return false };
+        let first = waiting.get_mut(index(queue)).and_then(|line| line.iter_mut().find(|one| wants(one)));
+        let Some(first) = first else { return false };
+        first.missing -= 1;
+        first.given += 1;
+        first.notify.notify_one();
+        shares.granted(queue, now);
+        self.free -= 1;
+        true
+    }
+
+    /// The line of that queue, and where that receive stands in it.
+    fn place_of(&mut self, queue: Priority, number: u64) -> Option<(&mut VecDeque<Waiting>, usize)> {
+        let line = self.waiting.get_mut(index(queue))?;
+        let at = line.iter().position(|receive| receive.number == number)?;
+        Some((line, at))
+    }
+}
+
+impl InLine {
+    /// The next slot; none once all have come.
+    async fn next(&self) -> Option<Slot> {
+        loop {
+            if let Some(slot) = self.take()? {
+                return Some(slot);
+            }
+            self.notify.notified().await;
+        }
+    }
+
+    /// A slot that was given, if one was; none once all have come.
+    #[expect(clippy::option_option, reason = "whether more come, and whether one is there")]
+    fn take(&self) -> Option<Option<Slot>> {
+        let mut state = self.slots.state();
+        let (line, at) = state.place_of(self.queue, self.number)?;
+        let receive = line.get_mut(at)?;
+        if receive.given == 0 {
+            return Some(None);
+        }
+        receive.given -= 1;
+        if receive.given == 0 && receive.missing == 0 {
+            line.remove(at);
+        }
+        Some(Some(Slot { slots: self.slots.clone(), queue: self.queue }))
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        let mut state = self.slots.state();
+        let receive = state.place_of(self.queue, self.number).and_then(|(line, at)| line.remove(at));
+        // Each release locks the state.
+        drop(state);
+        for _ in 0..receive.map_or(0, |receive| receive.given) {
+            self.slots.release(self.queue);
+        }
     }
 }
 
@@ -319,6 +370,31 @@ mod tests {
             assert!((share - weight).abs() / weight < 0.2, "{share} of 17, not {weight}");
         }
         assert!(used[2] / all >= 0.05, "{used:?}");
+    }
+
+    /// A receive stops waiting while other threads release slots.
+    #[test]
+    fn a_slot_given_to_a_receive_that_stops_waiting_is_free_again() {
+        let slots = Slots::new(1, 0);
+        let (done, ended) = std::sync::mpsc::channel();
+        for _ in 0..2 {
+            let (slots, done) = (slots.clone(), done.clone());
+            std::thread::spawn(move || {
+                for n in 0..300_000 {
+                    let (held, waiting) = slots.ask(Priority::Normal, 2, Place::Last);
+                    (0..n % 64).for_each(|_| std::hint::spin_loop());
+                    drop(waiting);
+                    drop(held);
+                }
+                done.send(()).unwrap();
+            });
+        }
+        drop(done);
+        for _ in 0..2 {
+            ended.recv_timeout(Duration::from_secs(120)).expect("no thread waits for a lock for ever");
+        }
+        drop(slots.ask(Priority::Normal, 1, Place::Last));
+        assert_eq!(slots.state().free, 1);
     }
 
     #[tokio::test(start_paused = true)]
