@@ -40,6 +40,13 @@ pub(crate) struct Holder {
     pub(crate) until_ms: u64,
 }
 
+impl Holder {
+    /// Whether that delivery has the claim.
+    pub(crate) fn is(&self, nonce: &Nonce) -> bool {
+        self.nonce.as_ref() == Some(nonce)
+    }
+}
+
 /// A row was stored, by a delivery or by a caller: the rules of each change.
 pub(crate) fn row_stored(
     world: &World,

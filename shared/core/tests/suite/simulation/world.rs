@@ -224,6 +224,7 @@ impl World {
                 return Ok(answer);
             }
         }
+        self.note(None, || "an AWS request fails, all its tries included".to_owned());
         Err(AwsFailed)
     }
 
