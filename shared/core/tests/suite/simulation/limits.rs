@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable, Take};
-use toolfleet_core::limits::turn_book::{Ask, Grant, LATE_US, Reserve, TurnRow, TurnTable, Wish, wake_us};
+use toolfleet_core::limits::turn_book::{
+    Ask, Grant, LATE_US, Reserve, Setting, TurnRow, TurnTable, Wish, wake_us,
+};
 use toolfleet_core::limits::waits::Ahead;
 use toolfleet_core::limits::{RateLimit, Turn};
 use toolfleet_core::state_table::{Decision, StateTable};
@@ -25,8 +27,8 @@ const PERMIT_SLACK_MS: u64 = 5_000;
 /// Rounds in which two limits look for a time that suits both.
 const ROUNDS: usize = 4;
 
-/// After that time a changed rate is the only one in use: every worker knows it, and its turns of before are past.
-const CHANGE_KNOWN_MS: u64 = 20_000;
+/// After that time a changed rate is the only one in use: the first worker that asks changes the row, and its turns of before are past.
+const CHANGE_KNOWN_MS: u64 = 8_000;
 
 /// The limits of a scenario.
 #[derive(Debug, Clone, Default)]
@@ -174,6 +176,7 @@ impl Delivery {
         let event =
             Reserve { now_us: self.now_us(), rate, version, shared, give_back, asks, mark: self.mark() };
         let grants = self.world.apply_limit::<TurnTable>(&self.world.limits.turns, limit, &event).await?;
+        self.world.note(Some(self.call()), || format!("limit {limit}: {wish:?} is answered by {grants:?}"));
         Ok(grants.into_iter().next())
     }
 
@@ -185,6 +188,7 @@ impl Delivery {
     /// Gives turns back that their call cannot use.
     pub(crate) async fn give_back(&self, turns: Vec<OwnTurn>) {
         for (limit, turn) in turns {
+            self.world.note(Some(self.call()), || format!("limit {limit}: {turn:?} is given back"));
             if let Some((rate, version)) = self.world.rate(limit) {
                 let shared = limit != OF_TENANT;
                 let (now_us, give_back, asks) = (self.now_us(), vec![turn], Vec::new());
@@ -245,6 +249,10 @@ impl Delivery {
         if self.rate_limits().is_empty() || world.is_planted(Planted::IgnoreRate) {
             return Ok(None);
         }
+        if self.carries.get() && !self.carried_turns_count().await? {
+            self.carries.set(false);
+            self.turns.borrow_mut().clear();
+        }
         let missed = self.turns.borrow().iter().any(|(_, turn)| turn.at_us + LATE_US < self.now_us());
         if missed {
             self.turns.borrow_mut().clear();
@@ -264,6 +272,22 @@ impl Delivery {
             return Ok(Some(self.limited(HeldReason::RateLimit, left_ms - EARLY_MS)));
         }
         Ok(None)
+    }
+
+    /// Whether the turns that the message carries are still those of their limits.
+    async fn carried_turns_count(&self) -> Result<bool, AwsFailed> {
+        let world = &self.world;
+        let carried = self.turns.borrow().clone();
+        for (limit, turn) in carried {
+            let row = world.aws(|| world.limits.turns.borrow().get(&limit).cloned()).await?;
+            let honoured = row
+                .zip(world.rate(limit))
+                .is_some_and(|(row, (rate, version))| Setting::of(&row).honours(turn, rate, version));
+            if !honoured && !world.is_planted(Planted::IgnoreEpoch) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Milliseconds until that time on the worker's clock, rounded up.

@@ -1,5 +1,7 @@
 //! Defects that a test plants into the model of the worker or of AWS. The simulation must find each of them.
 
+use super::scenario::Theme;
+
 /// A planted defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Planted {
@@ -43,6 +45,8 @@ pub(crate) enum Planted {
     IgnoreRate,
     /// A request is sent although its turn has passed.
     ForgetLateness,
+    /// A turn that a message carries is used although the limit has changed since.
+    IgnoreEpoch,
     /// One request more than the limit gets a permit.
     OverAdmit,
     /// A permit counts for a second, however long its request may take.
@@ -71,7 +75,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 32] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -92,6 +96,7 @@ impl Planted {
         Self::StartBeforeControl,
         Self::IgnoreRate,
         Self::ForgetLateness,
+        Self::IgnoreEpoch,
         Self::OverAdmit,
         Self::ShortPermit,
         Self::EndlessPermit,
@@ -105,4 +110,39 @@ impl Planted {
         Self::SupersedeByReceipt,
         Self::WaitByVisibility,
     ];
+
+    /// The theme whose schedules find it.
+    pub(crate) const fn theme(self) -> Theme {
+        match self {
+            Self::SkipClaim
+            | Self::DeleteBeforeRecord
+            | Self::DeleteBeforeCopy
+            | Self::SkipAuditRecord
+            | Self::UnconditionalWrite
+            | Self::EndCallOfAnother => Theme::Faults,
+            Self::SkipHeartbeat | Self::RepeatUnsafe | Self::WaitByVisibility => Theme::Calm,
+            Self::DenyRun => Theme::Tasks,
+            Self::ForgetFence | Self::ForgetMayHaveRun | Self::ForgetSkew | Self::ForgetLease => {
+                Theme::Freezes
+            }
+            Self::IgnorePause
+            | Self::PauseBeforeClaimOnly
+            | Self::ReadNoPauseInDrain
+            | Self::GiveUpPaused
+            | Self::StartBeforeControl => Theme::Switches,
+            Self::IgnoreRate
+            | Self::ForgetLateness
+            | Self::IgnoreEpoch
+            | Self::OverAdmit
+            | Self::ShortPermit
+            | Self::EndlessPermit
+            | Self::FreePermitEarly
+            | Self::PermitPerDelivery
+            | Self::StalePermit
+            | Self::GiveBackCarried
+            | Self::UnconditionalLimit
+            | Self::ForgetMark => Theme::Limits,
+            Self::IgnoreSupersede | Self::SupersedeByReceipt => Theme::Supersede,
+        }
+    }
 }
