@@ -209,7 +209,9 @@ impl Delivery {
         let answer = request(world, Ask::Call { call, fence, number }, until_ms).await;
         // A server may go on working on a request whose answer was lost or not waited for: its permit ends by itself.
         let done = answer.as_ref().err().is_none_or(|failure| failure.may_have_run == MayHaveRun::No);
-        if done || world.is_planted(Planted::FreePermitEarly) {
+        if let Ok(Said::Meaning(Meaning::Task { handle, .. })) = &answer {
+            self.pass_permit_to_task(limited, handle).await;
+        } else if done || world.is_planted(Planted::FreePermitEarly) {
             self.release_permit(limited).await;
         }
         state.sending.set(false);
@@ -330,6 +332,9 @@ impl Delivery {
         let polled = request(world, Ask::Poll { call, handle: task.clone() }, until_ms).await;
         let cut_short = polled.is_err() && world.now_ms() >= state.deadline_ms;
         let pause_ms = permit.record(polled.as_ref().err(), cut_short, self.now());
+        if matches!(polled, Ok(Said::Status(TaskStatus::Ended(_) | TaskStatus::Unknown { .. }))) {
+            self.release_task(&task);
+        }
         match polled {
             Ok(Said::Status(TaskStatus::Working { poll_after_ms, .. })) => {
                 state.may_have_executed.set(true);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::ids::Tenant;
@@ -16,7 +17,8 @@ use toolfleet_core::state_table::{Decision, StateTable};
 use super::delivery::Delivery;
 use super::planted::Planted;
 use super::scenario::SKEW_MS;
-use super::world::{AwsFailed, World};
+use super::server::task_handle;
+use super::world::{AwsFailed, Process, World};
 
 /// A turn that is nearer is waited for in the worker.
 const NEAR_MS: u64 = 2_000;
@@ -39,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) tenant_rate: Option<RateLimit>,
     /// The most open requests of each server.
     pub(crate) concurrency: Vec<Option<u32>>,
+    /// Whether the permit of a request passes to the task that its server makes of it.
+    pub(crate) count_tasks: bool,
     /// When the rate of server 0 changes, and to what.
     pub(crate) change: Option<(u64, RateLimit)>,
 }
@@ -50,6 +54,7 @@ impl Limits {
             rates: vec![Some(RateLimit::new(2, 1).unwrap())],
             tenant_rate: Some(RateLimit::new(3, 1).unwrap()),
             concurrency: vec![Some(1)],
+            count_tasks: true,
             change: None,
         }
     }
@@ -349,14 +354,94 @@ impl Delivery {
 
     /// The request was answered.
     pub(crate) async fn release_permit(&self, permit: Option<Permit>) {
-        let (world, server) = (&self.world, self.spec().server);
         let Some(permit) = permit else { return };
-        let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else { return };
-        let (release, take) = (vec![permit.name], Vec::new());
-        let event =
-            Change { now: self.now(), limit, skew_ms: SKEW_MS, release, held_ms: None, take, block: None };
-        let _ = world.apply_limit::<HolderTable>(&world.limits.holders, server, &event).await;
+        let _ = change_holders(&self.world, &self.process, self.spec().server, vec![permit.name], None).await;
     }
+
+    /// The server has made the request a task: an entry of the task takes the place of the permit, in one write.
+    pub(crate) async fn pass_permit_to_task(&self, permit: Option<Permit>, handle: &str) {
+        let (world, process, server) = (&self.world, &self.process, self.spec().server);
+        let Some(permit) = permit else { return };
+        if !world.scenario.limits.count_tasks {
+            return self.release_permit(Some(permit)).await;
+        }
+        let take = Take { name: handle.to_owned(), until: self.deadline() };
+        let mut release = vec![permit.name];
+        if world.is_planted(Planted::ReleaseBeforeTask) {
+            let first = std::mem::take(&mut release);
+            let _ = change_holders(world, process, server, first, None).await;
+        }
+        let until_ms = world.virtual_ms(self.deadline(), self.process.offset_ms);
+        match change_holders(world, process, server, release.clone(), Some(take.clone())).await {
+            Ok(Some(granted)) => {
+                let had_one = world.now_ms() <= permit.until_ms;
+                let kept = granted.taken == [true];
+                world.check(
+                    kept || !had_one,
+                    self.call(),
+                    "the permit of a request passes to its task",
+                    || format!("{granted:?}"),
+                );
+                if kept {
+                    let number = task_number(handle);
+                    world.limits.open.borrow_mut().push(Open { server, until_ms, number });
+                }
+            }
+            Ok(None) => {}
+            Err(AwsFailed) => change_later(world, process, server, release, Some(take)),
+        }
+    }
+
+    /// The task is over.
+    pub(crate) fn release_task(&self, handle: &str) {
+        let (world, limits) = (&self.world, &self.world.scenario.limits);
+        if limits.is_empty() || !limits.count_tasks {
+            return;
+        }
+        ended(world, task_number(handle));
+        if !world.is_planted(Planted::KeepTaskPermit) {
+            change_later(world, &self.process, self.spec().server, vec![handle.to_owned()], None);
+        }
+    }
+}
+
+/// The number of the open request that stands for a task.
+fn task_number(handle: &str) -> u64 {
+    handle.bytes().fold(0, |number, byte| number << 8 | u64::from(byte) ^ number.rotate_left(17))
+}
+
+/// One write to the row of a concurrency limit; nothing where the server has none.
+async fn change_holders(
+    world: &World,
+    process: &Process,
+    server: usize,
+    release: Vec<String>,
+    take: Option<Take>,
+) -> Result<Option<Granted>, AwsFailed> {
+    let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else {
+        return Ok(None);
+    };
+    let (now, take) = (process.clock(world), take.into_iter().collect());
+    let event = Change { now, limit, skew_ms: SKEW_MS, release, held_ms: None, take, block: None };
+    world.apply_limit::<HolderTable>(&world.limits.holders, server, &event).await.map(Some)
+}
+
+/// The same beside the delivery, until it is written or the process dies.
+fn change_later(
+    world: &Rc<World>,
+    process: &Rc<Process>,
+    server: usize,
+    release: Vec<String>,
+    take: Option<Take>,
+) {
+    let (of_task, process) = (Rc::clone(world), Rc::clone(process));
+    process.unwritten.set(process.unwritten.get() + 1);
+    world.spawn(Some(process.index), async move {
+        while change_holders(&of_task, &process, server, release.clone(), take.clone()).await.is_err() {
+            of_task.sleep(1_000).await;
+        }
+        process.unwritten.set(process.unwritten.get() - 1);
+    });
 }
 
 /// A request is sent: its turns are used up, and it is open until `until_ms` at the latest. Gives its number.
@@ -391,6 +476,13 @@ pub(crate) fn sent(delivery: &Delivery, until_ms: u64) -> u64 {
 /// A request has ended.
 pub(crate) fn ended(world: &World, number: u64) {
     world.limits.open.borrow_mut().retain(|open| open.number != number);
+}
+
+/// A call ends. Where its task may go on, the permit of the task ends at the deadline of the call.
+pub(crate) fn call_ends(world: &World, call: usize) {
+    let of_call = |open: &Open| (1..100).any(|run| open.number == task_number(&task_handle(call, run)));
+    let goes_on = world.limits.open.borrow().iter().any(of_call);
+    world.task_permit_lost.set(world.task_permit_lost.get() || goes_on);
 }
 
 /// No more turns are used in any period than the limit allows, by the times of the turns and by the times of the requests.

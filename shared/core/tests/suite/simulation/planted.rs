@@ -61,6 +61,10 @@ pub(crate) enum Planted {
     StalePermit,
     /// A turn that a message carries goes back when another delivery of that message has the call.
     GiveBackCarried,
+    /// The permit of a request is released before its task has one.
+    ReleaseBeforeTask,
+    /// The permit of a task is not released with the end of the task.
+    KeepTaskPermit,
     /// A limit's row is stored whatever is stored.
     UnconditionalLimit,
     /// Workers that ask at the same time write rows that cannot be told apart.
@@ -75,7 +79,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -104,6 +108,8 @@ impl Planted {
         Self::PermitPerDelivery,
         Self::StalePermit,
         Self::GiveBackCarried,
+        Self::ReleaseBeforeTask,
+        Self::KeepTaskPermit,
         Self::UnconditionalLimit,
         Self::ForgetMark,
         Self::IgnoreSupersede,
@@ -140,6 +146,8 @@ impl Planted {
             | Self::PermitPerDelivery
             | Self::StalePermit
             | Self::GiveBackCarried
+            | Self::ReleaseBeforeTask
+            | Self::KeepTaskPermit
             | Self::UnconditionalLimit
             | Self::ForgetMark => Theme::Limits,
             Self::IgnoreSupersede | Self::SupersedeByReceipt => Theme::Supersede,

@@ -125,6 +125,18 @@ impl Scenario {
             }
         };
         let calm = theme == Theme::Calm;
+        let limits = if theme == Theme::Limits { limits(random) } else { Limits::default() };
+        // Calls that wait for the end of tasks wait for long, and each duplicate of a message that waits is parked as a message of its own.
+        let duplicates = match theme {
+            Theme::Limits if limits.count_tasks => 5,
+            Theme::Limits => 200,
+            Theme::Faults
+            | Theme::Calm
+            | Theme::Tasks
+            | Theme::Freezes
+            | Theme::Switches
+            | Theme::Supersede => 60,
+        };
         let from_ms = random.below(60_000);
         Self {
             theme,
@@ -134,12 +146,9 @@ impl Scenario {
             down_ms: (theme != Theme::Limits && random.chance(300))
                 .then(|| (from_ms, from_ms + random.below(200_000))),
             faults: faults(theme, random),
-            oddities: Oddities {
-                duplicate: random.below(if theme == Theme::Limits { 200 } else { 60 }),
-                undead: random.below(60),
-            },
+            oddities: Oddities { duplicate: random.below(duplicates), undead: random.below(60) },
             supersedes: theme == Theme::Supersede,
-            limits: if theme == Theme::Limits { limits(random) } else { Limits::default() },
+            limits,
             pauses: if theme == Theme::Switches { pauses(random, &calls) } else { Vec::new() },
             calls,
             die_at_step: None,
@@ -240,7 +249,8 @@ fn limits(random: &Random) -> Limits {
         concurrency: (0..2)
             .map(|_| random.chance(500).then(|| u32::try_from(random.between(1, 3)).unwrap()))
             .collect(),
-        change: random.chance(200).then(|| (random.between(3_000, 30_000), rate())),
+        count_tasks: random.chance(400),
+        change: random.chance(350).then(|| (random.between(2_000, 15_000), rate())),
     }
 }
 
@@ -272,6 +282,7 @@ fn manners(theme: Theme, random: &Random) -> Manners {
             refuses_connection: 1,
             hangs: 2,
             asks_for_pause: 1,
+            makes_task: if random.chance(300) { 8 } else { 0 },
             ..Manners::default()
         };
     }

@@ -206,6 +206,9 @@ fn restart_after(world: &Rc<World>, ms: u64) {
 
 /// What a process that is lost had claimed may end as unknown.
 fn lose_claims(world: &World, process: &Process) {
+    if process.unwritten.get() > 0 {
+        world.task_permit_lost.set(true);
+    }
     for truth in &mut *world.truth.borrow_mut() {
         truth.cut |= truth.holder.as_ref().is_some_and(|holder| holder.process == process.index);
     }

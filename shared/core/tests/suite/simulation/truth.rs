@@ -4,10 +4,10 @@ use toolfleet_core::call::{CallRow, State};
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
-use super::control;
 use super::scenario::Theme;
 use super::supersede;
 use super::world::{Process, Record, World};
+use super::{control, limits};
 
 /// What really happened to a call.
 #[derive(Debug, Default)]
@@ -80,6 +80,7 @@ pub(crate) fn row_stored(
         truth.cancelled_ms.get_or_insert(world.now_ms());
     }
     if after.state == State::Done && truth.ended.is_none() {
+        limits::call_ends(world, call);
         truth.ended = Some(after.clone());
         truth.ended_ms = world.now_ms();
     }
@@ -198,7 +199,8 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     world.check(!paused, call, "a paused call is held until its deadline", detail);
     let starved = world.scenario.theme == Theme::Limits
         && outcome.kind == OutcomeKind::Expired
-        && truth.sent.is_empty();
+        && truth.sent.is_empty()
+        && !world.task_permit_lost.get();
     world.check(
         !starved,
         call,

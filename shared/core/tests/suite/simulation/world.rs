@@ -39,6 +39,8 @@ pub(crate) struct Process {
     pub(crate) slots_used: Cell<usize>,
     /// Deliveries that have not left it.
     pub(crate) deliveries: Cell<usize>,
+    /// Changes of permits that are not written yet.
+    pub(crate) unwritten: Cell<usize>,
     pub(crate) gate: Rc<Gate>,
     /// What operators have set, as this process last read it.
     pub(crate) control: Snapshot,
@@ -94,6 +96,8 @@ pub(crate) struct World {
     pub(crate) steps: Cell<u64>,
     /// Messages that a newer one replaces.
     pub(crate) replaced: RefCell<BTreeSet<u64>>,
+    /// Whether a process died before it had released the permit of a task, which ends at the deadline of its call then.
+    pub(crate) task_permit_lost: Cell<bool>,
 }
 
 impl World {
@@ -136,6 +140,7 @@ impl World {
             under_way: Cell::new(0),
             steps: Cell::new(0),
             replaced: RefCell::default(),
+            task_permit_lost: Cell::new(false),
         }
     }
 
@@ -253,6 +258,7 @@ impl World {
             over_ms: Cell::new(None),
             slots_used: Cell::new(0),
             deliveries: Cell::new(0),
+            unwritten: Cell::new(0),
             control: Snapshot::default(),
             has_read_control: Cell::new(false),
             gate: Rc::new(Gate::new(self.scenario.servers.len(), self.tenants.len())),
