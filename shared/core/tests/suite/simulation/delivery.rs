@@ -6,6 +6,7 @@ use std::rc::Rc;
 use toolfleet_core::call::{
     CallRow, Caller, Claim, DeliveryContext, Effect, Event, Held, HeldReason, Rejection,
 };
+use toolfleet_core::execution::cancelled_by_operator;
 use toolfleet_core::failure::Refusal;
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
@@ -113,6 +114,9 @@ impl Delivery {
         // admit
         if self.now() >= self.deadline() {
             return self.record_unexecuted(expired()).await;
+        }
+        if let Some(rule) = self.cancelling_rule() {
+            return self.record_unexecuted(cancelled_by_operator(&rule, false)).await;
         }
         self.world.sleep(self.world.random.below(3)).await;
         // supersede

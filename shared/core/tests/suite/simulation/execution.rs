@@ -11,6 +11,7 @@ use toolfleet_core::outcome::{MayHaveRun, Outcome};
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 
+use super::control;
 use super::delivery::{ClaimedCall, Delivery, after_tries};
 use super::limits::{self, Permit};
 use super::planted::Planted;
@@ -48,10 +49,11 @@ pub(crate) struct ExecutionState {
     deadline_ms: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Stopped {
     LeaseLost,
     Cancelled,
+    CancelledByOperator(String),
 }
 
 impl ExecutionState {
@@ -124,6 +126,11 @@ impl Delivery {
                     Stopped::Cancelled => {
                         self.mark_cut(state);
                         return Poll::Ready(Executed::Finished(execution::cancelled(state.may_have_run())));
+                    }
+                    Stopped::CancelledByOperator(rule) => {
+                        self.mark_cut(state);
+                        let outcome = execution::cancelled_by_operator(&rule, state.may_have_run());
+                        return Poll::Ready(Executed::Finished(outcome));
                     }
                     Stopped::LeaseLost => {
                         self.world.truth.borrow_mut()[self.call()].cut = true;
@@ -203,6 +210,7 @@ impl Delivery {
         state.sending.set(true);
         supersede::starts(world, call, fence == 1, self.received_ms);
         truth::sending(world, call, self.process.index, fence);
+        control::starts_despite_rule(self);
         let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
         let until_ms = attempt_until_ms.min(state.deadline_ms);
         let number = limits::sent(self, attempt_until_ms);
@@ -375,6 +383,11 @@ impl Delivery {
                 next_beat_ms += HEARTBEAT_MS;
                 continue;
             }
+            if let Some(rule) =
+                self.cancelling_rule().filter(|_| !world.is_planted(Planted::CancelAtReceiptOnly))
+            {
+                return Stopped::CancelledByOperator(rule);
+            }
             let asked_ms = world.now_ms();
             let lease_until = self.now().plus_ms(LEASE_MS);
             let event = Event::Heartbeat { claim: call.claim.clone(), lease_until, notes: None };
@@ -387,7 +400,8 @@ impl Delivery {
             match beat {
                 Ok(Applied::Stored { row, then }) => {
                     call.row = *row;
-                    if then == (Effect::Extended { cancel: true }) {
+                    let cancel = then == Effect::Extended { cancel: true };
+                    if cancel && !world.is_planted(Planted::IgnoreCancel) {
                         return Stopped::Cancelled;
                     }
                     state.sure_until_ms.set(asked_ms + LEASE_MS);

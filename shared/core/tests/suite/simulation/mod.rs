@@ -35,7 +35,7 @@ mod world;
 
 use std::rc::Rc;
 
-use control::Pause;
+use control::Order;
 use journal::{Journal, Violation};
 use limits::Limits;
 use planted::Planted;
@@ -55,7 +55,7 @@ struct Ran {
 
 /// Runs the schedule of that scenario. `chance` decides everything that the scenario leaves open.
 fn run(scenario: Scenario, chance: Random, planted: Option<Planted>, writes: bool) -> Ran {
-    let (workers, calls, pauses) = (scenario.workers, scenario.calls.len(), scenario.pauses.len());
+    let (workers, calls, orders) = (scenario.workers, scenario.calls.len(), scenario.orders.len());
     let world = Rc::new(World::new(scenario, chance, planted, Journal::new(writes)));
     for _ in 0..workers {
         services::start(&world);
@@ -63,8 +63,8 @@ fn run(scenario: Scenario, chance: Random, planted: Option<Planted>, writes: boo
     for call in 0..calls {
         services::call(&world, call);
     }
-    for pause in 0..pauses {
-        control::operator(&world, pause);
+    for order in 0..orders {
+        control::operator(&world, order);
     }
     while !world.journal.is_broken() && !world.is_settled() && world.now_ms() < HORIZON_MS {
         let Some((task, owner)) = world.scheduler.next() else { break };
@@ -208,8 +208,8 @@ fn deaths() -> Vec<(&'static str, Scenario)> {
         let limited = of(Theme::Limits, true, manners);
         scenarios.push((name, Scenario { limits: Limits::of_one_server(), ..limited.with_calls(2) }));
         let paused = of(Theme::Switches, false, manners);
-        let pauses = vec![Pause::of_server_0(100, 90_000)];
-        scenarios.push((name, Scenario { pauses, ..paused.with_calls(2) }));
+        let orders = vec![Order::pause_of_server_0(100, 90_000)];
+        scenarios.push((name, Scenario { orders, ..paused.with_calls(2) }));
     }
     scenarios
 }

@@ -41,6 +41,18 @@ pub(crate) enum Planted {
     GiveUpPaused,
     /// A new worker takes calls before it has read what operators set.
     StartBeforeControl,
+    /// A strike stops no call.
+    IgnoreStrike,
+    /// No rule of an operator cancels calls.
+    IgnoreCancelRule,
+    /// A rule of an operator cancels no call that is under way.
+    CancelAtReceiptOnly,
+    /// A paused queue is read.
+    IgnoreQueuePause,
+    /// A worker that an operator asked to drain goes on.
+    IgnoreDrain,
+    /// A call under way goes on although its caller has cancelled it.
+    IgnoreCancel,
     /// Rate limits are not looked at.
     IgnoreRate,
     /// A request is sent although its turn has passed.
@@ -79,7 +91,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 41] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -98,6 +110,12 @@ impl Planted {
         Self::ReadNoPauseInDrain,
         Self::GiveUpPaused,
         Self::StartBeforeControl,
+        Self::IgnoreStrike,
+        Self::IgnoreCancelRule,
+        Self::CancelAtReceiptOnly,
+        Self::IgnoreQueuePause,
+        Self::IgnoreDrain,
+        Self::IgnoreCancel,
         Self::IgnoreRate,
         Self::ForgetLateness,
         Self::IgnoreEpoch,
@@ -126,7 +144,9 @@ impl Planted {
             | Self::SkipAuditRecord
             | Self::UnconditionalWrite
             | Self::EndCallOfAnother => Theme::Faults,
-            Self::SkipHeartbeat | Self::RepeatUnsafe | Self::WaitByVisibility => Theme::Calm,
+            Self::IgnoreCancel | Self::SkipHeartbeat | Self::RepeatUnsafe | Self::WaitByVisibility => {
+                Theme::Calm
+            }
             Self::DenyRun => Theme::Tasks,
             Self::ForgetFence | Self::ForgetMayHaveRun | Self::ForgetSkew | Self::ForgetLease => {
                 Theme::Freezes
@@ -135,7 +155,12 @@ impl Planted {
             | Self::PauseBeforeClaimOnly
             | Self::ReadNoPauseInDrain
             | Self::GiveUpPaused
-            | Self::StartBeforeControl => Theme::Switches,
+            | Self::StartBeforeControl
+            | Self::IgnoreStrike
+            | Self::IgnoreCancelRule
+            | Self::CancelAtReceiptOnly
+            | Self::IgnoreQueuePause
+            | Self::IgnoreDrain => Theme::Switches,
             Self::IgnoreRate
             | Self::ForgetLateness
             | Self::IgnoreEpoch

@@ -2,7 +2,7 @@
 
 use toolfleet_core::limits::RateLimit;
 
-use super::control::Pause;
+use super::control::{Order, What};
 use super::limits::Limits;
 use super::queue::{Asks, Oddities};
 use super::random::Random;
@@ -103,8 +103,8 @@ pub(crate) struct Scenario {
     pub(crate) down_ms: Option<(u64, u64)>,
     pub(crate) faults: Faults,
     pub(crate) oddities: Oddities,
-    /// What operators pause.
-    pub(crate) pauses: Vec<Pause>,
+    /// What operators set.
+    pub(crate) orders: Vec<Order>,
     pub(crate) limits: Limits,
     /// Whether all calls have one `supersede` key.
     pub(crate) supersedes: bool,
@@ -149,7 +149,7 @@ impl Scenario {
             oddities: Oddities { duplicate: random.below(duplicates), undead: random.below(60) },
             supersedes: theme == Theme::Supersede,
             limits,
-            pauses: if theme == Theme::Switches { pauses(random, &calls) } else { Vec::new() },
+            orders: if theme == Theme::Switches { orders(random, &calls) } else { Vec::new() },
             calls,
             die_at_step: None,
         }
@@ -176,7 +176,7 @@ impl Scenario {
             down_ms: None,
             faults: Faults::default(),
             oddities: Oddities::default(),
-            pauses: Vec::new(),
+            orders: Vec::new(),
             limits: Limits::default(),
             supersedes: false,
             die_at_step: None,
@@ -254,21 +254,31 @@ fn limits(random: &Random) -> Limits {
     }
 }
 
-/// Half of the pauses begin just after a call was sent, so that they meet its first attempts.
-fn pauses(random: &Random, calls: &[CallSpec]) -> Vec<Pause> {
-    let pause = |_| {
-        let sent_ms = calls[random.index(calls.len())].sends[0].0;
+/// Half of the orders come just after a call was sent, so that they meet its first attempts.
+fn orders(random: &Random, calls: &[CallSpec]) -> Vec<Order> {
+    let order = |_| {
+        let call = random.index(calls.len());
+        let sent_ms = calls[call].sends[0].0;
         let from_ms = if random.chance(500) { sent_ms + random.below(2_000) } else { random.below(60_000) };
-        let names = ["server:server-0", "tenant:acme", "tool:tool-1"];
-        Pause {
-            target: names[random.index(3)].to_owned(),
+        let pause = |name: &str| What::Pause(name.to_owned());
+        let what = match random.below(10) {
+            0 | 1 => pause("server:server-0"),
+            2 | 3 => pause("tenant:acme"),
+            4 => pause("tool:tool-1"),
+            5 => pause("queue:default"),
+            6 | 7 => What::Strike(call),
+            8 => What::Cancel(calls[call].tenant, random.chance(500).then_some(calls[call].server)),
+            _ => What::Drain(random.index(3)),
+        };
+        Order {
+            what,
             from_ms,
             to_ms: from_ms + random.between(1_000, 300_000),
             expires: random.chance(300),
             forgets_version: random.chance(200),
         }
     };
-    (0..random.between(1, 2)).map(pause).collect()
+    (0..random.between(1, 3)).map(order).collect()
 }
 
 fn manners(theme: Theme, random: &Random) -> Manners {

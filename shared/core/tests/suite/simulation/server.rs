@@ -122,7 +122,7 @@ async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Optio
     }
     // The effect may come at the beginning or at the end of the work.
     let work_ms =
-        if world.random.chance(100) { world.random.below(50_000) } else { world.random.below(1_950) };
+        if world.random.chance(100) { world.random.below(60_000) } else { world.random.below(1_950) };
     let early = world.random.chance(500);
     if manner == Manner::RunsThenDrops && world.random.chance(500) {
         // The connection breaks while the tool runs on.

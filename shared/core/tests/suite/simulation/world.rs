@@ -31,6 +31,7 @@ pub(crate) struct Process {
     pub(crate) id: WorkerId,
     /// How far its clock is ahead of true time.
     pub(crate) offset_ms: i64,
+    pub(crate) started_at: Timestamp,
     pub(crate) alive: Cell<bool>,
     pub(crate) frozen_until_ms: Cell<u64>,
     pub(crate) draining: Cell<bool>,
@@ -252,6 +253,7 @@ impl World {
             index,
             id: WorkerId::parse(format!("w{index}")).unwrap(),
             offset_ms,
+            started_at: Timestamp::from_ms(self.true_time(self.now_ms()).as_ms() + offset_ms),
             alive: Cell::new(true),
             frozen_until_ms: Cell::new(0),
             draining: Cell::new(false),
