@@ -69,7 +69,8 @@ pub(crate) struct Delivery {
 
 /// A call that this worker may execute.
 pub(crate) struct ClaimedCall {
-    pub(crate) claim: Claim,
+    /// None while it is executed without a claim.
+    pub(crate) claim: Option<Claim>,
     pub(crate) row: CallRow,
     pub(crate) since_ms: u64,
     pub(crate) attempts: u32,
@@ -142,9 +143,13 @@ impl Delivery {
         if let Some(held) = self.take_turns().await? {
             return self.store_wait(held).await;
         }
-        let mut claimed = match self.claim().await? {
-            Ok(claimed) => claimed,
-            Err(disposition) => return Ok(disposition),
+        let mut claimed = if self.is_claimless() {
+            self.without_claim()
+        } else {
+            match self.claim().await? {
+                Ok(claimed) => claimed,
+                Err(disposition) => return Ok(disposition),
+            }
         };
         self.execute_and_record(&mut claimed).await
     }
@@ -157,7 +162,7 @@ impl Delivery {
         let claimed = self.world.apply(self.by(), self.call(), None, &event).await;
         Ok(match claimed.inspect_err(|_| self.may_have_claimed())? {
             Applied::Stored { row, then: Effect::Execute(claim) } => Ok(ClaimedCall {
-                claim,
+                claim: Some(claim),
                 since_ms,
                 attempts: row.attempts,
                 may_have_executed: row.may_have_executed,
@@ -202,7 +207,14 @@ impl Delivery {
         else {
             panic!("an absent row can be claimed")
         };
-        ClaimedCall { claim, row: *row, since_ms, attempts: 0, may_have_executed: false, task: None }
+        ClaimedCall {
+            claim: Some(claim),
+            row: *row,
+            since_ms,
+            attempts: 0,
+            may_have_executed: false,
+            task: None,
+        }
     }
 
     async fn end_call_of_another(&self) {
@@ -334,7 +346,7 @@ impl Delivery {
             deadline: Some(self.deadline()),
             now: self.now(),
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
-            may_have_run_unclaimed: false,
+            may_have_run_unclaimed: self.may_have_run_unclaimed(),
             repeatable,
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
         }

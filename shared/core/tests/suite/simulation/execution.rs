@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::task::Poll;
 
 use toolfleet_core::answer::{Meaning, TaskStatus};
-use toolfleet_core::call::{Effect, Event, Held, HeldReason};
+use toolfleet_core::call::{Claim, Effect, Event, Held, HeldReason};
 use toolfleet_core::execution::{self, Stop};
 use toolfleet_core::failure::{Failure, RetryClass};
 use toolfleet_core::outcome::{MayHaveRun, Outcome};
@@ -111,7 +111,7 @@ impl Delivery {
 
     /// The work against everything that may end it.
     async fn race(&self, call: &mut ClaimedCall, state: &ExecutionState) -> Executed {
-        let (task, fence) = (call.task.clone(), call.claim.fence());
+        let (task, fence) = (call.task.clone(), call.claim.as_ref().map_or(0, Claim::fence));
         let repeatable = self.spec().repeatable;
         let mut work = Box::pin(self.work(state, task.clone(), fence));
         let mut heartbeat = Box::pin(self.keep(call, state));
@@ -390,9 +390,13 @@ impl Delivery {
             }
             let asked_ms = world.now_ms();
             let lease_until = self.now().plus_ms(LEASE_MS);
-            let event = Event::Heartbeat { claim: call.claim.clone(), lease_until, notes: None };
+            let event = match call.claim.clone() {
+                Some(claim) => Event::Heartbeat { claim, lease_until, notes: None },
+                None => self.late_claim(true),
+            };
+            let seen = call.claim.is_some().then(|| call.row.clone());
             let beat = race(
-                world.apply(self.by(), self.call(), Some(&call.row), &event),
+                world.apply(self.by(), self.call(), seen.as_ref(), &event),
                 world.sleep_until(state.sure_until_ms.get()),
             );
             let (beat, ()) = join(beat, self.extend_visibility()).await;
@@ -400,7 +404,10 @@ impl Delivery {
             match beat {
                 Ok(Applied::Stored { row, then }) => {
                     call.row = *row;
-                    let cancel = then == Effect::Extended { cancel: true };
+                    let cancel = matches!(then, Effect::Extended { cancel: true } | Effect::Ended);
+                    if let Effect::Execute(new) = then {
+                        call.claim = Some(new);
+                    }
                     if cancel && !world.is_planted(Planted::IgnoreCancel) {
                         return Stopped::Cancelled;
                     }

@@ -14,6 +14,7 @@
 //! SIMULATION_CASES=20000 cargo test -p toolfleet-core --test suite simulation
 //! ```
 
+mod claimless;
 mod control;
 mod delivery;
 mod execution;
@@ -182,6 +183,11 @@ fn a_pause_stops_new_starts_within_5_s_and_waits_cost_nothing() {
 #[test]
 fn of_the_calls_of_one_key_the_newest_wins() {
     run_theme(Theme::Supersede, 1_200);
+}
+
+#[test]
+fn calls_without_a_claim_end_once_and_run_twice_only_if_safe() {
+    run_theme(Theme::Claimless, 1_200);
 }
 
 #[test]

@@ -85,13 +85,19 @@ pub(crate) enum Planted {
     IgnoreSupersede,
     /// The call that was received last counts as the newest.
     SupersedeByReceipt,
+    /// A call that is not safe to repeat is executed without a claim.
+    ClaimlessIfUnsafe,
+    /// A call that needs no claim is claimed.
+    ClaimAlways,
+    /// Where a call has no row, it counts as one that did not run.
+    ForgetUnclaimed,
     /// Every wait hides the message, so that waiting counts as receives.
     WaitByVisibility,
 }
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 41] = [
+    pub(crate) const ALL: [Self; 44] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -132,6 +138,9 @@ impl Planted {
         Self::ForgetMark,
         Self::IgnoreSupersede,
         Self::SupersedeByReceipt,
+        Self::ClaimlessIfUnsafe,
+        Self::ClaimAlways,
+        Self::ForgetUnclaimed,
         Self::WaitByVisibility,
     ];
 
@@ -175,6 +184,7 @@ impl Planted {
             | Self::KeepTaskPermit
             | Self::UnconditionalLimit
             | Self::ForgetMark => Theme::Limits,
+            Self::ClaimlessIfUnsafe | Self::ClaimAlways | Self::ForgetUnclaimed => Theme::Claimless,
             Self::IgnoreSupersede | Self::SupersedeByReceipt => Theme::Supersede,
         }
     }

@@ -1,6 +1,6 @@
 //! Stores what became of a delivery, completes it, and puts messages back into their queue: `record/`, `complete.rs`, `requeue.rs`.
 
-use toolfleet_core::call::{CallRow, Event, Rejection};
+use toolfleet_core::call::{CallRow, DeliveryContext, Event, Rejection};
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::requeue::{LONGEST_DELAY_S, stays};
 
@@ -30,20 +30,23 @@ impl Delivery {
 
     /// Stores the outcome of a call that was executed.
     async fn finish(&self, call: &ClaimedCall, outcome: Outcome) -> Result<Disposition, Exit> {
-        let (task, attempts, claim) = (call.task.clone(), call.attempts, call.claim.clone());
+        let Some(claim) = call.claim.clone() else {
+            return Ok(self.finish_unclaimed(call, outcome).await?);
+        };
+        let (task, attempts, fence) = (call.task.clone(), call.attempts, claim.fence());
         if self.world.is_planted(Planted::DeleteBeforeRecord) {
             self.delete(&self.world.queue).await?;
         }
         let outcome = if self.world.is_planted(Planted::DenyRun) { denied(outcome) } else { outcome };
         let event = Event::Finish { claim, outcome, attempts, task, now: self.now(), notes: None };
-        match self.persist(&call.row, &event).await? {
+        match self.persist(Some(&call.row), &event).await? {
             Applied::Stored { .. } => Ok(self.record_finished().await?),
             Applied::Rejected { .. } if self.world.is_planted(Planted::ForgetFence) => {
                 self.planted_end(&call.row, event);
                 Ok(self.record_finished().await?)
             }
             Applied::Rejected { .. } => {
-                self.world.insert(self.call(), Record::LateAnswer(self.call(), call.claim.fence())).await?;
+                self.world.insert(self.call(), Record::LateAnswer(self.call(), fence)).await?;
                 Ok(Disposition::TakenOver)
             }
         }
@@ -60,11 +63,11 @@ impl Delivery {
     }
 
     /// Tries for as long as a lease to store what only this worker knows.
-    async fn persist(&self, row: &CallRow, event: &Event) -> Result<Applied, AwsFailed> {
+    pub(crate) async fn persist(&self, row: Option<&CallRow>, event: &Event) -> Result<Applied, AwsFailed> {
         let give_up_ms = self.world.now_ms() + LEASE_MS;
         let mut tries = 0;
         loop {
-            match self.world.apply(self.by(), self.call(), Some(row), event).await {
+            match self.world.apply(self.by(), self.call(), row, event).await {
                 Err(AwsFailed) if self.world.now_ms() < give_up_ms => {
                     tries += 1;
                     self.may_be_lost();
@@ -89,9 +92,12 @@ impl Delivery {
     ) -> Result<Disposition, Exit> {
         let parks = held.as_ref().is_some_and(|held| held.reason.parks_at_once());
         let may_have_executed = call.may_have_executed && !self.world.is_planted(Planted::ForgetMayHaveRun);
-        let (claim, attempts, now) = (call.claim.clone(), call.attempts, self.now());
+        let Some((claim, row)) = self.claim_of(call).await.inspect_err(|_| self.may_be_lost())? else {
+            return Ok(Disposition::TakenOver);
+        };
+        let (attempts, now) = (call.attempts, self.now());
         let event = Event::Release { claim, attempts, may_have_executed, held, now };
-        let applied = self.world.apply(self.by(), self.call(), Some(&call.row), &event).await;
+        let applied = self.world.apply(self.by(), self.call(), Some(&row), &event).await;
         Ok(match applied.inspect_err(|_| self.may_be_lost())? {
             Applied::Stored { row, .. } if row.finished.is_some() => self.record_finished().await?,
             Applied::Stored { .. } => Disposition::Requeued { after_ms, parks },
@@ -107,10 +113,13 @@ impl Delivery {
         after_ms: u64,
         poll_failed: bool,
     ) -> Result<Disposition, Exit> {
+        let Some(claim) = call.claim.clone() else {
+            return Ok(self.park_unclaimed(call, task, after_ms).await?);
+        };
         let now = self.now();
         let after_ms = after_ms.min(self.deadline().ms_since(now));
         let event = Event::Park {
-            claim: call.claim.clone(),
+            claim,
             task,
             input_pending: false,
             may_have_executed: call.may_have_executed,
@@ -119,7 +128,7 @@ impl Delivery {
             notes: None,
             now,
         };
-        Ok(match self.persist(&call.row, &event).await? {
+        Ok(match self.persist(Some(&call.row), &event).await? {
             Applied::Stored { row, .. } if row.finished.is_some() => self.record_finished().await?,
             Applied::Stored { .. } => Disposition::Parked { after_ms, poll_failed },
             Applied::Rejected { .. } => Disposition::TakenOver,
@@ -128,7 +137,9 @@ impl Delivery {
 
     /// Ends a call that was not executed.
     pub(crate) async fn record_unexecuted(&self, outcome: Outcome) -> Result<Disposition, Exit> {
-        let event = Event::Conclude { delivery: self.context(false), outcome, definition: None };
+        let may_have_run_unclaimed = self.may_have_run_before_end(&outcome);
+        let delivery = DeliveryContext { may_have_run_unclaimed, ..self.context(false) };
+        let event = Event::Conclude { delivery, outcome, definition: None };
         Ok(match self.world.apply(self.by(), self.call(), None, &event).await? {
             Applied::Stored { .. } => self.record_finished().await?,
             Applied::Rejected { rejection: Rejection::AlreadyRecorded, .. } => self.record_finished().await?,
@@ -189,6 +200,7 @@ impl Delivery {
     /// Puts the message back into its queue.
     pub(crate) async fn requeue(&self, after_ms: u64, parks: bool) {
         let wait_s = after_ms.div_ceil(1_000);
+        self.world.truth.borrow_mut()[self.call()].waits += 1;
         if stays(parks, self.message.receives, wait_s) || self.world.is_planted(Planted::WaitByVisibility) {
             self.hide(wait_s).await;
         } else {

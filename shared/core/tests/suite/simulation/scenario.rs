@@ -35,12 +35,22 @@ pub(crate) enum Theme {
     Limits,
     /// Calls of one `supersede` key.
     Supersede,
+    /// Calls that are executed without a claim.
+    Claimless,
 }
 
 impl Theme {
     /// Every theme.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Faults, Self::Calm, Self::Tasks, Self::Freezes, Self::Switches, Self::Limits, Self::Supersede];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Faults,
+        Self::Calm,
+        Self::Tasks,
+        Self::Freezes,
+        Self::Switches,
+        Self::Limits,
+        Self::Supersede,
+        Self::Claimless,
+    ];
 }
 
 /// One call.
@@ -50,6 +60,8 @@ pub(crate) struct CallSpec {
     pub(crate) server: usize,
     /// Whether the call is safe to repeat.
     pub(crate) repeatable: bool,
+    /// Whether its caller or its tool says that, so that it needs no claim. Only a call that is safe to repeat is so.
+    pub(crate) claimless: bool,
     pub(crate) max_attempts: u32,
     pub(crate) attempt_ms: u64,
     pub(crate) deadline_ms: u64,
@@ -90,6 +102,14 @@ pub(crate) struct Faults {
     pub(crate) outage_ms: Option<(u64, u64)>,
 }
 
+impl Faults {
+    /// Whether nothing fails.
+    const fn is_none(&self) -> bool {
+        let Self { death, freeze, drain, request_lost, answer_lost, outage_ms } = self;
+        *death + *freeze + *drain + *request_lost + *answer_lost == 0 && outage_ms.is_none()
+    }
+}
+
 /// Everything that a seed decides before the first step.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
@@ -123,6 +143,7 @@ impl Scenario {
             Theme::Faults | Theme::Calm | Theme::Tasks | Theme::Freezes => {
                 (0..random.between(2, 6)).map(|_| call(random)).collect()
             }
+            Theme::Claimless => (0..random.between(2, 6)).map(|_| claimless_call(random)).collect(),
         };
         let calm = theme == Theme::Calm;
         let limits = if theme == Theme::Limits { limits(random) } else { Limits::default() };
@@ -135,9 +156,12 @@ impl Scenario {
             | Theme::Tasks
             | Theme::Freezes
             | Theme::Switches
-            | Theme::Supersede => 60,
+            | Theme::Supersede
+            | Theme::Claimless => 60,
         };
         let from_ms = random.below(60_000);
+        let faults = faults(theme, random);
+        let is_quiet = theme == Theme::Claimless && faults.is_none();
         Self {
             theme,
             workers: random.index(3) + 1 + usize::from(!calm),
@@ -145,8 +169,11 @@ impl Scenario {
             servers,
             down_ms: (theme != Theme::Limits && random.chance(300))
                 .then(|| (from_ms, from_ms + random.below(200_000))),
-            faults: faults(theme, random),
-            oddities: Oddities { duplicate: random.below(duplicates), undead: random.below(60) },
+            faults,
+            oddities: Oddities {
+                duplicate: if is_quiet { 0 } else { random.below(duplicates) },
+                undead: random.below(60),
+            },
             supersedes: theme == Theme::Supersede,
             limits,
             orders: if theme == Theme::Switches { orders(random, &calls) } else { Vec::new() },
@@ -161,6 +188,7 @@ impl Scenario {
             tenant: 0,
             server: 0,
             repeatable,
+            claimless: false,
             max_attempts: 3,
             attempt_ms: 10_000,
             deadline_ms: 300_000,
@@ -183,6 +211,11 @@ impl Scenario {
         }
     }
 
+    /// Whether nothing fails and no message comes twice.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.faults.is_none() && self.oddities.duplicate == 0 && self.die_at_step.is_none()
+    }
+
     /// The same with so many such calls.
     pub(crate) fn with_calls(self, count: usize) -> Self {
         let calls = self.calls.iter().cycle().take(count).cloned().collect();
@@ -198,16 +231,25 @@ fn call(random: &Random) -> CallSpec {
         sends.push((first_ms + 1 + random.below(60_000), asks));
     }
     let cancel_ms = random.chance(150).then(|| (first_ms + random.below(40_000)).saturating_sub(5_000));
+    let repeatable = random.chance(500);
     CallSpec {
         tenant: random.index(2),
         server: random.index(2),
-        repeatable: random.chance(500),
+        repeatable,
+        claimless: false,
         max_attempts: u32::try_from(random.between(1, 4)).unwrap(),
         attempt_ms: [2_000, 10_000, 60_000][random.index(3)],
         deadline_ms: [20_000, 60_000, 300_000, 900_000][random.index(4)],
         sends,
         cancel_ms,
     }
+}
+
+/// A call that is mostly safe to repeat, and then needs no claim.
+fn claimless_call(random: &Random) -> CallSpec {
+    let call = call(random);
+    let repeatable = random.chance(850);
+    CallSpec { repeatable, claimless: repeatable, ..call }
 }
 
 /// A call whose attempts in one slot may take longer than a pause has for its effect.
@@ -329,7 +371,8 @@ fn faults(theme: Theme, random: &Random) -> Faults {
             let (death, freeze, drain) = (random.below(10), random.below(8), random.below(60));
             return Faults { death, freeze, drain, ..Faults::default() };
         }
-        Theme::Faults | Theme::Tasks | Theme::Supersede => {}
+        Theme::Claimless if random.chance(300) => return Faults::default(),
+        Theme::Faults | Theme::Tasks | Theme::Supersede | Theme::Claimless => {}
     }
     let some = |most: u64| if random.chance(500) { random.below(most) } else { 0 };
     let from_ms = random.below(120_000);

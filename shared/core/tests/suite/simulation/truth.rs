@@ -9,8 +9,10 @@ use super::supersede;
 use super::world::{Process, Record, World};
 use super::{control, limits};
 
-/// A call under way ends within this time after its cancellation: a heartbeat, and what it takes to store the end.
-const CANCEL_MS: u64 = 11_000;
+/// A call under way ends within this time after its cancellation: a heartbeat, and four slow requests to AWS.
+const CANCEL_MS: u64 = 30_000;
+/// A call that takes no longer has no heartbeat.
+const BEFORE_HEARTBEAT_MS: u64 = 9_000;
 
 /// What really happened to a call.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ pub(crate) struct Truth {
     /// When the end of the call was stored.
     pub(crate) ended_ms: u64,
     pub(crate) notices: u32,
+    /// How often a message of it went back to its queue.
+    pub(crate) waits: u32,
     /// Whether a notice could not be sent.
     pub(crate) notice_lost: bool,
     pub(crate) holder: Option<Holder>,
@@ -127,7 +131,9 @@ pub(crate) fn sending(world: &World, call: usize, process: usize, fence: u64) {
     let truth = &mut truths[call];
     world.note(Some(call), || format!("worker {process} sends the call under fence {fence}"));
     truth.sent.push((world.now_ms(), fence));
-    let newest = truth.holder.as_ref().is_none_or(|holder| holder.fence <= fence);
+    // What is executed without a claim may be executed by another worker at the same time.
+    let unclaimed = fence == 0 && world.scenario.calls[call].claimless;
+    let newest = unclaimed || truth.holder.as_ref().is_none_or(|holder| holder.fence <= fence);
     world.check(newest, call, "no attempt begins after another worker has taken the call over", || {
         format!("worker {process} with fence {fence}, {:?}", truth.holder)
     });
@@ -184,7 +190,24 @@ pub(crate) fn at_the_end(world: &World) {
         if world.scenario.theme == Theme::Calm {
             ended_calmly(world, call, truth, row);
         }
+        if world.scenario.calls[call].claimless && world.scenario.is_quiet() {
+            ended_without_claim(world, call, truth, row);
+        }
     }
+}
+
+/// A call that needs no claim has no write but that of its end, unless it waits, is repeated, or takes longer than a heartbeat.
+fn ended_without_claim(world: &World, call: usize, truth: &Truth, row: &CallRow) {
+    let [(sent_ms, fence)] = truth.sent[..] else { return };
+    let alone = world.scenario.calls[call].sends.len() == 1 && truth.cancelled_ms.is_none();
+    let answered = row.finished.as_ref().is_some_and(|end| end.outcome.kind == OutcomeKind::Succeeded);
+    let quick = truth.ended_ms - sent_ms < BEFORE_HEARTBEAT_MS && row.task.is_none();
+    world.check(
+        !(alone && answered && quick && truth.waits == 0) || (row.rev == 1 && fence == 0),
+        call,
+        "a call without a claim is written once",
+        || format!("rev {} fence {fence}", row.rev),
+    );
 }
 
 /// An outcome says of its call what is true.
@@ -197,7 +220,15 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     let detail = || format!("{outcome:?}, {truth:?}");
     let ran = !truth.runs.is_empty();
     let denies = outcome.error.as_ref().is_some_and(|why| why.may_have_run == MayHaveRun::No);
-    world.check(!(denies && ran), call, "`may_have_run: no` is never said of a call that ran", detail);
+    // Two messages of one call may both be executed without a claim, and neither delivery knows of the other. Such a call is safe to repeat.
+    let spec = &world.scenario.calls[call];
+    let twice = spec.claimless && spec.sends.len() > 1;
+    world.check(
+        !(denies && ran) || twice,
+        call,
+        "`may_have_run: no` is never said of a call that ran",
+        detail,
+    );
     let unknown = outcome.kind == OutcomeKind::OutcomeUnknown;
     world.check(
         !unknown || truth.cut || truth.dead_lettered,

@@ -163,6 +163,11 @@ impl World {
         self.planted == Some(planted)
     }
 
+    /// Whether calls of the scenario need no claim.
+    pub(crate) fn has_claimless_calls(&self) -> bool {
+        self.scenario.calls.iter().any(|call| call.claimless)
+    }
+
     pub(crate) fn is_calm(&self) -> bool {
         self.now_ms() >= CALM_MS
     }
