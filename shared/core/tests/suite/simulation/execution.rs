@@ -169,7 +169,8 @@ impl Delivery {
         let mut tries = 0;
         loop {
             let begun_ms = self.world.now_ms();
-            let failure = match self.attempt(state, fence).await {
+            let retry = tries > 0 || state.attempts.get() > 0;
+            let failure = match self.attempt(state, fence, retry).await {
                 Ok(executed) => return executed,
                 Err(failure) => failure,
             };
@@ -183,8 +184,11 @@ impl Delivery {
     }
 
     /// One attempt, in its turn, if the server's gate is open.
-    async fn attempt(&self, state: &ExecutionState, fence: u64) -> Result<Executed, Failure> {
+    async fn attempt(&self, state: &ExecutionState, fence: u64, retry: bool) -> Result<Executed, Failure> {
         let (world, call) = (&self.world, self.call());
+        if let Err(executed) = self.within_retry_budget(retry) {
+            return Ok(executed);
+        }
         let limited = match self.limits_of_attempt(state).await {
             Ok(limited) => limited,
             Err(executed) => return Ok(executed),

@@ -25,6 +25,7 @@ mod planted;
 mod queue;
 mod random;
 mod record;
+mod retries;
 mod scenario;
 mod scheduler;
 mod server;

@@ -85,6 +85,8 @@ pub(crate) enum Planted {
     IgnoreSupersede,
     /// The call that was received last counts as the newest.
     SupersedeByReceipt,
+    /// Retries are sent whatever the budget of their server says.
+    IgnoreRetryBudget,
     /// A call that is not safe to repeat is executed without a claim.
     ClaimlessIfUnsafe,
     /// A call that needs no claim is claimed.
@@ -97,7 +99,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 44] = [
+    pub(crate) const ALL: [Self; 45] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -138,6 +140,7 @@ impl Planted {
         Self::ForgetMark,
         Self::IgnoreSupersede,
         Self::SupersedeByReceipt,
+        Self::IgnoreRetryBudget,
         Self::ClaimlessIfUnsafe,
         Self::ClaimAlways,
         Self::ForgetUnclaimed,
@@ -152,7 +155,8 @@ impl Planted {
             | Self::DeleteBeforeCopy
             | Self::SkipAuditRecord
             | Self::UnconditionalWrite
-            | Self::EndCallOfAnother => Theme::Faults,
+            | Self::EndCallOfAnother
+            | Self::IgnoreRetryBudget => Theme::Faults,
             Self::IgnoreCancel | Self::SkipHeartbeat | Self::RepeatUnsafe | Self::WaitByVisibility => {
                 Theme::Calm
             }

@@ -115,6 +115,8 @@ impl Faults {
 pub(crate) struct Scenario {
     pub(crate) theme: Theme,
     pub(crate) workers: usize,
+    /// How many workers the fleet has in all, as each of them knows it: a large fleet has few retries for each.
+    pub(crate) fleet_workers: u32,
     pub(crate) slots: usize,
     pub(crate) calls: Vec<CallSpec>,
     /// The manners of each server.
@@ -164,6 +166,7 @@ impl Scenario {
         let is_quiet = theme == Theme::Claimless && faults.is_none();
         Self {
             theme,
+            fleet_workers: if theme == Theme::Faults { [1, 50, 100][random.index(3)] } else { 1 },
             workers: random.index(3) + 1 + usize::from(!calm),
             slots: random.index(3) + 1 + if calm { 10 * random.index(2) } else { 0 },
             servers,
@@ -198,6 +201,7 @@ impl Scenario {
         Self {
             theme,
             workers: 2,
+            fleet_workers: 1,
             slots: 1,
             calls: vec![call],
             servers: vec![manners],

@@ -16,6 +16,7 @@ use super::limits::LimitTables;
 use super::planted::Planted;
 use super::queue::Queue;
 use super::random::Random;
+use super::retries::Retries;
 use super::scenario::{CALM_MS, SKEW_MS, Scenario, Theme};
 use super::scheduler::Scheduler;
 use super::server::Tasks;
@@ -42,6 +43,7 @@ pub(crate) struct Process {
     pub(crate) deliveries: Cell<usize>,
     /// Changes of permits that are not written yet.
     pub(crate) unwritten: Cell<usize>,
+    pub(crate) retries: RefCell<Retries>,
     pub(crate) gate: Rc<Gate>,
     /// What operators have set, as this process last read it.
     pub(crate) control: Snapshot,
@@ -268,6 +270,7 @@ impl World {
             unwritten: Cell::new(0),
             control: Snapshot::default(),
             has_read_control: Cell::new(false),
+            retries: RefCell::new(Retries::new(self.scenario.servers.len())),
             gate: Rc::new(Gate::new(self.scenario.servers.len(), self.tenants.len())),
         });
         processes.push(Rc::clone(&process));
