@@ -1,6 +1,6 @@
 """Our own rules: what cfn-lint and checkov do not see. Each yields a text that names the place and the remedy."""
 
-from . import compute, iam, instances, kubernetes, metrics, network, scaling, storage
+from . import compute, iam, instances, kubernetes, metrics, network, scaling, storage, wiring
 
 ALL = [
     storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.logs, storage.kept,
@@ -10,6 +10,7 @@ ALL = [
     compute.services, compute.containers, compute.environment, compute.imports,
     network.security_groups, network.endpoints,
     instances.launch, instances.groups, instances.files,
+    wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe, wiring.resources, wiring.names,
     kubernetes.deployment, kubernetes.disruption, kubernetes.network, kubernetes.scaler, kubernetes.identity,
 ]
 

@@ -112,7 +112,7 @@ def environment(project):
     """Variables that a worker does not read would have no effect."""
     compute = project.templates["compute"]
     task = compute.of_type("AWS::ECS::TaskDefinition")["WorkerTask"]
-    worker = next(c for c in compute.each(task["ContainerDefinitions"]) if c["Name"] == "worker")
+    worker = next((c for c in compute.each(task["ContainerDefinitions"]) if c["Name"] == "worker"), {})
     places = {
         "compute.yaml worker": {v["Name"]: compute.value(v["Value"]) for v in compute.each(worker["Environment"])},
         "infra/kubernetes/base/worker.env": project.env(),

@@ -13,6 +13,10 @@ def security_groups(project):
             egress = list(template.each(group.get("SecurityGroupEgress")))
             if not egress:
                 yield f"{template.name} {name}: without SecurityGroupEgress everything may be connected to"
+            if name == "WorkerSecurityGroup" and not any((r.get("CidrIp"), r.get("ToPort")) == ("0.0.0.0/0", 443) for r in egress):
+                yield f"{template.name} {name}: workers reach no MCP server and no AWS"
+            if name == "EndpointSecurityGroup" and [(r.get("IpProtocol"), r.get("FromPort"), r.get("ToPort")) for r in template.each(group.get("SecurityGroupIngress"))] != [("tcp", 443, 443)]:
+                yield f"{template.name} {name}: workers do not reach the endpoints, or by more than port 443"
             for rule in egress:
                 open_to_all = rule.get("CidrIp") in ANYWHERE or rule.get("CidrIpv6") in ANYWHERE
                 if str(rule.get("IpProtocol")) == "-1" or (open_to_all and (rule.get("FromPort"), rule.get("ToPort")) != (443, 443)):

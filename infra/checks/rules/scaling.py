@@ -57,8 +57,10 @@ def targets(project):
                 yield f"{at}: ScaleInCooldown is shorter than a drain and a minute"
             metrics = list(template.each(configuration["CustomizedMetricSpecification"]["Metrics"]))
             names = {m["MetricStat"]["Metric"]["MetricName"] for m in metrics if "MetricStat" in m}
-            if not {"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"} <= names:
-                yield f"{at}: does not count both what waits and what is in flight"
+            for queue in {str(m["MetricStat"]["Metric"]["Dimensions"]) for m in metrics if "MetricStat" in m and m["Id"] != "running"}:
+                counted = {m["MetricStat"]["Metric"]["MetricName"] for m in metrics if queue == str(m.get("MetricStat", {}).get("Metric", {}).get("Dimensions"))}
+                if not {"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"} <= counted:
+                    yield f"{at}: does not count both what waits and what is in flight of {queue}"
             if "ApproximateNumberOfMessagesDelayed" in names:
                 yield f"{at}: counts delayed messages; paused and limited calls need no more workers"
             for expression in (e for m in metrics for e in template.each(m.get("Expression"))):
