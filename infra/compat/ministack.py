@@ -50,8 +50,9 @@ def run(running, folder, check):
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_PAGER": "", **{f"AWS_ENDPOINT_URL_{service}": endpoint for service in ("SQS", "DYNAMODB", "SECRETS_MANAGER")},
     }
-    outputs = deploy(env, endpoint)
+    outputs = deploy(env, endpoint, "data.yaml", STACK)
     check("data.yaml is deployed by `aws cloudformation deploy`", outputs["CallsTableName"] == f"{PREFIX}-calls", outputs)
+    options(env, endpoint, check)
     check("time to live is set as the template says", set_time_to_live(env) == 4)
 
     start_mcp_server(running, mcp_port)
@@ -74,12 +75,36 @@ def run(running, folder, check):
     check("the worker still runs", worker.poll() is None, worker.log_path.read_text()[-2000:])
 
 
-def deploy(env, endpoint):
+def deploy(env, endpoint, template, stack, *parameters):
+    """Deploys a template as for an account. Returns the outputs of its stack."""
     aws = [AWS, "--endpoint-url", endpoint, "--output", "json", "cloudformation"]
-    parameters = ["--parameter-overrides", f"Prefix={PREFIX}"]
-    tool(env, *aws, "deploy", "--template-file", TEMPLATE, "--stack-name", STACK, *parameters)
-    (stack,) = json.loads(tool(env, *aws, "describe-stacks", "--stack-name", STACK))["Stacks"]
-    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    overrides = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides", f"Prefix={PREFIX}", *parameters]
+    tool(env, *aws, "deploy", "--template-file", TEMPLATE.parent / template, "--stack-name", stack, *overrides)
+    (found,) = json.loads(tool(env, *aws, "describe-stacks", "--stack-name", stack))["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+
+def options(env, endpoint, check):
+    """Everything that can be asked for, in a stack of its own, and the stack of a tenant."""
+    asked = ["Prefix=full", "PriorityQueues=true", "CustomerKey=true", "MaxWriteRequestUnits=4000", "WarmWriteUnits=5000", "ReplyTopic=true"]
+    full = deploy(env, endpoint, "data.yaml", "full", *asked)
+    names = {"HighCallsQueueUrl", "LowCallsQueueUrl", "TopicRepliesQueueUrl", "ReplyTopicArn", "EncryptionKeyArn", "WorkerPolicyArn", "OperatorRoleArn"}
+    check("data.yaml is deployed with all of its options", names <= full.keys() and ":sns:" in full["ReplyTopicArn"], full)
+    sqs, dynamodb, iam = (client(env, service) for service in ("sqs", "dynamodb", "iam"))
+    shown = sqs.get_queue_attributes(QueueUrl=full["CallsQueueUrl"], AttributeNames=["All"])["Attributes"]
+    key = full["EncryptionKeyArn"]
+    check("its queues take the customer's key", shown.get("KmsMasterKeyId") == key and shown.get("SqsManagedSseEnabled") == "false", shown)
+    plain = sqs.get_queue_attributes(QueueUrl=full["CallsQueueUrl"].replace("full-calls", f"{PREFIX}-calls"), AttributeNames=["All"])["Attributes"]
+    check("without one, they take that of SQS", plain.get("SqsManagedSseEnabled") == "true" and not plain.get("KmsMasterKeyId"), plain)
+    indexes = dynamodb.describe_table(TableName="full-history")["Table"]["GlobalSecondaryIndexes"]
+    check("its history has both indexes", {i["IndexName"] for i in indexes} == {"by_session", "by_failure"}, indexes)
+    version = iam.get_policy(PolicyArn=full["WorkerPolicyArn"])["Policy"]["DefaultVersionId"]
+    policy = iam.get_policy_version(PolicyArn=full["WorkerPolicyArn"], VersionId=version)["PolicyVersion"]["Document"]
+    queues = next(s for s in policy["Statement"] if s["Sid"] == "Queues")["Resource"]
+    check("the workers' policy names its four queues", sorted(q.rsplit(":")[-1] for q in queues) == [
+        "full-calls", "full-calls-dlq", "full-calls-high", "full-calls-low"], queues)
+    tenant = deploy(env, endpoint, "tenant.yaml", "acme", "Tenant=acme.eu", "CancelCalls=true")
+    check("tenant.yaml is deployed", tenant["RepliesQueueUrl"].endswith(f"/{PREFIX}-replies-acme-eu") and "AuditorRoleArn" in tenant, tenant)
 
 
 def client(env, service):
