@@ -53,6 +53,7 @@ def run(running, folder, check):
     outputs = deploy(env, endpoint, "data.yaml", STACK)
     check("data.yaml is deployed by `aws cloudformation deploy`", outputs["CallsTableName"] == f"{PREFIX}-calls", outputs)
     options(env, endpoint, check)
+    compute(env, endpoint, folder, outputs, check)
     check("time to live is set as the template says", set_time_to_live(env) == 4)
 
     start_mcp_server(running, mcp_port)
@@ -105,6 +106,40 @@ def options(env, endpoint, check):
         "full-calls", "full-calls-dlq", "full-calls-high", "full-calls-low"], queues)
     tenant = deploy(env, endpoint, "tenant.yaml", "acme", "Tenant=acme.eu", "CancelCalls=true")
     check("tenant.yaml is deployed", tenant["RepliesQueueUrl"].endswith(f"/{PREFIX}-replies-acme-eu") and "AuditorRoleArn" in tenant, tenant)
+
+
+# What ministack does not know. The checks of infra/checks look at these.
+UNKNOWN = ("AWS::ApplicationAutoScaling::ScalableTarget", "AWS::ApplicationAutoScaling::ScalingPolicy", "AWS::IAM::RolePolicy")
+
+
+def compute(env, endpoint, folder, outputs, check):
+    """The rest of compute.yaml: its imports and references resolve, and the worker's settings are the outputs of the data stack."""
+    template = yaml.safe_load((TEMPLATE.parent / "compute.yaml").read_text())
+    resources = template["Resources"]
+    for name, resource in list(resources.items()):
+        if resource["Type"] in UNKNOWN or "Metrics" in resource["Properties"]:
+            del resources[name]
+        elif resource["Type"] == "AWS::CloudWatch::Alarm":
+            resource["Properties"].pop("AlarmActions")
+    # It compares the text of a parameter with a number there.
+    resources["WorkerService"]["Properties"].pop("CapacityProviderStrategy")
+    (folder / "compute.yaml").write_text(yaml.safe_dump(template))
+    parameters = ["Image=registry/toolfleet-worker:1", "VpcId=vpc-1", "SubnetIds=subnet-1,subnet-2", f"DataStack={STACK}"]
+    deploy(env, endpoint, folder / "compute.yaml", "workers", *parameters)
+    ecs = client(env, "ecs")
+    (task,) = ecs.list_task_definitions(familyPrefix=f"{PREFIX}-worker")["taskDefinitionArns"]
+    worker, collector = ecs.describe_task_definition(taskDefinition=task)["taskDefinition"]["containerDefinitions"]
+    variables = {v["name"]: v["value"] for v in worker["environment"]}
+    wanted = {
+        "TOOLFLEET_QUEUE_URL": outputs["CallsQueueUrl"], "TOOLFLEET_DEAD_LETTER_QUEUE_URL": outputs["CallsDeadLetterQueueUrl"],
+        "TOOLFLEET_PAYLOAD_BUCKET": outputs["PayloadsBucketName"], "TOOLFLEET_TABLE_PREFIX": PREFIX, "TOOLFLEET_CATALOG": f"secret://{PREFIX}/catalog",
+    }
+    check("compute.yaml gives workers the outputs of the data stack", wanted.items() <= variables.items(), variables)
+    configuration = yaml.safe_load({v["name"]: v["value"] for v in collector["environment"]}["AOT_CONFIG_CONTENT"])
+    exporter = configuration["exporters"]["awsemf"]["namespace"]
+    check("the collector's configuration is YAML for this fleet", exporter == f"toolfleet/{PREFIX}", configuration)
+    body = json.loads(client(env, "cloudwatch").get_dashboard(DashboardName=PREFIX)["DashboardBody"])
+    check("the dashboard is JSON with its metrics", len(body["widgets"]) > 8 and "${" not in json.dumps(body), body)
 
 
 def client(env, service):
