@@ -76,7 +76,8 @@ MUTATIONS = [
     M("an auditor without leading keys", TENANT, "                Condition:\n                  ForAllValues:StringLike:\n                    \"dynamodb:LeadingKeys\":\n                      - Fn::Sub: \"${Tenant}#*\"\n", "", "PolicyName: audit"),
     M("a producer writes results", TENANT, "/${Tenant}/in/*", "/*"),
     M("a poller scans", TENANT, "- dynamodb:BatchGetItem", "- dynamodb:Scan", "Sid: Answers"),
-    M("a service may act for another account", EKS, '                "aws:SourceAccount":\n                  Ref: AWS::AccountId', '                "aws:RequestedRegion":\n                  Ref: AWS::Region'),
+    M("a service may act for another account", COMPUTE, '                "aws:SourceAccount":\n                  Ref: AWS::AccountId', '                "aws:RequestedRegion":\n                  Ref: AWS::Region'),
+    M("every pod of the cluster may be a worker", EKS, '                "aws:RequestTag/kubernetes-service-account": toolfleet-worker\n', ""),
     M("an import of what is not exported", EKS, "${DataStack}-WorkerPolicyArn", "${DataStack}-WorkersPolicyArn"),
     # ---------------------------------------------------------------- parts without each other
     M("workers without their policy", COMPUTE, '        - Fn::ImportValue:\n            Fn::Sub: "${DataStack}-WorkerPolicyArn"\n', ""),

@@ -49,7 +49,11 @@ def trust(project):
                     yield f"{at}: everybody may assume it"
                 service = principal.get("Service") if isinstance(principal, dict) else None
                 account = statement.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount")
-                if service and service != "ec2.amazonaws.com" and account != {"Ref": "AWS::AccountId"}:
+                if service == "pods.eks.amazonaws.com":
+                    tags = statement.get("Condition", {}).get("StringEquals", {})
+                    if set(tags) != {f"aws:RequestTag/{t}" for t in ("eks-cluster-name", "kubernetes-namespace", "kubernetes-service-account")}:
+                        yield f"{at}: pods of other clusters, namespaces or service accounts may assume it"
+                elif service and service != "ec2.amazonaws.com" and account != {"Ref": "AWS::AccountId"}:
                     yield f"{at}: {service} may assume it on behalf of another account (aws:SourceAccount)"
 
 
