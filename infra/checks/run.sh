@@ -9,5 +9,5 @@ venv=$here/.checks/venv
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 "$venv/bin/python" "$here/check.py"
-"$venv/bin/python" "$here/drain.py"
+"$venv/bin/python" "$here/instance.py"
 "$venv/bin/python" "$here/mutate.py"
