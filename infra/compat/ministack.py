@@ -5,11 +5,13 @@ Names of queues and tables come from the template and its outputs only.
 """
 
 import contextlib
+import http.server
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -48,12 +50,12 @@ def run(running, folder, check):
     endpoint = f"http://127.0.0.1:{port}"
     env = {
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_PAGER": "", **{f"AWS_ENDPOINT_URL_{service}": endpoint for service in ("SQS", "DYNAMODB", "SECRETS_MANAGER")},
+        "AWS_PAGER": "", **{f"AWS_ENDPOINT_URL_{service}": endpoint for service in ("SQS", "DYNAMODB", "SECRETS_MANAGER", "S3")},
     }
     outputs = deploy(env, endpoint, "data.yaml", STACK)
     check("data.yaml is deployed by `aws cloudformation deploy`", outputs["CallsTableName"] == f"{PREFIX}-calls", outputs)
     options(env, endpoint, check)
-    compute(env, endpoint, folder, outputs, check)
+    variables = compute(env, endpoint, folder, outputs, check)
     check("time to live is set as the template says", set_time_to_live(env) == 4)
 
     start_mcp_server(running, mcp_port)
@@ -62,17 +64,25 @@ def run(running, folder, check):
     # Registered, so that its first attempt fails at the call itself and not while the tools are listed.
     tools = [{"id": "late-echo", "server": "late", "name": "echo", "idempotent": True, "max_attempts": 50}]
     catalog.write_text(json.dumps({"servers": servers, "tools": tools, "tenants": {"queue": ["acme"]}}))
-    env |= {
-        "TOOLFLEET_QUEUE_URL": outputs["CallsQueueUrl"], "TOOLFLEET_TABLE_PREFIX": PREFIX, "TOOLFLEET_CATALOG": str(catalog),
-        "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
+    # The variables of the task of compute.yaml, with what is different on this machine.
+    receiver = running.enter_context(metrics_receiver())
+    env |= variables | {
+        "TOOLFLEET_CATALOG": str(catalog), "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
         "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8", "TOOLFLEET_ALLOW_HTTP": "true",
+        "TOOLFLEET_HTTP_ADDR": f"127.0.0.1:{targets.free_port()}",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://127.0.0.1:{receiver.server_port}/v1/metrics",
     }
     worker = running.enter_context(start_worker(folder, env))
+    health = lambda: subprocess.run([WORKER, "health"], env={**os.environ, **env}, capture_output=True).returncode == 0
+    check("the worker is ready with the variables of the task, as its health check says", until("readiness", health))
     fleet = Fleet(env)
     calls(fleet, check)
     retried(fleet, running, late_port, check)
     many(fleet, check)
     accounted_for(fleet, env, outputs, check)
+    check("the worker sends its metrics every ten seconds", until("metrics", lambda: len(receiver.paths) > 1) and set(receiver.paths) == {"/v1/metrics"})
+    scaled_by = [b"toolfleet.calls.in_hand", b"toolfleet.slots", b"toolfleet.calls.ended", b"toolfleet.outcome"]
+    check("they have what the fleet is scaled by", all(name in receiver.seen for name in scaled_by))
     check("the worker still runs", worker.poll() is None, worker.log_path.read_text()[-2000:])
 
 
@@ -140,6 +150,7 @@ def compute(env, endpoint, folder, outputs, check):
     check("the collector's configuration is YAML for this fleet", exporter == f"toolfleet/{PREFIX}", configuration)
     body = json.loads(client(env, "cloudwatch").get_dashboard(DashboardName=PREFIX)["DashboardBody"])
     check("the dashboard is JSON with its metrics", len(body["widgets"]) > 8 and "${" not in json.dumps(body), body)
+    return variables
 
 
 def client(env, service):
@@ -165,6 +176,29 @@ def set_time_to_live(env):
 def start_mcp_server(running, port):
     python = INTEROP / ".interop" / "venv" / "bin" / "python"
     running.enter_context(targets.process(f"fastmcp-{port}", [python, INTEROP / "fastmcp_server.py", port], port))
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Takes whatever is sent by OTLP."""
+
+    def do_POST(self):
+        self.server.seen += self.rfile.read(int(self.headers["content-length"]))
+        self.server.paths.append(self.path)
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def metrics_receiver():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.paths, server.seen = [], b""
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
 
 
 @contextlib.contextmanager
