@@ -113,6 +113,7 @@ MUTATIONS = [
     M("a credential in the environment", COMPUTE, "            - Name: TOOLFLEET_LOG_FORMAT\n", "            - Name: AWS_SECRET_ACCESS_KEY\n              Value: x\n            - Name: TOOLFLEET_LOG_FORMAT\n"),
     M("the log is kept for ever", COMPUTE, "      RetentionInDays:\n        Ref: LogRetentionDays\n", ""),
     M("a log that can stop a worker", COMPUTE, "mode: non-blocking", "mode: blocking"),
+    M("a batch that is repeated for one failure", COMPUTE, "\n  Cluster:\n", "\n  Mapping:\n    Type: AWS::Lambda::EventSourceMapping\n    Properties:\n      FunctionName: f\n      BatchSize: 10\n\n  Cluster:\n"),
     # ---------------------------------------------------------------- network
     M("open ingress", COMPUTE, "          SourceSecurityGroupId:\n            Fn::GetAtt: [WorkerSecurityGroup, GroupId]\n", "          CidrIp: 0.0.0.0/0\n"),
     M("egress by every protocol", COMPUTE, "          IpProtocol: tcp\n          FromPort: 443", "          IpProtocol: \"-1\"\n          FromPort: 443"),

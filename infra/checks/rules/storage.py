@@ -162,6 +162,14 @@ def secrets(project):
                 yield f"{template.name} {name}: a template must not hold a credential"
 
 
+def batches(project):
+    """A function that reads a queue says which messages of a batch failed; else one failure repeats all of them."""
+    for template in project.templates.values():
+        for name, mapping in template.of_type("AWS::Lambda::EventSourceMapping").items():
+            if "ReportBatchItemFailures" not in mapping.get("FunctionResponseTypes", []):
+                yield f"{template.name} {name}: FunctionResponseTypes has no ReportBatchItemFailures"
+
+
 def logs(project):
     for template in project.templates.values():
         for name, group in template.of_type("AWS::Logs::LogGroup").items():
