@@ -108,7 +108,10 @@ def check_user_data():
     print("ok    user data: starts the right program, and no other")
 
 
-COMPLETED = "aws autoscaling complete-lifecycle-action --lifecycle-hook-name hook --auto-scaling-group-name group --instance-id i-1 --lifecycle-action-result CONTINUE"
+COMPLETED = (
+    "aws autoscaling complete-lifecycle-action --lifecycle-hook-name hook --auto-scaling-group-name group --instance-id i-1 "
+    "--lifecycle-action-result CONTINUE"
+)
 WANTED = ["systemctl stop toolfleet-worker", COMPLETED, "systemctl disable --now toolfleet-drain"]
 
 

@@ -99,7 +99,7 @@ def options(env, endpoint, check):
     """Everything that can be asked for, in a stack of its own, and the stack of a tenant."""
     asked = ["Prefix=full", "PriorityQueues=true", "CustomerKey=true", "MaxWriteRequestUnits=4000", "WarmWriteUnits=5000", "ReplyTopic=true"]
     full = deploy(env, endpoint, "data.yaml", "full", *asked)
-    names = {"HighCallsQueueUrl", "LowCallsQueueUrl", "TopicRepliesQueueUrl", "ReplyTopicArn", "EncryptionKeyArn", "WorkerPolicyArn", "OperatorRoleArn"}
+    names = {"HighCallsQueueUrl", "LowCallsQueueUrl", "TopicRepliesQueueUrl", "ReplyTopicArn", "EncryptionKeyArn", "OperatorRoleArn"}
     check("data.yaml is deployed with all of its options", names <= full.keys() and ":sns:" in full["ReplyTopicArn"], full)
     sqs, dynamodb, iam = (client(env, service) for service in ("sqs", "dynamodb", "iam"))
     shown = sqs.get_queue_attributes(QueueUrl=full["CallsQueueUrl"], AttributeNames=["All"])["Attributes"]
@@ -115,7 +115,8 @@ def options(env, endpoint, check):
     check("the workers' policy names its four queues", sorted(q.rsplit(":")[-1] for q in queues) == [
         "full-calls", "full-calls-dlq", "full-calls-high", "full-calls-low"], queues)
     tenant = deploy(env, endpoint, "tenant.yaml", "acme", "Tenant=acme.eu", "CancelCalls=true")
-    check("tenant.yaml is deployed", tenant["RepliesQueueUrl"].endswith(f"/{PREFIX}-replies-acme-eu") and "AuditorRoleArn" in tenant, tenant)
+    deployed = tenant["RepliesQueueUrl"].endswith(f"/{PREFIX}-replies-acme-eu") and "AuditorRoleArn" in tenant
+    check("tenant.yaml is deployed", deployed, tenant)
 
 
 # What ministack does not know. The checks of infra/checks look at these.

@@ -10,7 +10,8 @@ ALL = [
     compute.services, compute.containers, compute.environment, compute.imports,
     network.security_groups, network.endpoints,
     instances.launch, instances.groups, instances.files,
-    wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe, wiring.resources, wiring.names,
+    wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
+    wiring.resources, wiring.names,
     kubernetes.deployment, kubernetes.disruption, kubernetes.network, kubernetes.scaler, kubernetes.identity,
 ]
 

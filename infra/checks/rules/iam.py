@@ -69,6 +69,17 @@ def history(project):
                 yield f"{at}: workers insert records and do nothing else with them"
 
 
+# Beginnings of sort keys.
+NO_PARTITIONS = {"mcp", "member"}
+
+
+@functools.cache
+def _partitions():
+    """The kinds of partition keys of the fleet table: keys of other tables begin with a tenant."""
+    text = (ROOT / "shared/aws/src/keys.rs").read_text().split("#[cfg(test)]")[0]
+    return set(re.findall(r"\"([a-z]+)#", text)) - NO_PARTITIONS
+
+
 def leading_keys(project):
     """Who may write a part of a table, or read one tenant's, is limited by `dynamodb:LeadingKeys`."""
     data = project.templates["data"]
@@ -77,6 +88,9 @@ def leading_keys(project):
         ("OperatorRole", "Switches"): {"control", "control#version"},
         ("OperatorRole", "SwitchRecords"): {"_fleet#*"},
     }
+    listed = {key.split("#")[0] for key in wanted["WorkerPolicy", "FleetWrite"] | wanted["OperatorRole", "Switches"]}
+    for kind in sorted(_partitions() - listed):
+        yield f"shared/aws/src/keys.rs: the keys {kind}#.. are in no policy; add them to FleetWrite of data.yaml, and to this rule"
     found = {(name, statement.get("Sid")): statement for _, name, statement in data.statements()}
     for (name, sid), keys in wanted.items():
         if _keys(data, found.get((name, sid), {})) != keys:

@@ -15,7 +15,8 @@ def security_groups(project):
                 yield f"{template.name} {name}: without SecurityGroupEgress everything may be connected to"
             if name == "WorkerSecurityGroup" and not any((r.get("CidrIp"), r.get("ToPort")) == ("0.0.0.0/0", 443) for r in egress):
                 yield f"{template.name} {name}: workers reach no MCP server and no AWS"
-            if name == "EndpointSecurityGroup" and [(r.get("IpProtocol"), r.get("FromPort"), r.get("ToPort")) for r in template.each(group.get("SecurityGroupIngress"))] != [("tcp", 443, 443)]:
+            inward = [(r.get("IpProtocol"), r.get("FromPort"), r.get("ToPort")) for r in template.each(group.get("SecurityGroupIngress"))]
+            if name == "EndpointSecurityGroup" and inward != [("tcp", 443, 443)]:
                 yield f"{template.name} {name}: workers do not reach the endpoints, or by more than port 443"
             for rule in egress:
                 open_to_all = rule.get("CidrIp") in ANYWHERE or rule.get("CidrIpv6") in ANYWHERE
@@ -40,5 +41,6 @@ def endpoints(project):
                 yield f"{at}: the endpoint of {short} is of the type {kind}"
             if kind == "Gateway" and "RouteTableIds" not in endpoint:
                 yield f"{at}: a gateway endpoint needs RouteTableIds"
-            if kind == "Interface" and not (endpoint.get("PrivateDnsEnabled") is True and endpoint.get("SecurityGroupIds") and endpoint.get("SubnetIds")):
+            complete = endpoint.get("PrivateDnsEnabled") is True and endpoint.get("SecurityGroupIds") and endpoint.get("SubnetIds")
+            if kind == "Interface" and not complete:
                 yield f"{at}: an interface endpoint needs PrivateDnsEnabled, SecurityGroupIds and SubnetIds"

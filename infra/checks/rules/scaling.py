@@ -56,11 +56,14 @@ def targets(project):
             if configuration.get("ScaleInCooldown", 300) < 180:
                 yield f"{at}: ScaleInCooldown is shorter than a drain and a minute"
             metrics = list(template.each(configuration["CustomizedMetricSpecification"]["Metrics"]))
-            names = {m["MetricStat"]["Metric"]["MetricName"] for m in metrics if "MetricStat" in m}
-            for queue in {str(m["MetricStat"]["Metric"]["Dimensions"]) for m in metrics if "MetricStat" in m and m["Id"] != "running"}:
-                counted = {m["MetricStat"]["Metric"]["MetricName"] for m in metrics if queue == str(m.get("MetricStat", {}).get("Metric", {}).get("Dimensions"))}
+            stats = [m["MetricStat"]["Metric"] for m in metrics if "MetricStat" in m]
+            names = {stat["MetricName"] for stat in stats}
+            for queue in {str(stat["Dimensions"]) for stat in stats if stat["Namespace"] == "AWS/SQS"}:
+                counted = {stat["MetricName"] for stat in stats if str(stat["Dimensions"]) == queue}
                 if not {"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"} <= counted:
                     yield f"{at}: does not count both what waits and what is in flight of {queue}"
+            if "ApproximateNumberOfMessagesVisible" not in names:
+                yield f"{at}: does not look at the queue"
             if "ApproximateNumberOfMessagesDelayed" in names:
                 yield f"{at}: counts delayed messages; paused and limited calls need no more workers"
             for expression in (e for m in metrics for e in template.each(m.get("Expression"))):

@@ -98,7 +98,8 @@ def resource_policies(project):
             for name, policy in template.of_type(kind).items():
                 targets = {str(template.value(t)).strip("<>") for t in template.each(policy.get(field))}
                 statement = policy["PolicyDocument"]["Statement"][0]
-                resources = {str(template.value(r)).strip("<>").split(".")[0].split("/")[0].rstrip(">") for r in template.each(statement.get("Resource"))}
+                arns = [str(template.value(arn)) for arn in template.each(statement.get("Resource"))]
+                resources = {arn.strip("<>").split(".")[0].split("/")[0].rstrip(">") for arn in arns}
                 if statement.get("Action") != action or resources != targets or statement.get("Effect") != "Deny":
                     yield f"{template.name} {name}: does not deny {action} on exactly {sorted(targets)}"
                 if kind == "AWS::S3::BucketPolicy" and len(list(template.each(statement["Resource"]))) != 2:
@@ -166,7 +167,8 @@ def alarm_parts(project):
             at = f"{template.name} {name}"
             if ("MetricName" in alarm) == ("Metrics" in alarm):
                 yield f"{at}: has no metric, or two"
-            for key in ("AlarmName", "ComparisonOperator", "Threshold", "EvaluationPeriods", *(["Statistic", "Namespace"] if "MetricName" in alarm else [])):
+            of_metric = ["Statistic", "Namespace"] if "MetricName" in alarm else []
+            for key in ("AlarmName", "ComparisonOperator", "Threshold", "EvaluationPeriods", *of_metric):
                 if alarm.get(key) in (None, ""):
                     yield f"{at}: has no {key}"
             metrics = [m for m in template.each(alarm.get("Metrics")) if "Expression" not in m]
