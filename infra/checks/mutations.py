@@ -90,6 +90,8 @@ MUTATIONS = [
     M("workers may not read dead letters", DATA, "              - Fn::GetAtt: [CallsDeadLetterQueue, Arn]\n", "", "\n  WorkerPolicy:\n"),
     M("operators may not read indexes of the history", DATA, '                  - Fn::Sub: "${HistoryTable.Arn}/index/*"\n', "", "\n  OperatorRole:\n"),
     M("an alarm of a code that nobody logs", COMPUTE, 'code = "internal_error"', 'code = "internal-error"'),
+    M("a policy of 2008", DATA, '        Version: "2012-10-17"\n', "", "\n  WorkerPolicy:\n"),
+    M("a metric without its statistic", COMPUTE, "                Stat: Average\n", "", "Id: running"),
     M("scaling of another service", COMPUTE, "service/${Cluster}/${WorkerService.Name}", "service/${Cluster}/worker"),
     # ---------------------------------------------------------------- ECS
     M("a launch type beside capacity providers", COMPUTE, "      CapacityProviderStrategy:\n", "      LaunchType: FARGATE\n      CapacityProviderStrategy:\n"),

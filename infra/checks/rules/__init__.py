@@ -11,7 +11,7 @@ ALL = [
     network.security_groups, network.endpoints,
     instances.launch, instances.groups, instances.files,
     wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
-    wiring.resources, wiring.names,
+    wiring.resources, wiring.names, wiring.versions,
     kubernetes.deployment, kubernetes.disruption, kubernetes.network, kubernetes.scaler, kubernetes.identity,
 ]
 

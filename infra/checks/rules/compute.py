@@ -19,8 +19,10 @@ def services(project):
         if "LaunchType" in service:
             yield f"{at}: LaunchType and CapacityProviderStrategy exclude each other"
         strategy = service.get("CapacityProviderStrategy", [])
-        if not any(p["CapacityProvider"] == "FARGATE" and p.get("Base") == {"Ref": "MinTasks"} for p in strategy):
+        if not any(p.get("CapacityProvider") == "FARGATE" and p.get("Base") == {"Ref": "MinTasks"} for p in strategy):
             yield f"{at}: the least number of tasks does not run on FARGATE; Spot may end them all at once"
+        if [p.get("CapacityProvider") for p in strategy] != ["FARGATE", "FARGATE_SPOT"] or any("Weight" not in p for p in strategy):
+            yield f"{at}: its capacity providers are not FARGATE and FARGATE_SPOT, each with a weight"
         if "DesiredCount" in service:
             yield f"{at}: DesiredCount would reset what scaling has set at every update"
         deployment = service.get("DeploymentConfiguration", {})

@@ -87,7 +87,9 @@ def _expression(project, template, at, metrics):
                 yield f"{at}: the expression names {unknown}, which is no id"
             if expression.count("(") != expression.count(")"):
                 yield f"{at}: the brackets of {expression} do not match"
-        if "MetricStat" in metric:
+        if ("MetricStat" in metric) == ("Expression" in metric) or not metric.get("MetricStat", {"Stat": 1}).get("Stat"):
+            yield f"{at}: {metric['Id']} is neither an expression nor a statistic of a metric"
+        elif "MetricStat" in metric:
             stat = metric["MetricStat"]
             name = stat["Metric"]["MetricName"]
             namespace = str(template.value(stat["Metric"]["Namespace"]))

@@ -201,6 +201,30 @@ def pipe(project):
             yield f"data.yaml {name}: publishes more than the notice"
 
 
+def versions(project):
+    """A policy without a version is one of 2008, in which variables are texts."""
+    for template in project.templates.values():
+        for name, resource in template.resources.items():
+            for document in _documents(resource.get("Properties", {})):
+                if document.get("Version") != "2012-10-17":
+                    yield f"{template.name} {name}: a policy has no Version 2012-10-17"
+                for statement in template.each(document["Statement"]):
+                    if resource["Type"] != "AWS::IAM::Role" and "Sid" not in statement:
+                        yield f"{template.name} {name}: a statement has no Sid"
+
+
+def _documents(value):
+    """Every mapping with a Statement."""
+    if isinstance(value, dict):
+        if "Statement" in value:
+            yield value
+        for inner in value.values():
+            yield from _documents(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _documents(inner)
+
+
 QUEUES = {"<CallsQueue.Arn>", "<HighCallsQueue.Arn>", "<LowCallsQueue.Arn>"}
 HISTORY = {"<HistoryTable.Arn>", "<HistoryTable.Arn>/index/*"}
 EXACTLY = {
