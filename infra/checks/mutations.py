@@ -115,12 +115,15 @@ MUTATIONS = [
     M("a credential in the environment", COMPUTE, "            - Name: TOOLFLEET_LOG_FORMAT\n", "            - Name: AWS_SECRET_ACCESS_KEY\n              Value: x\n            - Name: TOOLFLEET_LOG_FORMAT\n"),
     M("the log is kept for ever", COMPUTE, "      RetentionInDays:\n        Ref: LogRetentionDays\n", ""),
     M("a log that can stop a worker", COMPUTE, "mode: non-blocking", "mode: blocking"),
+    M("a log group that stops the next deployment", COMPUTE, "      RetentionInDays:\n", "      LogGroupName: worker\n      RetentionInDays:\n"),
+    M("the collector stops with the worker", COMPUTE, "                - ContainerName: collector\n                  Condition: START\n", "                - Ref: AWS::NoValue\n"),
     M("a batch that is repeated for one failure", COMPUTE, "\n  Cluster:\n", "\n  Mapping:\n    Type: AWS::Lambda::EventSourceMapping\n    Properties:\n      FunctionName: f\n      BatchSize: 10\n\n  Cluster:\n"),
     # ---------------------------------------------------------------- network
     M("open ingress", COMPUTE, "          SourceSecurityGroupId:\n            Fn::GetAtt: [WorkerSecurityGroup, GroupId]\n", "          CidrIp: 0.0.0.0/0\n"),
     M("egress by every protocol", COMPUTE, "          IpProtocol: tcp\n          FromPort: 443", "          IpProtocol: \"-1\"\n          FromPort: 443"),
     M("a misspelt endpoint", COMPUTE, "com.amazonaws.${AWS::Region}.secretsmanager", "com.amazonaws.${AWS::Region}.secretmanager"),
     M("an endpoint of another region", COMPUTE, 'Fn::Sub: "com.amazonaws.${AWS::Region}.sqs"', 'Fn::Sub: "com.amazonaws.us-east-1.sqs"'),
+    M("tasks that start before an endpoint", COMPUTE, "                    - Ref: SqsEndpoint\n", ""),
     M("S3 by an interface endpoint", COMPUTE, "VpcEndpointType: Gateway", "VpcEndpointType: Interface"),
     # ---------------------------------------------------------------- scaling, metrics
     M("inverted bounds of a step", COMPUTE, "MetricIntervalLowerBound: 0\n            MetricIntervalUpperBound: 15", "MetricIntervalLowerBound: 15\n            MetricIntervalUpperBound: 0"),

@@ -3,7 +3,7 @@
 from . import compute, iam, instances, kubernetes, metrics, network, scaling, storage, wiring
 
 ALL = [
-    storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept,
+    storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept, storage.again,
     iam.wildcards, iam.trust, iam.history, iam.operations, iam.leading_keys,
     metrics.expressions, metrics.alarms, metrics.dashboards, metrics.collector,
     scaling.steps, scaling.targets,

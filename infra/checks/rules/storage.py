@@ -184,3 +184,13 @@ def kept(project):
     for name, resource in project.templates["data"].resources.items():
         if resource["Type"] in KEPT and not resource.get("DeletionPolicy") == resource.get("UpdateReplacePolicy") == "Retain":
             yield f"data.yaml {name}: DeletionPolicy and UpdateReplacePolicy are not Retain"
+
+
+def again(project):
+    """What stays when its stack is deleted has no fixed name in a stack that is created again: the name would be taken."""
+    for stem in ("compute", "ec2", "kubernetes"):
+        template = project.templates[stem]
+        for name, resource in template.resources.items():
+            named = any(key.endswith("Name") for key in resource.get("Properties", {}))
+            if named and str(resource.get("DeletionPolicy")).startswith("Retain"):
+                yield f"{template.name} {name}: stays when the stack is deleted, and its fixed name stops the next deployment"

@@ -262,7 +262,6 @@ def names(project):
         (data, "PayloadsBucket", "BucketName"): "toolfleet-payloads-<AWS::AccountId>-<AWS::Region>",
         (data, "CatalogSecret", "Name"): "toolfleet/catalog",
         (compute, "MetricLogs", "LogGroupName"): "/toolfleet/toolfleet/metrics",
-        (compute, "WorkerLogs", "LogGroupName"): "/toolfleet/toolfleet/worker",
         (ec2, "WorkerGroup", "AutoScalingGroupName"): "toolfleet-worker",
     }
     for (template, resource, field), name in wanted.items():
