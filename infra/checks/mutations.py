@@ -43,6 +43,7 @@ MUTATIONS = [
     M("a table without a cap on the bill", DATA, "OnDemandThroughput:", "Unused:", "\n  CallsTable:\n"),
     M("an index without a cap on the bill", DATA, "MaxWriteRequestUnits:\n                  Ref: MaxWriteRequestUnits", "MaxReadRequestUnits:\n                  Ref: MaxWriteRequestUnits", "IndexName: by_session"),
     M("a table that is not prepared", DATA, "- IsWarm\n          - ReadUnitsPerSecond", "- IsWarm\n          - ReadUnitPerSecond", "\n  CallsTable:\n"),
+    M("an index that is not prepared", DATA, "WriteUnitsPerSecond:\n                  Ref: WarmWriteUnits", "WriteUnitsPerSecond:\n                  Ref: WarmReadUnits", "IndexName: by_failure"),
     M("an index that copies every record", DATA, "ProjectionType: KEYS_ONLY", "ProjectionType: ALL", "IndexName: by_failure"),
     M("an index on an attribute that is not declared", DATA, "AttributeName: session_pk\n              KeyType", "AttributeName: session\n              KeyType"),
     M("provisioned capacity without a capacity", DATA, "BillingMode: PAY_PER_REQUEST", "BillingMode: PROVISIONED"),
@@ -158,6 +159,7 @@ MUTATIONS = [
     M("a hook shorter than a drain", EC2, "HeartbeatTimeout: 180", "HeartbeatTimeout: 60"),
     M("any program is started", EC2, "sha256sum --check --strict", "cat"),
     M("a unit that differs from its file", EC2, "TimeoutStopSec=120", "TimeoutStopSec=10"),
+    M("a worker that nobody starts again", "infra/systemd/toolfleet-worker.service", "StartLimitIntervalSec=0", "StartLimitBurst=10"),
     M("a unit that is killed while it drains", "infra/systemd/toolfleet-worker.service", "TimeoutStopSec=120", "TimeoutStopSec=30"),
     # ---------------------------------------------------------------- Kubernetes
     M("the default grace period", DEPLOYMENT, "      terminationGracePeriodSeconds: 120\n", ""),

@@ -78,8 +78,10 @@ def tables(project):
             cap = part.get("OnDemandThroughput")
             if not any({"Ref": "MaxWriteRequestUnits"} == v.get("MaxWriteRequestUnits") for v in data.each(cap)):
                 yield f"{place}: OnDemandThroughput does not take MaxWriteRequestUnits, so the bill has no cap"
-        if name in ("CallsTable", "HistoryTable", "FleetTable") and "WarmThroughput" not in table:
-            yield f"{at}: WarmThroughput does not take WarmWriteUnits"
+        if name in ("CallsTable", "HistoryTable", "FleetTable"):
+            for part in (table, *indexes):
+                if "{'Ref': 'WarmWriteUnits'}" not in str(part.get("WarmThroughput")):
+                    yield f"{at} {part.get('IndexName', '')}: WarmThroughput does not take WarmWriteUnits; a full index stops writes to its table"
         yield from _keys(at, table, indexes)
     if not data.parameters["MaxWriteRequestUnits"].get("MinValue") == 0:
         yield "data.yaml MaxWriteRequestUnits: MinValue must be 0"
