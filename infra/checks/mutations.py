@@ -33,7 +33,8 @@ MUTATIONS = [
     M("a queue without encryption", DATA, "Fn::If: [HasCustomerKey, false, true]", "Fn::If: [HasCustomerKey, false, false]"),
     M("a queue that may be used without TLS", DATA, "        - Ref: RepliesQueue", "        - Ref: CallsQueue", "\n  RepliesQueueTlsOnly:\n"),
     M("TLS is asked of nobody", DATA, '"aws:SecureTransport": "false"', '"aws:SecureTransport": "true"'),
-    M("the calls queue goes with its stack", DATA, "DeletionPolicy: Retain", "DeletionPolicy: Delete", "\n  CallsQueue:\n"),
+    M("the calls queue goes with its stack", DATA, "DeletionPolicy: RetainExceptOnCreate", "DeletionPolicy: Delete", "\n  CallsQueue:\n"),
+    M("a first deployment that fails stops the second", DATA, "DeletionPolicy: RetainExceptOnCreate", "DeletionPolicy: Retain", "\n  CallsQueue:\n"),
     M("visibility of ten minutes", DATA, "Default: 30\n    MinValue: 15", "Default: 600\n    MinValue: 15"),
     # ---------------------------------------------------------------- tables
     M("the calls table is replaced and deleted", DATA, "UpdateReplacePolicy: Retain", "UpdateReplacePolicy: Delete", "\n  CallsTable:\n"),
@@ -57,7 +58,7 @@ MUTATIONS = [
     M("a key to sign", DATA, "KeySpec: SYMMETRIC_DEFAULT", "KeySpec: RSA_2048"),
     M("the key is never rotated", DATA, "EnableKeyRotation: true", "EnableKeyRotation: false"),
     M("the key may be used by every account", DATA, '"kms:CallerAccount":\n                  Ref: AWS::AccountId', '"kms:EncryptionContext:x":\n                  Ref: AWS::AccountId'),
-    M("the key is deleted with the stack", DATA, "DeletionPolicy: Retain", "DeletionPolicy: Delete", "\n  EncryptionKey:\n"),
+    M("the key is deleted with the stack", DATA, "DeletionPolicy: RetainExceptOnCreate", "DeletionPolicy: Delete", "\n  EncryptionKey:\n"),
     M("a credential in the template", DATA, '{"servers": [],', '{"servers": [{"id": "a", "auth": {"token": "abc"}}],'),
     # ---------------------------------------------------------------- rights
     M("workers may change the history", DATA, "Action: dynamodb:PartiQLInsert", "Action: [dynamodb:PartiQLInsert, dynamodb:PartiQLUpdate]", "Sid: History\n"),

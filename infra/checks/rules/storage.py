@@ -184,8 +184,9 @@ KEPT = ("AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS:
 
 def kept(project):
     for name, resource in project.templates["data"].resources.items():
-        if resource["Type"] in KEPT and not resource.get("DeletionPolicy") == resource.get("UpdateReplacePolicy") == "Retain":
-            yield f"data.yaml {name}: DeletionPolicy and UpdateReplacePolicy are not Retain"
+        policies = (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+        if resource["Type"] in KEPT and policies != ("RetainExceptOnCreate", "Retain"):
+            yield f"data.yaml {name}: DeletionPolicy is not RetainExceptOnCreate, or UpdateReplacePolicy not Retain"
 
 
 def again(project):
