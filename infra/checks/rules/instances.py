@@ -51,6 +51,6 @@ def files(project):
     if len(text) > 16_000:
         yield f"ec2.yaml WorkerTemplate: user data of {len(text)} bytes; EC2 takes 16 KB"
     unit = project.texts["infra/systemd/toolfleet-worker.service"]
-    for line in ("KillSignal=SIGTERM", "KillMode=mixed", "Restart=always", "NoNewPrivileges=yes", "ProtectSystem=strict", "DynamicUser=yes"):
+    for line in ("StartLimitIntervalSec=0", "KillSignal=SIGTERM", "KillMode=mixed", "Restart=always", "NoNewPrivileges=yes", "ProtectSystem=strict", "DynamicUser=yes"):
         if f"\n{line}\n" not in unit:
             yield f"infra/systemd/toolfleet-worker.service: {line} is missing"

@@ -42,5 +42,8 @@ def endpoints(project):
             if kind == "Gateway" and "RouteTableIds" not in endpoint:
                 yield f"{at}: a gateway endpoint needs RouteTableIds"
             complete = endpoint.get("PrivateDnsEnabled") is True and endpoint.get("SecurityGroupIds") and endpoint.get("SubnetIds")
+            services = str(template.of_type("AWS::ECS::Service"))
+            if f"{{'Ref': '{name}'}}" not in services:
+                yield f"{at}: the service does not wait for it, so that its first tasks fail"
             if kind == "Interface" and not complete:
                 yield f"{at}: an interface endpoint needs PrivateDnsEnabled, SecurityGroupIds and SubnetIds"

@@ -75,3 +75,17 @@ def targets(project):
     group = project.templates["ec2"].of_type("AWS::AutoScaling::AutoScalingGroup")["WorkerGroup"]
     if (group["MinSize"], group["MaxSize"]) != ({"Ref": "MinInstances"}, {"Ref": "MaxInstances"}):
         yield "ec2.yaml WorkerGroup: MinSize and MaxSize are not MinInstances and MaxInstances"
+
+
+def ages(project):
+    """SQS counts the age of a message until it is deleted, so one long call must not add workers. Both queues that must not wait count."""
+    for stem in ("compute", "ec2"):
+        template = project.templates[stem]
+        at, metrics = f"{template.name} AgeAlarm", list(template.each(template.of_type("AWS::CloudWatch::Alarm")["AgeAlarm"]["Metrics"]))
+        for expression in (e for m in metrics for e in template.each(m.get("Expression"))):
+            if "IF(FILL(visible,0)>=FILL(running,1),FILL(age,0),0)" not in expression:
+                yield f"{at}: {expression} counts a call that a worker holds"
+        stats = {m["Id"]: m["MetricStat"]["Metric"] for m in metrics if "MetricStat" in m}
+        for name, queue in (("age", "-calls"), ("visible", "-calls"), ("agehigh", "-calls-high"), ("visiblehigh", "-calls-high")):
+            if template.value(stats[name]["Dimensions"][0]["Value"]) != f"toolfleet{queue}":
+                yield f"{at}: {name} is not of the queue {queue}"

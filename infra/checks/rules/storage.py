@@ -78,8 +78,10 @@ def tables(project):
             cap = part.get("OnDemandThroughput")
             if not any({"Ref": "MaxWriteRequestUnits"} == v.get("MaxWriteRequestUnits") for v in data.each(cap)):
                 yield f"{place}: OnDemandThroughput does not take MaxWriteRequestUnits, so the bill has no cap"
-        if name in ("CallsTable", "HistoryTable", "FleetTable") and "WarmThroughput" not in table:
-            yield f"{at}: WarmThroughput does not take WarmWriteUnits"
+        if name in ("CallsTable", "HistoryTable", "FleetTable"):
+            for part in (table, *indexes):
+                if "{'Ref': 'WarmWriteUnits'}" not in str(part.get("WarmThroughput")):
+                    yield f"{at} {part.get('IndexName', '')}: WarmThroughput does not take WarmWriteUnits; a full index stops writes to its table"
         yield from _keys(at, table, indexes)
     if not data.parameters["MaxWriteRequestUnits"].get("MinValue") == 0:
         yield "data.yaml MaxWriteRequestUnits: MinValue must be 0"
@@ -182,5 +184,16 @@ KEPT = ("AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::KMS:
 
 def kept(project):
     for name, resource in project.templates["data"].resources.items():
-        if resource["Type"] in KEPT and not resource.get("DeletionPolicy") == resource.get("UpdateReplacePolicy") == "Retain":
-            yield f"data.yaml {name}: DeletionPolicy and UpdateReplacePolicy are not Retain"
+        policies = (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+        if resource["Type"] in KEPT and policies != ("RetainExceptOnCreate", "Retain"):
+            yield f"data.yaml {name}: DeletionPolicy is not RetainExceptOnCreate, or UpdateReplacePolicy not Retain"
+
+
+def again(project):
+    """What stays when its stack is deleted has no fixed name in a stack that is created again: the name would be taken."""
+    for stem in ("compute", "ec2", "kubernetes"):
+        template = project.templates[stem]
+        for name, resource in template.resources.items():
+            named = any(key.endswith("Name") for key in resource.get("Properties", {}))
+            if named and str(resource.get("DeletionPolicy")).startswith("Retain"):
+                yield f"{template.name} {name}: stays when the stack is deleted, and its fixed name stops the next deployment"

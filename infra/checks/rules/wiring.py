@@ -262,7 +262,6 @@ def names(project):
         (data, "PayloadsBucket", "BucketName"): "toolfleet-payloads-<AWS::AccountId>-<AWS::Region>",
         (data, "CatalogSecret", "Name"): "toolfleet/catalog",
         (compute, "MetricLogs", "LogGroupName"): "/toolfleet/toolfleet/metrics",
-        (compute, "WorkerLogs", "LogGroupName"): "/toolfleet/toolfleet/worker",
         (ec2, "WorkerGroup", "AutoScalingGroupName"): "toolfleet-worker",
     }
     for (template, resource, field), name in wanted.items():
@@ -274,3 +273,17 @@ def names(project):
         keys = [key["AttributeName"] for key in table["KeySchema"]]
         if keys != (["pk"] if name in ("CallsTable", "CatalogsTable") else ["pk", "sk"]):
             yield f"data.yaml {name}: its keys are {keys}"
+
+
+UNIQUE = {"AWS::CloudWatch::Alarm": "AlarmName", "AWS::CloudWatch::Dashboard": "DashboardName", "AWS::Logs::LogGroup": "LogGroupName"}
+
+
+def unique(project):
+    """Workers may run on ECS and EC2 side by side, so that no two templates create one name."""
+    seen = {}
+    for template in project.templates.values():
+        for name, resource in template.resources.items():
+            named = template.value(resource.get("Properties", {}).get(UNIQUE.get(resource["Type"])))
+            place = seen.setdefault((resource["Type"], named), f"{template.name} {name}") if named else None
+            if place not in (None, f"{template.name} {name}"):
+                yield f"{template.name} {name}: {named} is the name of {place}, too"
