@@ -21,7 +21,7 @@ use crate::snapshot::Offered;
 use crate::sources::Programs;
 use crate::sources::{CatalogSources, Literals};
 use crate::tool::Tool;
-use crate::tool::{ExecutorRef, UnvalidatedTool, WireTool};
+use crate::tool::{UnvalidatedTool, WireTool};
 use crate::unusable::{Remark, Unusable};
 use crate::written::Written;
 use toolfleet_core::ids::{ServerId, ToolId};
@@ -238,9 +238,8 @@ impl<'a> Parts<'a> {
         }
         let mut tools = Tools::new();
         for (entry, draft) in self.tools {
-            if let ExecutorRef::Server(id) = &draft.runs_on
-                && let Some(found) = unusable.servers.get(id).cloned()
-            {
+            if let Some(found) = unusable.servers.get(&draft.server).cloned() {
+                let id = &draft.server;
                 let reason = format!("its server `{id}` cannot be called: {}", found.reason);
                 let reason = if found.entry == entry { found.reason.clone() } else { reason };
                 unusable.add(None, Some(draft.id), &entry, reason);
@@ -261,10 +260,7 @@ impl<'a> Parts<'a> {
 fn offered(tools: &Tools) -> HashMap<ServerId, Offered> {
     let mut offered: HashMap<ServerId, Offered> = HashMap::new();
     for tool in tools.values() {
-        let Some(server) = tool.server() else {
-            continue;
-        };
-        let names = offered.entry(server.id.clone()).or_default();
+        let names = offered.entry(tool.server.id.clone()).or_default();
         if tool.open {
             names.open.get_or_insert_with(|| tool.clone());
         }

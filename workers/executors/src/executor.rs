@@ -100,6 +100,13 @@ pub struct Ready<T> {
     pub repeatable: bool,
 }
 
+impl<T> Ready<T> {
+    /// The same with another name of the target.
+    pub(crate) fn map<U>(self, target: impl FnOnce(T) -> U) -> Ready<U> {
+        Ready { target: target(self.target), definition: self.definition, repeatable: self.repeatable }
+    }
+}
+
 /// Why a target is not ready for a call.
 #[derive(Debug)]
 pub enum NotReady {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use toolfleet_catalog::Server;
+use toolfleet_catalog::{Server, Transport};
 use toolfleet_core::answer::{Answer, TaskStatus};
 use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::outcome::Outcome;
+use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_mcp::Endpoint;
 use url::Url;
 
@@ -42,12 +42,19 @@ impl<G: RequestGate> Executor for Executors<G> {
     type Target = Target;
 
     async fn ready(&self, call: &Invocation<'_>, limits: ReadyLimits) -> Result<Ready<Target>, NotReady> {
-        let Ready { target, definition, repeatable } = self.mcp.ready(call, limits).await?;
-        Ok(Ready { target: Target::Mcp(target), definition, repeatable })
+        match &call.server.transport {
+            Transport::Http(_) | Transport::Stdio(_) => {
+                self.mcp.ready(call, limits).await.map(|ready| ready.map(Target::Mcp))
+            }
+            Transport::Lambda(_) => Err(NotReady::Ended(no_executor(call))),
+        }
     }
 
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
-        self.mcp.check(call)
+        match &call.server.transport {
+            Transport::Http(_) | Transport::Stdio(_) => self.mcp.check(call),
+            Transport::Lambda(_) => Err(no_executor(call)),
+        }
     }
 
     async fn attempt(
@@ -81,7 +88,13 @@ impl<G: RequestGate> Executor for Executors<G> {
         handle: &str,
         attempt: Attempt<'_>,
     ) -> Result<(), Failure> {
-        self.mcp.cancel(server, tenant, session, handle, attempt).await
+        match &server.transport {
+            Transport::Http(_) | Transport::Stdio(_) => {
+                self.mcp.cancel(server, tenant, session, handle, attempt).await
+            }
+            // Its calls become no tasks.
+            Transport::Lambda(_) => Ok(()),
+        }
     }
 
     async fn cut<F, Fut>(&self, call: &Invocation<'_>, outcome: Outcome, unbounded: bool, fit: F) -> Outcome
@@ -89,7 +102,10 @@ impl<G: RequestGate> Executor for Executors<G> {
         F: Fn(Outcome) -> Fut + Send + Sync,
         Fut: Future<Output = Option<Outcome>> + Send,
     {
-        self.mcp.cut(call, outcome, unbounded, fit).await
+        match &call.server.transport {
+            Transport::Http(_) | Transport::Stdio(_) => self.mcp.cut(call, outcome, unbounded, fit).await,
+            Transport::Lambda(_) => outcome,
+        }
     }
 
     fn address(target: &Target) -> &Url {
@@ -97,4 +113,12 @@ impl<G: RequestGate> Executor for Executors<G> {
             Target::Mcp(endpoint) => McpExecutor::<G>::address(endpoint),
         }
     }
+}
+
+fn no_executor(call: &Invocation<'_>) -> Outcome {
+    let text = format!(
+        "Server `{}` is a Lambda function, which this fleet does not run yet. Nothing was sent.",
+        call.server.id
+    );
+    Outcome::refused(Code::NoExecutor, text)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
+use super::lambda::{LambdaArn, LambdaPayload};
 use super::registered::{HttpTransport, Server, StdioTransport, Transport};
 use crate::error::CatalogError;
 use crate::error::{cache_rule, invalid};
@@ -39,6 +40,21 @@ pub(crate) struct ServerEntry {
     /// Whether the program keeps nothing of a conversation: then the conversations of one tenant share a few of it.
     #[serde(default)]
     pub(crate) stateless: bool,
+    /// The ARN of the Lambda function that it is, in the place of an address.
+    #[serde(default)]
+    pub(crate) lambda: Option<String>,
+    /// The form of the function's events.
+    #[serde(default)]
+    pub(crate) payload: Option<String>,
+    /// What the function is told as the name of its action group or target.
+    #[serde(default)]
+    pub(crate) target_name: Option<String>,
+    /// The role that workers assume to invoke the function.
+    #[serde(default)]
+    pub(crate) role_arn: Option<String>,
+    /// The external id that the role asks for.
+    #[serde(default)]
+    pub(crate) external_id: Option<String>,
     /// How long the program may take from its start to its first answer, in milliseconds.
     #[serde(default)]
     pub(crate) start_timeout_ms: Option<u64>,
@@ -79,10 +95,28 @@ pub(crate) struct ServerEntry {
 
 impl ServerEntry {
     /// A server of which no more than its address is known.
-    pub(crate) const fn at(id: ServerId, url: Url) -> Self {
+    pub(crate) fn at(id: ServerId, url: Url) -> Self {
+        Self { url: Some(url), ..Self::of(id) }
+    }
+
+    /// A server that is a function, of which no more than the form of its events is known.
+    pub(crate) fn function(id: ServerId, arn: &LambdaArn, payload: LambdaPayload) -> Self {
+        Self {
+            lambda: Some(arn.as_str().to_owned()),
+            payload: Some(payload.as_str().to_owned()),
+            ..Self::of(id)
+        }
+    }
+
+    const fn of(id: ServerId) -> Self {
         Self {
             id,
-            url: Some(url),
+            url: None,
+            lambda: None,
+            payload: None,
+            target_name: None,
+            role_arn: None,
+            external_id: None,
             command: None,
             args: Vec::new(),
             env: BTreeMap::new(),
@@ -109,8 +143,10 @@ impl ServerEntry {
             return Err(invalid(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
         let cache = cache_rule(entry, &self.cache)?;
-        let transport = match (self.url, self.command) {
-            (_, Some(command)) => Transport::Stdio(StdioTransport {
+        let lambda = self.lambda.is_some().then(|| self.lambda_transport(entry)).transpose()?;
+        let transport = match (lambda, self.url, self.command) {
+            (Some(lambda), _, _) => Transport::Lambda(lambda),
+            (None, _, Some(command)) => Transport::Stdio(StdioTransport {
                 command,
                 args: self.args,
                 env: self.env,
@@ -118,13 +154,13 @@ impl ServerEntry {
                 stateless: self.stateless,
                 start_timeout_ms: self.start_timeout_ms,
             }),
-            (Some(url), None) => {
+            (None, Some(url), None) => {
                 check_url(entry, &url, self.client_certificate.is_some())?;
                 check_headers(entry, &self.headers, literals)?;
                 let (headers, auth, client_certificate) = (self.headers, self.auth, self.client_certificate);
                 Transport::Http(Box::new(HttpTransport { url, headers, auth, client_certificate }))
             }
-            (None, None) => return Err(without_transport(entry)),
+            (None, None, None) => return Err(without_transport(entry)),
         };
         Ok(Server {
             id: self.id,
@@ -141,9 +177,9 @@ impl ServerEntry {
     }
 }
 
-/// The error of an entry that names neither an address nor a program.
+/// The error of an entry that names no transport.
 pub(super) fn without_transport(entry: &str) -> CatalogError {
-    let text = "is missing; give `url` (streamable HTTP) or `command` (a program that speaks MCP on stdio)";
+    let text = "is missing; give `url` (streamable HTTP), `command` (a program that speaks MCP on stdio) or `lambda` (the ARN of a function)";
     invalid(&format!("{entry}.url"), text)
 }
 

@@ -1,8 +1,13 @@
 //! Registered servers: their entries in a catalog, the checks, and what is left after them.
 
 mod entry;
+mod function;
+mod lambda;
+mod one_transport;
 mod program;
 mod registered;
 
 pub(crate) use entry::ServerEntry;
+pub(crate) use lambda::NO_FUNCTION;
+pub use lambda::{LambdaArn, LambdaPayload, LambdaTransport};
 pub use registered::{HttpTransport, Server, StdioTransport, Transport};

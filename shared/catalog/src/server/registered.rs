@@ -10,6 +10,8 @@ use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::LimitRules;
 use url::Url;
 
+use super::lambda::LambdaTransport;
+
 /// A registered server. It is serialised as the entry of a catalog.
 #[derive(Debug, Clone, Serialize)]
 pub struct Server {
@@ -46,6 +48,8 @@ pub enum Transport {
     Http(Box<HttpTransport>),
     /// As a program, on its stdin and stdout.
     Stdio(StdioTransport),
+    /// As a Lambda function, which is invoked.
+    Lambda(LambdaTransport),
 }
 
 /// A server at an address.
@@ -83,15 +87,39 @@ impl Server {
     pub fn http(&self) -> Option<&HttpTransport> {
         match &self.transport {
             Transport::Http(http) => Some(http),
-            Transport::Stdio(_) => None,
+            Transport::Stdio(_) | Transport::Lambda(_) => None,
         }
     }
 
     /// Its program, if it is one.
     pub const fn stdio(&self) -> Option<&StdioTransport> {
         match &self.transport {
-            Transport::Http(_) => None,
+            Transport::Http(_) | Transport::Lambda(_) => None,
             Transport::Stdio(program) => Some(program),
+        }
+    }
+
+    /// Its function, if it is one.
+    pub const fn lambda(&self) -> Option<&LambdaTransport> {
+        match &self.transport {
+            Transport::Http(_) | Transport::Stdio(_) => None,
+            Transport::Lambda(lambda) => Some(lambda),
+        }
+    }
+
+    /// Whether it is an MCP server that the MCP client reaches itself.
+    pub const fn is_mcp_endpoint(&self) -> bool {
+        match &self.transport {
+            Transport::Http(_) | Transport::Stdio(_) => true,
+            Transport::Lambda(_) => false,
+        }
+    }
+
+    /// Whether it can be asked which tools it has.
+    pub const fn lists_tools(&self) -> bool {
+        match &self.transport {
+            Transport::Http(_) | Transport::Stdio(_) => true,
+            Transport::Lambda(lambda) => lambda.payload.is_mcp(),
         }
     }
 
@@ -107,12 +135,15 @@ impl Server {
         format!("{description}{listed}").trim_start().to_owned()
     }
 
-    /// What identifies it: its address, or the command that starts it.
+    /// What identifies it: its address, the command that starts it, or its function and the form of its events.
     pub fn address(&self) -> String {
         match &self.transport {
             Transport::Http(http) => http.url.to_string(),
             Transport::Stdio(StdioTransport { command, args, cwd, .. }) => {
                 serde_json::json!([command, args, cwd]).to_string()
+            }
+            Transport::Lambda(LambdaTransport { function, payload, .. }) => {
+                format!("{} {}", function.as_str(), payload.as_str())
             }
         }
     }

@@ -1,0 +1,97 @@
+//! Checks that the entry of a server names one transport, and the fields of that one only.
+
+use super::entry::{ServerEntry, without_transport};
+use crate::error::CatalogError;
+use crate::error::invalid;
+use crate::sources::Programs;
+use toolfleet_core::credential::Credential;
+
+/// The transports of an entry, by the fields that name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Stdio,
+    Lambda,
+}
+
+impl Kind {
+    const fn field(self) -> &'static str {
+        match self {
+            Self::Http => "url",
+            Self::Stdio => "command",
+            Self::Lambda => "lambda",
+        }
+    }
+}
+
+impl ServerEntry {
+    /// The entry, if it names one transport and the fields of that one only; `entry` is the place to name in an error. With a `local`
+    /// catalog arguments may hold secrets and names of variables, as they do for other programs on that machine.
+    pub(crate) fn with_one_transport(
+        self,
+        entry: &str,
+        programs: Programs,
+        local: bool,
+    ) -> Result<Self, CatalogError> {
+        let kind = self.kind(entry)?;
+        if kind == Kind::Stdio {
+            self.check_program(entry, programs, local)?;
+        }
+        self.has_no_parts_of_others(kind, entry)?;
+        if kind == Kind::Lambda {
+            self.check_lambda_parts(entry)?;
+        }
+        Ok(self)
+    }
+
+    fn kind(&self, entry: &str) -> Result<Kind, CatalogError> {
+        let given = [
+            (Kind::Http, self.url.is_some()),
+            (Kind::Stdio, self.command.is_some()),
+            (Kind::Lambda, self.lambda.is_some()),
+        ];
+        let mut given = given.into_iter().filter(|(_, given)| *given).map(|(kind, _)| kind);
+        match (given.next(), given.next()) {
+            (None, _) => Err(without_transport(entry)),
+            (Some(kind), None) => Ok(kind),
+            (Some(one), Some(other)) => {
+                let text = format!("is given beside `{}`; a server has one of them", one.field());
+                Err(invalid(&format!("{entry}.{}", other.field()), text))
+            }
+        }
+    }
+
+    fn has_no_parts_of_others(&self, kind: Kind, entry: &str) -> Result<(), CatalogError> {
+        let parts = [
+            ("args", Kind::Stdio, self.args.is_empty()),
+            ("env", Kind::Stdio, self.env.is_empty()),
+            ("cwd", Kind::Stdio, self.cwd.is_none()),
+            ("stateless", Kind::Stdio, !self.stateless),
+            ("start_timeout_ms", Kind::Stdio, self.start_timeout_ms.is_none()),
+            ("headers", Kind::Http, self.headers.is_empty()),
+            ("auth", Kind::Http, self.auth == Credential::None),
+            ("client_certificate", Kind::Http, self.client_certificate.is_none()),
+            ("payload", Kind::Lambda, self.payload.is_none()),
+            ("target_name", Kind::Lambda, self.target_name.is_none()),
+            ("role_arn", Kind::Lambda, self.role_arn.is_none()),
+            ("external_id", Kind::Lambda, self.external_id.is_none()),
+        ];
+        let misplaced = parts.into_iter().find(|(_, owner, absent)| *owner != kind && !absent);
+        let Some((field, owner, _)) = misplaced else {
+            return Ok(());
+        };
+        let remedy = match (owner, kind) {
+            (Kind::Http, Kind::Stdio) => "; give a program its secrets in `env`",
+            (Kind::Http, Kind::Lambda) => {
+                "; the workers' own role invokes a function, or the one that `role_arn` names"
+            }
+            _ => "",
+        };
+        let text = format!(
+            "belongs to a server with a `{}`; this one has a `{}`{remedy}",
+            owner.field(),
+            kind.field()
+        );
+        Err(invalid(&format!("{entry}.{field}"), text))
+    }
+}
