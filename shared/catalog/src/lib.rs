@@ -27,6 +27,7 @@ mod yaml;
 
 pub use defaults::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS};
 pub use error::CatalogError;
+pub use import::openapi;
 pub use own_form::{MovedSecret, OwnForm};
 pub use pins::{Approved, Pin};
 pub use placeholders::LocalEnvironment;
