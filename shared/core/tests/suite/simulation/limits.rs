@@ -207,8 +207,7 @@ impl Delivery {
                     Some(Grant::Turn(turn)) => turns.push((*limit, turn)),
                     Some(Grant::Taken(at_us)) => retry_us = Some(Ok(at_us)),
                     Some(Grant::Later(at_us)) => {
-                        let (rate, _) = self.world.rate(*limit).unwrap();
-                        retry_us = Some(Err(wake_us(rate, self.now_us(), at_us)));
+                        retry_us = Some(Err(wake_us(self.now_us(), at_us)));
                     }
                     None => {}
                 }
