@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_catalog::{Pin, Server};
+use toolfleet_catalog::{InputSchema, Pin, Server};
 use toolfleet_core::answer::{Answer, TaskStatus};
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, Refusal};
@@ -31,6 +31,8 @@ pub struct Invocation<'a> {
     pub name: &'a str,
     /// Whether the catalog registers the function; else the server has to list it.
     pub registered: bool,
+    /// What the arguments have to fit, where the catalog says so.
+    pub schema: Option<&'a InputSchema>,
     /// What the tool's definition has to be, where it is pinned.
     pub pin: Option<&'a Pin>,
     /// The earlier call that it resumes.

@@ -6,12 +6,13 @@ use toolfleet_catalog::{Server, Transport};
 use toolfleet_core::answer::{Answer, TaskStatus};
 use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::outcome::Outcome;
 use toolfleet_mcp::Endpoint;
 use url::Url;
 
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::gate::RequestGate;
+use crate::lambda::executor::{LambdaExecutor, LambdaTarget};
 use crate::mcp::executor::McpExecutor;
 
 /// A target that is ready, of any kind.
@@ -19,17 +20,20 @@ use crate::mcp::executor::McpExecutor;
 pub enum Target {
     /// An MCP server.
     Mcp(Endpoint),
+    /// A Lambda function.
+    Lambda(LambdaTarget),
 }
 
 /// The executors of a worker.
 pub struct Executors<G> {
     mcp: McpExecutor<G>,
+    lambda: LambdaExecutor,
 }
 
 impl<G: RequestGate> Executors<G> {
     /// One executor for each kind.
-    pub const fn new(mcp: McpExecutor<G>) -> Self {
-        Self { mcp }
+    pub const fn new(mcp: McpExecutor<G>, lambda: LambdaExecutor) -> Self {
+        Self { mcp, lambda }
     }
 
     /// The executor of MCP servers, for what only MCP has: its sessions, its programs.
@@ -46,14 +50,16 @@ impl<G: RequestGate> Executor for Executors<G> {
             Transport::Http(_) | Transport::Stdio(_) => {
                 self.mcp.ready(call, limits).await.map(|ready| ready.map(Target::Mcp))
             }
-            Transport::Lambda(_) => Err(NotReady::Ended(no_executor(call))),
+            Transport::Lambda(_) => {
+                self.lambda.ready(call, limits).await.map(|ready| ready.map(Target::Lambda))
+            }
         }
     }
 
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
         match &call.server.transport {
             Transport::Http(_) | Transport::Stdio(_) => self.mcp.check(call),
-            Transport::Lambda(_) => Err(no_executor(call)),
+            Transport::Lambda(_) => self.lambda.check(call),
         }
     }
 
@@ -65,6 +71,7 @@ impl<G: RequestGate> Executor for Executors<G> {
     ) -> Result<Answer, Failure> {
         match target {
             Target::Mcp(endpoint) => self.mcp.attempt(endpoint, call, attempt).await,
+            Target::Lambda(function) => self.lambda.attempt(function, call, attempt).await,
         }
     }
 
@@ -77,6 +84,7 @@ impl<G: RequestGate> Executor for Executors<G> {
     ) -> Result<TaskStatus, Failure> {
         match target {
             Target::Mcp(endpoint) => self.mcp.poll(endpoint, call, task, attempt).await,
+            Target::Lambda(function) => self.lambda.poll(function, call, task, attempt).await,
         }
     }
 
@@ -92,8 +100,7 @@ impl<G: RequestGate> Executor for Executors<G> {
             Transport::Http(_) | Transport::Stdio(_) => {
                 self.mcp.cancel(server, tenant, session, handle, attempt).await
             }
-            // Its calls become no tasks.
-            Transport::Lambda(_) => Ok(()),
+            Transport::Lambda(_) => self.lambda.cancel(server, tenant, session, handle, attempt).await,
         }
     }
 
@@ -104,21 +111,14 @@ impl<G: RequestGate> Executor for Executors<G> {
     {
         match &call.server.transport {
             Transport::Http(_) | Transport::Stdio(_) => self.mcp.cut(call, outcome, unbounded, fit).await,
-            Transport::Lambda(_) => outcome,
+            Transport::Lambda(_) => self.lambda.cut(call, outcome, unbounded, fit).await,
         }
     }
 
     fn address(target: &Target) -> &Url {
         match target {
             Target::Mcp(endpoint) => McpExecutor::<G>::address(endpoint),
+            Target::Lambda(function) => LambdaExecutor::address(function),
         }
     }
-}
-
-fn no_executor(call: &Invocation<'_>) -> Outcome {
-    let text = format!(
-        "Server `{}` is a Lambda function, which this fleet does not run yet. Nothing was sent.",
-        call.server.id
-    );
-    Outcome::refused(Code::NoExecutor, text)
 }

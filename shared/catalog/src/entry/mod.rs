@@ -15,7 +15,7 @@ pub(crate) use id::id_of;
 use toolfleet_core::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 24] = [
+const OWN: [&str; 25] = [
     "id",
     "url",
     "command",
@@ -38,6 +38,7 @@ const OWN: [&str; 24] = [
     "lambda",
     "payload",
     "target_name",
+    "durable",
     "role_arn",
     "external_id",
 ];

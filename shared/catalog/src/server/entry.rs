@@ -49,6 +49,9 @@ pub(crate) struct ServerEntry {
     /// What the function is told as the name of its action group or target.
     #[serde(default)]
     pub(crate) target_name: Option<String>,
+    /// Whether the function is a durable one.
+    #[serde(default)]
+    pub(crate) durable: bool,
     /// The role that workers assume to invoke the function.
     #[serde(default)]
     pub(crate) role_arn: Option<String>,
@@ -115,6 +118,7 @@ impl ServerEntry {
             lambda: None,
             payload: None,
             target_name: None,
+            durable: false,
             role_arn: None,
             external_id: None,
             command: None,

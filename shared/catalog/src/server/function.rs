@@ -46,6 +46,7 @@ impl ServerEntry {
             function,
             payload: payload(entry, self.payload.as_deref())?,
             target_name: self.target_name.clone(),
+            durable: self.durable,
             role_arn: self.role_arn.clone(),
             external_id: self.external_id.clone(),
         })

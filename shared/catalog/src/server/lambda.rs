@@ -96,6 +96,8 @@ pub struct LambdaTransport {
     /// What the function is told as its action group (`bedrock`) or as the name of its target (`arguments`); without it the server's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_name: Option<String>,
+    /// Whether it is a durable function, which runs a call once however often it is invoked for it.
+    pub durable: bool,
     /// The role that workers assume to invoke it; without it they invoke it as themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,

@@ -73,6 +73,7 @@ impl ServerEntry {
             ("client_certificate", Kind::Http, self.client_certificate.is_none()),
             ("payload", Kind::Lambda, self.payload.is_none()),
             ("target_name", Kind::Lambda, self.target_name.is_none()),
+            ("durable", Kind::Lambda, !self.durable),
             ("role_arn", Kind::Lambda, self.role_arn.is_none()),
             ("external_id", Kind::Lambda, self.external_id.is_none()),
         ];

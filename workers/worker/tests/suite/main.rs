@@ -30,6 +30,8 @@ mod groups;
 mod identities;
 mod import_circles;
 mod isolation;
+mod lambda;
+mod lambda_policy;
 mod leaks;
 mod limits;
 mod long_lists;
