@@ -33,7 +33,8 @@ pub use pins::{Approved, Pin};
 pub use placeholders::LocalEnvironment;
 pub use schema::{Budget, InputSchema, Judge, KnownSchemas, NotCompiled, Verdict};
 pub use server::{
-    HttpTransport, LambdaArn, LambdaPayload, LambdaTransport, Server, StdioTransport, Transport,
+    HttpTransport, Interface, LambdaArn, LambdaPayload, LambdaTransport, OpenApiTransport, Server,
+    StdioTransport, Transport,
 };
 pub use snapshot::Catalog;
 pub use sources::{CatalogSources, Literals, Programs};

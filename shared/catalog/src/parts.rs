@@ -36,6 +36,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) programs: Programs,
     pub(crate) local_environment: Option<&'a LocalEnvironment>,
     pub(crate) known: &'a KnownSchemas,
+    /// The texts that entries name.
+    included: &'a BTreeMap<String, String>,
     /// Where the servers are kept as they are written, if somebody asks.
     pub(crate) written: Option<&'a mut Written>,
 }
@@ -71,6 +73,7 @@ impl<'a> Parts<'a> {
             programs: material.programs,
             local_environment: material.local_environment.as_ref(),
             known: &material.known,
+            included: &material.included,
             written,
         }
     }
@@ -94,8 +97,20 @@ impl<'a> Parts<'a> {
             self.unusable.add(Some(id), None, entry, reason);
             return Ok(());
         }
+        if fields.contains_key("openapi") {
+            // The document says what there is; nobody else is asked.
+            fields.entry("discover").or_insert(Value::Bool(true));
+        }
         let server: ServerEntry = typed(entry, Value::Object(fields))?;
-        let server = server.with_one_transport(entry, self.programs, self.local_environment.is_some())?;
+        let mut server = server.with_one_transport(entry, self.programs, self.local_environment.is_some())?;
+        match server.read_openapi(self.included) {
+            Ok(Some(remark)) => self.remark(&format!("{entry}.openapi"), remark),
+            Ok(None) => {}
+            Err(reason) => {
+                self.unusable.add(Some(id), None, entry, reason);
+                return Ok(());
+            }
+        }
         self.server(entry, server, Literals::Refused, Form::Own);
         Ok(())
     }
@@ -242,6 +257,10 @@ impl<'a> Parts<'a> {
                 let id = &draft.server;
                 let reason = format!("its server `{id}` cannot be called: {}", found.reason);
                 let reason = if found.entry == entry { found.reason.clone() } else { reason };
+                unusable.add(None, Some(draft.id), &entry, reason);
+                continue;
+            }
+            if let Some(reason) = draft.without_operation(&servers) {
                 unusable.add(None, Some(draft.id), &entry, reason);
                 continue;
             }

@@ -11,6 +11,7 @@ use crate::defaults::DEFAULT_ATTEMPT_MS;
 use crate::defaults::DEFAULT_MAX_ATTEMPTS;
 use crate::error::CatalogError;
 use crate::error::{batch_rule, cache_rule, invalid};
+use crate::import::openapi::Operation;
 use crate::pins::{Approved, Pin, Pins};
 use crate::schema::{InputSchema, KnownSchemas};
 use crate::server::Server;
@@ -152,6 +153,19 @@ pub(crate) struct UnvalidatedTool {
 }
 
 impl UnvalidatedTool {
+    /// Why it cannot be called, where its server is an HTTP interface without an operation that it names.
+    pub(crate) fn without_operation(&self, servers: &HashMap<ServerId, Arc<Server>>) -> Option<String> {
+        let interface = &servers.get(&self.server)?.openapi()?.interface;
+        let lost = self.functions.iter().find(|function| interface.operation(&function.name).is_none())?;
+        let names: Vec<&str> = interface.names().take(20).collect();
+        Some(format!(
+            "the OpenAPI document of `{}` has no operation `{}` that can be called; it has {}",
+            self.server,
+            lost.name,
+            names.join(", ")
+        ))
+    }
+
     /// The tool, if it can be called; `entry` is the place to name.
     pub(crate) fn check(
         self,
@@ -178,6 +192,10 @@ impl UnvalidatedTool {
         }
         let mut definition = vec![Value::from(server.address())];
         definition.extend(self.definition);
+        if let Some(openapi) = server.openapi() {
+            let operations = self.functions.iter().filter_map(|one| openapi.interface.operation(&one.name));
+            definition.extend(operations.map(Operation::listed));
+        }
         Ok(Tool {
             id: self.id,
             description: self.description,

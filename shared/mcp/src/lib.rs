@@ -35,5 +35,6 @@ pub use protocol::task::TaskHandle;
 pub use session_store::{Asked, OpenSession, SessionStore, SessionStoreUnavailable};
 pub use tool_call::{OnNote, Resume, TaskQuestion, ToolCall};
 pub use tools::{Freshness, RemoteTool, ToolList};
+pub use transport::http::plain::{PlainAnswer, PlainRequest};
 pub use transport::stdio::launch::launched;
 pub use transport::stdio::program::Program;

@@ -14,6 +14,7 @@ use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready
 use crate::gate::RequestGate;
 use crate::lambda::executor::{LambdaExecutor, LambdaTarget};
 use crate::mcp::executor::McpExecutor;
+use crate::openapi::executor::OpenApiExecutor;
 
 /// A target that is ready, of any kind.
 #[derive(Debug, Clone)]
@@ -22,18 +23,21 @@ pub enum Target {
     Mcp(Endpoint),
     /// A Lambda function.
     Lambda(LambdaTarget),
+    /// An HTTP interface.
+    OpenApi(Endpoint),
 }
 
 /// The executors of a worker.
 pub struct Executors<G> {
     mcp: McpExecutor<G>,
     lambda: LambdaExecutor,
+    openapi: OpenApiExecutor,
 }
 
 impl<G: RequestGate> Executors<G> {
     /// One executor for each kind.
-    pub const fn new(mcp: McpExecutor<G>, lambda: LambdaExecutor) -> Self {
-        Self { mcp, lambda }
+    pub fn new(mcp: McpExecutor<G>, lambda: LambdaExecutor) -> Self {
+        Self { openapi: mcp.for_interfaces(), mcp, lambda }
     }
 
     /// The executor of MCP servers, for what only MCP has: its sessions, its programs.
@@ -53,6 +57,9 @@ impl<G: RequestGate> Executor for Executors<G> {
             Transport::Lambda(_) => {
                 self.lambda.ready(call, limits).await.map(|ready| ready.map(Target::Lambda))
             }
+            Transport::OpenApi(_) => {
+                self.openapi.ready(call, limits).await.map(|ready| ready.map(Target::OpenApi))
+            }
         }
     }
 
@@ -60,6 +67,7 @@ impl<G: RequestGate> Executor for Executors<G> {
         match &call.server.transport {
             Transport::Http(_) | Transport::Stdio(_) => self.mcp.check(call),
             Transport::Lambda(_) => self.lambda.check(call),
+            Transport::OpenApi(_) => self.openapi.check(call),
         }
     }
 
@@ -72,6 +80,7 @@ impl<G: RequestGate> Executor for Executors<G> {
         match target {
             Target::Mcp(endpoint) => self.mcp.attempt(endpoint, call, attempt).await,
             Target::Lambda(function) => self.lambda.attempt(function, call, attempt).await,
+            Target::OpenApi(endpoint) => self.openapi.attempt(endpoint, call, attempt).await,
         }
     }
 
@@ -85,6 +94,7 @@ impl<G: RequestGate> Executor for Executors<G> {
         match target {
             Target::Mcp(endpoint) => self.mcp.poll(endpoint, call, task, attempt).await,
             Target::Lambda(function) => self.lambda.poll(function, call, task, attempt).await,
+            Target::OpenApi(endpoint) => self.openapi.poll(endpoint, call, task, attempt).await,
         }
     }
 
@@ -101,6 +111,7 @@ impl<G: RequestGate> Executor for Executors<G> {
                 self.mcp.cancel(server, tenant, session, handle, attempt).await
             }
             Transport::Lambda(_) => self.lambda.cancel(server, tenant, session, handle, attempt).await,
+            Transport::OpenApi(_) => self.openapi.cancel(server, tenant, session, handle, attempt).await,
         }
     }
 
@@ -112,6 +123,7 @@ impl<G: RequestGate> Executor for Executors<G> {
         match &call.server.transport {
             Transport::Http(_) | Transport::Stdio(_) => self.mcp.cut(call, outcome, unbounded, fit).await,
             Transport::Lambda(_) => self.lambda.cut(call, outcome, unbounded, fit).await,
+            Transport::OpenApi(_) => self.openapi.cut(call, outcome, unbounded, fit).await,
         }
     }
 
@@ -119,6 +131,7 @@ impl<G: RequestGate> Executor for Executors<G> {
         match target {
             Target::Mcp(endpoint) => McpExecutor::<G>::address(endpoint),
             Target::Lambda(function) => LambdaExecutor::address(function),
+            Target::OpenApi(endpoint) => OpenApiExecutor::address(endpoint),
         }
     }
 }

@@ -13,6 +13,7 @@ mod gate;
 mod kinds;
 mod lambda;
 mod mcp;
+mod openapi;
 mod single_flight;
 pub mod spans;
 

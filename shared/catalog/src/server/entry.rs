@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use url::Url;
 
 use super::lambda::{LambdaArn, LambdaPayload};
+use super::openapi::Interface;
 use super::registered::{HttpTransport, Server, StdioTransport, Transport};
 use crate::error::CatalogError;
 use crate::error::{cache_rule, invalid};
+use crate::import::openapi::Selection;
 use crate::sources::Literals;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
@@ -25,6 +28,21 @@ pub(crate) struct ServerEntry {
     /// Its streamable HTTP endpoint.
     #[serde(default)]
     pub(crate) url: Option<Url>,
+    /// The OpenAPI document of the HTTP interface that it is, or the document's place.
+    #[serde(default)]
+    pub(crate) openapi: Option<serde_json::Value>,
+    /// Which operations of the document are taken.
+    #[serde(default)]
+    pub(crate) include: Selection,
+    /// Which of them are left out again.
+    #[serde(default)]
+    pub(crate) exclude: Selection,
+    /// Whether the interface does nothing twice that has one key, or the header that carries the key.
+    #[serde(default)]
+    pub(crate) idempotency_key: Option<serde_json::Value>,
+    /// The operations of the document, once it is read.
+    #[serde(skip)]
+    pub(crate) interface: Option<Arc<Interface>>,
     /// The program that it is, in the place of an address. It is looked for in the worker's PATH.
     #[serde(default)]
     pub(crate) command: Option<String>,
@@ -121,6 +139,11 @@ impl ServerEntry {
             durable: false,
             role_arn: None,
             external_id: None,
+            openapi: None,
+            include: Selection::none(),
+            exclude: Selection::none(),
+            idempotency_key: None,
+            interface: None,
             command: None,
             args: Vec::new(),
             env: BTreeMap::new(),
@@ -148,7 +171,7 @@ impl ServerEntry {
         }
         let cache = cache_rule(entry, &self.cache)?;
         let lambda = self.lambda.is_some().then(|| self.lambda_transport(entry)).transpose()?;
-        let transport = match (lambda, self.url, self.command) {
+        let transport = match (lambda, self.url.clone(), self.command.clone()) {
             (Some(lambda), _, _) => Transport::Lambda(lambda),
             (None, _, Some(command)) => Transport::Stdio(StdioTransport {
                 command,
@@ -161,8 +184,13 @@ impl ServerEntry {
             (None, Some(url), None) => {
                 check_url(entry, &url, self.client_certificate.is_some())?;
                 check_headers(entry, &self.headers, literals)?;
-                let (headers, auth, client_certificate) = (self.headers, self.auth, self.client_certificate);
-                Transport::Http(Box::new(HttpTransport { url, headers, auth, client_certificate }))
+                let (headers, auth) = (self.headers.clone(), self.auth.clone());
+                let client_certificate = self.client_certificate.clone();
+                let http = HttpTransport { url, headers, auth, client_certificate };
+                match self.openapi_transport(entry, http.clone())? {
+                    Some(openapi) => Transport::OpenApi(Box::new(openapi)),
+                    None => Transport::Http(Box::new(http)),
+                }
             }
             (None, None, None) => return Err(without_transport(entry)),
         };
@@ -183,7 +211,7 @@ impl ServerEntry {
 
 /// The error of an entry that names no transport.
 pub(super) fn without_transport(entry: &str) -> CatalogError {
-    let text = "is missing; give `url` (streamable HTTP), `command` (a program that speaks MCP on stdio) or `lambda` (the ARN of a function)";
+    let text = "is missing; give `url` (streamable HTTP), `command` (a program that speaks MCP on stdio), `lambda` (the ARN of a function) or `openapi` (the document of an HTTP interface)";
     invalid(&format!("{entry}.url"), text)
 }
 

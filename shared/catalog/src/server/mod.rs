@@ -4,10 +4,12 @@ mod entry;
 mod function;
 mod lambda;
 mod one_transport;
+mod openapi;
 mod program;
 mod registered;
 
 pub(crate) use entry::ServerEntry;
 pub(crate) use lambda::NO_FUNCTION;
 pub use lambda::{LambdaArn, LambdaPayload, LambdaTransport};
+pub use openapi::{Interface, OpenApiTransport};
 pub use registered::{HttpTransport, Server, StdioTransport, Transport};

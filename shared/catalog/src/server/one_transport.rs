@@ -12,6 +12,7 @@ enum Kind {
     Http,
     Stdio,
     Lambda,
+    OpenApi,
 }
 
 impl Kind {
@@ -20,7 +21,21 @@ impl Kind {
             Self::Http => "url",
             Self::Stdio => "command",
             Self::Lambda => "lambda",
+            Self::OpenApi => "openapi",
         }
+    }
+}
+
+impl Kind {
+    /// Whether the fields of that kind are fields of this one: an interface is reached by HTTP, with HTTP's credentials.
+    const fn has_fields_of(self, owner: Self) -> bool {
+        matches!(
+            (self, owner),
+            (Self::Http | Self::OpenApi, Self::Http)
+                | (Self::Stdio, Self::Stdio)
+                | (Self::Lambda, Self::Lambda)
+                | (Self::OpenApi, Self::OpenApi)
+        )
     }
 }
 
@@ -41,14 +56,19 @@ impl ServerEntry {
         if kind == Kind::Lambda {
             self.check_lambda_parts(entry)?;
         }
+        if kind == Kind::OpenApi {
+            self.check_openapi_parts(entry)?;
+        }
         Ok(self)
     }
 
     fn kind(&self, entry: &str) -> Result<Kind, CatalogError> {
         let given = [
-            (Kind::Http, self.url.is_some()),
+            // Beside `openapi` the address is that of the interface.
+            (Kind::Http, self.url.is_some() && self.openapi.is_none()),
             (Kind::Stdio, self.command.is_some()),
             (Kind::Lambda, self.lambda.is_some()),
+            (Kind::OpenApi, self.openapi.is_some()),
         ];
         let mut given = given.into_iter().filter(|(_, given)| *given).map(|(kind, _)| kind);
         match (given.next(), given.next()) {
@@ -71,13 +91,16 @@ impl ServerEntry {
             ("headers", Kind::Http, self.headers.is_empty()),
             ("auth", Kind::Http, self.auth == Credential::None),
             ("client_certificate", Kind::Http, self.client_certificate.is_none()),
+            ("include", Kind::OpenApi, self.include.is_empty()),
+            ("exclude", Kind::OpenApi, self.exclude.is_empty()),
+            ("idempotency_key", Kind::OpenApi, self.idempotency_key.is_none()),
             ("payload", Kind::Lambda, self.payload.is_none()),
             ("target_name", Kind::Lambda, self.target_name.is_none()),
             ("durable", Kind::Lambda, !self.durable),
             ("role_arn", Kind::Lambda, self.role_arn.is_none()),
             ("external_id", Kind::Lambda, self.external_id.is_none()),
         ];
-        let misplaced = parts.into_iter().find(|(_, owner, absent)| *owner != kind && !absent);
+        let misplaced = parts.into_iter().find(|(_, owner, absent)| !kind.has_fields_of(*owner) && !absent);
         let Some((field, owner, _)) = misplaced else {
             return Ok(());
         };

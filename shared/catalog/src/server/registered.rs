@@ -11,6 +11,7 @@ use toolfleet_core::limits::LimitRules;
 use url::Url;
 
 use super::lambda::LambdaTransport;
+use super::openapi::OpenApiTransport;
 
 /// A registered server. It is serialised as the entry of a catalog.
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +51,8 @@ pub enum Transport {
     Stdio(StdioTransport),
     /// As a Lambda function, which is invoked.
     Lambda(LambdaTransport),
+    /// By the HTTP requests that an OpenAPI document describes.
+    OpenApi(Box<OpenApiTransport>),
 }
 
 /// A server at an address.
@@ -87,6 +90,7 @@ impl Server {
     pub fn http(&self) -> Option<&HttpTransport> {
         match &self.transport {
             Transport::Http(http) => Some(http),
+            Transport::OpenApi(openapi) => Some(&openapi.http),
             Transport::Stdio(_) | Transport::Lambda(_) => None,
         }
     }
@@ -94,7 +98,7 @@ impl Server {
     /// Its program, if it is one.
     pub const fn stdio(&self) -> Option<&StdioTransport> {
         match &self.transport {
-            Transport::Http(_) | Transport::Lambda(_) => None,
+            Transport::Http(_) | Transport::Lambda(_) | Transport::OpenApi(_) => None,
             Transport::Stdio(program) => Some(program),
         }
     }
@@ -102,8 +106,16 @@ impl Server {
     /// Its function, if it is one.
     pub const fn lambda(&self) -> Option<&LambdaTransport> {
         match &self.transport {
-            Transport::Http(_) | Transport::Stdio(_) => None,
+            Transport::Http(_) | Transport::Stdio(_) | Transport::OpenApi(_) => None,
             Transport::Lambda(lambda) => Some(lambda),
+        }
+    }
+
+    /// Its HTTP interface, if an OpenAPI document describes it.
+    pub fn openapi(&self) -> Option<&OpenApiTransport> {
+        match &self.transport {
+            Transport::Http(_) | Transport::Stdio(_) | Transport::Lambda(_) => None,
+            Transport::OpenApi(openapi) => Some(openapi),
         }
     }
 
@@ -111,14 +123,14 @@ impl Server {
     pub const fn is_mcp_endpoint(&self) -> bool {
         match &self.transport {
             Transport::Http(_) | Transport::Stdio(_) => true,
-            Transport::Lambda(_) => false,
+            Transport::Lambda(_) | Transport::OpenApi(_) => false,
         }
     }
 
     /// Whether it can be asked which tools it has.
     pub const fn lists_tools(&self) -> bool {
         match &self.transport {
-            Transport::Http(_) | Transport::Stdio(_) => true,
+            Transport::Http(_) | Transport::Stdio(_) | Transport::OpenApi(_) => true,
             Transport::Lambda(lambda) => lambda.payload.is_mcp(),
         }
     }
@@ -139,6 +151,7 @@ impl Server {
     pub fn address(&self) -> String {
         match &self.transport {
             Transport::Http(http) => http.url.to_string(),
+            Transport::OpenApi(openapi) => format!("{} {}", openapi.http.url, openapi.interface.place),
             Transport::Stdio(StdioTransport { command, args, cwd, .. }) => {
                 serde_json::json!([command, args, cwd]).to_string()
             }

@@ -23,6 +23,7 @@ use super::{readiness, task};
 use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::gate::RequestGate;
+use crate::openapi::executor::OpenApiExecutor;
 
 /// Gives the endpoint of a server as one tenant calls it. Secrets and tokens are not read yet.
 pub type EndpointSource = Box<dyn Fn(&Arc<Server>, &Tenant) -> Result<Endpoint, Fault> + Send + Sync>;
@@ -30,7 +31,7 @@ pub type EndpointSource = Box<dyn Fn(&Arc<Server>, &Tenant) -> Result<Endpoint, 
 /// The executor of MCP servers.
 pub struct McpExecutor<G> {
     client: McpClient,
-    endpoints: EndpointSource,
+    endpoints: Arc<EndpointSource>,
     lists: ToolLists<G>,
     schemas: CompiledSchemas,
 }
@@ -45,7 +46,8 @@ impl<G: RequestGate> McpExecutor<G> {
     /// An executor that calls these endpoints by `client`. Its requests for lists of tools pass the gate; the schemas that servers list
     /// are compiled into `schemas`.
     pub fn new(client: McpClient, endpoints: EndpointSource, gate: Arc<G>, schemas: CompiledSchemas) -> Self {
-        Self { lists: ToolLists::new(client.clone(), gate), client, endpoints, schemas }
+        let (lists, endpoints) = (ToolLists::new(client.clone(), gate), Arc::new(endpoints));
+        Self { client, endpoints, lists, schemas }
     }
 
     /// The MCP client.
@@ -56,6 +58,11 @@ impl<G: RequestGate> McpExecutor<G> {
     /// The server as this tenant calls it; secrets and tokens are not read yet.
     pub fn endpoint(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
         (self.endpoints)(server, tenant)
+    }
+
+    /// The executor of HTTP interfaces, with the same client, endpoints and schemas.
+    pub(crate) fn for_interfaces(&self) -> OpenApiExecutor {
+        OpenApiExecutor::new(self.client.clone(), Arc::clone(&self.endpoints), self.schemas.clone())
     }
 
     /// Forgets all lists of tools: the catalog that they were asked under is another one now.

@@ -36,6 +36,7 @@ mod leaks;
 mod limits;
 mod long_lists;
 mod mcp_session_store;
+mod openapi;
 mod operations;
 
 mod payload_requests;

@@ -41,6 +41,11 @@ pub(super) struct Seen<'a> {
 }
 
 impl Selection {
+    /// One that names nothing.
+    pub const fn none() -> Self {
+        Self { tags: Vec::new(), paths: Vec::new(), operations: Vec::new() }
+    }
+
     /// Whether it names nothing.
     pub const fn is_empty(&self) -> bool {
         self.tags.is_empty() && self.paths.is_empty() && self.operations.is_empty()

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use crate::pins::Pin;
 use crate::schema::InputSchema;
 
 /// An HTTP method that an operation may have.
@@ -242,6 +243,7 @@ pub struct Operation {
     pub(super) refers_to: Vec<String>,
     pub(super) shared: SharedSchemas,
     pub(super) kept: OnceLock<InputSchema>,
+    pub(super) kept_pin: OnceLock<Pin>,
 }
 
 impl fmt::Debug for Operation {
@@ -265,6 +267,11 @@ impl Operation {
     /// The same, to be compiled. It is made once.
     pub fn input_schema(&self) -> &InputSchema {
         self.kept.get_or_init(|| InputSchema::unchecked(&self.arguments()))
+    }
+
+    /// The digest of its definition. It is made once.
+    pub fn pin(&self) -> &Pin {
+        self.kept_pin.get_or_init(|| Pin::of_listed(&self.listed()))
     }
 
     /// The tool as an MCP server would list it.

@@ -183,6 +183,7 @@ impl<'a> Reader<'a> {
             refers_to: self.schemas.closure(refers_to)?,
             shared: Arc::default(),
             kept: OnceLock::new(),
+            kept_pin: OnceLock::new(),
         })
     }
 

@@ -81,6 +81,10 @@ pub(super) fn read<'a>(
                 return Err(Reason::new("unsupported_parameter", text));
             }
         };
+        // The catalog's own cookie replaces the header as a whole.
+        if location == Location::Cookie && headers.contains("cookie") {
+            continue;
+        }
         let lower = one.name.to_ascii_lowercase();
         if location == Location::Header && (NOT_OURS.contains(&lower.as_str()) || headers.contains(&lower)) {
             continue;

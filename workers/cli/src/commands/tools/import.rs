@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use toolfleet_catalog::{Catalog, NotExecutable, OwnForm};
+use url::Url;
 
-use super::source;
+use super::{import_openapi, source};
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
@@ -17,8 +18,21 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// The file: `mcpServers`, `servers`, server.json, Docker's MCP catalog, AgentCore targets, Pika, IDP; JSON or YAML.
+    /// Or the word `openapi`, before an OpenAPI document.
     #[arg(value_name = "FILE")]
     place: String,
+    /// The OpenAPI document: a file, secret://NAME or table://KEY; JSON or YAML.
+    #[arg(value_name = "SPEC")]
+    spec: Option<String>,
+    /// The address of the interface, in the place of the document's.
+    #[arg(long, value_name = "URL", requires = "spec")]
+    pub(super) url: Option<Url>,
+    /// Take these operations only: tag:NAME, path:PATTERN (`*` for any characters) or operation:NAME.
+    #[arg(long, value_name = "WHAT", requires = "spec")]
+    pub(super) include: Vec<String>,
+    /// Leave these operations out.
+    #[arg(long, value_name = "WHAT", requires = "spec")]
+    pub(super) exclude: Vec<String>,
     /// Write the catalog to this new file instead of stdout.
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     out: Option<PathBuf>,
@@ -29,6 +43,17 @@ pub(crate) struct ImportArgs {
 
 /// Reads, and prints or writes.
 pub(crate) async fn run(args: &ImportArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
+    match (args.place.as_str(), &args.spec) {
+        ("openapi", Some(spec)) => return import_openapi::run(spec, args, connect, output).await,
+        ("openapi", None) => {
+            return Err(CommandError::usage("SPEC: is missing; give the OpenAPI document behind `openapi`"));
+        }
+        (_, Some(_)) => {
+            let text = "SPEC: belongs to `openapi` alone; give one file, or `openapi` and the document";
+            return Err(CommandError::usage(text));
+        }
+        (_, None) => {}
+    }
     let texts = source::texts("FILE", &args.place, connect).await?;
     let own = Catalog::own_form(&texts.text, &texts.sources.included)
         .map_err(|error| CommandError::usage(format!("{}: {error}", args.place)))?;

@@ -165,7 +165,8 @@ fn document(catalog: &Catalog, live: &[(Arc<Server>, ListResult)]) -> Value {
     let known = |server: &Server| {
         json!({
             "server": server.id, "url": url_or_name(server), "command": server.stdio().map(|program| &program.command),
-            "lambda": server.lambda().map(|lambda| lambda.function.as_str()), "name": server.name,
+            "lambda": server.lambda().map(|lambda| lambda.function.as_str()),
+            "openapi": server.openapi().map(|openapi| openapi.interface.place.as_str()), "name": server.name,
             "description": server.description, "discover": server.discover, "registered": registered(catalog, server),
         })
     };
@@ -212,6 +213,7 @@ fn url_or_name(server: &Server) -> String {
         Transport::Http(http) => shown(&http.url),
         Transport::Stdio(_) => format!("stdio:{}", server.id),
         Transport::Lambda(lambda) => lambda.function.as_str().to_owned(),
+        Transport::OpenApi(openapi) => shown(&openapi.http.url),
     }
 }
 
@@ -221,13 +223,16 @@ fn whereabouts(server: &Server) -> String {
         Transport::Http(http) => shown(&http.url),
         Transport::Stdio(program) => format!("`{}` (stdio)", program.command),
         Transport::Lambda(lambda) => format!("{} ({})", lambda.function.as_str(), lambda.payload.as_str()),
+        Transport::OpenApi(openapi) => format!("{} (OpenAPI)", shown(&openapi.http.url)),
     }
 }
 
 async fn list_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, ListResult)>, CommandError> {
     let lister = ToolLister::of(catalog).await?;
     let mut answers = Vec::new();
-    for server in catalog.servers().into_iter().filter(|server| server.is_mcp_endpoint()) {
+    for server in
+        catalog.servers().into_iter().filter(|server| server.is_mcp_endpoint() || server.openapi().is_some())
+    {
         answers.push((Arc::clone(server), lister.list(server).await));
     }
     lister.close().await;
