@@ -37,7 +37,8 @@ pub struct Executors<G> {
 impl<G: RequestGate> Executors<G> {
     /// One executor for each kind.
     pub fn new(mcp: McpExecutor<G>, lambda: LambdaExecutor) -> Self {
-        Self { openapi: mcp.for_interfaces(), mcp, lambda }
+        let (client, endpoints) = (mcp.client().clone(), Arc::clone(mcp.endpoints()));
+        Self { openapi: OpenApiExecutor::new(client, endpoints, mcp.schemas().clone()), mcp, lambda }
     }
 
     /// The executor of MCP servers, for what only MCP has: its sessions, its programs.

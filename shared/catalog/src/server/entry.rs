@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use url::Url;
 
+use super::http::HttpTransport;
 use super::lambda::{LambdaArn, LambdaPayload};
 use super::openapi::Interface;
-use super::registered::{HttpTransport, Server, StdioTransport, Transport};
+use super::registered::{Server, StdioTransport, Transport};
 use crate::error::CatalogError;
 use crate::error::{cache_rule, invalid};
 use crate::import::openapi::Selection;

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use toolfleet_core::cache::CacheRule;
-use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
+use toolfleet_core::credential::Template;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::LimitRules;
-use url::Url;
 
+use super::http::HttpTransport;
 use super::lambda::LambdaTransport;
 use super::openapi::OpenApiTransport;
 
@@ -53,19 +53,6 @@ pub enum Transport {
     Lambda(LambdaTransport),
     /// By the HTTP requests that an OpenAPI document describes.
     OpenApi(Box<OpenApiTransport>),
-}
-
-/// A server at an address.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HttpTransport {
-    /// Its streamable HTTP endpoint, without user or password.
-    pub url: Url,
-    /// Headers sent with every request. A value may end in `secret://name` or `secret://name#key`.
-    pub headers: BTreeMap<String, Sensitive>,
-    /// How workers prove who they are.
-    pub auth: Credential,
-    /// The certificate that workers show.
-    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// A server that is a program on the worker's machine.

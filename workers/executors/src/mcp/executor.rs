@@ -23,7 +23,6 @@ use super::{readiness, task};
 use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::gate::RequestGate;
-use crate::openapi::executor::OpenApiExecutor;
 
 /// Gives the endpoint of a server as one tenant calls it. Secrets and tokens are not read yet.
 pub type EndpointSource = Box<dyn Fn(&Arc<Server>, &Tenant) -> Result<Endpoint, Fault> + Send + Sync>;
@@ -60,9 +59,14 @@ impl<G: RequestGate> McpExecutor<G> {
         (self.endpoints)(server, tenant)
     }
 
-    /// The executor of HTTP interfaces, with the same client, endpoints and schemas.
-    pub(crate) fn for_interfaces(&self) -> OpenApiExecutor {
-        OpenApiExecutor::new(self.client.clone(), Arc::clone(&self.endpoints), self.schemas.clone())
+    /// Where it finds the endpoints of servers.
+    pub(crate) const fn endpoints(&self) -> &Arc<EndpointSource> {
+        &self.endpoints
+    }
+
+    /// The schemas that it has compiled.
+    pub(crate) const fn schemas(&self) -> &CompiledSchemas {
+        &self.schemas
     }
 
     /// Forgets all lists of tools: the catalog that they were asked under is another one now.

@@ -99,9 +99,9 @@ impl OpenApiExecutor {
         let Some((operation, transport)) = operation_of(call) else {
             return Err(unknown(call));
         };
-        let pinned = || operation.pin();
+        let definition = || operation.definition();
         if let Some(pin) = call.pin
-            && pinned() != pin
+            && definition() != pin.digest()
         {
             let text = format!(
                 "Tool `{}` of server `{}` is not what was approved: its definition has changed. Nothing was sent. An operator must look at \
@@ -116,7 +116,7 @@ impl OpenApiExecutor {
         let is_open = !call.registered || call.pin.is_some();
         Ok(Checked {
             repeatable: by_method || transport.idempotency_key.is_some(),
-            definition: is_open.then(|| pinned().digest().short()),
+            definition: is_open.then(|| definition().short()),
         })
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::document::{Raw, Version, flag, text, texts};
+use super::media::{FORM, MULTIPART, essence, is_json, is_xml, rank};
 use super::model::{Body, Field, Media, MediaKind};
 use super::parameters::{self, Written, describe};
 use super::reason::{Reason, shown};
@@ -14,45 +15,6 @@ use super::schemas::{Schemas, is_binary};
 pub(super) struct Described {
     pub(super) body: Body,
     pub(super) schema: Value,
-}
-
-const FORM: &str = "application/x-www-form-urlencoded";
-const MULTIPART: &str = "multipart/form-data";
-
-/// The media type without its parameters, in small letters.
-fn essence(media: &str) -> String {
-    media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-/// Whether a value of this media type is written as JSON. YAML is a superset of JSON.
-pub(super) fn is_json(media: &str) -> bool {
-    let media = essence(media);
-    media == "application/json"
-        || media == "text/json"
-        || media.ends_with("+json")
-        || media.ends_with("/yaml")
-        || media.ends_with("/x-yaml")
-        || media.ends_with("+yaml")
-}
-
-fn is_xml(media: &str) -> bool {
-    let media = essence(media);
-    media.ends_with("/xml") || media.ends_with("+xml")
-}
-
-/// Which media types are preferred: what a model writes best comes first.
-fn rank(media: &str) -> u8 {
-    let media = essence(media);
-    match media.as_str() {
-        "application/json" => 0,
-        _ if is_json(&media) && !media.ends_with("yaml") => 1,
-        "*/*" | "application/*" => 2,
-        FORM => 3,
-        MULTIPART => 4,
-        _ if media.starts_with("text/") => 5,
-        "application/octet-stream" => 6,
-        _ => 7,
-    }
 }
 
 /// The body, if the operation has one.

@@ -7,14 +7,9 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::filter::Filter;
+use super::given::Given;
 use super::model::Operation;
-use super::operations;
 use super::reason::{Reason, shown};
-use super::security::Given;
-use crate::json;
-use crate::yaml;
-/// The largest text of a document, in bytes. GitHub's, the largest known, has 12 MB.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// How many references may lead from one to the next.
 const MOST_HOPS: usize = 32;
 
@@ -63,24 +58,6 @@ pub struct LeftOut {
     pub reason: Reason,
 }
 
-/// Reads the text of a document, which is JSON or YAML.
-///
-/// # Errors
-/// It is no OpenAPI document, it names no address and none is given, or a filter names what it does not have.
-pub fn read(text: &str, options: &ReadOptions) -> Result<Document, Reason> {
-    if text.len() > MOST_BYTES {
-        let text = format!("is larger than {} MiB", MOST_BYTES / 1024 / 1024);
-        return Err(Reason::new("too_large", text));
-    }
-    let value = if text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).starts_with('{') {
-        json::value("the document", text)
-    } else {
-        yaml::document("the document", text)
-    };
-    let value = value.map_err(|error| Reason::invalid(error.problem))?;
-    operations::read(&Raw::of(&value)?, options)
-}
-
 /// The version of a document as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
@@ -100,7 +77,7 @@ pub(super) struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    fn of(root: &'a Value) -> Result<Self, Reason> {
+    pub(super) fn of(root: &'a Value) -> Result<Self, Reason> {
         let named = |field: &str| match root.get(field) {
             Some(Value::String(text)) => Some(text.clone()),
             Some(Value::Number(number)) => Some(number.to_string()),

@@ -9,21 +9,25 @@ mod base;
 mod body;
 mod document;
 mod filter;
+mod given;
+mod media;
 mod model;
 mod names;
 mod operations;
 mod parameters;
+mod read;
 mod reason;
 mod schemas;
 mod security;
 
-pub use document::{Document, LeftOut, ReadOptions, read};
+pub use document::{Document, LeftOut, ReadOptions};
 pub use filter::{Filter, Selection};
+pub use given::Given;
 pub use model::{
     Body, Encoding, Field, Location, Media, MediaKind, Method, Operation, Parameter, ParameterForm, Style,
 };
+pub use read::read;
 pub use reason::Reason;
-pub use security::Given;
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::pins::Pin;
 use crate::schema::InputSchema;
+use toolfleet_core::definition::DefinitionDigest;
 
 /// An HTTP method that an operation may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +243,7 @@ pub struct Operation {
     pub(super) refers_to: Vec<String>,
     pub(super) shared: SharedSchemas,
     pub(super) kept: OnceLock<InputSchema>,
-    pub(super) kept_pin: OnceLock<Pin>,
+    pub(super) kept_definition: OnceLock<DefinitionDigest>,
 }
 
 impl fmt::Debug for Operation {
@@ -270,8 +270,8 @@ impl Operation {
     }
 
     /// The digest of its definition. It is made once.
-    pub fn pin(&self) -> &Pin {
-        self.kept_pin.get_or_init(|| Pin::of_listed(&self.listed()))
+    pub fn definition(&self) -> &DefinitionDigest {
+        self.kept_definition.get_or_init(|| DefinitionDigest::of(&self.listed()))
     }
 
     /// The tool as an MCP server would list it.

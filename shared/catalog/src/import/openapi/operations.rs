@@ -8,6 +8,7 @@ use url::Url;
 
 use super::document::{Document, LeftOut, Raw, ReadOptions, Version, text, texts};
 use super::filter::Seen;
+use super::media::is_json;
 use super::model::{Body, Method, Operation};
 use super::names::{self, Place};
 use super::reason::{Reason, shown};
@@ -183,7 +184,7 @@ impl<'a> Reader<'a> {
             refers_to: self.schemas.closure(refers_to)?,
             shared: Arc::default(),
             kept: OnceLock::new(),
-            kept_pin: OnceLock::new(),
+            kept_definition: OnceLock::new(),
         })
     }
 
@@ -306,7 +307,7 @@ fn accept(raw: &Raw<'_>, fields: &Map<String, Value>) -> String {
     };
     let fits = |media: &String| media.is_ascii() && !media.contains(|c: char| c.is_ascii_control());
     all.retain(fits);
-    all.sort_by_key(|media| !body::is_json(media));
+    all.sort_by_key(|media| !is_json(media));
     let mut seen = HashSet::new();
     all.retain(|media| media != "*/*" && seen.insert(media.clone()));
     all.truncate(5);

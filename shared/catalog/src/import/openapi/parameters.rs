@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::document::{Raw, Version, flag, text};
+use super::media::is_json;
 use super::model::{Encoding, Location, Parameter, ParameterForm, Style};
 use super::reason::{Reason, shown};
 use super::schemas::{Schemas, missing};
@@ -131,7 +132,7 @@ fn content_of(name: &str, content: &Value) -> Result<(ParameterForm, Value), Rea
     let Some((media, described)) = first else {
         return Err(missing(name));
     };
-    let json = super::body::is_json(media);
+    let json = is_json(media);
     if !json && !media.starts_with("text/") {
         let text = format!("has the parameter {} in the media type {}", shown(name), shown(media));
         return Err(Reason::new("unsupported_parameter", text));

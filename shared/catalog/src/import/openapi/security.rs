@@ -1,22 +1,10 @@
 //! What credentials an operation asks for, and whether the catalog gives them.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
 use super::document::{Raw, Version, text};
+use super::given::Given;
 use super::reason::{Reason, shown};
-
-/// What credentials the catalog gives.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Given {
-    /// The names of its headers, in small letters.
-    pub headers: BTreeSet<String>,
-    /// Whether it has `auth` of some kind, which makes the header `Authorization`.
-    pub auth: bool,
-    /// Whether it has a `client_certificate`.
-    pub certificate: bool,
-}
 
 /// The security schemes of a document and what holds for operations that say nothing.
 pub(super) struct Security<'a> {

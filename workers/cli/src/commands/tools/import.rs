@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use toolfleet_catalog::{Catalog, NotExecutable, OwnForm};
-use url::Url;
 
-use super::{import_openapi, source};
+use super::import_openapi::{self, OpenApiArgs};
+use super::source;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
@@ -21,18 +21,9 @@ pub(crate) struct ImportArgs {
     /// Or the word `openapi`, before an OpenAPI document.
     #[arg(value_name = "FILE")]
     place: String,
-    /// The OpenAPI document: a file, secret://NAME or table://KEY; JSON or YAML.
-    #[arg(value_name = "SPEC")]
-    spec: Option<String>,
-    /// The address of the interface, in the place of the document's.
-    #[arg(long, value_name = "URL", requires = "spec")]
-    pub(super) url: Option<Url>,
-    /// Take these operations only: tag:NAME, path:PATTERN (`*` for any characters) or operation:NAME.
-    #[arg(long, value_name = "WHAT", requires = "spec")]
-    pub(super) include: Vec<String>,
-    /// Leave these operations out.
-    #[arg(long, value_name = "WHAT", requires = "spec")]
-    pub(super) exclude: Vec<String>,
+    /// What is said of an OpenAPI document.
+    #[command(flatten)]
+    openapi: OpenApiArgs,
     /// Write the catalog to this new file instead of stdout.
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     out: Option<PathBuf>,
@@ -43,8 +34,8 @@ pub(crate) struct ImportArgs {
 
 /// Reads, and prints or writes.
 pub(crate) async fn run(args: &ImportArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    match (args.place.as_str(), &args.spec) {
-        ("openapi", Some(spec)) => return import_openapi::run(spec, args, connect, output).await,
+    match (args.place.as_str(), &args.openapi.spec) {
+        ("openapi", Some(spec)) => return import_openapi::run(spec, &args.openapi, connect, output).await,
         ("openapi", None) => {
             return Err(CommandError::usage("SPEC: is missing; give the OpenAPI document behind `openapi`"));
         }

@@ -1,14 +1,31 @@
 //! `toolfleet tools import openapi SPEC`: says which tools an OpenAPI document makes, and why each other operation is left out.
 
+use clap::Args;
 use serde_json::{Value, json};
 use toolfleet_catalog::openapi::{Document, Filter, Given, LeftOut, Operation, ReadOptions, Selection, read};
 use url::Url;
 
-use super::import::ImportArgs;
 use super::source;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+
+/// Options of `tools import openapi`.
+#[derive(Debug, Args)]
+pub(crate) struct OpenApiArgs {
+    /// The OpenAPI document: a file, secret://NAME or table://KEY; JSON or YAML.
+    #[arg(value_name = "SPEC")]
+    pub(super) spec: Option<String>,
+    /// The address of the interface, in the place of the document's.
+    #[arg(long, value_name = "URL", requires = "spec")]
+    url: Option<Url>,
+    /// Take these operations only: tag:NAME, path:PATTERN (`*` for any characters) or operation:NAME.
+    #[arg(long, value_name = "WHAT", requires = "spec")]
+    include: Vec<String>,
+    /// Leave these operations out.
+    #[arg(long, value_name = "WHAT", requires = "spec")]
+    exclude: Vec<String>,
+}
 
 /// The longest description that a table shows, in characters.
 const SHORT_CHARS: usize = 60;
@@ -16,7 +33,7 @@ const SHORT_CHARS: usize = 60;
 /// Reads the document, and shows what becomes of it.
 pub(super) async fn run(
     place: &str,
-    args: &ImportArgs,
+    args: &OpenApiArgs,
     connect: &Connect,
     output: &Output,
 ) -> Result<Exit, CommandError> {
@@ -74,7 +91,7 @@ fn selection(words: &[String]) -> Result<Selection, CommandError> {
 }
 
 /// The entry of a catalog that registers the same.
-fn server(place: &str, args: &ImportArgs) -> Value {
+fn server(place: &str, args: &OpenApiArgs) -> Value {
     let name = place.rsplit(['/', '\\']).next().unwrap_or(place);
     let stem = name.split('.').next().unwrap_or(name);
     let id: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
