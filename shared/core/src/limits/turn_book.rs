@@ -119,6 +119,31 @@ pub struct Reserve {
     pub asks: Vec<Ask>,
 }
 
+/// What a rate limit's row says of the setting by which it gives turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// The number of the setting.
+    pub epoch: u64,
+    /// The limit.
+    pub rate: RateLimit,
+    /// The version of the control table that set it; 0 for the catalog's.
+    pub version: u64,
+}
+
+impl Setting {
+    /// The setting of that row.
+    pub const fn of(row: &TurnRow) -> Self {
+        Self { epoch: row.epoch, rate: row.rate, version: row.version }
+    }
+
+    /// Whether a turn that a message carries still counts, for a worker that knows the limit as `rate` of that version: a worker that knows
+    /// a newer limit gives the row its setting when it asks, and that makes the turn void.
+    pub fn honours(&self, turn: Turn, rate: RateLimit, version: u64) -> bool {
+        let is_newer = rate != self.rate && version >= self.version;
+        self.epoch == turn.epoch && !is_newer
+    }
+}
+
 /// The state table of a rate limit's row.
 #[derive(Debug, Clone, Copy)]
 pub struct TurnTable;
@@ -313,5 +338,21 @@ impl TurnRow {
         let clock = self.clocks.entry(ask.tenant.clone()).or_insert(new);
         clock.weight = ask.weight;
         clock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carried_turn_counts_until_its_limit_changes() {
+        let rate = |count| RateLimit::new(count, 1).unwrap();
+        let setting = Setting { epoch: 2, rate: rate(5), version: 7 };
+        let turn = |epoch| Turn { epoch, at_us: 1 };
+        assert!(setting.honours(turn(2), rate(5), 7));
+        assert!(!setting.honours(turn(1), rate(5), 7), "it was given under an earlier limit");
+        assert!(!setting.honours(turn(2), rate(9), 8), "this worker knows a newer limit");
+        assert!(setting.honours(turn(2), rate(9), 6), "this worker knows an older limit");
     }
 }

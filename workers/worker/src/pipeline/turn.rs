@@ -352,9 +352,9 @@ impl<'a> Limits<'a> {
         Digest::of_text(&format!("{key}#{}#{}", self.inbound.nonce(), fastrand::u64(..))).short(16).to_owned()
     }
 
-    /// The name of the entry of the call while it is a task.
-    pub(super) fn task_entry(&self) -> String {
-        Digest::of_text(&format!("{}#task", self.call.request.key)).short(16).to_owned()
+    /// The name of the entry of the call while it is that task. A call that is sent again may be two tasks of its server at once.
+    pub(super) fn task_entry(&self, handle: &str) -> String {
+        Digest::of_text(&format!("{}#task#{handle}", self.call.request.key)).short(16).to_owned()
     }
 
     /// Counts that the call waits for that part of the limit, in its queue or in the worker.
