@@ -119,7 +119,7 @@ impl Server {
     pub const fn lists_tools(&self) -> bool {
         match &self.transport {
             Transport::Http(_) | Transport::Stdio(_) => true,
-            Transport::Lambda(lambda) => lambda.payload.is_mcp(),
+            Transport::Lambda(_) => false,
         }
     }
 

@@ -260,3 +260,51 @@ async fn a_role_that_may_not_be_assumed_ends_the_call_unsent() {
     assert!(lambda.invocations().is_empty());
     assert_eq!(rig.audit_of("c1", AuditKind::Call).await.len(), 1);
 }
+
+fn rpc(body: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": body["id"], "result": {"content": [{"type": "text", "text": "12 EUR"}], "structuredContent": body["params"]["arguments"]}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_mcp_request_is_the_event_and_its_answer_is_the_result() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| rpc(&invocation.event));
+    let mut body = request("c1", "quote");
+    body["arguments"] = json!({"sku": "A-1"});
+    run(&rig, catalog_of(orders("mcp")), body).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!(content(&seen)["structuredContent"], json!({"sku": "A-1"}), "{}", seen.message);
+    let event = &lambda.invocations()[0].event;
+    assert_eq!((&event["method"], &event["params"]["name"]), (&json!("tools/call"), &json!("quote_order")));
+
+    lambda.function("orders", |invocation| {
+        json!({"jsonrpc": "2.0", "id": invocation.event["id"], "error": {"code": -32602, "message": "no sku"}})
+    });
+    run(&rig, catalog_of(orders("mcp")), request("c2", "quote")).await;
+    let seen = rig.outcome("c2").await;
+    assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("rpc_error")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_gateways_event_has_the_request_as_its_body() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| {
+        assert_eq!(invocation.event["requestContext"]["http"]["method"], "POST");
+        let body: Value = serde_json::from_str(invocation.event["body"].as_str().unwrap()).unwrap();
+        let stream = format!("event: message\ndata: {}\n\n", rpc(&body));
+        json!({"statusCode": 200, "headers": {"content-type": "text/event-stream"}, "body": stream, "isBase64Encoded": false})
+    });
+    run(&rig, catalog_of(orders("api-gateway")), request("c1", "quote")).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!(content(&seen)["content"][0]["text"], "12 EUR", "{}", seen.message);
+
+    lambda.function("orders", |_| json!({"statusCode": 500, "body": "oh"}));
+    run(&rig, catalog_of(orders("api-gateway")), request("c2", "quote")).await;
+    let seen = rig.outcome("c2").await;
+    assert_eq!(
+        (seen.kind, seen.code),
+        (OutcomeKind::OutcomeUnknown, Some("server_error")),
+        "{}",
+        seen.message
+    );
+}
