@@ -82,9 +82,9 @@ examples: build
 compat:
     bash infra/compat/run.sh
 
-# Check the CloudFormation template.
-template:
-    infra/interop/.interop/venv/bin/cfn-lint infra/cloudformation/data.yaml
+# Check the templates and manifests, and that seeded mistakes in them are caught.
+infra:
+    bash infra/checks/run.sh
 
 # The official MCP conformance suite.
 conformance:

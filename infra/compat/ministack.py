@@ -5,11 +5,13 @@ Names of queues and tables come from the template and its outputs only.
 """
 
 import contextlib
+import http.server
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -48,10 +50,12 @@ def run(running, folder, check):
     endpoint = f"http://127.0.0.1:{port}"
     env = {
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_PAGER": "", **{f"AWS_ENDPOINT_URL_{service}": endpoint for service in ("SQS", "DYNAMODB", "SECRETS_MANAGER")},
+        "AWS_PAGER": "", **{f"AWS_ENDPOINT_URL_{service}": endpoint for service in ("SQS", "DYNAMODB", "SECRETS_MANAGER", "S3")},
     }
-    outputs = deploy(env, endpoint)
+    outputs = deploy(env, endpoint, "data.yaml", STACK)
     check("data.yaml is deployed by `aws cloudformation deploy`", outputs["CallsTableName"] == f"{PREFIX}-calls", outputs)
+    options(env, endpoint, check)
+    variables = compute(env, endpoint, folder, outputs, check)
     check("time to live is set as the template says", set_time_to_live(env) == 4)
 
     start_mcp_server(running, mcp_port)
@@ -60,26 +64,94 @@ def run(running, folder, check):
     # Registered, so that its first attempt fails at the call itself and not while the tools are listed.
     tools = [{"id": "late-echo", "server": "late", "name": "echo", "idempotent": True, "max_attempts": 50}]
     catalog.write_text(json.dumps({"servers": servers, "tools": tools, "tenants": {"queue": ["acme"]}}))
-    env |= {
-        "TOOLFLEET_QUEUE_URL": outputs["CallsQueueUrl"], "TOOLFLEET_TABLE_PREFIX": PREFIX, "TOOLFLEET_CATALOG": str(catalog),
-        "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
+    # The variables of the task of compute.yaml, with what is different on this machine.
+    receiver = running.enter_context(metrics_receiver())
+    env |= variables | {
+        "TOOLFLEET_CATALOG": str(catalog), "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
         "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8", "TOOLFLEET_ALLOW_HTTP": "true",
+        "TOOLFLEET_HTTP_ADDR": f"127.0.0.1:{targets.free_port()}",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://127.0.0.1:{receiver.server_port}/v1/metrics",
     }
     worker = running.enter_context(start_worker(folder, env))
+    health = lambda: subprocess.run([WORKER, "health"], env={**os.environ, **env}, capture_output=True).returncode == 0
+    check("the worker is ready with the variables of the task, as its health check says", until("readiness", health))
     fleet = Fleet(env)
     calls(fleet, check)
     retried(fleet, running, late_port, check)
     many(fleet, check)
     accounted_for(fleet, env, outputs, check)
+    check("the worker sends its metrics every ten seconds", until("metrics", lambda: len(receiver.paths) > 1) and set(receiver.paths) == {"/v1/metrics"})
+    scaled_by = [b"toolfleet.calls.in_hand", b"toolfleet.slots", b"toolfleet.calls.ended", b"toolfleet.outcome"]
+    check("they have what the fleet is scaled by", all(name in receiver.seen for name in scaled_by))
     check("the worker still runs", worker.poll() is None, worker.log_path.read_text()[-2000:])
 
 
-def deploy(env, endpoint):
+def deploy(env, endpoint, template, stack, *parameters):
+    """Deploys a template as for an account. Returns the outputs of its stack."""
     aws = [AWS, "--endpoint-url", endpoint, "--output", "json", "cloudformation"]
-    parameters = ["--parameter-overrides", f"Prefix={PREFIX}"]
-    tool(env, *aws, "deploy", "--template-file", TEMPLATE, "--stack-name", STACK, *parameters)
-    (stack,) = json.loads(tool(env, *aws, "describe-stacks", "--stack-name", STACK))["Stacks"]
-    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    overrides = ["--capabilities", "CAPABILITY_IAM", "--parameter-overrides", f"Prefix={PREFIX}", *parameters]
+    tool(env, *aws, "deploy", "--template-file", TEMPLATE.parent / template, "--stack-name", stack, *overrides)
+    (found,) = json.loads(tool(env, *aws, "describe-stacks", "--stack-name", stack))["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+
+def options(env, endpoint, check):
+    """Everything that can be asked for, in a stack of its own, and the stack of a tenant."""
+    asked = ["Prefix=full", "PriorityQueues=true", "CustomerKey=true", "MaxWriteRequestUnits=4000", "WarmWriteUnits=5000", "ReplyTopic=true"]
+    full = deploy(env, endpoint, "data.yaml", "full", *asked)
+    names = {"HighCallsQueueUrl", "LowCallsQueueUrl", "TopicRepliesQueueUrl", "ReplyTopicArn", "EncryptionKeyArn", "OperatorRoleArn"}
+    check("data.yaml is deployed with all of its options", names <= full.keys() and ":sns:" in full["ReplyTopicArn"], full)
+    sqs, dynamodb, iam = (client(env, service) for service in ("sqs", "dynamodb", "iam"))
+    shown = sqs.get_queue_attributes(QueueUrl=full["CallsQueueUrl"], AttributeNames=["All"])["Attributes"]
+    key = full["EncryptionKeyArn"]
+    check("its queues take the customer's key", shown.get("KmsMasterKeyId") == key and shown.get("SqsManagedSseEnabled") == "false", shown)
+    plain = sqs.get_queue_attributes(QueueUrl=full["CallsQueueUrl"].replace("full-calls", f"{PREFIX}-calls"), AttributeNames=["All"])["Attributes"]
+    check("without one, they take that of SQS", plain.get("SqsManagedSseEnabled") == "true" and not plain.get("KmsMasterKeyId"), plain)
+    indexes = dynamodb.describe_table(TableName="full-history")["Table"]["GlobalSecondaryIndexes"]
+    check("its history has both indexes", {i["IndexName"] for i in indexes} == {"by_session", "by_failure"}, indexes)
+    version = iam.get_policy(PolicyArn=full["WorkerPolicyArn"])["Policy"]["DefaultVersionId"]
+    policy = iam.get_policy_version(PolicyArn=full["WorkerPolicyArn"], VersionId=version)["PolicyVersion"]["Document"]
+    queues = next(s for s in policy["Statement"] if s["Sid"] == "Queues")["Resource"]
+    check("the workers' policy names its four queues", sorted(q.rsplit(":")[-1] for q in queues) == [
+        "full-calls", "full-calls-dlq", "full-calls-high", "full-calls-low"], queues)
+    tenant = deploy(env, endpoint, "tenant.yaml", "acme", "Tenant=acme.eu", "CancelCalls=true")
+    deployed = tenant["RepliesQueueUrl"].endswith(f"/{PREFIX}-replies-acme-eu") and "AuditorRoleArn" in tenant
+    check("tenant.yaml is deployed", deployed, tenant)
+
+
+# What ministack does not know. The checks of infra/checks look at these.
+UNKNOWN = ("AWS::ApplicationAutoScaling::ScalableTarget", "AWS::ApplicationAutoScaling::ScalingPolicy", "AWS::IAM::RolePolicy")
+
+
+def compute(env, endpoint, folder, outputs, check):
+    """The rest of compute.yaml: its imports and references resolve, and the worker's settings are the outputs of the data stack."""
+    template = yaml.safe_load((TEMPLATE.parent / "compute.yaml").read_text())
+    resources = template["Resources"]
+    for name, resource in list(resources.items()):
+        if resource["Type"] in UNKNOWN or "Metrics" in resource["Properties"]:
+            del resources[name]
+        elif resource["Type"] == "AWS::CloudWatch::Alarm":
+            resource["Properties"].pop("AlarmActions")
+    # It compares the text of a parameter with a number there.
+    resources["WorkerService"]["Properties"].pop("CapacityProviderStrategy")
+    (folder / "compute.yaml").write_text(yaml.safe_dump(template))
+    parameters = ["Image=registry/toolfleet-worker:1", "VpcId=vpc-1", "SubnetIds=subnet-1,subnet-2", f"DataStack={STACK}"]
+    deploy(env, endpoint, folder / "compute.yaml", "workers", *parameters)
+    ecs = client(env, "ecs")
+    (task,) = ecs.list_task_definitions(familyPrefix=f"{PREFIX}-worker")["taskDefinitionArns"]
+    worker, collector = ecs.describe_task_definition(taskDefinition=task)["taskDefinition"]["containerDefinitions"]
+    variables = {v["name"]: v["value"] for v in worker["environment"]}
+    wanted = {
+        "TOOLFLEET_QUEUE_URL": outputs["CallsQueueUrl"], "TOOLFLEET_DEAD_LETTER_QUEUE_URL": outputs["CallsDeadLetterQueueUrl"],
+        "TOOLFLEET_PAYLOAD_BUCKET": outputs["PayloadsBucketName"], "TOOLFLEET_TABLE_PREFIX": PREFIX, "TOOLFLEET_CATALOG": f"secret://{PREFIX}/catalog",
+    }
+    check("compute.yaml gives workers the outputs of the data stack", wanted.items() <= variables.items(), variables)
+    configuration = yaml.safe_load({v["name"]: v["value"] for v in collector["environment"]}["AOT_CONFIG_CONTENT"])
+    exporter = configuration["exporters"]["awsemf"]["namespace"]
+    check("the collector's configuration is YAML for this fleet", exporter == f"toolfleet/{PREFIX}", configuration)
+    body = json.loads(client(env, "cloudwatch").get_dashboard(DashboardName=PREFIX)["DashboardBody"])
+    check("the dashboard is JSON with its metrics", len(body["widgets"]) > 8 and "${" not in json.dumps(body), body)
+    return variables
 
 
 def client(env, service):
@@ -105,6 +177,29 @@ def set_time_to_live(env):
 def start_mcp_server(running, port):
     python = INTEROP / ".interop" / "venv" / "bin" / "python"
     running.enter_context(targets.process(f"fastmcp-{port}", [python, INTEROP / "fastmcp_server.py", port], port))
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Takes whatever is sent by OTLP."""
+
+    def do_POST(self):
+        self.server.seen += self.rfile.read(int(self.headers["content-length"]))
+        self.server.paths.append(self.path)
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def metrics_receiver():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.paths, server.seen = [], b""
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
 
 
 @contextlib.contextmanager

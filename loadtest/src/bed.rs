@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use toolfleet_client::{Aws, AwsOptions, Client, Now, Tables, system_clock};
@@ -36,6 +37,20 @@ pub(crate) struct WorkerSettings<'a> {
     pub(crate) lease_ms: u32,
 }
 
+/// What stands between the workers and the endpoints: requests are counted, and those to SQS may take longer.
+#[derive(Debug, Default)]
+pub(crate) struct Front {
+    pub(crate) counts: Counts,
+    /// How much longer a request to SQS takes to arrive, and its answer.
+    pub(crate) sqs_one_way: Duration,
+}
+
+impl From<Counts> for Front {
+    fn from(counts: Counts) -> Self {
+        Self { counts, ..Self::default() }
+    }
+}
+
 struct Counting {
     counts: Counts,
     sqs: CountingProxy,
@@ -43,17 +58,18 @@ struct Counting {
 }
 
 impl Bed {
-    /// Starts endpoints in memory, or in a process that can be killed. With `counts`, the workers' requests are counted there.
-    pub(crate) async fn create(in_process: bool, counts: Option<Counts>) -> anyhow::Result<Self> {
+    /// Starts endpoints in memory, or in a process that can be killed. With `front`, the workers' requests go through it.
+    pub(crate) async fn create(in_process: bool, front: Option<Front>) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
         let (endpoints, addresses) =
             if in_process { Endpoints::in_process(&folder.data())? } else { Endpoints::embedded().await? };
         let clock = system_clock();
         let client = client(&addresses, clock.clone()).await;
-        let counting = match counts {
-            Some(counts) => {
-                let sqs = CountingProxy::start(&addresses.sqs, counts.clone()).await?;
-                let dynamodb = CountingProxy::start(&addresses.dynamodb, counts.clone()).await?;
+        let counting = match front {
+            Some(Front { counts, sqs_one_way }) => {
+                let sqs = CountingProxy::start(&addresses.sqs, counts.clone(), sqs_one_way).await?;
+                let dynamodb =
+                    CountingProxy::start(&addresses.dynamodb, counts.clone(), Duration::ZERO).await?;
                 Some(Counting { counts, sqs, dynamodb })
             }
             None => None,

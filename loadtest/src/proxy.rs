@@ -4,10 +4,13 @@
 //!
 //! **Invariant:** a request is counted before it is forwarded. When one side closes its connection, the other one is closed.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use tokio::io::{self, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::traffic::{Counts, with_return_capacity};
 
@@ -20,7 +23,8 @@ pub(crate) struct CountingProxy {
 
 impl CountingProxy {
     /// Starts a proxy in front of an endpoint such as `http://127.0.0.1:9324`.
-    pub(crate) async fn start(upstream: &str, counts: Counts) -> anyhow::Result<Self> {
+    /// Each request takes `one_way` longer to arrive, and so does its answer.
+    pub(crate) async fn start(upstream: &str, counts: Counts, one_way: Duration) -> anyhow::Result<Self> {
         let upstream = upstream.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let listener =
             TcpListener::bind("127.0.0.1:0").await.context("no free port for the counting proxy")?;
@@ -33,7 +37,7 @@ impl CountingProxy {
                 let (upstream, counts) = (upstream.clone(), counts.clone());
                 forwarding.spawn(async move {
                     // Either side may close at any time; the other one is closed with it.
-                    let _closed = forward(client, &upstream, &counts).await;
+                    let _closed = forward(client, &upstream, &counts, one_way).await;
                 });
             }
         });
@@ -44,7 +48,7 @@ impl CountingProxy {
 /// One side of a connection.
 pub(crate) type Side = BufReader<TcpStream>;
 
-async fn forward(client: TcpStream, upstream: &str, counts: &Counts) -> io::Result<()> {
+async fn forward(client: TcpStream, upstream: &str, counts: &Counts, one_way: Duration) -> io::Result<()> {
     client.set_nodelay(true)?;
     let server = TcpStream::connect(upstream).await?;
     server.set_nodelay(true)?;
@@ -57,6 +61,7 @@ async fn forward(client: TcpStream, upstream: &str, counts: &Counts) -> io::Resu
         let body = read_body(&mut client, length).await?;
         counts.request(&head.operation, &body);
         let changed = with_return_capacity(&head.operation, body);
+        travel(one_way).await;
         server.write_all(&[head.with_length(changed.len()).as_bytes(), &changed].concat()).await?;
 
         let answer = tokio::select! {
@@ -72,9 +77,16 @@ async fn forward(client: TcpStream, upstream: &str, counts: &Counts) -> io::Resu
         if head.operation == "ReceiveMessage" {
             counts.received(&head.application, &body);
         }
+        travel(one_way).await;
         client.write_all(&[answer.text.as_bytes(), &body].concat()).await?;
     }
     Ok(())
+}
+
+async fn travel(one_way: Duration) {
+    if !one_way.is_zero() {
+        sleep(one_way).await;
+    }
 }
 
 /// Forwards a body without a declared length: it ends with its connection, and is not counted.
@@ -184,7 +196,7 @@ mod tests {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let counts = Counts::default();
         let url = format!("http://{}", upstream.local_addr().unwrap());
-        let proxy = CountingProxy::start(&url, counts.clone()).await.unwrap();
+        let proxy = CountingProxy::start(&url, counts.clone(), Duration::ZERO).await.unwrap();
         let mut client = TcpStream::connect(proxy.url.trim_start_matches("http://")).await.unwrap();
         let request =
             b"POST / HTTP/1.1\r\nx-amz-target: A.DeleteMessageBatch\r\ncontent-length: 8\r\n\r\n{\"Id\":1}";
@@ -211,7 +223,7 @@ mod tests {
     async fn a_client_that_hangs_up_closes_the_upstream_connection() {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", upstream.local_addr().unwrap());
-        let proxy = CountingProxy::start(&url, Counts::default()).await.unwrap();
+        let proxy = CountingProxy::start(&url, Counts::default(), Duration::ZERO).await.unwrap();
         let mut client = TcpStream::connect(proxy.url.trim_start_matches("http://")).await.unwrap();
         client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         let (mut server, _) = upstream.accept().await.unwrap();

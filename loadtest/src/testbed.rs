@@ -3,13 +3,12 @@
 use serde_json::json;
 use toolfleet_catalog::DEFAULT_ATTEMPT_MS;
 
-use crate::bed::{Bed, WorkerSettings};
+use crate::bed::{Bed, Front, WorkerSettings};
 use crate::distribution::Distribution;
 use crate::faults::FaultKind;
 use crate::run_args::RunArgs;
 use crate::server::LoadServer;
 use crate::tool::Tool;
-use crate::traffic::Counts;
 use crate::worker::WorkerCommand;
 
 /// The tenant of all calls.
@@ -24,7 +23,7 @@ pub(crate) struct TestBed {
 impl TestBed {
     pub(crate) async fn create(args: &RunArgs) -> anyhow::Result<Self> {
         let server = LoadServer::start(!args.hold).await?;
-        let counts = args.count_requests.then(Counts::default);
+        let counts = args.count_requests.then(Front::default);
         let bed = Bed::create(args.faults.contains(FaultKind::Endpoints), counts).await?;
         bed.write_catalog(&catalog(&server.url, &args.slow))?;
         Ok(Self { bed, server })

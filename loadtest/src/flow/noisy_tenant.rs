@@ -49,6 +49,10 @@ pub(crate) struct NoisyTenantArgs {
     /// How often both are measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+    /// How much longer than at the embedded endpoints a worker's request to SQS takes to arrive, and its answer, in milliseconds. The time
+    /// between receives does not depend on it, so without it the ratio says more of the endpoints than of the fleet.
+    #[arg(long, default_value_t = 10, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=1_000))]
+    sqs_one_way_ms: u64,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -61,7 +65,7 @@ struct Round {
 
 pub(super) async fn run(args: &NoisyTenantArgs) -> anyhow::Result<bool> {
     let load = format!(
-        "{} tenants, {} workers with {} slots; others {}/s of {} ms, noisy {}/s of {} ms, {} rounds of {} s",
+        "{} tenants, {} workers with {} slots; others {}/s of {} ms, noisy {}/s of {} ms, {} rounds of {} s; SQS {} ms away",
         args.tenants,
         args.workers,
         args.slots,
@@ -70,7 +74,8 @@ pub(super) async fn run(args: &NoisyTenantArgs) -> anyhow::Result<bool> {
         args.rate * NOISY_TIMES_RATE,
         args.ms * NOISY_TIMES_MS,
         args.rounds,
-        args.seconds
+        args.seconds,
+        args.sqs_one_way_ms
     );
     let mut report = FlowReport::new("noisy-tenant", load, args.common.strict);
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
@@ -113,6 +118,7 @@ async fn round(args: &NoisyTenantArgs, seed: u64, with_noise: bool) -> anyhow::R
         workers: args.workers,
         slots: args.slots,
         lease_ms: args.common.lease_ms.max(10_000),
+        sqs_one_way: Duration::from_millis(args.sqs_one_way_ms),
         ..Setup::default()
     };
     let mut rig = Rig::start(&setup, catalog).await?;

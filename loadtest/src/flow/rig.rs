@@ -14,7 +14,7 @@ use toolfleet_core::request::CallRequest;
 
 use super::calls::FlowCall;
 use super::server::{Execution, FlowServer, micros};
-use crate::bed::{Bed, WorkerSettings};
+use crate::bed::{Bed, Front, WorkerSettings};
 use crate::evidence::messages_left;
 use crate::stored::StoredTimes;
 use crate::traffic::Counts;
@@ -44,6 +44,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) reply_queue: bool,
     /// Whether requests to AWS are counted; the proxy that counts makes other figures worse.
     pub(crate) counted: bool,
+    /// How much longer a worker's request to SQS takes to arrive, and its answer: the embedded endpoints answer in less than a millisecond.
+    pub(crate) sqs_one_way: Duration,
     /// Where it is recorded when each result was stored, if it is.
     pub(crate) stored: Option<StoredTimes>,
     /// Other variables of the workers.
@@ -51,11 +53,15 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    fn counts(&self) -> Option<Counts> {
-        match &self.stored {
-            Some(stored) => Some(Counts::with_stored(stored.clone())),
-            None => self.counted.then(Counts::with_receives),
-        }
+    fn front(&self) -> Option<Front> {
+        let sqs_one_way = self.sqs_one_way;
+        let counts = match &self.stored {
+            Some(stored) => Counts::with_stored(stored.clone()),
+            None if self.counted => Counts::with_receives(),
+            None if sqs_one_way.is_zero() => return None,
+            None => Counts::default(),
+        };
+        Some(Front { counts, sqs_one_way })
     }
 }
 
@@ -74,7 +80,7 @@ impl Rig {
         catalog: impl FnOnce(&FlowServer) -> Value,
     ) -> anyhow::Result<Self> {
         let server = FlowServer::start(setup.silent).await?;
-        let mut bed = Bed::create(false, setup.counts()).await?;
+        let mut bed = Bed::create(false, setup.front()).await?;
         let mut catalog = catalog(&server);
         if let Some(catalog) = catalog.as_object_mut().filter(|_| setup.reply_queue) {
             catalog.insert("reply_queues".to_owned(), json!([bed.addresses.idle_queue]));

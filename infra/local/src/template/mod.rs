@@ -133,6 +133,25 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_chosen_by_its_condition_and_no_value_removes_it() {
+        let text = "Parameters: {P: {Default: 'a'}}\nConditions: {C: {'Fn::Equals': [{Ref: P}, 'a']}}\n\
+                    Resources: {Q: {Type: 'AWS::SQS::Queue', Properties: {QueueName: q, \
+                    DelaySeconds: {'Fn::If': [C, 5, 6]}, KmsMasterKeyId: {'Fn::If': [C, {Ref: 'AWS::NoValue'}, k]}}}}";
+        let attributes = |p: &str| {
+            let parameters = BTreeMap::from([("P".to_owned(), p.to_owned())]);
+            let template = Template::parse(text, &parameters).unwrap();
+            template.queues.into_iter().flat_map(|queue| queue.attributes).collect::<Vec<_>>()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(attributes("a"), [pair("DelaySeconds", "5")]);
+        assert_eq!(attributes("b"), [pair("DelaySeconds", "6"), pair("KmsMasterKeyId", "k")]);
+        let error = failure(&text.replace("[C, 5, 6]", "[D, 5, 6]"));
+        assert_eq!(error, "resource Q, property DelaySeconds: names D, which the section Conditions has not");
+        let error = failure(&text.replace("[C, 5, 6]", "[C, 5]"));
+        assert_eq!(error, "resource Q, property DelaySeconds: Fn::If takes a condition and two values");
+    }
+
+    #[test]
     fn the_calls_queue_sends_its_dead_letters_to_the_dead_letter_queue() {
         let template = Template::builtin("toolfleet").unwrap();
         let calls = template.queues.iter().find(|queue| queue.name == "toolfleet-calls").unwrap();

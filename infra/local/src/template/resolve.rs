@@ -1,5 +1,5 @@
-//! Resolves the parameters of a template, its intrinsic functions `Ref`, `Fn::Sub` and `Fn::GetAtt`, and conditions of `Fn::Equals` and
-//! `Fn::Not`.
+//! Resolves the parameters of a template, its intrinsic functions `Ref`, `Fn::Sub`, `Fn::GetAtt` and `Fn::If`, and conditions of
+//! `Fn::Equals` and `Fn::Not`.
 //!
 //! **Invariant:** an unknown function is an error, never text.
 
@@ -51,14 +51,18 @@ impl<'a> Resolver<'a> {
 
     /// Whether a resource's condition holds; one without a condition is always created.
     pub(super) fn is_created(&self, logical: &str, resource: &Value) -> Result<bool, TemplateError> {
-        let Some(name) = resource.get("Condition").and_then(Value::as_str) else {
-            return Ok(true);
-        };
+        match resource.get("Condition").and_then(Value::as_str) {
+            Some(name) => self.named_condition(logical, "Condition", name),
+            None => Ok(true),
+        }
+    }
+
+    fn named_condition(&self, logical: &str, property: &str, name: &str) -> Result<bool, TemplateError> {
         match self.conditions.and_then(|conditions| conditions.get(name)) {
             Some(condition) => self.holds(logical, condition),
             None => {
                 let problem = format!("names {name}, which the section Conditions has not");
-                Err(problem_of(logical, "Condition", problem))
+                Err(problem_of(logical, property, problem))
             }
         }
     }
@@ -84,13 +88,21 @@ impl<'a> Resolver<'a> {
         let mut resolved = Map::new();
         let properties = self.raw_properties(logical);
         for (name, value) in properties.into_iter().flatten() {
-            resolved.insert(name.clone(), self.value(logical, name, value)?);
+            if let Some(value) = self.member(logical, name, value)? {
+                resolved.insert(name.clone(), value);
+            }
         }
         Ok(resolved)
     }
 
     fn raw_properties(&self, logical: &str) -> Option<&'a Map<String, Value>> {
         self.resources.get(logical)?.get("Properties")?.as_object()
+    }
+
+    /// A value inside a mapping or a list; `None` if it resolves to `AWS::NoValue`, which removes it.
+    fn member(&self, resource: &str, property: &str, value: &Value) -> Result<Option<Value>, TemplateError> {
+        let resolved = self.value(resource, property, value)?;
+        Ok((!resolved.is_null() || value.is_null()).then_some(resolved))
     }
 
     fn value(&self, resource: &str, property: &str, value: &Value) -> Result<Value, TemplateError> {
@@ -101,14 +113,17 @@ impl<'a> Resolver<'a> {
                     let mut resolved = Map::new();
                     for (key, inner) in map {
                         let path = format!("{property}.{key}");
-                        resolved.insert(key.clone(), self.value(resource, &path, inner)?);
+                        if let Some(value) = self.member(resource, &path, inner)? {
+                            resolved.insert(key.clone(), value);
+                        }
                     }
                     Ok(Value::Object(resolved))
                 }
             },
             Value::Array(items) => {
-                let resolve = |(at, item)| self.value(resource, &format!("{property}[{at}]"), item);
-                items.iter().enumerate().map(resolve).collect::<Result<_, _>>().map(Value::Array)
+                let resolve =
+                    |(at, item)| self.member(resource, &format!("{property}[{at}]"), item).transpose();
+                items.iter().enumerate().filter_map(resolve).collect::<Result<_, _>>().map(Value::Array)
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(value.clone()),
         }
@@ -135,8 +150,15 @@ impl<'a> Resolver<'a> {
                 _ => fail("Fn::GetAtt takes a resource and an attribute".to_owned()),
             },
             ("Fn::Sub", Value::String(pattern)) => self.substitute(resource, property, pattern),
+            ("Fn::If", Value::Array(parts)) => match parts.as_slice() {
+                [Value::String(condition), then, otherwise] => {
+                    let holds = self.named_condition(resource, property, condition)?;
+                    self.value(resource, property, if holds { then } else { otherwise })
+                }
+                _ => fail("Fn::If takes a condition and two values".to_owned()),
+            },
             ("Ref" | "Fn::Sub", _) => fail(format!("{name} takes one text")),
-            _ => fail(format!("the function {name} is not read (Ref, Fn::Sub and Fn::GetAtt are)")),
+            _ => fail(format!("the function {name} is not read (Ref, Fn::Sub, Fn::GetAtt and Fn::If are)")),
         }
     }
 
@@ -148,6 +170,7 @@ impl<'a> Resolver<'a> {
             "AWS::AccountId" => return Ok(ACCOUNT_ID.into()),
             "AWS::Region" => return Ok(REGION.into()),
             "AWS::Partition" => return Ok("aws".into()),
+            "AWS::NoValue" => return Ok(Value::Null),
             _ => {}
         }
         if self.resources.contains_key(target) {

@@ -86,8 +86,12 @@ pub(super) fn table(resolver: &Resolver<'_>, logical: &str) -> Result<TableSpec,
     let mut ttl_attribute = None;
     for (property, value) in resolver.properties(logical)? {
         match property.as_str() {
-            // Recovery and tags have no effect on one machine.
-            "TableName" | "PointInTimeRecoverySpecification" | "Tags" => {}
+            // Recovery, throughput and tags have no effect on one machine.
+            "TableName"
+            | "PointInTimeRecoverySpecification"
+            | "OnDemandThroughput"
+            | "WarmThroughput"
+            | "Tags" => {}
             "TimeToLiveSpecification" => ttl_attribute = time_to_live(&value, logical)?,
             "SSESpecification" => {
                 let enabled = value.get("SSEEnabled").and_then(Value::as_bool).unwrap_or(false);

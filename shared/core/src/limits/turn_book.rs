@@ -1,7 +1,7 @@
 //! The turns of one rate limit: absolute times, none nearer to another than the limit's spacing, given to many workers by one row.
 //!
-//! A worker asks for several turns in one write. A turn lies at most [`REACH_US`] ahead; a call that gets none waits by an estimate,
-//! in no order. Where tenants share the limit, a tenant far ahead takes every second turn at most (more rarely, the more weight
+//! A worker asks for several turns in one write. A turn lies at most [`REACH_US`] ahead; a call that gets none waits by an estimate.
+//! Calls that have waited so come before those that ask for the first time: those wait behind them. Where tenants share the limit, a tenant far ahead takes every second turn at most (more rarely, the more weight
 //! others have), so that another tenant finds a free one. What is still free shortly before its time goes to whoever asks.
 //!
 //! **Invariant:** two turns of one book are at least a spacing apart, whatever the clocks of those who ask say.
@@ -17,6 +17,11 @@ use crate::state_table::{Decision, StateTable};
 pub const REACH_US: i64 = 10_000_000;
 /// How far ahead a turn is given to whoever asks first; one and a half spacings, where that is more.
 const SHORT_NOTICE_US: i64 = 1_000_000;
+/// The same for a call that has waited by an estimate: longer, so that few of those that come back too early wait again.
+const WAITED_NOTICE_US: i64 = 1_750_000;
+/// A call that waits by an estimate comes back so long before its time, in microseconds: a delay in the queue is up to a second longer than
+/// asked for, and a message is handed out later than it is due.
+const WAKE_AHEAD_US: i64 = 2_000_000;
 /// A changed limit keeps the turns of so long, in microseconds: workers may not know of the change yet.
 pub const CHANGE_KNOWN_US: i64 = 5_000_000;
 /// How late a request may be sent after its turn, in microseconds.
@@ -73,9 +78,11 @@ pub struct Ask {
 /// Which turn a call wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// The earliest that its tenant may have.
+    /// The earliest that its tenant may have, behind those of its calls that wait by an estimate.
     Next,
-    /// The earliest of all: the call had a turn, and missed it through no fault of its own.
+    /// The earliest that its tenant may have: the call has waited by an estimate, and comes before those that ask for the first time.
+    Waited,
+    /// The earliest of all: the call had a turn, and missed it through no fault of its own, or has waited by an estimate twice.
     Again,
     /// A turn at that time, or so shortly after it that one request serves both, in microseconds: the call has a turn of another limit
     /// then.
@@ -112,6 +119,31 @@ pub struct Reserve {
     pub asks: Vec<Ask>,
 }
 
+/// What a rate limit's row says of the setting by which it gives turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// The number of the setting.
+    pub epoch: u64,
+    /// The limit.
+    pub rate: RateLimit,
+    /// The version of the control table that set it; 0 for the catalog's.
+    pub version: u64,
+}
+
+impl Setting {
+    /// The setting of that row.
+    pub const fn of(row: &TurnRow) -> Self {
+        Self { epoch: row.epoch, rate: row.rate, version: row.version }
+    }
+
+    /// Whether a turn that a message carries still counts, for a worker that knows the limit as `rate` of that version: a worker that knows
+    /// a newer limit gives the row its setting when it asks, and that makes the turn void.
+    pub fn honours(&self, turn: Turn, rate: RateLimit, version: u64) -> bool {
+        let is_newer = rate != self.rate && version >= self.version;
+        self.epoch == turn.epoch && !is_newer
+    }
+}
+
 /// The state table of a rate limit's row.
 #[derive(Debug, Clone, Copy)]
 pub struct TurnTable;
@@ -145,9 +177,9 @@ pub const fn reach_us(rate: RateLimit) -> i64 {
     longer(REACH_US, rate.spacing_us().saturating_mul(4))
 }
 
-/// When a call that is to have its turn at about `estimate_us` asks for it: early enough to find one ahead.
-pub const fn wake_us(rate: RateLimit, now_us: i64, estimate_us: i64) -> i64 {
-    longer(now_us.saturating_add(1_000_000), estimate_us.saturating_sub(reach_us(rate) / 2))
+/// When a call that is to have its turn at about `estimate_us` asks for it.
+pub const fn wake_us(now_us: i64, estimate_us: i64) -> i64 {
+    longer(now_us.saturating_add(1_000_000), estimate_us.saturating_sub(WAKE_AHEAD_US))
 }
 
 const fn longer(a: i64, b: i64) -> i64 {
@@ -210,7 +242,7 @@ impl TurnRow {
     fn serve(&mut self, ask: &Ask, event: &Reserve) -> Grant {
         let now_us = event.now_us;
         let first_us = self.first_free_us(match ask.wish {
-            Wish::Next | Wish::Again => now_us,
+            Wish::Next | Wish::Waited | Wish::Again => now_us,
             Wish::At(at_us) => at_us.max(now_us),
         });
         if let Wish::At(at_us) = ask.wish {
@@ -222,25 +254,46 @@ impl TurnRow {
         }
         let within = |ahead_us: i64, at_us: i64| at_us <= now_us.saturating_add(ahead_us);
         let reach_us = reach_us(self.rate);
-        let short_us = longer(SHORT_NOTICE_US, self.rate.spacing_us().saturating_mul(3) / 2);
+        let notice_us = if ask.wish == Wish::Waited { WAITED_NOTICE_US } else { SHORT_NOTICE_US };
+        let short_us = longer(notice_us, self.rate.spacing_us().saturating_mul(3) / 2);
         let earliest = ask.wish == Wish::Again || !event.shared;
         if self.ahead.len() >= MAX_AHEAD {
             return Grant::Later(self.estimate_us(ask, event));
         }
-        if within(short_us, first_us) || (earliest && within(reach_us, first_us)) {
+        if within(short_us, first_us) {
+            if ask.wish == Wish::Next {
+                self.pass_the_tail(ask, first_us, event);
+            }
             return self.give(first_us);
         }
-        if !event.shared {
+        let tail_us = self.clocks.get(&ask.tenant).map_or(i64::MIN, |clock| clock.tail_us);
+        let is_behind = |at_us: i64| ask.wish == Wish::Next && tail_us > at_us;
+        if earliest && within(reach_us, first_us) && !is_behind(first_us) {
+            return self.give(first_us);
+        }
+        // A call that has waited gets its turn shortly before its time: turns far ahead are for tenants whose calls do not wait.
+        if !event.shared || ask.wish == Wish::Waited {
             return Grant::Later(self.estimate_us(ask, event));
         }
         let stride_us = self.stride_us(ask);
         let clock_us = self.clocks.get(&ask.tenant).map_or(now_us, |clock| clock.next_us.max(now_us));
         let own_us = self.first_free_us(clock_us);
-        if !within(reach_us, own_us) {
+        if !within(reach_us, own_us) || is_behind(own_us) {
             return Grant::Later(self.estimate_us(ask, event));
         }
         self.clock(ask, now_us).next_us = own_us.saturating_add(stride_us);
         self.give(own_us)
+    }
+
+    /// A turn that is due shortly goes to a new call although others wait: none of them has asked for it, so the end of those that wait is
+    /// nearer by one.
+    fn pass_the_tail(&mut self, ask: &Ask, at_us: i64, event: &Reserve) {
+        let stride_us = self.estimate_stride_us(ask, event);
+        if let Some(clock) = self.clocks.get_mut(&ask.tenant)
+            && clock.tail_us > at_us
+        {
+            clock.tail_us = clock.tail_us.saturating_sub(stride_us);
+        }
     }
 
     fn give(&mut self, at_us: i64) -> Grant {
@@ -258,11 +311,15 @@ impl TurnRow {
         self.rate.spacing_us().saturating_mul(1 + share.max(1))
     }
 
+    /// How far apart the estimates of a tenant's calls lie.
+    fn estimate_stride_us(&self, ask: &Ask, event: &Reserve) -> i64 {
+        let spacing_us = self.rate.spacing_us();
+        if event.shared { (self.stride_us(ask) - spacing_us).max(spacing_us) } else { spacing_us }
+    }
+
     /// When a call would get a turn that gets none now: after the turns ahead and its tenant's calls that wait already.
     fn estimate_us(&mut self, ask: &Ask, event: &Reserve) -> i64 {
-        let spacing_us = self.rate.spacing_us();
-        let stride_us =
-            if event.shared { (self.stride_us(ask) - spacing_us).max(spacing_us) } else { spacing_us };
+        let stride_us = self.estimate_stride_us(ask, event);
         let horizon_us = self.ahead.last().copied().unwrap_or(event.now_us);
         let clock = self.clock(ask, event.now_us);
         clock.tail_us = clock.tail_us.max(horizon_us).saturating_add(stride_us);
@@ -281,5 +338,21 @@ impl TurnRow {
         let clock = self.clocks.entry(ask.tenant.clone()).or_insert(new);
         clock.weight = ask.weight;
         clock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carried_turn_counts_until_its_limit_changes() {
+        let rate = |count| RateLimit::new(count, 1).unwrap();
+        let setting = Setting { epoch: 2, rate: rate(5), version: 7 };
+        let turn = |epoch| Turn { epoch, at_us: 1 };
+        assert!(setting.honours(turn(2), rate(5), 7));
+        assert!(!setting.honours(turn(1), rate(5), 7), "it was given under an earlier limit");
+        assert!(!setting.honours(turn(2), rate(9), 8), "this worker knows a newer limit");
+        assert!(setting.honours(turn(2), rate(9), 6), "this worker knows an older limit");
     }
 }

@@ -110,7 +110,7 @@ impl Attempts<'_> {
             Ok(Answer { meaning: Meaning::Task { handle, poll_after_ms: asked_ms }, .. }) => {
                 state.mark_executed();
                 if let Some(limits) = Limits::of(context, self.inbound, call) {
-                    passes.becomes_task(&limits.task_entry(), call.deadline).await;
+                    passes.becomes_task(&limits.task_entry(&handle), call.deadline).await;
                 }
                 let (task, after_ms) = (Task { handle, input_pending: false }, poll_after_ms(asked_ms));
                 Ok(Executed::Parked { task, after_ms, poll_failed: false })

@@ -149,16 +149,16 @@ async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
     let polled = poll_task::poll_task(context, inbound, ready, progress_buffer, task, deadline).await;
     state.end_request();
     if matches!(polled, TaskPoll::Ended(_) | TaskPoll::Unknown { .. }) {
-        release_task(context, inbound, ready);
+        release_task(context, inbound, ready, task);
     }
     after_poll(ready, task, state, polled)
 }
 
 /// The task is over: limits that count tasks have its permit again.
-fn release_task(context: &WorkerContext, inbound: &InboundCall, ready: &ReadyCall) {
+fn release_task(context: &WorkerContext, inbound: &InboundCall, ready: &ReadyCall, task: &Task) {
     if let Some(limits) = Limits::of(context, inbound, &ready.call) {
         for limit in limits.count_tasks() {
-            context.limiter.permits.release(limit, limits.task_entry());
+            context.limiter.permits.release(limit, limits.task_entry(&task.handle));
         }
     }
 }

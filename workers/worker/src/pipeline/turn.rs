@@ -150,7 +150,7 @@ impl<'a> Limits<'a> {
                 Ok(self.context.limiter.turns.carried(&limit.key, *rate, limit.version, turn).await)
             }
             None if carried.wake_at.ms_since(now) > 1_000 => {
-                Err(self.wait_by_estimate(&limit.key, *rate, carried.wake_at, None))
+                Err(self.wait_by_estimate(&limit.key, *rate, carried.wake_at, (None, carried.waits)))
             }
             Some(_) | None => Ok(None),
         }
@@ -165,21 +165,36 @@ impl<'a> Limits<'a> {
         let Some((limit, rate)) = rates.get(index) else {
             return Err(self.wait(HeldReason::RateLimit, 1_000, self.names()));
         };
-        // Whoever comes back with a turn that it has missed is served first.
-        let had_one = matches!(self.inbound.carried(), Carried::Turn(CarriedTurn { turn: Some(_), .. }));
-        let wish = if had_one { Wish::Again } else { wish };
+        let waits = self.waits(&limit.key);
+        let wish = match (wish, waits) {
+            (Wish::Next, 1) => Wish::Waited,
+            (Wish::Next, 2..) => Wish::Again,
+            (Wish::Next | Wish::Waited | Wish::Again | Wish::At(_), _) => wish,
+        };
         match self.ask(limit, *rate, wish).await {
             TurnAnswer::Turn(turn) => Ok(turn),
             TurnAnswer::Later(at) => {
                 let now_us = us(self.context.now());
-                let wake_at = Timestamp::from_ms(wake_us(*rate, now_us, us(at)) / 1_000);
-                Err(self.wait_by_estimate(&limit.key, *rate, wake_at, Some(at)))
+                let wake_at = Timestamp::from_ms(wake_us(now_us, us(at)) / 1_000);
+                Err(self.wait_by_estimate(&limit.key, *rate, wake_at, (Some(at), waits.saturating_add(1))))
             }
             TurnAnswer::Taken => {
                 self.met(&limit.key, LimitPart::Rate, true);
                 Err(self.wait(HeldReason::RateLimit, 1_000, named(&limit.key, *rate)))
             }
             TurnAnswer::Unknown => Err(self.unread(&limit.key)),
+        }
+    }
+
+    /// How often the call has waited by an estimate for a turn of that limit. One that comes back with a turn that it has missed is served
+    /// as if it had waited twice.
+    fn waits(&self, limit: &LimitKey) -> u64 {
+        match self.inbound.carried() {
+            Carried::Turn(CarriedTurn { turn: Some(_), .. }) => 2,
+            Carried::Turn(carried) if carried.limit == *limit => carried.waits.max(1),
+            // A message in a queue that keeps its order cannot carry its waits; it has waited if it was received before.
+            Carried::Nothing if self.inbound.queue().is_fifo() && self.inbound.receive_count() > 1 => 1,
+            Carried::Turn(_) | Carried::Nothing | Carried::Poll => 0,
         }
     }
 
@@ -337,9 +352,9 @@ impl<'a> Limits<'a> {
         Digest::of_text(&format!("{key}#{}#{}", self.inbound.nonce(), fastrand::u64(..))).short(16).to_owned()
     }
 
-    /// The name of the entry of the call while it is a task.
-    pub(super) fn task_entry(&self) -> String {
-        Digest::of_text(&format!("{}#task", self.call.request.key)).short(16).to_owned()
+    /// The name of the entry of the call while it is that task. A call that is sent again may be two tasks of its server at once.
+    pub(super) fn task_entry(&self, handle: &str) -> String {
+        Digest::of_text(&format!("{}#task#{handle}", self.call.request.key)).short(16).to_owned()
     }
 
     /// Counts that the call waits for that part of the limit, in its queue or in the worker.
@@ -378,7 +393,7 @@ impl<'a> Limits<'a> {
             let after_ms = left_ms.min(self.call.deadline.ms_since(self.context.now()));
             return self.wait(HeldReason::RateLimit, after_ms, format!("{limit}, turn at {at}"));
         }
-        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn.keep()), wake_at: at };
+        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn.keep()), wake_at: at, waits: 0 };
         self.inbound.carry(Carried::Turn(carried));
         let after_ms = left_ms.saturating_sub(1_000) / 1_000 * 1_000;
         self.wait(HeldReason::RateLimit, after_ms, format!("{limit}, turn at {at}"))
@@ -389,10 +404,10 @@ impl<'a> Limits<'a> {
         limit: &LimitKey,
         rate: RateLimit,
         wake_at: Timestamp,
-        at: Option<Timestamp>,
+        (at, waits): (Option<Timestamp>, u64),
     ) -> Wait {
         self.met(limit, LimitPart::Rate, true);
-        self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit.clone(), turn: None, wake_at }));
+        self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit.clone(), turn: None, wake_at, waits }));
         let left_ms = wake_at.ms_since(self.context.now()).max(1_000);
         let until_deadline_ms = self.call.deadline.ms_since(self.context.now());
         let at = at.map_or_else(String::new, |at| format!(", about {at}"));

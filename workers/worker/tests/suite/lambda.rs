@@ -308,3 +308,40 @@ async fn an_api_gateways_event_has_the_request_as_its_body() {
         seen.message
     );
 }
+
+/// Runs the handler of the weather sample, as Lambda would.
+fn weather(event: &Value) -> Value {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let handler = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/weather_function.py");
+    let mut python =
+        Command::new("python3").arg(handler).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    python.stdin.take().unwrap().write_all(event.to_string().as_bytes()).unwrap();
+    serde_json::from_slice(&python.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pikas_weather_sample_runs_with_a_function_in_python() {
+    let (rig, lambda) = rig().await;
+    lambda.function("weather", |invocation| weather(&invocation.event));
+    let definition = json!([{
+        "toolId": "weather-lambda", "name": "weather", "executionType": "lambda", "executionTimeout": 30,
+        "lambdaArn": format!("{ARN}:weather"),
+        "functionSchema": [{"name": "get_weather", "description": "The weather at a place", "parameters": {
+            "location": {"type": "string", "description": "The place", "required": true},
+            "jsonParams": {"type": "string", "description": "Everything else"}}}]
+    }]);
+    let catalog = json!({"pika": definition, "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}});
+    for (id, location) in [("c1", "Oslo"), ("c2", "Atlantis")] {
+        let mut body = request(id, "weather-lambda");
+        body["session"] = json!("s-1");
+        body["arguments"] = json!({"location": location, "jsonParams": "{\"units\":\"metric\"}"});
+        run(&rig, catalog.clone(), body).await;
+    }
+    let seen = rig.outcome("c1").await;
+    let text = content(&seen)["content"][0]["text"].as_str().unwrap().to_owned();
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!({"temperature_c": 4, "sky": "rain"}));
+    let seen = rig.outcome("c2").await;
+    assert_eq!((seen.kind, seen.message.as_str()), (OutcomeKind::ToolError, "unknown location"));
+    assert_eq!(lambda.invocations()[1].event["sessionAttributes"], json!({"lastLocation": "Oslo"}));
+}

@@ -450,3 +450,32 @@ async fn a_task_keeps_its_permit_where_tasks_count_and_polls_need_none() {
         }
     }
 }
+
+/// Without this, the server would work on one task and one call more than its limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit_passes_to_a_task_and_not_to_a_call_that_waits() {
+    let rig = Rig::new().await;
+    let of_server = json!({"concurrency": {"limit": 1, "count_tasks": true}});
+    let context = worker(&rig, &limited(&rig, of_server)).await;
+    rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let first = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("other", "safe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let second = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    first.await.unwrap();
+    let row = rig.row("c0").await.unwrap();
+    assert_eq!(row.state, State::WaitingTask);
+    let until: Vec<_> = permits(&rig).await.entries.into_values().collect();
+    assert_eq!(until, [row.deadline.unwrap()], "the only permit is that of the task");
+    assert_eq!(context.limiter.waiting(&server()), 1);
+    second.abort();
+    assert_eq!(rig.mcp.executions_of("other"), 0);
+}

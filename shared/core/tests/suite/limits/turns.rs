@@ -130,7 +130,8 @@ fn simulate(calls: usize, seconds: i64) -> (Vec<i64>, Vec<i64>, u32) {
         if now_us > START_US + seconds * 1_000_000 {
             break;
         }
-        match book.one(now_us, if lone { "lone" } else { "flood" }, Wish::Next) {
+        let wish = wish(receives);
+        match book.one(now_us, if lone { "lone" } else { "flood" }, wish) {
             Grant::Turn(turn) => {
                 let hop = u32::from(turn.at_us - now_us > 3_000_000);
                 most_receives = most_receives.max(receives + hop);
@@ -141,7 +142,7 @@ fn simulate(calls: usize, seconds: i64) -> (Vec<i64>, Vec<i64>, u32) {
             }
             Grant::Later(at_us) => {
                 // SQS delays by whole seconds, and by fifteen minutes at most.
-                let wait_s = ((wake_us(book.rate, now_us, at_us) - now_us) / 1_000_000).clamp(1, 900);
+                let wait_s = ((wake_us(now_us, at_us) - now_us) / 1_000_000).clamp(1, 900);
                 waiting.insert((now_us + wait_s * 1_000_000, n), (lone, asked_us, receives + 1));
             }
             Grant::Taken(_) => unreachable!("no call has a turn of another limit"),
@@ -168,6 +169,93 @@ fn a_call_that_waits_for_minutes_is_received_few_times() {
     let (_, sent, most_receives) = simulate(4_000, 300);
     assert!(sent.len() >= 4_000, "{}", sent.len());
     assert!(most_receives <= 4, "{most_receives} receives");
+}
+
+/// What a call asks for that was received so often and had no turn.
+fn wish(receives: u32) -> Wish {
+    match receives {
+        1 => Wish::Next,
+        2 => Wish::Waited,
+        _ => Wish::Again,
+    }
+}
+
+/// The receives of the calls of one tenant that sends so many a second for a minute to a limit of 20 a second, and how much of it is used.
+fn steady(per_s: i64, shared: bool) -> (Vec<u32>, Vec<i64>) {
+    let mut book = Book::new("20/s", shared);
+    let step_us = 1_000_000 / per_s;
+    let mut asks: BTreeMap<(i64, i64), u32> =
+        (0..per_s * 60).map(|n| ((START_US + n * step_us, n), 1)).collect();
+    let (mut receives, mut sent) = (Vec::new(), Vec::new());
+    while let Some(((now_us, n), received)) = asks.pop_first() {
+        let wish = wish(received);
+        match book.one(now_us, "acme", wish) {
+            Grant::Turn(turn) => {
+                receives.push(received + u32::from(turn.at_us - now_us > 3_000_000));
+                sent.push(turn.at_us);
+            }
+            Grant::Later(at_us) => {
+                let wait_us = wake_us(now_us, at_us) - now_us;
+                // SQS delays by whole seconds, and hands a message out up to a second late.
+                let wait_us = (wait_us / 1_000_000 + 1).clamp(1, 900) * 1_000_000 + n * 7_919 % 1_000_000;
+                asks.insert((now_us + wait_us, n), received + 1);
+            }
+            Grant::Taken(_) => unreachable!("no call has a turn of another limit"),
+        }
+    }
+    receives.sort_unstable();
+    sent.sort_unstable();
+    (receives, sent)
+}
+
+#[test]
+fn a_limit_under_steady_overload_is_used_with_three_receives() {
+    for shared in [false, true] {
+        for per_s in [22, 25, 40, 100] {
+            let (receives, sent) = steady(per_s, shared);
+            let p99 = receives[receives.len() * 99 / 100];
+            assert!(
+                p99 <= 3 && receives.last() <= Some(&4),
+                "{per_s}/s: {p99} receives, {:?} at most",
+                receives.last()
+            );
+            assert!(most_in_a_period(&sent, 1_000_000) <= 20);
+            let used = sent.iter().filter(|at_us| **at_us < START_US + 60_000_000).count();
+            assert!(used >= 60 * 18, "{per_s}/s: {used} turns are used");
+        }
+    }
+}
+
+#[test]
+fn new_calls_wait_behind_those_that_wait_already() {
+    let mut book = Book::new("20/s", false);
+    book.ask(START_US, &vec![("acme", Wish::Next); 300]);
+    let later_us = START_US + 4_000_000;
+    // Turns within the reach are free again, and 100 calls wait for them by an estimate.
+    let Grant::Later(_) = book.one(later_us, "acme", Wish::Next) else { panic!("a new call comes first") };
+    turn(book.one(later_us, "acme", Wish::Waited));
+}
+
+#[test]
+fn calls_that_never_come_back_do_not_hold_new_ones_up() {
+    let mut book = Book::new("20/s", false);
+    // 2,000 calls wait 100 s; then all of them are cancelled.
+    book.ask(START_US, &vec![("acme", Wish::Next); 2_000]);
+    let mut waits = Vec::new();
+    let mut asks: BTreeMap<(i64, i64), (i64, bool)> = (0..600)
+        .map(|n| (START_US + 11_000_000 + n * 100_000, n))
+        .map(|(at_us, n)| ((at_us, n), (at_us, false)))
+        .collect();
+    while let Some(((now_us, n), (asked_us, waited))) = asks.pop_first() {
+        match book.one(now_us, "acme", if waited { Wish::Waited } else { Wish::Next }) {
+            Grant::Turn(turn) => waits.push(turn.at_us - asked_us),
+            Grant::Later(at_us) => {
+                let _none = asks.insert((wake_us(now_us, at_us), n), (asked_us, true));
+            }
+            Grant::Taken(_) => unreachable!("no call has a turn of another limit"),
+        }
+    }
+    assert!(waits.iter().all(|us| *us <= 1_100_000), "{:?}", waits.iter().max());
 }
 
 #[test]

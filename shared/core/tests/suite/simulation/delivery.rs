@@ -6,6 +6,7 @@ use std::rc::Rc;
 use toolfleet_core::call::{
     CallRow, Caller, Claim, DeliveryContext, Effect, Event, Held, HeldReason, Rejection,
 };
+use toolfleet_core::execution::cancelled_by_operator;
 use toolfleet_core::failure::Refusal;
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
@@ -114,6 +115,9 @@ impl Delivery {
         if self.now() >= self.deadline() {
             return self.record_unexecuted(expired()).await;
         }
+        if let Some(rule) = self.cancelling_rule() {
+            return self.record_unexecuted(cancelled_by_operator(&rule, false)).await;
+        }
         self.world.sleep(self.world.random.below(3)).await;
         // supersede
         if let Some(disposition) = self.supersede().await? {
@@ -150,7 +154,8 @@ impl Delivery {
         let since_ms = self.world.now_ms();
         let delivery = self.context(self.spec().repeatable);
         let event = Event::Claim { delivery, lease_ms: LEASE_MS, definition: None, answers: None };
-        Ok(match self.world.apply(self.by(), self.call(), None, &event).await? {
+        let claimed = self.world.apply(self.by(), self.call(), None, &event).await;
+        Ok(match claimed.inspect_err(|_| self.may_have_claimed())? {
             Applied::Stored { row, then: Effect::Execute(claim) } => Ok(ClaimedCall {
                 claim,
                 since_ms,
@@ -181,6 +186,13 @@ impl Delivery {
             }
             Applied::Rejected { .. } => Err(Disposition::Requeued { after_ms: LEASE_MS, parks: false }),
         })
+    }
+
+    /// AWS did not answer the claim. If it is stored, nobody knows that nothing was sent under it.
+    fn may_have_claimed(&self) {
+        let mut truths = self.world.truth.borrow_mut();
+        let truth = &mut truths[self.call()];
+        truth.cut |= truth.holder.as_ref().is_some_and(|holder| holder.is(&self.nonce));
     }
 
     /// A claim that is not stored.

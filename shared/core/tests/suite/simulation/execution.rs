@@ -11,6 +11,7 @@ use toolfleet_core::outcome::{MayHaveRun, Outcome};
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 
+use super::control;
 use super::delivery::{ClaimedCall, Delivery, after_tries};
 use super::limits::{self, Permit};
 use super::planted::Planted;
@@ -48,10 +49,11 @@ pub(crate) struct ExecutionState {
     deadline_ms: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Stopped {
     LeaseLost,
     Cancelled,
+    CancelledByOperator(String),
 }
 
 impl ExecutionState {
@@ -124,6 +126,11 @@ impl Delivery {
                     Stopped::Cancelled => {
                         self.mark_cut(state);
                         return Poll::Ready(Executed::Finished(execution::cancelled(state.may_have_run())));
+                    }
+                    Stopped::CancelledByOperator(rule) => {
+                        self.mark_cut(state);
+                        let outcome = execution::cancelled_by_operator(&rule, state.may_have_run());
+                        return Poll::Ready(Executed::Finished(outcome));
                     }
                     Stopped::LeaseLost => {
                         self.world.truth.borrow_mut()[self.call()].cut = true;
@@ -203,13 +210,16 @@ impl Delivery {
         state.sending.set(true);
         supersede::starts(world, call, fence == 1, self.received_ms);
         truth::sending(world, call, self.process.index, fence);
+        control::starts_despite_rule(self);
         let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
         let until_ms = attempt_until_ms.min(state.deadline_ms);
         let number = limits::sent(self, attempt_until_ms);
         let answer = request(world, Ask::Call { call, fence, number }, until_ms).await;
         // A server may go on working on a request whose answer was lost or not waited for: its permit ends by itself.
         let done = answer.as_ref().err().is_none_or(|failure| failure.may_have_run == MayHaveRun::No);
-        if done || world.is_planted(Planted::FreePermitEarly) {
+        if let Ok(Said::Meaning(Meaning::Task { handle, .. })) = &answer {
+            self.pass_permit_to_task(limited, handle).await;
+        } else if done || world.is_planted(Planted::FreePermitEarly) {
             self.release_permit(limited).await;
         }
         state.sending.set(false);
@@ -330,6 +340,9 @@ impl Delivery {
         let polled = request(world, Ask::Poll { call, handle: task.clone() }, until_ms).await;
         let cut_short = polled.is_err() && world.now_ms() >= state.deadline_ms;
         let pause_ms = permit.record(polled.as_ref().err(), cut_short, self.now());
+        if matches!(polled, Ok(Said::Status(TaskStatus::Ended(_) | TaskStatus::Unknown { .. }))) {
+            self.release_task(&task);
+        }
         match polled {
             Ok(Said::Status(TaskStatus::Working { poll_after_ms, .. })) => {
                 state.may_have_executed.set(true);
@@ -370,6 +383,11 @@ impl Delivery {
                 next_beat_ms += HEARTBEAT_MS;
                 continue;
             }
+            if let Some(rule) =
+                self.cancelling_rule().filter(|_| !world.is_planted(Planted::CancelAtReceiptOnly))
+            {
+                return Stopped::CancelledByOperator(rule);
+            }
             let asked_ms = world.now_ms();
             let lease_until = self.now().plus_ms(LEASE_MS);
             let event = Event::Heartbeat { claim: call.claim.clone(), lease_until, notes: None };
@@ -382,7 +400,8 @@ impl Delivery {
             match beat {
                 Ok(Applied::Stored { row, then }) => {
                     call.row = *row;
-                    if then == (Effect::Extended { cancel: true }) {
+                    let cancel = then == Effect::Extended { cancel: true };
+                    if cancel && !world.is_planted(Planted::IgnoreCancel) {
                         return Stopped::Cancelled;
                     }
                     state.sure_until_ms.set(asked_ms + LEASE_MS);

@@ -2,11 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable, Take};
-use toolfleet_core::limits::turn_book::{Ask, Grant, LATE_US, Reserve, TurnRow, TurnTable, Wish, wake_us};
+use toolfleet_core::limits::turn_book::{
+    Ask, Grant, LATE_US, Reserve, Setting, TurnRow, TurnTable, Wish, wake_us,
+};
 use toolfleet_core::limits::waits::Ahead;
 use toolfleet_core::limits::{RateLimit, Turn};
 use toolfleet_core::state_table::{Decision, StateTable};
@@ -14,7 +17,8 @@ use toolfleet_core::state_table::{Decision, StateTable};
 use super::delivery::Delivery;
 use super::planted::Planted;
 use super::scenario::SKEW_MS;
-use super::world::{AwsFailed, World};
+use super::server::task_handle;
+use super::world::{AwsFailed, Process, World};
 
 /// A turn that is nearer is waited for in the worker.
 const NEAR_MS: u64 = 2_000;
@@ -25,8 +29,8 @@ const PERMIT_SLACK_MS: u64 = 5_000;
 /// Rounds in which two limits look for a time that suits both.
 const ROUNDS: usize = 4;
 
-/// After that time a changed rate is the only one in use: every worker knows it, and its turns of before are past.
-const CHANGE_KNOWN_MS: u64 = 20_000;
+/// After that time a changed rate is the only one in use: the first worker that asks changes the row, and its turns of before are past.
+const CHANGE_KNOWN_MS: u64 = 8_000;
 
 /// The limits of a scenario.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) tenant_rate: Option<RateLimit>,
     /// The most open requests of each server.
     pub(crate) concurrency: Vec<Option<u32>>,
+    /// Whether the permit of a request passes to the task that its server makes of it.
+    pub(crate) count_tasks: bool,
     /// When the rate of server 0 changes, and to what.
     pub(crate) change: Option<(u64, RateLimit)>,
 }
@@ -48,6 +54,7 @@ impl Limits {
             rates: vec![Some(RateLimit::new(2, 1).unwrap())],
             tenant_rate: Some(RateLimit::new(3, 1).unwrap()),
             concurrency: vec![Some(1)],
+            count_tasks: true,
             change: None,
         }
     }
@@ -174,6 +181,7 @@ impl Delivery {
         let event =
             Reserve { now_us: self.now_us(), rate, version, shared, give_back, asks, mark: self.mark() };
         let grants = self.world.apply_limit::<TurnTable>(&self.world.limits.turns, limit, &event).await?;
+        self.world.note(Some(self.call()), || format!("limit {limit}: {wish:?} is answered by {grants:?}"));
         Ok(grants.into_iter().next())
     }
 
@@ -185,6 +193,7 @@ impl Delivery {
     /// Gives turns back that their call cannot use.
     pub(crate) async fn give_back(&self, turns: Vec<OwnTurn>) {
         for (limit, turn) in turns {
+            self.world.note(Some(self.call()), || format!("limit {limit}: {turn:?} is given back"));
             if let Some((rate, version)) = self.world.rate(limit) {
                 let shared = limit != OF_TENANT;
                 let (now_us, give_back, asks) = (self.now_us(), vec![turn], Vec::new());
@@ -207,8 +216,7 @@ impl Delivery {
                     Some(Grant::Turn(turn)) => turns.push((*limit, turn)),
                     Some(Grant::Taken(at_us)) => retry_us = Some(Ok(at_us)),
                     Some(Grant::Later(at_us)) => {
-                        let (rate, _) = self.world.rate(*limit).unwrap();
-                        retry_us = Some(Err(wake_us(rate, self.now_us(), at_us)));
+                        retry_us = Some(Err(wake_us(self.now_us(), at_us)));
                     }
                     None => {}
                 }
@@ -245,6 +253,10 @@ impl Delivery {
         if self.rate_limits().is_empty() || world.is_planted(Planted::IgnoreRate) {
             return Ok(None);
         }
+        if self.carries.get() && !self.carried_turns_count().await? {
+            self.carries.set(false);
+            self.turns.borrow_mut().clear();
+        }
         let missed = self.turns.borrow().iter().any(|(_, turn)| turn.at_us + LATE_US < self.now_us());
         if missed {
             self.turns.borrow_mut().clear();
@@ -264,6 +276,22 @@ impl Delivery {
             return Ok(Some(self.limited(HeldReason::RateLimit, left_ms - EARLY_MS)));
         }
         Ok(None)
+    }
+
+    /// Whether the turns that the message carries are still those of their limits.
+    async fn carried_turns_count(&self) -> Result<bool, AwsFailed> {
+        let world = &self.world;
+        let carried = self.turns.borrow().clone();
+        for (limit, turn) in carried {
+            let row = world.aws(|| world.limits.turns.borrow().get(&limit).cloned()).await?;
+            let honoured = row
+                .zip(world.rate(limit))
+                .is_some_and(|(row, (rate, version))| Setting::of(&row).honours(turn, rate, version));
+            if !honoured && !world.is_planted(Planted::IgnoreEpoch) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Milliseconds until that time on the worker's clock, rounded up.
@@ -325,14 +353,94 @@ impl Delivery {
 
     /// The request was answered.
     pub(crate) async fn release_permit(&self, permit: Option<Permit>) {
-        let (world, server) = (&self.world, self.spec().server);
         let Some(permit) = permit else { return };
-        let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else { return };
-        let (release, take) = (vec![permit.name], Vec::new());
-        let event =
-            Change { now: self.now(), limit, skew_ms: SKEW_MS, release, held_ms: None, take, block: None };
-        let _ = world.apply_limit::<HolderTable>(&world.limits.holders, server, &event).await;
+        let _ = change_holders(&self.world, &self.process, self.spec().server, vec![permit.name], None).await;
     }
+
+    /// The server has made the request a task: an entry of the task takes the place of the permit, in one write.
+    pub(crate) async fn pass_permit_to_task(&self, permit: Option<Permit>, handle: &str) {
+        let (world, process, server) = (&self.world, &self.process, self.spec().server);
+        let Some(permit) = permit else { return };
+        if !world.scenario.limits.count_tasks {
+            return self.release_permit(Some(permit)).await;
+        }
+        let take = Take { name: handle.to_owned(), until: self.deadline() };
+        let mut release = vec![permit.name];
+        if world.is_planted(Planted::ReleaseBeforeTask) {
+            let first = std::mem::take(&mut release);
+            let _ = change_holders(world, process, server, first, None).await;
+        }
+        let until_ms = world.virtual_ms(self.deadline(), self.process.offset_ms);
+        match change_holders(world, process, server, release.clone(), Some(take.clone())).await {
+            Ok(Some(granted)) => {
+                let had_one = world.now_ms() <= permit.until_ms;
+                let kept = granted.taken == [true];
+                world.check(
+                    kept || !had_one,
+                    self.call(),
+                    "the permit of a request passes to its task",
+                    || format!("{granted:?}"),
+                );
+                if kept {
+                    let number = task_number(handle);
+                    world.limits.open.borrow_mut().push(Open { server, until_ms, number });
+                }
+            }
+            Ok(None) => {}
+            Err(AwsFailed) => change_later(world, process, server, release, Some(take)),
+        }
+    }
+
+    /// The task is over.
+    pub(crate) fn release_task(&self, handle: &str) {
+        let (world, limits) = (&self.world, &self.world.scenario.limits);
+        if limits.is_empty() || !limits.count_tasks {
+            return;
+        }
+        ended(world, task_number(handle));
+        if !world.is_planted(Planted::KeepTaskPermit) {
+            change_later(world, &self.process, self.spec().server, vec![handle.to_owned()], None);
+        }
+    }
+}
+
+/// The number of the open request that stands for a task.
+fn task_number(handle: &str) -> u64 {
+    handle.bytes().fold(0, |number, byte| number << 8 | u64::from(byte) ^ number.rotate_left(17))
+}
+
+/// One write to the row of a concurrency limit; nothing where the server has none.
+async fn change_holders(
+    world: &World,
+    process: &Process,
+    server: usize,
+    release: Vec<String>,
+    take: Option<Take>,
+) -> Result<Option<Granted>, AwsFailed> {
+    let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else {
+        return Ok(None);
+    };
+    let (now, take) = (process.clock(world), take.into_iter().collect());
+    let event = Change { now, limit, skew_ms: SKEW_MS, release, held_ms: None, take, block: None };
+    world.apply_limit::<HolderTable>(&world.limits.holders, server, &event).await.map(Some)
+}
+
+/// The same beside the delivery, until it is written or the process dies.
+fn change_later(
+    world: &Rc<World>,
+    process: &Rc<Process>,
+    server: usize,
+    release: Vec<String>,
+    take: Option<Take>,
+) {
+    let (of_task, process) = (Rc::clone(world), Rc::clone(process));
+    process.unwritten.set(process.unwritten.get() + 1);
+    world.spawn(Some(process.index), async move {
+        while change_holders(&of_task, &process, server, release.clone(), take.clone()).await.is_err() {
+            of_task.sleep(1_000).await;
+        }
+        process.unwritten.set(process.unwritten.get() - 1);
+    });
 }
 
 /// A request is sent: its turns are used up, and it is open until `until_ms` at the latest. Gives its number.
@@ -367,6 +475,13 @@ pub(crate) fn sent(delivery: &Delivery, until_ms: u64) -> u64 {
 /// A request has ended.
 pub(crate) fn ended(world: &World, number: u64) {
     world.limits.open.borrow_mut().retain(|open| open.number != number);
+}
+
+/// A call ends. Where its task may go on, the permit of the task ends at the deadline of the call.
+pub(crate) fn call_ends(world: &World, call: usize) {
+    let of_call = |open: &Open| (1..100).any(|run| open.number == task_number(&task_handle(call, run)));
+    let goes_on = world.limits.open.borrow().iter().any(of_call);
+    world.task_permit_lost.set(world.task_permit_lost.get() || goes_on);
 }
 
 /// No more turns are used in any period than the limit allows, by the times of the turns and by the times of the requests.

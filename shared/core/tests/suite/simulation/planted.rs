@@ -1,5 +1,7 @@
 //! Defects that a test plants into the model of the worker or of AWS. The simulation must find each of them.
 
+use super::scenario::Theme;
+
 /// A planted defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Planted {
@@ -39,10 +41,24 @@ pub(crate) enum Planted {
     GiveUpPaused,
     /// A new worker takes calls before it has read what operators set.
     StartBeforeControl,
+    /// A strike stops no call.
+    IgnoreStrike,
+    /// No rule of an operator cancels calls.
+    IgnoreCancelRule,
+    /// A rule of an operator cancels no call that is under way.
+    CancelAtReceiptOnly,
+    /// A paused queue is read.
+    IgnoreQueuePause,
+    /// A worker that an operator asked to drain goes on.
+    IgnoreDrain,
+    /// A call under way goes on although its caller has cancelled it.
+    IgnoreCancel,
     /// Rate limits are not looked at.
     IgnoreRate,
     /// A request is sent although its turn has passed.
     ForgetLateness,
+    /// A turn that a message carries is used although the limit has changed since.
+    IgnoreEpoch,
     /// One request more than the limit gets a permit.
     OverAdmit,
     /// A permit counts for a second, however long its request may take.
@@ -57,6 +73,10 @@ pub(crate) enum Planted {
     StalePermit,
     /// A turn that a message carries goes back when another delivery of that message has the call.
     GiveBackCarried,
+    /// The permit of a request is released before its task has one.
+    ReleaseBeforeTask,
+    /// The permit of a task is not released with the end of the task.
+    KeepTaskPermit,
     /// A limit's row is stored whatever is stored.
     UnconditionalLimit,
     /// Workers that ask at the same time write rows that cannot be told apart.
@@ -71,7 +91,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 32] = [
+    pub(crate) const ALL: [Self; 41] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -90,8 +110,15 @@ impl Planted {
         Self::ReadNoPauseInDrain,
         Self::GiveUpPaused,
         Self::StartBeforeControl,
+        Self::IgnoreStrike,
+        Self::IgnoreCancelRule,
+        Self::CancelAtReceiptOnly,
+        Self::IgnoreQueuePause,
+        Self::IgnoreDrain,
+        Self::IgnoreCancel,
         Self::IgnoreRate,
         Self::ForgetLateness,
+        Self::IgnoreEpoch,
         Self::OverAdmit,
         Self::ShortPermit,
         Self::EndlessPermit,
@@ -99,10 +126,56 @@ impl Planted {
         Self::PermitPerDelivery,
         Self::StalePermit,
         Self::GiveBackCarried,
+        Self::ReleaseBeforeTask,
+        Self::KeepTaskPermit,
         Self::UnconditionalLimit,
         Self::ForgetMark,
         Self::IgnoreSupersede,
         Self::SupersedeByReceipt,
         Self::WaitByVisibility,
     ];
+
+    /// The theme whose schedules find it.
+    pub(crate) const fn theme(self) -> Theme {
+        match self {
+            Self::SkipClaim
+            | Self::DeleteBeforeRecord
+            | Self::DeleteBeforeCopy
+            | Self::SkipAuditRecord
+            | Self::UnconditionalWrite
+            | Self::EndCallOfAnother => Theme::Faults,
+            Self::IgnoreCancel | Self::SkipHeartbeat | Self::RepeatUnsafe | Self::WaitByVisibility => {
+                Theme::Calm
+            }
+            Self::DenyRun => Theme::Tasks,
+            Self::ForgetFence | Self::ForgetMayHaveRun | Self::ForgetSkew | Self::ForgetLease => {
+                Theme::Freezes
+            }
+            Self::IgnorePause
+            | Self::PauseBeforeClaimOnly
+            | Self::ReadNoPauseInDrain
+            | Self::GiveUpPaused
+            | Self::StartBeforeControl
+            | Self::IgnoreStrike
+            | Self::IgnoreCancelRule
+            | Self::CancelAtReceiptOnly
+            | Self::IgnoreQueuePause
+            | Self::IgnoreDrain => Theme::Switches,
+            Self::IgnoreRate
+            | Self::ForgetLateness
+            | Self::IgnoreEpoch
+            | Self::OverAdmit
+            | Self::ShortPermit
+            | Self::EndlessPermit
+            | Self::FreePermitEarly
+            | Self::PermitPerDelivery
+            | Self::StalePermit
+            | Self::GiveBackCarried
+            | Self::ReleaseBeforeTask
+            | Self::KeepTaskPermit
+            | Self::UnconditionalLimit
+            | Self::ForgetMark => Theme::Limits,
+            Self::IgnoreSupersede | Self::SupersedeByReceipt => Theme::Supersede,
+        }
+    }
 }

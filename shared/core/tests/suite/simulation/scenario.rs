@@ -2,7 +2,7 @@
 
 use toolfleet_core::limits::RateLimit;
 
-use super::control::Pause;
+use super::control::{Order, What};
 use super::limits::Limits;
 use super::queue::{Asks, Oddities};
 use super::random::Random;
@@ -103,8 +103,8 @@ pub(crate) struct Scenario {
     pub(crate) down_ms: Option<(u64, u64)>,
     pub(crate) faults: Faults,
     pub(crate) oddities: Oddities,
-    /// What operators pause.
-    pub(crate) pauses: Vec<Pause>,
+    /// What operators set.
+    pub(crate) orders: Vec<Order>,
     pub(crate) limits: Limits,
     /// Whether all calls have one `supersede` key.
     pub(crate) supersedes: bool,
@@ -125,6 +125,18 @@ impl Scenario {
             }
         };
         let calm = theme == Theme::Calm;
+        let limits = if theme == Theme::Limits { limits(random) } else { Limits::default() };
+        // Calls that wait for the end of tasks wait for long, and each duplicate of a message that waits is parked as a message of its own.
+        let duplicates = match theme {
+            Theme::Limits if limits.count_tasks => 5,
+            Theme::Limits => 200,
+            Theme::Faults
+            | Theme::Calm
+            | Theme::Tasks
+            | Theme::Freezes
+            | Theme::Switches
+            | Theme::Supersede => 60,
+        };
         let from_ms = random.below(60_000);
         Self {
             theme,
@@ -134,13 +146,10 @@ impl Scenario {
             down_ms: (theme != Theme::Limits && random.chance(300))
                 .then(|| (from_ms, from_ms + random.below(200_000))),
             faults: faults(theme, random),
-            oddities: Oddities {
-                duplicate: random.below(if theme == Theme::Limits { 200 } else { 60 }),
-                undead: random.below(60),
-            },
+            oddities: Oddities { duplicate: random.below(duplicates), undead: random.below(60) },
             supersedes: theme == Theme::Supersede,
-            limits: if theme == Theme::Limits { limits(random) } else { Limits::default() },
-            pauses: if theme == Theme::Switches { pauses(random, &calls) } else { Vec::new() },
+            limits,
+            orders: if theme == Theme::Switches { orders(random, &calls) } else { Vec::new() },
             calls,
             die_at_step: None,
         }
@@ -167,7 +176,7 @@ impl Scenario {
             down_ms: None,
             faults: Faults::default(),
             oddities: Oddities::default(),
-            pauses: Vec::new(),
+            orders: Vec::new(),
             limits: Limits::default(),
             supersedes: false,
             die_at_step: None,
@@ -240,25 +249,36 @@ fn limits(random: &Random) -> Limits {
         concurrency: (0..2)
             .map(|_| random.chance(500).then(|| u32::try_from(random.between(1, 3)).unwrap()))
             .collect(),
-        change: random.chance(200).then(|| (random.between(3_000, 30_000), rate())),
+        count_tasks: random.chance(400),
+        change: random.chance(350).then(|| (random.between(2_000, 15_000), rate())),
     }
 }
 
-/// Half of the pauses begin just after a call was sent, so that they meet its first attempts.
-fn pauses(random: &Random, calls: &[CallSpec]) -> Vec<Pause> {
-    let pause = |_| {
-        let sent_ms = calls[random.index(calls.len())].sends[0].0;
+/// Half of the orders come just after a call was sent, so that they meet its first attempts.
+fn orders(random: &Random, calls: &[CallSpec]) -> Vec<Order> {
+    let order = |_| {
+        let call = random.index(calls.len());
+        let sent_ms = calls[call].sends[0].0;
         let from_ms = if random.chance(500) { sent_ms + random.below(2_000) } else { random.below(60_000) };
-        let names = ["server:server-0", "tenant:acme", "tool:tool-1"];
-        Pause {
-            target: names[random.index(3)].to_owned(),
+        let pause = |name: &str| What::Pause(name.to_owned());
+        let what = match random.below(10) {
+            0 | 1 => pause("server:server-0"),
+            2 | 3 => pause("tenant:acme"),
+            4 => pause("tool:tool-1"),
+            5 => pause("queue:default"),
+            6 | 7 => What::Strike(call),
+            8 => What::Cancel(calls[call].tenant, random.chance(500).then_some(calls[call].server)),
+            _ => What::Drain(random.index(3)),
+        };
+        Order {
+            what,
             from_ms,
             to_ms: from_ms + random.between(1_000, 300_000),
             expires: random.chance(300),
             forgets_version: random.chance(200),
         }
     };
-    (0..random.between(1, 2)).map(pause).collect()
+    (0..random.between(1, 3)).map(order).collect()
 }
 
 fn manners(theme: Theme, random: &Random) -> Manners {
@@ -272,6 +292,7 @@ fn manners(theme: Theme, random: &Random) -> Manners {
             refuses_connection: 1,
             hangs: 2,
             asks_for_pause: 1,
+            makes_task: if random.chance(300) { 8 } else { 0 },
             ..Manners::default()
         };
     }

@@ -53,6 +53,11 @@ pub(crate) fn content(call: usize, run: usize) -> String {
     format!("{{\"call\":{call},\"run\":{run}}}")
 }
 
+/// The handle of the task that the n-th run of a call became.
+pub(crate) fn task_handle(call: usize, run: usize) -> String {
+    format!("task-{call}-{run}")
+}
+
 /// Sends a request and waits for its answer until `until_ms`.
 pub(crate) async fn request(world: &Rc<World>, ask: Ask, until_ms: u64) -> Result<Said, Failure> {
     let slot: Slot = Rc::default();
@@ -117,7 +122,7 @@ async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Optio
     }
     // The effect may come at the beginning or at the end of the work.
     let work_ms =
-        if world.random.chance(100) { world.random.below(50_000) } else { world.random.below(1_500) };
+        if world.random.chance(100) { world.random.below(60_000) } else { world.random.below(1_950) };
     let early = world.random.chance(500);
     if manner == Manner::RunsThenDrops && world.random.chance(500) {
         // The connection breaks while the tool runs on.
@@ -146,7 +151,7 @@ async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Optio
         Manner::RefusesRequest => Some(Err(refused())),
         Manner::Hangs => None,
         Manner::MakesTask => {
-            let handle = format!("task-{call}-{run}");
+            let handle = task_handle(call, run);
             let polls_left = u32::try_from(world.random.below(6)).unwrap();
             world.tasks.borrow_mut().insert(handle.clone(), ServerTask { call, run, polls_left });
             said(Meaning::Task {

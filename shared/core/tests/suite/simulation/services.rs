@@ -26,7 +26,7 @@ pub(crate) fn start(world: &Rc<World>) {
     let process = world.new_process();
     let owner = Some(process.index);
     world.spawn(owner, intake(Rc::clone(world), Rc::clone(&process)));
-    if !world.scenario.pauses.is_empty() {
+    if !world.scenario.orders.is_empty() {
         world.spawn(owner, control::reader(Rc::clone(world), Rc::clone(&process)));
     }
     world.spawn(owner, reaper(Rc::clone(world), process));
@@ -34,13 +34,16 @@ pub(crate) fn start(world: &Rc<World>) {
 
 /// Receives messages while slots are free.
 async fn intake(world: Rc<World>, process: Rc<Process>) {
-    let reads = !world.scenario.pauses.is_empty() && !world.is_planted(Planted::StartBeforeControl);
+    let reads = !world.scenario.orders.is_empty() && !world.is_planted(Planted::StartBeforeControl);
     while reads && !process.has_read_control.get() && !process.draining.get() {
         world.sleep(20).await;
     }
     while !process.draining.get() {
         let free = world.scenario.slots.saturating_sub(process.slots_used.get());
-        if free == 0 {
+        let now = process.clock(&world);
+        let paused = process.control.borrow().pause_of_queue("default", now).is_some()
+            && !world.is_planted(Planted::IgnoreQueuePause);
+        if free == 0 || paused {
             world.sleep(50).await;
             continue;
         }
@@ -61,6 +64,7 @@ async fn intake(world: Rc<World>, process: Rc<Process>) {
                 let (id, times) = (message.id, message.receives);
                 format!("worker {index} receives message {id}, its receive {times}")
             });
+            control::receives(&world, call, &process);
             process.slots_used.set(process.slots_used.get() + 1);
             process.deliveries.set(process.deliveries.get() + 1);
             world.spawn(Some(index), run(Rc::clone(&world), Rc::clone(&process), message));
@@ -206,6 +210,9 @@ fn restart_after(world: &Rc<World>, ms: u64) {
 
 /// What a process that is lost had claimed may end as unknown.
 fn lose_claims(world: &World, process: &Process) {
+    if process.unwritten.get() > 0 {
+        world.task_permit_lost.set(true);
+    }
     for truth in &mut *world.truth.borrow_mut() {
         truth.cut |= truth.holder.as_ref().is_some_and(|holder| holder.process == process.index);
     }

@@ -4,10 +4,13 @@ use toolfleet_core::call::{CallRow, State};
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
-use super::control;
 use super::scenario::Theme;
 use super::supersede;
 use super::world::{Process, Record, World};
+use super::{control, limits};
+
+/// A call under way ends within this time after its cancellation: a heartbeat, and what it takes to store the end.
+const CANCEL_MS: u64 = 11_000;
 
 /// What really happened to a call.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub(crate) struct Truth {
     pub(crate) cut: bool,
     pub(crate) ended: Option<CallRow>,
     pub(crate) cancelled_ms: Option<u64>,
+    /// Whether a worker had its claim when it was cancelled.
+    cancelled_under_way: bool,
     /// When the end of the call was stored.
     pub(crate) ended_ms: u64,
     pub(crate) notices: u32,
@@ -38,6 +43,13 @@ pub(crate) struct Holder {
     pub(crate) fence: u64,
     /// Until when that worker may rely on its claim.
     pub(crate) until_ms: u64,
+}
+
+impl Holder {
+    /// Whether that delivery has the claim.
+    pub(crate) fn is(&self, nonce: &Nonce) -> bool {
+        self.nonce.as_ref() == Some(nonce)
+    }
 }
 
 /// A row was stored, by a delivery or by a caller: the rules of each change.
@@ -69,13 +81,28 @@ pub(crate) fn row_stored(
     } else {
         truth.holder = None;
     }
-    if after.cancel_requested_at.is_some() {
-        truth.cancelled_ms.get_or_insert(world.now_ms());
+    if after.cancel_requested_at.is_some() && truth.cancelled_ms.is_none() {
+        truth.cancelled_ms = Some(world.now_ms());
+        truth.cancelled_under_way = truth.holder.is_some();
     }
     if after.state == State::Done && truth.ended.is_none() {
+        limits::call_ends(world, call);
+        let answered = after.finished.as_ref().is_some_and(|finished| {
+            matches!(finished.outcome.kind, OutcomeKind::Succeeded | OutcomeKind::ToolError)
+        });
+        let process = process_of(world, after).filter(|_| answered);
+        if let Some(process) = process {
+            control::ends_despite_rule(world, call, process, after.enqueued_at);
+        }
         truth.ended = Some(after.clone());
         truth.ended_ms = world.now_ms();
     }
+}
+
+/// The process of the worker that the row names.
+fn process_of(world: &World, row: &CallRow) -> Option<usize> {
+    let processes = world.processes.borrow();
+    processes.iter().find(|process| row.worker.as_ref() == Some(&process.id)).map(|process| process.index)
 }
 
 fn claimed(world: &World, call: usize, before: Option<&CallRow>, after: &CallRow, truth: &mut Truth) {
@@ -191,7 +218,8 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     world.check(!paused, call, "a paused call is held until its deadline", detail);
     let starved = world.scenario.theme == Theme::Limits
         && outcome.kind == OutcomeKind::Expired
-        && truth.sent.is_empty();
+        && truth.sent.is_empty()
+        && !world.task_permit_lost.get();
     world.check(
         !starved,
         call,
@@ -200,8 +228,8 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     );
     let replaced = outcome.error.as_ref().is_some_and(|why| why.code == Code::Superseded);
     let cancelled = outcome.kind == OutcomeKind::Cancelled && !replaced;
-    let asked = truth.cancelled_ms.is_some();
-    world.check(!cancelled || asked, call, "only a caller cancels", detail);
+    let asked = truth.cancelled_ms.is_some() || control::rule_cancelled(world, call);
+    world.check(!cancelled || asked, call, "only a caller or a rule cancels", detail);
 }
 
 /// What holds besides where no worker, no AWS request and no message fails.
@@ -218,10 +246,10 @@ fn ended_calmly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     let in_time = truth.ended_ms <= last_ms || world.scenario.slots < messages;
     world.check(in_time, call, "a call ends by its deadline", || truth.ended_ms.to_string());
     if let Some(cancelled_ms) = truth.cancelled_ms
-        && truth.holder.is_some()
+        && truth.cancelled_under_way
     {
-        let within = truth.ended_ms <= cancelled_ms + super::scenario::LEASE_MS;
-        world.check(within, call, "a cancelled call ends soon", || format!("{truth:?}"));
+        let within = truth.ended_ms <= cancelled_ms + CANCEL_MS;
+        world.check(within, call, "a cancelled call ends within a heartbeat", || format!("{truth:?}"));
     }
 }
 

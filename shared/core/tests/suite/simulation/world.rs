@@ -31,6 +31,7 @@ pub(crate) struct Process {
     pub(crate) id: WorkerId,
     /// How far its clock is ahead of true time.
     pub(crate) offset_ms: i64,
+    pub(crate) started_at: Timestamp,
     pub(crate) alive: Cell<bool>,
     pub(crate) frozen_until_ms: Cell<u64>,
     pub(crate) draining: Cell<bool>,
@@ -39,6 +40,8 @@ pub(crate) struct Process {
     pub(crate) slots_used: Cell<usize>,
     /// Deliveries that have not left it.
     pub(crate) deliveries: Cell<usize>,
+    /// Changes of permits that are not written yet.
+    pub(crate) unwritten: Cell<usize>,
     pub(crate) gate: Rc<Gate>,
     /// What operators have set, as this process last read it.
     pub(crate) control: Snapshot,
@@ -94,6 +97,8 @@ pub(crate) struct World {
     pub(crate) steps: Cell<u64>,
     /// Messages that a newer one replaces.
     pub(crate) replaced: RefCell<BTreeSet<u64>>,
+    /// Whether a process died before it had released the permit of a task, which ends at the deadline of its call then.
+    pub(crate) task_permit_lost: Cell<bool>,
 }
 
 impl World {
@@ -136,6 +141,7 @@ impl World {
             under_way: Cell::new(0),
             steps: Cell::new(0),
             replaced: RefCell::default(),
+            task_permit_lost: Cell::new(false),
         }
     }
 
@@ -224,6 +230,7 @@ impl World {
                 return Ok(answer);
             }
         }
+        self.note(None, || "an AWS request fails, all its tries included".to_owned());
         Err(AwsFailed)
     }
 
@@ -246,12 +253,14 @@ impl World {
             index,
             id: WorkerId::parse(format!("w{index}")).unwrap(),
             offset_ms,
+            started_at: Timestamp::from_ms(self.true_time(self.now_ms()).as_ms() + offset_ms),
             alive: Cell::new(true),
             frozen_until_ms: Cell::new(0),
             draining: Cell::new(false),
             over_ms: Cell::new(None),
             slots_used: Cell::new(0),
             deliveries: Cell::new(0),
+            unwritten: Cell::new(0),
             control: Snapshot::default(),
             has_read_control: Cell::new(false),
             gate: Rc::new(Gate::new(self.scenario.servers.len(), self.tenants.len())),

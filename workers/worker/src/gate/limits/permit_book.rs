@@ -81,13 +81,15 @@ enum Reply {
     Permit(PermitWish, oneshot::Sender<Option<Permit>>),
     /// An entry that is kept for longer.
     Kept(oneshot::Sender<()>),
+    /// An entry that takes the place of one that is released in the same write. Nobody waits for it after a write that failed.
+    Replaces(Option<oneshot::Sender<()>>),
 }
 
 /// One write, and who waits for it.
 struct Next {
     asks: Vec<Ask>,
-    /// How many of them are of the line.
-    of_line: usize,
+    /// Which of them are of the line.
+    of_line: std::ops::Range<usize>,
     block_asks: Vec<oneshot::Sender<()>>,
     change: Change,
     seen: Option<HolderRow>,
@@ -143,11 +145,11 @@ impl Permit {
 
     /// The request has become a task of its server: an entry of that name takes the place of this permit.
     pub(crate) async fn becomes(mut self, name: String, until: Timestamp) {
-        self.under_way = false;
-        let book = Arc::clone(&self.book);
-        let limit = self.wish.limit;
-        drop(self);
-        book.keep(Take { name, until }, limit).await;
+        let (book, take) = (Arc::clone(&self.book), Take { name, until });
+        let entry = std::mem::take(&mut self.wish.name);
+        // What is left of this permit releases nothing.
+        self.under_way = true;
+        book.replace(entry, take, self.wish.limit).await;
     }
 }
 
@@ -227,6 +229,19 @@ impl PermitBook {
         }
         self.begin();
         let _kept = receiver.await;
+    }
+
+    /// An entry takes the place of another, in one write: no other call finds the permit free in between.
+    async fn replace(self: &Arc<Self>, entry: String, take: Take, limit: u32) {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.limit = limit;
+            state.releases.push(entry);
+            state.asks.push(Ask { take, reply: Reply::Replaces(Some(sender)) });
+        }
+        self.begin();
+        let _replaced = receiver.await;
     }
 
     /// How many calls wait in the worker's hands.
@@ -329,6 +344,7 @@ impl PermitBook {
     pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) {
         {
             let mut state = self.state();
+            state.asks.retain(|ask| !matches!(ask.reply, Reply::Replaces(_)) || ask.take.name != name);
             state.releases.push(name);
             state.refused_at = None;
             state.held_ms.extend(held_ms);
@@ -365,9 +381,9 @@ impl PermitBook {
             Ok(granted) => granted,
             Err(error) => {
                 tracing::warn!(%error, limit = %self.key, code = "limit_unread", "a limit's row cannot be read or written; its calls wait");
-                self.write_failed(change.release);
                 // Those who asked learn of it now.
-                drop((asks, block_asks));
+                drop(block_asks);
+                self.write_failed(change.release, asks);
                 return tokio::time::sleep(AFTER_ERROR).await;
             }
         };
@@ -377,12 +393,13 @@ impl PermitBook {
         drop(block_asks);
         let mut in_line = Vec::new();
         for (position, (ask, taken)) in asks.into_iter().zip(granted.taken).enumerate() {
-            if !taken && position < of_line {
+            if !taken && of_line.contains(&position) {
                 in_line.push(ask);
                 continue;
             }
             match ask.reply {
                 Reply::Kept(sender) => drop(sender.send(())),
+                Reply::Replaces(sender) => drop(sender.map(|sender| sender.send(()))),
                 Reply::Permit(wish, sender) => {
                     let book = Arc::clone(self);
                     let new = || Permit { book, wish, since: begun, under_way: false, of_block: false };
@@ -395,10 +412,15 @@ impl PermitBook {
         in_line.into_iter().rev().for_each(|ask| state.line.push_front(ask));
     }
 
-    /// What could not be released is released later.
-    fn write_failed(&self, releases: Vec<String>) {
+    /// What could not be released is released later, with what takes its place.
+    fn write_failed(&self, releases: Vec<String>, asks: Vec<Ask>) {
         let mut state = self.state();
         state.seen = None;
+        for Ask { take, reply } in asks {
+            if matches!(reply, Reply::Replaces(_)) && !state.releases.contains(&take.name) {
+                state.asks.push(Ask { take, reply: Reply::Replaces(None) });
+            }
+        }
         state.releases.extend(releases);
     }
 
@@ -432,9 +454,13 @@ impl PermitBook {
             }
         }
         let (begun, now) = (Instant::now(), self.clock.now());
-        let of_line = state.line.len().min(MOST_OF_LINE);
-        let mut asks: Vec<Ask> = state.line.drain(..of_line).collect();
-        asks.append(&mut state.asks);
+        // An entry that takes the place of a released one comes before all that wait for a free one.
+        let is_kept = |ask: &Ask| !matches!(ask.reply, Reply::Permit(..));
+        let (mut asks, new): (Vec<Ask>, Vec<Ask>) = state.asks.drain(..).partition(is_kept);
+        let kept = asks.len();
+        let of_line = kept..kept + state.line.len().min(MOST_OF_LINE);
+        asks.extend(state.line.drain(..of_line.len()));
+        asks.extend(new);
         let take = asks.iter().map(|ask| ask.take_from(now)).collect();
         let block_asks = std::mem::take(&mut state.block_asks);
         let wish = state.block_wish.take();
@@ -469,7 +495,7 @@ impl Ask {
     fn is_over(&self) -> bool {
         match &self.reply {
             Reply::Permit(_, sender) => sender.is_closed(),
-            Reply::Kept(_) => false,
+            Reply::Kept(_) | Reply::Replaces(_) => false,
         }
     }
 
@@ -477,7 +503,7 @@ impl Ask {
     fn take_from(&self, now: Timestamp) -> Take {
         let until = match &self.reply {
             Reply::Permit(wish, _) => now.plus_ms(wish.hold_ms),
-            Reply::Kept(_) => self.take.until,
+            Reply::Kept(_) | Reply::Replaces(_) => self.take.until,
         };
         Take { name: self.take.name.clone(), until }
     }

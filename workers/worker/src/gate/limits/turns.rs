@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::fleet::limits::Turns;
 use toolfleet_aws::{Applied, AwsError, Clock, apply_in_rounds};
-use toolfleet_core::limits::turn_book::{Ask, Grant, Reserve, TurnRow};
+use toolfleet_core::limits::turn_book::{Ask, Grant, Reserve, Setting, TurnRow};
 use toolfleet_core::limits::{LimitKey, RateLimit, Turn};
 use toolfleet_core::time::Timestamp;
 
@@ -55,22 +55,8 @@ struct BookState {
     /// How much longer than [`PACE`] is between two writes.
     slower: Duration,
     seen: Option<TurnRow>,
-    setting: Option<Setting>,
-}
-
-/// The setting of a limit's row, and when it was read.
-#[derive(Debug, Clone, Copy)]
-struct Setting {
-    epoch: u64,
-    rate: RateLimit,
-    version: u64,
-    at: Instant,
-}
-
-impl Setting {
-    const fn of(row: &TurnRow, at: Instant) -> Self {
-        Self { epoch: row.epoch, rate: row.rate, version: row.version, at }
-    }
+    /// The setting of the limit's row, and when it was read.
+    setting: Option<(Setting, Instant)>,
 }
 
 /// What a call that asks for a turn gets.
@@ -153,9 +139,9 @@ impl TurnBooks {
         turn: Turn,
     ) -> Option<HeldTurn> {
         let book = self.book(key);
-        let known = book.state().setting.filter(|setting| setting.at.elapsed() < SETTING_KNOWN);
+        let known = book.state().setting.filter(|(_, read_at)| read_at.elapsed() < SETTING_KNOWN);
         let setting = match known {
-            Some(setting) => setting,
+            Some((setting, _)) => setting,
             None => {
                 let asked = Instant::now();
                 let row = match book.store.read().await {
@@ -165,16 +151,14 @@ impl TurnBooks {
                         return None;
                     }
                 };
-                let setting = Setting::of(&row, asked);
-                book.state().setting = Some(setting);
+                let setting = Setting::of(&row);
+                book.state().setting = Some((setting, asked));
                 setting
             }
         };
         // Another delivery of the same message may use the turn, so this one never gives it back.
         let held = HeldTurn { book, turn, keep: true };
-        // A worker that knows a newer limit gives the row its setting when it asks: that voids the turn.
-        let is_newer = rate != setting.rate && version >= setting.version;
-        (setting.epoch == turn.epoch && !is_newer).then_some(held)
+        setting.honours(turn, rate, version).then_some(held)
     }
 
     fn book(&self, key: &LimitKey) -> Arc<Book> {
@@ -241,7 +225,7 @@ impl Book {
                     state.paced(lost);
                     match applied {
                         Some(Applied::Stored { row, then }) => {
-                            state.setting = Some(Setting::of(&row, asked));
+                            state.setting = Some((Setting::of(&row), asked));
                             state.seen = Some(*row);
                             then
                         }

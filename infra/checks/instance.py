@@ -1,0 +1,133 @@
+"""Runs infra/systemd/drain.sh against a metadata service of its own: the worker is stopped before the lifecycle action is completed, and
+only when the instance is about to end. Runs the user data of EC2 instances up to the start of the worker.
+"""
+
+import hashlib
+import http.server
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from model import ROOT, Project
+
+# `systemctl` and `aws` of the instance: each writes what it was asked to do.
+STUB = '#!/bin/sh\necho "$(basename "$0") $*" >>"$DID"\n'
+LIFE = "autoscaling/target-lifecycle-state"
+
+
+class Metadata(http.server.BaseHTTPRequestHandler):
+    """Answers to a token only, as version 2 does. `answers`: by path, what each request in turn gets; the last one stays."""
+
+    def do_PUT(self):
+        self._send(200, "token")
+
+    def do_GET(self):
+        if self.headers["X-aws-ec2-metadata-token"] != "token":
+            return self._send(401, "")
+        answers = self.server.answers.get(self.path.removeprefix("/latest/meta-data/"), [None])
+        text = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.server.looks += 1
+        return self._send(404 if text is None else 200, text or "")
+
+    def _send(self, status, text):
+        self.send_response(status)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def run(answers):
+    """What the script did, and how many requests it made."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    server.answers, server.looks = {"instance-id": ["i-1"], **answers}, 0
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory() as folder:
+        did = Path(folder) / "did"
+        for name in ("systemctl", "aws"):
+            (Path(folder) / name).write_text(STUB)
+            (Path(folder) / name).chmod(0o755)
+        env = {
+            **os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "DID": str(did), "LOOK_EVERY_S": "0.05", "LIFECYCLE_HOOK": "hook",
+            "AUTO_SCALING_GROUP": "group", "METADATA_URL": f"http://127.0.0.1:{server.server_port}", "no_proxy": "127.0.0.1",
+        }
+        subprocess.run(["bash", ROOT / "infra/systemd/drain.sh"], env=env, check=True, capture_output=True, timeout=30)
+        server.shutdown()
+        return did.read_text().splitlines(), server.looks
+
+
+def user_data(program, digest):
+    """What the user data did with a program of that digest: the calls of its commands, the files, whether it signalled success."""
+    template = Project().templates["ec2"]
+    text, names = template.of_type("AWS::EC2::LaunchTemplate")["WorkerTemplate"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
+    lines = {"HighQueue": "TOOLFLEET_QUEUE_URL_HIGH=https://high", "LowQueue": "", "PrivateAddresses": ""}
+    text = template.substituted([text, {**names, **lines}]).replace("<WorkerSha256>", digest)
+    # What is known in an account only.
+    text = re.sub(r"<(AWS::\w+|Worker\w+|import \S+)>", "value", text)
+    with tempfile.TemporaryDirectory() as folder:
+        root, did = Path(folder) / "root", Path(folder) / "did"
+        for name in ("opt", "etc/systemd/system", "bin"):
+            (root / name).mkdir(parents=True)
+        (root / "program").write_text(program)
+        for name in ("systemctl", "curl", "sleep"):
+            (root / "bin" / name).write_text(STUB)
+        # `aws s3 cp` copies the program; everything else is noted.
+        (root / "bin/aws").write_text(STUB + f'if [ "$1 $2" = "s3 cp" ]; then cp {root}/program "$6"; fi\n')
+        for path in (root / "bin").iterdir():
+            path.chmod(0o755)
+        # The instance's folders are those of this root.
+        text = text.replace("/opt/toolfleet", f"{root}/opt/toolfleet").replace("/etc/toolfleet", f"{root}/etc/toolfleet")
+        text = text.replace("> /etc/systemd", f"> {root}/etc/systemd")
+        env = {**os.environ, "PATH": f"{root}/bin:{os.environ['PATH']}", "DID": str(did)}
+        done = subprocess.run(["bash", "-c", text], env=env, capture_output=True, text=True, timeout=30)
+        files = {str(p.relative_to(root)): p.read_text().replace(str(root), "") for p in (root / "etc").rglob("*") if p.is_file()}
+        return done.returncode, did.read_text().splitlines(), files
+
+
+def check_user_data():
+    program = "#!/bin/sh\nexit 0\n"
+    code, did, files = user_data(program, hashlib.sha256(program.encode()).hexdigest())
+    signals = [line.rsplit(" ", 1)[1] for line in did if "signal-resource" in line]
+    if code or signals != ["SUCCESS"] or "systemctl enable --now toolfleet-worker toolfleet-drain" not in did:
+        sys.exit(f"FAIL  user data: exit code {code}, {did}")
+    unit = files["etc/systemd/system/toolfleet-worker.service"]
+    if unit != (ROOT / "infra/systemd/toolfleet-worker.service").read_text():
+        sys.exit(f"FAIL  user data: writes another unit:\n{unit}")
+    if "TOOLFLEET_QUEUE_URL_HIGH=https://high\n" not in files["etc/toolfleet/worker.env"]:
+        sys.exit(f"FAIL  user data: settings are missing:\n{files['etc/toolfleet/worker.env']}")
+    code, did, _ = user_data(program, "0" * 64)
+    signals = [line.rsplit(" ", 1)[1] for line in did if "signal-resource" in line]
+    if not code or signals != ["FAILURE"] or any("systemctl" in line for line in did):
+        sys.exit(f"FAIL  user data starts a program of another digest: exit code {code}, {did}")
+    print("ok    user data: starts the right program, and no other")
+
+
+COMPLETED = (
+    "aws autoscaling complete-lifecycle-action --lifecycle-hook-name hook --auto-scaling-group-name group --instance-id i-1 "
+    "--lifecycle-action-result CONTINUE"
+)
+WANTED = ["systemctl stop toolfleet-worker", COMPLETED, "systemctl disable --now toolfleet-drain"]
+
+
+def main():
+    cases = {
+        "a scale-in": {LIFE: ["InService", "InService", "Terminated"]},
+        "a notice of Spot": {LIFE: ["InService"], "spot/instance-action": [None, None, '{"action": "terminate"}']},
+        "an instance without a group, then a notice": {"spot/instance-action": [None, '{"action": "terminate"}']},
+    }
+    for name, answers in cases.items():
+        did, looks = run(answers)
+        if did != WANTED or looks < 3:
+            sys.exit(f"FAIL  drain.sh after {name}: {looks} requests, then {did}")
+    print(f"ok    drain.sh: {len(cases)} cases")
+    check_user_data()
+
+
+if __name__ == "__main__":
+    main()

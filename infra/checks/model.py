@@ -1,0 +1,151 @@
+"""Reads the templates and manifests, and answers questions about them: parameters by their defaults, both branches of Fn::If."""
+
+import pathlib
+import re
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CLOUDFORMATION = "infra/cloudformation"
+KUBERNETES = "infra/kubernetes"
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML in which a key that is written twice is an error, and dates stay texts."""
+
+
+def _mapping(loader, node, deep=False):
+    keys = [key.value for key, _ in node.value]
+    twice = {key for key in keys if keys.count(key) > 1}
+    if twice:
+        raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {sorted(twice)[0]} is written twice")
+    return loader.construct_mapping(node, deep=True)
+
+
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in Loader.yaml_implicit_resolvers.items()
+}
+
+
+def parse(text):
+    return yaml.load(text, Loader=Loader)
+
+
+class Template:
+    """One CloudFormation template."""
+
+    def __init__(self, name, text):
+        self.name, self.text = name, text
+        document = parse(text)
+        self.parameters = document.get("Parameters", {})
+        self.conditions = document.get("Conditions", {})
+        self.resources = document.get("Resources", {})
+        self.outputs = document.get("Outputs", {})
+
+    def of_type(self, kind):
+        return {name: r.get("Properties", {}) for name, r in self.resources.items() if r.get("Type") == kind}
+
+    def default(self, name):
+        return self.parameters.get(name, {}).get("Default")
+
+    def value(self, value):
+        """A scalar with parameters replaced by their defaults; other references stay recognisable."""
+        if isinstance(value, dict) and len(value) == 1:
+            (function, argument), = value.items()
+            if function == "Ref":
+                return self.default(argument) if argument in self.parameters else f"<{argument}>"
+            if function == "Fn::GetAtt":
+                return f"<{'.'.join(argument) if isinstance(argument, list) else argument}>"
+            if function == "Fn::Sub":
+                return self.substituted(argument)
+            if function == "Fn::ImportValue":
+                return f"<import {self.value(argument)}>"
+        return value
+
+    def substituted(self, argument):
+        text, names = (argument, {}) if isinstance(argument, str) else argument
+        def one(match):
+            name = match.group(1)
+            if name.startswith("!"):
+                return "${" + name[1:] + "}"
+            if name in names:
+                return str(self.value(names[name]))
+            if name in self.parameters:
+                return str(self.default(name) if self.default(name) is not None else f"<{name}>")
+            return f"<{name}>"
+        return re.sub(r"\$\{([^}]+)\}", one, text)
+
+    def each(self, value):
+        """The members of a list, or of one value, with both branches of Fn::If, and without AWS::NoValue."""
+        if isinstance(value, list):
+            for item in value:
+                yield from self.each(item)
+        elif isinstance(value, dict) and set(value) == {"Fn::If"}:
+            for branch in value["Fn::If"][1:]:
+                yield from self.each(branch)
+        elif value not in (None, {"Ref": "AWS::NoValue"}):
+            yield value
+
+    def statements(self):
+        """Every statement of an identity policy: where it stands, the statement."""
+        for name, resource in self.resources.items():
+            properties, kind = resource.get("Properties", {}), resource.get("Type")
+            documents = []
+            if kind in ("AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy", "AWS::IAM::Policy"):
+                documents.append(properties.get("PolicyDocument", {}))
+            if kind == "AWS::IAM::Role":
+                documents += [p.get("PolicyDocument", {}) for p in properties.get("Policies", [])]
+            for document in documents:
+                for statement in self.each(document.get("Statement", [])):
+                    yield f"{self.name} {name} {statement.get('Sid', '(no Sid)')}", name, statement
+
+
+class Project:
+    """All templates and manifests, some of them perhaps changed."""
+
+    def __init__(self, changed=None):
+        changed = changed or {}
+        self.texts = {}
+        for folder, ending in ((CLOUDFORMATION, "*.yaml"), (KUBERNETES, "**/*.yaml"), (KUBERNETES, "**/*.env"), ("infra/systemd", "*")):
+            for path in sorted((ROOT / folder).glob(ending)):
+                name = str(path.relative_to(ROOT))
+                self.texts[name] = changed.get(name) or path.read_text()
+        self.templates = {
+            pathlib.Path(name).stem: Template(pathlib.Path(name).name, text)
+            for name, text in self.texts.items() if name.startswith(CLOUDFORMATION)
+        }
+        self.manifests = {
+            name: [d for d in yaml.load_all(text, Loader=Loader) if d]
+            for name, text in self.texts.items() if name.startswith(KUBERNETES) and name.endswith(".yaml")
+        }
+
+    def manifest(self, kind):
+        for name, documents in self.manifests.items():
+            for document in documents:
+                if document.get("kind") == kind:
+                    return name, document
+        return None, {}
+
+    def env(self):
+        lines = self.texts.get(f"{KUBERNETES}/base/worker.env", "").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def settings():
+    """The variables that a worker reads."""
+    text = (ROOT / "docs/reference/settings.md").read_text()
+    return set(re.findall(r"^\| `([A-Z_]+)`", text, re.M))
+
+
+def metric_names():
+    """The metrics that a worker emits."""
+    text = (ROOT / "docs/reference/metrics.md").read_text()
+    return set(re.findall(r"^\| `([a-z._]+)` \| (?:counter|gauge|histogram)", text, re.M))
+
+
+def runbook_anchors():
+    text = (ROOT / "docs/reference/runbook.md").read_text()
+    names = re.findall(r"^#+ +(.*?) *$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-") for name in names}

@@ -1,0 +1,25 @@
+"""Our own rules: what cfn-lint and checkov do not see. Each yields a text that names the place and the remedy."""
+
+from . import compute, iam, instances, kubernetes, metrics, network, scaling, storage, wiring
+
+ALL = [
+    storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept,
+    iam.wildcards, iam.trust, iam.history, iam.operations, iam.leading_keys,
+    metrics.expressions, metrics.alarms, metrics.dashboards, metrics.collector,
+    scaling.steps, scaling.targets,
+    compute.services, compute.containers, compute.environment, compute.imports,
+    network.security_groups, network.endpoints,
+    instances.launch, instances.groups, instances.files,
+    wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
+    wiring.resources, wiring.names, wiring.versions,
+    kubernetes.deployment, kubernetes.disruption, kubernetes.network, kubernetes.scaler, kubernetes.identity,
+]
+
+
+def problems(project):
+    """What all rules find. A rule that fails on a broken template has found something, too."""
+    for rule in ALL:
+        try:
+            yield from rule(project)
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            yield f"{rule.__module__}.{rule.__name__}: cannot read the template: {error!r}"

@@ -1,0 +1,56 @@
+"""EC2: an instance is locked down, starts only with the right program, and drains before it ends."""
+
+import re
+
+
+def launch(project):
+    ec2 = project.templates["ec2"]
+    for name, launched in ec2.of_type("AWS::EC2::LaunchTemplate").items():
+        at, data = f"ec2.yaml {name}", launched["LaunchTemplateData"]
+        metadata = data.get("MetadataOptions", {})
+        if metadata.get("HttpTokens") != "required" or metadata.get("HttpPutResponseHopLimit") != 1:
+            yield f"{at}: the metadata service answers without a token, or from further away than the instance"
+        for device in data.get("BlockDeviceMappings", []) or [{}]:
+            if device.get("Ebs", {}).get("Encrypted") is not True:
+                yield f"{at}: a disk is not encrypted"
+        if "KeyName" in data:
+            yield f"{at}: KeyName lets people into an instance"
+        if "sha256sum --check --strict" not in str(data["UserData"]):
+            yield f"{at}: the program's digest is not checked"
+
+
+def groups(project):
+    ec2 = project.templates["ec2"]
+    unit = project.texts["infra/systemd/toolfleet-worker.service"]
+    stop = int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.M).group(1))
+    most = ec2.parameters["DrainMs"]["MaxValue"]
+    if most / 1000 + 10 > stop:
+        yield f"ec2.yaml DrainMs: may be {most}, which leaves less than 10 s of TimeoutStopSec={stop}"
+    for name, group in ec2.of_type("AWS::AutoScaling::AutoScalingGroup").items():
+        at = f"ec2.yaml {name}"
+        hooks = [h for h in group.get("LifecycleHookSpecificationList", []) if h["LifecycleTransition"] == "autoscaling:EC2_INSTANCE_TERMINATING"]
+        if not hooks:
+            yield f"{at}: no lifecycle hook lets a worker drain before its instance ends"
+        for hook in hooks:
+            if hook.get("HeartbeatTimeout", 0) < stop + 30:
+                yield f"{at}: the hook waits {hook.get('HeartbeatTimeout')} s, less than TimeoutStopSec and half a minute"
+            if str(ec2.value(hook["LifecycleHookName"])) + "\n" not in ec2.substituted(ec2.text):
+                yield f"{at}: the drain script does not know the hook's name"
+        update = ec2.resources[name].get("UpdatePolicy", {}).get("AutoScalingRollingUpdate", {})
+        if update.get("WaitOnResourceSignals") is not True or update.get("MinInstancesInService") != {"Ref": "MinInstances"}:
+            yield f"{at}: an update does not wait for new workers before it ends old ones"
+
+
+def files(project):
+    """The user data holds the files of infra/systemd as they are."""
+    ec2 = project.templates["ec2"]
+    text = ec2.of_type("AWS::EC2::LaunchTemplate")["WorkerTemplate"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"][0]
+    for name in ("toolfleet-worker.service", "toolfleet-drain.service", "drain.sh"):
+        if project.texts[f"infra/systemd/{name}"] not in text.replace("${!", "${"):
+            yield f"ec2.yaml WorkerTemplate: its user data has another text than infra/systemd/{name}"
+    if len(text) > 16_000:
+        yield f"ec2.yaml WorkerTemplate: user data of {len(text)} bytes; EC2 takes 16 KB"
+    unit = project.texts["infra/systemd/toolfleet-worker.service"]
+    for line in ("KillSignal=SIGTERM", "KillMode=mixed", "Restart=always", "NoNewPrivileges=yes", "ProtectSystem=strict", "DynamicUser=yes"):
+        if f"\n{line}\n" not in unit:
+            yield f"infra/systemd/toolfleet-worker.service: {line} is missing"

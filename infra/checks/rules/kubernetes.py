@@ -1,0 +1,134 @@
+"""Kubernetes: pods drain, are locked down and spread, and KEDA counts what is in flight."""
+
+
+def _deployment(project):
+    _, deployment = project.manifest("Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    return deployment, pod, pod["containers"][0]
+
+
+def deployment(project):
+    found, pod, container = _deployment(project)
+    at = "infra/kubernetes Deployment"
+    drain_s = int(project.env()["TOOLFLEET_DRAIN_MS"]) / 1000
+    if pod.get("terminationGracePeriodSeconds", 30) < drain_s + 10:
+        yield f"{at}: terminationGracePeriodSeconds is less than TOOLFLEET_DRAIN_MS and 10 s"
+    security, own = pod.get("securityContext", {}), container.get("securityContext", {})
+    if security.get("runAsNonRoot") is not True or security.get("runAsUser", 0) == 0:
+        yield f"{at}: may run as root"
+    if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        yield f"{at}: has no seccomp profile"
+    if own.get("readOnlyRootFilesystem") is not True or own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+        yield f"{at}: its root file system can be written, or it can gain rights"
+    if own.get("capabilities") != {"drop": ["ALL"]}:
+        yield f"{at}: does not drop all capabilities"
+    if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+        yield f"{at}: shares the node's namespaces"
+    probes = {"livenessProbe": "/health/live", "readinessProbe": "/health/ready", "startupProbe": "/health/ready"}
+    for probe, path in probes.items():
+        check = container.get(probe, {})
+        if check.get("httpGet", {}).get("path") != path:
+            yield f"{at}: {probe} does not ask {path}"
+        if check.get("periodSeconds", 10) * check.get("failureThreshold", 3) < 30 or check.get("timeoutSeconds", 1) > check.get("periodSeconds", 10):
+            yield f"{at}: {probe} gives up in less than half a minute, or waits for longer than its period"
+    ports = [port["containerPort"] for port in container.get("ports", [])]
+    if str(ports and ports[0]) != project.env()["TOOLFLEET_HTTP_ADDR"].rsplit(":")[-1]:
+        yield f"{at}: the port is not that of TOOLFLEET_HTTP_ADDR"
+    if "memory" not in container["resources"].get("limits", {}) or not {"cpu", "memory"} <= set(container["resources"].get("requests", {})):
+        yield f"{at}: needs requests, and a limit of memory"
+    if found["spec"]["strategy"].get("rollingUpdate", {}).get("maxUnavailable") != 0:
+        yield f"{at}: an update ends old workers before new ones run"
+    if found["spec"].get("replicas", 1) < 2:
+        yield f"{at}: fewer than two replicas"
+    if found["spec"]["selector"]["matchLabels"].items() - found["spec"]["template"]["metadata"]["labels"].items():
+        yield f"{at}: the selector does not find its own pods"
+
+
+def disruption(project):
+    found, _, _ = _deployment(project)
+    _, budget = project.manifest("PodDisruptionBudget")
+    at = "infra/kubernetes PodDisruptionBudget"
+    if not budget:
+        yield f"{at}: is missing"
+        return
+    spec = budget["spec"]
+    if spec.get("maxUnavailable") in (None, 0, "0%") or spec.get("minAvailable"):
+        yield f"{at}: nodes could never be drained"
+    if spec["selector"]["matchLabels"] != found["spec"]["selector"]["matchLabels"]:
+        yield f"{at}: does not select the workers"
+
+
+def network(project):
+    found, _, _ = _deployment(project)
+    _, policy = project.manifest("NetworkPolicy")
+    at = "infra/kubernetes NetworkPolicy"
+    if not policy:
+        yield f"{at}: is missing"
+        return
+    spec = policy["spec"]
+    if spec["podSelector"].get("matchLabels") != found["spec"]["selector"]["matchLabels"]:
+        yield f"{at}: does not select the workers"
+    if set(spec.get("policyTypes", [])) != {"Ingress", "Egress"}:
+        yield f"{at}: policyTypes are not Ingress and Egress"
+    for rule in spec.get("ingress", []):
+        if not rule.get("from") or any("ipBlock" in peer for peer in rule["from"]):
+            yield f"{at}: ingress from everywhere"
+    for rule in spec.get("egress", []):
+        blocks = [peer["ipBlock"] for peer in rule.get("to", [{}]) if "ipBlock" in peer]
+        if not rule.get("to") or not rule.get("ports"):
+            yield f"{at}: egress to everywhere"
+        for block in blocks:
+            if block["cidr"] == "0.0.0.0/0" and "169.254.169.254/32" not in block.get("except", []):
+                yield f"{at}: pods reach the metadata of their node, and so its role"
+
+
+def scaler(project):
+    name, scaled = project.manifest("ScaledObject")
+    at = "infra/kubernetes ScaledObject"
+    if not scaled:
+        yield f"{at}: is missing; a ScaledJob would end with its first message"
+        return
+    found, _, _ = _deployment(project)
+    spec = scaled["spec"]
+    if spec["scaleTargetRef"].get("name") != found["metadata"]["name"]:
+        yield f"{at}: scales {spec['scaleTargetRef'].get('name')}, which is not the workers' deployment"
+    if spec.get("minReplicaCount", 0) >= spec.get("maxReplicaCount", 100):
+        yield f"{at}: minReplicaCount is not less than maxReplicaCount"
+    if spec.get("fallback", {}).get("behavior") != "currentReplicasIfHigher":
+        yield f"{at}: when the queue cannot be read, a busy fleet would shrink"
+    if spec.get("cooldownPeriod", 0) < 180:
+        yield f"{at}: cooldownPeriod is shorter than a drain and a minute"
+    triggers = [t for t in spec["triggers"] if t["type"] == "aws-sqs-queue"]
+    if len(triggers) != 1:
+        yield f"{at}: has no trigger aws-sqs-queue"
+        return
+    asked, authentication = triggers[0]["metadata"], triggers[0].get("authenticationRef", {}).get("name")
+    if asked.get("scaleOnInFlight") != "true" or asked.get("scaleOnDelayed") != "false":
+        yield f"{at}: counts not what waits and what is in flight, or counts what is delayed"
+    if asked.get("queueURL") != project.env().get("TOOLFLEET_QUEUE_URL") or asked.get("awsRegion") != project.env().get("AWS_REGION"):
+        yield f"{at}: reads another queue, or in another region, than the workers"
+    if not 0 < int(asked.get("queueLength", 0)) <= int(project.env()["TOOLFLEET_SLOTS"]):
+        yield f"{at}: queueLength is not 1 to TOOLFLEET_SLOTS"
+    known = [d["metadata"]["name"] for d in project.manifests[name] if d["kind"] == "TriggerAuthentication"]
+    if authentication not in known:
+        yield f"{at}: there is no TriggerAuthentication {authentication}"
+    overlay = project.texts["infra/kubernetes/keda/kustomization.yaml"]
+    if "path: /spec/replicas" not in overlay:
+        yield "infra/kubernetes/keda: an applied number of replicas would reset KEDA's"
+
+
+def identity(project):
+    _, pod, _ = _deployment(project)
+    template = project.templates["kubernetes"]
+    accounts = {name: template.value(a["ServiceAccount"]) for name, a in template.of_type("AWS::EKS::PodIdentityAssociation").items()}
+    _, account = project.manifest("ServiceAccount")
+    names = {pod.get("serviceAccountName"), account.get("metadata", {}).get("name"), accounts.get("WorkerIdentity")}
+    if names != {"toolfleet-worker"}:
+        yield f"infra/kubernetes: pods, ServiceAccount and PodIdentityAssociation name {names}"
+    if pod.get("automountServiceAccountToken") is not False or account.get("automountServiceAccountToken") is not False:
+        yield "infra/kubernetes: pods have a token of the Kubernetes API, which workers do not use"
+    _, space = project.manifest("Namespace")
+    if space.get("metadata", {}).get("labels", {}).get("pod-security.kubernetes.io/enforce") != "restricted":
+        yield "infra/kubernetes Namespace: does not enforce the restricted pod security standard"
+    if template.default("Namespace") != space.get("metadata", {}).get("name"):
+        yield "kubernetes.yaml Namespace: is not that of infra/kubernetes"

@@ -1,0 +1,187 @@
+"""Metrics: expressions, alarms and the dashboard name what exists, and each alarm says what to do."""
+
+import json
+import re
+
+from model import metric_names, runbook_anchors
+
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FUNCTIONS = {"FILL", "IF", "SUM", "MAX", "MIN", "AVG", "SEARCH", "RATE", "REPEAT"}
+KNOWN = {
+    "AWS/SQS": {
+        "ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed",
+        "ApproximateAgeOfOldestMessage",
+    },
+    "AWS/DynamoDB": {"WriteThrottleEvents", "ReadThrottleEvents", "ConsumedWriteCapacityUnits", "ConsumedReadCapacityUnits"},
+    "AWS/ECS": {"CPUUtilization", "MemoryUtilization"},
+    "ECS/ContainerInsights": {"RunningTaskCount", "DesiredTaskCount", "PendingTaskCount"},
+    "AWS/AutoScaling": {"GroupInServiceInstances", "GroupDesiredCapacity"},
+}
+DIMENSIONS = {
+    "AWS/SQS": {"QueueName"}, "AWS/DynamoDB": {"TableName"}, "AWS/ECS": {"ClusterName", "ServiceName"},
+    "ECS/ContainerInsights": {"ClusterName", "ServiceName"}, "AWS/AutoScaling": {"AutoScalingGroupName"},
+}
+
+
+def _queues_and_tables(project):
+    data = project.templates["data"]
+    prefix = data.default("Prefix")
+    names = {str(data.value(q["QueueName"])) for q in data.of_type("AWS::SQS::Queue").values()}
+    names |= {str(data.value(t["TableName"])) for t in data.of_type("AWS::DynamoDB::Table").values()}
+    return {name.replace(prefix, "", 1) for name in names}
+
+
+def _check_metric(project, at, namespace, name, dimensions):
+    """`dimensions`: the values by name."""
+    if namespace.startswith("toolfleet/"):
+        filters = {
+            t["MetricName"] for f in project.templates["compute"].of_type("AWS::Logs::MetricFilter").values() for t in f["MetricTransformations"]
+        }
+        if name not in metric_names() | filters:
+            yield f"{at}: no worker emits {name} (docs/reference/metrics.md)"
+        elif name not in filters and "Fleet" not in dimensions:
+            yield f"{at}: {name} has the dimension Fleet"
+        return
+    if namespace not in KNOWN or name not in KNOWN[namespace]:
+        yield f"{at}: {namespace} {name} is no metric that is known to exist"
+        return
+    if set(dimensions) != DIMENSIONS[namespace]:
+        yield f"{at}: {name} has the dimensions {sorted(DIMENSIONS[namespace])}, not {sorted(dimensions)}"
+    for value in (v for k, v in dimensions.items() if k in ("QueueName", "TableName")):
+        suffix = str(value).replace("toolfleet", "", 1)
+        if not str(value).startswith("<") and suffix not in _queues_and_tables(project):
+            yield f"{at}: {value} is no queue or table of data.yaml"
+
+
+def _dimensions(template, stat):
+    return {d["Name"]: template.value(d["Value"]) for d in stat.get("Dimensions", [])}
+
+
+def expressions(project):
+    for template in project.templates.values():
+        lists = [(n, a["Metrics"]) for n, a in template.of_type("AWS::CloudWatch::Alarm").items() if "Metrics" in a]
+        for kind in ("AWS::ApplicationAutoScaling::ScalingPolicy", "AWS::AutoScaling::ScalingPolicy"):
+            for name, policy in template.of_type(kind).items():
+                tracking = policy.get("TargetTrackingScalingPolicyConfiguration") or policy.get("TargetTrackingConfiguration")
+                if tracking:
+                    lists.append((name, tracking["CustomizedMetricSpecification"]["Metrics"]))
+        for name, metrics in lists:
+            yield from _expression(project, template, f"{template.name} {name}", list(template.each(metrics)))
+
+
+def _expression(project, template, at, metrics):
+    ids = [metric["Id"] for metric in metrics]
+    for bad in (i for i in ids if not re.fullmatch(r"[a-z][A-Za-z0-9_]*", i)):
+        yield f"{at}: the id {bad} does not begin with a lower-case letter"
+    if len(set(ids)) != len(ids):
+        yield f"{at}: an id is used twice"
+    returned = [metric["Id"] for metric in metrics if metric.get("ReturnData", True) is True]
+    if len(returned) != 1:
+        yield f"{at}: {len(returned)} metrics return data, and exactly one must"
+    used = set()
+    for metric in metrics:
+        for expression in template.each(metric.get("Expression")):
+            words = {word for word in WORD.findall(expression) if word not in FUNCTIONS}
+            used |= words
+            for unknown in words - set(ids):
+                yield f"{at}: the expression names {unknown}, which is no id"
+            if expression.count("(") != expression.count(")"):
+                yield f"{at}: the brackets of {expression} do not match"
+        if ("MetricStat" in metric) == ("Expression" in metric) or not metric.get("MetricStat", {"Stat": 1}).get("Stat"):
+            yield f"{at}: {metric['Id']} is neither an expression nor a statistic of a metric"
+        elif "MetricStat" in metric:
+            stat = metric["MetricStat"]
+            name = stat["Metric"]["MetricName"]
+            namespace = str(template.value(stat["Metric"]["Namespace"]))
+            yield from _check_metric(project, at, namespace, name, _dimensions(template, stat["Metric"]))
+    for unused in set(ids) - used - set(returned):
+        yield f"{at}: {unused} is used by no expression"
+    periods = {metric["MetricStat"].get("Period") for metric in metrics if "MetricStat" in metric}
+    if len(periods) > 1:
+        yield f"{at}: the metrics of one expression have the periods {periods}"
+
+
+def alarms(project):
+    anchors = runbook_anchors()
+    for template in project.templates.values():
+        for name, alarm in template.of_type("AWS::CloudWatch::Alarm").items():
+            at = f"{template.name} {name}"
+            anchor = re.search(r"docs/reference/runbook\.md#([\w-]+)$", alarm.get("AlarmDescription", ""))
+            if not anchor:
+                yield f"{at}: AlarmDescription does not end with an anchor of the runbook"
+            elif anchor.group(1) not in anchors:
+                yield f"{at}: the runbook has no section #{anchor.group(1)}"
+            if alarm.get("TreatMissingData") not in ("breaching", "notBreaching"):
+                yield f"{at}: TreatMissingData must say what no data means"
+            runs = "MinTasks" in str(alarm.get("Threshold")) or "MinInstances" in str(alarm.get("Threshold"))
+            if runs != (alarm.get("TreatMissingData") == "breaching"):
+                yield f"{at}: no data means that nothing waits, and for the number of workers that none runs"
+            if runs != (alarm.get("ComparisonOperator", "").startswith("LessThan")):
+                yield f"{at}: ComparisonOperator {alarm.get('ComparisonOperator')} looks in the wrong direction"
+            if alarm.get("DatapointsToAlarm", 1) > alarm["EvaluationPeriods"]:
+                yield f"{at}: DatapointsToAlarm is more than EvaluationPeriods"
+            if not alarm.get("AlarmActions"):
+                yield f"{at}: it has no action"
+            yield from _periods(template, at, alarm)
+            if "MetricName" in alarm:
+                yield from _check_metric(project, at, str(template.value(alarm["Namespace"])), alarm["MetricName"], _dimensions(template, alarm))
+
+
+def _periods(template, at, alarm):
+    stats = [m["MetricStat"] for m in alarm.get("Metrics", []) if "MetricStat" in m]
+    parts = [(s["Period"], s["Metric"]["Namespace"]) for s in stats] or [(alarm["Period"], alarm["Namespace"])]
+    for period, namespace in parts:
+        own = str(template.value(namespace)).startswith("toolfleet/")
+        if period not in ((10, 30) if own else ()) and (period % 60 or period < 60):
+            yield f"{at}: a period of {period} s; metrics of AWS have one of 60 s, our own of 10, 30 or 60"
+        if period * alarm["EvaluationPeriods"] > 3600:
+            yield f"{at}: goes off after more than an hour"
+
+
+def dashboards(project):
+    for template in project.templates.values():
+        for name, dashboard in template.of_type("AWS::CloudWatch::Dashboard").items():
+            at = f"{template.name} {name}"
+            try:
+                body = json.loads(template.value(dashboard["DashboardBody"]))
+            except ValueError as error:
+                yield f"{at}: DashboardBody is not JSON: {error}"
+                continue
+            for widget in body["widgets"]:
+                yield from _widget(project, f"{at} {widget['properties'].get('title', widget['type'])}", widget)
+
+
+def _widget(project, at, widget):
+    if widget["x"] + widget["width"] > 24:
+        yield f"{at}: is wider than the dashboard's 24 columns"
+    if widget["type"] == "text":
+        return
+    ids, expressions_used = set(), ""
+    for metric in widget["properties"]["metrics"]:
+        options = metric[-1] if isinstance(metric[-1], dict) else {}
+        ids.add(options.get("id"))
+        expressions_used += " " + options.get("expression", "")
+        if "expression" not in options:
+            parts = [part for part in metric if not isinstance(part, dict)]
+            yield from _check_metric(project, at, parts[0], parts[1], dict(zip(parts[2::2], parts[3::2])))
+    if "SEARCH" not in expressions_used:
+        for unknown in set(WORD.findall(expressions_used)) - FUNCTIONS - ids:
+            yield f"{at}: an expression names {unknown}, which is no id"
+    if "region" not in widget["properties"]:
+        yield f"{at}: has no region"
+
+
+def collector(project):
+    """The metrics that the collector forwards exist, and are those that alarms and dashboard read."""
+    compute = project.templates["compute"]
+    text = compute.text
+    selected = {name.replace("\\", "") for name in re.findall(r"- \^([a-z_.\\]+)\$$", text, re.M)}
+    for unknown in selected - metric_names():
+        yield f"compute.yaml collector: no worker emits {unknown}"
+    read = set(re.findall(r"(toolfleet\.[a-z_.]+[a-z])\\*\"", text)) | set(re.findall(r"MetricName: (toolfleet\.\S+)", text))
+    for missing in (read & metric_names()) - selected:
+        yield f"compute.yaml collector: does not forward {missing}, which an alarm or the dashboard reads"
+    if "key: aws.emf.storage_resolution" not in text:
+        yield "compute.yaml collector: without aws.emf.storage_resolution an alarm of ten seconds sees a value a minute"
+    if 'OTEL_METRIC_EXPORT_INTERVAL\n                  Value: "10000"' not in text:
+        yield "compute.yaml worker: OTEL_METRIC_EXPORT_INTERVAL is not ten seconds"

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Checks the templates and manifests, and that seeded mistakes are caught. A missing part fails the run.
+# Installs pinned packages into a folder that git ignores. Needs python3 (3.11 or later) with venv, and kubectl (for its kustomize).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=infra/checks
+venv=$here/.checks/venv
+
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+"$venv/bin/python" "$here/check.py"
+"$venv/bin/python" "$here/instance.py"
+"$venv/bin/python" "$here/mutate.py"
