@@ -75,14 +75,6 @@ impl LambdaPayload {
             Self::ApiGateway => "api-gateway",
         }
     }
-
-    /// Whether the function speaks MCP, and so can list its tools.
-    pub const fn is_mcp(self) -> bool {
-        match self {
-            Self::Mcp | Self::ApiGateway => true,
-            Self::Bedrock | Self::Arguments => false,
-        }
-    }
 }
 
 /// A server that is a Lambda function.

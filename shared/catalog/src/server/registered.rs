@@ -118,7 +118,7 @@ impl Server {
     pub const fn lists_tools(&self) -> bool {
         match &self.transport {
             Transport::Http(_) | Transport::Stdio(_) | Transport::OpenApi(_) => true,
-            Transport::Lambda(lambda) => lambda.payload.is_mcp(),
+            Transport::Lambda(_) => false,
         }
     }
 

@@ -38,8 +38,7 @@ fn a_function_is_a_server_with_its_arn_in_the_place_of_a_url() {
         let lambda = server.lambda().unwrap();
         assert_eq!((lambda.function.as_str(), lambda.function.region()), (ARN, "eu-west-1"));
         assert_eq!((lambda.payload, server.timeout_ms), (payload, Some(60_000)));
-        assert_eq!(server.lists_tools(), payload.is_mcp());
-        assert!(!server.is_mcp_endpoint());
+        assert!(!server.lists_tools() && !server.is_mcp_endpoint());
     }
 }
 
@@ -97,10 +96,12 @@ fn a_functions_mistake_names_the_field_and_the_remedy() {
 }
 
 #[test]
-fn a_pin_needs_a_function_that_lists_its_tools() {
+fn a_pin_needs_a_server_that_lists_its_tools() {
     let pin = format!("sha256:{}", "a".repeat(64));
     let tool = json!({"id": "t", "server": "s", "pin": pin});
-    let error = with_tool(function(), tool.clone()).unwrap_err();
-    assert!(error.contains("tools.t.pin: pins a tool of `s`, which gives no list of tools"), "{error}");
-    with_tool(with("payload", json!("mcp")), tool).unwrap();
+    let error = with_tool(function(), tool).unwrap_err();
+    assert!(
+        error.contains("tools.t.pin: pins a tool of `s`, which is not asked for a list of tools"),
+        "{error}"
+    );
 }

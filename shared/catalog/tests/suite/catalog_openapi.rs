@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use toolfleet_catalog::{Catalog, CatalogSources, Transport};
 use toolfleet_core::ids::{ServerId, ToolId};
 
-const PETSTORE: &str = include_str!("../fixtures/openapi/petstore-2.0.yaml");
+const PETSTORE: &str = include_str!("../openapi/petstore-2.0.yaml");
 
 fn text(server: Value, tools: Value) -> String {
     let mut server = server;

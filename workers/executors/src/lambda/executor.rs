@@ -17,7 +17,7 @@ use url::Url;
 
 use super::context::client_context;
 use super::ports::{AttributeStore, Attributes, Event, FunctionAnswer, InvokeFault, LambdaInvoke};
-use super::{arguments_form, bedrock, failure, function_error};
+use super::{arguments_form, bedrock, failure, function_error, mcp_form};
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 
 /// The largest event that Lambda takes.
@@ -95,11 +95,11 @@ impl LambdaExecutor {
             None => Attributes::default(),
         };
         let payload = bedrock::event(call, lambda, &known);
-        let answer = self.invoke(lambda, call, event(call, lambda, attempt, payload), attempt).await?;
-        if answer.function_error.is_some() {
-            return function_error::meaning(&answer.payload);
-        }
-        let read = bedrock::read(&answer.payload)?;
+        let answer = match self.answered(lambda, call, payload, attempt).await? {
+            Ok(answer) => answer,
+            Err(outcome) => return Ok(outcome),
+        };
+        let read = bedrock::read(&answer)?;
         if let Some(session) = session {
             let returned = Attributes {
                 session: read.session.unwrap_or_else(|| known.session.clone()),
@@ -129,17 +129,18 @@ impl LambdaExecutor {
         }
     }
 
-    async fn with_arguments(
+    /// The function's answer, or the outcome that its own error means.
+    async fn answered(
         &self,
         lambda: &LambdaTransport,
         call: &Invocation<'_>,
+        payload: Vec<u8>,
         attempt: Attempt<'_>,
-    ) -> Result<Outcome, Failure> {
-        let event = event(call, lambda, attempt, arguments_form::event(call));
-        let answer = self.invoke(lambda, call, event, attempt).await?;
+    ) -> Result<Result<Vec<u8>, Outcome>, Failure> {
+        let answer = self.invoke(lambda, call, event(call, lambda, attempt, payload), attempt).await?;
         match answer.function_error {
-            Some(_) => function_error::meaning(&answer.payload),
-            None => arguments_form::outcome(&answer.payload),
+            Some(_) => function_error::meaning(&answer.payload).map(Err),
+            None => Ok(Ok(answer.payload)),
         }
     }
 }
@@ -181,12 +182,29 @@ impl Executor for LambdaExecutor {
         let Ok(lambda) = function(call) else {
             return Err(failure::invalid_answer("the server is no function"));
         };
-        let outcome = match lambda.payload {
-            LambdaPayload::Bedrock => self.in_bedrock_form(lambda, call, attempt).await?,
-            LambdaPayload::Arguments => self.with_arguments(lambda, call, attempt).await?,
-            LambdaPayload::Mcp | LambdaPayload::ApiGateway => unsupported(call),
-        };
-        Ok(Answer { meaning: Meaning::Ended(outcome), connection: Connection::default() })
+        match lambda.payload {
+            LambdaPayload::Bedrock => self.in_bedrock_form(lambda, call, attempt).await.map(ended),
+            LambdaPayload::Arguments => {
+                match self.answered(lambda, call, arguments_form::event(call), attempt).await? {
+                    Ok(payload) => arguments_form::outcome(&payload).map(ended),
+                    Err(outcome) => Ok(ended(outcome)),
+                }
+            }
+            LambdaPayload::Mcp => {
+                let event = mcp_form::event(call, attempt, lambda.durable);
+                match self.answered(lambda, call, event, attempt).await? {
+                    Ok(payload) => mcp_form::answer(payload).await,
+                    Err(outcome) => Ok(ended(outcome)),
+                }
+            }
+            LambdaPayload::ApiGateway => {
+                let event = mcp_form::http_event(call, attempt, lambda.durable);
+                match self.answered(lambda, call, event, attempt).await? {
+                    Ok(payload) => mcp_form::http_answer(payload).await,
+                    Err(outcome) => Ok(ended(outcome)),
+                }
+            }
+        }
     }
 
     async fn poll(
@@ -221,6 +239,10 @@ impl Executor for LambdaExecutor {
     fn address(target: &LambdaTarget) -> &Url {
         &target.url
     }
+}
+
+fn ended(outcome: Outcome) -> Answer {
+    Answer { meaning: Meaning::Ended(outcome), connection: Connection::default() }
 }
 
 fn event(call: &Invocation<'_>, lambda: &LambdaTransport, attempt: Attempt<'_>, payload: Vec<u8>) -> Event {

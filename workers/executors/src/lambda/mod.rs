@@ -7,4 +7,5 @@ mod context;
 pub(crate) mod executor;
 mod failure;
 mod function_error;
+mod mcp_form;
 pub(crate) mod ports;

@@ -177,7 +177,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
 }
 
 /// The state to return to the server, from the call that this one resumes.
-fn resume_of<'a>(call: &Invocation<'a>) -> Resume<'a> {
+pub(crate) fn resume_of<'a>(call: &Invocation<'a>) -> Resume<'a> {
     match call.resumed {
         Some(earlier) => {
             Resume { request_state: earlier.request_state, input_responses: call.input_responses() }

@@ -4,7 +4,7 @@ pub(crate) mod executor;
 pub(crate) mod failure;
 pub(crate) mod list_pages;
 mod listing;
-mod outcome;
+pub(crate) mod outcome;
 pub(crate) mod questions;
 pub(crate) mod readiness;
 mod task;

@@ -260,3 +260,88 @@ async fn a_role_that_may_not_be_assumed_ends_the_call_unsent() {
     assert!(lambda.invocations().is_empty());
     assert_eq!(rig.audit_of("c1", AuditKind::Call).await.len(), 1);
 }
+
+fn rpc(body: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": body["id"], "result": {"content": [{"type": "text", "text": "12 EUR"}], "structuredContent": body["params"]["arguments"]}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_mcp_request_is_the_event_and_its_answer_is_the_result() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| rpc(&invocation.event));
+    let mut body = request("c1", "quote");
+    body["arguments"] = json!({"sku": "A-1"});
+    run(&rig, catalog_of(orders("mcp")), body).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!(content(&seen)["structuredContent"], json!({"sku": "A-1"}), "{}", seen.message);
+    let event = &lambda.invocations()[0].event;
+    assert_eq!((&event["method"], &event["params"]["name"]), (&json!("tools/call"), &json!("quote_order")));
+
+    lambda.function("orders", |invocation| {
+        json!({"jsonrpc": "2.0", "id": invocation.event["id"], "error": {"code": -32602, "message": "no sku"}})
+    });
+    run(&rig, catalog_of(orders("mcp")), request("c2", "quote")).await;
+    let seen = rig.outcome("c2").await;
+    assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("rpc_error")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_gateways_event_has_the_request_as_its_body() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| {
+        assert_eq!(invocation.event["requestContext"]["http"]["method"], "POST");
+        let body: Value = serde_json::from_str(invocation.event["body"].as_str().unwrap()).unwrap();
+        let stream = format!("event: message\ndata: {}\n\n", rpc(&body));
+        json!({"statusCode": 200, "headers": {"content-type": "text/event-stream"}, "body": stream, "isBase64Encoded": false})
+    });
+    run(&rig, catalog_of(orders("api-gateway")), request("c1", "quote")).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!(content(&seen)["content"][0]["text"], "12 EUR", "{}", seen.message);
+
+    lambda.function("orders", |_| json!({"statusCode": 500, "body": "oh"}));
+    run(&rig, catalog_of(orders("api-gateway")), request("c2", "quote")).await;
+    let seen = rig.outcome("c2").await;
+    assert_eq!(
+        (seen.kind, seen.code),
+        (OutcomeKind::OutcomeUnknown, Some("server_error")),
+        "{}",
+        seen.message
+    );
+}
+
+/// Runs the handler of the weather sample, as Lambda would.
+fn weather(event: &Value) -> Value {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let handler = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/weather_function.py");
+    let mut python =
+        Command::new("python3").arg(handler).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    python.stdin.take().unwrap().write_all(event.to_string().as_bytes()).unwrap();
+    serde_json::from_slice(&python.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pikas_weather_sample_runs_with_a_function_in_python() {
+    let (rig, lambda) = rig().await;
+    lambda.function("weather", |invocation| weather(&invocation.event));
+    let definition = json!([{
+        "toolId": "weather-lambda", "name": "weather", "executionType": "lambda", "executionTimeout": 30,
+        "lambdaArn": format!("{ARN}:weather"),
+        "functionSchema": [{"name": "get_weather", "description": "The weather at a place", "parameters": {
+            "location": {"type": "string", "description": "The place", "required": true},
+            "jsonParams": {"type": "string", "description": "Everything else"}}}]
+    }]);
+    let catalog = json!({"pika": definition, "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}});
+    for (id, location) in [("c1", "Oslo"), ("c2", "Atlantis")] {
+        let mut body = request(id, "weather-lambda");
+        body["session"] = json!("s-1");
+        body["arguments"] = json!({"location": location, "jsonParams": "{\"units\":\"metric\"}"});
+        run(&rig, catalog.clone(), body).await;
+    }
+    let seen = rig.outcome("c1").await;
+    let text = content(&seen)["content"][0]["text"].as_str().unwrap().to_owned();
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!({"temperature_c": 4, "sky": "rain"}));
+    let seen = rig.outcome("c2").await;
+    assert_eq!((seen.kind, seen.message.as_str()), (OutcomeKind::ToolError, "unknown location"));
+    assert_eq!(lambda.invocations()[1].event["sessionAttributes"], json!({"lastLocation": "Oslo"}));
+}

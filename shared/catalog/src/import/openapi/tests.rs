@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::schema::{Budget, Verdict};
 
-const TWO: &str = include_str!("../../../tests/fixtures/openapi/petstore-2.0.yaml");
-const THREE: &str = include_str!("../../../tests/fixtures/openapi/petstore-3.0.yaml");
+const TWO: &str = include_str!("../../../tests/openapi/petstore-2.0.yaml");
+const THREE: &str = include_str!("../../../tests/openapi/petstore-3.0.yaml");
 
 fn whole(text: &str) -> Document {
     read(text, &ReadOptions::default()).unwrap_or_else(|reason| panic!("{reason}"))
