@@ -10,4 +10,5 @@ cargo build --locked --workspace
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 (cd "$here" && npm ci --silent --no-audit --no-fund)
+"$venv/bin/python" "$here/openapi_documents.py" target/debug/toolfleet
 exec "$venv/bin/python" "$here/run.py"

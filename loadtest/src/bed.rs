@@ -162,6 +162,7 @@ pub(crate) fn aws_options(addresses: &Addresses) -> AwsOptions {
         secrets_endpoint: Some(addresses.secrets.clone()),
         s3_endpoint: None,
         static_credentials: Some(("loadtest".into(), "loadtest".into())),
+        ..AwsOptions::default()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::dynamodb::sessions::Sessions;
 use crate::dynamodb::{BatchWriter, Batching};
 use crate::error::AwsError;
 use crate::identity::Identity;
+use crate::lambda::Lambda;
 use crate::s3::Objects;
 use crate::s3::payloads::Payloads;
 use crate::secrets::Secrets;
@@ -35,6 +36,10 @@ pub struct AwsOptions {
     pub secrets_endpoint: Option<String>,
     /// The endpoint of S3; its buckets are parts of the path there.
     pub s3_endpoint: Option<String>,
+    /// The endpoint of Lambda, whatever a function's region is.
+    pub lambda_endpoint: Option<String>,
+    /// The endpoint of STS.
+    pub sts_endpoint: Option<String>,
     /// An access key and its secret.
     pub static_credentials: Option<(String, String)>,
 }
@@ -47,6 +52,8 @@ impl fmt::Debug for AwsOptions {
             .field("dynamodb_endpoint", &self.dynamodb_endpoint)
             .field("secrets_endpoint", &self.secrets_endpoint)
             .field("s3_endpoint", &self.s3_endpoint)
+            .field("lambda_endpoint", &self.lambda_endpoint)
+            .field("sts_endpoint", &self.sts_endpoint)
             .field("static_credentials", &self.static_credentials.as_ref().map(|(key, _)| key))
             .finish()
     }
@@ -97,6 +104,7 @@ pub struct Aws {
     run_queue: RunQueue,
     identity: Identity,
     sts: aws_sdk_sts::Client,
+    lambda: Lambda,
 }
 
 impl Aws {
@@ -105,7 +113,12 @@ impl Aws {
         let config = load(&options).await;
         let identity = Identity::new(config.credentials_provider(), config.region().map(ToString::to_string));
         // Where no endpoint is given, the SDK reads its own variables (AWS_ENDPOINT_URL_SQS, ..).
-        let sts = aws_sdk_sts::Client::new(&config);
+        let sts_config = match options.sts_endpoint {
+            Some(endpoint) => config.clone().into_builder().endpoint_url(endpoint).build(),
+            None => config.clone(),
+        };
+        let sts = aws_sdk_sts::Client::new(&sts_config);
+        let lambda = Lambda::new(config.clone(), sts_config, options.lambda_endpoint);
         let mut sqs = aws_sdk_sqs::config::Builder::from(&config);
         if options.sqs_endpoint.is_some() {
             sqs.set_endpoint_url(options.sqs_endpoint);
@@ -130,6 +143,7 @@ impl Aws {
             run_queue,
             identity,
             sts,
+            lambda,
             objects,
             dynamodb,
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::from_conf(secrets.build())),
@@ -195,6 +209,11 @@ impl Aws {
     /// request refers to are read from any bucket.
     pub fn payloads(&self, bucket: Option<String>, threshold: usize) -> Payloads {
         Payloads::new(self.objects.clone(), bucket, threshold)
+    }
+
+    /// Lambda.
+    pub fn lambda(&self) -> Lambda {
+        self.lambda.clone()
     }
 
     /// The process's own AWS identity, to sign requests to services without an SDK client.

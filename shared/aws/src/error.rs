@@ -252,7 +252,7 @@ const fn remedy_of(kind: AwsErrorKind) -> &'static str {
 }
 
 /// The error and its causes: the SDK's own texts name the network failure only in a source.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -144,6 +144,11 @@ pub(crate) fn session(tenant: &Tenant, session: &SessionId) -> String {
     format!("{tenant}#{session}")
 }
 
+/// The sort key of what a session's functions on a server returned for its next call.
+pub(crate) fn session_attributes(server: &ServerId) -> String {
+    format!("attributes#{server}")
+}
+
 /// The sort key of the MCP session with that server: `mcp#server`.
 pub(crate) fn mcp_session(server: &ServerId) -> String {
     format!("{MCP_SESSION_PREFIX}{server}")

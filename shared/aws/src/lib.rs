@@ -15,6 +15,7 @@ mod error;
 mod gzip;
 pub mod identity;
 pub mod keys;
+pub mod lambda;
 mod retry_pause;
 mod s3;
 pub mod secrets;

@@ -27,13 +27,17 @@ mod yaml;
 
 pub use defaults::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS};
 pub use error::CatalogError;
+pub use import::openapi;
 pub use own_form::{MovedSecret, OwnForm};
 pub use pins::{Approved, Pin};
 pub use placeholders::LocalEnvironment;
 pub use schema::{Budget, InputSchema, Judge, KnownSchemas, NotCompiled, Verdict};
-pub use server::{HttpTransport, Server, StdioTransport, Transport};
+pub use server::{
+    HttpTransport, Interface, LambdaArn, LambdaPayload, LambdaTransport, OpenApiTransport, Server,
+    StdioTransport, Transport,
+};
 pub use snapshot::Catalog;
 pub use sources::{CatalogSources, Literals, Programs};
 pub use text::{decode, plain};
-pub use tool::{AccessRule, Executor, Function, LambdaArn, Tool};
+pub use tool::{AccessRule, Function, Tool};
 pub use unusable::{NotExecutable, Remark, WrittenSecret};

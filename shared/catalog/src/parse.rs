@@ -148,12 +148,22 @@ pub(crate) fn parse(
 
 /// The texts that the sections name. A text without the name of such a section, which may be large, is not parsed for it.
 fn references(text: &str) -> Result<Vec<String>, CatalogError> {
-    if !["pika", "idp", "\\u"].iter().any(|part| text.contains(part)) {
+    if !["pika", "idp", "openapi", "\\u"].iter().any(|part| text.contains(part)) {
         return Ok(Vec::new());
     }
     let Sections { wire, .. } = sections(text)?;
-    let named = [wire.pika, wire.idp].into_iter().flatten();
-    Ok(named.filter_map(|section| section.as_str().map(str::to_owned)).collect())
+    // An address, and an empty text, are errors of their entries, which are named when the entries are read.
+    let is_place =
+        |name: &str| !name.trim().is_empty() && !name.starts_with("http:") && !name.starts_with("https:");
+    let documents = own_servers(wire.servers)?.into_iter().filter_map(|(_, server)| {
+        server.get("openapi").and_then(Value::as_str).filter(|name| is_place(name)).map(str::to_owned)
+    });
+    let sections = [wire.pika, wire.idp].into_iter().flatten();
+    let named = sections.filter_map(|section| section.as_str().map(str::to_owned));
+    let mut names: Vec<String> = named.chain(documents).collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
 }
 
 /// What a text holds.

@@ -21,7 +21,7 @@ use crate::snapshot::Offered;
 use crate::sources::Programs;
 use crate::sources::{CatalogSources, Literals};
 use crate::tool::Tool;
-use crate::tool::{ExecutorRef, UnvalidatedTool, WireTool};
+use crate::tool::{UnvalidatedTool, WireTool};
 use crate::unusable::{Remark, Unusable};
 use crate::written::Written;
 use toolfleet_core::ids::{ServerId, ToolId};
@@ -36,6 +36,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) programs: Programs,
     pub(crate) local_environment: Option<&'a LocalEnvironment>,
     pub(crate) known: &'a KnownSchemas,
+    /// The texts that entries name.
+    included: &'a BTreeMap<String, String>,
     /// Where the servers are kept as they are written, if somebody asks.
     pub(crate) written: Option<&'a mut Written>,
 }
@@ -71,6 +73,7 @@ impl<'a> Parts<'a> {
             programs: material.programs,
             local_environment: material.local_environment.as_ref(),
             known: &material.known,
+            included: &material.included,
             written,
         }
     }
@@ -94,8 +97,20 @@ impl<'a> Parts<'a> {
             self.unusable.add(Some(id), None, entry, reason);
             return Ok(());
         }
+        if fields.contains_key("openapi") {
+            // The document says what there is; nobody else is asked.
+            fields.entry("discover").or_insert(Value::Bool(true));
+        }
         let server: ServerEntry = typed(entry, Value::Object(fields))?;
-        let server = server.with_one_transport(entry, self.programs, self.local_environment.is_some())?;
+        let mut server = server.with_one_transport(entry, self.programs, self.local_environment.is_some())?;
+        match server.read_openapi(self.included) {
+            Ok(Some(remark)) => self.remark(&format!("{entry}.openapi"), remark),
+            Ok(None) => {}
+            Err(reason) => {
+                self.unusable.add(Some(id), None, entry, reason);
+                return Ok(());
+            }
+        }
         self.server(entry, server, Literals::Refused, Form::Own);
         Ok(())
     }
@@ -238,11 +253,14 @@ impl<'a> Parts<'a> {
         }
         let mut tools = Tools::new();
         for (entry, draft) in self.tools {
-            if let ExecutorRef::Server(id) = &draft.runs_on
-                && let Some(found) = unusable.servers.get(id).cloned()
-            {
+            if let Some(found) = unusable.servers.get(&draft.server).cloned() {
+                let id = &draft.server;
                 let reason = format!("its server `{id}` cannot be called: {}", found.reason);
                 let reason = if found.entry == entry { found.reason.clone() } else { reason };
+                unusable.add(None, Some(draft.id), &entry, reason);
+                continue;
+            }
+            if let Some(reason) = draft.without_operation(&servers) {
                 unusable.add(None, Some(draft.id), &entry, reason);
                 continue;
             }
@@ -261,10 +279,7 @@ impl<'a> Parts<'a> {
 fn offered(tools: &Tools) -> HashMap<ServerId, Offered> {
     let mut offered: HashMap<ServerId, Offered> = HashMap::new();
     for tool in tools.values() {
-        let Some(server) = tool.server() else {
-            continue;
-        };
-        let names = offered.entry(server.id.clone()).or_default();
+        let names = offered.entry(tool.server.id.clone()).or_default();
         if tool.open {
             names.open.get_or_insert_with(|| tool.clone());
         }

@@ -86,10 +86,18 @@ impl Pins {
     pub(crate) fn add(
         &mut self,
         entry: &str,
-        server: &ServerId,
+        server: &Server,
         name: &str,
         approved: Approved,
     ) -> Result<(), CatalogError> {
+        if !server.lists_tools() {
+            let text = format!(
+                "pins a tool of `{}`, which is not asked for a list of tools to compare with; leave the pin out",
+                server.id
+            );
+            return Err(invalid(entry, text));
+        }
+        let server = &server.id;
         let names = self.0.entry(server.clone()).or_default();
         match names.get(name) {
             Some(other) if other.pin != approved.pin => {
@@ -130,7 +138,7 @@ impl Pins {
                     return Err(invalid(&entry, text));
                 }
             };
-            self.add(&entry, &server.id.clone(), name, approved)?;
+            self.add(&entry, server, name, approved)?;
         }
         Ok(())
     }

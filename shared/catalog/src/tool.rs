@@ -11,6 +11,7 @@ use crate::defaults::DEFAULT_ATTEMPT_MS;
 use crate::defaults::DEFAULT_MAX_ATTEMPTS;
 use crate::error::CatalogError;
 use crate::error::{batch_rule, cache_rule, invalid};
+use crate::import::openapi::Operation;
 use crate::pins::{Approved, Pin, Pins};
 use crate::schema::{InputSchema, KnownSchemas};
 use crate::server::Server;
@@ -29,8 +30,8 @@ pub struct Tool {
     pub id: ToolId,
     /// What it is for.
     pub description: Option<String>,
-    /// What runs it.
-    pub executor: Executor,
+    /// What executes it.
+    pub server: Arc<Server>,
     /// Its functions by name; the first is meant when a request names none and there is but one.
     pub functions: Vec<Function>,
     /// Whether its functions are those its server lists, and `functions` is empty.
@@ -57,49 +58,6 @@ pub struct Tool {
     pub shown: ShownArguments,
     /// The digest of its definition.
     pub definition: DefinitionDigest,
-}
-
-/// What runs a tool.
-#[derive(Debug, Clone)]
-pub enum Executor {
-    /// An MCP server.
-    Mcp(Arc<Server>),
-    /// A Lambda function.
-    Lambda(LambdaArn),
-}
-
-impl Executor {
-    const fn server(&self) -> Option<&Arc<Server>> {
-        match self {
-            Self::Mcp(server) => Some(server),
-            Self::Lambda(_) => None,
-        }
-    }
-}
-
-/// The ARN of a Lambda function, with or without a version or alias.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LambdaArn(String);
-
-impl LambdaArn {
-    /// The ARN, if it is one of a function.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let parts: Vec<_> = text.split(':').collect();
-        match parts.as_slice() {
-            ["arn", _, "lambda", region, account, "function", name]
-            | ["arn", _, "lambda", region, account, "function", name, _]
-                if !region.is_empty() && !account.is_empty() && !name.is_empty() =>
-            {
-                Some(Self(text.to_owned()))
-            }
-            _ => None,
-        }
-    }
-
-    /// The ARN as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// One function of a tool.
@@ -140,20 +98,12 @@ impl Tool {
         self.access.is_empty() || self.access.iter().any(|rule| rule.enabled && rule.fits(user))
     }
 
-    /// Its MCP server, where one runs it.
-    pub const fn server(&self) -> Option<&Arc<Server>> {
-        self.executor.server()
-    }
-
     /// Adds the pins of its functions.
     pub(crate) fn add_pins(&self, pins: &mut Pins) -> Result<(), CatalogError> {
-        let Some(server) = self.server() else {
-            return Ok(());
-        };
         for function in &self.functions {
             if let Some(pin) = &function.pin {
                 let approved = Approved { pin: pin.clone(), entry: None };
-                pins.add(&format!("tools.{}.pin", self.id), &server.id, &function.name, approved)?;
+                pins.add(&format!("tools.{}.pin", self.id), &self.server, &function.name, approved)?;
             }
         }
         Ok(())
@@ -185,7 +135,7 @@ impl AccessRule {
 pub(crate) struct UnvalidatedTool {
     pub(crate) id: ToolId,
     pub(crate) description: Option<String>,
-    pub(crate) runs_on: ExecutorRef,
+    pub(crate) server: ServerId,
     pub(crate) functions: Vec<Function>,
     pub(crate) open: bool,
     pub(crate) timeout_ms: Option<u64>,
@@ -198,38 +148,37 @@ pub(crate) struct UnvalidatedTool {
     pub(crate) claimless: bool,
     pub(crate) access: Vec<AccessRule>,
     pub(crate) shown: ShownArguments,
-    /// What of it counts as its definition, besides the address of what runs it.
+    /// What of it counts as its definition, besides the address of its server.
     pub(crate) definition: Vec<Value>,
 }
 
-/// What is to run a tool.
-#[derive(Debug)]
-pub(crate) enum ExecutorRef {
-    Server(ServerId),
-    Lambda(LambdaArn),
-}
-
 impl UnvalidatedTool {
+    /// Why it cannot be called, where its server is an HTTP interface without an operation that it names.
+    pub(crate) fn without_operation(&self, servers: &HashMap<ServerId, Arc<Server>>) -> Option<String> {
+        let interface = &servers.get(&self.server)?.openapi()?.interface;
+        let lost = self.functions.iter().find(|function| interface.operation(&function.name).is_none())?;
+        let names: Vec<&str> = interface.names().take(20).collect();
+        Some(format!(
+            "the OpenAPI document of `{}` has no operation `{}` that can be called; it has {}",
+            self.server,
+            lost.name,
+            names.join(", ")
+        ))
+    }
+
     /// The tool, if it can be called; `entry` is the place to name.
     pub(crate) fn check(
         self,
         entry: &str,
         servers: &HashMap<ServerId, Arc<Server>>,
     ) -> Result<Tool, CatalogError> {
-        let executor = match self.runs_on {
-            ExecutorRef::Lambda(arn) => Executor::Lambda(arn),
-            ExecutorRef::Server(id) => Executor::Mcp(known(entry, &id, servers)?),
-        };
+        let server = known(entry, &self.server, servers)?;
         let max_attempts = self.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
         if max_attempts == 0 || max_attempts > 100 {
             let text = format!("is {max_attempts}; accepted are 1 to 100");
             return Err(invalid(&format!("{entry}.max_attempts"), text));
         }
-        let (address, of_server) = match &executor {
-            Executor::Mcp(server) => (server.address(), server.timeout_ms),
-            Executor::Lambda(arn) => (arn.as_str().to_owned(), None),
-        };
-        let timeout_ms = self.timeout_ms.or(of_server).unwrap_or(DEFAULT_ATTEMPT_MS);
+        let timeout_ms = self.timeout_ms.or(server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
         if timeout_ms == 0 {
             return Err(invalid(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
@@ -239,20 +188,23 @@ impl UnvalidatedTool {
             return Err(invalid(&format!("{entry}.claimless"), text));
         }
         if self.batch.is_some() {
-            check_batch(entry, &self.functions, executor.server())?;
+            check_batch(entry, &self.functions, &server)?;
         }
-        let of_server = executor.server().is_some_and(|server| server.progress);
-        let mut definition = vec![Value::from(address)];
+        let mut definition = vec![Value::from(server.address())];
         definition.extend(self.definition);
+        if let Some(openapi) = server.openapi() {
+            let operations = self.functions.iter().filter_map(|one| openapi.interface.operation(&one.name));
+            definition.extend(operations.map(Operation::listed));
+        }
         Ok(Tool {
             id: self.id,
             description: self.description,
             definition: DefinitionDigest::of(&Value::Array(definition)),
-            executor,
             functions: self.functions,
             open: self.open,
             timeout_ms,
-            progress: self.progress.unwrap_or(of_server),
+            progress: self.progress.unwrap_or(server.progress),
+            server,
             limits: self.limits,
             cache: self.cache,
             batch: self.batch,
@@ -266,11 +218,7 @@ impl UnvalidatedTool {
 }
 
 /// A request for several calls may be repeated for one of them, and its list is in the arguments of one function.
-fn check_batch(
-    entry: &str,
-    functions: &[Function],
-    server: Option<&Arc<Server>>,
-) -> Result<(), CatalogError> {
+fn check_batch(entry: &str, functions: &[Function], server: &Server) -> Result<(), CatalogError> {
     let place = format!("{entry}.batch");
     let [function] = functions else {
         let text = format!(
@@ -279,7 +227,7 @@ fn check_batch(
         );
         return Err(invalid(&place, text));
     };
-    let says_itself = server.is_some_and(|server| server.trusted && server.discover);
+    let says_itself = server.trusted && server.discover;
     if function.idempotent || says_itself {
         return Ok(());
     }
@@ -364,7 +312,7 @@ impl WireTool {
             functions: self.functions(entry, known)?,
             id: self.id,
             description: self.description,
-            runs_on: ExecutorRef::Server(self.server),
+            server: self.server,
             open: false,
             timeout_ms: self.timeout_ms,
             progress: self.progress,

@@ -7,7 +7,16 @@ use crate::error::{CatalogError, invalid};
 /// The value of a YAML text, by the rules of YAML 1.2: `no` and `on` are texts. Duplicate keys, references that multiply, and several
 /// documents are refused.
 pub(crate) fn value(entry: &str, text: &str) -> Result<Value, CatalogError> {
-    let options = serde_saphyr::options! { strict_booleans: true };
+    read(entry, text, serde_saphyr::options! { strict_booleans: true })
+}
+
+/// The same for a document of another program, which may be as large as the largest OpenAPI documents (GitHub's has 700,000 nodes).
+pub(crate) fn document(entry: &str, text: &str) -> Result<Value, CatalogError> {
+    let budget = serde_saphyr::budget! { max_nodes: 5_000_000, max_events: 20_000_000, max_depth: 120 };
+    read(entry, text, serde_saphyr::options! { strict_booleans: true, budget: budget })
+}
+
+fn read(entry: &str, text: &str, options: serde_saphyr::Options) -> Result<Value, CatalogError> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error
             .location()

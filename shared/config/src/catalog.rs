@@ -200,6 +200,14 @@ impl Place {
         }
     }
 
+    /// The text there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn text(&self, stores: Option<&Stores>) -> Result<String, LoadError> {
+        self.read(stores, false).await
+    }
+
     async fn read(&self, stores: Option<&Stores>, refresh: bool) -> Result<String, LoadError> {
         let stores = || stores.ok_or_else(|| LoadError::OnlyFiles(self.clone()));
         match self {

@@ -62,6 +62,13 @@ impl Credentials {
         let (url, auth, program) = match &server.transport {
             Transport::Http(http) => (http.url.clone(), self.auth(&server.id, http)?, None),
             Transport::Stdio(stdio) => (program_url(&server.id)?, None, Some(self.program(stdio))),
+            Transport::OpenApi(openapi) => {
+                (openapi.http.url.clone(), self.auth(&server.id, &openapi.http)?, None)
+            }
+            Transport::Lambda(_) => {
+                let detail = format!("server `{}` is a function, which has no endpoint of MCP", server.id);
+                return Err(Fault::Credential { detail });
+            }
         };
         let (auth, program) = (auth.map(Arc::new), program.map(Arc::new));
         let fresh = Known { server: Arc::clone(server), url, auth, program };

@@ -141,8 +141,6 @@ codes! {
     SessionInvalid = "session_invalid",
     /// The request asks for something this fleet does not do.
     Unsupported = "unsupported",
-    /// The tool's execution type has no executor in this fleet.
-    NoExecutor = "no_executor",
     /// The catalog names the tool or server, but what it says of it cannot be called.
     NotExecutable = "not_executable",
     /// The server lists the tool otherwise than it was approved.

@@ -1,18 +1,23 @@
-//! Test doubles: scripted MCP servers over HTTP and as programs, proxies that cut connections, and TLS certificates.
+//! Test doubles: scripted MCP servers over HTTP and as programs, a scripted endpoint of Lambda, an HTTP
+//! interface, proxies that cut connections, and TLS certificates.
 //!
 //! Nothing here depends on a crate that it tests (aws, mcp, worker, local). A test double that shares code with its subject can agree
 //! with it in an error. Only the names and message shapes of MCP are shared (`mcp-protocol`), whose tests repeat them as literals.
 
+mod echo;
 mod forward;
 mod h2;
 mod http1;
+mod lambda;
 mod mock;
 mod program;
 mod proxy;
 mod tls;
 
+pub use echo::{EchoFault, EchoHttp, EchoRequest};
 pub use forward::ForwardProxy;
 pub use h2::{H2Fault, H2Mcp};
+pub use lambda::{LambdaFault, LambdaInvocation, MockLambda};
 pub use mock::{
     HELD, Hold, MockFault, MockMcp, PendingTool, ProtocolRevision, Recorded, SessionLoss, ToolAnswer,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_catalog::{Pin, Server};
+use toolfleet_catalog::{InputSchema, Pin, Server};
 use toolfleet_core::answer::{Answer, TaskStatus};
 use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::failure::{Failure, Refusal};
@@ -31,6 +31,8 @@ pub struct Invocation<'a> {
     pub name: &'a str,
     /// Whether the catalog registers the function; else the server has to list it.
     pub registered: bool,
+    /// What the arguments have to fit, where the catalog says so.
+    pub schema: Option<&'a InputSchema>,
     /// What the tool's definition has to be, where it is pinned.
     pub pin: Option<&'a Pin>,
     /// The earlier call that it resumes.
@@ -98,6 +100,13 @@ pub struct Ready<T> {
     pub definition: Option<ShortDefinitionDigest>,
     /// Whether the target is trusted and says that running the call twice does no harm.
     pub repeatable: bool,
+}
+
+impl<T> Ready<T> {
+    /// The same with another name of the target.
+    pub(crate) fn map<U>(self, target: impl FnOnce(T) -> U) -> Ready<U> {
+        Ready { target: target(self.target), definition: self.definition, repeatable: self.repeatable }
+    }
 }
 
 /// Why a target is not ready for a call.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use toolfleet_catalog::Server;
+use toolfleet_catalog::{Server, Transport};
 use toolfleet_core::answer::{Answer, TaskStatus};
 use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::{SessionId, Tenant};
@@ -12,24 +12,33 @@ use url::Url;
 
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::gate::RequestGate;
+use crate::lambda::executor::{LambdaExecutor, LambdaTarget};
 use crate::mcp::executor::McpExecutor;
+use crate::openapi::executor::OpenApiExecutor;
 
 /// A target that is ready, of any kind.
 #[derive(Debug, Clone)]
 pub enum Target {
     /// An MCP server.
     Mcp(Endpoint),
+    /// A Lambda function.
+    Lambda(LambdaTarget),
+    /// An HTTP interface.
+    OpenApi(Endpoint),
 }
 
 /// The executors of a worker.
 pub struct Executors<G> {
     mcp: McpExecutor<G>,
+    lambda: LambdaExecutor,
+    openapi: OpenApiExecutor,
 }
 
 impl<G: RequestGate> Executors<G> {
     /// One executor for each kind.
-    pub const fn new(mcp: McpExecutor<G>) -> Self {
-        Self { mcp }
+    pub fn new(mcp: McpExecutor<G>, lambda: LambdaExecutor) -> Self {
+        let (client, endpoints) = (mcp.client().clone(), Arc::clone(mcp.endpoints()));
+        Self { openapi: OpenApiExecutor::new(client, endpoints, mcp.schemas().clone()), mcp, lambda }
     }
 
     /// The executor of MCP servers, for what only MCP has: its sessions, its programs.
@@ -42,12 +51,25 @@ impl<G: RequestGate> Executor for Executors<G> {
     type Target = Target;
 
     async fn ready(&self, call: &Invocation<'_>, limits: ReadyLimits) -> Result<Ready<Target>, NotReady> {
-        let Ready { target, definition, repeatable } = self.mcp.ready(call, limits).await?;
-        Ok(Ready { target: Target::Mcp(target), definition, repeatable })
+        match &call.server.transport {
+            Transport::Http(_) | Transport::Stdio(_) => {
+                self.mcp.ready(call, limits).await.map(|ready| ready.map(Target::Mcp))
+            }
+            Transport::Lambda(_) => {
+                self.lambda.ready(call, limits).await.map(|ready| ready.map(Target::Lambda))
+            }
+            Transport::OpenApi(_) => {
+                self.openapi.ready(call, limits).await.map(|ready| ready.map(Target::OpenApi))
+            }
+        }
     }
 
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
-        self.mcp.check(call)
+        match &call.server.transport {
+            Transport::Http(_) | Transport::Stdio(_) => self.mcp.check(call),
+            Transport::Lambda(_) => self.lambda.check(call),
+            Transport::OpenApi(_) => self.openapi.check(call),
+        }
     }
 
     async fn attempt(
@@ -58,6 +80,8 @@ impl<G: RequestGate> Executor for Executors<G> {
     ) -> Result<Answer, Failure> {
         match target {
             Target::Mcp(endpoint) => self.mcp.attempt(endpoint, call, attempt).await,
+            Target::Lambda(function) => self.lambda.attempt(function, call, attempt).await,
+            Target::OpenApi(endpoint) => self.openapi.attempt(endpoint, call, attempt).await,
         }
     }
 
@@ -70,6 +94,8 @@ impl<G: RequestGate> Executor for Executors<G> {
     ) -> Result<TaskStatus, Failure> {
         match target {
             Target::Mcp(endpoint) => self.mcp.poll(endpoint, call, task, attempt).await,
+            Target::Lambda(function) => self.lambda.poll(function, call, task, attempt).await,
+            Target::OpenApi(endpoint) => self.openapi.poll(endpoint, call, task, attempt).await,
         }
     }
 
@@ -81,7 +107,13 @@ impl<G: RequestGate> Executor for Executors<G> {
         handle: &str,
         attempt: Attempt<'_>,
     ) -> Result<(), Failure> {
-        self.mcp.cancel(server, tenant, session, handle, attempt).await
+        match &server.transport {
+            Transport::Http(_) | Transport::Stdio(_) => {
+                self.mcp.cancel(server, tenant, session, handle, attempt).await
+            }
+            Transport::Lambda(_) => self.lambda.cancel(server, tenant, session, handle, attempt).await,
+            Transport::OpenApi(_) => self.openapi.cancel(server, tenant, session, handle, attempt).await,
+        }
     }
 
     async fn cut<F, Fut>(&self, call: &Invocation<'_>, outcome: Outcome, unbounded: bool, fit: F) -> Outcome
@@ -89,12 +121,18 @@ impl<G: RequestGate> Executor for Executors<G> {
         F: Fn(Outcome) -> Fut + Send + Sync,
         Fut: Future<Output = Option<Outcome>> + Send,
     {
-        self.mcp.cut(call, outcome, unbounded, fit).await
+        match &call.server.transport {
+            Transport::Http(_) | Transport::Stdio(_) => self.mcp.cut(call, outcome, unbounded, fit).await,
+            Transport::Lambda(_) => self.lambda.cut(call, outcome, unbounded, fit).await,
+            Transport::OpenApi(_) => self.openapi.cut(call, outcome, unbounded, fit).await,
+        }
     }
 
     fn address(target: &Target) -> &Url {
         match target {
             Target::Mcp(endpoint) => McpExecutor::<G>::address(endpoint),
+            Target::Lambda(function) => LambdaExecutor::address(function),
+            Target::OpenApi(endpoint) => OpenApiExecutor::address(endpoint),
         }
     }
 }

@@ -23,7 +23,7 @@ use toolfleet_core::ids::{Nonce, SessionId, Tenant, WorkerId};
 use toolfleet_core::payload::Sources;
 use toolfleet_core::session::{SESSION_CACHE_TTL_S, SessionRow};
 use toolfleet_core::time::Timestamp;
-use toolfleet_executors::{CompiledSchemas, Executors, McpExecutor};
+use toolfleet_executors::{CompiledSchemas, Executors, LambdaExecutor, McpExecutor};
 use toolfleet_mcp::McpClient;
 
 use crate::activity::Activity;
@@ -36,6 +36,7 @@ use crate::ended_sessions::EndedSessions;
 use crate::fleet_view::FleetView;
 use crate::gate::{Gate, Limiter, Shares};
 use crate::intake_health::IntakeHealth;
+use crate::lambda_ports::{Invoker, SessionAttributes};
 use crate::pipeline::steps::{Steps, Watch};
 use crate::queues::{QueueUrls, Queues};
 use crate::recorded_messages::RecordedMessages;
@@ -185,6 +186,9 @@ impl WorkerContext {
         let schema_cache_bytes = usize::try_from(limits.schema_cache_bytes).unwrap_or(usize::MAX);
         let schemas = CompiledSchemas::new(schema_cache_bytes);
         let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate), schemas.clone());
+        let attributes = SessionAttributes { sessions: aws.sessions(&tables), clock: clock.clone() };
+        let invoker = Arc::new(Invoker(aws.lambda()));
+        let lambda = LambdaExecutor::new(invoker, Arc::new(attributes), limits.max_answer_bytes);
         let limiter = Limiter::new(&aws.fleet(&tables), &clock, &worker, limits.slots, limits.skew);
         let bounds = Bounds { entries: limits.cache_entries, bytes: limits.cache_bytes };
         Self {
@@ -208,7 +212,7 @@ impl WorkerContext {
             mcp,
             limiter,
             gate,
-            executors: Executors::new(executor),
+            executors: Executors::new(executor, lambda),
             schemas,
             shutdown: Shutdown::new(),
             meters,

@@ -16,6 +16,7 @@ mod ended_sessions;
 mod fleet_view;
 pub mod gate;
 mod intake_health;
+mod lambda_ports;
 pub mod mcp_session_store;
 pub mod pipeline;
 pub mod queues;

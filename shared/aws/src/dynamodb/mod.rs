@@ -14,6 +14,7 @@ mod history_query;
 pub mod mcp_sessions;
 pub(crate) mod member_counter;
 mod record_item;
+mod session_attributes;
 pub mod sessions;
 mod statement;
 

@@ -38,6 +38,7 @@ async fn world() -> World {
         secrets_endpoint: Some(local.secretsmanager_url().into()),
         s3_endpoint: Some(local.s3_url().into()),
         static_credentials: Some(("AKIATEST".into(), "very-secret".into())),
+        ..AwsOptions::default()
     })
     .await;
     World { local, clock, aws }

@@ -36,6 +36,7 @@ impl Stub {
             secrets_endpoint: Some(url),
             s3_endpoint: None,
             static_credentials: Some(("AKIATEST".into(), "very-secret".into())),
+            ..AwsOptions::default()
         })
         .await;
         Self { aws, asked }

@@ -15,7 +15,7 @@ pub(crate) use id::id_of;
 use toolfleet_core::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 19] = [
+const OWN: [&str; 25] = [
     "id",
     "url",
     "command",
@@ -35,6 +35,12 @@ const OWN: [&str; 19] = [
     "cache",
     "stateless",
     "start_timeout_ms",
+    "lambda",
+    "payload",
+    "target_name",
+    "durable",
+    "role_arn",
+    "external_id",
 ];
 
 /// Fields of other programs that mean nothing to a fleet.

@@ -10,15 +10,20 @@ impl Reading<'_> {
         let allowed =
             ["includeTools", "enabledTools", "enabled_tools", "allowedTools", "allowed_tools", "tools"];
         for field in allowed {
-            let Some(names) = self.take(field).map(|value| self.names(field, &value)).transpose()? else {
+            let Some(value) = self.take(field) else {
                 continue;
             };
+            let names = self.names(field, &value)?;
             if names.iter().any(|name| name == "*") {
                 continue;
             }
             self.normal.server.insert("discover".to_owned(), Value::Bool(false));
             self.register(id, &names, false);
-            self.remark(field, "is kept: no other tool of the server can be called");
+            if !self.normal.server.contains_key("lambda") {
+                self.remark(field, "is kept: no other tool of the server can be called");
+                continue;
+            }
+            self.describe(&value);
         }
         for field in ["excludeTools", "disabledTools", "disabled_tools", "excluded_tools"] {
             let Some(names) = self.take(field).map(|value| self.names(field, &value)).transpose()? else {
@@ -39,6 +44,20 @@ impl Reading<'_> {
         });
         let wrong = || format!("`{field}` says which tools may be called, and is no list of their names");
         names.flatten().ok_or_else(wrong)
+    }
+
+    /// Adds what is declared of a function's tools, which it cannot list itself.
+    fn describe(&mut self, declared: &Value) {
+        for declared in declared.as_array().into_iter().flatten() {
+            let name = declared.get("name");
+            let tool = self.normal.tools.iter_mut().find(|tool| tool.get("name") == name);
+            let Some(Value::Object(tool)) = tool else { continue };
+            for (field, ours) in [("description", "description"), ("inputSchema", "input_schema")] {
+                if let Some(value) = declared.get(field).filter(|value| !value.is_null()) {
+                    tool.insert(ours.to_owned(), value.clone());
+                }
+            }
+        }
     }
 
     /// Registers tools by name. The last word on one of them wins, which is that it may not be called.

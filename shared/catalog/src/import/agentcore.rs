@@ -1,5 +1,6 @@
 //! Imports the targets of an Amazon Bedrock AgentCore gateway: what `get-gateway-target` gives, what `create-gateway-target` takes, and
-//! the resources `AWS::BedrockAgentCore::GatewayTarget` of a CloudFormation template. A target that is an MCP server becomes a server.
+//! the resources `AWS::BedrockAgentCore::GatewayTarget` of a CloudFormation template. A target that is an MCP server or a Lambda function
+//! becomes a server.
 
 use serde_json::{Map, Value, json};
 
@@ -76,8 +77,8 @@ fn is_summary(value: &Value) -> bool {
     value.get("targetId").is_some_and(Value::is_string) && value.get("status").is_some_and(Value::is_string)
 }
 
-/// CloudFormation begins the names of fields with a capital, the interface with a small letter. Keys of maps that people fill in are
-/// not read here, so they may change as well.
+/// CloudFormation begins the names of fields with a capital, the interface with a small letter. Of the maps that people fill in, only
+/// the properties of a schema are read here: they keep their names.
 fn in_small_letters(value: Value) -> Value {
     match value {
         Value::Object(map) => map
@@ -85,7 +86,16 @@ fn in_small_letters(value: Value) -> Value {
             .map(|(key, value)| {
                 let mut letters = key.chars();
                 let first = letters.next().map(|first| first.to_ascii_lowercase());
-                (first.into_iter().chain(letters).collect::<String>(), in_small_letters(value))
+                let key: String = first.into_iter().chain(letters).collect();
+                let value = match (key.as_str(), value) {
+                    ("properties", Value::Object(properties)) => properties
+                        .into_iter()
+                        .map(|(name, schema)| (name, in_small_letters(schema)))
+                        .collect::<Map<_, _>>()
+                        .into(),
+                    (_, value) => in_small_letters(value),
+                };
+                (key, value)
             })
             .collect::<Map<_, _>>()
             .into(),
@@ -107,6 +117,9 @@ fn fields(target: &Value, asked: &mut Asked) -> Result<Map<String, Value>, Strin
                     get-gateway-target` says of each target"
             .to_owned());
     };
+    if let Some(lambda) = configuration.pointer("/mcp/lambda") {
+        return function(target, lambda, asked);
+    }
     let Some(server) = configuration.pointer("/mcp/mcpServer") else {
         return Err(not_a_server(configuration));
     };
@@ -131,23 +144,50 @@ fn fields(target: &Value, asked: &mut Asked) -> Result<Map<String, Value>, Strin
     Ok(fields)
 }
 
-/// What a target is that is no MCP server, and what to do with it.
+/// A target that is a Lambda function, with the tools that the target declares for it.
+fn function(target: &Value, lambda: &Value, asked: &mut Asked) -> Result<Map<String, Value>, String> {
+    let Some(arn) = lambda.get("lambdaArn").and_then(Value::as_str) else {
+        return Err("has no `lambdaArn` that is a text; a template's function (`Ref`, `Fn::GetAtt`) is not computed here: write the ARN"
+            .to_owned());
+    };
+    let Some(tools) = lambda.pointer("/toolSchema/inlinePayload").and_then(Value::as_array) else {
+        return Err("has no `toolSchema.inlinePayload` that is a list; a schema in S3 is not read here: write its list of tools in its place"
+            .to_owned());
+    };
+    let mut fields = Map::from_iter([
+        ("lambda".to_owned(), Value::from(arn)),
+        ("payload".to_owned(), Value::from("arguments")),
+        ("tools".to_owned(), Value::Array(tools.clone())),
+    ]);
+    for (field, of) in [("description", "description"), ("name", "target_name")] {
+        if let Some(text) = target.get(field).filter(|text| text.is_string()) {
+            fields.insert(of.to_owned(), text.clone());
+        }
+    }
+    asked.remark(
+        "lambda",
+        "is invoked with the workers' own role, in the place of the gateway's; give it lambda:InvokeFunction",
+    );
+    Ok(fields)
+}
+
+/// What a target is that is neither, and what to do with it.
 fn not_a_server(configuration: &Value) -> String {
     let kinds = configuration.get("mcp").or(Some(configuration)).and_then(Value::as_object);
     let kind = kinds.and_then(|kinds| kinds.keys().next()).map_or("", String::as_str);
     let (what, remedy) = match kind {
-        "lambda" => (
-            "a Lambda function",
-            "call it through the gateway: register the gateway's own address as `url` with the `auth` `aws_sigv4` or OAuth",
+        "openApiSchema" => (
+            "an HTTP interface",
+            "save its OpenAPI document beside the catalog and register it with `openapi`",
         ),
-        "openApiSchema" | "smithyModel" | "apiGateway" => (
+        "smithyModel" | "apiGateway" => (
             "an HTTP interface",
             "start an MCP server that offers it, or register the gateway's own address as `url`",
         ),
         "connector" => ("a connector of AgentCore itself", "register the gateway's own address as `url`"),
         _ => ("no MCP server", "register an MCP server's address as `url`"),
     };
-    format!("is {what} ({}), which is not run here yet; {remedy}", quoted(kind))
+    format!("is {what} ({}), which is not taken from this form; {remedy}", quoted(kind))
 }
 
 /// How the gateway proves to the server who it is, as far as a fleet can do the same.

@@ -8,6 +8,7 @@ mod docker;
 mod goose;
 pub(crate) mod idp;
 pub(crate) mod mcp_servers;
+pub mod openapi;
 pub(crate) mod pika;
 mod registry;
 pub(crate) mod unsupported;

@@ -69,6 +69,11 @@ impl InputSchema {
         &self.0.digest
     }
 
+    /// The schema as a value.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.0.text).unwrap_or_default()
+    }
+
     /// Compiles it. This takes up to a second: it belongs on a blocking thread.
     ///
     /// # Errors

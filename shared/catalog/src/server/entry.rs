@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use url::Url;
 
-use super::registered::{HttpTransport, Server, StdioTransport, Transport};
+use super::http::HttpTransport;
+use super::lambda::{LambdaArn, LambdaPayload};
+use super::openapi::Interface;
+use super::registered::{Server, StdioTransport, Transport};
 use crate::error::CatalogError;
 use crate::error::{cache_rule, invalid};
+use crate::import::openapi::Selection;
 use crate::sources::Literals;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
@@ -24,6 +29,21 @@ pub(crate) struct ServerEntry {
     /// Its streamable HTTP endpoint.
     #[serde(default)]
     pub(crate) url: Option<Url>,
+    /// The OpenAPI document of the HTTP interface that it is, or the document's place.
+    #[serde(default)]
+    pub(crate) openapi: Option<serde_json::Value>,
+    /// Which operations of the document are taken.
+    #[serde(default)]
+    pub(crate) include: Selection,
+    /// Which of them are left out again.
+    #[serde(default)]
+    pub(crate) exclude: Selection,
+    /// Whether the interface does nothing twice that has one key, or the header that carries the key.
+    #[serde(default)]
+    pub(crate) idempotency_key: Option<serde_json::Value>,
+    /// The operations of the document, once it is read.
+    #[serde(skip)]
+    pub(crate) interface: Option<Arc<Interface>>,
     /// The program that it is, in the place of an address. It is looked for in the worker's PATH.
     #[serde(default)]
     pub(crate) command: Option<String>,
@@ -39,6 +59,24 @@ pub(crate) struct ServerEntry {
     /// Whether the program keeps nothing of a conversation: then the conversations of one tenant share a few of it.
     #[serde(default)]
     pub(crate) stateless: bool,
+    /// The ARN of the Lambda function that it is, in the place of an address.
+    #[serde(default)]
+    pub(crate) lambda: Option<String>,
+    /// The form of the function's events.
+    #[serde(default)]
+    pub(crate) payload: Option<String>,
+    /// What the function is told as the name of its action group or target.
+    #[serde(default)]
+    pub(crate) target_name: Option<String>,
+    /// Whether the function is a durable one.
+    #[serde(default)]
+    pub(crate) durable: bool,
+    /// The role that workers assume to invoke the function.
+    #[serde(default)]
+    pub(crate) role_arn: Option<String>,
+    /// The external id that the role asks for.
+    #[serde(default)]
+    pub(crate) external_id: Option<String>,
     /// How long the program may take from its start to its first answer, in milliseconds.
     #[serde(default)]
     pub(crate) start_timeout_ms: Option<u64>,
@@ -79,10 +117,34 @@ pub(crate) struct ServerEntry {
 
 impl ServerEntry {
     /// A server of which no more than its address is known.
-    pub(crate) const fn at(id: ServerId, url: Url) -> Self {
+    pub(crate) fn at(id: ServerId, url: Url) -> Self {
+        Self { url: Some(url), ..Self::of(id) }
+    }
+
+    /// A server that is a function, of which no more than the form of its events is known.
+    pub(crate) fn function(id: ServerId, arn: &LambdaArn, payload: LambdaPayload) -> Self {
+        Self {
+            lambda: Some(arn.as_str().to_owned()),
+            payload: Some(payload.as_str().to_owned()),
+            ..Self::of(id)
+        }
+    }
+
+    const fn of(id: ServerId) -> Self {
         Self {
             id,
-            url: Some(url),
+            url: None,
+            lambda: None,
+            payload: None,
+            target_name: None,
+            durable: false,
+            role_arn: None,
+            external_id: None,
+            openapi: None,
+            include: Selection::none(),
+            exclude: Selection::none(),
+            idempotency_key: None,
+            interface: None,
             command: None,
             args: Vec::new(),
             env: BTreeMap::new(),
@@ -109,8 +171,10 @@ impl ServerEntry {
             return Err(invalid(&format!("{entry}.timeout_ms"), "is 0; accepted is a whole number from 1"));
         }
         let cache = cache_rule(entry, &self.cache)?;
-        let transport = match (self.url, self.command) {
-            (_, Some(command)) => Transport::Stdio(StdioTransport {
+        let lambda = self.lambda.is_some().then(|| self.lambda_transport(entry)).transpose()?;
+        let transport = match (lambda, self.url.clone(), self.command.clone()) {
+            (Some(lambda), _, _) => Transport::Lambda(lambda),
+            (None, _, Some(command)) => Transport::Stdio(StdioTransport {
                 command,
                 args: self.args,
                 env: self.env,
@@ -118,13 +182,18 @@ impl ServerEntry {
                 stateless: self.stateless,
                 start_timeout_ms: self.start_timeout_ms,
             }),
-            (Some(url), None) => {
+            (None, Some(url), None) => {
                 check_url(entry, &url, self.client_certificate.is_some())?;
                 check_headers(entry, &self.headers, literals)?;
-                let (headers, auth, client_certificate) = (self.headers, self.auth, self.client_certificate);
-                Transport::Http(Box::new(HttpTransport { url, headers, auth, client_certificate }))
+                let (headers, auth) = (self.headers.clone(), self.auth.clone());
+                let client_certificate = self.client_certificate.clone();
+                let http = HttpTransport { url, headers, auth, client_certificate };
+                match self.openapi_transport(entry, http.clone())? {
+                    Some(openapi) => Transport::OpenApi(Box::new(openapi)),
+                    None => Transport::Http(Box::new(http)),
+                }
             }
-            (None, None) => return Err(without_transport(entry)),
+            (None, None, None) => return Err(without_transport(entry)),
         };
         Ok(Server {
             id: self.id,
@@ -141,9 +210,9 @@ impl ServerEntry {
     }
 }
 
-/// The error of an entry that names neither an address nor a program.
+/// The error of an entry that names no transport.
 pub(super) fn without_transport(entry: &str) -> CatalogError {
-    let text = "is missing; give `url` (streamable HTTP) or `command` (a program that speaks MCP on stdio)";
+    let text = "is missing; give `url` (streamable HTTP), `command` (a program that speaks MCP on stdio), `lambda` (the ARN of a function) or `openapi` (the document of an HTTP interface)";
     invalid(&format!("{entry}.url"), text)
 }
 

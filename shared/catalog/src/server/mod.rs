@@ -1,8 +1,18 @@
 //! Registered servers: their entries in a catalog, the checks, and what is left after them.
 
+mod document;
 mod entry;
+mod function;
+mod http;
+mod lambda;
+mod one_transport;
+mod openapi;
 mod program;
 mod registered;
 
 pub(crate) use entry::ServerEntry;
-pub use registered::{HttpTransport, Server, StdioTransport, Transport};
+pub use http::HttpTransport;
+pub(crate) use lambda::NO_FUNCTION;
+pub use lambda::{LambdaArn, LambdaPayload, LambdaTransport};
+pub use openapi::{Interface, OpenApiTransport};
+pub use registered::{Server, StdioTransport, Transport};

@@ -3,35 +3,26 @@
 
 use std::path::Path;
 
-use super::entry::{ServerEntry, without_transport};
+use super::entry::ServerEntry;
 use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::sources::Programs;
-use toolfleet_core::credential::Credential;
 use toolfleet_core::literal_secret::{wrong_argument, wrong_in};
 
 /// The longest time that a program may be given to start, in milliseconds.
 const LONGEST_START_MS: u64 = 3_600_000;
 
 impl ServerEntry {
-    /// The entry, if it names one transport and the fields of that one only; `entry` is the place to name in an error. With a `local`
-    /// catalog arguments may hold secrets and names of variables, as they do for other programs on that machine.
-    pub(crate) fn with_one_transport(
-        self,
+    /// Checks a program and its parts; `entry` is the place to name in an error. With a `local` catalog arguments may hold secrets and
+    /// names of variables.
+    pub(super) fn check_program(
+        &self,
         entry: &str,
         programs: Programs,
         local: bool,
-    ) -> Result<Self, CatalogError> {
+    ) -> Result<(), CatalogError> {
         let at = |field: &str| format!("{entry}.{field}");
-        let Some(command) = &self.command else {
-            if self.url.is_none() {
-                return Err(without_transport(entry));
-            }
-            return self.has_no_program_parts(entry).map(|()| self);
-        };
-        if self.url.is_some() {
-            return Err(invalid(&at("command"), "is given beside `url`; a server has one of them"));
-        }
+        let command = self.command.as_deref().unwrap_or_default();
         if programs == Programs::Refused {
             let text = "starts a program, which this catalog may not: only one in a file may, unless the operator sets \
                         TOOLFLEET_ALLOW_STDIO=true on the workers";
@@ -40,8 +31,7 @@ impl ServerEntry {
         if command.trim().is_empty() || command.contains('\0') {
             return Err(invalid(&at("command"), "is no program; give a name in the PATH or a whole path"));
         }
-        self.check_program_parts(entry, local)?;
-        Ok(self)
+        self.check_program_parts(entry, local)
     }
 
     fn check_program_parts(&self, entry: &str, local: bool) -> Result<(), CatalogError> {
@@ -80,31 +70,6 @@ impl ServerEntry {
             let text = "is not from 1 to 3600000, in milliseconds";
             return Err(invalid(&format!("{entry}.start_timeout_ms"), text));
         }
-        if !self.headers.is_empty() {
-            let text = "belongs to a server with a `url`; give a program its secrets in `env`";
-            return Err(invalid(&format!("{entry}.headers"), text));
-        }
-        if self.auth != Credential::None {
-            let text = "belongs to a server with a `url`; give a program its secrets in `env`";
-            return Err(invalid(&format!("{entry}.auth"), text));
-        }
         Ok(())
-    }
-
-    fn has_no_program_parts(&self, entry: &str) -> Result<(), CatalogError> {
-        let parts = [
-            ("args", self.args.is_empty()),
-            ("env", self.env.is_empty()),
-            ("cwd", self.cwd.is_none()),
-            ("stateless", !self.stateless),
-            ("start_timeout_ms", self.start_timeout_ms.is_none()),
-        ];
-        match parts.into_iter().find(|(_, absent)| !absent) {
-            None => Ok(()),
-            Some((field, _)) => {
-                let text = "belongs to a server with a `command`; this one has a `url`";
-                Err(invalid(&format!("{entry}.{field}"), text))
-            }
-        }
     }
 }

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use toolfleet_core::cache::CacheRule;
-use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
+use toolfleet_core::credential::Template;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::LimitRules;
-use url::Url;
+
+use super::http::HttpTransport;
+use super::lambda::LambdaTransport;
+use super::openapi::OpenApiTransport;
 
 /// A registered server. It is serialised as the entry of a catalog.
 #[derive(Debug, Clone, Serialize)]
@@ -46,19 +49,10 @@ pub enum Transport {
     Http(Box<HttpTransport>),
     /// As a program, on its stdin and stdout.
     Stdio(StdioTransport),
-}
-
-/// A server at an address.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HttpTransport {
-    /// Its streamable HTTP endpoint, without user or password.
-    pub url: Url,
-    /// Headers sent with every request. A value may end in `secret://name` or `secret://name#key`.
-    pub headers: BTreeMap<String, Sensitive>,
-    /// How workers prove who they are.
-    pub auth: Credential,
-    /// The certificate that workers show.
-    pub client_certificate: Option<ClientCertificate>,
+    /// As a Lambda function, which is invoked.
+    Lambda(LambdaTransport),
+    /// By the HTTP requests that an OpenAPI document describes.
+    OpenApi(Box<OpenApiTransport>),
 }
 
 /// A server that is a program on the worker's machine.
@@ -83,15 +77,48 @@ impl Server {
     pub fn http(&self) -> Option<&HttpTransport> {
         match &self.transport {
             Transport::Http(http) => Some(http),
-            Transport::Stdio(_) => None,
+            Transport::OpenApi(openapi) => Some(&openapi.http),
+            Transport::Stdio(_) | Transport::Lambda(_) => None,
         }
     }
 
     /// Its program, if it is one.
     pub const fn stdio(&self) -> Option<&StdioTransport> {
         match &self.transport {
-            Transport::Http(_) => None,
+            Transport::Http(_) | Transport::Lambda(_) | Transport::OpenApi(_) => None,
             Transport::Stdio(program) => Some(program),
+        }
+    }
+
+    /// Its function, if it is one.
+    pub const fn lambda(&self) -> Option<&LambdaTransport> {
+        match &self.transport {
+            Transport::Http(_) | Transport::Stdio(_) | Transport::OpenApi(_) => None,
+            Transport::Lambda(lambda) => Some(lambda),
+        }
+    }
+
+    /// Its HTTP interface, if an OpenAPI document describes it.
+    pub fn openapi(&self) -> Option<&OpenApiTransport> {
+        match &self.transport {
+            Transport::Http(_) | Transport::Stdio(_) | Transport::Lambda(_) => None,
+            Transport::OpenApi(openapi) => Some(openapi),
+        }
+    }
+
+    /// Whether it is an MCP server that the MCP client reaches itself.
+    pub const fn is_mcp_endpoint(&self) -> bool {
+        match &self.transport {
+            Transport::Http(_) | Transport::Stdio(_) => true,
+            Transport::Lambda(_) | Transport::OpenApi(_) => false,
+        }
+    }
+
+    /// Whether it can be asked which tools it has.
+    pub const fn lists_tools(&self) -> bool {
+        match &self.transport {
+            Transport::Http(_) | Transport::Stdio(_) | Transport::OpenApi(_) => true,
+            Transport::Lambda(_) => false,
         }
     }
 
@@ -107,12 +134,16 @@ impl Server {
         format!("{description}{listed}").trim_start().to_owned()
     }
 
-    /// What identifies it: its address, or the command that starts it.
+    /// What identifies it: its address, the command that starts it, or its function and the form of its events.
     pub fn address(&self) -> String {
         match &self.transport {
             Transport::Http(http) => http.url.to_string(),
+            Transport::OpenApi(openapi) => format!("{} {}", openapi.http.url, openapi.interface.place),
             Transport::Stdio(StdioTransport { command, args, cwd, .. }) => {
                 serde_json::json!([command, args, cwd]).to_string()
+            }
+            Transport::Lambda(LambdaTransport { function, payload, .. }) => {
+                format!("{} {}", function.as_str(), payload.as_str())
             }
         }
     }

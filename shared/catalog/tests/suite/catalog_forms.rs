@@ -1,7 +1,7 @@
 //! The forms of others: Pika's tool definitions and the GenAI IDP accelerator's secret, as they are, and what is wrong with them.
 
 use serde_json::{Value, json};
-use toolfleet_catalog::{Catalog, CatalogSources, Executor, Literals, Tool};
+use toolfleet_catalog::{Catalog, CatalogSources, LambdaPayload, Literals, Tool};
 use toolfleet_core::credential::{Credential, Secret, Setting};
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::request::User;
@@ -56,7 +56,7 @@ fn pikas_definitions_are_accepted_as_they_are() {
     let crm = tool(&catalog, "crm-mcp-tool");
     let names: Vec<_> = crm.functions.iter().map(|f| f.name.as_str()).collect();
     assert_eq!((names, crm.open), (vec!["get_customer_info", "create_opportunity"], false));
-    let auth = serde_json::to_value(&crm.server().unwrap().http().unwrap().auth).unwrap();
+    let auth = serde_json::to_value(&crm.server.http().unwrap().auth).unwrap();
     let expected = json!({"type": "oauth2_client_credentials", "client_id": "secret://crm/client-id",
         "client_secret": "secret://crm/client-secret", "algorithm": "ES256", "resource": "none", "step_up": true,
         "token_url": "https://auth.internal.example/oauth/token", "scopes": ["read:customers", "write:opportunities"]});
@@ -64,11 +64,14 @@ fn pikas_definitions_are_accepted_as_they_are() {
 
     let api = tool(&catalog, "api-mcp-tool");
     assert!(api.open && api.functions.is_empty(), "without a functionSchema its server's list stands");
-    assert_eq!(api.server().unwrap().http().unwrap().headers["X-API-Key"].expose(), "secret://api/key");
+    assert_eq!(api.server.http().unwrap().headers["X-API-Key"].expose(), "secret://api/key");
 
     let lambda = tool(&catalog, "custom-business-logic");
-    assert!(
-        matches!(&lambda.executor, Executor::Lambda(arn) if arn.as_str().ends_with("custom-business-logic"))
+    let function = lambda.server.lambda().unwrap();
+    assert!(function.function.as_str().ends_with("custom-business-logic"));
+    assert_eq!(
+        (function.payload, lambda.server.id.as_str()),
+        (LambdaPayload::Bedrock, "custom-business-logic")
     );
 
     let weather = tool(&catalog, "weather-mcp-tool").functions[0].schema.clone().unwrap();
@@ -106,7 +109,7 @@ fn pikas_tokens_and_keys_become_headers() {
         ),
     ] {
         let catalog = with("authentication", authentication).unwrap();
-        assert_eq!(tool(&catalog, "t").server().unwrap().http().unwrap().headers[name].expose(), expected);
+        assert_eq!(tool(&catalog, "t").server.http().unwrap().headers[name].expose(), expected);
     }
     for (authentication, expected) in [
         (json!({"type": "bearer"}), "pika.t: needs one of"),
@@ -156,7 +159,7 @@ fn sections_may_be_included_by_name() {
     let included = included.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     let catalog =
         Catalog::parse_with(&text, &CatalogSources { included, ..CatalogSources::default() }).unwrap();
-    assert_eq!((catalog.tools().len(), catalog.servers().len()), (7, 8));
+    assert_eq!((catalog.tools().len(), catalog.servers().len()), (7, 9));
 }
 
 #[test]

@@ -11,6 +11,8 @@
 mod catalog;
 mod catalog_clients;
 mod catalog_forms;
+mod catalog_lambda;
+mod catalog_openapi;
 mod catalog_programs;
 mod catalog_properties;
 mod catalog_secrets;

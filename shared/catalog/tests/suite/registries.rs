@@ -381,15 +381,49 @@ Resources:
 ";
     let catalog = read_with(template, &[]).unwrap();
     assert_eq!(server(&catalog, "docs")["url"], "https://docs.example/mcp");
-    assert!(
-        reason(&catalog, "orders").contains("is a Lambda function (`lambda`), which is not run here yet")
-    );
+    assert!(reason(&catalog, "orders").contains("a schema in S3 is not read here"));
     assert!(reason(&catalog, "pets").contains("`Fn::Sub`"));
     let one = json!({"gatewayIdentifier": "g", "name": "a b", "targetConfiguration": {"mcp": {"smithyModel": {"inlinePayload": "{}"}}}});
     assert!(reason(&read(&one), "a-b").contains("smithyModel"));
     let listed =
         json!({"items": [{"targetId": "AB12CD34EF", "name": "t", "status": "READY"}], "nextToken": "x"});
     assert!(reason(&read(&listed), "t").contains("get-gateway-target"));
+}
+
+#[test]
+fn an_agentcore_function_brings_the_tools_that_its_target_declares() {
+    let template = "Resources:
+  Orders:
+    Type: AWS::BedrockAgentCore::GatewayTarget
+    Properties:
+      Name: orders
+      Description: Orders by number
+      TargetConfiguration:
+        Mcp:
+          Lambda:
+            LambdaArn: 'arn:aws:lambda:us-west-2:123456789012:function:orders'
+            ToolSchema:
+              InlinePayload:
+                - Name: get_order
+                  Description: One order
+                  InputSchema: {Type: object, Properties: {OrderId: {Type: string}}, Required: [OrderId]}
+      CredentialProviderConfigurations: [{CredentialProviderType: GATEWAY_IAM_ROLE}]
+";
+    let catalog = read_with(template, &[]).unwrap();
+    let entry = server(&catalog, "orders");
+    assert_eq!((&entry["payload"], &entry["target_name"]), (&json!("arguments"), &json!("orders")));
+    assert_eq!((&entry["discover"], &entry["description"]), (&json!(false), &json!("Orders by number")));
+    let tools = catalog.tools();
+    assert_eq!((tools.len(), tools[0].id.as_str()), (1, "orders.get_order"));
+    assert_eq!(tools[0].description.as_deref(), Some("One order"));
+    let schema = tools[0].functions[0].schema.as_ref().unwrap().value();
+    assert_eq!(
+        schema,
+        json!({"type": "object", "properties": {"OrderId": {"type": "string"}}, "required": ["OrderId"]})
+    );
+    let in_s3 = json!({"name": "t", "targetConfiguration": {"mcp": {"lambda": {
+        "lambdaArn": "arn:aws:lambda:us-west-2:123456789012:function:orders", "toolSchema": {"s3": {"uri": "s3://b/k"}}}}}});
+    assert!(reason(&read(&in_s3), "t").contains("a schema in S3 is not read here"));
 }
 
 #[test]

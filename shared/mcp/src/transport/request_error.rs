@@ -158,7 +158,7 @@ fn of_code(error: RpcError, proves: bool) -> Fault {
 }
 
 /// Statuses that a server gives when it fails or wants the same request again, whatever stands in the body.
-const fn may_pass(status: u16) -> bool {
+pub(crate) const fn may_pass(status: u16) -> bool {
     matches!(status, 408 | 421 | 425 | 500..=599)
 }
 
@@ -249,7 +249,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
 
 /// RFC 9110, section 10.2.3: seconds, or a date, which is measured against the response's own `Date`. Fractions of seconds, which
 /// some servers send, are taken too.
-fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<f64>() {
         Ok(seconds) if seconds.is_nan() || seconds < 0.0 => return None,

@@ -68,3 +68,81 @@ fn what_cannot_be_imported_is_told_by_the_exit_code() {
     let ran = toolfleet(&["tools", "import", "not-there.json"]).exits(2);
     assert!(ran.stderr.contains("FILE: "), "{}", ran.stderr);
 }
+
+const SPEC: &str = r#"
+openapi: 3.1.0
+info: {title: Pets, version: "1"}
+servers: [{url: https://pets.example/v1}]
+security: [{key: []}]
+components: {securitySchemes: {key: {type: apiKey, in: header, name: X-Key}}}
+paths:
+  /pets:
+    get: {operationId: listPets, summary: Lists pets, tags: [read]}
+    post: {operationId: makePet, requestBody: {content: {application/xml: {schema: {type: object}}}}}
+  /pets/{id}:
+    delete: {tags: [write], parameters: [{name: id, in: path, required: true, schema: {$ref: "other.yaml#/Id"}}]}
+"#;
+
+#[test]
+fn an_openapi_document_is_shown_with_what_is_left_out_and_why() {
+    let path = file(&directory("import-openapi"), "pets.yaml", SPEC);
+    let ran = toolfleet(&["tools", "import", "openapi", &path]).exits(1);
+    ran.prints(&["Pets at https://pets.example/v1 (OpenAPI 3.1.0):", "listPets", "Lists pets"]);
+    ran.prints(&["has a body in `application/xml`", "refers to another document (`other.yaml#/Id`)"]);
+    assert!(
+        ran.stderr.contains("1 operations ask for credentials") || ran.stderr.contains("3 operations"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("set `headers`: {\"X-Key\": \"secret://NAME\"}"), "{}", ran.stderr);
+    let machine = toolfleet(&["tools", "import", "openapi", &path, "--json"]).exits(1).json();
+    assert_eq!(machine["tools"][0]["name"], "listPets");
+    let codes: Vec<_> =
+        machine["left_out"].as_array().unwrap().iter().map(|one| one["code"].clone()).collect();
+    assert_eq!(codes, ["unsupported_body", "external_ref"]);
+    assert_eq!(machine["server"]["id"], "pets");
+    let read = [
+        "tools",
+        "import",
+        "openapi",
+        &path,
+        "--include",
+        "tag:read",
+        "--url",
+        "https://mine.example",
+        "--json",
+    ];
+    let machine = toolfleet(&read).exits(0).json();
+    assert_eq!(
+        (machine["tools"].as_array().unwrap().len(), &machine["url"]),
+        (1, &"https://mine.example/".into())
+    );
+    assert_eq!(machine["server"]["include"]["tags"][0], "read");
+}
+
+#[test]
+fn what_is_no_openapi_document_is_named_with_the_remedy() {
+    let folder = directory("import-openapi-wrong");
+    let path = file(&folder, "pets.yaml", SPEC);
+    let other = file(&folder, "other.json", "{}");
+    for (arguments, says) in [
+        (vec!["openapi"], "SPEC: is missing"),
+        (vec![path.as_str(), path.as_str()], "SPEC: belongs to `openapi` alone"),
+        (vec!["openapi", other.as_str()], "is no OpenAPI document"),
+        (vec!["openapi", path.as_str(), "--exclude", "pets"], "is neither `tag:NAME`"),
+        (vec!["openapi", path.as_str(), "--exclude", "tag:cats"], "`exclude.tags` names with `cats`"),
+    ] {
+        let ran = toolfleet(&[&["tools", "import"], arguments.as_slice()].concat()).exits(2);
+        assert!(ran.stderr.contains(says), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn the_operations_of_a_registered_interface_are_listed_live_without_a_request() {
+    let folder = directory("list-openapi");
+    file(&folder, "pets.yaml", SPEC);
+    let catalog = r#"{"servers": [{"id": "pets", "openapi": "pets.yaml", "headers": {"X-Key": "secret://pets"}}], "tenants": {"queue": ["*"]}}"#;
+    let catalog = file(&folder, "catalog.json", catalog);
+    let ran = toolfleet(&["tools", "list", "--live", "--catalog", &catalog]).exits(0);
+    ran.prints(&["server pets at https://pets.example/v1 (OpenAPI) lists:", "listPets"]);
+}

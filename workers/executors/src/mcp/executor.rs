@@ -30,7 +30,7 @@ pub type EndpointSource = Box<dyn Fn(&Arc<Server>, &Tenant) -> Result<Endpoint, 
 /// The executor of MCP servers.
 pub struct McpExecutor<G> {
     client: McpClient,
-    endpoints: EndpointSource,
+    endpoints: Arc<EndpointSource>,
     lists: ToolLists<G>,
     schemas: CompiledSchemas,
 }
@@ -45,7 +45,8 @@ impl<G: RequestGate> McpExecutor<G> {
     /// An executor that calls these endpoints by `client`. Its requests for lists of tools pass the gate; the schemas that servers list
     /// are compiled into `schemas`.
     pub fn new(client: McpClient, endpoints: EndpointSource, gate: Arc<G>, schemas: CompiledSchemas) -> Self {
-        Self { lists: ToolLists::new(client.clone(), gate), client, endpoints, schemas }
+        let (lists, endpoints) = (ToolLists::new(client.clone(), gate), Arc::new(endpoints));
+        Self { client, endpoints, lists, schemas }
     }
 
     /// The MCP client.
@@ -56,6 +57,16 @@ impl<G: RequestGate> McpExecutor<G> {
     /// The server as this tenant calls it; secrets and tokens are not read yet.
     pub fn endpoint(&self, server: &Arc<Server>, tenant: &Tenant) -> Result<Endpoint, Fault> {
         (self.endpoints)(server, tenant)
+    }
+
+    /// Where it finds the endpoints of servers.
+    pub(crate) const fn endpoints(&self) -> &Arc<EndpointSource> {
+        &self.endpoints
+    }
+
+    /// The schemas that it has compiled.
+    pub(crate) const fn schemas(&self) -> &CompiledSchemas {
+        &self.schemas
     }
 
     /// Forgets all lists of tools: the catalog that they were asked under is another one now.
@@ -166,7 +177,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
 }
 
 /// The state to return to the server, from the call that this one resumes.
-fn resume_of<'a>(call: &Invocation<'a>) -> Resume<'a> {
+pub(crate) fn resume_of<'a>(call: &Invocation<'a>) -> Resume<'a> {
     match call.resumed {
         Some(earlier) => {
             Resume { request_state: earlier.request_state, input_responses: call.input_responses() }

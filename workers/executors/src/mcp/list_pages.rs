@@ -24,7 +24,7 @@ const INLINE_BYTES: usize = 340 * 1024;
 /// Where a cut listing goes on.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The server's own cursor, at which its part begins.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     theirs: Option<String>,
@@ -38,7 +38,7 @@ pub(super) struct Place {
 
 impl Place {
     /// What the call's own cursor asks for: a place of ours, or the server's page, which is the whole list without one.
-    pub(super) fn of(call: &Invocation<'_>, cursor: Option<&str>) -> Result<Self, Outcome> {
+    pub(crate) fn of(call: &Invocation<'_>, cursor: Option<&str>) -> Result<Self, Outcome> {
         let Some(ours) = cursor.and_then(|cursor| cursor.strip_prefix(OURS)) else {
             return Ok(Self { theirs: cursor.map(str::to_owned), ..Self::default() });
         };
@@ -53,7 +53,7 @@ impl Place {
     }
 
     /// The cursor to give to the server.
-    pub(super) fn theirs(&self) -> Option<&str> {
+    pub(crate) fn theirs(&self) -> Option<&str> {
         self.theirs.as_deref()
     }
 
@@ -90,7 +90,7 @@ fn refused(problem: &str) -> Outcome {
 
 /// The outcome of a listing as a record holds it: from its place on, and cut where `fit` says that no record holds it, unless it is
 /// `unbounded`. Any other outcome stays as it is.
-pub(super) async fn cut<F, Fut>(call: &Invocation<'_>, outcome: Outcome, unbounded: bool, fit: F) -> Outcome
+pub(crate) async fn cut<F, Fut>(call: &Invocation<'_>, outcome: Outcome, unbounded: bool, fit: F) -> Outcome
 where
     F: Fn(Outcome) -> Fut + Send + Sync,
     Fut: Future<Output = Option<Outcome>> + Send,

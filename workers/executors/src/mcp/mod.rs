@@ -2,10 +2,10 @@
 
 pub(crate) mod executor;
 pub(crate) mod failure;
-mod list_pages;
+pub(crate) mod list_pages;
 mod listing;
-mod outcome;
+pub(crate) mod outcome;
 pub(crate) mod questions;
-mod readiness;
+pub(crate) mod readiness;
 mod task;
 mod tool_list;

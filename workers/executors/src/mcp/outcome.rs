@@ -8,7 +8,7 @@ use toolfleet_mcp::{AnswerKind, TaskHandle};
 use super::questions::how_to_answer;
 
 /// What an answer to a call means.
-pub(super) fn answer_of(answer: toolfleet_mcp::Answer) -> Answer {
+pub(crate) fn answer_of(answer: toolfleet_mcp::Answer) -> Answer {
     let toolfleet_mcp::Answer { kind, result, protocol_version, mcp_session } = answer;
     let meaning = match kind {
         AnswerKind::Task(TaskHandle { id, poll_interval_ms }) => {

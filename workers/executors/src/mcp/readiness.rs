@@ -13,7 +13,7 @@ use crate::executor::{Invocation, NotReady, Ready, ReadyLimits};
 use crate::gate::{RequestGate, Stopped};
 
 /// Reads the secrets and obtains the tokens that the first request will need.
-pub(super) async fn obtain_credential(endpoint: &Endpoint, limits: &ReadyLimits) -> Result<(), Fault> {
+pub(crate) async fn obtain_credential(endpoint: &Endpoint, limits: &ReadyLimits) -> Result<(), Fault> {
     if endpoint.auth.is_none() && endpoint.program.is_none() {
         return Ok(());
     }

@@ -150,21 +150,18 @@ impl Tools {
             return self.others.clone();
         }
         let minutes = Mutex::default();
-        let tool = Arc::new(OfTool { name: target.to_string(), server, minutes });
+        let tool = Arc::new(OfTool { name: target.to_string(), server: Some(server), minutes });
         names.insert(target, tool.clone());
         tool
     }
 }
 
 /// The server of a target, if the target is registered. What a caller invents is not counted under its name.
-fn registered(catalog: &Catalog, target: &Target) -> Option<Option<ServerId>> {
+fn registered(catalog: &Catalog, target: &Target) -> Option<ServerId> {
     match target {
-        Target::Tool { id, .. } => {
-            let tool = catalog.tool(id)?;
-            Some(tool.server().map(|server| server.id.clone()))
-        }
+        Target::Tool { id, .. } => Some(catalog.tool(id)?.server.id.clone()),
         Target::OnServer { server, .. } | Target::Server { server } => {
-            catalog.server(server).map(|server| Some(server.id.clone()))
+            catalog.server(server).map(|server| server.id.clone())
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
-use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, Pin, Server, Tool};
+use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, InputSchema, Pin, Server, Tool};
 use toolfleet_core::batch::BatchRule;
 use toolfleet_core::cache::CacheRule;
 use toolfleet_core::control::{CallFacts, CancelRule, Subject, ToolNames};
@@ -101,6 +101,11 @@ impl AdmittedCall {
         }
     }
 
+    /// What the arguments have to fit, where the catalog says so.
+    fn schema(&self) -> Option<&InputSchema> {
+        self.tool.as_ref()?.function(Some(&self.name))?.schema.as_ref()
+    }
+
     /// The call as its executor sees it.
     pub(super) fn invocation(&self) -> Invocation<'_> {
         Invocation {
@@ -109,6 +114,7 @@ impl AdmittedCall {
             params: &self.ask,
             name: &self.name,
             registered: self.registered,
+            schema: self.schema(),
             pin: self.pin.as_ref(),
             resumed: self.resumed.as_ref().map(Resumed::as_ref),
             repeatable: self.repeatable,
@@ -213,7 +219,9 @@ fn admitted(
     let progress = found.tool.as_ref().map_or(found.server.progress, |t| t.progress);
     // A server may accept a state only once. The tool's registration does not cover that, only the caller's promise does.
     let reads = found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
-    let repeatable = request.idempotent || (resumed.is_none() && reads);
+    // Lambda gives a second invocation of one durable execution the first one's answer.
+    let durable = found.server.lambda().is_some_and(|lambda| lambda.durable);
+    let repeatable = request.idempotent || (resumed.is_none() && (reads || durable));
     let calls_a_tool = request.operation == Operation::ToolsCall;
     let unregistered = found.tool.is_none() && calls_a_tool;
     AdmittedCall {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_catalog::{Catalog, Executor as ExecutorRef, Server};
+use toolfleet_catalog::{Catalog, Server};
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::control::Subject;
 use toolfleet_core::failure::Refusal;
@@ -55,10 +55,7 @@ pub(super) async fn cancel_open_task(context: &WorkerContext, inbound: &InboundC
 
 fn server_of<'a>(catalog: &'a Catalog, target: &Target) -> Option<&'a Arc<Server>> {
     match target {
-        Target::Tool { id, .. } => match &catalog.tool(id)?.executor {
-            ExecutorRef::Mcp(server) => Some(server),
-            ExecutorRef::Lambda(_) => None,
-        },
+        Target::Tool { id, .. } => Some(&catalog.tool(id)?.server),
         Target::OnServer { server, .. } | Target::Server { server } => catalog.server(server),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use toolfleet_catalog::{Catalog, Executor, Function, NotExecutable, Pin, Server, Tool};
+use toolfleet_catalog::{Catalog, Function, NotExecutable, Pin, Server, Tool};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::request::{CallRequest, OperationParams, Target};
 
@@ -120,22 +120,13 @@ fn registered(
     request: &CallRequest,
 ) -> Result<Found, Outcome> {
     usable(tool, request)?;
-    match &tool.executor {
-        Executor::Mcp(server) => Ok(Found {
-            ask: OperationParams::Tool,
-            server: server.clone(),
-            tool: Some(tool.clone()),
-            function: function.cloned(),
-            name: name.to_owned(),
-        }),
-        Executor::Lambda(_) => {
-            let text = format!(
-                "Tool `{}` is a Lambda function, which this fleet does not run yet. Nothing was sent.",
-                tool.id
-            );
-            Err(Outcome::refused(Code::NoExecutor, text))
-        }
-    }
+    Ok(Found {
+        ask: OperationParams::Tool,
+        server: Arc::clone(&tool.server),
+        tool: Some(Arc::clone(tool)),
+        function: function.cloned(),
+        name: name.to_owned(),
+    })
 }
 
 /// Whether its access rules allow the caller, and no operator has paused it.

@@ -97,6 +97,9 @@ async fn close(
     let Some(server) = context.catalog.current().server(&mcp.server).cloned() else {
         return Ok(());
     };
+    if !server.is_mcp_endpoint() {
+        return Ok(());
+    }
     let endpoint = match context.executors.mcp().endpoint(&server, tenant) {
         Ok(endpoint) if address(&endpoint) == mcp.address => endpoint,
         // Its credentials or its address have changed: there is no way to close it.

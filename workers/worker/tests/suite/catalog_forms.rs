@@ -37,7 +37,11 @@ fn call(id: &str, tool: &str, function: Option<&str>, user: Option<&str>) -> Val
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
     use OutcomeKind::{Failed, Refused, Succeeded};
-    let rig = Rig::new().await;
+    let (rig, lambda) = crate::lambda::rig().await;
+    lambda.function(
+        "quote",
+        |_| json!({"response": {"functionResponse": {"responseBody": {"TEXT": {"body": "12"}}}}}),
+    );
     let mut catalog = rig.catalog();
     catalog["pika"] = definitions(&rig);
     let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
@@ -82,7 +86,7 @@ async fn tools_of_pikas_definitions_run_or_are_refused_by_name() {
         (call("narrow", "narrow", None, None), Succeeded, None, ""),
         (call("wide", "narrow", Some("safe"), None), Refused, Some("unknown_tool"), "one of: strict"),
         (call("asleep", "asleep", Some("safe"), None), Refused, Some("paused"), "paused"),
-        (call("lambda", "elsewhere", None, None), Refused, Some("no_executor"), "is a Lambda function"),
+        (call("lambda", "elsewhere", None, None), Succeeded, None, ""),
         (
             call("inline", "calc", None, None),
             Refused,

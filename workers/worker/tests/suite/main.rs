@@ -30,10 +30,13 @@ mod groups;
 mod identities;
 mod import_circles;
 mod isolation;
+mod lambda;
+mod lambda_policy;
 mod leaks;
 mod limits;
 mod long_lists;
 mod mcp_session_store;
+mod openapi;
 mod operations;
 
 mod payload_requests;

@@ -66,6 +66,8 @@ pub(crate) struct Rig {
     pub(crate) priorities: bool,
     /// Secrets Manager for its workers, where it is not the local one.
     pub(crate) secrets: Option<String>,
+    /// Lambda and STS for its workers.
+    pub(crate) lambda: Option<String>,
 }
 
 impl Rig {
@@ -108,6 +110,7 @@ impl Rig {
             queue_name: "toolfleet-calls",
             priorities: false,
             secrets: None,
+            lambda: None,
         }
     }
 
@@ -155,7 +158,12 @@ impl Rig {
         watch: Option<Arc<dyn Watch>>,
     ) -> Arc<WorkerContext> {
         let secrets = self.secrets.as_deref().unwrap_or_else(|| self.local.secretsmanager_url());
-        let aws = connect_with(sqs, &self.dynamodb.url(), secrets, &self.s3.url(), SENDER).await;
+        let aws = Aws::connect(AwsOptions {
+            lambda_endpoint: self.lambda.clone(),
+            sts_endpoint: self.lambda.clone(),
+            ..options(sqs, &self.dynamodb.url(), secrets, &self.s3.url(), SENDER)
+        })
+        .await;
         let clock = self.clock.clone();
         let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
         let clock = WorkerClock::Of(Arc::new(now));
@@ -325,15 +333,19 @@ pub(crate) async fn connect(sqs: &str, dynamodb: &str, secrets: &str, access_key
 }
 
 async fn connect_with(sqs: &str, dynamodb: &str, secrets: &str, s3: &str, access_key: &str) -> Aws {
-    Aws::connect(AwsOptions {
+    Aws::connect(options(sqs, dynamodb, secrets, s3, access_key)).await
+}
+
+fn options(sqs: &str, dynamodb: &str, secrets: &str, s3: &str, access_key: &str) -> AwsOptions {
+    AwsOptions {
         region: Some("us-east-1".into()),
         sqs_endpoint: Some(sqs.into()),
         dynamodb_endpoint: Some(dynamodb.into()),
         secrets_endpoint: Some(secrets.into()),
         s3_endpoint: Some(s3.into()),
         static_credentials: Some((access_key.into(), "not-a-secret".into())),
-    })
-    .await
+        ..AwsOptions::default()
+    }
 }
 
 /// Holds a call for ever right after a step: dropping it then kills it there.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 39] = [
+const LOG_CODES: [&str; 40] = [
     "acknowledge_failed",
+    "attributes_not_stored",
     "aws_error",
     "batch_not_divided",
     "breaker_opened",

@@ -1,4 +1,4 @@
-//! Imports Pika's tool definitions: each becomes a tool, and a server of its own where it is an MCP tool.
+//! Imports Pika's tool definitions: each becomes a tool and a server of its own.
 //!
 //! Unknown fields with a plain value are for display and pass; a definition with an unknown object or array is not executable, because a
 //! misspelt `accessRules` must not open a tool. One definition that cannot be called does not refuse the others.
@@ -15,9 +15,9 @@ use crate::error::invalid;
 use crate::json::{below, kind, typed};
 use crate::parts::Parts;
 use crate::schema::KnownSchemas;
-use crate::server::ServerEntry;
+use crate::server::{LambdaArn, LambdaPayload, NO_FUNCTION, ServerEntry};
 use crate::sources::Literals;
-use crate::tool::{ExecutorRef, Function, LambdaArn, UnvalidatedTool};
+use crate::tool::{Function, UnvalidatedTool};
 use toolfleet_core::argument_shape::ShownArguments;
 use toolfleet_core::credential::Credential;
 use toolfleet_core::ids::{ServerId, ToolId};
@@ -143,12 +143,9 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
     }
     let definition: Definition = typed(entry, value)?;
     let id = definition.id(entry)?;
-    let (runs_on, server) = match definition.execution_type.as_deref() {
-        Some("mcp") => {
-            let server = definition.server(parts, entry, &id, literals)?;
-            (ExecutorRef::Server(server.id.clone()), Some(server))
-        }
-        Some("lambda") => (ExecutorRef::Lambda(definition.lambda(entry)?), None),
+    let server = match definition.execution_type.as_deref() {
+        Some("mcp") => definition.server(parts, entry, &id, literals)?,
+        Some("lambda") => definition.lambda(entry, &id)?,
         other => {
             let found = match other {
                 None => "is missing".to_owned(),
@@ -162,7 +159,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
     };
     let functions = definition.functions(entry, parts.known)?;
     let open = functions.is_none();
-    if open && matches!(runs_on, ExecutorRef::Lambda(_)) {
+    if open && server.lambda.is_some() {
         let text = "is missing; a Lambda function does not list its functions itself";
         return Err(invalid(&below(entry, "functionSchema"), text));
     }
@@ -170,7 +167,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
     let draft = UnvalidatedTool {
         id,
         description: definition.description.clone(),
-        runs_on,
+        server: server.id.clone(),
         functions: functions.unwrap_or_default(),
         open,
         timeout_ms: definition.timeout_ms(entry)?,
@@ -185,9 +182,7 @@ fn add(parts: &mut Parts<'_>, entry: &str, mut value: Value, literals: Literals)
         shown: ShownArguments::default(),
         definition: vec![json!(definition.function_schema)],
     };
-    if let Some(server) = server {
-        parts.server(entry, server, literals, Form::Foreign);
-    }
+    parts.server(entry, server, literals, Form::Foreign);
     parts.tools.push((entry.to_owned(), draft));
     Ok(())
 }
@@ -219,6 +214,10 @@ fn server_id(id: &ToolId) -> Result<ServerId, String> {
     ServerId::parse(id.as_str().chars().map(fits).collect::<String>()).map_err(|error| error.to_string())
 }
 
+fn own_server(entry: &str, id: &ToolId) -> Result<ServerId, CatalogError> {
+    server_id(id).map_err(|error| invalid(&below(entry, "toolId"), format!("as a server's id: {error}")))
+}
+
 impl Definition {
     /// The server that runs it.
     fn server(
@@ -228,8 +227,7 @@ impl Definition {
         id: &ToolId,
         literals: Literals,
     ) -> Result<ServerEntry, CatalogError> {
-        let id = server_id(id)
-            .map_err(|error| invalid(&below(entry, "toolId"), format!("as a server's id: {error}")))?;
+        let id = own_server(entry, id)?;
         let mut server = match &self.mcp_server_config {
             None => ServerEntry::at(id, self.address(entry)?),
             Some(config) if self.mcp_server_url.is_some() || self.url.is_some() => {
@@ -303,17 +301,19 @@ impl Definition {
         }
     }
 
-    fn lambda(&self, entry: &str) -> Result<LambdaArn, CatalogError> {
+    /// The function that executes it.
+    fn lambda(&self, entry: &str, id: &ToolId) -> Result<ServerEntry, CatalogError> {
         if self.authentication.is_some() || self.auth.is_some() {
             let text = "has no meaning for a Lambda function, which the worker's role calls; leave it out";
             let field = if self.auth.is_some() { "auth" } else { "authentication" };
             return Err(invalid(&below(entry, field), text));
         }
-        self.lambda_arn.as_deref().and_then(LambdaArn::parse).ok_or_else(|| {
-            let text =
-                "is missing or no ARN of a function: arn:aws:lambda:{region}:{account}:function:{name}";
-            invalid(&below(entry, "lambdaArn"), text)
-        })
+        let arn = self.lambda_arn.as_deref().and_then(LambdaArn::parse);
+        let arn = arn.ok_or_else(|| invalid(&below(entry, "lambdaArn"), NO_FUNCTION))?;
+        let mut server = ServerEntry::function(own_server(entry, id)?, &arn, LambdaPayload::Bedrock);
+        server.name.clone_from(&self.name);
+        server.description.clone_from(&self.description);
+        Ok(server)
     }
 
     /// `executionTimeout` is in seconds.

@@ -157,6 +157,7 @@ async fn connect(local: &LocalEndpoints, s3_url: &str) -> Aws {
         secrets_endpoint: Some(local.secretsmanager_url().into()),
         s3_endpoint: Some(s3_url.into()),
         static_credentials: Some(("AKIATEST".into(), "very-secret".into())),
+        ..AwsOptions::default()
     })
     .await
 }

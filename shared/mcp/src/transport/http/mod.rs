@@ -2,6 +2,7 @@
 
 pub(crate) mod cookies;
 pub(crate) mod error_body;
+pub(crate) mod plain;
 pub(crate) mod requests;
 pub(crate) mod session;
 pub(crate) mod sse;

@@ -29,8 +29,8 @@ pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// One POST.
 #[derive(Debug)]
@@ -62,11 +62,11 @@ impl<'a> Post<'a> {
 }
 
 /// One request on its way out; a body comes with the mark that it has begun to leave.
-struct Launch<'a> {
-    method: Method,
-    url: &'a Url,
-    headers: &'a HeaderMap,
-    body: Option<(Bytes, &'a Sent)>,
+pub(crate) struct Launch<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a Url,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: Option<(Bytes, &'a Sent)>,
 }
 
 /// The HTTP side of the client.
@@ -124,7 +124,7 @@ impl Transport {
         };
         let repeats = matches!(response.status().as_u16(), 307 | 308);
         if !repeats || target.origin() != post.endpoint.url.origin() {
-            return Err(redirect(&target, &response));
+            return Err(redirect(&target, &response).into());
         }
         drop(response);
         sent.clear();
@@ -132,7 +132,7 @@ impl Transport {
         match redirect_of(&response) {
             Some(location) => {
                 let next = location.and_then(|text| target.join(&text).ok()).unwrap_or(target);
-                Err(redirect(&next, &response))
+                Err(redirect(&next, &response).into())
             }
             None => Ok((response, stamp)),
         }
@@ -156,7 +156,7 @@ impl Transport {
     /// Sends one request as the endpoint's credential has it: stamped, signed, with its certificate.
     ///
     /// A server that does not accept the certificate read nothing of the request, so one that is new is shown, once.
-    async fn launch(
+    pub(crate) async fn launch(
         &self,
         endpoint: &Endpoint,
         launch: Launch<'_>,
@@ -269,14 +269,14 @@ async fn refusal_in(response: Response, id: u64) -> Result<Result<Response, Resp
     Ok(if proves { Ok(read) } else { Err(read) })
 }
 
-fn redirect(target: &Url, response: &Response) -> RequestError {
+pub(crate) fn redirect(target: &Url, response: &Response) -> Fault {
     let location = sanitize_text(&url_without_secrets(target));
-    Fault::Redirect { location, may_have_run: ran_before(response) }.into()
+    Fault::Redirect { location, may_have_run: ran_before(response) }
 }
 
 /// RFC 9110, section 15.4: 307 and 308 ask for the same request elsewhere, so that it was not processed here. The others point to
 /// something else to look at, for example to the result of what ran.
-fn ran_before(response: &Response) -> MayHaveRun {
+pub(crate) fn ran_before(response: &Response) -> MayHaveRun {
     match response.status().as_u16() {
         307 | 308 => MayHaveRun::No,
         _ => MayHaveRun::Unknown,
@@ -284,7 +284,7 @@ fn ran_before(response: &Response) -> MayHaveRun {
 }
 
 /// The location of a redirect, if the response is one.
-fn redirect_of(response: &Response) -> Option<Option<String>> {
+pub(crate) fn redirect_of(response: &Response) -> Option<Option<String>> {
     let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let location =
         || response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -132,6 +132,7 @@ impl LocalFleet {
             secrets_endpoint: Some(self.local.secretsmanager_url().to_owned()),
             s3_endpoint: Some(self.local.s3_url().to_owned()),
             static_credentials: Some((CREDENTIAL.to_owned(), CREDENTIAL.to_owned())),
+            ..AwsOptions::default()
         })
         .await
     }

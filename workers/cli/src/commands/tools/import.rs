@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use toolfleet_catalog::{Catalog, NotExecutable, OwnForm};
 
+use super::import_openapi::{self, OpenApiArgs};
 use super::source;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
@@ -17,8 +18,12 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// The file: `mcpServers`, `servers`, server.json, Docker's MCP catalog, AgentCore targets, Pika, IDP; JSON or YAML.
+    /// Or the word `openapi`, before an OpenAPI document.
     #[arg(value_name = "FILE")]
     place: String,
+    /// What is said of an OpenAPI document.
+    #[command(flatten)]
+    openapi: OpenApiArgs,
     /// Write the catalog to this new file instead of stdout.
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     out: Option<PathBuf>,
@@ -29,6 +34,17 @@ pub(crate) struct ImportArgs {
 
 /// Reads, and prints or writes.
 pub(crate) async fn run(args: &ImportArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
+    match (args.place.as_str(), &args.openapi.spec) {
+        ("openapi", Some(spec)) => return import_openapi::run(spec, &args.openapi, connect, output).await,
+        ("openapi", None) => {
+            return Err(CommandError::usage("SPEC: is missing; give the OpenAPI document behind `openapi`"));
+        }
+        (_, Some(_)) => {
+            let text = "SPEC: belongs to `openapi` alone; give one file, or `openapi` and the document";
+            return Err(CommandError::usage(text));
+        }
+        (_, None) => {}
+    }
     let texts = source::texts("FILE", &args.place, connect).await?;
     let own = Catalog::own_form(&texts.text, &texts.sources.included)
         .map_err(|error| CommandError::usage(format!("{}: {error}", args.place)))?;

@@ -6,7 +6,7 @@ use clap::Args;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use toolfleet_catalog::{Catalog, Executor, NotExecutable, Server, Tool, Transport};
+use toolfleet_catalog::{Catalog, NotExecutable, Server, Tool, Transport};
 use toolfleet_core::ids::ServerId;
 use toolfleet_mcp::{Endpoint, RemoteTool};
 use url::Url;
@@ -86,7 +86,7 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
 
 /// How many tools of a server are registered by name.
 fn registered(catalog: &Catalog, server: &Server) -> usize {
-    let of_server = |tool: &&Arc<Tool>| tool.server().is_some_and(|of| of.id == server.id);
+    let of_server = |tool: &&Arc<Tool>| tool.server.id == server.id;
     catalog.tools().into_iter().filter(of_server).map(|tool| tool.functions.len()).sum()
 }
 
@@ -122,7 +122,7 @@ fn rows_of(tool: &Tool) -> Vec<Vec<String>> {
         vec![
             tool.id.to_string(),
             name,
-            runs_on(tool),
+            tool.server.id.to_string(),
             safe,
             crate::show::span(tool.timeout_ms),
             tool.max_attempts.to_string(),
@@ -133,13 +133,6 @@ fn rows_of(tool: &Tool) -> Vec<Vec<String>> {
         return vec![row("(all it lists)".to_owned(), "as it says".to_owned())];
     }
     tool.functions.iter().map(|f| row(f.name.clone(), yes_no(f.idempotent))).collect()
-}
-
-fn runs_on(tool: &Tool) -> String {
-    match &tool.executor {
-        Executor::Mcp(server) => server.id.to_string(),
-        Executor::Lambda(_) => "(lambda)".to_owned(),
-    }
 }
 
 fn remote_row(tool: &RemoteTool) -> Vec<String> {
@@ -159,26 +152,21 @@ fn remote_json(tool: &RemoteTool) -> Value {
     })
 }
 
-fn lambda(tool: &Tool) -> Option<&str> {
-    match &tool.executor {
-        Executor::Mcp(_) => None,
-        Executor::Lambda(arn) => Some(arn.as_str()),
-    }
-}
-
 fn document(catalog: &Catalog, live: &[(Arc<Server>, ListResult)]) -> Value {
     let tool = |tool: &Tool| {
         let functions: Vec<Value> =
             tool.functions.iter().map(|f| json!({"name": f.name, "safe_to_repeat": f.idempotent})).collect();
         json!({
             "tool": tool.id, "description": tool.description, "functions": functions, "timeout_ms": tool.timeout_ms,
-            "server": tool.server().map(|server| &server.id), "open": tool.open, "lambda": lambda(tool),
+            "server": tool.server.id, "open": tool.open,
             "max_attempts": tool.max_attempts, "paused": tool.paused,
         })
     };
     let known = |server: &Server| {
         json!({
-            "server": server.id, "url": url_or_name(server), "command": server.stdio().map(|program| &program.command), "name": server.name,
+            "server": server.id, "url": url_or_name(server), "command": server.stdio().map(|program| &program.command),
+            "lambda": server.lambda().map(|lambda| lambda.function.as_str()),
+            "openapi": server.openapi().map(|openapi| openapi.interface.place.as_str()), "name": server.name,
             "description": server.description, "discover": server.discover, "registered": registered(catalog, server),
         })
     };
@@ -194,11 +182,10 @@ fn document(catalog: &Catalog, live: &[(Arc<Server>, ListResult)]) -> Value {
         }
         value
     };
-    let servers: Vec<Value> = if live.is_empty() {
-        catalog.servers().into_iter().map(|server| known(server)).collect()
-    } else {
-        live.iter().map(live_json).collect()
+    let of_server = |server: &Arc<Server>| {
+        live.iter().find(|(listed, _)| listed.id == server.id).map_or_else(|| known(server), live_json)
     };
+    let servers: Vec<Value> = catalog.servers().into_iter().map(of_server).collect();
     json!({
         "tools": catalog.tools().into_iter().map(|t| tool(t)).collect::<Vec<_>>(),
         "servers": servers,
@@ -220,9 +207,14 @@ fn shown(url: &Url) -> String {
     shown.to_string()
 }
 
-/// A server's address; of a program its name, as in `stdio:files`.
+/// A server's address; of a program its name, as in `stdio:files`, and of a function its ARN.
 fn url_or_name(server: &Server) -> String {
-    server.http().map_or_else(|| format!("stdio:{}", server.id), |http| shown(&http.url))
+    match &server.transport {
+        Transport::Http(http) => shown(&http.url),
+        Transport::Stdio(_) => format!("stdio:{}", server.id),
+        Transport::Lambda(lambda) => lambda.function.as_str().to_owned(),
+        Transport::OpenApi(openapi) => shown(&openapi.http.url),
+    }
 }
 
 /// Where a server is, or what starts it. Arguments may be many and are left out.
@@ -230,13 +222,17 @@ fn whereabouts(server: &Server) -> String {
     match &server.transport {
         Transport::Http(http) => shown(&http.url),
         Transport::Stdio(program) => format!("`{}` (stdio)", program.command),
+        Transport::Lambda(lambda) => format!("{} ({})", lambda.function.as_str(), lambda.payload.as_str()),
+        Transport::OpenApi(openapi) => format!("{} (OpenAPI)", shown(&openapi.http.url)),
     }
 }
 
 async fn list_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, ListResult)>, CommandError> {
     let lister = ToolLister::of(catalog).await?;
     let mut answers = Vec::new();
-    for server in catalog.servers() {
+    for server in
+        catalog.servers().into_iter().filter(|server| server.is_mcp_endpoint() || server.openapi().is_some())
+    {
         answers.push((Arc::clone(server), lister.list(server).await));
     }
     lister.close().await;

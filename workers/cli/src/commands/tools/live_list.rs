@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_aws::{Aws, AwsOptions, Clock};
+use toolfleet_catalog::openapi::Operation;
 use toolfleet_catalog::{Catalog, Server, WrittenSecret};
 use toolfleet_config::credentials::Credentials;
 use toolfleet_config::keyring::AwsKeyring;
@@ -38,6 +40,19 @@ pub(super) struct ToolLister {
     credentials: Credentials,
 }
 
+/// An operation of an OpenAPI document as a worker lists it.
+fn of_operation(operation: &Operation) -> RemoteTool {
+    let listed = operation.listed();
+    RemoteTool {
+        name: operation.name.clone(),
+        description: operation.description.clone(),
+        input_schema: operation.arguments(),
+        read_only: operation.method.is_safe(),
+        idempotent: operation.method.is_idempotent(),
+        raw: serde_json::value::to_raw_value(&listed).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+    }
+}
+
 impl ToolLister {
     pub(super) async fn of(catalog: &Catalog) -> Result<Self, CommandError> {
         let (open, as_worker) = (client().await?, client_as_worker().await?);
@@ -51,6 +66,9 @@ impl ToolLister {
     }
 
     async fn listed(&self, server: &Arc<Server>, deadline: Instant) -> Result<Vec<RemoteTool>, Fault> {
+        if let Some(openapi) = server.openapi() {
+            return Ok(openapi.interface.document.operations.iter().map(of_operation).collect());
+        }
         let endpoint = self.credentials.endpoint(server, None)?;
         let late = |_| Fault::CredentialPending { detail: "it was not available in time".to_owned() };
         timeout_at(deadline, endpoint.ready()).await.map_err(late)??;

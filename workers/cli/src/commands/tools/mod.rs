@@ -3,6 +3,7 @@
 pub(crate) mod approve;
 pub(crate) mod diff;
 pub(crate) mod import;
+mod import_openapi;
 mod json_diff;
 pub(crate) mod list;
 mod live_list;
@@ -20,6 +21,7 @@ pub(crate) enum ToolsCommand {
     Diff(diff::DiffArgs),
     /// Pin tools to what their servers list now: shows the plan, and writes the catalog file with --apply.
     Approve(approve::ApproveArgs),
-    /// Print another program's configuration, or a registry's description, as a catalog; exits with 1 if an entry is left out.
+    /// Print another program's configuration, or a registry's description, as a catalog; with `openapi SPEC` show the tools of an OpenAPI
+    /// document. Exits with 1 if an entry or operation is left out.
     Import(import::ImportArgs),
 }

@@ -37,6 +37,19 @@ pub(super) async fn texts(option: &str, place: &str, connect: &Connect) -> Resul
     texts.map_err(|error| failure(option, place, error))
 }
 
+/// The text of an OpenAPI document at `place`, which the command calls `option`.
+pub(super) async fn document(option: &str, place: &str, connect: &Connect) -> Result<String, CommandError> {
+    let found = Place::of(place);
+    let text = match found.text(None).await {
+        Err(LoadError::OnlyFiles(_)) => {
+            let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
+            found.text(Some(&stores)).await
+        }
+        read => read,
+    };
+    text.map_err(|error| failure(option, place, error))
+}
+
 /// The file to write, where the catalog is one.
 pub(super) fn file(place: &str) -> Option<PathBuf> {
     match Place::of(place) {

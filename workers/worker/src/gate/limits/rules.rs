@@ -115,7 +115,7 @@ mod tests {
     fn limits(catalog: &Catalog, control: Option<&Control>, tool: &str, tenant: &str) -> Vec<String> {
         let tool = catalog.tool(&ToolId::parse(tool).unwrap()).unwrap();
         let tenant = Tenant::parse(tenant).unwrap();
-        let server = catalog.server(&tool.server().unwrap().id).unwrap();
+        let server = catalog.server(&tool.server.id).unwrap();
         let call = Limited { server, tool: Some(tool), tool_name: Some(tool.id.as_str()), tenant: &tenant };
         let text = |limit: ActiveLimit| {
             let rate = limit.rate.map_or_else(String::new, |rate| format!(" {rate}"));

@@ -1,0 +1,353 @@
+//! Invokes Lambda functions, as the process itself or with an assumed role. Nothing is retried here: an SDK that repeats an Invoke
+//! would run a tool twice.
+//!
+//! **Invariant:** an error says whether the request may have reached Lambda; only a connection that was never made, or a credential
+//! that is missing, proves that it did not.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_lambda::config::IdentityCache;
+use aws_sdk_lambda::config::http::HttpResponse;
+use aws_sdk_lambda::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
+use aws_sdk_lambda::primitives::Blob;
+use base64::Engine as _;
+use tokio::time::Instant;
+
+use crate::error::chain;
+
+/// The most clients, each of one region and role, that are kept; beyond it all are made again.
+const MOST_CLIENTS: usize = 200;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Keys are obtained again so long before they expire.
+const BEFORE_EXPIRY: Duration = Duration::from_secs(60);
+/// How long keys without an end are kept.
+const KEYS_TTL: Duration = Duration::from_secs(60);
+
+/// Which function is invoked, and as whom.
+#[derive(Debug, Clone, Copy)]
+pub struct LambdaFunction<'a> {
+    /// Its ARN, with or without a version or alias.
+    pub arn: &'a str,
+    /// The region of its ARN.
+    pub region: &'a str,
+    /// The role to assume, and the external id that it asks for.
+    pub role: Option<(&'a str, Option<&'a str>)>,
+}
+
+/// What a function is invoked with.
+#[derive(Debug)]
+pub struct Event {
+    /// The event: a JSON text.
+    pub payload: Vec<u8>,
+    /// The client context: a JSON text.
+    pub client_context: Option<String>,
+    /// The name of the durable execution: a second Invoke with this name and the same event gets the first one's answer.
+    pub durable_name: Option<String>,
+}
+
+/// What a function answered.
+#[derive(Debug)]
+pub struct FunctionAnswer {
+    /// The answer, or the error where `function_error` says so: a JSON text.
+    pub payload: Vec<u8>,
+    /// `Handled` or `Unhandled`, if the function failed.
+    pub function_error: Option<String>,
+}
+
+/// Why an Invoke brought no answer of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvokeFault {
+    /// No connection was made.
+    NotConnected {
+        /// The innermost causes.
+        detail: String,
+    },
+    /// There are no keys to sign with, or the role cannot be assumed. Nothing was sent.
+    Credentials {
+        /// Why.
+        detail: String,
+        /// Whether an operator has to change something.
+        permanent: bool,
+    },
+    /// Lambda answered with an error of its own.
+    Service {
+        /// The HTTP status.
+        status: u16,
+        /// The error's name, such as `TooManyRequestsException`; empty where there is none.
+        code: String,
+        /// Lambda's message.
+        message: String,
+        /// `Retry-After`, in milliseconds.
+        retry_after_ms: Option<u64>,
+    },
+    /// The request was sent, or may have been, and no whole answer came.
+    AnswerLost {
+        /// What was seen.
+        detail: String,
+    },
+}
+
+type ClientKey = (String, Option<(String, Option<String>)>);
+
+/// Invokes functions. Its clones share clients and keys.
+#[derive(Clone)]
+pub struct Lambda(Arc<Shared>);
+
+struct Shared {
+    config: SdkConfig,
+    /// The same with the endpoint of STS.
+    sts: SdkConfig,
+    endpoint: Option<String>,
+    clients: Mutex<HashMap<ClientKey, Invoker>>,
+}
+
+/// A client of one region and role, with its keys.
+#[derive(Clone)]
+struct Invoker {
+    client: aws_sdk_lambda::Client,
+    keys: Option<CachedKeys>,
+}
+
+impl fmt::Debug for Lambda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lambda").field("endpoint", &self.0.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Lambda {
+    pub(crate) fn new(config: SdkConfig, sts: SdkConfig, endpoint: Option<String>) -> Self {
+        Self(Arc::new(Shared { config, sts, endpoint, clients: Mutex::default() }))
+    }
+
+    /// Obtains the keys that an Invoke of the function needs.
+    ///
+    /// # Errors
+    /// [`InvokeFault::Credentials`].
+    pub async fn ready(&self, function: LambdaFunction<'_>) -> Result<(), InvokeFault> {
+        match self.0.invoker(function).await.keys {
+            None => Ok(()),
+            Some(keys) => keys.get().await.map(drop).map_err(|error| credentials(&error)),
+        }
+    }
+
+    /// Invokes the function and waits for its answer, without a bound: dropping this ends the request.
+    ///
+    /// # Errors
+    /// See [`InvokeFault`].
+    pub async fn invoke(
+        &self,
+        function: LambdaFunction<'_>,
+        event: Event,
+    ) -> Result<FunctionAnswer, InvokeFault> {
+        let invoker = self.0.invoker(function).await;
+        let context = event.client_context.map(|text| base64::engine::general_purpose::STANDARD.encode(text));
+        let sent = invoker
+            .client
+            .invoke()
+            .function_name(function.arn)
+            .set_client_context(context)
+            .set_durable_execution_name(event.durable_name)
+            .payload(Blob::new(event.payload))
+            .send()
+            .await;
+        match sent {
+            Ok(InvokeOutput { payload, function_error, .. }) => {
+                let payload = payload.map(Blob::into_inner).unwrap_or_default();
+                Ok(FunctionAnswer { payload, function_error })
+            }
+            Err(error) => {
+                let fault = fault_of(&error);
+                if let (InvokeFault::Service { status: 401 | 403, .. }, Some(keys)) = (&fault, &invoker.keys)
+                {
+                    keys.forget();
+                }
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn invoker(&self, function: LambdaFunction<'_>) -> Invoker {
+        let role = function.role.map(|(arn, id)| (arn.to_owned(), id.map(str::to_owned)));
+        let key = (function.region.to_owned(), role);
+        let known = self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(invoker) = known {
+            return invoker;
+        }
+        let invoker = self.connect(&key).await;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.len() >= MOST_CLIENTS {
+            clients.clear();
+        }
+        clients.entry(key).or_insert(invoker).clone()
+    }
+
+    async fn connect(&self, (region, role): &ClientKey) -> Invoker {
+        let region = Region::new(region.clone());
+        let provider = match role {
+            None => self.config.credentials_provider(),
+            Some((arn, external_id)) => {
+                let mut provider = aws_config::sts::AssumeRoleProvider::builder(arn)
+                    .session_name("toolfleet")
+                    .configure(&self.sts);
+                if self.config.region().is_none() {
+                    provider = provider.region(region.clone());
+                }
+                if let Some(external_id) = external_id {
+                    provider = provider.external_id(external_id);
+                }
+                Some(SharedCredentialsProvider::new(provider.build().await))
+            }
+        };
+        let keys = provider.map(CachedKeys::of);
+        // The caller bounds an Invoke: it knows how long the function may take.
+        let time_outs = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .disable_read_timeout()
+            .disable_operation_attempt_timeout()
+            .disable_operation_timeout()
+            .build();
+        let mut config = aws_sdk_lambda::config::Builder::from(&self.config)
+            .region(region)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(time_outs)
+            .identity_cache(IdentityCache::no_cache());
+        config.set_credentials_provider(keys.clone().map(SharedCredentialsProvider::new));
+        if self.endpoint.is_some() {
+            config.set_endpoint_url(self.endpoint.clone());
+        }
+        Invoker { client: aws_sdk_lambda::Client::from_conf(config.build()), keys }
+    }
+}
+
+/// Keys that are kept until shortly before they expire.
+#[derive(Debug, Clone)]
+struct CachedKeys {
+    provider: SharedCredentialsProvider,
+    cache: Arc<Mutex<Option<(Instant, Credentials)>>>,
+    /// One task obtains keys for all.
+    obtaining: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl CachedKeys {
+    fn of(provider: SharedCredentialsProvider) -> Self {
+        Self { provider, cache: Arc::default(), obtaining: Arc::default() }
+    }
+
+    fn cached(&self) -> Option<Credentials> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, keys) = cache.as_ref()?;
+        (Instant::now() < *until).then(|| keys.clone())
+    }
+
+    async fn get(&self) -> Result<Credentials, CredentialsError> {
+        if let Some(keys) = self.cached() {
+            return Ok(keys);
+        }
+        let _one = self.obtaining.lock().await;
+        if let Some(keys) = self.cached() {
+            return Ok(keys);
+        }
+        let keys = self.provider.provide_credentials().await?;
+        let until = Instant::now() + kept_for(keys.expiry());
+        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, keys.clone()));
+        Ok(keys)
+    }
+
+    /// Keys that Lambda refused are not used again.
+    fn forget(&self) {
+        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the end of temporary keys is a time of the wall clock")]
+fn kept_for(expiry: Option<SystemTime>) -> Duration {
+    let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
+    expiry.map_or(KEYS_TTL, |end| left(end).saturating_sub(BEFORE_EXPIRY))
+}
+
+impl ProvideCredentials for CachedKeys {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.get())
+    }
+}
+
+fn fault_of(error: &SdkError<InvokeError, HttpResponse>) -> InvokeFault {
+    if let SdkError::ServiceError(service) = error {
+        let of = service.err();
+        return InvokeFault::Service {
+            status: service.raw().status().as_u16(),
+            code: of.code().unwrap_or_default().rsplit(['#', '.']).next().unwrap_or_default().to_owned(),
+            message: of.message().unwrap_or_default().to_owned(),
+            retry_after_ms: retry_after_ms(service.raw()),
+        };
+    }
+    if let Some(missing) = source::<CredentialsError>(error) {
+        return credentials(missing);
+    }
+    let detail = chain(error).lines().next().unwrap_or_default().to_owned();
+    let connecting = source::<hyper_util::client::legacy::Error>(error).is_some_and(|e| e.is_connect());
+    match error {
+        // The request could not be made.
+        SdkError::ConstructionFailure(_) => InvokeFault::Credentials { detail, permanent: true },
+        SdkError::DispatchFailure(_) if connecting => InvokeFault::NotConnected { detail },
+        SdkError::ResponseError(response) if response.raw().status().as_u16() >= 400 => {
+            InvokeFault::Service {
+                status: response.raw().status().as_u16(),
+                code: String::new(),
+                message: detail,
+                retry_after_ms: retry_after_ms(response.raw()),
+            }
+        }
+        SdkError::DispatchFailure(_)
+        | SdkError::TimeoutError(_)
+        | SdkError::ResponseError(_)
+        | SdkError::ServiceError(_)
+        | _ => InvokeFault::AnswerLost { detail },
+    }
+}
+
+fn retry_after_ms(response: &HttpResponse) -> Option<u64> {
+    let seconds: f64 = response.headers().get("retry-after")?.trim().parse().ok()?;
+    (0.0..=3_600.0).contains(&seconds).then_some((seconds * 1_000.0) as u64)
+}
+
+fn credentials(error: &CredentialsError) -> InvokeFault {
+    let detail = chain(error).lines().next().unwrap_or_default().to_owned();
+    // STS refuses a role that may not be assumed with an error of its own, which a repetition does not change.
+    let refused = ["AccessDenied", "not authorized", "ValidationError", "InvalidClientTokenId"];
+    let permanent = match error {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => true,
+        CredentialsError::ProviderTimedOut(_)
+        | CredentialsError::ProviderError(_)
+        | CredentialsError::Unhandled(_)
+        | _ => refused.iter().any(|word| detail.contains(word)),
+    };
+    InvokeFault::Credentials { detail, permanent }
+}
+
+fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

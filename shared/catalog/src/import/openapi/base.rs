@@ -1,0 +1,95 @@
+//! The address of an interface: `servers` with variables and relative addresses, or `schemes`, `host` and `basePath` of 2.0.
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::document::{Raw, ReadOptions, Version, text, texts};
+use super::reason::{Reason, shown};
+
+/// The address that the document names for all its operations, unless the catalog gives one.
+pub(super) fn of_document(raw: &Raw<'_>, options: &ReadOptions) -> Result<Url, Reason> {
+    if let Some(url) = &options.url {
+        return Ok(url.clone());
+    }
+    let Some(root) = raw.root.as_object() else {
+        return Err(Reason::invalid("is no object"));
+    };
+    match raw.version {
+        Version::Two => of_two(root, options),
+        Version::Three | Version::ThreeOne => match first(root) {
+            Some(server) => of_server(server, options),
+            // Without `servers` the address is `/` (OpenAPI 3.0.4, section 4.1).
+            None => relative("/", options),
+        },
+    }
+}
+
+/// The address that a path or an operation names for itself.
+pub(super) fn own(fields: &Map<String, Value>, options: &ReadOptions) -> Option<Result<Url, Reason>> {
+    first(fields).map(|server| of_server(server, options))
+}
+
+fn first(fields: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    fields.get("servers")?.as_array()?.first()?.as_object()
+}
+
+fn of_server(server: &Map<String, Value>, options: &ReadOptions) -> Result<Url, Reason> {
+    let mut address = text(server, "url").unwrap_or("/").to_owned();
+    for (name, variable) in server.get("variables").and_then(Value::as_object).into_iter().flatten() {
+        let first = || variable.get("enum").and_then(|all| all.get(0));
+        let value = variable.get("default").or_else(first);
+        let value = match value {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => continue,
+        };
+        address = address.replace(&format!("{{{name}}}"), &value);
+    }
+    if address.contains('{') {
+        let text = format!("has a variable without a value in its address {}; {GIVE}", shown(&address));
+        return Err(Reason::invalid(text));
+    }
+    match Url::parse(&address) {
+        Ok(url) => checked(url),
+        Err(url::ParseError::RelativeUrlWithoutBase) => relative(&address, options),
+        Err(error) => Err(Reason::invalid(format!("has the address {} ({error}); {GIVE}", shown(&address)))),
+    }
+}
+
+/// What to do about an address that cannot be used.
+const GIVE: &str = "give the interface's address as `url`";
+
+fn relative(address: &str, options: &ReadOptions) -> Result<Url, Reason> {
+    match options.source.as_ref().and_then(|source| source.join(address).ok()) {
+        Some(url) => checked(url),
+        None => {
+            let text = format!("says only {} of where the interface is; {GIVE}", shown(address));
+            Err(Reason::invalid(text))
+        }
+    }
+}
+
+fn checked(mut url: Url) -> Result<Url, Reason> {
+    if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
+        return Err(Reason::invalid(format!("has an address that is neither http nor https; {GIVE}")));
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    Ok(url)
+}
+
+fn of_two(root: &Map<String, Value>, options: &ReadOptions) -> Result<Url, Reason> {
+    let path = text(root, "basePath").unwrap_or("/");
+    let Some(host) = text(root, "host") else {
+        return relative(path, options);
+    };
+    let schemes = texts(root.get("schemes"));
+    let from_source = || options.source.as_ref().map_or("https", Url::scheme).to_owned();
+    let scheme = ["https", "http"].into_iter().find(|known| schemes.iter().any(|scheme| scheme == known));
+    let scheme = scheme.map_or_else(from_source, str::to_owned);
+    let address = format!("{scheme}://{host}/{}", path.trim_start_matches('/'));
+    match Url::parse(&address) {
+        Ok(url) => checked(url),
+        Err(error) => Err(Reason::invalid(format!("has the address {} ({error}); {GIVE}", shown(&address)))),
+    }
+}

@@ -1,0 +1,228 @@
+//! The body of an operation: `requestBody`, or `body` and `formData` parameters of 2.0, in the media types that can be written.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::document::{Raw, Version, flag, text, texts};
+use super::media::{FORM, MULTIPART, essence, is_json, is_xml, rank};
+use super::model::{Body, Field, Media, MediaKind};
+use super::parameters::{self, Written, describe};
+use super::reason::{Reason, shown};
+use super::schemas::{Schemas, is_binary};
+
+/// A body with the schema of its argument.
+pub(super) struct Described {
+    pub(super) body: Body,
+    pub(super) schema: Value,
+}
+
+/// The body, if the operation has one.
+pub(super) fn read<'a>(
+    raw: &Raw<'a>,
+    operation: &'a Map<String, Value>,
+    written: &[Written<'a>],
+    schemas: &mut Schemas<'a>,
+    refers_to: &mut Vec<String>,
+) -> Result<Option<Described>, Reason> {
+    if raw.version == Version::Two {
+        return two(raw, operation, written, schemas, refers_to);
+    }
+    let Some(value) = operation.get("requestBody") else {
+        return Ok(None);
+    };
+    let fields = raw.resolved(value)?;
+    let Some(content) =
+        fields.get("content").and_then(Value::as_object).filter(|content| !content.is_empty())
+    else {
+        return Ok(None);
+    };
+    let mut kinds: Vec<(&'a str, &'a Value)> =
+        content.iter().map(|(media, value)| (media.as_str(), value)).collect();
+    kinds.sort_by_key(|(media, _)| rank(media));
+    let mut made: Vec<(Media, Value)> = Vec::new();
+    for (media, described) in kinds {
+        let described = raw.resolved(described)?;
+        let schema = described.get("schema");
+        let Some(media) = media_of(media, schema, described, schemas) else { continue };
+        let schema = match (&media.kind, schema) {
+            (MediaKind::Bytes, _) => super::schemas::binary(&Map::new()),
+            (_, Some(schema)) => schemas.convert(schema, refers_to)?,
+            (MediaKind::Text, None) => json!({ "type": "string" }),
+            (_, None) => Value::Bool(true),
+        };
+        made.push((media, schema));
+    }
+    of_kinds(made, content.keys().map(String::as_str), fields).map(Some)
+}
+
+/// The body of these media types, each with its schema.
+fn of_kinds<'a>(
+    made: Vec<(Media, Value)>,
+    named: impl Iterator<Item = &'a str>,
+    fields: &Map<String, Value>,
+) -> Result<Described, Reason> {
+    if made.is_empty() {
+        let named: Vec<&str> = named.collect();
+        let text = format!("has a body in {}, which is not written here", shown(&named.join(", ")));
+        return Err(Reason::new("unsupported_body", text));
+    }
+    let (media, all): (Vec<Media>, Vec<Value>) = made.into_iter().unzip();
+    let mut distinct: Vec<Value> = Vec::new();
+    for schema in all {
+        if !distinct.contains(&schema) {
+            distinct.push(schema);
+        }
+    }
+    let mut schema = match distinct.len() {
+        1 => distinct.pop().unwrap_or(Value::Bool(true)),
+        _ => json!({ "anyOf": distinct }),
+    };
+    describe(&mut schema, fields);
+    let type_argument = (media.len() > 1).then(|| "content_type".to_owned());
+    let body = Body { argument: "body".to_owned(), type_argument, required: flag(fields, "required"), media };
+    Ok(Described { body, schema })
+}
+
+/// How a media type is written, if it is.
+fn media_of<'a>(
+    media: &str,
+    schema: Option<&'a Value>,
+    described: &'a Map<String, Value>,
+    schemas: &Schemas<'a>,
+) -> Option<Media> {
+    let plain = essence(media);
+    let is_file = schema.is_some_and(|schema| schemas.is_file(schema));
+    let is_range = plain.contains('*');
+    let kind = if is_json(&plain) {
+        MediaKind::Json
+    } else if plain == FORM {
+        MediaKind::Form(fields_of(schema, described, schemas))
+    } else if plain == MULTIPART {
+        MediaKind::Multipart(fields_of(schema, described, schemas))
+    } else if plain.starts_with("multipart/") || (is_xml(&plain) && !is_text(schema)) {
+        return None;
+    } else if plain.starts_with("text/") && !is_file || is_xml(&plain) || is_lines(&plain) {
+        MediaKind::Text
+    } else if is_range && !is_file && !plain.starts_with("image/") {
+        MediaKind::Json
+    } else {
+        MediaKind::Bytes
+    };
+    let content_type = match (&kind, is_range) {
+        (MediaKind::Json, true) => "application/json".to_owned(),
+        (MediaKind::Text, true) => "text/plain".to_owned(),
+        (_, true) => "application/octet-stream".to_owned(),
+        (_, false) => media.trim().to_owned(),
+    };
+    Some(Media { content_type, kind })
+}
+
+/// JSON in lines is written by the caller: it is no one value.
+fn is_lines(media: &str) -> bool {
+    ["application/x-ndjson", "application/jsonl", "application/json-seq", "application/graphql"]
+        .contains(&media)
+}
+
+fn is_text(schema: Option<&Value>) -> bool {
+    let Some(schema) = schema else { return true };
+    schema.get("type").and_then(Value::as_str) == Some("string")
+}
+
+/// What is said of the fields of a form.
+fn fields_of<'a>(
+    schema: Option<&'a Value>,
+    described: &'a Map<String, Value>,
+    schemas: &Schemas<'a>,
+) -> BTreeMap<String, Field> {
+    let encodings = described.get("encoding").and_then(Value::as_object);
+    let properties = schema.map(|schema| schemas.properties(schema)).unwrap_or_default();
+    let mut fields: BTreeMap<String, Field> = BTreeMap::new();
+    for (name, schema) in properties {
+        let field = fields.entry(name.to_owned()).or_default();
+        field.binary |= schemas.is_file(schema);
+        let media = schema.get("contentMediaType").and_then(Value::as_str);
+        if field.content_type.is_none() {
+            field.content_type = media.map(str::to_owned);
+        }
+    }
+    for (name, encoding) in encodings.into_iter().flatten() {
+        let Some(encoding) = encoding.as_object() else { continue };
+        let field = fields.entry(name.clone()).or_default();
+        field.encoding = parameters::of_field(encoding);
+        // Several media types, or a range of them, leave the choice to the sender.
+        let one = text(encoding, "contentType").filter(|media| !media.contains([',', '*']));
+        if let Some(media) = one {
+            field.content_type = Some(media.to_owned());
+        }
+    }
+    fields.retain(|_, field| *field != Field::default());
+    fields
+}
+
+fn two<'a>(
+    raw: &Raw<'a>,
+    operation: &'a Map<String, Value>,
+    written: &[Written<'a>],
+    schemas: &mut Schemas<'a>,
+    refers_to: &mut Vec<String>,
+) -> Result<Option<Described>, Reason> {
+    let consumes = operation.get("consumes").or_else(|| raw.root.get("consumes"));
+    let mut consumes = texts(consumes);
+    consumes.sort_by_key(|media| rank(media));
+    let form: Vec<&Written<'a>> = written.iter().filter(|one| one.place == "formData").collect();
+    if !form.is_empty() {
+        return form_of_two(&form, &consumes, schemas, refers_to).map(Some);
+    }
+    let Some(body) = written.iter().find(|one| one.place == "body") else {
+        return Ok(None);
+    };
+    if consumes.is_empty() {
+        consumes.push("application/json".to_owned());
+    }
+    let schema = body.fields.get("schema");
+    let mut made = Vec::new();
+    for media in consumes.iter().filter(|media| ![FORM, MULTIPART].contains(&essence(media).as_str())) {
+        let Some(media) = media_of(media, schema, body.fields, schemas) else { continue };
+        let converted = match (&media.kind, schema) {
+            (MediaKind::Bytes, _) => super::schemas::binary(&Map::new()),
+            (_, Some(schema)) => schemas.convert(schema, refers_to)?,
+            (_, None) => Value::Bool(true),
+        };
+        made.push((media, converted));
+    }
+    of_kinds(made, consumes.iter().map(String::as_str), body.fields).map(Some)
+}
+
+/// The form that `formData` parameters make. A file needs `multipart/form-data`.
+fn form_of_two<'a>(
+    form: &[&Written<'a>],
+    consumes: &[String],
+    schemas: &mut Schemas<'a>,
+    refers_to: &mut Vec<String>,
+) -> Result<Described, Reason> {
+    let (mut properties, mut required, mut fields) = (Map::new(), Vec::new(), BTreeMap::new());
+    for one in form {
+        let own = Value::Object(parameters::of_two(one.fields));
+        properties.insert(one.name.to_owned(), schemas.convert(&own, refers_to)?);
+        if flag(one.fields, "required") {
+            required.push(one.name);
+        }
+        let is_list = text(one.fields, "type") == Some("array");
+        let encoding = is_list.then(|| parameters::of_collection(one.name, one.fields, true)).transpose()?;
+        let binary = is_binary(one.fields);
+        if binary || encoding.is_some() {
+            fields.insert(one.name.to_owned(), Field { content_type: None, encoding, binary });
+        }
+    }
+    let has_file = fields.values().any(|field| field.binary);
+    let says = |media: &str| consumes.iter().any(|named| essence(named) == media);
+    let multipart = has_file || (says(MULTIPART) && !says(FORM));
+    let (content_type, kind) =
+        if multipart { (MULTIPART, MediaKind::Multipart(fields)) } else { (FORM, MediaKind::Form(fields)) };
+    let media = vec![Media { content_type: content_type.to_owned(), kind }];
+    let is_required = !required.is_empty();
+    let schema = json!({ "type": "object", "properties": properties, "required": required });
+    let body = Body { argument: "body".to_owned(), type_argument: None, required: is_required, media };
+    Ok(Described { body, schema })
+}

@@ -1,0 +1,163 @@
+//! A document: its text, its version, its references, and what is read of it.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::filter::Filter;
+use super::given::Given;
+use super::model::Operation;
+use super::reason::{Reason, shown};
+/// How many references may lead from one to the next.
+const MOST_HOPS: usize = 32;
+
+/// What the catalog says beside the document.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// The address of the interface, in the place of the document's.
+    pub url: Option<Url>,
+    /// Where the document was read, if at an address.
+    pub source: Option<Url>,
+    /// Which operations are wanted.
+    pub filter: Filter,
+    /// What credentials there are. Without it, no credential is asked for.
+    pub given: Option<Given>,
+}
+
+/// A document that was read.
+#[derive(Debug)]
+pub struct Document {
+    /// What it calls the interface.
+    pub title: Option<String>,
+    /// What it says of it.
+    pub description: Option<String>,
+    /// The version of OpenAPI that it is written in.
+    pub version: String,
+    /// The address of the interface.
+    pub url: Url,
+    /// The operations that can be called, in the document's order.
+    pub operations: Vec<Operation>,
+    /// The others, each with the reason.
+    pub left_out: Vec<LeftOut>,
+    /// What is read otherwise than the document may mean.
+    pub remarks: Vec<String>,
+}
+
+/// An operation that is no tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its method, as in `GET`.
+    pub method: String,
+    /// Its path.
+    pub path: String,
+    /// Its `operationId`.
+    pub id: Option<String>,
+    /// Why it is left out.
+    pub reason: Reason,
+}
+
+/// The version of a document as far as it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// 2.0.
+    Two,
+    /// 3.0.
+    Three,
+    /// 3.1 and 3.2, whose schemas are JSON Schema 2020-12.
+    ThreeOne,
+}
+
+/// A document before anything of it is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Raw<'a> {
+    pub(super) root: &'a Value,
+    pub(super) version: Version,
+}
+
+impl<'a> Raw<'a> {
+    pub(super) fn of(root: &'a Value) -> Result<Self, Reason> {
+        let named = |field: &str| match root.get(field) {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let version = match (named("swagger"), named("openapi")) {
+            (Some(two), _) if two == "2.0" || two == "2" => Version::Two,
+            (None, Some(three)) if three == "3" || three.starts_with("3.0") => Version::Three,
+            (None, Some(three)) if three.starts_with("3.1") || three.starts_with("3.2") => Version::ThreeOne,
+            (Some(other), _) | (None, Some(other)) => {
+                let text = format!("is OpenAPI {}; read are 2.0, 3.0, 3.1 and 3.2", shown(&other));
+                return Err(Reason::invalid(text));
+            }
+            (None, None) => {
+                let text = "is no OpenAPI document: neither `openapi` nor `swagger` says its version";
+                return Err(Reason::invalid(text));
+            }
+        };
+        Ok(Self { root, version })
+    }
+
+    /// The version that the document names.
+    pub(super) fn version_text(&self) -> String {
+        let named = self.root.get("openapi").or_else(|| self.root.get("swagger"));
+        named.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).unwrap_or_default()
+    }
+
+    /// What a local reference points to.
+    pub(super) fn target(&self, reference: &str) -> Result<&'a Value, Reason> {
+        let Some(pointer) = reference.strip_prefix('#') else {
+            return Err(Reason::external(reference));
+        };
+        let decoded = percent_decoded(pointer);
+        let found = if decoded.is_empty() || decoded.starts_with('/') {
+            self.root.pointer(&decoded)
+        } else {
+            let text = format!(
+                "refers to the anchor {}, which is not looked for; write a path (`#/..`)",
+                shown(reference)
+            );
+            return Err(Reason::new("unsupported_schema", text));
+        };
+        found.ok_or_else(|| Reason::broken(reference))
+    }
+
+    /// The object itself, or what its `$ref` points to in the end.
+    pub(super) fn resolved(&self, value: &'a Value) -> Result<&'a Map<String, Value>, Reason> {
+        let mut at = value;
+        for _ in 0..MOST_HOPS {
+            match at.get("$ref") {
+                Some(Value::String(reference)) => at = self.target(reference)?,
+                _ => {
+                    return at
+                        .as_object()
+                        .ok_or_else(|| Reason::invalid("has something else in the place of an object"));
+                }
+            }
+        }
+        Err(Reason::invalid("has a reference that leads back to itself"))
+    }
+}
+
+/// A text field, unless it is empty.
+pub(super) fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    fields.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// Whether a field is true.
+pub(super) fn flag(fields: &Map<String, Value>, name: &str) -> bool {
+    fields.get(name).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The texts of a list.
+pub(super) fn texts(value: Option<&Value>) -> Vec<String> {
+    let items = value.and_then(Value::as_array).into_iter().flatten();
+    let mut seen = HashSet::new();
+    items.filter_map(Value::as_str).filter(|text| seen.insert(*text)).map(str::to_owned).collect()
+}
+
+/// A JSON pointer in a fragment may be percent-encoded (RFC 6901, section 6).
+fn percent_decoded(pointer: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(pointer).decode_utf8_lossy()
+}

@@ -1,0 +1,40 @@
+//! Media types of bodies: which are JSON or XML, and which are preferred.
+
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+pub(super) const MULTIPART: &str = "multipart/form-data";
+
+/// The media type without its parameters, in small letters.
+pub(super) fn essence(media: &str) -> String {
+    media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether a value of this media type is written as JSON. YAML is a superset of JSON.
+pub(super) fn is_json(media: &str) -> bool {
+    let media = essence(media);
+    media == "application/json"
+        || media == "text/json"
+        || media.ends_with("+json")
+        || media.ends_with("/yaml")
+        || media.ends_with("/x-yaml")
+        || media.ends_with("+yaml")
+}
+
+pub(super) fn is_xml(media: &str) -> bool {
+    let media = essence(media);
+    media.ends_with("/xml") || media.ends_with("+xml")
+}
+
+/// Which media types are preferred: what a model writes best comes first.
+pub(super) fn rank(media: &str) -> u8 {
+    let media = essence(media);
+    match media.as_str() {
+        "application/json" => 0,
+        _ if is_json(&media) && !media.ends_with("yaml") => 1,
+        "*/*" | "application/*" => 2,
+        FORM => 3,
+        MULTIPART => 4,
+        _ if media.starts_with("text/") => 5,
+        "application/octet-stream" => 6,
+        _ => 7,
+    }
+}

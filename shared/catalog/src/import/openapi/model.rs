@@ -1,0 +1,295 @@
+//! What is kept of an operation: all that is needed to write its request, and the schema of its arguments.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use crate::schema::InputSchema;
+use toolfleet_core::definition::DefinitionDigest;
+
+/// An HTTP method that an operation may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// OPTIONS.
+    Options,
+    /// QUERY (OpenAPI 3.2).
+    Query,
+    /// PUT.
+    Put,
+    /// DELETE.
+    Delete,
+    /// POST.
+    Post,
+    /// PATCH.
+    Patch,
+}
+
+impl Method {
+    /// Its name in a request.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+            Self::Query => "QUERY",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+        }
+    }
+
+    /// Whether it only reads (RFC 9110, section 9.2.1).
+    pub const fn is_safe(self) -> bool {
+        match self {
+            Self::Get | Self::Head | Self::Options | Self::Query => true,
+            Self::Put | Self::Delete | Self::Post | Self::Patch => false,
+        }
+    }
+
+    /// Whether several equal requests have the effect of one (RFC 9110, section 9.2.2).
+    pub const fn is_idempotent(self) -> bool {
+        match self {
+            Self::Get | Self::Head | Self::Options | Self::Query | Self::Put | Self::Delete => true,
+            Self::Post | Self::Patch => false,
+        }
+    }
+
+    /// The method of a field of a path item.
+    pub(super) fn of_field(field: &str) -> Option<Self> {
+        Some(match field {
+            "get" => Self::Get,
+            "head" => Self::Head,
+            "options" => Self::Options,
+            "query" => Self::Query,
+            "put" => Self::Put,
+            "delete" => Self::Delete,
+            "post" => Self::Post,
+            "patch" => Self::Patch,
+            _ => return None,
+        })
+    }
+}
+
+/// Where a parameter stands in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Location {
+    /// In the path.
+    Path,
+    /// In the query.
+    Query,
+    /// In a header.
+    Header,
+    /// In the header `Cookie`.
+    Cookie,
+}
+
+impl Location {
+    /// Its word in a document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+            Self::Cookie => "cookie",
+        }
+    }
+}
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// `a,b`: RFC 6570, section 3.2.2.
+    Simple,
+    /// `.a,b`: RFC 6570, section 3.2.5.
+    Label,
+    /// `;p=a,b`: RFC 6570, section 3.2.7.
+    Matrix,
+    /// `p=a,b`: RFC 6570, section 3.2.8.
+    Form,
+    /// `p=a%20b`.
+    SpaceDelimited,
+    /// `p=a%7Cb`.
+    PipeDelimited,
+    /// `p=a%09b`: `collectionFormat: tsv` of OpenAPI 2.0.
+    TabDelimited,
+    /// `p[key]=value`.
+    DeepObject,
+    /// `p=a; p=b` without percent-encoding: the style `cookie` of OpenAPI 3.2.
+    Cookie,
+}
+
+/// A style with what goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoding {
+    /// The style.
+    pub style: Style,
+    /// Whether each item and each member is written by itself.
+    pub explode: bool,
+    /// Whether reserved characters are written as they are (`allowReserved`).
+    pub allow_reserved: bool,
+}
+
+/// How a parameter is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParameterForm {
+    /// By a style.
+    Styled(Encoding),
+    /// As a text of one media type (`content`): JSON, or a string as it is.
+    Content {
+        /// Whether it is JSON.
+        json: bool,
+    },
+}
+
+/// A parameter of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name among the arguments.
+    pub argument: String,
+    /// Its name in the request.
+    pub name: String,
+    /// Where it stands.
+    pub location: Location,
+    /// Whether the document requires it.
+    pub required: bool,
+    /// How it is written.
+    pub form: ParameterForm,
+}
+
+/// The body of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Its name among the arguments.
+    pub argument: String,
+    /// The name of the argument that chooses the media type, where there are several.
+    pub type_argument: Option<String>,
+    /// Whether the document requires it.
+    pub required: bool,
+    /// Its media types; the first is sent unless the caller chooses.
+    pub media: Vec<Media>,
+}
+
+/// A media type of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// The value of `Content-Type`.
+    pub content_type: String,
+    /// How the value is written.
+    pub kind: MediaKind,
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MediaKind {
+    /// As JSON.
+    Json,
+    /// As `application/x-www-form-urlencoded`, by the encodings of its fields.
+    Form(BTreeMap<String, Field>),
+    /// As `multipart/form-data`, by the encodings of its fields.
+    Multipart(BTreeMap<String, Field>),
+    /// A string, as it is.
+    Text,
+    /// Bytes: a string in UTF-8, or `{"base64": ".."}`.
+    Bytes,
+}
+
+/// How a field of a form is written. A field of which nothing is said is written by the kind of its value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Field {
+    /// Its media type.
+    pub content_type: Option<String>,
+    /// Its style.
+    pub encoding: Option<Encoding>,
+    /// Whether it is a file.
+    pub binary: bool,
+}
+
+/// The schemas that operations of a document share, by their names below `$defs`.
+pub(super) type SharedSchemas = Arc<HashMap<String, Value>>;
+
+/// An operation of a document, as a tool.
+pub struct Operation {
+    /// The tool's name.
+    pub name: String,
+    /// Its method.
+    pub method: Method,
+    /// Its path template, as in `/pets/{petId}`.
+    pub path: String,
+    /// The `operationId`.
+    pub id: Option<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Summary and description.
+    pub description: Option<String>,
+    /// What its path is appended to.
+    pub base: Url,
+    /// The value of `Accept`.
+    pub accept: String,
+    /// Its parameters.
+    pub parameters: Vec<Parameter>,
+    /// Its body.
+    pub body: Option<Body>,
+    /// The schema of its arguments without `$defs`.
+    pub(super) schema: Map<String, Value>,
+    /// The names of the shared schemas that it refers to, directly or through others.
+    pub(super) refers_to: Vec<String>,
+    pub(super) shared: SharedSchemas,
+    pub(super) kept: OnceLock<InputSchema>,
+    pub(super) kept_definition: OnceLock<DefinitionDigest>,
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Operation({} = {} {})", self.name, self.method.as_str(), self.path)
+    }
+}
+
+impl Operation {
+    /// The JSON Schema (2020-12) of its arguments.
+    pub fn arguments(&self) -> Value {
+        let mut schema = self.schema.clone();
+        if !self.refers_to.is_empty() {
+            let found = |name: &String| Some((name.clone(), self.shared.get(name)?.clone()));
+            let defs: Map<String, Value> = self.refers_to.iter().filter_map(found).collect();
+            schema.insert("$defs".to_owned(), Value::Object(defs));
+        }
+        Value::Object(schema)
+    }
+
+    /// The same, to be compiled. It is made once.
+    pub fn input_schema(&self) -> &InputSchema {
+        self.kept.get_or_init(|| InputSchema::unchecked(&self.arguments()))
+    }
+
+    /// The digest of its definition. It is made once.
+    pub fn definition(&self) -> &DefinitionDigest {
+        self.kept_definition.get_or_init(|| DefinitionDigest::of(&self.listed()))
+    }
+
+    /// The tool as an MCP server would list it.
+    pub fn listed(&self) -> Value {
+        let mut tool = json!({
+            "name": self.name,
+            "inputSchema": self.arguments(),
+            "annotations": {
+                "readOnlyHint": self.method.is_safe(),
+                "idempotentHint": self.method.is_idempotent(),
+                "destructiveHint": !self.method.is_safe(),
+                "openWorldHint": true,
+            },
+            "_meta": { "openapi": { "method": self.method.as_str(), "path": self.path, "url": self.base.as_str() } },
+        });
+        if let (Some(text), Some(fields)) = (&self.description, tool.as_object_mut()) {
+            fields.insert("description".to_owned(), Value::from(text.as_str()));
+        }
+        tool
+    }
+}

@@ -1,0 +1,319 @@
+//! Reads the operations of a document: each becomes a tool, or is left out with a reason.
+
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::document::{Document, LeftOut, Raw, ReadOptions, Version, text, texts};
+use super::filter::Seen;
+use super::media::is_json;
+use super::model::{Body, Method, Operation};
+use super::names::{self, Place};
+use super::reason::{Reason, shown};
+use super::schemas::Schemas;
+use super::security::Security;
+use super::{base, body, parameters};
+
+/// The most operations of a document.
+const MOST_OPERATIONS: usize = 20_000;
+/// The longest description that is kept, in characters.
+const MOST_DESCRIPTION: usize = 4_096;
+/// Fields of a path item that are no operations.
+const NOT_METHODS: [&str; 5] = ["parameters", "servers", "summary", "description", "$ref"];
+
+/// An operation as the document has it.
+struct Found<'a> {
+    method: Method,
+    path: &'a str,
+    item: &'a Map<String, Value>,
+    fields: &'a Map<String, Value>,
+    id: Option<&'a str>,
+    tags: Vec<String>,
+}
+
+/// What the operations of one document are read with.
+struct Reader<'a> {
+    raw: Raw<'a>,
+    options: &'a ReadOptions,
+    base: Url,
+    security: Security<'a>,
+    schemas: Schemas<'a>,
+}
+
+/// Reads a document.
+pub(super) fn read(raw: &Raw<'_>, options: &ReadOptions) -> Result<Document, Reason> {
+    let base = base::of_document(raw, options)?;
+    let (found, mut left_out) = found(raw)?;
+    let names = names(&found);
+    let seen: Vec<Seen<'_>> = found.iter().zip(&names).map(|(one, name)| seen(one, name)).collect();
+    let wanted = options.filter.apply(&seen)?;
+    let mut reader = Reader {
+        raw: *raw,
+        options,
+        base: base.clone(),
+        security: Security::of(*raw),
+        schemas: Schemas::of(*raw),
+    };
+    let mut operations = Vec::new();
+    for ((one, name), unwanted) in found.iter().zip(names.clone()).zip(wanted) {
+        let read = unwanted.map_or_else(|| reader.operation(one, name), Err);
+        match read {
+            Ok(operation) => operations.push(operation),
+            Err(reason) => left_out.push(left(one.method.as_str(), one.path, one.id, reason)),
+        }
+    }
+    let shared = reader.schemas.shared();
+    for operation in &mut operations {
+        operation.shared = Arc::clone(&shared);
+    }
+    let info =
+        |field: &str| raw.root.pointer(&format!("/info/{field}")).and_then(Value::as_str).map(str::to_owned);
+    let (title, description) = (info("title"), info("description"));
+    let remarks = remarks(raw);
+    Ok(Document { title, description, version: raw.version_text(), url: base, operations, left_out, remarks })
+}
+
+fn left(method: &str, path: &str, id: Option<&str>, reason: Reason) -> LeftOut {
+    LeftOut { method: method.to_owned(), path: path.to_owned(), id: id.map(str::to_owned), reason }
+}
+
+fn names(found: &[Found<'_>]) -> Vec<String> {
+    let places: Vec<Place<'_>> =
+        found.iter().map(|one| Place { method: one.method, path: one.path, id: one.id }).collect();
+    names::names(&places)
+}
+
+fn seen<'a>(one: &'a Found<'_>, name: &'a str) -> Seen<'a> {
+    Seen { name, id: one.id, method: one.method, path: one.path, tags: &one.tags }
+}
+
+/// What of a document is no operation that a caller asks for.
+fn remarks(raw: &Raw<'_>) -> Vec<String> {
+    let count = |field: &str| raw.root.get(field).and_then(Value::as_object).map_or(0, Map::len);
+    match count("webhooks") {
+        0 => Vec::new(),
+        n => vec![format!("has {n} webhooks, which are requests to you and no tools")],
+    }
+}
+
+/// All operations of the document, and those that no method of ours sends.
+fn found<'a>(raw: &Raw<'a>) -> Result<(Vec<Found<'a>>, Vec<LeftOut>), Reason> {
+    let Some(paths) = raw.root.get("paths").and_then(Value::as_object) else {
+        return match raw.version {
+            Version::ThreeOne => Ok((Vec::new(), Vec::new())),
+            Version::Two | Version::Three => Err(Reason::invalid("has no `paths`")),
+        };
+    };
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
+    for (path, item) in paths.iter().filter(|(path, _)| !path.starts_with("x-")) {
+        let item = match raw.resolved(item) {
+            Ok(item) => item,
+            Err(reason) => {
+                left_out.push(left("*", path, None, reason));
+                continue;
+            }
+        };
+        let more = item.get("additionalOperations").and_then(Value::as_object);
+        for (field, value) in item.iter().chain(more.into_iter().flatten()) {
+            let is_other = NOT_METHODS.contains(&field.as_str()) || field.starts_with("x-");
+            if is_other || field == "additionalOperations" {
+                continue;
+            }
+            match operation(path, item, field, value) {
+                Ok(one) => found.push(one),
+                Err(reason) => left_out.push(left(&field.to_ascii_uppercase(), path, None, reason)),
+            }
+        }
+    }
+    if found.len() > MOST_OPERATIONS {
+        return Err(Reason::new("too_large", format!("has more than {MOST_OPERATIONS} operations")));
+    }
+    Ok((found, left_out))
+}
+
+fn operation<'a>(
+    path: &'a str,
+    item: &'a Map<String, Value>,
+    field: &str,
+    value: &'a Value,
+) -> Result<Found<'a>, Reason> {
+    let Some(method) = Method::of_field(field) else {
+        let text = format!("has the method {}, which is not sent here", shown(field));
+        return Err(Reason::new("unsupported_method", text));
+    };
+    let Some(fields) = value.as_object() else {
+        return Err(Reason::invalid("has something else in the place of an operation"));
+    };
+    let (id, tags) = (text(fields, "operationId"), texts(fields.get("tags")));
+    Ok(Found { method, path, item, fields, id, tags })
+}
+
+impl<'a> Reader<'a> {
+    fn operation(&mut self, one: &Found<'a>, name: String) -> Result<Operation, Reason> {
+        let base = self.base_of(one)?;
+        if let Some(given) = &self.options.given {
+            self.security.check(one.fields, given)?;
+        }
+        let mut refers_to = Vec::new();
+        let none = std::collections::BTreeSet::new();
+        let headers = self.options.given.as_ref().map_or(&none, |given| &given.headers);
+        let raw = self.raw;
+        let written = parameters::written(&raw, one.item, one.fields)?;
+        let mut described = parameters::read(&raw, &written, &mut self.schemas, &mut refers_to, headers)?;
+        let body = body::read(&raw, one.fields, &written, &mut self.schemas, &mut refers_to)?;
+        check_path(one.path, &described)?;
+        let mut arguments = Arguments::default();
+        for one in &mut described {
+            arguments.add_parameter(one);
+        }
+        let body = body.map(|body| arguments.add_body(body));
+        Ok(Operation {
+            name,
+            method: one.method,
+            path: one.path.to_owned(),
+            id: one.id.map(str::to_owned),
+            tags: one.tags.clone(),
+            description: description(one),
+            base,
+            accept: accept(&raw, one.fields),
+            parameters: described.into_iter().map(|described| described.parameter).collect(),
+            body,
+            schema: arguments.schema(),
+            refers_to: self.schemas.closure(refers_to)?,
+            shared: Arc::default(),
+            kept: OnceLock::new(),
+            kept_definition: OnceLock::new(),
+        })
+    }
+
+    /// The address of the operation. Credentials go to one origin only, so an operation at another one is left out.
+    fn base_of(&self, one: &Found<'_>) -> Result<Url, Reason> {
+        if self.raw.version == Version::Two {
+            return Ok(self.base.clone());
+        }
+        let own = base::own(one.fields, self.options).or_else(|| base::own(one.item, self.options));
+        let Some(own) = own.transpose()? else {
+            return Ok(self.base.clone());
+        };
+        if own.origin() == self.base.origin() {
+            return Ok(own);
+        }
+        let text = format!(
+            "is at an address of its own ({}), and credentials go to one origin; register the document a second time with that `url`",
+            shown(own.as_str())
+        );
+        Err(Reason::new("other_server", text))
+    }
+}
+
+/// The arguments of an operation, each under a name of its own.
+#[derive(Default)]
+struct Arguments {
+    taken: HashSet<String>,
+    properties: Map<String, Value>,
+    required: Vec<String>,
+}
+
+impl Arguments {
+    fn add_parameter(&mut self, described: &mut parameters::Described) {
+        let parameter = &mut described.parameter;
+        parameter.argument = self.free(&parameter.name, parameter.location.as_str());
+        if parameter.required {
+            self.required.push(parameter.argument.clone());
+        }
+        self.properties.insert(parameter.argument.clone(), std::mem::take(&mut described.schema));
+    }
+
+    fn add_body(&mut self, described: body::Described) -> Body {
+        let body::Described { mut body, schema } = described;
+        body.argument = self.free(&body.argument, "of_request");
+        if body.required {
+            self.required.push(body.argument.clone());
+        }
+        self.properties.insert(body.argument.clone(), schema);
+        if let Some(argument) = body.type_argument.take() {
+            let argument = self.free(&argument, "of_body");
+            let all: Vec<&str> = body.media.iter().map(|media| media.content_type.as_str()).collect();
+            let text = "The media type of the body.";
+            let schema = json!({ "enum": all, "default": all.first(), "description": text });
+            self.properties.insert(argument.clone(), schema);
+            body.type_argument = Some(argument);
+        }
+        body
+    }
+
+    /// A name that no other argument has: the wanted one, else with what tells it apart.
+    fn free(&mut self, wanted: &str, mark: &str) -> String {
+        let mut name = wanted.to_owned();
+        while !self.taken.insert(name.clone()) {
+            name = format!("{name}_{mark}");
+        }
+        name
+    }
+
+    fn schema(self) -> Map<String, Value> {
+        let mut schema = Map::from_iter([
+            ("type".to_owned(), Value::from("object")),
+            ("properties".to_owned(), Value::Object(self.properties)),
+            ("additionalProperties".to_owned(), Value::Bool(false)),
+        ]);
+        if !self.required.is_empty() {
+            schema.insert("required".to_owned(), json!(self.required));
+        }
+        schema
+    }
+}
+
+/// Each variable of the path is a parameter of it.
+fn check_path(path: &str, described: &[parameters::Described]) -> Result<(), Reason> {
+    let mut rest = path;
+    while let Some((_, after)) = rest.split_once('{') {
+        let Some((name, behind)) = after.split_once('}') else {
+            return Err(Reason::invalid("has a path with `{` and no `}`"));
+        };
+        let is_it = |one: &parameters::Described| {
+            one.parameter.location == super::model::Location::Path && one.parameter.name == name
+        };
+        if !described.iter().any(is_it) {
+            return Err(Reason::invalid(format!("has no path parameter {}", shown(name))));
+        }
+        rest = behind;
+    }
+    Ok(())
+}
+
+fn description(one: &Found<'_>) -> Option<String> {
+    let texts = [text(one.fields, "summary"), text(one.fields, "description")];
+    let mut parts: Vec<&str> = texts.into_iter().flatten().collect();
+    parts.dedup();
+    let whole = parts.join("\n\n");
+    let cut: String = whole.chars().take(MOST_DESCRIPTION).collect();
+    (!cut.is_empty()).then_some(cut)
+}
+
+/// The media types of the answers that mean success, JSON before others.
+fn accept(raw: &Raw<'_>, fields: &Map<String, Value>) -> String {
+    let mut all: Vec<String> = match raw.version {
+        Version::Two => texts(fields.get("produces").or_else(|| raw.root.get("produces"))),
+        Version::Three | Version::ThreeOne => {
+            let responses = fields.get("responses").and_then(Value::as_object).into_iter().flatten();
+            let good = responses.filter(|(status, _)| status.starts_with('2') || *status == "default");
+            let content =
+                good.filter_map(|(_, response)| raw.resolved(response).ok()?.get("content")?.as_object());
+            content.flat_map(|content| content.keys().cloned()).collect()
+        }
+    };
+    let fits = |media: &String| media.is_ascii() && !media.contains(|c: char| c.is_ascii_control());
+    all.retain(fits);
+    all.sort_by_key(|media| !is_json(media));
+    let mut seen = HashSet::new();
+    all.retain(|media| media != "*/*" && seen.insert(media.clone()));
+    all.truncate(5);
+    if all.is_empty() {
+        return "application/json, */*;q=0.5".to_owned();
+    }
+    all.push("*/*;q=0.1".to_owned());
+    all.join(", ")
+}

@@ -1,0 +1,28 @@
+//! Reads the text of a document.
+
+use super::document::{Document, Raw, ReadOptions};
+use super::operations;
+use super::reason::Reason;
+use crate::json;
+use crate::yaml;
+
+/// The largest text of a document, in bytes. GitHub's, the largest known, has 12 MB.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Reads the text of a document, which is JSON or YAML.
+///
+/// # Errors
+/// It is no OpenAPI document, it names no address and none is given, or a filter names what it does not have.
+pub fn read(text: &str, options: &ReadOptions) -> Result<Document, Reason> {
+    if text.len() > MOST_BYTES {
+        let text = format!("is larger than {} MiB", MOST_BYTES / 1024 / 1024);
+        return Err(Reason::new("too_large", text));
+    }
+    let value = if text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).starts_with('{') {
+        json::value("the document", text)
+    } else {
+        yaml::document("the document", text)
+    };
+    let value = value.map_err(|error| Reason::invalid(error.problem))?;
+    operations::read(&Raw::of(&value)?, options)
+}

@@ -1,0 +1,281 @@
+//! [`LambdaExecutor`]: the executor of Lambda functions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout, timeout_at};
+use toolfleet_catalog::{LambdaPayload, LambdaTransport, Server};
+use toolfleet_core::answer::{Answer, Connection, Meaning, TaskStatus};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::failure::Failure;
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::request::OperationParams;
+use url::Url;
+
+use super::context::client_context;
+use super::ports::{AttributeStore, Attributes, Event, FunctionAnswer, InvokeFault, LambdaInvoke};
+use super::{arguments_form, bedrock, failure, function_error, mcp_form};
+use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
+
+/// The largest event that Lambda takes.
+const MOST_EVENT_BYTES: usize = 6 * 1024 * 1024;
+/// The most attributes of a session that are kept, as JSON: far below what an item of DynamoDB holds.
+const MOST_ATTRIBUTE_BYTES: usize = 100_000;
+
+/// A function that is ready for a call.
+#[derive(Debug, Clone)]
+pub struct LambdaTarget {
+    /// Where it is invoked, for traces.
+    pub url: Url,
+}
+
+/// The executor of Lambda functions.
+pub struct LambdaExecutor {
+    lambda: Arc<dyn LambdaInvoke>,
+    attributes: Arc<dyn AttributeStore>,
+    /// The largest answer that is read.
+    max_answer_bytes: u64,
+}
+
+impl fmt::Debug for LambdaExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LambdaExecutor")
+            .field("max_answer_bytes", &self.max_answer_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LambdaExecutor {
+    /// An executor that invokes by `lambda` and keeps the attributes of sessions in `attributes`.
+    pub fn new(
+        lambda: Arc<dyn LambdaInvoke>,
+        attributes: Arc<dyn AttributeStore>,
+        max_answer_bytes: u64,
+    ) -> Self {
+        Self { lambda, attributes, max_answer_bytes }
+    }
+
+    async fn invoke(
+        &self,
+        lambda: &LambdaTransport,
+        call: &Invocation<'_>,
+        event: Event,
+        attempt: Attempt<'_>,
+    ) -> Result<FunctionAnswer, Failure> {
+        if event.payload.len() > MOST_EVENT_BYTES {
+            return Err(failure::event_too_large(event.payload.len(), MOST_EVENT_BYTES));
+        }
+        let until = Instant::now() + Duration::from_millis(call.attempt_ms);
+        let invoked = timeout_at(until.min(attempt.deadline), self.lambda.invoke(lambda, event)).await;
+        let answer = invoked.map_err(|_| failure::attempt_timed_out(call.attempt_ms))?;
+        let answer = answer.map_err(|fault| failure::of_invoke(&fault))?;
+        if answer.payload.len() as u64 > self.max_answer_bytes {
+            let text =
+                format!("it has {} bytes, and {} are read", answer.payload.len(), self.max_answer_bytes);
+            return Err(failure::answer_too_large(&text));
+        }
+        Ok(answer)
+    }
+
+    async fn in_bedrock_form(
+        &self,
+        lambda: &LambdaTransport,
+        call: &Invocation<'_>,
+        attempt: Attempt<'_>,
+    ) -> Result<Outcome, Failure> {
+        let session = call.request.session.as_ref().filter(|_| !lambda.durable);
+        let known = match session {
+            Some(session) => {
+                let read = self.attributes.read(call.tenant(), session, &call.server.id).await;
+                read.map_err(|why| failure::no_attributes(&why))?
+            }
+            None => Attributes::default(),
+        };
+        let payload = bedrock::event(call, lambda, &known);
+        let answer = match self.answered(lambda, call, payload, attempt).await? {
+            Ok(answer) => answer,
+            Err(outcome) => return Ok(outcome),
+        };
+        let read = bedrock::read(&answer)?;
+        if let Some(session) = session {
+            let returned = Attributes {
+                session: read.session.unwrap_or_else(|| known.session.clone()),
+                prompt: read.prompt.unwrap_or_else(|| known.prompt.clone()),
+            };
+            if returned != known {
+                self.keep(call, session, &returned).await;
+            }
+        }
+        Ok(read.outcome)
+    }
+
+    /// Keeps what the function returned for the session's next call. The call itself has ended, whether that works or not.
+    async fn keep(&self, call: &Invocation<'_>, session: &SessionId, attributes: &Attributes) {
+        let size = |map: &Map<String, Value>| Value::Object(map.clone()).to_string().len();
+        let bytes = size(&attributes.session) + size(&attributes.prompt);
+        let kept = if bytes > MOST_ATTRIBUTE_BYTES {
+            Err(format!("they have {bytes} bytes, and {MOST_ATTRIBUTE_BYTES} are kept"))
+        } else {
+            self.attributes.write(call.tenant(), session, &call.server.id, attributes).await
+        };
+        if let Err(why) = kept {
+            tracing::warn!(
+                call = %call.request.key, server = %call.server.id, code = "attributes_not_stored", error = why,
+                "the attributes that a function returned are not kept for the session's next call"
+            );
+        }
+    }
+
+    /// The function's answer, or the outcome that its own error means.
+    async fn answered(
+        &self,
+        lambda: &LambdaTransport,
+        call: &Invocation<'_>,
+        payload: Vec<u8>,
+        attempt: Attempt<'_>,
+    ) -> Result<Result<Vec<u8>, Outcome>, Failure> {
+        let answer = self.invoke(lambda, call, event(call, lambda, attempt, payload), attempt).await?;
+        match answer.function_error {
+            Some(_) => function_error::meaning(&answer.payload).map(Err),
+            None => Ok(Ok(answer.payload)),
+        }
+    }
+}
+
+impl Executor for LambdaExecutor {
+    type Target = LambdaTarget;
+
+    async fn ready(
+        &self,
+        call: &Invocation<'_>,
+        limits: ReadyLimits,
+    ) -> Result<Ready<LambdaTarget>, NotReady> {
+        let lambda = function(call)?;
+        let within = limits.deadline.saturating_duration_since(Instant::now()).min(limits.longest_wait);
+        let keys = timeout(within, self.lambda.ready(lambda)).await.unwrap_or_else(|_| {
+            let detail = format!("they were not at hand within {} ms", within.as_millis());
+            Err(InvokeFault::Credentials { detail, permanent: false })
+        });
+        keys.map_err(|fault| NotReady::Credential(failure::of_invoke(&fault)))?;
+        let url = url_of(lambda).map_err(NotReady::Ended)?;
+        Ok(Ready { target: LambdaTarget { url }, definition: None, repeatable: false })
+    }
+
+    fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
+        match call.params {
+            OperationParams::Tool => Ok(()),
+            OperationParams::Resource { .. }
+            | OperationParams::Prompt { .. }
+            | OperationParams::List { .. } => Err(unsupported(call)),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        _: &LambdaTarget,
+        call: &Invocation<'_>,
+        attempt: Attempt<'_>,
+    ) -> Result<Answer, Failure> {
+        let Ok(lambda) = function(call) else {
+            return Err(failure::invalid_answer("the server is no function"));
+        };
+        match lambda.payload {
+            LambdaPayload::Bedrock => self.in_bedrock_form(lambda, call, attempt).await.map(ended),
+            LambdaPayload::Arguments => {
+                match self.answered(lambda, call, arguments_form::event(call), attempt).await? {
+                    Ok(payload) => arguments_form::outcome(&payload).map(ended),
+                    Err(outcome) => Ok(ended(outcome)),
+                }
+            }
+            LambdaPayload::Mcp => {
+                let event = mcp_form::event(call, attempt, lambda.durable);
+                match self.answered(lambda, call, event, attempt).await? {
+                    Ok(payload) => mcp_form::answer(payload).await,
+                    Err(outcome) => Ok(ended(outcome)),
+                }
+            }
+            LambdaPayload::ApiGateway => {
+                let event = mcp_form::http_event(call, attempt, lambda.durable);
+                match self.answered(lambda, call, event, attempt).await? {
+                    Ok(payload) => mcp_form::http_answer(payload).await,
+                    Err(outcome) => Ok(ended(outcome)),
+                }
+            }
+        }
+    }
+
+    async fn poll(
+        &self,
+        _: &LambdaTarget,
+        call: &Invocation<'_>,
+        _: PolledTask<'_>,
+        _: Attempt<'_>,
+    ) -> Result<TaskStatus, Failure> {
+        Ok(TaskStatus::Ended(unsupported(call)))
+    }
+
+    async fn cancel(
+        &self,
+        _: &Arc<Server>,
+        _: &Tenant,
+        _: Option<&SessionId>,
+        _: &str,
+        _: Attempt<'_>,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn cut<F, Fut>(&self, _: &Invocation<'_>, outcome: Outcome, _: bool, _: F) -> Outcome
+    where
+        F: Fn(Outcome) -> Fut + Send + Sync,
+        Fut: Future<Output = Option<Outcome>> + Send,
+    {
+        outcome
+    }
+
+    fn address(target: &LambdaTarget) -> &Url {
+        &target.url
+    }
+}
+
+fn ended(outcome: Outcome) -> Answer {
+    Answer { meaning: Meaning::Ended(outcome), connection: Connection::default() }
+}
+
+fn event(call: &Invocation<'_>, lambda: &LambdaTransport, attempt: Attempt<'_>, payload: Vec<u8>) -> Event {
+    let durable_name = lambda.durable.then(|| durable_name(call));
+    Event { payload, client_context: client_context(call, lambda, attempt), durable_name }
+}
+
+/// The name of the call's durable execution: the same for every attempt of one call, and for no other.
+fn durable_name(call: &Invocation<'_>) -> String {
+    let key = format!("{}\n{}", call.tenant(), call.request.key.call_id);
+    Digest::of_text(&key).short(64).to_owned()
+}
+
+fn function<'a>(call: &Invocation<'a>) -> Result<&'a LambdaTransport, NotReady> {
+    call.server.lambda().ok_or_else(|| NotReady::Ended(unsupported(call)))
+}
+
+/// Where Lambda is asked to invoke a function.
+fn url_of(lambda: &LambdaTransport) -> Result<Url, Outcome> {
+    let region = lambda.function.region();
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    let arn = lambda.function.as_str();
+    let text = format!("https://lambda.{region}.{domain}/2015-03-31/functions/{arn}/invocations");
+    Url::parse(&text).map_err(|error| {
+        Outcome::refused(Code::NotExecutable, format!("The function `{arn}` has no address: {error}."))
+    })
+}
+
+fn unsupported(call: &Invocation<'_>) -> Outcome {
+    let text = format!(
+        "Server `{}` is a Lambda function that takes tool calls alone, so `{}` is refused. Nothing was sent.",
+        call.server.id,
+        call.request.operation.as_str()
+    );
+    Outcome::refused(Code::Unsupported, text)
+}

@@ -1,0 +1,56 @@
+//! What a `FunctionError` means: the tool reported an error, the function ran and broke off, or its code could not be loaded.
+
+use serde::Deserialize;
+use toolfleet_core::failure::Failure;
+use toolfleet_core::outcome::Outcome;
+
+use super::content;
+use super::failure;
+
+/// The error of a function, as its runtime writes it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Reported {
+    error_message: Option<String>,
+    error_type: Option<String>,
+}
+
+/// Errors of a runtime that could not load the function's code: no handler was called.
+const NOT_LOADED: [&str; 8] = [
+    "Runtime.ImportModuleError",
+    "Runtime.HandlerNotFound",
+    "Runtime.MalformedHandlerName",
+    "Runtime.UserCodeSyntaxError",
+    "Runtime.InvalidEntrypoint",
+    "Runtime.InvalidWorkingDir",
+    "Runtime.InvalidTaskConfig",
+    "Extension.LaunchError",
+];
+
+/// What the error means for the call: its tool's own error, or a failed attempt.
+pub(super) fn meaning(payload: &[u8]) -> Result<Outcome, Failure> {
+    let reported: Reported = serde_json::from_slice(payload).unwrap_or_default();
+    let message = reported.error_message.unwrap_or_default();
+    let kind = reported.error_type.unwrap_or_default();
+    let words = match (kind.is_empty(), message.is_empty()) {
+        (true, true) => String::new(),
+        (true, false) => message.clone(),
+        (false, true) => kind.clone(),
+        (false, false) => format!("{kind}: {message}"),
+    };
+    if kind == "Sandbox.Timedout" || message.contains("Task timed out after") {
+        return Err(failure::function_timed_out(&words));
+    }
+    if kind == "Function.ResponseSizeTooLarge" {
+        return Err(failure::answer_too_large(&words));
+    }
+    if NOT_LOADED.contains(&kind.as_str()) {
+        return Err(failure::not_loaded(&words));
+    }
+    let is_of_the_sandbox =
+        ["Runtime.", "Sandbox.", "Extension.", "Function."].iter().any(|of| kind.starts_with(of));
+    if words.is_empty() || is_of_the_sandbox || message.contains("Runtime exited") {
+        return Err(failure::function_broke_off(&words));
+    }
+    Ok(content::tool_error(&words))
+}

@@ -1,0 +1,12 @@
+//! The executor of HTTP interfaces that an OpenAPI document describes: a call is one HTTP request.
+
+mod answer;
+mod body;
+mod encode;
+pub(crate) mod executor;
+mod multipart;
+mod style;
+mod value;
+
+#[cfg(test)]
+mod golden;

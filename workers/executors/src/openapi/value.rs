@@ -1,0 +1,78 @@
+//! An argument as its text has it: numbers keep their digits, objects the order of their members.
+
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// What an argument is.
+#[derive(Debug, Clone)]
+pub(super) enum Shape<'a> {
+    /// Null: as good as absent.
+    Null,
+    /// A string, or the text of a number or of true and false.
+    Scalar(String),
+    /// The items of an array.
+    List(Vec<&'a RawValue>),
+    /// The members of an object.
+    Members(Vec<(String, &'a RawValue)>),
+}
+
+/// The members of an object in their order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members: Self::Value = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    // Of two members with one name the last counts, as in most readers of JSON.
+                    members.retain(|(known, _)| *known != name);
+                    members.push((name, value));
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Each).map(Members)
+    }
+}
+
+/// What a value is. `RawValue` holds valid JSON, so every value has a shape.
+pub(super) fn shape(raw: &RawValue) -> Shape<'_> {
+    let text = raw.get().trim();
+    match text.as_bytes().first() {
+        Some(b'{') => {
+            serde_json::from_str::<Members<'_>>(text).map_or(Shape::Null, |all| Shape::Members(all.0))
+        }
+        Some(b'[') => serde_json::from_str(text).map_or(Shape::Null, Shape::List),
+        Some(b'"') => serde_json::from_str(text).map_or(Shape::Null, Shape::Scalar),
+        Some(b'n') | None => Shape::Null,
+        Some(_) => Shape::Scalar(text.to_owned()),
+    }
+}
+
+/// The text of a value within another one: what is nested deeper is written as JSON. Null is absent.
+pub(super) fn flat(raw: &RawValue) -> Option<String> {
+    match shape(raw) {
+        Shape::Null => None,
+        Shape::Scalar(text) => Some(text),
+        Shape::List(_) | Shape::Members(_) => Some(raw.get().trim().to_owned()),
+    }
+}
+
+/// The members of the arguments, which are an object.
+pub(super) fn members(arguments: &RawValue) -> Vec<(String, &RawValue)> {
+    match shape(arguments) {
+        Shape::Members(members) => members,
+        Shape::Null | Shape::Scalar(_) | Shape::List(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,347 @@
+//! Tools that are Lambda functions, from SQS to the record: the forms of their events, the attributes of a session, roles, crashes.
+
+use serde_json::{Value, json};
+use toolfleet_core::audit::AuditKind;
+use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_testkit::{LambdaFault, MockLambda};
+use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::steps::Step;
+
+use crate::crashes::assert_settled;
+use crate::rig::{CrashAfter, Rig, SENDER, limits, request};
+
+pub(crate) const ARN: &str = "arn:aws:lambda:eu-west-1:123456789012:function";
+
+/// A rig whose workers invoke the functions of this endpoint.
+pub(crate) async fn rig() -> (Rig, MockLambda) {
+    let lambda = MockLambda::start().await;
+    let mut rig = Rig::new().await;
+    rig.lambda = Some(lambda.url());
+    (rig, lambda)
+}
+
+fn catalog(servers: Value, tools: Value) -> Value {
+    json!({"servers": servers, "tools": tools, "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}})
+}
+
+fn orders(payload: &str) -> Value {
+    json!({"id": "orders", "lambda": format!("{ARN}:orders:live"), "payload": payload})
+}
+
+/// A catalog with the function `orders`, whose tool `quote` is not safe to repeat.
+fn catalog_of(server: Value) -> Value {
+    let schema = json!({"type": "object", "properties": {"sku": {"type": "string"}, "count": {"type": "integer"},
+        "price": {"type": "number"}, "express": {"type": "boolean"}, "tags": {"type": "array"}, "call": {"type": "string"}}});
+    catalog(
+        json!([server]),
+        json!([{"id": "quote", "server": "orders", "name": "quote_order", "input_schema": schema}]),
+    )
+}
+
+fn bedrock_answer(text: &str) -> Value {
+    json!({"messageVersion": "1.0", "response": {"actionGroup": "orders", "function": "quote_order",
+        "functionResponse": {"responseBody": {"TEXT": {"body": text}}}}})
+}
+
+fn content(rig: &crate::rig::Seen) -> Value {
+    serde_json::from_str(rig.content.as_deref().unwrap()).unwrap()
+}
+
+async fn run(rig: &Rig, catalog: Value, body: Value) {
+    let context = rig.fleet_of(catalog, limits(), None).await;
+    rig.send(body.to_string()).await;
+    rig.settle_with(&context).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_action_groups_event_has_every_field_and_texts_as_values() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |_| bedrock_answer("12 EUR"));
+    let mut body = request("c1", "quote");
+    body["session"] = json!("s-1");
+    body["arguments"] =
+        json!({"sku": "A-1", "count": 2, "price": 3.0, "express": true, "tags": ["a", 1], "left": null});
+    run(&rig, catalog_of(orders("bedrock")), body).await;
+
+    let seen = rig.outcome("c1").await;
+    assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
+    assert_eq!(content(&seen), json!({"content": [{"type": "text", "text": "12 EUR"}]}));
+    let invoked = lambda.invocations();
+    assert_eq!(invoked.len(), 1);
+    assert_eq!((invoked[0].qualifier.as_deref(), invoked[0].region.as_str()), (Some("live"), "eu-west-1"));
+    assert_eq!(invoked[0].access_key, SENDER);
+    let expected = json!({
+        "messageVersion": "1.0",
+        "agent": {"name": "toolfleet", "id": "toolfleet", "alias": "toolfleet", "version": "1"},
+        "inputText": "", "sessionId": "s-1", "actionGroup": "orders", "function": "quote_order",
+        "parameters": [
+            {"name": "count", "type": "integer", "value": "2"},
+            {"name": "express", "type": "boolean", "value": "true"},
+            {"name": "price", "type": "number", "value": "3.0"},
+            {"name": "sku", "type": "string", "value": "A-1"},
+            {"name": "tags", "type": "array", "value": "[\"a\",1]"}
+        ],
+        "sessionAttributes": {}, "promptSessionAttributes": {}
+    });
+    assert_eq!(invoked[0].event, expected);
+    let custom = &invoked[0].client_context["custom"];
+    assert_eq!((&custom["toolfleetCallId"], &custom["toolfleetTenant"]), (&json!("c1"), &json!("acme")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_function_response_is_a_tool_error_for_the_model() {
+    let (rig, lambda) = rig().await;
+    for (id, state) in [("c1", "FAILURE"), ("c2", "REPROMPT")] {
+        lambda.function("orders", move |_| {
+            let mut answer = bedrock_answer("which size?");
+            answer["response"]["functionResponse"]["responseState"] = json!(state);
+            answer
+        });
+        run(&rig, catalog_of(orders("bedrock")), request(id, "quote")).await;
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.code), (OutcomeKind::ToolError, Some("tool_reported_error")));
+        assert_eq!(seen.message, "which size?");
+        assert_eq!(
+            content(&seen),
+            json!({"content": [{"type": "text", "text": "which size?"}], "isError": true})
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_call_returns_as_attributes_is_given_to_the_next() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| {
+        let mut answer = bedrock_answer("done");
+        let seen = invocation.event["sessionAttributes"]["calls"].as_u64().unwrap_or_default();
+        answer["sessionAttributes"] = json!({"calls": seen + 1});
+        answer["response"]["promptSessionAttributes"] = json!({"tone": "calm"});
+        answer
+    });
+    let catalog = catalog_of(orders("bedrock"));
+    for (id, session) in [("c1", Some("s-1")), ("c2", Some("s-1")), ("c3", Some("s-2")), ("c4", None)] {
+        let mut body = request(id, "quote");
+        body["session"] = json!(session);
+        run(&rig, catalog.clone(), body).await;
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded);
+    }
+    let events: Vec<_> = lambda.invocations().into_iter().map(|invocation| invocation.event).collect();
+    let attributes: Vec<_> =
+        events.iter().map(|event| (&event["sessionAttributes"], &event["promptSessionAttributes"])).collect();
+    let (none, one) = (json!({}), json!({"calls": 1}));
+    let calm = json!({"tone": "calm"});
+    assert_eq!(attributes, [(&none, &none), (&one, &calm), (&none, &none), (&none, &none)]);
+    assert_eq!(events[3]["sessionId"], "c4", "without a session the call stands for itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn arguments_are_the_event_and_the_client_context_names_the_tool() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| json!({"price": 12, "for": invocation.event["sku"]}));
+    let mut server = orders("arguments");
+    server["target_name"] = json!("Orders");
+    let mut body = request("c1", "quote");
+    body["arguments"] = json!({"sku": "A-1", "count": 2});
+    run(&rig, catalog_of(server), body).await;
+
+    let seen = rig.outcome("c1").await;
+    let structured = json!({"price": 12, "for": "A-1"});
+    assert_eq!(content(&seen)["structuredContent"], structured);
+    let text = content(&seen)["content"][0]["text"].as_str().unwrap().to_owned();
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), structured);
+    let invoked = &lambda.invocations()[0];
+    assert_eq!(invoked.event, json!({"sku": "A-1", "count": 2}));
+    let custom = &invoked.client_context["custom"];
+    assert_eq!(custom["bedrockAgentCoreToolName"], "Orders___quote_order");
+    assert_eq!(custom["bedrockAgentCoreMessageVersion"], "1.0");
+    assert!(custom["traceparent"].is_null() || custom["traceparent"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pikas_definitions_with_a_function_run_as_they_are() {
+    let (rig, lambda) = rig().await;
+    lambda.function("custom-business-logic", |invocation| {
+        let sku = invocation.event["parameters"][0]["value"].clone();
+        bedrock_answer(&format!("{} costs 12", sku.as_str().unwrap()))
+    });
+    let pika: Value =
+        serde_json::from_str(include_str!("../../../../shared/catalog/tests/fixtures/pika-tools.json"))
+            .unwrap();
+    let catalog = json!({"pika": pika, "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}});
+    let mut body = request("c1", "custom-business-logic");
+    body["arguments"] = json!({"sku": "A-1"});
+    run(&rig, catalog, body).await;
+
+    let seen = rig.outcome("c1").await;
+    assert_eq!(content(&seen)["content"][0]["text"], "A-1 costs 12", "{}", seen.message);
+    let event = &lambda.invocations()[0].event;
+    assert_eq!(
+        (&event["actionGroup"], &event["function"]),
+        (&json!("custom-business-logic"), &json!("quote"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redelivery_never_repeats_a_function_that_is_not_safe() {
+    for step in Step::ALL {
+        let (rig, lambda) = rig().await;
+        lambda.function("orders", |_| bedrock_answer("done"));
+        let catalog = catalog_of(orders("bedrock"));
+        rig.send(request("c1", "quote").to_string()).await;
+        let crash = CrashAfter::new(step);
+        let context = rig.fleet_of(catalog.clone(), limits(), Some(crash.clone())).await;
+        let delivery = rig.receive(&context).await.expect("a message to deliver");
+        tokio::select! {
+            () = pipeline::run(context, delivery, ()) => panic!("the call passed by {step:?}"),
+            () = crash.reached.notified() => {}
+        }
+        let healthy = rig.fleet_of(catalog, limits(), None).await;
+        rig.settle_with(&healthy).await;
+        let kind = assert_settled(&rig, "c1", &format!("crash after {step:?}")).await;
+        let expected = if step == Step::Claimed {
+            (OutcomeKind::OutcomeUnknown, 0)
+        } else if step == Step::Executed {
+            (OutcomeKind::OutcomeUnknown, 1)
+        } else {
+            (OutcomeKind::Succeeded, 1)
+        };
+        assert_eq!((kind, lambda.executions("orders")), expected, "{step:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_function_runs_once_however_often_it_is_invoked() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |_| json!({"done": true}));
+    lambda.next(LambdaFault::RunThenCut);
+    let mut server = orders("arguments");
+    server["durable"] = json!(true);
+    run(&rig, catalog_of(server.clone()), request("c1", "quote")).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    run(&rig, catalog_of(server), request("c2", "quote")).await;
+    let names: Vec<_> = lambda.invocations().into_iter().map(|i| i.durable_name.unwrap()).collect();
+    assert!(names[0] == names[1] && names[1] != names[2], "{names:?}");
+    assert!(names.iter().all(|name| name.len() == 64 && name.chars().all(|c| c.is_ascii_alphanumeric())));
+    assert_eq!((lambda.invocations().len(), lambda.executions("orders")), (3, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_is_assumed_once_with_its_external_id() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |_| json!("done"));
+    let role = "arn:aws:iam::210987654321:role/invoke";
+    let mut server = orders("arguments");
+    server["role_arn"] = json!(role);
+    server["external_id"] = json!("fleet-7");
+    let context = rig.fleet_of(catalog_of(server), limits(), None).await;
+    for id in ["c1", "c2"] {
+        rig.send(request(id, "quote").to_string()).await;
+        rig.settle_with(&context).await;
+        assert_eq!(content(&rig.outcome(id).await)["content"][0]["text"], "done");
+    }
+    assert_eq!(lambda.assumed(), [(role.to_owned(), Some("fleet-7".to_owned()))]);
+    assert!(lambda.invocations().iter().all(|invocation| invocation.access_key == "ASIAASSUMED"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_not_be_assumed_ends_the_call_unsent() {
+    let (rig, lambda) = rig().await;
+    lambda.refuse_roles();
+    let mut server = orders("arguments");
+    server["role_arn"] = json!("arn:aws:iam::210987654321:role/invoke");
+    run(&rig, catalog_of(server), request("c1", "quote")).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!(
+        (seen.kind, seen.code),
+        (OutcomeKind::Failed, Some("credential_unavailable")),
+        "{}",
+        seen.message
+    );
+    assert!(lambda.invocations().is_empty());
+    assert_eq!(rig.audit_of("c1", AuditKind::Call).await.len(), 1);
+}
+
+fn rpc(body: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": body["id"], "result": {"content": [{"type": "text", "text": "12 EUR"}], "structuredContent": body["params"]["arguments"]}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_mcp_request_is_the_event_and_its_answer_is_the_result() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| rpc(&invocation.event));
+    let mut body = request("c1", "quote");
+    body["arguments"] = json!({"sku": "A-1"});
+    run(&rig, catalog_of(orders("mcp")), body).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!(content(&seen)["structuredContent"], json!({"sku": "A-1"}), "{}", seen.message);
+    let event = &lambda.invocations()[0].event;
+    assert_eq!((&event["method"], &event["params"]["name"]), (&json!("tools/call"), &json!("quote_order")));
+
+    lambda.function("orders", |invocation| {
+        json!({"jsonrpc": "2.0", "id": invocation.event["id"], "error": {"code": -32602, "message": "no sku"}})
+    });
+    run(&rig, catalog_of(orders("mcp")), request("c2", "quote")).await;
+    let seen = rig.outcome("c2").await;
+    assert_eq!((seen.kind, seen.code), (OutcomeKind::Failed, Some("rpc_error")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_gateways_event_has_the_request_as_its_body() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| {
+        assert_eq!(invocation.event["requestContext"]["http"]["method"], "POST");
+        let body: Value = serde_json::from_str(invocation.event["body"].as_str().unwrap()).unwrap();
+        let stream = format!("event: message\ndata: {}\n\n", rpc(&body));
+        json!({"statusCode": 200, "headers": {"content-type": "text/event-stream"}, "body": stream, "isBase64Encoded": false})
+    });
+    run(&rig, catalog_of(orders("api-gateway")), request("c1", "quote")).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!(content(&seen)["content"][0]["text"], "12 EUR", "{}", seen.message);
+
+    lambda.function("orders", |_| json!({"statusCode": 500, "body": "oh"}));
+    run(&rig, catalog_of(orders("api-gateway")), request("c2", "quote")).await;
+    let seen = rig.outcome("c2").await;
+    assert_eq!(
+        (seen.kind, seen.code),
+        (OutcomeKind::OutcomeUnknown, Some("server_error")),
+        "{}",
+        seen.message
+    );
+}
+
+/// Runs the handler of the weather sample, as Lambda would.
+fn weather(event: &Value) -> Value {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let handler = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/weather_function.py");
+    let mut python =
+        Command::new("python3").arg(handler).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    python.stdin.take().unwrap().write_all(event.to_string().as_bytes()).unwrap();
+    serde_json::from_slice(&python.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pikas_weather_sample_runs_with_a_function_in_python() {
+    let (rig, lambda) = rig().await;
+    lambda.function("weather", |invocation| weather(&invocation.event));
+    let definition = json!([{
+        "toolId": "weather-lambda", "name": "weather", "executionType": "lambda", "executionTimeout": 30,
+        "lambdaArn": format!("{ARN}:weather"),
+        "functionSchema": [{"name": "get_weather", "description": "The weather at a place", "parameters": {
+            "location": {"type": "string", "description": "The place", "required": true},
+            "jsonParams": {"type": "string", "description": "Everything else"}}}]
+    }]);
+    let catalog = json!({"pika": definition, "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}});
+    for (id, location) in [("c1", "Oslo"), ("c2", "Atlantis")] {
+        let mut body = request(id, "weather-lambda");
+        body["session"] = json!("s-1");
+        body["arguments"] = json!({"location": location, "jsonParams": "{\"units\":\"metric\"}"});
+        run(&rig, catalog.clone(), body).await;
+    }
+    let seen = rig.outcome("c1").await;
+    let text = content(&seen)["content"][0]["text"].as_str().unwrap().to_owned();
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!({"temperature_c": 4, "sky": "rain"}));
+    let seen = rig.outcome("c2").await;
+    assert_eq!((seen.kind, seen.message.as_str()), (OutcomeKind::ToolError, "unknown location"));
+    assert_eq!(lambda.invocations()[1].event["sessionAttributes"], json!({"lastLocation": "Oslo"}));
+}
