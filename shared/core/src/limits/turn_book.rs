@@ -82,7 +82,7 @@ pub enum Wish {
     Next,
     /// The earliest that its tenant may have: the call has waited by an estimate, and comes before those that ask for the first time.
     Waited,
-    /// The earliest of all: the call had a turn, and missed it through no fault of its own, or has waited by an estimate twice.
+    /// The earliest of all: the call had a turn, and missed it through no fault of its own, or the others at its time were taken.
     Again,
     /// A turn at that time, or so shortly after it that one request serves both, in microseconds: the call has a turn of another limit
     /// then.
@@ -260,9 +260,17 @@ impl TurnRow {
         if self.ahead.len() >= MAX_AHEAD {
             return Grant::Later(self.estimate_us(ask, event));
         }
+        if ask.wish == Wish::Next {
+            self.forget_a_tail_without_calls(ask, first_us, event);
+        }
         if within(short_us, first_us) {
             if ask.wish == Wish::Next {
                 self.pass_the_tail(ask, first_us, event);
+            }
+            if ask.wish == Wish::Waited {
+                let next_us = first_us.saturating_add(self.rate.spacing_us());
+                let clock = self.clock(ask, now_us);
+                clock.next_us = clock.next_us.max(next_us);
             }
             return self.give(first_us);
         }
@@ -283,6 +291,18 @@ impl TurnRow {
         }
         self.clock(ask, now_us).next_us = own_us.saturating_add(stride_us);
         self.give(own_us)
+    }
+
+    /// Calls that wait by an estimate may end without asking again. None of them is left where a turn is free at once, or, where tenants share
+    /// the limit, where none of them has a turn ahead: then a new call does not wait behind them.
+    fn forget_a_tail_without_calls(&mut self, ask: &Ask, first_us: i64, event: &Reserve) {
+        let soon_us = event.now_us.saturating_add(self.rate.spacing_us());
+        if let Some(clock) = self.clocks.get_mut(&ask.tenant)
+            && clock.tail_us > first_us
+            && (first_us <= soon_us || (event.shared && clock.next_us <= event.now_us))
+        {
+            clock.tail_us = first_us;
+        }
     }
 
     /// A turn that is due shortly goes to a new call although others wait: none of them has asked for it, so the end of those that wait is

@@ -166,10 +166,12 @@ impl<'a> Limits<'a> {
             return Err(self.wait(HeldReason::RateLimit, 1_000, self.names()));
         };
         let waits = self.waits(&limit.key);
-        let wish = match (wish, waits) {
-            (Wish::Next, 1) => Wish::Waited,
-            (Wish::Next, 2..) => Wish::Again,
-            (Wish::Next | Wish::Waited | Wish::Again | Wish::At(_), _) => wish,
+        // Whoever comes back with a turn that it has missed is served first, then whoever has waited by an estimate.
+        let had_one = matches!(self.inbound.carried(), Carried::Turn(CarriedTurn { turn: Some(_), .. }));
+        let wish = match wish {
+            Wish::Next if had_one => Wish::Again,
+            Wish::Next if waits > 0 => Wish::Waited,
+            Wish::Next | Wish::Waited | Wish::Again | Wish::At(_) => wish,
         };
         match self.ask(limit, *rate, wish).await {
             TurnAnswer::Turn(turn) => Ok(turn),
@@ -186,11 +188,10 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// How often the call has waited by an estimate for a turn of that limit. One that comes back with a turn that it has missed is served
-    /// as if it had waited twice.
+    /// How often the call has waited by an estimate for a turn of that limit; one that comes back with a turn counts as one that has.
     fn waits(&self, limit: &LimitKey) -> u64 {
         match self.inbound.carried() {
-            Carried::Turn(CarriedTurn { turn: Some(_), .. }) => 2,
+            Carried::Turn(CarriedTurn { turn: Some(_), .. }) => 1,
             Carried::Turn(carried) if carried.limit == *limit => carried.waits.max(1),
             // A message in a queue that keeps its order cannot carry its waits; it has waited if it was received before.
             Carried::Nothing if self.inbound.queue().is_fifo() && self.inbound.receive_count() > 1 => 1,
