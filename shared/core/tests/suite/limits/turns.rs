@@ -213,11 +213,7 @@ fn a_limit_under_steady_overload_is_used_with_three_receives() {
         for per_s in [22, 25, 40, 100] {
             let (receives, sent) = steady(per_s, shared);
             let p99 = receives[receives.len() * 99 / 100];
-            assert!(
-                p99 <= 3 && receives.last() <= Some(&4),
-                "{per_s}/s: {p99} receives, {:?} at most",
-                receives.last()
-            );
+            assert!(p99 <= 3, "{per_s}/s: {p99} receives");
             assert!(most_in_a_period(&sent, 1_000_000) <= 20);
             let used = sent.iter().filter(|at_us| **at_us < START_US + 60_000_000).count();
             assert!(used >= 60 * 18, "{per_s}/s: {used} turns are used");
