@@ -21,6 +21,7 @@ pub mod execution;
 pub mod failure;
 pub mod fairness;
 pub mod fleet;
+pub mod function;
 pub mod grants;
 pub mod group;
 pub mod ids;

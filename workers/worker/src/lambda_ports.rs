@@ -2,13 +2,12 @@
 
 use serde_json::{Map, Value, json};
 use toolfleet_aws::Clock;
-use toolfleet_aws::lambda::{self as aws, Lambda, LambdaFunction};
+use toolfleet_aws::lambda::{Lambda, LambdaFunction};
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_catalog::LambdaTransport;
+use toolfleet_core::function::{Event, FunctionAnswer, InvokeFault};
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
-use toolfleet_executors::{
-    Asked, AttributeStore, Attributes, Event, FunctionAnswer, InvokeFault, LambdaInvoke,
-};
+use toolfleet_executors::{Asked, AttributeStore, Attributes, LambdaInvoke};
 
 /// Invokes functions as the worker, or with the role that the catalog names.
 #[derive(Debug)]
@@ -16,7 +15,7 @@ pub(crate) struct Invoker(pub(crate) Lambda);
 
 impl LambdaInvoke for Invoker {
     fn ready<'a>(&'a self, function: &'a LambdaTransport) -> Asked<'a, Result<(), InvokeFault>> {
-        Box::pin(async move { self.0.ready(named(function)).await.map_err(fault) })
+        Box::pin(async move { self.0.ready(named(function)).await })
     }
 
     fn invoke<'a>(
@@ -24,13 +23,7 @@ impl LambdaInvoke for Invoker {
         function: &'a LambdaTransport,
         event: Event,
     ) -> Asked<'a, Result<FunctionAnswer, InvokeFault>> {
-        let Event { payload, client_context, durable_name } = event;
-        let event = aws::Event { payload, client_context, durable_name };
-        Box::pin(async move {
-            let answer = self.0.invoke(named(function), event).await.map_err(fault)?;
-            let aws::FunctionAnswer { payload, function_error } = answer;
-            Ok(FunctionAnswer { payload, function_error })
-        })
+        Box::pin(async move { self.0.invoke(named(function), event).await })
     }
 }
 
@@ -39,17 +32,6 @@ fn named(function: &LambdaTransport) -> LambdaFunction<'_> {
         arn: function.function.as_str(),
         region: function.function.region(),
         role: function.role_arn.as_deref().map(|role| (role, function.external_id.as_deref())),
-    }
-}
-
-fn fault(fault: aws::InvokeFault) -> InvokeFault {
-    match fault {
-        aws::InvokeFault::NotConnected { detail } => InvokeFault::NotConnected { detail },
-        aws::InvokeFault::Credentials { detail, permanent } => InvokeFault::Credentials { detail, permanent },
-        aws::InvokeFault::Service { status, code, message, retry_after_ms } => {
-            InvokeFault::Service { status, code, message, retry_after_ms }
-        }
-        aws::InvokeFault::AnswerLost { detail } => InvokeFault::AnswerLost { detail },
     }
 }
 

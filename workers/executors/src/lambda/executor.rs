@@ -10,13 +10,14 @@ use toolfleet_catalog::{LambdaPayload, LambdaTransport, Server};
 use toolfleet_core::answer::{Answer, Connection, Meaning, TaskStatus};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::failure::Failure;
+use toolfleet_core::function::{Event, FunctionAnswer, InvokeFault};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::request::OperationParams;
 use url::Url;
 
 use super::context::client_context;
-use super::ports::{AttributeStore, Attributes, Event, FunctionAnswer, InvokeFault, LambdaInvoke};
+use super::ports::{AttributeStore, Attributes, LambdaInvoke};
 use super::{arguments_form, bedrock, failure, function_error, mcp_form};
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 

@@ -5,9 +5,8 @@
 
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::failure::{Blame, Evidence, Failure, Reachability, RetryClass};
+use toolfleet_core::function::InvokeFault;
 use toolfleet_core::outcome::{Code, MayHaveRun};
-
-use super::ports::InvokeFault;
 
 /// The most characters of a foreign message that an error repeats.
 const MOST_CHARS: usize = 300;

@@ -4,63 +4,11 @@ use std::pin::Pin;
 
 use serde_json::{Map, Value};
 use toolfleet_catalog::LambdaTransport;
+use toolfleet_core::function::{Event, FunctionAnswer, InvokeFault};
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
 
 /// The future of a port's method.
 pub type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// What a function is invoked with.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The event: a JSON text.
-    pub payload: Vec<u8>,
-    /// The client context: a JSON text.
-    pub client_context: Option<String>,
-    /// The name of the durable execution.
-    pub durable_name: Option<String>,
-}
-
-/// What a function answered.
-#[derive(Debug)]
-pub struct FunctionAnswer {
-    /// The answer, or the error where `function_error` says so: a JSON text.
-    pub payload: Vec<u8>,
-    /// `Handled` or `Unhandled`, if the function failed.
-    pub function_error: Option<String>,
-}
-
-/// Why an Invoke brought no answer of a function.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InvokeFault {
-    /// No connection was made.
-    NotConnected {
-        /// The innermost causes.
-        detail: String,
-    },
-    /// There are no keys to sign with, or the role cannot be assumed. Nothing was sent.
-    Credentials {
-        /// Why.
-        detail: String,
-        /// Whether an operator has to change something.
-        permanent: bool,
-    },
-    /// Lambda answered with an error of its own.
-    Service {
-        /// The HTTP status.
-        status: u16,
-        /// The error's name; empty where there is none.
-        code: String,
-        /// Lambda's message.
-        message: String,
-        /// `Retry-After`, in milliseconds.
-        retry_after_ms: Option<u64>,
-    },
-    /// The request was sent, or may have been, and no whole answer came.
-    AnswerLost {
-        /// What was seen.
-        detail: String,
-    },
-}
 
 /// Invokes functions, without retries of its own.
 pub trait LambdaInvoke: Send + Sync {
