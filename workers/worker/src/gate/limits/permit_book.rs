@@ -237,7 +237,7 @@ impl PermitBook {
         {
             let mut state = self.state();
             state.limit = limit;
-            state.releases.push(entry);
+            state.release(entry);
             state.asks.push(Ask { take, reply: Reply::Replaces(Some(sender)) });
         }
         self.begin();
@@ -344,8 +344,7 @@ impl PermitBook {
     pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) {
         {
             let mut state = self.state();
-            state.asks.retain(|ask| !matches!(ask.reply, Reply::Replaces(_)) || ask.take.name != name);
-            state.releases.push(name);
+            state.release(name);
             state.refused_at = None;
             state.held_ms.extend(held_ms);
         }
@@ -478,6 +477,12 @@ impl PermitBook {
 }
 
 impl BookState {
+    /// Releases the entry of that name with the next write, which then no longer renews it.
+    fn release(&mut self, name: String) {
+        self.asks.retain(|ask| ask.take.name != name);
+        self.releases.push(name);
+    }
+
     fn hold_ms(&self) -> u64 {
         self.seen.as_ref().and_then(|row| row.hold_ms).unwrap_or(FIRST_HOLD_MS)
     }
@@ -506,5 +511,23 @@ impl Ask {
             Reply::Kept(_) | Reply::Replaces(_) => self.take.until,
         };
         Take { name: self.take.name.clone(), until }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_is_released_is_not_renewed() {
+        let mut state = BookState::default();
+        let take = |name: &str| Take { name: name.to_owned(), until: Timestamp::from_ms(1) };
+        for name in ["request", "other"] {
+            let (sender, _receiver) = oneshot::channel();
+            state.asks.push(Ask { take: take(name), reply: Reply::Kept(sender) });
+        }
+        state.release("request".to_owned());
+        let left: Vec<_> = state.asks.iter().map(|ask| ask.take.name.as_str()).collect();
+        assert_eq!((left, state.releases), (vec!["other"], vec!["request".to_owned()]));
     }
 }
