@@ -45,12 +45,6 @@ pub(crate) struct Front {
     pub(crate) sqs_one_way: Duration,
 }
 
-impl From<Counts> for Front {
-    fn from(counts: Counts) -> Self {
-        Self { counts, ..Self::default() }
-    }
-}
-
 struct Counting {
     counts: Counts,
     sqs: CountingProxy,

@@ -49,8 +49,8 @@ pub(crate) struct NoisyTenantArgs {
     /// How often both are measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How much longer than at the embedded endpoints a worker's request to SQS takes to arrive, and its answer, in milliseconds. The time
-    /// between receives does not depend on it, so without it the ratio says more of the endpoints than of the fleet.
+    /// How much longer than at the embedded endpoints a worker's request to SQS takes to arrive, and its answer, in milliseconds. The embedded
+    /// endpoints answer in less than a millisecond, which makes the wait alone shorter than SQS allows, and so the ratio larger.
     #[arg(long, default_value_t = 10, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=1_000))]
     sqs_one_way_ms: u64,
     #[command(flatten)]

@@ -27,17 +27,15 @@ impl Turn {
 pub struct CarriedTurn {
     /// The limit.
     pub limit: LimitKey,
-    /// The turn; without one the call waits in no order, until `wake_at`.
+    /// The turn; without one the call has waited by an estimate, until `wake_at`.
     pub turn: Option<Turn>,
     /// When the call asks again, where it has no turn.
     pub wake_at: Timestamp,
-    /// How often the call has waited by an estimate, where it has no turn.
-    pub waits: u64,
 }
 
 /// A text that is no carried turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no turn: accepted is `turn EPOCH MICROSECONDS LIMIT` or `estimate WAITS MICROSECONDS LIMIT`")]
+#[error("is no turn: accepted is `turn EPOCH MICROSECONDS LIMIT` or `estimate 0 MICROSECONDS LIMIT`")]
 pub struct NoTurn;
 
 impl fmt::Display for CarriedTurn {
@@ -46,7 +44,7 @@ impl fmt::Display for CarriedTurn {
             Some(Turn { epoch, at_us }) => write!(f, "turn {epoch} {at_us} {}", self.limit),
             None => {
                 let wake_us = self.wake_at.as_ms().saturating_mul(1_000);
-                write!(f, "estimate {} {wake_us} {}", self.waits, self.limit)
+                write!(f, "estimate 0 {wake_us} {}", self.limit)
             }
         }
     }
@@ -58,14 +56,14 @@ impl FromStr for CarriedTurn {
     fn from_str(text: &str) -> Result<Self, NoTurn> {
         let mut words = text.splitn(4, ' ');
         let mut word = || words.next().ok_or(NoTurn);
-        let (kind, number, at_us, limit) = (word()?, word()?, word()?, word()?);
-        let number: u64 = number.parse().map_err(|_| NoTurn)?;
+        let (kind, epoch, at_us, limit) = (word()?, word()?, word()?, word()?);
+        let epoch = epoch.parse().map_err(|_| NoTurn)?;
         let at_us: i64 = at_us.parse().map_err(|_| NoTurn)?;
         let limit = limit.parse().map_err(|_| NoTurn)?;
         let wake_at = Timestamp::from_ms(at_us.div_euclid(1_000));
         match kind {
-            "turn" => Ok(Self { limit, turn: Some(Turn { epoch: number, at_us }), wake_at, waits: 0 }),
-            "estimate" => Ok(Self { limit, turn: None, wake_at, waits: number }),
+            "turn" => Ok(Self { limit, turn: Some(Turn { epoch, at_us }), wake_at }),
+            "estimate" => Ok(Self { limit, turn: None, wake_at }),
             _ => Err(NoTurn),
         }
     }
@@ -79,12 +77,12 @@ mod tests {
     fn a_turn_is_read_back_from_the_text_that_carries_it() {
         let limit: LimitKey = "tool:crm/any name".parse().unwrap();
         let turn = Turn { epoch: 3, at_us: 1_795_000_000_123_456 };
-        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn), wake_at: turn.at(), waits: 0 };
+        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn), wake_at: turn.at() };
         assert_eq!(carried.to_string(), "turn 3 1795000000123456 tool:crm/any name");
         assert_eq!(carried.to_string().parse(), Ok(carried));
         let wake_at = Timestamp::from_ms(1_795_000_000_123);
-        let estimate = CarriedTurn { limit, turn: None, wake_at, waits: 2 };
-        assert_eq!(estimate.to_string(), "estimate 2 1795000000123000 tool:crm/any name");
+        let estimate = CarriedTurn { limit, turn: None, wake_at };
+        assert_eq!(estimate.to_string(), "estimate 0 1795000000123000 tool:crm/any name");
         assert_eq!(estimate.to_string().parse(), Ok(estimate));
         for wrong in ["", "turn", "turn 3 x tool:a", "turn 3 4 nothing", "turns 3 4 tool:a"] {
             assert_eq!(wrong.parse::<CarriedTurn>(), Err(NoTurn), "{wrong}");

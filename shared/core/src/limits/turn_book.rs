@@ -1,8 +1,9 @@
 //! The turns of one rate limit: absolute times, none nearer to another than the limit's spacing, given to many workers by one row.
 //!
 //! A worker asks for several turns in one write. A turn lies at most [`REACH_US`] ahead; a call that gets none waits by an estimate.
-//! Calls that have waited so come before those that ask for the first time: those wait behind them. Where tenants share the limit, a tenant far ahead takes every second turn at most (more rarely, the more weight
-//! others have), so that another tenant finds a free one. What is still free shortly before its time goes to whoever asks.
+//! Calls that have waited so come before those that ask for the first time: those wait behind them, unless a turn is still free a second
+//! before its time. Where tenants share the limit, a tenant far ahead takes every second turn at most (more rarely, the more weight
+//! others have), so that another tenant finds a free one.
 //!
 //! **Invariant:** two turns of one book are at least a spacing apart, whatever the clocks of those who ask say.
 
@@ -82,7 +83,8 @@ pub enum Wish {
     Next,
     /// The earliest that its tenant may have: the call has waited by an estimate, and comes before those that ask for the first time.
     Waited,
-    /// The earliest of all: the call had a turn, and missed it through no fault of its own, or the others at its time were taken.
+    /// The earliest of all: the call had a turn, and missed it through no fault of its own; or another of its limits had none at
+    /// that time; or its queue cannot say what it waits for.
     Again,
     /// A turn at that time, or so shortly after it that one request serves both, in microseconds: the call has a turn of another limit
     /// then.
@@ -305,8 +307,8 @@ impl TurnRow {
         }
     }
 
-    /// A turn that is due shortly goes to a new call although others wait: none of them has asked for it, so the end of those that wait is
-    /// nearer by one.
+    /// A turn that is due shortly goes to a new call although others wait: none of them has taken it, so the end of those that wait is nearer
+    /// by one.
     fn pass_the_tail(&mut self, ask: &Ask, at_us: i64, event: &Reserve) {
         let stride_us = self.estimate_stride_us(ask, event);
         if let Some(clock) = self.clocks.get_mut(&ask.tenant)

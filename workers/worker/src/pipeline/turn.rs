@@ -150,7 +150,7 @@ impl<'a> Limits<'a> {
                 Ok(self.context.limiter.turns.carried(&limit.key, *rate, limit.version, turn).await)
             }
             None if carried.wake_at.ms_since(now) > 1_000 => {
-                Err(self.wait_by_estimate(&limit.key, *rate, carried.wake_at, (None, carried.waits)))
+                Err(self.wait_by_estimate(&limit.key, *rate, carried.wake_at, None))
             }
             Some(_) | None => Ok(None),
         }
@@ -165,20 +165,13 @@ impl<'a> Limits<'a> {
         let Some((limit, rate)) = rates.get(index) else {
             return Err(self.wait(HeldReason::RateLimit, 1_000, self.names()));
         };
-        let waits = self.waits(&limit.key);
-        // Whoever comes back with a turn that it has missed is served first, then whoever has waited by an estimate.
-        let had_one = matches!(self.inbound.carried(), Carried::Turn(CarriedTurn { turn: Some(_), .. }));
-        let wish = match wish {
-            Wish::Next if had_one => Wish::Again,
-            Wish::Next if waits > 0 => Wish::Waited,
-            Wish::Next | Wish::Waited | Wish::Again | Wish::At(_) => wish,
-        };
+        let wish = if wish == Wish::Next { self.first_wish(&limit.key) } else { wish };
         match self.ask(limit, *rate, wish).await {
             TurnAnswer::Turn(turn) => Ok(turn),
             TurnAnswer::Later(at) => {
                 let now_us = us(self.context.now());
                 let wake_at = Timestamp::from_ms(wake_us(now_us, us(at)) / 1_000);
-                Err(self.wait_by_estimate(&limit.key, *rate, wake_at, (Some(at), waits.saturating_add(1))))
+                Err(self.wait_by_estimate(&limit.key, *rate, wake_at, Some(at)))
             }
             TurnAnswer::Taken => {
                 self.met(&limit.key, LimitPart::Rate, true);
@@ -188,14 +181,18 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// How often the call has waited by an estimate for a turn of that limit; one that comes back with a turn counts as one that has.
-    fn waits(&self, limit: &LimitKey) -> u64 {
+    /// Which turn of that limit the call asks for first.
+    fn first_wish(&self, limit: &LimitKey) -> Wish {
         match self.inbound.carried() {
-            Carried::Turn(CarriedTurn { turn: Some(_), .. }) => 1,
-            Carried::Turn(carried) if carried.limit == *limit => carried.waits.max(1),
-            // A message in a queue that keeps its order cannot carry its waits; it has waited if it was received before.
-            Carried::Nothing if self.inbound.queue().is_fifo() && self.inbound.receive_count() > 1 => 1,
-            Carried::Turn(_) | Carried::Nothing | Carried::Poll => 0,
+            // Whoever comes back with a turn that it has missed is served first, then whoever has waited by an estimate.
+            Carried::Turn(CarriedTurn { turn: Some(_), .. }) => Wish::Again,
+            Carried::Turn(carried) if carried.limit == *limit => Wish::Waited,
+            // A message in a queue that keeps its order carries nothing, and a group has one call at a time. What was received before has waited,
+            // and receives count towards its dead-letter queue.
+            Carried::Nothing if self.inbound.queue().is_fifo() && self.inbound.receive_count() > 1 => {
+                Wish::Again
+            }
+            Carried::Turn(_) | Carried::Nothing | Carried::Poll => Wish::Next,
         }
     }
 
@@ -394,7 +391,7 @@ impl<'a> Limits<'a> {
             let after_ms = left_ms.min(self.call.deadline.ms_since(self.context.now()));
             return self.wait(HeldReason::RateLimit, after_ms, format!("{limit}, turn at {at}"));
         }
-        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn.keep()), wake_at: at, waits: 0 };
+        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn.keep()), wake_at: at };
         self.inbound.carry(Carried::Turn(carried));
         let after_ms = left_ms.saturating_sub(1_000) / 1_000 * 1_000;
         self.wait(HeldReason::RateLimit, after_ms, format!("{limit}, turn at {at}"))
@@ -405,10 +402,10 @@ impl<'a> Limits<'a> {
         limit: &LimitKey,
         rate: RateLimit,
         wake_at: Timestamp,
-        (at, waits): (Option<Timestamp>, u64),
+        at: Option<Timestamp>,
     ) -> Wait {
         self.met(limit, LimitPart::Rate, true);
-        self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit.clone(), turn: None, wake_at, waits }));
+        self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit.clone(), turn: None, wake_at }));
         let left_ms = wake_at.ms_since(self.context.now()).max(1_000);
         let until_deadline_ms = self.call.deadline.ms_since(self.context.now());
         let at = at.map_or_else(String::new, |at| format!(", about {at}"));
