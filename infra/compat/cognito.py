@@ -96,7 +96,7 @@ def run(running, folder, check):
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_PAGER": "", **{f"AWS_ENDPOINT_URL_{service}": endpoint for service in ("SQS", "DYNAMODB", "SECRETS_MANAGER")},
     }
-    outputs = product.deploy(env, endpoint)
+    outputs = product.deploy(env, endpoint, "data.yaml", product.STACK)
     cognito, secrets = product.client(env, "cognito-idp"), product.client(env, "secretsmanager")
     pool, plain, with_secret, client_secret = pool_in(cognito)
     gate = Gate(endpoint)

@@ -70,7 +70,7 @@ def history(project):
 
 
 # Beginnings of sort keys.
-NO_PARTITIONS = {"mcp", "member"}
+NO_PARTITIONS = {"attributes", "mcp", "member"}
 
 
 @functools.cache
