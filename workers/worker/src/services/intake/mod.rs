@@ -165,17 +165,15 @@ async fn receive(intake: Arc<Receivers>) {
         let mut received = std::pin::pin!(received);
         let received = tokio::select! {
             received = &mut received => received,
-            () = context.shutdown.draining() => {
-                if let Ok(Ok(deliveries)) = tokio::time::timeout(DRAIN_RECEIVE, received).await {
-                    make_visible(deliveries).await;
-                }
-                return;
-            }
+            () = context.shutdown.draining() => match tokio::time::timeout(DRAIN_RECEIVE, received).await {
+                Ok(received) => received,
+                Err(_) => return,
+            },
         };
         drop(polled);
         let wait = match received {
-            // Paused while the poll was under way.
-            Ok(deliveries) if intake.is_paused() => {
+            // Paused, or draining, since the poll began.
+            Ok(deliveries) if context.shutdown.is_draining() || intake.is_paused() => {
                 context.gate.shares().received(slots.len(), None, intake.priority);
                 make_visible(deliveries).await;
                 Duration::ZERO
